@@ -1,0 +1,203 @@
+"""Every error that auditkit raises on purpose.
+
+The tree (the number is the exit code that the command line gives it)::
+
+    AuditError                      1
+    ├── UsageError                  2  arguments or a plan that cannot mean anything
+    │   ├── PlanError               2  fork, window, horizon, seeds, perturbations
+    │   ├── UnknownPerturbation     2  no perturbation of that name or with that parameter
+    │   ├── ProgramError            2  the factory cannot be found or returned something else
+    │   ├── KeyFileError            2  a key file that cannot be read
+    │   └── StoreError              2  a folder that cannot be read or written
+    ├── ProgramFailed               1  the user's program raised
+    ├── CaptureError                1  the training state cannot be frozen or restored
+    │   ├── UncapturedState         1  state that no snapshot would hold
+    │   ├── RestoreMismatch         1  a snapshot of another program
+    │   ├── UnsupportedLoader       1  a data loader that cannot be resumed exactly
+    │   ├── ProbeDisturbance        1  the probe changed the training state
+    │   └── NothingToPerturb        1  the program has nothing that a perturbation could change
+    ├── OrderDrift                  1  a sampler yielded other indices than the control's
+    ├── ArtifactError               1  a file of a run is not what the manifest says
+    │   ├── ArtifactMissing         1
+    │   ├── ArtifactMismatch        1
+    │   └── UnsafePath              1  a path that leaves the run folder, a link, a device
+    ├── SignatureError              1  a signature that does not match
+    │   ├── NotTrusted              3  signed by a key that is not trusted
+    │   └── NotSigned               4
+    ├── MalformedError              5  bytes that are not what their name says
+    │   ├── JsonError               5  not strict JSON
+    │   ├── SchemaError             5  JSON of another shape
+    │   └── FormatError             5  a safetensors file of another shape
+    └── Undecided                   6  nothing can be said: code or data missing, other environment
+
+Each leaf is something that the caller can act on. The message is one line; ``expected``,
+``found``, ``where`` and ``hint`` carry its parts for programs.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AuditError(Exception):
+    """Root of the tree; the command line catches only this.
+
+    Args:
+        message: What went wrong, in one line.
+        expected: What should have been there.
+        found: What was there instead.
+        where: File, seed, branch or component.
+        step: Step (batch number, from 1), where one is known.
+        component: Component of the training state, where one is known.
+        hint: What to do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        expected: object = None,
+        found: object = None,
+        where: str | None = None,
+        step: int | None = None,
+        component: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.expected = expected
+        self.found = found
+        self.where = where
+        self.step = step
+        self.component = component
+        self.hint = hint
+
+    def __str__(self) -> str:
+        place = [
+            self.where,
+            None if self.step is None else f"step {self.step}",
+            self.component,
+        ]
+        prefix = ", ".join(part for part in place if part)
+        text = f"{prefix}: {self.message}" if prefix else self.message
+        if self.expected is not None or self.found is not None:
+            text += f" (expected {self.expected}, found {self.found})"
+        if self.hint:
+            text += f"; {self.hint}"
+        return " ".join(text.split())
+
+
+class UsageError(AuditError):
+    """Arguments or a plan that cannot mean anything."""
+
+    exit_code = 2
+
+
+class PlanError(UsageError):
+    """A plan that contradicts itself."""
+
+
+class UnknownPerturbation(UsageError):
+    """No perturbation of that name, or none with that parameter or value."""
+
+
+class ProgramError(UsageError):
+    """The factory cannot be found, or what it returned is no program."""
+
+
+class KeyFileError(UsageError):
+    """A key file that is missing, encrypted with another password, or of an unsupported kind."""
+
+
+class StoreError(UsageError):
+    """A folder or file that cannot be read or written."""
+
+
+class ProgramFailed(AuditError):
+    """The user's program raised; its own error is in the message."""
+
+
+class CaptureError(AuditError):
+    """The training state cannot be frozen or restored."""
+
+
+class UncapturedState(CaptureError):
+    """State that influences training and that no snapshot would hold."""
+
+
+class RestoreMismatch(CaptureError):
+    """A snapshot whose tensors do not fit the live program."""
+
+
+class UnsupportedLoader(CaptureError):
+    """A data loader that cannot be recorded or resumed exactly."""
+
+
+class ProbeDisturbance(CaptureError):
+    """Evaluating the probe changed the training state."""
+
+
+class NothingToPerturb(CaptureError):
+    """The program has nothing that the perturbation could change."""
+
+
+class OrderDrift(AuditError):
+    """A loader's own sampler yielded other indices than it did for the control."""
+
+
+class ArtifactError(AuditError):
+    """A file of a run is not what the manifest says."""
+
+
+class ArtifactMissing(ArtifactError):
+    """A listed file does not exist."""
+
+
+class ArtifactMismatch(ArtifactError):
+    """A listed file has another size, digest or content."""
+
+
+class UnsafePath(ArtifactError):
+    """A path that leaves the run folder, or that is no regular file."""
+
+
+class SignatureError(AuditError):
+    """A signature under a trusted key's name that does not match."""
+
+
+class NotTrusted(SignatureError):
+    """Signed, but by no key that the verifier trusts."""
+
+    exit_code = 3
+
+
+class NotSigned(SignatureError):
+    """No signature at all."""
+
+    exit_code = 4
+
+
+class MalformedError(AuditError):
+    """Bytes that are not what their name says."""
+
+    exit_code = 5
+
+
+class JsonError(MalformedError):
+    """Not strict JSON: syntax, duplicate keys, NaN, size or depth."""
+
+
+class SchemaError(MalformedError):
+    """JSON of another shape than its schema."""
+
+
+class FormatError(MalformedError):
+    """A safetensors file that is broken or holds something else."""
+
+
+class Undecided(AuditError):
+    """Nothing can be said: code or data are missing, or the environment differs."""
+
+    exit_code = 6

@@ -1,0 +1,114 @@
+"""Intervals and tests that have a formula.
+
+The unit is the seed: every array ``(n,)`` holds one number a seed, float64, in the unit of the
+metric. A function returns None where its quantity does not exist (too few values, no spread);
+how many pairs a study should have before a number is shown is for ``estimands`` to decide.
+Methods that resample are in ``resampling``, corrections for many tests in ``multiplicity``,
+ratios in ``persistence``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from auditkit.records.estimate import Interval
+
+Values = NDArray[np.float64]
+
+#: Spread below which values count as equal, relative to the largest of them: differences of
+#: means carry rounding errors of about 1e-16, and a t statistic made of those is noise.
+RELATIVE_ZERO = 1e-12
+
+
+@dataclass(frozen=True)
+class TTest:
+    """A paired t test.
+
+    Attributes:
+        t: Statistic.
+        df: Degrees of freedom.
+        p: Two-sided p value.
+    """
+
+    t: float
+    df: int
+    p: float
+
+
+def spread(values: Values) -> float | None:
+    """Standard deviation (n - 1) of values ``(n,)``; 0 where they are equal but for rounding.
+
+    None for fewer than two values.
+    """
+    if len(values) < 2:
+        return None
+    if np.ptp(values) <= RELATIVE_ZERO * np.abs(values).max():
+        return 0.0
+    return float(np.std(values, ddof=1))
+
+
+def skewness(values: Values) -> float | None:
+    """Adjusted Fisher-Pearson skewness G1 of values ``(n,)``; None for n < 3 or no spread."""
+    if len(values) < 3 or not spread(values):
+        return None
+    return float(stats.skew(values, bias=False))
+
+
+def t_interval(values: Values, level: float = 0.95) -> Interval | None:
+    """Student's interval for the mean of paired differences ``(n,)``.
+
+    None for n < 2 and where all values are equal: an interval of width 0 would claim
+    certainty that a handful of equal values does not give.
+    """
+    sd = spread(values)
+    if not sd:
+        return None
+    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * sd / math.sqrt(len(values))
+    mean = float(values.mean())
+    return Interval(mean - half, mean + half, level)
+
+
+def paired_t_test(values: Values) -> TTest | None:
+    """Two-sided t test that paired differences ``(n,)`` have mean 0; None as for the interval."""
+    sd = spread(values)
+    if not sd:
+        return None
+    df = len(values) - 1
+    t = float(values.mean()) / (sd / math.sqrt(len(values)))
+    return TTest(t, df, float(2 * stats.t.sf(abs(t), df)))
+
+
+def standardised_effect(values: Values) -> float | None:
+    """d_z: mean over standard deviation of paired differences ``(n,)``; None without spread."""
+    sd = spread(values)
+    return float(values.mean()) / sd if sd else None
+
+
+def below_margin_p(values: Values, margin: float) -> float | None:
+    """One-sided p of the t test whose null is mean >= margin.
+
+    Args:
+        values: ``(n,)``.
+        margin: In the unit of ``values``.
+
+    Returns:
+        None as for the interval.
+    """
+    test = paired_t_test(values - margin)
+    return float(stats.t.cdf(test.t, test.df)) if test else None
+
+
+def equivalence_p(values: Values, margin: float) -> float | None:
+    """Two one-sided t tests (TOST) that -margin < mean < margin: the larger p.
+
+    Schuirmann 1987. At most alpha exactly when the 1 - 2 alpha t interval lies inside the
+    margin. None as for the interval.
+    """
+    upper = below_margin_p(values, margin)
+    lower = below_margin_p(-values, margin)
+    return None if upper is None or lower is None else max(upper, lower)

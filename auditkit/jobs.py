@@ -1,0 +1,318 @@
+"""What a worker process does with a job: the stages, one after the other.
+
+Runs in a fresh process (see ``auditkit.launch``), under deterministic kernels, and leaves files
+and one result record behind. Replay runs the very same jobs.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from auditkit import store
+from auditkit.errors import ProgramError, RestoreMismatch, UnsupportedLoader
+from auditkit.observe.code import own_code
+from auditkit.observe.commit import commitments
+from auditkit.observe.determinism import deterministic
+from auditkit.observe.environment import environment
+from auditkit.ordering import Batch, delivered, order_sha256
+from auditkit.perturb.registry import perturbation_of
+from auditkit.pipeline.auditor import Auditor
+from auditkit.pipeline.describer import data_record, describe, rng_contract
+from auditkit.pipeline.forker import Fork, place, read_fork
+from auditkit.pipeline.holder import hold
+from auditkit.pipeline.perturber import perturb
+from auditkit.pipeline.snapshotter import Snapshot
+from auditkit.program import LoadedFactory, load_factory
+from auditkit.records.job import Description, Job, ModuleTrace, Progress
+from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.study import BranchesResult, BranchRecord, Role, TrunkResult
+from auditkit.runfiles import (
+    OrderFile,
+    order_from_tensors,
+    order_to_tensors,
+    outcome_to_tensors,
+    trace_to_tensors,
+)
+from auditkit.session import Session, open_session
+from auditkit.watchers import BranchWatcher, ModuleWatcher, TrunkWatcher
+
+Report = Callable[[Progress], None]
+Result = TrunkResult | BranchesResult | Description | ModuleTrace
+
+#: Steps of a ``describe`` job: the first ones warm up and are not timed.
+_WARM_STEPS, _TIMED_STEPS = 3, 12
+
+
+def run_job(job: Job, report: Report) -> Result:
+    """Do a job.
+
+    Args:
+        job: What to do.
+        report: Called with the progress, many times a second.
+
+    Raises:
+        AuditError: Whatever went wrong.
+    """
+    kinds: dict[str, Callable[[Job, LoadedFactory, Report], Result]] = {
+        "describe": _describe,
+        "trunk": _trunk,
+        "branches": _branches,
+        "modules": _modules,
+    }
+    threads = job.plan.threads if job.plan else 1
+    with deterministic(threads):
+        folder = Path(job.program.folder)
+        return kinds[job.kind](job, load_factory(job.program.target, folder), report)
+
+
+def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
+    plan = _plan(job)
+    files = _Files(job)
+    with _session(job, factory) as session:
+        auditor = Auditor(1, commit_data=True)
+        progress = _progress(report, job.seed, plan.horizon, lambda t: _part(plan, t))
+        watcher = TrunkWatcher(session, plan, progress)
+        hold(session, 1, plan.horizon, auditor, watcher)
+        snapshot = watcher.snapshot
+        files.tensors("fork", snapshot.tensors, snapshot.meta)
+        files.tensors("trunk.trace", trace_to_tensors(auditor.trace(1, plan.fork_at)))
+        trace = auditor.trace(plan.fork_at + 1)
+        content = auditor.trace().columns["order"][:-16] if session.driver.iterable else None
+        files.tensors("order", order_to_tensors(watcher.order, content))
+        files.tensors("control.trace", trace_to_tensors(trace))
+        files.tensors("control.outcome", outcome_to_tensors(watcher.outcome()))
+        tail = watcher.order[plan.fork_at :]
+        control = BranchRecord(
+            name="control",
+            role="control",
+            perturbation=None,
+            version=None,
+            trace=files.name("control.trace"),
+            outcome=files.name("control.outcome"),
+            order_sha256=_order_digest(tail, content, plan.fork_at),
+            digests=watcher.digests,
+            diverged_at=watcher.diverged_at,
+        )
+        return TrunkResult(
+            control=control,
+            rng=rng_contract(session, watcher.digests),
+            data=data_record(session, auditor.consumed_sha256, watcher.order),
+            fork_digests=snapshot.digests,
+            order_sha256=_order_digest(watcher.order, content, 0),
+            initial=watcher.initial,
+            components=tuple(sorted(trace.columns)),
+            program=describe(session),
+            environment=environment(),
+            code=own_code(Path(job.code) if job.code else None, job.suffix),
+        )
+
+
+def _branches(job: Job, factory: LoadedFactory, report: Report) -> BranchesResult:
+    plan = _plan(job)
+    tensors, meta = store.read_tensors(Path(job.fork or ""), what="fork")
+    order = _read_order(job)
+    steps = plan.horizon - plan.fork_at
+    total = steps * len(job.branches)
+    records = []
+    for position, name in enumerate(job.branches):
+        base = position * steps - plan.fork_at
+        progress = _progress(report, job.seed, total, lambda t, n=name: n, base)
+        with _session(job, factory) as session:
+            fork = read_fork(tensors, meta)  # anew for each: training writes into what it reads
+            records.append(_branch(job, session, fork, order, name, progress))
+    return BranchesResult(
+        branches=tuple(records),
+        environment=environment(),
+        code=own_code(Path(job.code) if job.code else None, job.suffix),
+    )
+
+
+def _branch(
+    job: Job,
+    session: Session,
+    fork: Fork,
+    order: OrderFile,
+    name: str,
+    progress: Callable[[int], None],
+) -> BranchRecord:
+    plan, files = _plan(job), _Files(job)
+    role, spec = branch_role(plan, name)
+    follow = _enter(session, plan, fork, order, spec)
+    watcher = BranchWatcher(session, plan, fork.recalibration, order.content, progress)
+    auditor = Auditor(plan.fork_at + 1)
+    hold(session, plan.fork_at + 1, plan.horizon, auditor, watcher)
+    trace = auditor.trace()
+    files.tensors(f"{name}.trace", trace_to_tensors(trace))
+    files.tensors(f"{name}.outcome", outcome_to_tensors(watcher.outcome()))
+    content = trace.columns["order"][:-16] if session.driver.iterable else None
+    return BranchRecord(
+        name=name,
+        role=role,
+        perturbation=spec,
+        version=None if spec is None else perturbation_of(spec.name).declaration.version,
+        trace=files.name(f"{name}.trace"),
+        outcome=files.name(f"{name}.outcome"),
+        order_sha256=_order_digest(watcher.order or follow, content, 0),
+        digests=watcher.digests,
+        diverged_at=watcher.diverged_at,
+    )
+
+
+def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
+    plan = _plan(job)
+    assert job.step is not None  # noqa: S101 # every modules job names its step
+    with _session(job, factory) as session:
+        first = 1
+        if job.fork is not None:
+            tensors, meta = store.read_tensors(Path(job.fork), what="fork")
+            _, spec = branch_role(plan, job.branches[0])
+            _enter(session, plan, read_fork(tensors, meta), _read_order(job), spec)
+            first = plan.fork_at + 1
+        progress = _progress(report, job.seed, job.step, lambda t: "modules")
+        watcher = ModuleWatcher(session.program.model, job.step, progress)
+        hold(session, first, job.step, Auditor(first), watcher)
+        return ModuleTrace(tuple(watcher.entries))
+
+
+def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
+    plan = job.plan or factory.plan
+    shown = plan or StudyPlan(1, 1, 2, [job.seed], ["carry"])
+    begin = time.perf_counter()
+    with _session(job, factory, shown) as session:
+        built = time.perf_counter() - begin
+        tell = _progress(report, job.seed, _WARM_STEPS + _TIMED_STEPS, lambda t: "timing")
+        marks: list[float] = []
+
+        def mark(step: int) -> None:
+            marks.append(time.perf_counter())
+            tell(step)
+
+        watcher = TrunkWatcher(session, None, mark)
+        auditor = Auditor(1)
+        hold(session, 1, _WARM_STEPS + _TIMED_STEPS, auditor, watcher)
+        times = np.diff(marks)[_WARM_STEPS - 1 :]
+        start = time.perf_counter()
+        snapshot = watcher.freeze()
+        frozen = time.perf_counter() - start
+        return Description(
+            plan=factory.plan,
+            program=describe(session),
+            step_seconds=statistics.median(times.tolist()),
+            branch_seconds=built + 2 * frozen,
+            snapshot_bytes=sum(tensor.n_bytes for tensor in snapshot.tensors.values()),
+            row_bytes=16 * len(auditor.trace().columns) + 16,
+            environment=environment(),
+            code=own_code(),
+        )
+
+
+def branch_role(plan: StudyPlan, name: str) -> tuple[Role, PerturbationSpec | None]:
+    """Role and perturbation of a branch, by its name.
+
+    Raises:
+        ProgramError: When the plan has no such branch.
+    """
+    if name in ("control", "replica"):
+        return ("control" if name == "control" else "replica"), None
+    if name in plan.placebo_names:
+        draw = plan.placebo_names.index(name)
+        spec = PerturbationSpec("ulp", {"scale": plan.placebo_scale, "draw": draw})
+        return "placebo", spec
+    for spec in plan.perturbations:
+        if spec.branch_name == name:
+            return "treatment", spec
+    raise ProgramError(f"the plan has no branch {name!r}")
+
+
+def _enter(
+    session: Session,
+    plan: StudyPlan,
+    fork: Fork,
+    order: OrderFile,
+    spec: PerturbationSpec | None,
+) -> list[Batch]:
+    """Put a session at the start of a branch; returns the batches that it will be delivered."""
+    control = order.batches[plan.fork_at :]
+    moves = spec is not None and perturbation_of(spec.name).declaration.kind == "order"
+    if moves and session.driver.iterable:
+        raise UnsupportedLoader(
+            "an iterable dataset has no indices that could be put in another order",
+            hint=f"leave {spec.name if spec else ''} out or use a map-style dataset",
+        )
+    follow = control
+    if not session.driver.iterable:
+        follow = delivered(control, spec if moves else None, plan.window, session.seed)
+        session.driver.follow(control, follow, plan.fork_at + 1)
+    place(session, fork)
+    perturb(session, spec)
+    return follow
+
+
+class _Files:
+    """Names and writes the files of a job."""
+
+    def __init__(self, job: Job) -> None:
+        self._folder = Path(job.out)
+        self._suffix = job.suffix
+
+    def name(self, stem: str) -> str:
+        """Name below the manifest's folder."""
+        return f"{self._folder.name}/{stem}.safetensors"
+
+    def tensors(self, stem: str, tensors: dict[str, Any], meta: object = None) -> None:
+        """Write one file whole."""
+        path = self._folder / f"{stem}.safetensors{self._suffix}"
+        store.write_tensors(path, tensors, meta)
+
+
+@contextmanager
+def _session(
+    job: Job, factory: LoadedFactory, plan: StudyPlan | None = None
+) -> Iterator[Session]:
+    session = open_session(factory, job.program.arguments, plan or _plan(job), job.seed)
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def _plan(job: Job) -> StudyPlan:
+    assert job.plan is not None  # noqa: S101 # every job but describe has one
+    return job.plan
+
+
+def _part(plan: StudyPlan, step: int) -> str:
+    return "trunk" if step <= plan.fork_at else "control"
+
+
+def _read_order(job: Job) -> OrderFile:
+    tensors, _ = store.read_tensors(Path(job.order or ""), what="order")
+    order = order_from_tensors(tensors, what="order")
+    if len(order.batches) < _plan(job).horizon:
+        raise RestoreMismatch(
+            f"the order file ends at step {len(order.batches)}", component="order"
+        )
+    return order
+
+
+def _order_digest(batches: list[Batch], content: bytes | None, skip: int) -> str:
+    if content is None:
+        return order_sha256(batches)
+    cells = np.frombuffer(content, dtype="<i8").reshape(-1, 1, 2)[skip:]
+    return order_sha256(list(cells))
+
+
+def _progress(
+    report: Report, seed: int, total: int, branch: Callable[[int], str], base: int = 0
+) -> Callable[[int], None]:
+    def tell(step: int) -> None:
+        report(Progress(seed, branch(step), step, base + step, total))
+
+    return tell

@@ -1,0 +1,191 @@
+"""Run jobs in fresh processes: one process a job, deterministic from its first instruction.
+
+A worker is told its job on standard input and answers in JSON lines on a pipe of its own, so
+that whatever the user's program prints cannot be mistaken for an answer. No pickle. A worker
+whose parent dies sees its standard input end, and exits.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from typing import IO, Any
+
+from auditkit import canonical, errors
+from auditkit.errors import AuditError, ProgramFailed
+from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
+from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
+from auditkit.records.study import BranchesResult, TrunkResult
+from auditkit.structure import from_dict, to_dict
+
+Report = Callable[[Progress], None]
+Result = TrunkResult | BranchesResult | Description | ModuleTrace
+
+#: What a job of each kind answers with.
+RESULTS: Mapping[JobKind, type[Any]] = {
+    "describe": Description,
+    "trunk": TrunkResult,
+    "branches": BranchesResult,
+    "modules": ModuleTrace,
+}
+
+#: The worker's command, run by this interpreter.
+WORKER_ARGUMENTS = ("-m", "auditkit", "worker")
+
+_TAIL_LINES = 3
+
+
+class Workers:
+    """Starts workers, and stops those that still run when it is left.
+
+    Args:
+        variables: Environment variables to set in every worker beside the usual ones.
+    """
+
+    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+        self._variables = dict(variables or {})
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Kill every running worker; later jobs are refused."""
+        with self._lock:
+            self._stopped = True
+            running = list(self._running)
+        for process in running:
+            process.kill()
+
+    def run(self, job: Job, report: Report = lambda _: None) -> Any:
+        """Run a job to its end; safe to call from several threads.
+
+        Args:
+            job: What to do.
+            report: Called with the worker's progress.
+
+        Returns:
+            The record that a job of this kind answers with, see :data:`RESULTS`.
+
+        Raises:
+            AuditError: What the worker raised, or :class:`ProgramFailed` when it died.
+        """
+        reader, writer = os.pipe()
+        with tempfile.TemporaryFile() as log, os.fdopen(reader, "rb") as answers:
+            try:
+                process = self._start(job, writer, log)
+            finally:
+                os.close(writer)
+            try:
+                answer = _converse(process, job, answers, report)
+            finally:
+                self._end(process)
+            if answer is None:
+                raise ProgramFailed(
+                    f"a worker process died with exit status {process.returncode}"
+                    f"{_last_words(log)}",
+                    where=f"seed {job.seed}, {job.kind}",
+                )
+        if "error" in answer:
+            raise _rebuild(answer["error"])
+        return from_dict(RESULTS[job.kind], answer["result"], what=f"answer of a {job.kind} job")
+
+    def _start(self, job: Job, writer: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
+        threads = job.plan.threads if job.plan else 1
+        with self._lock:
+            if self._stopped:
+                raise ProgramFailed("stopped")
+            process = subprocess.Popen(
+                [sys.executable, *WORKER_ARGUMENTS, str(writer)],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                pass_fds=(writer,),
+                env=child_environment(threads, self._variables),
+            )
+            self._running.add(process)
+        return process
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        with self._lock:
+            self._running.discard(process)
+
+
+def child_environment(threads: int, variables: Mapping[str, str]) -> dict[str, str]:
+    """Environment of a worker.
+
+    Args:
+        threads: Threads of every math library below torch and numpy.
+        variables: What to set beside it.
+    """
+    return {
+        **os.environ,
+        "PYTHONDONTWRITEBYTECODE": "1",  # code/ must hold the recorded files and nothing else
+        **CHILD_VARIABLES,
+        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
+        **variables,
+    }
+
+
+def describe_error(error: AuditError) -> dict[str, Any]:
+    """An error as a worker tells it."""
+    return {
+        "kind": type(error).__name__,
+        "message": error.message,
+        "expected": None if error.expected is None else str(error.expected),
+        "found": None if error.found is None else str(error.found),
+        "where": error.where,
+        "step": error.step,
+        "component": error.component,
+        "hint": error.hint,
+    }
+
+
+def _converse(
+    process: subprocess.Popen[bytes], job: Job, answers: IO[bytes], report: Report
+) -> dict[str, Any] | None:
+    assert process.stdin is not None  # noqa: S101 # it was asked for
+    try:
+        process.stdin.write(canonical.dumps(to_dict(job)) + b"\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        return None
+    for line in answers:
+        answer = canonical.loads(line, what="worker")
+        if not isinstance(answer, dict):
+            continue
+        if "progress" not in answer:
+            return answer
+        report(from_dict(Progress, answer["progress"], what="progress"))
+    return None
+
+
+def _rebuild(told: Mapping[str, Any]) -> AuditError:
+    kind = getattr(errors, str(told.get("kind")), AuditError)
+    parts = {key: value for key, value in told.items() if key not in ("kind", "message")}
+    rebuilt = kind(told["message"], **parts)
+    return rebuilt if isinstance(rebuilt, AuditError) else AuditError(told["message"], **parts)
+
+
+def _last_words(log: IO[bytes]) -> str:
+    log.seek(0, os.SEEK_END)
+    log.seek(max(0, log.tell() - 4096))
+    lines = [line.strip() for line in log.read().decode("utf-8", "replace").splitlines()]
+    tail = [line for line in lines if line][-_TAIL_LINES:]
+    return ": " + " | ".join(tail) if tail else ""

@@ -1,0 +1,136 @@
+"""Many tests at once: corrections, and the verdict of every row.
+
+Rules kept here:
+
+* Holm over the primary metric's as-is rows (perturbations x times), Benjamini-Hochberg over
+  all others, which are exploratory. Metrics are strongly dependent: agreement of TV, JS and
+  Hellinger is one confirmation, not three.
+* A family is what the plan names. A test that could not be made (too few pairs, equal bits)
+  keeps its place in the correction as p = 1, so that the data do not choose how many tests
+  there are.
+* Equivalence is claimed as carefully as effect: its p values are corrected in the same way.
+* Never "no effect": without a margin a large p value is inconclusive.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditkit.records.estimate import (
+    EFFECT,
+    EQUIVALENT,
+    EXPLORATORY,
+    INCONCLUSIVE,
+    NEGLIGIBLE,
+    PRIMARY,
+    DistanceEstimate,
+    SignedEstimate,
+)
+
+Row = TypeVar("Row", SignedEstimate, DistanceEstimate)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Holm's step-down adjusted p values (Holm 1979): they control the family-wise error."""
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(order), 0, -1)
+    stepped = np.maximum.accumulate(np.asarray(p_values, dtype=np.float64)[order] * factors)
+    return _unsorted(np.minimum(stepped, 1.0), order)
+
+
+def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Benjamini-Hochberg q values (1995): they control the false discovery rate."""
+    m = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.asarray(p_values, dtype=np.float64)[order] * m / np.arange(1, m + 1)
+    stepped = np.minimum.accumulate(scaled[::-1])[::-1]
+    return _unsorted(np.minimum(stepped, 1.0), order)
+
+
+def _unsorted(ordered: NDArray[np.float64], order: NDArray[np.intp]) -> tuple[float, ...]:
+    result = np.empty_like(ordered)
+    result[order] = ordered
+    return tuple(float(value) for value in result)
+
+
+def seeds_needed(n_tests: int, placebos: int, alpha: float) -> int:
+    """Seeds from which a label permutation can survive Holm's correction at all.
+
+    The smallest p is (K + 1) ** -n, and the first step multiplies it by the number of tests.
+    """
+    exact = math.log(n_tests / alpha) / math.log(placebos + 1)
+    return math.ceil(exact - 1e-9)  # a power that is hit exactly is enough
+
+
+def verdict(adjusted_p: float | None, adjusted_equivalence_p: float | None, alpha: float) -> str:
+    """What may be said of one row; None stands for a test that was not made."""
+    effect = adjusted_p is not None and adjusted_p <= alpha
+    inside = adjusted_equivalence_p is not None and adjusted_equivalence_p <= alpha
+    if effect:
+        return NEGLIGIBLE if inside else EFFECT
+    return EQUIVALENT if inside else INCONCLUSIVE
+
+
+def judge(
+    signed: Sequence[SignedEstimate], distances: Sequence[DistanceEstimate], alpha: float
+) -> tuple[list[SignedEstimate], list[DistanceEstimate]]:
+    """Correct both kinds of p values within their families and give every row its verdict.
+
+    Args:
+        signed: Rows of the signed metrics.
+        distances: Rows of the distances; a family spans both.
+        alpha: Size of the tests.
+
+    Returns:
+        The same rows with ``adjusted_p``, ``adjusted_equivalence_p`` and ``verdict``.
+    """
+    rows: list[SignedEstimate | DistanceEstimate] = [*signed, *distances]
+    adjusted = _corrected([(row.family, row.test_p) for row in rows])
+    equivalent = _corrected(
+        [(row.family if row.margin is not None else "", row.equivalence_p) for row in rows]
+    )
+    cut = len(signed)
+    return (
+        _with_verdicts(signed, adjusted[:cut], equivalent[:cut], alpha),
+        _with_verdicts(distances, adjusted[cut:], equivalent[cut:], alpha),
+    )
+
+
+def _corrected(tests: Sequence[tuple[str, float | None]]) -> list[float | None]:
+    """Correct (family, p) within each family; a test that was not made counts as p = 1."""
+    result: list[float | None] = [None] * len(tests)
+    corrections: dict[str, Callable[[Sequence[float]], tuple[float, ...]]] = {
+        PRIMARY: holm,
+        EXPLORATORY: benjamini_hochberg,
+    }
+    for family, correct in corrections.items():
+        members = [index for index, test in enumerate(tests) if test[0] == family]
+        made = [tests[index][1] for index in members]
+        for index, p, value in zip(
+            members, made, correct([1.0 if p is None else p for p in made]), strict=True
+        ):
+            result[index] = None if p is None else value
+    return result
+
+
+def _with_verdicts(
+    rows: Sequence[Row],
+    adjusted: Sequence[float | None],
+    equivalent: Sequence[float | None],
+    alpha: float,
+) -> list[Row]:
+    return [
+        replace(
+            row,
+            adjusted_p=p,
+            adjusted_equivalence_p=margin_p,
+            verdict=row.verdict if row.exactly_zero else verdict(p, margin_p, alpha),
+        )
+        for row, p, margin_p in zip(rows, adjusted, equivalent, strict=True)
+    ]

@@ -1,0 +1,274 @@
+"""Stand between a DataLoader and its sampler without changing the loader.
+
+The loader's class is swapped in place for a single-inheritance subclass (DataLoader derives
+from Generic, so a mixin would change the object layout): identity, ``isinstance``, attributes
+and the user's sampler objects stay. The subclass overrides two methods: the index sampler,
+through which indices are drawn, and ``_get_iterator``, inside which the dataset may be
+exchanged for the per-sample wrapper.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+from torch.utils.data.dataloader import _DatasetKind
+from torch.utils.data.distributed import DistributedSampler
+
+from auditkit.errors import OrderDrift, UnsupportedLoader
+from auditkit.observe.rng import GlobalStreams, capture_streams, seed_everything
+from auditkit.observe.samples import (
+    PerBatchCollate,
+    PerSampleDataset,
+    PerSampleIterable,
+    draws_in_collate,
+)
+from auditkit.ordering import Batch
+from auditkit.seeds import SampleSeeds
+
+_ATTRIBUTE = "_auditkit_interception"
+
+#: Samplers of torch that draw from the global streams at their first index only.
+_DRAW_ONCE = (
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    DistributedSampler,
+)
+
+
+class Interception:
+    """What the intercepted loader reports to and is steered by.
+
+    Attributes:
+        epoch: Epoch (from 0) of the batches that are being issued.
+        skip: Batches of the sampler that are still to be passed over silently.
+        past: Batches that are still to be loaded as they are, to be thrown away.
+        issued: Indices of batches that were issued and not yet consumed; workers make the
+            sampler run ahead of the training loop.
+    """
+
+    def __init__(self, loader: DataLoader[Any], seed: int, *, per_sample: bool) -> None:
+        self.loader = loader
+        self.seed = seed
+        self.per_sample = per_sample
+        self.iterable = loader._dataset_kind == _DatasetKind.Iterable
+        self.epoch = 0
+        self.skip = 0
+        self.past = 0
+        self.issued: deque[Batch] = deque()
+        self._original = type(loader)
+        self._order_streams: GlobalStreams | None = None
+        self._control: Sequence[Batch] = ()
+        self._delivered: Sequence[Batch] = ()
+        self._first_step = 1
+        self._next_step = 1
+        _refuse_unsupported(loader)
+        loader.__dict__[_ATTRIBUTE] = self
+        loader.__class__ = _intercepted_class(self._original)
+
+    def remove(self) -> None:
+        """Give the loader its own class back."""
+        self.loader.__class__ = self._original
+        self.loader.__dict__.pop(_ATTRIBUTE, None)
+
+    def follow(
+        self, control: Sequence[Batch], delivered: Sequence[Batch], first_step: int
+    ) -> None:
+        """Deliver given batches while the loader's own sampler must yield the control's.
+
+        Args:
+            control: The control's batches from ``first_step`` on, ``(B, 2)`` of (epoch, index).
+            delivered: What to deliver in their place.
+            first_step: Step of the first of them.
+        """
+        self._control, self._delivered = control, delivered
+        self._first_step = self._next_step = first_step
+
+    def issue(self, own: Any) -> Any:
+        """Turn what the sampler yielded into what the dataset is asked for.
+
+        Raises:
+            OrderDrift: When a branch's sampler yields other indices than the control's did.
+            UnsupportedLoader: When the sampler yields something else than whole numbers.
+        """
+        if self.iterable:
+            return own
+        batch = self._steer(self._pairs(own))
+        self.issued.append(batch)
+        keys = [tuple(pair) for pair in batch.tolist()]
+        if not self.per_sample:
+            keys = [index for _, index in keys]
+        return keys if isinstance(own, list) else keys[0]
+
+    def _pairs(self, own: Any) -> Batch:
+        indices = own if isinstance(own, list) else [own]
+        try:
+            pairs = [(self.epoch, operator.index(index)) for index in indices]
+            return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+        except (TypeError, OverflowError) as error:
+            raise UnsupportedLoader(
+                f"the sampler yields {type(own).__name__} of {own!r:.60}",
+                expected="whole numbers that fit 64 bits",
+                hint="let the dataset map whole numbers to its own keys",
+            ) from error
+
+    def _steer(self, own: Batch) -> Batch:
+        if self.past:
+            self.past -= 1
+            return own
+        row = self._next_step - self._first_step
+        self._next_step += 1
+        if row >= len(self._control):
+            return own
+        if not np.array_equal(own, self._control[row]):
+            raise OrderDrift(
+                "the loader's own sampler yielded other samples than for the control",
+                step=self._first_step + row,
+                component="order",
+                expected=f"(epoch, index) {self._control[row][:4].tolist()} ...",
+                found=f"{own[:4].tolist()} ...",
+                hint="a sampler whose order depends on the model or on unregistered state "
+                "cannot be held fixed; register its state as an extra",
+            )
+        return self._delivered[row]
+
+    def start_order_stream(self) -> None:
+        """Seed the streams that the sampler of this epoch draws from."""
+        if self.per_sample:
+            seed_everything(self.seed, "order", self.epoch)
+
+    def keep_order_stream(self) -> None:
+        """Remember where the sampler's streams stand."""
+        if self.per_sample:
+            self._order_streams = capture_streams()
+
+    def resume_order_stream(self) -> None:
+        """Go on where the sampler's streams stood."""
+        if self.per_sample and self._order_streams is not None:
+            self._order_streams.restore()
+
+    @contextmanager
+    def exchanged(self) -> Iterator[None]:
+        """While an iterator is built, let it see the per-sample dataset and collate."""
+        if not self.per_sample:
+            yield
+            return
+        held = self.loader.__dict__
+        dataset, collate = held["dataset"], held["collate_fn"]
+        seeds = SampleSeeds(self.seed)
+        wrapped: PerSampleDataset | PerSampleIterable = (
+            PerSampleIterable(dataset, seeds, self.epoch)
+            if self.iterable
+            else PerSampleDataset(dataset, seeds)
+        )
+        held["dataset"] = wrapped
+        if draws_in_collate(collate):
+            held["collate_fn"] = PerBatchCollate(collate, wrapped, self.seed)
+        try:
+            yield
+        finally:
+            held["dataset"], held["collate_fn"] = dataset, collate
+
+
+class _IndexSampler:
+    """What the loader takes for its sampler."""
+
+    def __init__(self, interception: Interception, inner: Any) -> None:
+        self._interception = interception
+        self._inner = inner
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __iter__(self) -> _IndexIterator:
+        return _IndexIterator(self._interception, self._inner)
+
+
+class _IndexIterator:
+    def __init__(self, interception: Interception, inner: Any) -> None:
+        self._interception = interception
+        self._draws_once = _draws_once(inner)
+        self._first = True
+        interception.start_order_stream()
+        # Eagerly: a generator here would change how often an eager sampler draws.
+        self._inner = iter(inner)
+        interception.keep_order_stream()
+
+    def __iter__(self) -> _IndexIterator:
+        return self
+
+    def __next__(self) -> Any:
+        while self._interception.skip and not self._interception.iterable:
+            self._draw()
+            self._interception.skip -= 1
+        return self._interception.issue(self._draw())
+
+    def _draw(self) -> Any:
+        if self._first or not self._draws_once:
+            self._interception.resume_order_stream()
+        own = next(self._inner)
+        if not self._draws_once:
+            self._interception.keep_order_stream()
+        self._first = False
+        if isinstance(own, (Tensor, np.ndarray)):
+            own = own.tolist()
+        # A copy: a sampler may re-use one list object for every batch.
+        return list(own) if isinstance(own, Sequence) else own
+
+
+def _draws_once(inner: Any) -> bool:
+    if type(inner) is BatchSampler:
+        return type(inner.sampler) in _DRAW_ONCE
+    return type(inner) in _DRAW_ONCE
+
+
+def _intercepted_class(original: type[DataLoader[Any]]) -> type[DataLoader[Any]]:
+    def index_sampler(self: Any) -> Any:
+        inner = original._index_sampler.__get__(self)  # type: ignore[attr-defined]
+        return _IndexSampler(self.__dict__[_ATTRIBUTE], inner)
+
+    def get_iterator(self: Any) -> Any:
+        with self.__dict__[_ATTRIBUTE].exchanged():
+            return original._get_iterator(self)
+
+    return type(
+        original.__name__,
+        (original,),
+        {
+            "_index_sampler": property(index_sampler),
+            "_get_iterator": get_iterator,
+            "__module__": original.__module__,
+            "__qualname__": original.__qualname__,
+            "__doc__": original.__doc__,
+        },
+    )
+
+
+def _refuse_unsupported(loader: DataLoader[Any]) -> None:
+    if not isinstance(loader, DataLoader):
+        raise UnsupportedLoader(
+            f"{type(loader).__name__} is no torch.utils.data.DataLoader",
+            hint="wrap the data in a Dataset or IterableDataset and a DataLoader",
+        )
+    if _ATTRIBUTE in loader.__dict__:
+        raise UnsupportedLoader("this DataLoader is already being recorded")
+    if not getattr(loader, "in_order", True):
+        raise UnsupportedLoader(
+            "a DataLoader with in_order=False delivers in an order that no seed fixes",
+            hint="use in_order=True",
+        )

@@ -1,0 +1,98 @@
+"""State of a loader's samplers at the start of an epoch.
+
+The order of an epoch follows from what its samplers held when the epoch began: a
+``generator=``, an epoch counter, a position. That state is kept at every ``iter()``, since the
+state at the fork alone cannot rebuild the permutation that is under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+from auditkit.errors import RestoreMismatch
+from auditkit.observe.codec import Leaves
+from auditkit.observe.rng import generator_leaves, is_generator, restore_generator
+
+_STATELESS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
+_PLAIN = (bool, int, float, str, type(None), np.ndarray, Tensor)
+
+
+def holders(loader: DataLoader[Any]) -> Iterator[tuple[str, Any]]:
+    """The loader's samplers with a path each, outermost first."""
+    seen: set[int] = set()
+    queue = [("batch_sampler", loader.batch_sampler), ("sampler", loader.sampler)]
+    while queue:
+        path, holder = queue.pop(0)
+        if holder is None or id(holder) in seen:
+            continue
+        seen.add(id(holder))
+        yield path, holder
+        queue.extend(
+            (f"{path}.{name}", value)
+            for name, value in getattr(holder, "__dict__", {}).items()
+            if name in {"sampler", "batch_sampler", "base_sampler"}
+        )
+
+
+def sampler_generators(loader: DataLoader[Any]) -> dict[str, Any]:
+    """Generator objects that the loader and its samplers hold, by path."""
+    found = {} if loader.generator is None else {"generator": loader.generator}
+    for path, holder in holders(loader):
+        for name, value in getattr(holder, "__dict__", {}).items():
+            if is_generator(value):
+                found[f"{path}.{name}"] = value
+    return found
+
+
+def capture_samplers(loader: DataLoader[Any]) -> dict[str, Any]:
+    """What the samplers hold now, as a tree for the snapshot codec."""
+    state: dict[str, Any] = {}
+    for path, generator in sampler_generators(loader).items():
+        state[path] = dict(generator_leaves(generator))
+    for path, holder in holders(loader):
+        if hasattr(holder, "state_dict") and hasattr(holder, "load_state_dict"):
+            state[f"{path}.state_dict()"] = holder.state_dict()
+        elif type(holder) not in (*_STATELESS, BatchSampler):
+            for name, value in getattr(holder, "__dict__", {}).items():
+                if _is_plain(value):
+                    state[f"{path}.{name}"] = value
+    return state
+
+
+def restore_samplers(loader: DataLoader[Any], state: Mapping[str, Any]) -> None:
+    """Put the samplers back to a captured state.
+
+    Raises:
+        RestoreMismatch: When the loader has other samplers than the snapshot.
+    """
+    generators = sampler_generators(loader)
+    owners = dict(holders(loader))
+    for path, value in state.items():
+        owner_path, _, attribute = path.rpartition(".")
+        if path in generators:
+            restore_generator(generators[path], value)
+        elif owner_path not in owners:
+            raise RestoreMismatch(f"the loader has no {owner_path!r}", component="loader")
+        elif attribute == "state_dict()":
+            owners[owner_path].load_state_dict(value)
+        else:
+            # A frozen dataclass as a sampler refuses plain assignment; its dict does not.
+            owners[owner_path].__dict__[attribute] = value
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(item, (bool, int, float, str)) for item in value)
+    return isinstance(value, _PLAIN)

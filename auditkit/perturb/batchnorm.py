@@ -1,0 +1,35 @@
+"""Reset of BatchNorm statistics (survey, stage S2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from auditkit.errors import NothingToPerturb
+from auditkit.observe.state import TrainingObjects
+from auditkit.perturb.base import Perturbation
+from auditkit.records.perturbation import DECLARATIONS
+from auditkit.records.plan import ParameterValue
+
+
+class BatchNormReset(Perturbation):
+    """Running mean := 0, running variance := 1, batch count := 0, as newly built."""
+
+    declaration = DECLARATIONS["batchnorm-reset"]
+
+    def apply(
+        self, objects: TrainingObjects, parameters: Mapping[str, ParameterValue], seed: int
+    ) -> None:
+        """Call ``reset_running_stats`` of every BatchNorm layer."""
+        layers = [
+            layer
+            for layer in objects.model.modules()
+            if isinstance(layer, _BatchNorm) and layer.running_mean is not None
+        ]
+        if not layers:
+            raise NothingToPerturb(
+                "the model has no BatchNorm with running statistics", component="batchnorm"
+            )
+        for layer in layers:
+            layer.reset_running_stats()

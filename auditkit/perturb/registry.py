@@ -1,0 +1,63 @@
+"""Find perturbations by name: auditkit's own, and those of installed plug-ins."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from functools import cache
+
+from auditkit.errors import UnknownPerturbation
+from auditkit.perturb.base import Perturbation
+from auditkit.perturb.batchnorm import BatchNormReset
+from auditkit.perturb.carry import Carry
+from auditkit.perturb.optimizer import AdamReset, MomentumReset, OptimizerReset
+from auditkit.perturb.order import OrderReverse, OrderShuffle, OrderSwap
+from auditkit.perturb.ulp import Ulp
+from auditkit.records.perturbation import DECLARATIONS
+
+ENTRY_POINTS = "auditkit.perturbations"
+
+_OWN: tuple[type[Perturbation], ...] = (
+    Carry,
+    Ulp,
+    MomentumReset,
+    AdamReset,
+    OptimizerReset,
+    BatchNormReset,
+    OrderReverse,
+    OrderShuffle,
+    OrderSwap,
+)
+
+
+@cache
+def registry() -> Mapping[str, Perturbation]:
+    """Every known perturbation by name.
+
+    Raises:
+        UnknownPerturbation: When a plug-in is no perturbation or takes a name that is taken.
+    """
+    found = {kind.declaration.name: kind() for kind in _OWN}
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        kind = entry.load()
+        if not (isinstance(kind, type) and issubclass(kind, Perturbation)):
+            raise UnknownPerturbation(f"plug-in {entry.name} is no Perturbation")
+        name = kind.declaration.name
+        if name in found or name in DECLARATIONS:
+            raise UnknownPerturbation(f"plug-in {entry.name} takes the name {name!r} again")
+        found[name] = kind()
+    return found
+
+
+def perturbation_of(name: str) -> Perturbation:
+    """Look up a perturbation.
+
+    Raises:
+        UnknownPerturbation: When there is none of that name.
+    """
+    found = registry()
+    if name not in found:
+        raise UnknownPerturbation(
+            f"unknown perturbation {name!r}", expected=", ".join(sorted(found))
+        )
+    return found[name]

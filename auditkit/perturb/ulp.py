@@ -1,0 +1,69 @@
+"""The placebo: rounding noise on every trainable weight.
+
+Training is chaotic: after enough steps any nudge has grown. A placebo is as small a nudge as
+the number format allows, on every weight, so that its distance from the control at T is the
+noise floor that a treatment must exceed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from auditkit.errors import NothingToPerturb
+from auditkit.observe.state import TrainingObjects
+from auditkit.perturb.base import Perturbation
+from auditkit.records.perturbation import DECLARATIONS
+from auditkit.records.plan import ParameterValue
+from auditkit.seeds import derive_seed
+
+_INTEGER_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class Ulp(Perturbation):
+    """Each trainable element moves by -1, 0 or +1 times ``scale`` units in the last place."""
+
+    declaration = DECLARATIONS["ulp"]
+
+    def apply(
+        self, objects: TrainingObjects, parameters: Mapping[str, ParameterValue], seed: int
+    ) -> None:
+        """Nudge every trainable weight; draws from (seed, ``draw``) alone."""
+        generator = torch.Generator()
+        generator.manual_seed(derive_seed(seed, "ulp", int(parameters["draw"])))
+        weights = [weight for weight in objects.model.parameters() if weight.requires_grad]
+        if not weights:
+            raise NothingToPerturb("the model has no trainable weight", component="params")
+        with torch.no_grad():
+            for weight in weights:
+                drawn = torch.randint(-1, 2, weight.shape, generator=generator)
+                moved = nudge(weight.detach(), drawn * int(parameters["scale"]))
+                weight.copy_(moved)
+
+
+def nudge(values: Tensor, steps: Tensor) -> Tensor:
+    """Move floating-point values by whole numbers of units in the last place.
+
+    Args:
+        values: Real floating-point (or complex: both parts move alike), any shape.
+        steps: int64, same shape, on the host.
+
+    Returns:
+        A new tensor. The move counts representable values, so that zero's neighbours are the
+        smallest denormals; a value that would leave the finite range, and any that is not
+        finite, stays as it is.
+    """
+    if values.is_complex():
+        parts = torch.view_as_real(values)
+        return torch.view_as_complex(nudge(parts, steps.unsqueeze(-1).expand(parts.shape)))
+    integer = _INTEGER_OF_SIZE[values.element_size()]
+    bits = values.contiguous().view(integer).to(torch.int64)
+    # Map sign-magnitude to one ascending line of integers: negative floats below zero.
+    lowest = torch.iinfo(integer).min
+    line = torch.where(bits < 0, lowest - bits, bits) + steps.to(values.device)
+    moved = torch.where(line < 0, lowest - line, line).to(integer).view(values.dtype)
+    # Without the last term a move of 0 would turn -0.0 into 0.0.
+    keep = ~torch.isfinite(values) | ~torch.isfinite(moved) | (steps.to(values.device) == 0)
+    return torch.where(keep, values, moved)

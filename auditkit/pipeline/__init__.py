@@ -1,0 +1,1 @@
+"""The five stages. No stage imports another; ``auditkit.jobs`` runs them one after the other."""

@@ -1,0 +1,114 @@
+"""Describe a live program: its objects, its data, its random streams."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from auditkit.observe.codec import flatten
+from auditkit.observe.commit import commitments
+from auditkit.observe.rng import uncovered_streams
+from auditkit.ordering import Batch
+from auditkit.records.rng import RngContract, StreamContract
+from auditkit.records.study import DataRecord
+from auditkit.seeds import RECIPE
+from auditkit.session import Session
+
+
+def describe(session: Session) -> dict[str, str]:
+    """Model, optimizer and so on, for people."""
+    program = session.program
+    parameters = list(program.model.parameters())
+    found = {
+        "model": type(program.model).__name__,
+        "parameters": str(sum(p.numel() for p in parameters)),
+        "trainable parameters": str(sum(p.numel() for p in parameters if p.requires_grad)),
+        "optimizer": type(program.optimizer).__name__,
+        "hyper-parameters": "; ".join(
+            _hyper_parameters(group) for group in program.optimizer.param_groups
+        ),
+        "accumulated batches": str(program.accumulate),
+    }
+    for name in ("scheduler", "scaler"):
+        holder = getattr(program, name)
+        if holder is not None:
+            found[name] = type(holder).__name__
+    if program.averaged:
+        found["averaged"] = ", ".join(sorted(program.averaged))
+    if program.extras:
+        found["extras"] = ", ".join(sorted(program.extras))
+    return found
+
+
+def data_record(session: Session, consumed_sha256: str, order: Sequence[Batch]) -> DataRecord:
+    """Identity of the data that a seed consumed.
+
+    Args:
+        session: The live program.
+        consumed_sha256: Over every batch of trunk and control.
+        order: int64 ``(B, 2)`` of every step.
+    """
+    program = session.program
+    probe = program.probe
+    assert probe is not None  # noqa: S101 # checked when the program was built
+    digests = commitments({"inputs": _leaves(probe.inputs), "labels": {"labels": probe.labels}})
+    text = f"{digests['inputs']} {digests['labels']}"
+    return DataRecord(
+        consumed_sha256=consumed_sha256,
+        probe_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        loader=_loader(program.loader),
+        declared=program.data_version,
+        samples=None if session.driver.iterable else sum(len(batch) for batch in order),
+    )
+
+
+def rng_contract(session: Session, digests: Mapping[str, Mapping[str, str]]) -> RngContract:
+    """The RNG contract of a seed.
+
+    Args:
+        session: The live program.
+        digests: The control's commitments by time and component.
+    """
+    at_fork, at_end = digests["t0"], digests["T"]
+    streams = [
+        StreamContract(
+            stream=name,
+            seed=str(session.stream_seeds[name]) if name in session.stream_seeds else None,
+            start=session.stream_starts.get(name),
+            fork=at_fork[name],
+            end=at_end.get(name),
+        )
+        for name in sorted(at_fork)
+        if name.startswith("rng/")
+    ]
+    if session.driver.per_sample:
+        streams.extend(
+            StreamContract(stream=name, seed=None, start=None, fork=None, end=None)
+            for name in ("collate", "order", "sample")
+        )
+    return RngContract(RECIPE, tuple(streams), uncovered_streams())
+
+
+def _leaves(inputs: Any) -> Any:
+    return {"inputs": inputs} if isinstance(inputs, Tensor) else flatten(inputs, where="probe")
+
+
+def _hyper_parameters(group: Mapping[str, Any]) -> str:
+    shown = {key: value for key, value in group.items() if key != "params" and value is not None}
+    return ", ".join(f"{key}={value}" for key, value in shown.items())
+
+
+def _loader(loader: Any) -> dict[str, str]:
+    return {
+        "loader": type(loader).__name__,
+        "dataset": type(loader.dataset).__name__,
+        "sampler": type(loader.sampler).__name__,
+        "batch sampler": type(loader.batch_sampler).__name__,
+        "batch size": str(loader.batch_size),
+        "drop last": str(loader.drop_last),
+        "workers": str(loader.num_workers),
+        "persistent workers": str(loader.persistent_workers),
+    }

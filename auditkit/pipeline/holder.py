@@ -1,0 +1,96 @@
+"""Hold: train a session step by step to a horizon, with evidence of every step.
+
+The loop of the Evaluator stage. It knows when a row is cut and what happens at the end of an
+epoch; what is looked at, and when, comes in as an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from auditkit.errors import AuditError, ProgramError
+from auditkit.observe.codec import Leaves
+from auditkit.observe.loader import Delivery
+from auditkit.observe.rng import capture_streams
+from auditkit.observe.state import State
+from auditkit.ordering import Batch
+from auditkit.program import failed
+from auditkit.session import Session
+
+
+class Evidence(Protocol):
+    """What the loop reports to."""
+
+    def cut(self, state: State) -> None:
+        """The state at a batch boundary."""
+
+    def consume(self, batch: Any, order: Batch | None) -> Leaves:
+        """What a step consumes."""
+
+    def finish_step(self, loss: float | None) -> None:
+        """The step was taken."""
+
+    def close(self, state: State) -> None:
+        """The state at the end."""
+
+
+class Watcher(Protocol):
+    """What looks on while a branch is held."""
+
+    def boundary(self, step: int, state: State) -> None:
+        """Called at the boundary before ``step``; again where an epoch turns out to be over."""
+
+    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """Called with what ``step`` consumes, before it trains."""
+
+    def stepped(self, step: int, loss: float | None) -> None:
+        """Called after ``step``."""
+
+
+def hold(session: Session, first: int, last: int, evidence: Evidence, watcher: Watcher) -> None:
+    """Train steps ``first`` .. ``last``.
+
+    Raises:
+        ProgramFailed: When the user's program raises.
+        ProgramError: When its loader yields no batch.
+    """
+    for step in range(first, last + 1):
+        delivery = _deliver(session, step, evidence, watcher)
+        leaves = evidence.consume(delivery.batch, delivery.order)
+        watcher.consumed(step, delivery, leaves)
+        loss = _guarded(f"step {step}", lambda d=delivery, t=step: session.program.train_on(d.batch, t))
+        evidence.finish_step(loss)
+        watcher.stepped(step, loss)
+    evidence.close(session.state())
+
+
+def _deliver(session: Session, step: int, evidence: Evidence, watcher: Watcher) -> Delivery:
+    empty_epochs = 0
+    while True:
+        streams = capture_streams()
+        state = session.state(streams)
+        evidence.cut(state)
+        watcher.boundary(step, state)
+        delivery: Delivery | None = _guarded(
+            f"loading the batch of step {step}", lambda s=streams: session.driver.next(s)
+        )
+        if delivery is not None:
+            return delivery
+        if session.driver.position == 0 and session.driver.epoch >= 0:
+            empty_epochs += 1
+        if empty_epochs > 1:
+            raise ProgramError("the data loader yields no batch", step=step)
+        if session.driver.epoch >= 0:
+            epoch = session.driver.epoch
+            _guarded(f"the end of epoch {epoch}", lambda e=epoch: session.program.end_epoch(e))
+        _guarded("iterating the data loader", session.driver.begin_epoch)
+
+
+def _guarded(what: str, call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except AuditError:
+        raise
+    except Exception as error:
+        raise failed(error, what) from error

@@ -1,0 +1,29 @@
+"""Perturber: carry out one declared change on a restored session, and nothing else."""
+
+from __future__ import annotations
+
+from auditkit.observe.rng import capture_streams
+from auditkit.perturb.registry import perturbation_of
+from auditkit.records.perturbation import matches
+from auditkit.records.plan import PerturbationSpec
+from auditkit.session import Session
+
+
+def perturb(session: Session, spec: PerturbationSpec | None) -> None:
+    """Apply a perturbation; None changes nothing.
+
+    The global streams are put back afterwards unless the perturbation declares them, so that a
+    perturbation that draws cannot leak into training.
+
+    Raises:
+        UnknownPerturbation: When there is none of that name.
+        NothingToPerturb: When the program has nothing that it could change.
+    """
+    if spec is None:
+        return
+    perturbation = perturbation_of(spec.name)
+    complete = perturbation.declaration.resolve(spec)
+    streams = capture_streams()
+    perturbation.apply(session.objects, complete.parameters, session.seed)
+    if not matches("rng/torch", perturbation.declaration.touches(complete)):
+        streams.restore()

@@ -1,0 +1,300 @@
+"""The program: the one thing that a user writes for a study.
+
+A program is a factory ``make_program(seed) -> Program``. For equal arguments it must build the
+same objects; auditkit seeds every global stream before it is called.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from auditkit.errors import ProgramError, ProgramFailed
+from auditkit.observe.rng import Generator
+from auditkit.observe.state import Stateful, TrainingObjects
+from auditkit.records.plan import StudyPlan
+
+Batch = Any
+Loss = Callable[[nn.Module, Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fixed set of examples on which branches are compared.
+
+    Attributes:
+        inputs: What the model is called with; for tensors and the default ``predict``, ``(N, ...)``.
+        labels: int64 ``(N,)``, class indices.
+        predict: ``predict(model, inputs)`` gives class scores ``(N, C)``: logits or, where
+            ``probabilities`` is true, probabilities. By default ``model(inputs)``.
+        probabilities: Whether ``predict`` gives probabilities instead of logits.
+        batch_size: Rows that are passed at once where ``inputs`` is a tensor.
+    """
+
+    inputs: Any
+    labels: Tensor
+    predict: Callable[[nn.Module, Any], Tensor] | None = None
+    probabilities: bool = False
+    batch_size: int = 512
+
+    def __post_init__(self) -> None:
+        labels = torch.as_tensor(self.labels)
+        if labels.ndim != 1 or len(labels) == 0 or labels.is_floating_point():
+            raise ProgramError(
+                "Probe.labels must hold one class index an example",
+                expected="int64 (N,)",
+                found=f"{labels.dtype} {tuple(labels.shape)}",
+            )
+        object.__setattr__(self, "labels", labels.detach().to("cpu", torch.int64))
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything that is trained, with what, on what, and how it is judged.
+
+    Attributes:
+        model: The model.
+        optimizer: Its optimizer.
+        loader: An ordinary ``torch.utils.data.DataLoader``.
+        loss: ``loss(model, batch)`` gives the scalar training loss. May be left out with a
+            ``step`` of its own; BatchNorm recalibration then needs it all the same and is left
+            out.
+        probe: The examples on which branches are compared.
+        scheduler: Learning-rate scheduler, stepped after each optimizer step or each epoch.
+        scheduler_interval: ``step`` or ``epoch``.
+        scaler: ``torch.amp.GradScaler`` for mixed precision.
+        averaged: Averaged copies by name; those with ``update_parameters`` (such as
+            ``torch.optim.swa_utils.AveragedModel``) are updated after each optimizer step.
+        extras: Further stateful objects by name, see
+            :class:`auditkit.observe.state.TrainingObjects`.
+        step: ``step(program, batch, t)`` replaces the default step of batch number t (from 1)
+            and returns the loss, a float, or None.
+        accumulate: Batches whose gradients are summed up before each optimizer step.
+        clip_grad_norm: Largest gradient norm, or None.
+        on_epoch_end: ``on_epoch_end(program, epoch)``, called after each epoch (from 0).
+        data_version: The data set's own digest or version, recorded as the program states it.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    loader: DataLoader[Any]
+    loss: Loss | None = None
+    probe: Probe | None = None
+    scheduler: Stateful | None = None
+    scheduler_interval: Literal["step", "epoch"] = "step"
+    scaler: Stateful | None = None
+    averaged: Mapping[str, nn.Module] = field(default_factory=dict)
+    extras: Mapping[str, Stateful | Generator] = field(default_factory=dict)
+    step: Callable[[Program, Batch, int], Tensor | float | None] | None = None
+    accumulate: int = 1
+    clip_grad_norm: float | None = None
+    on_epoch_end: Callable[[Program, int], None] | None = None
+    data_version: str | None = None
+
+    def __post_init__(self) -> None:
+        kinds = {
+            "model": nn.Module,
+            "optimizer": torch.optim.Optimizer,
+            "loader": DataLoader,
+            "probe": Probe,
+        }
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise ProgramError(
+                    f"Program.{name} has the wrong type",
+                    expected=f"{kind.__module__}.{kind.__name__}",
+                    found=type(value).__name__,
+                )
+        if self.loss is None and self.step is None:
+            raise ProgramError("Program needs loss=, or step= for a step of its own")
+        if self.scheduler_interval not in ("step", "epoch"):
+            raise ProgramError(f"scheduler_interval is 'step' or 'epoch', not {self.scheduler_interval!r}")
+        if self.accumulate < 1:
+            raise ProgramError(f"accumulate must be at least 1, not {self.accumulate}")
+        held = {id(p) for p in self.model.parameters()}
+        for extra in (*self.averaged.values(), *self.extras.values()):
+            if isinstance(extra, nn.Module):
+                held |= {id(p) for p in extra.parameters()}
+        owned = (p for group in self.optimizer.param_groups for p in group["params"])
+        if not any(id(p) in held for p in owned):
+            raise ProgramError("the optimizer holds no parameter of the model")
+
+    @property
+    def objects(self) -> TrainingObjects:
+        """The objects that hold training state."""
+        return TrainingObjects(
+            model=self.model,
+            optimizer=self.optimizer,
+            scheduler=self.scheduler,
+            scaler=self.scaler,
+            averaged=self.averaged,
+            extras=self.extras,
+        )
+
+    def train_on(self, batch: Batch, t: int) -> float | None:
+        """Train on batch number ``t`` (from 1).
+
+        Returns:
+            The loss; None where a custom step gives none.
+        """
+        result = self.step(self, batch, t) if self.step else self._default_step(batch, t)
+        if isinstance(result, Tensor):
+            return float(result.detach().item())
+        return None if result is None else float(result)
+
+    def end_epoch(self, epoch: int) -> None:
+        """Do what is due after an epoch (from 0)."""
+        if self.scheduler is not None and self.scheduler_interval == "epoch":
+            self._step_scheduler()
+        if self.on_epoch_end is not None:
+            self.on_epoch_end(self, epoch)
+
+    def _default_step(self, batch: Batch, t: int) -> Tensor:
+        assert self.loss is not None  # noqa: S101 # checked when built
+        scaler: Any = self.scaler
+        loss = self.loss(self.model, batch)
+        part = loss / self.accumulate if self.accumulate > 1 else loss
+        (scaler.scale(part) if scaler else part).backward()
+        if t % self.accumulate == 0:
+            self._update(scaler)
+        return loss
+
+    def _update(self, scaler: Any) -> None:
+        if self.clip_grad_norm is not None:
+            if scaler:
+                scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
+        if scaler:
+            scaler.step(self.optimizer)
+            scaler.update()
+        else:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scheduler is not None and self.scheduler_interval == "step":
+            self._step_scheduler()
+        for average in self.averaged.values():
+            update = getattr(average, "update_parameters", None)
+            if update is not None:
+                update(self.model)
+
+    def _step_scheduler(self) -> None:
+        scheduler: Any = self.scheduler
+        scheduler.step()
+
+
+@dataclass(frozen=True)
+class LoadedFactory:
+    """A factory and where it came from.
+
+    Attributes:
+        make: The factory.
+        module: The module that defines it.
+        name: Its name there.
+        plan: The module's ``STUDY``, or None.
+    """
+
+    make: Callable[..., Program]
+    module: ModuleType
+    name: str
+    plan: StudyPlan | None
+
+    def build(self, seed: int, arguments: Mapping[str, str]) -> Program:
+        """Call the factory.
+
+        Raises:
+            ProgramError: When it takes other arguments or returns something else.
+            ProgramFailed: When it raises.
+        """
+        parameters = inspect.signature(self.make).parameters
+        free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        for name in arguments:
+            if name not in parameters and not free:
+                raise ProgramError(
+                    f"the factory {self.name} takes no argument {name!r}",
+                    expected=", ".join(parameters),
+                )
+        try:
+            program = self.make(seed, **arguments)
+        except Exception as error:
+            raise failed(error, f"the factory {self.name}") from error
+        if not isinstance(program, Program):
+            raise ProgramError(
+                f"the factory {self.name} returned no Program",
+                expected="auditkit.Program",
+                found=type(program).__name__,
+            )
+        return program
+
+
+def failed(error: Exception, what: str) -> Exception:
+    """An error of the user's program, told in one line with its place."""
+    frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
+    place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
+    return ProgramFailed(f"{what} raised {type(error).__name__}: {error}", where=place)
+
+
+def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:
+    """Load a factory from ``FILE.py``, ``FILE.py:NAME`` or ``package.module:NAME``.
+
+    Args:
+        target: Where it is; NAME is ``make_program`` where none is given.
+        folder: Where ``FILE.py`` lies; the working folder by default. It is put first on
+            ``sys.path``, so that a program can import its neighbours.
+
+    Raises:
+        ProgramError: When the file, module or name does not exist.
+        ProgramFailed: When importing it raises.
+    """
+    place, _, name = target.partition(":")
+    name = name or "make_program"
+    try:
+        module = _load_file(place, folder) if place.endswith(".py") else _load_module(place, folder)
+    except (ProgramError, ProgramFailed):
+        raise
+    except Exception as error:
+        raise failed(error, f"importing {place}") from error
+    make = getattr(module, name, None)
+    if not callable(make):
+        raise ProgramError(f"{place} has no function {name!r}", hint="name one: FILE.py:FACTORY")
+    plan = getattr(module, "STUDY", None)
+    if plan is not None and not isinstance(plan, StudyPlan):
+        raise ProgramError("STUDY must be an auditkit.StudyPlan", found=type(plan).__name__)
+    return LoadedFactory(make, module, name, plan)
+
+
+def _load_file(place: str, folder: Path | None) -> ModuleType:
+    path = (folder or Path.cwd()) / place
+    if not path.is_file():
+        raise ProgramError(f"no such program file: {place}")
+    sys.path.insert(0, str(path.resolve().parent))
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ProgramError(f"{place} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # data sets are looked up by module name in loader workers
+    spec.loader.exec_module(module)
+    return module
+
+
+def _load_module(place: str, folder: Path | None) -> ModuleType:
+    sys.path.insert(0, str(folder or Path.cwd()))
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name and place.startswith(error.name):
+            raise ProgramError(
+                f"no such module: {place}", hint="give FILE.py:NAME or package.module:NAME"
+            ) from error
+        raise

@@ -1,0 +1,34 @@
+"""Values from files, quoted in error messages: printable, on one line, short."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import NoneType
+
+
+def brief(value: object, limit: int = 60) -> str:
+    """Quote a value from a file in an error message: printable, on one line, short."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (Mapping, list, tuple)):
+        return f"an {json_type(value)} of {len(value)}"
+    if isinstance(value, int) and value.bit_length() > 3 * limit:
+        return "a very large integer"
+    text = ascii(value[: limit + 1] if isinstance(value, (str, bytes)) else value)
+    return text if len(text) <= limit else text[:limit] + "..."
+
+
+def json_type(value: object) -> str:
+    """JSON's name for the type of a value or for a type, for error messages."""
+    kind = value if isinstance(value, type) else type(value)
+    names = {
+        bool: "boolean",
+        int: "integer",
+        float: "number",
+        str: "string",
+        NoneType: "null",
+        list: "array",
+        tuple: "array",
+        Mapping: "object",
+    }
+    return next((name for base, name in names.items() if issubclass(kind, base)), "object")

@@ -1,0 +1,53 @@
+"""What a run ran on: software, hardware, and the settings that change bits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+#: Variables that must be set before a process that runs branches starts: ``PYTHONHASHSEED``
+#: fixes the order of sets of strings, cuBLAS needs a fixed workspace to be deterministic.
+CHILD_VARIABLES = {"PYTHONHASHSEED": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+
+#: Variables that set thread counts of the libraries below torch and numpy.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+#: Names (of packages, libraries, settings) that never change the bits of a run.
+_HARMLESS = frozenset({"kernel", "pip", "setuptools", "wheel"})
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Software and hardware, without any name of a user, a host or a home folder.
+
+    Attributes:
+        python: Interpreter version and implementation.
+        packages: Version by distribution name, of all imported distributions.
+        hardware: Processor, CPU capability that torch dispatches to, core count, accelerators.
+        libraries: Math libraries and their versions, as torch reports them.
+        variables: Environment variables from an allow-list that change bits or threads.
+        determinism: Settings in force while the branches ran.
+    """
+
+    python: str
+    packages: dict[str, str]
+    hardware: dict[str, str]
+    libraries: dict[str, str]
+    variables: dict[str, str]
+    determinism: dict[str, str]
+
+    def differences(self, other: Environment) -> Iterator[str]:
+        """Yield a line for whatever may change bits and is not the same in ``other``."""
+        if self.python != other.python:
+            yield f"python: {self.python} there, {other.python} here"
+        for section in ("packages", "hardware", "libraries", "variables", "determinism"):
+            yield from _different(section, getattr(self, section), getattr(other, section))
+
+
+def _different(section: str, there: Mapping[str, str], here: Mapping[str, str]) -> Iterator[str]:
+    for name in sorted((set(there) | set(here)) - _HARMLESS):
+        if there.get(name) != here.get(name):
+            yield (
+                f"{section}: {name} is {there.get(name, 'absent')} there, "
+                f"{here.get(name, 'absent')} here"
+            )

@@ -1,0 +1,122 @@
+"""Evidence: what the steps of one branch leave behind, a row a step.
+
+Row t holds the state before step t and what step t consumed. A trace of steps a..b has
+b-a+2 rows: the last one, numbered b+1, holds the state at the end and zeros for what was
+consumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
+
+#: Columns of what a step consumed; every other column is a component of the training state.
+CONSUMED = ("order", "batch")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first place at which two traces differ.
+
+    Attributes:
+        step: Step (batch number, from 1) of the row.
+        components: Columns that differ in that row: what was consumed first, then the state,
+            each alphabetical; ``loss`` last.
+    """
+
+    step: int
+    components: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Evidence of steps ``first_step`` .. ``first_step + n_rows - 2``.
+
+    Attributes:
+        first_step: Step of the first row, from 1.
+        loss_bits: ``n_rows`` little-endian uint64: the bits of each step's float64 loss, 0 in
+            the last row.
+        columns: Per component, ``n_rows`` digests of 16 bytes
+            (``xxh3-128/tensor-v1``). A column that is absent means zeros throughout.
+    """
+
+    first_step: int
+    loss_bits: bytes
+    columns: Mapping[str, bytes]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows, one more than there are steps."""
+        return len(self.loss_bits) // 8
+
+    @property
+    def last_step(self) -> int:
+        """The last step that was taken."""
+        return self.first_step + self.n_rows - 2
+
+    def cell(self, step: int, component: str) -> bytes:
+        """Digest of ``component`` in the row of ``step``; zeros where there is no such column."""
+        column = self.columns.get(component)
+        if column is None:
+            return ABSENT
+        row = step - self.first_step
+        return bytes(column[row * EVIDENCE_BYTES : (row + 1) * EVIDENCE_BYTES])
+
+    def loss(self, step: int) -> bytes:
+        """The eight bytes of the loss of ``step``."""
+        row = step - self.first_step
+        return bytes(self.loss_bits[row * 8 : (row + 1) * 8])
+
+    def row_difference(self, step: int, other: Trace, other_step: int | None = None) -> list[str]:
+        """Names of the columns in which one row differs from a row of another trace."""
+        there = step if other_step is None else other_step
+        names = sorted(
+            set(self.columns) | set(other.columns), key=lambda name: (name not in CONSUMED, name)
+        )
+        found = [
+            name for name in names if self.cell(step, name) != other.cell(there, name)
+        ]
+        if self.loss(step) != other.loss(there):
+            found.append("loss")
+        return found
+
+    def first_difference(self, other: Trace) -> Difference | None:
+        """The first row in which two traces differ, or None where they are equal.
+
+        Traces of different length differ at the first row that only one of them has, in the
+        component ``steps``.
+        """
+        if self.first_step != other.first_step:
+            return Difference(min(self.first_step, other.first_step), ("steps",))
+        rows = min(self.n_rows, other.n_rows)
+        step = _first_unequal_row(self, other, rows)
+        if step is not None:
+            return Difference(step, tuple(self.row_difference(step, other)))
+        if self.n_rows != other.n_rows:
+            return Difference(self.first_step + rows, ("steps",))
+        return None
+
+
+def _first_unequal_row(left: Trace, right: Trace, rows: int) -> int | None:
+    found: list[int] = []
+    for name in set(left.columns) | set(right.columns):
+        blank = bytes(rows * EVIDENCE_BYTES)
+        here, there = left.columns.get(name, blank), right.columns.get(name, blank)
+        found.extend(_first_unequal_cell(here, there, rows, EVIDENCE_BYTES))
+    found.extend(_first_unequal_cell(left.loss_bits, right.loss_bits, rows, 8))
+    return left.first_step + min(found) if found else None
+
+
+def _first_unequal_cell(here: bytes, there: bytes, rows: int, width: int) -> Iterator[int]:
+    if here[: rows * width] == there[: rows * width]:
+        return
+    low, high = 0, rows  # the first unequal cell lies in [low, high)
+    while high - low > 1:
+        middle = (low + high) // 2
+        if here[low * width : middle * width] != there[low * width : middle * width]:
+            high = middle
+        else:
+            low = middle
+    yield low

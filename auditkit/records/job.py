@@ -1,0 +1,120 @@
+"""Jobs: what a worker process is told to do, and where to leave the result.
+
+A worker gets a job as one JSON document and nothing else: a replaying worker is given code,
+fork and order, never the recorded traces or outcomes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from auditkit.records.environment import Environment
+from auditkit.records.plan import StudyPlan
+from auditkit.records.study import CodeFile
+
+JobKind = Literal["describe", "trunk", "branches", "modules"]
+
+
+@dataclass(frozen=True)
+class ProgramSource:
+    """Where a factory is loaded from.
+
+    Attributes:
+        target: ``FILE.py:NAME`` or ``package.module:NAME``.
+        folder: Absolute folder that the file lies in, or that modules are looked up in.
+        arguments: Extra arguments of the factory.
+    """
+
+    target: str
+    folder: str
+    arguments: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work for a fresh process.
+
+    Attributes:
+        kind: ``describe`` (load the program, time a few steps), ``trunk`` (steps 1..T of one
+            seed from its start), ``branches`` (branches of one seed from its fork) or
+            ``modules`` (re-run one branch and digest every module at one step).
+        program: The factory.
+        plan: The study plan; None for ``describe``, which reads the program's own.
+        seed: The study seed.
+        out: Absolute folder in which the job's files are written.
+        suffix: Appended to every file's name: ``.partial`` while a run is under way.
+        fork: Absolute path of the fork file (``branches``, ``modules`` of a branch).
+        order: Absolute path of the order file (the same).
+        branches: Names of the branches to run.
+        step: The step to look into (``modules``).
+        code: Absolute folder to copy the program's sources to, or None.
+    """
+
+    kind: JobKind
+    program: ProgramSource
+    plan: StudyPlan | None
+    seed: int
+    out: str
+    suffix: str = ""
+    fork: str | None = None
+    order: str | None = None
+    branches: tuple[str, ...] = ()
+    step: int | None = None
+    code: str | None = None
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a ``describe`` job finds out.
+
+    Attributes:
+        plan: The program's ``STUDY``, or None.
+        program: Description of the objects, for people.
+        step_seconds: Median time of a recorded training step.
+        branch_seconds: Time to build the program and restore a fork.
+        snapshot_bytes: Size of one fork file.
+        row_bytes: Evidence of one step.
+        environment: Where it ran.
+        code: The program's sources.
+    """
+
+    plan: StudyPlan | None
+    program: dict[str, str]
+    step_seconds: float
+    branch_seconds: float
+    snapshot_bytes: int
+    row_bytes: int
+    environment: Environment
+    code: tuple[CodeFile, ...]
+
+
+@dataclass(frozen=True)
+class ModuleTrace:
+    """What a ``modules`` job finds out: digests in the order in which modules ran.
+
+    Attributes:
+        entries: ``NAME PASS#N`` and hexadecimal digest pairs: ``input`` and ``output`` of each
+            module's forward call, ``grad`` of each parameter.
+    """
+
+    entries: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A line that a worker sends while it works.
+
+    Attributes:
+        seed: The study seed.
+        branch: ``trunk``, ``control`` or another branch.
+        step: The last step that was taken.
+        done: Steps that this job has taken.
+        total: Steps that this job will take.
+    """
+
+    seed: int
+    branch: str
+    step: int
+    done: int
+    total: int

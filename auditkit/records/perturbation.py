@@ -1,0 +1,208 @@
+"""Declarations: what each perturbation is, which version, and which components it touches.
+
+The verifier judges a branch by this table, never by what a manifest says of it. A declaration
+holds no code: what carries it out lives in ``auditkit.perturb``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Literal
+
+from auditkit.errors import UnknownPerturbation
+from auditkit.records.plan import ParameterValue, PerturbationSpec
+
+Kind = Literal["none", "state", "order"]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a perturbation.
+
+    Attributes:
+        default: Its value where a plan names none.
+        choices: Allowed strings; empty for whole numbers.
+        minimum: Least allowed whole number.
+        text: Whether any string is allowed.
+    """
+
+    default: ParameterValue
+    choices: tuple[str, ...] = ()
+    minimum: int = 0
+    text: bool = False
+
+    def accepts(self, value: ParameterValue) -> bool:
+        """Whether ``value`` may be given."""
+        if self.text:
+            return isinstance(value, str)
+        if self.choices:
+            return value in self.choices
+        return isinstance(value, int) and not isinstance(value, bool) and value >= self.minimum
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values, for messages."""
+        if self.text:
+            return "a name"
+        return " or ".join(self.choices) or f"a whole number of at least {self.minimum}"
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What a perturbation is.
+
+    Attributes:
+        name: Its name on the command line and in manifests.
+        version: Raised whenever the same name and parameters would change other bits.
+        kind: ``none`` (changes nothing), ``state`` (changes the state at t0) or ``order``
+            (changes which batches are delivered inside the window).
+        summary: One line for people.
+        source: Where the literature describes it.
+        parameters: Allowed parameters by name.
+        touched: Component patterns (``fnmatch``) for given, complete parameters. A pattern
+            without a wildcard names a component that must differ at t0; with one, any that
+            match may.
+    """
+
+    name: str
+    version: int
+    kind: Kind
+    summary: str
+    source: str
+    parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    touched: Callable[[Mapping[str, ParameterValue]], tuple[str, ...]] = lambda _: ()
+
+    def resolve(self, spec: PerturbationSpec) -> PerturbationSpec:
+        """Fill in the defaults of the parameters that are not given.
+
+        Raises:
+            UnknownPerturbation: On a parameter or value that the declaration does not have.
+        """
+        for key, value in spec.parameters.items():
+            if key not in self.parameters:
+                raise UnknownPerturbation(
+                    f"perturbation {self.name} has no parameter {key!r}",
+                    expected=", ".join(sorted(self.parameters)) or "no parameter",
+                )
+            if not self.parameters[key].accepts(value):
+                raise UnknownPerturbation(
+                    f"perturbation {self.name}: {key}={value} is not allowed",
+                    expected=self.parameters[key].allowed,
+                )
+        defaults = {key: parameter.default for key, parameter in self.parameters.items()}
+        return PerturbationSpec(self.name, {**defaults, **spec.parameters})
+
+    def touches(self, spec: PerturbationSpec) -> tuple[str, ...]:
+        """Patterns of the components that ``spec`` changes at t0."""
+        return self.touched(self.resolve(spec).parameters)
+
+
+def matches(component: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a component's name fits one of the patterns."""
+    return any(fnmatchcase(component, pattern) for pattern in patterns)
+
+
+def _adam_touches(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
+    slots = {"m": ("exp_avg",), "v": ("exp_avg_sq",), "mv": ("exp_avg", "exp_avg_sq")}
+    touched = slots[str(parameters["moments"])]
+    if parameters["step"] == "reset":
+        touched = (*touched, "step")
+    return tuple(f"optimizer/{slot}" for slot in touched)
+
+
+def _fixed(*patterns: str) -> Callable[[Mapping[str, ParameterValue]], tuple[str, ...]]:
+    return lambda _: patterns
+
+
+_DRAW = {"draw": Parameter(default=0)}
+
+DECLARATIONS: Mapping[str, Declaration] = {
+    declaration.name: declaration
+    for declaration in (
+        Declaration("carry", 1, "none", "do nothing: everything is carried over", "S1"),
+        Declaration(
+            "ulp",
+            1,
+            "state",
+            "move every trainable weight by -1, 0 or +1 times scale units in the last place",
+            "noise floor",
+            {"scale": Parameter(default=1, minimum=1), "draw": Parameter(default=0)},
+            _fixed("params"),
+        ),
+        Declaration(
+            "momentum-reset",
+            1,
+            "state",
+            "SGD's momentum buffers := 0",
+            "S1",
+            touched=_fixed("optimizer/momentum_buffer"),
+        ),
+        Declaration(
+            "adam-reset",
+            1,
+            "state",
+            "Adam's moments := 0, the step count kept or set to 0",
+            "S1; arXiv 2306.17833, 2412.17113",
+            {
+                "moments": Parameter(default="mv", choices=("m", "v", "mv")),
+                "step": Parameter(default="reset", choices=("keep", "reset")),
+            },
+            _adam_touches,
+        ),
+        Declaration(
+            "optimizer-reset",
+            1,
+            "state",
+            "every optimizer slot := absent, as newly built; hyper-parameters kept",
+            "S1; causal break of arXiv 2601.16563",
+            touched=_fixed("optimizer/*"),
+        ),
+        Declaration(
+            "batchnorm-reset",
+            1,
+            "state",
+            "BatchNorm running mean := 0, variance := 1, batch count := 0",
+            "S2",
+            touched=_fixed("batchnorm"),
+        ),
+        Declaration(
+            "order-reverse",
+            1,
+            "order",
+            "the window's samples in reverse order",
+            "S2",
+        ),
+        Declaration(
+            "order-shuffle",
+            1,
+            "order",
+            "the window's samples in a drawn order",
+            "S2",
+            _DRAW,
+        ),
+        Declaration(
+            "order-swap",
+            1,
+            "order",
+            "the window's first and second half exchanged",
+            "S2",
+        ),
+    )
+}
+
+
+def declaration_of(
+    name: str, declarations: Mapping[str, Declaration] = DECLARATIONS
+) -> Declaration:
+    """Look up a declaration.
+
+    Raises:
+        UnknownPerturbation: When there is none of that name.
+    """
+    if name not in declarations:
+        raise UnknownPerturbation(
+            f"unknown perturbation {name!r}", expected=", ".join(sorted(declarations))
+        )
+    return declarations[name]

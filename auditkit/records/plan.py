@@ -1,0 +1,194 @@
+"""The study plan: what is compared with what, when, and over which seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from auditkit.errors import PlanError
+
+#: Metrics that a plan can name as primary, with the kind of estimand they get.
+SIGNED_METRICS = ("accuracy", "nll", "brier", "ece", "squared_calibration_error")
+DISTANCE_METRICS = ("tv", "js", "hellinger", "churn")
+
+AUGMENTATION_RNG = ("per-sample", "inherit")
+
+ParameterValue = str | int
+
+
+@dataclass(frozen=True)
+class PerturbationSpec:
+    """One perturbation as a plan names it.
+
+    Attributes:
+        name: Registered name, e.g. ``adam-reset``.
+        parameters: Values by parameter name, e.g. ``{"moments": "mv", "step": "keep"}``.
+            Parameters that are not given take the declaration's defaults when the plan is
+            resolved, so that a manifest always holds all of them.
+    """
+
+    name: str
+    parameters: dict[str, ParameterValue] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> PerturbationSpec:
+        """Read ``NAME`` or ``NAME:key=value,key=value``.
+
+        Raises:
+            PlanError: On a parameter without ``=`` or given twice.
+        """
+        name, _, rest = text.strip().partition(":")
+        if not name:
+            raise PlanError(f"no perturbation name in {text!r}")
+        parameters: dict[str, ParameterValue] = {}
+        for item in filter(None, rest.split(",")):
+            key, equals, value = (part.strip() for part in item.partition("="))
+            if not equals or not key or not value:
+                raise PlanError(f"perturbation {text!r}: {item!r} is not key=value")
+            if key in parameters:
+                raise PlanError(f"perturbation {text!r}: {key!r} is given twice")
+            parameters[key] = int(value) if value.lstrip("-").isdecimal() else value
+        return cls(name, parameters)
+
+    @property
+    def branch_name(self) -> str:
+        """File name stem of its branch: ``adam-reset--moments-mv--step-keep``."""
+        parts = [self.name, *(f"{key}-{value}" for key, value in sorted(self.parameters.items()))]
+        return "--".join(parts)
+
+
+@dataclass(frozen=True, init=False)
+class StudyPlan:
+    """A Branch-and-Hold study (survey arXiv 2601.21624, section on Branch-and-Hold).
+
+    A step is one batch of the training loader; all three times count steps from the start of
+    training.
+
+    Attributes:
+        fork_at: t0, the step after which the state is forked.
+        window: W, in steps; effects are measured at t0+W ...
+        horizon: ... and at T, an absolute step.
+        seeds: One paired comparison a seed.
+        perturbations: Names (``"momentum-reset"``, ``"adam-reset:moments=m"``) or specs.
+        placebos: K, placebo branches a seed (the noise floor).
+        placebo_scale: Size of a placebo's nudge, in units in the last place.
+        primary_metric: The metric whose tests are corrected with Holm's method; all others
+            are exploratory.
+        margins: Equivalence margin by metric, in the metric's own unit.
+        threads: Intra-op threads; part of the contract because they change bits.
+        augmentation_rng: ``per-sample`` or ``inherit``, see the README on random numbers.
+
+    Raises:
+        PlanError: When the numbers contradict each other.
+    """
+
+    fork_at: int
+    window: int
+    horizon: int
+    seeds: tuple[int, ...]
+    perturbations: tuple[PerturbationSpec, ...]
+    placebos: int = 3
+    placebo_scale: int = 1
+    primary_metric: str = "tv"
+    margins: dict[str, float] = field(default_factory=dict)
+    threads: int = 1
+    augmentation_rng: str = "per-sample"
+
+    def __init__(
+        self,
+        fork_at: int,
+        window: int,
+        horizon: int,
+        seeds: Iterable[int],
+        perturbations: Iterable[str | PerturbationSpec],
+        placebos: int = 3,
+        placebo_scale: int = 1,
+        primary_metric: str = "tv",
+        margins: Mapping[str, float] | None = None,
+        threads: int = 1,
+        augmentation_rng: str = "per-sample",
+    ) -> None:
+        """Accept any iterable of seeds, and perturbations by name; see the class."""
+        values: dict[str, object] = {
+            "fork_at": fork_at,
+            "window": window,
+            "horizon": horizon,
+            "seeds": tuple(int(seed) for seed in seeds),
+            "perturbations": tuple(
+                PerturbationSpec.parse(item) if isinstance(item, str) else item
+                for item in perturbations
+            ),
+            "placebos": placebos,
+            "placebo_scale": placebo_scale,
+            "primary_metric": primary_metric,
+            "margins": dict(margins or {}),
+            "threads": threads,
+            "augmentation_rng": augmentation_rng,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # frozen: the only way to fill it here
+        self._check()
+
+    def _check(self) -> None:
+        for name in ("fork_at", "window", "horizon", "threads", "placebo_scale"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise PlanError(f"{name} must be a whole number of at least 1, not {value!r}")
+        if not isinstance(self.placebos, int) or self.placebos < 0:
+            raise PlanError(f"placebos must be a whole number, not {self.placebos!r}")
+        if self.fork_at + self.window > self.horizon:
+            raise PlanError(
+                f"the window ends at step {self.fork_at + self.window}, beyond the horizon "
+                f"{self.horizon}",
+                hint="lower --fork-at or --window, or raise --horizon",
+            )
+        if not self.seeds:
+            raise PlanError("a study needs at least one seed")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise PlanError("a seed is given twice: pairs of equal seeds are no replication")
+        if any(seed < 0 or seed >= 2**63 for seed in self.seeds):
+            raise PlanError("seeds must lie in 0 .. 2**63-1")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        if not self.perturbations:
+            raise PlanError("a study needs at least one perturbation")
+        names = [spec.branch_name for spec in self.perturbations]
+        if len(set(names)) != len(names):
+            raise PlanError("a perturbation is given twice")
+        known = (*SIGNED_METRICS, *DISTANCE_METRICS)
+        for metric in (self.primary_metric, *self.margins):
+            if metric not in known:
+                raise PlanError(f"unknown metric {metric!r}", expected=", ".join(known))
+        if any(not margin > 0 for margin in self.margins.values()):
+            raise PlanError("an equivalence margin must be positive")
+        if self.augmentation_rng not in AUGMENTATION_RNG:
+            raise PlanError(
+                f"unknown augmentation_rng {self.augmentation_rng!r}",
+                expected=" or ".join(AUGMENTATION_RNG),
+            )
+
+    @property
+    def window_end(self) -> int:
+        """The step t0+W."""
+        return self.fork_at + self.window
+
+    @property
+    def times(self) -> dict[str, int]:
+        """Steps after which branches are compared: the window's end and the horizon."""
+        return {"t0+W": self.window_end, "T": self.horizon}
+
+    @property
+    def treatment_names(self) -> tuple[str, ...]:
+        """Branch names of the treatments, in the plan's order."""
+        return tuple(spec.branch_name for spec in self.perturbations)
+
+    @property
+    def placebo_names(self) -> tuple[str, ...]:
+        """Branch names of the placebos."""
+        return tuple(f"placebo-{k}" for k in range(self.placebos))
+
+    @property
+    def branch_names(self) -> tuple[str, ...]:
+        """Every branch a seed has, in the order in which they are run."""
+        return ("control", "replica", *self.placebo_names, *self.treatment_names)

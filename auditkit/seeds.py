@@ -1,0 +1,50 @@
+"""Derived seeds: one recipe for every stream that auditkit seeds.
+
+Recipe ``auditkit-seed/1``: the first 8 bytes, little-endian, of the SHA-256 of the canonical
+JSON ``["auditkit-seed/1", SEED, PURPOSE, ...]`` (canonical JSON writes integers of 2^53 and
+more as decimal strings). Python and torch take all 64 bits; numpy's legacy seeding takes the
+low 32.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from auditkit import canonical
+
+RECIPE = "auditkit-seed/1"
+
+
+def derive_seed(seed: int, *purpose: int | str) -> int:
+    """Seed of one stream of a study seed.
+
+    Args:
+        seed: The study's seed.
+        purpose: What the stream is for: ``"python"``, ``"torch"``, ``"cuda:0"``; ``"order"``,
+            epoch, ``"numpy"``; ``"sample"``, epoch, index; ...
+
+    Returns:
+        A whole number in ``0 .. 2**64 - 1``.
+    """
+    return _first_eight_bytes(canonical.dumps([RECIPE, seed, *purpose]))
+
+
+class SampleSeeds:
+    """Seeds of the per-sample streams ``(seed, "sample", epoch, index)``.
+
+    Equal to :func:`derive_seed`, but with the constant part encoded once: it is called for
+    every sample of every batch.
+    """
+
+    def __init__(self, seed: int) -> None:
+        whole = canonical.dumps([RECIPE, seed, "sample"])
+        self._prefix = whole[:-1]
+
+    def __call__(self, *parts: int) -> int:
+        """Seed for ``parts``: epoch and index, or epoch, worker and position."""
+        tail = b"".join(b",%d" % part for part in parts)
+        return _first_eight_bytes(self._prefix + tail + b"]")
+
+
+def _first_eight_bytes(text: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(text).digest()[:8], "little")

@@ -1,0 +1,87 @@
+"""A live program under study: its objects, its loader, its seed.
+
+A session is what the stages of the pipeline hand to each other while they run; nothing of it
+is written down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from auditkit.observe.codec import Leaves
+from auditkit.observe.loader import LoaderDriver
+from auditkit.observe.commit import commitments
+from auditkit.observe.rng import GlobalStreams, capture_streams, seed_everything
+from auditkit.observe.state import State, TrainingObjects, capture
+from auditkit.observe.uncaptured import plain_attributes, refuse_unregistered_generators
+from auditkit.program import LoadedFactory, Program
+from auditkit.records.plan import StudyPlan
+
+
+@dataclass(frozen=True)
+class Session:
+    """A live program.
+
+    Attributes:
+        program: What the factory returned.
+        objects: Its stateful objects.
+        driver: Its loader, ready to be asked for batches.
+        seed: The study seed.
+        stream_seeds: Derived seed of every global stream.
+        stream_starts: ``sha256/tensor-v1`` of every global stream before the factory ran.
+        attributes: Plain attributes as the factory left them, see
+            :func:`auditkit.observe.uncaptured.plain_attributes`.
+    """
+
+    program: Program
+    objects: TrainingObjects
+    driver: LoaderDriver
+    seed: int
+    stream_seeds: Mapping[str, int]
+    stream_starts: Mapping[str, str]
+    attributes: Mapping[str, object]
+
+    def state(self, streams: GlobalStreams | None = None) -> State:
+        """The training state as live views, without the data position."""
+        return capture(self.objects, streams)
+
+    def loader_leaves(self) -> Leaves:
+        """The data position as a component."""
+        return self.driver.capture()
+
+    def close(self) -> None:
+        """Stop the loader's workers."""
+        self.driver.close()
+
+
+def open_session(
+    factory: LoadedFactory, arguments: Mapping[str, str], plan: StudyPlan, seed: int
+) -> Session:
+    """Seed every global stream, call the factory, and take the loader over.
+
+    Raises:
+        ProgramError: When the factory returns something else than a program.
+        ProgramFailed: When it raises.
+        UncapturedState: When the program holds generators that no snapshot would hold.
+        UnsupportedLoader: When its loader cannot be recorded.
+    """
+    seeds = seed_everything(seed)
+    starts = commitments(capture_streams().leaves())
+    program = factory.build(seed, arguments)
+    functions = {
+        name: function
+        for name in ("loss", "step", "on_epoch_end")
+        if (function := getattr(program, name)) is not None
+    }
+    objects = program.objects
+    refuse_unregistered_generators(objects, program.loader, functions)
+    return Session(
+        program=program,
+        objects=objects,
+        driver=LoaderDriver(program.loader, seed, plan.augmentation_rng),
+        seed=seed,
+        stream_seeds=seeds,
+        stream_starts=starts,
+        attributes=plain_attributes(objects),
+    )

@@ -1,0 +1,363 @@
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import math
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditkit import canonical
+from auditkit.errors import JsonError, SchemaError
+from auditkit.records.plan import DISTANCE_METRICS, SIGNED_METRICS, PerturbationSpec, StudyPlan
+
+
+@dataclass(frozen=True)
+class Inner:
+    name: str
+    flag: bool = False
+
+
+@dataclass(frozen=True)
+class Outer:
+    count: int
+    ratio: float
+    kind: Literal["a", "b"]
+    pair: tuple[int, float]
+    names: tuple[str, ...] = ()
+    inner: Inner | None = None
+    many: tuple[Inner, ...] = ()
+    table: dict[str, str | int] = field(default_factory=dict)
+    nested: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    anything: object = None
+
+
+OUTER = Outer(1, 0.5, "a", (2, 3.0), ("x",), Inner("i"), (Inner("j", True),), {"k": 2**63}, {})
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20
+)
+texts = st.text(max_size=20)
+inners = st.builds(Inner, texts, st.booleans())
+finite = st.floats(allow_nan=False, allow_infinity=False)
+integers = st.integers() | st.integers(-(2**70), 2**70)
+outers = st.builds(
+    Outer,
+    integers,
+    finite | st.integers(-(2**53), 2**53),
+    st.sampled_from(["a", "b"]),
+    st.tuples(integers, finite),
+    st.lists(texts).map(tuple),
+    st.none() | inners,
+    st.lists(inners, max_size=3).map(tuple),
+    st.dictionaries(texts, integers | st.text(alphabet="abc-. ", max_size=9)),
+    st.dictionaries(texts, st.dictionaries(texts, st.none() | finite)),
+)
+plans = st.builds(
+    StudyPlan,
+    st.integers(1, 99),
+    st.integers(1, 99),
+    st.integers(198, 2**62),
+    st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=9, unique=True),
+    st.lists(
+        st.builds(
+            PerturbationSpec,
+            st.sampled_from(["carry", "ulp", "adam-reset"]),
+            st.dictionaries(st.sampled_from(["draw", "moments"]), integers | st.just("mv")),
+        ),
+        min_size=1,
+        max_size=4,
+        unique_by=lambda spec: spec.branch_name,
+    ),
+    margins=st.dictionaries(
+        st.sampled_from([*SIGNED_METRICS, *DISTANCE_METRICS]),
+        st.floats(min_value=1e-300, allow_infinity=False),
+    ),
+)
+
+
+def refused(data: bytes, **limits: int) -> str:
+    with pytest.raises(JsonError) as caught:
+        canonical.loads(data, what="m.json", **limits)
+    message = str(caught.value)
+    assert message.startswith("m.json: not JSON: ")
+    assert message.isprintable()
+    assert len(message) < 300
+    return message
+
+
+@given(values)
+def test_json_values_round_trip_and_their_bytes_are_a_fixed_point(value: Any) -> None:
+    data = canonical.dumps(value)
+    assert data.isascii()
+    found = canonical.loads(data, what="value")
+    assert found == value
+    assert canonical.dumps(found) == data
+
+
+@given(st.dictionaries(st.text(), scalars, min_size=2))
+def test_the_order_of_insertion_does_not_show(value: dict[str, Any]) -> None:
+    backwards = dict(reversed(list(value.items())))
+    assert canonical.dumps(value) == canonical.dumps(backwards)
+
+
+def test_the_written_form_is_compact_sorted_and_ascii() -> None:
+    assert canonical.dumps({"b": (1, 2.0, None), "a": "ü"}) == b'{"a":"\\u00fc","b":[1,2.0,null]}'
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_integers_that_doubles_would_round_become_strings(sign: int) -> None:
+    assert canonical.dumps(sign * (2**53 - 1)) == str(sign * (2**53 - 1)).encode()
+    assert canonical.dumps(sign * 2**53) == f'"{sign * 2**53}"'.encode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        math.nan,
+        math.inf,
+        b"bytes",
+        {1, 2},
+        np.int64(3),
+        np.float32(3),
+        np.zeros(2),
+        {1: "a"},
+        {None: 1},
+        "\ud800",
+        {"\udfff": 1},
+        object(),
+        Inner("record"),
+        1j,
+        10**5000,
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_has_no_json_form_is_refused(value: object) -> None:
+    with pytest.raises(JsonError, match=r"\$\.a\[1\]"):
+        canonical.dumps({"a": [0, value]})
+
+
+def test_a_cycle_is_refused() -> None:
+    loop: list[object] = []
+    loop.append(loop)
+    with pytest.raises(JsonError, match="nested too deeply"):
+        canonical.dumps(loop)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_give_a_value_or_json_error(data: bytes) -> None:
+    with contextlib.suppress(JsonError):
+        canonical.loads(data, what="fuzz")
+
+
+@given(st.text(alphabet='{}[]",:\\ud8e9+-.0truefalsnNaI \n', max_size=60))
+def test_text_that_is_nearly_json_gives_a_value_or_json_error(text: str) -> None:
+    try:
+        value = canonical.loads(text.encode(), what="fuzz")
+    except JsonError:
+        return
+    assert value == json.loads(text)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "line 1, column 1"),
+        (b'{"a": 1', "line 1, column 8"),
+        (b'{"a": 1}\n x', "line 2, column 2"),
+        (b'{"a":1,"b":{"c":2,"c":3}}', "duplicate key 'c'"),
+        (b'{"a":1,"\\u0061":2}', "duplicate key 'a'"),
+        (b"[NaN]", "NaN"),
+        (b"[Infinity]", "Infinity"),
+        (b"[-Infinity]", "-Infinity"),
+        (b"[1e999]", "1e999"),
+        (b"[-1e999]", "-1e999"),
+        (b'["\\ud800"]', "surrogate"),
+        (b'{"\\uDFFF":1}', "surrogate"),
+        (b'["\xed\xa0\x80"]', "UTF-8 (line 1, column 3)"),
+        (b'[1,\n "\xff"]', "UTF-8 (line 2, column 3)"),
+        (b"\xef\xbb\xbf[]", "byte order mark"),
+        ("[]".encode("utf-16"), "UTF-8"),
+        (b"1" * 5000, "5000 digits"),
+        (b"-" + b"1" * 5000, "too large"),
+        (b"1." + b"1" * 5000, "beyond float64"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"a":' * 100_000, "nested too deeply"),
+        (b"[" * 65 + b"]" * 65, "column 65"),
+        (b'["a\tb"]', "control character"),
+        (b"[1,]", "line 1"),
+        (b"'a'", "line 1"),
+        (b"// comment\n1", "line 1"),
+        (b"\x00", "line 1"),
+        (b'{"' + b"k" * 10_000 + b'":1,"' + b"k" * 10_000 + b'":1}', "duplicate key"),
+        (b'{"\\u001b[31m":1,"\\u001b[31m":1}', r"'\x1b[31m'"),
+    ],
+)
+def test_what_is_not_strict_json_is_refused_with_its_place(data: bytes, says: str) -> None:
+    assert says in refused(data)
+
+
+def test_brackets_in_strings_are_not_nesting() -> None:
+    text = json.dumps(["[" * 1000, '\\"[[[' * 100, "{" * 1000])
+    assert canonical.loads(text.encode(), what="x") == json.loads(text)
+
+
+def test_surrogate_pairs_are_characters() -> None:
+    assert canonical.loads(b'"\\ud83d\\ude00"', what="x") == "\U0001f600"
+
+
+def test_limits_can_be_narrowed() -> None:
+    assert "limit of 3" in refused(b"[12]", max_bytes=3)
+    assert "nested" in refused(b"[[1]]", max_depth=1)
+
+
+@pytest.mark.parametrize("data", [b'"' + b'\\"' * 10**6, b'"' * 10**6, b"[1," * 50 + b" " * 10**6])
+def test_hostile_text_is_refused_in_linear_time(data: bytes) -> None:
+    refused(data)  # a quadratic scan would take hours
+
+
+def test_a_caller_near_the_end_of_the_stack_gets_json_error() -> None:
+    data = b"[" * 60 + b"]" * 60
+
+    def descend(levels: int) -> None:
+        if levels:
+            descend(levels - 1)
+        else:
+            canonical.loads(data, what="deep")
+
+    depth = 0
+    frame: Any = sys._getframe()
+    while frame:
+        depth, frame = depth + 1, frame.f_back
+    for levels in range(sys.getrecursionlimit() - depth - 60, sys.getrecursionlimit() - depth - 20):
+        try:
+            descend(levels)
+        except JsonError:
+            continue
+        except RecursionError:
+            break  # not even the call fitted
+
+
+@given(outers)
+def test_records_round_trip_through_dicts_and_bytes(record: Outer) -> None:
+    assert canonical.from_dict(Outer, canonical.to_dict(record), what="r") == record
+    data = canonical.encode(record)
+    again = canonical.decode(Outer, data, what="r")
+    assert again == record
+    assert canonical.encode(again) == data
+
+
+@given(plans)
+def test_plans_round_trip_through_their_own_constructor(plan: StudyPlan) -> None:
+    assert canonical.from_dict(StudyPlan, canonical.to_dict(plan), what="plan") == plan
+    assert canonical.decode(StudyPlan, canonical.encode(plan), what="plan") == plan
+
+
+def test_the_dict_of_a_plan_is_plain() -> None:
+    plan = StudyPlan(1, 2, 3, range(2), ["adam-reset:moments=m", "carry"], margins={"tv": 1})
+    plain = canonical.to_dict(plan)
+    assert plain["seeds"] == [0, 1]
+    assert plain["perturbations"][0] == {"name": "adam-reset", "parameters": {"moments": "m"}}
+    assert json.loads(json.dumps(plain)) == plain
+
+
+def test_equal_records_have_equal_bytes() -> None:
+    whole = StudyPlan(1, 2, 3, [0], ["carry"], margins={"tv": 1})
+    real = StudyPlan(1, 2, 3, [0], ["carry"], margins={"tv": 1.0})
+    assert whole == real
+    assert canonical.encode(whole) == canonical.encode(real)
+
+
+def test_reading_does_not_change_its_input() -> None:
+    plain = canonical.to_dict(OUTER)
+    before = copy.deepcopy(plain)
+    canonical.from_dict(Outer, plain, what="r")
+    assert plain == before
+
+
+def test_missing_fields_take_their_default() -> None:
+    plain = {"count": 1, "ratio": 1, "kind": "a", "pair": [1, 2]}
+    assert canonical.from_dict(Outer, plain, what="r") == Outer(1, 1.0, "a", (1, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"count": True}, "$.count: expected an integer, found true"),
+        ({"count": 1.0}, "$.count: expected an integer, found number 1.0"),
+        ({"count": "3"}, "$.count: expected an integer, found string '3'"),
+        ({"count": str(2**53 - 1)}, "$.count"),
+        ({"count": f"0{2**60}"}, "$.count"),
+        ({"count": f"+{2**60}"}, "$.count"),
+        ({"count": f"{2**60} "}, "$.count"),
+        ({"count": f"{2**60}\n"}, "$.count"),
+        ({"count": "1_000_000_000_000_000_000"}, "$.count"),
+        ({"count": "٣" * 20}, "$.count"),  # digits, but not ASCII
+        ({"count": "9" * 5000}, "$.count"),
+        ({"count": None}, "$.count: expected an integer, found null"),
+        ({"ratio": "0.5"}, "$.ratio: expected a finite number, found string '0.5'"),
+        ({"ratio": True}, "$.ratio"),
+        ({"ratio": math.nan}, "$.ratio"),
+        ({"ratio": 10**400}, "$.ratio: expected a finite number, found a very large integer"),
+        ({"kind": "c"}, "$.kind: expected 'a' or 'b', found string 'c'"),
+        ({"kind": ["a"]}, "$.kind"),
+        ({"pair": [1]}, "$.pair: expected an array of 2, found one of 1"),
+        ({"pair": [1, "x"]}, "$.pair[1]: expected a finite number"),
+        ({"names": "xyz"}, "$.names: expected an array, found string 'xyz'"),
+        ({"names": {"x": 1}}, "$.names: expected an array, found an object of 1"),
+        ({"names": ["x", 2, None]}, "$.names[1]: expected a string, found 2 (and 1 more)"),
+        ({"inner": []}, "$.inner: expected object or null, found an array of 0"),
+        ({"inner": {"name": "n", "flag": 1}}, "$.inner.flag: expected true or false, found 1"),
+        ({"inner": {}}, "$.inner.name: the field is missing"),
+        ({"many": [{"name": "n", "more": 1}]}, "$.many[0]: unknown field 'more'"),
+        ({"table": {"k": 1.5}}, "$.table['k']: expected integer or string, found number 1.5"),
+        ({"table": {"k": True}}, "$.table['k']"),
+        ({"table": [1]}, "$.table: expected an object, found an array of 1"),
+        ({"table": {1: 1}}, "$.table: expected only strings as keys"),
+        ({"nested": {"a": {"b": "c"}}}, "$.nested['a']['b']: expected number or null"),
+        ({"unknown": 1}, "$: unknown field 'unknown'"),
+        ({"\x1b[31m" * 99: 1}, "$: unknown field"),
+    ],
+)
+def test_another_shape_is_a_schema_error_that_names_the_path(
+    change: dict[Any, Any], says: str
+) -> None:
+    with pytest.raises(SchemaError) as caught:
+        canonical.from_dict(Outer, {**canonical.to_dict(OUTER), **change}, what="r.json")
+    message = str(caught.value)
+    assert message.startswith(f"r.json: {says}")
+    assert message.isprintable()
+    assert len(message) < 500
+
+
+@pytest.mark.parametrize("data", [None, 1, "text", [], [["count", 1]], True])
+def test_a_record_is_read_from_an_object_only(data: object) -> None:
+    with pytest.raises(SchemaError, match=r"\$: expected an object"):
+        canonical.from_dict(Outer, data, what="r")
+
+
+def test_what_the_record_itself_refuses_is_a_schema_error() -> None:
+    plain = canonical.to_dict(StudyPlan(1, 2, 3, [0], ["carry"]))
+    with pytest.raises(SchemaError, match="beyond the horizon 3"):
+        canonical.from_dict(StudyPlan, {**plain, "fork_at": 100}, what="plan.json")
+
+
+@given(values)
+def test_any_json_gives_a_plan_or_schema_error(value: Any) -> None:
+    plain = canonical.to_dict(StudyPlan(1, 2, 3, [0], ["carry"]))
+    for candidate in (value, *({**plain, name: value} for name in plain)):
+        with contextlib.suppress(SchemaError):
+            canonical.from_dict(StudyPlan, candidate, what="fuzz")

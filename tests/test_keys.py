@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditkit import keys
+from auditkit.errors import KeyFileError
+
+ED = keys.generate_key()
+P256 = ec.generate_private_key(ec.SECP256R1())
+P384 = ec.generate_private_key(ec.SECP384R1())
+RSA = rsa.generate_private_key(65537, 2048)
+SPKI = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+SSH = (Encoding.OpenSSH, PublicFormat.OpenSSH)
+LINE = keys.public_line(ED)
+NOW = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | x25519.X25519PrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def fingerprints(data: bytes) -> list[str]:
+    found = keys.parse_public_keys(data, source="f", now=NOW)
+    assert all(key.fingerprint == keys.fingerprint(key.public_key) for key in found)
+    return [key.fingerprint for key in found]
+
+
+@pytest.mark.parametrize("key", [ED, P256], ids=["ed25519", "p256"])
+@pytest.mark.parametrize("password", [None, "pässword"])
+def test_private_keys_round_trip(key: keys.PrivateKey, password: str | None) -> None:
+    data = keys.private_key_bytes(key, password)
+    found = keys.parse_private_key(data, password, source="f")
+    assert keys.fingerprint(found) == keys.fingerprint(key)
+    message = b"message"
+    assert keys.verifies(found.public_key(), keys.sign_bytes(key, message), message)
+    assert not keys.verifies(found.public_key(), keys.sign_bytes(key, message), b"other")
+
+
+@pytest.mark.parametrize("key", [ED, P256], ids=["ed25519", "p256"])
+def test_other_forms_of_a_private_key_are_read(key: keys.PrivateKey) -> None:
+    forms = [PrivateFormat.OpenSSH]
+    if key is P256:
+        forms.append(PrivateFormat.TraditionalOpenSSL)
+    for form in forms:
+        data = key.private_bytes(Encoding.PEM, form, NoEncryption())
+        found = keys.parse_private_key(data, "ignored, as it is not encrypted", source="f")
+        assert keys.fingerprint(found) == keys.fingerprint(key)
+
+
+def test_the_public_line_names_nobody() -> None:
+    assert len(LINE.split()) == 2
+    assert keys.public_line(ED, "alice") == f"{LINE} alice"
+
+
+@pytest.mark.parametrize("key", [ED, P256], ids=["ed25519", "p256"])
+def test_public_keys_are_read_in_every_form(key: keys.PrivateKey) -> None:
+    public, wanted = key.public_key(), [keys.fingerprint(key)]
+    assert fingerprints(public.public_bytes(*SPKI)) == wanted
+    assert fingerprints(public.public_bytes(*SSH)) == wanted
+    assert fingerprints(public.public_bytes(*SSH) + b" a comment\n\n# note\n") == wanted
+    assert fingerprints(b'me@x namespaces="git,auditkit" ' + public.public_bytes(*SSH)) == wanted
+    private = keys.parse_public_keys(keys.private_key_bytes(key), source="f")
+    assert [k.fingerprint for k in private] == wanted
+    assert private[0].own
+
+
+def test_a_file_may_hold_several_keys() -> None:
+    both = [keys.fingerprint(ED), keys.fingerprint(P256)]
+    lines = f"# co-authors\r\na@x {LINE} note\r\n\r\n{keys.public_line(P256)}\r\n"
+    assert fingerprints(lines.encode()) == both
+    pems = b"".join(key.public_key().public_bytes(*SPKI) for key in (ED, P256))
+    assert fingerprints(pems) == both
+
+
+@pytest.mark.parametrize(
+    ("options", "applies"),
+    [
+        ('namespaces="auditkit"', True),
+        ('namespaces="git,audit*"', True),
+        ('NAMESPACES="file,auditkit",valid-after="20260430Z"', True),
+        ('valid-after="20260401",valid-before="202606011200"', True),
+        ('valid-before="20260501000001Z"', True),
+        ('namespaces="git"', False),
+        ('namespaces=""', False),
+        ('valid-before="20260501Z"', False),
+        ('valid-after="20260601"', False),
+    ],
+)
+def test_options_of_allowed_signers_are_kept_to(options: str, applies: bool) -> None:
+    line = f'"a b@x",c@x {options} {LINE} comment'
+    if applies:
+        assert fingerprints(line.encode()) == [keys.fingerprint(ED)]
+    else:
+        with pytest.raises(KeyFileError, match="no key that may sign"):
+            fingerprints(line.encode())
+
+
+RSA_LINE = RSA.public_key().public_bytes(*SSH)
+P384_LINE = P384.public_key().public_bytes(*SSH)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (b"garbage", "no key in 'garbage'"),
+        (b"alice@x", "no key"),
+        (b"ssh-ed25519", "no key"),
+        (b"a b c " + LINE.encode(), "no key"),
+        (b"ssh-ed25519 AAAA", "damaged"),
+        (b"ssh-ed25519 !!!!", "damaged"),
+        (b"ecdsa-sha2-nistp256 " + LINE.split()[1].encode(), "damaged"),
+        (LINE.encode()[:-9], "damaged"),
+        (RSA_LINE, "unsupported kind of key 'ssh-rsa'"),
+        (b"a@x " + P384_LINE, "unsupported kind of key 'ecdsa-sha2-nistp384'"),
+        (b"a@x sk-ssh-ed25519@openssh.com AAAA", "unsupported kind of key"),
+        (b"a@x cert-authority " + LINE.encode(), "unsupported option"),
+        (b"a@x no-touch-required " + LINE.encode(), "unsupported option"),
+        (b'a@x valid-after="soon" ' + LINE.encode(), "'soon' is no time"),
+        (b'a@x valid-after="00000101" ' + LINE.encode(), "is no time"),
+        (b"a@x namespaces " + LINE.encode(), "no key that may sign"),
+    ],
+)
+def test_a_bad_line_is_named_by_its_number(line: bytes, says: str) -> None:
+    if "may sign" in says:
+        with pytest.raises(KeyFileError, match=says):
+            keys.parse_public_keys(line, source="signers")
+        return
+    with pytest.raises(KeyFileError, match="^signers, line 3: ") as caught:
+        keys.parse_public_keys(LINE.encode() + b"\n\n" + line, source="signers")
+    assert says in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"", "empty"),
+        (b" \n", "empty"),
+        (b"\xff\xfe", "no key file"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "damaged"),
+        (b"-----BEGIN PUBLIC KEY-----\nAAAA\n", "damaged"),
+        (b"-----BEGIN CERTIFICATE-----\nAA\n-----END CERTIFICATE-----\n", "certificate"),
+        (RSA.public_key().public_bytes(*SPKI), "unsupported"),
+        (P384.public_key().public_bytes(*SPKI), "unsupported"),
+        (keys.private_key_bytes(ED, "pw"), "encrypted"),
+        (pem(RSA), "unsupported"),
+    ],
+)
+def test_a_bad_public_key_file_is_a_key_file_error(data: bytes, says: str) -> None:
+    with pytest.raises(KeyFileError, match=says):
+        keys.parse_public_keys(data, source="f")
+
+
+ENCRYPTED = keys.private_key_bytes(ED, "right")
+
+
+@pytest.mark.parametrize(
+    ("data", "password", "says"),
+    [
+        (b"", None, "empty"),
+        (b"garbage", None, "no private key"),
+        (LINE.encode(), None, "no private key"),
+        (ED.public_key().public_bytes(*SPKI), None, "no private key"),
+        (ENCRYPTED, None, "encrypted: give its password"),
+        (ENCRYPTED, "wrong", "password is wrong"),
+        (ENCRYPTED[:80] + ENCRYPTED[90:], "right", "wrong or the key is damaged"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", None, "damaged"),
+        (b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA", None, "damaged"),
+        (pem(RSA), None, "supported are Ed25519 and ECDSA P-256"),
+        (pem(P384), None, "supported are"),
+        (pem(x25519.X25519PrivateKey.generate()), None, "supported are"),
+    ],
+)
+def test_a_bad_private_key_is_a_key_file_error(
+    data: bytes, password: str | None, says: str
+) -> None:
+    with pytest.raises(KeyFileError, match=says) as caught:
+        keys.parse_private_key(data, password, source="f")
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_bcrypt_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        data = ED.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, BestAvailableEncryption(b"pw"))
+    except Exception:
+        data = encrypted_by_ssh_keygen()
+    monkeypatch.setattr("cryptography.hazmat.primitives.serialization.ssh._bcrypt_supported", False)
+    with pytest.raises(KeyFileError, match="needs the package bcrypt"):
+        keys.parse_private_key(data, "pw", source="f")
+    with pytest.raises(KeyFileError, match="encrypted: give its password"):
+        keys.parse_private_key(data, None, source="f")
+
+
+def encrypted_by_ssh_keygen() -> bytes:
+    if not shutil.which("ssh-keygen"):
+        pytest.skip("neither bcrypt nor ssh-keygen is installed")
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "key")
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "pw", "-f", path],  # noqa: S607
+            check=True,
+        )
+        return path.read_bytes()
+
+
+@pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
+@pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])
+def test_keys_of_ssh_keygen_are_read_and_named_alike(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", path], check=True)  # noqa: S607
+    listed = subprocess.run(
+        ["ssh-keygen", "-lf", f"{path}.pub"],  # noqa: S607
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    private = keys.parse_private_key(path.read_bytes(), source="id")
+    assert keys.fingerprint(private) == listed.split()[1]
+    assert fingerprints(Path(f"{path}.pub").read_bytes()) == [listed.split()[1]]
+
+
+@given(st.binary(max_size=99) | st.text().map(lambda text: text.encode()))
+def test_any_bytes_give_keys_or_a_key_file_error(data: bytes) -> None:
+    for candidate in (data, b"a@x " + data + b" " + LINE.encode(), b"-----BEGIN " + data):
+        try:
+            keys.parse_public_keys(candidate, source="fuzz")
+        except KeyFileError:
+            continue
+
+
+@given(st.text(alphabet='anvs-="\\,# \t20Z', max_size=40))
+def test_any_options_give_keys_or_a_key_file_error(options: str) -> None:
+    try:
+        keys.parse_public_keys(f"a@x {options} {LINE}".encode(), source="fuzz")
+    except KeyFileError as error:
+        message = str(error)
+    else:
+        return
+    assert "\n" not in message
