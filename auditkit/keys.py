@@ -48,7 +48,8 @@ NAMESPACE = "auditkit"
 _KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256")
 _SUPPORTED = "supported are Ed25519 and ECDSA P-256"
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}", re.ASCII)
-_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+# no dash inside, so that a file of many beginnings is still read in linear time
+_PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----[^-]*+-----END \1-----")
 _KEY_TYPE = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+", re.ASCII)
 # words divided by blanks; a quoted part may hold blanks
 _WORD = re.compile(r'(?:"[^"]*"|[^\s"])+')

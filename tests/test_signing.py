@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from securesystemslib.dsse import Envelope as PeerEnvelope
 from securesystemslib.exceptions import VerificationError
-from securesystemslib.signer import SSlibKey
+from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
 from auditkit import signing
 from auditkit.errors import (
@@ -32,7 +32,7 @@ PAYLOAD = b'{"_type":"https://in-toto.io/Statement/v1", "spaces kept" : 1.0}'
 ALICE = signing.generate_key()
 BOB = ec.generate_private_key(ec.SECP256R1())
 MALLORY = signing.generate_key()
-KEYS = {"ed25519": ALICE, "p256": BOB}
+KEYS: dict[str, PrivateKey] = {"ed25519": ALICE, "p256": BOB}
 
 
 def trust(key: PrivateKey) -> TrustedKey:
@@ -241,6 +241,7 @@ def test_openssl_verifies_our_envelopes(tmp_path: Path, signer: PrivateKey, code
     (tmp_path / "pub").write_bytes(
         ALICE.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     )
-    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", "pub", "-rawin", "-in", "pae", "-sigfile", "sig"]
+    command = ["openssl", "pkeyutl", "-verify", "-pubin", "-inkey", "pub"]
+    command += ["-rawin", "-in", "pae", "-sigfile", "sig"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
     assert done.returncode == code, done.stderr

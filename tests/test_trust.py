@@ -83,7 +83,7 @@ def test_a_run_killed_after_making_the_key_is_caught_up_with(
 def test_two_processes_end_with_one_key(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generate = trust.generate_key
+    generate = signing.generate_key
 
     def slow() -> object:
         monkeypatch.setattr(trust, "generate_key", generate)

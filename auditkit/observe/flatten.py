@@ -250,7 +250,8 @@ _PLAIN: Final[Mapping[type, Callable[[Any], object]]] = {
     bytearray: lambda value: {"$": "bytearray", "hex": value.hex()},
     torch.dtype: lambda value: {"$": "dtype", "name": str(value).removeprefix("torch.")},
     torch.device: lambda value: {"$": "device", "name": str(value)},
-    np.str_: lambda value: {"$": "npstr", "value": _str(str(value))},
+    # numpy's own __str__ drops zeros at the end
+    np.str_: lambda value: {"$": "npstr", "value": _str(str.__str__(value))},
     np.bytes_: lambda value: {"$": "npbytes", "hex": bytes(value).hex()},
 }
 

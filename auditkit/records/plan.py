@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from auditkit.errors import PlanError
 
@@ -167,6 +167,11 @@ class StudyPlan:
                 f"unknown augmentation_rng {self.augmentation_rng!r}",
                 expected=" or ".join(AUGMENTATION_RNG),
             )
+
+    def with_perturbations(self, specs: Iterable[PerturbationSpec]) -> StudyPlan:
+        """The same plan with other perturbations."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return StudyPlan(**{**values, "perturbations": tuple(specs)})
 
     @property
     def window_end(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from auditkit.records.environment import Environment
@@ -162,8 +162,7 @@ class ProgramRecord:
     """The user's program.
 
     Attributes:
-        source: File below ``code/`` that holds the factory.
-        factory: Name of the factory in it.
+        target: ``FILE.py:NAME`` or ``package.module:NAME``, to be found below ``code/``.
         arguments: Extra arguments of the factory.
         description: Model, optimizer and so on, for people.
         git_commit: Commit of the folder that it lay in, or None.
@@ -171,8 +170,7 @@ class ProgramRecord:
         code: Every module imported from outside site-packages.
     """
 
-    source: str
-    factory: str
+    target: str
     arguments: dict[str, str]
     description: dict[str, str]
     git_commit: str | None
@@ -194,4 +192,4 @@ class FileRecord:
     name: str
     role: str
     size: int
-    sha256: str = field(default="")
+    sha256: str

@@ -72,7 +72,7 @@ def assert_same(left: Any, right: Any) -> None:
             right.shape,
             right.tobytes(),
         )
-        assert left.flags.f_contiguous == right.flags.f_contiguous or not left.flags.forc
+        assert right.flags.f_contiguous == left.flags.f_contiguous or not left.flags.forc
     elif isinstance(left, np.generic):
         assert left.dtype == right.dtype
         assert left.tobytes() == right.tobytes()
@@ -224,7 +224,7 @@ def test_arrays() -> None:
         np.asfortranarray(base),
         base.astype(">f8"),
         base > 3,
-        np.float64(3).reshape(()),
+        np.array(3.0),
         np.empty((0, 3), np.int16),
         np.array(["a", "bcd"]),
         np.array([b"a", b""]),
