@@ -3,8 +3,8 @@
 ::
 
     for each seed, in two fresh processes one after the other:
-        trunk     Snapshotter, Evaluator, Auditor     steps 1..t0..T: trunk, fork, control
-        branches  Forker, Perturber, Evaluator, Auditor    replica, placebos, treatments
+        trunk      steps 1..t0..T: trunk, fork, control
+        branches   from the fork's file: replica, placebos, treatments
 
 While this goes on every file ends in ``.partial`` and there is no manifest. A seed is complete
 once its ``seed.json.partial`` lists its files; ``resume`` rechecks complete seeds by SHA-256
@@ -15,15 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from auditkit import __version__, canonical, schema, store
-from auditkit.errors import ArtifactError, PlanError, StoreError
+from auditkit import __version__, store
+from auditkit.errors import PlanError
 from auditkit.launch import Workers
-from auditkit.manifests import PREDICATE_FIELDS, statement_bytes
+from auditkit.manifests import to_statement
 from auditkit.observe.repository import git_state
+from auditkit.records.environment import Environment
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.manifest import (
     CODE_FOLDER,
@@ -38,10 +39,200 @@ from auditkit.records.perturbation import Declaration, declaration_of
 from auditkit.records.plan import StudyPlan
 from auditkit.records.study import (
     BranchesResult,
+    CodeFile,
     FileRecord,
     ProgramRecord,
     SeedRecord,
     TrunkResult,
 )
+from auditkit.runfolder import FinishedSeed, RunFolder
 from auditkit.signing import sign_statement
+from auditkit.keys import public_line
 from auditkit.trust import SigningKey
+
+Report = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """What to run.
+
+    Attributes:
+        program: Where the factory is.
+        plan: The plan, perturbations resolved (see :func:`resolve`).
+        out: The run's folder.
+        jobs: Seeds that run at the same time, in processes of their own.
+        resume: Whether to finish an interrupted run.
+    """
+
+    program: ProgramSource
+    plan: StudyPlan
+    out: Path
+    jobs: int = 1
+    resume: bool = False
+
+
+def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPlan:
+    """Fill in the parameters of every perturbation.
+
+    Raises:
+        UnknownPerturbation: On a name, parameter or value that no declaration has.
+        PlanError: When two perturbations turn out to be the same.
+    """
+    specs = [
+        declaration_of(spec.name, declarations).resolve(spec) for spec in plan.perturbations
+    ]
+    return plan.with_perturbations(specs)
+
+
+def run_study(request: StudyRequest, key: SigningKey, report: Report = lambda _: None) -> Path:
+    """Run a study to its signed manifest.
+
+    Args:
+        request: What to run.
+        key: What to sign with.
+        report: Called with the progress of every worker, from several threads.
+
+    Returns:
+        Path of the manifest.
+
+    Raises:
+        AuditError: Whatever went wrong; files of complete seeds are kept for ``resume``.
+    """
+    if request.jobs < 1:
+        raise PlanError(f"jobs must be at least 1, not {request.jobs}")
+    folder = RunFolder(request.out)
+    started = folder.begin(request.plan, request.program, _now(), resume=request.resume)
+    finished = {seed: done for seed in request.plan.seeds if (done := folder.finished(seed))}
+    waiting = [seed for seed in request.plan.seeds if seed not in finished]
+    with Workers() as workers, ThreadPoolExecutor(max_workers=request.jobs) as pool:
+        running = {
+            pool.submit(_run_seed, workers, request, folder, seed, report): seed
+            for seed in waiting
+        }
+        try:
+            done, _ = wait(running, return_when=FIRST_EXCEPTION)
+            for future in done:
+                finished[running[future]] = future.result()
+        except BaseException:
+            workers.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    manifest = _manifest(request, [finished[seed] for seed in request.plan.seeds], started)
+    envelope = sign_statement(to_statement(manifest), key.key)
+    folder.publish(
+        manifest.files, {SIGNER_NAME: f"{public_line(key.key)}\n".encode(), MANIFEST_NAME: envelope}
+    )
+    return request.out / MANIFEST_NAME
+
+
+def _run_seed(
+    workers: Workers, request: StudyRequest, folder: RunFolder, seed: int, report: Report
+) -> FinishedSeed:
+    out = folder.seed_folder(seed)
+    store.make_folder(out)
+    job = Job(
+        kind="trunk",
+        program=request.program,
+        plan=request.plan,
+        seed=seed,
+        out=str(out),
+        suffix=store.PARTIAL,
+        code=str(folder.path / CODE_FOLDER),
+    )
+    trunk: TrunkResult = workers.run(job, report)
+    branches: BranchesResult = workers.run(
+        replace(
+            job,
+            kind="branches",
+            fork=str(out / f"fork.safetensors{store.PARTIAL}"),
+            order=str(out / f"order.safetensors{store.PARTIAL}"),
+            branches=request.plan.branch_names[1:],
+        ),
+        report,
+    )
+    return folder.finish(seed, trunk, branches)
+
+
+def _manifest(
+    request: StudyRequest, finished: list[FinishedSeed], started: str
+) -> StudyManifest:
+    code = _same_code(finished)
+    commit, dirty = git_state(Path(request.program.folder))
+    files = [file for seed in finished for file in seed.files]
+    files.extend(
+        FileRecord(f"{CODE_FOLDER}/{file.name}", "code", size, file.sha256)
+        for file, size in zip(code, RunFolder(request.out).code_sizes(code), strict=True)
+    )
+    return StudyManifest(
+        schema_version=SCHEMA_VERSION,
+        producer=Producer("auditkit", __version__),
+        run=RunTimes(started, _now()),
+        plan=request.plan,
+        program=ProgramRecord(
+            target=request.program.target,
+            arguments=request.program.arguments,
+            description=finished[0].trunk.program,
+            git_commit=commit,
+            git_dirty=dirty,
+            code=code,
+        ),
+        environment=_merged_environment(finished),
+        seeds=tuple(_seed_record(seed) for seed in finished),
+        files=tuple(sorted(files, key=lambda file: file.name)),
+    )
+
+
+def _seed_record(finished: FinishedSeed) -> SeedRecord:
+    trunk, folder = finished.trunk, RunFolder.seed_name(finished.seed)
+    return SeedRecord(
+        seed=finished.seed,
+        fork=f"{folder}/fork.safetensors",
+        fork_digests=trunk.fork_digests,
+        order=f"{folder}/order.safetensors",
+        order_sha256=trunk.order_sha256,
+        trunk=f"{folder}/trunk.trace.safetensors",
+        initial=trunk.initial,
+        components=trunk.components,
+        rng=trunk.rng,
+        data=trunk.data,
+        branches=(trunk.control, *finished.branches.branches),
+    )
+
+
+def _same_code(finished: list[FinishedSeed]) -> tuple[CodeFile, ...]:
+    known: dict[str, str] = {}
+    for seed in finished:
+        for file in (*seed.trunk.code, *seed.branches.code):
+            if known.setdefault(file.name, file.sha256) != file.sha256:
+                raise PlanError(
+                    f"{file.name} changed while the study ran",
+                    where=f"seed {seed.seed}",
+                    hint="start again in another folder",
+                )
+    return tuple(CodeFile(name, sha256) for name, sha256 in sorted(known.items()))
+
+
+def _merged_environment(finished: list[FinishedSeed]) -> Environment:
+    """The first seed's environment with the packages that any worker imported.
+
+    Raises:
+        PlanError: When two workers ran in different environments (a resumed run).
+    """
+    first = finished[0].trunk.environment
+    packages: dict[str, str] = {}
+    for seed in finished:
+        for here in (seed.trunk.environment, seed.branches.environment):
+            packages.update(here.packages)
+            same = replace(here, packages={})
+            for line in replace(first, packages={}).differences(same):
+                raise PlanError(
+                    f"the seeds ran in different environments: {line}",
+                    where=f"seed {seed.seed}",
+                    hint="start again in another folder",
+                )
+    return replace(first, packages=dict(sorted(packages.items())))
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

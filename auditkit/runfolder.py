@@ -1,0 +1,201 @@
+"""The folder of a run: which files are complete, and the step from partial to published.
+
+Rules that it keeps: a file under its final name is whole; the manifest is written last; a
+journal says which plan and program the partial files belong to, so that ``resume`` cannot mix
+two studies.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditkit import canonical, store
+from auditkit.errors import ArtifactError, AuditError, StoreError
+from auditkit.records.job import ProgramSource
+from auditkit.records.manifest import CODE_FOLDER, MANIFEST_NAME
+from auditkit.records.plan import StudyPlan
+from auditkit.records.study import BranchesResult, CodeFile, FileRecord, TrunkResult
+
+_JOURNAL = f"run.json{store.PARTIAL}"
+_SEED_JOURNAL = f"seed.json{store.PARTIAL}"
+
+
+@dataclass(frozen=True)
+class Journal:
+    """What an unfinished run is.
+
+    Attributes:
+        plan: Its plan.
+        target: Factory, as :class:`ProgramSource` names it.
+        arguments: Extra arguments of the factory.
+        started: When it was first started.
+    """
+
+    plan: StudyPlan
+    target: str
+    arguments: dict[str, str]
+    started: str
+
+
+@dataclass(frozen=True)
+class FinishedSeed:
+    """A seed whose files are complete.
+
+    Attributes:
+        seed: The seed.
+        trunk: What the trunk worker answered.
+        branches: What the branches worker answered.
+        files: Its files under their final names.
+    """
+
+    seed: int
+    trunk: TrunkResult
+    branches: BranchesResult
+    files: tuple[FileRecord, ...]
+
+
+class RunFolder:
+    """A run's folder.
+
+    Args:
+        path: The folder; it need not exist yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @staticmethod
+    def seed_name(seed: int) -> str:
+        """Name of a seed's folder."""
+        return f"seed-{seed:04d}"
+
+    def seed_folder(self, seed: int) -> Path:
+        """A seed's folder."""
+        return self.path / self.seed_name(seed)
+
+    def begin(
+        self, plan: StudyPlan, program: ProgramSource, now: str, *, resume: bool
+    ) -> str:
+        """Claim the folder for a run.
+
+        Returns:
+            When the run was first started.
+
+        Raises:
+            StoreError: When the folder holds another run, or something else.
+        """
+        store.make_folder(self.path)
+        if (self.path / MANIFEST_NAME).exists():
+            raise StoreError(
+                "the folder holds a finished run", where=str(self.path), hint="give another --out"
+            )
+        journal = Journal(plan, program.target, dict(program.arguments), now)
+        path = self.path / _JOURNAL
+        if not path.exists():
+            self._refuse_other_files()
+            store.write_bytes(path, canonical.encode(journal))
+            return now
+        if not resume:
+            raise StoreError(
+                "the folder holds an unfinished run",
+                where=str(self.path),
+                hint="go on with --resume, or give another --out",
+            )
+        return self._same_run(path, journal)
+
+    def finished(self, seed: int) -> FinishedSeed | None:
+        """A seed that an interrupted run completed, rechecked by SHA-256; None otherwise."""
+        path = self.seed_folder(seed) / _SEED_JOURNAL
+        if not path.exists():
+            return None
+        try:
+            done = canonical.decode(FinishedSeed, store.read_bytes(path), what=path.name)
+            for file in done.files:
+                name = self._present(file.name)
+                if store.file_sha256(self.path, name, expected_size=file.size) != file.sha256:
+                    return None
+            if not self._same_code((*done.trunk.code, *done.branches.code)):
+                return None
+        except AuditError:
+            return None  # whatever is wrong with it, it is run again
+        return done
+
+    def finish(self, seed: int, trunk: TrunkResult, branches: BranchesResult) -> FinishedSeed:
+        """Note that a seed is complete.
+
+        Raises:
+            StoreError: When its files cannot be read or the note not be written.
+        """
+        folder = self.seed_name(seed)
+        roles = {f"{folder}/fork.safetensors": "fork", f"{folder}/order.safetensors": "order"}
+        roles[f"{folder}/trunk.trace.safetensors"] = "trace"
+        for branch in (trunk.control, *branches.branches):
+            roles[branch.trace], roles[branch.outcome] = "trace", "outcome"
+        files = []
+        for name, role in sorted(roles.items()):
+            present = self._present(name)
+            size = store.file_size(self.path, present)
+            sha256 = store.file_sha256(self.path, present, expected_size=size)
+            files.append(FileRecord(name, role, size, sha256))
+        done = FinishedSeed(seed, trunk, branches, tuple(files))
+        store.write_bytes(self.seed_folder(seed) / _SEED_JOURNAL, canonical.encode(done))
+        return done
+
+    def code_sizes(self, code: Iterable[CodeFile]) -> list[int]:
+        """Sizes in bytes of the copied sources."""
+        return [
+            store.file_size(self.path, self._present(f"{CODE_FOLDER}/{file.name}"))
+            for file in code
+        ]
+
+    def publish(self, files: Iterable[FileRecord], last: Mapping[str, bytes]) -> None:
+        """Give every file its final name, then write ``last`` in order (the manifest last)."""
+        for file in files:
+            present = self._present(file.name)
+            if present != file.name:
+                store.rename(self.path / present, self.path / file.name)
+        kept = {file.name for file in files}
+        for name in store.list_files(self.path):
+            # Journals, and files of a run that was killed while it wrote them.
+            if name.endswith(store.PARTIAL) and name not in kept and name != _JOURNAL:
+                store.remove(self.path / name)
+        for name, data in last.items():
+            store.write_bytes(self.path / name, data)
+        store.remove(self.path / _JOURNAL)
+
+    def _present(self, name: str) -> str:
+        """The name under which a file lies there now: final, or still partial."""
+        return name if os.path.lexists(self.path / name) else f"{name}{store.PARTIAL}"
+
+    def _same_code(self, code: Iterable[CodeFile]) -> bool:
+        for file in code:
+            name = self._present(f"{CODE_FOLDER}/{file.name}")
+            try:
+                if store.file_sha256(self.path, name) != file.sha256:
+                    return False
+            except ArtifactError:
+                return False
+        return True
+
+    def _refuse_other_files(self) -> None:
+        others = store.list_files(self.path)
+        if others:
+            raise StoreError(
+                f"the folder is not empty: it holds {others[0]!r}",
+                where=str(self.path),
+                hint="give another --out",
+            )
+
+    def _same_run(self, path: Path, journal: Journal) -> str:
+        held = canonical.decode(Journal, store.read_bytes(path), what=path.name)
+        for field in ("plan", "target", "arguments"):
+            if getattr(held, field) != getattr(journal, field):
+                raise StoreError(
+                    f"the unfinished run has another {field}",
+                    where=str(self.path),
+                    hint="--resume takes the same program and plan; give another --out for others",
+                )
+        return held.started
