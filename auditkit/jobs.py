@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from auditkit import store
-from auditkit.errors import ProgramError, RestoreMismatch, UnsupportedLoader
+from auditkit.errors import RestoreMismatch, UnsupportedLoader
 from auditkit.observe.code import own_code
 from auditkit.observe.commit import commitments
 from auditkit.observe.determinism import deterministic
@@ -32,7 +32,7 @@ from auditkit.pipeline.snapshotter import Snapshot
 from auditkit.program import LoadedFactory, load_factory
 from auditkit.records.job import Description, Job, ModuleTrace, Progress
 from auditkit.records.plan import PerturbationSpec, StudyPlan
-from auditkit.records.study import BranchesResult, BranchRecord, Role, TrunkResult
+from auditkit.records.study import BranchesResult, BranchRecord, TrunkResult
 from auditkit.runfiles import (
     OrderFile,
     order_from_tensors,
@@ -143,7 +143,7 @@ def _branch(
     progress: Callable[[int], None],
 ) -> BranchRecord:
     plan, files = _plan(job), _Files(job)
-    role, spec = branch_role(plan, name)
+    role, spec = plan.branch(name)
     follow = _enter(session, plan, fork, order, spec)
     watcher = BranchWatcher(session, plan, fork.recalibration, order.content, progress)
     auditor = Auditor(plan.fork_at + 1)
@@ -172,7 +172,7 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
         first = 1
         if job.fork is not None:
             tensors, meta = store.read_tensors(Path(job.fork), what="fork")
-            _, spec = branch_role(plan, job.branches[0])
+            _, spec = plan.branch(job.branches[0])
             _enter(session, plan, read_fork(tensors, meta), _read_order(job), spec)
             first = plan.fork_at + 1
         progress = _progress(report, job.seed, job.step, lambda t: "modules")
@@ -211,24 +211,6 @@ def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
             environment=environment(),
             code=own_code(),
         )
-
-
-def branch_role(plan: StudyPlan, name: str) -> tuple[Role, PerturbationSpec | None]:
-    """Role and perturbation of a branch, by its name.
-
-    Raises:
-        ProgramError: When the plan has no such branch.
-    """
-    if name in ("control", "replica"):
-        return ("control" if name == "control" else "replica"), None
-    if name in plan.placebo_names:
-        draw = plan.placebo_names.index(name)
-        spec = PerturbationSpec("ulp", {"scale": plan.placebo_scale, "draw": draw})
-        return "placebo", spec
-    for spec in plan.perturbations:
-        if spec.branch_name == name:
-            return "treatment", spec
-    raise ProgramError(f"the plan has no branch {name!r}")
 
 
 def _enter(

@@ -18,7 +18,9 @@ themselves, a list is an array; whatever else is an object that says under ``"$"
     dtype, device      name
     tensor    entry, parameter, grad   grad: requires_grad
     ndarray   entry, dtype, shape, order      dtype as numpy writes it; entry: uint8
-    npscalar  dtype, hex               npstr, npbytes: value
+    npscalar  dtype, hex
+    npstr     value
+    npbytes   hex
 
 A tensor lies in an entry of its own, named by its path: keys and indices joined by ``/``. In a
 part, ``~`` is ``~0`` and ``/`` is ``~1``; a string that is empty or looks like an integer has

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 from auditkit.errors import PlanError
 
@@ -14,6 +15,8 @@ DISTANCE_METRICS = ("tv", "js", "hellinger", "churn")
 AUGMENTATION_RNG = ("per-sample", "inherit")
 
 ParameterValue = str | int
+
+Role = Literal["control", "replica", "placebo", "treatment"]
 
 
 @dataclass(frozen=True)
@@ -130,12 +133,11 @@ class StudyPlan:
         self._check()
 
     def _check(self) -> None:
-        for name in ("fork_at", "window", "horizon", "threads", "placebo_scale"):
+        # Without a placebo there is no noise floor, and check 9 could never pass.
+        for name in ("fork_at", "window", "horizon", "threads", "placebos", "placebo_scale"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise PlanError(f"{name} must be a whole number of at least 1, not {value!r}")
-        if not isinstance(self.placebos, int) or self.placebos < 0:
-            raise PlanError(f"placebos must be a whole number, not {self.placebos!r}")
         if self.fork_at + self.window > self.horizon:
             raise PlanError(
                 f"the window ends at step {self.fork_at + self.window}, beyond the horizon "
@@ -192,6 +194,24 @@ class StudyPlan:
     def placebo_names(self) -> tuple[str, ...]:
         """Branch names of the placebos."""
         return tuple(f"placebo-{k}" for k in range(self.placebos))
+
+    def branch(self, name: str) -> tuple[Role, PerturbationSpec | None]:
+        """Role and perturbation of a branch, by its name.
+
+        Raises:
+            PlanError: When the plan has no such branch.
+        """
+        if name in ("control", "replica"):
+            return ("control" if name == "control" else "replica"), None
+        if name in self.placebo_names:
+            draw = self.placebo_names.index(name)
+            return "placebo", PerturbationSpec(
+                "ulp", {"scale": self.placebo_scale, "draw": draw}
+            )
+        for spec in self.perturbations:
+            if spec.branch_name == name:
+                return "treatment", spec
+        raise PlanError(f"the plan has no branch {name!r}")
 
     @property
     def branch_names(self) -> tuple[str, ...]:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from auditkit.records.environment import Environment
-from auditkit.records.plan import PerturbationSpec
+from auditkit.records.plan import PerturbationSpec, Role
 from auditkit.records.rng import RngContract
-
-Role = Literal["control", "replica", "placebo", "treatment"]
 
 #: Points in time at which a branch is digested in full and its probe is evaluated.
 TIMES = ("t0", "t0+W", "T")

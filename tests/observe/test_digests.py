@@ -237,6 +237,9 @@ class TestCache:
             if form.dtype is base.dtype:
                 x.data = form
                 self.check({"x": x}, is_new=False)
+        plain = torch.randn(4)
+        for one in (plain, plain.view(torch.int32), plain.view(2, 2), plain.view(4, 1)):
+            self.check({"x": one})
         z = torch.randn(3, dtype=torch.complex64)
         self.check({"x": z})
         self.check({"x": z.conj()})

@@ -1,0 +1,237 @@
+"""Check 4: plan, branches, traces and outcomes agree with each other.
+
+What a file claims is compared with what the plan asks for; nothing is compared with a replay
+here, and no other branch is looked at (checks 6, 7 and 9 do that).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from auditkit.errors import PlanError
+from auditkit.evidence import RunEvidence, SeedEvidence
+from auditkit.metrics import ROW_SUM_TOLERANCE
+from auditkit.records.digest import ABSENT
+from auditkit.records.evidence import CONSUMED, Trace
+from auditkit.records.manifest import CODE_FOLDER, StudyManifest
+from auditkit.records.perturbation import Declaration, matches
+from auditkit.records.plan import StudyPlan
+from auditkit.records.report import Finding
+from auditkit.records.study import TIMES, BranchRecord, SeedRecord
+from auditkit.runfiles import Outcome
+
+Declarations = Mapping[str, Declaration]
+
+
+def check_plan(manifest: StudyManifest, declarations: Declarations) -> Iterator[Finding]:
+    """Findings about plan, seeds, branches and the list of files."""
+    plan = manifest.plan
+    if tuple(record.seed for record in manifest.seeds) != plan.seeds:
+        yield Finding("the seeds are not the plan's")
+    for spec in plan.perturbations:
+        declared = declarations.get(spec.name)
+        if declared is None:
+            yield Finding(f"no perturbation {spec.name!r} is known here", where="plan")
+        elif declared.resolve(spec) != spec:
+            yield Finding("a parameter is left open", where=f"plan, {spec.branch_name}")
+    for record in manifest.seeds:
+        yield from _check_branches(record, plan, declarations)
+    yield from _check_files(manifest)
+
+
+def _check_branches(
+    record: SeedRecord, plan: StudyPlan, declarations: Declarations
+) -> Iterator[Finding]:
+    where = f"seed {record.seed}"
+    names = tuple(branch.name for branch in record.branches)
+    if names != plan.branch_names:
+        yield Finding(
+            f"branches are {', '.join(names)}; the plan has {', '.join(plan.branch_names)}", where
+        )
+        return
+    for branch in record.branches:
+        try:
+            role, spec = plan.branch(branch.name)
+        except PlanError:  # unreachable while the names are equal
+            continue
+        declared = declarations.get(spec.name) if spec else None
+        version = declared.version if declared else None
+        if branch.role != role or branch.perturbation != spec:
+            yield Finding("role or perturbation is not the plan's", f"{where}, {branch.name}")
+        elif branch.version != version:
+            yield Finding(
+                f"version {branch.version} of the perturbation; this auditkit has {version}",
+                f"{where}, {branch.name}",
+            )
+
+
+def _check_files(manifest: StudyManifest) -> Iterator[Finding]:
+    wanted = {f"{CODE_FOLDER}/{file.name}": "code" for file in manifest.program.code}
+    for record in manifest.seeds:
+        wanted |= {record.fork: "fork", record.order: "order", record.trunk: "trace"}
+        for branch in record.branches:
+            wanted |= {branch.trace: "trace", branch.outcome: "outcome"}
+    n_used = len(manifest.program.code) + sum(3 + 2 * len(r.branches) for r in manifest.seeds)
+    if len(wanted) != n_used:
+        yield Finding("one file stands for two things")
+    listed = {file.name: file.role for file in manifest.files}
+    for name in sorted(set(wanted) | set(listed)):
+        if wanted.get(name) != listed.get(name):
+            yield Finding(
+                f"listed as {listed.get(name)}, used as {wanted.get(name)}", where=name
+            )
+    digests = {file.name: file.sha256 for file in manifest.files}
+    for code in manifest.program.code:
+        if digests.get(f"{CODE_FOLDER}/{code.name}") != code.sha256:
+            yield Finding("two digests for one source", where=f"{CODE_FOLDER}/{code.name}")
+
+
+def check_trunk(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
+    """Findings about the trunk's trace, the order file and the fork's sections."""
+    where = f"seed {seed.record.seed}, trunk"
+    yield from _check_rows(seed.trunk, 1, plan.fork_at, where)
+    if len(seed.order.batches) != plan.horizon:
+        yield Finding(
+            f"the order file has {len(seed.order.batches)} steps, the plan {plan.horizon}",
+            where=seed.record.order,
+        )
+    step = plan.fork_at + 1
+    if seed.trunk.last_step == plan.fork_at and seed.control.first_step == step:
+        for name in seed.trunk.row_difference(step, seed.control):
+            if name not in (*CONSUMED, "loss"):  # the trunk's last row consumed nothing
+                yield Finding(
+                    "the trunk's last row is not the control's first", where, step, name
+                )
+
+
+def check_branch(
+    evidence: RunEvidence,
+    seed: SeedEvidence,
+    branch: BranchRecord,
+    trace: Trace,
+    outcome: Outcome,
+    declarations: Declarations,
+) -> Iterator[Finding]:
+    """Findings about one branch's trace and outcome."""
+    plan, where = evidence.manifest.plan, seed.place(branch)
+    yield from _check_rows(trace, plan.fork_at + 1, plan.horizon, where)
+    yield from _check_columns(seed.record, branch, trace, declarations, where)
+    yield from _check_digests(branch, trace, plan, where)
+    yield from _check_outcome(seed, branch, outcome, where)
+    found = _diverged_at(trace, outcome, plan)
+    if found != branch.diverged_at:
+        yield Finding(
+            f"diverged at step {found} by its evidence, at {branch.diverged_at} by the manifest",
+            where,
+            found or branch.diverged_at,
+        )
+
+
+def _check_rows(trace: Trace, first: int, last: int, where: str) -> Iterator[Finding]:
+    if (trace.first_step, trace.last_step) != (first, last):
+        yield Finding(
+            f"the trace has steps {trace.first_step}..{trace.last_step}, the plan {first}..{last}",
+            where,
+        )
+        return
+    if "params" not in trace.columns or any(name not in trace.columns for name in CONSUMED):
+        yield Finding("the trace has no column params, order or batch", where)
+        return
+    for name in (*CONSUMED, "params"):
+        for step in range(first, last + 1):
+            if trace.cell(step, name) == ABSENT:
+                yield Finding("no evidence in this row", where, step, name)
+                break
+    if any(trace.cell(last + 1, name) != ABSENT for name in CONSUMED) or any(trace.loss(last + 1)):
+        yield Finding("the last row consumed something", where, last + 1)
+
+
+def _check_columns(
+    record: SeedRecord,
+    branch: BranchRecord,
+    trace: Trace,
+    declarations: Declarations,
+    where: str,
+) -> Iterator[Finding]:
+    spec = branch.perturbation
+    touched = declarations[spec.name].touches(spec) if spec and spec.name in declarations else ()
+    for name in sorted(set(record.components) ^ set(trace.columns)):
+        if not matches(name, touched):
+            side = "lacks" if name in record.components else "has"
+            yield Finding(f"the trace {side} a component", where, component=name)
+
+
+def _check_digests(
+    branch: BranchRecord, trace: Trace, plan: StudyPlan, where: str
+) -> Iterator[Finding]:
+    if set(branch.digests) != set(TIMES):
+        yield Finding("commitments are not given for t0, t0+W and T", where)
+        return
+    steps = {"t0": plan.fork_at + 1, "t0+W": plan.window_end + 1, "T": plan.horizon + 1}
+    for time, step in steps.items():
+        if not trace.first_step <= step <= trace.last_step + 1:
+            continue
+        # An epoch that ends at t0+W may run hooks before the next row is cut, which can add a
+        # component but not lose one.
+        present = {
+            name
+            for name in trace.columns
+            if name not in CONSUMED and trace.cell(step, name) != ABSENT
+        }
+        for name in sorted(set(branch.digests[time]) - present):
+            yield Finding(f"committed to at {time} but absent from the trace", where, step, name)
+        if time != "t0+W":
+            for name in sorted(present - set(branch.digests[time])):
+                yield Finding(f"no commitment at {time}", where, step, name)
+
+
+def _check_outcome(
+    seed: SeedEvidence, branch: BranchRecord, outcome: Outcome, where: str
+) -> Iterator[Finding]:
+    plain = set(TIMES)
+    both = plain | {f"{time}/recalibrated" for time in TIMES}
+    control = seed.control_outcome
+    if set(outcome.tables) not in (plain, both) or set(outcome.tables) != set(control.tables):
+        yield Finding(f"outcome tables are {', '.join(sorted(outcome.tables))}", where)
+        return
+    if not np.array_equal(outcome.labels, control.labels):
+        yield Finding("the probe's labels are not the control's", where)
+    for name, table in sorted(outcome.tables.items()):
+        if table.shape != control.tables[name].shape:
+            yield Finding(f"outcome {name} has shape {table.shape}", where)
+        elif branch.diverged_at is None:
+            yield from _check_probabilities(name, table, outcome, where)
+
+
+def _check_probabilities(
+    name: str, table: np.ndarray[tuple[int, ...], np.dtype[np.float32]], outcome: Outcome, where: str
+) -> Iterator[Finding]:
+    finite = np.isfinite(table)
+    if not finite.all():
+        row = int(np.argwhere(~finite)[0][0])
+        yield Finding(f"outcome {name}: row {row} holds a value that is not finite", where)
+        return
+    sums = np.abs(table.astype(np.float64).sum(axis=1) - 1) > ROW_SUM_TOLERANCE
+    if (table < 0).any() or (table > 1).any() or sums.any():
+        yield Finding(f"outcome {name} holds no probabilities", where)
+    if outcome.labels.size and not 0 <= outcome.labels.min() <= outcome.labels.max() < table.shape[1]:
+        yield Finding(f"outcome {name}: a label is no class", where)
+
+
+def _diverged_at(trace: Trace, outcome: Outcome, plan: StudyPlan) -> int | None:
+    """First step whose loss or probabilities are not finite, by the evidence."""
+    losses = np.frombuffer(trace.loss_bits[:-8], dtype="<f8")
+    steps = [trace.first_step + int(row) for row in np.flatnonzero(~np.isfinite(losses))[:1]]
+    times = {"t0": plan.fork_at, **plan.times}
+    for name, table in outcome.tables.items():
+        if not np.isfinite(table).all():
+            steps.append(times.get(name.partition("/")[0], plan.horizon))
+    return min(steps, default=None)
+
+
+def loss_text(bits: bytes) -> str:
+    """A loss for people."""
+    return repr(struct.unpack("<d", bits)[0])
