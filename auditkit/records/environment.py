@@ -13,7 +13,7 @@ CHILD_VARIABLES = {"PYTHONHASHSEED": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 #: Names (of packages, libraries, settings) that never change the bits of a run.
-_HARMLESS = frozenset({"kernel", "pip", "setuptools", "wheel"})
+_HARMLESS = frozenset({"cores", "pip", "setuptools", "wheel"})
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,132 @@
+"""Compare what a replay gives with what was recorded: where do they part, and how far.
+
+The first difference is classed: *order drift* (other samples or another order), *data drift*
+(the same samples, other bytes), *state drift* (the same inputs, another state). Names of
+components and steps are the evidence's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from auditkit.records.evidence import Trace
+from auditkit.records.study import BranchRecord
+from auditkit.runfiles import Outcome
+
+
+@dataclass(frozen=True)
+class Parting:
+    """Where two runs of one branch part.
+
+    Attributes:
+        branch: The branch, ``trunk`` included.
+        step: First step whose row differs; None for what is not in a row.
+        component: The component that is named first; consumption comes before state.
+        others: Further components that differ in the same row.
+        kind: ``order drift``, ``data drift``, ``state drift``, ``outcome`` or ``commitment``.
+    """
+
+    branch: str
+    step: int | None
+    component: str
+    others: tuple[str, ...]
+    kind: str
+
+    def __str__(self) -> str:
+        more = f" (also {', '.join(self.others)})" if self.others else ""
+        return f"{self.kind}: {self.component} is another{more}"
+
+
+def compare_traces(branch: str, recorded: Trace, replayed: Trace) -> Parting | None:
+    """The first row in which two traces of one branch differ."""
+    difference = recorded.first_difference(replayed)
+    if difference is None:
+        return None
+    first, *others = difference.components
+    kinds = {"order": "order drift", "batch": "data drift", "steps": "length"}
+    kind = kinds.get(first, "state drift")
+    return Parting(branch, difference.step, first, tuple(others), kind)
+
+
+def compare_outcomes(branch: str, recorded: Outcome, replayed: Outcome) -> Parting | None:
+    """The first probe table whose bits differ."""
+    for name in sorted(set(recorded.tables) | set(replayed.tables)):
+        here, there = recorded.tables.get(name), replayed.tables.get(name)
+        if here is None or there is None or here.tobytes() != there.tobytes():
+            return Parting(branch, None, name, (), "outcome")
+    if recorded.labels.tobytes() != replayed.labels.tobytes():
+        return Parting(branch, None, "labels", (), "outcome")
+    return None
+
+
+def compare_commitments(
+    branch: str, recorded: Mapping[str, str], replayed: Mapping[str, str], step: int | None
+) -> Parting | None:
+    """The first component whose SHA-256 differs."""
+    names = sorted(
+        name
+        for name in set(recorded) | set(replayed)
+        if recorded.get(name) != replayed.get(name)
+    )
+    if not names:
+        return None
+    return Parting(branch, step, names[0], tuple(names[1:]), "commitment")
+
+
+def compare_records(
+    recorded: BranchRecord, replayed: BranchRecord, steps: Mapping[str, int]
+) -> Parting | None:
+    """Commitments, order and divergence of one branch.
+
+    Args:
+        recorded: From the manifest.
+        replayed: From the replay.
+        steps: Step of each time at which commitments were made.
+    """
+    for time in steps:
+        parting = compare_commitments(
+            recorded.name,
+            recorded.digests.get(time, {}),
+            replayed.digests.get(time, {}),
+            steps[time],
+        )
+        if parting is not None:
+            return parting
+    if recorded.order_sha256 != replayed.order_sha256:
+        return Parting(recorded.name, None, "order", (), "order drift")
+    if recorded.diverged_at != replayed.diverged_at:
+        return Parting(recorded.name, replayed.diverged_at, "loss", (), "state drift")
+    return None
+
+
+def distance(recorded: Outcome, replayed: Outcome) -> Mapping[str, float]:
+    """Mean total variation between recorded and replayed probe tables, by table."""
+    found = {}
+    for name, table in recorded.tables.items():
+        other = replayed.tables.get(name)
+        if other is not None and other.shape == table.shape:
+            gap = np.abs(table.astype(np.float64) - other.astype(np.float64))
+            found[name] = float(gap.sum(axis=1).mean() / 2)
+    return found
+
+
+def first_module(
+    left: tuple[tuple[str, str], ...], right: tuple[tuple[str, str], ...]
+) -> str | None:
+    """The first thing in two module traces that is not the same, or None.
+
+    A module whose input was equal and whose output is not is where two runs part.
+    """
+    for here, there in zip(left, right, strict=False):
+        if here[0] != there[0]:
+            return f"{here[0]} ran here where {there[0]} ran there"
+        if here[1] != there[1]:
+            return here[0]
+    if len(left) != len(right):
+        longer = left if len(left) > len(right) else right
+        return f"{longer[min(len(left), len(right))][0]}, which ran in only one of the two"
+    return None
+

@@ -1,0 +1,106 @@
+"""Collect findings by check, and turn them into a verdict and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from auditkit.errors import AuditError
+from auditkit.records.report import CHECKS, CheckResult, Finding, Verdict
+
+#: Where several exit codes are asked for, the first of these wins.
+PRECEDENCE = (2, 5, 1, 4, 3, 6)
+
+#: Findings of one check that are kept; a forged run could produce millions.
+MAX_FINDINGS = 100
+
+
+class Ledger:
+    """Outcomes of the numbered checks, while they are being made."""
+
+    def __init__(self) -> None:
+        self._findings: dict[int, list[Finding]] = {}
+        self._warnings: dict[int, list[str]] = {}
+        self._summaries: dict[int, str] = {}
+        self._not_run: dict[int, str] = {}
+
+    def ran(self, number: int, summary: str) -> None:
+        """Note that a check was made, and what it looked at."""
+        self._summaries[number] = summary
+
+    def add(self, number: int, findings: Iterable[Finding]) -> None:
+        """Add findings; an error raised while they are made becomes one."""
+        kept = self._findings.setdefault(number, [])
+        try:
+            for finding in findings:
+                if len(kept) < MAX_FINDINGS:
+                    kept.append(finding)
+        except AuditError as error:
+            kept.append(as_finding(error))
+
+    def warn(self, number: int, text: str) -> None:
+        """Note what is odd but no failure."""
+        self._warnings.setdefault(number, []).append(text)
+
+    def skip(self, number: int, reason: str) -> None:
+        """Note why a check was not made."""
+        self._not_run[number] = reason
+
+    def failed(self, *numbers: int) -> bool:
+        """Whether any of these checks failed."""
+        return any(self._findings.get(number) for number in numbers)
+
+    def passed(self, *numbers: int) -> bool:
+        """Whether all of these checks were made and found nothing."""
+        return all(
+            number in self._summaries and not self._findings.get(number) and number not in self._not_run
+            for number in numbers
+        )
+
+    def results(self) -> tuple[CheckResult, ...]:
+        """All ten checks."""
+        return tuple(self._result(number) for number in CHECKS)
+
+    def _result(self, number: int) -> CheckResult:
+        findings = tuple(self._findings.get(number, ()))
+        warnings = tuple(self._warnings.get(number, ()))
+        if findings:
+            count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
+            return CheckResult(number, "failed", count, findings, warnings)
+        if number in self._not_run or number not in self._summaries:
+            reason = self._not_run.get(number, "an earlier check failed")
+            return CheckResult(number, "not run", reason, (), warnings)
+        return CheckResult(number, "passed", self._summaries[number], (), warnings)
+
+
+def as_finding(error: AuditError) -> Finding:
+    """An error as a finding that asks for its exit code."""
+    text = error.message
+    if error.expected is not None or error.found is not None:
+        text += f" (expected {error.expected}, found {error.found})"
+    if error.hint:
+        text += f"; {error.hint}"
+    code = error.exit_code
+    return Finding(" ".join(text.split()), error.where, error.step, error.component, code)
+
+
+def exit_code_of(results: Iterable[CheckResult]) -> int:
+    """The exit code that the findings ask for; 0 where there are none."""
+    asked = {finding.exit_code for result in results for finding in result.findings}
+    return next((code for code in PRECEDENCE if code in asked), 0)
+
+
+def verdict_of(exit_code: int, *, replayed: str) -> Verdict:
+    """The verdict.
+
+    Args:
+        exit_code: From :func:`exit_code_of`.
+        replayed: ``all``, ``some`` or ``none``.
+    """
+    if exit_code == 0:
+        verdicts: dict[str, Verdict] = {
+            "all": "verified",
+            "some": "sampled",
+            "none": "integrity-only",
+        }
+        return verdicts[replayed]
+    return "undecided" if exit_code == 6 else "failed"

@@ -1,0 +1,366 @@
+"""Check 8: run a manifest's branches again and compare.
+
+Per seed one fresh process runs trunk and control from the seed, and its fork is compared with
+the file; a second runs the branches from the file. A replaying process is given code, fork and
+order only, as copies in a folder of its own; recorded traces and outcomes stay here, where the
+comparison is made.
+
+A replay that differs from the record is repeated, up to :data:`MAX_REPLAYS` times in all.
+Replays that agree with each other but not with the record say that the record is of something
+else; replays that disagree say that the program is not deterministic here, and the step at
+which they part is run twice more with every module digested.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from auditkit import store
+from auditkit.comparison import (
+    Parting,
+    compare_commitments,
+    compare_outcomes,
+    compare_records,
+    compare_traces,
+    distance,
+    first_module,
+)
+from auditkit.errors import AuditError
+from auditkit.evidence import RunEvidence, SeedEvidence
+from auditkit.launch import Report, Workers
+from auditkit.records.environment import Environment
+from auditkit.records.evidence import Trace
+from auditkit.records.job import Job, ModuleTrace, ProgramSource
+from auditkit.records.manifest import CODE_FOLDER
+from auditkit.records.report import Finding
+from auditkit.records.study import BranchesResult, BranchRecord, SeedRecord, TrunkResult
+from auditkit.runfiles import Outcome, outcome_from_tensors, trace_from_tensors
+
+#: A replay that differs from the record is repeated until there are so many in all.
+MAX_REPLAYS = 4
+
+
+@dataclass(frozen=True)
+class ReplayRequest:
+    """What to replay, and how.
+
+    Attributes:
+        choice: Branches (the control excluded) to replay, by seed; seeds that are absent are
+            not replayed at all.
+        arguments: Arguments of the factory that replace recorded ones.
+        jobs: Seeds that are replayed at the same time.
+    """
+
+    choice: Mapping[int, tuple[str, ...]]
+    arguments: Mapping[str, str]
+    jobs: int = 1
+
+
+@dataclass(frozen=True)
+class ReplayOutcome:
+    """What replaying found.
+
+    Attributes:
+        findings: What differs; empty where every replay equals the record.
+        outcomes: Recomputed probe tables by seed and branch.
+        environments: Environments that replays ran in.
+        undecided: Whether what differs may be due to another environment, or nothing could be
+            run.
+    """
+
+    findings: tuple[Finding, ...]
+    outcomes: Mapping[tuple[int, str], Outcome]
+    environments: tuple[Environment, ...]
+    undecided: bool = False
+
+
+@dataclass
+class _Attempt:
+    """One run of one job: its record, traces and outcomes."""
+
+    result: TrunkResult | BranchesResult
+    traces: dict[str, Trace]
+    outcomes: dict[str, Outcome]
+    records: dict[str, BranchRecord] = field(default_factory=dict)
+
+
+def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOutcome:
+    """Replay the chosen branches of every seed.
+
+    Args:
+        run: The recorded run, whose files passed checks 1 to 3.
+        request: What to replay.
+        report: Called with progress, from several threads.
+    """
+    seeds = [record for record in run.manifest.seeds if record.seed in request.choice]
+    with tempfile.TemporaryDirectory(prefix="auditkit-replay-") as scratch, Workers() as workers:
+        _copy_code(run, Path(scratch))
+        replays = [_SeedReplay(run, record, request, workers, Path(scratch), report) for record in seeds]
+        with ThreadPoolExecutor(max_workers=request.jobs) as pool:
+            try:
+                done = list(pool.map(_SeedReplay.run, replays))
+            except BaseException:
+                workers.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    outcomes: dict[tuple[int, str], Outcome] = {}
+    for seed in done:
+        outcomes.update(seed.outcomes)
+    return ReplayOutcome(
+        findings=tuple(finding for seed in done for finding in seed.findings),
+        outcomes=outcomes,
+        environments=tuple(environment for seed in done for environment in seed.environments),
+        undecided=any(seed.undecided for seed in done),
+    )
+
+
+def _copy_code(run: RunEvidence, scratch: Path) -> None:
+    for file in run.manifest.program.code:
+        name = f"{CODE_FOLDER}/{file.name}"
+        target = scratch / name
+        store.make_folder(target.parent)
+        store.write_bytes(target, store.safe_read(run.root, name, expected_sha256=file.sha256))
+
+
+class _SeedReplay:
+    """Replays one seed."""
+
+    def __init__(
+        self,
+        run: RunEvidence,
+        record: SeedRecord,
+        request: ReplayRequest,
+        workers: Workers,
+        scratch: Path,
+        report: Report,
+    ) -> None:
+        self._run = run
+        self._record = record
+        self._request = request
+        self._workers = workers
+        self._report = report
+        self._seed: SeedEvidence = run.seed(record)
+        self._scratch = scratch / f"seed-{record.seed:04d}"
+        self._attempts = 0
+        self._findings: list[Finding] = []
+        self._environments: list[Environment] = []
+        self._undecided = False
+
+    def run(self) -> ReplayOutcome:
+        """Replay trunk and control, then the chosen branches."""
+        outcomes: dict[tuple[int, str], Outcome] = {}
+        try:
+            for job, compare in self._jobs():
+                attempt = self._attempt(job)
+                for name, outcome in attempt.outcomes.items():
+                    outcomes[self._record.seed, name] = outcome
+                partings = list(compare(attempt))
+                if partings:
+                    self._explain(job, compare, attempt, partings)
+        except AuditError as error:
+            self._undecided = True
+            self._findings.append(
+                Finding(f"cannot be replayed: {error}", f"seed {self._record.seed}", exit_code=6)
+            )
+        return ReplayOutcome(
+            tuple(self._findings), outcomes, tuple(self._environments), self._undecided
+        )
+
+    def _jobs(self) -> Iterator[tuple[Job, Callable[[_Attempt], Iterator[Parting]]]]:
+        manifest = self._run.manifest
+        program = ProgramSource(
+            target=manifest.program.target,
+            folder=str(self._scratch.parent / CODE_FOLDER),
+            arguments={**manifest.program.arguments, **self._request.arguments},
+        )
+        trunk = Job("trunk", program, manifest.plan, self._record.seed, out="")
+        yield trunk, self._compare_trunk
+        names = self._request.choice[self._record.seed]
+        if names:
+            fork, order = self._copies()
+            yield (
+                replace(trunk, kind="branches", fork=fork, order=order, branches=names),
+                self._compare_branches,
+            )
+
+    def _copies(self) -> tuple[str, str]:
+        """Fork and order as the only recorded files that a replaying process can see."""
+        folder = self._scratch / "given"
+        store.make_folder(folder)
+        paths = []
+        for name in (self._record.fork, self._record.order):
+            listed = self._run.manifest.file(name)
+            data = store.safe_read(self._run.root, name, expected_sha256=listed.sha256)
+            path = folder / Path(name).name
+            store.write_bytes(path, data)
+            paths.append(str(path))
+        return paths[0], paths[1]
+
+    def _attempt(self, job: Job) -> _Attempt:
+        self._attempts += 1
+        out = self._scratch / f"attempt-{self._attempts}" / self._scratch.name
+        store.make_folder(out)
+        result = self._workers.run(replace(job, out=str(out)), self._report)
+        self._environments.append(result.environment)
+        if isinstance(result, TrunkResult):
+            names, records = ["trunk", "control"], (result.control,)
+        else:
+            names, records = list(job.branches), result.branches
+        traces = {name: _read_trace(out, name) for name in names}
+        outcomes = {record.name: _read_outcome(out, record.name) for record in records}
+        attempt = _Attempt(result, traces, outcomes, {record.name: record for record in records})
+        store.remove_folder(out)
+        return attempt
+
+    def _compare_trunk(self, attempt: _Attempt) -> Iterator[Parting]:
+        result, record = attempt.result, self._record
+        if not isinstance(result, TrunkResult):
+            return
+        partings = [
+            compare_commitments("trunk", record.initial, result.initial, 1),
+            compare_traces("trunk", self._seed.trunk, attempt.traces["trunk"]),
+            compare_commitments(
+                "fork", record.fork_digests, result.fork_digests, self._run.manifest.plan.fork_at + 1
+            ),
+            self._compare_branch(record.branches[0], attempt),
+        ]
+        yield from (parting for parting in partings if parting is not None)
+        if record.order_sha256 != result.order_sha256:
+            yield Parting("trunk", None, "order", (), "order drift")
+        if record.rng.streams != result.rng.streams:
+            yield Parting("trunk", None, "rng", (), "commitment")
+        for name in ("consumed_sha256", "probe_sha256", "declared", "samples"):
+            if getattr(record.data, name) != getattr(result.data, name):
+                yield Parting("trunk", None, f"data ({name})", (), "data drift")
+
+    def _compare_branches(self, attempt: _Attempt) -> Iterator[Parting]:
+        for name in attempt.records:
+            parting = self._compare_branch(self._record.branch(name), attempt)
+            if parting is not None:
+                yield parting
+
+    def _compare_branch(self, recorded: BranchRecord, attempt: _Attempt) -> Parting | None:
+        name = recorded.name
+        trace = self._seed.control if name == "control" else self._run.trace(recorded.trace)
+        plan = self._run.manifest.plan
+        return (
+            compare_traces(name, trace, attempt.traces[name])
+            or compare_records(
+                recorded, attempt.records[name], {"t0": plan.fork_at, **plan.times}
+            )
+            or compare_outcomes(name, self._run.outcome(recorded), attempt.outcomes[name])
+        )
+
+    def _explain(
+        self,
+        job: Job,
+        compare: Callable[[_Attempt], Iterator[Parting]],
+        first: _Attempt,
+        partings: list[Parting],
+    ) -> None:
+        """Replay again to tell an edited record from a program that is not deterministic."""
+        attempts, disagreement = [first], None
+        while len(attempts) < MAX_REPLAYS and disagreement is None:
+            again = self._attempt(job)
+            disagreement = _disagreement(first, again)
+            attempts.append(again)
+            if not list(compare(again)):
+                break  # it differs from the first replay, which disagreement has noted
+        if disagreement is not None:
+            self._findings.append(self._nondeterminism(job, disagreement, len(attempts)))
+            return
+        differences = self.environment_differences()
+        for parting in partings:
+            where = f"seed {self._record.seed}, {parting.branch}"
+            if differences:
+                self._undecided = True
+                text = (
+                    f"{parting}; environment differs ({differences[0]}), an edit cannot be "
+                    f"excluded{self._distance(parting.branch, first)}"
+                )
+                self._findings.append(
+                    Finding(text, where, parting.step, parting.component, exit_code=6)
+                )
+            else:
+                text = (
+                    f"{parting}; {len(attempts)} replays agree with each other, so the record is "
+                    "of something else: edited evidence, other code or other data"
+                )
+                self._findings.append(Finding(text, where, parting.step, parting.component))
+
+    def environment_differences(self) -> list[str]:
+        """What the recorded environment and the replays' do not share."""
+        here = self._environments[-1]
+        recorded = self._run.manifest.environment
+        # What only one of the two happened to import says nothing about the other.
+        shared = {name: here.packages.get(name, v) for name, v in recorded.packages.items()}
+        return list(recorded.differences(replace(here, packages=shared)))
+
+    def _nondeterminism(self, job: Job, parting: Parting, n_replays: int) -> Finding:
+        text = f"nondeterminism: {n_replays} replays disagree with each other; {parting}"
+        module = self._locate(job, parting)
+        if module is not None:
+            text += f"; the first module that differs in two runs of this step: {module}"
+        return Finding(
+            text, f"seed {self._record.seed}, {parting.branch}", parting.step, parting.component
+        )
+
+    def _locate(self, job: Job, parting: Parting) -> str | None:
+        """Run the step twice more with every module digested.
+
+        A row holds the state *before* its step, so a state that differs was made by the step
+        before; consumption and loss belong to the row's own step.
+        """
+        if parting.step is None:
+            return None
+        own_step = parting.component in ("order", "batch", "loss")
+        first = 1 if job.kind == "trunk" else self._run.manifest.plan.fork_at + 1
+        step = parting.step if own_step else parting.step - 1
+        if step < first:
+            return None
+        modules = replace(job, kind="modules", branches=(parting.branch,), step=step, out="")
+        try:
+            left: ModuleTrace = self._workers.run(modules, self._report)
+            right: ModuleTrace = self._workers.run(modules, self._report)
+        except AuditError:
+            return None  # the diagnosis is a help; that it failed changes no verdict
+        return first_module(left.entries, right.entries)
+
+    def _distance(self, branch: str, attempt: _Attempt) -> str:
+        name = "control" if branch in ("trunk", "fork") else branch
+        if name not in attempt.outcomes:
+            return ""
+        recorded = self._run.outcome(self._record.branch(name))
+        gaps = distance(recorded, attempt.outcomes[name])
+        shown = ", ".join(f"{gaps[time]:.2g} at {time}" for time in ("t0", "t0+W", "T") if time in gaps)
+        return f"; total variation between record and replay of {name}: {shown}" if shown else ""
+
+
+def _disagreement(left: _Attempt, right: _Attempt) -> Parting | None:
+    partings = [
+        compare_traces(name, left.traces[name], right.traces[name]) for name in left.traces
+    ]
+    partings += [
+        compare_outcomes(name, left.outcomes[name], right.outcomes[name]) for name in left.outcomes
+    ]
+    partings += [
+        compare_records(left.records[name], right.records[name], dict.fromkeys(record.digests, 0))
+        for name, record in left.records.items()
+    ]
+    found = [parting for parting in partings if parting is not None]
+    return min(found, key=lambda parting: parting.step or 2**63, default=None)
+
+
+def _read_trace(folder: Path, name: str) -> Trace:
+    tensors, _ = store.read_tensors(folder / f"{name}.trace.safetensors", what=name)
+    return trace_from_tensors(tensors, what=name)
+
+
+def _read_outcome(folder: Path, name: str) -> Outcome:
+    tensors, _ = store.read_tensors(folder / f"{name}.outcome.safetensors", what=name)
+    return outcome_from_tensors(tensors, what=name)
+
