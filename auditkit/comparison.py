@@ -67,9 +67,7 @@ def compare_commitments(
 ) -> Parting | None:
     """The first component whose SHA-256 differs."""
     names = sorted(
-        name
-        for name in set(recorded) | set(replayed)
-        if recorded.get(name) != replayed.get(name)
+        name for name in set(recorded) | set(replayed) if recorded.get(name) != replayed.get(name)
     )
     if not names:
         return None
@@ -129,4 +127,3 @@ def first_module(
         longer = left if len(left) > len(right) else right
         return f"{longer[min(len(left), len(right))][0]}, which ran in only one of the two"
     return None
-

@@ -80,9 +80,7 @@ def _check_files(manifest: StudyManifest) -> Iterator[Finding]:
     listed = {file.name: file.role for file in manifest.files}
     for name in sorted(set(wanted) | set(listed)):
         if wanted.get(name) != listed.get(name):
-            yield Finding(
-                f"listed as {listed.get(name)}, used as {wanted.get(name)}", where=name
-            )
+            yield Finding(f"listed as {listed.get(name)}, used as {wanted.get(name)}", where=name)
     digests = {file.name: file.sha256 for file in manifest.files}
     for code in manifest.program.code:
         if digests.get(f"{CODE_FOLDER}/{code.name}") != code.sha256:
@@ -102,9 +100,7 @@ def check_trunk(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
     if seed.trunk.last_step == plan.fork_at and seed.control.first_step == step:
         for name in seed.trunk.row_difference(step, seed.control):
             if name not in (*CONSUMED, "loss"):  # the trunk's last row consumed nothing
-                yield Finding(
-                    "the trunk's last row is not the control's first", where, step, name
-                )
+                yield Finding("the trunk's last row is not the control's first", where, step, name)
 
 
 def check_branch(
@@ -207,7 +203,10 @@ def _check_outcome(
 
 
 def _check_probabilities(
-    name: str, table: np.ndarray[tuple[int, ...], np.dtype[np.float32]], outcome: Outcome, where: str
+    name: str,
+    table: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    outcome: Outcome,
+    where: str,
 ) -> Iterator[Finding]:
     finite = np.isfinite(table)
     if not finite.all():
@@ -217,7 +216,10 @@ def _check_probabilities(
     sums = np.abs(table.astype(np.float64).sum(axis=1) - 1) > ROW_SUM_TOLERANCE
     if (table < 0).any() or (table > 1).any() or sums.any():
         yield Finding(f"outcome {name} holds no probabilities", where)
-    if outcome.labels.size and not 0 <= outcome.labels.min() <= outcome.labels.max() < table.shape[1]:
+    if (
+        outcome.labels.size
+        and not 0 <= outcome.labels.min() <= outcome.labels.max() < table.shape[1]
+    ):
         yield Finding(f"outcome {name}: a label is no class", where)
 
 

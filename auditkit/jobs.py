@@ -30,7 +30,7 @@ from auditkit.pipeline.holder import hold
 from auditkit.pipeline.perturber import perturb
 from auditkit.pipeline.snapshotter import Snapshot
 from auditkit.program import LoadedFactory, load_factory
-from auditkit.records.job import Description, Job, ModuleTrace, Progress
+from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.study import BranchesResult, BranchRecord, TrunkResult
 from auditkit.runfiles import (
@@ -46,8 +46,8 @@ from auditkit.watchers import BranchWatcher, ModuleWatcher, TrunkWatcher
 Report = Callable[[Progress], None]
 Result = TrunkResult | BranchesResult | Description | ModuleTrace
 
-#: Steps of a ``describe`` job: the first ones warm up and are not timed.
-_WARM_STEPS, _TIMED_STEPS = 3, 12
+#: The first steps of a ``describe`` job warm up and are not timed.
+_WARM_STEPS = 3
 
 
 def run_job(job: Job, report: Report) -> Result:
@@ -182,12 +182,15 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
 
 
 def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
-    plan = job.plan or factory.plan
-    shown = plan or StudyPlan(1, 1, 2, [job.seed], ["carry"])
+    """Tell the program's own plan and, where ``job.step`` steps are asked for, what they cost."""
+    if not job.step:
+        return Description(plan=factory.plan, cost=None)
+    shown = job.plan or factory.plan or StudyPlan(1, 1, 2, [job.seed], ["carry"])
     begin = time.perf_counter()
     with _session(job, factory, shown) as session:
         built = time.perf_counter() - begin
-        tell = _progress(report, job.seed, _WARM_STEPS + _TIMED_STEPS, lambda t: "timing")
+        n_steps = _WARM_STEPS + job.step
+        tell = _progress(report, job.seed, n_steps, lambda t: "timing")
         marks: list[float] = []
 
         def mark(step: int) -> None:
@@ -196,20 +199,21 @@ def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
 
         watcher = TrunkWatcher(session, None, mark)
         auditor = Auditor(1)
-        hold(session, 1, _WARM_STEPS + _TIMED_STEPS, auditor, watcher)
-        times = np.diff(marks)[_WARM_STEPS - 1 :]
+        hold(session, 1, n_steps, auditor, watcher)
         start = time.perf_counter()
         snapshot = watcher.freeze()
         frozen = time.perf_counter() - start
+        rows = trace_to_tensors(auditor.trace())
+        labels = session.program.probe.labels if session.program.probe else ()
         return Description(
             plan=factory.plan,
-            program=describe(session),
-            step_seconds=statistics.median(times.tolist()),
-            branch_seconds=built + 2 * frozen,
-            snapshot_bytes=sum(tensor.n_bytes for tensor in snapshot.tensors.values()),
-            row_bytes=16 * len(auditor.trace().columns) + 16,
-            environment=environment(),
-            code=own_code(),
+            cost=Cost(
+                step_seconds=statistics.median(np.diff(marks)[_WARM_STEPS - 1 :].tolist()),
+                branch_seconds=built + 2 * frozen,
+                snapshot_bytes=sum(tensor.n_bytes for tensor in snapshot.tensors.values()),
+                row_bytes=sum(tensor.n_bytes for tensor in rows.values()) // auditor.n_rows,
+                n_probe=len(labels),
+            ),
         )
 
 
@@ -255,9 +259,7 @@ class _Files:
 
 
 @contextmanager
-def _session(
-    job: Job, factory: LoadedFactory, plan: StudyPlan | None = None
-) -> Iterator[Session]:
+def _session(job: Job, factory: LoadedFactory, plan: StudyPlan | None = None) -> Iterator[Session]:
     session = open_session(factory, job.program.arguments, plan or _plan(job), job.seed)
     try:
         yield session

@@ -52,7 +52,9 @@ class Ledger:
     def passed(self, *numbers: int) -> bool:
         """Whether all of these checks were made and found nothing."""
         return all(
-            number in self._summaries and not self._findings.get(number) and number not in self._not_run
+            number in self._summaries
+            and not self._findings.get(number)
+            and number not in self._not_run
             for number in numbers
         )
 

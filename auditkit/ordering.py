@@ -104,9 +104,7 @@ def delivered(
     return [*np.split(moved, cuts), *control[window:]]
 
 
-def order_spec(
-    spec: PerturbationSpec | None, kinds: Mapping[str, str]
-) -> PerturbationSpec | None:
+def order_spec(spec: PerturbationSpec | None, kinds: Mapping[str, str]) -> PerturbationSpec | None:
     """``spec`` where its kind is ``order``, else None."""
     if spec is not None and kinds.get(spec.name) == "order":
         return spec

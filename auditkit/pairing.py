@@ -37,9 +37,7 @@ def check_contracts(manifest: StudyManifest) -> Iterator[Finding]:
     for record in manifest.seeds:
         yield from _check_contract(record, manifest.plan)
         streams = {stream.stream: stream for stream in record.rng.streams}
-        start = tuple(
-            streams[name].start if name in streams else None for name in _GLOBAL_STREAMS
-        )
+        start = tuple(streams[name].start if name in streams else None for name in _GLOBAL_STREAMS)
         if start in starts:
             yield Finding(
                 f"starts from the same random streams as seed {starts[start]}",
@@ -150,9 +148,7 @@ def check_branch_order(
     if moved is not None:
         for step, batch in zip(range(first, start), expected, strict=False):
             if trace.cell(step, "order") != order_digest(EVIDENCE_RECIPE, batch):
-                yield Finding(
-                    "order drift: not the declared permutation", where, step, "order"
-                )
+                yield Finding("order drift: not the declared permutation", where, step, "order")
                 break
     yield from _same_consumption(seed.control, trace, start, where, plan)
 
@@ -186,7 +182,9 @@ def check_fork(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
             continue
         digest = digest_raw(COMMITMENT_RECIPE, *sections[name]).hex()
         if digest != record.fork_digests[name]:
-            yield Finding("the snapshot holds another state than committed", record.fork, step, name)
+            yield Finding(
+                "the snapshot holds another state than committed", record.fork, step, name
+            )
         if name in ("loader", "recalibration"):
             continue
         if committed.get(name) != digest:
@@ -278,5 +276,3 @@ def _order_cell(seed: SeedEvidence, step: int) -> bytes:
         start = (step - 1) * EVIDENCE_BYTES
         return seed.order.content[start : start + EVIDENCE_BYTES]
     return order_digest(EVIDENCE_RECIPE, seed.order.batches[step - 1])
-
-

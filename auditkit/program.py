@@ -120,7 +120,9 @@ class Program:
         if self.loss is None and self.step is None:
             raise ProgramError("Program needs loss=, or step= for a step of its own")
         if self.scheduler_interval not in ("step", "epoch"):
-            raise ProgramError(f"scheduler_interval is 'step' or 'epoch', not {self.scheduler_interval!r}")
+            raise ProgramError(
+                f"scheduler_interval is 'step' or 'epoch', not {self.scheduler_interval!r}"
+            )
         if self.accumulate < 1:
             raise ProgramError(f"accumulate must be at least 1, not {self.accumulate}")
         held = {id(p) for p in self.model.parameters()}

@@ -99,7 +99,9 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
     seeds = [record for record in run.manifest.seeds if record.seed in request.choice]
     with tempfile.TemporaryDirectory(prefix="auditkit-replay-") as scratch, Workers() as workers:
         _copy_code(run, Path(scratch))
-        replays = [_SeedReplay(run, record, request, workers, Path(scratch), report) for record in seeds]
+        replays = [
+            _SeedReplay(run, record, request, workers, Path(scratch), report) for record in seeds
+        ]
         with ThreadPoolExecutor(max_workers=request.jobs) as pool:
             try:
                 done = list(pool.map(_SeedReplay.run, replays))
@@ -224,7 +226,10 @@ class _SeedReplay:
             compare_commitments("trunk", record.initial, result.initial, 1),
             compare_traces("trunk", self._seed.trunk, attempt.traces["trunk"]),
             compare_commitments(
-                "fork", record.fork_digests, result.fork_digests, self._run.manifest.plan.fork_at + 1
+                "fork",
+                record.fork_digests,
+                result.fork_digests,
+                self._run.manifest.plan.fork_at + 1,
             ),
             self._compare_branch(record.branches[0], attempt),
         ]
@@ -249,9 +254,7 @@ class _SeedReplay:
         plan = self._run.manifest.plan
         return (
             compare_traces(name, trace, attempt.traces[name])
-            or compare_records(
-                recorded, attempt.records[name], {"t0": plan.fork_at, **plan.times}
-            )
+            or compare_records(recorded, attempt.records[name], {"t0": plan.fork_at, **plan.times})
             or compare_outcomes(name, self._run.outcome(recorded), attempt.outcomes[name])
         )
 
@@ -336,14 +339,14 @@ class _SeedReplay:
             return ""
         recorded = self._run.outcome(self._record.branch(name))
         gaps = distance(recorded, attempt.outcomes[name])
-        shown = ", ".join(f"{gaps[time]:.2g} at {time}" for time in ("t0", "t0+W", "T") if time in gaps)
+        shown = ", ".join(
+            f"{gaps[time]:.2g} at {time}" for time in ("t0", "t0+W", "T") if time in gaps
+        )
         return f"; total variation between record and replay of {name}: {shown}" if shown else ""
 
 
 def _disagreement(left: _Attempt, right: _Attempt) -> Parting | None:
-    partings = [
-        compare_traces(name, left.traces[name], right.traces[name]) for name in left.traces
-    ]
+    partings = [compare_traces(name, left.traces[name], right.traces[name]) for name in left.traces]
     partings += [
         compare_outcomes(name, left.outcomes[name], right.outcomes[name]) for name in left.outcomes
     ]
@@ -363,4 +366,3 @@ def _read_trace(folder: Path, name: str) -> Trace:
 def _read_outcome(folder: Path, name: str) -> Outcome:
     tensors, _ = store.read_tensors(folder / f"{name}.outcome.safetensors", what=name)
     return outcome_from_tensors(tensors, what=name)
-

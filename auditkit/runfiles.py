@@ -52,9 +52,7 @@ def trace_from_tensors(tensors: Tensors, *, what: str) -> Trace:
     wrong = np.flatnonzero(steps != expected)
     if len(wrong) or steps[0] < 1:
         row = int(wrong[0]) if len(wrong) else 0
-        raise FormatError(
-            f"steps are not consecutive: row {row} is step {steps[row]}", where=what
-        )
+        raise FormatError(f"steps are not consecutive: row {row} is step {steps[row]}", where=what)
     columns: dict[str, bytes] = {}
     for name, tensor in tensors.items():
         if name in (_STEP, _LOSS):

@@ -76,9 +76,7 @@ class RunFolder:
         """A seed's folder."""
         return self.path / self.seed_name(seed)
 
-    def begin(
-        self, plan: StudyPlan, program: ProgramSource, now: str, *, resume: bool
-    ) -> str:
+    def begin(self, plan: StudyPlan, program: ProgramSource, now: str, *, resume: bool) -> str:
         """Claim the folder for a run.
 
         Returns:
@@ -147,8 +145,7 @@ class RunFolder:
     def code_sizes(self, code: Iterable[CodeFile]) -> list[int]:
         """Sizes in bytes of the copied sources."""
         return [
-            store.file_size(self.path, self._present(f"{CODE_FOLDER}/{file.name}"))
-            for file in code
+            store.file_size(self.path, self._present(f"{CODE_FOLDER}/{file.name}")) for file in code
         ]
 
     def publish(self, files: Iterable[FileRecord], last: Mapping[str, bytes]) -> None:

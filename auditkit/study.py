@@ -79,9 +79,7 @@ def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPl
         UnknownPerturbation: On a name, parameter or value that no declaration has.
         PlanError: When two perturbations turn out to be the same.
     """
-    specs = [
-        declaration_of(spec.name, declarations).resolve(spec) for spec in plan.perturbations
-    ]
+    specs = [declaration_of(spec.name, declarations).resolve(spec) for spec in plan.perturbations]
     return plan.with_perturbations(specs)
 
 
@@ -107,8 +105,7 @@ def run_study(request: StudyRequest, key: SigningKey, report: Report = lambda _:
     waiting = [seed for seed in request.plan.seeds if seed not in finished]
     with Workers() as workers, ThreadPoolExecutor(max_workers=request.jobs) as pool:
         running = {
-            pool.submit(_run_seed, workers, request, folder, seed, report): seed
-            for seed in waiting
+            pool.submit(_run_seed, workers, request, folder, seed, report): seed for seed in waiting
         }
         try:
             done, _ = wait(running, return_when=FIRST_EXCEPTION)
@@ -154,9 +151,7 @@ def _run_seed(
     return folder.finish(seed, trunk, branches)
 
 
-def _manifest(
-    request: StudyRequest, finished: list[FinishedSeed], started: str
-) -> StudyManifest:
+def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str) -> StudyManifest:
     code = _same_code(finished)
     commit, dirty = git_state(Path(request.program.folder))
     files = [file for seed in finished for file in seed.files]

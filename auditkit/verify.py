@@ -41,6 +41,7 @@ from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.replay import ReplayOutcome, ReplayRequest
 from auditkit.signing import Envelope, TrustedKey, check_signatures, open_envelope
+
 #: Files beside a manifest that it cannot list, because they are made from it.
 COMPANIONS = (MANIFEST_NAME, SIGNER_NAME, "CHECKLIST.md", "report.json")
 
@@ -188,7 +189,9 @@ class _Verification:
                 found = store.file_sha256(run.root, file.name, expected_size=file.size)
                 total += file.size
                 if found != file.sha256:
-                    finding = Finding(f"sha256 is {found}, the manifest says {file.sha256}", file.name)
+                    finding = Finding(
+                        f"sha256 is {found}, the manifest says {file.sha256}", file.name
+                    )
                     ledger.add(3, [finding])
             except AuditError as error:
                 ledger.add(3, [replace(as_finding(error), exit_code=1)])

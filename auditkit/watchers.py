@@ -240,6 +240,3 @@ def _tensors(value: Any) -> Leaves:
         elif isinstance(item, dict):
             queue.extend((f"{path}.{key}", part) for key, part in item.items())
     return found
-
-
-

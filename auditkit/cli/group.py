@@ -10,10 +10,19 @@ import click
 from auditkit import __version__
 from auditkit.errors import AuditError
 
-#: Command by name; modules are loaded when a command is used.
+#: Command by name; modules are loaded when a command is used, so that verifying without replay
+#: loads neither torch nor scipy.
 _COMMANDS = {
+    "run": "auditkit.cli.run:run",
+    "verify": "auditkit.cli.verify:verify_command",
+    "show": "auditkit.cli.show:show",
+    "checklist": "auditkit.cli.checklist:checklist",
+    "keygen": "auditkit.cli.keygen:keygen",
     "worker": "auditkit.cli.worker:worker",
 }
+
+#: What a shell reports for a process that was interrupted.
+_INTERRUPTED = 130
 
 
 class _Group(click.Group):
@@ -36,6 +45,9 @@ class _Group(click.Group):
         except AuditError as error:
             click.echo(f"auditkit: {error}", err=True)
             ctx.exit(error.exit_code)
+        except KeyboardInterrupt:
+            click.echo("auditkit: interrupted; complete seeds are kept for --resume", err=True)
+            ctx.exit(_INTERRUPTED)
 
 
 @click.command(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

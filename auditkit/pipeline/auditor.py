@@ -69,9 +69,7 @@ class Auditor:
         if self._consumed is not None:
             self._consumed.update(digest_leaves(COMMITMENT_RECIPE, leaves))
         self._pending["batch"] = content
-        self._pending["order"] = (
-            content if order is None else order_digest(EVIDENCE_RECIPE, order)
-        )
+        self._pending["order"] = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         return leaves
 
     def finish_step(self, loss: float | None) -> None:
@@ -114,4 +112,3 @@ class Auditor:
         self._losses += loss
         self._pending = {}
         self.n_rows += 1
-

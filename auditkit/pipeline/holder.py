@@ -59,7 +59,9 @@ def hold(session: Session, first: int, last: int, evidence: Evidence, watcher: W
         delivery = _deliver(session, step, evidence, watcher)
         leaves = evidence.consume(delivery.batch, delivery.order)
         watcher.consumed(step, delivery, leaves)
-        loss = _guarded(f"step {step}", lambda d=delivery, t=step: session.program.train_on(d.batch, t))
+        loss = _guarded(
+            f"step {step}", lambda d=delivery, t=step: session.program.train_on(d.batch, t)
+        )
         evidence.finish_step(loss)
         watcher.stepped(step, loss)
     evidence.close(session.state())

@@ -75,9 +75,7 @@ class Trace:
         names = sorted(
             set(self.columns) | set(other.columns), key=lambda name: (name not in CONSUMED, name)
         )
-        found = [
-            name for name in names if self.cell(step, name) != other.cell(there, name)
-        ]
+        found = [name for name in names if self.cell(step, name) != other.cell(there, name)]
         if self.loss(step) != other.loss(there):
             found.append("loss")
         return found

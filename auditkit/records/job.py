@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from auditkit.records.environment import Environment
 from auditkit.records.plan import StudyPlan
-from auditkit.records.study import CodeFile
 
 JobKind = Literal["describe", "trunk", "branches", "modules"]
 
@@ -47,7 +45,7 @@ class Job:
         fork: Absolute path of the fork file (``branches``, ``modules`` of a branch).
         order: Absolute path of the order file (the same).
         branches: Names of the branches to run.
-        step: The step to look into (``modules``).
+        step: The step to look into (``modules``), or how many steps to time (``describe``).
         code: Absolute folder to copy the program's sources to, or None.
     """
 
@@ -65,28 +63,35 @@ class Job:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a few timed steps of a program cost.
+
+    Attributes:
+        step_seconds: Median time of a recorded training step.
+        branch_seconds: Time to build the program and restore a fork.
+        snapshot_bytes: Size of one fork file.
+        row_bytes: Evidence of one step.
+        n_probe: Examples of the probe.
+    """
+
+    step_seconds: float
+    branch_seconds: float
+    snapshot_bytes: int
+    row_bytes: int
+    n_probe: int
+
+
+@dataclass(frozen=True)
 class Description:
     """What a ``describe`` job finds out.
 
     Attributes:
         plan: The program's ``STUDY``, or None.
-        program: Description of the objects, for people.
-        step_seconds: Median time of a recorded training step.
-        branch_seconds: Time to build the program and restore a fork.
-        snapshot_bytes: Size of one fork file.
-        row_bytes: Evidence of one step.
-        environment: Where it ran.
-        code: The program's sources.
+        cost: What timed steps cost; None where none were asked for.
     """
 
     plan: StudyPlan | None
-    program: dict[str, str]
-    step_seconds: float
-    branch_seconds: float
-    snapshot_bytes: int
-    row_bytes: int
-    environment: Environment
-    code: tuple[CodeFile, ...]
+    cost: Cost | None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,9 @@ from typing import Literal
 from auditkit.errors import UnknownPerturbation
 from auditkit.records.plan import ParameterValue, PerturbationSpec
 
+#: Entry point group under which a package registers perturbations of its own.
+PLUGINS = "auditkit.perturbations"
+
 Kind = Literal["none", "state", "order"]
 
 

@@ -205,9 +205,7 @@ class StudyPlan:
             return ("control" if name == "control" else "replica"), None
         if name in self.placebo_names:
             draw = self.placebo_names.index(name)
-            return "placebo", PerturbationSpec(
-                "ulp", {"scale": self.placebo_scale, "draw": draw}
-            )
+            return "placebo", PerturbationSpec("ulp", {"scale": self.placebo_scale, "draw": draw})
         for spec in self.perturbations:
             if spec.branch_name == name:
                 return "treatment", spec

@@ -1,0 +1,78 @@
+"""Option values shared by commands."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from auditkit.errors import UsageError
+
+
+def parse_arguments(items: Iterable[str]) -> dict[str, str]:
+    """Read ``--arg key=value`` options.
+
+    A value below the home folder is kept as ``~/...``, so that no manifest holds a user's name;
+    ``~`` is expanded when the factory is called.
+
+    Raises:
+        UsageError: On an item without ``=``, or a key that is given twice.
+    """
+    arguments: dict[str, str] = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key.isidentifier():
+            raise UsageError(f"--arg {item!r} is not name=value")
+        if key in arguments:
+            raise UsageError(f"--arg {key} is given twice")
+        arguments[key] = _without_home(value)
+    return arguments
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Read ``0-7`` or ``1,3,5-9``.
+
+    Raises:
+        UsageError: When it is neither.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if not first.isdecimal() or (dash and not last.isdecimal()):
+            raise UsageError(f"--seeds {text!r} is not like 0-7 or 1,3,5")
+        end = int(last) if dash else int(first)
+        if end < int(first) or end - int(first) > 1_000_000:
+            raise UsageError(f"--seeds: {part!r} is no range")
+        seeds.extend(range(int(first), end + 1))
+    return tuple(seeds)
+
+
+def default_jobs(threads: int, n_seeds: int) -> int:
+    """As many seeds at a time as there are cores for, at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min((cores or 1) // threads, n_seeds))
+
+
+def split_target(program: str) -> tuple[str, str]:
+    """Split ``path/FILE.py[:NAME]`` or ``package.module:NAME`` into a target and its folder.
+
+    Raises:
+        UsageError: When it is neither.
+    """
+    place, _, name = program.partition(":")
+    name = name or "make_program"
+    if place.endswith(".py"):
+        path = Path(place)
+        if not path.is_file():
+            raise UsageError(f"no such program file: {place}")
+        return f"{path.name}:{name}", str(path.resolve().parent)
+    if not place or not all(part.isidentifier() for part in place.split(".")):
+        raise UsageError(
+            f"{program!r} is no program", hint="give FILE.py, FILE.py:NAME or package.module:NAME"
+        )
+    return f"{place}:{name}", str(Path.cwd())
+
+
+def _without_home(value: str) -> str:
+    home = str(Path.home())
+    return f"~{value[len(home) :]}" if value == home or value.startswith(home + os.sep) else value

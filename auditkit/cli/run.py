@@ -1,0 +1,129 @@
+"""``auditkit run``: run a study to its signed manifest."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from auditkit.cli.options import default_jobs, parse_arguments, parse_seeds, split_target
+from auditkit.cli.progress import StepProgress
+from auditkit.cli.tables import print_cost, print_run
+from auditkit.errors import PlanError, UsageError
+from auditkit.launch import Workers
+from auditkit.records.job import Description, Job, ProgramSource
+from auditkit.records.plan import StudyPlan
+from auditkit.signing import signing_key
+from auditkit.study import StudyRequest, resolve, run_study
+
+#: Steps that ``--dry-run`` times.
+_TIMED_STEPS = 12
+
+_REQUIRED = ("fork_at", "window", "horizon", "seeds", "perturbations")
+
+
+@click.command()
+@click.argument("program")
+@click.option("--out", required=True, help="Folder of the run; new, or unfinished with --resume.")
+@click.option("--arg", "arguments", multiple=True, help="name=value for the factory; repeatable.")
+@click.option("--fork-at", type=int, help="t0: the step after which the state is forked.")
+@click.option("--window", type=int, help="W: effects are measured at t0+W ...")
+@click.option("--horizon", type=int, help="... and at T, an absolute step.")
+@click.option("--seeds", help="0-7, or 1,3,5.")
+@click.option("--perturb", multiple=True, help="NAME or NAME:key=value,...; repeatable.")
+@click.option("--placebos", type=int, help="K placebos a seed (the noise floor).")
+@click.option("--jobs", type=int, help="Seeds that run at a time; by default as cores allow.")
+@click.option("--key", help="Private key to sign with; else $AUDITKIT_KEY, else this machine's.")
+@click.option("--resume", is_flag=True, help="Finish an interrupted run.")
+@click.option("--dry-run", is_flag=True, help="Say what it will cost, from a few timed steps.")
+def run(  # noqa: PLR0913 # one argument an option
+    program: str,
+    out: str,
+    arguments: tuple[str, ...],
+    fork_at: int | None,
+    window: int | None,
+    horizon: int | None,
+    seeds: str | None,
+    perturb: tuple[str, ...],
+    placebos: int | None,
+    jobs: int | None,
+    key: str | None,
+    resume: bool,
+    dry_run: bool,
+) -> None:
+    """Run the study of PROGRAM: FILE.py, FILE.py:FACTORY or package.module:FACTORY.
+
+    Options override the program's STUDY. Every step leaves evidence; the run ends in a signed
+    manifest, for `auditkit verify`.
+    """
+    target, folder = split_target(program)
+    source = ProgramSource(target, folder, parse_arguments(arguments))
+    overrides: dict[str, Any] = {
+        "fork_at": fork_at,
+        "window": window,
+        "horizon": horizon,
+        "seeds": parse_seeds(seeds) if seeds else None,
+        "perturbations": perturb or None,
+        "placebos": placebos,
+    }
+    plan = _plan(source, {name: value for name, value in overrides.items() if value is not None})
+    n_jobs = jobs if jobs is not None else default_jobs(plan.threads, len(plan.seeds))
+    if n_jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, not {n_jobs}")
+    if dry_run:
+        job = Job("describe", source, plan, plan.seeds[0], out="", step=_TIMED_STEPS)
+        print_cost(_ask(job), plan, n_jobs)
+        return
+    signer = signing_key(key)
+    if signer.created:
+        click.echo(
+            f"auditkit: made a signing key, {signer.fingerprint}, in {signer.source}; "
+            "this machine trusts it",
+            err=True,
+        )
+    request = StudyRequest(source, plan, Path(out), n_jobs, resume)
+    with StepProgress(total_steps(plan), "run") as progress:
+        manifest = run_study(request, signer, progress.report)
+    print_run(manifest, plan, signer.fingerprint)
+
+
+def total_steps(plan: StudyPlan) -> int:
+    """Training steps of a whole study."""
+    branches = (plan.horizon - plan.fork_at) * (len(plan.branch_names) - 1)
+    return len(plan.seeds) * (plan.horizon + branches)
+
+
+def _plan(source: ProgramSource, overrides: dict[str, Any]) -> StudyPlan:
+    described = _ask(Job("describe", source, None, 0, out="", step=0))
+    base: dict[str, Any] = {}
+    if described.plan is not None:
+        base = {item.name: getattr(described.plan, item.name) for item in fields(StudyPlan)}
+    values = {**base, **overrides}
+    missing = [name for name in _REQUIRED if name not in values]
+    if missing:
+        raise PlanError(
+            f"the program has no STUDY, and no option gives {', '.join(missing)}",
+            hint="write STUDY = auditkit.StudyPlan(...) in the program, or give the options",
+        )
+    return resolve(StudyPlan(**values), _declarations(values["perturbations"]))
+
+
+def _declarations(perturbations: Any) -> Any:
+    from auditkit.records.perturbation import DECLARATIONS  # noqa: PLC0415
+
+    names = {
+        item.partition(":")[0] if isinstance(item, str) else item.name for item in perturbations
+    }
+    if names <= set(DECLARATIONS):
+        return DECLARATIONS
+    from auditkit.perturb.registry import registry  # noqa: PLC0415 # loads torch and plug-ins
+
+    return {name: item.declaration for name, item in registry().items()}
+
+
+def _ask(job: Job) -> Description:
+    with Workers() as workers:
+        answer: Description = workers.run(job)
+    return answer
