@@ -18,7 +18,6 @@ import numpy as np
 from auditkit import store
 from auditkit.errors import RestoreMismatch, UnsupportedLoader
 from auditkit.observe.code import own_code
-from auditkit.observe.commit import commitments
 from auditkit.observe.determinism import deterministic
 from auditkit.observe.environment import environment
 from auditkit.ordering import Batch, delivered, order_sha256
@@ -28,7 +27,6 @@ from auditkit.pipeline.describer import data_record, describe, rng_contract
 from auditkit.pipeline.forker import Fork, place, read_fork
 from auditkit.pipeline.holder import hold
 from auditkit.pipeline.perturber import perturb
-from auditkit.pipeline.snapshotter import Snapshot
 from auditkit.program import LoadedFactory, load_factory
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
 from auditkit.records.plan import PerturbationSpec, StudyPlan
@@ -123,7 +121,7 @@ def _branches(job: Job, factory: LoadedFactory, report: Report) -> BranchesResul
     records = []
     for position, name in enumerate(job.branches):
         base = position * steps - plan.fork_at
-        progress = _progress(report, job.seed, total, lambda t, n=name: n, base)
+        progress = _progress(report, job.seed, total, _always(name), base)
         with _session(job, factory) as session:
             fork = read_fork(tensors, meta)  # anew for each: training writes into what it reads
             records.append(_branch(job, session, fork, order, name, progress))
@@ -175,7 +173,7 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
             _, spec = plan.branch(job.branches[0])
             _enter(session, plan, read_fork(tensors, meta), _read_order(job), spec)
             first = plan.fork_at + 1
-        progress = _progress(report, job.seed, job.step, lambda t: "modules")
+        progress = _progress(report, job.seed, job.step, _always("modules"))
         watcher = ModuleWatcher(session.program.model, job.step, progress)
         hold(session, first, job.step, Auditor(first), watcher)
         return ModuleTrace(tuple(watcher.entries))
@@ -190,7 +188,7 @@ def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
     with _session(job, factory, shown) as session:
         built = time.perf_counter() - begin
         n_steps = _WARM_STEPS + job.step
-        tell = _progress(report, job.seed, n_steps, lambda t: "timing")
+        tell = _progress(report, job.seed, n_steps, _always("timing"))
         marks: list[float] = []
 
         def mark(step: int) -> None:
@@ -270,6 +268,10 @@ def _session(job: Job, factory: LoadedFactory, plan: StudyPlan | None = None) ->
 def _plan(job: Job) -> StudyPlan:
     assert job.plan is not None  # noqa: S101 # every job but describe has one
     return job.plan
+
+
+def _always(name: str) -> Callable[[int], str]:
+    return lambda step: name
 
 
 def _part(plan: StudyPlan, step: int) -> str:

@@ -104,7 +104,7 @@ class Workers:
         with self._lock:
             if self._stopped:
                 raise ProgramFailed("stopped")
-            process = subprocess.Popen(
+            process = subprocess.Popen(  # noqa: S603 # this interpreter, fixed arguments
                 [sys.executable, *WORKER_ARGUMENTS, str(writer)],
                 stdin=subprocess.PIPE,
                 stdout=log,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +169,7 @@ def outcome_from_tensors(tensors: Tensors, *, what: str) -> Outcome:
     return Outcome(labels.astype(np.int64), tables)
 
 
-def array_of(tensors: Tensors, name: str, dtype: str, *, what: str) -> NDArray[np.generic]:
+def array_of(tensors: Tensors, name: str, dtype: str, *, what: str) -> NDArray[Any]:
     """A tensor as a read-only array.
 
     Raises:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from auditkit import __version__, store
 from auditkit.errors import PlanError
+from auditkit.keys import public_line
 from auditkit.launch import Workers
 from auditkit.manifests import to_statement
 from auditkit.observe.repository import git_state
@@ -47,7 +48,6 @@ from auditkit.records.study import (
 )
 from auditkit.runfolder import FinishedSeed, RunFolder
 from auditkit.signing import sign_statement
-from auditkit.keys import public_line
 from auditkit.trust import SigningKey
 
 Report = Callable[[Progress], None]
@@ -108,8 +108,8 @@ def run_study(request: StudyRequest, key: SigningKey, report: Report = lambda _:
             pool.submit(_run_seed, workers, request, folder, seed, report): seed for seed in waiting
         }
         try:
-            done, _ = wait(running, return_when=FIRST_EXCEPTION)
-            for future in done:
+            ended, _ = wait(running, return_when=FIRST_EXCEPTION)
+            for future in ended:
                 finished[running[future]] = future.result()
         except BaseException:
             workers.stop()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auditkit.errors import OrderDrift, ProgramError
-from auditkit.observe.codec import Leaves, flatten, unflatten
+from auditkit.observe.codec import Leaves, unflatten
 from auditkit.observe.commit import commitments
 from auditkit.observe.digests import digest_leaves
 from auditkit.observe.loader import Delivery
@@ -157,9 +157,9 @@ class TrunkWatcher(BranchWatcher):
     def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """Keep the order and the first batches."""
         super().consumed(step, delivery, leaves)
-        if len(self._first_batches) < RECALIBRATION_BATCHES and self._recalibration == []:
-            if needs_recalibration(self._session):
-                self._first_batches.append(unflatten(leaves))
+        missing = len(self._first_batches) < RECALIBRATION_BATCHES and self._snapshot is None
+        if missing and needs_recalibration(self._session):
+            self._first_batches.append(unflatten(leaves))
 
     def freeze(self) -> Snapshot:
         """A snapshot of this moment."""
@@ -206,7 +206,9 @@ class ModuleWatcher:
                 self._hooks.append(module.register_forward_hook(self._forward(label)))
         for name, parameter in self._model.named_parameters():
             if parameter.requires_grad:
-                hook = parameter.register_post_accumulate_grad_hook(self._gradient(name))
+                hook = parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    self._gradient(name)
+                )
                 self._hooks.append(hook)
 
     def _forward(self, label: str) -> Callable[[nn.Module, Any, Any], None]:

@@ -14,7 +14,6 @@ from architecture import (
     every_module_has_a_layer,
     every_module_says_what_it_does,
     functions_are_short,
-    imports_exist,
     imports_go_down,
     imports_of,
     modules_are_short,
@@ -58,7 +57,6 @@ FAULTS: list[tuple[Rule, str, str, dict[str, str]]] = [
     (imports_go_down, "verify", "from auditkit import Program", {}),
     (imports_go_down, "verify", "import auditkit", {}),
     (imports_go_down, "store", "from auditkit.cli.group import main", {"cli.group": ""}),
-    (imports_exist, "store", "from auditkit.artefacts import check_name", {}),
     (no_cycles, "store", "from auditkit import trust", {"trust": "import auditkit.store"}),
     (
         no_cycles,
@@ -139,7 +137,7 @@ INNOCENT: list[tuple[str, str]] = [
     ("verify", "from auditkit import store as files\nfiles.write_bytes('x', b'')"),
     ("verify", "from auditkit.store import read_bytes\nread_bytes('x')"),
     ("verify", "text.replace('a', 'b')\nreopen(fingerprint)\nrecord.exit_code"),
-    ("verify", "np.load(file_object, allow_pickle=False)".replace("load", "asarray")),
+    ("verify", "np.asarray(x, allow_pickle=False)\nshutil.get_terminal_size()"),
     ("verify", "import os\nos.fdopen(pipe)"),
     ("store", "open('x')"),
     ("records.plan", "from auditkit.records.digest import Digest\nimport json"),
@@ -152,7 +150,7 @@ INNOCENT: list[tuple[str, str]] = [
 
 
 def planted(module: str, source: str, others: dict[str, str]) -> dict[str, str]:
-    names = {"store": "", **others, module: source}
+    names = {"store": '"""."""', **others, module: source}
     return {"auditkit": '"""."""', **{f"auditkit.{name}": text for name, text in names.items()}}
 
 
@@ -175,13 +173,8 @@ def test_a_planted_fault_is_found(
     rule: Rule, module: str, source: str, others: dict[str, str]
 ) -> None:
     found = rule(planted(module, source, others))
-    assert len(found) >= 1
-    assert any(module in line for line in found)
-    assert rule(planted(module, '"""."""', dict.fromkeys(others, '"""."""')))[:1] in (
-        [],
-        ["auditkit.store: no docstring"],
-        [f"auditkit.{module}: has no place in LAYERS of tests/architecture.py"],
-    )
+    assert len(found) == 1
+    assert module in found[0]
 
 
 @pytest.mark.parametrize(("module", "source"), INNOCENT, ids=range(len(INNOCENT)))

@@ -38,7 +38,7 @@ _REQUIRED = ("fork_at", "window", "horizon", "seeds", "perturbations")
 @click.option("--key", help="Private key to sign with; else $AUDITKIT_KEY, else this machine's.")
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
 @click.option("--dry-run", is_flag=True, help="Say what it will cost, from a few timed steps.")
-def run(  # noqa: PLR0913 # one argument an option
+def run(  # noqa: PLR0913, PLR0917 # one argument an option
     program: str,
     out: str,
     arguments: tuple[str, ...],

@@ -40,7 +40,7 @@ from auditkit.verify import VerifyRequest, verify
 @click.option("--all", "everything", is_flag=True, help="Print every estimate.")
 @click.option("--json", "json_out", help="Write the report as JSON to a file, or - for stdout.")
 @click.pass_context
-def verify_command(  # noqa: PLR0913 # one argument an option
+def verify_command(  # noqa: PLR0913, PLR0917 # one argument an option
     ctx: click.Context,
     manifest: str,
     keys: tuple[str, ...],

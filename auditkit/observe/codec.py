@@ -36,7 +36,7 @@ from auditkit.snapshotfile import (
     tensor_key,
 )
 
-__all__ = ["flatten", "pack", "unflatten", "unpack"]
+__all__ = ["Leaves", "flatten", "pack", "unflatten", "unpack"]
 
 # Longer or deeper JSON is stored as a tensor: metadata stay readable and within the depth that
 # readers allow.

@@ -27,7 +27,7 @@ _HEX_BYTES = re.compile(r"([0-9a-f]{2})*")
 _DECIMALS = re.compile(r"-?\d{1,19}(,-?\d{1,19})*", re.ASCII)
 
 
-def unflatten(leaves: Leaves, *, where: str = "snapshot") -> object:
+def unflatten(leaves: Leaves, *, where: str = "snapshot") -> Any:
     """Decode a tree.
 
     Args:

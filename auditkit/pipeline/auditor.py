@@ -108,7 +108,7 @@ class Auditor:
             if name not in self._columns:
                 self._columns[name] = bytearray(ABSENT * self.n_rows)
         for name, column in self._columns.items():
-            column += self._pending.get(name, ABSENT)
+            column.extend(self._pending.get(name, ABSENT))
         self._losses += loss
         self._pending = {}
         self.n_rows += 1

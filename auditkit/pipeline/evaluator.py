@@ -107,7 +107,8 @@ def _scores(probe: Probe, model: nn.Module, inputs: Any) -> Tensor:
 
 def _parts(probe: Probe) -> Iterator[Any]:
     if isinstance(probe.inputs, Tensor) and len(probe.inputs) == len(probe.labels):
-        yield from probe.inputs.split(probe.batch_size)
+        for start in range(0, len(probe.inputs), probe.batch_size):
+            yield probe.inputs[start : start + probe.batch_size]
     else:
         yield probe.inputs
 
@@ -135,7 +136,7 @@ def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
     try:
         for layer in layers:
             layer.reset_running_stats()
-            layer.momentum = None  # type: ignore[assignment] # None: cumulative average
+            layer.momentum = None  # cumulative average
             layer.train()
         for batch in batches:
             assert program.loss is not None  # noqa: S101 # see needs_recalibration

@@ -6,7 +6,8 @@ epoch; what is looked at, and when, comes in as an argument.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from auditkit.errors import AuditError, ProgramError
@@ -59,9 +60,8 @@ def hold(session: Session, first: int, last: int, evidence: Evidence, watcher: W
         delivery = _deliver(session, step, evidence, watcher)
         leaves = evidence.consume(delivery.batch, delivery.order)
         watcher.consumed(step, delivery, leaves)
-        loss = _guarded(
-            f"step {step}", lambda d=delivery, t=step: session.program.train_on(d.batch, t)
-        )
+        with _blaming(f"step {step}"):
+            loss = session.program.train_on(delivery.batch, step)
         evidence.finish_step(loss)
         watcher.stepped(step, loss)
     evidence.close(session.state())
@@ -74,9 +74,8 @@ def _deliver(session: Session, step: int, evidence: Evidence, watcher: Watcher) 
         state = session.state(streams)
         evidence.cut(state)
         watcher.boundary(step, state)
-        delivery: Delivery | None = _guarded(
-            f"loading the batch of step {step}", lambda s=streams: session.driver.next(s)
-        )
+        with _blaming(f"loading the batch of step {step}"):
+            delivery = session.driver.next(streams)
         if delivery is not None:
             return delivery
         if session.driver.position == 0 and session.driver.epoch >= 0:
@@ -85,13 +84,17 @@ def _deliver(session: Session, step: int, evidence: Evidence, watcher: Watcher) 
             raise ProgramError("the data loader yields no batch", step=step)
         if session.driver.epoch >= 0:
             epoch = session.driver.epoch
-            _guarded(f"the end of epoch {epoch}", lambda e=epoch: session.program.end_epoch(e))
-        _guarded("iterating the data loader", session.driver.begin_epoch)
+            with _blaming(f"the end of epoch {epoch}"):
+                session.program.end_epoch(epoch)
+        with _blaming("iterating the data loader"):
+            session.driver.begin_epoch()
 
 
-def _guarded(what: str, call: Callable[[], Any]) -> Any:
+@contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    """Turn what the user's program raises into one line that says where it was raised."""
     try:
-        return call()
+        yield
     except AuditError:
         raise
     except Exception as error:

@@ -97,7 +97,7 @@ class StudyPlan:
     threads: int = 1
     augmentation_rng: str = "per-sample"
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 # one argument a field, as a dataclass has it
         self,
         fork_at: int,
         window: int,
