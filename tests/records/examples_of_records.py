@@ -1,0 +1,305 @@
+"""One example or more of every record that stands in a JSON document."""
+
+from __future__ import annotations
+
+from auditkit.records.digest import Digest
+from auditkit.records.environment import Environment
+from auditkit.records.estimate import (
+    DistanceEstimate,
+    EstimateTable,
+    FloorDevelopment,
+    Interval,
+    Persistence,
+    SignedEstimate,
+)
+from auditkit.records.evidence import Difference
+from auditkit.records.job import Cost, Description, Job, ModuleTrace, ProgramSource, Progress
+from auditkit.records.manifest import Producer, RunTimes, StudyManifest
+from auditkit.records.perturbation import Parameter
+from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.report import CheckResult, Finding, VerificationReport
+from auditkit.records.rng import RngContract, StreamContract
+from auditkit.records.study import (
+    BranchesResult,
+    BranchRecord,
+    CodeFile,
+    DataRecord,
+    FileRecord,
+    ProgramRecord,
+    SeedRecord,
+    TrunkResult,
+)
+
+
+def sha(digit: str) -> str:
+    return digit * 64
+
+
+PLAN = StudyPlan(
+    fork_at=3,
+    window=2,
+    horizon=9,
+    seeds=[0, 2**53, 2**63 - 1],  # beyond 2**53 an integer travels as a decimal string
+    perturbations=["momentum-reset", "adam-reset:moments=m,step=keep", "order-shuffle:draw=2"],
+    placebos=2,
+    placebo_scale=4,
+    primary_metric="js",
+    margins={"accuracy": 0.5, "tv": 1.0},
+    threads=2,
+    augmentation_rng="inherit",
+)
+
+ENVIRONMENT = Environment(
+    python="3.11.7 CPython",
+    packages={"torch": "2.13.0", "numpy": "2.4.6"},
+    hardware={"processor": "x86_64", "cores": "2"},
+    libraries={"mkl": "2026.1"},
+    variables={"PYTHONHASHSEED": "0"},
+    determinism={"torch threads": "1"},
+)
+
+CODE = (CodeFile("digits.py", sha("c")),)
+
+RNG = RngContract(
+    recipe="sha256-json-v1",
+    streams=(
+        StreamContract("order", None, None, None, None),
+        StreamContract("rng/torch", str(2**63), sha("1"), sha("2"), sha("3")),
+    ),
+    uncovered=("random numbers drawn by C libraries",),
+)
+
+DATA = DataRecord(sha("d"), sha("e"), {"batch size": "64"}, "digits 1.0", 576)
+
+
+def digests(first: str) -> dict[str, dict[str, str]]:
+    return {"t0": {"params": sha(first)}, "t0+W": {"params": sha("5")}, "T": {"params": sha("6")}}
+
+
+CONTROL = BranchRecord(
+    name="control",
+    role="control",
+    perturbation=None,
+    version=None,
+    trace="seed-0000/control.trace.safetensors",
+    outcome="seed-0000/control.outcome.safetensors",
+    order_sha256=sha("a"),
+    digests=digests("4"),
+)
+TREATMENT = BranchRecord(
+    name="adam-reset--moments-m--step-keep",
+    role="treatment",
+    perturbation=PerturbationSpec("adam-reset", {"moments": "m", "step": "keep"}),
+    version=1,
+    trace="seed-0000/adam-reset--moments-m--step-keep.trace.safetensors",
+    outcome="seed-0000/adam-reset--moments-m--step-keep.outcome.safetensors",
+    order_sha256=sha("a"),
+    digests=digests("7"),
+    diverged_at=7,
+)
+
+SEED = SeedRecord(
+    seed=2**60,
+    fork="seed-0000/fork.safetensors",
+    fork_digests={"params": sha("4")},
+    order="seed-0000/order.safetensors",
+    order_sha256=sha("b"),
+    trunk="seed-0000/trunk.trace.safetensors",
+    initial={"params": sha("0")},
+    components=("batch", "order", "params"),
+    rng=RNG,
+    data=DATA,
+    branches=(CONTROL, TREATMENT),
+)
+
+PROGRAM = ProgramRecord(
+    target="digits.py:make_program",
+    arguments={"data": "/data"},
+    description={"model": "Sequential"},
+    git_commit="0" * 40,
+    git_dirty=True,
+    code=CODE,
+)
+
+MANIFEST = StudyManifest(
+    schema_version="1",
+    producer=Producer("auditkit", "0.1.0"),
+    run=RunTimes("2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z"),
+    plan=PLAN,
+    program=PROGRAM,
+    environment=ENVIRONMENT,
+    seeds=(SEED,),
+    files=(
+        FileRecord("code/digits.py", "code", 2633, sha("c")),
+        FileRecord("seed-0000/fork.safetensors", "fork", 2**54, sha("f")),
+    ),
+)
+
+COST = Cost(0.01, 0.5, 2**53 + 1, 320, 797)
+
+SOURCE = ProgramSource("digits.py:make_program", "/work", {"data": "/data"})
+
+INTERVAL = Interval(-0.5, None, 0.95)
+
+SIGNED = SignedEstimate(
+    perturbation="momentum-reset",
+    metric="accuracy",
+    variant="as-is",
+    time="T",
+    family="exploratory",
+    seeds=(0, 1),
+    per_seed=(0.1, -0.25),
+    n=2,
+    n_left_out=1,
+    ate=-0.075,
+    sd=0.25,
+    interval=INTERVAL,
+    studentised=Interval(None, 0.5, 0.95),
+    d_z=-0.3,
+    control_sd=0.01,
+    ate_in_control_sd=-7.5,
+    t_p=0.2,
+    sign_flip_p=0.25,
+    sign_flip_kind="exact",
+    adjusted_p=0.4,
+    margin=0.02,
+    equivalence_p=0.9,
+    adjusted_equivalence_p=1.0,
+    exactly_zero=True,
+    verdict="inconclusive",
+    notes=("few pairs",),
+)
+
+DISTANCE = DistanceEstimate(
+    perturbation="momentum-reset",
+    metric="tv",
+    variant="recalibrated",
+    time="t0+W",
+    family="primary",
+    seeds=(0, 1),
+    per_seed=(0.2, 0.3),
+    floor_per_seed=(None, 0.125),
+    n=2,
+    n_with_floor=1,
+    n_left_out=1,
+    mean_distance=0.25,
+    floor=0.125,
+    excess=0.175,
+    permutation_p=0.25,
+    permutation_kind="monte-carlo",
+    n_labelings=4,
+    interval=INTERVAL,
+    seed_distance=0.5,
+    rho=0.4,
+    adjusted_p=0.5,
+    margin=0.1,
+    equivalence_p=0.75,
+    adjusted_equivalence_p=0.8,
+    exactly_zero=True,
+    verdict="effect",
+    notes=("one seed has no placebo",),
+)
+
+FLOOR = FloorDevelopment(1e-3, 3, 4, developed=False)
+PERSISTENCE = Persistence("momentum-reset", "tv", "as-is", 0.5, INTERVAL, "two pairs")
+
+TABLE = EstimateTable(
+    alpha=0.05,
+    level=0.95,
+    primary_metric="tv",
+    n_seeds=2,
+    n_seeds_left_out=1,
+    placebos=3,
+    times={"t0+W": 5, "T": 9},
+    floor=FLOOR,
+    diverged={"control": 1},
+    signed=(SIGNED,),
+    distances=(DISTANCE,),
+    persistence=(PERSISTENCE,),
+    notes=("one seed diverged",),
+)
+
+FINDING = Finding("the digests differ", "seed 0, control", 4, "params", exit_code=1)
+CHECKS = (
+    CheckResult(1, "passed", "schema 1", warnings=("an unlisted file",)),
+    CheckResult(7, "failed", "2 branches", findings=(FINDING,)),
+)
+
+REPORT = VerificationReport(
+    verdict="failed",
+    exit_code=1,
+    manifest_sha256=sha("9"),
+    signed_by="SHA256:abc",
+    trust="given with --key",
+    replay="all 3 branches",
+    checks=CHECKS,
+    estimates=TABLE,
+    environment_differences=("packages: torch is 2.13.0 there, 2.12.0 here",),
+)
+
+EXAMPLES: tuple[object, ...] = (
+    Digest("sha256/tensor-v1", sha("0")),
+    Difference(4, ("order", "params", "loss")),
+    ENVIRONMENT,
+    INTERVAL,
+    SIGNED,
+    SignedEstimate("carry", "nll", "as-is", "T", "primary", (), (), 0, 0),
+    DISTANCE,
+    DistanceEstimate("carry", "tv", "as-is", "T", "primary", (), (), (), 0, 0, 0),
+    FLOOR,
+    PERSISTENCE,
+    TABLE,
+    SOURCE,
+    Job("describe", SOURCE, None, 0, "/tmp/out"),  # noqa: S108 # a word in a record
+    Job(
+        kind="branches",
+        program=SOURCE,
+        plan=PLAN,
+        seed=2**63 - 1,
+        out="/out/seed-0000",
+        suffix=".partial",
+        fork="/out/fork",
+        order="/out/order",
+        branches=("replica", "placebo-0"),
+        step=4,
+        code="/out/code",
+    ),
+    COST,
+    Description(None, None),
+    Description(PLAN, COST),
+    ModuleTrace((("0 (Conv2d) input", sha("1")), ("0 (Conv2d) output", sha("2")))),
+    Progress(0, "trunk", 3, 3, 9),
+    Producer("auditkit", "0.1.0"),
+    RunTimes("2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z"),
+    MANIFEST,
+    Parameter(default=1, minimum=1),
+    Parameter(default="m", choices=("m", "v")),
+    Parameter(default="", text=True),
+    PerturbationSpec("order-shuffle", {"draw": 3, "how": "x"}),
+    PLAN,
+    FINDING,
+    *CHECKS,
+    REPORT,
+    *RNG.streams,
+    RNG,
+    CONTROL,
+    TREATMENT,
+    *CODE,
+    DATA,
+    SEED,
+    PROGRAM,
+    *MANIFEST.files,
+    TrunkResult(
+        control=CONTROL,
+        rng=RNG,
+        data=DATA,
+        fork_digests={"params": sha("4")},
+        order_sha256=sha("b"),
+        initial={"params": sha("0")},
+        components=("params",),
+        program={"model": "Net"},
+        environment=ENVIRONMENT,
+        code=CODE,
+    ),
+    BranchesResult((CONTROL, TREATMENT), ENVIRONMENT, CODE),
+)
