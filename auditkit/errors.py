@@ -82,11 +82,14 @@ class AuditError(Exception):
         ]
         prefix = ", ".join(part for part in place if part)
         text = f"{prefix}: {self.message}" if prefix else self.message
-        if self.expected is not None or self.found is not None:
-            text += f" (expected {self.expected}, found {self.found})"
-        if self.hint:
-            text += f"; {self.hint}"
-        return " ".join(text.split())
+        return " ".join(f"{text}{self.details()}".split())
+
+    def details(self) -> str:
+        """What was expected and found, and what to do, as the end of a sentence."""
+        sides = (("expected", self.expected), ("found", self.found))
+        known = ", ".join(f"{side} {value}" for side, value in sides if value is not None)
+        hint = f"; {self.hint}" if self.hint else ""
+        return (f" ({known})" if known else "") + hint
 
 
 class UsageError(AuditError):

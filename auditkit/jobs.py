@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from auditkit import store
-from auditkit.errors import RestoreMismatch, UnsupportedLoader
+from auditkit.errors import AuditError, RestoreMismatch, UnsupportedLoader
 from auditkit.observe.code import own_code
 from auditkit.observe.determinism import deterministic
 from auditkit.observe.environment import environment
@@ -73,7 +73,7 @@ def run_job(job: Job, report: Report) -> Result:
 def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
     plan = _plan(job)
     files = _Files(job)
-    with _session(job, factory) as session:
+    with _placing(f"seed {job.seed}"), _session(job, factory) as session:
         auditor = Auditor(1, commit_data=True)
         progress = _progress(report, job.seed, plan.horizon, lambda t: _part(plan, t))
         watcher = TrunkWatcher(session, plan, progress)
@@ -122,7 +122,7 @@ def _branches(job: Job, factory: LoadedFactory, report: Report) -> BranchesResul
     for position, name in enumerate(job.branches):
         base = position * steps - plan.fork_at
         progress = _progress(report, job.seed, total, _always(name), base)
-        with _session(job, factory) as session:
+        with _placing(f"seed {job.seed}, {name}"), _session(job, factory) as session:
             fork = read_fork(tensors, meta)  # anew for each: training writes into what it reads
             records.append(_branch(job, session, fork, order, name, progress))
     return BranchesResult(
@@ -254,6 +254,16 @@ class _Files:
         """Write one file whole."""
         path = self._folder / f"{stem}.safetensors{self._suffix}"
         store.write_tensors(path, tensors, meta)
+
+
+@contextmanager
+def _placing(where: str) -> Iterator[None]:
+    """Let errors say which branch they come from."""
+    try:
+        yield
+    except AuditError as error:
+        error.where = where if error.where is None else f"{where}, {error.where}"
+        raise
 
 
 @contextmanager

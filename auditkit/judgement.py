@@ -76,13 +76,8 @@ class Ledger:
 
 def as_finding(error: AuditError) -> Finding:
     """An error as a finding that asks for its exit code."""
-    text = error.message
-    if error.expected is not None or error.found is not None:
-        text += f" (expected {error.expected}, found {error.found})"
-    if error.hint:
-        text += f"; {error.hint}"
-    code = error.exit_code
-    return Finding(" ".join(text.split()), error.where, error.step, error.component, code)
+    text = " ".join(f"{error.message}{error.details()}".split())
+    return Finding(text, error.where, error.step, error.component, error.exit_code)
 
 
 def exit_code_of(results: Iterable[CheckResult]) -> int:

@@ -77,7 +77,7 @@ class RunFolder:
         return self.path / self.seed_name(seed)
 
     def begin(self, plan: StudyPlan, program: ProgramSource, now: str, *, resume: bool) -> str:
-        """Claim the folder for a run.
+        """Claim the folder for a run; an earlier one without a complete seed is started anew.
 
         Returns:
             When the run was first started.
@@ -94,15 +94,16 @@ class RunFolder:
         path = self.path / _JOURNAL
         if not path.exists():
             self._refuse_other_files()
-            store.write_bytes(path, canonical.encode(journal))
-            return now
-        if not resume:
+        elif any(self.path.glob(f"*/{_SEED_JOURNAL}")):
+            if resume:
+                return self._same_run(path, journal)
             raise StoreError(
                 "the folder holds an unfinished run",
                 where=str(self.path),
                 hint="go on with --resume, or give another --out",
             )
-        return self._same_run(path, journal)
+        store.write_bytes(path, canonical.encode(journal))
+        return now
 
     def finished(self, seed: int) -> FinishedSeed | None:
         """A seed that an interrupted run completed, rechecked by SHA-256; None otherwise."""

@@ -110,8 +110,8 @@ def print_cost(description: Description, plan: StudyPlan, jobs: int) -> None:
         ("seeds x branches", f"{n_seeds} x {n_branches}"),
         ("training steps", f"{steps:,}"),
         ("one step", f"{cost.step_seconds * 1000:.2f} ms with its evidence"),
-        ("processor time", f"{seconds / 3600:.2f} hours"),
-        ("wall time", f"{seconds / 3600 / jobs:.2f} hours with --jobs {jobs}"),
+        ("processor time", _duration(seconds)),
+        ("wall time", f"{_duration(seconds / jobs)} with --jobs {jobs}"),
         ("disk", f"{size / 1e9:.3f} GB, of which evidence {rows / 1e9:.3f} GB"),
     ):
         table.add_row(heading, text)
@@ -226,6 +226,10 @@ def _p(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.2g}" if value < 0.001 else f"{value:.3f}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
 def _interval(interval: Interval | None) -> str:

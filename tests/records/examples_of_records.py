@@ -131,7 +131,7 @@ MANIFEST = StudyManifest(
     seeds=(SEED,),
     files=(
         FileRecord("code/digits.py", "code", 2633, sha("c")),
-        FileRecord("seed-0000/fork.safetensors", "fork", 2**54, sha("f")),
+        FileRecord("seed-0000/fork.safetensors", "fork", 2**40, sha("f")),
     ),
 )
 
@@ -242,6 +242,7 @@ EXAMPLES: tuple[object, ...] = (
     Difference(4, ("order", "params", "loss")),
     ENVIRONMENT,
     INTERVAL,
+    Interval(0.25, 0.5, 0.9),
     SIGNED,
     SignedEstimate("carry", "nll", "as-is", "T", "primary", (), (), 0, 0),
     DISTANCE,
@@ -289,6 +290,7 @@ EXAMPLES: tuple[object, ...] = (
     SEED,
     PROGRAM,
     *MANIFEST.files,
+    FileRecord("seed-0000/order.safetensors", "order", 2**54, sha("f")),
     TrunkResult(
         control=CONTROL,
         rng=RNG,

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from studies import PROGRAMS, Run, study_here
+
+from auditkit.signing import PrivateKey, ensure_default_key, generate_key
+
+#: A user who must not be found in any file of a run.
+USER = "alice-the-author"
+REMOTE = f"git@git.example.org:{USER}/not-yet-published.git"
+
+
+@dataclass(frozen=True)
+class Author:
+    """Somebody who runs studies: a home folder, a key, programs in a git repository."""
+
+    home: Path
+    programs: Path
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Environment variables of the author's shell."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("AUDITKIT", "XDG"))}
+        return {**kept, "HOME": str(self.home), "USER": USER, "LOGNAME": USER}
+
+    @property
+    def key(self) -> PrivateKey:
+        """The key that auditkit made on this machine."""
+        return ensure_default_key(self.env)[0]
+
+    def auditkit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Call the command line."""
+        return subprocess.run(
+            [sys.executable, "-m", "auditkit", *arguments],
+            cwd=self.programs,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def git(self, *arguments: str) -> None:
+        """Call git in the folder of programs."""
+        identity = ("-c", f"user.name={USER}", "-c", f"user.email={USER}@example.org")
+        subprocess.run(
+            ["git", *identity, *arguments],  # noqa: S607 # whichever git is installed
+            cwd=self.programs,
+            env=self.env,
+            check=True,
+            capture_output=True,
+        )
+
+
+@pytest.fixture(scope="session")
+def author(tmp_path_factory: pytest.TempPathFactory) -> Author:
+    home = tmp_path_factory.mktemp("home") / USER
+    programs = home / "work"
+    programs.mkdir(parents=True)
+    for file in PROGRAMS.glob("*.py"):
+        shutil.copy(file, programs)
+    someone = Author(home, programs)
+    someone.git("init", "--quiet")
+    someone.git("remote", "add", "origin", REMOTE)
+    someone.git("add", ".")
+    someone.git("commit", "--quiet", "-m", "programs")
+    return someone
+
+
+@pytest.fixture(scope="session")
+def honest(author: Author) -> Run:
+    """An honest run of the tiny study, made by the command line in processes of its own."""
+    out = author.home / "runs" / "honest"
+    done = author.auditkit("run", "tiny_study.py", "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    return Run(out, author.key)
+
+
+@pytest.fixture(scope="session")
+def key() -> PrivateKey:
+    return generate_key()
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey) -> Run:
+    """An honest run of one seed, made in this process."""
+    return study_here(tmp_path_factory.mktemp("small") / "run", key)
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Callable[[Run], Run]:
+    """Copies a run, so that it can be tampered with."""
+
+    def copy(run: Run) -> Run:
+        shutil.copytree(run.folder, tmp_path / "copy")
+        return Run(tmp_path / "copy", run.key)
+
+    return copy
+
+
+@pytest.fixture
+def forged(small: Run, copied: Callable[[Run], Run]) -> Run:
+    """A copy of the small honest run, to be forged."""
+    return copied(small)

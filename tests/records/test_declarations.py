@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditkit.errors import UnknownPerturbation
+from auditkit.records.perturbation import (
+    DECLARATIONS,
+    Declaration,
+    Parameter,
+    declaration_of,
+    matches,
+)
+from auditkit.records.plan import PerturbationSpec
+
+WHOLE = Parameter(default=1, minimum=1)
+CHOICE = Parameter(default="m", choices=("m", "v"))
+TEXT = Parameter(default="", text=True)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "good", "bad", "allowed"),
+    [
+        (WHOLE, [1, 2, 2**70], [0, -1, True, "1", "", 1.0, None], "a whole number of at least 1"),
+        (CHOICE, ["m", "v"], ["", "mv", 0, None], "m or v"),
+        (TEXT, ["", "any", "1"], [1, True, None], "a name"),
+    ],
+)
+def test_a_parameter_accepts_what_it_allows(
+    parameter: Parameter, good: list[object], bad: list[object], allowed: str
+) -> None:
+    assert [v for v in good if not parameter.accepts(v)] == []  # type: ignore[arg-type]
+    assert [v for v in bad if parameter.accepts(v)] == []  # type: ignore[arg-type]
+    assert parameter.allowed == allowed
+
+
+@pytest.mark.parametrize("name", sorted(DECLARATIONS))
+def test_a_declaration_is_complete(name: str) -> None:
+    declaration = DECLARATIONS[name]
+    assert declaration_of(name) is declaration
+    assert declaration.name == name
+    assert declaration.version >= 1
+    assert declaration.summary
+    assert declaration.source
+    assert all(p.accepts(p.default) for p in declaration.parameters.values())
+    touched = declaration.touches(PerturbationSpec(name))
+    assert bool(touched) == (declaration.kind == "state")
+
+
+@pytest.mark.parametrize("name", sorted(DECLARATIONS))
+def test_defaults_are_filled_in_once(name: str) -> None:
+    declaration = DECLARATIONS[name]
+    full = declaration.resolve(PerturbationSpec(name))
+    assert set(full.parameters) == set(declaration.parameters)
+    assert declaration.resolve(full) == full
+
+
+def test_given_parameters_stay() -> None:
+    spec = PerturbationSpec("adam-reset", {"moments": "v"})
+    full = DECLARATIONS["adam-reset"].resolve(spec)
+    assert full.parameters == {"moments": "v", "step": "reset"}
+    assert spec.parameters == {"moments": "v"}
+
+
+def test_unknown_names_parameters_and_values_are_refused() -> None:
+    with pytest.raises(UnknownPerturbation, match=r"unknown perturbation 'adam'.*adam-reset"):
+        declaration_of("adam")
+    with pytest.raises(UnknownPerturbation, match=r"no parameter 'moment' \(expected moments, s"):
+        DECLARATIONS["adam-reset"].resolve(PerturbationSpec("adam-reset", {"moment": "m"}))
+    with pytest.raises(UnknownPerturbation, match=r"moments=x is not allowed \(expected m or v or"):
+        DECLARATIONS["adam-reset"].resolve(PerturbationSpec("adam-reset", {"moments": "x"}))
+    with pytest.raises(UnknownPerturbation, match=r"'x' \(expected no parameter"):
+        DECLARATIONS["carry"].touches(PerturbationSpec("carry", {"x": 1}))
+
+
+def test_adam_touches_what_its_parameters_say() -> None:
+    declaration = DECLARATIONS["adam-reset"]
+    slots = {"m": {"exp_avg"}, "v": {"exp_avg_sq"}, "mv": {"exp_avg", "exp_avg_sq"}}
+    for moments, step in itertools.product(slots, ("keep", "reset")):
+        spec = PerturbationSpec("adam-reset", {"moments": moments, "step": step})
+        wanted = slots[moments] | ({"step"} if step == "reset" else set())
+        assert set(declaration.touches(spec)) == {f"optimizer/{slot}" for slot in wanted}
+
+
+def test_a_declaration_touches_nothing_by_default() -> None:
+    assert Declaration("x", 1, "none", "", "").touches(PerturbationSpec("x")) == ()
+
+
+@pytest.mark.parametrize(
+    ("component", "patterns", "expected"),
+    [
+        ("params", ("params",), True),
+        ("optimizer/exp_avg", ("optimizer/*",), True),
+        ("optimizer/exp_avg_sq", ("optimizer/exp_avg",), False),
+        ("Params", ("params",), False),
+        ("params", (), False),
+        ("rng/torch", ("params", "rng/*"), True),
+    ],
+)
+def test_patterns_match_whole_names(
+    component: str, patterns: tuple[str, ...], expected: bool
+) -> None:
+    assert matches(component, patterns) is expected
+
+
+@given(
+    st.dictionaries(st.sampled_from(["moments", "step", "x"]), st.text(max_size=3) | st.integers())
+)
+def test_resolving_anything_gives_allowed_parameters_or_refuses(
+    parameters: dict[str, str | int],
+) -> None:
+    declaration = DECLARATIONS["adam-reset"]
+    try:
+        full = declaration.resolve(PerturbationSpec("adam-reset", parameters))
+    except UnknownPerturbation:
+        return
+    assert all(declaration.parameters[key].accepts(v) for key, v in full.parameters.items())

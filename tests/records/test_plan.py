@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditkit.errors import PlanError
+from auditkit.records.plan import (
+    DISTANCE_METRICS,
+    SIGNED_METRICS,
+    ParameterValue,
+    PerturbationSpec,
+    StudyPlan,
+)
+
+words = st.from_regex(r"[a-z][a-z0-9-]{0,9}", fullmatch=True)
+values: st.SearchStrategy[ParameterValue] = st.integers(-(10**9), 10**9) | words
+specs = st.builds(PerturbationSpec, words, st.dictionaries(words, values, max_size=3))
+
+
+def plan(**changes: Any) -> StudyPlan:
+    given: dict[str, Any] = {
+        "fork_at": 3,
+        "window": 2,
+        "horizon": 9,
+        "seeds": range(2),
+        "perturbations": ["carry"],
+    }
+    return StudyPlan(**{**given, **changes})
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    made = plan()
+    assert made.seeds == (0, 1)
+    assert made.perturbations == (PerturbationSpec("carry"),)
+    assert (made.placebos, made.placebo_scale, made.threads) == (3, 1, 1)
+    assert (made.primary_metric, made.margins) == ("tv", {})
+    assert made.augmentation_rng == "per-sample"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"fork_at": 0}, "fork_at must be a whole number of at least 1, not 0"),
+        ({"fork_at": -1}, "fork_at must be"),
+        ({"fork_at": 2.0}, "fork_at must be a whole number of at least 1, not 2.0"),
+        ({"fork_at": "3"}, "fork_at must be"),
+        ({"fork_at": True}, "fork_at must be"),
+        ({"window": 0}, "window must be"),
+        ({"horizon": None}, "horizon must be"),
+        ({"threads": 0}, "threads must be"),
+        ({"placebos": 0}, "placebos must be"),
+        ({"placebo_scale": 0}, "placebo_scale must be"),
+        ({"horizon": 4}, "the window ends at step 5, beyond the horizon 4"),
+        ({"seeds": []}, "at least one seed"),
+        ({"seeds": [1, 2, 1]}, "a seed is given twice"),
+        ({"seeds": [-1]}, "seeds must lie in"),
+        ({"seeds": [2**63]}, "seeds must lie in"),
+        ({"perturbations": []}, "at least one perturbation"),
+        ({"perturbations": ["carry", "carry"]}, "a perturbation is given twice"),
+        ({"perturbations": ["a:x=1,y=2", "a:y=2,x=1"]}, "a perturbation is given twice"),
+        ({"perturbations": [""]}, "no perturbation name"),
+        ({"primary_metric": "f1"}, "unknown metric 'f1'"),
+        ({"margins": {"f1": 1.0}}, "unknown metric 'f1'"),
+        ({"margins": {"tv": 0.0}}, "margin must be positive"),
+        ({"margins": {"tv": -1.0}}, "margin must be positive"),
+        ({"margins": {"tv": float("nan")}}, "margin must be positive"),
+        ({"augmentation_rng": "global"}, "unknown augmentation_rng 'global'"),
+    ],
+)
+def test_a_plan_that_contradicts_itself_is_refused(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(PlanError, match=says) as caught:
+        plan(**change)
+    assert caught.value.exit_code == 2
+
+
+def test_the_edges_are_allowed() -> None:
+    made = plan(fork_at=1, window=1, horizon=2, seeds=[2**63 - 1, 0])
+    assert made.times == {"t0+W": 2, "T": 2}
+    for metric in (*SIGNED_METRICS, *DISTANCE_METRICS):
+        assert plan(primary_metric=metric, margins={metric: 1e-9}).primary_metric == metric
+
+
+def test_an_iterator_is_used_once_and_margins_are_copied() -> None:
+    margins = {"tv": 0.1}
+    made = plan(seeds=iter([4, 5]), perturbations=iter(["carry"]), margins=margins)
+    margins["tv"] = 9.0
+    assert (made.seeds, made.margins) == ((4, 5), {"tv": 0.1})
+
+
+def test_branches_have_a_name_a_role_and_a_perturbation() -> None:
+    made = plan(perturbations=["adam-reset:step=keep,moments=m"], placebos=2, placebo_scale=4)
+    treatment = "adam-reset--moments-m--step-keep"
+    assert made.branch_names == ("control", "replica", "placebo-0", "placebo-1", treatment)
+    assert made.branch("control") == ("control", None)
+    assert made.branch("replica") == ("replica", None)
+    placebo = PerturbationSpec("ulp", {"scale": 4, "draw": 1})
+    assert made.branch("placebo-1") == ("placebo", placebo)
+    assert made.branch(treatment) == ("treatment", made.perturbations[0])
+    for unknown in ("", "placebo-2", "adam-reset"):
+        with pytest.raises(PlanError, match="no branch"):
+            made.branch(unknown)
+
+
+def test_other_perturbations_leave_the_rest_of_the_plan() -> None:
+    made = plan(placebos=7, margins={"tv": 0.1}, threads=2)
+    other = made.with_perturbations([PerturbationSpec("ulp")])
+    assert other.perturbations == (PerturbationSpec("ulp"),)
+    assert other.with_perturbations(made.perturbations) == made
+    assert other != made
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "parameters"),
+    [
+        ("carry", "carry", {}),
+        (" carry ", "carry", {}),
+        ("carry:", "carry", {}),
+        ("adam-reset:moments=mv,step=keep", "adam-reset", {"moments": "mv", "step": "keep"}),
+        ("a: x = 1 , y = b ", "a", {"x": 1, "y": "b"}),
+        ("a:x=-3", "a", {"x": -3}),
+        ("a:x=1.5", "a", {"x": "1.5"}),
+        ("a:x=b=c", "a", {"x": "b=c"}),
+        ("a:x=b:c", "a", {"x": "b:c"}),
+        ("a:x=1,,", "a", {"x": 1}),
+    ],
+)
+def test_a_perturbation_is_read_from_text(
+    text: str, name: str, parameters: dict[str, ParameterValue]
+) -> None:
+    assert PerturbationSpec.parse(text) == PerturbationSpec(name, parameters)
+
+
+@pytest.mark.parametrize("text", ["", " ", ":x=1", "a:x", "a:x=", "a:=1", "a:x=1,x=2", "a:x=1,y"])
+def test_text_that_is_no_perturbation_is_refused(text: str) -> None:
+    with pytest.raises(PlanError):
+        PerturbationSpec.parse(text)
+
+
+@given(specs)
+def test_what_is_written_is_read(spec: PerturbationSpec) -> None:
+    parameters = ",".join(f"{key}={value}" for key, value in spec.parameters.items())
+    assert PerturbationSpec.parse(f"{spec.name}:{parameters}") == spec
+    if not parameters:
+        assert PerturbationSpec.parse(spec.name) == spec
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_a_perturbation_or_a_plan_error(text: str) -> None:
+    try:
+        spec = PerturbationSpec.parse(text)
+    except PlanError:
+        return
+    assert spec.name
+    assert spec.name == spec.name.strip()
+    assert all(key and value != "" for key, value in spec.parameters.items())
+
+
+@given(st.text(alphabet="-+0123456789\u0663\u00b2_", min_size=1, max_size=6))
+def test_any_number_like_value_is_read_or_refused(text: str) -> None:
+    try:
+        value = PerturbationSpec.parse(f"a:x={text}").parameters["x"]
+    except PlanError:
+        return
+    assert value == text or value == int(text)
+
+
+@given(specs, specs)
+def test_equal_branch_names_mean_equal_parameters_in_any_order(
+    left: PerturbationSpec, right: PerturbationSpec
+) -> None:
+    turned = PerturbationSpec(left.name, dict(reversed(left.parameters.items())))
+    assert turned == left
+    assert turned.branch_name == left.branch_name
+    if left == right:
+        assert left.branch_name == right.branch_name

@@ -1,0 +1,213 @@
+"""Run tiny studies and verify them, inside the test's own process where a fresh one is not the
+point: a process that loads torch takes seconds, a job takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from auditkit import canonical, store
+from auditkit.estimands import estimate
+from auditkit.evidence import RunEvidence
+from auditkit.jobs import run_job
+from auditkit.launch import RESULTS
+from auditkit.manifests import from_statement
+from auditkit.observe import code
+from auditkit.observe.rng import capture_streams
+from auditkit.program import load_factory
+from auditkit.records.environment import Environment
+from auditkit.records.job import Job, Progress, ProgramSource
+from auditkit.records.manifest import StudyManifest
+from auditkit.records.perturbation import DECLARATIONS
+from auditkit.records.plan import StudyPlan
+from auditkit.records.report import CheckResult, Finding, VerificationReport
+from auditkit.replay import ReplayOutcome, ReplayRequest, replay
+from auditkit.session import Session, open_session
+from auditkit.signing import PrivateKey, TrustedKey, fingerprint, open_envelope
+from auditkit.structure import from_dict, to_dict
+from auditkit.study import StudyRequest, resolve, run_study
+from auditkit.trust import SigningKey
+from auditkit.verify import VerifyRequest, verify
+
+TESTS = Path(__file__).parent
+PROGRAMS = TESTS / "programs"
+TINY = "tiny_study.py:make_program"
+FAULTY = "faulty_study.py:make_program"
+
+#: As in ``programs/tiny_study.py``.
+PLAN = StudyPlan(
+    fork_at=6,
+    window=3,
+    horizon=14,
+    seeds=[0],
+    perturbations=["carry", "momentum-reset", "batchnorm-reset", "order-reverse"],
+    placebos=1,
+)
+
+_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: Its folder.
+        key: What it was signed with.
+    """
+
+    folder: Path
+    key: PrivateKey
+
+    @property
+    def path(self) -> Path:
+        """Its manifest."""
+        return self.folder / "manifest.json"
+
+    @property
+    def manifest(self) -> StudyManifest:
+        """What its manifest says."""
+        return from_statement(open_envelope(self.path.read_bytes()).payload, what="manifest")
+
+    @property
+    def trusted(self) -> list[TrustedKey]:
+        """Its key as the verifier's own."""
+        return [TrustedKey(fingerprint(self.key), self.key.public_key(), "test", own=True)]
+
+
+class HereWorkers:
+    """Does jobs in this process, as :class:`auditkit.launch.Workers` does in others."""
+
+    def __init__(self, environment: Environment | None = None) -> None:
+        self._environment = environment
+        self.jobs: list[Job] = []
+
+    def __enter__(self) -> HereWorkers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Nothing runs any more."""
+
+    def run(self, job: Job, report: Callable[[Progress], None] = lambda _: None) -> Any:
+        """Do a job; its answer goes through JSON, as a worker's does."""
+        self.jobs.append(job)
+        with _LOCK, untouched(Path(job.program.folder)):
+            result: Any = run_job(job, report)
+        if self._environment is not None and hasattr(result, "environment"):
+            result = replace(result, environment=self._environment)
+        told = canonical.loads(canonical.dumps(to_dict(result)), what="answer")
+        return from_dict(RESULTS[job.kind], told, what="answer")
+
+
+@contextmanager
+def untouched(folder: Path) -> Iterator[None]:
+    """Put random streams, ``sys.path`` and the modules of ``folder`` back afterwards."""
+    streams, path = capture_streams(), list(sys.path)
+    foreign = code._foreign_folders
+    with pytest.MonkeyPatch.context() as patch:
+        # These tests are no part of the program that they run.
+        patch.setattr(code, "_foreign_folders", lambda: [*foreign(), TESTS])
+        try:
+            yield
+        finally:
+            sys.path[:] = path
+            for name, module in list(sys.modules.items()):
+                file = getattr(module, "__file__", None)
+                if isinstance(file, str) and Path(file).parent == folder:
+                    del sys.modules[name]
+            streams.restore()
+
+
+@contextmanager
+def tiny_session(
+    plan: StudyPlan = PLAN, seed: int = 0, **arguments: str
+) -> Iterator[Session]:
+    """A live program of the tiny study."""
+    with untouched(PROGRAMS):
+        session = open_session(load_factory(TINY, PROGRAMS), arguments, plan, seed)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+def study_here(
+    out: Path,
+    key: PrivateKey,
+    plan: StudyPlan = PLAN,
+    target: str = TINY,
+    program: Path = PROGRAMS,
+    arguments: Mapping[str, str] | None = None,
+) -> Run:
+    """Run a study in this process; its programs are copied first, since tests are not own code."""
+    folder = out.parent / f"{out.name}-program"
+    store.make_folder(folder)
+    for file in program.glob("*.py"):
+        store.copy_file(file, folder / file.name)
+    source = ProgramSource(target, str(folder), dict(arguments or {}))
+    request = StudyRequest(source, resolve(plan, DECLARATIONS), out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("auditkit.study.Workers", HereWorkers)
+        run_study(request, SigningKey(key, fingerprint(key), "test"))
+    return Run(out, key)
+
+
+def check(
+    run: Run, *, environment: Environment | None = None, fresh: bool = False, **options: Any
+) -> VerificationReport:
+    """Verify a run.
+
+    Args:
+        run: The run.
+        environment: What replays seem to run in; by default what was recorded.
+        fresh: Whether to replay in fresh processes after all.
+        options: Of the :class:`VerifyRequest`.
+    """
+    request = VerifyRequest(**{"trusted": run.trusted, **options})
+
+    def replayer(evidence: RunEvidence, wanted: ReplayRequest) -> ReplayOutcome:
+        if fresh:
+            return replay(evidence, wanted, lambda _: None)
+        here = HereWorkers(environment or evidence.manifest.environment)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("auditkit.replay.Workers", lambda: here)
+            return replay(evidence, wanted, lambda _: None)
+
+    return verify(run.path, request, replayer, estimate)
+
+
+def check_files(run: Run, **options: Any) -> VerificationReport:
+    """Verify a run without replay."""
+    return check(run, replay="none", **options)
+
+
+def failures(report: VerificationReport) -> set[int]:
+    """Numbers of the checks that failed."""
+    return {result.number for result in report.checks if result.status == "failed"}
+
+
+def result_of(report: VerificationReport, number: int) -> CheckResult:
+    """One check of a report."""
+    return report.checks[number - 1]
+
+
+def first_finding(report: VerificationReport, number: int) -> Finding:
+    """What a check says first."""
+    return result_of(report, number).findings[0]
+
+
+def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Whether two tensors have equal bytes."""
+    return left.shape == right.shape and left.numpy().tobytes() == right.numpy().tobytes()
