@@ -33,8 +33,9 @@ def to_statement(manifest: StudyManifest) -> bytes:
         "predicateType": STUDY_PREDICATE,
         "predicate": predicate,
     }
-    schema.check(statement, "statement", SCHEMA_VERSION, what="manifest")
-    return canonical.dumps(statement)
+    payload = canonical.dumps(statement)
+    from_statement(payload, what="manifest")  # what is signed must be what a reader accepts
+    return payload
 
 
 def from_statement(payload: bytes, *, what: str) -> StudyManifest:
@@ -52,7 +53,7 @@ def from_statement(payload: bytes, *, what: str) -> StudyManifest:
     if not isinstance(statement, dict):
         raise SchemaError("the payload is no JSON object", where=what)
     _check_types(statement, what)
-    schema.check(statement, "statement", SCHEMA_VERSION, what=what)
+    schema.check(statement, "manifest", SCHEMA_VERSION, what=what)
     predicate = dict(statement["predicate"])
     digests = _digests(statement["subject"], what)
     predicate["files"] = [

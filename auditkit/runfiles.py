@@ -49,11 +49,13 @@ def trace_from_tensors(tensors: Tensors, *, what: str) -> Trace:
     losses = array_of(tensors, _LOSS, "uint64", what=what)
     if steps.ndim != 1 or len(steps) == 0 or losses.shape != steps.shape:
         raise FormatError("a trace needs step (n,) and loss_bits (n,)", where=what)
-    expected = np.arange(steps[0], steps[0] + len(steps))
-    wrong = np.flatnonzero(steps != expected)
-    if len(wrong) or steps[0] < 1:
-        row = int(wrong[0]) if len(wrong) else 0
-        raise FormatError(f"steps are not consecutive: row {row} is step {steps[row]}", where=what)
+    numbers = steps.tolist()  # Python's integers: int64 differences would wrap around
+    expected = range(numbers[0], numbers[0] + len(numbers))
+    if numbers[0] < 1 or numbers != list(expected):
+        row = next((i for i, step in enumerate(expected) if numbers[i] != step), 0)
+        raise FormatError(
+            f"steps are not consecutive: row {row} is step {numbers[row]}", where=what
+        )
     columns: dict[str, bytes] = {}
     for name, tensor in tensors.items():
         if name in (_STEP, _LOSS):

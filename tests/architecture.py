@@ -47,7 +47,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 6: a study from start to end, and its evidence compared
     ("launch", "runfolder", "watchers", "comparison", "judgement"),
     ("jobs", "consistency", "pairing", "study", "replay"),
-    # 7: the numbered checks
+    # 7: the checklist that a study answers; the numbered checks
+    ("questions", "reports"),
+    ("citations", "fragments"),
+    ("estimatetext",),
+    ("neurips", "survey"),
+    ("checklist",),
     ("content",),
     ("verify",),
     # 8: the command line

@@ -2,13 +2,12 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
+from examples_of_records import MANIFEST
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,10 +15,6 @@ from auditkit import canonical
 from auditkit.errors import AuditError, JsonError, MalformedError, SchemaError
 from auditkit.manifests import from_statement, to_statement
 from auditkit.records.manifest import StudyManifest
-
-sys.path.insert(0, str(Path(__file__).parent / "records"))
-
-from examples_of_records import MANIFEST
 
 STATEMENT: dict[str, Any] = json.loads(to_statement(MANIFEST))
 

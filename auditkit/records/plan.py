@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -15,6 +16,18 @@ DISTANCE_METRICS = ("tv", "js", "hellinger", "churn")
 AUGMENTATION_RNG = ("per-sample", "inherit")
 
 ParameterValue = str | int
+
+_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+
+#: Largest numbers that a plan may hold: a forged plan must not cost memory.
+_LIMITS = {
+    "fork_at": 10**9,
+    "window": 10**9,
+    "horizon": 10**9,
+    "threads": 4096,
+    "placebos": 1000,
+    "placebo_scale": 2**31,
+}
 
 Role = Literal["control", "replica", "placebo", "treatment"]
 
@@ -50,7 +63,7 @@ class PerturbationSpec:
                 raise PlanError(f"perturbation {text!r}: {item!r} is not key=value")
             if key in parameters:
                 raise PlanError(f"perturbation {text!r}: {key!r} is given twice")
-            parameters[key] = int(value) if value.lstrip("-").isdecimal() else value
+            parameters[key] = int(value) if _WHOLE.fullmatch(value) else value
         return cls(name, parameters)
 
     @property
@@ -134,10 +147,10 @@ class StudyPlan:
 
     def _check(self) -> None:
         # Without a placebo there is no noise floor, and check 9 could never pass.
-        for name in ("fork_at", "window", "horizon", "threads", "placebos", "placebo_scale"):
+        for name, limit in _LIMITS.items():
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise PlanError(f"{name} must be a whole number of at least 1, not {value!r}")
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
+                raise PlanError(f"{name} must be a whole number of 1 to {limit}, not {value!r}")
         if self.fork_at + self.window > self.horizon:
             raise PlanError(
                 f"the window ends at step {self.fork_at + self.window}, beyond the horizon "

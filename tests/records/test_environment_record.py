@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from examples_of_records import ENVIRONMENT
@@ -21,8 +22,10 @@ def test_another_python_is_a_difference() -> None:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_changed_missing_and_new_entries_are_differences(section: str) -> None:
-    there = replace(ENVIRONMENT, **{section: {"changed": "1", "gone": "2", "same": "3"}})
-    here = replace(ENVIRONMENT, **{section: {"changed": "9", "new": "4", "same": "3"}})
+    values: dict[str, Any] = {section: {"changed": "1", "gone": "2", "same": "3"}}
+    there = replace(ENVIRONMENT, **values)
+    values = {section: {"changed": "9", "new": "4", "same": "3"}}
+    here = replace(ENVIRONMENT, **values)
     assert list(there.differences(here)) == [
         f"{section}: changed is 1 there, 9 here",
         f"{section}: gone is 2 there, absent here",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from auditkit.records.digest import Digest
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import (
@@ -237,7 +239,7 @@ REPORT = VerificationReport(
     environment_differences=("packages: torch is 2.13.0 there, 2.12.0 here",),
 )
 
-EXAMPLES: tuple[object, ...] = (
+EXAMPLES: tuple[Any, ...] = (
     Digest("sha256/tensor-v1", sha("0")),
     Difference(4, ("order", "params", "loss")),
     ENVIRONMENT,
