@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -268,11 +268,19 @@ def _placing(where: str) -> Iterator[None]:
 
 @contextmanager
 def _session(job: Job, factory: LoadedFactory, plan: StudyPlan | None = None) -> Iterator[Session]:
-    session = open_session(factory, job.program.arguments, plan or _plan(job), job.seed)
+    session = open_session(factory, _at_home(job.program.arguments), plan or _plan(job), job.seed)
     try:
         yield session
     finally:
         session.close()
+
+
+def _at_home(arguments: Mapping[str, str]) -> dict[str, str]:
+    """Arguments for the factory: ``~/...``, which a record holds, is below this user's home."""
+    return {
+        name: f"{Path.home()}{value[1:]}" if value == "~" or value.startswith("~/") else value
+        for name, value in arguments.items()
+    }
 
 
 def _plan(job: Job) -> StudyPlan:

@@ -33,8 +33,9 @@ RESULTS: Mapping[JobKind, type[Any]] = {
     "modules": ModuleTrace,
 }
 
-#: The worker's command, run by this interpreter.
-WORKER_ARGUMENTS = ("-m", "auditkit", "worker")
+#: The worker's command, run by this interpreter. ``-P`` keeps the working folder, which may be
+#: somebody else's run, off ``sys.path``: a ``torch.py`` that lies there must not be imported.
+WORKER_ARGUMENTS = ("-P", "-m", "auditkit", "worker")
 
 _TAIL_LINES = 3
 

@@ -98,7 +98,9 @@ def delivered(
     if spec is None:
         return list(control)
     inside = list(control[:window])
-    flat = np.concatenate(inside) if inside else np.empty((0, 2), dtype=np.int64)
+    if not inside:
+        return list(control)
+    flat = np.concatenate(inside)
     moved = flat[permutation(spec, len(flat), seed)]
     cuts = np.cumsum([len(batch) for batch in inside])[:-1]
     return [*np.split(moved, cuts), *control[window:]]

@@ -10,6 +10,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +19,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from auditkit.errors import ProgramError, ProgramFailed
+from auditkit.errors import AuditError, ProgramError, ProgramFailed
 from auditkit.observe.rng import Generator
 from auditkit.observe.state import Stateful, TrainingObjects
 from auditkit.records.plan import StudyPlan
@@ -34,7 +36,8 @@ class Probe:
     """A fixed set of examples on which branches are compared.
 
     Attributes:
-        inputs: What the model is called with; for tensors and the default ``predict``, ``(N, ...)``.
+        inputs: What the model is called with; ``(N, ...)`` for tensors and the default
+            ``predict``.
         labels: int64 ``(N,)``, class indices.
         predict: ``predict(model, inputs)`` gives class scores ``(N, C)``: logits or, where
             ``probabilities`` is true, probabilities. By default ``model(inputs)``.
@@ -123,6 +126,12 @@ class Program:
             raise ProgramError(
                 f"scheduler_interval is 'step' or 'epoch', not {self.scheduler_interval!r}"
             )
+        by_itself = self.step is None or self.scheduler_interval == "epoch"
+        if isinstance(self.scheduler, ReduceLROnPlateau) and by_itself:
+            raise ProgramError(
+                "ReduceLROnPlateau must be given a metric",
+                hint="step it in a step= of your own, with scheduler_interval='step'",
+            )
         if self.accumulate < 1:
             raise ProgramError(f"accumulate must be at least 1, not {self.accumulate}")
         held = {id(p) for p in self.model.parameters()}
@@ -151,7 +160,12 @@ class Program:
         Returns:
             The loss; None where a custom step gives none.
         """
-        result = self.step(self, batch, t) if self.step else self._default_step(batch, t)
+        if self.step is not None:
+            result = self.step(self, batch, t)
+        elif self.loss is not None:
+            result = self._default_step(self.loss, batch, t)
+        else:
+            raise ProgramError("Program needs loss=, or step= for a step of its own")
         if isinstance(result, Tensor):
             return float(result.detach().item())
         return None if result is None else float(result)
@@ -163,22 +177,21 @@ class Program:
         if self.on_epoch_end is not None:
             self.on_epoch_end(self, epoch)
 
-    def _default_step(self, batch: Batch, t: int) -> Tensor:
-        assert self.loss is not None  # noqa: S101 # checked when built
+    def _default_step(self, loss_of: Loss, batch: Batch, t: int) -> Tensor:
         scaler: Any = self.scaler
-        loss = self.loss(self.model, batch)
+        loss = loss_of(self.model, batch)
         part = loss / self.accumulate if self.accumulate > 1 else loss
-        (scaler.scale(part) if scaler else part).backward()
+        (part if scaler is None else scaler.scale(part)).backward()
         if t % self.accumulate == 0:
             self._update(scaler)
         return loss
 
     def _update(self, scaler: Any) -> None:
         if self.clip_grad_norm is not None:
-            if scaler:
+            if scaler is not None:
                 scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
-        if scaler:
+        if scaler is not None:
             scaler.step(self.optimizer)
             scaler.update()
         else:
@@ -221,14 +234,17 @@ class LoadedFactory:
         """
         parameters = inspect.signature(self.make).parameters
         free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        seed_name, *others = parameters or [""]
         for name in arguments:
-            if name not in parameters and not free:
+            if name == seed_name or (name not in others and not free):
                 raise ProgramError(
                     f"the factory {self.name} takes no argument {name!r}",
-                    expected=", ".join(parameters),
+                    expected=", ".join(others) or "none but the seed",
                 )
         try:
             program = self.make(seed, **arguments)
+        except AuditError:
+            raise
         except Exception as error:
             raise failed(error, f"the factory {self.name}") from error
         if not isinstance(program, Program):
@@ -240,9 +256,9 @@ class LoadedFactory:
         return program
 
 
-def failed(error: Exception, what: str) -> Exception:
+def failed(error: Exception, what: str) -> ProgramFailed:
     """An error of the user's program, told in one line with its place."""
-    frames = inspect.getinnerframes(error.__traceback__) if error.__traceback__ else []
+    frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else None
     return ProgramFailed(f"{what} raised {type(error).__name__}: {error}", where=place)
 
@@ -263,7 +279,7 @@ def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:
     name = name or "make_program"
     try:
         module = _load_file(place, folder) if place.endswith(".py") else _load_module(place, folder)
-    except (ProgramError, ProgramFailed):
+    except AuditError:
         raise
     except Exception as error:
         raise failed(error, f"importing {place}") from error
@@ -280,22 +296,44 @@ def _load_file(place: str, folder: Path | None) -> ModuleType:
     path = (folder or Path.cwd()) / place
     if not path.is_file():
         raise ProgramError(f"no such program file: {place}")
-    sys.path.insert(0, str(path.resolve().parent))
+    _refuse_taken(path)
+    _put_first(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ProgramError(f"{place} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # data sets are looked up by module name in loader workers
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
     return module
 
 
+def _refuse_taken(path: Path) -> None:
+    # Under the name of another module it would take that module's place for everybody.
+    holder = sys.modules.get(path.stem)
+    file = getattr(holder, "__file__", None)
+    same = isinstance(file, str) and Path(file).resolve() == path.resolve()
+    if (holder is not None and not same) or path.stem in sys.stdlib_module_names:
+        raise ProgramError(
+            f"a program cannot be called {path.name}: there is a module of that name",
+            hint="rename the file",
+        )
+
+
+def _put_first(folder: Path) -> None:
+    if sys.path[:1] != [str(folder)]:
+        sys.path.insert(0, str(folder))
+
+
 def _load_module(place: str, folder: Path | None) -> ModuleType:
-    sys.path.insert(0, str(folder or Path.cwd()))
+    _put_first((folder or Path.cwd()).resolve())
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
-        if error.name and place.startswith(error.name):
+        if error.name and f"{place}.".startswith(f"{error.name}."):
             raise ProgramError(
                 f"no such module: {place}", hint="give FILE.py:NAME or package.module:NAME"
             ) from error

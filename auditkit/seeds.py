@@ -2,8 +2,8 @@
 
 Recipe ``auditkit-seed/1``: the first 8 bytes, little-endian, of the SHA-256 of the canonical
 JSON ``["auditkit-seed/1", SEED, PURPOSE, ...]`` (canonical JSON writes integers of 2^53 and
-more as decimal strings). Python and torch take all 64 bits; numpy's legacy seeding takes the
-low 32.
+more as decimal strings). Python and CUDA take all 64 bits; numpy's legacy seeding and torch's
+CPU generator take the low 32.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ import hashlib
 from auditkit import canonical
 
 RECIPE = "auditkit-seed/1"
+
+#: A comma and an integer below 2**53 take at most that many bytes.
+_SHORT = len(",9007199254740991")
 
 
 def derive_seed(seed: int, *purpose: int | str) -> int:
@@ -37,12 +40,14 @@ class SampleSeeds:
     """
 
     def __init__(self, seed: int) -> None:
-        whole = canonical.dumps([RECIPE, seed, "sample"])
-        self._prefix = whole[:-1]
+        self._seed = seed
+        self._prefix = canonical.dumps([RECIPE, seed, "sample"])[:-1]
 
     def __call__(self, *parts: int) -> int:
         """Seed for ``parts``: epoch and index, or epoch, worker and position."""
-        tail = b"".join(b",%d" % part for part in parts)
+        tail = b"".join([b",%d" % part for part in parts])
+        if len(tail) > _SHORT and max(map(abs, parts)) >= 2**53:
+            return derive_seed(self._seed, "sample", *parts)  # written as decimal strings
         return _first_eight_bytes(self._prefix + tail + b"]")
 
 

@@ -7,13 +7,13 @@ is written down.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from auditkit.observe.codec import Leaves
-from auditkit.observe.loader import LoaderDriver
 from auditkit.observe.commit import commitments
+from auditkit.observe.loader import LoaderDriver
 from auditkit.observe.rng import GlobalStreams, capture_streams, seed_everything
-from auditkit.observe.state import State, TrainingObjects, capture
+from auditkit.observe.state import State, StateReader, TrainingObjects
 from auditkit.observe.uncaptured import plain_attributes, refuse_unregistered_generators
 from auditkit.program import LoadedFactory, Program
 from auditkit.records.plan import StudyPlan
@@ -41,10 +41,14 @@ class Session:
     stream_seeds: Mapping[str, int]
     stream_starts: Mapping[str, str]
     attributes: Mapping[str, object]
+    _reader: StateReader = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_reader", StateReader(self.objects))
 
     def state(self, streams: GlobalStreams | None = None) -> State:
         """The training state as live views, without the data position."""
-        return capture(self.objects, streams)
+        return self._reader.read(streams)
 
     def loader_leaves(self) -> Leaves:
         """The data position as a component."""

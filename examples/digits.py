@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 import auditkit as ak
 
 N_TRAIN = 1000
-BATCH_SIZE = 64
+BATCH_SIZE = 32
 
 
 class ShiftedDigits(Dataset[tuple[Tensor, Tensor]]):
@@ -41,18 +41,18 @@ class ShiftedDigits(Dataset[tuple[Tensor, Tensor]]):
 
 
 def make_model() -> nn.Module:
-    """A CNN with two convolutions, about 10,000 parameters."""
+    """A CNN with two convolutions, about 4,000 parameters."""
     return nn.Sequential(
-        nn.Conv2d(1, 16, 3, padding=1, bias=False),
-        nn.BatchNorm2d(16),
+        nn.Conv2d(1, 8, 3, padding=1, bias=False),
+        nn.BatchNorm2d(8),
         nn.ReLU(),
-        nn.Conv2d(16, 32, 3, padding=1, bias=False),
-        nn.BatchNorm2d(32),
+        nn.Conv2d(8, 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
         nn.ReLU(),
         nn.MaxPool2d(2),
         nn.Flatten(),
         nn.Dropout(0.2),
-        nn.Linear(32 * 4 * 4, 10),
+        nn.Linear(16 * 4 * 4, 10),
     )
 
 
@@ -79,4 +79,7 @@ STUDY = ak.StudyPlan(
     horizon=300,
     seeds=range(8),
     perturbations=["momentum-reset", "order-reverse", "batchnorm-reset"],
+    # One unit in the last place is often absorbed by this small network within 200 steps; 256
+    # of them (a relative change of about 2e-5) have grown by T in nearly every seed.
+    placebo_scale=256,
 )

@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 from studies import PROGRAMS, Run, study_here
 
-from auditkit.signing import PrivateKey, ensure_default_key, generate_key
+from auditkit.signing import PrivateKey, default_key, ensure_default_key, generate_key
 
 #: A user who must not be found in any file of a run.
 USER = "alice-the-author"
 REMOTE = f"git@git.example.org:{USER}/not-yet-published.git"
+
+#: Seconds after which a command has surely come to a halt.
+TIMEOUT = 300
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,24 @@ class Author:
         """The key that auditkit made on this machine."""
         return ensure_default_key(self.env)[0]
 
+    def make_key(self) -> None:
+        """Make this machine's key by hand, with the author's name in it."""
+        place = default_key(self.env)
+        place.parent.mkdir(parents=True)
+        comment = f"{USER}@laptop"
+        subprocess.run(
+            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(place)],  # noqa: S607
+            check=True,
+        )
+        place.with_name("key.pub").unlink()  # so that auditkit takes it for its own
+
+    def study(self, name: str, *options: str) -> Run:
+        """Run a study of the tiny program, by the command line."""
+        out = self.home / "runs" / name
+        done = self.auditkit("run", "tiny_study.py", "--out", str(out), *options)
+        assert done.returncode == 0, done.stderr
+        return Run(out, self.key)
+
     def auditkit(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Call the command line."""
         return subprocess.run(
@@ -45,6 +66,7 @@ class Author:
             capture_output=True,
             text=True,
             check=False,
+            timeout=TIMEOUT,
         )
 
     def git(self, *arguments: str) -> None:
@@ -66,7 +88,10 @@ def author(tmp_path_factory: pytest.TempPathFactory) -> Author:
     programs.mkdir(parents=True)
     for file in PROGRAMS.glob("*.py"):
         shutil.copy(file, programs)
+    numbers = [f"{(7 * n) % 11 / 4 - 1:.2f}" for n in range(56)]
+    (home / "points.txt").write_text(" ".join(numbers))
     someone = Author(home, programs)
+    someone.make_key()
     someone.git("init", "--quiet")
     someone.git("remote", "add", "origin", REMOTE)
     someone.git("add", ".")
@@ -77,10 +102,20 @@ def author(tmp_path_factory: pytest.TempPathFactory) -> Author:
 @pytest.fixture(scope="session")
 def honest(author: Author) -> Run:
     """An honest run of the tiny study, made by the command line in processes of its own."""
-    out = author.home / "runs" / "honest"
-    done = author.auditkit("run", "tiny_study.py", "--out", str(out))
-    assert done.returncode == 0, done.stderr
-    return Run(out, author.key)
+    return author.study("honest")
+
+
+@pytest.fixture(scope="session")
+def all_in_one(author: Author) -> Run:
+    """An honest run with everything that a program can have, made in the same way."""
+    return author.study(
+        "all-in-one",
+        *("--arg", "optimizer=adamw", "--arg", "parts=batchnorm+dropout+ema+scaler"),
+        *("--arg", "scheduler=epoch", "--arg", "workers=2", "--arg", "accumulate=2"),
+        *("--arg", f"path={author.home}/points.txt"),
+        *("--fork-at", "7", "--seeds", "3", "--perturb", "adam-reset"),
+        *("--perturb", "batchnorm-reset", "--perturb", "order-shuffle"),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -15,10 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from auditkit import canonical, store
+from auditkit import canonical, jobs, store
 from auditkit.estimands import estimate
 from auditkit.evidence import RunEvidence
-from auditkit.jobs import run_job
 from auditkit.launch import RESULTS
 from auditkit.manifests import from_statement
 from auditkit.observe import code
@@ -104,7 +103,7 @@ class HereWorkers:
         """Do a job; its answer goes through JSON, as a worker's does."""
         self.jobs.append(job)
         with _LOCK, untouched(Path(job.program.folder)):
-            result: Any = run_job(job, report)
+            result: Any = jobs.run_job(job, report)
         if self._environment is not None and hasattr(result, "environment"):
             result = replace(result, environment=self._environment)
         told = canonical.loads(canonical.dumps(to_dict(result)), what="answer")
@@ -115,17 +114,19 @@ class HereWorkers:
 def untouched(folder: Path) -> Iterator[None]:
     """Put random streams, ``sys.path`` and the modules of ``folder`` back afterwards."""
     streams, path = capture_streams(), list(sys.path)
-    foreign = code._foreign_folders
+    foreign, digest_code = code._foreign_folders, code.own_code
     with pytest.MonkeyPatch.context() as patch:
         # These tests are no part of the program that they run.
         patch.setattr(code, "_foreign_folders", lambda: [*foreign(), TESTS])
+        # Of a replay nobody asks, and a test process has thousands of modules to look at.
+        patch.setattr(jobs, "own_code", lambda to, end: digest_code(to, end) if to else ())
         try:
             yield
         finally:
             sys.path[:] = path
+            prefix = f"{folder}/"
             for name, module in list(sys.modules.items()):
-                file = getattr(module, "__file__", None)
-                if isinstance(file, str) and Path(file).parent == folder:
+                if (getattr(module, "__file__", None) or "").startswith(prefix):
                     del sys.modules[name]
             streams.restore()
 
@@ -196,6 +197,11 @@ def check_files(run: Run, **options: Any) -> VerificationReport:
 def failures(report: VerificationReport) -> set[int]:
     """Numbers of the checks that failed."""
     return {result.number for result in report.checks if result.status == "failed"}
+
+
+def told(report: VerificationReport) -> str:
+    """All findings, for a test that fails because there are any."""
+    return "\n".join(str(finding) for result in report.checks for finding in result.findings)
 
 
 def result_of(report: VerificationReport, number: int) -> CheckResult:

@@ -154,15 +154,15 @@ def _is_shown(row: SignedEstimate | DistanceEstimate, estimates: EstimateTable) 
 
 
 def _distances(rows: Iterable[DistanceEstimate], estimates: EstimateTable) -> Table:
-    headings = ("perturbation", "metric", "BatchNorm", "time", "distance", "floor", "excess")
-    table = _table((*headings, "rho", "p", "adjusted", "verdict"), text_columns=4)
+    headings = ("perturbation", "metric", "time", "distance", "floor", "excess")
+    table = _table((*headings, "rho", "p", "adjusted", "verdict"), text_columns=3)
     for row in rows:
         table.add_row(
             row.perturbation,
-            row.metric,
-            row.variant,
+            _metric(row),
             row.time,
-            *(_number(value) for value in (row.mean_distance, row.floor, row.excess, row.rho)),
+            *(_number(value) for value in (row.mean_distance, row.floor, row.excess)),
+            "-" if row.rho is None else f"{row.rho:.2f}",
             _p(row.permutation_p),
             _adjusted(row),
             row.verdict + _undeveloped(row, estimates),
@@ -177,17 +177,16 @@ def _distances(rows: Iterable[DistanceEstimate], estimates: EstimateTable) -> Ta
 
 
 def _signed(rows: Iterable[SignedEstimate]) -> Table:
-    headings = ("perturbation", "metric", "BatchNorm", "time", "ATE", "95 % interval")
-    table = _table((*headings, "in seed SD", "p", "adjusted", "verdict"), text_columns=4)
+    headings = ("perturbation", "metric", "time", "ATE", "95 % interval")
+    table = _table((*headings, "seed SDs", "p", "adjusted", "verdict"), text_columns=3)
     for row in rows:
         table.add_row(
             row.perturbation,
-            row.metric,
-            row.variant,
+            _metric(row),
             row.time,
             _number(row.ate),
             _interval(row.interval),
-            _number(row.ate_in_control_sd),
+            "-" if row.ate_in_control_sd is None else f"{row.ate_in_control_sd:.2f}",
             _p(row.t_p),
             _adjusted(row),
             row.verdict,
@@ -202,14 +201,18 @@ def _table(headings: tuple[str, ...], text_columns: int) -> Table:
     for position, heading in enumerate(headings):
         is_text = position < text_columns or heading == "verdict"
         justify: Literal["left", "right"] = "left" if is_text else "right"
-        # A name that is cut is another name: the first column keeps its width.
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=position == 0)
+        # A name or number that is cut is another one; only verdicts are folded.
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading != "verdict")
     return table
 
 
 def _undeveloped(row: DistanceEstimate, estimates: EstimateTable) -> str:
     is_late = row.time == "T" and not row.exactly_zero
     return " *" if is_late and estimates.floor.developed is False else ""
+
+
+def _metric(row: SignedEstimate | DistanceEstimate) -> str:
+    return row.metric if row.variant == AS_IS else f"{row.metric}, recalibrated"
 
 
 def _adjusted(row: SignedEstimate | DistanceEstimate) -> str:
@@ -219,7 +222,7 @@ def _adjusted(row: SignedEstimate | DistanceEstimate) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    return "-" if value is None else f"{value:.3g}"
 
 
 def _p(value: float | None) -> str:
@@ -235,6 +238,6 @@ def _duration(seconds: float) -> str:
 def _interval(interval: Interval | None) -> str:
     if interval is None:
         return "-"
-    low = "-inf" if interval.low is None else f"{interval.low:.4g}"
-    high = "inf" if interval.high is None else f"{interval.high:.4g}"
+    low = "-inf" if interval.low is None else f"{interval.low:.3g}"
+    high = "inf" if interval.high is None else f"{interval.high:.3g}"
     return f"[{low}, {high}]"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,39 +22,53 @@ from auditkit.replay import ReplayOutcome, ReplayRequest, replay
 from auditkit.signing import TrustedKey, key_by_fingerprint, load_public_keys, machine_trust
 from auditkit.verify import VerifyRequest, verify
 
+_SHARED_OPTIONS = (
+    click.option("--key", "keys", multiple=True, help="Public key file to trust; repeatable."),
+    click.option("--fingerprint", multiple=True, help="SHA256:... from the paper; repeatable."),
+    click.option("--allow-code", is_flag=True, help="Execute code signed by somebody else's key."),
+    click.option("--arg", "arguments", multiple=True, help="name=value: where data lie here."),
+    click.option("--jobs", type=int, help="Seeds that are replayed at a time."),
+    click.option("--strict", is_flag=True, help="No machine trust; unlisted files are failures."),
+)
+
+
+def verification_options(replay: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of every command that verifies, for :func:`request_of`.
+
+    Args:
+        replay: Default of ``--replay``.
+    """
+    amount = click.option(
+        "--replay",
+        "amount",
+        default=replay,
+        show_default=True,
+        help="all, none, or how many branches to draw.",
+    )
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed((*_SHARED_OPTIONS[:2], amount, *_SHARED_OPTIONS[2:])):
+            command = option(command)
+        return command
+
+    return add
+
 
 @click.command("verify")
 @click.argument("manifest")
-@click.option("--key", "keys", multiple=True, help="Public key file to trust; repeatable.")
-@click.option("--fingerprint", multiple=True, help="SHA256:... from the paper; repeatable.")
-@click.option(
-    "--replay",
-    "amount",
-    default="all",
-    show_default=True,
-    help="all, none, or how many branches to draw.",
-)
+@verification_options(replay="all")
 @click.option("--replay-seed", type=int, help="Repeat a draw of --replay N.")
-@click.option("--allow-code", is_flag=True, help="Execute code signed by somebody else's key.")
-@click.option("--arg", "arguments", multiple=True, help="name=value: where data lie here.")
-@click.option("--jobs", type=int, help="Seeds that are replayed at a time.")
-@click.option("--strict", is_flag=True, help="No machine trust; unlisted files are failures.")
 @click.option("--all", "everything", is_flag=True, help="Print every estimate.")
 @click.option("--json", "json_out", help="Write the report as JSON to a file, or - for stdout.")
 @click.pass_context
-def verify_command(  # noqa: PLR0913, PLR0917 # one argument an option
+def verify_command(
     ctx: click.Context,
+    /,
     manifest: str,
-    keys: tuple[str, ...],
-    fingerprint: tuple[str, ...],
-    amount: str,
     replay_seed: int | None,
-    allow_code: bool,
-    arguments: tuple[str, ...],
-    jobs: int | None,
-    strict: bool,
     everything: bool,
     json_out: str | None,
+    **options: Any,
 ) -> None:
     """Verify MANIFEST: signature, files, pairing, replay; then compute the estimands.
 
@@ -60,18 +76,7 @@ def verify_command(  # noqa: PLR0913, PLR0917 # one argument an option
     trusted, 4 not signed, 5 malformed, 6 cannot decide.
     """
     path = Path(manifest)
-    n_replay = _amount(amount)
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, not {jobs}")
-    request = VerifyRequest(
-        trusted=trusted_keys(path, keys, fingerprint, strict=strict),
-        replay=n_replay,
-        replay_seed=replay_seed,
-        strict=strict,
-        allow_code=allow_code,
-        arguments=parse_arguments(arguments),
-        jobs=jobs if jobs is not None else 0,
-    )
+    request = request_of(path, replay_seed=replay_seed, **options)
     report = verify_path(path, request)
     if json_out == "-":
         click.echo(canonical.dumps(canonical.to_dict(report)).decode("ascii"))
@@ -80,6 +85,37 @@ def verify_command(  # noqa: PLR0913, PLR0917 # one argument an option
         if json_out:
             store.write_bytes(Path(json_out), canonical.dumps(canonical.to_dict(report)))
     ctx.exit(report.exit_code)
+
+
+def request_of(  # noqa: PLR0913 # one argument an option
+    path: Path,
+    *,
+    keys: tuple[str, ...],
+    fingerprint: tuple[str, ...],
+    amount: str,
+    allow_code: bool,
+    arguments: tuple[str, ...],
+    jobs: int | None,
+    strict: bool,
+    replay_seed: int | None = None,
+) -> VerifyRequest:
+    """What the options of :func:`verification_options` ask for.
+
+    Raises:
+        UsageError: On a value that means nothing.
+    """
+    n_replay = _amount(amount)
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, not {jobs}")
+    return VerifyRequest(
+        trusted=trusted_keys(path, keys, fingerprint, strict=strict),
+        replay=n_replay,
+        replay_seed=replay_seed,
+        strict=strict,
+        allow_code=allow_code,
+        arguments=parse_arguments(arguments),
+        jobs=jobs if jobs is not None else 0,
+    )
 
 
 def verify_path(path: Path, request: VerifyRequest) -> VerificationReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -27,6 +28,7 @@ def worker(pipe: int) -> None:
     """Do the job on standard input; answer on file descriptor PIPE."""
     line = sys.stdin.buffer.readline()
     job = from_dict(Job, canonical.loads(line, what="job"), what="job")
+    sys.stdin = io.StringIO()  # a program that asks a question gets an end of file, not a wait
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     with os.fdopen(pipe, "wb") as answers:
         try:
@@ -67,7 +69,8 @@ def _answer(answers: IO[bytes], kind: str, value: Any) -> None:
 
 
 def _exit_with_parent() -> None:
-    # The parent keeps our standard input open for as long as it lives and wants us.
-    while sys.stdin.buffer.read(1):
+    # The parent keeps our standard input open for as long as it lives and wants us. Read without
+    # a file object: its lock would be held for ever in a forked loader worker, which closes it.
+    while os.read(0, 1):
         pass
     os._exit(1)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
-
-import hashlib
 
 from auditkit import store
 from auditkit.errors import StoreError
@@ -23,10 +22,17 @@ def own_modules() -> Iterator[tuple[str, Path]]:
     A module ``a.b`` is named ``a/b.py`` (``a/b/__init__.py`` for a package), wherever it lies, so
     that it can be imported again from ``code/`` alone.
     """
-    foreign = _foreign_folders()
+    folders = _foreign_folders()
+    # Each as it is written and as it resolves.
+    foreign = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
     for name, module in sorted(sys.modules.items()):
-        path = _source(module)
-        if path is None or name == "__main__" or any(path.is_relative_to(f) for f in foreign):
+        # Its own dict: a lazy module would import what it is asked for.
+        file = getattr(module, "__dict__", {}).get("__file__")
+        # Thousands of modules are loaded; only the few that are left are looked up on disk.
+        if name == "__main__" or not isinstance(file, str) or file.startswith(foreign):
+            continue
+        path = Path(file).resolve()
+        if str(path).startswith(foreign):
             continue
         relative = name.replace(".", "/")
         is_package = path.name.startswith("__init__.")
@@ -54,16 +60,13 @@ def own_code(copy_to: Path | None = None, suffix: str = "") -> tuple[CodeFile, .
     return tuple(files)
 
 
-def _source(module: ModuleType) -> Path | None:
-    name = getattr(module, "__file__", None)
-    return Path(name).resolve() if isinstance(name, str) and name else None
-
-
 def _foreign_folders() -> list[Path]:
-    keys = ("stdlib", "platstdlib", "purelib", "platlib")
-    folders = [Path(sysconfig.get_paths()[key]).resolve() for key in keys]
+    """Folders of other people's code."""
+    paths = sysconfig.get_paths()
+    folders = [Path(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")]
     # A virtual environment's standard library lies in the base installation.
-    folders.append(Path(sysconfig.__file__).resolve().parent)
+    folders.append(Path(sysconfig.__file__).parent)
     folders.append(_PACKAGE)
-    folders.extend(Path(p).resolve() for p in sys.path if p.endswith("site-packages"))
+    found = map(Path, sys.path)
+    folders.extend(path for path in found if path.name in ("site-packages", "dist-packages"))
     return folders

@@ -6,10 +6,32 @@ Sources: PyTorch's notes on reproducibility
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from operator import attrgetter
+from typing import Any
 
 import torch
+from torch.utils import deterministic as _filling
+
+#: Below ``torch.backends``; the empty name is ``torch.backends`` itself. Torch before 2.9 has
+#: none of these.
+_FP32_PRECISION = (
+    "",
+    "cuda.matmul",
+    "cudnn",
+    "cudnn.conv",
+    "cudnn.rnn",
+    "mkldnn",
+    "mkldnn.conv",
+    "mkldnn.matmul",
+    "mkldnn.rnn",
+)
+
+_BACKENDS: Any = torch.backends  # its properties have no types
+_FILLING: Any = _filling
+
 
 @contextmanager
 def deterministic(threads: int) -> Iterator[None]:
@@ -18,57 +40,89 @@ def deterministic(threads: int) -> Iterator[None]:
     Args:
         threads: Intra-op threads; other counts give other bits.
     """
-    held = _Held()
+    put_back = _remembered()
     try:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = True
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.benchmark = False
+        _FILLING.fill_uninitialized_memory = True
+        _BACKENDS.cudnn.deterministic = True
+        _BACKENDS.cudnn.benchmark = False
         torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
+        _BACKENDS.cudnn.allow_tf32 = False
+        for _, holder in _fp32_holders():
+            holder.fp32_precision = "ieee"
         yield
     finally:
-        held.restore()
+        for undo in put_back:
+            undo()
 
 
 def settings() -> dict[str, str]:
     """The settings in force, as text by name."""
-    found = {
+    cuda = _BACKENDS.cuda
+    found: dict[str, object] = {
         "torch threads": torch.get_num_threads(),
         "torch interop threads": torch.get_num_interop_threads(),
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
-        "fill uninitialized memory": torch.utils.deterministic.fill_uninitialized_memory,
+        "deterministic debug mode": torch.get_deterministic_debug_mode(),
+        "fill uninitialized memory": _FILLING.fill_uninitialized_memory,
         "float32 matmul precision": torch.get_float32_matmul_precision(),
         "default dtype": torch.get_default_dtype(),
-        "mkldnn enabled": torch.backends.mkldnn.enabled,  # type: ignore[attr-defined]
-        "cudnn enabled": torch.backends.cudnn.enabled,
-        "cudnn deterministic": torch.backends.cudnn.deterministic,
-        "cudnn benchmark": torch.backends.cudnn.benchmark,
-        "cudnn allow tf32": torch.backends.cudnn.allow_tf32,
+        "mkldnn enabled": _BACKENDS.mkldnn.enabled,
+        "mkldnn deterministic": getattr(_BACKENDS.mkldnn, "deterministic", None),
+        "cudnn enabled": _BACKENDS.cudnn.enabled,
+        "cudnn deterministic": _BACKENDS.cudnn.deterministic,
+        "cudnn benchmark": _BACKENDS.cudnn.benchmark,
+        "cudnn allow tf32": _readable(_BACKENDS.cudnn, "allow_tf32"),
+        "cublas reduced float16": cuda.matmul.allow_fp16_reduced_precision_reduction,
+        "cublas reduced bfloat16": cuda.matmul.allow_bf16_reduced_precision_reduction,
+        "attention flash": cuda.flash_sdp_enabled(),
+        "attention memory-efficient": cuda.mem_efficient_sdp_enabled(),
+        "attention math": cuda.math_sdp_enabled(),
+        "attention cudnn": cuda.cudnn_sdp_enabled(),
+        "autocast cpu": torch.is_autocast_enabled("cpu"),
+        "autocast cuda": torch.is_autocast_enabled("cuda"),
         "flush denormal": _flushes_denormals(),
     }
+    for name, holder in _fp32_holders():
+        found[f"fp32 precision {name or 'generic'}"] = holder.fp32_precision
     return {name: str(value) for name, value in found.items()}
 
 
-class _Held:
-    """What :func:`deterministic` changes, as it was."""
+def _remembered() -> list[Callable[[], None]]:
+    """What puts everything back that :func:`deterministic` changes, in this order."""
+    attributes = [
+        (_FILLING, "fill_uninitialized_memory"),
+        (_BACKENDS.cudnn, "deterministic"),
+        (_BACKENDS.cudnn, "benchmark"),
+        (_BACKENDS.cudnn, "allow_tf32"),
+        *((holder, "fp32_precision") for _, holder in _fp32_holders()),
+    ]
+    return [
+        partial(torch.set_num_threads, torch.get_num_threads()),
+        partial(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode()),
+        partial(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()),
+        # After the older setters, which write the newer settings too.
+        *(
+            partial(setattr, holder, name, value)
+            for holder, name in attributes
+            if (value := _readable(holder, name)) is not None
+        ),
+    ]
 
-    def __init__(self) -> None:
-        self._threads = torch.get_num_threads()
-        self._algorithms = torch.get_deterministic_debug_mode()
-        self._fill = torch.utils.deterministic.fill_uninitialized_memory
-        self._precision = torch.get_float32_matmul_precision()
-        cudnn = torch.backends.cudnn
-        self._cudnn = (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32)
 
-    def restore(self) -> None:
-        torch.set_num_threads(self._threads)
-        torch.set_deterministic_debug_mode(self._algorithms)
-        torch.utils.deterministic.fill_uninitialized_memory = self._fill
-        torch.set_float32_matmul_precision(self._precision)
-        cudnn = torch.backends.cudnn
-        cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32 = self._cudnn
+def _fp32_holders() -> Iterator[tuple[str, Any]]:
+    for name in _FP32_PRECISION:
+        holder = attrgetter(name)(_BACKENDS) if name else _BACKENDS
+        if hasattr(holder, "fp32_precision"):
+            yield name, holder
+
+
+def _readable(holder: Any, name: str) -> object:
+    try:
+        return getattr(holder, name)
+    except RuntimeError:  # allow_tf32, where convolutions and RNNs were set apart
+        return None
 
 
 def _flushes_denormals() -> bool:

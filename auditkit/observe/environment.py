@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -38,6 +39,9 @@ ALLOWED_VARIABLES = (
 _PACKAGES = ("auditkit", "torch", "numpy", "scipy", "safetensors", "xxhash")
 
 
+_HARMLESS = re.compile(r"[\w.,:;=+ -]{0,64}", re.ASCII)
+
+
 def environment() -> Environment:
     """Describe this process as it runs now."""
     return Environment(
@@ -45,9 +49,15 @@ def environment() -> Environment:
         packages=_packages(),
         hardware=_hardware(),
         libraries=_libraries(),
-        variables={name: os.environ[name] for name in ALLOWED_VARIABLES if name in os.environ},
+        variables=_variables(),
         determinism=settings(),
     )
+
+
+def _variables() -> dict[str, str]:
+    # None of them has a reason to hold a path, but nobody is kept from setting them to one.
+    found = {name: os.environ[name] for name in ALLOWED_VARIABLES if name in os.environ}
+    return {name: v if _HARMLESS.fullmatch(v) else "(unusual)" for name, v in found.items()}
 
 
 def _packages() -> dict[str, str]:
@@ -95,7 +105,7 @@ def _libraries() -> dict[str, str]:
     found["torch build"] = hashlib.sha256(shown.encode()).hexdigest()[:16]
     if torch.version.cuda:
         found["cuda"] = torch.version.cuda
-        found["cudnn"] = str(torch.backends.cudnn.version())
+        found["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
     return found
 
 

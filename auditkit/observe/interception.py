@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ from torch import Tensor
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
+    IterDataPipe,
+    MapDataPipe,
     RandomSampler,
     SequentialSampler,
     SubsetRandomSampler,
@@ -28,12 +30,13 @@ from torch.utils.data import (
 from torch.utils.data.dataloader import _DatasetKind
 from torch.utils.data.distributed import DistributedSampler
 
-from auditkit.errors import OrderDrift, UnsupportedLoader
+from auditkit.errors import OrderDrift, RestoreMismatch, UnsupportedLoader
 from auditkit.observe.rng import GlobalStreams, capture_streams, seed_everything
 from auditkit.observe.samples import (
     PerBatchCollate,
     PerSampleDataset,
     PerSampleIterable,
+    PerWorkerInit,
     draws_in_collate,
 )
 from auditkit.ordering import Batch
@@ -63,6 +66,7 @@ class Interception:
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int, *, per_sample: bool) -> None:
+        _refuse_unsupported(loader)
         self.loader = loader
         self.seed = seed
         self.per_sample = per_sample
@@ -77,7 +81,6 @@ class Interception:
         self._delivered: Sequence[Batch] = ()
         self._first_step = 1
         self._next_step = 1
-        _refuse_unsupported(loader)
         loader.__dict__[_ATTRIBUTE] = self
         loader.__class__ = _intercepted_class(self._original)
 
@@ -86,9 +89,7 @@ class Interception:
         self.loader.__class__ = self._original
         self.loader.__dict__.pop(_ATTRIBUTE, None)
 
-    def follow(
-        self, control: Sequence[Batch], delivered: Sequence[Batch], first_step: int
-    ) -> None:
+    def follow(self, control: Sequence[Batch], delivered: Sequence[Batch], first_step: int) -> None:
         """Deliver given batches while the loader's own sampler must yield the control's.
 
         Args:
@@ -108,15 +109,21 @@ class Interception:
         """
         if self.iterable:
             return own
-        batch = self._steer(self._pairs(own))
+        pairs = self._pairs(own)
+        batch = self._steer(pairs)
         self.issued.append(batch)
+        if not self.per_sample and batch is pairs:
+            return own  # of the very types that the dataset would get without auditkit
         keys = [tuple(pair) for pair in batch.tolist()]
         if not self.per_sample:
             keys = [index for _, index in keys]
-        return keys if isinstance(own, list) else keys[0]
+        return keys if _is_batch(own) else keys[0]
 
     def _pairs(self, own: Any) -> Batch:
-        indices = own if isinstance(own, list) else [own]
+        indices = own.tolist() if isinstance(own, (Tensor, np.ndarray)) else own
+        indices = indices if _is_batch(indices) else [indices]
+        if isinstance(own, tuple) and self.loader.batch_sampler is None:
+            indices = [own]  # one key of several parts, not several samples
         try:
             pairs = [(self.epoch, operator.index(index)) for index in indices]
             return np.array(pairs, dtype=np.int64).reshape(-1, 2)
@@ -145,7 +152,9 @@ class Interception:
                 hint="a sampler whose order depends on the model or on unregistered state "
                 "cannot be held fixed; register its state as an extra",
             )
-        return self._delivered[row]
+        # The same object where nothing moves, so that `issue` can tell.
+        delivered = self._delivered[row]
+        return own if np.array_equal(own, delivered) else delivered
 
     def start_order_stream(self) -> None:
         """Seed the streams that the sampler of this epoch draws from."""
@@ -169,7 +178,8 @@ class Interception:
             yield
             return
         held = self.loader.__dict__
-        dataset, collate = held["dataset"], held["collate_fn"]
+        kept = {name: held[name] for name in ("dataset", "collate_fn", "worker_init_fn")}
+        dataset, collate, begin = kept.values()
         seeds = SampleSeeds(self.seed)
         wrapped: PerSampleDataset | PerSampleIterable = (
             PerSampleIterable(dataset, seeds, self.epoch)
@@ -179,10 +189,12 @@ class Interception:
         held["dataset"] = wrapped
         if draws_in_collate(collate):
             held["collate_fn"] = PerBatchCollate(collate, wrapped, self.seed)
+        if begin is not None:
+            held["worker_init_fn"] = PerWorkerInit(begin, self.seed)
         try:
             yield
         finally:
-            held["dataset"], held["collate_fn"] = dataset, collate
+            held.update(kept)
 
 
 class _IndexSampler:
@@ -214,7 +226,13 @@ class _IndexIterator:
 
     def __next__(self) -> Any:
         while self._interception.skip and not self._interception.iterable:
-            self._draw()
+            try:
+                self._draw()
+            except StopIteration:
+                raise RestoreMismatch(
+                    f"the epoch ends {self._interception.skip} batches before the position",
+                    component="loader",
+                ) from None
             self._interception.skip -= 1
         return self._interception.issue(self._draw())
 
@@ -225,10 +243,16 @@ class _IndexIterator:
         if not self._draws_once:
             self._interception.keep_order_stream()
         self._first = False
-        if isinstance(own, (Tensor, np.ndarray)):
-            own = own.tolist()
-        # A copy: a sampler may re-use one list object for every batch.
-        return list(own) if isinstance(own, Sequence) else own
+        # A copy: a sampler may re-use one object for every batch, and workers read it late.
+        if isinstance(own, Tensor):
+            return own.clone()
+        return own.copy() if isinstance(own, (list, np.ndarray)) else own
+
+
+def _is_batch(own: Any) -> bool:
+    if isinstance(own, (Tensor, np.ndarray)):
+        return own.ndim > 0
+    return isinstance(own, Iterable) and not isinstance(own, (str, bytes))
 
 
 def _draws_once(inner: Any) -> bool:
@@ -239,7 +263,7 @@ def _draws_once(inner: Any) -> bool:
 
 def _intercepted_class(original: type[DataLoader[Any]]) -> type[DataLoader[Any]]:
     def index_sampler(self: Any) -> Any:
-        inner = original._index_sampler.__get__(self)  # type: ignore[attr-defined]
+        inner = original._index_sampler.__get__(self)
         return _IndexSampler(self.__dict__[_ATTRIBUTE], inner)
 
     def get_iterator(self: Any) -> Any:
@@ -264,6 +288,12 @@ def _refuse_unsupported(loader: DataLoader[Any]) -> None:
         raise UnsupportedLoader(
             f"{type(loader).__name__} is no torch.utils.data.DataLoader",
             hint="wrap the data in a Dataset or IterableDataset and a DataLoader",
+        )
+    if isinstance(loader.dataset, (IterDataPipe, MapDataPipe)):
+        raise UnsupportedLoader(
+            f"{type(loader.dataset).__name__} is a DataPipe, which torch shuffles and shards in "
+            "ways of its own",
+            hint="use a Dataset or an IterableDataset",
         )
     if _ATTRIBUTE in loader.__dict__:
         raise UnsupportedLoader("this DataLoader is already being recorded")

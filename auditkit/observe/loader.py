@@ -55,7 +55,7 @@ class LoaderDriver:
         self._per_sample = augmentation_rng == "per-sample"
         self._interception = Interception(loader, seed, per_sample=self._per_sample)
         self._iterator: Iterator[Any] | None = None
-        self._samplers: dict[str, Any] = {}
+        self._samplers = capture_samplers(loader)
         self._epoch_streams: GlobalStreams | None = None
         self.epoch = -1
         self.position = 0
@@ -78,9 +78,11 @@ class LoaderDriver:
         """Start the next epoch: set its number, keep the samplers' state, make an iterator."""
         self.epoch += 1
         self.position = 0
-        for holder in (self._loader.batch_sampler, self._loader.sampler):
-            if hasattr(holder, "set_epoch"):
-                holder.set_epoch(self.epoch)
+        held = (self._loader.batch_sampler, self._loader.sampler, self._loader.dataset)
+        for holder in held:
+            set_epoch = getattr(holder, "set_epoch", None)
+            if set_epoch is not None:
+                set_epoch(self.epoch)
         self._samplers = capture_samplers(self._loader)
         self._iterate(capture_streams())
 
@@ -134,7 +136,7 @@ class LoaderDriver:
         Raises:
             RestoreMismatch: When the epoch ends before the position.
         """
-        from_file = unflatten(leaves)
+        from_file: Any = unflatten(leaves, where="loader")
         self.epoch, position = from_file["epoch"], from_file["position"]
         restore_samplers(self._loader, from_file["samplers"])
         self._samplers = capture_samplers(self._loader)
@@ -150,6 +152,9 @@ class LoaderDriver:
         # Either way these batches are the control's past: they are not checked or replaced.
         self._interception.skip = position if by_sampler else 0
         self._interception.past = 0 if by_sampler else position
+        if self.epoch < 0:  # before the first batch there is no epoch under way
+            self._iterator = None
+            return
         self._iterate(capture_streams())
         if not by_sampler:
             self._discard(position)
@@ -158,8 +163,9 @@ class LoaderDriver:
         """Stop the workers and give the loader its own class back."""
         iterator, self._iterator = self._iterator, None
         for holder in (iterator, getattr(self._loader, "_iterator", None)):
-            if hasattr(holder, "_shutdown_workers"):
-                holder._shutdown_workers()
+            shut_down = getattr(holder, "_shutdown_workers", None)
+            if shut_down is not None:
+                shut_down()
         if getattr(self._loader, "_iterator", None) is not None:
             self._loader._iterator = None
         self._interception.remove()
@@ -179,10 +185,10 @@ class LoaderDriver:
                 streams.restore()
 
     def _discard(self, n_batches: int) -> None:
-        iterator = self._iterator
-        for _ in range(n_batches if iterator is not None else 0):
+        iterator = self._iterator if self._iterator is not None else iter(())
+        for _ in range(n_batches):
             try:
-                next(iterator)  # type: ignore[arg-type] # not None where the range is not empty
+                next(iterator)
             except StopIteration:
                 raise RestoreMismatch(
                     f"the epoch ends before batch {n_batches}", component="loader"

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.codec import Leaves, flatten, unflatten
@@ -19,18 +19,62 @@ from auditkit.observe.codec import Leaves, flatten, unflatten
 GROUPS = "param_groups"
 PREFIX = "optimizer/"
 
+# Their text tells any two of them apart (but for the payload of a NaN).
+_SCALARS = frozenset({type(None), bool, int, float, str})
 
-def parameter_names(optimizer: torch.optim.Optimizer, model: nn.Module) -> dict[int, str]:
+
+class OptimizerState:
+    """An optimizer's hyper-parameters as a component, asked for at every step.
+
+    Args:
+        optimizer: The optimizer.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self._optimizer = optimizer
+        self._key: object = None
+        self._groups: Leaves = {}
+
+    def groups(self, names: Mapping[int, str]) -> Leaves:
+        """Hyper-parameters of every group, parameters replaced by their names."""
+        tree = [
+            {**group, "params": [names[id(parameter)] for parameter in group["params"]]}
+            for group in self._optimizer.param_groups
+        ]
+        key = None
+        if all(_is_plain(value) for group in tree for value in group.values()):
+            # The text, not the values: 0.0 == -0.0 and 1 == True, which are other bits.
+            key = repr(tree)
+            if key == self._key:
+                return self._groups
+        self._groups, self._key = flatten(tree, where=GROUPS), key
+        return self._groups
+
+
+def parameter_names(
+    optimizer: torch.optim.Optimizer, known: Mapping[str, Tensor]
+) -> dict[int, str]:
     """Name of every parameter that the optimizer holds, by ``id``.
 
-    Parameters that the model does not have are named by group and position.
+    Args:
+        optimizer: The optimizer.
+        known: The program's parameters by name; the first name of a tied one counts.
+
+    Raises:
+        UncapturedState: When it holds a parameter that is none of them.
     """
-    known = {id(parameter): name for name, parameter in model.named_parameters()}
-    return {
-        id(parameter): known.get(id(parameter), f"group{i}.{j}")
-        for i, group in enumerate(optimizer.param_groups)
-        for j, parameter in enumerate(group["params"])
-    }
+    first: dict[int, str] = {}
+    for name, tensor in known.items():
+        first.setdefault(id(tensor), name)
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    try:
+        return {key: first[key] for key in held}
+    except KeyError:
+        raise UncapturedState(
+            "the optimizer trains a parameter that neither the model nor an extra holds",
+            component="optimizer",
+            hint="register the module that holds it: extras={NAME: module}",
+        ) from None
 
 
 def slots(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Leaves]:
@@ -41,10 +85,9 @@ def slots(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[st
     """
     values: dict[str, dict[str, Any]] = {}
     for key, state in optimizer.state.items():
-        if not isinstance(key, Tensor) or id(key) not in names:
+        if id(key) not in names:
             raise UncapturedState(
-                f"optimizer state is keyed by {key if isinstance(key, str) else type(key)!r}, "
-                "not by one of its parameters",
+                f"optimizer state is keyed by a {type(key).__name__}, not by a parameter of it",
                 component="optimizer",
             )
         for slot, value in state.items():
@@ -52,13 +95,32 @@ def slots(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[st
     return {slot: _slot_leaves(slot, by_name) for slot, by_name in values.items()}
 
 
-def groups(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> Leaves:
-    """Hyper-parameters of every group, parameters replaced by their names."""
-    tree = [
-        {**group, "params": [names[id(parameter)] for parameter in group["params"]]}
-        for group in optimizer.param_groups
-    ]
-    return flatten(tree, where=GROUPS)
+def whole_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> Leaves:
+    """An optimizer as one component: groups and slots (for extras)."""
+    groups = OptimizerState(optimizer).groups(names)
+    held = slots(optimizer, names)
+    return {
+        f"{component}#{entry}": value
+        for component, leaves in ((GROUPS, groups), *held.items())
+        for entry, value in leaves.items()
+    }
+
+
+def restore_whole_optimizer(
+    optimizer: torch.optim.Optimizer, names: Mapping[int, str], leaves: Leaves
+) -> None:
+    """Inverse of :func:`whole_optimizer`.
+
+    Raises:
+        RestoreMismatch: When it is the state of another optimizer.
+    """
+    parts: dict[str, dict[str, Tensor | bytes]] = {}
+    for name, value in leaves.items():
+        component, _, entry = name.partition("#")
+        parts.setdefault(component, {})[entry] = value
+    groups = parts.pop(GROUPS, {})
+    restore_slots(optimizer, names, parts)
+    restore_groups(optimizer, names, groups)
 
 
 def restore_slots(
@@ -82,7 +144,7 @@ def restore_slots(
     optimizer.state.clear()
     for component, leaves in saved.items():
         slot = component.removeprefix(PREFIX)
-        by_name = unflatten(leaves) if "" in leaves else leaves
+        by_name: Any = unflatten(leaves) if "" in leaves else leaves
         for name, value in by_name.items():
             if name not in owners:
                 raise RestoreMismatch(
@@ -100,7 +162,7 @@ def restore_groups(
     Raises:
         RestoreMismatch: When the groups hold other parameters or stand in another order.
     """
-    saved = unflatten(leaves)
+    saved = unflatten(leaves, where=GROUPS)
     if not isinstance(saved, list) or len(saved) != len(optimizer.param_groups):
         raise RestoreMismatch("the optimizer has another number of groups", component=GROUPS)
     for group, values in zip(optimizer.param_groups, saved, strict=True):
@@ -114,6 +176,12 @@ def restore_groups(
         group.update({key: value for key, value in values.items() if key != "params"})
 
 
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return type(value) in (list, tuple) and all(type(item) in _SCALARS for item in value)
+    return type(value) in _SCALARS
+
+
 def _slot_leaves(slot: str, by_name: Mapping[str, Any]) -> Leaves:
     if all(isinstance(value, Tensor) for value in by_name.values()):
         return dict(by_name)
@@ -121,11 +189,18 @@ def _slot_leaves(slot: str, by_name: Mapping[str, Any]) -> Leaves:
 
 
 def _placed(slot: str, value: Any, parameter: Tensor, group: Mapping[str, Any]) -> Any:
-    """Move a restored slot to where the optimizer keeps it; values and dtypes stay."""
-    if not isinstance(value, Tensor):
-        return value
+    """A restored slot where the optimizer keeps it; values and dtypes stay."""
     # As in torch.optim.Optimizer.load_state_dict: step counters stay on the host unless the
     # kernel reads them on the device.
-    if slot == "step" and not (group.get("capturable") or group.get("fused")):
-        return value.clone()
-    return value.to(parameter.device, copy=True)
+    on_host = slot == "step" and not (group.get("capturable") or group.get("fused"))
+    return _copied(value, torch.device("cpu") if on_host else parameter.device)
+
+
+def _copied(value: Any, device: torch.device) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(device, copy=True)
+    if type(value) in (list, tuple):  # LBFGS keeps its history in lists
+        return type(value)(_copied(item, device) for item in value)
+    if type(value) is dict:
+        return {key: _copied(item, device) for key, item in value.items()}
+    return value

@@ -8,8 +8,8 @@ and every CUDA device's generator. Their states are components ``rng/python``, `
 from __future__ import annotations
 
 import random
+import struct
 import sys
-from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from auditkit.errors import RestoreMismatch
+from auditkit.errors import FormatError, RestoreMismatch, UncapturedState
 from auditkit.observe.codec import Leaves, flatten, unflatten
 from auditkit.seeds import derive_seed
 
@@ -30,6 +30,9 @@ ALWAYS_UNCOVERED = (
     "os.urandom, secrets, uuid4 and the clock: no program can be replayed that reads them",
     "random numbers drawn inside compiled extensions that keep a state of their own",
 )
+
+#: The Mersenne Twister's 624 words and a position.
+_WORDS = struct.Struct("<625I")
 
 _OTHER_LIBRARIES = ("jax", "tensorflow", "cupy", "numba", "torchdata", "dgl")
 
@@ -55,34 +58,53 @@ class GlobalStreams:
         version, words, gauss = self.python
         kind, keys, position, has_gauss, cached = self.numpy
         components: dict[str, Leaves] = {
-            "rng/python": {
-                "": _tag([version, gauss]),
-                "words": torch.frombuffer(array("I", words), dtype=torch.uint32),
-            },
-            "rng/numpy": {
-                "": _tag([kind, position, has_gauss, cached]),
-                "words": torch.from_numpy(keys),
-            },
-            "rng/torch": {"state": self.torch},
+            "rng/python": _tree(b"[%d,%s,%s]", version, _WORDS.pack(*words), gauss),
+            "rng/numpy": _tree(
+                b"[%s,%s,%d,%d,%s]", kind, keys.astype("<u4").tobytes(), position, has_gauss, cached
+            ),
+            "rng/torch": _tree(b"%s", _octets(self.torch)),
         }
         for index, state in self.cuda.items():
-            components[f"rng/cuda:{index}"] = {"state": state}
+            components[f"rng/cuda:{index}"] = _tree(b"%s", _octets(state))
         return components
+
+    def same_as(self, other: GlobalStreams) -> bool:
+        """Whether every stream stands where it stands in ``other``."""
+        return (
+            self.python == other.python
+            and self.numpy[2:] == other.numpy[2:]
+            and np.array_equal(self.numpy[1], other.numpy[1])
+            and torch.equal(self.torch, other.torch)
+            and self.cuda.keys() == other.cuda.keys()
+            and all(torch.equal(state, other.cuda[index]) for index, state in self.cuda.items())
+        )
 
     def restore(self) -> None:
         """Put every stream back to this state."""
         random.setstate(self.python)
-        np.random.set_state(self.numpy)  # type: ignore[arg-type] # numpy types the tuple apart
+        np.random.set_state(self.numpy)
         torch.set_rng_state(self.torch)
         for index, state in self.cuda.items():
             torch.cuda.set_rng_state(state, index)
 
 
 def capture_streams() -> GlobalStreams:
-    """Freeze the global streams; draws nothing."""
+    """Freeze the global streams; draws nothing.
+
+    Raises:
+        UncapturedState: When numpy's global stream was given another bit generator.
+    """
+    held: Any = np.random.get_state(legacy=False)
+    if held["bit_generator"] != "MT19937":
+        raise UncapturedState(
+            f"numpy's global stream runs on {held['bit_generator']}",
+            component="rng/numpy",
+            hint="leave numpy.random.set_bit_generator alone and register a Generator instead",
+        )
+    words = held["state"]
     return GlobalStreams(
         python=random.getstate(),
-        numpy=tuple(np.random.get_state(legacy=True)),
+        numpy=("MT19937", words["key"], words["pos"], held["has_gauss"], held["gauss"]),
         torch=torch.get_rng_state(),
         cuda=_cuda_states(),
     )
@@ -95,26 +117,26 @@ def streams_from_leaves(components: Mapping[str, Leaves]) -> GlobalStreams:
         RestoreMismatch: When a stream is missing or has another shape.
     """
     try:
-        version, gauss = _untag(components["rng/python"])
-        kind, position, has_gauss, cached = _untag(components["rng/numpy"])
-        words = _tensor(components["rng/python"], "words").tolist()
-        keys = _tensor(components["rng/numpy"], "words").numpy()
+        version, words, gauss = _untree(components["rng/python"])
+        kind, keys, position, has_gauss, cached = _untree(components["rng/numpy"])
         return GlobalStreams(
-            python=(version, tuple(words), gauss),
-            numpy=(kind, keys, position, has_gauss, cached),
-            torch=_tensor(components["rng/torch"], "state"),
+            python=(version, _WORDS.unpack(words), gauss),
+            numpy=(kind, np.frombuffer(keys, "<u4").astype(np.uint32), position, has_gauss, cached),
+            torch=_byte_tensor(_untree(components["rng/torch"])),
             cuda={
-                int(name.removeprefix("rng/cuda:")): _tensor(leaves, "state")
+                int(name.removeprefix("rng/cuda:")): _byte_tensor(_untree(leaves))
                 for name, leaves in components.items()
                 if name.startswith("rng/cuda:")
             },
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, struct.error) as error:
         raise RestoreMismatch(f"the snapshot's random streams are incomplete: {error}") from error
 
 
 def seed_everything(seed: int, *purpose: str | int) -> dict[str, int]:
     """Seed every global stream from one study seed.
+
+    CUDA is initialised where there is any, so that its streams exist from the start on.
 
     Args:
         seed: The study's seed.
@@ -124,6 +146,8 @@ def seed_everything(seed: int, *purpose: str | int) -> dict[str, int]:
     Returns:
         The derived seed by component name.
     """
+    if torch.cuda.is_available():
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     names = ["python", "numpy", "torch", *(f"cuda:{index}" for index in _cuda_devices())]
     seeds = {f"rng/{name}": derive_seed(seed, *purpose, name) for name in names}
     random.seed(seeds["rng/python"])
@@ -158,8 +182,21 @@ def uncovered_streams() -> tuple[str, ...]:
 
 
 def is_generator(value: object) -> bool:
-    """Whether ``value`` is a generator object that can be registered."""
+    """Whether ``value`` is a generator object: random numbers that somebody draws from."""
     return isinstance(value, Generator)
+
+
+def is_global_generator(value: object) -> bool:
+    """Whether ``value`` is behind a module-level function: what `capture_streams` records."""
+    numpy_global = getattr(np.random.random, "__self__", None)
+    python_global = getattr(random.random, "__self__", None)
+    known = (torch.default_generator, numpy_global, python_global, *torch.cuda.default_generators)
+    return any(value is one for one in known)
+
+
+def has_state(generator: Generator) -> bool:
+    """Whether a generator can be read and put back: the operating system's cannot."""
+    return not isinstance(generator, random.SystemRandom)
 
 
 def generator_leaves(generator: Generator) -> Leaves:
@@ -190,21 +227,38 @@ def restore_generator(generator: Generator, leaves: Leaves) -> None:
             generator.set_state(state)
         else:
             generator.setstate(state)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, FormatError) as error:
         raise RestoreMismatch(f"the state is of another kind of generator: {error}") from error
 
 
-def _tag(values: list[object]) -> bytes:
-    encoded = flatten(values, where="rng")[""]
-    assert isinstance(encoded, bytes)  # noqa: S101 # a list of scalars holds no tensor
-    return encoded
+def _tree(form: bytes, *values: Any) -> Leaves:
+    # ``flatten`` word for word (a test holds the two together) but written out: this runs at
+    # every step, and a tensor in new memory would cost the digest more than all of its JSON.
+    return {"": form % tuple(_json(value) for value in values)}
 
 
-def _untag(leaves: Leaves) -> list[Any]:
-    decoded = unflatten({"": leaves[""]})
-    if not isinstance(decoded, list):
-        raise TypeError("a list was expected")
-    return decoded
+def _json(value: Any) -> bytes | int:
+    if isinstance(value, bytes):
+        return b'{"$":"bytes","hex":"%s"}' % value.hex().encode()
+    if isinstance(value, float):
+        return b'{"$":"float","bits":"%s"}' % struct.pack(">d", value).hex().encode()
+    if isinstance(value, str):
+        return b'"%s"' % value.encode()
+    return b"null" if value is None else int(value)
+
+
+def _untree(leaves: Leaves) -> Any:
+    return unflatten({"": leaves[""]})
+
+
+def _octets(state: Tensor) -> bytes:
+    return state.numpy().tobytes()
+
+
+def _byte_tensor(octets: object) -> Tensor:
+    if not isinstance(octets, bytes):
+        raise TypeError("bytes were expected")
+    return torch.frombuffer(bytearray(octets), dtype=torch.uint8)
 
 
 def _tensor(leaves: Leaves, name: str) -> Tensor:
@@ -215,11 +269,10 @@ def _tensor(leaves: Leaves, name: str) -> Tensor:
 
 
 def _cuda_devices() -> range:
-    return range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    # An uninitialised CUDA context has no state to lose, and asking would create one.
+    ready = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    return range(torch.cuda.device_count() if ready else 0)
 
 
 def _cuda_states() -> dict[int, Tensor]:
-    # An uninitialised CUDA context has no state to lose, and asking would create one.
-    if not torch.cuda.is_initialized():
-        return {}
     return {index: torch.cuda.get_rng_state(index) for index in _cuda_devices()}

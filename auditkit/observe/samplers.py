@@ -7,7 +7,8 @@ state at the fork alone cannot rebuild the permutation that is under way.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,23 @@ from torch.utils.data import (
     BatchSampler,
     DataLoader,
     RandomSampler,
+    Sampler,
     SequentialSampler,
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
 
 from auditkit.errors import RestoreMismatch
-from auditkit.observe.codec import Leaves
+from auditkit.observe.codec import flatten, unflatten
 from auditkit.observe.rng import generator_leaves, is_generator, restore_generator
 
 _STATELESS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
-_PLAIN = (bool, int, float, str, type(None), np.ndarray, Tensor)
+_INNER = frozenset({"sampler", "batch_sampler", "base_sampler"})
+_SCALARS = (bool, int, float, complex, str, bytes, type(None))
+
+
+class _NotPlainError(Exception):
+    """Something that is not made of numbers, text, arrays and containers of them."""
 
 
 def holders(loader: DataLoader[Any]) -> Iterator[tuple[str, Any]]:
@@ -39,11 +46,9 @@ def holders(loader: DataLoader[Any]) -> Iterator[tuple[str, Any]]:
             continue
         seen.add(id(holder))
         yield path, holder
-        queue.extend(
-            (f"{path}.{name}", value)
-            for name, value in getattr(holder, "__dict__", {}).items()
-            if name in {"sampler", "batch_sampler", "base_sampler"}
-        )
+        for name, value in getattr(holder, "__dict__", {}).items():
+            if isinstance(value, Sampler) or name in _INNER:
+                queue.append((f"{path}.{name}", value))
 
 
 def sampler_generators(loader: DataLoader[Any]) -> dict[str, Any]:
@@ -63,11 +68,16 @@ def capture_samplers(loader: DataLoader[Any]) -> dict[str, Any]:
         state[path] = dict(generator_leaves(generator))
     for path, holder in holders(loader):
         if hasattr(holder, "state_dict") and hasattr(holder, "load_state_dict"):
-            state[f"{path}.state_dict()"] = holder.state_dict()
+            own = holder.state_dict()
+            state[f"{path}.state_dict()"] = unflatten(flatten(own, where=f"{path}.state_dict()"))
         elif type(holder) not in (*_STATELESS, BatchSampler):
             for name, value in getattr(holder, "__dict__", {}).items():
-                if _is_plain(value):
-                    state[f"{path}.{name}"] = value
+                if value is loader.dataset:
+                    continue
+                try:
+                    state[f"{path}.{name}"] = _plain_copy(value)
+                except _NotPlainError:
+                    continue
     return state
 
 
@@ -92,7 +102,33 @@ def restore_samplers(loader: DataLoader[Any], state: Mapping[str, Any]) -> None:
             owners[owner_path].__dict__[attribute] = value
 
 
-def _is_plain(value: object) -> bool:
-    if isinstance(value, (list, tuple)):
-        return all(isinstance(item, (bool, int, float, str)) for item in value)
-    return isinstance(value, _PLAIN)
+def _plain_copy(value: Any) -> Any:
+    # A copy: what is kept is what the epoch began with, and samplers shuffle lists in place.
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    copy = _COPIES.get(kind)
+    if copy is None:
+        raise _NotPlainError
+    return copy(value)
+
+
+def _sequence_copy(value: Any) -> Any:
+    if all(type(item) in _SCALARS for item in value):
+        return type(value)(value)
+    return type(value)(_plain_copy(item) for item in value)
+
+
+def _array_copy(value: Any) -> Any:
+    if value.dtype.hasobject:
+        raise _NotPlainError
+    return value.copy()
+
+
+_COPIES: dict[type, Callable[[Any], Any]] = {
+    **dict.fromkeys((list, tuple, set, frozenset), _sequence_copy),
+    deque: lambda value: deque(map(_plain_copy, value), value.maxlen),
+    dict: lambda value: {_plain_copy(key): _plain_copy(item) for key, item in value.items()},
+    np.ndarray: _array_copy,
+    Tensor: lambda value: value.detach().clone(),
+}

@@ -1,8 +1,8 @@
 """Per-sample random streams: what augmentation draws depends on (seed, epoch, index) alone.
 
-Wrappers around a dataset and a ``collate_fn`` that exist only inside the iterators of an
-intercepted loader, in the main process or in its workers. Neither the number of workers nor
-the order of samples then changes what a sample looks like.
+Wrappers around a dataset, a ``collate_fn`` and a ``worker_init_fn`` that exist only inside the
+iterators of an intercepted loader, in the main process or in its workers. Neither the number
+of workers nor the order of samples then changes what a sample looks like.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from auditkit.seeds import SampleSeeds, derive_seed
 #: What an intercepted sampler hands to the dataset in place of an index.
 Key = tuple[int, int]
 
-_OWN = frozenset({"_inner", "_seeds", "_epoch", "last_key"})
+_OWN = "_auditkit_"
 
 
 class _Forwarding:
@@ -28,74 +28,85 @@ class _Forwarding:
     A ``worker_init_fn`` commonly reads or edits ``get_worker_info().dataset``.
     """
 
-    _inner: Any
+    _auditkit_inner: Any
 
     def __getattr__(self, name: str) -> Any:
-        if name in _OWN or name.startswith("__"):
+        if name.startswith((_OWN, "__")):
             raise AttributeError(name)  # while it is rebuilt in a worker there is no inner yet
-        return getattr(self._inner, name)
+        return getattr(self._auditkit_inner, name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        if name in _OWN:
+        if name.startswith(_OWN):
             object.__setattr__(self, name, value)
         else:
-            setattr(self._inner, name, value)
+            setattr(self._auditkit_inner, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._auditkit_inner, name)
 
 
 class PerSampleDataset(_Forwarding, Dataset[Any]):
     """A map-style dataset that is asked by (epoch, index)."""
 
     def __init__(self, inner: Any, seeds: SampleSeeds) -> None:
-        self._inner = inner
-        self._seeds = seeds
-        self.last_key: Key = (0, 0)
+        self._auditkit_inner = inner
+        self._auditkit_seeds = seeds
+        self._auditkit_last: tuple[int, ...] = (0, 0)
 
     def __len__(self) -> int:
-        return len(self._inner)
+        return len(self._auditkit_inner)
 
-    def __getitem__(self, key: Key | Sequence[Key]) -> Any:
+    def __getitem__(self, key: Any) -> Any:
         if isinstance(key, list):  # a loader with batch_size=None whose sampler yields lists
             epoch = key[0][0] if key else 0
             indices = [index for _, index in key]
-            seed_sample(self._seeds(epoch, *indices))
-            return self._inner[indices]
-        epoch, index = key  # type: ignore[misc] # a pair: lists were handled above
-        self.last_key = (epoch, index)
-        seed_sample(self._seeds(epoch, index))
-        return self._inner[index]
+            self._auditkit_begin(epoch, *indices)
+            return self._auditkit_inner[indices]
+        epoch, index = key
+        self._auditkit_begin(epoch, index)
+        return self._auditkit_inner[index]
 
     def __getitems__(self, keys: Sequence[Key]) -> list[Any]:
-        if not hasattr(self._inner, "__getitem__"):
-            return [self._one_of_many(key) for key in keys]
-        return [self[key] for key in keys]
+        # As in torch's fetcher: a dataset that can be asked for many is asked that way, but for
+        # one sample at a time, so that its stream does not depend on its neighbours.
+        many = getattr(self._auditkit_inner, "__getitems__", None)
+        if not many:
+            return [self[key] for key in keys]
+        samples = []
+        for epoch, index in keys:
+            self._auditkit_begin(epoch, index)
+            (sample,) = many([index])
+            samples.append(sample)
+        return samples
 
-    def _one_of_many(self, key: Key) -> Any:
-        epoch, index = self.last_key = key
-        seed_sample(self._seeds(epoch, index))
-        (sample,) = self._inner.__getitems__([index])
-        return sample
+    def _auditkit_begin(self, epoch: int, *indices: int) -> None:
+        self._auditkit_last = (epoch, *indices)
+        seed_sample(self._auditkit_seeds(epoch, *indices))
 
 
 class PerSampleIterable(_Forwarding, IterableDataset[Any]):
     """An iterable dataset whose j-th sample of a worker draws from (epoch, worker, j)."""
 
     def __init__(self, inner: Any, seeds: SampleSeeds, epoch: int) -> None:
-        self._inner = inner
-        self._seeds = seeds
-        self._epoch = epoch
-        self.last_key: Key = (epoch, 0)
+        self._auditkit_inner = inner
+        self._auditkit_seeds = seeds
+        self._auditkit_epoch = epoch
+        self._auditkit_last: tuple[int, ...] = (epoch, 0, 0)
+
+    def __len__(self) -> int:
+        return len(self._auditkit_inner)
 
     def __iter__(self) -> Iterator[Any]:
         # A persistent worker keeps this object and iterates it once an epoch.
-        epoch, self._epoch = self._epoch, self._epoch + 1
+        epoch, self._auditkit_epoch = self._auditkit_epoch, self._auditkit_epoch + 1
         info = get_worker_info()
         worker = 0 if info is None else info.id
-        seed_sample(self._seeds(epoch, worker))
-        inner = iter(self._inner)
+        seed_sample(self._auditkit_seeds(epoch, worker))
+        inner = iter(self._auditkit_inner)
         position = 0
         while True:
-            seed_sample(self._seeds(epoch, worker, position))
-            self.last_key = (epoch, position)
+            self._auditkit_last = (epoch, worker, position)
+            seed_sample(self._auditkit_seeds(*self._auditkit_last))
             try:
                 sample = next(inner)
             except StopIteration:
@@ -118,8 +129,26 @@ class PerBatchCollate:
         self._seed = seed
 
     def __call__(self, samples: Any) -> Any:
-        seed_sample(derive_seed(self._seed, "collate", *self._dataset.last_key))
+        """Collate."""
+        seed_sample(derive_seed(self._seed, "collate", *self._dataset._auditkit_last))
         return self._inner(samples)
+
+
+class PerWorkerInit:
+    """A user's ``worker_init_fn`` that draws from a stream of its worker, in every epoch.
+
+    Persistent workers call it once; a resumed branch, whose workers start in a later epoch,
+    must get the same.
+    """
+
+    def __init__(self, inner: Callable[[int], Any], seed: int) -> None:
+        self._inner = inner
+        self._seed = seed
+
+    def __call__(self, worker: int) -> None:
+        """Prepare a worker."""
+        seed_sample(derive_seed(self._seed, "worker", worker))
+        self._inner(worker)
 
 
 def draws_in_collate(collate_fn: Callable[[Any], Any]) -> bool:

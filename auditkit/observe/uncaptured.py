@@ -2,15 +2,16 @@
 
 Two searches, each over what the program's objects reach: random generators that nobody
 registered (at the start), and plain python attributes that changed between the start and the
-fork (a queue's pointer kept as an ``int`` on a module is in no ``state_dict``).
+fork (a queue's pointer kept as an ``int`` on a module is in no ``state_dict``). Both may miss
+what hides well; the replica then drifts from the control.
 """
 
 from __future__ import annotations
 
-import functools
-import random
-import types
-from collections.abc import Iterator, Mapping
+import cmath
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,16 +20,24 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from auditkit.errors import UncapturedState
-from auditkit.observe.rng import is_generator
+from auditkit.observe.codec import flatten
+from auditkit.observe.digests import digest_leaves
+from auditkit.observe.modules import ModuleState
+from auditkit.observe.reach import is_foreign_class, reachable
+from auditkit.observe.rng import is_generator, is_global_generator
 from auditkit.observe.samplers import sampler_generators
 from auditkit.observe.state import TrainingObjects
+from auditkit.records.digest import EVIDENCE_RECIPE
 
-#: How far a search follows attributes, containers and closures, and how many objects it sees.
-_MAX_DEPTH = 6
-_MAX_OBJECTS = 20_000
-_MAX_CONTAINER = 200
+_SCALARS = (bool, int, float, complex, str, bytes, type(None))
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque, np.ndarray, Tensor)
 
-_LEAVES = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, Tensor)
+#: What torch itself keeps on every module and every optimizer: hooks, bookkeeping, and state
+#: that has a component.
+_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_OF_EVERY_OPTIMIZER = frozenset(
+    [*vars(torch.optim.SGD([torch.zeros(1)], lr=0.1)), "_opt_called", "step"]
+)
 
 
 def refuse_unregistered_generators(
@@ -44,43 +53,55 @@ def refuse_unregistered_generators(
     Raises:
         UncapturedState: Naming the first one found and how to register it.
     """
-    known = {id(extra) for extra in objects.extras.values()}
-    known |= {id(generator) for generator in sampler_generators(loader).values()}
-    roots: dict[str, Any] = {
-        "model": objects.model,
-        "loader.dataset": loader.dataset,
-        "loader.collate_fn": loader.collate_fn,
-        **functions,
-    }
-    for path, generator in _walk(roots):
-        if id(generator) in known or _is_global(generator):
+    known = list(sampler_generators(loader).values())
+    # What a registered object holds is that object's own business.
+    known.extend(extra for extra in objects.extras.values() if not isinstance(extra, nn.Module))
+    roots: dict[str, Any] = {}
+    for root, module in _module_roots(objects).items():
+        # Each layer by itself: models are nested deeper than a search goes.
+        for name, layer in module.named_modules():
+            roots[f"{root}.{name}" if name else root] = layer
+    roots["optimizer"] = objects.optimizer
+    for name in ("dataset", "collate_fn", "worker_init_fn", "sampler", "batch_sampler"):
+        roots[f"loader.{name}"] = getattr(loader, name)
+    roots.update(functions)
+    for path, value in reachable(roots, known):
+        if not is_generator(value) or is_global_generator(value):
             continue
+        kind = type(value)
         raise UncapturedState(
-            f"{path} is a {type(generator).__module__}.{type(generator).__qualname__} "
-            "whose state no snapshot would hold",
+            f"{path} is a {kind.__module__}.{kind.__qualname__} whose state no snapshot would hold",
             component="rng",
             hint=_advice(path, loader),
         )
 
 
 def plain_attributes(objects: TrainingObjects) -> dict[str, object]:
-    """Numbers, strings and flags kept as plain attributes, which no ``state_dict`` holds.
+    """Values kept as plain attributes, which no ``state_dict`` holds.
+
+    Numbers and text on any layer; on layers whose class is the user's own also arrays, tensors
+    and containers, and names that begin with an underscore. Left out are layers with a
+    ``get_extra_state`` and tensors that are parameters, buffers or results with a graph.
 
     Args:
-        objects: The training objects; the model's modules, the averages and the optimizer are
-            looked at.
+        objects: The training objects; all modules and the optimizer are looked at.
 
     Returns:
         Values by path. Compare a later call with :func:`refuse_changed_attributes`.
     """
     found: dict[str, object] = {}
-    roots = {"model": objects.model, **{f"averaged[{k!r}]": v for k, v in objects.averaged.items()}}
-    for root, module in roots.items():
+    for root, module in _module_roots(objects).items():
+        held = {
+            tensor.data_ptr()
+            for tensor in ModuleState(module).whole().values()
+            if isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.is_meta
+        }
         for name, layer in module.named_modules():
-            path = f"{root}.{name}" if name else root
             if type(layer).get_extra_state is nn.Module.get_extra_state:
-                found.update(_plain(path, vars(layer), hidden={"training"}))
-    found.update(_plain("optimizer", vars(objects.optimizer), hidden=set()))
+                path = f"{root}.{name}" if name else root
+                hidden = _OF_EVERY_MODULE | _computed(layer)
+                found.update(_plain(path, layer, hidden, held))
+    found.update(_plain("optimizer", objects.optimizer, _OF_EVERY_OPTIMIZER, set()))
     return found
 
 
@@ -92,7 +113,7 @@ def refuse_changed_attributes(before: Mapping[str, object], after: Mapping[str, 
     """
     for path in sorted(set(before) | set(after)):
         old, new = before.get(path), after.get(path)
-        if type(old) is type(new) and (old == new or old != old):
+        if type(old) is type(new) and (old == new or _is_nan(old)):
             continue
         raise UncapturedState(
             f"{path} changed from {old!r} to {new!r} during training and is in no state_dict",
@@ -102,73 +123,68 @@ def refuse_changed_attributes(before: Mapping[str, object], after: Mapping[str, 
         )
 
 
-def _plain(path: str, attributes: Mapping[str, object], hidden: set[str]) -> dict[str, object]:
+def _is_nan(value: object) -> bool:
+    return isinstance(value, (float, complex)) and cmath.isnan(value)
+
+
+@dataclass(frozen=True, repr=False)
+class _Content:
+    """A container or array, by its kind and digest."""
+
+    kind: str
+    digest: bytes
+
+    def __repr__(self) -> str:
+        return f"a {self.kind} with the digest {self.digest.hex()[:8]}"
+
+
+def _module_roots(objects: TrainingObjects) -> dict[str, nn.Module]:
     return {
-        f"{path}.{name}": value
-        for name, value in attributes.items()
-        # Underscored names are torch's own bookkeeping (hooks, step counts of the profiler).
-        if isinstance(value, (bool, int, float, str))
-        and name not in hidden
-        and not name.startswith("_")
+        "model": objects.model,
+        **{f"averaged[{name!r}]": module for name, module in objects.averaged.items()},
+        **{
+            f"extras[{name!r}]": extra
+            for name, extra in objects.extras.items()
+            if isinstance(extra, nn.Module)
+        },
     }
 
 
-def _walk(roots: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    seen: set[int] = set()
-    queue: list[tuple[str, Any, int]] = [(path, root, 0) for path, root in roots.items()]
-    while queue and len(seen) < _MAX_OBJECTS:
-        path, value, depth = queue.pop(0)
-        if id(value) in seen or isinstance(value, _LEAVES):
+def _plain(path: str, holder: Any, hidden: frozenset[str], held: set[int]) -> dict[str, object]:
+    foreign = is_foreign_class(type(holder))
+    found: dict[str, object] = {}
+    for name, value in vars(holder).items():
+        if name in hidden or (foreign and name.startswith("_")):
             continue
-        seen.add(id(value))
-        if is_generator(value):
-            yield path, value
-        elif depth < _MAX_DEPTH:
-            queue.extend((name, child, depth + 1) for name, child in _children(path, value))
+        if isinstance(value, _SCALARS):
+            found[f"{path}.{name}"] = value
+        elif isinstance(value, _CONTAINERS) and not foreign:
+            content = _content(value, held)
+            if content is not None:
+                found[f"{path}.{name}"] = content
+    return found
 
 
-def _children(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, np.ndarray):
-        return
-    if isinstance(value, (list, tuple)):
-        yield from ((f"{path}[{i}]", item) for i, item in enumerate(value[:_MAX_CONTAINER]))
-    elif isinstance(value, dict):
-        items = list(value.items())[:_MAX_CONTAINER]
-        yield from ((f"{path}[{key!r}]", item) for key, item in items)
-    elif isinstance(value, functools.partial):
-        yield f"{path}.func", value.func
-        yield from ((f"{path}.args[{i}]", item) for i, item in enumerate(value.args))
-        yield from ((f"{path}.{key}", item) for key, item in value.keywords.items())
-    elif isinstance(value, types.MethodType):
-        yield f"{path}.__self__", value.__self__
-    elif isinstance(value, types.FunctionType):
-        yield from _closure(path, value)
-    else:
-        yield from ((f"{path}.{name}", item) for name, item in _attributes(value).items())
+def _content(value: object, held: set[int]) -> _Content | None:
+    try:
+        leaves = flatten(value, where="attribute")
+    except UncapturedState:  # it holds objects, or results that still have a graph
+        return None
+    tensors = [leaf for leaf in leaves.values() if isinstance(leaf, Tensor)]
+    if any(tensor.numel() and tensor.data_ptr() in held for tensor in tensors):
+        return None
+    return _Content(type(value).__name__, digest_leaves(EVIDENCE_RECIPE, leaves))
 
 
-def _closure(path: str, function: types.FunctionType) -> Iterator[tuple[str, Any]]:
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            yield f"{path}'s {name}", cell.cell_contents
-        except ValueError:  # a cell that was never filled
-            continue
-    for name in function.__code__.co_names:
-        # Of the globals only generators themselves: following them would search the world.
-        if is_generator(function.__globals__.get(name)):
-            yield f"{path}'s global {name}", function.__globals__[name]
-
-
-def _attributes(value: Any) -> dict[str, Any]:
-    attributes = getattr(value, "__dict__", None)
-    return dict(attributes) if isinstance(attributes, dict) else {}
-
-
-def _is_global(generator: object) -> bool:
-    # The instances behind torch's, numpy's and random's module-level functions, which
-    # capture_streams records.
-    known = (torch.default_generator, np.random.random.__self__, random.random.__self__)
-    return any(generator is one for one in known)
+def _computed(layer: nn.Module) -> frozenset[str]:
+    """Weights that pruning and the older weight and spectral norm compute in every forward."""
+    endings = ("_orig", "_v", "_g")
+    return frozenset(
+        name.removesuffix(ending)
+        for name in layer._parameters
+        for ending in endings
+        if name.endswith(ending)
+    )
 
 
 def _advice(path: str, loader: DataLoader[Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from auditkit.errors import NothingToPerturb
@@ -31,5 +32,9 @@ class BatchNormReset(Perturbation):
             raise NothingToPerturb(
                 "the model has no BatchNorm with running statistics", component="batchnorm"
             )
+        before = [buffer.clone() for layer in layers for buffer in layer.buffers()]
         for layer in layers:
             layer.reset_running_stats()
+        after = [buffer for layer in layers for buffer in layer.buffers()]
+        if all(torch.equal(old, new) for old, new in zip(before, after, strict=True)):
+            raise NothingToPerturb("BatchNorm is as newly built already", component="batchnorm")

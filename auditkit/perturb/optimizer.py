@@ -8,6 +8,7 @@ treatment than with it (its bias correction no longer fits). Each variant has it
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -57,7 +58,7 @@ class OptimizerReset(Perturbation):
         self, objects: TrainingObjects, parameters: Mapping[str, ParameterValue], seed: int
     ) -> None:
         """Clear ``optimizer.state``."""
-        if not objects.optimizer.state:
+        if not any(objects.optimizer.state.values()):
             raise NothingToPerturb("the optimizer keeps no state", component="optimizer")
         objects.optimizer.state.clear()
 
@@ -71,9 +72,13 @@ def _zero(optimizer: torch.optim.Optimizer, slots: Iterable[str]) -> None:
                 component=f"optimizer/{slot}",
                 hint="choose a perturbation that fits the optimizer",
             )
+        if not any(_is_set(state[slot]) for state in held):
+            raise NothingToPerturb(f"every {slot} is 0 already", component=f"optimizer/{slot}")
         for state in held:
             value = state[slot]
-            if isinstance(value, Tensor):
-                state[slot] = torch.zeros_like(value)
-            else:
-                state[slot] = type(value)(0)
+            zero = torch.zeros_like(value) if isinstance(value, Tensor) else type(value)(0)
+            state[slot] = zero
+
+
+def _is_set(value: Any) -> bool:
+    return bool(value.count_nonzero()) if isinstance(value, Tensor) else bool(value)

@@ -13,7 +13,7 @@ from auditkit.perturb.carry import Carry
 from auditkit.perturb.optimizer import AdamReset, MomentumReset, OptimizerReset
 from auditkit.perturb.order import OrderReverse, OrderShuffle, OrderSwap
 from auditkit.perturb.ulp import Ulp
-from auditkit.records.perturbation import DECLARATIONS
+from auditkit.records.perturbation import DECLARATIONS, Declaration
 
 ENTRY_POINTS = "auditkit.perturbations"
 
@@ -39,14 +39,26 @@ def registry() -> Mapping[str, Perturbation]:
     """
     found = {kind.declaration.name: kind() for kind in _OWN}
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        kind = entry.load()
-        if not (isinstance(kind, type) and issubclass(kind, Perturbation)):
-            raise UnknownPerturbation(f"plug-in {entry.name} is no Perturbation")
-        name = kind.declaration.name
+        plug_in = _plug_in(entry)
+        name = plug_in.declaration.name
         if name in found or name in DECLARATIONS:
             raise UnknownPerturbation(f"plug-in {entry.name} takes the name {name!r} again")
-        found[name] = kind()
+        found[name] = plug_in
     return found
+
+
+def _plug_in(entry: importlib.metadata.EntryPoint) -> Perturbation:
+    try:
+        kind = entry.load()
+        if isinstance(kind, type) and issubclass(kind, Perturbation):
+            plug_in = kind()
+            if isinstance(plug_in.declaration, Declaration):
+                return plug_in
+    except Exception as error:  # whatever somebody else's module raises is reported as ours
+        raise UnknownPerturbation(
+            f"plug-in {entry.name} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    raise UnknownPerturbation(f"plug-in {entry.name} is no Perturbation with a declaration")
 
 
 def perturbation_of(name: str) -> Perturbation:

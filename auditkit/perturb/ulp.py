@@ -7,7 +7,7 @@ noise floor that a treatment must exceed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -19,6 +19,9 @@ from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import ParameterValue
 from auditkit.seeds import derive_seed
 
+_DRAWS = 64
+#: From the largest float64 on, no longer move fits an int64; no shorter one is cut.
+_FARTHEST = 2**51
 _INTEGER_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -36,11 +39,27 @@ class Ulp(Perturbation):
         weights = [weight for weight in objects.model.parameters() if weight.requires_grad]
         if not weights:
             raise NothingToPerturb("the model has no trainable weight", component="params")
+        scale = min(int(parameters["scale"]), _FARTHEST)
         with torch.no_grad():
-            for weight in weights:
-                drawn = torch.randint(-1, 2, weight.shape, generator=generator)
-                moved = nudge(weight.detach(), drawn * int(parameters["scale"]))
+            for weight, moved in _moved(weights, generator, scale):
                 weight.copy_(moved)
+
+
+def _moved(
+    weights: Sequence[Tensor], generator: torch.Generator, scale: int
+) -> list[tuple[Tensor, Tensor]]:
+    for _ in range(_DRAWS):  # a handful of weights may all draw 0
+        pairs = []
+        for weight in weights:
+            drawn = torch.randint(-1, 2, weight.shape, generator=generator)
+            pairs.append((weight, nudge(weight.detach(), drawn * scale)))
+        if not all(torch.equal(_octets(old), _octets(new)) for old, new in pairs):
+            return pairs
+    raise NothingToPerturb("no weight is finite and can move", component="params")
+
+
+def _octets(values: Tensor) -> Tensor:
+    return values.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
 def nudge(values: Tensor, steps: Tensor) -> Tensor:
@@ -56,14 +75,18 @@ def nudge(values: Tensor, steps: Tensor) -> Tensor:
         finite, stays as it is.
     """
     if values.is_complex():
-        parts = torch.view_as_real(values)
+        parts = torch.view_as_real(values.resolve_conj())
         return torch.view_as_complex(nudge(parts, steps.unsqueeze(-1).expand(parts.shape)))
     integer = _INTEGER_OF_SIZE[values.element_size()]
-    bits = values.contiguous().view(integer).to(torch.int64)
+    stored = values.contiguous().view(integer)
+    bits, moves = stored.to(torch.int64), steps.to(values.device)
     # Map sign-magnitude to one ascending line of integers: negative floats below zero.
     lowest = torch.iinfo(integer).min
-    line = torch.where(bits < 0, lowest - bits, bits) + steps.to(values.device)
-    moved = torch.where(line < 0, lowest - line, line).to(integer).view(values.dtype)
+    line = torch.where(bits < 0, lowest - bits, bits)
+    largest = torch.tensor(torch.finfo(values.dtype).max, dtype=values.dtype)
+    limit = int(largest.view(integer))
+    goal = line + moves.clamp(-_FARTHEST, _FARTHEST)
     # Without the last term a move of 0 would turn -0.0 into 0.0.
-    keep = ~torch.isfinite(values) | ~torch.isfinite(moved) | (steps.to(values.device) == 0)
-    return torch.where(keep, values, moved)
+    keep = (line.abs() > limit) | (goal.abs() > limit) | (moves == 0)
+    moved = torch.where(goal < 0, lowest - goal, goal)
+    return torch.where(keep, bits, moved).to(integer).view(values.dtype)

@@ -1,9 +1,9 @@
 """The tiny study with a planted fault.
 
 ``AUDITKIT_TEST_FAULT=WHAT:BUILD:STEP`` makes one program misbehave at one step: the BUILD-th
-(from 1) that its process builds. The trunk's process builds one; the branches' process builds
-one a branch, the replica first. Without the variable everything is as it should be, so that a
-record can be made with a fault and replayed without.
+(from 1) that its process builds. The branches' process builds one a branch, the replica first;
+the trunk's process builds one, which never misbehaves. Without the variable everything is as it
+should be, so that a record can be made with a fault and replayed without.
 """
 
 from __future__ import annotations
@@ -84,16 +84,20 @@ def make_program(seed: int, **arguments: str) -> ak.Program:
     if what == "swap":
         batch_sampler.sampler = SwappingSampler(batch_sampler.sampler)
 
+    begun: list[int] = []
+
     def train(_: ak.Program, batch: Any, t: int) -> float | None:
-        if t == int(step):
+        begun.append(t)
+        loss = program.train_on(batch, t)
+        if t == int(step) and begun[0] > 1:  # never in the trunk
             misbehave(what, program.model)
-        return program.train_on(batch, t)
+        return loss
 
     return replace(program, step=train)
 
 
 def misbehave(what: str, model: Any) -> None:
-    """Do one thing that no record says, before a step trains."""
+    """Do one thing that no record says, after a step has trained."""
     with torch.no_grad():
         if what == "draw":
             torch.rand(1)

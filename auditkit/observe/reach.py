@@ -1,0 +1,174 @@
+"""What a program's objects reach: attributes, containers, closures, and the globals they name.
+
+The search is bounded in depth, in objects and in items of a container. It looks into the
+user's own code only: what is installed or belongs to Python is not opened.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+import sysconfig
+import types
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+#: How far a search follows attributes, containers and closures, and how many objects it sees.
+_MAX_DEPTH = 8
+_MAX_OBJECTS = 50_000
+_MAX_CONTAINER = 200
+
+_LEAVES = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, Tensor)
+_CODE = (types.FunctionType, types.MethodType, functools.partial)
+_CONTAINERS = (list, tuple, set, frozenset, deque, dict)
+
+#: Loggers, threads, locks and paths lead everywhere and hold nothing of the program's.
+_NOT_OPENED = sys.stdlib_module_names
+
+Found = tuple[str, Any]
+
+
+def reachable(roots: Mapping[str, Any], known: Iterable[object]) -> Iterator[Found]:
+    """Every object that the roots reach, nearest first, with the path to it.
+
+    Args:
+        roots: Where to start, by path.
+        known: Objects that are neither given nor looked into.
+    """
+    seen = {id(value) for value in known}
+    queue: deque[tuple[str, Any, int]] = deque((path, root, 0) for path, root in roots.items())
+    n_seen = 0
+    while queue and n_seen < _MAX_OBJECTS:
+        path, value, depth = queue.popleft()
+        if isinstance(value, _LEAVES) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        n_seen += 1
+        yield path, value
+        if depth < _MAX_DEPTH:
+            queue.extend((name, child, depth + 1) for name, child in _children(path, value))
+
+
+@functools.cache
+def is_foreign_class(kind: type) -> bool:
+    """Whether a class is installed or Python's own, and not the user's."""
+    return _is_foreign_module(sys.modules.get(kind.__module__))
+
+
+def _children(path: str, value: Any) -> Iterator[Found]:
+    if isinstance(value, np.ndarray):
+        return
+    if isinstance(value, _CONTAINERS):
+        yield from _items(path, value)
+    elif isinstance(value, functools.partial):
+        yield f"{path}.func", value.func
+        yield from ((f"{path}.args[{i}]", item) for i, item in enumerate(value.args))
+        yield from ((f"{path}.{key}", item) for key, item in value.keywords.items())
+    elif isinstance(value, types.MethodType):
+        yield f"{path}.__self__", value.__self__
+        yield f"{path}.__func__", value.__func__
+    elif isinstance(value, types.FunctionType):
+        yield from _function(path, value)
+    elif type(value).__module__.partition(".")[0] not in _NOT_OPENED or _is_namespace(value):
+        yield from ((f"{path}.{name}", item) for name, item in _attributes(value).items())
+        yield from _class(path, type(value))
+
+
+def _is_namespace(value: object) -> bool:
+    return isinstance(value, (types.SimpleNamespace, argparse.Namespace))
+
+
+def _items(path: str, value: Any) -> Iterator[Found]:
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    for n, (key, item) in enumerate(pairs):
+        if n >= _MAX_CONTAINER:
+            return
+        yield f"{path}[{key!r}]", item
+
+
+def _attributes(value: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for kind in type(value).__mro__:
+        slots = vars(kind).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            member = vars(kind).get(name)
+            if isinstance(member, types.MemberDescriptorType) and hasattr(value, name):
+                found[name] = getattr(value, name)
+    own = getattr(value, "__dict__", None)
+    return {**found, **own} if isinstance(own, dict) else found
+
+
+def _class(path: str, kind: type) -> Iterator[Found]:
+    """Class attributes and the globals that methods name, of the user's own classes."""
+    for base in kind.__mro__:
+        if is_foreign_class(base):
+            continue
+        for name, member in vars(base).items():
+            if isinstance(member, (staticmethod, classmethod)):
+                yield f"{path}.{name}", member.__func__
+            elif isinstance(member, property):
+                yield f"{path}.{name}", member.fget
+            elif not name.startswith("__") or isinstance(member, types.FunctionType):
+                yield f"{path}.{name}", member
+
+
+def _function(path: str, function: types.FunctionType) -> Iterator[Found]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield f"{path}'s {name}", cell.cell_contents
+        except ValueError:  # a cell that was never filled
+            continue
+    for default in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
+        yield f"{path}'s default", default
+    wrapped = getattr(function, "__wrapped__", None)
+    if wrapped is not None:
+        yield path, wrapped
+    if not _is_foreign_module(sys.modules.get(function.__module__ or "")):
+        yield from _globals(path, function)
+
+
+def _globals(path: str, function: types.FunctionType) -> Iterator[Found]:
+    names = _names(function.__code__)
+    for name in names:
+        value = function.__globals__.get(name)
+        if isinstance(value, types.ModuleType) and not _is_foreign_module(value):
+            for inner in names:
+                item = vars(value).get(inner)
+                if _worth_following(item):
+                    yield f"{path}'s global {name}.{inner}", item
+        elif _worth_following(value):
+            yield f"{path}'s global {name}", value
+
+
+def _worth_following(value: object) -> bool:
+    if isinstance(value, (*_LEAVES, np.ndarray)):
+        return False
+    if isinstance(value, types.FunctionType):
+        return not _is_foreign_module(sys.modules.get(value.__module__ or ""))
+    # Instances of installed classes too, but only to be seen: a global generator is one.
+    return True
+
+
+def _names(code: types.CodeType) -> tuple[str, ...]:
+    nested = (const for const in code.co_consts if isinstance(const, types.CodeType))
+    return (*code.co_names, *(name for inner in nested for name in _names(inner)))
+
+
+def _is_foreign_module(module: types.ModuleType | None) -> bool:
+    if module is None:
+        return False  # a program that was taken out of sys.modules, or made in memory
+    file = vars(module).get("__file__")
+    if not isinstance(file, str):
+        return module.__name__ != "__main__"
+    return "site-packages" in file or "dist-packages" in file or file.startswith(_OWN_LIBRARY)
+
+
+_OWN_LIBRARY = tuple(
+    f"{folder}/"
+    for folder in (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["platstdlib"])
+)

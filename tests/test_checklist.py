@@ -1,0 +1,409 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import checklist_example
+import pytest
+from checklist_example import example_estimates, example_manifest, example_report
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from auditkit import schema
+from auditkit.checklist import fill
+from auditkit.fragments import to_latex, to_markdown
+from auditkit.manifests import from_statement, to_statement
+from auditkit.neurips import NEURIPS_ITEMS
+from auditkit.questions import BASE_CHECKS, NEURIPS, QUESTIONS, SURVEY, ChecklistItem
+from auditkit.records.manifest import RunTimes, StudyManifest
+from auditkit.records.report import CHECKS, CheckResult, Finding, Status, VerificationReport
+from auditkit.records.study import BranchRecord
+from auditkit.structure import to_dict
+from auditkit.survey import SURVEY_ITEMS
+
+MANIFEST = example_manifest()
+REPORT = example_report()
+
+HOSTILE = (
+    "# h\n## h2\r\n- [x] <script>alert(1)</script> ![i](http://e.vil) [l]: //e `c` *b* _i_ ~~s~~ "
+    "$x$ &amp; | a | <!-- c --> www.e.vil https://e.vil \u202e\x00\x1b[31m é 中 \\ \\end{itemize} "
+    '\\input{/etc/passwd} % gone } { ^ # & _ ~ --- ?` !` " ``` \u2028 ```tex \\\\'
+)
+
+#: What to_latex may write as macros; anything else came from a manifest.
+LATEX_MACROS = {
+    *("providecommand", "begin", "end", "item", "texttt", "subsection", "setcounter", "bf"),
+    *("allowbreak", "char", "answerYes", "answerNo", "answerNA", "answerTODO"),
+    *("textbackslash", "textasciitilde", "textasciicircum"),
+    *("textless", "textgreater", "textbar"),
+}
+
+
+def items_of(manifest: StudyManifest, report: VerificationReport) -> dict[str, ChecklistItem]:
+    return {item.key: item for item in fill(manifest, report).items}
+
+
+def with_status(report: VerificationReport, statuses: dict[int, Status]) -> VerificationReport:
+    """The report with other outcomes; a failed check gets a finding."""
+    checks = [
+        replace(
+            check,
+            status=statuses[check.number],
+            findings=(Finding(f"broken {check.number}"),)
+            if statuses[check.number] == "failed"
+            else (),
+        )
+        if check.number in statuses
+        else check
+        for check in report.checks
+    ]
+    return replace(report, checks=tuple(checks))
+
+
+def behind(key: str) -> set[int]:
+    question = next(question for question in QUESTIONS if question.key == key)
+    return {*BASE_CHECKS, *question.checks}
+
+
+def map_branches(manifest: StudyManifest, change: Any) -> StudyManifest:
+    seeds = tuple(
+        replace(seed, branches=tuple(change(branch) for branch in seed.branches))
+        for seed in manifest.seeds
+    )
+    return replace(manifest, seeds=seeds)
+
+
+def hostile_manifest(text: str) -> StudyManifest:
+    """The example with ``text`` wherever a manifest allows any text."""
+    record = MANIFEST.seeds[0]
+    seed = replace(
+        record,
+        rng=replace(
+            record.rng,
+            recipe=text,
+            uncovered=(text,),
+            streams=(*record.rng.streams[:-1], replace(record.rng.streams[-1], stream=text)),
+        ),
+        data=replace(record.data, declared=text, loader={text: text}),
+        branches=(
+            *record.branches[:-1],
+            replace(record.branches[-1], name=text, digests={"t0": {text: "0" * 64}}),
+        ),
+    )
+    environment = replace(
+        MANIFEST.environment,
+        python=text,
+        packages={text: text},
+        hardware={text: text},
+        libraries={text: text},
+        determinism={"deterministic algorithms": "True", text: text},
+    )
+    code = tuple(replace(file, name=text) for file in MANIFEST.program.code)
+    program = replace(
+        MANIFEST.program,
+        target=text,
+        arguments={"data": text},
+        description={"model": text, text: text},
+        git_commit=text,
+        code=code,
+    )
+    return replace(
+        MANIFEST,
+        seeds=(seed, *MANIFEST.seeds[1:]),
+        environment=environment,
+        program=program,
+        run=RunTimes(text, text),
+    )
+
+
+def hostile_report(text: str) -> VerificationReport:
+    table = example_estimates()
+    rows = tuple(replace(row, perturbation=text, verdict=text) for row in table.distances)
+    return replace(
+        REPORT,
+        signed_by=text,
+        replay=text,
+        environment_differences=(text,),
+        estimates=replace(table, distances=rows, primary_metric=text, diverged={text: 1}),
+    )
+
+
+def test_the_page_is_what_the_code_gives() -> None:
+    page = checklist_example.CHECKLIST.read_text(encoding="utf-8")
+    assert checklist_example.generated(page) == page, (
+        "CHECKLIST.md is stale: run `python tests/checklist_example.py`"
+    )
+    assert page.count("<!-- template:begin -->") == page.count("<!-- example:end -->") == 1
+
+
+def test_the_page_names_every_check_and_what_rests_on_it() -> None:
+    page = checklist_example.CHECKLIST.read_text(encoding="utf-8")
+    for n, name in CHECKS.items():
+        row = re.search(rf"^\| {n} \| {name} \| (.*) \|$", page, re.MULTILINE)
+        assert row is not None
+        resting = [q.title.lower() for q in QUESTIONS if n in q.checks]
+        listed = [] if row[1] == "all" else row[1].lower().split(", ")
+        assert listed == resting
+        assert (row[1] == "all") == (n in BASE_CHECKS)
+
+
+def test_the_example_is_a_manifest_of_the_schema() -> None:
+    assert from_statement(to_statement(MANIFEST), what="example") == MANIFEST
+    schema.check(to_dict(REPORT), "report", what="example")
+    schema.check(to_dict(example_report(replayed=False)), "report", what="example")
+
+
+def test_every_question_has_its_facts() -> None:
+    keys = [question.key for question in QUESTIONS]
+    assert len(set(keys)) == len(keys)
+    assert keys == [*SURVEY_ITEMS, *NEURIPS_ITEMS]
+    assert [q.key for q in QUESTIONS if q.source == NEURIPS] == [
+        f"neurips-{n}" for n in range(4, 9)
+    ]
+    assert all(q.checks for q in QUESTIONS if q.source == SURVEY)
+    assert [item.key for item in fill(MANIFEST, REPORT).items] == keys
+
+
+def test_a_replayed_study_fills_the_survey_and_leaves_the_paper_to_a_person() -> None:
+    for item in fill(MANIFEST, REPORT).items:
+        assert item.answer == ("yes" if item.source == SURVEY else "todo")
+        assert item.justification
+        assert item.evidence
+        assert item.person or item.source == SURVEY
+
+
+@pytest.mark.parametrize("key", SURVEY_ITEMS)
+def test_a_filled_item_cites_a_check_and_a_digest(key: str) -> None:
+    evidence = items_of(MANIFEST, REPORT)[key].evidence
+    assert all(re.match(r"checks? \d", line) for line in evidence)
+    cited = re.findall(r"\b[0-9a-f]{16}(?=\.\.\.)", " ".join(evidence))
+    assert cited
+    text = to_statement(MANIFEST).decode()
+    assert all(digits in text for digits in cited)
+
+
+def test_without_replay_three_items_stay_open_and_say_how_to_fill_them() -> None:
+    items = items_of(MANIFEST, example_report(replayed=False))
+    for key in SURVEY_ITEMS:
+        is_open = key in ("kernels", "floor", "uncertainty")
+        assert items[key].answer == ("todo" if is_open else "yes")
+        if is_open:
+            assert "--replay all" in items[key].justification
+            assert "--report" in items[key].justification
+            assert items[key].evidence == ()
+    assert "check 8" not in " ".join(items["state"].evidence)
+    assert "not all re-executed" in items["state"].justification
+    assert "needs check 8" in items["perturbations"].justification
+    assert "Check 8 was not run" in items["neurips-4"].justification
+    assert "Check 10 was not run" in items["neurips-7"].justification
+    assert "replay-consistency" not in " ".join(
+        fill(MANIFEST, example_report(replayed=False)).notes
+    )
+
+
+@pytest.mark.parametrize("number", CHECKS)
+@pytest.mark.parametrize("status", ["failed", "not run"])
+def test_what_a_check_did_not_show_is_not_claimed(number: int, status: Status) -> None:
+    items = items_of(MANIFEST, with_status(REPORT, {number: status}))
+    for key in SURVEY_ITEMS:
+        item = items[key]
+        if number not in behind(key):
+            assert item.answer == "yes"
+        else:
+            assert item.answer == ("no" if status == "failed" else "todo")
+            assert f"Check {number}" in item.justification
+            assert (f"broken {number}" in item.justification) == (status == "failed")
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.dictionaries(
+        st.integers(min_value=1, max_value=10), st.sampled_from(["passed", "failed", "not run"])
+    )
+)
+def test_yes_is_said_only_where_all_checks_behind_it_passed(statuses: dict[int, Status]) -> None:
+    report = with_status(REPORT, statuses)
+    good = {check.number for check in report.checks if check.status == "passed"}
+    for item in fill(MANIFEST, report).items:
+        assert item.answer != "yes" or (item.source == SURVEY and behind(item.key) <= good)
+        assert item.source == SURVEY or item.answer == "todo"
+
+
+def test_a_report_without_a_check_counts_it_as_not_run() -> None:
+    items = items_of(MANIFEST, replace(REPORT, checks=REPORT.checks[:5]))
+    assert items["order"].answer == "todo"
+    assert items["rng"].answer == "yes"
+
+
+def test_many_findings_are_counted() -> None:
+    broken = CheckResult(6, "failed", "9 findings", tuple(Finding(f"f{n}") for n in range(9)))
+    checks = tuple(broken if check.number == 6 else check for check in REPORT.checks)
+    text = items_of(MANIFEST, replace(REPORT, checks=checks))["order"].justification
+    assert text == "Check 6 (order) failed: f0; f1; f2; and 6 more."
+
+
+def test_a_sampled_replay_is_not_a_whole_one() -> None:
+    report = replace(REPORT, verdict="sampled", replay="3 of 20 branches with their trunks")
+    items = items_of(MANIFEST, report)
+    assert items["kernels"].evidence == ("check 8; 3 of 20 branches with their trunks",)
+    assert "3 of 20" in items["uncertainty"].justification
+    assert "checks 3 and 8" not in " ".join(items["floor"].evidence)
+    assert "not shown for every branch" in items["perturbations"].justification
+    assert "in the branches that were replayed" in fill(MANIFEST, report).notes[0]
+
+
+def test_the_record_itself_can_forbid_a_yes() -> None:
+    lax = replace(MANIFEST.environment, determinism={"deterministic algorithms": "False"})
+    assert items_of(replace(MANIFEST, environment=lax), REPORT)["kernels"].answer == "no"
+    table = example_estimates()
+    floorless = replace(table, floor=replace(table.floor, n_placebos=0, developed=None))
+    items = items_of(MANIFEST, replace(REPORT, estimates=floorless))
+    assert items["floor"].answer == "no"
+    rows = tuple(replace(row, permutation_p=None, interval=None) for row in table.distances)
+    items = items_of(MANIFEST, replace(REPORT, estimates=replace(table, distances=rows)))
+    assert items["uncertainty"].answer == "no"
+    items = items_of(MANIFEST, replace(REPORT, estimates=None))
+    assert (items["floor"].answer, items["uncertainty"].answer) == ("todo", "todo")
+
+
+def test_a_model_without_buffers_is_said_to_have_none() -> None:
+    def strip(branch: BranchRecord) -> BranchRecord:
+        digests = {
+            time: {
+                name: value for name, value in at.items() if name not in ("batchnorm", "buffers")
+            }
+            for time, at in branch.digests.items()
+        }
+        return replace(branch, digests=digests)
+
+    item = items_of(map_branches(MANIFEST, strip), REPORT)["state"]
+    assert item.answer == "na"
+    assert "no component batchnorm and no buffers" in item.justification
+    assert "params" in item.evidence[0]
+
+
+def test_an_undeveloped_floor_stands_beside_every_excess_at_the_horizon() -> None:
+    table = example_estimates()
+    young = replace(table, floor=replace(table.floor, n_above=1, developed=False))
+    items = items_of(MANIFEST, replace(REPORT, estimates=young))
+    assert "has not developed at T: 1 of 8" in items["floor"].justification
+    for line in items["uncertainty"].evidence[:4]:
+        assert ("floor not developed at T" in line) == (" at T:" in line)
+
+
+def test_a_signed_primary_metric_is_told_as_one() -> None:
+    table = example_estimates()
+    row = replace(table.signed[0], family="primary", ate=-0.01, t_p=0.02, adjusted_p=0.04)
+    table = replace(table, primary_metric="accuracy", signed=(row,), distances=())
+    item = items_of(MANIFEST, replace(REPORT, estimates=table))["uncertainty"]
+    assert "treatment minus control paired by seed" in item.justification
+    assert "accuracy at T: ATE -0.01 (n = 4, paired t p = 0.02, Holm 0.04)" in item.evidence[0]
+
+
+def test_long_studies_are_cited_in_part() -> None:
+    seeds = tuple(checklist_example.example_seed(0) for _ in range(40))
+    items = items_of(replace(MANIFEST, seeds=seeds), REPORT)
+    assert "check 6; 32 more seeds: see the manifest" in items["order"].evidence
+    assert all(len(item.evidence) < 40 for item in items.values())
+
+
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        (("2026-01-01T00:00:00Z", "2026-01-01T01:30:00Z"), "1.50 hours"),
+        (("2026-01-01T00:00:00", "2026-01-01T01:30:00Z"), "Run from 2026-01-01T00:00:00 to"),
+        (("yesterday", "today"), "Run from yesterday to today"),
+    ],
+)
+def test_run_times_are_self_reported(times: tuple[str, str], says: str) -> None:
+    item = items_of(replace(MANIFEST, run=RunTimes(*times)), REPORT)["neurips-8"]
+    assert says in item.justification
+    assert "self-reported" in item.justification
+
+
+def test_nothing_of_the_machine_that_verifies_is_told() -> None:
+    report = replace(REPORT, trust="trusted by /home/alice/keys/author.pub")
+    for text in (to_markdown(fill(MANIFEST, report)), to_latex(fill(MANIFEST, report))):
+        assert "alice" not in text
+
+
+# Markdown and LaTeX
+
+
+def token_types(text: str) -> list[str]:
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
+    return [
+        inner.type
+        for token in tokens
+        for inner in (token, *(token.children or ()))
+        if inner.type not in {"text", "text_special"}
+    ]
+
+
+def lines_with(text: str, make: Any) -> str:
+    return str(make(fill(hostile_manifest(text), hostile_report(text))))
+
+
+def test_no_value_of_a_manifest_means_anything_in_markdown() -> None:
+    plain, hostile = lines_with("plain", to_markdown), lines_with(HOSTILE, to_markdown)
+    assert token_types(hostile) == token_types(plain)
+    assert hostile.isascii() or "é" in hostile
+    assert all(char.isprintable() for char in hostile.replace("\n", ""))
+    assert "\n# h" not in hostile
+
+
+def test_no_value_of_a_manifest_means_anything_in_latex() -> None:
+    plain, hostile = lines_with("plain", to_latex), lines_with(HOSTILE, to_latex)
+    assert hostile.isascii()
+    assert hostile.count("\n") == plain.count("\n")
+    macros = re.findall(r"\\([A-Za-z]+)", hostile.replace(r"\\", ""))
+    assert set(macros) <= LATEX_MACROS
+    assert macros.count("end") == macros.count("begin")
+    body = hostile.partition("\n")[2]  # the first line is this module's own comment
+    bare = re.sub(r"\\[\\{}$&#_%]", "", body)
+    assert not re.search(r"[%$&~^]", bare)
+    assert bare.count("{") == bare.count("}")
+    assert "--" not in bare
+    assert r"\item [" not in body  # would be an argument of the macro
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text(max_size=40))
+def test_any_value_is_one_harmless_line(text: str) -> None:
+    item = ChecklistItem("order", SURVEY, text, "yes", text, (text, text), text, text)
+    checklist = replace(fill(MANIFEST, REPORT), items=(item,), signed_by=text or None)
+    latex, markdown = to_latex(checklist), to_markdown(checklist)
+    assert latex.isascii()
+    bare = re.sub(r"\\[\\{}$&#_%]", "", latex.partition("\n")[2])
+    assert bare.count("{") == bare.count("}")
+    assert not re.search(r"[%$&~^]", bare)
+    assert r"\item [" not in latex
+    types = set(token_types(markdown))
+    assert not types & {"link_open", "image", "html_inline", "html_block", "code_block", "fence"}
+    assert markdown.count("\n") == to_markdown(replace(checklist, items=checklist.items)).count(
+        "\n"
+    )
+
+
+def test_latex_has_the_neurips_form() -> None:
+    text = to_latex(fill(MANIFEST, example_report(replayed=False)))
+    start = text.index(r"\item {\bf Experiments compute resources}")
+    lines = text[start:].splitlines()
+    assert lines[1].startswith(r"\item[] Question: For each experiment, does the paper provide")
+    assert lines[2] == r"\item[] Answer: \answerTODO{}"
+    assert lines[3].startswith(r"\item[] Justification: Hardware: system: Linux")
+    assert r"\setcounter{enumi}{3}" in text
+    assert r"\providecommand{\answerYes}[1][]{[Yes]#1}" in text
+    assert text.count(r"\item[] Answer: \answerYes{}") == 5
+    digits = checklist_example.invented("manifest")
+    assert digits in text.replace(r"\allowbreak{}", "")
+
+
+def test_both_forms_name_manifest_and_signer_once_at_the_top() -> None:
+    checklist = fill(MANIFEST, REPORT, ("a note",))
+    text = to_markdown(checklist)
+    assert text.count(REPORT.manifest_sha256) == 1
+    assert "- a note\n" in text
+    assert "no trusted key" in to_markdown(replace(checklist, signed_by=None))

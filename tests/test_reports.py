@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from checklist_example import PLAN, example_estimates, example_manifest, example_report
+
+from auditkit import canonical, schema
+from auditkit.errors import AuditError, JsonError, SchemaError
+from auditkit.estimands import estimate
+from auditkit.outcomes import BranchTables, SeedOutcomes
+from auditkit.records.plan import StudyPlan
+from auditkit.records.report import CheckResult, Finding, VerificationReport
+from auditkit.reports import check_agreement, report_from_json
+from auditkit.verify import VerifyRequest, verify
+
+MANIFEST = example_manifest()
+REPORT = example_report()
+HERE = example_report(replayed=False)
+
+
+def changed_check(report: VerificationReport, number: int, **change: Any) -> VerificationReport:
+    checks = (replace(c, **change) if c.number == number else c for c in report.checks)
+    return replace(report, checks=tuple(checks))
+
+
+def tables(seed: int) -> BranchTables:
+    draw = np.random.default_rng(seed).random((6, 3), dtype=np.float32)
+    table = (draw / draw.sum(axis=1, keepdims=True)).astype(np.float32)
+    names = ("t0", "t0+W", "T", "t0/recalibrated", "t0+W/recalibrated", "T/recalibrated")
+    return BranchTables(dict.fromkeys(names, table), None)
+
+
+@pytest.mark.parametrize("n_seeds", [1, 2, 3, 7])
+@pytest.mark.parametrize("metric", ["tv", "accuracy"])
+def test_a_real_report_fits_the_schema_and_comes_back(n_seeds: int, metric: str) -> None:
+    plan = StudyPlan(
+        fork_at=3,
+        window=2,
+        horizon=9,
+        seeds=[2**60 + n for n in range(n_seeds)],
+        perturbations=["carry", "momentum-reset"],
+        placebos=2,
+        primary_metric=metric,
+        margins={"accuracy": 0.1},
+    )
+    outcomes = [
+        SeedOutcomes(
+            seed=seed,
+            labels=np.array([0, 1, 2, 0, 1, 2]),
+            control=tables(n),
+            placebos=(tables(100 + n), tables(200 + n)),
+            treatments={"carry": tables(n), "momentum-reset": tables(300 + n)},
+        )
+        for n, seed in enumerate(plan.seeds)
+    ]
+    report = replace(REPORT, estimates=estimate(outcomes, plan))
+    data = canonical.encode(report)
+    assert report_from_json(data, what="report.json") == report
+
+
+def test_a_failed_verification_fits_the_schema(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(b"{}")
+    report = verify(path, VerifyRequest(trusted=[], replay="none"))
+    assert report.exit_code == 5
+    assert report_from_json(canonical.encode(report), what="report.json") == report
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"more": 1},
+        {"verdict": "fine"},
+        {"exit_code": 7},
+        {"exit_code": True},
+        {"manifest_sha256": "0" * 63},
+        {"manifest_sha256": "0" * 64 + "\n"},
+        {"signed_by": ""},
+        {"checks": []},
+        {"environment_differences": [1]},
+        {"estimates": {}},
+    ],
+)
+def test_another_shape_is_refused(change: dict[str, Any]) -> None:
+    plain = {**canonical.to_dict(REPORT), **change}
+    with pytest.raises(SchemaError):
+        report_from_json(canonical.dumps(plain), what="report.json")
+
+
+def test_a_missing_field_is_refused() -> None:
+    for name in canonical.to_dict(REPORT):
+        plain = canonical.to_dict(REPORT)
+        del plain[name]
+        with pytest.raises(SchemaError, match="missing"):
+            report_from_json(canonical.dumps(plain), what="report.json")
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[1]", b"null", b'{"a":NaN}', b"\xff"])
+def test_what_is_no_report_is_refused(data: bytes) -> None:
+    with pytest.raises((JsonError, SchemaError)):
+        report_from_json(data, what="report.json")
+
+
+FINDING = (Finding("broken"),)
+
+
+@pytest.mark.parametrize(
+    ("report", "says"),
+    [
+        (replace(REPORT, checks=REPORT.checks[::-1]), "not 1 to 10"),
+        (replace(REPORT, checks=(REPORT.checks[0],) * 10), "not 1 to 10"),
+        (changed_check(REPORT, 3, findings=FINDING), "check 3 is passed with 1 findings"),
+        (changed_check(REPORT, 3, status="failed"), "check 3 is failed with 0 findings"),
+        (changed_check(REPORT, 3, status="failed", findings=FINDING), "exit_code is 0"),
+        (replace(REPORT, exit_code=6), "exit_code is 6, the findings ask for 0"),
+        (replace(REPORT, verdict="failed"), "the verdict is failed"),
+        (replace(REPORT, verdict="integrity-only"), "check 8 is passed"),
+        (replace(HERE, verdict="sampled"), "check 8 is not run"),
+        (replace(REPORT, estimates=None), "check 10 is passed, estimates are missing"),
+        (replace(HERE, estimates=example_estimates()), "check 10 is not run, estimates are given"),
+        (changed_check(REPORT, 9, status="not run"), "not all of checks 1 to 9 passed"),
+    ],
+)
+def test_a_report_that_contradicts_itself_is_refused(report: VerificationReport, says: str) -> None:
+    with pytest.raises(SchemaError, match=says):
+        report_from_json(canonical.encode(report), what="report.json")
+
+
+def test_a_report_that_agrees_is_taken() -> None:
+    check_agreement(REPORT, HERE, MANIFEST, what="report.json")
+    check_agreement(HERE, HERE, MANIFEST, what="report.json")
+
+
+def other_estimates(**change: Any) -> VerificationReport:
+    return replace(REPORT, estimates=replace(example_estimates(), **change))
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (replace(REPORT, manifest_sha256="0" * 64), "manifest_sha256 is another"),
+        (replace(REPORT, signed_by="SHA256:other"), "signed_by is another"),
+        (replace(REPORT, signed_by=None), "signed_by is another"),
+        (changed_check(REPORT, 9, status="not run"), "check 9"),
+        (changed_check(REPORT, 3, status="failed"), "check 3"),
+        (other_estimates(primary_metric="js"), "another plan"),
+        (other_estimates(placebos=9), "another plan"),
+        (other_estimates(times={"t0+W": 1, "T": 2}), "another plan"),
+        (
+            other_estimates(signed=(replace(example_estimates().signed[0], perturbation="x"),)),
+            "another plan",
+        ),
+        (
+            other_estimates(signed=(replace(example_estimates().signed[0], seeds=(99,)),)),
+            "another plan",
+        ),
+    ],
+)
+def test_a_report_that_does_not_agree_is_refused(given: VerificationReport, says: str) -> None:
+    with pytest.raises(AuditError, match=says) as caught:
+        check_agreement(given, HERE, MANIFEST, what="report.json")
+    assert caught.value.exit_code == 1
+
+
+def test_the_schema_has_a_place_for_every_field() -> None:
+    full = replace(
+        REPORT,
+        environment_differences=("packages: torch is 1 there, 2 here",),
+        checks=(
+            CheckResult(1, "failed", "1 finding", (Finding("m", "w", 3, "c", 6),), ("odd",)),
+            *REPORT.checks[1:],
+        ),
+    )
+    schema.check(canonical.to_dict(full), "report", what="report")
+    assert PLAN.seeds == (0, 1, 2, 3)
