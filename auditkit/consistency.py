@@ -14,7 +14,7 @@ import numpy as np
 from auditkit.errors import PlanError
 from auditkit.evidence import RunEvidence, SeedEvidence
 from auditkit.metrics import ROW_SUM_TOLERANCE
-from auditkit.records.digest import ABSENT
+from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
 from auditkit.records.evidence import CONSUMED, Trace
 from auditkit.records.manifest import CODE_FOLDER, StudyManifest
 from auditkit.records.perturbation import Declaration, matches
@@ -137,10 +137,10 @@ def _check_rows(trace: Trace, first: int, last: int, where: str) -> Iterator[Fin
         yield Finding("the trace has no column params, order or batch", where)
         return
     for name in (*CONSUMED, "params"):
-        for step in range(first, last + 1):
-            if trace.cell(step, name) == ABSENT:
-                yield Finding("no evidence in this row", where, step, name)
-                break
+        cells = np.frombuffer(trace.columns[name], dtype=np.uint8).reshape(-1, EVIDENCE_BYTES)
+        empty = np.flatnonzero(~cells[:-1].any(axis=1))
+        if len(empty):
+            yield Finding("no evidence in this row", where, first + int(empty[0]), name)
     if any(trace.cell(last + 1, name) != ABSENT for name in CONSUMED) or any(trace.loss(last + 1)):
         yield Finding("the last row consumed something", where, last + 1)
 

@@ -132,12 +132,17 @@ def check_branch_order(
     kind = declarations[spec.name].kind if spec and spec.name in declarations else "state"
     moved = spec if kind == "order" else None
     first = plan.fork_at + 1
-    tail = _as_batches(seed)[plan.fork_at :]
+    tail = seed.order.batches[plan.fork_at :]
     if moved is not None and seed.order.content is not None:
         yield Finding("an iterable dataset cannot be put in another order", where)
         return
-    expected = delivered(tail, moved, plan.window, seed.record.seed)
-    if order_sha256(expected) != branch.order_sha256:
+    # Whether the control's own commitment is that of the order file was seen with the control.
+    committed = seed.record.branches[0].order_sha256
+    expected: list[Batch] = []
+    if moved is not None:
+        expected = delivered(tail, moved, plan.window, seed.record.seed)
+        committed = order_sha256(expected)
+    if branch.order_sha256 != committed:
         yield Finding(
             "the order is not the control's"
             + ("" if moved is None else " in the declared permutation"),
@@ -163,10 +168,11 @@ def _same_consumption(
         "batch": "data drift: the control's samples with other bytes",
     }
     for name in columns:
-        for step in range(start, min(trace.last_step, control.last_step) + 1):
-            if trace.cell(step, name) != control.cell(step, name):
-                yield Finding(texts[name], where, step, name)
-                return
+        stop = min(trace.last_step, control.last_step) + 1
+        step = control.first_unequal(trace, name, start, stop)
+        if step is not None:
+            yield Finding(texts[name], where, step, name)
+            return
 
 
 def check_fork(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:

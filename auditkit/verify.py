@@ -21,11 +21,9 @@ no torch.
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from random import Random
 
 from auditkit import canonical, store
 from auditkit.content import branch_tables, content_findings
@@ -40,6 +38,7 @@ from auditkit.records.perturbation import DECLARATIONS, Declaration
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.replay import ReplayOutcome, ReplayRequest
+from auditkit.sampling import draw
 from auditkit.signing import Envelope, TrustedKey, check_signatures, open_envelope
 
 #: Files beside a manifest that it cannot list, because they are made from it.
@@ -240,42 +239,15 @@ class _Verification:
             text = "the code is signed by somebody else's key; read it, then give --allow-code"
             ledger.add(8, [Finding(text, exit_code=6)])
             return
-        choice, total = self._choose(run)
-        n_chosen = sum(len(names) for names in choice.values())
-        request = ReplayRequest(choice, self._request.arguments, self._request.jobs)
+        sample = draw(run.manifest, self._request.replay, self._request.replay_seed)
+        self._replay_text = sample.text
+        request = ReplayRequest(sample.choice, self._request.arguments, self._request.jobs)
         outcome = self._replayer(run, request)
         ledger.add(8, outcome.findings)
         self._replay_outcome = outcome
-        self._replayed = "all" if n_chosen == total else "some"
+        self._replayed = "all" if sample.is_everything else "some"
         self._differences = _environment_lines(run, outcome)
         ledger.ran(8, self._replay_text)
-
-    def _choose(self, run: RunEvidence) -> tuple[Mapping[int, tuple[str, ...]], int]:
-        """Which branches to replay: all, or as many as asked for, drawn at random."""
-        every = [
-            (record.seed, branch.name)
-            for record in run.manifest.seeds
-            for branch in record.branches[1:]
-        ]
-        n = self._request.replay
-        if not isinstance(n, int) or n >= len(every):
-            self._replay_text = f"all {len(every)} branches and {len(run.manifest.seeds)} trunks"
-            drawn = every
-        else:
-            seed = self._request.replay_seed
-            source = secrets.SystemRandom() if seed is None else Random(seed)  # noqa: S311
-            drawn = source.sample(every, n)
-            odds = (
-                f"a single bad branch would have been caught with probability {n / len(every):.3g}"
-                if seed is None
-                else "drawn from --replay-seed, so no odds are stated"
-            )
-            self._replay_text = f"{n} of {len(every)} branches with their trunks; {odds}"
-            drawn.sort(key=every.index)
-        choice: dict[int, tuple[str, ...]] = {}
-        for place, name in drawn:
-            choice[place] = (*choice.get(place, ()), name)
-        return choice, len(every)
 
     def _estimands(self, run: RunEvidence) -> EstimateTable | None:
         """Estimates from recomputed tables where there are any, from recorded ones elsewhere."""

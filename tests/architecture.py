@@ -45,7 +45,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # 5: the stages; evidence read back
     ("pipeline", "evidence"),
     # 6: a study from start to end, and its evidence compared
-    ("launch", "runfolder", "watchers", "comparison", "judgement"),
+    ("launch", "runfolder", "watchers", "comparison", "judgement", "sampling"),
     ("jobs", "consistency", "pairing", "study", "replay"),
     # 7: the checklist that a study answers; the numbered checks
     ("questions", "reports"),

@@ -136,7 +136,9 @@ def make_program(seed: int, hidden: str = "6") -> ak.Program:
     inputs = torch.randn(20, 4)
     labels = (inputs.sum(dim=1) > 0).long()
     width = int(hidden)
-    model = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 2))
+    model = nn.Sequential(
+        nn.Linear(4, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, 2)
+    )
     return ak.Program(
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),

@@ -80,6 +80,25 @@ class Trace:
             found.append("loss")
         return found
 
+    def first_unequal(self, other: Trace, component: str, start: int, stop: int) -> int | None:
+        """First step in ``start`` .. ``stop - 1`` whose cell of one column is not the same.
+
+        Args:
+            other: A trace that has these steps, too.
+            component: The column.
+            start: First step to look at.
+            stop: Step to stop before.
+        """
+        cells = [
+            trace.columns.get(component, bytes(trace.n_rows * EVIDENCE_BYTES))[
+                (start - trace.first_step) * EVIDENCE_BYTES : (stop - trace.first_step)
+                * EVIDENCE_BYTES
+            ]
+            for trace in (self, other)
+        ]
+        found = list(_first_unequal_cell(*cells, max(stop - start, 0), EVIDENCE_BYTES))
+        return start + found[0] if found else None
+
     def first_difference(self, other: Trace) -> Difference | None:
         """The first row in which two traces differ, or None where they are equal.
 

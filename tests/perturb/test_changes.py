@@ -1,0 +1,420 @@
+"""Every perturbation changes what it declares, and nothing else, and the same way each time."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny import Made, batchnorm_net, build, digests, follow, frozen, small_net, supervised
+from torch import Tensor, nn
+
+from auditkit.errors import NothingToPerturb, UnknownPerturbation
+from auditkit.observe.rng import capture_streams
+from auditkit.observe.state import TrainingObjects, capture
+from auditkit.perturb import registry
+from auditkit.perturb.base import Perturbation
+from auditkit.perturb.registry import perturbation_of
+from auditkit.perturb.ulp import nudge
+from auditkit.records.perturbation import DECLARATIONS, Declaration, matches
+from auditkit.records.plan import PerturbationSpec
+
+
+def _sgd(**options: Any) -> Callable[[], Made]:
+    def make() -> Made:
+        model = batchnorm_net()
+        return supervised(model, torch.optim.SGD(model.parameters(), lr=0.1, **options))
+
+    return make
+
+
+def _adam() -> Made:
+    model = batchnorm_net()
+    return supervised(model, torch.optim.AdamW(model.parameters(), lr=0.01, amsgrad=True))
+
+
+def apply(name: str, objects: TrainingObjects, seed: int = 5, **parameters: Any) -> Any:
+    perturbation = perturbation_of(name)
+    spec = perturbation.declaration.resolve(PerturbationSpec(name, parameters))
+    perturbation.apply(objects, spec.parameters, seed)
+    return spec
+
+
+CASES: list[tuple[str, dict[str, Any], Callable[[], Made]]] = [
+    ("carry", {}, _adam),
+    ("order-reverse", {}, _adam),
+    ("order-shuffle", {"draw": 1}, _adam),
+    ("order-swap", {}, _adam),
+    ("ulp", {}, _adam),
+    ("ulp", {"scale": 64, "draw": 3}, _sgd()),
+    ("momentum-reset", {}, _sgd(momentum=0.9)),
+    ("optimizer-reset", {}, _sgd(momentum=0.9)),
+    ("optimizer-reset", {}, _adam),
+    ("batchnorm-reset", {}, _sgd()),
+    *(
+        ("adam-reset", {"moments": moments, "step": step}, _adam)
+        for moments in ("m", "v", "mv")
+        for step in ("keep", "reset")
+    ),
+]
+
+
+def test_every_own_perturbation_has_a_case() -> None:
+    assert {name for name, _, _ in CASES} == {kind.declaration.name for kind in registry._OWN}
+    for kind in registry._OWN:
+        assert DECLARATIONS[kind.declaration.name] is kind.declaration
+
+
+@pytest.mark.parametrize(("name", "parameters", "make"), CASES)
+def test_exactly_the_declared_components_change(
+    name: str, parameters: dict[str, Any], make: Callable[[], Made]
+) -> None:
+    results = []
+    for _ in range(2):
+        made = build(make, seed=1)
+        follow(made, 1, 4)
+        before, streams = digests(capture(made[0])), capture_streams()
+        spec = apply(name, made[0], **parameters)
+        after = digests(capture(made[0]))
+        assert capture_streams().same_as(streams)
+        patterns = perturbation_of(name).declaration.touches(spec)
+        changed = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
+        assert all(matches(component, patterns) for component in changed)
+        for pattern in patterns:
+            assert any(matches(component, (pattern,)) for component in changed), pattern
+        results.append((after, follow(made, 5, 3)))
+    assert results[0] == results[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("momentum-reset", _sgd()),
+        ("momentum-reset", _adam),
+        ("adam-reset", _sgd(momentum=0.9)),
+        ("optimizer-reset", _sgd()),
+        ("batchnorm-reset", lambda: supervised(m := small_net(), torch.optim.SGD(m.parameters()))),
+    ],
+)
+def test_nothing_to_perturb_is_said(name: str, make: Callable[[], Made]) -> None:
+    made = build(make, seed=1)
+    follow(made, 1, 3)
+    with pytest.raises(NothingToPerturb):
+        apply(name, made[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("momentum-reset", _sgd(momentum=0.9)),
+        ("adam-reset", _adam),
+        ("optimizer-reset", _adam),
+        ("batchnorm-reset", _sgd()),
+    ],
+)
+def test_what_is_reset_already_cannot_be_reset(name: str, make: Callable[[], Made]) -> None:
+    made = build(make, seed=1)
+    follow(made, 1, 3)
+    apply(name, made[0])
+    with pytest.raises(NothingToPerturb):
+        apply(name, made[0])
+
+
+def test_frozen_models_have_nothing_to_nudge() -> None:
+    made = build(_adam, seed=1)
+    made[0].model.requires_grad_(False)
+    with pytest.raises(NothingToPerturb, match="trainable"):
+        apply("ulp", made[0])
+    made[0].model.requires_grad_(True)
+    with torch.no_grad():
+        for parameter in made[0].model.parameters():
+            parameter.fill_(math.nan)
+    with pytest.raises(NothingToPerturb, match="finite"):
+        apply("ulp", made[0])
+
+
+def test_a_reset_optimizer_is_a_fresh_one() -> None:
+    made = build(_adam, seed=1)
+    follow(made, 1, 4)
+    apply("optimizer-reset", made[0])
+    fresh = torch.optim.AdamW(made[0].model.parameters(), lr=0.01, amsgrad=True)
+    twin = TrainingObjects(made[0].model, fresh)
+    assert digests(capture(twin)) == digests(capture(made[0]))
+
+
+# -- by hand: one weight, gradients of 1, lr 0.1 ----------------------------------------------
+
+
+def _one_weight(kind: Callable[..., torch.optim.Optimizer], **options: Any) -> TrainingObjects:
+    model = nn.Linear(1, 1, bias=False).double()
+    with torch.no_grad():
+        model.weight.zero_()
+    return TrainingObjects(model, kind(model.parameters(), **options))
+
+
+def _step(objects: TrainingObjects, gradient: float = 1.0) -> float:
+    (weight,) = objects.model.parameters()
+    before = float(weight.detach())
+    weight.grad = torch.full_like(weight, gradient)
+    objects.optimizer.step()
+    return float(weight.detach()) - before
+
+
+@pytest.mark.parametrize("moments", ["m", "v", "mv"])
+@pytest.mark.parametrize("step", ["keep", "reset"])
+def test_adam_by_hand(moments: str, step: str) -> None:
+    objects = _one_weight(torch.optim.Adam, lr=0.1, betas=(0.9, 0.99), eps=0.0)
+    m = v = 0.0
+    for gradient in (1.0, 2.0, 3.0):
+        _step(objects, gradient)
+        m, v = 0.9 * m + 0.1 * gradient, 0.99 * v + 0.01 * gradient**2
+    apply("adam-reset", objects, moments=moments, step=step)
+    m, v = 0.0 if "m" in moments else m, 0.0 if "v" in moments else v
+    t = 1 if step == "reset" else 4
+    m, v = 0.9 * m + 0.1, 0.99 * v + 0.01
+    expected = -0.1 * (m / (1 - 0.9**t)) / math.sqrt(v / (1 - 0.99**t))
+    assert _step(objects) == pytest.approx(expected, rel=1e-9)
+
+
+def test_zeroed_and_absent_momentum_differ_where_there_is_dampening() -> None:
+    moves = {}
+    for name in ("momentum-reset", "optimizer-reset"):
+        objects = _one_weight(torch.optim.SGD, lr=0.1, momentum=0.9, dampening=0.9)
+        for _ in range(3):
+            _step(objects)
+        apply(name, objects)
+        moves[name] = _step(objects)
+    assert moves["momentum-reset"] == pytest.approx(-0.1 * 0.1)  # 0.9 * 0 + (1 - 0.9) * 1
+    assert moves["optimizer-reset"] == pytest.approx(-0.1)  # the first step takes it whole
+
+
+def test_batchnorm_is_as_newly_built() -> None:
+    made = build(_sgd(), seed=1)
+    follow(made, 1, 4)
+    apply("batchnorm-reset", made[0])
+    layer: Any = made[0].model[1]  # type: ignore[index]
+    assert layer.running_mean.tolist() == [0] * 6
+    assert layer.running_var.tolist() == [1] * 6
+    assert layer.num_batches_tracked.item() == 0
+
+
+# -- units in the last place -------------------------------------------------------------------
+
+DTYPES = {torch.float32: "i", torch.float64: "q", torch.float16: "h", torch.bfloat16: "h"}
+_VIEWS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def _line(values: Tensor) -> list[int]:
+    """Position of each value among all values of its dtype."""
+    bits = values.view(_VIEWS[values.element_size()]).to(torch.int64).tolist()
+    width = 8 * values.element_size() - 1
+    return [bit if bit >= 0 else -(bit + 2**width) for bit in bits]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@given(data=st.data())
+def test_a_nudge_moves_by_so_many_representable_values(dtype: torch.dtype, data: Any) -> None:
+    size = torch.empty((), dtype=dtype).element_size()
+    words = st.integers(-(2 ** (8 * size - 1)), 2 ** (8 * size - 1) - 1)
+    bits = data.draw(st.lists(words, min_size=1, max_size=20))
+    values = torch.tensor(bits, dtype=_VIEWS[size]).view(dtype)
+    moves = data.draw(
+        st.lists(st.integers(-70_000, 70_000), min_size=len(bits), max_size=len(bits))
+    )
+    moved = nudge(values, torch.tensor(moves))
+    limit = _line(torch.tensor([torch.finfo(dtype).max], dtype=dtype))[0]
+    for old, new, move, was, now in zip(
+        _line(values), _line(moved), moves, bits, moved.view(_VIEWS[size]).tolist(), strict=True
+    ):
+        if move == 0 or abs(old) > limit or abs(old + move) > limit:
+            assert now == was, "not a bit may move"
+        else:
+            assert new == old + move
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_special_values(dtype: torch.dtype) -> None:
+    info = torch.finfo(dtype)
+    tiny = info.smallest_normal * info.eps  # the smallest denormal
+    values = torch.tensor(
+        [0.0, -0.0, -0.0, tiny, -tiny, info.max, -info.max, math.inf, -math.inf, math.nan, 1.0],
+        dtype=dtype,
+    )
+    moves = torch.tensor([1, -1, 0, -1, 1, 1, -1, -1, 1, 1, 1])
+    found = nudge(values, moves)
+    expected = torch.tensor(
+        [tiny, -tiny, -0.0, 0, 0, info.max, -info.max, math.inf, -math.inf, math.nan, 1 + info.eps],
+        dtype=dtype,
+    )
+    assert torch.equal(found.nan_to_num(nan=7), expected.nan_to_num(nan=7))
+    assert torch.equal(found.signbit()[2:3], torch.tensor([True]))
+
+
+def test_far_moves_stay_finite_or_do_nothing() -> None:
+    for dtype in DTYPES:
+        values = torch.tensor([1.0, -1.0, torch.finfo(dtype).max], dtype=dtype)
+        for far in (2**31, 2**51, 2**62, -(2**62)):
+            assert torch.isfinite(nudge(values, torch.tensor([far, -far, far]))).all()
+
+
+def test_complex_and_strided_weights() -> None:
+    values = torch.randn(3, 4, dtype=torch.complex64)
+    moved = nudge(values.mT, torch.ones(4, 3, dtype=torch.int64))
+    assert moved.shape == (4, 3)
+    assert not torch.equal(moved, values.mT)
+    model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    plain = nn.Conv2d(3, 4, 3)
+    plain.load_state_dict(model.state_dict())
+    for module in (model, plain):
+        apply("ulp", TrainingObjects(module, torch.optim.SGD(module.parameters())))
+    assert torch.equal(model.weight, plain.weight)
+    assert model.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_placebo_moves_trainable_weights_only_and_by_its_scale() -> None:
+    for scale in (1, 8):
+        made = build(_adam, seed=1)
+        model = made[0].model
+        model[0].weight.requires_grad_(False)  # type: ignore[index,operator,union-attr]
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        apply("ulp", made[0], scale=scale)
+        moves = set()
+        for name, parameter in model.named_parameters():
+            pairs = zip(
+                _line(before[name].reshape(-1)), _line(parameter.detach().reshape(-1)), strict=True
+            )
+            found = {new - old for old, new in pairs}
+            assert name != "0.weight" or found == {0}
+            moves |= found
+        assert moves == {-scale, 0, scale}
+
+
+def test_draws_and_seeds_give_other_placebos() -> None:
+    found = []
+    for seed, draw in ((1, 0), (1, 1), (2, 0), (1, 0)):
+        made = build(_adam, seed=1)
+        apply("ulp", made[0], seed=seed, draw=draw)
+        found.append(digests(capture(made[0]))["params"])
+    assert len(set(found)) == 3
+    assert found[0] == found[3]
+
+
+def test_a_single_weight_moves_at_every_draw() -> None:
+    for draw in range(12):
+        objects = _one_weight(torch.optim.SGD)
+        apply("ulp", objects, draw=draw)
+        assert next(objects.model.parameters()).item() != 0
+
+
+def test_golden_placebo() -> None:
+    # Pinned: another digest would mean that recorded placebos no longer replay.
+    objects = _one_weight(torch.optim.SGD)
+    model = nn.Linear(4, 2, bias=False)
+    with torch.no_grad():
+        model.weight.fill_(1.0)
+    objects = TrainingObjects(model, torch.optim.SGD(model.parameters()))
+    apply("ulp", objects, seed=7, draw=2)
+    assert [new - 0x3F800000 for new in _line(model.weight.detach().reshape(-1))] == GOLDEN
+
+
+GOLDEN = [0, -1, 1, 1, 1, 1, 0, 0]
+
+
+# -- plug-ins ----------------------------------------------------------------------------------
+
+
+class ZeroBias(Perturbation):
+    """The one of the documentation."""
+
+    declaration = Declaration(
+        "zero-bias", 1, "state", "every bias := 0", "a test", touched=lambda _: ("params",)
+    )
+
+    def apply(self, objects: TrainingObjects, parameters: Mapping[str, Any], seed: int) -> None:
+        for name, parameter in objects.model.named_parameters():
+            if name.endswith("bias"):
+                parameter.data.zero_()
+
+
+class _Entry:
+    def __init__(self, kind: Any) -> None:
+        self.name, self._kind = "plug-in", kind
+
+    def load(self) -> Any:
+        if isinstance(self._kind, Exception):
+            raise self._kind
+        return self._kind
+
+
+@pytest.fixture
+def plugged(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def plug(kind: Any) -> None:
+        registry.registry.cache_clear()
+        entries = lambda group: [_Entry(kind)] if group == registry.ENTRY_POINTS else []  # noqa: E731
+        monkeypatch.setattr("importlib.metadata.entry_points", entries)
+
+    yield plug
+    monkeypatch.undo()
+    registry.registry.cache_clear()
+
+
+def test_a_plug_in_is_found_and_applied(plugged: Callable[[Any], None]) -> None:
+    plugged(ZeroBias)
+    made = build(_adam, seed=1)
+    before = digests(capture(made[0]))
+    apply("zero-bias", made[0])
+    after = digests(capture(made[0]))
+    assert {name for name in before if before[name] != after[name]} == {"params"}
+
+
+class _Thief(ZeroBias):
+    declaration = DECLARATIONS["momentum-reset"]
+
+
+class _Undeclared(Perturbation):
+    def apply(self, objects: TrainingObjects, parameters: Mapping[str, Any], seed: int) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (_Thief, "takes the name 'momentum-reset' again"),
+        (_Undeclared, "cannot be loaded"),
+        (int, "no Perturbation"),
+        (3, "no Perturbation"),
+        (ImportError("gone"), "plug-in plug-in cannot be loaded: ImportError: gone"),
+    ],
+)
+def test_bad_plug_ins_are_refused(plugged: Callable[[Any], None], kind: Any, words: str) -> None:
+    plugged(kind)
+    with pytest.raises(UnknownPerturbation, match=words):
+        perturbation_of("carry")
+
+
+def test_unknown_names_are_refused_with_what_there_is() -> None:
+    with pytest.raises(UnknownPerturbation, match="momentum-reset"):
+        perturbation_of("momentum-rest")
+
+
+def test_perturbing_restored_state_leaves_the_snapshot_alone() -> None:
+    made = build(_adam, seed=1)
+    follow(made, 1, 3)
+    snapshot = frozen(capture(made[0]))
+    first = digests(snapshot)
+    for name, parameters in (("ulp", {}), ("adam-reset", {}), ("batchnorm-reset", {})):
+        apply(name, made[0], **parameters)
+    assert digests(snapshot) == first
+
+
+def test_bits_are_bits() -> None:
+    assert _line(torch.tensor([0.0, -0.0, 1.0])) == [
+        0,
+        0,
+        struct.unpack("i", struct.pack("f", 1))[0],
+    ]
