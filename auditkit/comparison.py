@@ -26,7 +26,8 @@ class Parting:
         step: First step whose row differs; None for what is not in a row.
         component: The component that is named first; consumption comes before state.
         others: Further components that differ in the same row.
-        kind: ``order drift``, ``data drift``, ``state drift``, ``outcome`` or ``commitment``.
+        kind: ``order drift``, ``data drift``, ``state drift``, ``outcome``, ``commitment`` or
+            ``description``.
     """
 
     branch: str
@@ -45,7 +46,8 @@ def compare_traces(branch: str, recorded: Trace, replayed: Trace) -> Parting | N
     difference = recorded.first_difference(replayed)
     if difference is None:
         return None
-    first, *others = difference.components
+    # Other samples have other bytes: where the order differs, the batch tells nothing more.
+    first, *others = sorted(difference.components, key=lambda name: name != "order")
     kinds = {"order": "order drift", "batch": "data drift", "steps": "length"}
     kind = kinds.get(first, "state drift")
     return Parting(branch, difference.step, first, tuple(others), kind)

@@ -7,7 +7,10 @@ whose parent dies sees its standard input end, and exits.
 
 from __future__ import annotations
 
+import contextlib
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,7 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from auditkit import canonical, errors
-from auditkit.errors import AuditError, ProgramFailed
+from auditkit.errors import AuditError, ProgramFailed, StoreError
 from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
 from auditkit.records.study import BranchesResult, TrunkResult
@@ -81,19 +84,23 @@ class Workers:
             AuditError: What the worker raised, or :class:`ProgramFailed` when it died.
         """
         reader, writer = os.pipe()
-        with tempfile.TemporaryFile() as log, os.fdopen(reader, "rb") as answers:
+        with os.fdopen(reader, "rb") as answers, contextlib.ExitStack() as stack:
             try:
+                log = stack.enter_context(tempfile.TemporaryFile())
                 process = self._start(job, writer, log)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise StoreError(f"cannot start a worker process: {reason}") from error
             finally:
                 os.close(writer)
+            answer = None
             try:
                 answer = _converse(process, job, answers, report)
             finally:
-                self._end(process)
+                self._end(process, answer)
             if answer is None:
                 raise ProgramFailed(
-                    f"a worker process died with exit status {process.returncode}"
-                    f"{_last_words(log)}",
+                    f"a worker process {_end_of(process.returncode)}{_last_words(log)}",
                     where=f"seed {job.seed}, {job.kind}",
                 )
         if "error" in answer:
@@ -116,7 +123,12 @@ class Workers:
             self._running.add(process)
         return process
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
+    def _end(self, process: subprocess.Popen[bytes], answer: object) -> None:
+        if answer is None:
+            # It is dying; when its standard input ends it stops at once, and its last words
+            # would be cut off.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=5)
         if process.stdin is not None:
             process.stdin.close()
         try:
@@ -182,6 +194,15 @@ def _rebuild(told: Mapping[str, Any]) -> AuditError:
     parts = {key: value for key, value in told.items() if key not in ("kind", "message")}
     rebuilt = kind(told["message"], **parts)
     return rebuilt if isinstance(rebuilt, AuditError) else AuditError(told["message"], **parts)
+
+
+def _end_of(status: int) -> str:
+    if status >= 0:
+        return f"died with exit status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name}"
+    except ValueError:  # a real-time signal
+        return f"was killed by signal {-status}"
 
 
 def _last_words(log: IO[bytes]) -> str:

@@ -6,10 +6,7 @@ same objects; auditkit seeds every global stream before it is called.
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,43 +20,16 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed
+from auditkit.observe.imports import import_file, import_module
+from auditkit.observe.probe import Probe
 from auditkit.observe.rng import Generator
 from auditkit.observe.state import Stateful, TrainingObjects
 from auditkit.records.plan import StudyPlan
 
+__all__ = ["Batch", "LoadedFactory", "Loss", "Probe", "Program", "failed", "load_factory"]
+
 Batch = Any
 Loss = Callable[[nn.Module, Batch], Tensor]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A fixed set of examples on which branches are compared.
-
-    Attributes:
-        inputs: What the model is called with; ``(N, ...)`` for tensors and the default
-            ``predict``.
-        labels: int64 ``(N,)``, class indices.
-        predict: ``predict(model, inputs)`` gives class scores ``(N, C)``: logits or, where
-            ``probabilities`` is true, probabilities. By default ``model(inputs)``.
-        probabilities: Whether ``predict`` gives probabilities instead of logits.
-        batch_size: Rows that are passed at once where ``inputs`` is a tensor.
-    """
-
-    inputs: Any
-    labels: Tensor
-    predict: Callable[[nn.Module, Any], Tensor] | None = None
-    probabilities: bool = False
-    batch_size: int = 512
-
-    def __post_init__(self) -> None:
-        labels = torch.as_tensor(self.labels)
-        if labels.ndim != 1 or len(labels) == 0 or labels.is_floating_point():
-            raise ProgramError(
-                "Probe.labels must hold one class index an example",
-                expected="int64 (N,)",
-                found=f"{labels.dtype} {tuple(labels.shape)}",
-            )
-        object.__setattr__(self, "labels", labels.detach().to("cpu", torch.int64))
 
 
 @dataclass(frozen=True)
@@ -278,7 +248,9 @@ def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:
     place, _, name = target.partition(":")
     name = name or "make_program"
     try:
-        module = _load_file(place, folder) if place.endswith(".py") else _load_module(place, folder)
+        module = (
+            import_file(place, folder) if place.endswith(".py") else import_module(place, folder)
+        )
     except AuditError:
         raise
     except Exception as error:
@@ -290,51 +262,3 @@ def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:
     if plan is not None and not isinstance(plan, StudyPlan):
         raise ProgramError("STUDY must be an auditkit.StudyPlan", found=type(plan).__name__)
     return LoadedFactory(make, module, name, plan)
-
-
-def _load_file(place: str, folder: Path | None) -> ModuleType:
-    path = (folder or Path.cwd()) / place
-    if not path.is_file():
-        raise ProgramError(f"no such program file: {place}")
-    _refuse_taken(path)
-    _put_first(path.resolve().parent)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ProgramError(f"{place} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module  # data sets are looked up by module name in loader workers
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[path.stem]
-        raise
-    return module
-
-
-def _refuse_taken(path: Path) -> None:
-    # Under the name of another module it would take that module's place for everybody.
-    holder = sys.modules.get(path.stem)
-    file = getattr(holder, "__file__", None)
-    same = isinstance(file, str) and Path(file).resolve() == path.resolve()
-    if (holder is not None and not same) or path.stem in sys.stdlib_module_names:
-        raise ProgramError(
-            f"a program cannot be called {path.name}: there is a module of that name",
-            hint="rename the file",
-        )
-
-
-def _put_first(folder: Path) -> None:
-    if sys.path[:1] != [str(folder)]:
-        sys.path.insert(0, str(folder))
-
-
-def _load_module(place: str, folder: Path | None) -> ModuleType:
-    _put_first((folder or Path.cwd()).resolve())
-    try:
-        return importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        if error.name and f"{place}.".startswith(f"{error.name}."):
-            raise ProgramError(
-                f"no such module: {place}", hint="give FILE.py:NAME or package.module:NAME"
-            ) from error
-        raise

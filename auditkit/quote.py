@@ -18,6 +18,11 @@ def brief(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else text[:limit] + "..."
 
 
+def printable(text: str) -> str:
+    """Text from a file on one line of a terminal: what is not printable is written as an escape."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def json_type(value: object) -> str:
     """JSON's name for the type of a value or for a type, for error messages."""
     kind = value if isinstance(value, type) else type(value)

@@ -238,9 +238,19 @@ class _SeedReplay:
             yield Parting("trunk", None, "order", (), "order drift")
         if record.rng.streams != result.rng.streams:
             yield Parting("trunk", None, "rng", (), "commitment")
-        for name in ("consumed_sha256", "probe_sha256", "declared", "samples"):
+        for name in ("consumed_sha256", "probe_sha256", "declared", "samples", "loader"):
             if getattr(record.data, name) != getattr(result.data, name):
                 yield Parting("trunk", None, f"data ({name})", (), "data drift")
+        yield from self._compare_description(result.program)
+
+    def _compare_description(self, replayed: Mapping[str, str]) -> Iterator[Parting]:
+        """What the manifest tells people of the program; it is the first seed's."""
+        manifest = self._run.manifest
+        described = manifest.program.description
+        if self._record.seed == manifest.seeds[0].seed and described != replayed:
+            names = set(described) | set(replayed)
+            first, *others = sorted(n for n in names if described.get(n) != replayed.get(n))
+            yield Parting("trunk", None, first, tuple(others), "description")
 
     def _compare_branches(self, attempt: _Attempt) -> Iterator[Parting]:
         for name in attempt.records:

@@ -87,6 +87,8 @@ class RunFolder:
         """
         store.make_folder(self.path)
         if (self.path / MANIFEST_NAME).exists():
+            if (self.path / _JOURNAL).exists():  # killed after its manifest was written
+                self._tidy()
             raise StoreError(
                 "the folder holds a finished run", where=str(self.path), hint="give another --out"
             )
@@ -155,18 +157,27 @@ class RunFolder:
             present = self._present(file.name)
             if present != file.name:
                 store.rename(self.path / present, self.path / file.name)
-        kept = {file.name for file in files}
-        for name in store.list_files(self.path):
-            # Journals, and files of a run that was killed while it wrote them.
-            if name.endswith(store.PARTIAL) and name not in kept and name != _JOURNAL:
-                store.remove(self.path / name)
         for name, data in last.items():
             store.write_bytes(self.path / name, data)
+        self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove journals, and what is left of runs that were killed while they wrote.
+
+        Only after the manifest: until then the journals are what a run is finished from.
+        """
+        for name in store.list_files(self.path):
+            if name.endswith(store.PARTIAL) and name != _JOURNAL:
+                store.remove(self.path / name)
         store.remove(self.path / _JOURNAL)
 
     def _present(self, name: str) -> str:
-        """The name under which a file lies there now: final, or still partial."""
-        return name if os.path.lexists(self.path / name) else f"{name}{store.PARTIAL}"
+        """The name under which a file lies there now: still partial, or final.
+
+        Both are there where a seed is run again that an earlier run was killed while publishing.
+        """
+        partial = f"{name}{store.PARTIAL}"
+        return partial if os.path.lexists(self.path / partial) else name
 
     def _same_code(self, code: Iterable[CodeFile]) -> bool:
         for file in code:

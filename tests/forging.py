@@ -21,6 +21,7 @@ commitments, evidence digests. What then still tells on the forger is for the ch
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -291,7 +292,11 @@ def edit_order(run: Run, edit: Callable[[list[Batch]], None], seed: int = 0) -> 
         cells = [order_digest(EVIDENCE_RECIPE, batch) for batch in consumed]
         column = np.frombuffer(b"".join([*cells, bytes(EVIDENCE_BYTES)]), dtype=np.uint8)
         table = column.reshape(-1, EVIDENCE_BYTES)
-        edit_tensors(run, trace, lambda arrays, t=table: arrays.update(order=t))
+        edit_tensors(run, trace, functools.partial(_set, name="order", array=table))
+
+
+def _set(arrays: Arrays, name: str, array: NDArray[Any]) -> None:
+    arrays[name] = array
 
 
 def _order_spec(told: dict[str, Any] | None) -> PerturbationSpec | None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from auditkit import canonical, jobs, store
 from auditkit.estimands import estimate
@@ -21,10 +20,16 @@ from auditkit.evidence import RunEvidence
 from auditkit.launch import RESULTS
 from auditkit.manifests import from_statement
 from auditkit.observe import code
+from auditkit.observe.codec import Leaves
+from auditkit.observe.commit import commitments
+from auditkit.observe.loader import Delivery
 from auditkit.observe.rng import capture_streams
-from auditkit.program import load_factory
+from auditkit.observe.state import State
+from auditkit.pipeline.auditor import Auditor
+from auditkit.pipeline.holder import hold
+from auditkit.program import Program, load_factory
 from auditkit.records.environment import Environment
-from auditkit.records.job import Job, Progress, ProgramSource
+from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import StudyPlan
@@ -117,7 +122,8 @@ def untouched(folder: Path) -> Iterator[None]:
     foreign, digest_code = code._foreign_folders, code.own_code
     with pytest.MonkeyPatch.context() as patch:
         # These tests are no part of the program that they run.
-        patch.setattr(code, "_foreign_folders", lambda: [*foreign(), TESTS])
+        scripts = Path(sys.executable).parent
+        patch.setattr(code, "_foreign_folders", lambda: [*foreign(), TESTS, scripts])
         # Of a replay nobody asks, and a test process has thousands of modules to look at.
         patch.setattr(jobs, "own_code", lambda to, end: digest_code(to, end) if to else ())
         try:
@@ -133,15 +139,62 @@ def untouched(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def tiny_session(
-    plan: StudyPlan = PLAN, seed: int = 0, **arguments: str
+    change: Callable[[Program], Program] = lambda program: program,
+    plan: StudyPlan = PLAN,
+    /,
+    **arguments: str,
 ) -> Iterator[Session]:
-    """A live program of the tiny study."""
+    """A live program of the tiny study.
+
+    Args:
+        change: Turns the program into another.
+        plan: Its plan.
+        arguments: Of the factory.
+    """
     with untouched(PROGRAMS):
-        session = open_session(load_factory(TINY, PROGRAMS), arguments, plan, seed)
+        tiny = load_factory(TINY, PROGRAMS)
+
+        def make(seed: int) -> Program:
+            return change(tiny.make(seed, **arguments))
+
+        session = open_session(replace(tiny, make=make), {}, plan, 0)
         try:
             yield session
         finally:
             session.close()
+
+
+def digests_of(session: Session) -> dict[str, str]:
+    """The whole training state, as a digest a component."""
+    return commitments(session.state())
+
+
+class Looker:
+    """Looks on while a branch is held, and remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.boundaries: list[int] = []
+        self.deliveries: list[Delivery] = []
+        self.losses: list[float | None] = []
+
+    def boundary(self, step: int, state: State) -> None:
+        """Note the step."""
+        self.boundaries.append(step)
+
+    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """Note the delivery."""
+        self.deliveries.append(delivery)
+
+    def stepped(self, step: int, loss: float | None) -> None:
+        """Note the loss."""
+        self.losses.append(loss)
+
+
+def trained(session: Session, first: int, last: int) -> Auditor:
+    """Train a session; what it left as evidence."""
+    auditor = Auditor(first, commit_data=True)
+    hold(session, first, last, auditor, Looker())
+    return auditor
 
 
 def study_here(
@@ -212,8 +265,3 @@ def result_of(report: VerificationReport, number: int) -> CheckResult:
 def first_finding(report: VerificationReport, number: int) -> Finding:
     """What a check says first."""
     return result_of(report, number).findings[0]
-
-
-def same_bits(left: torch.Tensor, right: torch.Tensor) -> bool:
-    """Whether two tensors have equal bytes."""
-    return left.shape == right.shape and left.numpy().tobytes() == right.numpy().tobytes()

@@ -50,7 +50,7 @@ class Held:
         return outcome_from_tensors(store.read_tensors(path, what=name)[0], what=name)
 
 
-def hold(folder: Path, plan: StudyPlan, given: Path | None = None, **arguments: str) -> Held:
+def hold(folder: Path, plan: StudyPlan, given: Path | None = None, /, **arguments: str) -> Held:
     """Run trunk and branches; the branches from the fork in ``given`` where it is named."""
     workers = HereWorkers()
     folder.mkdir()
@@ -93,9 +93,7 @@ def assert_exact(tmp_path: Path, plan: StudyPlan = EQUAL, **arguments: str) -> H
         assert_equal(record, name, again, name)
     for file in ("fork", "order"):
         name = f"{file}.safetensors"
-        assert (tmp_path / "again" / name).read_bytes() == (
-            tmp_path / "record" / name
-        ).read_bytes()
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "record" / name).read_bytes()
     assert again.trunk.rng == record.trunk.rng
     return record
 
@@ -136,9 +134,7 @@ def test_an_iterable_dataset_is_resumed_exactly(tmp_path: Path, workers: str) ->
 
 @pytest.mark.parametrize("data", ["map", "iterable"])
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_inherited_augmentation_is_resumed_exactly(
-    tmp_path: Path, workers: str, data: str
-) -> None:
+def test_inherited_augmentation_is_resumed_exactly(tmp_path: Path, workers: str, data: str) -> None:
     plan = replace_plan(augmentation_rng="inherit")
     assert_exact(tmp_path, plan, workers=workers, data=data)
 
@@ -209,9 +205,7 @@ def test_carry_and_recalibrated_batchnorm_reset_are_exactly_zero_in_the_estimate
 ) -> None:
     estimates = check(honest).estimates
     assert estimates is not None
-    exact = {
-        (row.perturbation, row.variant) for row in estimates.rows if row.exactly_zero
-    }
+    exact = {(row.perturbation, row.variant) for row in estimates.rows if row.exactly_zero}
     carry = [row for row in estimates.rows if row.perturbation == "carry"]
     assert carry
     assert all(row.exactly_zero for row in carry)

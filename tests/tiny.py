@@ -75,7 +75,7 @@ def supervised(
             optimizer.zero_grad()
             loss = model(x).float().square().mean()
             loss.backward()
-            return loss
+            return loss  # type: ignore[no-any-return]
 
         x = inputs()
         optimizer.step(closure)  # type: ignore[arg-type] # torch wants a float

@@ -9,6 +9,7 @@ import click
 
 from auditkit import __version__
 from auditkit.errors import AuditError
+from auditkit.quote import printable
 
 #: Command by name; modules are loaded when a command is used, so that verifying without replay
 #: loads neither torch nor scipy.
@@ -43,10 +44,11 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except AuditError as error:
-            click.echo(f"auditkit: {error}", err=True)
+            click.echo(f"auditkit: {printable(str(error))}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            click.echo("auditkit: interrupted; complete seeds are kept for --resume", err=True)
+            kept = "; complete seeds are kept for --resume" if ctx.invoked_subcommand == "run" else ""
+            click.echo(f"auditkit: interrupted{kept}", err=True)
             ctx.exit(_INTERRUPTED)
 
 

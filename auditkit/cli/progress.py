@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from types import TracebackType
 
@@ -38,7 +39,7 @@ class StepProgress:
             TimeRemainingColumn(),
             TextColumn("left"),
             console=console,
-            disable=not console.is_terminal,
+            disable=not sys.stderr.isatty(),  # variables can tell rich that a file is a terminal
             transient=True,
         )
         self._what = what

@@ -64,7 +64,7 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
         "fork_at": fork_at,
         "window": window,
         "horizon": horizon,
-        "seeds": parse_seeds(seeds) if seeds else None,
+        "seeds": None if seeds is None else parse_seeds(seeds),
         "perturbations": perturb or None,
         "placebos": placebos,
     }

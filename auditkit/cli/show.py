@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -25,7 +26,7 @@ def show(manifest: str, as_json: bool) -> None:
     envelope = open_envelope(data, what=path.name)
     record = from_statement(envelope.payload, what=path.name)
     if as_json:
-        click.echo(envelope.payload.decode("ascii"))
+        click.echo(envelope.payload, nl=sys.stdout.isatty())  # to a file, byte for byte
         return
     _print(envelope, record)
 

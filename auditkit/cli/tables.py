@@ -6,12 +6,14 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from auditkit.quote import printable
 from auditkit.records.estimate import (
     AS_IS,
     PRIMARY,
@@ -23,6 +25,9 @@ from auditkit.records.estimate import (
 from auditkit.records.job import Description
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import CheckResult, VerificationReport
+
+#: Columns that the estimand tables need; in a narrower terminal lines wrap, but none is cut.
+_WIDTH = 130
 
 #: Metrics that are shown without ``--all``.
 _SHOWN = ("tv", "accuracy", "nll")
@@ -41,10 +46,19 @@ _NOT = (
 )
 
 
+class _PlainConsole(Console):
+    """Takes nothing for markup, and lets no control character of a string reach a terminal."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
 def console() -> Console:
-    """A console on stdout that takes nothing for markup."""
-    wide = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 120
-    return Console(markup=False, highlight=False, emoji=False, width=max(80, wide), soft_wrap=False)
+    """A console on stdout for text that comes from files."""
+    wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    return _PlainConsole(
+        markup=False, highlight=False, emoji=False, width=max(_WIDTH, wide), soft_wrap=False
+    )
 
 
 def print_report(report: VerificationReport, *, everything: bool) -> None:
@@ -158,8 +172,7 @@ def _distances(rows: Iterable[DistanceEstimate], estimates: EstimateTable) -> Ta
     table = _table((*headings, "rho", "p", "adjusted", "verdict"), text_columns=3)
     for row in rows:
         table.add_row(
-            row.perturbation,
-            _metric(row),
+            *_names(row),
             row.time,
             *(_number(value) for value in (row.mean_distance, row.floor, row.excess)),
             "-" if row.rho is None else f"{row.rho:.2f}",
@@ -168,11 +181,10 @@ def _distances(rows: Iterable[DistanceEstimate], estimates: EstimateTable) -> Ta
             row.verdict + _undeveloped(row, estimates),
         )
     table.title = "Distance from the control, and its excess over the placebo floor"
-    table.caption = "rho: 0 = floor, 1 = as different as another seed; p: within-seed permutation"
+    notes = ["rho: 0 = floor, 1 = as different as another seed; p: within-seed permutation"]
     if estimates.floor.developed is False:
-        table.caption += (
-            "\n* floor not developed at T: compared with a nudge that has not grown yet"
-        )
+        notes.append("* floor not developed at T: compared with a nudge that has not grown yet")
+    table.caption = Text("\n".join(notes), style="table.caption")
     return table
 
 
@@ -181,8 +193,7 @@ def _signed(rows: Iterable[SignedEstimate]) -> Table:
     table = _table((*headings, "seed SDs", "p", "adjusted", "verdict"), text_columns=3)
     for row in rows:
         table.add_row(
-            row.perturbation,
-            _metric(row),
+            *_names(row),
             row.time,
             _number(row.ate),
             _interval(row.interval),
@@ -201,8 +212,12 @@ def _table(headings: tuple[str, ...], text_columns: int) -> Table:
     for position, heading in enumerate(headings):
         is_text = position < text_columns or heading == "verdict"
         justify: Literal["left", "right"] = "left" if is_text else "right"
-        # A name or number that is cut is another one; only verdicts are folded.
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading != "verdict")
+        # A number that is cut is another one: only words are folded.
+        folds = heading in ("perturbation", "verdict")
+        width = {"perturbation": 24, "verdict": 15}.get(heading)
+        table.add_column(
+            heading, justify=justify, overflow="fold", no_wrap=not folds, max_width=width
+        )
     return table
 
 
@@ -211,8 +226,10 @@ def _undeveloped(row: DistanceEstimate, estimates: EstimateTable) -> str:
     return " *" if is_late and estimates.floor.developed is False else ""
 
 
-def _metric(row: SignedEstimate | DistanceEstimate) -> str:
-    return row.metric if row.variant == AS_IS else f"{row.metric}, recalibrated"
+def _names(row: SignedEstimate | DistanceEstimate) -> tuple[str, str]:
+    """Perturbation, which may be folded between its parameters, and metric."""
+    metric = row.metric if row.variant == AS_IS else f"{row.metric} (recal.)"
+    return row.perturbation.replace("--", " --"), metric
 
 
 def _adjusted(row: SignedEstimate | DistanceEstimate) -> str:

@@ -66,14 +66,14 @@ def settings() -> dict[str, str]:
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "deterministic debug mode": torch.get_deterministic_debug_mode(),
         "fill uninitialized memory": _FILLING.fill_uninitialized_memory,
-        "float32 matmul precision": torch.get_float32_matmul_precision(),
+        "float32 matmul precision": _readable(torch.get_float32_matmul_precision),
         "default dtype": torch.get_default_dtype(),
         "mkldnn enabled": _BACKENDS.mkldnn.enabled,
         "mkldnn deterministic": getattr(_BACKENDS.mkldnn, "deterministic", None),
         "cudnn enabled": _BACKENDS.cudnn.enabled,
         "cudnn deterministic": _BACKENDS.cudnn.deterministic,
         "cudnn benchmark": _BACKENDS.cudnn.benchmark,
-        "cudnn allow tf32": _readable(_BACKENDS.cudnn, "allow_tf32"),
+        "cudnn allow tf32": _readable(partial(getattr, _BACKENDS.cudnn, "allow_tf32")),
         "cublas reduced float16": cuda.matmul.allow_fp16_reduced_precision_reduction,
         "cublas reduced bfloat16": cuda.matmul.allow_bf16_reduced_precision_reduction,
         "attention flash": cuda.flash_sdp_enabled(),
@@ -98,17 +98,19 @@ def _remembered() -> list[Callable[[], None]]:
         (_BACKENDS.cudnn, "allow_tf32"),
         *((holder, "fp32_precision") for _, holder in _fp32_holders()),
     ]
-    return [
+    undo: list[Callable[[], None]] = [
         partial(torch.set_num_threads, torch.get_num_threads()),
         partial(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode()),
-        partial(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision()),
-        # After the older setters, which write the newer settings too.
-        *(
-            partial(setattr, holder, name, value)
-            for holder, name in attributes
-            if (value := _readable(holder, name)) is not None
-        ),
     ]
+    # The older settings first: writing them writes the newer ones too.
+    precision = _readable(torch.get_float32_matmul_precision)
+    if precision is not None:
+        undo.append(partial(torch.set_float32_matmul_precision, precision))
+    for holder, name in attributes:
+        value = _readable(partial(getattr, holder, name))
+        if value is not None:
+            undo.append(partial(setattr, holder, name, value))
+    return undo
 
 
 def _fp32_holders() -> Iterator[tuple[str, Any]]:
@@ -118,10 +120,10 @@ def _fp32_holders() -> Iterator[tuple[str, Any]]:
             yield name, holder
 
 
-def _readable(holder: Any, name: str) -> object:
+def _readable(read: Callable[[], Any]) -> Any:
     try:
-        return getattr(holder, name)
-    except RuntimeError:  # allow_tf32, where convolutions and RNNs were set apart
+        return read()
+    except RuntimeError:  # an older setting that says less than the newer ones were set to
         return None
 
 

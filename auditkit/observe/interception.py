@@ -18,20 +18,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 from torch.utils.data import (
-    BatchSampler,
     DataLoader,
     IterDataPipe,
     MapDataPipe,
-    RandomSampler,
-    SequentialSampler,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
 )
 from torch.utils.data.dataloader import _DatasetKind
-from torch.utils.data.distributed import DistributedSampler
 
 from auditkit.errors import OrderDrift, RestoreMismatch, UnsupportedLoader
 from auditkit.observe.rng import GlobalStreams, capture_streams, seed_everything
+from auditkit.observe.samplers import draws_once
 from auditkit.observe.samples import (
     PerBatchCollate,
     PerSampleDataset,
@@ -43,15 +38,6 @@ from auditkit.ordering import Batch
 from auditkit.seeds import SampleSeeds
 
 _ATTRIBUTE = "_auditkit_interception"
-
-#: Samplers of torch that draw from the global streams at their first index only.
-_DRAW_ONCE = (
-    RandomSampler,
-    SequentialSampler,
-    SubsetRandomSampler,
-    WeightedRandomSampler,
-    DistributedSampler,
-)
 
 
 class Interception:
@@ -214,7 +200,7 @@ class _IndexSampler:
 class _IndexIterator:
     def __init__(self, interception: Interception, inner: Any) -> None:
         self._interception = interception
-        self._draws_once = _draws_once(inner)
+        self._draws_once = draws_once(inner)
         self._first = True
         interception.start_order_stream()
         # Eagerly: a generator here would change how often an eager sampler draws.
@@ -253,12 +239,6 @@ def _is_batch(own: Any) -> bool:
     if isinstance(own, (Tensor, np.ndarray)):
         return own.ndim > 0
     return isinstance(own, Iterable) and not isinstance(own, (str, bytes))
-
-
-def _draws_once(inner: Any) -> bool:
-    if type(inner) is BatchSampler:
-        return type(inner.sampler) in _DRAW_ONCE
-    return type(inner) in _DRAW_ONCE
 
 
 def _intercepted_class(original: type[DataLoader[Any]]) -> type[DataLoader[Any]]:

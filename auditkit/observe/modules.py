@@ -130,26 +130,6 @@ def parameters(module: nn.Module) -> dict[str, Tensor]:
     return ModuleState(module).parameters()
 
 
-def batchnorm_buffers(module: nn.Module) -> dict[str, Tensor]:
-    """See :meth:`ModuleState.batchnorm_buffers`."""
-    return ModuleState(module).batchnorm_buffers()
-
-
-def other_buffers(module: nn.Module) -> dict[str, Tensor]:
-    """See :meth:`ModuleState.other_buffers`."""
-    return ModuleState(module).other_buffers()
-
-
-def whole_module(module: nn.Module) -> Leaves:
-    """See :meth:`ModuleState.whole`."""
-    return ModuleState(module).whole()
-
-
-def flags(module: nn.Module) -> Leaves:
-    """See :meth:`ModuleState.flags`."""
-    return ModuleState(module).flags(parameters(module))
-
-
 def has_batchnorm(module: nn.Module) -> bool:
     """Whether a BatchNorm layer keeps running statistics."""
     return any(
@@ -191,7 +171,7 @@ def restore_flags(module: nn.Module, leaves: Leaves, component: str = "modules")
 
 
 def restore_whole_module(module: nn.Module, leaves: Leaves, component: str) -> None:
-    """Inverse of :func:`whole_module`.
+    """Inverse of :meth:`ModuleState.whole`.
 
     Raises:
         RestoreMismatch: When names, shapes or dtypes differ.

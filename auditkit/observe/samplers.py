@@ -22,18 +22,28 @@ from torch.utils.data import (
     SubsetRandomSampler,
     WeightedRandomSampler,
 )
+from torch.utils.data.distributed import DistributedSampler
 
 from auditkit.errors import RestoreMismatch
 from auditkit.observe.codec import flatten, unflatten
 from auditkit.observe.rng import generator_leaves, is_generator, restore_generator
 
 _STATELESS = (RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+#: Samplers of torch that draw from the global streams at their first index only.
+_DRAW_ONCE = (*_STATELESS, DistributedSampler)
 _INNER = frozenset({"sampler", "batch_sampler", "base_sampler"})
 _SCALARS = (bool, int, float, complex, str, bytes, type(None))
 
 
 class _NotPlainError(Exception):
     """Something that is not made of numbers, text, arrays and containers of them."""
+
+
+def draws_once(sampler: object) -> bool:
+    """Whether a sampler is known to draw from the global streams at its first index only."""
+    inner = sampler.sampler if type(sampler) is BatchSampler else sampler
+    return type(inner) in _DRAW_ONCE
 
 
 def holders(loader: DataLoader[Any]) -> Iterator[tuple[str, Any]]:

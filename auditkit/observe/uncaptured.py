@@ -151,7 +151,7 @@ def _module_roots(objects: TrainingObjects) -> dict[str, nn.Module]:
 
 
 def _plain(path: str, holder: Any, hidden: frozenset[str], held: set[int]) -> dict[str, object]:
-    foreign = is_foreign_class(type(holder))
+    foreign = is_foreign_class(holder.__class__)
     found: dict[str, object] = {}
     for name, value in vars(holder).items():
         if name in hidden or (foreign and name.startswith("_")):

@@ -192,6 +192,11 @@ def run(driver: LoaderDriver, n_steps: int) -> list[tuple[list[tuple[int, int]],
     return rows
 
 
+def position_of(driver: LoaderDriver) -> dict[str, Any]:
+    """What a snapshot would hold of the data."""
+    return {"loader": driver.capture(), **capture_streams().leaves()}
+
+
 def opened(make: Make, mode: str, seed: int = 0, **options: Any) -> LoaderDriver:
     seed_everything(seed)
     return LoaderDriver(make(**options), SEED, mode)
@@ -257,8 +262,8 @@ def test_resumed_anywhere_the_rest_is_the_same(name: str, workers: str, mode: st
     rows = []
     for position in range(14):
         if position in positions:
-            state = {"loader": original.capture(), **capture_streams().leaves()}
-            marks[position] = dict(unpack(*pack(state)))
+            state = position_of(original)
+            marks[position] = unpack(*pack(state))
         rows.extend(run(original, 1))
     original.close()
     for position, state in marks.items():
@@ -280,7 +285,7 @@ def test_the_end_of_an_epoch_can_be_resumed(name: str) -> None:
     original.begin_epoch()
     while original.next(capture_streams()) is not None:
         pass
-    state = {"loader": original.capture(), **capture_streams().leaves()}
+    state = position_of(original)
     assert original.next(capture_streams()) is None
     rows = run(original, 6)
     original.close()
@@ -306,7 +311,7 @@ def test_the_number_of_workers_does_not_matter_under_per_sample(name: str) -> No
 def test_persistent_workers_can_be_resumed_under_per_sample() -> None:
     original = opened(LOADERS["collate"], "per-sample", **WORKERS["persistent"])
     run(original, 6)
-    state = {"loader": original.capture(), **capture_streams().leaves()}
+    state = position_of(original)
     rows = run(original, 5)
     original.close()
     _resumed_is(LOADERS["collate"], "per-sample", "persistent", state, rows)
@@ -315,7 +320,7 @@ def test_persistent_workers_can_be_resumed_under_per_sample() -> None:
 def test_persistent_workers_are_refused_under_inherit_after_their_first_epoch() -> None:
     driver = opened(LOADERS["shuffle"], "inherit", **WORKERS["persistent"])
     run(driver, 4)
-    state = {"loader": driver.capture(), **capture_streams().leaves()}
+    state = position_of(driver)
     rows = run(driver, 3)
     with pytest.raises(UnsupportedLoader, match="persistent workers"):
         driver.capture()
@@ -369,8 +374,8 @@ def test_iterable_datasets_are_recorded_and_resumed(workers: str, mode: str) -> 
     rows, marks = [], {}
     for position in range(9):
         if position in (0, 2, 5) or (position == 7 and mode == "per-sample"):
-            state = {"loader": original.capture(), **capture_streams().leaves()}
-            marks[position] = dict(unpack(*pack(state)))
+            state = position_of(original)
+            marks[position] = unpack(*pack(state))
         rows.extend(run(original, 1))
     original.close()
     assert all(order == [] for order, _ in rows)
@@ -391,7 +396,7 @@ def test_an_infinite_sampler_is_fine() -> None:
     for mode in MODES:
         original = opened(make, mode)
         run(original, 5)
-        state = {"loader": original.capture(), **capture_streams().leaves()}
+        state = position_of(original)
         rows = run(original, 5)
         assert original.epoch == 0
         original.close()
@@ -471,7 +476,7 @@ def test_worker_init_fn_sees_and_edits_the_dataset(mode: str) -> None:
 
     driver = opened(make, mode, num_workers=1)
     rows = run(driver, 2)
-    state = {"loader": driver.capture(), **capture_streams().leaves()}
+    state = position_of(driver)
     rest = run(driver, 4)
     driver.close()
     assert all(sample[1] > 2 for _, batch in rows for sample in batch)
@@ -514,7 +519,7 @@ def test_delivered_batches_replace_the_samplers_own(workers: str, mode: str) -> 
     make = LOADERS["shuffle"]
     original = opened(make, mode, **WORKERS[workers])
     run(original, 2)
-    state = {"loader": original.capture(), **capture_streams().leaves()}
+    state = position_of(original)
     rows = run(original, 8)
     original.close()
     control = [np.array(keys, dtype=np.int64) for keys, _ in rows]
@@ -588,10 +593,6 @@ def test_closing_stops_workers_and_lets_the_loader_be_taken_over_again() -> None
 # -- what is refused ---------------------------------------------------------------------------
 
 
-def _strings() -> Any:
-    return Given([["a", "b"]])
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -629,7 +630,7 @@ def test_indices_that_are_no_whole_numbers_are_refused(batches: Any, mode: str) 
 
 
 def test_keys_of_several_parts_are_refused() -> None:
-    sampler: Any = Given([(1, 2)])  # type: ignore[list-item]
+    sampler: Any = Given([(1, 2)])
     loader: DataLoader[Any] = DataLoader(Numbers(N), batch_size=None, sampler=sampler)
     driver = LoaderDriver(loader, SEED, "per-sample")
     with pytest.raises(UnsupportedLoader, match="whole numbers"):
@@ -645,9 +646,13 @@ def test_a_position_beyond_the_epoch_is_refused() -> None:
         driver.close()
         other = opened(LOADERS["sequential"], mode)
         with pytest.raises(RestoreMismatch, match="epoch ends"):
-            other.restore(flatten(tree, where="loader"))
-            other.next(capture_streams())
+            _go_on(other, flatten(tree, where="loader"))
         other.close()
+
+
+def _go_on(driver: LoaderDriver, leaves: Any) -> None:
+    driver.restore(leaves)
+    driver.next(capture_streams())
 
 
 def _tree(driver: LoaderDriver) -> Any:

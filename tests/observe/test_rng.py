@@ -159,13 +159,14 @@ def test_broken_streams_are_refused(value: Any) -> None:
 
 
 def test_another_global_numpy_generator_is_refused() -> None:
-    kept = np.random.get_bit_generator()
+    module: Any = np.random
+    kept = module.get_bit_generator()
     try:
-        np.random.set_bit_generator(np.random.PCG64(0))
+        module.set_bit_generator(np.random.PCG64(0))
         with pytest.raises(UncapturedState, match="PCG64"):
             capture_streams()
     finally:
-        np.random.set_bit_generator(kept)
+        module.set_bit_generator(kept)
 
 
 GENERATORS: dict[str, tuple[Any, Any]] = {

@@ -104,12 +104,19 @@ def _bfloat16() -> Made:
 
 def _batchnorm(momentum: float | None) -> Made:
     model = batchnorm_net()
-    model[1].momentum = momentum
+    layer: Any = model[1]
+    layer.momentum = momentum
     return supervised(model, torch.optim.SGD(model.parameters(), lr=0.1))
 
 
 class Queue(nn.Module):
     """Buffers of every kind, and state of its own."""
+
+    plain: Tensor
+    hidden: Tensor
+    grown: Tensor
+    later: Any
+    sooner: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +130,7 @@ class Queue(nn.Module):
         self.pointer = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.head(self.linear(x))
+        y: Tensor = self.head(self.linear(x))
         with torch.no_grad():
             self.plain.add_(y.mean(0))
             self.hidden.mul_(0.9).add_(y[0])
@@ -131,7 +138,10 @@ class Queue(nn.Module):
             self.later = y.sum().reshape(1) if self.later is None else self.later * 0.5
             self.sooner = None
         self.pointer += 1
-        return y + self.hidden + self.grown.mean(0) * self.pointer + self.plain + self.later
+        result: Tensor = (
+            y + self.hidden + self.grown.mean(0) * self.pointer + self.plain + self.later
+        )
+        return result
 
     def get_extra_state(self) -> dict[str, int]:
         return {"pointer": self.pointer}
@@ -157,8 +167,9 @@ class Tied(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         with torch.no_grad():
-            self.encoder.shared.add_(1)
-        return self.decoder(self.encoder(x)) * self.decoder.shared
+            self.encoder.get_buffer("shared").add_(1)
+        y: Tensor = self.decoder(self.encoder(x))
+        return y * self.decoder.get_buffer("shared")
 
 
 def _tied() -> Made:
@@ -195,7 +206,11 @@ def _scaler() -> Made:
 def _averaged() -> Made:
     model = batchnorm_net()
     averages = {
-        "ema": AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True),
+        "ema": AveragedModel(
+            model,
+            multi_avg_fn=get_ema_multi_avg_fn(0.9),  # type: ignore[no-untyped-call]
+            use_buffers=True,
+        ),
         "swa": AveragedModel(model),
     }
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -221,7 +236,7 @@ def _accumulated() -> Made:
 
 
 def _flags() -> Made:
-    model = batchnorm_net()
+    model: Any = batchnorm_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
     def after(t: int) -> None:
@@ -246,13 +261,14 @@ class Counter:
 
 
 def _extras() -> Made:
-    model, critic = small_net(), nn.Linear(4, 1)
+    model: Any = small_net()
+    critic = nn.Linear(4, 1)
     second = torch.optim.Adam(critic.parameters(), lr=0.01)
     extras: dict[str, Any] = {
         "counter": Counter(),
         "critic": critic,
         "second optimizer": second,
-        "torch": torch.Generator().manual_seed(torch.randint(1 << 30, ()).item()),
+        "torch": torch.Generator().manual_seed(int(torch.randint(1 << 30, ()))),
         "numpy": np.random.default_rng(np.random.randint(1 << 30)),
         "legacy": np.random.RandomState(np.random.randint(1 << 30)),
         "python": random.Random(random.random()),
@@ -276,7 +292,7 @@ def _extras() -> Made:
 
 
 def _streams() -> Made:
-    model = small_net()
+    model: Any = small_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
     def after(t: int) -> None:
@@ -441,7 +457,7 @@ class Hostile(Counter):
 def test_a_state_dict_that_draws_is_harmless(place: str) -> None:
     model = small_net()
     hostile: Any = Hostile()
-    held = {place: {"hostile": hostile} if place == "extras" else hostile}
+    held: Any = {place: {"hostile": hostile} if place == "extras" else hostile}
     objects = TrainingObjects(model, torch.optim.SGD(model.parameters(), lr=0.1), **held)
     before = capture_streams()
     first = digests(capture(objects))
@@ -480,7 +496,7 @@ def test_a_load_state_dict_that_draws_is_harmless() -> None:
 
 
 def test_reader_sees_what_changes_between_steps() -> None:
-    model = batchnorm_net()
+    model: Any = batchnorm_net()
     objects = TrainingObjects(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
     reader = StateReader(objects)
 
@@ -501,7 +517,7 @@ def test_reader_sees_what_changes_between_steps() -> None:
     changes(lambda: group.update(lr=True))
     changes(lambda: group.update(weight_decay=0.0))
     changes(lambda: group.update(weight_decay=-0.0))
-    changes(lambda: model[1].eval())
+    changes(model[1].eval)
     changes(lambda: model[0].weight.requires_grad_(False))
     changes(lambda: model.add_module("new", nn.Linear(1, 1)))
     changes(lambda: model.new.register_buffer("b", torch.ones(1)))

@@ -16,10 +16,11 @@ from typing import Any
 
 import tiny_study
 import torch
-from tiny_study import STUDY as STUDY
 from torch import Tensor, nn
 
 import auditkit as ak
+
+STUDY = tiny_study.STUDY
 
 VARIABLE = "AUDITKIT_TEST_FAULT"
 

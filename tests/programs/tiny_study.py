@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
@@ -79,14 +78,14 @@ def make_optimizer(kind: str, model: nn.Module) -> torch.optim.Optimizer:
     """An optimizer by name."""
     if kind == "sgd":
         return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[kind](model.parameters(), lr=0.01)
+    adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
+    return adam(model.parameters(), lr=0.01)
 
 
 def cross_entropy(model: nn.Module, batch: Any) -> Tensor:
     """The training loss."""
     inputs, labels = batch
-    return F.cross_entropy(model(inputs), labels)
+    return nn.functional.cross_entropy(model(inputs), labels)
 
 
 def make_program(
@@ -118,7 +117,10 @@ def make_program(
     is_map = data == "map"
     averaged: dict[str, nn.Module] = {}
     if "ema" in chosen:
-        averaged["ema"] = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
+        averaged["ema"] = AveragedModel(
+            model,
+            multi_avg_fn=get_ema_multi_avg_fn(0.9),  # type: ignore[no-untyped-call]
+        )
     return ak.Program(
         model=model,
         optimizer=trained,

@@ -1,0 +1,113 @@
+"""Values of options: what is read, and what is refused with the reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from auditkit.cli.options import default_jobs, parse_arguments, parse_seeds, split_target
+from auditkit.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [
+        ("0-7", (0, 1, 2, 3, 4, 5, 6, 7)),
+        ("1,3,5-7", (1, 3, 5, 6, 7)),
+        ("4", (4,)),
+        (" 1 , 2 ", (1, 2)),
+        ("2,1", (2, 1)),
+        ("3-3", (3,)),
+        ("9007199254740993", (2**53 + 1,)),
+    ],
+)
+def test_seeds_are_ranges_and_single_numbers_in_the_given_order(
+    text: str, seeds: tuple[int, ...]
+) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", ",", "1,", "a", "1-", "-1", "1-2-3", "0x1", "1.5", "1..3"])
+def test_seeds_that_are_no_numbers_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(UsageError, match="is not like 0-7 or 1,3,5"):
+        parse_seeds(text)
+
+
+@pytest.mark.parametrize("text", ["7-0", "0-99999999999"])
+def test_a_range_that_runs_backwards_or_never_ends_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no range"):
+        parse_seeds(text)
+
+
+def test_arguments_keep_everything_after_the_first_equals_sign() -> None:
+    assert parse_arguments(["a=b=c", "empty="]) == {"a": "b=c", "empty": ""}
+
+
+@pytest.mark.parametrize("item", ["data", "=x", "a b=c", "1=2", ""])
+def test_an_argument_without_a_name_and_a_value_is_refused(item: str) -> None:
+    with pytest.raises(UsageError, match="is not name=value"):
+        parse_arguments([item])
+
+
+def test_an_argument_that_is_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="--arg a is given twice"):
+        parse_arguments(["a=1", "a=2"])
+
+
+def test_only_paths_below_the_home_folder_lose_their_user_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", "/home/alice")
+    given = ["a=/home/alice/data", "b=/home/alice", "c=/home/alice2/data", "d=x:/home/alice"]
+    assert parse_arguments(given) == {
+        "a": "~/data",
+        "b": "~",
+        "c": "/home/alice2/data",
+        "d": "x:/home/alice",
+    }
+
+
+def test_as_many_seeds_run_at_a_time_as_there_are_cores_and_seeds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(6)), raising=False)
+    assert default_jobs(threads=1, n_seeds=8) == 6
+    assert default_jobs(threads=1, n_seeds=2) == 2
+    assert default_jobs(threads=4, n_seeds=8) == 1
+    assert default_jobs(threads=16, n_seeds=8) == 1
+
+
+def test_a_system_that_does_not_tell_its_cores_runs_one_seed_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert default_jobs(threads=1, n_seeds=8) == 1
+
+
+def test_a_file_is_split_into_its_folder_and_its_factory(tmp_path: Path) -> None:
+    program = tmp_path / "my-study.py"
+    program.touch()
+    assert split_target(str(program)) == ("my-study.py:make_program", str(tmp_path.resolve()))
+    assert split_target(f"{program}:other") == ("my-study.py:other", str(tmp_path.resolve()))
+
+
+def test_a_module_is_looked_up_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert split_target("package.module:make") == ("package.module:make", str(Path.cwd()))
+    assert split_target("module") == ("module:make_program", str(Path.cwd()))
+
+
+@pytest.mark.parametrize("program", ["", ":make", "a b", "study.txt", "../study", "a..b"])
+def test_what_is_neither_a_file_nor_a_module_is_refused_with_a_hint(program: str) -> None:
+    with pytest.raises(UsageError, match=r"is no program; give FILE.py, FILE.py:NAME or package"):
+        split_target(program)
+
+
+@pytest.mark.parametrize("program", ["nowhere.py", "nowhere.py:make"])
+def test_a_file_that_does_not_exist_is_named(program: str) -> None:
+    with pytest.raises(UsageError, match=r"no such program file: nowhere.py"):
+        split_target(program)

@@ -1,0 +1,147 @@
+"""The command line in a folder of its own, with a home, keys and programs of its own.
+
+``shell("run", ...)`` calls it inside the test's process, workers included, which takes
+milliseconds; ``shell.start("run", ...)`` is a real process with real workers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from studies import PROGRAMS, HereWorkers
+
+from auditkit.cli import main
+from auditkit.errors import AuditError
+from auditkit.launch import _rebuild, describe_error
+from auditkit.records.job import Job, Progress
+from auditkit.signing import open_envelope
+
+#: Seconds after which whatever is waited for will not come any more.
+PATIENCE = 120
+
+_WORKERS = ("auditkit.cli.run.Workers", "auditkit.study.Workers", "auditkit.replay.Workers")
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """The error: one line on stderr, with nothing before or after it."""
+        lines = self.err.splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("auditkit: "), self.err
+        return lines[0].removeprefix("auditkit: ")
+
+
+class TellingWorkers(HereWorkers):
+    """Does jobs in this process; errors are told in JSON, as workers tell them."""
+
+    def run(self, job: Job, report: Callable[[Progress], None] = lambda _: None) -> Any:
+        try:
+            return super().run(job, report)
+        except AuditError as error:
+            told = json.loads(json.dumps(describe_error(error)))
+        raise _rebuild(told)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """A user's folder: home, working folder, programs, key."""
+
+    folder: Path
+
+    @classmethod
+    def at(cls, folder: Path) -> Shell:
+        """A shell in a new folder that holds copies of the test programs."""
+        folder.mkdir()
+        for file in PROGRAMS.glob("*.py"):
+            shutil.copy(file, folder)
+        shell = cls(folder)
+        assert shell("keygen").code == 0
+        return shell
+
+    @property
+    def env(self) -> dict[str, str]:
+        """Environment variables."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("AUDITKIT")}
+        return {**kept, "HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder / "config")}
+
+    def __call__(self, *arguments: str) -> Done:
+        """Call the command line in this process."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            for name in ("HOME", "XDG_CONFIG_HOME"):
+                patch.setenv(name, self.env[name])
+            for place in _WORKERS:
+                patch.setattr(place, TellingWorkers)
+            done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        return Done(done.exit_code, done.stdout, done.stderr)
+
+    def start(self, *arguments: str, stderr: int = subprocess.PIPE, **env: str) -> Process:
+        """Call the command line in a process of its own, the leader of its group."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "auditkit", *arguments],
+            cwd=self.folder,
+            env={**self.env, **env},
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            start_new_session=True,
+        )
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+
+Process = subprocess.Popen[str]
+
+
+def wait_for(happened: Callable[[], object], seconds: float = PATIENCE) -> None:
+    """Wait until something has happened."""
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def statement_bytes(manifest: Path) -> bytes:
+    """What was signed."""
+    return open_envelope(manifest.read_bytes()).payload
+
+
+def timeless(manifest: Path) -> Any:
+    """The signed statement without the times of the run, which are all that may differ."""
+    statement = json.loads(statement_bytes(manifest))
+    times = statement["predicate"].pop("run")
+    assert sorted(times) == ["finished", "started"]
+    return statement
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a folder but those that hold times or the key."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name not in ("manifest.json", "signer.pub")
+    }

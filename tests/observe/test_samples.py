@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pickle
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny import Numbers, row
+from torch.utils.data import IterableDataset, default_collate, default_convert
+
+from auditkit.observe.rng import capture_streams, seed_sample
+from auditkit.observe.samples import (
+    PerBatchCollate,
+    PerSampleDataset,
+    PerSampleIterable,
+    PerWorkerInit,
+    draws_in_collate,
+)
+from auditkit.seeds import SampleSeeds, derive_seed
+
+SEEDS = SampleSeeds(7)
+
+
+@pytest.fixture(autouse=True)
+def _streams_put_back() -> Iterator[None]:
+    streams = capture_streams()
+    yield
+    streams.restore()
+
+
+def expected(epoch: int, index: int) -> Any:
+    seed_sample(derive_seed(7, "sample", epoch, index))
+    return row(index)
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_alone() -> None:
+    data = PerSampleDataset(Numbers(), SEEDS)
+    random.random(), np.random.rand(), torch.rand(1)
+    found = data.__getitems__([(0, 3), (1, 3), (0, 4)])
+    for key, sample in zip([(0, 3), (1, 3), (0, 4)], found, strict=True):
+        assert torch.equal(sample, expected(*key))
+        assert torch.equal(data[key], sample)
+    assert len(data) == 10
+
+
+def test_attributes_are_the_data_sets() -> None:
+    inner: Any = Numbers()
+    inner.last_key, inner._inner, inner._seeds = "mine", "mine", "mine"
+    data: Any = PerSampleDataset(inner, SEEDS)
+    assert (data.last_key, data._inner, data._seeds) == ("mine", "mine", "mine")
+    data.n = 4
+    assert inner.n == len(data) == 4
+    del data.last_key
+    assert not hasattr(inner, "last_key")
+    with pytest.raises(AttributeError, match="nothing"):
+        data.nothing  # noqa: B018 # reading it is the test
+
+
+def test_wrappers_survive_the_way_into_a_spawned_worker() -> None:
+    data = PerSampleDataset(Numbers(), SEEDS)
+    collate = PerBatchCollate(default_collate, data, 7)
+    copied, other = pickle.loads(pickle.dumps((data, collate)))  # noqa: S301 # our own bytes
+    assert torch.equal(copied[(0, 1)], expected(0, 1))
+    assert other._dataset is copied
+
+
+def test_collate_draws_from_the_stream_of_the_last_sample() -> None:
+    data = PerSampleDataset(Numbers(), SEEDS)
+    collate = PerBatchCollate(lambda samples: torch.rand(1).item(), data, 7)
+    found = [collate(data.__getitems__(keys)) for keys in ([(0, 1), (0, 2)], [(0, 2)], [(0, 1)])]
+    assert found[0] == found[1] != found[2]
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Iterator[Any]:
+        yield from map(row, range(4))
+
+    def __len__(self) -> int:
+        return 4
+
+
+def test_an_iterable_draws_by_position_and_counts_its_epochs() -> None:
+    data = PerSampleIterable(Stream(), SEEDS, epoch=2)
+    first = list(data)
+    second = []
+    for sample in data:
+        torch.rand(3)  # training between the samples
+        second.append(sample)
+    third = list(PerSampleIterable(Stream(), SEEDS, epoch=3))
+    assert all(torch.equal(one, other) for one, other in zip(second, third, strict=True))
+    assert not torch.equal(first[0], second[0])
+    assert len(data) == 4
+
+
+def test_workers_are_prepared_from_a_stream_of_their_own() -> None:
+    drawn = []
+    prepare = PerWorkerInit(lambda worker: drawn.append((worker, random.random())), 7)
+    for worker in (0, 1, 0):
+        random.random()
+        prepare(worker)
+    assert drawn[0] == drawn[2]
+    assert drawn[0][1] != drawn[1][1]
+
+
+def test_torchs_own_collates_are_known_not_to_draw() -> None:
+    assert not draws_in_collate(default_collate)
+    assert not draws_in_collate(default_convert)
+    assert draws_in_collate(lambda samples: samples)

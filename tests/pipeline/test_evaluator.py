@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from studies import digests_of, tiny_session, trained
+from torch import Tensor, nn
+
+from auditkit.errors import ProbeDisturbance, ProgramError, ProgramFailed
+from auditkit.pipeline.evaluator import diverged, look, needs_recalibration
+from auditkit.program import Probe, Program
+
+Predict = Callable[[nn.Module, Any], Any]
+
+
+def predicting(predict: Predict, **options: Any) -> Callable[[Program], Program]:
+    """Gives a program another ``Probe.predict``."""
+
+    def change(program: Program) -> Program:
+        assert program.probe is not None
+        return replace(program, probe=replace(program.probe, predict=predict, **options))
+
+    return change
+
+
+def look_with(predict: Predict, **options: Any) -> Any:
+    with tiny_session(predicting(predict, **options)) as session:
+        trained(session, 1, 3)
+        return look(session, [])
+
+
+def batches() -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(5)
+    return [(torch.randn(4, 4, generator=generator), torch.arange(4) % 3) for _ in range(3)]
+
+
+# The probe leaves no trace
+
+
+@pytest.mark.parametrize("recalibrate", [False, True])
+def test_looking_leaves_the_state_as_it_was(recalibrate: bool) -> None:
+    with tiny_session(parts="batchnorm+dropout+ema+scaler", scheduler="step") as session:
+        trained(session, 1, 5)
+        before = digests_of(session)
+        flags = [layer.training for layer in session.program.model.modules()]
+        look(session, batches() if recalibrate else [])
+        assert digests_of(session) == before
+        assert [layer.training for layer in session.program.model.modules()] == flags
+
+
+def test_a_run_that_is_looked_at_goes_on_as_one_that_is_not() -> None:
+    traces = []
+    for looked_at in (False, True):
+        with tiny_session() as session:
+            trained(session, 1, 5)
+            if looked_at:
+                look(session, batches())
+            traces.append(trained(session, 6, 10).trace())
+    assert traces[0].first_difference(traces[1]) is None
+
+
+def test_a_probe_that_draws_has_its_random_streams_put_back() -> None:
+    def noisy(model: nn.Module, inputs: Tensor) -> Any:
+        random.random()
+        np.random.rand()
+        return model(inputs) + torch.rand(len(inputs), 1)
+
+    look_with(noisy)  # it raises no ProbeDisturbance
+
+
+def test_a_probe_that_changes_train_mode_has_it_put_back() -> None:
+    def training(model: Any, inputs: Tensor) -> Any:
+        model.last.train()
+        return model(inputs)
+
+    look_with(training)
+
+
+def write_weight(model: Any, inputs: Tensor) -> Any:
+    model.last.bias += 1
+    return model(inputs)
+
+
+def train_batchnorm(model: Any, inputs: Tensor) -> Any:
+    model.train()
+    return model(inputs)
+
+
+def leave_gradient(model: Any, inputs: Tensor) -> Any:
+    with torch.enable_grad():
+        model(inputs).sum().backward()
+    return model(inputs)
+
+
+@pytest.mark.parametrize(
+    ("predict", "component"),
+    [(write_weight, "params"), (train_batchnorm, "batchnorm"), (leave_gradient, "grad")],
+)
+def test_a_probe_that_changes_the_state_is_an_error_that_names_the_component(
+    predict: Predict, component: str
+) -> None:
+    with pytest.raises(ProbeDisturbance) as caught:
+        look_with(predict)
+    assert caught.value.component == component
+
+
+def test_a_probe_that_draws_from_a_registered_generator_is_an_error() -> None:
+    generator = torch.Generator()
+
+    def change(program: Program) -> Program:
+        def predict(model: nn.Module, inputs: Tensor) -> Any:
+            return model(inputs) + torch.rand(len(inputs), 1, generator=generator)
+
+        return replace(predicting(predict)(program), extras={"noise": generator})
+
+    with tiny_session(change) as session, pytest.raises(ProbeDisturbance) as caught:
+        look(session, [])
+    assert caught.value.component == "rng/extras/noise"
+
+
+# What the probe gives
+
+
+def test_rows_are_probabilities_of_the_model_in_eval_mode() -> None:
+    with tiny_session() as session:
+        trained(session, 1, 3)
+        table = look(session, [])[""]
+        program = session.program
+        assert program.probe is not None
+        program.model.eval()
+        with torch.no_grad():
+            expected = program.model(program.probe.inputs).double().softmax(dim=1).float().numpy()
+    assert table.dtype == np.float32
+    assert table.shape == (8, 3)
+    assert table.tobytes() == expected.tobytes()
+    assert np.allclose(table.sum(axis=1), 1)
+
+
+def test_probabilities_are_taken_as_they_are() -> None:
+    table = torch.tensor([[0.25, 0.75]]).repeat(8, 1)
+    given = look_with(lambda model, inputs: table, probabilities=True, labels=torch.ones(8).long())
+    assert np.array_equal(given[""], table.numpy())
+
+
+def test_rows_that_are_passed_a_few_at_a_time_are_all_there() -> None:
+    sizes: list[int] = []
+
+    def predict(model: nn.Module, inputs: Tensor) -> Any:
+        sizes.append(len(inputs))
+        return model(inputs)
+
+    table = look_with(predict, batch_size=3)[""]
+    assert sizes == [3, 3, 2]
+    assert table.shape == (8, 3)
+
+
+def test_inputs_that_are_no_tensor_are_passed_at_once() -> None:
+    def predict(model: nn.Module, inputs: Any) -> Any:
+        return model(inputs["x"])
+
+    assert look_with(predict, inputs={"x": torch.ones(8, 4)})[""].shape == (8, 3)
+
+
+@pytest.mark.parametrize(
+    ("predict", "message"),
+    [
+        (lambda model, inputs: model(inputs)[:-1], "one row of class scores an example"),
+        (lambda model, inputs: model(inputs)[:, :1], "one row of class scores an example"),
+        (lambda model, inputs: model(inputs).sum(dim=1), "one row of class scores an example"),
+        (lambda model, inputs: model(inputs)[:, :2], "no class index"),
+        (lambda model, inputs: model(inputs).tolist(), "list, not a tensor"),
+    ],
+    ids=["rows", "one class", "no table", "labels", "type"],
+)
+def test_a_probe_that_gives_no_table_of_scores_is_an_error(predict: Predict, message: str) -> None:
+    with pytest.raises(ProgramError, match=message):
+        look_with(predict)
+
+
+def test_a_probe_that_raises_is_told_with_its_place() -> None:
+    def predict(model: nn.Module, inputs: Tensor) -> Any:
+        raise ValueError("no such thing")
+
+    with pytest.raises(ProgramFailed, match="the probe raised ValueError: no such thing") as caught:
+        look_with(predict)
+    assert (caught.value.where or "").startswith("test_evaluator.py:")
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(0).long(), torch.rand(3), torch.zeros(2, 2).long()])
+def test_labels_that_are_no_class_indices_are_refused(labels: Tensor) -> None:
+    with pytest.raises(ProgramError):
+        Probe(torch.zeros(3, 4), labels)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(0.5, False), (np.nan, True), (np.inf, True)])
+def test_a_table_with_a_value_that_is_not_finite_has_diverged(value: float, expected: bool) -> None:
+    assert diverged({"": np.full((2, 2), value, np.float32)}) is expected
+
+
+# Recalibrated BatchNorm
+
+
+def test_recalibrated_statistics_are_the_average_over_the_batches() -> None:
+    with tiny_session(parts="batchnorm") as session:
+        trained(session, 1, 5)
+        table = look(session, batches())["/recalibrated"]
+        model: Any = session.program.model
+        with torch.no_grad():
+            hidden = [model.first(inputs) for inputs, _ in batches()]
+            mean = torch.stack([part.mean(dim=0) for part in hidden]).mean(dim=0)
+            variance = torch.stack([part.var(dim=0) for part in hidden]).mean(dim=0)
+            model.norm.running_mean.copy_(mean)
+            model.norm.running_var.copy_(variance)
+            expected = look(session, [])[""]
+    assert np.allclose(table, expected, atol=1e-6)
+
+
+def test_recalibrated_tables_do_not_depend_on_the_statistics_as_they_are() -> None:
+    with tiny_session() as session:
+        trained(session, 1, 5)
+        before = look(session, batches())
+        model: Any = session.program.model
+        model.norm.reset_running_stats()
+        after = look(session, batches())
+    assert before["/recalibrated"].tobytes() == after["/recalibrated"].tobytes()
+    assert before[""].tobytes() != after[""].tobytes()
+
+
+def test_only_a_model_with_batchnorm_needs_recalibration() -> None:
+    with tiny_session() as session:
+        assert needs_recalibration(session)
+    with tiny_session(parts="dropout") as session:
+        assert not needs_recalibration(session)

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from studies import digests_of, tiny_session, trained
+
+from auditkit.errors import FormatError, RestoreMismatch
+from auditkit.pipeline.forker import place, read_fork
+from auditkit.pipeline.snapshotter import Snapshot, freeze
+
+FULL = {"parts": "batchnorm+dropout+ema+scaler", "scheduler": "step", "optimizer": "adamw"}
+
+
+def snapshot_at(step: int, **arguments: str) -> tuple[Snapshot, dict[str, str]]:
+    with tiny_session(**arguments) as session:
+        trained(session, 1, step)
+        batch = torch.arange(3.0)
+        return freeze(session, session.state(), [batch]), digests_of(session)
+
+
+def without(snapshot: Snapshot, component: str) -> Any:
+    components: Any = dict(snapshot.meta["components"])  # type: ignore[call-overload]
+    removed = components.pop(component)
+    keys = {f"{component}/{entry}" for entry in removed}
+    tensors = {name: t for name, t in snapshot.tensors.items() if name not in keys}
+    return tensors, {**snapshot.meta, "components": components}
+
+
+def test_a_session_that_was_placed_is_in_the_state_of_the_fork() -> None:
+    snapshot, digests = snapshot_at(6, **FULL)
+    with tiny_session(**FULL) as session:
+        assert digests_of(session) != digests
+        place(session, read_fork(snapshot.tensors, snapshot.meta))
+        assert digests_of(session) == digests
+        assert freeze(session, session.state(), [torch.arange(3.0)]).digests == snapshot.digests
+
+
+def test_a_session_that_was_placed_goes_on_as_the_one_it_was_taken_from() -> None:
+    with tiny_session(**FULL) as session:
+        trained(session, 1, 6)
+        snapshot = freeze(session, session.state(), [])
+        control = trained(session, 7, 14).trace()
+    with tiny_session(**FULL) as session:
+        place(session, read_fork(snapshot.tensors, snapshot.meta))
+        assert trained(session, 7, 14).trace().first_difference(control) is None
+
+
+def test_one_branch_cannot_reach_another() -> None:
+    snapshot, digests = snapshot_at(6)
+    fork = read_fork(snapshot.tensors, snapshot.meta)
+    with tiny_session() as first, tiny_session() as second:
+        place(first, fork)
+        place(second, read_fork(snapshot.tensors, snapshot.meta))
+        trained(first, 7, 14)
+        place(second, read_fork(snapshot.tensors, snapshot.meta))
+        assert digests_of(second) == digests
+    held = {name: bytes(tensor.data) for name, tensor in snapshot.tensors.items()}
+    assert held == {k: bytes(t.data) for k, t in snapshot_at(6)[0].tensors.items()}
+
+
+def test_the_recalibration_batches_come_back() -> None:
+    snapshot, _ = snapshot_at(6)
+    (batch,) = read_fork(snapshot.tensors, snapshot.meta).recalibration
+    assert torch.equal(batch, torch.arange(3.0))
+
+
+@pytest.mark.parametrize("section", ["loader", "recalibration"])
+def test_a_snapshot_without_its_data_position_or_batches_is_refused(section: str) -> None:
+    snapshot, _ = snapshot_at(6)
+    with pytest.raises(RestoreMismatch, match="no such section"):
+        read_fork(*without(snapshot, section))
+
+
+@pytest.mark.parametrize("component", ["params", "modules", "param_groups", "rng/python"])
+def test_a_snapshot_without_a_component_is_refused(component: str) -> None:
+    snapshot, _ = snapshot_at(6)
+    tensors, meta = without(snapshot, component)
+    kept = {key: tensor for key, tensor in tensors.items() if not key.startswith("rng~1python/")}
+    if component == "rng/python":
+        tensors = kept
+    with tiny_session() as session, pytest.raises(RestoreMismatch):
+        place(session, read_fork(tensors, meta))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"parts": "dropout"}, {"parts": "batchnorm+dropout+ema"}, {"scheduler": "step"}],
+    ids=["model", "average", "scheduler"],
+)
+def test_a_snapshot_of_another_program_is_refused(other: dict[str, str]) -> None:
+    snapshot, _ = snapshot_at(6)
+    with tiny_session(**other) as session, pytest.raises(RestoreMismatch):
+        place(session, read_fork(snapshot.tensors, snapshot.meta))
+
+
+@pytest.mark.parametrize("spoil", [lambda meta: None, lambda meta: {**meta, "format": "x/1"}])
+def test_a_file_that_is_no_snapshot_is_refused(spoil: Callable[[Any], Any]) -> None:
+    snapshot, _ = snapshot_at(2)
+    with pytest.raises(FormatError):
+        read_fork(snapshot.tensors, spoil(snapshot.meta))

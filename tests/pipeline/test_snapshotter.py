@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from studies import digests_of, tiny_session, trained
+from torch import Tensor, nn
+
+from auditkit.errors import UncapturedState
+from auditkit.pipeline.snapshotter import freeze
+from auditkit.program import Program
+from auditkit.recipes import digest_raw
+from auditkit.records.digest import COMMITMENT_RECIPE
+from auditkit.snapshotfile import raw_components
+
+
+class Forgetful(nn.Module):
+    """A layer that counts its calls where no ``state_dict`` looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, values: Tensor) -> Tensor:
+        self.calls += 1
+        return values
+
+
+def forgetful(program: Program) -> Program:
+    model: Any = program.model
+    model.relu = Forgetful()
+    return program
+
+
+def test_a_snapshot_holds_every_component_and_the_data_position() -> None:
+    with tiny_session(parts="batchnorm+dropout+ema", scheduler="step") as session:
+        trained(session, 1, 6)
+        digests = freeze(session, session.state(), []).digests
+        assert set(digests) == {*session.state(), "loader", "recalibration"}
+    assert {"params", "batchnorm", "averaged/ema", "scheduler", "rng/numpy"} <= set(digests)
+
+
+def test_a_snapshot_commits_to_what_it_holds() -> None:
+    with tiny_session() as session:
+        trained(session, 1, 6)
+        snapshot = freeze(session, session.state(), [torch.ones(2)])
+        live = digests_of(session)
+    sections = raw_components(snapshot.tensors, snapshot.meta)
+    assert set(sections) == set(snapshot.digests)
+    for name, section in sections.items():
+        assert digest_raw(COMMITMENT_RECIPE, *section).hex() == snapshot.digests[name]
+    for name, digest in live.items():
+        assert snapshot.digests[name] == digest
+
+
+def test_a_snapshot_is_not_reached_by_later_training() -> None:
+    with tiny_session() as session:
+        trained(session, 1, 6)
+        snapshot = freeze(session, session.state(), [])
+        held = {name: bytes(tensor.data) for name, tensor in snapshot.tensors.items()}
+        trained(session, 7, 10)
+    assert {name: bytes(tensor.data) for name, tensor in snapshot.tensors.items()} == held
+
+
+def test_freezing_changes_nothing() -> None:
+    with tiny_session() as session:
+        trained(session, 1, 6)
+        before = digests_of(session)
+        freeze(session, session.state(), [])
+        assert digests_of(session) == before
+
+
+def test_equal_states_have_equal_snapshots() -> None:
+    snapshots = []
+    for _ in range(2):
+        with tiny_session() as session:
+            trained(session, 1, 6)
+            snapshots.append(freeze(session, session.state(), []))
+    assert snapshots[0] == snapshots[1]
+
+
+def test_state_that_no_snapshot_would_hold_is_refused() -> None:
+    with tiny_session(forgetful) as session:
+        trained(session, 1, 6)
+        with pytest.raises(UncapturedState, match=r"model\.relu\.calls changed from 0 to 6") as e:
+            freeze(session, session.state(), [])
+    assert e.value.component == "modules"
+
+
+def test_a_generator_that_nobody_registered_is_refused() -> None:
+    generator = torch.Generator()
+
+    def noisy(program: Program) -> Program:
+        def loss(model: nn.Module, batch: Any) -> Tensor:
+            noise = torch.rand((), generator=generator)
+            squares: Tensor = model(batch[0]).square()
+            return squares.mean() * noise
+
+        return replace(program, loss=loss)
+
+    with pytest.raises(UncapturedState, match=r"torch\._C\.Generator"), tiny_session(noisy):
+        pass
+
+
+def test_a_generator_that_is_registered_is_part_of_the_snapshot() -> None:
+    generator = torch.Generator()
+    with tiny_session(lambda program: replace(program, extras={"noise": generator})) as session:
+        trained(session, 1, 2)
+        assert "rng/extras/noise" in freeze(session, session.state(), []).digests

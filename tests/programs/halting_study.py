@@ -1,0 +1,49 @@
+"""The tiny study, halting where a test wants to do something to it.
+
+``AUDITKIT_TEST_HALT=BUILD:STEP:FILE`` lets one program halt before one step: the BUILD-th (from
+1) that its process builds, as in ``faulty_study.py``. It writes the id of its process to FILE and
+goes on once FILE is removed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import tiny_study
+from tiny_study import STUDY as STUDY
+
+import auditkit as ak
+
+VARIABLE = "AUDITKIT_TEST_HALT"
+
+built = 0
+
+
+def make_program(seed: int, **arguments: str) -> ak.Program:
+    """The tiny study's program."""
+    global built  # noqa: PLW0603 # the one thing that tells branches apart
+    built += 1
+    program = tiny_study.make_program(seed, **arguments)
+    build, step, place = os.environ.get(VARIABLE, "0:0:").split(":")
+    if int(build) != built:
+        return program
+
+    def train(_: ak.Program, batch: Any, t: int) -> float | None:
+        if t == int(step):
+            halt(Path(place))
+        return program.train_on(batch, t)
+
+    return replace(program, step=train)
+
+
+def halt(file: Path) -> None:
+    """Wait until the file is gone."""
+    written = file.with_suffix(".new")
+    written.write_text(str(os.getpid()))
+    written.rename(file)
+    while file.exists():
+        time.sleep(0.01)

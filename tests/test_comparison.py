@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from auditkit.comparison import (
+    Parting,
+    compare_commitments,
+    compare_outcomes,
+    compare_records,
+    compare_traces,
+    distance,
+    first_module,
+)
+from auditkit.records.evidence import Trace
+from auditkit.records.study import BranchRecord
+from auditkit.runfiles import Outcome
+
+STEPS = {"t0": 6, "t0+W": 9, "T": 14}
+
+
+def make_trace(rows: int = 4, first: int = 7) -> Trace:
+    columns = {
+        name: b"".join(f"{name:>12}{row:04d}".encode() for row in range(rows))
+        for name in ("order", "batch", "params", "rng/torch")
+    }
+    return Trace(first, bytes(range(8)) * rows, columns)
+
+
+def with_cell(trace: Trace, step: int, *names: str) -> Trace:
+    start = (step - trace.first_step) * 16
+    changed = {
+        name: trace.columns[name][:start] + b"x" * 16 + trace.columns[name][start + 16 :]
+        for name in names
+    }
+    return replace(trace, columns={**trace.columns, **changed})
+
+
+def make_outcome(**changes: float) -> Outcome:
+    tables = {name: np.full((2, 2), 0.5, np.float32) for name in STEPS}
+    for name, value in changes.items():
+        tables[name] = np.array([[0.5 + value, 0.5 - value], [0.5, 0.5]], np.float32)
+    return Outcome(np.array([0, 1]), tables)
+
+
+RECORD = BranchRecord(
+    name="carry",
+    role="treatment",
+    perturbation=None,
+    version=1,
+    trace="carry.trace",
+    outcome="carry.outcome",
+    order_sha256="0" * 64,
+    digests={time: {"params": "1", "batchnorm": "2"} for time in STEPS},
+)
+
+
+def test_equal_traces_do_not_part() -> None:
+    assert compare_traces("carry", make_trace(), make_trace()) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "kind", "component"),
+    [
+        (("order", "batch", "params"), "order drift", "order"),
+        (("batch", "params"), "data drift", "batch"),
+        (("rng/torch", "params"), "state drift", "params"),
+    ],
+)
+def test_the_first_difference_is_classed_by_what_was_consumed_before_what_it_led_to(
+    names: tuple[str, ...], kind: str, component: str
+) -> None:
+    other = with_cell(with_cell(make_trace(), 9, *names), 10, "order")
+    parting = compare_traces("carry", make_trace(), other)
+    assert parting is not None
+    assert (parting.branch, parting.step, parting.kind) == ("carry", 9, kind)
+    assert (parting.component, len(parting.others)) == (component, len(names) - 1)
+
+
+def test_a_loss_alone_is_state_drift_at_its_own_step() -> None:
+    trace = make_trace()
+    other = replace(trace, loss_bits=trace.loss_bits[:8] + b"\1" * 8 + trace.loss_bits[16:])
+    parting = compare_traces("carry", trace, other)
+    assert parting is not None
+    assert (parting.step, parting.component, parting.kind) == (8, "loss", "state drift")
+
+
+def test_a_shorter_trace_parts_where_it_ends() -> None:
+    parting = compare_traces("carry", make_trace(4), make_trace(3))
+    assert parting is not None
+    assert (parting.step, parting.component, parting.kind) == (10, "steps", "length")
+
+
+def test_a_component_that_only_one_side_has_is_a_difference() -> None:
+    trace = make_trace()
+    fewer = replace(trace, columns={n: c for n, c in trace.columns.items() if n != "params"})
+    parting = compare_traces("carry", trace, fewer)
+    assert parting is not None
+    assert (parting.step, parting.component) == (7, "params")
+
+
+def test_outcomes_are_compared_by_their_bits() -> None:
+    zero, negative = make_outcome(T=0.5), make_outcome(T=0.5)
+    negative.tables["T"][0, 1] = -0.0
+    assert np.array_equal(zero.tables["T"], negative.tables["T"])
+    parting = compare_outcomes("carry", zero, negative)
+    assert parting is not None
+    assert (parting.component, parting.kind, parting.step) == ("T", "outcome", None)
+
+
+def test_equal_outcomes_do_not_part_even_where_they_are_not_finite() -> None:
+    left, right = make_outcome(), make_outcome()
+    for outcome in (left, right):
+        outcome.tables["T"][:] = np.nan
+    assert compare_outcomes("carry", left, right) is None
+
+
+def test_a_table_that_only_one_side_has_is_a_difference() -> None:
+    fewer = make_outcome()
+    fewer = replace(fewer, tables={k: v for k, v in fewer.tables.items() if k != "t0"})
+    parting = compare_outcomes("carry", make_outcome(), fewer)
+    assert parting is not None
+    assert parting.component == "t0"
+
+
+def test_other_labels_are_a_difference() -> None:
+    parting = compare_outcomes(
+        "carry", make_outcome(), replace(make_outcome(), labels=np.array([1, 0]))
+    )
+    assert parting is not None
+    assert parting.component == "labels"
+
+
+def test_commitments_are_compared_over_all_components() -> None:
+    assert compare_commitments("fork", {"a": "1"}, {"a": "1"}, 7) is None
+    parting = compare_commitments("fork", {"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "x"}, 7)
+    assert parting == Parting("fork", 7, "b", ("c",), "commitment")
+
+
+def test_records_part_at_the_first_time_whose_commitment_differs() -> None:
+    later = {time: {**RECORD.digests[time]} for time in STEPS}
+    for time in ("t0+W", "T"):
+        later[time]["params"] = "x"
+    parting = compare_records(RECORD, replace(RECORD, digests=later), STEPS)
+    assert parting == Parting("carry", 9, "params", (), "commitment")
+
+
+@pytest.mark.parametrize(
+    ("changes", "component", "step"),
+    [({"order_sha256": "1" * 64}, "order", None), ({"diverged_at": 12}, "loss", 12)],
+)
+def test_records_part_in_order_and_divergence(
+    changes: dict[str, object], component: str, step: int | None
+) -> None:
+    parting = compare_records(RECORD, replace(RECORD, **changes), STEPS)  # type: ignore[arg-type]
+    assert parting is not None
+    assert (parting.component, parting.step) == (component, step)
+
+
+def test_equal_records_do_not_part() -> None:
+    assert compare_records(RECORD, replace(RECORD), STEPS) is None
+
+
+def test_the_distance_is_the_mean_total_variation_of_each_table() -> None:
+    gaps = distance(make_outcome(), make_outcome(T=0.25))
+    assert gaps == {"t0": 0.0, "t0+W": 0.0, "T": 0.125}
+
+
+def test_tables_of_another_shape_have_no_distance() -> None:
+    other = make_outcome()
+    smaller = replace(other, tables={**other.tables, "T": np.ones((1, 2), np.float32)})
+    assert set(distance(make_outcome(), smaller)) == {"t0", "t0+W"}
+
+
+def test_a_parting_reads_as_a_sentence() -> None:
+    parting = Parting("carry", 9, "params", ("rng/torch",), "state drift")
+    assert str(parting) == "state drift: params is another (also rng/torch)"
+
+
+MODULES = (("<batch>", "1"), ("first output", "2"), ("drop output", "3"), ("gradient", "4"))
+
+
+def test_the_first_module_is_the_one_whose_digest_differs() -> None:
+    other = (*MODULES[:2], ("drop output", "x"), ("gradient", "y"))
+    assert first_module(MODULES, other) == "drop output"
+
+
+def test_equal_runs_have_no_first_module() -> None:
+    assert first_module(MODULES, MODULES) is None
+
+
+def test_modules_in_another_order_are_told() -> None:
+    other = (MODULES[0], MODULES[2], MODULES[1], MODULES[3])
+    assert first_module(MODULES, other) == "first output ran here where drop output ran there"
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_module_that_ran_in_one_run_only_is_told(swapped: bool) -> None:
+    pair = (MODULES[:3], MODULES) if swapped else (MODULES, MODULES[:3])
+    assert first_module(*pair) == "gradient, which ran in only one of the two"

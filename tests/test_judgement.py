@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from auditkit.errors import ArtifactMismatch, NotSigned, NotTrusted, SignatureError
+from auditkit.judgement import (
+    MAX_FINDINGS,
+    PRECEDENCE,
+    Ledger,
+    as_finding,
+    exit_code_of,
+    verdict_of,
+)
+from auditkit.records.report import CHECKS, CheckResult, Finding
+
+
+def failed(*codes: int) -> list[CheckResult]:
+    findings = tuple(Finding("wrong", exit_code=code) for code in codes)
+    return [CheckResult(4, "failed", "", findings), CheckResult(5, "passed", "")]
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"),
+    [
+        ((), 0),
+        ((6,), 6),
+        ((3, 6), 3),
+        ((3, 4), 4),
+        ((4, 1, 3), 1),
+        ((1, 5), 5),
+        ((6, 3, 4, 1, 5, 2), 2),
+    ],
+)
+def test_where_several_exit_codes_are_asked_for_the_gravest_wins(
+    codes: tuple[int, ...], expected: int
+) -> None:
+    assert exit_code_of(failed(*codes)) == expected
+
+
+def test_every_exit_code_has_its_place() -> None:
+    assert sorted(PRECEDENCE) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("replayed", "expected"),
+    [("all", "verified"), ("some", "sampled"), ("none", "integrity-only")],
+)
+def test_a_clean_report_says_how_much_was_replayed(replayed: str, expected: str) -> None:
+    assert verdict_of(0, replayed=replayed) == expected
+
+
+@pytest.mark.parametrize("code", [1, 2, 3, 4, 5])
+def test_any_failure_is_failed(code: int) -> None:
+    assert verdict_of(code, replayed="all") == "failed"
+
+
+def test_what_cannot_be_decided_is_neither_verified_nor_failed() -> None:
+    assert verdict_of(6, replayed="all") == "undecided"
+
+
+def test_a_check_that_nobody_made_is_not_run() -> None:
+    results = Ledger().results()
+    assert [result.number for result in results] == list(CHECKS)
+    assert {result.status for result in results} == {"not run"}
+    assert not Ledger().passed(1)
+
+
+def test_a_check_passes_only_when_it_was_made_and_found_nothing() -> None:
+    ledger = Ledger()
+    ledger.ran(3, "2 files")
+    assert ledger.passed(3)
+    assert not ledger.passed(3, 4)
+    ledger.add(3, [Finding("missing")])
+    assert ledger.failed(3)
+    assert not ledger.passed(3)
+    result = ledger.results()[2]
+    assert (result.status, result.summary) == ("failed", "1 finding")
+
+
+def test_a_check_that_was_skipped_after_all_did_not_pass() -> None:
+    ledger = Ledger()
+    ledger.ran(8, "all")
+    ledger.skip(8, "no code")
+    assert not ledger.passed(8)
+    assert ledger.results()[7].summary == "no code"
+
+
+def test_a_finding_outweighs_that_the_check_was_cut_short() -> None:
+    ledger = Ledger()
+    ledger.skip(8, "stopped")
+    ledger.add(8, [Finding("one"), Finding("two")])
+    assert (ledger.results()[7].status, ledger.results()[7].summary) == ("failed", "2 findings")
+
+
+def test_a_warning_fails_nothing() -> None:
+    ledger = Ledger()
+    ledger.ran(3, "2 files")
+    ledger.warn(3, "odd")
+    assert (ledger.results()[2].status, ledger.results()[2].warnings) == ("passed", ("odd",))
+
+
+def test_an_error_while_findings_are_made_becomes_one_and_the_earlier_ones_stay() -> None:
+    def findings() -> Iterator[Finding]:
+        yield Finding("first")
+        raise ArtifactMismatch("another SHA-256", expected="a", found="b", where="x")
+
+    ledger = Ledger()
+    ledger.add(4, findings())
+    assert [str(finding) for finding in ledger.results()[3].findings] == [
+        "first",
+        "x: another SHA-256 (expected a, found b)",
+    ]
+
+
+def test_a_forged_run_cannot_fill_the_memory_with_findings() -> None:
+    ledger = Ledger()
+    ledger.add(6, (Finding(str(n)) for n in range(10 * MAX_FINDINGS)))
+    ledger.add(6, [Finding("one more")])
+    assert len(ledger.results()[5].findings) == MAX_FINDINGS
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(NotSigned("x"), 4), (NotTrusted("x"), 3), (SignatureError("x"), 1)]
+)
+def test_a_finding_asks_for_the_exit_code_of_its_error(error: SignatureError, code: int) -> None:
+    assert as_finding(error).exit_code == code
+
+
+def test_a_finding_keeps_the_place_and_is_one_line() -> None:
+    error = ArtifactMismatch(
+        "two\nlines", where="file", step=7, component="params", hint="look there"
+    )
+    finding = as_finding(error)
+    assert str(finding) == "file, step 7, params: two lines; look there"

@@ -1,0 +1,201 @@
+"""What a replaying process is given, and how often it is asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import forging
+import pytest
+from studies import (
+    FAULTY,
+    PLAN,
+    PROGRAMS,
+    TINY,
+    HereWorkers,
+    Run,
+    check,
+    first_finding,
+    result_of,
+    study_here,
+)
+
+from auditkit.errors import ProgramFailed
+from auditkit.evidence import RunEvidence
+from auditkit.launch import Workers
+from auditkit.records.job import Description, Job, ProgramSource
+from auditkit.records.report import Finding
+from auditkit.replay import MAX_REPLAYS, ReplayOutcome, ReplayRequest, replay
+from auditkit.signing import PrivateKey
+from auditkit.structure import to_dict
+
+
+class SpyingWorkers(HereWorkers):
+    """Notes what lies in a replay's folder before each job."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(run.manifest.environment)
+        self.seen: list[set[str]] = []
+        self.scratch = Path()
+
+    def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+        self.scratch = Path(job.program.folder).parent
+        self.seen.append(
+            {
+                str(path.relative_to(self.scratch))
+                for path in self.scratch.rglob("*")
+                if path.is_file()
+            }
+        )
+        return super().run(job, report)
+
+
+@pytest.fixture
+def spied(small: Run) -> tuple[SpyingWorkers, ReplayOutcome]:
+    return replay_with(SpyingWorkers(small), small)
+
+
+def replay_with(
+    spy: SpyingWorkers, run: Run, names: tuple[str, ...] = ("carry",)
+) -> tuple[SpyingWorkers, ReplayOutcome]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("auditkit.replay.Workers", lambda: spy)
+        request = ReplayRequest({0: names}, {})
+        return spy, replay(RunEvidence(run.folder, run.manifest), request, lambda _: None)
+
+
+def test_a_replaying_process_is_given_code_fork_and_order_only(
+    spied: tuple[SpyingWorkers, ReplayOutcome],
+) -> None:
+    spy, _ = spied
+    code = {"code/tiny_study.py"}
+    given = {f"seed-0000/given/{name}.safetensors" for name in ("fork", "order")}
+    assert spy.seen == [code, code | given]
+
+
+def test_a_replaying_process_is_told_no_path_of_the_run(
+    spied: tuple[SpyingWorkers, ReplayOutcome], small: Run
+) -> None:
+    spy, _ = spied
+    for job in spy.jobs:
+        told = json.dumps(to_dict(job))
+        assert str(small.folder) not in told
+        assert ".trace" not in told
+        assert ".outcome" not in told
+
+
+def test_nothing_of_a_replay_is_left_behind(
+    spied: tuple[SpyingWorkers, ReplayOutcome], small: Run
+) -> None:
+    spy, _ = spied
+    assert not spy.scratch.exists()
+    assert not list(small.folder.rglob("__pycache__"))
+
+
+def test_a_replay_that_gives_the_record_is_made_once(
+    spied: tuple[SpyingWorkers, ReplayOutcome],
+) -> None:
+    spy, outcome = spied
+    assert [job.kind for job in spy.jobs] == ["trunk", "branches"]
+    assert outcome.findings == ()
+    assert set(outcome.outcomes) == {(0, "control"), (0, "carry")}
+
+
+def test_a_seed_without_chosen_branches_has_its_trunk_replayed(small: Run) -> None:
+    spy, _ = replay_with(SpyingWorkers(small), small, ())
+    assert [job.kind for job in spy.jobs] == ["trunk"]
+
+
+def test_a_replay_that_differs_is_repeated(forged: Run) -> None:
+    forging.edit_trace(forged, "carry", 9, "params")
+    spy, outcome = replay_with(SpyingWorkers(forged), forged)
+    assert [job.kind for job in spy.jobs] == ["trunk", *["branches"] * MAX_REPLAYS]
+    (finding,) = outcome.findings
+    assert (finding.step, finding.component, finding.exit_code) == (9, "params", 1)
+
+
+def test_replays_that_disagree_are_looked_into_module_by_module(
+    tmp_path: Path, key: PrivateKey
+) -> None:
+    plan = PLAN.with_perturbations(PLAN.perturbations[:1])
+    target = FAULTY.replace("make_program", "make_clock_program")
+    run = study_here(tmp_path / "run", key, plan, target)
+    spy, _ = replay_with(SpyingWorkers(run), run, ())
+    assert [job.kind for job in spy.jobs] == ["trunk", "trunk", "modules", "modules"]
+    assert {(job.step, job.branches) for job in spy.jobs[2:]} == {(8, ("control",))}
+
+
+def test_a_replay_that_cannot_be_made_is_undecided(small: Run) -> None:
+    class DyingWorkers(SpyingWorkers):
+        def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+            raise ProgramFailed("a worker process died with exit status -9")
+
+    _, outcome = replay_with(DyingWorkers(small), small)
+    assert outcome.undecided
+    assert outcome.findings == (
+        Finding(
+            "cannot be replayed: a worker process died with exit status -9", "seed 0", exit_code=6
+        ),
+    )
+
+
+def test_a_snapshot_of_another_program_cannot_be_replayed_as_recorded(forged: Run) -> None:
+    def shrink(arrays: forging.Arrays) -> None:
+        del arrays["params/last.bias"]
+
+    forging.edit_tensors(forged, "seed-0000/fork.safetensors", shrink)
+    report = check(forged)
+    assert report.exit_code == 5
+    assert "a tensor is missing" in first_finding(report, 7).message
+    assert result_of(report, 8).status == "failed"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda predicate: predicate["program"]["description"].update(optimizer="Adam"),
+        lambda predicate: predicate["seeds"][0]["data"]["loader"].update({"batch size": "512"}),
+        lambda predicate: predicate["seeds"][0]["data"].update(consumed_sha256="0" * 64),
+        lambda predicate: predicate["seeds"][0]["data"].update(probe_sha256="0" * 64),
+        lambda predicate: predicate["seeds"][0]["initial"].update(params="0" * 64),
+        lambda predicate: predicate["seeds"][0]["rng"]["streams"][0].update(start="0" * 64),
+        lambda predicate: predicate["seeds"][0]["branches"][0]["digests"]["T"].update(
+            params="0" * 64
+        ),
+    ],
+    ids=["description", "loader", "data", "probe", "initial", "stream", "commitment"],
+)
+def test_what_the_manifest_says_of_the_program_is_compared_with_the_replay(
+    forged: Run, edit: Callable[[dict[str, Any]], None]
+) -> None:
+    forging.edit_predicate(forged, edit)
+    report = check(forged)
+    assert report.exit_code == 1
+    assert result_of(report, 8).status == "failed"
+
+
+def test_a_seed_that_is_another_fails_its_replay(forged: Run) -> None:
+    def rename(predicate: dict[str, Any]) -> None:
+        predicate["plan"]["seeds"] = [5]
+        predicate["seeds"][0]["seed"] = 5
+
+    forging.edit_predicate(forged, rename)
+    report = check(forged)
+    assert report.exit_code == 1
+    assert first_finding(report, 8).step == 1
+
+
+def test_workers_import_nothing_from_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A reader may well stand in the folder of somebody else's run.
+    (tmp_path / "auditkit").mkdir()
+    for name in ("torch.py", "auditkit/__init__.py", "auditkit/__main__.py"):
+        (tmp_path / name).write_text("raise SystemExit('imported from the working folder')")
+    monkeypatch.chdir(tmp_path)
+    job = Job("describe", ProgramSource(TINY, str(PROGRAMS), {}), None, 0, out="", step=0)
+    with Workers() as workers:
+        described: Description = workers.run(job)
+    assert described.plan is not None

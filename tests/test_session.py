@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from tiny import digests
+from torch.utils.data import DataLoader
+
+import auditkit as ak
+from auditkit.errors import UncapturedState, UnsupportedLoader
+from auditkit.observe.rng import capture_streams
+from auditkit.observe.state import capture
+from auditkit.program import LoadedFactory
+from auditkit.seeds import derive_seed
+from auditkit.session import Session, open_session
+
+
+@pytest.fixture(autouse=True)
+def _streams_put_back() -> Iterator[None]:
+    streams = capture_streams()
+    yield
+    streams.restore()
+
+
+def opened(make: Callable[..., Any] = tiny.make_program, seed: int = 0) -> Session:
+    factory = LoadedFactory(make, sys.modules[__name__], "make", tiny.STUDY)
+    return open_session(factory, {}, tiny.STUDY, seed)
+
+
+def test_streams_are_seeded_before_the_factory_runs() -> None:
+    drawn = []
+
+    def make(seed: int) -> ak.Program:
+        drawn.append((torch.initial_seed(), torch.rand(1).item(), np.random.rand()))
+        return tiny.make_program(seed)
+
+    for _ in range(2):
+        torch.rand(5)
+        opened(make, 4).close()
+    assert drawn[0] == drawn[1]
+    assert drawn[0][0] == derive_seed(4, "torch")
+
+
+def test_a_session_says_how_it_was_seeded() -> None:
+    session, other = opened(seed=1), opened(seed=2)
+    assert session.stream_seeds["rng/numpy"] == derive_seed(1, "numpy")
+    assert session.stream_starts.keys() == session.stream_seeds.keys()
+    assert all(session.stream_starts[k] != other.stream_starts[k] for k in other.stream_starts)
+    again = opened(seed=1)
+    assert again.stream_starts == session.stream_starts
+    for one in (session, other, again):
+        one.close()
+
+
+def test_its_state_is_the_state() -> None:
+    session = opened()
+    for t in range(1, 9):
+        streams = capture_streams()
+        delivery = session.driver.next(streams)
+        while delivery is None:
+            session.driver.begin_epoch()
+            delivery = session.driver.next(streams)
+        session.program.train_on(delivery.batch, t)
+        assert digests(session.state()) == digests(capture(session.objects))
+    assert {"params", "batchnorm", "optimizer/momentum_buffer"} <= set(session.state())
+    session.close()
+    assert type(session.program.loader) is DataLoader
+
+
+def test_loader_leaves_are_the_data_position() -> None:
+    session = opened()
+    first = digests({"loader": session.loader_leaves()})
+    session.driver.begin_epoch()
+    session.driver.next(capture_streams())
+    assert digests({"loader": session.loader_leaves()}) != first
+    session.close()
+
+
+def test_uncaptured_generators_are_refused_and_the_loader_left_alone() -> None:
+    made: list[ak.Program] = []
+
+    def make(seed: int) -> ak.Program:
+        program = tiny.make_program(seed)
+        program.loader.dataset.rng = np.random.default_rng()  # type: ignore[attr-defined]
+        made.append(program)
+        return program
+
+    with pytest.raises(UncapturedState, match=r"loader\.dataset\.rng"):
+        opened(make)
+    assert type(made[0].loader) is DataLoader
+
+
+def test_loaders_that_cannot_be_recorded_are_refused() -> None:
+    session = opened()
+    with pytest.raises(UnsupportedLoader):
+        opened(lambda seed: session.program)
+    session.close()
