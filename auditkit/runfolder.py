@@ -7,6 +7,7 @@ two studies.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -113,7 +114,10 @@ class RunFolder:
         if not path.exists():
             return None
         try:
-            done = canonical.decode(FinishedSeed, store.read_bytes(path), what=path.name)
+            note, _, sha256 = store.read_bytes(path).rpartition(b"\n")
+            if hashlib.sha256(note).hexdigest().encode() != sha256:
+                return None
+            done = canonical.decode(FinishedSeed, note, what=path.name)
             for file in done.files:
                 name = self._present(file.name)
                 if store.file_sha256(self.path, name, expected_size=file.size) != file.sha256:
@@ -142,7 +146,9 @@ class RunFolder:
             sha256 = store.file_sha256(self.path, present, expected_size=size)
             files.append(FileRecord(name, role, size, sha256))
         done = FinishedSeed(seed, trunk, branches, tuple(files))
-        store.write_bytes(self.seed_folder(seed) / _SEED_JOURNAL, canonical.encode(done))
+        note = canonical.encode(done)
+        sha256 = hashlib.sha256(note).hexdigest()
+        store.write_bytes(self.seed_folder(seed) / _SEED_JOURNAL, [note, f"\n{sha256}".encode()])
         return done
 
     def code_sizes(self, code: Iterable[CodeFile]) -> list[int]:

@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditkit.ordering import (
@@ -32,6 +32,7 @@ def pairs(batches: list[Batch]) -> list[tuple[int, int]]:
     return [(int(epoch), int(index)) for batch in batches for epoch, index in batch]
 
 
+@settings(deadline=None, max_examples=60)
 @given(BATCHES)
 def test_a_table_gives_the_batches_back(batches: list[Batch]) -> None:
     found = from_table(to_table(batches))
@@ -47,6 +48,7 @@ def test_a_table_is_padded() -> None:
     assert to_table([]).shape == (0, 0, 2)
 
 
+@settings(deadline=None, max_examples=60)
 @given(BATCHES, st.integers(0, 9), st.sampled_from(SPECS), st.integers(0, 2**64 - 1))
 def test_delivery_keeps_samples_sizes_and_what_is_beyond(
     control: list[Batch], window: int, spec: PerturbationSpec, seed: int
@@ -59,6 +61,7 @@ def test_delivery_keeps_samples_sizes_and_what_is_beyond(
     assert pairs(again) == pairs(found)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 60), st.sampled_from(SPECS), st.integers(0, 2**64 - 1))
 def test_permutations_are_permutations(n: int, spec: PerturbationSpec, seed: int) -> None:
     assert sorted(permutation(spec, n, seed).tolist()) == list(range(n))

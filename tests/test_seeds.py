@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditkit.seeds import SampleSeeds, derive_seed
@@ -11,6 +11,7 @@ from auditkit.seeds import SampleSeeds, derive_seed
 INTEGERS = st.one_of(st.integers(0, 10**6), st.integers(-(2**70), 2**70))
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**64), st.lists(INTEGERS, min_size=1, max_size=4))
 def test_sample_seeds_are_derived_seeds(seed: int, parts: list[int]) -> None:
     assert SampleSeeds(seed)(*parts) == derive_seed(seed, "sample", *parts)
@@ -21,6 +22,7 @@ def test_where_json_changes_to_decimal_strings(part: int) -> None:
     assert SampleSeeds(0)(0, part) == derive_seed(0, "sample", 0, part)
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**64), st.lists(st.one_of(INTEGERS, st.text(max_size=5)), max_size=3))
 def test_seeds_are_64_bits(seed: int, purpose: list[int | str]) -> None:
     assert 0 <= derive_seed(seed, *purpose) < 2**64

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditkit.errors import RestoreMismatch, UncapturedState
@@ -45,6 +45,7 @@ def draw() -> list[float]:
     ]
 
 
+@settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**64 - 1), st.integers(0, 700))
 def test_streams_survive_a_snapshot(seed: int, n_draws: int) -> None:
     seed_everything(seed)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import Made, batchnorm_net, build, digests, follow, frozen, small_net, supervised
 from torch import Tensor, nn
@@ -217,6 +217,7 @@ def _line(values: Tensor) -> list[int]:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_a_nudge_moves_by_so_many_representable_values(dtype: torch.dtype, data: Any) -> None:
     size = torch.empty((), dtype=dtype).element_size()

@@ -1,0 +1,313 @@
+"""Workers: how a job is told, how an answer comes back, and every way in which a worker can end.
+
+The workers here are a few lines that load nothing; the real one is started where it matters.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import PATIENCE, wait_for
+from studies import PLAN, PROGRAMS
+
+from auditkit import errors, launch
+from auditkit.errors import AuditError, OrderDrift, ProgramFailed, StoreError
+from auditkit.launch import Workers, child_environment, describe_error
+from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
+from auditkit.records.job import Description, Job, JobKind, ProgramSource, Progress
+
+#: The beginning of every worker here: ``job`` is what it was told, ``answer`` sends a line.
+_PRELUDE = """
+import json, os, signal, sys, time
+job = json.loads(sys.stdin.readline())
+def answer(line):
+    with os.fdopen(int(sys.argv[1]), "w", closefd=False) as pipe:
+        pipe.write(json.dumps(line) + chr(10))
+"""
+
+_PLAN_NONE = '{"result": {"plan": None, "cost": None}}'
+
+Worker = Callable[[str], None]
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """Lets every worker run a script."""
+
+    def use(script: str) -> None:
+        monkeypatch.setattr(launch, "WORKER_ARGUMENTS", ("-c", _PRELUDE + script))
+
+    return use
+
+
+def job(kind: JobKind = "describe", **fields: Any) -> Job:
+    """A job that no worker here looks at."""
+    source = ProgramSource("tiny_study.py:make_program", str(PROGRAMS), {})
+    return Job(**{"program": source, "plan": None, "seed": 3, "out": "", **fields}, kind=kind)
+
+
+def failure(asked: Job | None = None) -> ProgramFailed:
+    """The error of a worker that ends without an answer."""
+    with Workers() as workers, pytest.raises(ProgramFailed) as caught:
+        workers.run(asked or job())
+    return caught.value
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False)  # noqa: S607
+    return state.stdout.strip()[:1] not in (b"", b"Z")
+
+
+# Answers
+
+
+def test_the_answer_is_a_record_and_progress_comes_before_it(worker: Worker) -> None:
+    worker(
+        "for done in (1, 2):\n"
+        "    answer({'progress': "
+        "dict(seed=job['seed'], branch='trunk', step=done, done=done, total=2)})\n"
+        f"answer({_PLAN_NONE})"
+    )
+    seen: list[Progress] = []
+    with Workers() as workers:
+        assert workers.run(job(), seen.append) == Description(None, None)
+    assert seen == [Progress(3, "trunk", 1, 1, 2), Progress(3, "trunk", 2, 2, 2)]
+
+
+def test_what_a_program_prints_is_no_answer(worker: Worker) -> None:
+    worker(
+        f"print(json.dumps({_PLAN_NONE}))\nprint('noise', file=sys.stderr)\n"
+        f"os.write(1, b'x' * 1_000_000)\nanswer({_PLAN_NONE})"
+    )
+    with Workers() as workers:
+        assert workers.run(job()) == Description(None, None)
+
+
+def test_lines_that_are_no_objects_are_passed_over(worker: Worker) -> None:
+    worker(f"answer([1])\nanswer('x')\nanswer({_PLAN_NONE})")
+    with Workers() as workers:
+        assert workers.run(job()) == Description(None, None)
+
+
+def test_an_answer_of_another_shape_is_refused(worker: Worker) -> None:
+    worker("answer({'result': {'plan': None}})")
+    with Workers() as workers, pytest.raises(AuditError, match="answer of a describe job"):
+        workers.run(job())
+
+
+def test_a_worker_that_goes_on_after_its_answer_is_not_waited_for_long(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker(f"answer({_PLAN_NONE})\nsys.stdin.read()\ntime.sleep(0.2)")
+    begin = time.monotonic()
+    with Workers() as workers:
+        workers.run(job())
+    assert time.monotonic() - begin < 5
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [kind for kind in vars(errors).values() if isinstance(kind, type)],
+    ids=lambda kind: kind.__name__,
+)
+def test_every_error_of_the_tree_comes_back_as_itself(kind: type[AuditError]) -> None:
+    error = kind(
+        "no",
+        expected=3,
+        found=None,
+        where="seed 3, carry",
+        step=7,
+        component="params",
+        hint="do so",
+    )
+    rebuilt = launch._rebuild(describe_error(error))
+    assert type(rebuilt) is kind
+    assert (str(rebuilt), rebuilt.exit_code) == (str(error), kind.exit_code)
+    assert (rebuilt.step, rebuilt.component, rebuilt.where) == (7, "params", "seed 3, carry")
+
+
+def test_an_error_that_a_worker_tells_is_raised_here(worker: Worker) -> None:
+    told = describe_error(OrderDrift("another order", step=9))
+    worker(f"answer({{'error': {told!r}}})")
+    with Workers() as workers, pytest.raises(OrderDrift, match=r"step 9: another order"):
+        workers.run(job())
+
+
+def test_an_error_of_a_kind_that_only_the_worker_knows_is_still_one_of_the_tree() -> None:
+    class PlugInError(AuditError):
+        """An error of somebody's perturbation."""
+
+    assert type(launch._rebuild(describe_error(PlugInError("odd")))) is AuditError
+
+
+# Workers that die
+
+
+def test_a_worker_that_dies_is_told_with_its_place_status_and_last_lines(worker: Worker) -> None:
+    worker("print('1\\n2\\n3\\n\\n4', file=sys.stderr)\nsys.exit(7)")
+    error = failure()
+    assert str(error) == (
+        "seed 3, describe: a worker process died with exit status 7: 2 | 3 | 4"
+    )
+    assert error.exit_code == 1
+
+
+def test_a_worker_that_dies_silently_is_told_without_last_lines(worker: Worker) -> None:
+    worker("os._exit(0)")
+    assert str(failure()).endswith("a worker process died with exit status 0")
+
+
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])
+def test_a_worker_that_is_killed_is_told_with_the_signals_name(worker: Worker, name: str) -> None:
+    worker(f"print('last words', flush=True)\nos.kill(os.getpid(), signal.{name})\ntime.sleep(60)")
+    assert str(failure()).endswith(f"a worker process was killed by {name}: last words")
+
+
+def test_bytes_that_are_no_text_and_endless_lines_still_make_one_line(worker: Worker) -> None:
+    worker("os.write(2, b'\\xff\\x1b[31m' + b'x' * 1_000_000)\nos._exit(1)")
+    text = str(failure())
+    assert len(text) < 5000
+    assert "\n" not in text
+
+
+def test_a_worker_that_never_reads_its_job_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "WORKER_ARGUMENTS", ("-c", "import os; os._exit(9)"))
+    huge = job(branches=tuple(str(number) for number in range(100_000)))  # more than a pipe holds
+    assert "exit status 9" in str(failure(huge))
+
+
+def test_a_worker_that_cannot_be_started_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with Workers() as workers, pytest.raises(StoreError) as caught:
+        workers.run(job())
+    assert str(caught.value) == "cannot start a worker process: No such file or directory"
+
+
+def test_a_machine_without_temporary_files_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with Workers() as workers, pytest.raises(StoreError, match="No usable temporary directory"):
+        workers.run(job())
+
+
+# Stopping
+
+
+@contextmanager
+def waiting(workers: Workers, file: Path, worker: Worker) -> Iterator[list[AuditError]]:
+    """A worker that waits for ever, in a thread of its own."""
+    worker(f"open({str(file)!r}, 'w').write(str(os.getpid()))\ntime.sleep({PATIENCE})")
+    raised: list[AuditError] = []
+
+    def run() -> None:
+        try:
+            workers.run(job())
+        except AuditError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_for(lambda: file.exists() and file.read_text())
+    yield raised
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_stopping_kills_what_runs_and_refuses_what_comes(tmp_path: Path, worker: Worker) -> None:
+    workers = Workers()
+    with waiting(workers, tmp_path / "pid", worker) as raised:
+        workers.stop()
+    assert "was killed by SIGKILL" in str(raised[0])
+    assert not is_running(int((tmp_path / "pid").read_text()))
+    with pytest.raises(ProgramFailed, match="stopped"):
+        workers.run(job())
+
+
+def test_leaving_the_context_stops_workers(tmp_path: Path, worker: Worker) -> None:
+    with Workers() as workers, waiting(workers, tmp_path / "pid", worker):
+        workers.__exit__()
+    assert not is_running(int((tmp_path / "pid").read_text()))
+
+
+def test_no_pipe_or_process_is_left_behind(worker: Worker) -> None:
+    worker(f"answer({_PLAN_NONE})")
+    held = len(os.listdir("/dev/fd"))
+    with Workers() as workers:
+        for _ in range(3):
+            workers.run(job())
+    failure_before = len(os.listdir("/dev/fd"))
+    assert failure_before == held
+
+
+# Environment
+
+
+def test_workers_get_fixed_hashes_threads_and_write_no_bytecode(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "64")
+    monkeypatch.setenv("PYTHONHASHSEED", "random")
+    found = child_environment(2, {"EXTRA": "1", "OMP_NUM_THREADS": "3"})
+    assert found["OMP_NUM_THREADS"] == "3"
+    assert all(found[name] == "2" for name in THREAD_VARIABLES if name != "OMP_NUM_THREADS")
+    assert {name: found[name] for name in CHILD_VARIABLES} == CHILD_VARIABLES
+    assert (found["PYTHONDONTWRITEBYTECODE"], found["EXTRA"]) == ("1", "1")
+
+
+def test_threads_come_from_the_plan(worker: Worker) -> None:
+    worker("sys.exit(os.environ['OMP_NUM_THREADS'])")
+    assert str(failure()).endswith(": 1")
+    assert str(failure(job("trunk", plan=PLAN))).endswith(": 1")
+
+
+# The real worker
+
+
+def test_modules_in_the_working_folder_are_not_imported_by_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("auditkit", "torch", "json", "click"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the working folder')")
+    monkeypatch.chdir(tmp_path)
+    with Workers() as workers:
+        answer: Description = workers.run(job(seed=0))
+    assert answer.plan is not None
+    assert answer.plan.horizon == PLAN.horizon
+
+
+@pytest.mark.parametrize(
+    ("factory", "end"),
+    [
+        ("leaves", "died with exit status 1: no licence for this data set"),
+        ("vanishes", "died with exit status 7: first | library: fatal error"),
+        ("is_killed", "was killed by SIGKILL"),
+    ],
+)
+def test_a_program_that_ends_its_process_is_told_in_one_line(factory: str, end: str) -> None:
+    source = ProgramSource(f"odd_study.py:{factory}", str(PROGRAMS), {})
+    error = failure(job(program=source, plan=PLAN, step=1))
+    assert str(error) == f"seed 3, describe: a worker process {end}"
+
+
+def test_a_program_that_asks_a_question_or_forks_loader_workers_does_not_hang() -> None:
+    curious = ProgramSource("odd_study.py:curious", str(PROGRAMS), {})
+    assert "EOFError" in str(failure(job(program=curious, plan=PLAN, step=1)))
+    loading = ProgramSource("tiny_study.py:make_program", str(PROGRAMS), {"workers": "2"})
+    with Workers() as workers:
+        answer: Description = workers.run(job(program=loading, plan=PLAN, step=1))
+    assert answer.cost is not None

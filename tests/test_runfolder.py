@@ -1,0 +1,305 @@
+"""The folder of a run: who may write there, what is whole, and every way to be killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import content, timeless
+from studies import PLAN, Run, check_files, study_here
+
+from auditkit import runfolder, store
+from auditkit.errors import StoreError
+from auditkit.records.job import ProgramSource
+from auditkit.records.plan import StudyPlan
+from auditkit.runfolder import RunFolder
+from auditkit.signing import PrivateKey
+
+SOURCE = ProgramSource("tiny_study.py:make_program", "/somewhere", {"data": "map"})
+
+
+class KilledError(BaseException):
+    """The process was killed at this moment: nothing of it runs any more."""
+
+
+def begin(path: Path, plan: StudyPlan = PLAN, source: ProgramSource = SOURCE, **how: bool) -> str:
+    """Claim a folder."""
+    return RunFolder(path).begin(plan, source, "2026-01-01T00:00:00Z", **{"resume": False, **how})
+
+
+@pytest.fixture(scope="module")
+def unpublished(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey) -> Path:
+    """A run whose seed is complete, killed just before the first file got its final name."""
+    out = tmp_path_factory.mktemp("unpublished") / "run"
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(RunFolder, "publish", _kill)
+        study_here(out, key)
+    return out
+
+
+def _kill(*_: Any) -> None:
+    raise KilledError
+
+
+@pytest.fixture
+def interrupted(unpublished: Path, tmp_path: Path) -> Path:
+    """A copy of that run."""
+    shutil.copytree(unpublished, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def source_of(run: Path) -> ProgramSource:
+    """The program that a run was started with."""
+    journal = json.loads((run / "run.json.partial").read_bytes())
+    return ProgramSource(journal["target"], "/elsewhere", journal["arguments"])
+
+
+def plan_of(run: Path) -> StudyPlan:
+    """The plan that a run was started with."""
+    return runfolder.canonical.decode(
+        runfolder.Journal, (run / "run.json.partial").read_bytes(), what="journal"
+    ).plan
+
+
+# Claiming a folder
+
+
+def test_a_new_folder_is_made_and_claimed_by_a_journal_without_the_programs_place(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "new" / "run"
+    assert begin(out) == "2026-01-01T00:00:00Z"
+    assert store.list_files(out) == ["run.json.partial"]
+    assert b"somewhere" not in (out / "run.json.partial").read_bytes()
+
+
+def test_an_empty_folder_is_claimed(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    begin(tmp_path)
+    assert store.list_files(tmp_path) == ["run.json.partial"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".hidden", "sub/deep.txt", "x.partial"])
+def test_a_folder_with_anything_else_is_left_alone(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("precious")
+    for resume in (False, True):
+        with pytest.raises(StoreError, match=f"the folder is not empty: it holds '{name}'"):
+            begin(tmp_path, resume=resume)
+    assert store.list_files(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_finished_run_is_never_touched(small: Run, resume: bool) -> None:
+    before = content(small.folder)
+    with pytest.raises(StoreError, match="the folder holds a finished run; give another --out"):
+        begin(small.folder, resume=resume)
+    assert content(small.folder) == before
+
+
+def test_a_file_in_the_folders_place_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("precious")
+    with pytest.raises(StoreError, match="cannot make the folder"):
+        begin(tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+def test_a_run_without_a_complete_seed_is_started_anew_with_any_plan(tmp_path: Path) -> None:
+    begin(tmp_path)
+    store.make_folder(tmp_path / "seed-0000")
+    (tmp_path / "seed-0000" / "fork.safetensors.partial").write_bytes(b"half")
+    begin(tmp_path, replace_horizon(PLAN, 20))
+    assert plan_of(tmp_path).horizon == 20
+
+
+def replace_horizon(plan: StudyPlan, horizon: int) -> StudyPlan:
+    """The same plan with another horizon."""
+    return StudyPlan(
+        plan.fork_at, plan.window, horizon, plan.seeds, plan.perturbations, plan.placebos
+    )
+
+
+# Going on
+
+
+def test_a_run_with_a_complete_seed_is_only_gone_on_with_when_asked_to(interrupted: Path) -> None:
+    plan, source = plan_of(interrupted), source_of(interrupted)
+    before = content(interrupted)
+    with pytest.raises(StoreError, match="the folder holds an unfinished run; go on with --resume"):
+        begin(interrupted, plan, source)
+    started = json.loads((interrupted / "run.json.partial").read_bytes())["started"]
+    assert begin(interrupted, plan, source, resume=True) == started
+    assert content(interrupted) == before
+
+
+def test_another_plan_target_or_argument_is_refused(interrupted: Path) -> None:
+    plan, source = plan_of(interrupted), source_of(interrupted)
+    others: list[tuple[str, StudyPlan, ProgramSource]] = [
+        ("plan", replace_horizon(plan, 20), source),
+        ("target", plan, replace(source, target="other.py:make_program")),
+        ("arguments", plan, replace(source, arguments={"data": "iterable"})),
+    ]
+    for field, other_plan, other_source in others:
+        with pytest.raises(StoreError, match=f"the unfinished run has another {field}; --resume"):
+            begin(interrupted, other_plan, other_source, resume=True)
+
+
+def test_a_complete_seed_is_found_and_only_it(interrupted: Path) -> None:
+    done = RunFolder(interrupted).finished(0)
+    assert done is not None
+    assert [file.name for file in done.files] == sorted(file.name for file in done.files)
+    assert all((interrupted / f"{file.name}.partial").is_file() for file in done.files)
+    assert RunFolder(interrupted).finished(1) is None
+
+
+def flip(path: Path) -> None:
+    """Change one bit."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    """Lose the last byte."""
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def link(path: Path) -> None:
+    """Let it be a link to the same content."""
+    path.rename(path.with_suffix(".moved"))
+    path.symlink_to(path.with_suffix(".moved"))
+
+
+@pytest.mark.parametrize("damage", [flip, cut, Path.unlink, link], ids=lambda d: d.__name__)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "seed-0000/fork.safetensors.partial",
+        "seed-0000/carry.trace.safetensors.partial",
+        "code/tiny_study.py.partial",
+        "seed-0000/seed.json.partial",
+    ],
+)
+def test_a_complete_seed_with_a_damaged_file_is_run_again(
+    interrupted: Path, name: str, damage: Callable[[Path], None]
+) -> None:
+    damage(interrupted / name)
+    if damage is link and name.endswith("seed.json.partial"):
+        return  # a note may lie anywhere; what it lists may not
+    assert RunFolder(interrupted).finished(0) is None
+
+
+def test_a_note_that_lists_a_path_outside_the_folder_is_no_complete_seed(
+    interrupted: Path,
+) -> None:
+    note = interrupted / "seed-0000" / "seed.json.partial"
+    told = json.loads(note.read_bytes().splitlines()[0])
+    told["files"][0]["name"] = "../outside"
+    text = json.dumps(told)
+    note.write_text(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}")
+    assert RunFolder(interrupted).finished(0) is None
+
+
+def test_a_file_that_was_written_anew_counts_more_than_one_that_was_published(
+    interrupted: Path,
+) -> None:
+    folder = RunFolder(interrupted)
+    done = folder.finished(0)
+    assert done is not None
+    stale = interrupted / "seed-0000" / "fork.safetensors"
+    stale.write_bytes(b"of a run that was killed while it published")
+    assert folder.finished(0) == done
+    assert folder.finish(0, done.trunk, done.branches) == done
+
+
+# Publishing
+
+
+def operations(monkeypatch: pytest.MonkeyPatch, survive: int) -> list[str]:
+    """Let the process be killed after so many changes of the folder; lists those made."""
+    made: list[str] = []
+
+    def counting(name: str) -> Callable[..., None]:
+        real = getattr(store, name)
+
+        def change(path: Path, *others: Any) -> None:
+            if len(made) == survive:
+                raise KilledError
+            made.append(f"{name} {Path(path).name}")
+            real(path, *others)
+
+        return change
+
+    for name in ("rename", "write_bytes", "remove"):
+        monkeypatch.setattr(runfolder.store, name, counting(name))
+    return made
+
+
+@pytest.fixture
+def publishing(
+    interrupted: Path, small: Run, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[int], list[str]]]:
+    """Publishes the run as the small honest one, to be killed after so many changes."""
+
+    def publish(survive: int) -> list[str]:
+        last = {name: (small.folder / name).read_bytes() for name in ("signer.pub",)}
+        last["manifest.json"] = small.path.read_bytes()
+        with monkeypatch.context() as patch:
+            made = operations(patch, survive)
+            try:
+                RunFolder(interrupted).publish(small.manifest.files, last)
+            except KilledError:
+                assert len(made) == survive
+        return made
+
+    yield publish
+
+
+def test_publishing_leaves_the_listed_files_and_nothing_partial(
+    publishing: Callable[[int], list[str]], interrupted: Path, small: Run
+) -> None:
+    made = publishing(10_000)
+    assert made.index("write_bytes manifest.json") > max(
+        n for n, change in enumerate(made) if change.startswith("rename")
+    )
+    assert made[-1] == "remove run.json.partial"
+    assert store.list_files(interrupted) == store.list_files(small.folder)
+    assert check_files(Run(interrupted, small.key), strict=True).exit_code == 0
+
+
+def test_a_run_that_is_killed_at_any_moment_of_publishing_is_whole_or_can_be_finished(
+    publishing: Callable[[int], list[str]], interrupted: Path, small: Run, tmp_path: Path
+) -> None:
+    shutil.copytree(interrupted, tmp_path / "before")
+    plan, source = plan_of(interrupted), source_of(interrupted)
+    n_changes = len(publishing(10_000))
+    for survive in range(n_changes):
+        shutil.rmtree(interrupted)
+        shutil.copytree(tmp_path / "before", interrupted)
+        publishing(survive)
+        if (interrupted / "manifest.json").exists():
+            assert check_files(Run(interrupted, small.key)).exit_code == 0
+            with pytest.raises(StoreError, match="finished run"):
+                begin(interrupted, plan, source, resume=True)
+        else:
+            assert begin(interrupted, plan, source, resume=True)
+            assert RunFolder(interrupted).finished(0) is not None
+            publishing(10_000)
+        assert check_files(Run(interrupted, small.key), strict=True).exit_code == 0
+        assert content(interrupted) == content(small.folder)
+        assert timeless(interrupted / "manifest.json") == timeless(small.path)
+
+
+def test_a_finished_run_without_its_journal_is_not_tidied(small: Run, tmp_path: Path) -> None:
+    shutil.copytree(small.folder, tmp_path / "run")
+    (tmp_path / "run" / "mine.partial").write_text("precious")
+    with pytest.raises(StoreError, match="finished run"):
+        begin(tmp_path / "run")
+    assert (tmp_path / "run" / "mine.partial").exists()
