@@ -8,7 +8,6 @@ whose parent dies sees its standard input end, and exits.
 from __future__ import annotations
 
 import contextlib
-import contextlib
 import os
 import signal
 import subprocess
