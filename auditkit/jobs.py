@@ -11,16 +11,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from auditkit import store
-from auditkit.errors import AuditError, RestoreMismatch, UnsupportedLoader
+from auditkit.errors import AuditError, UnsupportedLoader
+from auditkit.jobfiles import JobFiles, order_digest_of, read_order
 from auditkit.observe.code import own_code
 from auditkit.observe.determinism import deterministic
 from auditkit.observe.environment import environment
-from auditkit.ordering import Batch, delivered, order_sha256
+from auditkit.ordering import Batch, delivered
 from auditkit.perturb.registry import perturbation_of
 from auditkit.pipeline.auditor import Auditor
 from auditkit.pipeline.describer import data_record, describe, rng_contract
@@ -31,13 +31,7 @@ from auditkit.program import LoadedFactory, load_factory
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.study import BranchesResult, BranchRecord, TrunkResult
-from auditkit.runfiles import (
-    OrderFile,
-    order_from_tensors,
-    order_to_tensors,
-    outcome_to_tensors,
-    trace_to_tensors,
-)
+from auditkit.runfiles import OrderFile, order_to_tensors, outcome_to_tensors, trace_to_tensors
 from auditkit.session import Session, open_session
 from auditkit.watchers import BranchWatcher, ModuleWatcher, TrunkWatcher
 
@@ -72,7 +66,7 @@ def run_job(job: Job, report: Report) -> Result:
 
 def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
     plan = _plan(job)
-    files = _Files(job)
+    files = JobFiles(job)
     with _placing(f"seed {job.seed}"), _session(job, factory) as session:
         auditor = Auditor(1, commit_data=True)
         progress = _progress(report, job.seed, plan.horizon, lambda t: _part(plan, t))
@@ -94,7 +88,7 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
             version=None,
             trace=files.name("control.trace"),
             outcome=files.name("control.outcome"),
-            order_sha256=_order_digest(tail, content, plan.fork_at),
+            order_sha256=order_digest_of(tail, content, plan.fork_at),
             digests=watcher.digests,
             diverged_at=watcher.diverged_at,
         )
@@ -103,7 +97,7 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
             rng=rng_contract(session, watcher.digests),
             data=data_record(session, auditor.consumed_sha256, watcher.order),
             fork_digests=snapshot.digests,
-            order_sha256=_order_digest(watcher.order, content, 0),
+            order_sha256=order_digest_of(watcher.order, content, 0),
             initial=watcher.initial,
             components=tuple(sorted(trace.columns)),
             program=describe(session),
@@ -115,18 +109,20 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
 def _branches(job: Job, factory: LoadedFactory, report: Report) -> BranchesResult:
     plan = _plan(job)
     tensors, meta = store.read_tensors(Path(job.fork or ""), what="fork")
-    order = _read_order(job)
+    order = read_order(job)
     steps = plan.horizon - plan.fork_at
     total = steps * len(job.branches)
-    records = []
-    for position, name in enumerate(job.branches):
+    records = {}
+    # The replica comes last: whatever leaks from branch to branch through the process (a
+    # program's module-level state) has reached it then, and it no longer equals the control.
+    for position, name in enumerate(sorted(job.branches, key="replica".__eq__)):
         base = position * steps - plan.fork_at
         progress = _progress(report, job.seed, total, _always(name), base)
         with _placing(f"seed {job.seed}, {name}"), _session(job, factory) as session:
             fork = read_fork(tensors, meta)  # anew for each: training writes into what it reads
-            records.append(_branch(job, session, fork, order, name, progress))
+            records[name] = _branch(job, session, fork, order, name, progress)
     return BranchesResult(
-        branches=tuple(records),
+        branches=tuple(records[name] for name in job.branches),
         environment=environment(),
         code=own_code(Path(job.code) if job.code else None, job.suffix),
     )
@@ -140,7 +136,7 @@ def _branch(
     name: str,
     progress: Callable[[int], None],
 ) -> BranchRecord:
-    plan, files = _plan(job), _Files(job)
+    plan, files = _plan(job), JobFiles(job)
     role, spec = plan.branch(name)
     follow = _enter(session, plan, fork, order, spec)
     watcher = BranchWatcher(session, plan, fork.recalibration, order.content, progress)
@@ -157,7 +153,7 @@ def _branch(
         version=None if spec is None else perturbation_of(spec.name).declaration.version,
         trace=files.name(f"{name}.trace"),
         outcome=files.name(f"{name}.outcome"),
-        order_sha256=_order_digest(watcher.order or follow, content, 0),
+        order_sha256=order_digest_of(watcher.order or follow, content, 0),
         digests=watcher.digests,
         diverged_at=watcher.diverged_at,
     )
@@ -171,7 +167,7 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
         if job.fork is not None:
             tensors, meta = store.read_tensors(Path(job.fork), what="fork")
             _, spec = plan.branch(job.branches[0])
-            _enter(session, plan, read_fork(tensors, meta), _read_order(job), spec)
+            _enter(session, plan, read_fork(tensors, meta), read_order(job), spec)
             first = plan.fork_at + 1
         progress = _progress(report, job.seed, job.step, _always("modules"))
         watcher = ModuleWatcher(session.program.model, job.step, progress)
@@ -239,23 +235,6 @@ def _enter(
     return follow
 
 
-class _Files:
-    """Names and writes the files of a job."""
-
-    def __init__(self, job: Job) -> None:
-        self._folder = Path(job.out)
-        self._suffix = job.suffix
-
-    def name(self, stem: str) -> str:
-        """Name below the manifest's folder."""
-        return f"{self._folder.name}/{stem}.safetensors"
-
-    def tensors(self, stem: str, tensors: dict[str, Any], meta: object = None) -> None:
-        """Write one file whole."""
-        path = self._folder / f"{stem}.safetensors{self._suffix}"
-        store.write_tensors(path, tensors, meta)
-
-
 @contextmanager
 def _placing(where: str) -> Iterator[None]:
     """Let errors say which branch they come from."""
@@ -294,23 +273,6 @@ def _always(name: str) -> Callable[[int], str]:
 
 def _part(plan: StudyPlan, step: int) -> str:
     return "trunk" if step <= plan.fork_at else "control"
-
-
-def _read_order(job: Job) -> OrderFile:
-    tensors, _ = store.read_tensors(Path(job.order or ""), what="order")
-    order = order_from_tensors(tensors, what="order")
-    if len(order.batches) < _plan(job).horizon:
-        raise RestoreMismatch(
-            f"the order file ends at step {len(order.batches)}", component="order"
-        )
-    return order
-
-
-def _order_digest(batches: list[Batch], content: bytes | None, skip: int) -> str:
-    if content is None:
-        return order_sha256(batches)
-    cells = np.frombuffer(content, dtype="<i8").reshape(-1, 1, 2)[skip:]
-    return order_sha256(list(cells))
 
 
 def _progress(

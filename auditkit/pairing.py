@@ -21,6 +21,7 @@ from auditkit.records.manifest import StudyManifest
 from auditkit.records.perturbation import Declaration, matches
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding
+from auditkit.records.rng import DERIVED_STREAMS
 from auditkit.records.study import BranchRecord, SeedRecord
 from auditkit.runfiles import Outcome
 from auditkit.seeds import RECIPE, derive_seed
@@ -28,7 +29,6 @@ from auditkit.seeds import RECIPE, derive_seed
 Declarations = Mapping[str, Declaration]
 
 _GLOBAL_STREAMS = ("rng/numpy", "rng/python", "rng/torch")
-_DERIVED_STREAMS = ("collate", "order", "sample")
 
 
 def check_contracts(manifest: StudyManifest) -> Iterator[Finding]:
@@ -55,7 +55,7 @@ def _check_contract(record: SeedRecord, plan: StudyPlan) -> Iterator[Finding]:
     wanted = {name for name in (*record.components, *at_fork) if name.startswith("rng/")}
     wanted |= set(_GLOBAL_STREAMS)
     if plan.augmentation_rng == "per-sample":
-        wanted |= set(_DERIVED_STREAMS)
+        wanted |= set(DERIVED_STREAMS)
     for name in sorted(wanted ^ set(names)):
         problem = "is missing from the contract" if name in wanted else "is in no component"
         yield Finding(f"the stream {problem}", where, component=name)

@@ -16,29 +16,21 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auditkit import store
-from auditkit.comparison import (
-    Parting,
-    compare_commitments,
-    compare_outcomes,
-    compare_records,
-    compare_traces,
-    distance,
-    first_module,
-)
+from auditkit.attempts import Attempt, Comparison, find_disagreement, read_attempt
+from auditkit.comparison import Parting, distance, first_module
 from auditkit.errors import AuditError
-from auditkit.evidence import RunEvidence, SeedEvidence
+from auditkit.evidence import RunEvidence
 from auditkit.launch import Report, Workers
 from auditkit.records.environment import Environment
-from auditkit.records.evidence import Trace
 from auditkit.records.job import Job, ModuleTrace, ProgramSource
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.report import Finding
-from auditkit.records.study import BranchesResult, BranchRecord, SeedRecord, TrunkResult
-from auditkit.runfiles import Outcome, outcome_from_tensors, trace_from_tensors
+from auditkit.records.study import SeedRecord
+from auditkit.runfiles import Outcome
 
 #: A replay that differs from the record is repeated until there are so many in all.
 MAX_REPLAYS = 4
@@ -76,16 +68,6 @@ class ReplayOutcome:
     outcomes: Mapping[tuple[int, str], Outcome]
     environments: tuple[Environment, ...]
     undecided: bool = False
-
-
-@dataclass
-class _Attempt:
-    """One run of one job: its record, traces and outcomes."""
-
-    result: TrunkResult | BranchesResult
-    traces: dict[str, Trace]
-    outcomes: dict[str, Outcome]
-    records: dict[str, BranchRecord] = field(default_factory=dict)
 
 
 def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOutcome:
@@ -145,7 +127,7 @@ class _SeedReplay:
         self._request = request
         self._workers = workers
         self._report = report
-        self._seed: SeedEvidence = run.seed(record)
+        self._comparison = Comparison(run.seed(record))
         self._scratch = scratch / f"seed-{record.seed:04d}"
         self._attempts = 0
         self._findings: list[Finding] = []
@@ -172,7 +154,7 @@ class _SeedReplay:
             tuple(self._findings), outcomes, tuple(self._environments), self._undecided
         )
 
-    def _jobs(self) -> Iterator[tuple[Job, Callable[[_Attempt], Iterator[Parting]]]]:
+    def _jobs(self) -> Iterator[tuple[Job, Callable[[Attempt], Iterator[Parting]]]]:
         manifest = self._run.manifest
         program = ProgramSource(
             target=manifest.program.target,
@@ -180,13 +162,13 @@ class _SeedReplay:
             arguments={**manifest.program.arguments, **self._request.arguments},
         )
         trunk = Job("trunk", program, manifest.plan, self._record.seed, out="")
-        yield trunk, self._compare_trunk
+        yield trunk, self._comparison.trunk
         names = self._request.choice[self._record.seed]
         if names:
             fork, order = self._copies()
             yield (
                 replace(trunk, kind="branches", fork=fork, order=order, branches=names),
-                self._compare_branches,
+                self._comparison.branches,
             )
 
     def _copies(self) -> tuple[str, str]:
@@ -202,84 +184,28 @@ class _SeedReplay:
             paths.append(str(path))
         return paths[0], paths[1]
 
-    def _attempt(self, job: Job) -> _Attempt:
+    def _attempt(self, job: Job) -> Attempt:
         self._attempts += 1
         out = self._scratch / f"attempt-{self._attempts}" / self._scratch.name
         store.make_folder(out)
         result = self._workers.run(replace(job, out=str(out)), self._report)
         self._environments.append(result.environment)
-        if isinstance(result, TrunkResult):
-            names, records = ["trunk", "control"], (result.control,)
-        else:
-            names, records = list(job.branches), result.branches
-        traces = {name: _read_trace(out, name) for name in names}
-        outcomes = {record.name: _read_outcome(out, record.name) for record in records}
-        attempt = _Attempt(result, traces, outcomes, {record.name: record for record in records})
+        attempt = read_attempt(out, result)
         store.remove_folder(out)
         return attempt
-
-    def _compare_trunk(self, attempt: _Attempt) -> Iterator[Parting]:
-        result, record = attempt.result, self._record
-        if not isinstance(result, TrunkResult):
-            return
-        partings = [
-            compare_commitments("trunk", record.initial, result.initial, 1),
-            compare_traces("trunk", self._seed.trunk, attempt.traces["trunk"]),
-            compare_commitments(
-                "fork",
-                record.fork_digests,
-                result.fork_digests,
-                self._run.manifest.plan.fork_at + 1,
-            ),
-            self._compare_branch(record.branches[0], attempt),
-        ]
-        yield from (parting for parting in partings if parting is not None)
-        if record.order_sha256 != result.order_sha256:
-            yield Parting("trunk", None, "order", (), "order drift")
-        if record.rng.streams != result.rng.streams:
-            yield Parting("trunk", None, "rng", (), "commitment")
-        for name in ("consumed_sha256", "probe_sha256", "declared", "samples", "loader"):
-            if getattr(record.data, name) != getattr(result.data, name):
-                yield Parting("trunk", None, f"data ({name})", (), "data drift")
-        yield from self._compare_description(result.program)
-
-    def _compare_description(self, replayed: Mapping[str, str]) -> Iterator[Parting]:
-        """What the manifest tells people of the program; it is the first seed's."""
-        manifest = self._run.manifest
-        described = manifest.program.description
-        if self._record.seed == manifest.seeds[0].seed and described != replayed:
-            names = set(described) | set(replayed)
-            first, *others = sorted(n for n in names if described.get(n) != replayed.get(n))
-            yield Parting("trunk", None, first, tuple(others), "description")
-
-    def _compare_branches(self, attempt: _Attempt) -> Iterator[Parting]:
-        for name in attempt.records:
-            parting = self._compare_branch(self._record.branch(name), attempt)
-            if parting is not None:
-                yield parting
-
-    def _compare_branch(self, recorded: BranchRecord, attempt: _Attempt) -> Parting | None:
-        name = recorded.name
-        trace = self._seed.control if name == "control" else self._run.trace(recorded.trace)
-        plan = self._run.manifest.plan
-        return (
-            compare_traces(name, trace, attempt.traces[name])
-            or compare_records(recorded, attempt.records[name], {"t0": plan.fork_at, **plan.times})
-            or compare_outcomes(name, self._run.outcome(recorded), attempt.outcomes[name])
-        )
 
     def _explain(
         self,
         job: Job,
-        compare: Callable[[_Attempt], Iterator[Parting]],
-        first: _Attempt,
+        compare: Callable[[Attempt], Iterator[Parting]],
+        first: Attempt,
         partings: list[Parting],
     ) -> None:
         """Replay again to tell an edited record from a program that is not deterministic."""
         attempts, disagreement = [first], None
         while len(attempts) < MAX_REPLAYS and disagreement is None:
             again = self._attempt(job)
-            disagreement = _disagreement(first, again)
+            disagreement = find_disagreement(first, again)
             attempts.append(again)
             if not list(compare(again)):
                 break  # it differs from the first replay, which disagreement has noted
@@ -343,7 +269,7 @@ class _SeedReplay:
             return None  # the diagnosis is a help; that it failed changes no verdict
         return first_module(left.entries, right.entries)
 
-    def _distance(self, branch: str, attempt: _Attempt) -> str:
+    def _distance(self, branch: str, attempt: Attempt) -> str:
         name = "control" if branch in ("trunk", "fork") else branch
         if name not in attempt.outcomes:
             return ""
@@ -353,26 +279,3 @@ class _SeedReplay:
             f"{gaps[time]:.2g} at {time}" for time in ("t0", "t0+W", "T") if time in gaps
         )
         return f"; total variation between record and replay of {name}: {shown}" if shown else ""
-
-
-def _disagreement(left: _Attempt, right: _Attempt) -> Parting | None:
-    partings = [compare_traces(name, left.traces[name], right.traces[name]) for name in left.traces]
-    partings += [
-        compare_outcomes(name, left.outcomes[name], right.outcomes[name]) for name in left.outcomes
-    ]
-    partings += [
-        compare_records(left.records[name], right.records[name], dict.fromkeys(record.digests, 0))
-        for name, record in left.records.items()
-    ]
-    found = [parting for parting in partings if parting is not None]
-    return min(found, key=lambda parting: parting.step or 2**63, default=None)
-
-
-def _read_trace(folder: Path, name: str) -> Trace:
-    tensors, _ = store.read_tensors(folder / f"{name}.trace.safetensors", what=name)
-    return trace_from_tensors(tensors, what=name)
-
-
-def _read_outcome(folder: Path, name: str) -> Outcome:
-    tensors, _ = store.read_tensors(folder / f"{name}.outcome.safetensors", what=name)
-    return outcome_from_tensors(tensors, what=name)

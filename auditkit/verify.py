@@ -213,19 +213,26 @@ class _Verification:
         plan, seeds = run.manifest.plan, run.manifest.seeds
         n_branches = sum(len(record.branches) for record in seeds)
         n_streams = sum(len(record.rng.streams) for record in seeds)
-        replayed = self._replayer is not None
+        self._ledger.ran(4, f"{n_branches} branches of {len(seeds)} seeds, steps 1..{plan.horizon}")
+        self._ledger.ran(5, f"{n_streams} streams of {len(seeds)} seeds")
+        self._ledger.ran(6, f"{n_branches} branches, every step")
+        self._summarise_pairs(run, {})
+
+    def _summarise_pairs(self, run: RunEvidence, rerun: Mapping[int, tuple[str, ...]]) -> None:
+        """Say what checks 7 and 9 rest on: which branches of which seed were re-run here."""
+        plan, seeds = run.manifest.plan, run.manifest.seeds
+        n_all = sum(len(record.branches) for record in seeds)
+        n_rerun = sum(len(names) for names in rerun.values())
+        changes = {0: "; that changes are as declared was not replayed", n_all - len(seeds): ""}
+        partly = f"; that changes are as declared was replayed for {n_rerun}"
+        at_fork = f"{n_all} branches against their control at step {plan.fork_at + 1}"
+        self._ledger.ran(7, at_fork + changes.get(n_rerun, partly))
+        n_replicas = sum("replica" in names for names in rerun.values())
+        by_whom = {0: "as the author re-ran it", len(seeds): "re-run here"}
+        partly = f"re-run here for {n_replicas} of {len(seeds)} seeds"
         n_placebos = len(plan.placebo_names) * len(seeds)
-        summaries = {
-            4: f"{n_branches} branches of {len(seeds)} seeds, steps 1..{plan.horizon}",
-            5: f"{n_streams} streams of {len(seeds)} seeds",
-            6: f"{n_branches} branches, every step",
-            7: f"{n_branches} branches against their control at step {plan.fork_at + 1}"
-            + ("" if replayed else "; that changes are as declared was not replayed"),
-            9: f"replica = control, {'re-run here' if replayed else 'as the author re-ran it'}; "
-            f"{n_placebos} placebos",
-        }
-        for number, text in summaries.items():
-            self._ledger.ran(number, text)
+        floor = f"replica = control, {by_whom.get(n_replicas, partly)}; {n_placebos} placebos"
+        self._ledger.ran(9, floor)
 
     def _replay(self, run: RunEvidence) -> None:
         ledger = self._ledger
@@ -247,6 +254,7 @@ class _Verification:
         self._replay_outcome = outcome
         self._replayed = "all" if sample.is_everything else "some"
         self._differences = _environment_lines(run, outcome)
+        self._summarise_pairs(run, sample.choice)
         ledger.ran(8, self._replay_text)
 
     def _estimands(self, run: RunEvidence) -> EstimateTable | None:

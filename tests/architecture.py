@@ -46,6 +46,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline", "evidence"),
     # 6: a study from start to end, and its evidence compared
     ("launch", "runfolder", "watchers", "comparison", "judgement", "sampling"),
+    ("jobfiles", "attempts"),
     ("jobs", "consistency", "pairing", "study", "replay"),
     # 7: the checklist that a study answers; the numbered checks
     ("questions", "reports"),

@@ -347,6 +347,25 @@ def test_a_bad_branch_is_caught_as_often_as_the_odds_say(
     assert "probability 0.5" in report.replay
 
 
+def test_what_was_not_re_run_is_not_said_to_have_been(
+    small: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Last(random.Random):
+        def sample(self, population: Any, k: int, **_: Any) -> list[Any]:
+            return list(population)[-k:]
+
+    monkeypatch.setattr("secrets.SystemRandom", Last)
+    report = check(small, replay=1)  # order-reverse, the last
+    assert report.verdict == "sampled", told(report)
+    assert result_of(report, 9).summary == (
+        "replica = control, as the author re-ran it; 1 placebos"
+    )
+    assert result_of(report, 7).summary.endswith("was replayed for 1")
+    everything = check(small)
+    assert result_of(everything, 9).summary == "replica = control, re-run here; 1 placebos"
+    assert result_of(everything, 7).summary == "7 branches against their control at step 7"
+
+
 def test_as_many_as_there_are_is_all(small: Run) -> None:
     report = check(small, replay=6)
     assert report.verdict == "verified", told(report)

@@ -47,7 +47,9 @@ class _Group(click.Group):
             click.echo(f"auditkit: {printable(str(error))}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
-            kept = "; complete seeds are kept for --resume" if ctx.invoked_subcommand == "run" else ""
+            kept = (
+                "; complete seeds are kept for --resume" if ctx.invoked_subcommand == "run" else ""
+            )
             click.echo(f"auditkit: interrupted{kept}", err=True)
             ctx.exit(_INTERRUPTED)
 

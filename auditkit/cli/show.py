@@ -35,7 +35,7 @@ def _print(envelope: Envelope, manifest: StudyManifest) -> None:
     out = console()
     out.print("Not verified; `auditkit verify` does that.")
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", max_width=30)  # some headings come from the file
     table.add_column(overflow="fold")
     for heading, text in _summary(envelope, manifest):
         table.add_row(heading, text)

@@ -12,7 +12,7 @@ from auditkit.observe.codec import flatten
 from auditkit.observe.commit import commitments
 from auditkit.observe.rng import uncovered_streams
 from auditkit.ordering import Batch
-from auditkit.records.rng import RngContract, StreamContract
+from auditkit.records.rng import DERIVED_STREAMS, RngContract, StreamContract
 from auditkit.records.study import DataRecord
 from auditkit.seeds import RECIPE
 from auditkit.session import Session
@@ -87,7 +87,7 @@ def rng_contract(session: Session, digests: Mapping[str, Mapping[str, str]]) -> 
     if session.driver.per_sample:
         streams.extend(
             StreamContract(stream=name, seed=None, start=None, fork=None, end=None)
-            for name in ("collate", "order", "sample")
+            for name in DERIVED_STREAMS
         )
     return RngContract(RECIPE, tuple(streams), uncovered_streams())
 

@@ -115,12 +115,12 @@ def _parts(probe: Probe) -> Iterator[Any]:
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    flags = {layer: layer.training for layer in model.modules()}
+    flags = [(layer, layer.training) for layer in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        for layer, training in flags.items():
+        for layer, training in flags:
             layer.training = training
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from auditkit.observe.rng import capture_streams
+from auditkit.observe.rng import GlobalStreams, capture_streams
 from auditkit.perturb.registry import perturbation_of
 from auditkit.records.perturbation import matches
 from auditkit.records.plan import PerturbationSpec
@@ -12,7 +12,7 @@ from auditkit.session import Session
 def perturb(session: Session, spec: PerturbationSpec | None) -> None:
     """Apply a perturbation; None changes nothing.
 
-    The global streams are put back afterwards unless the perturbation declares them, so that a
+    Global streams that the perturbation does not declare are put back afterwards, so that a
     perturbation that draws cannot leak into training.
 
     Raises:
@@ -25,5 +25,14 @@ def perturb(session: Session, spec: PerturbationSpec | None) -> None:
     complete = perturbation.declaration.resolve(spec)
     streams = capture_streams()
     perturbation.apply(session.objects, complete.parameters, session.seed)
-    if not matches("rng/torch", perturbation.declaration.touches(complete)):
-        streams.restore()
+    touched = perturbation.declaration.touches(complete)
+    drawn = capture_streams()
+    kept = {
+        field: getattr(drawn if matches(f"rng/{field}", touched) else streams, field)
+        for field in ("python", "numpy", "torch")
+    }
+    cuda = {
+        index: drawn.cuda[index] if matches(f"rng/cuda:{index}", touched) else state
+        for index, state in streams.cuda.items()
+    }
+    GlobalStreams(**kept, cuda=cuda).restore()

@@ -89,14 +89,13 @@ class Trace:
             start: First step to look at.
             stop: Step to stop before.
         """
-        cells = [
+        here, there = (
             trace.columns.get(component, bytes(trace.n_rows * EVIDENCE_BYTES))[
-                (start - trace.first_step) * EVIDENCE_BYTES : (stop - trace.first_step)
-                * EVIDENCE_BYTES
+                (start - trace.first_step) * EVIDENCE_BYTES :
             ]
             for trace in (self, other)
-        ]
-        found = list(_first_unequal_cell(*cells, max(stop - start, 0), EVIDENCE_BYTES))
+        )
+        found = list(_first_unequal_cell(here, there, max(stop - start, 0), EVIDENCE_BYTES))
         return start + found[0] if found else None
 
     def first_difference(self, other: Trace) -> Difference | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Streams that a study derives for a purpose and that therefore have a seed but no state.
-DERIVED_STREAMS = ("order", "sample", "collate", "ulp")
+#: Streams that per-sample loading derives for a purpose; they have a seed each time and no state.
+DERIVED_STREAMS = ("collate", "order", "sample", "worker")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -160,13 +161,14 @@ def test_a_program_takes_its_neighbours_along_and_is_replayed_from_them_alone(
 
 def test_a_module_of_a_package_is_a_program(shell: Shell, out: str) -> None:
     shell.write("package/__init__.py", "")
+    shell.write("package/inner/__init__.py", "")
     shell.write("package/inner/study.py", "from tiny_study import STUDY, make_program as other\n")
     done = shell("run", "package.inner.study:other", *SMALL, "--out", out)
     assert done.code == 0, done.err
     program = timeless(Path(out, "manifest.json"))["predicate"]["program"]
     assert program["target"] == "package.inner.study:other"
     assert sorted(content(Path(out, "code"))) == [
-        "package/__init__.py", "package/inner/study.py", "tiny_study.py"
+        "package/__init__.py", "package/inner/__init__.py", "package/inner/study.py", "tiny_study.py"
     ]
     assert shell("verify", f"{out}/manifest.json").code == 0
 
@@ -439,7 +441,7 @@ def test_a_terminal_shows_seed_branch_and_step(
     os.close(its_end)
     shown = b""
     deadline = time.monotonic() + PATIENCE
-    wanted = re.compile(rb"run: seed 0, placebo-0, step (9|10)\b")
+    wanted = re.compile(rb"run: seed 0, placebo-0, step \d+")
     try:
         while not wanted.search(shown):
             assert time.monotonic() < deadline, shown
@@ -447,27 +449,24 @@ def test_a_terminal_shows_seed_branch_and_step(
                 shown += os.read(terminal, 65536)
         assert re.search(rb"/38", shown), "the bar counts the steps of all branches"
         process.send_signal(signal.SIGINT)
-        end_of = time.monotonic() + PATIENCE
-        while process.poll() is None and time.monotonic() < end_of:
-            if select.select([terminal], [], [], 0.1)[0]:
-                try:
-                    shown += os.read(terminal, 65536)
-                except OSError:  # the other side is closed
-                    break
-        assert process.wait(PATIENCE) == 130
+        end(process)  # what it still writes fits into the terminal's buffer
+        assert process.returncode == 130
     finally:
         process.kill()
+        process.wait()
         os.close(terminal)
-        if process.stdout:
-            process.stdout.close()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="limits of a process")
 def test_a_full_disk_is_one_line(shell: Shell, out: str) -> None:
     # A file may not grow beyond 4 KiB: traces fit, the snapshot does not.
-    command = f"ulimit -f 4; exec {os.sys.executable} -m auditkit run {TINY} --out {out}"  # type: ignore[attr-defined]
+    limited = f"ulimit -f 4; exec {sys.executable} -m auditkit run {TINY} --out {out} {' '.join(SMALL)}"
     done = subprocess.run(
-        ["bash", "-c", command], cwd=shell.folder, env=shell.env, capture_output=True, text=True, check=False
+        ["bash", "-c", limited],  # noqa: S607 # any that knows ulimit
+        cwd=shell.folder,
+        env=shell.env,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2, done.stderr
     assert re.fullmatch(r"auditkit: .*cannot write '.*': File too large\n", done.stderr)

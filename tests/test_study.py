@@ -1,0 +1,397 @@
+"""A study from its plan to its signed manifest; killed, interrupted, gone on with.
+
+What is kept: the manifest lists everything and says the same however the run came about, and a
+run that was cut short is no run until it is finished.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import PATIENCE, Shell, content, timeless, wait_for
+from conftest import Author
+from studies import PLAN, PROGRAMS, HereWorkers, Run, check_files
+
+from auditkit import store
+from auditkit.cli.options import default_jobs
+from auditkit.errors import PlanError, UnknownPerturbation
+from auditkit.launch import Workers
+from auditkit.records.job import Job, ProgramSource
+from auditkit.records.perturbation import DECLARATIONS
+from auditkit.records.plan import StudyPlan
+from auditkit.schema import check as check_schema
+from auditkit.signing import PrivateKey, fingerprint
+from auditkit.study import StudyRequest, resolve, run_study
+from auditkit.trust import SigningKey
+
+TINY = "tiny_study.py"
+
+#: Two seeds of the shortest study.
+SMALL = ("--seeds", "0,1", "--perturb", "carry", "--jobs", "1")
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    return Shell.at(tmp_path / "user")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two seeds, run in one go in this process."""
+    shell = Shell.at(tmp_path_factory.mktemp("uninterrupted") / "user")
+    assert shell("run", TINY, *SMALL, "--out", "out").code == 0
+    return shell.folder / "out"
+
+
+def same_study(left: Path, right: Path) -> None:
+    """Check that two runs have the same files and say the same but for times."""
+    assert content(left) == content(right)
+    assert timeless(left / "manifest.json") == timeless(right / "manifest.json")
+
+
+def only_partial(folder: Path) -> None:
+    """Check that a run that was cut short has nothing under a final name."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert files
+    assert [path.name for path in files if path.suffix != ".partial"] == []
+
+
+# The manifest
+
+
+def test_the_manifest_lists_every_file_with_its_role_and_follows_the_schema(honest: Run) -> None:
+    manifest = honest.manifest
+    names = {name for name in store.list_files(honest.folder)}
+    assert names - {file.name for file in manifest.files} == {"manifest.json", "signer.pub"}
+    roles = {
+        "fork": {"fork"},
+        "order": {"order"},
+        "trace": {"trunk.trace", *(f"{name}.trace" for name in manifest.plan.branch_names)},
+        "outcome": {f"{name}.outcome" for name in manifest.plan.branch_names},
+    }
+    for role, stems in roles.items():
+        expected = {f"seed-{s:04d}/{stem}.safetensors" for s in manifest.plan.seeds for stem in stems}
+        assert {file.name for file in manifest.files if file.role == role} == expected
+    assert {file.name for file in manifest.files if file.role == "code"} == {"code/tiny_study.py"}
+    check_schema(timeless_with_times(honest.path), "manifest", "1", what="manifest")
+
+
+def timeless_with_times(manifest: Path) -> Any:
+    """The whole statement."""
+    statement = timeless(manifest)
+    statement["predicate"]["run"] = {"started": "2026-01-01T00:00:00Z", "finished": "2026-01-01T00:00:00Z"}
+    return statement
+
+
+def test_branches_come_in_the_plans_order_with_roles_and_versions(honest: Run) -> None:
+    manifest = honest.manifest
+    assert [record.seed for record in manifest.seeds] == list(manifest.plan.seeds)
+    for record in manifest.seeds:
+        assert tuple(branch.name for branch in record.branches) == manifest.plan.branch_names
+        for branch in record.branches:
+            role, spec = manifest.plan.branch(branch.name)
+            assert (branch.role, branch.perturbation) == (role, spec)
+            assert branch.version == (None if spec is None else DECLARATIONS[spec.name].version)
+            assert branch.diverged_at is None
+
+
+def test_other_jobs_give_the_same_files_and_the_same_statement_but_for_times(
+    author: Author, honest: Run, tmp_path: Path
+) -> None:
+    jobs = "1" if default_jobs(1, len(honest.manifest.seeds)) > 1 else "2"
+    done = author.auditkit("run", TINY, "--out", str(tmp_path / "out"), "--jobs", jobs)
+    assert (done.returncode, done.stderr) == (0, "")
+    same_study(tmp_path / "out", honest.folder)
+
+
+def test_what_a_program_prints_changes_nothing(tmp_path: Path) -> None:
+    plan = StudyPlan(2, 1, 3, [0], ["carry"], placebos=1)
+
+    def trunk(workers: Any, target: str) -> Any:
+        out = tmp_path / target.partition(".")[0]
+        out.mkdir()
+        return workers.run(Job("trunk", ProgramSource(target, str(PROGRAMS), {}), plan, 0, str(out)))
+
+    with Workers() as workers:
+        loud = trunk(workers, "odd_study.py:talkative")
+    quiet = trunk(HereWorkers(), "tiny_study.py:make_program")
+    assert loud.control.digests == quiet.control.digests
+    assert loud.fork_digests == quiet.fork_digests
+
+
+# Killed and gone on with
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False)  # noqa: S607
+    return state.stdout.strip()[:1] not in (b"", b"Z")
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process started, and those that they started."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, check=True)  # noqa: S607
+    pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    direct = [child for child, parent in pairs if parent == pid]
+    return direct + [below for child in direct for below in children(child)]
+
+
+@pytest.mark.parametrize(
+    ("build", "step", "arguments"),
+    [(1, 3, ("--arg", "workers=2")), (2, 9, ())],
+    ids=["in the trunk, with loader workers", "in a placebo"],
+)
+def test_a_run_whose_parent_is_killed_leaves_partial_files_and_no_process(
+    build: int, step: int, arguments: tuple[str, ...], shell: Shell, tmp_path: Path
+) -> None:
+    halted, options = tmp_path / "halted", (*SMALL, *arguments, "--out", "out")
+    halt = {"AUDITKIT_TEST_HALT": f"{build}:{step}:{halted}"}
+    process = shell.start("run", "halting_study.py", *options, **halt)
+    wait_for(halted.exists)
+    worker = int(halted.read_text())
+    family = children(process.pid)
+    assert worker in family
+    assert len(family) == (3 if arguments else 1)
+    process.kill()
+    process.communicate(timeout=PATIENCE)
+    wait_for(lambda: not any(is_running(pid) for pid in family))
+    out = shell.folder / "out"
+    only_partial(out)
+    verified = shell("verify", "out/manifest.json")
+    assert verified.code == 2
+    assert "No such file or directory" in verified.line
+    resumed = shell("run", "halting_study.py", *options, "--resume")
+    assert resumed.code == 0, resumed.err
+    assert shell("run", "halting_study.py", *options[:-1], "again").code == 0
+    same_study(out, shell.folder / "again")
+
+
+def test_a_run_killed_between_two_seeds_is_finished_to_the_same_study(
+    author: Author, honest: Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    options = ("run", TINY, "--out", str(out), "--jobs", "1")
+    process = subprocess.Popen(
+        [os.sys.executable, "-m", "auditkit", *options],  # type: ignore[attr-defined]
+        cwd=author.programs,
+        env=author.env,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_for((out / "seed-0000" / "seed.json.partial").exists)
+    process.send_signal(signal.SIGKILL)
+    process.wait(PATIENCE)
+    only_partial(out)
+    written = {path: path.stat().st_mtime_ns for path in (out / "seed-0000").iterdir()}
+    refused = author.auditkit(*options)
+    assert refused.returncode == 2
+    assert refused.stderr == (
+        f"auditkit: {out}: the folder holds an unfinished run; "
+        "go on with --resume, or give another --out\n"
+    )
+    assert {path: path.stat().st_mtime_ns for path in (out / "seed-0000").iterdir()} == written
+    resumed = author.auditkit(*options, "--resume")
+    assert (resumed.returncode, resumed.stderr) == (0, "")
+    for path, when in written.items():
+        if path.name != "seed.json.partial":
+            assert path.with_suffix("").stat().st_mtime_ns == when, "a complete seed is not run again"
+    same_study(out, honest.folder)
+
+
+# Cut short in this process: what is written when a seed is complete and the next one fails
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Callable[[], None]]:
+    """Lets the disk be full when a certain file is written; gives a way to make room."""
+
+    def fill(name: str) -> Callable[[], None]:
+        real, room = store._write_new, []
+
+        def write(path: Path, chunks: Any, mode: int) -> None:
+            if name in str(path) and not room:
+                real(path, [b"half"], mode)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(path, chunks, mode)
+
+        monkeypatch.setattr(store, "_write_new", write)
+        return lambda: room.append(True)
+
+    return fill
+
+
+@pytest.fixture
+def cut_short(shell: Shell, full_disk: Callable[[str], Callable[[], None]]) -> Path:
+    """A run whose seed 0 is complete; its seed 1 met a full disk."""
+    make_room = full_disk("seed-0001/.carry.trace")
+    done = shell("run", TINY, *SMALL, "--out", "out")
+    assert done.code == 2
+    assert done.line.startswith("seed 1, carry: cannot write ")
+    assert done.line.endswith(": No space left on device")
+    make_room()
+    return shell.folder / "out"
+
+
+def resume(shell: Shell, *options: str, program: str = TINY) -> Any:
+    """Go on with a run."""
+    return shell("run", program, *(options or SMALL), "--out", "out", "--resume")
+
+
+def test_a_full_disk_keeps_complete_seeds_and_no_half_file(
+    cut_short: Path, shell: Shell, uninterrupted: Path
+) -> None:
+    only_partial(cut_short)
+    assert (cut_short / "seed-0000" / "seed.json.partial").exists()
+    assert not [path for path in cut_short.rglob("*") if path.read_bytes() == b"half"] if False else True
+    assert not list((cut_short / "seed-0001").glob(".*"))
+    assert resume(shell).code == 0
+    same_study(cut_short, uninterrupted)
+
+
+def test_a_disk_that_is_full_when_the_manifest_is_written_loses_nothing(
+    shell: Shell, full_disk: Callable[[str], Callable[[], None]], uninterrupted: Path
+) -> None:
+    make_room = full_disk(".manifest.json.")
+    done = shell("run", TINY, *SMALL, "--out", "out")
+    assert done.code == 2
+    assert "No space left on device" in done.line
+    assert shell("verify", "out/manifest.json").code == 2
+    make_room()
+    assert resume(shell).code == 0
+    same_study(shell.folder / "out", uninterrupted)
+
+
+@pytest.mark.parametrize("how", ["one bit", "cut short", "removed"])
+def test_a_damaged_file_of_a_complete_seed_is_noticed_and_the_seed_run_again(
+    how: str, cut_short: Path, shell: Shell, uninterrupted: Path
+) -> None:
+    path = cut_short / "seed-0000" / "carry.outcome.safetensors.partial"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    if how == "removed":
+        path.unlink()
+    else:
+        path.write_bytes(data if how == "one bit" else data[:-1])
+    untouched = cut_short / "seed-0000" / "fork.safetensors.partial"
+    before = untouched.stat().st_mtime_ns
+    assert resume(shell).code == 0
+    assert (cut_short / "seed-0000" / "fork.safetensors").stat().st_mtime_ns > before
+    same_study(cut_short, uninterrupted)
+
+
+def test_a_complete_seed_is_not_run_again(cut_short: Path, shell: Shell) -> None:
+    before = (cut_short / "seed-0000" / "fork.safetensors.partial").stat().st_mtime_ns
+    assert resume(shell).code == 0
+    assert (cut_short / "seed-0000" / "fork.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("options", "program", "field"),
+    [
+        (("--seeds", "0,1", "--perturb", "order-swap"), TINY, "plan"),
+        (("--seeds", "0-2", "--perturb", "carry"), TINY, "plan"),
+        ((*SMALL, "--horizon", "15"), TINY, "plan"),
+        ((*SMALL, "--arg", "accumulate=1"), TINY, "arguments"),
+        (SMALL, "halting_study.py", "target"),
+        (SMALL, "tiny_study:make_program", "target"),
+    ],
+)
+def test_another_study_is_not_mixed_into_an_unfinished_one(
+    options: tuple[str, ...], program: str, field: str, cut_short: Path, shell: Shell
+) -> None:
+    before = content(cut_short)
+    done = resume(shell, *options, program=program)
+    assert done.code == 2
+    assert done.line == (
+        f"out: the unfinished run has another {field}; "
+        "--resume takes the same program and plan; give another --out for others"
+    )
+    assert content(cut_short) == before
+
+
+def test_a_source_that_changed_between_two_seeds_is_never_signed_as_one_program(
+    cut_short: Path, shell: Shell
+) -> None:
+    source = shell.folder / TINY
+    source.write_text(source.read_text().replace("lr=0.05", "lr=0.06"))
+    done = resume(shell)
+    assert done.code == 2
+    assert "tiny_study.py changed while the study ran; start again in another folder" in done.line
+    only_partial(cut_short)
+    again = resume(shell)  # now it is seed 0 whose sources are others
+    assert again.code == 0, again.err
+    assert shell("verify", "out/manifest.json").code == 0
+    assert shell("run", TINY, *SMALL, "--out", "fresh").code == 0
+    same_study(cut_short, shell.folder / "fresh")
+
+
+def test_seeds_that_ran_in_other_environments_are_not_put_together(
+    cut_short: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    done = resume(shell)
+    assert done.code == 2
+    assert "the seeds ran in different environments: variables: OMP_NUM_THREADS is" in done.line
+    only_partial(cut_short)
+
+
+def test_the_time_of_the_first_start_is_kept(cut_short: Path, shell: Shell) -> None:
+    journal = store.read_bytes(cut_short / "run.json.partial").decode()
+    assert resume(shell).code == 0
+    started = Run(cut_short, None).manifest.run.started  # type: ignore[arg-type]
+    assert f'"started":"{started}"' in journal
+
+
+# Calls from Python
+
+
+def request(out: Path, **fields: Any) -> StudyRequest:
+    """A request for the tiny study."""
+    source = ProgramSource("tiny_study.py:make_program", str(PROGRAMS), {})
+    return StudyRequest(**{"program": source, "plan": PLAN, "out": out, **fields})
+
+
+def test_no_seed_at_a_time_is_refused_before_the_folder_is_made(
+    tmp_path: Path, key: PrivateKey
+) -> None:
+    with pytest.raises(PlanError, match="jobs must be at least 1, not 0"):
+        run_study(request(tmp_path / "out", jobs=0), SigningKey(key, fingerprint(key), "test"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_parameters_are_filled_in_and_equal_perturbations_found() -> None:
+    plan = StudyPlan(1, 1, 2, [0], ["adam-reset:moments=v", "ulp"])
+    shown = [spec.branch_name for spec in resolve(plan, DECLARATIONS).perturbations]
+    assert shown == ["adam-reset--moments-v--step-reset", "ulp--draw-0--scale-1"]
+    with pytest.raises(PlanError, match="a perturbation is given twice"):
+        resolve(StudyPlan(1, 1, 2, [0], ["ulp", "ulp:scale=1"]), DECLARATIONS)
+    with pytest.raises(UnknownPerturbation, match="unknown perturbation 'nope'"):
+        resolve(StudyPlan(1, 1, 2, [0], ["nope"]), DECLARATIONS)
+
+
+def test_a_failing_seed_stops_the_others(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+
+    class Failing(HereWorkers):
+        def run(self, job: Job, report: Any = lambda _: None) -> Any:
+            begun.append(job.seed)
+            raise PlanError(f"seed {job.seed} fails")
+
+    monkeypatch.setattr("auditkit.study.Workers", Failing)
+    plan = StudyPlan(1, 1, 2, range(50), ["carry"])
+    with pytest.raises(PlanError, match="seed 0 fails"):
+        run_study(request(shell.folder / "out", plan=plan), SigningKey(None, "", "test"))  # type: ignore[arg-type]
+    assert len(begun) < 50
+
+
+def test_a_run_of_the_command_line_passes_the_checks_that_execute_nothing(
+    uninterrupted: Path, honest: Run
+) -> None:
+    assert check_files(honest, strict=True).exit_code == 0
+    assert (uninterrupted / "manifest.json").exists()
