@@ -40,6 +40,15 @@ def check_plan(manifest: StudyManifest, declarations: Declarations) -> Iterator[
     for record in manifest.seeds:
         yield from _check_branches(record, plan, declarations)
     yield from _check_files(manifest)
+    held = manifest.environment.determinism
+    for name, value in (
+        ("torch threads", str(plan.threads)),
+        ("deterministic algorithms", "True"),
+    ):
+        if held.get(name) != value:
+            yield Finding(
+                f"{name} was {held.get(name)}, the protocol asks for {value}", "environment"
+            )
 
 
 def _check_branches(
@@ -177,11 +186,13 @@ def _check_digests(
             for name in trace.columns
             if name not in CONSUMED and trace.cell(step, name) != ABSENT
         }
+        # What exists on both sides of t0+W existed there, too.
+        before = {name for name in present if trace.cell(step - 1, name) != ABSENT}
         for name in sorted(set(branch.digests[time]) - present):
             yield Finding(f"committed to at {time} but absent from the trace", where, step, name)
-        if time != "t0+W":
-            for name in sorted(present - set(branch.digests[time])):
-                yield Finding(f"no commitment at {time}", where, step, name)
+        wanted = before if time == "t0+W" else present
+        for name in sorted(wanted - set(branch.digests[time])):
+            yield Finding(f"no commitment at {time}", where, step, name)
 
 
 def _check_outcome(

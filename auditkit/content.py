@@ -85,7 +85,8 @@ def _branch_findings(
     yield from _numbered(5, pairing.check_streams(seed, branch, touched))
     yield from _numbered(6, pairing.check_branch_order(seed, branch, trace, plan, declarations))
     yield from _numbered(7, pairing.check_touched(seed, branch, trace, plan, declarations))
-    if branch.role == "replica":
+    # carry changes nothing, so that whatever it shows has leaked from somewhere.
+    if branch.role == "replica" or (spec is not None and spec.name == "carry"):
         yield from _numbered(9, pairing.check_replica(seed, branch, trace, outcome))
 
 

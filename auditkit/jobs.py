@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from auditkit import store
-from auditkit.errors import AuditError, UnsupportedLoader
+from auditkit.errors import AuditError, CaptureError, UnsupportedLoader
 from auditkit.jobfiles import JobFiles, order_digest_of, read_order
 from auditkit.observe.code import own_code
-from auditkit.observe.determinism import deterministic
+from auditkit.observe.determinism import deterministic, settings
 from auditkit.observe.environment import environment
 from auditkit.ordering import Batch, delivered
 from auditkit.perturb.registry import perturbation_of
@@ -60,8 +60,19 @@ def run_job(job: Job, report: Report) -> Result:
     }
     threads = job.plan.threads if job.plan else 1
     with deterministic(threads):
+        held = settings()
         folder = Path(job.program.folder)
-        return kinds[job.kind](job, load_factory(job.program.target, folder), report)
+        result = kinds[job.kind](job, load_factory(job.program.target, folder), report)
+        for name, value in settings().items():
+            if held.get(name) != value:
+                raise CaptureError(
+                    f"the program changed a setting that the study fixes: {name}",
+                    expected=held.get(name),
+                    found=value,
+                    where=f"seed {job.seed}",
+                    hint="leave it alone; threads are a number of the plan",
+                )
+        return result
 
 
 def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import IO, Any
 
 from auditkit import canonical, errors
-from auditkit.errors import AuditError, ProgramFailed, StoreError
+from auditkit.errors import AuditError, JsonError, ProgramFailed, StoreError
 from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
 from auditkit.records.study import BranchesResult, TrunkResult
@@ -67,7 +67,7 @@ class Workers:
             self._stopped = True
             running = list(self._running)
         for process in running:
-            process.kill()
+            _kill(process)
 
     def run(self, job: Job, report: Report = lambda _: None) -> Any:
         """Run a job to its end; safe to call from several threads.
@@ -92,11 +92,13 @@ class Workers:
                 raise StoreError(f"cannot start a worker process: {reason}") from error
             finally:
                 os.close(writer)
-            answer = None
             try:
                 answer = _converse(process, job, answers, report)
+            except BaseException:
+                _kill(process)
+                raise
             finally:
-                self._end(process, answer)
+                self._end(process)
             if answer is None:
                 raise ProgramFailed(
                     f"a worker process {_end_of(process.returncode)}{_last_words(log)}",
@@ -104,6 +106,10 @@ class Workers:
                 )
         if "error" in answer:
             raise _rebuild(answer["error"])
+        if "result" not in answer:
+            raise ProgramFailed(
+                "the program wrote to auditkit's own pipe", where=f"seed {job.seed}"
+            )
         return from_dict(RESULTS[job.kind], answer["result"], what=f"answer of a {job.kind} job")
 
     def _start(self, job: Job, writer: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -118,25 +124,39 @@ class Workers:
                 stderr=log,
                 pass_fds=(writer,),
                 env=child_environment(threads, self._variables),
+                start_new_session=True,  # so that what it leaves behind can be found, and ended
             )
             self._running.add(process)
+        # What a worker forks holds the answer pipe open, and may live on when the worker dies.
+        threading.Thread(target=_end_session, args=(process,), daemon=True).start()
         return process
 
-    def _end(self, process: subprocess.Popen[bytes], answer: object) -> None:
-        if answer is None:
-            # It is dying; when its standard input ends it stops at once, and its last words
-            # would be cut off.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=5)
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        # The answer pipe has ended, so the worker is about to. Its standard input is closed only
+        # then: at its end a worker stops at once, and last words would be cut off.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
         if process.stdin is not None:
             process.stdin.close()
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            process.kill()
+            _kill(process)
             process.wait()
         with self._lock:
             self._running.discard(process)
+
+
+def _end_session(process: subprocess.Popen[bytes]) -> None:
+    """When a worker has ended, end what it left behind."""
+    process.wait()
+    _kill(process)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a worker with everything that it started."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def child_environment(threads: int, variables: Mapping[str, str]) -> dict[str, str]:
@@ -179,9 +199,12 @@ def _converse(
     except BrokenPipeError:
         return None
     for line in answers:
-        answer = canonical.loads(line, what="worker")
+        try:
+            answer = canonical.loads(line, what="worker")
+        except JsonError:
+            answer = {}  # not ours: the program found the pipe and wrote to it
         if not isinstance(answer, dict):
-            continue
+            answer = {}
         if "progress" not in answer:
             return answer
         report(from_dict(Progress, answer["progress"], what="progress"))

@@ -34,7 +34,17 @@ _GLOBAL_STREAMS = ("rng/numpy", "rng/python", "rng/torch")
 def check_contracts(manifest: StudyManifest) -> Iterator[Finding]:
     """Check 5, over all seeds: contracts are whole and no two seeds start alike."""
     starts: dict[tuple[str | None, ...], int] = {}
+    ends: dict[tuple[tuple[str, str], ...], int] = {}
     for record in manifest.seeds:
+        end = tuple(sorted(record.branches[0].digests.get("T", {}).items()))
+        if end in ends:
+            yield Finding(
+                f"the control ends in the very state of seed {ends[end]}'s: a pair twice is no "
+                "replication",
+                where=f"seed {record.seed}",
+                component="params",
+            )
+        ends[end] = record.seed
         yield from _check_contract(record, manifest.plan)
         streams = {stream.stream: stream for stream in record.rng.streams}
         start = tuple(streams[name].start if name in streams else None for name in _GLOBAL_STREAMS)
@@ -239,25 +249,30 @@ def check_touched(
 def check_replica(
     seed: SeedEvidence, replica: BranchRecord, trace: Trace, outcome: Outcome
 ) -> Iterator[Finding]:
-    """Check 9: the replica equals the control at every step, in commitments and outcomes."""
+    """Check 9: replica (and ``carry``) equal the control at every step, commitment and outcome."""
     where = seed.place(replica)
     control = seed.record.branches[0]
     difference = trace.first_difference(seed.control)
     if difference is not None:
         yield Finding(
-            "the replica parts from the control: " + ", ".join(difference.components),
+            f"{replica.name} parts from the control: " + ", ".join(difference.components),
             where,
             difference.step,
             difference.components[0],
         )
+        yield Finding(
+            "either the kernels are not deterministic, or the program keeps state that no snapshot "
+            "holds (a module-level variable, a closure, a cache): register it as an extra",
+            where,
+        )
     for time in sorted(control.digests):
         for name, value in sorted(control.digests[time].items()):
             if replica.digests.get(time, {}).get(name) != value:
-                yield Finding(f"the replica's state at {time} is another", where, component=name)
+                yield Finding(f"{replica.name}'s state at {time} is another", where, component=name)
     for name, table in sorted(seed.control_outcome.tables.items()):
         other = outcome.tables.get(name)
         if other is None or other.tobytes() != table.tobytes():
-            yield Finding(f"the replica's outcome {name} is another", where, component="outcome")
+            yield Finding(f"{replica.name}'s outcome {name} is another", where, component="outcome")
 
 
 def _changed_by_evidence(trace: Trace, control: Trace, step: int) -> set[str]:

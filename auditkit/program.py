@@ -40,9 +40,9 @@ class Program:
         model: The model.
         optimizer: Its optimizer.
         loader: An ordinary ``torch.utils.data.DataLoader``.
-        loss: ``loss(model, batch)`` gives the scalar training loss. May be left out with a
-            ``step`` of its own; BatchNorm recalibration then needs it all the same and is left
-            out.
+        loss: ``loss(model, batch)`` gives the scalar training loss. It is also called, without
+            training, to recalibrate BatchNorm, so it must not count its calls. May be left out
+            with a ``step`` of its own; recalibration is then left out, too.
         probe: The examples on which branches are compared.
         scheduler: Learning-rate scheduler, stepped after each optimizer step or each epoch.
         scheduler_interval: ``step`` or ``epoch``.

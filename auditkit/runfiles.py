@@ -108,17 +108,20 @@ def order_from_tensors(tensors: Tensors, *, what: str) -> OrderFile:
     table = array_of(tensors, "order", "int64", what=what)
     if table.ndim != 3 or table.shape[2] != 2:
         raise FormatError(f"order has shape {table.shape}, not (steps, batch, 2)", where=what)
-    is_sample = table[:, :, 0] >= 0
-    if np.any(is_sample[:, 1:] & ~is_sample[:, :-1]) or np.any(table[~is_sample] != -1):
-        raise FormatError("the order table is padded with something else than -1", where=what)
-    if np.any(table[is_sample][:, 0] < 0):
-        raise FormatError("an epoch in the order table is negative", where=what)
+    if table.size == 0 and "content" not in tensors:
+        # Batches without samples take no bytes, so that only content bounds their number.
+        raise FormatError("the order table holds no samples", where=what)
     content = None
     if "content" in tensors:
         digests = tensors["content"]
         if digests.shape != (len(table), EVIDENCE_BYTES) or digests.dtype != "uint8":
             raise FormatError(f"content has shape {digests.shape}", where=what)
         content = bytes(digests.data)
+    is_sample = table[:, :, 0] >= 0
+    if np.any(is_sample[:, 1:] & ~is_sample[:, :-1]) or np.any(table[~is_sample] != -1):
+        raise FormatError("the order table is padded with something else than -1", where=what)
+    if np.any(table[is_sample][:, 0] < 0):
+        raise FormatError("an epoch in the order table is negative", where=what)
     extra = set(tensors) - {"order", "content"}
     if extra:
         raise FormatError(f"unknown tensor {min(extra)!r}", where=what)
@@ -156,14 +159,14 @@ def outcome_from_tensors(tensors: Tensors, *, what: str) -> Outcome:
         FormatError: When shapes or dtypes differ from the layout.
     """
     labels = array_of(tensors, _LABELS, "int64", what=what)
-    if labels.ndim != 1:
-        raise FormatError(f"labels have shape {labels.shape}, not (N,)", where=what)
+    if labels.ndim != 1 or len(labels) == 0:
+        raise FormatError(f"labels have shape {labels.shape}, not (N,) with N > 0", where=what)
     tables = {}
     for name in tensors:
         if name == _LABELS:
             continue
         table = array_of(tensors, name, "float32", what=what)
-        if table.ndim != 2 or len(table) != len(labels) or table.shape[1] < 1:
+        if table.ndim != 2 or len(table) != len(labels) or table.shape[1] < 2:
             raise FormatError(
                 f"outcome {name!r} has shape {table.shape}, not ({len(labels)}, C)", where=what
             )

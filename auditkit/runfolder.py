@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from auditkit.records.plan import StudyPlan
 from auditkit.records.study import BranchesResult, CodeFile, FileRecord, TrunkResult
 
 _JOURNAL = f"run.json{store.PARTIAL}"
+_LOCK = f"run.lock{store.PARTIAL}"
 _SEED_JOURNAL = f"seed.json{store.PARTIAL}"
 
 
@@ -76,6 +78,17 @@ class RunFolder:
     def seed_folder(self, seed: int) -> Path:
         """A seed's folder."""
         return self.path / self.seed_name(seed)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from writing into the folder.
+
+        Raises:
+            StoreError: When one does, or the folder cannot be made.
+        """
+        store.make_folder(self.path)
+        with store.lock(self.path / _LOCK):
+            yield
 
     def begin(self, plan: StudyPlan, program: ProgramSource, now: str, *, resume: bool) -> str:
         """Claim the folder for a run; an earlier one without a complete seed is started anew.
@@ -196,7 +209,7 @@ class RunFolder:
         return True
 
     def _refuse_other_files(self) -> None:
-        others = store.list_files(self.path)
+        others = [name for name in store.list_files(self.path) if name != _LOCK]
         if others:
             raise StoreError(
                 f"the folder is not empty: it holds {others[0]!r}",

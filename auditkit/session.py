@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from torch.nn.parameter import is_lazy
+
+from auditkit.errors import ProgramError
 from auditkit.observe.codec import Leaves
 from auditkit.observe.commit import commitments
 from auditkit.observe.loader import LoaderDriver
@@ -73,11 +76,18 @@ def open_session(
     seeds = seed_everything(seed)
     starts = commitments(capture_streams().leaves())
     program = factory.build(seed, arguments)
+    for name, parameter in program.model.named_parameters():
+        if is_lazy(parameter):
+            raise ProgramError(
+                f"the model's parameter {name} has no shape yet",
+                hint="call the model once on a batch in the factory",
+            )
     functions = {
         name: function
         for name in ("loss", "step", "on_epoch_end")
         if (function := getattr(program, name)) is not None
     }
+    functions["make_program"] = factory.make
     objects = program.objects
     refuse_unregistered_generators(objects, program.loader, functions)
     return Session(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -46,6 +47,7 @@ __all__ = [
     "file_sha256",
     "file_size",
     "list_files",
+    "lock",
     "make_folder",
     "open_artifact",
     "read_bytes",
@@ -156,6 +158,20 @@ def make_folder(path: str | Path, *, private: bool = False) -> None:
     """
     with _store_errors(path, "make the folder"):
         Path(path).mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
+
+
+@contextlib.contextmanager
+def lock(path: str | Path) -> Iterator[None]:
+    """Hold a lock file while the block runs; another process's lock is a :class:`StoreError`."""
+    with contextlib.ExitStack() as stack:
+        with _store_errors(path, "lock"):
+            file = stack.enter_context(Path(path).open("a"))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreError("another process is writing here", where=str(path)) from error
+        stack.callback(Path(path).unlink, missing_ok=True)
+        yield
 
 
 def rename(source: str | Path, target: str | Path) -> None:

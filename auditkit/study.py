@@ -51,6 +51,7 @@ from auditkit.signing import sign_statement
 from auditkit.trust import SigningKey
 
 Report = Callable[[Progress], None]
+Warn = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -83,13 +84,19 @@ def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPl
     return plan.with_perturbations(specs)
 
 
-def run_study(request: StudyRequest, key: SigningKey, report: Report = lambda _: None) -> Path:
+def run_study(
+    request: StudyRequest,
+    key: SigningKey,
+    report: Report = lambda _: None,
+    warn: Warn = lambda _: None,
+) -> Path:
     """Run a study to its signed manifest.
 
     Args:
         request: What to run.
         key: What to sign with.
         report: Called with the progress of every worker, from several threads.
+        warn: Called with what is no error, but will not verify.
 
     Returns:
         Path of the manifest.
@@ -100,7 +107,20 @@ def run_study(request: StudyRequest, key: SigningKey, report: Report = lambda _:
     if request.jobs < 1:
         raise PlanError(f"jobs must be at least 1, not {request.jobs}")
     folder = RunFolder(request.out)
-    started = folder.begin(request.plan, request.program, _now(), resume=request.resume)
+    with folder.held():
+        started = folder.begin(request.plan, request.program, _now(), resume=request.resume)
+        finished = _run_seeds(request, folder, report)
+        for seed in finished:
+            _warn_of_leaks(seed, warn)
+        manifest = _manifest(request, finished, started)
+        envelope = sign_statement(to_statement(manifest), key.key)
+        signer = f"{public_line(key.key)}\n".encode()
+        folder.publish(manifest.files, {SIGNER_NAME: signer, MANIFEST_NAME: envelope})
+    return request.out / MANIFEST_NAME
+
+
+def _run_seeds(request: StudyRequest, folder: RunFolder, report: Report) -> list[FinishedSeed]:
+    """Run the seeds that are not complete yet; all of them in the plan's order."""
     finished = {seed: done for seed in request.plan.seeds if (done := folder.finished(seed))}
     waiting = [seed for seed in request.plan.seeds if seed not in finished]
     with Workers() as workers, ThreadPoolExecutor(max_workers=request.jobs) as pool:
@@ -109,18 +129,29 @@ def run_study(request: StudyRequest, key: SigningKey, report: Report = lambda _:
         }
         try:
             ended, _ = wait(running, return_when=FIRST_EXCEPTION)
-            for future in ended:
-                finished[running[future]] = future.result()
+            for future, seed in running.items():  # of several that failed, the first is told
+                if future in ended:
+                    finished[seed] = future.result()
         except BaseException:
             workers.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    manifest = _manifest(request, [finished[seed] for seed in request.plan.seeds], started)
-    envelope = sign_statement(to_statement(manifest), key.key)
-    folder.publish(
-        manifest.files, {SIGNER_NAME: f"{public_line(key.key)}\n".encode(), MANIFEST_NAME: envelope}
-    )
-    return request.out / MANIFEST_NAME
+    return [finished[seed] for seed in request.plan.seeds]
+
+
+def _warn_of_leaks(finished: FinishedSeed, warn: Warn) -> None:
+    """Say at once what check 9 would say after a replay."""
+    control = finished.trunk.control
+    for branch in finished.branches.branches:
+        unchanged = branch.role == "replica" or (
+            branch.perturbation is not None and branch.perturbation.name == "carry"
+        )
+        if unchanged and branch.digests != control.digests:
+            warn(
+                f"seed {finished.seed}, {branch.name}: ends in another state than the control, so "
+                "this run will not verify; either the kernels are not deterministic, or the "
+                "program keeps state that no snapshot holds"
+            )
 
 
 def _run_seed(

@@ -268,6 +268,9 @@ class _Verification:
         except AuditError as error:
             self._ledger.add(10, [as_finding(error)])
             return None
+        if not any(row.n for row in table.rows):
+            self._ledger.add(10, [Finding("no pair is left: every control or treatment diverged")])
+            return None
         label = "" if self._replayed == "all" else "; not every table was recomputed"
         self._ledger.ran(10, f"{len(table.rows)} estimates{label}")
         return table

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,12 +95,14 @@ class Shell:
             done = CliRunner().invoke(main, arguments, catch_exceptions=False)
         return Done(done.exit_code, done.stdout, done.stderr)
 
-    def start(self, *arguments: str, stderr: int = subprocess.PIPE, **env: str) -> Process:
+    def start(
+        self, *arguments: str, env: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE
+    ) -> Process:
         """Call the command line in a process of its own, the leader of its group."""
         return subprocess.Popen(
             [sys.executable, "-m", "auditkit", *arguments],
             cwd=self.folder,
-            env={**self.env, **env},
+            env={**self.env, **(env or {})},
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
@@ -137,6 +139,11 @@ def timeless(manifest: Path) -> Any:
     times = statement["predicate"].pop("run")
     assert sorted(times) == ["finished", "started"]
     return statement
+
+
+def names_in(folder: Path) -> list[str]:
+    """What lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -37,8 +37,11 @@ FEW = PLAN.with_perturbations(
     [spec for spec in PLAN.perturbations if spec.name in ("carry", "momentum-reset")]
 )
 
-#: Position of a branch among the programs that the branches' process builds.
-BUILD = {name: n for n, name in enumerate(FEW.branch_names)}
+#: Position of a branch among the programs that the branches' process builds: the replica is last.
+BUILD = {
+    name: position
+    for position, name in enumerate(sorted(FEW.branch_names[1:], key="replica".__eq__), start=1)
+}
 
 Faulty = Callable[[str, str, int], Run]
 

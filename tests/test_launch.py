@@ -5,7 +5,6 @@ The workers here are a few lines that load nothing; the real one is started wher
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import PATIENCE, wait_for
+from commands import PATIENCE, names_in, wait_for
 from studies import PLAN, PROGRAMS
 
 from auditkit import errors, launch
@@ -159,9 +158,7 @@ def test_an_error_of_a_kind_that_only_the_worker_knows_is_still_one_of_the_tree(
 def test_a_worker_that_dies_is_told_with_its_place_status_and_last_lines(worker: Worker) -> None:
     worker("print('1\\n2\\n3\\n\\n4', file=sys.stderr)\nsys.exit(7)")
     error = failure()
-    assert str(error) == (
-        "seed 3, describe: a worker process died with exit status 7: 2 | 3 | 4"
-    )
+    assert str(error) == ("seed 3, describe: a worker process died with exit status 7: 2 | 3 | 4")
     assert error.exit_code == 1
 
 
@@ -246,12 +243,11 @@ def test_leaving_the_context_stops_workers(tmp_path: Path, worker: Worker) -> No
 
 def test_no_pipe_or_process_is_left_behind(worker: Worker) -> None:
     worker(f"answer({_PLAN_NONE})")
-    held = len(os.listdir("/dev/fd"))
+    held = names_in(Path("/dev/fd"))
     with Workers() as workers:
         for _ in range(3):
             workers.run(job())
-    failure_before = len(os.listdir("/dev/fd"))
-    assert failure_before == held
+    assert names_in(Path("/dev/fd")) == held
 
 
 # Environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ import pytest
 from commands import content, timeless
 from studies import PLAN, Run, check_files, study_here
 
-from auditkit import runfolder, store
+from auditkit import canonical, store
 from auditkit.errors import StoreError
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
-from auditkit.runfolder import RunFolder
+from auditkit.runfolder import Journal, RunFolder
 from auditkit.signing import PrivateKey
 
 SOURCE = ProgramSource("tiny_study.py:make_program", "/somewhere", {"data": "map"})
@@ -37,9 +37,10 @@ def begin(path: Path, plan: StudyPlan = PLAN, source: ProgramSource = SOURCE, **
 def unpublished(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey) -> Path:
     """A run whose seed is complete, killed just before the first file got its final name."""
     out = tmp_path_factory.mktemp("unpublished") / "run"
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KilledError):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "publish", _kill)
-        study_here(out, key)
+        with pytest.raises(KilledError):
+            study_here(out, key)
     return out
 
 
@@ -62,9 +63,8 @@ def source_of(run: Path) -> ProgramSource:
 
 def plan_of(run: Path) -> StudyPlan:
     """The plan that a run was started with."""
-    return runfolder.canonical.decode(
-        runfolder.Journal, (run / "run.json.partial").read_bytes(), what="journal"
-    ).plan
+    data = (run / "run.json.partial").read_bytes()
+    return canonical.decode(Journal, data, what="journal").plan
 
 
 # Claiming a folder
@@ -238,14 +238,14 @@ def operations(monkeypatch: pytest.MonkeyPatch, survive: int) -> list[str]:
         return change
 
     for name in ("rename", "write_bytes", "remove"):
-        monkeypatch.setattr(runfolder.store, name, counting(name))
+        monkeypatch.setattr(store, name, counting(name))
     return made
 
 
 @pytest.fixture
 def publishing(
     interrupted: Path, small: Run, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[int], list[str]]]:
+) -> Callable[[int], list[str]]:
     """Publishes the run as the small honest one, to be killed after so many changes."""
 
     def publish(survive: int) -> list[str]:
@@ -259,7 +259,7 @@ def publishing(
                 assert len(made) == survive
         return made
 
-    yield publish
+    return publish
 
 
 def test_publishing_leaves_the_listed_files_and_nothing_partial(

@@ -84,8 +84,11 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
             err=True,
         )
     request = StudyRequest(source, plan, Path(out), n_jobs, resume)
+    warnings: list[str] = []
     with StepProgress(total_steps(plan), "run") as progress:
-        manifest = run_study(request, signer, progress.report)
+        manifest = run_study(request, signer, progress.report, warnings.append)
+    for warning in warnings:
+        click.echo(f"auditkit: warning: {warning}", err=True)
     print_run(manifest, plan, signer.fingerprint)
 
 

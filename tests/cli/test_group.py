@@ -43,7 +43,9 @@ def test_every_error_of_the_tree_is_one_line_and_its_exit_code(
 
 def test_the_exit_codes_are_those_that_the_tree_is_drawn_with() -> None:
     drawn = re.findall(r"^ {4}[ │├└─]*([A-Z]\w+) +(\d)\b", errors.__doc__ or "", re.MULTILINE)
-    assert {name: int(code) for name, code in drawn} == {kind.__name__: kind.exit_code for kind in kinds_of(AuditError)}
+    assert {name: int(code) for name, code in drawn} == {
+        kind.__name__: kind.exit_code for kind in kinds_of(AuditError)
+    }
 
 
 def test_no_error_sends_control_characters_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from commands import Shell
+from commands import Shell, names_in
 
 from auditkit.signing import fingerprint, load_private_key, load_public_keys
 
@@ -39,7 +39,7 @@ def test_a_key_pair_is_made_with_a_private_private_half(shell: Shell) -> None:
         "public key: mine.pub",
         f"fingerprint: {fingerprint(key)}",
     ]
-    assert sorted(os.listdir(shell.folder)) == ["mine", "mine.pub"]
+    assert names_in(shell.folder) == ["mine", "mine.pub"]
 
 
 def test_a_key_of_ones_own_is_not_trusted_by_this_machine(shell: Shell) -> None:
@@ -54,7 +54,7 @@ def test_an_existing_file_is_never_overwritten(shell: Shell, existing: str) -> N
     assert done.code == 2
     assert done.line == f"{existing}: exists already, and a key is never overwritten"
     assert path.read_text() == "precious"
-    assert os.listdir(shell.folder) == [existing]
+    assert names_in(shell.folder) == [existing]
 
 
 def test_a_link_to_nowhere_is_not_followed(shell: Shell) -> None:

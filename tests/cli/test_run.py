@@ -17,8 +17,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import PATIENCE, Process, Shell, content, statement_bytes, timeless, wait_for
-from studies import check
+from commands import (
+    PATIENCE,
+    Process,
+    Shell,
+    content,
+    names_in,
+    statement_bytes,
+    timeless,
+    wait_for,
+)
 
 from auditkit.keys import private_key_bytes
 from auditkit.signing import generate_key
@@ -81,7 +89,13 @@ def test_options_override_the_study_of_the_program(shell: Shell, out: str) -> No
         {"name": "order-swap", "parameters": {}},
         {"name": "ulp", "parameters": {"draw": 0, "scale": 2}},
     ]
-    assert sorted(os.listdir(out)) == ["code", "manifest.json", "seed-0003", "seed-0005", "signer.pub"]
+    assert names_in(Path(out)) == [
+        "code",
+        "manifest.json",
+        "seed-0003",
+        "seed-0005",
+        "signer.pub",
+    ]
 
 
 def test_a_program_without_a_study_is_told_by_options_alone(shell: Shell, out: str) -> None:
@@ -95,16 +109,20 @@ def test_a_program_without_a_study_is_told_by_options_alone(shell: Shell, out: s
 
 
 def test_a_dry_run_tells_the_cost_and_writes_nothing(shell: Shell, out: str) -> None:
-    before = sorted(os.listdir(shell.folder))
+    before = names_in(shell.folder)
     done = shell("run", TINY, "--out", out, "--dry-run", "--jobs", "2")
     assert (done.code, done.err) == (0, "")
-    rows = dict(re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in done.out.splitlines() if line.strip())
+    rows = dict(
+        re.split(r"\s{2,}", line.strip(), maxsplit=1)
+        for line in done.out.splitlines()
+        if line.strip()
+    )
     assert rows["seeds x branches"] == "2 x 7"
     assert rows["training steps"] == str(2 * (14 + 6 * 8))
     assert rows["one step"].endswith(" ms with its evidence")
     assert rows["wall time"].endswith(" with --jobs 2")
     assert not Path(out).exists()
-    assert sorted(os.listdir(shell.folder)) == before
+    assert names_in(shell.folder) == before
 
 
 def test_a_dry_run_makes_no_key(tmp_path: Path) -> None:
@@ -117,7 +135,9 @@ def test_the_first_run_says_that_it_made_a_key_and_later_ones_do_not(tmp_path: P
     shell = Shell.at(tmp_path / "user", keygen=False)
     done = shell("run", TINY, *SMALL, "--out", "out")
     assert done.code == 0
-    assert re.fullmatch(r"made a signing key, SHA256:\S+, in \S+key; this machine trusts it", done.line)
+    assert re.fullmatch(
+        r"made a signing key, SHA256:\S+, in \S+key; this machine trusts it", done.line
+    )
     assert shell("verify", "out/manifest.json", "--replay", "none").code == 0
     assert shell("run", TINY, *SMALL, "--out", "again").err == ""
 
@@ -151,7 +171,10 @@ def test_a_program_takes_its_neighbours_along_and_is_replayed_from_them_alone(
     done = shell("run", str(home / "my-study.py"), *SMALL, "--out", out)
     assert done.code == 0, done.err
     assert sorted(content(Path(out, "code"))) == [
-        "my-study.py", "neighbour.py", "parts/__init__.py", "parts/tiny.py"
+        "my-study.py",
+        "neighbour.py",
+        "parts/__init__.py",
+        "parts/tiny.py",
     ]
     for file in sorted(home.rglob("*.py")):
         file.unlink()
@@ -168,7 +191,10 @@ def test_a_module_of_a_package_is_a_program(shell: Shell, out: str) -> None:
     program = timeless(Path(out, "manifest.json"))["predicate"]["program"]
     assert program["target"] == "package.inner.study:other"
     assert sorted(content(Path(out, "code"))) == [
-        "package/__init__.py", "package/inner/__init__.py", "package/inner/study.py", "tiny_study.py"
+        "package/__init__.py",
+        "package/inner/__init__.py",
+        "package/inner/study.py",
+        "tiny_study.py",
     ]
     assert shell("verify", f"{out}/manifest.json").code == 0
 
@@ -420,7 +446,7 @@ def test_ctrl_c_is_one_line_and_leaves_only_partial_files(
     shell: Shell, out: str, tmp_path: Path, halt: Callable[[int, int], dict[str, str]]
 ) -> None:
     force = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}  # no reason to draw a bar into a file
-    process = shell.start("run", "halting_study.py", "--out", out, **halt(1, 9), **force)
+    process = shell.start("run", "halting_study.py", "--out", out, env={**halt(1, 9), **force})
     wait_for((tmp_path / "halted").exists)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and workers
     stdout, stderr = end(process)
@@ -437,11 +463,11 @@ def test_a_terminal_shows_seed_branch_and_step(
     terminal, its_end = pty.openpty()
     options = ("--out", out, "--jobs", "1", *SMALL)
     env = {**halt(2, 11), "TERM": "xterm", "COLUMNS": "120"}
-    process = shell.start("run", "halting_study.py", *options, stderr=its_end, **env)
+    process = shell.start("run", "halting_study.py", *options, stderr=its_end, env=env)
     os.close(its_end)
     shown = b""
     deadline = time.monotonic() + PATIENCE
-    wanted = re.compile(rb"run: seed 0, placebo-0, step \d+")
+    wanted = re.compile(rb"run: seed 0, (placebo-0|carry|replica), step \d+")
     try:
         while not wanted.search(shown):
             assert time.monotonic() < deadline, shown
@@ -459,7 +485,9 @@ def test_a_terminal_shows_seed_branch_and_step(
 
 def test_a_full_disk_is_one_line(shell: Shell, out: str) -> None:
     # A file may not grow beyond 4 KiB: traces fit, the snapshot does not.
-    limited = f"ulimit -f 4; exec {sys.executable} -m auditkit run {TINY} --out {out} {' '.join(SMALL)}"
+    limited = (
+        f"ulimit -f 4; exec {sys.executable} -m auditkit run {TINY} --out {out} {' '.join(SMALL)}"
+    )
     done = subprocess.run(
         ["bash", "-c", limited],  # noqa: S607 # any that knows ulimit
         cwd=shell.folder,

@@ -1,8 +1,8 @@
 """The tiny study with a planted fault.
 
 ``AUDITKIT_TEST_FAULT=WHAT:BUILD:STEP`` makes one program misbehave at one step: the BUILD-th
-(from 1) that its process builds. The branches' process builds one a branch, the replica first;
-the trunk's process builds one, which never misbehaves. Without the variable everything is as it
+(from 1) that its process builds. The branches' process builds one a branch, the replica last; the
+trunk's process builds one, which never misbehaves. Without the variable everything is as it
 should be, so that a record can be made with a fault and replayed without.
 """
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import tiny_study
-from tiny_study import STUDY as STUDY
 
 import auditkit as ak
+
+STUDY = tiny_study.STUDY
 
 VARIABLE = "AUDITKIT_TEST_HALT"
 

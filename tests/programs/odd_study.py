@@ -11,12 +11,12 @@ from typing import Any
 
 import tiny_study
 import torch
-from tiny_study import STUDY as STUDY
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 import auditkit as ak
+
+STUDY = tiny_study.STUDY
 
 
 def raises(seed: int) -> ak.Program:
@@ -30,7 +30,7 @@ def returns_none(seed: int) -> None:
 
 def wrong_model(seed: int) -> ak.Program:
     """A function for a model."""
-    return replace(tiny_study.make_program(seed), model=F.relu)  # type: ignore[arg-type]
+    return replace(tiny_study.make_program(seed), model=nn.functional.relu)  # type: ignore[arg-type]
 
 
 def wrong_loader(seed: int) -> ak.Program:
@@ -80,7 +80,9 @@ def dict_batches(seed: int) -> ak.Program:
     return replace(
         program,
         loader=loader,
-        loss=lambda model, batch: F.cross_entropy(model(batch["inputs"]), batch["labels"]),
+        loss=lambda model, batch: nn.functional.cross_entropy(
+            model(batch["inputs"]), batch["labels"]
+        ),
     )
 
 

@@ -1,0 +1,119 @@
+"""The examples: they run, they verify, and the full ones show what they are meant to show."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from commands import Process, Shell
+
+from auditkit import store
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+DIGITS = str(EXAMPLES / "digits.py")
+
+
+def test_there_is_a_test_of_every_example() -> None:
+    assert [path.name for path in sorted(EXAMPLES.glob("*.py"))] == ["digits.py"]
+
+
+def test_a_short_study_of_digits_runs_and_verifies(tmp_path: Path) -> None:
+    shell = Shell.at(tmp_path / "user")
+    short = ["--seeds", "0", "--fork-at", "6", "--window", "3", "--horizon", "12"]
+    done = shell("run", DIGITS, "--out", "digits", *short)
+    assert (done.code, done.err) == (0, "")
+    verified = shell("verify", "digits/manifest.json")
+    assert verified.code == 0, verified.out
+
+
+# The whole study
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The run of the README's first command, and the report of verifying it."""
+    shell = Shell.at(tmp_path_factory.mktemp("digits") / "user")
+
+    def finish(process: Process) -> None:
+        stdout, stderr = process.communicate()
+        assert process.returncode == 0, f"{stdout}{stderr}"
+
+    manifest = shell.folder / "digits" / "manifest.json"
+    finish(shell.start("run", DIGITS, "--out", "digits"))
+    finish(shell.start("verify", str(manifest), "--json", "report.json"))
+    report: dict[str, Any] = json.loads((shell.folder / "report.json").read_bytes())
+    return manifest.parent, report
+
+
+def rows(report: dict[str, Any], kind: str, **fields: str) -> list[dict[str, Any]]:
+    """Rows of the estimand tables."""
+    found = [
+        row
+        for row in report["estimates"][kind]
+        if all(row[name] == value for name, value in fields.items())
+    ]
+    assert found, fields
+    return found
+
+
+@pytest.mark.slow
+def test_the_digits_are_verified_by_replay(digits: tuple[Path, dict[str, Any]]) -> None:
+    _, report = digits
+    assert (report["verdict"], report["exit_code"]) == ("verified", 0)
+    assert [check["status"] for check in report["checks"]] == ["passed"] * 10
+    assert report["estimates"]["n_seeds"] == 8
+
+
+@pytest.mark.slow
+def test_the_floor_of_the_digits_has_developed(digits: tuple[Path, dict[str, Any]]) -> None:
+    floor = digits[1]["estimates"]["floor"]
+    assert floor["developed"] is True
+    assert floor["n_above"] >= 0.8 * floor["n_placebos"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("time", ["t0+W", "T"])
+@pytest.mark.parametrize("variant", ["as-is", "recalibrated"])
+@pytest.mark.parametrize("perturbation", ["momentum-reset", "order-reverse", "batchnorm-reset"])
+def test_accuracy_never_changes_more_than_answers_do(
+    perturbation: str, variant: str, time: str, digits: tuple[Path, dict[str, Any]]
+) -> None:
+    place = {"perturbation": perturbation, "variant": variant, "time": time}
+    (accuracy,) = rows(digits[1], "signed", metric="accuracy", **place)
+    (churn,) = rows(digits[1], "distances", metric="churn", **place)
+    assert accuracy["seeds"] == churn["seeds"] == list(range(8))
+    for change, answers in zip(accuracy["per_seed"], churn["per_seed"], strict=True):
+        assert abs(change) <= answers + 1e-12
+
+
+@pytest.mark.slow
+def test_a_batchnorm_reset_moves_no_parameter_of_a_model_in_train_mode(
+    digits: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, report = digits
+    for seed in range(8):
+        traces = [
+            store.read_tensors(folder / f"seed-{seed:04d}/{name}.trace.safetensors", what=name)[0]
+            for name in ("control", "batchnorm-reset")
+        ]
+        control, treated = (
+            {k: np.asarray(t.data).tobytes() for k, t in trace.items()} for trace in traces
+        )
+        assert control["params"] == treated["params"]
+        assert control["loss_bits"] == treated["loss_bits"]
+        assert control["batchnorm"] != treated["batchnorm"]
+    for kind in ("signed", "distances"):
+        for row in rows(report, kind, perturbation="batchnorm-reset", variant="recalibrated"):
+            assert row["exactly_zero"] is True
+            assert set(row["per_seed"]) == {0.0}
+            assert row["verdict"] == "exactly 0 (bit-identical)"
+
+
+@pytest.mark.slow
+def test_the_digits_can_be_shown(digits: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = digits
+    shell = Shell(folder.parent)
+    assert shell("show", str(folder / "manifest.json")).code == 0
