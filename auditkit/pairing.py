@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from auditkit import snapshotfile
+from auditkit.comparison import compare_traces
 from auditkit.evidence import SeedEvidence
 from auditkit.ordering import Batch, delivered, order_sha256
 from auditkit.recipes import digest_raw, order_digest
@@ -252,17 +253,17 @@ def check_replica(
     """Check 9: replica (and ``carry``) equal the control at every step, commitment and outcome."""
     where = seed.place(replica)
     control = seed.record.branches[0]
-    difference = trace.first_difference(seed.control)
-    if difference is not None:
+    parting = compare_traces(replica.name, seed.control, trace)
+    if parting is not None:
+        others = f" (also {', '.join(parting.others)})" if parting.others else ""
         yield Finding(
-            f"{replica.name} parts from the control: " + ", ".join(difference.components),
+            f"{replica.name} parts from the control: {parting.kind}, {parting.component}{others}",
             where,
-            difference.step,
-            difference.components[0],
+            parting.step,
+            parting.component,
         )
         yield Finding(
-            "either the kernels are not deterministic, or the program keeps state that no snapshot "
-            "holds (a module-level variable, a closure, a cache): register it as an extra",
+            "either kernels are not deterministic, or the program keeps state that no snapshot holds",
             where,
         )
     for time in sorted(control.digests):
