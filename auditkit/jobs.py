@@ -15,15 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from auditkit import store
-from auditkit.errors import AuditError, CaptureError, UnsupportedLoader
+from auditkit.errors import AuditError, UnsupportedLoader
 from auditkit.jobfiles import JobFiles, order_digest_of, read_order
 from auditkit.observe.code import own_code
-from auditkit.observe.determinism import deterministic, settings
+from auditkit.observe.determinism import deterministic, kept_settings
 from auditkit.observe.environment import environment
 from auditkit.ordering import Batch, delivered
 from auditkit.perturb.registry import perturbation_of
 from auditkit.pipeline.auditor import Auditor
 from auditkit.pipeline.describer import data_record, describe, rng_contract
+from auditkit.pipeline.evaluator import look
 from auditkit.pipeline.forker import Fork, place, read_fork
 from auditkit.pipeline.holder import hold
 from auditkit.pipeline.perturber import perturb
@@ -60,19 +61,9 @@ def run_job(job: Job, report: Report) -> Result:
     }
     threads = job.plan.threads if job.plan else 1
     with deterministic(threads):
-        held = settings()
         folder = Path(job.program.folder)
-        result = kinds[job.kind](job, load_factory(job.program.target, folder), report)
-        for name, value in settings().items():
-            if held.get(name) != value:
-                raise CaptureError(
-                    f"the program changed a setting that the study fixes: {name}",
-                    expected=held.get(name),
-                    found=value,
-                    where=f"seed {job.seed}",
-                    hint="leave it alone; threads are a number of the plan",
-                )
-        return result
+        with kept_settings():
+            return kinds[job.kind](job, load_factory(job.program.target, folder), report)
 
 
 def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
@@ -190,6 +181,7 @@ def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
     """Tell the program's own plan and, where ``job.step`` steps are asked for, what they cost."""
     if not job.step:
         return Description(plan=factory.plan, cost=None)
+    started = time.process_time()  # since this process began
     shown = job.plan or factory.plan or StudyPlan(1, 1, 2, [job.seed], ["carry"])
     begin = time.perf_counter()
     with _session(job, factory, shown) as session:
@@ -208,13 +200,17 @@ def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
         start = time.perf_counter()
         snapshot = watcher.freeze()
         frozen = time.perf_counter() - start
+        start = time.perf_counter()
+        look(session, [])
+        looked = time.perf_counter() - start
         rows = trace_to_tensors(auditor.trace())
         labels = session.program.probe.labels if session.program.probe else ()
         return Description(
             plan=factory.plan,
             cost=Cost(
                 step_seconds=statistics.median(np.diff(marks)[_WARM_STEPS - 1 :].tolist()),
-                branch_seconds=built + 2 * frozen,
+                start_seconds=started,
+                branch_seconds=built + 2 * frozen + 3 * looked,
                 snapshot_bytes=sum(tensor.n_bytes for tensor in snapshot.tensors.values()),
                 row_bytes=sum(tensor.n_bytes for tensor in rows.values()) // auditor.n_rows,
                 n_probe=len(labels),

@@ -263,7 +263,7 @@ def check_replica(
             parting.component,
         )
         yield Finding(
-            "either kernels are not deterministic, or the program keeps state that no snapshot holds",
+            "kernels are not deterministic, or the program keeps state that no snapshot holds",
             where,
         )
     for time in sorted(control.digests):

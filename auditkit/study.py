@@ -184,7 +184,9 @@ def _run_seed(
 
 def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str) -> StudyManifest:
     code = _same_code(finished)
-    commit, dirty = git_state(Path(request.program.folder))
+    place, _, _ = request.program.target.partition(":")
+    source = place if place.endswith(".py") else place.partition(".")[0]
+    commit, dirty = git_state(Path(request.program.folder), source)
     files = [file for seed in finished for file in seed.files]
     files.extend(
         FileRecord(f"{CODE_FOLDER}/{file.name}", "code", size, file.sha256)

@@ -252,6 +252,8 @@ class _Verification:
         outcome = self._replayer(run, request)
         ledger.add(8, outcome.findings)
         self._replay_outcome = outcome
+        if not outcome.environments:
+            self._replay_text = "nothing could be replayed"
         self._replayed = "all" if sample.is_everything else "some"
         self._differences = _environment_lines(run, outcome)
         self._summarise_pairs(run, sample.choice)
@@ -278,9 +280,10 @@ class _Verification:
     def _trust_text(self) -> str:
         if self._signer is None:
             return "no trusted signature"
-        if self._signer.own:
+        source = Path(self._signer.source)
+        if self._signer.own and source.name == "allowed_signers":
             return "self-signed on this machine"
-        return f"trusted by {self._signer.source}"
+        return f"trusted by {source}"
 
 
 def _malformed(error: AuditError) -> Finding:

@@ -137,9 +137,9 @@ MANIFEST = StudyManifest(
     ),
 )
 
-COST = Cost(0.01, 0.5, 2**53 + 1, 320, 797)
+COST = Cost(0.01, 2.5, 0.5, 2**53 + 1, 320, 797)
 
-SOURCE = ProgramSource("digits.py:make_program", "/work", {"data": "/data"})
+SOURCE = ProgramSource("digits.py:make_program", "/programs", {"data": "/data"})
 
 INTERVAL = Interval(-0.5, None, 0.95)
 

@@ -126,6 +126,23 @@ def replace_horizon(plan: StudyPlan, horizon: int) -> StudyPlan:
     )
 
 
+def test_two_runs_never_write_into_one_folder_at_a_time(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "out")
+    with folder.held():
+        begin(folder.path)
+        with pytest.raises(StoreError, match="another process is writing here"), folder.held():
+            raise AssertionError
+        assert (folder.path / "run.json.partial").exists()
+    assert store.list_files(folder.path) == ["run.json.partial"]
+
+
+def test_the_lock_of_a_run_that_was_killed_holds_nobody_up(tmp_path: Path) -> None:
+    (tmp_path / "run.lock.partial").touch()
+    with RunFolder(tmp_path).held():
+        begin(tmp_path)
+    assert store.list_files(tmp_path) == ["run.json.partial"]
+
+
 # Going on
 
 

@@ -37,8 +37,8 @@ _PROVES = (
     "state up to t0 and differ only in the declared perturbation)"
 )
 _REPLAYED = (
-    ", replay-consistency (the recorded states follow from the recorded inputs on this software "
-    "and hardware)"
+    "replay-consistency (the recorded states follow from the recorded inputs on this software and "
+    "hardware)"
 )
 _NOT = (
     "that this was the only run (seeds can be shopped), who ran it, when, on which hardware, or "
@@ -77,6 +77,10 @@ def print_report(report: VerificationReport, *, everything: bool) -> None:
         for line in report.environment_differences:
             out.print(f"  {line}")
     if report.estimates is not None:
+        if report.verdict == "sampled":
+            out.print(
+                f"SAMPLED: most tables below are as recorded, not recomputed. {report.replay}"
+            )
         print_estimates(out, report.estimates, everything=everything)
     _print_verdict(out, report)
 
@@ -116,6 +120,7 @@ def print_cost(description: Description, plan: StudyPlan, jobs: int) -> None:
     held = plan.horizon - plan.fork_at
     steps = n_seeds * (plan.horizon + held * (n_branches - 1))
     seconds = steps * cost.step_seconds + n_seeds * n_branches * cost.branch_seconds
+    seconds += 2 * n_seeds * cost.start_seconds  # a trunk and a branches process each
     rows = steps * cost.row_bytes
     probes = n_seeds * n_branches * 6 * 4 * 10 * cost.n_probe
     size = n_seeds * cost.snapshot_bytes + rows + probes
@@ -155,7 +160,10 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
     out.print(f"Trust: {report.trust}" + (f" ({report.signed_by})" if report.signed_by else ""))
     out.print(f"Replay: {report.replay}")
     if report.exit_code == 0:
-        replayed = "" if report.verdict == "integrity-only" else _REPLAYED
+        replayed = {
+            "verified": f", {_REPLAYED}",
+            "sampled": f"; of the branches that were drawn, and no others, {_REPLAYED}",
+        }.get(report.verdict, "; that the changes were made as declared was not replayed")
         out.print(f"Shown: {_PROVES}{replayed}.")
         out.print(f"Not shown: {_NOT}.")
     out.print(f"Verdict: {report.verdict} (exit {report.exit_code})")
@@ -249,6 +257,8 @@ def _p(value: float | None) -> str:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} seconds"
     return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 

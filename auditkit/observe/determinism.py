@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch.utils import deterministic as _filling
 
+from auditkit.errors import CaptureError
+
 #: Below ``torch.backends``; the empty name is ``torch.backends`` itself. Torch before 2.9 has
 #: none of these.
 _FP32_PRECISION = (
@@ -55,6 +57,25 @@ def deterministic(threads: int) -> Iterator[None]:
     finally:
         for undo in put_back:
             undo()
+
+
+@contextmanager
+def kept_settings() -> Iterator[None]:
+    """Refuse a block that leaves another setting behind than it found.
+
+    Raises:
+        CaptureError: Naming the setting.
+    """
+    before = settings()
+    yield
+    for name, value in settings().items():
+        if before.get(name) != value:
+            raise CaptureError(
+                f"the program changed a setting that the study fixes: {name}",
+                expected=before.get(name),
+                found=value,
+                hint="leave it alone; threads are a number of the plan",
+            )
 
 
 def settings() -> dict[str, str]:

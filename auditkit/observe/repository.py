@@ -8,11 +8,12 @@ from pathlib import Path
 _SECONDS = 10
 
 
-def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Commit of the folder, and whether tracked files have uncommitted changes.
+def git_state(folder: Path, program: str) -> tuple[str | None, bool | None]:
+    """Commit of the folder, and whether it is what ran.
 
     Args:
-        folder: Any folder.
+        folder: The program's folder.
+        program: Its file there, which counts as a change where git does not track it.
 
     Returns:
         ``(None, None)`` outside a repository, before its first commit, or without git.
@@ -21,7 +22,8 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
     if commit is None:
         return None, None
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return commit.strip(), None if changes is None else bool(changes.strip())
+    untracked = _git(folder, "ls-files", "--error-unmatch", "--", program) is None
+    return commit.strip(), None if changes is None else untracked or bool(changes.strip())
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

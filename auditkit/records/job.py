@@ -68,13 +68,15 @@ class Cost:
 
     Attributes:
         step_seconds: Median time of a recorded training step.
-        branch_seconds: Time to build the program and restore a fork.
+        start_seconds: Processor time to start a worker process.
+        branch_seconds: Time to build the program, restore a fork and look at the probe thrice.
         snapshot_bytes: Size of one fork file.
         row_bytes: Evidence of one step.
         n_probe: Examples of the probe.
     """
 
     step_seconds: float
+    start_seconds: float
     branch_seconds: float
     snapshot_bytes: int
     row_bytes: int

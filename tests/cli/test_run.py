@@ -238,14 +238,39 @@ def test_a_path_below_the_home_folder_is_recorded_without_it_and_found_again(
 
 
 def test_a_branch_that_diverges_is_marked_and_is_no_failure(shell: Shell, out: str) -> None:
-    done = shell("run", "odd_study.py:diverging", *SMALL, "--out", out)
+    arguments = ("--arg", "at=7", "--arg", "without_momentum=yes", "--seeds", "0")
+    perturbations = ("--perturb", "carry", "--perturb", "momentum-reset")
+    done = shell("run", "odd_study.py:diverging", *arguments, *perturbations, "--out", out)
     assert done.code == 0, done.err
     (seed,) = timeless(Path(out, "manifest.json"))["predicate"]["seeds"]
-    assert {branch["diverged_at"] for branch in seed["branches"]} == {10}
-    assert "diverged at step 10" in shell("show", f"{out}/manifest.json").out
+    diverged = {branch["name"]: branch["diverged_at"] for branch in seed["branches"]}
+    assert diverged.pop("momentum-reset") == 7
+    assert set(diverged.values()) == {None}
+    assert "diverged at step 7" in shell("show", f"{out}/manifest.json").out
     verified = shell("verify", f"{out}/manifest.json")
     assert verified.code == 0, verified.out
-    assert "Diverged and left out, by number of seeds: " in verified.out
+    assert "Diverged and left out, by number of seeds: momentum-reset in 1" in verified.out
+
+
+def test_a_program_that_is_not_deterministic_is_warned_of_at_once(shell: Shell, out: str) -> None:
+    done = shell("run", "faulty_study.py:make_clock_program", *SMALL, "--out", out)
+    assert done.code == 0
+    lines = done.err.splitlines()
+    assert [line.split(": ends in another state")[0] for line in sorted(lines)] == [
+        "auditkit: warning: seed 0, carry",
+        "auditkit: warning: seed 0, replica",
+    ]
+    assert shell("verify", f"{out}/manifest.json").code == 1
+
+
+def test_a_study_of_which_everything_diverged_is_run_but_shows_nothing(
+    shell: Shell, out: str
+) -> None:
+    done = shell("run", "odd_study.py:diverging", *SMALL, "--out", out)
+    assert done.code == 0, done.err
+    verified = shell("verify", f"{out}/manifest.json")
+    assert verified.code == 1
+    assert "check 10 estimands: no pair is left" in verified.out
 
 
 # What is refused

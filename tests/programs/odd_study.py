@@ -119,12 +119,17 @@ def curious(seed: int) -> ak.Program:
     return tiny_study.make_program(seed)
 
 
-def diverging(seed: int) -> ak.Program:
-    """A loss that is not a number from step 10 on."""
+def diverging(seed: int, at: str = "10", without_momentum: str = "") -> ak.Program:
+    """A loss that is not a number from a step on; perhaps only where the momentum is 0 there."""
     program = tiny_study.make_program(seed)
 
+    def momentum() -> bool:
+        return any(
+            bool(state["momentum_buffer"].any()) for state in program.optimizer.state.values()
+        )
+
     def train(_: ak.Program, batch: Any, t: int) -> float | None:
-        if t == 10:
+        if t == int(at) and not (without_momentum and momentum()):
             with torch.no_grad():
                 program.model.last.weight.fill_(float("nan"))  # type: ignore[union-attr, operator]
         return program.train_on(batch, t)
