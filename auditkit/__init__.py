@@ -24,7 +24,7 @@ _HOMES = {
     "Parameter": "auditkit.records.perturbation",
     "Perturbation": "auditkit.perturb.base",
     "PerturbationSpec": "auditkit.records.plan",
-    "Probe": "auditkit.program",
+    "Probe": "auditkit.observe.probe",
     "Program": "auditkit.program",
     "StudyPlan": "auditkit.records.plan",
 }

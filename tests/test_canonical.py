@@ -70,7 +70,7 @@ plans = st.builds(
     StudyPlan,
     st.integers(1, 99),
     st.integers(1, 99),
-    st.integers(198, 2**62),
+    st.integers(198, 10**9),
     st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=9, unique=True),
     st.lists(
         st.builds(

@@ -336,19 +336,6 @@ def test_one_or_two_seeds_give_values_only(n: int) -> None:
     assert round_trip(result) == result
 
 
-def test_without_placebos_there_is_no_floor() -> None:
-    result = estimate(study(4, placebos=0), plan_for(4, placebos=0))
-    row = distance(result)
-    assert row.mean_distance is not None
-    assert (row.floor, row.excess, row.permutation_p, row.rho) == (None,) * 4
-    assert row.verdict == "inconclusive"
-    assert row.notes == ("no placebo stands: floor and excess are undefined",)
-    assert "no placebos: distances have no floor and are not tested" in result.notes
-    assert result.floor.developed is None
-    assert signed(result).t_p is not None
-    assert round_trip(result) == result
-
-
 @pytest.mark.parametrize(("noise", "developed"), [(1e-5, False), (0.3, True)])
 def test_a_floor_that_has_not_developed_is_said(noise: float, developed: bool) -> None:
     result = estimate(study(3, placebo_noise=noise), plan_for(3))
