@@ -253,7 +253,7 @@ EXAMPLES: tuple[Any, ...] = (
     PERSISTENCE,
     TABLE,
     SOURCE,
-    Job("describe", SOURCE, None, 0, "/tmp/out"),  # noqa: S108 # a word in a record
+    Job("describe", SOURCE, None, 0, "/runs/out"),
     Job(
         kind="branches",
         program=SOURCE,
