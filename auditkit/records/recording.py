@@ -1,0 +1,125 @@
+"""The manifest of a recording: a user's own training loop, as the Recorder saw it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from auditkit.records.environment import Environment
+from auditkit.records.manifest import Producer, RunTimes
+from auditkit.records.rng import RngContract
+from auditkit.records.study import FileRecord, ProgramRecord
+
+RECORDING_PREDICATE = "urn:auditkit:recording:v1"
+
+#: Steps in one file of a recording's trace; the last one may have fewer.
+TRACE_STEPS = 1024
+
+
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """A full snapshot that was taken while a loop was recorded.
+
+    Attributes:
+        step: Steps that had been taken: the state is that of row ``step + 1`` of the trace.
+        file: Name below the manifest's folder.
+        digests: ``sha256/tensor-v1`` of every section of the file.
+    """
+
+    step: int
+    file: str
+    digests: dict[str, str]
+
+
+@dataclass(frozen=True)
+class RankRecord:
+    """What one process of a recorded loop did; without ``torch.distributed`` there is one.
+
+    Attributes:
+        rank: Its rank, from 0.
+        steps: Steps that it took.
+        epochs: How often it iterated its training loader.
+        traces: Names of its trace files in order, :data:`TRACE_STEPS` steps each. Each ends
+            with the row in which the next one begins.
+        components: Names of the columns of its trace.
+        initial: ``sha256/tensor-v1`` by component, before step 1.
+        final: The same after the last step.
+        order_sha256: Head of the chain ``h = SHA-256(h + pairs)`` over the int64 (epoch, index)
+            pairs of every step, from 32 zero bytes on; for an iterable dataset, over the
+            SHA-256 of the batches.
+        consumed_sha256: Head of the same chain over the SHA-256 of every batch as collated.
+        rng: Its random streams: ``start`` where the objects were wrapped, ``end`` at the end.
+        loaders: What its loaders are, by the name in their columns; the training loader's
+            name is empty.
+        checkpoints: In order of their steps.
+        resumed_at: Steps after which the recording went on from a checkpoint.
+    """
+
+    rank: int
+    steps: int
+    epochs: int
+    traces: tuple[str, ...]
+    components: tuple[str, ...]
+    initial: dict[str, str]
+    final: dict[str, str]
+    order_sha256: str
+    consumed_sha256: str
+    rng: RngContract
+    loaders: dict[str, dict[str, str]]
+    checkpoints: tuple[CheckpointRecord, ...]
+    resumed_at: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class WorldRecord:
+    """How the processes of a recorded loop worked together.
+
+    Attributes:
+        size: Number of processes.
+        backend: ``torch.distributed`` backend, or None for one process without it.
+        settings: What of ``DistributedDataParallel`` changes bits: bucket sizes, buffers, graph.
+    """
+
+    size: int
+    backend: str | None
+    settings: dict[str, str]
+
+
+@dataclass(frozen=True)
+class RecordingManifest:
+    """The predicate of ``urn:auditkit:recording:v1``.
+
+    Attributes:
+        schema_version: Version of the schema that it follows.
+        producer: The software that wrote it.
+        run: Start and end.
+        seed: The seed that the user says the loop was run with, or None. Nothing was seeded.
+        program: The script and every module that it imported; ``arguments`` is empty.
+        command: Arguments of the script, home folders as ``~``.
+        environment: What it ran on, as the loop left it.
+        world: How many processes there were.
+        ranks: One record a process, by rank.
+        files: Every file of the recording, sorted by name; roles ``trace``, ``checkpoint`` and
+            ``code``.
+    """
+
+    schema_version: str
+    producer: Producer
+    run: RunTimes
+    seed: int | None
+    program: ProgramRecord
+    command: tuple[str, ...]
+    environment: Environment
+    world: WorldRecord
+    ranks: tuple[RankRecord, ...]
+    files: tuple[FileRecord, ...]
+
+    def file(self, name: str) -> FileRecord:
+        """The file of that name.
+
+        Raises:
+            KeyError: When there is none.
+        """
+        for record in self.files:
+            if record.name == name:
+                return record
+        raise KeyError(name)
