@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from auditkit.errors import AuditError
     from auditkit.perturb.base import Perturbation
     from auditkit.program import Probe, Program
+    from auditkit.recorder import Recorder
     from auditkit.records.perturbation import Declaration, Parameter
     from auditkit.records.plan import PerturbationSpec, StudyPlan
 
@@ -26,6 +27,7 @@ _HOMES = {
     "PerturbationSpec": "auditkit.records.plan",
     "Probe": "auditkit.observe.probe",
     "Program": "auditkit.program",
+    "Recorder": "auditkit.recorder",
     "StudyPlan": "auditkit.records.plan",
 }
 
@@ -37,6 +39,7 @@ __all__ = [
     "PerturbationSpec",
     "Probe",
     "Program",
+    "Recorder",
     "StudyPlan",
     "__version__",
 ]

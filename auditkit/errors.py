@@ -7,15 +7,19 @@ The tree (the number is the exit code that the command line gives it)::
     │   ├── PlanError               2  fork, window, horizon, seeds, perturbations
     │   ├── UnknownPerturbation     2  no perturbation of that name or with that parameter
     │   ├── ProgramError            2  the factory cannot be found or returned something else
+    │   ├── CommandError            2  the user's command cannot be started
+    │   ├── RecorderMisuse          2  objects that the Recorder cannot make sense of
     │   ├── KeyFileError            2  a key file that cannot be read
     │   └── StoreError              2  a folder that cannot be read or written
     ├── ProgramFailed               1  the user's program raised
+    ├── LineLost                    1  the process at the other end of a conversation is gone
     ├── CaptureError                1  the training state cannot be frozen or restored
     │   ├── UncapturedState         1  state that no snapshot would hold
     │   ├── RestoreMismatch         1  a snapshot of another program
     │   ├── UnsupportedLoader       1  a data loader that cannot be resumed exactly
     │   ├── ProbeDisturbance        1  the probe changed the training state
     │   └── NothingToPerturb        1  the program has nothing that a perturbation could change
+    ├── RecordingIncomplete         1  a recording that cannot be finished or gone on from
     ├── OrderDrift                  1  a sampler yielded other indices than the control's
     ├── ArtifactError               1  a file of a run is not what the manifest says
     │   ├── ArtifactMissing         1
@@ -110,6 +114,14 @@ class ProgramError(UsageError):
     """The factory cannot be found, or what it returned is no program."""
 
 
+class CommandError(UsageError):
+    """The user's command cannot be started: not found, not executable, no such folder."""
+
+
+class RecorderMisuse(UsageError):
+    """Objects that the Recorder cannot make sense of, or calls in the wrong order."""
+
+
 class KeyFileError(UsageError):
     """A key file that is missing, encrypted with another password, or of an unsupported kind."""
 
@@ -120,6 +132,10 @@ class StoreError(UsageError):
 
 class ProgramFailed(AuditError):
     """The user's program raised; its own error is in the message."""
+
+
+class LineLost(AuditError):
+    """The process at the other end of a conversation is gone, or was never there."""
 
 
 class CaptureError(AuditError):
@@ -144,6 +160,10 @@ class ProbeDisturbance(CaptureError):
 
 class NothingToPerturb(CaptureError):
     """The program has nothing that the perturbation could change."""
+
+
+class RecordingIncomplete(AuditError):
+    """A recording that cannot be finished, or that cannot be gone on from."""
 
 
 class OrderDrift(AuditError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from auditkit import store
 from auditkit.errors import AuditError, UnsupportedLoader
+from auditkit.homes import at_home
 from auditkit.jobfiles import JobFiles, order_digest_of, read_order
 from auditkit.observe.code import own_code
 from auditkit.observe.determinism import deterministic, kept_settings
@@ -254,19 +255,16 @@ def _placing(where: str) -> Iterator[None]:
 
 @contextmanager
 def _session(job: Job, factory: LoadedFactory, plan: StudyPlan | None = None) -> Iterator[Session]:
-    session = open_session(factory, _at_home(job.program.arguments), plan or _plan(job), job.seed)
+    session = open_session(
+        factory,
+        {name: at_home(value) for name, value in job.program.arguments.items()},
+        plan or _plan(job),
+        job.seed,
+    )
     try:
         yield session
     finally:
         session.close()
-
-
-def _at_home(arguments: Mapping[str, str]) -> dict[str, str]:
-    """Arguments for the factory: ``~/...``, which a record holds, is below this user's home."""
-    return {
-        name: f"{Path.home()}{value[1:]}" if value == "~" or value.startswith("~/") else value
-        for name, value in arguments.items()
-    }
 
 
 def _plan(job: Job) -> StudyPlan:

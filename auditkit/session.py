@@ -6,8 +6,9 @@ is written down.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from torch.nn.parameter import is_lazy
 
@@ -18,32 +19,51 @@ from auditkit.observe.loader import LoaderDriver
 from auditkit.observe.rng import GlobalStreams, capture_streams, seed_everything
 from auditkit.observe.state import State, StateReader, TrainingObjects
 from auditkit.observe.uncaptured import plain_attributes, refuse_unregistered_generators
+from auditkit.ordering import Batch
 from auditkit.program import LoadedFactory, Program
 from auditkit.records.plan import StudyPlan
 
 
+class DataPosition(Protocol):
+    """A loader that can tell where it stands, and go on from there."""
+
+    @property
+    def iterable(self) -> bool:
+        """Whether the dataset is iterable-style: batches without indices."""
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether loading draws from derived streams only."""
+
+    def follow(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
+        """Deliver given batches while the loader's own sampler must yield the control's."""
+
+    def capture(self) -> Leaves:
+        """The position as a component."""
+
+    def restore(self, leaves: Leaves) -> None:
+        """Go on from a captured position."""
+
+    def close(self) -> None:
+        """Leave the loader as it was."""
+
+
 @dataclass(frozen=True)
-class Session:
-    """A live program.
+class Observed:
+    """Live objects and a data position whose state can be read and written.
 
     Attributes:
-        program: What the factory returned.
-        objects: Its stateful objects.
-        driver: Its loader, ready to be asked for batches.
-        seed: The study seed.
-        stream_seeds: Derived seed of every global stream.
-        stream_starts: ``sha256/tensor-v1`` of every global stream before the factory ran.
-        attributes: Plain attributes as the factory left them, see
+        objects: The stateful objects.
+        driver: The loader.
+        attributes: Plain attributes as they were at the start, see
             :func:`auditkit.observe.uncaptured.plain_attributes`.
+        sides: Further loaders by name.
     """
 
-    program: Program
     objects: TrainingObjects
-    driver: LoaderDriver
-    seed: int
-    stream_seeds: Mapping[str, int]
-    stream_starts: Mapping[str, str]
+    driver: DataPosition
     attributes: Mapping[str, object]
+    sides: Mapping[str, DataPosition] = field(default_factory=dict)
     _reader: StateReader = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -53,13 +73,32 @@ class Session:
         """The training state as live views, without the data position."""
         return self._reader.read(streams)
 
-    def loader_leaves(self) -> Leaves:
-        """The data position as a component."""
-        return self.driver.capture()
+    def positions(self) -> dict[str, Leaves]:
+        """The data positions as sections: ``loader``, and ``loader/NAME`` of further ones."""
+        found = {"loader": self.driver.capture()}
+        found.update({f"loader/{name}": side.capture() for name, side in self.sides.items()})
+        return found
 
     def close(self) -> None:
-        """Stop the loader's workers."""
+        """Leave the loader as it was; its workers are stopped."""
         self.driver.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session(Observed):
+    """A live program.
+
+    Attributes:
+        program: What the factory returned.
+        seed: The study seed.
+        stream_seeds: Derived seed of every global stream; empty where auditkit seeded none.
+        stream_starts: ``sha256/tensor-v1`` of every global stream before the factory ran.
+    """
+
+    program: Program
+    seed: int
+    stream_seeds: Mapping[str, int]
+    stream_starts: Mapping[str, str]
 
 
 def open_session(

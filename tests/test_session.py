@@ -72,12 +72,12 @@ def test_its_state_is_the_state() -> None:
     assert type(session.program.loader) is DataLoader
 
 
-def test_loader_leaves_are_the_data_position() -> None:
+def test_positions_are_those_of_the_loader() -> None:
     session = opened()
-    first = digests({"loader": session.loader_leaves()})
+    first = digests(session.positions())
     session.driver.begin_epoch()
     session.driver.next(capture_streams())
-    assert digests({"loader": session.loader_leaves()}) != first
+    assert digests(session.positions()) != first
     session.close()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from auditkit.errors import UsageError
+from auditkit.homes import without_home
 
 
 def parse_arguments(items: Iterable[str]) -> dict[str, str]:
@@ -25,7 +26,7 @@ def parse_arguments(items: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--arg {item!r} is not name=value")
         if key in arguments:
             raise UsageError(f"--arg {key} is given twice")
-        arguments[key] = _without_home(value)
+        arguments[key] = without_home(value)
     return arguments
 
 
@@ -71,8 +72,3 @@ def split_target(program: str) -> tuple[str, str]:
             f"{program!r} is no program", hint="give FILE.py, FILE.py:NAME or package.module:NAME"
         )
     return f"{place}:{name}", str(Path.cwd())
-
-
-def _without_home(value: str) -> str:
-    home = str(Path.home())
-    return f"~{value[len(home) :]}" if value == home or value.startswith(home + os.sep) else value

@@ -16,11 +16,14 @@ from auditkit.records.study import CodeFile
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def own_modules() -> Iterator[tuple[str, Path]]:
+def own_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
     """Name below ``code/`` and path of every module of the program.
 
     A module ``a.b`` is named ``a/b.py`` (``a/b/__init__.py`` for a package), wherever it lies, so
     that it can be imported again from ``code/`` alone.
+
+    Args:
+        main: Whether the script that was started is one of them, under its file's name.
     """
     folders = _foreign_folders()
     # Each as it is written and as it resolves.
@@ -29,25 +32,34 @@ def own_modules() -> Iterator[tuple[str, Path]]:
         # Its own dict: a lazy module would import what it is asked for.
         file = getattr(module, "__dict__", {}).get("__file__")
         # Thousands of modules are loaded; only the few that are left are looked up on disk.
-        if name == "__main__" or not isinstance(file, str) or file.startswith(foreign):
+        if not isinstance(file, str) or file.startswith(foreign):
+            continue
+        # multiprocessing gives the script a second name
+        if name == "__mp_main__" or (name == "__main__" and not main):
             continue
         path = Path(file).resolve()
         if str(path).startswith(foreign):
+            continue
+        if name == "__main__":
+            yield path.name, path
             continue
         relative = name.replace(".", "/")
         is_package = path.name.startswith("__init__.")
         yield (f"{relative}/{path.name}" if is_package else f"{relative}{path.suffix}"), path
 
 
-def own_code(copy_to: Path | None = None, suffix: str = "") -> tuple[CodeFile, ...]:
+def own_code(
+    copy_to: Path | None = None, suffix: str = "", *, main: bool = False
+) -> tuple[CodeFile, ...]:
     """Digest the program's sources as they lie on disk now.
 
     Args:
         copy_to: Folder to copy them to, or None.
         suffix: Appended to the copies' names.
+        main: Whether the script that was started is one of them.
     """
     files = []
-    for name, path in own_modules():
+    for name, path in sorted(dict(own_modules(main=main)).items()):
         try:
             data = store.read_bytes(path, what="source")
         except StoreError:

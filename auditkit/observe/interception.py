@@ -9,22 +9,17 @@ exchanged for the per-sample wrapper.
 
 from __future__ import annotations
 
-import operator
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import (
-    DataLoader,
-    IterDataPipe,
-    MapDataPipe,
-)
-from torch.utils.data.dataloader import _DatasetKind
+from torch.utils.data import DataLoader
 
 from auditkit.errors import OrderDrift, RestoreMismatch, UnsupportedLoader
+from auditkit.observe.indices import index_pairs, is_batch, is_iterable_style, refuse_unsupported
 from auditkit.observe.rng import GlobalStreams, capture_streams, seed_everything
 from auditkit.observe.samplers import draws_once
 from auditkit.observe.samples import (
@@ -52,11 +47,13 @@ class Interception:
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int, *, per_sample: bool) -> None:
-        _refuse_unsupported(loader)
+        refuse_unsupported(loader)
+        if _ATTRIBUTE in loader.__dict__:
+            raise UnsupportedLoader("this DataLoader is already being recorded")
         self.loader = loader
         self.seed = seed
         self.per_sample = per_sample
-        self.iterable = loader._dataset_kind == _DatasetKind.Iterable
+        self.iterable = is_iterable_style(loader)
         self.epoch = 0
         self.skip = 0
         self.past = 0
@@ -95,7 +92,7 @@ class Interception:
         """
         if self.iterable:
             return own
-        pairs = self._pairs(own)
+        pairs = index_pairs(own, self.epoch, self.loader)
         batch = self._steer(pairs)
         self.issued.append(batch)
         if not self.per_sample and batch is pairs:
@@ -103,22 +100,7 @@ class Interception:
         keys = [tuple(pair) for pair in batch.tolist()]
         if not self.per_sample:
             keys = [index for _, index in keys]
-        return keys if _is_batch(own) else keys[0]
-
-    def _pairs(self, own: Any) -> Batch:
-        indices = own.tolist() if isinstance(own, (Tensor, np.ndarray)) else own
-        indices = indices if _is_batch(indices) else [indices]
-        if isinstance(own, tuple) and self.loader.batch_sampler is None:
-            indices = [own]  # one key of several parts, not several samples
-        try:
-            pairs = [(self.epoch, operator.index(index)) for index in indices]
-            return np.array(pairs, dtype=np.int64).reshape(-1, 2)
-        except (TypeError, OverflowError) as error:
-            raise UnsupportedLoader(
-                f"the sampler yields {type(own).__name__} of {own!r:.60}",
-                expected="whole numbers that fit 64 bits",
-                hint="let the dataset map whole numbers to its own keys",
-            ) from error
+        return keys if is_batch(own) else keys[0]
 
     def _steer(self, own: Batch) -> Batch:
         if self.past:
@@ -235,12 +217,6 @@ class _IndexIterator:
         return own.copy() if isinstance(own, (list, np.ndarray)) else own
 
 
-def _is_batch(own: Any) -> bool:
-    if isinstance(own, (Tensor, np.ndarray)):
-        return own.ndim > 0
-    return isinstance(own, Iterable) and not isinstance(own, (str, bytes))
-
-
 def _intercepted_class(original: type[DataLoader[Any]]) -> type[DataLoader[Any]]:
     def index_sampler(self: Any) -> Any:
         inner = original._index_sampler.__get__(self)
@@ -261,24 +237,3 @@ def _intercepted_class(original: type[DataLoader[Any]]) -> type[DataLoader[Any]]
             "__doc__": original.__doc__,
         },
     )
-
-
-def _refuse_unsupported(loader: DataLoader[Any]) -> None:
-    if not isinstance(loader, DataLoader):
-        raise UnsupportedLoader(
-            f"{type(loader).__name__} is no torch.utils.data.DataLoader",
-            hint="wrap the data in a Dataset or IterableDataset and a DataLoader",
-        )
-    if isinstance(loader.dataset, (IterDataPipe, MapDataPipe)):
-        raise UnsupportedLoader(
-            f"{type(loader.dataset).__name__} is a DataPipe, which torch shuffles and shards in "
-            "ways of its own",
-            hint="use a Dataset or an IterableDataset",
-        )
-    if _ATTRIBUTE in loader.__dict__:
-        raise UnsupportedLoader("this DataLoader is already being recorded")
-    if not getattr(loader, "in_order", True):
-        raise UnsupportedLoader(
-            "a DataLoader with in_order=False delivers in an order that no seed fixes",
-            hint="use in_order=True",
-        )

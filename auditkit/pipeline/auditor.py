@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Iterable
 from typing import Any
 
 from auditkit.observe.codec import Leaves, flatten
 from auditkit.observe.digests import ComponentDigester, digest_leaves
 from auditkit.observe.state import State
 from auditkit.ordering import Batch
-from auditkit.recipes import order_digest
-from auditkit.records.digest import ABSENT, COMMITMENT_RECIPE, EVIDENCE_RECIPE
-from auditkit.records.evidence import Trace
+from auditkit.recipes import hasher, order_digest
+from auditkit.records.digest import ABSENT, COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
+from auditkit.records.evidence import Trace, is_consumed
 
 
 class Auditor:
@@ -35,6 +36,8 @@ class Auditor:
         self._digesters: dict[str, ComponentDigester] = {}
         self._batch_digester = ComponentDigester(EVIDENCE_RECIPE)
         self._pending: dict[str, bytes] = {}
+        self._sides: dict[str, bytes] = {}
+        self._seen: set[str] = set()
         self._consumed = hashlib.sha256() if commit_data else None
         self.n_rows = 0
 
@@ -42,6 +45,12 @@ class Auditor:
     def consumed_sha256(self) -> str:
         """SHA-256 over the SHA-256 of every batch consumed so far, in order."""
         return self._consumed.hexdigest() if self._consumed is not None else ""
+
+    @property
+    def component_names(self) -> set[str]:
+        """Columns that are not zeros throughout, of all rows since the first."""
+        self._seen |= {name for name, column in self._columns.items() if any(column)}
+        return self._seen
 
     def cut(self, state: State) -> None:
         """Digest the state before the next step; a later cut of the same step replaces it."""
@@ -72,10 +81,28 @@ class Auditor:
         self._pending["order"] = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         return leaves
 
+    def consume_side(self, name: str, batch: Any, order: Batch | None) -> None:
+        """Digest a batch that the step drew from another loader; a step may draw several.
+
+        Args:
+            name: Of the loader; its columns are ``batch/NAME`` and ``order/NAME``, each the
+                digest of the digest so far and this one's.
+            batch: As collated.
+            order: int64 ``(B, 2)``, or None.
+        """
+        content = digest_leaves(EVIDENCE_RECIPE, flatten(batch, where="batch"))
+        drawn = content if order is None else order_digest(EVIDENCE_RECIPE, order)
+        for column, digest in ((f"batch/{name}", content), (f"order/{name}", drawn)):
+            chained = hasher(EVIDENCE_RECIPE)
+            chained.update(self._sides.get(column, ABSENT) + digest)
+            self._sides[column] = chained.digest()
+
     def finish_step(self, loss: float | None) -> None:
         """Close the row of the step that was just taken."""
         # A custom step that gives no loss leaves zeros, which no recorded loss of 0.0 differs
         # from; the components of the next row differ where it matters.
+        self._pending.update(self._sides)
+        self._sides = {}
         self._append(struct.pack("<d", 0.0 if loss is None else loss))
 
     def close(self, state: State) -> None:
@@ -96,12 +123,51 @@ class Auditor:
         columns = {
             name: bytes(column[begin * 16 : end * 16]) for name, column in self._columns.items()
         }
-        for name in ("order", "batch"):
+        for name in filter(is_consumed, columns):
             columns[name] = columns[name][:-16] + ABSENT
         losses = bytes(self._losses[begin * 8 : (end - 1) * 8]) + bytes(8)
         # A component that never exists in these rows has no column.
         shown = {name: column for name, column in columns.items() if any(column)}
         return Trace(first, losses, shown)
+
+    def begun(self) -> Trace:
+        """The rows so far and, as the last one, the state that was cut for the next step."""
+        kept = (dict(self._pending), self.n_rows)
+        self._append(bytes(8))
+        trace = self.trace()
+        self._pending, self.n_rows = kept
+        for column in self._columns.values():
+            del column[-EVIDENCE_BYTES:]
+        del self._losses[-8:]
+        return trace
+
+    def release(self, n_steps: int) -> Trace:
+        """Hand over the rows of the first ``n_steps`` steps and forget them.
+
+        There must be more rows than that: the next one ends the trace, and stays.
+        """
+        trace = self.trace(last_step=self._first_step + n_steps - 1)
+        self._seen |= set(trace.columns)
+        for column in self._columns.values():
+            del column[: n_steps * EVIDENCE_BYTES]
+        del self._losses[: n_steps * 8]
+        self._first_step += n_steps
+        self.n_rows -= n_steps
+        return trace
+
+    def adopt(self, trace: Trace, components: Iterable[str]) -> None:
+        """Go on where a trace ends: its last row is the state that is cut again.
+
+        Args:
+            trace: The rows so far.
+            components: Columns of these and of earlier rows.
+        """
+        self._seen = set(components)
+        self._first_step, self.n_rows = trace.first_step, trace.n_rows - 1
+        self._losses = bytearray(trace.loss_bits[:-8])
+        self._columns = {
+            name: bytearray(column[:-EVIDENCE_BYTES]) for name, column in trace.columns.items()
+        }
 
     def _append(self, loss: bytes) -> None:
         for name in self._pending:

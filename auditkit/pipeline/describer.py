@@ -11,6 +11,7 @@ from torch import Tensor
 from auditkit.observe.codec import flatten
 from auditkit.observe.commit import commitments
 from auditkit.observe.rng import uncovered_streams
+from auditkit.observe.state import TrainingObjects
 from auditkit.ordering import Batch
 from auditkit.records.rng import DERIVED_STREAMS, RngContract, StreamContract
 from auditkit.records.study import DataRecord
@@ -20,26 +21,30 @@ from auditkit.session import Session
 
 def describe(session: Session) -> dict[str, str]:
     """Model, optimizer and so on, for people."""
-    program = session.program
-    parameters = list(program.model.parameters())
+    found = describe_objects(session.objects)
+    return {**found, "accumulated batches": str(session.program.accumulate)}
+
+
+def describe_objects(objects: TrainingObjects) -> dict[str, str]:
+    """The same of objects that are trained by somebody else's loop."""
+    parameters = list(objects.model.parameters())
     found = {
-        "model": type(program.model).__name__,
+        "model": type(objects.model).__name__,
         "parameters": str(sum(p.numel() for p in parameters)),
         "trainable parameters": str(sum(p.numel() for p in parameters if p.requires_grad)),
-        "optimizer": type(program.optimizer).__name__,
+        "optimizer": type(objects.optimizer).__name__,
         "hyper-parameters": "; ".join(
-            _hyper_parameters(group) for group in program.optimizer.param_groups
+            _hyper_parameters(group) for group in objects.optimizer.param_groups
         ),
-        "accumulated batches": str(program.accumulate),
     }
     for name in ("scheduler", "scaler"):
-        holder = getattr(program, name)
+        holder = getattr(objects, name)
         if holder is not None:
             found[name] = type(holder).__name__
-    if program.averaged:
-        found["averaged"] = ", ".join(sorted(program.averaged))
-    if program.extras:
-        found["extras"] = ", ".join(sorted(program.extras))
+    if objects.averaged:
+        found["averaged"] = ", ".join(sorted(objects.averaged))
+    if objects.extras:
+        found["extras"] = ", ".join(sorted(objects.extras))
     return found
 
 
@@ -59,7 +64,7 @@ def data_record(session: Session, consumed_sha256: str, order: Sequence[Batch]) 
     return DataRecord(
         consumed_sha256=consumed_sha256,
         probe_sha256=hashlib.sha256(text.encode()).hexdigest(),
-        loader=_loader(program.loader),
+        loader=describe_loader(program.loader),
         declared=program.data_version,
         samples=None if session.driver.iterable else sum(len(batch) for batch in order),
     )
@@ -101,7 +106,8 @@ def _hyper_parameters(group: Mapping[str, Any]) -> str:
     return ", ".join(f"{key}={value}" for key, value in shown.items())
 
 
-def _loader(loader: Any) -> dict[str, str]:
+def describe_loader(loader: Any) -> dict[str, str]:
+    """What a DataLoader is, for people."""
     return {
         "loader": type(loader).__name__,
         "dataset": type(loader.dataset).__name__,

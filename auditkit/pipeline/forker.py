@@ -8,14 +8,14 @@ last. Nothing is shared but the file.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from auditkit.errors import RestoreMismatch
 from auditkit.observe.codec import Leaves, unflatten, unpack
 from auditkit.observe.state import restore
 from auditkit.records.tensor import RawTensor
-from auditkit.session import Session
+from auditkit.session import Observed
 
 LOADER = "loader"
 RECALIBRATION = "recalibration"
@@ -29,11 +29,13 @@ class Fork:
         state: Every component of the training state.
         loader: The data position.
         recalibration: Batches for BatchNorm recalibration.
+        sides: Data positions of further loaders by name.
     """
 
     state: Mapping[str, Leaves]
     loader: Leaves
     recalibration: list[Any]
+    sides: Mapping[str, Leaves] = field(default_factory=dict)
 
 
 def read_fork(tensors: Mapping[str, RawTensor], meta: object) -> Fork:
@@ -48,10 +50,17 @@ def read_fork(tensors: Mapping[str, RawTensor], meta: object) -> Fork:
         loader, recalibration = sections.pop(LOADER), sections.pop(RECALIBRATION)
     except KeyError as missing:
         raise RestoreMismatch("the snapshot has no such section", component=str(missing)) from None
-    return Fork(sections, loader, list(unflatten(recalibration)))
+    prefix = f"{LOADER}/"
+    sides = {name: sections.pop(name) for name in list(sections) if name.startswith(prefix)}
+    return Fork(
+        sections,
+        loader,
+        list(unflatten(recalibration)),
+        {name.removeprefix(prefix): leaves for name, leaves in sides.items()},
+    )
 
 
-def place(session: Session, fork: Fork) -> None:
+def place(session: Observed, fork: Fork) -> None:
     """Put a freshly built session into the fork's state.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from auditkit.errors import AuditError, ProgramError
 from auditkit.observe.codec import Leaves
-from auditkit.observe.loader import Delivery
+from auditkit.observe.loader import Delivery, LoaderDriver
 from auditkit.observe.rng import capture_streams
 from auditkit.observe.state import State
 from auditkit.ordering import Batch
@@ -56,8 +56,10 @@ def hold(session: Session, first: int, last: int, evidence: Evidence, watcher: W
         ProgramFailed: When the user's program raises.
         ProgramError: When its loader yields no batch.
     """
+    driver = session.driver
+    assert isinstance(driver, LoaderDriver)  # noqa: S101 # a loop of its own cannot be driven
     for step in range(first, last + 1):
-        delivery = _deliver(session, step, evidence, watcher)
+        delivery = _deliver(session, driver, step, evidence, watcher)
         leaves = evidence.consume(delivery.batch, delivery.order)
         watcher.consumed(step, delivery, leaves)
         with _blaming(f"step {step}"):
@@ -67,7 +69,9 @@ def hold(session: Session, first: int, last: int, evidence: Evidence, watcher: W
     evidence.close(session.state())
 
 
-def _deliver(session: Session, step: int, evidence: Evidence, watcher: Watcher) -> Delivery:
+def _deliver(
+    session: Session, driver: LoaderDriver, step: int, evidence: Evidence, watcher: Watcher
+) -> Delivery:
     empty_epochs = 0
     while True:
         streams = capture_streams()
@@ -75,19 +79,19 @@ def _deliver(session: Session, step: int, evidence: Evidence, watcher: Watcher) 
         evidence.cut(state)
         watcher.boundary(step, state)
         with _blaming(f"loading the batch of step {step}"):
-            delivery = session.driver.next(streams)
+            delivery = driver.next(streams)
         if delivery is not None:
             return delivery
-        if session.driver.position == 0 and session.driver.epoch >= 0:
+        if driver.position == 0 and driver.epoch >= 0:
             empty_epochs += 1
         if empty_epochs > 1:
             raise ProgramError("the data loader yields no batch", step=step)
-        if session.driver.epoch >= 0:
-            epoch = session.driver.epoch
+        if driver.epoch >= 0:
+            epoch = driver.epoch
             with _blaming(f"the end of epoch {epoch}"):
                 session.program.end_epoch(epoch)
         with _blaming("iterating the data loader"):
-            session.driver.begin_epoch()
+            driver.begin_epoch()
 
 
 @contextmanager

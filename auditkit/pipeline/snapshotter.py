@@ -16,9 +16,8 @@ from auditkit.observe.commit import commitments
 from auditkit.observe.state import State
 from auditkit.observe.uncaptured import plain_attributes, refuse_changed_attributes
 from auditkit.records.tensor import RawTensor
-from auditkit.session import Session
+from auditkit.session import Observed
 
-LOADER = "loader"
 RECALIBRATION = "recalibration"
 
 
@@ -37,11 +36,11 @@ class Snapshot:
     digests: dict[str, str]
 
 
-def freeze(session: Session, state: State, recalibration: Sequence[Any]) -> Snapshot:
+def freeze(session: Observed, state: State, recalibration: Sequence[Any]) -> Snapshot:
     """Freeze a session at a batch boundary.
 
     Args:
-        session: The live program.
+        session: The live objects.
         state: Its state at the boundary, as live views.
         recalibration: Batches for BatchNorm recalibration; empty where there is no BatchNorm.
 
@@ -52,7 +51,7 @@ def freeze(session: Session, state: State, recalibration: Sequence[Any]) -> Snap
     refuse_changed_attributes(session.attributes, plain_attributes(session.objects))
     sections: dict[str, Leaves] = {
         **state,
-        LOADER: session.loader_leaves(),
+        **session.positions(),
         RECALIBRATION: flatten(list(recalibration), where=RECALIBRATION),
     }
     tensors, meta = pack(sections)

@@ -16,6 +16,11 @@ from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
 CONSUMED = ("order", "batch")
 
 
+def is_consumed(name: str) -> bool:
+    """Whether a column says what a step consumed, from the training loader or another one."""
+    return name.partition("/")[0] in CONSUMED
+
+
 @dataclass(frozen=True)
 class Difference:
     """The first place at which two traces differ.
@@ -69,11 +74,22 @@ class Trace:
         row = step - self.first_step
         return bytes(self.loss_bits[row * 8 : (row + 1) * 8])
 
+    def until(self, last_step: int) -> Trace:
+        """The rows up to this step; the one after it keeps the state and nothing consumed."""
+        rows = last_step + 2 - self.first_step
+        columns = {
+            name: bytes(column[: rows * EVIDENCE_BYTES]) for name, column in self.columns.items()
+        }
+        for name in filter(is_consumed, columns):
+            columns[name] = columns[name][:-EVIDENCE_BYTES] + ABSENT
+        losses = bytes(self.loss_bits[: (rows - 1) * 8]) + bytes(8)
+        return Trace(self.first_step, losses, columns)
+
     def row_difference(self, step: int, other: Trace, other_step: int | None = None) -> list[str]:
         """Names of the columns in which one row differs from a row of another trace."""
         there = step if other_step is None else other_step
         names = sorted(
-            set(self.columns) | set(other.columns), key=lambda name: (name not in CONSUMED, name)
+            set(self.columns) | set(other.columns), key=lambda name: (not is_consumed(name), name)
         )
         found = [name for name in names if self.cell(step, name) != other.cell(there, name)]
         if self.loss(step) != other.loss(there):

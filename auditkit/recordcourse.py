@@ -1,0 +1,280 @@
+"""The course of a recording, from the wrapped objects to the signed manifest."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from auditkit import __version__
+from auditkit.errors import AuditError, UncapturedState
+from auditkit.homes import without_home
+from auditkit.keys import public_line
+from auditkit.loop import Loop, SideBoundary
+from auditkit.manifests import to_statement
+from auditkit.observe.boundary import RecordedLoader
+from auditkit.observe.commit import commitments
+from auditkit.observe.repository import git_state
+from auditkit.observe.rng import capture_streams
+from auditkit.observe.state import restore
+from auditkit.observe.uncaptured import plain_attributes, refuse_unregistered_generators
+from auditkit.observe.world import rank_and_size, world
+from auditkit.pipeline.auditor import Auditor
+from auditkit.pipeline.describer import describe_objects
+from auditkit.pipeline.forker import Fork, read_fork
+from auditkit.recording import (
+    Chronicle,
+    GuardedBoundary,
+    RecordingStopped,
+    RecordSettings,
+    now,
+    rank_result,
+)
+from auditkit.recordingfolder import RankResult, RecordingFolder, RecordingJournal
+from auditkit.records.manifest import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    SIGNER_NAME,
+    Producer,
+    RunTimes,
+)
+from auditkit.records.recording import RecordingManifest
+from auditkit.records.study import CodeFile, ProgramRecord
+from auditkit.session import Observed
+from auditkit.signing import sign_statement
+from auditkit.trust import SigningKey
+from auditkit.wrapping import Wrapped, base_loader
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A loop's objects with their loaders' classes swapped.
+
+    Attributes:
+        observed: What can be read and written.
+        loaders: By name; the training loader's is empty.
+        unregistered: Random generators that no component holds, for people.
+    """
+
+    observed: Observed
+    loaders: dict[str, RecordedLoader]
+    unregistered: str | None
+
+    def report_to(self, loop: Loop, boundary: Any, evidence: Any) -> None:
+        """Let the loaders report to a loop."""
+        for name, loader in self.loaders.items():
+            loader.boundary = SideBoundary(name, loop, evidence) if name else boundary
+
+    def restore(self, fork: Fork) -> None:
+        """Write a snapshot's state, further loaders included."""
+        for name, leaves in fork.sides.items():
+            if name in self.loaders:
+                self.loaders[name].place(leaves)
+        restore(self.observed.objects, fork.state)
+
+    def close(self) -> None:
+        """Give the loaders their classes back."""
+        for loader in self.loaders.values():
+            loader.close()
+
+
+def watch(wrapped: Wrapped) -> Watched:
+    """Swap the classes of a loop's loaders.
+
+    Raises:
+        UnsupportedLoader: When one cannot be recorded; then none is swapped.
+    """
+    loaders: dict[str, RecordedLoader] = {}
+    try:
+        for name, loader in {"": wrapped.loader, **wrapped.sides}.items():
+            base = base_loader(loader)
+            loaders[name] = RecordedLoader(loader, base=base, generators=wrapped.generators)
+    except BaseException:
+        for recorded in loaders.values():
+            recorded.close()
+        raise
+    unregistered = None
+    try:
+        refuse_unregistered_generators(wrapped.objects, loaders[""].base, {})
+    except UncapturedState as error:
+        unregistered = str(error)
+    sides = {name: recorded for name, recorded in loaders.items() if name}
+    attributes = plain_attributes(wrapped.objects)
+    return Watched(Observed(wrapped.objects, loaders[""], attributes, sides), loaders, unregistered)
+
+
+class RecordCourse:
+    """Records a loop into a folder.
+
+    Args:
+        wrapped: The loop's objects.
+        settings: How it is recorded.
+        key: What to sign with; ranks above 0 need none.
+        resume: Whether to go on from the latest checkpoint, where there is one.
+
+    Attributes:
+        manifest: Path of the manifest, once there is one.
+        failure: What ended the recording before its time, or None.
+
+    Raises:
+        AuditError: When the objects or the folder will not do; nothing is wrapped then.
+    """
+
+    def __init__(
+        self,
+        wrapped: Wrapped,
+        settings: RecordSettings,
+        key: SigningKey | None,
+        *,
+        resume: bool,
+    ) -> None:
+        self.manifest: Path | None = None
+        self.failure: BaseException | None = None
+        self._wrapped, self._settings, self._key = wrapped, settings, key
+        self._rank, self._size = rank_and_size()
+        self._folder = RecordingFolder(settings.out, self._rank)
+        with ExitStack() as held:
+            held.enter_context(self._folder.held())
+            journal = self._folder.begin(resume=resume)
+            self._watched = watch(wrapped)
+            held.callback(self._watched.close)
+            self._begin(journal)
+            self._held = held.pop_all()
+        if self._watched.unregistered:
+            self._warn(f"this recording cannot be resumed: {self._watched.unregistered}")
+
+    @property
+    def step(self) -> int:
+        """Steps that were taken; the one that is under way is not."""
+        return self._loop.step - 1
+
+    @property
+    def position(self) -> int:
+        """Batches of this epoch that were delivered."""
+        return self._watched.loaders[""].position
+
+    def log(self, loss: float) -> None:
+        """The loss of the step that is under way."""
+        self._loop.log(loss)
+
+    def checkpoint(self) -> None:
+        """Take a checkpoint at the next boundary."""
+        if self._loop.live:
+            self._chronicle.want_checkpoint()
+
+    def begin_round(self, number: int) -> bool:
+        """Whether to go through the loop's own epoch ``number``."""
+        return self._watched.loaders[""].begin_round(number)
+
+    def close(self, error: BaseException | None) -> None:
+        """End the recording: a manifest after a clean end, what there is after any other."""
+        with self._held:
+            if self.failure is not None:
+                return
+            try:
+                if error is not None:
+                    self._interrupted(error)
+                else:
+                    self._finish()
+            except Exception as problem:
+                self._fail(problem)
+
+    def _begin(self, journal: RecordingJournal | None) -> None:
+        auditor, observed = Auditor(1), self._watched.observed
+        fork = None
+        if journal is None:
+            starts = commitments(capture_streams().leaves())
+            journal = RecordingJournal(self._settings.seed, now(), stream_starts=starts)
+            self._folder.note(journal)
+        else:
+            fork = read_fork(*self._folder.read_checkpoint(journal.checkpoints[-1]))
+            auditor.adopt(self._folder.read_last_trace(journal.steps), journal.components)
+            journal = replace(journal, resumed_at=(*journal.resumed_at, journal.steps))
+            self._watched.loaders[""].restore(fork.loader)
+            self._watched.loaders[""].next_step = journal.steps + 1
+        self._chronicle = Chronicle(self._settings, self._folder, observed, auditor, journal)
+        self._loop = Loop(
+            observed,
+            auditor,
+            self._chronicle,
+            first_step=journal.steps + 1,
+            restore=None if fork is None else lambda: self._watched.restore(fork),
+            settles=self._wrapped.settles,
+        )
+        guarded = GuardedBoundary(self._loop, self._fail)
+        self._watched.report_to(self._loop, guarded, auditor)
+
+    def _finish(self) -> None:
+        if self._loop.live:
+            self._loop.finish()
+        self._chronicle.end()
+        result = rank_result(self._chronicle, self._folder, self._rank, self._watched.loaders)
+        if self._rank:
+            self._folder.leave(result)
+            return
+        assert self._key is not None  # noqa: S101 # rank 0 has one
+        others = [
+            self._folder.collect(rank, self._settings.patience) for rank in range(1, self._size)
+        ]
+        results = [result, *others]
+        manifest = self._manifest(results)
+        envelope = sign_statement(to_statement(manifest), self._key.key)
+        signer = f"{public_line(self._key.key)}\n".encode()
+        self._folder.publish(manifest.files, {SIGNER_NAME: signer, MANIFEST_NAME: envelope})
+        self.manifest = self._settings.out / MANIFEST_NAME
+
+    def _manifest(self, results: list[RankResult]) -> RecordingManifest:
+        objects = self._wrapped.objects
+        files = [file for result in results for file in result.files]
+        modules = [objects.model, *objects.extras.values()]
+        return RecordingManifest(
+            schema_version=SCHEMA_VERSION,
+            producer=Producer("auditkit", __version__),
+            run=RunTimes(results[0].started, now()),
+            seed=self._settings.seed,
+            program=program_record(results[0].code, describe_objects(objects)),
+            command=tuple(without_home(argument) for argument in sys.argv[1:]),
+            environment=results[0].environment,
+            world=world(modules),
+            ranks=tuple(result.record for result in results),
+            files=tuple(sorted(files, key=lambda file: file.name)),
+        )
+
+    def _interrupted(self, error: BaseException) -> None:
+        self.failure = error
+        if self._loop.live:
+            self._loop.end_step()
+        self._chronicle.interrupted(type(error).__name__)
+
+    def _fail(self, problem: Exception) -> None:
+        """Stop recording, and tell; the loop goes on."""
+        self.failure = problem
+        self._watched.close()
+        text = str(problem) if isinstance(problem, AuditError) else f"{problem!r}"
+        self._warn(
+            f"the recording stopped at step {self._loop.step}: {text}; there will be no "
+            "manifest, and the training loop goes on"
+        )
+
+    @staticmethod
+    def _warn(text: str) -> None:
+        warnings.warn(text, RecordingStopped, stacklevel=2)
+
+
+def program_record(code: tuple[CodeFile, ...], description: dict[str, str]) -> ProgramRecord:
+    """The script that is running."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    path = Path(main).resolve() if isinstance(main, str) else None
+    known = path is not None and any(file.name == path.name for file in code)
+    commit, dirty = git_state(path.parent, path.name) if path and known else (None, None)
+    return ProgramRecord(
+        target=path.name if path and known else "",
+        arguments={},
+        description=description,
+        git_commit=commit,
+        git_dirty=dirty,
+        code=code,
+    )

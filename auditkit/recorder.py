@@ -1,0 +1,230 @@
+"""The Recorder: the evidence of a study for a training loop that its user already has.
+
+::
+
+    with ak.Recorder("runs/exp1", seed=0) as rec:
+        model, optimizer, loader = rec.wrap(model, optimizer, loader)
+        ...  # the loop, untouched
+
+It sets and seeds nothing and never changes the run. ``auditkit replay``, ``auditkit doctor``
+and ``auditkit run ... -- COMMAND`` start the same script with a variable set; then the same
+boundary compares, or goes on from a fork, without a word in the script.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from torch import Tensor, nn
+
+from auditkit.errors import PlanError, RecorderMisuse
+from auditkit.observe.world import rank_and_size
+from auditkit.recordcourse import RecordCourse
+from auditkit.recording import RecordingStopped, RecordSettings
+from auditkit.trust import SigningKey, signing_key
+from auditkit.wrapping import Wrapped, sort_objects
+
+_LOG = logging.getLogger("auditkit")
+
+T = TypeVar("T")
+
+
+class Recorder:
+    """Records a training loop.
+
+    Args:
+        out: The recording's folder; new or empty. Its evidence is written while the loop runs,
+            its manifest at a clean end.
+        seed: The seed that the loop runs with. It is only recorded.
+        checkpoint_every: Steps between checkpoints, from which a killed run can go on; 0 for
+            those only that :meth:`checkpoint` asks for.
+        keep_checkpoints: How many checkpoints are kept, the latest ones; None for all.
+        key: Private key to sign with; else ``$AUDITKIT_KEY``, else this machine's own.
+
+    Raises:
+        PlanError: On numbers that mean nothing.
+        KeyFileError: When the key cannot be read.
+    """
+
+    def __init__(
+        self,
+        out: str | os.PathLike[str],
+        seed: int | None = None,
+        *,
+        checkpoint_every: int = 0,
+        keep_checkpoints: int | None = None,
+        key: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if checkpoint_every < 0 or (keep_checkpoints is not None and keep_checkpoints < 1):
+            raise PlanError("checkpoint_every is at least 0, keep_checkpoints at least 1")
+        self._settings = RecordSettings(Path(out), seed, checkpoint_every, keep_checkpoints)
+        self._key_file = None if key is None else os.fspath(key)
+        self._key: SigningKey | None = None
+        self._resume = False
+        self._course: Any = None
+        self._closed = False
+        atexit.register(self._at_exit)
+
+    @classmethod
+    def resume(
+        cls, out: str | os.PathLike[str], seed: int | None = None, **settings: Any
+    ) -> Recorder:
+        """A Recorder that goes on from the latest checkpoint in ``out``, where there is one.
+
+        The script is the same as before: it builds everything anew, and the state is written
+        at the first batch boundary that counts. Epochs before that one get one batch each;
+        with :meth:`epochs` they are left out. What a loop counts by itself (``enumerate``, a
+        best score) is not restored: use :attr:`step`, :meth:`enumerate`, or register it with
+        ``extras=``.
+
+        Args:
+            out: The recording's folder; a new one starts a new recording.
+            seed: As for :class:`Recorder`.
+            **settings: As for :class:`Recorder`.
+        """
+        recorder = cls(out, seed, **settings)
+        recorder._resume = True
+        return recorder
+
+    def wrap(
+        self,
+        *objects: Any,
+        scheduler: Any = None,
+        scaler: Any = None,
+        averaged: Mapping[str, nn.Module] | None = None,
+        extras: Mapping[str, Any] | None = None,
+        probe: Any = None,
+        loss: Any = None,
+    ) -> Any:
+        """Record these objects from now on.
+
+        Args:
+            *objects: Model, optimizer and training loader in any order; further models,
+                optimizers and loaders after them. A step is one batch of the first loader.
+            scheduler: Learning-rate scheduler, or several.
+            scaler: ``torch.amp.GradScaler``.
+            averaged: Averaged copies of the model by name.
+            extras: Anything else that training depends on, by name: modules, objects with
+                ``state_dict`` and ``load_state_dict``, random generators.
+            probe: :class:`auditkit.Probe` on which ``auditkit run ... -- COMMAND`` compares
+                branches.
+            loss: ``loss(model, batch)``, with which it recalibrates BatchNorm.
+
+        Returns:
+            The very same positional objects, in their order; a single one by itself.
+
+        Raises:
+            RecorderMisuse: When they are not what a loop consists of, or wrap was called before.
+            UncapturedState: When the optimizer trains what nothing here holds.
+            UnsupportedLoader: When a loader cannot be recorded.
+            StoreError: When the folder cannot be written, or holds something else.
+        """
+        if self._closed:
+            raise RecorderMisuse("this Recorder is closed")
+        if self._course is not None:
+            raise RecorderMisuse(
+                "wrap was called twice", hint="give it all objects at once; one Recorder, one loop"
+            )
+        training, loader, sides = sort_objects(
+            objects, scheduler=scheduler, scaler=scaler, averaged=averaged, extras=extras
+        )
+        wrapped = Wrapped(training, loader, sides, probe, loss)
+        self._course = self._begin(wrapped)
+        return objects if len(objects) > 1 else objects[0]
+
+    def log(self, *, loss: Tensor | float) -> None:
+        """Note the loss of the step that is under way; it becomes part of its evidence."""
+        value = float(loss.detach().item()) if isinstance(loss, Tensor) else float(loss)
+        self._started().log(value)
+
+    def checkpoint(self) -> None:
+        """Take a checkpoint: at the next batch boundary, or at the end of the loop."""
+        self._started().checkpoint()
+
+    @property
+    def step(self) -> int:
+        """Steps that were taken, those before a checkpoint that was gone on from included."""
+        return int(self._started().step)
+
+    @property
+    def manifest(self) -> Path | None:
+        """Path of the manifest, once it is written."""
+        return getattr(self._course, "manifest", None)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the recording before its time, or None."""
+        return getattr(self._course, "failure", None)
+
+    def epochs(self, rounds: Iterable[T]) -> Iterator[T]:
+        """The loop's own epochs; those before a checkpoint that is gone on from are left out.
+
+        Args:
+            rounds: What the loop iterates, such as ``range(30)``.
+        """
+        for number, item in enumerate(rounds):
+            if self._started().begin_round(number):
+                yield item
+
+    def enumerate(self, loader: Iterable[T]) -> Iterator[tuple[int, T]]:
+        """``enumerate(loader)`` whose numbers go on where a checkpoint was taken."""
+        for batch in loader:
+            yield self._started().position - 1, batch
+
+    def close(self) -> None:
+        """End the recording after a clean end of the loop."""
+        self.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        atexit.unregister(self._at_exit)
+        clean = isinstance(error, SystemExit) and not error.code
+        if self._course is not None:
+            self._course.close(None if clean else error)
+        elif error is None:
+            warnings.warn(
+                "the Recorder was given nothing to record: call wrap(model, optimizer, loader)",
+                RecordingStopped,
+                stacklevel=2,
+            )
+
+    def _begin(self, wrapped: Wrapped) -> Any:
+        if rank_and_size()[0] == 0:
+            self._key = signing_key(self._key_file)
+            if self._key.created:
+                _LOG.warning(
+                    "auditkit: made a signing key, %s; this machine trusts it",
+                    self._key.fingerprint,
+                )
+        return RecordCourse(wrapped, self._settings, self._key, resume=self._resume)
+
+    def _started(self) -> Any:
+        if self._course is None:
+            raise RecorderMisuse("call wrap(model, optimizer, loader) first")
+        return self._course
+
+    def _at_exit(self) -> None:
+        if self._course is not None:
+            warnings.warn(
+                "the Recorder was never closed, so there is no manifest; use it as a context "
+                "manager, or call close()",
+                RecordingStopped,
+                stacklevel=2,
+            )
