@@ -14,8 +14,10 @@ from pathlib import Path
 
 from auditkit import store
 from auditkit.errors import ArtifactMissing
+from auditkit.manifests import Manifest
 from auditkit.records.evidence import Trace
 from auditkit.records.manifest import StudyManifest
+from auditkit.records.recording import RecordingManifest
 from auditkit.records.study import BranchRecord, SeedRecord
 from auditkit.records.tensor import RawTensor
 from auditkit.runfiles import (
@@ -28,8 +30,8 @@ from auditkit.runfiles import (
 
 
 @dataclass(frozen=True)
-class RunEvidence:
-    """A run's folder and manifest.
+class SignedFolder:
+    """A manifest's folder, of a study or of a recording.
 
     Attributes:
         root: The manifest's folder.
@@ -37,7 +39,7 @@ class RunEvidence:
     """
 
     root: Path
-    manifest: StudyManifest
+    manifest: Manifest
 
     def tensors(self, name: str) -> tuple[Mapping[str, RawTensor], object]:
         """Tensors and metadata of a listed file.
@@ -58,6 +60,20 @@ class RunEvidence:
     def trace(self, name: str) -> Trace:
         """A trace file; raises as :meth:`tensors`."""
         return trace_from_tensors(self.tensors(name)[0], what=name)
+
+
+@dataclass(frozen=True)
+class RecordingEvidence(SignedFolder):
+    """A recording's folder and manifest."""
+
+    manifest: RecordingManifest
+
+
+@dataclass(frozen=True)
+class RunEvidence(SignedFolder):
+    """A study's folder and manifest."""
+
+    manifest: StudyManifest
 
     def outcome(self, branch: BranchRecord) -> Outcome:
         """A branch's outcome file; raises as :meth:`tensors`."""

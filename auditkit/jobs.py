@@ -15,16 +15,19 @@ from pathlib import Path
 import numpy as np
 
 from auditkit import store
-from auditkit.errors import AuditError, UnsupportedLoader
+from auditkit.errors import AuditError
 from auditkit.homes import at_home
-from auditkit.jobfiles import JobFiles, order_digest_of, read_order
-from auditkit.observe.code import own_code
+from auditkit.jobfiles import read_order
+from auditkit.jobresults import (
+    branch_record,
+    branches_result,
+    follow_control,
+    plan_of,
+    trunk_result,
+)
 from auditkit.observe.determinism import deterministic, kept_settings
-from auditkit.observe.environment import environment
-from auditkit.ordering import Batch, delivered
-from auditkit.perturb.registry import perturbation_of
+from auditkit.ordering import Batch
 from auditkit.pipeline.auditor import Auditor
-from auditkit.pipeline.describer import data_record, describe, rng_contract
 from auditkit.pipeline.evaluator import look
 from auditkit.pipeline.forker import Fork, place, read_fork
 from auditkit.pipeline.holder import hold
@@ -33,7 +36,7 @@ from auditkit.program import LoadedFactory, load_factory
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.study import BranchesResult, BranchRecord, TrunkResult
-from auditkit.runfiles import OrderFile, order_to_tensors, outcome_to_tensors, trace_to_tensors
+from auditkit.runfiles import OrderFile, trace_to_tensors
 from auditkit.session import Session, open_session
 from auditkit.watchers import BranchWatcher, ModuleWatcher, TrunkWatcher
 
@@ -68,49 +71,17 @@ def run_job(job: Job, report: Report) -> Result:
 
 
 def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
-    plan = _plan(job)
-    files = JobFiles(job)
+    plan = plan_of(job)
     with _placing(f"seed {job.seed}"), _session(job, factory) as session:
         auditor = Auditor(1, commit_data=True)
         progress = _progress(report, job.seed, plan.horizon, lambda t: _part(plan, t))
         watcher = TrunkWatcher(session, plan, progress)
         hold(session, 1, plan.horizon, auditor, watcher)
-        snapshot = watcher.snapshot
-        files.tensors("fork", snapshot.tensors, snapshot.meta)
-        files.tensors("trunk.trace", trace_to_tensors(auditor.trace(1, plan.fork_at)))
-        trace = auditor.trace(plan.fork_at + 1)
-        content = auditor.trace().columns["order"][:-16] if session.driver.iterable else None
-        files.tensors("order", order_to_tensors(watcher.order, content))
-        files.tensors("control.trace", trace_to_tensors(trace))
-        files.tensors("control.outcome", outcome_to_tensors(watcher.outcome()))
-        tail = watcher.order[plan.fork_at :]
-        control = BranchRecord(
-            name="control",
-            role="control",
-            perturbation=None,
-            version=None,
-            trace=files.name("control.trace"),
-            outcome=files.name("control.outcome"),
-            order_sha256=order_digest_of(tail, content, plan.fork_at),
-            digests=watcher.digests,
-            diverged_at=watcher.diverged_at,
-        )
-        return TrunkResult(
-            control=control,
-            rng=rng_contract(session, watcher.digests),
-            data=data_record(session, auditor.consumed_sha256, watcher.order),
-            fork_digests=snapshot.digests,
-            order_sha256=order_digest_of(watcher.order, content, 0),
-            initial=watcher.initial,
-            components=tuple(sorted(trace.columns)),
-            program=describe(session),
-            environment=environment(),
-            code=own_code(Path(job.code) if job.code else None, job.suffix),
-        )
+        return trunk_result(job, session, auditor, watcher)
 
 
 def _branches(job: Job, factory: LoadedFactory, report: Report) -> BranchesResult:
-    plan = _plan(job)
+    plan = plan_of(job)
     tensors, meta = store.read_tensors(Path(job.fork or ""), what="fork")
     order = read_order(job)
     steps = plan.horizon - plan.fork_at
@@ -124,11 +95,7 @@ def _branches(job: Job, factory: LoadedFactory, report: Report) -> BranchesResul
         with _placing(f"seed {job.seed}, {name}"), _session(job, factory) as session:
             fork = read_fork(tensors, meta)  # anew for each: training writes into what it reads
             records[name] = _branch(job, session, fork, order, name, progress)
-    return BranchesResult(
-        branches=tuple(records[name] for name in job.branches),
-        environment=environment(),
-        code=own_code(Path(job.code) if job.code else None, job.suffix),
-    )
+    return branches_result(job, [records[name] for name in job.branches])
 
 
 def _branch(
@@ -139,31 +106,17 @@ def _branch(
     name: str,
     progress: Callable[[int], None],
 ) -> BranchRecord:
-    plan, files = _plan(job), JobFiles(job)
-    role, spec = plan.branch(name)
+    plan = plan_of(job)
+    _, spec = plan.branch(name)
     follow = _enter(session, plan, fork, order, spec)
     watcher = BranchWatcher(session, plan, fork.recalibration, order.content, progress)
     auditor = Auditor(plan.fork_at + 1)
     hold(session, plan.fork_at + 1, plan.horizon, auditor, watcher)
-    trace = auditor.trace()
-    files.tensors(f"{name}.trace", trace_to_tensors(trace))
-    files.tensors(f"{name}.outcome", outcome_to_tensors(watcher.outcome()))
-    content = trace.columns["order"][:-16] if session.driver.iterable else None
-    return BranchRecord(
-        name=name,
-        role=role,
-        perturbation=spec,
-        version=None if spec is None else perturbation_of(spec.name).declaration.version,
-        trace=files.name(f"{name}.trace"),
-        outcome=files.name(f"{name}.outcome"),
-        order_sha256=order_digest_of(watcher.order or follow, content, 0),
-        digests=watcher.digests,
-        diverged_at=watcher.diverged_at,
-    )
+    return branch_record(job, session, name, auditor, watcher, follow)
 
 
 def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
-    plan = _plan(job)
+    plan = plan_of(job)
     assert job.step is not None  # noqa: S101 # every modules job names its step
     with _session(job, factory) as session:
         first = 1
@@ -227,17 +180,7 @@ def _enter(
     spec: PerturbationSpec | None,
 ) -> list[Batch]:
     """Put a session at the start of a branch; returns the batches that it will be delivered."""
-    control = order.batches[plan.fork_at :]
-    moves = spec is not None and perturbation_of(spec.name).declaration.kind == "order"
-    if moves and session.driver.iterable:
-        raise UnsupportedLoader(
-            "an iterable dataset has no indices that could be put in another order",
-            hint=f"leave {spec.name if spec else ''} out or use a map-style dataset",
-        )
-    follow = control
-    if not session.driver.iterable:
-        follow = delivered(control, spec if moves else None, plan.window, session.seed)
-        session.driver.follow(control, follow, plan.fork_at + 1)
+    follow = follow_control(session, plan, order, spec)
     place(session, fork)
     perturb(session, spec)
     return follow
@@ -258,18 +201,13 @@ def _session(job: Job, factory: LoadedFactory, plan: StudyPlan | None = None) ->
     session = open_session(
         factory,
         {name: at_home(value) for name, value in job.program.arguments.items()},
-        plan or _plan(job),
+        plan or plan_of(job),
         job.seed,
     )
     try:
         yield session
     finally:
         session.close()
-
-
-def _plan(job: Job) -> StudyPlan:
-    assert job.plan is not None  # noqa: S101 # every job but describe has one
-    return job.plan
 
 
 def _always(name: str) -> Callable[[int], str]:

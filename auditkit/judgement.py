@@ -10,6 +10,9 @@ from auditkit.records.report import CHECKS, CheckResult, Finding, Verdict
 #: Where several exit codes are asked for, the first of these wins.
 PRECEDENCE = (2, 5, 1, 4, 3, 6)
 
+#: Why checks 6, 7, 9 and 10 of a recording are not made: it has no branches.
+NOT_APPLICABLE = "not applicable to a recording"
+
 #: Findings of one check that are kept; a forged run could produce millions.
 MAX_FINDINGS = 100
 
@@ -84,6 +87,11 @@ def exit_code_of(results: Iterable[CheckResult]) -> int:
     """The exit code that the findings ask for; 0 where there are none."""
     asked = {finding.exit_code for result in results for finding in result.findings}
     return next((code for code in PRECEDENCE if code in asked), 0)
+
+
+def is_of_recording(results: Iterable[CheckResult]) -> bool:
+    """Whether the checks of a report are those of a recording."""
+    return any(result.summary == NOT_APPLICABLE for result in results)
 
 
 def verdict_of(exit_code: int, *, replayed: str) -> Verdict:

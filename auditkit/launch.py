@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from typing import IO, Any
 
 from auditkit import canonical, errors
 from auditkit.errors import AuditError, JsonError, ProgramFailed, StoreError
-from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
+from auditkit.processes import TAIL_BYTES, end_of, environment, kill_session, last_words
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
 from auditkit.records.study import BranchesResult, TrunkResult
 from auditkit.structure import from_dict, to_dict
@@ -38,8 +37,6 @@ RESULTS: Mapping[JobKind, type[Any]] = {
 #: The worker's command, run by this interpreter. ``-P`` keeps the working folder, which may be
 #: somebody else's run, off ``sys.path``: a ``torch.py`` that lies there must not be imported.
 WORKER_ARGUMENTS = ("-P", "-m", "auditkit", "worker")
-
-_TAIL_LINES = 3
 
 
 class Workers:
@@ -67,7 +64,7 @@ class Workers:
             self._stopped = True
             running = list(self._running)
         for process in running:
-            _kill(process)
+            kill_session(process)
 
     def run(self, job: Job, report: Report = lambda _: None) -> Any:
         """Run a job to its end; safe to call from several threads.
@@ -95,17 +92,17 @@ class Workers:
             try:
                 answer = _converse(process, job, answers, report)
             except BaseException:
-                _kill(process)
+                kill_session(process)
                 raise
             finally:
                 self._end(process)
             if answer is None:
                 raise ProgramFailed(
-                    f"a worker process {_end_of(process.returncode)}{_last_words(log)}",
+                    f"a worker process {end_of(process.returncode)}{_last_words(log)}",
                     where=f"seed {job.seed}, {job.kind}",
                 )
         if "error" in answer:
-            raise _rebuild(answer["error"])
+            raise rebuild_error(answer["error"])
         if "result" not in answer:
             raise ProgramFailed(
                 "the program wrote to auditkit's own pipe", where=f"seed {job.seed}"
@@ -141,7 +138,7 @@ class Workers:
         try:
             process.wait(timeout=10)
         except subprocess.TimeoutExpired:
-            _kill(process)
+            kill_session(process)
             process.wait()
         with self._lock:
             self._running.discard(process)
@@ -150,13 +147,7 @@ class Workers:
 def _end_session(process: subprocess.Popen[bytes]) -> None:
     """When a worker has ended, end what it left behind."""
     process.wait()
-    _kill(process)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill a worker with everything that it started."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    kill_session(process)
 
 
 def child_environment(threads: int, variables: Mapping[str, str]) -> dict[str, str]:
@@ -166,13 +157,8 @@ def child_environment(threads: int, variables: Mapping[str, str]) -> dict[str, s
         threads: Threads of every math library below torch and numpy.
         variables: What to set beside it.
     """
-    return {
-        **os.environ,
-        "PYTHONDONTWRITEBYTECODE": "1",  # code/ must hold the recorded files and nothing else
-        **CHILD_VARIABLES,
-        **dict.fromkeys(THREAD_VARIABLES, str(threads)),
-        **variables,
-    }
+    # No bytecode: code/ must hold the recorded files and nothing else.
+    return environment({"PYTHONDONTWRITEBYTECODE": "1", **variables}, threads)
 
 
 def describe_error(error: AuditError) -> dict[str, Any]:
@@ -211,25 +197,16 @@ def _converse(
     return None
 
 
-def _rebuild(told: Mapping[str, Any]) -> AuditError:
+def rebuild_error(told: Mapping[str, Any]) -> AuditError:
+    """Inverse of :func:`describe_error`; an error of a kind unknown here is an AuditError."""
     kind = getattr(errors, str(told.get("kind")), AuditError)
     parts = {key: value for key, value in told.items() if key not in ("kind", "message")}
     rebuilt = kind(told["message"], **parts)
     return rebuilt if isinstance(rebuilt, AuditError) else AuditError(told["message"], **parts)
 
 
-def _end_of(status: int) -> str:
-    if status >= 0:
-        return f"died with exit status {status}"
-    try:
-        return f"was killed by {signal.Signals(-status).name}"
-    except ValueError:  # a real-time signal
-        return f"was killed by signal {-status}"
-
-
 def _last_words(log: IO[bytes]) -> str:
     log.seek(0, os.SEEK_END)
-    log.seek(max(0, log.tell() - 4096))
-    lines = [line.strip() for line in log.read().decode("utf-8", "replace").splitlines()]
-    tail = [line for line in lines if line][-_TAIL_LINES:]
-    return ": " + " | ".join(tail) if tail else ""
+    log.seek(max(0, log.tell() - TAIL_BYTES))
+    words = last_words(log.read())
+    return f": {words}" if words else ""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ from auditkit.errors import PlanError, RecorderMisuse
 from auditkit.observe.world import rank_and_size
 from auditkit.recordcourse import RecordCourse
 from auditkit.recording import RecordingStopped, RecordSettings
+from auditkit.tasks import course_of_a_task
 from auditkit.trust import SigningKey, signing_key
 from auditkit.wrapping import Wrapped, sort_objects
 
@@ -195,7 +197,7 @@ class Recorder:
             return
         self._closed = True
         atexit.unregister(self._at_exit)
-        clean = isinstance(error, SystemExit) and not error.code
+        clean = isinstance(error, SystemExit) and not error.code  # the script is done early
         if self._course is not None:
             self._course.close(None if clean else error)
         elif error is None:
@@ -206,6 +208,9 @@ class Recorder:
             )
 
     def _begin(self, wrapped: Wrapped) -> Any:
+        course = course_of_a_task(wrapped)
+        if course is not None:
+            return course
         if rank_and_size()[0] == 0:
             self._key = signing_key(self._key_file)
             if self._key.created:
@@ -221,10 +226,16 @@ class Recorder:
         return self._course
 
     def _at_exit(self) -> None:
-        if self._course is not None:
+        """The script ended without closing: that is how it ends, or what raised is known."""
+        course, error = self._course, getattr(sys, "last_value", None)
+        if course is None or self._closed:
+            return
+        if isinstance(course, RecordCourse):
+            error = error or RecorderMisuse("the Recorder was never closed")
             warnings.warn(
                 "the Recorder was never closed, so there is no manifest; use it as a context "
                 "manager, or call close()",
                 RecordingStopped,
                 stacklevel=2,
             )
+        course.close(error)

@@ -64,6 +64,25 @@ class RecordSettings:
     patience: float = 600.0
 
 
+class Chains:
+    """Two SHA-256 chains over what a loop consumes.
+
+    Args:
+        order: Head of the chain over its order so far; empty at the start.
+        consumed: Head of the chain over its batches.
+    """
+
+    def __init__(self, order: bytes = b"", consumed: bytes = b"") -> None:
+        self.order, self.consumed = order or _NO_HEAD, consumed or _NO_HEAD
+
+    def link(self, delivery: Delivery, leaves: Leaves) -> None:
+        """Add what one step consumed."""
+        content = digest_leaves(COMMITMENT_RECIPE, leaves)
+        drawn = content if delivery.order is None else _bytes_of(delivery.order)
+        self.order = hashlib.sha256(self.order + drawn).digest()
+        self.consumed = hashlib.sha256(self.consumed + content).digest()
+
+
 class Chronicle:
     """What a recorded loop leaves behind, as a watcher of its steps.
 
@@ -85,8 +104,9 @@ class Chronicle:
     ) -> None:
         self._settings, self._folder, self._observed = settings, folder, observed
         self._auditor = auditor
-        self._order = bytes.fromhex(journal.order_head) or _NO_HEAD
-        self._consumed = bytes.fromhex(journal.consumed_head) or _NO_HEAD
+        self._chains = Chains(
+            bytes.fromhex(journal.order_head), bytes.fromhex(journal.consumed_head)
+        )
         self._wanted = False
         self._frozen: Snapshot | None = None
         self.journal = journal
@@ -111,10 +131,7 @@ class Chronicle:
         if self._frozen is not None:
             self._write_checkpoint(step - 1, self._frozen)
             self._frozen = None
-        content = digest_leaves(COMMITMENT_RECIPE, leaves)
-        drawn = content if delivery.order is None else _bytes_of(delivery.order)
-        self._order = hashlib.sha256(self._order + drawn).digest()
-        self._consumed = hashlib.sha256(self._consumed + content).digest()
+        self._chains.link(delivery, leaves)
 
     def stepped(self, step: int, loss: float | None) -> None:
         """Write a chunk that is full."""
@@ -157,8 +174,8 @@ class Chronicle:
             components=tuple(sorted(self._auditor.component_names)),
             initial=journal.initial,
             final=final,
-            order_sha256=self._order.hex(),
-            consumed_sha256=self._consumed.hex(),
+            order_sha256=self._chains.order.hex(),
+            consumed_sha256=self._chains.consumed.hex(),
             rng=RngContract("none", streams, uncovered_streams()),
             loaders=loaders,
             checkpoints=journal.checkpoints,
@@ -184,8 +201,8 @@ class Chronicle:
             journal,
             steps=steps,
             checkpoints=kept[len(dropped) :],
-            order_head=self._order.hex(),
-            consumed_head=self._consumed.hex(),
+            order_head=self._chains.order.hex(),
+            consumed_head=self._chains.consumed.hex(),
             components=tuple(sorted(self._auditor.component_names)),
         )
         self._folder.note(self.journal)

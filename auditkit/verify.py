@@ -15,60 +15,44 @@
 
 Checks that can run do run, so that the report lists every failure; nothing verified is a
 failure. Code is executed only in check 8, which comes in as an argument: this module imports
-no torch.
+no torch. Of a recording, which has no branches, checks 1 to 5 and 8 are made
+(:mod:`auditkit.verifyrecording`).
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit import canonical, store
 from auditkit.content import branch_tables, content_findings
 from auditkit.errors import AuditError
-from auditkit.evidence import RunEvidence
-from auditkit.judgement import Ledger, as_finding, exit_code_of, verdict_of
-from auditkit.manifests import from_statement
+from auditkit.evidence import RecordingEvidence, RunEvidence
+from auditkit.judgement import as_finding
 from auditkit.outcomes import SeedOutcomes
 from auditkit.records.estimate import EstimateTable
-from auditkit.records.manifest import MANIFEST_NAME, SIGNER_NAME, StudyManifest
+from auditkit.records.manifest import StudyManifest
 from auditkit.records.perturbation import DECLARATIONS, Declaration
 from auditkit.records.plan import StudyPlan
+from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.replay import ReplayOutcome, ReplayRequest
 from auditkit.sampling import draw
-from auditkit.signing import Envelope, TrustedKey, check_signatures, open_envelope
+from auditkit.verification import (
+    COMPANIONS,
+    Opened,
+    Verification,
+    VerifyRequest,
+    environment_lines,
+    open_manifest,
+)
+from auditkit.verifyrecording import RecordingVerification
 
-#: Files beside a manifest that it cannot list, because they are made from it.
-COMPANIONS = (MANIFEST_NAME, SIGNER_NAME, "CHECKLIST.md", "report.json")
+__all__ = ["COMPANIONS", "Estimator", "Replayer", "VerifyRequest", "verify"]
 
 Replayer = Callable[[RunEvidence, ReplayRequest], ReplayOutcome]
 Estimator = Callable[[Sequence[SeedOutcomes], StudyPlan], EstimateTable]
-
-
-@dataclass(frozen=True)
-class VerifyRequest:
-    """How to verify.
-
-    Attributes:
-        trusted: Keys that count.
-        replay: ``all``, ``none``, or how many branches to draw.
-        replay_seed: Repeats a draw; then no odds are stated, since the author may know it.
-        strict: Whether unlisted files are failures.
-        allow_code: Whether code signed by somebody else's key may be executed.
-        arguments: Arguments of the factory that replace recorded ones.
-        jobs: Seeds that are replayed at the same time; None for as many as cores allow.
-    """
-
-    trusted: Sequence[TrustedKey]
-    replay: str | int = "all"
-    replay_seed: int | None = None
-    strict: bool = False
-    allow_code: bool = False
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    jobs: int = 1
 
 
 def verify(
@@ -78,7 +62,7 @@ def verify(
     estimator: Estimator | None = None,
     declarations: Mapping[str, Declaration] = DECLARATIONS,
 ) -> VerificationReport:
-    """Verify a study's manifest.
+    """Verify the manifest of a study or of a recording.
 
     Args:
         path: The manifest; the only file that a verifier is given by name.
@@ -94,118 +78,54 @@ def verify(
         StoreError: When there is no such file.
     """
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
-    machinery = _Machinery(None if request.replay == "none" else replayer, estimator, declarations)
-    return _Verification(path, data, request, machinery).report()
+    opened = open_manifest(path, data)
+    if isinstance(opened.manifest, StudyManifest):
+        replayer = None if request.replay == "none" else replayer
+        machinery = _Machinery(replayer, estimator, declarations)
+        run = RunEvidence(path.parent, opened.manifest)
+        return _StudyVerification(opened, request, run, machinery).report()
+    if isinstance(opened.manifest, RecordingManifest):
+        recording = RecordingEvidence(path.parent, opened.manifest)
+        return RecordingVerification(opened, request, recording).report()
+    return Verification(opened, request).report()
 
 
 @dataclass(frozen=True)
 class _Machinery:
-    """What a verification is made with."""
+    """What a study is verified with."""
 
     replayer: Replayer | None
     estimator: Estimator | None
     declarations: Mapping[str, Declaration]
 
 
-class _Verification:
-    """The state of one verification."""
+class _StudyVerification(Verification):
+    """The state of the verification of a study."""
 
     def __init__(
-        self,
-        path: Path,
-        data: bytes,
-        request: VerifyRequest,
-        machinery: _Machinery,
+        self, opened: Opened, request: VerifyRequest, run: RunEvidence, machinery: _Machinery
     ) -> None:
-        self._path = path
-        self._data = data
-        self._request = request
+        super().__init__(opened, request)
+        self._run = run
         self._replayer = machinery.replayer
         self._estimator = machinery.estimator
         self._declarations = machinery.declarations
-        self._ledger = Ledger()
-        self._signer: TrustedKey | None = None
-        self._replayed = "none"
-        self._replay_text = "nothing was replayed"
-        self._differences: tuple[str, ...] = ()
         self._replay_outcome: ReplayOutcome | None = None
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
-        estimates = None
-        opened = self._envelope()
-        if opened is not None:
-            envelope, manifest = opened
-            self._signature(envelope)
-            run = RunEvidence(self._path.parent, manifest)
-            self._artifacts(run)
-            self._content(run)
-            self._replay(run)
-            if self._ledger.passed(*range(1, 10)):
-                estimates = self._estimands(run)
-            elif self._replayer is None and not self._ledger.failed(*range(1, 10)):
-                self._ledger.skip(10, "withheld: nothing was replayed")
-            else:
-                self._ledger.skip(10, "withheld: computed only where checks 1 to 9 passed")
-        results = self._ledger.results()
-        exit_code = exit_code_of(results)
-        return VerificationReport(
-            verdict=verdict_of(exit_code, replayed=self._replayed),
-            exit_code=exit_code,
-            manifest_sha256=hashlib.sha256(self._data).hexdigest(),
-            signed_by=self._signer.fingerprint if self._signer else None,
-            trust=self._trust_text(),
-            replay=self._replay_text,
-            checks=results,
-            estimates=estimates,
-            environment_differences=self._differences,
-        )
-
-    def _envelope(self) -> tuple[Envelope, StudyManifest] | None:
-        name = self._path.name
-        try:
-            envelope = open_envelope(self._data, what=name)
-            manifest = from_statement(envelope.payload, what=name)
-        except AuditError as error:
-            self._ledger.add(1, [_malformed(error)])
-            return None
-        self._ledger.ran(1, f"in-toto Statement v1, schema {manifest.schema_version}")
-        return envelope, manifest
-
-    def _signature(self, envelope: Envelope) -> None:
-        try:
-            outcome = check_signatures(envelope, self._request.trusted)
-        except AuditError as error:
-            self._ledger.add(2, [as_finding(error)])
-            return
-        self._signer = outcome.signer
-        self._ledger.ran(2, f"signed by {outcome.signer.fingerprint}")
-
-    def _artifacts(self, run: RunEvidence) -> None:
-        ledger, total = self._ledger, 0
-        for file in run.manifest.files:
-            try:
-                found = store.file_sha256(run.root, file.name, expected_size=file.size)
-                total += file.size
-                if found != file.sha256:
-                    finding = Finding(
-                        f"sha256 is {found}, the manifest says {file.sha256}", file.name
-                    )
-                    ledger.add(3, [finding])
-            except AuditError as error:
-                ledger.add(3, [replace(as_finding(error), exit_code=1)])
-        listed = {file.name for file in run.manifest.files}
-        unlisted = [
-            name
-            for name in store.list_files(run.root)
-            if name not in listed and name not in COMPANIONS
-        ]
-        for name in unlisted:
-            if self._request.strict:
-                ledger.add(3, [Finding("the manifest lists no such file", name)])
-            else:
-                ledger.warn(3, f"{name}: lies here but is not listed")
-        ledger.ran(3, f"{len(listed)} files, {total:,} bytes")
+        estimates, run = None, self._run
+        self._signature()
+        self._artifacts(run)
+        self._content(run)
+        self._replay(run)
+        if self._ledger.passed(*range(1, 10)):
+            estimates = self._estimands(run)
+        elif self._replayer is None and not self._ledger.failed(*range(1, 10)):
+            self._ledger.skip(10, "withheld: nothing was replayed")
+        else:
+            self._ledger.skip(10, "withheld: computed only where checks 1 to 9 passed")
+        return self._report(estimates)
 
     def _content(self, run: RunEvidence) -> None:
         for number, finding in content_findings(run, self._declarations):
@@ -255,7 +175,8 @@ class _Verification:
         if not outcome.environments:
             self._replay_text = "nothing could be replayed"
         self._replayed = "all" if sample.is_everything else "some"
-        self._differences = _environment_lines(run, outcome)
+        recorded = run.manifest.environment
+        self._differences = environment_lines(recorded, *outcome.environments)
         self._summarise_pairs(run, sample.choice)
         ledger.ran(8, self._replay_text)
 
@@ -276,25 +197,3 @@ class _Verification:
         label = "" if self._replayed == "all" else "; not every table was recomputed"
         self._ledger.ran(10, f"{len(table.rows)} estimates{label}")
         return table
-
-    def _trust_text(self) -> str:
-        if self._signer is None:
-            return "no trusted signature"
-        source = Path(self._signer.source)
-        if self._signer.own and source.name == "allowed_signers":
-            return "self-signed on this machine"
-        return f"trusted by {source}"
-
-
-def _malformed(error: AuditError) -> Finding:
-    """Whatever is wrong with the envelope, the file is not what its name says."""
-    return replace(as_finding(error), exit_code=5)
-
-
-def _environment_lines(run: RunEvidence, outcome: ReplayOutcome) -> tuple[str, ...]:
-    lines: dict[str, None] = {}
-    recorded = run.manifest.environment
-    for here in outcome.environments:
-        shared = {name: here.packages.get(name, v) for name, v in recorded.packages.items()}
-        lines.update(dict.fromkeys(recorded.differences(replace(here, packages=shared))))
-    return tuple(lines)

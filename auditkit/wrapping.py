@@ -85,10 +85,14 @@ def sort_objects(
             raise RecorderMisuse(f"wrap was given no {name}", hint="wrap(model, optimizer, loader)")
         if len({id(item) for item in found}) < len(found):
             raise RecorderMisuse(f"wrap was given the same {name} twice")
+    optimizers = [_unwrapped(item) for item in kinds[_OPTIMIZER]]
+    if scaler is None:
+        scaler = next(map(_scaler, kinds[_OPTIMIZER]))
     schedulers = list(scheduler) if isinstance(scheduler, (list, tuple)) else [scheduler]
+    schedulers = [_unwrapped(item) for item in schedulers]
     further = {
         **_further(_MODULE, kinds[_MODULE]),
-        **_further(_OPTIMIZER, kinds[_OPTIMIZER]),
+        **_further(_OPTIMIZER, optimizers),
         **_further(_SCHEDULER, schedulers),
     }
     own = dict(extras or {})
@@ -97,7 +101,7 @@ def sort_objects(
         raise RecorderMisuse(f"the name {taken[0]!r} is taken by a further object of wrap")
     objects = TrainingObjects(
         model=kinds[_MODULE][0],
-        optimizer=kinds[_OPTIMIZER][0],
+        optimizer=optimizers[0],
         scheduler=schedulers[0] if schedulers else None,
         scaler=scaler,
         averaged=dict(averaged or {}),
@@ -121,6 +125,17 @@ def _kind(item: Any, position: int) -> str:
         hint="give a scheduler, scaler, averaged models and other state by name: scheduler=, "
         "scaler=, averaged={NAME: ...}, extras={NAME: ...}",
     )
+
+
+def _unwrapped(item: Any) -> Any:
+    """The optimizer or scheduler itself, below Accelerate's wrapper."""
+    name = {"AcceleratedOptimizer": "optimizer", "AcceleratedScheduler": "scheduler"}
+    return getattr(item, name[type(item).__name__]) if type(item).__name__ in name else item
+
+
+def _scaler(optimizer: Any) -> Any:
+    """Accelerate's optimizer holds the scaler."""
+    return None if _unwrapped(optimizer) is optimizer else optimizer.scaler
 
 
 def _further(name: str, found: Sequence[Any]) -> dict[str, Any]:

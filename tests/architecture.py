@@ -47,14 +47,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("session",),
     # 5: the stages; evidence read back
     ("pipeline", "evidence"),
-    ("loop", "recordingfolder", "wrapping"),
+    ("loop", "recordingfolder", "wrapping", "stopping"),
     ("recording",),
     ("recordcourse",),
-    ("recorder",),
     # 6: a study from start to end, and its evidence compared
     ("launch", "commands", "runfolder", "watchers", "comparison", "judgement", "sampling"),
-    ("jobfiles", "attempts", "chunks", "sides"),
-    ("partings",),
+    ("jobfiles", "attempts", "chunks", "sides", "rowstream", "scripts"),
+    ("partings", "jobresults"),
+    ("loopjobs",),
+    ("tasks",),
+    ("recorder",),
+    ("integrations",),
     ("jobs", "consistency", "pairing", "study", "replay", "recordings"),
     # 7: the checklist that a study answers; the numbered checks
     ("questions", "reports"),
@@ -76,7 +79,7 @@ FAMILIES = ("records", "observe", "perturb", "cli")
 #: Where torch may be imported; ``cli.worker`` only inside a function.
 TORCH = (
     *("observe", "perturb", "program", "session", "pipeline", "jobs", "watchers"),
-    *("recorder", "wrapping"),
+    *("recorder", "wrapping", "integrations"),
 )
 TORCH_LAZILY = ("cli.worker",)
 
@@ -270,7 +273,7 @@ def only_cli_talks(sources: Sources) -> list[str]:
     """Only the command line prints, exits, and knows click and rich."""
     found = []
     for name, source in sources.items():
-        if _below(name, ("cli",)):
+        if _below(name, ("cli", "stopping")):  # the latter ends a user's script, quietly
             continue
         for item in imports_of(name, sources):
             if item.target.partition(".")[0] in ("click", "rich"):

@@ -23,7 +23,7 @@ from studies import PROGRAMS, HereWorkers
 
 from auditkit.cli import main
 from auditkit.errors import AuditError
-from auditkit.launch import _rebuild, describe_error
+from auditkit.launch import rebuild_error, describe_error
 from auditkit.records.job import Job, Progress
 from auditkit.signing import open_envelope
 
@@ -58,7 +58,7 @@ class TellingWorkers(HereWorkers):
             return super().run(job, report)
         except AuditError as error:
             told = json.loads(json.dumps(describe_error(error)))
-        raise _rebuild(told)
+        raise rebuild_error(told)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,13 @@ from auditkit.records.job import Cost, Description, Job, ModuleTrace, ProgramSou
 from auditkit.records.manifest import Producer, RunTimes, StudyManifest
 from auditkit.records.perturbation import Parameter
 from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.recording import (
+    CheckpointRecord,
+    RankRecord,
+    RecordingManifest,
+    WorldRecord,
+)
+from auditkit.records.replaying import ReplayReport
 from auditkit.records.report import CheckResult, Finding, VerificationReport
 from auditkit.records.rng import RngContract, StreamContract
 from auditkit.records.study import (
@@ -135,6 +142,55 @@ MANIFEST = StudyManifest(
         FileRecord("code/digits.py", "code", 2633, sha("c")),
         FileRecord("seed-0000/fork.safetensors", "fork", 2**40, sha("f")),
     ),
+)
+
+CHECKPOINT = CheckpointRecord(2, "checkpoint-00000002.safetensors", {"params": sha("4")})
+
+RANK = RankRecord(
+    rank=0,
+    steps=2**20,
+    epochs=3,
+    traces=("trace/000000.safetensors",),
+    components=("batch", "order", "params"),
+    initial={"params": sha("0")},
+    final={"params": sha("6")},
+    order_sha256=sha("a"),
+    consumed_sha256=sha("b"),
+    rng=RNG,
+    loaders={"": {"batch size": "64"}, "validation": {"batch size": "128"}},
+    checkpoints=(CHECKPOINT,),
+    resumed_at=(2,),
+)
+
+WORLD = WorldRecord(2, "gloo", {"bucket_cap_mb": "25"})
+
+RECORDING = RecordingManifest(
+    schema_version="1",
+    producer=Producer("auditkit", "0.1.0"),
+    run=RunTimes("2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z"),
+    seed=2**60,
+    program=PROGRAM,
+    command=("train.py", "--data", "~/data"),
+    environment=ENVIRONMENT,
+    world=WORLD,
+    ranks=(RANK,),
+    files=(
+        FileRecord("checkpoint-00000002.safetensors", "checkpoint", 2**40, sha("f")),
+        FileRecord("code/digits.py", "code", 2633, sha("c")),
+    ),
+)
+
+REPLAY = ReplayReport(
+    schema_version="1",
+    producer=Producer("auditkit", "0.1.0"),
+    run=RunTimes("2026-01-02T00:00:00Z", "2026-01-02T00:10:00Z"),
+    manifest_sha256=sha("9"),
+    command=("python", "train.py"),
+    ranks=2,
+    first_step=1,
+    last_step=2**20,
+    findings=(Finding("state drift: params is another", "rank 0", 3, "params"),),
+    environment=ENVIRONMENT,
 )
 
 COST = Cost(0.01, 2.5, 0.5, 2**53 + 1, 320, 797)
@@ -306,4 +362,9 @@ EXAMPLES: tuple[Any, ...] = (
         code=CODE,
     ),
     BranchesResult((CONTROL, TREATMENT), ENVIRONMENT, CODE),
+    CHECKPOINT,
+    RANK,
+    WORLD,
+    RECORDING,
+    REPLAY,
 )

@@ -127,7 +127,7 @@ def test_every_error_of_the_tree_comes_back_as_itself(kind: type[AuditError]) ->
         component="params",
         hint="do so",
     )
-    rebuilt = launch._rebuild(describe_error(error))
+    rebuilt = launch.rebuild_error(describe_error(error))
     assert type(rebuilt) is kind
     assert (str(rebuilt), rebuilt.exit_code) == (str(error), kind.exit_code)
     assert (rebuilt.step, rebuilt.component, rebuilt.where) == (7, "params", "seed 3, carry")
@@ -144,7 +144,7 @@ def test_an_error_of_a_kind_that_only_the_worker_knows_is_still_one_of_the_tree(
     class PlugInError(AuditError):
         """An error of somebody's perturbation."""
 
-    assert type(launch._rebuild(describe_error(PlugInError("odd")))) is AuditError
+    assert type(launch.rebuild_error(describe_error(PlugInError("odd")))) is AuditError
 
 
 # Workers that die

@@ -7,14 +7,21 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from examples_of_records import MANIFEST
+from examples_of_records import MANIFEST, RECORDING, REPLAY
 from hypothesis import given
 from hypothesis import strategies as st
 
 from auditkit import canonical
 from auditkit.errors import AuditError, JsonError, MalformedError, SchemaError
-from auditkit.manifests import from_statement, to_statement
+from auditkit.manifests import (
+    from_statement,
+    read_statement,
+    replay_from_statement,
+    to_statement,
+)
 from auditkit.records.manifest import StudyManifest
+from auditkit.records.recording import RecordingManifest
+from auditkit.records.replaying import ReplayReport
 
 STATEMENT: dict[str, Any] = json.loads(to_statement(MANIFEST))
 
@@ -176,3 +183,132 @@ def test_any_missing_field_is_refused_or_another_manifest(place: tuple[str | int
     except AuditError:
         return
     assert again != MANIFEST
+
+
+# Recordings and their replays
+
+RECORDED: dict[str, Any] = json.loads(to_statement(RECORDING))
+REPLAYED: dict[str, Any] = json.loads(to_statement(REPLAY))
+
+
+def edited(statement: dict[str, Any], *path: str | int, to: Any) -> bytes:
+    again = copy.deepcopy(statement)
+    place: Any = again
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = to
+    return canonical.dumps(again)
+
+
+def test_a_recording_and_a_replay_survive() -> None:
+    assert read_statement(to_statement(RECORDING), what="m") == RECORDING
+    assert read_statement(to_statement(MANIFEST), what="m") == MANIFEST
+    assert replay_from_statement(to_statement(REPLAY), what="r") == REPLAY
+
+
+def test_each_kind_has_a_predicate_type_of_its_own() -> None:
+    assert RECORDED["predicateType"] == "urn:auditkit:recording:v1"
+    assert REPLAYED["predicateType"] == "urn:auditkit:replay:v1"
+    assert RECORDED["subject"] == [
+        {"name": file.name, "digest": {"sha256": file.sha256}} for file in RECORDING.files
+    ]
+    assert all("sha256" not in file for file in RECORDED["predicate"]["files"])
+
+
+def test_the_subject_of_a_replay_is_the_manifest_and_nothing_says_so_twice() -> None:
+    digest = {"sha256": REPLAY.manifest_sha256}
+    assert REPLAYED["subject"] == [{"name": "manifest.json", "digest": digest}]
+    assert "manifest_sha256" not in REPLAYED["predicate"]
+
+
+@pytest.mark.parametrize(
+    ("read", "record"),
+    [
+        (from_statement, RECORDING),
+        (from_statement, REPLAY),
+        (read_statement, REPLAY),
+        (replay_from_statement, RECORDING),
+        (replay_from_statement, MANIFEST),
+    ],
+)
+def test_another_kind_is_a_schema_error(
+    read: Callable[..., object], record: RecordingManifest | ReplayReport
+) -> None:
+    with pytest.raises(SchemaError, match="predicateType is another"):
+        read(to_statement(record), what="m")
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [
+        (edited(RECORDED, "predicateType", to="urn:x"), "predicateType is another"),
+        (edited(RECORDED, "predicateType", to=[]), "predicateType is another"),
+        (edited(RECORDED, "predicate", "schema_version", to="2"), "another version of the schema"),
+        (edited(RECORDED, "predicate", "more", to=1), "unknown field 'more'"),
+        (edited(RECORDED, "predicate", "ranks", to=[]), r"\$\.predicate\.ranks"),
+        (edited(RECORDED, "predicate", "ranks", 0, "steps", to=-1), "steps: expected minimum 0"),
+        (edited(RECORDED, "predicate", "ranks", 0, "note", to=""), "unknown field 'note'"),
+        (edited(RECORDED, "predicate", "ranks", 0, "order_sha256", to="A" * 64), "order_sha256"),
+        (edited(RECORDED, "predicate", "world", "size", to=0), "size: expected minimum 1"),
+        (edited(RECORDED, "predicate", "seed", to="12"), "seed"),
+        (edited(RECORDED, "predicate", "files", 0, "role", to="fork"), "role: expected 'trace'"),
+        (edited(RECORDED, "predicate", "files", 0, "name", to="a"), "in subject or in files"),
+        (edited(RECORDED, "subject", to=RECORDED["subject"] * 2), "is listed twice"),
+    ],
+)
+def test_another_recording_is_a_schema_error(payload: bytes, says: str) -> None:
+    with pytest.raises(SchemaError, match=says):
+        read_statement(payload, what="manifest.json")
+
+
+@pytest.mark.parametrize(
+    ("payload", "says"),
+    [
+        (edited(REPLAYED, "subject", to=[]), r"\$\.subject"),
+        (
+            edited(REPLAYED, "subject", to=REPLAYED["subject"] * 2),
+            r"\$\.subject: expected maxItems",
+        ),
+        (edited(REPLAYED, "subject", 0, "name", to="other.json"), "expected 'manifest.json'"),
+        (edited(REPLAYED, "predicate", "manifest_sha256", to="0" * 64), "unknown field"),
+        (edited(REPLAYED, "predicate", "first_step", to=0), "first_step: expected minimum 1"),
+        (edited(REPLAYED, "predicate", "findings", 0, "exit_code", to=0), "exit_code: expected"),
+        (edited(REPLAYED, "predicate", "findings", 0, "message", to=""), "message"),
+    ],
+)
+def test_another_replay_is_a_schema_error(payload: bytes, says: str) -> None:
+    with pytest.raises(SchemaError, match=says):
+        replay_from_statement(payload, what="replay.json")
+
+
+@given(
+    st.sampled_from([(s, p) for s in (RECORDED, REPLAYED) for p in places(s)]),
+    st.none() | st.booleans() | st.integers() | st.text() | st.just([]) | st.just({}),
+)
+def test_any_change_of_a_recording_or_replay_is_another_or_refused(
+    place: tuple[dict[str, Any], tuple[str | int, ...]], value: Any
+) -> None:
+    statement, path = place
+    payload = edited(statement, *path, to=value)
+    read = replay_from_statement if statement is REPLAYED else read_statement
+    try:
+        again: object = read(payload, what="fuzz")
+    except MalformedError:
+        return
+    assert again not in (RECORDING, REPLAY) or payload == canonical.dumps(statement)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda m: replace(m, ranks=()),
+        lambda m: replace(m, files=()),
+        lambda m: replace(m, world=replace(m.world, size=0)),
+        lambda m: replace(m, ranks=(replace(m.ranks[0], steps=-1),)),
+    ],
+)
+def test_a_recording_that_could_not_be_read_is_not_written(
+    spoil: Callable[[RecordingManifest], RecordingManifest],
+) -> None:
+    with pytest.raises(SchemaError):
+        to_statement(spoil(RECORDING))

@@ -37,6 +37,26 @@ def test_there_is_an_envelope_schema() -> None:
     assert FOLDER / "1" / "envelope.schema.json" in FILES
 
 
+def lists(node: Any, path: str = "$") -> list[str]:
+    """Places of the lists whose length a schema does not bound."""
+    if isinstance(node, list):
+        return [place for item in node for place in lists(item, path)]
+    if not isinstance(node, dict):
+        return []
+    found = [path] if node.get("type") == "array" and "maxItems" not in node else []
+    return found + [place for key, value in node.items() for place in lists(value, f"{path}.{key}")]
+
+
+@pytest.mark.parametrize("name", ["recording", "replay"])
+def test_no_list_of_a_recording_is_endless(name: str) -> None:
+    assert lists(schema.load(name)) == []
+
+
+def test_the_longest_lists_of_a_study_are_bounded() -> None:
+    endless = lists(schema.load("manifest"))
+    assert not [place for place in endless if place.endswith(("seeds", "files", "subject"))]
+
+
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_every_schema_is_sound_and_carries_its_own_name(file: Path) -> None:
     name, version = file.name.removesuffix(".schema.json"), file.parent.name

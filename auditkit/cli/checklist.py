@@ -14,6 +14,7 @@ from auditkit.checklist import fill
 from auditkit.cli.verify import request_of, verification_options, verify_path
 from auditkit.errors import ArtifactMismatch, UsageError
 from auditkit.fragments import to_latex, to_markdown
+from auditkit.judgement import is_of_recording
 from auditkit.manifests import from_statement
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.report import VerificationReport
@@ -58,6 +59,12 @@ def checklist(
         options["amount"] = "none"
     path = Path(manifest)
     report = verify_path(path, request_of(path, **options))
+    if is_of_recording(report.checks):
+        raise UsageError(
+            "a recording has no branches, estimands or noise floor to fill a checklist with",
+            where=path.name,
+            hint="give the manifest of a study",
+        )
     if report.exit_code == 0 and report_file is not None:
         record = _read_manifest(path, report)
         report = _with_report(Path(report_file), report, record)

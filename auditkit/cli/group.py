@@ -17,6 +17,7 @@ _COMMANDS = {
     "run": "auditkit.cli.run:run",
     "verify": "auditkit.cli.verify:verify_command",
     "show": "auditkit.cli.show:show",
+    "diff": "auditkit.cli.diff:diff",
     "checklist": "auditkit.cli.checklist:checklist",
     "keygen": "auditkit.cli.keygen:keygen",
     "worker": "auditkit.cli.worker:worker",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from rich.table import Table
 
 from auditkit import canonical, store
 from auditkit.cli.tables import console
-from auditkit.manifests import from_statement
+from auditkit.manifests import Manifest, read_statement
 from auditkit.records.manifest import StudyManifest
+from auditkit.records.recording import RecordingManifest
+from auditkit.records.rng import RngContract
+from auditkit.records.study import ProgramRecord
 from auditkit.signing import Envelope, open_envelope
 
 
@@ -24,22 +28,31 @@ def show(manifest: str, as_json: bool) -> None:
     path = Path(manifest)
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
     envelope = open_envelope(data, what=path.name)
-    record = from_statement(envelope.payload, what=path.name)
+    record = read_statement(envelope.payload, what=path.name)
     if as_json:
         click.echo(envelope.payload, nl=sys.stdout.isatty())  # to a file, byte for byte
         return
     _print(envelope, record)
 
 
-def _print(envelope: Envelope, manifest: StudyManifest) -> None:
+def _print(envelope: Envelope, manifest: Manifest) -> None:
     out = console()
     out.print("Not verified; `auditkit verify` does that.")
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
     table.add_column(overflow="fold", max_width=30)  # some headings come from the file
     table.add_column(overflow="fold")
-    for heading, text in _summary(envelope, manifest):
-        table.add_row(heading, text)
+    if isinstance(manifest, RecordingManifest):
+        rows, details = _of_recording(manifest), _ranks(manifest)
+    else:
+        rows, details = _of_study(manifest), _branches(manifest)
+    for heading, text in (*_head(envelope, manifest), *rows, *_foot(manifest)):
+        if text:
+            table.add_row(heading, text)
     out.print(table)
+    out.print(details)
+
+
+def _branches(manifest: StudyManifest) -> Table:
     branches = Table(box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("seed", "branch", "role", "version", "status", "order sha256"):
         branches.add_column(heading, overflow="fold")
@@ -54,35 +67,98 @@ def _print(envelope: Envelope, manifest: StudyManifest) -> None:
                 "completed" if at is None else f"diverged at step {at}",
                 branch.order_sha256[:16],
             )
-    out.print(branches)
+    return branches
 
 
-def _summary(envelope: Envelope, manifest: StudyManifest) -> list[tuple[str, str]]:
-    plan, program, first = manifest.plan, manifest.program, manifest.seeds[0]
-    environment = manifest.environment
+def _ranks(manifest: RecordingManifest) -> Table:
+    ranks = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("rank", "steps", "epochs", "checkpoints after", "resumed after", "order"):
+        ranks.add_column(heading, overflow="fold")
+    for rank in manifest.ranks:
+        ranks.add_row(
+            str(rank.rank),
+            str(rank.steps),
+            str(rank.epochs),
+            ", ".join(str(checkpoint.step) for checkpoint in rank.checkpoints) or "-",
+            ", ".join(str(step) for step in rank.resumed_at) or "-",
+            rank.order_sha256[:16],
+        )
+    return ranks
+
+
+Rows = list[tuple[str, str]]
+
+
+def _head(envelope: Envelope, manifest: Manifest) -> Rows:
     signers = [signature.keyid or "a key without name" for signature in envelope.signatures]
-    git = f"{program.git_commit}{' with changes' if program.git_dirty else ''}"
-    rows = [
+    return [
         ("producer", f"{manifest.producer.name} {manifest.producer.version}"),
         ("run", f"{manifest.run.started} to {manifest.run.finished} (self-reported)"),
         ("signatures by", ", ".join(signers) or "none"),
+    ]
+
+
+def _of_study(manifest: StudyManifest) -> Rows:
+    plan, first = manifest.plan, manifest.seeds[0]
+    return [
         ("plan", f"t0 {plan.fork_at}, W {plan.window}, T {plan.horizon}, threads {plan.threads}"),
         ("seeds", ", ".join(str(seed) for seed in plan.seeds)),
         ("perturbations", ", ".join(plan.treatment_names)),
         ("placebos", f"{plan.placebos} a seed, scale {plan.placebo_scale}"),
         ("augmentation", plan.augmentation_rng),
+        *_of_program(manifest.program),
+        *((name, text) for name, text in first.data.loader.items()),
+        ("data version", first.data.declared or "not given by the program"),
+        *_of_state(first.components, first.rng),
+    ]
+
+
+def _of_recording(manifest: RecordingManifest) -> Rows:
+    world, first = manifest.world, manifest.ranks[0]
+    settings = ", ".join(f"{name} {value}" for name, value in world.settings.items())
+    loaders = [
+        (f"loader {loader}" if loader else "training loader", ", ".join(_worded(told)))
+        for loader, told in first.loaders.items()
+    ]
+    return [
+        ("recording", f"{first.steps} steps of {world.size} process(es)"),
+        ("backend", world.backend or "none"),
+        ("distributed settings", settings),
+        ("seed, by the user", "not given" if manifest.seed is None else str(manifest.seed)),
+        ("command", shlex.join(manifest.command)),
+        *_of_program(manifest.program),
+        *loaders,
+        *_of_state(first.components, first.rng),
+    ]
+
+
+def _worded(told: dict[str, str]) -> list[str]:
+    return [f"{name} {text}" for name, text in told.items()]
+
+
+def _of_program(program: ProgramRecord) -> Rows:
+    git = f"{program.git_commit}{' with changes' if program.git_dirty else ''}"
+    return [
         ("program", f"{program.target} {program.arguments or ''}"),
         ("code", ", ".join(file.name for file in program.code)),
         ("git", git if program.git_commit else "no repository"),
-        *((name, text) for name, text in program.description.items()),
-        *((name, text) for name, text in first.data.loader.items()),
-        ("data version", first.data.declared or "not given by the program"),
-        ("components", ", ".join(first.components)),
-        ("streams", ", ".join(stream.stream for stream in first.rng.streams)),
-        ("not covered", "; ".join(first.rng.uncovered)),
+        *program.description.items(),
+    ]
+
+
+def _of_state(components: tuple[str, ...], rng: RngContract) -> Rows:
+    return [
+        ("components", ", ".join(components)),
+        ("streams", ", ".join(stream.stream for stream in rng.streams)),
+        ("not covered", "; ".join(rng.uncovered)),
+    ]
+
+
+def _foot(manifest: Manifest) -> Rows:
+    environment = manifest.environment
+    return [
         ("python", environment.python),
-        ("packages", ", ".join(f"{name} {v}" for name, v in environment.packages.items())),
-        ("hardware", ", ".join(f"{name} {v}" for name, v in environment.hardware.items())),
+        ("packages", ", ".join(_worded(environment.packages))),
+        ("hardware", ", ".join(_worded(environment.hardware))),
         ("files", f"{len(manifest.files)}, {sum(f.size for f in manifest.files):,} bytes"),
     ]
-    return [(name, text) for name, text in rows if text]

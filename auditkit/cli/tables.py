@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from auditkit.judgement import is_of_recording
 from auditkit.quote import printable
 from auditkit.records.estimate import (
     AS_IS,
@@ -36,6 +37,7 @@ _PROVES = (
     "integrity (these bytes are what that key signed), pairing (control and treatment share their "
     "state up to t0 and differ only in the declared perturbation)"
 )
+_PROVES_RECORDING = "integrity (these bytes are what that key signed)"
 _REPLAYED = (
     "replay-consistency (the recorded states follow from the recorded inputs on this software and "
     "hardware)"
@@ -160,11 +162,14 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
     out.print(f"Trust: {report.trust}" + (f" ({report.signed_by})" if report.signed_by else ""))
     out.print(f"Replay: {report.replay}")
     if report.exit_code == 0:
+        of_recording = is_of_recording(report.checks)
         replayed = {
             "verified": f", {_REPLAYED}",
             "sampled": f"; of the branches that were drawn, and no others, {_REPLAYED}",
         }.get(report.verdict, "; that the changes were made as declared was not replayed")
-        out.print(f"Shown: {_PROVES}{replayed}.")
+        if of_recording and report.verdict != "verified":
+            replayed = "; that the recorded states follow from the recorded inputs was not replayed"
+        out.print(f"Shown: {_PROVES_RECORDING if of_recording else _PROVES}{replayed}.")
         out.print(f"Not shown: {_NOT}.")
     out.print(f"Verdict: {report.verdict} (exit {report.exit_code})")
 

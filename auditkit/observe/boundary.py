@@ -15,11 +15,9 @@ the first batch that counts is asked for.
 
 from __future__ import annotations
 
-import gc
 import itertools
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -28,10 +26,24 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 from auditkit.errors import RestoreMismatch, UnsupportedLoader
 from auditkit.observe.codec import Leaves, flatten, unflatten
 from auditkit.observe.indices import is_iterable_style, refuse_unsupported
-from auditkit.observe.passage import Boundary, Indices, Passage, PassingIterator
+from auditkit.observe.opening import (
+    Target,
+    counters_of,
+    refuse_own_state,
+    refuse_running,
+    take_counters,
+)
+from auditkit.observe.passage import (
+    Boundary,
+    Indices,
+    Passage,
+    PassingIterator,
+    StatefulIndices,
+    has_state_dict,
+)
 from auditkit.observe.position import Start
 from auditkit.observe.rng import Generator
-from auditkit.observe.swapping import is_swapped, iterator_class, loader_class, swap
+from auditkit.observe.swapping import iterator_class, loader_class, swap
 from auditkit.ordering import Batch
 
 
@@ -73,12 +85,16 @@ class RecordedLoader:
         self.given: Sequence[Batch] = ()
         self.open = True
         self._current: Passage | None = None
+        self._early: Passage | None = None
+        self._opening = False
+        self._counters: dict[str, int] = {}
         self._target: Target | None = None
         self._settled = False
         self._round: tuple[int, int] | None = None
         self._placed: Any = None
         self._iterators: weakref.WeakSet[Any] = weakref.WeakSet()
         refuse_running(self.base)
+        refuse_own_state(self.base)
         self._undo = [swap(self.base, loader_class(type(self.base)), self)]
         if loader is not self.base:
             self._undo.append(swap(loader, loader_class(type(loader)), self))
@@ -119,6 +135,7 @@ class RecordedLoader:
             "position": current.position,
             "start": current.start.tree(),
             "round": self._round,
+            "wrapper": self._counters,
         }
         return flatten(tree, where="loader")
 
@@ -132,8 +149,17 @@ class RecordedLoader:
         if tree["epoch"] < 0:
             raise RestoreMismatch("the position lies before the first batch", component="loader")
         self._target = Target(
-            tree["epoch"], tree["position"], Start.of(tree["start"]), tree["round"]
+            tree["epoch"],
+            tree["position"],
+            Start.of(tree["start"]),
+            tree["round"],
+            tree["wrapper"],
         )
+
+    @property
+    def target_round(self) -> int | None:
+        """The loop's own epoch that is to be gone on from; None where there is none."""
+        return None if self._target is None or not self._target.round else self._target.round[0]
 
     def begin_round(self, number: int) -> bool:
         """The loop's own epoch ``number`` (from 0) begins.
@@ -165,6 +191,8 @@ class RecordedLoader:
         under_way, self.epoch = self._current, tree["epoch"]
         start = Start.of(tree["start"])
         passage = self._current = Passage(self, start, base=tree["position"])
+        self._counters = tree["wrapper"]
+        take_counters(self.loader, self.base, self._counters)
         start.restore(self.base, self.generators)
         original: Any = type(self.loader).__mro__[1]
         iterator = original.__iter__(self.loader)
@@ -187,7 +215,9 @@ class RecordedLoader:
 
     def indices(self, inner: Any) -> Any:
         """Stands in for the loader's index sampler."""
-        return inner if self.iterable or not self.open else Indices(self, inner)
+        if self.iterable or not self.open:
+            return inner
+        return StatefulIndices(self, inner) if has_state_dict(inner) else Indices(self, inner)
 
     def iterate(self, make: Callable[[], Any]) -> Any:
         """Stands in for the loader's ``__iter__``; ``make`` is its own."""
@@ -196,18 +226,34 @@ class RecordedLoader:
         if self._placed is not None:
             placed, self._placed = self._placed, None
             return placed
+        refuse_own_state(self.base)
+        self._opening = True
+        try:
+            return self._open(make)
+        finally:
+            self._opening = False
+
+    def _open(self, make: Callable[[], Any]) -> Any:
+        early, self._early = self._early, None
+        if early is not None and self._target is not None:
+            make()  # made from other streams than those to go on from; the next one is new
+            early = None
         self.epoch += 1
         target = self._target
         if target is None or self.epoch < target.epoch:
-            start = Start.capture(self.base, self.generators)
-            passage = Passage(self, start, limit=None if target is None else 1)
-            self._current = passage
+            self._counters = counters_of(self.loader)
+            if early is None:
+                start = Start.capture(self.base, self.generators)
+                early = Passage(self, start, limit=None if target is None else 1)
+            self._current = passage = early
             self._settled = True
             return self._dress(make(), passage)
         self._target = None
         settle = self.boundary.settles and not self._settled
         passage = self._current = Passage(self, target.start, base=target.position)
         spare = list(itertools.islice(make(), 1)) if settle and not target.position else []
+        self._counters = target.counters
+        take_counters(self.loader, self.base, self._counters)
         target.start.restore(self.base, self.generators)
         passage = self._current = Passage(self, target.start, base=target.position)
         iterator = make()
@@ -216,6 +262,12 @@ class RecordedLoader:
 
     def passage(self) -> Passage:
         """The iteration that is being opened or was opened last."""
+        if self.loader is self.base and not self._opening:
+            # A loader that is asked for its state makes its iterator before it is iterated.
+            self.epoch += 1
+            self._early = Passage(self, Start.capture(self.base, self.generators))
+            self.epoch -= 1
+            return self._early
         assert self._current is not None  # noqa: S101 # indices are drawn below __iter__ only
         return self._current
 
@@ -231,48 +283,3 @@ class RecordedLoader:
             self._iterators.add(iterator)
         iterator.__dict__["_auditkit_passage"] = passage
         return iterator
-
-
-@dataclass(frozen=True)
-class Target:
-    """A position to go on from.
-
-    Attributes:
-        epoch: Number of the iteration over the loader.
-        position: Batches of it that were delivered.
-        start: What it began with.
-        round: The loop's own epoch and the iterations before it; None where it has none.
-    """
-
-    epoch: int
-    position: int
-    start: Start
-    round: tuple[int, int] | None
-
-
-def refuse_running(loader: DataLoader[Any]) -> None:
-    """Refuse a loader of which an iteration is under way: its batches would pass unseen.
-
-    Raises:
-        UnsupportedLoader: When there is one.
-    """
-    if is_swapped(loader):
-        raise UnsupportedLoader("this DataLoader is already being recorded")
-    running = getattr(loader, "_iterator", None) is not None
-    for found in gc.get_objects() if not running else ():
-        # By type: looking at some objects' __class__ makes them warn or import.
-        if issubclass(type(found), _BaseDataLoaderIter) and found._dataset is loader.dataset:
-            indices = vars(found).get("_index_sampler")
-            running |= indices is loader._index_sampler and not _is_over(found)
-    if running:
-        raise UnsupportedLoader(
-            "the DataLoader is being iterated already",
-            hint="wrap it before the loop, and before persistent workers have started",
-        )
-
-
-def _is_over(iterator: Any) -> bool:
-    try:
-        return bool(iterator._num_yielded >= len(iterator))
-    except TypeError:  # an iterable dataset without a length
-        return False

@@ -228,9 +228,28 @@ class Indices:
         return getattr(self._inner, name)
 
     def __iter__(self) -> Iterator[Any]:
-        # Eagerly: a generator here would change how often an eager sampler draws.
+        # Before the sampler draws; and eagerly: a generator here would change how often an
+        # eager sampler draws.
+        passage = self._recorded.passage() if self._recorded.open else None
         inner = iter(self._inner)
-        return IndexIterator(self._recorded.passage(), inner) if self._recorded.open else inner
+        if passage is None:
+            return inner
+        kind: type[IndexIterator] = (
+            StatefulIndexIterator if has_state_dict(inner) else IndexIterator
+        )
+        return kind(passage, inner)
+
+
+class StatefulIndices(Indices):
+    """The same of a sampler with a state; protocols look for methods on the class."""
+
+    def state_dict(self) -> Any:
+        """The sampler's own."""
+        return self._inner.state_dict()
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """The sampler's own."""
+        self._inner.load_state_dict(state_dict)
 
 
 class IndexIterator:
@@ -248,3 +267,20 @@ class IndexIterator:
 
     def __next__(self) -> Any:
         return self._passage.issue(next(self._inner))
+
+
+class StatefulIndexIterator(IndexIterator):
+    """The same of an iterator with a state."""
+
+    def state_dict(self) -> Any:
+        """The iterator's own."""
+        return self._inner.state_dict()  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """The iterator's own."""
+        self._inner.load_state_dict(state_dict)  # type: ignore[attr-defined]
+
+
+def has_state_dict(holder: object) -> bool:
+    """Whether it has a state that can be read and written."""
+    return hasattr(holder, "state_dict") and hasattr(holder, "load_state_dict")

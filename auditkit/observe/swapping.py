@@ -37,6 +37,11 @@ def is_swapped(holder: Any) -> bool:
     return _RECORDED in getattr(holder, "__dict__", {})
 
 
+def recorder_of(holder: Any) -> Any:
+    """What records a swapped loader; None of any other."""
+    return getattr(holder, "__dict__", {}).get(_RECORDED)
+
+
 def loader_class(original: Any) -> Any:
     """Subclass of a loader's class that tells what it iterates."""
 

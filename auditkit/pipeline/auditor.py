@@ -130,6 +130,20 @@ class Auditor:
         shown = {name: column for name, column in columns.items() if any(column)}
         return Trace(first, losses, shown)
 
+    def row(self, step: int) -> Trace:
+        """The row of one finished step by itself, with what it consumed."""
+        begin = step - self._first_step
+        columns = {
+            name: bytes(column[begin * EVIDENCE_BYTES : (begin + 1) * EVIDENCE_BYTES])
+            for name, column in self._columns.items()
+        }
+        return Trace(step, bytes(self._losses[begin * 8 : begin * 8 + 8]), columns)
+
+    def forget(self) -> None:
+        """Drop the rows of finished steps; nobody will ask for them."""
+        self._first_step += self.n_rows
+        self._columns, self._losses, self.n_rows = {}, bytearray(), 0
+
     def begun(self) -> Trace:
         """The rows so far and, as the last one, the state that was cut for the next step."""
         kept = (dict(self._pending), self.n_rows)

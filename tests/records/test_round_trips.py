@@ -93,6 +93,10 @@ def test_a_record_is_found_by_its_name() -> None:
     assert manifest.file("seed-0000/fork.safetensors").role == "fork"
     with pytest.raises(KeyError, match="nothing"):
         manifest.file("nothing")
+    recording = examples_of_records.RECORDING
+    assert recording.file("code/digits.py").role == "code"
+    with pytest.raises(KeyError, match="nothing"):
+        recording.file("nothing")
 
 
 def test_records_in_words() -> None:

@@ -1,0 +1,165 @@
+"""``auditkit diff``: where and how far two runs differ, without verifying either.
+
+``--json`` prints one object::
+
+    {"left": "...", "right": "...",     the two, as they were given
+     "same": true,                      exit code 0; false is exit code 1
+     "equal": ["..."],                  what was compared and is the same, in words
+     "traces": [                        where traces part, one entry a pair
+       {"trace": "seed 0, control",     or "rank 0", or "NAME / NAME"
+        "kind": "state drift",          or order drift, data drift, length
+        "step": 7, "component": "params", "others": ["optimizer/exp_avg"],
+        "first_steps": {"params": 7},   the first step at which each component differs
+        "distance": null |              where both have a snapshot at that step or later
+          {"step": 9,                   the step before which both states were taken
+           "components": [
+             {"component": "params", "elements": 12,
+              "absolute": 0.5 | null, "absolute_tensor": "weight" | null,
+              "relative": 0.1 | null, "relative_tensor": "weight" | null,
+              "not_finite": 0, "unmeasured": ["..."]}]}}],
+     "fields": [                        what the manifests say differently
+       {"section": "plan", "name": "horizon", "left": "9" | null, "right": "12" | null}],
+     "outcomes": [                      probe tables that differ
+       {"trace": "seed 0, control", "table": "T", "total_variation": 0.01 | null}],
+     "notes": ["..."]}                  what makes no difference, or could not be compared
+
+Sections are ``environment``, ``plan``, ``program``, ``code``, ``command``, ``seed``, ``world``,
+``RNG contract``, ``data``, ``commitments``, ``traces`` and ``run``.
+"""
+
+from __future__ import annotations
+
+import re
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from auditkit import canonical
+from auditkit.cli.tables import console
+from auditkit.differences import RunDifference, TraceDifference, compare_runs
+from auditkit.magnitudes import Magnitude
+
+#: Rows of a table that are printed; ``--json`` has them all.
+_SHOWN = 40
+
+
+@click.command()
+@click.argument("left", metavar="A")
+@click.argument("right", metavar="B")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.pass_context
+def diff(ctx: click.Context, /, left: str, right: str, as_json: bool) -> None:
+    """Say where A and B first differ, and how far they are apart. Nothing is verified.
+
+    A and B are each a manifest, the folder of a study or recording (also of one that was not
+    finished), or one trace of it: FOLDER#seed-0/control, FOLDER#rank-0.
+
+    Exit codes: 0 the same, 1 different, 2 wrong use, 5 malformed.
+    """
+    found = compare_runs(left, right)
+    if as_json:
+        click.echo(canonical.dumps(canonical.to_dict(found)).decode("ascii"))
+    else:
+        _print(found)
+    ctx.exit(0 if found.same else 1)
+
+
+def _print(found: RunDifference) -> None:
+    out = console()
+    out.print(f"A: {found.left}")
+    out.print(f"B: {found.right}")
+    out.print("Not verified; `auditkit verify` does that.")
+    _print_table(
+        out,
+        ("trace", "differs in", "at step", "first", "also", "and from a later step on"),
+        [
+            (
+                part.trace,
+                part.kind,
+                str(part.step),
+                part.component,
+                ", ".join(part.others) or "-",
+                ", ".join(_later(part)) or "-",
+            )
+            for part in found.traces
+        ],
+    )
+    _print_table(
+        out,
+        ("trace", "before step", "component", "largest", "relative", "in tensor", "elements"),
+        [row for part in found.traces for row in _distances(part)],
+    )
+    _print_table(
+        out,
+        ("section", "name", "A", "B"),
+        [(f.section, f.name, _said(f.left), _said(f.right)) for f in found.fields],
+    )
+    _print_table(
+        out,
+        ("trace", "outcome", "mean total variation"),
+        [(o.trace, o.table, _number(o.total_variation)) for o in found.outcomes],
+    )
+    shown = found.equal[:_SHOWN]
+    more = len(found.equal) - len(shown)
+    out.print(f"The same: {'; '.join(shown) or 'nothing'}{f'; {more} more' if more else ''}")
+    for note in found.notes[:_SHOWN]:
+        out.print(f"Note: {note}")
+    out.print("A and B are the same" if found.same else "A and B differ")
+
+
+def _print_table(out: Console, headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    if not rows:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows[:_SHOWN]:
+        table.add_row(*row)
+    out.print(table)
+    if len(rows) > _SHOWN:
+        out.print(f"... and {len(rows) - _SHOWN} more; --json has them all")
+
+
+def _later(part: TraceDifference) -> list[str]:
+    return [f"{name} {step}" for name, step in part.first_steps.items() if step > part.step]
+
+
+def _distances(part: TraceDifference) -> list[tuple[str, ...]]:
+    if part.distance is None:
+        return []
+    return [
+        (
+            part.trace,
+            str(part.distance.step),
+            apart.component,
+            _number(apart.absolute),
+            _number(apart.relative),
+            apart.absolute_tensor or "-",
+            _elements(apart),
+        )
+        for apart in part.distance.components
+    ]
+
+
+def _elements(apart: Magnitude) -> str:
+    parts = [str(apart.elements)] if apart.elements else []
+    if apart.not_finite:
+        parts.append(f"{apart.not_finite} not finite")
+    if apart.unmeasured:
+        parts.append(
+            f"not measured: {', '.join(entry or 'all of it' for entry in apart.unmeasured)}"
+        )
+    return "; ".join(parts)
+
+
+def _said(text: str | None) -> str:
+    """What one side says, a SHA-256 by its beginning."""
+    if text is None:
+        return "-"
+    return f"{text[:16]}..." if re.fullmatch("[0-9a-f]{64}", text) else text
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

@@ -1,0 +1,199 @@
+"""A loop whose rows go to the process that started it, instead of into files.
+
+``auditkit replay`` and ``auditkit doctor`` start the user's command; the Recorder in it gets a
+task over the line (see :mod:`auditkit.wire`) and streams what it sees. What was recorded stays
+with the parent, which compares and says ``go`` or not: a process that is replayed never sees
+what it is held against.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from auditkit import store
+from auditkit.errors import AuditError
+from auditkit.launch import describe_error
+from auditkit.loop import Loop
+from auditkit.observe.code import own_code
+from auditkit.observe.codec import Leaves
+from auditkit.observe.commit import commitments
+from auditkit.observe.determinism import deterministic
+from auditkit.observe.environment import environment
+from auditkit.observe.loader import Delivery
+from auditkit.observe.state import State
+from auditkit.pipeline.auditor import Auditor
+from auditkit.pipeline.describer import describe_loader
+from auditkit.pipeline.forker import read_fork
+from auditkit.pipeline.snapshotter import freeze
+from auditkit.program import failed
+from auditkit.recordcourse import Watched, watch
+from auditkit.recording import Chains
+from auditkit.records.evidence import Trace
+from auditkit.records.task import RowsTask
+from auditkit.stopping import LoopStopped
+from auditkit.structure import to_dict
+from auditkit.watchers import ModuleWatcher
+from auditkit.wire import Line
+from auditkit.wrapping import Wrapped
+
+
+class RowCourse:
+    """Streams the rows of a loop.
+
+    Args:
+        wrapped: The loop's objects.
+        line: To the parent.
+        task: What it wants to see.
+    """
+
+    manifest: Path | None = None
+    failure: BaseException | None = None
+
+    def __init__(self, wrapped: Wrapped, line: Line, task: RowsTask) -> None:
+        self._line, self._task = line, task
+        self._held = ExitStack()
+        if task.deterministic:
+            self._held.enter_context(deterministic(task.threads))
+        self._watched: Watched = watch(wrapped)
+        self._held.callback(self._watched.close)
+        fork = None
+        if task.checkpoint is not None:
+            fork = read_fork(*store.read_tensors(Path(task.checkpoint), what="checkpoint"))
+            self._watched.loaders[""].restore(fork.loader)
+            self._watched.loaders[""].next_step = task.first_step
+        auditor = Auditor(task.first_step)
+        self._chains = Chains(bytes.fromhex(task.order_head), bytes.fromhex(task.consumed_head))
+        watcher = _Streamer(line, task, self._watched, auditor, self._chains)
+        self._auditor = auditor
+        self._watcher = watcher
+        self._loop = Loop(
+            self._watched.observed,
+            auditor,
+            watcher,
+            first_step=task.first_step,
+            restore=None if fork is None else lambda: self._watched.restore(fork),
+            settles=wrapped.settles,
+        )
+        self._watched.report_to(self._loop, self._loop, auditor)
+
+    @property
+    def step(self) -> int:
+        """Steps that were taken."""
+        return self._loop.step - 1
+
+    @property
+    def position(self) -> int:
+        """Batches of this epoch that were delivered."""
+        return self._watched.loaders[""].position
+
+    def log(self, loss: float) -> None:
+        """The loss of the step that is under way."""
+        self._loop.log(loss)
+
+    def checkpoint(self) -> None:
+        """Checkpoints are a recording's; here there is none."""
+
+    def begin_round(self, number: int) -> bool:
+        """Whether to go through the loop's own epoch ``number``."""
+        return self._watched.loaders[""].begin_round(number)
+
+    def close(self, error: BaseException | None) -> None:
+        """Tell the parent how the loop ended."""
+        with self._held:
+            if self._watcher.stopped:
+                return
+            if error is not None:
+                self._line.ask({"failed": failure_of(error)})
+                return
+            if self._loop.live:
+                self._loop.finish()
+                self._watcher.last_row()
+            self._line.ask({"end": self._ending()})
+
+    def _ending(self) -> dict[str, Any]:
+        loaders = self._watched.loaders
+        return {
+            "steps": self.step,
+            "order_sha256": self._chains.order.hex(),
+            "consumed_sha256": self._chains.consumed.hex(),
+            "final": commitments(self._watched.observed.state()),
+            "environment": to_dict(environment()),
+            "code": [to_dict(file) for file in own_code(main=True)],
+            "loaders": {name: describe_loader(loader.base) for name, loader in loaders.items()},
+            "unregistered": self._watched.unregistered,
+        }
+
+
+def failure_of(error: BaseException) -> dict[str, Any]:
+    """An error of the user's script as it is told to the parent."""
+    if isinstance(error, AuditError):
+        return describe_error(error)
+    if isinstance(error, Exception):
+        return describe_error(failed(error, "the script"))
+    return describe_error(AuditError(f"the script was ended by {type(error).__name__}"))
+
+
+class _Streamer:
+    """Sends every row when its step is over."""
+
+    def __init__(
+        self, line: Line, task: RowsTask, watched: Watched, auditor: Auditor, chains: Any
+    ) -> None:
+        self._line, self._task, self._watched = line, task, watched
+        self._auditor, self._chains = auditor, chains
+        self._dump: tuple[int, str] | None = None
+        self.stopped = False
+        self._modules: ModuleWatcher | None = None
+        if task.modules_at is not None:
+            model = watched.observed.objects.model
+            self._modules = ModuleWatcher(model, task.modules_at, lambda _: None)
+
+    def boundary(self, step: int, state: State) -> None:
+        """Commit to the start; dump the state where the parent wants it."""
+        if step == self._task.first_step and self._task.checkpoint is None:
+            self._line.ask({"initial": commitments(state), "environment": to_dict(environment())})
+        if self._dump is not None and step == self._dump[0] + 1:
+            frozen = freeze(self._watched.observed, state, [])
+            store.write_tensors(Path(self._dump[1]), frozen.tensors, frozen.meta)
+            self._line.send({"dumped": step - 1})
+            raise self._stop()
+
+    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """Link the chains; look into the step where the parent wants it."""
+        self._chains.link(delivery, leaves)
+        if self._modules is not None:
+            self._modules.consumed(step, delivery, leaves)
+
+    def stepped(self, step: int, loss: float | None) -> None:
+        """Send the row."""
+        if self._modules is not None:
+            self._modules.stepped(step, loss)
+            if step == self._task.modules_at:
+                self._line.send({"modules": [list(entry) for entry in self._modules.entries]})
+                raise self._stop()
+        if self._dump is None:
+            self._send(self._auditor.row(step))
+        self._auditor.forget()
+        if step == self._task.last_step:
+            self._line.send({"arrived": step})
+            raise self._stop()
+
+    def last_row(self) -> None:
+        """Send the row of the state at the end."""
+        self._send(self._auditor.trace())
+
+    def _stop(self) -> LoopStopped:
+        self.stopped = True
+        return LoopStopped()
+
+    def _send(self, row: Trace) -> None:
+        columns = {name: cell.hex() for name, cell in row.columns.items()}
+        answer = self._line.ask(
+            {"row": {"step": row.first_step, "columns": columns, "loss": row.loss_bits.hex()}}
+        )
+        if "dump_at" in answer:
+            self._dump = (answer["dump_at"], answer["path"])
+        elif not answer.get("go"):
+            raise self._stop()

@@ -1,0 +1,88 @@
+"""``auditkit show``, ``verify`` and ``checklist`` of a recording."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from commands import Done, statement_bytes
+from recordings_by_hand import DRIFT, Loop, Recording, write_recording, write_replay
+
+from auditkit.cli import main
+from auditkit.signing import PrivateKey, public_line
+
+
+@pytest.fixture
+def recording(tmp_path: Path, key: PrivateKey) -> Recording:
+    (tmp_path / "key.pub").write_text(public_line(key))
+    return write_recording(tmp_path / "run", key, Loop(ranks=2, loader="validation"))
+
+
+def call(command: str, recording: Recording, *options: str) -> Done:
+    """Call a command; only the recording's key is trusted."""
+    trust = () if command == "show" else ("--key", str(recording.folder.parent / "key.pub"))
+    arguments = [command, str(recording.path), *trust, *options]
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    return Done(done.exit_code, done.stdout, done.stderr)
+
+
+def words(text: str) -> str:
+    """A text without its layout."""
+    return " ".join(text.split())
+
+
+def test_show_prints_what_was_recorded(recording: Recording) -> None:
+    done = call("show", recording)
+    text = words(done.out)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("Not verified; `auditkit verify` does that.\n")
+    for told in (
+        "5 steps of 2 process(es)",
+        "backend gloo",
+        "seed, by the user 0",
+        "command train.py --epochs 1",
+        "training loader batch size 2",
+        "loader validation batch size 2",
+        "rng/numpy, rng/python, rng/torch",
+        "optimizer/momentum_buffer",
+        "0 5 1 2 -",
+        "1 5 1 2 -",
+    ):
+        assert told in text
+
+
+def test_show_gives_the_signed_statement_byte_for_byte(recording: Recording) -> None:
+    arguments = ["show", str(recording.path), "--json"]
+    done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert done.stdout_bytes == statement_bytes(recording.path)
+
+
+def test_verify_claims_no_pairing_and_no_estimands(recording: Recording) -> None:
+    done = call("verify", recording)
+    text = words(done.out)
+    assert done.code == 0
+    assert "Verdict: integrity-only (exit 0)" in text
+    assert "Shown: integrity (these bytes are what that key signed); that the recorded" in text
+    assert "share their state" not in text
+    assert "Estimands" not in text
+    write_replay(recording)
+    done = call("verify", recording)
+    text = words(done.out)
+    assert "Verdict: verified (exit 0)" in text
+    assert "replay-consistency" in text
+    assert "share their state" not in text
+    told = json.loads(call("verify", recording, "--json", "-").out)
+    assert (told["verdict"], told["estimates"]) == ("verified", None)
+    write_replay(recording, findings=(DRIFT,))
+    done = call("verify", recording)
+    assert done.code == 1
+    assert "check 8 replay: rank 0, step 3, params: state drift" in words(done.out)
+
+
+def test_a_recording_fills_no_checklist(recording: Recording) -> None:
+    done = call("checklist", recording)
+    assert (done.code, done.out) == (2, "")
+    assert "a recording has no branches, estimands or noise floor" in done.line
+    assert done.line.endswith("give the manifest of a study")

@@ -1,0 +1,579 @@
+"""The line between auditkit and a command's processes, and every way in which it can break.
+
+The other ends here are a few lines of Python that load nothing but ``auditkit.wire``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import PATIENCE, names_in
+
+from auditkit import wire
+from auditkit.errors import JsonError, LineLost, StoreError
+from auditkit.switchboard import Switchboard
+from auditkit.wire import MAX_MESSAGE, SESSION_VARIABLE, Line, connect
+
+_PRELUDE = """
+import os, signal, sys, time
+from auditkit.errors import LineLost
+from auditkit.wire import connect
+line = connect({"rank": 0})
+"""
+
+
+def echo(line: Line, hello: dict[str, Any]) -> None:
+    """A handler that answers every message with the hello and the message."""
+    while (message := line.receive()) is not None:
+        line.send({"hello": hello, "message": message})
+
+
+def start(board: Switchboard, script: str) -> subprocess.Popen[str]:
+    """A process below the switchboard that has connected and runs a script."""
+    return subprocess.Popen(
+        [sys.executable, "-c", _PRELUDE + script],
+        env={**os.environ, SESSION_VARIABLE: board.variable},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def output(board: Switchboard, script: str) -> str:
+    """What a script prints that ends well."""
+    with start(board, script) as process:
+        out, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    return out.strip()
+
+
+def call(board: Switchboard, hello: dict[str, Any] | None = None) -> Line:
+    """A line from this process to itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(SESSION_VARIABLE, board.variable)
+        line = connect(hello or {})
+    assert line is not None
+    return line
+
+
+def knock(board: Switchboard) -> socket.socket:
+    """A plain connection to the switchboard's address."""
+    _, family, address = wire._parse(board.variable)
+    stranger = socket.socket(family)
+    stranger.settimeout(PATIENCE)
+    stranger.connect(address)
+    return stranger
+
+
+@contextlib.contextmanager
+def pair() -> Iterator[tuple[Line, socket.socket]]:
+    """A line, and the bare socket at its other end."""
+    here, there = socket.socketpair()
+    line = Line(here)
+    try:
+        yield line, there
+    finally:
+        line.close()
+        there.close()
+
+
+@pytest.fixture(params=["unix", "tcp"])
+def family(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The kinds of address; the second is where a path would be too long."""
+    if request.param == "tcp":
+        deep = tmp_path / ("x" * 110)
+        deep.mkdir()
+        monkeypatch.setattr("tempfile.tempdir", str(deep))
+    return str(request.param)
+
+
+# Conversations
+
+
+def test_a_process_says_hello_and_asks(family: str) -> None:
+    with Switchboard(echo) as board:
+        assert f"@{family}:" in board.variable
+        said = output(board, "print(line.ask({'n': 2**60, 'x': [1.5, None]}))")
+        assert board.wait(PATIENCE)
+        assert board.connected == 1
+    assert eval(said) == {  # noqa: S307 # of this test's own making
+        "hello": {"rank": 0},
+        "message": {"n": str(2**60), "x": [1.5, None]},
+    }
+
+
+def test_large_messages_go_both_ways_and_the_end_of_the_stream_is_none(family: str) -> None:
+    assert family
+    big = {"text": "x" * 5_000_000}
+    seen: queue.Queue[object] = queue.Queue()
+
+    def handler(line: Line, hello: dict[str, Any]) -> None:
+        seen.put(line.receive())
+        line.send(hello)
+        seen.put(line.receive())
+
+    with Switchboard(handler) as board:
+        line = call(board, big)
+        assert line.ask(big) == big
+        line.close()
+        assert seen.get(timeout=PATIENCE) == big
+        assert seen.get(timeout=PATIENCE) is None
+
+
+def test_threads_that_ask_take_turns() -> None:
+    with Switchboard(echo) as board:
+        line = call(board)
+        wrong: list[object] = []
+
+        def ask(name: int) -> None:
+            for n in range(50):
+                message = {"name": name, "n": n}
+                if line.ask(message)["message"] != message:
+                    wrong.append(message)
+
+        threads = [threading.Thread(target=ask, args=(name,)) for name in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        line.close()
+    assert not wrong
+
+
+def test_many_calls_at_once_are_heard_and_a_process_counts_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with Switchboard(echo) as board:
+        monkeypatch.setenv(SESSION_VARIABLE, board.variable)
+        lines: list[Line] = []
+
+        def dial() -> None:
+            line = connect({})
+            assert line is not None
+            lines.append(line)
+
+        threads = [threading.Thread(target=dial) for _ in range(50)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(line.ask({})["message"] == {} for line in lines)
+        assert (len(lines), board.connected) == (50, 1)
+        for line in lines:
+            line.close()
+
+
+def test_without_the_variable_there_is_no_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SESSION_VARIABLE, raising=False)
+    assert connect({}) is None
+    monkeypatch.setenv(SESSION_VARIABLE, "")
+    assert connect({}) is None
+
+
+def test_the_variable_stays_for_processes_that_this_one_starts() -> None:
+    with Switchboard(echo) as board:
+        script = f"print(os.environ[{SESSION_VARIABLE!r}])"
+        assert output(board, script) == board.variable
+
+
+def test_the_childs_side_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, auditkit.wire\n"
+        "assert not {'torch', 'numpy', 'pickle', 'multiprocessing'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+# Strangers and garbage
+
+
+@pytest.mark.parametrize("says", [b"", b"x" * 64, b"GET / HTTP/1.1\r\n\r\n" + b" " * 64])
+def test_a_stranger_is_refused_and_told_nothing(family: str, says: bytes) -> None:
+    assert family
+    with Switchboard(echo) as board:
+        with knock(board) as stranger:
+            stranger.sendall(says)
+            stranger.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(ConnectionResetError):
+                assert stranger.recv(1) == b""
+        call(board).close()
+        assert board.wait(PATIENCE)
+        assert board.connected == 1
+
+
+def test_a_silent_stranger_hinders_nobody() -> None:
+    with Switchboard(echo) as board, knock(board):
+        line = call(board)
+        assert line.ask({})["message"] == {}
+        line.close()
+
+
+def test_who_took_the_address_over_hears_no_hello(monkeypatch: pytest.MonkeyPatch) -> None:
+    impostor = socket.create_server((wire.HOST, 0))
+    with impostor:
+        heard: list[bytes] = []
+
+        def answer() -> None:
+            with impostor.accept()[0] as connection:
+                connection.recv(64)
+                connection.sendall(b"y" * 64)
+                heard.append(connection.recv(100))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        port = impostor.getsockname()[1]
+        monkeypatch.setenv(SESSION_VARIABLE, f"{'a' * 64}.{'b' * 64}@tcp:{port}")
+        with pytest.raises(LineLost, match="session that has ended"):
+            connect({"secret": 1})
+        thread.join()
+    assert heard == [b""]
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (struct.pack(">I", MAX_MESSAGE + 1), "longer than"),
+        (b"\xff" * 100, "longer than"),
+        (struct.pack(">I", 3) + b"not", "not JSON"),
+        (struct.pack(">I", 0), "not JSON"),
+        (struct.pack(">I", 3) + b"NaN", "not JSON"),
+        (struct.pack(">I", 2) + b"[]", "a message is an object, not an array of 0"),
+    ],
+)
+def test_what_is_no_message_is_refused_and_ends_the_line(frame: bytes, says: str) -> None:
+    with pair() as (line, there):
+        there.sendall(frame)
+        with pytest.raises(JsonError, match=says):
+            line.receive()
+        with contextlib.suppress(ConnectionResetError):
+            assert there.recv(1) == b""
+
+
+def test_a_message_that_cannot_be_sent_leaves_the_line_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(wire, "MAX_MESSAGE", 100)
+    with Switchboard(echo) as board:
+        line = call(board)
+        for message in ({"text": "x" * 100}, {"x": float("nan")}, {"x": {1}}):
+            with pytest.raises(JsonError):
+                line.ask(message)
+        assert line.ask({"x": 1})["message"] == {"x": 1}
+        line.close()
+
+
+@pytest.mark.parametrize("first", [{}, {"hello": 1, "pid": 1}, {"hello": {}, "pid": "1"}])
+def test_a_process_that_says_no_hello_is_an_error(first: dict[str, Any]) -> None:
+    with Switchboard(echo) as board:
+        with knock(board) as connection:
+            line = Line(connection)
+            assert line.greet(*board.variable.partition("@")[0].split("."), calling=True)
+            line.send(first)
+            assert line.receive() is None
+        assert board.wait(PATIENCE)
+        with pytest.raises(JsonError, match="no hello"):
+            board.check()
+        board._failures.clear()
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x", "@", "a.b@", "a.b@udp:1", "a.b@tcp:x", "a.b@tcp:99999", ".@unix:/x", "ä.b@unix:/x"],
+)
+def test_a_variable_that_auditkit_did_not_set_is_told(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv(SESSION_VARIABLE, value)
+    with pytest.raises(LineLost, match=r"is not what auditkit sets it to; .*unset AUDITKIT"):
+        connect({})
+
+
+# Ends that go away
+
+
+def test_a_variable_that_leads_nowhere_is_told(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert family
+    with Switchboard(echo) as board:
+        pass
+    monkeypatch.setenv(SESSION_VARIABLE, board.variable)
+    with pytest.raises(LineLost, match="that started this command has gone; start the command"):
+        connect({})
+
+
+def test_a_child_that_dies_between_messages_is_the_end_of_the_stream() -> None:
+    seen: queue.Queue[object] = queue.Queue()
+
+    def handler(line: Line, _: dict[str, Any]) -> None:
+        while (message := line.receive()) is not None:
+            seen.put(message)
+        seen.put(None)
+
+    script = "line.send({'n': 1}); line.send({'n': 2}); os.kill(os.getpid(), signal.SIGKILL)"
+    with Switchboard(handler) as board, start(board, script):
+        assert [seen.get(timeout=PATIENCE) for _ in range(3)] == [{"n": 1}, {"n": 2}, None]
+
+
+def test_a_child_that_dies_within_a_message_is_told() -> None:
+    with pair() as (line, there):
+        there.sendall(struct.pack(">I", 100) + b"{")
+        there.close()
+        with pytest.raises(LineLost, match="broke off within a message"):
+            line.receive()
+    with pair() as (line, there):
+        there.sendall(b"\0\0")
+        there.close()
+        with pytest.raises(LineLost, match="broke off within a message"):
+            line.receive()
+
+
+def test_who_asks_one_that_has_gone_is_told() -> None:
+    with pair() as (line, there):
+        there.close()
+        with pytest.raises(LineLost, match="at the other end of the line has gone"):
+            line.ask({})
+    with pair() as (line, there):
+        there.shutdown(socket.SHUT_WR)
+        with pytest.raises(LineLost, match="at the other end of the line has gone"):
+            line.ask({})
+
+
+def test_a_child_is_told_that_its_parent_has_gone(tmp_path: Path) -> None:
+    script = (
+        "try: line.ask({})\n"
+        "except LineLost as error: print(error)\n"
+        "try: connect({})\n"
+        "except LineLost as error: print(error)\n"
+    )
+    parent = (
+        "import os, subprocess, sys, threading\n"
+        "from auditkit.switchboard import Switchboard\n"
+        "asked = threading.Event()\n"
+        "def handler(line, hello): line.receive(); asked.set(); line.receive()\n"
+        "with Switchboard(handler) as board:\n"
+        f"    env = {{**os.environ, {SESSION_VARIABLE!r}: board.variable}}\n"
+        "    subprocess.Popen([sys.executable, '-c', sys.argv[1]], env=env)\n"
+        "    asked.wait()\n"
+        "    os._exit(0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", parent, _PRELUDE + script],
+        env={**os.environ, "TMPDIR": str(tmp_path)},  # which it does not tidy up
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=PATIENCE,
+    )
+    first, second = done.stdout.splitlines()
+    assert first.startswith("the process at the other end of the line has gone; start the command")
+    # A dying parent may still take the call, but it does not answer any more.
+    gone = "the auditkit process that started this command has gone; start"
+    assert second.startswith((gone, f"{SESSION_VARIABLE} is of a session that has ended; start"))
+
+
+@pytest.mark.parametrize("use", ["receive", "send"])
+def test_an_interrupt_within_a_message_ends_the_line(use: str) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pair() as (line, there):
+        uses: dict[str, Callable[[], object]] = {
+            "receive": line.receive,
+            "send": lambda: line.send({"x": "x" * 10_000_000}),
+        }
+        before = signal.signal(signal.SIGALRM, interrupt)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                uses[use]()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert line.receive() is None
+        with pytest.raises(LineLost):
+            line.send({})
+        there.close()
+
+
+# Forks
+
+
+def test_a_forked_child_may_not_use_the_line_and_does_not_disturb_it() -> None:
+    script = (
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    assert not line.is_ours\n"
+        "    for use in (lambda: line.send({}), line.receive, lambda: line.ask({})):\n"
+        "        try: use()\n"
+        "        except LineLost as error: assert 'forked' in str(error), error\n"
+        "        else: os._exit(1)\n"
+        "    line.close()\n"
+        "    own = connect({'rank': 'fork'})\n"
+        "    assert own.ask({})['hello'] == {'rank': 'fork'}\n"
+        "    os._exit(7)\n"
+        "status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
+        "print(status, line.is_ours, line.ask({})['hello'])\n"
+    )
+    with Switchboard(echo) as board:
+        assert output(board, script) == "7 True {'rank': 0}"
+        assert board.connected == 2
+
+
+def test_a_forked_child_does_not_hold_the_line_of_a_dead_parent_open() -> None:
+    ended = threading.Event()
+
+    def handler(line: Line, _: dict[str, Any]) -> None:
+        while line.receive() is not None:
+            pass
+        ended.set()
+
+    script = f"child = os.fork()\nif not child: time.sleep({PATIENCE})\nprint(child, flush=True)"
+    with Switchboard(handler) as board, start(board, script) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        assert process.wait(PATIENCE) == 0
+        assert ended.wait(PATIENCE / 2)
+        os.kill(child, signal.SIGKILL)
+
+
+# The switchboard
+
+
+def test_what_a_handler_raises_is_raised_at_the_end_and_by_check() -> None:
+    rung = threading.Event()
+
+    def handler(line: Line, hello: dict[str, Any]) -> None:
+        raise (LineLost if hello["n"] == 0 else ValueError)(f"no {hello['n']}")
+
+    def talk() -> None:
+        with Switchboard(handler, rung.set) as board:
+            for n in range(2):
+                line = call(board, {"n": n})
+                assert line.receive() is None
+                line.close()
+                assert board.wait(PATIENCE)
+                assert rung.wait(PATIENCE)
+                with pytest.raises((LineLost, ValueError), match=f"no {n}"):
+                    board.check()
+
+    with pytest.raises(ValueError, match="no 1"):  # a lost line is told only for want of others
+        talk()
+
+
+def test_an_error_in_the_block_is_not_hidden_by_that_of_a_handler() -> None:
+    def talk() -> None:
+        with Switchboard(lambda *_: sys.exit(3)) as board:
+            call(board).close()
+            assert board.wait(PATIENCE)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        talk()
+
+
+def test_closing_is_prompt_and_ends_every_conversation() -> None:
+    begin = time.monotonic()
+    with Switchboard(echo) as board:
+        lines = [call(board) for _ in range(3)]
+        assert not board.wait(0.05)
+    assert time.monotonic() - begin < PATIENCE / 4
+    for line in lines:
+        with pytest.raises(LineLost):
+            line.ask({})
+        line.close()
+    board.close()  # once more is harmless
+
+
+def test_lines_that_closing_breaks_are_no_failure_but_other_errors_are() -> None:
+    def asks(line: Line, hello: dict[str, Any]) -> None:
+        try:
+            line.ask({})
+        finally:
+            if hello:
+                raise ValueError("cannot write the record")
+
+    with Switchboard(asks) as board:
+        line = call(board)
+        assert line.receive() == {}
+    line.close()
+
+    def talk() -> None:
+        with Switchboard(asks) as board, contextlib.closing(call(board, {"n": 1})) as line:
+            assert line.receive() == {}
+
+    with pytest.raises(ValueError, match="cannot write"):
+        talk()
+
+
+def test_what_was_sent_before_a_process_ended_is_read() -> None:
+    seen: list[object] = []
+
+    def handler(line: Line, _: dict[str, Any]) -> None:
+        time.sleep(0.2)
+        while (message := line.receive()) is not None:
+            seen.append(message["n"])
+
+    with Switchboard(handler) as board:
+        output(board, "for n in range(20): line.send({'n': n})")
+        assert board.wait(PATIENCE)
+    assert seen == list(range(20))
+
+
+def test_no_thread_descriptor_or_folder_is_left_behind(
+    family: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if family == "unix":
+        monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    names, held, threads = names_in(tmp_path), names_in(Path("/dev/fd")), threading.enumerate()
+    for _ in range(3):
+        with Switchboard(echo) as board:
+            stranger = knock(board)
+            line = call(board)
+            line.ask({})
+        stranger.close()
+        line.close()
+    assert names_in(Path("/dev/fd")) == held
+    assert set(threading.enumerate()) <= set(threads)
+    assert names_in(tmp_path) == names
+
+
+def test_a_machine_without_temporary_folders_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "/nowhere")
+    with pytest.raises(StoreError, match=r"cannot listen .*: No such file"), Switchboard(echo):
+        pass
+
+
+def test_a_listener_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    rung = threading.Event()
+
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            if "_converse" in str(vars(self)):
+                raise RuntimeError("can't start new thread")
+            super().start()
+
+    monkeypatch.setattr("auditkit.switchboard.threading.Thread", NoThread)
+    with Switchboard(echo, rung.set) as board:
+        with pytest.raises(LineLost):
+            call(board)
+        assert rung.wait(PATIENCE)
+        with pytest.raises(LineLost):  # at once
+            call(board)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            board.check()
+        board._failures.clear()
