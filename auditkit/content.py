@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from auditkit import consistency, pairing
+from auditkit import consistency, contracts, pairing
 from auditkit.errors import AuditError
 from auditkit.evidence import RunEvidence, SeedEvidence
 from auditkit.judgement import as_finding
@@ -23,7 +23,7 @@ def content_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
     manifest = run.manifest
     found_in_plan = list(_numbered(4, consistency.check_plan(manifest, declarations)))
     yield from found_in_plan
-    yield from _numbered(5, pairing.check_contracts(manifest))
+    yield from _numbered(5, contracts.check_contracts(manifest))
     if found_in_plan:
         return  # branches that are not the plan's cannot be told apart
     for record in manifest.seeds:

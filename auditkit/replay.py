@@ -31,6 +31,7 @@ from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.report import Finding
 from auditkit.records.study import SeedRecord
 from auditkit.runfiles import Outcome
+from auditkit.scripts import ScriptWorkers
 
 #: A replay that differs from the record is repeated until there are so many in all.
 MAX_REPLAYS = 4
@@ -45,11 +46,14 @@ class ReplayRequest:
             not replayed at all.
         arguments: Arguments of the factory that replace recorded ones.
         jobs: Seeds that are replayed at the same time.
+        command: The user's own command, for a study of a script; given by the verifier, never
+            taken from a record.
     """
 
     choice: Mapping[int, tuple[str, ...]]
     arguments: Mapping[str, str]
     jobs: int = 1
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
         report: Called with progress, from several threads.
     """
     seeds = [record for record in run.manifest.seeds if record.seed in request.choice]
-    with tempfile.TemporaryDirectory(prefix="auditkit-replay-") as scratch, Workers() as workers:
+    own = ScriptWorkers(request.command) if request.command else Workers()
+    with tempfile.TemporaryDirectory(prefix="auditkit-replay-") as scratch, own as workers:
         _copy_code(run, Path(scratch))
         replays = [
             _SeedReplay(run, record, request, workers, Path(scratch), report) for record in seeds
@@ -118,7 +123,7 @@ class _SeedReplay:
         run: RunEvidence,
         record: SeedRecord,
         request: ReplayRequest,
-        workers: Workers,
+        workers: Workers | ScriptWorkers,
         scratch: Path,
         report: Report,
     ) -> None:
@@ -140,6 +145,7 @@ class _SeedReplay:
         try:
             for job, compare in self._jobs():
                 attempt = self._attempt(job)
+                self._check_code(attempt)
                 for name, outcome in attempt.outcomes.items():
                     outcomes[self._record.seed, name] = outcome
                 partings = list(compare(attempt))
@@ -238,6 +244,17 @@ class _SeedReplay:
         # What only one of the two happened to import says nothing about the other.
         shared = {name: here.packages.get(name, v) for name, v in recorded.packages.items()}
         return list(recorded.differences(replace(here, packages=shared)))
+
+    def _check_code(self, attempt: Attempt) -> None:
+        """A script is the verifier's own file; a program is run from the recorded copies."""
+        recorded = {(file.name, file.sha256) for file in self._run.manifest.program.code}
+        changed = recorded ^ {(file.name, file.sha256) for file in attempt.result.code}
+        if self._request.command and changed and not self._undecided:
+            self._undecided = True
+            names = ", ".join(sorted({name for name, _ in changed}))
+            self._findings.append(
+                Finding(f"the command runs other code than was recorded: {names}", exit_code=6)
+            )
 
     def _nondeterminism(self, job: Job, parting: Parting, n_replays: int) -> Finding:
         text = f"nondeterminism: {n_replays} replays disagree with each other; {parting}"

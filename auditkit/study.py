@@ -13,7 +13,8 @@ and runs the others from their start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from auditkit import __version__, store
 from auditkit.errors import PlanError
+from auditkit.homes import without_home
 from auditkit.keys import public_line
 from auditkit.launch import Workers
 from auditkit.manifests import to_statement
@@ -47,6 +49,7 @@ from auditkit.records.study import (
     TrunkResult,
 )
 from auditkit.runfolder import FinishedSeed, RunFolder
+from auditkit.scripts import SEED, ScriptWorkers
 from auditkit.signing import sign_statement
 from auditkit.trust import SigningKey
 
@@ -64,6 +67,8 @@ class StudyRequest:
         out: The run's folder.
         jobs: Seeds that run at the same time, in processes of their own.
         resume: Whether to finish an interrupted run.
+        command: The user's own command, where the program is a script with a Recorder in it;
+            see :func:`script_source`.
     """
 
     program: ProgramSource
@@ -71,6 +76,26 @@ class StudyRequest:
     out: Path
     jobs: int = 1
     resume: bool = False
+    command: tuple[str, ...] = ()
+
+
+def script_source(command: Sequence[str], plan: StudyPlan, folder: Path) -> ProgramSource:
+    """The program that a user's own command is.
+
+    Args:
+        command: The command; ``{seed}`` in it stands for the study seed.
+        plan: The plan.
+        folder: Where it runs.
+
+    Raises:
+        PlanError: When several seeds would run the same command.
+    """
+    if len(plan.seeds) > 1 and not any(SEED in part for part in command):
+        raise PlanError(
+            f"{len(plan.seeds)} seeds, and the command is the same for all",
+            hint=f"give the script its seed: -- python train.py --seed {SEED}",
+        )
+    return ProgramSource(shlex.join(map(without_home, command)), str(folder), {})
 
 
 def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPlan:
@@ -123,7 +148,8 @@ def _run_seeds(request: StudyRequest, folder: RunFolder, report: Report) -> list
     """Run the seeds that are not complete yet; all of them in the plan's order."""
     finished = {seed: done for seed in request.plan.seeds if (done := folder.finished(seed))}
     waiting = [seed for seed in request.plan.seeds if seed not in finished]
-    with Workers() as workers, ThreadPoolExecutor(max_workers=request.jobs) as pool:
+    own = ScriptWorkers(request.command) if request.command else Workers()
+    with own as workers, ThreadPoolExecutor(max_workers=request.jobs) as pool:
         running = {
             pool.submit(_run_seed, workers, request, folder, seed, report): seed for seed in waiting
         }
@@ -155,7 +181,11 @@ def _warn_of_leaks(finished: FinishedSeed, warn: Warn) -> None:
 
 
 def _run_seed(
-    workers: Workers, request: StudyRequest, folder: RunFolder, seed: int, report: Report
+    workers: Workers | ScriptWorkers,
+    request: StudyRequest,
+    folder: RunFolder,
+    seed: int,
+    report: Report,
 ) -> FinishedSeed:
     out = folder.seed_folder(seed)
     store.make_folder(out)
@@ -186,6 +216,8 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
     code = _same_code(finished)
     place, _, _ = request.program.target.partition(":")
     source = place if place.endswith(".py") else place.partition(".")[0]
+    if request.command:  # the script is the first of its files that the command names
+        source = next((part for part in request.command if part.endswith(".py")), "")
     commit, dirty = git_state(Path(request.program.folder), source)
     files = [file for seed in finished for file in seed.files]
     files.extend(
@@ -204,6 +236,7 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
             git_commit=commit,
             git_dirty=dirty,
             code=code,
+            command=tuple(map(without_home, request.command)),
         ),
         environment=_merged_environment(finished),
         seeds=tuple(_seed_record(seed) for seed in finished),

@@ -35,6 +35,7 @@ class VerifyRequest:
         allow_code: Whether code signed by somebody else's key may be executed.
         arguments: Arguments of the factory that replace recorded ones.
         jobs: Seeds that are replayed at the same time; None for as many as cores allow.
+        command: The verifier's own command for the study of a script.
     """
 
     trusted: Sequence[TrustedKey]
@@ -44,6 +45,7 @@ class VerifyRequest:
     allow_code: bool = False
     arguments: Mapping[str, str] = field(default_factory=dict)
     jobs: int = 1
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -162,13 +162,19 @@ class _StudyVerification(Verification):
         if ledger.failed(1, 2, 3):
             ledger.skip(8, "code is executed only where checks 1 to 3 passed")
             return
-        if not (self._signer and self._signer.own) and not self._request.allow_code:
+        command = self._request.command
+        if run.manifest.program.command and not command:
+            ledger.skip(8, "a study of a script; give the command: verify MANIFEST -- COMMAND")
+            self._replayer = None
+            return
+        own = bool(command) or bool(self._signer and self._signer.own)
+        if not own and not self._request.allow_code:
             text = "the code is signed by somebody else's key; read it, then give --allow-code"
             ledger.add(8, [Finding(text, exit_code=6)])
             return
         sample = draw(run.manifest, self._request.replay, self._request.replay_seed)
         self._replay_text = sample.text
-        request = ReplayRequest(sample.choice, self._request.arguments, self._request.jobs)
+        request = ReplayRequest(sample.choice, self._request.arguments, self._request.jobs, command)
         outcome = self._replayer(run, request)
         ledger.add(8, outcome.findings)
         self._replay_outcome = outcome

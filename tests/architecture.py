@@ -52,13 +52,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("recordcourse",),
     # 6: a study from start to end, and its evidence compared
     ("launch", "commands", "runfolder", "watchers", "comparison", "judgement", "sampling"),
-    ("jobfiles", "attempts", "chunks", "sides", "rowstream", "scripts"),
+    ("jobfiles", "attempts", "chunks", "sides", "rowstream", "scripts", "rows", "conversation"),
+    ("recorded",),
+    ("holding",),
     ("partings", "jobresults"),
     ("loopjobs",),
     ("tasks",),
     ("recorder",),
     ("integrations",),
-    ("jobs", "consistency", "pairing", "study", "replay", "recordings"),
+    ("jobs", "consistency", "contracts", "pairing", "study", "replay", "recordings"),
     # 7: the checklist that a study answers; the numbered checks
     ("questions", "reports"),
     ("citations", "fragments"),
@@ -67,7 +69,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("checklist",),
     ("content", "verification", "differences"),
     ("verifyrecording",),
-    ("verify",),
+    ("verify", "rerun"),
+    ("experiments",),
+    ("doctor",),
     # 8: the command line
     ("cli",),
     ("__main__",),

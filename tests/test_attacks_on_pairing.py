@@ -11,7 +11,7 @@ from studies import check_files, failures, study_here, told
 
 from auditkit.errors import ArtifactMissing, FormatError, StoreError
 from auditkit.evidence import RunEvidence
-from auditkit.pairing import check_contracts
+from auditkit.contracts import check_contracts
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.tensor import RawTensor
 from auditkit.runfiles import order_from_tensors, outcome_from_tensors

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import click
+
 from auditkit.errors import UsageError
 from auditkit.homes import without_home
 
@@ -72,3 +74,25 @@ def split_target(program: str) -> tuple[str, str]:
             f"{program!r} is no program", hint="give FILE.py, FILE.py:NAME or package.module:NAME"
         )
     return f"{place}:{name}", str(Path.cwd())
+
+
+#: Where :class:`CommandWithTail` leaves what follows ``--``.
+TAIL = "auditkit.command"
+
+
+class CommandWithTail(click.Command):
+    """A command whose line may end in ``-- COMMAND ...``, somebody else's command.
+
+    What follows the first ``--`` is no argument of ours: it is left, as a tuple, under
+    :data:`TAIL` in ``ctx.meta``.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Split the line before anything is parsed."""
+        at = args.index("--") if "--" in args else len(args)
+        ctx.meta[TAIL] = tuple(args[at + 1 :])
+        return super().parse_args(ctx, args[:at])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        """Show it in the usage line."""
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND ...]"]

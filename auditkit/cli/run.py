@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from auditkit.cli.options import default_jobs, parse_arguments, parse_seeds, split_target
+from auditkit.cli.options import (
+    TAIL,
+    CommandWithTail,
+    default_jobs,
+    parse_arguments,
+    parse_seeds,
+    split_target,
+)
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.tables import print_cost, print_run
 from auditkit.errors import PlanError, UsageError
@@ -16,7 +23,7 @@ from auditkit.launch import Workers
 from auditkit.records.job import Description, Job, ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.signing import signing_key
-from auditkit.study import StudyRequest, resolve, run_study
+from auditkit.study import StudyRequest, resolve, run_study, script_source
 
 #: Steps that ``--dry-run`` times.
 _TIMED_STEPS = 12
@@ -24,8 +31,8 @@ _TIMED_STEPS = 12
 _REQUIRED = ("fork_at", "window", "horizon", "seeds", "perturbations")
 
 
-@click.command()
-@click.argument("program")
+@click.command(cls=CommandWithTail)
+@click.argument("program", required=False)
 @click.option("--out", required=True, help="Folder of the run; new, or unfinished with --resume.")
 @click.option("--arg", "arguments", multiple=True, help="name=value for the factory; repeatable.")
 @click.option("--fork-at", type=int, help="t0: the step after which the state is forked.")
@@ -38,8 +45,11 @@ _REQUIRED = ("fork_at", "window", "horizon", "seeds", "perturbations")
 @click.option("--key", help="Private key to sign with; else $AUDITKIT_KEY, else this machine's.")
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
 @click.option("--dry-run", is_flag=True, help="Say what it will cost, from a few timed steps.")
+@click.pass_context
 def run(  # noqa: PLR0913, PLR0917 # one argument an option
-    program: str,
+    ctx: click.Context,
+    /,
+    program: str | None,
     out: str,
     arguments: tuple[str, ...],
     fork_at: int | None,
@@ -55,11 +65,13 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
 ) -> None:
     """Run the study of PROGRAM: FILE.py, FILE.py:FACTORY or package.module:FACTORY.
 
+    Or of a script that trains by itself and uses auditkit.Recorder: give its command after `--`,
+    with {seed} where the script takes its seed.
+
     Options override the program's STUDY. Every step leaves evidence; the run ends in a signed
     manifest, for `auditkit verify`.
     """
-    target, folder = split_target(program)
-    source = ProgramSource(target, folder, parse_arguments(arguments))
+    command: tuple[str, ...] = ctx.meta[TAIL]
     overrides: dict[str, Any] = {
         "fork_at": fork_at,
         "window": window,
@@ -68,7 +80,18 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
         "perturbations": perturb or None,
         "placebos": placebos,
     }
-    plan = _plan(source, {name: value for name, value in overrides.items() if value is not None})
+    given = {name: value for name, value in overrides.items() if value is not None}
+    if command:
+        if program or arguments or dry_run:
+            raise UsageError("a command after -- takes no PROGRAM, --arg or --dry-run")
+        plan = _script_plan(given)
+        source = script_source(command, plan, Path.cwd())
+    elif program:
+        target, folder = split_target(program)
+        source = ProgramSource(target, folder, parse_arguments(arguments))
+        plan = _plan(source, given)
+    else:
+        raise UsageError("give a PROGRAM, or a command after --")
     n_jobs = jobs if jobs is not None else default_jobs(plan.threads, len(plan.seeds))
     if n_jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {n_jobs}")
@@ -83,7 +106,7 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
             "this machine trusts it",
             err=True,
         )
-    request = StudyRequest(source, plan, Path(out), n_jobs, resume)
+    request = StudyRequest(source, plan, Path(out), n_jobs, resume, command)
     warnings: list[str] = []
     with StepProgress(total_steps(plan), "run") as progress:
         manifest = run_study(request, signer, progress.report, warnings.append)
@@ -104,13 +127,23 @@ def _plan(source: ProgramSource, overrides: dict[str, Any]) -> StudyPlan:
     if described.plan is not None:
         base = {item.name: getattr(described.plan, item.name) for item in fields(StudyPlan)}
     values = {**base, **overrides}
+    _require(values, "the program has no STUDY", "write STUDY = auditkit.StudyPlan(...) in it")
+    return resolve(StudyPlan(**values), _declarations(values["perturbations"]))
+
+
+def _script_plan(given: dict[str, Any]) -> StudyPlan:
+    """The plan of a script; what its loader draws is left alone."""
+    values = {"seeds": [0], "augmentation_rng": "inherit", **given}
+    _require(values, "a script has no STUDY", "for example --fork-at 100 --window 20 --horizon 300")
+    return resolve(StudyPlan(**values), _declarations(values["perturbations"]))
+
+
+def _require(values: dict[str, Any], why: str, hint: str) -> None:
     missing = [name for name in _REQUIRED if name not in values]
     if missing:
         raise PlanError(
-            f"the program has no STUDY, and no option gives {', '.join(missing)}",
-            hint="write STUDY = auditkit.StudyPlan(...) in the program, or give the options",
+            f"{why}, and no option gives {', '.join(missing)}", hint=f"{hint}, or give the options"
         )
-    return resolve(StudyPlan(**values), _declarations(values["perturbations"]))
 
 
 def _declarations(perturbations: Any) -> Any:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from auditkit import canonical, store
-from auditkit.cli.options import default_jobs, parse_arguments
+from auditkit.cli.options import TAIL, CommandWithTail, default_jobs, parse_arguments
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.tables import print_report
 from auditkit.errors import UsageError
@@ -54,7 +55,7 @@ def verification_options(replay: str) -> Callable[[Callable[..., Any]], Callable
     return add
 
 
-@click.command("verify")
+@click.command("verify", cls=CommandWithTail)
 @click.argument("manifest")
 @verification_options(replay="all")
 @click.option("--replay-seed", type=int, help="Repeat a draw of --replay N.")
@@ -72,11 +73,14 @@ def verify_command(
 ) -> None:
     """Verify MANIFEST: signature, files, pairing, replay; then compute the estimands.
 
+    The study of a script is replayed with the command that follows `--`, in which {seed} stands
+    for the seed; a recorded command is never run.
+
     Exit codes: 0 nothing wrong, 1 a check failed, 2 wrong use, 3 signed by a key that is not
     trusted, 4 not signed, 5 malformed, 6 cannot decide.
     """
     path = Path(manifest)
-    request = request_of(path, replay_seed=replay_seed, **options)
+    request = replace(request_of(path, replay_seed=replay_seed, **options), command=ctx.meta[TAIL])
     report = verify_path(path, request)
     if json_out == "-":
         click.echo(canonical.dumps(canonical.to_dict(report)).decode("ascii"))
@@ -155,7 +159,7 @@ def _replay_with_progress(run: RunEvidence, request: ReplayRequest) -> ReplayOut
     total = sum(plan.horizon + held * len(names) for names in request.choice.values())
     jobs = request.jobs or default_jobs(plan.threads, len(request.choice))
     with StepProgress(total, "replay") as progress:
-        return replay(run, ReplayRequest(request.choice, request.arguments, jobs), progress.report)
+        return replay(run, replace(request, jobs=jobs), progress.report)
 
 
 def _amount(text: str) -> str | int:

@@ -165,6 +165,8 @@ class ProgramRecord:
         git_commit: Commit of the folder that it lay in, or None.
         git_dirty: Whether that folder had uncommitted changes.
         code: Every module imported from outside site-packages.
+        command: The user's own command, where the program is a script that runs its own loop;
+            ``{seed}`` stands for the seed. Nothing ever runs a recorded command.
     """
 
     target: str
@@ -173,6 +175,7 @@ class ProgramRecord:
     git_commit: str | None
     git_dirty: bool | None
     code: tuple[CodeFile, ...]
+    command: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

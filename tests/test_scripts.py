@@ -1,0 +1,165 @@
+"""A study of a script that runs its own loop: ``auditkit run ... -- COMMAND``, unchanged."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import PROGRAMS
+
+from auditkit import canonical, store
+from auditkit.errors import AuditError, PlanError, ProgramError, ProgramFailed
+from auditkit.manifests import from_statement
+from auditkit.records.job import Job, ProgramSource
+from auditkit.records.manifest import StudyManifest
+from auditkit.records.plan import StudyPlan
+from auditkit.runfiles import trace_from_tensors
+from auditkit.scripts import ScriptWorkers
+from auditkit.signing import open_envelope
+from auditkit.study import script_source
+
+SCRIPT = str(PROGRAMS / "script_study.py")
+COMMAND = (sys.executable, SCRIPT, "{seed}", "2")
+PLAN = StudyPlan(
+    fork_at=10,
+    window=3,
+    horizon=18,
+    seeds=[0],
+    perturbations=["order-reverse", "batchnorm-reset"],
+    placebos=1,
+    augmentation_rng="inherit",
+)
+OPTIONS = [
+    *("--fork-at", "10", "--window", "3", "--horizon", "18", "--placebos", "1"),
+    *("--perturb", "order-reverse", "--perturb", "batchnorm-reset"),
+]
+
+
+class Study:
+    """One study of the script, run by the real command line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = {
+            **os.environ,
+            "XDG_CONFIG_HOME": str(folder / "config"),
+            "HOME": str(folder / "home"),
+        }
+        self.ran = self("run", *OPTIONS, "--out", "out", "--", *COMMAND)
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "auditkit", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    @property
+    def manifest(self) -> StudyManifest:
+        data = (self.folder / "out" / "manifest.json").read_bytes()
+        return from_statement(open_envelope(data).payload, what="manifest.json")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    found = Study(tmp_path_factory.mktemp("scripts"))
+    assert found.ran.returncode == 0, found.ran.stderr
+    return found
+
+
+def test_the_replica_equals_the_control_in_every_column(study: Study) -> None:
+    # Mid-epoch 1, two workers, augmentation from every stream, BatchNorm, dropout, scheduler:
+    # the script has no code for any of it.
+    def trace(name: str) -> Any:
+        path = study.folder / "out" / "seed-0000" / f"{name}.trace.safetensors"
+        return trace_from_tensors(store.read_tensors(path, what=name)[0], what=name)
+
+    control = trace("control")
+    assert control.first_difference(trace("replica")) is None
+    reset = control.first_difference(trace("batchnorm-reset"))
+    assert (reset.step, reset.components) == (11, ("batchnorm",))
+    order = control.first_difference(trace("order-reverse"))
+    assert order.step == 11
+    assert "order" in order.components
+
+
+def test_the_manifest_names_the_command_and_holds_the_script(study: Study) -> None:
+    program = study.manifest.program
+    assert program.command[-2:] == ("{seed}", "2")
+    assert [file.name for file in program.code] == ["script_study.py"]
+    assert study.manifest.plan.augmentation_rng == "inherit"
+    contract = study.manifest.seeds[0].rng
+    assert all(stream.seed is None for stream in contract.streams)
+    assert not (study.folder / "recorded").exists()
+
+
+def test_without_a_command_nothing_is_replayed(study: Study) -> None:
+    done = study("verify", "out/manifest.json", "--json", "-")
+    report = canonical.loads(done.stdout.encode(), what="report")
+    assert (done.returncode, report["verdict"]) == (0, "integrity-only")
+    assert "verify MANIFEST -- COMMAND" in report["checks"][7]["summary"]
+    assert report["estimates"] is None
+
+
+def test_with_the_command_it_verifies_and_estimates(study: Study) -> None:
+    done = study("verify", "out/manifest.json", "--json", "-", "--", *COMMAND)
+    report = canonical.loads(done.stdout.encode(), what="report")
+    assert (done.returncode, report["verdict"]) == (0, "verified"), done.stdout
+    assert report["estimates"]["distances"]
+
+
+def test_another_script_is_told(study: Study) -> None:
+    text = Path(SCRIPT).read_text().replace("momentum=0.9", "momentum=0.8")
+    (study.folder / "other.py").write_text(text)
+    command = (sys.executable, "other.py", "{seed}", "2")
+    done = study("verify", "out/manifest.json", "--replay", "1", "--json", "-", "--", *command)
+    report = canonical.loads(done.stdout.encode(), what="report")
+    assert done.returncode == 1
+    findings = report["checks"][7]["findings"]
+    assert any("other.py, script_study.py" in finding["message"] for finding in findings)
+    assert (findings[1]["step"], findings[1]["where"]) == (1, "seed 0, trunk")
+
+
+def job(tmp_path: Path, **changes: Any) -> Job:
+    values: dict[str, Any] = {"plan": PLAN, "seed": 0, "out": str(tmp_path)}
+    return Job("trunk", ProgramSource("script", str(tmp_path), {}), **{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("command", "variables", "error", "message"),
+    [
+        ((sys.executable, "-c", "print('hello')"), {}, ProgramFailed, "no Recorder"),
+        ((sys.executable, "-c", "raise SystemExit(3)"), {}, ProgramFailed, "status 3"),
+        ((*COMMAND[:3], "0"), {"SCRIPT_PROBE": "none"}, ProgramError, "probe"),
+        ((*COMMAND[:3], "0"), {"SCRIPT_STEPS": "12"}, ProgramError, "ended after 14 steps"),
+        (("no-such-command",), {}, AuditError, "no-such-command"),
+    ],
+    ids=["no Recorder", "fails", "no probe", "too short", "not found"],
+)
+def test_a_script_that_cannot_do_the_job_is_told(
+    tmp_path: Path,
+    command: tuple[str, ...],
+    variables: dict[str, str],
+    error: type[AuditError],
+    message: str,
+) -> None:
+    with (
+        ScriptWorkers(command, tmp_path, variables) as workers,
+        pytest.raises(error, match=message),
+    ):
+        workers.run(job(tmp_path))
+
+
+def test_several_seeds_need_a_place_in_the_command(tmp_path: Path) -> None:
+    plan = StudyPlan(10, 3, 18, [0, 1], ["carry"], augmentation_rng="inherit")
+    with pytest.raises(PlanError, match="the command is the same for all"):
+        script_source(("python", "train.py"), plan, tmp_path)
+    assert script_source(COMMAND, plan, tmp_path).target.endswith("'{seed}' 2")
