@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from auditkit import canonical, jobs, store
+from auditkit import canonical, jobresults, jobs, store
 from auditkit.estimands import estimate
 from auditkit.evidence import RunEvidence
 from auditkit.launch import RESULTS
@@ -125,7 +125,11 @@ def untouched(folder: Path) -> Iterator[None]:
         scripts = Path(sys.executable).parent
         patch.setattr(code, "_foreign_folders", lambda: [*foreign(), TESTS, scripts])
         # Of a replay nobody asks, and a test process has thousands of modules to look at.
-        patch.setattr(jobs, "own_code", lambda to, end: digest_code(to, end) if to else ())
+        patch.setattr(
+            jobresults,
+            "own_code",
+            lambda to, end, main: digest_code(to, end, main=main) if to else (),
+        )
         try:
             yield
         finally:
