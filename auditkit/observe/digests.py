@@ -23,6 +23,7 @@ from auditkit.observe.tensors import (
     refuse_unknown,
 )
 from auditkit.recipes import alias_frame, frame, hasher, json_frame
+from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 
 
 def digest_leaves(recipe: str, leaves: Leaves) -> bytes:
@@ -40,6 +41,16 @@ def digest_leaves(recipe: str, leaves: Leaves) -> bytes:
         FormatError: Unknown recipe, or a name that is no Unicode text.
     """
     return _digest_slots(recipe, _slots(leaves))
+
+
+def digest_and_commitment(leaves: Leaves) -> tuple[bytes, bytes]:
+    """Both digests of a component that is looked at once: 16 bytes xxh3-128, 32 bytes SHA-256.
+
+    Raises:
+        UncapturedState: As :func:`digest_leaves`.
+    """
+    slots = _slots(leaves)
+    return _digest_slots(EVIDENCE_RECIPE, slots), _digest_slots(COMMITMENT_RECIPE, slots)
 
 
 class ComponentDigester:

@@ -25,15 +25,31 @@ def index_pairs(own: Any, epoch: int, loader: DataLoader[Any]) -> Batch:
     indices = indices if is_batch(indices) else [indices]
     if isinstance(own, tuple) and loader.batch_sampler is None:
         indices = [own]  # one key of several parts, not several samples
+    if type(indices) is list and set(map(type, indices)) == {int}:
+        return _pairs_of_ints(indices, epoch)
     try:
         pairs = [(epoch, operator.index(index)) for index in indices]
         return np.array(pairs, dtype=np.int64).reshape(-1, 2)
     except (TypeError, OverflowError) as error:
-        raise UnsupportedLoader(
-            f"the sampler yields {type(own).__name__} of {own!r:.60}",
-            expected="whole numbers that fit 64 bits",
-            hint="let the dataset map whole numbers to its own keys",
-        ) from error
+        raise _unsupported(own) from error
+
+
+def _pairs_of_ints(indices: list[int], epoch: int) -> Batch:
+    """What nearly every sampler yields, without a tuple for each sample."""
+    pairs = np.empty((len(indices), 2), dtype=np.int64)
+    try:
+        pairs[:, 0], pairs[:, 1] = epoch, indices
+    except OverflowError as error:
+        raise _unsupported(indices) from error
+    return pairs
+
+
+def _unsupported(own: Any) -> UnsupportedLoader:
+    return UnsupportedLoader(
+        f"the sampler yields {type(own).__name__} of {own!r:.60}",
+        expected="whole numbers that fit 64 bits",
+        hint="let the dataset map whole numbers to its own keys",
+    )
 
 
 def is_batch(own: Any) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import random
 import struct
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,16 +24,8 @@ from auditkit.seeds import derive_seed
 #: Generator objects that a program may hold and register as extras.
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
-#: What no RNG contract covers, whatever the program.
-ALWAYS_UNCOVERED = (
-    "os.urandom, secrets, uuid4 and the clock: no program can be replayed that reads them",
-    "random numbers drawn inside compiled extensions that keep a state of their own",
-)
-
 #: The Mersenne Twister's 624 words and a position.
 _WORDS = struct.Struct("<625I")
-
-_OTHER_LIBRARIES = ("jax", "tensorflow", "cupy", "numba", "torchdata", "dgl")
 
 
 @dataclass(frozen=True)
@@ -55,25 +46,38 @@ class GlobalStreams:
 
     def leaves(self) -> dict[str, Leaves]:
         """Components ``rng/...`` by name."""
-        version, words, gauss = self.python
-        kind, keys, position, has_gauss, cached = self.numpy
-        components: dict[str, Leaves] = {
-            "rng/python": _tree(b"[%d,%s,%s]", version, _WORDS.pack(*words), gauss),
-            "rng/numpy": _tree(
-                b"[%s,%s,%d,%d,%s]", kind, keys.astype("<u4").tobytes(), position, has_gauss, cached
-            ),
+        components = {
+            "rng/python": _python_leaves(self.python),
+            "rng/numpy": _numpy_leaves(self.numpy),
             "rng/torch": _tree(b"%s", _octets(self.torch)),
         }
         for index, state in self.cuda.items():
             components[f"rng/cuda:{index}"] = _tree(b"%s", _octets(state))
         return components
 
+    def leaves_since(self, before: GlobalStreams, known: Mapping[str, Leaves]) -> dict[str, Leaves]:
+        """:meth:`leaves`; of streams that have not moved since, the very same objects.
+
+        Args:
+            before: An earlier moment.
+            known: Its components.
+        """
+        if self.cuda or before.cuda:
+            return self.leaves()
+        found = dict(known)
+        if self.python != before.python:
+            found["rng/python"] = _python_leaves(self.python)
+        if not _same_numpy(self.numpy, before.numpy):
+            found["rng/numpy"] = _numpy_leaves(self.numpy)
+        if not torch.equal(self.torch, before.torch):
+            found["rng/torch"] = _tree(b"%s", _octets(self.torch))
+        return found
+
     def same_as(self, other: GlobalStreams) -> bool:
         """Whether every stream stands where it stands in ``other``."""
         return (
             self.python == other.python
-            and self.numpy[2:] == other.numpy[2:]
-            and np.array_equal(self.numpy[1], other.numpy[1])
+            and _same_numpy(self.numpy, other.numpy)
             and torch.equal(self.torch, other.torch)
             and self.cuda.keys() == other.cuda.keys()
             and all(torch.equal(state, other.cuda[index]) for index, state in self.cuda.items())
@@ -166,21 +170,6 @@ def seed_sample(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-def uncovered_streams() -> tuple[str, ...]:
-    """Sources of randomness that the contract does not cover, for people."""
-    found = list(ALWAYS_UNCOVERED)
-    found.extend(
-        f"random state of {library}, which is imported"
-        for library in _OTHER_LIBRARIES
-        if library in sys.modules
-    )
-    for backend in ("mps", "xpu"):
-        module = getattr(torch, backend, None)
-        if module is not None and module.is_available():
-            found.append(f"torch.{backend} generators")
-    return tuple(found)
-
-
 def is_generator(value: object) -> bool:
     """Whether ``value`` is a generator object: random numbers that somebody draws from."""
     return isinstance(value, Generator)
@@ -229,6 +218,21 @@ def restore_generator(generator: Generator, leaves: Leaves) -> None:
             generator.setstate(state)
     except (KeyError, TypeError, ValueError, RuntimeError, FormatError) as error:
         raise RestoreMismatch(f"the state is of another kind of generator: {error}") from error
+
+
+def _same_numpy(state: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    return state[2:] == other[2:] and np.array_equal(state[1], other[1])
+
+
+def _python_leaves(state: tuple[Any, ...]) -> Leaves:
+    version, words, gauss = state
+    return _tree(b"[%d,%s,%s]", version, _WORDS.pack(*words), gauss)
+
+
+def _numpy_leaves(state: tuple[Any, ...]) -> Leaves:
+    kind, keys, position, has_gauss, cached = state
+    octets = keys.astype("<u4").tobytes()
+    return _tree(b"[%s,%s,%d,%d,%s]", kind, octets, position, has_gauss, cached)
 
 
 def _tree(form: bytes, *values: Any) -> Leaves:

@@ -63,6 +63,7 @@ class StateReader:
 
     def __init__(self, objects: TrainingObjects) -> None:
         self._objects = objects
+        self._last: tuple[GlobalStreams, dict[str, Leaves]] | None = None
         self._model = ModuleState(objects.model)
         self._optimizer = OptimizerState(objects.optimizer)
         self._modules = {
@@ -104,10 +105,17 @@ class StateReader:
                 state[f"rng/extras/{name}"] = generator_leaves(extra)
             elif not isinstance(extra, nn.Module):
                 state[f"extras/{name}"] = _state_of(extra, f"extras/{name}")
-        state.update(frozen.leaves())
+        state.update(self._stream_leaves(frozen))
         if self._runs_foreign_code() and not frozen.same_as(capture_streams()):
             frozen.restore()
         return {name: leaves for name, leaves in state.items() if leaves}
+
+    def _stream_leaves(self, streams: GlobalStreams) -> dict[str, Leaves]:
+        """Components of the streams; the same objects as long as a stream does not move."""
+        last = self._last
+        leaves = streams.leaves() if last is None else streams.leaves_since(*last)
+        self._last = (streams, leaves)
+        return leaves
 
     def _trained(self, parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         if not self._modules:

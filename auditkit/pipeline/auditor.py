@@ -12,12 +12,13 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
-from auditkit.observe.codec import Leaves, flatten
-from auditkit.observe.digests import ComponentDigester, digest_leaves
+from auditkit.observe.batches import batch_leaves
+from auditkit.observe.codec import Leaves
+from auditkit.observe.digests import ComponentDigester, digest_and_commitment, digest_leaves
 from auditkit.observe.state import State
 from auditkit.ordering import Batch
 from auditkit.recipes import hasher, order_digest
-from auditkit.records.digest import ABSENT, COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
+from auditkit.records.digest import ABSENT, EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace, is_consumed
 
 
@@ -27,6 +28,9 @@ class Auditor:
     Args:
         first_step: Step of the first row.
         commit_data: Whether every consumed batch also enters :attr:`consumed_sha256`.
+
+    Attributes:
+        commitment: SHA-256 of the batch that was consumed last, with ``commit_data``.
     """
 
     def __init__(self, first_step: int, *, commit_data: bool = False) -> None:
@@ -34,8 +38,9 @@ class Auditor:
         self._columns: dict[str, bytearray] = {}
         self._losses = bytearray()
         self._digesters: dict[str, ComponentDigester] = {}
-        self._batch_digester = ComponentDigester(EVIDENCE_RECIPE)
+        self.commitment = b""
         self._pending: dict[str, bytes] = {}
+        self._unmoved: dict[str, tuple[Leaves, bytes]] = {}
         self._sides: dict[str, bytes] = {}
         self._seen: set[str] = set()
         self._consumed = hashlib.sha256() if commit_data else None
@@ -56,10 +61,17 @@ class Auditor:
         """Digest the state before the next step; a later cut of the same step replaces it."""
         pending: dict[str, bytes] = {}
         for name, leaves in state.items():
+            unmoved = self._unmoved.get(name)
+            if unmoved is not None and unmoved[0] is leaves:
+                pending[name] = unmoved[1]
+                continue
             digester = self._digesters.get(name)
             if digester is None:
                 digester = self._digesters[name] = ComponentDigester(EVIDENCE_RECIPE)
             pending[name] = digester.digest(leaves)
+            # Text cannot change in place, so the same object has the same digest.
+            if all(type(leaf) is bytes for leaf in leaves.values()):
+                self._unmoved[name] = (leaves, pending[name])
         self._pending = pending
 
     def consume(self, batch: Any, order: Batch | None) -> Leaves:
@@ -73,10 +85,12 @@ class Auditor:
         Returns:
             The batch as leaves (live views).
         """
-        leaves = flatten(batch, where="batch")
-        content = self._batch_digester.digest(leaves)
-        if self._consumed is not None:
-            self._consumed.update(digest_leaves(COMMITMENT_RECIPE, leaves))
+        leaves = batch_leaves(batch)
+        if self._consumed is None:
+            content = digest_leaves(EVIDENCE_RECIPE, leaves)
+        else:
+            content, self.commitment = digest_and_commitment(leaves)
+            self._consumed.update(self.commitment)
         self._pending["batch"] = content
         self._pending["order"] = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         return leaves
@@ -90,7 +104,7 @@ class Auditor:
             batch: As collated.
             order: int64 ``(B, 2)``, or None.
         """
-        content = digest_leaves(EVIDENCE_RECIPE, flatten(batch, where="batch"))
+        content = digest_leaves(EVIDENCE_RECIPE, batch_leaves(batch))
         drawn = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         for column, digest in ((f"batch/{name}", content), (f"order/{name}", drawn)):
             chained = hasher(EVIDENCE_RECIPE)

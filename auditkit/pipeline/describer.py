@@ -10,8 +10,8 @@ from torch import Tensor
 
 from auditkit.observe.codec import flatten
 from auditkit.observe.commit import commitments
-from auditkit.observe.rng import uncovered_streams
 from auditkit.observe.state import TrainingObjects
+from auditkit.observe.uncovered import uncovered_streams
 from auditkit.ordering import Batch
 from auditkit.records.rng import DERIVED_STREAMS, RngContract, StreamContract
 from auditkit.records.study import DataRecord

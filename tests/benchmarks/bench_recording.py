@@ -2,7 +2,10 @@
 
 Run it from anywhere::
 
-    python tests/benchmarks/bench_recording.py [--model resnet18|digits|mlp|all] [--steps N]
+    python tests/benchmarks/bench_recording.py [--model mlp|digits|cnn|transformer|resnet18|all]
+        [--steps N]
+
+The first table is of a study, the second one of the Recorder in a loop of the user's own.
 
 Each model trains in a process of its own, with one thread and deterministic kernels, as the
 workers of a study do. A bare step and the evidence of the next one alternate in one run, so that
@@ -26,16 +29,29 @@ whatever else the machine does meets both; the table gives medians.
 ``peak MiB``
     largest resident memory of the process after bare steps alone, and after steps with
     evidence (Linux only).
+
+In the second table two equal loops take turns, step by step, one of them recorded:
+
+``bare``
+    a whole step of the bare loop, its batch included, in ms.
+``recorded-bare``
+    median of the differences between a recorded step and the bare one beside it, in ms.
+``evidence/bare``
+    its ratio to the bare step: the cost of the Recorder.
+``snapshot ms``
+    a checkpoint, written and flushed to disk.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing
+import operator
 import platform
 import re
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -61,9 +77,11 @@ from auditkit.session import Session, open_session
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BATCH_SIZE = 64
+#: Of random data; an epoch has 16 steps.
+N_SAMPLES = 16 * BATCH_SIZE
 WARM_STEPS = 2
 #: Steps that are timed where ``--steps`` is not given.
-STEPS = {"mlp": 400, "digits": 200, "resnet18": 15}
+STEPS = {"mlp": 600, "digits": 200, "cnn": 100, "transformer": 40, "resnet18": 15}
 
 
 class Block(nn.Module):
@@ -98,14 +116,32 @@ def resnet18() -> nn.Module:
 
 
 def mlp() -> nn.Module:
-    """Two layers, 1,000 parameters: mostly what a step costs however small the model is."""
-    return nn.Sequential(nn.Linear(32, 24), nn.ReLU(), nn.Linear(24, 10))
+    """Three layers, 40,000 parameters: steps of about half a millisecond."""
+    layers = (nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
+    return nn.Sequential(*layers)
+
+
+def cnn() -> nn.Module:
+    """Three convolutions with BatchNorm on 32x32 images: steps of some 50 ms."""
+    layers: list[nn.Module] = []
+    for width_in, width in ((3, 32), (32, 64), (64, 64)):
+        layers += [nn.Conv2d(width_in, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 16, 10))
+
+
+def transformer() -> nn.Module:
+    """Six encoder layers of width 128 on 32 tokens, with dropout."""
+    layer = nn.TransformerEncoderLayer(128, 4, 256, batch_first=True)
+    # Without nested tensors: the fast path would warn that it cannot be taken in training.
+    encoder = nn.TransformerEncoder(layer, 6, enable_nested_tensor=False)
+    return nn.Sequential(nn.Linear(16, 128), encoder, nn.Flatten(), nn.Linear(32 * 128, 10))
 
 
 def _on_random_data(make: Callable[[], nn.Module], shape: tuple[int, ...]) -> Any:
     def make_program(seed: int) -> ak.Program:
         del seed  # the global streams are seeded already
-        data = TensorDataset(torch.randn(4 * BATCH_SIZE, *shape), torch.arange(4 * BATCH_SIZE) % 10)
+        data = TensorDataset(torch.randn(N_SAMPLES, *shape), torch.arange(N_SAMPLES) % 10)
         model = make()
         return ak.Program(
             model=model,
@@ -122,8 +158,13 @@ def factory(name: str) -> LoadedFactory:
     """The program of that name."""
     if name == "digits":
         return load_factory("digits.py", EXAMPLES)
-    make = {"resnet18": (resnet18, (3, 32, 32)), "mlp": (mlp, (32,))}[name]
-    return LoadedFactory(_on_random_data(*make), sys.modules[__name__], name, None)
+    make: dict[str, Any] = {
+        "mlp": (mlp, (64,)),
+        "cnn": (cnn, (3, 32, 32)),
+        "transformer": (transformer, (32, 16)),
+        "resnet18": (resnet18, (3, 32, 32)),
+    }
+    return LoadedFactory(_on_random_data(*make[name]), sys.modules[__name__], name, None)
 
 
 class Clock:
@@ -241,7 +282,78 @@ def _peak_mib() -> float:
     return int(found[1]) / 1024 if found else float("nan")
 
 
-COLUMNS: dict[str, Callable[[Result], str]] = {
+@dataclass(frozen=True)
+class Recorded:
+    """What the Recorder costs one loop, times in ms."""
+
+    model: str
+    steps: int
+    bare: float
+    added: float
+    snapshot: float
+    trace_bytes: int
+    peak_bare: float
+    peak: float
+
+
+def measure_recorder(name: str, steps: int) -> Recorded:
+    """Let a bare and a recorded loop take turns."""
+    torch.set_num_threads(1)
+    bare, recorded = (factory(name).build(0, {}) for _ in range(2))
+    plain = _loop(bare, None)
+    for _ in range(WARM_STEPS):
+        next(plain)
+    peak_bare = _peak_mib()
+    with tempfile.TemporaryDirectory() as folder, ak.Recorder(f"{folder}/out") as rec:
+        rec.wrap(recorded.model, recorded.optimizer, recorded.loader)
+        loop = _loop(recorded, rec)
+        clock = Clock()
+        for step in range(steps + WARM_STEPS):
+            if step == WARM_STEPS:
+                clock = Clock()
+            clock.time("bare", partial(next, plain))
+            clock.time("recorded", partial(next, loop))
+        rec.checkpoint()
+        clock.time("snapshot", partial(next, loop))
+        rec.close()
+        sizes = [path.stat().st_size for path in Path(folder, "out", "trace").iterdir()]
+    differences = map(operator.sub, clock.seconds["recorded"], clock.seconds["bare"])
+    return Recorded(
+        model=name,
+        steps=steps,
+        bare=clock.milliseconds("bare"),
+        added=1000 * statistics.median(differences),
+        snapshot=clock.milliseconds("snapshot"),
+        trace_bytes=sum(sizes) // (steps + WARM_STEPS + 1),
+        peak_bare=peak_bare,
+        peak=_peak_mib(),
+    )
+
+
+def _loop(program: ak.Program, rec: ak.Recorder | None) -> Iterator[None]:
+    step = 0
+    while True:
+        for batch in program.loader:
+            step += 1
+            loss = program.train_on(batch, step)
+            if rec is not None and loss is not None:
+                rec.log(loss=loss)
+            yield
+
+
+RECORDER_COLUMNS: dict[str, Callable[[Any], str]] = {
+    "model": lambda r: r.model,
+    "steps": lambda r: str(r.steps),
+    "bare": lambda r: f"{r.bare:.2f}",
+    "recorded-bare": lambda r: f"{r.added:.3f}",
+    "evidence/bare": lambda r: f"{r.added / r.bare:.4f}",
+    "snapshot ms": lambda r: f"{r.snapshot:.0f}",
+    "file B/step": lambda r: f"{r.trace_bytes:,}",
+    "peak MiB bare": lambda r: f"{r.peak_bare:.0f}",
+    "peak MiB": lambda r: f"{r.peak:.0f}",
+}
+
+COLUMNS: dict[str, Callable[[Any], str]] = {
     "model": lambda r: r.model,
     "parameters": lambda r: f"{r.parameters:,}",
     "steps": lambda r: str(r.steps),
@@ -261,9 +373,9 @@ COLUMNS: dict[str, Callable[[Result], str]] = {
 }
 
 
-def table(results: list[Result]) -> str:
+def table(columns: dict[str, Callable[[Any], str]], results: list[Any]) -> str:
     """The results, a model a line."""
-    rows = [list(COLUMNS), *([cell(result) for cell in COLUMNS.values()] for result in results)]
+    rows = [list(columns), *([cell(result) for cell in columns.values()] for result in results)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.rjust, row, widths)) for row in rows)
     return "\n".join(lines)
@@ -276,13 +388,15 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help="timed steps (default: by model)")
     options = parser.parse_args()
     names = list(STEPS) if options.model == "all" else [options.model]
-    results = []
-    for name in names:
-        spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=spawn) as pool:
-            results.append(pool.submit(measure, name, options.steps or STEPS[name]).result())
+    spawn = multiprocessing.get_context("spawn")
     print(f"torch {torch.__version__}, {platform.machine()}, 1 thread; medians in ms a step")
-    print(table(results))
+    for columns, measured in ((COLUMNS, measure), (RECORDER_COLUMNS, measure_recorder)):
+        results: list[Any] = []
+        for name in names:
+            call: Callable[[str, int], Any] = measured
+            with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+                results.append(pool.submit(call, name, options.steps or STEPS[name]).result())
+        print(table(columns, results))
 
 
 if __name__ == "__main__":

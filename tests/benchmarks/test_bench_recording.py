@@ -16,7 +16,7 @@ def test_the_table_has_its_columns_and_positive_numbers() -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    _, header, row = done.stdout.splitlines()
+    _, header, row, recorder_header, recorder_row = done.stdout.splitlines()
     names = [name.strip() for name in header.split("  ") if name.strip()]
     cells = dict(zip(names, row.split(), strict=True))
     assert (cells["model"], cells["steps"]) == ("digits", "4")
@@ -25,3 +25,7 @@ def test_the_table_has_its_columns_and_positive_numbers() -> None:
     assert float(cells["components"]) > 5
     if sys.platform == "linux":
         assert 0 < float(cells["peak MiB bare"]) <= float(cells["peak MiB"])
+    names = [name.strip() for name in recorder_header.split("  ") if name.strip()]
+    recorded = dict(zip(names, recorder_row.split(), strict=True))
+    assert float(recorded["bare"]) > 0
+    assert float(recorded["file B/step"].replace(",", "")) > 16

@@ -21,7 +21,6 @@ from auditkit.observe.rng import (
     seed_everything,
     seed_sample,
     streams_from_leaves,
-    uncovered_streams,
 )
 from auditkit.seeds import derive_seed
 
