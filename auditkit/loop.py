@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from auditkit.observe.loader import Delivery
 from auditkit.observe.rng import GlobalStreams, capture_streams
+from auditkit.observe.world import always_synchronised
 from auditkit.ordering import Batch
 from auditkit.pipeline.holder import Evidence, Watcher
 from auditkit.session import Observed
@@ -56,6 +57,7 @@ class Loop:
         self._evidence = evidence
         self._watcher = watcher
         self._restore = restore
+        self._undo = always_synchronised(observed.objects) if restore and settles else None
         self._live = restore is None
         self._under_way = False
         self._loss: float | None = None
@@ -67,6 +69,8 @@ class Loop:
 
     def restoring(self) -> None:
         """Write the state that the loop goes on from."""
+        if self._undo is not None:
+            self._undo()
         if self._restore is not None:
             self._restore()
         self._live = True

@@ -17,11 +17,12 @@ from auditkit.loop import Loop, SideBoundary
 from auditkit.manifests import to_statement
 from auditkit.observe.boundary import RecordedLoader
 from auditkit.observe.commit import commitments
+from auditkit.observe.peers import Peers
 from auditkit.observe.repository import git_state
 from auditkit.observe.rng import capture_streams
 from auditkit.observe.state import restore
 from auditkit.observe.uncaptured import plain_attributes, refuse_unregistered_generators
-from auditkit.observe.world import rank_and_size, world
+from auditkit.observe.world import parallel_settings
 from auditkit.pipeline.auditor import Auditor
 from auditkit.pipeline.describer import describe_objects
 from auditkit.pipeline.forker import Fork, read_fork
@@ -33,7 +34,8 @@ from auditkit.recording import (
     now,
     rank_result,
 )
-from auditkit.recordingfolder import RankResult, RecordingFolder, RecordingJournal
+from auditkit.recordingfolder import RankResult, RecordingFolder
+from auditkit.records.journal import RecordingJournal
 from auditkit.records.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -41,7 +43,7 @@ from auditkit.records.manifest import (
     Producer,
     RunTimes,
 )
-from auditkit.records.recording import RecordingManifest
+from auditkit.records.recording import RecordingManifest, WorldRecord
 from auditkit.records.study import CodeFile, ProgramRecord
 from auditkit.session import Observed
 from auditkit.signing import sign_statement
@@ -113,6 +115,7 @@ class RecordCourse:
         wrapped: The loop's objects.
         settings: How it is recorded.
         key: What to sign with; ranks above 0 need none.
+        peers: The processes of the loop.
         resume: Whether to go on from the latest checkpoint, where there is one.
 
     Attributes:
@@ -128,20 +131,30 @@ class RecordCourse:
         wrapped: Wrapped,
         settings: RecordSettings,
         key: SigningKey | None,
+        peers: Peers,
         *,
         resume: bool,
     ) -> None:
         self.manifest: Path | None = None
         self.failure: BaseException | None = None
+        if settings.keep_checkpoints and peers.size > 1:
+            settings = replace(settings, keep_checkpoints=max(settings.keep_checkpoints, 2))
         self._wrapped, self._settings, self._key = wrapped, settings, key
-        self._rank, self._size = rank_and_size()
-        self._folder = RecordingFolder(settings.out, self._rank)
+        self._peers, self._rank = peers, peers.rank
+        self._folder = RecordingFolder(settings.out, peers.rank, peers.size)
         with ExitStack() as held:
-            held.enter_context(self._folder.held())
-            journal = self._folder.begin(resume=resume)
-            self._watched = watch(wrapped)
-            held.callback(self._watched.close)
-            self._begin(journal)
+            held.callback(peers.close)
+            with peers.together("begin the recording"):
+                held.enter_context(self._folder.held())
+                journal = self._folder.begin(resume=resume)
+                taken = [] if journal is None else [c.step for c in journal.checkpoints]
+                # A kill may have fallen between the writes of two processes.
+                journal = self._folder.go_back(journal, peers.latest_common(taken))
+                if peers.rank == 0:
+                    self._folder.find_others(settings.patience / 2)
+                self._watched = watch(wrapped)
+                held.callback(self._watched.close)
+                self._begin(journal)
             self._held = held.pop_all()
         if self._watched.unregistered:
             self._warn(f"this recording cannot be resumed: {self._watched.unregistered}")
@@ -173,6 +186,8 @@ class RecordCourse:
         """End the recording: a manifest after a clean end, what there is after any other."""
         with self._held:
             if self.failure is not None:
+                if error is None:
+                    self._peers.leave()
                 return
             try:
                 if error is not None:
@@ -183,11 +198,13 @@ class RecordCourse:
                 self._fail(problem)
 
     def _begin(self, journal: RecordingJournal | None) -> None:
-        auditor, observed = Auditor(1), self._watched.observed
+        auditor, observed = Auditor(1, commit_data=True), self._watched.observed
         fork = None
         if journal is None:
             starts = commitments(capture_streams().leaves())
-            journal = RecordingJournal(self._settings.seed, now(), stream_starts=starts)
+            journal = RecordingJournal(
+                self._settings.seed, now(), stream_starts=starts, size=self._peers.size
+            )
             self._folder.note(journal)
         else:
             fork = read_fork(*self._folder.read_checkpoint(journal.checkpoints[-1]))
@@ -208,17 +225,18 @@ class RecordCourse:
         self._watched.report_to(self._loop, guarded, auditor)
 
     def _finish(self) -> None:
-        if self._loop.live:
-            self._loop.finish()
-        self._chronicle.end()
-        result = rank_result(self._chronicle, self._folder, self._rank, self._watched.loaders)
+        with self._peers.together("finish the recording"):
+            if self._loop.live:
+                self._loop.finish()
+            self._chronicle.end()
+            result = rank_result(self._chronicle, self._folder, self._rank, self._watched.loaders)
+            if self._rank:
+                self._folder.leave(result)
         if self._rank:
-            self._folder.leave(result)
             return
         assert self._key is not None  # noqa: S101 # rank 0 has one
-        others = [
-            self._folder.collect(rank, self._settings.patience) for rank in range(1, self._size)
-        ]
+        patience = self._settings.patience
+        others = [self._folder.collect(rank, patience) for rank in range(1, self._peers.size)]
         results = [result, *others]
         manifest = self._manifest(results)
         envelope = sign_statement(to_statement(manifest), self._key.key)
@@ -238,7 +256,7 @@ class RecordCourse:
             program=program_record(results[0].code, describe_objects(objects)),
             command=tuple(without_home(argument) for argument in sys.argv[1:]),
             environment=results[0].environment,
-            world=world(modules),
+            world=WorldRecord(self._peers.size, self._peers.backend, parallel_settings(modules)),
             ranks=tuple(result.record for result in results),
             files=tuple(sorted(files, key=lambda file: file.name)),
         )

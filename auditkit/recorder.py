@@ -26,7 +26,8 @@ from typing import Any, Self, TypeVar
 from torch import Tensor, nn
 
 from auditkit.errors import PlanError, RecorderMisuse
-from auditkit.observe.world import rank_and_size
+from auditkit.observe.peers import Peers
+from auditkit.observe.world import refuse_unconnected
 from auditkit.recordcourse import RecordCourse
 from auditkit.recording import RecordingStopped, RecordSettings
 from auditkit.tasks import course_of_a_task
@@ -37,9 +38,15 @@ _LOG = logging.getLogger("auditkit")
 
 T = TypeVar("T")
 
+#: Seconds in a week: what torch can count is not much more.
+_LONGEST = 604800.0
+
 
 class Recorder:
     """Records a training loop.
+
+    In a loop of several processes each one has a Recorder of the same folder, on a file system
+    that all share, and calls wrap after ``init_process_group``; rank 0 writes the manifest.
 
     Args:
         out: The recording's folder; new or empty. Its evidence is written while the loop runs,
@@ -47,7 +54,9 @@ class Recorder:
         seed: The seed that the loop runs with. It is only recorded.
         checkpoint_every: Steps between checkpoints, from which a killed run can go on; 0 for
             those only that :meth:`checkpoint` asks for.
-        keep_checkpoints: How many checkpoints are kept, the latest ones; None for all.
+        keep_checkpoints: How many checkpoints are kept, the latest ones; None for all. Several
+            processes keep two at least: a kill may fall between their writes.
+        patience: Seconds that a process waits for the others, at the start and at the end.
         key: Private key to sign with; else ``$AUDITKIT_KEY``, else this machine's own.
 
     Raises:
@@ -63,10 +72,15 @@ class Recorder:
         checkpoint_every: int = 0,
         keep_checkpoints: int | None = None,
         key: str | os.PathLike[str] | None = None,
+        patience: float = 600.0,
     ) -> None:
+        if not 0 < patience <= _LONGEST:
+            raise PlanError(f"patience is above 0 and at most {_LONGEST:g} seconds")
         if checkpoint_every < 0 or (keep_checkpoints is not None and keep_checkpoints < 1):
             raise PlanError("checkpoint_every is at least 0, keep_checkpoints at least 1")
-        self._settings = RecordSettings(Path(out), seed, checkpoint_every, keep_checkpoints)
+        self._settings = RecordSettings(
+            Path(out), seed, checkpoint_every, keep_checkpoints, patience
+        )
         self._key_file = None if key is None else os.fspath(key)
         self._key: SigningKey | None = None
         self._resume = False
@@ -127,6 +141,7 @@ class Recorder:
             UncapturedState: When the optimizer trains what nothing here holds.
             UnsupportedLoader: When a loader cannot be recorded.
             StoreError: When the folder cannot be written, or holds something else.
+            RecordingIncomplete: When another process of the loop cannot begin.
         """
         if self._closed:
             raise RecorderMisuse("this Recorder is closed")
@@ -134,6 +149,7 @@ class Recorder:
             raise RecorderMisuse(
                 "wrap was called twice", hint="give it all objects at once; one Recorder, one loop"
             )
+        refuse_unconnected()
         training, loader, sides = sort_objects(
             objects, scheduler=scheduler, scaler=scaler, averaged=averaged, extras=extras
         )
@@ -211,14 +227,15 @@ class Recorder:
         course = course_of_a_task(wrapped)
         if course is not None:
             return course
-        if rank_and_size()[0] == 0:
-            self._key = signing_key(self._key_file)
-            if self._key.created:
-                _LOG.warning(
-                    "auditkit: made a signing key, %s; this machine trusts it",
-                    self._key.fingerprint,
-                )
-        return RecordCourse(wrapped, self._settings, self._key, resume=self._resume)
+        peers = Peers(self._settings.patience)
+        with peers.together("read the key"):
+            if peers.rank == 0:
+                self._key = signing_key(self._key_file)
+        if self._key is not None and self._key.created:
+            _LOG.warning(
+                "auditkit: made a signing key, %s; this machine trusts it", self._key.fingerprint
+            )
+        return RecordCourse(wrapped, self._settings, self._key, peers, resume=self._resume)
 
     def _started(self) -> Any:
         if self._course is None:

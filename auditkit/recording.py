@@ -20,17 +20,17 @@ from auditkit.observe.boundary import RecordedLoader
 from auditkit.observe.code import own_code
 from auditkit.observe.codec import Leaves
 from auditkit.observe.commit import commitments
-from auditkit.observe.digests import digest_leaves
 from auditkit.observe.environment import environment
 from auditkit.observe.loader import Delivery
-from auditkit.observe.rng import GlobalStreams, capture_streams, uncovered_streams
+from auditkit.observe.rng import GlobalStreams, capture_streams
 from auditkit.observe.state import State
+from auditkit.observe.uncovered import uncovered_streams
 from auditkit.ordering import Batch
 from auditkit.pipeline.auditor import Auditor
 from auditkit.pipeline.describer import describe_loader
 from auditkit.pipeline.snapshotter import Snapshot, freeze
-from auditkit.recordingfolder import RankResult, RecordingFolder, RecordingJournal
-from auditkit.records.digest import COMMITMENT_RECIPE
+from auditkit.recordingfolder import RankResult, RecordingFolder
+from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, RankRecord
 from auditkit.records.rng import RngContract, StreamContract
@@ -54,7 +54,7 @@ class RecordSettings:
         seed: The seed that the user says.
         checkpoint_every: Steps between checkpoints; 0 for none but those asked for.
         keep_checkpoints: How many are kept, the latest ones; None for all.
-        patience: Seconds that rank 0 waits for the records of the others.
+        patience: Seconds that a process waits for the others.
     """
 
     out: Path
@@ -75,9 +75,8 @@ class Chains:
     def __init__(self, order: bytes = b"", consumed: bytes = b"") -> None:
         self.order, self.consumed = order or _NO_HEAD, consumed or _NO_HEAD
 
-    def link(self, delivery: Delivery, leaves: Leaves) -> None:
-        """Add what one step consumed."""
-        content = digest_leaves(COMMITMENT_RECIPE, leaves)
+    def link(self, delivery: Delivery, content: bytes) -> None:
+        """Add what one step consumed; ``content`` is the SHA-256 of its batch."""
         drawn = content if delivery.order is None else _bytes_of(delivery.order)
         self.order = hashlib.sha256(self.order + drawn).digest()
         self.consumed = hashlib.sha256(self.consumed + content).digest()
@@ -131,7 +130,7 @@ class Chronicle:
         if self._frozen is not None:
             self._write_checkpoint(step - 1, self._frozen)
             self._frozen = None
-        self._chains.link(delivery, leaves)
+        self._chains.link(delivery, self._auditor.commitment)
 
     def stepped(self, step: int, loss: float | None) -> None:
         """Write a chunk that is full."""
@@ -195,19 +194,18 @@ class Chronicle:
         if not at_end:
             self._folder.write_trace(self._auditor.begun())
         taken = self._folder.write_checkpoint(steps, frozen.tensors, frozen.meta, frozen.digests)
-        kept = (*journal.checkpoints, taken)
-        dropped = kept[:-keep] if keep else ()
-        self.journal = replace(
-            journal,
-            steps=steps,
-            checkpoints=kept[len(dropped) :],
-            order_head=self._chains.order.hex(),
-            consumed_head=self._chains.consumed.hex(),
-            components=tuple(sorted(self._auditor.component_names)),
+        latest = KeptCheckpoint(
+            taken,
+            self._chains.order.hex(),
+            self._chains.consumed.hex(),
+            tuple(sorted(self._auditor.component_names)),
         )
+        kept = (*journal.kept, latest)
+        dropped = kept[:-keep] if keep else ()
+        self.journal = replace(journal, kept=kept[len(dropped) :])
         self._folder.note(self.journal)
         for checkpoint in dropped:
-            self._folder.drop_checkpoint(checkpoint)
+            self._folder.drop_checkpoint(checkpoint.record)
 
 
 class GuardedBoundary:

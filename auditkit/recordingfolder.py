@@ -11,13 +11,14 @@ import hashlib
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auditkit import canonical, store
 from auditkit.errors import AuditError, RecordingIncomplete, StoreError
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
+from auditkit.records.journal import RecordingJournal
 from auditkit.records.manifest import MANIFEST_NAME
 from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
 from auditkit.records.study import CodeFile, FileRecord
@@ -30,37 +31,6 @@ _RANK = f"rank.json{store.PARTIAL}"
 
 #: Seconds between two looks for the records of other ranks.
 _LOOK_SECONDS = 0.05
-
-
-@dataclass(frozen=True)
-class RecordingJournal:
-    """How far an unfinished recording got.
-
-    Attributes:
-        seed: The seed that the user says.
-        started: When it was first started.
-        steps: Steps at the latest checkpoint; 0 before the first.
-        checkpoints: All of them, in order.
-        initial: Commitments before step 1.
-        order_head: Chain over the order of these steps, hexadecimal.
-        consumed_head: Chain over their batches.
-        stream_starts: Commitments to the random streams at the start.
-        components: Columns of the trace so far.
-        resumed_at: Steps after which the recording went on from a checkpoint.
-        ended: How the recording ended, where it ended before its time.
-    """
-
-    seed: int | None
-    started: str
-    steps: int = 0
-    checkpoints: tuple[CheckpointRecord, ...] = ()
-    initial: dict[str, str] = field(default_factory=dict)
-    order_head: str = ""
-    consumed_head: str = ""
-    stream_starts: dict[str, str] = field(default_factory=dict)
-    components: tuple[str, ...] = ()
-    resumed_at: tuple[int, ...] = ()
-    ended: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,10 +50,11 @@ class RecordingFolder:
     Args:
         path: The recording's folder; it need not exist yet.
         rank: The rank.
+        size: How many ranks there are.
     """
 
-    def __init__(self, path: Path, rank: int = 0) -> None:
-        self.path = path
+    def __init__(self, path: Path, rank: int = 0, size: int = 1) -> None:
+        self.path, self._size = path, size
         self._prefix = f"rank-{rank:04d}/" if rank else ""
         self._own = path / self._prefix
 
@@ -119,6 +90,13 @@ class RecordingFolder:
                     where=str(self.path),
                     hint="go on with Recorder.resume(...), or give another folder",
                 )
+            if journal.size != self._size:
+                raise StoreError(
+                    "the unfinished recording is of another number of processes",
+                    expected=journal.size,
+                    found=self._size,
+                    where=str(self.path),
+                )
             return journal
         others = [name for name in store.list_files(self._own) if not name.endswith(store.PARTIAL)]
         if others and not self._prefix:
@@ -127,8 +105,32 @@ class RecordingFolder:
                 where=str(self.path),
                 hint="give another folder",
             )
-        self._clear()
         return None
+
+    def go_back(self, journal: RecordingJournal | None, step: int) -> RecordingJournal | None:
+        """Forget what is later than a checkpoint.
+
+        Args:
+            journal: From :meth:`begin`.
+            step: The checkpoint's; 0 to begin anew.
+
+        Returns:
+            The journal as it stood then; None at the beginning.
+        """
+        if journal is None or not step:
+            self._clear()
+            return None
+        later = [checkpoint for checkpoint in journal.checkpoints if checkpoint.step > step]
+        if later:
+            journal = replace(
+                journal,
+                kept=tuple(kept for kept in journal.kept if kept.record.step <= step),
+                resumed_at=tuple(resumed for resumed in journal.resumed_at if resumed <= step),
+            )
+            self.note(journal)
+            for checkpoint in later:
+                self.drop_checkpoint(checkpoint)
+        return journal
 
     def note(self, journal: RecordingJournal) -> None:
         """Write the journal."""
@@ -197,6 +199,20 @@ class RecordingFolder:
         """Leave this rank's part for rank 0."""
         store.write_bytes(self._own / _RANK, canonical.encode(result))
 
+    def find_others(self, patience: float) -> None:
+        """Look for the folders of the other ranks, which have made them.
+
+        Raises:
+            RecordingIncomplete: When they are elsewhere: this is no folder that all share.
+        """
+        for rank in range(1, self._size):
+            if not _comes(self.path / f"rank-{rank:04d}" / _LOCK, patience):
+                raise RecordingIncomplete(
+                    f"rank {rank} writes elsewhere",
+                    where=str(self.path),
+                    hint="give every process the same folder, on a file system that all share",
+                )
+
     def collect(self, rank: int, patience: float) -> RankResult:
         """Another rank's part.
 
@@ -204,15 +220,12 @@ class RecordingFolder:
             RecordingIncomplete: When it does not come.
         """
         path = self.path / f"rank-{rank:04d}" / _RANK
-        give_up = time.monotonic() + patience
-        while not path.exists():
-            if time.monotonic() > give_up:
-                raise RecordingIncomplete(
-                    f"rank {rank} left no record within {patience:g} seconds",
-                    where=str(self.path),
-                    hint="the evidence of the other ranks is kept; there is no manifest",
-                )
-            time.sleep(_LOOK_SECONDS)
+        if not _comes(path, patience):
+            raise RecordingIncomplete(
+                f"rank {rank} left no record within {patience:g} seconds",
+                where=str(self.path),
+                hint="the evidence of the other ranks is kept; there is no manifest",
+            )
         return canonical.decode(RankResult, store.read_bytes(path), what=path.name)
 
     def publish(self, files: tuple[FileRecord, ...], last: Mapping[str, bytes]) -> None:
@@ -242,6 +255,16 @@ class RecordingFolder:
             own = self._prefix or not name.startswith("rank-")
             if name.endswith(store.PARTIAL) and own and name != _LOCK:
                 store.remove(self._own / name)
+
+
+def _comes(path: Path, patience: float) -> bool:
+    """Whether a file is there, or comes to be within that many seconds."""
+    give_up = time.monotonic() + patience
+    while not path.exists():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True
 
 
 def _chunk(trace: Trace) -> int:

@@ -8,12 +8,15 @@ what it is held against.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from auditkit import store
 from auditkit.errors import AuditError
+from auditkit.homes import without_home
 from auditkit.launch import describe_error
 from auditkit.loop import Loop
 from auditkit.observe.code import own_code
@@ -22,11 +25,12 @@ from auditkit.observe.commit import commitments
 from auditkit.observe.determinism import deterministic
 from auditkit.observe.environment import environment
 from auditkit.observe.loader import Delivery
+from auditkit.observe.rng import capture_streams
 from auditkit.observe.state import State
 from auditkit.pipeline.auditor import Auditor
 from auditkit.pipeline.describer import describe_loader
 from auditkit.pipeline.forker import read_fork
-from auditkit.pipeline.snapshotter import freeze
+from auditkit.pipeline.snapshotter import Snapshot, freeze
 from auditkit.program import failed
 from auditkit.recordcourse import Watched, watch
 from auditkit.recording import Chains
@@ -53,6 +57,7 @@ class RowCourse:
 
     def __init__(self, wrapped: Wrapped, line: Line, task: RowsTask) -> None:
         self._line, self._task = line, task
+        self._starts = commitments(capture_streams().leaves())
         self._held = ExitStack()
         if task.deterministic:
             self._held.enter_context(deterministic(task.threads))
@@ -63,9 +68,10 @@ class RowCourse:
             fork = read_fork(*store.read_tensors(Path(task.checkpoint), what="checkpoint"))
             self._watched.loaders[""].restore(fork.loader)
             self._watched.loaders[""].next_step = task.first_step
-        auditor = Auditor(task.first_step)
+        auditor = Auditor(task.first_step, commit_data=True)
         self._chains = Chains(bytes.fromhex(task.order_head), bytes.fromhex(task.consumed_head))
         watcher = _Streamer(line, task, self._watched, auditor, self._chains)
+        watcher.about = self._about
         self._auditor = auditor
         self._watcher = watcher
         self._loop = Loop(
@@ -109,19 +115,28 @@ class RowCourse:
                 return
             if self._loop.live:
                 self._loop.finish()
-                self._watcher.last_row()
+                if self._watcher.last_row(self._loop.step):
+                    return
             self._line.ask({"end": self._ending()})
 
     def _ending(self) -> dict[str, Any]:
-        loaders = self._watched.loaders
         return {
             "steps": self.step,
             "order_sha256": self._chains.order.hex(),
             "consumed_sha256": self._chains.consumed.hex(),
             "final": commitments(self._watched.observed.state()),
+            **self._about(),
+        }
+
+    def _about(self) -> dict[str, Any]:
+        """What the loop runs on and consists of, as it is now."""
+        loaders = self._watched.loaders
+        return {
             "environment": to_dict(environment()),
             "code": [to_dict(file) for file in own_code(main=True)],
+            "command": [without_home(argument) for argument in sys.argv[1:]],
             "loaders": {name: describe_loader(loader.base) for name, loader in loaders.items()},
+            "starts": self._starts,
             "unregistered": self._watched.unregistered,
         }
 
@@ -138,12 +153,18 @@ def failure_of(error: BaseException) -> dict[str, Any]:
 class _Streamer:
     """Sends every row when its step is over."""
 
+    about: Callable[[], dict[str, Any]]
+
     def __init__(
-        self, line: Line, task: RowsTask, watched: Watched, auditor: Auditor, chains: Any
+        self, line: Line, task: RowsTask, watched: Watched, auditor: Auditor, chains: Chains
     ) -> None:
         self._line, self._task, self._watched = line, task, watched
         self._auditor, self._chains = auditor, chains
-        self._dump: tuple[int, str] | None = None
+        #: A step after which the state is written, where to, and whether that is all.
+        self._dump: tuple[int, str, bool] | None = None
+        if task.dump_at is not None:
+            self._dump = (task.dump_at, task.dump_to, False)
+        self._frozen: Snapshot | None = None
         self.stopped = False
         self._modules: ModuleWatcher | None = None
         if task.modules_at is not None:
@@ -151,18 +172,18 @@ class _Streamer:
             self._modules = ModuleWatcher(model, task.modules_at, lambda _: None)
 
     def boundary(self, step: int, state: State) -> None:
-        """Commit to the start; dump the state where the parent wants it."""
-        if step == self._task.first_step and self._task.checkpoint is None:
-            self._line.ask({"initial": commitments(state), "environment": to_dict(environment())})
+        """Commit to the start; freeze the state where the parent wants it."""
+        if step == self._task.first_step:
+            self._line.ask({"initial": commitments(state), **self.about()})
+        self._frozen = None
         if self._dump is not None and step == self._dump[0] + 1:
-            frozen = freeze(self._watched.observed, state, [])
-            store.write_tensors(Path(self._dump[1]), frozen.tensors, frozen.meta)
-            self._line.send({"dumped": step - 1})
-            raise self._stop()
+            self._frozen = freeze(self._watched.observed, state, [])
 
     def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
-        """Link the chains; look into the step where the parent wants it."""
-        self._chains.link(delivery, leaves)
+        """The boundary counted: write what was frozen. Look into the step, link the chains."""
+        if self._frozen is not None:
+            self._write(self._frozen)
+        self._chains.link(delivery, self._auditor.commitment)
         if self._modules is not None:
             self._modules.consumed(step, delivery, leaves)
 
@@ -173,19 +194,49 @@ class _Streamer:
             if step == self._task.modules_at:
                 self._line.send({"modules": [list(entry) for entry in self._modules.entries]})
                 raise self._stop()
-        if self._dump is None:
+        if not self._is_leaving:
             self._send(self._auditor.row(step))
         self._auditor.forget()
         if step == self._task.last_step:
             self._line.send({"arrived": step})
             raise self._stop()
 
-    def last_row(self) -> None:
-        """Send the row of the state at the end."""
-        self._send(self._auditor.trace())
+    def last_row(self, step: int) -> bool:
+        """Send the row of the state at the end.
+
+        Args:
+            step: One more than were taken.
+
+        Returns:
+            Whether the state that the parent waited for was the last one; then that was all.
+        """
+        if self._dump is not None and step == self._dump[0] + 1:
+            observed = self._watched.observed
+            leaving = self._is_leaving
+            self._write(freeze(observed, observed.state(), []), at_end=True)
+            if leaving:
+                return True
+        if not self._is_leaving:
+            self._send(self._auditor.trace())
+        return False
+
+    @property
+    def _is_leaving(self) -> bool:
+        """Whether nothing but a state is waited for any more."""
+        return self._dump is not None and self._dump[2]
+
+    def _write(self, frozen: Snapshot, *, at_end: bool = False) -> None:
+        assert self._dump is not None  # noqa: S101 # else nothing would have been frozen
+        step, path, leaving = self._dump
+        self._dump = self._frozen = None
+        store.write_tensors(Path(path), frozen.tensors, frozen.meta)
+        self._line.send({"dumped": step})
+        if leaving and not at_end:
+            raise self._stop()
 
     def _stop(self) -> LoopStopped:
         self.stopped = True
+        self._line.send({"left": self.about()})
         return LoopStopped()
 
     def _send(self, row: Trace) -> None:
@@ -194,6 +245,6 @@ class _Streamer:
             {"row": {"step": row.first_step, "columns": columns, "loss": row.loss_bits.hex()}}
         )
         if "dump_at" in answer:
-            self._dump = (answer["dump_at"], answer["path"])
+            self._dump = (answer["dump_at"], answer["path"], True)
         elif not answer.get("go"):
             raise self._stop()

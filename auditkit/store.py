@@ -23,7 +23,7 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from auditkit import tensorfile
 from auditkit.artifacts import (
@@ -65,6 +65,10 @@ __all__ = [
 PARTIAL = ".partial"
 
 Buffer = bytes | bytearray | memoryview
+
+# A loader's worker that outlives its killed parent for seconds must not keep the parent's locks.
+_LOCKS: set[TextIO] = set()
+os.register_at_fork(after_in_child=lambda: [file.close() for file in _LOCKS])
 
 
 @contextlib.contextmanager
@@ -170,6 +174,8 @@ def lock(path: str | Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise StoreError("another process is writing here", where=str(path)) from error
+        _LOCKS.add(file)
+        stack.callback(_LOCKS.discard, file)
         stack.callback(Path(path).unlink, missing_ok=True)
         yield
 
@@ -250,9 +256,6 @@ def read_bytes(path: str | Path, *, max_bytes: int | None = None, what: str | No
         path: The file.
         max_bytes: Most bytes that are read.
         what: What it is, for the error message.
-
-    Returns:
-        Its content.
 
     Raises:
         StoreError: When it cannot be read or is no regular file.

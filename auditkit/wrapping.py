@@ -16,6 +16,7 @@ from auditkit.errors import RecorderMisuse
 from auditkit.observe.objects import TrainingObjects
 from auditkit.observe.optimizers import parameter_names
 from auditkit.observe.rng import Generator
+from auditkit.observe.world import SyncFlags, rank_and_size, refuse_sharded
 
 #: Names under which further positional objects are recorded.
 _MODULE, _OPTIMIZER, _SCHEDULER, _LOADER = "model", "optimizer", "scheduler", "loader"
@@ -41,9 +42,13 @@ class Wrapped:
 
     @property
     def settles(self) -> bool:
-        """Whether a module must have trained once before it gives the bits it gives later."""
+        """Whether a module must have trained once before it gives the bits it gives later.
+
+        In several processes always: a framework may keep its data-parallel module to itself.
+        """
         held = (self.objects.model, *self.objects.extras.values())
-        return any(isinstance(module, DistributedDataParallel) for module in held)
+        parallel = any(isinstance(module, DistributedDataParallel) for module in held)
+        return parallel or rank_and_size()[1] > 1
 
     @property
     def generators(self) -> dict[str, Generator]:
@@ -96,6 +101,15 @@ def sort_objects(
         **_further(_SCHEDULER, schedulers),
     }
     own = dict(extras or {})
+    modules = [
+        item
+        for item in (*kinds[_MODULE], *(averaged or {}).values(), *own.values())
+        if isinstance(item, nn.Module)
+    ]
+    refuse_sharded(modules, optimizers)
+    parallel = [item for item in modules if isinstance(item, DistributedDataParallel)]
+    if parallel:
+        further["data-parallel"] = SyncFlags(parallel)
     taken = sorted(set(own) & set(further))
     if taken:
         raise RecorderMisuse(f"the name {taken[0]!r} is taken by a further object of wrap")

@@ -128,9 +128,7 @@ def check_recording(out: Path, diary: Diary, *, first: int = 1, per_epoch: int =
         row = slice((step - 1) * 16, step * 16)
         assert trace.columns["order"][row] == order_digest(EVIDENCE_RECIPE, pairs), step
         assert trace.columns["params"][row] == digest_leaves(EVIDENCE_RECIPE, params), step
-    report = verify(
-        out / "manifest.json", VerifyRequest(trusted=machine_trust(), replay="none")
-    )
+    report = verify(out / "manifest.json", VerifyRequest(trusted=machine_trust(), replay="none"))
     assert report.exit_code == 0, [finding for check in report.checks for finding in check.findings]
 
 

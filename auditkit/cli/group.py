@@ -16,6 +16,8 @@ from auditkit.quote import printable
 _COMMANDS = {
     "run": "auditkit.cli.run:run",
     "verify": "auditkit.cli.verify:verify_command",
+    "replay": "auditkit.cli.replay:replay",
+    "doctor": "auditkit.cli.doctor:doctor",
     "show": "auditkit.cli.show:show",
     "diff": "auditkit.cli.diff:diff",
     "checklist": "auditkit.cli.checklist:checklist",

@@ -29,9 +29,9 @@ from auditkit.observe.indices import is_iterable_style, refuse_unsupported
 from auditkit.observe.opening import (
     Target,
     counters_of,
+    prepare,
     refuse_own_state,
     refuse_running,
-    take_counters,
 )
 from auditkit.observe.passage import (
     Boundary,
@@ -192,7 +192,7 @@ class RecordedLoader:
         start = Start.of(tree["start"])
         passage = self._current = Passage(self, start, base=tree["position"])
         self._counters = tree["wrapper"]
-        take_counters(self.loader, self.base, self._counters)
+        prepare(self.loader, self.base, self._counters, start)
         start.restore(self.base, self.generators)
         original: Any = type(self.loader).__mro__[1]
         iterator = original.__iter__(self.loader)
@@ -253,7 +253,7 @@ class RecordedLoader:
         passage = self._current = Passage(self, target.start, base=target.position)
         spare = list(itertools.islice(make(), 1)) if settle and not target.position else []
         self._counters = target.counters
-        take_counters(self.loader, self.base, self._counters)
+        prepare(self.loader, self.base, self._counters, target.start)
         target.start.restore(self.base, self.generators)
         passage = self._current = Passage(self, target.start, base=target.position)
         iterator = make()

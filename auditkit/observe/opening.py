@@ -44,12 +44,13 @@ def counters_of(loader: Any) -> dict[str, int]:
     return {name: held[name] for name in _COUNTERS if type(held.get(name)) is int}
 
 
-def take_counters(loader: Any, base: DataLoader[Any], counters: dict[str, int]) -> None:
+def prepare(loader: Any, base: DataLoader[Any], counters: dict[str, int], start: Start) -> None:
     """Put a wrapper's epoch counters back, and let its samplers hold what they held then."""
     loader.__dict__.update(counters)
-    for _, holder in holders(base):
+    held = start.tree()["samplers"]
+    for path, holder in holders(base):
         # Accelerate's makes its generator in its first epoch, which may have been left out.
-        if type(holder).__name__ == "SeedableRandomSampler" and holder.generator is None:
+        if getattr(holder, "generator", ...) is None and held.get(f"{path}.generator") is not None:
             holder.generator = torch.Generator()
 
 

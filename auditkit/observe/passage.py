@@ -231,13 +231,12 @@ class Indices:
         # Before the sampler draws; and eagerly: a generator here would change how often an
         # eager sampler draws.
         passage = self._recorded.passage() if self._recorded.open else None
-        inner = iter(self._inner)
+        inner: Iterator[Any] = iter(self._inner)
         if passage is None:
             return inner
-        kind: type[IndexIterator] = (
-            StatefulIndexIterator if has_state_dict(inner) else IndexIterator
-        )
-        return kind(passage, inner)
+        if has_state_dict(inner):
+            return StatefulIndexIterator(passage, inner)
+        return IndexIterator(passage, inner)
 
 
 class StatefulIndices(Indices):

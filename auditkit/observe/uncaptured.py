@@ -27,6 +27,7 @@ from auditkit.observe.reach import is_foreign_class, reachable
 from auditkit.observe.rng import is_generator, is_global_generator
 from auditkit.observe.samplers import sampler_generators
 from auditkit.observe.state import TrainingObjects
+from auditkit.observe.world import SyncFlags
 from auditkit.records.digest import EVIDENCE_RECIPE
 
 _SCALARS = (bool, int, float, complex, str, bytes, type(None))
@@ -35,6 +36,8 @@ _CONTAINERS = (list, tuple, dict, set, frozenset, deque, np.ndarray, Tensor)
 #: What torch itself keeps on every module and every optimizer: hooks, bookkeeping, and state
 #: that has a component.
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+#: What :class:`auditkit.observe.world.SyncFlags` holds.
+_SYNC_FLAG = frozenset({"require_forward_param_sync"})
 _OF_EVERY_OPTIMIZER = frozenset(
     [*vars(torch.optim.SGD([torch.zeros(1)], lr=0.1)), "_opt_called", "step"]
 )
@@ -90,6 +93,7 @@ def plain_attributes(objects: TrainingObjects) -> dict[str, object]:
         Values by path. Compare a later call with :func:`refuse_changed_attributes`.
     """
     found: dict[str, object] = {}
+    kept = any(isinstance(extra, SyncFlags) for extra in objects.extras.values())
     for root, module in _module_roots(objects).items():
         held = {
             tensor.data_ptr()
@@ -99,7 +103,7 @@ def plain_attributes(objects: TrainingObjects) -> dict[str, object]:
         for name, layer in module.named_modules():
             if type(layer).get_extra_state is nn.Module.get_extra_state:
                 path = f"{root}.{name}" if name else root
-                hidden = _OF_EVERY_MODULE | _computed(layer)
+                hidden = _OF_EVERY_MODULE | _computed(layer) | (_SYNC_FLAG if kept else set())
                 found.update(_plain(path, layer, hidden, held))
     found.update(_plain("optimizer", objects.optimizer, _OF_EVERY_OPTIMIZER, set()))
     return found

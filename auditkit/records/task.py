@@ -15,6 +15,9 @@ class RowsTask:
         last_step: Step after which the loop is stopped; None to let it end by itself.
         modules_at: A step in which every module is digested, after which the loop is stopped;
             None for none.
+        dump_at: Steps after which the state is written to a file, and the loop goes on; None for
+            none.
+        dump_to: Absolute path of that file.
         order_head: Chain over the order of the steps before, hexadecimal; empty at the start.
         consumed_head: Chain over their batches.
         deterministic: Whether to set deterministic kernels, which a Recorder never does by
@@ -26,6 +29,8 @@ class RowsTask:
     first_step: int = 1
     last_step: int | None = None
     modules_at: int | None = None
+    dump_at: int | None = None
+    dump_to: str = ""
     order_head: str = ""
     consumed_head: str = ""
     deterministic: bool = False

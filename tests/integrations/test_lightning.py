@@ -45,7 +45,7 @@ class Automatic(pl.LightningModule):  # type: ignore[misc, name-defined, unused-
         x, y, index = batch
         self.diary.step(self, index)
         loss = nn.functional.cross_entropy(self.net(x), y)
-        self.log("loss", loss, on_epoch=True)
+        self.log("loss", loss, on_epoch=True, batch_size=len(x))
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -148,8 +148,15 @@ def test_records_and_changes_nothing(tmp_path: Path, case: str) -> None:
     assert ("extras/optimizer-2" in trace.columns) == (case == "manual")
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(("every", "dies_at"), [(5, 12), (3, 5), (6, 8)])
+@pytest.mark.parametrize(
+    ("case", "every", "dies_at"),
+    [
+        *((case, 5, 12) for case in CASES),
+        ("accumulating", 3, 5),  # in the first epoch
+        ("accumulating", 6, 8),  # between two epochs
+        ("workers", 6, 8),
+    ],
+)
 def test_goes_on_from_a_checkpoint(tmp_path: Path, case: str, every: int, dies_at: int) -> None:
     whole, second = Diary(), Diary()
     expected = weights(_fit(tmp_path, whole, RecorderCallback(tmp_path / "whole", seed=3), case))

@@ -74,8 +74,7 @@ def test_records_and_changes_nothing(tmp_path: Path, workers: int, early: bool) 
     assert [index.tolist() for _, _, index in again] == diary.indices[8:12]
 
 
-@pytest.mark.parametrize("early", [False, True])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("workers", "early"), [(0, False), (0, True), (2, False)])
 def test_goes_on_in_mid_epoch(tmp_path: Path, workers: int, early: bool) -> None:
     whole, second = Diary(), Diary()
     with Recorder(tmp_path / "whole", seed=3) as recorder:

@@ -22,6 +22,7 @@ from auditkit.observe.rng import (
     seed_sample,
     streams_from_leaves,
 )
+from auditkit.observe.uncovered import uncovered_streams
 from auditkit.seeds import derive_seed
 
 
