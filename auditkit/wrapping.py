@@ -20,6 +20,7 @@ from auditkit.observe.world import SyncFlags, rank_and_size, refuse_sharded
 
 #: Names under which further positional objects are recorded.
 _MODULE, _OPTIMIZER, _SCHEDULER, _LOADER = "model", "optimizer", "scheduler", "loader"
+_PARALLEL = "data-parallel"
 
 
 @dataclass(frozen=True)
@@ -101,15 +102,8 @@ def sort_objects(
         **_further(_SCHEDULER, schedulers),
     }
     own = dict(extras or {})
-    modules = [
-        item
-        for item in (*kinds[_MODULE], *(averaged or {}).values(), *own.values())
-        if isinstance(item, nn.Module)
-    ]
-    refuse_sharded(modules, optimizers)
-    parallel = [item for item in modules if isinstance(item, DistributedDataParallel)]
-    if parallel:
-        further["data-parallel"] = SyncFlags(parallel)
+    modules = [*kinds[_MODULE], *(averaged or {}).values(), *own.values()]
+    further |= _parallel([item for item in modules if isinstance(item, nn.Module)], optimizers)
     taken = sorted(set(own) & set(further))
     if taken:
         raise RecorderMisuse(f"the name {taken[0]!r} is taken by a further object of wrap")
@@ -154,6 +148,13 @@ def _scaler(optimizer: Any) -> Any:
 
 def _further(name: str, found: Sequence[Any]) -> dict[str, Any]:
     return {f"{name}-{number}": item for number, item in enumerate(found[1:], start=2)}
+
+
+def _parallel(modules: Sequence[nn.Module], optimizers: Sequence[Any]) -> dict[str, Any]:
+    """What data-parallel modules keep of their own, by name."""
+    refuse_sharded(modules, optimizers)
+    found = [module for module in modules if isinstance(module, DistributedDataParallel)]
+    return {_PARALLEL: SyncFlags(found)} if found else {}
 
 
 def _refuse_lazy(model: nn.Module) -> None:

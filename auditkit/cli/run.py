@@ -24,6 +24,7 @@ from auditkit.records.job import Description, Job, ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.signing import signing_key
 from auditkit.study import StudyRequest, resolve, run_study, script_source
+from auditkit.trust import SigningKey
 
 #: Steps that ``--dry-run`` times.
 _TIMED_STEPS = 12
@@ -81,17 +82,9 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
         "placebos": placebos,
     }
     given = {name: value for name, value in overrides.items() if value is not None}
-    if command:
-        if program or arguments or dry_run:
-            raise UsageError("a command after -- takes no PROGRAM, --arg or --dry-run")
-        plan = _script_plan(given)
-        source = script_source(command, plan, Path.cwd())
-    elif program:
-        target, folder = split_target(program)
-        source = ProgramSource(target, folder, parse_arguments(arguments))
-        plan = _plan(source, given)
-    else:
-        raise UsageError("give a PROGRAM, or a command after --")
+    if command and (program or arguments or dry_run):
+        raise UsageError("a command after -- takes no PROGRAM, --arg or --dry-run")
+    source, plan = _what_to_run(program, arguments, command, given)
     n_jobs = jobs if jobs is not None else default_jobs(plan.threads, len(plan.seeds))
     if n_jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {n_jobs}")
@@ -99,13 +92,7 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
         job = Job("describe", source, plan, plan.seeds[0], out="", step=_TIMED_STEPS)
         print_cost(_ask(job), plan, n_jobs)
         return
-    signer = signing_key(key)
-    if signer.created:
-        click.echo(
-            f"auditkit: made a signing key, {signer.fingerprint}, in {signer.source}; "
-            "this machine trusts it",
-            err=True,
-        )
+    signer = _signer(key)
     request = StudyRequest(source, plan, Path(out), n_jobs, resume, command)
     warnings: list[str] = []
     with StepProgress(total_steps(plan), "run") as progress:
@@ -119,6 +106,33 @@ def total_steps(plan: StudyPlan) -> int:
     """Training steps of a whole study."""
     branches = (plan.horizon - plan.fork_at) * (len(plan.branch_names) - 1)
     return len(plan.seeds) * (plan.horizon + branches)
+
+
+def _what_to_run(
+    program: str | None,
+    arguments: tuple[str, ...],
+    command: tuple[str, ...],
+    given: dict[str, Any],
+) -> tuple[ProgramSource, StudyPlan]:
+    if command:
+        plan = _script_plan(given)
+        return script_source(command, plan, Path.cwd()), plan
+    if not program:
+        raise UsageError("give a PROGRAM, or a command after --")
+    target, folder = split_target(program)
+    source = ProgramSource(target, folder, parse_arguments(arguments))
+    return source, _plan(source, given)
+
+
+def _signer(key: str | None) -> SigningKey:
+    signer = signing_key(key)
+    if signer.created:
+        click.echo(
+            f"auditkit: made a signing key, {signer.fingerprint}, in {signer.source}; "
+            "this machine trusts it",
+            err=True,
+        )
+    return signer
 
 
 def _plan(source: ProgramSource, overrides: dict[str, Any]) -> StudyPlan:

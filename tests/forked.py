@@ -1,0 +1,142 @@
+"""Starts groups of processes of a script by forking one that has imported torch already.
+
+A process of its own that imports torch takes seconds; a fork of one takes none, and has drawn
+and trained nothing either. ``python forked.py`` reads one JSON line a group from its standard
+input and answers with the exit codes, negative where a signal ended it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: Modules that every fork has.
+MODULES = ("numpy", "torch", "torch.distributed", "torch.nn.parallel", "auditkit.recorder")
+
+#: Seconds after which a group hangs, which no group may.
+TIMEOUT = 60
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a group of processes ended.
+
+    Attributes:
+        codes: Exit codes by rank; -9 for one that was killed or had to be.
+        texts: What they said, by rank.
+        seconds: How long it took.
+    """
+
+    codes: list[int]
+    texts: list[str]
+    seconds: float
+
+
+class Forks:
+    """The process that is forked.
+
+    Args:
+        folder: Where the processes' words are kept.
+        variables: Environment variables of every process.
+    """
+
+    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._number = 0
+        self._process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **variables},
+            text=True,
+        )
+
+    def run(self, size: int, script: Path, *arguments: object) -> Ended:
+        """Run a script in several processes at once, with RANK and WORLD_SIZE set."""
+        self._number += 1
+        logs = [self._folder / f"group-{self._number}-{rank}.log" for rank in range(size)]
+        meet = self._folder / f"group-{self._number}.meet"
+        told = {
+            "script": str(script),
+            "arguments": [*map(str, arguments), "--meet", str(meet)],
+            "logs": [*map(str, logs)],
+        }
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        begun = time.monotonic()
+        self._process.stdin.write(f"{json.dumps(told)}\n")
+        self._process.stdin.flush()
+        codes = json.loads(self._process.stdout.readline())
+        seconds = time.monotonic() - begun
+        return Ended(codes, [log.read_text() for log in logs], seconds)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate(timeout=TIMEOUT)
+
+
+def _start(told: dict[str, Any], rank: int) -> int:
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        log = os.open(told["logs"][rank], os.O_WRONLY | os.O_CREAT, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(len(told["logs"]))}
+        sys.argv = [told["script"], *told["arguments"]]
+        runpy.run_path(told["script"], run_name="__main__")
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _codes(processes: Sequence[int]) -> list[int]:
+    """Wait for them; those that hang are killed."""
+    waiting = {process: os.pidfd_open(process) for process in processes}
+    give_up = time.monotonic() + TIMEOUT
+    while waiting:
+        ready, _, _ = select.select(waiting.values(), [], [], max(give_up - time.monotonic(), 0))
+        if not ready:
+            for process in waiting:
+                os.kill(process, signal.SIGKILL)
+        for process, descriptor in list(waiting.items()):
+            if descriptor in ready:
+                os.close(waiting.pop(process))
+        if not ready:
+            break
+    return [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
+
+
+def main() -> None:
+    """Fork what is asked for, until the input ends."""
+    for name in MODULES:
+        importlib.import_module(name)
+    for line in sys.stdin:
+        told = json.loads(line)
+        codes = _codes([_start(told, rank) for rank in range(len(told["logs"]))])
+        sys.stdout.write(f"{json.dumps(codes)}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
