@@ -289,7 +289,7 @@ def program_record(code: tuple[CodeFile, ...], description: dict[str, str]) -> P
     known = path is not None and any(file.name == path.name for file in code)
     commit, dirty = git_state(path.parent, path.name) if path and known else (None, None)
     return ProgramRecord(
-        target=path.name if path and known else "",
+        target=path.name if path and known else "interactive",
         arguments={},
         description=description,
         git_commit=commit,

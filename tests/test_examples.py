@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from commands import Process, Shell
+from commands import PATIENCE, Process, Shell
 
 from auditkit import store
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DIGITS = str(EXAMPLES / "digits.py")
 
+#: Runs a script that is killed in its 81st step.
+KILLED = """
+import os, runpy
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+steps = []
+def die(optimizer, args, kwargs):
+    steps.append(1)
+    if len(steps) == 81:
+        os._exit(9)
+register_optimizer_step_pre_hook(die)
+runpy.run_path({script!r}, run_name="__main__")
+"""
+
 
 def test_there_is_a_test_of_every_example() -> None:
-    assert [path.name for path in sorted(EXAMPLES.glob("*.py"))] == ["digits.py"]
+    names = ["digits.py", "find_nondeterminism.py", "plain_loop.py"]
+    assert [path.name for path in sorted(EXAMPLES.glob("*.py"))] == names
 
 
 def test_a_short_study_of_digits_runs_and_verifies(tmp_path: Path) -> None:
@@ -29,6 +46,62 @@ def test_a_short_study_of_digits_runs_and_verifies(tmp_path: Path) -> None:
     assert verified.code == 0, verified.out
 
 
+def finish(process: Process) -> str:
+    """Wait for a command that must end well; what it printed."""
+    stdout, stderr = process.communicate(timeout=10 * PATIENCE)
+    assert process.returncode == 0, f"{stdout}{stderr}"
+    return stdout
+
+
+def test_the_fault_of_the_loop_is_found_by_the_doctor(tmp_path: Path) -> None:
+    shell = Shell.at(tmp_path / "user")
+    script = str(EXAMPLES / "find_nondeterminism.py")
+    options = ["--steps", "6", "--json", "found.json"]
+    process = shell.start("doctor", *options, "--", sys.executable, script)
+    stdout, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1, f"{stdout}{stderr}"
+    text = " ".join(stdout.split())
+    assert text.startswith("Not repeatable: state drift at step 2, ")
+    assert re.search(r"task\d+ \(Linear\) input ran here where task\d+ \(Linear\) input", text)
+    assert "tried PYTHONHASHSEED=0: equal" in text
+    assert "the order of a set or dict of strings decides: sort it" in text
+    assert json.loads((shell.folder / "found.json").read_bytes())["repeatable"] is False
+    assert not (shell.folder / "runs").exists()
+
+
+def test_the_plain_loop_goes_on_after_a_kill_and_replays(tmp_path: Path) -> None:
+    shell = Shell.at(tmp_path / "user")
+    script = str(EXAMPLES / "plain_loop.py")
+    killed = shell.write("killed.py", KILLED.format(script=script))
+    dead = subprocess.run(
+        [sys.executable, str(killed), "plain"],
+        cwd=shell.folder,
+        env=shell.env,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert dead.returncode == 9, dead.stderr
+    command = [sys.executable, script, "plain"]
+    whole = subprocess.run(
+        command, cwd=shell.folder, env=shell.env, capture_output=True, text=True, check=True
+    )
+    assert whole.stdout.startswith("accuracy 0.9")
+    manifest = "plain/manifest.json"
+    assert "Equal: 150 steps" in finish(shell.start("replay", manifest, "--", *command))
+    verified = shell("verify", manifest)
+    assert verified.code == 0
+    assert "Verdict: verified (exit 0)" in " ".join(verified.out.split())
+
+
+def test_the_plain_loop_is_short_and_its_recorder_is_three_lines() -> None:
+    lines = (EXAMPLES / "plain_loop.py").read_text().splitlines()
+    assert len(lines) < 60
+    assert [line[-6:] for line in lines if "# Recorder, line" in line] == [
+        f"line {number}" for number in (1, 2, 3)
+    ]
+
+
 # The whole study
 
 
@@ -36,10 +109,6 @@ def test_a_short_study_of_digits_runs_and_verifies(tmp_path: Path) -> None:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The run of the README's first command, and the report of verifying it."""
     shell = Shell.at(tmp_path_factory.mktemp("digits") / "user")
-
-    def finish(process: Process) -> None:
-        stdout, stderr = process.communicate()
-        assert process.returncode == 0, f"{stdout}{stderr}"
 
     manifest = shell.folder / "digits" / "manifest.json"
     finish(shell.start("run", DIGITS, "--out", "digits"))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 from commands import Shell, content
 from studies import Run
 
@@ -80,8 +81,11 @@ def test_every_command_that_is_shown_exists_with_its_options() -> None:
 
 def test_every_option_that_is_mentioned_exists() -> None:
     prose = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
+    prose = re.sub(r" -- [^`\n]*", "", prose)  # a command of the user's own has its own options
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", prose))
-    known = set().union(*(options_of(name) for name in ("run", "verify", "show", "checklist")))
+    known = set().union(
+        *(options_of(name) for name in ("run", "verify", "show", "checklist", "replay", "doctor"))
+    )
     assert "--resume" in mentioned
     assert mentioned <= known
 
@@ -221,3 +225,28 @@ def test_the_manifest_verifies_with_jq_and_openssl_alone(small: Run, tmp_path: P
     other = "A" if text[at] != "A" else "B"
     (tmp_path / "manifest.json").write_text(text[:at] + other + text[at + 1 :])
     assert run().returncode != 0
+
+
+def final_weights(source: str, folder: Path) -> bytes:
+    """Weights and random state after a script, in this process."""
+    names: dict[str, object] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        exec(compile(source, "loop.py", "exec"), names)  # noqa: S102 # what readers paste
+    tensors = [*names["model"].state_dict().values(), torch.get_rng_state()]  # type: ignore[attr-defined]
+    return b"".join(tensor.numpy().tobytes() for tensor in tensors)
+
+
+def test_four_lines_record_a_loop_and_change_no_bit_of_it(shell: Shell) -> None:
+    (diff,) = re.findall(r"<!-- loop:begin -->\n```diff\n(.*?)```", README, re.DOTALL)
+    lines = diff.splitlines()
+    added = [line for line in lines if line.startswith("+")]
+    assert len(added) <= 4
+    assert not any(line.startswith("-") for line in lines)
+    before = "\n".join(line[1:] for line in lines if line not in added)
+    bare = final_weights(before, shell.folder)
+    recorded = final_weights("\n".join(line[1:] for line in lines), shell.folder)
+    assert recorded == bare
+    done = shell("verify", "runs/exp1/manifest.json")
+    assert done.code == 0, done.out
+    assert "steps 1..24" in done.out

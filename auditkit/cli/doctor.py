@@ -1,0 +1,102 @@
+"""``auditkit doctor``: is training repeatable here, and if not, what to do.
+
+``--json`` writes one object: :class:`auditkit.doctor.Diagnosis` and ``exit_code``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from auditkit import canonical, store
+from auditkit.cli.options import TAIL, CommandWithTail, parse_arguments, split_target
+from auditkit.cli.tables import console
+from auditkit.commands import Commands
+from auditkit.doctor import Diagnosis, examine_command, examine_program
+from auditkit.errors import UsageError
+from auditkit.holding import Setting
+from auditkit.records.job import ProgramSource
+from auditkit.rows import own_step
+
+
+@click.command(cls=CommandWithTail)
+@click.argument("program", required=False)
+@click.option("--steps", default=50, show_default=True, help="Steps of every run.")
+@click.option("--repeat", default=2, show_default=True, help="Runs that are compared.")
+@click.option("--arg", "arguments", multiple=True, help="name=value for the factory; repeatable.")
+@click.option("--verbose", is_flag=True, help="Pass on what the command writes, to stderr.")
+@click.option("--json", "json_out", help="Write what was found as JSON to a file, or - for stdout.")
+@click.pass_context
+def doctor(
+    ctx: click.Context,
+    /,
+    program: str | None,
+    steps: int,
+    repeat: int,
+    arguments: tuple[str, ...],
+    verbose: bool,
+    json_out: str | None,
+) -> None:
+    """Run the first steps of PROGRAM, or of the command after `--`, twice, and compare.
+
+    PROGRAM is FILE.py, FILE.py:FACTORY or package.module:FACTORY. A command's script trains by
+    itself, with an auditkit.Recorder in it.
+
+    Exit codes: 0 no difference was seen, 1 not repeatable, 2 wrong use, 6 it could not be run.
+    """
+    command: tuple[str, ...] = ctx.meta[TAIL]
+    if bool(program) == bool(command):
+        raise UsageError("give either a PROGRAM, or a command after --")
+    if steps < 3 or repeat < 2:
+        raise UsageError("--steps is at least 3, --repeat at least 2")
+    if arguments and command:
+        raise UsageError("a command after -- takes no --arg")
+
+    def report(done: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"auditkit: run {done} of {repeat} is done", err=True)
+
+    if program:
+        target, folder = split_target(program)
+        source = ProgramSource(target, folder, parse_arguments(arguments))
+        found = examine_program(source, steps, repeat, report)
+    else:
+        with Commands() as commands:
+            setting = Setting(commands, command, {}, sys.stderr.buffer if verbose else None)
+            found = examine_command(setting, steps, repeat, report)
+    code = 0 if found.repeatable else 1
+    data = canonical.dumps({"exit_code": code, **canonical.to_dict(found)})
+    if json_out == "-":
+        click.echo(data.decode("ascii"))
+    else:
+        _print(found)
+        if json_out:
+            store.write_bytes(Path(json_out), data)
+    ctx.exit(code)
+
+
+def _print(found: Diagnosis) -> None:
+    out = console()
+    parting = found.parting
+    if parting is None:
+        out.print(
+            f"Repeatable: {found.steps} steps are equal bit for bit; no nondeterminism seen in "
+            f"{found.runs} runs."
+        )
+        return
+    place = "" if parting.step is None else f" at step {parting.step}"
+    out.print(f"Not repeatable: {parting.kind}{place}, {parting.component}.")
+    if parting.step is not None and 0 < own_step(parting) < parting.step:
+        out.print(
+            f"  that is the state before step {parting.step}: step {own_step(parting)} made it"
+        )
+    if parting.others:
+        out.print(f"  differs too: {', '.join(parting.others)}")
+    if found.module is not None:
+        out.print(f"  first that differs in two runs of that step: {found.module}")
+    for experiment in found.experiments:
+        out.print(f"  tried {experiment.change}: {experiment.outcome}")
+    for advice in found.advice:
+        out.print(f"What to do: {advice}.")

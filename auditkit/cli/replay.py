@@ -1,0 +1,181 @@
+"""``auditkit replay``: run a recorded loop again, and compare it as it runs.
+
+``--json`` writes one object: what was found (:class:`auditkit.rerun.Replayed`), with ``equal``,
+``exit_code`` and ``manifest_sha256``.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from auditkit import __version__, canonical, store
+from auditkit.cli.options import TAIL, CommandWithTail
+from auditkit.cli.progress import StepProgress
+from auditkit.cli.tables import console
+from auditkit.cli.verify import trusted_keys
+from auditkit.commands import Commands
+from auditkit.errors import UsageError
+from auditkit.evidence import RecordingEvidence
+from auditkit.holding import Setting
+from auditkit.homes import without_home
+from auditkit.judgement import PRECEDENCE, exit_code_of
+from auditkit.magnitudes import Magnitude
+from auditkit.manifests import read_statement, to_statement
+from auditkit.quote import printable
+from auditkit.records.job import Progress
+from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
+from auditkit.records.recording import RecordingManifest
+from auditkit.records.replaying import REPLAY_NAME, ReplayReport
+from auditkit.rerun import Replayed, rerun
+from auditkit.signing import open_envelope, sign_statement, signing_key
+from auditkit.verify import VerifyRequest, verify
+
+
+@click.command(cls=CommandWithTail)
+@click.argument("manifest")
+@click.option("--trust", "trusted", multiple=True, help="Public key file to trust; repeatable.")
+@click.option("--fingerprint", multiple=True, help="SHA256:... from the paper; repeatable.")
+@click.option("--key", help="Private key to sign with; else $AUDITKIT_KEY, else this machine's.")
+@click.option("--no-write", is_flag=True, help=f"Leave no {REPLAY_NAME} beside the manifest.")
+@click.option("--verbose", is_flag=True, help="Pass on what the command writes, to stderr.")
+@click.option("--json", "json_out", help="Write what was found as JSON to a file, or - for stdout.")
+@click.pass_context
+def replay(
+    ctx: click.Context,
+    /,
+    manifest: str,
+    trusted: tuple[str, ...],
+    fingerprint: tuple[str, ...],
+    key: str | None,
+    no_write: bool,
+    verbose: bool,
+    json_out: str | None,
+) -> None:
+    """Run the command after `--` again and compare every step with the recording of MANIFEST.
+
+    The command runs here and is yours: a recorded command line is never run. What was found is
+    signed and left beside the manifest, where `auditkit verify` looks for it.
+
+    Exit codes: 0 equal, 1 different, 2 wrong use, 3 signed by a key that is not trusted,
+    4 not signed, 5 malformed, 6 cannot decide: the environment differs, or no loop was run.
+    """
+    command: tuple[str, ...] = ctx.meta[TAIL]
+    if not command:
+        raise UsageError("give the command after --", hint="auditkit replay MANIFEST -- COMMAND")
+    path = Path(manifest)
+    evidence, sha256 = _verified(ctx, path, trusted, fingerprint)
+    signer = None if no_write else signing_key(key)
+    started = _now()
+    steps = max(rank.steps for rank in evidence.manifest.ranks)
+    with Commands() as commands, StepProgress(steps, "replay") as progress:
+
+        def report(step: int) -> None:
+            progress.report(Progress(evidence.manifest.seed or 0, "recording", step, step, steps))
+
+        output = sys.stderr.buffer if verbose else None
+        found = rerun(evidence, Setting(commands, command, {}, output), report)
+    if signer is not None:
+        run = RunTimes(started, _now())
+        statement = to_statement(_record(found, command, sha256, run))
+        store.write_bytes(path.parent / REPLAY_NAME, sign_statement(statement, signer.key))
+    code = _exit_code(found)
+    told = {"equal": found.equal, "exit_code": code, "manifest_sha256": sha256}
+    data = canonical.dumps({**told, **canonical.to_dict(found)})
+    if json_out == "-":
+        click.echo(data.decode("ascii"))
+    else:
+        _print(found, steps)
+        if json_out:
+            store.write_bytes(Path(json_out), data)
+    if signer is not None:
+        wrote = f"auditkit: wrote {path.parent / REPLAY_NAME}, signed by {signer.fingerprint}"
+        click.echo(wrote, err=True)
+    ctx.exit(code)
+
+
+def _verified(
+    ctx: click.Context, path: Path, trusted: tuple[str, ...], fingerprints: tuple[str, ...]
+) -> tuple[RecordingEvidence, str]:
+    """The recording, if checks 1 to 5 pass; what an earlier replay says does not matter."""
+    keys = trusted_keys(path, trusted, fingerprints, strict=False)
+    report = verify(path, VerifyRequest(trusted=keys, replay="none"))
+    data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
+    record: RecordingManifest | None = None
+    if report.checks[0].status == "passed":
+        found = read_statement(open_envelope(data, what=path.name).payload, what=path.name)
+        if not isinstance(found, RecordingManifest):
+            raise UsageError(
+                "the manifest is of a study, not of a recording",
+                hint="`auditkit verify` replays a study",
+            )
+        record = found
+    checks = report.checks[:5]
+    code = exit_code_of(checks)
+    if record is None or code or any(check.status != "passed" for check in checks):
+        for check in checks:
+            for finding in check.findings:
+                line = printable(f"check {check.number} {check.name}: {finding}")
+                click.echo(f"auditkit: not replayed: {line}", err=True)
+        ctx.exit(code or 1)
+    return RecordingEvidence(path.parent, record), report.manifest_sha256
+
+
+def _record(
+    found: Replayed, command: tuple[str, ...], manifest_sha256: str, run: RunTimes
+) -> ReplayReport:
+    return ReplayReport(
+        schema_version=SCHEMA_VERSION,
+        producer=Producer("auditkit", __version__),
+        run=run,
+        manifest_sha256=manifest_sha256,
+        command=tuple(without_home(argument) for argument in command),
+        ranks=found.ranks,
+        first_step=1,
+        last_step=found.last_step,
+        findings=found.findings,
+        environment=found.environment,
+    )
+
+
+def _exit_code(found: Replayed) -> int:
+    asked = {finding.exit_code for finding in found.findings}
+    return next((code for code in PRECEDENCE if code in asked), 0)
+
+
+def _print(found: Replayed, steps: int) -> None:
+    out = console()
+    processes = f"{found.ranks} process{'' if found.ranks == 1 else 'es'}"
+    if found.equal:
+        out.print(f"Equal: {steps} steps of {processes}, every row, order and commitment.")
+    else:
+        out.print(f"Different: steps 1..{found.last_step} of {processes} were compared.")
+    for finding in found.findings:
+        out.print(f"  {finding}")
+    for line in found.environment_differences:
+        out.print(f"  environment: {line}")
+    if found.distance is not None:
+        out.print(f"  after step {found.distance.step}, replay and record are apart by:")
+        for apart in found.distance.components:
+            out.print(f"    {apart.component}: {_apart(apart)}")
+
+
+def _apart(apart: Magnitude) -> str:
+    said = []
+    if apart.absolute is not None:
+        said.append(f"largest {apart.absolute:.3g} in {apart.absolute_tensor}")
+    if apart.relative is not None:
+        said.append(f"relative {apart.relative:.3g} in {apart.relative_tensor}")
+    if apart.elements:
+        said.append(f"{apart.elements} elements")
+    if apart.unmeasured:
+        names = ", ".join(entry or "all of it" for entry in apart.unmeasured)
+        said.append(f"no numbers: {names}")
+    return ", ".join(said)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

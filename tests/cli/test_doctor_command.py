@@ -1,0 +1,89 @@
+"""``auditkit doctor``: what it prints and returns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from commands import Done
+from loops import HereCommands, Loop, Script
+from studies import PROGRAMS, HereWorkers
+
+from auditkit.cli import main
+
+Call = Callable[..., Done]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Calls the command line; a function stands for the user's command."""
+    monkeypatch.setattr("auditkit.doctor.Workers", HereWorkers)
+
+    def call(*arguments: str, script: Script | None = None) -> Done:
+        with pytest.MonkeyPatch.context() as patch:
+            if script is not None:
+                patch.setattr("auditkit.cli.doctor.Commands", lambda: HereCommands(script))
+            done = CliRunner().invoke(main, ["doctor", *arguments], catch_exceptions=False)
+        return Done(done.exit_code, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Loop:
+    return Loop(tmp_path / "run")
+
+
+def test_a_repeatable_loop_and_a_repeatable_program(loop: Loop, call: Call) -> None:
+    done = call("--steps", "6", "--repeat", "3", "--", "python", "train.py", script=loop)
+    assert done == Done(
+        0,
+        "Repeatable: 6 steps are equal bit for bit; no nondeterminism seen in 3 runs.\n",
+        "",
+    )
+    done = call("--steps", "6", str(PROGRAMS / "tiny_study.py"))
+    assert (done.code, done.out.split(";")[0]) == (
+        0,
+        "Repeatable: 6 steps are equal bit for bit",
+    )
+
+
+def test_what_parts_and_what_to_do_are_told(loop: Loop, call: Call) -> None:
+    done = call("--steps", "6", "--", "x", script=replace(loop, fault="seed"))
+    assert (done.code, done.err) == (1, "")
+    assert done.out.startswith("Not repeatable: RNG drift at step 1, rng/torch.\n")
+    text = " ".join(done.out.split())
+    assert "What to do: rng/torch begins elsewhere in every run: call torch.manual_seed" in text
+    done = call("--steps", "6", "--json", "-", "--", "x", script=replace(loop, fault="sampler"))
+    told = json.loads(done.out)
+    assert (told["exit_code"], told["repeatable"]) == (1, False)
+    assert told["parting"]["kind"] == "order drift"
+    assert told["experiments"][0]["change"] == "PYTHONHASHSEED=0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "either a PROGRAM, or a command"),
+        (("train.py", "--", "x"), "either a PROGRAM, or a command"),
+        (("--steps", "2", "--", "x"), "--steps is at least 3"),
+        (("--repeat", "1", "--", "x"), "--repeat at least 2"),
+        (("--arg", "a=b", "--", "x"), "takes no --arg"),
+        (("no-such-file.py",), "no such program file"),
+        (("--", "/no/such/command"), "cannot start '/no/such/command'"),
+    ],
+)
+def test_wrong_use_is_told(arguments: tuple[str, ...], says: str, call: Call) -> None:
+    done = call(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert says in done.line
+
+
+def test_what_cannot_be_run_decides_nothing(call: Call) -> None:
+    done = call("--", "/bin/sh", "-c", "echo not today >&2; exit 1")
+    assert (done.code, done.out) == (6, "")
+    assert "no Recorder in it was given a loop: not today" in done.line

@@ -1,0 +1,248 @@
+"""``auditkit replay``: what it prints, writes and returns."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from commands import PATIENCE, Done
+from loops import HereCommands, Loop, Script, record
+from studies import PROGRAMS, Run
+
+from auditkit.cli import main
+from auditkit.signing import ensure_default_key, generate_key, private_key_bytes
+
+Call = Callable[..., Done]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Calls the command line with a function for the user's command."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("AUDITKIT_KEY", raising=False)
+    ensure_default_key()
+
+    def call(*arguments: str, script: Script | None = None) -> Done:
+        with pytest.MonkeyPatch.context() as patch:
+            if script is not None:
+                patch.setattr("auditkit.cli.replay.Commands", lambda: HereCommands(script))
+            done = CliRunner().invoke(main, arguments, catch_exceptions=False)
+        return Done(done.exit_code, done.stdout, done.stderr)
+
+    return call
+
+
+@pytest.fixture
+def loop(tmp_path: Path, call: Call) -> Loop:
+    """A recorded loop; signed by this machine's key."""
+    loop = Loop(tmp_path / "run")
+    record(loop)
+    return loop
+
+
+def manifest(loop: Loop) -> str:
+    """Its manifest."""
+    return str(loop.out / "manifest.json")
+
+
+def words(text: str) -> str:
+    """A text without its layout."""
+    return " ".join(text.split())
+
+
+def test_an_equal_replay_is_signed_and_verifies(loop: Loop, call: Call) -> None:
+    assert "8 replay not run" in words(call("verify", manifest(loop)).out)
+    done = call("replay", manifest(loop), "--", "python", "train.py", "--lr", "1", script=loop)
+    assert (done.code, done.out) == (
+        0,
+        "Equal: 24 steps of 1 process, every row, order and commitment.\n",
+    )
+    assert done.line.startswith(f"wrote {loop.out}/replay.json, signed by SHA256:")
+    verified = call("verify", manifest(loop))
+    assert verified.code == 0
+    assert "8 replay passed re-executed with the user's command: 24 steps equal" in words(
+        verified.out
+    )
+    assert "Verdict: verified (exit 0)" in words(verified.out)
+
+
+def test_a_replay_that_differs_fails_check_8_until_one_is_equal(loop: Loop, call: Call) -> None:
+    other = replace(loop, fault="batchnorm")
+    done = call("replay", manifest(loop), "--", "x", script=other)
+    assert done.code == 1
+    text = words(done.out)
+    assert "rank 0, step 2, batchnorm: state drift: batchnorm is another" in text
+    assert "after step 5, replay and record are apart by: batchnorm: largest" in text
+    verified = call("verify", manifest(loop))
+    assert verified.code == 1
+    assert "check 8 replay: rank 0, step 2, batchnorm" in words(verified.out)
+    assert call("replay", manifest(loop), "--", "x", script=loop).code == 0
+    assert call("verify", manifest(loop)).code == 0
+
+
+def test_another_environment_decides_nothing(loop: Loop, call: Call) -> None:
+    done = call("replay", manifest(loop), "--", "x", script=replace(loop, fault="threads"))
+    assert done.code == 6
+    assert "an edit cannot be excluded" in words(done.out)
+    assert "environment: determinism: torch threads is 1 there, 2 here" in words(done.out)
+    assert call("verify", manifest(loop)).code == 6
+
+
+def test_json_holds_everything_and_nothing_is_written_if_so_wished(
+    loop: Loop, call: Call, tmp_path: Path
+) -> None:
+    other = replace(loop, fault="label")
+    options = ("replay", manifest(loop), "--no-write", "--json")
+    done = call(*options, "-", "--", "x", script=other)
+    told = json.loads(done.out)
+    assert (done.code, told["exit_code"], told["equal"], done.err) == (1, 1, False, "")
+    assert told["partings"][0]["kind"] == "data drift"
+    assert told["distance"]["components"]
+    assert not (loop.out / "replay.json").exists()
+    file = tmp_path / "found.json"
+    done = call(*options, str(file), "--", "x", script=loop)
+    assert json.loads(file.read_bytes())["equal"] is True
+    assert "Equal" in done.out
+
+
+def test_a_key_can_be_given(loop: Loop, call: Call, tmp_path: Path) -> None:
+    key = tmp_path / "reviewer"
+    key.write_bytes(private_key_bytes(generate_key()))
+    assert call("replay", manifest(loop), "--key", str(key), "--", "x", script=loop).code == 0
+    assert "8 replay not run" in words(call("verify", manifest(loop)).out)  # who is that?
+    own = str(tmp_path / "config" / "auditkit" / "key.pub")
+    verified = call("verify", manifest(loop), "--key", own, "--key", str(key))
+    assert "8 replay passed" in words(verified.out)
+
+
+# What is refused; nothing is run then
+
+
+def never() -> None:
+    raise AssertionError("it was run")
+
+
+def test_a_command_is_needed(loop: Loop, call: Call) -> None:
+    for tail in ((), ("--",)):
+        done = call("replay", manifest(loop), *tail, script=never)
+        assert (done.code, done.out) == (2, "")
+        assert "give the command after --" in done.line
+
+
+def test_a_study_is_refused(small: Run, call: Call) -> None:
+    done = call("replay", str(small.path), "--", "x", script=never)
+    assert done.code == 2
+    assert "of a study, not of a recording" in done.line
+
+
+def test_what_does_not_verify_is_not_replayed(loop: Loop, call: Call) -> None:
+    chunk = next(loop.out.glob("trace/*"))
+    good = chunk.read_bytes()
+    chunk.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    done = call("replay", manifest(loop), "--", "x", script=never)
+    assert done.code == 1
+    assert "not replayed: check 3 artifacts" in done.err
+    chunk.write_bytes(good)
+    Path(manifest(loop)).write_text("{}")
+    done = call("replay", manifest(loop), "--", "x", script=never)
+    assert done.code == 5
+    assert not (loop.out / "replay.json").exists()
+
+
+def test_a_key_that_is_not_trusted_is_not_enough(
+    loop: Loop, call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signer = loop.out / "signer.pub"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "elsewhere"))
+    done = call("replay", manifest(loop), "--", "x", script=never)
+    assert done.code == 3
+    assert "check 2 signature" in done.err
+    trusting = ("replay", manifest(loop), "--trust", str(signer), "--no-write")
+    assert call(*trusting, "--", "x", script=loop).code == 0
+
+
+def test_a_command_that_cannot_be_run_decides_nothing(loop: Loop, call: Call) -> None:
+    done = call("replay", manifest(loop), "--", "/bin/sh", "-c", "echo oh no >&2; exit 4")
+    assert done.code == 6
+    assert "died with exit status 4 and no Recorder in it was given a loop: oh no" in done.line
+    done = call("replay", manifest(loop), "--", "/no/such/command")
+    assert done.code == 2
+    assert not (loop.out / "replay.json").exists()
+
+
+def test_output_is_passed_on_only_if_wished(loop: Loop, capfd: pytest.CaptureFixture[str]) -> None:
+    command = ("--", "/bin/sh", "-c", "echo hello")
+    for options, expected in (((), ""), (("--verbose",), "hello\n")):
+        with pytest.raises(SystemExit):
+            main(["replay", manifest(loop), *options, *command])
+        said = capfd.readouterr()
+        assert said.out == ""
+        assert said.err.startswith(expected)
+        assert said.err.count("\n") == 1 + bool(options)
+
+
+# Real commands
+
+TRAIN = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+import auditkit as ak, numpy, random
+random.seed(0), numpy.random.seed(0), torch.manual_seed(0), torch.set_num_threads(1)
+loader = DataLoader(TensorDataset(torch.randn(40, 4)), batch_size=4, shuffle=True)
+model = torch.nn.Linear(4, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+with ak.Recorder("run", seed=0, checkpoint_every=4) as recorder:
+    model, optimizer, loader = recorder.wrap(model, optimizer, loader)
+    for (x,) in loader:
+        loss = model(x).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+print("trained")
+"""
+
+
+def test_an_edited_script_is_named(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    script = Path("train.py")
+    script.write_text(TRAIN)
+    subprocess.run([sys.executable, "train.py"], check=True, timeout=PATIENCE, capture_output=True)
+    script.write_text(TRAIN.replace("square()", "abs()"))
+    done = call("replay", "run/manifest.json", "--", sys.executable, "train.py")
+    text = " ".join(done.out.split())
+    assert done.code == 1
+    assert "rank 0, step 2, grad: state drift: grad is another (also params)" in text
+    assert "3 runs agree with each other, so the record is of something else" in text
+    assert "train.py is another file than the recorded one" in text
+    assert "after step 4, replay and record are apart by:" in text
+
+
+@pytest.mark.slow
+def test_several_processes_are_held_against_their_own_records(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    launcher = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
+    script = str(PROGRAMS / "ddp_loop.py")
+    command = [sys.executable, *launcher, script, "--out", "run", "--every", "4"]
+    subprocess.run(command, check=True, timeout=PATIENCE, capture_output=True)
+    done = call("replay", "run/manifest.json", "--", *command)
+    assert (done.code, done.out) == (
+        0,
+        "Equal: 18 steps of 2 processes, every row, order and commitment.\n",
+    )
+    assert call("verify", "run/manifest.json").code == 0
+    done = call("replay", "run/manifest.json", "--no-write", "--", *command, "--drift", "1:7")
+    text = " ".join(done.out.split())
+    assert done.code == 1
+    # Its weights are moved within step 7, whose loss is the first thing to show it.
+    assert "rank 1, step 7, loss: state drift" in text
+    assert "after step 8, replay and record are apart by: batchnorm" in text

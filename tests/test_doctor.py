@@ -1,0 +1,229 @@
+"""``auditkit doctor``: what it finds in a few steps of a loop, and what it says to do."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from loops import HereCommands, Loop, Script
+from studies import PROGRAMS, HereWorkers
+
+from auditkit import doctor
+from auditkit.doctor import Diagnosis, examine_command, examine_program
+from auditkit.errors import ProgramError, Undecided
+from auditkit.holding import Setting
+from auditkit.records.job import ProgramSource
+
+
+def examine(script: Script, runs: int = 2) -> Diagnosis:
+    """Examine eight steps of a function."""
+    return examine_command(Setting(HereCommands(script), ["here"], {}), 8, runs)
+
+
+@pytest.fixture
+def loop(tmp_path: Path) -> Loop:
+    return Loop(tmp_path / "run")
+
+
+def noisy(loop: Loop, noise: Callable[[torch.Tensor], torch.Tensor]) -> Script:
+    """A loop whose dropout's output is changed from its second step on."""
+
+    class Noisy(Loop):
+        def _model(self) -> torch.nn.Module:
+            model = super()._model()
+            calls = []
+
+            def hook(module: object, inputs: object, output: torch.Tensor) -> torch.Tensor:
+                calls.append(1)
+                return noise(output) if len(calls) > 1 else output
+
+            dropout = next(part for part in model.modules() if isinstance(part, torch.nn.Dropout))
+            dropout.register_forward_hook(hook)
+            return model
+
+    return Noisy(**vars(loop))
+
+
+def shaken(output: torch.Tensor) -> torch.Tensor:
+    """Something that no stream and no seed has a part in."""
+    return output + int.from_bytes(os.urandom(2), "big") * 1e-6
+
+
+def test_a_repeatable_loop_is_called_so_with_the_number_of_runs(loop: Loop) -> None:
+    found = examine(loop, runs=3)
+    assert found == Diagnosis(True, 8, 3)
+    assert not loop.out.exists()
+
+
+def test_a_loop_that_ends_early_is_compared_to_its_end(loop: Loop) -> None:
+    setting = Setting(HereCommands(loop), ["here"], {})
+    assert examine_command(setting, 100).steps == 24
+
+
+def test_a_stream_that_is_not_seeded_is_named_with_the_call_that_seeds_it(loop: Loop) -> None:
+    found = examine(replace(loop, fault="seed"))
+    assert found.parting is not None
+    assert (found.parting.kind, found.parting.step) == ("RNG drift", 1)
+    assert (found.parting.component, found.unseeded) == ("rng/torch", ("rng/torch",))
+    assert (found.idle, found.experiments) == ((), ())
+    assert "call torch.manual_seed(SEED) before the model" in found.advice[0]
+
+
+def test_a_stream_that_nobody_draws_from_is_told_apart(loop: Loop) -> None:
+    def script() -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(random, "seed", lambda _: setattr(random, "_x", 0))
+            patch.setattr(random, "random", lambda: 0.5)
+            state = random.getstate()
+            random.setstate((3, (*os.urandom(4), *state[1][4:]), None))
+            loop()
+
+    found = examine(script)
+    assert not found.repeatable
+    assert found.unseeded == found.idle == ("rng/python",)
+    assert found.advice == (
+        "rng/python begins elsewhere in every run: call random.seed(SEED) before the model and "
+        "the loader are built; nothing drew from it here",
+    )
+
+
+def test_an_unseeded_sampler_is_an_order_drift(loop: Loop) -> None:
+    found = examine(replace(loop, fault="sampler"))
+    assert found.parting is not None
+    assert (found.parting.kind, found.parting.step) == ("order drift", 1)
+    assert [(e.change, e.outcome) for e in found.experiments] == [
+        ("PYTHONHASHSEED=0", "still differs")
+    ]
+    assert "generator=torch.Generator().manual_seed(SEED)" in found.advice[0]
+
+
+def test_an_augmentation_by_the_clock_is_a_data_drift(loop: Loop) -> None:
+    clock = replace(loop, fault="clock")
+    setting = Setting(HereCommands(clock), ["here"], {})
+    found = examine_command(setting, 24)
+    assert found.parting is not None
+    assert (found.parting.kind, found.parting.component) == ("data drift", "batch")
+    assert found.parting.step == next(
+        step for step, samples in enumerate(clock.order, 1) if 13 in samples
+    )
+    assert found.module == "<batch>"
+    assert "the clock, os.urandom or a generator that is not registered" in found.advice[0]
+
+
+def test_noise_in_a_module_is_found_in_that_module(loop: Loop) -> None:
+    found = examine(noisy(loop, shaken))
+    assert found.parting is not None
+    assert (found.parting.kind, found.parting.step) == ("state drift", 2)
+    assert found.parting.component == "loss"  # which belongs to its own step
+    assert found.module == "2 (Dropout) output"
+    assert {e.outcome for e in found.experiments} == {"still differs"}
+    assert "look in or before 2 (Dropout) output" in found.advice[0]
+
+
+def test_a_later_stream_drift_names_the_step(loop: Loop) -> None:
+    def draw_some(output: torch.Tensor) -> torch.Tensor:
+        torch.rand(1 + os.urandom(1)[0])
+        return output
+
+    found = examine(noisy(loop, draw_some))
+    assert found.parting is not None
+    assert (found.parting.kind, found.parting.component) == ("RNG drift", "rng/torch")
+    assert found.parting.step == 3
+    assert "step 2 draws another number of random numbers" in found.advice[0]
+
+
+# Remedies, found by experiment
+
+
+def test_the_hash_seed_is_tried(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTHONHASHSEED", raising=False)
+    script = noisy(
+        loop, lambda out: out if os.environ.get("PYTHONHASHSEED") == "0" else shaken(out)
+    )
+    found = examine(script)
+    assert [(e.change, e.outcome) for e in found.experiments] == [("PYTHONHASHSEED=0", "equal")]
+    assert found.advice == (
+        "the order of a set or dict of strings decides: sort it, or start python with "
+        "PYTHONHASHSEED=0",
+    )
+
+
+def test_deterministic_algorithms_are_tried_and_put_back(loop: Loop) -> None:
+    script = noisy(
+        loop, lambda out: out if torch.are_deterministic_algorithms_enabled() else shaken(out)
+    )
+    found = examine(script)
+    assert found.experiments[-1].change == "deterministic algorithms"
+    assert found.experiments[-1].helped
+    assert found.advice == ("call torch.use_deterministic_algorithms(True)",)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_an_operation_that_refuses_to_be_deterministic_is_named(loop: Loop) -> None:
+    def put(output: torch.Tensor) -> torch.Tensor:
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2))
+        return shaken(output)
+
+    found = examine(noisy(loop, put))
+    assert any("put_" in advice and "refused" in advice for advice in found.advice)
+
+
+def test_one_thread_is_tried_where_there_are_several(loop: Loop) -> None:
+    script = noisy(
+        replace(loop, fault="threads"),
+        lambda out: out if os.environ.get("OMP_NUM_THREADS") == "1" else shaken(out),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("OMP_NUM_THREADS", raising=False)
+        found = examine(script)
+    assert found.experiments[-1].change == "one thread"
+    assert found.advice[0].startswith("set OMP_NUM_THREADS=1")
+
+
+# What cannot be run
+
+
+def test_a_command_without_a_recorder_cannot_be_examined() -> None:
+    with pytest.raises(Undecided, match="no Recorder in it was given a loop: ValueError: oh no"):
+        examine(lambda: (_ for _ in ()).throw(ValueError("oh no")).__next__())
+    with pytest.raises(Undecided, match="no Recorder in it"):
+        examine(lambda: np.zeros(1))
+
+
+def test_a_script_that_fails_is_told_with_its_error(loop: Loop) -> None:
+    def fail(output: torch.Tensor) -> torch.Tensor:
+        raise ValueError("the disk is full")
+
+    with pytest.raises(Undecided, match=r"failed after step 1: .*the disk is full"):
+        examine(noisy(loop, fail))
+
+
+# Programs
+
+
+def program(target: str, **arguments: str) -> ProgramSource:
+    """A program of the tests."""
+    return ProgramSource(target, str(PROGRAMS), arguments)
+
+
+def test_a_program_is_examined_as_a_study_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "Workers", HereWorkers)
+    found = examine_program(program("tiny_study.py:make_program"), 6)
+    assert found == Diagnosis(True, 6, 2)
+    with pytest.raises(ProgramError):
+        examine_program(program("tiny_study.py:no_such_factory"), 6)
+
+
+def test_the_fault_of_a_program_is_found_in_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "Workers", HereWorkers)
+    found = examine_program(program("faulty_study.py:make_clock_program"), 10)
+    assert found.parting is not None
+    assert (found.parting.kind, found.parting.step) == ("state drift", 8)
+    assert found.module == "drop (ClockDropout) output"
+    assert "look in or before drop (ClockDropout) output" in found.advice[0]
