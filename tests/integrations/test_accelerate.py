@@ -131,11 +131,12 @@ def test_wrapping_before_prepare_is_told(tmp_path: Path) -> None:
     net = Net()
     sgd = torch.optim.SGD(net.parameters(), lr=0.05)
     data = DataLoader(Samples(), BATCH)
+    recorder = Recorder(tmp_path / "run")
+    recorder.wrap(net, sgd, data)
+    for _ in accelerator.prepare(data):
+        pass
     with pytest.warns(RecordingStopped, match="no step was recorded.*Accelerate"):
-        with Recorder(tmp_path / "run") as recorder:
-            recorder.wrap(net, sgd, data)
-            for _ in accelerator.prepare(data):
-                pass
+        recorder.close()
     assert not (tmp_path / "run" / "manifest.json").exists()
 
 

@@ -110,7 +110,7 @@ def _fit(
     callback: Any = None,
     case: str = "automatic",
     **more: Any,
-) -> pl.LightningModule:
+) -> nn.Module:
     kind, options = CASES[case]
     options = {"max_epochs": 3, **options, **more}
     callbacks = [] if callback is None else [callback]
@@ -197,8 +197,9 @@ class Lengthless(Automatic):
 
 class Several(Automatic):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x, y, _ = batch["b"]
-        return super().training_step(batch["a"], batch_idx) + 0 * self.net(x).sum()
+        x, _, _ = batch["b"]
+        loss: Tensor = super().training_step(batch["a"], batch_idx) + 0 * self.net(x).sum()
+        return loss
 
     def train_dataloader(self) -> Any:
         return {

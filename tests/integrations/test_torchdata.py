@@ -49,7 +49,8 @@ def _train(
             if states is not None:
                 states.append(loader.state_dict())
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(net(x), y).backward()
+            loss = torch.nn.functional.cross_entropy(net(x), y)
+            loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
             optimizer.step()
     return net
 

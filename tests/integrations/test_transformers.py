@@ -1,0 +1,180 @@
+"""RecorderCallback in Hugging Face's own Trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from frameworks import (
+    BATCH,
+    N_BATCHES,
+    Diary,
+    Killed,
+    Net,
+    Samples,
+    check_recording,
+    killed,
+    trace_of,
+    weights,
+)
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+pytest.importorskip("accelerate", reason="Accelerate is not installed")
+
+from auditkit.errors import RecorderMisuse  # noqa: E402 # after the skip
+from auditkit.integrations.transformers import RecorderCallback  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.set_vital. is deprecated:UserWarning",
+    "ignore::FutureWarning",
+    "ignore::DeprecationWarning",
+    "ignore:.*pin_memory.*:UserWarning",
+)
+
+
+class Named(Dataset[dict[str, Any]]):
+    """The samples, as the Trainer wants them."""
+
+    def __len__(self) -> int:
+        return len(Samples())
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        x, y, number = Samples()[index]
+        return {"x": x, "labels": y, "number": number}
+
+
+class Model(nn.Module):
+    """A model that returns its loss."""
+
+    def __init__(self, diary: Diary) -> None:
+        super().__init__()
+        self.net, self.diary = Net(), diary
+
+    def forward(self, x: Tensor, labels: Tensor, number: Tensor) -> Any:
+        if self.training:
+            self.diary.step(self, number)
+        logits = self.net(x)
+        return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulating": {"gradient_accumulation_steps": 3},
+    "mixed": {"bf16": True},
+    "evaluating": {"eval_strategy": "epoch", "max_steps": 15},
+    "workers": {"dataloader_num_workers": 2},
+    "unseeded": {"accelerator_config": {"use_seedable_sampler": False}},
+}
+
+
+def _train(
+    root: Path, diary: Diary, callback: Any = None, case: str = "plain", **more: Any
+) -> nn.Module:
+    transformers.set_seed(3)
+    model = Model(diary)
+    arguments = transformers.TrainingArguments(
+        output_dir=str(root / "trainer"),
+        per_device_train_batch_size=BATCH,
+        **{
+            **{"num_train_epochs": 3, "learning_rate": 0.01, "warmup_steps": 2, "seed": 3},
+            **{"report_to": [], "disable_tqdm": True, "save_strategy": "no", "use_cpu": True},
+            **{"logging_steps": 4, "remove_unused_columns": False, "label_names": ["labels"]},
+            **{"dataloader_pin_memory": False},
+            **CASES[case],
+            **more,
+        },
+    )
+    callbacks = [] if callback is None else [callback]
+    if case == "stopping":
+        callbacks.append(transformers.EarlyStoppingCallback())
+    trainer = transformers.Trainer(
+        model, arguments, train_dataset=Named(), eval_dataset=Named(), callbacks=callbacks
+    )
+    trainer.train()
+    return model
+
+
+def _first_of_update(diary: Diary, size: int) -> Diary:
+    """Rows of an update hold the parameters with which its first batch was fetched."""
+    params = [diary.params[step - step % size] for step in range(len(diary.params))]
+    return Diary(diary.indices, params)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_records_and_changes_nothing(tmp_path: Path, case: str) -> None:
+    bare, diary = Diary(), Diary()
+    expected = weights(_train(tmp_path, bare, case=case))
+    model = _train(tmp_path, diary, RecorderCallback(tmp_path / "run"), case)
+    assert weights(model) == expected
+    assert diary.indices == bare.indices
+    assert len(diary.indices) == (15 if case == "evaluating" else 3 * N_BATCHES)
+    check_recording(
+        tmp_path / "run",
+        _first_of_update(diary, CASES[case].get("gradient_accumulation_steps", 1)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "every", "dies_at", "taken"),
+    [
+        *((case, 5, 12, 10) for case in CASES if case != "accumulating"),
+        ("plain", 3, 5, 3),
+        ("plain", 6, 8, 6),
+        ("accumulating", 2, 11, 9),
+    ],
+)
+def test_goes_on_from_a_checkpoint(
+    tmp_path: Path, case: str, every: int, dies_at: int, taken: int
+) -> None:
+    whole, second = Diary(), Diary()
+    expected = weights(_train(tmp_path, whole, RecorderCallback(tmp_path / "whole"), case))
+    interrupted = RecorderCallback(tmp_path / "run", checkpoint_every=every)
+    killed(lambda: _train(tmp_path, Diary(dies_at=dies_at), interrupted, case))
+    assert interrupted.recorder is not None
+    interrupted.recorder.__exit__(Killed, Killed(), None)
+    assert not (tmp_path / "run" / "manifest.json").exists()
+    callback = RecorderCallback(tmp_path / "run", resume=True, checkpoint_every=every)
+    model = _train(tmp_path, second, callback, case)
+    skipped = taken // N_BATCHES  # epochs that are only gone through
+    assert second.indices[skipped:] == whole.indices[taken:]
+    assert weights(model) == expected
+    size = CASES[case].get("gradient_accumulation_steps", 1)
+    after = Diary(second.indices[skipped:], second.params[skipped:])
+    check_recording(tmp_path / "run", _first_of_update(after, size), first=taken + 1)
+    assert trace_of(tmp_path / "run") == trace_of(tmp_path / "whole")
+
+
+def test_nothing_is_saved_of_an_epoch_that_is_only_gone_through(tmp_path: Path) -> None:
+    interrupted = RecorderCallback(tmp_path / "run", checkpoint_every=5)
+    options = {"save_strategy": "epoch", "logging_strategy": "epoch", "eval_strategy": "epoch"}
+    killed(lambda: _train(tmp_path, Diary(dies_at=12), interrupted, **options))
+    assert interrupted.recorder is not None
+    interrupted.recorder.__exit__(Killed, Killed(), None)
+    _train(tmp_path / "again", Diary(), RecorderCallback(tmp_path / "run", resume=True), **options)
+    saved = sorted(path.name for path in (tmp_path / "again" / "trainer").iterdir())
+    assert saved == ["checkpoint-12", "checkpoint-18"]
+
+
+def test_what_cannot_be_recorded_or_gone_on_with_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best: dict[str, Any] = {
+        **{"eval_strategy": "epoch", "save_strategy": "epoch"},
+        **{"load_best_model_at_end": True, "metric_for_best_model": "loss"},
+    }
+    monkeypatch.setitem(CASES, "stopping", best)
+    go_on = {"resume": True}
+    with pytest.raises(RecorderMisuse, match="EarlyStoppingCallback keeps a state"):
+        _train(tmp_path, Diary(), RecorderCallback(tmp_path / "a", **go_on), "stopping")
+    with pytest.raises(RecorderMisuse, match="earlier best models"):
+        _train(tmp_path, Diary(), RecorderCallback(tmp_path / "b", **go_on), "plain", **best)
+    callback = RecorderCallback(tmp_path / "c", **go_on)
+    with pytest.raises(RecorderMisuse, match="that 4 divides"):
+        _train(tmp_path, Diary(), callback, gradient_accumulation_steps=4)
+    callback = RecorderCallback(tmp_path / "d")
+    _train(tmp_path, Diary(), callback, num_train_epochs=1)
+    with pytest.raises(RecorderMisuse, match="one for each"):
+        _train(tmp_path, Diary(), callback)
