@@ -23,7 +23,7 @@ from studies import PROGRAMS, HereWorkers
 
 from auditkit.cli import main
 from auditkit.errors import AuditError
-from auditkit.launch import rebuild_error, describe_error
+from auditkit.launch import describe_error, rebuild_error
 from auditkit.records.job import Job, Progress
 from auditkit.signing import open_envelope
 

@@ -9,9 +9,9 @@ import pytest
 from examples_of_records import MANIFEST
 from studies import check_files, failures, study_here, told
 
+from auditkit.contracts import check_contracts
 from auditkit.errors import ArtifactMissing, FormatError, StoreError
 from auditkit.evidence import RunEvidence
-from auditkit.contracts import check_contracts
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.tensor import RawTensor
 from auditkit.runfiles import order_from_tensors, outcome_from_tensors

@@ -103,7 +103,7 @@ def test_the_manifest_names_the_command_and_holds_the_script(study: Study) -> No
 
 def test_without_a_command_nothing_is_replayed(study: Study) -> None:
     done = study("verify", "out/manifest.json", "--json", "-")
-    report = canonical.loads(done.stdout.encode(), what="report")
+    report: Any = canonical.loads(done.stdout.encode(), what="report")
     assert (done.returncode, report["verdict"]) == (0, "integrity-only")
     assert "verify MANIFEST -- COMMAND" in report["checks"][7]["summary"]
     assert report["estimates"] is None
@@ -111,7 +111,7 @@ def test_without_a_command_nothing_is_replayed(study: Study) -> None:
 
 def test_with_the_command_it_verifies_and_estimates(study: Study) -> None:
     done = study("verify", "out/manifest.json", "--json", "-", "--", *COMMAND)
-    report = canonical.loads(done.stdout.encode(), what="report")
+    report: Any = canonical.loads(done.stdout.encode(), what="report")
     assert (done.returncode, report["verdict"]) == (0, "verified"), done.stdout
     assert report["estimates"]["distances"]
 
@@ -121,7 +121,7 @@ def test_another_script_is_told(study: Study) -> None:
     (study.folder / "other.py").write_text(text)
     command = (sys.executable, "other.py", "{seed}", "2")
     done = study("verify", "out/manifest.json", "--replay", "1", "--json", "-", "--", *command)
-    report = canonical.loads(done.stdout.encode(), what="report")
+    report: Any = canonical.loads(done.stdout.encode(), what="report")
     assert done.returncode == 1
     findings = report["checks"][7]["findings"]
     assert any("other.py, script_study.py" in finding["message"] for finding in findings)

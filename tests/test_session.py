@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 import auditkit as ak
 from auditkit.errors import UncapturedState, UnsupportedLoader
+from auditkit.observe.loader import LoaderDriver
 from auditkit.observe.rng import capture_streams
 from auditkit.observe.state import capture
 from auditkit.program import LoadedFactory
@@ -59,12 +60,14 @@ def test_a_session_says_how_it_was_seeded() -> None:
 
 def test_its_state_is_the_state() -> None:
     session = opened()
+    driver = session.driver
+    assert isinstance(driver, LoaderDriver)
     for t in range(1, 9):
         streams = capture_streams()
-        delivery = session.driver.next(streams)
+        delivery = driver.next(streams)
         while delivery is None:
-            session.driver.begin_epoch()
-            delivery = session.driver.next(streams)
+            driver.begin_epoch()
+            delivery = driver.next(streams)
         session.program.train_on(delivery.batch, t)
         assert digests(session.state()) == digests(capture(session.objects))
     assert {"params", "batchnorm", "optimizer/momentum_buffer"} <= set(session.state())
@@ -75,8 +78,10 @@ def test_its_state_is_the_state() -> None:
 def test_positions_are_those_of_the_loader() -> None:
     session = opened()
     first = digests(session.positions())
-    session.driver.begin_epoch()
-    session.driver.next(capture_streams())
+    driver = session.driver
+    assert isinstance(driver, LoaderDriver)
+    driver.begin_epoch()
+    driver.next(capture_streams())
     assert digests(session.positions()) != first
     session.close()
 

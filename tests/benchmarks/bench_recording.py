@@ -68,7 +68,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import auditkit as ak
 from auditkit import tensorfile
 from auditkit.observe.determinism import deterministic
-from auditkit.observe.loader import Delivery
+from auditkit.observe.loader import Delivery, LoaderDriver
 from auditkit.observe.rng import capture_streams
 from auditkit.pipeline.auditor import Auditor
 from auditkit.program import LoadedFactory, load_factory
@@ -248,17 +248,17 @@ def _measure(name: str, session: Session, plain: Iterator[Any], steps: int) -> R
 
 def _cut_and_load(session: Session, auditor: Auditor, clock: Clock) -> Delivery:
     """The batch boundary, as ``auditkit.pipeline.holder`` has it."""
+    driver = session.driver
+    assert isinstance(driver, LoaderDriver)
     while True:
         streams, state = clock.time("capture", partial(_capture, session))
         clock.time("cut", partial(auditor.cut, state))
-        delivery: Delivery | None = clock.time(
-            "load_recorded", partial(session.driver.next, streams)
-        )
+        delivery: Delivery | None = clock.time("load_recorded", partial(driver.next, streams))
         if delivery is not None:
             return delivery
         for name in ("capture", "cut", "load_recorded"):
             clock.seconds[name].pop()  # the end of an epoch is no step
-        session.driver.begin_epoch()
+        driver.begin_epoch()
 
 
 def _capture(session: Session) -> Any:

@@ -63,7 +63,7 @@ with ak.Recorder("recorded", seed=seed) as rec:
             n_left -= 1
             loss = loss_of(model(images), labels)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             rec.log(loss=loss)
         scheduler.step()
