@@ -127,9 +127,9 @@ class Chronicle:
 
     def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """The boundary counted: write the checkpoint, then link the chains."""
-        if self._frozen is not None:
+        if self._frozen is not None:  # of a boundary where an epoch ended there is another one
             self._write_checkpoint(step - 1, self._frozen)
-            self._frozen = None
+            self._frozen, self._wanted = None, False
         self._chains.link(delivery, self._auditor.commitment)
 
     def stepped(self, step: int, loss: float | None) -> None:
@@ -182,10 +182,10 @@ class Chronicle:
         )
 
     def _freeze(self, state: State) -> Snapshot | None:
-        self._wanted = False
         try:
             return freeze(self._observed, state, [])
-        except AuditError as error:  # the position or some state cannot be kept; the loop goes on
+        except AuditError as error:
+            self._wanted = False  # the position or some state cannot be kept; the loop goes on
             warnings.warn(f"no checkpoint was taken: {error}", RecordingStopped, stacklevel=2)
             return None
 

@@ -195,7 +195,11 @@ class RecordedLoader:
         prepare(self.loader, self.base, self._counters, start)
         start.restore(self.base, self.generators)
         original: Any = type(self.loader).__mro__[1]
-        iterator = original.__iter__(self.loader)
+        self._opening = True
+        try:
+            iterator = original.__iter__(self.loader)
+        finally:
+            self._opening = False
         passage.discard(iterator, [], settle=False)
         if under_way is None:
             self._placed = self._dress(iterator, passage)

@@ -1,0 +1,208 @@
+"""What the Recorder refuses, with the reason, and with everything left as it was."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import styles
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+import auditkit as ak
+from auditkit import store
+from auditkit.errors import (
+    AuditError,
+    KeyFileError,
+    PlanError,
+    RecorderMisuse,
+    StoreError,
+    UncapturedState,
+    UnsupportedLoader,
+)
+from auditkit.recording import RecordingStopped
+
+
+@pytest.fixture(autouse=True)
+def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A home and a script of nobody's."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
+
+
+def objects() -> tuple[nn.Module, torch.optim.Optimizer, DataLoader[Any]]:
+    model = styles.network()
+    return model, torch.optim.SGD(model.parameters(), lr=0.1), styles.loader_of()
+
+
+def stranger(model: nn.Module, optimizer: Any, loader: Any) -> tuple[Any, ...]:
+    return model, torch.optim.SGD(nn.Linear(2, 2).parameters(), lr=0.1), loader
+
+
+def lazy(model: nn.Module, optimizer: Any, loader: Any) -> tuple[Any, ...]:
+    return nn.LazyLinear(3), optimizer, loader
+
+
+REFUSED: dict[str, tuple[Callable[..., tuple[Any, ...]], type[AuditError], str]] = {
+    "no loader": (lambda m, o, d: (m, o), RecorderMisuse, "was given no loader"),
+    "no optimizer": (lambda m, o, d: (m, d), RecorderMisuse, "was given no optimizer"),
+    "no model": (lambda m, o, d: (o, d), RecorderMisuse, "was given no model"),
+    "a model twice": (lambda m, o, d: (m, o, d, m), RecorderMisuse, "the same model twice"),
+    "a loader twice": (lambda m, o, d: (m, o, d, d), RecorderMisuse, "the same loader twice"),
+    "something else": (lambda m, o, d: (m, o, d, 3), RecorderMisuse, "argument 4 of wrap is a int"),
+    "a list": (lambda m, o, d: (m, o, [1, 2]), RecorderMisuse, "argument 3 of wrap is a list"),
+    "no shape yet": (lazy, RecorderMisuse, "has no shape yet"),
+    "a stranger's optimizer": (stranger, UncapturedState, "neither the model nor an extra"),
+    "out of order": (
+        lambda m, o, d: (m, o, styles.loader_of(num_workers=2, in_order=False)),
+        UnsupportedLoader,
+        "in_order=False",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_loop_is_refused(tmp_path: Path, name: str) -> None:
+    change, error, message = REFUSED[name]
+    loader = styles.loader_of()
+    model, optimizer, _ = objects()
+    rec = ak.Recorder(tmp_path / "out")
+    with pytest.raises(error, match=message):
+        rec.wrap(*change(model, optimizer, loader))
+    assert type(loader) is DataLoader
+    assert not list(tmp_path.glob("out/*"))
+    rec.wrap(model, optimizer, loader)  # nothing is in the way of a second, better try
+    assert len(list(loader)) == 6
+    rec.close()
+    assert rec.manifest is not None
+
+
+def test_extras_must_have_a_state(tmp_path: Path) -> None:
+    with pytest.raises(UncapturedState, match="no state_dict"):
+        ak.Recorder(tmp_path / "out").wrap(*objects(), extras={"thing": object()})
+
+
+def test_wrapping_twice_is_refused(tmp_path: Path) -> None:
+    given = objects()
+    with ak.Recorder(tmp_path / "out") as rec:
+        rec.wrap(*given)
+        with pytest.raises(RecorderMisuse, match="wrap was called twice"):
+            rec.wrap(*objects())
+        with pytest.raises(UnsupportedLoader, match="already being recorded"):
+            ak.Recorder(tmp_path / "other").wrap(*given)
+        for _ in given[2]:
+            pass
+    with pytest.raises(RecorderMisuse, match="closed"):
+        rec.wrap(*objects())
+
+
+@pytest.mark.parametrize("options", [{}, {"num_workers": 2, "persistent_workers": True}], ids=str)
+def test_a_loader_that_is_iterated_already_is_refused(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    model, optimizer, _ = objects()
+    loader = styles.loader_of(**options)
+    iterator = iter(loader)
+    next(iterator)
+    rec = ak.Recorder(tmp_path / "out")
+    with pytest.raises(UnsupportedLoader, match="is being iterated already"):
+        rec.wrap(model, optimizer, loader)
+    assert type(loader) is DataLoader
+    list(iterator)
+    if not options:  # exhausted, it is in nobody's way
+        rec.wrap(model, optimizer, loader)
+        rec.checkpoint()
+
+
+def test_a_look_at_the_first_batch_is_no_iteration(tmp_path: Path) -> None:
+    model, optimizer, loader = objects()
+    next(iter(loader))
+    with ak.Recorder(tmp_path / "out") as rec:
+        rec.wrap(model, optimizer, loader)
+        for _ in loader:
+            pass
+    assert rec.manifest is not None
+
+
+def test_before_wrap_there_is_nothing_to_log_or_keep(tmp_path: Path) -> None:
+    rec = ak.Recorder(tmp_path / "out")
+    for call in (lambda: rec.log(loss=1.0), rec.checkpoint, lambda: rec.step):
+        with pytest.raises(RecorderMisuse, match="call wrap"):
+            call()
+    with pytest.warns(RecordingStopped, match="nothing to record"):
+        rec.close()
+
+
+@pytest.mark.parametrize("settings", [{"checkpoint_every": -1}, {"keep_checkpoints": 0}], ids=str)
+def test_numbers_that_mean_nothing_are_refused(tmp_path: Path, settings: dict[str, int]) -> None:
+    with pytest.raises(PlanError):
+        ak.Recorder(tmp_path / "out", **settings)  # type: ignore[arg-type]
+
+
+def test_folders_that_cannot_be_written_are_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("precious")
+    for out, message in (("file", "make the folder"), ("full", "not empty: it holds 'thesis.tex'")):
+        with pytest.raises(StoreError, match=message):
+            ak.Recorder(tmp_path / out).wrap(*objects())
+    assert (tmp_path / "full" / "thesis.tex").read_text() == "precious"
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    with ak.Recorder(tmp_path / "out") as rec:
+        loader = rec.wrap(*objects())[2]
+        with pytest.raises(StoreError, match="another process is writing here"):
+            ak.Recorder(tmp_path / "out").wrap(*objects())
+        for _ in loader:
+            pass
+    assert rec.manifest is not None
+
+
+def test_a_key_that_cannot_be_read_is_told_before_training(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("no key")
+    loader = styles.loader_of()
+    model, optimizer, _ = objects()
+    with pytest.raises(KeyFileError):
+        ak.Recorder(tmp_path / "out", key=tmp_path / "key").wrap(model, optimizer, loader)
+    assert type(loader) is DataLoader
+
+
+def test_a_loop_that_never_asks_for_a_batch_gets_no_manifest(tmp_path: Path) -> None:
+    with (
+        pytest.warns(RecordingStopped, match="no step was recorded"),
+        ak.Recorder(tmp_path / "out") as rec,
+    ):
+        rec.wrap(*objects())
+    assert rec.manifest is None
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_what_cannot_be_digested_is_told_at_the_first_batch(tmp_path: Path) -> None:
+    model = nn.Embedding(4, 2)
+    model.register_buffer("odd", torch.eye(2).to_sparse())
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    rec = ak.Recorder(tmp_path / "out")
+    _, _, loader = rec.wrap(model, optimizer, styles.loader_of())
+    with pytest.raises(UncapturedState):
+        next(iter(loader))
+    with pytest.warns(RecordingStopped):
+        rec.close()
+
+
+def test_nobodys_name_is_in_a_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "home" / "jane.doe"
+    home.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setattr(sys, "argv", ["train.py", str(home / "data"), "--lr", "1"])
+    with ak.Recorder(tmp_path / "out", checkpoint_every=2) as rec:
+        styles.plain(rec, styles.Log())
+    names = [name for name in store.list_files(tmp_path / "out") if not name.startswith("code/")]
+    assert len(names) > 5
+    for name in names:
+        data = (tmp_path / "out" / name).read_bytes()
+        assert b"jane.doe" not in data, name

@@ -1,0 +1,262 @@
+"""Going on after a kill: the weights, rows and chains of a run that was never interrupted."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import styles
+import torch
+from loops import read
+from torch import nn
+
+import auditkit as ak
+from auditkit import store
+from auditkit.errors import AuditError, RestoreMismatch, StoreError
+from auditkit.runfiles import trace_from_tensors
+
+SCRIPT = Path(__file__).parent / "programs" / "killed_loop.py"
+
+
+class Killed(Exception):
+    """Ends a loop between two statements."""
+
+
+@pytest.fixture(autouse=True)
+def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A home and a script of nobody's."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
+
+
+class Stateful(styles.Samples):
+    """Samples whose augmentation draws from a generator of the data set's own."""
+
+    def __init__(self) -> None:
+        self.generator = np.random.default_rng(5)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, int, int]:
+        clean, label, _ = super().__getitem__(index)
+        return clean + float(self.generator.normal()), label, index
+
+
+def train(rec: Any, kill_at: int | None = None, **options: Any) -> bytes:
+    """Four epochs with a schedule, an average, dropout and BatchNorm; the final bits."""
+    random.seed(7)
+    np.random.seed(7)
+    torch.manual_seed(7)
+    model = styles.network()
+    ema = torch.optim.swa_utils.AveragedModel(model)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.7)
+    loader = styles.loader_of(**options)
+    extras = {}
+    if isinstance(loader.dataset, Stateful):
+        extras["augmentation"] = loader.dataset.generator
+    rec.wrap(*(model, optimizer, loader), scheduler=scheduler, averaged={"ema": ema}, extras=extras)
+    for _ in rec.epochs(range(4)):
+        for number, (x, y, _index) in rec.enumerate(loader):
+            (styles.loss_of(model(x), y) / 2).backward()
+            if number % 2:  # every other batch: the phase must survive
+                optimizer.step()
+                optimizer.zero_grad()
+                ema.update_parameters(model)
+            if kill_at is not None and rec.step + 1 == kill_at:
+                raise Killed
+        scheduler.step()
+    state = [*model.state_dict().values(), *ema.state_dict().values(), torch.get_rng_state()]
+    return b"".join(tensor.numpy().tobytes() for tensor in state)
+
+
+def unchecked(rec: Any, kill_at: int | None = None) -> bytes:
+    """A loop that knows nothing of resuming: it goes through all its epochs."""
+    random.seed(7)
+    np.random.seed(7)
+    torch.manual_seed(7)
+    model = styles.network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+    for _ in range(3):
+        total = 0.0
+        for x, y, _index in loader:
+            loss = styles.loss_of(model(x), y)
+            styles.update(optimizer, loss)
+            total += loss.item()
+            if kill_at is not None and rec.step + 1 == kill_at:
+                raise Killed
+        assert total / len(loader) > 0  # an epoch before the position delivers a batch, too
+    return b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
+
+
+def two_loaders(rec: Any, kill_at: int | None = None) -> bytes:
+    """Labelled and unlabelled batches; the second loader has epochs of its own."""
+    random.seed(7)
+    np.random.seed(7)
+    torch.manual_seed(7)
+    model = styles.network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+    more = styles.loader_of(batch_size=5)
+    model, optimizer, loader, more = rec.wrap(model, optimizer, styles.loader_of(), more)
+    others = iter(more)
+    for _ in rec.epochs(range(3)):
+        for x, y, _index in loader:
+            batch = next(others, None)
+            if batch is None:
+                others = iter(more)
+                batch = next(others)
+            loss = styles.loss_of(model(x), y) + 0.1 * model(batch[0]).square().mean()
+            styles.update(optimizer, loss)
+            if kill_at is not None and rec.step + 1 == kill_at:
+                raise Killed
+    return b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
+
+
+LOOPS: dict[str, Any] = {
+    "workers 0": train,
+    "workers 2": partial(train, num_workers=2),
+    "stateful dataset": lambda rec, kill_at=None: train(rec, kill_at, dataset=Stateful()),
+    "iterable": lambda rec, kill_at=None: train(rec, kill_at, dataset=styles.Stream()),
+    "iterable, workers 2": lambda rec, kill_at=None: train(
+        rec, kill_at, dataset=styles.Stream(), num_workers=2
+    ),
+    "no word of resuming": unchecked,
+    "two loaders": two_loaders,
+}
+
+
+def finished(out: Path) -> Any:
+    """Trace and rank record of a finished recording, but for when it was gone on from."""
+    tensors, _ = store.read_tensors(out / "trace" / "000000.safetensors", what="trace")
+    rank = read(out).manifest.ranks[0]
+    return trace_from_tensors(tensors, what="trace"), replace(rank, resumed_at=(), checkpoints=())
+
+
+@pytest.mark.parametrize("kill_at", [4, 6, 7, 14], ids="step {}".format)
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_resumed_loop_ends_as_if_nothing_had_happened(
+    tmp_path: Path, name: str, kill_at: int
+) -> None:
+    loop = LOOPS[name]
+    with ak.Recorder(tmp_path / "whole", seed=7) as rec:
+        expected = loop(rec)
+    out = tmp_path / "out"
+    with pytest.raises(Killed), ak.Recorder(out, seed=7, checkpoint_every=3) as rec:
+        loop(rec, kill_at)
+    assert not (out / "manifest.json").exists()
+    with ak.Recorder.resume(out, seed=7, checkpoint_every=3) as rec:
+        assert loop(rec) == expected
+    trace, rank = finished(out)
+    whole, whole_rank = finished(tmp_path / "whole")
+    assert trace.first_difference(whole) is None
+    assert rank == whole_rank
+    assert read(out).manifest.ranks[0].resumed_at == ((kill_at - 1) // 3 * 3,)
+
+
+def test_twice_killed_and_only_the_latest_checkpoints_kept(tmp_path: Path) -> None:
+    with ak.Recorder(tmp_path / "whole", seed=7) as rec:
+        expected = train(rec)
+    out = tmp_path / "out"
+    settings: dict[str, Any] = {"seed": 7, "checkpoint_every": 2, "keep_checkpoints": 2}
+    for kill_at in (6, 13):
+        with pytest.raises(Killed), ak.Recorder.resume(out, **settings) as rec:
+            train(rec, kill_at)
+        assert len(list(out.glob("checkpoint-*"))) == 2
+    with ak.Recorder.resume(out, **settings) as rec:
+        assert train(rec) == expected
+    rank = read(out).manifest.ranks[0]
+    assert rank.resumed_at == (4, 12)
+    assert [checkpoint.step for checkpoint in rank.checkpoints] == [20, 22]
+    assert finished(out)[0].first_difference(finished(tmp_path / "whole")[0]) is None
+
+
+def test_a_checkpoint_that_is_asked_for_is_taken_at_the_boundary(tmp_path: Path) -> None:
+    with ak.Recorder(tmp_path / "out") as rec:
+        model = styles.network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+        for number, (x, y, _) in enumerate(loader):
+            styles.update(optimizer, styles.loss_of(model(x), y))
+            if number in (1, 5):
+                rec.checkpoint()
+    steps = [checkpoint.step for checkpoint in read(tmp_path / "out").manifest.ranks[0].checkpoints]
+    assert steps == [2, 6]  # the second one at the end: no batch came after it
+
+
+def test_what_cannot_be_gone_on_from_is_refused_before_training(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Killed), ak.Recorder(out, checkpoint_every=3) as rec:
+        train(rec, 8)
+    with pytest.raises(StoreError, match="unfinished recording"), ak.Recorder(out) as rec:
+        train(rec)
+
+    model = nn.Linear(6, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    before = model.weight.clone()
+    with pytest.raises(RestoreMismatch), ak.Recorder.resume(out) as rec:  # noqa: PT012
+        model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+        for _ in rec.epochs(range(4)):
+            for x, y, _index in loader:
+                styles.update(optimizer, styles.loss_of(model(x), y))
+    assert torch.equal(model.weight, before)
+    for path in out.glob("checkpoint-*"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(AuditError), ak.Recorder.resume(out) as rec:
+        train(rec)
+
+
+def test_a_finished_recording_is_not_gone_on_from(tmp_path: Path) -> None:
+    with ak.Recorder(tmp_path / "out") as rec:
+        train(rec)
+    with pytest.raises(StoreError, match="finished"), ak.Recorder.resume(tmp_path / "out") as rec:
+        train(rec)
+
+
+def environment(tmp_path: Path) -> dict[str, str]:
+    return {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config")}
+
+
+def start(tmp_path: Path, out: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, SCRIPT, str(out)],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+
+
+def killed_again_and_again(tmp_path: Path, moments: list[float]) -> None:
+    """Kill at random moments; what ends by itself must end in the same weights."""
+    whole, _ = start(tmp_path, tmp_path / "whole").communicate(timeout=120)
+    expected = whole.split()[-1]
+    for number, moment in enumerate(moments):
+        out = tmp_path / f"out-{number}"
+        process = start(tmp_path, out)
+        time.sleep(moment)
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=60)
+        if (out / "manifest.json").exists():
+            continue  # it was done before
+        said, error = start(tmp_path, out).communicate(timeout=120)
+        assert said.split()[-1] == expected, error
+        assert (out / "manifest.json").exists()
+
+
+def test_kill_9_at_any_moment(tmp_path: Path) -> None:
+    killed_again_and_again(tmp_path, [random.uniform(1.5, 4)])
+
+
+@pytest.mark.slow
+def test_kill_9_at_twenty_moments(tmp_path: Path) -> None:
+    killed_again_and_again(tmp_path, [random.uniform(0.5, 6) for _ in range(20)])
