@@ -16,6 +16,7 @@ from auditkit.records.estimate import (
 )
 from auditkit.records.evidence import Difference
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, ProgramSource, Progress
+from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import Producer, RunTimes, StudyManifest
 from auditkit.records.perturbation import Parameter
 from auditkit.records.plan import PerturbationSpec, StudyPlan
@@ -38,6 +39,7 @@ from auditkit.records.study import (
     SeedRecord,
     TrunkResult,
 )
+from auditkit.records.task import RowsTask
 
 
 def sha(digit: str) -> str:
@@ -128,6 +130,7 @@ PROGRAM = ProgramRecord(
     git_commit="0" * 40,
     git_dirty=True,
     code=CODE,
+    command=("python", "digits.py", "{seed}"),
 )
 
 MANIFEST = StudyManifest(
@@ -145,6 +148,7 @@ MANIFEST = StudyManifest(
 )
 
 CHECKPOINT = CheckpointRecord(2, "checkpoint-00000002.safetensors", {"params": sha("4")})
+KEPT = KeptCheckpoint(CHECKPOINT, sha("a"), sha("b"), ("params",))
 
 RANK = RankRecord(
     rank=0,
@@ -367,4 +371,27 @@ EXAMPLES: tuple[Any, ...] = (
     WORLD,
     RECORDING,
     REPLAY,
+    KEPT,
+    RecordingJournal(
+        seed=7,
+        started="2026-01-01T00:00:00Z",
+        initial={"params": sha("1")},
+        stream_starts={"rng/torch": sha("2")},
+        kept=(KEPT,),
+        resumed_at=(2,),
+        ended="KeyboardInterrupt",
+        size=2,
+    ),
+    RowsTask(
+        checkpoint="/run/checkpoint.safetensors",
+        first_step=3,
+        last_step=9,
+        modules_at=5,
+        dump_at=6,
+        dump_to="/run/dump.safetensors",
+        order_head=sha("a"),
+        consumed_head=sha("b"),
+        deterministic=True,
+        threads=2,
+    ),
 )

@@ -73,10 +73,11 @@ def test_a_record_refuses_a_field_too_many_and_one_too_few(record: Any) -> None:
     plain = canonical.to_dict(record)
     with pytest.raises(AuditError, match="unknown field 'extra'"):
         canonical.from_dict(type(record), {**plain, "extra": 1}, what="record")
-    required = next(field.name for field in dataclasses.fields(record))
-    del plain[required]
-    with pytest.raises(AuditError, match=required):
-        canonical.from_dict(type(record), plain, what="record")
+    for field in dataclasses.fields(record)[:1]:
+        if field.default is dataclasses.MISSING:
+            del plain[field.name]
+            with pytest.raises(AuditError, match=field.name):
+                canonical.from_dict(type(record), plain, what="record")
 
 
 def test_two_unequal_records_have_unequal_bytes() -> None:
