@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
 from auditkit.commands import Ended
-from auditkit.errors import AuditError, MalformedError, ProgramFailed, Undecided
+from auditkit.errors import AuditError, LineLost, MalformedError, ProgramFailed, Undecided
 from auditkit.launch import rebuild_error
 from auditkit.processes import end_of
 from auditkit.records.environment import Environment
@@ -23,6 +23,9 @@ from auditkit.switchboard import Handler
 from auditkit.wire import Line
 
 _GO = {"go": True}
+
+#: Seconds that a script has to end itself.
+_GRACE = 10.0
 
 
 class Runner(Protocol):
@@ -115,6 +118,51 @@ class Told:
 Judge = Callable[[Told, Trace], dict[str, Any]]
 
 
+class _WentOn(ProgramFailed):
+    """A script that was told to stop, and that has not ended for a while: it catches its end."""
+
+
+class _Grace:
+    """The time that a script has to end itself once it was told to."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._timer: threading.Timer | None = None
+        self._over = False
+
+    def begin(self) -> None:
+        """Tell it; from now on the time runs."""
+        if self._timer is None:
+            self._timer = threading.Timer(_GRACE, self._expire)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def receive(self) -> dict[str, Any] | None:
+        """The next message, None at the end of the line.
+
+        Raises:
+            _WentOn: When the time is over; who runs the command kills it then.
+        """
+        try:
+            message = self._line.receive()
+        except LineLost:
+            if not self._over:
+                raise
+            message = None
+        if self._over:
+            raise _WentOn("the script catches its own end")
+        return message
+
+    def end(self) -> None:
+        """The line has ended."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _expire(self) -> None:
+        self._over = True
+        self._line.hang_up()
+
+
 class Conversation:
     """Holds the conversations with all processes of one command.
 
@@ -137,23 +185,40 @@ class Conversation:
         told = Told(int(hello.get("rank", 0)), int(hello.get("size", 1)))
         with self.changed:
             if told.rank in self.told:
-                raise ProgramFailed(
+                raise Undecided(
                     "two Recorders of this command were given a loop",
                     hint="one Recorder a process; several processes need torch.distributed",
                 )
             self.told[told.rank] = told
+        grace = _Grace(line)
         try:
             line.send({"rows": to_dict(self._task_of(told.rank))})
-            while (message := line.receive()) is not None:
+            while (message := grace.receive()) is not None:
                 answer = self._hear(told, message)
                 with self.changed:
                     self.changed.notify_all()
                 if answer is not None:
                     line.send(answer)
+                if answer == {"go": False} or {"arrived", "modules"} & set(message):
+                    grace.begin()
         finally:
+            grace.end()
             with self.changed:
                 told.gone = True
                 self.changed.notify_all()
+
+    def hold(
+        self,
+        runner: Runner,
+        command: Sequence[str],
+        variables: Mapping[str, str],
+        output: IO[bytes] | None = None,
+    ) -> Ended:
+        """Run a command to its end, or until it has told all that was asked and goes on."""
+        try:
+            return runner.run(command, self.handle, variables=variables, output=output)
+        except _WentOn:
+            return Ended(0, "", len(self.told))
 
     def check(self, ended: Ended) -> None:
         """Raise what kept the loop from being seen.

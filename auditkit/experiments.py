@@ -80,11 +80,11 @@ def take(setting: Setting, task: RowsTask, variables: Mapping[str, str] | None =
         return {"go": True}
 
     conversation = Conversation(lambda _: task, judge)
-    ended = setting.runner.run(
+    ended = conversation.hold(
+        setting.runner,
         setting.command,
-        conversation.handle,
-        variables={**setting.variables, **(variables or {})},
-        output=setting.output,
+        {**setting.variables, **(variables or {})},
+        setting.output,
     )
     conversation.check(ended)
     taken.told = conversation.told

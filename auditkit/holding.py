@@ -92,11 +92,8 @@ class Held:
         self._task, self._start = task, start
         if task.dump_at is not None:
             self.dumped_at = task.dump_at
-        ended = setting.runner.run(
-            setting.command,
-            self.conversation.handle,
-            variables=setting.variables,
-            output=setting.output,
+        ended = self.conversation.hold(
+            setting.runner, setting.command, setting.variables, setting.output
         )
         if self.first is None:
             self.conversation.check(ended)
@@ -128,7 +125,8 @@ class Held:
         changed = self.conversation.changed
         with changed:
             if parting is not None:
-                self._parted[told.rank] = Parted(told.rank, parting, row)
+                # A script that catches its own end sends more; what it parted at first counts.
+                self._parted.setdefault(told.rank, Parted(told.rank, parting, row))
                 # Another process may part in an earlier row that it has not sent yet.
                 changed.wait_for(lambda: self._all_at(row.first_step), _PATIENCE)
             first = self.first
@@ -190,7 +188,7 @@ def look_into(
         return RowsTask(checkpoint=path, first_step=start + 1, modules_at=step)
 
     conversation = Conversation(task_of, lambda _, __: {"go": True})
-    ended = setting.runner.run(setting.command, conversation.handle, variables=setting.variables)
+    ended = conversation.hold(setting.runner, setting.command, setting.variables)
     conversation.check(ended)
     told = conversation.told.get(rank)
     if told is None or told.modules is None:

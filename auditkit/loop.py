@@ -60,12 +60,22 @@ class Loop:
         self._undo = always_synchronised(observed.objects) if restore and settles else None
         self._live = restore is None
         self._under_way = False
+        self._blind = False
         self._loss: float | None = None
 
     @property
     def live(self) -> bool:
         """Whether what the loop does counts: it has arrived where it was to go on."""
         return self._live
+
+    @property
+    def sees(self) -> bool:
+        """Whether rows are cut: it is live, and nothing went wrong."""
+        return self._live and not self._blind
+
+    def stand_by(self) -> None:
+        """From now on only count: a loop may go by the number of its steps."""
+        self._blind = True
 
     def restoring(self) -> None:
         """Write the state that the loop goes on from."""
@@ -80,6 +90,8 @@ class Loop:
         """End the step before; cut a row."""
         self.end_step()
         streams = capture_streams()
+        if self._blind:
+            return streams
         state = self._observed.state(streams)
         self._evidence.cut(state)
         self._watcher.boundary(self.step, state)
@@ -87,9 +99,11 @@ class Loop:
 
     def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
         """Note what the step consumes."""
+        self._under_way, self._loss = True, None
+        if self._blind:
+            return
         leaves = self._evidence.consume(batch, order)
         self._watcher.consumed(self.step, Delivery(batch, order, epoch), leaves)
-        self._under_way, self._loss = True, None
 
     def log(self, loss: float) -> None:
         """Note the loss of the step that is under way."""
@@ -101,8 +115,10 @@ class Loop:
         if not self._under_way:
             return
         self._under_way = False
-        self._evidence.finish_step(self._loss)
         step, self.step = self.step, self.step + 1
+        if self._blind:
+            return
+        self._evidence.finish_step(self._loss)
         self._watcher.stepped(step, self._loss)
 
     def finish(self) -> None:
@@ -134,5 +150,5 @@ class SideBoundary:
 
     def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
         """Add it to the step that is under way, or to the one that comes first."""
-        if self._loop.live:
+        if self._loop.sees:
             self._evidence.consume_side(self._name, batch, order)

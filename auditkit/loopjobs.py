@@ -36,7 +36,6 @@ from auditkit.pipeline.auditor import Auditor
 from auditkit.pipeline.forker import Fork, read_fork
 from auditkit.pipeline.perturber import perturb
 from auditkit.program import Program
-from auditkit.recordcourse import Watched, watch
 from auditkit.records.job import Job, ModuleTrace, Progress
 from auditkit.records.study import BranchesResult, TrunkResult
 from auditkit.rowstream import failure_of
@@ -44,6 +43,7 @@ from auditkit.runfiles import OrderFile
 from auditkit.session import Session
 from auditkit.stopping import LoopStopped
 from auditkit.structure import to_dict
+from auditkit.watched import Watched, watch
 from auditkit.watchers import BranchWatcher, ModuleWatcher, TrunkWatcher
 from auditkit.wire import Line
 from auditkit.wrapping import Wrapped, base_loader

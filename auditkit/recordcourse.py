@@ -5,27 +5,23 @@ from __future__ import annotations
 import sys
 import warnings
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from auditkit import __version__
-from auditkit.errors import AuditError, UncapturedState
+from auditkit.errors import AuditError, RecordingIncomplete
 from auditkit.homes import without_home
 from auditkit.keys import public_line
-from auditkit.loop import Loop, SideBoundary
+from auditkit.loop import Loop
 from auditkit.manifests import to_statement
-from auditkit.observe.boundary import RecordedLoader
 from auditkit.observe.commit import commitments
 from auditkit.observe.peers import Peers
 from auditkit.observe.repository import git_state
 from auditkit.observe.rng import capture_streams
-from auditkit.observe.state import restore
-from auditkit.observe.uncaptured import plain_attributes, refuse_unregistered_generators
 from auditkit.observe.world import parallel_settings
 from auditkit.pipeline.auditor import Auditor
 from auditkit.pipeline.describer import describe_objects
-from auditkit.pipeline.forker import Fork, read_fork
+from auditkit.pipeline.forker import read_fork
 from auditkit.recording import (
     Chronicle,
     GuardedBoundary,
@@ -45,67 +41,10 @@ from auditkit.records.manifest import (
 )
 from auditkit.records.recording import RecordingManifest, WorldRecord
 from auditkit.records.study import CodeFile, ProgramRecord
-from auditkit.session import Observed
 from auditkit.signing import sign_statement
 from auditkit.trust import SigningKey
-from auditkit.wrapping import Wrapped, base_loader
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A loop's objects with their loaders' classes swapped.
-
-    Attributes:
-        observed: What can be read and written.
-        loaders: By name; the training loader's is empty.
-        unregistered: Random generators that no component holds, for people.
-    """
-
-    observed: Observed
-    loaders: dict[str, RecordedLoader]
-    unregistered: str | None
-
-    def report_to(self, loop: Loop, boundary: Any, evidence: Any) -> None:
-        """Let the loaders report to a loop."""
-        for name, loader in self.loaders.items():
-            loader.boundary = SideBoundary(name, loop, evidence) if name else boundary
-
-    def restore(self, fork: Fork) -> None:
-        """Write a snapshot's state, further loaders included."""
-        for name, leaves in fork.sides.items():
-            if name in self.loaders:
-                self.loaders[name].place(leaves)
-        restore(self.observed.objects, fork.state)
-
-    def close(self) -> None:
-        """Give the loaders their classes back."""
-        for loader in self.loaders.values():
-            loader.close()
-
-
-def watch(wrapped: Wrapped) -> Watched:
-    """Swap the classes of a loop's loaders.
-
-    Raises:
-        UnsupportedLoader: When one cannot be recorded; then none is swapped.
-    """
-    loaders: dict[str, RecordedLoader] = {}
-    try:
-        for name, loader in {"": wrapped.loader, **wrapped.sides}.items():
-            base = base_loader(loader)
-            loaders[name] = RecordedLoader(loader, base=base, generators=wrapped.generators)
-    except BaseException:
-        for recorded in loaders.values():
-            recorded.close()
-        raise
-    unregistered = None
-    try:
-        refuse_unregistered_generators(wrapped.objects, loaders[""].base, {})
-    except UncapturedState as error:
-        unregistered = str(error)
-    sides = {name: recorded for name, recorded in loaders.items() if name}
-    attributes = plain_attributes(wrapped.objects)
-    return Watched(Observed(wrapped.objects, loaders[""], attributes, sides), loaders, unregistered)
+from auditkit.watched import RecordedRows, watch
+from auditkit.wrapping import Wrapped
 
 
 class RecordCourse:
@@ -208,10 +147,12 @@ class RecordCourse:
             self._folder.note(journal)
         else:
             fork = read_fork(*self._folder.read_checkpoint(journal.checkpoints[-1]))
-            auditor.adopt(self._folder.read_last_trace(journal.steps), journal.components)
+            trace = self._folder.read_last_trace(journal.steps)
+            auditor.adopt(trace, journal.components)
             journal = replace(journal, resumed_at=(*journal.resumed_at, journal.steps))
             self._watched.loaders[""].restore(fork.loader)
             self._watched.loaders[""].next_step = journal.steps + 1
+            self._watched.loaders[""].check = RecordedRows(trace)
         self._chronicle = Chronicle(self._settings, self._folder, observed, auditor, journal)
         self._loop = Loop(
             observed,
@@ -226,8 +167,11 @@ class RecordCourse:
 
     def _finish(self) -> None:
         with self._peers.together("finish the recording"):
-            if self._loop.live:
-                self._loop.finish()
+            if not self._loop.live:
+                raise RecordingIncomplete(
+                    f"the loop ended before step {self._loop.step}, from which it was to go on"
+                )
+            self._loop.finish()
             self._chronicle.end()
             result = rank_result(self._chronicle, self._folder, self._rank, self._watched.loaders)
             if self._rank:
@@ -270,7 +214,7 @@ class RecordCourse:
     def _fail(self, problem: Exception) -> None:
         """Stop recording, and tell; the loop goes on."""
         self.failure = problem
-        self._watched.close()
+        self._loop.stand_by()
         text = str(problem) if isinstance(problem, AuditError) else f"{problem!r}"
         self._warn(
             f"the recording stopped at step {self._loop.step}: {text}; there will be no "

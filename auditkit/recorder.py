@@ -86,6 +86,7 @@ class Recorder:
         self._resume = False
         self._course: Any = None
         self._closed = False
+        self._pid = os.getpid()
         atexit.register(self._at_exit)
 
     @classmethod
@@ -209,8 +210,8 @@ class Recorder:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._closed:
-            return
+        if self._closed or os.getpid() != self._pid:
+            return  # a fork of the recorded process ends a loop that is not its own
         self._closed = True
         atexit.unregister(self._at_exit)
         clean = isinstance(error, SystemExit) and not error.code  # the script is done early
@@ -245,7 +246,7 @@ class Recorder:
     def _at_exit(self) -> None:
         """The script ended without closing: that is how it ends, or what raised is known."""
         course, error = self._course, getattr(sys, "last_value", None)
-        if course is None or self._closed:
+        if course is None or self._closed or os.getpid() != self._pid:
             return
         if isinstance(course, RecordCourse):
             error = error or RecorderMisuse("the Recorder was never closed")

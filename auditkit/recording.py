@@ -8,6 +8,7 @@ manifest; the loop goes on.
 from __future__ import annotations
 
 import hashlib
+import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from typing import Any
 
 from auditkit.errors import AuditError, RecordingIncomplete
 from auditkit.observe.boundary import RecordedLoader
-from auditkit.observe.code import own_code
+from auditkit.observe.code import is_own_file, own_code
 from auditkit.observe.codec import Leaves
 from auditkit.observe.commit import commitments
 from auditkit.observe.environment import environment
@@ -229,7 +230,7 @@ class GuardedBoundary:
         try:
             streams: GlobalStreams = self._inner.asked()
         except Exception as error:
-            if self._inner.step == 1:
+            if self._inner.step == 1 or is_users(error):
                 raise
             self._give_up(error)
             return capture_streams()
@@ -240,9 +241,15 @@ class GuardedBoundary:
         try:
             self._inner.delivered(batch, order, epoch)
         except Exception as error:
-            if self._inner.step == 1:
+            if self._inner.step == 1 or is_users(error):
                 raise
             self._give_up(error)
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether it was raised by the user's own code, as by a signal's handler in our midst."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and not isinstance(error, AuditError) and is_own_file(frames[-1].filename)
 
 
 def rank_result(

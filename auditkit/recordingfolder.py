@@ -83,6 +83,8 @@ class RecordingFolder:
             )
         store.remove(self._own / _RANK)
         journal = self._read_journal()
+        if journal is not None:
+            self._take_back()
         if journal is not None and journal.checkpoints:
             if not resume:
                 raise StoreError(
@@ -106,6 +108,13 @@ class RecordingFolder:
                 hint="give another folder",
             )
         return None
+
+    def _take_back(self) -> None:
+        """Undo a publication that was killed before its manifest: names are partial again."""
+        for name in store.list_files(self._own):
+            final = not name.endswith(store.PARTIAL)
+            if final and not (name.startswith("rank-") and not self._prefix):
+                store.rename(self._own / name, self._own / f"{name}{store.PARTIAL}")
 
     def go_back(self, journal: RecordingJournal | None, step: int) -> RecordingJournal | None:
         """Forget what is later than a checkpoint.

@@ -32,12 +32,12 @@ from auditkit.pipeline.describer import describe_loader
 from auditkit.pipeline.forker import read_fork
 from auditkit.pipeline.snapshotter import Snapshot, freeze
 from auditkit.program import failed
-from auditkit.recordcourse import Watched, watch
 from auditkit.recording import Chains
 from auditkit.records.evidence import Trace
 from auditkit.records.task import RowsTask
 from auditkit.stopping import LoopStopped
 from auditkit.structure import to_dict
+from auditkit.watched import Watched, watch
 from auditkit.watchers import ModuleWatcher
 from auditkit.wire import Line
 from auditkit.wrapping import Wrapped
@@ -173,6 +173,8 @@ class _Streamer:
 
     def boundary(self, step: int, state: State) -> None:
         """Commit to the start; freeze the state where the parent wants it."""
+        if self.stopped:  # the script has caught its end
+            raise LoopStopped
         if step == self._task.first_step:
             self._line.ask({"initial": commitments(state), **self.about()})
         self._frozen = None

@@ -49,6 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("pipeline", "evidence"),
     ("loop", "recordingfolder", "wrapping", "stopping"),
     ("recording",),
+    ("watched",),
     ("recordcourse",),
     # 6: a study from start to end, and its evidence compared
     ("launch", "commands", "runfolder", "watchers", "comparison", "judgement", "sampling"),

@@ -128,7 +128,7 @@ def update(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
 
 def plain(rec: Any, log: Log, epochs: int = 2, **options: Any) -> list[nn.Module]:
     """The ordinary loop over any loader."""
-    model = network()
+    model = network(batchnorm=options.get("batch_size", 4) is not None)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
     model, optimizer, loader = rec.wrap(model, optimizer, loader_of(**options))
     for epoch in range(epochs):

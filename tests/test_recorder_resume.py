@@ -214,6 +214,91 @@ def test_what_cannot_be_gone_on_from_is_refused_before_training(tmp_path: Path) 
         train(rec)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"batch_size": 5}, {"shuffle": False}, {"dataset": styles.Stream()}],
+    ids=["batch size", "order", "dataset"],
+)
+def test_other_batches_than_were_recorded_are_refused(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Killed), ak.Recorder(out, checkpoint_every=3) as rec:
+        train(rec, 5)
+    with pytest.raises(AuditError), ak.Recorder.resume(out) as rec:
+        train(rec, **options)
+    assert not (out / "manifest.json").exists()
+
+
+def test_another_optimizer_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Killed), ak.Recorder(out, checkpoint_every=3) as rec:
+        train(rec, 5)
+    model = styles.network()
+    ema = torch.optim.swa_utils.AveragedModel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.7)
+    loader = styles.loader_of()
+    with (  # noqa: PT012
+        pytest.raises(RestoreMismatch, match="another optimizer"),
+        ak.Recorder.resume(out) as rec,
+    ):
+        rec.wrap(model, optimizer, loader, scheduler=scheduler, averaged={"ema": ema})
+        next(iter(loader))
+
+
+def test_a_loop_that_never_gets_to_the_checkpoint_is_not_recorded(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Killed), ak.Recorder(out, checkpoint_every=3) as rec:
+        unchecked(rec, 11)
+    with (  # noqa: PT031
+        pytest.warns(UserWarning, match="ended before step 10"),
+        ak.Recorder.resume(out) as rec,
+    ):
+        model = styles.network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+        assert len(list(loader)) == 1  # an epoch before the position, and no other
+    assert not (out / "manifest.json").exists()
+
+
+def test_a_loader_iterated_twice_at_once_gets_no_checkpoint(tmp_path: Path) -> None:
+    with (
+        pytest.warns(UserWarning, match="iterated twice at once"),
+        ak.Recorder(tmp_path / "out", checkpoint_every=2) as rec,
+    ):
+        styles.together(rec, styles.Log())
+    assert not read(tmp_path / "out").manifest.ranks[0].checkpoints
+
+
+@pytest.mark.parametrize("renames", range(1, 9))
+def test_killed_while_it_publishes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    with ak.Recorder(tmp_path / "whole", seed=7) as rec:
+        expected = train(rec)
+    out, left, real = tmp_path / "out", [renames], store.rename
+
+    def rename(source: Any, target: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        real(source, target)
+
+    with (  # noqa: PT012
+        pytest.raises(KeyboardInterrupt),
+        ak.Recorder(out, seed=7, checkpoint_every=5) as rec,
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(store, "rename", rename)
+        train(rec)
+        rec.close()
+    assert not (out / "manifest.json").exists()
+    with ak.Recorder.resume(out, seed=7, checkpoint_every=5) as rec:
+        assert train(rec) == expected
+    assert finished(out)[0].first_difference(finished(tmp_path / "whole")[0]) is None
+
+
 def test_a_finished_recording_is_not_gone_on_from(tmp_path: Path) -> None:
     with ak.Recorder(tmp_path / "out") as rec:
         train(rec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import random
 import shutil
@@ -248,18 +249,98 @@ def test_whatever_breaks_in_the_recorder_the_loop_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bare, _ = run(styles.plain, Bystander())
-    left = list(range(5))
+    steps: list[tuple[int, int]] = []
 
-    def broken(*_: Any) -> None:
-        if not left:
-            raise ZeroDivisionError
-        left.pop()
+    def style(rec: Any, log: Log) -> list[nn.Module]:
+        model = styles.network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+        model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+        for _ in range(2):
+            for number, batch in rec.enumerate(loader):
+                x, y = log.step(batch, model)
+                loss = styles.loss_of(model(x.reshape(-1, 6).float()), y.reshape(-1))
+                styles.update(optimizer, loss)
+                steps.append((number, rec.step))
+                if len(log.indices) == 4:  # from now on nothing works in there
+                    monkeypatch.setattr("auditkit.loop.Delivery", None)
+        return [model]
 
-    monkeypatch.setattr("auditkit.recording.Chronicle.consumed", broken)
-    with pytest.warns(UserWarning, match="ZeroDivisionError"), ak.Recorder(tmp_path / "o") as rec:
-        recorded, _ = run(styles.plain, rec)
+    with pytest.warns(UserWarning, match="TypeError"), ak.Recorder(tmp_path / "out") as rec:
+        recorded, _ = run(style, rec)
     assert recorded == bare
-    assert isinstance(rec.failure, ZeroDivisionError)
+    assert isinstance(rec.failure, TypeError)
+    # A loop may go by these numbers, so they stay right.
+    assert steps == [(number % 6, number) for number in range(12)]
+
+
+def test_what_the_users_own_signal_handler_raises_is_theirs(tmp_path: Path) -> None:
+    class Preempted(Exception):
+        """The user's own."""
+
+    def handler(*_: Any) -> None:
+        raise Preempted
+
+    with pytest.raises(Preempted), ak.Recorder(tmp_path / "out") as rec:  # noqa: PT012
+        model = styles.network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+        for number, (x, y, _) in enumerate(loader):
+            styles.update(optimizer, styles.loss_of(model(x), y))
+            if number == 2:
+                with pytest.MonkeyPatch.context() as patch:
+                    patch.setattr("auditkit.loop.capture_streams", handler)
+                    next(iter(loader))
+    assert rec.manifest is None
+
+
+def test_a_batch_that_raises_is_no_step_and_shifts_no_order(tmp_path: Path) -> None:
+    class Broken(styles.Samples):
+        def __getitem__(self, index: int) -> Any:
+            if index == 5:
+                raise ValueError("a broken file")
+            return super().__getitem__(index)
+
+    for workers in (0, 2):
+        out = tmp_path / str(workers)
+        seen = []
+        loader = DataLoader(Broken(), batch_size=4, num_workers=workers)
+        model = styles.network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        with ak.Recorder(out) as rec:
+            rec.wrap(model, optimizer, loader)
+            iterator = iter(loader)
+            while True:
+                try:
+                    seen.append(next(iterator)[2].tolist())
+                except ValueError:
+                    continue
+                except StopIteration:
+                    break
+        trace = trace_of(out)
+        assert trace.last_step == len(seen) == 5
+        for step, indices in enumerate(seen, start=1):
+            pairs = np.array([[0, index] for index in indices], dtype=np.int64)
+            assert trace.cell(step, "order") == order_digest(EVIDENCE_RECIPE, pairs)
+
+
+def test_a_fork_of_the_process_leaves_the_recording_alone(tmp_path: Path) -> None:
+    with ak.Recorder(tmp_path / "out") as rec:
+        model = styles.network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+        for number, (x, y, _) in enumerate(loader):
+            styles.update(optimizer, styles.loss_of(model(x), y))
+            if number == 2:
+                child = os.fork()
+                if not child:
+                    try:
+                        next(iter(loader))
+                        rec.close()
+                        os._exit(7 if (tmp_path / "out" / "manifest.json").exists() else 0)
+                    finally:
+                        os._exit(9)
+                assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert read(tmp_path / "out").manifest.ranks[0].steps == 6
 
 
 def test_more_than_one_chunk(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ the first batch that counts is asked for.
 from __future__ import annotations
 
 import itertools
+import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,24 +24,19 @@ from typing import Any
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-from auditkit.errors import RestoreMismatch, UnsupportedLoader
+from auditkit.errors import RestoreMismatch
 from auditkit.observe.codec import Leaves, flatten, unflatten
 from auditkit.observe.indices import is_iterable_style, refuse_unsupported
+from auditkit.observe.issuing import Indices, StatefulIndices, has_state_dict
 from auditkit.observe.opening import (
     Target,
     counters_of,
     prepare,
     refuse_own_state,
+    refuse_position,
     refuse_running,
 )
-from auditkit.observe.passage import (
-    Boundary,
-    Indices,
-    Passage,
-    PassingIterator,
-    StatefulIndices,
-    has_state_dict,
-)
+from auditkit.observe.passage import Boundary, Passage, PassingIterator
 from auditkit.observe.position import Start
 from auditkit.observe.rng import Generator
 from auditkit.observe.swapping import iterator_class, loader_class, swap
@@ -84,6 +80,9 @@ class RecordedLoader:
         self.control: Sequence[Batch] = ()
         self.given: Sequence[Batch] = ()
         self.open = True
+        self.pid = os.getpid()
+        self.check: Callable[[int, Batch | None, Any], None] | None = None
+        self._asked: weakref.WeakSet[Passage] = weakref.WeakSet()
         self._current: Passage | None = None
         self._early: Passage | None = None
         self._opening = False
@@ -123,13 +122,7 @@ class RecordedLoader:
         current = self._current
         if current is None:
             return flatten({"epoch": -1, "position": 0, "start": {}}, where="loader")
-        if self.epoch > 0 and self.base.persistent_workers and self.base.num_workers:
-            raise UnsupportedLoader(
-                "persistent workers keep random state from epoch to epoch that no snapshot "
-                "can read",
-                where=f"epoch {self.epoch}",
-                hint="use persistent_workers=False, or fork in the first epoch",
-            )
+        refuse_position(self.base, self.epoch, self._asked, current)
         tree = {
             "epoch": self.epoch,
             "position": current.position,
@@ -275,8 +268,13 @@ class RecordedLoader:
         assert self._current is not None  # noqa: S101 # indices are drawn below __iter__ only
         return self._current
 
+    def ended(self, passage: Passage) -> None:
+        """The iteration has delivered all that it had."""
+        self._asked.discard(passage)
+
     def make_current(self, passage: Passage) -> None:
         """The loop asks this iteration for a batch."""
+        self._asked.add(passage)
         self._current = passage
 
     def _dress(self, iterator: Any, passage: Passage) -> Any:

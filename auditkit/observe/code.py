@@ -48,6 +48,15 @@ def own_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
         yield (f"{relative}/{path.name}" if is_package else f"{relative}{path.suffix}"), path
 
 
+def is_own_file(filename: str) -> bool:
+    """Whether a source file is the user's: neither installed, nor Python's, nor auditkit's."""
+    if filename.startswith("<"):
+        return False
+    folders = _foreign_folders()
+    foreign = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
+    return not str(Path(filename).resolve()).startswith(foreign)
+
+
 def own_code(
     copy_to: Path | None = None, suffix: str = "", *, main: bool = False
 ) -> tuple[CodeFile, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from auditkit.errors import UnsupportedLoader
+from auditkit.observe.passage import Passage
 from auditkit.observe.position import Start
 from auditkit.observe.samplers import holders
 from auditkit.observe.swapping import is_swapped
@@ -94,3 +96,33 @@ def _is_over(iterator: Any) -> bool:
         return bool(iterator._num_yielded >= len(iterator))
     except TypeError:  # an iterable dataset without a length
         return False
+
+
+def refuse_position(
+    base: DataLoader[Any], epoch: int, asked: Collection[Passage], current: Passage
+) -> None:
+    """Refuse a position that cannot be gone back to exactly.
+
+    Args:
+        base: The loader.
+        epoch: Number of the iteration.
+        asked: Iterations that are alive, were asked for a batch, and have more of them.
+        current: The one that was asked last.
+
+    Raises:
+        UnsupportedLoader: With the reason.
+    """
+    reason, hint = None, None
+    if epoch > 0 and base.persistent_workers and base.num_workers:
+        reason = (
+            "persistent workers keep random state from epoch to epoch that no snapshot can read"
+        )
+        hint = "use persistent_workers=False, or fork in the first epoch"
+    elif current.lost:
+        reason = "loading a batch of this epoch raised"
+    elif len(asked) > (current in asked):
+        gc.collect()  # an iterator that was left may hang in a circle
+        if len(asked) > (current in asked):
+            reason = "the loader is iterated twice at once"
+    if reason is not None:
+        raise UnsupportedLoader(reason, where=f"epoch {epoch}", hint=hint)

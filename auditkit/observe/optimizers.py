@@ -166,6 +166,13 @@ def restore_groups(
     if not isinstance(saved, list) or len(saved) != len(optimizer.param_groups):
         raise RestoreMismatch("the optimizer has another number of groups", component=GROUPS)
     for group, values in zip(optimizer.param_groups, saved, strict=True):
+        missing = sorted(set(optimizer.defaults) - set(values))
+        if missing:
+            raise RestoreMismatch(
+                f"the snapshot is of another optimizer: it has no {missing[0]!r}",
+                component=GROUPS,
+                found=type(optimizer).__name__,
+            )
         members = [names[id(parameter)] for parameter in group["params"]]
         if members != values["params"]:
             raise RestoreMismatch(

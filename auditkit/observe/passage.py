@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -49,6 +50,8 @@ class Recorded(Protocol):
         control: The control's batches from ``first_step`` on.
         given: What to deliver in their place.
         first_step: Step of the first of them.
+        pid: The process that is recorded; a fork of it is not.
+        check: Told step, order and batch of what is thrown away, to be held against a record.
     """
 
     base: DataLoader[Any]
@@ -60,6 +63,11 @@ class Recorded(Protocol):
     control: Sequence[Batch]
     given: Sequence[Batch]
     first_step: int
+    pid: int
+    check: Callable[[int, Batch | None, Any], None] | None
+
+    def ended(self, passage: Passage) -> None:
+        """The iteration has delivered all that it had."""
 
     def make_current(self, passage: Passage) -> None:
         """The loop asks this iteration for a batch."""
@@ -80,6 +88,7 @@ class Passage:
 
     Attributes:
         position: Batches that were delivered.
+        lost: Whether loading one of its batches raised: then no position can be gone back to.
     """
 
     def __init__(
@@ -94,11 +103,12 @@ class Passage:
         self._spare: list[Any] = []
         self._base, self._base_step, self._n_issued = base, recorded.next_step, 0
         self._calls = base
+        self.lost = False
 
     def next(self, draw: Callable[[], Any]) -> Any:
         """Stands in for an iterator's ``__next__``; ``draw`` is its own."""
         recorded = self.recorded
-        if not recorded.open:
+        if not recorded.open or os.getpid() != recorded.pid:
             return draw()
         if self._redirected is not None:
             passage, iterator = self._redirected
@@ -117,12 +127,25 @@ class Passage:
         streams = recorded.boundary.asked()
         self.start.note(self._calls, streams, every=recorded.iterable)
         self._calls += 1
-        batch = draw()
+        batch = self._draw(draw)
         self.position += 1
         order = None if recorded.iterable else self._consumed()
         recorded.boundary.delivered(batch, order, self.epoch)
         recorded.next_step += 1
         return batch
+
+    def _draw(self, draw: Callable[[], Any]) -> Any:
+        try:
+            return draw()
+        except StopIteration:
+            self.recorded.ended(self)
+            raise
+        except BaseException:
+            # A loop that catches what its data set raised gets the batch after this one.
+            self.lost = True
+            if self.issued:
+                self.issued.popleft()
+            raise
 
     def redirect(self, passage: Passage, iterator: Iterator[Any]) -> None:
         """From now on deliver what another iteration does."""
@@ -137,7 +160,7 @@ class Passage:
             settle: Whether the last batch before the position is.
 
         Raises:
-            RestoreMismatch: When the epoch ends before the position.
+            RestoreMismatch: When the epoch ends before the position, or has other batches.
         """
         for call in range(self._base):
             self.start.replay(call)
@@ -147,8 +170,9 @@ class Passage:
                 raise RestoreMismatch(
                     f"the epoch ends before batch {self._base}", component="loader"
                 ) from None
-            if not self.recorded.iterable:
-                self.issued.popleft()
+            order = None if self.recorded.iterable else self.issued.popleft()[1]
+            if self.recorded.check is not None:
+                self.recorded.check(self._base_step - self._base + call, order, batch)
             if settle and call == self._base - 1:
                 spare = [batch]
         self._spare = spare
@@ -212,74 +236,3 @@ class PassingIterator:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._iterator, name)
-
-
-class Indices:
-    """What the loader takes for its sampler."""
-
-    def __init__(self, recorded: Recorded, inner: Any) -> None:
-        self._recorded = recorded
-        self._inner = inner
-
-    def __len__(self) -> int:
-        return len(self._inner)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def __iter__(self) -> Iterator[Any]:
-        # Before the sampler draws; and eagerly: a generator here would change how often an
-        # eager sampler draws.
-        passage = self._recorded.passage() if self._recorded.open else None
-        inner: Iterator[Any] = iter(self._inner)
-        if passage is None:
-            return inner
-        if has_state_dict(inner):
-            return StatefulIndexIterator(passage, inner)
-        return IndexIterator(passage, inner)
-
-
-class StatefulIndices(Indices):
-    """The same of a sampler with a state; protocols look for methods on the class."""
-
-    def state_dict(self) -> Any:
-        """The sampler's own."""
-        return self._inner.state_dict()
-
-    def load_state_dict(self, state_dict: Any) -> None:
-        """The sampler's own."""
-        self._inner.load_state_dict(state_dict)
-
-
-class IndexIterator:
-    """Notes what a sampler yields."""
-
-    def __init__(self, passage: Passage, inner: Iterator[Any]) -> None:
-        self._passage = passage
-        self._inner = inner
-
-    def __iter__(self) -> IndexIterator:
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def __next__(self) -> Any:
-        return self._passage.issue(next(self._inner))
-
-
-class StatefulIndexIterator(IndexIterator):
-    """The same of an iterator with a state."""
-
-    def state_dict(self) -> Any:
-        """The iterator's own."""
-        return self._inner.state_dict()  # type: ignore[attr-defined]
-
-    def load_state_dict(self, state_dict: Any) -> None:
-        """The iterator's own."""
-        self._inner.load_state_dict(state_dict)  # type: ignore[attr-defined]
-
-
-def has_state_dict(holder: object) -> bool:
-    """Whether it has a state that can be read and written."""
-    return hasattr(holder, "state_dict") and hasattr(holder, "load_state_dict")

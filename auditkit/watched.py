@@ -1,0 +1,110 @@
+"""A loop's objects with their loaders' classes swapped, and what they are held against."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from auditkit.errors import RestoreMismatch, UncapturedState
+from auditkit.loop import Loop, SideBoundary
+from auditkit.observe.batches import batch_leaves
+from auditkit.observe.boundary import RecordedLoader
+from auditkit.observe.digests import digest_leaves
+from auditkit.observe.state import restore
+from auditkit.observe.uncaptured import plain_attributes, refuse_unregistered_generators
+from auditkit.ordering import Batch
+from auditkit.pipeline.forker import Fork
+from auditkit.recipes import order_digest
+from auditkit.records.digest import EVIDENCE_RECIPE
+from auditkit.records.evidence import Trace
+from auditkit.session import Observed
+from auditkit.wrapping import Wrapped, base_loader
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A loop's objects with their loaders' classes swapped.
+
+    Attributes:
+        observed: What can be read and written.
+        loaders: By name; the training loader's is empty.
+        unregistered: Random generators that no component holds, for people.
+    """
+
+    observed: Observed
+    loaders: dict[str, RecordedLoader]
+    unregistered: str | None
+
+    def report_to(self, loop: Loop, boundary: Any, evidence: Any) -> None:
+        """Let the loaders report to a loop."""
+        for name, loader in self.loaders.items():
+            loader.boundary = SideBoundary(name, loop, evidence) if name else boundary
+
+    def restore(self, fork: Fork) -> None:
+        """Write a snapshot's state, further loaders included."""
+        for name, leaves in fork.sides.items():
+            if name in self.loaders:
+                self.loaders[name].place(leaves)
+        restore(self.observed.objects, fork.state)
+
+    def close(self) -> None:
+        """Give the loaders their classes back."""
+        for loader in self.loaders.values():
+            loader.close()
+
+
+def watch(wrapped: Wrapped) -> Watched:
+    """Swap the classes of a loop's loaders.
+
+    Raises:
+        UnsupportedLoader: When one cannot be recorded; then none is swapped.
+    """
+    loaders: dict[str, RecordedLoader] = {}
+    try:
+        for name, loader in {"": wrapped.loader, **wrapped.sides}.items():
+            base = base_loader(loader)
+            loaders[name] = RecordedLoader(loader, base=base, generators=wrapped.generators)
+    except BaseException:
+        for recorded in loaders.values():
+            recorded.close()
+        raise
+    unregistered = None
+    try:
+        refuse_unregistered_generators(wrapped.objects, loaders[""].base, {})
+    except UncapturedState as error:
+        unregistered = str(error)
+    sides = {name: recorded for name, recorded in loaders.items() if name}
+    attributes = plain_attributes(wrapped.objects)
+    return Watched(Observed(wrapped.objects, loaders[""], attributes, sides), loaders, unregistered)
+
+
+class RecordedRows:
+    """Holds batches that are loaded again against the rows that were recorded.
+
+    Args:
+        trace: The rows.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def __call__(self, step: int, order: Batch | None, batch: Any) -> None:
+        """Refuse a batch that is not the recorded one.
+
+        Raises:
+            RestoreMismatch: Naming the step.
+        """
+        if not self._trace.first_step <= step <= self._trace.last_step:
+            return
+        if order is None:
+            found = digest_leaves(EVIDENCE_RECIPE, batch_leaves(batch))
+        else:
+            found = order_digest(EVIDENCE_RECIPE, order)
+        if found != self._trace.cell(step, "order"):
+            raise RestoreMismatch(
+                "the loader yields other samples than were recorded",
+                step=step,
+                component="order",
+                hint="go on with the same data, batch size and sampler; what a sampler or data "
+                "set keeps must be registered (extras=)",
+            )
