@@ -5,6 +5,7 @@ What differs, and how it is named, is in ``test_diagnosis.py``.
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -204,3 +205,18 @@ def test_a_command_that_cannot_be_started_is_wrong_use(
 ) -> None:
     with Commands() as commands, pytest.raises(CommandError, match="no-such-command"):
         rerun(recorded[1], Setting(commands, ["no-such-command"], {}))
+
+
+def test_a_script_that_catches_its_own_end_is_killed_and_told_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = str(Path(__file__).parent / "programs" / "stubborn_loop.py")
+    monkeypatch.setattr("auditkit.conversation._GRACE", 0.5)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    out = tmp_path / "out"
+    subprocess.run([sys.executable, script, str(out), "0.1"], check=True, timeout=120)
+    with Commands() as commands:
+        command = [sys.executable, script, str(out), "0.2"]
+        found = rerun(read(out), Setting(commands, command, {}))
+    assert not found.equal
+    assert {parting.step for parting in found.partings} == {1}
