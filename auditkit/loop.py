@@ -121,6 +121,12 @@ class Loop:
         self._evidence.finish_step(self._loss)
         self._watcher.stepped(step, self._loss)
 
+    def cut_off(self) -> None:
+        """The loop was interrupted: cut the state as it stands, for a last row."""
+        self.end_step()
+        if not self._blind:
+            self._evidence.cut(self._observed.state())
+
     def finish(self) -> None:
         """The loop is over: the last row is the state as it stands."""
         self.end_step()
@@ -134,12 +140,20 @@ class SideBoundary:
         name: Of the loader.
         loop: The loop, to whose steps its batches belong.
         evidence: Takes them.
+        give_up: Called with what went wrong; None raises it.
     """
 
     settles = False
 
-    def __init__(self, name: str, loop: Loop, evidence: SideEvidence) -> None:
+    def __init__(
+        self,
+        name: str,
+        loop: Loop,
+        evidence: SideEvidence,
+        give_up: Callable[[Exception], None] | None,
+    ) -> None:
         self._name, self._loop, self._evidence = name, loop, evidence
+        self._give_up = give_up
 
     def restoring(self) -> None:
         """The training loader's boundary restores."""
@@ -150,5 +164,11 @@ class SideBoundary:
 
     def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
         """Add it to the step that is under way, or to the one that comes first."""
-        if self._loop.sees:
+        if not self._loop.sees:
+            return
+        try:
             self._evidence.consume_side(self._name, batch, order)
+        except Exception as error:
+            if self._give_up is None:
+                raise
+            self._give_up(error)

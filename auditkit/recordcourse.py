@@ -9,19 +9,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from auditkit import __version__
-from auditkit.errors import AuditError, RecordingIncomplete
-from auditkit.homes import without_home
+from auditkit.errors import AuditError, RecordingIncomplete, RestoreMismatch, StoreError
+from auditkit.homes import hide_home
 from auditkit.keys import public_line
 from auditkit.loop import Loop
 from auditkit.manifests import to_statement
 from auditkit.observe.commit import commitments
+from auditkit.observe.environment import environment
 from auditkit.observe.peers import Peers
 from auditkit.observe.repository import git_state
 from auditkit.observe.rng import capture_streams
 from auditkit.observe.world import parallel_settings
 from auditkit.pipeline.auditor import Auditor
 from auditkit.pipeline.describer import describe_objects
-from auditkit.pipeline.forker import read_fork
+from auditkit.pipeline.forker import Fork, read_fork
 from auditkit.recording import (
     Chronicle,
     GuardedBoundary,
@@ -39,7 +40,7 @@ from auditkit.records.manifest import (
     Producer,
     RunTimes,
 )
-from auditkit.records.recording import RecordingManifest, WorldRecord
+from auditkit.records.recording import CheckpointRecord, RecordingManifest, WorldRecord
 from auditkit.records.study import CodeFile, ProgramRecord
 from auditkit.signing import sign_statement
 from auditkit.trust import SigningKey
@@ -142,14 +143,22 @@ class RecordCourse:
         if journal is None:
             starts = commitments(capture_streams().leaves())
             journal = RecordingJournal(
-                self._settings.seed, now(), stream_starts=starts, size=self._peers.size
+                self._settings.seed,
+                now(),
+                stream_starts=starts,
+                size=self._peers.size,
+                environment=environment(),
+                loaders=self._watched.describe_loaders(),
             )
             self._folder.note(journal)
         else:
+            self._refuse_another_seed(journal)
+            self._refuse_other_settings(journal)
             fork = read_fork(*self._folder.read_checkpoint(journal.checkpoints[-1]))
+            _check(fork, journal.checkpoints[-1])
             trace = self._folder.read_last_trace(journal.steps)
             auditor.adopt(trace, journal.components)
-            journal = replace(journal, resumed_at=(*journal.resumed_at, journal.steps))
+            journal = replace(journal, resumed_at=(*journal.resumed_at, journal.steps), ended=None)
             self._watched.loaders[""].restore(fork.loader)
             self._watched.loaders[""].next_step = journal.steps + 1
             self._watched.loaders[""].check = RecordedRows(trace)
@@ -163,7 +172,34 @@ class RecordCourse:
             settles=self._wrapped.settles,
         )
         guarded = GuardedBoundary(self._loop, self._fail)
-        self._watched.report_to(self._loop, guarded, auditor)
+        self._watched.report_to(self._loop, guarded, auditor, self._fail)
+
+    def _refuse_another_seed(self, journal: RecordingJournal) -> None:
+        if self._settings.seed is None:
+            self._settings = replace(self._settings, seed=journal.seed)
+        elif journal.seed != self._settings.seed:
+            raise StoreError(
+                "the unfinished recording is of another seed",
+                expected=journal.seed,
+                found=self._settings.seed,
+                where=str(self._settings.out),
+            )
+
+    def _refuse_other_settings(self, journal: RecordingJournal) -> None:
+        """A recording has one environment and one set of loaders; its second half must share it."""
+        there, here = journal.environment, environment()
+        lines: list[str] = []
+        if there is not None:
+            shared = {name: here.packages.get(name, v) for name, v in there.packages.items()}
+            lines.extend(there.differences(replace(here, packages=shared)))
+        if journal.loaders != self._watched.describe_loaders():
+            lines.append("the loaders are set up in another way")
+        if lines:
+            raise RestoreMismatch(
+                f"the unfinished recording ran under other settings: {lines[0]}",
+                where=str(self._settings.out),
+                hint="go on under the same ones, or start a new recording in another folder",
+            )
 
     def _finish(self) -> None:
         with self._peers.together("finish the recording"):
@@ -198,7 +234,7 @@ class RecordCourse:
             run=RunTimes(results[0].started, now()),
             seed=self._settings.seed,
             program=program_record(results[0].code, describe_objects(objects)),
-            command=tuple(without_home(argument) for argument in sys.argv[1:]),
+            command=tuple(hide_home(argument) for argument in sys.argv[1:]),
             environment=results[0].environment,
             world=WorldRecord(self._peers.size, self._peers.backend, parallel_settings(modules)),
             ranks=tuple(result.record for result in results),
@@ -208,7 +244,7 @@ class RecordCourse:
     def _interrupted(self, error: BaseException) -> None:
         self.failure = error
         if self._loop.live:
-            self._loop.end_step()
+            self._loop.cut_off()
         self._chronicle.interrupted(type(error).__name__)
 
     def _fail(self, problem: Exception) -> None:
@@ -224,6 +260,15 @@ class RecordCourse:
     @staticmethod
     def _warn(text: str) -> None:
         warnings.warn(text, RecordingStopped, stacklevel=2)
+
+
+def _check(fork: Fork, checkpoint: CheckpointRecord) -> None:
+    """Refuse a checkpoint that is not the one that was written."""
+    for name, sha256 in commitments({**fork.state, "loader": fork.loader}).items():
+        if checkpoint.digests.get(name) != sha256:
+            raise RestoreMismatch(
+                "the checkpoint is not what was written", where=checkpoint.file, component=name
+            )
 
 
 def program_record(code: tuple[CodeFile, ...], description: dict[str, str]) -> ProgramRecord:

@@ -25,6 +25,7 @@ class Recorded:
         self.evidence = evidence
         self.manifest = evidence.manifest
         self._chunks: dict[int, tuple[int, Trace]] = {}
+        self._first: dict[int, Trace] = {}
         common = [{taken.step for taken in rank.checkpoints} for rank in self.manifest.ranks]
         self.checkpoints = sorted(set.intersection(*common))
 
@@ -51,11 +52,20 @@ class Recorded:
             return Parting(told.where, row.first_step, "processes", (), "length")
         if row.first_step > record.steps + 1:
             return Parting(told.where, row.first_step, "steps", (), "length")
+        starts, chunk = self.other_starts(told), self._chunk(record, row.first_step)
+        first = self._first.setdefault(told.rank, row)
+        idle = [
+            name
+            for name in starts
+            if _is_idle(record, name)
+            and row.cell(row.first_step, name) == first.cell(first.first_step, name)
+        ]
+        seen = {**row.columns, **{name: chunk.cell(row.first_step, name) for name in idle}}
         return part_rows(
             told.where,
-            self._chunk(record, row.first_step),
-            row,
-            self.other_starts(told) if row.first_step == 1 else (),
+            chunk,
+            Trace(row.first_step, row.loss_bits, seen),
+            starts if row.first_step == 1 else (),
         )
 
     def other_starts(self, told: Told) -> Collection[str]:
@@ -78,10 +88,16 @@ class Recorded:
             yield Parting(told.where, None, "order", (), "order drift")
         if ending.consumed_sha256 != record.consumed_sha256:
             yield Parting(told.where, None, "batch", (), "data drift")
-        for committed, found, step in (
+        idle = [
+            name
+            for name in self.other_starts(told)
+            if _is_idle(record, name) and ending.final.get(name) == told.initial.get(name)
+        ]
+        for committed, state, step in (
             (record.initial, told.initial, 1),
             (record.final, ending.final, record.steps + 1),
         ):
+            found = {**state, **{name: committed[name] for name in idle if name in committed}}
             parting = compare_commitments(told.where, committed, found, step)
             if parting is not None:
                 yield parting
@@ -119,6 +135,11 @@ class Recorded:
         if kept is None or kept[0] != number:
             kept = self._chunks[record.rank] = (number, self.evidence.trace(record.traces[number]))
         return kept[1]
+
+
+def _is_idle(record: RankRecord, stream: str) -> bool:
+    """Whether nothing drew from a stream in the whole recording: where it stood is no matter."""
+    return any(one.stream == stream and one.start == one.end for one in record.rng.streams)
 
 
 def _loaders(record: RankRecord, about: About) -> Iterator[str]:

@@ -14,6 +14,7 @@ boundary compares, or goes on from a fork, without a word in the script.
 from __future__ import annotations
 
 import atexit
+import builtins
 import logging
 import os
 import sys
@@ -85,6 +86,7 @@ class Recorder:
         self._key: SigningKey | None = None
         self._resume = False
         self._course: Any = None
+        self._training: Any = None
         self._closed = False
         self._pid = os.getpid()
         atexit.register(self._at_exit)
@@ -154,12 +156,17 @@ class Recorder:
         training, loader, sides = sort_objects(
             objects, scheduler=scheduler, scaler=scaler, averaged=averaged, extras=extras
         )
+        self._training = loader
         wrapped = Wrapped(training, loader, sides, probe, loss)
         self._course = self._begin(wrapped)
         return objects if len(objects) > 1 else objects[0]
 
     def log(self, *, loss: Tensor | float) -> None:
         """Note the loss of the step that is under way; it becomes part of its evidence."""
+        if isinstance(loss, Tensor) and loss.numel() != 1:
+            raise RecorderMisuse(
+                f"the loss has {loss.numel()} elements", expected="a scalar", hint="log its mean"
+            )
         value = float(loss.detach().item()) if isinstance(loss, Tensor) else float(loss)
         self._started().log(value)
 
@@ -193,7 +200,14 @@ class Recorder:
                 yield item
 
     def enumerate(self, loader: Iterable[T]) -> Iterator[tuple[int, T]]:
-        """``enumerate(loader)`` whose numbers go on where a checkpoint was taken."""
+        """``enumerate(loader)`` whose numbers go on where a checkpoint was taken.
+
+        Args:
+            loader: The training loader; any other is just enumerated.
+        """
+        if self._training is not loader:
+            yield from builtins.enumerate(loader)
+            return
         for batch in loader:
             yield self._started().position - 1, batch
 

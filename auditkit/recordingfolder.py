@@ -164,7 +164,7 @@ class RecordingFolder:
             StoreError: When it is not there.
             FormatError: When it is broken.
         """
-        name = self.trace_name(steps // TRACE_STEPS)
+        name = self.trace_name((steps - 1) // TRACE_STEPS)
         tensors, _ = store.read_tensors(self.path / f"{name}{store.PARTIAL}", what=name)
         trace = trace_from_tensors(tensors, what=name)
         return trace.until(steps)

@@ -136,7 +136,11 @@ def _check_checkpoints(rank: RankRecord) -> Iterator[Finding]:
         committed = ends.get(checkpoint.step)
         if committed is None:
             continue
-        held = {name: v for name, v in checkpoint.digests.items() if name not in BESIDE}
+        held = {
+            name: v
+            for name, v in checkpoint.digests.items()
+            if name.partition("/")[0] not in BESIDE
+        }
         for name in sorted(set(held) | set(committed)):
             if held.get(name) != committed.get(name):
                 text = "the rank's commitment is of another state"

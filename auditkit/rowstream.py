@@ -16,7 +16,7 @@ from typing import Any
 
 from auditkit import store
 from auditkit.errors import AuditError
-from auditkit.homes import without_home
+from auditkit.homes import hide_home
 from auditkit.launch import describe_error
 from auditkit.loop import Loop
 from auditkit.observe.code import own_code
@@ -134,7 +134,7 @@ class RowCourse:
         return {
             "environment": to_dict(environment()),
             "code": [to_dict(file) for file in own_code(main=True)],
-            "command": [without_home(argument) for argument in sys.argv[1:]],
+            "command": [hide_home(argument) for argument in sys.argv[1:]],
             "loaders": {name: describe_loader(loader.base) for name, loader in loaders.items()},
             "starts": self._starts,
             "unregistered": self._watched.unregistered,

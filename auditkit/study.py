@@ -22,7 +22,7 @@ from pathlib import Path
 
 from auditkit import __version__, store
 from auditkit.errors import PlanError
-from auditkit.homes import without_home
+from auditkit.homes import hide_home
 from auditkit.keys import public_line
 from auditkit.launch import Workers
 from auditkit.manifests import to_statement
@@ -95,7 +95,7 @@ def script_source(command: Sequence[str], plan: StudyPlan, folder: Path) -> Prog
             f"{len(plan.seeds)} seeds, and the command is the same for all",
             hint=f"give the script its seed: -- python train.py --seed {SEED}",
         )
-    return ProgramSource(shlex.join(map(without_home, command)), str(folder), {})
+    return ProgramSource(shlex.join(map(hide_home, command)), str(folder), {})
 
 
 def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPlan:
@@ -236,7 +236,7 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
             git_commit=commit,
             git_dirty=dirty,
             code=code,
-            command=tuple(map(without_home, request.command)),
+            command=tuple(map(hide_home, request.command)),
         ),
         environment=_merged_environment(finished),
         seeds=tuple(_seed_record(seed) for seed in finished),

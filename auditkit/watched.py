@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from auditkit.observe.digests import digest_leaves
 from auditkit.observe.state import restore
 from auditkit.observe.uncaptured import plain_attributes, refuse_unregistered_generators
 from auditkit.ordering import Batch
+from auditkit.pipeline.describer import describe_loader
 from auditkit.pipeline.forker import Fork
 from auditkit.recipes import order_digest
 from auditkit.records.digest import EVIDENCE_RECIPE
@@ -35,10 +37,16 @@ class Watched:
     loaders: dict[str, RecordedLoader]
     unregistered: str | None
 
-    def report_to(self, loop: Loop, boundary: Any, evidence: Any) -> None:
-        """Let the loaders report to a loop."""
+    def report_to(
+        self,
+        loop: Loop,
+        boundary: Any,
+        evidence: Any,
+        give_up: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Let the loaders report to a loop; what goes wrong at further loaders is told."""
         for name, loader in self.loaders.items():
-            loader.boundary = SideBoundary(name, loop, evidence) if name else boundary
+            loader.boundary = SideBoundary(name, loop, evidence, give_up) if name else boundary
 
     def restore(self, fork: Fork) -> None:
         """Write a snapshot's state, further loaders included."""
@@ -46,6 +54,10 @@ class Watched:
             if name in self.loaders:
                 self.loaders[name].place(leaves)
         restore(self.observed.objects, fork.state)
+
+    def describe_loaders(self) -> dict[str, dict[str, str]]:
+        """What the loaders are, by name."""
+        return {name: describe_loader(loader.base) for name, loader in self.loaders.items()}
 
     def close(self) -> None:
         """Give the loaders their classes back."""

@@ -381,6 +381,8 @@ EXAMPLES: tuple[Any, ...] = (
         resumed_at=(2,),
         ended="KeyboardInterrupt",
         size=2,
+        environment=ENVIRONMENT,
+        loaders={"": {"batch size": "4"}},
     ),
     RowsTask(
         checkpoint="/run/checkpoint.safetensors",

@@ -150,7 +150,7 @@ def accumulation(rec: Any, log: Log) -> list[nn.Module]:
     for number, batch in enumerate(loader, start=1):
         x, y = log.step(batch, model)
         loss_of(model(x), y).backward()
-        (0.1 * loss_of(model(2 * x), y)).backward()
+        (0.1 * loss_of(model(2 * x), y)).backward()  # type: ignore[no-untyped-call]
         if number % 2 == 0:
             nn.utils.clip_grad_norm_(model.parameters(), 0.5)
             optimizer.step()
@@ -180,14 +180,14 @@ def scaled(rec: Any, log: Log) -> list[nn.Module]:
     """Mixed precision with a scaler that has to skip steps."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)  # type: ignore[attr-defined]
+    scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
     model, optimizer, loader = rec.wrap(model, optimizer, loader_of(), scaler=scaler)
     for number, batch in enumerate(loader):
         x, y = log.step(batch, model)
         with torch.autocast("cpu", torch.bfloat16):
             loss = loss_of(model(x).float(), y)
         optimizer.zero_grad()
-        scaler.scale(loss * (float("inf") if number in (1, 4) else 1.0)).backward()
+        scaler.scale(loss * (float("inf") if number in (1, 4) else 1.0)).backward()  # type: ignore[no-untyped-call]
         scaler.step(optimizer)
         scaler.update()
     return [model]

@@ -66,7 +66,7 @@ def train(rec: Any, kill_at: int | None = None, **options: Any) -> bytes:
     rec.wrap(*(model, optimizer, loader), scheduler=scheduler, averaged={"ema": ema}, extras=extras)
     for _ in rec.epochs(range(4)):
         for number, (x, y, _index) in rec.enumerate(loader):
-            (styles.loss_of(model(x), y) / 2).backward()
+            (styles.loss_of(model(x), y) / 2).backward()  # type: ignore[no-untyped-call]
             if number % 2:  # every other batch: the phase must survive
                 optimizer.step()
                 optimizer.zero_grad()
@@ -216,8 +216,8 @@ def test_what_cannot_be_gone_on_from_is_refused_before_training(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "options",
-    [{"batch_size": 5}, {"shuffle": False}, {"dataset": styles.Stream()}],
-    ids=["batch size", "order", "dataset"],
+    [{"batch_size": 5}, {"shuffle": False}, {"dataset": styles.Stream()}, {"num_workers": 1}],
+    ids=["batch size", "order", "dataset", "workers"],
 )
 def test_other_batches_than_were_recorded_are_refused(
     tmp_path: Path, options: dict[str, Any]
@@ -228,6 +228,21 @@ def test_other_batches_than_were_recorded_are_refused(
     with pytest.raises(AuditError), ak.Recorder.resume(out) as rec:
         train(rec, **options)
     assert not (out / "manifest.json").exists()
+
+
+def test_other_threads_are_refused(tmp_path: Path) -> None:
+    out, threads = tmp_path / "out", torch.get_num_threads()
+    with pytest.raises(Killed), ak.Recorder(out, checkpoint_every=3) as rec:
+        train(rec, 5)
+    torch.set_num_threads(threads + 1)
+    try:
+        with (
+            pytest.raises(RestoreMismatch, match="torch threads"),
+            ak.Recorder.resume(out) as rec,
+        ):
+            train(rec)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_another_optimizer_is_refused(tmp_path: Path) -> None:
@@ -345,3 +360,42 @@ def test_kill_9_at_any_moment(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_kill_9_at_twenty_moments(tmp_path: Path) -> None:
     killed_again_and_again(tmp_path, [random.uniform(0.5, 6) for _ in range(20)])
+
+
+def test_a_checkpoint_at_the_end_of_a_chunk(tmp_path: Path) -> None:
+    def loop(rec: Any, kill_at: int | None = None) -> bytes:
+        torch.manual_seed(7)
+        model = nn.Linear(1, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        data = torch.utils.data.TensorDataset(torch.arange(1100.0))
+        loader = torch.utils.data.DataLoader(data, shuffle=True)
+        rec.wrap(model, optimizer, loader)
+        for (x,) in loader:
+            styles.update(optimizer, model(x / 1e4).mean())
+            if rec.step + 1 == kill_at:
+                raise Killed
+        return model.weight.detach().numpy().tobytes()
+
+    with ak.Recorder(tmp_path / "whole") as rec:
+        expected = loop(rec)
+    with pytest.raises(Killed), ak.Recorder(tmp_path / "out", checkpoint_every=1024) as rec:
+        loop(rec, 1030)
+    with ak.Recorder.resume(tmp_path / "out") as rec:
+        assert loop(rec) == expected
+    for name in ("trace/000000.safetensors", "trace/000001.safetensors"):
+        whole, out = ((tmp_path / which / name).read_bytes() for which in ("whole", "out"))
+        assert whole == out
+
+
+def test_another_seed_or_a_changed_checkpoint_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Killed), ak.Recorder(out, seed=7, checkpoint_every=3) as rec:
+        train(rec, 5)
+    with pytest.raises(StoreError, match="another seed"), ak.Recorder.resume(out, seed=8) as rec:
+        train(rec)
+    (path,) = out.glob("checkpoint-*")
+    data = bytearray(path.read_bytes())
+    data[-40] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(AuditError), ak.Recorder.resume(out, seed=7) as rec:
+        train(rec)

@@ -187,6 +187,38 @@ def test_wrapped_objects_are_the_same_and_behave_the_same(tmp_path: Path) -> Non
     assert len(list(loader)) == length
 
 
+def test_a_loader_of_the_users_own_class_that_generates(tmp_path: Path) -> None:
+    class Doubled(DataLoader[Any]):
+        """Says what it does by ``yield``, and how it is pickled."""
+
+        def __iter__(self) -> Any:
+            for inputs, labels, index in super().__iter__():
+                yield 2 * inputs, labels, index
+
+        def __getstate__(self) -> dict[str, Any]:
+            return {**vars(self), "mark": "kept"}
+
+    def style(rec: Any, log: Log) -> list[nn.Module]:
+        model = styles.network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        loader = Doubled(styles.Samples(), batch_size=4, shuffle=True)
+        model, optimizer, loader = rec.wrap(model, optimizer, loader)
+        assert vars(copy.copy(loader))["mark"] == "kept"
+        for _ in range(2):
+            for batch in loader:
+                x, y = log.step(batch, model)
+                styles.update(optimizer, styles.loss_of(model(x), y))
+        return [model]
+
+    bare, _ = run(style, Bystander())
+    with ak.Recorder(tmp_path / "out") as rec:
+        recorded, log = run(style, rec)
+    assert recorded == bare
+    trace = trace_of(tmp_path / "out")
+    pairs = np.array([[0, index] for index in log.indices[1]], dtype=np.int64)
+    assert trace.cell(2, "order") == order_digest(EVIDENCE_RECIPE, pairs)
+
+
 def test_an_exception_passes_unchanged_and_leaves_the_evidence_so_far(tmp_path: Path) -> None:
     raised = ValueError("the user's own")
 
@@ -208,7 +240,9 @@ def test_an_exception_passes_unchanged_and_leaves_the_evidence_so_far(tmp_path: 
     assert not (tmp_path / "out" / "manifest.json").exists()
     partial_file = tmp_path / "out" / "trace" / "000000.safetensors.partial"
     tensors, _ = store.read_tensors(partial_file, what="trace")
-    assert trace_from_tensors(tensors, what="trace").last_step == 4
+    trace = trace_from_tensors(tensors, what="trace")
+    assert trace.last_step == 4
+    assert any(trace.cell(5, "params"))  # the state in which it ended
     assert b'"ended":"ValueError"' in (tmp_path / "out" / "recording.json.partial").read_bytes()
 
 

@@ -5,6 +5,8 @@ What differs, and how it is named, is in ``test_diagnosis.py``.
 
 from __future__ import annotations
 
+import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,13 +14,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from loops import HereCommands, Loop, read, record, replay_here
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import auditkit as ak
 from auditkit.commands import Commands
-from auditkit.errors import CommandError, ProgramFailed, Undecided
+from auditkit.errors import CommandError, Undecided
 from auditkit.evidence import RecordingEvidence
 from auditkit.holding import Setting
 from auditkit.rerun import OTHER, rerun
@@ -196,7 +200,7 @@ def test_two_loops_of_one_process_are_refused(
         loop()
         loop()
 
-    with pytest.raises(ProgramFailed, match="two Recorders"):
+    with pytest.raises(Undecided, match="two Recorders"):
         replay_here(evidence, both)
 
 
@@ -220,3 +224,30 @@ def test_a_script_that_catches_its_own_end_is_killed_and_told_right(
         found = rerun(read(out), Setting(commands, command, {}))
     assert not found.equal
     assert {parting.step for parting in found.partings} == {1}
+
+
+def test_a_stream_that_nobody_seeds_or_draws_from_is_no_difference(tmp_path: Path) -> None:
+    def script() -> None:
+        random.seed()
+        np.random.seed(int.from_bytes(os.urandom(4), "little"))
+        torch.manual_seed(0)
+        model = torch.nn.Linear(4, 2)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        data = torch.utils.data.TensorDataset(torch.randn(16, 4))
+        loader = torch.utils.data.DataLoader(data, batch_size=4, shuffle=True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
+            with ak.Recorder(tmp_path / "out") as rec:
+                rec.wrap(model, optimizer, loader)
+                for (x,) in loader:
+                    optimizer.zero_grad()
+                    (model(x).sum() * (random.random() if drawing else 1)).backward()
+                    optimizer.step()
+
+    drawing = False
+    script()
+    evidence = read(tmp_path / "out")
+    assert replay_here(evidence, script).equal
+    drawing = True
+    found = replay_here(evidence, script)
+    assert not found.equal

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -397,6 +398,8 @@ def test_a_failing_seed_stops_the_others(shell: Shell, monkeypatch: pytest.Monke
     class Failing(HereWorkers):
         def run(self, job: Job, report: Any = lambda _: None) -> Any:
             begun.append(job.seed)
+            if job.seed:
+                time.sleep(0.02)  # as long as a job takes at least: else all 50 may be over
             raise PlanError(f"seed {job.seed} fails")
 
     monkeypatch.setattr("auditkit.study.Workers", Failing)

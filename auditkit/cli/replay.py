@@ -21,7 +21,7 @@ from auditkit.commands import Commands
 from auditkit.errors import UsageError
 from auditkit.evidence import RecordingEvidence
 from auditkit.holding import Setting
-from auditkit.homes import without_home
+from auditkit.homes import hide_home
 from auditkit.judgement import PRECEDENCE, exit_code_of
 from auditkit.magnitudes import Magnitude
 from auditkit.manifests import read_statement, to_statement
@@ -132,7 +132,7 @@ def _record(
         producer=Producer("auditkit", __version__),
         run=run,
         manifest_sha256=manifest_sha256,
-        command=tuple(without_home(argument) for argument in command),
+        command=tuple(hide_home(argument) for argument in command),
         ranks=found.ranks,
         first_step=1,
         last_step=found.last_step,

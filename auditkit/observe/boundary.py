@@ -39,6 +39,7 @@ from auditkit.observe.opening import (
 from auditkit.observe.passage import Boundary, Passage, PassingIterator
 from auditkit.observe.position import Start
 from auditkit.observe.rng import Generator
+from auditkit.observe.samplers import draws_once
 from auditkit.observe.swapping import iterator_class, loader_class, swap
 from auditkit.ordering import Batch
 
@@ -74,6 +75,10 @@ class RecordedLoader:
         refuse_unsupported(self.base)
         self.generators = generators or {}
         self.iterable = is_iterable_style(self.base)
+        #: Whether loading may draw from streams that training draws from in between.
+        self.keeps_calls = not self.base.num_workers and (
+            self.iterable or not draws_once(self.base._index_sampler)
+        )
         self.epoch = -1
         self.next_step = 1
         self.first_step = 1
@@ -206,6 +211,7 @@ class RecordedLoader:
             undo()
         for iterator in list(self._iterators):
             iterator.__class__ = type(iterator).__mro__[1]
+            iterator.__dict__.pop("_auditkit_passage", None)
         self._undo, self._current = [], None
 
     # What the swapped classes call
@@ -259,7 +265,8 @@ class RecordedLoader:
 
     def passage(self) -> Passage:
         """The iteration that is being opened or was opened last."""
-        if self.loader is self.base and not self._opening:
+        drawing = self._current is not None and self._current.drawing
+        if self.loader is self.base and not self._opening and not drawing:
             # A loader that is asked for its state makes its iterator before it is iterated.
             self.epoch += 1
             self._early = Passage(self, Start.capture(self.base, self.generators))

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from auditkit.errors import UnsupportedLoader
+from auditkit.observe.indices import is_iterable_style
 from auditkit.observe.passage import Passage
 from auditkit.observe.position import Start
 from auditkit.observe.samplers import holders
@@ -120,6 +121,9 @@ def refuse_position(
         hint = "use persistent_workers=False, or fork in the first epoch"
     elif current.lost:
         reason = "loading a batch of this epoch raised"
+    elif is_iterable_style(base) and current.start.overflowed:
+        reason = "loading drew from the global streams more often than can be kept"
+        hint = "load with num_workers=1, or draw from a registered generator"
     elif len(asked) > (current in asked):
         gc.collect()  # an iterator that was left may hang in a circle
         if len(asked) > (current in asked):

@@ -50,6 +50,7 @@ class Recorded(Protocol):
         control: The control's batches from ``first_step`` on.
         given: What to deliver in their place.
         first_step: Step of the first of them.
+        keeps_calls: Whether the streams at every call must be kept to go through it again.
         pid: The process that is recorded; a fork of it is not.
         check: Told step, order and batch of what is thrown away, to be held against a record.
     """
@@ -64,6 +65,7 @@ class Recorded(Protocol):
     given: Sequence[Batch]
     first_step: int
     pid: int
+    keeps_calls: bool
     check: Callable[[int, Batch | None, Any], None] | None
 
     def ended(self, passage: Passage) -> None:
@@ -88,6 +90,7 @@ class Passage:
 
     Attributes:
         position: Batches that were delivered.
+        drawing: Whether a batch is being loaded.
         lost: Whether loading one of its batches raised: then no position can be gone back to.
     """
 
@@ -103,7 +106,7 @@ class Passage:
         self._spare: list[Any] = []
         self._base, self._base_step, self._n_issued = base, recorded.next_step, 0
         self._calls = base
-        self.lost = False
+        self.lost = self.drawing = False
 
     def next(self, draw: Callable[[], Any]) -> Any:
         """Stands in for an iterator's ``__next__``; ``draw`` is its own."""
@@ -125,7 +128,7 @@ class Passage:
             recorded.boundary.restoring()
         recorded.make_current(self)
         streams = recorded.boundary.asked()
-        self.start.note(self._calls, streams, every=recorded.iterable)
+        self.start.note(self._calls, streams, every=recorded.keeps_calls)
         self._calls += 1
         batch = self._draw(draw)
         self.position += 1
@@ -135,6 +138,7 @@ class Passage:
         return batch
 
     def _draw(self, draw: Callable[[], Any]) -> Any:
+        self.drawing = True
         try:
             return draw()
         except StopIteration:
@@ -146,6 +150,8 @@ class Passage:
             if self.issued:
                 self.issued.popleft()
             raise
+        finally:
+            self.drawing = False
 
     def redirect(self, passage: Passage, iterator: Iterator[Any]) -> None:
         """From now on deliver what another iteration does."""

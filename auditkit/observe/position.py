@@ -9,6 +9,7 @@ well, the first and the last one, or all.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,9 @@ from auditkit.observe.rng import (
 )
 from auditkit.observe.samplers import capture_samplers, restore_samplers
 
+#: Calls of one iteration whose streams are kept at most: some 30 kB each.
+MOST_CALLS = 1024
+
 
 class Start:
     """What an iteration began with.
@@ -34,6 +38,9 @@ class Start:
         samplers: From :func:`auditkit.observe.samplers.capture_samplers`.
         generators: State of registered generators by name.
         calls: The global streams at calls of ``next()``, by their number.
+
+    Attributes:
+        overflowed: Whether there were more calls than can be kept.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class Start:
         generators: dict[str, Any],
         calls: dict[int, GlobalStreams],
     ) -> None:
+        self.overflowed = False
         self._streams, self._samplers = streams, samplers
         self._generators, self._calls = generators, calls
 
@@ -59,7 +67,7 @@ class Start:
             streams_from_leaves(tree["streams"]),
             tree["samplers"],
             tree["generators"],
-            {number: streams_from_leaves(leaves) for number, leaves in tree["calls"].items()},
+            _spelled_out(tree["calls"]),
         )
 
     def tree(self) -> dict[str, Any]:
@@ -68,12 +76,13 @@ class Start:
             "streams": _plain(self._streams),
             "samplers": self._samplers,
             "generators": self._generators,
-            "calls": {number: _plain(streams) for number, streams in self._calls.items()},
+            "calls": _abridged(self._calls),
         }
 
     def note(self, call: int, streams: GlobalStreams, *, every: bool) -> None:
         """Keep the streams as they stood when batch number ``call`` (from 0) was asked for."""
-        if not every and call > 1:
+        if call > 1 and (not every or len(self._calls) > MOST_CALLS):
+            self.overflowed |= every
             self._calls.pop(call - 1, None)
         self._calls[call] = streams
 
@@ -92,8 +101,29 @@ class Start:
             if name not in generators:
                 raise RestoreMismatch(f"no generator {name!r} is registered", component="loader")
             restore_generator(generators[name], state)
-        restore_samplers(loader, self._samplers)
+        restore_samplers(loader, copy.deepcopy(self._samplers))  # samplers shuffle in place
         self._streams.restore()
+
+
+def _abridged(calls: Mapping[int, GlobalStreams]) -> dict[int, dict[str, Any]]:
+    """Of each call only the streams that have moved since the call before it."""
+    found: dict[int, dict[str, Any]] = {}
+    last: dict[str, Any] = {}
+    for number, streams in sorted(calls.items()):
+        leaves = _plain(streams)
+        found[number] = {name: leaf for name, leaf in leaves.items() if last.get(name) != leaf}
+        last = leaves
+    return found
+
+
+def _spelled_out(calls: Mapping[int, Mapping[str, Any]]) -> dict[int, GlobalStreams]:
+    """Inverse of :func:`_abridged`."""
+    found: dict[int, GlobalStreams] = {}
+    last: dict[str, Any] = {}
+    for number, moved in sorted(calls.items()):
+        last = {**last, **moved}
+        found[number] = streams_from_leaves(last)
+    return found
 
 
 def _plain(streams: GlobalStreams) -> dict[str, Any]:

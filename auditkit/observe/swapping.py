@@ -7,6 +7,7 @@ stay. A copy or pickle of a swapped object is one of its own class.
 
 from __future__ import annotations
 
+import copyreg
 from collections.abc import Callable
 from typing import Any
 
@@ -81,8 +82,13 @@ def _subclass(original: Any, members: dict[str, Any], attribute: str) -> Any:
         return _MADE[original, attribute]
 
     def reduce(self: Any, protocol: int) -> Any:
-        state = {name: value for name, value in self.__dict__.items() if name != attribute}
-        return original.__new__, (original,), state
+        maker, arguments, *rest = original.__reduce_ex__(self, protocol)
+        arguments = tuple(original if part is type(self) else part for part in arguments)
+        if rest and isinstance(rest[0], dict):
+            rest[0] = {name: value for name, value in rest[0].items() if name != attribute}
+        if maker is copyreg.__newobj__:  # type: ignore[attr-defined] # it insists on the class
+            maker = original.__new__
+        return maker, arguments, *rest
 
     made = _MADE[original, attribute] = type(
         original.__name__,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from auditkit.records.environment import Environment
 from auditkit.records.recording import CheckpointRecord
 
 
@@ -37,6 +38,8 @@ class RecordingJournal:
         resumed_at: Steps after which the recording went on from a checkpoint.
         ended: How the recording ended, where it ended before its time.
         size: How many processes there are.
+        environment: What it ran on when it began.
+        loaders: What its loaders were.
     """
 
     seed: int | None
@@ -47,6 +50,8 @@ class RecordingJournal:
     resumed_at: tuple[int, ...] = ()
     ended: str | None = None
     size: int = 1
+    environment: Environment | None = None
+    loaders: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def checkpoints(self) -> tuple[CheckpointRecord, ...]:
