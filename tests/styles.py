@@ -149,7 +149,7 @@ def accumulation(rec: Any, log: Log) -> list[nn.Module]:
     model, optimizer, loader = rec.wrap(model, optimizer, loader_of())
     for number, batch in enumerate(loader, start=1):
         x, y = log.step(batch, model)
-        loss_of(model(x), y).backward()
+        loss_of(model(x), y).backward()  # type: ignore[no-untyped-call]
         (0.1 * loss_of(model(2 * x), y)).backward()  # type: ignore[no-untyped-call]
         if number % 2 == 0:
             nn.utils.clip_grad_norm_(model.parameters(), 0.5)
