@@ -43,7 +43,7 @@ from auditkit.runfiles import OrderFile
 from auditkit.session import Session
 from auditkit.stopping import LoopStopped
 from auditkit.structure import to_dict
-from auditkit.watched import Watched, watch
+from auditkit.watched import Course, Watched, watch
 from auditkit.watchers import BranchWatcher, ModuleWatcher, TrunkWatcher
 from auditkit.wire import Line
 from auditkit.wrapping import Wrapped, base_loader
@@ -52,7 +52,7 @@ from auditkit.wrapping import Wrapped, base_loader
 _EVERY_SECONDS = 0.1
 
 
-class JobCourse:
+class JobCourse(Course):
     """Does one job with the user's own loop.
 
     Args:
@@ -64,9 +64,6 @@ class JobCourse:
         ProgramError: When the loop has no probe.
         AuditError: When its objects will not do.
     """
-
-    manifest: Path | None = None
-    failure: BaseException | None = None
 
     def __init__(self, wrapped: Wrapped, line: Line, job: Job) -> None:
         self._line, self._job, self._plan = line, job, plan_of(job)
@@ -80,27 +77,6 @@ class JobCourse:
                 line.send({"error": failure_of(error)})
                 raise
             self._held = held.pop_all()
-
-    @property
-    def step(self) -> int:
-        """Steps that were taken."""
-        return self._loop.step - 1
-
-    @property
-    def position(self) -> int:
-        """Batches of this epoch that were delivered."""
-        return self._watched.loaders[""].position
-
-    def log(self, loss: float) -> None:
-        """The loss of the step that is under way."""
-        self._loop.log(loss)
-
-    def checkpoint(self) -> None:
-        """Checkpoints are a recording's; here there is none."""
-
-    def begin_round(self, number: int) -> bool:
-        """Whether to go through the loop's own epoch ``number``."""
-        return self._watched.loaders[""].begin_round(number)
 
     def close(self, error: BaseException | None) -> None:
         """Tell the parent how the loop ended, where the job is not done yet."""

@@ -44,11 +44,11 @@ from auditkit.records.recording import CheckpointRecord, RecordingManifest, Worl
 from auditkit.records.study import CodeFile, ProgramRecord
 from auditkit.signing import sign_statement
 from auditkit.trust import SigningKey
-from auditkit.watched import RecordedRows, watch
+from auditkit.watched import Course, RecordedRows, watch
 from auditkit.wrapping import Wrapped
 
 
-class RecordCourse:
+class RecordCourse(Course):
     """Records a loop into a folder.
 
     Args:
@@ -75,8 +75,6 @@ class RecordCourse:
         *,
         resume: bool,
     ) -> None:
-        self.manifest: Path | None = None
-        self.failure: BaseException | None = None
         if settings.keep_checkpoints and peers.size > 1:
             settings = replace(settings, keep_checkpoints=max(settings.keep_checkpoints, 2))
         self._wrapped, self._settings, self._key = wrapped, settings, key
@@ -99,28 +97,10 @@ class RecordCourse:
         if self._watched.unregistered:
             self._warn(f"this recording cannot be resumed: {self._watched.unregistered}")
 
-    @property
-    def step(self) -> int:
-        """Steps that were taken; the one that is under way is not."""
-        return self._loop.step - 1
-
-    @property
-    def position(self) -> int:
-        """Batches of this epoch that were delivered."""
-        return self._watched.loaders[""].position
-
-    def log(self, loss: float) -> None:
-        """The loss of the step that is under way."""
-        self._loop.log(loss)
-
     def checkpoint(self) -> None:
         """Take a checkpoint at the next boundary."""
         if self._loop.live:
             self._chronicle.want_checkpoint()
-
-    def begin_round(self, number: int) -> bool:
-        """Whether to go through the loop's own epoch ``number``."""
-        return self._watched.loaders[""].begin_round(number)
 
     def close(self, error: BaseException | None) -> None:
         """End the recording: a manifest after a clean end, what there is after any other."""

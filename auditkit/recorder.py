@@ -33,6 +33,7 @@ from auditkit.recordcourse import RecordCourse
 from auditkit.recording import RecordingStopped, RecordSettings
 from auditkit.tasks import course_of_a_task
 from auditkit.trust import SigningKey, signing_key
+from auditkit.watched import Course
 from auditkit.wrapping import Wrapped, sort_objects
 
 _LOG = logging.getLogger("auditkit")
@@ -85,7 +86,7 @@ class Recorder:
         self._key_file = None if key is None else os.fspath(key)
         self._key: SigningKey | None = None
         self._resume = False
-        self._course: Any = None
+        self._course: Course | None = None
         self._training: Any = None
         self._closed = False
         self._pid = os.getpid()
@@ -177,17 +178,17 @@ class Recorder:
     @property
     def step(self) -> int:
         """Steps that were taken, those before a checkpoint that was gone on from included."""
-        return int(self._started().step)
+        return self._started().step
 
     @property
     def manifest(self) -> Path | None:
         """Path of the manifest, once it is written."""
-        return getattr(self._course, "manifest", None)
+        return None if self._course is None else self._course.manifest
 
     @property
     def failure(self) -> BaseException | None:
         """What ended the recording before its time, or None."""
-        return getattr(self._course, "failure", None)
+        return None if self._course is None else self._course.failure
 
     def epochs(self, rounds: Iterable[T]) -> Iterator[T]:
         """The loop's own epochs; those before a checkpoint that is gone on from are left out.
@@ -238,7 +239,7 @@ class Recorder:
                 stacklevel=2,
             )
 
-    def _begin(self, wrapped: Wrapped) -> Any:
+    def _begin(self, wrapped: Wrapped) -> Course:
         course = course_of_a_task(wrapped)
         if course is not None:
             return course
@@ -252,7 +253,7 @@ class Recorder:
             )
         return RecordCourse(wrapped, self._settings, self._key, peers, resume=self._resume)
 
-    def _started(self) -> Any:
+    def _started(self) -> Course:
         if self._course is None:
             raise RecorderMisuse("call wrap(model, optimizer, loader) first")
         return self._course

@@ -37,13 +37,13 @@ from auditkit.records.evidence import Trace
 from auditkit.records.task import RowsTask
 from auditkit.stopping import LoopStopped
 from auditkit.structure import to_dict
-from auditkit.watched import Watched, watch
+from auditkit.watched import Course, Watched, watch
 from auditkit.watchers import ModuleWatcher
 from auditkit.wire import Line
 from auditkit.wrapping import Wrapped
 
 
-class RowCourse:
+class RowCourse(Course):
     """Streams the rows of a loop.
 
     Args:
@@ -51,9 +51,6 @@ class RowCourse:
         line: To the parent.
         task: What it wants to see.
     """
-
-    manifest: Path | None = None
-    failure: BaseException | None = None
 
     def __init__(self, wrapped: Wrapped, line: Line, task: RowsTask) -> None:
         self._line, self._task = line, task
@@ -83,27 +80,6 @@ class RowCourse:
             settles=wrapped.settles,
         )
         self._watched.report_to(self._loop, self._loop, auditor)
-
-    @property
-    def step(self) -> int:
-        """Steps that were taken."""
-        return self._loop.step - 1
-
-    @property
-    def position(self) -> int:
-        """Batches of this epoch that were delivered."""
-        return self._watched.loaders[""].position
-
-    def log(self, loss: float) -> None:
-        """The loss of the step that is under way."""
-        self._loop.log(loss)
-
-    def checkpoint(self) -> None:
-        """Checkpoints are a recording's; here there is none."""
-
-    def begin_round(self, number: int) -> bool:
-        """Whether to go through the loop's own epoch ``number``."""
-        return self._watched.loaders[""].begin_round(number)
 
     def close(self, error: BaseException | None) -> None:
         """Tell the parent how the loop ended."""

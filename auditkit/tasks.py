@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from auditkit.errors import LineLost
 from auditkit.loopjobs import JobCourse
 from auditkit.observe.world import rank_and_size
@@ -11,11 +9,12 @@ from auditkit.records.job import Job
 from auditkit.records.task import RowsTask
 from auditkit.rowstream import RowCourse
 from auditkit.structure import from_dict
+from auditkit.watched import Course
 from auditkit.wire import connect
 from auditkit.wrapping import Wrapped
 
 
-def course_of_a_task(wrapped: Wrapped) -> Any:
+def course_of_a_task(wrapped: Wrapped) -> Course | None:
     """The course that the parent process wants, or None where auditkit is no parent.
 
     Args:

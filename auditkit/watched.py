@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from auditkit.errors import RestoreMismatch, UncapturedState
@@ -88,6 +89,44 @@ def watch(wrapped: Wrapped) -> Watched:
     sides = {name: recorded for name, recorded in loaders.items() if name}
     attributes = plain_attributes(wrapped.objects)
     return Watched(Observed(wrapped.objects, loaders[""], attributes, sides), loaders, unregistered)
+
+
+class Course:
+    """What a Recorder does with the loop that it was given; the base of all kinds.
+
+    Attributes:
+        manifest: Path of the manifest, once there is one.
+        failure: What ended the recording before its time, or None.
+    """
+
+    manifest: Path | None = None
+    failure: BaseException | None = None
+    _loop: Loop
+    _watched: Watched
+
+    @property
+    def step(self) -> int:
+        """Steps that were taken; the one that is under way is not."""
+        return self._loop.step - 1
+
+    @property
+    def position(self) -> int:
+        """Batches of this epoch that were delivered."""
+        return self._watched.loaders[""].position
+
+    def log(self, loss: float) -> None:
+        """The loss of the step that is under way."""
+        self._loop.log(loss)
+
+    def checkpoint(self) -> None:
+        """Take a checkpoint at the next boundary; only a recording has any."""
+
+    def begin_round(self, number: int) -> bool:
+        """Whether to go through the loop's own epoch ``number``."""
+        return self._watched.loaders[""].begin_round(number)
+
+    def close(self, error: BaseException | None) -> None:
+        """The loop is over, well or not."""
 
 
 class RecordedRows:

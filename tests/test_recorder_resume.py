@@ -141,7 +141,11 @@ def finished(out: Path) -> Any:
     return trace_from_tensors(tensors, what="trace"), replace(rank, resumed_at=(), checkpoints=())
 
 
-@pytest.mark.parametrize("kill_at", [4, 6, 7, 14], ids="step {}".format)
+@pytest.mark.parametrize(
+    "kill_at",
+    [4, 14, *(pytest.param(step, marks=pytest.mark.slow) for step in (6, 7))],
+    ids="step {}".format,
+)
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_resumed_loop_ends_as_if_nothing_had_happened(
     tmp_path: Path, name: str, kill_at: int
@@ -286,7 +290,10 @@ def test_a_loader_iterated_twice_at_once_gets_no_checkpoint(tmp_path: Path) -> N
     assert not read(tmp_path / "out").manifest.ranks[0].checkpoints
 
 
-@pytest.mark.parametrize("renames", range(1, 9))
+@pytest.mark.parametrize(
+    "renames",
+    [1, 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 4, 6, 7, 8))],
+)
 def test_killed_while_it_publishes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
 ) -> None:

@@ -95,7 +95,14 @@ def trace_of(out: Path) -> Trace:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # its compiler's own
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("name", STYLES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        # Compiling takes a minute.
+        pytest.param(name, marks=[pytest.mark.slow] if name == "compiled" else [])
+        for name in STYLES
+    ],
+)
 def test_recording_changes_nothing_and_sees_everything(tmp_path: Path, name: str) -> None:
     bare, _ = run(STYLES[name], Bystander())
     out = tmp_path / "out"

@@ -211,6 +211,7 @@ def test_a_command_that_cannot_be_started_is_wrong_use(
         rerun(recorded[1], Setting(commands, ["no-such-command"], {}))
 
 
+@pytest.mark.slow
 def test_a_script_that_catches_its_own_end_is_killed_and_told_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

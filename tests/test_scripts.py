@@ -137,7 +137,7 @@ def job(tmp_path: Path, **changes: Any) -> Job:
     ("command", "variables", "error", "message"),
     [
         ((sys.executable, "-c", "print('hello')"), {}, ProgramFailed, "no Recorder"),
-        ((sys.executable, "-c", "raise SystemExit(3)"), {}, ProgramFailed, "status 3"),
+        (("false",), {}, ProgramFailed, "status 1"),
         ((*COMMAND[:3], "0"), {"SCRIPT_PROBE": "none"}, ProgramError, "probe"),
         ((*COMMAND[:3], "0"), {"SCRIPT_STEPS": "12"}, ProgramError, "ended after 14 steps"),
         (("no-such-command",), {}, AuditError, "no-such-command"),

@@ -173,10 +173,6 @@ class RecordedLoader:
         self._round = (number, self.epoch)
         return True
 
-    def begin_at(self, step: int) -> None:
-        """The next batch that is delivered is this step's."""
-        self.next_step = step
-
     def place(self, leaves: Leaves) -> None:
         """Put the iteration that is under way, or the next one, to a captured position at once.
 
