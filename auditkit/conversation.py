@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
 from auditkit.commands import Ended
-from auditkit.errors import AuditError, LineLost, MalformedError, ProgramFailed, Undecided
+from auditkit.errors import AuditError, LineLost, MalformedError, Undecided
 from auditkit.launch import rebuild_error
 from auditkit.processes import end_of
 from auditkit.records.environment import Environment
@@ -118,7 +118,7 @@ class Told:
 Judge = Callable[[Told, Trace], dict[str, Any]]
 
 
-class _WentOn(ProgramFailed):
+class _WentOn(Exception):
     """A script that was told to stop, and that has not ended for a while: it catches its end."""
 
 

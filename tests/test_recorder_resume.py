@@ -143,7 +143,7 @@ def finished(out: Path) -> Any:
 
 @pytest.mark.parametrize(
     "kill_at",
-    [4, 14, *(pytest.param(step, marks=pytest.mark.slow) for step in (6, 7))],
+    [14, *(pytest.param(step, marks=pytest.mark.slow) for step in (4, 6, 7))],
     ids="step {}".format,
 )
 @pytest.mark.parametrize("name", LOOPS)

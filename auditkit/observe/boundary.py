@@ -277,8 +277,9 @@ class RecordedLoader:
 
     def make_current(self, passage: Passage) -> None:
         """The loop asks this iteration for a batch."""
-        self._asked.add(passage)
-        self._current = passage
+        if not passage.position or passage is not self._current:
+            self._asked.add(passage)
+            self._current = passage
 
     def _dress(self, iterator: Any, passage: Passage) -> Any:
         if not isinstance(iterator, _BaseDataLoaderIter):
