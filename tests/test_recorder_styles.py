@@ -65,6 +65,11 @@ STYLES: dict[str, Style] = {
 }
 if shutil.which("g++"):
     STYLES["compiled"] = styles.compiled
+#: Compiling takes a minute, and starting workers takes seconds.
+SLOW = {
+    *("compiled", "persistent workers", "eager batch sampler, 2 workers"),
+    "iterable, 2 workers",
+}
 ITERABLE = {"iterable", "iterable, 2 workers"}
 
 
@@ -97,11 +102,7 @@ def trace_of(out: Path) -> Trace:
 @pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
 @pytest.mark.parametrize(
     "name",
-    [
-        # Compiling takes a minute.
-        pytest.param(name, marks=[pytest.mark.slow] if name == "compiled" else [])
-        for name in STYLES
-    ],
+    [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in STYLES],
 )
 def test_recording_changes_nothing_and_sees_everything(tmp_path: Path, name: str) -> None:
     bare, _ = run(STYLES[name], Bystander())

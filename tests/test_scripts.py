@@ -116,6 +116,7 @@ def test_with_the_command_it_verifies_and_estimates(study: Study) -> None:
     assert report["estimates"]["distances"]
 
 
+@pytest.mark.slow
 def test_another_script_is_told(study: Study) -> None:
     text = Path(SCRIPT).read_text().replace("momentum=0.9", "momentum=0.8")
     (study.folder / "other.py").write_text(text)
