@@ -15,11 +15,12 @@ through :mod:`auditkit.store`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,6 +43,8 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+# What a file system says of a name that it cannot take: too long, other characters.
+_NO_NAME = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ)
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 # O_NONBLOCK: opening a FIFO without a writer would wait forever
 _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -171,6 +174,40 @@ def safe_read(
     return data
 
 
+@contextlib.contextmanager
+def open_reader(
+    root: str | Path, name: str, *, expected_size: int
+) -> Iterator[Callable[[int, int], bytes]]:
+    """Open a file of a run to read it piece by piece, whatever its length.
+
+    Nothing is checked but the size: who reads so checks the digests of what was read.
+
+    Args:
+        root: The run's folder.
+        name: The file's name below it.
+        expected_size: Size that it must have, in bytes.
+
+    Yields:
+        A function that reads at a place so many bytes; it raises what this raises.
+
+    Raises:
+        ArtifactMismatch: When the file has another size, or another one meanwhile.
+        ArtifactError: As :func:`open_artifact`.
+        StoreError: As :func:`open_artifact`.
+    """
+    with open_artifact(root, name) as file:
+        _checked_size(file, name, expected_size)
+
+        def read(start: int, n_bytes: int) -> bytes:
+            with _os_errors(name):
+                data = os.pread(file.fileno(), n_bytes, start)
+            if len(data) != n_bytes:
+                raise ArtifactMismatch("changed while it was read", where=name)
+            return data
+
+        yield read
+
+
 def list_files(root: str | Path) -> list[str]:
     """Everything below a folder that is no folder: files, and also links, FIFOs, devices.
 
@@ -205,6 +242,8 @@ def _os_errors(where: str) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(f"cannot be read: {error.strerror}", where=where) from error
+    except (MemoryError, OverflowError) as error:
+        raise StoreError("cannot be read: it does not fit into the memory", where=where) from error
     except ValueError as error:  # a null character in the root's path
         raise StoreError(f"cannot be read: {error}", where=where) from error
 
@@ -219,6 +258,8 @@ def _open_component(parent: int, component: str, name: str, *, folder: bool) -> 
     except FileNotFoundError:
         raise ArtifactMissing("no such file", where=name) from None
     except OSError as error:
+        if error.errno in _NO_NAME:
+            raise UnsafePath("no name that a file here can have", where=name) from None
         raise StoreError(f"cannot be read: {error.strerror}", where=name) from error
     try:  # looked at again: it may have been exchanged in between
         _check_kind(stat.S_IFMT(os.fstat(descriptor).st_mode), name, folder=folder)

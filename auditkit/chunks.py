@@ -6,18 +6,16 @@ the chunk with its row is there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit import snapshotfile
 from auditkit.errors import AuditError
 from auditkit.evidence import RecordingEvidence
 from auditkit.judgement import as_finding
-from auditkit.recipes import digest_raw
-from auditkit.records.digest import ABSENT, COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
+from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
 from auditkit.records.evidence import CONSUMED, Trace, is_consumed
 from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
 from auditkit.records.report import Finding
@@ -41,7 +39,8 @@ def place(rank: RankRecord) -> str:
 
 def check_chunks(evidence: RecordingEvidence) -> Iterator[Finding]:
     """Check 4, for the traces and checkpoints of all ranks."""
-    readers = [_Reader(evidence, rank) for rank in evidence.manifest.ranks]
+    pairs = _Pairs()
+    readers = [_Reader(evidence, rank, pairs) for rank in evidence.manifest.ranks]
     first, number = readers[0], 0
     while readers := [reader for reader in readers if number < len(reader.rank.traces)]:
         for reader in readers:
@@ -52,12 +51,43 @@ def check_chunks(evidence: RecordingEvidence) -> Iterator[Finding]:
         number += 1
 
 
+class _Pairs:
+    """Commitments beside the evidence of the same state, of all ranks.
+
+    The two are digests of one thing: states that are equal by one are equal by the other. So a
+    commitment that was edited contradicts every other one of a state that did not change.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, bytes], tuple[str, str]] = {}
+        self._known: dict[tuple[str, str], tuple[bytes, str]] = {}
+
+    def check(
+        self, committed: Mapping[str, str], chunk: Trace, step: int, where: str
+    ) -> Iterator[Finding]:
+        """Findings about what was committed to of one row."""
+        for name, value in sorted(committed.items()):
+            cell = chunk.cell(step, name)
+            if cell == ABSENT:
+                continue
+            here = f"{where}, step {step}"
+            other, place_of = self._seen.setdefault((name, cell), (value, here))
+            if other != value:
+                text = f"committed to as another state than in {place_of}, by equal evidence"
+                yield Finding(text, where, step, name)
+            cell_of, place_of = self._known.setdefault((name, value), (cell, here))
+            if cell_of != cell:
+                text = f"committed to as the state of {place_of}, by other evidence"
+                yield Finding(text, where, step, name)
+
+
 @dataclass
 class _Reader:
     """Reads one rank's chunks in order; the last row of one is what the next begins with."""
 
     evidence: RecordingEvidence
     rank: RankRecord
+    pairs: _Pairs
     chunk: Trace | None = None
     checkpoints: dict[int, list[CheckpointRecord]] = field(default_factory=dict)
 
@@ -88,21 +118,34 @@ class _Reader:
             yield Finding("the manifest names no such component", name, component=column)
         yield from _check_rows(chunk, name)
         if number == 0:
-            yield from _check_commitments(rank.initial, chunk, first, name)
+            yield from self._check_commitments(rank.initial, chunk, first, name)
         elif before is not None:
             yield from _check_joint(before, chunk, first, name)
         if number == len(rank.traces) - 1:
-            yield from _check_commitments(rank.final, chunk, last + 1, name)
+            yield from self._check_commitments(rank.final, chunk, last + 1, name)
         for checkpoint in self.checkpoints.get(number, ()):
             if checkpoint.step <= last:
                 yield from self._check_checkpoint(checkpoint, chunk)
+
+    def _check_commitments(
+        self, committed: dict[str, str], chunk: Trace, step: int, where: str
+    ) -> Iterator[Finding]:
+        present = {
+            name
+            for name in chunk.columns
+            if not is_consumed(name) and chunk.cell(step, name) != ABSENT
+        }
+        for name in sorted(set(committed) - present):
+            yield Finding("committed to but absent from the trace", where, step, name)
+        for name in sorted(present - set(committed)):
+            yield Finding("no commitment", where, step, name)
+        yield from self.pairs.check(committed, chunk, step, where)
 
     def _check_checkpoint(self, checkpoint: CheckpointRecord, chunk: Trace) -> Iterator[Finding]:
         """The file holds the committed state, which is that of the row after its step."""
         file, row = checkpoint.file, checkpoint.step + 1
         try:
-            tensors, meta = self.evidence.tensors(file)
-            sections = snapshotfile.raw_components(tensors, meta)
+            sections = self.evidence.sections(file)
         except AuditError as error:
             yield as_finding(error)
             return
@@ -110,13 +153,14 @@ class _Reader:
             if name not in sections or name not in checkpoint.digests:
                 yield Finding("a section is missing", file, checkpoint.step, name)
                 continue
-            if digest_raw(COMMITMENT_RECIPE, *sections[name]).hex() != checkpoint.digests[name]:
+            if sections[name].commitment != checkpoint.digests[name]:
                 text = "the checkpoint holds another state than committed"
                 yield Finding(text, file, checkpoint.step, name)
             if name.partition("/")[0] in BESIDE:
                 continue
-            if chunk.cell(row, name) != digest_raw(EVIDENCE_RECIPE, *sections[name]):
+            if chunk.cell(row, name) != sections[name].evidence:
                 yield Finding("the trace's row is of another state", file, row, name)
+        yield from self.pairs.check(checkpoint.digests, chunk, row, file)
         for name in sorted(set(chunk.columns) - set(sections)):
             if not is_consumed(name) and any(chunk.cell(row, name)):
                 yield Finding("the checkpoint lacks a component", file, row, name)
@@ -159,18 +203,6 @@ def _check_joint(before: Trace, chunk: Trace, step: int, where: str) -> Iterator
     for name in before.row_difference(step, chunk):
         if not is_consumed(name) and name != "loss":
             yield Finding("does not begin where the chunk before it ends", where, step, name)
-
-
-def _check_commitments(
-    committed: dict[str, str], chunk: Trace, step: int, where: str
-) -> Iterator[Finding]:
-    present = {
-        name for name in chunk.columns if not is_consumed(name) and chunk.cell(step, name) != ABSENT
-    }
-    for name in sorted(set(committed) - present):
-        yield Finding("committed to but absent from the trace", where, step, name)
-    for name in sorted(present - set(committed)):
-        yield Finding("no commitment", where, step, name)
 
 
 def _check_shared(one: _Reader, other: _Reader) -> Iterator[Finding]:

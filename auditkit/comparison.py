@@ -1,20 +1,34 @@
-"""Compare what a replay gives with what was recorded: where do they part, and how far.
+"""Compare what a replay gives with what was recorded: where do they part.
 
 The first difference is classed: *order drift* (other samples or another order), *data drift*
-(the same samples, other bytes), *state drift* (the same inputs, another state). Names of
-components and steps are the evidence's own.
+(the same samples, other bytes), *RNG drift* (other random streams), *state drift* (the same
+inputs, another state). Names of components and steps are the evidence's own.
+
+What is named first in a row is chosen by what can have caused what: the order before the
+batches, these before the settings (``modules``, ``param_groups``, ``scheduler``, ``scaler``),
+then the random streams, then the weights and all that follows from them, the loss last. Two
+exceptions, since a row holds the state from which its order and batch were then drawn: where a
+process began with other random streams, that is what differs; and where a later row has other
+streams, settings and streams come before order and batch.
+
+Only state drift, and what follows from it, can come of rounding: other hardware adds up the same
+numbers in another order. What was consumed, and where the random streams stand, does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from auditkit.records.evidence import Trace
+from auditkit.records.evidence import CONSUMED, Trace, is_consumed
 from auditkit.records.study import BranchRecord
 from auditkit.runfiles import Outcome
+
+_SETTINGS = ("modules", "param_groups", "scheduler", "scaler")
+
+_KINDS = {"order": "order drift", "batch": "data drift", "rng": "RNG drift", "steps": "length"}
 
 
 @dataclass(frozen=True)
@@ -26,8 +40,8 @@ class Parting:
         step: First step whose row differs; None for what is not in a row.
         component: The component that is named first; consumption comes before state.
         others: Further components that differ in the same row.
-        kind: ``order drift``, ``data drift``, ``state drift``, ``outcome``, ``commitment`` or
-            ``description``.
+        kind: ``order drift``, ``data drift``, ``RNG drift``, ``state drift``, ``outcome``,
+            ``commitment``, ``length`` or ``description``.
     """
 
     branch: str
@@ -41,16 +55,75 @@ class Parting:
         return f"{self.kind}: {self.component} is another{more}"
 
 
+def precedence(component: str, *, drawn: bool = False) -> tuple[int, str]:
+    """Sorts the components of one row: the likely cause first.
+
+    Args:
+        component: The component.
+        drawn: Whether the row's random streams differ, so that what it consumed can be due to
+            them.
+    """
+    kind = component.partition("/")[0]
+    if kind in CONSUMED:
+        return CONSUMED.index(kind) + 4 * drawn, component
+    if kind in _SETTINGS:
+        return 2, component
+    return {"rng": 3, "loss": 9}.get(kind, 8), component
+
+
+def kind_of(component: str) -> str:
+    """The class of a difference."""
+    return _KINDS.get(component.partition("/")[0], "state drift")
+
+
+def name_parting(
+    where: str, step: int, components: Iterable[str], starts: Collection[str] = ()
+) -> Parting:
+    """Name a difference.
+
+    Args:
+        where: The branch or process, for people.
+        step: Of the row.
+        components: What differs in it.
+        starts: Random streams in which the processes began differently.
+    """
+    names = list(components)
+    drawn = step > 1 and any(name.startswith("rng/") for name in names)
+    first, *others = sorted(
+        names, key=lambda name: (name not in starts, *precedence(name, drawn=drawn))
+    )
+    return Parting(where, step, first, tuple(others), kind_of(first))
+
+
 def compare_traces(branch: str, recorded: Trace, replayed: Trace) -> Parting | None:
     """The first row in which two traces of one branch differ."""
     difference = recorded.first_difference(replayed)
     if difference is None:
         return None
-    # Other samples have other bytes: where the order differs, the batch tells nothing more.
-    first, *others = sorted(difference.components, key=lambda name: name != "order")
-    kinds = {"order": "order drift", "batch": "data drift", "steps": "length"}
-    kind = kinds.get(first, "state drift")
-    return Parting(branch, difference.step, first, tuple(others), kind)
+    at_start = difference.step == recorded.first_step == 1
+    starts = [name for name in difference.components if at_start and name.startswith("rng/")]
+    return name_parting(branch, difference.step, difference.components, starts)
+
+
+def compare_inputs(branch: str, recorded: Trace, replayed: Trace) -> Parting | None:
+    """The first row in which two traces differ in what no rounding changes.
+
+    That is what was consumed, where the random streams stand, which components there are and
+    how many steps.
+    """
+    if set(recorded.columns) != set(replayed.columns):
+        name = min(set(recorded.columns) ^ set(replayed.columns))
+        return Parting(branch, None, name, (), "length")
+    return compare_traces(branch, _inputs(recorded), _inputs(replayed))
+
+
+def _inputs(trace: Trace) -> Trace:
+    columns = {
+        name: column
+        for name, column in trace.columns.items()
+        if is_consumed(name) or name.startswith("rng/")
+    }
+    return Trace(trace.first_step, bytes(len(trace.loss_bits)), columns)
 
 
 def compare_outcomes(branch: str, recorded: Outcome, replayed: Outcome) -> Parting | None:

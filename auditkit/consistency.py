@@ -6,19 +6,22 @@ here, and no other branch is looked at (checks 6, 7 and 9 do that).
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from auditkit.errors import PlanError
 from auditkit.evidence import RunEvidence, SeedEvidence
+from auditkit.listing import check_listing
 from auditkit.metrics import ROW_SUM_TOLERANCE
+from auditkit.quote import brief
 from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
 from auditkit.records.evidence import CONSUMED, Trace
-from auditkit.records.manifest import CODE_FOLDER, StudyManifest
+from auditkit.records.manifest import StudyManifest
 from auditkit.records.perturbation import Declaration, matches
-from auditkit.records.plan import StudyPlan
+from auditkit.records.plan import PerturbationSpec, Role, StudyPlan
+from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
 from auditkit.records.report import Finding
 from auditkit.records.study import TIMES, BranchRecord, SeedRecord
 from auditkit.runfiles import Outcome
@@ -37,9 +40,10 @@ def check_plan(manifest: StudyManifest, declarations: Declarations) -> Iterator[
             yield Finding(f"no perturbation {spec.name!r} is known here", where="plan")
         elif declared.resolve(spec) != spec:
             yield Finding("a parameter is left open", where=f"plan, {spec.branch_name}")
+    wanted = {name: plan.branch(name) for name in plan.branch_names}
     for record in manifest.seeds:
-        yield from _check_branches(record, plan, declarations)
-    yield from _check_files(manifest)
+        yield from _check_branches(record, wanted, declarations)
+    yield from check_listing(manifest.files, _used(manifest), manifest.program.code)
     held = manifest.environment.determinism
     for name, value in (
         ("torch threads", str(plan.threads)),
@@ -52,20 +56,24 @@ def check_plan(manifest: StudyManifest, declarations: Declarations) -> Iterator[
 
 
 def _check_branches(
-    record: SeedRecord, plan: StudyPlan, declarations: Declarations
+    record: SeedRecord,
+    wanted: Mapping[str, tuple[Role, PerturbationSpec | None]],
+    declarations: Declarations,
 ) -> Iterator[Finding]:
     where = f"seed {record.seed}"
-    names = tuple(branch.name for branch in record.branches)
-    if names != plan.branch_names:
+    names = [branch.name for branch in record.branches]
+    if names != list(wanted):
+        pairs = itertools.zip_longest(names, wanted, fillvalue="nothing")
+        here, there = next((h, t) for h, t in pairs if h != t)
         yield Finding(
-            f"branches are {', '.join(names)}; the plan has {', '.join(plan.branch_names)}", where
+            f"branches are not the plan's: {brief(here)} stands where the plan has {brief(there)}",
+            where,
         )
         return
+    if list(record.components) != sorted(set(record.components)):
+        yield Finding("the list of components is not in the order of their names", where)
     for branch in record.branches:
-        try:
-            role, spec = plan.branch(branch.name)
-        except PlanError:  # unreachable while the names are equal
-            continue
+        role, spec = wanted[branch.name]
         declared = declarations.get(spec.name) if spec else None
         version = declared.version if declared else None
         if branch.role != role or branch.perturbation != spec:
@@ -77,23 +85,14 @@ def _check_branches(
             )
 
 
-def _check_files(manifest: StudyManifest) -> Iterator[Finding]:
-    wanted = {f"{CODE_FOLDER}/{file.name}": "code" for file in manifest.program.code}
+def _used(manifest: StudyManifest) -> Iterator[tuple[str, str]]:
+    """Name and role of every file that the manifest refers to, besides code."""
     for record in manifest.seeds:
-        wanted |= {record.fork: "fork", record.order: "order", record.trunk: "trace"}
+        yield from ((record.fork, "fork"), (record.order, "order"), (record.trunk, "trace"))
         for branch in record.branches:
-            wanted |= {branch.trace: "trace", branch.outcome: "outcome"}
-    n_used = len(manifest.program.code) + sum(3 + 2 * len(r.branches) for r in manifest.seeds)
-    if len(wanted) != n_used:
-        yield Finding("one file stands for two things")
-    listed = {file.name: file.role for file in manifest.files}
-    for name in sorted(set(wanted) | set(listed)):
-        if wanted.get(name) != listed.get(name):
-            yield Finding(f"listed as {listed.get(name)}, used as {wanted.get(name)}", where=name)
-    digests = {file.name: file.sha256 for file in manifest.files}
-    for code in manifest.program.code:
-        if digests.get(f"{CODE_FOLDER}/{code.name}") != code.sha256:
-            yield Finding("two digests for one source", where=f"{CODE_FOLDER}/{code.name}")
+            yield from ((branch.trace, "trace"), (branch.outcome, "outcome"))
+    if any(file.name == PLAN_NAME for file in manifest.files):  # a plan is not referred to
+        yield PLAN_NAME, PLAN_ROLE
 
 
 def check_trunk(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding
-from auditkit.records.rng import DERIVED_STREAMS
+from auditkit.records.rng import ALWAYS_UNCOVERED, DERIVED_STREAMS, RngContract
 from auditkit.records.study import SeedRecord
 from auditkit.seeds import RECIPE, derive_seed
 
@@ -40,6 +40,15 @@ def check_contracts(manifest: StudyManifest) -> Iterator[Finding]:
         starts[start] = record.seed
 
 
+def check_uncovered(contract: RngContract, where: str) -> Iterator[Finding]:
+    """What no contract covers is named in every one, so that nobody takes it for covered."""
+    for text in ALWAYS_UNCOVERED:
+        if text not in contract.uncovered:
+            yield Finding(
+                f"the contract does not name what it does not cover: {text}", where, component="rng"
+            )
+
+
 def _check_contract(record: SeedRecord, plan: StudyPlan, scripted: bool) -> Iterator[Finding]:
     where = f"seed {record.seed}"
     names = [stream.stream for stream in record.rng.streams]
@@ -56,11 +65,12 @@ def _check_contract(record: SeedRecord, plan: StudyPlan, scripted: bool) -> Iter
         yield Finding("a stream is listed twice", where, component="rng")
     if record.rng.recipe != RECIPE:
         yield Finding(f"unknown recipe {record.rng.recipe!r}", where, component="rng")
-    if not record.rng.uncovered:
-        yield Finding("the contract names nothing that it does not cover", where, component="rng")
+    yield from check_uncovered(record.rng, where)
     for stream in record.rng.streams:
         name = stream.stream
         if not name.startswith("rng/"):
+            if any((stream.seed, stream.start, stream.fork, stream.end)):
+                yield Finding("a derived stream has no state of its own", where, component=name)
             continue
         if stream.fork != at_fork.get(name) or stream.end != at_end.get(name):
             yield Finding("the contract is not of the control's states", where, component=name)

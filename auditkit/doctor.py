@@ -23,7 +23,7 @@ from auditkit.launch import Workers
 from auditkit.records.job import Job, ModuleTrace, ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.records.task import RowsTask
-from auditkit.rows import name_parting, own_step, seeding
+from auditkit.rows import own_step, seeding
 
 Report = Callable[[int], None]
 
@@ -210,16 +210,12 @@ def _examine(workers: Workers, job: Job, scratch: Path, runs: int, report: Repor
     steps = job.plan.horizon
     if parting is None:
         return Diagnosis(True, steps, len(attempts))
-    named = parting
-    if parting.step is not None and parting.kind in ("order drift", "data drift", "state drift"):
-        names = (parting.component, *parting.others)
-        named = name_parting(parting.branch, parting.step, names)
     module = None
-    if named.step is not None and own_step(named) > 0:
-        modules = replace(job, kind="modules", branches=(named.branch,), step=own_step(named))
+    if parting.step is not None and own_step(parting) > 0:
+        modules = replace(job, kind="modules", branches=(parting.branch,), step=own_step(parting))
         module = find_module(lambda: _entries(workers.run(modules)))
-    advice = (_advice(named, None, module),)
-    return Diagnosis(False, steps, len(attempts), named, module=module, advice=advice)
+    advice = (_advice(parting, None, module),)
+    return Diagnosis(False, steps, len(attempts), parting, module=module, advice=advice)
 
 
 def _entries(trace: ModuleTrace) -> tuple[tuple[str, str], ...]:

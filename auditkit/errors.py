@@ -10,6 +10,7 @@ The tree (the number is the exit code that the command line gives it)::
     │   ├── CommandError            2  the user's command cannot be started
     │   ├── RecorderMisuse          2  objects that the Recorder cannot make sense of
     │   ├── KeyFileError            2  a key file that cannot be read
+    │   │   └── KeyEncrypted        2  a private key whose password was not given
     │   └── StoreError              2  a folder that cannot be read or written
     ├── ProgramFailed               1  the user's program raised
     ├── LineLost                    1  the process at the other end of a conversation is gone
@@ -27,11 +28,12 @@ The tree (the number is the exit code that the command line gives it)::
     │   └── UnsafePath              1  a path that leaves the run folder, a link, a device
     ├── SignatureError              1  a signature that does not match
     │   ├── NotTrusted              3  signed by a key that is not trusted
-    │   └── NotSigned               4
+    │   ├── NotSigned               4
+    │   └── TimestampError          1  a time stamp of something else, or by nobody trusted
     ├── MalformedError              5  bytes that are not what their name says
     │   ├── JsonError               5  not strict JSON
     │   ├── SchemaError             5  JSON of another shape
-    │   └── FormatError             5  a safetensors file of another shape
+    │   └── FormatError             5  a safetensors file or time stamp of another shape
     └── Undecided                   6  nothing can be said: code or data missing, other environment
 
 Each leaf is something that the caller can act on. The message is one line; ``expected``,
@@ -126,6 +128,10 @@ class KeyFileError(UsageError):
     """A key file that is missing, encrypted with another password, or of an unsupported kind."""
 
 
+class KeyEncrypted(KeyFileError):
+    """A private key whose password was not given."""
+
+
 class StoreError(UsageError):
     """A folder or file that cannot be read or written."""
 
@@ -202,6 +208,10 @@ class NotSigned(SignatureError):
     exit_code = 4
 
 
+class TimestampError(SignatureError):
+    """A time stamp that is not of this signature, not granted, or by no trusted authority."""
+
+
 class MalformedError(AuditError):
     """Bytes that are not what their name says."""
 
@@ -217,7 +227,7 @@ class SchemaError(MalformedError):
 
 
 class FormatError(MalformedError):
-    """A safetensors file that is broken or holds something else."""
+    """A safetensors file or a time stamp that is broken or holds something else."""
 
 
 class Undecided(AuditError):

@@ -12,14 +12,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from auditkit import store
-from auditkit.errors import ArtifactMissing
+from auditkit import store, tensorfile
+from auditkit.errors import ArtifactMismatch, ArtifactMissing, FormatError
 from auditkit.manifests import Manifest
+from auditkit.recipes import digests_raw
+from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.recording import RecordingManifest
-from auditkit.records.study import BranchRecord, SeedRecord
-from auditkit.records.tensor import RawTensor
+from auditkit.records.study import BranchRecord, FileRecord, SeedRecord
+from auditkit.records.tensor import RawTensor, Tensor
 from auditkit.runfiles import (
     OrderFile,
     Outcome,
@@ -27,6 +29,20 @@ from auditkit.runfiles import (
     outcome_from_tensors,
     trace_from_tensors,
 )
+from auditkit.snapshotfile import raw_components
+
+
+@dataclass(frozen=True)
+class SectionDigests:
+    """Both digests of one section of a snapshot.
+
+    Attributes:
+        commitment: ``sha256/tensor-v1``, in hexadecimal digits.
+        evidence: ``xxh3-128/tensor-v1``.
+    """
+
+    commitment: str
+    evidence: bytes
 
 
 @dataclass(frozen=True)
@@ -48,18 +64,56 @@ class SignedFolder:
             ArtifactError: When it is not listed, missing, or not what was signed.
             FormatError: When it is no tensor file.
         """
-        try:
-            record = self.manifest.file(name)
-        except KeyError:
-            raise ArtifactMissing("the manifest lists no such file", where=name) from None
+        record = self._listed(name)
         data = store.safe_read(
             self.root, name, expected_size=record.size, expected_sha256=record.sha256
         )
         return store.read_tensors(data, what=name)
 
+    def sections(self, name: str) -> dict[str, SectionDigests]:
+        """Digests of what a snapshot holds, in memory that does not grow with it.
+
+        The file's own SHA-256 is not looked at here: every byte that is read enters the
+        digests, which the caller compares with signed ones.
+
+        Raises:
+            ArtifactError: When it is not listed, missing, of another size, or was damaged.
+            FormatError: When what was signed is no snapshot.
+        """
+        listed = self._listed(name)
+        try:
+            with store.open_reader(self.root, name, expected_size=listed.size) as read:
+                parts = raw_components(*tensorfile.from_file(read, listed.size, what=name))
+                return {section: _section_digests(*part) for section, part in parts.items()}
+        except FormatError:
+            # A file that was damaged is not what was signed; only what was signed is malformed.
+            found = store.file_sha256(self.root, name, expected_size=listed.size)
+            if found == listed.sha256:
+                raise
+            raise ArtifactMismatch(
+                "another SHA-256", expected=listed.sha256, found=found, where=name
+            ) from None
+
     def trace(self, name: str) -> Trace:
         """A trace file; raises as :meth:`tensors`."""
         return trace_from_tensors(self.tensors(name)[0], what=name)
+
+    def _listed(self, name: str) -> FileRecord:
+        if name not in self._files:
+            raise ArtifactMissing("the manifest lists no such file", where=name)
+        return self._files[name]
+
+    @cached_property
+    def _files(self) -> Mapping[str, FileRecord]:
+        """The listed files by name: a forged manifest may list, and use, very many."""
+        return {file.name: file for file in self.manifest.files}
+
+
+def _section_digests(
+    entries: Mapping[str, Tensor | bytes], aliases: Mapping[str, str]
+) -> SectionDigests:
+    commitment, evidence = digests_raw((COMMITMENT_RECIPE, EVIDENCE_RECIPE), entries, aliases)
+    return SectionDigests(commitment.hex(), evidence)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from auditkit.comparison import Parting
+from auditkit.comparison import Parting, kind_of
 from auditkit.conversation import About, Conversation, Told
 from auditkit.errors import AuditError, Undecided
 from auditkit.holding import Setting
 from auditkit.records.environment import THREAD_VARIABLES
 from auditkit.records.evidence import Trace
 from auditkit.records.task import RowsTask
-from auditkit.rows import kind_of, part_rows
+from auditkit.rows import part_rows
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,12 @@ from auditkit.jobresults import (
     plan_of,
     trunk_result,
 )
+from auditkit.observe.code import own_code
 from auditkit.observe.determinism import deterministic, kept_settings
+from auditkit.observe.environment import environment
 from auditkit.ordering import Batch
 from auditkit.pipeline.auditor import Auditor
+from auditkit.pipeline.describer import data_identity, describe
 from auditkit.pipeline.evaluator import look
 from auditkit.pipeline.forker import Fork, place, read_fork
 from auditkit.pipeline.holder import hold
@@ -35,13 +38,14 @@ from auditkit.pipeline.perturber import perturb
 from auditkit.program import LoadedFactory, load_factory
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
 from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.registration import Registered
 from auditkit.records.study import BranchesResult, BranchRecord, TrunkResult
 from auditkit.runfiles import OrderFile, trace_to_tensors
 from auditkit.session import Session, open_session
 from auditkit.watchers import BranchWatcher, ModuleWatcher, TrunkWatcher
 
 Report = Callable[[Progress], None]
-Result = TrunkResult | BranchesResult | Description | ModuleTrace
+Result = TrunkResult | BranchesResult | Description | ModuleTrace | Registered
 
 #: The first steps of a ``describe`` job warm up and are not timed.
 _WARM_STEPS = 3
@@ -59,6 +63,7 @@ def run_job(job: Job, report: Report) -> Result:
     """
     kinds: dict[str, Callable[[Job, LoadedFactory, Report], Result]] = {
         "describe": _describe,
+        "register": _register,
         "trunk": _trunk,
         "branches": _branches,
         "modules": _modules,
@@ -170,6 +175,17 @@ def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
                 n_probe=len(labels),
             ),
         )
+
+
+def _register(job: Job, factory: LoadedFactory, report: Report) -> Registered:
+    """Build the program and look at its code and data; nothing is trained."""
+
+    def tell(done: int, total: int) -> None:
+        report(Progress(job.seed, "data", done, done, total))
+
+    with _session(job, factory) as session:
+        data = data_identity(session, tell, whole=job.step != 0)
+        return Registered(describe(session), own_code(None, ""), data, environment())
 
 
 def _enter(

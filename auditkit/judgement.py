@@ -94,12 +94,13 @@ def is_of_recording(results: Iterable[CheckResult]) -> bool:
     return any(result.summary == NOT_APPLICABLE for result in results)
 
 
-def verdict_of(exit_code: int, *, replayed: str) -> Verdict:
+def verdict_of(exit_code: int, *, replayed: str, close: bool = False) -> Verdict:
     """The verdict.
 
     Args:
         exit_code: From :func:`exit_code_of`.
         replayed: ``all``, ``some`` or ``none``.
+        close: Whether all that cannot be decided is within a tolerance.
     """
     if exit_code == 0:
         verdicts: dict[str, Verdict] = {
@@ -108,4 +109,6 @@ def verdict_of(exit_code: int, *, replayed: str) -> Verdict:
             "none": "integrity-only",
         }
         return verdicts[replayed]
-    return "undecided" if exit_code == 6 else "failed"
+    if exit_code == 6:
+        return "close" if close else "undecided"
+    return "failed"

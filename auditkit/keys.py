@@ -4,19 +4,16 @@ Two kinds are supported: Ed25519 (what auditkit makes) and ECDSA on P-256 with S
 named by its OpenSSH fingerprint ``SHA256:...``, the one that ``ssh-keygen -lf`` prints.
 
 Read are PEM (PKCS8, SEC1, SPKI), OpenSSH private keys, OpenSSH one-line public keys, and OpenSSH
-``allowed_signers`` files. Of the latter's options ``namespaces``, ``valid-after`` and
-``valid-before`` are kept to; a line that does not allow the namespace ``auditkit`` today is
-skipped, as ssh-keygen skips it.
+``allowed_signers`` files (:mod:`auditkit.allowedsigners`), of which a line that does not allow the
+namespace ``auditkit`` today is skipped, as ssh-keygen skips it.
 """
 
 from __future__ import annotations
 
 import base64
-import fnmatch
 import hashlib
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -36,24 +33,18 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_key,
 )
 
-from auditkit.errors import KeyFileError
+from auditkit.allowedsigners import NAMESPACE, applies, parse_line
+from auditkit.errors import KeyEncrypted, KeyFileError
 from auditkit.quote import brief
 
 PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 PublicKey = Ed25519PublicKey | ec.EllipticCurvePublicKey
-
-#: OpenSSH namespace that an ``allowed_signers`` line must allow, where it names any.
-NAMESPACE = "auditkit"
 
 _KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256")
 _SUPPORTED = "supported are Ed25519 and ECDSA P-256"
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}", re.ASCII)
 # no dash inside, so that a file of many beginnings is still read in linear time
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----[^-]*+-----END \1-----")
-_KEY_TYPE = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+", re.ASCII)
-# words divided by blanks; a quoted part may hold blanks
-_WORD = re.compile(r'(?:"[^"]*"|[^\s"])+')
-_OPTION = re.compile(r'([A-Za-z-]+)(?:="([^"]*)")?(?:,|$)', re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -65,12 +56,20 @@ class TrustedKey:
         public_key: The key.
         source: Where the trust comes from, for people: a path, ``--fingerprint`` ...
         own: Whether this machine, or the verifier, holds the private key.
+        principals: Who that is, by the verifier's own ``allowed_signers``; else empty.
     """
 
     fingerprint: str
     public_key: PublicKey
     source: str
     own: bool = False
+    principals: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The fingerprint, and whose key it is where that is known."""
+        who = ", ".join(self.principals)
+        return f"{self.fingerprint} ({who})" if who else self.fingerprint
 
 
 def generate_key() -> Ed25519PrivateKey:
@@ -138,6 +137,7 @@ def parse_private_key(data: bytes, password: str | None = None, *, source: str) 
         source: The file, for error messages.
 
     Raises:
+        KeyEncrypted: When it is encrypted and no password is given.
         KeyFileError: When it is no private key, of an unsupported kind, or encrypted with
             another password.
     """
@@ -152,7 +152,7 @@ def parse_private_key(data: bytes, password: str | None = None, *, source: str) 
             key = load(data, None)
         except TypeError:  # it is encrypted
             if secret is None:
-                raise KeyFileError(
+                raise KeyEncrypted(
                     "the key is encrypted: give its password", where=source
                 ) from None
             key = load(data, secret)
@@ -185,7 +185,13 @@ def parse_public_keys(data: bytes, *, source: str, now: datetime | None = None) 
     if not data.strip():
         raise KeyFileError("the key file is empty", where=source)
     if b"PRIVATE KEY-----" in data:
-        return [_trusted(_public(parse_private_key(data, source=source)), source, own=True)]
+        try:
+            private = parse_private_key(data, source=source)
+        except KeyEncrypted as error:
+            raise KeyFileError(
+                "the key is encrypted", where=source, hint="give its public half"
+            ) from error
+        return [_trusted(_public(private), source, own=True)]
     if b"-----BEGIN" in data:
         return _pem_keys(data, source)
     try:
@@ -193,8 +199,8 @@ def parse_public_keys(data: bytes, *, source: str, now: datetime | None = None) 
     except UnicodeDecodeError:
         raise KeyFileError("it is no key file", where=source) from None
     moment = now or datetime.now(UTC)
-    found = [_line_key(line, f"{source}, line {n}", moment) for n, line in enumerate(lines, 1)]
-    keys = [_trusted(key, source) for key in found if key is not None]
+    found = [_line_key(line, n, source, moment) for n, line in enumerate(lines, 1)]
+    keys = [key for key in found if key is not None]
     if not keys:
         raise KeyFileError(f"it holds no key that may sign for {NAMESPACE!r} today", where=source)
     return keys
@@ -215,7 +221,7 @@ def _unsupported(error: UnsupportedAlgorithm, source: str) -> KeyFileError:
         return KeyFileError(
             "an encrypted OpenSSH key needs the package bcrypt",
             where=source,
-            hint="pip install bcrypt, or remove the password with ssh-keygen -p",
+            hint='pip install "auditkit[ssh]", or remove the password with ssh-keygen -p',
         )
     return KeyFileError(f"unsupported kind of key: {_SUPPORTED}", where=source)
 
@@ -244,51 +250,19 @@ def _pem_keys(data: bytes, source: str) -> list[TrustedKey]:
     return keys
 
 
-def _line_key(line: str, where: str, now: datetime) -> PublicKey | None:
+def _line_key(text: str, number: int, source: str, now: datetime) -> TrustedKey | None:
     """The key of one line; None for a comment or a line that does not apply."""
-    words = _WORD.findall(line)
-    if not words or words[0].startswith("#"):
+    where = f"{source}, line {number}"
+    line = parse_line(text, where=where)
+    if line is None:
         return None
-    at = next((n for n, word in enumerate(words[:3]) if _KEY_TYPE.fullmatch(word)), None)
-    if at is None or len(words) < at + 2:
-        raise KeyFileError(f"no key in {brief(line.strip(), 40)}", where=where)
-    if words[at] not in _KINDS:
-        raise KeyFileError(f"unsupported kind of key {brief(words[at])}: {_SUPPORTED}", where=where)
+    if line.key_type not in _KINDS:
+        kind = brief(line.key_type)
+        raise KeyFileError(f"unsupported kind of key {kind}: {_SUPPORTED}", where=where)
     try:
-        key = _checked(load_ssh_public_key(" ".join(words[at : at + 2]).encode("utf-8")), where)
+        key = _checked(load_ssh_public_key(line.key.encode("utf-8")), where)
     except (ValueError, UnsupportedAlgorithm):
         raise KeyFileError("the key is damaged", where=where) from None
-    applies = at < 2 or _applies(_options(words[1], where), now, where)
-    return key if applies else None
-
-
-def _options(text: str, where: str) -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    position = 0
-    while position < len(text):
-        match = _OPTION.match(text, position)
-        if match is None or match[1].lower() not in ("namespaces", "valid-after", "valid-before"):
-            raise KeyFileError(f"unsupported option in {brief(text)}", where=where)
-        found[match[1].lower()] = match[2] or ""
-        position = match.end()
-    return found
-
-
-def _applies(options: Mapping[str, str], now: datetime, where: str) -> bool:
-    patterns = options.get("namespaces", NAMESPACE).split(",")
-    if not any(fnmatch.fnmatchcase(NAMESPACE, pattern) for pattern in patterns):
-        return False
-    if "valid-after" in options and now < _time(options["valid-after"], where):
-        return False
-    return not ("valid-before" in options and now >= _time(options["valid-before"], where))
-
-
-def _time(text: str, where: str) -> datetime:
-    """A time as OpenSSH writes it: YYYYMMDD[HHMM[SS]], local unless it ends in Z."""
-    formats = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
-    digits = text.removesuffix("Z")
-    try:
-        time = datetime.strptime(digits, formats[len(digits)])
-        return time.replace(tzinfo=UTC) if text.endswith("Z") else time.astimezone()
-    except (KeyError, ValueError, OverflowError):
-        raise KeyFileError(f"{brief(text)} is no time", where=where) from None
+    if not applies(line, now, where=where):
+        return None
+    return replace(_trusted(key, source), principals=line.principals)

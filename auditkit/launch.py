@@ -20,6 +20,7 @@ from auditkit import canonical, errors
 from auditkit.errors import AuditError, JsonError, ProgramFailed, StoreError
 from auditkit.processes import TAIL_BYTES, end_of, environment, kill_session, last_words
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
+from auditkit.records.registration import Registered
 from auditkit.records.study import BranchesResult, TrunkResult
 from auditkit.structure import from_dict, to_dict
 
@@ -29,6 +30,7 @@ Result = TrunkResult | BranchesResult | Description | ModuleTrace
 #: What a job of each kind answers with.
 RESULTS: Mapping[JobKind, type[Any]] = {
     "describe": Description,
+    "register": Registered,
     "trunk": TrunkResult,
     "branches": BranchesResult,
     "modules": ModuleTrace,

@@ -20,6 +20,9 @@ Batch = NDArray[np.int64]
 #: Fills batches that are shorter than the longest one in an order table.
 PADDING = -1
 
+#: Batches that are hashed at a time: a call costs more than hashing a small batch.
+_HASHED_TOGETHER = 1024
+
 
 def order_sha256(batches: Sequence[Batch]) -> str:
     """SHA-256 over the int64 little-endian (epoch, index) pairs, batch sizes included.
@@ -32,9 +35,14 @@ def order_sha256(batches: Sequence[Batch]) -> str:
         same samples cut elsewhere give another digest.
     """
     digest = hashlib.sha256()
-    for batch in batches:
-        digest.update(len(batch).to_bytes(8, "little"))
-        digest.update(np.ascontiguousarray(batch, dtype="<i8").tobytes())
+    for start in range(0, len(batches), _HASHED_TOGETHER):
+        parts = []
+        for batch in batches[start : start + _HASHED_TOGETHER]:
+            parts += [
+                len(batch).to_bytes(8, "little"),
+                np.ascontiguousarray(batch, dtype="<i8").tobytes(),
+            ]
+        digest.update(b"".join(parts))
     return digest.hexdigest()
 
 
@@ -50,7 +58,10 @@ def to_table(batches: Sequence[Batch]) -> NDArray[np.int64]:
 def from_table(table: NDArray[np.int64]) -> list[Batch]:
     """Cut a table ``(steps, longest batch, 2)`` back into batches."""
     # A real epoch is never negative, whatever the index is, so the epoch marks the padding.
-    return [rows[rows[:, 0] != PADDING] for rows in table]
+    is_sample = table[:, :, 0] != PADDING
+    if is_sample.all():
+        return list(table)
+    return [rows[mask] for rows, mask in zip(table, is_sample, strict=True)]
 
 
 def permutation(spec: PerturbationSpec, n_samples: int, seed: int) -> NDArray[np.intp]:

@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from auditkit import snapshotfile
 from auditkit.comparison import compare_traces
 from auditkit.evidence import SeedEvidence
 from auditkit.ordering import Batch, delivered, order_sha256
-from auditkit.recipes import digest_raw, order_digest
-from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
+from auditkit.recipes import order_digest
+from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.evidence import CONSUMED, Trace
 from auditkit.records.perturbation import Declaration, matches
 from auditkit.records.plan import StudyPlan
@@ -128,15 +127,14 @@ def _same_consumption(
 def check_fork(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
     """Check 7, for the snapshot: its content is the control's first row and the commitments."""
     record, control = seed.record, seed.control
-    tensors, meta = seed.run.tensors(record.fork)
-    sections = snapshotfile.raw_components(tensors, meta)
+    sections = seed.run.sections(record.fork)
     step = plan.fork_at + 1
     committed = record.branches[0].digests.get("t0", {})
     for name in sorted(set(sections) | set(record.fork_digests)):
         if name not in sections or name not in record.fork_digests:
             yield Finding("a section is missing", record.fork, step, name)
             continue
-        digest = digest_raw(COMMITMENT_RECIPE, *sections[name]).hex()
+        digest = sections[name].commitment
         if digest != record.fork_digests[name]:
             yield Finding(
                 "the snapshot holds another state than committed", record.fork, step, name
@@ -145,7 +143,7 @@ def check_fork(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
             continue
         if committed.get(name) != digest:
             yield Finding("the control's commitment is of another state", record.fork, step, name)
-        if control.cell(step, name) != digest_raw(EVIDENCE_RECIPE, *sections[name]):
+        if control.cell(step, name) != sections[name].evidence:
             yield Finding("the control's first row is of another state", record.fork, step, name)
     for name in sorted(set(control.columns) - set(sections) - set(CONSUMED)):
         if any(control.cell(step, name)):

@@ -46,10 +46,11 @@ Test vectors. Component A has no entries; B has ``b``: float32 of shape (2,), 1.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -58,7 +59,7 @@ from numpy.typing import NDArray
 
 from auditkit.errors import FormatError, UsageError
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
-from auditkit.records.tensor import RawTensor
+from auditkit.records.tensor import Tensor
 
 #: dtype of an entry that is canonical JSON.
 JSON_DTYPE: Final = "json-v1"
@@ -178,7 +179,7 @@ def json_frame(name: str, nbytes: int) -> bytes:
 
 
 def digest_raw(
-    recipe: str, entries: Mapping[str, RawTensor | bytes], aliases: Mapping[str, str]
+    recipe: str, entries: Mapping[str, Tensor | bytes], aliases: Mapping[str, str]
 ) -> bytes:
     """Digest of a component that is given as bytes.
 
@@ -194,21 +195,49 @@ def digest_raw(
         FormatError: Unknown recipe or dtype, a tensor whose data do not fit its shape, or an
             alias of what is no earlier tensor.
     """
-    stream = hasher(recipe)
+    (digest,) = digests_raw((recipe,), entries, aliases)
+    return digest
+
+
+def digests_raw(
+    recipes: Sequence[str], entries: Mapping[str, Tensor | bytes], aliases: Mapping[str, str]
+) -> tuple[bytes, ...]:
+    """Digests by several recipes of a component whose bytes are read once.
+
+    Args:
+        recipes: As of :func:`digest_raw`.
+        entries: As of :func:`digest_raw`.
+        aliases: As of :func:`digest_raw`.
+
+    Returns:
+        One digest a recipe.
+
+    Raises:
+        FormatError: As :func:`digest_raw`.
+    """
+    streams = [hasher(recipe) for recipe in recipes]
     for name in sorted(set(entries) | set(aliases)):  # code points sort as their UTF-8 does
-        if name in aliases:
-            _check_alias(name, aliases[name], entries)
-            stream.update(alias_frame(name, aliases[name]))
-            continue
-        entry = entries[name]
-        if isinstance(entry, RawTensor):
-            stream.update(frame(name, entry.dtype, entry.shape, _checked_bytes(name, entry)))
-            if entry.n_bytes:
-                stream.update(memoryview(entry.data).cast("B"))
-        else:
-            stream.update(json_frame(name, len(entry)))
-            stream.update(entry)
-    return stream.digest()
+        for piece in _record(name, entries, aliases):
+            for stream in streams:
+                stream.update(piece)
+    return tuple(stream.digest() for stream in streams)
+
+
+def _record(
+    name: str, entries: Mapping[str, Tensor | bytes], aliases: Mapping[str, str]
+) -> Iterator[bytes | bytearray | memoryview]:
+    """An entry's part of the stream."""
+    if name in aliases:
+        _check_alias(name, aliases[name], entries)
+        yield alias_frame(name, aliases[name])
+        return
+    entry = entries[name]
+    if isinstance(entry, bytes):
+        yield json_frame(name, len(entry))
+        yield entry
+    else:
+        yield frame(name, entry.dtype, entry.shape, _checked_bytes(name, entry))
+        yield from entry.pieces()
 
 
 def order_digest(recipe: str, order: NDArray[np.int64]) -> bytes:
@@ -233,9 +262,13 @@ def order_digest(recipe: str, order: NDArray[np.int64]) -> bytes:
         )
     content = np.ascontiguousarray(order, dtype="<i8").tobytes()
     stream = hasher(recipe)
-    stream.update(frame("order", "int64", order.shape, len(content)))
-    stream.update(content)
+    stream.update(_order_frame(len(order)) + content)
     return stream.digest()
+
+
+@functools.lru_cache(maxsize=256)  # most batches of a run are of one size
+def _order_frame(n_samples: int) -> bytes:
+    return frame("order", "int64", (n_samples, 2), 16 * n_samples)
 
 
 def _utf8(text: str) -> bytes:
@@ -245,7 +278,7 @@ def _utf8(text: str) -> bytes:
         raise FormatError("a name is no Unicode text", found=ascii(text)) from None
 
 
-def _checked_bytes(name: str, tensor: RawTensor) -> int:
+def _checked_bytes(name: str, tensor: Tensor) -> int:
     width = ITEM_BYTES.get(tensor.dtype)
     if width is None:
         raise FormatError("unknown dtype", found=tensor.dtype, where=name)
@@ -259,9 +292,9 @@ def _checked_bytes(name: str, tensor: RawTensor) -> int:
     return tensor.n_bytes
 
 
-def _check_alias(name: str, other: str, entries: Mapping[str, RawTensor | bytes]) -> None:
+def _check_alias(name: str, other: str, entries: Mapping[str, Tensor | bytes]) -> None:
     # one memory has one stream only if every alias points at the earliest tensor
     target = entries.get(other)
-    is_tensor = isinstance(target, RawTensor) and target.n_bytes > 0
+    is_tensor = not isinstance(target, bytes | None) and target.n_bytes > 0
     if name in entries or other >= name or not is_tensor:
         raise FormatError("alias of what is no earlier tensor", found=other, where=name)

@@ -13,6 +13,9 @@ from auditkit.records.recording import TRACE_STEPS, RankRecord
 from auditkit.records.tensor import RawTensor
 from auditkit.rows import part_rows
 
+#: Settings of a loader that need change nothing of what it delivers; if they do, a row says so.
+_SPEED = ("workers", "persistent workers")
+
 
 class Recorded:
     """Reads the traces of a recording a chunk at a time.
@@ -101,13 +104,20 @@ class Recorded:
             parting = compare_commitments(told.where, committed, found, step)
             if parting is not None:
                 yield parting
+        for loader, key, *_ in _loader_differences(record, told.about):
+            if key not in _SPEED:
+                yield Parting(told.where, None, f"{key} of the {loader}", (), "description")
 
     def other_code(self, told: Told) -> tuple[str, ...]:
         """What a loop consists of that is not what was recorded, a line each."""
         record, about = self.rank(told.rank), told.about
         if record is None or about is None:
             return ()
-        return (*self._files(about), *self._arguments(about), *_loaders(record, about))
+        loaders = (
+            f"{loader}: {key} is {there} there, {here} here"
+            for loader, key, there, here in _loader_differences(record, about)
+        )
+        return (*self._files(about), *self._arguments(about), *loaders)
 
     def _files(self, about: About) -> Iterator[str]:
         there = {file.name: file.sha256 for file in self.manifest.program.code}
@@ -142,13 +152,14 @@ def _is_idle(record: RankRecord, stream: str) -> bool:
     return any(one.stream == stream and one.start == one.end for one in record.rng.streams)
 
 
-def _loaders(record: RankRecord, about: About) -> Iterator[str]:
-    for name in sorted(set(record.loaders) | set(about.loaders)):
-        there, here = record.loaders.get(name, {}), about.loaders.get(name, {})
+def _loader_differences(
+    record: RankRecord, about: About | None
+) -> Iterator[tuple[str, str, str, str]]:
+    """Loader, setting, and what it is there and here."""
+    loaders = {} if about is None else about.loaders
+    for name in sorted(set(record.loaders) | set(loaders)):
+        there, here = record.loaders.get(name, {}), loaders.get(name, {})
         for key in sorted(set(there) | set(here)):
             if there.get(key) != here.get(key):
                 loader = f"loader {name}" if name else "training loader"
-                yield (
-                    f"{loader}: {key} is {there.get(key, 'absent')} there, "
-                    f"{here.get(key, 'absent')} here"
-                )
+                yield loader, key, there.get(key, "absent"), here.get(key, "absent")

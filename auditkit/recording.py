@@ -34,7 +34,7 @@ from auditkit.recordingfolder import RankResult, RecordingFolder
 from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, RankRecord
-from auditkit.records.rng import RngContract, StreamContract
+from auditkit.records.rng import UNSEEDED, RngContract, StreamContract
 from auditkit.session import Observed
 from auditkit.store import PARTIAL
 
@@ -176,7 +176,7 @@ class Chronicle:
             final=final,
             order_sha256=self._chains.order.hex(),
             consumed_sha256=self._chains.consumed.hex(),
-            rng=RngContract("none", streams, uncovered_streams()),
+            rng=RngContract(UNSEEDED, streams, uncovered_streams()),
             loaders=loaders,
             checkpoints=journal.checkpoints,
             resumed_at=journal.resumed_at,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from auditkit.chunks import BESIDE, check_chunks, place
+from auditkit.contracts import check_uncovered
 from auditkit.evidence import RecordingEvidence
+from auditkit.listing import check_listing
 from auditkit.records.evidence import CONSUMED, is_consumed
-from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, RankRecord, RecordingManifest
 from auditkit.records.report import Finding
-from auditkit.records.rng import StreamContract
+from auditkit.records.rng import UNSEEDED, StreamContract
 
 #: Streams that every process has.
 GLOBAL_STREAMS = ("rng/numpy", "rng/python", "rng/torch")
@@ -22,7 +23,7 @@ _SETTINGS = ("torch threads", "deterministic algorithms")
 def check_recording(evidence: RecordingEvidence) -> Iterator[Finding]:
     """Check 4: files, ranks, chunks, checkpoints and settings agree."""
     manifest = evidence.manifest
-    yield from _check_files(manifest)
+    yield from check_listing(manifest.files, _used(manifest), manifest.program.code)
     yield from _check_world(manifest)
     for name in _SETTINGS:
         if name not in manifest.environment.determinism:
@@ -47,8 +48,16 @@ def check_streams(manifest: RecordingManifest) -> Iterator[Finding]:
         streams = {stream.stream: stream for stream in rank.rng.streams}
         for name in GLOBAL_STREAMS:
             yield from _check_ends(streams.get(name), where, name)
-        if not rank.rng.uncovered:
-            yield Finding("the contract names nothing that it does not cover", where, None, "rng")
+        for name in sorted(listed):
+            if streams[name].end != rank.final.get(name):
+                text = "the contract's end is not the rank's final state"
+                yield Finding(text, where, rank.steps + 1, name)
+        if rank.rng.recipe != UNSEEDED:
+            yield Finding("a recording seeds nothing", where, None, "rng")
+        for stream in rank.rng.streams:
+            if stream.seed is not None or stream.fork is not None:
+                yield Finding("a recording seeds and forks nothing", where, None, stream.stream)
+        yield from check_uncovered(rank.rng, where)
 
 
 def twin_ranks(manifest: RecordingManifest) -> Iterator[str]:
@@ -73,22 +82,11 @@ def _check_ends(stream: StreamContract | None, where: str, name: str) -> Iterato
         yield Finding("the contract does not say where it started and ended", where, None, name)
 
 
-def _check_files(manifest: RecordingManifest) -> Iterator[Finding]:
-    used = [(f"{CODE_FOLDER}/{file.name}", "code") for file in manifest.program.code]
+def _used(manifest: RecordingManifest) -> Iterator[tuple[str, str]]:
+    """Name and role of every file that the manifest refers to, besides code."""
     for rank in manifest.ranks:
-        used += [(name, "trace") for name in rank.traces]
-        used += [(checkpoint.file, "checkpoint") for checkpoint in rank.checkpoints]
-    wanted = dict(used)
-    if len(wanted) != len(used):
-        yield Finding("one file stands for two things")
-    listed = {file.name: file.role for file in manifest.files}
-    for name in sorted(set(wanted) | set(listed)):
-        if wanted.get(name) != listed.get(name):
-            yield Finding(f"listed as {listed.get(name)}, used as {wanted.get(name)}", where=name)
-    digests = {file.name: file.sha256 for file in manifest.files}
-    for code in manifest.program.code:
-        if digests.get(f"{CODE_FOLDER}/{code.name}") != code.sha256:
-            yield Finding("two digests for one source", where=f"{CODE_FOLDER}/{code.name}")
+        yield from ((name, "trace") for name in rank.traces)
+        yield from ((checkpoint.file, "checkpoint") for checkpoint in rank.checkpoints)
 
 
 def _check_world(manifest: RecordingManifest) -> Iterator[Finding]:
@@ -114,6 +112,8 @@ def _check_rank(rank: RankRecord) -> Iterator[Finding]:
         yield Finding(f"{len(rank.traces)} trace files for {rank.steps} steps", where)
     if len(set(rank.components)) != len(rank.components):
         yield Finding("a component is listed twice", where)
+    if list(rank.components) != sorted(rank.components):
+        yield Finding("the list of components is not in the order of their names", where)
     for name in (*CONSUMED, "params"):
         if name not in rank.components:
             yield Finding("there is no such component", where, component=name)
@@ -131,6 +131,8 @@ def _check_checkpoints(rank: RankRecord) -> Iterator[Finding]:
     resumed = list(rank.resumed_at)
     if resumed != sorted(resumed) or any(step > rank.steps for step in resumed):
         yield Finding("resumptions are not in the order of their steps", where)
+    if not set(resumed) <= set(steps):
+        yield Finding("went on from a step that has no checkpoint", where)
     ends = {0: rank.initial, rank.steps: rank.final}
     for checkpoint in rank.checkpoints:
         committed = ends.get(checkpoint.step)

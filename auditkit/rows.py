@@ -1,70 +1,18 @@
-"""What differs in a row that comes from a running loop, and what it is called.
-
-The first name of a difference is chosen by what can have caused what: the order before the
-batches, these before the settings (``modules``, ``param_groups``, ``scheduler``, ``scaler``),
-then the random streams, then the weights and all that follows from them, the loss last. Two
-exceptions, since a row holds the state from which its order and batch were then drawn: where a
-process began with other random streams, that is what differs; and where a later row has other
-streams, settings and streams come before order and batch.
-"""
+"""What differs in a row that comes from a running loop, and which step made it."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from auditkit.comparison import Parting
+from auditkit.comparison import Parting, kind_of, name_parting
 from auditkit.records.digest import ABSENT
-from auditkit.records.evidence import CONSUMED, Trace
-
-_SETTINGS = ("modules", "param_groups", "scheduler", "scaler")
-
-_KINDS = {"order": "order drift", "batch": "data drift", "rng": "RNG drift", "steps": "length"}
+from auditkit.records.evidence import Trace
 
 _SEEDING = {
     "rng/python": "random.seed(SEED)",
     "rng/numpy": "numpy.random.seed(SEED)",
     "rng/torch": "torch.manual_seed(SEED)",
 }
-
-
-def precedence(component: str, *, drawn: bool = False) -> tuple[int, str]:
-    """Sorts the components of one row: the likely cause first.
-
-    Args:
-        component: The component.
-        drawn: Whether the row's random streams differ, so that what it consumed can be due to
-            them.
-    """
-    kind = component.partition("/")[0]
-    if kind in CONSUMED:
-        return CONSUMED.index(kind) + 4 * drawn, component
-    if kind in _SETTINGS:
-        return 2, component
-    return {"rng": 3, "loss": 9}.get(kind, 8), component
-
-
-def kind_of(component: str) -> str:
-    """The class of a difference."""
-    return _KINDS.get(component.partition("/")[0], "state drift")
-
-
-def name_parting(
-    where: str, step: int, components: Iterable[str], starts: Collection[str] = ()
-) -> Parting:
-    """Name a difference.
-
-    Args:
-        where: The process, for people.
-        step: Of the row.
-        components: What differs in it.
-        starts: Random streams in which the processes began differently.
-    """
-    names = list(components)
-    drawn = step > 1 and any(name.startswith("rng/") for name in names)
-    first, *others = sorted(
-        names, key=lambda name: (name not in starts, *precedence(name, drawn=drawn))
-    )
-    return Parting(where, step, first, tuple(others), kind_of(first))
 
 
 def part_rows(

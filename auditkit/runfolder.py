@@ -11,11 +11,12 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auditkit import canonical, store
-from auditkit.errors import ArtifactError, AuditError, StoreError
+from auditkit.errors import ArtifactError, AuditError, PlanError, StoreError
+from auditkit.records.environment import Environment
 from auditkit.records.job import ProgramSource
 from auditkit.records.manifest import CODE_FOLDER, MANIFEST_NAME
 from auditkit.records.plan import StudyPlan
@@ -227,3 +228,42 @@ class RunFolder:
                     hint="--resume takes the same program and plan; give another --out for others",
                 )
         return held.started
+
+
+def same_code(finished: list[FinishedSeed]) -> tuple[CodeFile, ...]:
+    """Every source that a worker imported.
+
+    Raises:
+        PlanError: When one changed while the study ran.
+    """
+    known: dict[str, str] = {}
+    for seed in finished:
+        for file in (*seed.trunk.code, *seed.branches.code):
+            if known.setdefault(file.name, file.sha256) != file.sha256:
+                raise PlanError(
+                    f"{file.name} changed while the study ran",
+                    where=f"seed {seed.seed}",
+                    hint="start again in another folder",
+                )
+    return tuple(CodeFile(name, sha256) for name, sha256 in sorted(known.items()))
+
+
+def merged_environment(finished: list[FinishedSeed]) -> Environment:
+    """The first seed's environment with the packages that any worker imported.
+
+    Raises:
+        PlanError: When two workers ran in different environments (a resumed run).
+    """
+    first = finished[0].trunk.environment
+    packages: dict[str, str] = {}
+    for seed in finished:
+        for here in (seed.trunk.environment, seed.branches.environment):
+            packages.update(here.packages)
+            same = replace(here, packages={})
+            for line in replace(first, packages={}).differences(same):
+                raise PlanError(
+                    f"the seeds ran in different environments: {line}",
+                    where=f"seed {seed.seed}",
+                    hint="start again in another folder",
+                )
+    return replace(first, packages=dict(sorted(packages.items())))

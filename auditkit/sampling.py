@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 
 from auditkit.records.manifest import StudyManifest
+
+#: A seed, and a branch of it.
+BranchName = tuple[int, str]
+
+#: Numbers of bad branches for which the odds of catching one are stated.
+_BAD = (1, 2, 5, 10)
 
 
 @dataclass(frozen=True)
@@ -33,27 +40,73 @@ def draw(manifest: StudyManifest, amount: str | int, seed: int | None) -> Sample
         amount: How many branches to draw, or ``all``.
         seed: Repeats a draw; an author may know it, so then no odds are stated.
     """
-    every = [
-        (record.seed, branch.name) for record in manifest.seeds for branch in record.branches[1:]
-    ]
-    n_trunks = len(manifest.seeds)
-    if not isinstance(amount, int) or amount >= len(every):
-        text = f"all {len(every)} branches and {n_trunks} trunks"
-        return Sample(_by_seed(every), True, text)
+    order = shuffled(manifest, seed)
+    n_drawn = amount if isinstance(amount, int) else len(order)
+    drawn = order[:n_drawn]
+    text = told(manifest, len(drawn), seed)
+    return Sample(by_seed(_as_recorded(manifest, drawn)), len(drawn) == len(order), text)
+
+
+def shuffled(manifest: StudyManifest, seed: int | None) -> list[BranchName]:
+    """Every branch but the controls, in an order that nobody else could foresee.
+
+    Args:
+        manifest: The run.
+        seed: Repeats an order.
+    """
+    every = _branches(manifest)
     source = secrets.SystemRandom() if seed is None else Random(seed)  # noqa: S311 # on purpose
-    drawn = sorted(source.sample(every, amount), key=every.index)
-    odds = (
-        f"a single bad branch would have been caught with probability {amount / len(every):.3g}"
-        if seed is None
-        else "drawn from --replay-seed, so no odds are stated"
-    )
-    return Sample(
-        _by_seed(drawn), False, f"{amount} of {len(every)} branches with their trunks; {odds}"
-    )
+    return source.sample(every, len(every))
 
 
-def _by_seed(drawn: list[tuple[int, str]]) -> dict[int, tuple[str, ...]]:
+def told(manifest: StudyManifest, n_drawn: int, seed: int | None, how: str = "") -> str:
+    """What a draw is worth, for people.
+
+    Args:
+        manifest: The run.
+        n_drawn: How many branches were replayed.
+        seed: As in :func:`draw`.
+        how: Further words on how many they are.
+    """
+    n_all, n_trunks = len(_branches(manifest)), len(manifest.seeds)
+    if n_drawn >= n_all:
+        return f"all {n_all} branches and {n_trunks} trunks"
+    chance = "drawn from --replay-seed, so no odds are stated"
+    if seed is None:
+        odds = [
+            f"{chance_of_catching(n_all, n_drawn, n_bad):.3g} for {n_bad}"
+            for n_bad in _BAD
+            if n_bad <= n_all
+        ]
+        chance = "chance of catching at least one bad branch, by their number: " + ", ".join(odds)
+    return f"{n_drawn} of {n_all} branches with their trunks{how}; {chance}"
+
+
+def chance_of_catching(n_all: int, n_drawn: int, n_bad: int) -> float:
+    """Chance that a simple random sample holds at least one bad branch (hypergeometric).
+
+    Args:
+        n_all: Branches.
+        n_drawn: Branches that are replayed.
+        n_bad: Branches whose replay would not give the record.
+    """
+    return 1 - math.comb(n_all - n_bad, n_drawn) / math.comb(n_all, n_drawn)
+
+
+def by_seed(drawn: Iterable[BranchName]) -> dict[int, tuple[str, ...]]:
+    """Branch names by seed."""
     choice: dict[int, tuple[str, ...]] = {}
     for seed, name in drawn:
         choice[seed] = (*choice.get(seed, ()), name)
     return choice
+
+
+def _branches(manifest: StudyManifest) -> list[BranchName]:
+    return [
+        (record.seed, branch.name) for record in manifest.seeds for branch in record.branches[1:]
+    ]
+
+
+def _as_recorded(manifest: StudyManifest, drawn: list[BranchName]) -> list[BranchName]:
+    chosen = set(drawn)
+    return [name for name in _branches(manifest) if name in chosen]

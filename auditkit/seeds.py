@@ -14,6 +14,9 @@ from auditkit import canonical
 
 RECIPE = "auditkit-seed/1"
 
+#: As :data:`RECIPE`, for the seeds of a study that nobody could know before a timestamp.
+REGISTERED_RECIPE = "auditkit-registered-seed/1"
+
 #: A comma and an integer below 2**53 take at most that many bytes.
 _SHORT = len(",9007199254740991")
 
@@ -30,6 +33,25 @@ def derive_seed(seed: int, *purpose: int | str) -> int:
         A whole number in ``0 .. 2**64 - 1``.
     """
     return _first_eight_bytes(canonical.dumps([RECIPE, seed, *purpose]))
+
+
+def registered_seeds(token_sha256: str, count: int) -> tuple[int, ...]:
+    """Study seeds that derive from a third party's timestamp.
+
+    Args:
+        token_sha256: SHA-256 of what the authority signed, in hexadecimal.
+        count: How many.
+
+    Returns:
+        Different whole numbers in ``0 .. 2**31 - 1``, which every generator takes as they are.
+    """
+    found: dict[int, None] = {}
+    position = 0
+    while len(found) < count:
+        text = canonical.dumps([REGISTERED_RECIPE, token_sha256, position])
+        found[_first_eight_bytes(text) % 2**31] = None
+        position += 1
+    return tuple(found)
 
 
 class SampleSeeds:

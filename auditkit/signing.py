@@ -1,28 +1,32 @@
-"""DSSE envelopes: signing, opening, and judging signatures.
+"""Judging signatures; and the names of all that signing needs.
 
 Rules that it keeps:
 
-* the signature covers the exact payload bytes; they are kept as read and never encoded anew;
 * a ``keyid`` is a hint and decides nothing: every trusted key is tried on every signature. It only
   tells *tampered* (it names a trusted key, yet the signature is not that key's) from *stranger*;
-* whatever else an envelope carries (DSSE allows more fields) is ignored;
+* a key counts once, however often it signed and by however many names it is trusted;
 * no key in the manifest, or beside it, is ever trusted.
 
-An envelope verifies without auditkit: with securesystemslib, with cosign's library, or with
-openssl over the bytes of :func:`pae`. Keys are the business of :mod:`auditkit.keys`, key files and
+Envelopes are the business of :mod:`auditkit.envelopes`, keys of :mod:`auditkit.keys`, key files and
 this machine's trust of :mod:`auditkit.trust`; their names are given here too.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
-from auditkit import canonical, schema
-from auditkit.errors import NotSigned, NotTrusted, SchemaError, SignatureError
+from auditkit.envelopes import (
+    PAYLOAD_TYPE,
+    Envelope,
+    Signature,
+    add_signature,
+    add_timestamp,
+    open_envelope,
+    pae,
+    sign_statement,
+)
+from auditkit.errors import NotSigned, NotTrusted, SignatureError, UsageError
 from auditkit.keys import (
     PrivateKey,
     PublicKey,
@@ -32,7 +36,6 @@ from auditkit.keys import (
     is_fingerprint,
     private_key_bytes,
     public_line,
-    sign_bytes,
     verifies,
 )
 from auditkit.trust import (
@@ -56,9 +59,10 @@ __all__ = [
     "SignatureOutcome",
     "SigningKey",
     "TrustedKey",
+    "add_signature",
+    "add_timestamp",
     "check_signatures",
     "config_folder",
-    "countersign",
     "default_key",
     "ensure_default_key",
     "fingerprint",
@@ -75,36 +79,6 @@ __all__ = [
     "sign_statement",
     "signing_key",
 ]
-
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
-
-
-@dataclass(frozen=True)
-class Signature:
-    """One signature of an envelope.
-
-    Attributes:
-        keyid: What it says of its key: text from the file, worth nothing by itself; or None.
-        value: Its bytes.
-    """
-
-    keyid: str | None
-    value: bytes
-
-
-@dataclass(frozen=True)
-class Envelope:
-    """An opened envelope, not yet judged.
-
-    Attributes:
-        payload: The exact signed bytes.
-        payload_type: Their media type.
-        signatures: In the file's order; may be empty.
-    """
-
-    payload: bytes
-    payload_type: str
-    signatures: tuple[Signature, ...]
 
 
 @dataclass(frozen=True)
@@ -125,136 +99,70 @@ class SignatureOutcome:
         return self.signers[0]
 
 
-def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
-    """DSSE's pre-authentication encoding: the bytes that are signed."""
-    kind = payload_type.encode("utf-8")
-    return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
-
-
-def sign_statement(payload: bytes, key: PrivateKey) -> bytes:
-    """Sign an in-toto Statement.
-
-    Args:
-        payload: Its bytes, which are kept as they are.
-        key: Ed25519 or P-256.
-
-    Returns:
-        The envelope, as JSON bytes.
-    """
-    return canonical.dumps(
-        {
-            "payload": base64.b64encode(payload).decode("ascii"),
-            "payloadType": PAYLOAD_TYPE,
-            "signatures": [_signature(payload, key)],
-        }
-    )
-
-
-def countersign(data: bytes, key: PrivateKey, *, what: str = "manifest") -> bytes:
-    """Add a signature to an envelope; payload and other signatures stay as they are.
-
-    Args:
-        data: The envelope's bytes.
-        key: Ed25519 or P-256; an earlier signature under its name is replaced.
-        what: What is being read, for error messages.
-
-    Returns:
-        The new envelope's bytes.
-
-    Raises:
-        MalformedError: When ``data`` is no envelope.
-    """
-    envelope = open_envelope(data, what=what)
-    raw = _load(data, what)
-    name = fingerprint(key)
-    kept = [item for item in raw["signatures"] if item.get("keyid") != name]
-    raw["signatures"] = [*kept, _signature(envelope.payload, key)]
-    return canonical.dumps(raw)
-
-
-def open_envelope(data: bytes, *, what: str = "manifest") -> Envelope:
-    """Read an envelope; nothing is verified yet.
-
-    Args:
-        data: The file's bytes.
-        what: What is being read, for error messages.
-
-    Returns:
-        The payload's exact bytes and the signatures.
-
-    Raises:
-        JsonError: When it is not strict JSON.
-        SchemaError: When it is no envelope of an in-toto Statement.
-    """
-    raw = _load(data, what)
-    signatures = tuple(
-        Signature(item.get("keyid"), _decoded(item["sig"], f"$.signatures[{n}].sig", what))
-        for n, item in enumerate(raw["signatures"])
-    )
-    return Envelope(_decoded(raw["payload"], "$.payload", what), raw["payloadType"], signatures)
-
-
-def check_signatures(envelope: Envelope, trusted: Sequence[TrustedKey]) -> SignatureOutcome:
+def check_signatures(
+    envelope: Envelope, trusted: Sequence[TrustedKey], threshold: int = 1
+) -> SignatureOutcome:
     """Judge an envelope's signatures.
 
     Args:
         envelope: As :func:`open_envelope` gave it.
         trusted: The keys that the verifier trusts; the first to have signed is *the* signer.
+        threshold: How many different ones of them must have signed.
 
     Returns:
         Who signed.
 
     Raises:
+        UsageError: When the threshold is below 1, since nothing verified is no success.
         NotSigned: When there is no signature.
         SignatureError: When a signature gives a trusted key's name and is not that key's for
-            these bytes, even where another signature is good.
-        NotTrusted: When no trusted key signed.
+            these bytes, even where enough other signatures are good.
+        NotTrusted: When fewer trusted keys than ``threshold`` signed.
     """
+    if threshold < 1:
+        raise UsageError(f"at least 1 signature must be asked for, not {threshold}")
     if not envelope.signatures:
         raise NotSigned("it carries no signature")
     message = pae(envelope.payload, envelope.payload_type)
-    names = {key.fingerprint for key in trusted}
+    keys = _distinct(trusted)
     signed: set[str] = set()
     strangers: list[str] = []
     for signature in envelope.signatures:
-        by = [k.fingerprint for k in trusted if verifies(k.public_key, signature.value, message)]
+        by = [k.fingerprint for k in keys if verifies(k.public_key, signature.value, message)]
         signed.update(by)
-        if not by and signature.keyid in names:
+        if not by and any(signature.keyid == key.fingerprint for key in keys):
             raise SignatureError(f"the signature by {signature.keyid} does not match the payload")
         if not by:
             strangers.append(_claimed(signature.keyid))
-    signers = tuple({k.fingerprint: k for k in trusted if k.fingerprint in signed}.values())
-    if not signers:
-        raise NotTrusted(
-            f"signed by {', '.join(strangers)}, which is not a trusted key",
-            hint="if it is the author's, give the key with --key or --fingerprint",
-        )
+    signers = tuple(key for key in keys if key.fingerprint in signed)
+    if len(signers) < threshold:
+        raise _too_few(signers, strangers, threshold)
     return SignatureOutcome(signers, tuple(strangers))
 
 
-def _signature(payload: bytes, key: PrivateKey) -> dict[str, str]:
-    value = sign_bytes(key, pae(payload))
-    return {"keyid": fingerprint(key), "sig": base64.b64encode(value).decode("ascii")}
+def _distinct(trusted: Sequence[TrustedKey]) -> list[TrustedKey]:
+    """Every key once: as it was trusted first, with all its names."""
+    found: dict[str, TrustedKey] = {}
+    for key in trusted:
+        first = found.get(key.fingerprint, key)
+        names = tuple(dict.fromkeys((*first.principals, *key.principals)))
+        found[key.fingerprint] = replace(first, own=first.own or key.own, principals=names)
+    return list(found.values())
+
+
+def _too_few(signers: Sequence[TrustedKey], strangers: Sequence[str], threshold: int) -> NotTrusted:
+    hint = "if it is the author's, give the key with --key or --fingerprint"
+    if not signers and threshold == 1:
+        return NotTrusted(
+            f"signed by {', '.join(strangers)}, which is not a trusted key", hint=hint
+        )
+    by = f" ({', '.join(key.label for key in signers)})" if signers else ""
+    others = f"; signed also by {', '.join(strangers)}, not trusted" if strangers else ""
+    return NotTrusted(
+        f"signed by {len(signers)} trusted key(s){by} of the {threshold} that are needed{others}"
+    )
 
 
 def _claimed(keyid: str | None) -> str:
     """A keyid fit to be printed: it is text from the file."""
     return keyid if keyid and is_fingerprint(keyid) else "a key without fingerprint"
-
-
-def _load(data: bytes, what: str) -> dict[str, Any]:
-    raw: Any = canonical.loads(data, what=what)
-    schema.check(raw, "envelope", what=what)
-    return dict(raw)
-
-
-def _decoded(text: str, path: str, what: str) -> bytes:
-    """Decode base64, standard or URL-safe; one text only for each value."""
-    standard = text.translate(str.maketrans("-_", "+/"))
-    try:
-        value = base64.b64decode(standard.encode("ascii"), validate=True)
-    except (binascii.Error, UnicodeEncodeError):
-        value = None
-    if value is None or base64.b64encode(value).decode("ascii") != standard:
-        raise SchemaError(f"{path}: not base64", where=what)
-    return value

@@ -26,12 +26,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Generic, TypeVar
 
-from auditkit.canonical import dumps, loads
+from auditkit.canonical import MAX_BYTES, dumps, loads
 from auditkit.errors import FormatError, JsonError
 from auditkit.recipes import ITEM_BYTES
-from auditkit.records.tensor import RawTensor
+from auditkit.records.tensor import RawTensor, Tensor
+
+T = TypeVar("T", bound=Tensor)
 
 #: The version of the layout.
 FORMAT: Final = "auditkit-snapshot/1"
@@ -65,7 +67,7 @@ _ADDRESSABLE = 2**63
 
 
 @dataclass(frozen=True)
-class Component:
+class Component(Generic[T]):
     """One component of a snapshot file.
 
     Attributes:
@@ -74,7 +76,7 @@ class Component:
         strides: Strides in elements of every tensor of ``entries``.
     """
 
-    entries: dict[str, RawTensor | bytes] = field(default_factory=dict)
+    entries: dict[str, T | bytes] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     strides: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -139,7 +141,7 @@ def check_shape(dtype: str, shape: tuple[int, ...], where: str) -> int:
     return math.prod(shape) * width
 
 
-def read_components(tensors: Mapping[str, RawTensor], meta: object) -> dict[str, Component]:
+def read_components(tensors: Mapping[str, T], meta: object) -> dict[str, Component[T]]:
     """Check a snapshot file and take it apart.
 
     Args:
@@ -158,7 +160,7 @@ def read_components(tensors: Mapping[str, RawTensor], meta: object) -> dict[str,
     unused = dict(tensors)
     found = {}
     for name, specs in _object(top["components"], "snapshot").items():
-        component = Component()
+        component: Component[T] = Component()
         for entry, spec in _object(specs, ascii(name)).items():
             key = tensor_key(name, entry)
             _read_entry(component, entry, _object(spec, ascii(key)), unused.pop(key, None), key)
@@ -171,8 +173,8 @@ def read_components(tensors: Mapping[str, RawTensor], meta: object) -> dict[str,
 
 
 def raw_components(
-    tensors: Mapping[str, RawTensor], meta: object
-) -> dict[str, tuple[dict[str, RawTensor | bytes], dict[str, str]]]:
+    tensors: Mapping[str, T], meta: object
+) -> dict[str, tuple[dict[str, T | bytes], dict[str, str]]]:
     """What `auditkit.recipes.digest_raw` needs of each component of a snapshot file.
 
     Args:
@@ -190,10 +192,10 @@ def raw_components(
 
 
 def _read_entry(
-    component: Component,
+    component: Component[T],
     entry: str,
     spec: dict[str, object],
-    stored: RawTensor | None,
+    stored: T | None,
     key: str,
 ) -> None:
     where = ascii(key)
@@ -204,7 +206,7 @@ def _read_entry(
         component.entries[entry] = _canonical(spec["json"], where)
     elif fields == {"json_bytes"}:
         content = _content(stored, "uint8", _sizes([spec["json_bytes"]], where), where)
-        component.entries[entry] = _canonical_text(bytes(content.data), where)
+        component.entries[entry] = _canonical_text(content, where)
     elif fields in ({"dtype", "shape"}, {"dtype", "shape", "stride"}):
         dtype, shape = spec["dtype"], _sizes(spec["shape"], where)
         if not isinstance(dtype, str):
@@ -215,20 +217,19 @@ def _read_entry(
         raise FormatError("an entry of no known kind", found=ascii(sorted(fields)), where=where)
 
 
-def _content(stored: RawTensor | None, dtype: str, shape: tuple[int, ...], where: str) -> RawTensor:
+def _content(stored: T | None, dtype: str, shape: tuple[int, ...], where: str) -> T:
     if stored is None:
         raise FormatError("a tensor is missing", where=where)
     nbytes = check_shape(dtype, shape, where)
-    tensor = RawTensor(dtype, shape, stored.data)
     expected = (dtype, shape) if dtype in STORED_AS_IS else ("uint8", (nbytes,))
-    if (stored.dtype, tuple(stored.shape)) != expected or tensor.n_bytes != nbytes:
+    if (stored.dtype, tuple(stored.shape)) != expected or stored.n_bytes != nbytes:
         raise FormatError(
             "a tensor is not what its description says",
             expected=f"{expected}, {nbytes} bytes",
-            found=f"{stored.dtype!a}, {stored.shape}, {tensor.n_bytes} bytes",
+            found=f"{stored.dtype!a}, {stored.shape}, {stored.n_bytes} bytes",
             where=where,
         )
-    return tensor
+    return stored.recast(dtype, shape)
 
 
 def _strides(value: object, shape: tuple[int, ...], where: str) -> tuple[int, ...]:
@@ -240,9 +241,9 @@ def _strides(value: object, shape: tuple[int, ...], where: str) -> tuple[int, ..
     return stride
 
 
-def _check_alias(component: Component, entry: str, other: str, where: str) -> None:
+def _check_alias(component: Component[T], entry: str, other: str, where: str) -> None:
     target = component.entries.get(other)
-    if other >= entry or not isinstance(target, RawTensor) or not target.n_bytes:
+    if other >= entry or isinstance(target, bytes | None) or not target.n_bytes:
         raise FormatError("alias of what is no earlier tensor", found=ascii(other), where=where)
 
 
@@ -253,7 +254,10 @@ def _canonical(value: object, where: str) -> bytes:
         raise FormatError(error.message, where=where) from None
 
 
-def _canonical_text(data: bytes, where: str) -> bytes:
+def _canonical_text(content: Tensor, where: str) -> bytes:
+    if content.n_bytes > MAX_BYTES:
+        raise FormatError(f"JSON of more than {MAX_BYTES} bytes", where=where)
+    data = b"".join(content.pieces())
     try:
         is_canonical = dumps(loads(data, what=where)) == data
     except JsonError as error:

@@ -33,6 +33,7 @@ from auditkit.artifacts import (
     file_size,
     list_files,
     open_artifact,
+    open_reader,
     safe_read,
 )
 from auditkit.errors import MalformedError, StoreError
@@ -50,6 +51,7 @@ __all__ = [
     "lock",
     "make_folder",
     "open_artifact",
+    "open_reader",
     "read_bytes",
     "read_tensors",
     "remove",
@@ -226,9 +228,7 @@ def _publish(temporary: Path, target: Path, replace: bool) -> None:
         try:
             os.link(temporary, target)  # unlike a rename, this fails where the target exists
             return
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
+        except OSError:  # also on a file system without hard links
             if os.path.lexists(target):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
     os.replace(temporary, target)  # noqa: PTH105 (a test replaces it)

@@ -13,6 +13,7 @@ and runs the others from their start.
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -27,7 +28,6 @@ from auditkit.keys import public_line
 from auditkit.launch import Workers
 from auditkit.manifests import to_statement
 from auditkit.observe.repository import git_state
-from auditkit.records.environment import Environment
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.manifest import (
     CODE_FOLDER,
@@ -40,15 +40,15 @@ from auditkit.records.manifest import (
 )
 from auditkit.records.perturbation import Declaration, declaration_of
 from auditkit.records.plan import StudyPlan
+from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
 from auditkit.records.study import (
     BranchesResult,
-    CodeFile,
     FileRecord,
     ProgramRecord,
     SeedRecord,
     TrunkResult,
 )
-from auditkit.runfolder import FinishedSeed, RunFolder
+from auditkit.runfolder import FinishedSeed, RunFolder, merged_environment, same_code
 from auditkit.scripts import SEED, ScriptWorkers
 from auditkit.signing import sign_statement
 from auditkit.trust import SigningKey
@@ -69,6 +69,7 @@ class StudyRequest:
         resume: Whether to finish an interrupted run.
         command: The user's own command, where the program is a script with a Recorder in it;
             see :func:`script_source`.
+        plan_file: The signed plan (:mod:`auditkit.planning`) that the study is bound to.
     """
 
     program: ProgramSource
@@ -77,6 +78,7 @@ class StudyRequest:
     jobs: int = 1
     resume: bool = False
     command: tuple[str, ...] = ()
+    plan_file: bytes | None = None
 
 
 def script_source(command: Sequence[str], plan: StudyPlan, folder: Path) -> ProgramSource:
@@ -213,13 +215,15 @@ def _run_seed(
 
 
 def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str) -> StudyManifest:
-    code = _same_code(finished)
+    code = same_code(finished)
     place, _, _ = request.program.target.partition(":")
     source = place if place.endswith(".py") else place.partition(".")[0]
     if request.command:  # the script is the first of its files that the command names
         source = next((part for part in request.command if part.endswith(".py")), "")
     commit, dirty = git_state(Path(request.program.folder), source)
     files = [file for seed in finished for file in seed.files]
+    if request.plan_file is not None:
+        files.append(_keep_plan(request.out, request.plan_file))
     files.extend(
         FileRecord(f"{CODE_FOLDER}/{file.name}", "code", size, file.sha256)
         for file, size in zip(code, RunFolder(request.out).code_sizes(code), strict=True)
@@ -238,10 +242,16 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
             code=code,
             command=tuple(map(hide_home, request.command)),
         ),
-        environment=_merged_environment(finished),
+        environment=merged_environment(finished),
         seeds=tuple(_seed_record(seed) for seed in finished),
         files=tuple(sorted(files, key=lambda file: file.name)),
     )
+
+
+def _keep_plan(folder: Path, data: bytes) -> FileRecord:
+    """Put the signed plan beside the study's other files, as part of it."""
+    store.write_bytes(folder / f"{PLAN_NAME}{store.PARTIAL}", data)
+    return FileRecord(PLAN_NAME, PLAN_ROLE, len(data), hashlib.sha256(data).hexdigest())
 
 
 def _seed_record(finished: FinishedSeed) -> SeedRecord:
@@ -259,40 +269,6 @@ def _seed_record(finished: FinishedSeed) -> SeedRecord:
         data=trunk.data,
         branches=(trunk.control, *finished.branches.branches),
     )
-
-
-def _same_code(finished: list[FinishedSeed]) -> tuple[CodeFile, ...]:
-    known: dict[str, str] = {}
-    for seed in finished:
-        for file in (*seed.trunk.code, *seed.branches.code):
-            if known.setdefault(file.name, file.sha256) != file.sha256:
-                raise PlanError(
-                    f"{file.name} changed while the study ran",
-                    where=f"seed {seed.seed}",
-                    hint="start again in another folder",
-                )
-    return tuple(CodeFile(name, sha256) for name, sha256 in sorted(known.items()))
-
-
-def _merged_environment(finished: list[FinishedSeed]) -> Environment:
-    """The first seed's environment with the packages that any worker imported.
-
-    Raises:
-        PlanError: When two workers ran in different environments (a resumed run).
-    """
-    first = finished[0].trunk.environment
-    packages: dict[str, str] = {}
-    for seed in finished:
-        for here in (seed.trunk.environment, seed.branches.environment):
-            packages.update(here.packages)
-            same = replace(here, packages={})
-            for line in replace(first, packages={}).differences(same):
-                raise PlanError(
-                    f"the seeds ran in different environments: {line}",
-                    where=f"seed {seed.seed}",
-                    hint="start again in another folder",
-                )
-    return replace(first, packages=dict(sorted(packages.items())))
 
 
 def _now() -> str:

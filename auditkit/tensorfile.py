@@ -15,13 +15,19 @@ What is written is a standard safetensors file that any reader opens. Rules that
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from auditkit import canonical
 from auditkit.errors import FormatError, JsonError
 from auditkit.quote import brief
-from auditkit.records.tensor import RawTensor
+from auditkit.records.tensor import FileTensor, RawTensor, Tensor
+
+T = TypeVar("T", bound=Tensor)
+
+#: Reads at a place so many bytes.
+Read = Callable[[int, int], bytes | memoryview]
 
 #: safetensors code and bytes per element, by torch's dtype name. Only what version 0.5 reads.
 CODES: Mapping[str, tuple[str, int]] = {
@@ -74,7 +80,7 @@ class _Entry:
     dtype: str
     shape: tuple[int, ...]
     begin: int
-    end: int
+    n_bytes: int
 
 
 def to_chunks(tensors: Mapping[str, RawTensor], metadata: object = None) -> list[memoryview]:
@@ -134,17 +140,43 @@ def from_bytes(
         FormatError: When the bytes are no such file.
     """
     view = _flat(data)
+    return _read(
+        lambda start, n: view[start : start + n],
+        len(view),
+        lambda e, start: RawTensor(e.dtype, e.shape, view[start : start + e.n_bytes]),
+        what,
+    )
+
+
+def from_file(read: Read, n_bytes: int, *, what: str) -> tuple[dict[str, FileTensor], object]:
+    """Read the header of a safetensors file; the tensors stay in the file.
+
+    Args:
+        read: Reads from the file: at a place, so many bytes.
+        n_bytes: Length of the file.
+        what: What is being read, for the error message.
+
+    Returns:
+        As :func:`from_bytes`.
+
+    Raises:
+        FormatError: When the header is not that of such a file; also what ``read`` raises.
+    """
+    return _read(
+        read, n_bytes, lambda e, start: FileTensor(e.dtype, e.shape, e.n_bytes, start, read), what
+    )
+
+
+def _read(
+    read: Read, n_bytes: int, make: Callable[[_Entry, int], T], what: str
+) -> tuple[dict[str, T], object]:
     try:
-        header, start = _header(view)
+        header, start = _header(read, n_bytes)
         metadata, true_forms = _metadata(header)
         entries = [_entry(name, item) for name, item in header.items()]
-        _check_layout(entries, len(view) - start)
-        tensors = {
-            entry.name: RawTensor(
-                entry.dtype, entry.shape, view[start + entry.begin : start + entry.end]
-            )
-            for entry in sorted(entries, key=lambda entry: entry.name)
-        }
+        _check_layout(entries, n_bytes - start)
+        entries.sort(key=lambda entry: entry.name)
+        tensors = {entry.name: make(entry, start + entry.begin) for entry in entries}
         for name, form in true_forms.items():
             tensors[name] = _restored(name, form, tensors.get(name))
     except (FormatError, JsonError) as error:
@@ -189,15 +221,16 @@ def _metadata_header(tensors: Mapping[str, RawTensor], metadata: object) -> dict
     return {"__metadata__": {METADATA_KEY: canonical.dumps(content).decode("ascii")}}
 
 
-def _header(view: memoryview) -> tuple[dict[str, object], int]:
+def _header(read: Read, n_bytes: int) -> tuple[dict[str, object], int]:
     """The header, and where the data start."""
-    if len(view) < 8:
-        raise FormatError(f"{len(view)} bytes are too few")
-    length = int.from_bytes(view[:8], "little")
-    if length > min(MAX_HEADER_BYTES, len(view) - 8):
+    if n_bytes < 8:
+        raise FormatError(f"{n_bytes} bytes are too few")
+    length = int.from_bytes(read(0, 8), "little")
+    if length > min(MAX_HEADER_BYTES, n_bytes - 8):
         raise FormatError("the header is longer than the file or than the limit")
-    header = canonical.loads(view[8 : 8 + length], what="header", max_bytes=MAX_HEADER_BYTES)
-    if not isinstance(header, dict) or bytes(view[8:9]) != b"{":
+    text = read(8, length)
+    header = canonical.loads(text, what="header", max_bytes=MAX_HEADER_BYTES)
+    if not isinstance(header, dict) or bytes(text[:1]) != b"{":
         raise FormatError("the header is no JSON object")
     return header, 8 + length
 
@@ -239,22 +272,22 @@ def _entry(name: str, item: object) -> _Entry:
     dtype, n_bytes = _BY_CODE[code], offsets[1] - offsets[0]
     if _n_bytes(dtype, shape) != n_bytes:
         raise FormatError(f"tensor {brief(name)}: {n_bytes} bytes do not fit its dtype and shape")
-    return _Entry(name, dtype, shape, *offsets)
+    return _Entry(name, dtype, shape, offsets[0], n_bytes)
 
 
 def _check_layout(entries: list[_Entry], n_bytes: int) -> None:
     position = 0
-    for entry in sorted(entries, key=lambda entry: (entry.begin, entry.end)):
+    for entry in sorted(entries, key=lambda entry: (entry.begin, entry.n_bytes)):
         if entry.begin != position:
             raise FormatError(f"tensor {brief(entry.name)}: a gap or an overlap before it")
-        position = entry.end
+        position += entry.n_bytes
     if position != n_bytes:
         raise FormatError(
             "the tensors do not fill the file", expected=f"{position} bytes", found=n_bytes
         )
 
 
-def _restored(name: str, form: object, stored: RawTensor | None) -> RawTensor:
+def _restored(name: str, form: object, stored: T | None) -> T:
     """A tensor that was stored as bytes, with its true dtype and shape."""
     if not isinstance(form, dict) or set(form) != {"dtype", "shape"}:
         raise FormatError(f"tensor {brief(name)}: expected its true dtype and shape")
@@ -264,4 +297,4 @@ def _restored(name: str, form: object, stored: RawTensor | None) -> RawTensor:
     n_bytes = _n_bytes(dtype, shape)
     if stored is None or stored.dtype != "uint8" or stored.shape != (n_bytes,):
         raise FormatError(f"tensor {brief(name)}: it is not stored as {n_bytes} bytes")
-    return RawTensor(dtype, shape, stored.data)
+    return stored.recast(dtype, shape)

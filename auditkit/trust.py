@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auditkit import store
-from auditkit.errors import KeyFileError, MalformedError, StoreError
+from auditkit.allowedsigners import NAMESPACE
+from auditkit.errors import KeyEncrypted, KeyFileError, MalformedError, StoreError
 from auditkit.keys import (
-    NAMESPACE,
     PrivateKey,
     TrustedKey,
     fingerprint,
@@ -56,6 +56,11 @@ class SigningKey:
     fingerprint: str
     source: str
     created: bool = False
+
+    @property
+    def trusted(self) -> TrustedKey:
+        """Its public half, as the verifier's own."""
+        return TrustedKey(self.fingerprint, self.key.public_key(), self.source, own=True)
 
 
 def load_private_key(path: str | Path, password: str | None = None) -> PrivateKey:
@@ -105,11 +110,18 @@ def default_key(env: Mapping[str, str] | None = None) -> Path:
     return config_folder(env) / "key"
 
 
-def ensure_default_key(env: Mapping[str, str] | None = None) -> tuple[PrivateKey, bool]:
+def ensure_default_key(
+    env: Mapping[str, str] | None = None,
+    password: str | None = None,
+    *,
+    new_password: str | None = None,
+) -> tuple[PrivateKey, bool]:
     """The machine's own key, made and trusted on this machine where there is none yet.
 
     Args:
         env: Environment variables; default this process's.
+        password: For an encrypted key that is there; else ``$AUDITKIT_KEY_PASSWORD``.
+        new_password: What a new key is encrypted with; without one it is not.
 
     Returns:
         The key, and whether it was made just now.
@@ -120,8 +132,8 @@ def ensure_default_key(env: Mapping[str, str] | None = None) -> tuple[PrivateKey
     """
     variables = os.environ if env is None else env
     path = default_key(variables)
-    created = not os.path.lexists(path) and _create(path)
-    key = load_private_key(path, variables.get(PASSWORD_VARIABLE))
+    created = not os.path.lexists(path) and _create(path, new_password)
+    key = _unlocked(path, password or new_password, variables)
     if not os.path.lexists(_public_file(path)):  # also after a run that was killed in between
         _trust_own(path, key)
     return key, created
@@ -145,10 +157,7 @@ def machine_trust(env: Mapping[str, str] | None = None) -> list[TrustedKey]:
         return []
     public = _public_file(default_key(env))
     own = {key.fingerprint for key in load_public_keys(public)} if public.exists() else set()
-    return [
-        TrustedKey(key.fingerprint, key.public_key, key.source, key.fingerprint in own)
-        for key in load_public_keys(trusted)
-    ]
+    return [replace(key, own=key.fingerprint in own) for key in load_public_keys(trusted)]
 
 
 def signing_key(
@@ -164,15 +173,16 @@ def signing_key(
         password: For an encrypted key; else ``$AUDITKIT_KEY_PASSWORD``.
 
     Raises:
+        KeyEncrypted: When it is encrypted and there is no password.
         KeyFileError: When the key cannot be read.
         StoreError: When the machine's own key cannot be written.
     """
     variables = os.environ if env is None else env
     named = path or variables.get(KEY_VARIABLE)
     if named:
-        key = load_private_key(named, password or variables.get(PASSWORD_VARIABLE))
+        key = _unlocked(named, password, variables)
         return SigningKey(key, fingerprint(key), str(named))
-    key, created = ensure_default_key(variables)
+    key, created = ensure_default_key(variables, password)
     return SigningKey(key, fingerprint(key), str(default_key(variables)), created)
 
 
@@ -206,6 +216,14 @@ def key_by_fingerprint(wanted: str, candidates_file: str | Path) -> TrustedKey:
     )
 
 
+def _unlocked(path: str | Path, password: str | None, variables: Mapping[str, str]) -> PrivateKey:
+    try:
+        return load_private_key(path, password or variables.get(PASSWORD_VARIABLE))
+    except KeyEncrypted as error:
+        hint = f"where no terminal can ask, ${PASSWORD_VARIABLE} holds it"
+        raise KeyEncrypted(error.message, where=error.where, hint=hint) from None
+
+
 def _read(path: str | Path) -> bytes:
     try:
         return store.read_bytes(path, max_bytes=MAX_KEY_FILE_BYTES, what="a key file")
@@ -215,12 +233,12 @@ def _read(path: str | Path) -> bytes:
         raise KeyFileError(error.message, where=str(path)) from error
 
 
-def _create(path: Path) -> bool:
+def _create(path: Path, password: str | None) -> bool:
     """Make the machine's key; False where another process made it in the meantime."""
     key = generate_key()
     store.make_folder(path.parent, private=True)
     try:
-        store.write_bytes(path, private_key_bytes(key), private=True, replace=False)
+        store.write_bytes(path, private_key_bytes(key, password), private=True, replace=False)
     except StoreError:
         if os.path.lexists(path):
             return False

@@ -8,18 +8,24 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditkit import store
+from auditkit.countersigning import is_countersignature, read_countersignatures
 from auditkit.errors import AuditError
 from auditkit.evidence import SignedFolder
 from auditkit.judgement import Ledger, as_finding, exit_code_of, verdict_of
+from auditkit.keys import verifies
 from auditkit.manifests import Manifest, read_statement
+from auditkit.planbinding import Authorities
+from auditkit.records.distance import Distance
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import MANIFEST_NAME, SIGNER_NAME
 from auditkit.records.replaying import REPLAY_NAME
-from auditkit.records.report import Finding, VerificationReport
-from auditkit.signing import Envelope, TrustedKey, check_signatures, open_envelope
+from auditkit.records.report import Countersignature, Finding, PlanBinding, VerificationReport
+from auditkit.records.timestamp import Timestamp
+from auditkit.signing import Envelope, TrustedKey, check_signatures, open_envelope, pae
 
-#: Files beside a manifest that it cannot list, because they are made from it.
+#: Files beside a manifest that it cannot list, because they are made from it; and every
+#: countersignature.
 COMPANIONS = (MANIFEST_NAME, SIGNER_NAME, REPLAY_NAME, "CHECKLIST.md", "report.json")
 
 
@@ -36,6 +42,10 @@ class VerifyRequest:
         arguments: Arguments of the factory that replace recorded ones.
         jobs: Seeds that are replayed at the same time; None for as many as cores allow.
         command: The verifier's own command for the study of a script.
+        threshold: How many trusted keys must have signed.
+        budget: Seconds to spend on replay, as many branches as fit; None for no limit.
+        tolerance: See :class:`auditkit.replay.ReplayRequest`.
+        authorities: How timestamps are judged.
     """
 
     trusted: Sequence[TrustedKey]
@@ -46,6 +56,10 @@ class VerifyRequest:
     arguments: Mapping[str, str] = field(default_factory=dict)
     jobs: int = 1
     command: tuple[str, ...] = ()
+    threshold: int = 1
+    budget: float | None = None
+    tolerance: float | None = None
+    authorities: Authorities = field(default_factory=Authorities)
 
 
 @dataclass(frozen=True)
@@ -97,6 +111,12 @@ class Verification:
         self._replayed = "none"
         self._replay_text = "nothing was replayed"
         self._differences: tuple[str, ...] = ()
+        self._environment: Environment | None = None
+        self._signers: tuple[TrustedKey, ...] = ()
+        self._timestamps: tuple[Timestamp, ...] = ()
+        self._distances: tuple[Distance, ...] = ()
+        self._close = False
+        self._plan: PlanBinding | None = None
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
@@ -105,28 +125,62 @@ class Verification:
     def _report(self, estimates: EstimateTable | None) -> VerificationReport:
         results = self._ledger.results()
         exit_code = exit_code_of(results)
+        manifest_sha256 = hashlib.sha256(self._opened.data).hexdigest()
         return VerificationReport(
-            verdict=verdict_of(exit_code, replayed=self._replayed),
+            verdict=verdict_of(exit_code, replayed=self._replayed, close=self._close),
             exit_code=exit_code,
-            manifest_sha256=hashlib.sha256(self._opened.data).hexdigest(),
+            manifest_sha256=manifest_sha256,
             signed_by=self._signer.fingerprint if self._signer else None,
             trust=self._trust_text(),
             replay=self._replay_text,
             checks=results,
             estimates=estimates,
             environment_differences=self._differences,
+            environment=self._environment,
+            distances=self._distances,
+            countersignatures=self._countersignatures(manifest_sha256),
+            timestamps=self._timestamps,
+            plan=self._plan,
+        )
+
+    def _countersignatures(self, manifest_sha256: str) -> tuple[Countersignature, ...]:
+        authors = {key.fingerprint for key in self._signers}
+        return tuple(
+            read_countersignatures(
+                self._opened.path.parent, manifest_sha256, self._request.trusted, authors
+            )
         )
 
     def _signature(self) -> None:
         if self._opened.envelope is None:
             return
+        request, envelope = self._request, self._opened.envelope
         try:
-            outcome = check_signatures(self._opened.envelope, self._request.trusted)
+            outcome = check_signatures(envelope, request.trusted, request.threshold)
         except AuditError as error:
             self._ledger.add(2, [as_finding(error)])
             return
-        self._signer = outcome.signer
-        self._ledger.ran(2, f"signed by {outcome.signer.fingerprint}")
+        self._signer, self._signers = outcome.signer, outcome.signers
+        names = ", ".join(key.fingerprint for key in outcome.signers)
+        self._ledger.ran(2, f"signed by {names}")
+        self._judge_timestamps(envelope)
+
+    def _judge_timestamps(self, envelope: Envelope) -> None:
+        """Timestamps of the trusted signatures, under the authorities that were named."""
+        check = self._request.authorities.check
+        if check is None:
+            return
+        message, found = pae(envelope.payload, envelope.payload_type), []
+        for signature in envelope.signatures:
+            if any(verifies(key.public_key, signature.value, message) for key in self._signers):
+                for reply in signature.timestamps:
+                    try:
+                        found.append(check(reply, signature.value))
+                    except AuditError as error:
+                        self._ledger.add(2, [as_finding(error)])
+        if not found:
+            self._ledger.warn(2, "no timestamp by an authority that was given")
+        self._timestamps = tuple(found)
 
     def _artifacts(self, run: SignedFolder) -> None:
         ledger, total = self._ledger, 0
@@ -145,7 +199,7 @@ class Verification:
         unlisted = [
             name
             for name in store.list_files(run.root)
-            if name not in listed and name not in COMPANIONS
+            if name not in listed and name not in COMPANIONS and not is_countersignature(name)
         ]
         for name in unlisted:
             if self._request.strict:
@@ -160,7 +214,8 @@ class Verification:
         source = Path(self._signer.source)
         if self._signer.own and source.name == "allowed_signers":
             return "self-signed on this machine"
-        return f"trusted by {source}"
+        who = f" as {', '.join(self._signer.principals)}" if self._signer.principals else ""
+        return f"trusted by {source}{who}"
 
 
 def environment_lines(recorded: Environment, *replays: Environment) -> tuple[str, ...]:

@@ -26,11 +26,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit import canonical, store
+from auditkit.budget import replay_within
 from auditkit.content import branch_tables, content_findings
 from auditkit.errors import AuditError
 from auditkit.evidence import RecordingEvidence, RunEvidence
 from auditkit.judgement import as_finding
 from auditkit.outcomes import SeedOutcomes
+from auditkit.planbinding import Registrar, bind
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.perturbation import DECLARATIONS, Declaration
@@ -38,7 +40,7 @@ from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.replay import ReplayOutcome, ReplayRequest
-from auditkit.sampling import draw
+from auditkit.sampling import Sample, by_seed, draw, shuffled, told
 from auditkit.verification import (
     COMPANIONS,
     Opened,
@@ -61,6 +63,7 @@ def verify(
     replayer: Replayer | None = None,
     estimator: Estimator | None = None,
     declarations: Mapping[str, Declaration] = DECLARATIONS,
+    registrar: Registrar | None = None,
 ) -> VerificationReport:
     """Verify the manifest of a study or of a recording.
 
@@ -70,6 +73,7 @@ def verify(
         replayer: Re-executes branches (check 8); without one, nothing is replayed.
         estimator: Computes the estimands (check 10), where there was a replay.
         declarations: What each perturbation is, by the verifier's own table.
+        registrar: Looks at a planned program's data again, where there was a replay.
 
     Returns:
         The report; its exit code is 0 only where nothing is wrong.
@@ -81,7 +85,7 @@ def verify(
     opened = open_manifest(path, data)
     if isinstance(opened.manifest, StudyManifest):
         replayer = None if request.replay == "none" else replayer
-        machinery = _Machinery(replayer, estimator, declarations)
+        machinery = _Machinery(replayer, estimator, declarations, registrar)
         run = RunEvidence(path.parent, opened.manifest)
         return _StudyVerification(opened, request, run, machinery).report()
     if isinstance(opened.manifest, RecordingManifest):
@@ -97,6 +101,7 @@ class _Machinery:
     replayer: Replayer | None
     estimator: Estimator | None
     declarations: Mapping[str, Declaration]
+    registrar: Registrar | None
 
 
 class _StudyVerification(Verification):
@@ -110,6 +115,7 @@ class _StudyVerification(Verification):
         self._replayer = machinery.replayer
         self._estimator = machinery.estimator
         self._declarations = machinery.declarations
+        self._registrar = machinery.registrar
         self._replay_outcome: ReplayOutcome | None = None
 
     def report(self) -> VerificationReport:
@@ -119,6 +125,7 @@ class _StudyVerification(Verification):
         self._artifacts(run)
         self._content(run)
         self._replay(run)
+        self._bind(run)
         if self._ledger.passed(*range(1, 10)):
             estimates = self._estimands(run)
         elif self._replayer is None and not self._ledger.failed(*range(1, 10)):
@@ -172,19 +179,43 @@ class _StudyVerification(Verification):
             text = "the code is signed by somebody else's key; read it, then give --allow-code"
             ledger.add(8, [Finding(text, exit_code=6)])
             return
-        sample = draw(run.manifest, self._request.replay, self._request.replay_seed)
-        self._replay_text = sample.text
-        request = ReplayRequest(sample.choice, self._request.arguments, self._request.jobs, command)
-        outcome = self._replayer(run, request)
+        outcome, sample = self._replay_sample(run, self._replayer)
         ledger.add(8, outcome.findings)
         self._replay_outcome = outcome
-        if not outcome.environments:
-            self._replay_text = "nothing could be replayed"
+        self._replay_text = sample.text if outcome.environments else "nothing could be replayed"
         self._replayed = "all" if sample.is_everything else "some"
+        self._environment = next(iter(outcome.environments), None)
+        self._distances, self._close = outcome.distances, outcome.close
         recorded = run.manifest.environment
         self._differences = environment_lines(recorded, *outcome.environments)
         self._summarise_pairs(run, sample.choice)
         ledger.ran(8, self._replay_text)
+
+    def _replay_sample(self, run: RunEvidence, replayer: Replayer) -> tuple[ReplayOutcome, Sample]:
+        """Replay what was asked for; says what that was."""
+        asked, manifest = self._request, run.manifest
+        sample = draw(manifest, asked.replay, asked.replay_seed)
+        request = ReplayRequest(
+            sample.choice, asked.arguments, asked.jobs, asked.command, asked.tolerance
+        )
+        if asked.budget is None:
+            return replayer(run, request), sample
+        order = shuffled(manifest, asked.replay_seed)
+        if isinstance(asked.replay, int):
+            order = order[: asked.replay]
+        rounds = replay_within(asked.budget, order, replayer, run, request)
+        how = f", in {rounds.seconds:.0f} of {asked.budget:.0f} seconds"
+        text = told(manifest, len(rounds.done), asked.replay_seed, how)
+        everything = sample.is_everything and len(rounds.done) == len(order)
+        return rounds.outcome, Sample(by_seed(rounds.done), everything, text)
+
+    def _bind(self, run: RunEvidence) -> None:
+        """Say what the plan that was signed before the run is worth."""
+        if self._ledger.failed(1, 2, 3):
+            return
+        replayed = self._replay_outcome is not None
+        registrar = self._registrar if replayed else None
+        self._plan = bind(run, self._signer, self._request.authorities, registrar)
 
     def _estimands(self, run: RunEvidence) -> EstimateTable | None:
         """Estimates from recomputed tables where there are any, from recorded ones elsewhere."""

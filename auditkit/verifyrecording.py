@@ -13,7 +13,7 @@ from auditkit import canonical, recordings, store
 from auditkit.errors import ArtifactMismatch, ArtifactMissing, AuditError
 from auditkit.evidence import RecordingEvidence
 from auditkit.judgement import NOT_APPLICABLE, as_finding
-from auditkit.manifests import replay_from_statement
+from auditkit.manifests import record_from_statement
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.replaying import REPLAY_NAME, ReplayReport
 from auditkit.records.report import Finding, VerificationReport
@@ -83,6 +83,13 @@ class RecordingVerification(Verification):
             ]
             self._ledger.add(8, map(_with_code, replay.findings, codes))
             self._replay_text = f"{span} re-executed, with differences, signed by {signer}"
+        elif not _is_possible(replay, recorded):
+            most = max(rank.steps for rank in recorded.ranks)
+            text = (
+                f"says that {span} were equal; the recording has steps 1..{most} of "
+                f"{_processes(len(recorded.ranks))}"
+            )
+            self._ledger.add(8, [Finding(text, REPLAY_NAME)])
         elif not _is_whole(replay, recorded):
             self._replay_text = f"only {span} re-executed, and equal, signed by {signer}"
             self._ledger.warn(8, self._replay_text)
@@ -108,7 +115,7 @@ class RecordingVerification(Verification):
             return None
         envelope = open_envelope(data, what=REPLAY_NAME)
         signer = check_signatures(envelope, self._request.trusted).signer
-        replay = replay_from_statement(envelope.payload, what=REPLAY_NAME)
+        replay = record_from_statement(ReplayReport, envelope.payload, what=REPLAY_NAME)
         own = hashlib.sha256(self._opened.data).hexdigest()
         if replay.manifest_sha256 != own:
             raise ArtifactMismatch(
@@ -125,6 +132,13 @@ def _is_whole(replay: ReplayReport, recorded: RecordingManifest) -> bool:
     steps = max(rank.steps for rank in recorded.ranks)
     is_every_step = (replay.first_step, replay.last_step) == (1, steps)
     return is_every_step and replay.ranks == recorded.world.size == len(recorded.ranks)
+
+
+def _is_possible(replay: ReplayReport, recorded: RecordingManifest) -> bool:
+    """Whether there is what is said to have been compared; nothing at all may have been."""
+    steps = max(rank.steps for rank in recorded.ranks)
+    is_range = replay.first_step <= replay.last_step + 1 and replay.last_step <= steps
+    return is_range and replay.ranks <= len(recorded.ranks)
 
 
 def _with_code(finding: Finding, code: int) -> Finding:

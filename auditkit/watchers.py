@@ -169,8 +169,11 @@ class TrunkWatcher(BranchWatcher):
 class ModuleWatcher:
     """Digests every module's input and output, and every gradient, during one step.
 
-    Forward hooks see leaf modules; gradients are seen as they are accumulated (full backward
-    hooks fail on in-place operations). Hooks return None: a value would replace the output.
+    An input is digested before its module runs, which may overwrite it. A module that holds others
+    begins before them and ends after them: where the input of an inner one is the first thing
+    that differs, the code of the outer one made it. Gradients are seen as they are accumulated
+    (full backward hooks fail on in-place operations). Hooks return None: a value would replace
+    what they are given.
 
     Attributes:
         entries: Name and digest in the order in which things happened.
@@ -201,9 +204,13 @@ class ModuleWatcher:
 
     def _attach(self) -> None:
         for name, module in self._model.named_modules():
-            if next(module.children(), None) is None:
-                label = f"{name or '<model>'} ({type(module).__name__})"
-                self._hooks.append(module.register_forward_hook(self._forward(label)))
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # compiled code takes no hooks from here
+            label = f"{name or '<model>'} ({type(module).__name__})"
+            self._hooks += [
+                module.register_forward_pre_hook(self._before(label), with_kwargs=True),
+                module.register_forward_hook(self._after(label)),
+            ]
         for name, parameter in self._model.named_parameters():
             if parameter.requires_grad:
                 hook = parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
@@ -211,9 +218,14 @@ class ModuleWatcher:
                 )
                 self._hooks.append(hook)
 
-    def _forward(self, label: str) -> Callable[[nn.Module, Any, Any], None]:
+    def _before(self, label: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, named: Any) -> None:
+            self._note(f"{label} input", _tensors([inputs, named]))
+
+        return hook
+
+    def _after(self, label: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            self._note(f"{label} input", _tensors(inputs))
             self._note(f"{label} output", _tensors(output))
 
         return hook

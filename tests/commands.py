@@ -30,7 +30,10 @@ from auditkit.signing import open_envelope
 #: Seconds after which whatever is waited for will not come any more.
 PATIENCE = 120
 
-_WORKERS = ("auditkit.cli.run.Workers", "auditkit.study.Workers", "auditkit.replay.Workers")
+_WORKERS = (
+    *("auditkit.cli.studyplans.Workers", "auditkit.cli.plan.Workers", "auditkit.study.Workers"),
+    *("auditkit.replay.Workers", "auditkit.registering.Workers"),
+)
 
 
 @dataclass(frozen=True)

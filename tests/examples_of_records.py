@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from auditkit.records.agreement import Agreement, ReproductionReport
 from auditkit.records.digest import Digest
+from auditkit.records.distance import Distance
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import (
     DistanceEstimate,
@@ -26,9 +28,17 @@ from auditkit.records.recording import (
     RecordingManifest,
     WorldRecord,
 )
+from auditkit.records.registration import DataIdentity, Registered, Registration
 from auditkit.records.replaying import ReplayReport
-from auditkit.records.report import CheckResult, Finding, VerificationReport
-from auditkit.records.rng import RngContract, StreamContract
+from auditkit.records.report import (
+    CheckResult,
+    Countersignature,
+    Finding,
+    PlanBinding,
+    VerificationReport,
+)
+from auditkit.records.rng import ALWAYS_UNCOVERED, RngContract, StreamContract
+from auditkit.records.signedreport import SignedReport
 from auditkit.records.study import (
     BranchesResult,
     BranchRecord,
@@ -40,6 +50,7 @@ from auditkit.records.study import (
     TrunkResult,
 )
 from auditkit.records.task import RowsTask
+from auditkit.records.timestamp import Timestamp
 
 
 def sha(digit: str) -> str:
@@ -77,7 +88,7 @@ RNG = RngContract(
         StreamContract("order", None, None, None, None),
         StreamContract("rng/torch", str(2**63), sha("1"), sha("2"), sha("3")),
     ),
-    uncovered=("random numbers drawn by C libraries",),
+    uncovered=ALWAYS_UNCOVERED,
 )
 
 DATA = DataRecord(sha("d"), sha("e"), {"batch size": "64"}, "digits 1.0", 576)
@@ -143,7 +154,7 @@ MANIFEST = StudyManifest(
     seeds=(SEED,),
     files=(
         FileRecord("code/digits.py", "code", 2633, sha("c")),
-        FileRecord("seed-0000/fork.safetensors", "fork", 2**40, sha("f")),
+        FileRecord("seed-0000/fork.safetensors", "fork", 2**37, sha("f")),
     ),
 )
 
@@ -179,7 +190,7 @@ RECORDING = RecordingManifest(
     world=WORLD,
     ranks=(RANK,),
     files=(
-        FileRecord("checkpoint-00000002.safetensors", "checkpoint", 2**40, sha("f")),
+        FileRecord("checkpoint-00000002.safetensors", "checkpoint", 2**37, sha("f")),
         FileRecord("code/digits.py", "code", 2633, sha("c")),
     ),
 )
@@ -287,6 +298,14 @@ CHECKS = (
     CheckResult(7, "failed", "2 branches", findings=(FINDING,)),
 )
 
+STATE_DISTANCE = Distance("seed 0, fork", "state", "params", 0.5, 0.25)
+PROBE_DISTANCE = Distance("seed 0, carry", "probe", "T", 0.5, 0.25, 0.125)
+COUNTERSIGNATURE = Countersignature(
+    "countersign-0123456789abcdef.json", "SHA256:abc", True, "verified", "all 3 branches"
+)
+TIMESTAMP = Timestamp("2026-11-23T14:00:00Z", "CN=Authority", "1" * 30, "1.2.3")
+BINDING = PlanBinding("plan-bound", ("plan, horizon: 3 was planned, 4 was run",), ("a remark",))
+
 REPORT = VerificationReport(
     verdict="failed",
     exit_code=1,
@@ -297,9 +316,65 @@ REPORT = VerificationReport(
     checks=CHECKS,
     estimates=TABLE,
     environment_differences=("packages: torch is 2.13.0 there, 2.12.0 here",),
+    environment=ENVIRONMENT,
+    distances=(STATE_DISTANCE, PROBE_DISTANCE),
+    countersignatures=(COUNTERSIGNATURE,),
+    timestamps=(TIMESTAMP,),
+    plan=BINDING,
+)
+
+SIGNED_REPORT = SignedReport(
+    schema_version="1",
+    producer=Producer("auditkit", "0.1.0"),
+    run=RunTimes("2026-01-02T00:00:00Z", "2026-01-02T00:10:00Z"),
+    report=REPORT,
+)
+
+DATA_IDENTITY = DataIdentity(0, sha("a"), 576, sha("e"), "digits 1.0", {"batch size": "64"})
+REGISTRATION = Registration(
+    schema_version="1",
+    producer=Producer("auditkit", "0.1.0"),
+    created="2026-01-01T00:00:00Z",
+    plan=PLAN,
+    seeds_from="plan",
+    program=PROGRAM,
+    data=DATA_IDENTITY,
+    environment=ENVIRONMENT,
+)
+
+AGREEMENT = Agreement(
+    perturbation="momentum-reset",
+    metric="tv",
+    variant="as-is",
+    time="T",
+    family="primary",
+    recorded=0.25,
+    reproduced=0.5,
+    n=8,
+    difference=0.25,
+    interval=INTERVAL,
+    adjusted_p=0.125,
+    recorded_verdict="effect",
+    reproduced_verdict="inconclusive",
+    verdict="cannot tell",
+    reason="neither a difference nor agreement is established",
+)
+REPRODUCTION = ReproductionReport(
+    sha("1"), sha("2"), ("hardware: cpu is A there, B here",), True, (AGREEMENT,)
 )
 
 EXAMPLES: tuple[Any, ...] = (
+    STATE_DISTANCE,
+    PROBE_DISTANCE,
+    COUNTERSIGNATURE,
+    TIMESTAMP,
+    BINDING,
+    SIGNED_REPORT,
+    DATA_IDENTITY,
+    REGISTRATION,
+    Registered({"model": "Net"}, CODE, DATA_IDENTITY, ENVIRONMENT),
+    AGREEMENT,
+    REPRODUCTION,
     Digest("sha256/tensor-v1", sha("0")),
     Difference(4, ("order", "params", "loss")),
     ENVIRONMENT,

@@ -12,6 +12,7 @@ commitments, evidence digests. What then still tells on the forger is for the ch
     edit_trace(run, branch, step, component)     a digest in a trace
     edit_outcome(run, branch, time, edit)        a probe table
     edit_fork(run, component, entry, edit)       the snapshot, with all that depends on it
+    edit_fork_json(run, component, edit)         the same, for what is no tensor in it
     edit_order(run, edit)                        the control's order, with all that depends on it
     copy_branch(run, source, target)             one branch's files and commitments for another's
     resign(run, key)  sign_payload(run, bytes)   the statement, or any bytes, signed anew
@@ -250,6 +251,22 @@ def edit_fork(
     """
     name = seed_in(statement_of(run), seed)["fork"]
     edit_tensors(run, name, lambda arrays: edit(arrays[tensor_key(component, entry)]))
+    _follow_fork(run, component, seed)
+
+
+def edit_fork_json(
+    run: Run, component: str, edit: Callable[[dict[str, Any]], None], seed: int = 0
+) -> None:
+    """The same for what is no tensor: the entries of a component, as the file's metadata."""
+    name = seed_in(statement_of(run), seed)["fork"]
+    arrays, meta = read_arrays(run, name)
+    edit(dict_of(dict_of(meta)["components"])[component])
+    replace_file(run, name, _file_bytes(arrays, meta))
+    _follow_fork(run, component, seed)
+
+
+def _follow_fork(run: Run, component: str, seed: int) -> None:
+    name = seed_in(statement_of(run), seed)["fork"]
     section = raw_components(*store.read_tensors(run.folder / name, what=name))[component]
     commitment = digest_raw(COMMITMENT_RECIPE, *section).hex()
     evidence = digest_raw(EVIDENCE_RECIPE, *section)

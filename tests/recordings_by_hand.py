@@ -37,7 +37,7 @@ from auditkit.records.recording import (
 )
 from auditkit.records.replaying import REPLAY_NAME, ReplayReport
 from auditkit.records.report import Finding
-from auditkit.records.rng import RngContract, StreamContract
+from auditkit.records.rng import ALWAYS_UNCOVERED, UNSEEDED, RngContract, StreamContract
 from auditkit.records.study import CodeFile, FileRecord, ProgramRecord
 from auditkit.records.tensor import RawTensor
 from auditkit.runfiles import trace_to_tensors
@@ -286,7 +286,7 @@ def _write_rank(folder: Path, loop: Loop, rank: int, suffix: str) -> RankRecord:
         final=end,
         order_sha256=hashlib.sha256(f"order {rank} {loop.order_at}".encode()).hexdigest(),
         consumed_sha256=hashlib.sha256(f"consumed {rank} {loop.batch_at}".encode()).hexdigest(),
-        rng=RngContract("as-is", streams, ("random numbers drawn by C libraries",)),
+        rng=RngContract(UNSEEDED, streams, ALWAYS_UNCOVERED),
         loaders=loaders,
         checkpoints=tuple(checkpoints),
         resumed_at=(),

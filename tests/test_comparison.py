@@ -8,6 +8,7 @@ import pytest
 from auditkit.comparison import (
     Parting,
     compare_commitments,
+    compare_inputs,
     compare_outcomes,
     compare_records,
     compare_traces,
@@ -66,10 +67,12 @@ def test_equal_traces_do_not_part() -> None:
     [
         (("order", "batch", "params"), "order drift", "order"),
         (("batch", "params"), "data drift", "batch"),
-        (("rng/torch", "params"), "state drift", "params"),
+        (("rng/torch", "params"), "RNG drift", "rng/torch"),
+        # A row holds the streams from which its order and its batch were then drawn.
+        (("order", "batch", "rng/torch"), "RNG drift", "rng/torch"),
     ],
 )
-def test_the_first_difference_is_classed_by_what_was_consumed_before_what_it_led_to(
+def test_the_first_difference_is_classed_by_what_can_have_caused_what(
     names: tuple[str, ...], kind: str, component: str
 ) -> None:
     other = with_cell(with_cell(make_trace(), 9, *names), 10, "order")
@@ -77,6 +80,38 @@ def test_the_first_difference_is_classed_by_what_was_consumed_before_what_it_led
     assert parting is not None
     assert (parting.branch, parting.step, parting.kind) == ("carry", 9, kind)
     assert (parting.component, len(parting.others)) == (component, len(names) - 1)
+
+
+def test_streams_that_began_otherwise_come_before_what_was_drawn_from_them() -> None:
+    trace = make_trace(first=1)
+    parting = compare_traces("trunk", trace, with_cell(trace, 1, "order", "params", "rng/torch"))
+    assert parting == Parting("trunk", 1, "rng/torch", ("order", "params"), "RNG drift")
+
+
+def test_inputs_are_compared_behind_a_state_that_drifted() -> None:
+    trace = make_trace()
+    drifted = with_cell(trace, 8, "params")
+    assert compare_inputs("carry", trace, drifted) is None
+    parting = compare_inputs("carry", trace, with_cell(drifted, 9, "batch", "params"))
+    assert parting == Parting("carry", 9, "batch", (), "data drift")
+    parting = compare_inputs("carry", trace, with_cell(drifted, 10, "rng/torch"))
+    assert parting == Parting("carry", 10, "rng/torch", (), "RNG drift")
+
+
+def test_a_loss_is_no_input() -> None:
+    trace = make_trace()
+    assert compare_inputs("carry", trace, replace(trace, loss_bits=bytes(32))) is None
+
+
+def test_other_components_and_other_steps_are_no_rounding() -> None:
+    trace = make_trace()
+    fewer = replace(trace, columns={n: c for n, c in trace.columns.items() if n != "params"})
+    parting = compare_inputs("carry", trace, fewer)
+    assert parting is not None
+    assert (parting.component, parting.kind) == ("params", "length")
+    parting = compare_inputs("carry", trace, make_trace(3))
+    assert parting is not None
+    assert (parting.step, parting.kind) == (10, "length")
 
 
 def test_a_loss_alone_is_state_drift_at_its_own_step() -> None:

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -18,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditkit import keys
-from auditkit.errors import KeyFileError
+from auditkit.errors import KeyEncrypted, KeyFileError
 
-ED = keys.generate_key()
+ED = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))  # fixed: it is in the tests' names
 P256 = ec.generate_private_key(ec.SECP256R1())
 P384 = ec.generate_private_key(ec.SECP384R1())
 RSA = rsa.generate_private_key(65537, 2048)
@@ -110,6 +112,23 @@ def test_options_of_allowed_signers_are_kept_to(options: str, applies: bool) -> 
             fingerprints(line.encode())
 
 
+@pytest.mark.parametrize(
+    ("line", "principals"),
+    [
+        (f"{LINE} alice@example.org", ()),  # a comment names nobody
+        (f"alice@example.org {LINE} comment", ("alice@example.org",)),
+        (f'alice@x,bob@x namespaces="auditkit" {LINE}', ("alice@x", "bob@x")),
+        (f'"Alice Liddell,*@x" {LINE}', ("Alice Liddell", "*@x")),
+        (f"alice@x,,bob@x, {LINE}", ("alice@x", "bob@x")),
+    ],
+)
+def test_whose_key_it_is_is_what_the_reader_wrote(line: str, principals: tuple[str, ...]) -> None:
+    (key,) = keys.parse_public_keys(line.encode(), source="f", now=NOW)
+    assert key.principals == principals
+    named = f" ({', '.join(principals)})" if principals else ""
+    assert key.label == keys.fingerprint(ED) + named
+
+
 RSA_LINE = RSA.public_key().public_bytes(*SSH)
 P384_LINE = P384.public_key().public_bytes(*SSH)
 
@@ -195,47 +214,88 @@ def test_a_bad_private_key_is_a_key_file_error(
     assert caught.value.exit_code == 2
 
 
-def test_a_missing_bcrypt_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    try:
-        data = ED.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, BestAvailableEncryption(b"pw"))
-    except Exception:
-        data = encrypted_by_ssh_keygen()
-    module = "cryptography.hazmat.primitives.serialization.ssh"
-    monkeypatch.setattr(f"{module}._bcrypt_supported", False, raising=False)
-    with pytest.raises(KeyFileError, match="needs the package bcrypt"):
-        keys.parse_private_key(data, "pw", source="f")
-    with pytest.raises(KeyFileError, match="encrypted: give its password"):
-        keys.parse_private_key(data, None, source="f")
+def test_a_missing_bcrypt_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(encrypted_openssh(ED))
+    program = (
+        "import pathlib, sys\n"
+        "sys.modules['bcrypt'] = None\n"
+        "from auditkit import errors, keys\n"
+        "try:\n"
+        "    keys.parse_private_key(pathlib.Path('key').read_bytes(), 'pw', source='f')\n"
+        "except errors.KeyFileError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert "f: an encrypted OpenSSH key needs the package bcrypt" in done.stdout
+    assert 'pip install "auditkit[ssh]"' in done.stdout
 
 
-def encrypted_by_ssh_keygen() -> bytes:
-    if not shutil.which("ssh-keygen"):
-        pytest.skip("neither bcrypt nor ssh-keygen is installed")
-    import tempfile
+def encrypted_openssh(key: keys.PrivateKey) -> bytes:
+    pytest.importorskip("bcrypt", reason="bcrypt is not installed")
+    return key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, BestAvailableEncryption(b"pw"))
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "key")
-        subprocess.run(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "pw", "-f", path],  # noqa: S607
-            check=True,
-        )
-        return path.read_bytes()
+
+@pytest.mark.parametrize("key", [ED, P256], ids=["ed25519", "p256"])
+def test_encrypted_openssh_keys_are_read_with_their_password(key: keys.PrivateKey) -> None:
+    data = encrypted_openssh(key)
+    assert keys.fingerprint(keys.parse_private_key(data, "pw", source="f")) == keys.fingerprint(key)
+    with pytest.raises(KeyFileError, match="password is wrong"):
+        keys.parse_private_key(data, "other", source="f")
+    with pytest.raises(KeyEncrypted, match="encrypted: give its password"):
+        keys.parse_private_key(data, source="f")
+
+
+def test_a_key_that_is_encrypted_is_told_from_one_that_is_damaged() -> None:
+    for password in (None, ""):
+        with pytest.raises(KeyEncrypted) as caught:
+            keys.parse_private_key(ENCRYPTED, password, source="f")
+        assert caught.value.exit_code == 2
+    for data, password in ((ENCRYPTED, "wrong"), (ENCRYPTED[:80] + ENCRYPTED[90:], "right")):
+        with pytest.raises(KeyFileError) as refused:
+            keys.parse_private_key(data, password, source="f")
+        assert not isinstance(refused.value, KeyEncrypted)
+
+
+def test_an_encrypted_key_given_for_its_public_half_asks_for_that() -> None:
+    with pytest.raises(KeyFileError, match="give its public half") as caught:
+        keys.parse_public_keys(ENCRYPTED, source="f")
+    assert not isinstance(caught.value, KeyEncrypted)  # nobody is to be asked for a password
 
 
 @pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa"])
-def test_keys_of_ssh_keygen_are_read_and_named_alike(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("password", ["", "pass word"], ids=["plain", "encrypted"])
+def test_keys_of_ssh_keygen_are_read_and_named_alike(
+    kind: str, password: str, tmp_path: Path
+) -> None:
+    if password:
+        pytest.importorskip("bcrypt", reason="bcrypt is not installed")
     path = tmp_path / "id"
-    subprocess.run(["ssh-keygen", "-q", "-t", kind, "-N", "", "-f", path], check=True)  # noqa: S607
-    listed = subprocess.run(
-        ["ssh-keygen", "-lf", f"{path}.pub"],  # noqa: S607
+    ssh_keygen("-q", "-t", kind, "-N", password, "-f", str(path))
+    listed = ssh_keygen("-lf", f"{path}.pub").split()[1]
+    private = keys.parse_private_key(path.read_bytes(), password or None, source="id")
+    assert keys.fingerprint(private) == listed
+    assert fingerprints(Path(f"{path}.pub").read_bytes()) == [listed]
+    verified = keys.verifies(private.public_key(), keys.sign_bytes(private, b"m"), b"m")
+    assert verified
+
+
+def ssh_keygen(*arguments: str) -> str:
+    done = subprocess.run(
+        ["ssh-keygen", *arguments],  # noqa: S607
         check=True,
         capture_output=True,
         text=True,
-    ).stdout
-    private = keys.parse_private_key(path.read_bytes(), source="id")
-    assert keys.fingerprint(private) == listed.split()[1]
-    assert fingerprints(Path(f"{path}.pub").read_bytes()) == [listed.split()[1]]
+        timeout=60,
+    )
+    return done.stdout
 
 
 @given(st.binary(max_size=99) | st.text().map(lambda text: text.encode()))

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from examples_of_records import MANIFEST, RECORDING, REPLAY
+from examples_of_records import MANIFEST, RECORDING, REGISTRATION, REPLAY, SIGNED_REPORT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,12 +17,21 @@ from auditkit.errors import AuditError, JsonError, MalformedError, SchemaError
 from auditkit.manifests import (
     from_statement,
     read_statement,
-    replay_from_statement,
+    record_from_statement,
     to_statement,
 )
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.recording import RecordingManifest
+from auditkit.records.registration import Registration
 from auditkit.records.replaying import ReplayReport
+from auditkit.records.report import CHECKS, CheckResult
+from auditkit.records.signedreport import SignedReport
+
+READ_REPLAY = functools.partial(record_from_statement, ReplayReport)
+
+#: A report as verify gives one: with all ten checks.
+ALL_CHECKS = tuple(CheckResult(number, "not run", "nothing") for number in CHECKS)
+WHOLE_REPORT = replace(SIGNED_REPORT.report, checks=ALL_CHECKS)
 
 STATEMENT: dict[str, Any] = json.loads(to_statement(MANIFEST))
 
@@ -203,7 +213,7 @@ def edited(statement: dict[str, Any], *path: str | int, to: Any) -> bytes:
 def test_a_recording_and_a_replay_survive() -> None:
     assert read_statement(to_statement(RECORDING), what="m") == RECORDING
     assert read_statement(to_statement(MANIFEST), what="m") == MANIFEST
-    assert replay_from_statement(to_statement(REPLAY), what="r") == REPLAY
+    assert record_from_statement(ReplayReport, to_statement(REPLAY), what="r") == REPLAY
 
 
 def test_each_kind_has_a_predicate_type_of_its_own() -> None:
@@ -227,8 +237,8 @@ def test_the_subject_of_a_replay_is_the_manifest_and_nothing_says_so_twice() -> 
         (from_statement, RECORDING),
         (from_statement, REPLAY),
         (read_statement, REPLAY),
-        (replay_from_statement, RECORDING),
-        (replay_from_statement, MANIFEST),
+        (READ_REPLAY, RECORDING),
+        (READ_REPLAY, MANIFEST),
     ],
 )
 def test_another_kind_is_a_schema_error(
@@ -278,7 +288,7 @@ def test_another_recording_is_a_schema_error(payload: bytes, says: str) -> None:
 )
 def test_another_replay_is_a_schema_error(payload: bytes, says: str) -> None:
     with pytest.raises(SchemaError, match=says):
-        replay_from_statement(payload, what="replay.json")
+        READ_REPLAY(payload, what="replay.json")
 
 
 @given(
@@ -290,7 +300,7 @@ def test_any_change_of_a_recording_or_replay_is_another_or_refused(
 ) -> None:
     statement, path = place
     payload = edited(statement, *path, to=value)
-    read = replay_from_statement if statement is REPLAYED else read_statement
+    read = READ_REPLAY if statement is REPLAYED else read_statement
     try:
         again: object = read(payload, what="fuzz")
     except MalformedError:
@@ -312,3 +322,24 @@ def test_a_recording_that_could_not_be_read_is_not_written(
 ) -> None:
     with pytest.raises(SchemaError):
         to_statement(spoil(RECORDING))
+
+
+def test_a_verifiers_report_comes_back_with_its_estimates() -> None:
+    signed = replace(SIGNED_REPORT, report=WHOLE_REPORT)
+    assert record_from_statement(SignedReport, to_statement(signed), what="c") == signed
+
+
+def test_a_plan_comes_back() -> None:
+    assert record_from_statement(Registration, to_statement(REGISTRATION), what="p") == REGISTRATION
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "code/digits.py"])
+def test_a_subject_that_is_not_the_predicates_is_refused(name: str) -> None:
+    kind, record = {
+        "manifest.json": (SignedReport, replace(SIGNED_REPORT, report=WHOLE_REPORT)),
+        "code/digits.py": (Registration, REGISTRATION),
+    }[name]
+    statement = json.loads(to_statement(record))  # type: ignore[arg-type] # one of the two
+    statement["subject"][0]["digest"]["sha256"] = "0" * 64
+    with pytest.raises(SchemaError, match="not the same in subject and predicate"):
+        record_from_statement(kind, canonical.dumps(statement), what="s")

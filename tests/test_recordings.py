@@ -337,6 +337,27 @@ INCONSISTENT: dict[str, tuple[dict[str, Any], Forge, str]] = {
         first_rank(lambda rank: rank.update(resumed_at=[6])),
         "rank 0: resumptions are not in the order of their steps",
     ),
+    "components in another order": (
+        {},
+        first_rank(lambda rank: rank["components"].reverse()),
+        "rank 0: the list of components is not in the order of their names",
+    ),
+    "files in another order": (
+        {},
+        predicate(lambda p: p["files"].reverse()),
+        "the list of files is not in the order of their names",
+    ),
+    "another end by equal evidence": (
+        {"checkpoints": ()},
+        first_rank(lambda rank: rank["final"].update(param_groups="0" * 64)),
+        "step 6, param_groups: committed to as another state than in trace/000000.safetensors, "
+        "step 1, by equal evidence",
+    ),
+    "the same end by other evidence": (
+        {"checkpoints": ()},
+        first_rank(lambda rank: rank["final"].update(params=rank["initial"]["params"])),
+        "step 6, params: committed to as the state of trace/000000.safetensors, step 1, by other",
+    ),
     "no settings": (
         {},
         predicate(lambda p: p["environment"]["determinism"].pop("torch threads")),
@@ -460,9 +481,22 @@ CONTRACTS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda rank: rank["rng"]["streams"][0].update(end=None),
         "rank 0, rng/numpy: the contract does not say where it started and ended",
     ),
+    "another end than the rank's": (
+        lambda rank: rank["rng"]["streams"][0].update(end="0" * 64),
+        "rank 0, step 6, rng/numpy: the contract's end is not the rank's final state",
+    ),
+    "a seed of its own": (
+        lambda rank: rank["rng"]["streams"][0].update(seed="7"),
+        "rank 0, rng/numpy: a recording seeds and forks nothing",
+    ),
+    "a recipe of seeds": (
+        lambda rank: rank["rng"].update(recipe="auditkit-seed/1"),
+        "rank 0, rng: a recording seeds nothing",
+    ),
     "nothing uncovered": (
         lambda rank: rank["rng"].update(uncovered=[]),
-        "rank 0, rng: the contract names nothing that it does not cover",
+        "rank 0, rng: the contract does not name what it does not cover: os.urandom, secrets, "
+        "uuid4 and the clock: no program can be replayed that reads them",
     ),
 }
 
@@ -486,7 +520,12 @@ def test_ranks_that_train_on_the_same_samples_are_a_warning(
         one, other = manifest.ranks
 
         def as_one(rank: RankRecord) -> RankRecord:
-            return replace(rank, rng=one.rng, order_sha256=one.order_sha256)
+            streams = tuple(
+                replace(own, start=his.start)
+                for own, his in zip(rank.rng.streams, one.rng.streams, strict=True)
+            )
+            rng = replace(rank.rng, streams=streams)
+            return replace(rank, rng=rng, order_sha256=one.order_sha256)
 
         return replace(manifest, ranks=(one, as_one(other)))
 
@@ -530,7 +569,6 @@ def test_what_a_replay_found_is_a_failure_of_check_8(
         ({"first_step": 2}, "only steps 2..5 of 2 processes re-executed"),
         ({"last_step": 4}, "only steps 1..4 of 2 processes re-executed"),
         ({"last_step": 0}, "only steps 1..0 of 2 processes re-executed"),
-        ({"last_step": 6}, "only steps 1..6 of 2 processes re-executed"),
         ({"ranks": 1}, "only steps 1..5 of 1 process re-executed"),
     ],
 )
@@ -543,6 +581,21 @@ def test_a_partial_replay_is_a_warning(
     assert (report.exit_code, report.verdict) == (0, "integrity-only")
     assert result_of(report, 8).status == "not run"
     assert result_of(report, 8).warnings[0].startswith(says)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"last_step": 6}, {"first_step": 4, "last_step": 2}, {"ranks": 3}]
+)
+def test_a_replay_of_steps_that_there_are_not_is_a_failure(
+    make: Callable[..., Recording], changes: dict[str, Any]
+) -> None:
+    recording = make(ranks=2)
+    write_replay(recording, **changes)
+    report = check(recording)
+    assert (report.exit_code, failures(report)) == (1, {8})
+    finding = first_finding(report, 8)
+    assert finding.where == "replay.json"
+    assert finding.message.endswith("were equal; the recording has steps 1..5 of 2 processes")
 
 
 def break_link(path: Path) -> None:

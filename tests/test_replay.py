@@ -9,6 +9,7 @@ from typing import Any
 
 import forging
 import pytest
+from numpy.typing import NDArray
 from studies import (
     FAULTY,
     PLAN,
@@ -22,7 +23,7 @@ from studies import (
     study_here,
 )
 
-from auditkit.errors import ProgramFailed
+from auditkit.errors import OrderDrift, ProgramFailed
 from auditkit.evidence import RunEvidence
 from auditkit.launch import Workers
 from auditkit.records.job import Description, Job, ProgramSource
@@ -114,6 +115,86 @@ def test_a_replay_that_differs_is_repeated(forged: Run) -> None:
     assert [job.kind for job in spy.jobs] == ["trunk", *["branches"] * MAX_REPLAYS]
     (finding,) = outcome.findings
     assert (finding.step, finding.component, finding.exit_code) == (9, "params", 1)
+
+
+def test_one_repetition_runs_other_branches_before(forged: Run) -> None:
+    forging.edit_trace(forged, "carry", 9, "params")
+    spy, _ = replay_with(SpyingWorkers(forged), forged)
+    everything = forged.manifest.plan.branch_names[1:]
+    assert [job.branches for job in spy.jobs[1:]] == [("carry",)] * 2 + [everything, ("carry",)]
+    spy, _ = replay_with(SpyingWorkers(forged), forged, everything)
+    assert [job.branches for job in spy.jobs[1:]] == [
+        *[everything] * 2,
+        everything[::-1],
+        everything,
+    ]
+
+
+def test_no_nondeterminism_is_said_to_have_been_seen_in_so_many_replays(forged: Run) -> None:
+    forging.edit_trace(forged, "carry", 9, "params")
+    _, outcome = replay_with(SpyingWorkers(forged), forged)
+    (finding,) = outcome.findings
+    assert f"no nondeterminism seen in {MAX_REPLAYS} replays" in finding.message
+
+
+def test_an_edited_table_has_a_distance(forged: Run) -> None:
+    forging.edit_outcome(forged, "carry", "T", forging.flatter)
+    _, outcome = replay_with(SpyingWorkers(forged), forged)
+    (found,) = outcome.distances
+    assert (found.where, found.kind, found.name) == ("seed 0, carry", "probe", "T")
+    assert found.total_variation is not None
+    assert 0 < found.total_variation < 0.1
+    assert not outcome.close
+
+
+def test_an_edited_snapshot_has_a_distance(forged: Run) -> None:
+    def double(slot: NDArray[Any]) -> None:
+        slot *= 2
+
+    forging.edit_fork(forged, "optimizer/momentum_buffer", "last.weight", double)
+    _, outcome = replay_with(SpyingWorkers(forged), forged, ())
+    (found,) = outcome.distances
+    assert (found.where, found.kind, found.name) == (
+        "seed 0, fork",
+        "state",
+        "optimizer/momentum_buffer",
+    )
+    assert found.largest_relative == 0.5
+
+
+def test_a_sampler_that_is_another_in_replay_is_order_drift(small: Run) -> None:
+    class Drifting(SpyingWorkers):
+        def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+            if job.kind == "branches":
+                self.jobs.append(job)
+                raise OrderDrift("planted", where="seed 0, carry", step=9, component="order")
+            return super().run(job, report)
+
+    spy, outcome = replay_with(Drifting(small), small)
+    assert [job.branches for job in spy.jobs[1:]] == [("carry",)] * MAX_REPLAYS
+    (finding,) = outcome.findings
+    assert (finding.where, finding.step, finding.component, finding.exit_code) == (
+        "seed 0, carry",
+        9,
+        "order",
+        1,
+    )
+    assert "order drift" in finding.message
+    assert f"no nondeterminism seen in {MAX_REPLAYS} replays" in finding.message
+
+
+def test_a_sampler_that_drifts_in_one_replay_of_two_is_nondeterminism(small: Run) -> None:
+    class Wavering(SpyingWorkers):
+        def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+            if job.kind == "branches" and len(self.jobs) == 1:
+                self.jobs.append(job)
+                raise OrderDrift("planted", where="seed 0, carry", step=9, component="order")
+            return super().run(job, report)
+
+    _, outcome = replay_with(Wavering(small), small)
+    (finding,) = outcome.findings
+    assert (finding.step, finding.component) == (9, "order")
+    assert "nondeterminism: 2 replays disagree with each other" in finding.message
 
 
 def test_replays_that_disagree_are_looked_into_module_by_module(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from auditkit import signing, store, trust
-from auditkit.errors import KeyFileError, StoreError
+from auditkit.errors import KeyEncrypted, KeyFileError, StoreError
 
 
 @pytest.fixture
@@ -120,6 +120,40 @@ def test_the_named_key_comes_before_the_environments_before_the_machines(
     assert signing.signing_key(None, env, "pw").fingerprint == wanted
     assert signing.signing_key(None, {**env, "AUDITKIT_KEY_PASSWORD": "pw"}).fingerprint == wanted
     assert not signing.config_folder(env).exists()
+
+
+def test_the_machines_key_can_be_encrypted(env: dict[str, str]) -> None:
+    key, created = signing.ensure_default_key(env, new_password="pw")  # noqa: S106
+    assert created
+    path = signing.default_key(env)
+    assert b"ENCRYPTED" in path.read_bytes()
+    assert mode_of(path) == 0o600
+    assert [k.own for k in signing.machine_trust(env)] == [True]  # that needs no password
+    with pytest.raises(
+        KeyEncrypted, match=r"give its password; .*\$AUDITKIT_KEY_PASSWORD holds it"
+    ):
+        signing.signing_key(None, env)
+    with pytest.raises(KeyFileError, match="password is wrong"):
+        signing.signing_key(None, env, "other")
+    for found in (
+        signing.signing_key(None, env, "pw"),
+        signing.signing_key(None, {**env, "AUDITKIT_KEY_PASSWORD": "pw"}),
+    ):
+        assert found.fingerprint == signing.fingerprint(key)
+
+
+def test_a_password_that_is_not_for_it_encrypts_no_new_key(env: dict[str, str]) -> None:
+    signing.signing_key(None, {**env, "AUDITKIT_KEY_PASSWORD": "for another key"}, "neither")
+    assert b"ENCRYPTED" not in signing.default_key(env).read_bytes()
+
+
+def test_who_is_trusted_is_known_by_name(env: dict[str, str]) -> None:
+    signing.ensure_default_key(env)
+    trusted = signing.config_folder(env) / "allowed_signers"
+    bob = signing.public_line(signing.generate_key())
+    trusted.write_text(trusted.read_text() + f"bob@x,robert@x {bob}\n")
+    found = [(key.own, key.principals) for key in signing.machine_trust(env)]
+    assert found == [(True, ("self",)), (False, ("bob@x", "robert@x"))]
 
 
 def test_key_files_that_cannot_be_read_are_key_file_errors(tmp_path: Path) -> None:

@@ -322,8 +322,8 @@ def test_a_sample_is_labelled_so_and_its_odds_are_stated(honest: Run) -> None:
     report = check(honest, replay=1)
     assert (report.verdict, report.exit_code) == ("sampled", 0), told(report)
     assert report.replay == (
-        "1 of 12 branches with their trunks; a single bad branch would have been caught with "
-        "probability 0.0833"
+        "1 of 12 branches with their trunks; chance of catching at least one bad branch, by their "
+        "number: 0.0833 for 1, 0.167 for 2, 0.417 for 5, 0.833 for 10"
     )
     assert report.estimates is not None
     assert result_of(report, 10).summary.endswith("; not every table was recomputed")
@@ -333,7 +333,7 @@ def test_a_draw_that_the_author_may_know_has_no_odds(small: Run) -> None:
     report = check(small, replay=2, replay_seed=7)
     assert report.verdict == "sampled", told(report)
     assert report.replay.endswith("drawn from --replay-seed, so no odds are stated")
-    assert "probability" not in report.replay
+    assert "chance" not in report.replay
 
 
 def test_a_bad_branch_is_caught_as_often_as_the_odds_say(
@@ -342,10 +342,11 @@ def test_a_bad_branch_is_caught_as_often_as_the_odds_say(
     bad = PLAN.treatment_names[-1]
     forging.edit_trace(forged, bad, 12, "params")
     monkeypatch.setattr("secrets.SystemRandom", lambda: random.Random(1))
-    expected = random.Random(1).sample(PLAN.branch_names[1:], 3)
+    names = PLAN.branch_names[1:]
+    expected = random.Random(1).sample(names, len(names))[:3]
     report = check(forged, replay=3)
     assert (report.exit_code == 1) == (bad in expected)
-    assert "probability 0.5" in report.replay
+    assert "by their number: 0.5 for 1" in report.replay
 
 
 def test_what_was_not_re_run_is_not_said_to_have_been(
@@ -353,7 +354,7 @@ def test_what_was_not_re_run_is_not_said_to_have_been(
 ) -> None:
     class Last(random.Random):
         def sample(self, population: Any, k: int, **_: Any) -> list[Any]:
-            return list(population)[-k:]
+            return list(reversed(population))[:k]
 
     monkeypatch.setattr("secrets.SystemRandom", Last)
     report = check(small, replay=1)  # order-reverse, the last

@@ -11,7 +11,8 @@ from click.core import ParameterSource
 
 from auditkit import canonical, store
 from auditkit.checklist import fill
-from auditkit.cli.verify import request_of, verification_options, verify_path
+from auditkit.cli.requests import request_of, verification_options
+from auditkit.cli.verify import verify_path
 from auditkit.errors import ArtifactMismatch, UsageError
 from auditkit.fragments import to_latex, to_markdown
 from auditkit.judgement import is_of_recording

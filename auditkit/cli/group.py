@@ -14,14 +14,19 @@ from auditkit.quote import printable
 #: Command by name; modules are loaded when a command is used, so that verifying without replay
 #: loads neither torch nor scipy.
 _COMMANDS = {
+    "plan": "auditkit.cli.plan:plan",
     "run": "auditkit.cli.run:run",
     "verify": "auditkit.cli.verify:verify_command",
+    "reproduce": "auditkit.cli.reproduce:reproduce",
     "replay": "auditkit.cli.replay:replay",
     "doctor": "auditkit.cli.doctor:doctor",
     "show": "auditkit.cli.show:show",
     "diff": "auditkit.cli.diff:diff",
     "checklist": "auditkit.cli.checklist:checklist",
     "keygen": "auditkit.cli.keygen:keygen",
+    "sign": "auditkit.cli.sign:sign",
+    "timestamp": "auditkit.cli.timestamp:timestamp",
+    "export": "auditkit.cli.export:export",
     "worker": "auditkit.cli.worker:worker",
 }
 

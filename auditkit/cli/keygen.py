@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from auditkit import store
+from auditkit.cli.passwords import new_password, unlocking
 from auditkit.errors import StoreError
 from auditkit.signing import (
     default_key,
@@ -22,18 +23,31 @@ from auditkit.signing import (
 @click.option(
     "--out", help="Private key file; FILE.pub is the public one. Default: this machine's."
 )
-def keygen(out: str | None) -> None:
+@click.option(
+    "--encrypt", is_flag=True, help="With a password: $AUDITKIT_KEY_PASSWORD, else asked for."
+)
+def keygen(out: str | None, encrypt: bool) -> None:
     """Make an Ed25519 key. Without --out, this machine's own key, which it then trusts."""
     if out is None:
-        key, created = ensure_default_key()
+        if encrypt:
+            _refuse_existing(default_key())
+        new = new_password() if encrypt else None
+        key, created = unlocking(
+            lambda password: ensure_default_key(password=password, new_password=new)
+        )
         state = "made" if created else "already there"
         click.echo(f"{state}: {default_key()}\nfingerprint: {fingerprint(key)}")
         return
     path, public = Path(out), Path(f"{out}.pub")
     for file in (path, public):
-        if file.exists():
-            raise StoreError("exists already, and a key is never overwritten", where=str(file))
+        _refuse_existing(file)
     made = generate_key()
-    store.write_bytes(path, private_key_bytes(made), private=True, replace=False)
+    data = private_key_bytes(made, new_password() if encrypt else None)
+    store.write_bytes(path, data, private=True, replace=False)
     store.write_text(public, public_line(made) + "\n", replace=False)
     click.echo(f"private key: {path}\npublic key: {public}\nfingerprint: {fingerprint(made)}")
+
+
+def _refuse_existing(file: Path) -> None:
+    if file.exists():
+        raise StoreError("exists already, and a key is never overwritten", where=str(file))

@@ -23,11 +23,11 @@ class StepProgress:
     """A bar over all steps of all seeds, with what is running now.
 
     Args:
-        total: Steps in all.
+        total: Steps in all; None where only the worker knows.
         what: What is going on, e.g. ``run`` or ``replay``.
     """
 
-    def __init__(self, total: int, what: str) -> None:
+    def __init__(self, total: int | None, what: str) -> None:
         console = Console(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -43,6 +43,7 @@ class StepProgress:
             transient=True,
         )
         self._what = what
+        self._total = total
         self._task = self._progress.add_task(what, total=total)
         self._done: dict[tuple[int, bool], int] = {}
         self._lock = threading.Lock()
@@ -67,6 +68,7 @@ class StepProgress:
             self._done[key] = max(self._done.get(key, 0), progress.done)
             self._progress.update(
                 self._task,
+                total=progress.total if self._total is None else self._total,
                 completed=sum(self._done.values()),
                 description=(
                     f"{self._what}: seed {progress.seed}, {progress.branch}, step {progress.step}"

@@ -14,9 +14,10 @@ import click
 
 from auditkit import __version__, canonical, store
 from auditkit.cli.options import TAIL, CommandWithTail
+from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
+from auditkit.cli.requests import trusted_keys
 from auditkit.cli.tables import console
-from auditkit.cli.verify import trusted_keys
 from auditkit.commands import Commands
 from auditkit.errors import UsageError
 from auditkit.evidence import RecordingEvidence
@@ -31,7 +32,7 @@ from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.replaying import REPLAY_NAME, ReplayReport
 from auditkit.rerun import Replayed, rerun
-from auditkit.signing import open_envelope, sign_statement, signing_key
+from auditkit.signing import open_envelope, sign_statement
 from auditkit.verify import VerifyRequest, verify
 
 
@@ -68,7 +69,7 @@ def replay(
         raise UsageError("give the command after --", hint="auditkit replay MANIFEST -- COMMAND")
     path = Path(manifest)
     evidence, sha256 = _verified(ctx, path, trusted, fingerprint)
-    signer = None if no_write else signing_key(key)
+    signer = None if no_write else signing_key_of(key)
     started = _now()
     steps = max(rank.steps for rank in evidence.manifest.ranks)
     with Commands() as commands, StepProgress(steps, "replay") as progress:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from auditkit.cli.trusttables import print_countersignatures, print_distances, print_plan
 from auditkit.judgement import is_of_recording
 from auditkit.quote import printable
 from auditkit.records.estimate import (
@@ -74,10 +75,8 @@ def print_report(report: VerificationReport, *, everything: bool) -> None:
     out.print(table)
     for check in report.checks:
         _print_findings(out, check)
-    if report.environment_differences:
-        out.print("Environment differs from the record (the bits may still be equal):")
-        for line in report.environment_differences:
-            out.print(f"  {line}")
+    print_distances(out, report)
+    print_plan(out, report)
     if report.estimates is not None:
         if report.verdict == "sampled":
             out.print(
@@ -160,7 +159,15 @@ def _print_findings(out: Console, check: CheckResult) -> None:
 
 def _print_verdict(out: Console, report: VerificationReport) -> None:
     out.print(f"Trust: {report.trust}" + (f" ({report.signed_by})" if report.signed_by else ""))
+    for stamp in report.timestamps:
+        out.print(f"Signed before {stamp.time}, says {stamp.authority}")
+    print_countersignatures(out, report)
     out.print(f"Replay: {report.replay}")
+    if report.verdict == "close":
+        out.print(
+            "Close: bits differ with the environment, and no probe table by more than the "
+            "tolerance. That is not verified: an edit of that size looks the same."
+        )
     if report.exit_code == 0:
         of_recording = is_of_recording(report.checks)
         replayed = {

@@ -2,63 +2,46 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
-from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from auditkit import canonical, store
-from auditkit.cli.options import TAIL, CommandWithTail, default_jobs, parse_arguments
+from auditkit.cli.options import TAIL, CommandWithTail, default_jobs
+from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
+from auditkit.cli.requests import request_of, verification_options
 from auditkit.cli.tables import print_report
+from auditkit.countersigning import countersign
 from auditkit.errors import UsageError
 from auditkit.evidence import RunEvidence
-from auditkit.records.manifest import SIGNER_NAME
+from auditkit.records.manifest import RunTimes
 from auditkit.records.perturbation import PLUGINS
 from auditkit.records.report import VerificationReport
+from auditkit.registering import register_again
 from auditkit.replay import ReplayOutcome, ReplayRequest, replay
-from auditkit.signing import TrustedKey, key_by_fingerprint, load_public_keys, machine_trust
+from auditkit.trust import SigningKey
 from auditkit.verify import VerifyRequest, verify
-
-_SHARED_OPTIONS = (
-    click.option("--key", "keys", multiple=True, help="Public key file to trust; repeatable."),
-    click.option("--fingerprint", multiple=True, help="SHA256:... from the paper; repeatable."),
-    click.option("--allow-code", is_flag=True, help="Execute code signed by somebody else's key."),
-    click.option("--arg", "arguments", multiple=True, help="name=value: where data lie here."),
-    click.option("--jobs", type=int, help="Seeds that are replayed at a time."),
-    click.option("--strict", is_flag=True, help="No machine trust; unlisted files are failures."),
-)
-
-
-def verification_options(replay: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The options of every command that verifies, for :func:`request_of`.
-
-    Args:
-        replay: Default of ``--replay``.
-    """
-    amount = click.option(
-        "--replay",
-        "amount",
-        default=replay,
-        show_default=True,
-        help="all, none, or how many branches to draw.",
-    )
-
-    def add(command: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed((*_SHARED_OPTIONS[:2], amount, *_SHARED_OPTIONS[2:])):
-            command = option(command)
-        return command
-
-    return add
 
 
 @click.command("verify", cls=CommandWithTail)
 @click.argument("manifest")
 @verification_options(replay="all")
 @click.option("--replay-seed", type=int, help="Repeat a draw of --replay N.")
+@click.option("--budget", help="Replay what fits into 90s, 30m or 6h, drawn at random.")
+@click.option(
+    "--tolerance",
+    type=float,
+    help="Call another environment's tables close up to this total variation; never verified.",
+)
+@click.option(
+    "--countersign", "countersigner", help="Private key to sign this report with, beside MANIFEST."
+)
 @click.option("--all", "everything", is_flag=True, help="Print every estimate.")
 @click.option("--json", "json_out", help="Write the report as JSON to a file, or - for stdout.")
 @click.pass_context
@@ -67,6 +50,9 @@ def verify_command(
     /,
     manifest: str,
     replay_seed: int | None,
+    budget: str | None,
+    tolerance: float | None,
+    countersigner: str | None,
     everything: bool,
     json_out: str | None,
     **options: Any,
@@ -80,8 +66,17 @@ def verify_command(
     trusted, 4 not signed, 5 malformed, 6 cannot decide.
     """
     path = Path(manifest)
-    request = replace(request_of(path, replay_seed=replay_seed, **options), command=ctx.meta[TAIL])
+    key = signing_key_of(countersigner) if countersigner else None
+    request = replace(
+        request_of(path, replay_seed=replay_seed, **options),
+        command=ctx.meta[TAIL],
+        budget=None if budget is None else _seconds(budget),
+        tolerance=tolerance,
+    )
+    started = _now()
     report = verify_path(path, request)
+    if key is not None:
+        _countersign(path, report, RunTimes(started, _now()), key)
     if json_out == "-":
         click.echo(canonical.dumps(canonical.to_dict(report)).decode("ascii"))
     else:
@@ -91,37 +86,6 @@ def verify_command(
     ctx.exit(report.exit_code)
 
 
-def request_of(  # noqa: PLR0913 # one argument an option
-    path: Path,
-    *,
-    keys: tuple[str, ...],
-    fingerprint: tuple[str, ...],
-    amount: str,
-    allow_code: bool,
-    arguments: tuple[str, ...],
-    jobs: int | None,
-    strict: bool,
-    replay_seed: int | None = None,
-) -> VerifyRequest:
-    """What the options of :func:`verification_options` ask for.
-
-    Raises:
-        UsageError: On a value that means nothing.
-    """
-    n_replay = _amount(amount)
-    if jobs is not None and jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, not {jobs}")
-    return VerifyRequest(
-        trusted=trusted_keys(path, keys, fingerprint, strict=strict),
-        replay=n_replay,
-        replay_seed=replay_seed,
-        strict=strict,
-        allow_code=allow_code,
-        arguments=parse_arguments(arguments),
-        jobs=jobs if jobs is not None else 0,
-    )
-
-
 def verify_path(path: Path, request: VerifyRequest) -> VerificationReport:
     """Verify with replay and estimands where they are asked for, showing progress."""
     if request.replay == "none":
@@ -129,28 +93,13 @@ def verify_path(path: Path, request: VerifyRequest) -> VerificationReport:
     # Lazy for start-up time: scipy and, for plug-ins, torch.
     from auditkit.estimands import estimate  # noqa: PLC0415
 
+    registrar = functools.partial(register_again, arguments=request.arguments)
     if importlib.metadata.entry_points(group=PLUGINS):
         from auditkit.perturb.registry import registry  # noqa: PLC0415
 
         declarations = {name: known.declaration for name, known in registry().items()}
-        return verify(path, request, _replay_with_progress, estimate, declarations)
-    return verify(path, request, _replay_with_progress, estimate)
-
-
-def trusted_keys(
-    path: Path, keys: tuple[str, ...], fingerprints: tuple[str, ...], *, strict: bool
-) -> list[TrustedKey]:
-    """The keys that count: named ones; this machine's only where none are named."""
-    named = [key for name in keys for key in load_public_keys(name)]
-    beside = path.parent / SIGNER_NAME
-    named += [key_by_fingerprint(wanted, beside) for wanted in fingerprints]
-    if named:
-        own = {key.fingerprint for key in machine_trust() if key.own} if not strict else set()
-        return [
-            TrustedKey(k.fingerprint, k.public_key, k.source, k.own or k.fingerprint in own)
-            for k in named
-        ]
-    return [] if strict else machine_trust()
+        return verify(path, request, _replay_with_progress, estimate, declarations, registrar)
+    return verify(path, request, _replay_with_progress, estimate, registrar=registrar)
 
 
 def _replay_with_progress(run: RunEvidence, request: ReplayRequest) -> ReplayOutcome:
@@ -162,9 +111,35 @@ def _replay_with_progress(run: RunEvidence, request: ReplayRequest) -> ReplayOut
         return replay(run, replace(request, jobs=jobs), progress.report)
 
 
-def _amount(text: str) -> str | int:
-    if text in ("all", "none"):
-        return text
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise UsageError(f"--replay {text!r} is not all, none or a whole number of at least 1")
+def _countersign(path: Path, report: VerificationReport, run: RunTimes, key: SigningKey) -> None:
+    """Sign a report; what was not even a manifest is not signed.
+
+    Raises:
+        UsageError: When there is nothing to put one's name to.
+    """
+    if any(check.number == 1 and check.status == "failed" for check in report.checks):
+        raise UsageError("what is malformed is not countersigned", where=str(path))
+    if report.signed_by == key.fingerprint:
+        click.echo(
+            "auditkit: warning: this key signed the manifest itself, so no reader will count its "
+            "countersignature",
+            err=True,
+        )
+    written = countersign(path.parent, report, run, key)
+    click.echo(f"auditkit: wrote {written}, signed by {key.fingerprint}", err=True)
+
+
+def _seconds(text: str) -> float:
+    number, unit = text[:-1], text[-1:]
+    factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(unit)
+    try:
+        seconds = float(number) * (factor or 0)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"--budget {text!r} is not like 90s, 30m or 6h")
+    return seconds
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

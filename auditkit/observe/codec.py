@@ -140,7 +140,7 @@ def _depth(value: object) -> int:
     return 1 + max((_depth(item) for item in items), default=0)
 
 
-def _unpack_component(name: str, part: Component) -> dict[str, torch.Tensor | bytes]:
+def _unpack_component(name: str, part: Component[RawTensor]) -> dict[str, torch.Tensor | bytes]:
     leaves: dict[str, torch.Tensor | bytes] = {}
     for entry in sorted(part.entries):
         raw = part.entries[entry]

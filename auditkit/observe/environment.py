@@ -25,12 +25,18 @@ ALLOWED_VARIABLES = (
     *THREAD_VARIABLES,
     "ATEN_CPU_CAPABILITY",
     "CUDA_LAUNCH_BLOCKING",
+    "DNNL_MAX_CPU_ISA",
     "MKL_CBWR",
     "MKL_DYNAMIC",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "NPY_ENABLE_CPU_FEATURES",
     "NVIDIA_TF32_OVERRIDE",
     "OMP_DYNAMIC",
     "OMP_SCHEDULE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
     "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
     "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
 )
 
@@ -102,6 +108,8 @@ def _libraries() -> dict[str, str]:
         for name, mark in (("mkl", "Math Kernel"), ("onednn", "MKL-DNN"), ("openmp", "OpenMP"))
         if mark in line
     }
+    # Its exp, log and pow are rounded otherwise from version to version.
+    found["libc"] = " ".join(filter(None, platform.libc_ver())) or platform.release()
     found["torch build"] = hashlib.sha256(shown.encode()).hexdigest()[:16]
     if torch.version.cuda:
         found["cuda"] = torch.version.cuda

@@ -6,11 +6,7 @@ import sys
 
 import torch
 
-#: What no RNG contract covers, whatever the program.
-ALWAYS_UNCOVERED = (
-    "os.urandom, secrets, uuid4 and the clock: no program can be replayed that reads them",
-    "random numbers drawn inside compiled extensions that keep a state of their own",
-)
+from auditkit.records.rng import ALWAYS_UNCOVERED
 
 _OTHER_LIBRARIES = ("jax", "tensorflow", "cupy", "numba", "torchdata", "dgl")
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
+from auditkit.observe.batches import batch_leaves
 from auditkit.observe.codec import flatten
 from auditkit.observe.commit import commitments
+from auditkit.observe.digests import digest_leaves
+from auditkit.observe.samples import PerSampleDataset
 from auditkit.observe.state import TrainingObjects
 from auditkit.observe.uncovered import uncovered_streams
 from auditkit.ordering import Batch
+from auditkit.records.digest import COMMITMENT_RECIPE
+from auditkit.records.registration import DataIdentity
 from auditkit.records.rng import DERIVED_STREAMS, RngContract, StreamContract
 from auditkit.records.study import DataRecord
-from auditkit.seeds import RECIPE
+from auditkit.seeds import RECIPE, SampleSeeds
 from auditkit.session import Session
 
 
@@ -56,18 +61,61 @@ def data_record(session: Session, consumed_sha256: str, order: Sequence[Batch]) 
         consumed_sha256: Over every batch of trunk and control.
         order: int64 ``(B, 2)`` of every step.
     """
-    program = session.program
-    probe = program.probe
-    assert probe is not None  # noqa: S101 # checked when the program was built
-    digests = commitments({"inputs": _leaves(probe.inputs), "labels": {"labels": probe.labels}})
-    text = f"{digests['inputs']} {digests['labels']}"
     return DataRecord(
         consumed_sha256=consumed_sha256,
-        probe_sha256=hashlib.sha256(text.encode()).hexdigest(),
-        loader=describe_loader(program.loader),
-        declared=program.data_version,
+        probe_sha256=_probe_sha256(session),
+        loader=describe_loader(session.program.loader),
+        declared=session.program.data_version,
         samples=None if session.driver.iterable else sum(len(batch) for batch in order),
     )
+
+
+def data_identity(
+    session: Session, report: Callable[[int, int], None], *, whole: bool
+) -> DataIdentity:
+    """Identity of a program's data before it trains.
+
+    Args:
+        session: The live program.
+        report: Called with how many samples were read, and of how many.
+        whole: Whether every sample of the dataset is read.
+    """
+    sha256, samples = _dataset_sha256(session, report) if whole else (None, None)
+    return DataIdentity(
+        seed=session.seed,
+        dataset_sha256=sha256,
+        samples=samples,
+        probe_sha256=_probe_sha256(session),
+        declared=session.program.data_version,
+        loader=describe_loader(session.program.loader),
+    )
+
+
+def _dataset_sha256(
+    session: Session, report: Callable[[int, int], None]
+) -> tuple[str | None, int | None]:
+    """SHA-256 over the SHA-256 of every sample, collated by itself, in index order.
+
+    Each is drawn from its own stream of epoch 0, so that neither order nor workers matter.
+    """
+    loader = session.program.loader
+    if session.driver.iterable or not hasattr(loader.dataset, "__len__"):
+        return None, None
+    dataset = PerSampleDataset(loader.dataset, SampleSeeds(session.seed))
+    digest, n_samples = hashlib.sha256(), len(dataset)
+    for index in range(n_samples):
+        sample = dataset[0, index]
+        collated = loader.collate_fn([sample] if loader.batch_sampler is not None else sample)
+        digest.update(digest_leaves(COMMITMENT_RECIPE, batch_leaves(collated)))
+        report(index + 1, n_samples)
+    return digest.hexdigest(), n_samples
+
+
+def _probe_sha256(session: Session) -> str:
+    probe = session.program.probe
+    assert probe is not None  # noqa: S101 # checked when the program was built
+    digests = commitments({"inputs": _leaves(probe.inputs), "labels": {"labels": probe.labels}})
+    return hashlib.sha256(f"{digests['inputs']} {digests['labels']}".encode()).hexdigest()
 
 
 def rng_contract(session: Session, digests: Mapping[str, Mapping[str, str]]) -> RngContract:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from auditkit.records.plan import StudyPlan
 
-JobKind = Literal["describe", "trunk", "branches", "modules"]
+JobKind = Literal["describe", "register", "trunk", "branches", "modules"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,10 @@ class Job:
     """One piece of work for a fresh process.
 
     Attributes:
-        kind: ``describe`` (load the program, time a few steps), ``trunk`` (steps 1..T of one
-            seed from its start), ``branches`` (branches of one seed from its fork) or
-            ``modules`` (re-run one branch and digest every module at one step).
+        kind: ``describe`` (load the program, time a few steps), ``register`` (build the program
+            and digest its code and data), ``trunk`` (steps 1..T of one seed from its start),
+            ``branches`` (branches of one seed from its fork) or ``modules`` (re-run one branch
+            and digest every module at one step).
         program: The factory.
         plan: The study plan; None for ``describe``, which reads the program's own.
         seed: The study seed.
@@ -45,7 +46,8 @@ class Job:
         fork: Absolute path of the fork file (``branches``, ``modules`` of a branch).
         order: Absolute path of the order file (the same).
         branches: Names of the branches to run.
-        step: The step to look into (``modules``), or how many steps to time (``describe``).
+        step: The step to look into (``modules``), how many steps to time (``describe``), or 0 to
+            leave the dataset unread (``register``).
         code: Absolute folder to copy the program's sources to, or None.
     """
 

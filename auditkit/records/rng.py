@@ -7,6 +7,15 @@ from dataclasses import dataclass
 #: Streams that per-sample loading derives for a purpose; they have a seed each time and no state.
 DERIVED_STREAMS = ("collate", "order", "sample", "worker")
 
+#: What no contract covers, whatever the program.
+ALWAYS_UNCOVERED = (
+    "os.urandom, secrets, uuid4 and the clock: no program can be replayed that reads them",
+    "random numbers drawn inside compiled extensions that keep a state of their own",
+)
+
+#: The recipe of a contract of streams that auditkit did not seed.
+UNSEEDED = "none"
+
 
 @dataclass(frozen=True)
 class StreamContract:

@@ -2,7 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+#: Bytes of a tensor in a file that are in memory at a time.
+PIECE_BYTES = 2**20
+
+
+class Tensor(Protocol):
+    """What a digest needs of a tensor, wherever its elements are."""
+
+    @property
+    def dtype(self) -> str:
+        """Torch's name without the prefix."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes."""
+
+    @property
+    def n_bytes(self) -> int:
+        """Length of the data in bytes."""
+
+    def pieces(self) -> Iterator[bytes | bytearray | memoryview]:
+        """The data, in order."""
+
+    def recast(self, dtype: str, shape: tuple[int, ...]) -> Self:
+        """The same data under another dtype and shape."""
 
 
 @dataclass(frozen=True)
@@ -24,3 +51,40 @@ class RawTensor:
     def n_bytes(self) -> int:
         """Length of the data in bytes."""
         return memoryview(self.data).nbytes
+
+    def pieces(self) -> Iterator[memoryview]:
+        """The data in one piece; none where it is empty."""
+        if self.n_bytes:  # memoryview cannot cast a shape with a zero in it
+            yield memoryview(self.data).cast("B")
+
+    def recast(self, dtype: str, shape: tuple[int, ...]) -> RawTensor:
+        """The same data under another dtype and shape."""
+        return replace(self, dtype=dtype, shape=shape)
+
+
+@dataclass(frozen=True)
+class FileTensor:
+    """A tensor that stays in its file until it is read, piece by piece.
+
+    Attributes:
+        dtype: As of :class:`RawTensor`.
+        shape: As of :class:`RawTensor`.
+        n_bytes: Length of the data in bytes.
+        start: Where the data start in the file.
+        read: Reads from the file: at a place, so many bytes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    n_bytes: int
+    start: int
+    read: Callable[[int, int], bytes | memoryview]
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """The data, read now; raises what ``read`` raises."""
+        for done in range(0, self.n_bytes, PIECE_BYTES):
+            yield self.read(self.start + done, min(PIECE_BYTES, self.n_bytes - done))
+
+    def recast(self, dtype: str, shape: tuple[int, ...]) -> FileTensor:
+        """The same data under another dtype and shape."""
+        return replace(self, dtype=dtype, shape=shape)

@@ -442,7 +442,8 @@ def test_a_key_that_cannot_sign_is_refused_before_training(shell: Shell, out: st
         "nowhere": "cannot read 'nowhere': No such file or directory",
         "garbage": "garbage: it holds no private key",
         "empty": "empty: the key file is empty",
-        "locked": "locked: the key is encrypted: give its password",
+        "locked": "locked: the key is encrypted: give its password; where no terminal can ask, "
+        "$AUDITKIT_KEY_PASSWORD holds it",
         ".": "cannot read '.': not a regular file",
     }
     for key, line in cases.items():

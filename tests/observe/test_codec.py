@@ -173,7 +173,7 @@ def test_scalars(value: object) -> None:
         deque([1, (2,)], maxlen=3),
         deque(maxlen=0),
         {3, 1, 2},
-        {"b", "a", 1, None, (1, 2), 2.5},
+        pytest.param({"b", "a", 1, None, (1, 2), 2.5}, id="a set of several kinds"),
         frozenset({frozenset({1}), frozenset()}),
         list(range(-8, 24)),
         tuple(range(40)),

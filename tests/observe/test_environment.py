@@ -47,6 +47,25 @@ def test_variables_are_those_of_the_list(monkeypatch: pytest.MonkeyPatch) -> Non
     assert set(found) <= set(module.ALLOWED_VARIABLES)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS"),
+        *("NPY_DISABLE_CPU_FEATURES", "ONEDNN_DEFAULT_FPMATH_MODE", "OPENBLAS_CORETYPE"),
+    ],
+)
+def test_a_variable_that_chooses_kernels_makes_another_environment(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without it, an honest record would differ here for no reason that is told: an edit.
+    monkeypatch.delenv(name, raising=False)
+    before = environment()
+    monkeypatch.setenv(name, "other")
+    assert [*before.differences(environment())] == [
+        f"variables: {name} is absent there, other here"
+    ]
+
+
 def test_what_changes_bits_is_in_it() -> None:
     with deterministic(threads=1):
         found = environment()
@@ -55,6 +74,7 @@ def test_what_changes_bits_is_in_it() -> None:
     assert found.hardware["processor"]
     assert found.determinism["torch threads"] == "1"
     assert all(found.libraries.values())
+    assert found.libraries["libc"]
     assert list(found.differences(environment())) or found.determinism == environment().determinism
 
 

@@ -58,6 +58,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
         ({"seeds": [1, 2, 1]}, "a seed is given twice"),
         ({"seeds": [-1]}, "seeds must lie in"),
         ({"seeds": [2**63]}, "seeds must lie in"),
+        ({"seeds": range(10_001)}, "10001 seeds; a study has at most 10000"),
+        ({"perturbations": [f"a:x={n}" for n in range(1001)]}, "1001 perturbations; a study has"),
         ({"perturbations": []}, "at least one perturbation"),
         ({"perturbations": ["carry", "carry"]}, "a perturbation is given twice"),
         ({"perturbations": ["a:x=1,y=2", "a:y=2,x=1"]}, "a perturbation is given twice"),

@@ -18,10 +18,10 @@ from auditkit.records.perturbation import Declaration
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.records.study import SeedRecord
-from auditkit.records.tensor import RawTensor
+from auditkit.records.tensor import FileTensor, RawTensor
 
 #: Records that never stand in a JSON document: bytes and functions.
-NOT_JSON: set[type[Any]] = {Trace, RawTensor, Declaration}
+NOT_JSON: set[type[Any]] = {Trace, RawTensor, FileTensor, Declaration}
 
 
 def record_classes() -> list[type[Any]]:

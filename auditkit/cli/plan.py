@@ -1,0 +1,101 @@
+"""``auditkit plan``: sign what a study will be, before anything runs."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from auditkit import store
+from auditkit.cli.options import parse_arguments, split_target
+from auditkit.cli.passwords import signing_key_of
+from auditkit.cli.progress import StepProgress
+from auditkit.cli.studyplans import overrides, plan_options, program_plan
+from auditkit.cli.tables import console
+from auditkit.errors import UsageError
+from auditkit.launch import Workers
+from auditkit.manifests import to_statement
+from auditkit.observe.repository import git_state
+from auditkit.planning import make_registration
+from auditkit.records.job import Job, ProgramSource
+from auditkit.records.plan import StudyPlan
+from auditkit.records.registration import PLAN_NAME, Registered, Registration, SeedSource
+from auditkit.records.study import ProgramRecord
+from auditkit.signing import sign_statement
+
+
+@click.command()
+@click.argument("program")
+@click.option("--out", default=PLAN_NAME, show_default=True, help="The file to write.")
+@plan_options
+@click.option(
+    "--seeds-from-timestamp",
+    "count",
+    type=int,
+    help="How many seeds to derive from a third party's timestamp over the plan.",
+)
+@click.option("--skip-data", is_flag=True, help="Do not read the dataset.")
+@click.option("--key", help="Private key to sign with; else $AUDITKIT_KEY, else this machine's.")
+def plan(
+    program: str,
+    out: str,
+    arguments: tuple[str, ...],
+    count: int | None,
+    skip_data: bool,
+    key: str | None,
+    **options: Any,
+) -> None:
+    """Sign the plan of PROGRAM's study: seeds, program and data digests. Nothing is trained.
+
+    `auditkit run PROGRAM --plan PLAN` then binds the study to it, and `auditkit verify` lists
+    what differs. With --seeds-from-timestamp the seeds are known only once an authority has
+    stamped the plan (`auditkit timestamp`): only such a study is called registered.
+    """
+    path = Path(out)
+    if path.exists():
+        raise UsageError(f"{out} exists already; a plan is never overwritten")
+    given = overrides(**options)
+    if count is not None:
+        if "seeds" in given:
+            raise UsageError("--seeds and --seeds-from-timestamp exclude each other")
+        if not 1 <= count <= 100_000:
+            raise UsageError(f"--seeds-from-timestamp must be 1 to 100000, not {count}")
+        given["seeds"] = range(count)
+    target, folder = split_target(program)
+    source = ProgramSource(target, folder, parse_arguments(arguments))
+    made = program_plan(source, given)
+    signer = signing_key_of(key)
+    found = look_at(source, made, made.seeds[0], whole=not skip_data)
+    commit, dirty = git_state(Path(folder), target.partition(":")[0])
+    record = ProgramRecord(target, source.arguments, {}, commit, dirty, ())
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    seeds_from: SeedSource = "plan" if count is None else "timestamp"
+    registration = make_registration(made, seeds_from, record, found, now)
+    store.write_bytes(path, sign_statement(to_statement(registration), signer.key), replace=False)
+    _tell(registration, path, signer.fingerprint, program)
+
+
+def look_at(source: ProgramSource, plan: StudyPlan, seed: int, *, whole: bool) -> Registered:
+    """Build a program in a process of its own, and digest its code and data."""
+    job = Job("register", source, plan, seed, out="", step=int(whole))
+    with Workers() as workers, StepProgress(None, "data") as progress:
+        answer: Registered = workers.run(job, progress.report)
+    return answer
+
+
+def _tell(registration: Registration, path: Path, fingerprint: str, program: str) -> None:
+    out, made, data = console(), registration.plan, registration.data
+    seeds = f"{len(made.seeds)} seeds"
+    if registration.seeds_from == "timestamp":
+        seeds += ", to be derived from a timestamp"
+    out.print(f"{seeds}, {len(made.branch_names)} branches each, to step {made.horizon}")
+    read = "not read" if data.dataset_sha256 is None else f"{data.samples} samples"
+    out.print(f"bound: {len(registration.program.code)} source files, data ({read}), probe")
+    out.print(f"plan: {path}")
+    out.print(f"signed by: {fingerprint}")
+    if registration.seeds_from == "timestamp":
+        out.print(f"next: auditkit timestamp request {path}")
+    else:
+        out.print(f"next: auditkit run {program} --plan {path} --out FOLDER")

@@ -1,0 +1,114 @@
+"""``auditkit reproduce``: run a recorded study here, and set the two sets of estimands together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from auditkit import canonical, store
+from auditkit.cli.agreementtable import print_agreement
+from auditkit.cli.options import TAIL, CommandWithTail, default_jobs
+from auditkit.cli.passwords import signing_key_of
+from auditkit.cli.progress import StepProgress
+from auditkit.cli.requests import request_of, verification_options
+from auditkit.cli.run import total_steps
+from auditkit.cli.tables import print_report
+from auditkit.errors import UsageError
+from auditkit.evidence import RunEvidence
+from auditkit.records.report import VerificationReport
+from auditkit.signing import SigningKey
+from auditkit.verify import VerifyRequest, verify
+
+
+@click.command("reproduce", cls=CommandWithTail)
+@click.argument("manifest")
+@click.option("--out", required=True, help="Folder of the new study.")
+@verification_options(replay="none")
+@click.option("--sign-with", help="Private key for the new manifest; else as for `auditkit run`.")
+@click.option("--resume", is_flag=True, help="Finish an interrupted reproduction.")
+@click.option("--all", "everything", is_flag=True, help="Print every estimand.")
+@click.option("--json", "json_out", help="Write the comparison as JSON to a file, or -.")
+@click.pass_context
+def reproduce(
+    ctx: click.Context,
+    /,
+    manifest: str,
+    out: str,
+    sign_with: str | None,
+    resume: bool,
+    everything: bool,
+    json_out: str | None,
+    **options: Any,
+) -> None:
+    """Run the plan of MANIFEST on this machine, and compare the two sets of estimands.
+
+    For a reader whose hardware or versions differ from the record, where bits cannot be compared.
+    The new study is signed and verified by itself. The study of a script is run with the command
+    that follows `--`.
+
+    Exit codes: those of verify where either study is not in order; else 1 where an estimand
+    disagrees, and 0.
+    """
+    # Lazy for start-up time: scipy.
+    from auditkit.reproduction import read_study, side_by_side  # noqa: PLC0415
+
+    path, folder = Path(manifest), Path(out)
+    request = replace(request_of(path, **options), replay="none", command=ctx.meta[TAIL])
+    report = verify(path, request)
+    if report.exit_code != 0:
+        print_report(report, everything=False)
+        ctx.exit(report.exit_code)
+    run = read_study(path)
+    _refuse(run, report, request)
+    signer = signing_key_of(sign_with)
+    made = _rerun(run, folder, request, signer, resume=resume)
+    own = replace(request, trusted=[signer.trusted], threshold=1, command=())
+    again = verify(made, own)
+    if again.exit_code != 0:
+        print_report(again, everything=False)
+        ctx.exit(again.exit_code)
+    compared = side_by_side(path, made)
+    if json_out == "-":
+        click.echo(canonical.dumps(canonical.to_dict(compared)).decode("ascii"))
+    else:
+        print_agreement(compared, everything=everything)
+        click.echo(f"manifest: {made}, signed by {signer.fingerprint}")
+        if json_out:
+            store.write_bytes(Path(json_out), canonical.dumps(canonical.to_dict(compared)))
+    ctx.exit(1 if compared.count("disagree") else 0)
+
+
+def _refuse(run: RunEvidence, report: VerificationReport, request: VerifyRequest) -> None:
+    """Refuse to execute what the user has not agreed to execute.
+
+    Raises:
+        UsageError: Where somebody else's code would run, or nothing could.
+    """
+    scripted = bool(run.manifest.program.command)
+    if scripted != bool(request.command):
+        what = "a script: give its command after --" if scripted else "a program, not a command"
+        raise UsageError(f"the study is of {what}")
+    own = any(key.own and key.fingerprint == report.signed_by for key in request.trusted)
+    if not own and not request.allow_code and not scripted:
+        raise UsageError(
+            "the code is signed by somebody else's key", hint="read it, then give --allow-code"
+        )
+
+
+def _rerun(
+    run: RunEvidence, folder: Path, request: VerifyRequest, signer: SigningKey, *, resume: bool
+) -> Path:
+    from auditkit.reproduction import ReproductionRequest, rerun  # noqa: PLC0415
+
+    plan = run.manifest.plan
+    jobs = request.jobs or default_jobs(plan.threads, len(plan.seeds))
+    again = ReproductionRequest(folder, request.arguments, jobs, resume, request.command)
+    warnings: list[str] = []
+    with StepProgress(total_steps(plan), "reproduce") as progress:
+        made = rerun(run, again, signer, progress.report, warnings.append)
+    for warning in warnings:
+        click.echo(f"auditkit: warning: {warning}", err=True)
+    return made

@@ -1,0 +1,128 @@
+"""Options of the commands that verify, and the request that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from auditkit.cli.extras import timestamps, token_sha256
+from auditkit.cli.options import parse_arguments
+from auditkit.errors import UsageError
+from auditkit.planbinding import Authorities
+from auditkit.records.manifest import SIGNER_NAME
+from auditkit.signing import TrustedKey, key_by_fingerprint, load_public_keys, machine_trust
+from auditkit.verification import VerifyRequest
+
+_SHARED_OPTIONS = (
+    click.option("--key", "keys", multiple=True, help="Public key file to trust; repeatable."),
+    click.option("--fingerprint", multiple=True, help="SHA256:... from the paper; repeatable."),
+    click.option("--allow-code", is_flag=True, help="Execute code signed by somebody else's key."),
+    click.option("--arg", "arguments", multiple=True, help="name=value: where data lie here."),
+    click.option("--jobs", type=int, help="Seeds that are replayed at a time."),
+    click.option("--strict", is_flag=True, help="No machine trust; unlisted files are failures."),
+    click.option(
+        "--threshold", type=int, default=1, help="How many trusted keys must have signed."
+    ),
+    click.option(
+        "--authority",
+        "authorities",
+        multiple=True,
+        help="Certificate file of a timestamp authority to trust; repeatable.",
+    ),
+)
+
+
+def verification_options(replay: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of every command that verifies, for :func:`request_of`.
+
+    Args:
+        replay: Default of ``--replay``.
+    """
+    amount = click.option(
+        "--replay",
+        "amount",
+        default=replay,
+        show_default=True,
+        help="all, none, or how many branches to draw.",
+    )
+
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed((*_SHARED_OPTIONS[:2], amount, *_SHARED_OPTIONS[2:])):
+            command = option(command)
+        return command
+
+    return add
+
+
+def request_of(  # noqa: PLR0913 # one argument an option
+    path: Path,
+    *,
+    keys: tuple[str, ...],
+    fingerprint: tuple[str, ...],
+    amount: str,
+    allow_code: bool,
+    arguments: tuple[str, ...],
+    jobs: int | None,
+    strict: bool,
+    threshold: int,
+    authorities: tuple[str, ...],
+    replay_seed: int | None = None,
+) -> VerifyRequest:
+    """What the options of :func:`verification_options` ask for.
+
+    Raises:
+        UsageError: On a value that means nothing.
+    """
+    n_replay = _amount(amount)
+    if jobs is not None and jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, not {jobs}")
+    return VerifyRequest(
+        trusted=trusted_keys(path, keys, fingerprint, strict=strict),
+        replay=n_replay,
+        replay_seed=replay_seed,
+        strict=strict,
+        allow_code=allow_code,
+        arguments=parse_arguments(arguments),
+        jobs=jobs if jobs is not None else 0,
+        threshold=threshold,
+        authorities=_authorities(authorities),
+    )
+
+
+def trusted_keys(
+    path: Path, keys: tuple[str, ...], fingerprints: tuple[str, ...], *, strict: bool
+) -> list[TrustedKey]:
+    """The keys that count: named ones; this machine's only where none are named."""
+    named = [key for name in keys for key in load_public_keys(name)]
+    beside = path.parent / SIGNER_NAME
+    named += [key_by_fingerprint(wanted, beside) for wanted in fingerprints]
+    if named:
+        own = {key.fingerprint for key in machine_trust() if key.own} if not strict else set()
+        return [
+            TrustedKey(k.fingerprint, k.public_key, k.source, k.own or k.fingerprint in own)
+            for k in named
+        ]
+    return [] if strict else machine_trust()
+
+
+def _authorities(files: tuple[str, ...]) -> Authorities:
+    """How timestamps are judged; the package for it is only needed where there are some."""
+    if not files:
+        return Authorities(token_sha256=token_sha256)
+    module = timestamps()
+    certificates = [found for name in files for found in module.load_certificates(name)]
+    return Authorities(
+        check=lambda reply, message: module.check_timestamp(reply, message, certificates),
+        token_sha256=token_sha256,
+    )
+
+
+def _amount(text: str) -> str | int:
+    if text in ("all", "none"):
+        return text
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise UsageError(f"--replay {text!r} is not all, none or a whole number of at least 1")

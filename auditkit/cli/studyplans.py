@@ -1,0 +1,118 @@
+"""Options that make a study plan, shared by ``auditkit run`` and ``auditkit plan``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from auditkit.cli.options import parse_seeds
+from auditkit.errors import PlanError
+from auditkit.launch import Workers
+from auditkit.records.job import Description, Job, ProgramSource
+from auditkit.records.plan import StudyPlan
+from auditkit.study import resolve
+
+_REQUIRED = ("fork_at", "window", "horizon", "seeds", "perturbations")
+
+_OPTIONS = (
+    click.option("--arg", "arguments", multiple=True, help="name=value for the factory."),
+    click.option("--fork-at", type=int, help="t0: the step after which the state is forked."),
+    click.option("--window", type=int, help="W: effects are measured at t0+W ..."),
+    click.option("--horizon", type=int, help="... and at T, an absolute step."),
+    click.option("--seeds", help="0-7, or 1,3,5."),
+    click.option("--perturb", multiple=True, help="NAME or NAME:key=value,...; repeatable."),
+    click.option("--placebos", type=int, help="K placebos a seed (the noise floor)."),
+)
+
+
+def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of a plan, for :func:`overrides`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def overrides(  # one argument an option
+    *,
+    fork_at: int | None,
+    window: int | None,
+    horizon: int | None,
+    seeds: str | None,
+    perturb: tuple[str, ...],
+    placebos: int | None,
+) -> dict[str, Any]:
+    """What was given of a plan, by field."""
+    values = {
+        "fork_at": fork_at,
+        "window": window,
+        "horizon": horizon,
+        "seeds": None if seeds is None else parse_seeds(seeds),
+        "perturbations": perturb or None,
+        "placebos": placebos,
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def program_plan(source: ProgramSource, given: dict[str, Any]) -> StudyPlan:
+    """The program's own ``STUDY``, with what was given in its place.
+
+    Raises:
+        PlanError: When something is missing, or contradicts something else.
+    """
+    described = describe(Job("describe", source, None, 0, out="", step=0))
+    base = values_of(described.plan) if described.plan is not None else {}
+    values = {**base, **given}
+    _require(values, "the program has no STUDY", "write STUDY = auditkit.StudyPlan(...) in it")
+    return resolved(values)
+
+
+def script_plan(given: dict[str, Any]) -> StudyPlan:
+    """The plan of a script; what its loader draws is left alone.
+
+    Raises:
+        PlanError: As :func:`program_plan`.
+    """
+    values = {"seeds": [0], "augmentation_rng": "inherit", **given}
+    _require(values, "a script has no STUDY", "for example --fork-at 100 --window 20 --horizon 300")
+    return resolved(values)
+
+
+def describe(job: Job) -> Description:
+    """Ask a worker what a program is."""
+    with Workers() as workers:
+        answer: Description = workers.run(job)
+    return answer
+
+
+def values_of(plan: StudyPlan) -> dict[str, Any]:
+    """A plan's fields."""
+    return {item.name: getattr(plan, item.name) for item in fields(StudyPlan)}
+
+
+def resolved(values: dict[str, Any]) -> StudyPlan:
+    """A plan with every parameter of its perturbations filled in."""
+    return resolve(StudyPlan(**values), _declarations(values["perturbations"]))
+
+
+def _require(values: dict[str, Any], why: str, hint: str) -> None:
+    missing = [name for name in _REQUIRED if name not in values]
+    if missing:
+        raise PlanError(
+            f"{why}, and no option gives {', '.join(missing)}", hint=f"{hint}, or give the options"
+        )
+
+
+def _declarations(perturbations: Any) -> Any:
+    from auditkit.records.perturbation import DECLARATIONS  # noqa: PLC0415
+
+    names = {
+        item.partition(":")[0] if isinstance(item, str) else item.name for item in perturbations
+    }
+    if names <= set(DECLARATIONS):
+        return DECLARATIONS
+    from auditkit.perturb.registry import registry  # noqa: PLC0415 # loads torch and plug-ins
+
+    return {name: item.declaration for name, item in registry().items()}

@@ -1,0 +1,103 @@
+"""Countersignatures: a verifier's own signed report, beside the manifest that it is about.
+
+``countersign-0123456789abcdef.json`` (the name comes from the key) is a DSSE envelope over a
+statement whose subject is the manifest's SHA-256. It says which checks were made, how much was
+replayed and where. A reader counts those that a trusted key other than the author's signed over
+these very bytes and that found nothing wrong; the author's word is in the manifest already.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from auditkit import __version__, store
+from auditkit.errors import AuditError, NotTrusted, StoreError
+from auditkit.manifests import record_from_statement, to_statement
+from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
+from auditkit.records.report import Countersignature, VerificationReport
+from auditkit.records.signedreport import SignedReport
+from auditkit.signing import TrustedKey, check_signatures, open_envelope, sign_statement
+from auditkit.trust import SigningKey
+
+_NAME = re.compile(r"countersign-[0-9a-f]{16}\.json", re.ASCII)
+
+#: Countersignatures that are read, and the bytes of each: they are files of strangers.
+MAX_COUNTERSIGNATURES = 100
+MAX_BYTES = 2**24
+
+
+def is_countersignature(name: str) -> bool:
+    """Whether a file beside a manifest is named as a countersignature."""
+    return _NAME.fullmatch(name) is not None
+
+
+def countersignature_name(fingerprint: str) -> str:
+    """Name of the countersignature of a key: verifying again replaces it."""
+    digest = base64.b64decode(fingerprint.removeprefix("SHA256:") + "=")
+    return f"countersign-{digest.hex()[:16]}.json"
+
+
+def countersign(folder: Path, report: VerificationReport, run: RunTimes, key: SigningKey) -> Path:
+    """Sign a report and put it beside the manifest.
+
+    Args:
+        folder: The manifest's folder.
+        report: What was found, good or bad.
+        run: When the verification started and ended.
+        key: The verifier's key.
+
+    Raises:
+        StoreError: When it cannot be written.
+    """
+    signed = SignedReport(SCHEMA_VERSION, Producer("auditkit", __version__), run, report)
+    path = folder / countersignature_name(key.fingerprint)
+    store.write_bytes(path, sign_statement(to_statement(signed), key.key))
+    return path
+
+
+def read_countersignatures(
+    folder: Path, manifest_sha256: str, trusted: Sequence[TrustedKey], authors: set[str]
+) -> Iterator[Countersignature]:
+    """Read what lies beside a manifest; nothing of it can make a check fail.
+
+    Args:
+        folder: The manifest's folder.
+        manifest_sha256: SHA-256 of the manifest's bytes.
+        trusted: The keys that the verifier trusts.
+        authors: Fingerprints of the trusted keys that signed the manifest.
+    """
+    try:
+        names = [name for name in store.list_files(folder) if is_countersignature(name)]
+    except StoreError:
+        return
+    for name in names[:MAX_COUNTERSIGNATURES]:
+        try:
+            yield _read(folder, name, manifest_sha256, trusted, authors)
+        except NotTrusted:
+            yield Countersignature(name, None, False, None, "not signed by a trusted key")
+        except AuditError as error:
+            yield Countersignature(name, None, False, None, error.message)
+
+
+def _read(
+    folder: Path,
+    name: str,
+    manifest_sha256: str,
+    trusted: Sequence[TrustedKey],
+    authors: set[str],
+) -> Countersignature:
+    envelope = open_envelope(store.safe_read(folder, name, max_bytes=MAX_BYTES), what=name)
+    signer = check_signatures(envelope, trusted).signer.fingerprint
+    report = record_from_statement(SignedReport, envelope.payload, what=name).report
+    why = None
+    if report.manifest_sha256 != manifest_sha256:
+        why = "it is about another manifest"
+    elif signer in authors:
+        why = "it is signed with a key that signed the manifest"
+    elif report.exit_code != 0:
+        why = f"it says that the manifest did not verify (exit {report.exit_code})"
+    remark = f"does not count: {why}" if why else report.replay
+    return Countersignature(name, signer, why is None, report.verdict, remark)

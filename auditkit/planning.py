@@ -1,0 +1,248 @@
+"""Plans that are signed before anything runs, and where a study deviates from its plan.
+
+A plan binds the study plan, the program's sources and arguments, and the data. By itself it
+shows that *this signer* settled these things, not when: a deterministic study can be run first
+and planned after. Only where the seeds derive from a third party's timestamp over the plan
+(:func:`auditkit.seeds.registered_seeds`) could the results not be known when it was signed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from auditkit import __version__, canonical, store
+from auditkit.errors import NotTrusted, PlanError, UsageError
+from auditkit.keys import verifies
+from auditkit.manifests import record_from_statement
+from auditkit.records.manifest import SCHEMA_VERSION, Producer, StudyManifest
+from auditkit.records.plan import StudyPlan
+from auditkit.records.registration import DataIdentity, Registered, Registration, SeedSource
+from auditkit.records.study import CodeFile, ProgramRecord
+from auditkit.seeds import registered_seeds
+from auditkit.signing import TrustedKey, check_signatures, open_envelope, pae
+
+#: SHA-256 of what an authority signed in a timestamp (:mod:`auditkit.timestamps`).
+TokenDigest = Callable[[bytes], str]
+
+
+@dataclass(frozen=True)
+class SignedPlan:
+    """A plan file that was opened and whose signature is good.
+
+    Attributes:
+        data: The file's bytes.
+        registration: What was signed.
+        signature: The signature's bytes, which a timestamp is over.
+        timestamps: RFC 3161 replies over them, DER.
+    """
+
+    data: bytes
+    registration: Registration
+    signature: bytes
+    timestamps: tuple[bytes, ...]
+
+    def study_plan(self, token_sha256: TokenDigest | None) -> StudyPlan:
+        """The plan with its seeds.
+
+        Args:
+            token_sha256: Digests a timestamp, for a plan whose seeds derive from one.
+
+        Raises:
+            PlanError: When its seeds derive from a timestamp that it does not have yet.
+        """
+        plan = self.registration.plan
+        if self.registration.seeds_from == "plan":
+            return plan
+        if not self.timestamps or token_sha256 is None:
+            raise PlanError(
+                "the seeds derive from a timestamp over the plan, and it has none yet",
+                hint="auditkit timestamp request, then auditkit timestamp attach",
+            )
+        return with_seeds(plan, registered_seeds(token_sha256(self.timestamps[0]), len(plan.seeds)))
+
+
+def with_seeds(plan: StudyPlan, seeds: tuple[int, ...]) -> StudyPlan:
+    """The same plan with other seeds."""
+    values = {item.name: getattr(plan, item.name) for item in fields(StudyPlan)}
+    return StudyPlan(**{**values, "seeds": seeds})
+
+
+def make_registration(
+    plan: StudyPlan, seeds_from: SeedSource, program: ProgramRecord, found: Registered, now: str
+) -> Registration:
+    """A plan to sign.
+
+    Raises:
+        PlanError: When none of the program's sources lies outside site-packages.
+    """
+    if not found.code:
+        raise PlanError(
+            "the program has no source of its own: all of it is installed",
+            hint="give a FILE.py, so that the plan can be bound to its content",
+        )
+    return Registration(
+        schema_version=SCHEMA_VERSION,
+        producer=Producer("auditkit", __version__),
+        created=now,
+        plan=plan,
+        seeds_from=seeds_from,
+        program=replace(program, description=found.description, code=found.code),
+        data=found.data,
+        environment=found.environment,
+    )
+
+
+def read_plan(path: Path, key: TrustedKey) -> SignedPlan:
+    """Open a plan file to run it.
+
+    Args:
+        path: The file.
+        key: The key that the study will be signed with.
+
+    Raises:
+        StoreError: When there is no such file.
+        MalformedError: When it is no plan.
+        PlanError: When it is signed with another key.
+        SignatureError: When its signature is not good.
+    """
+    data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a plan")
+    try:
+        return open_plan(data, [key], what=path.name)
+    except NotTrusted as error:
+        raise PlanError(
+            f"the plan is not signed with {key.fingerprint}, which the study would be signed with",
+            where=str(path),
+            found=error.message,
+            hint="give the plan's key with --key, or make the plan anew",
+        ) from error
+
+
+def open_plan(data: bytes, keys: list[TrustedKey], *, what: str) -> SignedPlan:
+    """Open a plan's bytes.
+
+    Args:
+        data: The bytes.
+        keys: One of them must have signed.
+        what: The file that they come from.
+
+    Raises:
+        MalformedError: When they are no plan.
+        NotTrusted: When none of the keys signed.
+        SignatureError: When a signature is not good.
+    """
+    envelope = open_envelope(data, what=what)
+    signer = check_signatures(envelope, keys).signer
+    registration = record_from_statement(Registration, envelope.payload, what=what)
+    message = pae(envelope.payload, envelope.payload_type)
+    own = next(s for s in envelope.signatures if verifies(signer.public_key, s.value, message))
+    return SignedPlan(data, registration, own.value, own.timestamps)
+
+
+def plan_deviations(planned: StudyPlan, found: StudyPlan) -> Iterator[str]:
+    """What differs between two plans, one line each."""
+    for item in fields(StudyPlan):
+        here, there = getattr(planned, item.name), getattr(found, item.name)
+        if here != there:
+            yield f"plan, {item.name}: {_shown(here)} was planned, {_shown(there)} was run"
+
+
+def program_deviations(
+    planned: ProgramRecord,
+    *,
+    arguments: Mapping[str, str],
+    description: Mapping[str, str],
+    code: tuple[CodeFile, ...],
+) -> Iterator[str]:
+    """What differs between the planned program and another, one line each."""
+    planned_files = {file.name: file.sha256 for file in planned.code}
+    files = {file.name: file.sha256 for file in code}
+    for name in sorted(planned_files.keys() | files.keys()):
+        if name not in planned_files:
+            yield f"code/{name}: is no part of the plan (it may be imported late)"
+        elif name not in files:
+            yield f"code/{name}: was planned and is not there"
+        elif planned_files[name] != files[name]:
+            yield f"code/{name}: is another file than was planned"
+    yield from _mapping_deviations("argument", planned.arguments, arguments)
+    # What a scheduler has changed by the end of training is no deviation.
+    before, after = dict(planned.description), dict(description)
+    for texts in (before, after):
+        texts.pop("hyper-parameters", None)
+    yield from _mapping_deviations("program", before, after)
+
+
+def data_deviations(planned: DataIdentity, found: DataIdentity) -> Iterator[str]:
+    """What differs between the planned data and others, one line each."""
+    for name, text in (
+        ("dataset_sha256", "the dataset"),
+        ("probe_sha256", "the probe"),
+        ("declared", "the declared version"),
+    ):
+        here, there = getattr(planned, name), getattr(found, name)
+        unread = name == "dataset_sha256" and None in (here, there)
+        if here != there and not unread:
+            yield f"data: {text} is another than was planned"
+    yield from _mapping_deviations("data", planned.loader, found.loader)
+
+
+def study_deviations(
+    signed: SignedPlan, manifest: StudyManifest, token_sha256: TokenDigest | None
+) -> tuple[list[str], list[str]]:
+    """Where a study deviates from its plan, by its manifest.
+
+    Args:
+        signed: The plan.
+        manifest: The study.
+        token_sha256: Digests a timestamp; None where the package for it is missing.
+
+    Returns:
+        Deviations, and remarks on what was not compared.
+    """
+    registration, program = signed.registration, manifest.program
+    remarks = []
+    try:
+        planned = signed.study_plan(token_sha256)
+    except UsageError as error:  # no timestamp, or no package to read it with
+        planned = with_seeds(registration.plan, manifest.plan.seeds)
+        remarks.append(f"seeds were not compared: {error.message}")
+    found = list(plan_deviations(planned, manifest.plan))
+    if registration.program.target != program.target:
+        found.append(f"factory: {registration.program.target} was planned, {program.target} run")
+    found += program_deviations(
+        registration.program,
+        arguments=program.arguments,
+        description=program.description,
+        code=program.code,
+    )
+    data = registration.data
+    for record in manifest.seeds[:1]:
+        same_seed = data.seed == record.seed
+        if not same_seed:
+            remarks.append("the probe was planned with another seed: compared in replay only")
+        here = DataIdentity(
+            seed=data.seed,
+            dataset_sha256=None,
+            samples=None,
+            probe_sha256=record.data.probe_sha256 if same_seed else data.probe_sha256,
+            declared=record.data.declared,
+            loader=record.data.loader,
+        )
+        found += data_deviations(data, here)
+    return found, remarks
+
+
+def _mapping_deviations(
+    what: str, planned: Mapping[str, str], found: Mapping[str, str]
+) -> Iterator[str]:
+    for name in sorted(planned.keys() | found.keys()):
+        here, there = planned.get(name, "nothing"), found.get(name, "nothing")
+        if here != there:
+            yield f"{what}, {name}: {_shown(here)} was planned, {_shown(there)} was run"
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 120 else f"{text[:117]}..."

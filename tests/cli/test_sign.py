@@ -1,0 +1,106 @@
+"""``auditkit sign``: a second signature, and nothing else, is written."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from commands import Shell, names_in
+
+from auditkit.signing import (
+    PrivateKey,
+    TrustedKey,
+    check_signatures,
+    fingerprint,
+    generate_key,
+    open_envelope,
+    private_key_bytes,
+    sign_statement,
+)
+
+AUTHOR, REPRODUCER = generate_key(), generate_key()
+STATEMENT = b'{"predicateType":"urn:auditkit:branch-and-hold:v1", "spaces": "kept"}'
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    folder = tmp_path / "user"
+    folder.mkdir()
+    (folder / "manifest.json").write_bytes(sign_statement(STATEMENT, AUTHOR))
+    (folder / "mine").write_bytes(private_key_bytes(REPRODUCER))
+    return Shell(folder)
+
+
+def trust(key: PrivateKey) -> TrustedKey:
+    return TrustedKey(fingerprint(key), key.public_key(), "test")
+
+
+def test_author_and_reproducer_both_stand_for_the_same_bytes(shell: Shell) -> None:
+    done = shell("sign", "manifest.json", "--key", "mine")
+    assert done.code == 0
+    envelope = open_envelope((shell.folder / "manifest.json").read_bytes())
+    assert envelope.payload == STATEMENT
+    outcome = check_signatures(envelope, [trust(AUTHOR), trust(REPRODUCER)], 2)
+    assert len(outcome.signers) == 2
+    assert done.out.splitlines() == [
+        "signed: manifest.json, now with 2 signature(s)",
+        f"by: {fingerprint(REPRODUCER)}",
+        "statement: urn:auditkit:branch-and-hold:v1, unchanged",
+        f"its sha256: {hashlib.sha256(STATEMENT).hexdigest()}",
+    ]
+    assert names_in(shell.folder) == ["manifest.json", "mine"]
+
+
+def test_signing_twice_changes_no_byte(shell: Shell) -> None:
+    path = shell.folder / "manifest.json"
+    shell("sign", "manifest.json", "--key", "mine")
+    before, inode = path.read_bytes(), path.stat().st_ino
+    done = shell("sign", "manifest.json", "--key", "mine")
+    assert done.code == 0
+    assert done.out == (
+        f"{fingerprint(REPRODUCER)} has signed manifest.json already; nothing was written\n"
+    )
+    assert (path.read_bytes(), path.stat().st_ino) == (before, inode)
+
+
+def test_without_a_key_this_machines_signs_and_is_made_first(shell: Shell) -> None:
+    done = shell("sign", "manifest.json")
+    assert done.code == 0
+    assert "made a signing key, SHA256:" in done.line
+    again = shell("sign", "manifest.json")
+    assert (again.code, again.err) == (0, "")
+    assert "already" in again.out
+
+
+MALFORMED = {
+    "not JSON": b"{",
+    "no envelope": b"{}",
+    "no statement": sign_statement(b"hello", AUTHOR),
+    "no type": sign_statement(b"{}", AUTHOR),
+    "duplicate keys": sign_statement(b'{"predicateType":"a","predicateType":"b"}', AUTHOR),
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_what_is_malformed_is_not_signed(shell: Shell, case: str) -> None:
+    path = shell.folder / "manifest.json"
+    path.write_bytes(MALFORMED[case])
+    done = shell("sign", "manifest.json", "--key", "mine")
+    assert done.code == 5
+    assert done.line.startswith("manifest.json: ")
+    assert path.read_bytes() == MALFORMED[case]
+
+
+def test_no_key_is_made_for_a_file_that_cannot_be_signed(shell: Shell) -> None:
+    assert shell("sign", "nothing.json").code == 2
+    (shell.folder / "manifest.json").write_bytes(b"{")
+    assert shell("sign", "manifest.json").code == 5
+    assert not (shell.folder / "config").exists()
+
+
+def test_a_type_from_the_file_is_printed_on_one_line(shell: Shell) -> None:
+    statement = b'{"predicateType":"urn:a\\u001b[2J\\nsigned: other"}'
+    (shell.folder / "manifest.json").write_bytes(sign_statement(statement, AUTHOR))
+    done = shell("sign", "manifest.json", "--key", "mine")
+    assert done.out.splitlines()[2] == r"statement: urn:a\x1b[2J\nsigned: other, unchanged"
