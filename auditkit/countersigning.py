@@ -3,7 +3,8 @@
 ``countersign-0123456789abcdef.json`` (the name comes from the key) is a DSSE envelope over a
 statement whose subject is the manifest's SHA-256. It says which checks were made, how much was
 replayed and where. A reader counts those that a trusted key other than the author's signed over
-these very bytes and that found nothing wrong; the author's word is in the manifest already.
+this very statement and that found nothing wrong; the author's word is in the manifest already.
+A signature or timestamp that is added to the manifest changes the file, not what is signed in it.
 """
 
 from __future__ import annotations
@@ -59,13 +60,13 @@ def countersign(folder: Path, report: VerificationReport, run: RunTimes, key: Si
 
 
 def read_countersignatures(
-    folder: Path, manifest_sha256: str, trusted: Sequence[TrustedKey], authors: set[str]
+    folder: Path, statement_sha256: str, trusted: Sequence[TrustedKey], authors: set[str]
 ) -> Iterator[Countersignature]:
     """Read what lies beside a manifest; nothing of it can make a check fail.
 
     Args:
         folder: The manifest's folder.
-        manifest_sha256: SHA-256 of the manifest's bytes.
+        statement_sha256: SHA-256 of what is signed in the manifest.
         trusted: The keys that the verifier trusts.
         authors: Fingerprints of the trusted keys that signed the manifest.
     """
@@ -75,7 +76,7 @@ def read_countersignatures(
         return
     for name in names[:MAX_COUNTERSIGNATURES]:
         try:
-            yield _read(folder, name, manifest_sha256, trusted, authors)
+            yield _read(folder, name, statement_sha256, trusted, authors)
         except NotTrusted:
             yield Countersignature(name, None, False, None, "not signed by a trusted key")
         except AuditError as error:
@@ -85,7 +86,7 @@ def read_countersignatures(
 def _read(
     folder: Path,
     name: str,
-    manifest_sha256: str,
+    statement_sha256: str,
     trusted: Sequence[TrustedKey],
     authors: set[str],
 ) -> Countersignature:
@@ -93,7 +94,7 @@ def _read(
     signer = check_signatures(envelope, trusted).signer.fingerprint
     report = record_from_statement(SignedReport, envelope.payload, what=name).report
     why = None
-    if report.manifest_sha256 != manifest_sha256:
+    if report.statement_sha256 != statement_sha256:
         why = "it is about another manifest"
     elif signer in authors:
         why = "it is signed with a key that signed the manifest"

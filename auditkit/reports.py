@@ -51,7 +51,7 @@ def check_agreement(
         AuditError: When it is about another manifest, or the two differ in a check that both
             made, or its estimates are of another plan.
     """
-    for name in ("manifest_sha256", "signed_by"):
+    for name in ("statement_sha256", "signed_by"):
         expected, found = getattr(here, name), getattr(given, name)
         if expected != found:
             raise AuditError(

@@ -6,7 +6,8 @@ fetches the reply; the reply lives in ``signatures[].timestamps``, where no sign
 and proves something only under an authority that the verifier trusts.
 
 The ASN.1 and the chain of certificates are the business of rfc3161-client, an optional dependency
-(``pip install "auditkit[timestamp]"``); only modules that can do without this one import it late.
+(``pip install "auditkit[timestamp]"``): the command line imports this module late, and says so
+where the package is missing.
 """
 
 from __future__ import annotations

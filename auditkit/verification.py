@@ -80,6 +80,13 @@ class Opened:
     manifest: Manifest | None
     ledger: Ledger
 
+    @property
+    def statement_sha256(self) -> str | None:
+        """SHA-256 of what is signed; None where it is malformed."""
+        if self.envelope is None:
+            return None
+        return hashlib.sha256(self.envelope.payload).hexdigest()
+
 
 def open_manifest(path: Path, data: bytes) -> Opened:
     """Make check 1."""
@@ -125,11 +132,11 @@ class Verification:
     def _report(self, estimates: EstimateTable | None) -> VerificationReport:
         results = self._ledger.results()
         exit_code = exit_code_of(results)
-        manifest_sha256 = hashlib.sha256(self._opened.data).hexdigest()
         return VerificationReport(
             verdict=verdict_of(exit_code, replayed=self._replayed, close=self._close),
             exit_code=exit_code,
-            manifest_sha256=manifest_sha256,
+            manifest_sha256=hashlib.sha256(self._opened.data).hexdigest(),
+            statement_sha256=self._opened.statement_sha256,
             signed_by=self._signer.fingerprint if self._signer else None,
             trust=self._trust_text(),
             replay=self._replay_text,
@@ -138,18 +145,17 @@ class Verification:
             environment_differences=self._differences,
             environment=self._environment,
             distances=self._distances,
-            countersignatures=self._countersignatures(manifest_sha256),
+            countersignatures=self._countersignatures(),
             timestamps=self._timestamps,
             plan=self._plan,
         )
 
-    def _countersignatures(self, manifest_sha256: str) -> tuple[Countersignature, ...]:
+    def _countersignatures(self) -> tuple[Countersignature, ...]:
+        folder, statement = self._opened.path.parent, self._opened.statement_sha256
+        if statement is None:
+            return ()
         authors = {key.fingerprint for key in self._signers}
-        return tuple(
-            read_countersignatures(
-                self._opened.path.parent, manifest_sha256, self._request.trusted, authors
-            )
-        )
+        return tuple(read_countersignatures(folder, statement, self._request.trusted, authors))
 
     def _signature(self) -> None:
         if self._opened.envelope is None:
@@ -161,7 +167,7 @@ class Verification:
             self._ledger.add(2, [as_finding(error)])
             return
         self._signer, self._signers = outcome.signer, outcome.signers
-        names = ", ".join(key.fingerprint for key in outcome.signers)
+        names = ", ".join(key.label for key in outcome.signers)
         self._ledger.ran(2, f"signed by {names}")
         self._judge_timestamps(envelope)
 
@@ -170,17 +176,25 @@ class Verification:
         check = self._request.authorities.check
         if check is None:
             return
-        message, found = pae(envelope.payload, envelope.payload_type), []
+        message = pae(envelope.payload, envelope.payload_type)
+        found: list[Timestamp] = []
+        wrong: list[AuditError] = []
         for signature in envelope.signatures:
             if any(verifies(key.public_key, signature.value, message) for key in self._signers):
                 for reply in signature.timestamps:
                     try:
                         found.append(check(reply, signature.value))
                     except AuditError as error:
-                        self._ledger.add(2, [as_finding(error)])
-        if not found:
-            self._ledger.warn(2, "no timestamp by an authority that was given")
+                        wrong.append(error)
         self._timestamps = tuple(found)
+        # Anybody can append a stamp to a file: a bad one takes nothing from a good one.
+        if found or not wrong:
+            for bad in wrong:
+                self._ledger.warn(2, f"a timestamp that does not count: {as_finding(bad)}")
+        else:
+            self._ledger.add(2, map(as_finding, wrong))
+        if not found and not wrong:
+            self._ledger.warn(2, "no timestamp, and authorities for one were given")
 
     def _artifacts(self, run: SignedFolder) -> None:
         ledger, total = self._ledger, 0
@@ -214,8 +228,7 @@ class Verification:
         source = Path(self._signer.source)
         if self._signer.own and source.name == "allowed_signers":
             return "self-signed on this machine"
-        who = f" as {', '.join(self._signer.principals)}" if self._signer.principals else ""
-        return f"trusted by {source}{who}"
+        return f"trusted by {source}"
 
 
 def environment_lines(recorded: Environment, *replays: Environment) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ A recording's own command is never run here. ``auditkit replay`` runs it and lea
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
 from auditkit import canonical, recordings, store
@@ -116,12 +115,12 @@ class RecordingVerification(Verification):
         envelope = open_envelope(data, what=REPLAY_NAME)
         signer = check_signatures(envelope, self._request.trusted).signer
         replay = record_from_statement(ReplayReport, envelope.payload, what=REPLAY_NAME)
-        own = hashlib.sha256(self._opened.data).hexdigest()
-        if replay.manifest_sha256 != own:
+        own = self._opened.statement_sha256
+        if replay.statement_sha256 != own:
             raise ArtifactMismatch(
                 "about another manifest",
                 expected=own,
-                found=replay.manifest_sha256,
+                found=replay.statement_sha256,
                 where=REPLAY_NAME,
             )
         return replay, signer.fingerprint

@@ -250,6 +250,7 @@ def example_report(*, replayed: bool = True) -> VerificationReport:
         verdict="verified" if replayed else "integrity-only",
         exit_code=0,
         manifest_sha256=invented("manifest"),
+        statement_sha256=invented("statement"),
         signed_by="SHA256:EXAMPLEexampleEXAMPLEexampleEXAMPLEexample0",
         trust="trusted by author.pub",
         replay="all 20 branches and 4 trunks" if replayed else "nothing was replayed",

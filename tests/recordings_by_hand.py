@@ -204,6 +204,9 @@ def write_replay(recording: Recording, key: PrivateKey | None = None, **changes:
         producer=Producer("auditkit", "0.1.0"),
         run=RunTimes("2026-01-02T00:00:00Z", "2026-01-02T00:10:00Z"),
         manifest_sha256=hashlib.sha256(recording.path.read_bytes()).hexdigest(),
+        statement_sha256=hashlib.sha256(
+            open_envelope(recording.path.read_bytes()).payload
+        ).hexdigest(),
         command=("python", *manifest.command),
         ranks=manifest.world.size,
         first_step=1,

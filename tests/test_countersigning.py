@@ -23,6 +23,7 @@ from auditkit.records.report import Countersignature
 from auditkit.signing import (
     PrivateKey,
     SigningKey,
+    add_signature,
     fingerprint,
     generate_key,
     public_line,
@@ -140,6 +141,13 @@ def test_no_more_than_so_many_are_read(forged: Run) -> None:
 )
 def test_other_names_are_other_files(name: str) -> None:
     assert not is_countersignature(name)
+
+
+def test_it_stands_where_a_signature_is_added_to_the_manifest(forged: Run) -> None:
+    countersigned(forged)
+    forged.path.write_bytes(add_signature(forged.path.read_bytes(), generate_key()))
+    (found,) = read(forged, REVIEWER)
+    assert found.counts
 
 
 def test_verifying_again_replaces_it(forged: Run) -> None:

@@ -610,7 +610,7 @@ BAD_REPLAYS: dict[str, tuple[Callable[[Recording], object], str]] = {
         "not a trusted key",
     ),
     "about another manifest": (
-        lambda recording: write_replay(recording, manifest_sha256="0" * 64),
+        lambda recording: write_replay(recording, statement_sha256="0" * 64),
         "about another manifest",
     ),
     "no JSON": (lambda r: (r.folder / "replay.json").write_bytes(b"verified"), "replay.json"),

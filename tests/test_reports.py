@@ -142,7 +142,7 @@ def other_estimates(**change: Any) -> VerificationReport:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (replace(REPORT, manifest_sha256="0" * 64), "manifest_sha256 is another"),
+        (replace(REPORT, statement_sha256="0" * 64), "statement_sha256 is another"),
         (replace(REPORT, signed_by="SHA256:other"), "signed_by is another"),
         (replace(REPORT, signed_by=None), "signed_by is another"),
         (changed_check(REPORT, 9, status="not run"), "check 9"),

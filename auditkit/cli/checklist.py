@@ -87,15 +87,16 @@ def _read_manifest(path: Path, report: VerificationReport) -> StudyManifest:
         ArtifactMismatch: When the file has changed since it was verified.
     """
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
-    found = hashlib.sha256(data).hexdigest()
-    if found != report.manifest_sha256:
+    payload = open_envelope(data, what=path.name).payload
+    found = hashlib.sha256(payload).hexdigest()
+    if found != report.statement_sha256:
         raise ArtifactMismatch(
             "the manifest changed while it was verified",
-            expected=report.manifest_sha256,
+            expected=report.statement_sha256,
             found=found,
             where=path.name,
         )
-    return from_statement(open_envelope(data, what=path.name).payload, what=path.name)
+    return from_statement(payload, what=path.name)
 
 
 def _with_report(

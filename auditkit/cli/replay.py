@@ -31,6 +31,7 @@ from auditkit.records.job import Progress
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.replaying import REPLAY_NAME, ReplayReport
+from auditkit.records.report import VerificationReport
 from auditkit.rerun import Replayed, rerun
 from auditkit.signing import open_envelope, sign_statement
 from auditkit.verify import VerifyRequest, verify
@@ -68,7 +69,7 @@ def replay(
     if not command:
         raise UsageError("give the command after --", hint="auditkit replay MANIFEST -- COMMAND")
     path = Path(manifest)
-    evidence, sha256 = _verified(ctx, path, trusted, fingerprint)
+    evidence, verified = _verified(ctx, path, trusted, fingerprint)
     signer = None if no_write else signing_key_of(key)
     started = _now()
     steps = max(rank.steps for rank in evidence.manifest.ranks)
@@ -81,10 +82,10 @@ def replay(
         found = rerun(evidence, Setting(commands, command, {}, output), report)
     if signer is not None:
         run = RunTimes(started, _now())
-        statement = to_statement(_record(found, command, sha256, run))
+        statement = to_statement(_record(found, command, verified, run))
         store.write_bytes(path.parent / REPLAY_NAME, sign_statement(statement, signer.key))
     code = _exit_code(found)
-    told = {"equal": found.equal, "exit_code": code, "manifest_sha256": sha256}
+    told = {"equal": found.equal, "exit_code": code, "manifest_sha256": verified.manifest_sha256}
     data = canonical.dumps({**told, **canonical.to_dict(found)})
     if json_out == "-":
         click.echo(data.decode("ascii"))
@@ -100,7 +101,7 @@ def replay(
 
 def _verified(
     ctx: click.Context, path: Path, trusted: tuple[str, ...], fingerprints: tuple[str, ...]
-) -> tuple[RecordingEvidence, str]:
+) -> tuple[RecordingEvidence, VerificationReport]:
     """The recording, if checks 1 to 5 pass; what an earlier replay says does not matter."""
     keys = trusted_keys(path, trusted, fingerprints, strict=False)
     report = verify(path, VerifyRequest(trusted=keys, replay="none"))
@@ -122,17 +123,18 @@ def _verified(
                 line = printable(f"check {check.number} {check.name}: {finding}")
                 click.echo(f"auditkit: not replayed: {line}", err=True)
         ctx.exit(code or 1)
-    return RecordingEvidence(path.parent, record), report.manifest_sha256
+    return RecordingEvidence(path.parent, record), report
 
 
 def _record(
-    found: Replayed, command: tuple[str, ...], manifest_sha256: str, run: RunTimes
+    found: Replayed, command: tuple[str, ...], verified: VerificationReport, run: RunTimes
 ) -> ReplayReport:
     return ReplayReport(
         schema_version=SCHEMA_VERSION,
         producer=Producer("auditkit", __version__),
         run=run,
-        manifest_sha256=manifest_sha256,
+        manifest_sha256=verified.manifest_sha256,
+        statement_sha256=verified.statement_sha256 or "",
         command=tuple(hide_home(argument) for argument in command),
         ranks=found.ranks,
         first_step=1,

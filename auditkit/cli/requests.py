@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,10 +102,7 @@ def trusted_keys(
     named += [key_by_fingerprint(wanted, beside) for wanted in fingerprints]
     if named:
         own = {key.fingerprint for key in machine_trust() if key.own} if not strict else set()
-        return [
-            TrustedKey(k.fingerprint, k.public_key, k.source, k.own or k.fingerprint in own)
-            for k in named
-        ]
+        return [replace(key, own=key.own or key.fingerprint in own) for key in named]
     return [] if strict else machine_trust()
 
 

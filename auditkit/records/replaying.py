@@ -23,6 +23,8 @@ class ReplayReport:
         producer: The software that wrote it.
         run: Start and end.
         manifest_sha256: SHA-256 of the manifest's bytes; stands under ``subject``.
+        statement_sha256: SHA-256 of what is signed in it, which stays the same where a further
+            signature or a timestamp is added.
         command: What was run, home folders as ``~``.
         ranks: How many processes were compared.
         first_step: First step that was compared.
@@ -35,6 +37,7 @@ class ReplayReport:
     producer: Producer
     run: RunTimes
     manifest_sha256: str
+    statement_sha256: str
     command: tuple[str, ...]
     ranks: int
     first_step: int

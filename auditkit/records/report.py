@@ -123,6 +123,8 @@ class VerificationReport:
             environment, within the tolerance; never verified), ``failed`` or ``undecided``.
         exit_code: The command's exit code.
         manifest_sha256: Digest of the manifest file.
+        statement_sha256: Digest of what is signed in it, which stays the same where a further
+            signature or a timestamp is added; None where it is malformed.
         signed_by: Fingerprint of the trusted key, or None.
         trust: How that key came to be trusted, for people.
         replay: How much was replayed, for people.
@@ -139,6 +141,7 @@ class VerificationReport:
     verdict: Verdict
     exit_code: int
     manifest_sha256: str
+    statement_sha256: str | None
     signed_by: str | None
     trust: str
     replay: str

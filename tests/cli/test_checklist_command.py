@@ -15,7 +15,7 @@ from auditkit.cli.group import main
 from auditkit.keys import generate_key, public_line
 from auditkit.manifests import to_statement
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.signing import sign_statement
+from auditkit.signing import open_envelope, sign_statement
 from auditkit.verify import VerifyRequest
 
 
@@ -34,7 +34,7 @@ class Stub:
     def __call__(self, path: Path, request: VerifyRequest) -> VerificationReport:
         self.request = request
         if request.replay != "none":
-            return replace(example_report(), manifest_sha256=self.report.manifest_sha256)
+            return replace(example_report(), statement_sha256=self.report.statement_sha256)
         return self.report
 
 
@@ -52,8 +52,8 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stub(signed: Path, monkeypatch: pytest.MonkeyPatch) -> Stub:
     """A verifier that finds nothing wrong."""
-    digest = hashlib.sha256(signed.read_bytes()).hexdigest()
-    found = Stub(replace(example_report(replayed=False), manifest_sha256=digest))
+    digest = hashlib.sha256(open_envelope(signed.read_bytes()).payload).hexdigest()
+    found = Stub(replace(example_report(replayed=False), statement_sha256=digest))
     monkeypatch.setattr(command, "verify_path", found)
     return found
 
@@ -64,7 +64,7 @@ def invoke(path: Path, *options: str) -> Result:
 
 
 def report_file(folder: Path, stub: Stub, **change: Any) -> str:
-    report = replace(example_report(), manifest_sha256=stub.report.manifest_sha256)
+    report = replace(example_report(), statement_sha256=stub.report.statement_sha256)
     path = folder / "report.json"
     path.write_bytes(canonical.encode(replace(report, **change)))
     return str(path)
@@ -133,10 +133,10 @@ def test_a_report_fills_what_needs_a_replay(signed: Path, stub: Stub, tmp_path: 
 
 
 def test_a_report_on_another_manifest_is_refused(signed: Path, stub: Stub, tmp_path: Path) -> None:
-    result = invoke(signed, "--report", report_file(tmp_path, stub, manifest_sha256="0" * 64))
+    result = invoke(signed, "--report", report_file(tmp_path, stub, statement_sha256="0" * 64))
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert "report.json: the report's manifest_sha256 is another" in result.stderr
+    assert "report.json: the report's statement_sha256 is another" in result.stderr
 
 
 def test_a_report_does_not_outvote_what_is_verified_here(
@@ -184,7 +184,7 @@ def test_report_and_replay_exclude_each_other(signed: Path, stub: Stub, tmp_path
 
 
 def test_a_manifest_that_changes_meanwhile_is_refused(signed: Path, stub: Stub) -> None:
-    stub.report = replace(stub.report, manifest_sha256="0" * 64)
+    stub.report = replace(stub.report, statement_sha256="0" * 64)
     result = invoke(signed)
     assert result.exit_code == 1
     assert "changed while it was verified" in result.stderr
