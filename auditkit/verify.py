@@ -185,7 +185,9 @@ class _StudyVerification(Verification):
         self._replay_text = sample.text if outcome.environments else "nothing could be replayed"
         self._replayed = "all" if sample.is_everything else "some"
         self._environment = next(iter(outcome.environments), None)
-        self._distances, self._close = outcome.distances, outcome.close
+        self._distances = outcome.distances
+        # What was not drawn may be further away.
+        self._close = outcome.close and sample.is_everything
         recorded = run.manifest.environment
         self._differences = environment_lines(recorded, *outcome.environments)
         self._summarise_pairs(run, sample.choice)

@@ -1,0 +1,67 @@
+"""Every planted source is caught, named and placed; honest programs give no alarm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from drift_table import rows
+from examining import ANY, FEW, Said, examine, run_program, said_of
+from planted import EXIT_CODES, HONEST, PLANTED, Planted
+from studies import check
+
+from auditkit.launch import Workers
+from auditkit.signing import PrivateKey
+
+
+@pytest.mark.parametrize("planted", PLANTED, ids=str)
+def test_a_source_is_named_with_class_step_component_and_module(
+    planted: Planted, tmp_path: Path, key: PrivateKey
+) -> None:
+    said = examine(planted, tmp_path, key)
+    assert (said.kind, said.exit_code) == (planted.kind, EXIT_CODES[planted.kind]), said.text
+    assert said.place_is_right(planted), said.text
+    assert said.module_is_right(planted), said.text
+
+
+@pytest.mark.parametrize(("factory", "arguments"), HONEST, ids=str)
+def test_an_honest_program_gives_no_alarm(
+    factory: str, arguments: dict[str, str], tmp_path: Path, key: PrivateKey
+) -> None:
+    run = run_program(tmp_path, key, f"honest_study.py:{factory}", arguments, ANY)
+    report = check(run)
+    assert report.verdict == "verified", said_of(report).text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        ("unsteady_study.py:process_initialisation", "nondeterminism"),
+        ("unsteady_study.py:order_of_addresses", "nondeterminism"),
+        ("honest_study.py:order_of_a_set", "none"),
+    ],
+)
+def test_what_only_fresh_processes_have(
+    target: str, kind: str, tmp_path: Path, key: PrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("studies.HereWorkers", Workers)
+    monkeypatch.setenv("PYTHONHASHSEED", "random")  # as it is where nobody sets it
+    run = run_program(tmp_path, key, target, {}, FEW)
+    said = said_of(check(run, fresh=True))
+    assert said.kind == kind, said.text
+
+
+def test_the_table_counts_what_is_right_and_what_is_not() -> None:
+    caught, missed = PLANTED[1], PLANTED[2]
+    right = Said(caught.kind, caught.step, caught.component, caught.module, 1)
+    lines = list(rows([(caught, right), (missed, Said("none"))]))
+    half = "1/2 (0.01 to 0.99)"
+    assert lines[2] == f"| nondeterminism, replays disagree | {' | '.join([half] * 5)} |"
+    assert lines[3] == "| record of something else, exit 1 | - | - | - | - | - |"
+    assert lines[-1] == f"| all | {' | '.join([half] * 5)} |"
+
+
+def test_the_corpus_is_as_large_as_it_is_said_to_be() -> None:
+    assert len({planted.name for planted in PLANTED}) == len(PLANTED) >= 24
+    assert len(HONEST) >= 12
