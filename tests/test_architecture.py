@@ -30,10 +30,17 @@ from architecture import (
 
 PACKAGE = read_package(Path(__file__).parents[1] / "auditkit")
 
-#: What a machine without torch can run: all of reading, judging and starting workers.
-WITHOUT_TORCH = (
-    *("estimands", "evidence", "signing", "runfolder", "consistency", "pairing", "comparison"),
-    *("launch", "study", "replay", "content", "verify", "cli", "cli.group", "cli.worker"),
+#: What loads torch when it is imported: live programs, and what lives in their processes. All
+#: other modules, so also new ones, run without torch: reading, judging and starting workers.
+WITH_TORCH = (
+    *("observe", "perturb", "pipeline", "integrations", "program", "session", "wrapping"),
+    *("loop", "recording", "recordcourse", "recorder", "watched", "watchers"),
+    *("jobs", "jobresults", "loopjobs", "rowstream", "tasks"),
+)
+WITHOUT_TORCH = tuple(
+    short
+    for short in (name.removeprefix("auditkit.") for name in PACKAGE)
+    if short.partition(".")[0] not in ("auditkit", "__main__", *WITH_TORCH)
 )
 
 LONG_FUNCTION = "def f():\n" + "    pass\n" * MAX_FUNCTION_LINES

@@ -31,7 +31,7 @@ TRY_IT = (
 )
 CI = (
     'pip install -c constraints.txt -e ".[test]" && ruff check . && ruff format --check . '
-    "&& mypy && pytest"
+    "&& mypy && pytest -n 2 --dist loadfile"
 )
 
 
@@ -48,11 +48,17 @@ def table(*headings: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
 
 
-def options_of(command: str) -> set[str]:
-    """The options of a command, as its help shows them."""
+COMMANDS = ("run", "verify", "show", "checklist", "replay", "doctor")
+
+
+def options_of(*names: str) -> set[str]:
+    """The options of a command, or of a command of a group, as its help shows them."""
     with click.Context(main) as context:
-        found = main.get_command(context, command)
-    assert found is not None, command
+        found: click.Command | None = main
+        for name in names:
+            assert isinstance(found, click.Group), names
+            found = found.get_command(context, name)
+    assert found is not None, names
     return {name for parameter in found.params for name in parameter.opts if name[:2] == "--"}
 
 
@@ -73,10 +79,11 @@ def test_both_one_line_commands_stand_there_once(line: str) -> None:
 
 
 def test_every_command_that_is_shown_exists_with_its_options() -> None:
-    assert {words[0] for words in commands()} == {"run", "verify", "show", "checklist"}
+    shown = {"run", "verify", "show", "checklist", "plan", "reproduce", "timestamp"}
+    assert {words[0] for words in commands()} == shown
     for words in commands():
         used = {word for word in words if word.startswith("--")}
-        assert used <= options_of(words[0]), words
+        assert used <= options_of(*words[: 2 if words[0] == "timestamp" else 1]), words
 
 
 def test_every_option_that_is_mentioned_exists() -> None:
@@ -84,7 +91,7 @@ def test_every_option_that_is_mentioned_exists() -> None:
     prose = re.sub(r" -- [^`\n]*", "", prose)  # a command of the user's own has its own options
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", prose))
     known = set().union(
-        *(options_of(name) for name in ("run", "verify", "show", "checklist", "replay", "doctor"))
+        *(options_of(name) for name in (*COMMANDS, "keygen", "sign", "export", "plan")),
     )
     assert "--resume" in mentioned
     assert mentioned <= known

@@ -1,0 +1,14 @@
+"""All attacks."""
+
+from __future__ import annotations
+
+from attacks import artifacts, envelope, forgeries, paths, proof_of_learning, recordings
+
+ATTACKS = (
+    *envelope.ATTACKS,
+    *paths.ATTACKS,
+    *artifacts.ATTACKS,
+    *forgeries.ATTACKS,
+    *recordings.ATTACKS,
+    *proof_of_learning.ATTACKS,
+)

@@ -1,0 +1,31 @@
+"""Every attack of the corpus is caught, by the check that is meant for it, with a clear message."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from attacks.attack import Attack, Range, strike
+from attacks.corpus import ATTACKS
+from attacks.subjects import SUBJECTS
+from auditkit.signing import PrivateKey
+
+
+@pytest.fixture(scope="session")
+def honest_runs(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey) -> Range:
+    return Range(tmp_path_factory.mktemp("honest"), key, SUBJECTS)
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.group}: {attack.name}")
+def test_an_attack_is_caught_by_the_check_that_is_meant_for_it(
+    attack: Attack, honest_runs: Range, tmp_path: Path
+) -> None:
+    outcome = strike(attack, honest_runs[attack.subject], tmp_path)
+    assert outcome.fate == "caught", outcome.text
+
+
+def test_the_corpus_is_large_and_every_attack_has_a_name_of_its_own() -> None:
+    assert sum(not attack.is_control for attack in ATTACKS) >= 70
+    names = [(attack.group, attack.name) for attack in ATTACKS]
+    assert len(set(names)) == len(names)
