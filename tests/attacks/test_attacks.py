@@ -29,3 +29,12 @@ def test_the_corpus_is_large_and_every_attack_has_a_name_of_its_own() -> None:
     assert sum(not attack.is_control for attack in ATTACKS) >= 70
     names = [(attack.group, attack.name) for attack in ATTACKS]
     assert len(set(names)) == len(names)
+
+
+def test_the_readme_tells_how_many_attacks_there_are() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for group in dict.fromkeys(attack.group for attack in ATTACKS):
+        members = [attack for attack in ATTACKS if attack.group == group]
+        controls = sum(attack.is_control for attack in members)
+        n = len(members) - controls
+        assert f"| {group} | {n} | {n} | {n} | {controls} of {controls} |" in readme

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from drift_table import rows
+from drift_table import NAMES, rows, share
 from examining import ANY, FEW, Said, examine, run_program, said_of
 from planted import EXIT_CODES, HONEST, PLANTED, Planted
 from studies import check
@@ -65,3 +65,11 @@ def test_the_table_counts_what_is_right_and_what_is_not() -> None:
 def test_the_corpus_is_as_large_as_it_is_said_to_be() -> None:
     assert len({planted.name for planted in PLANTED}) == len(PLANTED) >= 24
     assert len(HONEST) >= 12
+
+
+def test_the_readme_tells_how_many_were_planted() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    for kind, name in NAMES.items():
+        n = sum(planted.kind == kind for planted in PLANTED)
+        assert f"| {name} | {share([True] * n)} | {n}/{n} |" in readme
+    assert f"0 of {len(HONEST)} honest programs" in readme
