@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -45,6 +45,10 @@ _SUPPORTED = "supported are Ed25519 and ECDSA P-256"
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}", re.ASCII)
 # no dash inside, so that a file of many beginnings is still read in linear time
 _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----[^-]*+-----END \1-----")
+
+# What damaged keys make cryptography raise, beside ValueError: InternalError where a key has not
+# the length of the kind that it names, NotImplementedError where a point is not written in full.
+_DAMAGE = (ValueError, InternalError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,7 @@ def parse_private_key(data: bytes, password: str | None = None, *, source: str) 
             key = load(data, secret)
     except UnsupportedAlgorithm as error:
         raise _unsupported(error, source) from None
-    except (ValueError, TypeError):
+    except (*_DAMAGE, TypeError):
         reason = "the password is wrong or the key is damaged" if secret else "the key is damaged"
         raise KeyFileError(reason, where=source) from None
     if isinstance(key, Ed25519PrivateKey):
@@ -243,7 +247,7 @@ def _pem_keys(data: bytes, source: str) -> list[TrustedKey]:
             keys.append(_trusted(_checked(load_pem_public_key(block[0]), source), source))
         except UnsupportedAlgorithm as error:
             raise _unsupported(error, source) from None
-        except ValueError:
+        except _DAMAGE:
             raise KeyFileError("the key is damaged", where=source) from None
     if not keys:
         raise KeyFileError("the key is damaged", where=source)
@@ -261,7 +265,7 @@ def _line_key(text: str, number: int, source: str, now: datetime) -> TrustedKey 
         raise KeyFileError(f"unsupported kind of key {kind}: {_SUPPORTED}", where=where)
     try:
         key = _checked(load_ssh_public_key(line.key.encode("utf-8")), where)
-    except (ValueError, UnsupportedAlgorithm):
+    except (*_DAMAGE, UnsupportedAlgorithm):
         raise KeyFileError("the key is damaged", where=where) from None
     if not applies(line, now, where=where):
         return None

@@ -122,6 +122,11 @@ def read_statement(payload: bytes, *, what: str) -> Manifest:
     return record
 
 
+def any_statement(payload: bytes, *, what: str) -> Statement:
+    """Whatever it is that was signed; raises as :func:`read_statement`."""
+    return _read(payload, tuple(_KINDS), what)
+
+
 def record_from_statement(kind: type[_Wanted], payload: bytes, *, what: str) -> _Wanted:
     """What a statement says that must be of one kind.
 

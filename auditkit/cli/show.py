@@ -1,4 +1,4 @@
-"""``auditkit show``: what a manifest says, without verifying it."""
+"""``auditkit show``: what a signed file says, without verifying it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ from rich.table import Table
 
 from auditkit import canonical, store
 from auditkit.cli.tables import console
-from auditkit.manifests import Manifest, read_statement
+from auditkit.manifests import Manifest, Statement, any_statement
 from auditkit.records.manifest import StudyManifest
+from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
+from auditkit.records.registration import Registration
+from auditkit.records.replaying import ReplayReport
 from auditkit.records.rng import RngContract
+from auditkit.records.signedreport import SignedReport
 from auditkit.records.study import ProgramRecord
 from auditkit.signing import Envelope, open_envelope
 
@@ -24,32 +28,40 @@ from auditkit.signing import Envelope, open_envelope
 @click.argument("manifest")
 @click.option("--json", "as_json", is_flag=True, help="Print the signed statement as JSON.")
 def show(manifest: str, as_json: bool) -> None:
-    """Print what MANIFEST says. Nothing is verified."""
+    """Print what MANIFEST says, or a plan, replay or countersignature. Nothing is verified."""
     path = Path(manifest)
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
     envelope = open_envelope(data, what=path.name)
-    record = read_statement(envelope.payload, what=path.name)
+    record = any_statement(envelope.payload, what=path.name)
     if as_json:
         click.echo(envelope.payload, nl=sys.stdout.isatty())  # to a file, byte for byte
         return
     _print(envelope, record)
 
 
-def _print(envelope: Envelope, manifest: Manifest) -> None:
+def _print(envelope: Envelope, record: Statement) -> None:
     out = console()
     out.print("Not verified; `auditkit verify` does that.")
+    details: list[Table] = []
+    if isinstance(record, StudyManifest):
+        rows, details = [*_of_study(record), *_foot(record)], [_branches(record)]
+    elif isinstance(record, RecordingManifest):
+        rows, details = [*_of_recording(record), *_foot(record)], [_ranks(record)]
+    elif isinstance(record, Registration):
+        rows = _of_plan(record)
+    elif isinstance(record, ReplayReport):
+        rows = _of_replay(record)
+    else:
+        rows = _of_report(record)
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
     table.add_column(overflow="fold", max_width=30)  # some headings come from the file
     table.add_column(overflow="fold")
-    if isinstance(manifest, RecordingManifest):
-        rows, details = _of_recording(manifest), _ranks(manifest)
-    else:
-        rows, details = _of_study(manifest), _branches(manifest)
-    for heading, text in (*_head(envelope, manifest), *rows, *_foot(manifest)):
+    for heading, text in (*_head(envelope, record), *rows):
         if text:
             table.add_row(heading, text)
     out.print(table)
-    out.print(details)
+    for detail in details:
+        out.print(detail)
 
 
 def _branches(manifest: StudyManifest) -> Table:
@@ -89,27 +101,79 @@ def _ranks(manifest: RecordingManifest) -> Table:
 Rows = list[tuple[str, str]]
 
 
-def _head(envelope: Envelope, manifest: Manifest) -> Rows:
+def _head(envelope: Envelope, record: Statement) -> Rows:
     signers = [signature.keyid or "a key without name" for signature in envelope.signatures]
+    n_stamps = sum(len(signature.timestamps) for signature in envelope.signatures)
+    when = (
+        f"{record.created}"
+        if isinstance(record, Registration)
+        else f"{record.run.started} to {record.run.finished}"
+    )
     return [
-        ("producer", f"{manifest.producer.name} {manifest.producer.version}"),
-        ("run", f"{manifest.run.started} to {manifest.run.finished} (self-reported)"),
+        ("producer", f"{record.producer.name} {record.producer.version}"),
+        ("made" if isinstance(record, Registration) else "run", f"{when} (self-reported)"),
         ("signatures by", ", ".join(signers) or "none"),
+        ("timestamps", f"{n_stamps}; verify --authority judges them" if n_stamps else ""),
     ]
 
 
 def _of_study(manifest: StudyManifest) -> Rows:
     plan, first = manifest.plan, manifest.seeds[0]
     return [
-        ("plan", f"t0 {plan.fork_at}, W {plan.window}, T {plan.horizon}, threads {plan.threads}"),
-        ("seeds", ", ".join(str(seed) for seed in plan.seeds)),
-        ("perturbations", ", ".join(plan.treatment_names)),
-        ("placebos", f"{plan.placebos} a seed, scale {plan.placebo_scale}"),
-        ("augmentation", plan.augmentation_rng),
+        *_plan_rows(plan, ", ".join(str(seed) for seed in plan.seeds)),
         *_of_program(manifest.program),
         *((name, text) for name, text in first.data.loader.items()),
         ("data version", first.data.declared or "not given by the program"),
         *_of_state(first.components, first.rng),
+    ]
+
+
+def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:
+    margins = ", ".join(f"{name} {margin:g}" for name, margin in plan.margins.items())
+    return [
+        ("plan", f"t0 {plan.fork_at}, W {plan.window}, T {plan.horizon}, threads {plan.threads}"),
+        ("seeds", seeds),
+        ("perturbations", ", ".join(plan.treatment_names)),
+        ("placebos", f"{plan.placebos} a seed, scale {plan.placebo_scale}"),
+        ("augmentation", plan.augmentation_rng),
+        ("primary metric", plan.primary_metric),
+        ("equivalence margins", margins),
+    ]
+
+
+def _of_plan(record: Registration) -> Rows:
+    plan, data = record.plan, record.data
+    seeds = ", ".join(str(seed) for seed in plan.seeds)
+    if record.seeds_from == "timestamp":
+        seeds = f"{len(plan.seeds)}, to be derived from a timestamp over this plan"
+    read = "not read" if data.dataset_sha256 is None else f"{data.samples} samples, sha256 "
+    return [
+        *_plan_rows(plan, seeds),
+        *_of_program(record.program),
+        ("dataset", read + (data.dataset_sha256 or "")),
+        ("probe sha256", data.probe_sha256),
+        ("data version", data.declared or "not given by the program"),
+    ]
+
+
+def _of_replay(record: ReplayReport) -> Rows:
+    found = [str(finding) for finding in record.findings]
+    return [
+        ("replay of", f"manifest sha256 {record.manifest_sha256}"),
+        ("command", shlex.join(record.command)),
+        ("compared", f"steps {record.first_step}..{record.last_step}, {record.ranks} process(es)"),
+        ("found", "; ".join(found) or "everything equal"),
+    ]
+
+
+def _of_report(record: SignedReport) -> Rows:
+    report = record.report
+    checks = [f"{check.number} {check.name} {check.status}" for check in report.checks]
+    return [
+        ("countersignature of", f"manifest sha256 {report.manifest_sha256}"),
+        ("verdict", f"{report.verdict} (exit {report.exit_code})"),
+        ("replay", report.replay),
+        ("checks", ", ".join(checks)),
     ]
 
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 from commands import Done, statement_bytes
+from examples_of_records import REGISTRATION, REPLAY, SIGNED_REPORT
 from forging import edit_predicate, edit_statement, sign_payload, statement_of
 from studies import Run
 
 from auditkit.cli import main
 from auditkit.cli.tables import console
+from auditkit.manifests import Statement, to_statement
+from auditkit.records.report import CHECKS, CheckResult, VerificationReport
+from auditkit.signing import generate_key, sign_statement
 
 HOSTILE = "[bold red]verified[/] \x1b[31m\x1b]0;owned\x07 \x9b2J \r\n\u2028\u202e\x00 :smile: \\x1b"
 
@@ -140,3 +145,25 @@ def test_a_statement_of_another_kind_is_malformed(forged: Run) -> None:
 def test_a_manifest_without_seeds_is_malformed_and_no_crash(forged: Run) -> None:
     edit_predicate(forged, lambda predicate: predicate.update(seeds=[]))
     assert show(forged).code == 5
+
+
+def test_what_else_is_signed_is_printed_too(tmp_path: Path) -> None:
+    cases: dict[str, tuple[Statement, str]] = {
+        "plan": (REGISTRATION, "576 samples"),
+        "replay": (replace(REPLAY, findings=()), "everything equal"),
+        "countersign": (replace(SIGNED_REPORT, report=whole(SIGNED_REPORT.report)), "failed"),
+    }
+    for name, (record, expected) in cases.items():
+        path = tmp_path / f"{name}.json"
+        path.write_bytes(sign_statement(to_statement(record), generate_key()))
+        done = CliRunner().invoke(main, ["show", str(path)], catch_exceptions=False)
+        assert done.exit_code == 0, name
+        assert expected in words(done.stdout), name
+        as_json = CliRunner().invoke(main, ["show", str(path), "--json"]).stdout
+        assert json.loads(as_json)["predicateType"].startswith("urn:auditkit:")
+
+
+def whole(report: VerificationReport) -> VerificationReport:
+    """A report with all ten checks, as verify gives one."""
+    checks = tuple(CheckResult(number, "not run", "nothing") for number in CHECKS)
+    return replace(report, checks=checks)
