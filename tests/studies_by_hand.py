@@ -36,7 +36,7 @@ from auditkit.records.manifest import (
 )
 from auditkit.records.perturbation import DECLARATIONS, matches
 from auditkit.records.plan import StudyPlan
-from auditkit.records.rng import DERIVED_STREAMS, RngContract, StreamContract
+from auditkit.records.rng import ALWAYS_UNCOVERED, DERIVED_STREAMS, RngContract, StreamContract
 from auditkit.records.study import (
     TIMES,
     BranchRecord,
@@ -267,7 +267,7 @@ class _Seed:
         ]
         streams += [StreamContract(name, None, None, None, None) for name in DERIVED_STREAMS]
         streams.sort(key=lambda stream: stream.stream)
-        return RngContract(RECIPE, tuple(streams), ("random numbers drawn by C libraries",))
+        return RngContract(RECIPE, tuple(streams), ALWAYS_UNCOVERED)
 
     def _cells(self, rows: int) -> NDArray[np.uint8]:
         return self._rng.integers(1, 256, (rows, EVIDENCE_BYTES), dtype=np.uint8)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
 import sys
@@ -30,6 +31,13 @@ SPKI = (Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 SSH = (Encoding.OpenSSH, PublicFormat.OpenSSH)
 LINE = keys.public_line(ED)
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
+
+#: An Ed25519 key under the object identifier of Ed448, whose keys are longer.
+OF_ANOTHER_KIND = keys.private_key_bytes(ED).replace(b"K2Vw", b"K2Vx")
+
+#: A P-256 key whose point does not begin as an uncompressed one.
+_BLOB = base64.b64decode(keys.public_line(P256).split()[1])
+NO_WHOLE_POINT = b"ecdsa-sha2-nistp256 " + base64.b64encode(_BLOB[:-65] + b"\x02" + _BLOB[-64:])
 
 
 def pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | x25519.X25519PrivateKey) -> bytes:
@@ -142,6 +150,7 @@ P384_LINE = P384.public_key().public_bytes(*SSH)
         (b"a b c " + LINE.encode(), "no key"),
         (b"ssh-ed25519 AAAA", "damaged"),
         (b"ssh-ed25519 !!!!", "damaged"),
+        (NO_WHOLE_POINT, "damaged"),
         (b"ecdsa-sha2-nistp256 " + LINE.split()[1].encode(), "damaged"),
         (LINE.encode()[:-9], "damaged"),
         (RSA_LINE, "unsupported kind of key 'ssh-rsa'"),
@@ -200,6 +209,7 @@ ENCRYPTED = keys.private_key_bytes(ED, "right")
         (ENCRYPTED, "wrong", "password is wrong"),
         (ENCRYPTED[:80] + ENCRYPTED[90:], "right", "wrong or the key is damaged"),
         (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----", None, "damaged"),
+        (OF_ANOTHER_KIND, None, "damaged"),
         (b"-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA", None, "damaged"),
         (pem(RSA), None, "supported are Ed25519 and ECDSA P-256"),
         (pem(P384), None, "supported are"),
