@@ -7,7 +7,8 @@ while their seed is looked at.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,6 +31,9 @@ from auditkit.runfiles import (
     trace_from_tensors,
 )
 from auditkit.snapshotfile import raw_components
+
+#: Bytes of a large file that are in memory at a time.
+_PIECE = 2**22
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,25 @@ class SignedFolder:
             self.root, name, expected_size=record.size, expected_sha256=record.sha256
         )
         return store.read_tensors(data, what=name)
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """A listed file, piece by piece: a snapshot may be larger than the memory.
+
+        Raises:
+            ArtifactError: When it is not listed or missing; at its end, when what was given is
+                not what was signed.
+        """
+        record = self._listed(name)
+        digest = hashlib.sha256()
+        with store.open_reader(self.root, name, expected_size=record.size) as read:
+            for start in range(0, record.size, _PIECE):
+                piece = read(start, min(_PIECE, record.size - start))
+                digest.update(piece)
+                yield piece
+        if digest.hexdigest() != record.sha256:
+            raise ArtifactMismatch(
+                "another SHA-256", expected=record.sha256, found=digest.hexdigest(), where=name
+            )
 
     def sections(self, name: str) -> dict[str, SectionDigests]:
         """Digests of what a snapshot holds, in memory that does not grow with it.
