@@ -12,13 +12,14 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from auditkit import __version__, store
-from auditkit.errors import AuditError, NotTrusted, StoreError
+from auditkit.errors import AuditError, NotTrusted, StoreError, UsageError
 from auditkit.manifests import record_from_statement, to_statement
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
-from auditkit.records.report import Countersignature, VerificationReport
+from auditkit.records.report import Countersignature, Verdict, VerificationReport
 from auditkit.records.signedreport import SignedReport
 from auditkit.signing import TrustedKey, check_signatures, open_envelope, sign_statement
 from auditkit.trust import SigningKey
@@ -28,6 +29,9 @@ _NAME = re.compile(r"countersign-[0-9a-f]{16}\.json", re.ASCII)
 #: Countersignatures that are read, and the bytes of each: they are files of strangers.
 MAX_COUNTERSIGNATURES = 100
 MAX_BYTES = 2**24
+
+#: Verdicts that are countersigned, the weakest first.
+_STRENGTH: tuple[Verdict, ...] = ("integrity-only", "sampled", "verified")
 
 
 def is_countersignature(name: str) -> bool:
@@ -44,17 +48,38 @@ def countersignature_name(fingerprint: str) -> str:
 def countersign(folder: Path, report: VerificationReport, run: RunTimes, key: SigningKey) -> Path:
     """Sign a report and put it beside the manifest.
 
+    An earlier one of the same key is replaced, unless it says more of the same statement: that
+    all of it was replayed, say, where now only the files were looked at.
+
     Args:
         folder: The manifest's folder.
-        report: What was found, good or bad.
+        report: What was found: nothing wrong.
         run: When the verification started and ended.
         key: The verifier's key.
 
     Raises:
+        UsageError: When something was wrong, or an earlier one says more.
         StoreError: When it cannot be written.
     """
-    signed = SignedReport(SCHEMA_VERSION, Producer("auditkit", __version__), run, report)
-    path = folder / countersignature_name(key.fingerprint)
+    if report.exit_code != 0:
+        raise UsageError(
+            f"not countersigned: the verdict is {report.verdict}",
+            hint="--json FILE keeps the report",
+        )
+    name = countersignature_name(key.fingerprint)
+    earlier = _earlier(folder, name, key.trusted)
+    if earlier is not None and earlier.statement_sha256 == report.statement_sha256:
+        ranks = {verdict: rank for rank, verdict in enumerate(_STRENGTH)}
+        if ranks.get(earlier.verdict, -1) > ranks[report.verdict]:
+            raise UsageError(
+                f"not countersigned: {name} says {earlier.verdict} already, this one would say "
+                f"{report.verdict}",
+                hint="remove it, if the weaker one is what you want",
+            )
+    # What others say is no part of what this verifier found.
+    own = replace(report, countersignatures=())
+    signed = SignedReport(SCHEMA_VERSION, Producer("auditkit", __version__), run, own)
+    path = folder / name
     store.write_bytes(path, sign_statement(to_statement(signed), key.key))
     return path
 
@@ -81,6 +106,16 @@ def read_countersignatures(
             yield Countersignature(name, None, False, None, "not signed by a trusted key")
         except AuditError as error:
             yield Countersignature(name, None, False, None, error.message)
+
+
+def _earlier(folder: Path, name: str, key: TrustedKey) -> VerificationReport | None:
+    """What this key has countersigned before; None where that cannot be read."""
+    try:
+        envelope = open_envelope(store.safe_read(folder, name, max_bytes=MAX_BYTES), what=name)
+        check_signatures(envelope, [key])
+        return record_from_statement(SignedReport, envelope.payload, what=name).report
+    except AuditError:
+        return None
 
 
 def _read(

@@ -15,7 +15,7 @@ from auditkit.observe.environment import environment
 from auditkit.ordering import Batch, delivered
 from auditkit.perturb.registry import perturbation_of
 from auditkit.pipeline.auditor import Auditor
-from auditkit.pipeline.describer import data_record, describe, rng_contract
+from auditkit.pipeline.describer import data_record, rng_contract
 from auditkit.records.job import Job
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.study import BranchesResult, BranchRecord, TrunkResult
@@ -71,7 +71,7 @@ def trunk_result(
         order_sha256=order_digest_of(watcher.order, content, 0),
         initial=watcher.initial,
         components=tuple(sorted(trace.columns)),
-        program=describe(session),
+        program=watcher.description,
         environment=environment(),
         code=own_code(_code_folder(job), job.suffix, main=main),
     )

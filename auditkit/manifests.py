@@ -201,8 +201,9 @@ def _same_subjects(found: dict[str, str], expected: dict[str, str], what: str) -
 def _check_types(statement: dict[str, Any], allowed: tuple[str, ...], what: str) -> None:
     for field, expected in (("_type", (STATEMENT_TYPE,)), ("predicateType", allowed)):
         if statement.get(field) not in expected:
+            kind = _KINDS.get(str(statement.get(field)))
             raise SchemaError(
-                f"{field} is another",
+                f"{field} is another" + (f": it is a {kind.schema}" if kind else ""),
                 expected=" or ".join(expected),
                 found=f"{statement.get(field)!r:.80}",
                 where=what,

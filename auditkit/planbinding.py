@@ -102,7 +102,7 @@ def _data(
 ) -> tuple[list[str], list[str]]:
     """Compare the planned data with what the recorded program gives here."""
     if registrar is None:
-        return [], ["the data were not read again"]
+        return [], ["dataset and probe were not read again: that takes a replay"]
     try:
         found = registrar(run, registration)
     except AuditError as error:

@@ -167,11 +167,7 @@ def program_deviations(
         elif planned_files[name] != files[name]:
             yield f"code/{name}: is another file than was planned"
     yield from _mapping_deviations("argument", planned.arguments, arguments)
-    # What a scheduler has changed by the end of training is no deviation.
-    before, after = dict(planned.description), dict(description)
-    for texts in (before, after):
-        texts.pop("hyper-parameters", None)
-    yield from _mapping_deviations("program", before, after)
+    yield from _mapping_deviations("program", planned.description, description)
 
 
 def data_deviations(planned: DataIdentity, found: DataIdentity) -> Iterator[str]:
@@ -220,8 +216,6 @@ def study_deviations(
     data = registration.data
     for record in manifest.seeds[:1]:
         same_seed = data.seed == record.seed
-        if not same_seed:
-            remarks.append("the probe was planned with another seed: compared in replay only")
         here = DataIdentity(
             seed=data.seed,
             dataset_sha256=None,

@@ -70,7 +70,8 @@ def told(manifest: StudyManifest, n_drawn: int, seed: int | None, how: str = "")
     """
     n_all, n_trunks = len(_branches(manifest)), len(manifest.seeds)
     if n_drawn >= n_all:
-        return f"all {n_all} branches and {n_trunks} trunks"
+        trunks = "1 trunk" if n_trunks == 1 else f"{n_trunks} trunks"
+        return f"all {n_all} branches and {trunks}"
     chance = "drawn from --replay-seed, so no odds are stated"
     if seed is None:
         odds = [

@@ -194,7 +194,7 @@ class Verification:
         else:
             self._ledger.add(2, map(as_finding, wrong))
         if not found and not wrong:
-            self._ledger.warn(2, "no timestamp, and authorities for one were given")
+            self._ledger.warn(2, "the study's own signature carries no timestamp")
 
     def _artifacts(self, run: SignedFolder) -> None:
         ledger, total = self._ledger, 0
@@ -224,7 +224,7 @@ class Verification:
 
     def _trust_text(self) -> str:
         if self._signer is None:
-            return "no trusted signature"
+            return "not established, see check 2"
         source = Path(self._signer.source)
         if self._signer.own and source.name == "allowed_signers":
             return "self-signed on this machine"

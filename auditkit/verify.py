@@ -186,12 +186,29 @@ class _StudyVerification(Verification):
         self._replayed = "all" if sample.is_everything else "some"
         self._environment = next(iter(outcome.environments), None)
         self._distances = outcome.distances
-        # What was not drawn may be further away.
-        self._close = outcome.close and sample.is_everything
+        self._judge_tolerance(outcome, sample)
         recorded = run.manifest.environment
         self._differences = environment_lines(recorded, *outcome.environments)
         self._summarise_pairs(run, sample.choice)
         ledger.ran(8, self._replay_text)
+
+    def _judge_tolerance(self, outcome: ReplayOutcome, sample: Sample) -> None:
+        """Call a replay close, or say why it is not; what was not drawn may be further away."""
+        tolerance = self._request.tolerance
+        if tolerance is None or not outcome.findings:
+            return
+        self._close = outcome.close and sample.is_everything
+        if self._close:
+            return
+        text = f"not close within {tolerance:g}: something else than rounding differs"
+        gaps = [(d.total_variation or 0.0, d) for d in outcome.distances if d.kind == "probe"]
+        largest = max(gaps, key=lambda gap: gap[0], default=None)
+        if largest is not None and largest[0] > tolerance:
+            where = f"{largest[1].where}, {largest[1].name}"
+            text = f"not close within {tolerance:g}: {where} is {largest[0]:.3g} away"
+        elif not sample.is_everything:
+            text = f"not called close within {tolerance:g}: not every branch was replayed"
+        self._ledger.warn(8, text)
 
     def _replay_sample(self, run: RunEvidence, replayer: Replayer) -> tuple[ReplayOutcome, Sample]:
         """Replay what was asked for; says what that was."""

@@ -18,6 +18,7 @@ from auditkit.observe.digests import digest_leaves
 from auditkit.observe.loader import Delivery
 from auditkit.observe.state import State
 from auditkit.ordering import Batch
+from auditkit.pipeline.describer import describe
 from auditkit.pipeline.evaluator import (
     RECALIBRATION_BATCHES,
     diverged,
@@ -126,6 +127,7 @@ class TrunkWatcher(BranchWatcher):
 
     Attributes:
         initial: Commitments before step 1.
+        description: The program before step 1: a scheduler changes hyper-parameters.
     """
 
     def __init__(self, session: Session, plan: StudyPlan | None, progress: Progress) -> None:
@@ -133,6 +135,7 @@ class TrunkWatcher(BranchWatcher):
         self._first_batches: list[Any] = []
         self._snapshot: Snapshot | None = None
         self.initial: dict[str, str] = {}
+        self.description = describe(session)
 
     @property
     def snapshot(self) -> Snapshot:

@@ -18,14 +18,18 @@ from auditkit.countersigning import (
     countersignature_name,
     is_countersignature,
 )
-from auditkit.records.manifest import RunTimes
+from auditkit.errors import UsageError
+from auditkit.manifests import record_from_statement, to_statement
+from auditkit.records.manifest import Producer, RunTimes
 from auditkit.records.report import Countersignature
+from auditkit.records.signedreport import SignedReport
 from auditkit.signing import (
     PrivateKey,
     SigningKey,
     add_signature,
     fingerprint,
     generate_key,
+    open_envelope,
     public_line,
     sign_statement,
 )
@@ -57,7 +61,7 @@ def test_a_trusted_stranger_counts_and_says_how_much_was_replayed(forged: Run) -
         fingerprint(REVIEWER),
         counts=True,
         verdict="verified",
-        remark="all 6 branches and 1 trunks",
+        remark="all 6 branches and 1 trunk",
     )
 
 
@@ -85,12 +89,37 @@ def test_an_untrusted_ones_does_not_count(forged: Run) -> None:
     )
 
 
-def test_a_bad_verdict_does_not_count(forged: Run) -> None:
-    report = replace(check_files(forged), exit_code=1, verdict="failed")
-    countersign(forged.folder, report, TIMES, signing(REVIEWER))
+def test_a_bad_verdict_is_not_countersigned_and_does_not_count(forged: Run) -> None:
+    bad = replace(check_files(forged), exit_code=1, verdict="failed")
+    with pytest.raises(UsageError, match="not countersigned: the verdict is failed"):
+        countersign(forged.folder, bad, TIMES, signing(REVIEWER))
+    signed = SignedReport("1", Producer("auditkit", "0.1.0"), TIMES, bad)  # by another tool
+    path = forged.folder / countersignature_name(fingerprint(REVIEWER))
+    path.write_bytes(sign_statement(to_statement(signed), REVIEWER))
     (found,) = read(forged, REVIEWER)
     assert (found.counts, found.verdict) == (False, "failed")
     assert "did not verify (exit 1)" in found.remark
+
+
+def test_a_weaker_report_does_not_replace_a_stronger_one(forged: Run) -> None:
+    path = countersigned(forged, replay="all")
+    strong = path.read_bytes()
+    with pytest.raises(UsageError, match="says verified already, this one would say integrity"):
+        countersigned(forged)
+    assert path.read_bytes() == strong
+    path.write_bytes(b"{}")  # what nobody can read stands in nobody's way
+    assert countersigned(forged) == path
+
+
+def test_what_others_say_is_no_part_of_a_countersignature(forged: Run) -> None:
+    countersigned(forged)
+    other = generate_key()
+    report = check_files(forged, trusted=[*forged.trusted, signing(REVIEWER).trusted])
+    assert report.countersignatures
+    path = countersign(forged.folder, report, TIMES, signing(other))
+    payload = open_envelope(path.read_bytes()).payload
+    signed = record_from_statement(SignedReport, payload, what=path.name)
+    assert signed.report.countersignatures == ()
 
 
 def test_one_of_another_manifest_does_not_count(forged: Run) -> None:
@@ -182,7 +211,7 @@ def test_the_command_leaves_one_and_a_reader_sees_it(
 def test_what_is_malformed_is_not_countersigned(shell: Shell) -> None:
     path = shell.write("broken/manifest.json", "{}")
     done = shell("verify", str(path), "--countersign", "config/auditkit/key")
-    assert (done.code, "not countersigned" in done.line) == (2, True)
+    assert (done.code, "not countersigned" in done.err) == (5, True)
     assert [item.name for item in path.parent.iterdir()] == ["manifest.json"]
 
 

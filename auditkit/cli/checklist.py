@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from auditkit import canonical, store
 from auditkit.checklist import fill
+from auditkit.cli.options import manifest_path
 from auditkit.cli.requests import request_of, verification_options
 from auditkit.cli.verify import verify_path
 from auditkit.errors import ArtifactMismatch, UsageError
@@ -58,7 +59,7 @@ def checklist(
         if ctx.get_parameter_source("amount") != ParameterSource.DEFAULT:
             raise UsageError("--report and --replay exclude each other")
         options["amount"] = "none"
-    path = Path(manifest)
+    path = manifest_path(manifest)
     report = verify_path(path, request_of(path, **options))
     if is_of_recording(report.checks):
         raise UsageError(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from auditkit import canonical, store
+from auditkit.cli.options import manifest_path
 from auditkit.sigstorebundle import to_bundle
 
 
@@ -20,7 +21,7 @@ def export(manifest: str, _format: str, out: str, by: str | None) -> None:
 
     Nothing is verified. A verifier of the bundle must be given the key.
     """
-    path = Path(manifest)
+    path = manifest_path(manifest)
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
     store.write_bytes(Path(out), to_bundle(data, by, what=path.name), replace=False)
     click.echo(f"bundle: {out}")

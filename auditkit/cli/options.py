@@ -10,6 +10,13 @@ import click
 
 from auditkit.errors import UsageError
 from auditkit.homes import without_home
+from auditkit.records.manifest import MANIFEST_NAME
+
+
+def manifest_path(text: str) -> Path:
+    """The manifest that a user named, by itself or by its folder."""
+    path = Path(text)
+    return path / MANIFEST_NAME if path.is_dir() else path
 
 
 def parse_arguments(items: Iterable[str]) -> dict[str, str]:

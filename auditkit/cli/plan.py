@@ -53,7 +53,10 @@ def plan(
     what differs. With --seeds-from-timestamp the seeds are known only once an authority has
     stamped the plan (`auditkit timestamp`): only such a study is called registered.
     """
+    target, folder = split_target(program)
     path = Path(out)
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent} for the plan")
     if path.exists():
         raise UsageError(f"{out} exists already; a plan is never overwritten")
     given = overrides(**options)
@@ -63,7 +66,6 @@ def plan(
         if not 1 <= count <= 100_000:
             raise UsageError(f"--seeds-from-timestamp must be 1 to 100000, not {count}")
         given["seeds"] = range(count)
-    target, folder = split_target(program)
     source = ProgramSource(target, folder, parse_arguments(arguments))
     made = program_plan(source, given)
     signer = signing_key_of(key)

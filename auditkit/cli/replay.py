@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from auditkit import __version__, canonical, store
-from auditkit.cli.options import TAIL, CommandWithTail
+from auditkit.cli.options import TAIL, CommandWithTail, manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.requests import trusted_keys
@@ -68,7 +68,7 @@ def replay(
     command: tuple[str, ...] = ctx.meta[TAIL]
     if not command:
         raise UsageError("give the command after --", hint="auditkit replay MANIFEST -- COMMAND")
-    path = Path(manifest)
+    path = manifest_path(manifest)
     evidence, verified = _verified(ctx, path, trusted, fingerprint)
     signer = None if no_write else signing_key_of(key)
     started = _now()

@@ -10,7 +10,7 @@ import click
 
 from auditkit import canonical, store
 from auditkit.cli.agreementtable import print_agreement
-from auditkit.cli.options import TAIL, CommandWithTail, default_jobs
+from auditkit.cli.options import TAIL, CommandWithTail, default_jobs, manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.requests import request_of, verification_options
@@ -55,7 +55,7 @@ def reproduce(
     # Lazy for start-up time: scipy.
     from auditkit.reproduction import read_study, side_by_side  # noqa: PLC0415
 
-    path, folder = Path(manifest), Path(out)
+    path, folder = manifest_path(manifest), Path(out)
     request = replace(request_of(path, **options), replay="none", command=ctx.meta[TAIL])
     report = verify(path, request)
     if report.exit_code != 0:

@@ -78,6 +78,8 @@ def request_of(  # noqa: PLR0913 # one argument an option
         UsageError: On a value that means nothing.
     """
     n_replay = _amount(amount)
+    if threshold < 1:
+        raise UsageError(f"--threshold must be at least 1, not {threshold}")
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}")
     return VerifyRequest(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from pathlib import Path
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from auditkit import canonical, store
+from auditkit.cli.options import manifest_path
 from auditkit.cli.tables import console
 from auditkit.manifests import Manifest, Statement, any_statement
 from auditkit.records.manifest import StudyManifest
@@ -29,7 +29,7 @@ from auditkit.signing import Envelope, open_envelope
 @click.option("--json", "as_json", is_flag=True, help="Print the signed statement as JSON.")
 def show(manifest: str, as_json: bool) -> None:
     """Print what MANIFEST says, or a plan, replay or countersignature. Nothing is verified."""
-    path = Path(manifest)
+    path = manifest_path(manifest)
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
     envelope = open_envelope(data, what=path.name)
     record = any_statement(envelope.payload, what=path.name)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 import click
 
 from auditkit import canonical, store
+from auditkit.cli.options import manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.envelopes import statement_type
 from auditkit.quote import printable
@@ -22,7 +22,7 @@ def sign(manifest: str, key: str | None) -> None:
 
     Nothing is verified: run `auditkit verify` first, and sign what you stand for.
     """
-    path = Path(manifest)
+    path = manifest_path(manifest)
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
     envelope = open_envelope(data, what=path.name)
     kind = statement_type(envelope, what=path.name)

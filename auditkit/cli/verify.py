@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from auditkit import canonical, store
-from auditkit.cli.options import TAIL, CommandWithTail, default_jobs
+from auditkit.cli.options import TAIL, CommandWithTail, default_jobs, manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.requests import request_of, verification_options
@@ -20,6 +20,7 @@ from auditkit.cli.tables import print_report
 from auditkit.countersigning import countersign
 from auditkit.errors import UsageError
 from auditkit.evidence import RunEvidence
+from auditkit.quote import printable
 from auditkit.records.manifest import RunTimes
 from auditkit.records.perturbation import PLUGINS
 from auditkit.records.report import VerificationReport
@@ -33,7 +34,10 @@ from auditkit.verify import VerifyRequest, verify
 @click.argument("manifest")
 @verification_options(replay="all")
 @click.option("--replay-seed", type=int, help="Repeat a draw of --replay N.")
-@click.option("--budget", help="Replay what fits into 90s, 30m or 6h, drawn at random.")
+@click.option(
+    "--budget",
+    help="Replay what fits into 90s, 30m or 6h; at most N with --replay N.",
+)
 @click.option(
     "--tolerance",
     type=float,
@@ -65,7 +69,7 @@ def verify_command(
     Exit codes: 0 nothing wrong, 1 a check failed, 2 wrong use, 3 signed by a key that is not
     trusted, 4 not signed, 5 malformed, 6 cannot decide.
     """
-    path = Path(manifest)
+    path = manifest_path(manifest)
     key = signing_key_of(countersigner) if countersigner else None
     request = replace(
         request_of(path, replay_seed=replay_seed, **options),
@@ -73,6 +77,7 @@ def verify_command(
         budget=None if budget is None else _seconds(budget),
         tolerance=tolerance,
     )
+    _refuse_idle(request)
     started = _now()
     report = verify_path(path, request)
     if key is not None:
@@ -112,21 +117,19 @@ def _replay_with_progress(run: RunEvidence, request: ReplayRequest) -> ReplayOut
 
 
 def _countersign(path: Path, report: VerificationReport, run: RunTimes, key: SigningKey) -> None:
-    """Sign a report; what was not even a manifest is not signed.
-
-    Raises:
-        UsageError: When there is nothing to put one's name to.
-    """
-    if any(check.number == 1 and check.status == "failed" for check in report.checks):
-        raise UsageError("what is malformed is not countersigned", where=str(path))
+    """Sign a report, where there is something to put one's name to; says why where not."""
     if report.signed_by == key.fingerprint:
         click.echo(
             "auditkit: warning: this key signed the manifest itself, so no reader will count its "
             "countersignature",
             err=True,
         )
-    written = countersign(path.parent, report, run, key)
-    click.echo(f"auditkit: wrote {written}, signed by {key.fingerprint}", err=True)
+    try:
+        written = countersign(path.parent, report, run, key)
+    except UsageError as error:  # the report is still to be printed
+        click.echo(f"auditkit: {printable(str(error))}", err=True)
+    else:
+        click.echo(f"auditkit: wrote {written}, signed by {key.fingerprint}", err=True)
 
 
 def _seconds(text: str) -> float:
@@ -139,6 +142,26 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise UsageError(f"--budget {text!r} is not like 90s, 30m or 6h")
     return seconds
+
+
+def _refuse_idle(request: VerifyRequest) -> None:
+    """Refuse options that would do nothing.
+
+    Raises:
+        UsageError: When there are any.
+    """
+    tolerance = request.tolerance
+    if tolerance is not None and not 0 <= tolerance <= 1:  # false for NaN, too
+        raise UsageError(f"--tolerance is a total variation, 0 to 1, not {tolerance}")
+    if request.replay == "none":
+        given = {
+            "--budget": request.budget,
+            "--tolerance": tolerance,
+            "--replay-seed": request.replay_seed,
+        }
+        idle = [name for name, value in given.items() if value is not None]
+        if idle:
+            raise UsageError(f"{', '.join(idle)} would do nothing: --replay none replays nothing")
 
 
 def _now() -> str:

@@ -182,8 +182,8 @@ def test_a_run_is_resumed_under_its_plan(shell: Shell, bound: Run) -> None:
 
 
 def test_verify_reads_the_data_again_only_where_it_replays(shell: Shell, bound: Run) -> None:
-    assert binding(shell, "bound", "--replay", "none").remarks[-1] == "the data were not read again"
-    assert "the data were not read again" not in binding(shell, "bound").remarks
+    assert "not read again" in binding(shell, "bound", "--replay", "none").remarks[-1]
+    assert "not read again" not in " ".join(binding(shell, "bound").remarks)
 
 
 def test_a_plan_by_another_key_binds_nothing(

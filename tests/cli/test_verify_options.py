@@ -1,0 +1,58 @@
+"""Options of ``auditkit verify`` that contradict each other, or would do nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from commands import Shell
+from studies import Run
+
+from auditkit.signing import public_line
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    return Shell.at(tmp_path_factory.mktemp("options") / "user")
+
+
+@pytest.fixture
+def trusting(shell: Shell, small: Run) -> tuple[str, ...]:
+    return ("--key", str(shell.write("author.pub", public_line(small.key) + "\n")), "--allow-code")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--budget", "90"), "--budget '90' is not like 90s, 30m or 6h"),
+        (("--budget", "-1h"), "--budget '-1h' is not like 90s, 30m or 6h"),
+        (("--budget", "infs"), "--budget 'infs' is not like 90s, 30m or 6h"),
+        (("--tolerance", "nan"), "--tolerance is a total variation, 0 to 1, not nan"),
+        (("--tolerance", "-1"), "--tolerance is a total variation, 0 to 1, not -1.0"),
+        (("--threshold", "0"), "--threshold must be at least 1, not 0"),
+        (
+            ("--replay", "none", "--budget", "1m", "--replay-seed", "3"),
+            "--budget, --replay-seed would do nothing: --replay none replays nothing",
+        ),
+    ],
+)
+def test_what_means_nothing_is_refused_in_one_line(
+    shell: Shell, small: Run, trusting: tuple[str, ...], options: tuple[str, ...], line: str
+) -> None:
+    done = shell("verify", str(small.path), *trusting, *options)
+    assert (done.code, done.line, done.out) == (2, line, "")
+
+
+def test_a_budget_is_kept_to_and_told(shell: Shell, small: Run, trusting: tuple[str, ...]) -> None:
+    done = shell("verify", str(small.folder), *trusting, "--budget", "0.001s")
+    assert done.code == 0, done.out
+    assert "1 of 6 branches with their trunks, in" in done.out
+    everything = shell("verify", str(small.folder), *trusting, "--budget", "6h")
+    assert "Verdict: verified (exit 0)" in everything.out
+
+
+def test_other_commands_take_a_folder_too(shell: Shell, small: Run) -> None:
+    assert shell("show", str(small.folder)).code == 0
+    bundle = str(shell.folder / "bundle.json")
+    assert shell("export", str(small.folder), "--format", "sigstore", "--out", bundle).code == 0
+    assert Path(bundle).is_file()
