@@ -8,7 +8,10 @@ paired. The verdicts, in this order:
 * *disagree*, where both studies establish an effect of opposite sign, or where the paired t test
   of the difference, after Holm over the family, rejects at the plan's level;
 * *agree*, where the interval of the difference lies within the margin that the plan declares for
-  the metric, or where both establish an effect of the same sign;
+  the metric, or where both establish an effect of the same sign. A plan's margin is smaller than
+  the metric's range (``auditkit.records.plan.RANGES``); where the record establishes an effect that
+  is not negligible, the difference must also be smaller than that effect: a margin alone cannot
+  make a study agree in which the effect is gone;
 * *cannot tell* at this n, in every other case: that no difference was found is no agreement.
 """
 
@@ -160,7 +163,7 @@ def _verdict(
             if rejected
             else "both establish an effect, of opposite sign"
         )
-    if margin is not None and _within(found.interval, margin):
+    if margin is not None and _within(found.interval, _cap(pair.recorded, margin)):
         return "agree", f"the difference lies within the plan's margin {margin:g}"
     if len(signs) == 1 and None not in signs:
         return "agree", "both establish an effect of the same sign"
@@ -179,6 +182,12 @@ def _established_signs(pair: _Pair) -> set[int | None]:
 
 def _estimate(row: Row) -> float | None:
     return row.ate if isinstance(row, SignedEstimate) else row.excess
+
+
+def _cap(recorded: Row, margin: float) -> float:
+    """The margin, at most the size of an effect that the record claims."""
+    value = _estimate(recorded)
+    return min(margin, abs(value)) if recorded.verdict == EFFECT and value else margin
 
 
 def _within(interval: Interval | None, margin: float) -> bool:

@@ -3,8 +3,9 @@
 A line is ``TYPE BASE64 [COMMENT]``, or, in an ``allowed_signers`` file,
 ``PRINCIPALS [OPTIONS] TYPE BASE64 [COMMENT]``. Of the options ``namespaces``, ``valid-after`` and
 ``valid-before`` are kept to, as ssh-keygen keeps to them; a line with any other, such as
-``cert-authority``, is refused, because to skip what an option asks for is to trust more than was
-meant.
+``cert-authority``, or with one of them twice, is refused, because to skip what an option asks for
+is to trust more than was meant. Principals are text that tells people whose key it is; patterns
+among them are not matched with anything.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ class SignerLine:
     Attributes:
         key_type: OpenSSH's name of the kind of key.
         key: Type and base64: what OpenSSH calls a public key.
-        principals: Whose key it is, by whoever wrote the file; empty in a public key file.
+        principals: Whose key it is, by whoever wrote the file; empty in a public key file, and
+            where all of them are negated, which says only whose it is not.
         options: By name in lower case, checked.
     """
 
@@ -64,10 +66,12 @@ def parse_line(line: str, *, where: str) -> SignerLine | None:
     at = next((n for n, word in enumerate(words[:3]) if _KEY_TYPE.fullmatch(word)), None)
     if at is None or len(words) < at + 2:
         raise KeyFileError(f"no key in {brief(line.strip(), 40)}", where=where)
-    principals = words[0].replace('"', "").split(",") if at else []
+    principals = list(filter(None, words[0].replace('"', "").split(","))) if at else []
+    if all(name.startswith("!") for name in principals):
+        principals = []
     options = _options(words[1], where) if at == 2 else {}
     key = f"{words[at]} {words[at + 1]}"
-    return SignerLine(words[at], key, tuple(filter(None, principals)), options)
+    return SignerLine(words[at], key, tuple(principals), options)
 
 
 def applies(line: SignerLine, now: datetime, *, where: str) -> bool:
@@ -77,12 +81,24 @@ def applies(line: SignerLine, now: datetime, *, where: str) -> bool:
         KeyFileError: When an option's time is none.
     """
     options = line.options
-    patterns = options.get("namespaces", NAMESPACE).split(",")
-    if not any(fnmatch.fnmatchcase(NAMESPACE, pattern) for pattern in patterns):
+    if not _matches(NAMESPACE, options.get("namespaces", NAMESPACE)):
         return False
     if "valid-after" in options and now < _time(options["valid-after"], where):
         return False
     return not ("valid-before" in options and now >= _time(options["valid-before"], where))
+
+
+def _matches(text: str, patterns: str) -> bool:
+    """OpenSSH's ``match_pattern_list``: any pattern matches, and no negated one does."""
+    found = False
+    for pattern in patterns.split(","):
+        # of fnmatch's specials OpenSSH knows * and ? only
+        plain = pattern.removeprefix("!").replace("[", "[[]")
+        if fnmatch.fnmatchcase(text, plain):
+            if pattern.startswith("!"):
+                return False
+            found = True
+    return found
 
 
 def _options(text: str, where: str) -> Mapping[str, str]:
@@ -92,7 +108,10 @@ def _options(text: str, where: str) -> Mapping[str, str]:
         match = _OPTION.match(text, position)
         if match is None or match[1].lower() not in _OPTIONS:
             raise KeyFileError(f"unsupported option in {brief(text)}", where=where)
-        found[match[1].lower()] = match[2] or ""
+        name = match[1].lower()
+        if name in found:  # ssh-keygen refuses it too
+            raise KeyFileError(f"the option {name} is given twice", where=where)
+        found[name] = match[2] or ""
         position = match.end()
     return found
 

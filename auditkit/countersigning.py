@@ -17,9 +17,15 @@ from pathlib import Path
 
 from auditkit import __version__, store
 from auditkit.errors import AuditError, NotTrusted, StoreError, UsageError
+from auditkit.homes import hide_home
 from auditkit.manifests import record_from_statement, to_statement
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
-from auditkit.records.report import Countersignature, Verdict, VerificationReport
+from auditkit.records.report import (
+    SELF_SIGNED,
+    Countersignature,
+    Verdict,
+    VerificationReport,
+)
 from auditkit.records.signedreport import SignedReport
 from auditkit.signing import TrustedKey, check_signatures, open_envelope, sign_statement
 from auditkit.trust import SigningKey
@@ -76,8 +82,7 @@ def countersign(folder: Path, report: VerificationReport, run: RunTimes, key: Si
                 f"{report.verdict}",
                 hint="remove it, if the weaker one is what you want",
             )
-    # What others say is no part of what this verifier found.
-    own = replace(report, countersignatures=())
+    own = _fit_to_publish(report)
     signed = SignedReport(SCHEMA_VERSION, Producer("auditkit", __version__), run, own)
     path = folder / name
     store.write_bytes(path, sign_statement(to_statement(signed), key.key))
@@ -85,7 +90,7 @@ def countersign(folder: Path, report: VerificationReport, run: RunTimes, key: Si
 
 
 def read_countersignatures(
-    folder: Path, statement_sha256: str, trusted: Sequence[TrustedKey], authors: set[str]
+    folder: Path, statement_sha256: str, trusted: Sequence[TrustedKey], authors: Sequence[str]
 ) -> Iterator[Countersignature]:
     """Read what lies beside a manifest; nothing of it can make a check fail.
 
@@ -93,7 +98,8 @@ def read_countersignatures(
         folder: The manifest's folder.
         statement_sha256: SHA-256 of what is signed in the manifest.
         trusted: The keys that the verifier trusts.
-        authors: Fingerprints of the trusted keys that signed the manifest.
+        authors: Fingerprints of the trusted keys that signed the manifest; none where check 2
+            failed, and then nothing counts.
     """
     try:
         names = [name for name in store.list_files(folder) if is_countersignature(name)]
@@ -106,6 +112,21 @@ def read_countersignatures(
             yield Countersignature(name, None, False, None, "not signed by a trusted key")
         except AuditError as error:
             yield Countersignature(name, None, False, None, error.message)
+
+
+def _fit_to_publish(report: VerificationReport) -> VerificationReport:
+    """What this verifier found: nothing that others say, and no path of this machine."""
+    plan = report.plan
+    if plan is not None:
+        remarks = tuple(map(hide_home, plan.remarks))
+        plan = replace(plan, deviations=tuple(map(hide_home, plan.deviations)), remarks=remarks)
+    checks = [
+        replace(check, warnings=tuple(map(hide_home, check.warnings))) for check in report.checks
+    ]
+    trust = "the verifier named the key"
+    if report.trust == SELF_SIGNED:
+        trust = SELF_SIGNED
+    return replace(report, trust=trust, checks=tuple(checks), plan=plan, countersignatures=())
 
 
 def _earlier(folder: Path, name: str, key: TrustedKey) -> VerificationReport | None:
@@ -123,7 +144,7 @@ def _read(
     name: str,
     statement_sha256: str,
     trusted: Sequence[TrustedKey],
-    authors: set[str],
+    authors: Sequence[str],
 ) -> Countersignature:
     envelope = open_envelope(store.safe_read(folder, name, max_bytes=MAX_BYTES), what=name)
     signer = check_signatures(envelope, trusted).signer.fingerprint
@@ -131,8 +152,12 @@ def _read(
     why = None
     if report.statement_sha256 != statement_sha256:
         why = "it is about another manifest"
+    elif not authors:
+        why = "the manifest's own signature is not in order"
     elif signer in authors:
         why = "it is signed with a key that signed the manifest"
+    elif report.signed_by not in authors:
+        why = f"the manifest was signed by {report.signed_by} when it was verified"
     elif report.exit_code != 0:
         why = f"it says that the manifest did not verify (exit {report.exit_code})"
     remark = f"does not count: {why}" if why else report.replay

@@ -26,6 +26,7 @@ from auditkit.jobresults import (
     trunk_result,
 )
 from auditkit.observe.code import own_code
+from auditkit.observe.commit import commitments
 from auditkit.observe.determinism import deterministic, kept_settings
 from auditkit.observe.environment import environment
 from auditkit.ordering import Batch
@@ -184,8 +185,10 @@ def _register(job: Job, factory: LoadedFactory, report: Report) -> Registered:
         report(Progress(job.seed, "data", done, done, total))
 
     with _session(job, factory) as session:
-        data = data_identity(session, tell, whole=job.step != 0)
-        return Registered(describe(session), own_code(None, ""), data, environment())
+        streams = job.seed if job.sample_seed is None else job.sample_seed
+        initial = commitments(session.state())
+        data = data_identity(session, tell, whole=job.step != 0, sample_seed=streams)
+        return Registered(describe(session), initial, own_code(None, ""), data, environment())
 
 
 def _enter(

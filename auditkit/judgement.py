@@ -13,7 +13,8 @@ PRECEDENCE = (2, 5, 1, 4, 3, 6)
 #: Why checks 6, 7, 9 and 10 of a recording are not made: it has no branches.
 NOT_APPLICABLE = "not applicable to a recording"
 
-#: Findings of one check that are kept; a forged run could produce millions.
+#: Findings of one check that are kept, a forged run could produce millions; the first of every
+#: exit code is always among them.
 MAX_FINDINGS = 100
 
 
@@ -22,6 +23,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self._findings: dict[int, list[Finding]] = {}
+        self._codes: dict[int, set[int]] = {}
         self._warnings: dict[int, list[str]] = {}
         self._summaries: dict[int, str] = {}
         self._not_run: dict[int, str] = {}
@@ -32,13 +34,22 @@ class Ledger:
 
     def add(self, number: int, findings: Iterable[Finding]) -> None:
         """Add findings; an error raised while they are made becomes one."""
-        kept = self._findings.setdefault(number, [])
         try:
             for finding in findings:
-                if len(kept) < MAX_FINDINGS:
-                    kept.append(finding)
+                self._keep(number, finding)
         except AuditError as error:
-            kept.append(as_finding(error))
+            self._keep(number, as_finding(error))
+
+    def _keep(self, number: int, finding: Finding) -> None:
+        kept = self._findings.setdefault(number, [])
+        codes = self._codes.setdefault(number, set())
+        if len(kept) >= MAX_FINDINGS:
+            if finding.exit_code in codes:
+                return
+            # What is dropped must not hide a code: a hundred undecided ones, no failure.
+            del kept[_last_repeated(kept)]
+        kept.append(finding)
+        codes.add(finding.exit_code)
 
     def warn(self, number: int, text: str) -> None:
         """Note what is odd but no failure."""
@@ -75,6 +86,15 @@ class Ledger:
             reason = self._not_run.get(number, "an earlier check failed")
             return CheckResult(number, "not run", reason, (), warnings)
         return CheckResult(number, "passed", self._summaries[number], (), warnings)
+
+
+def _last_repeated(findings: list[Finding]) -> int:
+    """Position of the last finding whose exit code an earlier one asks for too.
+
+    There is one, since there are far fewer codes than findings are kept.
+    """
+    codes = [finding.exit_code for finding in findings]
+    return max(n for n, code in enumerate(codes) if codes.index(code) < n)
 
 
 def as_finding(error: AuditError) -> Finding:

@@ -5,7 +5,8 @@ named by its OpenSSH fingerprint ``SHA256:...``, the one that ``ssh-keygen -lf``
 
 Read are PEM (PKCS8, SEC1, SPKI), OpenSSH private keys, OpenSSH one-line public keys, and OpenSSH
 ``allowed_signers`` files (:mod:`auditkit.allowedsigners`), of which a line that does not allow the
-namespace ``auditkit`` today is skipped, as ssh-keygen skips it.
+namespace ``auditkit`` today is skipped, as ssh-keygen skips it. Weak keys are refused wherever they
+come from (:mod:`auditkit.weakkeys`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from cryptography.hazmat.primitives.serialization import (
 from auditkit.allowedsigners import NAMESPACE, applies, parse_line
 from auditkit.errors import KeyEncrypted, KeyFileError
 from auditkit.quote import brief
+from auditkit.weakkeys import weakness
 
 PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 PublicKey = Ed25519PublicKey | ec.EllipticCurvePublicKey
@@ -74,6 +76,17 @@ class TrustedKey:
         """The fingerprint, and whose key it is where that is known."""
         who = ", ".join(self.principals)
         return f"{self.fingerprint} ({who})" if who else self.fingerprint
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """What tells its holder from others; a negated principal (``!bob@x``) names nobody."""
+        names = (name for name in self.principals if not name.startswith("!"))
+        return frozenset((self.fingerprint, *names))
+
+
+def same_person(a: TrustedKey, b: TrustedKey) -> bool:
+    """Whether two trusted keys stand for one person: they are one key, or share a principal."""
+    return not a.identities.isdisjoint(b.identities)
 
 
 def generate_key() -> Ed25519PrivateKey:
@@ -132,6 +145,15 @@ def verifies(key: PublicKey, signature: bytes, message: bytes) -> bool:
     return True
 
 
+def is_bound_to_message(key: PublicKey) -> bool:
+    """Whether a signature of this key can be good for one message only.
+
+    Who makes an ECDSA key can choose it such that one signature is good for two messages
+    (duplicate-signature key selection); an Ed25519 signature covers message and key.
+    """
+    return isinstance(key, Ed25519PublicKey)
+
+
 def parse_private_key(data: bytes, password: str | None = None, *, source: str) -> PrivateKey:
     """Read a private key: PEM or OpenSSH, encrypted or not.
 
@@ -165,11 +187,10 @@ def parse_private_key(data: bytes, password: str | None = None, *, source: str) 
     except (*_DAMAGE, TypeError):
         reason = "the password is wrong or the key is damaged" if secret else "the key is damaged"
         raise KeyFileError(reason, where=source) from None
-    if isinstance(key, Ed25519PrivateKey):
-        return key
-    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
-        return key
-    raise KeyFileError(f"unsupported kind of key: {_SUPPORTED}", where=source)
+    if not isinstance(key, (Ed25519PrivateKey, ec.EllipticCurvePrivateKey)):
+        raise KeyFileError(f"unsupported kind of key: {_SUPPORTED}", where=source)
+    _checked(key.public_key(), source)
+    return key
 
 
 def parse_public_keys(data: bytes, *, source: str, now: datetime | None = None) -> list[TrustedKey]:
@@ -231,7 +252,11 @@ def _unsupported(error: UnsupportedAlgorithm, source: str) -> KeyFileError:
 
 
 def _checked(key: object, source: str) -> PublicKey:
+    """A key of a supported kind, and not a weak one."""
     if isinstance(key, Ed25519PublicKey):
+        wrong = weakness(key.public_bytes_raw())
+        if wrong is not None:
+            raise KeyFileError(f"the key is {wrong}", where=source)
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
         return key

@@ -7,13 +7,20 @@ where nothing deviates from it; a plan by itself can have been made after the re
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from auditkit import store
 from auditkit.errors import AuditError
 from auditkit.evidence import RunEvidence
-from auditkit.planning import SignedPlan, TokenDigest, data_deviations, open_plan, study_deviations
+from auditkit.keys import is_bound_to_message
+from auditkit.planning import (
+    SignedPlan,
+    TokenDigest,
+    open_plan,
+    registered_deviations,
+    study_deviations,
+)
 from auditkit.records.registration import PLAN_ROLE, Registered, Registration
 from auditkit.records.report import PlanBinding
 from auditkit.records.timestamp import Timestamp
@@ -22,8 +29,8 @@ from auditkit.signing import TrustedKey
 #: Verifies a timestamp over bytes under the authorities that the verifier trusts.
 StampCheck = Callable[[bytes, bytes], Timestamp]
 
-#: Builds the recorded program in a process of its own, and looks at its code and data.
-Registrar = Callable[[RunEvidence, Registration], Registered]
+#: Builds the recorded program with a seed, in a process of its own, and looks at it.
+Registrar = Callable[[RunEvidence, Registration, int], Registered]
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,7 @@ class Authorities:
 
 def bind(
     run: RunEvidence,
-    signer: TrustedKey | None,
+    signers: Sequence[TrustedKey],
     authorities: Authorities,
     registrar: Registrar | None,
 ) -> PlanBinding | None:
@@ -49,9 +56,9 @@ def bind(
 
     Args:
         run: The study.
-        signer: The trusted key that signed it, if any.
+        signers: The trusted keys that signed it.
         authorities: How timestamps are judged.
-        registrar: Looks at the recorded program again; None where no code is executed.
+        registrar: Builds the recorded program again; None where no code is executed.
 
     Returns:
         None where the study has no plan.
@@ -59,55 +66,94 @@ def bind(
     listed = [file for file in run.manifest.files if file.role == PLAN_ROLE]
     if not listed:
         return None
-    if signer is None:
-        return PlanBinding("not bound", (), ("no trusted key signed the study",))
     name = listed[0].name
+    if run.manifest.program.command:
+        return PlanBinding("not bound", (), ("a plan is of a program, and this is a script's",))
     try:
         data = store.safe_read(run.root, name, expected_sha256=listed[0].sha256)
-        signed = open_plan(data, [signer], what=name)
-        stamp, reason = _registration(signed, authorities)
+        signed = open_plan(data, list(signers), what=name)
+        stamp, reason = _stamp(signed, authorities)
         # Seeds are compared with the plan where its timestamp can be read, trusted or not.
         found, remarks = study_deviations(signed, run.manifest, authorities.token_sha256)
-        more, unread = _data(run, signed.registration, registrar)
     except AuditError as error:
         return PlanBinding("not bound", (), (str(error),))
-    deviations = tuple(dict.fromkeys((*found, *more)))
-    if stamp is not None and not deviations:
-        text = f"stamped {stamp.time} by {stamp.authority}; the seeds derive from the stamp"
-        return PlanBinding("registered", (), (text, *remarks, *unread))
-    if stamp is not None:
-        reason = "not registered: the study deviates from its plan"
-    return PlanBinding("plan-bound", deviations, (reason, *remarks, *unread))
+    again = _look_again(run, signed.registration, registrar)
+    deviations = tuple(dict.fromkeys((*found, *again.deviations)))
+    remarks = [*remarks, *again.remarks, *_elsewhere(run, signed.registration)]
+    if stamp is None:
+        return PlanBinding("plan-bound", deviations, (reason, *remarks))
+    if deviations or not again.complete:
+        why = "the study deviates from its plan" if deviations else "its data were not compared"
+        return PlanBinding("plan-bound", deviations, (f"not registered: {why}", *remarks))
+    text = f"stamped {stamp.time} by {stamp.authority}; the seeds derive from the stamp"
+    return PlanBinding("registered", (), (text, *remarks))
 
 
-def _registration(signed: SignedPlan, authorities: Authorities) -> tuple[Timestamp | None, str]:
+def _stamp(signed: SignedPlan, authorities: Authorities) -> tuple[Timestamp | None, str]:
     """The stamp that the seeds derive from, or why there is none that counts."""
+    reason = ""
     if signed.registration.seeds_from != "timestamp":
-        return None, (
-            "not registered: the author chose the seeds, so the study can have been run before "
-            "its plan was signed"
+        reason = (
+            "the author chose the seeds, so the study can have been run before its plan was signed"
         )
-    if not signed.timestamps:
-        return None, "not registered: the plan has no timestamp"
-    if authorities.check is None:
-        return None, "not registered: no timestamp authority was given (--authority)"
-    try:
-        return authorities.check(signed.timestamps[0], signed.signature), ""
-    except AuditError as error:
-        return None, f"not registered: {error}"
+    elif not signed.timestamps:
+        reason = "the plan has no timestamp"
+    elif len(signed.timestamps) > 1:
+        reason = "the plan has several timestamps, and its seeds can have been chosen among them"
+    elif not is_bound_to_message(signed.signer.public_key):
+        reason = "the plan's signature is ECDSA, which can be made for two plans at once"
+    elif authorities.check is None:
+        reason = "no timestamp authority was given (--authority)"
+    else:
+        try:
+            return authorities.check(signed.timestamps[0], signed.signature), ""
+        except AuditError as error:
+            reason = str(error)
+    return None, f"not registered: {reason}"
 
 
-def _data(
+@dataclass(frozen=True)
+class _Again:
+    """What building the recorded program again has shown.
+
+    Attributes:
+        deviations: What differs from the plan.
+        remarks: What was not compared.
+        complete: Whether all of the data were.
+    """
+
+    deviations: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    complete: bool = False
+
+
+def _look_again(
     run: RunEvidence, registration: Registration, registrar: Registrar | None
-) -> tuple[list[str], list[str]]:
-    """Compare the planned data with what the recorded program gives here."""
+) -> _Again:
+    """Compare the plan with what the recorded program gives here.
+
+    Where the seeds derive from a stamp, data that depend on the seed could be made after it: the
+    program is then built with every seed of the study, and must give the planned dataset.
+    """
     if registrar is None:
-        return [], ["dataset and probe were not read again: that takes a replay"]
+        return _Again(remarks=("dataset and probe were not read again: that takes a replay",))
+    planned = registration.data
+    found: list[str] = []
     try:
-        found = registrar(run, registration)
+        found += registered_deviations(registration, registrar(run, registration, planned.seed))
+        derived = registration.seeds_from == "timestamp"
+        for seed in run.manifest.plan.seeds if derived else ():
+            data = registrar(run, registration, seed).data
+            if data.dataset_sha256 != planned.dataset_sha256:
+                found.append(f"data: the dataset of seed {seed} is another than was planned")
     except AuditError as error:
-        return [], [f"the data could not be read again: {error}"]
-    remarks = []
-    if registration.data.dataset_sha256 is None:
-        remarks.append("the plan holds no digest of the dataset")
-    return list(data_deviations(registration.data, found.data)), remarks
+        return _Again(tuple(found), (f"the program could not be built again: {error}",))
+    if planned.dataset_sha256 is None:
+        return _Again(tuple(found), ("the plan holds no digest of the dataset",))
+    return _Again(tuple(found), (), complete=True)
+
+
+def _elsewhere(run: RunEvidence, registration: Registration) -> list[str]:
+    """Where the plan was made in another environment than the study."""
+    lines = registration.environment.differences(run.manifest.environment)
+    return [f"the plan was made elsewhere: {line}" for line in lines if "packages" not in line]

@@ -20,7 +20,7 @@ from auditkit.manifests import record_from_statement
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, StudyManifest
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import DataIdentity, Registered, Registration, SeedSource
-from auditkit.records.study import CodeFile, ProgramRecord
+from auditkit.records.study import CodeFile, ProgramRecord, SeedRecord
 from auditkit.seeds import registered_seeds
 from auditkit.signing import TrustedKey, check_signatures, open_envelope, pae
 
@@ -36,12 +36,14 @@ class SignedPlan:
         data: The file's bytes.
         registration: What was signed.
         signature: The signature's bytes, which a timestamp is over.
+        signer: The key that made it.
         timestamps: RFC 3161 replies over them, DER.
     """
 
     data: bytes
     registration: Registration
     signature: bytes
+    signer: TrustedKey
     timestamps: tuple[bytes, ...]
 
     def study_plan(self, token_sha256: TokenDigest | None) -> StudyPlan:
@@ -90,6 +92,7 @@ def make_registration(
         plan=plan,
         seeds_from=seeds_from,
         program=replace(program, description=found.description, code=found.code),
+        initial=found.initial,
         data=found.data,
         environment=found.environment,
     )
@@ -138,7 +141,7 @@ def open_plan(data: bytes, keys: list[TrustedKey], *, what: str) -> SignedPlan:
     registration = record_from_statement(Registration, envelope.payload, what=what)
     message = pae(envelope.payload, envelope.payload_type)
     own = next(s for s in envelope.signatures if verifies(signer.public_key, s.value, message))
-    return SignedPlan(data, registration, own.value, own.timestamps)
+    return SignedPlan(data, registration, own.value, signer, own.timestamps)
 
 
 def plan_deviations(planned: StudyPlan, found: StudyPlan) -> Iterator[str]:
@@ -166,8 +169,13 @@ def program_deviations(
             yield f"code/{name}: was planned and is not there"
         elif planned_files[name] != files[name]:
             yield f"code/{name}: is another file than was planned"
-    yield from _mapping_deviations("argument", planned.arguments, arguments)
+    yield from argument_deviations(planned, arguments)
     yield from _mapping_deviations("program", planned.description, description)
+
+
+def argument_deviations(planned: ProgramRecord, arguments: Mapping[str, str]) -> Iterator[str]:
+    """Arguments of the factory that are not the planned ones."""
+    yield from _mapping_deviations("argument", planned.arguments, arguments)
 
 
 def data_deviations(planned: DataIdentity, found: DataIdentity) -> Iterator[str]:
@@ -177,11 +185,34 @@ def data_deviations(planned: DataIdentity, found: DataIdentity) -> Iterator[str]
         ("probe_sha256", "the probe"),
         ("declared", "the declared version"),
     ):
-        here, there = getattr(planned, name), getattr(found, name)
-        unread = name == "dataset_sha256" and None in (here, there)
-        if here != there and not unread:
+        if getattr(planned, name) != getattr(found, name):
             yield f"data: {text} is another than was planned"
     yield from _mapping_deviations("data", planned.loader, found.loader)
+
+
+def registered_deviations(registration: Registration, found: Registered) -> Iterator[str]:
+    """What differs between the planned program and one that was built again in the same way."""
+    program = registration.program
+    yield from program_deviations(
+        program, arguments=program.arguments, description=found.description, code=found.code
+    )
+    yield from initial_deviations(registration.initial, found.initial)
+    yield from data_deviations(registration.data, found.data)
+
+
+def initial_deviations(
+    planned: Mapping[str, str], found: Mapping[str, str], *, streams: bool = True
+) -> Iterator[str]:
+    """Components that are not as built when the plan was made.
+
+    Args:
+        planned: SHA-256 by component.
+        found: The same, of another moment before step 1.
+        streams: Whether random streams are compared: a loader may draw before its first batch.
+    """
+    for name in sorted(planned.keys() | found.keys()):
+        if planned.get(name) != found.get(name) and (streams or not name.startswith("rng/")):
+            yield f"initial state, {name}: is another than was planned"
 
 
 def study_deviations(
@@ -207,25 +238,37 @@ def study_deviations(
     found = list(plan_deviations(planned, manifest.plan))
     if registration.program.target != program.target:
         found.append(f"factory: {registration.program.target} was planned, {program.target} run")
+    if registration.created > manifest.run.started:
+        found.append(
+            f"times: the plan was signed at {registration.created}, the study had begun at "
+            f"{manifest.run.started} (both by the author's clock)"
+        )
     found += program_deviations(
         registration.program,
         arguments=program.arguments,
         description=program.description,
         code=program.code,
     )
+    for record in manifest.seeds:
+        found += _seed_deviations(registration, record)
+    return list(dict.fromkeys(found)), remarks
+
+
+def _seed_deviations(registration: Registration, record: SeedRecord) -> Iterator[str]:
+    """What the manifest says of one seed, against the plan."""
     data = registration.data
-    for record in manifest.seeds[:1]:
-        same_seed = data.seed == record.seed
-        here = DataIdentity(
-            seed=data.seed,
-            dataset_sha256=None,
-            samples=None,
-            probe_sha256=record.data.probe_sha256 if same_seed else data.probe_sha256,
-            declared=record.data.declared,
-            loader=record.data.loader,
-        )
-        found += data_deviations(data, here)
-    return found, remarks
+    same_seed = data.seed == record.seed
+    here = DataIdentity(
+        seed=data.seed,
+        dataset_sha256=None,
+        samples=None,
+        probe_sha256=record.data.probe_sha256 if same_seed else data.probe_sha256,
+        declared=record.data.declared,
+        loader=record.data.loader,
+    )
+    yield from data_deviations(replace(data, dataset_sha256=None), here)
+    if same_seed:
+        yield from initial_deviations(registration.initial, record.initial, streams=False)
 
 
 def _mapping_deviations(

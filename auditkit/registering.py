@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from auditkit.evidence import RunEvidence
@@ -17,6 +18,7 @@ from auditkit.replay import copy_code
 def register_again(
     run: RunEvidence,
     registration: Registration,
+    seed: int,
     arguments: Mapping[str, str],
     report: Report = lambda _: None,
 ) -> Registered:
@@ -25,6 +27,7 @@ def register_again(
     Args:
         run: The study, whose files passed checks 1 to 3.
         registration: Its plan.
+        seed: The study seed to build it with; its data are read with the planned seed's streams.
         arguments: Arguments of the factory that replace recorded ones.
         report: Called with progress.
 
@@ -38,6 +41,7 @@ def register_again(
         source = ProgramSource(program.target, folder, {**program.arguments, **arguments})
         data = registration.data
         whole = int(data.dataset_sha256 is not None)
-        job = Job("register", source, registration.plan, data.seed, out="", step=whole)
+        job = Job("register", source, registration.plan, seed, out="", step=whole)
+        job = replace(job, sample_seed=data.seed)
         found: Registered = workers.run(job, report)
     return found

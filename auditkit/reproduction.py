@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit import canonical, store
 from auditkit.agreement import compare
 from auditkit.content import branch_tables
+from auditkit.errors import ArtifactMismatch
 from auditkit.estimands import estimate
 from auditkit.evidence import RunEvidence
 from auditkit.manifests import from_statement
 from auditkit.records.agreement import ReproductionReport
 from auditkit.records.job import ProgramSource
-from auditkit.records.manifest import CODE_FOLDER, StudyManifest
+from auditkit.records.manifest import CODE_FOLDER
+from auditkit.records.study import BranchRecord
 from auditkit.replay import copy_code
-from auditkit.signing import open_envelope
+from auditkit.runfiles import Outcome
+from auditkit.signing import Envelope, open_envelope
 from auditkit.study import Report, StudyRequest, Warn, run_study, script_source
 from auditkit.trust import SigningKey
 from auditkit.verification import environment_lines
@@ -43,11 +46,44 @@ class ReproductionRequest:
     command: tuple[str, ...] = ()
 
 
-def read_study(path: Path) -> RunEvidence:
-    """A study, by its manifest; nothing is verified."""
+@dataclass(frozen=True)
+class VerifiedStudy:
+    """A study whose manifest is the very one that was verified.
+
+    Attributes:
+        run: Its folder and manifest.
+        manifest_sha256: SHA-256 of the manifest file.
+        envelope: Who signed it.
+    """
+
+    run: RunEvidence
+    manifest_sha256: str
+    envelope: Envelope
+
+
+def read_study(path: Path, verified_sha256: str) -> VerifiedStudy:
+    """Read the manifest of a study again, after it was verified.
+
+    Args:
+        path: The manifest.
+        verified_sha256: SHA-256 of the bytes that were verified.
+
+    Raises:
+        ArtifactMismatch: When these are other bytes, which nobody verified.
+        AuditError: When it cannot be read, or is no study.
+    """
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
-    manifest = from_statement(open_envelope(data, what=path.name).payload, what=path.name)
-    return RunEvidence(path.parent, manifest)
+    found = hashlib.sha256(data).hexdigest()
+    if found != verified_sha256:
+        raise ArtifactMismatch(
+            "the manifest changed after it was verified",
+            expected=verified_sha256,
+            found=found,
+            where=path.name,
+        )
+    envelope = open_envelope(data, what=path.name)
+    manifest = from_statement(envelope.payload, what=path.name)
+    return VerifiedStudy(RunEvidence(path.parent, manifest), found, envelope)
 
 
 def rerun(
@@ -86,32 +122,62 @@ def rerun(
         return run_study(study, key, report, warn)
 
 
-def side_by_side(recorded: Path, reproduced: Path) -> ReproductionReport:
-    """Compare the estimands of two studies of one plan, from their recorded tables."""
-    before, after = read_study(recorded), read_study(reproduced)
+def side_by_side(recorded: VerifiedStudy, reproduced: VerifiedStudy) -> ReproductionReport:
+    """Compare two studies of one plan: states, probe tables, and the estimands of these tables."""
+    before, after = recorded.run, reproduced.run
     plan = before.manifest.plan
     tables = [estimate(branch_tables(run, {}), plan) for run in (before, after)]
+    bit_identical, edited = _compare_bits(before, after)
     return ReproductionReport(
-        recorded_sha256=_sha256(recorded),
-        reproduced_sha256=_sha256(reproduced),
+        recorded_sha256=recorded.manifest_sha256,
+        reproduced_sha256=reproduced.manifest_sha256,
         environment_differences=environment_lines(
             before.manifest.environment, after.manifest.environment
         ),
-        bit_identical=_same_bits(before.manifest, after.manifest),
+        bit_identical=bit_identical,
+        edited=edited,
         rows=compare(tables[0], tables[1], plan.margins),
     )
 
 
-def _same_bits(left: StudyManifest, right: StudyManifest) -> bool:
-    """Whether every branch of every seed ended in the same committed states and order."""
-    return all(
-        (here.digests, here.order_sha256, here.diverged_at)
-        == (there.digests, there.order_sha256, there.diverged_at)
-        for seed, other in zip(left.seeds, right.seeds, strict=True)
-        for here, there in zip(seed.branches, other.branches, strict=True)
-    )
+def _compare_bits(left: RunEvidence, right: RunEvidence) -> tuple[bool, tuple[str, ...]]:
+    """Whether all states and tables are the same; and the tables that differ of equal states.
+
+    A table is computed from the branch's state and the probe. A machine that computes other bits
+    shows it in the states: every step of training enters them, forward and backward. Where every
+    committed state is the same and a table is not, the table is not of these states.
+    """
+    identical, edited = True, []
+    for seed, other in zip(left.manifest.seeds, right.manifest.seeds, strict=True):
+        for here, there in zip(seed.branches, other.branches, strict=True):
+            if _committed(here) != _committed(there):
+                identical = False
+                continue
+            place = f"seed {seed.seed}, {here.name}"
+            if seed.data.probe_sha256 != other.data.probe_sha256:
+                edited.append(f"{place}: equal states, but the recorded probe is not the one here")
+                continue
+            edited += [
+                f"{place}: the recorded {name} is not of the recorded states"
+                for name in _differing(left.outcome(here), right.outcome(there))
+            ]
+    return identical and not edited, tuple(edited)
 
 
-def _sha256(path: Path) -> str:
-    data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
-    return hashlib.sha256(data).hexdigest()
+def _committed(branch: BranchRecord) -> tuple[object, ...]:
+    return (branch.digests, branch.order_sha256, branch.diverged_at)
+
+
+def _differing(recorded: Outcome, reproduced: Outcome) -> Iterator[str]:
+    """Names of what two outcomes of equal states do not have in common, bit for bit."""
+    if recorded.labels.tobytes() != reproduced.labels.tobytes():
+        yield "label column"
+    for name in sorted({*recorded.tables, *reproduced.tables}):
+        left, right = recorded.tables.get(name), reproduced.tables.get(name)
+        # Bytes, not values: a NaN equals itself here, and -0.0 is not 0.0.
+        if (
+            left is None
+            or right is None
+            or (left.shape, left.tobytes()) != (right.shape, right.tobytes())
+        ):
+            yield f"table {name}"

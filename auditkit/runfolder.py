@@ -36,12 +36,14 @@ class Journal:
         target: Factory, as :class:`ProgramSource` names it.
         arguments: Extra arguments of the factory.
         started: When it was first started.
+        plan_sha256: SHA-256 of the signed plan that it is bound to, or None.
     """
 
     plan: StudyPlan
     target: str
     arguments: dict[str, str]
     started: str
+    plan_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,15 @@ class RunFolder:
         with store.lock(self.path / _LOCK):
             yield
 
-    def begin(self, plan: StudyPlan, program: ProgramSource, now: str, *, resume: bool) -> str:
+    def begin(
+        self,
+        plan: StudyPlan,
+        program: ProgramSource,
+        now: str,
+        *,
+        resume: bool,
+        plan_sha256: str | None = None,
+    ) -> str:
         """Claim the folder for a run; an earlier one without a complete seed is started anew.
 
         Returns:
@@ -107,7 +117,7 @@ class RunFolder:
             raise StoreError(
                 "the folder holds a finished run", where=str(self.path), hint="give another --out"
             )
-        journal = Journal(plan, program.target, dict(program.arguments), now)
+        journal = Journal(plan, program.target, dict(program.arguments), now, plan_sha256)
         path = self.path / _JOURNAL
         if not path.exists():
             self._refuse_other_files()
@@ -220,7 +230,7 @@ class RunFolder:
 
     def _same_run(self, path: Path, journal: Journal) -> str:
         held = canonical.decode(Journal, store.read_bytes(path), what=path.name)
-        for field in ("plan", "target", "arguments"):
+        for field in ("plan", "target", "arguments", "plan_sha256"):
             if getattr(held, field) != getattr(journal, field):
                 raise StoreError(
                     f"the unfinished run has another {field}",

@@ -5,6 +5,8 @@ Rules that it keeps:
 * a ``keyid`` is a hint and decides nothing: every trusted key is tried on every signature. It only
   tells *tampered* (it names a trusted key, yet the signature is not that key's) from *stranger*;
 * a key counts once, however often it signed and by however many names it is trusted;
+* a person counts once: keys that share a principal, be it by way of a third key that has principals
+  of both, are one person's; a key without principals is a person of its own;
 * no key in the manifest, or beside it, is ever trusted.
 
 Envelopes are the business of :mod:`auditkit.envelopes`, keys of :mod:`auditkit.keys`, key files and
@@ -36,6 +38,7 @@ from auditkit.keys import (
     is_fingerprint,
     private_key_bytes,
     public_line,
+    same_person,
     verifies,
 )
 from auditkit.trust import (
@@ -76,6 +79,7 @@ __all__ = [
     "pae",
     "private_key_bytes",
     "public_line",
+    "same_person",
     "sign_statement",
     "signing_key",
 ]
@@ -107,7 +111,7 @@ def check_signatures(
     Args:
         envelope: As :func:`open_envelope` gave it.
         trusted: The keys that the verifier trusts; the first to have signed is *the* signer.
-        threshold: How many different ones of them must have signed.
+        threshold: How many different people among them must have signed; see :func:`same_person`.
 
     Returns:
         Who signed.
@@ -117,7 +121,7 @@ def check_signatures(
         NotSigned: When there is no signature.
         SignatureError: When a signature gives a trusted key's name and is not that key's for
             these bytes, even where enough other signatures are good.
-        NotTrusted: When fewer trusted keys than ``threshold`` signed.
+        NotTrusted: When fewer trusted people than ``threshold`` signed.
     """
     if threshold < 1:
         raise UsageError(f"at least 1 signature must be asked for, not {threshold}")
@@ -135,8 +139,9 @@ def check_signatures(
         if not by:
             strangers.append(_claimed(signature.keyid))
     signers = tuple(key for key in keys if key.fingerprint in signed)
-    if len(signers) < threshold:
-        raise _too_few(signers, strangers, threshold)
+    people = _count_people(signers, keys)
+    if people < threshold:
+        raise _too_few(signers, people, strangers, threshold)
     return SignatureOutcome(signers, tuple(strangers))
 
 
@@ -150,7 +155,22 @@ def _distinct(trusted: Sequence[TrustedKey]) -> list[TrustedKey]:
     return list(found.values())
 
 
-def _too_few(signers: Sequence[TrustedKey], strangers: Sequence[str], threshold: int) -> NotTrusted:
+def _count_people(signers: Sequence[TrustedKey], trusted: Sequence[TrustedKey]) -> int:
+    """How many people the signers are, by all that the trusted keys tell of who is who."""
+    known: dict[str, set[str]] = {}
+    for key in trusted:
+        people = [known.setdefault(name, {name}) for name in key.identities]
+        person = max(people, key=len)
+        for other in people:
+            if other is not person:
+                person |= other
+                known.update(dict.fromkeys(other, person))
+    return len({id(known[key.fingerprint]) for key in signers})
+
+
+def _too_few(
+    signers: Sequence[TrustedKey], people: int, strangers: Sequence[str], threshold: int
+) -> NotTrusted:
     hint = "if it is the author's, give the key with --key or --fingerprint"
     if not signers and threshold == 1:
         return NotTrusted(
@@ -158,6 +178,8 @@ def _too_few(signers: Sequence[TrustedKey], strangers: Sequence[str], threshold:
         )
     by = f" ({', '.join(key.label for key in signers)})" if signers else ""
     others = f"; signed also by {', '.join(strangers)}, not trusted" if strangers else ""
+    if people < len(signers):
+        by += f", which share principals and count as {people},"
     return NotTrusted(
         f"signed by {len(signers)} trusted key(s){by} of the {threshold} that are needed{others}"
     )

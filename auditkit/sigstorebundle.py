@@ -13,6 +13,7 @@ import base64
 from typing import Any
 
 from auditkit import canonical
+from auditkit.der import ordered_reply
 from auditkit.envelopes import Signature, open_envelope, select_signature
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -55,7 +56,8 @@ def to_bundle(data: bytes, by: str | None = None, *, what: str = "manifest") -> 
 def _stamps(signature: Signature) -> dict[str, Any]:
     if not signature.timestamps:
         return {}
-    stamps = [{"signedTimestamp": _base64(reply)} for reply in signature.timestamps]
+    # Readers are stricter about the order of certificates than authorities are.
+    stamps = [{"signedTimestamp": _base64(ordered_reply(reply))} for reply in signature.timestamps]
     return {"timestampVerificationData": {"rfc3161Timestamps": stamps}}
 
 

@@ -1,6 +1,6 @@
 """The only place that opens files, with :mod:`auditkit.artifacts` for those of a run.
 
-Rules that it keeps:
+Lock files are those of :mod:`auditkit.locks`. Rules that it keeps:
 
 * a file is written whole or not at all: a temporary file in the same folder, whose name ends in
   ``.partial``, is written, flushed to disk and renamed. A killed process leaves at most
@@ -16,14 +16,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import BinaryIO
 
 from auditkit import tensorfile
 from auditkit.artifacts import (
@@ -37,6 +36,7 @@ from auditkit.artifacts import (
     safe_read,
 )
 from auditkit.errors import MalformedError, StoreError
+from auditkit.locks import lock
 from auditkit.records.tensor import RawTensor
 
 __all__ = [
@@ -67,10 +67,6 @@ __all__ = [
 PARTIAL = ".partial"
 
 Buffer = bytes | bytearray | memoryview
-
-# A loader's worker that outlives its killed parent for seconds must not keep the parent's locks.
-_LOCKS: set[TextIO] = set()
-os.register_at_fork(after_in_child=lambda: [file.close() for file in _LOCKS])
 
 
 @contextlib.contextmanager
@@ -164,22 +160,6 @@ def make_folder(path: str | Path, *, private: bool = False) -> None:
     """
     with _store_errors(path, "make the folder"):
         Path(path).mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
-
-
-@contextlib.contextmanager
-def lock(path: str | Path) -> Iterator[None]:
-    """Hold a lock file while the block runs; another process's lock is a :class:`StoreError`."""
-    with contextlib.ExitStack() as stack:
-        with _store_errors(path, "lock"):
-            file = stack.enter_context(Path(path).open("a"))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise StoreError("another process is writing here", where=str(path)) from error
-        _LOCKS.add(file)
-        stack.callback(_LOCKS.discard, file)
-        stack.callback(Path(path).unlink, missing_ok=True)
-        yield
 
 
 def rename(source: str | Path, target: str | Path) -> None:

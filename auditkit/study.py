@@ -135,7 +135,13 @@ def run_study(
         raise PlanError(f"jobs must be at least 1, not {request.jobs}")
     folder = RunFolder(request.out)
     with folder.held():
-        started = folder.begin(request.plan, request.program, _now(), resume=request.resume)
+        started = folder.begin(
+            request.plan,
+            request.program,
+            _now(),
+            resume=request.resume,
+            plan_sha256=_sha256(request.plan_file),
+        )
         finished = _run_seeds(request, folder, report)
         for seed in finished:
             _warn_of_leaks(seed, warn)
@@ -251,7 +257,11 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
 def _keep_plan(folder: Path, data: bytes) -> FileRecord:
     """Put the signed plan beside the study's other files, as part of it."""
     store.write_bytes(folder / f"{PLAN_NAME}{store.PARTIAL}", data)
-    return FileRecord(PLAN_NAME, PLAN_ROLE, len(data), hashlib.sha256(data).hexdigest())
+    return FileRecord(PLAN_NAME, PLAN_ROLE, len(data), _sha256(data) or "")
+
+
+def _sha256(data: bytes | None) -> str | None:
+    return None if data is None else hashlib.sha256(data).hexdigest()
 
 
 def _seed_record(finished: FinishedSeed) -> SeedRecord:

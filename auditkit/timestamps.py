@@ -28,14 +28,17 @@ from rfc3161_client import (
     decode_timestamp_response,
 )
 
-from auditkit import canonical, store
+from auditkit import canonical, der, store
 from auditkit.envelopes import Envelope, add_timestamp, open_envelope
 from auditkit.errors import FormatError, KeyFileError, MalformedError, StoreError, TimestampError
+from auditkit.quote import printable
 from auditkit.records.timestamp import Timestamp
 
 #: Largest reply and largest file of certificates that are read, in bytes.
 MAX_REPLY_BYTES = 48 * 2**10
 MAX_CERTIFICATE_BYTES = 2**20
+
+_MAX_REASON = 100  # characters of what a parser says
 
 # hashes that a message imprint may be made with, by object identifier
 _HASHES = {
@@ -85,18 +88,25 @@ def attach(data: bytes, reply: bytes, *, what: str = "manifest") -> bytes:
         what: What is being read, for error messages.
 
     Returns:
-        The new envelope's bytes; payload and signatures stay as they are.
+        The new envelope's bytes; payload and signatures stay as they are. The reply is kept byte
+        for byte as the authority gave it, in DER's order or not: it is the evidence, and
+        ``openssl ts -verify`` takes both. Whoever reads it puts it in order.
 
     Raises:
         MalformedError: When either is not what it should be.
         TimestampError: When the authority refused, or the stamp is of no signature here.
     """
-    position = stamped_signature(open_envelope(data, what=what), reply)
+    position = stamped_signature(open_envelope(data, what=what), reply, what=what)
     return add_timestamp(data, position, reply, what=what)
 
 
-def stamped_signature(envelope: Envelope, reply: bytes) -> int:
+def stamped_signature(envelope: Envelope, reply: bytes, *, what: str = "the envelope") -> int:
     """Which signature of an envelope a reply is over, from 0.
+
+    Args:
+        envelope: The envelope.
+        reply: What the authority answered, in DER.
+        what: What the envelope is, for error messages.
 
     Raises:
         FormatError: When it is no reply.
@@ -106,7 +116,7 @@ def stamped_signature(envelope: Envelope, reply: bytes) -> int:
     for position, signature in enumerate(envelope.signatures):
         if read.is_over(signature.value):
             return position
-    raise TimestampError("the time stamp is of none of the signatures here")
+    raise TimestampError(f"the time stamp is of none of the signatures in {what}")
 
 
 def check_timestamp(
@@ -211,16 +221,30 @@ def read_reply(path: str | Path) -> bytes:
 def _granted(reply: bytes) -> _Reply:
     """Decode a reply, and see that it is an answer at all."""
     try:
-        response = decode_timestamp_response(reply)
+        response = decode_timestamp_response(der.ordered_reply(reply))
         status, reason = response.status, "; ".join(response.status_string)
         read = _decoded(response) if status == PKIStatus.GRANTED else None
     except Exception as error:  # parsers of hostile bytes: KeyError was seen, beside ValueError
-        raise FormatError("it is no time stamp reply that can be read") from error
+        raise _no_reply(reply, error) from error
     if read is None:
         names = {item.value: item.name.lower().replace("_", " ") for item in PKIStatus}
         told = f": {reason}" if reason else ""
         raise TimestampError(f"the authority's answer is {names.get(status, status)}{told}")
     return read
+
+
+def _no_reply(data: bytes, error: Exception) -> FormatError:
+    """What to say of bytes that the parser refused."""
+    if der.is_request(data):
+        hint = "send it; the authority's answer is one"
+        return FormatError("it is a time stamp request, no reply", hint=hint)
+    if not data:
+        reason = "it is empty"
+    elif data.isascii() and min(data) >= ord("\t"):
+        reason = "it is text, not DER; perhaps what the authority's web server had to say"
+    else:
+        reason = " ".join(printable(str(error) or type(error).__name__).split())[:_MAX_REASON]
+    return FormatError(f"it is no time stamp reply that can be read: {reason}")
 
 
 def _decoded(response: TimeStampResponse) -> _Reply:

@@ -20,9 +20,22 @@ from auditkit.records.environment import Environment
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import MANIFEST_NAME, SIGNER_NAME
 from auditkit.records.replaying import REPLAY_NAME
-from auditkit.records.report import Countersignature, Finding, PlanBinding, VerificationReport
+from auditkit.records.report import (
+    SELF_SIGNED,
+    Countersignature,
+    Finding,
+    PlanBinding,
+    VerificationReport,
+)
 from auditkit.records.timestamp import Timestamp
-from auditkit.signing import Envelope, TrustedKey, check_signatures, open_envelope, pae
+from auditkit.signing import (
+    Envelope,
+    SignatureOutcome,
+    TrustedKey,
+    check_signatures,
+    open_envelope,
+    pae,
+)
 
 #: Files beside a manifest that it cannot list, because they are made from it; and every
 #: countersignature.
@@ -120,6 +133,7 @@ class Verification:
         self._differences: tuple[str, ...] = ()
         self._environment: Environment | None = None
         self._signers: tuple[TrustedKey, ...] = ()
+        self._is_own = False
         self._timestamps: tuple[Timestamp, ...] = ()
         self._distances: tuple[Distance, ...] = ()
         self._close = False
@@ -154,7 +168,7 @@ class Verification:
         folder, statement = self._opened.path.parent, self._opened.statement_sha256
         if statement is None:
             return ()
-        authors = {key.fingerprint for key in self._signers}
+        authors = [key.fingerprint for key in self._signers]
         return tuple(read_countersignatures(folder, statement, self._request.trusted, authors))
 
     def _signature(self) -> None:
@@ -167,6 +181,7 @@ class Verification:
             self._ledger.add(2, [as_finding(error)])
             return
         self._signer, self._signers = outcome.signer, outcome.signers
+        self._is_own = is_own(outcome)
         names = ", ".join(key.label for key in outcome.signers)
         self._ledger.ran(2, f"signed by {names}")
         self._judge_timestamps(envelope)
@@ -227,8 +242,16 @@ class Verification:
             return "not established, see check 2"
         source = Path(self._signer.source)
         if self._signer.own and source.name == "allowed_signers":
-            return "self-signed on this machine"
-        return f"trusted by {source}"
+            return SELF_SIGNED
+        return f"trusted by {source.name}"
+
+
+def is_own(outcome: SignatureOutcome) -> bool:
+    """Whether every signature is the verifier's own: only then is the code its own, too.
+
+    A signature that was added to somebody else's study is no consent to execute it.
+    """
+    return not outcome.strangers and all(key.own for key in outcome.signers)
 
 
 def environment_lines(recorded: Environment, *replays: Environment) -> tuple[str, ...]:

@@ -174,9 +174,10 @@ class _StudyVerification(Verification):
             ledger.skip(8, "a study of a script; give the command: verify MANIFEST -- COMMAND")
             self._replayer = None
             return
-        own = bool(command) or bool(self._signer and self._signer.own)
-        if not own and not self._request.allow_code:
-            text = "the code is signed by somebody else's key; read it, then give --allow-code"
+        if not command and not self._may_execute():
+            text = "the code is signed by somebody else's key, too; read it, give --allow-code"
+            if not (self._signer and self._signer.own):
+                text = "the code is signed by somebody else's key; read it, then give --allow-code"
             ledger.add(8, [Finding(text, exit_code=6)])
             return
         outcome, sample = self._replay_sample(run, self._replayer)
@@ -232,9 +233,14 @@ class _StudyVerification(Verification):
         """Say what the plan that was signed before the run is worth."""
         if self._ledger.failed(1, 2, 3):
             return
-        replayed = self._replay_outcome is not None
-        registrar = self._registrar if replayed else None
-        self._plan = bind(run, self._signer, self._request.authorities, registrar)
+        # Whatever builds the program executes it: the same consent is asked for as for a replay.
+        replayed = self._replay_outcome is not None and not run.manifest.program.command
+        registrar = self._registrar if replayed and self._may_execute() else None
+        self._plan = bind(run, self._signers, self._request.authorities, registrar)
+
+    def _may_execute(self) -> bool:
+        """Whether the recorded code is the verifier's own, or its execution was asked for."""
+        return self._request.allow_code or self._is_own
 
     def _estimands(self, run: RunEvidence) -> EstimateTable | None:
         """Estimates from recomputed tables where there are any, from recorded ones elsewhere."""

@@ -27,10 +27,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("records",),
     # 2: bytes and numbers, without torch and without files
-    ("homes", "quote"),
+    ("homes", "quote", "der", "weakkeys"),
     ("structure",),
     ("canonical",),
-    ("tensorfile", "schema", "seeds", "recipes", "allowedsigners", "artifacts"),
+    ("tensorfile", "schema", "seeds", "recipes", "allowedsigners", "artifacts", "locks"),
     ("keys",),
     ("metrics", "inference", "resampling", "multiplicity", "persistence", "outcomes"),
     ("ordering", "snapshotfile", "manifests"),
@@ -95,7 +95,7 @@ TORCH = (
 TORCH_LAZILY = ("cli.worker",)
 
 #: Where files may be opened. What has no name (pipes, anonymous temporary files) is no file.
-FILES = ("store", "artifacts", "schema")
+FILES = ("store", "artifacts", "locks", "schema")
 
 MAX_MODULE_LINES = 300
 MAX_FUNCTION_LINES = 60

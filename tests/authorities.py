@@ -57,9 +57,16 @@ class Authority:
 
 
 def make_authority(
-    folder: Path, name: str = "Test Authority", *, may_stamp: bool = True
+    folder: Path,
+    name: str = "Test Authority",
+    *,
+    may_stamp: bool = True,
+    sends_root: bool = False,
 ) -> Authority:
-    """A root and a certificate below it, which may be one that is not for time stamps."""
+    """A root and a certificate below it, which may be one that is not for time stamps.
+
+    Where the replies hold the root, too, it comes after the signer's certificate, sorted or not.
+    """
     folder.mkdir()
     root_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     root = _certificate("Root", root_key, "Root", root_key, ca=True, purpose=None)
@@ -69,7 +76,7 @@ def make_authority(
     (folder / "tsa.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (folder / "tsa.key").write_bytes(pem)
-    (folder / "ts.cnf").write_text(_CONFIG)
+    (folder / "ts.cnf").write_text(_CONFIG + "certs = root.pem\n" * sends_root)
     (folder / "serial").write_text("1000000000000001\n")
     return Authority(folder, root, certificate)
 

@@ -66,7 +66,7 @@ PLAN = StudyPlan(
     placebos=2,
     placebo_scale=4,
     primary_metric="js",
-    margins={"accuracy": 0.5, "tv": 1.0},
+    margins={"accuracy": 0.5, "tv": 0.75},
     threads=2,
     augmentation_rng="inherit",
 )
@@ -340,6 +340,7 @@ REGISTRATION = Registration(
     plan=PLAN,
     seeds_from="plan",
     program=PROGRAM,
+    initial={"params": sha("7")},
     data=DATA_IDENTITY,
     environment=ENVIRONMENT,
 )
@@ -362,7 +363,12 @@ AGREEMENT = Agreement(
     reason="neither a difference nor agreement is established",
 )
 REPRODUCTION = ReproductionReport(
-    sha("1"), sha("2"), ("hardware: cpu is A there, B here",), True, (AGREEMENT,)
+    sha("1"),
+    sha("2"),
+    ("hardware: cpu is A there, B here",),
+    False,
+    ("seed 0, carry: the recorded table T is not of the recorded states",),
+    (AGREEMENT,),
 )
 
 EXAMPLES: tuple[Any, ...] = (
@@ -374,7 +380,7 @@ EXAMPLES: tuple[Any, ...] = (
     SIGNED_REPORT,
     DATA_IDENTITY,
     REGISTRATION,
-    Registered({"model": "Net"}, CODE, DATA_IDENTITY, ENVIRONMENT),
+    Registered({"model": "Net"}, {"params": sha("7")}, CODE, DATA_IDENTITY, ENVIRONMENT),
     AGREEMENT,
     REPRODUCTION,
     Digest("sha256/tensor-v1", sha("0")),
@@ -403,6 +409,7 @@ EXAMPLES: tuple[Any, ...] = (
         branches=("replica", "placebo-0"),
         step=4,
         code="/out/code",
+        sample_seed=1,
     ),
     COST,
     Description(None, None),

@@ -120,6 +120,36 @@ def test_a_margin_of_the_plan_can_establish_agreement() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("verdict", "margin", "expected"),
+    [
+        # The record claims an effect of 0.1, which is gone: no margin makes that an agreement.
+        ("effect", 0.99, "cannot tell"),
+        # Where the record itself says that its effect does not matter, or claims none, it may go.
+        ("effect but negligible", 0.99, "agree"),
+        ("inconclusive", 0.99, "agree"),
+        ("effect", None, "cannot tell"),
+    ],
+)
+def test_a_margin_alone_does_not_make_a_lost_effect_agree(
+    verdict: str, margin: float | None, expected: str
+) -> None:
+    margins = {} if margin is None else {SIGNED.metric: margin}
+    before = signed([0.1, 0.101, 0.099], verdict)
+    after = signed([0.3, -0.3, 0.01])
+    assert one(before, after, **margins).verdict == expected
+
+
+def test_a_margin_decides_where_the_difference_is_smaller_than_the_effect() -> None:
+    before = noisy(0.5)
+    after = [value + shift for value, shift in zip(before, [1e-3, -1e-3] * 4, strict=True)]
+    row = one(signed(before, "effect"), signed(after), **{SIGNED.metric: 0.9})
+    assert (row.verdict, row.reason) == (
+        "agree",
+        "the difference lies within the plan's margin 0.9",
+    )
+
+
 def test_only_seeds_that_stand_in_both_are_compared() -> None:
     after = replace(signed([9.0, 0.25, 0.1]), seeds=(7, 1, 0))
     row = one(signed([0.1, 0.2]), after)

@@ -368,9 +368,9 @@ def test_seed_distance_needs_one_probe() -> None:
 @pytest.mark.parametrize(
     ("margin", "noise", "verdict"),
     [
-        (50.0, 1.0, "effect but negligible"),
+        (1.9, 1.0, "effect but negligible"),
         (1e-6, 1.0, "effect"),
-        (50.0, 0.02, "equivalent"),
+        (1.9, 0.02, "equivalent"),
         (1e-6, 0.02, "inconclusive"),
     ],
 )

@@ -53,6 +53,7 @@ def finish(process: Process) -> str:
     return stdout
 
 
+@pytest.mark.slow
 def test_the_fault_of_the_loop_is_found_by_the_doctor(tmp_path: Path) -> None:
     shell = Shell.at(tmp_path / "user")
     script = str(EXAMPLES / "find_nondeterminism.py")

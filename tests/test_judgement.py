@@ -121,6 +121,34 @@ def test_a_forged_run_cannot_fill_the_memory_with_findings() -> None:
     assert len(ledger.results()[5].findings) == MAX_FINDINGS
 
 
+@pytest.mark.parametrize("codes", [(1,), (1, 5, 3), (2, 5, 1, 4, 3)])
+def test_findings_that_are_dropped_hide_no_exit_code(codes: tuple[int, ...]) -> None:
+    ledger = Ledger()
+    ledger.add(8, [Finding(f"undecided {n}", exit_code=6) for n in range(3 * MAX_FINDINGS)])
+    for code in codes:
+        ledger.add(8, [Finding(f"of code {code}, {n}", exit_code=code) for n in range(2)])
+    results = ledger.results()
+    kept = [finding.message for finding in results[7].findings]
+    assert len(kept) == MAX_FINDINGS
+    first = MAX_FINDINGS - len(codes)
+    assert kept[:first] == [f"undecided {n}" for n in range(first)]
+    assert set(kept) >= {f"of code {code}, 0" for code in codes}
+    assert exit_code_of(results) == exit_code_of(failed(*codes, 6))
+
+
+def test_an_error_behind_too_many_findings_asks_for_its_exit_code_once() -> None:
+    def findings() -> Iterator[Finding]:
+        yield from (Finding("undecided", exit_code=6) for _ in range(MAX_FINDINGS))
+        raise ArtifactMismatch("another SHA-256")
+
+    ledger = Ledger()
+    for _ in range(3):
+        ledger.add(4, findings())
+    codes = [finding.exit_code for finding in ledger.results()[3].findings]
+    assert (len(codes), codes.count(1)) == (MAX_FINDINGS, 1)
+    assert exit_code_of(ledger.results()) == 1
+
+
 @pytest.mark.parametrize(
     ("error", "code"), [(NotSigned("x"), 4), (NotTrusted("x"), 3), (SignatureError("x"), 1)]
 )

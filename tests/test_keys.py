@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -105,7 +105,20 @@ def test_a_file_may_hold_several_keys() -> None:
         ('NAMESPACES="file,auditkit",valid-after="20260430Z"', True),
         ('valid-after="20260401",valid-before="202606011200"', True),
         ('valid-before="20260501000001Z"', True),
+        ('namespaces="git,*"', True),
+        ('namespaces="a?ditki?"', True),
+        ('namespaces="!git,*"', True),
+        ('namespaces="!!auditkit,*"', True),  # negates the pattern !auditkit
         ('namespaces="git"', False),
+        ('namespaces="*,!auditkit"', False),
+        ('namespaces="!auditkit,*"', False),
+        ('namespaces="auditkit,!audit*"', False),
+        ('namespaces="!git"', False),  # a negated pattern alone allows nothing
+        ('namespaces="[a]uditkit"', False),  # no such thing in OpenSSH
+        ('namespaces="[!b]uditkit"', False),
+        ('namespaces="![a]uditkit,*"', True),
+        ('namespaces="Auditkit"', False),
+        ('namespaces="git, auditkit"', False),  # a blank belongs to the pattern
         ('namespaces=""', False),
         ('valid-before="20260501Z"', False),
         ('valid-after="20260601"', False),
@@ -128,6 +141,8 @@ def test_options_of_allowed_signers_are_kept_to(options: str, applies: bool) -> 
         (f'alice@x,bob@x namespaces="auditkit" {LINE}', ("alice@x", "bob@x")),
         (f'"Alice Liddell,*@x" {LINE}', ("Alice Liddell", "*@x")),
         (f"alice@x,,bob@x, {LINE}", ("alice@x", "bob@x")),
+        (f"*@x,!bob@x {LINE}", ("*@x", "!bob@x")),
+        (f"!alice@x,!bob@x {LINE}", ()),  # that says only whose it is not
     ],
 )
 def test_whose_key_it_is_is_what_the_reader_wrote(line: str, principals: tuple[str, ...]) -> None:
@@ -161,6 +176,14 @@ P384_LINE = P384.public_key().public_bytes(*SSH)
         (b'a@x valid-after="soon" ' + LINE.encode(), "'soon' is no time"),
         (b'a@x valid-after="00000101" ' + LINE.encode(), "is no time"),
         (b"a@x namespaces " + LINE.encode(), "no key that may sign"),
+        (
+            b'a@x namespaces="git",Namespaces="auditkit" ' + LINE.encode(),
+            "the option namespaces is given twice",
+        ),
+        (
+            b'a@x valid-after="20200101",valid-after="20200101" ' + LINE.encode(),
+            "the option valid-after is given twice",
+        ),
     ],
 )
 def test_a_bad_line_is_named_by_its_number(line: bytes, says: str) -> None:
@@ -192,6 +215,96 @@ def test_a_bad_line_is_named_by_its_number(line: bytes, says: str) -> None:
 )
 def test_a_bad_public_key_file_is_a_key_file_error(data: bytes, says: str) -> None:
     with pytest.raises(KeyFileError, match=says):
+        keys.parse_public_keys(data, source="f")
+
+
+# Weak Ed25519 keys
+
+PRIME = 2**255 - 19
+_D = -121665 * pow(121666, -1, PRIME) % PRIME
+
+
+def small_order_ys() -> set[int]:
+    """The y of all points whose order divides 8, found on the curve -x² + y² = 1 + d·x²·y².
+
+    Of order 1, 2 and 4 are (0, 1), (0, -1) and those with y = 0. A point that doubled has y = 0
+    has x² = -y², and so d·y⁴ + 2·y² - 1 = 0.
+    """
+    root = pow(2, (PRIME - 1) // 4, PRIME)  # of -1
+
+    def roots(square: int) -> set[int]:
+        guess = pow(square, (PRIME + 3) // 8, PRIME)
+        found = {guess, guess * root % PRIME}
+        return {s * g % PRIME for g in found for s in (1, -1) if g * g % PRIME == square % PRIME}
+
+    squares = {(s - 1) * pow(_D, -1, PRIME) % PRIME for s in roots(1 + _D)}
+    return {0, 1, PRIME - 1} | {y for square in squares for y in roots(square)}
+
+
+WEAK = [
+    (encoded + sign * 2**255).to_bytes(32, "little")
+    for y in sorted(small_order_ys())
+    for encoded in (y, y + PRIME)
+    if encoded < 2**255
+    for sign in (0, 1)
+]
+NOT_CANONICAL = [
+    (PRIME + more + sign * 2**255).to_bytes(32, "little")
+    for more in range(2, 19)
+    for sign in (0, 1)
+]
+
+
+def forms_of(raw: bytes) -> list[bytes]:
+    """A public key in every form that is read."""
+    public = Ed25519PublicKey.from_public_bytes(raw)
+    line = public.public_bytes(*SSH)
+    return [public.public_bytes(*SPKI), line, b'a@x namespaces="auditkit" ' + line]
+
+
+def test_the_weak_keys_are_the_known_ones() -> None:
+    # libsodium's list of seven, whose highest bit is ignored
+    assert len(small_order_ys()) == 5
+    assert len({raw[:31] + bytes([raw[31] & 127]) for raw in WEAK}) == 7
+    assert {raw.hex() for raw in WEAK} >= {
+        "00" * 32,
+        "01" + "00" * 31,
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    }
+
+
+def test_a_weak_key_verifies_what_nobody_signed() -> None:
+    raw = (1).to_bytes(32, "little")
+    forged = raw + bytes(32)
+    assert keys.verifies(Ed25519PublicKey.from_public_bytes(raw), forged, b"any message")
+
+
+@pytest.mark.parametrize("raw", WEAK, ids=bytes.hex)
+def test_a_weak_key_is_refused_in_every_form(raw: bytes) -> None:
+    for data in forms_of(raw):
+        with pytest.raises(KeyFileError, match="is weak: it would verify any message"):
+            keys.parse_public_keys(data, source="f", now=NOW)
+
+
+@pytest.mark.parametrize("raw", NOT_CANONICAL, ids=bytes.hex)
+def test_a_key_in_another_than_its_canonical_form_is_refused(raw: bytes) -> None:
+    for data in forms_of(raw):
+        with pytest.raises(KeyFileError, match="not in canonical form"):
+            keys.parse_public_keys(data, source="f", now=NOW)
+
+
+def test_the_public_half_of_a_private_key_is_looked_at_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keys, "weakness", lambda _: "weak")
+    data = keys.private_key_bytes(ED)
+    with pytest.raises(KeyFileError, match="the key is weak"):
+        keys.parse_private_key(data, source="f")
+    with pytest.raises(KeyFileError, match="the key is weak"):
         keys.parse_public_keys(data, source="f")
 
 

@@ -28,9 +28,11 @@ class KilledError(BaseException):
     """The process was killed at this moment: nothing of it runs any more."""
 
 
-def begin(path: Path, plan: StudyPlan = PLAN, source: ProgramSource = SOURCE, **how: bool) -> str:
+def begin(
+    path: Path, plan: StudyPlan = PLAN, source: ProgramSource = SOURCE, *, resume: bool = False
+) -> str:
     """Claim a folder."""
-    return RunFolder(path).begin(plan, source, "2026-01-01T00:00:00Z", **{"resume": False, **how})
+    return RunFolder(path).begin(plan, source, "2026-01-01T00:00:00Z", resume=resume)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -244,6 +246,58 @@ def test_a_key_counts_once_however_often_it_is_trusted() -> None:
     assert outcome.signers == (merged,)
     with pytest.raises(NotTrusted, match="of the 2 that are needed"):
         signing.check_signatures(signed_by(ALICE), [work, home], 2)
+
+
+def named(key: PrivateKey, *principals: str) -> TrustedKey:
+    return replace(trust(key), principals=principals)
+
+
+@pytest.mark.parametrize(
+    ("principals", "people"),
+    [
+        ([("alice@x",), ("alice@x",)], 1),
+        ([("alice@x", "alice@y"), ("a.liddell@z", "alice@y")], 1),
+        ([("alice@x",), ("bob@x",)], 2),
+        ([("alice@x",), ("Alice@x",)], 2),  # as OpenSSH tells them apart
+        ([(), ()], 2),
+        ([("alice@x",), ()], 2),
+        ([("alice@x", "!mallory@x"), ("bob@x", "!mallory@x")], 2),
+    ],
+)
+def test_keys_that_share_a_principal_count_as_one_person(
+    principals: list[tuple[str, ...]], people: int
+) -> None:
+    alice, bob = named(ALICE, *principals[0]), named(BOB, *principals[1])
+    envelope = signed_by(ALICE, BOB)
+    assert signing.same_person(alice, bob) == signing.same_person(bob, alice) == (people == 1)
+    assert signing.check_signatures(envelope, [alice, bob], people).signers == (alice, bob)
+    with pytest.raises(NotTrusted) as caught:
+        signing.check_signatures(envelope, [alice, bob], people + 1)
+    shared = ", which share principals and count as 1, of the 2 that are needed"
+    assert (shared in str(caught.value)) == (people == 1)
+
+
+def test_a_key_is_the_same_person_as_itself() -> None:
+    assert signing.same_person(trust(ALICE), named(ALICE, "alice@x"))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_third_key_tells_that_two_are_one_persons(order: tuple[int, ...]) -> None:
+    keys = [named(ALICE, "alice@x"), named(BOB, "alice@y"), named(MALLORY, "alice@x", "alice@y")]
+    trusted = [keys[n] for n in order]
+    for envelope in (signed_by(ALICE, BOB), signed_by(ALICE, BOB, MALLORY)):
+        with pytest.raises(NotTrusted, match="count as 1, of the 2 that are needed"):
+            signing.check_signatures(envelope, trusted, 2)
+
+
+def test_people_are_counted_in_short_time_however_many_are_trusted() -> None:
+    crowd = [
+        TrustedKey(str(n), ALICE.public_key(), "test", principals=(f"{n}@x", f"{n + 1}@x"))
+        for n in range(20_000)
+    ]
+    began = time.monotonic()
+    assert signing._count_people([crowd[0], crowd[-1]], crowd) == 1
+    assert time.monotonic() - began < 5
 
 
 def test_a_bad_signature_under_a_trusted_name_comes_before_a_missing_one() -> None:

@@ -29,8 +29,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import (
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from rfc3161_client import decode_timestamp_response
 
 from auditkit import canonical, signing, timestamps
+from auditkit.der import ordered_reply
 from auditkit.errors import (
     AuditError,
     FormatError,
@@ -134,12 +136,29 @@ def test_a_refusal_is_no_stamp(authority: Authority) -> None:
         lambda reply: reply[:-1],
         lambda reply: reply + b"\0",
         lambda reply: der(0x30, reply),
+        lambda reply: children(reply)[1],
     ],
 )
 def test_what_is_no_reply_is_malformed(spoil: Callable[[bytes], bytes], reply: bytes) -> None:
     with pytest.raises(FormatError, match="no time stamp reply") as caught:
         timestamps.check_timestamp(spoil(reply), MESSAGE, [])
     assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (timestamps.request(MESSAGE), "it is a time stamp request, no reply; send it"),
+        (b"", "it is empty"),
+        (b"<html>\r\n<b>busy</b>\n", "it is text, not DER"),
+        (b"\x30\x05\xff", "ShortData"),
+    ],
+)
+def test_what_is_no_reply_is_told_apart_in_one_short_line(data: bytes, said: str) -> None:
+    with pytest.raises(FormatError) as caught:
+        timestamps.token_sha256(data)
+    assert said in str(caught.value)
+    assert len(str(caught.value)) < 200
 
 
 def test_a_changed_reply_is_refused_or_says_the_same(authority: Authority, reply: bytes) -> None:
@@ -278,7 +297,7 @@ def test_a_stamp_goes_to_the_signature_that_it_is_over(authority: Authority) -> 
 
 
 def test_a_stamp_of_something_else_is_not_attached(reply: bytes) -> None:
-    with pytest.raises(TimestampError, match="of none of the signatures here"):
+    with pytest.raises(TimestampError, match="of none of the signatures in manifest"):
         timestamps.attach(two_signers(), reply)
 
 
@@ -301,6 +320,57 @@ def test_openssl_verifies_an_attached_stamp(authority: Authority, tmp_path: Path
     (tmp_path / "sig").write_bytes(base64.b64decode(signature["sig"]))
     command = ["ts", "-verify", "-data", "sig", "-in", "r", "-CAfile", str(authority.root_file)]
     assert "Verification: OK" in openssl(tmp_path, *command)
+
+
+# Certificates in another order than DER's
+
+
+def certificates_of(reply: bytes) -> list[bytes]:
+    """In the reply's order."""
+    (signed,) = children(children(children(reply)[1])[1])
+    return children(children(signed)[3])
+
+
+@pytest.fixture(scope="module")
+def talkative(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority whose certificates openssl writes in an order that is not DER's."""
+    folder = tmp_path_factory.mktemp("talkative")
+    for attempt in range(8):  # the signer's is the longer one; their keys and names are random
+        made = make_authority(folder / str(attempt), sends_root=True)
+        found = certificates_of(made.stamp(timestamps.request(MESSAGE)))
+        if found != sorted(found):
+            return made
+    pytest.fail("openssl sorts them")
+
+
+def test_a_reply_whose_certificates_are_not_sorted_is_read(talkative: Authority) -> None:
+    reply = talkative.stamp(timestamps.request(MESSAGE))
+    with pytest.raises(ValueError, match="InvalidSetOrdering"):  # or nothing is shown here
+        decode_timestamp_response(reply)
+    stamp = timestamps.check_timestamp(reply, MESSAGE, [talkative.root])
+    assert stamp.authority == "CN=Test Authority"
+    assert timestamps.token_sha256(reply) == timestamps.token_sha256(ordered_reply(reply))
+    with pytest.raises(TimestampError, match="something else"):
+        timestamps.check_timestamp(reply, b"other", [talkative.root])
+
+
+def test_a_reply_is_kept_as_the_authority_gave_it_and_openssl_takes_it(
+    talkative: Authority, tmp_path: Path
+) -> None:
+    data = signing.sign_statement(PAYLOAD, ALICE)
+    value = signing.open_envelope(data).signatures[0].value
+    reply = talkative.stamp(timestamps.request(value))
+    assert ordered_reply(reply) != reply
+    stamped = timestamps.attach(data, reply)
+    assert timestamps.attach(stamped, reply) == stamped
+    (kept,) = signing.open_envelope(stamped).signatures[0].timestamps
+    assert kept == reply
+    (tmp_path / "sig").write_bytes(value)
+    for form in (kept, ordered_reply(kept)):
+        (tmp_path / "r").write_bytes(form)
+        command = ["ts", "-verify", "-data", "sig", "-in", "r"]
+        checked = openssl(tmp_path, *command, "-CAfile", str(talkative.root_file))
+        assert "Verification: OK" in checked
 
 
 # Files

@@ -139,7 +139,7 @@ def test_a_strangers_key_is_exit_3(forged: Run) -> None:
     report = check(forged)
     assert (report.exit_code, failures(report)) == (3, {2})
     assert fingerprint(stranger) in first_finding(report, 2).message
-    assert (report.signed_by, report.trust) == (None, "no trusted signature")
+    assert (report.signed_by, report.trust) == (None, "not established, see check 2")
 
 
 def test_no_signature_is_exit_4(forged: Run) -> None:
@@ -497,9 +497,10 @@ def test_a_manifest_that_does_not_exist_is_exit_2(author: Author) -> None:
     assert done.stderr.startswith("auditkit: cannot read")
 
 
-def test_a_folder_is_no_manifest(author: Author, honest: Run) -> None:
-    done = author.auditkit("verify", str(honest.folder), "--replay", "none")
+def test_a_folder_without_a_manifest_is_exit_2(author: Author, tmp_path: Path) -> None:
+    done = author.auditkit("verify", str(tmp_path), "--replay", "none")
     assert done.returncode == 2
+    assert "manifest.json" in done.stderr
 
 
 def test_a_named_key_sets_the_machines_trust_aside(

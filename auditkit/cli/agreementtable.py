@@ -17,6 +17,8 @@ def print_agreement(report: ReproductionReport, *, everything: bool) -> None:
         out.print(f"environment: {line}")
     if report.bit_identical:
         out.print("Every branch ended in the very bits of the record.")
+    for line in report.edited:
+        out.print(f"mismatch: {line}")
     table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left")
     table.title = "Estimands: recorded, and reproduced here"
     for heading in ("perturbation", "metric", "time"):

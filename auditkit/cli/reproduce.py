@@ -18,8 +18,8 @@ from auditkit.cli.run import total_steps
 from auditkit.cli.tables import print_report
 from auditkit.errors import UsageError
 from auditkit.evidence import RunEvidence
-from auditkit.records.report import VerificationReport
-from auditkit.signing import SigningKey
+from auditkit.signing import Envelope, SigningKey, check_signatures
+from auditkit.verification import is_own
 from auditkit.verify import VerifyRequest, verify
 
 
@@ -50,7 +50,7 @@ def reproduce(
     that follows `--`.
 
     Exit codes: those of verify where either study is not in order; else 1 where an estimand
-    disagrees, and 0.
+    disagrees or a recorded table is not of the recorded states, and 0.
     """
     # Lazy for start-up time: scipy.
     from auditkit.reproduction import read_study, side_by_side  # noqa: PLC0415
@@ -61,16 +61,16 @@ def reproduce(
     if report.exit_code != 0:
         print_report(report, everything=False)
         ctx.exit(report.exit_code)
-    run = read_study(path)
-    _refuse(run, report, request)
+    recorded = read_study(path, report.manifest_sha256)
+    _refuse(recorded.run, recorded.envelope, request)
     signer = signing_key_of(sign_with)
-    made = _rerun(run, folder, request, signer, resume=resume)
+    made = _rerun(recorded.run, folder, request, signer, resume=resume)
     own = replace(request, trusted=[signer.trusted], threshold=1, command=())
     again = verify(made, own)
     if again.exit_code != 0:
         print_report(again, everything=False)
         ctx.exit(again.exit_code)
-    compared = side_by_side(path, made)
+    compared = side_by_side(recorded, read_study(made, again.manifest_sha256))
     if json_out == "-":
         click.echo(canonical.dumps(canonical.to_dict(compared)).decode("ascii"))
     else:
@@ -78,10 +78,10 @@ def reproduce(
         click.echo(f"manifest: {made}, signed by {signer.fingerprint}")
         if json_out:
             store.write_bytes(Path(json_out), canonical.dumps(canonical.to_dict(compared)))
-    ctx.exit(1 if compared.count("disagree") else 0)
+    ctx.exit(1 if compared.edited or compared.count("disagree") else 0)
 
 
-def _refuse(run: RunEvidence, report: VerificationReport, request: VerifyRequest) -> None:
+def _refuse(run: RunEvidence, envelope: Envelope, request: VerifyRequest) -> None:
     """Refuse to execute what the user has not agreed to execute.
 
     Raises:
@@ -91,7 +91,7 @@ def _refuse(run: RunEvidence, report: VerificationReport, request: VerifyRequest
     if scripted != bool(request.command):
         what = "a script: give its command after --" if scripted else "a program, not a command"
         raise UsageError(f"the study is of {what}")
-    own = any(key.own and key.fingerprint == report.signed_by for key in request.trusted)
+    own = is_own(check_signatures(envelope, request.trusted, request.threshold))
     if not own and not request.allow_code and not scripted:
         raise UsageError(
             "the code is signed by somebody else's key", hint="read it, then give --allow-code"

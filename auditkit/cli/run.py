@@ -30,7 +30,12 @@ from auditkit.cli.studyplans import (
 )
 from auditkit.cli.tables import print_cost, print_run
 from auditkit.errors import PlanError, UsageError
-from auditkit.planning import SignedPlan, data_deviations, program_deviations, read_plan
+from auditkit.planning import (
+    SignedPlan,
+    argument_deviations,
+    read_plan,
+    registered_deviations,
+)
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.study import StudyRequest, run_study, script_source
@@ -154,13 +159,8 @@ def _check_deviations(
     lines = [f"{name}: given on the command line" for name in sorted(given)]
     if source.target != registration.program.target:
         lines.append(f"factory: {registration.program.target} was planned")
-    lines += program_deviations(
-        registration.program,
-        arguments=source.arguments,
-        description=found.description,
-        code=found.code,
-    )
-    lines += data_deviations(registration.data, found.data)
+    lines += argument_deviations(registration.program, source.arguments)
+    lines += registered_deviations(registration, found)
     for line in lines:
         click.echo(f"auditkit: deviates from the plan: {line}", err=True)
     if lines and not deviate:

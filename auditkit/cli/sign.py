@@ -6,10 +6,11 @@ import hashlib
 
 import click
 
-from auditkit import canonical, store
 from auditkit.cli.options import manifest_path
 from auditkit.cli.passwords import signing_key_of
+from auditkit.cli.rewriting import read_manifest, rewrite
 from auditkit.envelopes import statement_type
+from auditkit.errors import StoreError
 from auditkit.quote import printable
 from auditkit.signing import add_signature, open_envelope
 
@@ -23,15 +24,21 @@ def sign(manifest: str, key: str | None) -> None:
     Nothing is verified: run `auditkit verify` first, and sign what you stand for.
     """
     path = manifest_path(manifest)
-    data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
-    envelope = open_envelope(data, what=path.name)
+    # before a key is made, or a password asked for, which no lock may wait for
+    envelope = open_envelope(read_manifest(path), what=path.name)
     kind = statement_type(envelope, what=path.name)
     signer = signing_key_of(key)
-    signed = add_signature(data, signer.key, what=path.name)
-    if signed == data:
+
+    def with_signature(data: bytes) -> bytes:
+        now = open_envelope(data, what=path.name)
+        if (now.payload, now.payload_type) != (envelope.payload, envelope.payload_type):
+            raise StoreError("it was changed in the meantime", where=str(path), hint="sign again")
+        return add_signature(data, signer.key, what=path.name)
+
+    signed = rewrite(path, with_signature)
+    if signed is None:
         click.echo(f"{signer.fingerprint} has signed {manifest} already; nothing was written")
         return
-    store.write_bytes(path, signed)
     count = len(open_envelope(signed, what=path.name).signatures)
     click.echo(f"signed: {manifest}, now with {count} signature(s)\nby: {signer.fingerprint}")
     click.echo(f"statement: {printable(kind)}, unchanged")

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from auditkit import canonical, store
+from auditkit import canonical, der, store
 from auditkit.cli.extras import timestamps
+from auditkit.cli.options import manifest_path
+from auditkit.cli.rewriting import read_manifest, rewrite
 from auditkit.envelopes import select_signature
+from auditkit.errors import AuditError, StoreError
 from auditkit.quote import printable
 from auditkit.signing import Signature, open_envelope
 
@@ -26,14 +33,19 @@ def timestamp() -> None:
 def request(file: str, out: str | None, by: str | None) -> None:
     """Write a request for a time stamp of FILE's signature; you send it.
 
-    FILE is a manifest, or whatever else auditkit signed.
+    FILE is a manifest, the folder of a run that holds one, or whatever else auditkit signed.
     """
-    stamps, path = timestamps(), Path(file)
-    envelope = open_envelope(_read(path), what=path.name)
+    stamps, path = timestamps(), manifest_path(file)
+    envelope = open_envelope(read_manifest(path), what=path.name)
     signature = envelope.signatures[select_signature(envelope, by)]
     # not beside FILE: what lies in a run's folder and is not in its manifest is reported
     query = out or path.with_suffix(".tsq").name
-    store.write_bytes(Path(query), stamps.request(signature.value), replace=False)
+    try:
+        store.write_bytes(Path(query), stamps.request(signature.value), replace=False)
+    except StoreError as error:
+        if not os.path.lexists(query):
+            raise
+        raise _in_the_way(query, signature) from error
     reply = str(Path(query).with_suffix(".tsr"))
     click.echo(f"request: {query}, for the signature by {_by(signature)}")
     click.echo("send it to an authority of your choice, then attach its reply:")
@@ -50,24 +62,25 @@ def request(file: str, out: str | None, by: str | None) -> None:
 def attach(file: str, reply: str, files: tuple[str, ...]) -> None:
     """Add REPLY, an authority's answer, to the signature of FILE that it is over.
 
-    Without --authority it is only seen to be over that signature; whoever verifies FILE judges
-    whom to trust.
+    FILE may be the folder of a run that holds a manifest. Without --authority REPLY is only seen
+    to be over that signature; whoever verifies FILE judges whom to trust.
     """
-    stamps, path = timestamps(), Path(file)
-    data, answer = _read(path), stamps.read_reply(reply)
-    envelope = open_envelope(data, what=path.name)
-    signature = envelope.signatures[stamps.stamped_signature(envelope, answer)]
+    stamps, path = timestamps(), manifest_path(file)
+    envelope = open_envelope(read_manifest(path), what=path.name)
+    answer = stamps.read_reply(reply)
     certificates = [known for name in files for known in stamps.load_certificates(name)]
     stamp = None
-    if certificates:
-        stamp = stamps.check_timestamp(answer, signature.value, certificates)
-    stamped = stamps.attach(data, answer, what=path.name)
-    if stamped == data:
+    with _naming(reply):
+        position = stamps.stamped_signature(envelope, answer, what=path.name)
+        signature = envelope.signatures[position]
+        if certificates:
+            stamp = stamps.check_timestamp(answer, signature.value, certificates)
+    stamped = rewrite(path, lambda data: stamps.attach(data, answer, what=path.name))
+    if stamped is None:
         click.echo(
             f"the signature by {_by(signature)} has this time stamp already; nothing was written"
         )
         return
-    store.write_bytes(path, stamped)
     click.echo(f"attached to the signature by {_by(signature)}")
     if stamp is None:
         click.echo("not verified: --authority gives a root certificate to verify it with")
@@ -75,9 +88,32 @@ def attach(file: str, reply: str, files: tuple[str, ...]) -> None:
         click.echo(f"signed before {stamp.time}, says {printable(stamp.authority)}")
 
 
+@contextmanager
+def _naming(file: str) -> Iterator[None]:
+    """Let errors say which file they are about."""
+    try:
+        yield
+    except AuditError as error:
+        error.where = file
+        raise
+
+
+def _in_the_way(query: str, signature: Signature) -> StoreError:
+    """What to say of a file that lies where a request was to be written."""
+    try:
+        data = store.read_bytes(query, max_bytes=canonical.MAX_BYTES)
+    except AuditError:
+        data = b""
+    hint = "name another file with --out"
+    if not der.is_request(data):
+        return StoreError(f"{query!r} exists already, and is no time stamp request", hint=hint)
+    if hashlib.sha256(signature.value).digest() not in data:
+        return StoreError(f"{query!r} exists already: a request for another signature", hint=hint)
+    return StoreError(
+        f"{query!r} exists already: a request for this very signature",
+        hint=f"send that one, or {hint}",
+    )
+
+
 def _by(signature: Signature) -> str:
     return printable(signature.keyid or "a key without name")
-
-
-def _read(path: Path) -> bytes:
-    return store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")

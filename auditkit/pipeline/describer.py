@@ -71,7 +71,7 @@ def data_record(session: Session, consumed_sha256: str, order: Sequence[Batch]) 
 
 
 def data_identity(
-    session: Session, report: Callable[[int, int], None], *, whole: bool
+    session: Session, report: Callable[[int, int], None], *, whole: bool, sample_seed: int
 ) -> DataIdentity:
     """Identity of a program's data before it trains.
 
@@ -79,8 +79,10 @@ def data_identity(
         session: The live program.
         report: Called with how many samples were read, and of how many.
         whole: Whether every sample of the dataset is read.
+        sample_seed: Whose per-sample streams it is read with.
     """
-    sha256, samples = _dataset_sha256(session, report) if whole else (None, None)
+    read = _dataset_sha256(session, sample_seed, report) if whole else (None, None)
+    sha256, samples = read
     return DataIdentity(
         seed=session.seed,
         dataset_sha256=sha256,
@@ -92,7 +94,7 @@ def data_identity(
 
 
 def _dataset_sha256(
-    session: Session, report: Callable[[int, int], None]
+    session: Session, sample_seed: int, report: Callable[[int, int], None]
 ) -> tuple[str | None, int | None]:
     """SHA-256 over the SHA-256 of every sample, collated by itself, in index order.
 
@@ -101,7 +103,7 @@ def _dataset_sha256(
     loader = session.program.loader
     if session.driver.iterable or not hasattr(loader.dataset, "__len__"):
         return None, None
-    dataset = PerSampleDataset(loader.dataset, SampleSeeds(session.seed))
+    dataset = PerSampleDataset(loader.dataset, SampleSeeds(sample_seed))
     digest, n_samples = hashlib.sha256(), len(dataset)
     for index in range(n_samples):
         sample = dataset[0, index]

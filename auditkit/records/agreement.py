@@ -58,7 +58,10 @@ class ReproductionReport:
         recorded_sha256: SHA-256 of the manifest that was reproduced.
         reproduced_sha256: SHA-256 of the manifest that was made here.
         environment_differences: What differs between the two environments.
-        bit_identical: Whether every commitment of every branch is the same in both.
+        bit_identical: Whether every commitment and every probe table of every branch is the same
+            in both.
+        edited: Recorded tables that are not of the recorded states, one line each: the branch has
+            the same committed states in both, yet another table or another probe.
         rows: One an estimand.
     """
 
@@ -66,6 +69,7 @@ class ReproductionReport:
     reproduced_sha256: str
     environment_differences: tuple[str, ...]
     bit_identical: bool
+    edited: tuple[str, ...]
     rows: tuple[Agreement, ...]
 
     def count(self, verdict: AgreementVerdict) -> int:

@@ -49,6 +49,8 @@ class Job:
         step: The step to look into (``modules``), how many steps to time (``describe``), or 0 to
             leave the dataset unread (``register``).
         code: Absolute folder to copy the program's sources to, or None.
+        sample_seed: Whose per-sample streams the dataset is read with (``register``); by default
+            the study seed's.
     """
 
     kind: JobKind
@@ -62,6 +64,7 @@ class Job:
     branches: tuple[str, ...] = ()
     step: int | None = None
     code: str | None = None
+    sample_seed: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,21 @@ from auditkit.errors import PlanError
 SIGNED_METRICS = ("accuracy", "nll", "brier", "ece", "squared_calibration_error")
 DISTANCE_METRICS = ("tv", "js", "hellinger", "churn")
 
+#: How far two values of a metric can lie apart. The Brier score is summed over classes; a
+#: logarithm is taken of 1e-12 at least (``auditkit.metrics.CLIP``); the debiased calibration error
+#: of bins of two rows goes down to -1/4.
+RANGES = {
+    "accuracy": 1.0,
+    "nll": 27.631,
+    "brier": 2.0,
+    "ece": 1.0,
+    "squared_calibration_error": 1.25,
+    "tv": 1.0,
+    "js": 1.0,
+    "hellinger": 1.0,
+    "churn": 1.0,
+}
+
 AUGMENTATION_RNG = ("per-sample", "inherit")
 
 ParameterValue = str | int
@@ -94,7 +109,8 @@ class StudyPlan:
         placebo_scale: Size of a placebo's nudge, in units in the last place.
         primary_metric: The metric whose tests are corrected with Holm's method; all others
             are exploratory.
-        margins: Equivalence margin by metric, in the metric's own unit.
+        margins: Equivalence margin by metric, in the metric's own unit; smaller than the metric's
+            range, see :data:`RANGES`.
         threads: Intra-op threads; part of the contract because they change bits.
         augmentation_rng: ``per-sample`` or ``inherit``, see the README on random numbers.
 
@@ -186,13 +202,23 @@ class StudyPlan:
         for metric in (self.primary_metric, *self.margins):
             if metric not in known:
                 raise PlanError(f"unknown metric {metric!r}", expected=", ".join(known))
-        if any(not margin > 0 for margin in self.margins.values()):
-            raise PlanError("an equivalence margin must be positive")
+        self._check_margins()
         if self.augmentation_rng not in AUGMENTATION_RNG:
             raise PlanError(
                 f"unknown augmentation_rng {self.augmentation_rng!r}",
                 expected=" or ".join(AUGMENTATION_RNG),
             )
+
+    def _check_margins(self) -> None:
+        # Against a margin that no difference can exceed, everything would be equivalent.
+        for metric, margin in self.margins.items():
+            if not margin > 0:
+                raise PlanError("an equivalence margin must be positive")
+            if not margin < RANGES[metric]:
+                raise PlanError(
+                    f"an equivalence margin of {margin:g} for {metric} cannot fail: values of "
+                    f"{metric} lie within {RANGES[metric]:g} of each other"
+                )
 
     def with_perturbations(self, specs: Iterable[PerturbationSpec]) -> StudyPlan:
         """The same plan with other perturbations."""

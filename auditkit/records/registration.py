@@ -47,12 +47,14 @@ class Registered:
 
     Attributes:
         description: Model, optimizer and so on, for people.
+        initial: ``sha256/tensor-v1`` by component, as built.
         code: Modules that were imported from outside site-packages.
         data: Its data.
         environment: Where it was built.
     """
 
     description: dict[str, str]
+    initial: dict[str, str]
     code: tuple[CodeFile, ...]
     data: DataIdentity
     environment: Environment
@@ -71,6 +73,7 @@ class Registration:
         seeds_from: ``plan``, or ``timestamp``: seeds derive from a third party's timestamp over
             the signature of this statement.
         program: The program.
+        initial: ``sha256/tensor-v1`` by component, as built with ``data.seed``.
         data: Its data.
         environment: Where the program was built to look at it.
     """
@@ -81,5 +84,6 @@ class Registration:
     plan: StudyPlan
     seeds_from: SeedSource
     program: ProgramRecord
+    initial: dict[str, str]
     data: DataIdentity
     environment: Environment

@@ -14,6 +14,9 @@ Status = Literal["passed", "failed", "not run"]
 Verdict = Literal["verified", "sampled", "integrity-only", "close", "failed", "undecided"]
 Binding = Literal["plan-bound", "registered", "not bound"]
 
+#: How the trust in this machine's own key is told.
+SELF_SIGNED = "self-signed on this machine"
+
 #: Number and name of every check of ``auditkit verify``.
 CHECKS = {
     1: "envelope",

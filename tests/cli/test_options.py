@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import normpath
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from auditkit.cli.options import (
     split_target,
 )
 from auditkit.errors import UsageError
+from auditkit.homes import at_home, without_home
 
 
 @pytest.mark.parametrize(
@@ -72,6 +74,41 @@ def test_only_paths_below_the_home_folder_lose_their_user_name(
         "c": "/home/alice2/data",
         "d": "x:/home/alice",
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("/srv/../home/alice/x", "~/x"),
+        ("/home/./alice//x", "~/x"),
+        ("//home/alice/x", "~/x"),
+        ("/home/alice/x/", "~/x/"),
+        ("/home/alice/", "~/"),
+        ("/home/bob/../alice", "~"),
+        ("/home/alice/../bob/x", "/home/bob/x"),
+        ("/home/alice/../..", "/"),
+        ("~/../alice/x", "~/x"),
+        ("/data/../set/./x/", "/data/../set/./x/"),  # may be a link, whose .. is elsewhere
+        ("/home/alice2/../x", "/home/alice2/../x"),
+        ("../x", "../x"),
+        ("~", "~"),
+        ("~bob/x", "~bob/x"),
+        ("", ""),
+    ],
+)
+@pytest.mark.parametrize("home", ["/home/alice", "/home/alice/", "//home/x/../alice"])
+def test_no_detour_leads_around_the_removal_of_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch, home: str, value: str, kept: str
+) -> None:
+    monkeypatch.setenv("HOME", home)
+    assert without_home(value) == kept
+    if kept != value:  # what is kept still leads to the same place
+        assert normpath(at_home(kept)).lstrip("/") == normpath(at_home(value)).lstrip("/")
+
+
+def test_a_home_that_is_everything_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/")
+    assert [without_home(value) for value in ("/", "/data", "x")] == ["/", "/data", "x"]
 
 
 def test_as_many_seeds_run_at_a_time_as_there_are_cores_and_seeds(

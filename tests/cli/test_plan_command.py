@@ -322,12 +322,13 @@ def test_a_missing_package_is_a_remark_not_an_error(shell: Shell, bound: Run) ->
             what="plan",
         ),
         signed.signature,
+        key,
         (b"reply",),
     )
     with pytest.raises(UsageError, match="not installed"):
         stamped.study_plan(missing)
     with pytest.raises(PlanError, match="none yet"):
-        type(stamped)(stamped.data, stamped.registration, b"", ()).study_plan(missing)
+        type(stamped)(stamped.data, stamped.registration, b"", key, ()).study_plan(missing)
     assert Authorities().check is None
 
 

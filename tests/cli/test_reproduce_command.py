@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import forging
 import pytest
@@ -36,7 +39,7 @@ def test_on_the_same_machine_every_estimand_agrees_in_its_bits(
     assert done.code == 0, done.out + done.err
     assert "Every branch ended in the very bits of the record." in done.out
     compared = json.loads((shell.folder / "compared.json").read_bytes())
-    assert compared["bit_identical"] is True
+    assert (compared["bit_identical"], compared["edited"]) == (True, [])
     assert {row["verdict"] for row in compared["rows"]} == {"agree"}
     assert shell("verify", str(out / "manifest.json"), "--replay", "none").code == 0
 
@@ -78,27 +81,79 @@ def test_a_study_that_does_not_verify_is_not_run(
     assert not Path(out).exists()
 
 
-def test_an_edited_outcome_disagrees_or_cannot_be_told(
-    shell: Shell, small: Run, copied: Callable[[Run], Run], tmp_path: Path
-) -> None:
+@pytest.fixture
+def edited(small: Run, copied: Callable[[Run], Run]) -> Run:
+    """A study whose author moved one probe table, and signed again."""
     forged = copied(small)
     forging.edit_outcome(forged, "momentum-reset", "T", forging.flatter)
+    return forged
+
+
+def test_an_edited_outcome_is_said_and_exits_1(
+    shell: Shell, small: Run, edited: Run, tmp_path: Path
+) -> None:
+    author = shell.write("author.pub", public_line(small.key) + "\n")
+    options = ("--key", str(author), "--allow-code", "--out", str(tmp_path / "out"))
+    done = shell("reproduce", str(edited.path), *options)
+    seed = edited.manifest.seeds[0].seed
+    assert done.code == 1
+    line = f"mismatch: seed {seed}, momentum-reset: the recorded table T is not of the recorded"
+    assert line in done.out
+    assert done.out.count("mismatch:") == 1
+    assert "the very bits" not in done.out
+
+
+def test_the_estimands_of_an_edited_outcome_disagree_or_cannot_be_told(
+    shell: Shell, small: Run, edited: Run, tmp_path: Path
+) -> None:
     author = shell.write("author.pub", public_line(small.key) + "\n")
     options = ("--key", str(author), "--allow-code", "--out", str(tmp_path / "out"), "--json", "-")
-    done = shell("reproduce", str(forged.path), *options)
+    done = shell("reproduce", str(edited.path), *options)
     compared = json.loads(done.out)
-    edited = [
+    rows = [
         row
         for row in compared["rows"]
         if (row["perturbation"], row["time"], row["metric"], row["variant"])
         == ("momentum-reset", "T", "nll", "as-is")
     ]
-    assert edited
-    assert all(row["verdict"] != "agree" for row in edited)
-    assert compared["bit_identical"] is True  # the states were left as they were
+    assert rows
+    assert all(row["verdict"] != "agree" for row in rows)
+    assert (done.code, compared["bit_identical"], len(compared["edited"])) == (1, False, 1)
+
+
+@pytest.mark.parametrize("which", ["recorded", "reproduced"])
+def test_a_manifest_that_changes_after_it_was_verified_is_not_used(
+    shell: Shell, recorded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, which: str
+) -> None:
+    study, out = tmp_path / "recorded", tmp_path / "out"
+    shutil.copytree(recorded.parent, study)
+    module = importlib.import_module("auditkit.cli.reproduce")
+    verify, target = module.verify, (study if which == "recorded" else out) / "manifest.json"
+
+    def verify_and_swap(path: Path, *given: Any) -> Any:
+        report = verify(path, *given)
+        if path == target:
+            path.write_bytes(path.read_bytes() + b"\n")
+        return report
+
+    monkeypatch.setattr(module, "verify", verify_and_swap)
+    done = shell("reproduce", str(study / "manifest.json"), "--out", str(out))
+    assert (done.code, "changed after it was verified" in done.line) == (1, True)
+    assert out.exists() == (which == "reproduced")
 
 
 def test_a_command_for_a_program_is_refused(shell: Shell, recorded: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     done = shell("reproduce", str(recorded), "--out", out, "--", "python", "train.py")
     assert (done.code, "not a command" in done.line) == (2, True)
+
+
+def test_a_co_signature_is_no_consent_to_run_the_code(
+    shell: Shell, small: Run, copied: Callable[[Run], Run], tmp_path: Path
+) -> None:
+    run = copied(small)
+    assert shell("sign", str(run.path)).code == 0  # with this machine's own key
+    out = str(tmp_path / "out")
+    refused = shell("reproduce", str(run.path), "--out", out)
+    assert (refused.code, "signed by somebody else's key" in refused.line) == (2, True)
+    assert not Path(out).exists()

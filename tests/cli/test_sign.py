@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from commands import Shell, names_in
 
+from auditkit import store
+from auditkit.cli import rewriting
+from auditkit.cli.rewriting import rewrite
 from auditkit.signing import (
     PrivateKey,
+    SigningKey,
     TrustedKey,
     check_signatures,
     fingerprint,
@@ -71,6 +77,70 @@ def test_without_a_key_this_machines_signs_and_is_made_first(shell: Shell) -> No
     again = shell("sign", "manifest.json")
     assert (again.code, again.err) == (0, "")
     assert "already" in again.out
+
+
+def test_signatures_that_are_added_at_the_same_time_are_all_kept(shell: Shell) -> None:
+    path = shell.folder / "manifest.json"
+    others = [generate_key() for _ in range(6)]
+    before = names_in(shell.folder)
+    for n, key in enumerate(others):
+        (shell.folder / f"key{n}").write_bytes(private_key_bytes(key))
+    processes = [shell.start("sign", str(path), "--key", f"key{n}") for n in range(6)]
+    assert [(process.communicate(timeout=120)[1], process.wait()) for process in processes] == [
+        ("", 0)
+    ] * 6
+    trusted = [trust(key) for key in (AUTHOR, *others)]
+    check_signatures(open_envelope(path.read_bytes()), trusted, 7)
+    assert names_in(shell.folder) == sorted([*before, *(f"key{n}" for n in range(6))])
+
+
+def test_no_addition_is_lost_between_reading_and_writing(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    path.write_bytes(b"")
+
+    def add(n: int) -> bytes | None:
+        def change(data: bytes) -> bytes:
+            time.sleep(0.005)  # long enough for the others to read the same
+            return data + bytes([n])
+
+        return rewrite(path, change)
+
+    with ThreadPoolExecutor(8) as threads:
+        written = list(threads.map(add, range(24)))
+    assert sorted(path.read_bytes()) == list(range(24))
+    assert sorted(len(data or b"") for data in written) == list(range(1, 25))
+    assert names_in(tmp_path) == ["manifest.json"]
+
+
+def test_who_does_not_let_go_is_not_waited_for_forever(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shell.folder / "manifest.json"
+    before = path.read_bytes()
+    monkeypatch.setattr(rewriting, "PATIENCE", 0.1)
+    with store.lock(shell.folder / ".manifest.json.lock.partial"):
+        done = shell("sign", "manifest.json", "--key", "mine")
+    assert done.code == 2
+    assert "another process is writing here" in done.line
+    assert path.read_bytes() == before
+
+
+def test_a_manifest_that_becomes_another_is_not_signed(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = shell.folder / "manifest.json"
+    other = sign_statement(b'{"predicateType":"other"}', AUTHOR)
+
+    def slow_typist(_: str | None) -> SigningKey:
+        path.write_bytes(other)
+        return SigningKey(REPRODUCER, fingerprint(REPRODUCER), "mine")
+
+    monkeypatch.setattr("auditkit.cli.sign.signing_key_of", slow_typist)
+    done = shell("sign", "manifest.json")
+    assert done.code == 2
+    assert "it was changed in the meantime" in done.line
+    assert path.read_bytes() == other
+    assert names_in(shell.folder) == ["manifest.json", "mine"]
 
 
 MALFORMED = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from authorities import Authority, make_authority, needs_openssl
@@ -52,8 +54,30 @@ def test_a_request_tells_how_to_send_it(shell: Shell) -> None:
     ]
     again = shell("timestamp", "request", "plan.json", "--out", "a request.tsq")
     assert again.code == 2  # a request that was sent already is not overwritten
+    assert again.line == (
+        "'a request.tsq' exists already: a request for this very signature; "
+        "send that one, or name another file with --out"
+    )
     assert shell("timestamp", "request", "plan.json").out.startswith("request: plan.tsq, for")
     assert names_in(shell.folder) == ["a request.tsq", "plan.json", "plan.tsq"]
+
+
+@needs_openssl
+def test_a_signature_that_is_added_while_a_reply_is_judged_is_kept(
+    shell: Shell, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shell("timestamp", "request", "plan.json")
+    answer(shell, authority)
+    path, judge = shell.folder / "plan.json", timestamps.check_timestamp
+
+    def slow(*arguments: Any) -> Any:
+        path.write_bytes(add_signature(path.read_bytes(), REPRODUCER))
+        return judge(*arguments)
+
+    monkeypatch.setattr(timestamps, "check_timestamp", slow)
+    root = str(authority.root_file)
+    done = shell("timestamp", "attach", "plan.json", "plan.tsr", "--authority", root)
+    assert (done.code, stamps(shell)) == (0, [1, 0])
 
 
 def test_a_request_does_not_lie_among_the_files_of_a_run(shell: Shell) -> None:
@@ -63,6 +87,47 @@ def test_a_request_does_not_lie_among_the_files_of_a_run(shell: Shell) -> None:
     assert done.out.splitlines()[-1] == "  auditkit timestamp attach run/manifest.json manifest.tsr"
     assert names_in(shell.folder) == ["manifest.tsq", "run"]
     assert names_in(shell.folder / "run") == ["manifest.json"]
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda path: path.write_bytes(timestamps.request(b"another")),
+            "exists already: a request for another signature; name another file with --out",
+        ),
+        (lambda path: path.write_bytes(b"notes"), "exists already, and is no time stamp request"),
+        (lambda path: path.mkdir(), "exists already, and is no time stamp request"),
+        (lambda path: path.symlink_to("nowhere"), "exists already, and is no time stamp request"),
+    ],
+)
+def test_what_lies_where_a_request_was_to_go_is_told_and_stays(
+    shell: Shell, make: Callable[[Path], object], said: str
+) -> None:
+    path = shell.folder / "plan.tsq"
+    make(path)
+    before = path.read_bytes() if path.is_file() else None
+    done = shell("timestamp", "request", "plan.json")
+    assert done.code == 2
+    assert f"'plan.tsq' {said}" in done.line
+    assert before is None or path.read_bytes() == before
+
+
+def test_a_request_that_cannot_be_written_for_another_reason_says_that(shell: Shell) -> None:
+    done = shell("timestamp", "request", "plan.json", "--out", "none/plan.tsq")
+    assert (done.code, "No such file" in done.line) == (2, True)
+
+
+@needs_openssl
+def test_a_runs_folder_stands_for_its_manifest(shell: Shell, authority: Authority) -> None:
+    (shell.folder / "run").mkdir()
+    (shell.folder / "plan.json").rename(shell.folder / "run" / "manifest.json")
+    done = shell("timestamp", "request", "run")
+    assert done.out.splitlines()[-1] == "  auditkit timestamp attach run manifest.tsr"
+    answer(shell, authority, "manifest.tsq")
+    assert shell("timestamp", "attach", "run", "manifest.tsr").code == 0
+    envelope = open_envelope((shell.folder / "run" / "manifest.json").read_bytes())
+    assert len(envelope.signatures[0].timestamps) == 1
 
 
 @needs_openssl
@@ -111,7 +176,7 @@ def test_a_stamp_that_another_authority_gave_is_not_attached(
     root = str(other.root_file)
     done = shell("timestamp", "attach", "plan.json", "plan.tsr", "--authority", root)
     assert (done.code, stamps(shell)) == (1, [0])
-    assert "not signed by a trusted authority" in done.line
+    assert done.line.startswith("plan.tsr: the time stamp is not signed by a trusted authority")
 
 
 @needs_openssl
@@ -120,14 +185,32 @@ def test_a_stamp_of_something_else_is_not_attached(shell: Shell, authority: Auth
     answer(shell, authority)
     done = shell("timestamp", "attach", "plan.json", "plan.tsr")
     assert (done.code, stamps(shell)) == (1, [0])
-    assert done.line == "the time stamp is of none of the signatures here"
+    assert done.line == "plan.tsr: the time stamp is of none of the signatures in plan.json"
 
 
-@pytest.mark.parametrize("reply", [b"", b"<html>", bytes(timestamps.MAX_REPLY_BYTES + 1)])
-def test_what_is_no_reply_is_malformed(shell: Shell, reply: bytes) -> None:
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (b"", "it is empty"),
+        (b"<html>", "it is text"),
+        (b"\x30\xff", "ParseError"),
+        (timestamps.request(b"any"), "it is a time stamp request, no reply"),
+        (bytes(timestamps.MAX_REPLY_BYTES + 1), "longer than"),
+    ],
+)
+def test_what_is_no_reply_is_malformed(shell: Shell, reply: bytes, said: str) -> None:
     (shell.folder / "plan.tsr").write_bytes(reply)
     done = shell("timestamp", "attach", "plan.json", "plan.tsr")
     assert (done.code, stamps(shell)) == (5, [0])
+    assert done.line.startswith("plan.tsr: ")
+    assert said in done.line
+
+
+def test_files_in_the_wrong_order_are_told_by_the_name_of_the_first(shell: Shell) -> None:
+    (shell.folder / "plan.tsr").write_bytes(timestamps.request(b"any"))
+    done = shell("timestamp", "attach", "plan.tsr", "plan.json")
+    assert done.code == 5
+    assert done.line.startswith("plan.tsr: ")
 
 
 @pytest.mark.parametrize(("data", "code"), [(b"{}", 5), (None, 2)])

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from auditkit.errors import PlanError
+from auditkit.metrics import DISTANCES, SIGNED
 from auditkit.records.plan import (
     DISTANCE_METRICS,
+    RANGES,
     SIGNED_METRICS,
     ParameterValue,
     PerturbationSpec,
@@ -69,6 +72,12 @@ def test_the_defaults_are_those_of_the_design() -> None:
         ({"margins": {"tv": 0.0}}, "margin must be positive"),
         ({"margins": {"tv": -1.0}}, "margin must be positive"),
         ({"margins": {"tv": float("nan")}}, "margin must be positive"),
+        ({"margins": {"tv": 1.0}}, "margin of 1 for tv cannot fail: values of tv lie within 1 of"),
+        (
+            {"margins": {"js": 0.1, "nll": 1e9}},
+            r"margin of 1e\+09 for nll .* lie within 27\.631 of",
+        ),
+        ({"margins": {"brier": float("inf")}}, "margin of inf for brier .* lie within 2 of"),
         ({"augmentation_rng": "global"}, "unknown augmentation_rng 'global'"),
     ],
 )
@@ -83,6 +92,23 @@ def test_the_edges_are_allowed() -> None:
     assert made.times == {"t0+W": 2, "T": 2}
     for metric in (*SIGNED_METRICS, *DISTANCE_METRICS):
         assert plan(primary_metric=metric, margins={metric: 1e-9}).primary_metric == metric
+
+
+@pytest.mark.parametrize("metric", [*SIGNED_METRICS, *DISTANCE_METRICS])
+def test_a_margin_is_smaller_than_what_any_two_values_can_differ_by(metric: str) -> None:
+    # The extremes are reached: the ranges are those of the metrics, not looser ones.
+    sure, wrong = np.array([[1.0, 0.0]] * 2), np.array([[0.0, 1.0]] * 2)
+    even = np.array([[0.5, 0.5]] * 2)
+    if metric in SIGNED:
+        values = [SIGNED[metric](table, np.array([0, 0])) for table in (sure, wrong)]
+        values.append(SIGNED[metric](even, np.array([0, 1])))
+    else:
+        values = [DISTANCES[metric](sure, table) for table in (sure, wrong)]
+    widest = max(values) - min(values)
+    assert RANGES[metric] == pytest.approx(widest, rel=1e-4)
+    assert plan(margins={metric: 0.99 * widest}).margins[metric] < widest
+    with pytest.raises(PlanError, match=f"for {metric} cannot fail"):
+        plan(margins={metric: 1.01 * widest})
 
 
 def test_an_iterator_is_used_once_and_margins_are_copied() -> None:

@@ -1,0 +1,97 @@
+"""Two studies of one plan, bit by bit: other states, and tables that are not of their states."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import forging
+import numpy as np
+import pytest
+from studies import Run
+
+from auditkit.errors import ArtifactMismatch
+from auditkit.records.agreement import ReproductionReport
+from auditkit.reproduction import read_study, side_by_side
+
+BRANCH = "momentum-reset"
+
+
+def compared(recorded: Run, reproduced: Run) -> ReproductionReport:
+    """The two side by side."""
+    studies = [read_study(run.path, _sha256(run.path)) for run in (recorded, reproduced)]
+    return side_by_side(studies[0], studies[1])
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def other_states(run: Run) -> None:
+    """Let a branch have ended in another state, as on another machine."""
+
+    def edit(predicate: dict[str, Any]) -> None:
+        (branch,) = [b for b in predicate["seeds"][0]["branches"] if b["name"] == BRANCH]
+        branch["digests"]["T"]["params"] = "0" * 64
+
+    forging.edit_predicate(run, edit)
+
+
+def test_a_study_beside_itself_has_equal_bits(small: Run) -> None:
+    report = compared(small, small)
+    assert (report.bit_identical, report.edited) == (True, ())
+    assert report.recorded_sha256 == report.reproduced_sha256 == _sha256(small.path)
+
+
+@pytest.mark.parametrize("tables_too", [False, True])
+def test_other_states_are_another_machine_and_no_edit(
+    small: Run, copied: Callable[[Run], Run], tables_too: bool
+) -> None:
+    other = copied(small)
+    other_states(other)
+    if tables_too:
+        forging.edit_outcome(other, BRANCH, "T", forging.flatter)
+    report = compared(other, small)
+    assert (report.bit_identical, report.edited) == (False, ())
+
+
+def test_every_other_table_and_label_of_equal_states_is_named(
+    small: Run, copied: Callable[[Run], Run]
+) -> None:
+    def next_class(labels: np.ndarray[Any, Any]) -> None:
+        labels[0] = (labels[0] + 1) % 2
+
+    other = copied(small)
+    for time in ("T", "t0+W"):
+        forging.edit_outcome(other, BRANCH, time, forging.flatter)
+    forging.edit_outcome(other, BRANCH, "labels", next_class)
+    report = compared(other, small)
+    seed = small.manifest.seeds[0].seed
+    assert not report.bit_identical
+    assert report.edited == tuple(
+        f"seed {seed}, {BRANCH}: the recorded {what} is not of the recorded states"
+        for what in ("label column", "table T", "table t0+W")
+    )
+
+
+def test_another_probe_of_equal_states_is_named_for_every_branch(
+    small: Run, copied: Callable[[Run], Run]
+) -> None:
+    def edit(predicate: dict[str, Any]) -> None:
+        predicate["seeds"][0]["data"]["probe_sha256"] = "0" * 64
+
+    other = copied(small)
+    forging.edit_predicate(other, edit)
+    forging.edit_outcome(other, BRANCH, "T", forging.flatter)
+    report = compared(other, small)
+    assert not report.bit_identical
+    assert len(report.edited) == len(small.manifest.plan.branch_names)
+    assert all("the recorded probe is not the one here" in line for line in report.edited)
+
+
+def test_a_manifest_that_is_not_the_verified_one_is_not_read(small: Run) -> None:
+    with pytest.raises(ArtifactMismatch, match="changed after it was verified") as caught:
+        read_study(small.path, "0" * 64)
+    assert caught.value.exit_code == 1
