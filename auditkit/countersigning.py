@@ -27,7 +27,13 @@ from auditkit.records.report import (
     VerificationReport,
 )
 from auditkit.records.signedreport import SignedReport
-from auditkit.signing import TrustedKey, check_signatures, open_envelope, sign_statement
+from auditkit.signing import (
+    TrustedKey,
+    check_signatures,
+    open_envelope,
+    same_person,
+    sign_statement,
+)
 from auditkit.trust import SigningKey
 
 _NAME = re.compile(r"countersign-[0-9a-f]{16}\.json", re.ASCII)
@@ -90,7 +96,10 @@ def countersign(folder: Path, report: VerificationReport, run: RunTimes, key: Si
 
 
 def read_countersignatures(
-    folder: Path, statement_sha256: str, trusted: Sequence[TrustedKey], authors: Sequence[str]
+    folder: Path,
+    statement_sha256: str,
+    trusted: Sequence[TrustedKey],
+    authors: Sequence[TrustedKey],
 ) -> Iterator[Countersignature]:
     """Read what lies beside a manifest; nothing of it can make a check fail.
 
@@ -98,8 +107,8 @@ def read_countersignatures(
         folder: The manifest's folder.
         statement_sha256: SHA-256 of what is signed in the manifest.
         trusted: The keys that the verifier trusts.
-        authors: Fingerprints of the trusted keys that signed the manifest; none where check 2
-            failed, and then nothing counts.
+        authors: The trusted keys that signed the manifest; none where check 2 failed, and then
+            nothing counts.
     """
     try:
         names = [name for name in store.list_files(folder) if is_countersignature(name)]
@@ -144,21 +153,21 @@ def _read(
     name: str,
     statement_sha256: str,
     trusted: Sequence[TrustedKey],
-    authors: Sequence[str],
+    authors: Sequence[TrustedKey],
 ) -> Countersignature:
     envelope = open_envelope(store.safe_read(folder, name, max_bytes=MAX_BYTES), what=name)
-    signer = check_signatures(envelope, trusted).signer.fingerprint
+    key = check_signatures(envelope, trusted).signer
     report = record_from_statement(SignedReport, envelope.payload, what=name).report
     why = None
     if report.statement_sha256 != statement_sha256:
         why = "it is about another manifest"
     elif not authors:
         why = "the manifest's own signature is not in order"
-    elif signer in authors:
-        why = "it is signed with a key that signed the manifest"
-    elif report.signed_by not in authors:
+    elif any(same_person(key, author) for author in authors):
+        why = "it is signed by somebody who signed the manifest"
+    elif report.signed_by not in {author.fingerprint for author in authors}:
         why = f"the manifest was signed by {report.signed_by} when it was verified"
     elif report.exit_code != 0:
         why = f"it says that the manifest did not verify (exit {report.exit_code})"
     remark = f"does not count: {why}" if why else report.replay
-    return Countersignature(name, signer, why is None, report.verdict, remark)
+    return Countersignature(name, key.fingerprint, why is None, report.verdict, remark)

@@ -55,7 +55,7 @@ class VerifyRequest:
         arguments: Arguments of the factory that replace recorded ones.
         jobs: Seeds that are replayed at the same time; None for as many as cores allow.
         command: The verifier's own command for the study of a script.
-        threshold: How many trusted keys must have signed.
+        threshold: How many people whose keys are trusted must have signed.
         budget: Seconds to spend on replay, as many branches as fit; None for no limit.
         tolerance: See :class:`auditkit.replay.ReplayRequest`.
         authorities: How timestamps are judged.
@@ -168,8 +168,8 @@ class Verification:
         folder, statement = self._opened.path.parent, self._opened.statement_sha256
         if statement is None:
             return ()
-        authors = [key.fingerprint for key in self._signers]
-        return tuple(read_countersignatures(folder, statement, self._request.trusted, authors))
+        trusted = self._request.trusted
+        return tuple(read_countersignatures(folder, statement, trusted, self._signers))
 
     def _signature(self) -> None:
         if self._opened.envelope is None:

@@ -76,7 +76,18 @@ def test_the_authors_own_does_not_count(forged: Run) -> None:
     countersigned(forged, forged.key)
     (found,) = read(forged)
     assert not found.counts
-    assert "a key that signed the manifest" in found.remark
+    assert "somebody who signed the manifest" in found.remark
+
+
+def test_a_second_key_of_the_author_does_not_count(forged: Run) -> None:
+    countersigned(forged)
+    keys = [
+        replace(key, principals=("alice@x",))
+        for key in (*forged.trusted, signing(REVIEWER).trusted)
+    ]
+    (found,) = check_files(forged, trusted=keys).countersignatures
+    assert not found.counts
+    assert "somebody who signed the manifest" in found.remark
 
 
 def test_an_untrusted_ones_does_not_count(forged: Run) -> None:

@@ -25,7 +25,10 @@ _SHARED_OPTIONS = (
     click.option("--jobs", type=int, help="Seeds that are replayed at a time."),
     click.option("--strict", is_flag=True, help="No machine trust; unlisted files are failures."),
     click.option(
-        "--threshold", type=int, default=1, help="How many trusted keys must have signed."
+        "--threshold",
+        type=int,
+        default=1,
+        help="How many people you trust must have signed; keys that share a principal are one's.",
     ),
     click.option(
         "--authority",
