@@ -153,6 +153,7 @@ def test_what_is_no_reply_is_malformed(spoil: Callable[[bytes], bytes], reply: b
         (b"<html>\r\n<b>busy</b>\n", "it is text, not DER"),
         (b"\x30\x05\xff", "ShortData"),
     ],
+    ids=["a request", "empty", "text", "cut"],
 )
 def test_what_is_no_reply_is_told_apart_in_one_short_line(data: bytes, said: str) -> None:
     with pytest.raises(FormatError) as caught:

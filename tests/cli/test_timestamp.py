@@ -197,6 +197,7 @@ def test_a_stamp_of_something_else_is_not_attached(shell: Shell, authority: Auth
         (timestamps.request(b"any"), "it is a time stamp request, no reply"),
         (bytes(timestamps.MAX_REPLY_BYTES + 1), "longer than"),
     ],
+    ids=["empty", "text", "cut", "a request", "too long"],
 )
 def test_what_is_no_reply_is_malformed(shell: Shell, reply: bytes, said: str) -> None:
     (shell.folder / "plan.tsr").write_bytes(reply)
