@@ -4,10 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).with_name("bench_recording.py")
 POSITIVE = ("parameters", "load", "train", "cut", "consume", "evidence", "evidence/train")
 
 
+@pytest.mark.slow
 def test_the_table_has_its_columns_and_positive_numbers() -> None:
     done = subprocess.run(
         [sys.executable, SCRIPT, "--model", "digits", "--steps", "4"],
