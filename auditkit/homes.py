@@ -10,8 +10,8 @@ from pathlib import Path
 def without_home(value: str) -> str:
     """A value with this user's home folder as ``~``.
 
-    A path that is written with detours, such as ``/tmp/../home/alice/x``, is straightened where
-    it would name the home folder; what is no absolute path stays as it is.
+    A path that leads to the home folder with detours (``..``, ``//``) is straightened; what is
+    no absolute path stays as it is.
     """
     path = at_home(value)
     home = _steps(str(Path.home()))[-1]

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from auditkit.errors import OrderDrift, RestoreMismatch, UnsupportedLoader
 from auditkit.observe.indices import index_pairs, is_batch, is_iterable_style, refuse_unsupported
@@ -217,6 +218,22 @@ class _IndexIterator:
         return own.copy() if isinstance(own, (list, np.ndarray)) else own
 
 
+def _end_half_built(error: BaseException) -> None:
+    """Stop the workers of an iterator that raised while it was made (it fetches ahead then).
+
+    Nobody else can: it is only in the frames of the error. The garbage collector would finalize
+    its pipes before it, so that its workers never hear that they are to end (torch waits for
+    each) and the numbers of its descriptors are closed twice, by then perhaps somebody else's.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        maker = trace.tb_frame.f_locals.get("self")
+        if isinstance(maker, _MultiProcessingDataLoaderIter):
+            maker._shutdown_workers()
+            return
+        trace = trace.tb_next
+
+
 def _intercepted_class(original: type[DataLoader[Any]]) -> type[DataLoader[Any]]:
     def index_sampler(self: Any) -> Any:
         inner = original._index_sampler.__get__(self)
@@ -224,7 +241,11 @@ def _intercepted_class(original: type[DataLoader[Any]]) -> type[DataLoader[Any]]
 
     def get_iterator(self: Any) -> Any:
         with self.__dict__[_ATTRIBUTE].exchanged():
-            return original._get_iterator(self)
+            try:
+                return original._get_iterator(self)
+            except BaseException as error:
+                _end_half_built(error)
+                raise
 
     return type(
         original.__name__,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import multiprocessing
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -495,6 +496,19 @@ def control_of(make: Make, n_steps: int, **options: Any) -> list[Batch]:
     found = [step(driver).order for _ in range(n_steps)]
     driver.close()
     return [order for order in found if order is not None]
+
+
+def test_drift_while_workers_start_leaves_none_behind() -> None:
+    driver = opened(LOADERS["sequential"], "per-sample", **WORKERS["2"])
+    control = [copy.copy(b) for b in control_of(LOADERS["sequential"], 8)]
+    control[0][0, 1] += 1
+    driver.follow(control, control, 21)
+    before = set(multiprocessing.active_children())
+    with pytest.raises(OrderDrift) as error:
+        run(driver, 8)
+    assert error.value.__traceback__ is not None  # it still holds the iterator
+    assert set(multiprocessing.active_children()) <= before
+    driver.close()
 
 
 @pytest.mark.parametrize("mode", MODES)
