@@ -9,25 +9,25 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from auditkit.version import __version__
+
 if TYPE_CHECKING:
     from auditkit.errors import AuditError
-    from auditkit.perturb.base import Perturbation
-    from auditkit.program import Probe, Program
-    from auditkit.recorder import Recorder
+    from auditkit.perturbations.base import Perturbation
+    from auditkit.program.program import Probe, Program
+    from auditkit.recorder.recorder import Recorder
     from auditkit.records.perturbation import Declaration, Parameter
     from auditkit.records.plan import PerturbationSpec, StudyPlan
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "AuditError": "auditkit.errors",
     "Declaration": "auditkit.records.perturbation",
     "Parameter": "auditkit.records.perturbation",
-    "Perturbation": "auditkit.perturb.base",
+    "Perturbation": "auditkit.perturbations.base",
     "PerturbationSpec": "auditkit.records.plan",
-    "Probe": "auditkit.observe.probe",
-    "Program": "auditkit.program",
-    "Recorder": "auditkit.recorder",
+    "Probe": "auditkit.program.probe",
+    "Program": "auditkit.program.program",
+    "Recorder": "auditkit.recorder.recorder",
     "StudyPlan": "auditkit.records.plan",
 }
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from auditkit.checklist import fill
-from auditkit.fragments import to_markdown
-from auditkit.questions import QUESTIONS, Question
+from auditkit.paper.checklist import fill
+from auditkit.paper.questions import QUESTIONS, Question
+from auditkit.paper.rendering import to_markdown
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import (
     AS_IS,

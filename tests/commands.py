@@ -23,16 +23,20 @@ from studies import PROGRAMS, HereWorkers
 
 from auditkit.cli import main
 from auditkit.errors import AuditError
-from auditkit.launch import describe_error, rebuild_error
+from auditkit.processes.workers import describe_error, rebuild_error
 from auditkit.records.job import Job, Progress
-from auditkit.signing import open_envelope
+from auditkit.signing.signatures import open_envelope
 
 #: Seconds after which whatever is waited for will not come any more.
 PATIENCE = 120
 
 _WORKERS = (
-    *("auditkit.cli.studyplans.Workers", "auditkit.cli.plan.Workers", "auditkit.study.Workers"),
-    *("auditkit.replay.Workers", "auditkit.registering.Workers"),
+    *(
+        "auditkit.cli.studyplans.Workers",
+        "auditkit.cli.plan.Workers",
+        "auditkit.study.runner.Workers",
+    ),
+    *("auditkit.replay.study_replay.Workers", "auditkit.verification.registering.Workers"),
 )
 
 

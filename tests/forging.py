@@ -32,15 +32,16 @@ import numpy as np
 from numpy.typing import NDArray
 from studies import Run
 
-from auditkit import canonical, store, tensorfile
-from auditkit.ordering import Batch, delivered, from_table, order_sha256, to_table
-from auditkit.recipes import digest_raw, order_digest
+from auditkit.files import store
+from auditkit.formats import canonical, tensor_file
+from auditkit.formats.ordering import Batch, delivered, from_table, order_sha256, to_table
+from auditkit.formats.recipes import digest_raw, order_digest
+from auditkit.formats.snapshot_file import raw_components, tensor_key
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import PerturbationSpec
 from auditkit.records.tensor import RawTensor
-from auditkit.signing import PrivateKey, sign_statement
-from auditkit.snapshotfile import raw_components, tensor_key
+from auditkit.signing.signatures import PrivateKey, sign_statement
 
 Statement = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]
@@ -327,4 +328,4 @@ def _file_bytes(arrays: Arrays, meta: object) -> bytes:
         name: RawTensor(str(array.dtype), array.shape, np.ascontiguousarray(array).tobytes())
         for name, array in arrays.items()
     }
-    return tensorfile.to_bytes(tensors, meta)
+    return tensor_file.to_bytes(tensors, meta)

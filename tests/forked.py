@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 #: Modules that every fork has.
-MODULES = ("numpy", "torch", "torch.distributed", "torch.nn.parallel", "auditkit.recorder")
+MODULES = ("numpy", "torch", "torch.distributed", "torch.nn.parallel", "auditkit.recorder.recorder")
 
 #: Seconds after which a group hangs, which no group may.
 TIMEOUT = 60

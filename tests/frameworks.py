@@ -16,16 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from auditkit.evidence import RecordingEvidence
-from auditkit.manifests import read_statement
-from auditkit.observe.digests import digest_leaves
-from auditkit.recipes import order_digest
+from auditkit.evidence.reader import RecordingEvidence
+from auditkit.formats.recipes import order_digest
+from auditkit.formats.statements import read_statement
+from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
 from auditkit.records.recording import RecordingManifest
-from auditkit.signing import open_envelope
-from auditkit.trust import machine_trust
-from auditkit.verify import VerifyRequest, verify
+from auditkit.signing.signatures import open_envelope
+from auditkit.signing.trust import machine_trust
+from auditkit.verification.study_checks import VerifyRequest, verify
 
 N_SAMPLES, N_FEATURES, BATCH = 44, 5, 8
 N_BATCHES = 6

@@ -1,8 +1,8 @@
 """Loops of a user's own, recorded and run again inside the test's process.
 
 A process that loads torch takes seconds; :class:`HereCommands` stands in for
-:class:`auditkit.commands.Commands` and calls a function instead, with the same line between the
-Recorder in it and who runs the command.
+:class:`auditkit.processes.commands.Commands` and calls a function instead, with the same line
+between the Recorder in it and who runs the command.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 import auditkit as ak
-from auditkit import wire
-from auditkit.commands import Ended
-from auditkit.evidence import RecordingEvidence
-from auditkit.holding import Setting
-from auditkit.manifests import read_statement
+from auditkit.diagnose.rerun import Replayed, rerun
+from auditkit.evidence.reader import RecordingEvidence
+from auditkit.formats.statements import read_statement
+from auditkit.processes import protocol
+from auditkit.processes.commands import Ended
+from auditkit.processes.server import Handler, Switchboard
 from auditkit.records.recording import RecordingManifest
-from auditkit.rerun import Replayed, rerun
-from auditkit.signing import open_envelope
-from auditkit.switchboard import Handler, Switchboard
+from auditkit.replay.live_comparison import Setting
+from auditkit.signing.signatures import open_envelope
 
 Script = Callable[[], object]
 
@@ -64,19 +64,19 @@ class HereCommands:
     ) -> Ended:
         """Call the function; its random streams and threads are its own."""
         self.variables.append(variables)
-        lines: list[wire.Line] = []
+        lines: list[protocol.Line] = []
         status, words = 0, ""
 
-        def connect(hello: dict[str, Any]) -> wire.Line | None:
-            line = wire.connect(hello)
+        def connect(hello: dict[str, Any]) -> protocol.Line | None:
+            line = protocol.connect(hello)
             assert line is not None
             lines.append(line)
             return line
 
         with Switchboard(handler) as board, ExitStack() as stack:
             patch = stack.enter_context(pytest.MonkeyPatch.context())
-            patch.setattr("auditkit.tasks.connect", connect)
-            for name, value in {**variables, wire.SESSION_VARIABLE: board.variable}.items():
+            patch.setattr("auditkit.recorder.tasks.connect", connect)
+            for name, value in {**variables, protocol.SESSION_VARIABLE: board.variable}.items():
                 patch.setenv(name, value)
             try:
                 self._script()

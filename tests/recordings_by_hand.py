@@ -21,9 +21,12 @@ from typing import Any
 import numpy as np
 from studies import Run
 
-from auditkit import canonical, store
-from auditkit.manifests import read_statement, to_statement
-from auditkit.recipes import digest_raw, order_digest
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.formats.recipes import digest_raw, order_digest
+from auditkit.formats.run_files import trace_to_tensors
+from auditkit.formats.snapshot_file import FORMAT, tensor_key
+from auditkit.formats.statements import read_statement, to_statement
 from auditkit.records.digest import ABSENT, COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
@@ -40,9 +43,7 @@ from auditkit.records.report import Finding
 from auditkit.records.rng import ALWAYS_UNCOVERED, UNSEEDED, RngContract, StreamContract
 from auditkit.records.study import CodeFile, FileRecord, ProgramRecord
 from auditkit.records.tensor import RawTensor
-from auditkit.runfiles import trace_to_tensors
-from auditkit.signing import PrivateKey, open_envelope, sign_statement
-from auditkit.snapshotfile import FORMAT, tensor_key
+from auditkit.signing.signatures import PrivateKey, open_envelope, sign_statement
 
 Entries = dict[str, RawTensor | bytes]
 State = dict[str, Entries]

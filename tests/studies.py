@@ -14,33 +14,35 @@ from typing import Any
 
 import pytest
 
-from auditkit import canonical, jobresults, jobs, store
-from auditkit.estimands import estimate
-from auditkit.evidence import RunEvidence
-from auditkit.launch import RESULTS
-from auditkit.manifests import from_statement
-from auditkit.observe import code
-from auditkit.observe.codec import Leaves
-from auditkit.observe.commit import commitments
-from auditkit.observe.loader import Delivery
-from auditkit.observe.rng import capture_streams
-from auditkit.observe.state import State
-from auditkit.pipeline.auditor import Auditor
-from auditkit.pipeline.holder import hold
-from auditkit.program import Program, load_factory
+from auditkit.evidence.reader import RunEvidence
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.formats.statements import from_statement
+from auditkit.formats.structure import from_dict, to_dict
+from auditkit.observe.loader.driver import Delivery
+from auditkit.observe.machine import code
+from auditkit.observe.rng.streams import capture_streams
+from auditkit.observe.state.components import State
+from auditkit.observe.values.codec import Leaves
+from auditkit.observe.values.commit import commitments
+from auditkit.processes.workers import RESULTS
+from auditkit.program.program import Program, load_factory
+from auditkit.program.session import Session, open_session
 from auditkit.records.environment import Environment
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import CheckResult, Finding, VerificationReport
-from auditkit.replay import ReplayOutcome, ReplayRequest, replay
-from auditkit.session import Session, open_session
-from auditkit.signing import PrivateKey, TrustedKey, fingerprint, open_envelope
-from auditkit.structure import from_dict, to_dict
-from auditkit.study import StudyRequest, resolve, run_study
-from auditkit.trust import SigningKey
-from auditkit.verify import VerifyRequest, verify
+from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
+from auditkit.signing.signatures import PrivateKey, TrustedKey, fingerprint, open_envelope
+from auditkit.signing.trust import SigningKey
+from auditkit.statistics.estimands import estimate
+from auditkit.study.runner import StudyRequest, resolve, run_study
+from auditkit.study.stages.auditor import Auditor
+from auditkit.study.stages.holder import hold
+from auditkit.study.worker import job_results, jobs
+from auditkit.verification.study_checks import VerifyRequest, verify
 
 TESTS = Path(__file__).parent
 PROGRAMS = TESTS / "programs"
@@ -89,7 +91,7 @@ class Run:
 
 
 class HereWorkers:
-    """Does jobs in this process, as :class:`auditkit.launch.Workers` does in others."""
+    """Does jobs in this process, as :class:`auditkit.processes.workers.Workers` does in others."""
 
     def __init__(self, environment: Environment | None = None) -> None:
         self._environment = environment
@@ -126,7 +128,7 @@ def untouched(folder: Path) -> Iterator[None]:
         patch.setattr(code, "_foreign_folders", lambda: [*foreign(), TESTS, scripts])
         # Of a replay nobody asks, and a test process has thousands of modules to look at.
         patch.setattr(
-            jobresults,
+            job_results,
             "own_code",
             lambda to, end, main: digest_code(to, end, main=main) if to else (),
         )
@@ -217,7 +219,7 @@ def study_here(
     source = ProgramSource(target, str(folder), dict(arguments or {}))
     request = StudyRequest(source, resolve(plan, DECLARATIONS), out)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("auditkit.study.Workers", HereWorkers)
+        patch.setattr("auditkit.study.runner.Workers", HereWorkers)
         run_study(request, SigningKey(key, fingerprint(key), "test"))
     return Run(out, key)
 
@@ -240,7 +242,7 @@ def check(
             return replay(evidence, wanted, lambda _: None)
         here = HereWorkers(environment or evidence.manifest.environment)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("auditkit.replay.Workers", lambda: here)
+            patch.setattr("auditkit.replay.study_replay.Workers", lambda: here)
             return replay(evidence, wanted, lambda _: None)
 
     return verify(run.path, request, replayer, estimate)

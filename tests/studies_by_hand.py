@@ -19,11 +19,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit import canonical, store, tensorfile
-from auditkit.keys import public_line
-from auditkit.manifests import to_statement
-from auditkit.ordering import Batch, delivered, order_sha256
-from auditkit.recipes import digest_raw, order_digest
+from auditkit.files import store
+from auditkit.formats import canonical, tensor_file
+from auditkit.formats.ordering import Batch, delivered, order_sha256
+from auditkit.formats.recipes import digest_raw, order_digest
+from auditkit.formats.run_files import (
+    Outcome,
+    order_to_tensors,
+    outcome_to_tensors,
+    trace_to_tensors,
+)
+from auditkit.formats.seeds import RECIPE, derive_seed
+from auditkit.formats.snapshot_file import FORMAT, tensor_key
+from auditkit.formats.statements import to_statement
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import CONSUMED, Trace
@@ -47,10 +55,8 @@ from auditkit.records.study import (
     SeedRecord,
 )
 from auditkit.records.tensor import RawTensor
-from auditkit.runfiles import Outcome, order_to_tensors, outcome_to_tensors, trace_to_tensors
-from auditkit.seeds import RECIPE, derive_seed
-from auditkit.signing import PrivateKey, sign_statement
-from auditkit.snapshotfile import FORMAT, tensor_key
+from auditkit.signing.keys import public_line
+from auditkit.signing.signatures import PrivateKey, sign_statement
 
 SOURCE = b"def make_program(seed): ...\n"
 
@@ -323,7 +329,7 @@ def _write_snapshot(path: Path, state: Mapping[str, Section]) -> None:
 def _write(path: Path, tensors: Mapping[str, RawTensor], metadata: object = None) -> None:
     """Write a tensor file; large blocks, which are all zeros here, take no room on the disk."""
     with path.open("wb") as file:
-        for chunk in tensorfile.to_chunks(tensors, metadata):
+        for chunk in tensor_file.to_chunks(tensors, metadata):
             if chunk.nbytes >= _HOLE and not any(chunk[:64]):
                 file.seek(chunk.nbytes, 1)
             else:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 from torch.utils.data.distributed import DistributedSampler
 
-from auditkit.recipes import digest_raw
+from auditkit.formats.recipes import digest_raw
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.tensor import RawTensor
 

@@ -15,18 +15,16 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from forging import add_file, edit_predicate, replace_file, statement_of
 from studies import Run, check, check_files
 
-from auditkit import canonical
-from auditkit.countersigning import countersign
 from auditkit.errors import StoreError
-from auditkit.estimands import estimate
-from auditkit.keys import private_key_bytes
+from auditkit.files.run_folder import RunFolder
+from auditkit.formats import canonical
+from auditkit.formats.seeds import registered_seeds
 from auditkit.records.job import ProgramSource
 from auditkit.records.manifest import RunTimes
 from auditkit.records.report import PlanBinding
-from auditkit.replay import ReplayOutcome
-from auditkit.runfolder import RunFolder
-from auditkit.seeds import registered_seeds
-from auditkit.signing import (
+from auditkit.replay.study_replay import ReplayOutcome
+from auditkit.signing.keys import private_key_bytes
+from auditkit.signing.signatures import (
     SigningKey,
     add_signature,
     fingerprint,
@@ -35,8 +33,10 @@ from auditkit.signing import (
     open_envelope,
     sign_statement,
 )
-from auditkit.timestamps import token_sha256
-from auditkit.verify import VerifyRequest, verify
+from auditkit.signing.timestamps import token_sha256
+from auditkit.statistics.estimands import estimate
+from auditkit.verification.countersigning import countersign
+from auditkit.verification.study_checks import VerifyRequest, verify
 
 SMALL = ("--perturb", "carry")
 TIMES = RunTimes("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z")

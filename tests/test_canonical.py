@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit import canonical
 from auditkit.errors import JsonError, SchemaError
+from auditkit.formats import canonical
 from auditkit.records.plan import DISTANCE_METRICS, SIGNED_METRICS, PerturbationSpec, StudyPlan
 
 

@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from auditkit import schema
-from auditkit.checklist import fill
-from auditkit.fragments import to_latex, to_markdown
-from auditkit.manifests import from_statement, to_statement
-from auditkit.neurips import NEURIPS_ITEMS
-from auditkit.questions import BASE_CHECKS, NEURIPS, QUESTIONS, SURVEY, ChecklistItem
+from auditkit.formats import schema
+from auditkit.formats.statements import from_statement, to_statement
+from auditkit.formats.structure import to_dict
+from auditkit.paper.checklist import fill
+from auditkit.paper.neurips import NEURIPS_ITEMS
+from auditkit.paper.questions import BASE_CHECKS, NEURIPS, QUESTIONS, SURVEY, ChecklistItem
+from auditkit.paper.rendering import to_latex, to_markdown
+from auditkit.paper.survey import SURVEY_ITEMS
 from auditkit.records.manifest import RunTimes, StudyManifest
 from auditkit.records.report import CHECKS, CheckResult, Finding, Status, VerificationReport
 from auditkit.records.study import BranchRecord
-from auditkit.structure import to_dict
-from auditkit.survey import SURVEY_ITEMS
 
 MANIFEST = example_manifest()
 REPORT = example_report()

@@ -1,6 +1,6 @@
 """Commands of a user: how they are started and talked with, and every way in which they end.
 
-The commands here are a few lines of Python that load nothing but ``auditkit.wire``.
+The commands here are a few lines of Python that load nothing but ``auditkit.processes.protocol``.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Any
 import pytest
 from commands import PATIENCE, names_in, wait_for
 
-from auditkit.commands import Commands, Ended
 from auditkit.errors import CommandError, JsonError, LineLost, ProgramFailed, UsageError
-from auditkit.processes import environment, kill_marked
+from auditkit.processes.commands import Commands, Ended
+from auditkit.processes.protocol import SESSION_VARIABLE, Line
+from auditkit.processes.subprocesses import environment, kill_marked
 from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
-from auditkit.wire import SESSION_VARIABLE, Line
 
 _PRELUDE = """
 import json, os, signal, subprocess, sys, time
-from auditkit.wire import connect
+from auditkit.processes.protocol import connect
 """
 
 #: Starts two processes in sessions of their own, as torchrun does.
@@ -314,7 +314,7 @@ def test_an_interrupt_kills_the_command(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}}\\n'); time.sleep({PATIENCE})"
     parent = (
-        "import sys\nfrom auditkit.commands import Commands\n"
+        "import sys\nfrom auditkit.processes.commands import Commands\n"
         "with Commands() as commands:\n"
         "    try: commands.run(sys.argv[1:], print)\n"
         "    except KeyboardInterrupt: print('interrupted')\n"
@@ -337,7 +337,7 @@ def test_a_command_whose_auditkit_is_killed_notices_at_its_line(tmp_path: Path) 
         "line.ask({})"
     )
     parent = (
-        "import sys\nfrom auditkit.commands import Commands\n"
+        "import sys\nfrom auditkit.processes.commands import Commands\n"
         "Commands().run(sys.argv[1:], lambda line, hello: [line.receive(), line.receive()])\n"
     )
     env = {**os.environ, "TMPDIR": str(tmp_path)}  # which it does not tidy up

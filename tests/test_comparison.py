@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from auditkit.comparison import (
+from auditkit.evidence.comparison import (
     Parting,
     compare_commitments,
     compare_inputs,
@@ -15,9 +15,9 @@ from auditkit.comparison import (
     distance,
     first_module,
 )
+from auditkit.formats.run_files import Outcome
 from auditkit.records.evidence import Trace
 from auditkit.records.study import BranchRecord
-from auditkit.runfiles import Outcome
 
 STEPS = {"t0": 6, "t0+W": 9, "T": 14}
 

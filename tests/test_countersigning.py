@@ -12,18 +12,12 @@ from commands import Shell
 from forging import edit_predicate
 from studies import Run, check, check_files
 
-from auditkit.countersigning import (
-    MAX_COUNTERSIGNATURES,
-    countersign,
-    countersignature_name,
-    is_countersignature,
-)
 from auditkit.errors import UsageError
-from auditkit.manifests import record_from_statement, to_statement
+from auditkit.formats.statements import record_from_statement, to_statement
 from auditkit.records.manifest import Producer, RunTimes
 from auditkit.records.report import Countersignature
 from auditkit.records.signedreport import SignedReport
-from auditkit.signing import (
+from auditkit.signing.signatures import (
     PrivateKey,
     SigningKey,
     add_signature,
@@ -32,6 +26,12 @@ from auditkit.signing import (
     open_envelope,
     public_line,
     sign_statement,
+)
+from auditkit.verification.countersigning import (
+    MAX_COUNTERSIGNATURES,
+    countersign,
+    countersignature_name,
+    is_countersignature,
 )
 
 TIMES = RunTimes("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z")

@@ -8,7 +8,7 @@ from authorities import children, der
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from auditkit.der import MAX_VALUES, is_request, ordered_reply
+from auditkit.signing.der import MAX_VALUES, is_request, ordered_reply
 
 SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
 GRANTED = bytes.fromhex("3003020100")

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from loops import Loop, record, replay_here
 
-from auditkit.evidence import RecordingEvidence
-from auditkit.rerun import OTHER, UNSTEADY
+from auditkit.diagnose.rerun import OTHER, UNSTEADY
+from auditkit.evidence.reader import RecordingEvidence
 
 Order = list[list[int]]
 

@@ -18,18 +18,18 @@ from hypothesis import strategies as st
 from recordings_by_hand import Loop, Recording, traces_of, write_recording, write_unfinished
 from studies import Run
 
-from auditkit import canonical
-from auditkit.comparison import compare_traces
-from auditkit.differences import FieldDifference, RunDifference, compare_runs
+from auditkit.diagnose.differences import FieldDifference, RunDifference, compare_runs
 from auditkit.errors import AuditError, FormatError, MalformedError, UsageError
-from auditkit.magnitudes import Magnitude, measure
-from auditkit.partings import part
+from auditkit.evidence.comparison import compare_traces
+from auditkit.evidence.first_difference import part
+from auditkit.evidence.magnitudes import Magnitude, measure
+from auditkit.formats import canonical
+from auditkit.formats.snapshot_file import FORMAT, tensor_key
+from auditkit.formats.structure import to_dict
 from auditkit.records.evidence import Trace
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.tensor import RawTensor
-from auditkit.signing import PrivateKey, generate_key
-from auditkit.snapshotfile import FORMAT, tensor_key
-from auditkit.structure import to_dict
+from auditkit.signing.signatures import PrivateKey, generate_key
 
 Write = Callable[..., Recording]
 

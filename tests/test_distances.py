@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from auditkit.distances import probe_distances, told, within
+from auditkit.evidence.distances import probe_distances, told, within
+from auditkit.formats.run_files import Outcome
 from auditkit.records.distance import Distance
-from auditkit.runfiles import Outcome
 
 TIMES = ("t0", "t0+W", "T")
 

@@ -16,12 +16,12 @@ from frameworks import manifest_of
 from torch.utils.data import DataLoader, TensorDataset
 
 from auditkit.errors import PlanError, RecorderMisuse, StoreError
-from auditkit.evidence import RecordingEvidence
-from auditkit.recorder import Recorder
+from auditkit.evidence.reader import RecordingEvidence
+from auditkit.recorder.recorder import Recorder
 from auditkit.records.evidence import Trace, is_consumed
 from auditkit.records.report import VerificationReport
-from auditkit.trust import machine_trust
-from auditkit.verify import VerifyRequest, verify
+from auditkit.signing.trust import machine_trust
+from auditkit.verification.study_checks import VerifyRequest, verify
 
 SCRIPT = Path(__file__).parent / "programs" / "ddp_loop.py"
 

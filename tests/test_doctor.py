@@ -14,11 +14,11 @@ import torch
 from loops import HereCommands, Loop, Script
 from studies import PROGRAMS, HereWorkers
 
-from auditkit import doctor
-from auditkit.doctor import Diagnosis, examine_command, examine_program
+from auditkit.diagnose import doctor
+from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
 from auditkit.errors import ProgramError, Undecided
-from auditkit.holding import Setting
 from auditkit.records.job import ProgramSource
+from auditkit.replay.live_comparison import Setting
 
 
 def examine(script: Script, runs: int = 2) -> Diagnosis:

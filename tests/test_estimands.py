@@ -13,9 +13,7 @@ from scipy import stats
 from scipy.special import softmax
 from statsmodels.stats.multitest import multipletests
 
-from auditkit import metrics
 from auditkit.errors import FormatError
-from auditkit.estimands import BranchTables, SeedOutcomes, estimate
 from auditkit.records.estimate import (
     DistanceEstimate,
     EstimateTable,
@@ -23,6 +21,8 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.records.plan import DISTANCE_METRICS, SIGNED_METRICS, StudyPlan
+from auditkit.statistics import metrics
+from auditkit.statistics.estimands import BranchTables, SeedOutcomes, estimate
 
 N, C = 40, 4
 TIMES = ("t0+W", "T")

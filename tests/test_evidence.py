@@ -5,16 +5,17 @@ from pathlib import Path
 import pytest
 from studies import Run
 
-from auditkit import evidence, store
 from auditkit.errors import ArtifactMismatch, ArtifactMissing
-from auditkit.evidence import RunEvidence
+from auditkit.evidence import reader
+from auditkit.evidence.reader import RunEvidence
+from auditkit.files import store
 
 FORK = "seed-0000/fork.safetensors"
 
 
 @pytest.mark.parametrize("size", [1, 1000, 2**22])
 def test_pieces_are_the_file(small: Run, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(evidence, "_PIECE", size)
+    monkeypatch.setattr(reader, "_PIECE", size)
     run = RunEvidence(small.folder, small.manifest)
     pieces = list(run.pieces(FORK))
     assert b"".join(pieces) == (small.folder / FORK).read_bytes()

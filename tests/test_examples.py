@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from commands import PATIENCE, Process, Shell
 
-from auditkit import store
+from auditkit.files import store
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DIGITS = str(EXAMPLES / "digits.py")

@@ -24,10 +24,10 @@ from studies import (
 )
 
 from auditkit.errors import OrderDrift, ProgramFailed
-from auditkit.ordering import Batch
-from auditkit.perturb.optimizer import MomentumReset
-from auditkit.perturb.ulp import Ulp
-from auditkit.signing import PrivateKey
+from auditkit.formats.ordering import Batch
+from auditkit.perturbations.optimizer import MomentumReset
+from auditkit.perturbations.ulp import Ulp
+from auditkit.signing.signatures import PrivateKey
 
 #: As in ``programs/faulty_study.py``.
 VARIABLE = "AUDITKIT_TEST_FAULT"

@@ -11,9 +11,9 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
-from auditkit import inference, multiplicity, resampling
-from auditkit.persistence import fieller
 from auditkit.records.estimate import EFFECT, EQUIVALENT, INCONCLUSIVE, NEGLIGIBLE
+from auditkit.statistics import inference, multiplicity, resampling
+from auditkit.statistics.persistence import fieller
 
 Values = NDArray[np.float64]
 

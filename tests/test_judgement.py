@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from auditkit.errors import ArtifactMismatch, NotSigned, NotTrusted, SignatureError
-from auditkit.judgement import (
+from auditkit.evidence.verdicts import (
     MAX_FINDINGS,
     PRECEDENCE,
     Ledger,

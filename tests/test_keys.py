@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit import keys
 from auditkit.errors import KeyEncrypted, KeyFileError
+from auditkit.signing import keys
 
 ED = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))  # fixed: it is in the tests' names
 P256 = ec.generate_private_key(ec.SECP256R1())

@@ -18,9 +18,10 @@ import pytest
 from commands import PATIENCE, names_in, wait_for
 from studies import PLAN, PROGRAMS
 
-from auditkit import errors, launch
+from auditkit import errors
 from auditkit.errors import AuditError, OrderDrift, ProgramFailed, StoreError
-from auditkit.launch import Workers, child_environment, describe_error
+from auditkit.processes import workers
+from auditkit.processes.workers import Workers, child_environment, describe_error
 from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
 from auditkit.records.job import Description, Job, JobKind, ProgramSource, Progress
 
@@ -43,7 +44,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
     """Lets every worker run a script."""
 
     def use(script: str) -> None:
-        monkeypatch.setattr(launch, "WORKER_ARGUMENTS", ("-c", _PRELUDE + script))
+        monkeypatch.setattr(workers, "WORKER_ARGUMENTS", ("-c", _PRELUDE + script))
 
     return use
 
@@ -127,7 +128,7 @@ def test_every_error_of_the_tree_comes_back_as_itself(kind: type[AuditError]) ->
         component="params",
         hint="do so",
     )
-    rebuilt = launch.rebuild_error(describe_error(error))
+    rebuilt = workers.rebuild_error(describe_error(error))
     assert type(rebuilt) is kind
     assert (str(rebuilt), rebuilt.exit_code) == (str(error), kind.exit_code)
     assert (rebuilt.step, rebuilt.component, rebuilt.where) == (7, "params", "seed 3, carry")
@@ -144,7 +145,7 @@ def test_an_error_of_a_kind_that_only_the_worker_knows_is_still_one_of_the_tree(
     class PlugInError(AuditError):
         """An error of somebody's perturbation."""
 
-    assert type(launch.rebuild_error(describe_error(PlugInError("odd")))) is AuditError
+    assert type(workers.rebuild_error(describe_error(PlugInError("odd")))) is AuditError
 
 
 # Workers that die
@@ -191,7 +192,7 @@ def test_what_a_dead_worker_leaves_behind_is_ended_and_not_waited_for(
 
 
 def test_a_worker_that_never_reads_its_job_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "WORKER_ARGUMENTS", ("-c", "import os; os._exit(9)"))
+    monkeypatch.setattr(workers, "WORKER_ARGUMENTS", ("-c", "import os; os._exit(9)"))
     huge = job(branches=tuple(str(number) for number in range(100_000)))  # more than a pipe holds
     assert "exit status 9" in str(failure(huge))
 

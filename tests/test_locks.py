@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from auditkit.errors import StoreError
-from auditkit.locks import lock
+from auditkit.files.locks import lock
 
 
 def test_of_many_that_wait_one_at_a_time_holds_the_lock(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from examples_of_records import MANIFEST, RECORDING, REGISTRATION, REPLAY, SIGNE
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit import canonical
 from auditkit.errors import AuditError, JsonError, MalformedError, SchemaError
-from auditkit.manifests import (
+from auditkit.formats import canonical
+from auditkit.formats.statements import (
     from_statement,
     read_statement,
     record_from_statement,

@@ -12,9 +12,9 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
 from sklearn.metrics import brier_score_loss, log_loss
 
-from auditkit import metrics
 from auditkit.errors import FormatError
 from auditkit.records.plan import DISTANCE_METRICS, SIGNED_METRICS
+from auditkit.statistics import metrics
 
 Table = NDArray[np.float64]
 

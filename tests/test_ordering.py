@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditkit.ordering import (
+from auditkit.formats.ordering import (
     PADDING,
     Batch,
     delivered,

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed
-from auditkit.program import LoadedFactory, Probe, Program, failed, load_factory
+from auditkit.program.program import LoadedFactory, Probe, Program, failed, load_factory
 
 BATCH = torch.ones(2, 4)
 

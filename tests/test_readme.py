@@ -18,7 +18,7 @@ from studies import Run
 
 from auditkit.cli import main
 from auditkit.errors import AuditError
-from auditkit.judgement import PRECEDENCE
+from auditkit.evidence.verdicts import PRECEDENCE
 from auditkit.records.perturbation import DECLARATIONS, Declaration
 from auditkit.records.report import CHECKS
 

@@ -11,8 +11,8 @@ import xxhash
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit import recipes
 from auditkit.errors import FormatError, UsageError
+from auditkit.formats import recipes
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.tensor import RawTensor
 

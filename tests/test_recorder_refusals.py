@@ -14,7 +14,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 import auditkit as ak
-from auditkit import store
 from auditkit.errors import (
     AuditError,
     KeyFileError,
@@ -24,7 +23,8 @@ from auditkit.errors import (
     UncapturedState,
     UnsupportedLoader,
 )
-from auditkit.recording import RecordingStopped
+from auditkit.files import store
+from auditkit.recorder.recording import RecordingStopped
 
 
 @pytest.fixture(autouse=True)

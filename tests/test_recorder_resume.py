@@ -21,9 +21,9 @@ from loops import read
 from torch import nn
 
 import auditkit as ak
-from auditkit import store
 from auditkit.errors import AuditError, RestoreMismatch, StoreError
-from auditkit.runfiles import trace_from_tensors
+from auditkit.files import store
+from auditkit.formats.run_files import trace_from_tensors
 
 SCRIPT = Path(__file__).parent / "programs" / "killed_loop.py"
 

@@ -25,13 +25,13 @@ from torch.utils.data import DataLoader, WeightedRandomSampler
 from torch.utils.data.distributed import DistributedSampler
 
 import auditkit as ak
-from auditkit import store
-from auditkit.recipes import order_digest
+from auditkit.files import store
+from auditkit.formats.recipes import order_digest
+from auditkit.formats.run_files import trace_from_tensors
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
-from auditkit.runfiles import trace_from_tensors
-from auditkit.signing import TrustedKey, machine_trust
-from auditkit.verify import VerifyRequest, verify
+from auditkit.signing.signatures import TrustedKey, machine_trust
+from auditkit.verification.study_checks import VerifyRequest, verify
 
 
 def _sampled(make: Callable[[], Any], name: str, **options: Any) -> Style:
@@ -304,7 +304,7 @@ def test_whatever_breaks_in_the_recorder_the_loop_goes_on(
                 styles.update(optimizer, loss)
                 steps.append((number, rec.step))
                 if len(log.indices) == 4:  # from now on nothing works in there
-                    monkeypatch.setattr("auditkit.loop.Delivery", None)
+                    monkeypatch.setattr("auditkit.recorder.loop.Delivery", None)
         return [model]
 
     with pytest.warns(UserWarning, match="TypeError"), ak.Recorder(tmp_path / "out") as rec:
@@ -330,7 +330,7 @@ def test_what_the_users_own_signal_handler_raises_is_theirs(tmp_path: Path) -> N
             styles.update(optimizer, styles.loss_of(model(x), y))
             if number == 2:
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr("auditkit.loop.capture_streams", handler)
+                    patch.setattr("auditkit.recorder.loop.capture_streams", handler)
                     next(iter(loader))
     assert rec.manifest is None
 

@@ -24,13 +24,13 @@ from recordings_by_hand import (
 )
 from studies import failures, first_finding, result_of, told
 
-from auditkit import canonical, schema
+from auditkit.formats import canonical, schema
+from auditkit.formats.structure import to_dict
 from auditkit.records.digest import EVIDENCE_BYTES
 from auditkit.records.recording import RankRecord, RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.signing import PrivateKey, generate_key
-from auditkit.structure import to_dict
-from auditkit.verify import VerifyRequest, verify
+from auditkit.signing.signatures import PrivateKey, generate_key
+from auditkit.verification.study_checks import VerifyRequest, verify
 
 Forge = Callable[[Recording], object]
 

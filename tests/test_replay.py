@@ -24,13 +24,13 @@ from studies import (
 )
 
 from auditkit.errors import OrderDrift, ProgramFailed
-from auditkit.evidence import RunEvidence
-from auditkit.launch import Workers
+from auditkit.evidence.reader import RunEvidence
+from auditkit.formats.structure import to_dict
+from auditkit.processes.workers import Workers
 from auditkit.records.job import Description, Job, ProgramSource
 from auditkit.records.report import Finding
-from auditkit.replay import MAX_REPLAYS, ReplayOutcome, ReplayRequest, replay
-from auditkit.signing import PrivateKey
-from auditkit.structure import to_dict
+from auditkit.replay.study_replay import MAX_REPLAYS, ReplayOutcome, ReplayRequest, replay
+from auditkit.signing.signatures import PrivateKey
 
 
 class SpyingWorkers(HereWorkers):
@@ -62,7 +62,7 @@ def replay_with(
     spy: SpyingWorkers, run: Run, names: tuple[str, ...] = ("carry",)
 ) -> tuple[SpyingWorkers, ReplayOutcome]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("auditkit.replay.Workers", lambda: spy)
+        patch.setattr("auditkit.replay.study_replay.Workers", lambda: spy)
         request = ReplayRequest({0: names}, {})
         return spy, replay(RunEvidence(run.folder, run.manifest), request, lambda _: None)
 

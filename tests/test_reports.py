@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from checklist_example import PLAN, example_estimates, example_manifest, example_report
 
-from auditkit import canonical, schema
 from auditkit.errors import AuditError, JsonError, SchemaError
-from auditkit.estimands import estimate
-from auditkit.outcomes import BranchTables, SeedOutcomes
+from auditkit.formats import canonical, schema
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import CheckResult, Finding, VerificationReport
-from auditkit.reports import check_agreement, report_from_json
-from auditkit.verify import VerifyRequest, verify
+from auditkit.statistics.estimands import estimate
+from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
+from auditkit.verification.report_json import check_agreement, report_from_json
+from auditkit.verification.study_checks import VerifyRequest, verify
 
 MANIFEST = example_manifest()
 REPORT = example_report()

@@ -14,7 +14,7 @@ from studies import Run
 
 from auditkit.errors import ArtifactMismatch
 from auditkit.records.agreement import ReproductionReport
-from auditkit.reproduction import read_study, side_by_side
+from auditkit.verification.reproduction import read_study, side_by_side
 
 BRANCH = "momentum-reset"
 

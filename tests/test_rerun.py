@@ -21,11 +21,11 @@ from loops import HereCommands, Loop, read, record, replay_here
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import auditkit as ak
-from auditkit.commands import Commands
+from auditkit.diagnose.rerun import OTHER, rerun
 from auditkit.errors import CommandError, Undecided
-from auditkit.evidence import RecordingEvidence
-from auditkit.holding import Setting
-from auditkit.rerun import OTHER, rerun
+from auditkit.evidence.reader import RecordingEvidence
+from auditkit.processes.commands import Commands
+from auditkit.replay.live_comparison import Setting
 
 
 @pytest.fixture(scope="module")
@@ -216,7 +216,7 @@ def test_a_script_that_catches_its_own_end_is_killed_and_told_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = str(Path(__file__).parent / "programs" / "stubborn_loop.py")
-    monkeypatch.setattr("auditkit.conversation._GRACE", 0.5)
+    monkeypatch.setattr("auditkit.processes.row_server._GRACE", 0.5)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     out = tmp_path / "out"
     subprocess.run([sys.executable, script, str(out), "0.1"], check=True, timeout=120)

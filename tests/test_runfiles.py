@@ -8,12 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from auditkit import tensorfile
 from auditkit.errors import FormatError
-from auditkit.ordering import Batch
-from auditkit.records.evidence import Trace
-from auditkit.records.tensor import RawTensor
-from auditkit.runfiles import (
+from auditkit.formats import tensor_file
+from auditkit.formats.ordering import Batch
+from auditkit.formats.run_files import (
     Outcome,
     array_of,
     order_from_tensors,
@@ -23,6 +21,8 @@ from auditkit.runfiles import (
     trace_from_tensors,
     trace_to_tensors,
 )
+from auditkit.records.evidence import Trace
+from auditkit.records.tensor import RawTensor
 
 names = st.text("abcdefgh/_:0", min_size=1, max_size=12).filter(
     lambda name: name not in ("step", "loss_bits")
@@ -66,7 +66,7 @@ def outcomes(draw: st.DrawFn) -> Outcome:
 
 def through_a_file(tensors: dict[str, RawTensor]) -> dict[str, RawTensor]:
     """Written and read, so that the tensors are views of unaligned bytes."""
-    return tensorfile.from_bytes(tensorfile.to_bytes(tensors), what="file")[0]
+    return tensor_file.from_bytes(tensor_file.to_bytes(tensors), what="file")[0]
 
 
 @given(traces())

@@ -14,12 +14,13 @@ import pytest
 from commands import content, timeless
 from studies import PLAN, Run, check_files, study_here
 
-from auditkit import canonical, store
 from auditkit.errors import StoreError
+from auditkit.files import store
+from auditkit.files.run_folder import Journal, RunFolder
+from auditkit.formats import canonical
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
-from auditkit.runfolder import Journal, RunFolder
-from auditkit.signing import PrivateKey
+from auditkit.signing.signatures import PrivateKey
 
 SOURCE = ProgramSource("tiny_study.py:make_program", "/somewhere", {"data": "map"})
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit import schema
 from auditkit.errors import SchemaError
+from auditkit.formats import schema
 
 FOLDER = Path(__file__).parents[1] / "schemas"
 FILES = sorted(FOLDER.glob("*/*.schema.json"))

@@ -11,16 +11,17 @@ from typing import Any
 import pytest
 from studies import PROGRAMS
 
-from auditkit import canonical, store
 from auditkit.errors import AuditError, PlanError, ProgramError, ProgramFailed
-from auditkit.manifests import from_statement
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.formats.run_files import trace_from_tensors
+from auditkit.formats.statements import from_statement
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.plan import StudyPlan
-from auditkit.runfiles import trace_from_tensors
-from auditkit.scripts import ScriptWorkers
-from auditkit.signing import open_envelope
-from auditkit.study import script_source
+from auditkit.signing.signatures import open_envelope
+from auditkit.study.runner import script_source
+from auditkit.study.scripts import ScriptWorkers
 
 SCRIPT = str(PROGRAMS / "script_study.py")
 COMMAND = (sys.executable, SCRIPT, "{seed}", "2")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from auditkit.seeds import SampleSeeds, derive_seed
+from auditkit.formats.seeds import SampleSeeds, derive_seed
 
 INTEGERS = st.one_of(st.integers(0, 10**6), st.integers(-(2**70), 2**70))
 

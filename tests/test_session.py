@@ -13,12 +13,12 @@ from torch.utils.data import DataLoader
 
 import auditkit as ak
 from auditkit.errors import UncapturedState, UnsupportedLoader
-from auditkit.observe.loader import LoaderDriver
-from auditkit.observe.rng import capture_streams
-from auditkit.observe.state import capture
-from auditkit.program import LoadedFactory
-from auditkit.seeds import derive_seed
-from auditkit.session import Session, open_session
+from auditkit.formats.seeds import derive_seed
+from auditkit.observe.loader.driver import LoaderDriver
+from auditkit.observe.rng.streams import capture_streams
+from auditkit.observe.state.components import capture
+from auditkit.program.program import LoadedFactory
+from auditkit.program.session import Session, open_session
 
 
 @pytest.fixture(autouse=True)

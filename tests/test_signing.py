@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit import envelopes, signing
 from auditkit.errors import (
     JsonError,
     MalformedError,
@@ -22,29 +21,30 @@ from auditkit.errors import (
     SignatureError,
     UsageError,
 )
-from auditkit.signing import PrivateKey, TrustedKey
+from auditkit.signing import envelopes, signatures
+from auditkit.signing.signatures import PrivateKey, TrustedKey
 
 PAYLOAD = b'{"_type":"https://in-toto.io/Statement/v1", "spaces kept" : 1.0}'
-ALICE = signing.generate_key()
+ALICE = signatures.generate_key()
 BOB = ec.generate_private_key(ec.SECP256R1())
-MALLORY = signing.generate_key()
+MALLORY = signatures.generate_key()
 KEYS: dict[str, PrivateKey] = {"ed25519": ALICE, "p256": BOB}
 
 
 def trust(key: PrivateKey) -> TrustedKey:
-    return TrustedKey(signing.fingerprint(key), key.public_key(), "test")
+    return TrustedKey(signatures.fingerprint(key), key.public_key(), "test")
 
 
 def signed(**changes: object) -> dict[str, Any]:
-    return {**json.loads(signing.sign_statement(PAYLOAD, ALICE)), **changes}
+    return {**json.loads(signatures.sign_statement(PAYLOAD, ALICE)), **changes}
 
 
-def opened(envelope: dict[str, Any]) -> signing.Envelope:
-    return signing.open_envelope(json.dumps(envelope).encode())
+def opened(envelope: dict[str, Any]) -> signatures.Envelope:
+    return signatures.open_envelope(json.dumps(envelope).encode())
 
 
 def signature_of(key: PrivateKey, payload: bytes = PAYLOAD, **changes: str) -> dict[str, str]:
-    envelope = json.loads(signing.sign_statement(payload, key))
+    envelope = json.loads(signatures.sign_statement(payload, key))
     return {**envelope["signatures"][0], **changes}
 
 
@@ -58,16 +58,16 @@ def flipped(text: str) -> str:
 @given(payload=st.binary(min_size=1, max_size=99))
 def test_what_is_signed_opens_and_verifies(kind: str, payload: bytes) -> None:
     key = KEYS[kind]
-    envelope = signing.open_envelope(signing.sign_statement(payload, key))
+    envelope = signatures.open_envelope(signatures.sign_statement(payload, key))
     assert envelope.payload == payload
-    outcome = signing.check_signatures(envelope, [trust(MALLORY), trust(key)])
+    outcome = signatures.check_signatures(envelope, [trust(MALLORY), trust(key)])
     assert outcome.signer == trust(key)
     assert outcome.strangers == ()
 
 
 def test_the_encoding_of_what_is_signed_is_dsses_own() -> None:
     # the example of the DSSE specification, protocol.md
-    assert signing.pae(b"hello world", "http://example.com/HelloWorld") == (
+    assert signatures.pae(b"hello world", "http://example.com/HelloWorld") == (
         b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
     )
 
@@ -79,34 +79,36 @@ def test_the_keyid_decides_nothing(keyid: str | None) -> None:
     if keyid is not None:
         signature["keyid"] = keyid
     envelope = opened(signed(signatures=[signature]))
-    assert signing.check_signatures(envelope, [trust(ALICE)]).signer == trust(ALICE)
+    assert signatures.check_signatures(envelope, [trust(ALICE)]).signer == trust(ALICE)
 
 
 def test_a_good_signature_under_another_trusted_name_is_good() -> None:
-    misnamed = signature_of(ALICE, keyid=signing.fingerprint(BOB))
+    misnamed = signature_of(ALICE, keyid=signatures.fingerprint(BOB))
     envelope = opened(signed(signatures=[misnamed]))
-    assert signing.check_signatures(envelope, [trust(ALICE), trust(BOB)]).signers == (trust(ALICE),)
+    assert signatures.check_signatures(envelope, [trust(ALICE), trust(BOB)]).signers == (
+        trust(ALICE),
+    )
 
 
 def test_url_safe_base64_is_read() -> None:
     payload = b'{"?>~":"\xc3\xbf\xc3\xbe?>~"}'
-    raw = json.loads(signing.sign_statement(payload, ALICE))
+    raw = json.loads(signatures.sign_statement(payload, ALICE))
     raw["payload"] = base64.urlsafe_b64encode(payload).decode()
     raw["signatures"][0]["sig"] = raw["signatures"][0]["sig"].translate(str.maketrans("+/", "-_"))
     assert "-" in raw["payload"] or "_" in raw["payload"]
     envelope = opened(raw)
     assert envelope.payload == payload
-    signing.check_signatures(envelope, [trust(ALICE)])
+    signatures.check_signatures(envelope, [trust(ALICE)])
 
 
 def test_further_fields_are_ignored() -> None:
     more = {**signature_of(ALICE), "certificate": "AA==", "more": 1}
-    signing.check_signatures(opened(signed(signatures=[more], payloadCopy={})), [trust(ALICE)])
+    signatures.check_signatures(opened(signed(signatures=[more], payloadCopy={})), [trust(ALICE)])
 
 
 def test_no_signature_is_not_signed() -> None:
     with pytest.raises(NotSigned) as caught:
-        signing.check_signatures(opened(signed(signatures=[])), [trust(ALICE)])
+        signatures.check_signatures(opened(signed(signatures=[])), [trust(ALICE)])
     assert caught.value.exit_code == 4
 
 
@@ -115,7 +117,7 @@ TAMPERED = {
     "signature": signed(signatures=[signature_of(ALICE, sig=flipped(signature_of(ALICE)["sig"]))]),
     "short signature": signed(signatures=[signature_of(ALICE, sig="AAAA")]),
     "stranger under her name": signed(
-        signatures=[signature_of(MALLORY, keyid=signing.fingerprint(ALICE))]
+        signatures=[signature_of(MALLORY, keyid=signatures.fingerprint(ALICE))]
     ),
     "bad beside good": signed(signatures=[signature_of(BOB), signature_of(ALICE, PAYLOAD + b"x")]),
 }
@@ -124,74 +126,76 @@ TAMPERED = {
 @pytest.mark.parametrize("case", TAMPERED)
 def test_a_bad_signature_under_a_trusted_name_is_tampering(case: str) -> None:
     with pytest.raises(SignatureError, match=r"by SHA256:.* does not match the payload") as caught:
-        signing.check_signatures(opened(TAMPERED[case]), [trust(ALICE), trust(BOB)])
+        signatures.check_signatures(opened(TAMPERED[case]), [trust(ALICE), trust(BOB)])
     assert caught.value.exit_code == 1
-    assert signing.fingerprint(ALICE) in str(caught.value)
+    assert signatures.fingerprint(ALICE) in str(caught.value)
 
 
 @pytest.mark.parametrize("trusted", [[], [trust(MALLORY)]])
 def test_a_stranger_is_named_and_not_trusted(trusted: list[TrustedKey]) -> None:
     with pytest.raises(NotTrusted, match="not a trusted key") as caught:
-        signing.check_signatures(opened(signed()), trusted)
+        signatures.check_signatures(opened(signed()), trusted)
     assert caught.value.exit_code == 3
-    assert signing.fingerprint(ALICE) in str(caught.value)
+    assert signatures.fingerprint(ALICE) in str(caught.value)
 
 
 @pytest.mark.parametrize("keyid", ["", "\x1b[2J", "SHA256:short"])
 def test_a_name_that_is_no_fingerprint_is_not_repeated(keyid: str) -> None:
     envelope = opened(signed(signatures=[signature_of(ALICE, keyid=keyid)]))
     with pytest.raises(NotTrusted, match="a key without fingerprint"):
-        signing.check_signatures(envelope, [trust(BOB)])
+        signatures.check_signatures(envelope, [trust(BOB)])
 
 
 def test_a_tampered_payload_without_names_is_only_not_trusted() -> None:
     # without a keyid, tampering and a stranger look alike
     envelope = replace(opened(signed(signatures=[signature_of(ALICE, keyid="")])), payload=b"{}")
     with pytest.raises(NotTrusted):
-        signing.check_signatures(envelope, [trust(ALICE)])
+        signatures.check_signatures(envelope, [trust(ALICE)])
 
 
 def test_adding_a_signature_keeps_everything_else() -> None:
     data = json.dumps(signed(more="kept"), indent=1).encode()
-    both = signing.add_signature(data, BOB)
-    outcome = signing.check_signatures(signing.open_envelope(both), [trust(BOB), trust(ALICE)])
+    both = signatures.add_signature(data, BOB)
+    outcome = signatures.check_signatures(
+        signatures.open_envelope(both), [trust(BOB), trust(ALICE)]
+    )
     assert outcome.signers == (trust(BOB), trust(ALICE))
     assert json.loads(both)["signatures"][0] == signature_of(ALICE)
     assert json.loads(both)["more"] == "kept"
-    stranger = signing.check_signatures(signing.open_envelope(both), [trust(ALICE)])
-    assert stranger.strangers == (signing.fingerprint(BOB),)
+    stranger = signatures.check_signatures(signatures.open_envelope(both), [trust(ALICE)])
+    assert stranger.strangers == (signatures.fingerprint(BOB),)
 
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_key_that_signed_already_changes_nothing(kind: str) -> None:
     # a second P-256 signature has other bytes, and a time stamp rests on the first one's
     data = json.dumps(signed(signatures=[signature_of(KEYS[kind])]), indent=1).encode()
-    assert signing.add_signature(data, KEYS[kind]) == data
+    assert signatures.add_signature(data, KEYS[kind]) == data
     nameless = json.dumps(signed(signatures=[signature_of(KEYS[kind], keyid="")])).encode()
-    assert signing.add_signature(nameless, KEYS[kind]) == nameless
+    assert signatures.add_signature(nameless, KEYS[kind]) == nameless
 
 
 def test_a_bad_signature_under_the_signers_name_is_replaced() -> None:
     bad = signature_of(ALICE, PAYLOAD + b"x")
-    data = signing.add_signature(json.dumps(signed(signatures=[bad])).encode(), ALICE)
+    data = signatures.add_signature(json.dumps(signed(signatures=[bad])).encode(), ALICE)
     assert json.loads(data)["signatures"] == [signature_of(ALICE)]
 
 
 def test_an_unsigned_envelope_can_be_signed() -> None:
-    data = signing.add_signature(json.dumps(signed(signatures=[])).encode(), ALICE)
-    assert data == signing.sign_statement(PAYLOAD, ALICE)
+    data = signatures.add_signature(json.dumps(signed(signatures=[])).encode(), ALICE)
+    assert data == signatures.sign_statement(PAYLOAD, ALICE)
 
 
 def test_no_more_signatures_are_added_than_are_read_again() -> None:
     full = signed(signatures=[signature_of(MALLORY, keyid=str(n)) for n in range(32)])
     with pytest.raises(SchemaError, match=r"\$.signatures"):
-        signing.add_signature(json.dumps(full).encode(), ALICE)
+        signatures.add_signature(json.dumps(full).encode(), ALICE)
 
 
 # Several signers
 
 
-def signed_by(*keys: PrivateKey, **more: PrivateKey) -> signing.Envelope:
+def signed_by(*keys: PrivateKey, **more: PrivateKey) -> signatures.Envelope:
     signatures = [signature_of(key) for key in keys]
     signatures += [signature_of(key, keyid=name) for name, key in more.items()]
     return opened(signed(signatures=signatures))
@@ -201,51 +205,51 @@ def test_as_many_trusted_keys_as_are_asked_for_must_have_signed() -> None:
     trusted = [trust(BOB), trust(MALLORY), trust(ALICE)]
     envelope = signed_by(ALICE, BOB)
     for threshold in (1, 2):
-        outcome = signing.check_signatures(envelope, trusted, threshold)
+        outcome = signatures.check_signatures(envelope, trusted, threshold)
         assert outcome.signers == (trust(BOB), trust(ALICE))
     with pytest.raises(NotTrusted) as caught:
-        signing.check_signatures(envelope, trusted, 3)
+        signatures.check_signatures(envelope, trusted, 3)
     assert caught.value.exit_code == 3
     assert str(caught.value) == (
-        f"signed by 2 trusted key(s) ({signing.fingerprint(BOB)}, {signing.fingerprint(ALICE)}) "
-        "of the 3 that are needed"
+        f"signed by 2 trusted key(s) ({signatures.fingerprint(BOB)}, "
+        f"{signatures.fingerprint(ALICE)}) of the 3 that are needed"
     )
 
 
 def test_who_signed_and_is_missing_is_said_by_name() -> None:
     alice = replace(trust(ALICE), principals=("alice@example.org",))
     with pytest.raises(NotTrusted) as caught:
-        signing.check_signatures(signed_by(ALICE, BOB), [alice], 2)
-    assert f"1 trusted key(s) ({signing.fingerprint(ALICE)} (alice@example.org))" in str(
+        signatures.check_signatures(signed_by(ALICE, BOB), [alice], 2)
+    assert f"1 trusted key(s) ({signatures.fingerprint(ALICE)} (alice@example.org))" in str(
         caught.value
     )
-    assert f"signed also by {signing.fingerprint(BOB)}, not trusted" in str(caught.value)
+    assert f"signed also by {signatures.fingerprint(BOB)}, not trusted" in str(caught.value)
     with pytest.raises(NotTrusted, match=r"signed by 0 trusted key\(s\) of the 2 that are needed"):
-        signing.check_signatures(signed_by(BOB), [alice], 2)
+        signatures.check_signatures(signed_by(BOB), [alice], 2)
 
 
 def test_a_key_counts_once_however_often_it_signed() -> None:
     twice = signed_by(ALICE, ALICE, again=ALICE)
-    assert signing.check_signatures(twice, [trust(ALICE), trust(BOB)]).signers == (trust(ALICE),)
+    assert signatures.check_signatures(twice, [trust(ALICE), trust(BOB)]).signers == (trust(ALICE),)
     with pytest.raises(NotTrusted, match="signed by 1 trusted key"):
-        signing.check_signatures(twice, [trust(ALICE), trust(BOB)], 2)
+        signatures.check_signatures(twice, [trust(ALICE), trust(BOB)], 2)
 
 
 def test_a_p256_key_counts_once_although_its_signatures_differ() -> None:
     envelope = signed_by(BOB, again=BOB)
     assert len({signature.value for signature in envelope.signatures}) == 2
     with pytest.raises(NotTrusted, match="signed by 1 trusted key"):
-        signing.check_signatures(envelope, [trust(BOB), trust(ALICE)], 2)
+        signatures.check_signatures(envelope, [trust(BOB), trust(ALICE)], 2)
 
 
 def test_a_key_counts_once_however_often_it_is_trusted() -> None:
     work = replace(trust(ALICE), principals=("alice@work",))
     home = replace(trust(ALICE), principals=("alice@home", "alice@work"), own=True, source="other")
-    outcome = signing.check_signatures(signed_by(ALICE), [work, trust(BOB), home])
+    outcome = signatures.check_signatures(signed_by(ALICE), [work, trust(BOB), home])
     merged = replace(work, principals=("alice@work", "alice@home"), own=True)
     assert outcome.signers == (merged,)
     with pytest.raises(NotTrusted, match="of the 2 that are needed"):
-        signing.check_signatures(signed_by(ALICE), [work, home], 2)
+        signatures.check_signatures(signed_by(ALICE), [work, home], 2)
 
 
 def named(key: PrivateKey, *principals: str) -> TrustedKey:
@@ -269,16 +273,16 @@ def test_keys_that_share_a_principal_count_as_one_person(
 ) -> None:
     alice, bob = named(ALICE, *principals[0]), named(BOB, *principals[1])
     envelope = signed_by(ALICE, BOB)
-    assert signing.same_person(alice, bob) == signing.same_person(bob, alice) == (people == 1)
-    assert signing.check_signatures(envelope, [alice, bob], people).signers == (alice, bob)
+    assert signatures.same_person(alice, bob) == signatures.same_person(bob, alice) == (people == 1)
+    assert signatures.check_signatures(envelope, [alice, bob], people).signers == (alice, bob)
     with pytest.raises(NotTrusted) as caught:
-        signing.check_signatures(envelope, [alice, bob], people + 1)
+        signatures.check_signatures(envelope, [alice, bob], people + 1)
     shared = ", which share principals and count as 1, of the 2 that are needed"
     assert (shared in str(caught.value)) == (people == 1)
 
 
 def test_a_key_is_the_same_person_as_itself() -> None:
-    assert signing.same_person(trust(ALICE), named(ALICE, "alice@x"))
+    assert signatures.same_person(trust(ALICE), named(ALICE, "alice@x"))
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -287,7 +291,7 @@ def test_a_third_key_tells_that_two_are_one_persons(order: tuple[int, ...]) -> N
     trusted = [keys[n] for n in order]
     for envelope in (signed_by(ALICE, BOB), signed_by(ALICE, BOB, MALLORY)):
         with pytest.raises(NotTrusted, match="count as 1, of the 2 that are needed"):
-            signing.check_signatures(envelope, trusted, 2)
+            signatures.check_signatures(envelope, trusted, 2)
 
 
 def test_people_are_counted_in_short_time_however_many_are_trusted() -> None:
@@ -296,7 +300,7 @@ def test_people_are_counted_in_short_time_however_many_are_trusted() -> None:
         for n in range(20_000)
     ]
     began = time.monotonic()
-    assert signing._count_people([crowd[0], crowd[-1]], crowd) == 1
+    assert signatures._count_people([crowd[0], crowd[-1]], crowd) == 1
     assert time.monotonic() - began < 5
 
 
@@ -306,19 +310,19 @@ def test_a_bad_signature_under_a_trusted_name_comes_before_a_missing_one() -> No
     trusted = [trust(ALICE), trust(BOB), trust(MALLORY)]
     for threshold in (1, 2, 3):
         with pytest.raises(SignatureError, match="does not match the payload") as caught:
-            signing.check_signatures(enough, trusted, threshold)
+            signatures.check_signatures(enough, trusted, threshold)
         assert caught.value.exit_code == 1
 
 
 def test_no_signature_comes_before_too_few() -> None:
     with pytest.raises(NotSigned):
-        signing.check_signatures(opened(signed(signatures=[])), [trust(ALICE)], 2)
+        signatures.check_signatures(opened(signed(signatures=[])), [trust(ALICE)], 2)
 
 
 @pytest.mark.parametrize("threshold", [0, -1])
 def test_nothing_asked_for_is_wrong_use(threshold: int) -> None:
     with pytest.raises(UsageError, match="at least 1 signature"):
-        signing.check_signatures(opened(signed()), [trust(ALICE)], threshold)
+        signatures.check_signatures(opened(signed()), [trust(ALICE)], threshold)
 
 
 # Time stamps, which are only carried here
@@ -333,7 +337,7 @@ def test_time_stamps_are_handed_on_unjudged() -> None:
     envelope = opened(stamped(tsp[0], {"type": "other", "data": "!"}, {"type": "new"}, tsp[1]))
     assert envelope.signatures[0].timestamps == (b"1", b"22")
     assert opened(signed()).signatures[0].timestamps == ()
-    signing.check_signatures(envelope, [trust(ALICE)])
+    signatures.check_signatures(envelope, [trust(ALICE)])
 
 
 @pytest.mark.parametrize(
@@ -370,14 +374,14 @@ def test_the_only_signature_needs_no_name() -> None:
     assert (
         envelopes.select_signature(opened(signed(signatures=[signature_of(ALICE, keyid="")]))) == 0
     )
-    assert envelopes.select_signature(signed_by(BOB, ALICE), signing.fingerprint(ALICE)) == 1
+    assert envelopes.select_signature(signed_by(BOB, ALICE), signatures.fingerprint(ALICE)) == 1
 
 
 def test_one_of_several_signatures_is_not_guessed() -> None:
     with pytest.raises(UsageError, match=r"several keys signed it.*say which with --by"):
         envelopes.select_signature(signed_by(BOB, ALICE))
     with pytest.raises(UsageError, match=r"no signature by .*; there are signatures by .SHA256:"):
-        envelopes.select_signature(signed_by(BOB), signing.fingerprint(ALICE))
+        envelopes.select_signature(signed_by(BOB), signatures.fingerprint(ALICE))
     with pytest.raises(NotSigned):
         envelopes.select_signature(opened(signed(signatures=[])))
 
@@ -392,7 +396,7 @@ def test_one_of_several_signatures_is_not_guessed() -> None:
     ],
 )
 def test_what_is_no_statement_has_no_type(payload: bytes, kind: type[MalformedError]) -> None:
-    envelope = signing.open_envelope(signing.sign_statement(payload, ALICE))
+    envelope = signatures.open_envelope(signatures.sign_statement(payload, ALICE))
     with pytest.raises(kind, match=r"^m\.json: "):
         envelopes.statement_type(envelope, what="m.json")
 
@@ -403,7 +407,7 @@ def test_what_is_no_statement_has_no_type(payload: bytes, kind: type[MalformedEr
         (b"", JsonError),
         (b"1", SchemaError),
         (b"[]", SchemaError),
-        (signing.sign_statement(PAYLOAD, ALICE)[:-9], JsonError),
+        (signatures.sign_statement(PAYLOAD, ALICE)[:-9], JsonError),
         (b"[" * 100_000, JsonError),
         (b'{"payload":"e30=","payload":"e30="}', JsonError),
         (json.dumps(signed(more=float("nan"))).encode(), JsonError),
@@ -419,19 +423,19 @@ def test_what_is_no_statement_has_no_type(payload: bytes, kind: type[MalformedEr
 )
 def test_what_is_no_envelope_is_malformed(data: bytes, kind: type[MalformedError]) -> None:
     with pytest.raises(kind) as caught:
-        signing.open_envelope(data, what="manifest.json")
+        signatures.open_envelope(data, what="manifest.json")
     assert str(caught.value).startswith("manifest.json: ")
     assert caught.value.exit_code == 5
 
 
 @given(st.binary(max_size=99), st.integers(0, 10**6), st.integers(0, 255))
 def test_any_bytes_are_refused_with_one_of_our_errors(data: bytes, at: int, byte: int) -> None:
-    changed = bytearray(signing.sign_statement(PAYLOAD, ALICE))
+    changed = bytearray(signatures.sign_statement(PAYLOAD, ALICE))
     changed[at % len(changed)] = byte
     for candidate in (data, bytes(changed)):
         try:
-            envelope = signing.open_envelope(candidate)
-            signing.check_signatures(envelope, [trust(ALICE)])
+            envelope = signatures.open_envelope(candidate)
+            signatures.check_signatures(envelope, [trust(ALICE)])
         except (MalformedError, SignatureError):
             continue
         assert envelope.payload == PAYLOAD  # only a byte that no signature covers was changed

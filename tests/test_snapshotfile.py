@@ -11,12 +11,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from auditkit.canonical import dumps, loads
 from auditkit.errors import FormatError
-from auditkit.observe.codec import pack, unpack
-from auditkit.observe.tensors import Leaves
-from auditkit.records.tensor import RawTensor
-from auditkit.snapshotfile import (
+from auditkit.formats.canonical import dumps, loads
+from auditkit.formats.snapshot_file import (
     FORMAT,
     is_dense,
     raw_components,
@@ -24,6 +21,9 @@ from auditkit.snapshotfile import (
     row_major,
     tensor_key,
 )
+from auditkit.observe.values.codec import pack, unpack
+from auditkit.observe.values.tensors import Leaves
+from auditkit.records.tensor import RawTensor
 
 TIED = torch.randn(2, 3)
 STATE: dict[str, Leaves] = {
@@ -106,7 +106,8 @@ def test_dense_strides_are_those_of_permutations(shape: list[int], random: Any) 
 
 
 def test_reading_needs_no_torch() -> None:
-    code = "import sys, auditkit.snapshotfile, auditkit.recipes; sys.exit('torch' in sys.modules)"
+    modules = "auditkit.formats.snapshot_file, auditkit.formats.recipes"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     environment = {"PYTHONPATH": ":".join(filter(None, sys.path))}
     assert (
         subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit import artifacts, store
 from auditkit.errors import (
     ArtifactMismatch,
     ArtifactMissing,
@@ -23,6 +22,7 @@ from auditkit.errors import (
     StoreError,
     UnsafePath,
 )
+from auditkit.files import artifacts, store
 from auditkit.records.tensor import RawTensor
 
 

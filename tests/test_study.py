@@ -21,17 +21,17 @@ from commands import PATIENCE, Shell, content, timeless, wait_for
 from conftest import Author
 from studies import PLAN, PROGRAMS, HereWorkers, Run, check_files
 
-from auditkit import store
 from auditkit.cli.options import default_jobs
 from auditkit.errors import PlanError, UnknownPerturbation
-from auditkit.launch import Workers
+from auditkit.files import store
+from auditkit.formats.schema import check as check_schema
+from auditkit.processes.workers import Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import StudyPlan
-from auditkit.schema import check as check_schema
-from auditkit.signing import PrivateKey, fingerprint
-from auditkit.study import StudyRequest, resolve, run_study
-from auditkit.trust import SigningKey
+from auditkit.signing.signatures import PrivateKey, fingerprint
+from auditkit.signing.trust import SigningKey
+from auditkit.study.runner import StudyRequest, resolve, run_study
 
 TINY = "tiny_study.py"
 
@@ -402,7 +402,7 @@ def test_a_failing_seed_stops_the_others(shell: Shell, monkeypatch: pytest.Monke
                 time.sleep(0.02)  # as long as a job takes at least: else all 50 may be over
             raise PlanError(f"seed {job.seed} fails")
 
-    monkeypatch.setattr("auditkit.study.Workers", Failing)
+    monkeypatch.setattr("auditkit.study.runner.Workers", Failing)
     plan = StudyPlan(1, 1, 2, range(50), ["carry"])
     with pytest.raises(PlanError, match="seed 0 fails"):
         run_study(request(shell.folder / "out", plan=plan), SigningKey(None, "", "test"))  # type: ignore[arg-type]

@@ -15,12 +15,12 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditkit import tensorfile
 from auditkit.errors import FormatError, JsonError
+from auditkit.formats import tensor_file
 from auditkit.records.tensor import RawTensor
 
-SIZES = {name: size for name, (_, size) in tensorfile.CODES.items()} | dict(
-    tensorfile.STORED_AS_BYTES
+SIZES = {name: size for name, (_, size) in tensor_file.CODES.items()} | dict(
+    tensor_file.STORED_AS_BYTES
 )
 
 
@@ -51,8 +51,8 @@ def as_bytes(tensors: dict[str, RawTensor]) -> dict[str, tuple[str, tuple[int, .
 
 @given(files, st.none() | st.dictionaries(st.text(), st.integers(0, 9)))
 def test_tensors_and_metadata_round_trip(tensors: dict[str, RawTensor], metadata: Any) -> None:
-    data = tensorfile.to_bytes(tensors, metadata)
-    found, found_metadata = tensorfile.from_bytes(data, what="file")
+    data = tensor_file.to_bytes(tensors, metadata)
+    found, found_metadata = tensor_file.from_bytes(data, what="file")
     assert as_bytes(found) == as_bytes(tensors)
     assert found_metadata == metadata
     assert list(found) == sorted(tensors)
@@ -60,7 +60,7 @@ def test_tensors_and_metadata_round_trip(tensors: dict[str, RawTensor], metadata
 
 @given(files)
 def test_safetensors_itself_accepts_every_file(tensors: dict[str, RawTensor]) -> None:
-    data = tensorfile.to_bytes(tensors, {"k": 1})
+    data = tensor_file.to_bytes(tensors, {"k": 1})
     entries = safetensors.deserialize(data)  # type: ignore[no-untyped-call]
     assert {name for name, _ in entries} == set(tensors)
 
@@ -68,14 +68,14 @@ def test_safetensors_itself_accepts_every_file(tensors: dict[str, RawTensor]) ->
 def test_numpy_users_can_read_the_file() -> None:
     arrays = {"a": np.arange(6, dtype="<i8").reshape(2, 3), "b": np.array([1.5], "<f4")}
     raw = {n: RawTensor(str(a.dtype), a.shape, a.tobytes()) for n, a in arrays.items()}
-    found = safetensors.numpy.load(tensorfile.to_bytes(raw, {"step": 1}))
+    found = safetensors.numpy.load(tensor_file.to_bytes(raw, {"step": 1}))
     assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
 
 
 def test_a_file_of_safetensors_can_be_read() -> None:
     array = np.arange(4, dtype="<f8")
     data = safetensors.numpy.save({"x": array}, {"format": "pt", "other": "text"})
-    found, metadata = tensorfile.from_bytes(data, what="file")
+    found, metadata = tensor_file.from_bytes(data, what="file")
     assert metadata is None
     assert np.array_equal(np.frombuffer(found["x"].data, "<f8"), array)
 
@@ -83,9 +83,9 @@ def test_a_file_of_safetensors_can_be_read() -> None:
 def test_a_dtype_without_code_keeps_its_name_and_shape() -> None:
     array = np.array([[1 + 2j, 3j]])
     raw = {"z": RawTensor("complex128", (1, 2), array.tobytes())}
-    data = tensorfile.to_bytes(raw)
+    data = tensor_file.to_bytes(raw)
     assert safetensors.numpy.load(data)["z"].shape == (32,)
-    found, metadata = tensorfile.from_bytes(data, what="file")
+    found, metadata = tensor_file.from_bytes(data, what="file")
     assert metadata is None
     assert as_bytes(found) == as_bytes(raw)
 
@@ -98,7 +98,7 @@ def test_the_bytes_do_not_depend_on_the_order_of_insertion() -> None:
     }
     metadata = {"x": 1, "y": 2, "z": 3}
     found = {
-        tensorfile.to_bytes(
+        tensor_file.to_bytes(
             {name: tensors[name] for name in order},
             dict(reversed(metadata.items()) if turned else metadata.items()),
         )
@@ -115,8 +115,8 @@ def test_every_tensor_is_aligned_and_uncopied() -> None:
         "c": RawTensor("bfloat16", (1,), b"ab"),
         "d": RawTensor("complex128", (1,), bytes(16)),
     }
-    data = tensorfile.to_bytes(tensors, "note")
-    found, _ = tensorfile.from_bytes(data, what="file")
+    data = tensor_file.to_bytes(tensors, "note")
+    found, _ = tensor_file.from_bytes(data, what="file")
     start = np.frombuffer(data, np.uint8).ctypes.data
     for tensor in found.values():
         view = memoryview(tensor.data)
@@ -126,14 +126,14 @@ def test_every_tensor_is_aligned_and_uncopied() -> None:
 
 
 def test_any_contiguous_buffer_can_be_written() -> None:
-    data = tensorfile.to_bytes(
+    data = tensor_file.to_bytes(
         {
             "matrix": RawTensor("int32", (2, 2), np.arange(4, dtype="<i4").reshape(2, 2).data),
             "none": RawTensor("int32", (0, 5), np.zeros((0, 5), "<i4").data),
             "array": RawTensor("uint8", (2,), bytearray(b"xy")),
         }
     )
-    found, _ = tensorfile.from_bytes(data, what="file")
+    found, _ = tensor_file.from_bytes(data, what="file")
     assert {name: t.n_bytes for name, t in found.items()} == {"matrix": 16, "none": 0, "array": 2}
 
 
@@ -150,12 +150,12 @@ def test_any_contiguous_buffer_can_be_written() -> None:
 )
 def test_what_cannot_be_stored_is_refused(name: str, tensor: RawTensor) -> None:
     with pytest.raises(FormatError):
-        tensorfile.to_bytes({name: tensor})
+        tensor_file.to_bytes({name: tensor})
 
 
 def test_metadata_without_json_form_is_refused() -> None:
     with pytest.raises(JsonError):
-        tensorfile.to_bytes({}, {"x": math.nan})
+        tensor_file.to_bytes({}, {"x": math.nan})
 
 
 HUGE = [2**31] * 3
@@ -206,7 +206,7 @@ HUGE = [2**31] * 3
 )
 def test_a_broken_file_is_a_format_error(data: bytes, says: str) -> None:
     with pytest.raises(FormatError, match=r"^x\.safetensors: not a safetensors file: ") as caught:
-        tensorfile.from_bytes(data, what="x.safetensors")
+        tensor_file.from_bytes(data, what="x.safetensors")
     assert says in str(caught.value)
 
 
@@ -226,24 +226,24 @@ def test_a_true_form_that_does_not_fit_is_a_format_error(forms: object) -> None:
     text = json.dumps({"metadata": None, "stored_as_bytes": forms})
     data = file_of({"a": u8(0, 8), "__metadata__": {"auditkit": text}}, bytes(8))
     with pytest.raises(FormatError):
-        tensorfile.from_bytes(data, what="x")
+        tensor_file.from_bytes(data, what="x")
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes_give_tensors_or_format_error(data: bytes) -> None:
     for candidate in (data, file_of(data), file_of(b'{"a":' + data + b"}", data)):
         with contextlib.suppress(FormatError):
-            tensorfile.from_bytes(candidate, what="fuzz")
+            tensor_file.from_bytes(candidate, what="fuzz")
 
 
 @given(files, st.data())
 def test_a_changed_byte_gives_tensors_or_format_error(
     tensors: dict[str, RawTensor], data: st.DataObject
 ) -> None:
-    file = bytearray(tensorfile.to_bytes(tensors, {"k": 1}))
+    file = bytearray(tensor_file.to_bytes(tensors, {"k": 1}))
     file[data.draw(st.integers(0, len(file) - 1))] = data.draw(st.integers(0, 255))
     with contextlib.suppress(FormatError):
-        tensorfile.from_bytes(file, what="fuzz")
+        tensor_file.from_bytes(file, what="fuzz")
 
 
 def test_reading_and_verifying_load_no_torch() -> None:

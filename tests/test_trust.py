@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from auditkit import signing, store, trust
 from auditkit.errors import KeyEncrypted, KeyFileError, StoreError
+from auditkit.files import store
+from auditkit.signing import signatures, trust
 
 
 @pytest.fixture
@@ -21,138 +22,140 @@ def mode_of(path: Path) -> int:
 
 def test_the_folder_follows_the_xdg_specification() -> None:
     home = {"HOME": "/home/x"}
-    assert signing.config_folder({**home, "XDG_CONFIG_HOME": "/c"}) == Path("/c/auditkit")
+    assert signatures.config_folder({**home, "XDG_CONFIG_HOME": "/c"}) == Path("/c/auditkit")
     for ignored in ("", "relative"):
-        found = signing.config_folder({**home, "XDG_CONFIG_HOME": ignored})
+        found = signatures.config_folder({**home, "XDG_CONFIG_HOME": ignored})
         assert found == Path("/home/x/.config/auditkit")
 
 
 def test_the_first_use_makes_a_private_trusted_key(env: dict[str, str]) -> None:
-    assert signing.machine_trust(env) == []
-    first = signing.signing_key(None, env)
-    again = signing.signing_key(None, env)
+    assert signatures.machine_trust(env) == []
+    first = signatures.signing_key(None, env)
+    again = signatures.signing_key(None, env)
     assert first.created
     assert not again.created
     assert first.fingerprint == again.fingerprint
-    folder = signing.config_folder(env)
+    folder = signatures.config_folder(env)
     assert mode_of(folder) == 0o700
     assert mode_of(folder / "key") == 0o600
     assert sorted(path.name for path in folder.iterdir()) == ["allowed_signers", "key", "key.pub"]
-    trusted = signing.machine_trust(env)
+    trusted = signatures.machine_trust(env)
     assert [(key.fingerprint, key.own) for key in trusted] == [(first.fingerprint, True)]
 
 
 def test_no_file_names_a_person(env: dict[str, str]) -> None:
-    signing.ensure_default_key(env)
-    folder = signing.config_folder(env)
+    signatures.ensure_default_key(env)
+    folder = signatures.config_folder(env)
     assert len((folder / "key.pub").read_text().split()) == 2
     assert (folder / "allowed_signers").read_text().startswith('self namespaces="auditkit" ssh-')
 
 
 def test_trust_that_is_there_is_kept(env: dict[str, str]) -> None:
-    folder = signing.config_folder(env)
+    folder = signatures.config_folder(env)
     folder.mkdir(parents=True)
-    other = signing.generate_key()
-    (folder / "allowed_signers").write_text(f"bob@x {signing.public_line(other)}")
-    key, created = signing.ensure_default_key(env)
+    other = signatures.generate_key()
+    (folder / "allowed_signers").write_text(f"bob@x {signatures.public_line(other)}")
+    key, created = signatures.ensure_default_key(env)
     assert created
-    assert [(k.fingerprint, k.own) for k in signing.machine_trust(env)] == [
-        (signing.fingerprint(other), False),
-        (signing.fingerprint(key), True),
+    assert [(k.fingerprint, k.own) for k in signatures.machine_trust(env)] == [
+        (signatures.fingerprint(other), False),
+        (signatures.fingerprint(key), True),
     ]
 
 
 def test_trust_that_was_taken_back_stays_so(env: dict[str, str]) -> None:
-    signing.ensure_default_key(env)
-    (signing.config_folder(env) / "allowed_signers").unlink()
-    signing.ensure_default_key(env)
-    assert signing.machine_trust(env) == []
+    signatures.ensure_default_key(env)
+    (signatures.config_folder(env) / "allowed_signers").unlink()
+    signatures.ensure_default_key(env)
+    assert signatures.machine_trust(env) == []
 
 
 def test_a_run_killed_after_making_the_key_is_caught_up_with(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trust, "_trust_own", lambda *_: None)
-    signing.ensure_default_key(env)
+    signatures.ensure_default_key(env)
     monkeypatch.undo()
-    _, created = signing.ensure_default_key(env)
+    _, created = signatures.ensure_default_key(env)
     assert not created
-    assert [key.own for key in signing.machine_trust(env)] == [True]
+    assert [key.own for key in signatures.machine_trust(env)] == [True]
 
 
 def test_two_processes_end_with_one_key(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generate = signing.generate_key
+    generate = signatures.generate_key
 
     def slow() -> object:
         monkeypatch.setattr(trust, "generate_key", generate)
-        signing.ensure_default_key(env)  # the other process is faster
+        signatures.ensure_default_key(env)  # the other process is faster
         return generate()
 
     monkeypatch.setattr(trust, "generate_key", slow)
-    key, created = signing.ensure_default_key(env)
+    key, created = signatures.ensure_default_key(env)
     assert not created
-    assert [k.fingerprint for k in signing.machine_trust(env)] == [signing.fingerprint(key)]
+    assert [k.fingerprint for k in signatures.machine_trust(env)] == [signatures.fingerprint(key)]
 
 
 def test_a_folder_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StoreError):
-        signing.signing_key(None, {"XDG_CONFIG_HOME": str(tmp_path / "file")})
+        signatures.signing_key(None, {"XDG_CONFIG_HOME": str(tmp_path / "file")})
 
 
 def test_the_named_key_comes_before_the_environments_before_the_machines(
     env: dict[str, str], tmp_path: Path
 ) -> None:
-    named, other = signing.generate_key(), signing.generate_key()
-    store.write_bytes(tmp_path / "named", signing.private_key_bytes(named))
-    store.write_bytes(tmp_path / "other", signing.private_key_bytes(other, "pw"))
+    named, other = signatures.generate_key(), signatures.generate_key()
+    store.write_bytes(tmp_path / "named", signatures.private_key_bytes(named))
+    store.write_bytes(tmp_path / "other", signatures.private_key_bytes(other, "pw"))
     env["AUDITKIT_KEY"] = str(tmp_path / "other")
-    found = signing.signing_key(tmp_path / "named", env)
+    found = signatures.signing_key(tmp_path / "named", env)
     assert (found.fingerprint, found.source) == (
-        signing.fingerprint(named),
+        signatures.fingerprint(named),
         str(tmp_path / "named"),
     )
     with pytest.raises(KeyFileError, match="encrypted"):
-        signing.signing_key(None, env)
-    wanted = signing.fingerprint(other)
-    assert signing.signing_key(None, env, "pw").fingerprint == wanted
-    assert signing.signing_key(None, {**env, "AUDITKIT_KEY_PASSWORD": "pw"}).fingerprint == wanted
-    assert not signing.config_folder(env).exists()
+        signatures.signing_key(None, env)
+    wanted = signatures.fingerprint(other)
+    assert signatures.signing_key(None, env, "pw").fingerprint == wanted
+    assert (
+        signatures.signing_key(None, {**env, "AUDITKIT_KEY_PASSWORD": "pw"}).fingerprint == wanted
+    )
+    assert not signatures.config_folder(env).exists()
 
 
 def test_the_machines_key_can_be_encrypted(env: dict[str, str]) -> None:
-    key, created = signing.ensure_default_key(env, new_password="pw")  # noqa: S106
+    key, created = signatures.ensure_default_key(env, new_password="pw")  # noqa: S106
     assert created
-    path = signing.default_key(env)
+    path = signatures.default_key(env)
     assert b"ENCRYPTED" in path.read_bytes()
     assert mode_of(path) == 0o600
-    assert [k.own for k in signing.machine_trust(env)] == [True]  # that needs no password
+    assert [k.own for k in signatures.machine_trust(env)] == [True]  # that needs no password
     with pytest.raises(
         KeyEncrypted, match=r"give its password; .*\$AUDITKIT_KEY_PASSWORD holds it"
     ):
-        signing.signing_key(None, env)
+        signatures.signing_key(None, env)
     with pytest.raises(KeyFileError, match="password is wrong"):
-        signing.signing_key(None, env, "other")
+        signatures.signing_key(None, env, "other")
     for found in (
-        signing.signing_key(None, env, "pw"),
-        signing.signing_key(None, {**env, "AUDITKIT_KEY_PASSWORD": "pw"}),
+        signatures.signing_key(None, env, "pw"),
+        signatures.signing_key(None, {**env, "AUDITKIT_KEY_PASSWORD": "pw"}),
     ):
-        assert found.fingerprint == signing.fingerprint(key)
+        assert found.fingerprint == signatures.fingerprint(key)
 
 
 def test_a_password_that_is_not_for_it_encrypts_no_new_key(env: dict[str, str]) -> None:
-    signing.signing_key(None, {**env, "AUDITKIT_KEY_PASSWORD": "for another key"}, "neither")
-    assert b"ENCRYPTED" not in signing.default_key(env).read_bytes()
+    signatures.signing_key(None, {**env, "AUDITKIT_KEY_PASSWORD": "for another key"}, "neither")
+    assert b"ENCRYPTED" not in signatures.default_key(env).read_bytes()
 
 
 def test_who_is_trusted_is_known_by_name(env: dict[str, str]) -> None:
-    signing.ensure_default_key(env)
-    trusted = signing.config_folder(env) / "allowed_signers"
-    bob = signing.public_line(signing.generate_key())
+    signatures.ensure_default_key(env)
+    trusted = signatures.config_folder(env) / "allowed_signers"
+    bob = signatures.public_line(signatures.generate_key())
     trusted.write_text(trusted.read_text() + f"bob@x,robert@x {bob}\n")
-    found = [(key.own, key.principals) for key in signing.machine_trust(env)]
+    found = [(key.own, key.principals) for key in signatures.machine_trust(env)]
     assert found == [(True, ("self",)), (False, ("bob@x", "robert@x"))]
 
 
@@ -160,33 +163,33 @@ def test_key_files_that_cannot_be_read_are_key_file_errors(tmp_path: Path) -> No
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "large").write_bytes(b"#" * (trust.MAX_KEY_FILE_BYTES + 1))
     for name in ("none", "fifo", "large", "."):
-        for load in (signing.load_private_key, signing.load_public_keys):
+        for load in (signatures.load_private_key, signatures.load_public_keys):
             with pytest.raises(KeyFileError) as caught:
                 load(tmp_path / name)
             assert "\n" not in str(caught.value)
 
 
 def test_broken_trust_is_an_error_not_an_empty_list(env: dict[str, str]) -> None:
-    folder = signing.config_folder(env)
+    folder = signatures.config_folder(env)
     folder.mkdir(parents=True)
     (folder / "allowed_signers").write_text("garbage\n")
     with pytest.raises(KeyFileError, match="line 1"):
-        signing.machine_trust(env)
+        signatures.machine_trust(env)
 
 
 def test_a_fingerprint_picks_the_key_of_a_file_that_is_not_trusted(tmp_path: Path) -> None:
-    keys = [signing.generate_key() for _ in range(2)]
+    keys = [signatures.generate_key() for _ in range(2)]
     path = tmp_path / "signer.pub"
-    path.write_text("".join(signing.public_line(key) + "\n" for key in keys))
-    wanted = signing.fingerprint(keys[1])
-    found = signing.key_by_fingerprint(wanted, path)
+    path.write_text("".join(signatures.public_line(key) + "\n" for key in keys))
+    wanted = signatures.fingerprint(keys[1])
+    found = signatures.key_by_fingerprint(wanted, path)
     assert (found.fingerprint, found.own, found.source) == (wanted, False, "--fingerprint")
     assert found.public_key == keys[1].public_key()
-    stranger = signing.fingerprint(signing.generate_key())
+    stranger = signatures.fingerprint(signatures.generate_key())
     with pytest.raises(KeyFileError, match="no key with that fingerprint"):
-        signing.key_by_fingerprint(stranger, path)
+        signatures.key_by_fingerprint(stranger, path)
     for malformed in ("", "SHA256:", wanted[:-1], wanted + "=", wanted + "\n", wanted.lower()):
         with pytest.raises(KeyFileError, match="is no fingerprint"):
-            signing.key_by_fingerprint(malformed, path)
+            signatures.key_by_fingerprint(malformed, path)
     with pytest.raises(KeyFileError, match="No such file"):
-        signing.key_by_fingerprint(wanted, tmp_path / "none")
+        signatures.key_by_fingerprint(wanted, tmp_path / "none")

@@ -34,9 +34,9 @@ from studies import (
     told,
 )
 
-from auditkit import canonical
+from auditkit.formats import canonical
 from auditkit.records.environment import Environment
-from auditkit.signing import PrivateKey, TrustedKey, fingerprint, generate_key, pae
+from auditkit.signing.signatures import PrivateKey, TrustedKey, fingerprint, generate_key, pae
 
 Forge = Callable[[Run], object]
 

@@ -11,10 +11,10 @@ import pytest
 from recordings_by_hand import Loop, State, write_recording
 from studies_by_hand import Size, write_study
 
-from auditkit.keys import fingerprint
 from auditkit.records.tensor import RawTensor
-from auditkit.signing import PrivateKey, TrustedKey, generate_key
-from auditkit.verify import VerifyRequest, verify
+from auditkit.signing.keys import fingerprint
+from auditkit.signing.signatures import PrivateKey, TrustedKey, generate_key
+from auditkit.verification.study_checks import VerifyRequest, verify
 
 MIB = 2**20
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from auditkit.comparison import first_module
-from auditkit.observe.loader import Delivery
-from auditkit.watchers import ModuleWatcher
+from auditkit.evidence.comparison import first_module
+from auditkit.observe.loader.driver import Delivery
+from auditkit.study.worker.callbacks import ModuleWatcher
 
 BATCH = torch.linspace(-1, 1, 8).reshape(2, 4)
 

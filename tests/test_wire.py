@@ -1,6 +1,6 @@
 """The line between auditkit and a command's processes, and every way in which it can break.
 
-The other ends here are a few lines of Python that load nothing but ``auditkit.wire``.
+The other ends here are a few lines of Python that load nothing but ``auditkit.processes.protocol``.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from typing import Any
 import pytest
 from commands import PATIENCE, names_in
 
-from auditkit import wire
 from auditkit.errors import JsonError, LineLost, StoreError
-from auditkit.switchboard import Switchboard
-from auditkit.wire import MAX_MESSAGE, SESSION_VARIABLE, Line, connect
+from auditkit.processes import protocol
+from auditkit.processes.protocol import MAX_MESSAGE, SESSION_VARIABLE, Line, connect
+from auditkit.processes.server import Switchboard
 
 _PRELUDE = """
 import os, signal, sys, time
 from auditkit.errors import LineLost
-from auditkit.wire import connect
+from auditkit.processes.protocol import connect
 line = connect({"rank": 0})
 """
 
@@ -72,7 +72,7 @@ def call(board: Switchboard, hello: dict[str, Any] | None = None) -> Line:
 
 def knock(board: Switchboard) -> socket.socket:
     """A plain connection to the switchboard's address."""
-    _, family, address = wire._parse(board.variable)
+    _, family, address = protocol._parse(board.variable)
     stranger = socket.socket(family)
     stranger.settimeout(PATIENCE)
     stranger.connect(address)
@@ -192,7 +192,7 @@ def test_the_variable_stays_for_processes_that_this_one_starts() -> None:
 
 def test_the_childs_side_loads_nothing_heavy() -> None:
     code = (
-        "import sys, auditkit.wire\n"
+        "import sys, auditkit.processes.protocol\n"
         "assert not {'torch', 'numpy', 'pickle', 'multiprocessing'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -223,7 +223,7 @@ def test_a_silent_stranger_hinders_nobody() -> None:
 
 
 def test_who_took_the_address_over_hears_no_hello(monkeypatch: pytest.MonkeyPatch) -> None:
-    impostor = socket.create_server((wire.HOST, 0))
+    impostor = socket.create_server((protocol.HOST, 0))
     with impostor:
         heard: list[bytes] = []
 
@@ -266,7 +266,7 @@ def test_what_is_no_message_is_refused_and_ends_the_line(frame: bytes, says: str
 def test_a_message_that_cannot_be_sent_leaves_the_line_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wire, "MAX_MESSAGE", 100)
+    monkeypatch.setattr(protocol, "MAX_MESSAGE", 100)
     with Switchboard(echo) as board:
         line = call(board)
         for message in ({"text": "x" * 100}, {"x": float("nan")}, {"x": {1}}):
@@ -362,7 +362,7 @@ def test_a_child_is_told_that_its_parent_has_gone(tmp_path: Path) -> None:
     )
     parent = (
         "import os, subprocess, sys, threading\n"
-        "from auditkit.switchboard import Switchboard\n"
+        "from auditkit.processes.server import Switchboard\n"
         "asked = threading.Event()\n"
         "def handler(line, hello): line.receive(); asked.set(); line.receive()\n"
         "with Switchboard(handler) as board:\n"
@@ -567,7 +567,7 @@ def test_a_listener_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
                 raise RuntimeError("can't start new thread")
             super().start()
 
-    monkeypatch.setattr("auditkit.switchboard.threading.Thread", NoThread)
+    monkeypatch.setattr("auditkit.processes.server.threading.Thread", NoThread)
     with Switchboard(echo, rung.set) as board:
         with pytest.raises(LineLost):
             call(board)

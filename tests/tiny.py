@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 import auditkit as ak
-from auditkit.observe.codec import pack, unpack
-from auditkit.observe.digests import digest_leaves
-from auditkit.observe.rng import seed_everything
-from auditkit.observe.state import State, TrainingObjects, capture
-from auditkit.observe.tensors import Leaves
+from auditkit.observe.rng.streams import seed_everything
+from auditkit.observe.state.components import State, TrainingObjects, capture
+from auditkit.observe.values.codec import pack, unpack
+from auditkit.observe.values.digests import digest_leaves
+from auditkit.observe.values.tensors import Leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
 
 Step = Callable[[int], None]

@@ -9,19 +9,20 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from auditkit import canonical, store
-from auditkit.checklist import fill
 from auditkit.cli.options import manifest_path
 from auditkit.cli.requests import request_of, verification_options
 from auditkit.cli.verify import verify_path
 from auditkit.errors import ArtifactMismatch, UsageError
-from auditkit.fragments import to_latex, to_markdown
-from auditkit.judgement import is_of_recording
-from auditkit.manifests import from_statement
+from auditkit.evidence.verdicts import is_of_recording
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.formats.statements import from_statement
+from auditkit.paper.checklist import fill
+from auditkit.paper.rendering import to_latex, to_markdown
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.report import VerificationReport
-from auditkit.reports import check_agreement, report_from_json
-from auditkit.signing import open_envelope
+from auditkit.signing.signatures import open_envelope
+from auditkit.verification.report_json import check_agreement, report_from_json
 
 _FORMATS = {"markdown": to_markdown, "latex": to_latex}
 

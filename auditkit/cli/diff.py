@@ -36,10 +36,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from auditkit import canonical
 from auditkit.cli.tables import console
-from auditkit.differences import RunDifference, TraceDifference, compare_runs
-from auditkit.magnitudes import Magnitude
+from auditkit.diagnose.differences import RunDifference, TraceDifference, compare_runs
+from auditkit.evidence.magnitudes import Magnitude
+from auditkit.formats import canonical
 
 #: Rows of a table that are printed; ``--json`` has them all.
 _SHOWN = 40

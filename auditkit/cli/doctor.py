@@ -1,6 +1,6 @@
 """``auditkit doctor``: is training repeatable here, and if not, what to do.
 
-``--json`` writes one object: :class:`auditkit.doctor.Diagnosis` and ``exit_code``.
+``--json`` writes one object: :class:`auditkit.diagnose.doctor.Diagnosis` and ``exit_code``.
 """
 
 from __future__ import annotations
@@ -10,15 +10,16 @@ from pathlib import Path
 
 import click
 
-from auditkit import canonical, store
 from auditkit.cli.options import TAIL, CommandWithTail, parse_arguments, split_target
 from auditkit.cli.tables import console
-from auditkit.commands import Commands
-from auditkit.doctor import Diagnosis, examine_command, examine_program
+from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
 from auditkit.errors import UsageError
-from auditkit.holding import Setting
+from auditkit.evidence.rows import own_step
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.processes.commands import Commands
 from auditkit.records.job import ProgramSource
-from auditkit.rows import own_step
+from auditkit.replay.live_comparison import Setting
 
 
 @click.command(cls=CommandWithTail)

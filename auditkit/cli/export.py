@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
-from auditkit import canonical, store
 from auditkit.cli.options import manifest_path
-from auditkit.sigstorebundle import to_bundle
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.signing.sigstore_bundle import to_bundle
 
 
 @click.command()

@@ -9,16 +9,16 @@ from auditkit.errors import UsageError
 
 
 def timestamps() -> Any:
-    """:mod:`auditkit.timestamps`.
+    """:mod:`auditkit.signing.timestamps`.
 
     Raises:
         UsageError: When its package is not installed.
     """
-    return _load("auditkit.timestamps", "timestamp")
+    return _load("auditkit.signing.timestamps", "timestamp")
 
 
 def token_sha256(reply: bytes) -> str:
-    """:func:`auditkit.timestamps.token_sha256`, loaded when it is needed.
+    """:func:`auditkit.signing.timestamps.token_sha256`, loaded when it is needed.
 
     Raises:
         UsageError: When its package is not installed.

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from auditkit import __version__
 from auditkit.errors import AuditError
-from auditkit.quote import printable
+from auditkit.formats.quote import printable
+from auditkit.version import __version__
 
 #: Command by name; modules are loaded when a command is used, so that verifying without replay
 #: loads neither torch nor scipy.

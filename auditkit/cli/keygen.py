@@ -6,10 +6,10 @@ from pathlib import Path
 
 import click
 
-from auditkit import store
 from auditkit.cli.passwords import new_password, unlocking
 from auditkit.errors import StoreError
-from auditkit.signing import (
+from auditkit.files import store
+from auditkit.signing.signatures import (
     default_key,
     ensure_default_key,
     fingerprint,

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from auditkit.errors import UsageError
-from auditkit.homes import without_home
+from auditkit.formats.redaction import without_home
 from auditkit.records.manifest import MANIFEST_NAME
 
 

@@ -13,9 +13,9 @@ from typing import TypeVar
 import click
 
 from auditkit.errors import KeyEncrypted, UsageError
-from auditkit.quote import printable
-from auditkit.signing import SigningKey, signing_key
-from auditkit.trust import PASSWORD_VARIABLE
+from auditkit.formats.quote import printable
+from auditkit.signing.signatures import SigningKey, signing_key
+from auditkit.signing.trust import PASSWORD_VARIABLE
 
 T = TypeVar("T")
 

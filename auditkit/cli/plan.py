@@ -8,22 +8,22 @@ from typing import Any
 
 import click
 
-from auditkit import store
 from auditkit.cli.options import parse_arguments, split_target
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.studyplans import overrides, plan_options, program_plan
 from auditkit.cli.tables import console
 from auditkit.errors import UsageError
-from auditkit.launch import Workers
-from auditkit.manifests import to_statement
-from auditkit.observe.repository import git_state
-from auditkit.planning import make_registration
+from auditkit.files import store
+from auditkit.formats.statements import to_statement
+from auditkit.observe.machine.repository import git_state
+from auditkit.processes.workers import Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import PLAN_NAME, Registered, Registration, SeedSource
 from auditkit.records.study import ProgramRecord
-from auditkit.signing import sign_statement
+from auditkit.signing.signatures import sign_statement
+from auditkit.study.planning import make_registration
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """``auditkit replay``: run a recorded loop again, and compare it as it runs.
 
-``--json`` writes one object: what was found (:class:`auditkit.rerun.Replayed`), with ``equal``,
-``exit_code`` and ``manifest_sha256``.
+``--json`` writes one object: what was found (:class:`auditkit.diagnose.rerun.Replayed`), with
+``equal``, ``exit_code`` and ``manifest_sha256``.
 """
 
 from __future__ import annotations
@@ -12,29 +12,31 @@ from pathlib import Path
 
 import click
 
-from auditkit import __version__, canonical, store
 from auditkit.cli.options import TAIL, CommandWithTail, manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.requests import trusted_keys
 from auditkit.cli.tables import console
-from auditkit.commands import Commands
+from auditkit.diagnose.rerun import Replayed, rerun
 from auditkit.errors import UsageError
-from auditkit.evidence import RecordingEvidence
-from auditkit.holding import Setting
-from auditkit.homes import hide_home
-from auditkit.judgement import PRECEDENCE, exit_code_of
-from auditkit.magnitudes import Magnitude
-from auditkit.manifests import read_statement, to_statement
-from auditkit.quote import printable
+from auditkit.evidence.magnitudes import Magnitude
+from auditkit.evidence.reader import RecordingEvidence
+from auditkit.evidence.verdicts import PRECEDENCE, exit_code_of
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.formats.quote import printable
+from auditkit.formats.redaction import hide_home
+from auditkit.formats.statements import read_statement, to_statement
+from auditkit.processes.commands import Commands
 from auditkit.records.job import Progress
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.replaying import REPLAY_NAME, ReplayReport
 from auditkit.records.report import VerificationReport
-from auditkit.rerun import Replayed, rerun
-from auditkit.signing import open_envelope, sign_statement
-from auditkit.verify import VerifyRequest, verify
+from auditkit.replay.live_comparison import Setting
+from auditkit.signing.signatures import open_envelope, sign_statement
+from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.version import __version__
 
 
 @click.command(cls=CommandWithTail)

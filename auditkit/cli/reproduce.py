@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from auditkit import canonical, store
 from auditkit.cli.agreementtable import print_agreement
 from auditkit.cli.options import TAIL, CommandWithTail, default_jobs, manifest_path
 from auditkit.cli.passwords import signing_key_of
@@ -17,10 +16,12 @@ from auditkit.cli.requests import request_of, verification_options
 from auditkit.cli.run import total_steps
 from auditkit.cli.tables import print_report
 from auditkit.errors import UsageError
-from auditkit.evidence import RunEvidence
-from auditkit.signing import Envelope, SigningKey, check_signatures
-from auditkit.verification import is_own
-from auditkit.verify import VerifyRequest, verify
+from auditkit.evidence.reader import RunEvidence
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.signing.signatures import Envelope, SigningKey, check_signatures
+from auditkit.verification.shared_checks import is_own
+from auditkit.verification.study_checks import VerifyRequest, verify
 
 
 @click.command("reproduce", cls=CommandWithTail)
@@ -53,7 +54,7 @@ def reproduce(
     disagrees or a recorded table is not of the recorded states, and 0.
     """
     # Lazy for start-up time: scipy.
-    from auditkit.reproduction import read_study, side_by_side  # noqa: PLC0415
+    from auditkit.verification.reproduction import read_study, side_by_side  # noqa: PLC0415
 
     path, folder = manifest_path(manifest), Path(out)
     request = replace(request_of(path, **options), replay="none", command=ctx.meta[TAIL])
@@ -101,7 +102,7 @@ def _refuse(run: RunEvidence, envelope: Envelope, request: VerifyRequest) -> Non
 def _rerun(
     run: RunEvidence, folder: Path, request: VerifyRequest, signer: SigningKey, *, resume: bool
 ) -> Path:
-    from auditkit.reproduction import ReproductionRequest, rerun  # noqa: PLC0415
+    from auditkit.verification.reproduction import ReproductionRequest, rerun  # noqa: PLC0415
 
     plan = run.manifest.plan
     jobs = request.jobs or default_jobs(plan.threads, len(plan.seeds))

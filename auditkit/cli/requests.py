@@ -12,10 +12,15 @@ import click
 from auditkit.cli.extras import timestamps, token_sha256
 from auditkit.cli.options import parse_arguments
 from auditkit.errors import UsageError
-from auditkit.planbinding import Authorities
 from auditkit.records.manifest import SIGNER_NAME
-from auditkit.signing import TrustedKey, key_by_fingerprint, load_public_keys, machine_trust
-from auditkit.verification import VerifyRequest
+from auditkit.signing.signatures import (
+    TrustedKey,
+    key_by_fingerprint,
+    load_public_keys,
+    machine_trust,
+)
+from auditkit.verification.plan_binding import Authorities
+from auditkit.verification.shared_checks import VerifyRequest
 
 _SHARED_OPTIONS = (
     click.option("--key", "keys", multiple=True, help="Public key file to trust; repeatable."),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from auditkit import canonical, store
+from auditkit.files import store
+from auditkit.formats import canonical
 
 #: Seconds for which another process that is adding to the same manifest is waited for.
 PATIENCE = 30.0

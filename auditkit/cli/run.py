@@ -30,15 +30,15 @@ from auditkit.cli.studyplans import (
 )
 from auditkit.cli.tables import print_cost, print_run
 from auditkit.errors import PlanError, UsageError
-from auditkit.planning import (
+from auditkit.records.job import Job, ProgramSource
+from auditkit.records.plan import StudyPlan
+from auditkit.study.planning import (
     SignedPlan,
     argument_deviations,
     read_plan,
     registered_deviations,
 )
-from auditkit.records.job import Job, ProgramSource
-from auditkit.records.plan import StudyPlan
-from auditkit.study import StudyRequest, run_study, script_source
+from auditkit.study.runner import StudyRequest, run_study, script_source
 
 #: Steps that ``--dry-run`` times.
 _TIMED_STEPS = 12

@@ -9,10 +9,11 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from auditkit import canonical, store
 from auditkit.cli.options import manifest_path
 from auditkit.cli.tables import console
-from auditkit.manifests import Manifest, Statement, any_statement
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.formats.statements import Manifest, Statement, any_statement
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
@@ -21,7 +22,7 @@ from auditkit.records.replaying import ReplayReport
 from auditkit.records.rng import RngContract
 from auditkit.records.signedreport import SignedReport
 from auditkit.records.study import ProgramRecord
-from auditkit.signing import Envelope, open_envelope
+from auditkit.signing.signatures import Envelope, open_envelope
 
 
 @click.command()

@@ -9,10 +9,10 @@ import click
 from auditkit.cli.options import manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.rewriting import read_manifest, rewrite
-from auditkit.envelopes import statement_type
 from auditkit.errors import StoreError
-from auditkit.quote import printable
-from auditkit.signing import add_signature, open_envelope
+from auditkit.formats.quote import printable
+from auditkit.signing.envelopes import statement_type
+from auditkit.signing.signatures import add_signature, open_envelope
 
 
 @click.command()

@@ -10,10 +10,10 @@ import click
 
 from auditkit.cli.options import parse_seeds
 from auditkit.errors import PlanError
-from auditkit.launch import Workers
+from auditkit.processes.workers import Workers
 from auditkit.records.job import Description, Job, ProgramSource
 from auditkit.records.plan import StudyPlan
-from auditkit.study import resolve
+from auditkit.study.runner import resolve
 
 _REQUIRED = ("fork_at", "window", "horizon", "seeds", "perturbations")
 
@@ -113,6 +113,6 @@ def _declarations(perturbations: Any) -> Any:
     }
     if names <= set(DECLARATIONS):
         return DECLARATIONS
-    from auditkit.perturb.registry import registry  # noqa: PLC0415 # loads torch and plug-ins
+    from auditkit.perturbations.registry import registry  # noqa: PLC0415 # loads torch and plug-ins
 
     return {name: item.declaration for name, item in registry().items()}

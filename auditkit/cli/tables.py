@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from auditkit.cli.trusttables import print_countersignatures, print_distances, print_plan
-from auditkit.judgement import is_of_recording
-from auditkit.quote import printable
+from auditkit.evidence.verdicts import is_of_recording
+from auditkit.formats.quote import printable
 from auditkit.records.estimate import (
     AS_IS,
     PRIMARY,

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import click
 
-from auditkit import canonical, der, store
 from auditkit.cli.extras import timestamps
 from auditkit.cli.options import manifest_path
 from auditkit.cli.rewriting import read_manifest, rewrite
-from auditkit.envelopes import select_signature
 from auditkit.errors import AuditError, StoreError
-from auditkit.quote import printable
-from auditkit.signing import Signature, open_envelope
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.formats.quote import printable
+from auditkit.signing import der
+from auditkit.signing.envelopes import select_signature
+from auditkit.signing.signatures import Signature, open_envelope
 
 
 @click.group()

@@ -11,23 +11,24 @@ from typing import Any
 
 import click
 
-from auditkit import canonical, store
 from auditkit.cli.options import TAIL, CommandWithTail, default_jobs, manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.requests import request_of, verification_options
 from auditkit.cli.tables import print_report
-from auditkit.countersigning import countersign
 from auditkit.errors import UsageError
-from auditkit.evidence import RunEvidence
-from auditkit.quote import printable
+from auditkit.evidence.reader import RunEvidence
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.formats.quote import printable
 from auditkit.records.manifest import RunTimes
 from auditkit.records.perturbation import PLUGINS
 from auditkit.records.report import VerificationReport
-from auditkit.registering import register_again
-from auditkit.replay import ReplayOutcome, ReplayRequest, replay
-from auditkit.trust import SigningKey
-from auditkit.verify import VerifyRequest, verify
+from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
+from auditkit.signing.trust import SigningKey
+from auditkit.verification.countersigning import countersign
+from auditkit.verification.registering import register_again
+from auditkit.verification.study_checks import VerifyRequest, verify
 
 
 @click.command("verify", cls=CommandWithTail)
@@ -96,11 +97,11 @@ def verify_path(path: Path, request: VerifyRequest) -> VerificationReport:
     if request.replay == "none":
         return verify(path, request)
     # Lazy for start-up time: scipy and, for plug-ins, torch.
-    from auditkit.estimands import estimate  # noqa: PLC0415
+    from auditkit.statistics.estimands import estimate  # noqa: PLC0415
 
     registrar = functools.partial(register_again, arguments=request.arguments)
     if importlib.metadata.entry_points(group=PLUGINS):
-        from auditkit.perturb.registry import registry  # noqa: PLC0415
+        from auditkit.perturbations.registry import registry  # noqa: PLC0415
 
         declarations = {name: known.declaration for name, known in registry().items()}
         return verify(path, request, _replay_with_progress, estimate, declarations, registrar)

@@ -1,4 +1,4 @@
-"""The hidden command that worker processes run; see ``auditkit.launch``."""
+"""The hidden command that worker processes run; see ``auditkit.processes.workers``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import IO, Any
 
 import click
 
-from auditkit import canonical
 from auditkit.errors import AuditError
-from auditkit.launch import describe_error
+from auditkit.formats import canonical
+from auditkit.formats.structure import from_dict, to_dict
+from auditkit.processes.workers import describe_error
 from auditkit.records.job import Job, Progress
-from auditkit.structure import from_dict, to_dict
 
 #: Progress lines a second at most.
 _LINES_PER_SECOND = 10
@@ -44,7 +44,7 @@ def worker(pipe: int) -> None:
 def _run(job: Job, report: Callable[[Progress], None]) -> Any:
     import torch  # noqa: PLC0415 # lazy for start-up time; before any parallel work
 
-    from auditkit.jobs import run_job  # noqa: PLC0415
+    from auditkit.study.worker.jobs import run_job  # noqa: PLC0415
 
     torch.set_num_interop_threads(1)
     return run_job(job, report)

@@ -30,8 +30,8 @@ from lightning.pytorch.callbacks import (
 from torch import Tensor
 
 from auditkit.errors import RecorderMisuse
-from auditkit.observe.swapping import recorder_of
-from auditkit.recorder import Recorder
+from auditkit.observe.loader.class_swap import recorder_of
+from auditkit.recorder.recorder import Recorder
 
 #: What FitLoop calls between making the loaders and making their iterators.
 _MOMENT = "_load_combined_loader_states"

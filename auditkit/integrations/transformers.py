@@ -20,7 +20,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from auditkit.errors import PlanError, RecorderMisuse
-from auditkit.recorder import Recorder
+from auditkit.recorder.recorder import Recorder
 
 #: What of the Trainer's state decides how training goes on.
 _COUNTERS = ("global_step", "best_metric", "best_global_step")

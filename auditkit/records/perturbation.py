@@ -1,7 +1,7 @@
 """Declarations: what each perturbation is, which version, and which components it touches.
 
 The verifier judges a branch by this table, never by what a manifest says of it. A declaration
-holds no code: what carries it out lives in ``auditkit.perturb``.
+holds no code: what carries it out lives in ``auditkit.perturbations``.
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ SIGNED_METRICS = ("accuracy", "nll", "brier", "ece", "squared_calibration_error"
 DISTANCE_METRICS = ("tv", "js", "hellinger", "churn")
 
 #: How far two values of a metric can lie apart. The Brier score is summed over classes; a
-#: logarithm is taken of 1e-12 at least (``auditkit.metrics.CLIP``); the debiased calibration error
-#: of bins of two rows goes down to -1/4.
+#: logarithm is taken of 1e-12 at least (``auditkit.statistics.metrics.CLIP``); the debiased
+#: calibration error of bins of two rows goes down to -1/4.
 RANGES = {
     "accuracy": 1.0,
     "nll": 27.631,

@@ -44,7 +44,7 @@ class RngContract:
     """All streams of one seed, and what no stream covers.
 
     Attributes:
-        recipe: How seeds were derived, see ``auditkit.seeds``.
+        recipe: How seeds were derived, see ``auditkit.formats.seeds``.
         streams: Sorted by name.
         uncovered: Sources of randomness that are not recorded, for people.
     """

@@ -19,9 +19,9 @@ from typing import Any, Literal
 from studies import Run, check, check_files
 
 from auditkit.errors import AuditError
-from auditkit.judgement import as_finding
+from auditkit.evidence.verdicts import as_finding
 from auditkit.records.report import Finding
-from auditkit.signing import PrivateKey
+from auditkit.signing.signatures import PrivateKey
 
 #: Seconds after which a verification counts as one that never ends.
 LIMIT = 60

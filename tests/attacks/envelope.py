@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from studies import Run
 
 from attacks.attack import Attack
-from auditkit import canonical
-from auditkit.keys import sign_bytes
+from auditkit.formats import canonical
 from auditkit.records.perturbation import DECLARATIONS
-from auditkit.signing import fingerprint, generate_key, pae, sign_statement
+from auditkit.signing.keys import sign_bytes
+from auditkit.signing.signatures import fingerprint, generate_key, pae, sign_statement
 
 GROUP = "envelope"
 

@@ -19,10 +19,10 @@ from studies import Run, study_here
 from attacks.attack import Attack
 from attacks.envelope import predicate
 from attacks.subjects import FEW
-from auditkit.ordering import Batch
-from auditkit.perturb.optimizer import MomentumReset
-from auditkit.perturb.ulp import Ulp
-from auditkit.recipes import digest_raw
+from auditkit.formats.ordering import Batch
+from auditkit.formats.recipes import digest_raw
+from auditkit.perturbations.optimizer import MomentumReset
+from auditkit.perturbations.ulp import Ulp
 from auditkit.records.digest import EVIDENCE_RECIPE
 
 GROUP = "forged with the key"

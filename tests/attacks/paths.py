@@ -14,7 +14,7 @@ import pytest
 from studies import Run
 
 from attacks.attack import Attack
-from auditkit import artifacts
+from auditkit.files import artifacts
 
 GROUP = "paths"
 

@@ -20,11 +20,11 @@ from studies import Run, study_here
 
 from attacks.attack import Attack
 from attacks.subjects import FEW, STOLEN, record_loop
-from auditkit import store
-from auditkit.recipes import digest_raw
+from auditkit.files import store
+from auditkit.formats.recipes import digest_raw
+from auditkit.formats.snapshot_file import raw_components
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.tensor import RawTensor
-from auditkit.snapshotfile import raw_components
 
 GROUP = "proof of learning"
 

@@ -66,14 +66,14 @@ from torch.nn.functional import cross_entropy, relu
 from torch.utils.data import DataLoader, TensorDataset
 
 import auditkit as ak
-from auditkit import tensorfile
-from auditkit.observe.determinism import deterministic
-from auditkit.observe.loader import Delivery, LoaderDriver
-from auditkit.observe.rng import capture_streams
-from auditkit.pipeline.auditor import Auditor
-from auditkit.program import LoadedFactory, load_factory
-from auditkit.runfiles import trace_to_tensors
-from auditkit.session import Session, open_session
+from auditkit.formats import tensor_file
+from auditkit.formats.run_files import trace_to_tensors
+from auditkit.observe.loader.driver import Delivery, LoaderDriver
+from auditkit.observe.machine.determinism import deterministic
+from auditkit.observe.rng.streams import capture_streams
+from auditkit.program.program import LoadedFactory, load_factory
+from auditkit.program.session import Session, open_session
+from auditkit.study.stages.auditor import Auditor
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BATCH_SIZE = 64
@@ -240,14 +240,14 @@ def _measure(name: str, session: Session, plain: Iterator[Any], steps: int) -> R
         load_recorded=clock.milliseconds("load_recorded"),
         parts={part: clock.milliseconds(part) for part in ("capture", "cut", "consume", "finish")},
         evidence=_median_sum(clock, ("capture", "cut", "consume", "finish")),
-        trace_bytes=len(tensorfile.to_bytes(trace_to_tensors(trace))) // (steps + WARM_STEPS),
+        trace_bytes=len(tensor_file.to_bytes(trace_to_tensors(trace))) // (steps + WARM_STEPS),
         peak_bare=peak_bare,
         peak=_peak_mib(),
     )
 
 
 def _cut_and_load(session: Session, auditor: Auditor, clock: Clock) -> Delivery:
-    """The batch boundary, as ``auditkit.pipeline.holder`` has it."""
+    """The batch boundary, as ``auditkit.study.stages.holder`` has it."""
     driver = session.driver
     assert isinstance(driver, LoaderDriver)
     while True:

@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from studies_by_hand import Size, write_study
 
-from auditkit.keys import generate_key
 from auditkit.records.manifest import SIGNER_NAME
+from auditkit.signing.keys import generate_key
 
 # Runs in the fresh process; the module is executed as ``python -m auditkit`` would. The peak that
 # getrusage knows is no use: it begins before exec, as that of the process that made the study.

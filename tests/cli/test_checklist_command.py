@@ -9,14 +9,14 @@ import pytest
 from checklist_example import example_manifest, example_report
 from click.testing import CliRunner, Result
 
-from auditkit import canonical
 from auditkit.cli import checklist as command
 from auditkit.cli.group import main
-from auditkit.keys import generate_key, public_line
-from auditkit.manifests import to_statement
+from auditkit.formats import canonical
+from auditkit.formats.statements import to_statement
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.signing import open_envelope, sign_statement
-from auditkit.verify import VerifyRequest
+from auditkit.signing.keys import generate_key, public_line
+from auditkit.signing.signatures import open_envelope, sign_statement
+from auditkit.verification.study_checks import VerifyRequest
 
 
 @dataclass

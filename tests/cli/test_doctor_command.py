@@ -21,7 +21,7 @@ Call = Callable[..., Done]
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch) -> Call:
     """Calls the command line; a function stands for the user's command."""
-    monkeypatch.setattr("auditkit.doctor.Workers", HereWorkers)
+    monkeypatch.setattr("auditkit.diagnose.doctor.Workers", HereWorkers)
 
     def call(*arguments: str, script: Script | None = None) -> Done:
         with pytest.MonkeyPatch.context() as patch:

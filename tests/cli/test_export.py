@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from commands import Shell, names_in
 
-from auditkit.signing import add_signature, fingerprint, generate_key, sign_statement
-from auditkit.sigstorebundle import to_bundle
+from auditkit.signing.signatures import add_signature, fingerprint, generate_key, sign_statement
+from auditkit.signing.sigstore_bundle import to_bundle
 
 AUTHOR, REPRODUCER = generate_key(), generate_key()
 EXPORT = ("export", "manifest.json", "--format", "sigstore", "--out", "bundle.json")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from commands import Shell, names_in
 
-from auditkit.signing import fingerprint, load_private_key, load_public_keys
+from auditkit.signing.signatures import fingerprint, load_private_key, load_public_keys
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from auditkit.cli.options import (
     split_target,
 )
 from auditkit.errors import UsageError
-from auditkit.homes import at_home, without_home
+from auditkit.formats.redaction import at_home, without_home
 
 
 @pytest.mark.parametrize(

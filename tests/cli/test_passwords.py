@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from commands import PATIENCE, Shell
 
 from auditkit.cli import main, passwords
-from auditkit.signing import (
+from auditkit.signing.signatures import (
     fingerprint,
     generate_key,
     load_private_key,

@@ -13,15 +13,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from forging import replace_file
 from studies import Run, check
 
-from auditkit import canonical
 from auditkit.errors import PlanError, UsageError
-from auditkit.manifests import record_from_statement
-from auditkit.planbinding import Authorities
-from auditkit.planning import open_plan
+from auditkit.formats import canonical
+from auditkit.formats.seeds import registered_seeds
+from auditkit.formats.statements import record_from_statement
 from auditkit.records.registration import Registration
 from auditkit.records.report import PlanBinding
-from auditkit.seeds import registered_seeds
-from auditkit.signing import (
+from auditkit.signing.signatures import (
     TrustedKey,
     fingerprint,
     generate_key,
@@ -29,6 +27,8 @@ from auditkit.signing import (
     open_envelope,
     sign_statement,
 )
+from auditkit.study.planning import open_plan
+from auditkit.verification.plan_binding import Authorities
 
 TINY = "tiny_study.py"
 SMALL = ("--seeds", "0", "--perturb", "carry")

@@ -28,8 +28,8 @@ from commands import (
     wait_for,
 )
 
-from auditkit.keys import private_key_bytes
-from auditkit.signing import generate_key
+from auditkit.signing.keys import private_key_bytes
+from auditkit.signing.signatures import generate_key
 
 TINY = "tiny_study.py"
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from commands import Shell, names_in
 
-from auditkit import store
 from auditkit.cli import rewriting
 from auditkit.cli.rewriting import rewrite
-from auditkit.signing import (
+from auditkit.files import store
+from auditkit.signing.signatures import (
     PrivateKey,
     SigningKey,
     TrustedKey,

@@ -11,8 +11,14 @@ import pytest
 from authorities import Authority, make_authority, needs_openssl
 from commands import Shell, names_in
 
-from auditkit import timestamps
-from auditkit.signing import add_signature, fingerprint, generate_key, open_envelope, sign_statement
+from auditkit.signing import timestamps
+from auditkit.signing.signatures import (
+    add_signature,
+    fingerprint,
+    generate_key,
+    open_envelope,
+    sign_statement,
+)
 
 AUTHOR, REPRODUCER = generate_key(), generate_key()
 STATEMENT = b'{"predicateType":"urn:auditkit:plan:v1"}'
@@ -227,7 +233,7 @@ def test_a_missing_package_is_said_so(
     shell: Shell, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "rfc3161_client", None)
-    monkeypatch.delitem(sys.modules, "auditkit.timestamps")
+    monkeypatch.delitem(sys.modules, "auditkit.signing.timestamps")
     arguments = [command, "plan.json", "reply"][: 2 if command == "request" else 3]
     done = shell("timestamp", *arguments)
     assert done.code == 2

@@ -30,20 +30,18 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from studies_by_hand import Size, write_study
 
-from auditkit import canonical, schema, store, tensorfile
-from auditkit.envelopes import open_envelope
 from auditkit.errors import AuditError
-from auditkit.keys import (
-    TrustedKey,
-    fingerprint,
-    generate_key,
-    parse_private_key,
-    parse_public_keys,
-    private_key_bytes,
-    public_line,
+from auditkit.files import store
+from auditkit.formats import canonical, schema, tensor_file
+from auditkit.formats.recipes import digests_raw
+from auditkit.formats.run_files import order_from_tensors, outcome_from_tensors, trace_from_tensors
+from auditkit.formats.snapshot_file import raw_components
+from auditkit.formats.statements import (
+    from_statement,
+    read_statement,
+    record_from_statement,
+    to_statement,
 )
-from auditkit.manifests import from_statement, read_statement, record_from_statement, to_statement
-from auditkit.recipes import digests_raw
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.job import Job
 from auditkit.records.plan import StudyPlan
@@ -52,12 +50,20 @@ from auditkit.records.replaying import ReplayReport
 from auditkit.records.signedreport import SignedReport
 from auditkit.records.study import BranchesResult, TrunkResult
 from auditkit.records.task import RowsTask
-from auditkit.reports import report_from_json
-from auditkit.runfiles import order_from_tensors, outcome_from_tensors, trace_from_tensors
-from auditkit.sigstorebundle import to_bundle
-from auditkit.snapshotfile import raw_components
-from auditkit.timestamps import request, token_sha256
-from auditkit.verify import VerifyRequest, verify
+from auditkit.signing.envelopes import open_envelope
+from auditkit.signing.keys import (
+    TrustedKey,
+    fingerprint,
+    generate_key,
+    parse_private_key,
+    parse_public_keys,
+    private_key_bytes,
+    public_line,
+)
+from auditkit.signing.sigstore_bundle import to_bundle
+from auditkit.signing.timestamps import request, token_sha256
+from auditkit.verification.report_json import report_from_json
+from auditkit.verification.study_checks import VerifyRequest, verify
 
 Read = Callable[[bytes], object]
 
@@ -143,7 +149,7 @@ def _snapshot(data: bytes) -> object:
 
 
 def _snapshot_in_file(data: bytes) -> object:
-    tensors, meta = tensorfile.from_file(
+    tensors, meta = tensor_file.from_file(
         lambda start, n: data[start : start + n], len(data), what="fuzz"
     )
     sections = raw_components(tensors, meta).values()

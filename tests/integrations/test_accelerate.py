@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import UnsupportedLoader
 from auditkit.integrations.accelerate import Accumulation
-from auditkit.recorder import Recorder
-from auditkit.recording import RecordingStopped
+from auditkit.recorder.recorder import Recorder
+from auditkit.recorder.recording import RecordingStopped
 
 accelerate = pytest.importorskip("accelerate", reason="Accelerate is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:.set_vital. is deprecated:UserWarning")

@@ -11,7 +11,7 @@ from frameworks import BATCH, Diary, Net, Samples, check_recording, killed, trac
 from torch.utils.data import BatchSampler, RandomSampler
 
 from auditkit.errors import UnsupportedLoader
-from auditkit.recorder import Recorder
+from auditkit.recorder.recorder import Recorder
 
 torchdata = pytest.importorskip(
     "torchdata.stateful_dataloader", reason="torchdata is not installed"

@@ -15,11 +15,11 @@ from planted import EXIT_CODES, Planted
 from studies import PLAN, TESTS, HereWorkers, Run, check, study_here
 
 from auditkit.errors import AuditError
-from auditkit.evidence import RunEvidence
+from auditkit.evidence.reader import RunEvidence
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.replay import ReplayRequest, replay
-from auditkit.signing import PrivateKey
+from auditkit.replay.study_replay import ReplayRequest, replay
+from auditkit.signing.signatures import PrivateKey
 
 HERE = Path(__file__).parent
 
@@ -141,7 +141,7 @@ def make_data(folder: Path) -> Path:
 def _replay(run: Run, branches: tuple[str, ...]) -> tuple[Finding, ...]:
     workers = HereWorkers(run.manifest.environment)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("auditkit.replay.Workers", lambda: workers)
+        patch.setattr("auditkit.replay.study_replay.Workers", lambda: workers)
         request = ReplayRequest({0: branches}, {})
         return replay(RunEvidence(run.folder, run.manifest), request, lambda _: None).findings
 

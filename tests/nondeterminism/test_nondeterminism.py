@@ -10,8 +10,8 @@ from examining import ANY, FEW, Said, examine, run_program, said_of
 from planted import EXIT_CODES, HONEST, PLANTED, Planted
 from studies import check
 
-from auditkit.launch import Workers
-from auditkit.signing import PrivateKey
+from auditkit.processes.workers import Workers
+from auditkit.signing.signatures import PrivateKey
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=str)

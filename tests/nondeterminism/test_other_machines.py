@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from studies import HereWorkers, Run, check, first_finding
 
 from auditkit.errors import UsageError
-from auditkit.evidence import RunEvidence
-from auditkit.ordering import Batch
+from auditkit.evidence.reader import RunEvidence
+from auditkit.formats.ordering import Batch
 from auditkit.records.job import Job
-from auditkit.replay import ReplayOutcome, ReplayRequest, replay
-from auditkit.signing import PrivateKey
+from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
+from auditkit.signing.signatures import PrivateKey
 
 #: Far above what rounding does to the study in a few steps, and far below what an edit is for.
 TOLERANCE = 1e-4
@@ -79,8 +79,8 @@ def replayed(
     request = ReplayRequest({0: run.manifest.plan.branch_names[1:]}, {}, tolerance=tolerance)
     evidence = RunEvidence(run.folder, run.manifest)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("auditkit.replay.Workers", lambda: workers or OtherKernels())
-        patch.setattr("auditkit.seedreplay.MAX_REPLAYS", 2)  # they agree, and time is short
+        patch.setattr("auditkit.replay.study_replay.Workers", lambda: workers or OtherKernels())
+        patch.setattr("auditkit.replay.seed_replay.MAX_REPLAYS", 2)  # they agree, and time is short
         return replay(evidence, request, lambda _: None)
 
 

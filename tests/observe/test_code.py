@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from auditkit.observe.code import own_code, own_modules
+from auditkit.observe.machine.code import own_code, own_modules
 
 
 @pytest.fixture

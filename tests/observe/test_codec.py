@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from auditkit.canonical import dumps, loads
-from auditkit.observe.codec import flatten, pack, unflatten, unpack
-from auditkit.observe.digests import digest_leaves
-from auditkit.observe.tensors import DTYPES, Leaves, host_bytes
+from auditkit.formats.canonical import dumps, loads
+from auditkit.observe.values.codec import flatten, pack, unflatten, unpack
+from auditkit.observe.values.digests import digest_leaves
+from auditkit.observe.values.tensors import DTYPES, Leaves, host_bytes
 from auditkit.records.digest import COMMITMENT_RECIPE
 from auditkit.records.tensor import RawTensor
 
@@ -433,8 +433,8 @@ def test_any_keys_give_separate_entries(keys: list[Any]) -> None:
 
 SCRIPT = """
 import hashlib, torch
-from auditkit.canonical import dumps
-from auditkit.observe.codec import flatten, pack
+from auditkit.formats.canonical import dumps
+from auditkit.observe.values.codec import flatten, pack
 state = {
     "b": flatten({"set": {"x", "y", "zz", 1, None}, "w": torch.arange(5.)}, where="b"),
     "a/c": flatten([frozenset("abcdef"), list(range(2000))], where="a"),

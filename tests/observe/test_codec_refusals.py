@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from auditkit.canonical import dumps
 from auditkit.errors import FormatError, UncapturedState
-from auditkit.observe.codec import flatten, pack, unflatten, unpack
-from auditkit.observe.tensors import Leaves
+from auditkit.formats.canonical import dumps
+from auditkit.observe.values.codec import flatten, pack, unflatten, unpack
+from auditkit.observe.values.tensors import Leaves
 
 
 class Level(IntEnum):
@@ -117,7 +117,7 @@ def test_pack_refuses_what_a_file_cannot_hold(leaves: Leaves) -> None:
 
 def test_unknown_dtype_of_a_newer_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors, meta = pack({"c": {"x": torch.ones(1)}})
-    monkeypatch.setattr("auditkit.observe.codec.DTYPES", {})
+    monkeypatch.setattr("auditkit.observe.values.codec.DTYPES", {})
     with pytest.raises(FormatError):
         unpack(tensors, meta)
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from auditkit.observe.determinism import deterministic, settings
+from auditkit.observe.machine.determinism import deterministic, settings
 
 BACKENDS: Any = torch.backends
 

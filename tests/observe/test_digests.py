@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from auditkit.errors import FormatError, UncapturedState
-from auditkit.observe.codec import pack
-from auditkit.observe.digests import ComponentDigester, digest_leaves
-from auditkit.observe.tensors import DTYPE_NAMES, DTYPES, Leaves, host_bytes
-from auditkit.recipes import digest_raw
+from auditkit.formats.recipes import digest_raw
+from auditkit.formats.snapshot_file import raw_components
+from auditkit.observe.values.codec import pack
+from auditkit.observe.values.digests import ComponentDigester, digest_leaves
+from auditkit.observe.values.tensors import DTYPE_NAMES, DTYPES, Leaves, host_bytes
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.tensor import RawTensor
-from auditkit.snapshotfile import raw_components
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
 

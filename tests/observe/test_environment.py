@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from auditkit.errors import StoreError
-from auditkit.observe import environment as module
-from auditkit.observe.determinism import deterministic
-from auditkit.observe.environment import environment
-from auditkit.structure import from_dict, to_dict
+from auditkit.formats.structure import from_dict, to_dict
+from auditkit.observe.machine import environment as module
+from auditkit.observe.machine.determinism import deterministic
+from auditkit.observe.machine.environment import environment
 
 
 def _texts() -> list[str]:
@@ -88,5 +88,5 @@ def test_without_cpuinfo(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(*_: Any, **__: Any) -> bytes:
         raise StoreError("no such file")
 
-    monkeypatch.setattr("auditkit.store.read_bytes", missing)
+    monkeypatch.setattr("auditkit.files.store.read_bytes", missing)
     assert environment().hardware["processor"]

@@ -9,8 +9,8 @@ from tiny import Given, Numbers
 from torch.utils.data import DataLoader, IterDataPipe
 
 from auditkit.errors import UnsupportedLoader
-from auditkit.observe.interception import Interception
-from auditkit.observe.rng import capture_streams
+from auditkit.observe.loader.interception import Interception
+from auditkit.observe.rng.streams import capture_streams
 
 
 class Seen(Numbers):

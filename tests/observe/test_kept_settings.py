@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from auditkit.errors import CaptureError
-from auditkit.observe.determinism import deterministic, kept_settings
+from auditkit.observe.machine.determinism import deterministic, kept_settings
 
 
 def test_a_program_that_changes_the_threads_is_refused_by_name() -> None:

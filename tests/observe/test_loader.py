@@ -22,11 +22,11 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from auditkit.errors import OrderDrift, RestoreMismatch, UnsupportedLoader
-from auditkit.observe.codec import flatten, pack, unflatten, unpack
-from auditkit.observe.interception import Interception
-from auditkit.observe.loader import Delivery, LoaderDriver
-from auditkit.observe.rng import capture_streams, seed_everything, streams_from_leaves
-from auditkit.ordering import Batch
+from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.driver import Delivery, LoaderDriver
+from auditkit.observe.loader.interception import Interception
+from auditkit.observe.rng.streams import capture_streams, seed_everything, streams_from_leaves
+from auditkit.observe.values.codec import flatten, pack, unflatten, unpack
 
 SEED = 3
 N = 10

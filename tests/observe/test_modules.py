@@ -8,9 +8,7 @@ from tiny import batchnorm_net, digests, frozen
 from torch import Tensor, nn
 
 from auditkit.errors import RestoreMismatch, UncapturedState
-from auditkit.observe.codec import flatten
-from auditkit.observe.digests import digest_leaves
-from auditkit.observe.modules import (
+from auditkit.observe.state.modules import (
     ModuleState,
     copy_tensors,
     has_batchnorm,
@@ -19,6 +17,8 @@ from auditkit.observe.modules import (
     restore_flags,
     restore_whole_module,
 )
+from auditkit.observe.values.codec import flatten
+from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
 
 

@@ -9,7 +9,7 @@ from tiny import digests, frozen
 from torch import nn
 
 from auditkit.errors import RestoreMismatch, UncapturedState
-from auditkit.observe.optimizers import (
+from auditkit.observe.state.optimizers import (
     OptimizerState,
     parameter_names,
     restore_groups,

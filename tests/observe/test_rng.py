@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditkit.errors import RestoreMismatch, UncapturedState
-from auditkit.observe.codec import flatten, pack, unpack
-from auditkit.observe.rng import (
+from auditkit.formats.seeds import derive_seed
+from auditkit.observe.rng.streams import (
     capture_streams,
     generator_leaves,
     is_generator,
@@ -22,8 +22,8 @@ from auditkit.observe.rng import (
     seed_sample,
     streams_from_leaves,
 )
-from auditkit.observe.uncovered import uncovered_streams
-from auditkit.seeds import derive_seed
+from auditkit.observe.rng.uncovered import uncovered_streams
+from auditkit.observe.values.codec import flatten, pack, unpack
 
 
 @pytest.fixture(autouse=True)

@@ -20,14 +20,14 @@ from torch.utils.data import (
 from torch.utils.data.distributed import DistributedSampler
 
 from auditkit.errors import RestoreMismatch
-from auditkit.observe.codec import flatten, unflatten
-from auditkit.observe.samplers import (
+from auditkit.observe.loader.samplers import (
     capture_samplers,
     draws_once,
     holders,
     restore_samplers,
     sampler_generators,
 )
+from auditkit.observe.values.codec import flatten, unflatten
 
 
 class Inner(Sampler[int]):

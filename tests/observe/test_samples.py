@@ -11,15 +11,15 @@ import torch
 from tiny import Numbers, row
 from torch.utils.data import IterableDataset, default_collate, default_convert
 
-from auditkit.observe.rng import capture_streams, seed_sample
-from auditkit.observe.samples import (
+from auditkit.formats.seeds import SampleSeeds, derive_seed
+from auditkit.observe.rng.per_sample import (
     PerBatchCollate,
     PerSampleDataset,
     PerSampleIterable,
     PerWorkerInit,
     draws_in_collate,
 )
-from auditkit.seeds import SampleSeeds, derive_seed
+from auditkit.observe.rng.streams import capture_streams, seed_sample
 
 SEEDS = SampleSeeds(7)
 

@@ -20,8 +20,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset, WeightedRandomSampler
 
 from auditkit.errors import UncapturedState
-from auditkit.observe.state import TrainingObjects
-from auditkit.observe.uncaptured import (
+from auditkit.observe.state.components import TrainingObjects
+from auditkit.observe.state.uncaptured import (
     plain_attributes,
     refuse_changed_attributes,
     refuse_unregistered_generators,

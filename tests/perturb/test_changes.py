@@ -15,12 +15,12 @@ from tiny import Made, batchnorm_net, build, digests, follow, frozen, small_net,
 from torch import Tensor, nn
 
 from auditkit.errors import NothingToPerturb, UnknownPerturbation
-from auditkit.observe.rng import capture_streams
-from auditkit.observe.state import TrainingObjects, capture
-from auditkit.perturb import registry
-from auditkit.perturb.base import Perturbation
-from auditkit.perturb.registry import perturbation_of
-from auditkit.perturb.ulp import nudge
+from auditkit.observe.rng.streams import capture_streams
+from auditkit.observe.state.components import TrainingObjects, capture
+from auditkit.perturbations import registry
+from auditkit.perturbations.base import Perturbation
+from auditkit.perturbations.registry import perturbation_of
+from auditkit.perturbations.ulp import nudge
 from auditkit.records.perturbation import DECLARATIONS, Declaration, matches
 from auditkit.records.plan import PerturbationSpec
 

@@ -5,11 +5,11 @@ import hashlib
 import torch
 from studies import Looker, tiny_session, trained
 
-from auditkit.observe.digests import digest_leaves
-from auditkit.pipeline.auditor import Auditor
-from auditkit.pipeline.holder import hold
-from auditkit.recipes import order_digest
+from auditkit.formats.recipes import order_digest
+from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import ABSENT, COMMITMENT_RECIPE, EVIDENCE_RECIPE
+from auditkit.study.stages.auditor import Auditor
+from auditkit.study.stages.holder import hold
 
 
 def test_a_trace_has_a_row_a_step_and_one_for_the_end() -> None:

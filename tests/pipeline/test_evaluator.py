@@ -12,8 +12,8 @@ from studies import digests_of, tiny_session, trained
 from torch import Tensor, nn
 
 from auditkit.errors import ProbeDisturbance, ProgramError, ProgramFailed
-from auditkit.pipeline.evaluator import diverged, look, needs_recalibration
-from auditkit.program import Probe, Program
+from auditkit.program.program import Probe, Program
+from auditkit.study.stages.evaluator import diverged, look, needs_recalibration
 
 Predict = Callable[[nn.Module, Any], Any]
 

@@ -8,8 +8,8 @@ import torch
 from studies import digests_of, tiny_session, trained
 
 from auditkit.errors import FormatError, RestoreMismatch
-from auditkit.pipeline.forker import place, read_fork
-from auditkit.pipeline.snapshotter import Snapshot, freeze
+from auditkit.study.stages.forker import place, read_fork
+from auditkit.study.stages.snapshotter import Snapshot, freeze
 
 FULL = {"parts": "batchnorm+dropout+ema+scaler", "scheduler": "step", "optimizer": "adamw"}
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from auditkit.errors import ProgramError, ProgramFailed
-from auditkit.pipeline.auditor import Auditor
-from auditkit.pipeline.holder import hold
-from auditkit.program import Program
+from auditkit.program.program import Program
+from auditkit.study.stages.auditor import Auditor
+from auditkit.study.stages.holder import hold
 
 Change = Callable[[Program], Program]
 

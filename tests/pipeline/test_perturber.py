@@ -8,10 +8,10 @@ import torch
 from studies import digests_of, tiny_session, trained
 
 from auditkit.errors import NothingToPerturb, UnknownPerturbation
-from auditkit.perturb.carry import Carry
-from auditkit.pipeline.perturber import perturb
+from auditkit.perturbations.carry import Carry
 from auditkit.records.perturbation import DECLARATIONS, matches
 from auditkit.records.plan import PerturbationSpec
+from auditkit.study.stages.perturber import perturb
 
 ADAM = ("adam-reset",)
 

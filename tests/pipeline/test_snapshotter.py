@@ -9,11 +9,11 @@ from studies import digests_of, tiny_session, trained
 from torch import Tensor, nn
 
 from auditkit.errors import UncapturedState
-from auditkit.pipeline.snapshotter import freeze
-from auditkit.program import Program
-from auditkit.recipes import digest_raw
+from auditkit.formats.recipes import digest_raw
+from auditkit.formats.snapshot_file import raw_components
+from auditkit.program.program import Program
 from auditkit.records.digest import COMMITMENT_RECIPE
-from auditkit.snapshotfile import raw_components
+from auditkit.study.stages.snapshotter import freeze
 
 
 class Forgetful(nn.Module):

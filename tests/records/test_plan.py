@@ -8,7 +8,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from auditkit.errors import PlanError
-from auditkit.metrics import DISTANCES, SIGNED
 from auditkit.records.plan import (
     DISTANCE_METRICS,
     RANGES,
@@ -17,6 +16,7 @@ from auditkit.records.plan import (
     PerturbationSpec,
     StudyPlan,
 )
+from auditkit.statistics.metrics import DISTANCES, SIGNED
 
 words = st.from_regex(r"[a-z][a-z0-9-]{0,9}", fullmatch=True)
 values: st.SearchStrategy[ParameterValue] = st.integers(-(10**9), 10**9) | words

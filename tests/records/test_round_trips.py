@@ -9,8 +9,9 @@ import examples_of_records
 import pytest
 from examples_of_records import EXAMPLES
 
-from auditkit import canonical, records
+from auditkit import records
 from auditkit.errors import AuditError
+from auditkit.formats import canonical
 from auditkit.records.digest import Digest
 from auditkit.records.evidence import Trace
 from auditkit.records.job import Job

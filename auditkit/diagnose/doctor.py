@@ -1,0 +1,222 @@
+"""Is training bit-exactly repeatable here? If not: where it parts, and what to do.
+
+The first steps are run several times in fresh processes and compared row by row. What to do is
+found by experiment where one can be made: the runs are repeated under other conditions until
+they are equal. Racy sources can agree by chance, so that no difference never means more than
+*no nondeterminism seen in so many runs*.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from auditkit.diagnose.repeats import Experiment, Take, compare_takes, take, try_remedies
+from auditkit.errors import AuditError, ProgramError, Undecided
+from auditkit.evidence.comparison import Parting
+from auditkit.evidence.rows import own_step, seeding
+from auditkit.files import store
+from auditkit.processes.workers import Workers
+from auditkit.records.job import Job, ModuleTrace, ProgramSource
+from auditkit.records.plan import StudyPlan
+from auditkit.records.task import RowsTask
+from auditkit.replay.attempts import Attempt, find_disagreement, read_attempt
+from auditkit.replay.live_comparison import Setting, find_module, look_into
+
+Report = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the doctor found.
+
+    Attributes:
+        repeatable: Whether all runs were equal.
+        steps: Steps that were compared.
+        runs: How many runs were compared; those of experiments come on top.
+        parting: Where they part first.
+        unseeded: Random streams that begin elsewhere in every run.
+        idle: Those of them that nothing draws from.
+        module: The first module that differs in two runs of the step.
+        experiments: What was tried.
+        advice: What to do.
+    """
+
+    repeatable: bool
+    steps: int
+    runs: int
+    parting: Parting | None = None
+    unseeded: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
+    module: str | None = None
+    experiments: tuple[Experiment, ...] = ()
+    advice: tuple[str, ...] = ()
+
+
+def examine_command(
+    setting: Setting, steps: int, runs: int = 2, report: Report = lambda _: None
+) -> Diagnosis:
+    """Examine a user's own command with a Recorder in it.
+
+    Args:
+        setting: The command, and how it is run.
+        steps: How many steps are run.
+        runs: How often, at least twice.
+        report: Called with the number of runs that are done.
+
+    Raises:
+        Undecided: When no loop was seen, or it failed.
+    """
+    task = RowsTask(last_step=steps)
+    first = take(setting, task)
+    done, other, parting = 1, first, None
+    report(done)
+    while done < runs and parting is None:
+        other = take(setting, task)
+        done += 1
+        report(done)
+        parting = compare_takes(first, other)
+    if parting is None:
+        return Diagnosis(True, first.steps, done)
+    unseeded = first.starts(other)
+    idle = tuple(name for name in unseeded if not first.moves(name) and not other.moves(name))
+    seen = Diagnosis(False, min(first.steps, other.steps), done, parting, unseeded, idle)
+    if unseeded != idle:
+        return replace(seen, advice=(_seed_them(unseeded, idle),))
+    apart = compare_takes(first, other, idle)
+    if apart is None:
+        return replace(seen, advice=(_seed_them(unseeded, idle),))
+    seen = replace(seen, parting=apart)
+    return _look_closer(setting, steps, seen, first)
+
+
+def _look_closer(setting: Setting, steps: int, seen: Diagnosis, first: Take) -> Diagnosis:
+    parting = seen.parting
+    assert parting is not None  # noqa: S101 # there is something to look at
+    experiments = try_remedies(setting, steps, parting, first.about, seen.idle)
+    module, made_by = None, own_step(parting)
+    if parting.kind in ("state drift", "data drift") and made_by > 0:
+        rank = int(parting.branch.removeprefix("rank "))
+        module = find_module(lambda: look_into(setting, None, made_by, rank=rank))
+    advice = [experiment.remedy for experiment in experiments if experiment.helped]
+    if not advice:
+        advice = [_advice(parting, first.about.unregistered, module)]
+    advice += [
+        f"deterministic algorithms are refused: {experiment.outcome}"
+        for experiment in experiments
+        if experiment.outcome not in ("equal", "still differs")
+    ]
+    if seen.unseeded:
+        advice.append(_seed_them(seen.unseeded, seen.idle))
+    return replace(seen, module=module, experiments=tuple(experiments), advice=tuple(advice))
+
+
+def _seed_them(unseeded: tuple[str, ...], idle: tuple[str, ...]) -> str:
+    verb = "begin" if len(unseeded) > 1 else "begins"
+    text = (
+        f"{', '.join(unseeded)} {verb} elsewhere in every run: call {seeding(unseeded)} before "
+        "the model and the loader are built"
+    )
+    if idle == unseeded:
+        text += "; nothing drew from it here" if len(idle) == 1 else "; nothing drew from them here"
+    return text
+
+
+def _advice(parting: Parting, unregistered: str | None, module: str | None) -> str:
+    """What to do where no experiment has told."""
+    if parting.kind == "order drift":
+        return (
+            "the sampler draws from a generator that is not seeded, or from the system: give it "
+            "generator=torch.Generator().manual_seed(SEED); sort what os.listdir gives"
+        )
+    if parting.kind == "data drift":
+        named = f" ({unregistered})" if unregistered else ""
+        return (
+            "the same samples with equal random streams have other bytes: dataset, transforms or "
+            "collate_fn draw from the clock, os.urandom or a generator that is not registered"
+            f"{named}"
+        )
+    if parting.kind == "RNG drift":
+        return (
+            f"step {own_step(parting)} draws another number of random numbers in every run, from "
+            f"{parting.component}: look for a decision there that depends on clock, threads or "
+            "order"
+        )
+    if parting.kind == "length":
+        return "the runs have another number of steps: look at what ends the loop or an epoch"
+    if own_step(parting) < 1:
+        return f"{parting.component} begins with other values: seed before the model is built"
+    place = f"in or before {module}" if module else f"in step {own_step(parting)}"
+    return (
+        f"the same samples and random streams give another {parting.component}: look {place} for "
+        "clock, os.urandom, id(), threads or uninitialised memory"
+    )
+
+
+# Programs
+
+
+def examine_program(
+    source: ProgramSource, steps: int, runs: int = 2, report: Report = lambda _: None
+) -> Diagnosis:
+    """Examine a program as a study runs it: seeded, deterministic, in fresh processes.
+
+    Args:
+        source: The program.
+        steps: How many steps are run, at least three.
+        runs: How often, at least twice.
+        report: Called with the number of runs that are done.
+
+    Raises:
+        Undecided: When it could not be run.
+        ProgramError: When there is no such program.
+    """
+    with tempfile.TemporaryDirectory(prefix="auditkit-doctor-") as scratch, Workers() as workers:
+        try:
+            job = _trunk(source, steps, workers)
+            return _examine(workers, job, Path(scratch), runs, report)
+        except (ProgramError, Undecided):
+            raise
+        except AuditError as error:
+            raise Undecided(f"the program could not be run: {error}") from error
+
+
+def _trunk(source: ProgramSource, steps: int, workers: Workers) -> Job:
+    described = workers.run(Job("describe", source, None, 0, out="", step=0)).plan
+    plan = StudyPlan(
+        fork_at=steps - 2,
+        window=1,
+        horizon=steps,
+        seeds=[0] if described is None else described.seeds[:1],
+        perturbations=["carry"],
+        threads=1 if described is None else described.threads,
+        augmentation_rng="per-sample" if described is None else described.augmentation_rng,
+    )
+    return Job("trunk", source, plan, plan.seeds[0], out="")
+
+
+def _examine(workers: Workers, job: Job, scratch: Path, runs: int, report: Report) -> Diagnosis:
+    attempts: list[Attempt] = []
+    parting = None
+    while len(attempts) < runs and parting is None:
+        out = scratch / str(len(attempts)) / "seed"
+        store.make_folder(out)
+        attempts.append(read_attempt(out, workers.run(replace(job, out=str(out)))))
+        report(len(attempts))
+        parting = find_disagreement(attempts[0], attempts[-1])
+    assert job.plan is not None  # noqa: S101 # a trunk has one
+    steps = job.plan.horizon
+    if parting is None:
+        return Diagnosis(True, steps, len(attempts))
+    module = None
+    if parting.step is not None and own_step(parting) > 0:
+        modules = replace(job, kind="modules", branches=(parting.branch,), step=own_step(parting))
+        module = find_module(lambda: _entries(workers.run(modules)))
+    advice = (_advice(parting, None, module),)
+    return Diagnosis(False, steps, len(attempts), parting, module=module, advice=advice)
+
+
+def _entries(trace: ModuleTrace) -> tuple[tuple[str, str], ...]:
+    return trace.entries

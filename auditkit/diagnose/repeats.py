@@ -1,0 +1,182 @@
+"""Run a command several times and see whether its steps are the same; and what makes them so."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from auditkit.errors import AuditError, Undecided
+from auditkit.evidence.comparison import Parting, kind_of
+from auditkit.evidence.rows import part_rows
+from auditkit.processes.row_server import About, Conversation, Told
+from auditkit.records.environment import THREAD_VARIABLES
+from auditkit.records.evidence import Trace
+from auditkit.records.task import RowsTask
+from auditkit.replay.live_comparison import Setting
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A change of the conditions, and what it did.
+
+    Attributes:
+        change: What was set in every run.
+        outcome: ``equal``, ``still differs``, or what the script raised.
+        remedy: What to do where it made the runs equal.
+    """
+
+    change: str
+    outcome: str
+    remedy: str
+
+    @property
+    def helped(self) -> bool:
+        """Whether the runs were equal."""
+        return self.outcome == "equal"
+
+
+@dataclass
+class Take:
+    """One run of the first steps: every row of every process."""
+
+    rows: dict[int, list[Trace]] = field(default_factory=dict)
+    told: dict[int, Told] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> int:
+        """Steps that every process took."""
+        return min((len(_taken(rows)) for rows in self.rows.values()), default=0)
+
+    @property
+    def about(self) -> About:
+        """What its first process ran on."""
+        about = self.told[min(self.told)].about
+        if about is None:
+            raise Undecided("the loop took no step")
+        return about
+
+    def starts(self, other: Take) -> tuple[str, ...]:
+        """Random streams in which two runs began differently."""
+        here, there = self.about.starts, other.about.starts
+        return tuple(name for name in sorted(here) if here[name] != there.get(name))
+
+    def moves(self, stream: str) -> bool:
+        """Whether a random stream was drawn from."""
+        rows = [row for rows in self.rows.values() for row in rows]
+        return len({row.columns.get(stream) for row in rows}) > len(self.rows)
+
+
+def take(setting: Setting, task: RowsTask, variables: Mapping[str, str] | None = None) -> Take:
+    """Run the command for some steps.
+
+    Raises:
+        Undecided: When no loop was seen, or it failed.
+    """
+    taken = Take()
+
+    def judge(told: Told, row: Trace) -> dict[str, Any]:
+        taken.rows.setdefault(told.rank, []).append(row)
+        return {"go": True}
+
+    conversation = Conversation(lambda _: task, judge)
+    ended = conversation.hold(
+        setting.runner,
+        setting.command,
+        {**setting.variables, **(variables or {})},
+        setting.output,
+    )
+    conversation.check(ended)
+    taken.told = conversation.told
+    if not taken.rows:
+        raise Undecided("the loop took no step")
+    return taken
+
+
+def compare_takes(left: Take, right: Take, aside: Collection[str] = ()) -> Parting | None:
+    """The first row in which two runs differ.
+
+    Args:
+        left: One run.
+        right: The other.
+        aside: Columns that are not looked at.
+    """
+    found = []
+    starts = [name for name in left.starts(right) if name not in aside]
+    for rank in sorted(set(left.rows) | set(right.rows)):
+        here, there = left.rows.get(rank, []), right.rows.get(rank, [])
+        where = f"rank {rank}"
+        for one, other in zip(here, there, strict=False):
+            first = starts if one.first_step == 1 else ()
+            parting = part_rows(where, _without(one, aside), _without(other, aside), first)
+            if parting is not None:
+                found.append(parting)
+                break
+        else:
+            if len(here) != len(there):
+                step = min(len(here), len(there)) + 1
+                found.append(Parting(where, step, "steps", (), "length"))
+    return min(found, key=lambda parting: parting.step or 0, default=None)
+
+
+def try_remedies(
+    setting: Setting, steps: int, parting: Parting, about: About, aside: Collection[str]
+) -> list[Experiment]:
+    """Repeat a pair of runs that differ under other conditions, until one makes them equal.
+
+    Args:
+        setting: How the command is run.
+        steps: How many steps.
+        parting: Where the first pair parted.
+        about: What it ran on.
+        aside: Columns that are not looked at.
+    """
+    done: list[Experiment] = []
+    for change, remedy, task, variables in _conditions(steps, parting, about):
+        try:
+            pair = [take(setting, task, variables) for _ in range(2)]
+            equal = compare_takes(pair[0], pair[1], aside) is None
+            outcome = "equal" if equal else "still differs"
+        except AuditError as error:
+            outcome = str(error)
+        done.append(Experiment(change, outcome, remedy))
+        if done[-1].helped:
+            break
+    return done
+
+
+def _conditions(
+    steps: int, parting: Parting, about: About
+) -> Sequence[tuple[str, str, RowsTask, dict[str, str]]]:
+    task = RowsTask(last_step=steps)
+    found: list[tuple[str, str, RowsTask, dict[str, str]]] = []
+    environment = about.environment
+    if environment.variables.get("PYTHONHASHSEED", "random") == "random":
+        remedy = (
+            "the order of a set or dict of strings decides: sort it, or start python with "
+            "PYTHONHASHSEED=0"
+        )
+        found.append(("PYTHONHASHSEED=0", remedy, task, {"PYTHONHASHSEED": "0"}))
+    if kind_of(parting.component) != "state drift":
+        return found
+    threads = environment.determinism.get("torch threads", "1")
+    remedy = "call torch.use_deterministic_algorithms(True)"
+    if environment.determinism.get("cudnn benchmark") == "True":
+        remedy += " and set torch.backends.cudnn.benchmark = False"
+    n_threads = int(threads) if threads.isdecimal() else 1
+    forced = replace(task, deterministic=True, threads=max(1, n_threads))
+    found.append(("deterministic algorithms", remedy, forced, {}))
+    if threads != "1":
+        remedy = "set OMP_NUM_THREADS=1: a kernel's result depends on how its threads are timed"
+        found.append(("one thread", remedy, task, dict.fromkeys(THREAD_VARIABLES, "1")))
+    return found
+
+
+def _without(row: Trace, aside: Collection[str]) -> Trace:
+    kept = {name: cell for name, cell in row.columns.items() if name not in aside}
+    return replace(row, columns=kept)
+
+
+def _taken(rows: list[Trace]) -> list[Trace]:
+    """Rows of steps, without that of the state at the end."""
+    return [row for row in rows if any(row.columns.get("batch", b""))]

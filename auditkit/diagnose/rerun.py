@@ -1,0 +1,279 @@
+"""Replay a recording: run the user's command again, and hold it against what was recorded.
+
+Where it parts it is stopped, and the difference is looked into: how far the states are apart at
+a recorded checkpoint, and whether further runs part at the same row in the same way. Runs that
+agree with each other but not with the record say that the record is of something else; runs
+that disagree say that the training is not deterministic here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from auditkit.errors import AuditError, Undecided
+from auditkit.evidence.comparison import Parting
+from auditkit.evidence.magnitudes import Magnitude, measure
+from auditkit.evidence.reader import RecordingEvidence
+from auditkit.evidence.recorded_rows import Recorded
+from auditkit.evidence.rows import own_step, seeding
+from auditkit.files import store
+from auditkit.processes.row_server import About, Told
+from auditkit.records.environment import Environment
+from auditkit.records.report import Finding
+from auditkit.records.task import RowsTask
+from auditkit.replay.live_comparison import Held, Parted, Setting, find_module, look_into
+from auditkit.verification.shared_checks import environment_lines
+
+#: What a difference comes from.
+OTHER, UNSTEADY = "other", "nondeterminism"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far the states of record and replay are apart.
+
+    Attributes:
+        step: Steps that had been taken when both states were written.
+        components: A record for every component that differs.
+    """
+
+    step: int
+    components: tuple[Magnitude, ...]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What a replay found.
+
+    Attributes:
+        findings: What differs, for people; empty where nothing does.
+        ranks: How many processes were compared.
+        last_step: Last step that was compared.
+        environment: What it ran on.
+        environment_differences: What of it is not as recorded.
+        partings: What differs, with its class; the first one is explained.
+        cause: ``other``: the record is of something else; ``nondeterminism``; or None.
+        runs: How often the command was run to tell the two apart.
+        suspects: Code, arguments and loaders that are not as recorded.
+        unseeded: Random streams that the processes began elsewhere in.
+        module: The first module that differs in two runs of the step.
+        distance: How far the states are apart, where a checkpoint allows to say.
+    """
+
+    findings: tuple[Finding, ...]
+    ranks: int
+    last_step: int
+    environment: Environment
+    environment_differences: tuple[str, ...]
+    partings: tuple[Parting, ...] = ()
+    cause: str | None = None
+    runs: int = 1
+    suspects: tuple[str, ...] = ()
+    unseeded: tuple[str, ...] = ()
+    module: str | None = None
+    distance: Distance | None = None
+
+    @property
+    def equal(self) -> bool:
+        """Whether everything was as recorded."""
+        return not self.findings
+
+
+def rerun(
+    evidence: RecordingEvidence,
+    setting: Setting,
+    report: Callable[[int], None] = lambda _: None,
+) -> Replayed:
+    """Replay a recording with the user's command.
+
+    Args:
+        evidence: The recording, which passed checks 1 to 5.
+        setting: The command, and how it is run. A recorded ``PYTHONHASHSEED`` is set beside it.
+        report: Called with every step that was compared.
+
+    Raises:
+        Undecided: When the command could not be run to its loop, or fails in it.
+        CommandError: When it cannot be started.
+    """
+    recorded = Recorded(evidence)
+    seed = recorded.manifest.environment.variables.get("PYTHONHASHSEED")
+    variables = {**setting.variables, **({} if seed is None else {"PYTHONHASHSEED": seed})}
+    setting = Setting(setting.runner, setting.command, variables, setting.output)
+    with tempfile.TemporaryDirectory(prefix="auditkit-replay-") as scratch:
+        return _Rerun(recorded, setting, Path(scratch)).run(report)
+
+
+@dataclass
+class _Explanation:
+    """What further runs tell of a difference."""
+
+    cause: str | None = None
+    runs: int = 1
+    module: str | None = None
+    held: list[Held] = field(default_factory=list)
+
+
+class _Rerun:
+    """One replay, and the runs that explain it."""
+
+    def __init__(self, recorded: Recorded, setting: Setting, scratch: Path) -> None:
+        self._recorded, self._setting, self._scratch = recorded, setting, scratch
+
+    def run(self, report: Callable[[int], None]) -> Replayed:
+        """Run the command, compare, explain."""
+        held = Held(self._recorded, self._folder(0), report)
+        held.run(self._setting, RowsTask())
+        told = [held.conversation.told[rank] for rank in sorted(held.conversation.told)]
+        parted = held.first
+        if parted is None:
+            partings = tuple(self._ends(told))
+            return self._result(told, told[0], partings, _Explanation())
+        explanation = self._explain(parted)
+        return self._result(
+            told,
+            held.conversation.told[parted.rank],
+            (parted.parting,),
+            explanation,
+            self._distance(parted.rank, [held, *explanation.held]),
+        )
+
+    def _ends(self, told: list[Told]) -> Iterator[Parting]:
+        size = len(self._recorded.manifest.ranks)
+        if len(told) != size:
+            yield Parting("the command", None, f"{len(told)} processes, not {size},", (), "length")
+        for one in told:
+            if one.ending is None:
+                raise Undecided(f"the command ended after step {one.step} without closing its loop")
+            yield from self._recorded.part_ends(one)
+
+    # Explaining
+
+    def _explain(self, parted: Parted) -> _Explanation:
+        """Run the command again, up to the step, to see whether that gives the same."""
+        found = _Explanation()
+        step, made_by = parted.row.first_step, own_step(parted.parting)
+        before = [at for at in self._recorded.checkpoints if at < made_by]
+        start = before[-1] if before else 0
+        # A checkpoint that shows the difference itself lay behind when that was noticed.
+        dump = step - 1 if made_by < step and step - 1 in self._recorded.checkpoints else None
+        try:
+            marks = [self._mark(found, parted, start, at) for at in (dump, None)]
+            if marks[0] == marks[1] != parted.mark and start:
+                # From a checkpoint the script may do something else than from its start.
+                marks = [self._mark(found, parted, 0, dump)] * 2
+        except AuditError:
+            return found  # the explanation is a help; that there is none changes no verdict
+        found.cause = OTHER if marks[0] == marks[1] == parted.mark else UNSTEADY
+        if found.cause == UNSTEADY and made_by > 0:
+            found.module = find_module(
+                lambda: look_into(self._setting, self._recorded, made_by, start, parted.rank)
+            )
+        return found
+
+    def _mark(self, found: _Explanation, parted: Parted, start: int, dump: int | None) -> object:
+        found.runs += 1
+        held = Held(self._recorded, None if dump is None else self._folder(found.runs))
+        held.run(self._setting, RowsTask(last_step=parted.row.first_step, dump_at=dump), start)
+        mark = None if held.first is None else held.first.mark
+        if dump is not None and mark == parted.mark:
+            found.held.append(held)
+        return mark
+
+    def _distance(self, rank: int, runs: list[Held]) -> Distance | None:
+        for held in runs:
+            told = held.conversation.told.get(rank)
+            if held.dumped_at is None or told is None or not told.dumped:
+                continue
+            here = store.read_tensors(held.dump_path(rank), what="state")
+            there = self._recorded.snapshot(rank, held.dumped_at)
+            return Distance(held.dumped_at, measure(there, here))
+        return None
+
+    def _folder(self, number: int) -> Path:
+        folder = self._scratch / str(number)
+        store.make_folder(folder)
+        return folder
+
+    # Telling
+
+    def _result(
+        self,
+        told: list[Told],
+        one: Told,
+        partings: tuple[Parting, ...],
+        explanation: _Explanation,
+        distance: Distance | None = None,
+    ) -> Replayed:
+        about = _about(one)
+        recorded = self._recorded.manifest.environment
+        environment = about.environment
+        lines = environment_lines(recorded, environment)
+        suspects = self._recorded.other_code(one) if partings else ()
+        starts = tuple(self._recorded.other_starts(one)) if partings else ()
+        cause = _cause(explanation, lines, suspects, starts)
+        code = 6 if lines and explanation.cause != UNSTEADY else 1
+        findings = [
+            Finding(
+                f"{parting}{f'; {cause}' if parting is partings[0] and cause else ''}",
+                parting.branch,
+                parting.step,
+                parting.component,
+                code,
+            )
+            for parting in partings
+        ]
+        steps = [min(t.step, rank.steps) for t in told if (rank := self._recorded.rank(t.rank))]
+        first = partings[0].step if partings else None
+        return Replayed(
+            findings=tuple(findings),
+            ranks=len(told),
+            last_step=max(1, min(steps, default=1) if first is None else first),
+            environment=environment,
+            environment_differences=lines,
+            partings=partings,
+            cause=explanation.cause,
+            runs=explanation.runs,
+            suspects=suspects,
+            unseeded=starts,
+            module=explanation.module,
+            distance=distance,
+        )
+
+
+def _about(told: Told) -> About:
+    if told.about is None:
+        raise Undecided("the loop took no step")
+    return told.about
+
+
+def _cause(
+    explanation: _Explanation,
+    environment: tuple[str, ...],
+    suspects: tuple[str, ...],
+    starts: tuple[str, ...],
+) -> str:
+    """What a difference comes from, in one line."""
+    said = []
+    if explanation.cause == UNSTEADY:
+        said.append(f"nondeterminism: {explanation.runs} runs disagree with each other")
+        if explanation.module is not None:
+            said.append(f"the first that differs in two runs of this step: {explanation.module}")
+    elif environment:
+        said.append(f"environment differs ({environment[0]}), an edit cannot be excluded")
+    elif explanation.cause == OTHER:
+        said.append(
+            f"{explanation.runs} runs agree with each other, so the record is of something else"
+        )
+    if starts:
+        said.append(
+            f"{', '.join(starts)} {'begin' if len(starts) > 1 else 'begins'} elsewhere: "
+            f"{seeding(starts)} with the recorded seed, before the model is built"
+        )
+    if suspects:
+        said.append("; ".join(suspects))
+    elif explanation.cause == OTHER and not starts:
+        said.append("code, arguments and loaders are as recorded: other data, or edited evidence")
+    return "; ".join(said)

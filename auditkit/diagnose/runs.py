@@ -1,0 +1,278 @@
+"""One side of a comparison: a study, a recording, a branch of a study, or an unfinished run.
+
+A side is named by a manifest or a folder, and one of its traces by what follows ``#``::
+
+    runs/digits                     everything in it
+    runs/digits#seed-0/control      one branch, or the trunk, of one seed
+    runs/exp1/manifest.json#rank-1  one process of a recording
+
+Nothing is verified here. Only regular files below the folder are read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from auditkit.errors import ArtifactError, MalformedError, UsageError
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.formats.quote import brief
+from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
+from auditkit.formats.statements import Manifest, read_statement
+from auditkit.records.evidence import Trace
+from auditkit.records.manifest import MANIFEST_NAME, StudyManifest
+from auditkit.records.recording import RankRecord, RecordingManifest
+from auditkit.records.rng import RngContract
+from auditkit.records.study import BranchRecord, SeedRecord
+from auditkit.records.tensor import RawTensor
+from auditkit.signing.signatures import open_envelope
+
+Texts = Mapping[str, str]
+
+_CHOICE = re.compile(r"(?a)seed-(?P<seed>\d{1,20})/(?P<branch>[^/#]+)|rank-(?P<rank>\d{1,9})")
+
+#: Names of an unfinished run's files; the parts are those of :data:`_CHOICE`.
+_BRANCH_FILE = re.compile(
+    r"(?a)seed-(\d+)/([^/]+)\.(trace|outcome)\.safetensors(?:\.partial)?",
+)
+_CHUNK_FILE = re.compile(
+    r"(?a)(?:(?:.*/)?rank-(\d+)/)?trace/(?:rank-(\d+)/)?(\d+)\.safetensors(?:\.partial)?"
+)
+_CHECKPOINT_FILE = re.compile(
+    r"(?a)(?:(?:.*/)?rank-(\d+)/)?(?:.*/)?checkpoint-(\d+)\.safetensors(?:\.partial)?"
+)
+
+
+@dataclass(frozen=True)
+class Track:
+    """One trace of a side, and what belongs to it.
+
+    Attributes:
+        label: ``seed 0, control`` or ``rank 0``.
+        group: What it shares its streams and data with: ``seed 0`` or ``rank 0``.
+        traces: Names of its trace files, in order.
+        outcome: Name of its outcome file, where it has one.
+        snapshots: Names of snapshots of its state, by the step before which the state was so.
+        commitments: SHA-256 by what they are of.
+        streams: The RNG contract of its group.
+        data: Identity of its group's data.
+    """
+
+    label: str
+    group: str
+    traces: tuple[str, ...] = ()
+    outcome: str | None = None
+    snapshots: Mapping[int, str] = field(default_factory=dict)
+    commitments: Texts = field(default_factory=dict)
+    streams: Texts = field(default_factory=dict)
+    data: Texts = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side.
+
+    Attributes:
+        name: As it was given.
+        kind: ``study``, ``recording`` or ``unfinished``.
+        root: Its folder.
+        manifest: What its manifest says; None where it is unfinished.
+        tracks: Its traces by label.
+        signers: What its signatures say of their keys.
+        is_chosen: Whether one trace was asked for.
+    """
+
+    name: str
+    kind: str
+    root: Path
+    manifest: Manifest | None
+    tracks: Mapping[str, Track]
+    signers: tuple[str, ...] = ()
+    is_chosen: bool = False
+
+    def trace(self, track: Track) -> Iterator[Trace]:
+        """The pieces of a trace, one in memory at a time.
+
+        Raises:
+            MalformedError: When a file is not there or is no trace.
+        """
+        for name in track.traces:
+            yield trace_from_tensors(self.tensors(name)[0], what=name)
+
+    def outcome(self, name: str) -> Outcome:
+        """An outcome file; raises as :meth:`trace`."""
+        return outcome_from_tensors(self.tensors(name)[0], what=name)
+
+    def tensors(self, name: str) -> tuple[Mapping[str, RawTensor], object]:
+        """Tensors and metadata of a file; raises as :meth:`trace`."""
+        try:
+            data = store.safe_read(self.root, name)
+        except ArtifactError as error:
+            # Exit code 1 would say that the two differ.
+            raise MalformedError(error.message, where=f"{self.root.name}/{name}") from error
+        return store.read_tensors(data, what=f"{self.root.name}/{name}")
+
+
+def open_side(name: str) -> Side:
+    """Find out what a name means.
+
+    Args:
+        name: A manifest or a folder, perhaps with ``#`` and a trace.
+
+    Raises:
+        UsageError: When there is no such thing.
+        MalformedError: When the manifest is malformed.
+    """
+    place, hash_, choice = name.rpartition("#")
+    if not hash_ or _is_there(Path(name)):
+        place, hash_ = name, ""
+    path = Path(place)
+    manifest = path / MANIFEST_NAME
+    if _is_there(manifest):
+        path = manifest
+    side = _unfinished(name, path) if _is_there(path, folder=True) else _finished(name, path)
+    return _choose(side, choice) if hash_ else side
+
+
+def _is_there(path: Path, *, folder: bool = False) -> bool:
+    try:
+        return path.is_dir() if folder else path.exists()
+    except OSError:  # a name that is too long, a folder that cannot be looked into
+        return False
+
+
+def _choose(side: Side, choice: str) -> Side:
+    found = _CHOICE.fullmatch(choice)
+    if found is None:
+        raise UsageError(f"#{brief(choice)} is not like #seed-0/control or #rank-0")
+    label = f"rank {int(found['rank'])}" if found["rank"] else ""
+    label = label or f"seed {int(found['seed'])}, {found['branch']}"
+    if label not in side.tracks:
+        raise UsageError(
+            f"{side.name}: there is no {label}", hint=f"there are {'; '.join(side.tracks)}"
+        )
+    return replace(side, tracks={label: side.tracks[label]}, is_chosen=True)
+
+
+def _finished(name: str, path: Path) -> Side:
+    data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
+    envelope = open_envelope(data, what=str(path))
+    manifest = read_statement(envelope.payload, what=str(path))
+    if isinstance(manifest, RecordingManifest):
+        kind, tracks = "recording", [_of_rank(rank) for rank in manifest.ranks]
+    else:
+        kind = "study"
+        tracks = [track for record in manifest.seeds for track in _of_seed(record, manifest)]
+    signers = tuple(signature.keyid or "a key without name" for signature in envelope.signatures)
+    return Side(name, kind, path.parent, manifest, _by_label(tracks, str(path)), signers)
+
+
+def _by_label(tracks: list[Track], where: str) -> dict[str, Track]:
+    found = {track.label: track for track in tracks}
+    if len(found) != len(tracks):
+        raise MalformedError("two traces have one name", where=where)
+    return found
+
+
+def _of_seed(record: SeedRecord, manifest: StudyManifest) -> Iterator[Track]:
+    group, row = f"seed {record.seed}", manifest.plan.fork_at + 1
+    data = {
+        "consumed_sha256": record.data.consumed_sha256,
+        "probe_sha256": record.data.probe_sha256,
+        "declared": record.data.declared or "",
+        **{f"loader: {name}": text for name, text in record.data.loader.items()},
+    }
+    trunk = Track(
+        label=f"{group}, trunk",
+        group=group,
+        traces=(record.trunk,),
+        snapshots={row: record.fork},
+        commitments=_prefixed("start", record.initial),
+        streams=_streams(record.rng),
+        data=data,
+    )
+    yield trunk
+    for branch in record.branches:
+        yield replace(
+            trunk,
+            label=f"{group}, {branch.name}",
+            traces=(branch.trace,),
+            outcome=branch.outcome,
+            # The fork is the state before a branch's change: only the control goes on from it.
+            snapshots=trunk.snapshots if branch.role == "control" else {},
+            commitments=_commitments(branch),
+        )
+
+
+def _commitments(branch: BranchRecord) -> Texts:
+    found = {"order": branch.order_sha256}
+    for time, digests in branch.digests.items():
+        found |= _prefixed(time, digests)
+    return found
+
+
+def _of_rank(rank: RankRecord) -> Track:
+    label = f"rank {rank.rank}"
+    loaders = {
+        f"loader {loader or 'for training'}: {name}": text
+        for loader, told in rank.loaders.items()
+        for name, text in told.items()
+    }
+    return Track(
+        label=label,
+        group=label,
+        traces=rank.traces,
+        snapshots={checkpoint.step + 1: checkpoint.file for checkpoint in rank.checkpoints},
+        commitments={
+            "order": rank.order_sha256,
+            "batches": rank.consumed_sha256,
+            **_prefixed("start", rank.initial),
+            **_prefixed("end", rank.final),
+        },
+        streams=_streams(rank.rng),
+        data=loaders,
+    )
+
+
+def _streams(contract: RngContract) -> Texts:
+    found = {"recipe": contract.recipe}
+    for stream in contract.streams:
+        found[f"{stream.stream}: seed"] = stream.seed or "not seeded"
+        found[f"{stream.stream}: start"] = stream.start or "no state"
+    return found
+
+
+def _prefixed(prefix: str, texts: Texts) -> dict[str, str]:
+    return {f"{prefix}: {name}": text for name, text in texts.items()}
+
+
+def _unfinished(name: str, folder: Path) -> Side:
+    """A folder without manifest: whatever traces lie there under the names of a run."""
+    tracks: dict[str, Track] = {}
+    chunks: dict[str, dict[int, str]] = {}
+    # A file that is still partial is newer than a whole one of the same name.
+    for file in store.list_files(folder):
+        if branch := _BRANCH_FILE.fullmatch(file):
+            group, is_trace = f"seed {int(branch[1])}", branch[3] == "trace"
+            label = f"{group}, {branch[2]}"
+            track = tracks.get(label, Track(label, group))
+            change = replace(track, traces=(file,)) if is_trace else replace(track, outcome=file)
+            tracks[label] = change
+        elif chunk := _CHUNK_FILE.fullmatch(file):
+            label = f"rank {int(chunk[1] or chunk[2] or 0)}"
+            tracks.setdefault(label, Track(label, label))
+            chunks.setdefault(label, {})[int(chunk[3])] = file
+        elif checkpoint := _CHECKPOINT_FILE.fullmatch(file):
+            label = f"rank {int(checkpoint[1] or 0)}"
+            track = tracks.get(label, Track(label, label))
+            snapshots = {**track.snapshots, int(checkpoint[2]) + 1: file}
+            tracks[label] = replace(track, snapshots=snapshots)
+    for label, pieces in chunks.items():
+        tracks[label] = replace(tracks[label], traces=tuple(f for _, f in sorted(pieces.items())))
+    found = {label: track for label, track in tracks.items() if track.traces}
+    if not found:
+        raise UsageError(f"{folder}: there is neither a manifest nor a trace here")
+    return Side(name, "unfinished", folder, None, found)

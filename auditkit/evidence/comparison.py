@@ -1,0 +1,204 @@
+"""Compare what a replay gives with what was recorded: where do they part.
+
+The first difference is classed: *order drift* (other samples or another order), *data drift*
+(the same samples, other bytes), *RNG drift* (other random streams), *state drift* (the same
+inputs, another state). Names of components and steps are the evidence's own.
+
+What is named first in a row is chosen by what can have caused what: the order before the
+batches, these before the settings (``modules``, ``param_groups``, ``scheduler``, ``scaler``),
+then the random streams, then the weights and all that follows from them, the loss last. Two
+exceptions, since a row holds the state from which its order and batch were then drawn: where a
+process began with other random streams, that is what differs; and where a later row has other
+streams, settings and streams come before order and batch.
+
+Only state drift, and what follows from it, can come of rounding: other hardware adds up the same
+numbers in another order. What was consumed, and where the random streams stand, does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from auditkit.formats.run_files import Outcome
+from auditkit.records.evidence import CONSUMED, Trace, is_consumed
+from auditkit.records.study import BranchRecord
+
+_SETTINGS = ("modules", "param_groups", "scheduler", "scaler")
+
+_KINDS = {"order": "order drift", "batch": "data drift", "rng": "RNG drift", "steps": "length"}
+
+
+@dataclass(frozen=True)
+class Parting:
+    """Where two runs of one branch part.
+
+    Attributes:
+        branch: The branch, ``trunk`` included.
+        step: First step whose row differs; None for what is not in a row.
+        component: The component that is named first; consumption comes before state.
+        others: Further components that differ in the same row.
+        kind: ``order drift``, ``data drift``, ``RNG drift``, ``state drift``, ``outcome``,
+            ``commitment``, ``length`` or ``description``.
+    """
+
+    branch: str
+    step: int | None
+    component: str
+    others: tuple[str, ...]
+    kind: str
+
+    def __str__(self) -> str:
+        more = f" (also {', '.join(self.others)})" if self.others else ""
+        return f"{self.kind}: {self.component} is another{more}"
+
+
+def precedence(component: str, *, drawn: bool = False) -> tuple[int, str]:
+    """Sorts the components of one row: the likely cause first.
+
+    Args:
+        component: The component.
+        drawn: Whether the row's random streams differ, so that what it consumed can be due to
+            them.
+    """
+    kind = component.partition("/")[0]
+    if kind in CONSUMED:
+        return CONSUMED.index(kind) + 4 * drawn, component
+    if kind in _SETTINGS:
+        return 2, component
+    return {"rng": 3, "loss": 9}.get(kind, 8), component
+
+
+def kind_of(component: str) -> str:
+    """The class of a difference."""
+    return _KINDS.get(component.partition("/")[0], "state drift")
+
+
+def name_parting(
+    where: str, step: int, components: Iterable[str], starts: Collection[str] = ()
+) -> Parting:
+    """Name a difference.
+
+    Args:
+        where: The branch or process, for people.
+        step: Of the row.
+        components: What differs in it.
+        starts: Random streams in which the processes began differently.
+    """
+    names = list(components)
+    drawn = step > 1 and any(name.startswith("rng/") for name in names)
+    first, *others = sorted(
+        names, key=lambda name: (name not in starts, *precedence(name, drawn=drawn))
+    )
+    return Parting(where, step, first, tuple(others), kind_of(first))
+
+
+def compare_traces(branch: str, recorded: Trace, replayed: Trace) -> Parting | None:
+    """The first row in which two traces of one branch differ."""
+    difference = recorded.first_difference(replayed)
+    if difference is None:
+        return None
+    at_start = difference.step == recorded.first_step == 1
+    starts = [name for name in difference.components if at_start and name.startswith("rng/")]
+    return name_parting(branch, difference.step, difference.components, starts)
+
+
+def compare_inputs(branch: str, recorded: Trace, replayed: Trace) -> Parting | None:
+    """The first row in which two traces differ in what no rounding changes.
+
+    That is what was consumed, where the random streams stand, which components there are and
+    how many steps.
+    """
+    if set(recorded.columns) != set(replayed.columns):
+        name = min(set(recorded.columns) ^ set(replayed.columns))
+        return Parting(branch, None, name, (), "length")
+    return compare_traces(branch, _inputs(recorded), _inputs(replayed))
+
+
+def _inputs(trace: Trace) -> Trace:
+    columns = {
+        name: column
+        for name, column in trace.columns.items()
+        if is_consumed(name) or name.startswith("rng/")
+    }
+    return Trace(trace.first_step, bytes(len(trace.loss_bits)), columns)
+
+
+def compare_outcomes(branch: str, recorded: Outcome, replayed: Outcome) -> Parting | None:
+    """The first probe table whose bits differ."""
+    for name in sorted(set(recorded.tables) | set(replayed.tables)):
+        here, there = recorded.tables.get(name), replayed.tables.get(name)
+        if here is None or there is None or here.tobytes() != there.tobytes():
+            return Parting(branch, None, name, (), "outcome")
+    if recorded.labels.tobytes() != replayed.labels.tobytes():
+        return Parting(branch, None, "labels", (), "outcome")
+    return None
+
+
+def compare_commitments(
+    branch: str, recorded: Mapping[str, str], replayed: Mapping[str, str], step: int | None
+) -> Parting | None:
+    """The first component whose SHA-256 differs."""
+    names = sorted(
+        name for name in set(recorded) | set(replayed) if recorded.get(name) != replayed.get(name)
+    )
+    if not names:
+        return None
+    return Parting(branch, step, names[0], tuple(names[1:]), "commitment")
+
+
+def compare_records(
+    recorded: BranchRecord, replayed: BranchRecord, steps: Mapping[str, int]
+) -> Parting | None:
+    """Commitments, order and divergence of one branch.
+
+    Args:
+        recorded: From the manifest.
+        replayed: From the replay.
+        steps: Step of each time at which commitments were made.
+    """
+    for time in steps:
+        parting = compare_commitments(
+            recorded.name,
+            recorded.digests.get(time, {}),
+            replayed.digests.get(time, {}),
+            steps[time],
+        )
+        if parting is not None:
+            return parting
+    if recorded.order_sha256 != replayed.order_sha256:
+        return Parting(recorded.name, None, "order", (), "order drift")
+    if recorded.diverged_at != replayed.diverged_at:
+        return Parting(recorded.name, replayed.diverged_at, "loss", (), "state drift")
+    return None
+
+
+def distance(recorded: Outcome, replayed: Outcome) -> Mapping[str, float]:
+    """Mean total variation between recorded and replayed probe tables, by table."""
+    found = {}
+    for name, table in recorded.tables.items():
+        other = replayed.tables.get(name)
+        if other is not None and other.shape == table.shape:
+            gap = np.abs(table.astype(np.float64) - other.astype(np.float64))
+            found[name] = float(gap.sum(axis=1).mean() / 2)
+    return found
+
+
+def first_module(
+    left: tuple[tuple[str, str], ...], right: tuple[tuple[str, str], ...]
+) -> str | None:
+    """The first thing in two module traces that is not the same, or None.
+
+    A module whose input was equal and whose output is not is where two runs part.
+    """
+    for here, there in zip(left, right, strict=False):
+        if here[0] != there[0]:
+            return f"{here[0]} ran here where {there[0]} ran there"
+        if here[1] != there[1]:
+            return here[0]
+    if len(left) != len(right):
+        longer = left if len(left) > len(right) else right
+        return f"{longer[min(len(left), len(right))][0]}, which ran in only one of the two"
+    return None

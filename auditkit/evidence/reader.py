@@ -1,0 +1,199 @@
+"""The evidence of a run as a verifier reads it: with distrust, one seed at a time.
+
+Every read goes through the safe paths of ``auditkit.files.store`` and checks the SHA-256 that the
+manifest lists, so that what is judged is what was signed. Long traces stay in memory only
+while their seed is looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from auditkit.errors import ArtifactMismatch, ArtifactMissing, FormatError
+from auditkit.files import store
+from auditkit.formats import tensor_file
+from auditkit.formats.recipes import digests_raw
+from auditkit.formats.run_files import (
+    OrderFile,
+    Outcome,
+    order_from_tensors,
+    outcome_from_tensors,
+    trace_from_tensors,
+)
+from auditkit.formats.snapshot_file import raw_components
+from auditkit.formats.statements import Manifest
+from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
+from auditkit.records.evidence import Trace
+from auditkit.records.manifest import StudyManifest
+from auditkit.records.recording import RecordingManifest
+from auditkit.records.study import BranchRecord, FileRecord, SeedRecord
+from auditkit.records.tensor import RawTensor, Tensor
+
+#: Bytes of a large file that are in memory at a time.
+_PIECE = 2**22
+
+
+@dataclass(frozen=True)
+class SectionDigests:
+    """Both digests of one section of a snapshot.
+
+    Attributes:
+        commitment: ``sha256/tensor-v1``, in hexadecimal digits.
+        evidence: ``xxh3-128/tensor-v1``.
+    """
+
+    commitment: str
+    evidence: bytes
+
+
+@dataclass(frozen=True)
+class SignedFolder:
+    """A manifest's folder, of a study or of a recording.
+
+    Attributes:
+        root: The manifest's folder.
+        manifest: The manifest.
+    """
+
+    root: Path
+    manifest: Manifest
+
+    def tensors(self, name: str) -> tuple[Mapping[str, RawTensor], object]:
+        """Tensors and metadata of a listed file.
+
+        Raises:
+            ArtifactError: When it is not listed, missing, or not what was signed.
+            FormatError: When it is no tensor file.
+        """
+        record = self._listed(name)
+        data = store.safe_read(
+            self.root, name, expected_size=record.size, expected_sha256=record.sha256
+        )
+        return store.read_tensors(data, what=name)
+
+    def pieces(self, name: str) -> Iterator[bytes]:
+        """A listed file, piece by piece: a snapshot may be larger than the memory.
+
+        Raises:
+            ArtifactError: When it is not listed or missing; at its end, when what was given is
+                not what was signed.
+        """
+        record = self._listed(name)
+        digest = hashlib.sha256()
+        with store.open_reader(self.root, name, expected_size=record.size) as read:
+            for start in range(0, record.size, _PIECE):
+                piece = read(start, min(_PIECE, record.size - start))
+                digest.update(piece)
+                yield piece
+        if digest.hexdigest() != record.sha256:
+            raise ArtifactMismatch(
+                "another SHA-256", expected=record.sha256, found=digest.hexdigest(), where=name
+            )
+
+    def sections(self, name: str) -> dict[str, SectionDigests]:
+        """Digests of what a snapshot holds, in memory that does not grow with it.
+
+        The file's own SHA-256 is not looked at here: every byte that is read enters the
+        digests, which the caller compares with signed ones.
+
+        Raises:
+            ArtifactError: When it is not listed, missing, of another size, or was damaged.
+            FormatError: When what was signed is no snapshot.
+        """
+        listed = self._listed(name)
+        try:
+            with store.open_reader(self.root, name, expected_size=listed.size) as read:
+                parts = raw_components(*tensor_file.from_file(read, listed.size, what=name))
+                return {section: _section_digests(*part) for section, part in parts.items()}
+        except FormatError:
+            # A file that was damaged is not what was signed; only what was signed is malformed.
+            found = store.file_sha256(self.root, name, expected_size=listed.size)
+            if found == listed.sha256:
+                raise
+            raise ArtifactMismatch(
+                "another SHA-256", expected=listed.sha256, found=found, where=name
+            ) from None
+
+    def trace(self, name: str) -> Trace:
+        """A trace file; raises as :meth:`tensors`."""
+        return trace_from_tensors(self.tensors(name)[0], what=name)
+
+    def _listed(self, name: str) -> FileRecord:
+        if name not in self._files:
+            raise ArtifactMissing("the manifest lists no such file", where=name)
+        return self._files[name]
+
+    @cached_property
+    def _files(self) -> Mapping[str, FileRecord]:
+        """The listed files by name: a forged manifest may list, and use, very many."""
+        return {file.name: file for file in self.manifest.files}
+
+
+def _section_digests(
+    entries: Mapping[str, Tensor | bytes], aliases: Mapping[str, str]
+) -> SectionDigests:
+    commitment, evidence = digests_raw((COMMITMENT_RECIPE, EVIDENCE_RECIPE), entries, aliases)
+    return SectionDigests(commitment.hex(), evidence)
+
+
+@dataclass(frozen=True)
+class RecordingEvidence(SignedFolder):
+    """A recording's folder and manifest."""
+
+    manifest: RecordingManifest
+
+
+@dataclass(frozen=True)
+class RunEvidence(SignedFolder):
+    """A study's folder and manifest."""
+
+    manifest: StudyManifest
+
+    def outcome(self, branch: BranchRecord) -> Outcome:
+        """A branch's outcome file; raises as :meth:`tensors`."""
+        return outcome_from_tensors(self.tensors(branch.outcome)[0], what=branch.outcome)
+
+    def seed(self, record: SeedRecord) -> SeedEvidence:
+        """The evidence of one seed."""
+        return SeedEvidence(self, record)
+
+
+@dataclass(frozen=True)
+class SeedEvidence:
+    """One seed's evidence; what is read once is kept as long as this object.
+
+    Attributes:
+        run: The run.
+        record: What the manifest says of the seed.
+    """
+
+    run: RunEvidence
+    record: SeedRecord
+
+    @cached_property
+    def control(self) -> Trace:
+        """The control's trace."""
+        return self.run.trace(self.record.branches[0].trace)
+
+    @cached_property
+    def control_outcome(self) -> Outcome:
+        """The control's outcome."""
+        return self.run.outcome(self.record.branches[0])
+
+    @cached_property
+    def trunk(self) -> Trace:
+        """The trunk's trace."""
+        return self.run.trace(self.record.trunk)
+
+    @cached_property
+    def order(self) -> OrderFile:
+        """The control's order of steps 1..T."""
+        return order_from_tensors(self.run.tensors(self.record.order)[0], what=self.record.order)
+
+    def place(self, branch: BranchRecord) -> str:
+        """How messages name a branch."""
+        return f"seed {self.record.seed}, {branch.name}"

@@ -1,0 +1,281 @@
+"""The folder of a recording: chunks, checkpoints, a journal, and the step to published files.
+
+Rules that it keeps: while the loop runs every file ends in ``.partial`` and there is no
+manifest; every file is written whole or not at all; the journal is written after the files
+that it names, so that what it says can be gone on from. Ranks above 0 have a folder each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from auditkit.errors import AuditError, RecordingIncomplete, StoreError
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.formats.run_files import trace_from_tensors, trace_to_tensors
+from auditkit.records.environment import Environment
+from auditkit.records.evidence import Trace
+from auditkit.records.journal import RecordingJournal
+from auditkit.records.manifest import MANIFEST_NAME
+from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
+from auditkit.records.study import CodeFile, FileRecord
+from auditkit.records.tensor import RawTensor
+
+_JOURNAL = f"recording.json{store.PARTIAL}"
+_LOCK = f"recording.lock{store.PARTIAL}"
+_RANK = f"rank.json{store.PARTIAL}"
+
+#: Seconds between two looks for the records of other ranks.
+_LOOK_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class RankResult:
+    """What one process leaves for the manifest."""
+
+    started: str
+    record: RankRecord
+    files: tuple[FileRecord, ...]
+    environment: Environment
+    code: tuple[CodeFile, ...]
+
+
+class RecordingFolder:
+    """A recording's folder, as one rank writes it.
+
+    Args:
+        path: The recording's folder; it need not exist yet.
+        rank: The rank.
+        size: How many ranks there are.
+    """
+
+    def __init__(self, path: Path, rank: int = 0, size: int = 1) -> None:
+        self.path, self._size = path, size
+        self._prefix = f"rank-{rank:04d}/" if rank else ""
+        self._own = path / self._prefix
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from writing into it.
+
+        Raises:
+            StoreError: When one does, or the folder cannot be made.
+        """
+        store.make_folder(self._own)
+        with store.lock(self._own / _LOCK):
+            yield
+
+    def begin(self, *, resume: bool) -> RecordingJournal | None:
+        """Claim the folder; returns what to go on from, if asked for and there is any.
+
+        Raises:
+            StoreError: When it holds a finished recording, one to be resumed, or other files.
+        """
+        if (self.path / MANIFEST_NAME).exists():
+            raise StoreError(
+                "the folder holds a finished recording",
+                where=str(self.path),
+                hint="give another folder",
+            )
+        store.remove(self._own / _RANK)
+        journal = self._read_journal()
+        if journal is not None:
+            self._take_back()
+        if journal is not None and journal.checkpoints:
+            if not resume:
+                raise StoreError(
+                    "the folder holds an unfinished recording",
+                    where=str(self.path),
+                    hint="go on with Recorder.resume(...), or give another folder",
+                )
+            if journal.size != self._size:
+                raise StoreError(
+                    "the unfinished recording is of another number of processes",
+                    expected=journal.size,
+                    found=self._size,
+                    where=str(self.path),
+                )
+            return journal
+        others = [name for name in store.list_files(self._own) if not name.endswith(store.PARTIAL)]
+        if others and not self._prefix:
+            raise StoreError(
+                f"the folder is not empty: it holds {others[0]!r}",
+                where=str(self.path),
+                hint="give another folder",
+            )
+        return None
+
+    def _take_back(self) -> None:
+        """Undo a publication that was killed before its manifest: names are partial again."""
+        for name in store.list_files(self._own):
+            final = not name.endswith(store.PARTIAL)
+            if final and not (name.startswith("rank-") and not self._prefix):
+                store.rename(self._own / name, self._own / f"{name}{store.PARTIAL}")
+
+    def go_back(self, journal: RecordingJournal | None, step: int) -> RecordingJournal | None:
+        """Forget what is later than a checkpoint.
+
+        Args:
+            journal: From :meth:`begin`.
+            step: The checkpoint's; 0 to begin anew.
+
+        Returns:
+            The journal as it stood then; None at the beginning.
+        """
+        if journal is None or not step:
+            self._clear()
+            return None
+        later = [checkpoint for checkpoint in journal.checkpoints if checkpoint.step > step]
+        if later:
+            journal = replace(
+                journal,
+                kept=tuple(kept for kept in journal.kept if kept.record.step <= step),
+                resumed_at=tuple(resumed for resumed in journal.resumed_at if resumed <= step),
+            )
+            self.note(journal)
+            for checkpoint in later:
+                self.drop_checkpoint(checkpoint)
+        return journal
+
+    def note(self, journal: RecordingJournal) -> None:
+        """Write the journal."""
+        text = canonical.encode(journal)
+        sha256 = hashlib.sha256(text).hexdigest()
+        store.write_bytes(self._own / _JOURNAL, [text, f"\n{sha256}".encode()])
+
+    def trace_name(self, chunk: int) -> str:
+        """Name of a trace file."""
+        return f"{self._prefix}trace/{chunk:06d}.safetensors"
+
+    def write_trace(self, trace: Trace) -> None:
+        """Write the chunk that a trace lies in."""
+        path = self.path / f"{self.trace_name(_chunk(trace))}{store.PARTIAL}"
+        store.make_folder(path.parent)
+        store.write_tensors(path, trace_to_tensors(trace))
+
+    def read_last_trace(self, steps: int) -> Trace:
+        """The chunk of the step after ``steps`` up to there.
+
+        Raises:
+            StoreError: When it is not there.
+            FormatError: When it is broken.
+        """
+        name = self.trace_name((steps - 1) // TRACE_STEPS)
+        tensors, _ = store.read_tensors(self.path / f"{name}{store.PARTIAL}", what=name)
+        trace = trace_from_tensors(tensors, what=name)
+        return trace.until(steps)
+
+    def write_checkpoint(
+        self, step: int, tensors: Mapping[str, RawTensor], meta: object, digests: dict[str, str]
+    ) -> CheckpointRecord:
+        """Write a snapshot."""
+        name = f"{self._prefix}checkpoint-{step:08d}.safetensors"
+        store.write_tensors(self.path / f"{name}{store.PARTIAL}", tensors, meta)
+        return CheckpointRecord(step, name, digests)
+
+    def read_checkpoint(
+        self, checkpoint: CheckpointRecord
+    ) -> tuple[Mapping[str, RawTensor], object]:
+        """Read a snapshot back.
+
+        Raises:
+            StoreError: When it cannot be read.
+            FormatError: When it is broken.
+        """
+        return store.read_tensors(
+            self.path / f"{checkpoint.file}{store.PARTIAL}", what=checkpoint.file
+        )
+
+    def drop_checkpoint(self, checkpoint: CheckpointRecord) -> None:
+        """Remove a snapshot."""
+        store.remove(self.path / f"{checkpoint.file}{store.PARTIAL}")
+
+    def files(self, roles: Mapping[str, str]) -> tuple[FileRecord, ...]:
+        """Sizes and digests of files by name; those with ``.partial`` are looked at there."""
+        found = []
+        for name, role in sorted(roles.items()):
+            partial = f"{name}{store.PARTIAL}"
+            size = store.file_size(self.path, partial)
+            sha256 = store.file_sha256(self.path, partial, expected_size=size)
+            found.append(FileRecord(name, role, size, sha256))
+        return tuple(found)
+
+    def leave(self, result: RankResult) -> None:
+        """Leave this rank's part for rank 0."""
+        store.write_bytes(self._own / _RANK, canonical.encode(result))
+
+    def find_others(self, patience: float) -> None:
+        """Look for the folders of the other ranks, which have made them.
+
+        Raises:
+            RecordingIncomplete: When they are elsewhere: this is no folder that all share.
+        """
+        for rank in range(1, self._size):
+            if not _comes(self.path / f"rank-{rank:04d}" / _LOCK, patience):
+                raise RecordingIncomplete(
+                    f"rank {rank} writes elsewhere",
+                    where=str(self.path),
+                    hint="give every process the same folder, on a file system that all share",
+                )
+
+    def collect(self, rank: int, patience: float) -> RankResult:
+        """Another rank's part.
+
+        Raises:
+            RecordingIncomplete: When it does not come.
+        """
+        path = self.path / f"rank-{rank:04d}" / _RANK
+        if not _comes(path, patience):
+            raise RecordingIncomplete(
+                f"rank {rank} left no record within {patience:g} seconds",
+                where=str(self.path),
+                hint="the evidence of the other ranks is kept; there is no manifest",
+            )
+        return canonical.decode(RankResult, store.read_bytes(path), what=path.name)
+
+    def publish(self, files: tuple[FileRecord, ...], last: Mapping[str, bytes]) -> None:
+        """Give every file its final name, write ``last`` in order, then tidy up."""
+        for file in files:
+            store.rename(self.path / f"{file.name}{store.PARTIAL}", self.path / file.name)
+        for name, data in last.items():
+            store.write_bytes(self.path / name, data)
+        for name in store.list_files(self.path):
+            if name.endswith(store.PARTIAL) and not name.endswith(_LOCK):
+                store.remove(self.path / name)
+
+    def _read_journal(self) -> RecordingJournal | None:
+        path = self._own / _JOURNAL
+        if not path.exists():
+            return None
+        text, _, sha256 = store.read_bytes(path).rpartition(b"\n")
+        if hashlib.sha256(text).hexdigest().encode() != sha256:
+            return None
+        try:
+            return canonical.decode(RecordingJournal, text, what=path.name)
+        except AuditError:
+            return None
+
+    def _clear(self) -> None:
+        for name in store.list_files(self._own):
+            own = self._prefix or not name.startswith("rank-")
+            if name.endswith(store.PARTIAL) and own and name != _LOCK:
+                store.remove(self._own / name)
+
+
+def _comes(path: Path, patience: float) -> bool:
+    """Whether a file is there, or comes to be within that many seconds."""
+    give_up = time.monotonic() + patience
+    while not path.exists():
+        if time.monotonic() > give_up:
+            return False
+        time.sleep(_LOOK_SECONDS)
+    return True
+
+
+def _chunk(trace: Trace) -> int:
+    return (trace.first_step - 1) // TRACE_STEPS

@@ -1,0 +1,124 @@
+"""Data order as numbers: the order table of a branch, and what order perturbations do to it.
+
+An *order* is a list of batches; a batch is an int64 array ``(B, 2)`` of (epoch, index). Torch
+is not needed, so that a verifier can derive every branch's order from the control's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditkit.formats.seeds import derive_seed
+from auditkit.records.plan import PerturbationSpec
+
+Batch = NDArray[np.int64]
+
+#: Fills batches that are shorter than the longest one in an order table.
+PADDING = -1
+
+#: Batches that are hashed at a time: a call costs more than hashing a small batch.
+_HASHED_TOGETHER = 1024
+
+
+def order_sha256(batches: Sequence[Batch]) -> str:
+    """SHA-256 over the int64 little-endian (epoch, index) pairs, batch sizes included.
+
+    Args:
+        batches: One int64 array ``(B, 2)`` a step.
+
+    Returns:
+        Lower-case hexadecimal digits. Each batch is preceded by its size as int64, so that the
+        same samples cut elsewhere give another digest.
+    """
+    digest = hashlib.sha256()
+    for start in range(0, len(batches), _HASHED_TOGETHER):
+        parts = []
+        for batch in batches[start : start + _HASHED_TOGETHER]:
+            parts += [
+                len(batch).to_bytes(8, "little"),
+                np.ascontiguousarray(batch, dtype="<i8").tobytes(),
+            ]
+        digest.update(b"".join(parts))
+    return digest.hexdigest()
+
+
+def to_table(batches: Sequence[Batch]) -> NDArray[np.int64]:
+    """Stack batches into one table ``(steps, longest batch, 2)``, padded with -1."""
+    longest = max((len(batch) for batch in batches), default=0)
+    table = np.full((len(batches), longest, 2), PADDING, dtype=np.int64)
+    for row, batch in enumerate(batches):
+        table[row, : len(batch)] = batch
+    return table
+
+
+def from_table(table: NDArray[np.int64]) -> list[Batch]:
+    """Cut a table ``(steps, longest batch, 2)`` back into batches."""
+    # A real epoch is never negative, whatever the index is, so the epoch marks the padding.
+    is_sample = table[:, :, 0] != PADDING
+    if is_sample.all():
+        return list(table)
+    return [rows[mask] for rows, mask in zip(table, is_sample, strict=True)]
+
+
+def permutation(spec: PerturbationSpec, n_samples: int, seed: int) -> NDArray[np.intp]:
+    """The permutation of a window's ``n_samples`` that an order perturbation declares.
+
+    Args:
+        spec: An order perturbation with complete parameters.
+        n_samples: Samples in the window.
+        seed: The study seed, from which ``order-shuffle`` draws.
+
+    Returns:
+        Indices ``(n_samples,)``: position i of the new window takes old position ``out[i]``.
+
+    Raises:
+        KeyError: When ``spec`` is no order perturbation.
+    """
+    identity = np.arange(n_samples)
+    if spec.name == "order-reverse":
+        return identity[::-1]
+    if spec.name == "order-swap":
+        half = n_samples // 2
+        return np.concatenate([identity[half:], identity[:half]])
+    if spec.name == "order-shuffle":
+        drawn = derive_seed(seed, "order-shuffle", int(spec.parameters["draw"]))
+        # RandomState's stream is frozen (NEP 19): the same permutation in every numpy.
+        return np.random.RandomState(drawn & 0xFFFFFFFF).permutation(n_samples)
+    raise KeyError(spec.name)
+
+
+def delivered(
+    control: Sequence[Batch], spec: PerturbationSpec | None, window: int, seed: int
+) -> list[Batch]:
+    """What a branch delivers, given what the control delivered.
+
+    Args:
+        control: The control's batches of steps t0+1..T.
+        spec: An order perturbation, or None for every other branch.
+        window: W, in steps.
+        seed: The study seed.
+
+    Returns:
+        One batch a step. Inside the window the control's flat sequence of (epoch, index) is
+        permuted and cut again to the control's batch sizes; beyond it nothing changes.
+    """
+    if spec is None:
+        return list(control)
+    inside = list(control[:window])
+    if not inside:
+        return list(control)
+    flat = np.concatenate(inside)
+    moved = flat[permutation(spec, len(flat), seed)]
+    cuts = np.cumsum([len(batch) for batch in inside])[:-1]
+    return [*np.split(moved, cuts), *control[window:]]
+
+
+def order_spec(spec: PerturbationSpec | None, kinds: Mapping[str, str]) -> PerturbationSpec | None:
+    """``spec`` where its kind is ``order``, else None."""
+    if spec is not None and kinds.get(spec.name) == "order":
+        return spec
+    return None

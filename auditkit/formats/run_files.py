@@ -1,0 +1,184 @@
+"""The files of a run as tensors: traces, orders and outcome tables, both ways.
+
+No torch, and nothing is opened here: ``auditkit.files.store`` reads and writes the tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditkit.errors import FormatError
+from auditkit.formats.ordering import Batch, from_table, to_table
+from auditkit.records.digest import EVIDENCE_BYTES
+from auditkit.records.evidence import Trace
+from auditkit.records.tensor import RawTensor
+
+Tensors = Mapping[str, RawTensor]
+
+#: Columns that a trace file holds beside the components.
+_STEP, _LOSS = "step", "loss_bits"
+
+_LABELS = "labels"
+
+
+def trace_to_tensors(trace: Trace) -> dict[str, RawTensor]:
+    """A trace as tensors: ``step`` int64 (n,), ``loss_bits`` uint64 (n,), uint8 (n, 16) each."""
+    rows = trace.n_rows
+    steps = np.arange(trace.first_step, trace.first_step + rows, dtype="<i8")
+    tensors = {
+        _STEP: RawTensor("int64", (rows,), steps.tobytes()),
+        _LOSS: RawTensor("uint64", (rows,), trace.loss_bits),
+    }
+    for name, column in trace.columns.items():
+        tensors[name] = RawTensor("uint8", (rows, EVIDENCE_BYTES), column)
+    return tensors
+
+
+def trace_from_tensors(tensors: Tensors, *, what: str) -> Trace:
+    """Inverse of :func:`trace_to_tensors`.
+
+    Raises:
+        FormatError: When columns are missing, have other shapes, or steps are not consecutive.
+    """
+    steps = array_of(tensors, _STEP, "int64", what=what)
+    losses = array_of(tensors, _LOSS, "uint64", what=what)
+    if steps.ndim != 1 or len(steps) == 0 or losses.shape != steps.shape:
+        raise FormatError("a trace needs step (n,) and loss_bits (n,)", where=what)
+    first = int(steps[0])
+    is_other = steps != first + np.arange(len(steps))  # wraps around to what is below 1
+    if is_other.any() or steps.min() < 1:
+        row = int(np.argmax(is_other) if is_other.any() else np.argmin(steps))
+        raise FormatError(f"steps are not consecutive: row {row} is step {steps[row]}", where=what)
+    columns: dict[str, bytes] = {}
+    for name, tensor in tensors.items():
+        if name in (_STEP, _LOSS):
+            continue
+        if tensor.dtype != "uint8" or tensor.shape != (len(steps), EVIDENCE_BYTES):
+            raise FormatError(
+                f"column {name!r} has another shape",
+                expected=f"uint8 ({len(steps)}, {EVIDENCE_BYTES})",
+                found=f"{tensor.dtype} {tensor.shape}",
+                where=what,
+            )
+        columns[name] = bytes(tensor.data)
+    return Trace(int(steps[0]), losses.astype("<u8").tobytes(), columns)
+
+
+def order_to_tensors(batches: list[Batch], content: bytes | None) -> dict[str, RawTensor]:
+    """An order as tensors: ``order`` int64 (steps, longest batch, 2), padded with -1.
+
+    Args:
+        batches: One int64 ``(B, 2)`` a step; empty batches for an iterable dataset.
+        content: For an iterable dataset, one 16-byte digest a step; stored as ``content``.
+    """
+    table = to_table(batches).astype("<i8")
+    tensors = {"order": RawTensor("int64", table.shape, table.tobytes())}
+    if content is not None:
+        shape = (len(batches), EVIDENCE_BYTES)
+        tensors["content"] = RawTensor("uint8", shape, content)
+    return tensors
+
+
+@dataclass(frozen=True)
+class OrderFile:
+    """The control's data order.
+
+    Attributes:
+        batches: int64 ``(B, 2)`` of (epoch, index) for each of steps 1..T.
+        content: For an iterable dataset, a 16-byte digest a step; None otherwise.
+    """
+
+    batches: list[Batch]
+    content: bytes | None
+
+
+def order_from_tensors(tensors: Tensors, *, what: str) -> OrderFile:
+    """Inverse of :func:`order_to_tensors`.
+
+    Raises:
+        FormatError: When the table has another shape or padding in front of samples.
+    """
+    table = array_of(tensors, "order", "int64", what=what)
+    if table.ndim != 3 or table.shape[2] != 2:
+        raise FormatError(f"order has shape {table.shape}, not (steps, batch, 2)", where=what)
+    if table.size == 0 and "content" not in tensors:
+        # Batches without samples take no bytes, so that only content bounds their number.
+        raise FormatError("the order table holds no samples", where=what)
+    content = None
+    if "content" in tensors:
+        digests = tensors["content"]
+        if digests.shape != (len(table), EVIDENCE_BYTES) or digests.dtype != "uint8":
+            raise FormatError(f"content has shape {digests.shape}", where=what)
+        content = bytes(digests.data)
+    is_sample = table[:, :, 0] >= 0
+    if np.any(is_sample[:, 1:] & ~is_sample[:, :-1]) or np.any(table[~is_sample] != -1):
+        raise FormatError("the order table is padded with something else than -1", where=what)
+    extra = set(tensors) - {"order", "content"}
+    if extra:
+        raise FormatError(f"unknown tensor {min(extra)!r}", where=what)
+    return OrderFile(from_table(table.astype(np.int64)), content)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Probe results of one branch.
+
+    Attributes:
+        labels: int64 ``(N,)``.
+        tables: float32 ``(N, C)`` of class probabilities by ``t0``, ``t0+W``, ``T`` and, where
+            the model has BatchNorm, the same with ``/recalibrated``.
+    """
+
+    labels: NDArray[np.int64]
+    tables: Mapping[str, NDArray[np.float32]]
+
+
+def outcome_to_tensors(outcome: Outcome) -> dict[str, RawTensor]:
+    """An outcome as tensors."""
+    labels = np.ascontiguousarray(outcome.labels, dtype="<i8")
+    tensors = {_LABELS: RawTensor("int64", labels.shape, labels.tobytes())}
+    for name, table in outcome.tables.items():
+        data = np.ascontiguousarray(table, dtype="<f4")
+        tensors[name] = RawTensor("float32", data.shape, data.tobytes())
+    return tensors
+
+
+def outcome_from_tensors(tensors: Tensors, *, what: str) -> Outcome:
+    """Inverse of :func:`outcome_to_tensors`; the values themselves are check 4's business.
+
+    Raises:
+        FormatError: When shapes or dtypes differ from the layout.
+    """
+    labels = array_of(tensors, _LABELS, "int64", what=what)
+    if labels.ndim != 1 or len(labels) == 0:
+        raise FormatError(f"labels have shape {labels.shape}, not (N,) with N > 0", where=what)
+    tables = {}
+    for name in tensors:
+        if name == _LABELS:
+            continue
+        table = array_of(tensors, name, "float32", what=what)
+        if table.ndim != 2 or len(table) != len(labels) or table.shape[1] < 2:
+            raise FormatError(
+                f"outcome {name!r} has shape {table.shape}, not ({len(labels)}, C)", where=what
+            )
+        tables[name] = table
+    return Outcome(labels.astype(np.int64), tables)
+
+
+def array_of(tensors: Tensors, name: str, dtype: str, *, what: str) -> NDArray[Any]:
+    """A tensor as a read-only array.
+
+    Raises:
+        FormatError: When it is missing or has another dtype.
+    """
+    tensor = tensors.get(name)
+    if tensor is None or tensor.dtype != dtype:
+        found = "nothing" if tensor is None else tensor.dtype
+        raise FormatError(f"no tensor {name!r}", expected=dtype, found=found, where=what)
+    flat = np.frombuffer(tensor.data, dtype=np.dtype(dtype).newbyteorder("<"))
+    return flat.reshape(tensor.shape)

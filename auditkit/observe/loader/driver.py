@@ -1,0 +1,197 @@
+"""Drive a user's DataLoader batch by batch, with its order recorded and resumable.
+
+Under ``augmentation_rng="per-sample"`` everything that loading draws (sampler, dataset,
+collate) runs on derived streams and the global streams are put back after every batch, so
+that what training draws and what loading draws never meet. Under ``"inherit"`` the loader
+behaves as it would without auditkit, and resuming replays the epoch from its start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from auditkit.errors import RestoreMismatch, UnsupportedLoader
+from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.interception import Interception
+from auditkit.observe.loader.samplers import capture_samplers, restore_samplers
+from auditkit.observe.rng.streams import GlobalStreams, capture_streams, streams_from_leaves
+from auditkit.observe.values.codec import Leaves, flatten, unflatten
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One batch as training receives it.
+
+    Attributes:
+        batch: What the loader yielded.
+        order: int64 ``(B, 2)`` of (epoch, index) in consumption order; None for an iterable
+            dataset, whose samples have no index.
+        epoch: Epoch (from 0) that was under way.
+    """
+
+    batch: Any
+    order: Batch | None
+    epoch: int
+
+
+class LoaderDriver:
+    """A DataLoader, an epoch and a position in it.
+
+    Args:
+        loader: The user's loader; it gets its own class back at :meth:`close`.
+        seed: The study seed.
+        augmentation_rng: ``per-sample`` or ``inherit``.
+
+    Raises:
+        UnsupportedLoader: When the loader cannot be recorded.
+    """
+
+    def __init__(self, loader: DataLoader[Any], seed: int, augmentation_rng: str) -> None:
+        self._loader = loader
+        self._per_sample = augmentation_rng == "per-sample"
+        self._interception = Interception(loader, seed, per_sample=self._per_sample)
+        self._iterator: Iterator[Any] | None = None
+        self._samplers = capture_samplers(loader)
+        self._epoch_streams: GlobalStreams | None = None
+        self.epoch = -1
+        self.position = 0
+
+    @property
+    def iterable(self) -> bool:
+        """Whether the dataset is iterable-style: batches without indices."""
+        return self._interception.iterable
+
+    @property
+    def per_sample(self) -> bool:
+        """Whether loading draws from derived streams only."""
+        return self._per_sample
+
+    def follow(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
+        """See :meth:`Interception.follow`."""
+        self._interception.follow(control, delivered, step)
+
+    def begin_epoch(self) -> None:
+        """Start the next epoch: set its number, keep the samplers' state, make an iterator."""
+        self.epoch += 1
+        self.position = 0
+        held = (self._loader.batch_sampler, self._loader.sampler, self._loader.dataset)
+        for holder in held:
+            set_epoch = getattr(holder, "set_epoch", None)
+            if set_epoch is not None:
+                set_epoch(self.epoch)
+        self._samplers = capture_samplers(self._loader)
+        self._iterate(capture_streams())
+
+    def next(self, streams: GlobalStreams) -> Delivery | None:
+        """The next batch of this epoch, or None at its end.
+
+        Args:
+            streams: The global streams as they stand; put back afterwards under per-sample
+                streams.
+        """
+        if self._iterator is None:
+            return None
+        try:
+            batch = next(self._iterator)
+        except StopIteration:
+            return None
+        finally:
+            if self._per_sample:
+                streams.restore()
+        self.position += 1
+        order = None if self.iterable else self._interception.issued.popleft()
+        return Delivery(batch, order, self.epoch)
+
+    def capture(self) -> Leaves:
+        """Epoch, position and what the epoch began with, as component ``loader``.
+
+        Raises:
+            UnsupportedLoader: When this position cannot be resumed exactly.
+        """
+        if not self._per_sample and self._persistent and self.epoch > 0:
+            raise UnsupportedLoader(
+                "persistent workers keep random state from epoch to epoch that no snapshot "
+                "can read",
+                where=f"epoch {self.epoch}",
+                hint='use augmentation_rng="per-sample", persistent_workers=False, or fork in '
+                "the first epoch",
+            )
+        tree: dict[str, Any] = {
+            "epoch": self.epoch,
+            "position": self.position,
+            "samplers": self._samplers,
+        }
+        if not self._per_sample and self._epoch_streams is not None:
+            for name, leaves in self._epoch_streams.leaves().items():
+                tree[f"epoch-start {name}"] = dict(leaves)
+        return flatten(tree, where="loader")
+
+    def restore(self, leaves: Leaves) -> None:
+        """Go to a captured position; leaves the global streams anywhere.
+
+        Raises:
+            RestoreMismatch: When the epoch ends before the position.
+        """
+        from_file: Any = unflatten(leaves, where="loader")
+        self.epoch, position = from_file["epoch"], from_file["position"]
+        restore_samplers(self._loader, from_file["samplers"])
+        self._samplers = capture_samplers(self._loader)
+        start = {
+            name.removeprefix("epoch-start "): value
+            for name, value in from_file.items()
+            if name.startswith("epoch-start ")
+        }
+        if start:
+            streams_from_leaves(start).restore()
+        self.position = position
+        by_sampler = self._per_sample and not self.iterable
+        # Either way these batches are the control's past: they are not checked or replaced.
+        self._interception.skip = position if by_sampler else 0
+        self._interception.past = 0 if by_sampler else position
+        if self.epoch < 0:  # before the first batch there is no epoch under way
+            self._iterator = None
+            return
+        self._iterate(capture_streams())
+        if not by_sampler:
+            self._discard(position)
+
+    def close(self) -> None:
+        """Stop the workers and give the loader its own class back."""
+        iterator, self._iterator = self._iterator, None
+        for holder in (iterator, getattr(self._loader, "_iterator", None)):
+            shut_down = getattr(holder, "_shutdown_workers", None)
+            if shut_down is not None:
+                shut_down()
+        if getattr(self._loader, "_iterator", None) is not None:
+            self._loader._iterator = None
+        self._interception.remove()
+
+    @property
+    def _persistent(self) -> bool:
+        return bool(self._loader.persistent_workers and self._loader.num_workers)
+
+    def _iterate(self, streams: GlobalStreams) -> None:
+        self._epoch_streams = streams
+        self._interception.epoch = self.epoch
+        self._interception.issued.clear()
+        try:
+            self._iterator = iter(self._loader)
+        finally:
+            if self._per_sample:
+                streams.restore()
+
+    def _discard(self, n_batches: int) -> None:
+        iterator = self._iterator if self._iterator is not None else iter(())
+        for _ in range(n_batches):
+            try:
+                next(iterator)
+            except StopIteration:
+                raise RestoreMismatch(
+                    f"the epoch ends before batch {n_batches}", component="loader"
+                ) from None
+            if not self.iterable:
+                self._interception.issued.popleft()

@@ -1,0 +1,265 @@
+"""Stand between a DataLoader and its sampler without changing the loader.
+
+The loader's class is swapped in place for a single-inheritance subclass (DataLoader derives
+from Generic, so a mixin would change the object layout): identity, ``isinstance``, attributes
+and the user's sampler objects stay. The subclass overrides two methods: the index sampler,
+through which indices are drawn, and ``_get_iterator``, inside which the dataset may be
+exchanged for the per-sample wrapper.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
+
+from auditkit.errors import OrderDrift, RestoreMismatch, UnsupportedLoader
+from auditkit.formats.ordering import Batch
+from auditkit.formats.seeds import SampleSeeds
+from auditkit.observe.loader.indices import (
+    index_pairs,
+    is_batch,
+    is_iterable_style,
+    refuse_unsupported,
+)
+from auditkit.observe.loader.samplers import draws_once
+from auditkit.observe.rng.per_sample import (
+    PerBatchCollate,
+    PerSampleDataset,
+    PerSampleIterable,
+    PerWorkerInit,
+    draws_in_collate,
+)
+from auditkit.observe.rng.streams import GlobalStreams, capture_streams, seed_everything
+
+_ATTRIBUTE = "_auditkit_interception"
+
+
+class Interception:
+    """What the intercepted loader reports to and is steered by.
+
+    Attributes:
+        epoch: Epoch (from 0) of the batches that are being issued.
+        skip: Batches of the sampler that are still to be passed over silently.
+        past: Batches that are still to be loaded as they are, to be thrown away.
+        issued: Indices of batches that were issued and not yet consumed; workers make the
+            sampler run ahead of the training loop.
+    """
+
+    def __init__(self, loader: DataLoader[Any], seed: int, *, per_sample: bool) -> None:
+        refuse_unsupported(loader)
+        if _ATTRIBUTE in loader.__dict__:
+            raise UnsupportedLoader("this DataLoader is already being recorded")
+        self.loader = loader
+        self.seed = seed
+        self.per_sample = per_sample
+        self.iterable = is_iterable_style(loader)
+        self.epoch = 0
+        self.skip = 0
+        self.past = 0
+        self.issued: deque[Batch] = deque()
+        self._original = type(loader)
+        self._order_streams: GlobalStreams | None = None
+        self._control: Sequence[Batch] = ()
+        self._delivered: Sequence[Batch] = ()
+        self._first_step = 1
+        self._next_step = 1
+        loader.__dict__[_ATTRIBUTE] = self
+        loader.__class__ = _intercepted_class(self._original)
+
+    def remove(self) -> None:
+        """Give the loader its own class back."""
+        self.loader.__class__ = self._original
+        self.loader.__dict__.pop(_ATTRIBUTE, None)
+
+    def follow(self, control: Sequence[Batch], delivered: Sequence[Batch], first_step: int) -> None:
+        """Deliver given batches while the loader's own sampler must yield the control's.
+
+        Args:
+            control: The control's batches from ``first_step`` on, ``(B, 2)`` of (epoch, index).
+            delivered: What to deliver in their place.
+            first_step: Step of the first of them.
+        """
+        self._control, self._delivered = control, delivered
+        self._first_step = self._next_step = first_step
+
+    def issue(self, own: Any) -> Any:
+        """Turn what the sampler yielded into what the dataset is asked for.
+
+        Raises:
+            OrderDrift: When a branch's sampler yields other indices than the control's did.
+            UnsupportedLoader: When the sampler yields something else than whole numbers.
+        """
+        if self.iterable:
+            return own
+        pairs = index_pairs(own, self.epoch, self.loader)
+        batch = self._steer(pairs)
+        self.issued.append(batch)
+        if not self.per_sample and batch is pairs:
+            return own  # of the very types that the dataset would get without auditkit
+        keys = [tuple(pair) for pair in batch.tolist()]
+        if not self.per_sample:
+            keys = [index for _, index in keys]
+        return keys if is_batch(own) else keys[0]
+
+    def _steer(self, own: Batch) -> Batch:
+        if self.past:
+            self.past -= 1
+            return own
+        row = self._next_step - self._first_step
+        self._next_step += 1
+        if row >= len(self._control):
+            return own
+        if not np.array_equal(own, self._control[row]):
+            raise OrderDrift(
+                "the loader's own sampler yielded other samples than for the control",
+                step=self._first_step + row,
+                component="order",
+                expected=f"(epoch, index) {self._control[row][:4].tolist()} ...",
+                found=f"{own[:4].tolist()} ...",
+                hint="a sampler whose order depends on the model or on unregistered state "
+                "cannot be held fixed; register its state as an extra",
+            )
+        # The same object where nothing moves, so that `issue` can tell.
+        delivered = self._delivered[row]
+        return own if np.array_equal(own, delivered) else delivered
+
+    def start_order_stream(self) -> None:
+        """Seed the streams that the sampler of this epoch draws from."""
+        if self.per_sample:
+            seed_everything(self.seed, "order", self.epoch)
+
+    def keep_order_stream(self) -> None:
+        """Remember where the sampler's streams stand."""
+        if self.per_sample:
+            self._order_streams = capture_streams()
+
+    def resume_order_stream(self) -> None:
+        """Go on where the sampler's streams stood."""
+        if self.per_sample and self._order_streams is not None:
+            self._order_streams.restore()
+
+    @contextmanager
+    def exchanged(self) -> Iterator[None]:
+        """While an iterator is built, let it see the per-sample dataset and collate."""
+        if not self.per_sample:
+            yield
+            return
+        held = self.loader.__dict__
+        kept = {name: held[name] for name in ("dataset", "collate_fn", "worker_init_fn")}
+        dataset, collate, begin = kept.values()
+        seeds = SampleSeeds(self.seed)
+        wrapped: PerSampleDataset | PerSampleIterable = (
+            PerSampleIterable(dataset, seeds, self.epoch)
+            if self.iterable
+            else PerSampleDataset(dataset, seeds)
+        )
+        held["dataset"] = wrapped
+        if draws_in_collate(collate):
+            held["collate_fn"] = PerBatchCollate(collate, wrapped, self.seed)
+        if begin is not None:
+            held["worker_init_fn"] = PerWorkerInit(begin, self.seed)
+        try:
+            yield
+        finally:
+            held.update(kept)
+
+
+class _IndexSampler:
+    """What the loader takes for its sampler."""
+
+    def __init__(self, interception: Interception, inner: Any) -> None:
+        self._interception = interception
+        self._inner = inner
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __iter__(self) -> _IndexIterator:
+        return _IndexIterator(self._interception, self._inner)
+
+
+class _IndexIterator:
+    def __init__(self, interception: Interception, inner: Any) -> None:
+        self._interception = interception
+        self._draws_once = draws_once(inner)
+        self._first = True
+        interception.start_order_stream()
+        # Eagerly: a generator here would change how often an eager sampler draws.
+        self._inner = iter(inner)
+        interception.keep_order_stream()
+
+    def __iter__(self) -> _IndexIterator:
+        return self
+
+    def __next__(self) -> Any:
+        while self._interception.skip and not self._interception.iterable:
+            try:
+                self._draw()
+            except StopIteration:
+                raise RestoreMismatch(
+                    f"the epoch ends {self._interception.skip} batches before the position",
+                    component="loader",
+                ) from None
+            self._interception.skip -= 1
+        return self._interception.issue(self._draw())
+
+    def _draw(self) -> Any:
+        if self._first or not self._draws_once:
+            self._interception.resume_order_stream()
+        own = next(self._inner)
+        if not self._draws_once:
+            self._interception.keep_order_stream()
+        self._first = False
+        # A copy: a sampler may re-use one object for every batch, and workers read it late.
+        if isinstance(own, Tensor):
+            return own.clone()
+        return own.copy() if isinstance(own, (list, np.ndarray)) else own
+
+
+def _end_half_built(error: BaseException) -> None:
+    """Stop the workers of an iterator that raised while it was made (it fetches ahead then).
+
+    Nobody else can: it is only in the frames of the error. The garbage collector would finalize
+    its pipes before it, so that its workers never hear that they are to end (torch waits for
+    each) and the numbers of its descriptors are closed twice, by then perhaps somebody else's.
+    """
+    trace = error.__traceback__
+    while trace is not None:
+        maker = trace.tb_frame.f_locals.get("self")
+        if isinstance(maker, _MultiProcessingDataLoaderIter):
+            maker._shutdown_workers()
+            return
+        trace = trace.tb_next
+
+
+def _intercepted_class(original: type[DataLoader[Any]]) -> type[DataLoader[Any]]:
+    def index_sampler(self: Any) -> Any:
+        inner = original._index_sampler.__get__(self)
+        return _IndexSampler(self.__dict__[_ATTRIBUTE], inner)
+
+    def get_iterator(self: Any) -> Any:
+        with self.__dict__[_ATTRIBUTE].exchanged():
+            try:
+                return original._get_iterator(self)
+            except BaseException as error:
+                _end_half_built(error)
+                raise
+
+    return type(
+        original.__name__,
+        (original,),
+        {
+            "_index_sampler": property(index_sampler),
+            "_get_iterator": get_iterator,
+            "__module__": original.__module__,
+            "__qualname__": original.__qualname__,
+            "__doc__": original.__doc__,
+        },
+    )

@@ -1,0 +1,130 @@
+"""What an iteration over a loader began with, and what it went through since.
+
+A loader cannot be put to a position; its epoch can be gone through again. For that an
+iteration's start is kept: the global streams, the samplers and the registered generators. A
+loader that fetches ahead draws one batch's augmentation a step early, and an iterable dataset
+may draw from streams that training draws from in between: the streams at the calls are kept as
+well, the first and the last one, or all.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from auditkit.errors import RestoreMismatch
+from auditkit.observe.loader.samplers import capture_samplers, restore_samplers
+from auditkit.observe.rng.streams import (
+    Generator,
+    GlobalStreams,
+    capture_streams,
+    generator_leaves,
+    restore_generator,
+    streams_from_leaves,
+)
+
+#: Calls of one iteration whose streams are kept at most: some 30 kB each.
+MOST_CALLS = 1024
+
+
+class Start:
+    """What an iteration began with.
+
+    Args:
+        streams: The global streams at ``iter()``.
+        samplers: From :func:`auditkit.observe.loader.samplers.capture_samplers`.
+        generators: State of registered generators by name.
+        calls: The global streams at calls of ``next()``, by their number.
+
+    Attributes:
+        overflowed: Whether there were more calls than can be kept.
+    """
+
+    def __init__(
+        self,
+        streams: GlobalStreams,
+        samplers: dict[str, Any],
+        generators: dict[str, Any],
+        calls: dict[int, GlobalStreams],
+    ) -> None:
+        self.overflowed = False
+        self._streams, self._samplers = streams, samplers
+        self._generators, self._calls = generators, calls
+
+    @classmethod
+    def capture(cls, loader: DataLoader[Any], generators: Mapping[str, Generator]) -> Start:
+        """The start of an iteration that begins now."""
+        held = {name: dict(generator_leaves(value)) for name, value in generators.items()}
+        return cls(capture_streams(), capture_samplers(loader), held, {})
+
+    @classmethod
+    def of(cls, tree: Mapping[str, Any]) -> Start:
+        """Inverse of :meth:`tree`."""
+        return cls(
+            streams_from_leaves(tree["streams"]),
+            tree["samplers"],
+            tree["generators"],
+            _spelled_out(tree["calls"]),
+        )
+
+    def tree(self) -> dict[str, Any]:
+        """As a tree for the snapshot codec."""
+        return {
+            "streams": _plain(self._streams),
+            "samplers": self._samplers,
+            "generators": self._generators,
+            "calls": _abridged(self._calls),
+        }
+
+    def note(self, call: int, streams: GlobalStreams, *, every: bool) -> None:
+        """Keep the streams as they stood when batch number ``call`` (from 0) was asked for."""
+        if call > 1 and (not every or len(self._calls) > MOST_CALLS):
+            self.overflowed |= every
+            self._calls.pop(call - 1, None)
+        self._calls[call] = streams
+
+    def replay(self, call: int) -> None:
+        """Put the streams where they stood at that call, where that was kept."""
+        if call in self._calls:
+            self._calls[call].restore()
+
+    def restore(self, loader: DataLoader[Any], generators: Mapping[str, Generator]) -> None:
+        """Put streams, samplers and generators back.
+
+        Raises:
+            RestoreMismatch: When there are others than in the snapshot.
+        """
+        for name, state in self._generators.items():
+            if name not in generators:
+                raise RestoreMismatch(f"no generator {name!r} is registered", component="loader")
+            restore_generator(generators[name], state)
+        restore_samplers(loader, copy.deepcopy(self._samplers))  # samplers shuffle in place
+        self._streams.restore()
+
+
+def _abridged(calls: Mapping[int, GlobalStreams]) -> dict[int, dict[str, Any]]:
+    """Of each call only the streams that have moved since the call before it."""
+    found: dict[int, dict[str, Any]] = {}
+    last: dict[str, Any] = {}
+    for number, streams in sorted(calls.items()):
+        leaves = _plain(streams)
+        found[number] = {name: leaf for name, leaf in leaves.items() if last.get(name) != leaf}
+        last = leaves
+    return found
+
+
+def _spelled_out(calls: Mapping[int, Mapping[str, Any]]) -> dict[int, GlobalStreams]:
+    """Inverse of :func:`_abridged`."""
+    found: dict[int, GlobalStreams] = {}
+    last: dict[str, Any] = {}
+    for number, moved in sorted(calls.items()):
+        last = {**last, **moved}
+        found[number] = streams_from_leaves(last)
+    return found
+
+
+def _plain(streams: GlobalStreams) -> dict[str, Any]:
+    return {name: dict(leaves) for name, leaves in streams.leaves().items()}

@@ -1,0 +1,132 @@
+"""Where a recorded loader's iterations may begin: a position to go on from, and what is refused."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _BaseDataLoaderIter
+
+from auditkit.errors import UnsupportedLoader
+from auditkit.observe.loader.class_swap import is_swapped
+from auditkit.observe.loader.indices import is_iterable_style
+from auditkit.observe.loader.iteration import Passage
+from auditkit.observe.loader.position import Start
+from auditkit.observe.loader.samplers import holders
+
+#: Epoch counters that wrappers keep, and seed their samplers with.
+_COUNTERS = ("iteration",)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A position to go on from.
+
+    Attributes:
+        epoch: Number of the iteration over the loader.
+        position: Batches of it that were delivered.
+        start: What it began with.
+        round: The loop's own epoch and the iterations before it; None where it has none.
+        counters: The wrapper's epoch counters.
+    """
+
+    epoch: int
+    position: int
+    start: Start
+    round: tuple[int, int] | None
+    counters: dict[str, int]
+
+
+def counters_of(loader: Any) -> dict[str, int]:
+    """The epoch counters of a wrapper, as they stand."""
+    held = getattr(loader, "__dict__", {})
+    return {name: held[name] for name in _COUNTERS if type(held.get(name)) is int}
+
+
+def prepare(loader: Any, base: DataLoader[Any], counters: dict[str, int], start: Start) -> None:
+    """Put a wrapper's epoch counters back, and let its samplers hold what they held then."""
+    loader.__dict__.update(counters)
+    held = start.tree()["samplers"]
+    for path, holder in holders(base):
+        # Accelerate's makes its generator in its first epoch, which may have been left out.
+        if getattr(holder, "generator", ...) is None and held.get(f"{path}.generator") is not None:
+            holder.generator = torch.Generator()
+
+
+def refuse_own_state(loader: Any) -> None:
+    """Refuse a loader that was put to a position of its own.
+
+    Raises:
+        UnsupportedLoader: When its next iteration begins there.
+    """
+    if getattr(loader, "next_iter_state", None) is not None:
+        raise UnsupportedLoader(
+            f"{type(loader).__name__}.load_state_dict was called: the batches before that state "
+            "are in no recording",
+            hint="go on with Recorder.resume, which puts the loader back as well",
+        )
+
+
+def refuse_running(loader: DataLoader[Any]) -> None:
+    """Refuse a loader of which an iteration is under way: its batches would pass unseen.
+
+    Raises:
+        UnsupportedLoader: When there is one.
+    """
+    if is_swapped(loader):
+        raise UnsupportedLoader("this DataLoader is already being recorded")
+    running = getattr(loader, "_iterator", None) is not None
+    for found in gc.get_objects() if not running else ():
+        # By type: looking at some objects' __class__ makes them warn or import.
+        if issubclass(type(found), _BaseDataLoaderIter) and found._dataset is loader.dataset:
+            indices = vars(found).get("_index_sampler")
+            running |= indices is loader._index_sampler and not _is_over(found)
+    if running:
+        raise UnsupportedLoader(
+            "the DataLoader is being iterated already",
+            hint="wrap it before the loop, and before persistent workers have started",
+        )
+
+
+def _is_over(iterator: Any) -> bool:
+    try:
+        return bool(iterator._num_yielded >= len(iterator))
+    except TypeError:  # an iterable dataset without a length
+        return False
+
+
+def refuse_position(
+    base: DataLoader[Any], epoch: int, asked: Collection[Passage], current: Passage
+) -> None:
+    """Refuse a position that cannot be gone back to exactly.
+
+    Args:
+        base: The loader.
+        epoch: Number of the iteration.
+        asked: Iterations that are alive, were asked for a batch, and have more of them.
+        current: The one that was asked last.
+
+    Raises:
+        UnsupportedLoader: With the reason.
+    """
+    reason, hint = None, None
+    if epoch > 0 and base.persistent_workers and base.num_workers:
+        reason = (
+            "persistent workers keep random state from epoch to epoch that no snapshot can read"
+        )
+        hint = "use persistent_workers=False, or fork in the first epoch"
+    elif current.lost:
+        reason = "loading a batch of this epoch raised"
+    elif is_iterable_style(base) and current.start.overflowed:
+        reason = "loading drew from the global streams more often than can be kept"
+        hint = "load with num_workers=1, or draw from a registered generator"
+    elif len(asked) > (current in asked):
+        gc.collect()  # an iterator that was left may hang in a circle
+        if len(asked) > (current in asked):
+            reason = "the loader is iterated twice at once"
+    if reason is not None:
+        raise UnsupportedLoader(reason, where=f"epoch {epoch}", hint=hint)

@@ -1,0 +1,127 @@
+"""Describe the software and hardware of this process, and nobody's name."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import re
+import sys
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from auditkit.errors import StoreError
+from auditkit.files import store
+from auditkit.observe.machine.determinism import settings
+from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES, Environment
+
+#: Environment variables that change bits, threads or devices. Any other stays out of the
+#: manifest, since values often hold paths and names (double-blind).
+ALLOWED_VARIABLES = (
+    *CHILD_VARIABLES,
+    *THREAD_VARIABLES,
+    "ATEN_CPU_CAPABILITY",
+    "CUDA_LAUNCH_BLOCKING",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_DYNAMIC",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "NPY_ENABLE_CPU_FEATURES",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_DYNAMIC",
+    "OMP_SCHEDULE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+
+#: Distributions that change numbers; the versions of all others would only make two
+#: environments look different.
+_PACKAGES = ("auditkit", "torch", "numpy", "scipy", "safetensors", "xxhash")
+
+
+_HARMLESS = re.compile(r"[\w.,:;=+ -]{0,64}", re.ASCII)
+
+
+def environment() -> Environment:
+    """Describe this process as it runs now."""
+    return Environment(
+        python=f"{platform.python_implementation()} {platform.python_version()}",
+        packages=_packages(),
+        hardware=_hardware(),
+        libraries=_libraries(),
+        variables=_variables(),
+        determinism=settings(),
+    )
+
+
+def _variables() -> dict[str, str]:
+    # None of them has a reason to hold a path, but nobody is kept from setting them to one.
+    found = {name: os.environ[name] for name in ALLOWED_VARIABLES if name in os.environ}
+    return {name: v if _HARMLESS.fullmatch(v) else "(unusual)" for name, v in found.items()}
+
+
+def _packages() -> dict[str, str]:
+    imported = {name.partition(".")[0] for name in sys.modules}
+    names = set(_PACKAGES)
+    for module, distributions in _distributions().items():
+        if module in imported:
+            names.update(distributions)
+    versions = {}
+    for name in sorted(names):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+@cache
+def _distributions() -> dict[str, list[str]]:
+    return dict(importlib.metadata.packages_distributions())
+
+
+def _hardware() -> dict[str, str]:
+    found = {
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cpu capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": str(os.cpu_count()),
+    }
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        found[f"cuda:{index}"] = torch.cuda.get_device_name(index)
+    return found
+
+
+def _libraries() -> dict[str, str]:
+    shown = torch.__config__.show()
+    # One line each: "Intel(R) oneAPI Math Kernel Library Version ...", "Intel(R) MKL-DNN v...".
+    found = {
+        name: line.strip(" -")
+        for line in shown.splitlines()
+        for name, mark in (("mkl", "Math Kernel"), ("onednn", "MKL-DNN"), ("openmp", "OpenMP"))
+        if mark in line
+    }
+    # Its exp, log and pow are rounded otherwise from version to version.
+    found["libc"] = " ".join(filter(None, platform.libc_ver())) or platform.release()
+    found["torch build"] = hashlib.sha256(shown.encode()).hexdigest()[:16]
+    if torch.version.cuda:
+        found["cuda"] = torch.version.cuda
+        found["cudnn"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+    return found
+
+
+def _processor() -> str:
+    # platform.processor() is empty on most Linux systems.
+    try:
+        text = store.read_bytes(Path("/proc/cpuinfo"), max_bytes=1 << 22, what="cpuinfo").decode()
+    except (StoreError, UnicodeDecodeError):
+        return platform.processor() or platform.machine()
+    names = [line for line in text.splitlines() if line.startswith("model name")]
+    return names[0].partition(":")[2].strip() if names else platform.machine()

@@ -1,0 +1,298 @@
+"""The complete training state as named components, and back into live objects.
+
+Component names::
+
+    params  batchnorm  buffers  modules  grad
+    optimizer/SLOT  param_groups  scheduler  scaler
+    averaged/NAME  extras/NAME
+    rng/python  rng/numpy  rng/torch  rng/cuda:N  rng/extras/NAME
+
+Rules: nothing is copied here (components are live views: digest or clone them before training
+goes on); nothing is drawn, and where a user's own ``state_dict`` draws, the global streams are
+put back; what no component would hold is an error, see ``auditkit.observe.state.uncaptured``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from auditkit.errors import AuditError, RestoreMismatch, UncapturedState
+from auditkit.observe.rng.streams import (
+    Generator,
+    GlobalStreams,
+    capture_streams,
+    generator_leaves,
+    restore_generator,
+    streams_from_leaves,
+)
+from auditkit.observe.state import modules, optimizers
+from auditkit.observe.state.modules import ModuleState
+from auditkit.observe.state.objects import Stateful, TrainingObjects
+from auditkit.observe.state.optimizers import OptimizerState
+from auditkit.observe.values.codec import Leaves, flatten, unflatten
+
+__all__ = [
+    "State",
+    "StateReader",
+    "Stateful",
+    "TrainingObjects",
+    "capture",
+    "restore",
+    "restore_streams",
+]
+
+State = dict[str, Leaves]
+
+_GLOBAL_STREAMS = ("rng/python", "rng/numpy", "rng/torch", "rng/cuda:")
+
+
+class StateReader:
+    """Reads the training state of the same objects again and again.
+
+    What is the same at every step, the tree of layers and the text of flags and
+    hyper-parameters, is kept and checked at every call, see
+    :class:`auditkit.observe.state.modules.ModuleState`.
+
+    Args:
+        objects: The live objects.
+    """
+
+    def __init__(self, objects: TrainingObjects) -> None:
+        self._objects = objects
+        self._last: tuple[GlobalStreams, dict[str, Leaves]] | None = None
+        self._model = ModuleState(objects.model)
+        self._optimizer = OptimizerState(objects.optimizer)
+        self._modules = {
+            f"averaged/{name}": ModuleState(average) for name, average in objects.averaged.items()
+        } | {
+            f"extras/{name}": ModuleState(extra)
+            for name, extra in objects.extras.items()
+            if isinstance(extra, nn.Module)
+        }
+        self._foreign = any(map(_is_foreign, (objects.scheduler, objects.scaler))) or any(
+            map(_is_foreign, objects.extras.values())
+        )
+
+    def read(self, streams: GlobalStreams | None = None) -> State:
+        """See :func:`capture`."""
+        frozen = streams if streams is not None else capture_streams()
+        objects, model = self._objects, self._model
+        parameters = model.parameters()
+        trained = self._trained(parameters)
+        names = optimizers.parameter_names(objects.optimizer, trained)
+        state: State = {
+            "params": parameters,
+            "batchnorm": model.batchnorm_buffers(),
+            "buffers": model.other_buffers(),
+            "modules": model.flags(parameters),
+            "grad": _gradients(trained),
+            optimizers.GROUPS: self._optimizer.groups(names),
+            **optimizers.slots(objects.optimizer, names),
+        }
+        for name, holder in _holders(objects).items():
+            state[name] = _state_of(holder, name)
+        for name, module in self._modules.items():
+            state[name] = module.whole()
+        for name, extra in objects.extras.items():
+            if isinstance(extra, torch.optim.Optimizer):
+                own = optimizers.parameter_names(extra, trained)
+                state[f"extras/{name}"] = optimizers.whole_optimizer(extra, own)
+            elif isinstance(extra, Generator):
+                state[f"rng/extras/{name}"] = generator_leaves(extra)
+            elif not isinstance(extra, nn.Module):
+                state[f"extras/{name}"] = _state_of(extra, f"extras/{name}")
+        state.update(self._stream_leaves(frozen))
+        if self._runs_foreign_code() and not frozen.same_as(capture_streams()):
+            frozen.restore()
+        return {name: leaves for name, leaves in state.items() if leaves}
+
+    def _stream_leaves(self, streams: GlobalStreams) -> dict[str, Leaves]:
+        """Components of the streams; the same objects as long as a stream does not move."""
+        last = self._last
+        leaves = streams.leaves() if last is None else streams.leaves_since(*last)
+        self._last = (streams, leaves)
+        return leaves
+
+    def _trained(self, parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        if not self._modules:
+            return parameters
+        return {
+            **parameters,
+            **{
+                f"{component}.{name}": parameter
+                for component, module in self._modules.items()
+                for name, parameter in module.parameters().items()
+            },
+        }
+
+    def _runs_foreign_code(self) -> bool:
+        found = (self._model, *self._modules.values())
+        return self._foreign or any(module.extra_state for module in found)
+
+
+def capture(objects: TrainingObjects, streams: GlobalStreams | None = None) -> State:
+    """The training state as live views.
+
+    Args:
+        objects: The live objects.
+        streams: The global streams as they stand, where they are already frozen; frozen here
+            otherwise.
+
+    Returns:
+        Leaves by component name; components that do not exist (no BatchNorm, no slot yet) are
+        absent.
+
+    Raises:
+        UncapturedState: When an object holds state of an unknown kind.
+    """
+    return StateReader(objects).read(streams)
+
+
+def restore(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
+    """Write a captured state into live objects built by the same factory.
+
+    The global streams come last, so that nothing that restoring does is left in them.
+
+    Raises:
+        RestoreMismatch: When the snapshot does not fit the objects.
+    """
+    _refuse_unknown(objects, state)
+    model, optimizer = objects.model, objects.optimizer
+    trained = _trained(objects)
+    names = optimizers.parameter_names(optimizer, trained)
+    modules.copy_tensors("params", modules.parameters(model), state.get("params", {}))
+    modules.restore_buffers("batchnorm", model, state.get("batchnorm", {}), batchnorm=True)
+    modules.restore_buffers("buffers", model, state.get("buffers", {}), batchnorm=False)
+    modules.restore_flags(model, _required(state, "modules"))
+    held = {name: leaves for name, leaves in state.items() if name.startswith(optimizers.PREFIX)}
+    optimizers.restore_slots(optimizer, names, held)
+    optimizers.restore_groups(optimizer, names, _required(state, optimizers.GROUPS))
+    for name, holder in _holders(objects).items():
+        _load(holder, _required(state, name), name)
+    for name, average in objects.averaged.items():
+        component = f"averaged/{name}"
+        modules.restore_whole_module(average, _required(state, component), component)
+    for name, extra in objects.extras.items():
+        _restore_extra(name, extra, state, trained)
+    _restore_gradients(trained, state.get("grad", {}))
+    restore_streams(state)
+
+
+def restore_streams(state: Mapping[str, Leaves]) -> None:
+    """Put only the global streams back.
+
+    Raises:
+        RestoreMismatch: When a stream is missing.
+    """
+    streams_from_leaves(
+        {name: leaves for name, leaves in state.items() if name.startswith(_GLOBAL_STREAMS)}
+    ).restore()
+
+
+def _holders(objects: TrainingObjects) -> dict[str, Stateful]:
+    held = {"scheduler": objects.scheduler, "scaler": objects.scaler}
+    return {name: holder for name, holder in held.items() if holder is not None}
+
+
+def _is_foreign(holder: object) -> bool:
+    """Whether reading its state runs code that is not torch's, and that might draw."""
+    if holder is None or isinstance(holder, (Generator, nn.Module, torch.optim.Optimizer)):
+        return False
+    return not type(holder).__module__.startswith("torch.")
+
+
+def _state_of(holder: Stateful, component: str) -> Leaves:
+    try:
+        tree = holder.state_dict()
+    except AuditError:
+        raise
+    except Exception as error:  # whatever the user's own object raises is reported as ours
+        raise UncapturedState(
+            f"state_dict raised {type(error).__name__}: {error}", component=component
+        ) from error
+    return flatten(tree, where=component)
+
+
+def _restore_extra(
+    name: str,
+    extra: Stateful | Generator,
+    state: Mapping[str, Leaves],
+    trained: Mapping[str, Tensor],
+) -> None:
+    component = f"extras/{name}"
+    if isinstance(extra, Generator):
+        restore_generator(extra, _required(state, f"rng/extras/{name}"))
+    elif isinstance(extra, nn.Module):
+        modules.restore_whole_module(extra, _required(state, component), component)
+    elif isinstance(extra, torch.optim.Optimizer):
+        own = optimizers.parameter_names(extra, trained)
+        optimizers.restore_whole_optimizer(extra, own, _required(state, component))
+    else:
+        _load(extra, _required(state, component), component)
+
+
+def _load(holder: Stateful, leaves: Leaves, component: str) -> None:
+    tree: Any = unflatten(leaves, where=component)
+    try:
+        holder.load_state_dict(tree)
+    except Exception as error:  # whatever the user's own object raises is reported as ours
+        raise RestoreMismatch(
+            f"load_state_dict raised {type(error).__name__}: {error}", component=component
+        ) from error
+
+
+def _required(state: Mapping[str, Leaves], component: str) -> Leaves:
+    if component not in state:
+        raise RestoreMismatch("the snapshot has no such component", component=component)
+    return state[component]
+
+
+def _refuse_unknown(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
+    known = {"params", "batchnorm", "buffers", "modules", "grad", optimizers.GROUPS}
+    known |= set(_holders(objects)) | {f"averaged/{name}" for name in objects.averaged}
+    for name, extra in objects.extras.items():
+        known.add(f"rng/extras/{name}" if isinstance(extra, Generator) else f"extras/{name}")
+    for component in state:
+        if component not in known and not component.startswith(
+            (optimizers.PREFIX, *_GLOBAL_STREAMS)
+        ):
+            raise RestoreMismatch(
+                "the program has no such component",
+                component=component,
+                hint="the factory must build the same objects for the same seed",
+            )
+
+
+def _trained(objects: TrainingObjects) -> dict[str, Tensor]:
+    """Parameters by name: the model's, then those of averages and extras."""
+    named = dict(modules.parameters(objects.model))
+    held = {f"averaged/{name}": module for name, module in objects.averaged.items()}
+    for name, extra in objects.extras.items():
+        if isinstance(extra, nn.Module):
+            held[f"extras/{name}"] = extra
+    for component, module in held.items():
+        for name, parameter in modules.parameters(module).items():
+            named[f"{component}.{name}"] = parameter
+    return named
+
+
+def _gradients(trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name: parameter.grad for name, parameter in trained.items() if parameter.grad is not None
+    }
+
+
+def _restore_gradients(trained: Mapping[str, Tensor], saved: Leaves) -> None:
+    for name in saved:
+        if name not in trained:
+            raise RestoreMismatch(f"the program has no parameter {name!r}", component="grad")
+    for name, parameter in trained.items():
+        value = saved.get(name)
+        if isinstance(value, Tensor):
+            parameter.grad = value.to(parameter.device, copy=True)
+        else:
+            parameter.grad = None

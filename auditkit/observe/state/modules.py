@@ -1,0 +1,292 @@
+"""The state of a module as components, and back.
+
+A module's state is more than its ``state_dict``: non-persistent buffers, train/eval flags and
+``requires_grad`` are in none, and BatchNorm's buffers are told apart because perturbations
+and estimands speak of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from auditkit.errors import RestoreMismatch
+from auditkit.observe.values.codec import Leaves, flatten, unflatten
+from auditkit.observe.values.tensors import dense_stride
+
+#: Entry of a module's flags inside a component that holds a whole module.
+_FLAGS = "#flags"
+
+
+class ModuleState:
+    """A module's state as components, asked for at every step.
+
+    The tree of layers is walked once and walked again when it is not the same any more: a
+    layer added, removed, replaced or of another class. Tensors and flags are read anew at
+    every call, since programs replace buffers, freeze parameters and unfreeze them.
+
+    Args:
+        module: The module.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        self._module = module
+        self._flags_key: object = None
+        self._flags: Leaves = {}
+        self._walk()
+
+    @property
+    def extra_state(self) -> bool:
+        """Whether a layer has a ``get_extra_state`` of its own."""
+        return bool(self._with_extra_state)
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Every parameter by name, tied ones under each of their names."""
+        self._refresh()
+        return {
+            prefix + name: parameter
+            for prefix, layer in self._layers
+            for name, parameter in layer._parameters.items()
+            if parameter is not None
+        }
+
+    def batchnorm_buffers(self) -> dict[str, Tensor]:
+        """Buffers of BatchNorm layers by name: running statistics and batch counts."""
+        self._refresh()
+        return _buffers(self._batchnorm)
+
+    def other_buffers(self) -> dict[str, Tensor]:
+        """All other buffers by name, persistent or not."""
+        self._refresh()
+        return _buffers(self._others)
+
+    def flags(self, parameters: Mapping[str, Tensor]) -> Leaves:
+        """Train/eval flag of every module, ``requires_grad`` of every parameter, extra state.
+
+        Args:
+            parameters: From :meth:`parameters`.
+        """
+        self._refresh()
+        training = [layer.training for layer in self._once.values()]
+        needed = [parameter.requires_grad for parameter in parameters.values()]
+        key = (training, needed, list(parameters))
+        if key == self._flags_key and not self._with_extra_state:
+            return self._flags
+        tree: dict[str, object] = {
+            "training": dict(zip(self._once, training, strict=True)),
+            "requires_grad": dict(zip(parameters, needed, strict=True)),
+        }
+        if self._with_extra_state:
+            tree["extra_state"] = {
+                name: layer.get_extra_state() for name, layer in self._with_extra_state.items()
+            }
+        self._flags, self._flags_key = flatten(tree, where="modules"), key
+        return self._flags
+
+    def whole(self) -> Leaves:
+        """The module as one component: parameters, all buffers, flags."""
+        parameters = self.parameters()
+        state: dict[str, Tensor | bytes] = {**parameters, **_buffers(self._layers)}
+        for name, value in self.flags(parameters).items():
+            state[f"{_FLAGS}{name}"] = value
+        return state
+
+    def _walk(self) -> None:
+        layers = list(self._module.named_modules(remove_duplicate=False))
+        self._layers = [(f"{path}." if path else "", layer) for path, layer in layers]
+        self._batchnorm = [pair for pair in self._layers if _is_batchnorm(pair[1])]
+        self._others = [pair for pair in self._layers if not _is_batchnorm(pair[1])]
+        self._once = dict(self._module.named_modules())
+        self._with_extra_state = {
+            name: layer
+            for name, layer in self._once.items()
+            if type(layer).get_extra_state is not nn.Module.get_extra_state
+        }
+        self._tree = self._tree_now()
+        self._flags_key = None  # the names of the layers are not in it
+
+    def _refresh(self) -> None:
+        if self._tree_now() != self._tree:
+            self._walk()
+
+    def _tree_now(self) -> list[object]:
+        # Identities, not the layers: a layer's own == need not mean the same layer. They cannot
+        # be taken over by other layers, since the ones seen are kept alive here.
+        found: list[object] = []
+        for layer in self._once.values():
+            found.append(type(layer))
+            children = layer._modules
+            if children:
+                found.append([*children, *map(id, children.values())])
+        return found
+
+
+def parameters(module: nn.Module) -> dict[str, Tensor]:
+    """See :meth:`ModuleState.parameters`."""
+    return ModuleState(module).parameters()
+
+
+def has_batchnorm(module: nn.Module) -> bool:
+    """Whether a BatchNorm layer keeps running statistics."""
+    return any(
+        isinstance(layer, _BatchNorm) and layer.running_mean is not None
+        for layer in module.modules()
+    )
+
+
+def restore_flags(module: nn.Module, leaves: Leaves, component: str = "modules") -> None:
+    """Put flags and extra state back.
+
+    Raises:
+        RestoreMismatch: When the module has other layers or parameters than the snapshot, or
+            refuses the extra state.
+    """
+    tree: Any = unflatten(leaves)
+    layers = dict(module.named_modules())
+    tensors = parameters(module)
+    try:
+        training, needed = tree["training"], tree["requires_grad"]
+        extra = tree.get("extra_state", {})
+    except (AttributeError, KeyError, TypeError) as error:
+        raise RestoreMismatch("the snapshot has no such flags", component=component) from error
+    same_names(component, layers, training)
+    same_names(component, tensors, needed)
+    same_names(component, layers, {**dict.fromkeys(layers), **extra})
+    for name, flag in training.items():
+        layers[name].training = flag
+    for name, flag in needed.items():
+        tensors[name].requires_grad_(flag)
+    for name, state in extra.items():
+        try:
+            layers[name].set_extra_state(state)
+        except Exception as error:  # whatever the user's own layer raises is reported as ours
+            raise RestoreMismatch(
+                f"set_extra_state of {name or 'the module'} raised {type(error).__name__}: {error}",
+                component=component,
+            ) from error
+
+
+def restore_whole_module(module: nn.Module, leaves: Leaves, component: str) -> None:
+    """Inverse of :meth:`ModuleState.whole`.
+
+    Raises:
+        RestoreMismatch: When names, shapes or dtypes differ.
+    """
+    own = {k.removeprefix(_FLAGS): v for k, v in leaves.items() if k.startswith(_FLAGS)}
+    tensors = {k: v for k, v in leaves.items() if not k.startswith(_FLAGS)}
+    live = parameters(module)
+    copy_tensors(component, live, {k: v for k, v in tensors.items() if k in live})
+    buffers = {k: v for k, v in tensors.items() if k not in live}
+    restore_buffers(component, module, buffers, batchnorm=None)
+    restore_flags(module, own, component)
+
+
+def restore_buffers(
+    component: str, module: nn.Module, saved: Leaves, *, batchnorm: bool | None
+) -> None:
+    """Put buffers back: BatchNorm's, the others' (``batchnorm=False``) or all (None).
+
+    A buffer that changed its form since the factory ran (a queue that grows) is replaced; one
+    that is None in the snapshot becomes None. Buffers that were one tensor are one again.
+
+    Raises:
+        RestoreMismatch: When the snapshot has a buffer that the module has not.
+    """
+    placed: dict[int, Tensor] = {}  # by the identity of the saved tensor
+    remaining = dict(saved)
+    device = next((tensor.device for tensor in parameters(module).values()), None)
+    for path, layer in module.named_modules(remove_duplicate=False):
+        if batchnorm is not None and _is_batchnorm(layer) != batchnorm:
+            continue
+        for name, live in list(layer._buffers.items()):
+            value = remaining.pop(f"{path}.{name}" if path else name, None)
+            if isinstance(value, Tensor):
+                if id(value) not in placed:
+                    placed[id(value)] = _place(live, value, device, placed)
+                layer._buffers[name] = placed[id(value)]
+            else:
+                layer._buffers[name] = None
+    if remaining:
+        raise RestoreMismatch(f"the program has no buffer {min(remaining)!r}", component=component)
+
+
+def copy_tensors(component: str, live: Mapping[str, Tensor], saved: Leaves) -> None:
+    """Copy saved values into live tensors of the same names, shapes and dtypes.
+
+    Raises:
+        RestoreMismatch: When names, shapes or dtypes differ.
+    """
+    same_names(component, live, saved)
+    done: set[int] = set()
+    for name, tensor in live.items():
+        value = saved[name]
+        if not isinstance(value, Tensor) or not _same_form(tensor, value):
+            raise RestoreMismatch(
+                f"{name} has another shape or dtype",
+                component=component,
+                expected=f"{tuple(tensor.shape)} {tensor.dtype}",
+                found=f"{tuple(value.shape)} {value.dtype}"
+                if isinstance(value, Tensor)
+                else type(value).__name__,
+            )
+        if id(tensor) not in done:
+            _copy(tensor, value)
+            done.add(id(tensor))
+
+
+def same_names(component: str, live: Mapping[str, object], saved: Mapping[str, object]) -> None:
+    """Refuse a snapshot that names other things than the program has.
+
+    Raises:
+        RestoreMismatch: Naming the first of them.
+    """
+    missing, unknown = set(live) - set(saved), set(saved) - set(live)
+    if missing or unknown:
+        name = min(missing or unknown)
+        side = "the snapshot" if missing else "the program"
+        raise RestoreMismatch(
+            f"{side} has no {name!r}",
+            component=component,
+            hint="the factory must build the same objects for the same seed",
+        )
+
+
+def _place(
+    live: Tensor | None, value: Tensor, device: torch.device | None, placed: Mapping[int, Tensor]
+) -> Tensor:
+    taken = any(live is other for other in placed.values())
+    if live is not None and not taken and _same_form(live, value):
+        _copy(live, value)
+        return live
+    # A copy always: training writes into buffers, and the snapshot must stay what it is.
+    return value.to(device if live is None else live.device, copy=True)
+
+
+def _copy(live: Tensor, value: Tensor) -> None:
+    with torch.no_grad():
+        if dense_stride(live) == value.stride():
+            live.copy_(value)
+        else:  # the memory layout changes bits, so it is part of the state
+            live.data = value.to(live.device, copy=True)
+
+
+def _same_form(live: Tensor, value: Tensor) -> bool:
+    return live.shape == value.shape and live.dtype == value.dtype
+
+
+def _is_batchnorm(layer: nn.Module) -> bool:
+    return isinstance(layer, _BatchNorm)
+
+
+def _buffers(layers: list[tuple[str, nn.Module]]) -> dict[str, Tensor]:
+    return {
+        prefix + name: buffer
+        for prefix, layer in layers
+        if layer._buffers
+        for name, buffer in layer._buffers.items()
+        if buffer is not None
+    }

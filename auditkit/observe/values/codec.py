@@ -1,0 +1,157 @@
+"""The snapshot codec: live state to entries, entries to the content of a file, and back.
+
+``flatten`` turns a tree of Python values into `Leaves` and ``unflatten`` undoes it; ``pack``
+turns all components into what a safetensors file holds (:mod:`auditkit.formats.snapshot_file`) and
+``unpack`` undoes that. Equal state gives equal bytes in every process, and there is no pickle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from auditkit.errors import FormatError, JsonError, UncapturedState
+from auditkit.formats.canonical import dumps, loads
+from auditkit.formats.snapshot_file import (
+    FORMAT,
+    Component,
+    as_stored,
+    check_shape,
+    read_components,
+    row_major,
+    tensor_key,
+)
+from auditkit.observe.values.flatten import flatten
+from auditkit.observe.values.tensors import (
+    DTYPE_NAMES,
+    DTYPES,
+    Leaves,
+    alias_names,
+    dense_stride,
+    from_bytes,
+    host_bytes,
+    refuse_unknown,
+)
+from auditkit.observe.values.unflatten import unflatten
+from auditkit.records.tensor import RawTensor
+
+__all__ = ["Leaves", "flatten", "pack", "unflatten", "unpack"]
+
+# Longer or deeper JSON is stored as a tensor: metadata stay readable and within the depth that
+# readers allow.
+_INLINE_BYTES = 4096
+_INLINE_DEPTH = 24
+
+
+def pack(state: Mapping[str, Leaves]) -> tuple[dict[str, RawTensor], dict[str, object]]:
+    """Freeze a training state.
+
+    Args:
+        state: Components by name. Tensors on other devices are copied to the host.
+
+    Returns:
+        Tensors by key, in copies that no live memory backs, and the JSON value that describes
+        them.
+
+    Raises:
+        UncapturedState: A tensor that is not plain strided memory, bytes that are no canonical
+            JSON, or a name that is no Unicode text; ``where`` names the place.
+    """
+    tensors: dict[str, RawTensor] = {}
+    components: dict[str, object] = {}
+    for name in sorted(state):
+        specs: dict[str, object] = {}
+        leaves = state[name]
+        for entry, leaf in leaves.items():
+            _check_leaf(leaf, tensor_key(name, entry))
+        aliases = alias_names(leaves)
+        for entry in sorted(leaves):
+            if entry in aliases:
+                specs[entry] = {"alias": aliases[entry]}
+                continue
+            key = tensor_key(name, entry)
+            specs[entry], stored = _pack_leaf(leaves[entry], key)
+            if stored is not None:
+                tensors[key] = stored
+        components[name] = specs
+    return tensors, {"format": FORMAT, "components": components}
+
+
+def unpack(
+    tensors: Mapping[str, RawTensor], meta: object
+) -> dict[str, dict[str, torch.Tensor | bytes]]:
+    """Thaw a training state.
+
+    Args:
+        tensors: A file's tensors by key.
+        meta: The file's JSON, decoded.
+
+    Returns:
+        The components: tensors on the host, in aligned memory of their own and with their
+        recorded strides; an alias is the very tensor that it is an alias of.
+
+    Raises:
+        FormatError: The file is no snapshot, or has a dtype that this torch lacks.
+    """
+    components = read_components(tensors, meta)
+    return {name: _unpack_component(name, part) for name, part in components.items()}
+
+
+def _check_leaf(leaf: torch.Tensor | bytes, key: str) -> None:
+    where = key.encode("utf-8", "backslashreplace").decode()
+    if where != key:
+        raise UncapturedState("a name that is no Unicode text cannot be captured", where=where)
+    if not isinstance(leaf, torch.Tensor):
+        return
+    refuse_unknown(leaf, where)
+    try:
+        check_shape(DTYPE_NAMES[leaf.dtype], tuple(leaf.shape), where)
+    except FormatError as error:
+        raise UncapturedState(error.message, where=where) from None
+
+
+def _pack_leaf(leaf: torch.Tensor | bytes, key: str) -> tuple[dict[str, object], RawTensor | None]:
+    if not isinstance(leaf, torch.Tensor):
+        return _pack_json(bytes(leaf), key)
+    shape, stride = tuple(leaf.shape), dense_stride(leaf)
+    raw = RawTensor(DTYPE_NAMES[leaf.dtype], shape, bytes(host_bytes(leaf)))
+    spec: dict[str, object] = {"dtype": raw.dtype, "shape": list(shape)}
+    if stride != row_major(shape):
+        spec["stride"] = list(stride)
+    return spec, as_stored(raw)
+
+
+def _pack_json(leaf: bytes, key: str) -> tuple[dict[str, object], RawTensor | None]:
+    try:
+        value = loads(leaf, what=key)
+        is_canonical = dumps(value) == leaf
+    except JsonError as error:
+        raise UncapturedState(error.message, where=key) from None
+    if not is_canonical:
+        raise UncapturedState("bytes that are no canonical JSON cannot be captured", where=key)
+    if len(leaf) <= _INLINE_BYTES and _depth(value) <= _INLINE_DEPTH:
+        return {"json": value}, None
+    return {"json_bytes": len(leaf)}, RawTensor("uint8", (len(leaf),), leaf)
+
+
+def _depth(value: object) -> int:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max((_depth(item) for item in items), default=0)
+
+
+def _unpack_component(name: str, part: Component[RawTensor]) -> dict[str, torch.Tensor | bytes]:
+    leaves: dict[str, torch.Tensor | bytes] = {}
+    for entry in sorted(part.entries):
+        raw = part.entries[entry]
+        if isinstance(raw, bytes):
+            leaves[entry] = raw
+            continue
+        dtype = DTYPES.get(raw.dtype)
+        if dtype is None:
+            where = ascii(tensor_key(name, entry))
+            raise FormatError("a dtype that this torch lacks", found=raw.dtype, where=where)
+        leaves[entry] = from_bytes(raw.data, dtype, raw.shape, part.strides[entry])
+    for entry, other in part.aliases.items():
+        leaves[entry] = leaves[other]
+    return dict(sorted(leaves.items()))

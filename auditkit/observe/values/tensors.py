@@ -1,0 +1,167 @@
+"""What the digests and the snapshot codec both need to know of a torch tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+import numpy as np
+import torch
+from torch.nn.parameter import is_lazy
+
+from auditkit.errors import UncapturedState
+from auditkit.formats.recipes import ITEM_BYTES
+from auditkit.formats.snapshot_file import is_dense, row_major
+
+#: A component of the training state: tensors and canonical JSON (``json-v1``), by entry name.
+Leaves: TypeAlias = Mapping[str, torch.Tensor | bytes]
+
+#: torch's dtypes that have a digest, by the name they have in recipes and files.
+DTYPES: Final[Mapping[str, torch.dtype]] = {
+    name: getattr(torch, name) for name in ITEM_BYTES if hasattr(torch, name)
+}
+
+#: The name of each of `DTYPES`.
+DTYPE_NAMES: Final[Mapping[torch.dtype, str]] = {dtype: name for name, dtype in DTYPES.items()}
+
+# copies between strides are not implemented for every dtype, but are for these
+_COPYABLE: Final[Mapping[int, torch.dtype]] = {
+    1: torch.uint8,
+    2: torch.int16,
+    4: torch.int32,
+    8: torch.int64,
+    16: torch.complex128,
+}
+
+#: Identity of a tensor's memory, see the recipe's rule on aliases.
+MemoryKey: TypeAlias = tuple[str, int, torch.dtype, tuple[int, ...], tuple[int, ...], bool, bool]
+
+
+def refuse_unknown(tensor: torch.Tensor, where: str) -> None:
+    """Let only those tensors through that are plain strided memory.
+
+    Args:
+        tensor: Any tensor.
+        where: Its place, for the message.
+
+    Raises:
+        UncapturedState: Sparse, quantised, nested, meta, uninitialised or distributed tensors.
+    """
+    reason = None
+    if is_lazy(tensor):
+        reason = "a parameter that is not initialised yet"
+    elif tensor.is_nested:
+        reason = "a nested tensor"
+    elif tensor.layout is not torch.strided:
+        reason = f"a tensor of layout {tensor.layout}"
+    elif tensor.dtype not in DTYPE_NAMES:
+        reason = f"a tensor of dtype {tensor.dtype}"
+    elif tensor.is_meta:
+        reason = "a tensor without memory (meta)"
+    elif type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
+        reason = f"a tensor subclass, {type(tensor).__name__}"
+    if reason:
+        raise UncapturedState(f"{reason} cannot be captured", where=where)
+
+
+def memory_key(tensor: torch.Tensor) -> MemoryKey:
+    """Identity of a tensor's memory: equal keys are an alias in the sense of the recipe."""
+    shape = tuple(tensor.shape)
+    stride = tuple(
+        step if size > 1 else 1 for size, step in zip(shape, tensor.stride(), strict=True)
+    )
+    address = tensor.data_ptr()
+    flags = tensor.is_conj(), tensor.is_neg()
+    return (str(tensor.device), address, tensor.dtype, shape, stride, *flags)
+
+
+def alias_names(leaves: Leaves) -> dict[str, str]:
+    """Entries that are the same memory as an earlier one, each with the earliest's name.
+
+    Args:
+        leaves: The component; its tensors must have passed `refuse_unknown`.
+
+    Returns:
+        Name to earlier name, in name order.
+    """
+    first: dict[MemoryKey, str] = {}
+    aliases = {}
+    for name in sorted(leaves):
+        leaf = leaves[name]
+        if isinstance(leaf, torch.Tensor) and leaf.numel():
+            other = first.setdefault(memory_key(leaf), name)
+            if other != name:
+                aliases[name] = other
+    return aliases
+
+
+def host_bytes(tensor: torch.Tensor) -> memoryview:
+    """A tensor's elements in row-major order.
+
+    Args:
+        tensor: A tensor that passed `refuse_unknown`, on any device.
+
+    Returns:
+        Its bytes. A view of the tensor's own memory where that is contiguous and on the host,
+        else of a copy; the view keeps the memory alive.
+    """
+    if not tensor.numel():
+        return memoryview(b"")
+    plain = tensor.detach().resolve_conj().resolve_neg().cpu()
+    if not plain.is_contiguous():
+        plain = plain.view(_COPYABLE[plain.itemsize]).contiguous()
+    return _bytes_of(plain.reshape(-1).view(torch.uint8))
+
+
+def _bytes_of(flat: torch.Tensor) -> memoryview:
+    # Tensor.numpy() would forbid the storage ever to be resized, and so change the user's program
+    return np.from_dlpack(flat).data
+
+
+def from_bytes(
+    data: bytes | bytearray | memoryview,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+) -> torch.Tensor:
+    """A new tensor on the host, in memory of its own that is aligned to 64 bytes.
+
+    Alignment decides which vector instructions run, and so decides bits.
+
+    Args:
+        data: The elements in row-major order, of exactly the right length.
+        dtype: One of `DTYPES`.
+        shape: Sizes.
+        stride: Strides in elements, of a non-overlapping, dense layout.
+
+    Returns:
+        The tensor; it requires no gradient.
+    """
+    with torch.inference_mode(mode=False), torch.no_grad():
+        flat = torch.empty(len(data), dtype=torch.uint8, device="cpu")
+        if len(data):
+            _bytes_of(flat)[:] = memoryview(data).cast("B")
+        words = _COPYABLE[dtype.itemsize]
+        rows = flat.view(words).view(shape)
+        if rows.stride() == stride or not len(data):
+            return rows.view(dtype)
+        out = torch.empty_strided(shape, stride, dtype=words, device="cpu")
+        return out.copy_(rows).view(dtype)
+
+
+def clone_aligned(tensor: torch.Tensor) -> torch.Tensor:
+    """The same elements on the host, in aligned memory, with the strides where they are dense.
+
+    Args:
+        tensor: A tensor that passed `refuse_unknown`.
+
+    Returns:
+        The copy; it requires no gradient.
+    """
+    return from_bytes(host_bytes(tensor), tensor.dtype, tuple(tensor.shape), dense_stride(tensor))
+
+
+def dense_stride(tensor: torch.Tensor) -> tuple[int, ...]:
+    """A tensor's strides where it is non-overlapping and dense, else row-major ones."""
+    shape, stride = tuple(tensor.shape), tuple(tensor.stride())
+    return stride if is_dense(shape, stride) else row_major(shape)

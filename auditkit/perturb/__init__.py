@@ -1,1 +1,0 @@
-"""Perturbations: one named change at t0 a file, and their registry."""

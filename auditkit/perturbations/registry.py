@@ -1,0 +1,75 @@
+"""Find perturbations by name: auditkit's own, and those of installed plug-ins."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Mapping
+from functools import cache
+
+from auditkit.errors import UnknownPerturbation
+from auditkit.perturbations.base import Perturbation
+from auditkit.perturbations.batchnorm import BatchNormReset
+from auditkit.perturbations.carry import Carry
+from auditkit.perturbations.optimizer import AdamReset, MomentumReset, OptimizerReset
+from auditkit.perturbations.order import OrderReverse, OrderShuffle, OrderSwap
+from auditkit.perturbations.ulp import Ulp
+from auditkit.records.perturbation import DECLARATIONS, Declaration
+
+ENTRY_POINTS = "auditkit.perturbations"
+
+_OWN: tuple[type[Perturbation], ...] = (
+    Carry,
+    Ulp,
+    MomentumReset,
+    AdamReset,
+    OptimizerReset,
+    BatchNormReset,
+    OrderReverse,
+    OrderShuffle,
+    OrderSwap,
+)
+
+
+@cache
+def registry() -> Mapping[str, Perturbation]:
+    """Every known perturbation by name.
+
+    Raises:
+        UnknownPerturbation: When a plug-in is no perturbation or takes a name that is taken.
+    """
+    found = {kind.declaration.name: kind() for kind in _OWN}
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        plug_in = _plug_in(entry)
+        name = plug_in.declaration.name
+        if name in found or name in DECLARATIONS:
+            raise UnknownPerturbation(f"plug-in {entry.name} takes the name {name!r} again")
+        found[name] = plug_in
+    return found
+
+
+def _plug_in(entry: importlib.metadata.EntryPoint) -> Perturbation:
+    try:
+        kind = entry.load()
+        if isinstance(kind, type) and issubclass(kind, Perturbation):
+            plug_in = kind()
+            if isinstance(plug_in.declaration, Declaration):
+                return plug_in
+    except Exception as error:  # whatever somebody else's module raises is reported as ours
+        raise UnknownPerturbation(
+            f"plug-in {entry.name} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    raise UnknownPerturbation(f"plug-in {entry.name} is no Perturbation with a declaration")
+
+
+def perturbation_of(name: str) -> Perturbation:
+    """Look up a perturbation.
+
+    Raises:
+        UnknownPerturbation: When there is none of that name.
+    """
+    found = registry()
+    if name not in found:
+        raise UnknownPerturbation(
+            f"unknown perturbation {name!r}", expected=", ".join(sorted(found))
+        )
+    return found[name]

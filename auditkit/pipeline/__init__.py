@@ -1,1 +1,0 @@
-"""The five stages. No stage imports another; ``auditkit.jobs`` runs them one after the other."""

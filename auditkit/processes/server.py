@@ -1,0 +1,205 @@
+"""Where auditkit listens for the processes of a command that it has started.
+
+The other end is in :mod:`auditkit.processes.protocol`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import selectors
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from auditkit.errors import JsonError, LineLost, StoreError
+from auditkit.processes.protocol import HOST, Line, close_in_children
+
+_WORD_BYTES = 32
+
+Handler = Callable[[Line, dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class _Conversation:
+    line: Line
+    thread: threading.Thread
+
+
+class Switchboard:
+    """Where auditkit listens for the processes of a command; use it in a ``with`` block.
+
+    Every process that says hello is handled in a thread of its own. The thread closes the line
+    when the handler returns. Leaving the block ends every conversation and waits for the
+    handlers, which must not go on for long once their lines have ended.
+
+    Args:
+        handler: Called with the line and the hello of each process.
+        alarm: Called, from any thread, when a handler has raised.
+    """
+
+    def __init__(self, handler: Handler, alarm: Callable[[], None] = lambda: None) -> None:
+        self._handler = handler
+        self._alarm = alarm
+        self._words = (secrets.token_hex(_WORD_BYTES), secrets.token_hex(_WORD_BYTES))
+        self._lock = threading.Lock()
+        self._conversations: list[_Conversation] = []
+        self._failures: list[BaseException] = []
+        self._pids: set[int] = set()
+        self._closing = False
+
+    def __enter__(self) -> Switchboard:
+        with contextlib.ExitStack() as stack:
+            try:
+                folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="auditkit-"))
+                self._listener, self._address = _listen(folder)
+                stack.callback(self._listener.close)
+                self._wake, woken = socket.socketpair()
+                stack.callback(self._wake.close)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise StoreError(f"cannot listen for a command's processes: {reason}") from error
+            close_in_children(self._listener, self._wake, woken)
+            self._accepting = threading.Thread(target=self._accept, args=(woken,), daemon=True)
+            self._accepting.start()
+            self._resources = stack.pop_all()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.close()
+        if kind is None:
+            self.check()
+
+    @property
+    def variable(self) -> str:
+        """What :data:`SESSION_VARIABLE` must be in the command's environment. It is a secret."""
+        return f"{'.'.join(self._words)}@{self._address}"
+
+    @property
+    def connected(self) -> int:
+        """How many processes have said hello so far."""
+        with self._lock:
+            return len(self._pids)
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What a handler raised first; a lost line only when nothing else was raised."""
+        with self._lock:
+            telling = [error for error in self._failures if not isinstance(error, LineLost)]
+            return next(iter(telling + self._failures), None)
+
+    def check(self) -> None:
+        """Raise what a handler has raised, if one has."""
+        failure = self.failure
+        if failure is not None:
+            raise failure
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until every conversation so far has ended by itself.
+
+        Returns:
+            Whether they have; False when ``seconds`` have passed before.
+        """
+        end = time.monotonic() + seconds
+        with self._lock:
+            conversations = list(self._conversations)
+        for conversation in conversations:
+            conversation.thread.join(max(0.0, end - time.monotonic()))
+        return not any(conversation.thread.is_alive() for conversation in conversations)
+
+    def close(self) -> None:
+        """Stop listening and end every conversation; not to be called from a handler."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+        self._wake.shutdown(socket.SHUT_RDWR)
+        self._accepting.join()
+        for conversation in self._conversations:
+            conversation.line.hang_up()
+        for conversation in self._conversations:
+            conversation.thread.join()
+        self._resources.close()
+
+    def _accept(self, woken: socket.socket) -> None:
+        with woken, selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(woken, selectors.EVENT_READ)
+            try:
+                while all(key.fileobj is not woken for key, _ in selector.select()):
+                    with contextlib.suppress(BlockingIOError, ConnectionError):  # it gave up
+                        self._begin(Line(self._listener.accept()[0]))
+            except Exception as error:  # a thread's error is told by check()
+                self._listener.close()  # who calls now must not wait
+                self._fail(error)
+
+    def _begin(self, line: Line) -> None:
+        thread = threading.Thread(target=self._converse, args=(line,), daemon=True)
+        with self._lock:
+            live = [known for known in self._conversations if known.thread.is_alive()]
+            try:
+                thread.start()
+            except BaseException:
+                line.close()
+                raise
+            self._conversations = [*live, _Conversation(line, thread)]
+
+    def _converse(self, line: Line) -> None:
+        try:
+            hello = self._greet(line)
+            if hello is not None:
+                self._handler(line, hello)
+        except BaseException as error:  # a thread's error is told by check()
+            self._fail(error)
+        finally:
+            line.close()
+
+    def _greet(self, line: Line) -> dict[str, Any] | None:
+        """The hello of a process that knows the session; None of any other."""
+        try:
+            if not line.greet(*self._words, calling=False):
+                return None
+            message = line.receive()
+        except (OSError, LineLost):  # it has died, or is no child of ours
+            return None
+        if message is None:
+            return None
+        hello, pid = message.get("hello"), message.get("pid")
+        if not isinstance(hello, dict) or not isinstance(pid, int):
+            raise JsonError("the first message of a process is no hello")
+        with self._lock:
+            self._pids.add(pid)
+        return hello
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            if self._closing and isinstance(error, LineLost):
+                return  # our own doing
+            self._failures.append(error)
+        self._alarm()
+
+
+def _listen(folder: str) -> tuple[socket.socket, str]:
+    """A listening socket in a private folder; where it cannot be there, on this machine only."""
+    places: list[tuple[socket.AddressFamily, Any]] = [
+        (socket.AF_UNIX, f"{folder}/line"),  # fails when the path is too long (100 bytes or so)
+        (socket.AF_INET, (HOST, 0)),
+    ]
+    for family, place in places:
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.bind(place)
+            listener.listen(4096)  # the system takes less where it must
+            listener.setblocking(False)
+        except OSError:
+            listener.close()
+            if family == socket.AF_INET:
+                raise
+            continue
+        break
+    name = listener.getsockname()
+    return listener, f"unix:{name}" if isinstance(name, str) else f"tcp:{name[1]}"

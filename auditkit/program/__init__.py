@@ -1,0 +1,4 @@
+"""What a user writes for a study, and what is made of it.
+
+For a reader: ``probe``, ``program``, ``session`` (a live program under study).
+"""

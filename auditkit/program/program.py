@@ -1,0 +1,273 @@
+"""The program: the one thing that a user writes for a study.
+
+A program is a factory ``make_program(seed) -> Program``. For equal arguments it must build the
+same objects; auditkit seeds every global stream before it is called.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.utils.data import DataLoader
+
+from auditkit.errors import AuditError, ProgramError, ProgramFailed
+from auditkit.observe.machine.imports import import_file, import_module
+from auditkit.observe.rng.streams import Generator
+from auditkit.observe.state.components import Stateful, TrainingObjects
+from auditkit.program.probe import Probe
+from auditkit.records.plan import StudyPlan
+
+__all__ = ["Batch", "LoadedFactory", "Loss", "Probe", "Program", "failed", "load_factory"]
+
+Batch = Any
+Loss = Callable[[nn.Module, Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Everything that is trained, with what, on what, and how it is judged.
+
+    Attributes:
+        model: The model.
+        optimizer: Its optimizer.
+        loader: An ordinary ``torch.utils.data.DataLoader``.
+        loss: ``loss(model, batch)`` gives the scalar training loss. It is also called, without
+            training, to recalibrate BatchNorm, so it must not count its calls. May be left out
+            with a ``step`` of its own; recalibration is then left out, too.
+        probe: The examples on which branches are compared.
+        scheduler: Learning-rate scheduler, stepped after each optimizer step or each epoch.
+        scheduler_interval: ``step`` or ``epoch``.
+        scaler: ``torch.amp.GradScaler`` for mixed precision.
+        averaged: Averaged copies by name; those with ``update_parameters`` (such as
+            ``torch.optim.swa_utils.AveragedModel``) are updated after each optimizer step.
+        extras: Further stateful objects by name, see
+            :class:`auditkit.observe.state.components.TrainingObjects`.
+        step: ``step(program, batch, t)`` replaces the default step of batch number t (from 1)
+            and returns the loss, a float, or None.
+        accumulate: Batches whose gradients are summed up before each optimizer step.
+        clip_grad_norm: Largest gradient norm, or None.
+        on_epoch_end: ``on_epoch_end(program, epoch)``, called after each epoch (from 0).
+        data_version: The data set's own digest or version, recorded as the program states it.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    loader: DataLoader[Any]
+    loss: Loss | None = None
+    probe: Probe | None = None
+    scheduler: Stateful | None = None
+    scheduler_interval: Literal["step", "epoch"] = "step"
+    scaler: Stateful | None = None
+    averaged: Mapping[str, nn.Module] = field(default_factory=dict)
+    extras: Mapping[str, Stateful | Generator] = field(default_factory=dict)
+    step: Callable[[Program, Batch, int], Tensor | float | None] | None = None
+    accumulate: int = 1
+    clip_grad_norm: float | None = None
+    on_epoch_end: Callable[[Program, int], None] | None = None
+    data_version: str | None = None
+
+    def __post_init__(self) -> None:
+        kinds = {
+            "model": nn.Module,
+            "optimizer": torch.optim.Optimizer,
+            "loader": DataLoader,
+            "probe": Probe,
+        }
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                raise ProgramError(
+                    f"Program.{name} has the wrong type",
+                    expected=f"{kind.__module__}.{kind.__name__}",
+                    found=type(value).__name__,
+                )
+        if self.loss is None and self.step is None:
+            raise ProgramError("Program needs loss=, or step= for a step of its own")
+        if self.scheduler_interval not in ("step", "epoch"):
+            raise ProgramError(
+                f"scheduler_interval is 'step' or 'epoch', not {self.scheduler_interval!r}"
+            )
+        by_itself = self.step is None or self.scheduler_interval == "epoch"
+        if isinstance(self.scheduler, ReduceLROnPlateau) and by_itself:
+            raise ProgramError(
+                "ReduceLROnPlateau must be given a metric",
+                hint="step it in a step= of your own, with scheduler_interval='step'",
+            )
+        if self.accumulate < 1:
+            raise ProgramError(f"accumulate must be at least 1, not {self.accumulate}")
+        held = {id(p) for p in self.model.parameters()}
+        for extra in (*self.averaged.values(), *self.extras.values()):
+            if isinstance(extra, nn.Module):
+                held |= {id(p) for p in extra.parameters()}
+        owned = (p for group in self.optimizer.param_groups for p in group["params"])
+        if not any(id(p) in held for p in owned):
+            raise ProgramError("the optimizer holds no parameter of the model")
+
+    @property
+    def objects(self) -> TrainingObjects:
+        """The objects that hold training state."""
+        return TrainingObjects(
+            model=self.model,
+            optimizer=self.optimizer,
+            scheduler=self.scheduler,
+            scaler=self.scaler,
+            averaged=self.averaged,
+            extras=self.extras,
+        )
+
+    def train_on(self, batch: Batch, t: int) -> float | None:
+        """Train on batch number ``t`` (from 1).
+
+        Returns:
+            The loss; None where a custom step gives none.
+        """
+        if self.step is not None:
+            result = self.step(self, batch, t)
+        elif self.loss is not None:
+            result = self._default_step(self.loss, batch, t)
+        else:
+            raise ProgramError("Program needs loss=, or step= for a step of its own")
+        if isinstance(result, Tensor):
+            return float(result.detach().item())
+        return None if result is None else float(result)
+
+    def end_epoch(self, epoch: int) -> None:
+        """Do what is due after an epoch (from 0)."""
+        if self.scheduler is not None and self.scheduler_interval == "epoch":
+            self._step_scheduler()
+        if self.on_epoch_end is not None:
+            self.on_epoch_end(self, epoch)
+
+    def _default_step(self, loss_of: Loss, batch: Batch, t: int) -> Tensor:
+        scaler: Any = self.scaler
+        loss = loss_of(self.model, batch)
+        part = loss / self.accumulate if self.accumulate > 1 else loss
+        (part if scaler is None else scaler.scale(part)).backward()
+        if t % self.accumulate == 0:
+            self._update(scaler)
+        return loss
+
+    def _update(self, scaler: Any) -> None:
+        if self.clip_grad_norm is not None:
+            if scaler is not None:
+                scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
+        if scaler is not None:
+            scaler.step(self.optimizer)
+            scaler.update()
+        else:
+            self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.scheduler is not None and self.scheduler_interval == "step":
+            self._step_scheduler()
+        for average in self.averaged.values():
+            update = getattr(average, "update_parameters", None)
+            if update is not None:
+                update(self.model)
+
+    def _step_scheduler(self) -> None:
+        scheduler: Any = self.scheduler
+        scheduler.step()
+
+
+@dataclass(frozen=True)
+class LoadedFactory:
+    """A factory and where it came from.
+
+    Attributes:
+        make: The factory.
+        module: The module that defines it.
+        name: Its name there.
+        plan: The module's ``STUDY``, or None.
+    """
+
+    make: Callable[..., Program]
+    module: ModuleType
+    name: str
+    plan: StudyPlan | None
+
+    def build(self, seed: int, arguments: Mapping[str, str]) -> Program:
+        """Call the factory.
+
+        Raises:
+            ProgramError: When it takes other arguments or returns something else.
+            ProgramFailed: When it raises.
+        """
+        parameters = inspect.signature(self.make).parameters
+        free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        seed_name, *others = parameters or [""]
+        for name in arguments:
+            if name == seed_name or (name not in others and not free):
+                raise ProgramError(
+                    f"the factory {self.name} takes no argument {name!r}",
+                    expected=", ".join(others) or "none but the seed",
+                )
+        try:
+            program = self.make(seed, **arguments)
+        except AuditError:
+            raise
+        except Exception as error:
+            raise failed(error, f"the factory {self.name}") from error
+        if not isinstance(program, Program):
+            raise ProgramError(
+                f"the factory {self.name} returned no Program",
+                expected="auditkit.Program",
+                found=type(program).__name__,
+            )
+        return program
+
+
+def failed(error: Exception, what: str) -> ProgramFailed:
+    """An error of the user's program, told in one line with its place."""
+    frames = traceback.extract_tb(error.__traceback__)
+    # Where the user's own code stood; the frames below it are a library's.
+    own = [frame for frame in frames if not _is_foreign(frame.filename)] or frames
+    place = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else None
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f"{Path(error.filename).name}:{error.lineno}"
+    return ProgramFailed(f"{what} raised {type(error).__name__}: {error}", where=place)
+
+
+def _is_foreign(filename: str) -> bool:
+    parts = Path(filename).parts
+    return filename.startswith("<") or "site-packages" in parts or "auditkit" in parts[-3:]
+
+
+def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:
+    """Load a factory from ``FILE.py``, ``FILE.py:NAME`` or ``package.module:NAME``.
+
+    Args:
+        target: Where it is; NAME is ``make_program`` where none is given.
+        folder: Where ``FILE.py`` lies; the working folder by default. It is put first on
+            ``sys.path``, so that a program can import its neighbours.
+
+    Raises:
+        ProgramError: When the file, module or name does not exist.
+        ProgramFailed: When importing it raises.
+    """
+    place, _, name = target.partition(":")
+    name = name or "make_program"
+    try:
+        module = (
+            import_file(place, folder) if place.endswith(".py") else import_module(place, folder)
+        )
+    except AuditError:
+        raise
+    except Exception as error:
+        raise failed(error, f"importing {place}") from error
+    make = getattr(module, name, None)
+    if not callable(make):
+        raise ProgramError(f"{place} has no function {name!r}", hint="name one: FILE.py:FACTORY")
+    plan = getattr(module, "STUDY", None)
+    if plan is not None and not isinstance(plan, StudyPlan):
+        raise ProgramError("STUDY must be an auditkit.StudyPlan", found=type(plan).__name__)
+    return LoadedFactory(make, module, name, plan)

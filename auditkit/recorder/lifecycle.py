@@ -1,0 +1,267 @@
+"""The course of a recording, from the wrapped objects to the signed manifest."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from auditkit.errors import AuditError, RecordingIncomplete, RestoreMismatch, StoreError
+from auditkit.files.recording_folder import RankResult, RecordingFolder
+from auditkit.formats.redaction import hide_home
+from auditkit.formats.statements import to_statement
+from auditkit.observe.machine.environment import environment
+from auditkit.observe.machine.peers import Peers
+from auditkit.observe.machine.process_group import parallel_settings
+from auditkit.observe.machine.repository import git_state
+from auditkit.observe.rng.streams import capture_streams
+from auditkit.observe.values.commit import commitments
+from auditkit.recorder.loop import Loop
+from auditkit.recorder.recording import (
+    Chronicle,
+    GuardedBoundary,
+    RecordingStopped,
+    RecordSettings,
+    now,
+    rank_result,
+)
+from auditkit.recorder.registered import Course, RecordedRows, watch
+from auditkit.recorder.wrapping import Wrapped
+from auditkit.records.journal import RecordingJournal
+from auditkit.records.manifest import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    SIGNER_NAME,
+    Producer,
+    RunTimes,
+)
+from auditkit.records.recording import CheckpointRecord, RecordingManifest, WorldRecord
+from auditkit.records.study import CodeFile, ProgramRecord
+from auditkit.signing.keys import public_line
+from auditkit.signing.signatures import sign_statement
+from auditkit.signing.trust import SigningKey
+from auditkit.study.stages.auditor import Auditor
+from auditkit.study.stages.describer import describe_objects
+from auditkit.study.stages.forker import Fork, read_fork
+from auditkit.version import __version__
+
+
+class RecordCourse(Course):
+    """Records a loop into a folder.
+
+    Args:
+        wrapped: The loop's objects.
+        settings: How it is recorded.
+        key: What to sign with; ranks above 0 need none.
+        peers: The processes of the loop.
+        resume: Whether to go on from the latest checkpoint, where there is one.
+
+    Attributes:
+        manifest: Path of the manifest, once there is one.
+        failure: What ended the recording before its time, or None.
+
+    Raises:
+        AuditError: When the objects or the folder will not do; nothing is wrapped then.
+    """
+
+    def __init__(
+        self,
+        wrapped: Wrapped,
+        settings: RecordSettings,
+        key: SigningKey | None,
+        peers: Peers,
+        *,
+        resume: bool,
+    ) -> None:
+        if settings.keep_checkpoints and peers.size > 1:
+            settings = replace(settings, keep_checkpoints=max(settings.keep_checkpoints, 2))
+        self._wrapped, self._settings, self._key = wrapped, settings, key
+        self._peers, self._rank = peers, peers.rank
+        self._folder = RecordingFolder(settings.out, peers.rank, peers.size)
+        with ExitStack() as held:
+            held.callback(peers.close)
+            with peers.together("begin the recording"):
+                held.enter_context(self._folder.held())
+                journal = self._folder.begin(resume=resume)
+                taken = [] if journal is None else [c.step for c in journal.checkpoints]
+                # A kill may have fallen between the writes of two processes.
+                journal = self._folder.go_back(journal, peers.latest_common(taken))
+                if peers.rank == 0:
+                    self._folder.find_others(settings.patience / 2)
+                self._watched = watch(wrapped)
+                held.callback(self._watched.close)
+                self._begin(journal)
+            self._held = held.pop_all()
+        if self._watched.unregistered:
+            self._warn(f"this recording cannot be resumed: {self._watched.unregistered}")
+
+    def checkpoint(self) -> None:
+        """Take a checkpoint at the next boundary."""
+        if self._loop.live:
+            self._chronicle.want_checkpoint()
+
+    def close(self, error: BaseException | None) -> None:
+        """End the recording: a manifest after a clean end, what there is after any other."""
+        with self._held:
+            if self.failure is not None:
+                if error is None:
+                    self._peers.leave()
+                return
+            try:
+                if error is not None:
+                    self._interrupted(error)
+                else:
+                    self._finish()
+            except Exception as problem:
+                self._fail(problem)
+
+    def _begin(self, journal: RecordingJournal | None) -> None:
+        auditor, observed = Auditor(1, commit_data=True), self._watched.observed
+        fork = None
+        if journal is None:
+            starts = commitments(capture_streams().leaves())
+            journal = RecordingJournal(
+                self._settings.seed,
+                now(),
+                stream_starts=starts,
+                size=self._peers.size,
+                environment=environment(),
+                loaders=self._watched.describe_loaders(),
+            )
+            self._folder.note(journal)
+        else:
+            self._refuse_another_seed(journal)
+            self._refuse_other_settings(journal)
+            fork = read_fork(*self._folder.read_checkpoint(journal.checkpoints[-1]))
+            _check(fork, journal.checkpoints[-1])
+            trace = self._folder.read_last_trace(journal.steps)
+            auditor.adopt(trace, journal.components)
+            journal = replace(journal, resumed_at=(*journal.resumed_at, journal.steps), ended=None)
+            self._watched.loaders[""].restore(fork.loader)
+            self._watched.loaders[""].next_step = journal.steps + 1
+            self._watched.loaders[""].check = RecordedRows(trace)
+        self._chronicle = Chronicle(self._settings, self._folder, observed, auditor, journal)
+        self._loop = Loop(
+            observed,
+            auditor,
+            self._chronicle,
+            first_step=journal.steps + 1,
+            restore=None if fork is None else lambda: self._watched.restore(fork),
+            settles=self._wrapped.settles,
+        )
+        guarded = GuardedBoundary(self._loop, self._fail)
+        self._watched.report_to(self._loop, guarded, auditor, self._fail)
+
+    def _refuse_another_seed(self, journal: RecordingJournal) -> None:
+        if self._settings.seed is None:
+            self._settings = replace(self._settings, seed=journal.seed)
+        elif journal.seed != self._settings.seed:
+            raise StoreError(
+                "the unfinished recording is of another seed",
+                expected=journal.seed,
+                found=self._settings.seed,
+                where=str(self._settings.out),
+            )
+
+    def _refuse_other_settings(self, journal: RecordingJournal) -> None:
+        """A recording has one environment and one set of loaders; its second half must share it."""
+        there, here = journal.environment, environment()
+        lines: list[str] = []
+        if there is not None:
+            shared = {name: here.packages.get(name, v) for name, v in there.packages.items()}
+            lines.extend(there.differences(replace(here, packages=shared)))
+        if journal.loaders != self._watched.describe_loaders():
+            lines.append("the loaders are set up in another way")
+        if lines:
+            raise RestoreMismatch(
+                f"the unfinished recording ran under other settings: {lines[0]}",
+                where=str(self._settings.out),
+                hint="go on under the same ones, or start a new recording in another folder",
+            )
+
+    def _finish(self) -> None:
+        with self._peers.together("finish the recording"):
+            if not self._loop.live:
+                raise RecordingIncomplete(
+                    f"the loop ended before step {self._loop.step}, from which it was to go on"
+                )
+            self._loop.finish()
+            self._chronicle.end()
+            result = rank_result(self._chronicle, self._folder, self._rank, self._watched.loaders)
+            if self._rank:
+                self._folder.leave(result)
+        if self._rank:
+            return
+        assert self._key is not None  # noqa: S101 # rank 0 has one
+        patience = self._settings.patience
+        others = [self._folder.collect(rank, patience) for rank in range(1, self._peers.size)]
+        results = [result, *others]
+        manifest = self._manifest(results)
+        envelope = sign_statement(to_statement(manifest), self._key.key)
+        signer = f"{public_line(self._key.key)}\n".encode()
+        self._folder.publish(manifest.files, {SIGNER_NAME: signer, MANIFEST_NAME: envelope})
+        self.manifest = self._settings.out / MANIFEST_NAME
+
+    def _manifest(self, results: list[RankResult]) -> RecordingManifest:
+        objects = self._wrapped.objects
+        files = [file for result in results for file in result.files]
+        modules = [objects.model, *objects.extras.values()]
+        return RecordingManifest(
+            schema_version=SCHEMA_VERSION,
+            producer=Producer("auditkit", __version__),
+            run=RunTimes(results[0].started, now()),
+            seed=self._settings.seed,
+            program=program_record(results[0].code, describe_objects(objects)),
+            command=tuple(hide_home(argument) for argument in sys.argv[1:]),
+            environment=results[0].environment,
+            world=WorldRecord(self._peers.size, self._peers.backend, parallel_settings(modules)),
+            ranks=tuple(result.record for result in results),
+            files=tuple(sorted(files, key=lambda file: file.name)),
+        )
+
+    def _interrupted(self, error: BaseException) -> None:
+        self.failure = error
+        if self._loop.live:
+            self._loop.cut_off()
+        self._chronicle.interrupted(type(error).__name__)
+
+    def _fail(self, problem: Exception) -> None:
+        """Stop recording, and tell; the loop goes on."""
+        self.failure = problem
+        self._loop.stand_by()
+        text = str(problem) if isinstance(problem, AuditError) else f"{problem!r}"
+        self._warn(
+            f"the recording stopped at step {self._loop.step}: {text}; there will be no "
+            "manifest, and the training loop goes on"
+        )
+
+    @staticmethod
+    def _warn(text: str) -> None:
+        warnings.warn(text, RecordingStopped, stacklevel=2)
+
+
+def _check(fork: Fork, checkpoint: CheckpointRecord) -> None:
+    """Refuse a checkpoint that is not the one that was written."""
+    for name, sha256 in commitments({**fork.state, "loader": fork.loader}).items():
+        if checkpoint.digests.get(name) != sha256:
+            raise RestoreMismatch(
+                "the checkpoint is not what was written", where=checkpoint.file, component=name
+            )
+
+
+def program_record(code: tuple[CodeFile, ...], description: dict[str, str]) -> ProgramRecord:
+    """The script that is running."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    path = Path(main).resolve() if isinstance(main, str) else None
+    known = path is not None and any(file.name == path.name for file in code)
+    commit, dirty = git_state(path.parent, path.name) if path and known else (None, None)
+    return ProgramRecord(
+        target=path.name if path and known else "interactive",
+        arguments={},
+        description=description,
+        git_commit=commit,
+        git_dirty=dirty,
+        code=code,
+    )

@@ -1,0 +1,174 @@
+"""Evidence of a loop that runs by itself: the passive counterpart of ``pipeline.holder``.
+
+Nothing is driven here. The recorded loader says when the loop asks for a batch and which one
+it gets; in between lies everything that the loop does. A step ends where the next batch is
+asked for, or where the recording ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.driver import Delivery
+from auditkit.observe.machine.process_group import always_synchronised
+from auditkit.observe.rng.streams import GlobalStreams, capture_streams
+from auditkit.program.session import Observed
+from auditkit.study.stages.holder import Evidence, Watcher
+
+
+class SideEvidence(Evidence, Protocol):
+    """Evidence that also takes what a step draws from other loaders."""
+
+    def consume_side(self, name: str, batch: Any, order: Batch | None) -> None:
+        """A batch of another loader."""
+
+
+class Loop:
+    """Cuts the rows of a loop at its batch boundaries.
+
+    Args:
+        observed: The live objects.
+        evidence: Takes the rows.
+        watcher: Looks on.
+        first_step: Step of the first batch that is delivered.
+        restore: Writes the state that the loop goes on from, and what is changed in it; None
+            where it starts at its own beginning.
+        settles: See :class:`auditkit.observe.loader.iteration.Boundary`.
+
+    Attributes:
+        step: Step of the next batch that is delivered.
+    """
+
+    def __init__(
+        self,
+        observed: Observed,
+        evidence: SideEvidence,
+        watcher: Watcher,
+        *,
+        first_step: int = 1,
+        restore: Callable[[], None] | None = None,
+        settles: bool = False,
+    ) -> None:
+        self.settles = settles
+        self.step = first_step
+        self._observed = observed
+        self._evidence = evidence
+        self._watcher = watcher
+        self._restore = restore
+        self._undo = always_synchronised(observed.objects) if restore and settles else None
+        self._live = restore is None
+        self._under_way = False
+        self._blind = False
+        self._loss: float | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether what the loop does counts: it has arrived where it was to go on."""
+        return self._live
+
+    @property
+    def sees(self) -> bool:
+        """Whether rows are cut: it is live, and nothing went wrong."""
+        return self._live and not self._blind
+
+    def stand_by(self) -> None:
+        """From now on only count: a loop may go by the number of its steps."""
+        self._blind = True
+
+    def restoring(self) -> None:
+        """Write the state that the loop goes on from."""
+        if self._undo is not None:
+            self._undo()
+        if self._restore is not None:
+            self._restore()
+        self._live = True
+        self._under_way = False
+
+    def asked(self) -> GlobalStreams:
+        """End the step before; cut a row."""
+        self.end_step()
+        streams = capture_streams()
+        if self._blind:
+            return streams
+        state = self._observed.state(streams)
+        self._evidence.cut(state)
+        self._watcher.boundary(self.step, state)
+        return streams
+
+    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+        """Note what the step consumes."""
+        self._under_way, self._loss = True, None
+        if self._blind:
+            return
+        leaves = self._evidence.consume(batch, order)
+        self._watcher.consumed(self.step, Delivery(batch, order, epoch), leaves)
+
+    def log(self, loss: float) -> None:
+        """Note the loss of the step that is under way."""
+        if self._live and self._under_way:
+            self._loss = loss
+
+    def end_step(self) -> None:
+        """The step that is under way, if any, is over."""
+        if not self._under_way:
+            return
+        self._under_way = False
+        step, self.step = self.step, self.step + 1
+        if self._blind:
+            return
+        self._evidence.finish_step(self._loss)
+        self._watcher.stepped(step, self._loss)
+
+    def cut_off(self) -> None:
+        """The loop was interrupted: cut the state as it stands, for a last row."""
+        self.end_step()
+        if not self._blind:
+            self._evidence.cut(self._observed.state())
+
+    def finish(self) -> None:
+        """The loop is over: the last row is the state as it stands."""
+        self.end_step()
+        self._evidence.close(self._observed.state())
+
+
+class SideBoundary:
+    """The boundary of a loader that is not the training loader.
+
+    Args:
+        name: Of the loader.
+        loop: The loop, to whose steps its batches belong.
+        evidence: Takes them.
+        give_up: Called with what went wrong; None raises it.
+    """
+
+    settles = False
+
+    def __init__(
+        self,
+        name: str,
+        loop: Loop,
+        evidence: SideEvidence,
+        give_up: Callable[[Exception], None] | None,
+    ) -> None:
+        self._name, self._loop, self._evidence = name, loop, evidence
+        self._give_up = give_up
+
+    def restoring(self) -> None:
+        """The training loader's boundary restores."""
+
+    def asked(self) -> GlobalStreams:
+        """Draws nothing, cuts nothing."""
+        return capture_streams()
+
+    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+        """Add it to the step that is under way, or to the one that comes first."""
+        if not self._loop.sees:
+            return
+        try:
+            self._evidence.consume_side(self._name, batch, order)
+        except Exception as error:
+            if self._give_up is None:
+                raise
+            self._give_up(error)

@@ -1,0 +1,274 @@
+"""The Recorder: the evidence of a study for a training loop that its user already has.
+
+::
+
+    with ak.Recorder("runs/exp1", seed=0) as rec:
+        model, optimizer, loader = rec.wrap(model, optimizer, loader)
+        ...  # the loop, untouched
+
+It sets and seeds nothing and never changes the run. ``auditkit replay``, ``auditkit doctor``
+and ``auditkit run ... -- COMMAND`` start the same script with a variable set; then the same
+boundary compares, or goes on from a fork, without a word in the script.
+"""
+
+from __future__ import annotations
+
+import atexit
+import builtins
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from torch import Tensor, nn
+
+from auditkit.errors import PlanError, RecorderMisuse
+from auditkit.observe.machine.peers import Peers
+from auditkit.observe.machine.process_group import refuse_unconnected
+from auditkit.recorder.lifecycle import RecordCourse
+from auditkit.recorder.recording import RecordingStopped, RecordSettings
+from auditkit.recorder.registered import Course
+from auditkit.recorder.tasks import course_of_a_task
+from auditkit.recorder.wrapping import Wrapped, sort_objects
+from auditkit.signing.trust import SigningKey, signing_key
+
+_LOG = logging.getLogger("auditkit")
+
+T = TypeVar("T")
+
+#: Seconds in a week: what torch can count is not much more.
+_LONGEST = 604800.0
+
+
+class Recorder:
+    """Records a training loop.
+
+    In a loop of several processes each one has a Recorder of the same folder, on a file system
+    that all share, and calls wrap after ``init_process_group``; rank 0 writes the manifest.
+
+    Args:
+        out: The recording's folder; new or empty. Its evidence is written while the loop runs,
+            its manifest at a clean end.
+        seed: The seed that the loop runs with. It is only recorded.
+        checkpoint_every: Steps between checkpoints, from which a killed run can go on; 0 for
+            those only that :meth:`checkpoint` asks for.
+        keep_checkpoints: How many checkpoints are kept, the latest ones; None for all. Several
+            processes keep two at least: a kill may fall between their writes.
+        patience: Seconds that a process waits for the others, at the start and at the end.
+        key: Private key to sign with; else ``$AUDITKIT_KEY``, else this machine's own.
+
+    Raises:
+        PlanError: On numbers that mean nothing.
+        KeyFileError: When the key cannot be read.
+    """
+
+    def __init__(
+        self,
+        out: str | os.PathLike[str],
+        seed: int | None = None,
+        *,
+        checkpoint_every: int = 0,
+        keep_checkpoints: int | None = None,
+        key: str | os.PathLike[str] | None = None,
+        patience: float = 600.0,
+    ) -> None:
+        if not 0 < patience <= _LONGEST:
+            raise PlanError(f"patience is above 0 and at most {_LONGEST:g} seconds")
+        if checkpoint_every < 0 or (keep_checkpoints is not None and keep_checkpoints < 1):
+            raise PlanError("checkpoint_every is at least 0, keep_checkpoints at least 1")
+        self._settings = RecordSettings(
+            Path(out), seed, checkpoint_every, keep_checkpoints, patience
+        )
+        self._key_file = None if key is None else os.fspath(key)
+        self._key: SigningKey | None = None
+        self._resume = False
+        self._course: Course | None = None
+        self._training: Any = None
+        self._closed = False
+        self._pid = os.getpid()
+        atexit.register(self._at_exit)
+
+    @classmethod
+    def resume(
+        cls, out: str | os.PathLike[str], seed: int | None = None, **settings: Any
+    ) -> Recorder:
+        """A Recorder that goes on from the latest checkpoint in ``out``, where there is one.
+
+        The script is the same as before: it builds everything anew, and the state is written
+        at the first batch boundary that counts. Epochs before that one get one batch each;
+        with :meth:`epochs` they are left out. What a loop counts by itself (``enumerate``, a
+        best score) is not restored: use :attr:`step`, :meth:`enumerate`, or register it with
+        ``extras=``.
+
+        Args:
+            out: The recording's folder; a new one starts a new recording.
+            seed: As for :class:`Recorder`.
+            **settings: As for :class:`Recorder`.
+        """
+        recorder = cls(out, seed, **settings)
+        recorder._resume = True
+        return recorder
+
+    def wrap(
+        self,
+        *objects: Any,
+        scheduler: Any = None,
+        scaler: Any = None,
+        averaged: Mapping[str, nn.Module] | None = None,
+        extras: Mapping[str, Any] | None = None,
+        probe: Any = None,
+        loss: Any = None,
+    ) -> Any:
+        """Record these objects from now on.
+
+        Args:
+            *objects: Model, optimizer and training loader in any order; further models,
+                optimizers and loaders after them. A step is one batch of the first loader.
+            scheduler: Learning-rate scheduler, or several.
+            scaler: ``torch.amp.GradScaler``.
+            averaged: Averaged copies of the model by name.
+            extras: Anything else that training depends on, by name: modules, objects with
+                ``state_dict`` and ``load_state_dict``, random generators.
+            probe: :class:`auditkit.Probe` on which ``auditkit run ... -- COMMAND`` compares
+                branches.
+            loss: ``loss(model, batch)``, with which it recalibrates BatchNorm.
+
+        Returns:
+            The very same positional objects, in their order; a single one by itself.
+
+        Raises:
+            RecorderMisuse: When they are not what a loop consists of, or wrap was called before.
+            UncapturedState: When the optimizer trains what nothing here holds.
+            UnsupportedLoader: When a loader cannot be recorded.
+            StoreError: When the folder cannot be written, or holds something else.
+            RecordingIncomplete: When another process of the loop cannot begin.
+        """
+        if self._closed:
+            raise RecorderMisuse("this Recorder is closed")
+        if self._course is not None:
+            raise RecorderMisuse(
+                "wrap was called twice", hint="give it all objects at once; one Recorder, one loop"
+            )
+        refuse_unconnected()
+        training, loader, sides = sort_objects(
+            objects, scheduler=scheduler, scaler=scaler, averaged=averaged, extras=extras
+        )
+        self._training = loader
+        wrapped = Wrapped(training, loader, sides, probe, loss)
+        self._course = self._begin(wrapped)
+        return objects if len(objects) > 1 else objects[0]
+
+    def log(self, *, loss: Tensor | float) -> None:
+        """Note the loss of the step that is under way; it becomes part of its evidence."""
+        if isinstance(loss, Tensor) and loss.numel() != 1:
+            raise RecorderMisuse(
+                f"the loss has {loss.numel()} elements", expected="a scalar", hint="log its mean"
+            )
+        value = float(loss.detach().item()) if isinstance(loss, Tensor) else float(loss)
+        self._started().log(value)
+
+    def checkpoint(self) -> None:
+        """Take a checkpoint: at the next batch boundary, or at the end of the loop."""
+        self._started().checkpoint()
+
+    @property
+    def step(self) -> int:
+        """Steps that were taken, those before a checkpoint that was gone on from included."""
+        return self._started().step
+
+    @property
+    def manifest(self) -> Path | None:
+        """Path of the manifest, once it is written."""
+        return None if self._course is None else self._course.manifest
+
+    @property
+    def failure(self) -> BaseException | None:
+        """What ended the recording before its time, or None."""
+        return None if self._course is None else self._course.failure
+
+    def epochs(self, rounds: Iterable[T]) -> Iterator[T]:
+        """The loop's own epochs; those before a checkpoint that is gone on from are left out.
+
+        Args:
+            rounds: What the loop iterates, such as ``range(30)``.
+        """
+        for number, item in enumerate(rounds):
+            if self._started().begin_round(number):
+                yield item
+
+    def enumerate(self, loader: Iterable[T]) -> Iterator[tuple[int, T]]:
+        """``enumerate(loader)`` whose numbers go on where a checkpoint was taken.
+
+        Args:
+            loader: The training loader; any other is just enumerated.
+        """
+        if self._training is not loader:
+            yield from builtins.enumerate(loader)
+            return
+        for batch in loader:
+            yield self._started().position - 1, batch
+
+    def close(self) -> None:
+        """End the recording after a clean end of the loop."""
+        self.__exit__(None, None, None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._closed or os.getpid() != self._pid:
+            return  # a fork of the recorded process ends a loop that is not its own
+        self._closed = True
+        atexit.unregister(self._at_exit)
+        clean = isinstance(error, SystemExit) and not error.code  # the script is done early
+        if self._course is not None:
+            self._course.close(None if clean else error)
+        elif error is None:
+            warnings.warn(
+                "the Recorder was given nothing to record: call wrap(model, optimizer, loader)",
+                RecordingStopped,
+                stacklevel=2,
+            )
+
+    def _begin(self, wrapped: Wrapped) -> Course:
+        course = course_of_a_task(wrapped)
+        if course is not None:
+            return course
+        peers = Peers(self._settings.patience)
+        with peers.together("read the key"):
+            if peers.rank == 0:
+                self._key = signing_key(self._key_file)
+        if self._key is not None and self._key.created:
+            _LOG.warning(
+                "auditkit: made a signing key, %s; this machine trusts it", self._key.fingerprint
+            )
+        return RecordCourse(wrapped, self._settings, self._key, peers, resume=self._resume)
+
+    def _started(self) -> Course:
+        if self._course is None:
+            raise RecorderMisuse("call wrap(model, optimizer, loader) first")
+        return self._course
+
+    def _at_exit(self) -> None:
+        """The script ended without closing: that is how it ends, or what raised is known."""
+        course, error = self._course, getattr(sys, "last_value", None)
+        if course is None or self._closed or os.getpid() != self._pid:
+            return
+        if isinstance(course, RecordCourse):
+            error = error or RecorderMisuse("the Recorder was never closed")
+            warnings.warn(
+                "the Recorder was never closed, so there is no manifest; use it as a context "
+                "manager, or call close()",
+                RecordingStopped,
+                stacklevel=2,
+            )
+        course.close(error)

@@ -1,0 +1,267 @@
+"""Jobs of a study in a user's own script: trunk, one branch, or the modules of one step.
+
+The passive counterpart of :mod:`auditkit.study.worker.jobs`. The script builds everything and runs
+its loop; at the boundary before step t0+1 of a branch the fork's state is written and perturbed,
+and after the horizon the script is stopped. Deterministic kernels and the plan's threads are set
+when the objects are wrapped: in a study the Recorder is no bystander.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from auditkit.errors import AuditError, ProgramError
+from auditkit.files import store
+from auditkit.formats.ordering import Batch
+from auditkit.formats.run_files import OrderFile
+from auditkit.formats.structure import to_dict
+from auditkit.observe.loader.driver import Delivery
+from auditkit.observe.machine.determinism import deterministic, kept_settings
+from auditkit.observe.rng.streams import capture_streams
+from auditkit.observe.state.components import State
+from auditkit.observe.state.uncaptured import refuse_unregistered_generators
+from auditkit.observe.values.codec import Leaves
+from auditkit.observe.values.commit import commitments
+from auditkit.processes.protocol import Line
+from auditkit.program.program import Program
+from auditkit.program.session import Session
+from auditkit.recorder.loop import Loop
+from auditkit.recorder.registered import Course, Watched, watch
+from auditkit.recorder.row_client import failure_of
+from auditkit.recorder.stopping import LoopStopped
+from auditkit.recorder.wrapping import Wrapped, base_loader
+from auditkit.records.job import Job, ModuleTrace, Progress
+from auditkit.records.study import BranchesResult, TrunkResult
+from auditkit.study.stages.auditor import Auditor
+from auditkit.study.stages.forker import Fork, read_fork
+from auditkit.study.stages.perturber import perturb
+from auditkit.study.worker.callbacks import BranchWatcher, ModuleWatcher, TrunkWatcher
+from auditkit.study.worker.job_files import read_order
+from auditkit.study.worker.job_results import (
+    branch_record,
+    branches_result,
+    follow_control,
+    plan_of,
+    trunk_result,
+)
+
+#: Seconds between two progress messages.
+_EVERY_SECONDS = 0.1
+
+
+class JobCourse(Course):
+    """Does one job with the user's own loop.
+
+    Args:
+        wrapped: The loop's objects.
+        line: To the parent.
+        job: What to do; ``branches`` names one branch.
+
+    Raises:
+        ProgramError: When the loop has no probe.
+        AuditError: When its objects will not do.
+    """
+
+    def __init__(self, wrapped: Wrapped, line: Line, job: Job) -> None:
+        self._line, self._job, self._plan = line, job, plan_of(job)
+        self._done = False
+        self._told = 0.0
+        with ExitStack() as held:
+            held.callback(line.close)
+            try:
+                self._begin(wrapped, held)
+            except BaseException as error:
+                line.send({"error": failure_of(error)})
+                raise
+            self._held = held.pop_all()
+
+    def close(self, error: BaseException | None) -> None:
+        """Tell the parent how the loop ended, where the job is not done yet."""
+        with self._held:
+            if self._done:
+                return
+            if error is None and self._loop.live:
+                self._loop.end_step()
+                if self._loop.step == self._plan.horizon + 1:
+                    self.boundary(self._loop.step, self._session.state())
+                    return
+            problem = error or ProgramError(
+                f"the script ended after {self.step} steps",
+                expected=f"{self._plan.horizon} steps, the horizon",
+                hint="train longer, or give a smaller --horizon",
+            )
+            self._line.send({"error": failure_of(problem)})
+
+    def boundary(self, step: int, state: State) -> None:
+        """Stop the script where the job ends; else let the watcher look."""
+        if step != self._plan.horizon + 1:
+            self._watcher.boundary(step, state)
+            return
+        self._auditor.close(state)
+        self._answer()
+
+    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """See :class:`auditkit.study.stages.holder.Watcher`."""
+        self._watcher.consumed(step, delivery, leaves)
+
+    def stepped(self, step: int, loss: float | None) -> None:
+        """Look, and stop where only one step was to be looked into."""
+        self._watcher.stepped(step, loss)
+        if self._job.kind == "modules" and step == self._job.step:
+            self._answer()
+
+    def _begin(self, wrapped: Wrapped, held: ExitStack) -> None:
+        job, plan = self._job, self._plan
+        held.enter_context(deterministic(plan.threads))
+        settings = held.enter_context(ExitStack())
+        settings.enter_context(kept_settings())
+        self._settings = settings.pop_all()
+        starts = commitments(capture_streams().leaves())
+        refuse_unregistered_generators(wrapped.objects, base_loader(wrapped.loader), {})
+        self._watched: Watched = watch(wrapped)
+        held.callback(self._watched.close)
+        self._session = _session(wrapped, self._watched, job.seed, starts)
+        fork, order = self._enter()
+        self._auditor = Auditor(1 if fork is None else plan.fork_at + 1, commit_data=fork is None)
+        self._watcher = self._make_watcher(fork, order)
+        self._loop = Loop(
+            self._session,
+            self._auditor,
+            self,
+            first_step=1 if fork is None else plan.fork_at + 1,
+            restore=None if fork is None else lambda: self._restore(fork),
+            settles=wrapped.settles,
+        )
+        self._watched.report_to(self._loop, _Telling(self._loop, self._tell), self._auditor)
+
+    def _enter(self) -> tuple[Fork | None, OrderFile | None]:
+        """Aim the loader at the fork, if the job begins there."""
+        job, plan = self._job, self._plan
+        self._follow: list[Batch] = []
+        if job.fork is None:
+            return None, None
+        _, self._spec = plan.branch(job.branches[0])
+        fork = read_fork(*store.read_tensors(Path(job.fork), what="fork"))
+        order = read_order(job)
+        self._follow = follow_control(self._session, plan, order, self._spec)
+        self._session.driver.restore(fork.loader)
+        self._watched.loaders[""].next_step = plan.fork_at + 1
+        return fork, order
+
+    def _make_watcher(
+        self, fork: Fork | None, order: OrderFile | None
+    ) -> TrunkWatcher | BranchWatcher | ModuleWatcher:
+        job, session = self._job, self._session
+        if job.kind == "modules":
+            assert job.step is not None  # noqa: S101 # every modules job names its step
+            return ModuleWatcher(session.program.model, job.step, self._progress)
+        if fork is None or order is None:
+            return TrunkWatcher(session, self._plan, self._progress)
+        return BranchWatcher(session, self._plan, fork.recalibration, order.content, self._progress)
+
+    def _restore(self, fork: Fork) -> None:
+        self._watched.restore(fork)
+        perturb(self._session, self._spec)
+
+    def _answer(self) -> None:
+        """Send the result and end the script."""
+        try:
+            result = self._result()
+            self._settings.close()
+        except Exception as error:
+            self._tell(error)
+            raise
+        self._line.send({"result": to_dict(result)})
+        self._done = True
+        raise LoopStopped
+
+    def _result(self) -> TrunkResult | BranchesResult | ModuleTrace:
+        job, watcher = self._job, self._watcher
+        if isinstance(watcher, ModuleWatcher):
+            return ModuleTrace(tuple(watcher.entries))
+        if isinstance(watcher, TrunkWatcher):
+            return trunk_result(job, self._session, self._auditor, watcher, main=True)
+        record = branch_record(
+            job, self._session, job.branches[0], self._auditor, watcher, self._follow
+        )
+        return branches_result(job, [record], main=True)
+
+    def _tell(self, error: BaseException) -> None:
+        """Tell the parent what went wrong, before the script can hide it."""
+        if not self._done:
+            self._done = True
+            self._line.send({"error": failure_of(error)})
+
+    def _progress(self, step: int) -> None:
+        moment = time.monotonic()
+        if moment - self._told < _EVERY_SECONDS and step != self._plan.horizon:
+            return
+        self._told = moment
+        plan, job = self._plan, self._job
+        name = job.branches[0] if job.branches else "trunk" if step <= plan.fork_at else "control"
+        begin = plan.fork_at if job.fork else 0
+        total = plan.horizon - begin
+        told = Progress(job.seed, name, step, step - begin, total)
+        self._line.send({"progress": to_dict(told)})
+
+
+class _Telling:
+    """A boundary whose errors reach the parent whatever the script does with them."""
+
+    def __init__(self, inner: Loop, tell: Any) -> None:
+        self._inner, self._tell = inner, tell
+        self.settles = inner.settles
+
+    def restoring(self) -> None:
+        self._guarded(self._inner.restoring)
+
+    def asked(self) -> Any:
+        return self._guarded(self._inner.asked)
+
+    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+        self._guarded(self._inner.delivered, batch, order, epoch)
+
+    def _guarded(self, call: Any, *arguments: Any) -> Any:
+        try:
+            return call(*arguments)
+        except AuditError as error:
+            self._tell(error)
+            raise
+
+
+def _session(wrapped: Wrapped, watched: Watched, seed: int, starts: dict[str, str]) -> Session:
+    objects, observed = wrapped.objects, watched.observed
+    if wrapped.probe is None:
+        raise ProgramError(
+            "a study compares branches on a probe, and the loop has none",
+            hint="rec.wrap(model, optimizer, loader, probe=auditkit.Probe(inputs, labels))",
+        )
+    program = Program(
+        model=objects.model,
+        optimizer=objects.optimizer,
+        loader=base_loader(wrapped.loader),
+        loss=wrapped.loss,
+        probe=wrapped.probe,
+        scheduler=objects.scheduler,
+        scaler=objects.scaler,
+        averaged=objects.averaged,
+        extras=objects.extras,
+        step=_never,
+    )
+    return Session(
+        objects=objects,
+        driver=observed.driver,
+        attributes=observed.attributes,
+        sides=observed.sides,
+        program=program,
+        seed=seed,
+        stream_seeds={},
+        stream_starts=starts,
+    )
+
+
+def _never(program: Program, batch: Any, t: int) -> None:
+    """The script trains by itself."""

@@ -1,0 +1,177 @@
+"""What a user hands to ``Recorder.wrap``, sorted into what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
+from torch.utils.data import DataLoader
+
+from auditkit.errors import RecorderMisuse
+from auditkit.observe.machine.process_group import SyncFlags, rank_and_size, refuse_sharded
+from auditkit.observe.rng.streams import Generator
+from auditkit.observe.state.objects import TrainingObjects
+from auditkit.observe.state.optimizers import parameter_names
+
+#: Names under which further positional objects are recorded.
+_MODULE, _OPTIMIZER, _SCHEDULER, _LOADER = "model", "optimizer", "scheduler", "loader"
+_PARALLEL = "data-parallel"
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """The objects of a loop.
+
+    Attributes:
+        objects: Everything that holds training state.
+        loader: What the loop iterates for its steps.
+        sides: Further loaders by name; what a step draws from them belongs to the step.
+        probe: The examples on which branches are compared, or None.
+        loss: ``loss(model, batch)``, for recalibrating BatchNorm, or None.
+    """
+
+    objects: TrainingObjects
+    loader: Any
+    sides: Mapping[str, Any]
+    probe: Any = None
+    loss: Any = None
+
+    @property
+    def settles(self) -> bool:
+        """Whether a module must have trained once before it gives the bits it gives later.
+
+        In several processes always: a framework may keep its data-parallel module to itself.
+        """
+        held = (self.objects.model, *self.objects.extras.values())
+        parallel = any(isinstance(module, DistributedDataParallel) for module in held)
+        return parallel or rank_and_size()[1] > 1
+
+    @property
+    def generators(self) -> dict[str, Generator]:
+        """Registered generators by name."""
+        extras = self.objects.extras
+        return {name: extra for name, extra in extras.items() if isinstance(extra, Generator)}
+
+
+def base_loader(loader: Any) -> DataLoader[Any]:
+    """The DataLoader that draws the indices: below a wrapper such as Accelerate's, if any."""
+    return getattr(loader, "base_dataloader", loader)  # type: ignore[no-any-return]
+
+
+def sort_objects(
+    given: Sequence[Any],
+    *,
+    scheduler: Any,
+    scaler: Any,
+    averaged: Mapping[str, nn.Module] | None,
+    extras: Mapping[str, Any] | None,
+) -> tuple[TrainingObjects, Any, dict[str, Any]]:
+    """Sort positional objects by their kind.
+
+    The first module is the model, the first optimizer its optimizer, the first loader the
+    training loader; further ones become extras ``model-2``, ``optimizer-2`` and loaders
+    ``loader-2``.
+
+    Returns:
+        The training objects, the training loader, and further loaders by name.
+
+    Raises:
+        RecorderMisuse: When a kind is missing, unknown, given twice, or does not fit.
+    """
+    kinds: dict[str, list[Any]] = {_MODULE: [], _OPTIMIZER: [], _LOADER: []}
+    for position, item in enumerate(given):
+        kinds[_kind(item, position)].append(item)
+    for name, found in kinds.items():
+        if not found:
+            raise RecorderMisuse(f"wrap was given no {name}", hint="wrap(model, optimizer, loader)")
+        if len({id(item) for item in found}) < len(found):
+            raise RecorderMisuse(f"wrap was given the same {name} twice")
+    optimizers = [_unwrapped(item) for item in kinds[_OPTIMIZER]]
+    if scaler is None:
+        scaler = next(map(_scaler, kinds[_OPTIMIZER]))
+    schedulers = list(scheduler) if isinstance(scheduler, (list, tuple)) else [scheduler]
+    schedulers = [_unwrapped(item) for item in schedulers]
+    further = {
+        **_further(_MODULE, kinds[_MODULE]),
+        **_further(_OPTIMIZER, optimizers),
+        **_further(_SCHEDULER, schedulers),
+    }
+    own = dict(extras or {})
+    modules = [*kinds[_MODULE], *(averaged or {}).values(), *own.values()]
+    further |= _parallel([item for item in modules if isinstance(item, nn.Module)], optimizers)
+    taken = sorted(set(own) & set(further))
+    if taken:
+        raise RecorderMisuse(f"the name {taken[0]!r} is taken by a further object of wrap")
+    objects = TrainingObjects(
+        model=kinds[_MODULE][0],
+        optimizer=optimizers[0],
+        scheduler=schedulers[0] if schedulers else None,
+        scaler=scaler,
+        averaged=dict(averaged or {}),
+        extras={**further, **own},
+    )
+    _refuse_lazy(objects.model)
+    _check_optimizer(objects)
+    return objects, kinds[_LOADER][0], _further(_LOADER, kinds[_LOADER])
+
+
+def _kind(item: Any, position: int) -> str:
+    if isinstance(item, nn.Module):
+        return _MODULE
+    if isinstance(item, torch.optim.Optimizer):
+        return _OPTIMIZER
+    if isinstance(item, DataLoader) or isinstance(base_loader(item), DataLoader):
+        return _LOADER
+    raise RecorderMisuse(
+        f"argument {position + 1} of wrap is a {type(item).__name__}",
+        expected="a module, an optimizer or a DataLoader",
+        hint="give a scheduler, scaler, averaged models and other state by name: scheduler=, "
+        "scaler=, averaged={NAME: ...}, extras={NAME: ...}",
+    )
+
+
+def _unwrapped(item: Any) -> Any:
+    """The optimizer or scheduler itself, below Accelerate's wrapper."""
+    name = {"AcceleratedOptimizer": "optimizer", "AcceleratedScheduler": "scheduler"}
+    return getattr(item, name[type(item).__name__]) if type(item).__name__ in name else item
+
+
+def _scaler(optimizer: Any) -> Any:
+    """Accelerate's optimizer holds the scaler."""
+    return None if _unwrapped(optimizer) is optimizer else optimizer.scaler
+
+
+def _further(name: str, found: Sequence[Any]) -> dict[str, Any]:
+    return {f"{name}-{number}": item for number, item in enumerate(found[1:], start=2)}
+
+
+def _parallel(modules: Sequence[nn.Module], optimizers: Sequence[Any]) -> dict[str, Any]:
+    """What data-parallel modules keep of their own, by name."""
+    refuse_sharded(modules, optimizers)
+    found = [module for module in modules if isinstance(module, DistributedDataParallel)]
+    return {_PARALLEL: SyncFlags(found)} if found else {}
+
+
+def _refuse_lazy(model: nn.Module) -> None:
+    for name, parameter in model.named_parameters():
+        if is_lazy(parameter):
+            raise RecorderMisuse(
+                f"the model's parameter {name} has no shape yet",
+                hint="call the model once on a batch before wrap",
+            )
+
+
+def _check_optimizer(objects: TrainingObjects) -> None:
+    modules = [objects.model, *objects.averaged.values(), *objects.extras.values()]
+    known = {
+        f"{number}.{name}": parameter
+        for number, module in enumerate(modules)
+        if isinstance(module, nn.Module)
+        for name, parameter in module.named_parameters(remove_duplicate=False)
+    }
+    parameter_names(objects.optimizer, known)

@@ -1,0 +1,240 @@
+"""One run of a replayed job, and where it parts from the record or from another run.
+
+Of a trunk everything is compared that the manifest says of its seed, of a branch its evidence,
+its commitments and its outcomes. A branch whose sampler yields other indices than the control's
+ends its run; that, too, is an answer (:attr:`Attempt.ended`) and no failure to give one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditkit.errors import OrderDrift
+from auditkit.evidence.comparison import (
+    Parting,
+    compare_commitments,
+    compare_inputs,
+    compare_outcomes,
+    compare_records,
+    compare_traces,
+)
+from auditkit.evidence.reader import SeedEvidence
+from auditkit.files import store
+from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
+from auditkit.records.evidence import Trace
+from auditkit.records.job import Job
+from auditkit.records.study import BranchesResult, BranchRecord, SeedRecord, TrunkResult
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One run of one job.
+
+    Attributes:
+        result: What the worker answered; None where the run was ended.
+        traces: Evidence by branch, ``trunk`` included.
+        outcomes: Probe tables by branch.
+        records: What the worker says of each branch.
+        ended: Why the run was ended: a sampler that yielded other indices.
+    """
+
+    result: TrunkResult | BranchesResult | None
+    traces: Mapping[str, Trace]
+    outcomes: Mapping[str, Outcome]
+    records: Mapping[str, BranchRecord]
+    ended: Parting | None = None
+
+
+def ended_attempt(job: Job, error: OrderDrift) -> Attempt:
+    """A run that was ended by its sampler.
+
+    Args:
+        job: What was run.
+        error: Says in which branch, at which step.
+    """
+    told = (error.where or "").split(", ")
+    branch = next((name for name in told if name in job.branches), job.kind)
+    component = error.component or "order"
+    return Attempt(None, {}, {}, {}, Parting(branch, error.step, component, (), "order drift"))
+
+
+def read_attempt(folder: Path, result: TrunkResult | BranchesResult) -> Attempt:
+    """Read what a job left behind.
+
+    Args:
+        folder: The job's folder.
+        result: What its worker answered.
+
+    Raises:
+        StoreError: When a file is missing.
+        FormatError: When a file is broken.
+    """
+    is_trunk = isinstance(result, TrunkResult)
+    records = (result.control,) if isinstance(result, TrunkResult) else result.branches
+    names = [*(["trunk"] if is_trunk else []), *(record.name for record in records)]
+    return Attempt(
+        result,
+        {name: _read_trace(folder, name) for name in names},
+        {record.name: _read_outcome(folder, record.name) for record in records},
+        {record.name: record for record in records},
+    )
+
+
+class Comparison:
+    """Compares replays of one seed with its record.
+
+    Args:
+        seed: The recorded evidence.
+    """
+
+    def __init__(self, seed: SeedEvidence) -> None:
+        self._seed = seed
+
+    def trunk(self, attempt: Attempt) -> Iterator[Parting]:
+        """Where trunk, fork, control, contract or data part from the record."""
+        result, record = attempt.result, self._seed.record
+        if attempt.ended is not None:
+            yield attempt.ended
+        if not isinstance(result, TrunkResult):
+            return
+        manifest = self._seed.run.manifest
+        partings = [
+            compare_traces("trunk", self._seed.trunk, attempt.traces["trunk"]),
+            self._compare_branch(record.branches[0], attempt),
+        ]
+        yield from (parting for parting in partings if parting is not None)
+        yield from compare_seeds(record, result, manifest.plan.fork_at)
+        # What the manifest tells people of the program is the first seed's.
+        if record.seed == manifest.seeds[0].seed:
+            yield from _compare_descriptions(manifest.program.description, result.program)
+
+    def branches(self, attempt: Attempt) -> Iterator[Parting]:
+        """Where each replayed branch parts from the record."""
+        if attempt.ended is not None:
+            yield attempt.ended
+        for name in attempt.records:
+            parting = self._compare_branch(self._seed.record.branch(name), attempt)
+            if parting is not None:
+                yield parting
+
+    def _compare_branch(self, recorded: BranchRecord, attempt: Attempt) -> Parting | None:
+        name = recorded.name
+        trace = self._seed.control if name == "control" else self._seed.run.trace(recorded.trace)
+        plan = self._seed.run.manifest.plan
+        return (
+            compare_traces(name, trace, attempt.traces[name])
+            or compare_records(recorded, attempt.records[name], {"t0": plan.fork_at, **plan.times})
+            or compare_outcomes(name, self._seed.run.outcome(recorded), attempt.outcomes[name])
+        )
+
+    def inputs(self, attempt: Attempt) -> Iterator[Parting]:
+        """Where a replay parts from the record in what no other environment explains.
+
+        That is what was consumed at any step, where the random streams stand, what there is of
+        steps, components, tables and labels, where a branch diverged, and what the manifest says
+        of data and program. Rounding changes none of it, unless the program makes its data or
+        its draws of rounded numbers: then nothing can be said of it.
+        """
+        traces = {"trunk": self._seed.trunk, "control": self._seed.control}
+        for name, trace in attempt.traces.items():
+            recorded = traces.get(name) or self._recorded_trace(name)
+            parting = compare_inputs(name, recorded, trace)
+            if parting is not None:
+                yield parting
+        for name, record in attempt.records.items():
+            yield from self._compare_shapes(name, record, attempt.outcomes[name])
+        yield from filter(is_input, self.trunk(attempt))
+
+    def _recorded_trace(self, name: str) -> Trace:
+        return self._seed.run.trace(self._seed.record.branch(name).trace)
+
+    def _compare_shapes(
+        self, name: str, replayed: BranchRecord, outcome: Outcome
+    ) -> Iterator[Parting]:
+        record = self._seed.record.branch(name)
+        recorded = self._seed.run.outcome(record)
+        if record.order_sha256 != replayed.order_sha256:
+            yield Parting(name, None, "order", (), "order drift")
+        if record.diverged_at != replayed.diverged_at:
+            yield Parting(name, replayed.diverged_at, "loss", (), "state drift")
+        for time, digests in record.digests.items():
+            there = replayed.digests.get(time, {})
+            changed = [key for key in sorted(digests) if there.get(key) != digests[key]]
+            streams = [key for key in changed if key.startswith("rng/")]
+            if streams:
+                yield Parting(name, None, streams[0], tuple(streams[1:]), "RNG drift")
+                return
+        if recorded.labels.tobytes() != outcome.labels.tobytes():
+            yield Parting(name, None, "labels", (), "data drift")
+
+
+def is_input(parting: Parting) -> bool:
+    """Whether a parting is one that no rounding makes, see :meth:`Comparison.inputs`."""
+    excusable = ("state drift", "outcome", "commitment")
+    return parting.kind not in excusable or parting.component == "rng"
+
+
+def compare_seeds(
+    left: SeedRecord | TrunkResult, right: TrunkResult, fork_at: int
+) -> Iterator[Parting]:
+    """Where two descriptions of one seed part: commitments, order, streams, data."""
+    commitments = [
+        compare_commitments("trunk", left.initial, right.initial, 1),
+        compare_commitments("fork", left.fork_digests, right.fork_digests, fork_at + 1),
+    ]
+    yield from (parting for parting in commitments if parting is not None)
+    if left.order_sha256 != right.order_sha256:
+        yield Parting("trunk", None, "order", (), "order drift")
+    if left.rng.streams != right.rng.streams:
+        yield Parting("trunk", None, "rng", (), "commitment")
+    for name in ("consumed_sha256", "probe_sha256", "declared", "samples", "loader"):
+        if getattr(left.data, name) != getattr(right.data, name):
+            yield Parting("trunk", None, f"data ({name})", (), "data drift")
+
+
+def _compare_descriptions(
+    recorded: Mapping[str, str], replayed: Mapping[str, str]
+) -> Iterator[Parting]:
+    names = set(recorded) | set(replayed)
+    changed = sorted(name for name in names if recorded.get(name) != replayed.get(name))
+    if changed:
+        yield Parting("trunk", None, changed[0], tuple(changed[1:]), "description")
+
+
+def find_disagreement(left: Attempt, right: Attempt) -> Parting | None:
+    """The earliest place at which two runs of one job part, or None.
+
+    Args:
+        left: One run.
+        right: The other; of branches, those that both ran are compared.
+    """
+    found: list[Parting | None] = [
+        compare_traces(name, left.traces[name], right.traces[name])
+        for name in left.traces
+        if name in right.traces
+    ]
+    if left.ended != right.ended:
+        found += [left.ended, right.ended]
+    elif isinstance(left.result, TrunkResult) and isinstance(right.result, TrunkResult):
+        fork_at = left.traces["trunk"].last_step
+        found += compare_seeds(left.result, right.result, fork_at)
+        found += _compare_descriptions(left.result.program, right.result.program)
+    for name in left.records:  # after the data, another probe among them, that explain outcomes
+        if name in right.records:
+            times = dict.fromkeys(left.records[name].digests, 0)
+            found.append(compare_records(left.records[name], right.records[name], times))
+            found.append(compare_outcomes(name, left.outcomes[name], right.outcomes[name]))
+    partings = [parting for parting in found if parting is not None]
+    return min(partings, key=lambda parting: parting.step or 2**63, default=None)
+
+
+def _read_trace(folder: Path, name: str) -> Trace:
+    tensors, _ = store.read_tensors(folder / f"{name}.trace.safetensors", what=name)
+    return trace_from_tensors(tensors, what=name)
+
+
+def _read_outcome(folder: Path, name: str) -> Outcome:
+    tensors, _ = store.read_tensors(folder / f"{name}.outcome.safetensors", what=name)
+    return outcome_from_tensors(tensors, what=name)

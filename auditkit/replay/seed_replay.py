@@ -1,0 +1,296 @@
+"""Check 8 for one seed: run it again, compare, and find out why it differs where it does.
+
+A replay that differs from the record is repeated, up to :data:`MAX_REPLAYS` times in all, and
+once with other branches before each branch, since one that leaks into the next through its
+process is nondeterminism too. Replays that disagree say that the program is not deterministic
+here: the first step, the first component and the first module are named. Where none disagrees,
+no nondeterminism was seen, which is all that can be said of it; the record is then of something
+else, or the environment is, which is told apart by what the two environments say of themselves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from auditkit.errors import AuditError, MalformedError, OrderDrift
+from auditkit.evidence.comparison import Parting
+from auditkit.evidence.distances import probe_distances, state_distances, told
+from auditkit.evidence.reader import RunEvidence
+from auditkit.evidence.rows import own_step
+from auditkit.files import store
+from auditkit.formats.run_files import Outcome
+from auditkit.processes.workers import Report, Workers
+from auditkit.records.distance import Distance
+from auditkit.records.environment import Environment
+from auditkit.records.job import Job, ModuleTrace, ProgramSource
+from auditkit.records.manifest import CODE_FOLDER
+from auditkit.records.report import Finding
+from auditkit.records.study import SeedRecord, TrunkResult
+from auditkit.replay.attempts import (
+    Attempt,
+    Comparison,
+    ended_attempt,
+    find_disagreement,
+    is_input,
+    read_attempt,
+)
+from auditkit.replay.live_comparison import find_module
+from auditkit.study.scripts import ScriptWorkers
+
+#: A replay that differs from the record is repeated until there are so many in all.
+MAX_REPLAYS = 4
+
+#: Which of them runs other branches before each branch.
+_OTHERWISE = 3
+
+
+@dataclass
+class SeedResult:
+    """What replaying one seed found.
+
+    Attributes:
+        findings: What differs.
+        outcomes: Recomputed probe tables by branch.
+        environments: Environments that replays ran in.
+        distances: How far the first replay is from the record.
+        undecided: Whether what differs may be due to another environment, or nothing could be
+            run.
+        unexcused: Whether something differs that no other environment explains.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    environments: list[Environment] = field(default_factory=list)
+    distances: list[Distance] = field(default_factory=list)
+    undecided: bool = False
+    unexcused: bool = False
+
+
+@dataclass(frozen=True)
+class SeedTask:
+    """What to replay of one seed.
+
+    Attributes:
+        run: The recorded run.
+        record: The seed.
+        branches: Branches beside the control.
+        arguments: Arguments of the factory that replace recorded ones.
+        own_command: Whether the program is the verifier's own command.
+        scratch: Folder for all seeds, with a copy of the code in it.
+    """
+
+    run: RunEvidence
+    record: SeedRecord
+    branches: tuple[str, ...]
+    arguments: Mapping[str, str]
+    own_command: bool
+    scratch: Path
+
+
+_Compare = Callable[[Attempt], Iterator[Parting]]
+
+
+class SeedReplay:
+    """Replays one seed.
+
+    Args:
+        task: What to replay.
+        workers: Run the jobs.
+        report: Called with progress.
+    """
+
+    def __init__(self, task: SeedTask, workers: Workers | ScriptWorkers, report: Report) -> None:
+        self._task, self._workers, self._report = task, workers, report
+        self._run, self._record = task.run, task.record
+        self._place = f"seed {task.record.seed}"
+        self._comparison = Comparison(task.run.seed(task.record))
+        self._scratch = task.scratch / f"seed-{task.record.seed:04d}"
+        self._attempts = 0
+        self._found = SeedResult()
+
+    def run(self) -> SeedResult:
+        """Replay trunk and control, then the chosen branches."""
+        found = self._found
+        try:
+            for job, compare in self._jobs():
+                attempt = self._attempt(job)
+                self._check_code(attempt)
+                found.outcomes.update(attempt.outcomes)
+                partings = list(compare(attempt))
+                if partings:
+                    self._explain(job, compare, attempt, partings)
+        except AuditError as error:
+            found.undecided = found.unexcused = True
+            text = f"cannot be replayed: {error}"
+            found.findings.append(Finding(text, self._place, exit_code=6))
+        return found
+
+    def _jobs(self) -> Iterator[tuple[Job, _Compare]]:
+        manifest = self._run.manifest
+        program = ProgramSource(
+            target=manifest.program.target,
+            folder=str(self._task.scratch / CODE_FOLDER),
+            arguments={**manifest.program.arguments, **self._task.arguments},
+        )
+        trunk = Job("trunk", program, manifest.plan, self._record.seed, out="")
+        yield trunk, self._comparison.trunk
+        names = self._task.branches
+        if names:
+            fork, order = self._copies()
+            branches = replace(trunk, kind="branches", fork=fork, order=order, branches=names)
+            yield branches, self._comparison.branches
+
+    def _copies(self) -> tuple[str, str]:
+        """Fork and order as the only recorded files that a replaying process can see."""
+        folder = self._scratch / "given"
+        store.make_folder(folder)
+        paths = []
+        for name in (self._record.fork, self._record.order):
+            path = folder / Path(name).name
+            store.write_bytes(path, self._run.pieces(name))
+            paths.append(str(path))
+        return paths[0], paths[1]
+
+    def _attempt(self, job: Job, *, measured: bool = True) -> Attempt:
+        """Run a job; measure how far its snapshot and its tables are from the recorded ones."""
+        self._attempts += 1
+        out = self._scratch / f"attempt-{self._attempts}" / self._scratch.name
+        store.make_folder(out)
+        try:
+            result = self._workers.run(replace(job, out=str(out)), self._report)
+        except OrderDrift as error:
+            return ended_attempt(job, error)
+        self._found.environments.append(result.environment)
+        attempt = read_attempt(out, result)
+        if measured:
+            self._measure(attempt, out)
+        store.remove_folder(out)
+        return attempt
+
+    def _measure(self, attempt: Attempt, out: Path) -> None:
+        where, found, result = self._place, self._found.distances, attempt.result
+        for branch, outcome in attempt.outcomes.items():
+            recorded = self._run.outcome(self._record.branch(branch))
+            found.extend(probe_distances(f"{where}, {branch}", recorded, outcome))
+        if isinstance(result, TrunkResult) and result.fork_digests != self._record.fork_digests:
+            name = self._record.fork
+            with contextlib.suppress(MalformedError):  # a record without a snapshot has no distance
+                replayed = store.read_tensors(out / Path(name).name, what=name)
+                found.extend(state_distances(f"{where}, fork", self._run.tensors(name), replayed))
+
+    def _explain(
+        self, job: Job, compare: _Compare, first: Attempt, partings: list[Parting]
+    ) -> None:
+        """Replay again to tell an edited record from a program that is not deterministic."""
+        n_replays = 1
+        while n_replays < MAX_REPLAYS:
+            n_replays += 1
+            varied = job
+            if n_replays == _OTHERWISE and first.ended is None:
+                varied = self._otherwise(job)
+            again = self._attempt(varied, measured=False)
+            disagreement = find_disagreement(first, again)
+            if disagreement is not None:
+                leaks = varied is not job
+                finding = self._nondeterminism(job, disagreement, n_replays, leaks=leaks)
+                self._found.findings.append(finding)
+                self._found.unexcused = True
+                return
+        unexcused = [*filter(is_input, partings), *self._comparison.inputs(first)]
+        self._found.unexcused |= bool(unexcused)
+        for parting in unexcused:  # what hides behind an earlier difference of its branch
+            if not any(is_input(other) and other.branch == parting.branch for other in partings):
+                partings.append(parting)
+        differences = self.environment_differences()
+        self._found.undecided |= bool(differences)
+        for parting in partings:
+            self._found.findings.append(self._difference(parting, first, n_replays, differences))
+
+    def _otherwise(self, job: Job) -> Job:
+        """The same branches after others: all of the seed's, or the same the other way round.
+
+        The replica always runs last. Of a trunk, before which nothing runs, the same again.
+        """
+        if job.kind != "branches":
+            return job
+        names = tuple(branch.name for branch in self._record.branches[1:])
+        if set(names) == set(job.branches):
+            names = names[::-1]
+        return job if names == job.branches else replace(job, branches=names)
+
+    def _difference(
+        self, parting: Parting, first: Attempt, n_replays: int, differences: list[str]
+    ) -> Finding:
+        text = f"{parting}; no nondeterminism seen in {n_replays} replays"
+        where, exit_code = f"{self._place}, {parting.branch}", 1
+        if differences:
+            exit_code = 6
+            text += f"; environment differs ({differences[0]}), an edit cannot be excluded"
+            text += self._distance(parting.branch, first)
+        else:
+            text += ", so the record is of something else: edited evidence, other code, other data,"
+            text += " or a variable, date or path that the program looks at"
+        return Finding(text, where, parting.step, parting.component, exit_code=exit_code)
+
+    def environment_differences(self) -> list[str]:
+        """What the recorded environment and the replays' do not share."""
+        if not self._found.environments:
+            return []
+        here = self._found.environments[-1]
+        recorded = self._run.manifest.environment
+        # What only one of the two happened to import says nothing about the other.
+        shared = {name: here.packages.get(name, v) for name, v in recorded.packages.items()}
+        return list(recorded.differences(replace(here, packages=shared)))
+
+    def _check_code(self, attempt: Attempt) -> None:
+        """A script is the verifier's own file; a program is run from the recorded copies."""
+        if attempt.result is None or not self._task.own_command or self._found.undecided:
+            return
+        recorded = {(file.name, file.sha256) for file in self._run.manifest.program.code}
+        changed = recorded ^ {(file.name, file.sha256) for file in attempt.result.code}
+        if changed:
+            self._found.undecided = self._found.unexcused = True
+            names = ", ".join(sorted({name for name, _ in changed}))
+            text = f"the command runs other code than was recorded: {names}"
+            self._found.findings.append(Finding(text, exit_code=6))
+
+    def _nondeterminism(
+        self, job: Job, parting: Parting, n_replays: int, *, leaks: bool
+    ) -> Finding:
+        text = f"nondeterminism: {n_replays} replays disagree with each other; {parting}"
+        if leaks:
+            text += "; it depends on which branches ran before in the same process"
+        else:
+            text += self._located(job, parting)
+        where = f"{self._place}, {parting.branch}"
+        return Finding(text, where, parting.step, parting.component)
+
+    def _located(self, job: Job, parting: Parting) -> str:
+        """Run the step that made a difference again, several times, with every module digested."""
+        if parting.step is None:
+            return ""
+        fork_at = self._run.manifest.plan.fork_at
+        step, first = own_step(parting), 1 if job.kind == "trunk" else fork_at + 1
+        if step < first:
+            return "; it is there before the first step"
+        modules = replace(job, kind="modules", branches=(parting.branch,), step=step, out="")
+
+        def look() -> tuple[tuple[str, str], ...]:
+            found: ModuleTrace = self._workers.run(modules, self._report)
+            return found.entries
+
+        module = find_module(look)
+        if module is None:
+            return ""
+        return f"; the first module that differs in two runs of this step: {module}"
+
+    def _distance(self, branch: str, attempt: Attempt) -> str:
+        name = "control" if branch in ("trunk", "fork") else branch
+        if name not in attempt.outcomes:
+            return ""
+        places = (f"{self._place}, {name}", f"{self._place}, fork")
+        times = [time for time in ("t0", "t0+W", "T") if time in attempt.outcomes[name].tables]
+        return told((d for d in self._found.distances if d.where in places), name, times)

@@ -1,0 +1,150 @@
+"""Check 8: run a manifest's branches again and compare.
+
+Per seed one fresh process runs trunk and control from the seed, and its fork is compared with
+the file; a second runs the branches from the file. A replaying process is given code, fork and
+order only, as copies in a folder of its own; recorded traces and outcomes stay here, where the
+comparison is made (:mod:`auditkit.replay.seed_replay`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditkit.errors import UsageError
+from auditkit.evidence.distances import within
+from auditkit.evidence.reader import RunEvidence
+from auditkit.files import store
+from auditkit.formats.run_files import Outcome
+from auditkit.processes.workers import Report, Workers
+from auditkit.records.distance import Distance
+from auditkit.records.environment import Environment
+from auditkit.records.manifest import CODE_FOLDER
+from auditkit.records.report import Finding
+from auditkit.replay.seed_replay import MAX_REPLAYS, SeedReplay, SeedResult, SeedTask
+from auditkit.study.scripts import ScriptWorkers
+
+__all__ = ["MAX_REPLAYS", "ReplayOutcome", "ReplayRequest", "copy_code", "replay"]
+
+
+@dataclass(frozen=True)
+class ReplayRequest:
+    """What to replay, and how.
+
+    Attributes:
+        choice: Branches (the control excluded) to replay, by seed; seeds that are absent are
+            not replayed at all.
+        arguments: Arguments of the factory that replace recorded ones.
+        jobs: Seeds that are replayed at the same time.
+        command: The user's own command, for a study of a script; given by the verifier, never
+            taken from a record.
+        tolerance: Largest mean total variation between a recorded probe table and its
+            recomputed one that still counts as close in another environment; None where
+            nothing but equal bits will do.
+
+    Raises:
+        UsageError: When the tolerance is no number from 0 to 1.
+    """
+
+    choice: Mapping[int, tuple[str, ...]]
+    arguments: Mapping[str, str]
+    jobs: int = 1
+    command: tuple[str, ...] = ()
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.tolerance is not None and not 0 <= self.tolerance <= 1:  # false for NaN, too
+            raise UsageError(f"a tolerance is a total variation, 0 to 1, not {self.tolerance}")
+
+
+@dataclass(frozen=True)
+class ReplayOutcome:
+    """What replaying found.
+
+    Attributes:
+        findings: What differs; empty where every replay equals the record.
+        outcomes: Recomputed probe tables by seed and branch.
+        environments: Environments that replays ran in.
+        undecided: Whether what differs may be due to another environment, or nothing could be
+            run.
+        distances: How far snapshots and probe tables are from the recorded ones; equal ones
+            are left out.
+        close: Whether bits differ and that is all: the environment differs, every replayed
+            order, batch, random stream and description is the recorded one, and no probe table
+            of any replayed branch is further away than the requested tolerance. It is less than
+            *verified*: an edit that small looks the same.
+    """
+
+    findings: tuple[Finding, ...]
+    outcomes: Mapping[tuple[int, str], Outcome]
+    environments: tuple[Environment, ...]
+    undecided: bool = False
+    distances: tuple[Distance, ...] = ()
+    close: bool = False
+
+
+def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOutcome:
+    """Replay the chosen branches of every seed.
+
+    Args:
+        run: The recorded run, whose files passed checks 1 to 3.
+        request: What to replay.
+        report: Called with progress, from several threads.
+    """
+    seeds = [record for record in run.manifest.seeds if record.seed in request.choice]
+    own = ScriptWorkers(request.command) if request.command else Workers()
+    with tempfile.TemporaryDirectory(prefix="auditkit-replay-") as scratch, own as workers:
+        copy_code(run, Path(scratch))
+        tasks = [
+            SeedTask(
+                run,
+                record,
+                request.choice[record.seed],
+                request.arguments,
+                bool(request.command),
+                Path(scratch),
+            )
+            for record in seeds
+        ]
+        replays = [SeedReplay(task, workers, report) for task in tasks]
+        with ThreadPoolExecutor(max_workers=request.jobs) as pool:
+            try:
+                done = list(pool.map(SeedReplay.run, replays))
+            except BaseException:
+                workers.stop()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return ReplayOutcome(
+        findings=tuple(finding for seed in done for finding in seed.findings),
+        outcomes={
+            (record.seed, name): outcome
+            for record, seed in zip(seeds, done, strict=True)
+            for name, outcome in seed.outcomes.items()
+        },
+        environments=tuple(environment for seed in done for environment in seed.environments),
+        undecided=any(seed.undecided for seed in done),
+        distances=tuple(distance for seed in done for distance in seed.distances),
+        close=_is_close(done, request.tolerance),
+    )
+
+
+def _is_close(seeds: Sequence[SeedResult], tolerance: float | None) -> bool:
+    differing = [seed for seed in seeds if seed.findings]
+    return (
+        tolerance is not None
+        and bool(differing)
+        and all(seed.undecided and not seed.unexcused for seed in differing)
+        and all(within(seed.distances, tolerance) for seed in seeds)
+    )
+
+
+def copy_code(run: RunEvidence, scratch: Path) -> None:
+    """Give a worker the recorded sources, and nothing else of the run."""
+    for file in run.manifest.program.code:
+        name = f"{CODE_FOLDER}/{file.name}"
+        target = scratch / name
+        store.make_folder(target.parent)
+        store.write_bytes(target, store.safe_read(run.root, name, expected_sha256=file.sha256))

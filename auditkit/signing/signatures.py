@@ -1,0 +1,191 @@
+"""Judging signatures; and the names of all that signing needs.
+
+Rules that it keeps:
+
+* a ``keyid`` is a hint and decides nothing: every trusted key is tried on every signature. It only
+  tells *tampered* (it names a trusted key, yet the signature is not that key's) from *stranger*;
+* a key counts once, however often it signed and by however many names it is trusted;
+* a person counts once: keys that share a principal, be it by way of a third key that has principals
+  of both, are one person's; a key without principals is a person of its own;
+* no key in the manifest, or beside it, is ever trusted.
+
+Envelopes are the business of :mod:`auditkit.signing.envelopes`, keys of
+:mod:`auditkit.signing.keys`, key files and this machine's trust of :mod:`auditkit.signing.trust`;
+their names are given here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from auditkit.errors import NotSigned, NotTrusted, SignatureError, UsageError
+from auditkit.signing.envelopes import (
+    PAYLOAD_TYPE,
+    Envelope,
+    Signature,
+    add_signature,
+    add_timestamp,
+    open_envelope,
+    pae,
+    sign_statement,
+)
+from auditkit.signing.keys import (
+    PrivateKey,
+    PublicKey,
+    TrustedKey,
+    fingerprint,
+    generate_key,
+    is_fingerprint,
+    private_key_bytes,
+    public_line,
+    same_person,
+    verifies,
+)
+from auditkit.signing.trust import (
+    SigningKey,
+    config_folder,
+    default_key,
+    ensure_default_key,
+    key_by_fingerprint,
+    load_private_key,
+    load_public_keys,
+    machine_trust,
+    signing_key,
+)
+
+__all__ = [
+    "PAYLOAD_TYPE",
+    "Envelope",
+    "PrivateKey",
+    "PublicKey",
+    "Signature",
+    "SignatureOutcome",
+    "SigningKey",
+    "TrustedKey",
+    "add_signature",
+    "add_timestamp",
+    "check_signatures",
+    "config_folder",
+    "default_key",
+    "ensure_default_key",
+    "fingerprint",
+    "generate_key",
+    "is_fingerprint",
+    "key_by_fingerprint",
+    "load_private_key",
+    "load_public_keys",
+    "machine_trust",
+    "open_envelope",
+    "pae",
+    "private_key_bytes",
+    "public_line",
+    "same_person",
+    "sign_statement",
+    "signing_key",
+]
+
+
+@dataclass(frozen=True)
+class SignatureOutcome:
+    """Who signed.
+
+    Attributes:
+        signers: The trusted keys that signed, in the order in which trust was given; at least one.
+        strangers: Fingerprints that other signatures give for themselves.
+    """
+
+    signers: tuple[TrustedKey, ...]
+    strangers: tuple[str, ...] = ()
+
+    @property
+    def signer(self) -> TrustedKey:
+        """The first trusted key that signed."""
+        return self.signers[0]
+
+
+def check_signatures(
+    envelope: Envelope, trusted: Sequence[TrustedKey], threshold: int = 1
+) -> SignatureOutcome:
+    """Judge an envelope's signatures.
+
+    Args:
+        envelope: As :func:`open_envelope` gave it.
+        trusted: The keys that the verifier trusts; the first to have signed is *the* signer.
+        threshold: How many different people among them must have signed; see :func:`same_person`.
+
+    Returns:
+        Who signed.
+
+    Raises:
+        UsageError: When the threshold is below 1, since nothing verified is no success.
+        NotSigned: When there is no signature.
+        SignatureError: When a signature gives a trusted key's name and is not that key's for
+            these bytes, even where enough other signatures are good.
+        NotTrusted: When fewer trusted people than ``threshold`` signed.
+    """
+    if threshold < 1:
+        raise UsageError(f"at least 1 signature must be asked for, not {threshold}")
+    if not envelope.signatures:
+        raise NotSigned("it carries no signature")
+    message = pae(envelope.payload, envelope.payload_type)
+    keys = _distinct(trusted)
+    signed: set[str] = set()
+    strangers: list[str] = []
+    for signature in envelope.signatures:
+        by = [k.fingerprint for k in keys if verifies(k.public_key, signature.value, message)]
+        signed.update(by)
+        if not by and any(signature.keyid == key.fingerprint for key in keys):
+            raise SignatureError(f"the signature by {signature.keyid} does not match the payload")
+        if not by:
+            strangers.append(_claimed(signature.keyid))
+    signers = tuple(key for key in keys if key.fingerprint in signed)
+    people = _count_people(signers, keys)
+    if people < threshold:
+        raise _too_few(signers, people, strangers, threshold)
+    return SignatureOutcome(signers, tuple(strangers))
+
+
+def _distinct(trusted: Sequence[TrustedKey]) -> list[TrustedKey]:
+    """Every key once: as it was trusted first, with all its names."""
+    found: dict[str, TrustedKey] = {}
+    for key in trusted:
+        first = found.get(key.fingerprint, key)
+        names = tuple(dict.fromkeys((*first.principals, *key.principals)))
+        found[key.fingerprint] = replace(first, own=first.own or key.own, principals=names)
+    return list(found.values())
+
+
+def _count_people(signers: Sequence[TrustedKey], trusted: Sequence[TrustedKey]) -> int:
+    """How many people the signers are, by all that the trusted keys tell of who is who."""
+    known: dict[str, set[str]] = {}
+    for key in trusted:
+        people = [known.setdefault(name, {name}) for name in key.identities]
+        person = max(people, key=len)
+        for other in people:
+            if other is not person:
+                person |= other
+                known.update(dict.fromkeys(other, person))
+    return len({id(known[key.fingerprint]) for key in signers})
+
+
+def _too_few(
+    signers: Sequence[TrustedKey], people: int, strangers: Sequence[str], threshold: int
+) -> NotTrusted:
+    hint = "if it is the author's, give the key with --key or --fingerprint"
+    if not signers and threshold == 1:
+        return NotTrusted(
+            f"signed by {', '.join(strangers)}, which is not a trusted key", hint=hint
+        )
+    by = f" ({', '.join(key.label for key in signers)})" if signers else ""
+    others = f"; signed also by {', '.join(strangers)}, not trusted" if strangers else ""
+    if people < len(signers):
+        by += f", which share principals and count as {people},"
+    return NotTrusted(
+        f"signed by {len(signers)} trusted key(s){by} of the {threshold} that are needed{others}"
+    )
+
+
+def _claimed(keyid: str | None) -> str:
+    """A keyid fit to be printed: it is text from the file."""
+    return keyid if keyid and is_fingerprint(keyid) else "a key without fingerprint"

@@ -1,0 +1,300 @@
+"""From the outcomes of branches to estimates (DESIGN section 8).
+
+Rules kept here, each against a known way to fool oneself:
+
+* The unit is the seed: one number a seed enters a test, never one a probe example.
+* A distance is compared with the placebos' distances, never with 0.
+* Tables of equal bits are said to be equal and are not tested.
+* Fewer than three pairs give values only: no interval, no test.
+* Nothing is left out in silence: rows and table count diverged branches and carry notes.
+
+What is left to others: the metrics, the formulas, and how an estimate is printed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditkit.records.estimate import (
+    AS_IS,
+    EXACTLY_ZERO,
+    EXPLORATORY,
+    MIN_PAIRS,
+    PRIMARY,
+    DistanceEstimate,
+    EstimateTable,
+    FloorDevelopment,
+    SignedEstimate,
+)
+from auditkit.records.plan import StudyPlan
+from auditkit.statistics import inference, resampling
+from auditkit.statistics.metrics import DISTANCES, SIGNED
+from auditkit.statistics.multiplicity import judge, seeds_needed
+from auditkit.statistics.outcomes import (
+    BranchTables,
+    SeedOutcomes,
+    SeedValues,
+    check_outcomes,
+    count_diverged,
+    floor_development,
+    measure,
+    seed_distances,
+    table_key,
+    variants_of,
+)
+from auditkit.statistics.persistence import persistences
+
+__all__ = ["BranchTables", "SeedOutcomes", "estimate"]
+
+ALPHA = 0.05
+LEVEL = 0.95
+
+#: Pairs from which the sign-flip test can reach .05 (2 / 2**6 = .031).
+MIN_SIGN_FLIP = 6
+
+#: Pairs from which distances are tested for equivalence: they are skewed to the right, where
+#: a t bound is too low (true size .13 to .24 at a nominal .05 for n = 3 .. 10).
+MIN_DISTANCE_EQUIVALENCE = 20
+
+#: Skewness beyond which the studentised bootstrap interval stands beside the t interval.
+SKEWED = 1.0
+
+
+@dataclass(frozen=True)
+class _Cell:
+    """Which estimate, and what the plan says about it: the fields that both kinds of row share."""
+
+    perturbation: str
+    metric: str
+    variant: str
+    time: str
+    family: str
+    margin: float | None
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return table_key(self.time, self.variant), self.metric
+
+
+def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable:
+    """Estimate every effect of a study.
+
+    Args:
+        outcomes: One a seed, in any order (rows keep the plan's); seeds of the plan that are
+            missing are noted.
+        plan: The plan, which names the perturbations, the primary metric and the margins.
+
+    Returns:
+        Rows for every perturbation, metric, variant and time, in this order.
+
+    Raises:
+        FormatError: When outcomes and plan do not fit, or a table holds no probabilities.
+    """
+    check_outcomes(outcomes, plan)
+    outcomes = sorted(outcomes, key=lambda outcome: plan.seeds.index(outcome.seed))
+    variants = variants_of(outcomes, plan)
+    keys = [table_key(time, variant) for variant in variants for time in plan.times]
+    values = measure(outcomes, keys, SIGNED, DISTANCES)
+    between_seeds, why_not = seed_distances(outcomes, keys, DISTANCES)
+    floor = floor_development(values)
+    signed = [
+        _signed(cell, values, len(outcomes)) for cell in _cells(plan, tuple(SIGNED), variants)
+    ]
+    distances = [
+        _distance(cell, values, len(outcomes), between_seeds.get(cell.place), floor)
+        for cell in _cells(plan, tuple(DISTANCES), variants)
+    ]
+    signed, distances = judge(signed, distances, ALPHA)
+    return EstimateTable(
+        alpha=ALPHA,
+        level=LEVEL,
+        primary_metric=plan.primary_metric,
+        n_seeds=len(outcomes),
+        n_seeds_left_out=len(outcomes) - len(values),
+        placebos=plan.placebos,
+        times=plan.times,
+        floor=floor,
+        diverged=count_diverged(outcomes, plan),
+        signed=tuple(signed),
+        distances=tuple(distances),
+        persistence=(*persistences(signed, LEVEL), *persistences(distances, LEVEL)),
+        notes=(*_notes(values, len(outcomes), plan), *filter(None, [why_not])),
+    )
+
+
+def _cells(plan: StudyPlan, metrics: tuple[str, ...], variants: tuple[str, ...]) -> list[_Cell]:
+    return [
+        _Cell(
+            perturbation,
+            metric,
+            variant,
+            time,
+            PRIMARY if metric == plan.primary_metric and variant == AS_IS else EXPLORATORY,
+            plan.margins.get(metric),
+        )
+        for perturbation in plan.treatment_names
+        for metric in metrics
+        for variant in variants
+        for time in plan.times
+    ]
+
+
+def _mean(numbers: Sequence[float]) -> float | None:
+    return float(np.mean(numbers)) if numbers else None
+
+
+def _is_exactly_zero(cell: _Cell, pairs: Sequence[SeedValues]) -> bool:
+    key = cell.place[0]
+    return bool(pairs) and all(key in pair.identical[cell.perturbation] for pair in pairs)
+
+
+def _signed(cell: _Cell, values: Sequence[SeedValues], n_seeds: int) -> SignedEstimate:
+    pairs = [value for value in values if cell.perturbation in value.treatments]
+    differences = np.array(
+        [p.treatments[cell.perturbation][cell.place] - p.control[cell.place] for p in pairs]
+    )
+    controls = np.array([value.control[cell.place] for value in values])
+    row = SignedEstimate(
+        **vars(cell),
+        seeds=tuple(pair.seed for pair in pairs),
+        per_seed=tuple(float(difference) for difference in differences),
+        n=len(pairs),
+        n_left_out=n_seeds - len(pairs),
+        ate=_mean(differences.tolist()),
+        control_sd=inference.spread(controls) if len(controls) >= MIN_PAIRS else None,
+    )
+    if _is_exactly_zero(cell, pairs):
+        return replace(row, exactly_zero=True, verdict=EXACTLY_ZERO)
+    if row.n < MIN_PAIRS:
+        return replace(row, notes=(f"values only: fewer than {MIN_PAIRS} pairs",))
+    return _signed_inference(row, differences)
+
+
+def _signed_inference(row: SignedEstimate, differences: NDArray[np.float64]) -> SignedEstimate:
+    """Add intervals and tests to a row of at least three pairs."""
+    t_test = inference.paired_t_test(differences)
+    skewness = inference.skewness(differences)
+    flips = resampling.sign_flip_test(differences) if row.n >= MIN_SIGN_FLIP else None
+    notes = []
+    if t_test is None:
+        notes.append("every pair gives the same difference: no spread to test against")
+    elif row.n <= 4:
+        notes.append(f"{row.n} pairs: the t interval rests on normality")
+    elif row.n < MIN_SIGN_FLIP:
+        notes.append("5 pairs: the sign-flip test cannot reach .05 and is not shown")
+    if t_test and flips and (t_test.p <= ALPHA) != (flips.p <= ALPHA):
+        notes.append(f"t test and sign-flip test disagree at {ALPHA:g}")
+    return replace(
+        row,
+        sd=inference.spread(differences),
+        interval=inference.t_interval(differences, LEVEL),
+        studentised=(
+            resampling.studentised_interval(differences, LEVEL)
+            if skewness is not None and abs(skewness) > SKEWED
+            else None
+        ),
+        d_z=inference.standardised_effect(differences),
+        ate_in_control_sd=float(differences.mean()) / row.control_sd if row.control_sd else None,
+        t_p=t_test.p if t_test else None,
+        sign_flip_p=flips.p if flips else None,
+        sign_flip_kind=flips.kind if flips else None,
+        equivalence_p=(
+            inference.equivalence_p(differences, row.margin) if row.margin is not None else None
+        ),
+        notes=tuple(notes),
+    )
+
+
+def _distance(
+    cell: _Cell,
+    values: Sequence[SeedValues],
+    n_seeds: int,
+    seed_distance: float | None,
+    development: FloorDevelopment,
+) -> DistanceEstimate:
+    pairs = [value for value in values if cell.perturbation in value.distances]
+    distances = [pair.distances[cell.perturbation][cell.place] for pair in pairs]
+    placebos = [[placebo[cell.place] for placebo in pair.placebos] for pair in pairs]
+    floors = [_mean(each) for each in placebos]
+    row = DistanceEstimate(
+        **vars(cell),
+        seeds=tuple(pair.seed for pair in pairs),
+        per_seed=tuple(distances),
+        floor_per_seed=tuple(floors),
+        n=len(pairs),
+        n_with_floor=sum(floor is not None for floor in floors),
+        n_left_out=n_seeds - len(pairs),
+        mean_distance=_mean(distances),
+        floor=_mean([floor for floor in floors if floor is not None]),
+        seed_distance=seed_distance,
+    )
+    if _is_exactly_zero(cell, pairs):
+        return replace(row, exactly_zero=True, verdict=EXACTLY_ZERO)
+    if row.n_with_floor == 0 or row.floor is None:
+        missing = "placebo" if row.n else "pair"
+        return replace(row, notes=(f"no {missing} stands: floor and excess are undefined",))
+    row = _excess(row, row.floor)
+    notes = list(row.notes)
+    if row.n_with_floor < row.n:
+        notes.append(f"pairs without a placebo that stands: {row.n - row.n_with_floor}")
+    if cell.time == "T" and development.developed is False:
+        notes.append("floor not developed at T")
+    return _distance_tests(replace(row, notes=tuple(notes)), placebos)
+
+
+def _excess(row: DistanceEstimate, floor: float) -> DistanceEstimate:
+    """Add the excess over the floor, its interval, and its share of the seed scale."""
+    excesses = np.array(row.effect_per_seed)
+    scale = None if row.seed_distance is None else row.seed_distance - floor
+    few = len(excesses) < MIN_PAIRS
+    return replace(
+        row,
+        excess=float(excesses.mean()),
+        rho=float(excesses.mean()) / scale if scale is not None and scale > 0 else None,
+        interval=None if few else inference.t_interval(excesses, LEVEL),
+        notes=(f"values only: fewer than {MIN_PAIRS} pairs",) if few else (),
+    )
+
+
+def _distance_tests(row: DistanceEstimate, placebos: list[list[float]]) -> DistanceEstimate:
+    """Add the tests to a row that has a floor, if it has three pairs."""
+    if row.n_with_floor < MIN_PAIRS:
+        return row
+    treated = [d for d, floor in zip(row.per_seed, placebos, strict=True) if floor]
+    test = resampling.label_permutation_test(treated, [each for each in placebos if each])
+    row = replace(
+        row, permutation_p=test.p, permutation_kind=test.kind, n_labelings=test.n_labelings
+    )
+    if row.margin is None:
+        return row
+    if row.n_with_floor < MIN_DISTANCE_EQUIVALENCE:
+        note = f"equivalence of distances is tested from {MIN_DISTANCE_EQUIVALENCE} pairs only"
+        return replace(row, notes=(*row.notes, note))
+    excesses = np.array(row.effect_per_seed)
+    return replace(row, equivalence_p=inference.below_margin_p(excesses, row.margin))
+
+
+def _notes(values: Sequence[SeedValues], n_seeds: int, plan: StudyPlan) -> list[str]:
+    """What holds for the study as a whole."""
+    notes = []
+    if n_seeds < len(plan.seeds):
+        notes.append(
+            f"planned seeds that are missing: {len(plan.seeds) - n_seeds} of {len(plan.seeds)}"
+        )
+    if len(values) < n_seeds:
+        notes.append(f"seeds left out because their control diverged: {n_seeds - len(values)}")
+    if plan.placebos == 0:
+        notes.append("no placebos: distances have no floor and are not tested")
+    elif plan.primary_metric in DISTANCES and len(values) >= MIN_PAIRS:
+        m = len(plan.times) * len(plan.perturbations)
+        needed = seeds_needed(m, plan.placebos, ALPHA)
+        if len(values) < needed:
+            notes.append(
+                f"no test of {plan.primary_metric} can reach {ALPHA:g} after Holm's correction: "
+                f"{m} tests with {plan.placebos} placebos a seed need {needed} seeds"
+            )
+    return notes

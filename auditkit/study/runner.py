@@ -1,0 +1,286 @@
+"""Run a study: the five stages over every seed, then one signed manifest.
+
+::
+
+    for each seed, in two fresh processes one after the other:
+        trunk      steps 1..t0..T: trunk, fork, control
+        branches   from the fork's file: replica, placebos, treatments
+
+While this goes on every file ends in ``.partial`` and there is no manifest. A seed is complete
+once its ``seed.json.partial`` lists its files; ``resume`` rechecks complete seeds by SHA-256
+and runs the others from their start.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from auditkit.errors import PlanError
+from auditkit.files import store
+from auditkit.files.run_folder import FinishedSeed, RunFolder, merged_environment, same_code
+from auditkit.formats.redaction import hide_home
+from auditkit.formats.statements import to_statement
+from auditkit.observe.machine.repository import git_state
+from auditkit.processes.workers import Workers
+from auditkit.records.job import Job, ProgramSource, Progress
+from auditkit.records.manifest import (
+    CODE_FOLDER,
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    SIGNER_NAME,
+    Producer,
+    RunTimes,
+    StudyManifest,
+)
+from auditkit.records.perturbation import Declaration, declaration_of
+from auditkit.records.plan import StudyPlan
+from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
+from auditkit.records.study import (
+    BranchesResult,
+    FileRecord,
+    ProgramRecord,
+    SeedRecord,
+    TrunkResult,
+)
+from auditkit.signing.keys import public_line
+from auditkit.signing.signatures import sign_statement
+from auditkit.signing.trust import SigningKey
+from auditkit.study.scripts import SEED, ScriptWorkers
+from auditkit.version import __version__
+
+Report = Callable[[Progress], None]
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """What to run.
+
+    Attributes:
+        program: Where the factory is.
+        plan: The plan, perturbations resolved (see :func:`resolve`).
+        out: The run's folder.
+        jobs: Seeds that run at the same time, in processes of their own.
+        resume: Whether to finish an interrupted run.
+        command: The user's own command, where the program is a script with a Recorder in it;
+            see :func:`script_source`.
+        plan_file: The signed plan (:mod:`auditkit.study.planning`) that the study is bound to.
+    """
+
+    program: ProgramSource
+    plan: StudyPlan
+    out: Path
+    jobs: int = 1
+    resume: bool = False
+    command: tuple[str, ...] = ()
+    plan_file: bytes | None = None
+
+
+def script_source(command: Sequence[str], plan: StudyPlan, folder: Path) -> ProgramSource:
+    """The program that a user's own command is.
+
+    Args:
+        command: The command; ``{seed}`` in it stands for the study seed.
+        plan: The plan.
+        folder: Where it runs.
+
+    Raises:
+        PlanError: When several seeds would run the same command.
+    """
+    if len(plan.seeds) > 1 and not any(SEED in part for part in command):
+        raise PlanError(
+            f"{len(plan.seeds)} seeds, and the command is the same for all",
+            hint=f"give the script its seed: -- python train.py --seed {SEED}",
+        )
+    return ProgramSource(shlex.join(map(hide_home, command)), str(folder), {})
+
+
+def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPlan:
+    """Fill in the parameters of every perturbation.
+
+    Raises:
+        UnknownPerturbation: On a name, parameter or value that no declaration has.
+        PlanError: When two perturbations turn out to be the same.
+    """
+    specs = [declaration_of(spec.name, declarations).resolve(spec) for spec in plan.perturbations]
+    return plan.with_perturbations(specs)
+
+
+def run_study(
+    request: StudyRequest,
+    key: SigningKey,
+    report: Report = lambda _: None,
+    warn: Warn = lambda _: None,
+) -> Path:
+    """Run a study to its signed manifest.
+
+    Args:
+        request: What to run.
+        key: What to sign with.
+        report: Called with the progress of every worker, from several threads.
+        warn: Called with what is no error, but will not verify.
+
+    Returns:
+        Path of the manifest.
+
+    Raises:
+        AuditError: Whatever went wrong; files of complete seeds are kept for ``resume``.
+    """
+    if request.jobs < 1:
+        raise PlanError(f"jobs must be at least 1, not {request.jobs}")
+    folder = RunFolder(request.out)
+    with folder.held():
+        started = folder.begin(
+            request.plan,
+            request.program,
+            _now(),
+            resume=request.resume,
+            plan_sha256=_sha256(request.plan_file),
+        )
+        finished = _run_seeds(request, folder, report)
+        for seed in finished:
+            _warn_of_leaks(seed, warn)
+        manifest = _manifest(request, finished, started)
+        envelope = sign_statement(to_statement(manifest), key.key)
+        signer = f"{public_line(key.key)}\n".encode()
+        folder.publish(manifest.files, {SIGNER_NAME: signer, MANIFEST_NAME: envelope})
+    return request.out / MANIFEST_NAME
+
+
+def _run_seeds(request: StudyRequest, folder: RunFolder, report: Report) -> list[FinishedSeed]:
+    """Run the seeds that are not complete yet; all of them in the plan's order."""
+    finished = {seed: done for seed in request.plan.seeds if (done := folder.finished(seed))}
+    waiting = [seed for seed in request.plan.seeds if seed not in finished]
+    own = ScriptWorkers(request.command) if request.command else Workers()
+    with own as workers, ThreadPoolExecutor(max_workers=request.jobs) as pool:
+        running = {
+            pool.submit(_run_seed, workers, request, folder, seed, report): seed for seed in waiting
+        }
+        try:
+            ended, _ = wait(running, return_when=FIRST_EXCEPTION)
+            for future, seed in running.items():  # of several that failed, the first is told
+                if future in ended:
+                    finished[seed] = future.result()
+        except BaseException:
+            workers.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [finished[seed] for seed in request.plan.seeds]
+
+
+def _warn_of_leaks(finished: FinishedSeed, warn: Warn) -> None:
+    """Say at once what check 9 would say after a replay."""
+    control = finished.trunk.control
+    for branch in finished.branches.branches:
+        unchanged = branch.role == "replica" or (
+            branch.perturbation is not None and branch.perturbation.name == "carry"
+        )
+        if unchanged and branch.digests != control.digests:
+            warn(
+                f"seed {finished.seed}, {branch.name}: ends in another state than the control, so "
+                "this run will not verify; either the kernels are not deterministic, or the "
+                "program keeps state that no snapshot holds"
+            )
+
+
+def _run_seed(
+    workers: Workers | ScriptWorkers,
+    request: StudyRequest,
+    folder: RunFolder,
+    seed: int,
+    report: Report,
+) -> FinishedSeed:
+    out = folder.seed_folder(seed)
+    store.make_folder(out)
+    job = Job(
+        kind="trunk",
+        program=request.program,
+        plan=request.plan,
+        seed=seed,
+        out=str(out),
+        suffix=store.PARTIAL,
+        code=str(folder.path / CODE_FOLDER),
+    )
+    trunk: TrunkResult = workers.run(job, report)
+    branches: BranchesResult = workers.run(
+        replace(
+            job,
+            kind="branches",
+            fork=str(out / f"fork.safetensors{store.PARTIAL}"),
+            order=str(out / f"order.safetensors{store.PARTIAL}"),
+            branches=request.plan.branch_names[1:],
+        ),
+        report,
+    )
+    return folder.finish(seed, trunk, branches)
+
+
+def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str) -> StudyManifest:
+    code = same_code(finished)
+    place, _, _ = request.program.target.partition(":")
+    source = place if place.endswith(".py") else place.partition(".")[0]
+    if request.command:  # the script is the first of its files that the command names
+        source = next((part for part in request.command if part.endswith(".py")), "")
+    commit, dirty = git_state(Path(request.program.folder), source)
+    files = [file for seed in finished for file in seed.files]
+    if request.plan_file is not None:
+        files.append(_keep_plan(request.out, request.plan_file))
+    files.extend(
+        FileRecord(f"{CODE_FOLDER}/{file.name}", "code", size, file.sha256)
+        for file, size in zip(code, RunFolder(request.out).code_sizes(code), strict=True)
+    )
+    return StudyManifest(
+        schema_version=SCHEMA_VERSION,
+        producer=Producer("auditkit", __version__),
+        run=RunTimes(started, _now()),
+        plan=request.plan,
+        program=ProgramRecord(
+            target=request.program.target,
+            arguments=request.program.arguments,
+            description=finished[0].trunk.program,
+            git_commit=commit,
+            git_dirty=dirty,
+            code=code,
+            command=tuple(map(hide_home, request.command)),
+        ),
+        environment=merged_environment(finished),
+        seeds=tuple(_seed_record(seed) for seed in finished),
+        files=tuple(sorted(files, key=lambda file: file.name)),
+    )
+
+
+def _keep_plan(folder: Path, data: bytes) -> FileRecord:
+    """Put the signed plan beside the study's other files, as part of it."""
+    store.write_bytes(folder / f"{PLAN_NAME}{store.PARTIAL}", data)
+    return FileRecord(PLAN_NAME, PLAN_ROLE, len(data), _sha256(data) or "")
+
+
+def _sha256(data: bytes | None) -> str | None:
+    return None if data is None else hashlib.sha256(data).hexdigest()
+
+
+def _seed_record(finished: FinishedSeed) -> SeedRecord:
+    trunk, folder = finished.trunk, RunFolder.seed_name(finished.seed)
+    return SeedRecord(
+        seed=finished.seed,
+        fork=f"{folder}/fork.safetensors",
+        fork_digests=trunk.fork_digests,
+        order=f"{folder}/order.safetensors",
+        order_sha256=trunk.order_sha256,
+        trunk=f"{folder}/trunk.trace.safetensors",
+        initial=trunk.initial,
+        components=trunk.components,
+        rng=trunk.rng,
+        data=trunk.data,
+        branches=(trunk.control, *finished.branches.branches),
+    )
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

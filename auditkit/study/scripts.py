@@ -1,0 +1,144 @@
+"""Jobs of a study in processes that run the user's own command.
+
+Stands in for :class:`auditkit.processes.workers.Workers`: the same jobs go out and the same results
+come back, but the process is the user's script, and the Recorder in it does the job
+(:mod:`auditkit.recorder.script_jobs`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+from auditkit.errors import ProgramFailed
+from auditkit.formats.structure import from_dict, to_dict
+from auditkit.processes.commands import Commands, Ended
+from auditkit.processes.protocol import Line
+from auditkit.processes.subprocesses import end_of
+from auditkit.processes.workers import RESULTS, Report, rebuild_error
+from auditkit.records.job import Job, Progress
+from auditkit.records.study import BranchesResult
+
+#: What stands for the seed in a command's arguments.
+SEED = "{seed}"
+
+
+@dataclass
+class _Answer:
+    """What came back over the line."""
+
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None
+    n_lines: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class ScriptWorkers:
+    """Runs jobs in the user's own script.
+
+    Args:
+        command: The command; ``{seed}`` in an argument stands for the study seed.
+        folder: Where it runs; None for the working folder.
+        variables: Environment variables to set beside the usual ones.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        folder: Path | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
+        self._command, self._folder = tuple(command), folder
+        self._variables = dict(variables or {})
+        self._commands = Commands()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Kill what is running; later jobs are refused."""
+        self._commands.stop()
+
+    def run(self, job: Job, report: Report = lambda _: None) -> Any:
+        """Do a job; safe to call from several threads.
+
+        A job of several branches is done in as many processes, the replica last.
+
+        Raises:
+            AuditError: What the script's Recorder raised.
+            ProgramFailed: When the script ended without an answer.
+        """
+        if job.kind != "branches":
+            return self._run(job, report)
+        parts: dict[str, BranchesResult] = {}
+        for position, name in enumerate(job.branches):
+            shown = _Shifted(report, position, len(job.branches))
+            parts[name] = self._run(replace(job, branches=(name,)), shown)
+        last = parts[job.branches[-1]]
+        records = tuple(parts[name].branches[0] for name in job.branches)
+        code = {file.name: file for part in parts.values() for file in part.code}
+        return replace(last, branches=records, code=tuple(code[name] for name in sorted(code)))
+
+    def _run(self, job: Job, report: Report) -> Any:
+        answer = _Answer()
+
+        def handle(line: Line, hello: dict[str, Any]) -> None:
+            with answer.lock:
+                answer.n_lines += 1
+                if answer.n_lines > 1:
+                    raise ProgramFailed(
+                        "a study of a script has one process, and several said hello",
+                        hint="one Recorder a script; distributed training can be recorded, not "
+                        "branched",
+                    )
+            line.send({"job": to_dict(job)})
+            while (message := line.receive()) is not None:
+                if "progress" in message:
+                    report(from_dict(Progress, message["progress"], what="progress"))
+                elif "result" in message:
+                    answer.result = message["result"]
+                else:
+                    answer.error = message.get("error", {})
+
+        threads = job.plan.threads if job.plan else 1
+        ended = self._commands.run(
+            [part.replace(SEED, str(job.seed)) for part in self._command],
+            handle,
+            threads=threads,
+            folder=self._folder,
+            variables=self._variables,
+        )
+        if answer.error is not None:
+            raise rebuild_error(answer.error)
+        if answer.result is None:
+            raise _silent(ended, job)
+        return from_dict(RESULTS[job.kind], answer.result, what=f"answer of a {job.kind} job")
+
+
+class _Shifted:
+    """Reports the progress of one of several processes of a job."""
+
+    def __init__(self, report: Report, position: int, n_parts: int) -> None:
+        self._report, self._position, self._n_parts = report, position, n_parts
+
+    def __call__(self, told: Progress) -> None:
+        before = self._position * told.total
+        self._report(replace(told, done=before + told.done, total=self._n_parts * told.total))
+
+
+def _silent(ended: Ended, job: Job) -> ProgramFailed:
+    where = f"seed {job.seed}, {', '.join(job.branches) or job.kind}"
+    words = f": {ended.last_words}" if ended.last_words else ""
+    if ended.connected:
+        return ProgramFailed(f"the script {end_of(ended.status)}{words}", where=where)
+    return ProgramFailed(
+        f"the script {end_of(ended.status)} and no Recorder in it was given a loop{words}",
+        where=where,
+        hint="with auditkit.Recorder(...) as rec: rec.wrap(model, optimizer, loader, probe=...)",
+    )

@@ -1,0 +1,208 @@
+"""Auditor: evidence of every step, one row a step.
+
+Rules: a row is cut at the batch boundary, before the loader is asked for the batch; a cut that
+turns out to be the end of an epoch is made again. Digesting reads live memory and draws
+nothing. What belongs to no component of ``auditkit.observe.state.components`` is not seen here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable
+from typing import Any
+
+from auditkit.formats.ordering import Batch
+from auditkit.formats.recipes import hasher, order_digest
+from auditkit.observe.state.components import State
+from auditkit.observe.values.batches import batch_leaves
+from auditkit.observe.values.codec import Leaves
+from auditkit.observe.values.digests import ComponentDigester, digest_and_commitment, digest_leaves
+from auditkit.records.digest import ABSENT, EVIDENCE_BYTES, EVIDENCE_RECIPE
+from auditkit.records.evidence import Trace, is_consumed
+
+
+class Auditor:
+    """Collects the trace of one branch.
+
+    Args:
+        first_step: Step of the first row.
+        commit_data: Whether every consumed batch also enters :attr:`consumed_sha256`.
+
+    Attributes:
+        commitment: SHA-256 of the batch that was consumed last, with ``commit_data``.
+    """
+
+    def __init__(self, first_step: int, *, commit_data: bool = False) -> None:
+        self._first_step = first_step
+        self._columns: dict[str, bytearray] = {}
+        self._losses = bytearray()
+        self._digesters: dict[str, ComponentDigester] = {}
+        self.commitment = b""
+        self._pending: dict[str, bytes] = {}
+        self._unmoved: dict[str, tuple[Leaves, bytes]] = {}
+        self._sides: dict[str, bytes] = {}
+        self._seen: set[str] = set()
+        self._consumed = hashlib.sha256() if commit_data else None
+        self.n_rows = 0
+
+    @property
+    def consumed_sha256(self) -> str:
+        """SHA-256 over the SHA-256 of every batch consumed so far, in order."""
+        return self._consumed.hexdigest() if self._consumed is not None else ""
+
+    @property
+    def component_names(self) -> set[str]:
+        """Columns that are not zeros throughout, of all rows since the first."""
+        self._seen |= {name for name, column in self._columns.items() if any(column)}
+        return self._seen
+
+    def cut(self, state: State) -> None:
+        """Digest the state before the next step; a later cut of the same step replaces it."""
+        pending: dict[str, bytes] = {}
+        for name, leaves in state.items():
+            unmoved = self._unmoved.get(name)
+            if unmoved is not None and unmoved[0] is leaves:
+                pending[name] = unmoved[1]
+                continue
+            digester = self._digesters.get(name)
+            if digester is None:
+                digester = self._digesters[name] = ComponentDigester(EVIDENCE_RECIPE)
+            pending[name] = digester.digest(leaves)
+            # Text cannot change in place, so the same object has the same digest.
+            if all(type(leaf) is bytes for leaf in leaves.values()):
+                self._unmoved[name] = (leaves, pending[name])
+        self._pending = pending
+
+    def consume(self, batch: Any, order: Batch | None) -> Leaves:
+        """Digest what the step consumes.
+
+        Args:
+            batch: As collated.
+            order: int64 ``(B, 2)``; None for an iterable dataset, whose order evidence is the
+                content of its batches.
+
+        Returns:
+            The batch as leaves (live views).
+        """
+        leaves = batch_leaves(batch)
+        if self._consumed is None:
+            content = digest_leaves(EVIDENCE_RECIPE, leaves)
+        else:
+            content, self.commitment = digest_and_commitment(leaves)
+            self._consumed.update(self.commitment)
+        self._pending["batch"] = content
+        self._pending["order"] = content if order is None else order_digest(EVIDENCE_RECIPE, order)
+        return leaves
+
+    def consume_side(self, name: str, batch: Any, order: Batch | None) -> None:
+        """Digest a batch that the step drew from another loader; a step may draw several.
+
+        Args:
+            name: Of the loader; its columns are ``batch/NAME`` and ``order/NAME``, each the
+                digest of the digest so far and this one's.
+            batch: As collated.
+            order: int64 ``(B, 2)``, or None.
+        """
+        content = digest_leaves(EVIDENCE_RECIPE, batch_leaves(batch))
+        drawn = content if order is None else order_digest(EVIDENCE_RECIPE, order)
+        for column, digest in ((f"batch/{name}", content), (f"order/{name}", drawn)):
+            chained = hasher(EVIDENCE_RECIPE)
+            chained.update(self._sides.get(column, ABSENT) + digest)
+            self._sides[column] = chained.digest()
+
+    def finish_step(self, loss: float | None) -> None:
+        """Close the row of the step that was just taken."""
+        # A custom step that gives no loss leaves zeros, which no recorded loss of 0.0 differs
+        # from; the components of the next row differ where it matters.
+        self._pending.update(self._sides)
+        self._sides = {}
+        self._append(struct.pack("<d", 0.0 if loss is None else loss))
+
+    def close(self, state: State) -> None:
+        """Add the last row: the state at the end, zeros for what was consumed."""
+        self.cut(state)
+        self._append(bytes(8))
+
+    def trace(self, first_step: int | None = None, last_step: int | None = None) -> Trace:
+        """The rows of ``first_step`` .. ``last_step + 1``; the last one's consumption is zeroed.
+
+        Args:
+            first_step: By default the first recorded step.
+            last_step: By default the last recorded step.
+        """
+        first = self._first_step if first_step is None else first_step
+        begin = first - self._first_step
+        end = self.n_rows if last_step is None else last_step + 2 - self._first_step
+        columns = {
+            name: bytes(column[begin * 16 : end * 16]) for name, column in self._columns.items()
+        }
+        for name in filter(is_consumed, columns):
+            columns[name] = columns[name][:-16] + ABSENT
+        losses = bytes(self._losses[begin * 8 : (end - 1) * 8]) + bytes(8)
+        # A component that never exists in these rows has no column.
+        shown = {name: column for name, column in columns.items() if any(column)}
+        return Trace(first, losses, shown)
+
+    def row(self, step: int) -> Trace:
+        """The row of one finished step by itself, with what it consumed."""
+        begin = step - self._first_step
+        columns = {
+            name: bytes(column[begin * EVIDENCE_BYTES : (begin + 1) * EVIDENCE_BYTES])
+            for name, column in self._columns.items()
+        }
+        return Trace(step, bytes(self._losses[begin * 8 : begin * 8 + 8]), columns)
+
+    def forget(self) -> None:
+        """Drop the rows of finished steps; nobody will ask for them."""
+        self._first_step += self.n_rows
+        self._columns, self._losses, self.n_rows = {}, bytearray(), 0
+
+    def begun(self) -> Trace:
+        """The rows so far and, as the last one, the state that was cut for the next step."""
+        kept = (dict(self._pending), self.n_rows)
+        self._append(bytes(8))
+        trace = self.trace()
+        self._pending, self.n_rows = kept
+        for column in self._columns.values():
+            del column[-EVIDENCE_BYTES:]
+        del self._losses[-8:]
+        return trace
+
+    def release(self, n_steps: int) -> Trace:
+        """Hand over the rows of the first ``n_steps`` steps and forget them.
+
+        There must be more rows than that: the next one ends the trace, and stays.
+        """
+        trace = self.trace(last_step=self._first_step + n_steps - 1)
+        self._seen |= set(trace.columns)
+        for column in self._columns.values():
+            del column[: n_steps * EVIDENCE_BYTES]
+        del self._losses[: n_steps * 8]
+        self._first_step += n_steps
+        self.n_rows -= n_steps
+        return trace
+
+    def adopt(self, trace: Trace, components: Iterable[str]) -> None:
+        """Go on where a trace ends: its last row is the state that is cut again.
+
+        Args:
+            trace: The rows so far.
+            components: Columns of these and of earlier rows.
+        """
+        self._seen = set(components)
+        self._first_step, self.n_rows = trace.first_step, trace.n_rows - 1
+        self._losses = bytearray(trace.loss_bits[:-8])
+        self._columns = {
+            name: bytearray(column[:-EVIDENCE_BYTES]) for name, column in trace.columns.items()
+        }
+
+    def _append(self, loss: bytes) -> None:
+        for name in self._pending:
+            if name not in self._columns:
+                self._columns[name] = bytearray(ABSENT * self.n_rows)
+        for name, column in self._columns.items():
+            column.extend(self._pending.get(name, ABSENT))
+        self._losses += loss
+        self._pending = {}
+        self.n_rows += 1

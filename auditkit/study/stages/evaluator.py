@@ -1,0 +1,167 @@
+"""Evaluator: hold a branch to its horizon and look at it through the probe.
+
+Rules: the probe leaves no trace. Random streams, train/eval flags and BatchNorm buffers are put
+back, and the state is digested before and after; a probe that changes anything else is an
+error, not a nuisance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from auditkit.errors import ProbeDisturbance, ProgramError
+from auditkit.observe.rng.streams import capture_streams
+from auditkit.observe.state.modules import has_batchnorm
+from auditkit.observe.values.digests import digest_leaves
+from auditkit.program.program import Probe, failed
+from auditkit.program.session import Session
+from auditkit.records.digest import EVIDENCE_RECIPE
+
+#: How many of the control's first batches BatchNorm is recalibrated on.
+RECALIBRATION_BATCHES = 16
+
+
+def needs_recalibration(session: Session) -> bool:
+    """Whether outcomes are also given with recalibrated BatchNorm statistics."""
+    return has_batchnorm(session.program.model) and session.program.loss is not None
+
+
+def look(session: Session, recalibration: Sequence[Any]) -> dict[str, NDArray[np.float32]]:
+    """Class probabilities on the probe.
+
+    Args:
+        session: The live program; its training state is the same afterwards.
+        recalibration: The control's first batches; empty for no recalibrated table.
+
+    Returns:
+        ``""``: float32 ``(N, C)`` as is; ``/recalibrated``: the same with BatchNorm statistics
+        recomputed as the cumulative average over ``recalibration``.
+
+    Raises:
+        ProbeDisturbance: When evaluating changed the training state.
+        ProgramError: When the probe gives no table of class scores.
+    """
+    before = _fingerprint(session)
+    streams = capture_streams()
+    model = session.program.model
+    try:
+        with torch.no_grad(), _evaluating(model):
+            tables = {"": _probabilities(session)}
+            if recalibration:
+                with _recalibrated(session, recalibration):
+                    tables["/recalibrated"] = _probabilities(session)
+    finally:
+        streams.restore()
+    _compare(before, _fingerprint(session))
+    return tables
+
+
+def diverged(tables: dict[str, NDArray[np.float32]]) -> bool:
+    """Whether a table holds a probability that is not finite."""
+    return any(not np.isfinite(table).all() for table in tables.values())
+
+
+def _probabilities(session: Session) -> NDArray[np.float32]:
+    probe = session.program.probe
+    assert probe is not None  # noqa: S101 # checked when the program was built
+    try:
+        scores = torch.cat([_scores(probe, session.program.model, part) for part in _parts(probe)])
+    except (ProgramError, ProbeDisturbance):
+        raise
+    except Exception as error:
+        raise failed(error, "evaluating the probe") from error
+    if scores.ndim != 2 or len(scores) != len(probe.labels) or scores.shape[1] < 2:
+        raise ProgramError(
+            "the probe must give one row of class scores an example",
+            expected=f"({len(probe.labels)}, C) with C of at least 2",
+            found=f"{tuple(scores.shape)}",
+            hint="give Probe(predict=...) for models that return something else",
+        )
+    if int(probe.labels.min()) < 0 or int(probe.labels.max()) >= scores.shape[1]:
+        raise ProgramError(
+            "a probe label is no class index",
+            expected=f"0 .. {scores.shape[1] - 1}",
+            found=f"{int(probe.labels.min())} .. {int(probe.labels.max())}",
+        )
+    wide = scores.to("cpu", torch.float64)
+    return (wide if probe.probabilities else wide.softmax(dim=1)).to(torch.float32).numpy()
+
+
+def _scores(probe: Probe, model: nn.Module, inputs: Any) -> Tensor:
+    scores = probe.predict(model, inputs) if probe.predict else model(inputs)
+    if not isinstance(scores, Tensor):
+        raise ProgramError(
+            f"the probe gives {type(scores).__name__}, not a tensor of class scores",
+            hint="give Probe(predict=...)",
+        )
+    return scores.detach()
+
+
+def _parts(probe: Probe) -> Iterator[Any]:
+    if isinstance(probe.inputs, Tensor) and len(probe.inputs) == len(probe.labels):
+        for start in range(0, len(probe.inputs), probe.batch_size):
+            yield probe.inputs[start : start + probe.batch_size]
+    else:
+        yield probe.inputs
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    flags = [(layer, layer.training) for layer in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for layer, training in flags:
+            layer.training = training
+
+
+@contextmanager
+def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
+    """BatchNorm statistics of the current weights over fixed batches; only BatchNorm trains."""
+    program = session.program
+    layers = [layer for layer in program.model.modules() if isinstance(layer, _BatchNorm)]
+    held = [
+        (layer, layer.momentum, layer.training, [(b, b.clone()) for b in layer.buffers()])
+        for layer in layers
+    ]
+    try:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # cumulative average
+            layer.train()
+        for batch in batches:
+            assert program.loss is not None  # noqa: S101 # see needs_recalibration
+            program.loss(program.model, batch)
+        for layer in layers:
+            layer.eval()
+        yield
+    finally:
+        for layer, momentum, training, buffers in held:
+            layer.momentum, layer.training = momentum, training
+            for buffer, value in buffers:
+                buffer.copy_(value)
+
+
+def _fingerprint(session: Session) -> dict[str, bytes]:
+    return {
+        name: digest_leaves(EVIDENCE_RECIPE, leaves) for name, leaves in session.state().items()
+    }
+
+
+def _compare(before: dict[str, bytes], after: dict[str, bytes]) -> None:
+    for name in sorted(set(before) | set(after)):
+        if before.get(name) != after.get(name):
+            raise ProbeDisturbance(
+                "evaluating the probe changed the training state",
+                component=name,
+                hint="Probe.predict must not train, draw or write",
+            )

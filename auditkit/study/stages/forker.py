@@ -1,0 +1,70 @@
+"""Forker: build the program afresh and put it into the state of a stored snapshot.
+
+Every branch gets objects of its own, so that no branch can reach another: the factory is
+called again, the data position is set, every component is overwritten, the random streams
+last. Nothing is shared but the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from auditkit.errors import RestoreMismatch
+from auditkit.observe.state.components import restore
+from auditkit.observe.values.codec import Leaves, unflatten, unpack
+from auditkit.program.session import Observed
+from auditkit.records.tensor import RawTensor
+
+LOADER = "loader"
+RECALIBRATION = "recalibration"
+
+
+@dataclass(frozen=True)
+class Fork:
+    """A snapshot read back.
+
+    Attributes:
+        state: Every component of the training state.
+        loader: The data position.
+        recalibration: Batches for BatchNorm recalibration.
+        sides: Data positions of further loaders by name.
+    """
+
+    state: Mapping[str, Leaves]
+    loader: Leaves
+    recalibration: list[Any]
+    sides: Mapping[str, Leaves] = field(default_factory=dict)
+
+
+def read_fork(tensors: Mapping[str, RawTensor], meta: object) -> Fork:
+    """Thaw a snapshot file's content into memory of its own.
+
+    Raises:
+        FormatError: When it is no snapshot.
+        RestoreMismatch: When a section is missing.
+    """
+    sections = dict(unpack(tensors, meta))
+    try:
+        loader, recalibration = sections.pop(LOADER), sections.pop(RECALIBRATION)
+    except KeyError as missing:
+        raise RestoreMismatch("the snapshot has no such section", component=str(missing)) from None
+    prefix = f"{LOADER}/"
+    sides = {name: sections.pop(name) for name in list(sections) if name.startswith(prefix)}
+    return Fork(
+        sections,
+        loader,
+        list(unflatten(recalibration)),
+        {name.removeprefix(prefix): leaves for name, leaves in sides.items()},
+    )
+
+
+def place(session: Observed, fork: Fork) -> None:
+    """Put a freshly built session into the fork's state.
+
+    Raises:
+        RestoreMismatch: When the snapshot is of another program.
+    """
+    session.driver.restore(fork.loader)
+    restore(session.objects, fork.state)

@@ -1,0 +1,105 @@
+"""Hold: train a session step by step to a horizon, with evidence of every step.
+
+The loop of the Evaluator stage. It knows when a row is cut and what happens at the end of an
+epoch; what is looked at, and when, comes in as an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from auditkit.errors import AuditError, ProgramError
+from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.driver import Delivery, LoaderDriver
+from auditkit.observe.rng.streams import capture_streams
+from auditkit.observe.state.components import State
+from auditkit.observe.values.codec import Leaves
+from auditkit.program.program import failed
+from auditkit.program.session import Session
+
+
+class Evidence(Protocol):
+    """What the loop reports to."""
+
+    def cut(self, state: State) -> None:
+        """The state at a batch boundary."""
+
+    def consume(self, batch: Any, order: Batch | None) -> Leaves:
+        """What a step consumes."""
+
+    def finish_step(self, loss: float | None) -> None:
+        """The step was taken."""
+
+    def close(self, state: State) -> None:
+        """The state at the end."""
+
+
+class Watcher(Protocol):
+    """What looks on while a branch is held."""
+
+    def boundary(self, step: int, state: State) -> None:
+        """Called at the boundary before ``step``; again where an epoch turns out to be over."""
+
+    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """Called with what ``step`` consumes, before it trains."""
+
+    def stepped(self, step: int, loss: float | None) -> None:
+        """Called after ``step``."""
+
+
+def hold(session: Session, first: int, last: int, evidence: Evidence, watcher: Watcher) -> None:
+    """Train steps ``first`` .. ``last``.
+
+    Raises:
+        ProgramFailed: When the user's program raises.
+        ProgramError: When its loader yields no batch.
+    """
+    driver = session.driver
+    assert isinstance(driver, LoaderDriver)  # noqa: S101 # a loop of its own cannot be driven
+    for step in range(first, last + 1):
+        delivery = _deliver(session, driver, step, evidence, watcher)
+        leaves = evidence.consume(delivery.batch, delivery.order)
+        watcher.consumed(step, delivery, leaves)
+        with _blaming(f"step {step}"):
+            loss = session.program.train_on(delivery.batch, step)
+        evidence.finish_step(loss)
+        watcher.stepped(step, loss)
+    evidence.close(session.state())
+
+
+def _deliver(
+    session: Session, driver: LoaderDriver, step: int, evidence: Evidence, watcher: Watcher
+) -> Delivery:
+    empty_epochs = 0
+    while True:
+        streams = capture_streams()
+        state = session.state(streams)
+        evidence.cut(state)
+        watcher.boundary(step, state)
+        with _blaming(f"loading the batch of step {step}"):
+            delivery = driver.next(streams)
+        if delivery is not None:
+            return delivery
+        if driver.position == 0 and driver.epoch >= 0:
+            empty_epochs += 1
+        if empty_epochs > 1:
+            raise ProgramError("the data loader yields no batch", step=step)
+        if driver.epoch >= 0:
+            epoch = driver.epoch
+            with _blaming(f"the end of epoch {epoch}"):
+                session.program.end_epoch(epoch)
+        with _blaming("iterating the data loader"):
+            driver.begin_epoch()
+
+
+@contextmanager
+def _blaming(what: str) -> Iterator[None]:
+    """Turn what the user's program raises into one line that says where it was raised."""
+    try:
+        yield
+    except AuditError:
+        raise
+    except Exception as error:
+        raise failed(error, what) from error

@@ -1,0 +1,58 @@
+"""Snapshotter: freeze the whole state at t0 into tensors and one JSON value.
+
+The snapshot holds every component of the training state, the data position (section
+``loader``) and the fixed batches on which BatchNorm is recalibrated (section
+``recalibration``). Whatever influences training and is in none of them is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from auditkit.observe.state.components import State
+from auditkit.observe.state.uncaptured import plain_attributes, refuse_changed_attributes
+from auditkit.observe.values.codec import Leaves, flatten, pack
+from auditkit.observe.values.commit import commitments
+from auditkit.program.session import Observed
+from auditkit.records.tensor import RawTensor
+
+RECALIBRATION = "recalibration"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A frozen state, in memory of its own.
+
+    Attributes:
+        tensors: By key of the snapshot file.
+        meta: The file's JSON value.
+        digests: ``sha256/tensor-v1`` of every section.
+    """
+
+    tensors: dict[str, RawTensor]
+    meta: dict[str, object]
+    digests: dict[str, str]
+
+
+def freeze(session: Observed, state: State, recalibration: Sequence[Any]) -> Snapshot:
+    """Freeze a session at a batch boundary.
+
+    Args:
+        session: The live objects.
+        state: Its state at the boundary, as live views.
+        recalibration: Batches for BatchNorm recalibration; empty where there is no BatchNorm.
+
+    Raises:
+        UncapturedState: When plain attributes changed that no component holds.
+        UnsupportedLoader: When the data position cannot be resumed exactly.
+    """
+    refuse_changed_attributes(session.attributes, plain_attributes(session.objects))
+    sections: dict[str, Leaves] = {
+        **state,
+        **session.positions(),
+        RECALIBRATION: flatten(list(recalibration), where=RECALIBRATION),
+    }
+    tensors, meta = pack(sections)
+    return Snapshot(tensors, meta, commitments(sections))

@@ -1,0 +1,259 @@
+"""What looks on while a branch is held: snapshot at t0, probe and commitments at t0, t0+W, T."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from auditkit.errors import OrderDrift, ProgramError
+from auditkit.formats.ordering import Batch
+from auditkit.formats.run_files import Outcome
+from auditkit.observe.loader.driver import Delivery
+from auditkit.observe.state.components import State
+from auditkit.observe.values.codec import Leaves, unflatten
+from auditkit.observe.values.commit import commitments
+from auditkit.observe.values.digests import digest_leaves
+from auditkit.program.session import Session
+from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
+from auditkit.records.plan import StudyPlan
+from auditkit.study.stages.describer import describe
+from auditkit.study.stages.evaluator import (
+    RECALIBRATION_BATCHES,
+    diverged,
+    look,
+    needs_recalibration,
+)
+from auditkit.study.stages.snapshotter import Snapshot, freeze
+
+Progress = Callable[[int], None]
+
+
+class BranchWatcher:
+    """Evaluates one branch.
+
+    Args:
+        session: The live branch.
+        plan: When to look.
+        recalibration: Batches for BatchNorm recalibration.
+        content: For an iterable dataset, the control's 16-byte order evidence a step from
+            step 1 on; None otherwise.
+        progress: Called after every step.
+
+    Attributes:
+        digests: Commitments by time and component.
+        order: int64 ``(B, 2)`` of every step consumed.
+        diverged_at: First step whose loss or probabilities are not finite.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        plan: StudyPlan | None,
+        recalibration: list[Any],
+        content: bytes | None,
+        progress: Progress,
+    ) -> None:
+        self._session = session
+        self._plan = plan
+        self._recalibration = recalibration
+        self._content = content
+        self._progress = progress
+        self._tables: dict[str, NDArray[np.float32]] = {}
+        self.digests: dict[str, dict[str, str]] = {}
+        self.order: list[Batch] = []
+        self.diverged_at: int | None = None
+
+    def boundary(self, step: int, state: State) -> None:
+        """Look at t0, where the branch begins."""
+        if self._plan is not None and step == self._plan.fork_at + 1:
+            self._look("t0", step - 1, state)
+
+    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """Keep the order; hold an iterable dataset to the control's content."""
+        if delivery.order is not None:
+            self.order.append(delivery.order)
+            return
+        self.order.append(np.empty((0, 2), dtype=np.int64))
+        if self._content is None:
+            return
+        offset = (step - 1) * EVIDENCE_BYTES
+        expected = self._content[offset : offset + EVIDENCE_BYTES]
+        found = digest_leaves(EVIDENCE_RECIPE, leaves)
+        if expected and expected != found:
+            raise OrderDrift(
+                "the iterable dataset yielded another batch than for the control",
+                step=step,
+                component="order",
+                expected=expected.hex(),
+                found=found.hex(),
+                hint="its order must depend on nothing but the epoch",
+            )
+
+    def stepped(self, step: int, loss: float | None) -> None:
+        """Look at t0+W and T; note divergence."""
+        self._progress(step)
+        if loss is not None and not math.isfinite(loss) and self.diverged_at is None:
+            self.diverged_at = step
+        if self._plan is None:
+            return
+        for name, time in self._plan.times.items():
+            if step == time:
+                self._look(name, step, self._session.state())
+
+    def outcome(self) -> Outcome:
+        """Probe results at every time."""
+        probe = self._session.program.probe
+        assert probe is not None  # noqa: S101 # checked when the program was built
+        return Outcome(probe.labels.numpy(), self._tables)
+
+    def _look(self, name: str, step: int, state: State) -> None:
+        # Commitments first: a look moves no bit of the state, but it allocates.
+        self.digests[name] = commitments(state)
+        tables = look(self._session, self._recalibration)
+        for suffix, table in tables.items():
+            self._tables[f"{name}{suffix}"] = table
+        if diverged(tables) and self.diverged_at is None:
+            self.diverged_at = step
+
+
+class TrunkWatcher(BranchWatcher):
+    """Evaluates trunk and control, and takes the snapshot in between.
+
+    Attributes:
+        initial: Commitments before step 1.
+        description: The program before step 1: a scheduler changes hyper-parameters.
+    """
+
+    def __init__(self, session: Session, plan: StudyPlan | None, progress: Progress) -> None:
+        super().__init__(session, plan, [], None, progress)
+        self._first_batches: list[Any] = []
+        self._snapshot: Snapshot | None = None
+        self.initial: dict[str, str] = {}
+        self.description = describe(session)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The fork.
+
+        Raises:
+            ProgramError: When training never reached it.
+        """
+        if self._snapshot is None:
+            raise ProgramError("training ended before the fork")
+        return self._snapshot
+
+    def boundary(self, step: int, state: State) -> None:
+        """Commit to the start; freeze at t0."""
+        if step == 1:
+            self.initial = commitments(state)
+        if self._plan is not None and step == self._plan.fork_at + 1:
+            self._recalibration = list(self._first_batches)
+            self._snapshot = freeze(self._session, state, self._recalibration)
+        super().boundary(step, state)
+
+    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """Keep the order and the first batches."""
+        super().consumed(step, delivery, leaves)
+        missing = len(self._first_batches) < RECALIBRATION_BATCHES and self._snapshot is None
+        if missing and needs_recalibration(self._session):
+            self._first_batches.append(unflatten(leaves))
+
+    def freeze(self) -> Snapshot:
+        """A snapshot of this moment."""
+        return freeze(self._session, self._session.state(), self._first_batches)
+
+
+class ModuleWatcher:
+    """Digests every module's input and output, and every gradient, during one step.
+
+    An input is digested before its module runs, which may overwrite it. A module that holds others
+    begins before them and ends after them: where the input of an inner one is the first thing
+    that differs, the code of the outer one made it. Gradients are seen as they are accumulated
+    (full backward hooks fail on in-place operations). Hooks return None: a value would replace
+    what they are given.
+
+    Attributes:
+        entries: Name and digest in the order in which things happened.
+    """
+
+    def __init__(self, model: nn.Module, step: int, progress: Progress) -> None:
+        self._model = model
+        self._step = step
+        self._progress = progress
+        self._hooks: list[torch.utils.hooks.RemovableHandle] = []
+        self.entries: list[tuple[str, str]] = []
+
+    def boundary(self, step: int, state: State) -> None:
+        """Nothing to see."""
+
+    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """Start to look when the step begins."""
+        if step == self._step:
+            self._note("<batch>", leaves)
+            self._attach()
+
+    def stepped(self, step: int, loss: float | None) -> None:
+        """Stop looking."""
+        self._progress(step)
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
+
+    def _attach(self) -> None:
+        for name, module in self._model.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # compiled code takes no hooks from here
+            label = f"{name or '<model>'} ({type(module).__name__})"
+            self._hooks += [
+                module.register_forward_pre_hook(self._before(label), with_kwargs=True),
+                module.register_forward_hook(self._after(label)),
+            ]
+        for name, parameter in self._model.named_parameters():
+            if parameter.requires_grad:
+                hook = parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                    self._gradient(name)
+                )
+                self._hooks.append(hook)
+
+    def _before(self, label: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, named: Any) -> None:
+            self._note(f"{label} input", _tensors([inputs, named]))
+
+        return hook
+
+    def _after(self, label: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            self._note(f"{label} output", _tensors(output))
+
+        return hook
+
+    def _gradient(self, name: str) -> Callable[[Tensor], None]:
+        def hook(parameter: Tensor) -> None:
+            if parameter.grad is not None:
+                self._note(f"gradient of {name}", {"grad": parameter.grad})
+
+        return hook
+
+    def _note(self, label: str, leaves: Leaves) -> None:
+        self.entries.append((label, digest_leaves(EVIDENCE_RECIPE, leaves).hex()))
+
+
+def _tensors(value: Any) -> Leaves:
+    """The tensors in a module's input or output; anything else has no digest."""
+    found: dict[str, Tensor | bytes] = {}
+    queue = [("", value)]
+    while queue:
+        path, item = queue.pop()
+        if isinstance(item, Tensor):
+            found[path] = item.detach()
+        elif isinstance(item, (list, tuple)):
+            queue.extend((f"{path}.{i}", part) for i, part in enumerate(item))
+        elif isinstance(item, dict):
+            queue.extend((f"{path}.{key}", part) for key, part in item.items())
+    return found

@@ -1,0 +1,246 @@
+"""What a worker process does with a job: the stages, one after the other.
+
+Runs in a fresh process (see ``auditkit.processes.workers``), under deterministic kernels, and
+leaves files and one result record behind. Replay runs the very same jobs.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from auditkit.errors import AuditError
+from auditkit.files import store
+from auditkit.formats.ordering import Batch
+from auditkit.formats.redaction import at_home
+from auditkit.formats.run_files import OrderFile, trace_to_tensors
+from auditkit.observe.machine.code import own_code
+from auditkit.observe.machine.determinism import deterministic, kept_settings
+from auditkit.observe.machine.environment import environment
+from auditkit.observe.values.commit import commitments
+from auditkit.program.program import LoadedFactory, load_factory
+from auditkit.program.session import Session, open_session
+from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
+from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.registration import Registered
+from auditkit.records.study import BranchesResult, BranchRecord, TrunkResult
+from auditkit.study.stages.auditor import Auditor
+from auditkit.study.stages.describer import data_identity, describe
+from auditkit.study.stages.evaluator import look
+from auditkit.study.stages.forker import Fork, place, read_fork
+from auditkit.study.stages.holder import hold
+from auditkit.study.stages.perturber import perturb
+from auditkit.study.worker.callbacks import BranchWatcher, ModuleWatcher, TrunkWatcher
+from auditkit.study.worker.job_files import read_order
+from auditkit.study.worker.job_results import (
+    branch_record,
+    branches_result,
+    follow_control,
+    plan_of,
+    trunk_result,
+)
+
+Report = Callable[[Progress], None]
+Result = TrunkResult | BranchesResult | Description | ModuleTrace | Registered
+
+#: The first steps of a ``describe`` job warm up and are not timed.
+_WARM_STEPS = 3
+
+
+def run_job(job: Job, report: Report) -> Result:
+    """Do a job.
+
+    Args:
+        job: What to do.
+        report: Called with the progress, many times a second.
+
+    Raises:
+        AuditError: Whatever went wrong.
+    """
+    kinds: dict[str, Callable[[Job, LoadedFactory, Report], Result]] = {
+        "describe": _describe,
+        "register": _register,
+        "trunk": _trunk,
+        "branches": _branches,
+        "modules": _modules,
+    }
+    threads = job.plan.threads if job.plan else 1
+    with deterministic(threads):
+        folder = Path(job.program.folder)
+        with kept_settings():
+            return kinds[job.kind](job, load_factory(job.program.target, folder), report)
+
+
+def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
+    plan = plan_of(job)
+    with _placing(f"seed {job.seed}"), _session(job, factory) as session:
+        auditor = Auditor(1, commit_data=True)
+        progress = _progress(report, job.seed, plan.horizon, lambda t: _part(plan, t))
+        watcher = TrunkWatcher(session, plan, progress)
+        hold(session, 1, plan.horizon, auditor, watcher)
+        return trunk_result(job, session, auditor, watcher)
+
+
+def _branches(job: Job, factory: LoadedFactory, report: Report) -> BranchesResult:
+    plan = plan_of(job)
+    tensors, meta = store.read_tensors(Path(job.fork or ""), what="fork")
+    order = read_order(job)
+    steps = plan.horizon - plan.fork_at
+    total = steps * len(job.branches)
+    records = {}
+    # The replica comes last: whatever leaks from branch to branch through the process (a
+    # program's module-level state) has reached it then, and it no longer equals the control.
+    for position, name in enumerate(sorted(job.branches, key="replica".__eq__)):
+        base = position * steps - plan.fork_at
+        progress = _progress(report, job.seed, total, _always(name), base)
+        with _placing(f"seed {job.seed}, {name}"), _session(job, factory) as session:
+            fork = read_fork(tensors, meta)  # anew for each: training writes into what it reads
+            records[name] = _branch(job, session, fork, order, name, progress)
+    return branches_result(job, [records[name] for name in job.branches])
+
+
+def _branch(
+    job: Job,
+    session: Session,
+    fork: Fork,
+    order: OrderFile,
+    name: str,
+    progress: Callable[[int], None],
+) -> BranchRecord:
+    plan = plan_of(job)
+    _, spec = plan.branch(name)
+    follow = _enter(session, plan, fork, order, spec)
+    watcher = BranchWatcher(session, plan, fork.recalibration, order.content, progress)
+    auditor = Auditor(plan.fork_at + 1)
+    hold(session, plan.fork_at + 1, plan.horizon, auditor, watcher)
+    return branch_record(job, session, name, auditor, watcher, follow)
+
+
+def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
+    plan = plan_of(job)
+    assert job.step is not None  # noqa: S101 # every modules job names its step
+    with _session(job, factory) as session:
+        first = 1
+        if job.fork is not None:
+            tensors, meta = store.read_tensors(Path(job.fork), what="fork")
+            _, spec = plan.branch(job.branches[0])
+            _enter(session, plan, read_fork(tensors, meta), read_order(job), spec)
+            first = plan.fork_at + 1
+        progress = _progress(report, job.seed, job.step, _always("modules"))
+        watcher = ModuleWatcher(session.program.model, job.step, progress)
+        hold(session, first, job.step, Auditor(first), watcher)
+        return ModuleTrace(tuple(watcher.entries))
+
+
+def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
+    """Tell the program's own plan and, where ``job.step`` steps are asked for, what they cost."""
+    if not job.step:
+        return Description(plan=factory.plan, cost=None)
+    started = time.process_time()  # since this process began
+    shown = job.plan or factory.plan or StudyPlan(1, 1, 2, [job.seed], ["carry"])
+    begin = time.perf_counter()
+    with _session(job, factory, shown) as session:
+        built = time.perf_counter() - begin
+        n_steps = _WARM_STEPS + job.step
+        tell = _progress(report, job.seed, n_steps, _always("timing"))
+        marks: list[float] = []
+
+        def mark(step: int) -> None:
+            marks.append(time.perf_counter())
+            tell(step)
+
+        watcher = TrunkWatcher(session, None, mark)
+        auditor = Auditor(1)
+        hold(session, 1, n_steps, auditor, watcher)
+        start = time.perf_counter()
+        snapshot = watcher.freeze()
+        frozen = time.perf_counter() - start
+        start = time.perf_counter()
+        look(session, [])
+        looked = time.perf_counter() - start
+        rows = trace_to_tensors(auditor.trace())
+        labels = session.program.probe.labels if session.program.probe else ()
+        return Description(
+            plan=factory.plan,
+            cost=Cost(
+                step_seconds=statistics.median(np.diff(marks)[_WARM_STEPS - 1 :].tolist()),
+                start_seconds=started,
+                branch_seconds=built + 2 * frozen + 3 * looked,
+                snapshot_bytes=sum(tensor.n_bytes for tensor in snapshot.tensors.values()),
+                row_bytes=sum(tensor.n_bytes for tensor in rows.values()) // auditor.n_rows,
+                n_probe=len(labels),
+            ),
+        )
+
+
+def _register(job: Job, factory: LoadedFactory, report: Report) -> Registered:
+    """Build the program and look at its code and data; nothing is trained."""
+
+    def tell(done: int, total: int) -> None:
+        report(Progress(job.seed, "data", done, done, total))
+
+    with _session(job, factory) as session:
+        streams = job.seed if job.sample_seed is None else job.sample_seed
+        initial = commitments(session.state())
+        data = data_identity(session, tell, whole=job.step != 0, sample_seed=streams)
+        return Registered(describe(session), initial, own_code(None, ""), data, environment())
+
+
+def _enter(
+    session: Session,
+    plan: StudyPlan,
+    fork: Fork,
+    order: OrderFile,
+    spec: PerturbationSpec | None,
+) -> list[Batch]:
+    """Put a session at the start of a branch; returns the batches that it will be delivered."""
+    follow = follow_control(session, plan, order, spec)
+    place(session, fork)
+    perturb(session, spec)
+    return follow
+
+
+@contextmanager
+def _placing(where: str) -> Iterator[None]:
+    """Let errors say which branch they come from."""
+    try:
+        yield
+    except AuditError as error:
+        error.where = where if error.where is None else f"{where}, {error.where}"
+        raise
+
+
+@contextmanager
+def _session(job: Job, factory: LoadedFactory, plan: StudyPlan | None = None) -> Iterator[Session]:
+    session = open_session(
+        factory,
+        {name: at_home(value) for name, value in job.program.arguments.items()},
+        plan or plan_of(job),
+        job.seed,
+    )
+    try:
+        yield session
+    finally:
+        session.close()
+
+
+def _always(name: str) -> Callable[[int], str]:
+    return lambda step: name
+
+
+def _part(plan: StudyPlan, step: int) -> str:
+    return "trunk" if step <= plan.fork_at else "control"
+
+
+def _progress(
+    report: Report, seed: int, total: int, branch: Callable[[int], str], base: int = 0
+) -> Callable[[int], None]:
+    def tell(step: int) -> None:
+        report(Progress(seed, branch(step), step, base + step, total))
+
+    return tell

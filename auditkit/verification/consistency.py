@@ -1,0 +1,249 @@
+"""Check 4: plan, branches, traces and outcomes agree with each other.
+
+What a file claims is compared with what the plan asks for; nothing is compared with a replay
+here, and no other branch is looked at (checks 6, 7 and 9 do that).
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from auditkit.evidence.reader import RunEvidence, SeedEvidence
+from auditkit.formats.quote import brief
+from auditkit.formats.run_files import Outcome
+from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
+from auditkit.records.evidence import CONSUMED, Trace
+from auditkit.records.manifest import StudyManifest
+from auditkit.records.perturbation import Declaration, matches
+from auditkit.records.plan import PerturbationSpec, Role, StudyPlan
+from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
+from auditkit.records.report import Finding
+from auditkit.records.study import TIMES, BranchRecord, SeedRecord
+from auditkit.statistics.metrics import ROW_SUM_TOLERANCE
+from auditkit.verification.listing import check_listing
+
+Declarations = Mapping[str, Declaration]
+
+
+def check_plan(manifest: StudyManifest, declarations: Declarations) -> Iterator[Finding]:
+    """Findings about plan, seeds, branches and the list of files."""
+    plan = manifest.plan
+    if tuple(record.seed for record in manifest.seeds) != plan.seeds:
+        yield Finding("the seeds are not the plan's")
+    for spec in plan.perturbations:
+        declared = declarations.get(spec.name)
+        if declared is None:
+            yield Finding(f"no perturbation {spec.name!r} is known here", where="plan")
+        elif declared.resolve(spec) != spec:
+            yield Finding("a parameter is left open", where=f"plan, {spec.branch_name}")
+    wanted = {name: plan.branch(name) for name in plan.branch_names}
+    for record in manifest.seeds:
+        yield from _check_branches(record, wanted, declarations)
+    yield from check_listing(manifest.files, _used(manifest), manifest.program.code)
+    held = manifest.environment.determinism
+    for name, value in (
+        ("torch threads", str(plan.threads)),
+        ("deterministic algorithms", "True"),
+    ):
+        if held.get(name) != value:
+            yield Finding(
+                f"{name} was {held.get(name)}, the protocol asks for {value}", "environment"
+            )
+
+
+def _check_branches(
+    record: SeedRecord,
+    wanted: Mapping[str, tuple[Role, PerturbationSpec | None]],
+    declarations: Declarations,
+) -> Iterator[Finding]:
+    where = f"seed {record.seed}"
+    names = [branch.name for branch in record.branches]
+    if names != list(wanted):
+        pairs = itertools.zip_longest(names, wanted, fillvalue="nothing")
+        here, there = next((h, t) for h, t in pairs if h != t)
+        yield Finding(
+            f"branches are not the plan's: {brief(here)} stands where the plan has {brief(there)}",
+            where,
+        )
+        return
+    if list(record.components) != sorted(set(record.components)):
+        yield Finding("the list of components is not in the order of their names", where)
+    for branch in record.branches:
+        role, spec = wanted[branch.name]
+        declared = declarations.get(spec.name) if spec else None
+        version = declared.version if declared else None
+        if branch.role != role or branch.perturbation != spec:
+            yield Finding("role or perturbation is not the plan's", f"{where}, {branch.name}")
+        elif branch.version != version:
+            yield Finding(
+                f"version {branch.version} of the perturbation; this auditkit has {version}",
+                f"{where}, {branch.name}",
+            )
+
+
+def _used(manifest: StudyManifest) -> Iterator[tuple[str, str]]:
+    """Name and role of every file that the manifest refers to, besides code."""
+    for record in manifest.seeds:
+        yield from ((record.fork, "fork"), (record.order, "order"), (record.trunk, "trace"))
+        for branch in record.branches:
+            yield from ((branch.trace, "trace"), (branch.outcome, "outcome"))
+    if any(file.name == PLAN_NAME for file in manifest.files):  # a plan is not referred to
+        yield PLAN_NAME, PLAN_ROLE
+
+
+def check_trunk(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
+    """Findings about the trunk's trace, the order file and the fork's sections."""
+    where = f"seed {seed.record.seed}, trunk"
+    yield from _check_rows(seed.trunk, 1, plan.fork_at, where)
+    if len(seed.order.batches) != plan.horizon:
+        yield Finding(
+            f"the order file has {len(seed.order.batches)} steps, the plan {plan.horizon}",
+            where=seed.record.order,
+        )
+    step = plan.fork_at + 1
+    if seed.trunk.last_step == plan.fork_at and seed.control.first_step == step:
+        for name in seed.trunk.row_difference(step, seed.control):
+            if name not in (*CONSUMED, "loss"):  # the trunk's last row consumed nothing
+                yield Finding("the trunk's last row is not the control's first", where, step, name)
+
+
+def check_branch(
+    evidence: RunEvidence,
+    seed: SeedEvidence,
+    branch: BranchRecord,
+    trace: Trace,
+    outcome: Outcome,
+    declarations: Declarations,
+) -> Iterator[Finding]:
+    """Findings about one branch's trace and outcome."""
+    plan, where = evidence.manifest.plan, seed.place(branch)
+    yield from _check_rows(trace, plan.fork_at + 1, plan.horizon, where)
+    yield from _check_columns(seed.record, branch, trace, declarations, where)
+    yield from _check_digests(branch, trace, plan, where)
+    yield from _check_outcome(seed, branch, outcome, where)
+    found = _diverged_at(trace, outcome, plan)
+    if found != branch.diverged_at:
+        yield Finding(
+            f"diverged at step {found} by its evidence, at {branch.diverged_at} by the manifest",
+            where,
+            found or branch.diverged_at,
+        )
+
+
+def _check_rows(trace: Trace, first: int, last: int, where: str) -> Iterator[Finding]:
+    if (trace.first_step, trace.last_step) != (first, last):
+        yield Finding(
+            f"the trace has steps {trace.first_step}..{trace.last_step}, the plan {first}..{last}",
+            where,
+        )
+        return
+    if "params" not in trace.columns or any(name not in trace.columns for name in CONSUMED):
+        yield Finding("the trace has no column params, order or batch", where)
+        return
+    for name in (*CONSUMED, "params"):
+        cells = np.frombuffer(trace.columns[name], dtype=np.uint8).reshape(-1, EVIDENCE_BYTES)
+        empty = np.flatnonzero(~cells[:-1].any(axis=1))
+        if len(empty):
+            yield Finding("no evidence in this row", where, first + int(empty[0]), name)
+    if any(trace.cell(last + 1, name) != ABSENT for name in CONSUMED) or any(trace.loss(last + 1)):
+        yield Finding("the last row consumed something", where, last + 1)
+
+
+def _check_columns(
+    record: SeedRecord,
+    branch: BranchRecord,
+    trace: Trace,
+    declarations: Declarations,
+    where: str,
+) -> Iterator[Finding]:
+    spec = branch.perturbation
+    touched = declarations[spec.name].touches(spec) if spec and spec.name in declarations else ()
+    for name in sorted(set(record.components) ^ set(trace.columns)):
+        if not matches(name, touched):
+            side = "lacks" if name in record.components else "has"
+            yield Finding(f"the trace {side} a component", where, component=name)
+
+
+def _check_digests(
+    branch: BranchRecord, trace: Trace, plan: StudyPlan, where: str
+) -> Iterator[Finding]:
+    if set(branch.digests) != set(TIMES):
+        yield Finding("commitments are not given for t0, t0+W and T", where)
+        return
+    steps = {"t0": plan.fork_at + 1, "t0+W": plan.window_end + 1, "T": plan.horizon + 1}
+    for time, step in steps.items():
+        if not trace.first_step <= step <= trace.last_step + 1:
+            continue
+        # An epoch that ends at t0+W may run hooks before the next row is cut, which can add a
+        # component but not lose one.
+        present = {
+            name
+            for name in trace.columns
+            if name not in CONSUMED and trace.cell(step, name) != ABSENT
+        }
+        # What exists on both sides of t0+W existed there, too.
+        before = {name for name in present if trace.cell(step - 1, name) != ABSENT}
+        for name in sorted(set(branch.digests[time]) - present):
+            yield Finding(f"committed to at {time} but absent from the trace", where, step, name)
+        wanted = before if time == "t0+W" else present
+        for name in sorted(wanted - set(branch.digests[time])):
+            yield Finding(f"no commitment at {time}", where, step, name)
+
+
+def _check_outcome(
+    seed: SeedEvidence, branch: BranchRecord, outcome: Outcome, where: str
+) -> Iterator[Finding]:
+    plain = set(TIMES)
+    both = plain | {f"{time}/recalibrated" for time in TIMES}
+    control = seed.control_outcome
+    if set(outcome.tables) not in (plain, both) or set(outcome.tables) != set(control.tables):
+        yield Finding(f"outcome tables are {', '.join(sorted(outcome.tables))}", where)
+        return
+    if not np.array_equal(outcome.labels, control.labels):
+        yield Finding("the probe's labels are not the control's", where)
+    for name, table in sorted(outcome.tables.items()):
+        if table.shape != control.tables[name].shape:
+            yield Finding(f"outcome {name} has shape {table.shape}", where)
+        elif branch.diverged_at is None:
+            yield from _check_probabilities(name, table, outcome, where)
+
+
+def _check_probabilities(
+    name: str,
+    table: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    outcome: Outcome,
+    where: str,
+) -> Iterator[Finding]:
+    finite = np.isfinite(table)
+    if not finite.all():
+        row = int(np.argwhere(~finite)[0][0])
+        yield Finding(f"outcome {name}: row {row} holds a value that is not finite", where)
+        return
+    sums = np.abs(table.astype(np.float64).sum(axis=1) - 1) > ROW_SUM_TOLERANCE
+    if (table < 0).any() or (table > 1).any() or sums.any():
+        yield Finding(f"outcome {name} holds no probabilities", where)
+    if (
+        outcome.labels.size
+        and not 0 <= outcome.labels.min() <= outcome.labels.max() < table.shape[1]
+    ):
+        yield Finding(f"outcome {name}: a label is no class", where)
+
+
+def _diverged_at(trace: Trace, outcome: Outcome, plan: StudyPlan) -> int | None:
+    """First step whose loss or probabilities are not finite, by the evidence."""
+    losses = np.frombuffer(trace.loss_bits[:-8], dtype="<f8")
+    steps = [trace.first_step + int(row) for row in np.flatnonzero(~np.isfinite(losses))[:1]]
+    times = {"t0": plan.fork_at, **plan.times}
+    for name, table in outcome.tables.items():
+        if not np.isfinite(table).all():
+            steps.append(times.get(name.partition("/")[0], plan.horizon))
+    return min(steps, default=None)
+
+
+def loss_text(bits: bytes) -> str:
+    """A loss for people."""
+    return repr(struct.unpack("<d", bits)[0])

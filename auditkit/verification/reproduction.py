@@ -1,0 +1,184 @@
+"""Run a recorded study again on this machine, and set the two side by side."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditkit.errors import ArtifactMismatch
+from auditkit.evidence.reader import RunEvidence
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.formats.run_files import Outcome
+from auditkit.formats.statements import from_statement
+from auditkit.records.agreement import ReproductionReport
+from auditkit.records.job import ProgramSource
+from auditkit.records.manifest import CODE_FOLDER
+from auditkit.records.study import BranchRecord
+from auditkit.replay.study_replay import copy_code
+from auditkit.signing.signatures import Envelope, open_envelope
+from auditkit.signing.trust import SigningKey
+from auditkit.statistics.agreement import compare
+from auditkit.statistics.estimands import estimate
+from auditkit.study.runner import Report, StudyRequest, Warn, run_study, script_source
+from auditkit.verification.content import branch_tables
+from auditkit.verification.shared_checks import environment_lines
+
+
+@dataclass(frozen=True)
+class ReproductionRequest:
+    """How to run a recorded study again.
+
+    Attributes:
+        out: Folder of the new study.
+        arguments: Arguments of the factory that replace recorded ones.
+        jobs: Seeds that run at the same time.
+        resume: Whether to finish an interrupted reproduction.
+        command: The user's own command, for the study of a script.
+    """
+
+    out: Path
+    arguments: Mapping[str, str]
+    jobs: int
+    resume: bool = False
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class VerifiedStudy:
+    """A study whose manifest is the very one that was verified.
+
+    Attributes:
+        run: Its folder and manifest.
+        manifest_sha256: SHA-256 of the manifest file.
+        envelope: Who signed it.
+    """
+
+    run: RunEvidence
+    manifest_sha256: str
+    envelope: Envelope
+
+
+def read_study(path: Path, verified_sha256: str) -> VerifiedStudy:
+    """Read the manifest of a study again, after it was verified.
+
+    Args:
+        path: The manifest.
+        verified_sha256: SHA-256 of the bytes that were verified.
+
+    Raises:
+        ArtifactMismatch: When these are other bytes, which nobody verified.
+        AuditError: When it cannot be read, or is no study.
+    """
+    data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
+    found = hashlib.sha256(data).hexdigest()
+    if found != verified_sha256:
+        raise ArtifactMismatch(
+            "the manifest changed after it was verified",
+            expected=verified_sha256,
+            found=found,
+            where=path.name,
+        )
+    envelope = open_envelope(data, what=path.name)
+    manifest = from_statement(envelope.payload, what=path.name)
+    return VerifiedStudy(RunEvidence(path.parent, manifest), found, envelope)
+
+
+def rerun(
+    run: RunEvidence,
+    request: ReproductionRequest,
+    key: SigningKey,
+    report: Report = lambda _: None,
+    warn: Warn = lambda _: None,
+) -> Path:
+    """Run the plan of a study again, from the recorded sources, into a manifest of its own.
+
+    Args:
+        run: The study, whose files passed checks 1 to 3.
+        request: How.
+        key: What to sign with.
+        report: Called with progress.
+        warn: Called with what is no error, but will not verify.
+
+    Returns:
+        Path of the new manifest.
+
+    Raises:
+        AuditError: Whatever went wrong.
+    """
+    manifest, program = run.manifest, run.manifest.program
+    with tempfile.TemporaryDirectory(prefix="auditkit-reproduce-") as scratch:
+        if request.command:
+            source = script_source(request.command, manifest.plan, Path.cwd())
+        else:
+            copy_code(run, Path(scratch))
+            arguments = {**program.arguments, **request.arguments}
+            source = ProgramSource(program.target, str(Path(scratch) / CODE_FOLDER), arguments)
+        study = StudyRequest(
+            source, manifest.plan, request.out, request.jobs, request.resume, request.command
+        )
+        return run_study(study, key, report, warn)
+
+
+def side_by_side(recorded: VerifiedStudy, reproduced: VerifiedStudy) -> ReproductionReport:
+    """Compare two studies of one plan: states, probe tables, and the estimands of these tables."""
+    before, after = recorded.run, reproduced.run
+    plan = before.manifest.plan
+    tables = [estimate(branch_tables(run, {}), plan) for run in (before, after)]
+    bit_identical, edited = _compare_bits(before, after)
+    return ReproductionReport(
+        recorded_sha256=recorded.manifest_sha256,
+        reproduced_sha256=reproduced.manifest_sha256,
+        environment_differences=environment_lines(
+            before.manifest.environment, after.manifest.environment
+        ),
+        bit_identical=bit_identical,
+        edited=edited,
+        rows=compare(tables[0], tables[1], plan.margins),
+    )
+
+
+def _compare_bits(left: RunEvidence, right: RunEvidence) -> tuple[bool, tuple[str, ...]]:
+    """Whether all states and tables are the same; and the tables that differ of equal states.
+
+    A table is computed from the branch's state and the probe. A machine that computes other bits
+    shows it in the states: every step of training enters them, forward and backward. Where every
+    committed state is the same and a table is not, the table is not of these states.
+    """
+    identical, edited = True, []
+    for seed, other in zip(left.manifest.seeds, right.manifest.seeds, strict=True):
+        for here, there in zip(seed.branches, other.branches, strict=True):
+            if _committed(here) != _committed(there):
+                identical = False
+                continue
+            place = f"seed {seed.seed}, {here.name}"
+            if seed.data.probe_sha256 != other.data.probe_sha256:
+                edited.append(f"{place}: equal states, but the recorded probe is not the one here")
+                continue
+            edited += [
+                f"{place}: the recorded {name} is not of the recorded states"
+                for name in _differing(left.outcome(here), right.outcome(there))
+            ]
+    return identical and not edited, tuple(edited)
+
+
+def _committed(branch: BranchRecord) -> tuple[object, ...]:
+    return (branch.digests, branch.order_sha256, branch.diverged_at)
+
+
+def _differing(recorded: Outcome, reproduced: Outcome) -> Iterator[str]:
+    """Names of what two outcomes of equal states do not have in common, bit for bit."""
+    if recorded.labels.tobytes() != reproduced.labels.tobytes():
+        yield "label column"
+    for name in sorted({*recorded.tables, *reproduced.tables}):
+        left, right = recorded.tables.get(name), reproduced.tables.get(name)
+        # Bytes, not values: a NaN equals itself here, and -0.0 is not 0.0.
+        if (
+            left is None
+            or right is None
+            or (left.shape, left.tobytes()) != (right.shape, right.tobytes())
+        ):
+            yield f"table {name}"
