@@ -57,7 +57,8 @@ class Loop:
         self._evidence = evidence
         self._watcher = watcher
         self._restore = restore
-        self._undo = always_synchronised(observed.objects) if restore and settles else None
+        trained = (observed.objects.model, *observed.objects.extras.values())
+        self._undo = always_synchronised(trained) if restore and settles else None
         self._live = restore is None
         self._under_way = False
         self._blind = False

@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from auditkit.errors import RecorderMisuse
-from auditkit.observe.state.objects import TrainingObjects
 
 #: What ``DistributedDataParallel`` reports of itself that changes the order of summation.
 _SETTINGS = (
@@ -101,22 +100,24 @@ class SyncFlags:
             module.require_forward_param_sync = flag
 
 
-def always_synchronised(objects: TrainingObjects) -> Callable[[], None]:
+def always_synchronised(modules: Iterable[object]) -> Callable[[], None]:
     """Let every backward pass synchronise gradients, within ``no_sync``, too.
 
     ``DistributedDataParallel`` rebuilds its buckets after the first pass that does; a loop that
     goes on from a snapshot makes one pass before, and it must be such a one.
 
+    Args:
+        modules: What is trained; those that are data-parallel are changed.
+
     Returns:
         Undoes it.
     """
-    found = [objects.model, *objects.extras.values()]
-    modules = [module for module in found if isinstance(module, DistributedDataParallel)]
-    for module in modules:
+    found = [module for module in modules if isinstance(module, DistributedDataParallel)]
+    for module in found:
         vars(module)["no_sync"] = nullcontext
 
     def undo() -> None:
-        for module in modules:
+        for module in found:
             vars(module).pop("no_sync", None)
 
     return undo
