@@ -48,7 +48,7 @@ def load(name: str, version: str = "1") -> dict[str, Any]:
     if not re.fullmatch(r"[a-z][a-z0-9-]{0,63}", name) or not re.fullmatch(r"[0-9]{1,4}", version):
         raise SchemaError(f"no schema {brief(name)} of version {brief(version)}")
     packaged = importlib.resources.files("auditkit") / "schemas"
-    roots = (packaged, Path(__file__).parents[1] / "schemas")  # a wheel; an editable install
+    roots = (packaged, Path(__file__).parents[2] / "schemas")  # a wheel; an editable install
     for root in roots:
         file = root / version / f"{name}.schema.json"
         if file.is_file():

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed
+from auditkit.observe.machine.code import is_own_file
 from auditkit.observe.machine.imports import import_file, import_module
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
@@ -230,16 +231,11 @@ def failed(error: Exception, what: str) -> ProgramFailed:
     """An error of the user's program, told in one line with its place."""
     frames = traceback.extract_tb(error.__traceback__)
     # Where the user's own code stood; the frames below it are a library's.
-    own = [frame for frame in frames if not _is_foreign(frame.filename)] or frames
+    own = [frame for frame in frames if is_own_file(frame.filename)] or frames
     place = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else None
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{Path(error.filename).name}:{error.lineno}"
     return ProgramFailed(f"{what} raised {type(error).__name__}: {error}", where=place)
-
-
-def _is_foreign(filename: str) -> bool:
-    parts = Path(filename).parts
-    return filename.startswith("<") or "site-packages" in parts or "auditkit" in parts[-3:]
 
 
 def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:

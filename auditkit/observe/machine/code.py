@@ -13,7 +13,7 @@ from auditkit.errors import StoreError
 from auditkit.files import store
 from auditkit.records.study import CodeFile
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def own_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:

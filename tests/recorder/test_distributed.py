@@ -23,7 +23,7 @@ from auditkit.records.report import VerificationReport
 from auditkit.signing.trust import machine_trust
 from auditkit.verification.study_checks import VerifyRequest, verify
 
-SCRIPT = Path(__file__).parent / "programs" / "ddp_loop.py"
+SCRIPT = Path(__file__).parents[1] / "programs" / "ddp_loop.py"
 
 #: Steps in an epoch of a process, by how many processes there are.
 PER_EPOCH = {2: 6, 3: 4}
@@ -94,7 +94,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
         "XDG_CONFIG_HOME": str(folder / "config"),
         "HOME": str(folder),
         "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     forks = Forks(folder, variables)
     yield Jobs(folder, forks, variables)

@@ -25,7 +25,7 @@ from auditkit.errors import AuditError, RestoreMismatch, StoreError
 from auditkit.files import store
 from auditkit.formats.run_files import trace_from_tensors
 
-SCRIPT = Path(__file__).parent / "programs" / "killed_loop.py"
+SCRIPT = Path(__file__).parents[1] / "programs" / "killed_loop.py"
 
 
 class Killed(Exception):

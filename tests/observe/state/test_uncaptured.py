@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_state import CASES
+from test_components import CASES
 from tiny import Numbers, batchnorm_net, build, follow, small_net
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from auditkit.errors import SchemaError
 from auditkit.formats import schema
 
-FOLDER = Path(__file__).parents[1] / "schemas"
+FOLDER = Path(__file__).parents[2] / "schemas"
 FILES = sorted(FOLDER.glob("*/*.schema.json"))
 ENVELOPE = {
     "payloadType": "application/vnd.in-toto+json",
