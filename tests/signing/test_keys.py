@@ -342,7 +342,8 @@ def test_a_missing_bcrypt_is_said_so(tmp_path: Path) -> None:
     program = (
         "import pathlib, sys\n"
         "sys.modules['bcrypt'] = None\n"
-        "from auditkit import errors, keys\n"
+        "from auditkit import errors\n"
+        "from auditkit.signing import keys\n"
         "try:\n"
         "    keys.parse_private_key(pathlib.Path('key').read_bytes(), 'pw', source='f')\n"
         "except errors.KeyFileError as error:\n"
