@@ -32,7 +32,7 @@ PATIENCE = 120
 
 _WORKERS = (
     *(
-        "auditkit.cli.studyplans.Workers",
+        "auditkit.cli.study_plans.Workers",
         "auditkit.cli.plan.Workers",
         "auditkit.study.runner.Workers",
     ),

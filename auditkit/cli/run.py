@@ -19,7 +19,7 @@ from auditkit.cli.options import (
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.plan import look_at
 from auditkit.cli.progress import StepProgress
-from auditkit.cli.studyplans import (
+from auditkit.cli.study_plans import (
     describe,
     overrides,
     plan_options,
