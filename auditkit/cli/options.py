@@ -1,10 +1,12 @@
-"""Option values shared by commands."""
+"""Option values shared by commands, and the optional packages that some of them need."""
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -103,3 +105,32 @@ class CommandWithTail(click.Command):
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         """Show it in the usage line."""
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND ...]"]
+
+
+def timestamps() -> Any:
+    """:mod:`auditkit.signing.timestamps`.
+
+    Raises:
+        UsageError: When its package is not installed.
+    """
+    return _load("auditkit.signing.timestamps", "timestamp")
+
+
+def token_sha256(reply: bytes) -> str:
+    """:func:`auditkit.signing.timestamps.token_sha256`, loaded when it is needed.
+
+    Raises:
+        UsageError: When its package is not installed.
+    """
+    return str(timestamps().token_sha256(reply))
+
+
+def _load(module: str, extra: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "auditkit":
+            raise
+        raise UsageError(
+            f"the package {error.name} is not installed", hint=f'pip install "auditkit[{extra}]"'
+        ) from error

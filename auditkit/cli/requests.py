@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from auditkit.cli.extras import timestamps, token_sha256
-from auditkit.cli.options import parse_arguments
+from auditkit.cli.options import parse_arguments, timestamps, token_sha256
 from auditkit.errors import UsageError
 from auditkit.records.manifest import SIGNER_NAME
 from auditkit.signing.signatures import (

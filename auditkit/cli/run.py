@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from auditkit.cli.extras import token_sha256
 from auditkit.cli.options import (
     TAIL,
     CommandWithTail,
     default_jobs,
     parse_arguments,
     split_target,
+    token_sha256,
 )
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.plan import look_at

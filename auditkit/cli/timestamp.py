@@ -11,8 +11,7 @@ from pathlib import Path
 
 import click
 
-from auditkit.cli.extras import timestamps
-from auditkit.cli.options import manifest_path
+from auditkit.cli.options import manifest_path, timestamps
 from auditkit.cli.rewriting import read_manifest, rewrite
 from auditkit.errors import AuditError, StoreError
 from auditkit.files import store
