@@ -32,11 +32,9 @@ from __future__ import annotations
 import re
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
-from auditkit.cli.tables import console
+from auditkit.cli.console import console, number, print_table
 from auditkit.diagnose.differences import RunDifference, TraceDifference, compare_runs
 from auditkit.evidence.magnitudes import Magnitude
 from auditkit.formats import canonical
@@ -71,9 +69,9 @@ def _print(found: RunDifference) -> None:
     out.print(f"A: {found.left}")
     out.print(f"B: {found.right}")
     out.print("Not verified; `auditkit verify` does that.")
-    _print_table(
+    _print_rows(
         out,
-        ("trace", "differs in", "at step", "first", "also", "and from a later step on"),
+        "traces",
         [
             (
                 part.trace,
@@ -86,20 +84,20 @@ def _print(found: RunDifference) -> None:
             for part in found.traces
         ],
     )
-    _print_table(
+    _print_rows(
         out,
-        ("trace", "before step", "component", "largest", "relative", "in tensor", "elements"),
+        "magnitudes",
         [row for part in found.traces for row in _distances(part)],
     )
-    _print_table(
+    _print_rows(
         out,
-        ("section", "name", "A", "B"),
-        [(f.section, f.name, _said(f.left), _said(f.right)) for f in found.fields],
+        "fields",
+        [(f.section, f.name, _shortened(f.left), _shortened(f.right)) for f in found.fields],
     )
-    _print_table(
+    _print_rows(
         out,
-        ("trace", "outcome", "mean total variation"),
-        [(o.trace, o.table, _number(o.total_variation)) for o in found.outcomes],
+        "outcomes",
+        [(o.trace, o.table, number(o.total_variation)) for o in found.outcomes],
     )
     shown = found.equal[:_SHOWN]
     more = len(found.equal) - len(shown)
@@ -109,15 +107,10 @@ def _print(found: RunDifference) -> None:
     out.print("A and B are the same" if found.same else "A and B differ")
 
 
-def _print_table(out: Console, headings: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_rows(out: Console, name: str, rows: list[tuple[str, ...]]) -> None:
     if not rows:
         return
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    for row in rows[:_SHOWN]:
-        table.add_row(*row)
-    out.print(table)
+    print_table(out, name, rows[:_SHOWN])
     if len(rows) > _SHOWN:
         out.print(f"... and {len(rows) - _SHOWN} more; --json has them all")
 
@@ -134,8 +127,8 @@ def _distances(part: TraceDifference) -> list[tuple[str, ...]]:
             part.trace,
             str(part.distance.step),
             apart.component,
-            _number(apart.absolute),
-            _number(apart.relative),
+            number(apart.absolute),
+            number(apart.relative),
             apart.absolute_tensor or "-",
             _elements(apart),
         )
@@ -154,12 +147,8 @@ def _elements(apart: Magnitude) -> str:
     return "; ".join(parts)
 
 
-def _said(text: str | None) -> str:
+def _shortened(text: str | None) -> str:
     """What one side says, a SHA-256 by its beginning."""
     if text is None:
         return "-"
     return f"{text[:16]}..." if re.fullmatch("[0-9a-f]{64}", text) else text
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
+from auditkit.cli.console import console
 from auditkit.cli.options import TAIL, CommandWithTail, parse_arguments, split_target
-from auditkit.cli.tables import console
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
 from auditkit.errors import UsageError
 from auditkit.evidence.rows import own_step

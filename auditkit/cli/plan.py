@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
+from auditkit.cli.console import console
 from auditkit.cli.options import parse_arguments, split_target
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.study_plans import overrides, plan_options, program_plan
-from auditkit.cli.tables import console
 from auditkit.errors import UsageError
 from auditkit.files import store
 from auditkit.formats.statements import to_statement

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import click
 
+from auditkit.cli.console import console
 from auditkit.cli.options import TAIL, CommandWithTail, manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.requests import trusted_keys
-from auditkit.cli.tables import console
 from auditkit.diagnose.rerun import Replayed, rerun
 from auditkit.errors import UsageError
 from auditkit.evidence.magnitudes import Magnitude

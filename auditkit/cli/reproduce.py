@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from auditkit.cli.agreementtable import print_agreement
+from auditkit.cli.console import console, interval, number, print_table
 from auditkit.cli.options import TAIL, CommandWithTail, default_jobs, manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
@@ -19,6 +19,8 @@ from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats import canonical
+from auditkit.records.agreement import Agreement, ReproductionReport
+from auditkit.records.estimate import AS_IS, PRIMARY
 from auditkit.signing.signatures import Envelope, SigningKey, check_signatures
 from auditkit.verification.shared_checks import is_own
 from auditkit.verification.study_checks import VerifyRequest, verify
@@ -75,7 +77,7 @@ def reproduce(
     if json_out == "-":
         click.echo(canonical.dumps(canonical.to_dict(compared)).decode("ascii"))
     else:
-        print_agreement(compared, everything=everything)
+        _print_agreement(compared, everything=everything)
         click.echo(f"manifest: {made}, signed by {signer.fingerprint}")
         if json_out:
             store.write_bytes(Path(json_out), canonical.dumps(canonical.to_dict(compared)))
@@ -113,3 +115,39 @@ def _rerun(
     for warning in warnings:
         click.echo(f"auditkit: warning: {warning}", err=True)
     return made
+
+
+def _print_agreement(report: ReproductionReport, *, everything: bool) -> None:
+    """Print the comparison: by default the primary metric, and whatever disagrees."""
+    out = console()
+    for line in report.environment_differences:
+        out.print(f"environment: {line}")
+    if report.bit_identical:
+        out.print("Every branch ended in the very bits of the record.")
+    for line in report.edited:
+        out.print(f"mismatch: {line}")
+    rows = [
+        _cells(row)
+        for row in report.rows
+        if everything or row.family == PRIMARY or row.verdict == "disagree"
+    ]
+    print_table(out, "agreement", rows, title="Estimands: recorded, and reproduced here")
+    counts = ", ".join(
+        f"{report.count(verdict)} {verdict}" for verdict in ("agree", "disagree", "cannot tell")
+    )
+    n_seeds = max((row.n for row in report.rows), default=0)
+    out.print(f"Of {len(report.rows)} estimands over {n_seeds} seeds: {counts}.")
+
+
+def _cells(row: Agreement) -> tuple[str, ...]:
+    return (
+        row.perturbation,
+        row.metric if row.variant == AS_IS else f"{row.metric} (recal.)",
+        row.time,
+        number(row.recorded),
+        number(row.reproduced),
+        number(row.difference),
+        interval(row.interval),
+        number(row.adjusted_p),
+        f"{row.verdict}: {row.reason}",
+    )

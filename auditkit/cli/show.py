@@ -6,11 +6,9 @@ import shlex
 import sys
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
+from auditkit.cli.console import console, print_facts, print_table, print_words
 from auditkit.cli.options import manifest_path
-from auditkit.cli.tables import console
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.statements import Manifest, Statement, any_statement
@@ -43,52 +41,44 @@ def show(manifest: str, as_json: bool) -> None:
 def _print(envelope: Envelope, record: Statement) -> None:
     out = console()
     out.print("Not verified; `auditkit verify` does that.")
-    details: list[Table] = []
     if isinstance(record, StudyManifest):
-        rows, details = [*_of_study(record), *_foot(record)], [_branches(record)]
+        rows = [*_of_study(record), *_foot(record)]
     elif isinstance(record, RecordingManifest):
-        rows, details = [*_of_recording(record), *_foot(record)], [_ranks(record)]
+        rows = [*_of_recording(record), *_foot(record)]
     elif isinstance(record, Registration):
         rows = _of_plan(record)
     elif isinstance(record, ReplayReport):
         rows = _of_replay(record)
     else:
         rows = _of_report(record)
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
-    table.add_column(overflow="fold", max_width=30)  # some headings come from the file
-    table.add_column(overflow="fold")
-    for heading, text in (*_head(envelope, record), *rows):
-        if text:
-            table.add_row(heading, text)
-    out.print(table)
-    for detail in details:
-        out.print(detail)
+    shown = [(name, text) for name, text in (*_head(envelope, record), *rows) if text]
+    print_facts(out, shown, width=30)  # some names come from the file
+    if isinstance(record, StudyManifest):
+        print_table(out, "branches", _branches(record))
+    elif isinstance(record, RecordingManifest):
+        print_table(out, "ranks", _ranks(record))
+    else:
+        print_words(out, ("timestamp", "plan-bound", "countersignature", "verdict"))
 
 
-def _branches(manifest: StudyManifest) -> Table:
-    branches = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("seed", "branch", "role", "version", "status", "order sha256"):
-        branches.add_column(heading, overflow="fold")
-    for seed in manifest.seeds:
-        for branch in seed.branches:
-            at = branch.diverged_at
-            branches.add_row(
-                str(seed.seed),
-                branch.name,
-                branch.role,
-                "-" if branch.version is None else str(branch.version),
-                "completed" if at is None else f"diverged at step {at}",
-                branch.order_sha256[:16],
-            )
-    return branches
+def _branches(manifest: StudyManifest) -> list[tuple[str, ...]]:
+    return [
+        (
+            str(seed.seed),
+            branch.name,
+            branch.role,
+            "-" if branch.version is None else str(branch.version),
+            "completed" if branch.diverged_at is None else f"diverged at step {branch.diverged_at}",
+            branch.order_sha256[:16],
+        )
+        for seed in manifest.seeds
+        for branch in seed.branches
+    ]
 
 
-def _ranks(manifest: RecordingManifest) -> Table:
-    ranks = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("rank", "steps", "epochs", "checkpoints after", "resumed after", "order"):
-        ranks.add_column(heading, overflow="fold")
-    for rank in manifest.ranks:
-        ranks.add_row(
+def _ranks(manifest: RecordingManifest) -> list[tuple[str, ...]]:
+    return [
+        (
             str(rank.rank),
             str(rank.steps),
             str(rank.epochs),
@@ -96,7 +86,8 @@ def _ranks(manifest: RecordingManifest) -> Table:
             ", ".join(str(step) for step in rank.resumed_at) or "-",
             rank.order_sha256[:16],
         )
-    return ranks
+        for rank in manifest.ranks
+    ]
 
 
 Rows = list[tuple[str, str]]
@@ -182,8 +173,8 @@ def _of_recording(manifest: RecordingManifest) -> Rows:
     world, first = manifest.world, manifest.ranks[0]
     settings = ", ".join(f"{name} {value}" for name, value in world.settings.items())
     loaders = [
-        (f"loader {loader}" if loader else "training loader", ", ".join(_worded(told)))
-        for loader, told in first.loaders.items()
+        (f"loader {loader}" if loader else "training loader", ", ".join(_worded(facts)))
+        for loader, facts in first.loaders.items()
     ]
     return [
         ("recording", f"{first.steps} steps of {world.size} process(es)"),
@@ -197,8 +188,8 @@ def _of_recording(manifest: RecordingManifest) -> Rows:
     ]
 
 
-def _worded(told: dict[str, str]) -> list[str]:
-    return [f"{name} {text}" for name, text in told.items()]
+def _worded(facts: dict[str, str]) -> list[str]:
+    return [f"{name} {text}" for name, text in facts.items()]
 
 
 def _of_program(program: ProgramRecord) -> Rows:

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
-from auditkit.cli.trusttables import print_countersignatures, print_distances, print_plan
+from auditkit.cli.console import console, interval, number, print_facts, print_table
 from auditkit.evidence.verdicts import is_of_recording
-from auditkit.formats.quote import printable
 from auditkit.records.estimate import (
     AS_IS,
     PRIMARY,
     DistanceEstimate,
     EstimateTable,
-    Interval,
     SignedEstimate,
 )
 from auditkit.records.job import Description
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import CheckResult, VerificationReport
 
-#: Columns that the estimand tables need; in a narrower terminal lines wrap, but none is cut.
-_WIDTH = 130
+#: Distances of a replay that are shown; all of them are in the JSON report.
+_MOST_DISTANCES = 20
 
 #: Metrics that are shown without ``--all``.
 _SHOWN = ("tv", "accuracy", "nll")
@@ -49,34 +42,15 @@ _NOT = (
 )
 
 
-class _PlainConsole(Console):
-    """Takes nothing for markup, and lets no control character of a string reach a terminal."""
-
-    def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(printable(text), **options)
-
-
-def console() -> Console:
-    """A console on stdout for text that comes from files."""
-    wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    return _PlainConsole(
-        markup=False, highlight=False, emoji=False, width=max(_WIDTH, wide), soft_wrap=False
-    )
-
-
 def print_report(report: VerificationReport, *, everything: bool) -> None:
     """Print checks, estimands and verdict."""
     out = console()
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("#", "check", "result", "what"):
-        table.add_column(heading, overflow="fold")
-    for check in report.checks:
-        table.add_row(str(check.number), check.name, check.status, check.summary)
-    out.print(table)
+    rows = [(str(check.number), check.name, check.status, check.summary) for check in report.checks]
+    print_table(out, "checks", rows)
     for check in report.checks:
         _print_findings(out, check)
-    print_distances(out, report)
-    print_plan(out, report)
+    _print_distances(out, report)
+    _print_plan(out, report)
     if report.estimates is not None:
         if report.verdict == "sampled":
             out.print(
@@ -104,10 +78,23 @@ def print_estimates(out: Console, estimates: EstimateTable, *, everything: bool)
     if diverged:
         shown = ", ".join(f"{name} in {count}" for name, count in diverged.items())
         out.print(f"Diverged and left out, by number of seeds: {shown}")
-    rows = [row for row in estimates.distances if everything or _is_shown(row, estimates)]
-    out.print(_distances(rows, estimates))
-    signed = [row for row in estimates.signed if everything or _is_shown(row, estimates)]
-    out.print(_signed(signed))
+    notes = ["rho: 0 = floor, 1 = as different as another seed; p: within-seed permutation"]
+    if estimates.floor.developed is False:
+        notes.append("* floor not developed at T: compared with a nudge that has not grown yet")
+    print_table(
+        out,
+        "distances",
+        _distances(estimates, everything=everything),
+        title="Distance from the control, and its excess over the placebo floor",
+        caption=Text("\n".join(notes), style="table.caption"),
+    )
+    print_table(
+        out,
+        "effects",
+        _effects(estimates, everything=everything),
+        title="Treatment minus control, paired by seed",
+        caption="p: paired t; the sign-flip test, other metrics and persistence: --all, --json",
+    )
     for note in estimates.notes:
         out.print(f"Note: {note}")
 
@@ -118,24 +105,22 @@ def print_cost(description: Description, plan: StudyPlan, jobs: int) -> None:
     if cost is None:
         return
     n_branches, n_seeds = len(plan.branch_names), len(plan.seeds)
-    held = plan.horizon - plan.fork_at
-    steps = n_seeds * (plan.horizon + held * (n_branches - 1))
+    branch_steps = plan.horizon - plan.fork_at
+    steps = n_seeds * (plan.horizon + branch_steps * (n_branches - 1))
     seconds = steps * cost.step_seconds + n_seeds * n_branches * cost.branch_seconds
     seconds += 2 * n_seeds * cost.start_seconds  # a trunk and a branches process each
     rows = steps * cost.row_bytes
     probes = n_seeds * n_branches * 6 * 4 * 10 * cost.n_probe
     size = n_seeds * cost.snapshot_bytes + rows + probes
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
-    for heading, text in (
+    facts = (
         ("seeds x branches", f"{n_seeds} x {n_branches}"),
         ("training steps", f"{steps:,}"),
         ("one step", f"{cost.step_seconds * 1000:.2f} ms with its evidence"),
         ("processor time", _duration(seconds)),
         ("wall time", f"{_duration(seconds / jobs)} with --jobs {jobs}"),
         ("disk", f"{size / 1e9:.3f} GB, of which evidence {rows / 1e9:.3f} GB"),
-    ):
-        table.add_row(heading, text)
-    console().print(table)
+    )
+    print_facts(console(), facts)
 
 
 def print_run(manifest: Path, plan: StudyPlan, fingerprint: str) -> None:
@@ -161,7 +146,7 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
     out.print(f"Trust: {report.trust}" + (f" ({report.signed_by})" if report.signed_by else ""))
     for stamp in report.timestamps:
         out.print(f"Signed before {stamp.time}, says {stamp.authority}")
-    print_countersignatures(out, report)
+    _print_countersignatures(out, report)
     out.print(f"Replay: {report.replay}")
     if report.verdict == "close":
         out.print(
@@ -187,58 +172,33 @@ def _is_shown(row: SignedEstimate | DistanceEstimate, estimates: EstimateTable) 
     return row.metric in _SHOWN and row.variant == AS_IS
 
 
-def _distances(rows: Iterable[DistanceEstimate], estimates: EstimateTable) -> Table:
-    headings = ("perturbation", "metric", "time", "distance", "floor", "excess")
-    table = _table((*headings, "rho", "p", "adjusted", "verdict"), text_columns=3)
-    for row in rows:
-        table.add_row(
-            *_names(row),
-            row.time,
-            *(_number(value) for value in (row.mean_distance, row.floor, row.excess)),
-            "-" if row.rho is None else f"{row.rho:.2f}",
-            _p(row.permutation_p),
-            _adjusted(row),
-            row.verdict + _undeveloped(row, estimates),
-        )
-    table.title = "Distance from the control, and its excess over the placebo floor"
-    notes = ["rho: 0 = floor, 1 = as different as another seed; p: within-seed permutation"]
-    if estimates.floor.developed is False:
-        notes.append("* floor not developed at T: compared with a nudge that has not grown yet")
-    table.caption = Text("\n".join(notes), style="table.caption")
-    return table
+def _distances(estimates: EstimateTable, *, everything: bool) -> Iterator[tuple[str, ...]]:
+    for row in estimates.distances:
+        if everything or _is_shown(row, estimates):
+            yield (
+                *_names(row),
+                row.time,
+                *(number(value) for value in (row.mean_distance, row.floor, row.excess)),
+                "-" if row.rho is None else f"{row.rho:.2f}",
+                _p(row.permutation_p),
+                _adjusted(row),
+                row.verdict + _undeveloped(row, estimates),
+            )
 
 
-def _signed(rows: Iterable[SignedEstimate]) -> Table:
-    headings = ("perturbation", "metric", "time", "ATE", "95 % interval")
-    table = _table((*headings, "seed SDs", "p", "adjusted", "verdict"), text_columns=3)
-    for row in rows:
-        table.add_row(
-            *_names(row),
-            row.time,
-            _number(row.ate),
-            _interval(row.interval),
-            "-" if row.ate_in_control_sd is None else f"{row.ate_in_control_sd:.2f}",
-            _p(row.t_p),
-            _adjusted(row),
-            row.verdict,
-        )
-    table.title = "Treatment minus control, paired by seed"
-    table.caption = "p: paired t; the sign-flip test, other metrics and persistence: --all, --json"
-    return table
-
-
-def _table(headings: tuple[str, ...], text_columns: int) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title_justify="left", caption_justify="left")
-    for position, heading in enumerate(headings):
-        is_text = position < text_columns or heading == "verdict"
-        justify: Literal["left", "right"] = "left" if is_text else "right"
-        # A number that is cut is another one: only words are folded.
-        folds = heading in ("perturbation", "verdict")
-        width = {"perturbation": 24, "verdict": 15}.get(heading)
-        table.add_column(
-            heading, justify=justify, overflow="fold", no_wrap=not folds, max_width=width
-        )
-    return table
+def _effects(estimates: EstimateTable, *, everything: bool) -> Iterator[tuple[str, ...]]:
+    for row in estimates.signed:
+        if everything or _is_shown(row, estimates):
+            yield (
+                *_names(row),
+                row.time,
+                number(row.ate),
+                interval(row.interval),
+                "-" if row.ate_in_control_sd is None else f"{row.ate_in_control_sd:.2f}",
+                _p(row.t_p),
+                _adjusted(row),
+                row.verdict,
+            )
 
 
 def _undeveloped(row: DistanceEstimate, estimates: EstimateTable) -> str:
@@ -258,10 +218,6 @@ def _adjusted(row: SignedEstimate | DistanceEstimate) -> str:
     return f"{_p(row.adjusted_p)} {'Holm' if row.family == PRIMARY else 'q'}"
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
-
-
 def _p(value: float | None) -> str:
     if value is None:
         return "-"
@@ -274,9 +230,47 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
-def _interval(interval: Interval | None) -> str:
-    if interval is None:
-        return "-"
-    low = "-inf" if interval.low is None else f"{interval.low:.3g}"
-    high = "inf" if interval.high is None else f"{interval.high:.3g}"
-    return f"[{low}, {high}]"
+def _print_distances(out: Console, report: VerificationReport) -> None:
+    """Print how the environment differs from the record, and how far the replay is from it."""
+    if report.environment_differences:
+        out.print("Environment differs from the record (the bits may still be equal):")
+        for line in report.environment_differences:
+            out.print(f"  {line}")
+    if not report.distances:
+        return
+    rows = [
+        (
+            item.where,
+            item.name,
+            number(item.largest_absolute),
+            number(item.largest_relative),
+            number(item.total_variation),
+        )
+        for item in report.distances[:_MOST_DISTANCES]
+    ]
+    print_table(out, "replay distances", rows, title="Distance between record and replay")
+    if len(report.distances) > _MOST_DISTANCES:
+        out.print(f"... and {len(report.distances) - _MOST_DISTANCES} more, with --json")
+
+
+def _print_plan(out: Console, report: VerificationReport) -> None:
+    """Print what the plan that was signed before the run is worth."""
+    if report.plan is None:
+        return
+    out.print(f"Plan: {report.plan.status}")
+    for remark in report.plan.remarks:
+        out.print(f"  {remark}")
+    for line in report.plan.deviations:
+        out.print(f"  deviates: {line}")
+
+
+def _print_countersignatures(out: Console, report: VerificationReport) -> None:
+    """Print who else verified, and how many of them count."""
+    if not report.countersignatures:
+        return
+    n_counted = sum(item.counts for item in report.countersignatures)
+    out.print(f"Countersigned: {n_counted} by trusted keys other than the author's")
+    for item in report.countersignatures:
+        who = item.signed_by or "nobody trusted"
+        verdict = f"{item.verdict}, " if item.verdict else ""
+        out.print(f"  {item.file}: {who}: {verdict}{item.remark}")

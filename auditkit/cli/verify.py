@@ -110,8 +110,8 @@ def verify_path(path: Path, request: VerifyRequest) -> VerificationReport:
 
 def _replay_with_progress(run: RunEvidence, request: ReplayRequest) -> ReplayOutcome:
     plan = run.manifest.plan
-    held = plan.horizon - plan.fork_at
-    total = sum(plan.horizon + held * len(names) for names in request.choice.values())
+    branch_steps = plan.horizon - plan.fork_at
+    total = sum(plan.horizon + branch_steps * len(names) for names in request.choice.values())
     jobs = request.jobs or default_jobs(plan.threads, len(request.choice))
     with StepProgress(total, "replay") as progress:
         return replay(run, replace(request, jobs=jobs), progress.report)

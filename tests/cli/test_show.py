@@ -16,7 +16,7 @@ from forging import edit_predicate, edit_statement, sign_payload, statement_of
 from studies import Run
 
 from auditkit.cli import main
-from auditkit.cli.tables import console
+from auditkit.cli.console import console
 from auditkit.formats.statements import Statement, to_statement
 from auditkit.records.report import CHECKS, CheckResult, VerificationReport
 from auditkit.signing.signatures import generate_key, sign_statement
