@@ -26,6 +26,7 @@ ROOT = "auditkit"
 ROOMS: tuple[str, ...] = (
     "errors",
     "version",
+    "manual",
     "records",
     "formats",
     "files",
@@ -67,7 +68,7 @@ TORCH_LAZILY = ("cli",)
 #: Rooms where files may be opened. What has no name (pipes, anonymous temporary files) is no file,
 #: and what is part of the package is found where it is used.
 FILES = ("files",)
-PACKAGED = ("formats.schema",)
+PACKAGED = ("formats.schema", "manual")
 
 #: Rooms that print and exit; and the module that ends a user's script, quietly.
 PRINTERS = ("cli",)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from auditkit.cli.console import console
+from auditkit.cli.console import console, print_words
 from auditkit.cli.options import TAIL, CommandWithTail, parse_arguments, split_target
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
 from auditkit.errors import UsageError
@@ -101,3 +101,4 @@ def _print(found: Diagnosis) -> None:
         out.print(f"  tried {experiment.change}: {experiment.outcome}")
     for advice in found.advice:
         out.print(f"What to do: {advice}.")
+    print_words(out, (parting.kind, "component", "step"))

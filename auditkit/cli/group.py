@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from auditkit import errors
 from auditkit.errors import AuditError
 from auditkit.formats.quote import printable
 from auditkit.version import __version__
@@ -23,6 +24,7 @@ _COMMANDS = {
     "show": "auditkit.cli.show:show",
     "diff": "auditkit.cli.diff:diff",
     "checklist": "auditkit.cli.checklist:checklist",
+    "explain": "auditkit.cli.explain:explain_command",
     "keygen": "auditkit.cli.keygen:keygen",
     "sign": "auditkit.cli.sign:sign",
     "timestamp": "auditkit.cli.timestamp:timestamp",
@@ -52,7 +54,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except AuditError as error:
-            click.echo(f"auditkit: {printable(str(error))}", err=True)
+            click.echo(f"auditkit: {printable(str(error))} ({_topic(error)})", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt:
             kept = (
@@ -60,6 +62,12 @@ class _Group(click.Group):
             )
             click.echo(f"auditkit: interrupted{kept}", err=True)
             ctx.exit(_INTERRUPTED)
+
+
+def _topic(error: AuditError) -> str:
+    """How to read on: the error's class, or the nearest one that the tree itself has."""
+    kind = next(kind for kind in type(error).__mro__ if kind.__module__ == errors.__name__)
+    return f"auditkit explain {kind.__name__}"
 
 
 @click.command(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

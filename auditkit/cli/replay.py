@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from auditkit.cli.console import console
+from auditkit.cli.console import console, print_words
 from auditkit.cli.options import TAIL, CommandWithTail, manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
@@ -87,8 +87,8 @@ def replay(
         statement = to_statement(_record(found, command, verified, run))
         store.write_bytes(path.parent / REPLAY_NAME, sign_statement(statement, signer.key))
     code = _exit_code(found)
-    told = {"equal": found.equal, "exit_code": code, "manifest_sha256": verified.manifest_sha256}
-    data = canonical.dumps({**told, **canonical.to_dict(found)})
+    head = {"equal": found.equal, "exit_code": code, "manifest_sha256": verified.manifest_sha256}
+    data = canonical.dumps({**head, **canonical.to_dict(found)})
     if json_out == "-":
         click.echo(data.decode("ascii"))
     else:
@@ -166,20 +166,22 @@ def _print(found: Replayed, steps: int) -> None:
         out.print(f"  after step {found.distance.step}, replay and record are apart by:")
         for apart in found.distance.components:
             out.print(f"    {apart.component}: {_apart(apart)}")
+    kinds = {part.kind: None for part in found.partings}  # in their order
+    print_words(out, (*kinds, "rank", "component", "step") if kinds else ("row", "commitment"))
 
 
 def _apart(apart: Magnitude) -> str:
-    said = []
+    parts = []
     if apart.absolute is not None:
-        said.append(f"largest {apart.absolute:.3g} in {apart.absolute_tensor}")
+        parts.append(f"largest {apart.absolute:.3g} in {apart.absolute_tensor}")
     if apart.relative is not None:
-        said.append(f"relative {apart.relative:.3g} in {apart.relative_tensor}")
+        parts.append(f"relative {apart.relative:.3g} in {apart.relative_tensor}")
     if apart.elements:
-        said.append(f"{apart.elements} elements")
+        parts.append(f"{apart.elements} elements")
     if apart.unmeasured:
         names = ", ".join(entry or "all of it" for entry in apart.unmeasured)
-        said.append(f"no numbers: {names}")
-    return ", ".join(said)
+        parts.append(f"no numbers: {names}")
+    return ", ".join(parts)
 
 
 def _now() -> str:
