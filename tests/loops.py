@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 import auditkit as ak
-from auditkit.diagnose.rerun import Replayed, rerun
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.formats.statements import read_statement
 from auditkit.processes import protocol
@@ -32,6 +31,7 @@ from auditkit.processes.commands import Ended
 from auditkit.processes.server import Handler, Switchboard
 from auditkit.records.recording import RecordingManifest
 from auditkit.replay.live_comparison import Setting
+from auditkit.replay.recording_replay import Replayed, rerun
 from auditkit.signing.signatures import open_envelope
 
 Script = Callable[[], object]

@@ -42,7 +42,7 @@ from auditkit.study.runner import StudyRequest, resolve, run_study
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.holder import hold
 from auditkit.study.worker import job_results, jobs
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.verification.procedure import VerifyRequest, verify
 
 TESTS = Path(__file__).parent
 PROGRAMS = TESTS / "programs"

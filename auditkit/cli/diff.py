@@ -37,7 +37,7 @@ from rich.console import Console
 from rich.table import Table
 
 from auditkit.cli.tables import console
-from auditkit.diagnose.differences import RunDifference, TraceDifference, compare_runs
+from auditkit.diagnose.run_difference import RunDifference, TraceDifference, compare_runs
 from auditkit.evidence.magnitudes import Magnitude
 from auditkit.formats import canonical
 

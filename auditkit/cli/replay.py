@@ -1,6 +1,6 @@
 """``auditkit replay``: run a recorded loop again, and compare it as it runs.
 
-``--json`` writes one object: what was found (:class:`auditkit.diagnose.rerun.Replayed`), with
+``--json`` writes one object: what was found (:class:`auditkit.replay.recording_replay.Replayed`), with
 ``equal``, ``exit_code`` and ``manifest_sha256``.
 """
 
@@ -17,7 +17,6 @@ from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.requests import trusted_keys
 from auditkit.cli.tables import console
-from auditkit.diagnose.rerun import Replayed, rerun
 from auditkit.errors import UsageError
 from auditkit.evidence.magnitudes import Magnitude
 from auditkit.evidence.reader import RecordingEvidence
@@ -34,8 +33,9 @@ from auditkit.records.recording import RecordingManifest
 from auditkit.records.replaying import REPLAY_NAME, ReplayReport
 from auditkit.records.report import VerificationReport
 from auditkit.replay.live_comparison import Setting
+from auditkit.replay.recording_replay import Replayed, rerun
 from auditkit.signing.signatures import open_envelope, sign_statement
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.verification.procedure import VerifyRequest, verify
 from auditkit.version import __version__
 
 

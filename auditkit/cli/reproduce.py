@@ -20,8 +20,8 @@ from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.signing.signatures import Envelope, SigningKey, check_signatures
-from auditkit.verification.shared_checks import is_own
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.verification.authenticity import is_own
+from auditkit.verification.procedure import VerifyRequest, verify
 
 
 @click.command("reproduce", cls=CommandWithTail)

@@ -19,8 +19,8 @@ from auditkit.signing.signatures import (
     load_public_keys,
     machine_trust,
 )
+from auditkit.verification.authenticity import VerifyRequest
 from auditkit.verification.plan_binding import Authorities
-from auditkit.verification.shared_checks import VerifyRequest
 
 _SHARED_OPTIONS = (
     click.option("--key", "keys", multiple=True, help="Public key file to trust; repeatable."),

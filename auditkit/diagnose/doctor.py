@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from auditkit.diagnose.repeats import Experiment, Take, compare_takes, take, try_remedies
+from auditkit.diagnose.trials import Experiment, Take, compare_takes, take, try_remedies
 from auditkit.errors import AuditError, ProgramError, Undecided
 from auditkit.evidence.comparison import Parting
 from auditkit.evidence.rows import own_step, seeding

@@ -12,7 +12,7 @@ from auditkit.records.perturbation import Declaration
 from auditkit.records.report import Finding
 from auditkit.records.study import BranchRecord
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
-from auditkit.verification import consistency, pairing, rng_contracts
+from auditkit.verification import consistency, order, rng_contract
 
 Numbered = Iterator[tuple[int, Finding]]
 Declarations = Mapping[str, Declaration]
@@ -23,14 +23,14 @@ def content_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
     manifest = run.manifest
     found_in_plan = list(_numbered(4, consistency.check_plan(manifest, declarations)))
     yield from found_in_plan
-    yield from _numbered(5, rng_contracts.check_contracts(manifest))
+    yield from _numbered(5, rng_contract.check_contracts(manifest))
     if found_in_plan:
         return  # branches that are not the plan's cannot be told apart
     for record in manifest.seeds:
         seed = run.seed(record)
         yield from _numbered(4, consistency.check_trunk(seed, manifest.plan))
-        yield from _numbered(6, pairing.check_control_order(seed, manifest.plan))
-        yield from _numbered(7, pairing.check_fork(seed, manifest.plan))
+        yield from _numbered(6, order.check_control_order(seed, manifest.plan))
+        yield from _numbered(7, order.check_fork(seed, manifest.plan))
         for branch in record.branches:
             yield from _branch_findings(run, seed, branch, declarations)
 
@@ -82,12 +82,12 @@ def _branch_findings(
         return
     spec = branch.perturbation
     touched = declarations[spec.name].touches(spec) if spec else ()
-    yield from _numbered(5, pairing.check_streams(seed, branch, touched))
-    yield from _numbered(6, pairing.check_branch_order(seed, branch, trace, plan, declarations))
-    yield from _numbered(7, pairing.check_touched(seed, branch, trace, plan, declarations))
+    yield from _numbered(5, order.check_streams(seed, branch, touched))
+    yield from _numbered(6, order.check_branch_order(seed, branch, trace, plan, declarations))
+    yield from _numbered(7, order.check_touched(seed, branch, trace, plan, declarations))
     # carry changes nothing, so that whatever it shows has leaked from somewhere.
     if branch.role == "replica" or (spec is not None and spec.name == "carry"):
-        yield from _numbered(9, pairing.check_replica(seed, branch, trace, outcome))
+        yield from _numbered(9, order.check_replica(seed, branch, trace, outcome))
 
 
 def _numbered(number: int, findings: Iterable[Finding]) -> Numbered:

@@ -11,7 +11,7 @@ from auditkit.records.recording import TRACE_STEPS, RankRecord, RecordingManifes
 from auditkit.records.report import Finding
 from auditkit.records.rng import UNSEEDED, StreamContract
 from auditkit.verification.listing import check_listing
-from auditkit.verification.rng_contracts import check_uncovered
+from auditkit.verification.rng_contract import check_uncovered
 
 #: Streams that every process has.
 GLOBAL_STREAMS = ("rng/numpy", "rng/python", "rng/torch")

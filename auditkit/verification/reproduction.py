@@ -24,8 +24,8 @@ from auditkit.signing.trust import SigningKey
 from auditkit.statistics.agreement import compare
 from auditkit.statistics.estimands import estimate
 from auditkit.study.runner import Report, StudyRequest, Warn, run_study, script_source
+from auditkit.verification.authenticity import environment_lines
 from auditkit.verification.content import branch_tables
-from auditkit.verification.shared_checks import environment_lines
 
 
 @dataclass(frozen=True)

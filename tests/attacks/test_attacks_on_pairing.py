@@ -16,7 +16,7 @@ from auditkit.formats.run_files import order_from_tensors, outcome_from_tensors
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.tensor import RawTensor
 from auditkit.signing.signatures import PrivateKey
-from auditkit.verification.rng_contracts import check_contracts
+from auditkit.verification.rng_contract import check_contracts
 
 
 def with_equal_seeds(manifest: StudyManifest) -> StudyManifest:

@@ -36,7 +36,7 @@ from auditkit.signing.signatures import (
 from auditkit.signing.timestamps import token_sha256
 from auditkit.statistics.estimands import estimate
 from auditkit.verification.countersigning import countersign
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.verification.procedure import VerifyRequest, verify
 
 SMALL = ("--perturb", "carry")
 TIMES = RunTimes("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z")

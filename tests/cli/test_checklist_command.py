@@ -16,7 +16,7 @@ from auditkit.formats.statements import to_statement
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.signing.keys import generate_key, public_line
 from auditkit.signing.signatures import open_envelope, sign_statement
-from auditkit.verification.study_checks import VerifyRequest
+from auditkit.verification.procedure import VerifyRequest
 
 
 @dataclass

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from loops import Loop, record, replay_here
 
-from auditkit.diagnose.rerun import OTHER, UNSTEADY
 from auditkit.evidence.reader import RecordingEvidence
+from auditkit.replay.recording_replay import OTHER, UNSTEADY
 
 Order = list[list[int]]
 

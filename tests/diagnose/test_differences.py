@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from recordings_by_hand import Loop, Recording, traces_of, write_recording, write_unfinished
 from studies import Run
 
-from auditkit.diagnose.differences import FieldDifference, RunDifference, compare_runs
+from auditkit.diagnose.run_difference import FieldDifference, RunDifference, compare_runs
 from auditkit.errors import AuditError, FormatError, MalformedError, UsageError
 from auditkit.evidence.comparison import compare_traces
 from auditkit.evidence.first_difference import part

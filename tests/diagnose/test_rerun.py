@@ -21,11 +21,11 @@ from loops import HereCommands, Loop, read, record, replay_here
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import auditkit as ak
-from auditkit.diagnose.rerun import OTHER, rerun
 from auditkit.errors import CommandError, Undecided
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.processes.commands import Commands
 from auditkit.replay.live_comparison import Setting
+from auditkit.replay.recording_replay import OTHER, rerun
 
 
 @pytest.fixture(scope="module")

@@ -62,8 +62,8 @@ from auditkit.signing.keys import (
 )
 from auditkit.signing.sigstore_bundle import to_bundle
 from auditkit.signing.timestamps import request, token_sha256
+from auditkit.verification.procedure import VerifyRequest, verify
 from auditkit.verification.report_json import report_from_json
-from auditkit.verification.study_checks import VerifyRequest, verify
 
 Read = Callable[[bytes], object]
 

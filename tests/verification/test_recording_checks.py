@@ -30,7 +30,7 @@ from auditkit.records.digest import EVIDENCE_BYTES
 from auditkit.records.recording import RankRecord, RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.signing.signatures import PrivateKey, generate_key
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.verification.procedure import VerifyRequest, verify
 
 Forge = Callable[[Recording], object]
 

@@ -14,8 +14,8 @@ from auditkit.records.plan import StudyPlan
 from auditkit.records.report import CheckResult, Finding, VerificationReport
 from auditkit.statistics.estimands import estimate
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
+from auditkit.verification.procedure import VerifyRequest, verify
 from auditkit.verification.report_json import check_agreement, report_from_json
-from auditkit.verification.study_checks import VerifyRequest, verify
 
 MANIFEST = example_manifest()
 REPORT = example_report()

@@ -14,7 +14,7 @@ from studies_by_hand import Size, write_study
 from auditkit.records.tensor import RawTensor
 from auditkit.signing.keys import fingerprint
 from auditkit.signing.signatures import PrivateKey, TrustedKey, generate_key
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.verification.procedure import VerifyRequest, verify
 
 MIB = 2**20
 

@@ -25,7 +25,7 @@ from auditkit.records.environment import Environment
 from auditkit.records.report import Finding
 from auditkit.records.task import RowsTask
 from auditkit.replay.live_comparison import Held, Parted, Setting, find_module, look_into
-from auditkit.verification.shared_checks import environment_lines
+from auditkit.verification.authenticity import environment_lines
 
 #: What a difference comes from.
 OTHER, UNSTEADY = "other", "nondeterminism"

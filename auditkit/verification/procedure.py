@@ -16,7 +16,7 @@
 Checks that can run do run, so that the report lists every failure; nothing verified is a
 failure. Code is executed only in check 8, which comes in as an argument: this module imports
 no torch. Of a recording, which has no branches, checks 1 to 5 and 8 are made
-(:mod:`auditkit.verification.verify_recording`).
+(:mod:`auditkit.verification.recordings`).
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ from auditkit.replay.budget import replay_within
 from auditkit.replay.sampling import Sample, by_seed, draw, shuffled, told
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest
 from auditkit.statistics.outcomes import SeedOutcomes
-from auditkit.verification.content import branch_tables, content_findings
-from auditkit.verification.plan_binding import Registrar, bind
-from auditkit.verification.shared_checks import (
+from auditkit.verification.authenticity import (
     COMPANIONS,
     Opened,
     Verification,
@@ -50,7 +48,9 @@ from auditkit.verification.shared_checks import (
     environment_lines,
     open_manifest,
 )
-from auditkit.verification.verify_recording import RecordingVerification
+from auditkit.verification.content import branch_tables, content_findings
+from auditkit.verification.plan_binding import Registrar, bind
+from auditkit.verification.recordings import RecordingVerification
 
 __all__ = ["COMPANIONS", "Estimator", "Replayer", "VerifyRequest", "verify"]
 

@@ -19,7 +19,7 @@ from auditkit.records.replaying import REPLAY_NAME, ReplayReport
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.signing.signatures import check_signatures, open_envelope
 from auditkit.verification import recording_checks
-from auditkit.verification.shared_checks import (
+from auditkit.verification.authenticity import (
     Opened,
     Verification,
     VerifyRequest,
