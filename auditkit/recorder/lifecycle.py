@@ -19,7 +19,9 @@ from auditkit.observe.machine.repository import git_state
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.values.commit import commitments
 from auditkit.recorder.loop import Loop
-from auditkit.recorder.recording import (
+from auditkit.recorder.registered import Course, RecordedRows, watch
+from auditkit.recorder.wrapping import Wrapped
+from auditkit.recorder.writer import (
     Chronicle,
     GuardedBoundary,
     RecordingStopped,
@@ -27,8 +29,6 @@ from auditkit.recorder.recording import (
     now,
     rank_result,
 )
-from auditkit.recorder.registered import Course, RecordedRows, watch
-from auditkit.recorder.wrapping import Wrapped
 from auditkit.records.journal import RecordingJournal
 from auditkit.records.manifest import (
     MANIFEST_NAME,
@@ -39,8 +39,8 @@ from auditkit.records.manifest import (
 )
 from auditkit.records.recording import CheckpointRecord, RecordingManifest, WorldRecord
 from auditkit.records.study import CodeFile, ProgramRecord
+from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
-from auditkit.signing.signatures import sign_statement
 from auditkit.signing.trust import SigningKey
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import describe_objects

@@ -30,10 +30,10 @@ from auditkit.errors import PlanError, RecorderMisuse
 from auditkit.observe.machine.peers import Peers
 from auditkit.observe.machine.process_group import refuse_unconnected
 from auditkit.recorder.lifecycle import RecordCourse
-from auditkit.recorder.recording import RecordingStopped, RecordSettings
 from auditkit.recorder.registered import Course
 from auditkit.recorder.tasks import course_of_a_task
 from auditkit.recorder.wrapping import Wrapped, sort_objects
+from auditkit.recorder.writer import RecordingStopped, RecordSettings
 from auditkit.signing.trust import SigningKey, signing_key
 
 _LOG = logging.getLogger("auditkit")

@@ -30,10 +30,10 @@ from auditkit.processes.protocol import Line
 from auditkit.processes.workers import describe_error
 from auditkit.program.program import failed
 from auditkit.recorder.loop import Loop
-from auditkit.recorder.recording import Chains
 from auditkit.recorder.registered import Course, Watched, watch
 from auditkit.recorder.stopping import LoopStopped
 from auditkit.recorder.wrapping import Wrapped
+from auditkit.recorder.writer import Chains
 from auditkit.records.evidence import Trace
 from auditkit.records.task import RowsTask
 from auditkit.study.stages.auditor import Auditor

@@ -24,7 +24,7 @@ from auditkit.errors import (
     UnsupportedLoader,
 )
 from auditkit.files import store
-from auditkit.recorder.recording import RecordingStopped
+from auditkit.recorder.writer import RecordingStopped
 
 
 @pytest.fixture(autouse=True)
