@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from auditkit.errors import PlanError, RecorderMisuse
 from auditkit.observe.machine.peers import Peers
 from auditkit.observe.machine.process_group import refuse_unconnected
-from auditkit.recorder.lifecycle import RecordCourse
+from auditkit.recorder.recording import RecordCourse
 from auditkit.recorder.registered import Course
 from auditkit.recorder.tasks import course_of_a_task
 from auditkit.recorder.wrapping import Wrapped, sort_objects
