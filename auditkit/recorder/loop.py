@@ -7,14 +7,19 @@ asked for, or where the recording ends.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
+from auditkit.errors import AuditError
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.driver import Delivery
+from auditkit.observe.machine.code import is_own_file
 from auditkit.observe.machine.process_group import always_synchronised
 from auditkit.observe.rng.streams import GlobalStreams, capture_streams
 from auditkit.program.session import Observed
+from auditkit.recorder.wrapping import Watched
 from auditkit.study.stages.holder import Evidence, Watcher
 
 
@@ -173,3 +178,94 @@ class SideBoundary:
             if self._give_up is None:
                 raise
             self._give_up(error)
+
+
+class GuardedBoundary:
+    """A boundary that never costs anybody a training run.
+
+    Args:
+        inner: The loop.
+        give_up: Called with what went wrong after the first step.
+    """
+
+    def __init__(self, inner: Loop, give_up: Callable[[Exception], None]) -> None:
+        self._inner, self._give_up = inner, give_up
+        self.settles = inner.settles
+
+    def restoring(self) -> None:
+        """Raises: a loop that was to go on from a checkpoint must not start anew unnoticed."""
+        self._inner.restoring()
+
+    def asked(self) -> GlobalStreams:
+        """See :class:`auditkit.recorder.loop.Loop`."""
+        try:
+            return self._inner.asked()
+        except Exception as error:
+            if self._inner.step == 1 or is_users(error):
+                raise
+            self._give_up(error)
+            return capture_streams()
+
+    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+        """See :class:`auditkit.recorder.loop.Loop`."""
+        try:
+            self._inner.delivered(batch, order, epoch)
+        except Exception as error:
+            if self._inner.step == 1 or is_users(error):
+                raise
+            self._give_up(error)
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether it was raised by the user's own code, as by a signal's handler in our midst."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and not isinstance(error, AuditError) and is_own_file(frames[-1].filename)
+
+
+class Course:
+    """What a Recorder does with the loop that it was given; the base of all kinds.
+
+    Attributes:
+        manifest: Path of the manifest, once there is one.
+        failure: What ended the recording before its time, or None.
+    """
+
+    manifest: Path | None = None
+    failure: BaseException | None = None
+    _loop: Loop
+    _watched: Watched
+
+    @property
+    def step(self) -> int:
+        """Steps that were taken; the one that is under way is not."""
+        return self._loop.step - 1
+
+    @property
+    def position(self) -> int:
+        """Batches of this epoch that were delivered."""
+        return self._watched.loaders[""].position
+
+    def log(self, loss: float) -> None:
+        """The loss of the step that is under way."""
+        self._loop.log(loss)
+
+    def checkpoint(self) -> None:
+        """Take a checkpoint at the next boundary; only a recording has any."""
+
+    def begin_round(self, number: int) -> bool:
+        """Whether to go through the loop's own epoch ``number``."""
+        return self._watched.loaders[""].begin_round(number)
+
+    def close(self, error: BaseException | None) -> None:
+        """The loop is over, well or not."""
+
+    def _report_to(
+        self,
+        boundary: Any,
+        evidence: SideEvidence,
+        give_up: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Let the loaders report to the loop; what goes wrong at further loaders is told."""
+        for name, loader in self._watched.loaders.items():
+            side = SideBoundary(name, self._loop, evidence, give_up) if name else None
+            loader.boundary = side or boundary

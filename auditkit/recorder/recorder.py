@@ -29,11 +29,14 @@ from torch import Tensor, nn
 from auditkit.errors import PlanError, RecorderMisuse
 from auditkit.observe.machine.peers import Peers
 from auditkit.observe.machine.process_group import refuse_unconnected
+from auditkit.recorder.loop import Course
 from auditkit.recorder.recording import RecordCourse
-from auditkit.recorder.registered import Course
-from auditkit.recorder.tasks import course_of_a_task
+from auditkit.recorder.row_client import RowCourse
+from auditkit.recorder.script_jobs import JobCourse
+from auditkit.recorder.tasks import receive_task
 from auditkit.recorder.wrapping import Wrapped, sort_objects
 from auditkit.recorder.writer import RecordingStopped, RecordSettings
+from auditkit.records.job import Job
 from auditkit.signing.trust import SigningKey, signing_key
 
 _LOG = logging.getLogger("auditkit")
@@ -240,9 +243,12 @@ class Recorder:
             )
 
     def _begin(self, wrapped: Wrapped) -> Course:
-        course = course_of_a_task(wrapped)
-        if course is not None:
-            return course
+        received = receive_task()
+        if received is not None:
+            line, task = received
+            if isinstance(task, Job):
+                return JobCourse(wrapped, line, task)
+            return RowCourse(wrapped, line, task)
         peers = Peers(self._settings.patience)
         with peers.together("read the key"):
             if peers.rank == 0:

@@ -7,9 +7,12 @@ import warnings
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from auditkit.errors import AuditError, RecordingIncomplete, RestoreMismatch, StoreError
 from auditkit.files.recording_folder import RankResult, RecordingFolder
+from auditkit.formats.ordering import Batch
+from auditkit.formats.recipes import order_digest
 from auditkit.formats.redaction import hide_home
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.environment import environment
@@ -17,18 +20,20 @@ from auditkit.observe.machine.peers import Peers
 from auditkit.observe.machine.process_group import parallel_settings
 from auditkit.observe.machine.repository import git_state
 from auditkit.observe.rng.streams import capture_streams
+from auditkit.observe.values.batches import batch_leaves
 from auditkit.observe.values.commit import commitments
-from auditkit.recorder.loop import Loop
-from auditkit.recorder.registered import Course, RecordedRows, watch
-from auditkit.recorder.wrapping import Wrapped
+from auditkit.observe.values.digests import digest_leaves
+from auditkit.recorder.loop import Course, GuardedBoundary, Loop
+from auditkit.recorder.wrapping import Wrapped, watch
 from auditkit.recorder.writer import (
     Chronicle,
-    GuardedBoundary,
     RecordingStopped,
     RecordSettings,
     now,
     rank_result,
 )
+from auditkit.records.digest import EVIDENCE_RECIPE
+from auditkit.records.evidence import Trace
 from auditkit.records.journal import RecordingJournal
 from auditkit.records.manifest import (
     MANIFEST_NAME,
@@ -152,7 +157,7 @@ class RecordCourse(Course):
             settles=self._wrapped.settles,
         )
         guarded = GuardedBoundary(self._loop, self._fail)
-        self._watched.report_to(self._loop, guarded, auditor, self._fail)
+        self._report_to(guarded, auditor, self._fail)
 
     def _refuse_another_seed(self, journal: RecordingJournal) -> None:
         if self._settings.seed is None:
@@ -240,6 +245,38 @@ class RecordCourse(Course):
     @staticmethod
     def _warn(text: str) -> None:
         warnings.warn(text, RecordingStopped, stacklevel=2)
+
+
+class RecordedRows:
+    """Holds batches that are loaded again against the rows that were recorded.
+
+    Args:
+        trace: The rows.
+    """
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+
+    def __call__(self, step: int, order: Batch | None, batch: Any) -> None:
+        """Refuse a batch that is not the recorded one.
+
+        Raises:
+            RestoreMismatch: Naming the step.
+        """
+        if not self._trace.first_step <= step <= self._trace.last_step:
+            return
+        if order is None:
+            found = digest_leaves(EVIDENCE_RECIPE, batch_leaves(batch))
+        else:
+            found = order_digest(EVIDENCE_RECIPE, order)
+        if found != self._trace.cell(step, "order"):
+            raise RestoreMismatch(
+                "the loader yields other samples than were recorded",
+                step=step,
+                component="order",
+                hint="go on with the same data, batch size and sampler; what a sampler or data "
+                "set keeps must be registered (extras=)",
+            )
 
 
 def _check(fork: Fork, checkpoint: CheckpointRecord) -> None:

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from auditkit.errors import AuditError
 from auditkit.files import store
 from auditkit.formats.redaction import hide_home
 from auditkit.formats.structure import to_dict
@@ -27,12 +26,9 @@ from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.commit import commitments
 from auditkit.processes.protocol import Line
-from auditkit.processes.workers import describe_error
-from auditkit.program.program import failed
-from auditkit.recorder.loop import Loop
-from auditkit.recorder.registered import Course, Watched, watch
-from auditkit.recorder.stopping import LoopStopped
-from auditkit.recorder.wrapping import Wrapped
+from auditkit.recorder.loop import Course, Loop
+from auditkit.recorder.tasks import LoopStopped, failure_of
+from auditkit.recorder.wrapping import Watched, Wrapped, watch
 from auditkit.recorder.writer import Chains
 from auditkit.records.evidence import Trace
 from auditkit.records.task import RowsTask
@@ -79,7 +75,7 @@ class RowCourse(Course):
             restore=None if fork is None else lambda: self._watched.restore(fork),
             settles=wrapped.settles,
         )
-        self._watched.report_to(self._loop, self._loop, auditor)
+        self._report_to(self._loop, auditor)
 
     def close(self, error: BaseException | None) -> None:
         """Tell the parent how the loop ended."""
@@ -115,15 +111,6 @@ class RowCourse(Course):
             "starts": self._starts,
             "unregistered": self._watched.unregistered,
         }
-
-
-def failure_of(error: BaseException) -> dict[str, Any]:
-    """An error of the user's script as it is told to the parent."""
-    if isinstance(error, AuditError):
-        return describe_error(error)
-    if isinstance(error, Exception):
-        return describe_error(failed(error, "the script"))
-    return describe_error(AuditError(f"the script was ended by {type(error).__name__}"))
 
 
 class _Streamer:

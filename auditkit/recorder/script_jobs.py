@@ -28,11 +28,9 @@ from auditkit.observe.values.commit import commitments
 from auditkit.processes.protocol import Line
 from auditkit.program.program import Program
 from auditkit.program.session import Session
-from auditkit.recorder.loop import Loop
-from auditkit.recorder.registered import Course, Watched, watch
-from auditkit.recorder.row_client import failure_of
-from auditkit.recorder.stopping import LoopStopped
-from auditkit.recorder.wrapping import Wrapped, base_loader
+from auditkit.recorder.loop import Course, Loop
+from auditkit.recorder.tasks import LoopStopped, failure_of
+from auditkit.recorder.wrapping import Watched, Wrapped, base_loader, watch
 from auditkit.records.job import Job, ModuleTrace, Progress
 from auditkit.records.study import BranchesResult, TrunkResult
 from auditkit.study.stages.auditor import Auditor
@@ -135,7 +133,7 @@ class JobCourse(Course):
             restore=None if fork is None else lambda: self._restore(fork),
             settles=wrapped.settles,
         )
-        self._watched.report_to(self._loop, _Telling(self._loop, self._tell), self._auditor)
+        self._report_to(_Telling(self._loop, self._tell), self._auditor)
 
     def _enter(self) -> tuple[Fork | None, OrderFile | None]:
         """Aim the loader at the fork, if the job begins there."""

@@ -8,13 +8,10 @@ manifest; the loop goes on.
 from __future__ import annotations
 
 import hashlib
-import traceback
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from auditkit.errors import AuditError, RecordingIncomplete
 from auditkit.files.recording_folder import RankResult, RecordingFolder
@@ -22,9 +19,8 @@ from auditkit.files.store import PARTIAL
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.boundary import RecordedLoader
 from auditkit.observe.loader.driver import Delivery
-from auditkit.observe.machine.code import is_own_file, own_code
+from auditkit.observe.machine.code import own_code
 from auditkit.observe.machine.environment import environment
-from auditkit.observe.rng.streams import GlobalStreams, capture_streams
 from auditkit.observe.rng.uncovered import uncovered_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
@@ -207,49 +203,6 @@ class Chronicle:
         self._folder.note(self.journal)
         for checkpoint in dropped:
             self._folder.drop_checkpoint(checkpoint.record)
-
-
-class GuardedBoundary:
-    """A boundary that never costs anybody a training run.
-
-    Args:
-        inner: The loop.
-        give_up: Called with what went wrong after the first step.
-    """
-
-    def __init__(self, inner: Any, give_up: Callable[[Exception], None]) -> None:
-        self._inner, self._give_up = inner, give_up
-        self.settles: bool = inner.settles
-
-    def restoring(self) -> None:
-        """Raises: a loop that was to go on from a checkpoint must not start anew unnoticed."""
-        self._inner.restoring()
-
-    def asked(self) -> GlobalStreams:
-        """See :class:`auditkit.recorder.loop.Loop`."""
-        try:
-            streams: GlobalStreams = self._inner.asked()
-        except Exception as error:
-            if self._inner.step == 1 or is_users(error):
-                raise
-            self._give_up(error)
-            return capture_streams()
-        return streams
-
-    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
-        """See :class:`auditkit.recorder.loop.Loop`."""
-        try:
-            self._inner.delivered(batch, order, epoch)
-        except Exception as error:
-            if self._inner.step == 1 or is_users(error):
-                raise
-            self._give_up(error)
-
-
-def is_users(error: BaseException) -> bool:
-    """Whether it was raised by the user's own code, as by a signal's handler in our midst."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and not isinstance(error, AuditError) and is_own_file(frames[-1].filename)
 
 
 def rank_result(
