@@ -1,4 +1,4 @@
-"""What a job hands back: its files, and the records that name them.
+"""The files that a job reads and writes, and the records that it hands back to name them.
 
 The same for a program that auditkit drives and for a script that runs by itself.
 """
@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from auditkit.errors import UnsupportedLoader
-from auditkit.formats.ordering import Batch, delivered
+import numpy as np
+
+from auditkit.errors import RestoreMismatch, UnsupportedLoader
+from auditkit.files import store
+from auditkit.formats.ordering import Batch, delivered, order_sha256
 from auditkit.formats.run_files import (
     OrderFile,
+    order_from_tensors,
     order_to_tensors,
     outcome_to_tensors,
     trace_to_tensors,
@@ -26,7 +31,38 @@ from auditkit.records.study import BranchesResult, BranchRecord, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import data_record, rng_contract
 from auditkit.study.worker.callbacks import BranchWatcher, TrunkWatcher
-from auditkit.study.worker.job_files import JobFiles, order_digest_of
+
+
+class _JobFiles:
+    """Names and writes the files of a job."""
+
+    def __init__(self, job: Job) -> None:
+        self._folder = Path(job.out)
+        self._suffix = job.suffix
+
+    def name(self, stem: str) -> str:
+        """Name below the manifest's folder."""
+        return f"{self._folder.name}/{stem}.safetensors"
+
+    def write(self, stem: str, tensors: dict[str, Any], meta: object = None) -> None:
+        """Write one file whole."""
+        path = self._folder / f"{stem}.safetensors{self._suffix}"
+        store.write_tensors(path, tensors, meta)
+
+
+def read_order(job: Job) -> OrderFile:
+    """The control's order, which a branches job is given.
+
+    Raises:
+        RestoreMismatch: When it ends before the horizon.
+    """
+    tensors, _ = store.read_tensors(Path(job.order or ""), what="order")
+    order = order_from_tensors(tensors, what="order")
+    if len(order.batches) < (job.plan.horizon if job.plan else 0):
+        raise RestoreMismatch(
+            f"the order file ends at step {len(order.batches)}", component="order"
+        )
+    return order
 
 
 def plan_of(job: Job) -> StudyPlan:
@@ -47,15 +83,15 @@ def trunk_result(
         watcher: What was looked at.
         main: Whether the script that was started belongs to the program's code.
     """
-    plan, files = plan_of(job), JobFiles(job)
+    plan, files = plan_of(job), _JobFiles(job)
     snapshot = watcher.snapshot
-    files.tensors("fork", snapshot.tensors, snapshot.meta)
-    files.tensors("trunk.trace", trace_to_tensors(auditor.trace(1, plan.fork_at)))
+    files.write("fork", snapshot.tensors, snapshot.meta)
+    files.write("trunk.trace", trace_to_tensors(auditor.trace(1, plan.fork_at)))
     trace = auditor.trace(plan.fork_at + 1)
     content = auditor.trace().columns["order"][:-16] if session.driver.iterable else None
-    files.tensors("order", order_to_tensors(watcher.order, content))
-    files.tensors("control.trace", trace_to_tensors(trace))
-    files.tensors("control.outcome", outcome_to_tensors(watcher.outcome()))
+    files.write("order", order_to_tensors(watcher.order, content))
+    files.write("control.trace", trace_to_tensors(trace))
+    files.write("control.outcome", outcome_to_tensors(watcher.outcome()))
     tail = watcher.order[plan.fork_at :]
     control = BranchRecord(
         name="control",
@@ -64,7 +100,7 @@ def trunk_result(
         version=None,
         trace=files.name("control.trace"),
         outcome=files.name("control.outcome"),
-        order_sha256=order_digest_of(tail, content, plan.fork_at),
+        order_sha256=_order_digest(tail, content, plan.fork_at),
         digests=watcher.digests,
         diverged_at=watcher.diverged_at,
     )
@@ -73,7 +109,7 @@ def trunk_result(
         rng=rng_contract(session, watcher.digests),
         data=data_record(session, auditor.consumed_sha256, watcher.order),
         fork_digests=snapshot.digests,
-        order_sha256=order_digest_of(watcher.order, content, 0),
+        order_sha256=_order_digest(watcher.order, content, 0),
         initial=watcher.initial,
         components=tuple(sorted(trace.columns)),
         program=watcher.description,
@@ -100,11 +136,11 @@ def branch_record(
         watcher: What was looked at.
         follow: The order that it was given, where none was consumed by index.
     """
-    plan, files = plan_of(job), JobFiles(job)
+    plan, files = plan_of(job), _JobFiles(job)
     role, spec = plan.branch(name)
     trace = auditor.trace()
-    files.tensors(f"{name}.trace", trace_to_tensors(trace))
-    files.tensors(f"{name}.outcome", outcome_to_tensors(watcher.outcome()))
+    files.write(f"{name}.trace", trace_to_tensors(trace))
+    files.write(f"{name}.outcome", outcome_to_tensors(watcher.outcome()))
     content = trace.columns["order"][:-16] if session.driver.iterable else None
     return BranchRecord(
         name=name,
@@ -113,7 +149,7 @@ def branch_record(
         version=None if spec is None else perturbation_of(spec.name).declaration.version,
         trace=files.name(f"{name}.trace"),
         outcome=files.name(f"{name}.outcome"),
-        order_sha256=order_digest_of(watcher.order or follow, content, 0),
+        order_sha256=_order_digest(watcher.order or follow, content, 0),
         digests=watcher.digests,
         diverged_at=watcher.diverged_at,
     )
@@ -150,6 +186,20 @@ def follow_control(
     follow = delivered(control, spec if moves else None, plan.window, session.seed)
     session.driver.follow(control, follow, plan.fork_at + 1)
     return follow
+
+
+def _order_digest(batches: list[Batch], content: bytes | None, skip: int) -> str:
+    """Commitment to an order.
+
+    Args:
+        batches: int64 ``(B, 2)`` a step.
+        content: For an iterable dataset, a 16-byte digest a step, which is committed to instead.
+        skip: Digests of ``content`` to leave out at its start.
+    """
+    if content is None:
+        return order_sha256(batches)
+    cells = np.frombuffer(content, dtype="<i8").reshape(-1, 1, 2)[skip:]
+    return order_sha256(list(cells))
 
 
 def _code_folder(job: Job) -> Path | None:

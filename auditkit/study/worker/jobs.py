@@ -36,12 +36,12 @@ from auditkit.study.stages.forker import Fork, place, read_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.callbacks import BranchWatcher, ModuleWatcher, TrunkWatcher
-from auditkit.study.worker.job_files import read_order
 from auditkit.study.worker.job_results import (
     branch_record,
     branches_result,
     follow_control,
     plan_of,
+    read_order,
     trunk_result,
 )
 
