@@ -35,13 +35,14 @@ from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import CheckResult, Finding, VerificationReport
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
-from auditkit.signing.signatures import PrivateKey, TrustedKey, fingerprint, open_envelope
+from auditkit.signing.envelopes import open_envelope
+from auditkit.signing.keys import PrivateKey, TrustedKey, fingerprint
 from auditkit.signing.trust import SigningKey
 from auditkit.statistics.estimands import estimate
 from auditkit.study.runner import StudyRequest, resolve, run_study
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.holder import hold
-from auditkit.study.worker import job_results, jobs
+from auditkit.study.worker import job_files, jobs
 from auditkit.verification.procedure import VerifyRequest, verify
 
 TESTS = Path(__file__).parent
@@ -128,7 +129,7 @@ def untouched(folder: Path) -> Iterator[None]:
         patch.setattr(code, "_foreign_folders", lambda: [*foreign(), TESTS, scripts])
         # Of a replay nobody asks, and a test process has thousands of modules to look at.
         patch.setattr(
-            job_results,
+            job_files,
             "own_code",
             lambda to, end, main: digest_code(to, end, main=main) if to else (),
         )

@@ -37,7 +37,7 @@ from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.forker import Fork, read_fork
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.callbacks import BranchWatcher, ModuleWatcher, TrunkWatcher
-from auditkit.study.worker.job_results import (
+from auditkit.study.worker.job_files import (
     branch_record,
     branches_result,
     follow_control,

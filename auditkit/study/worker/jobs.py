@@ -36,7 +36,7 @@ from auditkit.study.stages.forker import Fork, place, read_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.callbacks import BranchWatcher, ModuleWatcher, TrunkWatcher
-from auditkit.study.worker.job_results import (
+from auditkit.study.worker.job_files import (
     branch_record,
     branches_result,
     follow_control,
