@@ -32,7 +32,7 @@ from auditkit.processes.server import Handler, Switchboard
 from auditkit.records.recording import RecordingManifest
 from auditkit.replay.live_comparison import Setting
 from auditkit.replay.recording_replay import Replayed, rerun
-from auditkit.signing.signatures import open_envelope
+from auditkit.signing.envelopes import open_envelope
 
 Script = Callable[[], object]
 

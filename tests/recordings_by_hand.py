@@ -43,7 +43,8 @@ from auditkit.records.report import Finding
 from auditkit.records.rng import ALWAYS_UNCOVERED, UNSEEDED, RngContract, StreamContract
 from auditkit.records.study import CodeFile, FileRecord, ProgramRecord
 from auditkit.records.tensor import RawTensor
-from auditkit.signing.signatures import PrivateKey, open_envelope, sign_statement
+from auditkit.signing.envelopes import open_envelope, sign_statement
+from auditkit.signing.keys import PrivateKey
 
 Entries = dict[str, RawTensor | bytes]
 State = dict[str, Entries]

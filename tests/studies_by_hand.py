@@ -55,8 +55,8 @@ from auditkit.records.study import (
     SeedRecord,
 )
 from auditkit.records.tensor import RawTensor
-from auditkit.signing.keys import public_line
-from auditkit.signing.signatures import PrivateKey, sign_statement
+from auditkit.signing.envelopes import sign_statement
+from auditkit.signing.keys import PrivateKey, public_line
 
 SOURCE = b"def make_program(seed): ...\n"
 

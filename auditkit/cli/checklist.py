@@ -21,7 +21,7 @@ from auditkit.paper.checklist import fill
 from auditkit.paper.rendering import to_latex, to_markdown
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.report import VerificationReport
-from auditkit.signing.signatures import open_envelope
+from auditkit.signing.envelopes import open_envelope
 from auditkit.verification.report_json import check_agreement, report_from_json
 
 _FORMATS = {"markdown": to_markdown, "latex": to_latex}

@@ -22,7 +22,7 @@ from auditkit.records.job import Job, ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import PLAN_NAME, Registered, Registration, SeedSource
 from auditkit.records.study import ProgramRecord
-from auditkit.signing.signatures import sign_statement
+from auditkit.signing.envelopes import sign_statement
 from auditkit.study.planning import make_registration
 
 

@@ -34,7 +34,7 @@ from auditkit.records.replaying import REPLAY_NAME, ReplayReport
 from auditkit.records.report import VerificationReport
 from auditkit.replay.live_comparison import Setting
 from auditkit.replay.recording_replay import Replayed, rerun
-from auditkit.signing.signatures import open_envelope, sign_statement
+from auditkit.signing.envelopes import open_envelope, sign_statement
 from auditkit.verification.procedure import VerifyRequest, verify
 from auditkit.version import __version__
 

@@ -19,7 +19,9 @@ from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats import canonical
-from auditkit.signing.signatures import Envelope, SigningKey, check_signatures
+from auditkit.signing.envelopes import Envelope
+from auditkit.signing.signatures import check_signatures
+from auditkit.signing.trust import SigningKey
 from auditkit.verification.authenticity import is_own
 from auditkit.verification.procedure import VerifyRequest, verify
 

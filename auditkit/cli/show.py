@@ -22,7 +22,7 @@ from auditkit.records.replaying import ReplayReport
 from auditkit.records.rng import RngContract
 from auditkit.records.signedreport import SignedReport
 from auditkit.records.study import ProgramRecord
-from auditkit.signing.signatures import Envelope, open_envelope
+from auditkit.signing.envelopes import Envelope, open_envelope
 
 
 @click.command()

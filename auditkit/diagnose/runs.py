@@ -28,7 +28,7 @@ from auditkit.records.recording import RankRecord, RecordingManifest
 from auditkit.records.rng import RngContract
 from auditkit.records.study import BranchRecord, SeedRecord
 from auditkit.records.tensor import RawTensor
-from auditkit.signing.signatures import open_envelope
+from auditkit.signing.envelopes import open_envelope
 
 Texts = Mapping[str, str]
 

@@ -1,4 +1,4 @@
-"""Judging signatures; and the names of all that signing needs.
+"""Judging the signatures of an envelope.
 
 Rules that it keeps:
 
@@ -8,10 +8,6 @@ Rules that it keeps:
 * a person counts once: keys that share a principal, be it by way of a third key that has principals
   of both, are one person's; a key without principals is a person of its own;
 * no key in the manifest, or beside it, is ever trusted.
-
-Envelopes are the business of :mod:`auditkit.signing.envelopes`, keys of
-:mod:`auditkit.signing.keys`, key files and this machine's trust of :mod:`auditkit.signing.trust`;
-their names are given here too.
 """
 
 from __future__ import annotations
@@ -20,70 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from auditkit.errors import NotSigned, NotTrusted, SignatureError, UsageError
-from auditkit.signing.envelopes import (
-    PAYLOAD_TYPE,
-    Envelope,
-    Signature,
-    add_signature,
-    add_timestamp,
-    open_envelope,
-    pae,
-    sign_statement,
-)
-from auditkit.signing.keys import (
-    PrivateKey,
-    PublicKey,
-    TrustedKey,
-    fingerprint,
-    generate_key,
-    is_fingerprint,
-    private_key_bytes,
-    public_line,
-    same_person,
-    verifies,
-)
-from auditkit.signing.trust import (
-    SigningKey,
-    config_folder,
-    default_key,
-    ensure_default_key,
-    key_by_fingerprint,
-    load_private_key,
-    load_public_keys,
-    machine_trust,
-    signing_key,
-)
-
-__all__ = [
-    "PAYLOAD_TYPE",
-    "Envelope",
-    "PrivateKey",
-    "PublicKey",
-    "Signature",
-    "SignatureOutcome",
-    "SigningKey",
-    "TrustedKey",
-    "add_signature",
-    "add_timestamp",
-    "check_signatures",
-    "config_folder",
-    "default_key",
-    "ensure_default_key",
-    "fingerprint",
-    "generate_key",
-    "is_fingerprint",
-    "key_by_fingerprint",
-    "load_private_key",
-    "load_public_keys",
-    "machine_trust",
-    "open_envelope",
-    "pae",
-    "private_key_bytes",
-    "public_line",
-    "same_person",
-    "sign_statement",
-    "signing_key",
-]
+from auditkit.signing.envelopes import Envelope, pae
+from auditkit.signing.keys import TrustedKey, is_fingerprint, verifies
 
 
 @dataclass(frozen=True)

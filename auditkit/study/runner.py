@@ -48,8 +48,8 @@ from auditkit.records.study import (
     SeedRecord,
     TrunkResult,
 )
+from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
-from auditkit.signing.signatures import sign_statement
 from auditkit.signing.trust import SigningKey
 from auditkit.study.scripts import SEED, ScriptWorkers
 from auditkit.version import __version__

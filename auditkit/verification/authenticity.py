@@ -1,4 +1,8 @@
-"""What verifying a study and verifying a recording share: checks 1, 2, 3, and the report."""
+"""Checks 1, 2 and 3: envelope, signature, artifacts.
+
+They ask whether the files are those that somebody whom the verifier trusts has signed, for studies
+and recordings alike. What all checks of one verification share, and the report, is here, too.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +29,9 @@ from auditkit.records.report import (
     VerificationReport,
 )
 from auditkit.records.timestamp import Timestamp
-from auditkit.signing.keys import verifies
-from auditkit.signing.signatures import (
-    Envelope,
-    SignatureOutcome,
-    TrustedKey,
-    check_signatures,
-    open_envelope,
-    pae,
-)
+from auditkit.signing.envelopes import Envelope, open_envelope, pae
+from auditkit.signing.keys import TrustedKey, verifies
+from auditkit.signing.signatures import SignatureOutcome, check_signatures
 from auditkit.verification.countersigning import is_countersignature, read_countersignatures
 from auditkit.verification.plan_binding import Authorities
 
@@ -252,15 +250,3 @@ def is_own(outcome: SignatureOutcome) -> bool:
     A signature that was added to somebody else's study is no consent to execute it.
     """
     return not outcome.strangers and all(key.own for key in outcome.signers)
-
-
-def environment_lines(recorded: Environment, *replays: Environment) -> tuple[str, ...]:
-    """What differs between the environment of a record and those of its replays.
-
-    Only packages that the record names are looked at: a replay may have imported more.
-    """
-    lines: dict[str, None] = {}
-    for here in replays:
-        shared = {name: here.packages.get(name, v) for name, v in recorded.packages.items()}
-        lines.update(dict.fromkeys(recorded.differences(replace(here, packages=shared))))
-    return tuple(lines)

@@ -27,13 +27,9 @@ from auditkit.records.report import (
     VerificationReport,
 )
 from auditkit.records.signedreport import SignedReport
-from auditkit.signing.signatures import (
-    TrustedKey,
-    check_signatures,
-    open_envelope,
-    same_person,
-    sign_statement,
-)
+from auditkit.signing.envelopes import open_envelope, sign_statement
+from auditkit.signing.keys import TrustedKey, same_person
+from auditkit.signing.signatures import check_signatures
 from auditkit.signing.trust import SigningKey
 from auditkit.version import __version__
 

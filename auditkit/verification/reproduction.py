@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.errors import ArtifactMismatch
+from auditkit.evidence.comparison import environment_differences
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats import canonical
@@ -19,13 +20,12 @@ from auditkit.records.job import ProgramSource
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.study import BranchRecord
 from auditkit.replay.study_replay import copy_code
-from auditkit.signing.signatures import Envelope, open_envelope
+from auditkit.signing.envelopes import Envelope, open_envelope
 from auditkit.signing.trust import SigningKey
 from auditkit.statistics.agreement import compare
 from auditkit.statistics.estimands import estimate
 from auditkit.study.runner import Report, StudyRequest, Warn, run_study, script_source
-from auditkit.verification.authenticity import environment_lines
-from auditkit.verification.content import branch_tables
+from auditkit.verification.procedure import branch_tables
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def side_by_side(recorded: VerifiedStudy, reproduced: VerifiedStudy) -> Reproduc
     return ReproductionReport(
         recorded_sha256=recorded.manifest_sha256,
         reproduced_sha256=reproduced.manifest_sha256,
-        environment_differences=environment_lines(
+        environment_differences=environment_differences(
             before.manifest.environment, after.manifest.environment
         ),
         bit_identical=bit_identical,

@@ -15,7 +15,7 @@ from auditkit.files.store import lock
 from auditkit.formats.run_files import order_from_tensors, outcome_from_tensors
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.tensor import RawTensor
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing.keys import PrivateKey
 from auditkit.verification.rng_contract import check_contracts
 
 

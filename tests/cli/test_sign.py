@@ -13,17 +13,16 @@ from commands import Shell, names_in
 from auditkit.cli import rewriting
 from auditkit.cli.rewriting import rewrite
 from auditkit.files import store
-from auditkit.signing.signatures import (
+from auditkit.signing.envelopes import open_envelope, sign_statement
+from auditkit.signing.keys import (
     PrivateKey,
-    SigningKey,
     TrustedKey,
-    check_signatures,
     fingerprint,
     generate_key,
-    open_envelope,
     private_key_bytes,
-    sign_statement,
 )
+from auditkit.signing.signatures import check_signatures
+from auditkit.signing.trust import SigningKey
 
 AUTHOR, REPRODUCER = generate_key(), generate_key()
 STATEMENT = b'{"predicateType":"urn:auditkit:branch-and-hold:v1", "spaces": "kept"}'

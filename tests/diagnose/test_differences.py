@@ -29,7 +29,7 @@ from auditkit.formats.structure import to_dict
 from auditkit.records.evidence import Trace
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.tensor import RawTensor
-from auditkit.signing.signatures import PrivateKey, generate_key
+from auditkit.signing.keys import PrivateKey, generate_key
 
 Write = Callable[..., Recording]
 

@@ -20,7 +20,7 @@ from auditkit.files.run_folder import Journal, RunFolder
 from auditkit.formats import canonical
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing.keys import PrivateKey
 
 SOURCE = ProgramSource("tiny_study.py:make_program", "/somewhere", {"data": "map"})
 

@@ -29,7 +29,7 @@ from auditkit.processes.workers import Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import StudyPlan
-from auditkit.signing.signatures import PrivateKey, fingerprint
+from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
 from auditkit.study.runner import StudyRequest, resolve, run_study
 

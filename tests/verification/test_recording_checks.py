@@ -29,7 +29,7 @@ from auditkit.formats.structure import to_dict
 from auditkit.records.digest import EVIDENCE_BYTES
 from auditkit.records.recording import RankRecord, RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.signing.signatures import PrivateKey, generate_key
+from auditkit.signing.keys import PrivateKey, generate_key
 from auditkit.verification.procedure import VerifyRequest, verify
 
 Forge = Callable[[Recording], object]

@@ -36,7 +36,8 @@ from studies import (
 
 from auditkit.formats import canonical
 from auditkit.records.environment import Environment
-from auditkit.signing.signatures import PrivateKey, TrustedKey, fingerprint, generate_key, pae
+from auditkit.signing.envelopes import pae
+from auditkit.signing.keys import PrivateKey, TrustedKey, fingerprint, generate_key
 
 Forge = Callable[[Run], object]
 

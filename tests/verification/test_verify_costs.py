@@ -12,8 +12,7 @@ from recordings_by_hand import Loop, State, write_recording
 from studies_by_hand import Size, write_study
 
 from auditkit.records.tensor import RawTensor
-from auditkit.signing.keys import fingerprint
-from auditkit.signing.signatures import PrivateKey, TrustedKey, generate_key
+from auditkit.signing.keys import PrivateKey, TrustedKey, fingerprint, generate_key
 from auditkit.verification.procedure import VerifyRequest, verify
 
 MIB = 2**20
