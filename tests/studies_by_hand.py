@@ -38,22 +38,20 @@ from auditkit.records.evidence import CONSUMED, Trace
 from auditkit.records.manifest import (
     MANIFEST_NAME,
     SIGNER_NAME,
-    Producer,
-    RunTimes,
-    StudyManifest,
-)
-from auditkit.records.perturbation import DECLARATIONS, matches
-from auditkit.records.plan import StudyPlan
-from auditkit.records.rng import ALWAYS_UNCOVERED, DERIVED_STREAMS, RngContract, StreamContract
-from auditkit.records.study import (
     TIMES,
     BranchRecord,
     CodeFile,
     DataRecord,
     FileRecord,
+    Producer,
     ProgramRecord,
+    RunTimes,
     SeedRecord,
+    StudyManifest,
 )
+from auditkit.records.perturbation import DECLARATIONS, matches
+from auditkit.records.plan import StudyPlan
+from auditkit.records.rng import ALWAYS_UNCOVERED, DERIVED_STREAMS, RngContract, StreamContract
 from auditkit.records.tensor import RawTensor
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import PrivateKey, public_line

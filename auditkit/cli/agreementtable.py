@@ -6,8 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from auditkit.cli.tables import console
-from auditkit.records.agreement import Agreement, ReproductionReport
-from auditkit.records.estimate import AS_IS, PRIMARY, Interval
+from auditkit.records.estimate import AS_IS, PRIMARY, Agreement, Interval, ReproductionReport
 
 
 def print_agreement(report: ReproductionReport, *, everything: bool) -> None:

@@ -30,8 +30,7 @@ from auditkit.processes.commands import Commands
 from auditkit.records.job import Progress
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
 from auditkit.records.recording import RecordingManifest
-from auditkit.records.replaying import REPLAY_NAME, ReplayReport
-from auditkit.records.report import VerificationReport
+from auditkit.records.report import REPLAY_NAME, ReplayReport, VerificationReport
 from auditkit.replay.live_comparison import Setting
 from auditkit.replay.recording_replay import Replayed, rerun
 from auditkit.signing.envelopes import open_envelope, sign_statement

@@ -14,14 +14,12 @@ from auditkit.cli.tables import console
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.statements import Manifest, Statement, any_statement
-from auditkit.records.manifest import StudyManifest
+from auditkit.records.manifest import ProgramRecord, StudyManifest
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.registration import Registration
-from auditkit.records.replaying import ReplayReport
+from auditkit.records.report import ReplayReport, SignedReport
 from auditkit.records.rng import RngContract
-from auditkit.records.signedreport import SignedReport
-from auditkit.records.study import ProgramRecord
 from auditkit.signing.envelopes import Envelope, open_envelope
 
 

@@ -19,9 +19,8 @@ from auditkit.evidence.comparison import Parting
 from auditkit.evidence.rows import own_step, seeding
 from auditkit.files import store
 from auditkit.processes.workers import Workers
-from auditkit.records.job import Job, ModuleTrace, ProgramSource
+from auditkit.records.job import Job, ModuleTrace, ProgramSource, RowsTask
 from auditkit.records.plan import StudyPlan
-from auditkit.records.task import RowsTask
 from auditkit.replay.attempts import Attempt, find_disagreement, read_attempt
 from auditkit.replay.live_comparison import Setting, find_module, look_into
 

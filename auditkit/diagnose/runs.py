@@ -23,10 +23,9 @@ from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
 from auditkit.formats.statements import Manifest, read_statement
 from auditkit.records.evidence import Trace
-from auditkit.records.manifest import MANIFEST_NAME, StudyManifest
+from auditkit.records.manifest import MANIFEST_NAME, BranchRecord, SeedRecord, StudyManifest
 from auditkit.records.recording import RankRecord, RecordingManifest
 from auditkit.records.rng import RngContract
-from auditkit.records.study import BranchRecord, SeedRecord
 from auditkit.records.tensor import RawTensor
 from auditkit.signing.envelopes import open_envelope
 

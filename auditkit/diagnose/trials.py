@@ -12,7 +12,7 @@ from auditkit.evidence.rows import part_rows
 from auditkit.processes.row_server import About, Conversation, Told
 from auditkit.records.environment import THREAD_VARIABLES
 from auditkit.records.evidence import Trace
-from auditkit.records.task import RowsTask
+from auditkit.records.job import RowsTask
 from auditkit.replay.live_comparison import Setting
 
 

@@ -18,13 +18,14 @@ numbers in another order. What was consumed, and where the random streams stand,
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from auditkit.formats.run_files import Outcome
+from auditkit.records.environment import Environment
 from auditkit.records.evidence import CONSUMED, Trace, is_consumed
-from auditkit.records.study import BranchRecord
+from auditkit.records.manifest import BranchRecord
 
 _SETTINGS = ("modules", "param_groups", "scheduler", "scaler")
 
@@ -202,3 +203,15 @@ def first_module(
         longer = left if len(left) > len(right) else right
         return f"{longer[min(len(left), len(right))][0]}, which ran in only one of the two"
     return None
+
+
+def environment_differences(recorded: Environment, *replays: Environment) -> tuple[str, ...]:
+    """What differs between the environment of a record and those of its replays.
+
+    Only packages that the record names are looked at: a replay may have imported more.
+    """
+    lines: dict[str, None] = {}
+    for here in replays:
+        shared = {name: here.packages.get(name, v) for name, v in recorded.packages.items()}
+        lines.update(dict.fromkeys(recorded.differences(replace(here, packages=shared))))
+    return tuple(lines)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from auditkit.evidence.magnitudes import measure
 from auditkit.formats.run_files import Outcome
-from auditkit.records.distance import Distance
+from auditkit.records.report import Distance
 from auditkit.records.tensor import RawTensor
 
 Snapshot = tuple[Mapping[str, RawTensor], object]

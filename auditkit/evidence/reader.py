@@ -28,9 +28,8 @@ from auditkit.formats.snapshot_file import raw_components
 from auditkit.formats.statements import Manifest
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
-from auditkit.records.manifest import StudyManifest
+from auditkit.records.manifest import BranchRecord, FileRecord, SeedRecord, StudyManifest
 from auditkit.records.recording import RecordingManifest
-from auditkit.records.study import BranchRecord, FileRecord, SeedRecord
 from auditkit.records.tensor import RawTensor, Tensor
 
 #: Bytes of a large file that are in memory at a time.

@@ -19,9 +19,15 @@ from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.records.environment import Environment
 from auditkit.records.job import ProgramSource
-from auditkit.records.manifest import CODE_FOLDER, MANIFEST_NAME
+from auditkit.records.manifest import (
+    CODE_FOLDER,
+    MANIFEST_NAME,
+    BranchesResult,
+    CodeFile,
+    FileRecord,
+    TrunkResult,
+)
 from auditkit.records.plan import StudyPlan
-from auditkit.records.study import BranchesResult, CodeFile, FileRecord, TrunkResult
 
 _JOURNAL = f"run.json{store.PARTIAL}"
 _LOCK = f"run.lock{store.PARTIAL}"

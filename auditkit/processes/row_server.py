@@ -19,8 +19,8 @@ from auditkit.processes.subprocesses import end_of
 from auditkit.processes.workers import rebuild_error
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
-from auditkit.records.study import CodeFile
-from auditkit.records.task import RowsTask
+from auditkit.records.job import RowsTask
+from auditkit.records.manifest import CodeFile
 
 _GO = {"go": True}
 

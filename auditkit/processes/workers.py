@@ -28,8 +28,8 @@ from auditkit.processes.subprocesses import (
     last_words,
 )
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
+from auditkit.records.manifest import BranchesResult, TrunkResult
 from auditkit.records.registration import Registered
-from auditkit.records.study import BranchesResult, TrunkResult
 
 Report = Callable[[Progress], None]
 Result = TrunkResult | BranchesResult | Description | ModuleTrace

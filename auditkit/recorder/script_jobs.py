@@ -32,7 +32,7 @@ from auditkit.recorder.loop import Course, Loop
 from auditkit.recorder.tasks import LoopStopped, failure_of
 from auditkit.recorder.wrapping import Watched, Wrapped, base_loader, watch
 from auditkit.records.job import Job, ModuleTrace, Progress
-from auditkit.records.study import BranchesResult, TrunkResult
+from auditkit.records.manifest import BranchesResult, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.forker import Fork, read_fork
 from auditkit.study.stages.perturber import perturb

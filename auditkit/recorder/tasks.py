@@ -10,8 +10,7 @@ from auditkit.observe.machine.process_group import rank_and_size
 from auditkit.processes.protocol import Line, connect
 from auditkit.processes.workers import describe_error
 from auditkit.program.program import failed
-from auditkit.records.job import Job
-from auditkit.records.task import RowsTask
+from auditkit.records.job import Job, RowsTask
 
 
 class LoopStopped(SystemExit):

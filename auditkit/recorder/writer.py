@@ -26,9 +26,8 @@ from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.commit import commitments
 from auditkit.program.session import Observed
-from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import CODE_FOLDER
-from auditkit.records.recording import TRACE_STEPS, RankRecord
+from auditkit.records.recording import TRACE_STEPS, KeptCheckpoint, RankRecord, RecordingJournal
 from auditkit.records.rng import UNSEEDED, RngContract, StreamContract
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import describe_loader

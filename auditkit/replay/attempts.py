@@ -25,7 +25,7 @@ from auditkit.files import store
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
 from auditkit.records.evidence import Trace
 from auditkit.records.job import Job
-from auditkit.records.study import BranchesResult, BranchRecord, SeedRecord, TrunkResult
+from auditkit.records.manifest import BranchesResult, BranchRecord, SeedRecord, TrunkResult
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from auditkit.evidence.comparison import Parting, first_module
 from auditkit.evidence.recorded_rows import Recorded
 from auditkit.processes.row_server import Conversation, Runner, Told
 from auditkit.records.evidence import Trace
-from auditkit.records.task import RowsTask
+from auditkit.records.job import RowsTask
 
 #: Seconds that a process which has parted waits for the rows of the others.
 _PATIENCE = 60.0

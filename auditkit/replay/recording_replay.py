@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from auditkit.errors import AuditError, Undecided
-from auditkit.evidence.comparison import Parting
+from auditkit.evidence.comparison import Parting, environment_differences
 from auditkit.evidence.magnitudes import Magnitude, measure
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.recorded_rows import Recorded
@@ -22,10 +22,9 @@ from auditkit.evidence.rows import own_step, seeding
 from auditkit.files import store
 from auditkit.processes.row_server import About, Told
 from auditkit.records.environment import Environment
+from auditkit.records.job import RowsTask
 from auditkit.records.report import Finding
-from auditkit.records.task import RowsTask
 from auditkit.replay.live_comparison import Held, Parted, Setting, find_module, look_into
-from auditkit.verification.authenticity import environment_lines
 
 #: What a difference comes from.
 OTHER, UNSTEADY = "other", "nondeterminism"
@@ -210,7 +209,7 @@ class _Rerun:
         about = _about(one)
         recorded = self._recorded.manifest.environment
         environment = about.environment
-        lines = environment_lines(recorded, environment)
+        lines = environment_differences(recorded, environment)
         suspects = self._recorded.other_code(one) if partings else ()
         starts = tuple(self._recorded.other_starts(one)) if partings else ()
         cause = _cause(explanation, lines, suspects, starts)

@@ -16,19 +16,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditkit.errors import AuditError, MalformedError, OrderDrift
-from auditkit.evidence.comparison import Parting
+from auditkit.evidence.comparison import Parting, environment_differences
 from auditkit.evidence.distances import probe_distances, state_distances, told
 from auditkit.evidence.reader import RunEvidence
 from auditkit.evidence.rows import own_step
 from auditkit.files import store
 from auditkit.formats.run_files import Outcome
 from auditkit.processes.workers import Report, Workers
-from auditkit.records.distance import Distance
 from auditkit.records.environment import Environment
 from auditkit.records.job import Job, ModuleTrace, ProgramSource
-from auditkit.records.manifest import CODE_FOLDER
-from auditkit.records.report import Finding
-from auditkit.records.study import SeedRecord, TrunkResult
+from auditkit.records.manifest import CODE_FOLDER, SeedRecord, TrunkResult
+from auditkit.records.report import Distance, Finding
 from auditkit.replay.attempts import (
     Attempt,
     Comparison,
@@ -241,9 +239,7 @@ class SeedReplay:
             return []
         here = self._found.environments[-1]
         recorded = self._run.manifest.environment
-        # What only one of the two happened to import says nothing about the other.
-        shared = {name: here.packages.get(name, v) for name, v in recorded.packages.items()}
-        return list(recorded.differences(replace(here, packages=shared)))
+        return list(environment_differences(recorded, here))
 
     def _check_code(self, attempt: Attempt) -> None:
         """A script is the verifier's own file; a program is run from the recorded copies."""

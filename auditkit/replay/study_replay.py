@@ -20,10 +20,9 @@ from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats.run_files import Outcome
 from auditkit.processes.workers import Report, Workers
-from auditkit.records.distance import Distance
 from auditkit.records.environment import Environment
 from auditkit.records.manifest import CODE_FOLDER
-from auditkit.records.report import Finding
+from auditkit.records.report import Distance, Finding
 from auditkit.replay.seed_replay import MAX_REPLAYS, SeedReplay, SeedResult, SeedTask
 from auditkit.study.scripts import ScriptWorkers
 

@@ -32,7 +32,7 @@ from auditkit.errors import FormatError, KeyFileError, MalformedError, StoreErro
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.quote import printable
-from auditkit.records.timestamp import Timestamp
+from auditkit.records.report import Timestamp
 from auditkit.signing import der
 from auditkit.signing.envelopes import Envelope, add_timestamp, open_envelope
 

@@ -34,20 +34,18 @@ from auditkit.records.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
     SIGNER_NAME,
+    BranchesResult,
+    FileRecord,
     Producer,
+    ProgramRecord,
     RunTimes,
+    SeedRecord,
     StudyManifest,
+    TrunkResult,
 )
 from auditkit.records.perturbation import Declaration, declaration_of
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
-from auditkit.records.study import (
-    BranchesResult,
-    FileRecord,
-    ProgramRecord,
-    SeedRecord,
-    TrunkResult,
-)
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey

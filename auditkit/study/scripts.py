@@ -20,7 +20,7 @@ from auditkit.processes.protocol import Line
 from auditkit.processes.subprocesses import end_of
 from auditkit.processes.workers import RESULTS, Report, rebuild_error
 from auditkit.records.job import Job, Progress
-from auditkit.records.study import BranchesResult
+from auditkit.records.manifest import BranchesResult
 
 #: What stands for the seed in a command's arguments.
 SEED = "{seed}"

@@ -16,19 +16,19 @@ from auditkit.evidence.reader import SignedFolder
 from auditkit.evidence.verdicts import Ledger, as_finding, exit_code_of, verdict_of
 from auditkit.files import store
 from auditkit.formats.statements import Manifest, read_statement
-from auditkit.records.distance import Distance
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import MANIFEST_NAME, SIGNER_NAME
-from auditkit.records.replaying import REPLAY_NAME
 from auditkit.records.report import (
+    REPLAY_NAME,
     SELF_SIGNED,
     Countersignature,
+    Distance,
     Finding,
     PlanBinding,
+    Timestamp,
     VerificationReport,
 )
-from auditkit.records.timestamp import Timestamp
 from auditkit.signing.envelopes import Envelope, open_envelope, pae
 from auditkit.signing.keys import TrustedKey, verifies
 from auditkit.signing.signatures import SignatureOutcome, check_signatures

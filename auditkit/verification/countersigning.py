@@ -23,10 +23,10 @@ from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
 from auditkit.records.report import (
     SELF_SIGNED,
     Countersignature,
+    SignedReport,
     Verdict,
     VerificationReport,
 )
-from auditkit.records.signedreport import SignedReport
 from auditkit.signing.envelopes import open_envelope, sign_statement
 from auditkit.signing.keys import TrustedKey, same_person
 from auditkit.signing.signatures import check_signatures

@@ -19,8 +19,7 @@ from auditkit.processes.workers import Report, Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.registration import PLAN_ROLE, Registered, Registration
-from auditkit.records.report import PlanBinding
-from auditkit.records.timestamp import Timestamp
+from auditkit.records.report import PlanBinding, Timestamp
 from auditkit.replay.study_replay import copy_code
 from auditkit.signing.keys import TrustedKey, is_bound_to_message
 from auditkit.study.planning import (

@@ -1,17 +1,21 @@
-"""The numbered checks of ``auditkit verify``.
+"""The numbered checks of ``auditkit verify``, in the order in which they are made.
 
 ::
 
-     1 envelope      strict JSON, DSSE shape, schema of its version
-     2 signature     a trusted key signed exactly these bytes
-     3 artifacts     every listed file is a regular file with the right size and SHA-256
-     4 consistency   plan, branches, traces and outcomes agree
-     5 RNG contract  streams are whole; branches of a seed start alike; seeds do not
-     6 order         every branch consumed the control's samples, or a declared permutation
-     7 fork          a branch differs from the control in what it declares, and only there
-     8 replay        re-execution gives the recorded digests and outcomes, bit for bit
-     9 noise floor   the replica equals the control; placebos exist
-    10 estimands     computed only if 1 to 9 passed
+                                                                                    made in
+     1 envelope      strict JSON, DSSE shape, schema of its version                 authenticity
+     2 signature     a trusted key signed exactly these bytes                       authenticity
+     3 artifacts     every listed file is regular, of the right size and SHA-256    authenticity
+     4 consistency   plan, branches, traces and outcomes agree                      consistency
+     5 RNG contract  streams are whole; branches of a seed start alike; seeds don't rng_contract
+     6 order         every branch consumed the control's samples, or permuted ones  order
+     7 fork          a branch differs from the control only in what it declares     fork
+     8 replay        re-execution gives the recorded bits                           here
+     9 noise floor   the replica equals the control; placebos exist                 noise_floor
+    10 estimands     computed only if 1 to 9 passed                                 here
+
+A new check gets its number and name in :data:`auditkit.records.report.CHECKS`, a module of its own
+that yields findings, and its call in :func:`content_findings`.
 
 Checks that can run do run, so that the report lists every failure; nothing verified is a
 failure. Code is executed only in check 8, which comes in as an argument: this module imports
@@ -21,17 +25,19 @@ no torch. Of a recording, which has no branches, checks 1 to 5 and 8 are made
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.errors import AuditError
-from auditkit.evidence.reader import RecordingEvidence, RunEvidence
+from auditkit.evidence.comparison import environment_differences
+from auditkit.evidence.reader import RecordingEvidence, RunEvidence, SeedEvidence
 from auditkit.evidence.verdicts import as_finding
 from auditkit.files import store
 from auditkit.formats import canonical
+from auditkit.formats.run_files import Outcome
 from auditkit.records.estimate import EstimateTable
-from auditkit.records.manifest import StudyManifest
+from auditkit.records.manifest import BranchRecord, StudyManifest
 from auditkit.records.perturbation import DECLARATIONS, Declaration
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
@@ -39,22 +45,27 @@ from auditkit.records.report import Finding, VerificationReport
 from auditkit.replay.budget import replay_within
 from auditkit.replay.sampling import Sample, by_seed, draw, shuffled, told
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest
-from auditkit.statistics.outcomes import SeedOutcomes
+from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
 from auditkit.verification.authenticity import (
     COMPANIONS,
     Opened,
     Verification,
     VerifyRequest,
-    environment_lines,
     open_manifest,
 )
-from auditkit.verification.content import branch_tables, content_findings
+from auditkit.verification.consistency import check_branch, check_plan, check_trunk
+from auditkit.verification.fork import check_fork, check_touched
+from auditkit.verification.noise_floor import check_replica
+from auditkit.verification.order import check_branch_order, check_control_order
 from auditkit.verification.plan_binding import Registrar, bind
 from auditkit.verification.recordings import RecordingVerification
+from auditkit.verification.rng_contract import check_branch_streams, check_contracts
 
 __all__ = ["COMPANIONS", "Estimator", "Replayer", "VerifyRequest", "verify"]
 
 Replayer = Callable[[RunEvidence, ReplayRequest], ReplayOutcome]
+Numbered = Iterator[tuple[int, Finding]]
+Declarations = Mapping[str, Declaration]
 Estimator = Callable[[Sequence[SeedOutcomes], StudyPlan], EstimateTable]
 
 
@@ -190,7 +201,7 @@ class _StudyVerification(Verification):
         self._distances = outcome.distances
         self._judge_tolerance(outcome, sample)
         recorded = run.manifest.environment
-        self._differences = environment_lines(recorded, *outcome.environments)
+        self._differences = environment_differences(recorded, *outcome.environments)
         self._summarise_pairs(run, sample.choice)
         ledger.ran(8, self._replay_text)
 
@@ -260,3 +271,81 @@ class _StudyVerification(Verification):
         label = "" if self._replayed == "all" else "; not every table was recomputed"
         self._ledger.ran(10, f"{len(table.rows)} estimates{label}")
         return table
+
+
+def content_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
+    """Every finding of checks 4, 5, 6, 7 and 9, with its check's number."""
+    manifest = run.manifest
+    found_in_plan = list(_numbered(4, check_plan(manifest, declarations)))
+    yield from found_in_plan
+    yield from _numbered(5, check_contracts(manifest))
+    if found_in_plan:
+        return  # branches that are not the plan's cannot be told apart
+    for record in manifest.seeds:
+        seed = run.seed(record)
+        yield from _numbered(4, check_trunk(seed, manifest.plan))
+        yield from _numbered(6, check_control_order(seed, manifest.plan))
+        yield from _numbered(7, check_fork(seed, manifest.plan))
+        for branch in record.branches:
+            yield from _branch_findings(run, seed, branch, declarations)
+
+
+def branch_tables(
+    run: RunEvidence, recomputed: Mapping[tuple[int, str], Outcome]
+) -> list[SeedOutcomes]:
+    """The probe tables of a run as the estimator takes them.
+
+    Args:
+        run: The run.
+        recomputed: Outcomes from replay by seed and branch; recorded ones stand in elsewhere.
+    """
+    found = []
+    for record in run.manifest.seeds:
+        tables = {}
+        for branch in record.branches:
+            outcome = recomputed.get((record.seed, branch.name)) or run.outcome(branch)
+            tables[branch.name] = BranchTables(outcome.tables, branch.diverged_at)
+            labels = outcome.labels
+        plan = run.manifest.plan
+        found.append(
+            SeedOutcomes(
+                seed=record.seed,
+                labels=labels,
+                control=tables["control"],
+                placebos=tuple(tables[name] for name in plan.placebo_names),
+                treatments={name: tables[name] for name in plan.treatment_names},
+            )
+        )
+    return found
+
+
+def _branch_findings(
+    run: RunEvidence, seed: SeedEvidence, branch: BranchRecord, declarations: Declarations
+) -> Numbered:
+    plan, is_control = run.manifest.plan, branch.role == "control"
+    try:
+        trace = seed.control if is_control else run.trace(branch.trace)
+        outcome = seed.control_outcome if is_control else run.outcome(branch)
+        seed.order  # noqa: B018 # read here, so that a bad file is one finding
+    except AuditError as error:
+        yield 4, as_finding(error)
+        return
+    yield from _numbered(4, check_branch(run, seed, branch, trace, outcome, declarations))
+    if is_control:
+        return
+    spec = branch.perturbation
+    touched = declarations[spec.name].touches(spec) if spec else ()
+    yield from _numbered(5, check_branch_streams(seed, branch, touched))
+    yield from _numbered(6, check_branch_order(seed, branch, trace, plan, declarations))
+    yield from _numbered(7, check_touched(seed, branch, trace, plan, declarations))
+    # carry changes nothing, so that whatever it shows has leaked from somewhere.
+    if branch.role == "replica" or (spec is not None and spec.name == "carry"):
+        yield from _numbered(9, check_replica(seed, branch, trace, outcome))
+
+
+def _numbered(number: int, findings: Iterable[Finding]) -> Numbered:
+    try:
+        for finding in findings:
+            yield number, finding
+    except AuditError as error:
+        yield number, as_finding(error)

@@ -19,8 +19,7 @@ from auditkit.formats import canonical
 from auditkit.formats.statements import record_from_statement
 from auditkit.records.evidence import CONSUMED, is_consumed
 from auditkit.records.recording import TRACE_STEPS, RankRecord, RecordingManifest
-from auditkit.records.replaying import REPLAY_NAME, ReplayReport
-from auditkit.records.report import Finding, VerificationReport
+from auditkit.records.report import REPLAY_NAME, Finding, ReplayReport, VerificationReport
 from auditkit.records.rng import UNSEEDED, StreamContract
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.signatures import check_signatures

@@ -15,10 +15,9 @@ from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.run_files import Outcome
 from auditkit.formats.statements import from_statement
-from auditkit.records.agreement import ReproductionReport
+from auditkit.records.estimate import ReproductionReport
 from auditkit.records.job import ProgramSource
-from auditkit.records.manifest import CODE_FOLDER
-from auditkit.records.study import BranchRecord
+from auditkit.records.manifest import CODE_FOLDER, BranchRecord
 from auditkit.replay.study_replay import copy_code
 from auditkit.signing.envelopes import Envelope, open_envelope
 from auditkit.signing.trust import SigningKey

@@ -1,21 +1,23 @@
-"""Check 5 over all seeds: contracts are whole, and no seed stands twice for a pair."""
+"""Check 5, RNG contract: streams are whole; branches of a seed start alike; seeds do not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from auditkit.evidence.reader import SeedEvidence
 from auditkit.formats.seeds import RECIPE, derive_seed
-from auditkit.records.manifest import StudyManifest
+from auditkit.records.manifest import BranchRecord, SeedRecord, StudyManifest
+from auditkit.records.perturbation import matches
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding
 from auditkit.records.rng import ALWAYS_UNCOVERED, DERIVED_STREAMS, RngContract
-from auditkit.records.study import SeedRecord
 
-_GLOBAL_STREAMS = ("rng/numpy", "rng/python", "rng/torch")
+#: Streams that every process has.
+GLOBAL_STREAMS = ("rng/numpy", "rng/python", "rng/torch")
 
 
 def check_contracts(manifest: StudyManifest) -> Iterator[Finding]:
-    """Check 5, over all seeds: contracts are whole and no two seeds start alike."""
+    """Over all seeds: contracts are whole and no two seeds start alike."""
     starts: dict[tuple[str | None, ...], int] = {}
     ends: dict[tuple[tuple[str, str], ...], int] = {}
     for record in manifest.seeds:
@@ -30,7 +32,7 @@ def check_contracts(manifest: StudyManifest) -> Iterator[Finding]:
         ends[end] = record.seed
         yield from _check_contract(record, manifest.plan, bool(manifest.program.command))
         streams = {stream.stream: stream for stream in record.rng.streams}
-        start = tuple(streams[name].start if name in streams else None for name in _GLOBAL_STREAMS)
+        start = tuple(streams[name].start if name in streams else None for name in GLOBAL_STREAMS)
         if start in starts:
             yield Finding(
                 f"starts from the same random streams as seed {starts[start]}",
@@ -38,6 +40,24 @@ def check_contracts(manifest: StudyManifest) -> Iterator[Finding]:
                 component="rng",
             )
         starts[start] = record.seed
+
+
+def check_branch_streams(
+    seed: SeedEvidence, branch: BranchRecord, touched: tuple[str, ...]
+) -> Iterator[Finding]:
+    """For one branch: it starts from the control's streams at t0."""
+    control = seed.record.branches[0].digests.get("t0", {})
+    here = branch.digests.get("t0", {})
+    for name in sorted(set(control) | set(here)):
+        if not name.startswith("rng/") or matches(name, touched):
+            continue
+        if control.get(name) != here.get(name):
+            yield Finding(
+                "the branch starts from another random state than the control",
+                seed.place(branch),
+                step=seed.control.first_step,
+                component=name,
+            )
 
 
 def check_uncovered(contract: RngContract, where: str) -> Iterator[Finding]:
@@ -55,7 +75,7 @@ def _check_contract(record: SeedRecord, plan: StudyPlan, scripted: bool) -> Iter
     control = record.branches[0]
     at_fork, at_end = control.digests.get("t0", {}), control.digests.get("T", {})
     wanted = {name for name in (*record.components, *at_fork) if name.startswith("rng/")}
-    wanted |= set(_GLOBAL_STREAMS)
+    wanted |= set(GLOBAL_STREAMS)
     if plan.augmentation_rng == "per-sample":
         wanted |= set(DERIVED_STREAMS)
     for name in sorted(wanted ^ set(names)):

@@ -17,7 +17,7 @@ from auditkit.evidence.comparison import (
 )
 from auditkit.formats.run_files import Outcome
 from auditkit.records.evidence import Trace
-from auditkit.records.study import BranchRecord
+from auditkit.records.manifest import BranchRecord
 
 STEPS = {"t0": 6, "t0+W": 9, "T": 14}
 

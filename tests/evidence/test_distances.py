@@ -7,7 +7,7 @@ import pytest
 
 from auditkit.evidence.distances import probe_distances, told, within
 from auditkit.formats.run_files import Outcome
-from auditkit.records.distance import Distance
+from auditkit.records.report import Distance
 
 TIMES = ("t0", "t0+W", "T")
 

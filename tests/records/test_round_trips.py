@@ -15,10 +15,10 @@ from auditkit.formats import canonical
 from auditkit.records.digest import Digest
 from auditkit.records.evidence import Trace
 from auditkit.records.job import Job
+from auditkit.records.manifest import SeedRecord
 from auditkit.records.perturbation import Declaration
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.records.study import SeedRecord
 from auditkit.records.tensor import FileTensor, RawTensor
 
 #: Records that never stand in a JSON document: bytes and functions.

@@ -13,7 +13,7 @@ import pytest
 from studies import Run
 
 from auditkit.errors import ArtifactMismatch
-from auditkit.records.agreement import ReproductionReport
+from auditkit.records.estimate import ReproductionReport
 from auditkit.verification.reproduction import read_study, side_by_side
 
 BRANCH = "momentum-reset"

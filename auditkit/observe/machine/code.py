@@ -11,7 +11,7 @@ from pathlib import Path
 
 from auditkit.errors import StoreError
 from auditkit.files import store
-from auditkit.records.study import CodeFile
+from auditkit.records.manifest import CodeFile
 
 _PACKAGE = Path(__file__).resolve().parents[2]
 

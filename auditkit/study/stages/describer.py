@@ -19,9 +19,9 @@ from auditkit.observe.values.commit import commitments
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.program.session import Session
 from auditkit.records.digest import COMMITMENT_RECIPE
+from auditkit.records.manifest import DataRecord
 from auditkit.records.registration import DataIdentity
 from auditkit.records.rng import DERIVED_STREAMS, RngContract, StreamContract
-from auditkit.records.study import DataRecord
 
 
 def describe(session: Session) -> dict[str, str]:

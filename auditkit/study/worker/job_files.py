@@ -26,8 +26,8 @@ from auditkit.observe.machine.environment import environment
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.session import Session
 from auditkit.records.job import Job
+from auditkit.records.manifest import BranchesResult, BranchRecord, TrunkResult
 from auditkit.records.plan import PerturbationSpec, StudyPlan
-from auditkit.records.study import BranchesResult, BranchRecord, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import data_record, rng_contract
 from auditkit.study.worker.callbacks import BranchWatcher, TrunkWatcher

@@ -26,9 +26,9 @@ from auditkit.observe.values.commit import commitments
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
+from auditkit.records.manifest import BranchesResult, BranchRecord, TrunkResult
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.registration import Registered
-from auditkit.records.study import BranchesResult, BranchRecord, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import data_identity, describe
 from auditkit.study.stages.evaluator import look
