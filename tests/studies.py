@@ -24,7 +24,7 @@ from auditkit.observe.machine import code
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.commit import commitments
+from auditkit.observe.values.digests import commitments
 from auditkit.processes.workers import RESULTS
 from auditkit.program.program import Program, load_factory
 from auditkit.program.session import Session, open_session

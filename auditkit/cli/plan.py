@@ -16,7 +16,7 @@ from auditkit.cli.tables import console
 from auditkit.errors import UsageError
 from auditkit.files import store
 from auditkit.formats.statements import to_statement
-from auditkit.observe.machine.repository import git_state
+from auditkit.observe.machine.code import git_state
 from auditkit.processes.workers import Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import ProgramRecord

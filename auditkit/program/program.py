@@ -20,8 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed
-from auditkit.observe.machine.code import is_own_file
-from auditkit.observe.machine.imports import import_file, import_module
+from auditkit.observe.machine.code import import_file, import_module, is_own_file
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
 from auditkit.program.probe import Probe

@@ -19,7 +19,7 @@ from auditkit.observe.rng.streams import GlobalStreams, capture_streams, seed_ev
 from auditkit.observe.state.components import State, StateReader, TrainingObjects
 from auditkit.observe.state.uncaptured import plain_attributes, refuse_unregistered_generators
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.commit import commitments
+from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, Program
 from auditkit.records.plan import StudyPlan
 

@@ -24,7 +24,7 @@ from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.commit import commitments
+from auditkit.observe.values.digests import commitments
 from auditkit.processes.protocol import Line
 from auditkit.recorder.loop import Course, Loop
 from auditkit.recorder.tasks import LoopStopped, failure_of

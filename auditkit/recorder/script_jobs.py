@@ -24,7 +24,7 @@ from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.state.uncaptured import refuse_unregistered_generators
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.commit import commitments
+from auditkit.observe.values.digests import commitments
 from auditkit.processes.protocol import Line
 from auditkit.program.program import Program
 from auditkit.program.session import Session

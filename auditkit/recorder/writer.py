@@ -21,10 +21,10 @@ from auditkit.observe.loader.boundary import RecordedLoader
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.machine.code import own_code
 from auditkit.observe.machine.environment import environment
-from auditkit.observe.rng.uncovered import uncovered_streams
+from auditkit.observe.rng.streams import uncovered_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.commit import commitments
+from auditkit.observe.values.digests import commitments
 from auditkit.program.session import Observed
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, KeptCheckpoint, RankRecord, RecordingJournal

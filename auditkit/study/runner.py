@@ -26,7 +26,7 @@ from auditkit.files import store
 from auditkit.files.run_folder import FinishedSeed, RunFolder, merged_environment, same_code
 from auditkit.formats.redaction import hide_home
 from auditkit.formats.statements import to_statement
-from auditkit.observe.machine.repository import git_state
+from auditkit.observe.machine.code import git_state
 from auditkit.processes.workers import Workers
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.manifest import (

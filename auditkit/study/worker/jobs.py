@@ -22,7 +22,7 @@ from auditkit.formats.run_files import OrderFile, trace_to_tensors
 from auditkit.observe.machine.code import own_code
 from auditkit.observe.machine.determinism import deterministic, kept_settings
 from auditkit.observe.machine.environment import environment
-from auditkit.observe.values.commit import commitments
+from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
