@@ -30,7 +30,7 @@ from lightning.pytorch.callbacks import (
 from torch import Tensor
 
 from auditkit.errors import RecorderMisuse
-from auditkit.observe.loader.class_swap import recorder_of
+from auditkit.observe.loader.proxies import recorder_of
 from auditkit.recorder.recorder import Recorder
 
 #: What FitLoop calls between making the loaders and making their iterators.

@@ -16,7 +16,7 @@ from auditkit.errors import AuditError
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.machine.code import is_own_file
-from auditkit.observe.machine.process_group import always_synchronised
+from auditkit.observe.machine.distributed import always_synchronised
 from auditkit.observe.rng.streams import GlobalStreams, capture_streams
 from auditkit.program.session import Observed
 from auditkit.recorder.wrapping import Watched

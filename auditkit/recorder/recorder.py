@@ -27,8 +27,8 @@ from typing import Any, Self, TypeVar
 from torch import Tensor, nn
 
 from auditkit.errors import PlanError, RecorderMisuse
+from auditkit.observe.machine.distributed import refuse_unconnected
 from auditkit.observe.machine.peers import Peers
-from auditkit.observe.machine.process_group import refuse_unconnected
 from auditkit.recorder.loop import Course
 from auditkit.recorder.recording import RecordCourse
 from auditkit.recorder.row_client import RowCourse

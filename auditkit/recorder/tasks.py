@@ -6,7 +6,7 @@ from typing import Any
 
 from auditkit.errors import AuditError, LineLost
 from auditkit.formats.structure import from_dict
-from auditkit.observe.machine.process_group import rank_and_size
+from auditkit.observe.machine.distributed import rank_and_size
 from auditkit.processes.protocol import Line, connect
 from auditkit.processes.workers import describe_error
 from auditkit.program.program import failed

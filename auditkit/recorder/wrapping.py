@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import RecorderMisuse, UncapturedState
 from auditkit.observe.loader.boundary import RecordedLoader
-from auditkit.observe.machine.process_group import SyncFlags, rank_and_size, refuse_sharded
+from auditkit.observe.machine.distributed import SyncFlags, rank_and_size, refuse_sharded
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import restore
 from auditkit.observe.state.objects import TrainingObjects

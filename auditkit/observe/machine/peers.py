@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from auditkit.errors import RecordingIncomplete
-from auditkit.observe.machine.process_group import backend, rank_and_size
+from auditkit.observe.machine.distributed import backend, rank_and_size
 
 #: Integers in one exchange, the first of which says whether the process is well.
 _WIDTH = 16
