@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from auditkit.records.estimate import (
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
+    Persistence,
     SignedEstimate,
 )
 from auditkit.records.plan import StudyPlan
@@ -46,9 +48,10 @@ from auditkit.statistics.outcomes import (
     table_key,
     variants_of,
 )
-from auditkit.statistics.persistence import persistences
 
 __all__ = ["BranchTables", "SeedOutcomes", "estimate"]
+
+_Row = TypeVar("_Row", SignedEstimate, DistanceEstimate)
 
 ALPHA = 0.05
 LEVEL = 0.95
@@ -121,7 +124,7 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
         diverged=count_diverged(outcomes, plan),
         signed=tuple(signed),
         distances=tuple(distances),
-        persistence=(*persistences(signed, LEVEL), *persistences(distances, LEVEL)),
+        persistence=(*_persistences(signed, LEVEL), *_persistences(distances, LEVEL)),
         notes=(*_notes(values, len(outcomes), plan), *filter(None, [why_not])),
     )
 
@@ -276,6 +279,32 @@ def _distance_tests(row: DistanceEstimate, placebos: list[list[float]]) -> Dista
         return replace(row, notes=(*row.notes, note))
     excesses = np.array(row.effect_per_seed)
     return replace(row, equivalence_p=inference.below_margin_p(excesses, row.margin))
+
+
+def _persistences(rows: Sequence[_Row], level: float) -> list[Persistence]:
+    """One ratio for every pair of rows that differ in their time only."""
+    late = {(row.perturbation, row.metric, row.variant): row for row in rows if row.time == "T"}
+    return [
+        _persistence(row, late[row.perturbation, row.metric, row.variant], level)
+        for row in rows
+        if row.time == "t0+W"
+    ]
+
+
+def _persistence(early: _Row, late: _Row, level: float) -> Persistence:
+    undefined = Persistence(early.perturbation, early.metric, early.variant, None, None)
+    if early.exactly_zero:
+        return replace(undefined, reason="undefined: the effect at t0+W is exactly 0")
+    numerator, denominator = np.array(late.effect_per_seed), np.array(early.effect_per_seed)
+    if len(denominator) < MIN_PAIRS:
+        reason = f"undefined: fewer than {MIN_PAIRS} pairs with an effect at t0+W"
+        return replace(undefined, reason=reason)
+    ratio = inference.fieller(numerator, denominator, level)
+    if ratio is None:
+        return replace(undefined, reason="undefined: the effect at t0+W is not established")
+    if late.exactly_zero:
+        return replace(undefined, ratio=0.0, reason="the effect at T is exactly 0 (bit-identical)")
+    return replace(undefined, ratio=ratio.value, interval=ratio.interval)
 
 
 def _notes(values: Sequence[SeedValues], n_seeds: int, plan: StudyPlan) -> list[str]:

@@ -13,7 +13,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from auditkit.records.estimate import EFFECT, EQUIVALENT, INCONCLUSIVE, NEGLIGIBLE
 from auditkit.statistics import inference, multiplicity, resampling
-from auditkit.statistics.persistence import fieller
+from auditkit.statistics.inference import fieller
 
 Values = NDArray[np.float64]
 
