@@ -27,8 +27,8 @@ from auditkit.records.report import VerificationReport
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
 from auditkit.signing.trust import SigningKey
 from auditkit.verification.countersigning import countersign
+from auditkit.verification.plan_binding import register_again
 from auditkit.verification.procedure import VerifyRequest, verify
-from auditkit.verification.registering import register_again
 
 
 @click.command("verify", cls=CommandWithTail)
