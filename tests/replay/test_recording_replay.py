@@ -1,6 +1,6 @@
 """Replays of recordings: what is compared, how far states are apart, how a replay can fail.
 
-What differs, and how it is named, is in ``test_diagnosis.py``.
+What differs, and how it is named, is in ``test_planted_faults.py``.
 """
 
 from __future__ import annotations
