@@ -22,7 +22,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from auditkit.errors import OrderDrift, RestoreMismatch, UnsupportedLoader
 from auditkit.formats.ordering import Batch
 from auditkit.formats.seeds import SampleSeeds
-from auditkit.observe.loader.indices import (
+from auditkit.observe.loader.refusals import (
     index_pairs,
     is_batch,
     is_iterable_style,

@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import OrderDrift, RestoreMismatch
 from auditkit.formats.ordering import Batch
-from auditkit.observe.loader.indices import index_pairs, is_batch
 from auditkit.observe.loader.position import Start
+from auditkit.observe.loader.refusals import index_pairs, is_batch
 from auditkit.observe.rng.streams import GlobalStreams
 
 

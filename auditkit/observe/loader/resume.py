@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from auditkit.errors import UnsupportedLoader
-from auditkit.observe.loader.indices import is_iterable_style
 from auditkit.observe.loader.iteration import Passage
 from auditkit.observe.loader.position import Start
 from auditkit.observe.loader.proxies import is_swapped
+from auditkit.observe.loader.refusals import is_iterable_style
 from auditkit.observe.loader.samplers import holders
 
 #: Epoch counters that wrappers keep, and seed their samplers with.
