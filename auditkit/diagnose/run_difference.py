@@ -12,11 +12,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from auditkit.diagnose.first_difference import first_steps, part
 from auditkit.diagnose.runs import Side, Texts, Track, open_side
 from auditkit.errors import UsageError
 from auditkit.evidence.comparison import Parting, distance
 from auditkit.evidence.declared import NOTED, declared, noted
-from auditkit.evidence.first_difference import first_steps, part
 from auditkit.evidence.magnitudes import Magnitude, measure
 
 

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from auditkit.errors import ArtifactMismatch, ArtifactMissing, AuditError
-from auditkit.evidence.chunks import BESIDE, check_chunks, place
 from auditkit.evidence.comparison import environment_differences
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.verdicts import NOT_APPLICABLE, as_finding
@@ -29,6 +28,7 @@ from auditkit.verification.authenticity import (
     VerifyRequest,
 )
 from auditkit.verification.consistency import check_listing
+from auditkit.verification.recording_traces import BESIDE, check_chunks, place
 from auditkit.verification.rng_contract import GLOBAL_STREAMS, check_uncovered
 
 #: Settings without which nobody could tell why a replay differs.

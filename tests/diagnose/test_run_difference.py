@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from recordings_by_hand import Loop, Recording, traces_of, write_recording, write_unfinished
 from studies import Run
 
+from auditkit.diagnose.first_difference import part
 from auditkit.diagnose.run_difference import FieldDifference, RunDifference, compare_runs
 from auditkit.errors import AuditError, FormatError, MalformedError, UsageError
 from auditkit.evidence.comparison import compare_traces
-from auditkit.evidence.first_difference import part
 from auditkit.evidence.magnitudes import Magnitude, measure
 from auditkit.formats import canonical
 from auditkit.formats.snapshot_file import FORMAT, tensor_key
