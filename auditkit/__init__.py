@@ -13,7 +13,7 @@ from auditkit.version import __version__
 
 if TYPE_CHECKING:
     from auditkit.errors import AuditError, NothingToPerturb
-    from auditkit.observe.state.objects import Stateful, TrainingObjects
+    from auditkit.observe.state.components import Stateful, TrainingObjects
     from auditkit.perturbations.base import Perturbation
     from auditkit.program.program import Probe, Program
     from auditkit.recorder.recorder import Recorder
@@ -27,12 +27,12 @@ _HOMES = {
     "Parameter": "auditkit.records.perturbation",
     "Perturbation": "auditkit.perturbations.base",
     "PerturbationSpec": "auditkit.records.plan",
-    "Probe": "auditkit.program.probe",
+    "Probe": "auditkit.program.program",
     "Program": "auditkit.program.program",
     "Recorder": "auditkit.recorder.recorder",
-    "Stateful": "auditkit.observe.state.objects",
+    "Stateful": "auditkit.observe.state.components",
     "StudyPlan": "auditkit.records.plan",
-    "TrainingObjects": "auditkit.observe.state.objects",
+    "TrainingObjects": "auditkit.observe.state.components",
 }
 
 __all__ = [

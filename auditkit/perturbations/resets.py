@@ -1,4 +1,4 @@
-"""Resets of optimizer state.
+"""Resets of optimizer state, and of BatchNorm statistics (survey, stage S2).
 
 "Momentum reset" is not one thing: clearing a slot and setting it to zero differ where
 dampening is not 0, and zeroing Adam's second moment without its step count is another
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from auditkit.errors import NothingToPerturb
 from auditkit.observe.state.components import TrainingObjects
@@ -61,6 +62,32 @@ class OptimizerReset(Perturbation):
         if not any(objects.optimizer.state.values()):
             raise NothingToPerturb("the optimizer keeps no state", component="optimizer")
         objects.optimizer.state.clear()
+
+
+class BatchNormReset(Perturbation):
+    """Running mean := 0, running variance := 1, batch count := 0, as newly built."""
+
+    declaration = DECLARATIONS["batchnorm-reset"]
+
+    def apply(
+        self, objects: TrainingObjects, parameters: Mapping[str, ParameterValue], seed: int
+    ) -> None:
+        """Call ``reset_running_stats`` of every BatchNorm layer."""
+        layers = [
+            layer
+            for layer in objects.model.modules()
+            if isinstance(layer, _BatchNorm) and layer.running_mean is not None
+        ]
+        if not layers:
+            raise NothingToPerturb(
+                "the model has no BatchNorm with running statistics", component="batchnorm"
+            )
+        before = [buffer.clone() for layer in layers for buffer in layer.buffers()]
+        for layer in layers:
+            layer.reset_running_stats()
+        after = [buffer for layer in layers for buffer in layer.buffers()]
+        if all(torch.equal(old, new) for old, new in zip(before, after, strict=True)):
+            raise NothingToPerturb("BatchNorm is as newly built already", component="batchnorm")
 
 
 def _zero(optimizer: torch.optim.Optimizer, slots: Iterable[str]) -> None:

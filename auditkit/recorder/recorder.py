@@ -27,8 +27,7 @@ from typing import Any, Self, TypeVar
 from torch import Tensor, nn
 
 from auditkit.errors import PlanError, RecorderMisuse
-from auditkit.observe.machine.distributed import refuse_unconnected
-from auditkit.observe.machine.peers import Peers
+from auditkit.observe.machine.distributed import Peers, refuse_unconnected
 from auditkit.recorder.loop import Course
 from auditkit.recorder.recording import RecordCourse
 from auditkit.recorder.row_client import RowCourse
@@ -245,10 +244,10 @@ class Recorder:
     def _begin(self, wrapped: Wrapped) -> Course:
         received = receive_task()
         if received is not None:
-            line, task = received
+            connection, task = received
             if isinstance(task, Job):
-                return JobCourse(wrapped, line, task)
-            return RowCourse(wrapped, line, task)
+                return JobCourse(wrapped, connection, task)
+            return RowCourse(wrapped, connection, task)
         peers = Peers(self._settings.patience)
         with peers.together("read the key"):
             if peers.rank == 0:

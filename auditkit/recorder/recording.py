@@ -16,12 +16,11 @@ from auditkit.formats.recipes import order_digest
 from auditkit.formats.redaction import hide_home
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import git_state
-from auditkit.observe.machine.distributed import parallel_settings
+from auditkit.observe.machine.distributed import Peers, parallel_settings
 from auditkit.observe.machine.environment import environment
-from auditkit.observe.machine.peers import Peers
 from auditkit.observe.rng.streams import capture_streams
-from auditkit.observe.values.batches import batch_leaves
 from auditkit.observe.values.digests import commitments, digest_leaves
+from auditkit.observe.values.flatten import batch_leaves
 from auditkit.recorder.loop import Course, GuardedBoundary, Loop
 from auditkit.recorder.wrapping import Wrapped, watch
 from auditkit.recorder.writer import (

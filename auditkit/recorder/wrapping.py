@@ -16,8 +16,7 @@ from auditkit.errors import RecorderMisuse, UncapturedState
 from auditkit.observe.loader.boundary import RecordedLoader
 from auditkit.observe.machine.distributed import SyncFlags, rank_and_size, refuse_sharded
 from auditkit.observe.rng.streams import Generator
-from auditkit.observe.state.components import restore
-from auditkit.observe.state.objects import TrainingObjects
+from auditkit.observe.state.components import TrainingObjects, restore
 from auditkit.observe.state.optimizers import parameter_names
 from auditkit.observe.state.uncaptured import plain_attributes, refuse_unregistered_generators
 from auditkit.program.session import Observed

@@ -26,18 +26,23 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from auditkit.errors import RestoreMismatch
 from auditkit.formats.ordering import Batch
-from auditkit.observe.loader.dispatch import Indices, StatefulIndices, has_state_dict
-from auditkit.observe.loader.iteration import Boundary, Passage, PassingIterator
-from auditkit.observe.loader.position import Start
-from auditkit.observe.loader.proxies import iterator_class, loader_class, swap
-from auditkit.observe.loader.refusals import is_iterable_style, refuse_unsupported
-from auditkit.observe.loader.resume import (
-    Target,
-    counters_of,
-    prepare,
+from auditkit.observe.loader.iteration import Boundary, Passage
+from auditkit.observe.loader.position import Start, Target, counters_of, prepare
+from auditkit.observe.loader.proxies import (
+    Indices,
+    PassingIterator,
+    StatefulIndices,
+    has_state_dict,
+    iterator_class,
+    loader_class,
+    swap,
+)
+from auditkit.observe.loader.refusals import (
+    is_iterable_style,
     refuse_own_state,
     refuse_position,
     refuse_running,
+    refuse_unsupported,
 )
 from auditkit.observe.loader.samplers import draws_once
 from auditkit.observe.rng.streams import Generator

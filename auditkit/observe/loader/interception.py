@@ -22,13 +22,8 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from auditkit.errors import OrderDrift, RestoreMismatch, UnsupportedLoader
 from auditkit.formats.ordering import Batch
 from auditkit.formats.seeds import SampleSeeds
-from auditkit.observe.loader.refusals import (
-    index_pairs,
-    is_batch,
-    is_iterable_style,
-    refuse_unsupported,
-)
-from auditkit.observe.loader.samplers import draws_once
+from auditkit.observe.loader.refusals import is_iterable_style, refuse_unsupported
+from auditkit.observe.loader.samplers import draws_once, index_pairs, is_batch
 from auditkit.observe.rng.per_sample import (
     PerBatchCollate,
     PerSampleDataset,

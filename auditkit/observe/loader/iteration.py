@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from auditkit.errors import OrderDrift, RestoreMismatch
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.position import Start
-from auditkit.observe.loader.refusals import index_pairs, is_batch
+from auditkit.observe.loader.samplers import index_pairs, is_batch
 from auditkit.observe.rng.streams import GlobalStreams
 
 
@@ -225,20 +225,3 @@ class Passage:
                     "cannot be held fixed; register its state as an extra",
                 )
         return moved
-
-
-class PassingIterator:
-    """Stands before an iterator whose class cannot be swapped, a generator."""
-
-    def __init__(self, iterator: Iterator[Any], passage: Passage) -> None:
-        self._iterator = iterator
-        self._passage = passage
-
-    def __iter__(self) -> PassingIterator:
-        return self
-
-    def __next__(self) -> Any:
-        return self._passage.next(lambda: next(self._iterator))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._iterator, name)

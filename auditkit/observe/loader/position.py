@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from auditkit.errors import RestoreMismatch
-from auditkit.observe.loader.samplers import capture_samplers, restore_samplers
+from auditkit.observe.loader.samplers import capture_samplers, holders, restore_samplers
 from auditkit.observe.rng.streams import (
     Generator,
     GlobalStreams,
@@ -28,6 +30,9 @@ from auditkit.observe.rng.streams import (
 
 #: Calls of one iteration whose streams are kept at most: some 30 kB each.
 MOST_CALLS = 1024
+
+#: Epoch counters that wrappers keep, and seed their samplers with.
+_COUNTERS = ("iteration",)
 
 
 class Start:
@@ -103,6 +108,41 @@ class Start:
             restore_generator(generators[name], state)
         restore_samplers(loader, copy.deepcopy(self._samplers))  # samplers shuffle in place
         self._streams.restore()
+
+
+@dataclass(frozen=True)
+class Target:
+    """A position to go on from.
+
+    Attributes:
+        epoch: Number of the iteration over the loader.
+        position: Batches of it that were delivered.
+        start: What it began with.
+        round: The loop's own epoch and the iterations before it; None where it has none.
+        counters: The wrapper's epoch counters.
+    """
+
+    epoch: int
+    position: int
+    start: Start
+    round: tuple[int, int] | None
+    counters: dict[str, int]
+
+
+def counters_of(loader: Any) -> dict[str, int]:
+    """The epoch counters of a wrapper, as they stand."""
+    held = getattr(loader, "__dict__", {})
+    return {name: held[name] for name in _COUNTERS if type(held.get(name)) is int}
+
+
+def prepare(loader: Any, base: DataLoader[Any], counters: dict[str, int], start: Start) -> None:
+    """Put a wrapper's epoch counters back, and let its samplers hold what they held then."""
+    loader.__dict__.update(counters)
+    held = start.tree()["samplers"]
+    for path, holder in holders(base):
+        # Accelerate's makes its generator in its first epoch, which may have been left out.
+        if getattr(holder, "generator", ...) is None and held.get(f"{path}.generator") is not None:
+            holder.generator = torch.Generator()
 
 
 def _abridged(calls: Mapping[int, GlobalStreams]) -> dict[int, dict[str, Any]]:

@@ -1,14 +1,16 @@
-"""Swap the class of a live loader or iterator for a subclass of it, and back.
+"""Stand-ins for a live loader, its sampler and its iterators, which tell what passes through.
 
-A single-inheritance subclass, since DataLoader derives from Generic and a mixin would change
-the object's layout: identity, ``isinstance``, attributes, ``len`` and the user's samplers
-stay. A copy or pickle of a swapped object is one of its own class.
+The class of a loader, or of its iterator, is swapped for a subclass of it, and back: a
+single-inheritance subclass, since DataLoader derives from Generic and a mixin would change
+the object's layout. Identity, ``isinstance``, attributes, ``len`` and the user's samplers
+stay. A copy or pickle of a swapped object is one of its own class. What has no class to swap (a
+generator) or is only drawn from (a sampler) is wrapped.
 """
 
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -102,3 +104,91 @@ def _subclass(original: Any, members: dict[str, Any], attribute: str) -> Any:
         },
     )
     return made
+
+
+class PassingIterator:
+    """Stands before an iterator whose class cannot be swapped, a generator."""
+
+    def __init__(self, iterator: Iterator[Any], passage: Any) -> None:
+        self._iterator = iterator
+        self._passage = passage
+
+    def __iter__(self) -> PassingIterator:
+        return self
+
+    def __next__(self) -> Any:
+        return self._passage.next(lambda: next(self._iterator))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._iterator, name)
+
+
+class Indices:
+    """What the loader takes for its sampler."""
+
+    def __init__(self, recorded: Any, inner: Any) -> None:
+        self._recorded = recorded
+        self._inner = inner
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        # Before the sampler draws; and eagerly: a generator here would change how often an
+        # eager sampler draws.
+        passage = self._recorded.passage() if self._recorded.open else None
+        inner: Iterator[Any] = iter(self._inner)
+        if passage is None:
+            return inner
+        if has_state_dict(inner):
+            return StatefulIndexIterator(passage, inner)
+        return IndexIterator(passage, inner)
+
+
+class StatefulIndices(Indices):
+    """The same of a sampler with a state; protocols look for methods on the class."""
+
+    def state_dict(self) -> Any:
+        """The sampler's own."""
+        return self._inner.state_dict()
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """The sampler's own."""
+        self._inner.load_state_dict(state_dict)
+
+
+class IndexIterator:
+    """Notes what a sampler yields."""
+
+    def __init__(self, passage: Any, inner: Iterator[Any]) -> None:
+        self._passage = passage
+        self._inner = inner
+
+    def __iter__(self) -> IndexIterator:
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def __next__(self) -> Any:
+        return self._passage.issue(next(self._inner))
+
+
+class StatefulIndexIterator(IndexIterator):
+    """The same of an iterator with a state."""
+
+    def state_dict(self) -> Any:
+        """The iterator's own."""
+        return self._inner.state_dict()  # type: ignore[attr-defined]
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """The iterator's own."""
+        self._inner.load_state_dict(state_dict)  # type: ignore[attr-defined]
+
+
+def has_state_dict(holder: object) -> bool:
+    """Whether it has a state that can be read and written."""
+    return hasattr(holder, "state_dict") and hasattr(holder, "load_state_dict")

@@ -1,62 +1,17 @@
-"""What a sampler yields, as numbers; and which loaders cannot be recorded at all."""
+"""Which loaders cannot be recorded, and which positions of one cannot be gone back to."""
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable
+import gc
+from collections.abc import Collection
 from typing import Any
 
-import numpy as np
-from torch import Tensor
 from torch.utils.data import DataLoader, IterDataPipe, MapDataPipe
-from torch.utils.data.dataloader import _DatasetKind
+from torch.utils.data.dataloader import _BaseDataLoaderIter, _DatasetKind
 
 from auditkit.errors import UnsupportedLoader
-from auditkit.formats.ordering import Batch
-
-
-def index_pairs(own: Any, epoch: int, loader: DataLoader[Any]) -> Batch:
-    """What a sampler yielded as int64 ``(B, 2)`` of (epoch, index).
-
-    Raises:
-        UnsupportedLoader: When it is something else than whole numbers.
-    """
-    indices = own.tolist() if isinstance(own, (Tensor, np.ndarray)) else own
-    indices = indices if is_batch(indices) else [indices]
-    if isinstance(own, tuple) and loader.batch_sampler is None:
-        indices = [own]  # one key of several parts, not several samples
-    if type(indices) is list and set(map(type, indices)) == {int}:
-        return _pairs_of_ints(indices, epoch)
-    try:
-        pairs = [(epoch, operator.index(index)) for index in indices]
-        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
-    except (TypeError, OverflowError) as error:
-        raise _unsupported(own) from error
-
-
-def _pairs_of_ints(indices: list[int], epoch: int) -> Batch:
-    """What nearly every sampler yields, without a tuple for each sample."""
-    pairs = np.empty((len(indices), 2), dtype=np.int64)
-    try:
-        pairs[:, 0], pairs[:, 1] = epoch, indices
-    except OverflowError as error:
-        raise _unsupported(indices) from error
-    return pairs
-
-
-def _unsupported(own: Any) -> UnsupportedLoader:
-    return UnsupportedLoader(
-        f"the sampler yields {type(own).__name__} of {own!r:.60}",
-        expected="whole numbers that fit 64 bits",
-        hint="let the dataset map whole numbers to its own keys",
-    )
-
-
-def is_batch(own: Any) -> bool:
-    """Whether a sampler's item stands for several samples."""
-    if isinstance(own, (Tensor, np.ndarray)):
-        return own.ndim > 0
-    return isinstance(own, Iterable) and not isinstance(own, (str, bytes))
+from auditkit.observe.loader.iteration import Passage
+from auditkit.observe.loader.proxies import is_swapped
 
 
 def is_iterable_style(loader: DataLoader[Any]) -> bool:
@@ -86,3 +41,78 @@ def refuse_unsupported(loader: object) -> None:
             "a DataLoader with in_order=False delivers in an order that no seed fixes",
             hint="use in_order=True",
         )
+
+
+def refuse_own_state(loader: Any) -> None:
+    """Refuse a loader that was put to a position of its own.
+
+    Raises:
+        UnsupportedLoader: When its next iteration begins there.
+    """
+    if getattr(loader, "next_iter_state", None) is not None:
+        raise UnsupportedLoader(
+            f"{type(loader).__name__}.load_state_dict was called: the batches before that state "
+            "are in no recording",
+            hint="go on with Recorder.resume, which puts the loader back as well",
+        )
+
+
+def refuse_running(loader: DataLoader[Any]) -> None:
+    """Refuse a loader of which an iteration is under way: its batches would pass unseen.
+
+    Raises:
+        UnsupportedLoader: When there is one.
+    """
+    if is_swapped(loader):
+        raise UnsupportedLoader("this DataLoader is already being recorded")
+    running = getattr(loader, "_iterator", None) is not None
+    for found in gc.get_objects() if not running else ():
+        # By type: looking at some objects' __class__ makes them warn or import.
+        if issubclass(type(found), _BaseDataLoaderIter) and found._dataset is loader.dataset:
+            indices = vars(found).get("_index_sampler")
+            running |= indices is loader._index_sampler and not _is_over(found)
+    if running:
+        raise UnsupportedLoader(
+            "the DataLoader is being iterated already",
+            hint="wrap it before the loop, and before persistent workers have started",
+        )
+
+
+def _is_over(iterator: Any) -> bool:
+    try:
+        return bool(iterator._num_yielded >= len(iterator))
+    except TypeError:  # an iterable dataset without a length
+        return False
+
+
+def refuse_position(
+    base: DataLoader[Any], epoch: int, asked: Collection[Passage], current: Passage
+) -> None:
+    """Refuse a position that cannot be gone back to exactly.
+
+    Args:
+        base: The loader.
+        epoch: Number of the iteration.
+        asked: Iterations that are alive, were asked for a batch, and have more of them.
+        current: The one that was asked last.
+
+    Raises:
+        UnsupportedLoader: With the reason.
+    """
+    reason, hint = None, None
+    if epoch > 0 and base.persistent_workers and base.num_workers:
+        reason = (
+            "persistent workers keep random state from epoch to epoch that no snapshot can read"
+        )
+        hint = "use persistent_workers=False, or fork in the first epoch"
+    elif current.lost:
+        reason = "loading a batch of this epoch raised"
+    elif is_iterable_style(base) and current.start.overflowed:
+        reason = "loading drew from the global streams more often than can be kept"
+        hint = "load with num_workers=1, or draw from a registered generator"
+    elif len(asked) > (current in asked):
+        gc.collect()  # an iterator that was left may hang in a circle
+        if len(asked) > (current in asked):
+            reason = "the loader is iterated twice at once"
+    if reason is not None:
+        raise UnsupportedLoader(reason, where=f"epoch {epoch}", hint=hint)

@@ -1,4 +1,4 @@
-"""State of a loader's samplers at the start of an epoch.
+"""A loader's samplers: what they yield, as numbers, and their state at the start of an epoch.
 
 The order of an epoch follows from what its samplers held when the epoch began: a
 ``generator=``, an epoch counter, a position. That state is kept at every ``iter()``, since the
@@ -7,8 +7,9 @@ state at the fork alone cannot rebuild the permutation that is under way.
 
 from __future__ import annotations
 
+import operator
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
-from auditkit.errors import RestoreMismatch
+from auditkit.errors import RestoreMismatch, UnsupportedLoader
+from auditkit.formats.ordering import Batch
 from auditkit.observe.rng.streams import generator_leaves, is_generator, restore_generator
 from auditkit.observe.values.codec import flatten, unflatten
 
@@ -38,6 +40,50 @@ _SCALARS = (bool, int, float, complex, str, bytes, type(None))
 
 class _NotPlainError(Exception):
     """Something that is not made of numbers, text, arrays and containers of them."""
+
+
+def index_pairs(own: Any, epoch: int, loader: DataLoader[Any]) -> Batch:
+    """What a sampler yielded as int64 ``(B, 2)`` of (epoch, index).
+
+    Raises:
+        UnsupportedLoader: When it is something else than whole numbers.
+    """
+    indices = own.tolist() if isinstance(own, (Tensor, np.ndarray)) else own
+    indices = indices if is_batch(indices) else [indices]
+    if isinstance(own, tuple) and loader.batch_sampler is None:
+        indices = [own]  # one key of several parts, not several samples
+    if type(indices) is list and set(map(type, indices)) == {int}:
+        return _pairs_of_ints(indices, epoch)
+    try:
+        pairs = [(epoch, operator.index(index)) for index in indices]
+        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    except (TypeError, OverflowError) as error:
+        raise _unsupported(own) from error
+
+
+def _pairs_of_ints(indices: list[int], epoch: int) -> Batch:
+    """What nearly every sampler yields, without a tuple for each sample."""
+    pairs = np.empty((len(indices), 2), dtype=np.int64)
+    try:
+        pairs[:, 0], pairs[:, 1] = epoch, indices
+    except OverflowError as error:
+        raise _unsupported(indices) from error
+    return pairs
+
+
+def _unsupported(own: Any) -> UnsupportedLoader:
+    return UnsupportedLoader(
+        f"the sampler yields {type(own).__name__} of {own!r:.60}",
+        expected="whole numbers that fit 64 bits",
+        hint="let the dataset map whole numbers to its own keys",
+    )
+
+
+def is_batch(own: Any) -> bool:
+    """Whether a sampler's item stands for several samples."""
+    if isinstance(own, (Tensor, np.ndarray)):
+        return own.ndim > 0
+    return isinstance(own, Iterable) and not isinstance(own, (str, bytes))
 
 
 def draws_once(sampler: object) -> bool:

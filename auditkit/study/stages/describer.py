@@ -13,9 +13,9 @@ from auditkit.formats.seeds import RECIPE, SampleSeeds
 from auditkit.observe.rng.per_sample import PerSampleDataset
 from auditkit.observe.rng.streams import uncovered_streams
 from auditkit.observe.state.components import TrainingObjects
-from auditkit.observe.values.batches import batch_leaves
 from auditkit.observe.values.codec import flatten
 from auditkit.observe.values.digests import commitments, digest_leaves
+from auditkit.observe.values.flatten import batch_leaves
 from auditkit.program.session import Session
 from auditkit.records.digest import COMMITMENT_RECIPE
 from auditkit.records.manifest import DataRecord
