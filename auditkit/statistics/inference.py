@@ -55,7 +55,7 @@ class Ratio:
     interval: Interval
 
 
-def spread(values: Values) -> float | None:
+def standard_deviation(values: Values) -> float | None:
     """Standard deviation (n - 1) of values ``(n,)``; 0 where they are equal but for rounding.
 
     None for fewer than two values.
@@ -69,7 +69,7 @@ def spread(values: Values) -> float | None:
 
 def skewness(values: Values) -> float | None:
     """Adjusted Fisher-Pearson skewness G1 of values ``(n,)``; None for n < 3 or no spread."""
-    if len(values) < 3 or not spread(values):
+    if len(values) < 3 or not standard_deviation(values):
         return None
     return float(stats.skew(values, bias=False))
 
@@ -80,7 +80,7 @@ def t_interval(values: Values, level: float = 0.95) -> Interval | None:
     None for n < 2 and where all values are equal: an interval of width 0 would claim
     certainty that a handful of equal values does not give.
     """
-    sd = spread(values)
+    sd = standard_deviation(values)
     if not sd:
         return None
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * sd / math.sqrt(len(values))
@@ -90,7 +90,7 @@ def t_interval(values: Values, level: float = 0.95) -> Interval | None:
 
 def paired_t_test(values: Values) -> TTest | None:
     """Two-sided t test that paired differences ``(n,)`` have mean 0; None as for the interval."""
-    sd = spread(values)
+    sd = standard_deviation(values)
     if not sd:
         return None
     df = len(values) - 1
@@ -98,14 +98,14 @@ def paired_t_test(values: Values) -> TTest | None:
     return TTest(t, df, float(2 * stats.t.sf(abs(t), df)))
 
 
-def standardised_effect(values: Values) -> float | None:
+def cohens_dz(values: Values) -> float | None:
     """d_z: mean over standard deviation of paired differences ``(n,)``; None without spread."""
-    sd = spread(values)
+    sd = standard_deviation(values)
     return float(values.mean()) / sd if sd else None
 
 
-def below_margin_p(values: Values, margin: float) -> float | None:
-    """One-sided p of the t test whose null is mean >= margin.
+def non_inferiority_p(values: Values, margin: float) -> float | None:
+    """One-sided p of the t test of non-inferiority, whose null is mean >= margin.
 
     Args:
         values: ``(n,)``.
@@ -118,18 +118,18 @@ def below_margin_p(values: Values, margin: float) -> float | None:
     return float(stats.t.cdf(test.t, test.df)) if test else None
 
 
-def equivalence_p(values: Values, margin: float) -> float | None:
+def tost_p(values: Values, margin: float) -> float | None:
     """Two one-sided t tests (TOST) that -margin < mean < margin: the larger p.
 
     Schuirmann 1987. At most alpha exactly when the 1 - 2 alpha t interval lies inside the
     margin. None as for the interval.
     """
-    upper = below_margin_p(values, margin)
-    lower = below_margin_p(-values, margin)
+    upper = non_inferiority_p(values, margin)
+    lower = non_inferiority_p(-values, margin)
     return None if upper is None or lower is None else max(upper, lower)
 
 
-def fieller(numerator: Values, denominator: Values, level: float = 0.95) -> Ratio | None:
+def fieller_interval(numerator: Values, denominator: Values, level: float = 0.95) -> Ratio | None:
     """Ratio of two paired means with Fieller's interval (Fieller 1954).
 
     The ratio of two means is undefined where the lower one could be 0, and the interval says when;
