@@ -38,7 +38,7 @@ from rich.table import Table
 
 from auditkit.cli.tables import console
 from auditkit.diagnose.run_difference import RunDifference, TraceDifference, compare_runs
-from auditkit.evidence.magnitudes import Magnitude
+from auditkit.evidence.distances import Magnitude
 from auditkit.formats import canonical
 
 #: Rows of a table that are printed; ``--json`` has them all.

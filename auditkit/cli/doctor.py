@@ -14,7 +14,7 @@ from auditkit.cli.options import TAIL, CommandWithTail, parse_arguments, split_t
 from auditkit.cli.tables import console
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
 from auditkit.errors import UsageError
-from auditkit.evidence.rows import own_step
+from auditkit.evidence.comparison import own_step
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.processes.commands import Commands

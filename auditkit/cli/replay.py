@@ -18,7 +18,7 @@ from auditkit.cli.progress import StepProgress
 from auditkit.cli.requests import trusted_keys
 from auditkit.cli.tables import console
 from auditkit.errors import UsageError
-from auditkit.evidence.magnitudes import Magnitude
+from auditkit.evidence.distances import Magnitude
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.verdicts import PRECEDENCE, exit_code_of
 from auditkit.files import store

@@ -15,8 +15,7 @@ from pathlib import Path
 
 from auditkit.diagnose.trials import Experiment, Take, compare_takes, take, try_remedies
 from auditkit.errors import AuditError, ProgramError, Undecided
-from auditkit.evidence.comparison import Parting
-from auditkit.evidence.rows import own_step, seeding
+from auditkit.evidence.comparison import Parting, own_step, seeding
 from auditkit.files import store
 from auditkit.processes.workers import Workers
 from auditkit.records.job import Job, ModuleTrace, ProgramSource, RowsTask
@@ -94,14 +93,14 @@ def examine_command(
 def _look_closer(setting: Setting, steps: int, seen: Diagnosis, first: Take) -> Diagnosis:
     parting = seen.parting
     assert parting is not None  # noqa: S101 # there is something to look at
-    experiments = try_remedies(setting, steps, parting, first.about, seen.idle)
+    experiments = try_remedies(setting, steps, parting, first.info, seen.idle)
     module, made_by = None, own_step(parting)
     if parting.kind in ("state drift", "data drift") and made_by > 0:
         rank = int(parting.branch.removeprefix("rank "))
         module = find_module(lambda: look_into(setting, None, made_by, rank=rank))
     advice = [experiment.remedy for experiment in experiments if experiment.helped]
     if not advice:
-        advice = [_advice(parting, first.about.unregistered, module)]
+        advice = [_advice(parting, first.info.unregistered, module)]
     advice += [
         f"deterministic algorithms are refused: {experiment.outcome}"
         for experiment in experiments

@@ -13,11 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from auditkit.diagnose.first_difference import first_steps, part
-from auditkit.diagnose.runs import Side, Texts, Track, open_side
+from auditkit.diagnose.runs import NOTED, Side, Texts, Track, declared, noted, open_side
 from auditkit.errors import UsageError
-from auditkit.evidence.comparison import Parting, distance
-from auditkit.evidence.declared import NOTED, declared, noted
-from auditkit.evidence.magnitudes import Magnitude, measure
+from auditkit.evidence.comparison import Parting
+from auditkit.evidence.distances import Magnitude, measure, total_variations
 
 
 @dataclass(frozen=True)
@@ -274,7 +273,7 @@ class _Comparison:
 
     def _compare_outcomes(self, label: str, ours: str, theirs: str) -> None:
         here, there = self._left.outcome(ours), self._right.outcome(theirs)
-        before, variation = len(self._outcomes), distance(here, there)
+        before, variation = len(self._outcomes), total_variations(here, there)
         for name in sorted(set(here.tables) | set(there.tables)):
             one, other = here.tables.get(name), there.tables.get(name)
             if one is None or other is None or one.tobytes() != other.tobytes():

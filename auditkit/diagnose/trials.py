@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from auditkit.errors import AuditError, Undecided
-from auditkit.evidence.comparison import Parting, kind_of
-from auditkit.evidence.rows import part_rows
-from auditkit.processes.row_server import About, Conversation, Told
+from auditkit.evidence.comparison import Parting, kind_of, part_rows
+from auditkit.processes.row_server import RankStatus, RowServer, ScriptInfo
 from auditkit.records.environment import THREAD_VARIABLES
 from auditkit.records.evidence import Trace
 from auditkit.records.job import RowsTask
@@ -41,7 +40,7 @@ class Take:
     """One run of the first steps: every row of every process."""
 
     rows: dict[int, list[Trace]] = field(default_factory=dict)
-    told: dict[int, Told] = field(default_factory=dict)
+    by_rank: dict[int, RankStatus] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -49,16 +48,16 @@ class Take:
         return min((len(_taken(rows)) for rows in self.rows.values()), default=0)
 
     @property
-    def about(self) -> About:
+    def info(self) -> ScriptInfo:
         """What its first process ran on."""
-        about = self.told[min(self.told)].about
-        if about is None:
+        info = self.by_rank[min(self.by_rank)].info
+        if info is None:
             raise Undecided("the loop took no step")
-        return about
+        return info
 
     def starts(self, other: Take) -> tuple[str, ...]:
         """Random streams in which two runs began differently."""
-        here, there = self.about.starts, other.about.starts
+        here, there = self.info.starts, other.info.starts
         return tuple(name for name in sorted(here) if here[name] != there.get(name))
 
     def moves(self, stream: str) -> bool:
@@ -75,19 +74,19 @@ def take(setting: Setting, task: RowsTask, variables: Mapping[str, str] | None =
     """
     taken = Take()
 
-    def judge(told: Told, row: Trace) -> dict[str, Any]:
-        taken.rows.setdefault(told.rank, []).append(row)
+    def on_row(status: RankStatus, row: Trace) -> dict[str, Any]:
+        taken.rows.setdefault(status.rank, []).append(row)
         return {"go": True}
 
-    conversation = Conversation(lambda _: task, judge)
-    ended = conversation.hold(
+    server = RowServer(lambda _: task, on_row)
+    ended = server.hold(
         setting.runner,
         setting.command,
         {**setting.variables, **(variables or {})},
         setting.output,
     )
-    conversation.check(ended)
-    taken.told = conversation.told
+    server.check(ended)
+    taken.by_rank = server.by_rank
     if not taken.rows:
         raise Undecided("the loop took no step")
     return taken
@@ -120,7 +119,7 @@ def compare_takes(left: Take, right: Take, aside: Collection[str] = ()) -> Parti
 
 
 def try_remedies(
-    setting: Setting, steps: int, parting: Parting, about: About, aside: Collection[str]
+    setting: Setting, steps: int, parting: Parting, info: ScriptInfo, aside: Collection[str]
 ) -> list[Experiment]:
     """Repeat a pair of runs that differ under other conditions, until one makes them equal.
 
@@ -128,11 +127,11 @@ def try_remedies(
         setting: How the command is run.
         steps: How many steps.
         parting: Where the first pair parted.
-        about: What it ran on.
+        info: What it ran on.
         aside: Columns that are not looked at.
     """
     done: list[Experiment] = []
-    for change, remedy, task, variables in _conditions(steps, parting, about):
+    for change, remedy, task, variables in _conditions(steps, parting, info):
         try:
             pair = [take(setting, task, variables) for _ in range(2)]
             equal = compare_takes(pair[0], pair[1], aside) is None
@@ -146,11 +145,11 @@ def try_remedies(
 
 
 def _conditions(
-    steps: int, parting: Parting, about: About
+    steps: int, parting: Parting, info: ScriptInfo
 ) -> Sequence[tuple[str, str, RowsTask, dict[str, str]]]:
     task = RowsTask(last_step=steps)
     found: list[tuple[str, str, RowsTask, dict[str, str]]] = []
-    environment = about.environment
+    environment = info.environment
     if environment.variables.get("PYTHONHASHSEED", "random") == "random":
         remedy = (
             "the order of a set or dict of strings decides: sort it, or start python with "

@@ -20,9 +20,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from auditkit.formats.run_files import Outcome
+from auditkit.records.digest import ABSENT
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import CONSUMED, Trace, is_consumed
 from auditkit.records.manifest import BranchRecord
@@ -106,6 +105,26 @@ def compare_traces(branch: str, recorded: Trace, replayed: Trace) -> Parting | N
     return name_parting(branch, difference.step, difference.components, starts)
 
 
+def part_rows(
+    where: str, recorded: Trace, row: Trace, starts: Collection[str] = ()
+) -> Parting | None:
+    """Where a row parts from the recorded one, or None.
+
+    Args:
+        where: The process, for people.
+        recorded: A trace that has the row.
+        row: The row by itself.
+        starts: Random streams in which the processes began differently.
+    """
+    step = row.first_step
+    names = recorded.row_difference(step, row)
+    if not names:
+        return None
+    if (recorded.cell(step, "batch") == ABSENT) != (row.cell(step, "batch") == ABSENT):
+        return Parting(where, step, "steps", (), "length")  # one of the two has ended here
+    return name_parting(where, step, names, starts)
+
+
 def compare_inputs(branch: str, recorded: Trace, replayed: Trace) -> Parting | None:
     """The first row in which two traces differ in what no rounding changes.
 
@@ -176,17 +195,6 @@ def compare_records(
     return None
 
 
-def distance(recorded: Outcome, replayed: Outcome) -> Mapping[str, float]:
-    """Mean total variation between recorded and replayed probe tables, by table."""
-    found = {}
-    for name, table in recorded.tables.items():
-        other = replayed.tables.get(name)
-        if other is not None and other.shape == table.shape:
-            gap = np.abs(table.astype(np.float64) - other.astype(np.float64))
-            found[name] = float(gap.sum(axis=1).mean() / 2)
-    return found
-
-
 def first_module(
     left: tuple[tuple[str, str], ...], right: tuple[tuple[str, str], ...]
 ) -> str | None:
@@ -215,3 +223,26 @@ def environment_differences(recorded: Environment, *replays: Environment) -> tup
         shared = {name: here.packages.get(name, v) for name, v in recorded.packages.items()}
         lines.update(dict.fromkeys(recorded.differences(replace(here, packages=shared))))
     return tuple(lines)
+
+
+# Of a difference: which step made it, and what would prevent it
+
+
+def own_step(parting: Parting) -> int:
+    """The step that made a difference: a row holds the state before its step."""
+    step = parting.step or 1
+    is_own = kind_of(parting.component) in ("order drift", "data drift")
+    return step if is_own or parting.component == "loss" else step - 1
+
+
+_SEEDING = {
+    "rng/python": "random.seed(SEED)",
+    "rng/numpy": "numpy.random.seed(SEED)",
+    "rng/torch": "torch.manual_seed(SEED)",
+}
+
+
+def seeding(streams: Iterable[str]) -> str:
+    """The calls that seed these streams."""
+    calls = [_SEEDING.get(name, "torch.cuda.manual_seed_all(SEED)") for name in streams]
+    return ", ".join(dict.fromkeys(calls))

@@ -2,17 +2,175 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from auditkit.errors import AuditError, ProgramFailed
-from auditkit.evidence.comparison import Parting, first_module
-from auditkit.evidence.recorded_rows import Recorded
-from auditkit.processes.row_server import Conversation, Runner, Told
+from auditkit.evidence.comparison import Parting, compare_commitments, first_module, part_rows
+from auditkit.evidence.reader import RecordingEvidence
+from auditkit.processes.row_server import RankStatus, RowServer, Runner, ScriptInfo
 from auditkit.records.evidence import Trace
 from auditkit.records.job import RowsTask
+from auditkit.records.recording import TRACE_STEPS, RankRecord
+from auditkit.records.tensor import RawTensor
+
+# What was recorded
+
+#: Settings of a loader that need change nothing of what it delivers; if they do, a row says so.
+_SPEED = ("workers", "persistent workers")
+
+
+class Recorded:
+    """Reads the traces of a recording a chunk at a time.
+
+    Args:
+        evidence: The recording, whose files passed checks 1 to 5.
+    """
+
+    def __init__(self, evidence: RecordingEvidence) -> None:
+        self.evidence = evidence
+        self.manifest = evidence.manifest
+        self._chunks: dict[int, tuple[int, Trace]] = {}
+        self._first: dict[int, Trace] = {}
+        common = [{taken.step for taken in rank.checkpoints} for rank in self.manifest.ranks]
+        self.checkpoints = sorted(set.intersection(*common))
+
+    def rank(self, number: int) -> RankRecord | None:
+        """The record of a rank, or None where there is no such rank."""
+        ranks = self.manifest.ranks
+        return ranks[number] if 0 <= number < len(ranks) else None
+
+    def checkpoint(self, rank: int, step: int) -> Path:
+        """The file of a checkpoint."""
+        return (self.evidence.root / self._file(rank, step)).resolve()
+
+    def snapshot(self, rank: int, step: int) -> tuple[Mapping[str, RawTensor], object]:
+        """Content of a checkpoint."""
+        return self.evidence.tensors(self._file(rank, step))
+
+    def part(self, status: RankStatus, row: Trace) -> Parting | None:
+        """Where a process's row parts from the recorded one.
+
+        A row is read by one thread a rank, so that no two touch the same chunk.
+        """
+        record = self.rank(status.rank)
+        if record is None:
+            return Parting(status.where, row.first_step, "processes", (), "length")
+        if row.first_step > record.steps + 1:
+            return Parting(status.where, row.first_step, "steps", (), "length")
+        starts, chunk = self.other_starts(status), self._chunk(record, row.first_step)
+        first = self._first.setdefault(status.rank, row)
+        idle = [
+            name
+            for name in starts
+            if _is_idle(record, name)
+            and row.cell(row.first_step, name) == first.cell(first.first_step, name)
+        ]
+        seen = {**row.columns, **{name: chunk.cell(row.first_step, name) for name in idle}}
+        return part_rows(
+            status.where,
+            chunk,
+            Trace(row.first_step, row.loss_bits, seen),
+            starts if row.first_step == 1 else (),
+        )
+
+    def other_starts(self, status: RankStatus) -> Collection[str]:
+        """Random streams that were elsewhere when the process handed its objects over."""
+        record = self.rank(status.rank)
+        if record is None or status.info is None:
+            return ()
+        starts = {stream.stream: stream.start for stream in record.rng.streams}
+        here = status.info.starts
+        return [name for name in here if starts.get(name) not in (None, here[name])]
+
+    def part_ends(self, status: RankStatus) -> Iterator[Parting]:
+        """Where the end of a loop parts from the recorded one."""
+        record, summary = self.rank(status.rank), status.summary
+        if record is None or summary is None:
+            return
+        if summary.steps != record.steps:
+            yield Parting(status.where, summary.steps + 1, "steps", (), "length")
+        if summary.order_sha256 != record.order_sha256:
+            yield Parting(status.where, None, "order", (), "order drift")
+        if summary.consumed_sha256 != record.consumed_sha256:
+            yield Parting(status.where, None, "batch", (), "data drift")
+        idle = [
+            name
+            for name in self.other_starts(status)
+            if _is_idle(record, name) and summary.final.get(name) == status.initial.get(name)
+        ]
+        for committed, state, step in (
+            (record.initial, status.initial, 1),
+            (record.final, summary.final, record.steps + 1),
+        ):
+            found = {**state, **{name: committed[name] for name in idle if name in committed}}
+            parting = compare_commitments(status.where, committed, found, step)
+            if parting is not None:
+                yield parting
+        for loader, key, *_ in _loader_differences(record, status.info):
+            if key not in _SPEED:
+                yield Parting(status.where, None, f"{key} of the {loader}", (), "description")
+
+    def other_code(self, status: RankStatus) -> tuple[str, ...]:
+        """What a loop consists of that is not what was recorded, a line each."""
+        record, info = self.rank(status.rank), status.info
+        if record is None or info is None:
+            return ()
+        loaders = (
+            f"{loader}: {key} is {there} there, {here} here"
+            for loader, key, there, here in _loader_differences(record, info)
+        )
+        return (*self._files(info), *self._arguments(info), *loaders)
+
+    def _files(self, info: ScriptInfo) -> Iterator[str]:
+        there = {file.name: file.sha256 for file in self.manifest.program.code}
+        here = {file.name: file.sha256 for file in info.code}
+        for name in sorted(set(there) | set(here)):
+            if name in there and name in here:
+                if there[name] != here[name]:
+                    yield f"{name} is another file than the recorded one"
+            elif name in here:
+                yield f"{name} is no recorded file"
+
+    def _arguments(self, info: ScriptInfo) -> Iterator[str]:
+        there, here = self.manifest.command, info.command
+        if there != here:
+            shown = [" ".join(words) or "none" for words in (there, here)]
+            yield f"the script's arguments: {shown[0]} there, {shown[1]} here"
+
+    def _file(self, rank: int, step: int) -> str:
+        taken = self.manifest.ranks[rank].checkpoints
+        return next(checkpoint.file for checkpoint in taken if checkpoint.step == step)
+
+    def _chunk(self, record: RankRecord, step: int) -> Trace:
+        number = min((step - 1) // TRACE_STEPS, len(record.traces) - 1)
+        kept = self._chunks.get(record.rank)
+        if kept is None or kept[0] != number:
+            kept = self._chunks[record.rank] = (number, self.evidence.trace(record.traces[number]))
+        return kept[1]
+
+
+def _is_idle(record: RankRecord, stream: str) -> bool:
+    """Whether nothing drew from a stream in the whole recording: where it stood is no matter."""
+    return any(one.stream == stream and one.start == one.end for one in record.rng.streams)
+
+
+def _loader_differences(
+    record: RankRecord, info: ScriptInfo | None
+) -> Iterator[tuple[str, str, str, str]]:
+    """Loader, setting, and what it is there and here."""
+    loaders = {} if info is None else info.loaders
+    for name in sorted(set(record.loaders) | set(loaders)):
+        there, here = record.loaders.get(name, {}), loaders.get(name, {})
+        for key in sorted(set(there) | set(here)):
+            if there.get(key) != here.get(key):
+                loader = f"loader {name}" if name else "training loader"
+                yield loader, key, there.get(key, "absent"), here.get(key, "absent")
+
+
+# What runs
 
 #: Seconds that a process which has parted waits for the rows of the others.
 _PATIENCE = 60.0
@@ -75,7 +233,7 @@ class Held:
         self._recorded, self._dump, self._report = recorded, dump, report
         self._parted: dict[int, Parted] = {}
         self._task = RowsTask()
-        self.conversation = Conversation(self._task_of, self._judge)
+        self.server = RowServer(self._task_of, self._on_row)
         self.dumped_at: int | None = None
 
     def run(self, setting: Setting, task: RowsTask, start: int = 0) -> None:
@@ -92,11 +250,9 @@ class Held:
         self._task, self._start = task, start
         if task.dump_at is not None:
             self.dumped_at = task.dump_at
-        ended = self.conversation.hold(
-            setting.runner, setting.command, setting.variables, setting.output
-        )
+        ended = self.server.hold(setting.runner, setting.command, setting.variables, setting.output)
         if self.first is None:
-            self.conversation.check(ended)
+            self.server.check(ended)
 
     @property
     def first(self) -> Parted | None:
@@ -118,37 +274,37 @@ class Held:
             values["dump_to"] = str(self.dump_path(rank))
         return RowsTask(**values)
 
-    def _judge(self, told: Told, row: Trace) -> dict[str, Any]:
-        if told.rank == 0:
+    def _on_row(self, status: RankStatus, row: Trace) -> dict[str, Any]:
+        if status.rank == 0:
             self._report(row.first_step)
-        parting = self._recorded.part(told, row)
-        changed = self.conversation.changed
+        parting = self._recorded.part(status, row)
+        changed = self.server.changed
         with changed:
             if parting is not None:
                 # A script that catches its own end sends more; what it parted at first counts.
-                self._parted.setdefault(told.rank, Parted(told.rank, parting, row))
+                self._parted.setdefault(status.rank, Parted(status.rank, parting, row))
                 # Another process may part in an earlier row that it has not sent yet.
                 changed.wait_for(lambda: self._all_at(row.first_step), _PATIENCE)
             first = self.first
             if first is None or row.first_step < first.row.first_step:
                 return {"go": True}
-            return self._leave(told, row.first_step, first.row.first_step)
+            return self._leave(status, row.first_step, first.row.first_step)
 
     def _all_at(self, step: int) -> bool:
-        told = list(self.conversation.told.values())
-        return len(told) >= told[0].size and all(
-            one.gone or one.ending is not None or one.step >= step for one in told
+        status = list(self.server.by_rank.values())
+        return len(status) >= status[0].size and all(
+            one.disconnected or one.summary is not None or one.step >= step for one in status
         )
 
-    def _leave(self, told: Told, step: int, parted_at: int) -> dict[str, Any]:
+    def _leave(self, status: RankStatus, step: int, parted_at: int) -> dict[str, Any]:
         """Let a process go on to a recorded checkpoint, or stop it."""
         if self._dump is None or self._task.dump_at is not None:
             return {"go": False}
         at = next((c for c in self._recorded.checkpoints if c >= parted_at), None)
-        if at is None or step > at or self._recorded.rank(told.rank) is None:
+        if at is None or step > at or self._recorded.rank(status.rank) is None:
             return {"go": False}
         self.dumped_at = at
-        return {"dump_at": at, "path": str(self.dump_path(told.rank))}
+        return {"dump_at": at, "path": str(self.dump_path(status.rank))}
 
 
 def find_module(look: Callable[[], tuple[tuple[str, str], ...]]) -> str | None:
@@ -187,10 +343,10 @@ def look_into(
         path = str(recorded.checkpoint(number, start))
         return RowsTask(checkpoint=path, first_step=start + 1, modules_at=step)
 
-    conversation = Conversation(task_of, lambda _, __: {"go": True})
-    ended = conversation.hold(setting.runner, setting.command, setting.variables)
-    conversation.check(ended)
-    told = conversation.told.get(rank)
-    if told is None or told.modules is None:
+    server = RowServer(task_of, lambda _, __: {"go": True})
+    ended = server.hold(setting.runner, setting.command, setting.variables)
+    server.check(ended)
+    status = server.by_rank.get(rank)
+    if status is None or status.modules is None:
         raise ProgramFailed(f"step {step} was not reached")
-    return told.modules
+    return status.modules

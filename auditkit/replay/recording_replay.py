@@ -14,17 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from auditkit.errors import AuditError, Undecided
-from auditkit.evidence.comparison import Parting, environment_differences
-from auditkit.evidence.magnitudes import Magnitude, measure
+from auditkit.evidence.comparison import Parting, environment_differences, own_step, seeding
+from auditkit.evidence.distances import Magnitude, measure
 from auditkit.evidence.reader import RecordingEvidence
-from auditkit.evidence.recorded_rows import Recorded
-from auditkit.evidence.rows import own_step, seeding
 from auditkit.files import store
-from auditkit.processes.row_server import About, Told
+from auditkit.processes.row_server import RankStatus, ScriptInfo
 from auditkit.records.environment import Environment
 from auditkit.records.job import RowsTask
 from auditkit.records.report import Finding
-from auditkit.replay.live_comparison import Held, Parted, Setting, find_module, look_into
+from auditkit.replay.live_comparison import Held, Parted, Recorded, Setting, find_module, look_into
 
 #: What a difference comes from.
 OTHER, UNSTEADY = "other", "nondeterminism"
@@ -125,26 +123,28 @@ class _Rerun:
         """Run the command, compare, explain."""
         held = Held(self._recorded, self._folder(0), report)
         held.run(self._setting, RowsTask())
-        told = [held.conversation.told[rank] for rank in sorted(held.conversation.told)]
+        status = [held.server.by_rank[rank] for rank in sorted(held.server.by_rank)]
         parted = held.first
         if parted is None:
-            partings = tuple(self._ends(told))
-            return self._result(told, told[0], partings, _Explanation())
+            partings = tuple(self._ends(status))
+            return self._result(status, status[0], partings, _Explanation())
         explanation = self._explain(parted)
         return self._result(
-            told,
-            held.conversation.told[parted.rank],
+            status,
+            held.server.by_rank[parted.rank],
             (parted.parting,),
             explanation,
             self._distance(parted.rank, [held, *explanation.held]),
         )
 
-    def _ends(self, told: list[Told]) -> Iterator[Parting]:
+    def _ends(self, status: list[RankStatus]) -> Iterator[Parting]:
         size = len(self._recorded.manifest.ranks)
-        if len(told) != size:
-            yield Parting("the command", None, f"{len(told)} processes, not {size},", (), "length")
-        for one in told:
-            if one.ending is None:
+        if len(status) != size:
+            yield Parting(
+                "the command", None, f"{len(status)} processes, not {size},", (), "length"
+            )
+        for one in status:
+            if one.summary is None:
                 raise Undecided(f"the command ended after step {one.step} without closing its loop")
             yield from self._recorded.part_ends(one)
 
@@ -183,8 +183,8 @@ class _Rerun:
 
     def _distance(self, rank: int, runs: list[Held]) -> Distance | None:
         for held in runs:
-            told = held.conversation.told.get(rank)
-            if held.dumped_at is None or told is None or not told.dumped:
+            status = held.server.by_rank.get(rank)
+            if held.dumped_at is None or status is None or not status.dumped:
                 continue
             here = store.read_tensors(held.dump_path(rank), what="state")
             there = self._recorded.snapshot(rank, held.dumped_at)
@@ -200,15 +200,15 @@ class _Rerun:
 
     def _result(
         self,
-        told: list[Told],
-        one: Told,
+        status: list[RankStatus],
+        one: RankStatus,
         partings: tuple[Parting, ...],
         explanation: _Explanation,
         distance: Distance | None = None,
     ) -> Replayed:
-        about = _about(one)
+        info = _info(one)
         recorded = self._recorded.manifest.environment
-        environment = about.environment
+        environment = info.environment
         lines = environment_differences(recorded, environment)
         suspects = self._recorded.other_code(one) if partings else ()
         starts = tuple(self._recorded.other_starts(one)) if partings else ()
@@ -224,11 +224,11 @@ class _Rerun:
             )
             for parting in partings
         ]
-        steps = [min(t.step, rank.steps) for t in told if (rank := self._recorded.rank(t.rank))]
+        steps = [min(t.step, rank.steps) for t in status if (rank := self._recorded.rank(t.rank))]
         first = partings[0].step if partings else None
         return Replayed(
             findings=tuple(findings),
-            ranks=len(told),
+            ranks=len(status),
             last_step=max(1, min(steps, default=1) if first is None else first),
             environment=environment,
             environment_differences=lines,
@@ -242,10 +242,10 @@ class _Rerun:
         )
 
 
-def _about(told: Told) -> About:
-    if told.about is None:
+def _info(status: RankStatus) -> ScriptInfo:
+    if status.info is None:
         raise Undecided("the loop took no step")
-    return told.about
+    return status.info
 
 
 def _cause(

@@ -16,10 +16,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditkit.errors import AuditError, MalformedError, OrderDrift
-from auditkit.evidence.comparison import Parting, environment_differences
+from auditkit.evidence.comparison import Parting, environment_differences, own_step
 from auditkit.evidence.distances import probe_distances, state_distances, told
 from auditkit.evidence.reader import RunEvidence
-from auditkit.evidence.rows import own_step
 from auditkit.files import store
 from auditkit.formats.run_files import Outcome
 from auditkit.processes.workers import Report, Workers

@@ -42,8 +42,7 @@ from auditkit.records.perturbation import DECLARATIONS, Declaration
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.replay.budget import replay_within
-from auditkit.replay.sampling import Sample, by_seed, draw, shuffled, told
+from auditkit.replay.sampling import Sample, by_seed, draw, replay_within, shuffled, told
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
 from auditkit.verification.authenticity import (

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,20 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recordings_by_hand import Loop, Recording, traces_of, write_recording, write_unfinished
+from recordings_by_hand import Loop, Recording, write_recording, write_unfinished
 from studies import Run
 
-from auditkit.diagnose.first_difference import part
 from auditkit.diagnose.run_difference import FieldDifference, RunDifference, compare_runs
-from auditkit.errors import AuditError, FormatError, MalformedError, UsageError
-from auditkit.evidence.comparison import compare_traces
-from auditkit.evidence.magnitudes import Magnitude, measure
+from auditkit.errors import AuditError, MalformedError, UsageError
 from auditkit.formats import canonical
-from auditkit.formats.snapshot_file import FORMAT, tensor_key
 from auditkit.formats.structure import to_dict
-from auditkit.records.evidence import Trace
 from auditkit.records.recording import RecordingManifest
-from auditkit.records.tensor import RawTensor
 from auditkit.signing.keys import PrivateKey, generate_key
 
 Write = Callable[..., Recording]
@@ -56,79 +48,7 @@ def sections(found: RunDifference) -> set[str]:
     return {field.section for field in found.fields}
 
 
-# Traces that come in pieces
-
-
-def cut(trace: Trace, *lengths: int) -> list[Trace]:
-    """A trace in pieces of so many steps, the rest last."""
-    pieces, first = [], trace.first_step
-    for length in (*lengths, trace.n_rows):
-        last = min(first + length - 1, trace.last_step)
-        start, stop = first - trace.first_step, last - trace.first_step + 2
-        columns = {}
-        for name, column in trace.columns.items():
-            cells = bytearray(column[start * 16 : stop * 16])
-            if name in ("order", "batch") and last < trace.last_step:
-                cells[-16:] = bytes(16)
-            columns[name] = bytes(cells)
-        losses = bytearray(trace.loss_bits[start * 8 : stop * 8])
-        if last < trace.last_step:
-            losses[-8:] = bytes(8)
-        pieces.append(Trace(first, bytes(losses), columns))
-        first = last + 1
-        if first > trace.last_step:
-            break
-    return pieces
-
-
-def whole(loop: Loop) -> Trace:
-    (trace,) = traces_of(loop, 0)
-    return trace
-
-
-@given(
-    st.sampled_from([{}, {"order_at": 4}, {"batch_at": 7}, {"state_at": 5}, {"state_at": 10}]),
-    st.lists(st.integers(1, 4), max_size=5),
-    st.lists(st.integers(1, 4), max_size=5),
-)
-def test_pieces_part_where_the_whole_does(
-    change: dict[str, int], left: list[int], right: list[int]
-) -> None:
-    one, other = whole(Loop(steps=9)), whole(replace(Loop(steps=9), **change))  # type: ignore[arg-type]
-    assert part("x", cut(one, *left), cut(other, *right)) == compare_traces("x", one, other)
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "step", "kind"),
-    [
-        (Loop(steps=5), Loop(steps=9), 6, "length"),
-        (Loop(steps=9), Loop(steps=5), 6, "length"),
-        (Loop(steps=5), Loop(steps=9, state_at=6), 6, "state drift"),
-        (Loop(steps=5), Loop(steps=9, state_at=7), 6, "length"),
-        (Loop(steps=5), Loop(steps=9, order_at=6), 6, "length"),
-        (Loop(steps=5, order_at=5), Loop(steps=9), 5, "order drift"),
-    ],
-)
-def test_a_longer_trace_parts_where_the_shorter_one_ends(
-    left: Loop, right: Loop, step: int, kind: str
-) -> None:
-    parting = part("x", [whole(left)], [whole(right)])
-    assert parting is not None
-    assert (parting.step, parting.kind) == (step, kind)
-
-
-def test_traces_that_begin_elsewhere_are_compared_where_they_overlap() -> None:
-    early, late = whole(Loop(steps=9)), cut(whole(Loop(steps=9)), 3)[1]
-    parting = part("x", [early], [late])
-    assert parting is not None
-    assert (parting.step, parting.kind, parting.component) == (1, "length", "steps")
-    moved = cut(whole(Loop(steps=9, batch_at=6)), 3)[1]
-    parting = part("x", [early], [moved])
-    assert parting is not None
-    assert (parting.step, parting.kind) == (6, "data drift")
-    parting = part("x", [cut(early, 3)[0]], [late])
-    assert parting is not None
-    assert parting.kind == "length"
+# Recordings
 
 
 def test_each_component_has_a_first_step_of_its_own(write: Write) -> None:
@@ -138,100 +58,6 @@ def test_each_component_has_a_first_step_of_its_own(write: Write) -> None:
     assert (trace.step, trace.component) == (7, "batch")
     assert trace.first_steps == {"batch": 7, "params": 1027}
     assert compare(write("c"), write("d", Loop(steps=9))).traces[0].first_steps == {}
-
-
-def test_a_missing_piece_is_malformed_and_no_difference() -> None:
-    pieces = cut(whole(Loop(steps=9)), 3, 3)
-    with pytest.raises(FormatError, match="begins at step 7, not at 4"):
-        part("x", [pieces[0], pieces[2]], [whole(Loop(steps=9))])
-
-
-# Magnitudes
-
-
-def snapshot(**tensors: RawTensor | bytes) -> tuple[Mapping[str, RawTensor], object]:
-    specs: dict[str, Any] = {}
-    stored = {}
-    for name, value in tensors.items():
-        if isinstance(value, bytes):
-            specs[name] = {"json": json.loads(value)}
-            continue
-        specs[name] = {"dtype": value.dtype, "shape": list(value.shape)}
-        as_bytes = RawTensor("uint8", (value.n_bytes,), value.data)
-        stored[tensor_key("params", name)] = as_bytes if value.dtype == "complex64" else value
-    return stored, {"format": FORMAT, "components": {"params": specs}}
-
-
-def raw(dtype: str, values: Any, kind: str | None = None) -> RawTensor:
-    array = np.array(values, dtype=kind or dtype)
-    return RawTensor(dtype, array.shape, array.tobytes())
-
-
-def gap(left: RawTensor | bytes, right: RawTensor | bytes) -> Magnitude:
-    (found,) = measure(snapshot(x=left), snapshot(x=right))
-    return found
-
-
-@pytest.mark.parametrize(
-    ("left", "right", "absolute", "relative"),
-    [
-        (raw("float32", [1, 2, 3]), raw("float32", [1, 4, 3.5]), 2.0, 0.5),
-        (raw("float64", [0.0, -1]), raw("float64", [1e-9, -1]), 1e-9, 1.0),
-        (raw("float64", [1.0]), raw("float64", [-1.0]), 2.0, 2.0),
-        (raw("float16", [1.0]), raw("float16", [1.5]), 0.5, 1 / 3),
-        (raw("bfloat16", [0x3F80], "<u2"), raw("bfloat16", [0x4000], "<u2"), 1.0, 0.5),
-        (raw("float8_e4m3fn", [0x38], "u1"), raw("float8_e4m3fn", [0x40], "u1"), 1.0, 0.5),
-        (raw("float8_e4m3fn", [0x01], "u1"), raw("float8_e4m3fn", [0x81], "u1"), 2**-8, 2.0),
-        (raw("float8_e5m2", [0x3C], "u1"), raw("float8_e5m2", [0x40], "u1"), 1.0, 0.5),
-        (raw("complex64", [3 + 4j]), raw("complex64", [0j]), 5.0, 1.0),
-        (raw("bool", [True]), raw("bool", [False]), 1.0, 1.0),
-        (raw("int8", [-128]), raw("int8", [127]), 255.0, 255 / 128),
-        (raw("uint8", [0]), raw("uint8", [255]), 255.0, 1.0),
-        (raw("int64", [2**62]), raw("int64", [2**62 + 1]), 1.0, 2**-62),
-        (raw("int64", [-(2**63)]), raw("int64", [2**63 - 1]), 2.0**64, 2.0),
-        (raw("uint64", [2**64 - 1]), raw("uint64", [0]), 2.0**64, 1.0),
-        (raw("float32", [0.0]), raw("float32", [-0.0]), 0.0, 0.0),
-        (raw("float32", 2.0), raw("float32", 3.0), 1.0, 1 / 3),
-    ],
-)
-def test_the_largest_difference_is_found_in_every_dtype(
-    left: RawTensor, right: RawTensor, absolute: float, relative: float
-) -> None:
-    found = gap(left, right)
-    assert found.absolute == absolute
-    assert found.relative == pytest.approx(relative)
-    assert (found.absolute_tensor, found.relative_tensor, found.not_finite) == ("x", "x", 0)
-    assert measure(snapshot(x=left), snapshot(x=left)) == ()
-
-
-def test_each_largest_difference_names_its_tensor() -> None:
-    left = snapshot(big=raw("float32", [100.0]), small=raw("float32", [1e-3, 5]))
-    right = snapshot(big=raw("float32", [101.0]), small=raw("float32", [2e-3, 5]))
-    (found,) = measure(left, right)
-    assert (found.absolute_tensor, found.relative_tensor, found.elements) == ("big", "small", 2)
-
-
-def test_what_is_not_finite_is_counted() -> None:
-    found = gap(raw("float32", [math.nan, math.inf, 1]), raw("float32", [1, -math.inf, 2]))
-    assert (found.elements, found.not_finite, found.absolute) == (3, 2, 1.0)
-    found = gap(raw("float32", [math.nan]), raw("float32", [0]))
-    assert (found.not_finite, found.absolute, found.relative) == (1, None, None)
-
-
-def test_what_has_no_number_is_named() -> None:
-    for left, right in (
-        (raw("float32", [1.0]), raw("float32", [1.0, 2.0])),
-        (raw("float32", [1.0]), raw("float64", [1.0])),
-        (raw("float32", [1.0]), b"1"),
-        (b"1", b"2"),
-    ):
-        found = gap(left, right)
-        assert (found.unmeasured, found.absolute) == (("x",), None)
-    (found,) = measure(snapshot(x=b"1"), snapshot(y=b"1"))
-    assert found.unmeasured == ("x", "y")
-
-
-# Recordings
 
 
 def test_equal_recordings_are_the_same(write: Write) -> None:

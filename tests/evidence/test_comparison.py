@@ -12,7 +12,6 @@ from auditkit.evidence.comparison import (
     compare_outcomes,
     compare_records,
     compare_traces,
-    distance,
     first_module,
 )
 from auditkit.formats.run_files import Outcome
@@ -196,17 +195,6 @@ def test_records_part_in_order_and_divergence(
 
 def test_equal_records_do_not_part() -> None:
     assert compare_records(RECORD, replace(RECORD), STEPS) is None
-
-
-def test_the_distance_is_the_mean_total_variation_of_each_table() -> None:
-    gaps = distance(make_outcome(), make_outcome(T=0.25))
-    assert gaps == {"t0": 0.0, "t0+W": 0.0, "T": 0.125}
-
-
-def test_tables_of_another_shape_have_no_distance() -> None:
-    other = make_outcome()
-    smaller = replace(other, tables={**other.tables, "T": np.ones((1, 2), np.float32)})
-    assert set(distance(make_outcome(), smaller)) == {"t0", "t0+W"}
 
 
 def test_a_parting_reads_as_a_sentence() -> None:
