@@ -15,7 +15,7 @@ from pathlib import Path
 
 from auditkit.diagnose.trials import Experiment, Take, compare_takes, take, try_remedies
 from auditkit.errors import AuditError, ProgramError, Undecided
-from auditkit.evidence.comparison import Parting, own_step, seeding
+from auditkit.evidence.comparison import Mismatch, own_step, seeding
 from auditkit.files import store
 from auditkit.processes.workers import Workers
 from auditkit.records.job import Job, ModuleTrace, ProgramSource, RowsTask
@@ -45,7 +45,7 @@ class Diagnosis:
     repeatable: bool
     steps: int
     runs: int
-    parting: Parting | None = None
+    parting: Mismatch | None = None
     unseeded: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
     module: str | None = None
@@ -122,7 +122,7 @@ def _seed_them(unseeded: tuple[str, ...], idle: tuple[str, ...]) -> str:
     return text
 
 
-def _advice(parting: Parting, unregistered: str | None, module: str | None) -> str:
+def _advice(parting: Mismatch, unregistered: str | None, module: str | None) -> str:
     """What to do where no experiment has told."""
     if parting.kind == "order drift":
         return (

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from auditkit.errors import FormatError
-from auditkit.evidence.comparison import Parting
+from auditkit.evidence.comparison import Mismatch
 from auditkit.records.evidence import Trace, is_consumed
 
 #: What the first part of a column's name makes of a difference; everything else is state.
@@ -27,7 +27,7 @@ class Overlap:
     end: int
 
 
-def part(name: str, left: Iterable[Trace], right: Iterable[Trace]) -> Parting | None:
+def part(name: str, left: Iterable[Trace], right: Iterable[Trace]) -> Mismatch | None:
     """The first row in which two traces differ, or None where they are equal.
 
     Args:
@@ -76,10 +76,10 @@ def _overlaps(left: Iterable[Trace], right: Iterable[Trace], rest: list[int]) ->
         rest.append(step)
 
 
-def _of(name: str, step: int, components: list[str]) -> Parting:
+def _of(name: str, step: int, components: list[str]) -> Mismatch:
     first, *others = components
     kind = _KINDS.get(first.partition("/")[0], "state drift")
-    return Parting(name, step, first, tuple(others), kind)
+    return Mismatch(name, step, first, tuple(others), kind)
 
 
 def _in_order(pieces: Iterable[Trace]) -> Iterator[Trace]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from auditkit.diagnose.first_difference import first_steps, part
 from auditkit.diagnose.runs import NOTED, Side, Texts, Track, declared, noted, open_side
 from auditkit.errors import UsageError
-from auditkit.evidence.comparison import Parting
+from auditkit.evidence.comparison import Mismatch
 from auditkit.evidence.distances import Magnitude, measure, total_variations
 
 
@@ -250,7 +250,7 @@ class _Comparison:
         if ours.outcome is not None and theirs.outcome is not None:
             self._compare_outcomes(label, ours.outcome, theirs.outcome)
 
-    def _trace_difference(self, parting: Parting, ours: Track, theirs: Track) -> TraceDifference:
+    def _trace_difference(self, parting: Mismatch, ours: Track, theirs: Track) -> TraceDifference:
         return TraceDifference(
             trace=parting.branch,
             kind=parting.kind,
@@ -261,7 +261,7 @@ class _Comparison:
             distance=self._distance(parting, ours, theirs),
         )
 
-    def _distance(self, parting: Parting, ours: Track, theirs: Track) -> Distance | None:
+    def _distance(self, parting: Mismatch, ours: Track, theirs: Track) -> Distance | None:
         first = parting.step or 0
         steps = set(ours.snapshots) & set(theirs.snapshots)
         step = min((step for step in steps if step >= first), default=None)

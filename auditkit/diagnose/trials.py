@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from auditkit.errors import AuditError, Undecided
-from auditkit.evidence.comparison import Parting, kind_of, part_rows
+from auditkit.evidence.comparison import Mismatch, kind_of, part_rows
 from auditkit.processes.row_server import RankStatus, RowServer, ScriptInfo
 from auditkit.records.environment import THREAD_VARIABLES
 from auditkit.records.evidence import Trace
@@ -79,7 +79,7 @@ def take(setting: Setting, task: RowsTask, variables: Mapping[str, str] | None =
         return {"go": True}
 
     server = RowServer(lambda _: task, on_row)
-    ended = server.hold(
+    ended = server.run(
         setting.runner,
         setting.command,
         {**setting.variables, **(variables or {})},
@@ -92,7 +92,7 @@ def take(setting: Setting, task: RowsTask, variables: Mapping[str, str] | None =
     return taken
 
 
-def compare_takes(left: Take, right: Take, aside: Collection[str] = ()) -> Parting | None:
+def compare_takes(left: Take, right: Take, aside: Collection[str] = ()) -> Mismatch | None:
     """The first row in which two runs differ.
 
     Args:
@@ -114,12 +114,12 @@ def compare_takes(left: Take, right: Take, aside: Collection[str] = ()) -> Parti
         else:
             if len(here) != len(there):
                 step = min(len(here), len(there)) + 1
-                found.append(Parting(where, step, "steps", (), "length"))
+                found.append(Mismatch(where, step, "steps", (), "length"))
     return min(found, key=lambda parting: parting.step or 0, default=None)
 
 
 def try_remedies(
-    setting: Setting, steps: int, parting: Parting, info: ScriptInfo, aside: Collection[str]
+    setting: Setting, steps: int, parting: Mismatch, info: ScriptInfo, aside: Collection[str]
 ) -> list[Experiment]:
     """Repeat a pair of runs that differ under other conditions, until one makes them equal.
 
@@ -145,7 +145,7 @@ def try_remedies(
 
 
 def _conditions(
-    steps: int, parting: Parting, info: ScriptInfo
+    steps: int, parting: Mismatch, info: ScriptInfo
 ) -> Sequence[tuple[str, str, RowsTask, dict[str, str]]]:
     task = RowsTask(last_step=steps)
     found: list[tuple[str, str, RowsTask, dict[str, str]]] = []

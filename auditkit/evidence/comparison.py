@@ -32,7 +32,7 @@ _KINDS = {"order": "order drift", "batch": "data drift", "rng": "RNG drift", "st
 
 
 @dataclass(frozen=True)
-class Parting:
+class Mismatch:
     """Where two runs of one branch part.
 
     Attributes:
@@ -76,9 +76,9 @@ def kind_of(component: str) -> str:
     return _KINDS.get(component.partition("/")[0], "state drift")
 
 
-def name_parting(
+def mismatch_in_row(
     where: str, step: int, components: Iterable[str], starts: Collection[str] = ()
-) -> Parting:
+) -> Mismatch:
     """Name a difference.
 
     Args:
@@ -92,22 +92,22 @@ def name_parting(
     first, *others = sorted(
         names, key=lambda name: (name not in starts, *precedence(name, drawn=drawn))
     )
-    return Parting(where, step, first, tuple(others), kind_of(first))
+    return Mismatch(where, step, first, tuple(others), kind_of(first))
 
 
-def compare_traces(branch: str, recorded: Trace, replayed: Trace) -> Parting | None:
+def compare_traces(branch: str, recorded: Trace, replayed: Trace) -> Mismatch | None:
     """The first row in which two traces of one branch differ."""
     difference = recorded.first_difference(replayed)
     if difference is None:
         return None
     at_start = difference.step == recorded.first_step == 1
     starts = [name for name in difference.components if at_start and name.startswith("rng/")]
-    return name_parting(branch, difference.step, difference.components, starts)
+    return mismatch_in_row(branch, difference.step, difference.components, starts)
 
 
 def part_rows(
     where: str, recorded: Trace, row: Trace, starts: Collection[str] = ()
-) -> Parting | None:
+) -> Mismatch | None:
     """Where a row parts from the recorded one, or None.
 
     Args:
@@ -121,11 +121,11 @@ def part_rows(
     if not names:
         return None
     if (recorded.cell(step, "batch") == ABSENT) != (row.cell(step, "batch") == ABSENT):
-        return Parting(where, step, "steps", (), "length")  # one of the two has ended here
-    return name_parting(where, step, names, starts)
+        return Mismatch(where, step, "steps", (), "length")  # one of the two has ended here
+    return mismatch_in_row(where, step, names, starts)
 
 
-def compare_inputs(branch: str, recorded: Trace, replayed: Trace) -> Parting | None:
+def compare_inputs(branch: str, recorded: Trace, replayed: Trace) -> Mismatch | None:
     """The first row in which two traces differ in what no rounding changes.
 
     That is what was consumed, where the random streams stand, which components there are and
@@ -133,7 +133,7 @@ def compare_inputs(branch: str, recorded: Trace, replayed: Trace) -> Parting | N
     """
     if set(recorded.columns) != set(replayed.columns):
         name = min(set(recorded.columns) ^ set(replayed.columns))
-        return Parting(branch, None, name, (), "length")
+        return Mismatch(branch, None, name, (), "length")
     return compare_traces(branch, _inputs(recorded), _inputs(replayed))
 
 
@@ -146,32 +146,32 @@ def _inputs(trace: Trace) -> Trace:
     return Trace(trace.first_step, bytes(len(trace.loss_bits)), columns)
 
 
-def compare_outcomes(branch: str, recorded: Outcome, replayed: Outcome) -> Parting | None:
+def compare_outcomes(branch: str, recorded: Outcome, replayed: Outcome) -> Mismatch | None:
     """The first probe table whose bits differ."""
     for name in sorted(set(recorded.tables) | set(replayed.tables)):
         here, there = recorded.tables.get(name), replayed.tables.get(name)
         if here is None or there is None or here.tobytes() != there.tobytes():
-            return Parting(branch, None, name, (), "outcome")
+            return Mismatch(branch, None, name, (), "outcome")
     if recorded.labels.tobytes() != replayed.labels.tobytes():
-        return Parting(branch, None, "labels", (), "outcome")
+        return Mismatch(branch, None, "labels", (), "outcome")
     return None
 
 
 def compare_commitments(
     branch: str, recorded: Mapping[str, str], replayed: Mapping[str, str], step: int | None
-) -> Parting | None:
+) -> Mismatch | None:
     """The first component whose SHA-256 differs."""
     names = sorted(
         name for name in set(recorded) | set(replayed) if recorded.get(name) != replayed.get(name)
     )
     if not names:
         return None
-    return Parting(branch, step, names[0], tuple(names[1:]), "commitment")
+    return Mismatch(branch, step, names[0], tuple(names[1:]), "commitment")
 
 
 def compare_records(
     recorded: BranchRecord, replayed: BranchRecord, steps: Mapping[str, int]
-) -> Parting | None:
+) -> Mismatch | None:
     """Commitments, order and divergence of one branch.
 
     Args:
@@ -189,9 +189,9 @@ def compare_records(
         if parting is not None:
             return parting
     if recorded.order_sha256 != replayed.order_sha256:
-        return Parting(recorded.name, None, "order", (), "order drift")
+        return Mismatch(recorded.name, None, "order", (), "order drift")
     if recorded.diverged_at != replayed.diverged_at:
-        return Parting(recorded.name, replayed.diverged_at, "loss", (), "state drift")
+        return Mismatch(recorded.name, replayed.diverged_at, "loss", (), "state drift")
     return None
 
 
@@ -228,7 +228,7 @@ def environment_differences(recorded: Environment, *replays: Environment) -> tup
 # Of a difference: which step made it, and what would prevent it
 
 
-def own_step(parting: Parting) -> int:
+def own_step(parting: Mismatch) -> int:
     """The step that made a difference: a row holds the state before its step."""
     step = parting.step or 1
     is_own = kind_of(parting.component) in ("order drift", "data drift")

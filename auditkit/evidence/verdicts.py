@@ -18,7 +18,7 @@ NOT_APPLICABLE = "not applicable to a recording"
 MAX_FINDINGS = 100
 
 
-class Ledger:
+class CheckResults:
     """Outcomes of the numbered checks, while they are being made."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from auditkit.errors import OrderDrift
 from auditkit.evidence.comparison import (
-    Parting,
+    Mismatch,
     compare_commitments,
     compare_inputs,
     compare_outcomes,
@@ -44,7 +44,7 @@ class Attempt:
     traces: Mapping[str, Trace]
     outcomes: Mapping[str, Outcome]
     records: Mapping[str, BranchRecord]
-    ended: Parting | None = None
+    ended: Mismatch | None = None
 
 
 def ended_attempt(job: Job, error: OrderDrift) -> Attempt:
@@ -57,7 +57,7 @@ def ended_attempt(job: Job, error: OrderDrift) -> Attempt:
     told = (error.where or "").split(", ")
     branch = next((name for name in told if name in job.branches), job.kind)
     component = error.component or "order"
-    return Attempt(None, {}, {}, {}, Parting(branch, error.step, component, (), "order drift"))
+    return Attempt(None, {}, {}, {}, Mismatch(branch, error.step, component, (), "order drift"))
 
 
 def read_attempt(folder: Path, result: TrunkResult | BranchesResult) -> Attempt:
@@ -92,7 +92,7 @@ class Comparison:
     def __init__(self, seed: SeedEvidence) -> None:
         self._seed = seed
 
-    def trunk(self, attempt: Attempt) -> Iterator[Parting]:
+    def trunk(self, attempt: Attempt) -> Iterator[Mismatch]:
         """Where trunk, fork, control, contract or data part from the record."""
         result, record = attempt.result, self._seed.record
         if attempt.ended is not None:
@@ -110,7 +110,7 @@ class Comparison:
         if record.seed == manifest.seeds[0].seed:
             yield from _compare_descriptions(manifest.program.description, result.program)
 
-    def branches(self, attempt: Attempt) -> Iterator[Parting]:
+    def branches(self, attempt: Attempt) -> Iterator[Mismatch]:
         """Where each replayed branch parts from the record."""
         if attempt.ended is not None:
             yield attempt.ended
@@ -119,7 +119,7 @@ class Comparison:
             if parting is not None:
                 yield parting
 
-    def _compare_branch(self, recorded: BranchRecord, attempt: Attempt) -> Parting | None:
+    def _compare_branch(self, recorded: BranchRecord, attempt: Attempt) -> Mismatch | None:
         name = recorded.name
         trace = self._seed.control if name == "control" else self._seed.run.trace(recorded.trace)
         plan = self._seed.run.manifest.plan
@@ -129,7 +129,7 @@ class Comparison:
             or compare_outcomes(name, self._seed.run.outcome(recorded), attempt.outcomes[name])
         )
 
-    def inputs(self, attempt: Attempt) -> Iterator[Parting]:
+    def inputs(self, attempt: Attempt) -> Iterator[Mismatch]:
         """Where a replay parts from the record in what no other environment explains.
 
         That is what was consumed at any step, where the random streams stand, what there is of
@@ -152,25 +152,25 @@ class Comparison:
 
     def _compare_shapes(
         self, name: str, replayed: BranchRecord, outcome: Outcome
-    ) -> Iterator[Parting]:
+    ) -> Iterator[Mismatch]:
         record = self._seed.record.branch(name)
         recorded = self._seed.run.outcome(record)
         if record.order_sha256 != replayed.order_sha256:
-            yield Parting(name, None, "order", (), "order drift")
+            yield Mismatch(name, None, "order", (), "order drift")
         if record.diverged_at != replayed.diverged_at:
-            yield Parting(name, replayed.diverged_at, "loss", (), "state drift")
+            yield Mismatch(name, replayed.diverged_at, "loss", (), "state drift")
         for time, digests in record.digests.items():
             there = replayed.digests.get(time, {})
             changed = [key for key in sorted(digests) if there.get(key) != digests[key]]
             streams = [key for key in changed if key.startswith("rng/")]
             if streams:
-                yield Parting(name, None, streams[0], tuple(streams[1:]), "RNG drift")
+                yield Mismatch(name, None, streams[0], tuple(streams[1:]), "RNG drift")
                 return
         if recorded.labels.tobytes() != outcome.labels.tobytes():
-            yield Parting(name, None, "labels", (), "data drift")
+            yield Mismatch(name, None, "labels", (), "data drift")
 
 
-def is_input(parting: Parting) -> bool:
+def is_input(parting: Mismatch) -> bool:
     """Whether a parting is one that no rounding makes, see :meth:`Comparison.inputs`."""
     excusable = ("state drift", "outcome", "commitment")
     return parting.kind not in excusable or parting.component == "rng"
@@ -178,7 +178,7 @@ def is_input(parting: Parting) -> bool:
 
 def compare_seeds(
     left: SeedRecord | TrunkResult, right: TrunkResult, fork_at: int
-) -> Iterator[Parting]:
+) -> Iterator[Mismatch]:
     """Where two descriptions of one seed part: commitments, order, streams, data."""
     commitments = [
         compare_commitments("trunk", left.initial, right.initial, 1),
@@ -186,31 +186,31 @@ def compare_seeds(
     ]
     yield from (parting for parting in commitments if parting is not None)
     if left.order_sha256 != right.order_sha256:
-        yield Parting("trunk", None, "order", (), "order drift")
+        yield Mismatch("trunk", None, "order", (), "order drift")
     if left.rng.streams != right.rng.streams:
-        yield Parting("trunk", None, "rng", (), "commitment")
+        yield Mismatch("trunk", None, "rng", (), "commitment")
     for name in ("consumed_sha256", "probe_sha256", "declared", "samples", "loader"):
         if getattr(left.data, name) != getattr(right.data, name):
-            yield Parting("trunk", None, f"data ({name})", (), "data drift")
+            yield Mismatch("trunk", None, f"data ({name})", (), "data drift")
 
 
 def _compare_descriptions(
     recorded: Mapping[str, str], replayed: Mapping[str, str]
-) -> Iterator[Parting]:
+) -> Iterator[Mismatch]:
     names = set(recorded) | set(replayed)
     changed = sorted(name for name in names if recorded.get(name) != replayed.get(name))
     if changed:
-        yield Parting("trunk", None, changed[0], tuple(changed[1:]), "description")
+        yield Mismatch("trunk", None, changed[0], tuple(changed[1:]), "description")
 
 
-def find_disagreement(left: Attempt, right: Attempt) -> Parting | None:
+def find_disagreement(left: Attempt, right: Attempt) -> Mismatch | None:
     """The earliest place at which two runs of one job part, or None.
 
     Args:
         left: One run.
         right: The other; of branches, those that both ran are compared.
     """
-    found: list[Parting | None] = [
+    found: list[Mismatch | None] = [
         compare_traces(name, left.traces[name], right.traces[name])
         for name in left.traces
         if name in right.traces

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from auditkit.errors import AuditError, ProgramFailed
-from auditkit.evidence.comparison import Parting, compare_commitments, first_module, part_rows
+from auditkit.evidence.comparison import Mismatch, compare_commitments, first_module, part_rows
 from auditkit.evidence.reader import RecordingEvidence
-from auditkit.processes.row_server import RankStatus, RowServer, Runner, ScriptInfo
+from auditkit.processes.row_server import CommandRunner, RankStatus, RowServer, ScriptInfo
 from auditkit.records.evidence import Trace
 from auditkit.records.job import RowsTask
 from auditkit.records.recording import TRACE_STEPS, RankRecord
@@ -50,16 +50,16 @@ class Recorded:
         """Content of a checkpoint."""
         return self.evidence.tensors(self._file(rank, step))
 
-    def part(self, status: RankStatus, row: Trace) -> Parting | None:
+    def part(self, status: RankStatus, row: Trace) -> Mismatch | None:
         """Where a process's row parts from the recorded one.
 
         A row is read by one thread a rank, so that no two touch the same chunk.
         """
         record = self.rank(status.rank)
         if record is None:
-            return Parting(status.where, row.first_step, "processes", (), "length")
+            return Mismatch(status.where, row.first_step, "processes", (), "length")
         if row.first_step > record.steps + 1:
-            return Parting(status.where, row.first_step, "steps", (), "length")
+            return Mismatch(status.where, row.first_step, "steps", (), "length")
         starts, chunk = self.other_starts(status), self._chunk(record, row.first_step)
         first = self._first.setdefault(status.rank, row)
         idle = [
@@ -85,17 +85,17 @@ class Recorded:
         here = status.info.starts
         return [name for name in here if starts.get(name) not in (None, here[name])]
 
-    def part_ends(self, status: RankStatus) -> Iterator[Parting]:
+    def part_ends(self, status: RankStatus) -> Iterator[Mismatch]:
         """Where the end of a loop parts from the recorded one."""
         record, summary = self.rank(status.rank), status.summary
         if record is None or summary is None:
             return
         if summary.steps != record.steps:
-            yield Parting(status.where, summary.steps + 1, "steps", (), "length")
+            yield Mismatch(status.where, summary.steps + 1, "steps", (), "length")
         if summary.order_sha256 != record.order_sha256:
-            yield Parting(status.where, None, "order", (), "order drift")
+            yield Mismatch(status.where, None, "order", (), "order drift")
         if summary.consumed_sha256 != record.consumed_sha256:
-            yield Parting(status.where, None, "batch", (), "data drift")
+            yield Mismatch(status.where, None, "batch", (), "data drift")
         idle = [
             name
             for name in self.other_starts(status)
@@ -111,7 +111,7 @@ class Recorded:
                 yield parting
         for loader, key, *_ in _loader_differences(record, status.info):
             if key not in _SPEED:
-                yield Parting(status.where, None, f"{key} of the {loader}", (), "description")
+                yield Mismatch(status.where, None, f"{key} of the {loader}", (), "description")
 
     def other_code(self, status: RankStatus) -> tuple[str, ...]:
         """What a loop consists of that is not what was recorded, a line each."""
@@ -190,7 +190,7 @@ class Setting:
         output: Gets what they write; None for nobody.
     """
 
-    runner: Runner
+    runner: CommandRunner
     command: Sequence[str]
     variables: Mapping[str, str]
     output: IO[bytes] | None = None
@@ -201,7 +201,7 @@ class Parted:
     """Where a process parted, and its row there."""
 
     rank: int
-    parting: Parting
+    parting: Mismatch
     row: Trace
 
     @property
@@ -250,7 +250,7 @@ class Held:
         self._task, self._start = task, start
         if task.dump_at is not None:
             self.dumped_at = task.dump_at
-        ended = self.server.hold(setting.runner, setting.command, setting.variables, setting.output)
+        ended = self.server.run(setting.runner, setting.command, setting.variables, setting.output)
         if self.first is None:
             self.server.check(ended)
 
@@ -344,7 +344,7 @@ def look_into(
         return RowsTask(checkpoint=path, first_step=start + 1, modules_at=step)
 
     server = RowServer(task_of, lambda _, __: {"go": True})
-    ended = server.hold(setting.runner, setting.command, setting.variables)
+    ended = server.run(setting.runner, setting.command, setting.variables)
     server.check(ended)
     status = server.by_rank.get(rank)
     if status is None or status.modules is None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from auditkit.errors import AuditError, Undecided
-from auditkit.evidence.comparison import Parting, environment_differences, own_step, seeding
+from auditkit.evidence.comparison import Mismatch, environment_differences, own_step, seeding
 from auditkit.evidence.distances import Magnitude, measure
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.files import store
@@ -65,7 +65,7 @@ class Replayed:
     last_step: int
     environment: Environment
     environment_differences: tuple[str, ...]
-    partings: tuple[Parting, ...] = ()
+    partings: tuple[Mismatch, ...] = ()
     cause: str | None = None
     runs: int = 1
     suspects: tuple[str, ...] = ()
@@ -137,10 +137,10 @@ class _Rerun:
             self._distance(parted.rank, [held, *explanation.held]),
         )
 
-    def _ends(self, status: list[RankStatus]) -> Iterator[Parting]:
+    def _ends(self, status: list[RankStatus]) -> Iterator[Mismatch]:
         size = len(self._recorded.manifest.ranks)
         if len(status) != size:
-            yield Parting(
+            yield Mismatch(
                 "the command", None, f"{len(status)} processes, not {size},", (), "length"
             )
         for one in status:
@@ -202,7 +202,7 @@ class _Rerun:
         self,
         status: list[RankStatus],
         one: RankStatus,
-        partings: tuple[Parting, ...],
+        partings: tuple[Mismatch, ...],
         explanation: _Explanation,
         distance: Distance | None = None,
     ) -> Replayed:

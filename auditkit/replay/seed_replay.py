@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditkit.errors import AuditError, MalformedError, OrderDrift
-from auditkit.evidence.comparison import Parting, environment_differences, own_step
+from auditkit.evidence.comparison import Mismatch, environment_differences, own_step
 from auditkit.evidence.distances import probe_distances, state_distances, told
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
@@ -87,7 +87,7 @@ class SeedTask:
     scratch: Path
 
 
-_Compare = Callable[[Attempt], Iterator[Parting]]
+_Compare = Callable[[Attempt], Iterator[Mismatch]]
 
 
 class SeedReplay:
@@ -179,7 +179,7 @@ class SeedReplay:
                 found.extend(state_distances(f"{where}, fork", self._run.tensors(name), replayed))
 
     def _explain(
-        self, job: Job, compare: _Compare, first: Attempt, partings: list[Parting]
+        self, job: Job, compare: _Compare, first: Attempt, partings: list[Mismatch]
     ) -> None:
         """Replay again to tell an edited record from a program that is not deterministic."""
         n_replays = 1
@@ -219,7 +219,7 @@ class SeedReplay:
         return job if names == job.branches else replace(job, branches=names)
 
     def _difference(
-        self, parting: Parting, first: Attempt, n_replays: int, differences: list[str]
+        self, parting: Mismatch, first: Attempt, n_replays: int, differences: list[str]
     ) -> Finding:
         text = f"{parting}; no nondeterminism seen in {n_replays} replays"
         where, exit_code = f"{self._place}, {parting.branch}", 1
@@ -253,7 +253,7 @@ class SeedReplay:
             self._found.findings.append(Finding(text, exit_code=6))
 
     def _nondeterminism(
-        self, job: Job, parting: Parting, n_replays: int, *, leaks: bool
+        self, job: Job, parting: Mismatch, n_replays: int, *, leaks: bool
     ) -> Finding:
         text = f"nondeterminism: {n_replays} replays disagree with each other; {parting}"
         if leaks:
@@ -263,7 +263,7 @@ class SeedReplay:
         where = f"{self._place}, {parting.branch}"
         return Finding(text, where, parting.step, parting.component)
 
-    def _located(self, job: Job, parting: Parting) -> str:
+    def _located(self, job: Job, parting: Mismatch) -> str:
         """Run the step that made a difference again, several times, with every module digested."""
         if parting.step is None:
             return ""

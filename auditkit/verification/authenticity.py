@@ -13,8 +13,8 @@ from pathlib import Path
 
 from auditkit.errors import AuditError
 from auditkit.evidence.reader import SignedFolder
-from auditkit.evidence.verdicts import Ledger, as_finding, exit_code_of, verdict_of
-from auditkit.files import store
+from auditkit.evidence.verdicts import CheckResults, as_finding, exit_code_of, verdict_of
+from auditkit.files import artifacts
 from auditkit.formats.statements import Manifest, read_statement
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import EstimateTable
@@ -89,7 +89,7 @@ class Opened:
     data: bytes
     envelope: Envelope | None
     manifest: Manifest | None
-    ledger: Ledger
+    ledger: CheckResults
 
     @property
     def statement_sha256(self) -> str | None:
@@ -101,7 +101,7 @@ class Opened:
 
 def open_manifest(path: Path, data: bytes) -> Opened:
     """Make check 1."""
-    ledger = Ledger()
+    ledger = CheckResults()
     try:
         envelope = open_envelope(data, what=path.name)
         manifest = read_statement(envelope.payload, what=path.name)
@@ -213,7 +213,7 @@ class Verification:
         ledger, total = self._ledger, 0
         for file in run.manifest.files:
             try:
-                found = store.file_sha256(run.root, file.name, expected_size=file.size)
+                found = artifacts.file_sha256(run.root, file.name, expected_size=file.size)
                 total += file.size
                 if found != file.sha256:
                     finding = Finding(
@@ -225,7 +225,7 @@ class Verification:
         listed = {file.name for file in run.manifest.files}
         unlisted = [
             name
-            for name in store.list_files(run.root)
+            for name in artifacts.list_files(run.root)
             if name not in listed and name not in COMPANIONS and not is_countersignature(name)
         ]
         for name in unlisted:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from auditkit.evidence.comparison import (
-    Parting,
+    Mismatch,
     compare_commitments,
     compare_inputs,
     compare_outcomes,
@@ -84,7 +84,7 @@ def test_the_first_difference_is_classed_by_what_can_have_caused_what(
 def test_streams_that_began_otherwise_come_before_what_was_drawn_from_them() -> None:
     trace = make_trace(first=1)
     parting = compare_traces("trunk", trace, with_cell(trace, 1, "order", "params", "rng/torch"))
-    assert parting == Parting("trunk", 1, "rng/torch", ("order", "params"), "RNG drift")
+    assert parting == Mismatch("trunk", 1, "rng/torch", ("order", "params"), "RNG drift")
 
 
 def test_inputs_are_compared_behind_a_state_that_drifted() -> None:
@@ -92,9 +92,9 @@ def test_inputs_are_compared_behind_a_state_that_drifted() -> None:
     drifted = with_cell(trace, 8, "params")
     assert compare_inputs("carry", trace, drifted) is None
     parting = compare_inputs("carry", trace, with_cell(drifted, 9, "batch", "params"))
-    assert parting == Parting("carry", 9, "batch", (), "data drift")
+    assert parting == Mismatch("carry", 9, "batch", (), "data drift")
     parting = compare_inputs("carry", trace, with_cell(drifted, 10, "rng/torch"))
-    assert parting == Parting("carry", 10, "rng/torch", (), "RNG drift")
+    assert parting == Mismatch("carry", 10, "rng/torch", (), "RNG drift")
 
 
 def test_a_loss_is_no_input() -> None:
@@ -170,7 +170,7 @@ def test_other_labels_are_a_difference() -> None:
 def test_commitments_are_compared_over_all_components() -> None:
     assert compare_commitments("fork", {"a": "1"}, {"a": "1"}, 7) is None
     parting = compare_commitments("fork", {"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "x"}, 7)
-    assert parting == Parting("fork", 7, "b", ("c",), "commitment")
+    assert parting == Mismatch("fork", 7, "b", ("c",), "commitment")
 
 
 def test_records_part_at_the_first_time_whose_commitment_differs() -> None:
@@ -178,7 +178,7 @@ def test_records_part_at_the_first_time_whose_commitment_differs() -> None:
     for time in ("t0+W", "T"):
         later[time]["params"] = "x"
     parting = compare_records(RECORD, replace(RECORD, digests=later), STEPS)
-    assert parting == Parting("carry", 9, "params", (), "commitment")
+    assert parting == Mismatch("carry", 9, "params", (), "commitment")
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_equal_records_do_not_part() -> None:
 
 
 def test_a_parting_reads_as_a_sentence() -> None:
-    parting = Parting("carry", 9, "params", ("rng/torch",), "state drift")
+    parting = Mismatch("carry", 9, "params", ("rng/torch",), "state drift")
     assert str(parting) == "state drift: params is another (also rng/torch)"
 
 
