@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit.files import store
+from auditkit.files import artifacts
 from auditkit.formats import canonical, tensor_file
 from auditkit.formats.ordering import Batch, delivered, order_sha256
 from auditkit.formats.recipes import digest_raw, order_digest
@@ -139,7 +139,9 @@ def write_study(folder: Path, key: PrivateKey, size: Size) -> Path:
         ),
         seeds=seeds,
         files=tuple(
-            FileRecord(name, role, store.file_size(folder, name), store.file_sha256(folder, name))
+            FileRecord(
+                name, role, artifacts.file_size(folder, name), artifacts.file_sha256(folder, name)
+            )
             for name, role in sorted(roles.items())
         ),
     )

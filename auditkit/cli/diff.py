@@ -39,7 +39,7 @@ from rich.table import Table
 from auditkit.cli.tables import console
 from auditkit.diagnose.run_difference import RunDifference, TraceDifference, compare_runs
 from auditkit.evidence.distances import Magnitude
-from auditkit.formats import canonical
+from auditkit.formats import canonical, structure
 
 #: Rows of a table that are printed; ``--json`` has them all.
 _SHOWN = 40
@@ -60,7 +60,7 @@ def diff(ctx: click.Context, /, left: str, right: str, as_json: bool) -> None:
     """
     found = compare_runs(left, right)
     if as_json:
-        click.echo(canonical.dumps(canonical.to_dict(found)).decode("ascii"))
+        click.echo(canonical.dumps(structure.to_dict(found)).decode("ascii"))
     else:
         _print(found)
     ctx.exit(0 if found.same else 1)

@@ -16,7 +16,7 @@ from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
 from auditkit.errors import UsageError
 from auditkit.evidence.comparison import own_step
 from auditkit.files import store
-from auditkit.formats import canonical
+from auditkit.formats import canonical, structure
 from auditkit.processes.commands import Commands
 from auditkit.records.job import ProgramSource
 from auditkit.replay.live_comparison import Setting
@@ -68,7 +68,7 @@ def doctor(
             setting = Setting(commands, command, {}, sys.stderr.buffer if verbose else None)
             found = examine_command(setting, steps, repeat, report)
     code = 0 if found.repeatable else 1
-    data = canonical.dumps({"exit_code": code, **canonical.to_dict(found)})
+    data = canonical.dumps({"exit_code": code, **structure.to_dict(found)})
     if json_out == "-":
         click.echo(data.decode("ascii"))
     else:

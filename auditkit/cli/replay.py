@@ -22,7 +22,7 @@ from auditkit.evidence.distances import Magnitude
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.verdicts import PRECEDENCE, exit_code_of
 from auditkit.files import store
-from auditkit.formats import canonical
+from auditkit.formats import canonical, structure
 from auditkit.formats.quote import printable
 from auditkit.formats.redaction import hide_home
 from auditkit.formats.statements import read_statement, to_statement
@@ -87,7 +87,7 @@ def replay(
         store.write_bytes(path.parent / REPLAY_NAME, sign_statement(statement, signer.key))
     code = _exit_code(found)
     told = {"equal": found.equal, "exit_code": code, "manifest_sha256": verified.manifest_sha256}
-    data = canonical.dumps({**told, **canonical.to_dict(found)})
+    data = canonical.dumps({**told, **structure.to_dict(found)})
     if json_out == "-":
         click.echo(data.decode("ascii"))
     else:

@@ -18,7 +18,7 @@ from auditkit.cli.tables import print_report
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
-from auditkit.formats import canonical
+from auditkit.formats import canonical, structure
 from auditkit.signing.envelopes import Envelope
 from auditkit.signing.signatures import check_signatures
 from auditkit.signing.trust import SigningKey
@@ -75,12 +75,12 @@ def reproduce(
         ctx.exit(again.exit_code)
     compared = side_by_side(recorded, read_study(made, again.manifest_sha256))
     if json_out == "-":
-        click.echo(canonical.dumps(canonical.to_dict(compared)).decode("ascii"))
+        click.echo(canonical.dumps(structure.to_dict(compared)).decode("ascii"))
     else:
         print_agreement(compared, everything=everything)
         click.echo(f"manifest: {made}, signed by {signer.fingerprint}")
         if json_out:
-            store.write_bytes(Path(json_out), canonical.dumps(canonical.to_dict(compared)))
+            store.write_bytes(Path(json_out), canonical.dumps(structure.to_dict(compared)))
     ctx.exit(1 if compared.edited or compared.count("disagree") else 0)
 
 

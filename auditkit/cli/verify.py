@@ -19,7 +19,7 @@ from auditkit.cli.tables import print_report
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
-from auditkit.formats import canonical
+from auditkit.formats import canonical, structure
 from auditkit.formats.quote import printable
 from auditkit.records.manifest import RunTimes
 from auditkit.records.perturbation import PLUGINS
@@ -84,11 +84,11 @@ def verify_command(
     if key is not None:
         _countersign(path, report, RunTimes(started, _now()), key)
     if json_out == "-":
-        click.echo(canonical.dumps(canonical.to_dict(report)).decode("ascii"))
+        click.echo(canonical.dumps(structure.to_dict(report)).decode("ascii"))
     else:
         print_report(report, everything=everything)
         if json_out:
-            store.write_bytes(Path(json_out), canonical.dumps(canonical.to_dict(report)))
+            store.write_bytes(Path(json_out), canonical.dumps(structure.to_dict(report)))
     ctx.exit(report.exit_code)
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditkit.errors import ArtifactError, MalformedError, UsageError
-from auditkit.files import store
+from auditkit.files import artifacts, store
 from auditkit.formats import canonical
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
@@ -110,7 +110,7 @@ class Side:
     def tensors(self, name: str) -> tuple[Mapping[str, RawTensor], object]:
         """Tensors and metadata of a file; raises as :meth:`trace`."""
         try:
-            data = store.safe_read(self.root, name)
+            data = artifacts.safe_read(self.root, name)
         except ArtifactError as error:
             # Exit code 1 would say that the two differ.
             raise MalformedError(error.message, where=f"{self.root.name}/{name}") from error
@@ -255,7 +255,7 @@ def _unfinished(name: str, folder: Path) -> Side:
     tracks: dict[str, Track] = {}
     chunks: dict[str, dict[int, str]] = {}
     # A file that is still partial is newer than a whole one of the same name.
-    for file in store.list_files(folder):
+    for file in artifacts.list_files(folder):
         if branch := _BRANCH_FILE.fullmatch(file):
             group, is_trace = f"seed {int(branch[1])}", branch[3] == "trace"
             label = f"{group}, {branch[2]}"

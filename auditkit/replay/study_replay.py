@@ -17,7 +17,7 @@ from pathlib import Path
 from auditkit.errors import UsageError
 from auditkit.evidence.distances import within
 from auditkit.evidence.reader import RunEvidence
-from auditkit.files import store
+from auditkit.files import artifacts, store
 from auditkit.formats.run_files import Outcome
 from auditkit.processes.workers import Report, Workers
 from auditkit.records.environment import Environment
@@ -146,4 +146,4 @@ def copy_code(run: RunEvidence, scratch: Path) -> None:
         name = f"{CODE_FOLDER}/{file.name}"
         target = scratch / name
         store.make_folder(target.parent)
-        store.write_bytes(target, store.safe_read(run.root, name, expected_sha256=file.sha256))
+        store.write_bytes(target, artifacts.safe_read(run.root, name, expected_sha256=file.sha256))

@@ -37,7 +37,6 @@ from auditkit.statistics import inference, resampling
 from auditkit.statistics.metrics import DISTANCES, SIGNED
 from auditkit.statistics.multiplicity import assign_verdicts, seeds_needed
 from auditkit.statistics.outcomes import (
-    BranchTables,
     SeedOutcomes,
     SeedValues,
     check_outcomes,
@@ -48,8 +47,6 @@ from auditkit.statistics.outcomes import (
     table_key,
     variants_of,
 )
-
-__all__ = ["BranchTables", "SeedOutcomes", "estimate"]
 
 _Row = TypeVar("_Row", SignedEstimate, DistanceEstimate)
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from auditkit.errors import AuditError, NotTrusted, StoreError, UsageError
-from auditkit.files import store
+from auditkit.files import artifacts, store
 from auditkit.formats.redaction import hide_home
 from auditkit.formats.statements import record_from_statement, to_statement
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
@@ -108,7 +108,7 @@ def read_countersignatures(
             nothing counts.
     """
     try:
-        names = [name for name in store.list_files(folder) if is_countersignature(name)]
+        names = [name for name in artifacts.list_files(folder) if is_countersignature(name)]
     except StoreError:
         return
     for name in names[:MAX_COUNTERSIGNATURES]:
@@ -138,7 +138,7 @@ def _fit_to_publish(report: VerificationReport) -> VerificationReport:
 def _earlier(folder: Path, name: str, key: TrustedKey) -> VerificationReport | None:
     """What this key has countersigned before; None where that cannot be read."""
     try:
-        envelope = open_envelope(store.safe_read(folder, name, max_bytes=MAX_BYTES), what=name)
+        envelope = open_envelope(artifacts.safe_read(folder, name, max_bytes=MAX_BYTES), what=name)
         check_signatures(envelope, [key])
         return record_from_statement(SignedReport, envelope.payload, what=name).report
     except AuditError:
@@ -152,7 +152,7 @@ def _read(
     trusted: Sequence[TrustedKey],
     authors: Sequence[TrustedKey],
 ) -> Countersignature:
-    envelope = open_envelope(store.safe_read(folder, name, max_bytes=MAX_BYTES), what=name)
+    envelope = open_envelope(artifacts.safe_read(folder, name, max_bytes=MAX_BYTES), what=name)
     key = check_signatures(envelope, trusted).signer
     report = record_from_statement(SignedReport, envelope.payload, what=name).report
     why = None

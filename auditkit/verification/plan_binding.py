@@ -14,7 +14,7 @@ from pathlib import Path
 
 from auditkit.errors import AuditError
 from auditkit.evidence.reader import RunEvidence
-from auditkit.files import store
+from auditkit.files import artifacts
 from auditkit.processes.workers import Report, Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import CODE_FOLDER
@@ -74,7 +74,7 @@ def bind(
     if run.manifest.program.command:
         return PlanBinding("not bound", (), ("a plan is of a program, and this is a script's",))
     try:
-        data = store.safe_read(run.root, name, expected_sha256=listed[0].sha256)
+        data = artifacts.safe_read(run.root, name, expected_sha256=listed[0].sha256)
         signed = open_plan(data, list(signers), what=name)
         stamp, reason = _stamp(signed, authorities)
         # Seeds are compared with the plan where its timestamp can be read, trusted or not.

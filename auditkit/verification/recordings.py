@@ -13,7 +13,7 @@ from auditkit.errors import ArtifactMismatch, ArtifactMissing, AuditError
 from auditkit.evidence.comparison import environment_differences
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.verdicts import NOT_APPLICABLE, as_finding
-from auditkit.files import store
+from auditkit.files import artifacts
 from auditkit.formats import canonical
 from auditkit.formats.statements import record_from_statement
 from auditkit.records.evidence import CONSUMED, is_consumed
@@ -123,7 +123,7 @@ class RecordingVerification(Verification):
         """
         root = self._recording.root
         try:
-            data = store.safe_read(root, REPLAY_NAME, max_bytes=canonical.MAX_BYTES)
+            data = artifacts.safe_read(root, REPLAY_NAME, max_bytes=canonical.MAX_BYTES)
         except ArtifactMissing:
             return None
         envelope = open_envelope(data, what=REPLAY_NAME)

@@ -11,7 +11,7 @@ from studies import check_files, failures, study_here, told
 
 from auditkit.errors import ArtifactMissing, FormatError, StoreError
 from auditkit.evidence.reader import RunEvidence
-from auditkit.files.store import lock
+from auditkit.files.locks import lock
 from auditkit.formats.run_files import order_from_tensors, outcome_from_tensors
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.tensor import RawTensor

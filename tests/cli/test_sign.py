@@ -12,7 +12,7 @@ from commands import Shell, names_in
 
 from auditkit.cli import rewriting
 from auditkit.cli.rewriting import rewrite
-from auditkit.files import store
+from auditkit.files import locks
 from auditkit.signing.envelopes import open_envelope, sign_statement
 from auditkit.signing.keys import (
     PrivateKey,
@@ -117,7 +117,7 @@ def test_who_does_not_let_go_is_not_waited_for_forever(
     path = shell.folder / "manifest.json"
     before = path.read_bytes()
     monkeypatch.setattr(rewriting, "PATIENCE", 0.1)
-    with store.lock(shell.folder / ".manifest.json.lock.partial"):
+    with locks.lock(shell.folder / ".manifest.json.lock.partial"):
         done = shell("sign", "manifest.json", "--key", "mine")
     assert done.code == 2
     assert "another process is writing here" in done.line
