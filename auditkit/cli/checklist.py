@@ -13,7 +13,7 @@ from auditkit.cli.options import manifest_path
 from auditkit.cli.requests import request_of, verification_options
 from auditkit.cli.verify import verify_path
 from auditkit.errors import ArtifactMismatch, UsageError
-from auditkit.evidence.verdicts import is_of_recording
+from auditkit.evidence.verdicts import is_recording_report
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.statements import from_statement
@@ -62,7 +62,7 @@ def checklist(
         options["amount"] = "none"
     path = manifest_path(manifest)
     report = verify_path(path, request_of(path, **options))
-    if is_of_recording(report.checks):
+    if is_recording_report(report.checks):
         raise UsageError(
             "a recording has no branches, estimands or noise floor to fill a checklist with",
             where=path.name,

@@ -14,7 +14,7 @@ from auditkit.cli.options import TAIL, CommandWithTail, parse_arguments, split_t
 from auditkit.cli.tables import console
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
 from auditkit.errors import UsageError
-from auditkit.evidence.comparison import own_step
+from auditkit.evidence.comparison import causing_step
 from auditkit.files import store
 from auditkit.formats import canonical, structure
 from auditkit.processes.commands import Commands
@@ -89,9 +89,9 @@ def _print(found: Diagnosis) -> None:
         return
     place = "" if parting.step is None else f" at step {parting.step}"
     out.print(f"Not repeatable: {parting.kind}{place}, {parting.component}.")
-    if parting.step is not None and 0 < own_step(parting) < parting.step:
+    if parting.step is not None and 0 < causing_step(parting) < parting.step:
         out.print(
-            f"  that is the state before step {parting.step}: step {own_step(parting)} made it"
+            f"  that is the state before step {parting.step}: step {causing_step(parting)} made it"
         )
     if parting.others:
         out.print(f"  differs too: {', '.join(parting.others)}")

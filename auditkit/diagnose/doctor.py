@@ -15,13 +15,13 @@ from pathlib import Path
 
 from auditkit.diagnose.trials import Experiment, Take, compare_takes, take, try_remedies
 from auditkit.errors import AuditError, ProgramError, Undecided
-from auditkit.evidence.comparison import Mismatch, own_step, seeding
+from auditkit.evidence.comparison import Mismatch, causing_step, seeding
 from auditkit.files import store
 from auditkit.processes.workers import Workers
 from auditkit.records.job import Job, ModuleTrace, ProgramSource, RowsTask
 from auditkit.records.plan import StudyPlan
 from auditkit.replay.attempts import Attempt, find_disagreement, read_attempt
-from auditkit.replay.live_comparison import Setting, find_module, look_into
+from auditkit.replay.live_comparison import Setting, find_differing_module, trace_modules
 
 Report = Callable[[int], None]
 
@@ -94,10 +94,10 @@ def _look_closer(setting: Setting, steps: int, seen: Diagnosis, first: Take) -> 
     parting = seen.parting
     assert parting is not None  # noqa: S101 # there is something to look at
     experiments = try_remedies(setting, steps, parting, first.info, seen.idle)
-    module, made_by = None, own_step(parting)
+    module, made_by = None, causing_step(parting)
     if parting.kind in ("state drift", "data drift") and made_by > 0:
         rank = int(parting.branch.removeprefix("rank "))
-        module = find_module(lambda: look_into(setting, None, made_by, rank=rank))
+        module = find_differing_module(lambda: trace_modules(setting, None, made_by, rank=rank))
     advice = [experiment.remedy for experiment in experiments if experiment.helped]
     if not advice:
         advice = [_advice(parting, first.info.unregistered, module)]
@@ -138,15 +138,15 @@ def _advice(parting: Mismatch, unregistered: str | None, module: str | None) -> 
         )
     if parting.kind == "RNG drift":
         return (
-            f"step {own_step(parting)} draws another number of random numbers in every run, from "
+            f"step {causing_step(parting)} draws another number of random numbers in every run, from "
             f"{parting.component}: look for a decision there that depends on clock, threads or "
             "order"
         )
     if parting.kind == "length":
         return "the runs have another number of steps: look at what ends the loop or an epoch"
-    if own_step(parting) < 1:
+    if causing_step(parting) < 1:
         return f"{parting.component} begins with other values: seed before the model is built"
-    place = f"in or before {module}" if module else f"in step {own_step(parting)}"
+    place = f"in or before {module}" if module else f"in step {causing_step(parting)}"
     return (
         f"the same samples and random streams give another {parting.component}: look {place} for "
         "clock, os.urandom, id(), threads or uninitialised memory"
@@ -209,9 +209,11 @@ def _examine(workers: Workers, job: Job, scratch: Path, runs: int, report: Repor
     if parting is None:
         return Diagnosis(True, steps, len(attempts))
     module = None
-    if parting.step is not None and own_step(parting) > 0:
-        modules = replace(job, kind="modules", branches=(parting.branch,), step=own_step(parting))
-        module = find_module(lambda: _entries(workers.run(modules)))
+    if parting.step is not None and causing_step(parting) > 0:
+        modules = replace(
+            job, kind="modules", branches=(parting.branch,), step=causing_step(parting)
+        )
+        module = find_differing_module(lambda: _entries(workers.run(modules)))
     advice = (_advice(parting, None, module),)
     return Diagnosis(False, steps, len(attempts), parting, module=module, advice=advice)
 

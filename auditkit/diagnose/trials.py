@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from auditkit.errors import AuditError, Undecided
-from auditkit.evidence.comparison import Mismatch, kind_of, part_rows
+from auditkit.evidence.comparison import Mismatch, compare_rows, kind_of
 from auditkit.processes.row_server import RankStatus, RowServer, ScriptInfo
 from auditkit.records.environment import THREAD_VARIABLES
 from auditkit.records.evidence import Trace
@@ -107,7 +107,7 @@ def compare_takes(left: Take, right: Take, aside: Collection[str] = ()) -> Misma
         where = f"rank {rank}"
         for one, other in zip(here, there, strict=False):
             first = starts if one.first_step == 1 else ()
-            parting = part_rows(where, _without(one, aside), _without(other, aside), first)
+            parting = compare_rows(where, _without(one, aside), _without(other, aside), first)
             if parting is not None:
                 found.append(parting)
                 break

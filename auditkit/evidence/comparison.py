@@ -105,7 +105,7 @@ def compare_traces(branch: str, recorded: Trace, replayed: Trace) -> Mismatch | 
     return mismatch_in_row(branch, difference.step, difference.components, starts)
 
 
-def part_rows(
+def compare_rows(
     where: str, recorded: Trace, row: Trace, starts: Collection[str] = ()
 ) -> Mismatch | None:
     """Where a row parts from the recorded one, or None.
@@ -195,7 +195,7 @@ def compare_records(
     return None
 
 
-def first_module(
+def first_differing_module(
     left: tuple[tuple[str, str], ...], right: tuple[tuple[str, str], ...]
 ) -> str | None:
     """The first thing in two module traces that is not the same, or None.
@@ -228,7 +228,7 @@ def environment_differences(recorded: Environment, *replays: Environment) -> tup
 # Of a difference: which step made it, and what would prevent it
 
 
-def own_step(parting: Mismatch) -> int:
+def causing_step(parting: Mismatch) -> int:
     """The step that made a difference: a row holds the state before its step."""
     step = parting.step or 1
     is_own = kind_of(parting.component) in ("order drift", "data drift")

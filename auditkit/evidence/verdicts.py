@@ -109,7 +109,7 @@ def exit_code_of(results: Iterable[CheckResult]) -> int:
     return next((code for code in PRECEDENCE if code in asked), 0)
 
 
-def is_of_recording(results: Iterable[CheckResult]) -> bool:
+def is_recording_report(results: Iterable[CheckResult]) -> bool:
     """Whether the checks of a report are those of a recording."""
     return any(result.summary == NOT_APPLICABLE for result in results)
 

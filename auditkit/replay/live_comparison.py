@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from auditkit.errors import AuditError, ProgramFailed
-from auditkit.evidence.comparison import Mismatch, compare_commitments, first_module, part_rows
+from auditkit.evidence.comparison import (
+    Mismatch,
+    compare_commitments,
+    compare_rows,
+    first_differing_module,
+)
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.processes.row_server import CommandRunner, RankStatus, RowServer, ScriptInfo
 from auditkit.records.evidence import Trace
@@ -69,7 +74,7 @@ class Recorded:
             and row.cell(row.first_step, name) == first.cell(first.first_step, name)
         ]
         seen = {**row.columns, **{name: chunk.cell(row.first_step, name) for name in idle}}
-        return part_rows(
+        return compare_rows(
             status.where,
             chunk,
             Trace(row.first_step, row.loss_bits, seen),
@@ -307,7 +312,7 @@ class Held:
         return {"dump_at": at, "path": str(self.dump_path(status.rank))}
 
 
-def find_module(look: Callable[[], tuple[tuple[str, str], ...]]) -> str | None:
+def find_differing_module(look: Callable[[], tuple[tuple[str, str], ...]]) -> str | None:
     """The first module that differs between runs of one step; None where it cannot be told.
 
     Args:
@@ -316,7 +321,7 @@ def find_module(look: Callable[[], tuple[tuple[str, str], ...]]) -> str | None:
     try:
         first = look()
         for _ in range(_LOOKS - 1):  # a race may give the same several times
-            found = first_module(first, look())
+            found = first_differing_module(first, look())
             if found is not None:
                 return found
     except AuditError:
@@ -324,7 +329,7 @@ def find_module(look: Callable[[], tuple[tuple[str, str], ...]]) -> str | None:
     return None
 
 
-def look_into(
+def trace_modules(
     setting: Setting, recorded: Recorded | None, step: int, start: int = 0, rank: int = 0
 ) -> tuple[tuple[str, str], ...]:
     """What every module gives in one step, in the order in which they ran.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from auditkit.errors import AuditError, Undecided
-from auditkit.evidence.comparison import Mismatch, environment_differences, own_step, seeding
+from auditkit.evidence.comparison import Mismatch, causing_step, environment_differences, seeding
 from auditkit.evidence.distances import Magnitude, measure
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.files import store
@@ -22,7 +22,14 @@ from auditkit.processes.row_server import RankStatus, ScriptInfo
 from auditkit.records.environment import Environment
 from auditkit.records.job import RowsTask
 from auditkit.records.report import Finding
-from auditkit.replay.live_comparison import Held, Parted, Recorded, Setting, find_module, look_into
+from auditkit.replay.live_comparison import (
+    Held,
+    Parted,
+    Recorded,
+    Setting,
+    find_differing_module,
+    trace_modules,
+)
 
 #: What a difference comes from.
 OTHER, UNSTEADY = "other", "nondeterminism"
@@ -153,7 +160,7 @@ class _Rerun:
     def _explain(self, parted: Parted) -> _Explanation:
         """Run the command again, up to the step, to see whether that gives the same."""
         found = _Explanation()
-        step, made_by = parted.row.first_step, own_step(parted.parting)
+        step, made_by = parted.row.first_step, causing_step(parted.parting)
         before = [at for at in self._recorded.checkpoints if at < made_by]
         start = before[-1] if before else 0
         # A checkpoint that shows the difference itself lay behind when that was noticed.
@@ -167,8 +174,8 @@ class _Rerun:
             return found  # the explanation is a help; that there is none changes no verdict
         found.cause = OTHER if marks[0] == marks[1] == parted.mark else UNSTEADY
         if found.cause == UNSTEADY and made_by > 0:
-            found.module = find_module(
-                lambda: look_into(self._setting, self._recorded, made_by, start, parted.rank)
+            found.module = find_differing_module(
+                lambda: trace_modules(self._setting, self._recorded, made_by, start, parted.rank)
             )
         return found
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditkit.errors import AuditError, MalformedError, OrderDrift
-from auditkit.evidence.comparison import Mismatch, environment_differences, own_step
+from auditkit.evidence.comparison import Mismatch, causing_step, environment_differences
 from auditkit.evidence.distances import probe_distances, state_distances, told
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
@@ -34,7 +34,7 @@ from auditkit.replay.attempts import (
     is_input,
     read_attempt,
 )
-from auditkit.replay.live_comparison import find_module
+from auditkit.replay.live_comparison import find_differing_module
 from auditkit.study.scripts import ScriptWorkers
 
 #: A replay that differs from the record is repeated until there are so many in all.
@@ -63,7 +63,7 @@ class SeedResult:
     environments: list[Environment] = field(default_factory=list)
     distances: list[Distance] = field(default_factory=list)
     undecided: bool = False
-    unexcused: bool = False
+    unexplained: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class SeedReplay:
                 if partings:
                     self._explain(job, compare, attempt, partings)
         except AuditError as error:
-            found.undecided = found.unexcused = True
+            found.undecided = found.unexplained = True
             text = f"cannot be replayed: {error}"
             found.findings.append(Finding(text, self._place, exit_code=6))
         return found
@@ -194,11 +194,11 @@ class SeedReplay:
                 leaks = varied is not job
                 finding = self._nondeterminism(job, disagreement, n_replays, leaks=leaks)
                 self._found.findings.append(finding)
-                self._found.unexcused = True
+                self._found.unexplained = True
                 return
-        unexcused = [*filter(is_input, partings), *self._comparison.inputs(first)]
-        self._found.unexcused |= bool(unexcused)
-        for parting in unexcused:  # what hides behind an earlier difference of its branch
+        unexplained = [*filter(is_input, partings), *self._comparison.inputs(first)]
+        self._found.unexplained |= bool(unexplained)
+        for parting in unexplained:  # what hides behind an earlier difference of its branch
             if not any(is_input(other) and other.branch == parting.branch for other in partings):
                 partings.append(parting)
         differences = self.environment_differences()
@@ -247,7 +247,7 @@ class SeedReplay:
         recorded = {(file.name, file.sha256) for file in self._run.manifest.program.code}
         changed = recorded ^ {(file.name, file.sha256) for file in attempt.result.code}
         if changed:
-            self._found.undecided = self._found.unexcused = True
+            self._found.undecided = self._found.unexplained = True
             names = ", ".join(sorted({name for name, _ in changed}))
             text = f"the command runs other code than was recorded: {names}"
             self._found.findings.append(Finding(text, exit_code=6))
@@ -268,7 +268,7 @@ class SeedReplay:
         if parting.step is None:
             return ""
         fork_at = self._run.manifest.plan.fork_at
-        step, first = own_step(parting), 1 if job.kind == "trunk" else fork_at + 1
+        step, first = causing_step(parting), 1 if job.kind == "trunk" else fork_at + 1
         if step < first:
             return "; it is there before the first step"
         modules = replace(job, kind="modules", branches=(parting.branch,), step=step, out="")
@@ -277,7 +277,7 @@ class SeedReplay:
             found: ModuleTrace = self._workers.run(modules, self._report)
             return found.entries
 
-        module = find_module(look)
+        module = find_differing_module(look)
         if module is None:
             return ""
         return f"; the first module that differs in two runs of this step: {module}"

@@ -135,7 +135,7 @@ def _is_close(seeds: Sequence[SeedResult], tolerance: float | None) -> bool:
     return (
         tolerance is not None
         and bool(differing)
-        and all(seed.undecided and not seed.unexcused for seed in differing)
+        and all(seed.undecided and not seed.unexplained for seed in differing)
         and all(within(seed.distances, tolerance) for seed in seeds)
     )
 

@@ -12,7 +12,7 @@ from auditkit.evidence.comparison import (
     compare_outcomes,
     compare_records,
     compare_traces,
-    first_module,
+    first_differing_module,
 )
 from auditkit.formats.run_files import Outcome
 from auditkit.records.evidence import Trace
@@ -207,19 +207,22 @@ MODULES = (("<batch>", "1"), ("first output", "2"), ("drop output", "3"), ("grad
 
 def test_the_first_module_is_the_one_whose_digest_differs() -> None:
     other = (*MODULES[:2], ("drop output", "x"), ("gradient", "y"))
-    assert first_module(MODULES, other) == "drop output"
+    assert first_differing_module(MODULES, other) == "drop output"
 
 
 def test_equal_runs_have_no_first_module() -> None:
-    assert first_module(MODULES, MODULES) is None
+    assert first_differing_module(MODULES, MODULES) is None
 
 
 def test_modules_in_another_order_are_told() -> None:
     other = (MODULES[0], MODULES[2], MODULES[1], MODULES[3])
-    assert first_module(MODULES, other) == "first output ran here where drop output ran there"
+    assert (
+        first_differing_module(MODULES, other)
+        == "first output ran here where drop output ran there"
+    )
 
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_a_module_that_ran_in_one_run_only_is_told(swapped: bool) -> None:
     pair = (MODULES[:3], MODULES) if swapped else (MODULES, MODULES[:3])
-    assert first_module(*pair) == "gradient, which ran in only one of the two"
+    assert first_differing_module(*pair) == "gradient, which ran in only one of the two"
