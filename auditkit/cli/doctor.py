@@ -19,7 +19,7 @@ from auditkit.files import store
 from auditkit.formats import canonical, structure
 from auditkit.processes.commands import Commands
 from auditkit.records.job import ProgramSource
-from auditkit.replay.live_comparison import Setting
+from auditkit.replay.live_comparison import CommandConfig
 
 
 @click.command(cls=CommandWithTail)
@@ -65,8 +65,8 @@ def doctor(
         found = examine_program(source, steps, repeat, report)
     else:
         with Commands() as commands:
-            setting = Setting(commands, command, {}, sys.stderr.buffer if verbose else None)
-            found = examine_command(setting, steps, repeat, report)
+            config = CommandConfig(commands, command, {}, sys.stderr.buffer if verbose else None)
+            found = examine_command(config, steps, repeat, report)
     code = 0 if found.repeatable else 1
     data = canonical.dumps({"exit_code": code, **structure.to_dict(found)})
     if json_out == "-":

@@ -31,8 +31,8 @@ from auditkit.records.job import Progress
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import REPLAY_NAME, ReplayReport, VerificationReport
-from auditkit.replay.live_comparison import Setting
-from auditkit.replay.recording_replay import Replayed, rerun
+from auditkit.replay.live_comparison import CommandConfig
+from auditkit.replay.recording_replay import RecordingReplay, rerun
 from auditkit.signing.envelopes import open_envelope, sign_statement
 from auditkit.verification.procedure import VerifyRequest, verify
 from auditkit.version import __version__
@@ -80,7 +80,7 @@ def replay(
             progress.report(Progress(evidence.manifest.seed or 0, "recording", step, step, steps))
 
         output = sys.stderr.buffer if verbose else None
-        found = rerun(evidence, Setting(commands, command, {}, output), report)
+        found = rerun(evidence, CommandConfig(commands, command, {}, output), report)
     if signer is not None:
         run = RunTimes(started, _now())
         statement = to_statement(_record(found, command, verified, run))
@@ -128,7 +128,7 @@ def _verified(
 
 
 def _record(
-    found: Replayed, command: tuple[str, ...], verified: VerificationReport, run: RunTimes
+    found: RecordingReplay, command: tuple[str, ...], verified: VerificationReport, run: RunTimes
 ) -> ReplayReport:
     return ReplayReport(
         schema_version=SCHEMA_VERSION,
@@ -145,12 +145,12 @@ def _record(
     )
 
 
-def _exit_code(found: Replayed) -> int:
+def _exit_code(found: RecordingReplay) -> int:
     asked = {finding.exit_code for finding in found.findings}
     return next((code for code in PRECEDENCE if code in asked), 0)
 
 
-def _print(found: Replayed, steps: int) -> None:
+def _print(found: RecordingReplay, steps: int) -> None:
     out = console()
     processes = f"{found.ranks} process{'' if found.ranks == 1 else 'es'}"
     if found.equal:

@@ -21,7 +21,7 @@ from auditkit.processes.workers import Workers
 from auditkit.records.job import Job, ModuleTrace, ProgramSource, RowsTask
 from auditkit.records.plan import StudyPlan
 from auditkit.replay.attempts import Attempt, find_disagreement, read_attempt
-from auditkit.replay.live_comparison import Setting, find_differing_module, trace_modules
+from auditkit.replay.live_comparison import CommandConfig, find_differing_module, trace_modules
 
 Report = Callable[[int], None]
 
@@ -54,7 +54,7 @@ class Diagnosis:
 
 
 def examine_command(
-    setting: Setting, steps: int, runs: int = 2, report: Report = lambda _: None
+    config: CommandConfig, steps: int, runs: int = 2, report: Report = lambda _: None
 ) -> Diagnosis:
     """Examine a user's own command with a Recorder in it.
 
@@ -68,11 +68,11 @@ def examine_command(
         Undecided: When no loop was seen, or it failed.
     """
     task = RowsTask(last_step=steps)
-    first = take(setting, task)
+    first = take(config, task)
     done, other, parting = 1, first, None
     report(done)
     while done < runs and parting is None:
-        other = take(setting, task)
+        other = take(config, task)
         done += 1
         report(done)
         parting = compare_takes(first, other)
@@ -87,17 +87,17 @@ def examine_command(
     if apart is None:
         return replace(seen, advice=(_seed_them(unseeded, idle),))
     seen = replace(seen, parting=apart)
-    return _look_closer(setting, steps, seen, first)
+    return _look_closer(config, steps, seen, first)
 
 
-def _look_closer(setting: Setting, steps: int, seen: Diagnosis, first: Take) -> Diagnosis:
+def _look_closer(config: CommandConfig, steps: int, seen: Diagnosis, first: Take) -> Diagnosis:
     parting = seen.parting
     assert parting is not None  # noqa: S101 # there is something to look at
-    experiments = try_remedies(setting, steps, parting, first.info, seen.idle)
+    experiments = try_remedies(config, steps, parting, first.info, seen.idle)
     module, made_by = None, causing_step(parting)
     if parting.kind in ("state drift", "data drift") and made_by > 0:
         rank = int(parting.branch.removeprefix("rank "))
-        module = find_differing_module(lambda: trace_modules(setting, None, made_by, rank=rank))
+        module = find_differing_module(lambda: trace_modules(config, None, made_by, rank=rank))
     advice = [experiment.remedy for experiment in experiments if experiment.helped]
     if not advice:
         advice = [_advice(parting, first.info.unregistered, module)]

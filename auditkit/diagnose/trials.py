@@ -12,7 +12,7 @@ from auditkit.processes.row_server import RankStatus, RowServer, ScriptInfo
 from auditkit.records.environment import THREAD_VARIABLES
 from auditkit.records.evidence import Trace
 from auditkit.records.job import RowsTask
-from auditkit.replay.live_comparison import Setting
+from auditkit.replay.live_comparison import CommandConfig
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Take:
         return len({row.columns.get(stream) for row in rows}) > len(self.rows)
 
 
-def take(setting: Setting, task: RowsTask, variables: Mapping[str, str] | None = None) -> Take:
+def take(config: CommandConfig, task: RowsTask, variables: Mapping[str, str] | None = None) -> Take:
     """Run the command for some steps.
 
     Raises:
@@ -80,10 +80,10 @@ def take(setting: Setting, task: RowsTask, variables: Mapping[str, str] | None =
 
     server = RowServer(lambda _: task, on_row)
     ended = server.run(
-        setting.runner,
-        setting.command,
-        {**setting.variables, **(variables or {})},
-        setting.output,
+        config.runner,
+        config.command,
+        {**config.variables, **(variables or {})},
+        config.output,
     )
     server.check(ended)
     taken.by_rank = server.by_rank
@@ -119,7 +119,7 @@ def compare_takes(left: Take, right: Take, aside: Collection[str] = ()) -> Misma
 
 
 def try_remedies(
-    setting: Setting, steps: int, parting: Mismatch, info: ScriptInfo, aside: Collection[str]
+    config: CommandConfig, steps: int, parting: Mismatch, info: ScriptInfo, aside: Collection[str]
 ) -> list[Experiment]:
     """Repeat a pair of runs that differ under other conditions, until one makes them equal.
 
@@ -133,7 +133,7 @@ def try_remedies(
     done: list[Experiment] = []
     for change, remedy, task, variables in _conditions(steps, parting, info):
         try:
-            pair = [take(setting, task, variables) for _ in range(2)]
+            pair = [take(config, task, variables) for _ in range(2)]
             equal = compare_takes(pair[0], pair[1], aside) is None
             outcome = "equal" if equal else "still differs"
         except AuditError as error:

@@ -27,7 +27,7 @@ from auditkit.records.tensor import RawTensor
 _SPEED = ("workers", "persistent workers")
 
 
-class Recorded:
+class RecordedRows:
     """Reads the traces of a recording a chunk at a time.
 
     Args:
@@ -185,7 +185,7 @@ _LOOKS = 4
 
 
 @dataclass(frozen=True)
-class Setting:
+class CommandConfig:
     """How commands are run.
 
     Attributes:
@@ -202,7 +202,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Parted:
+class RankMismatch:
     """Where a process parted, and its row there."""
 
     rank: int
@@ -216,7 +216,7 @@ class Parted:
         return self.rank, self.row.first_step, cells, self.row.loss_bits
 
 
-class Held:
+class LiveComparison:
     """One run of the command, held against the recording.
 
     Args:
@@ -231,17 +231,17 @@ class Held:
 
     def __init__(
         self,
-        recorded: Recorded,
+        recorded: RecordedRows,
         dump: Path | None = None,
         report: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._recorded, self._dump, self._report = recorded, dump, report
-        self._parted: dict[int, Parted] = {}
+        self._parted: dict[int, RankMismatch] = {}
         self._task = RowsTask()
         self.server = RowServer(self._task_of, self._on_row)
         self.dumped_at: int | None = None
 
-    def run(self, setting: Setting, task: RowsTask, start: int = 0) -> None:
+    def run(self, config: CommandConfig, task: RowsTask, start: int = 0) -> None:
         """Run the command.
 
         Args:
@@ -255,12 +255,12 @@ class Held:
         self._task, self._start = task, start
         if task.dump_at is not None:
             self.dumped_at = task.dump_at
-        ended = self.server.run(setting.runner, setting.command, setting.variables, setting.output)
+        ended = self.server.run(config.runner, config.command, config.variables, config.output)
         if self.first is None:
             self.server.check(ended)
 
     @property
-    def first(self) -> Parted | None:
+    def first(self) -> RankMismatch | None:
         """Where the processes parted first."""
         found = sorted(self._parted.values(), key=lambda p: (p.row.first_step, p.rank))
         return found[0] if found else None
@@ -287,7 +287,7 @@ class Held:
         with changed:
             if parting is not None:
                 # A script that catches its own end sends more; what it parted at first counts.
-                self._parted.setdefault(status.rank, Parted(status.rank, parting, row))
+                self._parted.setdefault(status.rank, RankMismatch(status.rank, parting, row))
                 # Another process may part in an earlier row that it has not sent yet.
                 changed.wait_for(lambda: self._all_at(row.first_step), _PATIENCE)
             first = self.first
@@ -330,7 +330,7 @@ def find_differing_module(look: Callable[[], tuple[tuple[str, str], ...]]) -> st
 
 
 def trace_modules(
-    setting: Setting, recorded: Recorded | None, step: int, start: int = 0, rank: int = 0
+    config: CommandConfig, recorded: RecordedRows | None, step: int, start: int = 0, rank: int = 0
 ) -> tuple[tuple[str, str], ...]:
     """What every module gives in one step, in the order in which they ran.
 
@@ -349,7 +349,7 @@ def trace_modules(
         return RowsTask(checkpoint=path, first_step=start + 1, modules_at=step)
 
     server = RowServer(task_of, lambda _, __: {"go": True})
-    ended = server.run(setting.runner, setting.command, setting.variables)
+    ended = server.run(config.runner, config.command, config.variables)
     server.check(ended)
     status = server.by_rank.get(rank)
     if status is None or status.modules is None:

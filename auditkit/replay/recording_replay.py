@@ -23,10 +23,10 @@ from auditkit.records.environment import Environment
 from auditkit.records.job import RowsTask
 from auditkit.records.report import Finding
 from auditkit.replay.live_comparison import (
-    Held,
-    Parted,
-    Recorded,
-    Setting,
+    CommandConfig,
+    LiveComparison,
+    RankMismatch,
+    RecordedRows,
     find_differing_module,
     trace_modules,
 )
@@ -49,7 +49,7 @@ class Distance:
 
 
 @dataclass(frozen=True)
-class Replayed:
+class RecordingReplay:
     """What a replay found.
 
     Attributes:
@@ -88,9 +88,9 @@ class Replayed:
 
 def rerun(
     evidence: RecordingEvidence,
-    setting: Setting,
+    config: CommandConfig,
     report: Callable[[int], None] = lambda _: None,
-) -> Replayed:
+) -> RecordingReplay:
     """Replay a recording with the user's command.
 
     Args:
@@ -102,12 +102,12 @@ def rerun(
         Undecided: When the command could not be run to its loop, or fails in it.
         CommandError: When it cannot be started.
     """
-    recorded = Recorded(evidence)
+    recorded = RecordedRows(evidence)
     seed = recorded.manifest.environment.variables.get("PYTHONHASHSEED")
-    variables = {**setting.variables, **({} if seed is None else {"PYTHONHASHSEED": seed})}
-    setting = Setting(setting.runner, setting.command, variables, setting.output)
+    variables = {**config.variables, **({} if seed is None else {"PYTHONHASHSEED": seed})}
+    config = CommandConfig(config.runner, config.command, variables, config.output)
     with tempfile.TemporaryDirectory(prefix="auditkit-replay-") as scratch:
-        return _Rerun(recorded, setting, Path(scratch)).run(report)
+        return _Rerun(recorded, config, Path(scratch)).run(report)
 
 
 @dataclass
@@ -117,19 +117,19 @@ class _Explanation:
     cause: str | None = None
     runs: int = 1
     module: str | None = None
-    held: list[Held] = field(default_factory=list)
+    held: list[LiveComparison] = field(default_factory=list)
 
 
 class _Rerun:
     """One replay, and the runs that explain it."""
 
-    def __init__(self, recorded: Recorded, setting: Setting, scratch: Path) -> None:
-        self._recorded, self._setting, self._scratch = recorded, setting, scratch
+    def __init__(self, recorded: RecordedRows, config: CommandConfig, scratch: Path) -> None:
+        self._recorded, self._config, self._scratch = recorded, config, scratch
 
-    def run(self, report: Callable[[int], None]) -> Replayed:
+    def run(self, report: Callable[[int], None]) -> RecordingReplay:
         """Run the command, compare, explain."""
-        held = Held(self._recorded, self._folder(0), report)
-        held.run(self._setting, RowsTask())
+        held = LiveComparison(self._recorded, self._folder(0), report)
+        held.run(self._config, RowsTask())
         status = [held.server.by_rank[rank] for rank in sorted(held.server.by_rank)]
         parted = held.first
         if parted is None:
@@ -157,7 +157,7 @@ class _Rerun:
 
     # Explaining
 
-    def _explain(self, parted: Parted) -> _Explanation:
+    def _explain(self, parted: RankMismatch) -> _Explanation:
         """Run the command again, up to the step, to see whether that gives the same."""
         found = _Explanation()
         step, made_by = parted.row.first_step, causing_step(parted.parting)
@@ -175,20 +175,22 @@ class _Rerun:
         found.cause = OTHER if marks[0] == marks[1] == parted.mark else UNSTEADY
         if found.cause == UNSTEADY and made_by > 0:
             found.module = find_differing_module(
-                lambda: trace_modules(self._setting, self._recorded, made_by, start, parted.rank)
+                lambda: trace_modules(self._config, self._recorded, made_by, start, parted.rank)
             )
         return found
 
-    def _mark(self, found: _Explanation, parted: Parted, start: int, dump: int | None) -> object:
+    def _mark(
+        self, found: _Explanation, parted: RankMismatch, start: int, dump: int | None
+    ) -> object:
         found.runs += 1
-        held = Held(self._recorded, None if dump is None else self._folder(found.runs))
-        held.run(self._setting, RowsTask(last_step=parted.row.first_step, dump_at=dump), start)
+        held = LiveComparison(self._recorded, None if dump is None else self._folder(found.runs))
+        held.run(self._config, RowsTask(last_step=parted.row.first_step, dump_at=dump), start)
         mark = None if held.first is None else held.first.mark
         if dump is not None and mark == parted.mark:
             found.held.append(held)
         return mark
 
-    def _distance(self, rank: int, runs: list[Held]) -> Distance | None:
+    def _distance(self, rank: int, runs: list[LiveComparison]) -> Distance | None:
         for held in runs:
             status = held.server.by_rank.get(rank)
             if held.dumped_at is None or status is None or not status.dumped:
@@ -212,7 +214,7 @@ class _Rerun:
         partings: tuple[Mismatch, ...],
         explanation: _Explanation,
         distance: Distance | None = None,
-    ) -> Replayed:
+    ) -> RecordingReplay:
         info = _info(one)
         recorded = self._recorded.manifest.environment
         environment = info.environment
@@ -233,7 +235,7 @@ class _Rerun:
         ]
         steps = [min(t.step, rank.steps) for t in status if (rank := self._recorded.rank(t.rank))]
         first = partings[0].step if partings else None
-        return Replayed(
+        return RecordingReplay(
             findings=tuple(findings),
             ranks=len(status),
             last_step=max(1, min(steps, default=1) if first is None else first),

@@ -24,7 +24,7 @@ import auditkit as ak
 from auditkit.errors import CommandError, Undecided
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.processes.commands import Commands
-from auditkit.replay.live_comparison import Setting
+from auditkit.replay.live_comparison import CommandConfig
 from auditkit.replay.recording_replay import OTHER, rerun
 
 
@@ -56,7 +56,7 @@ def test_an_equal_loop_is_equal_in_every_step(recorded: tuple[Loop, RecordingEvi
     loop, evidence = recorded
     steps: list[int] = []
     before = sorted(path.name for path in loop.out.rglob("*"))
-    found = rerun(evidence, Setting(HereCommands(loop), ["here"], {}), steps.append)
+    found = rerun(evidence, CommandConfig(HereCommands(loop), ["here"], {}), steps.append)
     assert found.equal
     assert (found.last_step, found.ranks, found.partings) == (24, 1, ())
     assert found.environment_differences == ()
@@ -142,7 +142,7 @@ def test_a_recorded_hash_seed_is_set(recorded: tuple[Loop, RecordingEvidence]) -
         manifest = replace(evidence.manifest, environment=replace(environment, variables=variables))
         commands = HereCommands(loop)
         seeded = RecordingEvidence(evidence.root, manifest)
-        assert rerun(seeded, Setting(commands, ["here"], {"MINE": "1"})).equal
+        assert rerun(seeded, CommandConfig(commands, ["here"], {"MINE": "1"})).equal
         assert commands.variables == [expected]
 
 
@@ -208,7 +208,7 @@ def test_a_command_that_cannot_be_started_is_wrong_use(
     recorded: tuple[Loop, RecordingEvidence],
 ) -> None:
     with Commands() as commands, pytest.raises(CommandError, match="no-such-command"):
-        rerun(recorded[1], Setting(commands, ["no-such-command"], {}))
+        rerun(recorded[1], CommandConfig(commands, ["no-such-command"], {}))
 
 
 @pytest.mark.slow
@@ -222,7 +222,7 @@ def test_a_script_that_catches_its_own_end_is_killed_and_told_right(
     subprocess.run([sys.executable, script, str(out), "0.1"], check=True, timeout=120)
     with Commands() as commands:
         command = [sys.executable, script, str(out), "0.2"]
-        found = rerun(read(out), Setting(commands, command, {}))
+        found = rerun(read(out), CommandConfig(commands, command, {}))
     assert not found.equal
     assert {parting.step for parting in found.partings} == {1}
 
