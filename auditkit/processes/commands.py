@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from auditkit.errors import CommandError, LineLost, ProgramFailed
+from auditkit.errors import CommandError, ConnectionLost, ProgramFailed
 from auditkit.processes.protocol import SESSION_VARIABLE, close_in_children
-from auditkit.processes.server import Handler, Switchboard
+from auditkit.processes.server import Handler, Server
 from auditkit.processes.subprocesses import (
     TAIL_BYTES,
     environment,
-    kill_marked,
     kill_session,
-    last_words,
+    kill_with_variable,
+    output_tail,
 )
 
 _CHUNK = 2**16
@@ -38,7 +38,7 @@ _PATIENCE = 30.0
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandResult:
     """How a command ended.
 
     Attributes:
@@ -48,8 +48,8 @@ class Ended:
         connected: How many of its processes said hello.
     """
 
-    status: int
-    last_words: str
+    returncode: int
+    output_tail: str
     connected: int
 
 
@@ -64,7 +64,7 @@ class Commands:
     """
 
     def __init__(self) -> None:
-        self._running: dict[subprocess.Popen[bytes], Switchboard] = {}
+        self._running: dict[subprocess.Popen[bytes], Server] = {}
         self._lock = threading.Lock()
         self._stopped = False
 
@@ -79,8 +79,8 @@ class Commands:
         with self._lock:
             self._stopped = True
             running = list(self._running.items())
-        for process, board in running:
-            _kill(process, board)
+        for process, server in running:
+            _kill(process, server)
 
     def run(
         self,
@@ -91,7 +91,7 @@ class Commands:
         threads: int | None = None,
         folder: Path | None = None,
         output: IO[bytes] | None = None,
-    ) -> Ended:
+    ) -> CommandResult:
         """Run a command to its end; safe to call from several threads.
 
         Args:
@@ -109,25 +109,25 @@ class Commands:
 
         Raises:
             CommandError: When it cannot be started.
-            LineLost: When a handler lost its line although the command ended well. If it did
+            ConnectionLost: When a handler lost its line although the command ended well. If it did
                 not end well, the returned status tells more.
             ProgramFailed: When it was stopped.
             BaseException: What else a handler raised; the command is killed at once then.
         """
-        ended: Ended | None = None
+        completed: CommandResult | None = None
         try:
-            with _Bell() as bell, Switchboard(handler, bell.ring) as board:
-                process = self._start(command, board, environment(variables, threads), folder)
-                ended = self._watch(process, board, bell, output)
-        except LineLost:
-            if ended is None or ended.status == 0:
+            with _Bell() as bell, Server(handler, bell.ring) as server:
+                process = self._start(command, server, environment(variables, threads), folder)
+                completed = self._watch(process, server, bell, output)
+        except ConnectionLost:
+            if completed is None or completed.returncode == 0:
                 raise
-        return ended
+        return completed
 
     def _start(
         self,
         command: Sequence[str],
-        board: Switchboard,
+        server: Server,
         variables: Mapping[str, str],
         folder: Path | None,
     ) -> subprocess.Popen[bytes]:
@@ -142,28 +142,28 @@ class Commands:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env={**variables, SESSION_VARIABLE: board.variable},
+                    env={**variables, SESSION_VARIABLE: server.variable},
                     cwd=folder,
                     start_new_session=True,  # so that what it leaves behind can be found
                 )
             except (OSError, ValueError) as error:
                 raise _not_started(command, error) from error
-            self._running[process] = board
+            self._running[process] = server
         return process
 
     def _watch(
         self,
         process: subprocess.Popen[bytes],
-        board: Switchboard,
+        server: Server,
         bell: _Bell,
         output: IO[bytes] | None,
-    ) -> Ended:
+    ) -> CommandResult:
         waiter = threading.Thread(target=_wait_and_ring, args=(process, bell), daemon=True)
         try:
             waiter.start()
-            tails = _follow(process, board, bell, output)
+            tails = _follow(process, server, bell, output)
         except BaseException:
-            _kill(process, board)
+            _kill(process, server)
             raise
         finally:
             process.wait()
@@ -176,10 +176,10 @@ class Commands:
                     pipe.close()
         if self._stopped:
             raise ProgramFailed("stopped")
-        if not _is_grave(board):
-            board.wait(_PATIENCE)
-        words = next((words for words in map(last_words, tails) if words), "")
-        return Ended(process.returncode, words, board.connected)
+        if not _is_grave(server):
+            server.wait(_PATIENCE)
+        words = next((words for words in map(output_tail, tails) if words), "")
+        return CommandResult(process.returncode, words, server.connected)
 
 
 class _Bell:
@@ -232,7 +232,7 @@ class _Tail:
 
 
 def _follow(
-    process: subprocess.Popen[bytes], board: Switchboard, bell: _Bell, output: IO[bytes] | None
+    process: subprocess.Popen[bytes], server: Server, bell: _Bell, output: IO[bytes] | None
 ) -> list[bytes]:
     """Read what a command writes until it ends; the ends of standard error and output."""
     assert process.stdout is not None  # noqa: S101 # it was asked for
@@ -242,10 +242,10 @@ def _follow(
         sources: list[_Bell | _Tail] = [bell, *tails]
         for source in sources:
             selector.register(source, selectors.EVENT_READ)
-        while process.returncode is None and not _is_grave(board):
+        while process.returncode is None and not _is_grave(server):
             for key, _ in selector.select():
                 _read(key.fileobj, selector)
-        _kill(process, board)  # what it left behind would hold the pipes open
+        _kill(process, server)  # what it left behind would hold the pipes open
         selector.unregister(bell)
         end = time.monotonic() + _PATIENCE
         while selector.get_map() and time.monotonic() < end:
@@ -264,9 +264,9 @@ def _read(source: object, selector: selectors.BaseSelector) -> None:
         selector.unregister(source)
 
 
-def _is_grave(board: Switchboard) -> bool:
+def _is_grave(server: Server) -> bool:
     """Whether a handler has failed by itself, not by the end of its process."""
-    return board.failure is not None and not isinstance(board.failure, LineLost)
+    return server.failure is not None and not isinstance(server.failure, ConnectionLost)
 
 
 def _wait_and_ring(process: subprocess.Popen[bytes], bell: _Bell) -> None:
@@ -274,9 +274,9 @@ def _wait_and_ring(process: subprocess.Popen[bytes], bell: _Bell) -> None:
     bell.ring()
 
 
-def _kill(process: subprocess.Popen[bytes], board: Switchboard) -> None:
+def _kill(process: subprocess.Popen[bytes], server: Server) -> None:
     kill_session(process)
-    kill_marked(SESSION_VARIABLE, board.variable)
+    kill_with_variable(SESSION_VARIABLE, server.variable)
 
 
 def _not_started(command: Sequence[str], error: OSError | ValueError) -> CommandError:

@@ -22,7 +22,7 @@ import threading
 import weakref
 from typing import Any
 
-from auditkit.errors import JsonError, LineLost
+from auditkit.errors import ConnectionLost, JsonError
 from auditkit.formats import canonical
 from auditkit.formats.quote import brief
 
@@ -39,7 +39,7 @@ _LENGTH = struct.Struct(">I")
 _CHUNK = 2**20
 
 #: Seconds for the words at the beginning, which both ends say at once.
-GREETING = 60.0
+HANDSHAKE_TIMEOUT = 60.0
 
 #: A training script may have restored the default of SIGPIPE, which would kill it silently.
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
@@ -64,7 +64,7 @@ def _close_inherited() -> None:
 os.register_at_fork(after_in_child=_close_inherited)
 
 
-class Line:
+class Connection:
     """One conversation. Several threads may use it; a forked child may not.
 
     Args:
@@ -72,16 +72,16 @@ class Line:
         hint: What to do when the line is lost.
     """
 
-    def __init__(self, connection: socket.socket, hint: str | None = None) -> None:
-        self._socket = connection
+    def __init__(self, sock: socket.socket, hint: str | None = None) -> None:
+        self._socket = sock
         self._hint = hint
         self._pid = os.getpid()
         self._sending = threading.Lock()
         self._receiving = threading.RLock()
-        close_in_children(connection)
+        close_in_children(sock)
 
     @property
-    def is_ours(self) -> bool:
+    def is_owner(self) -> bool:
         """Whether this process opened the line, and was not forked from the one that did."""
         return self._pid == os.getpid()
 
@@ -91,7 +91,7 @@ class Line:
         Raises:
             JsonError: When it is no canonical JSON, or longer than :data:`MAX_MESSAGE`. Nothing
                 was sent then.
-            LineLost: When the other end has gone, or in a forked child.
+            ConnectionLost: When the other end has gone, or in a forked child.
         """
         data = canonical.dumps(message)
         if len(data) > MAX_MESSAGE:
@@ -103,7 +103,7 @@ class Line:
             except OSError as error:
                 raise self._lost() from error
             except BaseException:  # an interrupt: half a message may have been sent
-                self.hang_up()
+                self.shut_down()
                 raise
 
     def receive(self) -> dict[str, Any] | None:
@@ -114,22 +114,22 @@ class Line:
 
         Raises:
             JsonError: When what came is no message. The line is of no use after that.
-            LineLost: When the line broke off within a message, or in a forked child.
+            ConnectionLost: When the line broke off within a message, or in a forked child.
         """
         self._check_process()
         with self._receiving:
             try:
                 return self._message()
             except BaseException:  # the next bytes are not the beginning of a message
-                self.hang_up()
+                self.shut_down()
                 raise
 
-    def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+    def request(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send a message and wait for the answer; threads take turns.
 
         Raises:
             JsonError: As :meth:`send` and :meth:`receive`.
-            LineLost: When no answer comes, because the other end has gone.
+            ConnectionLost: When no answer comes, because the other end has gone.
         """
         self._check_process()
         with self._receiving:
@@ -139,18 +139,18 @@ class Line:
             raise self._lost()
         return answer
 
-    def hang_up(self) -> None:
+    def shut_down(self) -> None:
         """End the conversation from any thread: who waits on the line, here or there, wakes up."""
         with contextlib.suppress(OSError):
-            if self.is_ours:
+            if self.is_owner:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """End the conversation; in a forked child, leave its parent's alone."""
-        self.hang_up()
+        self.shut_down()
         self._socket.close()
 
-    def greet(self, first: str, second: str, *, calling: bool) -> bool:
+    def handshake(self, first: str, second: str, *, calling: bool) -> bool:
         """Exchange the words of a session: who calls says the first one and hears the second.
 
         Returns:
@@ -160,7 +160,7 @@ class Line:
             OSError: When the other end has gone or stays silent.
         """
         said, heard = (first, second) if calling else (second, first)
-        self._socket.settimeout(GREETING)
+        self._socket.settimeout(HANDSHAKE_TIMEOUT)
         if calling:
             self._socket.sendall(said.encode(), _NO_SIGNAL)
         word = _read(self._socket, len(heard))
@@ -180,23 +180,23 @@ class Line:
             raise JsonError(f"a message of {length} bytes is longer than {MAX_MESSAGE}")
         data = _read(self._socket, length)
         if data is None:
-            raise LineLost("the line broke off within a message", hint=self._hint)
+            raise ConnectionLost("the line broke off within a message", hint=self._hint)
         message = canonical.loads(data, what="message", max_bytes=MAX_MESSAGE)
         if not isinstance(message, dict):
             raise JsonError(f"a message is an object, not {brief(message)}")
         return message
 
-    def _lost(self) -> LineLost:
-        return LineLost("the process at the other end of the line has gone", hint=self._hint)
+    def _lost(self) -> ConnectionLost:
+        return ConnectionLost("the process at the other end of the line has gone", hint=self._hint)
 
     def _check_process(self) -> None:
-        if not self.is_ours:
-            raise LineLost(
+        if not self.is_owner:
+            raise ConnectionLost(
                 "the line to auditkit belongs to the process that this one was forked from"
             )
 
 
-def connect(hello: dict[str, Any]) -> Line | None:
+def connect(hello: dict[str, Any]) -> Connection | None:
     """Call the auditkit process that started this command.
 
     The environment stays as it is, so that processes which this one starts can call too. So can
@@ -210,29 +210,29 @@ def connect(hello: dict[str, Any]) -> Line | None:
         A line, or None when auditkit did not start this command.
 
     Raises:
-        LineLost: When that process has gone, or does not know this session.
+        ConnectionLost: When that process has gone, or does not know this session.
         JsonError: When the hello is no JSON object.
     """
     variable = os.environ.get(SESSION_VARIABLE)
     if not variable:
         return None
     words, family, address = _parse(variable)
-    connection = socket.socket(family, socket.SOCK_STREAM)
-    line = Line(connection, _HINT)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    connection = Connection(sock, _HINT)
     try:
         # No time limit: with one, it is an error when many processes call at the same moment.
-        connection.connect(address)
-        if not line.greet(*words, calling=True):
-            raise LineLost(f"{SESSION_VARIABLE} is of a session that has ended", hint=_HINT)
-        line.send({"hello": hello, "pid": os.getpid()})
+        sock.connect(address)
+        if not connection.handshake(*words, calling=True):
+            raise ConnectionLost(f"{SESSION_VARIABLE} is of a session that has ended", hint=_HINT)
+        connection.send({"hello": hello, "pid": os.getpid()})
     except BaseException as error:
-        line.close()
+        connection.close()
         if isinstance(error, OSError):
-            raise LineLost(
+            raise ConnectionLost(
                 "the auditkit process that started this command has gone", hint=_HINT
             ) from error
         raise
-    return line
+    return connection
 
 
 def _parse(variable: str) -> tuple[tuple[str, str], socket.AddressFamily, Any]:
@@ -244,22 +244,22 @@ def _parse(variable: str) -> tuple[tuple[str, str], socket.AddressFamily, Any]:
             return (first, second), socket.AF_UNIX, place
         if scheme == "tcp" and place.isdecimal() and int(place) < 2**16:
             return (first, second), socket.AF_INET, (HOST, int(place))
-    raise LineLost(f"{SESSION_VARIABLE} is not what auditkit sets it to", hint=_HINT)
+    raise ConnectionLost(f"{SESSION_VARIABLE} is not what auditkit sets it to", hint=_HINT)
 
 
-def _read(connection: socket.socket, length: int) -> bytes | None:
+def _read(sock: socket.socket, length: int) -> bytes | None:
     """So many bytes; None at the end of the stream, if that is where it ends."""
     data = bytearray()
     while len(data) < length:
         try:
-            chunk = connection.recv(min(length - len(data), _CHUNK))
+            chunk = sock.recv(min(length - len(data), _CHUNK))
         except TimeoutError:
             raise
         except OSError:  # reset by a process that died with messages unread
             chunk = b""
         if not chunk:
             if data:
-                raise LineLost("the line broke off within a message")
+                raise ConnectionLost("the line broke off within a message")
             return None
         data += chunk
     return bytes(data)

@@ -16,21 +16,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from auditkit.errors import JsonError, LineLost, StoreError
-from auditkit.processes.protocol import HOST, Line, close_in_children
+from auditkit.errors import ConnectionLost, JsonError, StoreError
+from auditkit.processes.protocol import HOST, Connection, close_in_children
 
 _WORD_BYTES = 32
 
-Handler = Callable[[Line, dict[str, Any]], None]
+Handler = Callable[[Connection, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
 class _Conversation:
-    line: Line
+    connection: Connection
     thread: threading.Thread
 
 
-class Switchboard:
+class Server:
     """Where auditkit listens for the processes of a command; use it in a ``with`` block.
 
     Every process that says hello is handled in a thread of its own. The thread closes the line
@@ -52,7 +52,7 @@ class Switchboard:
         self._pids: set[int] = set()
         self._closing = False
 
-    def __enter__(self) -> Switchboard:
+    def __enter__(self) -> Server:
         with contextlib.ExitStack() as stack:
             try:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="auditkit-"))
@@ -89,7 +89,7 @@ class Switchboard:
     def failure(self) -> BaseException | None:
         """What a handler raised first; a lost line only when nothing else was raised."""
         with self._lock:
-            telling = [error for error in self._failures if not isinstance(error, LineLost)]
+            telling = [error for error in self._failures if not isinstance(error, ConnectionLost)]
             return next(iter(telling + self._failures), None)
 
     def check(self) -> None:
@@ -120,7 +120,7 @@ class Switchboard:
         self._wake.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
         for conversation in self._conversations:
-            conversation.line.hang_up()
+            conversation.connection.shut_down()
         for conversation in self._conversations:
             conversation.thread.join()
         self._resources.close()
@@ -132,39 +132,39 @@ class Switchboard:
             try:
                 while all(key.fileobj is not woken for key, _ in selector.select()):
                     with contextlib.suppress(BlockingIOError, ConnectionError):  # it gave up
-                        self._begin(Line(self._listener.accept()[0]))
+                        self._begin(Connection(self._listener.accept()[0]))
             except Exception as error:  # a thread's error is told by check()
                 self._listener.close()  # who calls now must not wait
                 self._fail(error)
 
-    def _begin(self, line: Line) -> None:
-        thread = threading.Thread(target=self._converse, args=(line,), daemon=True)
+    def _begin(self, connection: Connection) -> None:
+        thread = threading.Thread(target=self._converse, args=(connection,), daemon=True)
         with self._lock:
             live = [known for known in self._conversations if known.thread.is_alive()]
             try:
                 thread.start()
             except BaseException:
-                line.close()
+                connection.close()
                 raise
-            self._conversations = [*live, _Conversation(line, thread)]
+            self._conversations = [*live, _Conversation(connection, thread)]
 
-    def _converse(self, line: Line) -> None:
+    def _converse(self, connection: Connection) -> None:
         try:
-            hello = self._greet(line)
+            hello = self._handshake(connection)
             if hello is not None:
-                self._handler(line, hello)
+                self._handler(connection, hello)
         except BaseException as error:  # a thread's error is told by check()
             self._fail(error)
         finally:
-            line.close()
+            connection.close()
 
-    def _greet(self, line: Line) -> dict[str, Any] | None:
+    def _handshake(self, connection: Connection) -> dict[str, Any] | None:
         """The hello of a process that knows the session; None of any other."""
         try:
-            if not line.greet(*self._words, calling=False):
+            if not connection.handshake(*self._words, calling=False):
                 return None
-            message = line.receive()
-        except (OSError, LineLost):  # it has died, or is no child of ours
+            message = connection.receive()
+        except (OSError, ConnectionLost):  # it has died, or is no child of ours
             return None
         if message is None:
             return None
@@ -177,7 +177,7 @@ class Switchboard:
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
-            if self._closing and isinstance(error, LineLost):
+            if self._closing and isinstance(error, ConnectionLost):
                 return  # our own doing
             self._failures.append(error)
         self._alarm()

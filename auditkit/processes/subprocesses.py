@@ -44,7 +44,7 @@ def kill_session(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def kill_marked(name: str, value: str) -> None:
+def kill_with_variable(name: str, value: str) -> None:
     """Kill every process that was started with a variable of this value, whatever its session.
 
     A launcher such as torchrun starts each of its processes in a session of its own, where the
@@ -62,17 +62,17 @@ def kill_marked(name: str, value: str) -> None:
         time.sleep(0.01)
 
 
-def end_of(status: int) -> str:
+def describe_exit(returncode: int) -> str:
     """How a process ended, as a part of a sentence."""
-    if status >= 0:
-        return f"died with exit status {status}"
+    if returncode >= 0:
+        return f"died with exit status {returncode}"
     try:
-        return f"was killed by {signal.Signals(-status).name}"
+        return f"was killed by {signal.Signals(-returncode).name}"
     except ValueError:  # a real-time signal
-        return f"was killed by signal {-status}"
+        return f"was killed by signal {-returncode}"
 
 
-def last_words(tail: bytes) -> str:
+def output_tail(tail: bytes) -> str:
     """The last lines of a process's output, on one line."""
     lines = [line.strip() for line in tail.decode("utf-8", "replace").splitlines()]
     return " | ".join([line for line in lines if line][-_TAIL_LINES:])

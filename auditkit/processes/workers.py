@@ -22,10 +22,10 @@ from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.subprocesses import (
     TAIL_BYTES,
-    end_of,
+    describe_exit,
     environment,
     kill_session,
-    last_words,
+    output_tail,
 )
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
 from auditkit.records.manifest import BranchesResult, TrunkResult
@@ -107,7 +107,7 @@ class Workers:
                 self._end(process)
             if answer is None:
                 raise ProgramFailed(
-                    f"a worker process {end_of(process.returncode)}{_last_words(log)}",
+                    f"a worker process {describe_exit(process.returncode)}{_log_tail(log)}",
                     where=f"seed {job.seed}, {job.kind}",
                 )
         if "error" in answer:
@@ -214,8 +214,8 @@ def rebuild_error(told: Mapping[str, Any]) -> AuditError:
     return rebuilt if isinstance(rebuilt, AuditError) else AuditError(told["message"], **parts)
 
 
-def _last_words(log: IO[bytes]) -> str:
+def _log_tail(log: IO[bytes]) -> str:
     log.seek(0, os.SEEK_END)
     log.seek(max(0, log.tell() - TAIL_BYTES))
-    words = last_words(log.read())
+    words = output_tail(log.read())
     return f": {words}" if words else ""

@@ -25,7 +25,7 @@ from auditkit.observe.state.components import State
 from auditkit.observe.state.uncaptured import refuse_unregistered_generators
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
-from auditkit.processes.protocol import Line
+from auditkit.processes.protocol import Connection
 from auditkit.program.program import Program
 from auditkit.program.session import Session
 from auditkit.recorder.loop import Course, Loop
@@ -63,16 +63,16 @@ class JobCourse(Course):
         AuditError: When its objects will not do.
     """
 
-    def __init__(self, wrapped: Wrapped, line: Line, job: Job) -> None:
-        self._line, self._job, self._plan = line, job, plan_of(job)
+    def __init__(self, wrapped: Wrapped, connection: Connection, job: Job) -> None:
+        self._connection, self._job, self._plan = connection, job, plan_of(job)
         self._done = False
         self._told = 0.0
         with ExitStack() as held:
-            held.callback(line.close)
+            held.callback(connection.close)
             try:
                 self._begin(wrapped, held)
             except BaseException as error:
-                line.send({"error": failure_of(error)})
+                connection.send({"error": failure_of(error)})
                 raise
             self._held = held.pop_all()
 
@@ -91,7 +91,7 @@ class JobCourse(Course):
                 expected=f"{self._plan.horizon} steps, the horizon",
                 hint="train longer, or give a smaller --horizon",
             )
-            self._line.send({"error": failure_of(problem)})
+            self._connection.send({"error": failure_of(problem)})
 
     def boundary(self, step: int, state: State) -> None:
         """Stop the script where the job ends; else let the watcher look."""
@@ -172,7 +172,7 @@ class JobCourse(Course):
         except Exception as error:
             self._tell(error)
             raise
-        self._line.send({"result": to_dict(result)})
+        self._connection.send({"result": to_dict(result)})
         self._done = True
         raise LoopStopped
 
@@ -191,7 +191,7 @@ class JobCourse(Course):
         """Tell the parent what went wrong, before the script can hide it."""
         if not self._done:
             self._done = True
-            self._line.send({"error": failure_of(error)})
+            self._connection.send({"error": failure_of(error)})
 
     def _progress(self, step: int) -> None:
         moment = time.monotonic()
@@ -203,7 +203,7 @@ class JobCourse(Course):
         begin = plan.fork_at if job.fork else 0
         total = plan.horizon - begin
         told = Progress(job.seed, name, step, step - begin, total)
-        self._line.send({"progress": to_dict(told)})
+        self._connection.send({"progress": to_dict(told)})
 
 
 class _Telling:

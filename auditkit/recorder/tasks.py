@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from auditkit.errors import AuditError, LineLost
+from auditkit.errors import AuditError, ConnectionLost
 from auditkit.formats.structure import from_dict
 from auditkit.observe.machine.distributed import rank_and_size
-from auditkit.processes.protocol import Line, connect
+from auditkit.processes.protocol import Connection, connect
 from auditkit.processes.workers import describe_error
 from auditkit.program.program import failed
 from auditkit.records.job import Job, RowsTask
@@ -24,22 +24,22 @@ class LoopStopped(SystemExit):
         super().__init__(0)
 
 
-def receive_task() -> tuple[Line, Job | RowsTask] | None:
+def receive_task() -> tuple[Connection, Job | RowsTask] | None:
     """What the parent process wants, and the line to it; None where auditkit is no parent.
 
     Raises:
-        LineLost: When the parent has gone.
+        ConnectionLost: When the parent has gone.
     """
     rank, size = rank_and_size()
-    line = connect({"rank": rank, "size": size})
-    if line is None:
+    connection = connect({"rank": rank, "size": size})
+    if connection is None:
         return None
-    message = line.receive()
+    message = connection.receive()
     if message is None:
-        raise LineLost("auditkit, which started this script, has gone")
+        raise ConnectionLost("auditkit, which started this script, has gone")
     if "job" in message:
-        return line, from_dict(Job, message["job"], what="job")
-    return line, from_dict(RowsTask, message["rows"], what="task")
+        return connection, from_dict(Job, message["job"], what="job")
+    return connection, from_dict(RowsTask, message["rows"], what="task")
 
 
 def failure_of(error: BaseException) -> dict[str, Any]:

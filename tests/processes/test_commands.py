@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 from commands import PATIENCE, names_in, wait_for
 
-from auditkit.errors import CommandError, JsonError, LineLost, ProgramFailed, UsageError
-from auditkit.processes.commands import Commands, Ended
-from auditkit.processes.protocol import SESSION_VARIABLE, Line
-from auditkit.processes.subprocesses import environment, kill_marked
+from auditkit.errors import CommandError, ConnectionLost, JsonError, ProgramFailed, UsageError
+from auditkit.processes.commands import CommandResult, Commands
+from auditkit.processes.protocol import SESSION_VARIABLE, Connection
+from auditkit.processes.subprocesses import environment, kill_with_variable
 from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
 
 _PRELUDE = """
@@ -49,18 +49,18 @@ def python(script: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", _PRELUDE + script, *arguments]
 
 
-def nobody(line: Line, hello: dict[str, Any]) -> None:
+def nobody(connection: Connection, hello: dict[str, Any]) -> None:
     """A handler of commands that do not call."""
     raise AssertionError(hello)
 
 
-def count(line: Line, _: dict[str, Any]) -> None:
+def count(connection: Connection, _: dict[str, Any]) -> None:
     """A handler that answers every number with the next one."""
-    while (message := line.receive()) is not None:
-        line.send({"n": message["n"] + 1})
+    while (message := connection.receive()) is not None:
+        connection.send({"n": message["n"] + 1})
 
 
-def run(script: str, *arguments: str, **options: Any) -> Ended:
+def run(script: str, *arguments: str, **options: Any) -> CommandResult:
     """Run a script that does not call."""
     with Commands() as commands:
         return commands.run(python(script, *arguments), nobody, **options)
@@ -83,19 +83,19 @@ def written(file: Path) -> list[int]:
 
 def test_a_command_that_calls_is_handled_while_it_runs() -> None:
     with Commands() as commands:
-        assert commands.run(python(_ASKS, "0"), count) == Ended(0, "", 1)
+        assert commands.run(python(_ASKS, "0"), count) == CommandResult(0, "", 1)
 
 
 def test_two_processes_of_one_launcher_are_two_conversations() -> None:
     hellos: list[str] = []
 
-    def handler(line: Line, hello: dict[str, Any]) -> None:
+    def handler(connection: Connection, hello: dict[str, Any]) -> None:
         hellos.append(hello["rank"])
-        count(line, hello)
+        count(connection, hello)
 
     with Commands() as commands:
-        ended = commands.run([sys.executable, "-c", _LAUNCHER, _PRELUDE + _ASKS], handler)
-    assert (ended, sorted(hellos)) == (Ended(0, "", 2), ["0", "1"])
+        completed = commands.run([sys.executable, "-c", _LAUNCHER, _PRELUDE + _ASKS], handler)
+    assert (completed, sorted(hellos)) == (CommandResult(0, "", 2), ["0", "1"])
 
 
 def test_a_shell_script_hands_the_session_on(tmp_path: Path) -> None:
@@ -103,16 +103,16 @@ def test_a_shell_script_hands_the_session_on(tmp_path: Path) -> None:
     script.write_text('#!/bin/sh\n"$@" 0 && "$@" 1\nexit 5\n')
     script.chmod(0o755)
     with Commands() as commands:
-        ended = commands.run(["./train.sh", *python(_ASKS)], count, folder=tmp_path)
-    assert ended == Ended(5, "", 2)
+        completed = commands.run(["./train.sh", *python(_ASKS)], count, folder=tmp_path)
+    assert completed == CommandResult(5, "", 2)
 
 
 def test_what_was_sent_before_the_end_is_read() -> None:
     seen: list[int] = []
 
-    def slow(line: Line, _: dict[str, Any]) -> None:
+    def slow(connection: Connection, _: dict[str, Any]) -> None:
         time.sleep(0.3)
-        while (message := line.receive()) is not None:
+        while (message := connection.receive()) is not None:
             seen.append(message["n"])
 
     script = "line = connect({})\nfor n in range(9): line.send({'n': n})\nos._exit(0)"
@@ -122,24 +122,26 @@ def test_what_was_sent_before_the_end_is_read() -> None:
 
 
 def test_several_threads_run_commands_at_once() -> None:
-    ended: list[Ended] = []
+    completed: list[CommandResult] = []
     with Commands() as commands:
         threads = [
-            threading.Thread(target=lambda: ended.append(commands.run(python(_ASKS, "0"), count)))
+            threading.Thread(
+                target=lambda: completed.append(commands.run(python(_ASKS, "0"), count))
+            )
             for _ in range(4)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert ended == [Ended(0, "", 1)] * 4
+    assert completed == [CommandResult(0, "", 1)] * 4
 
 
 # Ends
 
 
 def test_a_command_that_ignores_everything_is_run_to_its_end() -> None:
-    assert run("print('done')") == Ended(0, "done", 0)
+    assert run("print('done')") == CommandResult(0, "done", 0)
 
 
 @pytest.mark.parametrize(
@@ -150,14 +152,14 @@ def test_a_command_that_ignores_everything_is_run_to_its_end() -> None:
         ("sys.stdin.read() or sys.exit('nothing to read')", (1, "nothing to read")),
     ],
 )
-def test_status_and_last_words_are_told(script: str, ended: tuple[int, str]) -> None:
-    assert run(script) == Ended(*ended, 0)
+def test_status_and_last_words_are_told(script: str, completed: tuple[int, str]) -> None:
+    assert run(script) == CommandResult(*completed, 0)
 
 
 def test_more_output_than_a_pipe_holds_is_no_hindrance() -> None:
-    ended = run("os.write(1, b'x' * 3_000_000); os.write(2, b'y\\xff' * 1_000_000)")
-    assert ended.status == 0
-    assert len(ended.last_words) < 5000
+    completed = run("os.write(1, b'x' * 3_000_000); os.write(2, b'y\\xff' * 1_000_000)")
+    assert completed.returncode == 0
+    assert len(completed.output_tail) < 5000
 
 
 def test_output_is_passed_on_as_it_comes(tmp_path: Path) -> None:
@@ -175,7 +177,7 @@ def test_output_is_passed_on_as_it_comes(tmp_path: Path) -> None:
 
     waiting = threading.Thread(target=let_go)
     waiting.start()
-    assert run(script, output=output) == Ended(0, "second", 0)
+    assert run(script, output=output) == CommandResult(0, "second", 0)
     waiting.join()
     assert sorted(output.getvalue().splitlines()[:2]) == [b"first", b"second"]
     assert output.getvalue().endswith(b"third\n")
@@ -191,19 +193,19 @@ def test_output_that_cannot_be_passed_on_ends_the_command() -> None:
 
 
 def test_a_command_that_dies_in_the_middle_is_told_by_its_status() -> None:
-    def asks(line: Line, _: dict[str, Any]) -> None:
-        line.ask({})
+    def asks(connection: Connection, _: dict[str, Any]) -> None:
+        connection.request({})
 
     script = "connect({}).receive(); print('oh', file=sys.stderr, flush=True); os._exit(9)"
     with Commands() as commands:
-        assert commands.run(python(script), asks) == Ended(9, "oh", 1)
-        with pytest.raises(LineLost):
+        assert commands.run(python(script), asks) == CommandResult(9, "oh", 1)
+        with pytest.raises(ConnectionLost):
             commands.run(python("connect({}).receive()"), asks)
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), JsonError("no")])
 def test_a_handler_that_fails_ends_the_command(error: Exception) -> None:
-    def fails(line: Line, _: dict[str, Any]) -> None:
+    def fails(connection: Connection, _: dict[str, Any]) -> None:
         raise error
 
     begin = time.monotonic()
@@ -277,7 +279,7 @@ def test_what_a_command_leaves_behind_is_ended(tmp_path: Path, session: bool) ->
         f"open({str(left)!r}, 'w').write(f'{{child.pid}}\\n')\nos._exit(3)"
     )
     begin = time.monotonic()
-    assert run(script).status == 3
+    assert run(script).returncode == 3
     assert time.monotonic() - begin < PATIENCE / 2
     wait_for(lambda: not is_running(written(left)[0]))
 
@@ -358,10 +360,10 @@ def test_only_marked_processes_are_killed() -> None:
             for value in ("abc", "abcd")
         )
         stack.callback(other.kill)
-        kill_marked("MARK", "abc")
+        kill_with_variable("MARK", "abc")
         assert marked.wait(PATIENCE) == -signal.SIGKILL
         assert other.poll() is None
-        kill_marked("MARK", "nobody has this")
+        kill_with_variable("MARK", "nobody has this")
 
 
 def test_no_thread_descriptor_or_folder_is_left_behind(
