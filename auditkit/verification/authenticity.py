@@ -74,7 +74,7 @@ class VerifyRequest:
 
 
 @dataclass(frozen=True)
-class Opened:
+class OpenedManifest:
     """A manifest's file after check 1.
 
     Attributes:
@@ -89,7 +89,7 @@ class Opened:
     data: bytes
     envelope: Envelope | None
     manifest: Manifest | None
-    ledger: CheckResults
+    checks: CheckResults
 
     @property
     def statement_sha256(self) -> str | None:
@@ -99,18 +99,18 @@ class Opened:
         return hashlib.sha256(self.envelope.payload).hexdigest()
 
 
-def open_manifest(path: Path, data: bytes) -> Opened:
+def open_manifest(path: Path, data: bytes) -> OpenedManifest:
     """Make check 1."""
-    ledger = CheckResults()
+    checks = CheckResults()
     try:
         envelope = open_envelope(data, what=path.name)
         manifest = read_statement(envelope.payload, what=path.name)
     except AuditError as error:
         # Whatever is wrong with the envelope, the file is not what its name says.
-        ledger.add(1, [replace(as_finding(error), exit_code=5)])
-        return Opened(path, data, None, None, ledger)
-    ledger.ran(1, f"in-toto Statement v1, schema {manifest.schema_version}")
-    return Opened(path, data, envelope, manifest, ledger)
+        checks.add(1, [replace(as_finding(error), exit_code=5)])
+        return OpenedManifest(path, data, None, None, checks)
+    checks.ran(1, f"in-toto Statement v1, schema {manifest.schema_version}")
+    return OpenedManifest(path, data, envelope, manifest, checks)
 
 
 class Verification:
@@ -121,10 +121,10 @@ class Verification:
         request: How to verify.
     """
 
-    def __init__(self, opened: Opened, request: VerifyRequest) -> None:
+    def __init__(self, opened: OpenedManifest, request: VerifyRequest) -> None:
         self._opened = opened
         self._request = request
-        self._ledger = opened.ledger
+        self._checks = opened.checks
         self._signer: TrustedKey | None = None
         self._replayed = "none"
         self._replay_text = "nothing was replayed"
@@ -142,7 +142,7 @@ class Verification:
         return self._report(None)
 
     def _report(self, estimates: EstimateTable | None) -> VerificationReport:
-        results = self._ledger.results()
+        results = self._checks.results()
         exit_code = exit_code_of(results)
         return VerificationReport(
             verdict=verdict_of(exit_code, replayed=self._replayed, close=self._close),
@@ -176,12 +176,12 @@ class Verification:
         try:
             outcome = check_signatures(envelope, request.trusted, request.threshold)
         except AuditError as error:
-            self._ledger.add(2, [as_finding(error)])
+            self._checks.add(2, [as_finding(error)])
             return
         self._signer, self._signers = outcome.signer, outcome.signers
         self._is_own = is_own(outcome)
         names = ", ".join(key.label for key in outcome.signers)
-        self._ledger.ran(2, f"signed by {names}")
+        self._checks.ran(2, f"signed by {names}")
         self._judge_timestamps(envelope)
 
     def _judge_timestamps(self, envelope: Envelope) -> None:
@@ -203,14 +203,14 @@ class Verification:
         # Anybody can append a stamp to a file: a bad one takes nothing from a good one.
         if found or not wrong:
             for bad in wrong:
-                self._ledger.warn(2, f"a timestamp that does not count: {as_finding(bad)}")
+                self._checks.warn(2, f"a timestamp that does not count: {as_finding(bad)}")
         else:
-            self._ledger.add(2, map(as_finding, wrong))
+            self._checks.add(2, map(as_finding, wrong))
         if not found and not wrong:
-            self._ledger.warn(2, "the study's own signature carries no timestamp")
+            self._checks.warn(2, "the study's own signature carries no timestamp")
 
     def _artifacts(self, run: SignedFolder) -> None:
-        ledger, total = self._ledger, 0
+        checks, total = self._checks, 0
         for file in run.manifest.files:
             try:
                 found = artifacts.file_sha256(run.root, file.name, expected_size=file.size)
@@ -219,9 +219,9 @@ class Verification:
                     finding = Finding(
                         f"sha256 is {found}, the manifest says {file.sha256}", file.name
                     )
-                    ledger.add(3, [finding])
+                    checks.add(3, [finding])
             except AuditError as error:
-                ledger.add(3, [replace(as_finding(error), exit_code=1)])
+                checks.add(3, [replace(as_finding(error), exit_code=1)])
         listed = {file.name for file in run.manifest.files}
         unlisted = [
             name
@@ -230,10 +230,10 @@ class Verification:
         ]
         for name in unlisted:
             if self._request.strict:
-                ledger.add(3, [Finding("the manifest lists no such file", name)])
+                checks.add(3, [Finding("the manifest lists no such file", name)])
             else:
-                ledger.warn(3, f"{name}: lies here but is not listed")
-        ledger.ran(3, f"{len(listed)} files, {total:,} bytes")
+                checks.warn(3, f"{name}: lies here but is not listed")
+        checks.ran(3, f"{len(listed)} files, {total:,} bytes")
 
     def _trust_text(self) -> str:
         if self._signer is None:

@@ -278,10 +278,10 @@ def check_listing(
             yield Finding("two digests for one source", where=name)
     if list(listed) != sorted(listed):
         yield Finding("the list of files is not in the order of their names")
-    yield from _twins(sorted(listed))
+    yield from _name_collisions(sorted(listed))
 
 
-def _twins(names: Iterable[str]) -> Iterator[Finding]:
+def _name_collisions(names: Iterable[str]) -> Iterator[Finding]:
     """Names that another file system takes for one: it would hold one of the two files."""
     seen: dict[str, str] = {}
     for name in names:

@@ -47,7 +47,7 @@ from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
 from auditkit.verification.authenticity import (
     COMPANIONS,
-    Opened,
+    OpenedManifest,
     Verification,
     VerifyRequest,
     open_manifest,
@@ -119,7 +119,11 @@ class _StudyVerification(Verification):
     """The state of the verification of a study."""
 
     def __init__(
-        self, opened: Opened, request: VerifyRequest, run: RunEvidence, machinery: _Machinery
+        self,
+        opened: OpenedManifest,
+        request: VerifyRequest,
+        run: RunEvidence,
+        machinery: _Machinery,
     ) -> None:
         super().__init__(opened, request)
         self._run = run
@@ -137,23 +141,23 @@ class _StudyVerification(Verification):
         self._content(run)
         self._replay(run)
         self._bind(run)
-        if self._ledger.passed(*range(1, 10)):
+        if self._checks.passed(*range(1, 10)):
             estimates = self._estimands(run)
-        elif self._replayer is None and not self._ledger.failed(*range(1, 10)):
-            self._ledger.skip(10, "withheld: nothing was replayed")
+        elif self._replayer is None and not self._checks.failed(*range(1, 10)):
+            self._checks.skip(10, "withheld: nothing was replayed")
         else:
-            self._ledger.skip(10, "withheld: computed only where checks 1 to 9 passed")
+            self._checks.skip(10, "withheld: computed only where checks 1 to 9 passed")
         return self._report(estimates)
 
     def _content(self, run: RunEvidence) -> None:
         for number, finding in content_findings(run, self._declarations):
-            self._ledger.add(number, [finding])
+            self._checks.add(number, [finding])
         plan, seeds = run.manifest.plan, run.manifest.seeds
         n_branches = sum(len(record.branches) for record in seeds)
         n_streams = sum(len(record.rng.streams) for record in seeds)
-        self._ledger.ran(4, f"{n_branches} branches of {len(seeds)} seeds, steps 1..{plan.horizon}")
-        self._ledger.ran(5, f"{n_streams} streams of {len(seeds)} seeds")
-        self._ledger.ran(6, f"{n_branches} branches, every step")
+        self._checks.ran(4, f"{n_branches} branches of {len(seeds)} seeds, steps 1..{plan.horizon}")
+        self._checks.ran(5, f"{n_streams} streams of {len(seeds)} seeds")
+        self._checks.ran(6, f"{n_branches} branches, every step")
         self._summarise_pairs(run, {})
 
     def _summarise_pairs(self, run: RunEvidence, rerun: Mapping[int, tuple[str, ...]]) -> None:
@@ -164,35 +168,35 @@ class _StudyVerification(Verification):
         changes = {0: "; that changes are as declared was not replayed", n_all - len(seeds): ""}
         partly = f"; that changes are as declared was replayed for {n_rerun}"
         at_fork = f"{n_all} branches against their control at step {plan.fork_at + 1}"
-        self._ledger.ran(7, at_fork + changes.get(n_rerun, partly))
+        self._checks.ran(7, at_fork + changes.get(n_rerun, partly))
         n_replicas = sum("replica" in names for names in rerun.values())
         by_whom = {0: "as the author re-ran it", len(seeds): "re-run here"}
         partly = f"re-run here for {n_replicas} of {len(seeds)} seeds"
         n_placebos = len(plan.placebo_names) * len(seeds)
         floor = f"replica = control, {by_whom.get(n_replicas, partly)}; {n_placebos} placebos"
-        self._ledger.ran(9, floor)
+        self._checks.ran(9, floor)
 
     def _replay(self, run: RunEvidence) -> None:
-        ledger = self._ledger
+        checks = self._checks
         if self._replayer is None:
-            ledger.skip(8, "nothing was replayed (--replay none)")
+            checks.skip(8, "nothing was replayed (--replay none)")
             return
-        if ledger.failed(1, 2, 3):
-            ledger.skip(8, "code is executed only where checks 1 to 3 passed")
+        if checks.failed(1, 2, 3):
+            checks.skip(8, "code is executed only where checks 1 to 3 passed")
             return
         command = self._request.command
         if run.manifest.program.command and not command:
-            ledger.skip(8, "a study of a script; give the command: verify MANIFEST -- COMMAND")
+            checks.skip(8, "a study of a script; give the command: verify MANIFEST -- COMMAND")
             self._replayer = None
             return
         if not command and not self._may_execute():
             text = "the code is signed by somebody else's key, too; read it, give --allow-code"
             if not (self._signer and self._signer.own):
                 text = "the code is signed by somebody else's key; read it, then give --allow-code"
-            ledger.add(8, [Finding(text, exit_code=6)])
+            checks.add(8, [Finding(text, exit_code=6)])
             return
         outcome, sample = self._replay_sample(run, self._replayer)
-        ledger.add(8, outcome.findings)
+        checks.add(8, outcome.findings)
         self._replay_outcome = outcome
         self._replay_text = sample.text if outcome.environments else "nothing could be replayed"
         self._replayed = "all" if sample.is_everything else "some"
@@ -202,7 +206,7 @@ class _StudyVerification(Verification):
         recorded = run.manifest.environment
         self._differences = environment_differences(recorded, *outcome.environments)
         self._summarise_pairs(run, sample.choice)
-        ledger.ran(8, self._replay_text)
+        checks.ran(8, self._replay_text)
 
     def _judge_tolerance(self, outcome: ReplayOutcome, sample: Sample) -> None:
         """Call a replay close, or say why it is not; what was not drawn may be further away."""
@@ -220,7 +224,7 @@ class _StudyVerification(Verification):
             text = f"not close within {tolerance:g}: {where} is {largest[0]:.3g} away"
         elif not sample.is_everything:
             text = f"not called close within {tolerance:g}: not every branch was replayed"
-        self._ledger.warn(8, text)
+        self._checks.warn(8, text)
 
     def _replay_sample(self, run: RunEvidence, replayer: Replayer) -> tuple[ReplayOutcome, Sample]:
         """Replay what was asked for; says what that was."""
@@ -242,7 +246,7 @@ class _StudyVerification(Verification):
 
     def _bind(self, run: RunEvidence) -> None:
         """Say what the plan that was signed before the run is worth."""
-        if self._ledger.failed(1, 2, 3):
+        if self._checks.failed(1, 2, 3):
             return
         # Whatever builds the program executes it: the same consent is asked for as for a replay.
         replayed = self._replay_outcome is not None and not run.manifest.program.command
@@ -256,19 +260,19 @@ class _StudyVerification(Verification):
     def _estimands(self, run: RunEvidence) -> EstimateTable | None:
         """Estimates from recomputed tables where there are any, from recorded ones elsewhere."""
         if self._estimator is None or self._replay_outcome is None:
-            self._ledger.skip(10, "withheld: nothing was replayed")
+            self._checks.skip(10, "withheld: nothing was replayed")
             return None
         try:
             outcomes = branch_tables(run, self._replay_outcome.outcomes)
             table = self._estimator(outcomes, run.manifest.plan)
         except AuditError as error:
-            self._ledger.add(10, [as_finding(error)])
+            self._checks.add(10, [as_finding(error)])
             return None
         if not any(row.n for row in table.rows):
-            self._ledger.add(10, [Finding("no pair is left: every control or treatment diverged")])
+            self._checks.add(10, [Finding("no pair is left: every control or treatment diverged")])
             return None
         label = "" if self._replayed == "all" else "; not every table was recomputed"
-        self._ledger.ran(10, f"{len(table.rows)} estimates{label}")
+        self._checks.ran(10, f"{len(table.rows)} estimates{label}")
         return table
 
 

@@ -21,7 +21,7 @@ from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
 from auditkit.records.report import Finding
 
 #: Sections of a snapshot that are in no trace.
-BESIDE = ("loader", "recalibration")
+UNTRACED = ("loader", "recalibration")
 
 #: State that data-parallel processes share; what they consume and draw is their own.
 _SHARED = ("params", "param_groups", "scheduler")
@@ -39,7 +39,7 @@ def place(rank: RankRecord) -> str:
 
 def check_chunks(evidence: RecordingEvidence) -> Iterator[Finding]:
     """Check 4, for the traces and checkpoints of all ranks."""
-    pairs = _Pairs()
+    pairs = _DigestPairs()
     readers = [_Reader(evidence, rank, pairs) for rank in evidence.manifest.ranks]
     first, number = readers[0], 0
     while readers := [reader for reader in readers if number < len(reader.rank.traces)]:
@@ -51,7 +51,7 @@ def check_chunks(evidence: RecordingEvidence) -> Iterator[Finding]:
         number += 1
 
 
-class _Pairs:
+class _DigestPairs:
     """Commitments beside the evidence of the same state, of all ranks.
 
     The two are digests of one thing: states that are equal by one are equal by the other. So a
@@ -87,7 +87,7 @@ class _Reader:
 
     evidence: RecordingEvidence
     rank: RankRecord
-    pairs: _Pairs
+    pairs: _DigestPairs
     chunk: Trace | None = None
     checkpoints: dict[int, list[CheckpointRecord]] = field(default_factory=dict)
 
@@ -156,7 +156,7 @@ class _Reader:
             if sections[name].commitment != checkpoint.digests[name]:
                 text = "the checkpoint holds another state than committed"
                 yield Finding(text, file, checkpoint.step, name)
-            if name.partition("/")[0] in BESIDE:
+            if name.partition("/")[0] in UNTRACED:
                 continue
             if chunk.cell(row, name) != sections[name].evidence:
                 yield Finding("the trace's row is of another state", file, row, name)

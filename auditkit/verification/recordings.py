@@ -23,12 +23,12 @@ from auditkit.records.rng import UNSEEDED, StreamContract
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.signatures import check_signatures
 from auditkit.verification.authenticity import (
-    Opened,
+    OpenedManifest,
     Verification,
     VerifyRequest,
 )
 from auditkit.verification.consistency import check_listing
-from auditkit.verification.recording_traces import BESIDE, check_chunks, place
+from auditkit.verification.recording_traces import UNTRACED, check_chunks, place
 from auditkit.verification.rng_contract import GLOBAL_STREAMS, check_uncovered
 
 #: Settings without which nobody could tell why a replay differs.
@@ -46,7 +46,7 @@ class RecordingVerification(Verification):
     """
 
     def __init__(
-        self, opened: Opened, request: VerifyRequest, recording: RecordingEvidence
+        self, opened: OpenedManifest, request: VerifyRequest, recording: RecordingEvidence
     ) -> None:
         super().__init__(opened, request)
         self._recording = recording
@@ -58,32 +58,32 @@ class RecordingVerification(Verification):
         self._content()
         self._replay()
         for number in (6, 7, 9, 10):
-            self._ledger.skip(number, NOT_APPLICABLE)
+            self._checks.skip(number, NOT_APPLICABLE)
         return self._report(None)
 
     def _content(self) -> None:
         manifest = self._recording.manifest
-        self._ledger.add(4, check_recording(self._recording))
-        self._ledger.add(5, check_rank_streams(manifest))
+        self._checks.add(4, check_recording(self._recording))
+        self._checks.add(5, check_rank_streams(manifest))
         if not manifest.program.code:
-            self._ledger.warn(4, "no source was recorded: the loop ran from no file")
-        for warning in twin_ranks(manifest):
-            self._ledger.warn(5, warning)
+            self._checks.warn(4, "no source was recorded: the loop ran from no file")
+        for warning in duplicate_ranks(manifest):
+            self._checks.warn(5, warning)
         n_streams = sum(len(rank.rng.streams) for rank in manifest.ranks)
         n_checkpoints = sum(len(rank.checkpoints) for rank in manifest.ranks)
         who = _processes(len(manifest.ranks))
         steps = f"steps 1..{manifest.ranks[0].steps}"
-        self._ledger.ran(4, f"{steps} of {who}, {_counted(n_checkpoints, 'checkpoint')}")
-        self._ledger.ran(5, f"{_counted(n_streams, 'stream')} of {who}")
+        self._checks.ran(4, f"{steps} of {who}, {_counted(n_checkpoints, 'checkpoint')}")
+        self._checks.ran(5, f"{_counted(n_streams, 'stream')} of {who}")
 
     def _replay(self) -> None:
         try:
             found = self._read_replay()
         except AuditError as error:
-            self._ledger.warn(8, f"a replay that does not count: {as_finding(error)}")
+            self._checks.warn(8, f"a replay that does not count: {as_finding(error)}")
             found = None
         if found is None:
-            self._ledger.skip(8, _WITHOUT_REPLAY)
+            self._checks.skip(8, _WITHOUT_REPLAY)
             return
         replay, signer = found
         recorded = self._recording.manifest
@@ -94,7 +94,7 @@ class RecordingVerification(Verification):
             codes = [
                 finding.exit_code if finding.exit_code == 6 else 1 for finding in replay.findings
             ]
-            self._ledger.add(8, map(_with_code, replay.findings, codes))
+            self._checks.add(8, map(_with_code, replay.findings, codes))
             self._replay_text = f"{span} re-executed, with differences, signed by {signer}"
         elif not _is_possible(replay, recorded):
             most = max(rank.steps for rank in recorded.ranks)
@@ -102,18 +102,18 @@ class RecordingVerification(Verification):
                 f"says that {span} were equal; the recording has steps 1..{most} of "
                 f"{_processes(len(recorded.ranks))}"
             )
-            self._ledger.add(8, [Finding(text, REPLAY_NAME)])
+            self._checks.add(8, [Finding(text, REPLAY_NAME)])
         elif not _is_whole(replay, recorded):
             self._replay_text = f"only {span} re-executed, and equal, signed by {signer}"
-            self._ledger.warn(8, self._replay_text)
-            self._ledger.skip(8, f"in part; {_WITHOUT_REPLAY}")
+            self._checks.warn(8, self._replay_text)
+            self._checks.skip(8, f"in part; {_WITHOUT_REPLAY}")
         else:
             steps = _counted(replay.last_step, "step")
             self._replay_text = (
                 f"re-executed with the user's command: {steps} equal, signed by {signer}"
             )
             self._replayed = "all"
-            self._ledger.ran(8, self._replay_text)
+            self._checks.ran(8, self._replay_text)
 
     def _read_replay(self) -> tuple[ReplayReport, str] | None:
         """The replay beside the manifest and who signed it; None where there is none.
@@ -209,7 +209,7 @@ def check_rank_streams(manifest: RecordingManifest) -> Iterator[Finding]:
         yield from check_uncovered(rank.rng, where)
 
 
-def twin_ranks(manifest: RecordingManifest) -> Iterator[str]:
+def duplicate_ranks(manifest: RecordingManifest) -> Iterator[str]:
     """Warnings of check 5: ranks that may have trained on the same samples."""
     seen: dict[tuple[str | None, str], int] = {}
     for rank in manifest.ranks:
@@ -288,7 +288,7 @@ def _check_checkpoints(rank: RankRecord) -> Iterator[Finding]:
         held = {
             name: v
             for name, v in checkpoint.digests.items()
-            if name.partition("/")[0] not in BESIDE
+            if name.partition("/")[0] not in UNTRACED
         }
         for name in sorted(set(held) | set(committed)):
             if held.get(name) != committed.get(name):
