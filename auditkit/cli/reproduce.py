@@ -56,7 +56,7 @@ def reproduce(
     disagrees or a recorded table is not of the recorded states, and 0.
     """
     # Lazy for start-up time: scipy.
-    from auditkit.verification.reproduction import read_study, side_by_side  # noqa: PLC0415
+    from auditkit.verification.reproduction import compare_studies, read_study  # noqa: PLC0415
 
     path, folder = manifest_path(manifest), Path(out)
     request = replace(request_of(path, **options), replay="none", command=ctx.meta[TAIL])
@@ -73,7 +73,7 @@ def reproduce(
     if again.exit_code != 0:
         print_report(again, everything=False)
         ctx.exit(again.exit_code)
-    compared = side_by_side(recorded, read_study(made, again.manifest_sha256))
+    compared = compare_studies(recorded, read_study(made, again.manifest_sha256))
     if json_out == "-":
         click.echo(canonical.dumps(structure.to_dict(compared)).decode("ascii"))
     else:

@@ -27,7 +27,7 @@ from auditkit.records.report import VerificationReport
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
 from auditkit.signing.trust import SigningKey
 from auditkit.verification.countersigning import countersign
-from auditkit.verification.plan_binding import register_again
+from auditkit.verification.plan_binding import rebuild_program
 from auditkit.verification.procedure import VerifyRequest, verify
 
 
@@ -99,7 +99,7 @@ def verify_path(path: Path, request: VerifyRequest) -> VerificationReport:
     # Lazy for start-up time: scipy and, for plug-ins, torch.
     from auditkit.statistics.estimands import estimate  # noqa: PLC0415
 
-    registrar = functools.partial(register_again, arguments=request.arguments)
+    registrar = functools.partial(rebuild_program, arguments=request.arguments)
     if importlib.metadata.entry_points(group=PLUGINS):
         from auditkit.perturbations.registry import registry  # noqa: PLC0415
 

@@ -163,7 +163,7 @@ def _elsewhere(run: RunEvidence, registration: Registration) -> list[str]:
     return [f"the plan was made elsewhere: {line}" for line in lines if "packages" not in line]
 
 
-def register_again(
+def rebuild_program(
     run: RunEvidence,
     registration: Registration,
     seed: int,

@@ -122,7 +122,7 @@ def rerun(
         return run_study(study, key, report, warn)
 
 
-def side_by_side(recorded: VerifiedStudy, reproduced: VerifiedStudy) -> ReproductionReport:
+def compare_studies(recorded: VerifiedStudy, reproduced: VerifiedStudy) -> ReproductionReport:
     """Compare two studies of one plan: states, probe tables, and the estimands of these tables."""
     before, after = recorded.run, reproduced.run
     plan = before.manifest.plan
