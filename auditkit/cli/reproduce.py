@@ -104,14 +104,14 @@ def _refuse(run: RunEvidence, envelope: Envelope, request: VerifyRequest) -> Non
 def _rerun(
     run: RunEvidence, folder: Path, request: VerifyRequest, signer: SigningKey, *, resume: bool
 ) -> Path:
-    from auditkit.verification.reproduction import ReproductionRequest, rerun  # noqa: PLC0415
+    from auditkit.verification.reproduction import ReproductionRequest, rerun_study  # noqa: PLC0415
 
     plan = run.manifest.plan
     jobs = request.jobs or default_jobs(plan.threads, len(plan.seeds))
     again = ReproductionRequest(folder, request.arguments, jobs, resume, request.command)
     warnings: list[str] = []
     with StepProgress(total_steps(plan), "reproduce") as progress:
-        made = rerun(run, again, signer, progress.report, warnings.append)
+        made = rerun_study(run, again, signer, progress.report, warnings.append)
     for warning in warnings:
         click.echo(f"auditkit: warning: {warning}", err=True)
     return made

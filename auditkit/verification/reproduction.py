@@ -86,7 +86,7 @@ def read_study(path: Path, verified_sha256: str) -> VerifiedStudy:
     return VerifiedStudy(RunEvidence(path.parent, manifest), found, envelope)
 
 
-def rerun(
+def rerun_study(
     run: RunEvidence,
     request: ReproductionRequest,
     key: SigningKey,
