@@ -31,7 +31,7 @@ from auditkit.processes.commands import CommandResult
 from auditkit.processes.server import Handler, Server
 from auditkit.records.recording import RecordingManifest
 from auditkit.replay.live_comparison import CommandConfig
-from auditkit.replay.recording_replay import RecordingReplay, rerun
+from auditkit.replay.recording_replay import RecordingReplay, replay_recording
 from auditkit.signing.envelopes import open_envelope
 
 Script = Callable[[], object]
@@ -256,4 +256,4 @@ def read(folder: Path) -> RecordingEvidence:
 
 def replay_here(evidence: RecordingEvidence, script: Script) -> RecordingReplay:
     """Replay a recording with a function for a command."""
-    return rerun(evidence, CommandConfig(HereCommands(script), ["here"], {}))
+    return replay_recording(evidence, CommandConfig(HereCommands(script), ["here"], {}))

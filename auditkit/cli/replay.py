@@ -32,7 +32,7 @@ from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import REPLAY_NAME, ReplayReport, VerificationReport
 from auditkit.replay.live_comparison import CommandConfig
-from auditkit.replay.recording_replay import RecordingReplay, rerun
+from auditkit.replay.recording_replay import RecordingReplay, replay_recording
 from auditkit.signing.envelopes import open_envelope, sign_statement
 from auditkit.verification.procedure import VerifyRequest, verify
 from auditkit.version import __version__
@@ -80,7 +80,7 @@ def replay(
             progress.report(Progress(evidence.manifest.seed or 0, "recording", step, step, steps))
 
         output = sys.stderr.buffer if verbose else None
-        found = rerun(evidence, CommandConfig(commands, command, {}, output), report)
+        found = replay_recording(evidence, CommandConfig(commands, command, {}, output), report)
     if signer is not None:
         run = RunTimes(started, _now())
         statement = to_statement(_record(found, command, verified, run))

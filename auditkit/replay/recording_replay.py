@@ -32,7 +32,7 @@ from auditkit.replay.live_comparison import (
 )
 
 #: What a difference comes from.
-OTHER, UNSTEADY = "other", "nondeterminism"
+OTHER_RECORD, NONDETERMINISM = "other", "nondeterminism"
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class RecordingReplay:
         return not self.findings
 
 
-def rerun(
+def replay_recording(
     evidence: RecordingEvidence,
     config: CommandConfig,
     report: Callable[[int], None] = lambda _: None,
@@ -172,8 +172,8 @@ class _Rerun:
                 marks = [self._mark(found, parted, 0, dump)] * 2
         except AuditError:
             return found  # the explanation is a help; that there is none changes no verdict
-        found.cause = OTHER if marks[0] == marks[1] == parted.mark else UNSTEADY
-        if found.cause == UNSTEADY and made_by > 0:
+        found.cause = OTHER_RECORD if marks[0] == marks[1] == parted.mark else NONDETERMINISM
+        if found.cause == NONDETERMINISM and made_by > 0:
             found.module = find_differing_module(
                 lambda: trace_modules(self._config, self._recorded, made_by, start, parted.rank)
             )
@@ -222,7 +222,7 @@ class _Rerun:
         suspects = self._recorded.other_code(one) if partings else ()
         starts = tuple(self._recorded.other_starts(one)) if partings else ()
         cause = _cause(explanation, lines, suspects, starts)
-        code = 6 if lines and explanation.cause != UNSTEADY else 1
+        code = 6 if lines and explanation.cause != NONDETERMINISM else 1
         findings = [
             Finding(
                 f"{parting}{f'; {cause}' if parting is partings[0] and cause else ''}",
@@ -265,13 +265,13 @@ def _cause(
 ) -> str:
     """What a difference comes from, in one line."""
     said = []
-    if explanation.cause == UNSTEADY:
+    if explanation.cause == NONDETERMINISM:
         said.append(f"nondeterminism: {explanation.runs} runs disagree with each other")
         if explanation.module is not None:
             said.append(f"the first that differs in two runs of this step: {explanation.module}")
     elif environment:
         said.append(f"environment differs ({environment[0]}), an edit cannot be excluded")
-    elif explanation.cause == OTHER:
+    elif explanation.cause == OTHER_RECORD:
         said.append(
             f"{explanation.runs} runs agree with each other, so the record is of something else"
         )
@@ -282,6 +282,6 @@ def _cause(
         )
     if suspects:
         said.append("; ".join(suspects))
-    elif explanation.cause == OTHER and not starts:
+    elif explanation.cause == OTHER_RECORD and not starts:
         said.append("code, arguments and loaders are as recorded: other data, or edited evidence")
     return "; ".join(said)

@@ -15,7 +15,7 @@ import pytest
 from loops import Loop, record, replay_here
 
 from auditkit.evidence.reader import RecordingEvidence
-from auditkit.replay.recording_replay import OTHER, UNSTEADY
+from auditkit.replay.recording_replay import NONDETERMINISM, OTHER_RECORD
 
 Order = list[list[int]]
 
@@ -49,21 +49,27 @@ def drawn_first(order: Order) -> int:
 
 
 FAULTS = [
-    Fault("seed", "RNG drift", 1, "rng/torch", UNSTEADY, "torch.manual_seed(SEED)"),
-    Fault("workers", "data drift", 1, "batch", OTHER, "workers is 0 there, 2 here"),
-    Fault("sampler", "order drift", 1, "order", UNSTEADY, "runs disagree"),
-    Fault("set order", "data drift", 1, "batch", OTHER, "other data"),
-    Fault("clock", "data drift", drawn_first, "batch", UNSTEADY, "<batch>"),
-    Fault("listing", "data drift", 1, "batch", OTHER, "other data"),
-    Fault("batchnorm", "state drift", 2, "batchnorm", OTHER, "record is of something else"),
+    Fault("seed", "RNG drift", 1, "rng/torch", NONDETERMINISM, "torch.manual_seed(SEED)"),
+    Fault("workers", "data drift", 1, "batch", OTHER_RECORD, "workers is 0 there, 2 here"),
+    Fault("sampler", "order drift", 1, "order", NONDETERMINISM, "runs disagree"),
+    Fault("set order", "data drift", 1, "batch", OTHER_RECORD, "other data"),
+    Fault("clock", "data drift", drawn_first, "batch", NONDETERMINISM, "<batch>"),
+    Fault("listing", "data drift", 1, "batch", OTHER_RECORD, "other data"),
+    Fault("batchnorm", "state drift", 2, "batchnorm", OTHER_RECORD, "record is of something else"),
     # Row 10 holds the state that step 9 has left.
-    Fault("learning rate", "state drift", 10, "param_groups", OTHER, "4 runs agree"),
-    Fault("label", "data drift", drawn_first, "batch", OTHER, "other data"),
-    Fault("pixel", "data drift", drawn_first, "batch", OTHER, "other data"),
-    Fault("dropout", "state drift", 1, "modules", OTHER, "record is of something else"),
+    Fault("learning rate", "state drift", 10, "param_groups", OTHER_RECORD, "4 runs agree"),
+    Fault("label", "data drift", drawn_first, "batch", OTHER_RECORD, "other data"),
+    Fault("pixel", "data drift", drawn_first, "batch", OTHER_RECORD, "other data"),
+    Fault("dropout", "state drift", 1, "modules", OTHER_RECORD, "record is of something else"),
     # Which kernel is the first whose bits change is the processor's own affair.
     Fault(
-        "threads", "state drift", 2, "batchnorm|grad", OTHER, "torch threads is 1 there, 2 here", 6
+        "threads",
+        "state drift",
+        2,
+        "batchnorm|grad",
+        OTHER_RECORD,
+        "torch threads is 1 there, 2 here",
+        6,
     ),
 ]
 

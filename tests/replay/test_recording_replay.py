@@ -25,7 +25,7 @@ from auditkit.errors import CommandError, Undecided
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.processes.commands import Commands
 from auditkit.replay.live_comparison import CommandConfig
-from auditkit.replay.recording_replay import OTHER, rerun
+from auditkit.replay.recording_replay import OTHER_RECORD, replay_recording
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,9 @@ def test_an_equal_loop_is_equal_in_every_step(recorded: tuple[Loop, RecordingEvi
     loop, evidence = recorded
     steps: list[int] = []
     before = sorted(path.name for path in loop.out.rglob("*"))
-    found = rerun(evidence, CommandConfig(HereCommands(loop), ["here"], {}), steps.append)
+    found = replay_recording(
+        evidence, CommandConfig(HereCommands(loop), ["here"], {}), steps.append
+    )
     assert found.equal
     assert (found.last_step, found.ranks, found.partings) == (24, 1, ())
     assert found.environment_differences == ()
@@ -107,7 +109,7 @@ def test_states_are_measured_at_the_checkpoint_after_the_difference(
 def test_states_are_measured_at_a_checkpoint_that_has_just_gone_by(tmp_path: Path) -> None:
     loop = Loop(tmp_path / "run", checkpoint_every=10)
     found = replay_here(record(loop), replace(loop, fault="learning rate", at=20))
-    assert (found.last_step, found.cause) == (21, OTHER)
+    assert (found.last_step, found.cause) == (21, OTHER_RECORD)
     assert found.distance is not None
     assert found.distance.step == 20
     components = {apart.component: apart for apart in found.distance.components}
@@ -118,7 +120,7 @@ def test_states_are_measured_at_a_checkpoint_that_has_just_gone_by(tmp_path: Pat
 def test_without_a_later_checkpoint_there_is_no_distance(tmp_path: Path) -> None:
     loop = Loop(tmp_path / "run", checkpoint_every=0)
     found = replay_here(record(loop), replace(loop, fault="batchnorm"))
-    assert (found.distance, found.cause, found.last_step) == (None, OTHER, 2)
+    assert (found.distance, found.cause, found.last_step) == (None, OTHER_RECORD, 2)
 
 
 def test_a_state_is_written_where_a_later_epoch_begins(tmp_path: Path) -> None:
@@ -142,7 +144,7 @@ def test_a_recorded_hash_seed_is_set(recorded: tuple[Loop, RecordingEvidence]) -
         manifest = replace(evidence.manifest, environment=replace(environment, variables=variables))
         commands = HereCommands(loop)
         seeded = RecordingEvidence(evidence.root, manifest)
-        assert rerun(seeded, CommandConfig(commands, ["here"], {"MINE": "1"})).equal
+        assert replay_recording(seeded, CommandConfig(commands, ["here"], {"MINE": "1"})).equal
         assert commands.variables == [expected]
 
 
@@ -208,7 +210,7 @@ def test_a_command_that_cannot_be_started_is_wrong_use(
     recorded: tuple[Loop, RecordingEvidence],
 ) -> None:
     with Commands() as commands, pytest.raises(CommandError, match="no-such-command"):
-        rerun(recorded[1], CommandConfig(commands, ["no-such-command"], {}))
+        replay_recording(recorded[1], CommandConfig(commands, ["no-such-command"], {}))
 
 
 @pytest.mark.slow
@@ -222,7 +224,7 @@ def test_a_script_that_catches_its_own_end_is_killed_and_told_right(
     subprocess.run([sys.executable, script, str(out), "0.1"], check=True, timeout=120)
     with Commands() as commands:
         command = [sys.executable, script, str(out), "0.2"]
-        found = rerun(read(out), CommandConfig(commands, command, {}))
+        found = replay_recording(read(out), CommandConfig(commands, command, {}))
     assert not found.equal
     assert {parting.step for parting in found.partings} == {1}
 
