@@ -271,7 +271,7 @@ def within(distances: Iterable[Distance], tolerance: float) -> bool:
     )
 
 
-def told(distances: Iterable[Distance], branch: str, times: Iterable[str]) -> str:
+def describe_distances(distances: Iterable[Distance], branch: str, times: Iterable[str]) -> str:
     """Distances as the end of a sentence; empty where nothing was measured.
 
     Args:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from auditkit.errors import AuditError, MalformedError, OrderDrift
 from auditkit.evidence.comparison import Mismatch, causing_step, environment_differences
-from auditkit.evidence.distances import probe_distances, state_distances, told
+from auditkit.evidence.distances import describe_distances, probe_distances, state_distances
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats.run_files import Outcome
@@ -288,4 +288,6 @@ class SeedReplay:
             return ""
         places = (f"{self._place}, {name}", f"{self._place}, fork")
         times = [time for time in ("t0", "t0+W", "T") if time in attempt.outcomes[name].tables]
-        return told((d for d in self._found.distances if d.where in places), name, times)
+        return describe_distances(
+            (d for d in self._found.distances if d.where in places), name, times
+        )

@@ -10,9 +10,9 @@ import pytest
 
 from auditkit.evidence.distances import (
     Magnitude,
+    describe_distances,
     measure,
     probe_distances,
-    told,
     total_variations,
     within,
 )
@@ -83,7 +83,7 @@ def test_the_tables_are_told_in_their_order_and_the_largest_components_first() -
         for name, size in [("a", 1e-3), ("b", 3e-3), ("c", 2e-3), ("d", 4e-3)]
     ]
     probe = Distance("seed 0, carry", "probe", "T", 0.1, 0.2, 0.05)
-    assert told([*state, probe], "carry", TIMES) == (
+    assert describe_distances([*state, probe], "carry", TIMES) == (
         "; total variation between record and replay of carry: 0 at t0, 0 at t0+W, 0.05 at T"
         "; largest difference of the snapshots: d by 0.004 (relatively by 0.002), "
         "b by 0.003 (relatively by 0.0015), c by 0.002 (relatively by 0.001), 1 more component"
@@ -94,7 +94,7 @@ def test_what_has_no_number_is_told_first() -> None:
     shapes = Distance("seed 0, fork", "state", "params", None, None)
     known = Distance("seed 0, fork", "state", "batchnorm", 1.0, 1.0)
     table = Distance("seed 0, carry", "probe", "T", None, None)
-    assert told([known, shapes, table], "carry", ["T"]) == (
+    assert describe_distances([known, shapes, table], "carry", ["T"]) == (
         "; total variation between record and replay of carry: no number at T"
         "; largest difference of the snapshots: params (no number), "
         "batchnorm by 1 (relatively by 1)"
@@ -102,7 +102,7 @@ def test_what_has_no_number_is_told_first() -> None:
 
 
 def test_nothing_is_told_where_nothing_was_measured() -> None:
-    assert told([], "carry", []) == ""
+    assert describe_distances([], "carry", []) == ""
 
 
 def test_the_distance_is_the_mean_total_variation_of_each_table() -> None:
