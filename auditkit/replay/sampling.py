@@ -47,7 +47,7 @@ def draw(manifest: StudyManifest, amount: str | int, seed: int | None) -> Sample
     order = shuffled(manifest, seed)
     n_drawn = amount if isinstance(amount, int) else len(order)
     drawn = order[:n_drawn]
-    text = told(manifest, len(drawn), seed)
+    text = describe_sample(manifest, len(drawn), seed)
     return Sample(by_seed(_as_recorded(manifest, drawn)), len(drawn) == len(order), text)
 
 
@@ -63,7 +63,7 @@ def shuffled(manifest: StudyManifest, seed: int | None) -> list[BranchName]:
     return source.sample(every, len(every))
 
 
-def told(manifest: StudyManifest, n_drawn: int, seed: int | None, how: str = "") -> str:
+def describe_sample(manifest: StudyManifest, n_drawn: int, seed: int | None, how: str = "") -> str:
     """What a draw is worth, for people.
 
     Args:
@@ -124,7 +124,7 @@ _CAUTION = 0.8
 
 
 @dataclass(frozen=True)
-class Rounds:
+class BudgetedReplay:
     """What was replayed.
 
     Attributes:
@@ -144,7 +144,7 @@ def replay_within(
     replayer: Callable[[RunEvidence, ReplayRequest], ReplayOutcome],
     run: RunEvidence,
     request: ReplayRequest,
-) -> Rounds:
+) -> BudgetedReplay:
     """Replay branches, in rounds, until no further one is expected to end in time.
 
     The first round is one branch with its trunk, however long that takes: it tells what a step
@@ -159,23 +159,23 @@ def replay_within(
     """
     began = time.monotonic()
     outcomes: list[ReplayOutcome] = []
-    waiting, batch = list(order), list(order[:1])
+    pending, batch = list(order), list(order[:1])
     while batch:
         started = time.monotonic()
         outcomes.append(replayer(run, replace(request, choice=by_seed(batch))))
         now = time.monotonic()
         step = (now - started) / _steps(run.manifest.plan, batch)
-        del waiting[: len(batch)]
+        del pending[: len(batch)]
         left = (seconds - (now - began)) * _CAUTION
-        batch = _fitting(run.manifest.plan, waiting, left / step)
-    done = tuple(order[: len(order) - len(waiting)])
-    return Rounds(_merged(outcomes), done, time.monotonic() - began)
+        batch = _fitting(run.manifest.plan, pending, left / step)
+    done = tuple(order[: len(order) - len(pending)])
+    return BudgetedReplay(_merged(outcomes), done, time.monotonic() - began)
 
 
-def _fitting(plan: StudyPlan, waiting: Sequence[BranchName], steps: float) -> list[BranchName]:
+def _fitting(plan: StudyPlan, pending: Sequence[BranchName], steps: float) -> list[BranchName]:
     """The longest beginning of what waits that takes at most so many steps."""
     batch: list[BranchName] = []
-    for name in waiting:
+    for name in pending:
         if _steps(plan, [*batch, name]) > steps:
             break
         batch.append(name)

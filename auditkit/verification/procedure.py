@@ -42,7 +42,7 @@ from auditkit.records.perturbation import DECLARATIONS, Declaration
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.replay.sampling import Sample, by_seed, draw, replay_within, shuffled, told
+from auditkit.replay.sampling import Sample, by_seed, describe_sample, draw, replay_within, shuffled
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
 from auditkit.verification.authenticity import (
@@ -240,7 +240,7 @@ class _StudyVerification(Verification):
             order = order[: asked.replay]
         rounds = replay_within(asked.budget, order, replayer, run, request)
         how = f", in {rounds.seconds:.0f} of {asked.budget:.0f} seconds"
-        text = told(manifest, len(rounds.done), asked.replay_seed, how)
+        text = describe_sample(manifest, len(rounds.done), asked.replay_seed, how)
         everything = sample.is_everything and len(rounds.done) == len(order)
         return rounds.outcome, Sample(by_seed(rounds.done), everything, text)
 

@@ -16,10 +16,10 @@ from auditkit.records.report import Finding
 from auditkit.replay.sampling import (
     by_seed,
     chance_of_catching,
+    describe_sample,
     draw,
     replay_within,
     shuffled,
-    told,
 )
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest
 
@@ -51,7 +51,7 @@ def test_a_seed_repeats_an_order() -> None:
 
 def test_everything_is_said_to_be_everything() -> None:
     n_all = len(shuffled(MANIFEST, 0))
-    assert told(MANIFEST, n_all, None).startswith(f"all {n_all} branches")
+    assert describe_sample(MANIFEST, n_all, None).startswith(f"all {n_all} branches")
 
 
 # A time to spend
