@@ -27,7 +27,7 @@ class Overlap:
     end: int
 
 
-def part(name: str, left: Iterable[Trace], right: Iterable[Trace]) -> Mismatch | None:
+def first_mismatch(name: str, left: Iterable[Trace], right: Iterable[Trace]) -> Mismatch | None:
     """The first row in which two traces differ, or None where they are equal.
 
     Args:
@@ -39,25 +39,25 @@ def part(name: str, left: Iterable[Trace], right: Iterable[Trace]) -> Mismatch |
         FormatError: When a piece does not begin where the one before it ends.
     """
     rest: list[int] = []
-    for lap in _overlaps(left, right, rest):
-        step = min(_first_steps(lap).values(), default=None)
+    for overlap in _overlaps(left, right, rest):
+        step = min(_first_steps(overlap).values(), default=None)
         if step is not None:
-            return _of(name, step, _components(lap, step))
-    return _of(name, min(rest), ["steps"]) if rest else None
+            return _mismatch(name, step, _components(overlap, step))
+    return _mismatch(name, min(rest), ["steps"]) if rest else None
 
 
 def first_steps(left: Iterable[Trace], right: Iterable[Trace]) -> dict[str, int]:
     """The first step at which each column differs, of those that do; arguments as :func:`part`."""
     found: dict[str, int] = {}
-    for lap in _overlaps(left, right, []):
-        for column, step in _first_steps(lap).items():
+    for overlap in _overlaps(left, right, []):
+        for column, step in _first_steps(overlap).items():
             found.setdefault(column, step)
     return dict(sorted(found.items(), key=lambda item: (item[1], _rank(item[0]))))
 
 
 def _overlaps(left: Iterable[Trace], right: Iterable[Trace], rest: list[int]) -> Iterator[Overlap]:
     """Pieces side by side; ``rest`` is told the first steps that only one side has."""
-    ours, theirs = _in_order(left), _in_order(right)
+    ours, theirs = _contiguous(left), _contiguous(right)
     here, there = next(ours, None), next(theirs, None)
     starts = {piece.first_step for piece in (here, there) if piece is not None}
     step = max(starts, default=1)
@@ -76,13 +76,13 @@ def _overlaps(left: Iterable[Trace], right: Iterable[Trace], rest: list[int]) ->
         rest.append(step)
 
 
-def _of(name: str, step: int, components: list[str]) -> Mismatch:
+def _mismatch(name: str, step: int, components: list[str]) -> Mismatch:
     first, *others = components
     kind = _KINDS.get(first.partition("/")[0], "state drift")
     return Mismatch(name, step, first, tuple(others), kind)
 
 
-def _in_order(pieces: Iterable[Trace]) -> Iterator[Trace]:
+def _contiguous(pieces: Iterable[Trace]) -> Iterator[Trace]:
     step: int | None = None
     for piece in pieces:
         if step is not None and piece.first_step != step:
@@ -92,18 +92,20 @@ def _in_order(pieces: Iterable[Trace]) -> Iterator[Trace]:
         yield piece
 
 
-def _first_steps(lap: Overlap) -> dict[str, int]:
+def _first_steps(overlap: Overlap) -> dict[str, int]:
     """By column, the first unequal row of an overlap or of the state after it."""
-    here, there, found = lap.here, lap.there, {}
+    here, there, found = overlap.here, overlap.there, {}
     for column in sorted(set(here.columns) | set(there.columns)):
         # The row after the last step that both took says nothing of what was consumed.
-        stop = lap.end + 1 if is_consumed(column) else lap.end + 2
-        step = here.first_unequal(there, column, lap.start, stop) if lap.start < stop else None
+        stop = overlap.end + 1 if is_consumed(column) else overlap.end + 2
+        step = (
+            here.first_unequal(there, column, overlap.start, stop) if overlap.start < stop else None
+        )
         if step is not None:
             found[column] = step
-    ours, theirs = (_losses(trace, lap.start, lap.end) for trace in (here, there))
+    ours, theirs = (_losses(trace, overlap.start, overlap.end) for trace in (here, there))
     if ours != theirs:
-        steps = range(lap.start, lap.end + 1)
+        steps = range(overlap.start, overlap.end + 1)
         found["loss"] = next(s for s in steps if here.loss(s) != there.loss(s))
     return found
 
@@ -113,10 +115,10 @@ def _losses(trace: Trace, start: int, end: int) -> bytes:
     return trace.loss_bits[(start - first) * 8 : max(end + 1 - first, 0) * 8]
 
 
-def _components(lap: Overlap, step: int) -> list[str]:
+def _components(overlap: Overlap, step: int) -> list[str]:
     """What differs in a row: orders, batches, the state, the loss."""
-    names = lap.here.row_difference(step, lap.there)
-    if step > lap.end:
+    names = overlap.here.row_difference(step, overlap.there)
+    if step > overlap.end:
         names = [name for name in names if not is_consumed(name) and name != "loss"]
     return sorted(names, key=_rank)
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from auditkit.diagnose.first_difference import first_steps, part
+from auditkit.diagnose.first_difference import first_mismatch, first_steps
 from auditkit.diagnose.runs import NOTED, Side, Texts, Track, declared, noted, open_side
 from auditkit.errors import UsageError
 from auditkit.evidence.comparison import Mismatch
@@ -236,7 +236,7 @@ class _Comparison:
 
     def _compare_tracks(self, ours: Track, theirs: Track) -> None:
         left, right, label = self._left, self._right, _joined(ours.label, theirs.label)
-        parting = part(label, left.trace(ours), right.trace(theirs))
+        parting = first_mismatch(label, left.trace(ours), right.trace(theirs))
         if parting is None:
             self._equal.append(f"trace of {label}")
             if ours.commitments and theirs.commitments and left.kind == right.kind:

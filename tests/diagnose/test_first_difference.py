@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from recordings_by_hand import Loop, traces_of
 
-from auditkit.diagnose.first_difference import part
+from auditkit.diagnose.first_difference import first_mismatch
 from auditkit.errors import FormatError
 from auditkit.evidence.comparison import compare_traces
 from auditkit.records.evidence import Trace
@@ -51,7 +51,9 @@ def test_pieces_part_where_the_whole_does(
     change: dict[str, int], left: list[int], right: list[int]
 ) -> None:
     one, other = whole(Loop(steps=9)), whole(replace(Loop(steps=9), **change))  # type: ignore[arg-type]
-    assert part("x", cut(one, *left), cut(other, *right)) == compare_traces("x", one, other)
+    assert first_mismatch("x", cut(one, *left), cut(other, *right)) == compare_traces(
+        "x", one, other
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,21 +70,21 @@ def test_pieces_part_where_the_whole_does(
 def test_a_longer_trace_parts_where_the_shorter_one_ends(
     left: Loop, right: Loop, step: int, kind: str
 ) -> None:
-    parting = part("x", [whole(left)], [whole(right)])
+    parting = first_mismatch("x", [whole(left)], [whole(right)])
     assert parting is not None
     assert (parting.step, parting.kind) == (step, kind)
 
 
 def test_traces_that_begin_elsewhere_are_compared_where_they_overlap() -> None:
     early, late = whole(Loop(steps=9)), cut(whole(Loop(steps=9)), 3)[1]
-    parting = part("x", [early], [late])
+    parting = first_mismatch("x", [early], [late])
     assert parting is not None
     assert (parting.step, parting.kind, parting.component) == (1, "length", "steps")
     moved = cut(whole(Loop(steps=9, batch_at=6)), 3)[1]
-    parting = part("x", [early], [moved])
+    parting = first_mismatch("x", [early], [moved])
     assert parting is not None
     assert (parting.step, parting.kind) == (6, "data drift")
-    parting = part("x", [cut(early, 3)[0]], [late])
+    parting = first_mismatch("x", [cut(early, 3)[0]], [late])
     assert parting is not None
     assert parting.kind == "length"
 
@@ -90,4 +92,4 @@ def test_traces_that_begin_elsewhere_are_compared_where_they_overlap() -> None:
 def test_a_missing_piece_is_malformed_and_no_difference() -> None:
     pieces = cut(whole(Loop(steps=9)), 3, 3)
     with pytest.raises(FormatError, match="begins at step 7, not at 4"):
-        part("x", [pieces[0], pieces[2]], [whole(Loop(steps=9))])
+        first_mismatch("x", [pieces[0], pieces[2]], [whole(Loop(steps=9))])
