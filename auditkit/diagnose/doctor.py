@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from auditkit.diagnose.trials import Experiment, Take, compare_takes, take, try_remedies
+from auditkit.diagnose.trials import Experiment, Trial, compare_trials, run_trial, try_remedies
 from auditkit.errors import AuditError, ProgramError, Undecided
 from auditkit.evidence.comparison import Mismatch, causing_step, seeding
 from auditkit.files import store
@@ -68,29 +68,31 @@ def examine_command(
         Undecided: When no loop was seen, or it failed.
     """
     task = RowsTask(last_step=steps)
-    first = take(config, task)
+    first = run_trial(config, task)
     done, other, parting = 1, first, None
     report(done)
     while done < runs and parting is None:
-        other = take(config, task)
+        other = run_trial(config, task)
         done += 1
         report(done)
-        parting = compare_takes(first, other)
+        parting = compare_trials(first, other)
     if parting is None:
         return Diagnosis(True, first.steps, done)
     unseeded = first.starts(other)
-    idle = tuple(name for name in unseeded if not first.moves(name) and not other.moves(name))
+    idle = tuple(
+        name for name in unseeded if not first.draws_from(name) and not other.draws_from(name)
+    )
     seen = Diagnosis(False, min(first.steps, other.steps), done, parting, unseeded, idle)
     if unseeded != idle:
         return replace(seen, advice=(_seed_them(unseeded, idle),))
-    apart = compare_takes(first, other, idle)
+    apart = compare_trials(first, other, idle)
     if apart is None:
         return replace(seen, advice=(_seed_them(unseeded, idle),))
     seen = replace(seen, parting=apart)
     return _look_closer(config, steps, seen, first)
 
 
-def _look_closer(config: CommandConfig, steps: int, seen: Diagnosis, first: Take) -> Diagnosis:
+def _look_closer(config: CommandConfig, steps: int, seen: Diagnosis, first: Trial) -> Diagnosis:
     parting = seen.parting
     assert parting is not None  # noqa: S101 # there is something to look at
     experiments = try_remedies(config, steps, parting, first.info, seen.idle)

@@ -36,7 +36,7 @@ class Experiment:
 
 
 @dataclass
-class Take:
+class Trial:
     """One run of the first steps: every row of every process."""
 
     rows: dict[int, list[Trace]] = field(default_factory=dict)
@@ -55,24 +55,26 @@ class Take:
             raise Undecided("the loop took no step")
         return info
 
-    def starts(self, other: Take) -> tuple[str, ...]:
+    def starts(self, other: Trial) -> tuple[str, ...]:
         """Random streams in which two runs began differently."""
         here, there = self.info.starts, other.info.starts
         return tuple(name for name in sorted(here) if here[name] != there.get(name))
 
-    def moves(self, stream: str) -> bool:
+    def draws_from(self, stream: str) -> bool:
         """Whether a random stream was drawn from."""
         rows = [row for rows in self.rows.values() for row in rows]
         return len({row.columns.get(stream) for row in rows}) > len(self.rows)
 
 
-def take(config: CommandConfig, task: RowsTask, variables: Mapping[str, str] | None = None) -> Take:
+def run_trial(
+    config: CommandConfig, task: RowsTask, variables: Mapping[str, str] | None = None
+) -> Trial:
     """Run the command for some steps.
 
     Raises:
         Undecided: When no loop was seen, or it failed.
     """
-    taken = Take()
+    taken = Trial()
 
     def on_row(status: RankStatus, row: Trace) -> dict[str, Any]:
         taken.rows.setdefault(status.rank, []).append(row)
@@ -92,7 +94,7 @@ def take(config: CommandConfig, task: RowsTask, variables: Mapping[str, str] | N
     return taken
 
 
-def compare_takes(left: Take, right: Take, aside: Collection[str] = ()) -> Mismatch | None:
+def compare_trials(left: Trial, right: Trial, ignored: Collection[str] = ()) -> Mismatch | None:
     """The first row in which two runs differ.
 
     Args:
@@ -101,13 +103,13 @@ def compare_takes(left: Take, right: Take, aside: Collection[str] = ()) -> Misma
         aside: Columns that are not looked at.
     """
     found = []
-    starts = [name for name in left.starts(right) if name not in aside]
+    starts = [name for name in left.starts(right) if name not in ignored]
     for rank in sorted(set(left.rows) | set(right.rows)):
         here, there = left.rows.get(rank, []), right.rows.get(rank, [])
         where = f"rank {rank}"
         for one, other in zip(here, there, strict=False):
             first = starts if one.first_step == 1 else ()
-            parting = compare_rows(where, _without(one, aside), _without(other, aside), first)
+            parting = compare_rows(where, _without(one, ignored), _without(other, ignored), first)
             if parting is not None:
                 found.append(parting)
                 break
@@ -119,7 +121,7 @@ def compare_takes(left: Take, right: Take, aside: Collection[str] = ()) -> Misma
 
 
 def try_remedies(
-    config: CommandConfig, steps: int, parting: Mismatch, info: ScriptInfo, aside: Collection[str]
+    config: CommandConfig, steps: int, parting: Mismatch, info: ScriptInfo, ignored: Collection[str]
 ) -> list[Experiment]:
     """Repeat a pair of runs that differ under other conditions, until one makes them equal.
 
@@ -133,8 +135,8 @@ def try_remedies(
     done: list[Experiment] = []
     for change, remedy, task, variables in _conditions(steps, parting, info):
         try:
-            pair = [take(config, task, variables) for _ in range(2)]
-            equal = compare_takes(pair[0], pair[1], aside) is None
+            pair = [run_trial(config, task, variables) for _ in range(2)]
+            equal = compare_trials(pair[0], pair[1], ignored) is None
             outcome = "equal" if equal else "still differs"
         except AuditError as error:
             outcome = str(error)
@@ -171,8 +173,8 @@ def _conditions(
     return found
 
 
-def _without(row: Trace, aside: Collection[str]) -> Trace:
-    kept = {name: cell for name, cell in row.columns.items() if name not in aside}
+def _without(row: Trace, ignored: Collection[str]) -> Trace:
+    kept = {name: cell for name, cell in row.columns.items() if name not in ignored}
     return replace(row, columns=kept)
 
 
