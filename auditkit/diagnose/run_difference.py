@@ -13,7 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from auditkit.diagnose.first_difference import first_mismatch, first_steps
-from auditkit.diagnose.runs import NOTED, Side, Texts, Track, declared, noted, open_side
+from auditkit.diagnose.runs import (
+    NOTE_NAMES,
+    ComparedRun,
+    Texts,
+    TraceSource,
+    manifest_texts,
+    note_texts,
+    open_run,
+)
 from auditkit.errors import UsageError
 from auditkit.evidence.comparison import Mismatch
 from auditkit.evidence.distances import Magnitude, measure, total_variations
@@ -123,13 +131,13 @@ def compare_runs(left: str, right: str) -> RunDifference:
         UsageError: When one of them does not exist, or it is not clear what is meant.
         MalformedError: When one of them is broken.
     """
-    return _Comparison(open_side(left), open_side(right)).result()
+    return _Comparison(open_run(left), open_run(right)).result()
 
 
 class _Comparison:
     """The state of one comparison."""
 
-    def __init__(self, left: Side, right: Side) -> None:
+    def __init__(self, left: ComparedRun, right: ComparedRun) -> None:
         self._left = left
         self._right = right
         self._equal: list[str] = []
@@ -147,7 +155,7 @@ class _Comparison:
             if (ours.group, theirs.group) not in groups:
                 groups[ours.group, theirs.group] = None
                 self._compare_groups(ours, theirs)
-            self._compare_tracks(ours, theirs)
+            self._compare_traces(ours, theirs)
         differs = self._traces or self._fields or self._outcomes
         return RunDifference(
             left=left.name,
@@ -160,26 +168,28 @@ class _Comparison:
             notes=tuple(self._notes),
         )
 
-    def _pairs(self) -> Iterator[tuple[Track, Track]]:
+    def _pairs(self) -> Iterator[tuple[TraceSource, TraceSource]]:
         """The traces that are compared with each other.
 
         Raises:
             UsageError: When one side is one trace and it is not clear which of the other's.
         """
         left, right = self._left, self._right
-        if (left.is_chosen or right.is_chosen) and (len(left.tracks) == len(right.tracks) == 1):
-            yield from zip(left.tracks.values(), right.tracks.values(), strict=True)
+        if (left.is_selected or right.is_selected) and (
+            len(left.sources) == len(right.sources) == 1
+        ):
+            yield from zip(left.sources.values(), right.sources.values(), strict=True)
             return
-        labels = sorted(set(left.tracks) | set(right.tracks), key=_natural)
+        labels = sorted(set(left.sources) | set(right.sources), key=_natural)
         for label in labels:
-            ours, theirs = left.tracks.get(label), right.tracks.get(label)
+            ours, theirs = left.sources.get(label), right.sources.get(label)
             if ours is not None and theirs is not None:
                 yield ours, theirs
-            elif not left.is_chosen and not right.is_chosen:
+            elif not left.is_selected and not right.is_selected:
                 texts = ["present" if side else None for side in (ours, theirs)]
                 self._fields.append(FieldDifference("traces", label, *texts))
-        both = set(left.tracks) & set(right.tracks)
-        if not both and (left.is_chosen or right.is_chosen):
+        both = set(left.sources) & set(right.sources)
+        if not both and (left.is_selected or right.is_selected):
             raise UsageError(
                 "the two have no trace of one name",
                 hint="name one on either side, like #seed-0/control or #rank-0",
@@ -194,20 +204,20 @@ class _Comparison:
         ours, theirs = left.manifest, right.manifest
         if ours is None or theirs is None:
             return
-        here, there = declared(ours), declared(theirs)
+        here, there = manifest_texts(ours), manifest_texts(theirs)
         for section in here:
             if section in there:
                 self._compare_texts(section, here[section], there[section])
         if not list(ours.environment.differences(theirs.environment)):
-            self._settle("environment")
+            self._note_harmless("environment")
         signers = [", ".join(side.signers) or "nobody" for side in (left, right)]
         if signers[0] != signers[1]:
             self._notes.append(f"signed, so they say, by: {signers[0]}; {signers[1]}")
-        for name, *texts in zip(NOTED, noted(ours), noted(theirs), strict=True):
+        for name, *texts in zip(NOTE_NAMES, note_texts(ours), note_texts(theirs), strict=True):
             if texts[0] != texts[1]:
                 self._notes.append(f"{name}: {texts[0]}; {texts[1]}")
 
-    def _settle(self, section: str) -> None:
+    def _note_harmless(self, section: str) -> None:
         """Make notes of what differs in a section and changes no bits."""
         harmless = [field for field in self._fields if field.section == section]
         for field in harmless:
@@ -226,7 +236,7 @@ class _Comparison:
         if not names and here:
             self._equal.append(f"{section} of {label}" if label else section)
 
-    def _compare_groups(self, ours: Track, theirs: Track) -> None:
+    def _compare_groups(self, ours: TraceSource, theirs: TraceSource) -> None:
         label = _joined(ours.group, theirs.group)
         if self._left.manifest is None or self._right.manifest is None:
             return
@@ -234,7 +244,7 @@ class _Comparison:
         if self._left.kind == self._right.kind:
             self._compare_texts("data", ours.data, theirs.data, label)
 
-    def _compare_tracks(self, ours: Track, theirs: Track) -> None:
+    def _compare_traces(self, ours: TraceSource, theirs: TraceSource) -> None:
         left, right, label = self._left, self._right, _joined(ours.label, theirs.label)
         parting = first_mismatch(label, left.trace(ours), right.trace(theirs))
         if parting is None:
@@ -250,7 +260,9 @@ class _Comparison:
         if ours.outcome is not None and theirs.outcome is not None:
             self._compare_outcomes(label, ours.outcome, theirs.outcome)
 
-    def _trace_difference(self, parting: Mismatch, ours: Track, theirs: Track) -> TraceDifference:
+    def _trace_difference(
+        self, parting: Mismatch, ours: TraceSource, theirs: TraceSource
+    ) -> TraceDifference:
         return TraceDifference(
             trace=parting.branch,
             kind=parting.kind,
@@ -261,7 +273,9 @@ class _Comparison:
             distance=self._distance(parting, ours, theirs),
         )
 
-    def _distance(self, parting: Mismatch, ours: Track, theirs: Track) -> Distance | None:
+    def _distance(
+        self, parting: Mismatch, ours: TraceSource, theirs: TraceSource
+    ) -> Distance | None:
         first = parting.step or 0
         steps = set(ours.snapshots) & set(theirs.snapshots)
         step = min((step for step in steps if step >= first), default=None)
