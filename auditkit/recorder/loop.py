@@ -54,16 +54,16 @@ class Loop:
         *,
         first_step: int = 1,
         restore: Callable[[], None] | None = None,
-        settles: bool = False,
+        needs_warmup: bool = False,
     ) -> None:
-        self.settles = settles
+        self.needs_warmup = needs_warmup
         self.step = first_step
         self._observed = observed
         self._evidence = evidence
         self._watcher = watcher
         self._restore = restore
         trained = (observed.objects.model, *observed.objects.extras.values())
-        self._undo = always_synchronised(trained) if restore and settles else None
+        self._undo = always_synchronised(trained) if restore and needs_warmup else None
         self._live = restore is None
         self._under_way = False
         self._blind = False
@@ -83,7 +83,7 @@ class Loop:
         """From now on only count: a loop may go by the number of its steps."""
         self._blind = True
 
-    def restoring(self) -> None:
+    def position_reached(self) -> None:
         """Write the state that the loop goes on from."""
         if self._undo is not None:
             self._undo()
@@ -92,7 +92,7 @@ class Loop:
         self._live = True
         self._under_way = False
 
-    def asked(self) -> GlobalStreams:
+    def batch_requested(self) -> GlobalStreams:
         """End the step before; cut a row."""
         self.end_step()
         streams = capture_streams()
@@ -103,7 +103,7 @@ class Loop:
         self._watcher.boundary(self.step, state)
         return streams
 
-    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
         """Note what the step consumes."""
         self._under_way, self._loss = True, None
         if self._blind:
@@ -149,7 +149,7 @@ class SideBoundary:
         give_up: Called with what went wrong; None raises it.
     """
 
-    settles = False
+    needs_warmup = False
 
     def __init__(
         self,
@@ -161,14 +161,14 @@ class SideBoundary:
         self._name, self._loop, self._evidence = name, loop, evidence
         self._give_up = give_up
 
-    def restoring(self) -> None:
+    def position_reached(self) -> None:
         """The training loader's boundary restores."""
 
-    def asked(self) -> GlobalStreams:
+    def batch_requested(self) -> GlobalStreams:
         """Draws nothing, cuts nothing."""
         return capture_streams()
 
-    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
         """Add it to the step that is under way, or to the one that comes first."""
         if not self._loop.sees:
             return
@@ -190,26 +190,26 @@ class GuardedBoundary:
 
     def __init__(self, inner: Loop, give_up: Callable[[Exception], None]) -> None:
         self._inner, self._give_up = inner, give_up
-        self.settles = inner.settles
+        self.needs_warmup = inner.needs_warmup
 
-    def restoring(self) -> None:
+    def position_reached(self) -> None:
         """Raises: a loop that was to go on from a checkpoint must not start anew unnoticed."""
-        self._inner.restoring()
+        self._inner.position_reached()
 
-    def asked(self) -> GlobalStreams:
+    def batch_requested(self) -> GlobalStreams:
         """See :class:`auditkit.recorder.loop.Loop`."""
         try:
-            return self._inner.asked()
+            return self._inner.batch_requested()
         except Exception as error:
             if self._inner.step == 1 or is_users(error):
                 raise
             self._give_up(error)
             return capture_streams()
 
-    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
         """See :class:`auditkit.recorder.loop.Loop`."""
         try:
-            self._inner.delivered(batch, order, epoch)
+            self._inner.batch_delivered(batch, order, epoch)
         except Exception as error:
             if self._inner.step == 1 or is_users(error):
                 raise

@@ -157,7 +157,7 @@ class RecordCourse(Course):
             self._chronicle,
             first_step=journal.steps + 1,
             restore=None if fork is None else lambda: self._watched.restore(fork),
-            settles=self._wrapped.settles,
+            needs_warmup=self._wrapped.needs_warmup,
         )
         guarded = GuardedBoundary(self._loop, self._fail)
         self._report_to(guarded, auditor, self._fail)

@@ -73,7 +73,7 @@ class RowCourse(Course):
             watcher,
             first_step=task.first_step,
             restore=None if fork is None else lambda: self._watched.restore(fork),
-            settles=wrapped.settles,
+            needs_warmup=wrapped.needs_warmup,
         )
         self._report_to(self._loop, auditor)
 

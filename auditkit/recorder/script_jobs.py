@@ -131,7 +131,7 @@ class JobCourse(Course):
             self,
             first_step=1 if fork is None else plan.fork_at + 1,
             restore=None if fork is None else lambda: self._restore(fork),
-            settles=wrapped.settles,
+            needs_warmup=wrapped.needs_warmup,
         )
         self._report_to(_Telling(self._loop, self._tell), self._auditor)
 
@@ -211,16 +211,16 @@ class _Telling:
 
     def __init__(self, inner: Loop, tell: Any) -> None:
         self._inner, self._tell = inner, tell
-        self.settles = inner.settles
+        self.needs_warmup = inner.needs_warmup
 
-    def restoring(self) -> None:
-        self._guarded(self._inner.restoring)
+    def position_reached(self) -> None:
+        self._guarded(self._inner.position_reached)
 
-    def asked(self) -> Any:
-        return self._guarded(self._inner.asked)
+    def batch_requested(self) -> Any:
+        return self._guarded(self._inner.batch_requested)
 
-    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
-        self._guarded(self._inner.delivered, batch, order, epoch)
+    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+        self._guarded(self._inner.batch_delivered, batch, order, epoch)
 
     def _guarded(self, call: Any, *arguments: Any) -> Any:
         try:

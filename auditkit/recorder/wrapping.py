@@ -47,7 +47,7 @@ class Wrapped:
     loss: Any = None
 
     @property
-    def settles(self) -> bool:
+    def needs_warmup(self) -> bool:
         """Whether a module must have trained once before it gives the bits it gives later.
 
         In several processes always: a framework may keep its data-parallel module to itself.

@@ -25,15 +25,15 @@ class Boundary(Protocol):
             ``DistributedDataParallel`` rebuilds its buckets after its first backward pass.
     """
 
-    settles: bool
+    needs_warmup: bool
 
-    def restoring(self) -> None:
+    def position_reached(self) -> None:
         """The loader stands at the position that it was to go on from; write the state."""
 
-    def asked(self) -> GlobalStreams:
+    def batch_requested(self) -> GlobalStreams:
         """The loop asks for a batch; returns the global streams as they stand."""
 
-    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
         """It gets this one."""
 
 
@@ -125,15 +125,15 @@ class Passage:
             return self._spare.pop()
         if self._restoring:
             self._restoring = False
-            recorded.boundary.restoring()
+            recorded.boundary.position_reached()
         recorded.make_current(self)
-        streams = recorded.boundary.asked()
+        streams = recorded.boundary.batch_requested()
         self.start.note(self._calls, streams, every=recorded.keeps_calls)
         self._calls += 1
         batch = self._draw(draw)
         self.position += 1
         order = None if recorded.iterable else self._consumed()
-        recorded.boundary.delivered(batch, order, self.epoch)
+        recorded.boundary.batch_delivered(batch, order, self.epoch)
         recorded.next_step += 1
         return batch
 
