@@ -40,7 +40,7 @@ class Loop:
         first_step: Step of the first batch that is delivered.
         restore: Writes the state that the loop goes on from, and what is changed in it; None
             where it starts at its own beginning.
-        settles: See :class:`auditkit.observe.loader.iteration.Boundary`.
+        needs_warmup: See :class:`auditkit.observe.loader.iteration.Boundary`.
 
     Attributes:
         step: Step of the next batch that is delivered.

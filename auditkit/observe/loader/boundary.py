@@ -253,7 +253,7 @@ class RecordedLoader:
             self._settled = True
             return self._dress(make(), passage)
         self._target = None
-        settle = self.boundary.settles and not self._settled
+        settle = self.boundary.needs_warmup and not self._settled
         passage = self._current = Passage(self, target.start, base=target.position)
         spare = list(itertools.islice(make(), 1)) if settle and not target.position else []
         self._counters = target.counters

@@ -21,7 +21,7 @@ class Boundary(Protocol):
     """What a recorded loader reports to.
 
     Attributes:
-        settles: Whether the loop must have trained on a batch before the state is written:
+        needs_warmup: Whether the loop must have trained on a batch before the state is written:
             ``DistributedDataParallel`` rebuilds its buckets after its first backward pass.
     """
 
