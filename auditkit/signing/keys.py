@@ -263,9 +263,9 @@ def _unsupported(error: UnsupportedAlgorithm, source: str) -> KeyFileError:
 def _checked(key: object, source: str) -> PublicKey:
     """A key of a supported kind, and not a weak one."""
     if isinstance(key, Ed25519PublicKey):
-        wrong = _weakness(key.public_bytes_raw())
-        if wrong is not None:
-            raise KeyFileError(f"the key is {wrong}", where=source)
+        problem = _weakness(key.public_bytes_raw())
+        if problem is not None:
+            raise KeyFileError(f"the key is {problem}", where=source)
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
         return key

@@ -249,4 +249,4 @@ def is_own(outcome: SignatureOutcome) -> bool:
 
     A signature that was added to somebody else's study is no consent to execute it.
     """
-    return not outcome.strangers and all(key.own for key in outcome.signers)
+    return not outcome.untrusted and all(key.own for key in outcome.signers)

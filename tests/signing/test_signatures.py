@@ -62,7 +62,7 @@ def test_what_is_signed_opens_and_verifies(kind: str, payload: bytes) -> None:
     assert envelope.payload == payload
     outcome = signatures.check_signatures(envelope, [trust(MALLORY), trust(key)])
     assert outcome.signer == trust(key)
-    assert outcome.strangers == ()
+    assert outcome.untrusted == ()
 
 
 def test_the_encoding_of_what_is_signed_is_dsses_own() -> None:
@@ -161,7 +161,7 @@ def test_adding_a_signature_keeps_everything_else() -> None:
     assert json.loads(both)["signatures"][0] == signature_of(ALICE)
     assert json.loads(both)["more"] == "kept"
     stranger = signatures.check_signatures(envelopes.open_envelope(both), [trust(ALICE)])
-    assert stranger.strangers == (keys.fingerprint(BOB),)
+    assert stranger.untrusted == (keys.fingerprint(BOB),)
 
 
 @pytest.mark.parametrize("kind", KEYS)
