@@ -1,7 +1,7 @@
-"""Where two traces part that come in pieces of any length.
+"""Where two traces differ first that come in pieces of any length.
 
 Only one piece of each is in memory. Traces that cover different steps are compared over the
-steps that both have, and part in their *length* if nothing else differs.
+steps that both have, and differ in their *length* if nothing else differs.
 """
 
 from __future__ import annotations
@@ -47,7 +47,12 @@ def first_mismatch(name: str, left: Iterable[Trace], right: Iterable[Trace]) -> 
 
 
 def first_steps(left: Iterable[Trace], right: Iterable[Trace]) -> dict[str, int]:
-    """The first step at which each column differs, of those that do; arguments as :func:`part`."""
+    """The first step at which each column differs, of those that do.
+
+    Args:
+        left: The pieces of one trace, in order.
+        right: The pieces of the other.
+    """
     found: dict[str, int] = {}
     for overlap in _overlaps(left, right, []):
         for column, step in _first_steps(overlap).items():
@@ -56,7 +61,7 @@ def first_steps(left: Iterable[Trace], right: Iterable[Trace]) -> dict[str, int]
 
 
 def _overlaps(left: Iterable[Trace], right: Iterable[Trace], rest: list[int]) -> Iterator[Overlap]:
-    """Pieces side by side; ``rest`` is told the first steps that only one side has."""
+    """Pieces side by side; ``rest`` gets the first steps that only one side has."""
     ours, theirs = _contiguous(left), _contiguous(right)
     here, there = next(ours, None), next(theirs, None)
     starts = {piece.first_step for piece in (here, there) if piece is not None}

@@ -42,7 +42,7 @@ class Distance:
 
 @dataclass(frozen=True)
 class TraceDifference:
-    """Where two traces part.
+    """Where two traces differ first.
 
     Attributes:
         trace: What they are of: ``seed 0, control``, ``rank 0``, or two names.
@@ -104,7 +104,7 @@ class RunDifference:
         right: The other.
         same: Whether nothing differs but what stands in the notes.
         equal: What was compared and is the same.
-        traces: Where traces part.
+        traces: Where traces differ first.
         fields: What is said differently of the two.
         outcomes: Probe tables that differ.
         notes: What is not the same and makes no difference, and what could not be compared.
@@ -246,40 +246,40 @@ class _Comparison:
 
     def _compare_traces(self, ours: TraceSource, theirs: TraceSource) -> None:
         left, right, label = self._left, self._right, _joined(ours.label, theirs.label)
-        parting = first_mismatch(label, left.trace(ours), right.trace(theirs))
-        if parting is None:
+        mismatch = first_mismatch(label, left.trace(ours), right.trace(theirs))
+        if mismatch is None:
             self._equal.append(f"trace of {label}")
             if ours.commitments and theirs.commitments and left.kind == right.kind:
                 self._compare_texts("commitments", ours.commitments, theirs.commitments, label)
         else:
-            self._traces.append(self._trace_difference(parting, ours, theirs))
-            if (parting.step or 0) > 1:
+            self._traces.append(self._trace_difference(mismatch, ours, theirs))
+            if (mismatch.step or 0) > 1:
                 self._equal.append(
-                    f"trace of {label} before step {parting.step}, where both have it"
+                    f"trace of {label} before step {mismatch.step}, where both have it"
                 )
         if ours.outcome is not None and theirs.outcome is not None:
             self._compare_outcomes(label, ours.outcome, theirs.outcome)
 
     def _trace_difference(
-        self, parting: Mismatch, ours: TraceSource, theirs: TraceSource
+        self, mismatch: Mismatch, ours: TraceSource, theirs: TraceSource
     ) -> TraceDifference:
         return TraceDifference(
-            trace=parting.branch,
-            kind=parting.kind,
-            step=parting.step or 0,
-            component=parting.component,
-            others=parting.others,
+            trace=mismatch.branch,
+            kind=mismatch.kind,
+            step=mismatch.step or 0,
+            component=mismatch.component,
+            others=mismatch.others,
             first_steps=first_steps(self._left.trace(ours), self._right.trace(theirs)),
-            distance=self._distance(parting, ours, theirs),
+            distance=self._distance(mismatch, ours, theirs),
         )
 
     def _distance(
-        self, parting: Mismatch, ours: TraceSource, theirs: TraceSource
+        self, mismatch: Mismatch, ours: TraceSource, theirs: TraceSource
     ) -> Distance | None:
-        first = parting.step or 0
+        first = mismatch.step or 0
         steps = set(ours.snapshots) & set(theirs.snapshots)
         step = min((step for step in steps if step >= first), default=None)
-        if step is None or parting.kind == "length":
+        if step is None or mismatch.kind == "length":
             return None
         here = self._left.tensors(ours.snapshots[step])
         there = self._right.tensors(theirs.snapshots[step])

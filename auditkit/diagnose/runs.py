@@ -185,7 +185,7 @@ def _seed_sources(record: SeedRecord, manifest: StudyManifest) -> Iterator[Trace
     data = {
         "consumed_sha256": record.data.consumed_sha256,
         "probe_sha256": record.data.probe_sha256,
-        "declared": record.data.manifest_texts or "",
+        "declared": record.data.declared or "",
         **{f"loader: {name}": text for name, text in record.data.loader.items()},
     }
     trunk = TraceSource(

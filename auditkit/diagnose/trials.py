@@ -45,7 +45,7 @@ class Trial:
     @property
     def steps(self) -> int:
         """Steps that every process took."""
-        return min((len(_taken(rows)) for rows in self.rows.values()), default=0)
+        return min((len(_step_rows(rows)) for rows in self.rows.values()), default=0)
 
     @property
     def info(self) -> ScriptInfo:
@@ -74,10 +74,10 @@ def run_trial(
     Raises:
         Undecided: When no loop was seen, or it failed.
     """
-    taken = Trial()
+    trial = Trial()
 
     def on_row(status: RankStatus, row: Trace) -> dict[str, Any]:
-        taken.rows.setdefault(status.rank, []).append(row)
+        trial.rows.setdefault(status.rank, []).append(row)
         return {"go": True}
 
     server = RowServer(lambda _: task, on_row)
@@ -88,10 +88,10 @@ def run_trial(
         config.output,
     )
     server.check(ended)
-    taken.by_rank = server.by_rank
-    if not taken.rows:
+    trial.by_rank = server.by_rank
+    if not trial.rows:
         raise Undecided("the loop took no step")
-    return taken
+    return trial
 
 
 def compare_trials(left: Trial, right: Trial, ignored: Collection[str] = ()) -> Mismatch | None:
@@ -100,7 +100,7 @@ def compare_trials(left: Trial, right: Trial, ignored: Collection[str] = ()) -> 
     Args:
         left: One run.
         right: The other.
-        aside: Columns that are not looked at.
+        ignored: Columns that are not looked at.
     """
     found = []
     starts = [name for name in left.starts(right) if name not in ignored]
@@ -109,31 +109,35 @@ def compare_trials(left: Trial, right: Trial, ignored: Collection[str] = ()) -> 
         where = f"rank {rank}"
         for one, other in zip(here, there, strict=False):
             first = starts if one.first_step == 1 else ()
-            parting = compare_rows(where, _without(one, ignored), _without(other, ignored), first)
-            if parting is not None:
-                found.append(parting)
+            mismatch = compare_rows(where, _without(one, ignored), _without(other, ignored), first)
+            if mismatch is not None:
+                found.append(mismatch)
                 break
         else:
             if len(here) != len(there):
                 step = min(len(here), len(there)) + 1
                 found.append(Mismatch(where, step, "steps", (), "length"))
-    return min(found, key=lambda parting: parting.step or 0, default=None)
+    return min(found, key=lambda mismatch: mismatch.step or 0, default=None)
 
 
 def try_remedies(
-    config: CommandConfig, steps: int, parting: Mismatch, info: ScriptInfo, ignored: Collection[str]
+    config: CommandConfig,
+    steps: int,
+    mismatch: Mismatch,
+    info: ScriptInfo,
+    ignored: Collection[str],
 ) -> list[Experiment]:
     """Repeat a pair of runs that differ under other conditions, until one makes them equal.
 
     Args:
-        setting: How the command is run.
+        config: How the command is run.
         steps: How many steps.
-        parting: Where the first pair parted.
+        mismatch: Where the first pair differs.
         info: What it ran on.
-        aside: Columns that are not looked at.
+        ignored: Columns that are not looked at.
     """
     done: list[Experiment] = []
-    for change, remedy, task, variables in _conditions(steps, parting, info):
+    for change, remedy, task, variables in _conditions(steps, mismatch, info):
         try:
             pair = [run_trial(config, task, variables) for _ in range(2)]
             equal = compare_trials(pair[0], pair[1], ignored) is None
@@ -147,7 +151,7 @@ def try_remedies(
 
 
 def _conditions(
-    steps: int, parting: Mismatch, info: ScriptInfo
+    steps: int, mismatch: Mismatch, info: ScriptInfo
 ) -> Sequence[tuple[str, str, RowsTask, dict[str, str]]]:
     task = RowsTask(last_step=steps)
     found: list[tuple[str, str, RowsTask, dict[str, str]]] = []
@@ -158,7 +162,7 @@ def _conditions(
             "PYTHONHASHSEED=0"
         )
         found.append(("PYTHONHASHSEED=0", remedy, task, {"PYTHONHASHSEED": "0"}))
-    if kind_of(parting.component) != "state drift":
+    if kind_of(mismatch.component) != "state drift":
         return found
     threads = environment.determinism.get("torch threads", "1")
     remedy = "call torch.use_deterministic_algorithms(True)"
@@ -178,6 +182,6 @@ def _without(row: Trace, ignored: Collection[str]) -> Trace:
     return replace(row, columns=kept)
 
 
-def _taken(rows: list[Trace]) -> list[Trace]:
+def _step_rows(rows: list[Trace]) -> list[Trace]:
     """Rows of steps, without that of the state at the end."""
     return [row for row in rows if any(row.columns.get("batch", b""))]

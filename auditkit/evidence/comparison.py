@@ -1,4 +1,4 @@
-"""Compare what a replay gives with what was recorded: where do they part.
+"""Compare what a replay gives with what was recorded: the first difference, and its class.
 
 The first difference is classed: *order drift* (other samples or another order), *data drift*
 (the same samples, other bytes), *RNG drift* (other random streams), *state drift* (the same
@@ -33,7 +33,7 @@ _KINDS = {"order": "order drift", "batch": "data drift", "rng": "RNG drift", "st
 
 @dataclass(frozen=True)
 class Mismatch:
-    """Where two runs of one branch part.
+    """The first difference of two runs of one branch.
 
     Attributes:
         branch: The branch, ``trunk`` included.
@@ -79,7 +79,7 @@ def kind_of(component: str) -> str:
 def mismatch_in_row(
     where: str, step: int, components: Iterable[str], starts: Collection[str] = ()
 ) -> Mismatch:
-    """Name a difference.
+    """The mismatch in one row.
 
     Args:
         where: The branch or process, for people.
@@ -108,7 +108,7 @@ def compare_traces(branch: str, recorded: Trace, replayed: Trace) -> Mismatch | 
 def compare_rows(
     where: str, recorded: Trace, row: Trace, starts: Collection[str] = ()
 ) -> Mismatch | None:
-    """Where a row parts from the recorded one, or None.
+    """How a row differs from the recorded one, or None.
 
     Args:
         where: The process, for people.
@@ -180,14 +180,14 @@ def compare_records(
         steps: Step of each time at which commitments were made.
     """
     for time in steps:
-        parting = compare_commitments(
+        mismatch = compare_commitments(
             recorded.name,
             recorded.digests.get(time, {}),
             replayed.digests.get(time, {}),
             steps[time],
         )
-        if parting is not None:
-            return parting
+        if mismatch is not None:
+            return mismatch
     if recorded.order_sha256 != replayed.order_sha256:
         return Mismatch(recorded.name, None, "order", (), "order drift")
     if recorded.diverged_at != replayed.diverged_at:
@@ -200,7 +200,7 @@ def first_differing_module(
 ) -> str | None:
     """The first thing in two module traces that is not the same, or None.
 
-    A module whose input was equal and whose output is not is where two runs part.
+    A module whose input was equal and whose output is not is where two runs begin to differ.
     """
     for here, there in zip(left, right, strict=False):
         if here[0] != there[0]:
@@ -228,21 +228,21 @@ def environment_differences(recorded: Environment, *replays: Environment) -> tup
 # Of a difference: which step made it, and what would prevent it
 
 
-def causing_step(parting: Mismatch) -> int:
+def causing_step(mismatch: Mismatch) -> int:
     """The step that made a difference: a row holds the state before its step."""
-    step = parting.step or 1
-    is_own = kind_of(parting.component) in ("order drift", "data drift")
-    return step if is_own or parting.component == "loss" else step - 1
+    step = mismatch.step or 1
+    is_own = kind_of(mismatch.component) in ("order drift", "data drift")
+    return step if is_own or mismatch.component == "loss" else step - 1
 
 
-_SEEDING = {
+_SEEDING_CALLS = {
     "rng/python": "random.seed(SEED)",
     "rng/numpy": "numpy.random.seed(SEED)",
     "rng/torch": "torch.manual_seed(SEED)",
 }
 
 
-def seeding(streams: Iterable[str]) -> str:
+def seeding_calls(streams: Iterable[str]) -> str:
     """The calls that seed these streams."""
-    calls = [_SEEDING.get(name, "torch.cuda.manual_seed_all(SEED)") for name in streams]
+    calls = [_SEEDING_CALLS.get(name, "torch.cuda.manual_seed_all(SEED)") for name in streams]
     return ", ".join(dict.fromkeys(calls))

@@ -1,4 +1,4 @@
-"""Hold a running command against a recording, row by row, and stop it where it parts."""
+"""Compare a running command with a recording, row by row, and stop it where it differs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from auditkit.records.tensor import RawTensor
 # What was recorded
 
 #: Settings of a loader that need change nothing of what it delivers; if they do, a row says so.
-_SPEED = ("workers", "persistent workers")
+_SPEED_ONLY = ("workers", "persistent workers")
 
 
 class RecordedRows:
@@ -39,7 +39,9 @@ class RecordedRows:
         self.manifest = evidence.manifest
         self._chunks: dict[int, tuple[int, Trace]] = {}
         self._first: dict[int, Trace] = {}
-        common = [{taken.step for taken in rank.checkpoints} for rank in self.manifest.ranks]
+        common = [
+            {checkpoint.step for checkpoint in rank.checkpoints} for rank in self.manifest.ranks
+        ]
         self.checkpoints = sorted(set.intersection(*common))
 
     def rank(self, number: int) -> RankRecord | None:
@@ -55,8 +57,8 @@ class RecordedRows:
         """Content of a checkpoint."""
         return self.evidence.tensors(self._file(rank, step))
 
-    def part(self, status: RankStatus, row: Trace) -> Mismatch | None:
-        """Where a process's row parts from the recorded one.
+    def compare_row(self, status: RankStatus, row: Trace) -> Mismatch | None:
+        """How a process's row differs from the recorded one.
 
         A row is read by one thread a rank, so that no two touch the same chunk.
         """
@@ -65,7 +67,7 @@ class RecordedRows:
             return Mismatch(status.where, row.first_step, "processes", (), "length")
         if row.first_step > record.steps + 1:
             return Mismatch(status.where, row.first_step, "steps", (), "length")
-        starts, chunk = self.other_starts(status), self._chunk(record, row.first_step)
+        starts, chunk = self.differing_starts(status), self._chunk(record, row.first_step)
         first = self._first.setdefault(status.rank, row)
         idle = [
             name
@@ -81,7 +83,7 @@ class RecordedRows:
             starts if row.first_step == 1 else (),
         )
 
-    def other_starts(self, status: RankStatus) -> Collection[str]:
+    def differing_starts(self, status: RankStatus) -> Collection[str]:
         """Random streams that were elsewhere when the process handed its objects over."""
         record = self.rank(status.rank)
         if record is None or status.info is None:
@@ -90,8 +92,8 @@ class RecordedRows:
         here = status.info.starts
         return [name for name in here if starts.get(name) not in (None, here[name])]
 
-    def part_ends(self, status: RankStatus) -> Iterator[Mismatch]:
-        """Where the end of a loop parts from the recorded one."""
+    def compare_end(self, status: RankStatus) -> Iterator[Mismatch]:
+        """Where the end of a loop differs from the recorded one."""
         record, summary = self.rank(status.rank), status.summary
         if record is None or summary is None:
             return
@@ -103,7 +105,7 @@ class RecordedRows:
             yield Mismatch(status.where, None, "batch", (), "data drift")
         idle = [
             name
-            for name in self.other_starts(status)
+            for name in self.differing_starts(status)
             if _is_idle(record, name) and summary.final.get(name) == status.initial.get(name)
         ]
         for committed, state, step in (
@@ -111,14 +113,14 @@ class RecordedRows:
             (record.final, summary.final, record.steps + 1),
         ):
             found = {**state, **{name: committed[name] for name in idle if name in committed}}
-            parting = compare_commitments(status.where, committed, found, step)
-            if parting is not None:
-                yield parting
+            mismatch = compare_commitments(status.where, committed, found, step)
+            if mismatch is not None:
+                yield mismatch
         for loader, key, *_ in _loader_differences(record, status.info):
-            if key not in _SPEED:
+            if key not in _SPEED_ONLY:
                 yield Mismatch(status.where, None, f"{key} of the {loader}", (), "description")
 
-    def other_code(self, status: RankStatus) -> tuple[str, ...]:
+    def differing_code(self, status: RankStatus) -> tuple[str, ...]:
         """What a loop consists of that is not what was recorded, a line each."""
         record, info = self.rank(status.rank), status.info
         if record is None or info is None:
@@ -142,12 +144,12 @@ class RecordedRows:
     def _arguments(self, info: ScriptInfo) -> Iterator[str]:
         there, here = self.manifest.command, info.command
         if there != here:
-            shown = [" ".join(words) or "none" for words in (there, here)]
+            shown = [" ".join(arguments) or "none" for arguments in (there, here)]
             yield f"the script's arguments: {shown[0]} there, {shown[1]} here"
 
     def _file(self, rank: int, step: int) -> str:
-        taken = self.manifest.ranks[rank].checkpoints
-        return next(checkpoint.file for checkpoint in taken if checkpoint.step == step)
+        checkpoints = self.manifest.ranks[rank].checkpoints
+        return next(checkpoint.file for checkpoint in checkpoints if checkpoint.step == step)
 
     def _chunk(self, record: RankRecord, step: int) -> Trace:
         number = min((step - 1) // TRACE_STEPS, len(record.traces) - 1)
@@ -177,11 +179,11 @@ def _loader_differences(
 
 # What runs
 
-#: Seconds that a process which has parted waits for the rows of the others.
-_PATIENCE = 60.0
+#: Seconds that a process which differs waits for the rows of the others.
+_PEER_TIMEOUT = 60.0
 
 #: How often a step is run to find the module in which its runs differ.
-_LOOKS = 4
+_MODULE_RUNS = 4
 
 
 @dataclass(frozen=True)
@@ -203,29 +205,29 @@ class CommandConfig:
 
 @dataclass(frozen=True)
 class RankMismatch:
-    """Where a process parted, and its row there."""
+    """How a process differs first, and its row there."""
 
     rank: int
-    parting: Mismatch
+    mismatch: Mismatch
     row: Trace
 
     @property
-    def mark(self) -> object:
-        """Equal where two runs part at the same row, and in it alike."""
+    def row_key(self) -> object:
+        """Equal where two runs differ first at the same row, and in it alike."""
         cells = {name: cell for name, cell in self.row.columns.items() if any(cell)}
         return self.rank, self.row.first_step, cells, self.row.loss_bits
 
 
 class LiveComparison:
-    """One run of the command, held against the recording.
+    """One run of the command, compared with the recording.
 
     Args:
         recorded: The recording.
-        dump: Folder for states to be written to where the run parts; None for no states.
+        dump: Folder for states to be written to where the run differs; None for no states.
         report: Called with every step that was compared.
 
     Attributes:
-        conversation: What was told.
+        server: What its processes have sent.
         dumped_at: The checkpoint with which written states can be compared.
     """
 
@@ -236,7 +238,7 @@ class LiveComparison:
         report: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._recorded, self._dump, self._report = recorded, dump, report
-        self._parted: dict[int, RankMismatch] = {}
+        self._mismatches: dict[int, RankMismatch] = {}
         self._task = RowsTask()
         self.server = RowServer(self._task_of, self._on_row)
         self.dumped_at: int | None = None
@@ -245,12 +247,12 @@ class LiveComparison:
         """Run the command.
 
         Args:
-            setting: How.
-            task: What its processes are told, but for checkpoint and dump, which are a rank's.
+            config: How.
+            task: The task of its processes, but for checkpoint and dump, which are a rank's.
             start: Step of the checkpoint to go on from; 0 for the loop's own start.
 
         Raises:
-            Undecided: When no loop was seen, or it ended in an error before it parted.
+            Undecided: When no loop was seen, or it ended in an error before it differed.
         """
         self._task, self._start = task, start
         if task.dump_at is not None:
@@ -261,8 +263,8 @@ class LiveComparison:
 
     @property
     def first(self) -> RankMismatch | None:
-        """Where the processes parted first."""
-        found = sorted(self._parted.values(), key=lambda p: (p.row.first_step, p.rank))
+        """Where the processes differ first."""
+        found = sorted(self._mismatches.values(), key=lambda p: (p.row.first_step, p.rank))
         return found[0] if found else None
 
     def dump_path(self, rank: int) -> Path:
@@ -282,46 +284,47 @@ class LiveComparison:
     def _on_row(self, status: RankStatus, row: Trace) -> dict[str, Any]:
         if status.rank == 0:
             self._report(row.first_step)
-        parting = self._recorded.part(status, row)
+        mismatch = self._recorded.compare_row(status, row)
         changed = self.server.changed
         with changed:
-            if parting is not None:
-                # A script that catches its own end sends more; what it parted at first counts.
-                self._parted.setdefault(status.rank, RankMismatch(status.rank, parting, row))
-                # Another process may part in an earlier row that it has not sent yet.
-                changed.wait_for(lambda: self._all_at(row.first_step), _PATIENCE)
+            if mismatch is not None:
+                # A script that catches its own end sends more; the first difference counts.
+                self._mismatches.setdefault(status.rank, RankMismatch(status.rank, mismatch, row))
+                # Another process may differ in an earlier row that it has not sent yet.
+                changed.wait_for(lambda: self._all_reached(row.first_step), _PEER_TIMEOUT)
             first = self.first
             if first is None or row.first_step < first.row.first_step:
                 return {"go": True}
-            return self._leave(status, row.first_step, first.row.first_step)
+            return self._stop_or_dump(status, row.first_step, first.row.first_step)
 
-    def _all_at(self, step: int) -> bool:
-        status = list(self.server.by_rank.values())
-        return len(status) >= status[0].size and all(
-            one.disconnected or one.summary is not None or one.step >= step for one in status
+    def _all_reached(self, step: int) -> bool:
+        statuses = list(self.server.by_rank.values())
+        return len(statuses) >= statuses[0].size and all(
+            status.disconnected or status.summary is not None or status.step >= step
+            for status in statuses
         )
 
-    def _leave(self, status: RankStatus, step: int, parted_at: int) -> dict[str, Any]:
+    def _stop_or_dump(self, status: RankStatus, step: int, differs_at: int) -> dict[str, Any]:
         """Let a process go on to a recorded checkpoint, or stop it."""
         if self._dump is None or self._task.dump_at is not None:
             return {"go": False}
-        at = next((c for c in self._recorded.checkpoints if c >= parted_at), None)
+        at = next((c for c in self._recorded.checkpoints if c >= differs_at), None)
         if at is None or step > at or self._recorded.rank(status.rank) is None:
             return {"go": False}
         self.dumped_at = at
         return {"dump_at": at, "path": str(self.dump_path(status.rank))}
 
 
-def find_differing_module(look: Callable[[], tuple[tuple[str, str], ...]]) -> str | None:
-    """The first module that differs between runs of one step; None where it cannot be told.
+def find_differing_module(run_step: Callable[[], tuple[tuple[str, str], ...]]) -> str | None:
+    """The first module that differs between runs of one step; None where none is found.
 
     Args:
-        look: Runs the step, and gives what every module gave.
+        run_step: Runs the step, and gives what every module gave.
     """
     try:
-        first = look()
-        for _ in range(_LOOKS - 1):  # a race may give the same several times
-            found = first_differing_module(first, look())
+        first = run_step()
+        for _ in range(_MODULE_RUNS - 1):  # a race may give the same several times
+            found = first_differing_module(first, run_step())
             if found is not None:
                 return found
     except AuditError:
@@ -335,7 +338,7 @@ def trace_modules(
     """What every module gives in one step, in the order in which they ran.
 
     Args:
-        setting: How the command is run.
+        config: How the command is run.
         recorded: The recording with the checkpoint to go on from; None where there is none.
         step: The step.
         start: Step of that checkpoint; 0 for the loop's own start.

@@ -1,7 +1,7 @@
-"""Replay a recording: run the user's command again, and hold it against what was recorded.
+"""Replay a recording: run the user's command again, and compare it with what was recorded.
 
-Where it parts it is stopped, and the difference is looked into: how far the states are apart at
-a recorded checkpoint, and whether further runs part at the same row in the same way. Runs that
+Where it differs it is stopped, and the difference is looked into: how far the states are apart at a
+recorded checkpoint, and whether further runs differ at the same row in the same way. Runs that
 agree with each other but not with the record say that the record is of something else; runs
 that disagree say that the training is not deterministic here.
 """
@@ -14,7 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from auditkit.errors import AuditError, Undecided
-from auditkit.evidence.comparison import Mismatch, causing_step, environment_differences, seeding
+from auditkit.evidence.comparison import (
+    Mismatch,
+    causing_step,
+    environment_differences,
+    seeding_calls,
+)
 from auditkit.evidence.distances import Magnitude, measure
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.files import store
@@ -95,7 +100,7 @@ def replay_recording(
 
     Args:
         evidence: The recording, which passed checks 1 to 5.
-        setting: The command, and how it is run. A recorded ``PYTHONHASHSEED`` is set beside it.
+        config: The command, and how it is run. A recorded ``PYTHONHASHSEED`` is set beside it.
         report: Called with every step that was compared.
 
     Raises:
@@ -107,20 +112,20 @@ def replay_recording(
     variables = {**config.variables, **({} if seed is None else {"PYTHONHASHSEED": seed})}
     config = CommandConfig(config.runner, config.command, variables, config.output)
     with tempfile.TemporaryDirectory(prefix="auditkit-replay-") as scratch:
-        return _Rerun(recorded, config, Path(scratch)).run(report)
+        return _Replay(recorded, config, Path(scratch)).run(report)
 
 
 @dataclass
 class _Explanation:
-    """What further runs tell of a difference."""
+    """What further runs show of a difference."""
 
     cause: str | None = None
     runs: int = 1
     module: str | None = None
-    held: list[LiveComparison] = field(default_factory=list)
+    comparisons: list[LiveComparison] = field(default_factory=list)
 
 
-class _Rerun:
+class _Replay:
     """One replay, and the runs that explain it."""
 
     def __init__(self, recorded: RecordedRows, config: CommandConfig, scratch: Path) -> None:
@@ -128,76 +133,84 @@ class _Rerun:
 
     def run(self, report: Callable[[int], None]) -> RecordingReplay:
         """Run the command, compare, explain."""
-        held = LiveComparison(self._recorded, self._folder(0), report)
-        held.run(self._config, RowsTask())
-        status = [held.server.by_rank[rank] for rank in sorted(held.server.by_rank)]
-        parted = held.first
-        if parted is None:
-            partings = tuple(self._ends(status))
-            return self._result(status, status[0], partings, _Explanation())
-        explanation = self._explain(parted)
+        comparison = LiveComparison(self._recorded, self._folder(0), report)
+        comparison.run(self._config, RowsTask())
+        statuses = [comparison.server.by_rank[rank] for rank in sorted(comparison.server.by_rank)]
+        differing = comparison.first
+        if differing is None:
+            mismatches = tuple(self._end_mismatches(statuses))
+            return self._result(statuses, statuses[0], mismatches, _Explanation())
+        explanation = self._explain(differing)
         return self._result(
-            status,
-            held.server.by_rank[parted.rank],
-            (parted.parting,),
+            statuses,
+            comparison.server.by_rank[differing.rank],
+            (differing.mismatch,),
             explanation,
-            self._distance(parted.rank, [held, *explanation.held]),
+            self._distance(differing.rank, [comparison, *explanation.comparisons]),
         )
 
-    def _ends(self, status: list[RankStatus]) -> Iterator[Mismatch]:
+    def _end_mismatches(self, statuses: list[RankStatus]) -> Iterator[Mismatch]:
         size = len(self._recorded.manifest.ranks)
-        if len(status) != size:
+        if len(statuses) != size:
             yield Mismatch(
-                "the command", None, f"{len(status)} processes, not {size},", (), "length"
+                "the command", None, f"{len(statuses)} processes, not {size},", (), "length"
             )
-        for one in status:
-            if one.summary is None:
-                raise Undecided(f"the command ended after step {one.step} without closing its loop")
-            yield from self._recorded.part_ends(one)
+        for status in statuses:
+            if status.summary is None:
+                raise Undecided(
+                    f"the command ended after step {status.step} without closing its loop"
+                )
+            yield from self._recorded.compare_end(status)
 
     # Explaining
 
-    def _explain(self, parted: RankMismatch) -> _Explanation:
+    def _explain(self, differing: RankMismatch) -> _Explanation:
         """Run the command again, up to the step, to see whether that gives the same."""
         found = _Explanation()
-        step, made_by = parted.row.first_step, causing_step(parted.parting)
-        before = [at for at in self._recorded.checkpoints if at < made_by]
+        step, caused_at = differing.row.first_step, causing_step(differing.mismatch)
+        before = [at for at in self._recorded.checkpoints if at < caused_at]
         start = before[-1] if before else 0
-        # A checkpoint that shows the difference itself lay behind when that was noticed.
-        dump = step - 1 if made_by < step and step - 1 in self._recorded.checkpoints else None
+        # A checkpoint that shows the difference itself was passed when that was noticed.
+        dump = step - 1 if caused_at < step and step - 1 in self._recorded.checkpoints else None
         try:
-            marks = [self._mark(found, parted, start, at) for at in (dump, None)]
-            if marks[0] == marks[1] != parted.mark and start:
+            keys = [self._repeat(found, differing, start, at) for at in (dump, None)]
+            if keys[0] == keys[1] != differing.row_key and start:
                 # From a checkpoint the script may do something else than from its start.
-                marks = [self._mark(found, parted, 0, dump)] * 2
+                keys = [self._repeat(found, differing, 0, dump)] * 2
         except AuditError:
             return found  # the explanation is a help; that there is none changes no verdict
-        found.cause = OTHER_RECORD if marks[0] == marks[1] == parted.mark else NONDETERMINISM
-        if found.cause == NONDETERMINISM and made_by > 0:
+        found.cause = OTHER_RECORD if keys[0] == keys[1] == differing.row_key else NONDETERMINISM
+        if found.cause == NONDETERMINISM and caused_at > 0:
             found.module = find_differing_module(
-                lambda: trace_modules(self._config, self._recorded, made_by, start, parted.rank)
+                lambda: trace_modules(
+                    self._config, self._recorded, caused_at, start, differing.rank
+                )
             )
         return found
 
-    def _mark(
-        self, found: _Explanation, parted: RankMismatch, start: int, dump: int | None
+    def _repeat(
+        self, found: _Explanation, differing: RankMismatch, start: int, dump: int | None
     ) -> object:
         found.runs += 1
-        held = LiveComparison(self._recorded, None if dump is None else self._folder(found.runs))
-        held.run(self._config, RowsTask(last_step=parted.row.first_step, dump_at=dump), start)
-        mark = None if held.first is None else held.first.mark
-        if dump is not None and mark == parted.mark:
-            found.held.append(held)
-        return mark
+        comparison = LiveComparison(
+            self._recorded, None if dump is None else self._folder(found.runs)
+        )
+        comparison.run(
+            self._config, RowsTask(last_step=differing.row.first_step, dump_at=dump), start
+        )
+        row_key = None if comparison.first is None else comparison.first.row_key
+        if dump is not None and row_key == differing.row_key:
+            found.comparisons.append(comparison)
+        return row_key
 
     def _distance(self, rank: int, runs: list[LiveComparison]) -> Distance | None:
-        for held in runs:
-            status = held.server.by_rank.get(rank)
-            if held.dumped_at is None or status is None or not status.dumped:
+        for comparison in runs:
+            status = comparison.server.by_rank.get(rank)
+            if comparison.dumped_at is None or status is None or not status.dumped:
                 continue
-            here = store.read_tensors(held.dump_path(rank), what="state")
-            there = self._recorded.snapshot(rank, held.dumped_at)
-            return Distance(held.dumped_at, measure(there, here))
+            here = store.read_tensors(comparison.dump_path(rank), what="state")
+            there = self._recorded.snapshot(rank, comparison.dumped_at)
+            return Distance(comparison.dumped_at, measure(there, here))
         return None
 
     def _folder(self, number: int) -> Path:
@@ -205,43 +218,43 @@ class _Rerun:
         store.make_folder(folder)
         return folder
 
-    # Telling
+    # The result
 
     def _result(
         self,
-        status: list[RankStatus],
-        one: RankStatus,
-        partings: tuple[Mismatch, ...],
+        statuses: list[RankStatus],
+        status: RankStatus,
+        mismatches: tuple[Mismatch, ...],
         explanation: _Explanation,
         distance: Distance | None = None,
     ) -> RecordingReplay:
-        info = _info(one)
+        info = _info(status)
         recorded = self._recorded.manifest.environment
         environment = info.environment
         lines = environment_differences(recorded, environment)
-        suspects = self._recorded.other_code(one) if partings else ()
-        starts = tuple(self._recorded.other_starts(one)) if partings else ()
+        suspects = self._recorded.differing_code(status) if mismatches else ()
+        starts = tuple(self._recorded.differing_starts(status)) if mismatches else ()
         cause = _cause(explanation, lines, suspects, starts)
         code = 6 if lines and explanation.cause != NONDETERMINISM else 1
         findings = [
             Finding(
-                f"{parting}{f'; {cause}' if parting is partings[0] and cause else ''}",
-                parting.branch,
-                parting.step,
-                parting.component,
+                f"{mismatch}{f'; {cause}' if mismatch is mismatches[0] and cause else ''}",
+                mismatch.branch,
+                mismatch.step,
+                mismatch.component,
                 code,
             )
-            for parting in partings
+            for mismatch in mismatches
         ]
-        steps = [min(t.step, rank.steps) for t in status if (rank := self._recorded.rank(t.rank))]
-        first = partings[0].step if partings else None
+        steps = [min(t.step, rank.steps) for t in statuses if (rank := self._recorded.rank(t.rank))]
+        first = mismatches[0].step if mismatches else None
         return RecordingReplay(
             findings=tuple(findings),
-            ranks=len(status),
+            ranks=len(statuses),
             last_step=max(1, min(steps, default=1) if first is None else first),
             environment=environment,
             environment_differences=lines,
-            partings=partings,
+            partings=mismatches,
             cause=explanation.cause,
             runs=explanation.runs,
             suspects=suspects,
@@ -264,24 +277,24 @@ def _cause(
     starts: tuple[str, ...],
 ) -> str:
     """What a difference comes from, in one line."""
-    said = []
+    parts = []
     if explanation.cause == NONDETERMINISM:
-        said.append(f"nondeterminism: {explanation.runs} runs disagree with each other")
+        parts.append(f"nondeterminism: {explanation.runs} runs disagree with each other")
         if explanation.module is not None:
-            said.append(f"the first that differs in two runs of this step: {explanation.module}")
+            parts.append(f"the first that differs in two runs of this step: {explanation.module}")
     elif environment:
-        said.append(f"environment differs ({environment[0]}), an edit cannot be excluded")
+        parts.append(f"environment differs ({environment[0]}), an edit cannot be excluded")
     elif explanation.cause == OTHER_RECORD:
-        said.append(
+        parts.append(
             f"{explanation.runs} runs agree with each other, so the record is of something else"
         )
     if starts:
-        said.append(
+        parts.append(
             f"{', '.join(starts)} {'begin' if len(starts) > 1 else 'begins'} elsewhere: "
-            f"{seeding(starts)} with the recorded seed, before the model is built"
+            f"{seeding_calls(starts)} with the recorded seed, before the model is built"
         )
     if suspects:
-        said.append("; ".join(suspects))
+        parts.append("; ".join(suspects))
     elif explanation.cause == OTHER_RECORD and not starts:
-        said.append("code, arguments and loaders are as recorded: other data, or edited evidence")
-    return "; ".join(said)
+        parts.append("code, arguments and loaders are as recorded: other data, or edited evidence")
+    return "; ".join(parts)

@@ -28,7 +28,7 @@ from auditkit.records.manifest import CODE_FOLDER, SeedRecord, TrunkResult
 from auditkit.records.report import Distance, Finding
 from auditkit.replay.attempts import (
     Attempt,
-    Comparison,
+    SeedComparison,
     ended_attempt,
     find_disagreement,
     is_input,
@@ -41,7 +41,7 @@ from auditkit.study.scripts import ScriptWorkers
 MAX_REPLAYS = 4
 
 #: Which of them runs other branches before each branch.
-_OTHERWISE = 3
+_REORDERED = 3
 
 
 @dataclass
@@ -103,7 +103,7 @@ class SeedReplay:
         self._task, self._workers, self._report = task, workers, report
         self._run, self._record = task.run, task.record
         self._place = f"seed {task.record.seed}"
-        self._comparison = Comparison(task.run.seed(task.record))
+        self._comparison = SeedComparison(task.run.seed(task.record))
         self._scratch = task.scratch / f"seed-{task.record.seed:04d}"
         self._attempts = 0
         self._found = SeedResult()
@@ -116,9 +116,9 @@ class SeedReplay:
                 attempt = self._attempt(job)
                 self._check_code(attempt)
                 found.outcomes.update(attempt.outcomes)
-                partings = list(compare(attempt))
-                if partings:
-                    self._explain(job, compare, attempt, partings)
+                mismatches = list(compare(attempt))
+                if mismatches:
+                    self._explain(job, compare, attempt, mismatches)
         except AuditError as error:
             found.undecided = found.unexplained = True
             text = f"cannot be replayed: {error}"
@@ -179,15 +179,15 @@ class SeedReplay:
                 found.extend(state_distances(f"{where}, fork", self._run.tensors(name), replayed))
 
     def _explain(
-        self, job: Job, compare: _Compare, first: Attempt, partings: list[Mismatch]
+        self, job: Job, compare: _Compare, first: Attempt, mismatches: list[Mismatch]
     ) -> None:
         """Replay again to tell an edited record from a program that is not deterministic."""
         n_replays = 1
         while n_replays < MAX_REPLAYS:
             n_replays += 1
             varied = job
-            if n_replays == _OTHERWISE and first.ended is None:
-                varied = self._otherwise(job)
+            if n_replays == _REORDERED and first.ended is None:
+                varied = self._reordered(job)
             again = self._attempt(varied, measured=False)
             disagreement = find_disagreement(first, again)
             if disagreement is not None:
@@ -196,17 +196,17 @@ class SeedReplay:
                 self._found.findings.append(finding)
                 self._found.unexplained = True
                 return
-        unexplained = [*filter(is_input, partings), *self._comparison.inputs(first)]
+        unexplained = [*filter(is_input, mismatches), *self._comparison.inputs(first)]
         self._found.unexplained |= bool(unexplained)
-        for parting in unexplained:  # what hides behind an earlier difference of its branch
-            if not any(is_input(other) and other.branch == parting.branch for other in partings):
-                partings.append(parting)
+        for mismatch in unexplained:  # what hides behind an earlier difference of its branch
+            if not any(is_input(other) and other.branch == mismatch.branch for other in mismatches):
+                mismatches.append(mismatch)
         differences = self.environment_differences()
         self._found.undecided |= bool(differences)
-        for parting in partings:
-            self._found.findings.append(self._difference(parting, first, n_replays, differences))
+        for mismatch in mismatches:
+            self._found.findings.append(self._difference(mismatch, first, n_replays, differences))
 
-    def _otherwise(self, job: Job) -> Job:
+    def _reordered(self, job: Job) -> Job:
         """The same branches after others: all of the seed's, or the same the other way round.
 
         The replica always runs last. Of a trunk, before which nothing runs, the same again.
@@ -219,18 +219,18 @@ class SeedReplay:
         return job if names == job.branches else replace(job, branches=names)
 
     def _difference(
-        self, parting: Mismatch, first: Attempt, n_replays: int, differences: list[str]
+        self, mismatch: Mismatch, first: Attempt, n_replays: int, differences: list[str]
     ) -> Finding:
-        text = f"{parting}; no nondeterminism seen in {n_replays} replays"
-        where, exit_code = f"{self._place}, {parting.branch}", 1
+        text = f"{mismatch}; no nondeterminism seen in {n_replays} replays"
+        where, exit_code = f"{self._place}, {mismatch.branch}", 1
         if differences:
             exit_code = 6
             text += f"; environment differs ({differences[0]}), an edit cannot be excluded"
-            text += self._distance(parting.branch, first)
+            text += self._distance(mismatch.branch, first)
         else:
             text += ", so the record is of something else: edited evidence, other code, other data,"
             text += " or a variable, date or path that the program looks at"
-        return Finding(text, where, parting.step, parting.component, exit_code=exit_code)
+        return Finding(text, where, mismatch.step, mismatch.component, exit_code=exit_code)
 
     def environment_differences(self) -> list[str]:
         """What the recorded environment and the replays' do not share."""
@@ -253,31 +253,31 @@ class SeedReplay:
             self._found.findings.append(Finding(text, exit_code=6))
 
     def _nondeterminism(
-        self, job: Job, parting: Mismatch, n_replays: int, *, leaks: bool
+        self, job: Job, mismatch: Mismatch, n_replays: int, *, leaks: bool
     ) -> Finding:
-        text = f"nondeterminism: {n_replays} replays disagree with each other; {parting}"
+        text = f"nondeterminism: {n_replays} replays disagree with each other; {mismatch}"
         if leaks:
             text += "; it depends on which branches ran before in the same process"
         else:
-            text += self._located(job, parting)
-        where = f"{self._place}, {parting.branch}"
-        return Finding(text, where, parting.step, parting.component)
+            text += self._locate_module(job, mismatch)
+        where = f"{self._place}, {mismatch.branch}"
+        return Finding(text, where, mismatch.step, mismatch.component)
 
-    def _located(self, job: Job, parting: Mismatch) -> str:
+    def _locate_module(self, job: Job, mismatch: Mismatch) -> str:
         """Run the step that made a difference again, several times, with every module digested."""
-        if parting.step is None:
+        if mismatch.step is None:
             return ""
         fork_at = self._run.manifest.plan.fork_at
-        step, first = causing_step(parting), 1 if job.kind == "trunk" else fork_at + 1
+        step, first = causing_step(mismatch), 1 if job.kind == "trunk" else fork_at + 1
         if step < first:
             return "; it is there before the first step"
-        modules = replace(job, kind="modules", branches=(parting.branch,), step=step, out="")
+        modules = replace(job, kind="modules", branches=(mismatch.branch,), step=step, out="")
 
-        def look() -> tuple[tuple[str, str], ...]:
+        def run_step() -> tuple[tuple[str, str], ...]:
             found: ModuleTrace = self._workers.run(modules, self._report)
             return found.entries
 
-        module = find_differing_module(look)
+        module = find_differing_module(run_step)
         if module is None:
             return ""
         return f"; the first module that differs in two runs of this step: {module}"

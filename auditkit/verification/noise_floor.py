@@ -18,14 +18,14 @@ def check_replica(
     """Check 9: replica (and ``carry``) equal the control at every step, commitment and outcome."""
     where = seed.place(replica)
     control = seed.record.branches[0]
-    parting = compare_traces(replica.name, seed.control, trace)
-    if parting is not None:
-        others = f" (also {', '.join(parting.others)})" if parting.others else ""
+    mismatch = compare_traces(replica.name, seed.control, trace)
+    if mismatch is not None:
+        others = f" (also {', '.join(mismatch.others)})" if mismatch.others else ""
         yield Finding(
-            f"{replica.name} parts from the control: {parting.kind}, {parting.component}{others}",
+            f"{replica.name} parts from the control: {mismatch.kind}, {mismatch.component}{others}",
             where,
-            parting.step,
-            parting.component,
+            mismatch.step,
+            mismatch.component,
         )
         yield Finding(
             "kernels are not deterministic, or the program keeps state that no snapshot holds",

@@ -70,23 +70,23 @@ def test_pieces_part_where_the_whole_does(
 def test_a_longer_trace_parts_where_the_shorter_one_ends(
     left: Loop, right: Loop, step: int, kind: str
 ) -> None:
-    parting = first_mismatch("x", [whole(left)], [whole(right)])
-    assert parting is not None
-    assert (parting.step, parting.kind) == (step, kind)
+    mismatch = first_mismatch("x", [whole(left)], [whole(right)])
+    assert mismatch is not None
+    assert (mismatch.step, mismatch.kind) == (step, kind)
 
 
 def test_traces_that_begin_elsewhere_are_compared_where_they_overlap() -> None:
     early, late = whole(Loop(steps=9)), cut(whole(Loop(steps=9)), 3)[1]
-    parting = first_mismatch("x", [early], [late])
-    assert parting is not None
-    assert (parting.step, parting.kind, parting.component) == (1, "length", "steps")
+    mismatch = first_mismatch("x", [early], [late])
+    assert mismatch is not None
+    assert (mismatch.step, mismatch.kind, mismatch.component) == (1, "length", "steps")
     moved = cut(whole(Loop(steps=9, batch_at=6)), 3)[1]
-    parting = first_mismatch("x", [early], [moved])
-    assert parting is not None
-    assert (parting.step, parting.kind) == (6, "data drift")
-    parting = first_mismatch("x", [cut(early, 3)[0]], [late])
-    assert parting is not None
-    assert parting.kind == "length"
+    mismatch = first_mismatch("x", [early], [moved])
+    assert mismatch is not None
+    assert (mismatch.step, mismatch.kind) == (6, "data drift")
+    mismatch = first_mismatch("x", [cut(early, 3)[0]], [late])
+    assert mismatch is not None
+    assert mismatch.kind == "length"
 
 
 def test_a_missing_piece_is_malformed_and_no_difference() -> None:
