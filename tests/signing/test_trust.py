@@ -73,7 +73,7 @@ def test_trust_that_was_taken_back_stays_so(env: dict[str, str]) -> None:
 def test_a_run_killed_after_making_the_key_is_caught_up_with(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trust, "_trust_own", lambda *_: None)
+    monkeypatch.setattr(trust, "_trust_own_key", lambda *_: None)
     trust.ensure_default_key(env)
     monkeypatch.undo()
     _, created = trust.ensure_default_key(env)
