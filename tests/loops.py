@@ -1,7 +1,7 @@
 """Loops of a user's own, recorded and run again inside the test's process.
 
 A process that loads torch takes seconds; :class:`HereCommands` stands in for
-:class:`auditkit.processes.commands.Commands` and calls a function instead, with the same line
+:class:`auditkit.processes.commands.Commands` and calls a function instead, with the same connection
 between the Recorder in it and who runs the command.
 """
 
@@ -65,10 +65,10 @@ class HereCommands:
         """Call the function; its random streams and threads are its own."""
         self.variables.append(variables)
         connections: list[protocol.Connection] = []
-        returncode, words = 0, ""
+        returncode, tail = 0, ""
 
-        def connect(hello: dict[str, Any]) -> protocol.Connection | None:
-            connection = protocol.connect(hello)
+        def connect(client_info: dict[str, Any]) -> protocol.Connection | None:
+            connection = protocol.connect(client_info)
             assert connection is not None
             connections.append(connection)
             return connection
@@ -83,11 +83,11 @@ class HereCommands:
             except SystemExit as end:
                 returncode = int(end.code or 0)
             except Exception as error:
-                returncode, words = 1, f"{type(error).__name__}: {error}"
+                returncode, tail = 1, f"{type(error).__name__}: {error}"
             for connection in connections:  # a process would end here
                 connection.close()
             assert server.wait(30)
-        return CommandResult(returncode, words, server.connected)
+        return CommandResult(returncode, tail, server.connected)
 
 
 @dataclass

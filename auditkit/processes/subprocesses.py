@@ -1,4 +1,4 @@
-"""Processes that auditkit starts: their environment, their last words, and their end."""
+"""Processes that auditkit starts: their environment, the end of their output, and their exit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from auditkit.errors import StoreError
 from auditkit.files.store import read_bytes
 from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
 
-#: Bytes of a process's output that its last words are looked for in.
+#: Bytes of a process's output that its last lines are looked for in.
 TAIL_BYTES = 4096
 
 _TAIL_LINES = 3
@@ -53,7 +53,7 @@ def kill_with_variable(name: str, value: str) -> None:
     """
     mark = os.fsencode(f"{name}={value}")
     for _ in range(_SWEEPS):  # one that is about to die may have started another
-        marked = [pid for pid in _pids() if _has(pid, mark)]
+        marked = [pid for pid in _pids() if _has_variable(pid, mark)]
         if not marked:
             return
         for pid in marked:
@@ -85,7 +85,7 @@ def _pids() -> Iterator[int]:
                 yield int(folder.name)
 
 
-def _has(pid: int, mark: bytes) -> bool:
+def _has_variable(pid: int, mark: bytes) -> bool:
     try:
         return mark in read_bytes(_PROCESSES / str(pid) / "environ").split(b"\0")
     except StoreError:  # somebody else's, or gone

@@ -41,7 +41,9 @@ ranks = [subprocess.Popen([sys.executable, "-c", script, str(rank)], start_new_s
 sys.exit(max(rank.wait() for rank in ranks))
 """
 
-_ASKS = "line = connect({'rank': sys.argv[1]})\nassert line.ask({'n': 1}) == {'n': 2}\n"
+_REQUEST = (
+    "connection = connect({'rank': sys.argv[1]})\nassert connection.request({'n': 1}) == {'n': 2}\n"
+)
 
 
 def python(script: str, *arguments: str) -> list[str]:
@@ -49,9 +51,9 @@ def python(script: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", _PRELUDE + script, *arguments]
 
 
-def nobody(connection: Connection, hello: dict[str, Any]) -> None:
+def nobody(connection: Connection, client_info: dict[str, Any]) -> None:
     """A handler of commands that do not call."""
-    raise AssertionError(hello)
+    raise AssertionError(client_info)
 
 
 def count(connection: Connection, _: dict[str, Any]) -> None:
@@ -78,23 +80,23 @@ def written(file: Path) -> list[int]:
     return [int(pid) for pid in file.read_text().split()]
 
 
-# Conversations
+# Connections
 
 
 def test_a_command_that_calls_is_handled_while_it_runs() -> None:
     with Commands() as commands:
-        assert commands.run(python(_ASKS, "0"), count) == CommandResult(0, "", 1)
+        assert commands.run(python(_REQUEST, "0"), count) == CommandResult(0, "", 1)
 
 
-def test_two_processes_of_one_launcher_are_two_conversations() -> None:
+def test_two_processes_of_one_launcher_are_two_connections() -> None:
     hellos: list[str] = []
 
-    def handler(connection: Connection, hello: dict[str, Any]) -> None:
-        hellos.append(hello["rank"])
-        count(connection, hello)
+    def handler(connection: Connection, client_info: dict[str, Any]) -> None:
+        hellos.append(client_info["rank"])
+        count(connection, client_info)
 
     with Commands() as commands:
-        completed = commands.run([sys.executable, "-c", _LAUNCHER, _PRELUDE + _ASKS], handler)
+        completed = commands.run([sys.executable, "-c", _LAUNCHER, _PRELUDE + _REQUEST], handler)
     assert (completed, sorted(hellos)) == (CommandResult(0, "", 2), ["0", "1"])
 
 
@@ -103,7 +105,7 @@ def test_a_shell_script_hands_the_session_on(tmp_path: Path) -> None:
     script.write_text('#!/bin/sh\n"$@" 0 && "$@" 1\nexit 5\n')
     script.chmod(0o755)
     with Commands() as commands:
-        completed = commands.run(["./train.sh", *python(_ASKS)], count, folder=tmp_path)
+        completed = commands.run(["./train.sh", *python(_REQUEST)], count, folder=tmp_path)
     assert completed == CommandResult(5, "", 2)
 
 
@@ -115,7 +117,7 @@ def test_what_was_sent_before_the_end_is_read() -> None:
         while (message := connection.receive()) is not None:
             seen.append(message["n"])
 
-    script = "line = connect({})\nfor n in range(9): line.send({'n': n})\nos._exit(0)"
+    script = "connection = connect({})\nfor n in range(9): connection.send({'n': n})\nos._exit(0)"
     with Commands() as commands:
         commands.run(python(script), slow)
     assert seen == list(range(9))
@@ -126,7 +128,7 @@ def test_several_threads_run_commands_at_once() -> None:
     with Commands() as commands:
         threads = [
             threading.Thread(
-                target=lambda: completed.append(commands.run(python(_ASKS, "0"), count))
+                target=lambda: completed.append(commands.run(python(_REQUEST, "0"), count))
             )
             for _ in range(4)
         ]
@@ -145,14 +147,14 @@ def test_a_command_that_ignores_everything_is_run_to_its_end() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "ended"),
+    ("script", "completed"),
     [
         ("print('out'); print('1\\n2\\n\\n3\\n4', file=sys.stderr); sys.exit(7)", (7, "2 | 3 | 4")),
         ("os.kill(os.getpid(), signal.SIGTERM)", (-signal.SIGTERM, "")),
         ("sys.stdin.read() or sys.exit('nothing to read')", (1, "nothing to read")),
     ],
 )
-def test_status_and_last_words_are_told(script: str, completed: tuple[int, str]) -> None:
+def test_exit_status_and_output_tail_are_returned(script: str, completed: tuple[int, str]) -> None:
     assert run(script) == CommandResult(*completed, 0)
 
 
@@ -210,7 +212,7 @@ def test_a_handler_that_fails_ends_the_command(error: Exception) -> None:
 
     begin = time.monotonic()
     with Commands() as commands, pytest.raises(type(error), match="no"):
-        commands.run(python(f"line = connect({{}}); time.sleep({PATIENCE})"), fails)
+        commands.run(python(f"connection = connect({{}}); time.sleep({PATIENCE})"), fails)
     assert time.monotonic() - begin < PATIENCE / 2
 
 
@@ -334,13 +336,13 @@ def test_an_interrupt_kills_the_command(tmp_path: Path) -> None:
 def test_a_command_whose_auditkit_is_killed_notices_at_its_line(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = (
-        "line = connect({})\n"
+        "connection = connect({})\n"
         f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}}\\n')\n"
-        "line.ask({})"
+        "connection.request({})"
     )
     parent = (
         "import sys\nfrom auditkit.processes.commands import Commands\n"
-        "Commands().run(sys.argv[1:], lambda line, hello: [line.receive(), line.receive()])\n"
+        "Commands().run(sys.argv[1:], lambda other, _: [other.receive(), other.receive()])\n"
     )
     env = {**os.environ, "TMPDIR": str(tmp_path)}  # which it does not tidy up
     with subprocess.Popen([sys.executable, "-c", parent, *python(script)], env=env) as process:
@@ -373,7 +375,7 @@ def test_no_thread_descriptor_or_folder_is_left_behind(
     held, threads = names_in(Path("/dev/fd")), threading.enumerate()
     with Commands() as commands:
         for _ in range(2):
-            commands.run(python(_ASKS, "0"), count)
+            commands.run(python(_REQUEST, "0"), count)
             with pytest.raises(CommandError):
                 commands.run(["no-such-command"], nobody)
             with pytest.raises(AssertionError):

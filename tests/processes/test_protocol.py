@@ -1,4 +1,4 @@
-"""The line between auditkit and a command's processes, and every way in which it can break.
+"""The protocol between auditkit and a command's processes, and every way in which it can break.
 
 The other ends here are a few lines of Python that load nothing but ``auditkit.processes.protocol``.
 """
@@ -31,18 +31,18 @@ _PRELUDE = """
 import os, signal, sys, time
 from auditkit.errors import ConnectionLost
 from auditkit.processes.protocol import connect
-line = connect({"rank": 0})
+connection = connect({"rank": 0})
 """
 
 
-def echo(connection: Connection, hello: dict[str, Any]) -> None:
+def echo(connection: Connection, client_info: dict[str, Any]) -> None:
     """A handler that answers every message with the hello and the message."""
     while (message := connection.receive()) is not None:
-        connection.send({"hello": hello, "message": message})
+        connection.send({"hello": client_info, "message": message})
 
 
 def start(server: Server, script: str) -> subprocess.Popen[str]:
-    """A process below the switchboard that has connected and runs a script."""
+    """A process below the server that has connected and runs a script."""
     return subprocess.Popen(
         [sys.executable, "-c", _PRELUDE + script],
         env={**os.environ, SESSION_VARIABLE: server.variable},
@@ -61,27 +61,27 @@ def output(server: Server, script: str) -> str:
     return out.strip()
 
 
-def call(server: Server, hello: dict[str, Any] | None = None) -> Connection:
-    """A line from this process to itself."""
+def call(server: Server, client_info: dict[str, Any] | None = None) -> Connection:
+    """A connection from this process to itself."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(SESSION_VARIABLE, server.variable)
-        connection = connect(hello or {})
+        connection = connect(client_info or {})
     assert connection is not None
     return connection
 
 
 def knock(server: Server) -> socket.socket:
-    """A plain connection to the switchboard's address."""
+    """A plain connection to the server's address."""
     _, family, address = protocol._parse(server.variable)
-    stranger = socket.socket(family)
-    stranger.settimeout(PATIENCE)
-    stranger.connect(address)
-    return stranger
+    intruder = socket.socket(family)
+    intruder.settimeout(PATIENCE)
+    intruder.connect(address)
+    return intruder
 
 
 @contextlib.contextmanager
 def pair() -> Iterator[tuple[Connection, socket.socket]]:
-    """A line, and the bare socket at its other end."""
+    """A connection, and the bare socket at its other end."""
     here, there = socket.socketpair()
     connection = Connection(here)
     try:
@@ -101,13 +101,13 @@ def family(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
     return str(request.param)
 
 
-# Conversations
+# Connections
 
 
 def test_a_process_says_hello_and_asks(family: str) -> None:
     with Server(echo) as server:
         assert f"@{family}:" in server.variable
-        said = output(server, "print(line.ask({'n': 2**60, 'x': [1.5, None]}))")
+        said = output(server, "print(connection.request({'n': 2**60, 'x': [1.5, None]}))")
         assert server.wait(PATIENCE)
         assert server.connected == 1
     assert eval(said) == {  # noqa: S307 # of this test's own making
@@ -121,9 +121,9 @@ def test_large_messages_go_both_ways_and_the_end_of_the_stream_is_none(family: s
     big = {"text": "x" * 5_000_000}
     seen: queue.Queue[object] = queue.Queue()
 
-    def handler(connection: Connection, hello: dict[str, Any]) -> None:
+    def handler(connection: Connection, client_info: dict[str, Any]) -> None:
         seen.put(connection.receive())
-        connection.send(hello)
+        connection.send(client_info)
         seen.put(connection.receive())
 
     with Server(handler) as server:
@@ -202,20 +202,20 @@ def test_the_childs_side_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize("says", [b"", b"x" * 64, b"GET / HTTP/1.1\r\n\r\n" + b" " * 64])
-def test_a_stranger_is_refused_and_told_nothing(family: str, says: bytes) -> None:
+def test_an_intruder_is_refused_and_sent_nothing(family: str, says: bytes) -> None:
     assert family
     with Server(echo) as server:
-        with knock(server) as stranger:
-            stranger.sendall(says)
-            stranger.shutdown(socket.SHUT_WR)
+        with knock(server) as intruder:
+            intruder.sendall(says)
+            intruder.shutdown(socket.SHUT_WR)
             with contextlib.suppress(ConnectionResetError):
-                assert stranger.recv(1) == b""
+                assert intruder.recv(1) == b""
         call(server).close()
         assert server.wait(PATIENCE)
         assert server.connected == 1
 
 
-def test_a_silent_stranger_hinders_nobody() -> None:
+def test_a_silent_intruder_hinders_nobody() -> None:
     with Server(echo) as server, knock(server):
         connection = call(server)
         assert connection.request({})["message"] == {}
@@ -281,7 +281,9 @@ def test_a_process_that_says_no_hello_is_an_error(first: dict[str, Any]) -> None
     with Server(echo) as server:
         with knock(server) as sock:
             connection = Connection(sock)
-            assert connection.handshake(*server.variable.partition("@")[0].split("."), calling=True)
+            assert connection.handshake(
+                *server.variable.partition("@")[0].split("."), is_client=True
+            )
             connection.send(first)
             assert connection.receive() is None
         assert server.wait(PATIENCE)
@@ -326,7 +328,9 @@ def test_a_child_that_dies_between_messages_is_the_end_of_the_stream() -> None:
             seen.put(message)
         seen.put(None)
 
-    script = "line.send({'n': 1}); line.send({'n': 2}); os.kill(os.getpid(), signal.SIGKILL)"
+    script = (
+        "connection.send({'n': 1}); connection.send({'n': 2}); os.kill(os.getpid(), signal.SIGKILL)"
+    )
     with Server(handler) as server, start(server, script):
         assert [seen.get(timeout=PATIENCE) for _ in range(3)] == [{"n": 1}, {"n": 2}, None]
 
@@ -357,7 +361,7 @@ def test_who_asks_one_that_has_gone_is_told() -> None:
 
 def test_a_child_is_told_that_its_parent_has_gone(tmp_path: Path) -> None:
     script = (
-        "try: line.ask({})\n"
+        "try: connection.request({})\n"
         "except ConnectionLost as error: print(error)\n"
         "try: connect({})\n"
         "except ConnectionLost as error: print(error)\n"
@@ -366,9 +370,9 @@ def test_a_child_is_told_that_its_parent_has_gone(tmp_path: Path) -> None:
         "import os, subprocess, sys, threading\n"
         "from auditkit.processes.server import Server\n"
         "asked = threading.Event()\n"
-        "def handler(line, hello): line.receive(); asked.set(); line.receive()\n"
-        "with Server(handler) as board:\n"
-        f"    env = {{**os.environ, {SESSION_VARIABLE!r}: board.variable}}\n"
+        "def handler(connection, _): connection.receive(); asked.set(); connection.receive()\n"
+        "with Server(handler) as server:\n"
+        f"    env = {{**os.environ, {SESSION_VARIABLE!r}: server.variable}}\n"
         "    subprocess.Popen([sys.executable, '-c', sys.argv[1]], env=env)\n"
         "    asked.wait()\n"
         "    os._exit(0)\n"
@@ -415,21 +419,21 @@ def test_an_interrupt_within_a_message_ends_the_line(use: str) -> None:
 # Forks
 
 
-def test_a_forked_child_may_not_use_the_line_and_does_not_disturb_it() -> None:
+def test_a_forked_child_may_not_use_the_connection_and_does_not_disturb_it() -> None:
     script = (
         "child = os.fork()\n"
         "if not child:\n"
-        "    assert not line.is_ours\n"
-        "    for use in (lambda: line.send({}), line.receive, lambda: line.ask({})):\n"
-        "        try: use()\n"
+        "    assert not connection.is_owner\n"
+        "    for use in (connection.send, lambda _: connection.receive(), connection.request):\n"
+        "        try: use({})\n"
         "        except ConnectionLost as error: assert 'forked' in str(error), error\n"
         "        else: os._exit(1)\n"
-        "    line.close()\n"
+        "    connection.close()\n"
         "    own = connect({'rank': 'fork'})\n"
-        "    assert own.ask({})['hello'] == {'rank': 'fork'}\n"
+        "    assert own.request({})['hello'] == {'rank': 'fork'}\n"
         "    os._exit(7)\n"
         "status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])\n"
-        "print(status, line.is_ours, line.ask({})['hello'])\n"
+        "print(status, connection.is_owner, connection.request({})['hello'])\n"
     )
     with Server(echo) as server:
         assert output(server, script) == "7 True {'rank': 0}"
@@ -453,14 +457,14 @@ def test_a_forked_child_does_not_hold_the_line_of_a_dead_parent_open() -> None:
         os.kill(child, signal.SIGKILL)
 
 
-# The switchboard
+# The server
 
 
 def test_what_a_handler_raises_is_raised_at_the_end_and_by_check() -> None:
     rung = threading.Event()
 
-    def handler(connection: Connection, hello: dict[str, Any]) -> None:
-        raise (ConnectionLost if hello["n"] == 0 else ValueError)(f"no {hello['n']}")
+    def handler(connection: Connection, client_info: dict[str, Any]) -> None:
+        raise (ConnectionLost if client_info["n"] == 0 else ValueError)(f"no {client_info['n']}")
 
     def talk() -> None:
         with Server(handler, rung.set) as server:
@@ -473,7 +477,9 @@ def test_what_a_handler_raises_is_raised_at_the_end_and_by_check() -> None:
                 with pytest.raises((ConnectionLost, ValueError), match=f"no {n}"):
                     server.check()
 
-    with pytest.raises(ValueError, match="no 1"):  # a lost line is told only for want of others
+    with pytest.raises(
+        ValueError, match="no 1"
+    ):  # a lost connection is raised only for want of others
         talk()
 
 
@@ -488,7 +494,7 @@ def test_an_error_in_the_block_is_not_hidden_by_that_of_a_handler() -> None:
         talk()
 
 
-def test_closing_is_prompt_and_ends_every_conversation() -> None:
+def test_closing_is_prompt_and_ends_every_connection() -> None:
     begin = time.monotonic()
     with Server(echo) as server:
         connections = [call(server) for _ in range(3)]
@@ -502,11 +508,11 @@ def test_closing_is_prompt_and_ends_every_conversation() -> None:
 
 
 def test_lines_that_closing_breaks_are_no_failure_but_other_errors_are() -> None:
-    def asks(connection: Connection, hello: dict[str, Any]) -> None:
+    def asks(connection: Connection, client_info: dict[str, Any]) -> None:
         try:
             connection.request({})
         finally:
-            if hello:
+            if client_info:
                 raise ValueError("cannot write the record")
 
     with Server(asks) as server:
@@ -531,7 +537,7 @@ def test_what_was_sent_before_a_process_ended_is_read() -> None:
             seen.append(message["n"])
 
     with Server(handler) as server:
-        output(server, "for n in range(20): line.send({'n': n})")
+        output(server, "for n in range(20): connection.send({'n': n})")
         assert server.wait(PATIENCE)
     assert seen == list(range(20))
 
@@ -544,10 +550,10 @@ def test_no_thread_descriptor_or_folder_is_left_behind(
     names, held, threads = names_in(tmp_path), names_in(Path("/dev/fd")), threading.enumerate()
     for _ in range(3):
         with Server(echo) as server:
-            stranger = knock(server)
+            intruder = knock(server)
             connection = call(server)
             connection.request({})
-        stranger.close()
+        intruder.close()
         connection.close()
     assert names_in(Path("/dev/fd")) == held
     assert set(threading.enumerate()) <= set(threads)
