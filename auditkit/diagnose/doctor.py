@@ -141,8 +141,8 @@ def _advice(mismatch: Mismatch, unregistered: str | None, module: str | None) ->
     if mismatch.kind == "RNG drift":
         return (
             f"step {causing_step(mismatch)} draws another number of random numbers in every run, "
-            f"from {mismatch.component}: look for a decision there that depends on clock, threads or "
-            "order"
+            f"from {mismatch.component}: look for a decision there that depends on clock, threads "
+            "or order"
         )
     if mismatch.kind == "length":
         return "the runs have another number of steps: look at what ends the loop or an epoch"

@@ -182,9 +182,9 @@ class Verification:
         self._is_own = is_own(outcome)
         names = ", ".join(key.label for key in outcome.signers)
         self._checks.ran(2, f"signed by {names}")
-        self._judge_timestamps(envelope)
+        self._check_timestamps(envelope)
 
-    def _judge_timestamps(self, envelope: Envelope) -> None:
+    def _check_timestamps(self, envelope: Envelope) -> None:
         """Timestamps of the trusted signatures, under the authorities that were named."""
         check = self._request.authorities.check
         if check is None:

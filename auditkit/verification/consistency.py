@@ -50,14 +50,14 @@ def check_plan(manifest: StudyManifest, declarations: Declarations) -> Iterator[
     for record in manifest.seeds:
         yield from _check_branches(record, wanted, declarations)
     yield from check_listing(manifest.files, _used(manifest), manifest.program.code)
-    held = manifest.environment.determinism
+    determinism = manifest.environment.determinism
     for name, value in (
         ("torch threads", str(plan.threads)),
         ("deterministic algorithms", "True"),
     ):
-        if held.get(name) != value:
+        if determinism.get(name) != value:
             yield Finding(
-                f"{name} was {held.get(name)}, the protocol asks for {value}", "environment"
+                f"{name} was {determinism.get(name)}, the protocol asks for {value}", "environment"
             )
 
 
@@ -170,8 +170,8 @@ def _check_columns(
     touched = declarations[spec.name].touches(spec) if spec and spec.name in declarations else ()
     for name in sorted(set(record.components) ^ set(trace.columns)):
         if not matches(name, touched):
-            side = "lacks" if name in record.components else "has"
-            yield Finding(f"the trace {side} a component", where, component=name)
+            verb = "lacks" if name in record.components else "has"
+            yield Finding(f"the trace {verb} a component", where, component=name)
 
 
 def _check_digests(

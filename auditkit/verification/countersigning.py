@@ -85,7 +85,7 @@ def countersign(folder: Path, report: VerificationReport, run: RunTimes, key: Si
                 f"{report.verdict}",
                 hint="remove it, if the weaker one is what you want",
             )
-    own = _fit_to_publish(report)
+    own = _publishable(report)
     signed = SignedReport(SCHEMA_VERSION, Producer("auditkit", __version__), run, own)
     path = folder / name
     store.write_bytes(path, sign_statement(to_statement(signed), key.key))
@@ -120,7 +120,7 @@ def read_countersignatures(
             yield Countersignature(name, None, False, None, error.message)
 
 
-def _fit_to_publish(report: VerificationReport) -> VerificationReport:
+def _publishable(report: VerificationReport) -> VerificationReport:
     """What this verifier found: nothing that others say, and no path of this machine."""
     plan = report.plan
     if plan is not None:
@@ -155,16 +155,16 @@ def _read(
     envelope = open_envelope(artifacts.safe_read(folder, name, max_bytes=MAX_BYTES), what=name)
     key = check_signatures(envelope, trusted).signer
     report = record_from_statement(SignedReport, envelope.payload, what=name).report
-    why = None
+    reason = None
     if report.statement_sha256 != statement_sha256:
-        why = "it is about another manifest"
+        reason = "it is about another manifest"
     elif not authors:
-        why = "the manifest's own signature is not in order"
+        reason = "the manifest's own signature is not in order"
     elif any(same_person(key, author) for author in authors):
-        why = "it is signed by somebody who signed the manifest"
+        reason = "it is signed by somebody who signed the manifest"
     elif report.signed_by not in {author.fingerprint for author in authors}:
-        why = f"the manifest was signed by {report.signed_by} when it was verified"
+        reason = f"the manifest was signed by {report.signed_by} when it was verified"
     elif report.exit_code != 0:
-        why = f"it says that the manifest did not verify (exit {report.exit_code})"
-    remark = f"does not count: {why}" if why else report.replay
-    return Countersignature(name, key.fingerprint, why is None, report.verdict, remark)
+        reason = f"it says that the manifest did not verify (exit {report.exit_code})"
+    remark = f"does not count: {reason}" if reason else report.replay
+    return Countersignature(name, key.fingerprint, reason is None, report.verdict, remark)

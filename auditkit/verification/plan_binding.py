@@ -50,7 +50,7 @@ class Authorities:
     token_sha256: TokenDigest | None = None
 
 
-def bind(
+def bind_plan(
     run: RunEvidence,
     signers: Sequence[TrustedKey],
     authorities: Authorities,
@@ -76,25 +76,25 @@ def bind(
     try:
         data = artifacts.safe_read(run.root, name, expected_sha256=listed[0].sha256)
         signed = open_plan(data, list(signers), what=name)
-        stamp, reason = _stamp(signed, authorities)
+        timestamp, reason = _plan_timestamp(signed, authorities)
         # Seeds are compared with the plan where its timestamp can be read, trusted or not.
         found, remarks = study_deviations(signed, run.manifest, authorities.token_sha256)
     except AuditError as error:
         return PlanBinding("not bound", (), (str(error),))
-    again = _look_again(run, signed.registration, registrar)
-    deviations = tuple(dict.fromkeys((*found, *again.deviations)))
-    remarks = [*remarks, *again.remarks, *_elsewhere(run, signed.registration)]
-    if stamp is None:
+    rebuilt = _rebuild_and_compare(run, signed.registration, registrar)
+    deviations = tuple(dict.fromkeys((*found, *rebuilt.deviations)))
+    remarks = [*remarks, *rebuilt.remarks, *_environment_remarks(run, signed.registration)]
+    if timestamp is None:
         return PlanBinding("plan-bound", deviations, (reason, *remarks))
-    if deviations or not again.complete:
-        why = "the study deviates from its plan" if deviations else "its data were not compared"
-        return PlanBinding("plan-bound", deviations, (f"not registered: {why}", *remarks))
-    text = f"stamped {stamp.time} by {stamp.authority}; the seeds derive from the stamp"
+    if deviations or not rebuilt.complete:
+        problem = "the study deviates from its plan" if deviations else "its data were not compared"
+        return PlanBinding("plan-bound", deviations, (f"not registered: {problem}", *remarks))
+    text = f"stamped {timestamp.time} by {timestamp.authority}; the seeds derive from the stamp"
     return PlanBinding("registered", (), (text, *remarks))
 
 
-def _stamp(signed: SignedPlan, authorities: Authorities) -> tuple[Timestamp | None, str]:
-    """The stamp that the seeds derive from, or why there is none that counts."""
+def _plan_timestamp(signed: SignedPlan, authorities: Authorities) -> tuple[Timestamp | None, str]:
+    """The timestamp that the seeds derive from, or why there is none that counts."""
     reason = ""
     if signed.registration.seeds_from != "timestamp":
         reason = (
@@ -117,7 +117,7 @@ def _stamp(signed: SignedPlan, authorities: Authorities) -> tuple[Timestamp | No
 
 
 @dataclass(frozen=True)
-class _Again:
+class _Rebuilt:
     """What building the recorded program again has shown.
 
     Attributes:
@@ -131,16 +131,16 @@ class _Again:
     complete: bool = False
 
 
-def _look_again(
+def _rebuild_and_compare(
     run: RunEvidence, registration: Registration, registrar: Registrar | None
-) -> _Again:
+) -> _Rebuilt:
     """Compare the plan with what the recorded program gives here.
 
-    Where the seeds derive from a stamp, data that depend on the seed could be made after it: the
-    program is then built with every seed of the study, and must give the planned dataset.
+    Where the seeds derive from a timestamp, data that depend on the seed could be made after it:
+    the program is then built with every seed of the study, and must give the planned dataset.
     """
     if registrar is None:
-        return _Again(remarks=("dataset and probe were not read again: that takes a replay",))
+        return _Rebuilt(remarks=("dataset and probe were not read again: that takes a replay",))
     planned = registration.data
     found: list[str] = []
     try:
@@ -151,13 +151,13 @@ def _look_again(
             if data.dataset_sha256 != planned.dataset_sha256:
                 found.append(f"data: the dataset of seed {seed} is another than was planned")
     except AuditError as error:
-        return _Again(tuple(found), (f"the program could not be built again: {error}",))
+        return _Rebuilt(tuple(found), (f"the program could not be built again: {error}",))
     if planned.dataset_sha256 is None:
-        return _Again(tuple(found), ("the plan holds no digest of the dataset",))
-    return _Again(tuple(found), (), complete=True)
+        return _Rebuilt(tuple(found), ("the plan holds no digest of the dataset",))
+    return _Rebuilt(tuple(found), (), complete=True)
 
 
-def _elsewhere(run: RunEvidence, registration: Registration) -> list[str]:
+def _environment_remarks(run: RunEvidence, registration: Registration) -> list[str]:
     """Where the plan was made in another environment than the study."""
     lines = registration.environment.differences(run.manifest.environment)
     return [f"the plan was made elsewhere: {line}" for line in lines if "packages" not in line]

@@ -56,7 +56,7 @@ from auditkit.verification.consistency import check_branch, check_plan, check_tr
 from auditkit.verification.fork import check_fork, check_touched
 from auditkit.verification.noise_floor import check_replica
 from auditkit.verification.order import check_branch_order, check_control_order
-from auditkit.verification.plan_binding import Registrar, bind
+from auditkit.verification.plan_binding import Registrar, bind_plan
 from auditkit.verification.recordings import RecordingVerification
 from auditkit.verification.rng_contract import check_branch_streams, check_contracts
 
@@ -96,9 +96,9 @@ def verify(
     opened = open_manifest(path, data)
     if isinstance(opened.manifest, StudyManifest):
         replayer = None if request.replay == "none" else replayer
-        machinery = _Machinery(replayer, estimator, declarations, registrar)
+        callbacks = _Callbacks(replayer, estimator, declarations, registrar)
         run = RunEvidence(path.parent, opened.manifest)
-        return _StudyVerification(opened, request, run, machinery).report()
+        return _StudyVerification(opened, request, run, callbacks).report()
     if isinstance(opened.manifest, RecordingManifest):
         recording = RecordingEvidence(path.parent, opened.manifest)
         return RecordingVerification(opened, request, recording).report()
@@ -106,7 +106,7 @@ def verify(
 
 
 @dataclass(frozen=True)
-class _Machinery:
+class _Callbacks:
     """What a study is verified with."""
 
     replayer: Replayer | None
@@ -123,14 +123,14 @@ class _StudyVerification(Verification):
         opened: OpenedManifest,
         request: VerifyRequest,
         run: RunEvidence,
-        machinery: _Machinery,
+        callbacks: _Callbacks,
     ) -> None:
         super().__init__(opened, request)
         self._run = run
-        self._replayer = machinery.replayer
-        self._estimator = machinery.estimator
-        self._declarations = machinery.declarations
-        self._registrar = machinery.registrar
+        self._replayer = callbacks.replayer
+        self._estimator = callbacks.estimator
+        self._declarations = callbacks.declarations
+        self._registrar = callbacks.registrar
         self._replay_outcome: ReplayOutcome | None = None
 
     def report(self) -> VerificationReport:
@@ -202,13 +202,13 @@ class _StudyVerification(Verification):
         self._replayed = "all" if sample.is_everything else "some"
         self._environment = next(iter(outcome.environments), None)
         self._distances = outcome.distances
-        self._judge_tolerance(outcome, sample)
+        self._check_tolerance(outcome, sample)
         recorded = run.manifest.environment
         self._differences = environment_differences(recorded, *outcome.environments)
         self._summarise_pairs(run, sample.choice)
         checks.ran(8, self._replay_text)
 
-    def _judge_tolerance(self, outcome: ReplayOutcome, sample: Sample) -> None:
+    def _check_tolerance(self, outcome: ReplayOutcome, sample: Sample) -> None:
         """Call a replay close, or say why it is not; what was not drawn may be further away."""
         tolerance = self._request.tolerance
         if tolerance is None or not outcome.findings:
@@ -228,19 +228,19 @@ class _StudyVerification(Verification):
 
     def _replay_sample(self, run: RunEvidence, replayer: Replayer) -> tuple[ReplayOutcome, Sample]:
         """Replay what was asked for; says what that was."""
-        asked, manifest = self._request, run.manifest
-        sample = draw(manifest, asked.replay, asked.replay_seed)
-        request = ReplayRequest(
-            sample.choice, asked.arguments, asked.jobs, asked.command, asked.tolerance
+        request, manifest = self._request, run.manifest
+        sample = draw(manifest, request.replay, request.replay_seed)
+        replay_request = ReplayRequest(
+            sample.choice, request.arguments, request.jobs, request.command, request.tolerance
         )
-        if asked.budget is None:
-            return replayer(run, request), sample
-        order = shuffled(manifest, asked.replay_seed)
-        if isinstance(asked.replay, int):
-            order = order[: asked.replay]
-        rounds = replay_within(asked.budget, order, replayer, run, request)
-        how = f", in {rounds.seconds:.0f} of {asked.budget:.0f} seconds"
-        text = describe_sample(manifest, len(rounds.done), asked.replay_seed, how)
+        if request.budget is None:
+            return replayer(run, replay_request), sample
+        order = shuffled(manifest, request.replay_seed)
+        if isinstance(request.replay, int):
+            order = order[: request.replay]
+        rounds = replay_within(request.budget, order, replayer, run, replay_request)
+        how = f", in {rounds.seconds:.0f} of {request.budget:.0f} seconds"
+        text = describe_sample(manifest, len(rounds.done), request.replay_seed, how)
         everything = sample.is_everything and len(rounds.done) == len(order)
         return rounds.outcome, Sample(by_seed(rounds.done), everything, text)
 
@@ -251,7 +251,7 @@ class _StudyVerification(Verification):
         # Whatever builds the program executes it: the same consent is asked for as for a replay.
         replayed = self._replay_outcome is not None and not run.manifest.program.command
         registrar = self._registrar if replayed and self._may_execute() else None
-        self._plan = bind(run, self._signers, self._request.authorities, registrar)
+        self._plan = bind_plan(run, self._signers, self._request.authorities, registrar)
 
     def _may_execute(self) -> bool:
         """Whether the recorded code is the verifier's own, or its execution was asked for."""

@@ -214,14 +214,14 @@ def duplicate_ranks(manifest: RecordingManifest) -> Iterator[str]:
     seen: dict[tuple[str | None, str], int] = {}
     for rank in manifest.ranks:
         starts = {stream.stream: stream.start for stream in rank.rng.streams}
-        mark = (starts.get("rng/torch"), rank.order_sha256)
-        if mark in seen:
+        drawn = (starts.get("rng/torch"), rank.order_sha256)
+        if drawn in seen:
             yield (
-                f"ranks {seen[mark]} and {rank.rank} start from the same rng/torch and consumed "
+                f"ranks {seen[drawn]} and {rank.rank} start from the same rng/torch and consumed "
                 "the same samples: each may have trained on all of the data"
             )
         else:
-            seen[mark] = rank.rank
+            seen[drawn] = rank.rank
 
 
 def _check_ends(stream: StreamContract | None, where: str, name: str) -> Iterator[Finding]:
@@ -285,12 +285,12 @@ def _check_checkpoints(rank: RankRecord) -> Iterator[Finding]:
         committed = ends.get(checkpoint.step)
         if committed is None:
             continue
-        held = {
+        traced = {
             name: v
             for name, v in checkpoint.digests.items()
             if name.partition("/")[0] not in UNTRACED
         }
-        for name in sorted(set(held) | set(committed)):
-            if held.get(name) != committed.get(name):
+        for name in sorted(set(traced) | set(committed)):
+            if traced.get(name) != committed.get(name):
                 text = "the rank's commitment is of another state"
                 yield Finding(text, checkpoint.file, checkpoint.step, name)
