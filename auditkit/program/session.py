@@ -35,7 +35,7 @@ class DataPosition(Protocol):
     def per_sample(self) -> bool:
         """Whether loading draws from derived streams only."""
 
-    def follow(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
+    def pin_order(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
         """Deliver given batches while the loader's own sampler must yield the control's."""
 
     def capture(self) -> Leaves:

@@ -252,9 +252,9 @@ class Course:
     def checkpoint(self) -> None:
         """Take a checkpoint at the next boundary; only a recording has any."""
 
-    def begin_round(self, number: int) -> bool:
+    def begin_loop_epoch(self, number: int) -> bool:
         """Whether to go through the loop's own epoch ``number``."""
-        return self._watched.loaders[""].begin_round(number)
+        return self._watched.loaders[""].begin_loop_epoch(number)
 
     def close(self, error: BaseException | None) -> None:
         """The loop is over, well or not."""

@@ -199,7 +199,7 @@ class Recorder:
             rounds: What the loop iterates, such as ``range(30)``.
         """
         for number, item in enumerate(rounds):
-            if self._started().begin_round(number):
+            if self._started().begin_loop_epoch(number):
                 yield item
 
     def enumerate(self, loader: Iterable[T]) -> Iterator[tuple[int, T]]:

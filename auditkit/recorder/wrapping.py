@@ -81,7 +81,7 @@ class Watched:
         """Write a snapshot's state, further loaders included."""
         for name, leaves in fork.sides.items():
             if name in self.loaders:
-                self.loaders[name].place(leaves)
+                self.loaders[name].seek(leaves)
         restore(self.observed.objects, fork.state)
 
     def describe_loaders(self) -> dict[str, dict[str, str]]:

@@ -16,7 +16,7 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 _RECORDED = "_auditkit_recorded"
-_PASSAGE = "_auditkit_passage"
+_ITERATION = "_auditkit_iteration"
 
 #: The slot itself: a wrapper may define ``__class__`` as a property that lies.
 _CLASS: Any = object.__dict__["__class__"]
@@ -59,7 +59,7 @@ def loader_class(original: Any) -> Any:
 
         def index_sampler(self: Any) -> Any:
             inner = original._index_sampler.__get__(self)
-            return self.__dict__[_RECORDED].indices(inner)
+            return self.__dict__[_RECORDED].wrap_sampler(inner)
 
         members["_index_sampler"] = property(index_sampler)
     return _subclass(original, members, _RECORDED)
@@ -69,10 +69,10 @@ def iterator_class(original: Any) -> Any:
     """Subclass of an iterator's class whose every batch passes a boundary."""
 
     def advance(self: Any) -> Any:
-        passage = self.__dict__[_PASSAGE]
-        return passage.next(lambda: original.__next__(self))
+        iteration = self.__dict__[_ITERATION]
+        return iteration.next(lambda: original.__next__(self))
 
-    return _subclass(original, {"__next__": advance}, _PASSAGE)
+    return _subclass(original, {"__next__": advance}, _ITERATION)
 
 
 #: A class is made once: there is a new iterator in every epoch.
@@ -106,24 +106,24 @@ def _subclass(original: Any, members: dict[str, Any], attribute: str) -> Any:
     return made
 
 
-class PassingIterator:
+class IteratorProxy:
     """Stands before an iterator whose class cannot be swapped, a generator."""
 
-    def __init__(self, iterator: Iterator[Any], passage: Any) -> None:
+    def __init__(self, iterator: Iterator[Any], iteration: Any) -> None:
         self._iterator = iterator
-        self._passage = passage
+        self._iteration = iteration
 
-    def __iter__(self) -> PassingIterator:
+    def __iter__(self) -> IteratorProxy:
         return self
 
     def __next__(self) -> Any:
-        return self._passage.next(lambda: next(self._iterator))
+        return self._iteration.next(lambda: next(self._iterator))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._iterator, name)
 
 
-class Indices:
+class SamplerProxy:
     """What the loader takes for its sampler."""
 
     def __init__(self, recorded: Any, inner: Any) -> None:
@@ -139,16 +139,16 @@ class Indices:
     def __iter__(self) -> Iterator[Any]:
         # Before the sampler draws; and eagerly: a generator here would change how often an
         # eager sampler draws.
-        passage = self._recorded.passage() if self._recorded.open else None
+        iteration = self._recorded.iteration_for_sampler() if self._recorded.open else None
         inner: Iterator[Any] = iter(self._inner)
-        if passage is None:
+        if iteration is None:
             return inner
         if has_state_dict(inner):
-            return StatefulIndexIterator(passage, inner)
-        return IndexIterator(passage, inner)
+            return StatefulSamplerIteratorProxy(iteration, inner)
+        return SamplerIteratorProxy(iteration, inner)
 
 
-class StatefulIndices(Indices):
+class StatefulSamplerProxy(SamplerProxy):
     """The same of a sampler with a state; protocols look for methods on the class."""
 
     def state_dict(self) -> Any:
@@ -160,24 +160,24 @@ class StatefulIndices(Indices):
         self._inner.load_state_dict(state_dict)
 
 
-class IndexIterator:
+class SamplerIteratorProxy:
     """Notes what a sampler yields."""
 
-    def __init__(self, passage: Any, inner: Iterator[Any]) -> None:
-        self._passage = passage
+    def __init__(self, iteration: Any, inner: Iterator[Any]) -> None:
+        self._iteration = iteration
         self._inner = inner
 
-    def __iter__(self) -> IndexIterator:
+    def __iter__(self) -> SamplerIteratorProxy:
         return self
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     def __next__(self) -> Any:
-        return self._passage.issue(next(self._inner))
+        return self._iteration.dispatch(next(self._inner))
 
 
-class StatefulIndexIterator(IndexIterator):
+class StatefulSamplerIteratorProxy(SamplerIteratorProxy):
     """The same of an iterator with a state."""
 
     def state_dict(self) -> Any:

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, IterDataPipe, MapDataPipe
 from torch.utils.data.dataloader import _BaseDataLoaderIter, _DatasetKind
 
 from auditkit.errors import UnsupportedLoader
-from auditkit.observe.loader.iteration import Passage
+from auditkit.observe.loader.iteration import Iteration
 from auditkit.observe.loader.proxies import is_swapped
 
 
@@ -86,14 +86,14 @@ def _is_over(iterator: Any) -> bool:
 
 
 def refuse_position(
-    base: DataLoader[Any], epoch: int, asked: Collection[Passage], current: Passage
+    base: DataLoader[Any], epoch: int, unfinished: Collection[Iteration], current: Iteration
 ) -> None:
     """Refuse a position that cannot be gone back to exactly.
 
     Args:
         base: The loader.
         epoch: Number of the iteration.
-        asked: Iterations that are alive, were asked for a batch, and have more of them.
+        unfinished: Iterations that are alive, were asked for a batch, and have more of them.
         current: The one that was asked last.
 
     Raises:
@@ -105,14 +105,14 @@ def refuse_position(
             "persistent workers keep random state from epoch to epoch that no snapshot can read"
         )
         hint = "use persistent_workers=False, or fork in the first epoch"
-    elif current.lost:
+    elif current.load_failed:
         reason = "loading a batch of this epoch raised"
     elif is_iterable_style(base) and current.start.overflowed:
         reason = "loading drew from the global streams more often than can be kept"
         hint = "load with num_workers=1, or draw from a registered generator"
-    elif len(asked) > (current in asked):
+    elif len(unfinished) > (current in unfinished):
         gc.collect()  # an iterator that was left may hang in a circle
-        if len(asked) > (current in asked):
+        if len(unfinished) > (current in unfinished):
             reason = "the loader is iterated twice at once"
     if reason is not None:
         raise UnsupportedLoader(reason, where=f"epoch {epoch}", hint=hint)

@@ -42,23 +42,23 @@ class _NotPlainError(Exception):
     """Something that is not made of numbers, text, arrays and containers of them."""
 
 
-def index_pairs(own: Any, epoch: int, loader: DataLoader[Any]) -> Batch:
+def index_pairs(yielded: Any, epoch: int, loader: DataLoader[Any]) -> Batch:
     """What a sampler yielded as int64 ``(B, 2)`` of (epoch, index).
 
     Raises:
         UnsupportedLoader: When it is something else than whole numbers.
     """
-    indices = own.tolist() if isinstance(own, (Tensor, np.ndarray)) else own
+    indices = yielded.tolist() if isinstance(yielded, (Tensor, np.ndarray)) else yielded
     indices = indices if is_batch(indices) else [indices]
-    if isinstance(own, tuple) and loader.batch_sampler is None:
-        indices = [own]  # one key of several parts, not several samples
+    if isinstance(yielded, tuple) and loader.batch_sampler is None:
+        indices = [yielded]  # one key of several parts, not several samples
     if type(indices) is list and set(map(type, indices)) == {int}:
         return _pairs_of_ints(indices, epoch)
     try:
         pairs = [(epoch, operator.index(index)) for index in indices]
         return np.array(pairs, dtype=np.int64).reshape(-1, 2)
     except (TypeError, OverflowError) as error:
-        raise _unsupported(own) from error
+        raise _unsupported(yielded) from error
 
 
 def _pairs_of_ints(indices: list[int], epoch: int) -> Batch:
@@ -71,19 +71,19 @@ def _pairs_of_ints(indices: list[int], epoch: int) -> Batch:
     return pairs
 
 
-def _unsupported(own: Any) -> UnsupportedLoader:
+def _unsupported(yielded: Any) -> UnsupportedLoader:
     return UnsupportedLoader(
-        f"the sampler yields {type(own).__name__} of {own!r:.60}",
+        f"the sampler yields {type(yielded).__name__} of {yielded!r:.60}",
         expected="whole numbers that fit 64 bits",
         hint="let the dataset map whole numbers to its own keys",
     )
 
 
-def is_batch(own: Any) -> bool:
+def is_batch(yielded: Any) -> bool:
     """Whether a sampler's item stands for several samples."""
-    if isinstance(own, (Tensor, np.ndarray)):
-        return own.ndim > 0
-    return isinstance(own, Iterable) and not isinstance(own, (str, bytes))
+    if isinstance(yielded, (Tensor, np.ndarray)):
+        return yielded.ndim > 0
+    return isinstance(yielded, Iterable) and not isinstance(yielded, (str, bytes))
 
 
 def draws_once(sampler: object) -> bool:
@@ -92,17 +92,17 @@ def draws_once(sampler: object) -> bool:
     return type(inner) in _DRAW_ONCE
 
 
-def holders(loader: DataLoader[Any]) -> Iterator[tuple[str, Any]]:
+def named_samplers(loader: DataLoader[Any]) -> Iterator[tuple[str, Any]]:
     """The loader's samplers with a path each, outermost first."""
     seen: set[int] = set()
     queue = [("batch_sampler", loader.batch_sampler), ("sampler", loader.sampler)]
     while queue:
-        path, holder = queue.pop(0)
-        if holder is None or id(holder) in seen:
+        path, sampler = queue.pop(0)
+        if sampler is None or id(sampler) in seen:
             continue
-        seen.add(id(holder))
-        yield path, holder
-        for name, value in getattr(holder, "__dict__", {}).items():
+        seen.add(id(sampler))
+        yield path, sampler
+        for name, value in getattr(sampler, "__dict__", {}).items():
             if isinstance(value, Sampler) or name in _INNER:
                 queue.append((f"{path}.{name}", value))
 
@@ -110,8 +110,8 @@ def holders(loader: DataLoader[Any]) -> Iterator[tuple[str, Any]]:
 def sampler_generators(loader: DataLoader[Any]) -> dict[str, Any]:
     """Generator objects that the loader and its samplers hold, by path."""
     found = {} if loader.generator is None else {"generator": loader.generator}
-    for path, holder in holders(loader):
-        for name, value in getattr(holder, "__dict__", {}).items():
+    for path, sampler in named_samplers(loader):
+        for name, value in getattr(sampler, "__dict__", {}).items():
             if is_generator(value):
                 found[f"{path}.{name}"] = value
     return found
@@ -122,12 +122,12 @@ def capture_samplers(loader: DataLoader[Any]) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for path, generator in sampler_generators(loader).items():
         state[path] = dict(generator_leaves(generator))
-    for path, holder in holders(loader):
-        if hasattr(holder, "state_dict") and hasattr(holder, "load_state_dict"):
-            own = holder.state_dict()
-            state[f"{path}.state_dict()"] = unflatten(flatten(own, where=f"{path}.state_dict()"))
-        elif type(holder) not in (*_STATELESS, BatchSampler):
-            for name, value in getattr(holder, "__dict__", {}).items():
+    for path, sampler in named_samplers(loader):
+        if hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict"):
+            tree = sampler.state_dict()
+            state[f"{path}.state_dict()"] = unflatten(flatten(tree, where=f"{path}.state_dict()"))
+        elif type(sampler) not in (*_STATELESS, BatchSampler):
+            for name, value in getattr(sampler, "__dict__", {}).items():
                 if value is loader.dataset:
                     continue
                 try:
@@ -144,7 +144,7 @@ def restore_samplers(loader: DataLoader[Any], state: Mapping[str, Any]) -> None:
         RestoreMismatch: When the loader has other samplers than the snapshot.
     """
     generators = sampler_generators(loader)
-    owners = dict(holders(loader))
+    owners = dict(named_samplers(loader))
     for path, value in state.items():
         owner_path, _, attribute = path.rpartition(".")
         if path in generators:

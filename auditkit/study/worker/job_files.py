@@ -184,7 +184,7 @@ def follow_control(
             )
         return control
     follow = delivered(control, spec if moves else None, plan.window, session.seed)
-    session.driver.follow(control, follow, plan.fork_at + 1)
+    session.driver.pin_order(control, follow, plan.fork_at + 1)
     return follow
 
 
