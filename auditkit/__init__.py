@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from auditkit.version import __version__
 
 if TYPE_CHECKING:
-    from auditkit.errors import AuditError
+    from auditkit.errors import AuditError, NothingToPerturb
+    from auditkit.observe.state.components import Stateful, TrainingObjects
     from auditkit.perturbations.base import Perturbation
     from auditkit.program.program import Probe, Program
     from auditkit.recorder.recorder import Recorder
@@ -22,25 +23,31 @@ if TYPE_CHECKING:
 _HOMES = {
     "AuditError": "auditkit.errors",
     "Declaration": "auditkit.records.perturbation",
+    "NothingToPerturb": "auditkit.errors",
     "Parameter": "auditkit.records.perturbation",
     "Perturbation": "auditkit.perturbations.base",
     "PerturbationSpec": "auditkit.records.plan",
-    "Probe": "auditkit.program.probe",
+    "Probe": "auditkit.program.program",
     "Program": "auditkit.program.program",
     "Recorder": "auditkit.recorder.recorder",
+    "Stateful": "auditkit.observe.state.components",
     "StudyPlan": "auditkit.records.plan",
+    "TrainingObjects": "auditkit.observe.state.components",
 }
 
 __all__ = [
     "AuditError",
     "Declaration",
+    "NothingToPerturb",
     "Parameter",
     "Perturbation",
     "PerturbationSpec",
     "Probe",
     "Program",
     "Recorder",
+    "Stateful",
     "StudyPlan",
+    "TrainingObjects",
     "__version__",
 ]
 

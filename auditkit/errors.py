@@ -13,7 +13,7 @@ The tree (the number is the exit code that the command line gives it)::
     │   │   └── KeyEncrypted        2  a private key whose password was not given
     │   └── StoreError              2  a folder that cannot be read or written
     ├── ProgramFailed               1  the user's program raised
-    ├── LineLost                    1  the process at the other end of a conversation is gone
+    ├── ConnectionLost                    1  the process at the other end of a conversation is gone
     ├── CaptureError                1  the training state cannot be frozen or restored
     │   ├── UncapturedState         1  state that no snapshot would hold
     │   ├── RestoreMismatch         1  a snapshot of another program
@@ -140,7 +140,7 @@ class ProgramFailed(AuditError):
     """The user's program raised; its own error is in the message."""
 
 
-class LineLost(AuditError):
+class ConnectionLost(AuditError):
     """The process at the other end of a conversation is gone, or was never there."""
 
 

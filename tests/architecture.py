@@ -72,7 +72,7 @@ PACKAGED = ("formats.schema", "manual")
 
 #: Rooms that print and exit; and the module that ends a user's script, quietly.
 PRINTERS = ("cli",)
-ENDING = ("recorder.stopping",)
+ENDING = ("recorder.tasks",)
 
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60

@@ -23,19 +23,21 @@ from auditkit.records.estimate import (
     Interval,
     SignedEstimate,
 )
-from auditkit.records.manifest import Producer, RunTimes, StudyManifest
-from auditkit.records.perturbation import DECLARATIONS
-from auditkit.records.plan import StudyPlan
-from auditkit.records.report import CHECKS, CheckResult, VerificationReport
-from auditkit.records.rng import RngContract, StreamContract
-from auditkit.records.study import (
+from auditkit.records.manifest import (
     BranchRecord,
     CodeFile,
     DataRecord,
     FileRecord,
+    Producer,
     ProgramRecord,
+    RunTimes,
     SeedRecord,
+    StudyManifest,
 )
+from auditkit.records.perturbation import DECLARATIONS
+from auditkit.records.plan import StudyPlan
+from auditkit.records.report import CHECKS, CheckResult, VerificationReport
+from auditkit.records.rng import RngContract, StreamContract
 
 CHECKLIST = Path(__file__).parents[1] / "CHECKLIST.md"
 

@@ -25,7 +25,7 @@ from auditkit.cli import main
 from auditkit.errors import AuditError
 from auditkit.processes.workers import describe_error, rebuild_error
 from auditkit.records.job import Job, Progress
-from auditkit.signing.signatures import open_envelope
+from auditkit.signing.envelopes import open_envelope
 
 #: Seconds after which whatever is waited for will not come any more.
 PATIENCE = 120
@@ -36,7 +36,7 @@ _WORKERS = (
         "auditkit.cli.plan.Workers",
         "auditkit.study.runner.Workers",
     ),
-    *("auditkit.replay.study_replay.Workers", "auditkit.verification.registering.Workers"),
+    *("auditkit.replay.study_replay.Workers", "auditkit.verification.plan_binding.Workers"),
 )
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from studies import PROGRAMS, Run, study_here
 
-from auditkit.signing.signatures import PrivateKey, default_key, ensure_default_key, generate_key
+from auditkit.signing.keys import PrivateKey, generate_key
+from auditkit.signing.trust import default_key, ensure_default_key
 
 #: A user who must not be found in any file of a run.
 USER = "alice-the-author"

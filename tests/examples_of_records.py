@@ -4,53 +4,64 @@ from __future__ import annotations
 
 from typing import Any
 
-from auditkit.records.agreement import Agreement, ReproductionReport
 from auditkit.records.digest import Digest
-from auditkit.records.distance import Distance
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import (
+    Agreement,
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
     Interval,
     Persistence,
+    ReproductionReport,
     SignedEstimate,
 )
 from auditkit.records.evidence import Difference
-from auditkit.records.job import Cost, Description, Job, ModuleTrace, ProgramSource, Progress
-from auditkit.records.journal import KeptCheckpoint, RecordingJournal
-from auditkit.records.manifest import Producer, RunTimes, StudyManifest
-from auditkit.records.perturbation import Parameter
-from auditkit.records.plan import PerturbationSpec, StudyPlan
-from auditkit.records.recording import (
-    CheckpointRecord,
-    RankRecord,
-    RecordingManifest,
-    WorldRecord,
+from auditkit.records.job import (
+    Cost,
+    Description,
+    Job,
+    ModuleTrace,
+    ProgramSource,
+    Progress,
+    RowsTask,
 )
-from auditkit.records.registration import DataIdentity, Registered, Registration
-from auditkit.records.replaying import ReplayReport
-from auditkit.records.report import (
-    CheckResult,
-    Countersignature,
-    Finding,
-    PlanBinding,
-    VerificationReport,
-)
-from auditkit.records.rng import ALWAYS_UNCOVERED, RngContract, StreamContract
-from auditkit.records.signedreport import SignedReport
-from auditkit.records.study import (
+from auditkit.records.manifest import (
     BranchesResult,
     BranchRecord,
     CodeFile,
     DataRecord,
     FileRecord,
+    Producer,
     ProgramRecord,
+    RunTimes,
     SeedRecord,
+    StudyManifest,
     TrunkResult,
 )
-from auditkit.records.task import RowsTask
-from auditkit.records.timestamp import Timestamp
+from auditkit.records.perturbation import Parameter
+from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.recording import (
+    CheckpointRecord,
+    KeptCheckpoint,
+    RankRecord,
+    RecordingJournal,
+    RecordingManifest,
+    WorldRecord,
+)
+from auditkit.records.registration import DataIdentity, Registered, Registration
+from auditkit.records.report import (
+    CheckResult,
+    Countersignature,
+    Distance,
+    Finding,
+    PlanBinding,
+    ReplayReport,
+    SignedReport,
+    Timestamp,
+    VerificationReport,
+)
+from auditkit.records.rng import ALWAYS_UNCOVERED, RngContract, StreamContract
 
 
 def sha(digit: str) -> str:

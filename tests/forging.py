@@ -41,7 +41,8 @@ from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_
 from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import PerturbationSpec
 from auditkit.records.tensor import RawTensor
-from auditkit.signing.signatures import PrivateKey, sign_statement
+from auditkit.signing.envelopes import sign_statement
+from auditkit.signing.keys import PrivateKey
 
 Statement = dict[str, Any]
 Arrays = dict[str, NDArray[Any]]

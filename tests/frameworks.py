@@ -23,9 +23,9 @@ from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
 from auditkit.records.recording import RecordingManifest
-from auditkit.signing.signatures import open_envelope
+from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.trust import machine_trust
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.verification.procedure import VerifyRequest, verify
 
 N_SAMPLES, N_FEATURES, BATCH = 44, 5, 8
 N_BATCHES = 6

@@ -1,7 +1,7 @@
 """Loops of a user's own, recorded and run again inside the test's process.
 
 A process that loads torch takes seconds; :class:`HereCommands` stands in for
-:class:`auditkit.processes.commands.Commands` and calls a function instead, with the same line
+:class:`auditkit.processes.commands.Commands` and calls a function instead, with the same connection
 between the Recorder in it and who runs the command.
 """
 
@@ -24,15 +24,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 import auditkit as ak
-from auditkit.diagnose.rerun import Replayed, rerun
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.formats.statements import read_statement
 from auditkit.processes import protocol
-from auditkit.processes.commands import Ended
-from auditkit.processes.server import Handler, Switchboard
+from auditkit.processes.commands import CommandResult
+from auditkit.processes.server import Handler, Server
 from auditkit.records.recording import RecordingManifest
-from auditkit.replay.live_comparison import Setting
-from auditkit.signing.signatures import open_envelope
+from auditkit.replay.live_comparison import CommandConfig
+from auditkit.replay.recording_replay import RecordingReplay, replay_recording
+from auditkit.signing.envelopes import open_envelope
 
 Script = Callable[[], object]
 
@@ -61,33 +61,33 @@ class HereCommands:
         *,
         variables: Mapping[str, str] = {},
         output: IO[bytes] | None = None,
-    ) -> Ended:
+    ) -> CommandResult:
         """Call the function; its random streams and threads are its own."""
         self.variables.append(variables)
-        lines: list[protocol.Line] = []
-        status, words = 0, ""
+        connections: list[protocol.Connection] = []
+        returncode, tail = 0, ""
 
-        def connect(hello: dict[str, Any]) -> protocol.Line | None:
-            line = protocol.connect(hello)
-            assert line is not None
-            lines.append(line)
-            return line
+        def connect(client_info: dict[str, Any]) -> protocol.Connection | None:
+            connection = protocol.connect(client_info)
+            assert connection is not None
+            connections.append(connection)
+            return connection
 
-        with Switchboard(handler) as board, ExitStack() as stack:
+        with Server(handler) as server, ExitStack() as stack:
             patch = stack.enter_context(pytest.MonkeyPatch.context())
             patch.setattr("auditkit.recorder.tasks.connect", connect)
-            for name, value in {**variables, protocol.SESSION_VARIABLE: board.variable}.items():
+            for name, value in {**variables, protocol.SESSION_VARIABLE: server.variable}.items():
                 patch.setenv(name, value)
             try:
                 self._script()
             except SystemExit as end:
-                status = int(end.code or 0)
+                returncode = int(end.code or 0)
             except Exception as error:
-                status, words = 1, f"{type(error).__name__}: {error}"
-            for line in lines:  # a process would end here
-                line.close()
-            assert board.wait(30)
-        return Ended(status, words, board.connected)
+                returncode, tail = 1, f"{type(error).__name__}: {error}"
+            for connection in connections:  # a process would end here
+                connection.close()
+            assert server.wait(30)
+        return CommandResult(returncode, tail, server.connected)
 
 
 @dataclass
@@ -254,6 +254,6 @@ def read(folder: Path) -> RecordingEvidence:
     return RecordingEvidence(folder, manifest)
 
 
-def replay_here(evidence: RecordingEvidence, script: Script) -> Replayed:
+def replay_here(evidence: RecordingEvidence, script: Script) -> RecordingReplay:
     """Replay a recording with a function for a command."""
-    return rerun(evidence, Setting(HereCommands(script), ["here"], {}))
+    return replay_recording(evidence, CommandConfig(HereCommands(script), ["here"], {}))

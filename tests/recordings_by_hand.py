@@ -30,7 +30,7 @@ from auditkit.formats.statements import read_statement, to_statement
 from auditkit.records.digest import ABSENT, COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
-from auditkit.records.manifest import Producer, RunTimes
+from auditkit.records.manifest import CodeFile, FileRecord, Producer, ProgramRecord, RunTimes
 from auditkit.records.recording import (
     TRACE_STEPS,
     CheckpointRecord,
@@ -38,12 +38,11 @@ from auditkit.records.recording import (
     RecordingManifest,
     WorldRecord,
 )
-from auditkit.records.replaying import REPLAY_NAME, ReplayReport
-from auditkit.records.report import Finding
+from auditkit.records.report import REPLAY_NAME, Finding, ReplayReport
 from auditkit.records.rng import ALWAYS_UNCOVERED, UNSEEDED, RngContract, StreamContract
-from auditkit.records.study import CodeFile, FileRecord, ProgramRecord
 from auditkit.records.tensor import RawTensor
-from auditkit.signing.signatures import PrivateKey, open_envelope, sign_statement
+from auditkit.signing.envelopes import open_envelope, sign_statement
+from auditkit.signing.keys import PrivateKey
 
 Entries = dict[str, RawTensor | bytes]
 State = dict[str, Entries]

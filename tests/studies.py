@@ -24,7 +24,7 @@ from auditkit.observe.machine import code
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.commit import commitments
+from auditkit.observe.values.digests import commitments
 from auditkit.processes.workers import RESULTS
 from auditkit.program.program import Program, load_factory
 from auditkit.program.session import Session, open_session
@@ -35,14 +35,15 @@ from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import CheckResult, Finding, VerificationReport
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
-from auditkit.signing.signatures import PrivateKey, TrustedKey, fingerprint, open_envelope
+from auditkit.signing.envelopes import open_envelope
+from auditkit.signing.keys import PrivateKey, TrustedKey, fingerprint
 from auditkit.signing.trust import SigningKey
 from auditkit.statistics.estimands import estimate
 from auditkit.study.runner import StudyRequest, resolve, run_study
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.holder import hold
-from auditkit.study.worker import job_results, jobs
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.study.worker import job_files, jobs
+from auditkit.verification.procedure import VerifyRequest, verify
 
 TESTS = Path(__file__).parent
 PROGRAMS = TESTS / "programs"
@@ -128,7 +129,7 @@ def untouched(folder: Path) -> Iterator[None]:
         patch.setattr(code, "_foreign_folders", lambda: [*foreign(), TESTS, scripts])
         # Of a replay nobody asks, and a test process has thousands of modules to look at.
         patch.setattr(
-            job_results,
+            job_files,
             "own_code",
             lambda to, end, main: digest_code(to, end, main=main) if to else (),
         )

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit.files import store
+from auditkit.files import artifacts
 from auditkit.formats import canonical, tensor_file
 from auditkit.formats.ordering import Batch, delivered, order_sha256
 from auditkit.formats.recipes import digest_raw, order_digest
@@ -38,25 +38,23 @@ from auditkit.records.evidence import CONSUMED, Trace
 from auditkit.records.manifest import (
     MANIFEST_NAME,
     SIGNER_NAME,
-    Producer,
-    RunTimes,
-    StudyManifest,
-)
-from auditkit.records.perturbation import DECLARATIONS, matches
-from auditkit.records.plan import StudyPlan
-from auditkit.records.rng import ALWAYS_UNCOVERED, DERIVED_STREAMS, RngContract, StreamContract
-from auditkit.records.study import (
     TIMES,
     BranchRecord,
     CodeFile,
     DataRecord,
     FileRecord,
+    Producer,
     ProgramRecord,
+    RunTimes,
     SeedRecord,
+    StudyManifest,
 )
+from auditkit.records.perturbation import DECLARATIONS, matches
+from auditkit.records.plan import StudyPlan
+from auditkit.records.rng import ALWAYS_UNCOVERED, DERIVED_STREAMS, RngContract, StreamContract
 from auditkit.records.tensor import RawTensor
-from auditkit.signing.keys import public_line
-from auditkit.signing.signatures import PrivateKey, sign_statement
+from auditkit.signing.envelopes import sign_statement
+from auditkit.signing.keys import PrivateKey, public_line
 
 SOURCE = b"def make_program(seed): ...\n"
 
@@ -141,7 +139,9 @@ def write_study(folder: Path, key: PrivateKey, size: Size) -> Path:
         ),
         seeds=seeds,
         files=tuple(
-            FileRecord(name, role, store.file_size(folder, name), store.file_sha256(folder, name))
+            FileRecord(
+                name, role, artifacts.file_size(folder, name), artifacts.file_sha256(folder, name)
+            )
             for name, role in sorted(roles.items())
         ),
     )

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import inspect
+import re
 import subprocess
 import sys
 
@@ -23,6 +25,34 @@ def test_every_export_is_there(name: str) -> None:
 
 def test_every_export_has_a_home_and_no_home_is_hidden() -> None:
     assert {*auditkit._HOMES, "__version__"} == set(auditkit.__all__)
+
+
+def named_by(owner: type) -> set[str]:
+    """Classes of auditkit that the public signatures and fields of a class name."""
+    members = [getattr(owner, name) for name in vars(owner) if not name.startswith("_")]
+    texts = [str(note) for note in inspect.get_annotations(owner).values()]
+    for member in (owner, *members):
+        target = member.fget if isinstance(member, property) else member
+        if callable(target):
+            texts.append(str(inspect.signature(target)))
+    words = set(re.findall(r"[A-Za-z_]\w*", " ".join(texts)))
+    there = vars(sys.modules[owner.__module__])
+    classes = (there[word] for word in words if inspect.isclass(there.get(word)))
+    return {found.__name__ for found in classes if found.__module__.startswith("auditkit")}
+
+
+@pytest.mark.parametrize(
+    "owner",
+    [value for name in auditkit.__all__ if inspect.isclass(value := getattr(auditkit, name))],
+    ids=lambda owner: owner.__name__,
+)
+def test_what_a_public_class_takes_and_gives_is_public_too(owner: type) -> None:
+    assert named_by(owner) <= {*auditkit.__all__}
+
+
+def test_a_class_that_names_others_is_seen_to() -> None:
+    assert "TrainingObjects" in named_by(auditkit.Program)
+    assert "Probe" in named_by(auditkit.Program)
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -25,9 +25,9 @@ from studies import (
 
 from auditkit.errors import OrderDrift, ProgramFailed
 from auditkit.formats.ordering import Batch
-from auditkit.perturbations.optimizer import MomentumReset
+from auditkit.perturbations.resets import MomentumReset
 from auditkit.perturbations.ulp import Ulp
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing.keys import PrivateKey
 
 #: As in ``programs/faulty_study.py``.
 VARIABLE = "AUDITKIT_TEST_FAULT"

@@ -13,7 +13,7 @@ from auditkit.cli.options import manifest_path
 from auditkit.cli.requests import request_of, verification_options
 from auditkit.cli.verify import verify_path
 from auditkit.errors import ArtifactMismatch, UsageError
-from auditkit.evidence.verdicts import is_of_recording
+from auditkit.evidence.verdicts import is_recording_report
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.statements import from_statement
@@ -21,7 +21,7 @@ from auditkit.paper.checklist import fill
 from auditkit.paper.rendering import to_latex, to_markdown
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.report import VerificationReport
-from auditkit.signing.signatures import open_envelope
+from auditkit.signing.envelopes import open_envelope
 from auditkit.verification.report_json import check_agreement, report_from_json
 
 _FORMATS = {"markdown": to_markdown, "latex": to_latex}
@@ -62,7 +62,7 @@ def checklist(
         options["amount"] = "none"
     path = manifest_path(manifest)
     report = verify_path(path, request_of(path, **options))
-    if is_of_recording(report.checks):
+    if is_recording_report(report.checks):
         raise UsageError(
             "a recording has no branches, estimands or noise floor to fill a checklist with",
             where=path.name,

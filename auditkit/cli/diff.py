@@ -35,9 +35,9 @@ import click
 from rich.console import Console
 
 from auditkit.cli.console import console, number, print_table
-from auditkit.diagnose.differences import RunDifference, TraceDifference, compare_runs
-from auditkit.evidence.magnitudes import Magnitude
-from auditkit.formats import canonical
+from auditkit.diagnose.run_difference import RunDifference, TraceDifference, compare_runs
+from auditkit.evidence.distances import Magnitude
+from auditkit.formats import canonical, structure
 
 #: Rows of a table that are printed; ``--json`` has them all.
 _SHOWN = 40
@@ -58,7 +58,7 @@ def diff(ctx: click.Context, /, left: str, right: str, as_json: bool) -> None:
     """
     found = compare_runs(left, right)
     if as_json:
-        click.echo(canonical.dumps(canonical.to_dict(found)).decode("ascii"))
+        click.echo(canonical.dumps(structure.to_dict(found)).decode("ascii"))
     else:
         _print(found)
     ctx.exit(0 if found.same else 1)

@@ -14,12 +14,12 @@ from auditkit.cli.console import console, print_words
 from auditkit.cli.options import TAIL, CommandWithTail, parse_arguments, split_target
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
 from auditkit.errors import UsageError
-from auditkit.evidence.rows import own_step
+from auditkit.evidence.comparison import causing_step
 from auditkit.files import store
-from auditkit.formats import canonical
+from auditkit.formats import canonical, structure
 from auditkit.processes.commands import Commands
 from auditkit.records.job import ProgramSource
-from auditkit.replay.live_comparison import Setting
+from auditkit.replay.live_comparison import CommandConfig
 
 
 @click.command(cls=CommandWithTail)
@@ -65,10 +65,10 @@ def doctor(
         found = examine_program(source, steps, repeat, report)
     else:
         with Commands() as commands:
-            setting = Setting(commands, command, {}, sys.stderr.buffer if verbose else None)
-            found = examine_command(setting, steps, repeat, report)
+            config = CommandConfig(commands, command, {}, sys.stderr.buffer if verbose else None)
+            found = examine_command(config, steps, repeat, report)
     code = 0 if found.repeatable else 1
-    data = canonical.dumps({"exit_code": code, **canonical.to_dict(found)})
+    data = canonical.dumps({"exit_code": code, **structure.to_dict(found)})
     if json_out == "-":
         click.echo(data.decode("ascii"))
     else:
@@ -89,9 +89,9 @@ def _print(found: Diagnosis) -> None:
         return
     place = "" if parting.step is None else f" at step {parting.step}"
     out.print(f"Not repeatable: {parting.kind}{place}, {parting.component}.")
-    if parting.step is not None and 0 < own_step(parting) < parting.step:
+    if parting.step is not None and 0 < causing_step(parting) < parting.step:
         out.print(
-            f"  that is the state before step {parting.step}: step {own_step(parting)} made it"
+            f"  that is the state before step {parting.step}: step {causing_step(parting)} made it"
         )
     if parting.others:
         out.print(f"  differs too: {', '.join(parting.others)}")

@@ -9,14 +9,8 @@ import click
 from auditkit.cli.passwords import new_password, unlocking
 from auditkit.errors import StoreError
 from auditkit.files import store
-from auditkit.signing.signatures import (
-    default_key,
-    ensure_default_key,
-    fingerprint,
-    generate_key,
-    private_key_bytes,
-    public_line,
-)
+from auditkit.signing.keys import fingerprint, generate_key, private_key_bytes, public_line
+from auditkit.signing.trust import default_key, ensure_default_key
 
 
 @click.command()

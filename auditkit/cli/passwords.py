@@ -14,8 +14,7 @@ import click
 
 from auditkit.errors import KeyEncrypted, UsageError
 from auditkit.formats.quote import printable
-from auditkit.signing.signatures import SigningKey, signing_key
-from auditkit.signing.trust import PASSWORD_VARIABLE
+from auditkit.signing.trust import PASSWORD_VARIABLE, SigningKey, signing_key
 
 T = TypeVar("T")
 

@@ -16,13 +16,13 @@ from auditkit.cli.study_plans import overrides, plan_options, program_plan
 from auditkit.errors import UsageError
 from auditkit.files import store
 from auditkit.formats.statements import to_statement
-from auditkit.observe.machine.repository import git_state
+from auditkit.observe.machine.code import git_state
 from auditkit.processes.workers import Workers
 from auditkit.records.job import Job, ProgramSource
+from auditkit.records.manifest import ProgramRecord
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import PLAN_NAME, Registered, Registration, SeedSource
-from auditkit.records.study import ProgramRecord
-from auditkit.signing.signatures import sign_statement
+from auditkit.signing.envelopes import sign_statement
 from auditkit.study.planning import make_registration
 
 

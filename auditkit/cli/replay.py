@@ -1,6 +1,6 @@
 """``auditkit replay``: run a recorded loop again, and compare it as it runs.
 
-``--json`` writes one object: what was found (:class:`auditkit.diagnose.rerun.Replayed`), with
+``--json`` writes one object: what was found (:class:`.RecordingReplay`), with
 ``equal``, ``exit_code`` and ``manifest_sha256``.
 """
 
@@ -17,13 +17,12 @@ from auditkit.cli.options import TAIL, CommandWithTail, manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.requests import trusted_keys
-from auditkit.diagnose.rerun import Replayed, rerun
 from auditkit.errors import UsageError
-from auditkit.evidence.magnitudes import Magnitude
+from auditkit.evidence.distances import Magnitude
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.verdicts import PRECEDENCE, exit_code_of
 from auditkit.files import store
-from auditkit.formats import canonical
+from auditkit.formats import canonical, structure
 from auditkit.formats.quote import printable
 from auditkit.formats.redaction import hide_home
 from auditkit.formats.statements import read_statement, to_statement
@@ -31,11 +30,11 @@ from auditkit.processes.commands import Commands
 from auditkit.records.job import Progress
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
 from auditkit.records.recording import RecordingManifest
-from auditkit.records.replaying import REPLAY_NAME, ReplayReport
-from auditkit.records.report import VerificationReport
-from auditkit.replay.live_comparison import Setting
-from auditkit.signing.signatures import open_envelope, sign_statement
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.records.report import REPLAY_NAME, ReplayReport, VerificationReport
+from auditkit.replay.live_comparison import CommandConfig
+from auditkit.replay.recording_replay import RecordingReplay, replay_recording
+from auditkit.signing.envelopes import open_envelope, sign_statement
+from auditkit.verification.procedure import VerifyRequest, verify
 from auditkit.version import __version__
 
 
@@ -81,14 +80,14 @@ def replay(
             progress.report(Progress(evidence.manifest.seed or 0, "recording", step, step, steps))
 
         output = sys.stderr.buffer if verbose else None
-        found = rerun(evidence, Setting(commands, command, {}, output), report)
+        found = replay_recording(evidence, CommandConfig(commands, command, {}, output), report)
     if signer is not None:
         run = RunTimes(started, _now())
         statement = to_statement(_record(found, command, verified, run))
         store.write_bytes(path.parent / REPLAY_NAME, sign_statement(statement, signer.key))
     code = _exit_code(found)
     head = {"equal": found.equal, "exit_code": code, "manifest_sha256": verified.manifest_sha256}
-    data = canonical.dumps({**head, **canonical.to_dict(found)})
+    data = canonical.dumps({**head, **structure.to_dict(found)})
     if json_out == "-":
         click.echo(data.decode("ascii"))
     else:
@@ -129,7 +128,7 @@ def _verified(
 
 
 def _record(
-    found: Replayed, command: tuple[str, ...], verified: VerificationReport, run: RunTimes
+    found: RecordingReplay, command: tuple[str, ...], verified: VerificationReport, run: RunTimes
 ) -> ReplayReport:
     return ReplayReport(
         schema_version=SCHEMA_VERSION,
@@ -146,12 +145,12 @@ def _record(
     )
 
 
-def _exit_code(found: Replayed) -> int:
+def _exit_code(found: RecordingReplay) -> int:
     asked = {finding.exit_code for finding in found.findings}
     return next((code for code in PRECEDENCE if code in asked), 0)
 
 
-def _print(found: Replayed, steps: int) -> None:
+def _print(found: RecordingReplay, steps: int) -> None:
     out = console()
     processes = f"{found.ranks} process{'' if found.ranks == 1 else 'es'}"
     if found.equal:

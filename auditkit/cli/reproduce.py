@@ -18,12 +18,13 @@ from auditkit.cli.tables import print_report
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
-from auditkit.formats import canonical
-from auditkit.records.agreement import Agreement, ReproductionReport
-from auditkit.records.estimate import AS_IS, PRIMARY
-from auditkit.signing.signatures import Envelope, SigningKey, check_signatures
-from auditkit.verification.shared_checks import is_own
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.formats import canonical, structure
+from auditkit.records.estimate import AS_IS, PRIMARY, Agreement, ReproductionReport
+from auditkit.signing.envelopes import Envelope
+from auditkit.signing.signatures import check_signatures
+from auditkit.signing.trust import SigningKey
+from auditkit.verification.authenticity import is_own
+from auditkit.verification.procedure import VerifyRequest, verify
 
 
 @click.command("reproduce", cls=CommandWithTail)
@@ -56,7 +57,7 @@ def reproduce(
     disagrees or a recorded table is not of the recorded states, and 0.
     """
     # Lazy for start-up time: scipy.
-    from auditkit.verification.reproduction import read_study, side_by_side  # noqa: PLC0415
+    from auditkit.verification.reproduction import compare_studies, read_study  # noqa: PLC0415
 
     path, folder = manifest_path(manifest), Path(out)
     request = replace(request_of(path, **options), replay="none", command=ctx.meta[TAIL])
@@ -73,14 +74,14 @@ def reproduce(
     if again.exit_code != 0:
         print_report(again, everything=False)
         ctx.exit(again.exit_code)
-    compared = side_by_side(recorded, read_study(made, again.manifest_sha256))
+    compared = compare_studies(recorded, read_study(made, again.manifest_sha256))
     if json_out == "-":
-        click.echo(canonical.dumps(canonical.to_dict(compared)).decode("ascii"))
+        click.echo(canonical.dumps(structure.to_dict(compared)).decode("ascii"))
     else:
         _print_agreement(compared, everything=everything)
         click.echo(f"manifest: {made}, signed by {signer.fingerprint}")
         if json_out:
-            store.write_bytes(Path(json_out), canonical.dumps(canonical.to_dict(compared)))
+            store.write_bytes(Path(json_out), canonical.dumps(structure.to_dict(compared)))
     ctx.exit(1 if compared.edited or compared.count("disagree") else 0)
 
 
@@ -104,14 +105,14 @@ def _refuse(run: RunEvidence, envelope: Envelope, request: VerifyRequest) -> Non
 def _rerun(
     run: RunEvidence, folder: Path, request: VerifyRequest, signer: SigningKey, *, resume: bool
 ) -> Path:
-    from auditkit.verification.reproduction import ReproductionRequest, rerun  # noqa: PLC0415
+    from auditkit.verification.reproduction import ReproductionRequest, rerun_study  # noqa: PLC0415
 
     plan = run.manifest.plan
     jobs = request.jobs or default_jobs(plan.threads, len(plan.seeds))
     again = ReproductionRequest(folder, request.arguments, jobs, resume, request.command)
     warnings: list[str] = []
     with StepProgress(total_steps(plan), "reproduce") as progress:
-        made = rerun(run, again, signer, progress.report, warnings.append)
+        made = rerun_study(run, again, signer, progress.report, warnings.append)
     for warning in warnings:
         click.echo(f"auditkit: warning: {warning}", err=True)
     return made

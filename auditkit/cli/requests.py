@@ -12,14 +12,10 @@ import click
 from auditkit.cli.options import parse_arguments, timestamps, token_sha256
 from auditkit.errors import UsageError
 from auditkit.records.manifest import SIGNER_NAME
-from auditkit.signing.signatures import (
-    TrustedKey,
-    key_by_fingerprint,
-    load_public_keys,
-    machine_trust,
-)
+from auditkit.signing.keys import TrustedKey
+from auditkit.signing.trust import key_by_fingerprint, load_public_keys, machine_trust
+from auditkit.verification.authenticity import VerifyRequest
 from auditkit.verification.plan_binding import Authorities
-from auditkit.verification.shared_checks import VerifyRequest
 
 _SHARED_OPTIONS = (
     click.option("--key", "keys", multiple=True, help="Public key file to trust; repeatable."),

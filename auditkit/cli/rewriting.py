@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from auditkit.files import store
+from auditkit.files import locks, store
 from auditkit.formats import canonical
 
 #: Seconds for which another process that is adding to the same manifest is waited for.
@@ -37,7 +37,7 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bytes | None:
         StoreError: When it cannot be read or written, or another process does not let go of it.
         MalformedError: When it is longer than any manifest.
     """
-    with store.lock(path.with_name(f".{path.name}.lock{store.PARTIAL}"), wait=PATIENCE):
+    with locks.lock(path.with_name(f".{path.name}.lock{store.PARTIAL}"), wait=PATIENCE):
         data = read_manifest(path)
         changed = change(data)
         if changed == data:

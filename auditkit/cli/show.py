@@ -12,15 +12,13 @@ from auditkit.cli.options import manifest_path
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.statements import Manifest, Statement, any_statement
-from auditkit.records.manifest import StudyManifest
+from auditkit.records.manifest import ProgramRecord, StudyManifest
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.registration import Registration
-from auditkit.records.replaying import ReplayReport
+from auditkit.records.report import ReplayReport, SignedReport
 from auditkit.records.rng import RngContract
-from auditkit.records.signedreport import SignedReport
-from auditkit.records.study import ProgramRecord
-from auditkit.signing.signatures import Envelope, open_envelope
+from auditkit.signing.envelopes import Envelope, open_envelope
 
 
 @click.command()

@@ -11,8 +11,7 @@ from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.rewriting import read_manifest, rewrite
 from auditkit.errors import StoreError
 from auditkit.formats.quote import printable
-from auditkit.signing.envelopes import statement_type
-from auditkit.signing.signatures import add_signature, open_envelope
+from auditkit.signing.envelopes import add_signature, open_envelope, statement_type
 
 
 @click.command()

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from auditkit.cli.console import console, interval, number, print_facts, print_table
-from auditkit.evidence.verdicts import is_of_recording
+from auditkit.evidence.verdicts import is_recording_report
 from auditkit.records.estimate import (
     AS_IS,
     PRIMARY,
@@ -154,7 +154,7 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
             "tolerance. That is not verified: an edit of that size looks the same."
         )
     if report.exit_code == 0:
-        of_recording = is_of_recording(report.checks)
+        of_recording = is_recording_report(report.checks)
         replayed = {
             "verified": f", {_REPLAYED}",
             "sampled": f"; of the branches that were drawn, and no others, {_REPLAYED}",

@@ -18,8 +18,7 @@ from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.quote import printable
 from auditkit.signing import der
-from auditkit.signing.envelopes import select_signature
-from auditkit.signing.signatures import Signature, open_envelope
+from auditkit.signing.envelopes import Signature, open_envelope, select_signature
 
 
 @click.group()

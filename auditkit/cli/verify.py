@@ -19,7 +19,7 @@ from auditkit.cli.tables import print_report
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
-from auditkit.formats import canonical
+from auditkit.formats import canonical, structure
 from auditkit.formats.quote import printable
 from auditkit.records.manifest import RunTimes
 from auditkit.records.perturbation import PLUGINS
@@ -27,8 +27,8 @@ from auditkit.records.report import VerificationReport
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
 from auditkit.signing.trust import SigningKey
 from auditkit.verification.countersigning import countersign
-from auditkit.verification.registering import register_again
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.verification.plan_binding import rebuild_program
+from auditkit.verification.procedure import VerifyRequest, verify
 
 
 @click.command("verify", cls=CommandWithTail)
@@ -84,11 +84,11 @@ def verify_command(
     if key is not None:
         _countersign(path, report, RunTimes(started, _now()), key)
     if json_out == "-":
-        click.echo(canonical.dumps(canonical.to_dict(report)).decode("ascii"))
+        click.echo(canonical.dumps(structure.to_dict(report)).decode("ascii"))
     else:
         print_report(report, everything=everything)
         if json_out:
-            store.write_bytes(Path(json_out), canonical.dumps(canonical.to_dict(report)))
+            store.write_bytes(Path(json_out), canonical.dumps(structure.to_dict(report)))
     ctx.exit(report.exit_code)
 
 
@@ -99,7 +99,7 @@ def verify_path(path: Path, request: VerifyRequest) -> VerificationReport:
     # Lazy for start-up time: scipy and, for plug-ins, torch.
     from auditkit.statistics.estimands import estimate  # noqa: PLC0415
 
-    registrar = functools.partial(register_again, arguments=request.arguments)
+    registrar = functools.partial(rebuild_program, arguments=request.arguments)
     if importlib.metadata.entry_points(group=PLUGINS):
         from auditkit.perturbations.registry import registry  # noqa: PLC0415
 

@@ -1,5 +1,5 @@
-"""Why do two runs differ: ``diff``, ``doctor``, and ``replay`` of a recording.
+"""Why do two runs differ: ``diff`` and ``doctor``.
 
-For a reader: ``runs`` (what can be compared) and ``differences``; ``repeats`` and ``doctor``;
-``rerun``.
+For a reader: ``runs`` (what can be compared), ``first_difference`` (of traces in pieces) and
+``run_difference``; ``trials`` (the same command several times) and ``doctor``.
 """

@@ -1,4 +1,4 @@
-"""Is training bit-exactly repeatable here? If not: where it parts, and what to do.
+"""Is training bit-exactly repeatable here? If not: where runs differ, and what to do.
 
 The first steps are run several times in fresh processes and compared row by row. What to do is
 found by experiment where one can be made: the runs are repeated under other conditions until
@@ -13,17 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from auditkit.diagnose.repeats import Experiment, Take, compare_takes, take, try_remedies
+from auditkit.diagnose.trials import Experiment, Trial, compare_trials, run_trial, try_remedies
 from auditkit.errors import AuditError, ProgramError, Undecided
-from auditkit.evidence.comparison import Parting
-from auditkit.evidence.rows import own_step, seeding
+from auditkit.evidence.comparison import Mismatch, causing_step, seeding_calls
 from auditkit.files import store
 from auditkit.processes.workers import Workers
-from auditkit.records.job import Job, ModuleTrace, ProgramSource
+from auditkit.records.job import Job, ModuleTrace, ProgramSource, RowsTask
 from auditkit.records.plan import StudyPlan
-from auditkit.records.task import RowsTask
 from auditkit.replay.attempts import Attempt, find_disagreement, read_attempt
-from auditkit.replay.live_comparison import Setting, find_module, look_into
+from auditkit.replay.live_comparison import CommandConfig, find_differing_module, trace_modules
 
 Report = Callable[[int], None]
 
@@ -36,7 +34,7 @@ class Diagnosis:
         repeatable: Whether all runs were equal.
         steps: Steps that were compared.
         runs: How many runs were compared; those of experiments come on top.
-        parting: Where they part first.
+        parting: Where they differ first.
         unseeded: Random streams that begin elsewhere in every run.
         idle: Those of them that nothing draws from.
         module: The first module that differs in two runs of the step.
@@ -47,7 +45,7 @@ class Diagnosis:
     repeatable: bool
     steps: int
     runs: int
-    parting: Parting | None = None
+    parting: Mismatch | None = None
     unseeded: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
     module: str | None = None
@@ -56,12 +54,12 @@ class Diagnosis:
 
 
 def examine_command(
-    setting: Setting, steps: int, runs: int = 2, report: Report = lambda _: None
+    config: CommandConfig, steps: int, runs: int = 2, report: Report = lambda _: None
 ) -> Diagnosis:
     """Examine a user's own command with a Recorder in it.
 
     Args:
-        setting: The command, and how it is run.
+        config: The command, and how it is run.
         steps: How many steps are run.
         runs: How often, at least twice.
         report: Called with the number of runs that are done.
@@ -70,87 +68,89 @@ def examine_command(
         Undecided: When no loop was seen, or it failed.
     """
     task = RowsTask(last_step=steps)
-    first = take(setting, task)
-    done, other, parting = 1, first, None
+    first = run_trial(config, task)
+    done, other, mismatch = 1, first, None
     report(done)
-    while done < runs and parting is None:
-        other = take(setting, task)
+    while done < runs and mismatch is None:
+        other = run_trial(config, task)
         done += 1
         report(done)
-        parting = compare_takes(first, other)
-    if parting is None:
+        mismatch = compare_trials(first, other)
+    if mismatch is None:
         return Diagnosis(True, first.steps, done)
     unseeded = first.starts(other)
-    idle = tuple(name for name in unseeded if not first.moves(name) and not other.moves(name))
-    seen = Diagnosis(False, min(first.steps, other.steps), done, parting, unseeded, idle)
+    idle = tuple(
+        name for name in unseeded if not first.draws_from(name) and not other.draws_from(name)
+    )
+    seen = Diagnosis(False, min(first.steps, other.steps), done, mismatch, unseeded, idle)
     if unseeded != idle:
-        return replace(seen, advice=(_seed_them(unseeded, idle),))
-    apart = compare_takes(first, other, idle)
-    if apart is None:
-        return replace(seen, advice=(_seed_them(unseeded, idle),))
-    seen = replace(seen, parting=apart)
-    return _look_closer(setting, steps, seen, first)
+        return replace(seen, advice=(_seeding_advice(unseeded, idle),))
+    rest = compare_trials(first, other, idle)
+    if rest is None:
+        return replace(seen, advice=(_seeding_advice(unseeded, idle),))
+    seen = replace(seen, parting=rest)
+    return _explain(config, steps, seen, first)
 
 
-def _look_closer(setting: Setting, steps: int, seen: Diagnosis, first: Take) -> Diagnosis:
-    parting = seen.parting
-    assert parting is not None  # noqa: S101 # there is something to look at
-    experiments = try_remedies(setting, steps, parting, first.about, seen.idle)
-    module, made_by = None, own_step(parting)
-    if parting.kind in ("state drift", "data drift") and made_by > 0:
-        rank = int(parting.branch.removeprefix("rank "))
-        module = find_module(lambda: look_into(setting, None, made_by, rank=rank))
+def _explain(config: CommandConfig, steps: int, seen: Diagnosis, first: Trial) -> Diagnosis:
+    mismatch = seen.parting
+    assert mismatch is not None  # noqa: S101 # there is something to look at
+    experiments = try_remedies(config, steps, mismatch, first.info, seen.idle)
+    module, caused_at = None, causing_step(mismatch)
+    if mismatch.kind in ("state drift", "data drift") and caused_at > 0:
+        rank = int(mismatch.branch.removeprefix("rank "))
+        module = find_differing_module(lambda: trace_modules(config, None, caused_at, rank=rank))
     advice = [experiment.remedy for experiment in experiments if experiment.helped]
     if not advice:
-        advice = [_advice(parting, first.about.unregistered, module)]
+        advice = [_advice(mismatch, first.info.unregistered, module)]
     advice += [
         f"deterministic algorithms are refused: {experiment.outcome}"
         for experiment in experiments
         if experiment.outcome not in ("equal", "still differs")
     ]
     if seen.unseeded:
-        advice.append(_seed_them(seen.unseeded, seen.idle))
+        advice.append(_seeding_advice(seen.unseeded, seen.idle))
     return replace(seen, module=module, experiments=tuple(experiments), advice=tuple(advice))
 
 
-def _seed_them(unseeded: tuple[str, ...], idle: tuple[str, ...]) -> str:
+def _seeding_advice(unseeded: tuple[str, ...], idle: tuple[str, ...]) -> str:
     verb = "begin" if len(unseeded) > 1 else "begins"
     text = (
-        f"{', '.join(unseeded)} {verb} elsewhere in every run: call {seeding(unseeded)} before "
-        "the model and the loader are built"
+        f"{', '.join(unseeded)} {verb} elsewhere in every run: call {seeding_calls(unseeded)} "
+        "before the model and the loader are built"
     )
     if idle == unseeded:
         text += "; nothing drew from it here" if len(idle) == 1 else "; nothing drew from them here"
     return text
 
 
-def _advice(parting: Parting, unregistered: str | None, module: str | None) -> str:
-    """What to do where no experiment has told."""
-    if parting.kind == "order drift":
+def _advice(mismatch: Mismatch, unregistered: str | None, module: str | None) -> str:
+    """What to do where no experiment has helped."""
+    if mismatch.kind == "order drift":
         return (
             "the sampler draws from a generator that is not seeded, or from the system: give it "
             "generator=torch.Generator().manual_seed(SEED); sort what os.listdir gives"
         )
-    if parting.kind == "data drift":
+    if mismatch.kind == "data drift":
         named = f" ({unregistered})" if unregistered else ""
         return (
             "the same samples with equal random streams have other bytes: dataset, transforms or "
             "collate_fn draw from the clock, os.urandom or a generator that is not registered"
             f"{named}"
         )
-    if parting.kind == "RNG drift":
+    if mismatch.kind == "RNG drift":
         return (
-            f"step {own_step(parting)} draws another number of random numbers in every run, from "
-            f"{parting.component}: look for a decision there that depends on clock, threads or "
-            "order"
+            f"step {causing_step(mismatch)} draws another number of random numbers in every run, "
+            f"from {mismatch.component}: look for a decision there that depends on clock, threads "
+            "or order"
         )
-    if parting.kind == "length":
+    if mismatch.kind == "length":
         return "the runs have another number of steps: look at what ends the loop or an epoch"
-    if own_step(parting) < 1:
-        return f"{parting.component} begins with other values: seed before the model is built"
-    place = f"in or before {module}" if module else f"in step {own_step(parting)}"
+    if causing_step(mismatch) < 1:
+        return f"{mismatch.component} begins with other values: seed before the model is built"
+    place = f"in or before {module}" if module else f"in step {causing_step(mismatch)}"
     return (
-        f"the same samples and random streams give another {parting.component}: look {place} for "
+        f"the same samples and random streams give another {mismatch.component}: look {place} for "
         "clock, os.urandom, id(), threads or uninitialised memory"
     )
 
@@ -199,23 +199,25 @@ def _trunk(source: ProgramSource, steps: int, workers: Workers) -> Job:
 
 def _examine(workers: Workers, job: Job, scratch: Path, runs: int, report: Report) -> Diagnosis:
     attempts: list[Attempt] = []
-    parting = None
-    while len(attempts) < runs and parting is None:
+    mismatch = None
+    while len(attempts) < runs and mismatch is None:
         out = scratch / str(len(attempts)) / "seed"
         store.make_folder(out)
         attempts.append(read_attempt(out, workers.run(replace(job, out=str(out)))))
         report(len(attempts))
-        parting = find_disagreement(attempts[0], attempts[-1])
+        mismatch = find_disagreement(attempts[0], attempts[-1])
     assert job.plan is not None  # noqa: S101 # a trunk has one
     steps = job.plan.horizon
-    if parting is None:
+    if mismatch is None:
         return Diagnosis(True, steps, len(attempts))
     module = None
-    if parting.step is not None and own_step(parting) > 0:
-        modules = replace(job, kind="modules", branches=(parting.branch,), step=own_step(parting))
-        module = find_module(lambda: _entries(workers.run(modules)))
-    advice = (_advice(parting, None, module),)
-    return Diagnosis(False, steps, len(attempts), parting, module=module, advice=advice)
+    if mismatch.step is not None and causing_step(mismatch) > 0:
+        modules = replace(
+            job, kind="modules", branches=(mismatch.branch,), step=causing_step(mismatch)
+        )
+        module = find_differing_module(lambda: _entries(workers.run(modules)))
+    advice = (_advice(mismatch, None, module),)
+    return Diagnosis(False, steps, len(attempts), mismatch, module=module, advice=advice)
 
 
 def _entries(trace: ModuleTrace) -> tuple[tuple[str, str], ...]:

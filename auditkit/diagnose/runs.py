@@ -12,23 +12,24 @@ Nothing is verified here. Only regular files below the folder are read.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditkit.errors import ArtifactError, MalformedError, UsageError
-from auditkit.files import store
+from auditkit.files import artifacts, store
 from auditkit.formats import canonical
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
 from auditkit.formats.statements import Manifest, read_statement
+from auditkit.formats.structure import to_dict
 from auditkit.records.evidence import Trace
-from auditkit.records.manifest import MANIFEST_NAME, StudyManifest
+from auditkit.records.manifest import MANIFEST_NAME, BranchRecord, SeedRecord, StudyManifest
 from auditkit.records.recording import RankRecord, RecordingManifest
 from auditkit.records.rng import RngContract
-from auditkit.records.study import BranchRecord, SeedRecord
 from auditkit.records.tensor import RawTensor
-from auditkit.signing.signatures import open_envelope
+from auditkit.signing.envelopes import open_envelope
 
 Texts = Mapping[str, str]
 
@@ -47,7 +48,7 @@ _CHECKPOINT_FILE = re.compile(
 
 
 @dataclass(frozen=True)
-class Track:
+class TraceSource:
     """One trace of a side, and what belongs to it.
 
     Attributes:
@@ -72,7 +73,7 @@ class Track:
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedRun:
     """One side.
 
     Attributes:
@@ -89,17 +90,17 @@ class Side:
     kind: str
     root: Path
     manifest: Manifest | None
-    tracks: Mapping[str, Track]
+    sources: Mapping[str, TraceSource]
     signers: tuple[str, ...] = ()
-    is_chosen: bool = False
+    is_selected: bool = False
 
-    def trace(self, track: Track) -> Iterator[Trace]:
+    def trace(self, source: TraceSource) -> Iterator[Trace]:
         """The pieces of a trace, one in memory at a time.
 
         Raises:
             MalformedError: When a file is not there or is no trace.
         """
-        for name in track.traces:
+        for name in source.traces:
             yield trace_from_tensors(self.tensors(name)[0], what=name)
 
     def outcome(self, name: str) -> Outcome:
@@ -109,14 +110,14 @@ class Side:
     def tensors(self, name: str) -> tuple[Mapping[str, RawTensor], object]:
         """Tensors and metadata of a file; raises as :meth:`trace`."""
         try:
-            data = store.safe_read(self.root, name)
+            data = artifacts.safe_read(self.root, name)
         except ArtifactError as error:
             # Exit code 1 would say that the two differ.
             raise MalformedError(error.message, where=f"{self.root.name}/{name}") from error
         return store.read_tensors(data, what=f"{self.root.name}/{name}")
 
 
-def open_side(name: str) -> Side:
+def open_run(name: str) -> ComparedRun:
     """Find out what a name means.
 
     Args:
@@ -134,7 +135,7 @@ def open_side(name: str) -> Side:
     if _is_there(manifest):
         path = manifest
     side = _unfinished(name, path) if _is_there(path, folder=True) else _finished(name, path)
-    return _choose(side, choice) if hash_ else side
+    return _select(side, choice) if hash_ else side
 
 
 def _is_there(path: Path, *, folder: bool = False) -> bool:
@@ -144,40 +145,42 @@ def _is_there(path: Path, *, folder: bool = False) -> bool:
         return False
 
 
-def _choose(side: Side, choice: str) -> Side:
+def _select(side: ComparedRun, choice: str) -> ComparedRun:
     found = _CHOICE.fullmatch(choice)
     if found is None:
         raise UsageError(f"#{brief(choice)} is not like #seed-0/control or #rank-0")
     label = f"rank {int(found['rank'])}" if found["rank"] else ""
     label = label or f"seed {int(found['seed'])}, {found['branch']}"
-    if label not in side.tracks:
+    if label not in side.sources:
         raise UsageError(
-            f"{side.name}: there is no {label}", hint=f"there are {'; '.join(side.tracks)}"
+            f"{side.name}: there is no {label}", hint=f"there are {'; '.join(side.sources)}"
         )
-    return replace(side, tracks={label: side.tracks[label]}, is_chosen=True)
+    return replace(side, sources={label: side.sources[label]}, is_selected=True)
 
 
-def _finished(name: str, path: Path) -> Side:
+def _finished(name: str, path: Path) -> ComparedRun:
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
     envelope = open_envelope(data, what=str(path))
     manifest = read_statement(envelope.payload, what=str(path))
     if isinstance(manifest, RecordingManifest):
-        kind, tracks = "recording", [_of_rank(rank) for rank in manifest.ranks]
+        kind, sources = "recording", [_rank_source(rank) for rank in manifest.ranks]
     else:
         kind = "study"
-        tracks = [track for record in manifest.seeds for track in _of_seed(record, manifest)]
+        sources = [
+            source for record in manifest.seeds for source in _seed_sources(record, manifest)
+        ]
     signers = tuple(signature.keyid or "a key without name" for signature in envelope.signatures)
-    return Side(name, kind, path.parent, manifest, _by_label(tracks, str(path)), signers)
+    return ComparedRun(name, kind, path.parent, manifest, _labelled(sources, str(path)), signers)
 
 
-def _by_label(tracks: list[Track], where: str) -> dict[str, Track]:
-    found = {track.label: track for track in tracks}
-    if len(found) != len(tracks):
+def _labelled(sources: list[TraceSource], where: str) -> dict[str, TraceSource]:
+    found = {source.label: source for source in sources}
+    if len(found) != len(sources):
         raise MalformedError("two traces have one name", where=where)
     return found
 
 
-def _of_seed(record: SeedRecord, manifest: StudyManifest) -> Iterator[Track]:
+def _seed_sources(record: SeedRecord, manifest: StudyManifest) -> Iterator[TraceSource]:
     group, row = f"seed {record.seed}", manifest.plan.fork_at + 1
     data = {
         "consumed_sha256": record.data.consumed_sha256,
@@ -185,7 +188,7 @@ def _of_seed(record: SeedRecord, manifest: StudyManifest) -> Iterator[Track]:
         "declared": record.data.declared or "",
         **{f"loader: {name}": text for name, text in record.data.loader.items()},
     }
-    trunk = Track(
+    trunk = TraceSource(
         label=f"{group}, trunk",
         group=group,
         traces=(record.trunk,),
@@ -214,14 +217,14 @@ def _commitments(branch: BranchRecord) -> Texts:
     return found
 
 
-def _of_rank(rank: RankRecord) -> Track:
+def _rank_source(rank: RankRecord) -> TraceSource:
     label = f"rank {rank.rank}"
     loaders = {
         f"loader {loader or 'for training'}: {name}": text
         for loader, told in rank.loaders.items()
         for name, text in told.items()
     }
-    return Track(
+    return TraceSource(
         label=label,
         group=label,
         traces=rank.traces,
@@ -249,30 +252,86 @@ def _prefixed(prefix: str, texts: Texts) -> dict[str, str]:
     return {f"{prefix}: {name}": text for name, text in texts.items()}
 
 
-def _unfinished(name: str, folder: Path) -> Side:
+def _unfinished(name: str, folder: Path) -> ComparedRun:
     """A folder without manifest: whatever traces lie there under the names of a run."""
-    tracks: dict[str, Track] = {}
+    sources: dict[str, TraceSource] = {}
     chunks: dict[str, dict[int, str]] = {}
     # A file that is still partial is newer than a whole one of the same name.
-    for file in store.list_files(folder):
+    for file in artifacts.list_files(folder):
         if branch := _BRANCH_FILE.fullmatch(file):
             group, is_trace = f"seed {int(branch[1])}", branch[3] == "trace"
             label = f"{group}, {branch[2]}"
-            track = tracks.get(label, Track(label, group))
-            change = replace(track, traces=(file,)) if is_trace else replace(track, outcome=file)
-            tracks[label] = change
+            source = sources.get(label, TraceSource(label, group))
+            change = replace(source, traces=(file,)) if is_trace else replace(source, outcome=file)
+            sources[label] = change
         elif chunk := _CHUNK_FILE.fullmatch(file):
             label = f"rank {int(chunk[1] or chunk[2] or 0)}"
-            tracks.setdefault(label, Track(label, label))
+            sources.setdefault(label, TraceSource(label, label))
             chunks.setdefault(label, {})[int(chunk[3])] = file
         elif checkpoint := _CHECKPOINT_FILE.fullmatch(file):
             label = f"rank {int(checkpoint[1] or 0)}"
-            track = tracks.get(label, Track(label, label))
-            snapshots = {**track.snapshots, int(checkpoint[2]) + 1: file}
-            tracks[label] = replace(track, snapshots=snapshots)
+            source = sources.get(label, TraceSource(label, label))
+            snapshots = {**source.snapshots, int(checkpoint[2]) + 1: file}
+            sources[label] = replace(source, snapshots=snapshots)
     for label, pieces in chunks.items():
-        tracks[label] = replace(tracks[label], traces=tuple(f for _, f in sorted(pieces.items())))
-    found = {label: track for label, track in tracks.items() if track.traces}
+        sources[label] = replace(sources[label], traces=tuple(f for _, f in sorted(pieces.items())))
+    found = {label: source for label, source in sources.items() if source.traces}
     if not found:
         raise UsageError(f"{folder}: there is neither a manifest nor a trace here")
-    return Side(name, "unfinished", folder, None, found)
+    return ComparedRun(name, "unfinished", folder, None, found)
+
+
+# What a manifest says beside its traces
+
+
+def manifest_texts(manifest: Manifest) -> dict[str, Texts]:
+    """What makes a run this one: texts by name, by section."""
+    environment, program = manifest.environment, manifest.program
+    found: dict[str, Texts] = {
+        "environment": {
+            "python": environment.python,
+            **{
+                f"{section}: {name}": text
+                for section in ("packages", "hardware", "libraries", "variables", "determinism")
+                for name, text in getattr(environment, section).items()
+            },
+        },
+        "code": {file.name: file.sha256 for file in program.code},
+        "program": {
+            "target": program.target,
+            **{f"argument {name}": text for name, text in program.arguments.items()},
+            **program.description,
+        },
+    }
+    if isinstance(manifest, RecordingManifest):
+        world = {"size": manifest.world.size, "backend": manifest.world.backend}
+        found["command"] = {"command": shlex.join(manifest.command)}
+        found["seed"] = {"seed": "not given" if manifest.seed is None else str(manifest.seed)}
+        found["world"] = {**_texts(world), **manifest.world.settings}
+    else:
+        found["plan"] = _texts(to_dict(manifest.plan))
+    return found
+
+
+def _texts(values: Mapping[str, object]) -> dict[str, str]:
+    """Every value as a text, other than strings as JSON."""
+    return {
+        name: value if isinstance(value, str) else canonical.dumps(value).decode("ascii")
+        for name, value in values.items()
+    }
+
+
+#: Names of what :func:`noted` gives.
+NOTE_NAMES = ("started", "finished", "producer", "git commit")
+
+
+def note_texts(manifest: Manifest) -> tuple[str, ...]:
+    """What is not the same in two runs and makes no difference, in the order of :data:`NOTED`."""
+    program = manifest.program
+    commit = program.git_commit or "none"
+    return (
+        manifest.run.started,
+        manifest.run.finished,
+        f"{manifest.producer.name} {manifest.producer.version}",
+        f"{commit} with changes" if program.git_dirty else commit,
+    )

@@ -1,4 +1,4 @@
-"""Compare what a replay gives with what was recorded: where do they part.
+"""Compare what a replay gives with what was recorded: the first difference, and its class.
 
 The first difference is classed: *order drift* (other samples or another order), *data drift*
 (the same samples, other bytes), *RNG drift* (other random streams), *state drift* (the same
@@ -18,13 +18,13 @@ numbers in another order. What was consumed, and where the random streams stand,
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-
-import numpy as np
+from dataclasses import dataclass, replace
 
 from auditkit.formats.run_files import Outcome
+from auditkit.records.digest import ABSENT
+from auditkit.records.environment import Environment
 from auditkit.records.evidence import CONSUMED, Trace, is_consumed
-from auditkit.records.study import BranchRecord
+from auditkit.records.manifest import BranchRecord
 
 _SETTINGS = ("modules", "param_groups", "scheduler", "scaler")
 
@@ -32,8 +32,8 @@ _KINDS = {"order": "order drift", "batch": "data drift", "rng": "RNG drift", "st
 
 
 @dataclass(frozen=True)
-class Parting:
-    """Where two runs of one branch part.
+class Mismatch:
+    """The first difference of two runs of one branch.
 
     Attributes:
         branch: The branch, ``trunk`` included.
@@ -76,10 +76,10 @@ def kind_of(component: str) -> str:
     return _KINDS.get(component.partition("/")[0], "state drift")
 
 
-def name_parting(
+def mismatch_in_row(
     where: str, step: int, components: Iterable[str], starts: Collection[str] = ()
-) -> Parting:
-    """Name a difference.
+) -> Mismatch:
+    """The mismatch in one row.
 
     Args:
         where: The branch or process, for people.
@@ -92,20 +92,40 @@ def name_parting(
     first, *others = sorted(
         names, key=lambda name: (name not in starts, *precedence(name, drawn=drawn))
     )
-    return Parting(where, step, first, tuple(others), kind_of(first))
+    return Mismatch(where, step, first, tuple(others), kind_of(first))
 
 
-def compare_traces(branch: str, recorded: Trace, replayed: Trace) -> Parting | None:
+def compare_traces(branch: str, recorded: Trace, replayed: Trace) -> Mismatch | None:
     """The first row in which two traces of one branch differ."""
     difference = recorded.first_difference(replayed)
     if difference is None:
         return None
     at_start = difference.step == recorded.first_step == 1
     starts = [name for name in difference.components if at_start and name.startswith("rng/")]
-    return name_parting(branch, difference.step, difference.components, starts)
+    return mismatch_in_row(branch, difference.step, difference.components, starts)
 
 
-def compare_inputs(branch: str, recorded: Trace, replayed: Trace) -> Parting | None:
+def compare_rows(
+    where: str, recorded: Trace, row: Trace, starts: Collection[str] = ()
+) -> Mismatch | None:
+    """How a row differs from the recorded one, or None.
+
+    Args:
+        where: The process, for people.
+        recorded: A trace that has the row.
+        row: The row by itself.
+        starts: Random streams in which the processes began differently.
+    """
+    step = row.first_step
+    names = recorded.row_difference(step, row)
+    if not names:
+        return None
+    if (recorded.cell(step, "batch") == ABSENT) != (row.cell(step, "batch") == ABSENT):
+        return Mismatch(where, step, "steps", (), "length")  # one of the two has ended here
+    return mismatch_in_row(where, step, names, starts)
+
+
+def compare_inputs(branch: str, recorded: Trace, replayed: Trace) -> Mismatch | None:
     """The first row in which two traces differ in what no rounding changes.
 
     That is what was consumed, where the random streams stand, which components there are and
@@ -113,7 +133,7 @@ def compare_inputs(branch: str, recorded: Trace, replayed: Trace) -> Parting | N
     """
     if set(recorded.columns) != set(replayed.columns):
         name = min(set(recorded.columns) ^ set(replayed.columns))
-        return Parting(branch, None, name, (), "length")
+        return Mismatch(branch, None, name, (), "length")
     return compare_traces(branch, _inputs(recorded), _inputs(replayed))
 
 
@@ -126,32 +146,32 @@ def _inputs(trace: Trace) -> Trace:
     return Trace(trace.first_step, bytes(len(trace.loss_bits)), columns)
 
 
-def compare_outcomes(branch: str, recorded: Outcome, replayed: Outcome) -> Parting | None:
+def compare_outcomes(branch: str, recorded: Outcome, replayed: Outcome) -> Mismatch | None:
     """The first probe table whose bits differ."""
     for name in sorted(set(recorded.tables) | set(replayed.tables)):
         here, there = recorded.tables.get(name), replayed.tables.get(name)
         if here is None or there is None or here.tobytes() != there.tobytes():
-            return Parting(branch, None, name, (), "outcome")
+            return Mismatch(branch, None, name, (), "outcome")
     if recorded.labels.tobytes() != replayed.labels.tobytes():
-        return Parting(branch, None, "labels", (), "outcome")
+        return Mismatch(branch, None, "labels", (), "outcome")
     return None
 
 
 def compare_commitments(
     branch: str, recorded: Mapping[str, str], replayed: Mapping[str, str], step: int | None
-) -> Parting | None:
+) -> Mismatch | None:
     """The first component whose SHA-256 differs."""
     names = sorted(
         name for name in set(recorded) | set(replayed) if recorded.get(name) != replayed.get(name)
     )
     if not names:
         return None
-    return Parting(branch, step, names[0], tuple(names[1:]), "commitment")
+    return Mismatch(branch, step, names[0], tuple(names[1:]), "commitment")
 
 
 def compare_records(
     recorded: BranchRecord, replayed: BranchRecord, steps: Mapping[str, int]
-) -> Parting | None:
+) -> Mismatch | None:
     """Commitments, order and divergence of one branch.
 
     Args:
@@ -160,38 +180,27 @@ def compare_records(
         steps: Step of each time at which commitments were made.
     """
     for time in steps:
-        parting = compare_commitments(
+        mismatch = compare_commitments(
             recorded.name,
             recorded.digests.get(time, {}),
             replayed.digests.get(time, {}),
             steps[time],
         )
-        if parting is not None:
-            return parting
+        if mismatch is not None:
+            return mismatch
     if recorded.order_sha256 != replayed.order_sha256:
-        return Parting(recorded.name, None, "order", (), "order drift")
+        return Mismatch(recorded.name, None, "order", (), "order drift")
     if recorded.diverged_at != replayed.diverged_at:
-        return Parting(recorded.name, replayed.diverged_at, "loss", (), "state drift")
+        return Mismatch(recorded.name, replayed.diverged_at, "loss", (), "state drift")
     return None
 
 
-def distance(recorded: Outcome, replayed: Outcome) -> Mapping[str, float]:
-    """Mean total variation between recorded and replayed probe tables, by table."""
-    found = {}
-    for name, table in recorded.tables.items():
-        other = replayed.tables.get(name)
-        if other is not None and other.shape == table.shape:
-            gap = np.abs(table.astype(np.float64) - other.astype(np.float64))
-            found[name] = float(gap.sum(axis=1).mean() / 2)
-    return found
-
-
-def first_module(
+def first_differing_module(
     left: tuple[tuple[str, str], ...], right: tuple[tuple[str, str], ...]
 ) -> str | None:
     """The first thing in two module traces that is not the same, or None.
 
-    A module whose input was equal and whose output is not is where two runs part.
+    A module whose input was equal and whose output is not is where two runs begin to differ.
     """
     for here, there in zip(left, right, strict=False):
         if here[0] != there[0]:
@@ -202,3 +211,38 @@ def first_module(
         longer = left if len(left) > len(right) else right
         return f"{longer[min(len(left), len(right))][0]}, which ran in only one of the two"
     return None
+
+
+def environment_differences(recorded: Environment, *replays: Environment) -> tuple[str, ...]:
+    """What differs between the environment of a record and those of its replays.
+
+    Only packages that the record names are looked at: a replay may have imported more.
+    """
+    lines: dict[str, None] = {}
+    for here in replays:
+        shared = {name: here.packages.get(name, v) for name, v in recorded.packages.items()}
+        lines.update(dict.fromkeys(recorded.differences(replace(here, packages=shared))))
+    return tuple(lines)
+
+
+# Of a difference: which step made it, and what would prevent it
+
+
+def causing_step(mismatch: Mismatch) -> int:
+    """The step that made a difference: a row holds the state before its step."""
+    step = mismatch.step or 1
+    is_own = kind_of(mismatch.component) in ("order drift", "data drift")
+    return step if is_own or mismatch.component == "loss" else step - 1
+
+
+_SEEDING_CALLS = {
+    "rng/python": "random.seed(SEED)",
+    "rng/numpy": "numpy.random.seed(SEED)",
+    "rng/torch": "torch.manual_seed(SEED)",
+}
+
+
+def seeding_calls(streams: Iterable[str]) -> str:
+    """The calls that seed these streams."""
+    calls = [_SEEDING_CALLS.get(name, "torch.cuda.manual_seed_all(SEED)") for name in streams]
+    return ", ".join(dict.fromkeys(calls))

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from auditkit.errors import ArtifactMismatch, ArtifactMissing, FormatError
-from auditkit.files import store
+from auditkit.files import artifacts, store
 from auditkit.formats import tensor_file
 from auditkit.formats.recipes import digests_raw
 from auditkit.formats.run_files import (
@@ -28,9 +28,8 @@ from auditkit.formats.snapshot_file import raw_components
 from auditkit.formats.statements import Manifest
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
-from auditkit.records.manifest import StudyManifest
+from auditkit.records.manifest import BranchRecord, FileRecord, SeedRecord, StudyManifest
 from auditkit.records.recording import RecordingManifest
-from auditkit.records.study import BranchRecord, FileRecord, SeedRecord
 from auditkit.records.tensor import RawTensor, Tensor
 
 #: Bytes of a large file that are in memory at a time.
@@ -70,7 +69,7 @@ class SignedFolder:
             FormatError: When it is no tensor file.
         """
         record = self._listed(name)
-        data = store.safe_read(
+        data = artifacts.safe_read(
             self.root, name, expected_size=record.size, expected_sha256=record.sha256
         )
         return store.read_tensors(data, what=name)
@@ -84,7 +83,7 @@ class SignedFolder:
         """
         record = self._listed(name)
         digest = hashlib.sha256()
-        with store.open_reader(self.root, name, expected_size=record.size) as read:
+        with artifacts.open_reader(self.root, name, expected_size=record.size) as read:
             for start in range(0, record.size, _PIECE):
                 piece = read(start, min(_PIECE, record.size - start))
                 digest.update(piece)
@@ -106,12 +105,12 @@ class SignedFolder:
         """
         listed = self._listed(name)
         try:
-            with store.open_reader(self.root, name, expected_size=listed.size) as read:
+            with artifacts.open_reader(self.root, name, expected_size=listed.size) as read:
                 parts = raw_components(*tensor_file.from_file(read, listed.size, what=name))
                 return {section: _section_digests(*part) for section, part in parts.items()}
         except FormatError:
             # A file that was damaged is not what was signed; only what was signed is malformed.
-            found = store.file_sha256(self.root, name, expected_size=listed.size)
+            found = artifacts.file_sha256(self.root, name, expected_size=listed.size)
             if found == listed.sha256:
                 raise
             raise ArtifactMismatch(

@@ -18,7 +18,7 @@ NOT_APPLICABLE = "not applicable to a recording"
 MAX_FINDINGS = 100
 
 
-class Ledger:
+class CheckResults:
     """Outcomes of the numbered checks, while they are being made."""
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ def exit_code_of(results: Iterable[CheckResult]) -> int:
     return next((code for code in PRECEDENCE if code in asked), 0)
 
 
-def is_of_recording(results: Iterable[CheckResult]) -> bool:
+def is_recording_report(results: Iterable[CheckResult]) -> bool:
     """Whether the checks of a report are those of a recording."""
     return any(result.summary == NOT_APPLICABLE for result in results)
 

@@ -8,8 +8,7 @@ Rules that it keeps:
   if it is a regular file: nothing that blocks (a FIFO) or never ends (a device) is read;
 * the size is checked before a byte is read and the digest over the very bytes that are returned.
 
-The run's folder itself is the caller's own path and may be a link. Callers use these functions
-through :mod:`auditkit.files.store`.
+The run's folder itself is the caller's own path and may be a link.
 """
 
 from __future__ import annotations

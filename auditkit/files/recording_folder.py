@@ -15,15 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auditkit.errors import AuditError, RecordingIncomplete, StoreError
-from auditkit.files import store
+from auditkit.files import artifacts, locks, store
 from auditkit.formats import canonical
 from auditkit.formats.run_files import trace_from_tensors, trace_to_tensors
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
-from auditkit.records.journal import RecordingJournal
-from auditkit.records.manifest import MANIFEST_NAME
-from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
-from auditkit.records.study import CodeFile, FileRecord
+from auditkit.records.manifest import MANIFEST_NAME, CodeFile, FileRecord
+from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord, RecordingJournal
 from auditkit.records.tensor import RawTensor
 
 _JOURNAL = f"recording.json{store.PARTIAL}"
@@ -67,7 +65,7 @@ class RecordingFolder:
             StoreError: When one does, or the folder cannot be made.
         """
         store.make_folder(self._own)
-        with store.lock(self._own / _LOCK):
+        with locks.lock(self._own / _LOCK):
             yield
 
     def begin(self, *, resume: bool) -> RecordingJournal | None:
@@ -101,7 +99,9 @@ class RecordingFolder:
                     where=str(self.path),
                 )
             return journal
-        others = [name for name in store.list_files(self._own) if not name.endswith(store.PARTIAL)]
+        others = [
+            name for name in artifacts.list_files(self._own) if not name.endswith(store.PARTIAL)
+        ]
         if others and not self._prefix:
             raise StoreError(
                 f"the folder is not empty: it holds {others[0]!r}",
@@ -112,7 +112,7 @@ class RecordingFolder:
 
     def _take_back(self) -> None:
         """Undo a publication that was killed before its manifest: names are partial again."""
-        for name in store.list_files(self._own):
+        for name in artifacts.list_files(self._own):
             final = not name.endswith(store.PARTIAL)
             if final and not (name.startswith("rank-") and not self._prefix):
                 store.rename(self._own / name, self._own / f"{name}{store.PARTIAL}")
@@ -200,8 +200,8 @@ class RecordingFolder:
         found = []
         for name, role in sorted(roles.items()):
             partial = f"{name}{store.PARTIAL}"
-            size = store.file_size(self.path, partial)
-            sha256 = store.file_sha256(self.path, partial, expected_size=size)
+            size = artifacts.file_size(self.path, partial)
+            sha256 = artifacts.file_sha256(self.path, partial, expected_size=size)
             found.append(FileRecord(name, role, size, sha256))
         return tuple(found)
 
@@ -244,7 +244,7 @@ class RecordingFolder:
             store.rename(self.path / f"{file.name}{store.PARTIAL}", self.path / file.name)
         for name, data in last.items():
             store.write_bytes(self.path / name, data)
-        for name in store.list_files(self.path):
+        for name in artifacts.list_files(self.path):
             if name.endswith(store.PARTIAL) and not name.endswith(_LOCK):
                 store.remove(self.path / name)
 
@@ -261,7 +261,7 @@ class RecordingFolder:
             return None
 
     def _clear(self) -> None:
-        for name in store.list_files(self._own):
+        for name in artifacts.list_files(self._own):
             own = self._prefix or not name.startswith("rank-")
             if name.endswith(store.PARTIAL) and own and name != _LOCK:
                 store.remove(self._own / name)

@@ -15,13 +15,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auditkit.errors import ArtifactError, AuditError, PlanError, StoreError
-from auditkit.files import store
+from auditkit.files import artifacts, locks, store
 from auditkit.formats import canonical
 from auditkit.records.environment import Environment
 from auditkit.records.job import ProgramSource
-from auditkit.records.manifest import CODE_FOLDER, MANIFEST_NAME
+from auditkit.records.manifest import (
+    CODE_FOLDER,
+    MANIFEST_NAME,
+    BranchesResult,
+    CodeFile,
+    FileRecord,
+    TrunkResult,
+)
 from auditkit.records.plan import StudyPlan
-from auditkit.records.study import BranchesResult, CodeFile, FileRecord, TrunkResult
 
 _JOURNAL = f"run.json{store.PARTIAL}"
 _LOCK = f"run.lock{store.PARTIAL}"
@@ -91,7 +97,7 @@ class RunFolder:
             StoreError: When one does, or the folder cannot be made.
         """
         store.make_folder(self.path)
-        with store.lock(self.path / _LOCK):
+        with locks.lock(self.path / _LOCK):
             yield
 
     def begin(
@@ -145,7 +151,7 @@ class RunFolder:
             done = canonical.decode(FinishedSeed, note, what=path.name)
             for file in done.files:
                 name = self._present(file.name)
-                if store.file_sha256(self.path, name, expected_size=file.size) != file.sha256:
+                if artifacts.file_sha256(self.path, name, expected_size=file.size) != file.sha256:
                     return None
             if not self._same_code((*done.trunk.code, *done.branches.code)):
                 return None
@@ -167,8 +173,8 @@ class RunFolder:
         files = []
         for name, role in sorted(roles.items()):
             present = self._present(name)
-            size = store.file_size(self.path, present)
-            sha256 = store.file_sha256(self.path, present, expected_size=size)
+            size = artifacts.file_size(self.path, present)
+            sha256 = artifacts.file_sha256(self.path, present, expected_size=size)
             files.append(FileRecord(name, role, size, sha256))
         done = FinishedSeed(seed, trunk, branches, tuple(files))
         note = canonical.encode(done)
@@ -179,7 +185,8 @@ class RunFolder:
     def code_sizes(self, code: Iterable[CodeFile]) -> list[int]:
         """Sizes in bytes of the copied sources."""
         return [
-            store.file_size(self.path, self._present(f"{CODE_FOLDER}/{file.name}")) for file in code
+            artifacts.file_size(self.path, self._present(f"{CODE_FOLDER}/{file.name}"))
+            for file in code
         ]
 
     def publish(self, files: Iterable[FileRecord], last: Mapping[str, bytes]) -> None:
@@ -197,7 +204,7 @@ class RunFolder:
 
         Only after the manifest: until then the journals are what a run is finished from.
         """
-        for name in store.list_files(self.path):
+        for name in artifacts.list_files(self.path):
             if name.endswith(store.PARTIAL) and name != _JOURNAL:
                 store.remove(self.path / name)
         store.remove(self.path / _JOURNAL)
@@ -214,14 +221,14 @@ class RunFolder:
         for file in code:
             name = self._present(f"{CODE_FOLDER}/{file.name}")
             try:
-                if store.file_sha256(self.path, name) != file.sha256:
+                if artifacts.file_sha256(self.path, name) != file.sha256:
                     return False
             except ArtifactError:
                 return False
         return True
 
     def _refuse_other_files(self) -> None:
-        others = [name for name in store.list_files(self.path) if name != _LOCK]
+        others = [name for name in artifacts.list_files(self.path) if name != _LOCK]
         if others:
             raise StoreError(
                 f"the folder is not empty: it holds {others[0]!r}",

@@ -1,6 +1,6 @@
-"""The only place that opens files, with :mod:`auditkit.files.artifacts` for those of a run.
+"""Files written, and files read that the caller named; those of a run are read by ``artifacts``.
 
-Lock files are those of :mod:`auditkit.files.locks`. Rules that it keeps:
+Rules that it keeps:
 
 * a file is written whole or not at all: a temporary file in the same folder, whose name ends in
   ``.partial``, is written, flushed to disk and renamed. A killed process leaves at most
@@ -25,43 +25,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from auditkit.errors import MalformedError, StoreError
-from auditkit.files.artifacts import (
-    CHUNK_BYTES,
-    check_name,
-    file_sha256,
-    file_size,
-    list_files,
-    open_artifact,
-    open_reader,
-    safe_read,
-)
-from auditkit.files.locks import lock
+from auditkit.files.artifacts import CHUNK_BYTES
 from auditkit.formats import tensor_file
 from auditkit.records.tensor import RawTensor
-
-__all__ = [
-    "CHUNK_BYTES",
-    "PARTIAL",
-    "Buffer",
-    "check_name",
-    "copy_file",
-    "file_sha256",
-    "file_size",
-    "list_files",
-    "lock",
-    "make_folder",
-    "open_artifact",
-    "open_reader",
-    "read_bytes",
-    "read_tensors",
-    "remove",
-    "remove_folder",
-    "rename",
-    "safe_read",
-    "write_bytes",
-    "write_tensors",
-    "write_text",
-]
 
 #: Suffix of every file that is not complete yet.
 PARTIAL = ".partial"

@@ -24,8 +24,6 @@ from auditkit.errors import JsonError
 from auditkit.formats.quote import brief
 from auditkit.formats.structure import EXACT_LIMIT, MAX_NUMBER_CHARS, from_dict, to_dict
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "decode", "dumps", "encode", "from_dict", "loads", "to_dict"]
-
 T = TypeVar("T")
 
 #: Largest JSON text that is read, in bytes. A manifest of 100 seeds and 20 branches has a tenth.

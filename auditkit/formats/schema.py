@@ -65,7 +65,7 @@ def check(instance: object, name: str, version: str = "1", *, what: str) -> None
     """Check a value against a schema.
 
     Args:
-        instance: Strictly parsed JSON, or what :func:`auditkit.formats.canonical.to_dict` gave.
+        instance: Strictly parsed JSON, or what :func:`auditkit.formats.structure.to_dict` gave.
         name: Name of the schema.
         version: Version of the format.
         what: What is being read, for the error message.

@@ -25,8 +25,12 @@ from auditkit.records.manifest import (
 )
 from auditkit.records.recording import RECORDING_PREDICATE, RecordingManifest
 from auditkit.records.registration import PLAN_PREDICATE, Registration
-from auditkit.records.replaying import REPLAY_PREDICATE, ReplayReport
-from auditkit.records.signedreport import VERIFICATION_PREDICATE, SignedReport
+from auditkit.records.report import (
+    REPLAY_PREDICATE,
+    VERIFICATION_PREDICATE,
+    ReplayReport,
+    SignedReport,
+)
 
 #: What a ``manifest.json`` can be.
 Manifest = StudyManifest | RecordingManifest

@@ -30,7 +30,7 @@ from lightning.pytorch.callbacks import (
 from torch import Tensor
 
 from auditkit.errors import RecorderMisuse
-from auditkit.observe.loader.class_swap import recorder_of
+from auditkit.observe.loader.proxies import recorder_of
 from auditkit.recorder.recorder import Recorder
 
 #: What FitLoop calls between making the loaders and making their iterators.
@@ -104,7 +104,7 @@ class RecorderCallback(Callback):
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Note which epoch of Lightning's the next iteration belongs to."""
         if self._recorded is not None and trainer.current_epoch > 0:
-            self._recorded.begin_round(trainer.current_epoch)
+            self._recorded.begin_loop_epoch(trainer.current_epoch)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -149,7 +149,7 @@ class RecorderCallback(Callback):
             extras={"lightning": LoopProgress(trainer), **_numbered("callback", stateful)},
         )
         self._recorded = recorder_of(combined.flattened[0])
-        epoch = self._recorded.target_round or 0
+        epoch = self._recorded.resume_loop_epoch or 0
         if epoch > 0:
             # Lightning makes one iterator here and, beyond epoch 0, another before it trains;
             # only that one is the epoch's.
@@ -157,7 +157,7 @@ class RecorderCallback(Callback):
             for tracker in (progress.current, progress.total):
                 tracker.ready = tracker.started = tracker.processed = tracker.completed = epoch
         else:
-            self._recorded.begin_round(trainer.current_epoch)
+            self._recorded.begin_loop_epoch(trainer.current_epoch)
 
 
 class LoopProgress:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from auditkit.paper.questions import BASE_CHECKS, Answer
-from auditkit.records.manifest import StudyManifest
+from auditkit.records.manifest import BranchRecord, SeedRecord, StudyManifest
 from auditkit.records.report import CheckResult, VerificationReport
-from auditkit.records.study import BranchRecord, SeedRecord
 
 #: Hex digits that are cited: enough to be found in the manifest, and not to be met by chance.
 SHOWN_DIGITS = 16

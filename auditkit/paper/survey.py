@@ -35,9 +35,8 @@ from auditkit.paper.estimate_text import (
     uncertainty,
 )
 from auditkit.paper.questions import Answer
-from auditkit.records.manifest import StudyManifest
+from auditkit.records.manifest import TIMES, StudyManifest
 from auditkit.records.report import VerificationReport
-from auditkit.records.study import TIMES
 
 #: Components that hold what a model keeps beside its parameters.
 _BUFFERS: tuple[str, ...] = ("batchnorm", "buffers")

@@ -1,9 +1,28 @@
-"""Order perturbations change no state; what they deliver: :mod:`auditkit.formats.ordering`."""
+"""Perturbations that change no state: carry, and the window's samples in another order.
+
+Carry is one side of the survey's carry/reset contrast. What the order perturbations deliver:
+:mod:`auditkit.formats.ordering`.
+"""
 
 from __future__ import annotations
 
-from auditkit.perturbations.carry import Carry
+from collections.abc import Mapping
+
+from auditkit.observe.state.components import TrainingObjects
+from auditkit.perturbations.base import Perturbation
 from auditkit.records.perturbation import DECLARATIONS
+from auditkit.records.plan import ParameterValue
+
+
+class Carry(Perturbation):
+    """Changes nothing, so that the branch must equal the control exactly."""
+
+    declaration = DECLARATIONS["carry"]
+
+    def apply(
+        self, objects: TrainingObjects, parameters: Mapping[str, ParameterValue], seed: int
+    ) -> None:
+        """Return at once."""
 
 
 class OrderReverse(Carry):

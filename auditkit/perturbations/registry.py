@@ -8,10 +8,8 @@ from functools import cache
 
 from auditkit.errors import UnknownPerturbation
 from auditkit.perturbations.base import Perturbation
-from auditkit.perturbations.batchnorm import BatchNormReset
-from auditkit.perturbations.carry import Carry
-from auditkit.perturbations.optimizer import AdamReset, MomentumReset, OptimizerReset
-from auditkit.perturbations.order import OrderReverse, OrderShuffle, OrderSwap
+from auditkit.perturbations.order import Carry, OrderReverse, OrderShuffle, OrderSwap
+from auditkit.perturbations.resets import AdamReset, BatchNormReset, MomentumReset, OptimizerReset
 from auditkit.perturbations.ulp import Ulp
 from auditkit.records.perturbation import DECLARATIONS, Declaration
 

@@ -1,4 +1,4 @@
-"""Run a user's own command, and talk with the processes that it starts.
+"""Run a user's own command, and serve the processes that it starts.
 
 The command is any program with its arguments: python, a launcher that starts one process for
 each device, a shell script. What it runs finds auditkit by an environment variable, see
@@ -19,37 +19,37 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from auditkit.errors import CommandError, LineLost, ProgramFailed
+from auditkit.errors import CommandError, ConnectionLost, ProgramFailed
 from auditkit.processes.protocol import SESSION_VARIABLE, close_in_children
-from auditkit.processes.server import Handler, Switchboard
+from auditkit.processes.server import Handler, Server
 from auditkit.processes.subprocesses import (
     TAIL_BYTES,
     environment,
-    kill_marked,
     kill_session,
-    last_words,
+    kill_with_variable,
+    output_tail,
 )
 
 _CHUNK = 2**16
 
 #: Seconds for the handlers to read what was sent before the command ended. All who could write
 #: are dead then, so that a handler waits longer only where a process could not be found.
-_PATIENCE = 30.0
+_HANDLER_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Ended:
+class CommandResult:
     """How a command ended.
 
     Attributes:
-        status: Its exit status; negative for a signal, as in ``subprocess``.
-        last_words: The end of what it wrote to standard error, or else to standard output, on
+        returncode: Its exit status; negative for a signal, as in ``subprocess``.
+        output_tail: The end of what it wrote to standard error, or else to standard output, on
             one line.
-        connected: How many of its processes said hello.
+        connected: How many of its processes connected.
     """
 
-    status: int
-    last_words: str
+    returncode: int
+    output_tail: str
     connected: int
 
 
@@ -59,12 +59,12 @@ class Commands:
     A command runs in a session of its own. When it ends or is stopped, whatever it left running
     is killed too; on Linux also what moved to another session, as the processes of torchrun do.
 
-    When auditkit itself is killed, it cannot kill anything. A process that uses its line, or
+    When auditkit itself is killed, it cannot kill anything. A process that uses its connection, or
     writes output, then gets an error; one that does neither runs on to its own end.
     """
 
     def __init__(self) -> None:
-        self._running: dict[subprocess.Popen[bytes], Switchboard] = {}
+        self._running: dict[subprocess.Popen[bytes], Server] = {}
         self._lock = threading.Lock()
         self._stopped = False
 
@@ -79,8 +79,8 @@ class Commands:
         with self._lock:
             self._stopped = True
             running = list(self._running.items())
-        for process, board in running:
-            _kill(process, board)
+        for process, server in running:
+            _kill(process, server)
 
     def run(
         self,
@@ -91,13 +91,13 @@ class Commands:
         threads: int | None = None,
         folder: Path | None = None,
         output: IO[bytes] | None = None,
-    ) -> Ended:
+    ) -> CommandResult:
         """Run a command to its end; safe to call from several threads.
 
         Args:
             command: The program and its arguments. Its standard input is empty.
-            handler: Called in a thread of its own with the line and the hello of every process
-                that says hello.
+            handler: Called in a thread of its own with the connection and the first message of
+                every process that connects.
             variables: Environment variables to set beside the usual ones.
             threads: Threads of every math library below torch and numpy; None leaves them as
                 they are.
@@ -109,25 +109,25 @@ class Commands:
 
         Raises:
             CommandError: When it cannot be started.
-            LineLost: When a handler lost its line although the command ended well. If it did
-                not end well, the returned status tells more.
+            ConnectionLost: When a handler lost its connection although the command ended well. If
+                it did not end well, the returned status tells more.
             ProgramFailed: When it was stopped.
             BaseException: What else a handler raised; the command is killed at once then.
         """
-        ended: Ended | None = None
+        completed: CommandResult | None = None
         try:
-            with _Bell() as bell, Switchboard(handler, bell.ring) as board:
-                process = self._start(command, board, environment(variables, threads), folder)
-                ended = self._watch(process, board, bell, output)
-        except LineLost:
-            if ended is None or ended.status == 0:
+            with _WakeupPipe() as wakeup, Server(handler, wakeup.notify) as server:
+                process = self._start(command, server, environment(variables, threads), folder)
+                completed = self._wait(process, server, wakeup, output)
+        except ConnectionLost:
+            if completed is None or completed.returncode == 0:
                 raise
-        return ended
+        return completed
 
     def _start(
         self,
         command: Sequence[str],
-        board: Switchboard,
+        server: Server,
         variables: Mapping[str, str],
         folder: Path | None,
     ) -> subprocess.Popen[bytes]:
@@ -142,28 +142,28 @@ class Commands:
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    env={**variables, SESSION_VARIABLE: board.variable},
+                    env={**variables, SESSION_VARIABLE: server.variable},
                     cwd=folder,
                     start_new_session=True,  # so that what it leaves behind can be found
                 )
             except (OSError, ValueError) as error:
-                raise _not_started(command, error) from error
-            self._running[process] = board
+                raise _start_error(command, error) from error
+            self._running[process] = server
         return process
 
-    def _watch(
+    def _wait(
         self,
         process: subprocess.Popen[bytes],
-        board: Switchboard,
-        bell: _Bell,
+        server: Server,
+        wakeup: _WakeupPipe,
         output: IO[bytes] | None,
-    ) -> Ended:
-        waiter = threading.Thread(target=_wait_and_ring, args=(process, bell), daemon=True)
+    ) -> CommandResult:
+        waiter = threading.Thread(target=_notify_at_exit, args=(process, wakeup), daemon=True)
         try:
             waiter.start()
-            tails = _follow(process, board, bell, output)
+            tails = _forward_output(process, server, wakeup, output)
         except BaseException:
-            _kill(process, board)
+            _kill(process, server)
             raise
         finally:
             process.wait()
@@ -176,38 +176,38 @@ class Commands:
                     pipe.close()
         if self._stopped:
             raise ProgramFailed("stopped")
-        if not _is_grave(board):
-            board.wait(_PATIENCE)
-        words = next((words for words in map(last_words, tails) if words), "")
-        return Ended(process.returncode, words, board.connected)
+        if not _handler_failed(server):
+            server.wait(_HANDLER_SECONDS)
+        tail = next(filter(None, map(output_tail, tails)), "")
+        return CommandResult(process.returncode, tail, server.connected)
 
 
-class _Bell:
+class _WakeupPipe:
     """Wakes a thread that waits for file descriptors."""
 
     def __init__(self) -> None:
-        self._here, self._there = socket.socketpair()
-        close_in_children(self._here, self._there)
-        self._here.setblocking(False)
-        self._there.setblocking(False)
+        self._receiver, self._sender = socket.socketpair()
+        close_in_children(self._receiver, self._sender)
+        self._receiver.setblocking(False)
+        self._sender.setblocking(False)
 
-    def __enter__(self) -> _Bell:
+    def __enter__(self) -> _WakeupPipe:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._here.close()
-        self._there.close()
+        self._receiver.close()
+        self._sender.close()
 
     def fileno(self) -> int:
-        return self._here.fileno()
+        return self._receiver.fileno()
 
-    def ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # full: nobody has listened to earlier rings
-            self._there.send(b".")
+    def notify(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # full: earlier notifications were not read yet
+            self._sender.send(b".")
 
-    def hush(self) -> None:
+    def drain(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            self._here.recv(_CHUNK)
+            self._receiver.recv(_CHUNK)
 
 
 class _Tail:
@@ -231,23 +231,23 @@ class _Tail:
         return bool(data)
 
 
-def _follow(
-    process: subprocess.Popen[bytes], board: Switchboard, bell: _Bell, output: IO[bytes] | None
+def _forward_output(
+    process: subprocess.Popen[bytes], server: Server, wakeup: _WakeupPipe, output: IO[bytes] | None
 ) -> list[bytes]:
     """Read what a command writes until it ends; the ends of standard error and output."""
     assert process.stdout is not None  # noqa: S101 # it was asked for
     assert process.stderr is not None  # noqa: S101 # it was asked for
     tails = [_Tail(process.stderr, output), _Tail(process.stdout, output)]
     with selectors.DefaultSelector() as selector:
-        sources: list[_Bell | _Tail] = [bell, *tails]
+        sources: list[_WakeupPipe | _Tail] = [wakeup, *tails]
         for source in sources:
             selector.register(source, selectors.EVENT_READ)
-        while process.returncode is None and not _is_grave(board):
+        while process.returncode is None and not _handler_failed(server):
             for key, _ in selector.select():
                 _read(key.fileobj, selector)
-        _kill(process, board)  # what it left behind would hold the pipes open
-        selector.unregister(bell)
-        end = time.monotonic() + _PATIENCE
+        _kill(process, server)  # what it left behind would hold the pipes open
+        selector.unregister(wakeup)
+        end = time.monotonic() + _HANDLER_SECONDS
         while selector.get_map() and time.monotonic() < end:
             ready = selector.select(0)
             if not ready:  # somebody who was not found may write, but not for us any more
@@ -258,28 +258,28 @@ def _follow(
 
 
 def _read(source: object, selector: selectors.BaseSelector) -> None:
-    if isinstance(source, _Bell):
-        source.hush()
+    if isinstance(source, _WakeupPipe):
+        source.drain()
     elif isinstance(source, _Tail) and not source.read():
         selector.unregister(source)
 
 
-def _is_grave(board: Switchboard) -> bool:
+def _handler_failed(server: Server) -> bool:
     """Whether a handler has failed by itself, not by the end of its process."""
-    return board.failure is not None and not isinstance(board.failure, LineLost)
+    return server.failure is not None and not isinstance(server.failure, ConnectionLost)
 
 
-def _wait_and_ring(process: subprocess.Popen[bytes], bell: _Bell) -> None:
+def _notify_at_exit(process: subprocess.Popen[bytes], wakeup: _WakeupPipe) -> None:
     process.wait()
-    bell.ring()
+    wakeup.notify()
 
 
-def _kill(process: subprocess.Popen[bytes], board: Switchboard) -> None:
+def _kill(process: subprocess.Popen[bytes], server: Server) -> None:
     kill_session(process)
-    kill_marked(SESSION_VARIABLE, board.variable)
+    kill_with_variable(SESSION_VARIABLE, server.variable)
 
 
-def _not_started(command: Sequence[str], error: OSError | ValueError) -> CommandError:
+def _start_error(command: Sequence[str], error: OSError | ValueError) -> CommandError:
     reason = str(error)
     if isinstance(error, OSError):
         reason = error.strerror or reason

@@ -1,14 +1,14 @@
-"""The line between auditkit and the processes of a user's command.
+"""The protocol between auditkit and the processes of a user's command.
 
 auditkit listens (see :mod:`auditkit.processes.server`) and starts the command with
 :data:`SESSION_VARIABLE` in its environment. Any process below it that calls :func:`connect` gets
-a :class:`Line`, and talks with a handler in auditkit's own process. The command may be a shell
-script or a launcher that starts many processes: the variable reaches all of them.
+a :class:`Connection`, and talks with a handler in auditkit's own process. The command may be a
+shell script or a launcher that starts many processes: the variable reaches all of them.
 
 Messages are canonical JSON objects, each after its length in four bytes. No pickle. Both ends
-prove that they know the session before anything is said: the child with one random word, the
-parent with another, so that neither a stranger who finds the address nor one who takes it over
-when the parent has gone can say or hear anything.
+prove that they know the session before any message: the child with one random token, the parent
+with another, so that neither a process that finds the address by chance nor one that takes it
+over when the parent has gone can send or receive anything.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ import threading
 import weakref
 from typing import Any
 
-from auditkit.errors import JsonError, LineLost
+from auditkit.errors import ConnectionLost, JsonError
 from auditkit.formats import canonical
 from auditkit.formats.quote import brief
 
-#: Tells a process which session it belongs to: ``WORD.WORD@unix:PATH`` or ``WORD.WORD@tcp:PORT``.
+#: Tells a process which session it belongs to: ``TOKEN.TOKEN@unix:PATH`` or
+#: ``TOKEN.TOKEN@tcp:PORT``.
 SESSION_VARIABLE = "AUDITKIT_SESSION"
 
 #: The only address that is listened on where a socket has no place in a folder.
@@ -38,8 +39,8 @@ MAX_MESSAGE = 64 * 2**20
 _LENGTH = struct.Struct(">I")
 _CHUNK = 2**20
 
-#: Seconds for the words at the beginning, which both ends say at once.
-GREETING = 60.0
+#: Seconds for the handshake, which both ends make at once.
+HANDSHAKE_TIMEOUT = 60.0
 
 #: A training script may have restored the default of SIGPIPE, which would kill it silently.
 _NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
@@ -64,25 +65,25 @@ def _close_inherited() -> None:
 os.register_at_fork(after_in_child=_close_inherited)
 
 
-class Line:
-    """One conversation. Several threads may use it; a forked child may not.
+class Connection:
+    """Sends and receives messages. Several threads may use it; a forked child may not.
 
     Args:
-        connection: A connected socket, which the line owns from now on.
-        hint: What to do when the line is lost.
+        sock: A connected socket, which the connection owns from now on.
+        hint: What to do when the connection is lost.
     """
 
-    def __init__(self, connection: socket.socket, hint: str | None = None) -> None:
-        self._socket = connection
+    def __init__(self, sock: socket.socket, hint: str | None = None) -> None:
+        self._socket = sock
         self._hint = hint
         self._pid = os.getpid()
         self._sending = threading.Lock()
         self._receiving = threading.RLock()
-        close_in_children(connection)
+        close_in_children(sock)
 
     @property
-    def is_ours(self) -> bool:
-        """Whether this process opened the line, and was not forked from the one that did."""
+    def is_owner(self) -> bool:
+        """Whether this process opened the connection, and was not forked from the one that did."""
         return self._pid == os.getpid()
 
     def send(self, message: dict[str, Any]) -> None:
@@ -91,7 +92,7 @@ class Line:
         Raises:
             JsonError: When it is no canonical JSON, or longer than :data:`MAX_MESSAGE`. Nothing
                 was sent then.
-            LineLost: When the other end has gone, or in a forked child.
+            ConnectionLost: When the other end has gone, or in a forked child.
         """
         data = canonical.dumps(message)
         if len(data) > MAX_MESSAGE:
@@ -103,33 +104,33 @@ class Line:
             except OSError as error:
                 raise self._lost() from error
             except BaseException:  # an interrupt: half a message may have been sent
-                self.hang_up()
+                self.shut_down()
                 raise
 
     def receive(self) -> dict[str, Any] | None:
         """Wait for a message.
 
         Returns:
-            The message, or None when the other end has closed the line or has died.
+            The message, or None when the other end has closed the connection or has died.
 
         Raises:
-            JsonError: When what came is no message. The line is of no use after that.
-            LineLost: When the line broke off within a message, or in a forked child.
+            JsonError: When what came is no message. The connection is of no use after that.
+            ConnectionLost: When the connection broke off within a message, or in a forked child.
         """
         self._check_process()
         with self._receiving:
             try:
                 return self._message()
             except BaseException:  # the next bytes are not the beginning of a message
-                self.hang_up()
+                self.shut_down()
                 raise
 
-    def ask(self, message: dict[str, Any]) -> dict[str, Any]:
+    def request(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send a message and wait for the answer; threads take turns.
 
         Raises:
             JsonError: As :meth:`send` and :meth:`receive`.
-            LineLost: When no answer comes, because the other end has gone.
+            ConnectionLost: When no answer comes, because the other end has gone.
         """
         self._check_process()
         with self._receiving:
@@ -139,35 +140,35 @@ class Line:
             raise self._lost()
         return answer
 
-    def hang_up(self) -> None:
-        """End the conversation from any thread: who waits on the line, here or there, wakes up."""
+    def shut_down(self) -> None:
+        """End the connection from any thread: who waits for it, at either end, wakes up."""
         with contextlib.suppress(OSError):
-            if self.is_ours:
+            if self.is_owner:
                 self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """End the conversation; in a forked child, leave its parent's alone."""
-        self.hang_up()
+        """End the connection; in a forked child, leave its parent's alone."""
+        self.shut_down()
         self._socket.close()
 
-    def greet(self, first: str, second: str, *, calling: bool) -> bool:
-        """Exchange the words of a session: who calls says the first one and hears the second.
+    def handshake(self, client_token: str, server_token: str, *, is_client: bool) -> bool:
+        """Exchange the tokens of a session; the client sends its token first.
 
         Returns:
-            Whether the other end said its word. Who is called says nothing to one who did not.
+            Whether the other end sent its token. The server sends nothing to one that did not.
 
         Raises:
             OSError: When the other end has gone or stays silent.
         """
-        said, heard = (first, second) if calling else (second, first)
-        self._socket.settimeout(GREETING)
-        if calling:
-            self._socket.sendall(said.encode(), _NO_SIGNAL)
-        word = _read(self._socket, len(heard))
-        if word is None or not hmac.compare_digest(word, heard.encode()):
+        own, expected = (client_token, server_token) if is_client else (server_token, client_token)
+        self._socket.settimeout(HANDSHAKE_TIMEOUT)
+        if is_client:
+            self._socket.sendall(own.encode(), _NO_SIGNAL)
+        token = _read(self._socket, len(expected))
+        if token is None or not hmac.compare_digest(token, expected.encode()):
             return False
-        if not calling:
-            self._socket.sendall(said.encode(), _NO_SIGNAL)
+        if not is_client:
+            self._socket.sendall(own.encode(), _NO_SIGNAL)
         self._socket.settimeout(None)
         return True
 
@@ -180,86 +181,86 @@ class Line:
             raise JsonError(f"a message of {length} bytes is longer than {MAX_MESSAGE}")
         data = _read(self._socket, length)
         if data is None:
-            raise LineLost("the line broke off within a message", hint=self._hint)
+            raise ConnectionLost("the line broke off within a message", hint=self._hint)
         message = canonical.loads(data, what="message", max_bytes=MAX_MESSAGE)
         if not isinstance(message, dict):
             raise JsonError(f"a message is an object, not {brief(message)}")
         return message
 
-    def _lost(self) -> LineLost:
-        return LineLost("the process at the other end of the line has gone", hint=self._hint)
+    def _lost(self) -> ConnectionLost:
+        return ConnectionLost("the process at the other end of the line has gone", hint=self._hint)
 
     def _check_process(self) -> None:
-        if not self.is_ours:
-            raise LineLost(
+        if not self.is_owner:
+            raise ConnectionLost(
                 "the line to auditkit belongs to the process that this one was forked from"
             )
 
 
-def connect(hello: dict[str, Any]) -> Line | None:
-    """Call the auditkit process that started this command.
+def connect(client_info: dict[str, Any]) -> Connection | None:
+    """Connect to the auditkit process that started this command.
 
-    The environment stays as it is, so that processes which this one starts can call too. So can
-    a forked child, though not on a line of its parent: it gets a line of its own. Who does not
-    want that asks :attr:`Line.is_ours` first.
+    The environment stays as it is, so that processes which this one starts can connect too. So
+    can a forked child, though not by a connection of its parent: it gets one of its own. Who does
+    not want that asks :attr:`Connection.is_owner` first.
 
     Args:
-        hello: What the handler is told first.
+        client_info: What the handler is given first.
 
     Returns:
-        A line, or None when auditkit did not start this command.
+        A connection, or None when auditkit did not start this command.
 
     Raises:
-        LineLost: When that process has gone, or does not know this session.
-        JsonError: When the hello is no JSON object.
+        ConnectionLost: When that process has gone, or does not know this session.
+        JsonError: When ``client_info`` is no JSON object.
     """
     variable = os.environ.get(SESSION_VARIABLE)
     if not variable:
         return None
-    words, family, address = _parse(variable)
-    connection = socket.socket(family, socket.SOCK_STREAM)
-    line = Line(connection, _HINT)
+    tokens, family, address = _parse(variable)
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    connection = Connection(sock, _HINT)
     try:
-        # No time limit: with one, it is an error when many processes call at the same moment.
-        connection.connect(address)
-        if not line.greet(*words, calling=True):
-            raise LineLost(f"{SESSION_VARIABLE} is of a session that has ended", hint=_HINT)
-        line.send({"hello": hello, "pid": os.getpid()})
+        # No time limit: with one, it is an error when many processes connect at the same moment.
+        sock.connect(address)
+        if not connection.handshake(*tokens, is_client=True):
+            raise ConnectionLost(f"{SESSION_VARIABLE} is of a session that has ended", hint=_HINT)
+        connection.send({"hello": client_info, "pid": os.getpid()})
     except BaseException as error:
-        line.close()
+        connection.close()
         if isinstance(error, OSError):
-            raise LineLost(
+            raise ConnectionLost(
                 "the auditkit process that started this command has gone", hint=_HINT
             ) from error
         raise
-    return line
+    return connection
 
 
 def _parse(variable: str) -> tuple[tuple[str, str], socket.AddressFamily, Any]:
-    words, _, address = variable.partition("@")
-    first, _, second = words.partition(".")
+    tokens, _, address = variable.partition("@")
+    client, _, server = tokens.partition(".")
     scheme, _, place = address.partition(":")
-    if words.isascii() and first and second:
+    if tokens.isascii() and client and server:
         if scheme == "unix":
-            return (first, second), socket.AF_UNIX, place
+            return (client, server), socket.AF_UNIX, place
         if scheme == "tcp" and place.isdecimal() and int(place) < 2**16:
-            return (first, second), socket.AF_INET, (HOST, int(place))
-    raise LineLost(f"{SESSION_VARIABLE} is not what auditkit sets it to", hint=_HINT)
+            return (client, server), socket.AF_INET, (HOST, int(place))
+    raise ConnectionLost(f"{SESSION_VARIABLE} is not what auditkit sets it to", hint=_HINT)
 
 
-def _read(connection: socket.socket, length: int) -> bytes | None:
+def _read(sock: socket.socket, length: int) -> bytes | None:
     """So many bytes; None at the end of the stream, if that is where it ends."""
     data = bytearray()
     while len(data) < length:
         try:
-            chunk = connection.recv(min(length - len(data), _CHUNK))
+            chunk = sock.recv(min(length - len(data), _CHUNK))
         except TimeoutError:
             raise
         except OSError:  # reset by a process that died with messages unread
             chunk = b""
         if not chunk:
             if data:
-                raise LineLost("the line broke off within a message")
+                raise ConnectionLost("the line broke off within a message")
             return None
         data += chunk
     return bytes(data)

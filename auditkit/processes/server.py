@@ -16,43 +16,43 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from auditkit.errors import JsonError, LineLost, StoreError
-from auditkit.processes.protocol import HOST, Line, close_in_children
+from auditkit.errors import ConnectionLost, JsonError, StoreError
+from auditkit.processes.protocol import HOST, Connection, close_in_children
 
-_WORD_BYTES = 32
+_TOKEN_BYTES = 32
 
-Handler = Callable[[Line, dict[str, Any]], None]
+Handler = Callable[[Connection, dict[str, Any]], None]
 
 
 @dataclass(frozen=True)
-class _Conversation:
-    line: Line
+class _Client:
+    connection: Connection
     thread: threading.Thread
 
 
-class Switchboard:
+class Server:
     """Where auditkit listens for the processes of a command; use it in a ``with`` block.
 
-    Every process that says hello is handled in a thread of its own. The thread closes the line
-    when the handler returns. Leaving the block ends every conversation and waits for the
-    handlers, which must not go on for long once their lines have ended.
+    Every process that connects is handled in a thread of its own. The thread closes the connection
+    when the handler returns. Leaving the block ends every connection and waits for the handlers,
+    which must not go on for long after that.
 
     Args:
-        handler: Called with the line and the hello of each process.
-        alarm: Called, from any thread, when a handler has raised.
+        handler: Called with the connection and the first message of each process.
+        on_failure: Called, from any thread, when a handler has raised.
     """
 
-    def __init__(self, handler: Handler, alarm: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, handler: Handler, on_failure: Callable[[], None] = lambda: None) -> None:
         self._handler = handler
-        self._alarm = alarm
-        self._words = (secrets.token_hex(_WORD_BYTES), secrets.token_hex(_WORD_BYTES))
+        self._on_failure = on_failure
+        self._tokens = (secrets.token_hex(_TOKEN_BYTES), secrets.token_hex(_TOKEN_BYTES))
         self._lock = threading.Lock()
-        self._conversations: list[_Conversation] = []
+        self._clients: list[_Client] = []
         self._failures: list[BaseException] = []
         self._pids: set[int] = set()
         self._closing = False
 
-    def __enter__(self) -> Switchboard:
+    def __enter__(self) -> Server:
         with contextlib.ExitStack() as stack:
             try:
                 folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="auditkit-"))
@@ -77,20 +77,20 @@ class Switchboard:
     @property
     def variable(self) -> str:
         """What :data:`SESSION_VARIABLE` must be in the command's environment. It is a secret."""
-        return f"{'.'.join(self._words)}@{self._address}"
+        return f"{'.'.join(self._tokens)}@{self._address}"
 
     @property
     def connected(self) -> int:
-        """How many processes have said hello so far."""
+        """How many processes have connected so far."""
         with self._lock:
             return len(self._pids)
 
     @property
     def failure(self) -> BaseException | None:
-        """What a handler raised first; a lost line only when nothing else was raised."""
+        """What a handler raised first; a lost connection only when nothing else was raised."""
         with self._lock:
-            telling = [error for error in self._failures if not isinstance(error, LineLost)]
-            return next(iter(telling + self._failures), None)
+            other = [error for error in self._failures if not isinstance(error, ConnectionLost)]
+            return next(iter(other + self._failures), None)
 
     def check(self) -> None:
         """Raise what a handler has raised, if one has."""
@@ -99,30 +99,30 @@ class Switchboard:
             raise failure
 
     def wait(self, seconds: float) -> bool:
-        """Wait until every conversation so far has ended by itself.
+        """Wait until every connection so far has ended by itself.
 
         Returns:
             Whether they have; False when ``seconds`` have passed before.
         """
         end = time.monotonic() + seconds
         with self._lock:
-            conversations = list(self._conversations)
-        for conversation in conversations:
-            conversation.thread.join(max(0.0, end - time.monotonic()))
-        return not any(conversation.thread.is_alive() for conversation in conversations)
+            clients = list(self._clients)
+        for client in clients:
+            client.thread.join(max(0.0, end - time.monotonic()))
+        return not any(client.thread.is_alive() for client in clients)
 
     def close(self) -> None:
-        """Stop listening and end every conversation; not to be called from a handler."""
+        """Stop listening and end every connection; not to be called from a handler."""
         with self._lock:
             if self._closing:
                 return
             self._closing = True
         self._wake.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
-        for conversation in self._conversations:
-            conversation.line.hang_up()
-        for conversation in self._conversations:
-            conversation.thread.join()
+        for client in self._clients:
+            client.connection.shut_down()
+        for client in self._clients:
+            client.thread.join()
         self._resources.close()
 
     def _accept(self, woken: socket.socket) -> None:
@@ -132,55 +132,55 @@ class Switchboard:
             try:
                 while all(key.fileobj is not woken for key, _ in selector.select()):
                     with contextlib.suppress(BlockingIOError, ConnectionError):  # it gave up
-                        self._begin(Line(self._listener.accept()[0]))
-            except Exception as error:  # a thread's error is told by check()
-                self._listener.close()  # who calls now must not wait
+                        self._start_thread(Connection(self._listener.accept()[0]))
+            except Exception as error:  # a thread's error is raised by check()
+                self._listener.close()  # who connects now must not wait
                 self._fail(error)
 
-    def _begin(self, line: Line) -> None:
-        thread = threading.Thread(target=self._converse, args=(line,), daemon=True)
+    def _start_thread(self, connection: Connection) -> None:
+        thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
         with self._lock:
-            live = [known for known in self._conversations if known.thread.is_alive()]
+            live = [known for known in self._clients if known.thread.is_alive()]
             try:
                 thread.start()
             except BaseException:
-                line.close()
+                connection.close()
                 raise
-            self._conversations = [*live, _Conversation(line, thread)]
+            self._clients = [*live, _Client(connection, thread)]
 
-    def _converse(self, line: Line) -> None:
+    def _serve(self, connection: Connection) -> None:
         try:
-            hello = self._greet(line)
-            if hello is not None:
-                self._handler(line, hello)
-        except BaseException as error:  # a thread's error is told by check()
+            client_info = self._handshake(connection)
+            if client_info is not None:
+                self._handler(connection, client_info)
+        except BaseException as error:  # a thread's error is raised by check()
             self._fail(error)
         finally:
-            line.close()
+            connection.close()
 
-    def _greet(self, line: Line) -> dict[str, Any] | None:
-        """The hello of a process that knows the session; None of any other."""
+    def _handshake(self, connection: Connection) -> dict[str, Any] | None:
+        """The first message of a process that knows the session; None of any other."""
         try:
-            if not line.greet(*self._words, calling=False):
+            if not connection.handshake(*self._tokens, is_client=False):
                 return None
-            message = line.receive()
-        except (OSError, LineLost):  # it has died, or is no child of ours
+            message = connection.receive()
+        except (OSError, ConnectionLost):  # it has died, or is no child of ours
             return None
         if message is None:
             return None
-        hello, pid = message.get("hello"), message.get("pid")
-        if not isinstance(hello, dict) or not isinstance(pid, int):
+        client_info, pid = message.get("hello"), message.get("pid")
+        if not isinstance(client_info, dict) or not isinstance(pid, int):
             raise JsonError("the first message of a process is no hello")
         with self._lock:
             self._pids.add(pid)
-        return hello
+        return client_info
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
-            if self._closing and isinstance(error, LineLost):
+            if self._closing and isinstance(error, ConnectionLost):
                 return  # our own doing
             self._failures.append(error)
-        self._alarm()
+        self._on_failure()
 
 
 def _listen(folder: str) -> tuple[socket.socket, str]:

@@ -1,4 +1,4 @@
-"""Processes that auditkit starts: their environment, their last words, and their end."""
+"""Processes that auditkit starts: their environment, the end of their output, and their exit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from auditkit.errors import StoreError
 from auditkit.files.store import read_bytes
 from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
 
-#: Bytes of a process's output that its last words are looked for in.
+#: Bytes of a process's output that its last lines are looked for in.
 TAIL_BYTES = 4096
 
 _TAIL_LINES = 3
@@ -44,7 +44,7 @@ def kill_session(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def kill_marked(name: str, value: str) -> None:
+def kill_with_variable(name: str, value: str) -> None:
     """Kill every process that was started with a variable of this value, whatever its session.
 
     A launcher such as torchrun starts each of its processes in a session of its own, where the
@@ -53,7 +53,7 @@ def kill_marked(name: str, value: str) -> None:
     """
     mark = os.fsencode(f"{name}={value}")
     for _ in range(_SWEEPS):  # one that is about to die may have started another
-        marked = [pid for pid in _pids() if _has(pid, mark)]
+        marked = [pid for pid in _pids() if _has_variable(pid, mark)]
         if not marked:
             return
         for pid in marked:
@@ -62,17 +62,17 @@ def kill_marked(name: str, value: str) -> None:
         time.sleep(0.01)
 
 
-def end_of(status: int) -> str:
+def describe_exit(returncode: int) -> str:
     """How a process ended, as a part of a sentence."""
-    if status >= 0:
-        return f"died with exit status {status}"
+    if returncode >= 0:
+        return f"died with exit status {returncode}"
     try:
-        return f"was killed by {signal.Signals(-status).name}"
+        return f"was killed by {signal.Signals(-returncode).name}"
     except ValueError:  # a real-time signal
-        return f"was killed by signal {-status}"
+        return f"was killed by signal {-returncode}"
 
 
-def last_words(tail: bytes) -> str:
+def output_tail(tail: bytes) -> str:
     """The last lines of a process's output, on one line."""
     lines = [line.strip() for line in tail.decode("utf-8", "replace").splitlines()]
     return " | ".join([line for line in lines if line][-_TAIL_LINES:])
@@ -85,7 +85,7 @@ def _pids() -> Iterator[int]:
                 yield int(folder.name)
 
 
-def _has(pid: int, mark: bytes) -> bool:
+def _has_variable(pid: int, mark: bytes) -> bool:
     try:
         return mark in read_bytes(_PROCESSES / str(pid) / "environ").split(b"\0")
     except StoreError:  # somebody else's, or gone

@@ -1,6 +1,6 @@
 """Run jobs in fresh processes: one process a job, deterministic from its first instruction.
 
-A worker is told its job on standard input and answers in JSON lines on a pipe of its own, so
+A worker reads its job from standard input and answers in JSON lines on a pipe of its own, so
 that whatever the user's program prints cannot be mistaken for an answer. No pickle. A worker
 whose parent dies sees its standard input end, and exits.
 """
@@ -22,14 +22,14 @@ from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.subprocesses import (
     TAIL_BYTES,
-    end_of,
+    describe_exit,
     environment,
     kill_session,
-    last_words,
+    output_tail,
 )
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
+from auditkit.records.manifest import BranchesResult, TrunkResult
 from auditkit.records.registration import Registered
-from auditkit.records.study import BranchesResult, TrunkResult
 
 Report = Callable[[Progress], None]
 Result = TrunkResult | BranchesResult | Description | ModuleTrace
@@ -99,7 +99,7 @@ class Workers:
             finally:
                 os.close(writer)
             try:
-                answer = _converse(process, job, answers, report)
+                answer = _communicate(process, job, answers, report)
             except BaseException:
                 kill_session(process)
                 raise
@@ -107,7 +107,7 @@ class Workers:
                 self._end(process)
             if answer is None:
                 raise ProgramFailed(
-                    f"a worker process {end_of(process.returncode)}{_last_words(log)}",
+                    f"a worker process {describe_exit(process.returncode)}{_log_tail(log)}",
                     where=f"seed {job.seed}, {job.kind}",
                 )
         if "error" in answer:
@@ -139,7 +139,7 @@ class Workers:
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         # The answer pipe has ended, so the worker is about to. Its standard input is closed only
-        # then: at its end a worker stops at once, and last words would be cut off.
+        # then: at its end a worker stops at once, and its last output would be cut off.
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=5)
         if process.stdin is not None:
@@ -171,7 +171,7 @@ def child_environment(threads: int, variables: Mapping[str, str]) -> dict[str, s
 
 
 def describe_error(error: AuditError) -> dict[str, Any]:
-    """An error as a worker tells it."""
+    """An error as a worker reports it."""
     return {
         "kind": type(error).__name__,
         "message": error.message,
@@ -184,7 +184,7 @@ def describe_error(error: AuditError) -> dict[str, Any]:
     }
 
 
-def _converse(
+def _communicate(
     process: subprocess.Popen[bytes], job: Job, answers: IO[bytes], report: Report
 ) -> dict[str, Any] | None:
     assert process.stdin is not None  # noqa: S101 # it was asked for
@@ -206,16 +206,16 @@ def _converse(
     return None
 
 
-def rebuild_error(told: Mapping[str, Any]) -> AuditError:
+def rebuild_error(described: Mapping[str, Any]) -> AuditError:
     """Inverse of :func:`describe_error`; an error of a kind unknown here is an AuditError."""
-    kind = getattr(errors, str(told.get("kind")), AuditError)
-    parts = {key: value for key, value in told.items() if key not in ("kind", "message")}
-    rebuilt = kind(told["message"], **parts)
-    return rebuilt if isinstance(rebuilt, AuditError) else AuditError(told["message"], **parts)
+    kind = getattr(errors, str(described.get("kind")), AuditError)
+    parts = {key: value for key, value in described.items() if key not in ("kind", "message")}
+    rebuilt = kind(described["message"], **parts)
+    return rebuilt if isinstance(rebuilt, AuditError) else AuditError(described["message"], **parts)
 
 
-def _last_words(log: IO[bytes]) -> str:
+def _log_tail(log: IO[bytes]) -> str:
     log.seek(0, os.SEEK_END)
     log.seek(max(0, log.tell() - TAIL_BYTES))
-    words = last_words(log.read())
-    return f": {words}" if words else ""
+    tail = output_tail(log.read())
+    return f": {tail}" if tail else ""

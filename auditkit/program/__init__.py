@@ -1,4 +1,4 @@
 """What a user writes for a study, and what is made of it.
 
-For a reader: ``probe``, ``program``, ``session`` (a live program under study).
+For a reader: ``program``, ``session`` (a live program under study).
 """

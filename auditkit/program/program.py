@@ -1,4 +1,4 @@
-"""The program: the one thing that a user writes for a study.
+"""The program and its probe: the one thing that a user writes for a study.
 
 A program is a factory ``make_program(seed) -> Program``. For equal arguments it must build the
 same objects; auditkit seeds every global stream before it is called.
@@ -20,17 +20,44 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed
-from auditkit.observe.machine.code import is_own_file
-from auditkit.observe.machine.imports import import_file, import_module
+from auditkit.observe.machine.code import import_file, import_module, is_own_file
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
-from auditkit.program.probe import Probe
 from auditkit.records.plan import StudyPlan
-
-__all__ = ["Batch", "LoadedFactory", "Loss", "Probe", "Program", "failed", "load_factory"]
 
 Batch = Any
 Loss = Callable[[nn.Module, Batch], Tensor]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A fixed set of examples on which branches are compared.
+
+    Attributes:
+        inputs: What the model is called with; ``(N, ...)`` for tensors and the default
+            ``predict``.
+        labels: int64 ``(N,)``, class indices.
+        predict: ``predict(model, inputs)`` gives class scores ``(N, C)``: logits or, where
+            ``probabilities`` is true, probabilities. By default ``model(inputs)``.
+        probabilities: Whether ``predict`` gives probabilities instead of logits.
+        batch_size: Rows that are passed at once where ``inputs`` is a tensor.
+    """
+
+    inputs: Any
+    labels: Tensor
+    predict: Callable[[nn.Module, Any], Tensor] | None = None
+    probabilities: bool = False
+    batch_size: int = 512
+
+    def __post_init__(self) -> None:
+        labels = torch.as_tensor(self.labels)
+        if labels.ndim != 1 or len(labels) == 0 or labels.is_floating_point():
+            raise ProgramError(
+                "Probe.labels must hold one class index an example",
+                expected="int64 (N,)",
+                found=f"{labels.dtype} {tuple(labels.shape)}",
+            )
+        object.__setattr__(self, "labels", labels.detach().to("cpu", torch.int64))
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from auditkit.observe.rng.streams import GlobalStreams, capture_streams, seed_ev
 from auditkit.observe.state.components import State, StateReader, TrainingObjects
 from auditkit.observe.state.uncaptured import plain_attributes, refuse_unregistered_generators
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.commit import commitments
+from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, Program
 from auditkit.records.plan import StudyPlan
 
@@ -35,7 +35,7 @@ class DataPosition(Protocol):
     def per_sample(self) -> bool:
         """Whether loading draws from derived streams only."""
 
-    def follow(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
+    def pin_order(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
         """Deliver given batches while the loader's own sampler must yield the control's."""
 
     def capture(self) -> Leaves:

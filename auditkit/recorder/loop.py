@@ -7,14 +7,19 @@ asked for, or where the recording ends.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
+from auditkit.errors import AuditError
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.driver import Delivery
-from auditkit.observe.machine.process_group import always_synchronised
+from auditkit.observe.machine.code import is_own_file
+from auditkit.observe.machine.distributed import always_synchronised
 from auditkit.observe.rng.streams import GlobalStreams, capture_streams
 from auditkit.program.session import Observed
+from auditkit.recorder.wrapping import Watched
 from auditkit.study.stages.holder import Evidence, Watcher
 
 
@@ -35,7 +40,7 @@ class Loop:
         first_step: Step of the first batch that is delivered.
         restore: Writes the state that the loop goes on from, and what is changed in it; None
             where it starts at its own beginning.
-        settles: See :class:`auditkit.observe.loader.iteration.Boundary`.
+        needs_warmup: See :class:`auditkit.observe.loader.iteration.Boundary`.
 
     Attributes:
         step: Step of the next batch that is delivered.
@@ -49,16 +54,16 @@ class Loop:
         *,
         first_step: int = 1,
         restore: Callable[[], None] | None = None,
-        settles: bool = False,
+        needs_warmup: bool = False,
     ) -> None:
-        self.settles = settles
+        self.needs_warmup = needs_warmup
         self.step = first_step
         self._observed = observed
         self._evidence = evidence
         self._watcher = watcher
         self._restore = restore
         trained = (observed.objects.model, *observed.objects.extras.values())
-        self._undo = always_synchronised(trained) if restore and settles else None
+        self._undo = always_synchronised(trained) if restore and needs_warmup else None
         self._live = restore is None
         self._under_way = False
         self._blind = False
@@ -78,7 +83,7 @@ class Loop:
         """From now on only count: a loop may go by the number of its steps."""
         self._blind = True
 
-    def restoring(self) -> None:
+    def position_reached(self) -> None:
         """Write the state that the loop goes on from."""
         if self._undo is not None:
             self._undo()
@@ -87,7 +92,7 @@ class Loop:
         self._live = True
         self._under_way = False
 
-    def asked(self) -> GlobalStreams:
+    def batch_requested(self) -> GlobalStreams:
         """End the step before; cut a row."""
         self.end_step()
         streams = capture_streams()
@@ -98,7 +103,7 @@ class Loop:
         self._watcher.boundary(self.step, state)
         return streams
 
-    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
         """Note what the step consumes."""
         self._under_way, self._loss = True, None
         if self._blind:
@@ -144,7 +149,7 @@ class SideBoundary:
         give_up: Called with what went wrong; None raises it.
     """
 
-    settles = False
+    needs_warmup = False
 
     def __init__(
         self,
@@ -156,14 +161,14 @@ class SideBoundary:
         self._name, self._loop, self._evidence = name, loop, evidence
         self._give_up = give_up
 
-    def restoring(self) -> None:
+    def position_reached(self) -> None:
         """The training loader's boundary restores."""
 
-    def asked(self) -> GlobalStreams:
+    def batch_requested(self) -> GlobalStreams:
         """Draws nothing, cuts nothing."""
         return capture_streams()
 
-    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
         """Add it to the step that is under way, or to the one that comes first."""
         if not self._loop.sees:
             return
@@ -173,3 +178,94 @@ class SideBoundary:
             if self._give_up is None:
                 raise
             self._give_up(error)
+
+
+class GuardedBoundary:
+    """A boundary that never costs anybody a training run.
+
+    Args:
+        inner: The loop.
+        give_up: Called with what went wrong after the first step.
+    """
+
+    def __init__(self, inner: Loop, give_up: Callable[[Exception], None]) -> None:
+        self._inner, self._give_up = inner, give_up
+        self.needs_warmup = inner.needs_warmup
+
+    def position_reached(self) -> None:
+        """Raises: a loop that was to go on from a checkpoint must not start anew unnoticed."""
+        self._inner.position_reached()
+
+    def batch_requested(self) -> GlobalStreams:
+        """See :class:`auditkit.recorder.loop.Loop`."""
+        try:
+            return self._inner.batch_requested()
+        except Exception as error:
+            if self._inner.step == 1 or is_users(error):
+                raise
+            self._give_up(error)
+            return capture_streams()
+
+    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+        """See :class:`auditkit.recorder.loop.Loop`."""
+        try:
+            self._inner.batch_delivered(batch, order, epoch)
+        except Exception as error:
+            if self._inner.step == 1 or is_users(error):
+                raise
+            self._give_up(error)
+
+
+def is_users(error: BaseException) -> bool:
+    """Whether it was raised by the user's own code, as by a signal's handler in our midst."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and not isinstance(error, AuditError) and is_own_file(frames[-1].filename)
+
+
+class Course:
+    """What a Recorder does with the loop that it was given; the base of all kinds.
+
+    Attributes:
+        manifest: Path of the manifest, once there is one.
+        failure: What ended the recording before its time, or None.
+    """
+
+    manifest: Path | None = None
+    failure: BaseException | None = None
+    _loop: Loop
+    _watched: Watched
+
+    @property
+    def step(self) -> int:
+        """Steps that were taken; the one that is under way is not."""
+        return self._loop.step - 1
+
+    @property
+    def position(self) -> int:
+        """Batches of this epoch that were delivered."""
+        return self._watched.loaders[""].position
+
+    def log(self, loss: float) -> None:
+        """The loss of the step that is under way."""
+        self._loop.log(loss)
+
+    def checkpoint(self) -> None:
+        """Take a checkpoint at the next boundary; only a recording has any."""
+
+    def begin_loop_epoch(self, number: int) -> bool:
+        """Whether to go through the loop's own epoch ``number``."""
+        return self._watched.loaders[""].begin_loop_epoch(number)
+
+    def close(self, error: BaseException | None) -> None:
+        """The loop is over, well or not."""
+
+    def _report_to(
+        self,
+        boundary: Any,
+        evidence: SideEvidence,
+        give_up: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Let the loaders report to the loop; what goes wrong at further loaders is told."""
+        for name, loader in self._watched.loaders.items():
+            side = SideBoundary(name, self._loop, evidence, give_up) if name else None
+            loader.boundary = side or boundary

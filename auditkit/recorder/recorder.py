@@ -27,13 +27,15 @@ from typing import Any, Self, TypeVar
 from torch import Tensor, nn
 
 from auditkit.errors import PlanError, RecorderMisuse
-from auditkit.observe.machine.peers import Peers
-from auditkit.observe.machine.process_group import refuse_unconnected
-from auditkit.recorder.lifecycle import RecordCourse
-from auditkit.recorder.recording import RecordingStopped, RecordSettings
-from auditkit.recorder.registered import Course
-from auditkit.recorder.tasks import course_of_a_task
+from auditkit.observe.machine.distributed import Peers, refuse_unconnected
+from auditkit.recorder.loop import Course
+from auditkit.recorder.recording import RecordCourse
+from auditkit.recorder.row_client import RowCourse
+from auditkit.recorder.script_jobs import JobCourse
+from auditkit.recorder.tasks import receive_task
 from auditkit.recorder.wrapping import Wrapped, sort_objects
+from auditkit.recorder.writer import RecordingStopped, RecordSettings
+from auditkit.records.job import Job
 from auditkit.signing.trust import SigningKey, signing_key
 
 _LOG = logging.getLogger("auditkit")
@@ -197,7 +199,7 @@ class Recorder:
             rounds: What the loop iterates, such as ``range(30)``.
         """
         for number, item in enumerate(rounds):
-            if self._started().begin_round(number):
+            if self._started().begin_loop_epoch(number):
                 yield item
 
     def enumerate(self, loader: Iterable[T]) -> Iterator[tuple[int, T]]:
@@ -240,9 +242,12 @@ class Recorder:
             )
 
     def _begin(self, wrapped: Wrapped) -> Course:
-        course = course_of_a_task(wrapped)
-        if course is not None:
-            return course
+        received = receive_task()
+        if received is not None:
+            connection, task = received
+            if isinstance(task, Job):
+                return JobCourse(wrapped, connection, task)
+            return RowCourse(wrapped, connection, task)
         peers = Peers(self._settings.patience)
         with peers.together("read the key"):
             if peers.rank == 0:

@@ -1,290 +1,307 @@
-"""Record a loop: chunks of evidence, checkpoints, and at the end a signed manifest.
-
-What goes wrong before the first step is raised: nothing is lost yet. What goes wrong later
-must not cost anybody a training run: the recording stops, says so in a warning, and leaves no
-manifest; the loop goes on.
-"""
+"""The course of a recording, from the wrapped objects to the signed manifest."""
 
 from __future__ import annotations
 
-import hashlib
-import traceback
+import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from auditkit.errors import AuditError, RecordingIncomplete
+from auditkit.errors import AuditError, RecordingIncomplete, RestoreMismatch, StoreError
 from auditkit.files.recording_folder import RankResult, RecordingFolder
-from auditkit.files.store import PARTIAL
 from auditkit.formats.ordering import Batch
-from auditkit.observe.loader.boundary import RecordedLoader
-from auditkit.observe.loader.driver import Delivery
-from auditkit.observe.machine.code import is_own_file, own_code
+from auditkit.formats.recipes import order_digest
+from auditkit.formats.redaction import hide_home
+from auditkit.formats.statements import to_statement
+from auditkit.observe.machine.code import git_state
+from auditkit.observe.machine.distributed import Peers, parallel_settings
 from auditkit.observe.machine.environment import environment
-from auditkit.observe.rng.streams import GlobalStreams, capture_streams
-from auditkit.observe.rng.uncovered import uncovered_streams
-from auditkit.observe.state.components import State
-from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.commit import commitments
-from auditkit.program.session import Observed
-from auditkit.records.journal import KeptCheckpoint, RecordingJournal
-from auditkit.records.manifest import CODE_FOLDER
-from auditkit.records.recording import TRACE_STEPS, RankRecord
-from auditkit.records.rng import UNSEEDED, RngContract, StreamContract
+from auditkit.observe.rng.streams import capture_streams
+from auditkit.observe.values.digests import commitments, digest_leaves
+from auditkit.observe.values.flatten import batch_leaves
+from auditkit.recorder.loop import Course, GuardedBoundary, Loop
+from auditkit.recorder.wrapping import Wrapped, watch
+from auditkit.recorder.writer import (
+    Chronicle,
+    RecordingStopped,
+    RecordSettings,
+    now,
+    rank_result,
+)
+from auditkit.records.digest import EVIDENCE_RECIPE
+from auditkit.records.evidence import Trace
+from auditkit.records.manifest import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    SIGNER_NAME,
+    CodeFile,
+    Producer,
+    ProgramRecord,
+    RunTimes,
+)
+from auditkit.records.recording import (
+    CheckpointRecord,
+    RecordingJournal,
+    RecordingManifest,
+    WorldRecord,
+)
+from auditkit.signing.envelopes import sign_statement
+from auditkit.signing.keys import public_line
+from auditkit.signing.trust import SigningKey
 from auditkit.study.stages.auditor import Auditor
-from auditkit.study.stages.describer import describe_loader
-from auditkit.study.stages.snapshotter import Snapshot, freeze
-
-#: Head of a chain before its first link.
-_NO_HEAD = bytes(32)
+from auditkit.study.stages.describer import describe_objects
+from auditkit.study.stages.forker import Fork, read_fork
+from auditkit.version import __version__
 
 
-class RecordingStopped(UserWarning):
-    """The recording of a loop stopped; the loop did not."""
+class RecordCourse(Course):
+    """Records a loop into a folder.
 
-
-@dataclass(frozen=True)
-class RecordSettings:
-    """How a loop is recorded.
+    Args:
+        wrapped: The loop's objects.
+        settings: How it is recorded.
+        key: What to sign with; ranks above 0 need none.
+        peers: The processes of the loop.
+        resume: Whether to go on from the latest checkpoint, where there is one.
 
     Attributes:
-        out: The recording's folder.
-        seed: The seed that the user says.
-        checkpoint_every: Steps between checkpoints; 0 for none but those asked for.
-        keep_checkpoints: How many are kept, the latest ones; None for all.
-        patience: Seconds that a process waits for the others.
-    """
+        manifest: Path of the manifest, once there is one.
+        failure: What ended the recording before its time, or None.
 
-    out: Path
-    seed: int | None
-    checkpoint_every: int = 0
-    keep_checkpoints: int | None = None
-    patience: float = 600.0
-
-
-class Chains:
-    """Two SHA-256 chains over what a loop consumes.
-
-    Args:
-        order: Head of the chain over its order so far; empty at the start.
-        consumed: Head of the chain over its batches.
-    """
-
-    def __init__(self, order: bytes = b"", consumed: bytes = b"") -> None:
-        self.order, self.consumed = order or _NO_HEAD, consumed or _NO_HEAD
-
-    def link(self, delivery: Delivery, content: bytes) -> None:
-        """Add what one step consumed; ``content`` is the SHA-256 of its batch."""
-        drawn = content if delivery.order is None else _bytes_of(delivery.order)
-        self.order = hashlib.sha256(self.order + drawn).digest()
-        self.consumed = hashlib.sha256(self.consumed + content).digest()
-
-
-class Chronicle:
-    """What a recorded loop leaves behind, as a watcher of its steps.
-
-    Args:
-        settings: How it is recorded.
-        folder: Where.
-        observed: The live objects.
-        auditor: Holds the rows.
-        journal: How far it got, where it is gone on from a checkpoint; else a fresh one.
+    Raises:
+        AuditError: When the objects or the folder will not do; nothing is wrapped then.
     """
 
     def __init__(
         self,
+        wrapped: Wrapped,
         settings: RecordSettings,
-        folder: RecordingFolder,
-        observed: Observed,
-        auditor: Auditor,
-        journal: RecordingJournal,
+        key: SigningKey | None,
+        peers: Peers,
+        *,
+        resume: bool,
     ) -> None:
-        self._settings, self._folder, self._observed = settings, folder, observed
-        self._auditor = auditor
-        self._chains = Chains(
-            bytes.fromhex(journal.order_head), bytes.fromhex(journal.consumed_head)
+        if settings.keep_checkpoints and peers.size > 1:
+            settings = replace(settings, keep_checkpoints=max(settings.keep_checkpoints, 2))
+        self._wrapped, self._settings, self._key = wrapped, settings, key
+        self._peers, self._rank = peers, peers.rank
+        self._folder = RecordingFolder(settings.out, peers.rank, peers.size)
+        with ExitStack() as held:
+            held.callback(peers.close)
+            with peers.together("begin the recording"):
+                held.enter_context(self._folder.held())
+                journal = self._folder.begin(resume=resume)
+                taken = [] if journal is None else [c.step for c in journal.checkpoints]
+                # A kill may have fallen between the writes of two processes.
+                journal = self._folder.go_back(journal, peers.latest_common(taken))
+                if peers.rank == 0:
+                    self._folder.find_others(settings.patience / 2)
+                self._watched = watch(wrapped)
+                held.callback(self._watched.close)
+                self._begin(journal)
+            self._held = held.pop_all()
+        if self._watched.unregistered:
+            self._warn(f"this recording cannot be resumed: {self._watched.unregistered}")
+
+    def checkpoint(self) -> None:
+        """Take a checkpoint at the next boundary."""
+        if self._loop.live:
+            self._chronicle.want_checkpoint()
+
+    def close(self, error: BaseException | None) -> None:
+        """End the recording: a manifest after a clean end, what there is after any other."""
+        with self._held:
+            if self.failure is not None:
+                if error is None:
+                    self._peers.leave()
+                return
+            try:
+                if error is not None:
+                    self._interrupted(error)
+                else:
+                    self._finish()
+            except Exception as problem:
+                self._fail(problem)
+
+    def _begin(self, journal: RecordingJournal | None) -> None:
+        auditor, observed = Auditor(1, commit_data=True), self._watched.observed
+        fork = None
+        if journal is None:
+            starts = commitments(capture_streams().leaves())
+            journal = RecordingJournal(
+                self._settings.seed,
+                now(),
+                stream_starts=starts,
+                size=self._peers.size,
+                environment=environment(),
+                loaders=self._watched.describe_loaders(),
+            )
+            self._folder.note(journal)
+        else:
+            self._refuse_another_seed(journal)
+            self._refuse_other_settings(journal)
+            fork = read_fork(*self._folder.read_checkpoint(journal.checkpoints[-1]))
+            _check(fork, journal.checkpoints[-1])
+            trace = self._folder.read_last_trace(journal.steps)
+            auditor.adopt(trace, journal.components)
+            journal = replace(journal, resumed_at=(*journal.resumed_at, journal.steps), ended=None)
+            self._watched.loaders[""].restore(fork.loader)
+            self._watched.loaders[""].next_step = journal.steps + 1
+            self._watched.loaders[""].check = RecordedRows(trace)
+        self._chronicle = Chronicle(self._settings, self._folder, observed, auditor, journal)
+        self._loop = Loop(
+            observed,
+            auditor,
+            self._chronicle,
+            first_step=journal.steps + 1,
+            restore=None if fork is None else lambda: self._watched.restore(fork),
+            needs_warmup=self._wrapped.needs_warmup,
         )
-        self._wanted = False
-        self._frozen: Snapshot | None = None
-        self.journal = journal
-        self.steps = journal.steps
+        guarded = GuardedBoundary(self._loop, self._fail)
+        self._report_to(guarded, auditor, self._fail)
 
-    def want_checkpoint(self) -> None:
-        """Take a checkpoint at the next batch boundary, or at the end."""
-        self._wanted = True
+    def _refuse_another_seed(self, journal: RecordingJournal) -> None:
+        if self._settings.seed is None:
+            self._settings = replace(self._settings, seed=journal.seed)
+        elif journal.seed != self._settings.seed:
+            raise StoreError(
+                "the unfinished recording is of another seed",
+                expected=journal.seed,
+                found=self._settings.seed,
+                where=str(self._settings.out),
+            )
 
-    def boundary(self, step: int, state: State) -> None:
-        """Freeze the state where a checkpoint is due."""
-        if step == 1:
-            self.journal = replace(self.journal, initial=commitments(state))
-        every, taken = self._settings.checkpoint_every, step - 1
-        due = bool(every and taken and taken % every == 0)
-        self._frozen = None
-        if (due or self._wanted) and taken > self.journal.steps:
-            self._frozen = self._freeze(state)
+    def _refuse_other_settings(self, journal: RecordingJournal) -> None:
+        """A recording has one environment and one set of loaders; its second half must share it."""
+        there, here = journal.environment, environment()
+        lines: list[str] = []
+        if there is not None:
+            shared = {name: here.packages.get(name, v) for name, v in there.packages.items()}
+            lines.extend(there.differences(replace(here, packages=shared)))
+        if journal.loaders != self._watched.describe_loaders():
+            lines.append("the loaders are set up in another way")
+        if lines:
+            raise RestoreMismatch(
+                f"the unfinished recording ran under other settings: {lines[0]}",
+                where=str(self._settings.out),
+                hint="go on under the same ones, or start a new recording in another folder",
+            )
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
-        """The boundary counted: write the checkpoint, then link the chains."""
-        if self._frozen is not None:  # of a boundary where an epoch ended there is another one
-            self._write_checkpoint(step - 1, self._frozen)
-            self._frozen, self._wanted = None, False
-        self._chains.link(delivery, self._auditor.commitment)
+    def _finish(self) -> None:
+        with self._peers.together("finish the recording"):
+            if not self._loop.live:
+                raise RecordingIncomplete(
+                    f"the loop ended before step {self._loop.step}, from which it was to go on"
+                )
+            self._loop.finish()
+            self._chronicle.end()
+            result = rank_result(self._chronicle, self._folder, self._rank, self._watched.loaders)
+            if self._rank:
+                self._folder.leave(result)
+        if self._rank:
+            return
+        assert self._key is not None  # noqa: S101 # rank 0 has one
+        patience = self._settings.patience
+        others = [self._folder.collect(rank, patience) for rank in range(1, self._peers.size)]
+        results = [result, *others]
+        manifest = self._manifest(results)
+        envelope = sign_statement(to_statement(manifest), self._key.key)
+        signer = f"{public_line(self._key.key)}\n".encode()
+        self._folder.publish(manifest.files, {SIGNER_NAME: signer, MANIFEST_NAME: envelope})
+        self.manifest = self._settings.out / MANIFEST_NAME
 
-    def stepped(self, step: int, loss: float | None) -> None:
-        """Write a chunk that is full."""
-        self.steps = step
-        if self._auditor.n_rows > TRACE_STEPS:
-            self._folder.write_trace(self._auditor.release(TRACE_STEPS))
-
-    def end(self) -> None:
-        """Write the last chunk; and a checkpoint that was asked for and came too late."""
-        trace = self._auditor.trace()
-        if trace.n_rows > 1 or not self.steps:
-            self._folder.write_trace(trace)
-        if self._wanted and self.steps > self.journal.steps:
-            frozen = self._freeze(self._observed.state())
-            if frozen is not None:
-                self._write_checkpoint(self.steps, frozen, at_end=True)
-
-    def interrupted(self, how: str) -> None:
-        """Keep what there is of a loop that ended before its time."""
-        if self._auditor.n_rows:
-            self._folder.write_trace(self._auditor.begun())
-        self._folder.note(replace(self.journal, ended=how))
-
-    def record(self, rank: int, loaders: dict[str, dict[str, str]], epochs: int) -> RankRecord:
-        """What this rank did, after :meth:`end`."""
-        journal = self.journal
-        state = self._observed.state()
-        final = commitments(state)
-        n_chunks = -(-self.steps // TRACE_STEPS)
-        streams = tuple(
-            StreamContract(name, None, journal.stream_starts.get(name), None, final[name])
-            for name in sorted(final)
-            if name.startswith("rng/")
-        )
-        return RankRecord(
-            rank=rank,
-            steps=self.steps,
-            epochs=epochs,
-            traces=tuple(self._folder.trace_name(chunk) for chunk in range(n_chunks)),
-            components=tuple(sorted(self._auditor.component_names)),
-            initial=journal.initial,
-            final=final,
-            order_sha256=self._chains.order.hex(),
-            consumed_sha256=self._chains.consumed.hex(),
-            rng=RngContract(UNSEEDED, streams, uncovered_streams()),
-            loaders=loaders,
-            checkpoints=journal.checkpoints,
-            resumed_at=journal.resumed_at,
+    def _manifest(self, results: list[RankResult]) -> RecordingManifest:
+        objects = self._wrapped.objects
+        files = [file for result in results for file in result.files]
+        modules = [objects.model, *objects.extras.values()]
+        return RecordingManifest(
+            schema_version=SCHEMA_VERSION,
+            producer=Producer("auditkit", __version__),
+            run=RunTimes(results[0].started, now()),
+            seed=self._settings.seed,
+            program=program_record(results[0].code, describe_objects(objects)),
+            command=tuple(hide_home(argument) for argument in sys.argv[1:]),
+            environment=results[0].environment,
+            world=WorldRecord(self._peers.size, self._peers.backend, parallel_settings(modules)),
+            ranks=tuple(result.record for result in results),
+            files=tuple(sorted(files, key=lambda file: file.name)),
         )
 
-    def _freeze(self, state: State) -> Snapshot | None:
-        try:
-            return freeze(self._observed, state, [])
-        except AuditError as error:
-            self._wanted = False  # the position or some state cannot be kept; the loop goes on
-            warnings.warn(f"no checkpoint was taken: {error}", RecordingStopped, stacklevel=2)
-            return None
+    def _interrupted(self, error: BaseException) -> None:
+        self.failure = error
+        if self._loop.live:
+            self._loop.cut_off()
+        self._chronicle.interrupted(type(error).__name__)
 
-    def _write_checkpoint(self, steps: int, frozen: Snapshot, *, at_end: bool = False) -> None:
-        journal, keep = self.journal, self._settings.keep_checkpoints
-        if not at_end:
-            self._folder.write_trace(self._auditor.begun())
-        taken = self._folder.write_checkpoint(steps, frozen.tensors, frozen.meta, frozen.digests)
-        latest = KeptCheckpoint(
-            taken,
-            self._chains.order.hex(),
-            self._chains.consumed.hex(),
-            tuple(sorted(self._auditor.component_names)),
+    def _fail(self, problem: Exception) -> None:
+        """Stop recording, and tell; the loop goes on."""
+        self.failure = problem
+        self._loop.stand_by()
+        text = str(problem) if isinstance(problem, AuditError) else f"{problem!r}"
+        self._warn(
+            f"the recording stopped at step {self._loop.step}: {text}; there will be no "
+            "manifest, and the training loop goes on"
         )
-        kept = (*journal.kept, latest)
-        dropped = kept[:-keep] if keep else ()
-        self.journal = replace(journal, kept=kept[len(dropped) :])
-        self._folder.note(self.journal)
-        for checkpoint in dropped:
-            self._folder.drop_checkpoint(checkpoint.record)
+
+    @staticmethod
+    def _warn(text: str) -> None:
+        warnings.warn(text, RecordingStopped, stacklevel=2)
 
 
-class GuardedBoundary:
-    """A boundary that never costs anybody a training run.
+class RecordedRows:
+    """Holds batches that are loaded again against the rows that were recorded.
 
     Args:
-        inner: The loop.
-        give_up: Called with what went wrong after the first step.
+        trace: The rows.
     """
 
-    def __init__(self, inner: Any, give_up: Callable[[Exception], None]) -> None:
-        self._inner, self._give_up = inner, give_up
-        self.settles: bool = inner.settles
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
 
-    def restoring(self) -> None:
-        """Raises: a loop that was to go on from a checkpoint must not start anew unnoticed."""
-        self._inner.restoring()
+    def __call__(self, step: int, order: Batch | None, batch: Any) -> None:
+        """Refuse a batch that is not the recorded one.
 
-    def asked(self) -> GlobalStreams:
-        """See :class:`auditkit.recorder.loop.Loop`."""
-        try:
-            streams: GlobalStreams = self._inner.asked()
-        except Exception as error:
-            if self._inner.step == 1 or is_users(error):
-                raise
-            self._give_up(error)
-            return capture_streams()
-        return streams
-
-    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
-        """See :class:`auditkit.recorder.loop.Loop`."""
-        try:
-            self._inner.delivered(batch, order, epoch)
-        except Exception as error:
-            if self._inner.step == 1 or is_users(error):
-                raise
-            self._give_up(error)
+        Raises:
+            RestoreMismatch: Naming the step.
+        """
+        if not self._trace.first_step <= step <= self._trace.last_step:
+            return
+        if order is None:
+            found = digest_leaves(EVIDENCE_RECIPE, batch_leaves(batch))
+        else:
+            found = order_digest(EVIDENCE_RECIPE, order)
+        if found != self._trace.cell(step, "order"):
+            raise RestoreMismatch(
+                "the loader yields other samples than were recorded",
+                step=step,
+                component="order",
+                hint="go on with the same data, batch size and sampler; what a sampler or data "
+                "set keeps must be registered (extras=)",
+            )
 
 
-def is_users(error: BaseException) -> bool:
-    """Whether it was raised by the user's own code, as by a signal's handler in our midst."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and not isinstance(error, AuditError) and is_own_file(frames[-1].filename)
+def _check(fork: Fork, checkpoint: CheckpointRecord) -> None:
+    """Refuse a checkpoint that is not the one that was written."""
+    for name, sha256 in commitments({**fork.state, "loader": fork.loader}).items():
+        if checkpoint.digests.get(name) != sha256:
+            raise RestoreMismatch(
+                "the checkpoint is not what was written", where=checkpoint.file, component=name
+            )
 
 
-def rank_result(
-    chronicle: Chronicle,
-    folder: RecordingFolder,
-    rank: int,
-    loaders: dict[str, RecordedLoader],
-) -> RankResult:
-    """Everything that a rank leaves for the manifest.
-
-    Raises:
-        RecordingIncomplete: When no step was recorded.
-    """
-    if not chronicle.steps:
-        raise RecordingIncomplete(
-            "no step was recorded",
-            hint="iterate the loader that wrap was given; Accelerate and Lightning make new ones, "
-            "see auditkit.integrations",
-        )
-    described = {name: describe_loader(loader.base) for name, loader in loaders.items()}
-    record = chronicle.record(rank, described, loaders[""].epoch + 1)
-    code = own_code(folder.path / CODE_FOLDER if rank == 0 else None, PARTIAL, main=True)
-    roles = {
-        **dict.fromkeys(record.traces, "trace"),
-        **{checkpoint.file: "checkpoint" for checkpoint in record.checkpoints},
-    }
-    if rank == 0:
-        roles |= {f"{CODE_FOLDER}/{file.name}": "code" for file in code}
-    return RankResult(chronicle.journal.started, record, folder.files(roles), environment(), code)
-
-
-def _bytes_of(order: Batch) -> bytes:
-    return len(order).to_bytes(8, "little") + order.astype("<i8").tobytes()
-
-
-def now() -> str:
-    """The time by this machine's clock (ISO 8601, UTC)."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def program_record(code: tuple[CodeFile, ...], description: dict[str, str]) -> ProgramRecord:
+    """The script that is running."""
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    path = Path(main).resolve() if isinstance(main, str) else None
+    known = path is not None and any(file.name == path.name for file in code)
+    commit, dirty = git_state(path.parent, path.name) if path and known else (None, None)
+    return ProgramRecord(
+        target=path.name if path and known else "interactive",
+        arguments={},
+        description=description,
+        git_commit=commit,
+        git_dirty=dirty,
+        code=code,
+    )

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from auditkit.errors import AuditError
 from auditkit.files import store
 from auditkit.formats.redaction import hide_home
 from auditkit.formats.structure import to_dict
@@ -25,17 +24,14 @@ from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.commit import commitments
-from auditkit.processes.protocol import Line
-from auditkit.processes.workers import describe_error
-from auditkit.program.program import failed
-from auditkit.recorder.loop import Loop
-from auditkit.recorder.recording import Chains
-from auditkit.recorder.registered import Course, Watched, watch
-from auditkit.recorder.stopping import LoopStopped
-from auditkit.recorder.wrapping import Wrapped
+from auditkit.observe.values.digests import commitments
+from auditkit.processes.protocol import Connection
+from auditkit.recorder.loop import Course, Loop
+from auditkit.recorder.tasks import LoopStopped, failure_of
+from auditkit.recorder.wrapping import Watched, Wrapped, watch
+from auditkit.recorder.writer import Chains
 from auditkit.records.evidence import Trace
-from auditkit.records.task import RowsTask
+from auditkit.records.job import RowsTask
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import describe_loader
 from auditkit.study.stages.forker import read_fork
@@ -52,8 +48,8 @@ class RowCourse(Course):
         task: What it wants to see.
     """
 
-    def __init__(self, wrapped: Wrapped, line: Line, task: RowsTask) -> None:
-        self._line, self._task = line, task
+    def __init__(self, wrapped: Wrapped, connection: Connection, task: RowsTask) -> None:
+        self._connection, self._task = connection, task
         self._starts = commitments(capture_streams().leaves())
         self._held = ExitStack()
         if task.deterministic:
@@ -67,8 +63,8 @@ class RowCourse(Course):
             self._watched.loaders[""].next_step = task.first_step
         auditor = Auditor(task.first_step, commit_data=True)
         self._chains = Chains(bytes.fromhex(task.order_head), bytes.fromhex(task.consumed_head))
-        watcher = _Streamer(line, task, self._watched, auditor, self._chains)
-        watcher.about = self._about
+        watcher = _Streamer(connection, task, self._watched, auditor, self._chains)
+        watcher.info = self._info
         self._auditor = auditor
         self._watcher = watcher
         self._loop = Loop(
@@ -77,9 +73,9 @@ class RowCourse(Course):
             watcher,
             first_step=task.first_step,
             restore=None if fork is None else lambda: self._watched.restore(fork),
-            settles=wrapped.settles,
+            needs_warmup=wrapped.needs_warmup,
         )
-        self._watched.report_to(self._loop, self._loop, auditor)
+        self._report_to(self._loop, auditor)
 
     def close(self, error: BaseException | None) -> None:
         """Tell the parent how the loop ended."""
@@ -87,13 +83,13 @@ class RowCourse(Course):
             if self._watcher.stopped:
                 return
             if error is not None:
-                self._line.ask({"failed": failure_of(error)})
+                self._connection.request({"failed": failure_of(error)})
                 return
             if self._loop.live:
                 self._loop.finish()
                 if self._watcher.last_row(self._loop.step):
                     return
-            self._line.ask({"end": self._ending()})
+            self._connection.request({"end": self._ending()})
 
     def _ending(self) -> dict[str, Any]:
         return {
@@ -101,10 +97,10 @@ class RowCourse(Course):
             "order_sha256": self._chains.order.hex(),
             "consumed_sha256": self._chains.consumed.hex(),
             "final": commitments(self._watched.observed.state()),
-            **self._about(),
+            **self._info(),
         }
 
-    def _about(self) -> dict[str, Any]:
+    def _info(self) -> dict[str, Any]:
         """What the loop runs on and consists of, as it is now."""
         loaders = self._watched.loaders
         return {
@@ -117,24 +113,20 @@ class RowCourse(Course):
         }
 
 
-def failure_of(error: BaseException) -> dict[str, Any]:
-    """An error of the user's script as it is told to the parent."""
-    if isinstance(error, AuditError):
-        return describe_error(error)
-    if isinstance(error, Exception):
-        return describe_error(failed(error, "the script"))
-    return describe_error(AuditError(f"the script was ended by {type(error).__name__}"))
-
-
 class _Streamer:
     """Sends every row when its step is over."""
 
-    about: Callable[[], dict[str, Any]]
+    info: Callable[[], dict[str, Any]]
 
     def __init__(
-        self, line: Line, task: RowsTask, watched: Watched, auditor: Auditor, chains: Chains
+        self,
+        connection: Connection,
+        task: RowsTask,
+        watched: Watched,
+        auditor: Auditor,
+        chains: Chains,
     ) -> None:
-        self._line, self._task, self._watched = line, task, watched
+        self._connection, self._task, self._watched = connection, task, watched
         self._auditor, self._chains = auditor, chains
         #: A step after which the state is written, where to, and whether that is all.
         self._dump: tuple[int, str, bool] | None = None
@@ -152,7 +144,7 @@ class _Streamer:
         if self.stopped:  # the script has caught its end
             raise LoopStopped
         if step == self._task.first_step:
-            self._line.ask({"initial": commitments(state), **self.about()})
+            self._connection.request({"initial": commitments(state), **self.info()})
         self._frozen = None
         if self._dump is not None and step == self._dump[0] + 1:
             self._frozen = freeze(self._watched.observed, state, [])
@@ -170,13 +162,13 @@ class _Streamer:
         if self._modules is not None:
             self._modules.stepped(step, loss)
             if step == self._task.modules_at:
-                self._line.send({"modules": [list(entry) for entry in self._modules.entries]})
+                self._connection.send({"modules": [list(entry) for entry in self._modules.entries]})
                 raise self._stop()
         if not self._is_leaving:
             self._send(self._auditor.row(step))
         self._auditor.forget()
         if step == self._task.last_step:
-            self._line.send({"arrived": step})
+            self._connection.send({"arrived": step})
             raise self._stop()
 
     def last_row(self, step: int) -> bool:
@@ -208,18 +200,18 @@ class _Streamer:
         step, path, leaving = self._dump
         self._dump = self._frozen = None
         store.write_tensors(Path(path), frozen.tensors, frozen.meta)
-        self._line.send({"dumped": step})
+        self._connection.send({"dumped": step})
         if leaving and not at_end:
             raise self._stop()
 
     def _stop(self) -> LoopStopped:
         self.stopped = True
-        self._line.send({"left": self.about()})
+        self._connection.send({"left": self.info()})
         return LoopStopped()
 
     def _send(self, row: Trace) -> None:
         columns = {name: cell.hex() for name, cell in row.columns.items()}
-        answer = self._line.ask(
+        answer = self._connection.request(
             {"row": {"step": row.first_step, "columns": columns, "loss": row.loss_bits.hex()}}
         )
         if "dump_at" in answer:

@@ -24,27 +24,25 @@ from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.state.uncaptured import refuse_unregistered_generators
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.commit import commitments
-from auditkit.processes.protocol import Line
+from auditkit.observe.values.digests import commitments
+from auditkit.processes.protocol import Connection
 from auditkit.program.program import Program
 from auditkit.program.session import Session
-from auditkit.recorder.loop import Loop
-from auditkit.recorder.registered import Course, Watched, watch
-from auditkit.recorder.row_client import failure_of
-from auditkit.recorder.stopping import LoopStopped
-from auditkit.recorder.wrapping import Wrapped, base_loader
+from auditkit.recorder.loop import Course, Loop
+from auditkit.recorder.tasks import LoopStopped, failure_of
+from auditkit.recorder.wrapping import Watched, Wrapped, base_loader, watch
 from auditkit.records.job import Job, ModuleTrace, Progress
-from auditkit.records.study import BranchesResult, TrunkResult
+from auditkit.records.manifest import BranchesResult, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.forker import Fork, read_fork
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.callbacks import BranchWatcher, ModuleWatcher, TrunkWatcher
-from auditkit.study.worker.job_files import read_order
-from auditkit.study.worker.job_results import (
+from auditkit.study.worker.job_files import (
     branch_record,
     branches_result,
     follow_control,
     plan_of,
+    read_order,
     trunk_result,
 )
 
@@ -65,16 +63,16 @@ class JobCourse(Course):
         AuditError: When its objects will not do.
     """
 
-    def __init__(self, wrapped: Wrapped, line: Line, job: Job) -> None:
-        self._line, self._job, self._plan = line, job, plan_of(job)
+    def __init__(self, wrapped: Wrapped, connection: Connection, job: Job) -> None:
+        self._connection, self._job, self._plan = connection, job, plan_of(job)
         self._done = False
         self._told = 0.0
         with ExitStack() as held:
-            held.callback(line.close)
+            held.callback(connection.close)
             try:
                 self._begin(wrapped, held)
             except BaseException as error:
-                line.send({"error": failure_of(error)})
+                connection.send({"error": failure_of(error)})
                 raise
             self._held = held.pop_all()
 
@@ -93,7 +91,7 @@ class JobCourse(Course):
                 expected=f"{self._plan.horizon} steps, the horizon",
                 hint="train longer, or give a smaller --horizon",
             )
-            self._line.send({"error": failure_of(problem)})
+            self._connection.send({"error": failure_of(problem)})
 
     def boundary(self, step: int, state: State) -> None:
         """Stop the script where the job ends; else let the watcher look."""
@@ -133,9 +131,9 @@ class JobCourse(Course):
             self,
             first_step=1 if fork is None else plan.fork_at + 1,
             restore=None if fork is None else lambda: self._restore(fork),
-            settles=wrapped.settles,
+            needs_warmup=wrapped.needs_warmup,
         )
-        self._watched.report_to(self._loop, _Telling(self._loop, self._tell), self._auditor)
+        self._report_to(_Telling(self._loop, self._tell), self._auditor)
 
     def _enter(self) -> tuple[Fork | None, OrderFile | None]:
         """Aim the loader at the fork, if the job begins there."""
@@ -174,7 +172,7 @@ class JobCourse(Course):
         except Exception as error:
             self._tell(error)
             raise
-        self._line.send({"result": to_dict(result)})
+        self._connection.send({"result": to_dict(result)})
         self._done = True
         raise LoopStopped
 
@@ -193,7 +191,7 @@ class JobCourse(Course):
         """Tell the parent what went wrong, before the script can hide it."""
         if not self._done:
             self._done = True
-            self._line.send({"error": failure_of(error)})
+            self._connection.send({"error": failure_of(error)})
 
     def _progress(self, step: int) -> None:
         moment = time.monotonic()
@@ -205,7 +203,7 @@ class JobCourse(Course):
         begin = plan.fork_at if job.fork else 0
         total = plan.horizon - begin
         told = Progress(job.seed, name, step, step - begin, total)
-        self._line.send({"progress": to_dict(told)})
+        self._connection.send({"progress": to_dict(told)})
 
 
 class _Telling:
@@ -213,16 +211,16 @@ class _Telling:
 
     def __init__(self, inner: Loop, tell: Any) -> None:
         self._inner, self._tell = inner, tell
-        self.settles = inner.settles
+        self.needs_warmup = inner.needs_warmup
 
-    def restoring(self) -> None:
-        self._guarded(self._inner.restoring)
+    def position_reached(self) -> None:
+        self._guarded(self._inner.position_reached)
 
-    def asked(self) -> Any:
-        return self._guarded(self._inner.asked)
+    def batch_requested(self) -> Any:
+        return self._guarded(self._inner.batch_requested)
 
-    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
-        self._guarded(self._inner.delivered, batch, order, epoch)
+    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+        self._guarded(self._inner.batch_delivered, batch, order, epoch)
 
     def _guarded(self, call: Any, *arguments: Any) -> Any:
         try:

@@ -1,36 +1,51 @@
-"""What a Recorder does in a script that auditkit itself has started."""
+"""A script that auditkit itself started: its task, how its errors are told, and its end."""
 
 from __future__ import annotations
 
-from auditkit.errors import LineLost
+from typing import Any
+
+from auditkit.errors import AuditError, ConnectionLost
 from auditkit.formats.structure import from_dict
-from auditkit.observe.machine.process_group import rank_and_size
-from auditkit.processes.protocol import connect
-from auditkit.recorder.registered import Course
-from auditkit.recorder.row_client import RowCourse
-from auditkit.recorder.script_jobs import JobCourse
-from auditkit.recorder.wrapping import Wrapped
-from auditkit.records.job import Job
-from auditkit.records.task import RowsTask
+from auditkit.observe.machine.distributed import rank_and_size
+from auditkit.processes.protocol import Connection, connect
+from auditkit.processes.workers import describe_error
+from auditkit.program.program import failed
+from auditkit.records.job import Job, RowsTask
 
 
-def course_of_a_task(wrapped: Wrapped) -> Course | None:
-    """The course that the parent process wants, or None where auditkit is no parent.
+class LoopStopped(SystemExit):
+    """Ends the user's script from within its loop, quietly and with status 0.
 
-    Args:
-        wrapped: The loop's objects.
+    A SystemExit, so that ``finally`` blocks and context managers of the script do their work
+    and no traceback is printed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+
+def receive_task() -> tuple[Connection, Job | RowsTask] | None:
+    """What the parent process wants, and the line to it; None where auditkit is no parent.
 
     Raises:
-        LineLost: When the parent has gone.
-        AuditError: When the task does not fit the loop.
+        ConnectionLost: When the parent has gone.
     """
     rank, size = rank_and_size()
-    line = connect({"rank": rank, "size": size})
-    if line is None:
+    connection = connect({"rank": rank, "size": size})
+    if connection is None:
         return None
-    told = line.receive()
-    if told is None:
-        raise LineLost("auditkit, which started this script, has gone")
-    if "job" in told:
-        return JobCourse(wrapped, line, from_dict(Job, told["job"], what="job"))
-    return RowCourse(wrapped, line, from_dict(RowsTask, told["rows"], what="task"))
+    message = connection.receive()
+    if message is None:
+        raise ConnectionLost("auditkit, which started this script, has gone")
+    if "job" in message:
+        return connection, from_dict(Job, message["job"], what="job")
+    return connection, from_dict(RowsTask, message["rows"], what="task")
+
+
+def failure_of(error: BaseException) -> dict[str, Any]:
+    """An error of the user's script as it is told to the parent."""
+    if isinstance(error, AuditError):
+        return describe_error(error)
+    if isinstance(error, Exception):
+        return describe_error(failed(error, "the script"))
+    return describe_error(AuditError(f"the script was ended by {type(error).__name__}"))

@@ -1,4 +1,4 @@
-"""What a user hands to ``Recorder.wrap``, sorted into what it is."""
+"""What a user hands to ``Recorder.wrap``: sorted into what it is, and its loaders watched."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
-from auditkit.errors import RecorderMisuse
-from auditkit.observe.machine.process_group import SyncFlags, rank_and_size, refuse_sharded
+from auditkit.errors import RecorderMisuse, UncapturedState
+from auditkit.observe.loader.boundary import RecordedLoader
+from auditkit.observe.machine.distributed import SyncFlags, rank_and_size, refuse_sharded
 from auditkit.observe.rng.streams import Generator
-from auditkit.observe.state.objects import TrainingObjects
+from auditkit.observe.state.components import TrainingObjects, restore
 from auditkit.observe.state.optimizers import parameter_names
+from auditkit.observe.state.uncaptured import plain_attributes, refuse_unregistered_generators
+from auditkit.program.session import Observed
+from auditkit.study.stages.describer import describe_loader
+from auditkit.study.stages.forker import Fork
 
 #: Names under which further positional objects are recorded.
 _MODULE, _OPTIMIZER, _SCHEDULER, _LOADER = "model", "optimizer", "scheduler", "loader"
@@ -42,7 +47,7 @@ class Wrapped:
     loss: Any = None
 
     @property
-    def settles(self) -> bool:
+    def needs_warmup(self) -> bool:
         """Whether a module must have trained once before it gives the bits it gives later.
 
         In several processes always: a framework may keep its data-parallel module to itself.
@@ -56,6 +61,37 @@ class Wrapped:
         """Registered generators by name."""
         extras = self.objects.extras
         return {name: extra for name, extra in extras.items() if isinstance(extra, Generator)}
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A loop's objects with their loaders' classes swapped.
+
+    Attributes:
+        observed: What can be read and written.
+        loaders: By name; the training loader's is empty.
+        unregistered: Random generators that no component holds, for people.
+    """
+
+    observed: Observed
+    loaders: dict[str, RecordedLoader]
+    unregistered: str | None
+
+    def restore(self, fork: Fork) -> None:
+        """Write a snapshot's state, further loaders included."""
+        for name, leaves in fork.sides.items():
+            if name in self.loaders:
+                self.loaders[name].seek(leaves)
+        restore(self.observed.objects, fork.state)
+
+    def describe_loaders(self) -> dict[str, dict[str, str]]:
+        """What the loaders are, by name."""
+        return {name: describe_loader(loader.base) for name, loader in self.loaders.items()}
+
+    def close(self) -> None:
+        """Give the loaders their classes back."""
+        for loader in self.loaders.values():
+            loader.close()
 
 
 def base_loader(loader: Any) -> DataLoader[Any]:
@@ -118,6 +154,31 @@ def sort_objects(
     _refuse_lazy(objects.model)
     _check_optimizer(objects)
     return objects, kinds[_LOADER][0], _further(_LOADER, kinds[_LOADER])
+
+
+def watch(wrapped: Wrapped) -> Watched:
+    """Swap the classes of a loop's loaders.
+
+    Raises:
+        UnsupportedLoader: When one cannot be recorded; then none is swapped.
+    """
+    loaders: dict[str, RecordedLoader] = {}
+    try:
+        for name, loader in {"": wrapped.loader, **wrapped.sides}.items():
+            base = base_loader(loader)
+            loaders[name] = RecordedLoader(loader, base=base, generators=wrapped.generators)
+    except BaseException:
+        for recorded in loaders.values():
+            recorded.close()
+        raise
+    unregistered = None
+    try:
+        refuse_unregistered_generators(wrapped.objects, loaders[""].base, {})
+    except UncapturedState as error:
+        unregistered = str(error)
+    sides = {name: recorded for name, recorded in loaders.items() if name}
+    attributes = plain_attributes(wrapped.objects)
+    return Watched(Observed(wrapped.objects, loaders[""], attributes, sides), loaders, unregistered)
 
 
 def _kind(item: Any, position: int) -> str:

@@ -1,12 +1,15 @@
-"""The manifest of a study: an in-toto Statement v1 whose predicate holds everything."""
+"""The manifest of a study, an in-toto Statement v1 whose predicate holds everything; and its parts.
+
+What the workers of a seed hand back is made of the same parts: seeds, branches, program, files.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from auditkit.records.environment import Environment
-from auditkit.records.plan import StudyPlan
-from auditkit.records.study import FileRecord, ProgramRecord, SeedRecord
+from auditkit.records.plan import PerturbationSpec, Role, StudyPlan
+from auditkit.records.rng import RngContract
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 STUDY_PREDICATE = "urn:auditkit:branch-and-hold:v1"
@@ -15,6 +18,192 @@ SCHEMA_VERSION = "1"
 MANIFEST_NAME = "manifest.json"
 SIGNER_NAME = "signer.pub"
 CODE_FOLDER = "code"
+
+#: Points in time at which a branch is digested in full and its probe is evaluated.
+TIMES = ("t0", "t0+W", "T")
+
+
+@dataclass(frozen=True)
+class BranchRecord:
+    """One branch of one seed.
+
+    Attributes:
+        name: File name stem, e.g. ``adam-reset--moments-mv--step-keep``.
+        role: What it is compared as.
+        perturbation: The change at t0 with all its parameters; None for control and replica.
+        version: The perturbation's declared version; None without one.
+        trace: Name of its evidence file, below the manifest's folder.
+        outcome: Name of its outcome file.
+        order_sha256: SHA-256 over the (epoch, index) pairs of steps t0+1..T (for an iterable
+            dataset: over the evidence digests of the batches).
+        digests: ``sha256/tensor-v1`` by component, at each of :data:`TIMES`; at t0 after the
+            perturbation.
+        diverged_at: First step whose loss or probabilities are not finite, or None.
+    """
+
+    name: str
+    role: Role
+    perturbation: PerturbationSpec | None
+    version: int | None
+    trace: str
+    outcome: str
+    order_sha256: str
+    digests: dict[str, dict[str, str]]
+    diverged_at: int | None = None
+
+
+@dataclass(frozen=True)
+class CodeFile:
+    """A source file that the program consists of.
+
+    Attributes:
+        name: Path below ``code/``.
+        sha256: Digest of its bytes.
+    """
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """Identity of the data of one seed.
+
+    Attributes:
+        consumed_sha256: Over every batch that trunk and control consumed, as collated.
+        probe_sha256: Over the probe's inputs and labels.
+        loader: What the loader is: class, dataset class, batch size, workers ...
+        declared: The program's own data digest or version, where it gives one.
+        samples: How many samples the control consumed; None where batches are not indexed.
+    """
+
+    consumed_sha256: str
+    probe_sha256: str
+    loader: dict[str, str]
+    declared: str | None
+    samples: int | None
+
+
+@dataclass(frozen=True)
+class TrunkResult:
+    """What the trunk worker of a seed hands back.
+
+    Attributes:
+        control: The control branch.
+        rng: The seed's RNG contract.
+        data: Identity of its data.
+        fork_digests: ``sha256/tensor-v1`` of every section of the fork file.
+        order_sha256: Over the (epoch, index) pairs of steps 1..T.
+        initial: ``sha256/tensor-v1`` by component, before step 1.
+        components: Component names of the control's trace.
+        program: Description of the objects: model, optimizer, scheduler classes, parameter
+            count, hyper-parameters.
+        environment: Where it ran.
+        code: Modules that were imported from outside site-packages.
+    """
+
+    control: BranchRecord
+    rng: RngContract
+    data: DataRecord
+    fork_digests: dict[str, str]
+    order_sha256: str
+    initial: dict[str, str]
+    components: tuple[str, ...]
+    program: dict[str, str]
+    environment: Environment
+    code: tuple[CodeFile, ...]
+
+
+@dataclass(frozen=True)
+class BranchesResult:
+    """What the branch worker of a seed hands back: one record a branch, in the order asked."""
+
+    branches: tuple[BranchRecord, ...]
+    environment: Environment
+    code: tuple[CodeFile, ...]
+
+
+@dataclass(frozen=True)
+class SeedRecord:
+    """Everything that a manifest says of one seed.
+
+    Attributes:
+        seed: The seed.
+        fork: Name of the snapshot file.
+        fork_digests: ``sha256/tensor-v1`` of every section of the snapshot.
+        order: Name of the order file.
+        order_sha256: Over the (epoch, index) pairs of steps 1..T.
+        trunk: Name of the trunk's trace.
+        initial: ``sha256/tensor-v1`` by component, before step 1.
+        components: Component names of the control's trace.
+        rng: The RNG contract.
+        data: Identity of the data.
+        branches: Control first, then replica, placebos, treatments.
+    """
+
+    seed: int
+    fork: str
+    fork_digests: dict[str, str]
+    order: str
+    order_sha256: str
+    trunk: str
+    initial: dict[str, str]
+    components: tuple[str, ...]
+    rng: RngContract
+    data: DataRecord
+    branches: tuple[BranchRecord, ...]
+
+    def branch(self, name: str) -> BranchRecord:
+        """The branch of that name.
+
+        Raises:
+            KeyError: When there is none.
+        """
+        for branch in self.branches:
+            if branch.name == name:
+                return branch
+        raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class ProgramRecord:
+    """The user's program.
+
+    Attributes:
+        target: ``FILE.py:NAME`` or ``package.module:NAME``, to be found below ``code/``.
+        arguments: Extra arguments of the factory.
+        description: Model, optimizer and so on, for people.
+        git_commit: Commit of the folder that it lay in, or None.
+        git_dirty: Whether that folder had uncommitted changes.
+        code: Every module imported from outside site-packages.
+        command: The user's own command, where the program is a script that runs its own loop;
+            ``{seed}`` stands for the seed. Nothing ever runs a recorded command.
+    """
+
+    target: str
+    arguments: dict[str, str]
+    description: dict[str, str]
+    git_commit: str | None
+    git_dirty: bool | None
+    code: tuple[CodeFile, ...]
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file of the run.
+
+    Attributes:
+        name: Path below the manifest's folder.
+        role: ``fork``, ``order``, ``trace``, ``outcome`` or ``code``.
+        size: Bytes.
+        sha256: Digest of its bytes; stands under ``subject`` in the statement.
+    """
+
+    name: str
+    role: str
+    size: int
+    sha256: str
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from auditkit.records.environment import Environment
-from auditkit.records.manifest import Producer
+from auditkit.records.manifest import CodeFile, Producer, ProgramRecord
 from auditkit.records.plan import StudyPlan
-from auditkit.records.study import CodeFile, ProgramRecord
 
 PLAN_PREDICATE = "urn:auditkit:plan:v1"
 

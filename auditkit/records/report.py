@@ -1,20 +1,29 @@
-"""The verifier's report: numbered checks, a verdict, and estimands where they may be shown."""
+"""Reports: what a verification or a replay found, and the statements in which they are signed.
+
+A verifier's report has numbered checks, a verdict, and estimands where they may be shown.
+Signed, it is the countersignature beside a manifest; a replay of a recording leaves its own there.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from auditkit.records.distance import Distance
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import EstimateTable
-from auditkit.records.timestamp import Timestamp
+from auditkit.records.manifest import Producer, RunTimes
+
+VERIFICATION_PREDICATE = "urn:auditkit:verification:v1"
+REPLAY_PREDICATE = "urn:auditkit:replay:v1"
+
+#: Name of a replay's report, beside the manifest that it is about.
+REPLAY_NAME = "replay.json"
 
 Status = Literal["passed", "failed", "not run"]
 Verdict = Literal["verified", "sampled", "integrity-only", "close", "failed", "undecided"]
 Binding = Literal["plan-bound", "registered", "not bound"]
 
-#: How the trust in this machine's own key is told.
+#: How a report words the trust in this machine's own key.
 SELF_SIGNED = "self-signed on this machine"
 
 #: Number and name of every check of ``auditkit verify``.
@@ -118,6 +127,49 @@ class PlanBinding:
 
 
 @dataclass(frozen=True)
+class Distance:
+    """One component of a snapshot, or one probe table, that is not the recorded one.
+
+    Attributes:
+        where: Seed and branch; ``seed 0, fork`` for the snapshot at t0.
+        kind: ``state`` for a component of the training state, ``probe`` for a probe table.
+        name: The component, or the table: ``t0``, ``t0+W``, ``T``, each perhaps with
+            ``/recalibrated``.
+        largest_absolute: Largest difference of two elements; None where none is finite, or
+            where one side has no such numbers.
+        largest_relative: Largest difference relative to the larger of the two values, 0 to 2;
+            None in the same cases.
+        total_variation: Of a probe table, the mean over its examples, 0 to 1; None for a
+            component, and where a table has values that are not finite or another shape.
+    """
+
+    where: str
+    kind: Literal["state", "probe"]
+    name: str
+    largest_absolute: float | None
+    largest_relative: float | None
+    total_variation: float | None = None
+
+
+@dataclass(frozen=True)
+class Timestamp:
+    """An RFC 3161 time stamp of a signature, signed by an authority that the verifier trusts.
+
+    Attributes:
+        time: When the authority saw the signature, by its own clock: ISO 8601, UTC. What was
+            signed is at least this old.
+        authority: The subject of its certificate, as RFC 4514 writes a name.
+        serial: The authority's number of the stamp, in decimals.
+        policy: The object identifier of the policy that it was issued under.
+    """
+
+    time: str
+    authority: str
+    serial: str
+    policy: str
+
+
+@dataclass(frozen=True)
 class VerificationReport:
     """Everything that ``auditkit verify`` has to say.
 
@@ -159,3 +211,52 @@ class VerificationReport:
 
     def __bool__(self) -> bool:
         return self.exit_code == 0
+
+
+@dataclass(frozen=True)
+class SignedReport:
+    """The predicate of ``urn:auditkit:verification:v1``; its subject is the manifest.
+
+    Attributes:
+        schema_version: Version of the schema that it follows.
+        producer: The software that wrote it.
+        run: When the verification started and ended, by the verifier's clock.
+        report: What it found: every check, how much was replayed, where, and the estimates.
+    """
+
+    schema_version: str
+    producer: Producer
+    run: RunTimes
+    report: VerificationReport
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """The predicate of ``urn:auditkit:replay:v1``; its subject is the manifest.
+
+    Attributes:
+        schema_version: Version of the schema that it follows.
+        producer: The software that wrote it.
+        run: Start and end.
+        manifest_sha256: SHA-256 of the manifest's bytes; stands under ``subject``.
+        statement_sha256: SHA-256 of what is signed in it, which stays the same where a further
+            signature or a timestamp is added.
+        command: What was run, home folders as ``~``.
+        ranks: How many processes were compared.
+        first_step: First step that was compared.
+        last_step: Last step that was compared.
+        findings: What differs; empty where every row, order and commitment was the recorded one.
+        environment: What it ran on.
+    """
+
+    schema_version: str
+    producer: Producer
+    run: RunTimes
+    manifest_sha256: str
+    statement_sha256: str
+    command: tuple[str, ...]
+    ranks: int
+    first_step: int
+    last_step: int
+    findings: tuple[Finding, ...]
+    environment: Environment

@@ -1,4 +1,4 @@
-"""One run of a replayed job, and where it parts from the record or from another run.
+"""One run of a replayed job, and where it differs from the record or from another run.
 
 Of a trunk everything is compared that the manifest says of its seed, of a branch its evidence,
 its commitments and its outcomes. A branch whose sampler yields other indices than the control's
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from auditkit.errors import OrderDrift
 from auditkit.evidence.comparison import (
-    Parting,
+    Mismatch,
     compare_commitments,
     compare_inputs,
     compare_outcomes,
@@ -25,7 +25,7 @@ from auditkit.files import store
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
 from auditkit.records.evidence import Trace
 from auditkit.records.job import Job
-from auditkit.records.study import BranchesResult, BranchRecord, SeedRecord, TrunkResult
+from auditkit.records.manifest import BranchesResult, BranchRecord, SeedRecord, TrunkResult
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Attempt:
     traces: Mapping[str, Trace]
     outcomes: Mapping[str, Outcome]
     records: Mapping[str, BranchRecord]
-    ended: Parting | None = None
+    ended: Mismatch | None = None
 
 
 def ended_attempt(job: Job, error: OrderDrift) -> Attempt:
@@ -54,10 +54,10 @@ def ended_attempt(job: Job, error: OrderDrift) -> Attempt:
         job: What was run.
         error: Says in which branch, at which step.
     """
-    told = (error.where or "").split(", ")
-    branch = next((name for name in told if name in job.branches), job.kind)
+    places = (error.where or "").split(", ")
+    branch = next((name for name in places if name in job.branches), job.kind)
     component = error.component or "order"
-    return Attempt(None, {}, {}, {}, Parting(branch, error.step, component, (), "order drift"))
+    return Attempt(None, {}, {}, {}, Mismatch(branch, error.step, component, (), "order drift"))
 
 
 def read_attempt(folder: Path, result: TrunkResult | BranchesResult) -> Attempt:
@@ -82,7 +82,7 @@ def read_attempt(folder: Path, result: TrunkResult | BranchesResult) -> Attempt:
     )
 
 
-class Comparison:
+class SeedComparison:
     """Compares replays of one seed with its record.
 
     Args:
@@ -92,34 +92,34 @@ class Comparison:
     def __init__(self, seed: SeedEvidence) -> None:
         self._seed = seed
 
-    def trunk(self, attempt: Attempt) -> Iterator[Parting]:
-        """Where trunk, fork, control, contract or data part from the record."""
+    def trunk(self, attempt: Attempt) -> Iterator[Mismatch]:
+        """Where trunk, fork, control, contract or data differ from the record."""
         result, record = attempt.result, self._seed.record
         if attempt.ended is not None:
             yield attempt.ended
         if not isinstance(result, TrunkResult):
             return
         manifest = self._seed.run.manifest
-        partings = [
+        mismatches = [
             compare_traces("trunk", self._seed.trunk, attempt.traces["trunk"]),
             self._compare_branch(record.branches[0], attempt),
         ]
-        yield from (parting for parting in partings if parting is not None)
+        yield from (mismatch for mismatch in mismatches if mismatch is not None)
         yield from compare_seeds(record, result, manifest.plan.fork_at)
         # What the manifest tells people of the program is the first seed's.
         if record.seed == manifest.seeds[0].seed:
             yield from _compare_descriptions(manifest.program.description, result.program)
 
-    def branches(self, attempt: Attempt) -> Iterator[Parting]:
-        """Where each replayed branch parts from the record."""
+    def branches(self, attempt: Attempt) -> Iterator[Mismatch]:
+        """Where each replayed branch differs from the record."""
         if attempt.ended is not None:
             yield attempt.ended
         for name in attempt.records:
-            parting = self._compare_branch(self._seed.record.branch(name), attempt)
-            if parting is not None:
-                yield parting
+            mismatch = self._compare_branch(self._seed.record.branch(name), attempt)
+            if mismatch is not None:
+                yield mismatch
 
-    def _compare_branch(self, recorded: BranchRecord, attempt: Attempt) -> Parting | None:
+    def _compare_branch(self, recorded: BranchRecord, attempt: Attempt) -> Mismatch | None:
         name = recorded.name
         trace = self._seed.control if name == "control" else self._seed.run.trace(recorded.trace)
         plan = self._seed.run.manifest.plan
@@ -129,8 +129,8 @@ class Comparison:
             or compare_outcomes(name, self._seed.run.outcome(recorded), attempt.outcomes[name])
         )
 
-    def inputs(self, attempt: Attempt) -> Iterator[Parting]:
-        """Where a replay parts from the record in what no other environment explains.
+    def inputs(self, attempt: Attempt) -> Iterator[Mismatch]:
+        """Where a replay differs from the record in what no other environment explains.
 
         That is what was consumed at any step, where the random streams stand, what there is of
         steps, components, tables and labels, where a branch diverged, and what the manifest says
@@ -140,9 +140,9 @@ class Comparison:
         traces = {"trunk": self._seed.trunk, "control": self._seed.control}
         for name, trace in attempt.traces.items():
             recorded = traces.get(name) or self._recorded_trace(name)
-            parting = compare_inputs(name, recorded, trace)
-            if parting is not None:
-                yield parting
+            mismatch = compare_inputs(name, recorded, trace)
+            if mismatch is not None:
+                yield mismatch
         for name, record in attempt.records.items():
             yield from self._compare_shapes(name, record, attempt.outcomes[name])
         yield from filter(is_input, self.trunk(attempt))
@@ -152,65 +152,65 @@ class Comparison:
 
     def _compare_shapes(
         self, name: str, replayed: BranchRecord, outcome: Outcome
-    ) -> Iterator[Parting]:
+    ) -> Iterator[Mismatch]:
         record = self._seed.record.branch(name)
         recorded = self._seed.run.outcome(record)
         if record.order_sha256 != replayed.order_sha256:
-            yield Parting(name, None, "order", (), "order drift")
+            yield Mismatch(name, None, "order", (), "order drift")
         if record.diverged_at != replayed.diverged_at:
-            yield Parting(name, replayed.diverged_at, "loss", (), "state drift")
+            yield Mismatch(name, replayed.diverged_at, "loss", (), "state drift")
         for time, digests in record.digests.items():
             there = replayed.digests.get(time, {})
             changed = [key for key in sorted(digests) if there.get(key) != digests[key]]
             streams = [key for key in changed if key.startswith("rng/")]
             if streams:
-                yield Parting(name, None, streams[0], tuple(streams[1:]), "RNG drift")
+                yield Mismatch(name, None, streams[0], tuple(streams[1:]), "RNG drift")
                 return
         if recorded.labels.tobytes() != outcome.labels.tobytes():
-            yield Parting(name, None, "labels", (), "data drift")
+            yield Mismatch(name, None, "labels", (), "data drift")
 
 
-def is_input(parting: Parting) -> bool:
-    """Whether a parting is one that no rounding makes, see :meth:`Comparison.inputs`."""
+def is_input(mismatch: Mismatch) -> bool:
+    """Whether a mismatch is one that no rounding makes, see :meth:`SeedComparison.inputs`."""
     excusable = ("state drift", "outcome", "commitment")
-    return parting.kind not in excusable or parting.component == "rng"
+    return mismatch.kind not in excusable or mismatch.component == "rng"
 
 
 def compare_seeds(
     left: SeedRecord | TrunkResult, right: TrunkResult, fork_at: int
-) -> Iterator[Parting]:
-    """Where two descriptions of one seed part: commitments, order, streams, data."""
+) -> Iterator[Mismatch]:
+    """Where two descriptions of one seed differ: commitments, order, streams, data."""
     commitments = [
         compare_commitments("trunk", left.initial, right.initial, 1),
         compare_commitments("fork", left.fork_digests, right.fork_digests, fork_at + 1),
     ]
-    yield from (parting for parting in commitments if parting is not None)
+    yield from (mismatch for mismatch in commitments if mismatch is not None)
     if left.order_sha256 != right.order_sha256:
-        yield Parting("trunk", None, "order", (), "order drift")
+        yield Mismatch("trunk", None, "order", (), "order drift")
     if left.rng.streams != right.rng.streams:
-        yield Parting("trunk", None, "rng", (), "commitment")
+        yield Mismatch("trunk", None, "rng", (), "commitment")
     for name in ("consumed_sha256", "probe_sha256", "declared", "samples", "loader"):
         if getattr(left.data, name) != getattr(right.data, name):
-            yield Parting("trunk", None, f"data ({name})", (), "data drift")
+            yield Mismatch("trunk", None, f"data ({name})", (), "data drift")
 
 
 def _compare_descriptions(
     recorded: Mapping[str, str], replayed: Mapping[str, str]
-) -> Iterator[Parting]:
+) -> Iterator[Mismatch]:
     names = set(recorded) | set(replayed)
     changed = sorted(name for name in names if recorded.get(name) != replayed.get(name))
     if changed:
-        yield Parting("trunk", None, changed[0], tuple(changed[1:]), "description")
+        yield Mismatch("trunk", None, changed[0], tuple(changed[1:]), "description")
 
 
-def find_disagreement(left: Attempt, right: Attempt) -> Parting | None:
-    """The earliest place at which two runs of one job part, or None.
+def find_disagreement(left: Attempt, right: Attempt) -> Mismatch | None:
+    """The earliest place at which two runs of one job differ, or None.
 
     Args:
         left: One run.
         right: The other; of branches, those that both ran are compared.
     """
-    found: list[Parting | None] = [
+    found: list[Mismatch | None] = [
         compare_traces(name, left.traces[name], right.traces[name])
         for name in left.traces
         if name in right.traces
@@ -226,8 +226,8 @@ def find_disagreement(left: Attempt, right: Attempt) -> Parting | None:
             times = dict.fromkeys(left.records[name].digests, 0)
             found.append(compare_records(left.records[name], right.records[name], times))
             found.append(compare_outcomes(name, left.outcomes[name], right.outcomes[name]))
-    partings = [parting for parting in found if parting is not None]
-    return min(partings, key=lambda parting: parting.step or 2**63, default=None)
+    mismatches = [mismatch for mismatch in found if mismatch is not None]
+    return min(mismatches, key=lambda mismatch: mismatch.step or 2**63, default=None)
 
 
 def _read_trace(folder: Path, name: str) -> Trace:

@@ -1,28 +1,193 @@
-"""Hold a running command against a recording, row by row, and stop it where it parts."""
+"""Compare a running command with a recording, row by row, and stop it where it differs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from auditkit.errors import AuditError, ProgramFailed
-from auditkit.evidence.comparison import Parting, first_module
-from auditkit.evidence.recorded_rows import Recorded
-from auditkit.processes.row_server import Conversation, Runner, Told
+from auditkit.evidence.comparison import (
+    Mismatch,
+    compare_commitments,
+    compare_rows,
+    first_differing_module,
+)
+from auditkit.evidence.reader import RecordingEvidence
+from auditkit.processes.row_server import CommandRunner, RankStatus, RowServer, ScriptInfo
 from auditkit.records.evidence import Trace
-from auditkit.records.task import RowsTask
+from auditkit.records.job import RowsTask
+from auditkit.records.recording import TRACE_STEPS, RankRecord
+from auditkit.records.tensor import RawTensor
 
-#: Seconds that a process which has parted waits for the rows of the others.
-_PATIENCE = 60.0
+# What was recorded
+
+#: Settings of a loader that need change nothing of what it delivers; if they do, a row says so.
+_SPEED_ONLY = ("workers", "persistent workers")
+
+
+class RecordedRows:
+    """Reads the traces of a recording a chunk at a time.
+
+    Args:
+        evidence: The recording, whose files passed checks 1 to 5.
+    """
+
+    def __init__(self, evidence: RecordingEvidence) -> None:
+        self.evidence = evidence
+        self.manifest = evidence.manifest
+        self._chunks: dict[int, tuple[int, Trace]] = {}
+        self._first: dict[int, Trace] = {}
+        common = [
+            {checkpoint.step for checkpoint in rank.checkpoints} for rank in self.manifest.ranks
+        ]
+        self.checkpoints = sorted(set.intersection(*common))
+
+    def rank(self, number: int) -> RankRecord | None:
+        """The record of a rank, or None where there is no such rank."""
+        ranks = self.manifest.ranks
+        return ranks[number] if 0 <= number < len(ranks) else None
+
+    def checkpoint(self, rank: int, step: int) -> Path:
+        """The file of a checkpoint."""
+        return (self.evidence.root / self._file(rank, step)).resolve()
+
+    def snapshot(self, rank: int, step: int) -> tuple[Mapping[str, RawTensor], object]:
+        """Content of a checkpoint."""
+        return self.evidence.tensors(self._file(rank, step))
+
+    def compare_row(self, status: RankStatus, row: Trace) -> Mismatch | None:
+        """How a process's row differs from the recorded one.
+
+        A row is read by one thread a rank, so that no two touch the same chunk.
+        """
+        record = self.rank(status.rank)
+        if record is None:
+            return Mismatch(status.where, row.first_step, "processes", (), "length")
+        if row.first_step > record.steps + 1:
+            return Mismatch(status.where, row.first_step, "steps", (), "length")
+        starts, chunk = self.differing_starts(status), self._chunk(record, row.first_step)
+        first = self._first.setdefault(status.rank, row)
+        idle = [
+            name
+            for name in starts
+            if _is_idle(record, name)
+            and row.cell(row.first_step, name) == first.cell(first.first_step, name)
+        ]
+        seen = {**row.columns, **{name: chunk.cell(row.first_step, name) for name in idle}}
+        return compare_rows(
+            status.where,
+            chunk,
+            Trace(row.first_step, row.loss_bits, seen),
+            starts if row.first_step == 1 else (),
+        )
+
+    def differing_starts(self, status: RankStatus) -> Collection[str]:
+        """Random streams that were elsewhere when the process handed its objects over."""
+        record = self.rank(status.rank)
+        if record is None or status.info is None:
+            return ()
+        starts = {stream.stream: stream.start for stream in record.rng.streams}
+        here = status.info.starts
+        return [name for name in here if starts.get(name) not in (None, here[name])]
+
+    def compare_end(self, status: RankStatus) -> Iterator[Mismatch]:
+        """Where the end of a loop differs from the recorded one."""
+        record, summary = self.rank(status.rank), status.summary
+        if record is None or summary is None:
+            return
+        if summary.steps != record.steps:
+            yield Mismatch(status.where, summary.steps + 1, "steps", (), "length")
+        if summary.order_sha256 != record.order_sha256:
+            yield Mismatch(status.where, None, "order", (), "order drift")
+        if summary.consumed_sha256 != record.consumed_sha256:
+            yield Mismatch(status.where, None, "batch", (), "data drift")
+        idle = [
+            name
+            for name in self.differing_starts(status)
+            if _is_idle(record, name) and summary.final.get(name) == status.initial.get(name)
+        ]
+        for committed, state, step in (
+            (record.initial, status.initial, 1),
+            (record.final, summary.final, record.steps + 1),
+        ):
+            found = {**state, **{name: committed[name] for name in idle if name in committed}}
+            mismatch = compare_commitments(status.where, committed, found, step)
+            if mismatch is not None:
+                yield mismatch
+        for loader, key, *_ in _loader_differences(record, status.info):
+            if key not in _SPEED_ONLY:
+                yield Mismatch(status.where, None, f"{key} of the {loader}", (), "description")
+
+    def differing_code(self, status: RankStatus) -> tuple[str, ...]:
+        """What a loop consists of that is not what was recorded, a line each."""
+        record, info = self.rank(status.rank), status.info
+        if record is None or info is None:
+            return ()
+        loaders = (
+            f"{loader}: {key} is {there} there, {here} here"
+            for loader, key, there, here in _loader_differences(record, info)
+        )
+        return (*self._files(info), *self._arguments(info), *loaders)
+
+    def _files(self, info: ScriptInfo) -> Iterator[str]:
+        there = {file.name: file.sha256 for file in self.manifest.program.code}
+        here = {file.name: file.sha256 for file in info.code}
+        for name in sorted(set(there) | set(here)):
+            if name in there and name in here:
+                if there[name] != here[name]:
+                    yield f"{name} is another file than the recorded one"
+            elif name in here:
+                yield f"{name} is no recorded file"
+
+    def _arguments(self, info: ScriptInfo) -> Iterator[str]:
+        there, here = self.manifest.command, info.command
+        if there != here:
+            shown = [" ".join(arguments) or "none" for arguments in (there, here)]
+            yield f"the script's arguments: {shown[0]} there, {shown[1]} here"
+
+    def _file(self, rank: int, step: int) -> str:
+        checkpoints = self.manifest.ranks[rank].checkpoints
+        return next(checkpoint.file for checkpoint in checkpoints if checkpoint.step == step)
+
+    def _chunk(self, record: RankRecord, step: int) -> Trace:
+        number = min((step - 1) // TRACE_STEPS, len(record.traces) - 1)
+        kept = self._chunks.get(record.rank)
+        if kept is None or kept[0] != number:
+            kept = self._chunks[record.rank] = (number, self.evidence.trace(record.traces[number]))
+        return kept[1]
+
+
+def _is_idle(record: RankRecord, stream: str) -> bool:
+    """Whether nothing drew from a stream in the whole recording: where it stood is no matter."""
+    return any(one.stream == stream and one.start == one.end for one in record.rng.streams)
+
+
+def _loader_differences(
+    record: RankRecord, info: ScriptInfo | None
+) -> Iterator[tuple[str, str, str, str]]:
+    """Loader, setting, and what it is there and here."""
+    loaders = {} if info is None else info.loaders
+    for name in sorted(set(record.loaders) | set(loaders)):
+        there, here = record.loaders.get(name, {}), loaders.get(name, {})
+        for key in sorted(set(there) | set(here)):
+            if there.get(key) != here.get(key):
+                loader = f"loader {name}" if name else "training loader"
+                yield loader, key, there.get(key, "absent"), here.get(key, "absent")
+
+
+# What runs
+
+#: Seconds that a process which differs waits for the rows of the others.
+_PEER_TIMEOUT = 60.0
 
 #: How often a step is run to find the module in which its runs differ.
-_LOOKS = 4
+_MODULE_RUNS = 4
 
 
 @dataclass(frozen=True)
-class Setting:
+class CommandConfig:
     """How commands are run.
 
     Attributes:
@@ -32,76 +197,74 @@ class Setting:
         output: Gets what they write; None for nobody.
     """
 
-    runner: Runner
+    runner: CommandRunner
     command: Sequence[str]
     variables: Mapping[str, str]
     output: IO[bytes] | None = None
 
 
 @dataclass(frozen=True)
-class Parted:
-    """Where a process parted, and its row there."""
+class RankMismatch:
+    """How a process differs first, and its row there."""
 
     rank: int
-    parting: Parting
+    mismatch: Mismatch
     row: Trace
 
     @property
-    def mark(self) -> object:
-        """Equal where two runs part at the same row, and in it alike."""
+    def row_key(self) -> object:
+        """Equal where two runs differ first at the same row, and in it alike."""
         cells = {name: cell for name, cell in self.row.columns.items() if any(cell)}
         return self.rank, self.row.first_step, cells, self.row.loss_bits
 
 
-class Held:
-    """One run of the command, held against the recording.
+class LiveComparison:
+    """One run of the command, compared with the recording.
 
     Args:
         recorded: The recording.
-        dump: Folder for states to be written to where the run parts; None for no states.
+        dump: Folder for states to be written to where the run differs; None for no states.
         report: Called with every step that was compared.
 
     Attributes:
-        conversation: What was told.
+        server: What its processes have sent.
         dumped_at: The checkpoint with which written states can be compared.
     """
 
     def __init__(
         self,
-        recorded: Recorded,
+        recorded: RecordedRows,
         dump: Path | None = None,
         report: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._recorded, self._dump, self._report = recorded, dump, report
-        self._parted: dict[int, Parted] = {}
+        self._mismatches: dict[int, RankMismatch] = {}
         self._task = RowsTask()
-        self.conversation = Conversation(self._task_of, self._judge)
+        self.server = RowServer(self._task_of, self._on_row)
         self.dumped_at: int | None = None
 
-    def run(self, setting: Setting, task: RowsTask, start: int = 0) -> None:
+    def run(self, config: CommandConfig, task: RowsTask, start: int = 0) -> None:
         """Run the command.
 
         Args:
-            setting: How.
-            task: What its processes are told, but for checkpoint and dump, which are a rank's.
+            config: How.
+            task: The task of its processes, but for checkpoint and dump, which are a rank's.
             start: Step of the checkpoint to go on from; 0 for the loop's own start.
 
         Raises:
-            Undecided: When no loop was seen, or it ended in an error before it parted.
+            Undecided: When no loop was seen, or it ended in an error before it differed.
         """
         self._task, self._start = task, start
         if task.dump_at is not None:
             self.dumped_at = task.dump_at
-        ended = self.conversation.hold(
-            setting.runner, setting.command, setting.variables, setting.output
-        )
+        ended = self.server.run(config.runner, config.command, config.variables, config.output)
         if self.first is None:
-            self.conversation.check(ended)
+            self.server.check(ended)
 
     @property
-    def first(self) -> Parted | None:
-        """Where the processes parted first."""
-        found = sorted(self._parted.values(), key=lambda p: (p.row.first_step, p.rank))
+    def first(self) -> RankMismatch | None:
+        """Where the processes differ first."""
+        found = sorted(self._mismatches.values(), key=lambda p: (p.row.first_step, p.rank))
         return found[0] if found else None
 
     def dump_path(self, rank: int) -> Path:
@@ -118,49 +281,50 @@ class Held:
             values["dump_to"] = str(self.dump_path(rank))
         return RowsTask(**values)
 
-    def _judge(self, told: Told, row: Trace) -> dict[str, Any]:
-        if told.rank == 0:
+    def _on_row(self, status: RankStatus, row: Trace) -> dict[str, Any]:
+        if status.rank == 0:
             self._report(row.first_step)
-        parting = self._recorded.part(told, row)
-        changed = self.conversation.changed
+        mismatch = self._recorded.compare_row(status, row)
+        changed = self.server.changed
         with changed:
-            if parting is not None:
-                # A script that catches its own end sends more; what it parted at first counts.
-                self._parted.setdefault(told.rank, Parted(told.rank, parting, row))
-                # Another process may part in an earlier row that it has not sent yet.
-                changed.wait_for(lambda: self._all_at(row.first_step), _PATIENCE)
+            if mismatch is not None:
+                # A script that catches its own end sends more; the first difference counts.
+                self._mismatches.setdefault(status.rank, RankMismatch(status.rank, mismatch, row))
+                # Another process may differ in an earlier row that it has not sent yet.
+                changed.wait_for(lambda: self._all_reached(row.first_step), _PEER_TIMEOUT)
             first = self.first
             if first is None or row.first_step < first.row.first_step:
                 return {"go": True}
-            return self._leave(told, row.first_step, first.row.first_step)
+            return self._stop_or_dump(status, row.first_step, first.row.first_step)
 
-    def _all_at(self, step: int) -> bool:
-        told = list(self.conversation.told.values())
-        return len(told) >= told[0].size and all(
-            one.gone or one.ending is not None or one.step >= step for one in told
+    def _all_reached(self, step: int) -> bool:
+        statuses = list(self.server.by_rank.values())
+        return len(statuses) >= statuses[0].size and all(
+            status.disconnected or status.summary is not None or status.step >= step
+            for status in statuses
         )
 
-    def _leave(self, told: Told, step: int, parted_at: int) -> dict[str, Any]:
+    def _stop_or_dump(self, status: RankStatus, step: int, differs_at: int) -> dict[str, Any]:
         """Let a process go on to a recorded checkpoint, or stop it."""
         if self._dump is None or self._task.dump_at is not None:
             return {"go": False}
-        at = next((c for c in self._recorded.checkpoints if c >= parted_at), None)
-        if at is None or step > at or self._recorded.rank(told.rank) is None:
+        at = next((c for c in self._recorded.checkpoints if c >= differs_at), None)
+        if at is None or step > at or self._recorded.rank(status.rank) is None:
             return {"go": False}
         self.dumped_at = at
-        return {"dump_at": at, "path": str(self.dump_path(told.rank))}
+        return {"dump_at": at, "path": str(self.dump_path(status.rank))}
 
 
-def find_module(look: Callable[[], tuple[tuple[str, str], ...]]) -> str | None:
-    """The first module that differs between runs of one step; None where it cannot be told.
+def find_differing_module(run_step: Callable[[], tuple[tuple[str, str], ...]]) -> str | None:
+    """The first module that differs between runs of one step; None where none is found.
 
     Args:
-        look: Runs the step, and gives what every module gave.
+        run_step: Runs the step, and gives what every module gave.
     """
     try:
-        first = look()
-        for _ in range(_LOOKS - 1):  # a race may give the same several times
-            found = first_module(first, look())
+        first = run_step()
+        for _ in range(_MODULE_RUNS - 1):  # a race may give the same several times
+            found = first_differing_module(first, run_step())
             if found is not None:
                 return found
     except AuditError:
@@ -168,13 +332,13 @@ def find_module(look: Callable[[], tuple[tuple[str, str], ...]]) -> str | None:
     return None
 
 
-def look_into(
-    setting: Setting, recorded: Recorded | None, step: int, start: int = 0, rank: int = 0
+def trace_modules(
+    config: CommandConfig, recorded: RecordedRows | None, step: int, start: int = 0, rank: int = 0
 ) -> tuple[tuple[str, str], ...]:
     """What every module gives in one step, in the order in which they ran.
 
     Args:
-        setting: How the command is run.
+        config: How the command is run.
         recorded: The recording with the checkpoint to go on from; None where there is none.
         step: The step.
         start: Step of that checkpoint; 0 for the loop's own start.
@@ -187,10 +351,10 @@ def look_into(
         path = str(recorded.checkpoint(number, start))
         return RowsTask(checkpoint=path, first_step=start + 1, modules_at=step)
 
-    conversation = Conversation(task_of, lambda _, __: {"go": True})
-    ended = conversation.hold(setting.runner, setting.command, setting.variables)
-    conversation.check(ended)
-    told = conversation.told.get(rank)
-    if told is None or told.modules is None:
+    server = RowServer(task_of, lambda _, __: {"go": True})
+    ended = server.run(config.runner, config.command, config.variables)
+    server.check(ended)
+    status = server.by_rank.get(rank)
+    if status is None or status.modules is None:
         raise ProgramFailed(f"step {step} was not reached")
-    return told.modules
+    return status.modules

@@ -16,35 +16,32 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditkit.errors import AuditError, MalformedError, OrderDrift
-from auditkit.evidence.comparison import Parting
-from auditkit.evidence.distances import probe_distances, state_distances, told
+from auditkit.evidence.comparison import Mismatch, causing_step, environment_differences
+from auditkit.evidence.distances import describe_distances, probe_distances, state_distances
 from auditkit.evidence.reader import RunEvidence
-from auditkit.evidence.rows import own_step
 from auditkit.files import store
 from auditkit.formats.run_files import Outcome
 from auditkit.processes.workers import Report, Workers
-from auditkit.records.distance import Distance
 from auditkit.records.environment import Environment
 from auditkit.records.job import Job, ModuleTrace, ProgramSource
-from auditkit.records.manifest import CODE_FOLDER
-from auditkit.records.report import Finding
-from auditkit.records.study import SeedRecord, TrunkResult
+from auditkit.records.manifest import CODE_FOLDER, SeedRecord, TrunkResult
+from auditkit.records.report import Distance, Finding
 from auditkit.replay.attempts import (
     Attempt,
-    Comparison,
+    SeedComparison,
     ended_attempt,
     find_disagreement,
     is_input,
     read_attempt,
 )
-from auditkit.replay.live_comparison import find_module
+from auditkit.replay.live_comparison import find_differing_module
 from auditkit.study.scripts import ScriptWorkers
 
 #: A replay that differs from the record is repeated until there are so many in all.
 MAX_REPLAYS = 4
 
 #: Which of them runs other branches before each branch.
-_OTHERWISE = 3
+_REORDERED = 3
 
 
 @dataclass
@@ -66,7 +63,7 @@ class SeedResult:
     environments: list[Environment] = field(default_factory=list)
     distances: list[Distance] = field(default_factory=list)
     undecided: bool = False
-    unexcused: bool = False
+    unexplained: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ class SeedTask:
     scratch: Path
 
 
-_Compare = Callable[[Attempt], Iterator[Parting]]
+_Compare = Callable[[Attempt], Iterator[Mismatch]]
 
 
 class SeedReplay:
@@ -106,7 +103,7 @@ class SeedReplay:
         self._task, self._workers, self._report = task, workers, report
         self._run, self._record = task.run, task.record
         self._place = f"seed {task.record.seed}"
-        self._comparison = Comparison(task.run.seed(task.record))
+        self._comparison = SeedComparison(task.run.seed(task.record))
         self._scratch = task.scratch / f"seed-{task.record.seed:04d}"
         self._attempts = 0
         self._found = SeedResult()
@@ -119,11 +116,11 @@ class SeedReplay:
                 attempt = self._attempt(job)
                 self._check_code(attempt)
                 found.outcomes.update(attempt.outcomes)
-                partings = list(compare(attempt))
-                if partings:
-                    self._explain(job, compare, attempt, partings)
+                mismatches = list(compare(attempt))
+                if mismatches:
+                    self._explain(job, compare, attempt, mismatches)
         except AuditError as error:
-            found.undecided = found.unexcused = True
+            found.undecided = found.unexplained = True
             text = f"cannot be replayed: {error}"
             found.findings.append(Finding(text, self._place, exit_code=6))
         return found
@@ -182,34 +179,34 @@ class SeedReplay:
                 found.extend(state_distances(f"{where}, fork", self._run.tensors(name), replayed))
 
     def _explain(
-        self, job: Job, compare: _Compare, first: Attempt, partings: list[Parting]
+        self, job: Job, compare: _Compare, first: Attempt, mismatches: list[Mismatch]
     ) -> None:
         """Replay again to tell an edited record from a program that is not deterministic."""
         n_replays = 1
         while n_replays < MAX_REPLAYS:
             n_replays += 1
             varied = job
-            if n_replays == _OTHERWISE and first.ended is None:
-                varied = self._otherwise(job)
+            if n_replays == _REORDERED and first.ended is None:
+                varied = self._reordered(job)
             again = self._attempt(varied, measured=False)
             disagreement = find_disagreement(first, again)
             if disagreement is not None:
                 leaks = varied is not job
                 finding = self._nondeterminism(job, disagreement, n_replays, leaks=leaks)
                 self._found.findings.append(finding)
-                self._found.unexcused = True
+                self._found.unexplained = True
                 return
-        unexcused = [*filter(is_input, partings), *self._comparison.inputs(first)]
-        self._found.unexcused |= bool(unexcused)
-        for parting in unexcused:  # what hides behind an earlier difference of its branch
-            if not any(is_input(other) and other.branch == parting.branch for other in partings):
-                partings.append(parting)
+        unexplained = [*filter(is_input, mismatches), *self._comparison.inputs(first)]
+        self._found.unexplained |= bool(unexplained)
+        for mismatch in unexplained:  # what hides behind an earlier difference of its branch
+            if not any(is_input(other) and other.branch == mismatch.branch for other in mismatches):
+                mismatches.append(mismatch)
         differences = self.environment_differences()
         self._found.undecided |= bool(differences)
-        for parting in partings:
-            self._found.findings.append(self._difference(parting, first, n_replays, differences))
+        for mismatch in mismatches:
+            self._found.findings.append(self._difference(mismatch, first, n_replays, differences))
 
-    def _otherwise(self, job: Job) -> Job:
+    def _reordered(self, job: Job) -> Job:
         """The same branches after others: all of the seed's, or the same the other way round.
 
         The replica always runs last. Of a trunk, before which nothing runs, the same again.
@@ -222,18 +219,18 @@ class SeedReplay:
         return job if names == job.branches else replace(job, branches=names)
 
     def _difference(
-        self, parting: Parting, first: Attempt, n_replays: int, differences: list[str]
+        self, mismatch: Mismatch, first: Attempt, n_replays: int, differences: list[str]
     ) -> Finding:
-        text = f"{parting}; no nondeterminism seen in {n_replays} replays"
-        where, exit_code = f"{self._place}, {parting.branch}", 1
+        text = f"{mismatch}; no nondeterminism seen in {n_replays} replays"
+        where, exit_code = f"{self._place}, {mismatch.branch}", 1
         if differences:
             exit_code = 6
             text += f"; environment differs ({differences[0]}), an edit cannot be excluded"
-            text += self._distance(parting.branch, first)
+            text += self._distance(mismatch.branch, first)
         else:
             text += ", so the record is of something else: edited evidence, other code, other data,"
             text += " or a variable, date or path that the program looks at"
-        return Finding(text, where, parting.step, parting.component, exit_code=exit_code)
+        return Finding(text, where, mismatch.step, mismatch.component, exit_code=exit_code)
 
     def environment_differences(self) -> list[str]:
         """What the recorded environment and the replays' do not share."""
@@ -241,9 +238,7 @@ class SeedReplay:
             return []
         here = self._found.environments[-1]
         recorded = self._run.manifest.environment
-        # What only one of the two happened to import says nothing about the other.
-        shared = {name: here.packages.get(name, v) for name, v in recorded.packages.items()}
-        return list(recorded.differences(replace(here, packages=shared)))
+        return list(environment_differences(recorded, here))
 
     def _check_code(self, attempt: Attempt) -> None:
         """A script is the verifier's own file; a program is run from the recorded copies."""
@@ -252,37 +247,37 @@ class SeedReplay:
         recorded = {(file.name, file.sha256) for file in self._run.manifest.program.code}
         changed = recorded ^ {(file.name, file.sha256) for file in attempt.result.code}
         if changed:
-            self._found.undecided = self._found.unexcused = True
+            self._found.undecided = self._found.unexplained = True
             names = ", ".join(sorted({name for name, _ in changed}))
             text = f"the command runs other code than was recorded: {names}"
             self._found.findings.append(Finding(text, exit_code=6))
 
     def _nondeterminism(
-        self, job: Job, parting: Parting, n_replays: int, *, leaks: bool
+        self, job: Job, mismatch: Mismatch, n_replays: int, *, leaks: bool
     ) -> Finding:
-        text = f"nondeterminism: {n_replays} replays disagree with each other; {parting}"
+        text = f"nondeterminism: {n_replays} replays disagree with each other; {mismatch}"
         if leaks:
             text += "; it depends on which branches ran before in the same process"
         else:
-            text += self._located(job, parting)
-        where = f"{self._place}, {parting.branch}"
-        return Finding(text, where, parting.step, parting.component)
+            text += self._locate_module(job, mismatch)
+        where = f"{self._place}, {mismatch.branch}"
+        return Finding(text, where, mismatch.step, mismatch.component)
 
-    def _located(self, job: Job, parting: Parting) -> str:
+    def _locate_module(self, job: Job, mismatch: Mismatch) -> str:
         """Run the step that made a difference again, several times, with every module digested."""
-        if parting.step is None:
+        if mismatch.step is None:
             return ""
         fork_at = self._run.manifest.plan.fork_at
-        step, first = own_step(parting), 1 if job.kind == "trunk" else fork_at + 1
+        step, first = causing_step(mismatch), 1 if job.kind == "trunk" else fork_at + 1
         if step < first:
             return "; it is there before the first step"
-        modules = replace(job, kind="modules", branches=(parting.branch,), step=step, out="")
+        modules = replace(job, kind="modules", branches=(mismatch.branch,), step=step, out="")
 
-        def look() -> tuple[tuple[str, str], ...]:
+        def run_step() -> tuple[tuple[str, str], ...]:
             found: ModuleTrace = self._workers.run(modules, self._report)
             return found.entries
 
-        module = find_module(look)
+        module = find_differing_module(run_step)
         if module is None:
             return ""
         return f"; the first module that differs in two runs of this step: {module}"
@@ -293,4 +288,6 @@ class SeedReplay:
             return ""
         places = (f"{self._place}, {name}", f"{self._place}, fork")
         times = [time for time in ("t0", "t0+W", "T") if time in attempt.outcomes[name].tables]
-        return told((d for d in self._found.distances if d.where in places), name, times)
+        return describe_distances(
+            (d for d in self._found.distances if d.where in places), name, times
+        )

@@ -17,13 +17,12 @@ from pathlib import Path
 from auditkit.errors import UsageError
 from auditkit.evidence.distances import within
 from auditkit.evidence.reader import RunEvidence
-from auditkit.files import store
+from auditkit.files import artifacts, store
 from auditkit.formats.run_files import Outcome
 from auditkit.processes.workers import Report, Workers
-from auditkit.records.distance import Distance
 from auditkit.records.environment import Environment
 from auditkit.records.manifest import CODE_FOLDER
-from auditkit.records.report import Finding
+from auditkit.records.report import Distance, Finding
 from auditkit.replay.seed_replay import MAX_REPLAYS, SeedReplay, SeedResult, SeedTask
 from auditkit.study.scripts import ScriptWorkers
 
@@ -136,7 +135,7 @@ def _is_close(seeds: Sequence[SeedResult], tolerance: float | None) -> bool:
     return (
         tolerance is not None
         and bool(differing)
-        and all(seed.undecided and not seed.unexcused for seed in differing)
+        and all(seed.undecided and not seed.unexplained for seed in differing)
         and all(within(seed.distances, tolerance) for seed in seeds)
     )
 
@@ -147,4 +146,4 @@ def copy_code(run: RunEvidence, scratch: Path) -> None:
         name = f"{CODE_FOLDER}/{file.name}"
         target = scratch / name
         store.make_folder(target.parent)
-        store.write_bytes(target, store.safe_read(run.root, name, expected_sha256=file.sha256))
+        store.write_bytes(target, artifacts.safe_read(run.root, name, expected_sha256=file.sha256))

@@ -24,8 +24,8 @@ NAMESPACE = "auditkit"
 
 _OPTIONS = ("namespaces", "valid-after", "valid-before")
 _KEY_TYPE = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+", re.ASCII)
-# words divided by blanks; a quoted part may hold blanks
-_WORD = re.compile(r'(?:"[^"]*"|[^\s"])+')
+# tokens divided by blanks; a quoted part may hold blanks
+_TOKEN = re.compile(r'(?:"[^"]*"|[^\s"])+')
 _OPTION = re.compile(r'([A-Za-z-]+)(?:="([^"]*)")?(?:,|$)', re.ASCII)
 
 
@@ -60,18 +60,18 @@ def parse_line(line: str, *, where: str) -> SignerLine | None:
     Raises:
         KeyFileError: When it has no key, or options that are not kept to.
     """
-    words = _WORD.findall(line)
-    if not words or words[0].startswith("#"):
+    tokens = _TOKEN.findall(line)
+    if not tokens or tokens[0].startswith("#"):
         return None
-    at = next((n for n, word in enumerate(words[:3]) if _KEY_TYPE.fullmatch(word)), None)
-    if at is None or len(words) < at + 2:
+    at = next((n for n, token in enumerate(tokens[:3]) if _KEY_TYPE.fullmatch(token)), None)
+    if at is None or len(tokens) < at + 2:
         raise KeyFileError(f"no key in {brief(line.strip(), 40)}", where=where)
-    principals = list(filter(None, words[0].replace('"', "").split(","))) if at else []
+    principals = list(filter(None, tokens[0].replace('"', "").split(","))) if at else []
     if all(name.startswith("!") for name in principals):
         principals = []
-    options = _options(words[1], where) if at == 2 else {}
-    key = f"{words[at]} {words[at + 1]}"
-    return SignerLine(words[at], key, tuple(principals), options)
+    options = _options(tokens[1], where) if at == 2 else {}
+    key = f"{tokens[at]} {tokens[at + 1]}"
+    return SignerLine(tokens[at], key, tuple(principals), options)
 
 
 def applies(line: SignerLine, now: datetime, *, where: str) -> bool:

@@ -198,8 +198,8 @@ def select_signature(envelope: Envelope, by: str | None = None) -> int:
     if by in names and by is not None:
         return names.index(by)
     known = ", ".join(brief(name) if name else "a key without name" for name in names)
-    asked = "several keys signed it" if by is None else f"no signature by {brief(by)}"
-    raise UsageError(f"{asked}; there are signatures by {known}", hint="say which with --by")
+    problem = "several keys signed it" if by is None else f"no signature by {brief(by)}"
+    raise UsageError(f"{problem}; there are signatures by {known}", hint="say which with --by")
 
 
 def _signature(payload: bytes, key: PrivateKey) -> dict[str, str]:

@@ -6,7 +6,7 @@ named by its OpenSSH fingerprint ``SHA256:...``, the one that ``ssh-keygen -lf``
 Read are PEM (PKCS8, SEC1, SPKI), OpenSSH private keys, OpenSSH one-line public keys, and OpenSSH
 ``allowed_signers`` files (:mod:`auditkit.signing.allowed_signers`), of which a line that does not
 allow the namespace ``auditkit`` today is skipped, as ssh-keygen skips it. Weak keys are refused
-wherever they come from (:mod:`auditkit.signing.weak_keys`).
+wherever they come from.
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ from cryptography.hazmat.primitives.serialization import (
 from auditkit.errors import KeyEncrypted, KeyFileError
 from auditkit.formats.quote import brief
 from auditkit.signing.allowed_signers import NAMESPACE, applies, parse_line
-from auditkit.signing.weak_keys import weakness
 
 PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 PublicKey = Ed25519PublicKey | ec.EllipticCurvePublicKey
@@ -51,6 +50,16 @@ _PEM = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----[^-]*+-----END \1-----")
 # What damaged keys make cryptography raise, beside ValueError: InternalError where a key has not
 # the length of the kind that it names, NotImplementedError where a point is not written in full.
 _DAMAGE = (ValueError, InternalError, NotImplementedError)
+
+# The prime of the field that points of the curve have their coordinates in.
+_PRIME = 2**255 - 19
+
+_ORDER_8 = int.from_bytes(
+    bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"
+)
+
+# The y of the eight points whose order divides 8; each x has the same y as its negative.
+_SMALL_ORDER = (0, 1, _PRIME - 1, _ORDER_8, _PRIME - _ORDER_8)
 
 
 @dataclass(frozen=True)
@@ -254,13 +263,31 @@ def _unsupported(error: UnsupportedAlgorithm, source: str) -> KeyFileError:
 def _checked(key: object, source: str) -> PublicKey:
     """A key of a supported kind, and not a weak one."""
     if isinstance(key, Ed25519PublicKey):
-        wrong = weakness(key.public_bytes_raw())
-        if wrong is not None:
-            raise KeyFileError(f"the key is {wrong}", where=source)
+        problem = _weakness(key.public_bytes_raw())
+        if problem is not None:
+            raise KeyFileError(f"the key is {problem}", where=source)
         return key
     if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1):
         return key
     raise KeyFileError(f"unsupported kind of key: {_SUPPORTED}", where=source)
+
+
+def _weakness(public: bytes) -> str | None:
+    """What is wrong with an Ed25519 key, as the end of "the key is ..."; None where nothing is.
+
+    Under a key of small order anybody can make signatures of any message: with R a point of small
+    order and S = 0 the equation that a verifier checks holds, and OpenSSL does not look at the key
+    itself.
+
+    Args:
+        public: Its 32 bytes.
+    """
+    y = int.from_bytes(public, "little") & (2**255 - 1)  # the highest bit is the sign of x
+    if y % _PRIME in _SMALL_ORDER:
+        return "weak: it would verify any message"
+    if y >= _PRIME:
+        return "damaged: it is not in canonical form, which makes two keys of one"
+    return None
 
 
 def _pem_keys(data: bytes, source: str) -> list[TrustedKey]:

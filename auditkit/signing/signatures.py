@@ -1,17 +1,13 @@
-"""Judging signatures; and the names of all that signing needs.
+"""Judging the signatures of an envelope.
 
 Rules that it keeps:
 
 * a ``keyid`` is a hint and decides nothing: every trusted key is tried on every signature. It only
-  tells *tampered* (it names a trusted key, yet the signature is not that key's) from *stranger*;
+  tells *tampered* (it names a trusted key, yet the signature is not that key's) from *untrusted*;
 * a key counts once, however often it signed and by however many names it is trusted;
 * a person counts once: keys that share a principal, be it by way of a third key that has principals
   of both, are one person's; a key without principals is a person of its own;
 * no key in the manifest, or beside it, is ever trusted.
-
-Envelopes are the business of :mod:`auditkit.signing.envelopes`, keys of
-:mod:`auditkit.signing.keys`, key files and this machine's trust of :mod:`auditkit.signing.trust`;
-their names are given here too.
 """
 
 from __future__ import annotations
@@ -20,70 +16,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from auditkit.errors import NotSigned, NotTrusted, SignatureError, UsageError
-from auditkit.signing.envelopes import (
-    PAYLOAD_TYPE,
-    Envelope,
-    Signature,
-    add_signature,
-    add_timestamp,
-    open_envelope,
-    pae,
-    sign_statement,
-)
-from auditkit.signing.keys import (
-    PrivateKey,
-    PublicKey,
-    TrustedKey,
-    fingerprint,
-    generate_key,
-    is_fingerprint,
-    private_key_bytes,
-    public_line,
-    same_person,
-    verifies,
-)
-from auditkit.signing.trust import (
-    SigningKey,
-    config_folder,
-    default_key,
-    ensure_default_key,
-    key_by_fingerprint,
-    load_private_key,
-    load_public_keys,
-    machine_trust,
-    signing_key,
-)
-
-__all__ = [
-    "PAYLOAD_TYPE",
-    "Envelope",
-    "PrivateKey",
-    "PublicKey",
-    "Signature",
-    "SignatureOutcome",
-    "SigningKey",
-    "TrustedKey",
-    "add_signature",
-    "add_timestamp",
-    "check_signatures",
-    "config_folder",
-    "default_key",
-    "ensure_default_key",
-    "fingerprint",
-    "generate_key",
-    "is_fingerprint",
-    "key_by_fingerprint",
-    "load_private_key",
-    "load_public_keys",
-    "machine_trust",
-    "open_envelope",
-    "pae",
-    "private_key_bytes",
-    "public_line",
-    "same_person",
-    "sign_statement",
-    "signing_key",
-]
+from auditkit.signing.envelopes import Envelope, pae
+from auditkit.signing.keys import TrustedKey, is_fingerprint, verifies
 
 
 @dataclass(frozen=True)
@@ -92,11 +26,11 @@ class SignatureOutcome:
 
     Attributes:
         signers: The trusted keys that signed, in the order in which trust was given; at least one.
-        strangers: Fingerprints that other signatures give for themselves.
+        untrusted: Fingerprints that other signatures give for themselves.
     """
 
     signers: tuple[TrustedKey, ...]
-    strangers: tuple[str, ...] = ()
+    untrusted: tuple[str, ...] = ()
 
     @property
     def signer(self) -> TrustedKey:
@@ -131,19 +65,19 @@ def check_signatures(
     message = pae(envelope.payload, envelope.payload_type)
     keys = _distinct(trusted)
     signed: set[str] = set()
-    strangers: list[str] = []
+    untrusted: list[str] = []
     for signature in envelope.signatures:
         by = [k.fingerprint for k in keys if verifies(k.public_key, signature.value, message)]
         signed.update(by)
         if not by and any(signature.keyid == key.fingerprint for key in keys):
             raise SignatureError(f"the signature by {signature.keyid} does not match the payload")
         if not by:
-            strangers.append(_claimed(signature.keyid))
+            untrusted.append(_claimed(signature.keyid))
     signers = tuple(key for key in keys if key.fingerprint in signed)
     people = _count_people(signers, keys)
     if people < threshold:
-        raise _too_few(signers, people, strangers, threshold)
-    return SignatureOutcome(signers, tuple(strangers))
+        raise _too_few(signers, people, untrusted, threshold)
+    return SignatureOutcome(signers, tuple(untrusted))
 
 
 def _distinct(trusted: Sequence[TrustedKey]) -> list[TrustedKey]:
@@ -170,15 +104,15 @@ def _count_people(signers: Sequence[TrustedKey], trusted: Sequence[TrustedKey]) 
 
 
 def _too_few(
-    signers: Sequence[TrustedKey], people: int, strangers: Sequence[str], threshold: int
+    signers: Sequence[TrustedKey], people: int, untrusted: Sequence[str], threshold: int
 ) -> NotTrusted:
     hint = "if it is the author's, give the key with --key or --fingerprint"
     if not signers and threshold == 1:
         return NotTrusted(
-            f"signed by {', '.join(strangers)}, which is not a trusted key", hint=hint
+            f"signed by {', '.join(untrusted)}, which is not a trusted key", hint=hint
         )
     by = f" ({', '.join(key.label for key in signers)})" if signers else ""
-    others = f"; signed also by {', '.join(strangers)}, not trusted" if strangers else ""
+    others = f"; signed also by {', '.join(untrusted)}, not trusted" if untrusted else ""
     if people < len(signers):
         by += f", which share principals and count as {people},"
     return NotTrusted(

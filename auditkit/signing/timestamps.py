@@ -32,7 +32,7 @@ from auditkit.errors import FormatError, KeyFileError, MalformedError, StoreErro
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.quote import printable
-from auditkit.records.timestamp import Timestamp
+from auditkit.records.report import Timestamp
 from auditkit.signing import der
 from auditkit.signing.envelopes import Envelope, add_timestamp, open_envelope
 
@@ -51,7 +51,7 @@ _HASHES = {
 
 
 @dataclass(frozen=True)
-class _Reply:
+class _ParsedReply:
     """A reply, decoded; nothing is verified.
 
     All but ``response`` comes from its TSTInfo, which is what the authority signs.
@@ -65,7 +65,7 @@ class _Reply:
     policy: str
     nonce: int | None
 
-    def is_over(self, message: bytes) -> bool:
+    def is_stamp_of(self, message: bytes) -> bool:
         """Whether its imprint is that of these bytes."""
         name = _HASHES.get(self.algorithm)
         return name is not None and hashlib.new(name, message).digest() == self.imprint
@@ -114,9 +114,9 @@ def stamped_signature(envelope: Envelope, reply: bytes, *, what: str = "the enve
         FormatError: When it is no reply.
         TimestampError: When the authority refused, or the stamp is of no signature here.
     """
-    read = _granted(reply)
+    parsed = _parse_granted(reply)
     for position, signature in enumerate(envelope.signatures):
-        if read.is_over(signature.value):
+        if parsed.is_stamp_of(signature.value):
             return position
     raise TimestampError(f"the time stamp is of none of the signatures in {what}")
 
@@ -139,20 +139,20 @@ def check_timestamp(
         FormatError: When it is no reply.
         TimestampError: When it is of other bytes, or no trusted authority signed it.
     """
-    read = _granted(reply)
-    if not read.is_over(message):
+    parsed = _parse_granted(reply)
+    if not parsed.is_stamp_of(message):
         raise TimestampError("the time stamp is of something else than this signature")
     roots = [known for known in authorities if known.issuer == known.subject]
-    between = [known for known in authorities if known.issuer != known.subject]
+    intermediates = [known for known in authorities if known.issuer != known.subject]
     # One root at a time: of two that share a name, as an old and a renewed one do, OpenSSL
     # looks at only one.
-    if not any(_verified_under(root, between, read.response, message) for root in roots):
+    if not any(_is_verified_under(root, intermediates, parsed.response, message) for root in roots):
         raise TimestampError(
             "the time stamp is not signed by a trusted authority, or was changed",
             hint="an authority is trusted by its root certificate, not by its own",
         )
-    authority = _authority(read.response)
-    return Timestamp(_text(read.time), authority, str(read.serial), read.policy)
+    authority = _authority(parsed.response)
+    return Timestamp(_iso_format(parsed.time), authority, str(parsed.serial), parsed.policy)
 
 
 def token_sha256(reply: bytes) -> str:
@@ -180,10 +180,16 @@ def token_sha256(reply: bytes) -> str:
         FormatError: When it is no reply.
         TimestampError: When the authority refused.
     """
-    read = _granted(reply)
-    nonce = None if read.nonce is None else str(read.nonce)
-    told = [read.policy, read.algorithm, read.imprint.hex(), str(read.serial), _text(read.time)]
-    return hashlib.sha256(canonical.dumps(["auditkit/timestamp-v1", *told, nonce])).hexdigest()
+    parsed = _parse_granted(reply)
+    nonce = None if parsed.nonce is None else str(parsed.nonce)
+    fields = [
+        parsed.policy,
+        parsed.algorithm,
+        parsed.imprint.hex(),
+        str(parsed.serial),
+        _iso_format(parsed.time),
+    ]
+    return hashlib.sha256(canonical.dumps(["auditkit/timestamp-v1", *fields, nonce])).hexdigest()
 
 
 def load_certificates(path: str | Path) -> list[x509.Certificate]:
@@ -220,22 +226,22 @@ def read_reply(path: str | Path) -> bytes:
     return store.read_bytes(path, max_bytes=MAX_REPLY_BYTES, what="a time stamp")
 
 
-def _granted(reply: bytes) -> _Reply:
+def _parse_granted(reply: bytes) -> _ParsedReply:
     """Decode a reply, and see that it is an answer at all."""
     try:
         response = decode_timestamp_response(der.ordered_reply(reply))
         status, reason = response.status, "; ".join(response.status_string)
-        read = _decoded(response) if status == PKIStatus.GRANTED else None
+        parsed = _parse(response) if status == PKIStatus.GRANTED else None
     except Exception as error:  # parsers of hostile bytes: KeyError was seen, beside ValueError
-        raise _no_reply(reply, error) from error
-    if read is None:
+        raise _malformed(reply, error) from error
+    if parsed is None:
         names = {item.value: item.name.lower().replace("_", " ") for item in PKIStatus}
-        told = f": {reason}" if reason else ""
-        raise TimestampError(f"the authority's answer is {names.get(status, status)}{told}")
-    return read
+        detail = f": {reason}" if reason else ""
+        raise TimestampError(f"the authority's answer is {names.get(status, status)}{detail}")
+    return parsed
 
 
-def _no_reply(data: bytes, error: Exception) -> FormatError:
+def _malformed(data: bytes, error: Exception) -> FormatError:
     """What to say of bytes that the parser refused."""
     if der.is_request(data):
         hint = "send it; the authority's answer is one"
@@ -249,9 +255,9 @@ def _no_reply(data: bytes, error: Exception) -> FormatError:
     return FormatError(f"it is no time stamp reply that can be read: {reason}")
 
 
-def _decoded(response: TimeStampResponse) -> _Reply:
+def _parse(response: TimeStampResponse) -> _ParsedReply:
     info = response.tst_info
-    return _Reply(
+    return _ParsedReply(
         response=response,
         algorithm=info.message_imprint.hash_algorithm.dotted_string,
         imprint=bytes(info.message_imprint.message),
@@ -262,13 +268,13 @@ def _decoded(response: TimeStampResponse) -> _Reply:
     )
 
 
-def _verified_under(
+def _is_verified_under(
     root: x509.Certificate,
-    between: list[x509.Certificate],
+    intermediates: list[x509.Certificate],
     response: TimeStampResponse,
     message: bytes,
 ) -> bool:
-    verifier = VerifierBuilder(roots=[root], intermediates=list(between)).build()
+    verifier = VerifierBuilder(roots=[root], intermediates=list(intermediates)).build()
     try:
         return verifier.verify_message(response, message)
     except Exception:  # VerificationError, and whatever else a hostile reply makes of parsers
@@ -296,5 +302,5 @@ def _authority(response: TimeStampResponse) -> str:
     return subjects[0].rfc4514_string()
 
 
-def _text(time: datetime) -> str:
+def _iso_format(time: datetime) -> str:
     return time.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -132,10 +132,10 @@ def ensure_default_key(
     """
     variables = os.environ if env is None else env
     path = default_key(variables)
-    created = not os.path.lexists(path) and _create(path, new_password)
-    key = _unlocked(path, password or new_password, variables)
+    created = not os.path.lexists(path) and _create_key(path, new_password)
+    key = _load_with_password(path, password or new_password, variables)
     if not os.path.lexists(_public_file(path)):  # also after a run that was killed in between
-        _trust_own(path, key)
+        _trust_own_key(path, key)
     return key, created
 
 
@@ -180,7 +180,7 @@ def signing_key(
     variables = os.environ if env is None else env
     named = path or variables.get(KEY_VARIABLE)
     if named:
-        key = _unlocked(named, password, variables)
+        key = _load_with_password(named, password, variables)
         return SigningKey(key, fingerprint(key), str(named))
     key, created = ensure_default_key(variables, password)
     return SigningKey(key, fingerprint(key), str(default_key(variables)), created)
@@ -216,7 +216,9 @@ def key_by_fingerprint(wanted: str, candidates_file: str | Path) -> TrustedKey:
     )
 
 
-def _unlocked(path: str | Path, password: str | None, variables: Mapping[str, str]) -> PrivateKey:
+def _load_with_password(
+    path: str | Path, password: str | None, variables: Mapping[str, str]
+) -> PrivateKey:
     try:
         return load_private_key(path, password or variables.get(PASSWORD_VARIABLE))
     except KeyEncrypted as error:
@@ -233,7 +235,7 @@ def _read(path: str | Path) -> bytes:
         raise KeyFileError(error.message, where=str(path)) from error
 
 
-def _create(path: Path, password: str | None) -> bool:
+def _create_key(path: Path, password: str | None) -> bool:
     """Make the machine's key; False where another process made it in the meantime."""
     key = generate_key()
     store.make_folder(path.parent, private=True)
@@ -250,7 +252,7 @@ def _public_file(path: Path) -> Path:
     return path.with_name(path.name + ".pub")
 
 
-def _trust_own(path: Path, key: PrivateKey) -> None:
+def _trust_own_key(path: Path, key: PrivateKey) -> None:
     """Add the machine's key to what it trusts, once: its public file, written last, is the mark."""
     line = public_line(key) + "\n"
     trusted = path.with_name("allowed_signers")

@@ -23,10 +23,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit.records.agreement import Agreement, AgreementVerdict
 from auditkit.records.estimate import (
     EFFECT,
     NEGLIGIBLE,
+    Agreement,
+    AgreementVerdict,
     DistanceEstimate,
     EstimateTable,
     Interval,
@@ -51,12 +52,12 @@ class _Pair:
 
     recorded: Row
     reproduced: Row
-    before: NDArray[np.float64]
-    after: NDArray[np.float64]
+    recorded_values: NDArray[np.float64]
+    reproduced_values: NDArray[np.float64]
 
     @property
     def differences(self) -> NDArray[np.float64]:
-        return self.after - self.before
+        return self.reproduced_values - self.recorded_values
 
 
 def compare(
@@ -69,13 +70,13 @@ def compare(
         reproduced: Estimates of the one that was run here, of the same plan.
         margins: Equivalence margin by metric, from the plan.
     """
-    made: list[Row] = [*reproduced.signed, *reproduced.distances]
-    others = {_key(row): row for row in made}
-    rows: list[Row] = [*recorded.signed, *recorded.distances]
-    pairs = [_pair(row, others[_key(row)]) for row in rows if _key(row) in others]
+    reproduced_rows: list[Row] = [*reproduced.signed, *reproduced.distances]
+    others = {_key(row): row for row in reproduced_rows}
+    recorded_rows: list[Row] = [*recorded.signed, *recorded.distances]
+    pairs = [_pair(row, others[_key(row)]) for row in recorded_rows if _key(row) in others]
     adjusted = _adjusted(pairs)
     return tuple(
-        _judge(pair, p, margins.get(pair.recorded.metric), recorded)
+        _agreement(pair, p, margins.get(pair.recorded.metric), recorded)
         for pair, p in zip(pairs, adjusted, strict=True)
     )
 
@@ -85,13 +86,13 @@ def _key(row: Row) -> tuple[str, str, str, str]:
 
 
 def _pair(recorded: Row, reproduced: Row) -> _Pair:
-    before, after = _values(recorded), _values(reproduced)
-    shared = [seed for seed in before if seed in after]
+    recorded_values, reproduced_values = _values(recorded), _values(reproduced)
+    shared = [seed for seed in recorded_values if seed in reproduced_values]
     return _Pair(
         recorded,
         reproduced,
-        np.array([before[seed] for seed in shared], dtype=np.float64),
-        np.array([after[seed] for seed in shared], dtype=np.float64),
+        np.array([recorded_values[seed] for seed in shared], dtype=np.float64),
+        np.array([reproduced_values[seed] for seed in shared], dtype=np.float64),
     )
 
 
@@ -122,7 +123,9 @@ def _adjusted(pairs: Sequence[_Pair]) -> list[float | None]:
     return found
 
 
-def _judge(pair: _Pair, p: float | None, margin: float | None, table: EstimateTable) -> Agreement:
+def _agreement(
+    pair: _Pair, p: float | None, margin: float | None, table: EstimateTable
+) -> Agreement:
     recorded, differences = pair.recorded, pair.differences
     interval = t_interval(differences, table.level)
     agreement = Agreement(
@@ -151,7 +154,7 @@ def _judge(pair: _Pair, p: float | None, margin: float | None, table: EstimateTa
 def _verdict(
     pair: _Pair, found: Agreement, margin: float | None, alpha: float
 ) -> tuple[AgreementVerdict, str]:
-    if pair.before.tobytes() == pair.after.tobytes():
+    if pair.recorded_values.tobytes() == pair.reproduced_values.tobytes():
         return "agree", "equal bits for every seed"
     if pair.recorded.exactly_zero and pair.reproduced.exactly_zero:
         return "agree", "exactly 0 in both"
@@ -163,7 +166,7 @@ def _verdict(
             if rejected
             else "both establish an effect, of opposite sign"
         )
-    if margin is not None and _within(found.interval, _cap(pair.recorded, margin)):
+    if margin is not None and _lies_within(found.interval, _capped_margin(pair.recorded, margin)):
         return "agree", f"the difference lies within the plan's margin {margin:g}"
     if len(signs) == 1 and None not in signs:
         return "agree", "both establish an effect of the same sign"
@@ -184,13 +187,13 @@ def _estimate(row: Row) -> float | None:
     return row.ate if isinstance(row, SignedEstimate) else row.excess
 
 
-def _cap(recorded: Row, margin: float) -> float:
+def _capped_margin(recorded: Row, margin: float) -> float:
     """The margin, at most the size of an effect that the record claims."""
     value = _estimate(recorded)
     return min(margin, abs(value)) if recorded.verdict == EFFECT and value else margin
 
 
-def _within(interval: Interval | None, margin: float) -> bool:
+def _lies_within(interval: Interval | None, margin: float) -> bool:
     if interval is None or interval.low is None or interval.high is None:
         return False
     return -margin < interval.low and interval.high < margin

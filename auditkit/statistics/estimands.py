@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,27 +29,26 @@ from auditkit.records.estimate import (
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
+    Persistence,
     SignedEstimate,
 )
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference, resampling
 from auditkit.statistics.metrics import DISTANCES, SIGNED
-from auditkit.statistics.multiplicity import judge, seeds_needed
+from auditkit.statistics.multiplicity import assign_verdicts, seeds_needed
 from auditkit.statistics.outcomes import (
-    BranchTables,
     SeedOutcomes,
     SeedValues,
     check_outcomes,
     count_diverged,
+    evaluate_metrics,
     floor_development,
-    measure,
     seed_distances,
     table_key,
     variants_of,
 )
-from auditkit.statistics.persistence import persistences
 
-__all__ = ["BranchTables", "SeedOutcomes", "estimate"]
+_Row = TypeVar("_Row", SignedEstimate, DistanceEstimate)
 
 ALPHA = 0.05
 LEVEL = 0.95
@@ -61,12 +61,12 @@ MIN_SIGN_FLIP = 6
 MIN_DISTANCE_EQUIVALENCE = 20
 
 #: Skewness beyond which the studentised bootstrap interval stands beside the t interval.
-SKEWED = 1.0
+SKEWNESS_THRESHOLD = 1.0
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """Which estimate, and what the plan says about it: the fields that both kinds of row share."""
+class _Estimand:
+    """What is estimated, and what the plan says of it: the fields that both kinds of row share."""
 
     perturbation: str
     metric: str
@@ -76,7 +76,7 @@ class _Cell:
     margin: float | None
 
     @property
-    def place(self) -> tuple[str, str]:
+    def table_metric(self) -> tuple[str, str]:
         return table_key(self.time, self.variant), self.metric
 
 
@@ -98,17 +98,18 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
     outcomes = sorted(outcomes, key=lambda outcome: plan.seeds.index(outcome.seed))
     variants = variants_of(outcomes, plan)
     keys = [table_key(time, variant) for variant in variants for time in plan.times]
-    values = measure(outcomes, keys, SIGNED, DISTANCES)
+    values = evaluate_metrics(outcomes, keys, SIGNED, DISTANCES)
     between_seeds, why_not = seed_distances(outcomes, keys, DISTANCES)
     floor = floor_development(values)
     signed = [
-        _signed(cell, values, len(outcomes)) for cell in _cells(plan, tuple(SIGNED), variants)
+        _signed(estimand, values, len(outcomes))
+        for estimand in _estimands(plan, tuple(SIGNED), variants)
     ]
     distances = [
-        _distance(cell, values, len(outcomes), between_seeds.get(cell.place), floor)
-        for cell in _cells(plan, tuple(DISTANCES), variants)
+        _distance(estimand, values, len(outcomes), between_seeds.get(estimand.table_metric), floor)
+        for estimand in _estimands(plan, tuple(DISTANCES), variants)
     ]
-    signed, distances = judge(signed, distances, ALPHA)
+    signed, distances = assign_verdicts(signed, distances, ALPHA)
     return EstimateTable(
         alpha=ALPHA,
         level=LEVEL,
@@ -121,14 +122,16 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
         diverged=count_diverged(outcomes, plan),
         signed=tuple(signed),
         distances=tuple(distances),
-        persistence=(*persistences(signed, LEVEL), *persistences(distances, LEVEL)),
+        persistence=(*_persistences(signed, LEVEL), *_persistences(distances, LEVEL)),
         notes=(*_notes(values, len(outcomes), plan), *filter(None, [why_not])),
     )
 
 
-def _cells(plan: StudyPlan, metrics: tuple[str, ...], variants: tuple[str, ...]) -> list[_Cell]:
+def _estimands(
+    plan: StudyPlan, metrics: tuple[str, ...], variants: tuple[str, ...]
+) -> list[_Estimand]:
     return [
-        _Cell(
+        _Estimand(
             perturbation,
             metric,
             variant,
@@ -147,27 +150,28 @@ def _mean(numbers: Sequence[float]) -> float | None:
     return float(np.mean(numbers)) if numbers else None
 
 
-def _is_exactly_zero(cell: _Cell, pairs: Sequence[SeedValues]) -> bool:
-    key = cell.place[0]
-    return bool(pairs) and all(key in pair.identical[cell.perturbation] for pair in pairs)
+def _is_exactly_zero(estimand: _Estimand, pairs: Sequence[SeedValues]) -> bool:
+    key = estimand.table_metric[0]
+    return bool(pairs) and all(key in pair.identical[estimand.perturbation] for pair in pairs)
 
 
-def _signed(cell: _Cell, values: Sequence[SeedValues], n_seeds: int) -> SignedEstimate:
-    pairs = [value for value in values if cell.perturbation in value.treatments]
+def _signed(estimand: _Estimand, values: Sequence[SeedValues], n_seeds: int) -> SignedEstimate:
+    column = estimand.table_metric
+    pairs = [value for value in values if estimand.perturbation in value.treatments]
     differences = np.array(
-        [p.treatments[cell.perturbation][cell.place] - p.control[cell.place] for p in pairs]
+        [p.treatments[estimand.perturbation][column] - p.control[column] for p in pairs]
     )
-    controls = np.array([value.control[cell.place] for value in values])
+    controls = np.array([value.control[column] for value in values])
     row = SignedEstimate(
-        **vars(cell),
+        **vars(estimand),
         seeds=tuple(pair.seed for pair in pairs),
         per_seed=tuple(float(difference) for difference in differences),
         n=len(pairs),
         n_left_out=n_seeds - len(pairs),
         ate=_mean(differences.tolist()),
-        control_sd=inference.spread(controls) if len(controls) >= MIN_PAIRS else None,
+        control_sd=inference.standard_deviation(controls) if len(controls) >= MIN_PAIRS else None,
     )
-    if _is_exactly_zero(cell, pairs):
+    if _is_exactly_zero(estimand, pairs):
         return replace(row, exactly_zero=True, verdict=EXACTLY_ZERO)
     if row.n < MIN_PAIRS:
         return replace(row, notes=(f"values only: fewer than {MIN_PAIRS} pairs",))
@@ -190,38 +194,38 @@ def _signed_inference(row: SignedEstimate, differences: NDArray[np.float64]) -> 
         notes.append(f"t test and sign-flip test disagree at {ALPHA:g}")
     return replace(
         row,
-        sd=inference.spread(differences),
+        sd=inference.standard_deviation(differences),
         interval=inference.t_interval(differences, LEVEL),
         studentised=(
-            resampling.studentised_interval(differences, LEVEL)
-            if skewness is not None and abs(skewness) > SKEWED
+            resampling.studentised_bootstrap_interval(differences, LEVEL)
+            if skewness is not None and abs(skewness) > SKEWNESS_THRESHOLD
             else None
         ),
-        d_z=inference.standardised_effect(differences),
+        d_z=inference.cohens_dz(differences),
         ate_in_control_sd=float(differences.mean()) / row.control_sd if row.control_sd else None,
         t_p=t_test.p if t_test else None,
         sign_flip_p=flips.p if flips else None,
         sign_flip_kind=flips.kind if flips else None,
         equivalence_p=(
-            inference.equivalence_p(differences, row.margin) if row.margin is not None else None
+            inference.tost_p(differences, row.margin) if row.margin is not None else None
         ),
         notes=tuple(notes),
     )
 
 
 def _distance(
-    cell: _Cell,
+    estimand: _Estimand,
     values: Sequence[SeedValues],
     n_seeds: int,
     seed_distance: float | None,
     development: FloorDevelopment,
 ) -> DistanceEstimate:
-    pairs = [value for value in values if cell.perturbation in value.distances]
-    distances = [pair.distances[cell.perturbation][cell.place] for pair in pairs]
-    placebos = [[placebo[cell.place] for placebo in pair.placebos] for pair in pairs]
+    pairs = [value for value in values if estimand.perturbation in value.distances]
+    distances = [pair.distances[estimand.perturbation][estimand.table_metric] for pair in pairs]
+    placebos = [[placebo[estimand.table_metric] for placebo in pair.placebos] for pair in pairs]
     floors = [_mean(each) for each in placebos]
     row = DistanceEstimate(
-        **vars(cell),
+        **vars(estimand),
         seeds=tuple(pair.seed for pair in pairs),
         per_seed=tuple(distances),
         floor_per_seed=tuple(floors),
@@ -232,7 +236,7 @@ def _distance(
         floor=_mean([floor for floor in floors if floor is not None]),
         seed_distance=seed_distance,
     )
-    if _is_exactly_zero(cell, pairs):
+    if _is_exactly_zero(estimand, pairs):
         return replace(row, exactly_zero=True, verdict=EXACTLY_ZERO)
     if row.n_with_floor == 0 or row.floor is None:
         missing = "placebo" if row.n else "pair"
@@ -241,7 +245,7 @@ def _distance(
     notes = list(row.notes)
     if row.n_with_floor < row.n:
         notes.append(f"pairs without a placebo that stands: {row.n - row.n_with_floor}")
-    if cell.time == "T" and development.developed is False:
+    if estimand.time == "T" and development.developed is False:
         notes.append("floor not developed at T")
     return _distance_tests(replace(row, notes=tuple(notes)), placebos)
 
@@ -265,7 +269,7 @@ def _distance_tests(row: DistanceEstimate, placebos: list[list[float]]) -> Dista
     if row.n_with_floor < MIN_PAIRS:
         return row
     treated = [d for d, floor in zip(row.per_seed, placebos, strict=True) if floor]
-    test = resampling.label_permutation_test(treated, [each for each in placebos if each])
+    test = resampling.within_seed_permutation_test(treated, [each for each in placebos if each])
     row = replace(
         row, permutation_p=test.p, permutation_kind=test.kind, n_labelings=test.n_labelings
     )
@@ -275,7 +279,33 @@ def _distance_tests(row: DistanceEstimate, placebos: list[list[float]]) -> Dista
         note = f"equivalence of distances is tested from {MIN_DISTANCE_EQUIVALENCE} pairs only"
         return replace(row, notes=(*row.notes, note))
     excesses = np.array(row.effect_per_seed)
-    return replace(row, equivalence_p=inference.below_margin_p(excesses, row.margin))
+    return replace(row, equivalence_p=inference.non_inferiority_p(excesses, row.margin))
+
+
+def _persistences(rows: Sequence[_Row], level: float) -> list[Persistence]:
+    """How much of each effect at t0+W is left at T: for rows that differ in their time only."""
+    late = {(row.perturbation, row.metric, row.variant): row for row in rows if row.time == "T"}
+    return [
+        _persistence(row, late[row.perturbation, row.metric, row.variant], level)
+        for row in rows
+        if row.time == "t0+W"
+    ]
+
+
+def _persistence(early: _Row, late: _Row, level: float) -> Persistence:
+    undefined = Persistence(early.perturbation, early.metric, early.variant, None, None)
+    if early.exactly_zero:
+        return replace(undefined, reason="undefined: the effect at t0+W is exactly 0")
+    numerator, denominator = np.array(late.effect_per_seed), np.array(early.effect_per_seed)
+    if len(denominator) < MIN_PAIRS:
+        reason = f"undefined: fewer than {MIN_PAIRS} pairs with an effect at t0+W"
+        return replace(undefined, reason=reason)
+    ratio = inference.fieller_interval(numerator, denominator, level)
+    if ratio is None:
+        return replace(undefined, reason="undefined: the effect at t0+W is not established")
+    if late.exactly_zero:
+        return replace(undefined, ratio=0.0, reason="the effect at T is exactly 0 (bit-identical)")
+    return replace(undefined, ratio=ratio.value, interval=ratio.interval)
 
 
 def _notes(values: Sequence[SeedValues], n_seeds: int, plan: StudyPlan) -> list[str]:

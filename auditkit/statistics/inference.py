@@ -3,8 +3,7 @@
 The unit is the seed: every array ``(n,)`` holds one number a seed, float64, in the unit of the
 metric. A function returns None where its quantity does not exist (too few values, no spread);
 how many pairs a study should have before a number is shown is for ``estimands`` to decide.
-Methods that resample are in ``resampling``, corrections for many tests in ``multiplicity``,
-ratios in ``persistence``.
+Methods that resample are in ``resampling``, corrections for many tests in ``multiplicity``.
 """
 
 from __future__ import annotations
@@ -24,6 +23,9 @@ Values = NDArray[np.float64]
 #: means carry rounding errors of about 1e-16, and a t statistic made of those is noise.
 RELATIVE_ZERO = 1e-12
 
+#: What is left of the squared denominator when its own interval just touches 0, relative.
+TOUCHES_ZERO = 1e-12
+
 
 @dataclass(frozen=True)
 class TTest:
@@ -40,7 +42,20 @@ class TTest:
     p: float
 
 
-def spread(values: Values) -> float | None:
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of two means.
+
+    Attributes:
+        value: The ratio.
+        interval: Fieller interval.
+    """
+
+    value: float
+    interval: Interval
+
+
+def standard_deviation(values: Values) -> float | None:
     """Standard deviation (n - 1) of values ``(n,)``; 0 where they are equal but for rounding.
 
     None for fewer than two values.
@@ -54,7 +69,7 @@ def spread(values: Values) -> float | None:
 
 def skewness(values: Values) -> float | None:
     """Adjusted Fisher-Pearson skewness G1 of values ``(n,)``; None for n < 3 or no spread."""
-    if len(values) < 3 or not spread(values):
+    if len(values) < 3 or not standard_deviation(values):
         return None
     return float(stats.skew(values, bias=False))
 
@@ -65,7 +80,7 @@ def t_interval(values: Values, level: float = 0.95) -> Interval | None:
     None for n < 2 and where all values are equal: an interval of width 0 would claim
     certainty that a handful of equal values does not give.
     """
-    sd = spread(values)
+    sd = standard_deviation(values)
     if not sd:
         return None
     half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * sd / math.sqrt(len(values))
@@ -75,7 +90,7 @@ def t_interval(values: Values, level: float = 0.95) -> Interval | None:
 
 def paired_t_test(values: Values) -> TTest | None:
     """Two-sided t test that paired differences ``(n,)`` have mean 0; None as for the interval."""
-    sd = spread(values)
+    sd = standard_deviation(values)
     if not sd:
         return None
     df = len(values) - 1
@@ -83,14 +98,14 @@ def paired_t_test(values: Values) -> TTest | None:
     return TTest(t, df, float(2 * stats.t.sf(abs(t), df)))
 
 
-def standardised_effect(values: Values) -> float | None:
+def cohens_dz(values: Values) -> float | None:
     """d_z: mean over standard deviation of paired differences ``(n,)``; None without spread."""
-    sd = spread(values)
+    sd = standard_deviation(values)
     return float(values.mean()) / sd if sd else None
 
 
-def below_margin_p(values: Values, margin: float) -> float | None:
-    """One-sided p of the t test whose null is mean >= margin.
+def non_inferiority_p(values: Values, margin: float) -> float | None:
+    """One-sided p of the t test of non-inferiority, whose null is mean >= margin.
 
     Args:
         values: ``(n,)``.
@@ -103,12 +118,46 @@ def below_margin_p(values: Values, margin: float) -> float | None:
     return float(stats.t.cdf(test.t, test.df)) if test else None
 
 
-def equivalence_p(values: Values, margin: float) -> float | None:
+def tost_p(values: Values, margin: float) -> float | None:
     """Two one-sided t tests (TOST) that -margin < mean < margin: the larger p.
 
     Schuirmann 1987. At most alpha exactly when the 1 - 2 alpha t interval lies inside the
     margin. None as for the interval.
     """
-    upper = below_margin_p(values, margin)
-    lower = below_margin_p(-values, margin)
+    upper = non_inferiority_p(values, margin)
+    lower = non_inferiority_p(-values, margin)
     return None if upper is None or lower is None else max(upper, lower)
+
+
+def fieller_interval(numerator: Values, denominator: Values, level: float = 0.95) -> Ratio | None:
+    """Ratio of two paired means with Fieller's interval (Fieller 1954).
+
+    The ratio of two means is undefined where the lower one could be 0, and the interval says when;
+    the percentile bootstrap, which never says so, covers 76 % at n = 3.
+
+    The interval holds every ratio r for which the t test of numerator - r denominator does
+    not reject. It is bounded exactly when the denominator's own t interval excludes 0.
+
+    Args:
+        numerator: ``(n,)``.
+        denominator: ``(n,)``, of the same seeds.
+        level: Coverage.
+
+    Returns:
+        None where the interval would be unbounded, or for n < 2.
+    """
+    n = len(numerator)
+    if n < 2:
+        return None
+    x, y = float(numerator.mean()), float(denominator.mean())
+    covariance = np.cov(numerator, denominator) / n  # (2, 2), of the means
+    t2 = float(stats.t.ppf((1 + level) / 2, n - 1)) ** 2
+    # The set of ratios is a r^2 - 2 b r + c <= 0.
+    a = y * y - t2 * float(covariance[1, 1])
+    b = x * y - t2 * float(covariance[0, 1])
+    c = x * x - t2 * float(covariance[0, 0])
+    if a <= TOUCHES_ZERO * y * y:
+        return None
+    # Not negative in exact arithmetic: x / y solves the inequality.
+    root = math.sqrt(max(b * b - a * c, 0.0))
+    return Ratio(x / y, Interval((b - root) / a, (b + root) / a, level))

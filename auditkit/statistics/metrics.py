@@ -23,7 +23,7 @@ from auditkit.errors import FormatError
 Table = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 SignedMetric = Callable[[Table, Labels], float]
-Distance = Callable[[Table, Table], float]
+DistanceMetric = Callable[[Table, Table], float]
 
 #: How far a row's sum may lie from 1. A float32 softmax is within about 1e-6 even for 50,000
 #: classes; logits, percentages and half-precision tables are not within 1e-4.
@@ -90,12 +90,12 @@ def as_labels(labels: Labels, shape: tuple[int, ...], where: str | None = None) 
     return labels
 
 
-def _judged(table: Table, labels: Labels) -> tuple[NDArray[np.float64], Labels]:
+def _checked_scores(table: Table, labels: Labels) -> tuple[NDArray[np.float64], Labels]:
     wide = as_probabilities(table)
     return wide, as_labels(labels, wide.shape)
 
 
-def _compared(p: Table, q: Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _checked_pair(p: Table, q: Table) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if p.shape != q.shape:
         raise FormatError("two tables of different shape", expected=p.shape, found=q.shape)
     return as_probabilities(p), as_probabilities(q)
@@ -109,7 +109,7 @@ def accuracy(table: Table, labels: Labels) -> float:
     Raises:
         FormatError: On a bad table or bad labels.
     """
-    wide, classes = _judged(table, labels)
+    wide, classes = _checked_scores(table, labels)
     return float(np.mean(wide.argmax(axis=1) == classes))
 
 
@@ -119,7 +119,7 @@ def nll(table: Table, labels: Labels) -> float:
     Raises:
         FormatError: On a bad table or bad labels.
     """
-    wide, classes = _judged(table, labels)
+    wide, classes = _checked_scores(table, labels)
     of_label = wide[np.arange(len(classes)), classes]
     return float(-np.log(np.maximum(of_label, CLIP)).mean())
 
@@ -130,7 +130,7 @@ def brier(table: Table, labels: Labels) -> float:
     Raises:
         FormatError: On a bad table or bad labels.
     """
-    wide, classes = _judged(table, labels)
+    wide, classes = _checked_scores(table, labels)
     error = wide.copy()
     error[np.arange(len(classes)), classes] -= 1
     return float(np.square(error).sum(axis=1).mean())
@@ -145,7 +145,7 @@ def _bins(
     bin is (lower edge, upper edge]. So all equal confidences share a bin, the lowest that
     their value ends, and the order of the rows plays no part; heavy ties leave fewer bins.
     """
-    wide, classes = _judged(table, labels)
+    wide, classes = _checked_scores(table, labels)
     confidence = wide.max(axis=1)
     correct = (wide.argmax(axis=1) == classes).astype(np.float64)
     n = len(confidence)
@@ -195,7 +195,7 @@ def tv(p: Table, q: Table) -> float:
     Raises:
         FormatError: On bad tables.
     """
-    a, b = _compared(p, q)
+    a, b = _checked_pair(p, q)
     return float(0.5 * np.abs(a - b).sum(axis=1).mean())
 
 
@@ -209,7 +209,7 @@ def js(p: Table, q: Table) -> float:
     Raises:
         FormatError: On bad tables.
     """
-    a, b = _compared(p, q)
+    a, b = _checked_pair(p, q)
     total = a + b
     d = np.divide(a - b, total, out=np.zeros_like(total), where=total > 0)
     each = 0.25 * total * (_xlogx_of_one_plus(d) + _xlogx_of_one_plus(-d))
@@ -231,7 +231,7 @@ def hellinger(p: Table, q: Table) -> float:
     Raises:
         FormatError: On bad tables.
     """
-    a, b = _compared(p, q)
+    a, b = _checked_pair(p, q)
     gap = np.square(np.sqrt(a) - np.sqrt(b)).sum(axis=1)
     return float(np.sqrt(gap / 2).mean())
 
@@ -248,7 +248,7 @@ def kl(p: Table, q: Table, clip: float = CLIP) -> float:
     Raises:
         FormatError: On bad tables.
     """
-    a, b = _compared(p, q)
+    a, b = _checked_pair(p, q)
     logs = np.zeros_like(a)
     np.log(np.divide(a, np.maximum(b, clip)), out=logs, where=a > 0)
     # Clipping adds mass to q, which can push a row just below 0.
@@ -261,7 +261,7 @@ def churn(p: Table, q: Table) -> float:
     Raises:
         FormatError: On bad tables.
     """
-    a, b = _compared(p, q)
+    a, b = _checked_pair(p, q)
     return float(np.mean(a.argmax(axis=1) != b.argmax(axis=1)))
 
 
@@ -278,6 +278,6 @@ SIGNED: Mapping[str, SignedMetric] = MappingProxyType(
 
 #: Symmetric distances between two tables, by the name that a plan uses. KL stands apart: it is
 #: asymmetric and its size depends on the clip.
-DISTANCES: Mapping[str, Distance] = MappingProxyType(
+DISTANCES: Mapping[str, DistanceMetric] = MappingProxyType(
     {"tv": tv, "js": js, "hellinger": hellinger, "churn": churn}
 )

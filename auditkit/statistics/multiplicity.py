@@ -41,7 +41,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     order = np.argsort(p_values, kind="stable")
     factors = np.arange(len(order), 0, -1)
     stepped = np.maximum.accumulate(np.asarray(p_values, dtype=np.float64)[order] * factors)
-    return _unsorted(np.minimum(stepped, 1.0), order)
+    return _in_input_order(np.minimum(stepped, 1.0), order)
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -50,10 +50,10 @@ def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
     order = np.argsort(p_values, kind="stable")
     scaled = np.asarray(p_values, dtype=np.float64)[order] * m / np.arange(1, m + 1)
     stepped = np.minimum.accumulate(scaled[::-1])[::-1]
-    return _unsorted(np.minimum(stepped, 1.0), order)
+    return _in_input_order(np.minimum(stepped, 1.0), order)
 
 
-def _unsorted(ordered: NDArray[np.float64], order: NDArray[np.intp]) -> tuple[float, ...]:
+def _in_input_order(ordered: NDArray[np.float64], order: NDArray[np.intp]) -> tuple[float, ...]:
     result = np.empty_like(ordered)
     result[order] = ordered
     return tuple(float(value) for value in result)
@@ -77,7 +77,7 @@ def verdict(adjusted_p: float | None, adjusted_equivalence_p: float | None, alph
     return EQUIVALENT if inside else INCONCLUSIVE
 
 
-def judge(
+def assign_verdicts(
     signed: Sequence[SignedEstimate], distances: Sequence[DistanceEstimate], alpha: float
 ) -> tuple[list[SignedEstimate], list[DistanceEstimate]]:
     """Correct both kinds of p values within their families and give every row its verdict.
@@ -91,8 +91,8 @@ def judge(
         The same rows with ``adjusted_p``, ``adjusted_equivalence_p`` and ``verdict``.
     """
     rows: list[SignedEstimate | DistanceEstimate] = [*signed, *distances]
-    adjusted = _corrected([(row.family, row.test_p) for row in rows])
-    equivalent = _corrected(
+    adjusted = _adjusted_within_families([(row.family, row.test_p) for row in rows])
+    equivalent = _adjusted_within_families(
         [(row.family if row.margin is not None else "", row.equivalence_p) for row in rows]
     )
     cut = len(signed)
@@ -102,18 +102,18 @@ def judge(
     )
 
 
-def _corrected(tests: Sequence[tuple[str, float | None]]) -> list[float | None]:
+def _adjusted_within_families(tests: Sequence[tuple[str, float | None]]) -> list[float | None]:
     """Correct (family, p) within each family; a test that was not made counts as p = 1."""
     result: list[float | None] = [None] * len(tests)
-    corrections: dict[str, Callable[[Sequence[float]], tuple[float, ...]]] = {
+    procedures: dict[str, Callable[[Sequence[float]], tuple[float, ...]]] = {
         PRIMARY: holm,
         EXPLORATORY: benjamini_hochberg,
     }
-    for family, correct in corrections.items():
+    for family, adjust in procedures.items():
         members = [index for index, test in enumerate(tests) if test[0] == family]
-        made = [tests[index][1] for index in members]
+        tested = [tests[index][1] for index in members]
         for index, p, value in zip(
-            members, made, correct([1.0 if p is None else p for p in made]), strict=True
+            members, tested, adjust([1.0 if p is None else p for p in tested]), strict=True
         ):
             result[index] = None if p is None else value
     return result

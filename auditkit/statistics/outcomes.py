@@ -22,7 +22,7 @@ from auditkit.records.plan import StudyPlan
 Table = NDArray[np.floating[Any]]
 Labels = NDArray[np.integer[Any]]
 SignedMetrics = Mapping[str, Callable[[Table, Labels], float]]
-Distances = Mapping[str, Callable[[Table, Table], float]]
+DistanceMetrics = Mapping[str, Callable[[Table, Table], float]]
 
 #: A placebo has grown when its total variation at T exceeds this ...
 GROWN = 1e-3
@@ -31,7 +31,7 @@ GROWN = 1e-3
 DEVELOPED_SHARE = 0.8
 
 #: What one number belongs to: a table's key (``T/recalibrated``) and a metric.
-Place = tuple[str, str]
+TableMetric = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ class SeedValues:
     """
 
     seed: int
-    control: Mapping[Place, float]
-    treatments: Mapping[str, Mapping[Place, float]]
-    distances: Mapping[str, Mapping[Place, float]]
-    placebos: tuple[Mapping[Place, float], ...]
+    control: Mapping[TableMetric, float]
+    treatments: Mapping[str, Mapping[TableMetric, float]]
+    distances: Mapping[str, Mapping[TableMetric, float]]
+    placebos: tuple[Mapping[TableMetric, float], ...]
     identical: Mapping[str, frozenset[str]]
 
 
@@ -101,15 +101,15 @@ def variants_of(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> tuple[str,
         FormatError: When a table is missing or only some branches have recalibrated ones.
     """
     keys = [table_key(time, RECALIBRATED) for time in plan.times]
-    standing = [
+    included = [
         branch
         for outcome in outcomes
         for branch in _branches(outcome, plan).values()
         if branch.diverged_at is None
     ]
-    if any(time not in branch.tables for branch in standing for time in plan.times):
+    if any(time not in branch.tables for branch in included for time in plan.times):
         raise FormatError("a branch lacks a table", expected=" and ".join(plan.times))
-    present = {key in branch.tables for branch in standing for key in keys}
+    present = {key in branch.tables for branch in included for key in keys}
     if len(present) > 1:
         raise FormatError("only some branches have recalibrated tables")
     return (AS_IS, RECALIBRATED) if present == {True} else (AS_IS,)
@@ -158,11 +158,11 @@ def _branches(outcome: SeedOutcomes, plan: StudyPlan) -> dict[str, BranchTables]
     }
 
 
-def measure(
+def evaluate_metrics(
     outcomes: Sequence[SeedOutcomes],
     keys: Sequence[str],
     signed: SignedMetrics,
-    distances: Distances,
+    distances: DistanceMetrics,
 ) -> list[SeedValues]:
     """Evaluate every metric once on every table that counts.
 
@@ -177,14 +177,14 @@ def measure(
             control's.
     """
 
-    def judge(branch: BranchTables, labels: Labels) -> dict[Place, float]:
+    def score(branch: BranchTables, labels: Labels) -> dict[TableMetric, float]:
         return {
             (key, name): metric(branch.tables[key], labels)
             for key in keys
             for name, metric in signed.items()
         }
 
-    def compare(control: BranchTables, branch: BranchTables) -> dict[Place, float]:
+    def compare(control: BranchTables, branch: BranchTables) -> dict[TableMetric, float]:
         return {
             (key, name): metric(control.tables[key], branch.tables[key])
             for key in keys
@@ -196,7 +196,7 @@ def measure(
         control = outcome.control
         if control.diverged_at is not None:
             continue
-        standing = {
+        included = {
             name: branch
             for name, branch in outcome.treatments.items()
             if branch.diverged_at is None
@@ -204,15 +204,15 @@ def measure(
         values.append(
             SeedValues(
                 outcome.seed,
-                judge(control, outcome.labels),
-                {name: judge(branch, outcome.labels) for name, branch in standing.items()},
-                {name: compare(control, branch) for name, branch in standing.items()},
+                score(control, outcome.labels),
+                {name: score(branch, outcome.labels) for name, branch in included.items()},
+                {name: compare(control, branch) for name, branch in included.items()},
                 tuple(compare(control, x) for x in outcome.placebos if x.diverged_at is None),
                 {
                     name: frozenset(
                         key for key in keys if _same_bits(control.tables[key], branch.tables[key])
                     )
-                    for name, branch in standing.items()
+                    for name, branch in included.items()
                 },
             )
         )
@@ -224,20 +224,20 @@ def _same_bits(a: Table, b: Table) -> bool:
 
 
 def seed_distances(
-    outcomes: Sequence[SeedOutcomes], keys: Sequence[str], distances: Distances
-) -> tuple[dict[Place, float], str | None]:
+    outcomes: Sequence[SeedOutcomes], keys: Sequence[str], distances: DistanceMetrics
+) -> tuple[dict[TableMetric, float], str | None]:
     """Mean distance between the controls of different seeds, over all pairs of seeds.
 
     Returns:
         The distances, and None; or no distances, and why there are none.
     """
-    standing = [outcome for outcome in outcomes if outcome.control.diverged_at is None]
-    if len(standing) < 2:
+    included = [outcome for outcome in outcomes if outcome.control.diverged_at is None]
+    if len(included) < 2:
         return {}, "no seed-to-seed distance: fewer than two controls"
-    first = standing[0].labels
-    if not all(np.array_equal(first, outcome.labels) for outcome in standing):
+    first = included[0].labels
+    if not all(np.array_equal(first, outcome.labels) for outcome in included):
         return {}, "no seed-to-seed distance: the probe differs between seeds"
-    pairs = [(a.control.tables, b.control.tables) for a, b in combinations(standing, 2)]
+    pairs = [(a.control.tables, b.control.tables) for a, b in combinations(included, 2)]
     return {
         (key, name): float(np.mean([metric(a[key], b[key]) for a, b in pairs]))
         for key in keys

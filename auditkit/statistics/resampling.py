@@ -37,7 +37,7 @@ RESAMPLES = 1_999
 
 #: Statistics closer than this, relative to their size, are ties. Sums over the seeds taken in
 #: another order differ by 1e-16 or so, and a tie that is missed makes p too small.
-TIE = 1e-9
+TIE_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def sign_flip_test(differences: Values, *, draws: int = DRAWS, seed: int = 0) ->
         seed: Seed of those draws.
     """
     observed = abs(float(differences.sum()))
-    least = observed - TIE * float(np.abs(differences).sum())
+    least = observed - TIE_TOLERANCE * float(np.abs(differences).sum())
     signs = [np.array([value, -value]) for value in differences]
     if len(differences) <= SIGN_FLIP_LIMIT:
         # Flipping all signs leaves |sum| alone, so the first sign may stay.
@@ -112,7 +112,7 @@ def sign_flip_test(differences: Values, *, draws: int = DRAWS, seed: int = 0) ->
     return RandomisationTest((extreme + 1) / (draws + 1), MONTE_CARLO, draws)
 
 
-def label_permutation_test(
+def within_seed_permutation_test(
     treatments: Sequence[float],
     placebos: Sequence[Sequence[float]],
     *,
@@ -120,12 +120,12 @@ def label_permutation_test(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> RandomisationTest:
-    """One-sided test that treatments lie farther from the control than placebos do.
+    """One-sided permutation test that treatments lie farther from the control than placebos do.
 
     Treatment and placebos are each one change away from the control, so if the treatment is
     no more than a nudge, the label *treatment* could be on any of a seed's K + 1 branches. The
     statistic is the sum over seeds of the labelled distance minus the mean of the others; the
-    null is its distribution over all labelings.
+    null is its distribution over all labelings, permuted within each seed.
 
     Args:
         treatments: ``(n,)``, distance of the treatment from the control, per seed.
@@ -140,7 +140,7 @@ def label_permutation_test(
         # labelled - mean of the others; where K_s differs, so does the weight of a seed
         choices.append(distances - (distances.sum() - distances) / len(others))
         scale += float(distances.max())
-    least = sum(float(statistic[0]) for statistic in choices) - TIE * scale
+    least = sum(float(statistic[0]) for statistic in choices) - TIE_TOLERANCE * scale
     total = math.prod(len(statistic) for statistic in choices)
     if total <= limit:
         return RandomisationTest(float(np.mean(_all_sums(choices) >= least)), EXACT, total)
@@ -148,7 +148,7 @@ def label_permutation_test(
     return RandomisationTest((extreme + 1) / (draws + 1), MONTE_CARLO, draws)
 
 
-def studentised_interval(
+def studentised_bootstrap_interval(
     values: Values, level: float = 0.95, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval | None:
     """Studentised bootstrap (bootstrap-t) interval for the mean of values ``(n,)``.

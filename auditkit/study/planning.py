@@ -18,12 +18,19 @@ from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.seeds import registered_seeds
 from auditkit.formats.statements import record_from_statement
-from auditkit.records.manifest import SCHEMA_VERSION, Producer, StudyManifest
+from auditkit.records.manifest import (
+    SCHEMA_VERSION,
+    CodeFile,
+    Producer,
+    ProgramRecord,
+    SeedRecord,
+    StudyManifest,
+)
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import DataIdentity, Registered, Registration, SeedSource
-from auditkit.records.study import CodeFile, ProgramRecord, SeedRecord
-from auditkit.signing.keys import verifies
-from auditkit.signing.signatures import TrustedKey, check_signatures, open_envelope, pae
+from auditkit.signing.envelopes import open_envelope, pae
+from auditkit.signing.keys import TrustedKey, verifies
+from auditkit.signing.signatures import check_signatures
 from auditkit.version import __version__
 
 #: SHA-256 of what an authority signed in a timestamp (:mod:`auditkit.signing.timestamps`).

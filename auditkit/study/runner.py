@@ -26,7 +26,7 @@ from auditkit.files import store
 from auditkit.files.run_folder import FinishedSeed, RunFolder, merged_environment, same_code
 from auditkit.formats.redaction import hide_home
 from auditkit.formats.statements import to_statement
-from auditkit.observe.machine.repository import git_state
+from auditkit.observe.machine.code import git_state
 from auditkit.processes.workers import Workers
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.manifest import (
@@ -34,22 +34,20 @@ from auditkit.records.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
     SIGNER_NAME,
+    BranchesResult,
+    FileRecord,
     Producer,
+    ProgramRecord,
     RunTimes,
+    SeedRecord,
     StudyManifest,
+    TrunkResult,
 )
 from auditkit.records.perturbation import Declaration, declaration_of
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
-from auditkit.records.study import (
-    BranchesResult,
-    FileRecord,
-    ProgramRecord,
-    SeedRecord,
-    TrunkResult,
-)
+from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
-from auditkit.signing.signatures import sign_statement
 from auditkit.signing.trust import SigningKey
 from auditkit.study.scripts import SEED, ScriptWorkers
 from auditkit.version import __version__

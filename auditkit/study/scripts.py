@@ -15,12 +15,12 @@ from typing import Any, Self
 
 from auditkit.errors import ProgramFailed
 from auditkit.formats.structure import from_dict, to_dict
-from auditkit.processes.commands import Commands, Ended
-from auditkit.processes.protocol import Line
-from auditkit.processes.subprocesses import end_of
+from auditkit.processes.commands import CommandResult, Commands
+from auditkit.processes.protocol import Connection
+from auditkit.processes.subprocesses import describe_exit
 from auditkit.processes.workers import RESULTS, Report, rebuild_error
 from auditkit.records.job import Job, Progress
-from auditkit.records.study import BranchesResult
+from auditkit.records.manifest import BranchesResult
 
 #: What stands for the seed in a command's arguments.
 SEED = "{seed}"
@@ -28,11 +28,11 @@ SEED = "{seed}"
 
 @dataclass
 class _Answer:
-    """What came back over the line."""
+    """What came back over the connection."""
 
     result: dict[str, Any] | None = None
     error: dict[str, Any] | None = None
-    n_lines: int = 0
+    n_connections: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -78,8 +78,8 @@ class ScriptWorkers:
             return self._run(job, report)
         parts: dict[str, BranchesResult] = {}
         for position, name in enumerate(job.branches):
-            shown = _Shifted(report, position, len(job.branches))
-            parts[name] = self._run(replace(job, branches=(name,)), shown)
+            partial = _PartialProgress(report, position, len(job.branches))
+            parts[name] = self._run(replace(job, branches=(name,)), partial)
         last = parts[job.branches[-1]]
         records = tuple(parts[name].branches[0] for name in job.branches)
         code = {file.name: file for part in parts.values() for file in part.code}
@@ -88,17 +88,17 @@ class ScriptWorkers:
     def _run(self, job: Job, report: Report) -> Any:
         answer = _Answer()
 
-        def handle(line: Line, hello: dict[str, Any]) -> None:
+        def handle(connection: Connection, client_info: dict[str, Any]) -> None:
             with answer.lock:
-                answer.n_lines += 1
-                if answer.n_lines > 1:
+                answer.n_connections += 1
+                if answer.n_connections > 1:
                     raise ProgramFailed(
                         "a study of a script has one process, and several said hello",
                         hint="one Recorder a script; distributed training can be recorded, not "
                         "branched",
                     )
-            line.send({"job": to_dict(job)})
-            while (message := line.receive()) is not None:
+            connection.send({"job": to_dict(job)})
+            while (message := connection.receive()) is not None:
                 if "progress" in message:
                     report(from_dict(Progress, message["progress"], what="progress"))
                 elif "result" in message:
@@ -107,7 +107,7 @@ class ScriptWorkers:
                     answer.error = message.get("error", {})
 
         threads = job.plan.threads if job.plan else 1
-        ended = self._commands.run(
+        completed = self._commands.run(
             [part.replace(SEED, str(job.seed)) for part in self._command],
             handle,
             threads=threads,
@@ -117,28 +117,31 @@ class ScriptWorkers:
         if answer.error is not None:
             raise rebuild_error(answer.error)
         if answer.result is None:
-            raise _silent(ended, job)
+            raise _no_result(completed, job)
         return from_dict(RESULTS[job.kind], answer.result, what=f"answer of a {job.kind} job")
 
 
-class _Shifted:
+class _PartialProgress:
     """Reports the progress of one of several processes of a job."""
 
     def __init__(self, report: Report, position: int, n_parts: int) -> None:
         self._report, self._position, self._n_parts = report, position, n_parts
 
-    def __call__(self, told: Progress) -> None:
-        before = self._position * told.total
-        self._report(replace(told, done=before + told.done, total=self._n_parts * told.total))
+    def __call__(self, progress: Progress) -> None:
+        before = self._position * progress.total
+        self._report(
+            replace(progress, done=before + progress.done, total=self._n_parts * progress.total)
+        )
 
 
-def _silent(ended: Ended, job: Job) -> ProgramFailed:
+def _no_result(completed: CommandResult, job: Job) -> ProgramFailed:
     where = f"seed {job.seed}, {', '.join(job.branches) or job.kind}"
-    words = f": {ended.last_words}" if ended.last_words else ""
-    if ended.connected:
-        return ProgramFailed(f"the script {end_of(ended.status)}{words}", where=where)
+    tail = f": {completed.output_tail}" if completed.output_tail else ""
+    if completed.connected:
+        return ProgramFailed(f"the script {describe_exit(completed.returncode)}{tail}", where=where)
     return ProgramFailed(
-        f"the script {end_of(ended.status)} and no Recorder in it was given a loop{words}",
+        f"the script {describe_exit(completed.returncode)} and no Recorder in it was given a "
+        f"loop{tail}",
         where=where,
         hint="with auditkit.Recorder(...) as rec: rec.wrap(model, optimizer, loader, probe=...)",
     )

@@ -1,4 +1,4 @@
-"""Check 4: plan, branches, traces and outcomes agree with each other.
+"""Check 4, consistency: plan, branches, traces and outcomes agree with each other.
 
 What a file claims is compared with what the plan asks for; nothing is compared with a replay
 here, and no other branch is looked at (checks 6, 7 and 9 do that).
@@ -7,8 +7,8 @@ here, and no other branch is looked at (checks 6, 7 and 9 do that).
 from __future__ import annotations
 
 import itertools
-import struct
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -17,14 +17,20 @@ from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome
 from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
 from auditkit.records.evidence import CONSUMED, Trace
-from auditkit.records.manifest import StudyManifest
+from auditkit.records.manifest import (
+    CODE_FOLDER,
+    TIMES,
+    BranchRecord,
+    CodeFile,
+    FileRecord,
+    SeedRecord,
+    StudyManifest,
+)
 from auditkit.records.perturbation import Declaration, matches
 from auditkit.records.plan import PerturbationSpec, Role, StudyPlan
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
 from auditkit.records.report import Finding
-from auditkit.records.study import TIMES, BranchRecord, SeedRecord
 from auditkit.statistics.metrics import ROW_SUM_TOLERANCE
-from auditkit.verification.listing import check_listing
 
 Declarations = Mapping[str, Declaration]
 
@@ -44,14 +50,14 @@ def check_plan(manifest: StudyManifest, declarations: Declarations) -> Iterator[
     for record in manifest.seeds:
         yield from _check_branches(record, wanted, declarations)
     yield from check_listing(manifest.files, _used(manifest), manifest.program.code)
-    held = manifest.environment.determinism
+    determinism = manifest.environment.determinism
     for name, value in (
         ("torch threads", str(plan.threads)),
         ("deterministic algorithms", "True"),
     ):
-        if held.get(name) != value:
+        if determinism.get(name) != value:
             yield Finding(
-                f"{name} was {held.get(name)}, the protocol asks for {value}", "environment"
+                f"{name} was {determinism.get(name)}, the protocol asks for {value}", "environment"
             )
 
 
@@ -164,8 +170,8 @@ def _check_columns(
     touched = declarations[spec.name].touches(spec) if spec and spec.name in declarations else ()
     for name in sorted(set(record.components) ^ set(trace.columns)):
         if not matches(name, touched):
-            side = "lacks" if name in record.components else "has"
-            yield Finding(f"the trace {side} a component", where, component=name)
+            verb = "lacks" if name in record.components else "has"
+            yield Finding(f"the trace {verb} a component", where, component=name)
 
 
 def _check_digests(
@@ -244,6 +250,43 @@ def _diverged_at(trace: Trace, outcome: Outcome, plan: StudyPlan) -> int | None:
     return min(steps, default=None)
 
 
-def loss_text(bits: bytes) -> str:
-    """A loss for people."""
-    return repr(struct.unpack("<d", bits)[0])
+# The list of files
+
+
+def check_listing(
+    files: Sequence[FileRecord], used: Iterable[tuple[str, str]], code: Sequence[CodeFile]
+) -> Iterator[Finding]:
+    """Findings about the list of files.
+
+    Args:
+        files: What the manifest lists.
+        used: Name and role of everything that it refers to, besides code.
+        code: The sources that it refers to.
+    """
+    pairs = [(f"{CODE_FOLDER}/{file.name}", "code") for file in code] + list(used)
+    wanted = dict(pairs)
+    if len(wanted) != len(pairs):
+        yield Finding("one file stands for two things")
+    listed = {file.name: file.role for file in files}
+    for name in sorted(set(wanted) | set(listed)):
+        if wanted.get(name) != listed.get(name):
+            yield Finding(f"listed as {listed.get(name)}, used as {wanted.get(name)}", where=name)
+    digests = {file.name: file.sha256 for file in files}
+    for source in code:
+        name = f"{CODE_FOLDER}/{source.name}"
+        if digests.get(name) != source.sha256:
+            yield Finding("two digests for one source", where=name)
+    if list(listed) != sorted(listed):
+        yield Finding("the list of files is not in the order of their names")
+    yield from _name_collisions(sorted(listed))
+
+
+def _name_collisions(names: Iterable[str]) -> Iterator[Finding]:
+    """Names that another file system takes for one: it would hold one of the two files."""
+    seen: dict[str, str] = {}
+    for name in names:
+        plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+        if plain in seen:
+            text = f"differs from {seen[plain]!a} only in case or in Unicode form"
+            yield Finding(f"{text}; elsewhere the two are one file", where=name)
+        seen[plain] = name

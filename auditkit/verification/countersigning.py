@@ -16,24 +16,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from auditkit.errors import AuditError, NotTrusted, StoreError, UsageError
-from auditkit.files import store
+from auditkit.files import artifacts, store
 from auditkit.formats.redaction import hide_home
 from auditkit.formats.statements import record_from_statement, to_statement
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
 from auditkit.records.report import (
     SELF_SIGNED,
     Countersignature,
+    SignedReport,
     Verdict,
     VerificationReport,
 )
-from auditkit.records.signedreport import SignedReport
-from auditkit.signing.signatures import (
-    TrustedKey,
-    check_signatures,
-    open_envelope,
-    same_person,
-    sign_statement,
-)
+from auditkit.signing.envelopes import open_envelope, sign_statement
+from auditkit.signing.keys import TrustedKey, same_person
+from auditkit.signing.signatures import check_signatures
 from auditkit.signing.trust import SigningKey
 from auditkit.version import __version__
 
@@ -89,7 +85,7 @@ def countersign(folder: Path, report: VerificationReport, run: RunTimes, key: Si
                 f"{report.verdict}",
                 hint="remove it, if the weaker one is what you want",
             )
-    own = _fit_to_publish(report)
+    own = _publishable(report)
     signed = SignedReport(SCHEMA_VERSION, Producer("auditkit", __version__), run, own)
     path = folder / name
     store.write_bytes(path, sign_statement(to_statement(signed), key.key))
@@ -112,7 +108,7 @@ def read_countersignatures(
             nothing counts.
     """
     try:
-        names = [name for name in store.list_files(folder) if is_countersignature(name)]
+        names = [name for name in artifacts.list_files(folder) if is_countersignature(name)]
     except StoreError:
         return
     for name in names[:MAX_COUNTERSIGNATURES]:
@@ -124,7 +120,7 @@ def read_countersignatures(
             yield Countersignature(name, None, False, None, error.message)
 
 
-def _fit_to_publish(report: VerificationReport) -> VerificationReport:
+def _publishable(report: VerificationReport) -> VerificationReport:
     """What this verifier found: nothing that others say, and no path of this machine."""
     plan = report.plan
     if plan is not None:
@@ -142,7 +138,7 @@ def _fit_to_publish(report: VerificationReport) -> VerificationReport:
 def _earlier(folder: Path, name: str, key: TrustedKey) -> VerificationReport | None:
     """What this key has countersigned before; None where that cannot be read."""
     try:
-        envelope = open_envelope(store.safe_read(folder, name, max_bytes=MAX_BYTES), what=name)
+        envelope = open_envelope(artifacts.safe_read(folder, name, max_bytes=MAX_BYTES), what=name)
         check_signatures(envelope, [key])
         return record_from_statement(SignedReport, envelope.payload, what=name).report
     except AuditError:
@@ -156,19 +152,19 @@ def _read(
     trusted: Sequence[TrustedKey],
     authors: Sequence[TrustedKey],
 ) -> Countersignature:
-    envelope = open_envelope(store.safe_read(folder, name, max_bytes=MAX_BYTES), what=name)
+    envelope = open_envelope(artifacts.safe_read(folder, name, max_bytes=MAX_BYTES), what=name)
     key = check_signatures(envelope, trusted).signer
     report = record_from_statement(SignedReport, envelope.payload, what=name).report
-    why = None
+    reason = None
     if report.statement_sha256 != statement_sha256:
-        why = "it is about another manifest"
+        reason = "it is about another manifest"
     elif not authors:
-        why = "the manifest's own signature is not in order"
+        reason = "the manifest's own signature is not in order"
     elif any(same_person(key, author) for author in authors):
-        why = "it is signed by somebody who signed the manifest"
+        reason = "it is signed by somebody who signed the manifest"
     elif report.signed_by not in {author.fingerprint for author in authors}:
-        why = f"the manifest was signed by {report.signed_by} when it was verified"
+        reason = f"the manifest was signed by {report.signed_by} when it was verified"
     elif report.exit_code != 0:
-        why = f"it says that the manifest did not verify (exit {report.exit_code})"
-    remark = f"does not count: {why}" if why else report.replay
-    return Countersignature(name, key.fingerprint, why is None, report.verdict, remark)
+        reason = f"it says that the manifest did not verify (exit {report.exit_code})"
+    remark = f"does not count: {reason}" if reason else report.replay
+    return Countersignature(name, key.fingerprint, reason is None, report.verdict, remark)

@@ -7,17 +7,21 @@ where nothing deviates from it; a plan by itself can have been made after the re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from auditkit.errors import AuditError
 from auditkit.evidence.reader import RunEvidence
-from auditkit.files import store
+from auditkit.files import artifacts
+from auditkit.processes.workers import Report, Workers
+from auditkit.records.job import Job, ProgramSource
+from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.registration import PLAN_ROLE, Registered, Registration
-from auditkit.records.report import PlanBinding
-from auditkit.records.timestamp import Timestamp
-from auditkit.signing.keys import is_bound_to_message
-from auditkit.signing.signatures import TrustedKey
+from auditkit.records.report import PlanBinding, Timestamp
+from auditkit.replay.study_replay import copy_code
+from auditkit.signing.keys import TrustedKey, is_bound_to_message
 from auditkit.study.planning import (
     SignedPlan,
     TokenDigest,
@@ -46,7 +50,7 @@ class Authorities:
     token_sha256: TokenDigest | None = None
 
 
-def bind(
+def bind_plan(
     run: RunEvidence,
     signers: Sequence[TrustedKey],
     authorities: Authorities,
@@ -70,27 +74,27 @@ def bind(
     if run.manifest.program.command:
         return PlanBinding("not bound", (), ("a plan is of a program, and this is a script's",))
     try:
-        data = store.safe_read(run.root, name, expected_sha256=listed[0].sha256)
+        data = artifacts.safe_read(run.root, name, expected_sha256=listed[0].sha256)
         signed = open_plan(data, list(signers), what=name)
-        stamp, reason = _stamp(signed, authorities)
+        timestamp, reason = _plan_timestamp(signed, authorities)
         # Seeds are compared with the plan where its timestamp can be read, trusted or not.
         found, remarks = study_deviations(signed, run.manifest, authorities.token_sha256)
     except AuditError as error:
         return PlanBinding("not bound", (), (str(error),))
-    again = _look_again(run, signed.registration, registrar)
-    deviations = tuple(dict.fromkeys((*found, *again.deviations)))
-    remarks = [*remarks, *again.remarks, *_elsewhere(run, signed.registration)]
-    if stamp is None:
+    rebuilt = _rebuild_and_compare(run, signed.registration, registrar)
+    deviations = tuple(dict.fromkeys((*found, *rebuilt.deviations)))
+    remarks = [*remarks, *rebuilt.remarks, *_environment_remarks(run, signed.registration)]
+    if timestamp is None:
         return PlanBinding("plan-bound", deviations, (reason, *remarks))
-    if deviations or not again.complete:
-        why = "the study deviates from its plan" if deviations else "its data were not compared"
-        return PlanBinding("plan-bound", deviations, (f"not registered: {why}", *remarks))
-    text = f"stamped {stamp.time} by {stamp.authority}; the seeds derive from the stamp"
+    if deviations or not rebuilt.complete:
+        problem = "the study deviates from its plan" if deviations else "its data were not compared"
+        return PlanBinding("plan-bound", deviations, (f"not registered: {problem}", *remarks))
+    text = f"stamped {timestamp.time} by {timestamp.authority}; the seeds derive from the stamp"
     return PlanBinding("registered", (), (text, *remarks))
 
 
-def _stamp(signed: SignedPlan, authorities: Authorities) -> tuple[Timestamp | None, str]:
-    """The stamp that the seeds derive from, or why there is none that counts."""
+def _plan_timestamp(signed: SignedPlan, authorities: Authorities) -> tuple[Timestamp | None, str]:
+    """The timestamp that the seeds derive from, or why there is none that counts."""
     reason = ""
     if signed.registration.seeds_from != "timestamp":
         reason = (
@@ -113,7 +117,7 @@ def _stamp(signed: SignedPlan, authorities: Authorities) -> tuple[Timestamp | No
 
 
 @dataclass(frozen=True)
-class _Again:
+class _Rebuilt:
     """What building the recorded program again has shown.
 
     Attributes:
@@ -127,16 +131,16 @@ class _Again:
     complete: bool = False
 
 
-def _look_again(
+def _rebuild_and_compare(
     run: RunEvidence, registration: Registration, registrar: Registrar | None
-) -> _Again:
+) -> _Rebuilt:
     """Compare the plan with what the recorded program gives here.
 
-    Where the seeds derive from a stamp, data that depend on the seed could be made after it: the
-    program is then built with every seed of the study, and must give the planned dataset.
+    Where the seeds derive from a timestamp, data that depend on the seed could be made after it:
+    the program is then built with every seed of the study, and must give the planned dataset.
     """
     if registrar is None:
-        return _Again(remarks=("dataset and probe were not read again: that takes a replay",))
+        return _Rebuilt(remarks=("dataset and probe were not read again: that takes a replay",))
     planned = registration.data
     found: list[str] = []
     try:
@@ -147,13 +151,45 @@ def _look_again(
             if data.dataset_sha256 != planned.dataset_sha256:
                 found.append(f"data: the dataset of seed {seed} is another than was planned")
     except AuditError as error:
-        return _Again(tuple(found), (f"the program could not be built again: {error}",))
+        return _Rebuilt(tuple(found), (f"the program could not be built again: {error}",))
     if planned.dataset_sha256 is None:
-        return _Again(tuple(found), ("the plan holds no digest of the dataset",))
-    return _Again(tuple(found), (), complete=True)
+        return _Rebuilt(tuple(found), ("the plan holds no digest of the dataset",))
+    return _Rebuilt(tuple(found), (), complete=True)
 
 
-def _elsewhere(run: RunEvidence, registration: Registration) -> list[str]:
+def _environment_remarks(run: RunEvidence, registration: Registration) -> list[str]:
     """Where the plan was made in another environment than the study."""
     lines = registration.environment.differences(run.manifest.environment)
     return [f"the plan was made elsewhere: {line}" for line in lines if "packages" not in line]
+
+
+def rebuild_program(
+    run: RunEvidence,
+    registration: Registration,
+    seed: int,
+    arguments: Mapping[str, str],
+    report: Report = lambda _: None,
+) -> Registered:
+    """Build the recorded program as its plan did, from the recorded sources alone.
+
+    Args:
+        run: The study, whose files passed checks 1 to 3.
+        registration: Its plan.
+        seed: The study seed to build it with; its data are read with the planned seed's streams.
+        arguments: Arguments of the factory that replace recorded ones.
+        report: Called with progress.
+
+    Raises:
+        AuditError: Whatever went wrong.
+    """
+    program = run.manifest.program
+    with tempfile.TemporaryDirectory(prefix="auditkit-plan-") as scratch, Workers() as workers:
+        copy_code(run, Path(scratch))
+        folder = str(Path(scratch) / CODE_FOLDER)
+        source = ProgramSource(program.target, folder, {**program.arguments, **arguments})
+        data = registration.data
+        whole = int(data.dataset_sha256 is not None)
+        job = Job("register", source, registration.plan, seed, out="", step=whole)
+        job = replace(job, sample_seed=data.seed)
+        found: Registered = workers.run(job, report)
+    return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from auditkit.errors import AuditError, SchemaError
 from auditkit.evidence.verdicts import exit_code_of, verdict_of
-from auditkit.formats import canonical, schema
+from auditkit.formats import canonical, schema, structure
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.report import CHECKS, CheckResult, VerificationReport
 
@@ -29,7 +29,7 @@ def report_from_json(data: bytes, *, what: str) -> VerificationReport:
     """
     plain = canonical.loads(data, what=what)
     schema.check(plain, "report", what=what)
-    report = canonical.from_dict(VerificationReport, plain, what=what)
+    report = structure.from_dict(VerificationReport, plain, what=what)
     problem = _contradiction(report)
     if problem:
         raise SchemaError(problem, where=what)

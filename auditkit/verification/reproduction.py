@@ -9,23 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.errors import ArtifactMismatch
+from auditkit.evidence.comparison import environment_differences
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.run_files import Outcome
 from auditkit.formats.statements import from_statement
-from auditkit.records.agreement import ReproductionReport
+from auditkit.records.estimate import ReproductionReport
 from auditkit.records.job import ProgramSource
-from auditkit.records.manifest import CODE_FOLDER
-from auditkit.records.study import BranchRecord
+from auditkit.records.manifest import CODE_FOLDER, BranchRecord
 from auditkit.replay.study_replay import copy_code
-from auditkit.signing.signatures import Envelope, open_envelope
+from auditkit.signing.envelopes import Envelope, open_envelope
 from auditkit.signing.trust import SigningKey
 from auditkit.statistics.agreement import compare
 from auditkit.statistics.estimands import estimate
 from auditkit.study.runner import Report, StudyRequest, Warn, run_study, script_source
-from auditkit.verification.content import branch_tables
-from auditkit.verification.shared_checks import environment_lines
+from auditkit.verification.procedure import branch_tables
 
 
 @dataclass(frozen=True)
@@ -87,7 +86,7 @@ def read_study(path: Path, verified_sha256: str) -> VerifiedStudy:
     return VerifiedStudy(RunEvidence(path.parent, manifest), found, envelope)
 
 
-def rerun(
+def rerun_study(
     run: RunEvidence,
     request: ReproductionRequest,
     key: SigningKey,
@@ -123,7 +122,7 @@ def rerun(
         return run_study(study, key, report, warn)
 
 
-def side_by_side(recorded: VerifiedStudy, reproduced: VerifiedStudy) -> ReproductionReport:
+def compare_studies(recorded: VerifiedStudy, reproduced: VerifiedStudy) -> ReproductionReport:
     """Compare two studies of one plan: states, probe tables, and the estimands of these tables."""
     before, after = recorded.run, reproduced.run
     plan = before.manifest.plan
@@ -132,7 +131,7 @@ def side_by_side(recorded: VerifiedStudy, reproduced: VerifiedStudy) -> Reproduc
     return ReproductionReport(
         recorded_sha256=recorded.manifest_sha256,
         reproduced_sha256=reproduced.manifest_sha256,
-        environment_differences=environment_lines(
+        environment_differences=environment_differences(
             before.manifest.environment, after.manifest.environment
         ),
         bit_identical=bit_identical,

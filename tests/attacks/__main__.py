@@ -10,7 +10,7 @@ from pathlib import Path
 from attacks.attack import Range, strike
 from attacks.corpus import ATTACKS
 from attacks.subjects import SUBJECTS
-from auditkit.signing.signatures import generate_key
+from auditkit.signing.keys import generate_key
 
 
 def main() -> int:

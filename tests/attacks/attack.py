@@ -21,7 +21,7 @@ from studies import Run, check, check_files
 from auditkit.errors import AuditError
 from auditkit.evidence.verdicts import as_finding
 from auditkit.records.report import Finding
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing.keys import PrivateKey
 
 #: Seconds after which a verification counts as one that never ends.
 LIMIT = 60

@@ -14,8 +14,8 @@ from studies import Run
 from attacks.attack import Attack
 from auditkit.formats import canonical
 from auditkit.records.perturbation import DECLARATIONS
-from auditkit.signing.keys import sign_bytes
-from auditkit.signing.signatures import fingerprint, generate_key, pae, sign_statement
+from auditkit.signing.envelopes import pae, sign_statement
+from auditkit.signing.keys import fingerprint, generate_key, sign_bytes
 
 GROUP = "envelope"
 

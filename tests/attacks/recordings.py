@@ -13,7 +13,7 @@ from studies import Run
 from attacks.attack import Attack
 from attacks.envelope import predicate
 from auditkit.records.recording import TRACE_STEPS
-from auditkit.signing.signatures import generate_key
+from auditkit.signing.keys import generate_key
 
 GROUP = "recordings"
 

@@ -13,7 +13,7 @@ from recordings_by_hand import Loop, write_recording, write_replay
 from studies import PLAN, Run, study_here
 
 from auditkit.records.plan import StudyPlan
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing.keys import PrivateKey
 
 #: Two seeds and few branches.
 PAIR = StudyPlan(

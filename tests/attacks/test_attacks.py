@@ -9,7 +9,7 @@ import pytest
 from attacks.attack import Attack, Range, strike
 from attacks.corpus import ATTACKS
 from attacks.subjects import SUBJECTS
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing.keys import PrivateKey
 
 
 @pytest.fixture(scope="session")

@@ -11,12 +11,12 @@ from studies import check_files, failures, study_here, told
 
 from auditkit.errors import ArtifactMissing, FormatError, StoreError
 from auditkit.evidence.reader import RunEvidence
-from auditkit.files.store import lock
+from auditkit.files.locks import lock
 from auditkit.formats.run_files import order_from_tensors, outcome_from_tensors
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.tensor import RawTensor
-from auditkit.signing.signatures import PrivateKey
-from auditkit.verification.rng_contracts import check_contracts
+from auditkit.signing.keys import PrivateKey
+from auditkit.verification.rng_contract import check_contracts
 
 
 def with_equal_seeds(manifest: StudyManifest) -> StudyManifest:

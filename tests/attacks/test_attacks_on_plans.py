@@ -23,20 +23,13 @@ from auditkit.records.job import ProgramSource
 from auditkit.records.manifest import RunTimes
 from auditkit.records.report import PlanBinding
 from auditkit.replay.study_replay import ReplayOutcome
-from auditkit.signing.keys import private_key_bytes
-from auditkit.signing.signatures import (
-    SigningKey,
-    add_signature,
-    fingerprint,
-    generate_key,
-    load_private_key,
-    open_envelope,
-    sign_statement,
-)
+from auditkit.signing.envelopes import add_signature, open_envelope, sign_statement
+from auditkit.signing.keys import fingerprint, generate_key, private_key_bytes
 from auditkit.signing.timestamps import token_sha256
+from auditkit.signing.trust import SigningKey, load_private_key
 from auditkit.statistics.estimands import estimate
 from auditkit.verification.countersigning import countersign
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.verification.procedure import VerifyRequest, verify
 
 SMALL = ("--perturb", "carry")
 TIMES = RunTimes("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z")

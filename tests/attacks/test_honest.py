@@ -13,7 +13,7 @@ from studies import check, check_files, study_here, told
 from attacks.proof_of_learning import reviewed_with
 from attacks.subjects import record_loop
 from auditkit.records.plan import StudyPlan
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing.keys import PrivateKey
 
 N_STUDIES = 60
 N_RECORDINGS = 40

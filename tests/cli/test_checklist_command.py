@@ -14,9 +14,9 @@ from auditkit.cli.group import main
 from auditkit.formats import canonical
 from auditkit.formats.statements import to_statement
 from auditkit.records.report import Finding, VerificationReport
+from auditkit.signing.envelopes import open_envelope, sign_statement
 from auditkit.signing.keys import generate_key, public_line
-from auditkit.signing.signatures import open_envelope, sign_statement
-from auditkit.verification.study_checks import VerifyRequest
+from auditkit.verification.procedure import VerifyRequest
 
 
 @dataclass

@@ -16,7 +16,7 @@ from studies import Run
 from auditkit.cli import diff as module
 from auditkit.cli import main
 from auditkit.cli.console import console
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing.keys import PrivateKey
 
 HOSTILE = "[bold red]same[/] \x1b[31m\x1b]0;owned\x07 \r\n\u2028\u202e\x00"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from commands import Shell, names_in
 
-from auditkit.signing.signatures import add_signature, fingerprint, generate_key, sign_statement
+from auditkit.signing.envelopes import add_signature, sign_statement
+from auditkit.signing.keys import fingerprint, generate_key
 from auditkit.signing.sigstore_bundle import to_bundle
 
 AUTHOR, REPRODUCER = generate_key(), generate_key()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from commands import Shell, names_in
 
-from auditkit.signing.signatures import fingerprint, load_private_key, load_public_keys
+from auditkit.signing.keys import fingerprint
+from auditkit.signing.trust import load_private_key, load_public_keys
 
 
 @pytest.fixture

@@ -16,14 +16,9 @@ from click.testing import CliRunner
 from commands import PATIENCE, Shell
 
 from auditkit.cli import main, passwords
-from auditkit.signing.signatures import (
-    fingerprint,
-    generate_key,
-    load_private_key,
-    open_envelope,
-    private_key_bytes,
-    sign_statement,
-)
+from auditkit.signing.envelopes import open_envelope, sign_statement
+from auditkit.signing.keys import fingerprint, generate_key, private_key_bytes
+from auditkit.signing.trust import load_private_key
 
 PASSWORD = "correct horse"  # noqa: S105 # of a test's own key
 KEY = generate_key()

@@ -19,14 +19,9 @@ from auditkit.formats.seeds import registered_seeds
 from auditkit.formats.statements import record_from_statement
 from auditkit.records.registration import Registration
 from auditkit.records.report import PlanBinding
-from auditkit.signing.signatures import (
-    TrustedKey,
-    fingerprint,
-    generate_key,
-    load_private_key,
-    open_envelope,
-    sign_statement,
-)
+from auditkit.signing.envelopes import open_envelope, sign_statement
+from auditkit.signing.keys import TrustedKey, fingerprint, generate_key
+from auditkit.signing.trust import load_private_key
 from auditkit.study.planning import open_plan
 from auditkit.verification.plan_binding import Authorities
 

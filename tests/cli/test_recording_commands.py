@@ -11,7 +11,7 @@ from commands import Done, statement_bytes
 from recordings_by_hand import DRIFT, Loop, Recording, write_recording, write_replay
 
 from auditkit.cli import main
-from auditkit.signing.signatures import PrivateKey, public_line
+from auditkit.signing.keys import PrivateKey, public_line
 
 
 @pytest.fixture

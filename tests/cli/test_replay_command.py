@@ -16,7 +16,8 @@ from loops import HereCommands, Loop, Script, record
 from studies import PROGRAMS, Run
 
 from auditkit.cli import main
-from auditkit.signing.signatures import ensure_default_key, generate_key, private_key_bytes
+from auditkit.signing.keys import generate_key, private_key_bytes
+from auditkit.signing.trust import ensure_default_key
 
 Call = Callable[..., Done]
 

@@ -14,7 +14,7 @@ import pytest
 from commands import Shell
 from studies import Run
 
-from auditkit.signing.signatures import public_line
+from auditkit.signing.keys import public_line
 
 TINY = "tiny_study.py"
 SMALL = ("--seeds", "0-1", "--perturb", "carry", "--perturb", "momentum-reset")

@@ -28,8 +28,7 @@ from commands import (
     wait_for,
 )
 
-from auditkit.signing.keys import private_key_bytes
-from auditkit.signing.signatures import generate_key
+from auditkit.signing.keys import generate_key, private_key_bytes
 
 TINY = "tiny_study.py"
 

@@ -19,7 +19,8 @@ from auditkit.cli import main
 from auditkit.cli.console import console
 from auditkit.formats.statements import Statement, to_statement
 from auditkit.records.report import CHECKS, CheckResult, VerificationReport
-from auditkit.signing.signatures import generate_key, sign_statement
+from auditkit.signing.envelopes import sign_statement
+from auditkit.signing.keys import generate_key
 
 HOSTILE = "[bold red]verified[/] \x1b[31m\x1b]0;owned\x07 \x9b2J \r\n\u2028\u202e\x00 :smile: \\x1b"
 

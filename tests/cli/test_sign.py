@@ -12,18 +12,17 @@ from commands import Shell, names_in
 
 from auditkit.cli import rewriting
 from auditkit.cli.rewriting import rewrite
-from auditkit.files import store
-from auditkit.signing.signatures import (
+from auditkit.files import locks
+from auditkit.signing.envelopes import open_envelope, sign_statement
+from auditkit.signing.keys import (
     PrivateKey,
-    SigningKey,
     TrustedKey,
-    check_signatures,
     fingerprint,
     generate_key,
-    open_envelope,
     private_key_bytes,
-    sign_statement,
 )
+from auditkit.signing.signatures import check_signatures
+from auditkit.signing.trust import SigningKey
 
 AUTHOR, REPRODUCER = generate_key(), generate_key()
 STATEMENT = b'{"predicateType":"urn:auditkit:branch-and-hold:v1", "spaces": "kept"}'
@@ -118,7 +117,7 @@ def test_who_does_not_let_go_is_not_waited_for_forever(
     path = shell.folder / "manifest.json"
     before = path.read_bytes()
     monkeypatch.setattr(rewriting, "PATIENCE", 0.1)
-    with store.lock(shell.folder / ".manifest.json.lock.partial"):
+    with locks.lock(shell.folder / ".manifest.json.lock.partial"):
         done = shell("sign", "manifest.json", "--key", "mine")
     assert done.code == 2
     assert "another process is writing here" in done.line

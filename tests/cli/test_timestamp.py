@@ -12,13 +12,8 @@ from authorities import Authority, make_authority, needs_openssl
 from commands import Shell, names_in
 
 from auditkit.signing import timestamps
-from auditkit.signing.signatures import (
-    add_signature,
-    fingerprint,
-    generate_key,
-    open_envelope,
-    sign_statement,
-)
+from auditkit.signing.envelopes import add_signature, open_envelope, sign_statement
+from auditkit.signing.keys import fingerprint, generate_key
 
 AUTHOR, REPRODUCER = generate_key(), generate_key()
 STATEMENT = b'{"predicateType":"urn:auditkit:plan:v1"}'

@@ -8,7 +8,7 @@ import pytest
 from commands import Shell
 from studies import Run
 
-from auditkit.signing.signatures import public_line
+from auditkit.signing.keys import public_line
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,12 @@ from auditkit.diagnose import doctor
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
 from auditkit.errors import ProgramError, Undecided
 from auditkit.records.job import ProgramSource
-from auditkit.replay.live_comparison import Setting
+from auditkit.replay.live_comparison import CommandConfig
 
 
 def examine(script: Script, runs: int = 2) -> Diagnosis:
     """Examine eight steps of a function."""
-    return examine_command(Setting(HereCommands(script), ["here"], {}), 8, runs)
+    return examine_command(CommandConfig(HereCommands(script), ["here"], {}), 8, runs)
 
 
 @pytest.fixture
@@ -62,8 +62,8 @@ def test_a_repeatable_loop_is_called_so_with_the_number_of_runs(loop: Loop) -> N
 
 
 def test_a_loop_that_ends_early_is_compared_to_its_end(loop: Loop) -> None:
-    setting = Setting(HereCommands(loop), ["here"], {})
-    assert examine_command(setting, 100).steps == 24
+    config = CommandConfig(HereCommands(loop), ["here"], {})
+    assert examine_command(config, 100).steps == 24
 
 
 def test_a_stream_that_is_not_seeded_is_named_with_the_call_that_seeds_it(loop: Loop) -> None:
@@ -105,8 +105,8 @@ def test_an_unseeded_sampler_is_an_order_drift(loop: Loop) -> None:
 
 def test_an_augmentation_by_the_clock_is_a_data_drift(loop: Loop) -> None:
     clock = replace(loop, fault="clock")
-    setting = Setting(HereCommands(clock), ["here"], {})
-    found = examine_command(setting, 24)
+    config = CommandConfig(HereCommands(clock), ["here"], {})
+    found = examine_command(config, 24)
     assert found.parting is not None
     assert (found.parting.kind, found.parting.component) == ("data drift", "batch")
     assert found.parting.step == next(

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 
 from auditkit.evidence.comparison import (
-    Parting,
+    Mismatch,
     compare_commitments,
     compare_inputs,
     compare_outcomes,
     compare_records,
     compare_traces,
-    distance,
-    first_module,
+    first_differing_module,
 )
 from auditkit.formats.run_files import Outcome
 from auditkit.records.evidence import Trace
-from auditkit.records.study import BranchRecord
+from auditkit.records.manifest import BranchRecord
 
 STEPS = {"t0": 6, "t0+W": 9, "T": 14}
 
@@ -76,26 +75,26 @@ def test_the_first_difference_is_classed_by_what_can_have_caused_what(
     names: tuple[str, ...], kind: str, component: str
 ) -> None:
     other = with_cell(with_cell(make_trace(), 9, *names), 10, "order")
-    parting = compare_traces("carry", make_trace(), other)
-    assert parting is not None
-    assert (parting.branch, parting.step, parting.kind) == ("carry", 9, kind)
-    assert (parting.component, len(parting.others)) == (component, len(names) - 1)
+    mismatch = compare_traces("carry", make_trace(), other)
+    assert mismatch is not None
+    assert (mismatch.branch, mismatch.step, mismatch.kind) == ("carry", 9, kind)
+    assert (mismatch.component, len(mismatch.others)) == (component, len(names) - 1)
 
 
 def test_streams_that_began_otherwise_come_before_what_was_drawn_from_them() -> None:
     trace = make_trace(first=1)
-    parting = compare_traces("trunk", trace, with_cell(trace, 1, "order", "params", "rng/torch"))
-    assert parting == Parting("trunk", 1, "rng/torch", ("order", "params"), "RNG drift")
+    mismatch = compare_traces("trunk", trace, with_cell(trace, 1, "order", "params", "rng/torch"))
+    assert mismatch == Mismatch("trunk", 1, "rng/torch", ("order", "params"), "RNG drift")
 
 
 def test_inputs_are_compared_behind_a_state_that_drifted() -> None:
     trace = make_trace()
     drifted = with_cell(trace, 8, "params")
     assert compare_inputs("carry", trace, drifted) is None
-    parting = compare_inputs("carry", trace, with_cell(drifted, 9, "batch", "params"))
-    assert parting == Parting("carry", 9, "batch", (), "data drift")
-    parting = compare_inputs("carry", trace, with_cell(drifted, 10, "rng/torch"))
-    assert parting == Parting("carry", 10, "rng/torch", (), "RNG drift")
+    mismatch = compare_inputs("carry", trace, with_cell(drifted, 9, "batch", "params"))
+    assert mismatch == Mismatch("carry", 9, "batch", (), "data drift")
+    mismatch = compare_inputs("carry", trace, with_cell(drifted, 10, "rng/torch"))
+    assert mismatch == Mismatch("carry", 10, "rng/torch", (), "RNG drift")
 
 
 def test_a_loss_is_no_input() -> None:
@@ -106,43 +105,43 @@ def test_a_loss_is_no_input() -> None:
 def test_other_components_and_other_steps_are_no_rounding() -> None:
     trace = make_trace()
     fewer = replace(trace, columns={n: c for n, c in trace.columns.items() if n != "params"})
-    parting = compare_inputs("carry", trace, fewer)
-    assert parting is not None
-    assert (parting.component, parting.kind) == ("params", "length")
-    parting = compare_inputs("carry", trace, make_trace(3))
-    assert parting is not None
-    assert (parting.step, parting.kind) == (10, "length")
+    mismatch = compare_inputs("carry", trace, fewer)
+    assert mismatch is not None
+    assert (mismatch.component, mismatch.kind) == ("params", "length")
+    mismatch = compare_inputs("carry", trace, make_trace(3))
+    assert mismatch is not None
+    assert (mismatch.step, mismatch.kind) == (10, "length")
 
 
 def test_a_loss_alone_is_state_drift_at_its_own_step() -> None:
     trace = make_trace()
     other = replace(trace, loss_bits=trace.loss_bits[:8] + b"\1" * 8 + trace.loss_bits[16:])
-    parting = compare_traces("carry", trace, other)
-    assert parting is not None
-    assert (parting.step, parting.component, parting.kind) == (8, "loss", "state drift")
+    mismatch = compare_traces("carry", trace, other)
+    assert mismatch is not None
+    assert (mismatch.step, mismatch.component, mismatch.kind) == (8, "loss", "state drift")
 
 
 def test_a_shorter_trace_parts_where_it_ends() -> None:
-    parting = compare_traces("carry", make_trace(4), make_trace(3))
-    assert parting is not None
-    assert (parting.step, parting.component, parting.kind) == (10, "steps", "length")
+    mismatch = compare_traces("carry", make_trace(4), make_trace(3))
+    assert mismatch is not None
+    assert (mismatch.step, mismatch.component, mismatch.kind) == (10, "steps", "length")
 
 
 def test_a_component_that_only_one_side_has_is_a_difference() -> None:
     trace = make_trace()
     fewer = replace(trace, columns={n: c for n, c in trace.columns.items() if n != "params"})
-    parting = compare_traces("carry", trace, fewer)
-    assert parting is not None
-    assert (parting.step, parting.component) == (7, "params")
+    mismatch = compare_traces("carry", trace, fewer)
+    assert mismatch is not None
+    assert (mismatch.step, mismatch.component) == (7, "params")
 
 
 def test_outcomes_are_compared_by_their_bits() -> None:
     zero, negative = make_outcome(T=0.5), make_outcome(T=0.5)
     negative.tables["T"][0, 1] = -0.0
     assert np.array_equal(zero.tables["T"], negative.tables["T"])
-    parting = compare_outcomes("carry", zero, negative)
-    assert parting is not None
-    assert (parting.component, parting.kind, parting.step) == ("T", "outcome", None)
+    mismatch = compare_outcomes("carry", zero, negative)
+    assert mismatch is not None
+    assert (mismatch.component, mismatch.kind, mismatch.step) == ("T", "outcome", None)
 
 
 def test_equal_outcomes_do_not_part_even_where_they_are_not_finite() -> None:
@@ -155,31 +154,31 @@ def test_equal_outcomes_do_not_part_even_where_they_are_not_finite() -> None:
 def test_a_table_that_only_one_side_has_is_a_difference() -> None:
     fewer = make_outcome()
     fewer = replace(fewer, tables={k: v for k, v in fewer.tables.items() if k != "t0"})
-    parting = compare_outcomes("carry", make_outcome(), fewer)
-    assert parting is not None
-    assert parting.component == "t0"
+    mismatch = compare_outcomes("carry", make_outcome(), fewer)
+    assert mismatch is not None
+    assert mismatch.component == "t0"
 
 
 def test_other_labels_are_a_difference() -> None:
-    parting = compare_outcomes(
+    mismatch = compare_outcomes(
         "carry", make_outcome(), replace(make_outcome(), labels=np.array([1, 0]))
     )
-    assert parting is not None
-    assert parting.component == "labels"
+    assert mismatch is not None
+    assert mismatch.component == "labels"
 
 
 def test_commitments_are_compared_over_all_components() -> None:
     assert compare_commitments("fork", {"a": "1"}, {"a": "1"}, 7) is None
-    parting = compare_commitments("fork", {"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "x"}, 7)
-    assert parting == Parting("fork", 7, "b", ("c",), "commitment")
+    mismatch = compare_commitments("fork", {"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "x"}, 7)
+    assert mismatch == Mismatch("fork", 7, "b", ("c",), "commitment")
 
 
 def test_records_part_at_the_first_time_whose_commitment_differs() -> None:
     later = {time: {**RECORD.digests[time]} for time in STEPS}
     for time in ("t0+W", "T"):
         later[time]["params"] = "x"
-    parting = compare_records(RECORD, replace(RECORD, digests=later), STEPS)
-    assert parting == Parting("carry", 9, "params", (), "commitment")
+    mismatch = compare_records(RECORD, replace(RECORD, digests=later), STEPS)
+    assert mismatch == Mismatch("carry", 9, "params", (), "commitment")
 
 
 @pytest.mark.parametrize(
@@ -189,29 +188,18 @@ def test_records_part_at_the_first_time_whose_commitment_differs() -> None:
 def test_records_part_in_order_and_divergence(
     changes: dict[str, object], component: str, step: int | None
 ) -> None:
-    parting = compare_records(RECORD, replace(RECORD, **changes), STEPS)  # type: ignore[arg-type]
-    assert parting is not None
-    assert (parting.component, parting.step) == (component, step)
+    mismatch = compare_records(RECORD, replace(RECORD, **changes), STEPS)  # type: ignore[arg-type]
+    assert mismatch is not None
+    assert (mismatch.component, mismatch.step) == (component, step)
 
 
 def test_equal_records_do_not_part() -> None:
     assert compare_records(RECORD, replace(RECORD), STEPS) is None
 
 
-def test_the_distance_is_the_mean_total_variation_of_each_table() -> None:
-    gaps = distance(make_outcome(), make_outcome(T=0.25))
-    assert gaps == {"t0": 0.0, "t0+W": 0.0, "T": 0.125}
-
-
-def test_tables_of_another_shape_have_no_distance() -> None:
-    other = make_outcome()
-    smaller = replace(other, tables={**other.tables, "T": np.ones((1, 2), np.float32)})
-    assert set(distance(make_outcome(), smaller)) == {"t0", "t0+W"}
-
-
-def test_a_parting_reads_as_a_sentence() -> None:
-    parting = Parting("carry", 9, "params", ("rng/torch",), "state drift")
-    assert str(parting) == "state drift: params is another (also rng/torch)"
+def test_a_mismatch_reads_as_a_sentence() -> None:
+    mismatch = Mismatch("carry", 9, "params", ("rng/torch",), "state drift")
+    assert str(mismatch) == "state drift: params is another (also rng/torch)"
 
 
 MODULES = (("<batch>", "1"), ("first output", "2"), ("drop output", "3"), ("gradient", "4"))
@@ -219,19 +207,22 @@ MODULES = (("<batch>", "1"), ("first output", "2"), ("drop output", "3"), ("grad
 
 def test_the_first_module_is_the_one_whose_digest_differs() -> None:
     other = (*MODULES[:2], ("drop output", "x"), ("gradient", "y"))
-    assert first_module(MODULES, other) == "drop output"
+    assert first_differing_module(MODULES, other) == "drop output"
 
 
 def test_equal_runs_have_no_first_module() -> None:
-    assert first_module(MODULES, MODULES) is None
+    assert first_differing_module(MODULES, MODULES) is None
 
 
 def test_modules_in_another_order_are_told() -> None:
     other = (MODULES[0], MODULES[2], MODULES[1], MODULES[3])
-    assert first_module(MODULES, other) == "first output ran here where drop output ran there"
+    assert (
+        first_differing_module(MODULES, other)
+        == "first output ran here where drop output ran there"
+    )
 
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_a_module_that_ran_in_one_run_only_is_told(swapped: bool) -> None:
     pair = (MODULES[:3], MODULES) if swapped else (MODULES, MODULES[:3])
-    assert first_module(*pair) == "gradient, which ran in only one of the two"
+    assert first_differing_module(*pair) == "gradient, which ran in only one of the two"

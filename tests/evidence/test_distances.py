@@ -1,13 +1,25 @@
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
 
-from auditkit.evidence.distances import probe_distances, told, within
+from auditkit.evidence.distances import (
+    Magnitude,
+    describe_distances,
+    measure,
+    probe_distances,
+    total_variations,
+    within,
+)
 from auditkit.formats.run_files import Outcome
-from auditkit.records.distance import Distance
+from auditkit.formats.snapshot_file import FORMAT, tensor_key
+from auditkit.records.report import Distance
+from auditkit.records.tensor import RawTensor
 
 TIMES = ("t0", "t0+W", "T")
 
@@ -71,7 +83,7 @@ def test_the_tables_are_told_in_their_order_and_the_largest_components_first() -
         for name, size in [("a", 1e-3), ("b", 3e-3), ("c", 2e-3), ("d", 4e-3)]
     ]
     probe = Distance("seed 0, carry", "probe", "T", 0.1, 0.2, 0.05)
-    assert told([*state, probe], "carry", TIMES) == (
+    assert describe_distances([*state, probe], "carry", TIMES) == (
         "; total variation between record and replay of carry: 0 at t0, 0 at t0+W, 0.05 at T"
         "; largest difference of the snapshots: d by 0.004 (relatively by 0.002), "
         "b by 0.003 (relatively by 0.0015), c by 0.002 (relatively by 0.001), 1 more component"
@@ -82,7 +94,7 @@ def test_what_has_no_number_is_told_first() -> None:
     shapes = Distance("seed 0, fork", "state", "params", None, None)
     known = Distance("seed 0, fork", "state", "batchnorm", 1.0, 1.0)
     table = Distance("seed 0, carry", "probe", "T", None, None)
-    assert told([known, shapes, table], "carry", ["T"]) == (
+    assert describe_distances([known, shapes, table], "carry", ["T"]) == (
         "; total variation between record and replay of carry: no number at T"
         "; largest difference of the snapshots: params (no number), "
         "batchnorm by 1 (relatively by 1)"
@@ -90,4 +102,99 @@ def test_what_has_no_number_is_told_first() -> None:
 
 
 def test_nothing_is_told_where_nothing_was_measured() -> None:
-    assert told([], "carry", []) == ""
+    assert describe_distances([], "carry", []) == ""
+
+
+def test_the_distance_is_the_mean_total_variation_of_each_table() -> None:
+    gaps = total_variations(outcome(), outcome(T=[[0.75, 0.25], [0.25, 0.75]]))
+    assert gaps == {"t0": 0.0, "t0+W": 0.0, "T": 0.125}
+
+
+def test_tables_of_another_shape_have_no_distance() -> None:
+    smaller = outcome(T=[[1.0, 1.0]])
+    assert set(total_variations(outcome(), smaller)) == {"t0", "t0+W"}
+
+
+# Magnitudes
+
+
+def snapshot(**tensors: RawTensor | bytes) -> tuple[Mapping[str, RawTensor], object]:
+    specs: dict[str, Any] = {}
+    stored = {}
+    for name, value in tensors.items():
+        if isinstance(value, bytes):
+            specs[name] = {"json": json.loads(value)}
+            continue
+        specs[name] = {"dtype": value.dtype, "shape": list(value.shape)}
+        as_bytes = RawTensor("uint8", (value.n_bytes,), value.data)
+        stored[tensor_key("params", name)] = as_bytes if value.dtype == "complex64" else value
+    return stored, {"format": FORMAT, "components": {"params": specs}}
+
+
+def raw(dtype: str, values: Any, kind: str | None = None) -> RawTensor:
+    array = np.array(values, dtype=kind or dtype)
+    return RawTensor(dtype, array.shape, array.tobytes())
+
+
+def gap(left: RawTensor | bytes, right: RawTensor | bytes) -> Magnitude:
+    (found,) = measure(snapshot(x=left), snapshot(x=right))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "absolute", "relative"),
+    [
+        (raw("float32", [1, 2, 3]), raw("float32", [1, 4, 3.5]), 2.0, 0.5),
+        (raw("float64", [0.0, -1]), raw("float64", [1e-9, -1]), 1e-9, 1.0),
+        (raw("float64", [1.0]), raw("float64", [-1.0]), 2.0, 2.0),
+        (raw("float16", [1.0]), raw("float16", [1.5]), 0.5, 1 / 3),
+        (raw("bfloat16", [0x3F80], "<u2"), raw("bfloat16", [0x4000], "<u2"), 1.0, 0.5),
+        (raw("float8_e4m3fn", [0x38], "u1"), raw("float8_e4m3fn", [0x40], "u1"), 1.0, 0.5),
+        (raw("float8_e4m3fn", [0x01], "u1"), raw("float8_e4m3fn", [0x81], "u1"), 2**-8, 2.0),
+        (raw("float8_e5m2", [0x3C], "u1"), raw("float8_e5m2", [0x40], "u1"), 1.0, 0.5),
+        (raw("complex64", [3 + 4j]), raw("complex64", [0j]), 5.0, 1.0),
+        (raw("bool", [True]), raw("bool", [False]), 1.0, 1.0),
+        (raw("int8", [-128]), raw("int8", [127]), 255.0, 255 / 128),
+        (raw("uint8", [0]), raw("uint8", [255]), 255.0, 1.0),
+        (raw("int64", [2**62]), raw("int64", [2**62 + 1]), 1.0, 2**-62),
+        (raw("int64", [-(2**63)]), raw("int64", [2**63 - 1]), 2.0**64, 2.0),
+        (raw("uint64", [2**64 - 1]), raw("uint64", [0]), 2.0**64, 1.0),
+        (raw("float32", [0.0]), raw("float32", [-0.0]), 0.0, 0.0),
+        (raw("float32", 2.0), raw("float32", 3.0), 1.0, 1 / 3),
+    ],
+)
+def test_the_largest_difference_is_found_in_every_dtype(
+    left: RawTensor, right: RawTensor, absolute: float, relative: float
+) -> None:
+    found = gap(left, right)
+    assert found.absolute == absolute
+    assert found.relative == pytest.approx(relative)
+    assert (found.absolute_tensor, found.relative_tensor, found.not_finite) == ("x", "x", 0)
+    assert measure(snapshot(x=left), snapshot(x=left)) == ()
+
+
+def test_each_largest_difference_names_its_tensor() -> None:
+    left = snapshot(big=raw("float32", [100.0]), small=raw("float32", [1e-3, 5]))
+    right = snapshot(big=raw("float32", [101.0]), small=raw("float32", [2e-3, 5]))
+    (found,) = measure(left, right)
+    assert (found.absolute_tensor, found.relative_tensor, found.elements) == ("big", "small", 2)
+
+
+def test_what_is_not_finite_is_counted() -> None:
+    found = gap(raw("float32", [math.nan, math.inf, 1]), raw("float32", [1, -math.inf, 2]))
+    assert (found.elements, found.not_finite, found.absolute) == (3, 2, 1.0)
+    found = gap(raw("float32", [math.nan]), raw("float32", [0]))
+    assert (found.not_finite, found.absolute, found.relative) == (1, None, None)
+
+
+def test_what_has_no_number_is_named() -> None:
+    for left, right in (
+        (raw("float32", [1.0]), raw("float32", [1.0, 2.0])),
+        (raw("float32", [1.0]), raw("float64", [1.0])),
+        (raw("float32", [1.0]), b"1"),
+        (b"1", b"2"),
+    ):
+        found = gap(left, right)
+        assert (found.unmeasured, found.absolute) == (("x",), None)
+    (found,) = measure(snapshot(x=b"1"), snapshot(y=b"1"))
+    assert found.unmeasured == ("x", "y")

@@ -8,7 +8,7 @@ from auditkit.errors import ArtifactMismatch, NotSigned, NotTrusted, SignatureEr
 from auditkit.evidence.verdicts import (
     MAX_FINDINGS,
     PRECEDENCE,
-    Ledger,
+    CheckResults,
     as_finding,
     exit_code_of,
     verdict_of,
@@ -61,44 +61,44 @@ def test_what_cannot_be_decided_is_neither_verified_nor_failed() -> None:
 
 
 def test_a_check_that_nobody_made_is_not_run() -> None:
-    results = Ledger().results()
+    results = CheckResults().results()
     assert [result.number for result in results] == list(CHECKS)
     assert {result.status for result in results} == {"not run"}
-    assert not Ledger().passed(1)
+    assert not CheckResults().passed(1)
 
 
 def test_a_check_passes_only_when_it_was_made_and_found_nothing() -> None:
-    ledger = Ledger()
-    ledger.ran(3, "2 files")
-    assert ledger.passed(3)
-    assert not ledger.passed(3, 4)
-    ledger.add(3, [Finding("missing")])
-    assert ledger.failed(3)
-    assert not ledger.passed(3)
-    result = ledger.results()[2]
+    checks = CheckResults()
+    checks.ran(3, "2 files")
+    assert checks.passed(3)
+    assert not checks.passed(3, 4)
+    checks.add(3, [Finding("missing")])
+    assert checks.failed(3)
+    assert not checks.passed(3)
+    result = checks.results()[2]
     assert (result.status, result.summary) == ("failed", "1 finding")
 
 
 def test_a_check_that_was_skipped_after_all_did_not_pass() -> None:
-    ledger = Ledger()
-    ledger.ran(8, "all")
-    ledger.skip(8, "no code")
-    assert not ledger.passed(8)
-    assert ledger.results()[7].summary == "no code"
+    checks = CheckResults()
+    checks.ran(8, "all")
+    checks.skip(8, "no code")
+    assert not checks.passed(8)
+    assert checks.results()[7].summary == "no code"
 
 
 def test_a_finding_outweighs_that_the_check_was_cut_short() -> None:
-    ledger = Ledger()
-    ledger.skip(8, "stopped")
-    ledger.add(8, [Finding("one"), Finding("two")])
-    assert (ledger.results()[7].status, ledger.results()[7].summary) == ("failed", "2 findings")
+    checks = CheckResults()
+    checks.skip(8, "stopped")
+    checks.add(8, [Finding("one"), Finding("two")])
+    assert (checks.results()[7].status, checks.results()[7].summary) == ("failed", "2 findings")
 
 
 def test_a_warning_fails_nothing() -> None:
-    ledger = Ledger()
-    ledger.ran(3, "2 files")
-    ledger.warn(3, "odd")
-    assert (ledger.results()[2].status, ledger.results()[2].warnings) == ("passed", ("odd",))
+    checks = CheckResults()
+    checks.ran(3, "2 files")
+    checks.warn(3, "odd")
+    assert (checks.results()[2].status, checks.results()[2].warnings) == ("passed", ("odd",))
 
 
 def test_an_error_while_findings_are_made_becomes_one_and_the_earlier_ones_stay() -> None:
@@ -106,28 +106,28 @@ def test_an_error_while_findings_are_made_becomes_one_and_the_earlier_ones_stay(
         yield Finding("first")
         raise ArtifactMismatch("another SHA-256", expected="a", found="b", where="x")
 
-    ledger = Ledger()
-    ledger.add(4, findings())
-    assert [str(finding) for finding in ledger.results()[3].findings] == [
+    checks = CheckResults()
+    checks.add(4, findings())
+    assert [str(finding) for finding in checks.results()[3].findings] == [
         "first",
         "x: another SHA-256 (expected a, found b)",
     ]
 
 
 def test_a_forged_run_cannot_fill_the_memory_with_findings() -> None:
-    ledger = Ledger()
-    ledger.add(6, (Finding(str(n)) for n in range(10 * MAX_FINDINGS)))
-    ledger.add(6, [Finding("one more")])
-    assert len(ledger.results()[5].findings) == MAX_FINDINGS
+    checks = CheckResults()
+    checks.add(6, (Finding(str(n)) for n in range(10 * MAX_FINDINGS)))
+    checks.add(6, [Finding("one more")])
+    assert len(checks.results()[5].findings) == MAX_FINDINGS
 
 
 @pytest.mark.parametrize("codes", [(1,), (1, 5, 3), (2, 5, 1, 4, 3)])
 def test_findings_that_are_dropped_hide_no_exit_code(codes: tuple[int, ...]) -> None:
-    ledger = Ledger()
-    ledger.add(8, [Finding(f"undecided {n}", exit_code=6) for n in range(3 * MAX_FINDINGS)])
+    checks = CheckResults()
+    checks.add(8, [Finding(f"undecided {n}", exit_code=6) for n in range(3 * MAX_FINDINGS)])
     for code in codes:
-        ledger.add(8, [Finding(f"of code {code}, {n}", exit_code=code) for n in range(2)])
-    results = ledger.results()
+        checks.add(8, [Finding(f"of code {code}, {n}", exit_code=code) for n in range(2)])
+    results = checks.results()
     kept = [finding.message for finding in results[7].findings]
     assert len(kept) == MAX_FINDINGS
     first = MAX_FINDINGS - len(codes)
@@ -141,12 +141,12 @@ def test_an_error_behind_too_many_findings_asks_for_its_exit_code_once() -> None
         yield from (Finding("undecided", exit_code=6) for _ in range(MAX_FINDINGS))
         raise ArtifactMismatch("another SHA-256")
 
-    ledger = Ledger()
+    checks = CheckResults()
     for _ in range(3):
-        ledger.add(4, findings())
-    codes = [finding.exit_code for finding in ledger.results()[3].findings]
+        checks.add(4, findings())
+    codes = [finding.exit_code for finding in checks.results()[3].findings]
     assert (len(codes), codes.count(1)) == (MAX_FINDINGS, 1)
-    assert exit_code_of(ledger.results()) == 1
+    assert exit_code_of(checks.results()) == 1
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from commands import content, timeless
 from studies import PLAN, Run, check_files, study_here
 
 from auditkit.errors import StoreError
-from auditkit.files import store
+from auditkit.files import artifacts, store
 from auditkit.files.run_folder import Journal, RunFolder
 from auditkit.formats import canonical
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing.keys import PrivateKey
 
 SOURCE = ProgramSource("tiny_study.py:make_program", "/somewhere", {"data": "map"})
 
@@ -78,14 +78,14 @@ def test_a_new_folder_is_made_and_claimed_by_a_journal_without_the_programs_plac
 ) -> None:
     out = tmp_path / "new" / "run"
     assert begin(out) == "2026-01-01T00:00:00Z"
-    assert store.list_files(out) == ["run.json.partial"]
+    assert artifacts.list_files(out) == ["run.json.partial"]
     assert b"somewhere" not in (out / "run.json.partial").read_bytes()
 
 
 def test_an_empty_folder_is_claimed(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     begin(tmp_path)
-    assert store.list_files(tmp_path) == ["run.json.partial"]
+    assert artifacts.list_files(tmp_path) == ["run.json.partial"]
 
 
 @pytest.mark.parametrize("name", ["notes.txt", ".hidden", "sub/deep.txt", "x.partial"])
@@ -96,7 +96,7 @@ def test_a_folder_with_anything_else_is_left_alone(tmp_path: Path, name: str) ->
     for resume in (False, True):
         with pytest.raises(StoreError, match=f"the folder is not empty: it holds '{name}'"):
             begin(tmp_path, resume=resume)
-    assert store.list_files(tmp_path) == [name]
+    assert artifacts.list_files(tmp_path) == [name]
 
 
 @pytest.mark.parametrize("resume", [False, True])
@@ -136,14 +136,14 @@ def test_two_runs_never_write_into_one_folder_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="another process is writing here"), folder.held():
             raise AssertionError
         assert (folder.path / "run.json.partial").exists()
-    assert store.list_files(folder.path) == ["run.json.partial"]
+    assert artifacts.list_files(folder.path) == ["run.json.partial"]
 
 
 def test_the_lock_of_a_run_that_was_killed_holds_nobody_up(tmp_path: Path) -> None:
     (tmp_path / "run.lock.partial").touch()
     with RunFolder(tmp_path).held():
         begin(tmp_path)
-    assert store.list_files(tmp_path) == ["run.json.partial"]
+    assert artifacts.list_files(tmp_path) == ["run.json.partial"]
 
 
 # Going on
@@ -290,7 +290,7 @@ def test_publishing_leaves_the_listed_files_and_nothing_partial(
         n for n, change in enumerate(made) if change.startswith("rename")
     )
     assert made[-1] == "remove run.json.partial"
-    assert store.list_files(interrupted) == store.list_files(small.folder)
+    assert artifacts.list_files(interrupted) == artifacts.list_files(small.folder)
     assert check_files(Run(interrupted, small.key), strict=True).exit_code == 0
 
 

@@ -156,7 +156,7 @@ def test_a_link_is_replaced_not_followed(tmp_path: Path) -> None:
 
 def test_copy_rename_and_remove(tmp_path: Path) -> None:
     source, copy = tmp_path / "source", tmp_path / "a" / "copy"
-    source.write_bytes(b"x" * (2 * store.CHUNK_BYTES + 1))
+    source.write_bytes(b"x" * (2 * artifacts.CHUNK_BYTES + 1))
     store.make_folder(copy.parent)
     store.make_folder(copy.parent)
     store.copy_file(source, copy)
@@ -183,8 +183,8 @@ def test_failures_of_the_other_operations_are_store_errors(tmp_path: Path) -> No
         lambda: store.remove_folder(file),
         lambda: store.read_bytes(tmp_path / "none"),
         lambda: store.read_bytes("a\0b"),
-        lambda: store.list_files(tmp_path / "none"),
-        lambda: store.open_artifact(tmp_path / "none", "x"),
+        lambda: artifacts.list_files(tmp_path / "none"),
+        lambda: artifacts.open_artifact(tmp_path / "none", "x"),
     ]
     for call in calls:
         with pytest.raises(StoreError):
@@ -251,14 +251,14 @@ UNSAFE = [
 @pytest.mark.parametrize("name", UNSAFE)
 def test_unsafe_names_are_refused_before_anything_is_touched(name: str) -> None:
     with pytest.raises(UnsafePath) as caught:
-        store.safe_read("/no/such/folder", name)
+        artifacts.safe_read("/no/such/folder", name)
     assert str(caught.value).isprintable()
 
 
 @given(st.text())
 def test_a_name_that_passes_stays_below_the_root(name: str) -> None:
     try:
-        store.check_name(name)
+        artifacts.check_name(name)
     except UnsafePath:
         return
     assert os.path.normpath(f"/root/{name}") == f"/root/{name}"
@@ -275,32 +275,32 @@ def run(tmp_path: Path) -> Path:
 def test_a_listed_file_is_read_and_hashed(run: Path) -> None:
     digest = hashlib.sha256(b"content").hexdigest()
     name = "seed-0000/file"
-    assert store.safe_read(run, name, expected_size=7, expected_sha256=digest) == b"content"
-    assert store.file_sha256(run, name, expected_size=7) == digest
-    assert store.file_size(run, name) == 7
+    assert artifacts.safe_read(run, name, expected_size=7, expected_sha256=digest) == b"content"
+    assert artifacts.file_sha256(run, name, expected_size=7) == digest
+    assert artifacts.file_size(run, name) == 7
 
 
 def test_the_root_itself_may_be_a_link(run: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(run)
-    assert store.safe_read(tmp_path / "link", "seed-0000/file") == b"content"
+    assert artifacts.safe_read(tmp_path / "link", "seed-0000/file") == b"content"
 
 
 def test_size_and_digest_are_checked(run: Path) -> None:
     name = "seed-0000/file"
     with pytest.raises(ArtifactMismatch, match=r"seed-0000/file: another size \(expected 8"):
-        store.file_sha256(run, name, expected_size=8)
+        artifacts.file_sha256(run, name, expected_size=8)
     with pytest.raises(ArtifactMismatch, match="another size"):
-        store.safe_read(run, name, expected_size=6)
+        artifacts.safe_read(run, name, expected_size=6)
     with pytest.raises(ArtifactMismatch, match="another SHA-256"):
-        store.safe_read(run, name, expected_sha256="0" * 64)
+        artifacts.safe_read(run, name, expected_sha256="0" * 64)
     with pytest.raises(ArtifactMismatch, match="too long"):
-        store.safe_read(run, name, max_bytes=6)
+        artifacts.safe_read(run, name, max_bytes=6)
 
 
 @pytest.mark.parametrize("name", ["none", "none/file", "seed-0000/file/below"])
 def test_a_missing_file_is_missing(name: str, run: Path) -> None:
     with pytest.raises(ArtifactMissing, match="no such file"):
-        store.safe_read(run, name)
+        artifacts.safe_read(run, name)
 
 
 def make_odd(root: Path, kind: str) -> str:
@@ -328,8 +328,8 @@ def make_odd(root: Path, kind: str) -> str:
 def test_only_regular_files_are_opened_and_nothing_hangs(kind: str, run: Path) -> None:
     name = make_odd(run, kind)
     with pytest.raises(UnsafePath, match=f"^{name}: not a regular file but a"):
-        store.open_artifact(run, name)
-    assert "odd" in store.list_files(run) or kind == "folder"
+        artifacts.open_artifact(run, name)
+    assert "odd" in artifacts.list_files(run) or kind == "folder"
 
 
 def test_a_folder_that_becomes_a_link_after_the_look_is_refused(
@@ -339,7 +339,7 @@ def test_a_folder_that_becomes_a_link_after_the_look_is_refused(
     regular = (run / "seed-0000" / "file").stat()
     monkeypatch.setattr(os, "stat", lambda *_, **__: regular)
     with pytest.raises(UnsafePath, match="FIFO"):
-        store.open_artifact(run, "odd")
+        artifacts.open_artifact(run, "odd")
 
 
 def test_a_file_that_grows_while_it_is_read_is_a_mismatch(
@@ -347,7 +347,7 @@ def test_a_file_that_grows_while_it_is_read_is_a_mismatch(
 ) -> None:
     path = run / "seed-0000" / "file"
     monkeypatch.setattr(artifacts, "CHUNK_BYTES", 4)
-    with store.open_artifact(run, "seed-0000/file") as file:
+    with artifacts.open_artifact(run, "seed-0000/file") as file:
         chunks = artifacts._chunks(file, "seed-0000/file", 7)
         next(chunks)
         path.write_bytes(b"content and more")
@@ -359,7 +359,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_a_mismatch(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(artifacts, "_checked_size", lambda *_: 9)
-    for read in (store.safe_read, store.file_sha256):
+    for read in (artifacts.safe_read, artifacts.file_sha256):
         with pytest.raises(ArtifactMismatch, match="changed while it was read"):
             read(run, "seed-0000/file")
 
@@ -369,7 +369,7 @@ def test_a_large_file_is_hashed_in_constant_memory(run: Path) -> None:
     with (run / "large").open("wb") as file:
         file.truncate(size)
     tracemalloc.start()
-    store.file_sha256(run, "large", expected_size=size)
+    artifacts.file_sha256(run, "large", expected_size=size)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 * 2**20
@@ -384,7 +384,7 @@ def test_descriptors_are_closed(run: Path) -> None:
     for _ in range(20):
         for name in ("odd", "none", "seed-0000/file", "seed-0000/none", "../x"):
             with contextlib.suppress(AuditError):
-                store.safe_read(run, name)
+                artifacts.safe_read(run, name)
         with pytest.raises(StoreError):
             store.read_bytes(run / "odd")
     assert len(list(folder.iterdir())) == before
@@ -397,4 +397,4 @@ def test_listing_is_sorted_and_follows_no_links(run: Path) -> None:
     (run / "empty").mkdir()
     (run / "loop").symlink_to(run)
     os.mkfifo(run / "fifo")
-    assert store.list_files(run) == ["a.txt", "a/z", "fifo", "loop", "seed-0000/file"]
+    assert artifacts.list_files(run) == ["a.txt", "a/z", "fifo", "loop", "seed-0000/file"]

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditkit.errors import JsonError, SchemaError
-from auditkit.formats import canonical
+from auditkit.formats import canonical, structure
 from auditkit.records.plan import DISTANCE_METRICS, SIGNED_METRICS, PerturbationSpec, StudyPlan
 
 
@@ -253,7 +253,7 @@ def test_a_caller_near_the_end_of_the_stack_gets_json_error() -> None:
 
 @given(outers)
 def test_records_round_trip_through_dicts_and_bytes(record: Outer) -> None:
-    assert canonical.from_dict(Outer, canonical.to_dict(record), what="r") == record
+    assert structure.from_dict(Outer, structure.to_dict(record), what="r") == record
     data = canonical.encode(record)
     again = canonical.decode(Outer, data, what="r")
     assert again == record
@@ -262,13 +262,13 @@ def test_records_round_trip_through_dicts_and_bytes(record: Outer) -> None:
 
 @given(plans)
 def test_plans_round_trip_through_their_own_constructor(plan: StudyPlan) -> None:
-    assert canonical.from_dict(StudyPlan, canonical.to_dict(plan), what="plan") == plan
+    assert structure.from_dict(StudyPlan, structure.to_dict(plan), what="plan") == plan
     assert canonical.decode(StudyPlan, canonical.encode(plan), what="plan") == plan
 
 
 def test_the_dict_of_a_plan_is_plain() -> None:
     plan = StudyPlan(1, 2, 3, range(2), ["adam-reset:moments=m", "carry"], margins={"nll": 1})
-    plain = canonical.to_dict(plan)
+    plain = structure.to_dict(plan)
     assert plain["seeds"] == [0, 1]
     assert plain["perturbations"][0] == {"name": "adam-reset", "parameters": {"moments": "m"}}
     assert json.loads(json.dumps(plain)) == plain
@@ -282,15 +282,15 @@ def test_equal_records_have_equal_bytes() -> None:
 
 
 def test_reading_does_not_change_its_input() -> None:
-    plain = canonical.to_dict(OUTER)
+    plain = structure.to_dict(OUTER)
     before = copy.deepcopy(plain)
-    canonical.from_dict(Outer, plain, what="r")
+    structure.from_dict(Outer, plain, what="r")
     assert plain == before
 
 
 def test_missing_fields_take_their_default() -> None:
     plain = {"count": 1, "ratio": 1, "kind": "a", "pair": [1, 2]}
-    assert canonical.from_dict(Outer, plain, what="r") == Outer(1, 1.0, "a", (1, 2.0))
+    assert structure.from_dict(Outer, plain, what="r") == Outer(1, 1.0, "a", (1, 2.0))
 
 
 @pytest.mark.parametrize(
@@ -336,7 +336,7 @@ def test_another_shape_is_a_schema_error_that_names_the_path(
     change: dict[Any, Any], says: str
 ) -> None:
     with pytest.raises(SchemaError) as caught:
-        canonical.from_dict(Outer, {**canonical.to_dict(OUTER), **change}, what="r.json")
+        structure.from_dict(Outer, {**structure.to_dict(OUTER), **change}, what="r.json")
     message = str(caught.value)
     assert message.startswith(f"r.json: {says}")
     assert message.isprintable()
@@ -346,18 +346,18 @@ def test_another_shape_is_a_schema_error_that_names_the_path(
 @pytest.mark.parametrize("data", [None, 1, "text", [], [["count", 1]], True])
 def test_a_record_is_read_from_an_object_only(data: object) -> None:
     with pytest.raises(SchemaError, match=r"\$: expected an object"):
-        canonical.from_dict(Outer, data, what="r")
+        structure.from_dict(Outer, data, what="r")
 
 
 def test_what_the_record_itself_refuses_is_a_schema_error() -> None:
-    plain = canonical.to_dict(StudyPlan(1, 2, 3, [0], ["carry"]))
+    plain = structure.to_dict(StudyPlan(1, 2, 3, [0], ["carry"]))
     with pytest.raises(SchemaError, match="beyond the horizon 3"):
-        canonical.from_dict(StudyPlan, {**plain, "fork_at": 100}, what="plan.json")
+        structure.from_dict(StudyPlan, {**plain, "fork_at": 100}, what="plan.json")
 
 
 @given(values)
 def test_any_json_gives_a_plan_or_schema_error(value: Any) -> None:
-    plain = canonical.to_dict(StudyPlan(1, 2, 3, [0], ["carry"]))
+    plain = structure.to_dict(StudyPlan(1, 2, 3, [0], ["carry"]))
     for candidate in (value, *({**plain, name: value} for name in plain)):
         with contextlib.suppress(SchemaError):
-            canonical.from_dict(StudyPlan, candidate, what="fuzz")
+            structure.from_dict(StudyPlan, candidate, what="fuzz")

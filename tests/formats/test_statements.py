@@ -23,9 +23,7 @@ from auditkit.formats.statements import (
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.registration import Registration
-from auditkit.records.replaying import ReplayReport
-from auditkit.records.report import CHECKS, CheckResult
-from auditkit.records.signedreport import SignedReport
+from auditkit.records.report import CHECKS, CheckResult, ReplayReport, SignedReport
 
 READ_REPLAY = functools.partial(record_from_statement, ReplayReport)
 

@@ -43,13 +43,11 @@ from auditkit.formats.statements import (
     to_statement,
 )
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
-from auditkit.records.job import Job
+from auditkit.records.job import Job, RowsTask
+from auditkit.records.manifest import BranchesResult, TrunkResult
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import Registration
-from auditkit.records.replaying import ReplayReport
-from auditkit.records.signedreport import SignedReport
-from auditkit.records.study import BranchesResult, TrunkResult
-from auditkit.records.task import RowsTask
+from auditkit.records.report import ReplayReport, SignedReport
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.keys import (
     TrustedKey,
@@ -62,8 +60,8 @@ from auditkit.signing.keys import (
 )
 from auditkit.signing.sigstore_bundle import to_bundle
 from auditkit.signing.timestamps import request, token_sha256
+from auditkit.verification.procedure import VerifyRequest, verify
 from auditkit.verification.report_json import report_from_json
-from auditkit.verification.study_checks import VerifyRequest, verify
 
 Read = Callable[[bytes], object]
 

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from auditkit.errors import UnsupportedLoader
 from auditkit.integrations.accelerate import Accumulation
 from auditkit.recorder.recorder import Recorder
-from auditkit.recorder.recording import RecordingStopped
+from auditkit.recorder.writer import RecordingStopped
 
 accelerate = pytest.importorskip("accelerate", reason="Accelerate is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore:.set_vital. is deprecated:UserWarning")

@@ -19,7 +19,7 @@ from examining import ANY, Said, examine, run_program, said_of
 from planted import EXIT_CODES, HONEST, PLANTED, Kind, Planted
 from studies import check
 
-from auditkit.signing.signatures import PrivateKey, generate_key
+from auditkit.signing.keys import PrivateKey, generate_key
 
 #: How the table names what is said.
 NAMES: dict[Kind, str] = {

@@ -19,7 +19,7 @@ from auditkit.evidence.reader import RunEvidence
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.replay.study_replay import ReplayRequest, replay
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing.keys import PrivateKey
 
 HERE = Path(__file__).parent
 

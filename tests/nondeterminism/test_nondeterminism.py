@@ -11,7 +11,7 @@ from planted import EXIT_CODES, HONEST, PLANTED, Planted
 from studies import check
 
 from auditkit.processes.workers import Workers
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing.keys import PrivateKey
 
 
 @pytest.mark.parametrize("planted", PLANTED, ids=str)

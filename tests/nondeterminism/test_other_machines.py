@@ -24,7 +24,7 @@ from auditkit.evidence.reader import RunEvidence
 from auditkit.formats.ordering import Batch
 from auditkit.records.job import Job
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing.keys import PrivateKey
 
 #: Far above what rounding does to the study in a few steps, and far below what an edit is for.
 TOLERANCE = 1e-4

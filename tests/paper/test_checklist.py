@@ -19,9 +19,8 @@ from auditkit.paper.neurips import NEURIPS_ITEMS
 from auditkit.paper.questions import BASE_CHECKS, NEURIPS, QUESTIONS, SURVEY, ChecklistItem
 from auditkit.paper.rendering import to_latex, to_markdown
 from auditkit.paper.survey import SURVEY_ITEMS
-from auditkit.records.manifest import RunTimes, StudyManifest
+from auditkit.records.manifest import BranchRecord, RunTimes, StudyManifest
 from auditkit.records.report import CHECKS, CheckResult, Finding, Status, VerificationReport
-from auditkit.records.study import BranchRecord
 
 MANIFEST = example_manifest()
 REPORT = example_report()

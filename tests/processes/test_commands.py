@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 from commands import PATIENCE, names_in, wait_for
 
-from auditkit.errors import CommandError, JsonError, LineLost, ProgramFailed, UsageError
-from auditkit.processes.commands import Commands, Ended
-from auditkit.processes.protocol import SESSION_VARIABLE, Line
-from auditkit.processes.subprocesses import environment, kill_marked
+from auditkit.errors import CommandError, ConnectionLost, JsonError, ProgramFailed, UsageError
+from auditkit.processes.commands import CommandResult, Commands
+from auditkit.processes.protocol import SESSION_VARIABLE, Connection
+from auditkit.processes.subprocesses import environment, kill_with_variable
 from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
 
 _PRELUDE = """
@@ -41,7 +41,9 @@ ranks = [subprocess.Popen([sys.executable, "-c", script, str(rank)], start_new_s
 sys.exit(max(rank.wait() for rank in ranks))
 """
 
-_ASKS = "line = connect({'rank': sys.argv[1]})\nassert line.ask({'n': 1}) == {'n': 2}\n"
+_REQUEST = (
+    "connection = connect({'rank': sys.argv[1]})\nassert connection.request({'n': 1}) == {'n': 2}\n"
+)
 
 
 def python(script: str, *arguments: str) -> list[str]:
@@ -49,18 +51,18 @@ def python(script: str, *arguments: str) -> list[str]:
     return [sys.executable, "-c", _PRELUDE + script, *arguments]
 
 
-def nobody(line: Line, hello: dict[str, Any]) -> None:
+def nobody(connection: Connection, client_info: dict[str, Any]) -> None:
     """A handler of commands that do not call."""
-    raise AssertionError(hello)
+    raise AssertionError(client_info)
 
 
-def count(line: Line, _: dict[str, Any]) -> None:
+def count(connection: Connection, _: dict[str, Any]) -> None:
     """A handler that answers every number with the next one."""
-    while (message := line.receive()) is not None:
-        line.send({"n": message["n"] + 1})
+    while (message := connection.receive()) is not None:
+        connection.send({"n": message["n"] + 1})
 
 
-def run(script: str, *arguments: str, **options: Any) -> Ended:
+def run(script: str, *arguments: str, **options: Any) -> CommandResult:
     """Run a script that does not call."""
     with Commands() as commands:
         return commands.run(python(script, *arguments), nobody, **options)
@@ -78,24 +80,24 @@ def written(file: Path) -> list[int]:
     return [int(pid) for pid in file.read_text().split()]
 
 
-# Conversations
+# Connections
 
 
 def test_a_command_that_calls_is_handled_while_it_runs() -> None:
     with Commands() as commands:
-        assert commands.run(python(_ASKS, "0"), count) == Ended(0, "", 1)
+        assert commands.run(python(_REQUEST, "0"), count) == CommandResult(0, "", 1)
 
 
-def test_two_processes_of_one_launcher_are_two_conversations() -> None:
+def test_two_processes_of_one_launcher_are_two_connections() -> None:
     hellos: list[str] = []
 
-    def handler(line: Line, hello: dict[str, Any]) -> None:
-        hellos.append(hello["rank"])
-        count(line, hello)
+    def handler(connection: Connection, client_info: dict[str, Any]) -> None:
+        hellos.append(client_info["rank"])
+        count(connection, client_info)
 
     with Commands() as commands:
-        ended = commands.run([sys.executable, "-c", _LAUNCHER, _PRELUDE + _ASKS], handler)
-    assert (ended, sorted(hellos)) == (Ended(0, "", 2), ["0", "1"])
+        completed = commands.run([sys.executable, "-c", _LAUNCHER, _PRELUDE + _REQUEST], handler)
+    assert (completed, sorted(hellos)) == (CommandResult(0, "", 2), ["0", "1"])
 
 
 def test_a_shell_script_hands_the_session_on(tmp_path: Path) -> None:
@@ -103,61 +105,63 @@ def test_a_shell_script_hands_the_session_on(tmp_path: Path) -> None:
     script.write_text('#!/bin/sh\n"$@" 0 && "$@" 1\nexit 5\n')
     script.chmod(0o755)
     with Commands() as commands:
-        ended = commands.run(["./train.sh", *python(_ASKS)], count, folder=tmp_path)
-    assert ended == Ended(5, "", 2)
+        completed = commands.run(["./train.sh", *python(_REQUEST)], count, folder=tmp_path)
+    assert completed == CommandResult(5, "", 2)
 
 
 def test_what_was_sent_before_the_end_is_read() -> None:
     seen: list[int] = []
 
-    def slow(line: Line, _: dict[str, Any]) -> None:
+    def slow(connection: Connection, _: dict[str, Any]) -> None:
         time.sleep(0.3)
-        while (message := line.receive()) is not None:
+        while (message := connection.receive()) is not None:
             seen.append(message["n"])
 
-    script = "line = connect({})\nfor n in range(9): line.send({'n': n})\nos._exit(0)"
+    script = "connection = connect({})\nfor n in range(9): connection.send({'n': n})\nos._exit(0)"
     with Commands() as commands:
         commands.run(python(script), slow)
     assert seen == list(range(9))
 
 
 def test_several_threads_run_commands_at_once() -> None:
-    ended: list[Ended] = []
+    completed: list[CommandResult] = []
     with Commands() as commands:
         threads = [
-            threading.Thread(target=lambda: ended.append(commands.run(python(_ASKS, "0"), count)))
+            threading.Thread(
+                target=lambda: completed.append(commands.run(python(_REQUEST, "0"), count))
+            )
             for _ in range(4)
         ]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-    assert ended == [Ended(0, "", 1)] * 4
+    assert completed == [CommandResult(0, "", 1)] * 4
 
 
 # Ends
 
 
 def test_a_command_that_ignores_everything_is_run_to_its_end() -> None:
-    assert run("print('done')") == Ended(0, "done", 0)
+    assert run("print('done')") == CommandResult(0, "done", 0)
 
 
 @pytest.mark.parametrize(
-    ("script", "ended"),
+    ("script", "completed"),
     [
         ("print('out'); print('1\\n2\\n\\n3\\n4', file=sys.stderr); sys.exit(7)", (7, "2 | 3 | 4")),
         ("os.kill(os.getpid(), signal.SIGTERM)", (-signal.SIGTERM, "")),
         ("sys.stdin.read() or sys.exit('nothing to read')", (1, "nothing to read")),
     ],
 )
-def test_status_and_last_words_are_told(script: str, ended: tuple[int, str]) -> None:
-    assert run(script) == Ended(*ended, 0)
+def test_exit_status_and_output_tail_are_returned(script: str, completed: tuple[int, str]) -> None:
+    assert run(script) == CommandResult(*completed, 0)
 
 
 def test_more_output_than_a_pipe_holds_is_no_hindrance() -> None:
-    ended = run("os.write(1, b'x' * 3_000_000); os.write(2, b'y\\xff' * 1_000_000)")
-    assert ended.status == 0
-    assert len(ended.last_words) < 5000
+    completed = run("os.write(1, b'x' * 3_000_000); os.write(2, b'y\\xff' * 1_000_000)")
+    assert completed.returncode == 0
+    assert len(completed.output_tail) < 5000
 
 
 def test_output_is_passed_on_as_it_comes(tmp_path: Path) -> None:
@@ -175,7 +179,7 @@ def test_output_is_passed_on_as_it_comes(tmp_path: Path) -> None:
 
     waiting = threading.Thread(target=let_go)
     waiting.start()
-    assert run(script, output=output) == Ended(0, "second", 0)
+    assert run(script, output=output) == CommandResult(0, "second", 0)
     waiting.join()
     assert sorted(output.getvalue().splitlines()[:2]) == [b"first", b"second"]
     assert output.getvalue().endswith(b"third\n")
@@ -191,24 +195,24 @@ def test_output_that_cannot_be_passed_on_ends_the_command() -> None:
 
 
 def test_a_command_that_dies_in_the_middle_is_told_by_its_status() -> None:
-    def asks(line: Line, _: dict[str, Any]) -> None:
-        line.ask({})
+    def asks(connection: Connection, _: dict[str, Any]) -> None:
+        connection.request({})
 
     script = "connect({}).receive(); print('oh', file=sys.stderr, flush=True); os._exit(9)"
     with Commands() as commands:
-        assert commands.run(python(script), asks) == Ended(9, "oh", 1)
-        with pytest.raises(LineLost):
+        assert commands.run(python(script), asks) == CommandResult(9, "oh", 1)
+        with pytest.raises(ConnectionLost):
             commands.run(python("connect({}).receive()"), asks)
 
 
 @pytest.mark.parametrize("error", [ValueError("no"), JsonError("no")])
 def test_a_handler_that_fails_ends_the_command(error: Exception) -> None:
-    def fails(line: Line, _: dict[str, Any]) -> None:
+    def fails(connection: Connection, _: dict[str, Any]) -> None:
         raise error
 
     begin = time.monotonic()
     with Commands() as commands, pytest.raises(type(error), match="no"):
-        commands.run(python(f"line = connect({{}}); time.sleep({PATIENCE})"), fails)
+        commands.run(python(f"connection = connect({{}}); time.sleep({PATIENCE})"), fails)
     assert time.monotonic() - begin < PATIENCE / 2
 
 
@@ -277,7 +281,7 @@ def test_what_a_command_leaves_behind_is_ended(tmp_path: Path, session: bool) ->
         f"open({str(left)!r}, 'w').write(f'{{child.pid}}\\n')\nos._exit(3)"
     )
     begin = time.monotonic()
-    assert run(script).status == 3
+    assert run(script).returncode == 3
     assert time.monotonic() - begin < PATIENCE / 2
     wait_for(lambda: not is_running(written(left)[0]))
 
@@ -332,13 +336,13 @@ def test_an_interrupt_kills_the_command(tmp_path: Path) -> None:
 def test_a_command_whose_auditkit_is_killed_notices_at_its_line(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = (
-        "line = connect({})\n"
+        "connection = connect({})\n"
         f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}}\\n')\n"
-        "line.ask({})"
+        "connection.request({})"
     )
     parent = (
         "import sys\nfrom auditkit.processes.commands import Commands\n"
-        "Commands().run(sys.argv[1:], lambda line, hello: [line.receive(), line.receive()])\n"
+        "Commands().run(sys.argv[1:], lambda other, _: [other.receive(), other.receive()])\n"
     )
     env = {**os.environ, "TMPDIR": str(tmp_path)}  # which it does not tidy up
     with subprocess.Popen([sys.executable, "-c", parent, *python(script)], env=env) as process:
@@ -358,10 +362,10 @@ def test_only_marked_processes_are_killed() -> None:
             for value in ("abc", "abcd")
         )
         stack.callback(other.kill)
-        kill_marked("MARK", "abc")
+        kill_with_variable("MARK", "abc")
         assert marked.wait(PATIENCE) == -signal.SIGKILL
         assert other.poll() is None
-        kill_marked("MARK", "nobody has this")
+        kill_with_variable("MARK", "nobody has this")
 
 
 def test_no_thread_descriptor_or_folder_is_left_behind(
@@ -371,7 +375,7 @@ def test_no_thread_descriptor_or_folder_is_left_behind(
     held, threads = names_in(Path("/dev/fd")), threading.enumerate()
     with Commands() as commands:
         for _ in range(2):
-            commands.run(python(_ASKS, "0"), count)
+            commands.run(python(_REQUEST, "0"), count)
             with pytest.raises(CommandError):
                 commands.run(["no-such-command"], nobody)
             with pytest.raises(AssertionError):

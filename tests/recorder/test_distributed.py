@@ -21,7 +21,7 @@ from auditkit.recorder.recorder import Recorder
 from auditkit.records.evidence import Trace, is_consumed
 from auditkit.records.report import VerificationReport
 from auditkit.signing.trust import machine_trust
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.verification.procedure import VerifyRequest, verify
 
 SCRIPT = Path(__file__).parents[1] / "programs" / "ddp_loop.py"
 

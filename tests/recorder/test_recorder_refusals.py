@@ -23,8 +23,8 @@ from auditkit.errors import (
     UncapturedState,
     UnsupportedLoader,
 )
-from auditkit.files import store
-from auditkit.recorder.recording import RecordingStopped
+from auditkit.files import artifacts
+from auditkit.recorder.writer import RecordingStopped
 
 
 @pytest.fixture(autouse=True)
@@ -201,7 +201,9 @@ def test_nobodys_name_is_in_a_recording(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(sys, "argv", ["train.py", str(home / "data"), "--lr", "1"])
     with ak.Recorder(tmp_path / "out", checkpoint_every=2) as rec:
         styles.plain(rec, styles.Log())
-    names = [name for name in store.list_files(tmp_path / "out") if not name.startswith("code/")]
+    names = [
+        name for name in artifacts.list_files(tmp_path / "out") if not name.startswith("code/")
+    ]
     assert len(names) > 5
     for name in names:
         data = (tmp_path / "out" / name).read_bytes()

@@ -30,8 +30,9 @@ from auditkit.formats.recipes import order_digest
 from auditkit.formats.run_files import trace_from_tensors
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
-from auditkit.signing.signatures import TrustedKey, machine_trust
-from auditkit.verification.study_checks import VerifyRequest, verify
+from auditkit.signing.keys import TrustedKey
+from auditkit.signing.trust import machine_trust
+from auditkit.verification.procedure import VerifyRequest, verify
 
 
 def _sampled(make: Callable[[], Any], name: str, **options: Any) -> Style:

@@ -11,14 +11,14 @@ from examples_of_records import EXAMPLES
 
 from auditkit import records
 from auditkit.errors import AuditError
-from auditkit.formats import canonical
+from auditkit.formats import canonical, structure
 from auditkit.records.digest import Digest
 from auditkit.records.evidence import Trace
 from auditkit.records.job import Job
+from auditkit.records.manifest import SeedRecord
 from auditkit.records.perturbation import Declaration
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.records.study import SeedRecord
 from auditkit.records.tensor import FileTensor, RawTensor
 
 #: Records that never stand in a JSON document: bytes and functions.
@@ -71,14 +71,14 @@ def test_a_record_survives_a_round_trip(record: Any) -> None:
 
 @pytest.mark.parametrize("record", EXAMPLES, ids=lambda record: type(record).__name__)
 def test_a_record_refuses_a_field_too_many_and_one_too_few(record: Any) -> None:
-    plain = canonical.to_dict(record)
+    plain = structure.to_dict(record)
     with pytest.raises(AuditError, match="unknown field 'extra'"):
-        canonical.from_dict(type(record), {**plain, "extra": 1}, what="record")
+        structure.from_dict(type(record), {**plain, "extra": 1}, what="record")
     for field in dataclasses.fields(record)[:1]:
         if field.default is dataclasses.MISSING:
             del plain[field.name]
             with pytest.raises(AuditError, match=field.name):
-                canonical.from_dict(type(record), plain, what="record")
+                structure.from_dict(type(record), plain, what="record")
 
 
 def test_two_unequal_records_have_unequal_bytes() -> None:

@@ -13,8 +13,14 @@ from studies import Run
 
 from auditkit.evidence.reader import RunEvidence
 from auditkit.records.report import Finding
-from auditkit.replay.budget import replay_within
-from auditkit.replay.sampling import by_seed, chance_of_catching, draw, shuffled, told
+from auditkit.replay.sampling import (
+    by_seed,
+    chance_of_catching,
+    describe_sample,
+    draw,
+    replay_within,
+    shuffled,
+)
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest
 
 
@@ -45,7 +51,7 @@ def test_a_seed_repeats_an_order() -> None:
 
 def test_everything_is_said_to_be_everything() -> None:
     n_all = len(shuffled(MANIFEST, 0))
-    assert told(MANIFEST, n_all, None).startswith(f"all {n_all} branches")
+    assert describe_sample(MANIFEST, n_all, None).startswith(f"all {n_all} branches")
 
 
 # A time to spend
@@ -77,7 +83,7 @@ def test_replays_as_much_as_fits(
     small: Run, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     clock = Clock(1.0)
-    monkeypatch.setattr("auditkit.replay.budget.time", clock)
+    monkeypatch.setattr("auditkit.replay.sampling.time", clock)
     run = RunEvidence(small.folder, small.manifest)
     order = shuffled(small.manifest, 3)
     request = ReplayRequest({}, {})
@@ -101,7 +107,7 @@ def test_a_longer_time_replays_no_less(small: Run, monkeypatch: pytest.MonkeyPat
     counts = []
     for seconds in (1.0, 50.0, 100.0, 200.0, 1000.0):
         clock = Clock(1.0)
-        monkeypatch.setattr("auditkit.replay.budget.time", clock)
+        monkeypatch.setattr("auditkit.replay.sampling.time", clock)
         run = RunEvidence(small.folder, small.manifest)
         order = shuffled(small.manifest, 3)
         rounds = replay_within(seconds, order, clock.replay, run, ReplayRequest({}, {}))

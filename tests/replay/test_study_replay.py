@@ -30,7 +30,7 @@ from auditkit.processes.workers import Workers
 from auditkit.records.job import Description, Job, ProgramSource
 from auditkit.records.report import Finding
 from auditkit.replay.study_replay import MAX_REPLAYS, ReplayOutcome, ReplayRequest, replay
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing.keys import PrivateKey
 
 
 class SpyingWorkers(HereWorkers):

@@ -25,17 +25,16 @@ from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
 
 from auditkit.errors import NotSigned, SchemaError, UsageError
 from auditkit.formats.statements import to_statement
-from auditkit.signing import signatures, timestamps
-from auditkit.signing.keys import verifies
-from auditkit.signing.signatures import PrivateKey
+from auditkit.signing import envelopes, keys, signatures, timestamps
+from auditkit.signing.keys import PrivateKey, verifies
 from auditkit.signing.sigstore_bundle import MEDIA_TYPE, to_bundle
 
 #: A real statement: its seeds, its digests, its names.
 PAYLOAD = to_statement(MANIFEST)
 DIGEST = MANIFEST.files[0].sha256
-ALICE = signatures.generate_key()
+ALICE = keys.generate_key()
 BOB = ec.generate_private_key(ec.SECP256R1())
-MALLORY = signatures.generate_key()
+MALLORY = keys.generate_key()
 KEYS: dict[str, PrivateKey] = {"ed25519": ALICE, "p256": BOB}
 
 
@@ -47,10 +46,10 @@ def stamped(data: bytes) -> bytes:
     return json.dumps(raw).encode()
 
 
-def signed(*keys: PrivateKey) -> bytes:
-    data = signatures.sign_statement(PAYLOAD, keys[0])
-    for key in keys[1:]:
-        data = signatures.add_signature(data, key)
+def signed(*private_keys: PrivateKey) -> bytes:
+    data = envelopes.sign_statement(PAYLOAD, private_keys[0])
+    for key in private_keys[1:]:
+        data = envelopes.add_signature(data, key)
     return data
 
 
@@ -58,7 +57,7 @@ def signed(*keys: PrivateKey) -> bytes:
 
 
 def peer_key(key: PrivateKey) -> SSlibKey:
-    return SSlibKey.from_crypto(key.public_key(), keyid=signatures.fingerprint(key))
+    return SSlibKey.from_crypto(key.public_key(), keyid=keys.fingerprint(key))
 
 
 @pytest.mark.parametrize("kind", KEYS)
@@ -76,10 +75,8 @@ def test_securesystemslib_counts_two_signers_as_we_do(stamp: Any) -> None:
     data = stamp(signed(ALICE, BOB))
     envelope = PeerEnvelope.from_dict(json.loads(data))
     envelope.verify([peer_key(ALICE), peer_key(BOB)], 2)
-    ours = [
-        signatures.TrustedKey(signatures.fingerprint(k), k.public_key(), "") for k in (ALICE, BOB)
-    ]
-    assert len(signatures.check_signatures(signatures.open_envelope(data), ours, 2).signers) == 2
+    ours = [keys.TrustedKey(keys.fingerprint(k), k.public_key(), "") for k in (ALICE, BOB)]
+    assert len(signatures.check_signatures(envelopes.open_envelope(data), ours, 2).signers) == 2
     with pytest.raises(VerificationError):
         PeerEnvelope.from_dict(json.loads(signed(ALICE))).verify(
             [peer_key(ALICE), peer_key(BOB)], 2
@@ -97,7 +94,7 @@ def test_openssl_verifies_our_envelopes(
 ) -> None:
     key = KEYS[kind]
     raw = json.loads(stamped(signed(MALLORY, key)))
-    (signature,) = (s for s in raw["signatures"] if s["keyid"] == signatures.fingerprint(key))
+    (signature,) = (s for s in raw["signatures"] if s["keyid"] == keys.fingerprint(key))
     body = base64.b64decode(raw["payload"]) + tamper
     (tmp_path / "pae").write_bytes(b"DSSEv1 28 application/vnd.in-toto+json %d " % len(body) + body)
     (tmp_path / "sig").write_bytes(base64.b64decode(signature["sig"]))
@@ -113,7 +110,7 @@ def test_openssl_verifies_our_envelopes(
 @pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="ssh-keygen is not installed")
 @pytest.mark.parametrize("kind", KEYS)
 def test_the_keyid_is_what_ssh_keygen_prints(tmp_path: Path, kind: str) -> None:
-    (tmp_path / "pub").write_text(signatures.public_line(KEYS[kind]) + "\n")
+    (tmp_path / "pub").write_text(keys.public_line(KEYS[kind]) + "\n")
     done = subprocess.run(
         ["ssh-keygen", "-lf", "pub"],  # noqa: S607
         cwd=tmp_path,
@@ -134,7 +131,7 @@ def test_a_bundle_is_the_envelope_with_a_hint_of_its_key() -> None:
     assert bundle == {
         "mediaType": MEDIA_TYPE,
         "verificationMaterial": {
-            "publicKey": {"hint": signatures.fingerprint(ALICE)},
+            "publicKey": {"hint": keys.fingerprint(ALICE)},
             "tlogEntries": [],
         },
         "dsseEnvelope": envelope,
@@ -143,12 +140,12 @@ def test_a_bundle_is_the_envelope_with_a_hint_of_its_key() -> None:
 
 def test_a_bundle_holds_one_signature_which_is_named_where_there_are_several() -> None:
     data = signed(ALICE, BOB)
-    bundle = json.loads(to_bundle(data, signatures.fingerprint(BOB)))
+    bundle = json.loads(to_bundle(data, keys.fingerprint(BOB)))
     assert bundle["dsseEnvelope"]["signatures"] == [json.loads(data)["signatures"][1]]
     with pytest.raises(UsageError, match="several keys signed it"):
         to_bundle(data)
     with pytest.raises(UsageError, match="no signature by"):
-        to_bundle(data, signatures.fingerprint(MALLORY))
+        to_bundle(data, keys.fingerprint(MALLORY))
 
 
 def test_what_is_unsigned_or_no_envelope_makes_no_bundle() -> None:
@@ -165,7 +162,7 @@ def test_sigstores_models_read_our_bundles(kind: str) -> None:
     dsse = pytest.importorskip("sigstore.dsse", reason="sigstore is not installed")
     key = KEYS[kind]
     bundle = models.Bundle.from_json(to_bundle(stamped(signed(key))))
-    assert bundle.verification_material.public_key.hint == signatures.fingerprint(key)
+    assert bundle.verification_material.public_key.hint == keys.fingerprint(key)
     stamps = bundle.verification_material.timestamp_verification_data.rfc3161_timestamps
     assert [stamp.signed_timestamp for stamp in stamps] == [b"DER"]
     envelope = dsse.Envelope(bundle.dsse_envelope)
@@ -203,7 +200,7 @@ def test_sigstores_bundle_asks_for_a_certificate_as_the_export_says() -> None:
 def test_a_real_stamp_of_a_bundle_is_one_of_its_signature(tmp_path: Path) -> None:
     authority = make_authority(tmp_path / "tsa")
     data = signed(BOB)
-    value = signatures.open_envelope(data).signatures[0].value
+    value = envelopes.open_envelope(data).signatures[0].value
     reply = authority.stamp(timestamps.request(value))
     bundle = json.loads(to_bundle(timestamps.attach(data, reply)))
     (stamp,) = bundle["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"]
@@ -218,6 +215,6 @@ def test_a_real_stamp_of_a_bundle_is_one_of_its_signature(tmp_path: Path) -> Non
 def test_p256_signatures_are_ecdsa_in_der() -> None:
     (signature,) = json.loads(signed(BOB))["signatures"]
     value = base64.b64decode(signature["sig"])
-    BOB.public_key().verify(value, signatures.pae(PAYLOAD), ec.ECDSA(SHA256()))
+    BOB.public_key().verify(value, envelopes.pae(PAYLOAD), ec.ECDSA(SHA256()))
     with pytest.raises(InvalidSignature):
         BOB.public_key().verify(value, PAYLOAD, ec.ECDSA(SHA256()))

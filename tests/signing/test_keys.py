@@ -300,7 +300,7 @@ def test_a_key_in_another_than_its_canonical_form_is_refused(raw: bytes) -> None
 def test_the_public_half_of_a_private_key_is_looked_at_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(keys, "weakness", lambda _: "weak")
+    monkeypatch.setattr(keys, "_weakness", lambda _: "weak")
     data = keys.private_key_bytes(ED)
     with pytest.raises(KeyFileError, match="the key is weak"):
         keys.parse_private_key(data, source="f")

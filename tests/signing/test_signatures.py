@@ -21,30 +21,30 @@ from auditkit.errors import (
     SignatureError,
     UsageError,
 )
-from auditkit.signing import envelopes, signatures
-from auditkit.signing.signatures import PrivateKey, TrustedKey
+from auditkit.signing import envelopes, keys, signatures
+from auditkit.signing.keys import PrivateKey, TrustedKey
 
 PAYLOAD = b'{"_type":"https://in-toto.io/Statement/v1", "spaces kept" : 1.0}'
-ALICE = signatures.generate_key()
+ALICE = keys.generate_key()
 BOB = ec.generate_private_key(ec.SECP256R1())
-MALLORY = signatures.generate_key()
+MALLORY = keys.generate_key()
 KEYS: dict[str, PrivateKey] = {"ed25519": ALICE, "p256": BOB}
 
 
 def trust(key: PrivateKey) -> TrustedKey:
-    return TrustedKey(signatures.fingerprint(key), key.public_key(), "test")
+    return TrustedKey(keys.fingerprint(key), key.public_key(), "test")
 
 
 def signed(**changes: object) -> dict[str, Any]:
-    return {**json.loads(signatures.sign_statement(PAYLOAD, ALICE)), **changes}
+    return {**json.loads(envelopes.sign_statement(PAYLOAD, ALICE)), **changes}
 
 
-def opened(envelope: dict[str, Any]) -> signatures.Envelope:
-    return signatures.open_envelope(json.dumps(envelope).encode())
+def opened(envelope: dict[str, Any]) -> envelopes.Envelope:
+    return envelopes.open_envelope(json.dumps(envelope).encode())
 
 
 def signature_of(key: PrivateKey, payload: bytes = PAYLOAD, **changes: str) -> dict[str, str]:
-    envelope = json.loads(signatures.sign_statement(payload, key))
+    envelope = json.loads(envelopes.sign_statement(payload, key))
     return {**envelope["signatures"][0], **changes}
 
 
@@ -58,16 +58,16 @@ def flipped(text: str) -> str:
 @given(payload=st.binary(min_size=1, max_size=99))
 def test_what_is_signed_opens_and_verifies(kind: str, payload: bytes) -> None:
     key = KEYS[kind]
-    envelope = signatures.open_envelope(signatures.sign_statement(payload, key))
+    envelope = envelopes.open_envelope(envelopes.sign_statement(payload, key))
     assert envelope.payload == payload
     outcome = signatures.check_signatures(envelope, [trust(MALLORY), trust(key)])
     assert outcome.signer == trust(key)
-    assert outcome.strangers == ()
+    assert outcome.untrusted == ()
 
 
 def test_the_encoding_of_what_is_signed_is_dsses_own() -> None:
     # the example of the DSSE specification, protocol.md
-    assert signatures.pae(b"hello world", "http://example.com/HelloWorld") == (
+    assert envelopes.pae(b"hello world", "http://example.com/HelloWorld") == (
         b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
     )
 
@@ -83,7 +83,7 @@ def test_the_keyid_decides_nothing(keyid: str | None) -> None:
 
 
 def test_a_good_signature_under_another_trusted_name_is_good() -> None:
-    misnamed = signature_of(ALICE, keyid=signatures.fingerprint(BOB))
+    misnamed = signature_of(ALICE, keyid=keys.fingerprint(BOB))
     envelope = opened(signed(signatures=[misnamed]))
     assert signatures.check_signatures(envelope, [trust(ALICE), trust(BOB)]).signers == (
         trust(ALICE),
@@ -92,7 +92,7 @@ def test_a_good_signature_under_another_trusted_name_is_good() -> None:
 
 def test_url_safe_base64_is_read() -> None:
     payload = b'{"?>~":"\xc3\xbf\xc3\xbe?>~"}'
-    raw = json.loads(signatures.sign_statement(payload, ALICE))
+    raw = json.loads(envelopes.sign_statement(payload, ALICE))
     raw["payload"] = base64.urlsafe_b64encode(payload).decode()
     raw["signatures"][0]["sig"] = raw["signatures"][0]["sig"].translate(str.maketrans("+/", "-_"))
     assert "-" in raw["payload"] or "_" in raw["payload"]
@@ -117,7 +117,7 @@ TAMPERED = {
     "signature": signed(signatures=[signature_of(ALICE, sig=flipped(signature_of(ALICE)["sig"]))]),
     "short signature": signed(signatures=[signature_of(ALICE, sig="AAAA")]),
     "stranger under her name": signed(
-        signatures=[signature_of(MALLORY, keyid=signatures.fingerprint(ALICE))]
+        signatures=[signature_of(MALLORY, keyid=keys.fingerprint(ALICE))]
     ),
     "bad beside good": signed(signatures=[signature_of(BOB), signature_of(ALICE, PAYLOAD + b"x")]),
 }
@@ -128,7 +128,7 @@ def test_a_bad_signature_under_a_trusted_name_is_tampering(case: str) -> None:
     with pytest.raises(SignatureError, match=r"by SHA256:.* does not match the payload") as caught:
         signatures.check_signatures(opened(TAMPERED[case]), [trust(ALICE), trust(BOB)])
     assert caught.value.exit_code == 1
-    assert signatures.fingerprint(ALICE) in str(caught.value)
+    assert keys.fingerprint(ALICE) in str(caught.value)
 
 
 @pytest.mark.parametrize("trusted", [[], [trust(MALLORY)]])
@@ -136,7 +136,7 @@ def test_a_stranger_is_named_and_not_trusted(trusted: list[TrustedKey]) -> None:
     with pytest.raises(NotTrusted, match="not a trusted key") as caught:
         signatures.check_signatures(opened(signed()), trusted)
     assert caught.value.exit_code == 3
-    assert signatures.fingerprint(ALICE) in str(caught.value)
+    assert keys.fingerprint(ALICE) in str(caught.value)
 
 
 @pytest.mark.parametrize("keyid", ["", "\x1b[2J", "SHA256:short"])
@@ -155,48 +155,46 @@ def test_a_tampered_payload_without_names_is_only_not_trusted() -> None:
 
 def test_adding_a_signature_keeps_everything_else() -> None:
     data = json.dumps(signed(more="kept"), indent=1).encode()
-    both = signatures.add_signature(data, BOB)
-    outcome = signatures.check_signatures(
-        signatures.open_envelope(both), [trust(BOB), trust(ALICE)]
-    )
+    both = envelopes.add_signature(data, BOB)
+    outcome = signatures.check_signatures(envelopes.open_envelope(both), [trust(BOB), trust(ALICE)])
     assert outcome.signers == (trust(BOB), trust(ALICE))
     assert json.loads(both)["signatures"][0] == signature_of(ALICE)
     assert json.loads(both)["more"] == "kept"
-    stranger = signatures.check_signatures(signatures.open_envelope(both), [trust(ALICE)])
-    assert stranger.strangers == (signatures.fingerprint(BOB),)
+    stranger = signatures.check_signatures(envelopes.open_envelope(both), [trust(ALICE)])
+    assert stranger.untrusted == (keys.fingerprint(BOB),)
 
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_key_that_signed_already_changes_nothing(kind: str) -> None:
     # a second P-256 signature has other bytes, and a time stamp rests on the first one's
     data = json.dumps(signed(signatures=[signature_of(KEYS[kind])]), indent=1).encode()
-    assert signatures.add_signature(data, KEYS[kind]) == data
+    assert envelopes.add_signature(data, KEYS[kind]) == data
     nameless = json.dumps(signed(signatures=[signature_of(KEYS[kind], keyid="")])).encode()
-    assert signatures.add_signature(nameless, KEYS[kind]) == nameless
+    assert envelopes.add_signature(nameless, KEYS[kind]) == nameless
 
 
 def test_a_bad_signature_under_the_signers_name_is_replaced() -> None:
     bad = signature_of(ALICE, PAYLOAD + b"x")
-    data = signatures.add_signature(json.dumps(signed(signatures=[bad])).encode(), ALICE)
+    data = envelopes.add_signature(json.dumps(signed(signatures=[bad])).encode(), ALICE)
     assert json.loads(data)["signatures"] == [signature_of(ALICE)]
 
 
 def test_an_unsigned_envelope_can_be_signed() -> None:
-    data = signatures.add_signature(json.dumps(signed(signatures=[])).encode(), ALICE)
-    assert data == signatures.sign_statement(PAYLOAD, ALICE)
+    data = envelopes.add_signature(json.dumps(signed(signatures=[])).encode(), ALICE)
+    assert data == envelopes.sign_statement(PAYLOAD, ALICE)
 
 
 def test_no_more_signatures_are_added_than_are_read_again() -> None:
     full = signed(signatures=[signature_of(MALLORY, keyid=str(n)) for n in range(32)])
     with pytest.raises(SchemaError, match=r"\$.signatures"):
-        signatures.add_signature(json.dumps(full).encode(), ALICE)
+        envelopes.add_signature(json.dumps(full).encode(), ALICE)
 
 
 # Several signers
 
 
-def signed_by(*keys: PrivateKey, **more: PrivateKey) -> signatures.Envelope:
-    signatures = [signature_of(key) for key in keys]
+def signed_by(*private_keys: PrivateKey, **more: PrivateKey) -> envelopes.Envelope:
+    signatures = [signature_of(key) for key in private_keys]
     signatures += [signature_of(key, keyid=name) for name, key in more.items()]
     return opened(signed(signatures=signatures))
 
@@ -211,8 +209,8 @@ def test_as_many_trusted_keys_as_are_asked_for_must_have_signed() -> None:
         signatures.check_signatures(envelope, trusted, 3)
     assert caught.value.exit_code == 3
     assert str(caught.value) == (
-        f"signed by 2 trusted key(s) ({signatures.fingerprint(BOB)}, "
-        f"{signatures.fingerprint(ALICE)}) of the 3 that are needed"
+        f"signed by 2 trusted key(s) ({keys.fingerprint(BOB)}, "
+        f"{keys.fingerprint(ALICE)}) of the 3 that are needed"
     )
 
 
@@ -220,10 +218,8 @@ def test_who_signed_and_is_missing_is_said_by_name() -> None:
     alice = replace(trust(ALICE), principals=("alice@example.org",))
     with pytest.raises(NotTrusted) as caught:
         signatures.check_signatures(signed_by(ALICE, BOB), [alice], 2)
-    assert f"1 trusted key(s) ({signatures.fingerprint(ALICE)} (alice@example.org))" in str(
-        caught.value
-    )
-    assert f"signed also by {signatures.fingerprint(BOB)}, not trusted" in str(caught.value)
+    assert f"1 trusted key(s) ({keys.fingerprint(ALICE)} (alice@example.org))" in str(caught.value)
+    assert f"signed also by {keys.fingerprint(BOB)}, not trusted" in str(caught.value)
     with pytest.raises(NotTrusted, match=r"signed by 0 trusted key\(s\) of the 2 that are needed"):
         signatures.check_signatures(signed_by(BOB), [alice], 2)
 
@@ -273,7 +269,7 @@ def test_keys_that_share_a_principal_count_as_one_person(
 ) -> None:
     alice, bob = named(ALICE, *principals[0]), named(BOB, *principals[1])
     envelope = signed_by(ALICE, BOB)
-    assert signatures.same_person(alice, bob) == signatures.same_person(bob, alice) == (people == 1)
+    assert keys.same_person(alice, bob) == keys.same_person(bob, alice) == (people == 1)
     assert signatures.check_signatures(envelope, [alice, bob], people).signers == (alice, bob)
     with pytest.raises(NotTrusted) as caught:
         signatures.check_signatures(envelope, [alice, bob], people + 1)
@@ -282,13 +278,17 @@ def test_keys_that_share_a_principal_count_as_one_person(
 
 
 def test_a_key_is_the_same_person_as_itself() -> None:
-    assert signatures.same_person(trust(ALICE), named(ALICE, "alice@x"))
+    assert keys.same_person(trust(ALICE), named(ALICE, "alice@x"))
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_a_third_key_tells_that_two_are_one_persons(order: tuple[int, ...]) -> None:
-    keys = [named(ALICE, "alice@x"), named(BOB, "alice@y"), named(MALLORY, "alice@x", "alice@y")]
-    trusted = [keys[n] for n in order]
+    named_keys = [
+        named(ALICE, "alice@x"),
+        named(BOB, "alice@y"),
+        named(MALLORY, "alice@x", "alice@y"),
+    ]
+    trusted = [named_keys[n] for n in order]
     for envelope in (signed_by(ALICE, BOB), signed_by(ALICE, BOB, MALLORY)):
         with pytest.raises(NotTrusted, match="count as 1, of the 2 that are needed"):
             signatures.check_signatures(envelope, trusted, 2)
@@ -374,14 +374,14 @@ def test_the_only_signature_needs_no_name() -> None:
     assert (
         envelopes.select_signature(opened(signed(signatures=[signature_of(ALICE, keyid="")]))) == 0
     )
-    assert envelopes.select_signature(signed_by(BOB, ALICE), signatures.fingerprint(ALICE)) == 1
+    assert envelopes.select_signature(signed_by(BOB, ALICE), keys.fingerprint(ALICE)) == 1
 
 
 def test_one_of_several_signatures_is_not_guessed() -> None:
     with pytest.raises(UsageError, match=r"several keys signed it.*say which with --by"):
         envelopes.select_signature(signed_by(BOB, ALICE))
     with pytest.raises(UsageError, match=r"no signature by .*; there are signatures by .SHA256:"):
-        envelopes.select_signature(signed_by(BOB), signatures.fingerprint(ALICE))
+        envelopes.select_signature(signed_by(BOB), keys.fingerprint(ALICE))
     with pytest.raises(NotSigned):
         envelopes.select_signature(opened(signed(signatures=[])))
 
@@ -396,7 +396,7 @@ def test_one_of_several_signatures_is_not_guessed() -> None:
     ],
 )
 def test_what_is_no_statement_has_no_type(payload: bytes, kind: type[MalformedError]) -> None:
-    envelope = signatures.open_envelope(signatures.sign_statement(payload, ALICE))
+    envelope = envelopes.open_envelope(envelopes.sign_statement(payload, ALICE))
     with pytest.raises(kind, match=r"^m\.json: "):
         envelopes.statement_type(envelope, what="m.json")
 
@@ -407,7 +407,7 @@ def test_what_is_no_statement_has_no_type(payload: bytes, kind: type[MalformedEr
         (b"", JsonError),
         (b"1", SchemaError),
         (b"[]", SchemaError),
-        (signatures.sign_statement(PAYLOAD, ALICE)[:-9], JsonError),
+        (envelopes.sign_statement(PAYLOAD, ALICE)[:-9], JsonError),
         (b"[" * 100_000, JsonError),
         (b'{"payload":"e30=","payload":"e30="}', JsonError),
         (json.dumps(signed(more=float("nan"))).encode(), JsonError),
@@ -423,18 +423,18 @@ def test_what_is_no_statement_has_no_type(payload: bytes, kind: type[MalformedEr
 )
 def test_what_is_no_envelope_is_malformed(data: bytes, kind: type[MalformedError]) -> None:
     with pytest.raises(kind) as caught:
-        signatures.open_envelope(data, what="manifest.json")
+        envelopes.open_envelope(data, what="manifest.json")
     assert str(caught.value).startswith("manifest.json: ")
     assert caught.value.exit_code == 5
 
 
 @given(st.binary(max_size=99), st.integers(0, 10**6), st.integers(0, 255))
 def test_any_bytes_are_refused_with_one_of_our_errors(data: bytes, at: int, byte: int) -> None:
-    changed = bytearray(signatures.sign_statement(PAYLOAD, ALICE))
+    changed = bytearray(envelopes.sign_statement(PAYLOAD, ALICE))
     changed[at % len(changed)] = byte
     for candidate in (data, bytes(changed)):
         try:
-            envelope = signatures.open_envelope(candidate)
+            envelope = envelopes.open_envelope(candidate)
             signatures.check_signatures(envelope, [trust(ALICE)])
         except (MalformedError, SignatureError):
             continue

@@ -40,14 +40,14 @@ from auditkit.errors import (
     TimestampError,
 )
 from auditkit.formats import canonical
-from auditkit.signing import signatures, timestamps
+from auditkit.signing import envelopes, keys, timestamps
 from auditkit.signing.der import ordered_reply
 
 pytestmark = needs_openssl
 
 MESSAGE = b"the bytes of a signature"
 PAYLOAD = b'{"predicateType":"urn:test"}'
-ALICE, BOB = signatures.generate_key(), ec.generate_private_key(ec.SECP256R1())
+ALICE, BOB = keys.generate_key(), ec.generate_private_key(ec.SECP256R1())
 GRANTED = bytes.fromhex("3003020100")  # PKIStatusInfo of 0
 
 
@@ -123,7 +123,7 @@ def test_a_refusal_is_no_stamp(authority: Authority) -> None:
     for call in (
         lambda: timestamps.check_timestamp(refusal, MESSAGE, [authority.root]),
         lambda: timestamps.token_sha256(refusal),
-        lambda: timestamps.attach(signatures.sign_statement(PAYLOAD, ALICE), refusal),
+        lambda: timestamps.attach(envelopes.sign_statement(PAYLOAD, ALICE), refusal),
     ):
         with pytest.raises(TimestampError, match="the authority's answer is rejection"):
             call()
@@ -277,25 +277,25 @@ def test_the_digest_is_of_what_openssl_prints(authority: Authority, reply: bytes
 
 
 def two_signers() -> bytes:
-    return signatures.add_signature(signatures.sign_statement(PAYLOAD, ALICE), BOB)
+    return envelopes.add_signature(envelopes.sign_statement(PAYLOAD, ALICE), BOB)
 
 
 def test_a_stamp_goes_to_the_signature_that_it_is_over(authority: Authority) -> None:
     data = two_signers()
-    before = signatures.open_envelope(data)
+    before = envelopes.open_envelope(data)
     reply = authority.stamp(timestamps.request(before.signatures[1].value))
     assert timestamps.stamped_signature(before, reply) == 1
     stamped = timestamps.attach(data, reply)
-    after = signatures.open_envelope(stamped)
+    after = envelopes.open_envelope(stamped)
     assert [s.timestamps for s in after.signatures] == [(), (reply,)]
     assert (after.payload, after.payload_type) == (before.payload, before.payload_type)
     assert [s.value for s in after.signatures] == [s.value for s in before.signatures]
     assert timestamps.attach(stamped, reply) == stamped
     again = authority.stamp(timestamps.request(before.signatures[1].value))
-    both = signatures.open_envelope(timestamps.attach(stamped, again))
+    both = envelopes.open_envelope(timestamps.attach(stamped, again))
     assert both.signatures[1].timestamps == (reply, again)
-    signed_on = signatures.add_signature(stamped, signatures.generate_key())
-    assert signatures.open_envelope(signed_on).signatures[1].timestamps == (reply,)
+    signed_on = envelopes.add_signature(stamped, keys.generate_key())
+    assert envelopes.open_envelope(signed_on).signatures[1].timestamps == (reply,)
 
 
 def test_a_stamp_of_something_else_is_not_attached(reply: bytes) -> None:
@@ -304,18 +304,18 @@ def test_a_stamp_of_something_else_is_not_attached(reply: bytes) -> None:
 
 
 def test_no_more_stamps_are_attached_than_are_read_again(authority: Authority) -> None:
-    data = signatures.sign_statement(PAYLOAD, ALICE)
-    request = timestamps.request(signatures.open_envelope(data).signatures[0].value)
+    data = envelopes.sign_statement(PAYLOAD, ALICE)
+    request = timestamps.request(envelopes.open_envelope(data).signatures[0].value)
     for _ in range(8):
         data = timestamps.attach(data, authority.stamp(request))
-    assert len(signatures.open_envelope(data).signatures[0].timestamps) == 8
+    assert len(envelopes.open_envelope(data).signatures[0].timestamps) == 8
     with pytest.raises(SchemaError, match="maxItems"):
         timestamps.attach(data, authority.stamp(request))
 
 
 def test_openssl_verifies_an_attached_stamp(authority: Authority, tmp_path: Path) -> None:
-    data = signatures.sign_statement(PAYLOAD, ALICE)
-    value = signatures.open_envelope(data).signatures[0].value
+    data = envelopes.sign_statement(PAYLOAD, ALICE)
+    value = envelopes.open_envelope(data).signatures[0].value
     stamped = json.loads(timestamps.attach(data, authority.stamp(timestamps.request(value))))
     (signature,) = stamped["signatures"]
     (tmp_path / "r").write_bytes(base64.b64decode(signature["timestamps"][0]["data"]))
@@ -359,13 +359,13 @@ def test_a_reply_whose_certificates_are_not_sorted_is_read(talkative: Authority)
 def test_a_reply_is_kept_as_the_authority_gave_it_and_openssl_takes_it(
     talkative: Authority, tmp_path: Path
 ) -> None:
-    data = signatures.sign_statement(PAYLOAD, ALICE)
-    value = signatures.open_envelope(data).signatures[0].value
+    data = envelopes.sign_statement(PAYLOAD, ALICE)
+    value = envelopes.open_envelope(data).signatures[0].value
     reply = talkative.stamp(timestamps.request(value))
     assert ordered_reply(reply) != reply
     stamped = timestamps.attach(data, reply)
     assert timestamps.attach(stamped, reply) == stamped
-    (kept,) = signatures.open_envelope(stamped).signatures[0].timestamps
+    (kept,) = envelopes.open_envelope(stamped).signatures[0].timestamps
     assert kept == reply
     (tmp_path / "sig").write_bytes(value)
     for form in (kept, ordered_reply(kept)):

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from auditkit.records.agreement import Agreement
-from auditkit.records.estimate import DistanceEstimate, EstimateTable, SignedEstimate
+from auditkit.records.estimate import Agreement, DistanceEstimate, EstimateTable, SignedEstimate
 from auditkit.statistics.agreement import compare
 
 RNG = np.random.default_rng(0)

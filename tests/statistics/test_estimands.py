@@ -22,7 +22,8 @@ from auditkit.records.estimate import (
 )
 from auditkit.records.plan import DISTANCE_METRICS, SIGNED_METRICS, StudyPlan
 from auditkit.statistics import metrics
-from auditkit.statistics.estimands import BranchTables, SeedOutcomes, estimate
+from auditkit.statistics.estimands import estimate
+from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
 
 N, C = 40, 4
 TIMES = ("t0+W", "T")

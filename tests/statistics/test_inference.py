@@ -13,7 +13,7 @@ from statsmodels.stats.weightstats import ttost_paired
 
 from auditkit.records.estimate import EFFECT, EQUIVALENT, INCONCLUSIVE, NEGLIGIBLE
 from auditkit.statistics import inference, multiplicity, resampling
-from auditkit.statistics.persistence import fieller
+from auditkit.statistics.inference import fieller_interval
 
 Values = NDArray[np.float64]
 
@@ -36,7 +36,7 @@ def test_t_test_and_interval_agree_with_scipy(n: int) -> None:
     assert test.df == n - 1
     reference = expected.confidence_interval(0.9)
     assert (interval.low, interval.high) == pytest.approx((reference.low, reference.high))
-    d_z = inference.standardised_effect(treated - control)
+    d_z = inference.cohens_dz(treated - control)
     assert d_z == pytest.approx(test.t / np.sqrt(n))
 
 
@@ -46,9 +46,9 @@ def test_t_test_and_interval_agree_with_scipy(n: int) -> None:
 def test_without_spread_there_is_nothing_to_test(values: Values) -> None:
     assert inference.paired_t_test(values) is None
     assert inference.t_interval(values) is None
-    assert inference.standardised_effect(values) is None
+    assert inference.cohens_dz(values) is None
     assert inference.skewness(values) is None
-    assert inference.equivalence_p(values, 1.0) is None
+    assert inference.tost_p(values, 1.0) is None
 
 
 def test_skewness_agrees_with_scipy() -> None:
@@ -60,14 +60,14 @@ def test_skewness_agrees_with_scipy() -> None:
 def test_tost_agrees_with_statsmodels(margin: float) -> None:
     treated, control = draw(9, 3, 0.0), draw(9, 4, 0.0)
     expected, _, _ = ttost_paired(treated, control, -margin, margin)
-    assert inference.equivalence_p(treated - control, margin) == pytest.approx(expected)
+    assert inference.tost_p(treated - control, margin) == pytest.approx(expected)
 
 
 def test_tost_is_the_interval_inside_the_margin() -> None:
     for seed in range(40):
         values = draw(8, seed, 0.2)
         interval = inference.t_interval(values, 0.90)
-        p = inference.equivalence_p(values, 0.9)
+        p = inference.tost_p(values, 0.9)
         assert interval is not None
         assert interval.low is not None
         assert interval.high is not None
@@ -78,7 +78,7 @@ def test_tost_is_the_interval_inside_the_margin() -> None:
 def test_upper_bound_is_the_one_sided_t_test() -> None:
     values = draw(12)
     expected = stats.ttest_1samp(values, 0.8, alternative="less").pvalue
-    assert inference.below_margin_p(values, 0.8) == pytest.approx(expected)
+    assert inference.non_inferiority_p(values, 0.8) == pytest.approx(expected)
 
 
 @settings(deadline=None, max_examples=30)
@@ -123,7 +123,7 @@ def test_verdicts(p: float | None, margin_p: float | None, expected: str) -> Non
 def test_fieller_holds_the_ratios_that_the_t_test_does_not_reject() -> None:
     y = draw(10, 6, 4.0)
     x = 0.5 * y + 0.3 * draw(10, 7, 0.0)
-    ratio = fieller(x, y)
+    ratio = fieller_interval(x, y)
     assert ratio is not None
     assert ratio.value == pytest.approx(x.mean() / y.mean())
     for end in (ratio.interval.low, ratio.interval.high):
@@ -134,14 +134,14 @@ def test_fieller_holds_the_ratios_that_the_t_test_does_not_reject() -> None:
 def test_fieller_is_undefined_exactly_where_the_denominator_may_be_0() -> None:
     for seed in range(60):
         y, x = draw(6, seed, 0.9), draw(6, seed + 100, 0.5)
-        assert (fieller(x, y) is None) == (stats.ttest_1samp(y, 0).pvalue >= 0.05)
-    assert fieller(np.zeros(4), np.zeros(4)) is None
-    assert fieller(np.ones(1), np.ones(1)) is None
+        assert (fieller_interval(x, y) is None) == (stats.ttest_1samp(y, 0).pvalue >= 0.05)
+    assert fieller_interval(np.zeros(4), np.zeros(4)) is None
+    assert fieller_interval(np.ones(1), np.ones(1)) is None
 
 
 def test_fieller_of_a_constant_denominator() -> None:
     x = draw(5)
-    ratio, interval = fieller(x, np.full(5, 2.0)), inference.t_interval(x)
+    ratio, interval = fieller_interval(x, np.full(5, 2.0)), inference.t_interval(x)
     assert ratio is not None
     assert interval is not None
     assert interval.low is not None
@@ -198,39 +198,39 @@ def test_label_permutation_agrees_with_its_definition(seed: int, counts: list[in
     rng = np.random.default_rng(seed)
     placebos = [rng.integers(0, 6, k).astype(float).tolist() for k in counts]  # with ties
     treatments = rng.integers(0, 6, len(counts)).astype(float).tolist()
-    test = resampling.label_permutation_test(treatments, placebos)
+    test = resampling.within_seed_permutation_test(treatments, placebos)
     assert test.p == pytest.approx(permutation_p_by_hand(treatments, placebos))
     assert test.kind == "exact"
     assert test.n_labelings == np.prod([k + 1 for k in counts])
 
 
 def test_label_permutation_rejects_with_three_seeds() -> None:
-    test = resampling.label_permutation_test([1.0] * 3, [[0.1, 0.2, 0.3]] * 3)
+    test = resampling.within_seed_permutation_test([1.0] * 3, [[0.1, 0.2, 0.3]] * 3)
     assert (test.p, test.n_labelings) == (1 / 64, 64)
 
 
 def test_label_permutation_ties_survive_rounding() -> None:
     # 0.1 + 0.2 and 0.3 are one number on paper: the other labeling ties with the observed.
-    test = resampling.label_permutation_test([0.1, 0.2, 0.3], [[0.2], [0.1], [0.3]])
+    test = resampling.within_seed_permutation_test([0.1, 0.2, 0.3], [[0.2], [0.1], [0.3]])
     assert test.p == pytest.approx(permutation_p_by_hand([0.1, 0.2, 0.3], [[0.2], [0.1], [0.3]]))
-    assert resampling.label_permutation_test([0.0] * 8, [[0.0] * 3] * 8).p == 1
+    assert resampling.within_seed_permutation_test([0.0] * 8, [[0.0] * 3] * 8).p == 1
 
 
 def test_label_permutation_draws_above_its_limit() -> None:
     rng = np.random.default_rng(1)
     treatments = rng.exponential(1.7, 6).tolist()
     placebos = rng.exponential(1.0, (6, 3)).tolist()
-    exact = resampling.label_permutation_test(treatments, placebos)
-    drawn = resampling.label_permutation_test(treatments, placebos, limit=100)
+    exact = resampling.within_seed_permutation_test(treatments, placebos)
+    drawn = resampling.within_seed_permutation_test(treatments, placebos, limit=100)
     assert (exact.kind, drawn.kind) == ("exact", "monte-carlo")
     assert drawn.n_labelings == resampling.DRAWS
     assert drawn.p == pytest.approx(exact.p, abs=5 * np.sqrt(exact.p / resampling.DRAWS))
-    assert drawn == resampling.label_permutation_test(treatments, placebos, limit=100)
-    assert drawn != resampling.label_permutation_test(treatments, placebos, limit=100, seed=1)
+    assert drawn == resampling.within_seed_permutation_test(treatments, placebos, limit=100)
+    assert drawn != resampling.within_seed_permutation_test(treatments, placebos, limit=100, seed=1)
 
 
 def test_many_seeds_are_drawn_and_never_give_p_0() -> None:
-    test = resampling.label_permutation_test([1.0] * 30, [[0.0] * 3] * 30)
+    test = resampling.within_seed_permutation_test([1.0] * 30, [[0.0] * 3] * 30)
     assert test.kind == "monte-carlo"
     assert test.p == pytest.approx(1e-5)
 
@@ -244,7 +244,7 @@ def test_label_permutation_is_calibrated(n: int, k: int, kind: str) -> None:
     limit, draws = (10**6, 99) if kind == "exact" else (1, 99)
     p = np.array(
         [
-            resampling.label_permutation_test(
+            resampling.within_seed_permutation_test(
                 d[:, 0].tolist(), d[:, 1:].tolist(), limit=limit, draws=draws, seed=seed
             ).p
             for seed, d in enumerate(distances)
@@ -274,7 +274,7 @@ def test_random_indices_are_uniform() -> None:
 
 def test_studentised_interval_by_hand() -> None:
     values = np.exp(draw(20))
-    interval = resampling.studentised_interval(values)
+    interval = resampling.studentised_bootstrap_interval(values)
     assert interval is not None
     sample = values[resampling._Draws(0).indices(20, (1999, 20))]
     t = np.sort((sample.mean(1) - values.mean()) / (sample.std(1, ddof=1) / np.sqrt(20)))
@@ -284,10 +284,10 @@ def test_studentised_interval_by_hand() -> None:
 
 
 def test_studentised_interval_where_it_does_not_exist() -> None:
-    assert resampling.studentised_interval(draw(4)) is None
-    assert resampling.studentised_interval(np.ones(9)) is None
+    assert resampling.studentised_bootstrap_interval(draw(4)) is None
+    assert resampling.studentised_bootstrap_interval(np.ones(9)) is None
     # Nearly every resample that misses the outlier has no spread: an open end, not infinity.
-    lonely = resampling.studentised_interval(np.array([0.0, 0, 0, 0, 0, 1]))
+    lonely = resampling.studentised_bootstrap_interval(np.array([0.0, 0, 0, 0, 0, 1]))
     assert lonely is not None
     assert lonely.high is None
 
@@ -301,7 +301,7 @@ def test_studentised_interval_covers_a_skewed_mean_better_than_t() -> None:
         for index, interval in enumerate(
             (
                 inference.t_interval(values),
-                resampling.studentised_interval(values, resamples=399),
+                resampling.studentised_bootstrap_interval(values, resamples=399),
             )
         ):
             assert interval is not None

@@ -23,13 +23,13 @@ from studies import PLAN, PROGRAMS, HereWorkers, Run, check_files
 
 from auditkit.cli.options import default_jobs
 from auditkit.errors import PlanError, UnknownPerturbation
-from auditkit.files import store
+from auditkit.files import artifacts, store
 from auditkit.formats.schema import check as check_schema
 from auditkit.processes.workers import Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import StudyPlan
-from auditkit.signing.signatures import PrivateKey, fingerprint
+from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
 from auditkit.study.runner import StudyRequest, resolve, run_study
 
@@ -70,7 +70,7 @@ def only_partial(folder: Path) -> None:
 
 def test_the_manifest_lists_every_file_with_its_role_and_follows_the_schema(honest: Run) -> None:
     manifest = honest.manifest
-    names = set(store.list_files(honest.folder))
+    names = set(artifacts.list_files(honest.folder))
     assert names - {file.name for file in manifest.files} == {"manifest.json", "signer.pub"}
     roles = {
         "fork": {"fork"},

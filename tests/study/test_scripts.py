@@ -19,7 +19,7 @@ from auditkit.formats.statements import from_statement
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.plan import StudyPlan
-from auditkit.signing.signatures import open_envelope
+from auditkit.signing.envelopes import open_envelope
 from auditkit.study.runner import script_source
 from auditkit.study.scripts import ScriptWorkers
 

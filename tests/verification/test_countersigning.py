@@ -15,18 +15,10 @@ from studies import Run, check, check_files
 from auditkit.errors import UsageError
 from auditkit.formats.statements import record_from_statement, to_statement
 from auditkit.records.manifest import Producer, RunTimes
-from auditkit.records.report import Countersignature
-from auditkit.records.signedreport import SignedReport
-from auditkit.signing.signatures import (
-    PrivateKey,
-    SigningKey,
-    add_signature,
-    fingerprint,
-    generate_key,
-    open_envelope,
-    public_line,
-    sign_statement,
-)
+from auditkit.records.report import Countersignature, SignedReport
+from auditkit.signing.envelopes import add_signature, open_envelope, sign_statement
+from auditkit.signing.keys import PrivateKey, fingerprint, generate_key, public_line
+from auditkit.signing.trust import SigningKey
 from auditkit.verification.countersigning import (
     MAX_COUNTERSIGNATURES,
     countersign,

@@ -9,13 +9,13 @@ import pytest
 from checklist_example import PLAN, example_estimates, example_manifest, example_report
 
 from auditkit.errors import AuditError, JsonError, SchemaError
-from auditkit.formats import canonical, schema
+from auditkit.formats import canonical, schema, structure
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import CheckResult, Finding, VerificationReport
 from auditkit.statistics.estimands import estimate
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
+from auditkit.verification.procedure import VerifyRequest, verify
 from auditkit.verification.report_json import check_agreement, report_from_json
-from auditkit.verification.study_checks import VerifyRequest, verify
 
 MANIFEST = example_manifest()
 REPORT = example_report()
@@ -86,14 +86,14 @@ def test_a_failed_verification_fits_the_schema(tmp_path: Path) -> None:
     ],
 )
 def test_another_shape_is_refused(change: dict[str, Any]) -> None:
-    plain = {**canonical.to_dict(REPORT), **change}
+    plain = {**structure.to_dict(REPORT), **change}
     with pytest.raises(SchemaError):
         report_from_json(canonical.dumps(plain), what="report.json")
 
 
 def test_a_missing_field_is_refused() -> None:
-    for name in canonical.to_dict(REPORT):
-        plain = canonical.to_dict(REPORT)
+    for name in structure.to_dict(REPORT):
+        plain = structure.to_dict(REPORT)
         del plain[name]
         with pytest.raises(SchemaError, match="missing"):
             report_from_json(canonical.dumps(plain), what="report.json")
@@ -175,5 +175,5 @@ def test_the_schema_has_a_place_for_every_field() -> None:
             *REPORT.checks[1:],
         ),
     )
-    schema.check(canonical.to_dict(full), "report", what="report")
+    schema.check(structure.to_dict(full), "report", what="report")
     assert PLAN.seeds == (0, 1, 2, 3)

@@ -13,8 +13,8 @@ import pytest
 from studies import Run
 
 from auditkit.errors import ArtifactMismatch
-from auditkit.records.agreement import ReproductionReport
-from auditkit.verification.reproduction import read_study, side_by_side
+from auditkit.records.estimate import ReproductionReport
+from auditkit.verification.reproduction import compare_studies, read_study
 
 BRANCH = "momentum-reset"
 
@@ -22,7 +22,7 @@ BRANCH = "momentum-reset"
 def compared(recorded: Run, reproduced: Run) -> ReproductionReport:
     """The two side by side."""
     studies = [read_study(run.path, _sha256(run.path)) for run in (recorded, reproduced)]
-    return side_by_side(studies[0], studies[1])
+    return compare_studies(studies[0], studies[1])
 
 
 def _sha256(path: Path) -> str:

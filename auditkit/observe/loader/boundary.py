@@ -7,10 +7,10 @@ before is done, whatever the loop does.
 
 Going on from a snapshot needs no code in the loop either. An epoch before the position delivers
 one batch (so that what a loop does after an epoch finds what it expects, and
-``DistributedDataParallel`` has settled its buckets); in the epoch of the position the loader is
+``DistributedDataParallel`` has rebuilt its buckets); in the epoch of the position the loader is
 iterated anew from the streams and samplers that this epoch began with, and the batches before
-the position are loaded and thrown away, unseen by the loop. Then the state is written, before
-the first batch that counts is asked for.
+the position are loaded and discarded, unseen by the loop. Then the state is written, before
+the first batch that counts is requested.
 """
 
 from __future__ import annotations
@@ -26,18 +26,28 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from auditkit.errors import RestoreMismatch
 from auditkit.formats.ordering import Batch
-from auditkit.observe.loader.class_swap import iterator_class, loader_class, swap
-from auditkit.observe.loader.dispatch import Indices, StatefulIndices, has_state_dict
-from auditkit.observe.loader.indices import is_iterable_style, refuse_unsupported
-from auditkit.observe.loader.iteration import Boundary, Passage, PassingIterator
-from auditkit.observe.loader.position import Start
-from auditkit.observe.loader.resume import (
-    Target,
-    counters_of,
-    prepare,
+from auditkit.observe.loader.iteration import Boundary, Iteration
+from auditkit.observe.loader.position import (
+    IterationStart,
+    ResumePoint,
+    epoch_counters,
+    restore_epoch_counters,
+)
+from auditkit.observe.loader.proxies import (
+    IteratorProxy,
+    SamplerProxy,
+    StatefulSamplerProxy,
+    has_state_dict,
+    iterator_class,
+    loader_class,
+    swap,
+)
+from auditkit.observe.loader.refusals import (
+    is_iterable_style,
     refuse_own_state,
     refuse_position,
     refuse_running,
+    refuse_unsupported,
 )
 from auditkit.observe.loader.samplers import draws_once
 from auditkit.observe.rng.streams import Generator
@@ -53,7 +63,7 @@ class RecordedLoader:
         generators: Registered generators by name, which loading may draw from.
 
     Attributes:
-        boundary: What is told; to be set before the loader is iterated.
+        boundary: What it reports to; to be set before the loader is iterated.
         epoch: Number of the last iteration over the loader (from 0), -1 before the first.
 
     Raises:
@@ -76,26 +86,26 @@ class RecordedLoader:
         self.generators = generators or {}
         self.iterable = is_iterable_style(self.base)
         #: Whether loading may draw from streams that training draws from in between.
-        self.keeps_calls = not self.base.num_workers and (
+        self.keep_call_streams = not self.base.num_workers and (
             self.iterable or not draws_once(self.base._index_sampler)
         )
         self.epoch = -1
         self.next_step = 1
         self.first_step = 1
         self.control: Sequence[Batch] = ()
-        self.given: Sequence[Batch] = ()
+        self.delivered: Sequence[Batch] = ()
         self.open = True
         self.pid = os.getpid()
         self.check: Callable[[int, Batch | None, Any], None] | None = None
-        self._asked: weakref.WeakSet[Passage] = weakref.WeakSet()
-        self._current: Passage | None = None
-        self._early: Passage | None = None
-        self._opening = False
+        self._unfinished: weakref.WeakSet[Iteration] = weakref.WeakSet()
+        self._current: Iteration | None = None
+        self._early_iteration: Iteration | None = None
+        self._starting = False
         self._counters: dict[str, int] = {}
-        self._target: Target | None = None
-        self._settled = False
-        self._round: tuple[int, int] | None = None
-        self._placed: Any = None
+        self._resume_point: ResumePoint | None = None
+        self._warmed_up = False
+        self._loop_epoch: tuple[int, int] | None = None
+        self._positioned_iterator: Any = None
         self._iterators: weakref.WeakSet[Any] = weakref.WeakSet()
         refuse_running(self.base)
         refuse_own_state(self.base)
@@ -108,7 +118,7 @@ class RecordedLoader:
         """Batches of this epoch that were delivered."""
         return 0 if self._current is None else self._current.position
 
-    def follow(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
+    def pin_order(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
         """Deliver given batches where the loader's own sampler yields the control's.
 
         Args:
@@ -116,7 +126,7 @@ class RecordedLoader:
             delivered: What to deliver in their place.
             step: Step of the first of them.
         """
-        self.control, self.given, self.first_step = control, delivered, step
+        self.control, self.delivered, self.first_step = control, delivered, step
 
     def capture(self) -> Leaves:
         """Epoch, position and what the epoch began with, as component ``loader``.
@@ -127,12 +137,12 @@ class RecordedLoader:
         current = self._current
         if current is None:
             return flatten({"epoch": -1, "position": 0, "start": {}}, where="loader")
-        refuse_position(self.base, self.epoch, self._asked, current)
+        refuse_position(self.base, self.epoch, self._unfinished, current)
         tree = {
             "epoch": self.epoch,
             "position": current.position,
             "start": current.start.tree(),
-            "round": self._round,
+            "round": self._loop_epoch,
             "wrapper": self._counters,
         }
         return flatten(tree, where="loader")
@@ -146,34 +156,35 @@ class RecordedLoader:
         tree: Any = unflatten(leaves, where="loader")
         if tree["epoch"] < 0:
             raise RestoreMismatch("the position lies before the first batch", component="loader")
-        self._target = Target(
+        self._resume_point = ResumePoint(
             tree["epoch"],
             tree["position"],
-            Start.of(tree["start"]),
+            IterationStart.from_tree(tree["start"]),
             tree["round"],
             tree["wrapper"],
         )
 
     @property
-    def target_round(self) -> int | None:
-        """The loop's own epoch that is to be gone on from; None where there is none."""
-        return None if self._target is None or not self._target.round else self._target.round[0]
+    def resume_loop_epoch(self) -> int | None:
+        """The loop's own epoch that is to be resumed; None where there is none."""
+        point = self._resume_point
+        return None if point is None or not point.loop_epoch else point.loop_epoch[0]
 
-    def begin_round(self, number: int) -> bool:
+    def begin_loop_epoch(self, number: int) -> bool:
         """The loop's own epoch ``number`` (from 0) begins.
 
         Returns:
-            Whether to go through it: False where it lies before the position to go on from.
+            Whether to go through it: False where it lies before the position to resume at.
         """
-        target = self._target
-        if target is not None and target.round is not None:
-            if number < target.round[0]:
+        point = self._resume_point
+        if point is not None and point.loop_epoch is not None:
+            if number < point.loop_epoch[0]:
                 return False
-            self.epoch = target.round[1]
-        self._round = (number, self.epoch)
+            self.epoch = point.loop_epoch[1]
+        self._loop_epoch = (number, self.epoch)
         return True
 
-    def place(self, leaves: Leaves) -> None:
+    def seek(self, leaves: Leaves) -> None:
         """Put the iteration that is under way, or the next one, to a captured position at once.
 
         Raises:
@@ -183,22 +194,22 @@ class RecordedLoader:
         if tree["epoch"] < 0:
             return
         under_way, self.epoch = self._current, tree["epoch"]
-        start = Start.of(tree["start"])
-        passage = self._current = Passage(self, start, base=tree["position"])
+        start = IterationStart.from_tree(tree["start"])
+        iteration = self._current = Iteration(self, start, n_discarded=tree["position"])
         self._counters = tree["wrapper"]
-        prepare(self.loader, self.base, self._counters, start)
+        restore_epoch_counters(self.loader, self.base, self._counters, start)
         start.restore(self.base, self.generators)
         original: Any = type(self.loader).__mro__[1]
-        self._opening = True
+        self._starting = True
         try:
             iterator = original.__iter__(self.loader)
         finally:
-            self._opening = False
-        passage.discard(iterator, [], settle=False)
+            self._starting = False
+        iteration.discard(iterator, [], repeat_last=False)
         if under_way is None:
-            self._placed = self._dress(iterator, passage)
+            self._positioned_iterator = self._attach(iterator, iteration)
         else:
-            under_way.redirect(passage, iterator)
+            under_way.redirect(iteration, iterator)
 
     def close(self) -> None:
         """Give the loader and its iterators their own classes back."""
@@ -207,85 +218,89 @@ class RecordedLoader:
             undo()
         for iterator in list(self._iterators):
             iterator.__class__ = type(iterator).__mro__[1]
-            iterator.__dict__.pop("_auditkit_passage", None)
+            iterator.__dict__.pop("_auditkit_iteration", None)
         self._undo, self._current = [], None
 
     # What the swapped classes call
 
-    def indices(self, inner: Any) -> Any:
+    def wrap_sampler(self, inner: Any) -> Any:
         """Stands in for the loader's index sampler."""
         if self.iterable or not self.open:
             return inner
-        return StatefulIndices(self, inner) if has_state_dict(inner) else Indices(self, inner)
+        proxy = StatefulSamplerProxy if has_state_dict(inner) else SamplerProxy
+        return proxy(self, inner)
 
-    def iterate(self, make: Callable[[], Any]) -> Any:
-        """Stands in for the loader's ``__iter__``; ``make`` is its own."""
+    def iterate(self, make_iterator: Callable[[], Any]) -> Any:
+        """Stands in for the loader's ``__iter__``; ``make_iterator`` is its own."""
         if not self.open:
-            return make()
-        if self._placed is not None:
-            placed, self._placed = self._placed, None
-            return placed
+            return make_iterator()
+        if self._positioned_iterator is not None:
+            positioned, self._positioned_iterator = self._positioned_iterator, None
+            return positioned
         refuse_own_state(self.base)
-        self._opening = True
+        self._starting = True
         try:
-            return self._open(make)
+            return self._start_iteration(make_iterator)
         finally:
-            self._opening = False
+            self._starting = False
 
-    def _open(self, make: Callable[[], Any]) -> Any:
-        early, self._early = self._early, None
-        if early is not None and self._target is not None:
-            make()  # made from other streams than those to go on from; the next one is new
+    def _start_iteration(self, make_iterator: Callable[[], Any]) -> Any:
+        early, self._early_iteration = self._early_iteration, None
+        if early is not None and self._resume_point is not None:
+            make_iterator()  # from other streams than those to go on from; the next one is new
             early = None
         self.epoch += 1
-        target = self._target
-        if target is None or self.epoch < target.epoch:
-            self._counters = counters_of(self.loader)
+        point = self._resume_point
+        if point is None or self.epoch < point.epoch:
+            self._counters = epoch_counters(self.loader)
             if early is None:
-                start = Start.capture(self.base, self.generators)
-                early = Passage(self, start, limit=None if target is None else 1)
-            self._current = passage = early
-            self._settled = True
-            return self._dress(make(), passage)
-        self._target = None
-        settle = self.boundary.settles and not self._settled
-        passage = self._current = Passage(self, target.start, base=target.position)
-        spare = list(itertools.islice(make(), 1)) if settle and not target.position else []
-        self._counters = target.counters
-        prepare(self.loader, self.base, self._counters, target.start)
-        target.start.restore(self.base, self.generators)
-        passage = self._current = Passage(self, target.start, base=target.position)
-        iterator = make()
-        passage.discard(iterator, spare, settle=settle)
-        return self._dress(iterator, passage)
+                start = IterationStart.capture(self.base, self.generators)
+                early = Iteration(self, start, limit=None if point is None else 1)
+            self._current = iteration = early
+            self._warmed_up = True
+            return self._attach(make_iterator(), iteration)
+        self._resume_point = None
+        warm_up = self.boundary.needs_warmup and not self._warmed_up
+        iteration = self._current = Iteration(self, point.start, n_discarded=point.position)
+        warmup = []
+        if warm_up and not point.position:
+            warmup = list(itertools.islice(make_iterator(), 1))
+        self._counters = point.counters
+        restore_epoch_counters(self.loader, self.base, self._counters, point.start)
+        point.start.restore(self.base, self.generators)
+        iteration = self._current = Iteration(self, point.start, n_discarded=point.position)
+        iterator = make_iterator()
+        iteration.discard(iterator, warmup, repeat_last=warm_up)
+        return self._attach(iterator, iteration)
 
-    def passage(self) -> Passage:
-        """The iteration that is being opened or was opened last."""
-        drawing = self._current is not None and self._current.drawing
-        if self.loader is self.base and not self._opening and not drawing:
+    def iteration_for_sampler(self) -> Iteration:
+        """The iteration that is being started or was started last."""
+        fetching = self._current is not None and self._current.fetching
+        if self.loader is self.base and not self._starting and not fetching:
             # A loader that is asked for its state makes its iterator before it is iterated.
             self.epoch += 1
-            self._early = Passage(self, Start.capture(self.base, self.generators))
+            start = IterationStart.capture(self.base, self.generators)
+            self._early_iteration = Iteration(self, start)
             self.epoch -= 1
-            return self._early
+            return self._early_iteration
         assert self._current is not None  # noqa: S101 # indices are drawn below __iter__ only
         return self._current
 
-    def ended(self, passage: Passage) -> None:
+    def iteration_ended(self, iteration: Iteration) -> None:
         """The iteration has delivered all that it had."""
-        self._asked.discard(passage)
+        self._unfinished.discard(iteration)
 
-    def make_current(self, passage: Passage) -> None:
+    def make_current(self, iteration: Iteration) -> None:
         """The loop asks this iteration for a batch."""
-        if not passage.position or passage is not self._current:
-            self._asked.add(passage)
-            self._current = passage
+        if not iteration.position or iteration is not self._current:
+            self._unfinished.add(iteration)
+            self._current = iteration
 
-    def _dress(self, iterator: Any, passage: Passage) -> Any:
+    def _attach(self, iterator: Any, iteration: Iteration) -> Any:
         if not isinstance(iterator, _BaseDataLoaderIter):
-            return PassingIterator(iterator, passage)
+            return IteratorProxy(iterator, iteration)
         if iterator not in self._iterators:
             iterator.__class__ = iterator_class(type(iterator))
             self._iterators.add(iterator)
-        iterator.__dict__["_auditkit_passage"] = passage
+        iterator.__dict__["_auditkit_iteration"] = iteration
         return iterator

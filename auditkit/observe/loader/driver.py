@@ -70,17 +70,16 @@ class LoaderDriver:
         """Whether loading draws from derived streams only."""
         return self._per_sample
 
-    def follow(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
-        """See :meth:`Interception.follow`."""
-        self._interception.follow(control, delivered, step)
+    def pin_order(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
+        """See :meth:`Interception.pin_order`."""
+        self._interception.pin_order(control, delivered, step)
 
     def begin_epoch(self) -> None:
         """Start the next epoch: set its number, keep the samplers' state, make an iterator."""
         self.epoch += 1
         self.position = 0
-        held = (self._loader.batch_sampler, self._loader.sampler, self._loader.dataset)
-        for holder in held:
-            set_epoch = getattr(holder, "set_epoch", None)
+        for owner in (self._loader.batch_sampler, self._loader.sampler, self._loader.dataset):
+            set_epoch = getattr(owner, "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(self.epoch)
         self._samplers = capture_samplers(self._loader)
@@ -103,7 +102,7 @@ class LoaderDriver:
             if self._per_sample:
                 streams.restore()
         self.position += 1
-        order = None if self.iterable else self._interception.issued.popleft()
+        order = None if self.iterable else self._interception.dispatched.popleft()
         return Delivery(batch, order, self.epoch)
 
     def capture(self) -> Leaves:
@@ -136,27 +135,27 @@ class LoaderDriver:
         Raises:
             RestoreMismatch: When the epoch ends before the position.
         """
-        from_file: Any = unflatten(leaves, where="loader")
-        self.epoch, position = from_file["epoch"], from_file["position"]
-        restore_samplers(self._loader, from_file["samplers"])
+        tree: Any = unflatten(leaves, where="loader")
+        self.epoch, position = tree["epoch"], tree["position"]
+        restore_samplers(self._loader, tree["samplers"])
         self._samplers = capture_samplers(self._loader)
         start = {
             name.removeprefix("epoch-start "): value
-            for name, value in from_file.items()
+            for name, value in tree.items()
             if name.startswith("epoch-start ")
         }
         if start:
             streams_from_leaves(start).restore()
         self.position = position
-        by_sampler = self._per_sample and not self.iterable
+        skips_in_sampler = self._per_sample and not self.iterable
         # Either way these batches are the control's past: they are not checked or replaced.
-        self._interception.skip = position if by_sampler else 0
-        self._interception.past = 0 if by_sampler else position
+        self._interception.to_skip = position if skips_in_sampler else 0
+        self._interception.to_discard = 0 if skips_in_sampler else position
         if self.epoch < 0:  # before the first batch there is no epoch under way
             self._iterator = None
             return
         self._iterate(capture_streams())
-        if not by_sampler:
+        if not skips_in_sampler:
             self._discard(position)
 
     def close(self) -> None:
@@ -177,7 +176,7 @@ class LoaderDriver:
     def _iterate(self, streams: GlobalStreams) -> None:
         self._epoch_streams = streams
         self._interception.epoch = self.epoch
-        self._interception.issued.clear()
+        self._interception.dispatched.clear()
         try:
             self._iterator = iter(self._loader)
         finally:
@@ -194,4 +193,4 @@ class LoaderDriver:
                     f"the epoch ends before batch {n_batches}", component="loader"
                 ) from None
             if not self.iterable:
-                self._interception.issued.popleft()
+                self._interception.dispatched.popleft()

@@ -22,13 +22,8 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from auditkit.errors import OrderDrift, RestoreMismatch, UnsupportedLoader
 from auditkit.formats.ordering import Batch
 from auditkit.formats.seeds import SampleSeeds
-from auditkit.observe.loader.indices import (
-    index_pairs,
-    is_batch,
-    is_iterable_style,
-    refuse_unsupported,
-)
-from auditkit.observe.loader.samplers import draws_once
+from auditkit.observe.loader.refusals import is_iterable_style, refuse_unsupported
+from auditkit.observe.loader.samplers import draws_once, index_pairs, is_batch
 from auditkit.observe.rng.per_sample import (
     PerBatchCollate,
     PerSampleDataset,
@@ -42,14 +37,14 @@ _ATTRIBUTE = "_auditkit_interception"
 
 
 class Interception:
-    """What the intercepted loader reports to and is steered by.
+    """What the intercepted loader reports to and is controlled by.
 
     Attributes:
-        epoch: Epoch (from 0) of the batches that are being issued.
-        skip: Batches of the sampler that are still to be passed over silently.
-        past: Batches that are still to be loaded as they are, to be thrown away.
-        issued: Indices of batches that were issued and not yet consumed; workers make the
-            sampler run ahead of the training loop.
+        epoch: Epoch (from 0) of the batches that are being dispatched.
+        to_skip: Batches of the sampler that are still to be skipped.
+        to_discard: Batches that are still to be loaded as they are and discarded.
+        dispatched: Indices of batches that were dispatched and not yet consumed; workers make
+            the sampler run ahead of the training loop.
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int, *, per_sample: bool) -> None:
@@ -61,9 +56,9 @@ class Interception:
         self.per_sample = per_sample
         self.iterable = is_iterable_style(loader)
         self.epoch = 0
-        self.skip = 0
-        self.past = 0
-        self.issued: deque[Batch] = deque()
+        self.to_skip = 0
+        self.to_discard = 0
+        self.dispatched: deque[Batch] = deque()
         self._original = type(loader)
         self._order_streams: GlobalStreams | None = None
         self._control: Sequence[Batch] = ()
@@ -78,7 +73,9 @@ class Interception:
         self.loader.__class__ = self._original
         self.loader.__dict__.pop(_ATTRIBUTE, None)
 
-    def follow(self, control: Sequence[Batch], delivered: Sequence[Batch], first_step: int) -> None:
+    def pin_order(
+        self, control: Sequence[Batch], delivered: Sequence[Batch], first_step: int
+    ) -> None:
         """Deliver given batches while the loader's own sampler must yield the control's.
 
         Args:
@@ -89,7 +86,7 @@ class Interception:
         self._control, self._delivered = control, delivered
         self._first_step = self._next_step = first_step
 
-    def issue(self, own: Any) -> Any:
+    def dispatch(self, yielded: Any) -> Any:
         """Turn what the sampler yielded into what the dataset is asked for.
 
         Raises:
@@ -97,45 +94,45 @@ class Interception:
             UnsupportedLoader: When the sampler yields something else than whole numbers.
         """
         if self.iterable:
-            return own
-        pairs = index_pairs(own, self.epoch, self.loader)
-        batch = self._steer(pairs)
-        self.issued.append(batch)
+            return yielded
+        pairs = index_pairs(yielded, self.epoch, self.loader)
+        batch = self._replace_pinned(pairs)
+        self.dispatched.append(batch)
         if not self.per_sample and batch is pairs:
-            return own  # of the very types that the dataset would get without auditkit
+            return yielded  # of the very types that the dataset would get without auditkit
         keys = [tuple(pair) for pair in batch.tolist()]
         if not self.per_sample:
             keys = [index for _, index in keys]
-        return keys if is_batch(own) else keys[0]
+        return keys if is_batch(yielded) else keys[0]
 
-    def _steer(self, own: Batch) -> Batch:
-        if self.past:
-            self.past -= 1
-            return own
+    def _replace_pinned(self, yielded: Batch) -> Batch:
+        if self.to_discard:
+            self.to_discard -= 1
+            return yielded
         row = self._next_step - self._first_step
         self._next_step += 1
         if row >= len(self._control):
-            return own
-        if not np.array_equal(own, self._control[row]):
+            return yielded
+        if not np.array_equal(yielded, self._control[row]):
             raise OrderDrift(
                 "the loader's own sampler yielded other samples than for the control",
                 step=self._first_step + row,
                 component="order",
                 expected=f"(epoch, index) {self._control[row][:4].tolist()} ...",
-                found=f"{own[:4].tolist()} ...",
+                found=f"{yielded[:4].tolist()} ...",
                 hint="a sampler whose order depends on the model or on unregistered state "
                 "cannot be held fixed; register its state as an extra",
             )
-        # The same object where nothing moves, so that `issue` can tell.
+        # The same object where nothing moves, so that `dispatch` can tell.
         delivered = self._delivered[row]
-        return own if np.array_equal(own, delivered) else delivered
+        return yielded if np.array_equal(yielded, delivered) else delivered
 
     def start_order_stream(self) -> None:
         """Seed the streams that the sampler of this epoch draws from."""
         if self.per_sample:
             seed_everything(self.seed, "order", self.epoch)
 
-    def keep_order_stream(self) -> None:
+    def save_order_stream(self) -> None:
         """Remember where the sampler's streams stand."""
         if self.per_sample:
             self._order_streams = capture_streams()
@@ -146,29 +143,29 @@ class Interception:
             self._order_streams.restore()
 
     @contextmanager
-    def exchanged(self) -> Iterator[None]:
+    def wrapped_for_iterator(self) -> Iterator[None]:
         """While an iterator is built, let it see the per-sample dataset and collate."""
         if not self.per_sample:
             yield
             return
-        held = self.loader.__dict__
-        kept = {name: held[name] for name in ("dataset", "collate_fn", "worker_init_fn")}
-        dataset, collate, begin = kept.values()
+        attributes = self.loader.__dict__
+        originals = {name: attributes[name] for name in ("dataset", "collate_fn", "worker_init_fn")}
+        dataset, collate, worker_init = originals.values()
         seeds = SampleSeeds(self.seed)
         wrapped: PerSampleDataset | PerSampleIterable = (
             PerSampleIterable(dataset, seeds, self.epoch)
             if self.iterable
             else PerSampleDataset(dataset, seeds)
         )
-        held["dataset"] = wrapped
+        attributes["dataset"] = wrapped
         if draws_in_collate(collate):
-            held["collate_fn"] = PerBatchCollate(collate, wrapped, self.seed)
-        if begin is not None:
-            held["worker_init_fn"] = PerWorkerInit(begin, self.seed)
+            attributes["collate_fn"] = PerBatchCollate(collate, wrapped, self.seed)
+        if worker_init is not None:
+            attributes["worker_init_fn"] = PerWorkerInit(worker_init, self.seed)
         try:
             yield
         finally:
-            held.update(kept)
+            attributes.update(originals)
 
 
 class _IndexSampler:
@@ -193,37 +190,37 @@ class _IndexIterator:
         interception.start_order_stream()
         # Eagerly: a generator here would change how often an eager sampler draws.
         self._inner = iter(inner)
-        interception.keep_order_stream()
+        interception.save_order_stream()
 
     def __iter__(self) -> _IndexIterator:
         return self
 
     def __next__(self) -> Any:
-        while self._interception.skip and not self._interception.iterable:
+        while self._interception.to_skip and not self._interception.iterable:
             try:
                 self._draw()
             except StopIteration:
                 raise RestoreMismatch(
-                    f"the epoch ends {self._interception.skip} batches before the position",
+                    f"the epoch ends {self._interception.to_skip} batches before the position",
                     component="loader",
                 ) from None
-            self._interception.skip -= 1
-        return self._interception.issue(self._draw())
+            self._interception.to_skip -= 1
+        return self._interception.dispatch(self._draw())
 
     def _draw(self) -> Any:
         if self._first or not self._draws_once:
             self._interception.resume_order_stream()
-        own = next(self._inner)
+        yielded = next(self._inner)
         if not self._draws_once:
-            self._interception.keep_order_stream()
+            self._interception.save_order_stream()
         self._first = False
         # A copy: a sampler may re-use one object for every batch, and workers read it late.
-        if isinstance(own, Tensor):
-            return own.clone()
-        return own.copy() if isinstance(own, (list, np.ndarray)) else own
+        if isinstance(yielded, Tensor):
+            return yielded.clone()
+        return yielded.copy() if isinstance(yielded, (list, np.ndarray)) else yielded
 
 
-def _end_half_built(error: BaseException) -> None:
+def _shut_down_half_made(error: BaseException) -> None:
     """Stop the workers of an iterator that raised while it was made (it fetches ahead then).
 
     Nobody else can: it is only in the frames of the error. The garbage collector would finalize
@@ -232,9 +229,9 @@ def _end_half_built(error: BaseException) -> None:
     """
     trace = error.__traceback__
     while trace is not None:
-        maker = trace.tb_frame.f_locals.get("self")
-        if isinstance(maker, _MultiProcessingDataLoaderIter):
-            maker._shutdown_workers()
+        iterator = trace.tb_frame.f_locals.get("self")
+        if isinstance(iterator, _MultiProcessingDataLoaderIter):
+            iterator._shutdown_workers()
             return
         trace = trace.tb_next
 
@@ -245,11 +242,11 @@ def _intercepted_class(original: type[DataLoader[Any]]) -> type[DataLoader[Any]]
         return _IndexSampler(self.__dict__[_ATTRIBUTE], inner)
 
     def get_iterator(self: Any) -> Any:
-        with self.__dict__[_ATTRIBUTE].exchanged():
+        with self.__dict__[_ATTRIBUTE].wrapped_for_iterator():
             try:
                 return original._get_iterator(self)
             except BaseException as error:
-                _end_half_built(error)
+                _shut_down_half_made(error)
                 raise
 
     return type(

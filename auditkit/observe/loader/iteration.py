@@ -1,4 +1,4 @@
-"""One iteration over a recorded loader: what is issued, what is delivered, what is thrown away."""
+"""One iteration over a recorded loader: what is dispatched, delivered and discarded."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import OrderDrift, RestoreMismatch
 from auditkit.formats.ordering import Batch
-from auditkit.observe.loader.indices import index_pairs, is_batch
-from auditkit.observe.loader.position import Start
+from auditkit.observe.loader.position import IterationStart
+from auditkit.observe.loader.samplers import index_pairs, is_batch
 from auditkit.observe.rng.streams import GlobalStreams
 
 
@@ -21,20 +21,20 @@ class Boundary(Protocol):
     """What a recorded loader reports to.
 
     Attributes:
-        settles: Whether the loop must have trained on a batch before the state is written:
+        needs_warmup: Whether the loop must have trained on a batch before the state is written:
             ``DistributedDataParallel`` rebuilds its buckets after its first backward pass.
     """
 
-    settles: bool
+    needs_warmup: bool
 
-    def restoring(self) -> None:
+    def position_reached(self) -> None:
         """The loader stands at the position that it was to go on from; write the state."""
 
-    def asked(self) -> GlobalStreams:
+    def batch_requested(self) -> GlobalStreams:
         """The loop asks for a batch; returns the global streams as they stand."""
 
-    def delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
-        """It gets this one."""
+    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+        """The loop gets this batch."""
 
 
 class Recorded(Protocol):
@@ -42,17 +42,17 @@ class Recorded(Protocol):
 
     Attributes:
         base: The DataLoader that draws the indices.
-        boundary: What is told.
+        boundary: What it reports to.
         epoch: Number of the last iteration (from 0).
         iterable: Whether the dataset is iterable-style.
         open: Whether the loader is still recorded.
         next_step: Step of the next batch that is delivered.
         control: The control's batches from ``first_step`` on.
-        given: What to deliver in their place.
+        delivered: What to deliver in their place.
         first_step: Step of the first of them.
-        keeps_calls: Whether the streams at every call must be kept to go through it again.
+        keep_call_streams: Whether the streams at every call must be kept to go through it again.
         pid: The process that is recorded; a fork of it is not.
-        check: Told step, order and batch of what is thrown away, to be held against a record.
+        check: Called with step, order and batch of what is discarded, to compare with a record.
     """
 
     base: DataLoader[Any]
@@ -62,183 +62,171 @@ class Recorded(Protocol):
     open: bool
     next_step: int
     control: Sequence[Batch]
-    given: Sequence[Batch]
+    delivered: Sequence[Batch]
     first_step: int
     pid: int
-    keeps_calls: bool
+    keep_call_streams: bool
     check: Callable[[int, Batch | None, Any], None] | None
 
-    def ended(self, passage: Passage) -> None:
+    def iteration_ended(self, iteration: Iteration) -> None:
         """The iteration has delivered all that it had."""
 
-    def make_current(self, passage: Passage) -> None:
+    def make_current(self, iteration: Iteration) -> None:
         """The loop asks this iteration for a batch."""
 
-    def passage(self) -> Passage:
-        """The iteration that is being opened."""
+    def iteration_for_sampler(self) -> Iteration:
+        """The iteration that is being started."""
 
 
-class Passage:
+class Iteration:
     """One iteration over a loader.
 
     Args:
         recorded: The loader.
         start: What it began with.
-        base: Batches that are loaded only to be thrown away.
+        n_discarded: Batches that are loaded only to be discarded.
         limit: Batches that are delivered without passing the boundary, after which the
             iteration ends; None for an ordinary one.
 
     Attributes:
         position: Batches that were delivered.
-        drawing: Whether a batch is being loaded.
-        lost: Whether loading one of its batches raised: then no position can be gone back to.
+        fetching: Whether a batch is being loaded.
+        load_failed: Whether loading one of its batches raised: then no position can be resumed.
     """
 
     def __init__(
-        self, recorded: Recorded, start: Start, base: int = 0, limit: int | None = None
+        self,
+        recorded: Recorded,
+        start: IterationStart,
+        n_discarded: int = 0,
+        limit: int | None = None,
     ) -> None:
-        self.recorded, self.start, self.position = recorded, start, base
+        self.recorded, self.start, self.position = recorded, start, n_discarded
         self.epoch = recorded.epoch
-        self.issued: deque[tuple[Batch, Batch]] = deque()
+        self.dispatched: deque[tuple[Batch, Batch]] = deque()
         self._limit = limit
-        self._restoring = False
-        self._redirected: tuple[Passage, Iterator[Any]] | None = None
-        self._spare: list[Any] = []
-        self._base, self._base_step, self._n_issued = base, recorded.next_step, 0
-        self._calls = base
-        self.lost = self.drawing = False
+        self._at_position = False
+        self._redirection: tuple[Iteration, Iterator[Any]] | None = None
+        self._warmup: list[Any] = []
+        self._n_discarded, self._resume_step = n_discarded, recorded.next_step
+        self._n_dispatched = 0
+        self._calls = n_discarded
+        self.load_failed = self.fetching = False
 
-    def next(self, draw: Callable[[], Any]) -> Any:
-        """Stands in for an iterator's ``__next__``; ``draw`` is its own."""
+    def next(self, fetch: Callable[[], Any]) -> Any:
+        """Stands in for an iterator's ``__next__``; ``fetch`` is its own."""
         recorded = self.recorded
         if not recorded.open or os.getpid() != recorded.pid:
-            return draw()
-        if self._redirected is not None:
-            passage, iterator = self._redirected
-            return passage.next(lambda: next(iterator))
+            return fetch()
+        if self._redirection is not None:
+            iteration, iterator = self._redirection
+            return iteration.next(lambda: next(iterator))
         if self._limit is not None:
             if not self._limit:
                 raise StopIteration
             self._limit -= 1
-            return draw()
-        if self._spare:
-            return self._spare.pop()
-        if self._restoring:
-            self._restoring = False
-            recorded.boundary.restoring()
+            return fetch()
+        if self._warmup:
+            return self._warmup.pop()
+        if self._at_position:
+            self._at_position = False
+            recorded.boundary.position_reached()
         recorded.make_current(self)
-        streams = recorded.boundary.asked()
-        self.start.note(self._calls, streams, every=recorded.keeps_calls)
+        streams = recorded.boundary.batch_requested()
+        self.start.record_call(self._calls, streams, every=recorded.keep_call_streams)
         self._calls += 1
-        batch = self._draw(draw)
+        batch = self._fetch(fetch)
         self.position += 1
         order = None if recorded.iterable else self._consumed()
-        recorded.boundary.delivered(batch, order, self.epoch)
+        recorded.boundary.batch_delivered(batch, order, self.epoch)
         recorded.next_step += 1
         return batch
 
-    def _draw(self, draw: Callable[[], Any]) -> Any:
-        self.drawing = True
+    def _fetch(self, fetch: Callable[[], Any]) -> Any:
+        self.fetching = True
         try:
-            return draw()
+            return fetch()
         except StopIteration:
-            self.recorded.ended(self)
+            self.recorded.iteration_ended(self)
             raise
         except BaseException:
             # A loop that catches what its data set raised gets the batch after this one.
-            self.lost = True
-            if self.issued:
-                self.issued.popleft()
+            self.load_failed = True
+            if self.dispatched:
+                self.dispatched.popleft()
             raise
         finally:
-            self.drawing = False
+            self.fetching = False
 
-    def redirect(self, passage: Passage, iterator: Iterator[Any]) -> None:
+    def redirect(self, iteration: Iteration, iterator: Iterator[Any]) -> None:
         """From now on deliver what another iteration does."""
-        self._redirected = (passage, iterator)
+        self._redirection = (iteration, iterator)
 
-    def discard(self, iterator: Any, spare: list[Any], *, settle: bool) -> None:
-        """Load the batches before the position and throw them away.
+    def discard(self, iterator: Any, warmup: list[Any], *, repeat_last: bool) -> None:
+        """Load the batches before the position and discard them.
 
         Args:
             iterator: The loader's own iterator.
-            spare: What is delivered once before the state is written.
-            settle: Whether the last batch before the position is.
+            warmup: What is delivered once before the state is written.
+            repeat_last: Whether the last batch before the position is delivered so instead.
 
         Raises:
             RestoreMismatch: When the epoch ends before the position, or has other batches.
         """
-        for call in range(self._base):
+        for call in range(self._n_discarded):
             self.start.replay(call)
             try:
                 batch = next(iterator)
             except StopIteration:
                 raise RestoreMismatch(
-                    f"the epoch ends before batch {self._base}", component="loader"
+                    f"the epoch ends before batch {self._n_discarded}", component="loader"
                 ) from None
-            order = None if self.recorded.iterable else self.issued.popleft()[1]
+            order = None if self.recorded.iterable else self.dispatched.popleft()[1]
             if self.recorded.check is not None:
-                self.recorded.check(self._base_step - self._base + call, order, batch)
-            if settle and call == self._base - 1:
-                spare = [batch]
-        self._spare = spare
-        self._restoring = True
+                self.recorded.check(self._resume_step - self._n_discarded + call, order, batch)
+            if repeat_last and call == self._n_discarded - 1:
+                warmup = [batch]
+        self._warmup = warmup
+        self._at_position = True
 
-    def issue(self, own: Any) -> Any:
+    def dispatch(self, yielded: Any) -> Any:
         """What the dataset is asked for in place of what the sampler yielded."""
         if self._limit is not None:
-            return own
+            return yielded
         recorded = self.recorded
-        pairs = index_pairs(own, self.epoch, recorded.base)
-        number = self._n_issued
-        self._n_issued += 1
-        row = self._base_step + number - self._base - recorded.first_step
-        moved = pairs
-        # An order that is not the control's is told when it is consumed: a loop that breaks
-        # leaves batches behind that were issued and never meant to be.
+        pairs = index_pairs(yielded, self.epoch, recorded.base)
+        number = self._n_dispatched
+        self._n_dispatched += 1
+        row = self._resume_step + number - self._n_discarded - recorded.first_step
+        delivered = pairs
+        # An order that is not the control's is an error when it is consumed: a loop that breaks
+        # leaves batches behind that were dispatched and never consumed.
         if (
-            number >= self._base
+            number >= self._n_discarded
             and 0 <= row < len(recorded.control)
             and np.array_equal(pairs, recorded.control[row])
         ):
-            moved = recorded.given[row]
-        self.issued.append((pairs, moved))
-        if np.array_equal(moved, pairs):
-            return own
-        keys = moved[:, 1].tolist()
-        return keys if is_batch(own) else keys[0]
+            delivered = recorded.delivered[row]
+        self.dispatched.append((pairs, delivered))
+        if np.array_equal(delivered, pairs):
+            return yielded
+        keys = delivered[:, 1].tolist()
+        return keys if is_batch(yielded) else keys[0]
 
     def _consumed(self) -> Batch:
-        own, moved = self.issued.popleft()
+        yielded, delivered = self.dispatched.popleft()
         recorded = self.recorded
         row = recorded.next_step - recorded.first_step
         if 0 <= row < len(recorded.control):
-            expected, given = recorded.control[row], recorded.given[row]
-            if not (np.array_equal(own, expected) and np.array_equal(moved, given)):
+            control, replacement = recorded.control[row], recorded.delivered[row]
+            if not (np.array_equal(yielded, control) and np.array_equal(delivered, replacement)):
                 raise OrderDrift(
                     "the loader's own sampler yielded other samples than for the control",
                     step=recorded.next_step,
                     component="order",
-                    expected=f"(epoch, index) {expected[:4].tolist()} ...",
-                    found=f"{own[:4].tolist()} ...",
+                    expected=f"(epoch, index) {control[:4].tolist()} ...",
+                    found=f"{yielded[:4].tolist()} ...",
                     hint="a sampler whose order depends on the model or on unregistered state "
                     "cannot be held fixed; register its state as an extra",
                 )
-        return moved
-
-
-class PassingIterator:
-    """Stands before an iterator whose class cannot be swapped, a generator."""
-
-    def __init__(self, iterator: Iterator[Any], passage: Passage) -> None:
-        self._iterator = iterator
-        self._passage = passage
-
-    def __iter__(self) -> PassingIterator:
-        return self
-
-    def __next__(self) -> Any:
-        return self._passage.next(lambda: next(self._iterator))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._iterator, name)
+        return delivered

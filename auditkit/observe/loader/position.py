@@ -1,4 +1,4 @@
-"""What an iteration over a loader began with, and what it went through since.
+"""What an iteration over a loader began with and went through since, and where one resumes.
 
 A loader cannot be put to a position; its epoch can be gone through again. For that an
 iteration's start is kept: the global streams, the samplers and the registered generators. A
@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 
 from auditkit.errors import RestoreMismatch
-from auditkit.observe.loader.samplers import capture_samplers, restore_samplers
+from auditkit.observe.loader.samplers import capture_samplers, named_samplers, restore_samplers
 from auditkit.observe.rng.streams import (
     Generator,
     GlobalStreams,
@@ -27,10 +29,13 @@ from auditkit.observe.rng.streams import (
 )
 
 #: Calls of one iteration whose streams are kept at most: some 30 kB each.
-MOST_CALLS = 1024
+MAX_CALLS = 1024
+
+#: Epoch counters that wrappers keep, and seed their samplers with.
+_COUNTERS = ("iteration",)
 
 
-class Start:
+class IterationStart:
     """What an iteration began with.
 
     Args:
@@ -55,19 +60,21 @@ class Start:
         self._generators, self._calls = generators, calls
 
     @classmethod
-    def capture(cls, loader: DataLoader[Any], generators: Mapping[str, Generator]) -> Start:
+    def capture(
+        cls, loader: DataLoader[Any], generators: Mapping[str, Generator]
+    ) -> IterationStart:
         """The start of an iteration that begins now."""
-        held = {name: dict(generator_leaves(value)) for name, value in generators.items()}
-        return cls(capture_streams(), capture_samplers(loader), held, {})
+        states = {name: dict(generator_leaves(value)) for name, value in generators.items()}
+        return cls(capture_streams(), capture_samplers(loader), states, {})
 
     @classmethod
-    def of(cls, tree: Mapping[str, Any]) -> Start:
+    def from_tree(cls, tree: Mapping[str, Any]) -> IterationStart:
         """Inverse of :meth:`tree`."""
         return cls(
             streams_from_leaves(tree["streams"]),
             tree["samplers"],
             tree["generators"],
-            _spelled_out(tree["calls"]),
+            _delta_decoded(tree["calls"]),
         )
 
     def tree(self) -> dict[str, Any]:
@@ -76,12 +83,12 @@ class Start:
             "streams": _plain(self._streams),
             "samplers": self._samplers,
             "generators": self._generators,
-            "calls": _abridged(self._calls),
+            "calls": _delta_encoded(self._calls),
         }
 
-    def note(self, call: int, streams: GlobalStreams, *, every: bool) -> None:
-        """Keep the streams as they stood when batch number ``call`` (from 0) was asked for."""
-        if call > 1 and (not every or len(self._calls) > MOST_CALLS):
+    def record_call(self, call: int, streams: GlobalStreams, *, every: bool) -> None:
+        """Keep the streams as they stood when batch number ``call`` (from 0) was requested."""
+        if call > 1 and (not every or len(self._calls) > MAX_CALLS):
             self.overflowed |= every
             self._calls.pop(call - 1, None)
         self._calls[call] = streams
@@ -105,7 +112,45 @@ class Start:
         self._streams.restore()
 
 
-def _abridged(calls: Mapping[int, GlobalStreams]) -> dict[int, dict[str, Any]]:
+@dataclass(frozen=True)
+class ResumePoint:
+    """A position to resume at.
+
+    Attributes:
+        epoch: Number of the iteration over the loader.
+        position: Batches of it that were delivered.
+        start: What it began with.
+        loop_epoch: The loop's own epoch and the iterations before it; None where it has none.
+        counters: The wrapper's epoch counters.
+    """
+
+    epoch: int
+    position: int
+    start: IterationStart
+    loop_epoch: tuple[int, int] | None
+    counters: dict[str, int]
+
+
+def epoch_counters(loader: Any) -> dict[str, int]:
+    """The epoch counters of a wrapper, as they stand."""
+    attributes = getattr(loader, "__dict__", {})
+    return {name: attributes[name] for name in _COUNTERS if type(attributes.get(name)) is int}
+
+
+def restore_epoch_counters(
+    loader: Any, base: DataLoader[Any], counters: dict[str, int], start: IterationStart
+) -> None:
+    """Put a wrapper's epoch counters back, and let its samplers hold what they held then."""
+    loader.__dict__.update(counters)
+    saved = start.tree()["samplers"]
+    for path, sampler in named_samplers(base):
+        # Accelerate's makes its generator in its first epoch, which may have been left out.
+        missing = getattr(sampler, "generator", ...) is None
+        if missing and saved.get(f"{path}.generator") is not None:
+            sampler.generator = torch.Generator()
+
+
+def _delta_encoded(calls: Mapping[int, GlobalStreams]) -> dict[int, dict[str, Any]]:
     """Of each call only the streams that have moved since the call before it."""
     found: dict[int, dict[str, Any]] = {}
     last: dict[str, Any] = {}
@@ -116,8 +161,8 @@ def _abridged(calls: Mapping[int, GlobalStreams]) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _spelled_out(calls: Mapping[int, Mapping[str, Any]]) -> dict[int, GlobalStreams]:
-    """Inverse of :func:`_abridged`."""
+def _delta_decoded(calls: Mapping[int, Mapping[str, Any]]) -> dict[int, GlobalStreams]:
+    """Inverse of :func:`_delta_encoded`."""
     found: dict[int, GlobalStreams] = {}
     last: dict[str, Any] = {}
     for number, moved in sorted(calls.items()):

@@ -1,4 +1,4 @@
-"""State of a loader's samplers at the start of an epoch.
+"""A loader's samplers: what they yield, as numbers, and their state at the start of an epoch.
 
 The order of an epoch follows from what its samplers held when the epoch began: a
 ``generator=``, an epoch counter, a position. That state is kept at every ``iter()``, since the
@@ -7,8 +7,9 @@ state at the fork alone cannot rebuild the permutation that is under way.
 
 from __future__ import annotations
 
+import operator
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,8 @@ from torch.utils.data import (
 )
 from torch.utils.data.distributed import DistributedSampler
 
-from auditkit.errors import RestoreMismatch
+from auditkit.errors import RestoreMismatch, UnsupportedLoader
+from auditkit.formats.ordering import Batch
 from auditkit.observe.rng.streams import generator_leaves, is_generator, restore_generator
 from auditkit.observe.values.codec import flatten, unflatten
 
@@ -40,23 +42,67 @@ class _NotPlainError(Exception):
     """Something that is not made of numbers, text, arrays and containers of them."""
 
 
+def index_pairs(yielded: Any, epoch: int, loader: DataLoader[Any]) -> Batch:
+    """What a sampler yielded as int64 ``(B, 2)`` of (epoch, index).
+
+    Raises:
+        UnsupportedLoader: When it is something else than whole numbers.
+    """
+    indices = yielded.tolist() if isinstance(yielded, (Tensor, np.ndarray)) else yielded
+    indices = indices if is_batch(indices) else [indices]
+    if isinstance(yielded, tuple) and loader.batch_sampler is None:
+        indices = [yielded]  # one key of several parts, not several samples
+    if type(indices) is list and set(map(type, indices)) == {int}:
+        return _pairs_of_ints(indices, epoch)
+    try:
+        pairs = [(epoch, operator.index(index)) for index in indices]
+        return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    except (TypeError, OverflowError) as error:
+        raise _unsupported(yielded) from error
+
+
+def _pairs_of_ints(indices: list[int], epoch: int) -> Batch:
+    """What nearly every sampler yields, without a tuple for each sample."""
+    pairs = np.empty((len(indices), 2), dtype=np.int64)
+    try:
+        pairs[:, 0], pairs[:, 1] = epoch, indices
+    except OverflowError as error:
+        raise _unsupported(indices) from error
+    return pairs
+
+
+def _unsupported(yielded: Any) -> UnsupportedLoader:
+    return UnsupportedLoader(
+        f"the sampler yields {type(yielded).__name__} of {yielded!r:.60}",
+        expected="whole numbers that fit 64 bits",
+        hint="let the dataset map whole numbers to its own keys",
+    )
+
+
+def is_batch(yielded: Any) -> bool:
+    """Whether a sampler's item stands for several samples."""
+    if isinstance(yielded, (Tensor, np.ndarray)):
+        return yielded.ndim > 0
+    return isinstance(yielded, Iterable) and not isinstance(yielded, (str, bytes))
+
+
 def draws_once(sampler: object) -> bool:
     """Whether a sampler is known to draw from the global streams at its first index only."""
     inner = sampler.sampler if type(sampler) is BatchSampler else sampler
     return type(inner) in _DRAW_ONCE
 
 
-def holders(loader: DataLoader[Any]) -> Iterator[tuple[str, Any]]:
+def named_samplers(loader: DataLoader[Any]) -> Iterator[tuple[str, Any]]:
     """The loader's samplers with a path each, outermost first."""
     seen: set[int] = set()
     queue = [("batch_sampler", loader.batch_sampler), ("sampler", loader.sampler)]
     while queue:
-        path, holder = queue.pop(0)
-        if holder is None or id(holder) in seen:
+        path, sampler = queue.pop(0)
+        if sampler is None or id(sampler) in seen:
             continue
-        seen.add(id(holder))
-        yield path, holder
-        for name, value in getattr(holder, "__dict__", {}).items():
+        seen.add(id(sampler))
+        yield path, sampler
+        for name, value in getattr(sampler, "__dict__", {}).items():
             if isinstance(value, Sampler) or name in _INNER:
                 queue.append((f"{path}.{name}", value))
 
@@ -64,8 +110,8 @@ def holders(loader: DataLoader[Any]) -> Iterator[tuple[str, Any]]:
 def sampler_generators(loader: DataLoader[Any]) -> dict[str, Any]:
     """Generator objects that the loader and its samplers hold, by path."""
     found = {} if loader.generator is None else {"generator": loader.generator}
-    for path, holder in holders(loader):
-        for name, value in getattr(holder, "__dict__", {}).items():
+    for path, sampler in named_samplers(loader):
+        for name, value in getattr(sampler, "__dict__", {}).items():
             if is_generator(value):
                 found[f"{path}.{name}"] = value
     return found
@@ -76,12 +122,12 @@ def capture_samplers(loader: DataLoader[Any]) -> dict[str, Any]:
     state: dict[str, Any] = {}
     for path, generator in sampler_generators(loader).items():
         state[path] = dict(generator_leaves(generator))
-    for path, holder in holders(loader):
-        if hasattr(holder, "state_dict") and hasattr(holder, "load_state_dict"):
-            own = holder.state_dict()
-            state[f"{path}.state_dict()"] = unflatten(flatten(own, where=f"{path}.state_dict()"))
-        elif type(holder) not in (*_STATELESS, BatchSampler):
-            for name, value in getattr(holder, "__dict__", {}).items():
+    for path, sampler in named_samplers(loader):
+        if hasattr(sampler, "state_dict") and hasattr(sampler, "load_state_dict"):
+            tree = sampler.state_dict()
+            state[f"{path}.state_dict()"] = unflatten(flatten(tree, where=f"{path}.state_dict()"))
+        elif type(sampler) not in (*_STATELESS, BatchSampler):
+            for name, value in getattr(sampler, "__dict__", {}).items():
                 if value is loader.dataset:
                     continue
                 try:
@@ -98,7 +144,7 @@ def restore_samplers(loader: DataLoader[Any], state: Mapping[str, Any]) -> None:
         RestoreMismatch: When the loader has other samplers than the snapshot.
     """
     generators = sampler_generators(loader)
-    owners = dict(holders(loader))
+    owners = dict(named_samplers(loader))
     for path, value in state.items():
         owner_path, _, attribute = path.rpartition(".")
         if path in generators:

@@ -1,19 +1,87 @@
-"""The program's own sources: every module imported from outside site-packages."""
+"""A user's program as code: import it, digest its own sources, name the commit they are at.
+
+A program is a file or a module, with its neighbours within reach. Its own sources are every module
+imported from outside site-packages. Of a repository only the commit is told: never a remote, a
+branch or an author (double-blind).
+"""
 
 from __future__ import annotations
 
 import hashlib
+import importlib
+import importlib.util
 import os
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
-from auditkit.errors import StoreError
+from auditkit.errors import ProgramError, StoreError
 from auditkit.files import store
-from auditkit.records.study import CodeFile
+from auditkit.records.manifest import CodeFile
 
 _PACKAGE = Path(__file__).resolve().parents[2]
+_GIT_SECONDS = 10
+
+
+def import_file(place: str, folder: Path | None) -> ModuleType:
+    """Import ``FILE.py`` under its own name, anew.
+
+    Raises:
+        ProgramError: When there is no such file, or its name is another module's.
+    """
+    path = (folder or Path.cwd()) / place
+    if not path.is_file():
+        raise ProgramError(f"no such program file: {place}")
+    _refuse_taken(path)
+    _put_first(path.resolve().parent)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    if spec is None or spec.loader is None:
+        raise ProgramError(f"{place} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module  # data sets are looked up by module name in loader workers
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+    return module
+
+
+def _refuse_taken(path: Path) -> None:
+    # Under the name of another module it would take that module's place for everybody.
+    holder = sys.modules.get(path.stem)
+    file = getattr(holder, "__file__", None)
+    same = isinstance(file, str) and Path(file).resolve() == path.resolve()
+    if (holder is not None and not same) or path.stem in sys.stdlib_module_names:
+        raise ProgramError(
+            f"a program cannot be called {path.name}: there is a module of that name",
+            hint="rename the file",
+        )
+
+
+def _put_first(folder: Path) -> None:
+    if sys.path[:1] != [str(folder)]:
+        sys.path.insert(0, str(folder))
+
+
+def import_module(place: str, folder: Path | None) -> ModuleType:
+    """Import ``package.module``.
+
+    Raises:
+        ProgramError: When there is no such module.
+    """
+    _put_first((folder or Path.cwd()).resolve())
+    try:
+        return importlib.import_module(place)
+    except ModuleNotFoundError as error:
+        if error.name and f"{place}.".startswith(f"{error.name}."):
+            raise ProgramError(
+                f"no such module: {place}", hint="give FILE.py:NAME or package.module:NAME"
+            ) from error
+        raise
 
 
 def own_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
@@ -79,6 +147,35 @@ def own_code(
             store.make_folder(target.parent)
             store.write_bytes(target, data)
     return tuple(files)
+
+
+def git_state(folder: Path, program: str) -> tuple[str | None, bool | None]:
+    """Commit of the folder, and whether it is what ran.
+
+    Args:
+        folder: The program's folder.
+        program: Its file there, which counts as a change where git does not track it.
+
+    Returns:
+        ``(None, None)`` outside a repository, before its first commit, or without git.
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None, None
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    untracked = _git(folder, "ls-files", "--error-unmatch", "--", program) is None
+    return commit.strip(), None if changes is None else untracked or bool(changes.strip())
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ["git", "-C", str(folder), "--no-optional-locks", *arguments]
+    try:
+        done = subprocess.run(  # noqa: S603 # a fixed command, no shell
+            command, capture_output=True, text=True, timeout=_GIT_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout if done.returncode == 0 else None
 
 
 def _foreign_folders() -> list[Path]:

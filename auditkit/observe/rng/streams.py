@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +21,15 @@ from torch import Tensor
 from auditkit.errors import FormatError, RestoreMismatch, UncapturedState
 from auditkit.formats.seeds import derive_seed
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
+from auditkit.records.rng import ALWAYS_UNCOVERED
 
 #: Generator objects that a program may hold and register as extras.
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
 #: The Mersenne Twister's 624 words and a position.
 _WORDS = struct.Struct("<625I")
+
+_OTHER_LIBRARIES = ("jax", "tensorflow", "cupy", "numba", "torchdata", "dgl")
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,21 @@ def restore_generator(generator: Generator, leaves: Leaves) -> None:
             generator.setstate(state)
     except (KeyError, TypeError, ValueError, RuntimeError, FormatError) as error:
         raise RestoreMismatch(f"the state is of another kind of generator: {error}") from error
+
+
+def uncovered_streams() -> tuple[str, ...]:
+    """Sources of randomness that no RNG contract covers, named for people."""
+    found = list(ALWAYS_UNCOVERED)
+    found.extend(
+        f"random state of {library}, which is imported"
+        for library in _OTHER_LIBRARIES
+        if library in sys.modules
+    )
+    for backend in ("mps", "xpu"):
+        module = getattr(torch, backend, None)
+        if module is not None and module.is_available():
+            found.append(f"torch.{backend} generators")
+    return tuple(found)
 
 
 def _same_numpy(state: tuple[Any, ...], other: tuple[Any, ...]) -> bool:

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import UncapturedState
 from auditkit.observe.loader.samplers import sampler_generators
-from auditkit.observe.machine.process_group import SyncFlags
+from auditkit.observe.machine.distributed import SyncFlags
 from auditkit.observe.rng.streams import is_generator, is_global_generator
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.observe.state.modules import ModuleState
@@ -36,7 +36,7 @@ _CONTAINERS = (list, tuple, dict, set, frozenset, deque, np.ndarray, Tensor)
 #: What torch itself keeps on every module and every optimizer: hooks, bookkeeping, and state
 #: that has a component.
 _OF_EVERY_MODULE = frozenset(vars(nn.Module()))
-#: What :class:`auditkit.observe.machine.process_group.SyncFlags` holds.
+#: What :class:`auditkit.observe.machine.distributed.SyncFlags` holds.
 _SYNC_FLAG = frozenset({"require_forward_param_sync"})
 _OF_EVERY_OPTIMIZER = frozenset(
     [*vars(torch.optim.SGD([torch.zeros(1)], lr=0.1)), "_opt_called", "step"]

@@ -53,6 +53,11 @@ def digest_and_commitment(leaves: Leaves) -> tuple[bytes, bytes]:
     return _digest_slots(EVIDENCE_RECIPE, slots), _digest_slots(COMMITMENT_RECIPE, slots)
 
 
+def commitments(state: Mapping[str, Leaves]) -> dict[str, str]:
+    """``sha256/tensor-v1`` of every component of a training state, in hexadecimal."""
+    return {name: digest_leaves(COMMITMENT_RECIPE, leaves).hex() for name, leaves in state.items()}
+
+
 class ComponentDigester:
     """Digests one component again and again; there is one for each component.
 

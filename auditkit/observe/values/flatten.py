@@ -46,7 +46,7 @@ import torch
 from auditkit.errors import JsonError, UncapturedState
 from auditkit.formats.canonical import MAX_DEPTH, dumps
 from auditkit.observe.values.arrays import encode_array, encode_scalar
-from auditkit.observe.values.tensors import refuse_unknown
+from auditkit.observe.values.tensors import Leaves, refuse_unknown
 
 #: Default factories of a defaultdict that are known by name.
 FACTORIES: Final[Mapping[str, type]] = {
@@ -61,6 +61,9 @@ FACTORIES: Final[Mapping[str, type]] = {
 PACKED_INTS: Final = 16
 
 _EXACT = 2**53
+#: Of batches of plain tensors: the structure by kind of container and number of tensors, and the
+#: names of these.
+_KNOWN_BATCHES: dict[tuple[type, int], tuple[bytes, tuple[str, ...]]] = {}
 _LOOKS_LIKE_INT = re.compile(r"-?\d+", re.ASCII)
 
 
@@ -86,6 +89,38 @@ def flatten(tree: object, *, where: str) -> dict[str, torch.Tensor | bytes]:
     except JsonError as error:
         raise UncapturedState(error.message, where=where) from None
     return {"": text, **encoder.tensors}
+
+
+def batch_leaves(batch: Any) -> Leaves:
+    """``flatten(batch)`` word for word, and fast where it is a list or tuple of plain tensors.
+
+    Most batches are, every step the same kind: their structure is kept.
+
+    Raises:
+        UncapturedState: The batch holds something that has no digest.
+    """
+    if not _is_plain_batch(batch):
+        return flatten(batch, where="batch")
+    key = (type(batch), len(batch))
+    if key not in _KNOWN_BATCHES:
+        leaves = flatten(batch, where="batch")
+        names = tuple(name for item in batch for name, leaf in leaves.items() if leaf is item)
+        text = leaves[""]
+        if len(names) < len(batch) or not isinstance(text, bytes):
+            return leaves
+        _KNOWN_BATCHES[key] = (text, names)
+        return leaves
+    text, names = _KNOWN_BATCHES[key]
+    return {"": text, **dict(zip(names, batch, strict=True))}
+
+
+def _is_plain_batch(batch: Any) -> bool:
+    if type(batch) not in (list, tuple) or not batch:
+        return False
+    for item in batch:
+        if type(item) is not torch.Tensor or item.requires_grad or item.layout is not torch.strided:
+            return False
+    return len(set(map(id, batch))) == len(batch)
 
 
 class _Encoder:

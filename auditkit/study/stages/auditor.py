@@ -15,9 +15,9 @@ from typing import Any
 from auditkit.formats.ordering import Batch
 from auditkit.formats.recipes import hasher, order_digest
 from auditkit.observe.state.components import State
-from auditkit.observe.values.batches import batch_leaves
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import ComponentDigester, digest_and_commitment, digest_leaves
+from auditkit.observe.values.flatten import batch_leaves
 from auditkit.records.digest import ABSENT, EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace, is_consumed
 

@@ -11,17 +11,16 @@ from torch import Tensor
 from auditkit.formats.ordering import Batch
 from auditkit.formats.seeds import RECIPE, SampleSeeds
 from auditkit.observe.rng.per_sample import PerSampleDataset
-from auditkit.observe.rng.uncovered import uncovered_streams
+from auditkit.observe.rng.streams import uncovered_streams
 from auditkit.observe.state.components import TrainingObjects
-from auditkit.observe.values.batches import batch_leaves
 from auditkit.observe.values.codec import flatten
-from auditkit.observe.values.commit import commitments
-from auditkit.observe.values.digests import digest_leaves
+from auditkit.observe.values.digests import commitments, digest_leaves
+from auditkit.observe.values.flatten import batch_leaves
 from auditkit.program.session import Session
 from auditkit.records.digest import COMMITMENT_RECIPE
+from auditkit.records.manifest import DataRecord
 from auditkit.records.registration import DataIdentity
 from auditkit.records.rng import DERIVED_STREAMS, RngContract, StreamContract
-from auditkit.records.study import DataRecord
 
 
 def describe(session: Session) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import Any
 from auditkit.observe.state.components import State
 from auditkit.observe.state.uncaptured import plain_attributes, refuse_changed_attributes
 from auditkit.observe.values.codec import Leaves, flatten, pack
-from auditkit.observe.values.commit import commitments
+from auditkit.observe.values.digests import commitments
 from auditkit.program.session import Observed
 from auditkit.records.tensor import RawTensor
 

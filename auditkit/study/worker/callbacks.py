@@ -17,8 +17,7 @@ from auditkit.formats.run_files import Outcome
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves, unflatten
-from auditkit.observe.values.commit import commitments
-from auditkit.observe.values.digests import digest_leaves
+from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.program.session import Session
 from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.plan import StudyPlan

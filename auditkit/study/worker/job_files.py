@@ -1,20 +1,39 @@
-"""The files that a job reads and writes."""
+"""The files that a job reads and writes, and the records that it hands back to name them.
+
+The same for a program that auditkit drives and for a script that runs by itself.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from auditkit.errors import RestoreMismatch
+from auditkit.errors import RestoreMismatch, UnsupportedLoader
 from auditkit.files import store
-from auditkit.formats.ordering import Batch, order_sha256
-from auditkit.formats.run_files import OrderFile, order_from_tensors
+from auditkit.formats.ordering import Batch, delivered, order_sha256
+from auditkit.formats.run_files import (
+    OrderFile,
+    order_from_tensors,
+    order_to_tensors,
+    outcome_to_tensors,
+    trace_to_tensors,
+)
+from auditkit.observe.machine.code import own_code
+from auditkit.observe.machine.environment import environment
+from auditkit.perturbations.registry import perturbation_of
+from auditkit.program.session import Session
 from auditkit.records.job import Job
+from auditkit.records.manifest import BranchesResult, BranchRecord, TrunkResult
+from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.study.stages.auditor import Auditor
+from auditkit.study.stages.describer import data_record, rng_contract
+from auditkit.study.worker.callbacks import BranchWatcher, TrunkWatcher
 
 
-class JobFiles:
+class _JobFiles:
     """Names and writes the files of a job."""
 
     def __init__(self, job: Job) -> None:
@@ -25,7 +44,7 @@ class JobFiles:
         """Name below the manifest's folder."""
         return f"{self._folder.name}/{stem}.safetensors"
 
-    def tensors(self, stem: str, tensors: dict[str, Any], meta: object = None) -> None:
+    def write(self, stem: str, tensors: dict[str, Any], meta: object = None) -> None:
         """Write one file whole."""
         path = self._folder / f"{stem}.safetensors{self._suffix}"
         store.write_tensors(path, tensors, meta)
@@ -46,7 +65,130 @@ def read_order(job: Job) -> OrderFile:
     return order
 
 
-def order_digest_of(batches: list[Batch], content: bytes | None, skip: int) -> str:
+def plan_of(job: Job) -> StudyPlan:
+    """The plan of a job that must have one."""
+    assert job.plan is not None  # noqa: S101 # every job but describe has one
+    return job.plan
+
+
+def trunk_result(
+    job: Job, session: Session, auditor: Auditor, watcher: TrunkWatcher, *, main: bool = False
+) -> TrunkResult:
+    """Write the files of trunk and control.
+
+    Args:
+        job: The job.
+        session: The live program at the horizon.
+        auditor: Its rows 1..T+1.
+        watcher: What was looked at.
+        main: Whether the script that was started belongs to the program's code.
+    """
+    plan, files = plan_of(job), _JobFiles(job)
+    snapshot = watcher.snapshot
+    files.write("fork", snapshot.tensors, snapshot.meta)
+    files.write("trunk.trace", trace_to_tensors(auditor.trace(1, plan.fork_at)))
+    trace = auditor.trace(plan.fork_at + 1)
+    content = auditor.trace().columns["order"][:-16] if session.driver.iterable else None
+    files.write("order", order_to_tensors(watcher.order, content))
+    files.write("control.trace", trace_to_tensors(trace))
+    files.write("control.outcome", outcome_to_tensors(watcher.outcome()))
+    tail = watcher.order[plan.fork_at :]
+    control = BranchRecord(
+        name="control",
+        role="control",
+        perturbation=None,
+        version=None,
+        trace=files.name("control.trace"),
+        outcome=files.name("control.outcome"),
+        order_sha256=_order_digest(tail, content, plan.fork_at),
+        digests=watcher.digests,
+        diverged_at=watcher.diverged_at,
+    )
+    return TrunkResult(
+        control=control,
+        rng=rng_contract(session, watcher.digests),
+        data=data_record(session, auditor.consumed_sha256, watcher.order),
+        fork_digests=snapshot.digests,
+        order_sha256=_order_digest(watcher.order, content, 0),
+        initial=watcher.initial,
+        components=tuple(sorted(trace.columns)),
+        program=watcher.description,
+        environment=environment(),
+        code=own_code(_code_folder(job), job.suffix, main=main),
+    )
+
+
+def branch_record(
+    job: Job,
+    session: Session,
+    name: str,
+    auditor: Auditor,
+    watcher: BranchWatcher,
+    follow: list[Batch],
+) -> BranchRecord:
+    """Write the files of one branch.
+
+    Args:
+        job: The job.
+        session: The live program at the horizon.
+        name: The branch.
+        auditor: Its rows t0+1..T+1.
+        watcher: What was looked at.
+        follow: The order that it was given, where none was consumed by index.
+    """
+    plan, files = plan_of(job), _JobFiles(job)
+    role, spec = plan.branch(name)
+    trace = auditor.trace()
+    files.write(f"{name}.trace", trace_to_tensors(trace))
+    files.write(f"{name}.outcome", outcome_to_tensors(watcher.outcome()))
+    content = trace.columns["order"][:-16] if session.driver.iterable else None
+    return BranchRecord(
+        name=name,
+        role=role,
+        perturbation=spec,
+        version=None if spec is None else perturbation_of(spec.name).declaration.version,
+        trace=files.name(f"{name}.trace"),
+        outcome=files.name(f"{name}.outcome"),
+        order_sha256=_order_digest(watcher.order or follow, content, 0),
+        digests=watcher.digests,
+        diverged_at=watcher.diverged_at,
+    )
+
+
+def branches_result(
+    job: Job, records: Sequence[BranchRecord], *, main: bool = False
+) -> BranchesResult:
+    """The answer of a process that ran branches."""
+    return BranchesResult(
+        branches=tuple(records),
+        environment=environment(),
+        code=own_code(_code_folder(job), job.suffix, main=main),
+    )
+
+
+def follow_control(
+    session: Session, plan: StudyPlan, order: OrderFile, spec: PerturbationSpec | None
+) -> list[Batch]:
+    """Fix the order of a branch; returns the batches that it will be delivered.
+
+    Raises:
+        UnsupportedLoader: When an order perturbation meets an iterable dataset.
+    """
+    control = order.batches[plan.fork_at :]
+    moves = spec is not None and perturbation_of(spec.name).declaration.kind == "order"
+    if session.driver.iterable:
+        if moves:
+            raise UnsupportedLoader(
+                "an iterable dataset has no indices that could be put in another order",
+                hint=f"leave {spec.name if spec else ''} out or use a map-style dataset",
+            )
+        return control
+    follow = delivered(control, spec if moves else None, plan.window, session.seed)
+    session.driver.pin_order(control, follow, plan.fork_at + 1)
+    return follow
+
+
+def _order_digest(batches: list[Batch], content: bytes | None, skip: int) -> str:
     """Commitment to an order.
 
     Args:
@@ -58,3 +200,7 @@ def order_digest_of(batches: list[Batch], content: bytes | None, skip: int) -> s
         return order_sha256(batches)
     cells = np.frombuffer(content, dtype="<i8").reshape(-1, 1, 2)[skip:]
     return order_sha256(list(cells))
+
+
+def _code_folder(job: Job) -> Path | None:
+    return Path(job.code) if job.code else None

@@ -22,13 +22,13 @@ from auditkit.formats.run_files import OrderFile, trace_to_tensors
 from auditkit.observe.machine.code import own_code
 from auditkit.observe.machine.determinism import deterministic, kept_settings
 from auditkit.observe.machine.environment import environment
-from auditkit.observe.values.commit import commitments
+from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
+from auditkit.records.manifest import BranchesResult, BranchRecord, TrunkResult
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.registration import Registered
-from auditkit.records.study import BranchesResult, BranchRecord, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import data_identity, describe
 from auditkit.study.stages.evaluator import look
@@ -36,12 +36,12 @@ from auditkit.study.stages.forker import Fork, place, read_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.callbacks import BranchWatcher, ModuleWatcher, TrunkWatcher
-from auditkit.study.worker.job_files import read_order
-from auditkit.study.worker.job_results import (
+from auditkit.study.worker.job_files import (
     branch_record,
     branches_result,
     follow_control,
     plan_of,
+    read_order,
     trunk_result,
 )
 

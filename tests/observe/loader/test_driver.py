@@ -502,7 +502,7 @@ def test_drift_while_workers_start_leaves_none_behind() -> None:
     driver = opened(LOADERS["sequential"], "per-sample", **WORKERS["2"])
     control = [copy.copy(b) for b in control_of(LOADERS["sequential"], 8)]
     control[0][0, 1] += 1
-    driver.follow(control, control, 21)
+    driver.pin_order(control, control, 21)
     before = set(multiprocessing.active_children())
     with pytest.raises(OrderDrift) as error:
         run(driver, 8)
@@ -518,7 +518,7 @@ def test_drift_of_one_index_names_its_step(where: int, workers: str, mode: str) 
     driver = opened(LOADERS["sequential"], mode, **WORKERS[workers])
     control = [copy.copy(b) for b in control_of(LOADERS["sequential"], 8)]
     control[where][0, 1] += 1
-    driver.follow(control, control, 21)
+    driver.pin_order(control, control, 21)
     with pytest.raises(OrderDrift) as error:
         run(driver, 8)
     driver.close()
@@ -541,7 +541,7 @@ def test_delivered_batches_replace_the_samplers_own(workers: str, mode: str) -> 
     cuts = np.cumsum([len(batch) for batch in control[:5]])[:-1]
     delivered = [*np.split(flat, cuts), *control[5:]]
     driver = opened(make, mode, seed=9, **WORKERS[workers])
-    driver.follow(control, delivered, 3)
+    driver.pin_order(control, delivered, 3)
     driver.restore(state["loader"])
     streams_from_leaves(state).restore()
     found = run(driver, 8)
@@ -560,7 +560,7 @@ def test_delivered_batches_replace_the_samplers_own(workers: str, mode: str) -> 
 def test_beyond_the_controls_steps_the_samplers_own_batches_pass() -> None:
     control = control_of(LOADERS["shuffle"], 8)
     driver = opened(LOADERS["shuffle"], "per-sample")
-    driver.follow(control[:3], control[:3], 1)
+    driver.pin_order(control[:3], control[:3], 1)
     assert [k for k, _ in run(driver, 8)] == [list(map(tuple, b.tolist())) for b in control]
     driver.close()
 

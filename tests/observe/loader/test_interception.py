@@ -47,8 +47,8 @@ def test_indices_are_issued_as_pairs_before_they_are_consumed() -> None:
     iterator = iter(loader)
     next(iterator)
     streams.restore()
-    assert [batch.tolist() for batch in interception.issued] == [[[3, 0], [3, 1]]]
-    assert interception.issued[0].dtype == np.int64
+    assert [batch.tolist() for batch in interception.dispatched] == [[[3, 0], [3, 1]]]
+    assert interception.dispatched[0].dtype == np.int64
     interception.remove()
     assert type(loader) is DataLoader
 
@@ -57,12 +57,12 @@ def test_the_data_set_is_exchanged_only_while_an_iterator_is_built() -> None:
     data = Numbers(4)
     loader: DataLoader[Any] = DataLoader(data, batch_size=2, collate_fn=torch.stack)
     interception = Interception(loader, 0, per_sample=True)
-    with interception.exchanged():
+    with interception.wrapped_for_iterator():
         assert loader.dataset is not data
         assert loader.collate_fn is not torch.stack
     assert loader.dataset is data
     assert loader.collate_fn is torch.stack
-    with pytest.raises(ZeroDivisionError), interception.exchanged():
+    with pytest.raises(ZeroDivisionError), interception.wrapped_for_iterator():
         raise ZeroDivisionError
     assert loader.dataset is data
     interception.remove()

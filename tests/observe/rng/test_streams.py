@@ -21,8 +21,8 @@ from auditkit.observe.rng.streams import (
     seed_everything,
     seed_sample,
     streams_from_leaves,
+    uncovered_streams,
 )
-from auditkit.observe.rng.uncovered import uncovered_streams
 from auditkit.observe.values.codec import flatten, pack, unpack
 
 

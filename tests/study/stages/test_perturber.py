@@ -8,7 +8,7 @@ import torch
 from studies import digests_of, tiny_session, trained
 
 from auditkit.errors import NothingToPerturb, UnknownPerturbation
-from auditkit.perturbations.carry import Carry
+from auditkit.perturbations.order import Carry
 from auditkit.records.perturbation import DECLARATIONS, matches
 from auditkit.records.plan import PerturbationSpec
 from auditkit.study.stages.perturber import perturb

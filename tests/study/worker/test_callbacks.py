@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from auditkit.evidence.comparison import first_module
+from auditkit.evidence.comparison import first_differing_module
 from auditkit.observe.loader.driver import Delivery
 from auditkit.study.worker.callbacks import ModuleWatcher
 
@@ -74,7 +74,7 @@ def test_an_input_is_digested_before_it_is_overwritten() -> None:
 
 def test_what_is_done_between_two_modules_shows_in_the_input_of_the_second() -> None:
     left, right = watched(build()), watched(build(lambda values: values + 1))
-    assert first_module(left, right) == "block.relu (ReLU) input"
+    assert first_differing_module(left, right) == "block.relu (ReLU) input"
 
 
 def test_an_argument_that_is_given_by_name_is_an_input() -> None:
@@ -88,7 +88,7 @@ def test_an_argument_that_is_given_by_name_is_an_input() -> None:
         def forward(self, values: Tensor) -> Tensor:
             return self.block(values, scale=torch.tensor(self.scale))  # type: ignore[no-any-return]
 
-    assert first_module(watched(Outer(1.0)), watched(Outer(2.0))) == "block (Block) input"
+    assert first_differing_module(watched(Outer(1.0)), watched(Outer(2.0))) == "block (Block) input"
 
 
 def test_nothing_is_watched_any_more_after_the_step() -> None:

@@ -1,0 +1,309 @@
+"""Where and how far two runs differ: ``auditkit diff``.
+
+Two studies are compared seed by seed and branch by branch, by name; two recordings rank by
+rank; and any one trace with any other. Nothing is verified: what the manifests say is taken as
+said. Times of the run, the version of auditkit, who signed, and the state of a git repository
+are notes: they make no two runs different.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from auditkit.diagnose.first_difference import first_mismatch, first_steps
+from auditkit.diagnose.runs import (
+    NOTE_NAMES,
+    ComparedRun,
+    Texts,
+    TraceSource,
+    manifest_texts,
+    note_texts,
+    open_run,
+)
+from auditkit.errors import UsageError
+from auditkit.evidence.comparison import Mismatch
+from auditkit.evidence.distances import Magnitude, measure, total_variations
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far two snapshots are apart.
+
+    Attributes:
+        step: The step before which both states were taken.
+        components: What differs in them.
+    """
+
+    step: int
+    components: tuple[Magnitude, ...]
+
+
+@dataclass(frozen=True)
+class TraceDifference:
+    """Where two traces differ first.
+
+    Attributes:
+        trace: What they are of: ``seed 0, control``, ``rank 0``, or two names.
+        kind: ``order drift``, ``data drift``, ``state drift`` or ``length``.
+        step: The first step whose row differs.
+        component: The component that is named first.
+        others: Further components that differ in that row.
+        first_steps: The first step at which each component differs, of those that ever do.
+        distance: At the first step from there on of which both have a snapshot; None without.
+    """
+
+    trace: str
+    kind: str
+    step: int
+    component: str
+    others: tuple[str, ...]
+    first_steps: dict[str, int]
+    distance: Distance | None
+
+
+@dataclass(frozen=True)
+class FieldDifference:
+    """Something that is said of both sides, and differently.
+
+    Attributes:
+        section: ``environment``, ``plan``, ``code``, ``RNG contract`` ...
+        name: What.
+        left: What one side says; None where it says nothing.
+        right: What the other side says.
+    """
+
+    section: str
+    name: str
+    left: str | None
+    right: str | None
+
+
+@dataclass(frozen=True)
+class OutcomeDifference:
+    """A probe table that is not the same, bit for bit.
+
+    Attributes:
+        trace: What it is of.
+        table: ``t0``, ``t0+W``, ``T``, perhaps with ``/recalibrated``; or ``labels``.
+        total_variation: Mean over the probe; None where the tables cannot be compared.
+    """
+
+    trace: str
+    table: str
+    total_variation: float | None
+
+
+@dataclass(frozen=True)
+class RunDifference:
+    """Everything that ``auditkit diff`` has to say.
+
+    Attributes:
+        left: One side, as it was given.
+        right: The other.
+        same: Whether nothing differs but what stands in the notes.
+        equal: What was compared and is the same.
+        traces: Where traces differ first.
+        fields: What is said differently of the two.
+        outcomes: Probe tables that differ.
+        notes: What is not the same and makes no difference, and what could not be compared.
+    """
+
+    left: str
+    right: str
+    same: bool
+    equal: tuple[str, ...]
+    traces: tuple[TraceDifference, ...]
+    fields: tuple[FieldDifference, ...]
+    outcomes: tuple[OutcomeDifference, ...]
+    notes: tuple[str, ...]
+
+
+def compare_runs(left: str, right: str) -> RunDifference:
+    """Compare two runs, or two traces of runs.
+
+    Args:
+        left: A manifest or a folder, perhaps with ``#`` and a trace.
+        right: The other.
+
+    Raises:
+        UsageError: When one of them does not exist, or it is not clear what is meant.
+        MalformedError: When one of them is broken.
+    """
+    return _Comparison(open_run(left), open_run(right)).result()
+
+
+class _Comparison:
+    """The state of one comparison."""
+
+    def __init__(self, left: ComparedRun, right: ComparedRun) -> None:
+        self._left = left
+        self._right = right
+        self._equal: list[str] = []
+        self._traces: list[TraceDifference] = []
+        self._fields: list[FieldDifference] = []
+        self._outcomes: list[OutcomeDifference] = []
+        self._notes: list[str] = []
+
+    def result(self) -> RunDifference:
+        """Compare everything."""
+        left, right = self._left, self._right
+        self._compare_manifests()
+        groups: dict[tuple[str, str], None] = {}
+        for ours, theirs in self._pairs():
+            if (ours.group, theirs.group) not in groups:
+                groups[ours.group, theirs.group] = None
+                self._compare_groups(ours, theirs)
+            self._compare_traces(ours, theirs)
+        differs = self._traces or self._fields or self._outcomes
+        return RunDifference(
+            left=left.name,
+            right=right.name,
+            same=not differs,
+            equal=tuple(self._equal),
+            traces=tuple(self._traces),
+            fields=tuple(self._fields),
+            outcomes=tuple(self._outcomes),
+            notes=tuple(self._notes),
+        )
+
+    def _pairs(self) -> Iterator[tuple[TraceSource, TraceSource]]:
+        """The traces that are compared with each other.
+
+        Raises:
+            UsageError: When one side is one trace and it is not clear which of the other's.
+        """
+        left, right = self._left, self._right
+        if (left.is_selected or right.is_selected) and (
+            len(left.sources) == len(right.sources) == 1
+        ):
+            yield from zip(left.sources.values(), right.sources.values(), strict=True)
+            return
+        labels = sorted(set(left.sources) | set(right.sources), key=_natural)
+        for label in labels:
+            ours, theirs = left.sources.get(label), right.sources.get(label)
+            if ours is not None and theirs is not None:
+                yield ours, theirs
+            elif not left.is_selected and not right.is_selected:
+                texts = ["present" if side else None for side in (ours, theirs)]
+                self._fields.append(FieldDifference("traces", label, *texts))
+        both = set(left.sources) & set(right.sources)
+        if not both and (left.is_selected or right.is_selected):
+            raise UsageError(
+                "the two have no trace of one name",
+                hint="name one on either side, like #seed-0/control or #rank-0",
+            )
+
+    def _compare_manifests(self) -> None:
+        left, right = self._left, self._right
+        if "unfinished" in (left.kind, right.kind):
+            self._notes.append("a run without manifest: only traces and outcomes were compared")
+        elif left.kind != right.kind:
+            self._fields.append(FieldDifference("run", "kind", left.kind, right.kind))
+        ours, theirs = left.manifest, right.manifest
+        if ours is None or theirs is None:
+            return
+        here, there = manifest_texts(ours), manifest_texts(theirs)
+        for section in here:
+            if section in there:
+                self._compare_texts(section, here[section], there[section])
+        if not list(ours.environment.differences(theirs.environment)):
+            self._note_harmless("environment")
+        signers = [", ".join(side.signers) or "nobody" for side in (left, right)]
+        if signers[0] != signers[1]:
+            self._notes.append(f"signed, so they say, by: {signers[0]}; {signers[1]}")
+        for name, *texts in zip(NOTE_NAMES, note_texts(ours), note_texts(theirs), strict=True):
+            if texts[0] != texts[1]:
+                self._notes.append(f"{name}: {texts[0]}; {texts[1]}")
+
+    def _note_harmless(self, section: str) -> None:
+        """Make notes of what differs in a section and changes no bits."""
+        harmless = [field for field in self._fields if field.section == section]
+        for field in harmless:
+            self._fields.remove(field)
+            self._notes.append(f"{section}, {field.name}: {field.left}; {field.right}")
+        if harmless:
+            self._equal.append(f"{section}, in all that can change bits")
+
+    def _compare_texts(self, section: str, here: Texts, there: Texts, label: str = "") -> None:
+        names = [
+            name for name in sorted(set(here) | set(there)) if here.get(name) != there.get(name)
+        ]
+        for name in names:
+            place = f"{label}: {name}" if label else name
+            self._fields.append(FieldDifference(section, place, here.get(name), there.get(name)))
+        if not names and here:
+            self._equal.append(f"{section} of {label}" if label else section)
+
+    def _compare_groups(self, ours: TraceSource, theirs: TraceSource) -> None:
+        label = _joined(ours.group, theirs.group)
+        if self._left.manifest is None or self._right.manifest is None:
+            return
+        self._compare_texts("RNG contract", ours.streams, theirs.streams, label)
+        if self._left.kind == self._right.kind:
+            self._compare_texts("data", ours.data, theirs.data, label)
+
+    def _compare_traces(self, ours: TraceSource, theirs: TraceSource) -> None:
+        left, right, label = self._left, self._right, _joined(ours.label, theirs.label)
+        mismatch = first_mismatch(label, left.trace(ours), right.trace(theirs))
+        if mismatch is None:
+            self._equal.append(f"trace of {label}")
+            if ours.commitments and theirs.commitments and left.kind == right.kind:
+                self._compare_texts("commitments", ours.commitments, theirs.commitments, label)
+        else:
+            self._traces.append(self._trace_difference(mismatch, ours, theirs))
+            if (mismatch.step or 0) > 1:
+                self._equal.append(
+                    f"trace of {label} before step {mismatch.step}, where both have it"
+                )
+        if ours.outcome is not None and theirs.outcome is not None:
+            self._compare_outcomes(label, ours.outcome, theirs.outcome)
+
+    def _trace_difference(
+        self, mismatch: Mismatch, ours: TraceSource, theirs: TraceSource
+    ) -> TraceDifference:
+        return TraceDifference(
+            trace=mismatch.branch,
+            kind=mismatch.kind,
+            step=mismatch.step or 0,
+            component=mismatch.component,
+            others=mismatch.others,
+            first_steps=first_steps(self._left.trace(ours), self._right.trace(theirs)),
+            distance=self._distance(mismatch, ours, theirs),
+        )
+
+    def _distance(
+        self, mismatch: Mismatch, ours: TraceSource, theirs: TraceSource
+    ) -> Distance | None:
+        first = mismatch.step or 0
+        steps = set(ours.snapshots) & set(theirs.snapshots)
+        step = min((step for step in steps if step >= first), default=None)
+        if step is None or mismatch.kind == "length":
+            return None
+        here = self._left.tensors(ours.snapshots[step])
+        there = self._right.tensors(theirs.snapshots[step])
+        return Distance(step, measure(here, there))
+
+    def _compare_outcomes(self, label: str, ours: str, theirs: str) -> None:
+        here, there = self._left.outcome(ours), self._right.outcome(theirs)
+        before, variation = len(self._outcomes), total_variations(here, there)
+        for name in sorted(set(here.tables) | set(there.tables)):
+            one, other = here.tables.get(name), there.tables.get(name)
+            if one is None or other is None or one.tobytes() != other.tobytes():
+                value = variation.get(name)
+                value = value if value is not None and math.isfinite(value) else None
+                self._outcomes.append(OutcomeDifference(label, name, value))
+        if here.labels.tobytes() != there.labels.tobytes():
+            self._outcomes.append(OutcomeDifference(label, "labels", None))
+        if len(self._outcomes) == before:
+            self._equal.append(f"outcome of {label}")
+
+
+def _joined(left: str, right: str) -> str:
+    return left if left == right else f"{left} / {right}"
+
+
+def _natural(label: str) -> tuple[int, str]:
+    group, _, name = label.partition(", ")
+    return int(group.rpartition(" ")[2]), name

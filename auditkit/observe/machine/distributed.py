@@ -1,0 +1,283 @@
+"""Processes that train together: how many, what of that changes bits, what they tell each other.
+
+Beside the training they agree in a group of their own, so that nothing gets between the
+collectives of the loop; over gloo, whatever the loop uses, because a process that is gone is an
+error there at once. Only integers travel: nothing is pickled. Each exchange also says whether its
+process is well: where one is not, all of them raise, and none is left waiting.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from auditkit.errors import RecorderMisuse, RecordingIncomplete
+
+#: What ``DistributedDataParallel`` reports of itself that changes the order of summation.
+_SETTINGS = (
+    "bucket_cap_bytes",
+    "bucket_sizes",
+    "rebuilt_bucket_sizes",
+    "has_rebuilt_buckets",
+    "broadcast_buffers",
+    "find_unused_parameters",
+    "gradient_as_bucket_view",
+    "static_graph",
+)
+
+#: Integers in one exchange, the first of which says whether the process is well.
+_WIDTH = 16
+
+
+def rank_and_size() -> tuple[int, int]:
+    """This process's rank and how many there are; ``(0, 1)`` without ``torch.distributed``."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def refuse_unconnected(variables: Mapping[str, str] = os.environ) -> None:
+    """Refuse a process that was started as one of several and knows nothing of the others.
+
+    Args:
+        variables: Environment variables, as ``torchrun`` sets them.
+
+    Raises:
+        RecorderMisuse: When ``init_process_group`` was not called yet.
+    """
+    if dist.is_available() and dist.is_initialized():
+        return
+    size = variables.get("WORLD_SIZE", "")
+    if size.isascii() and size.isdecimal() and int(size) > 1:
+        raise RecorderMisuse(
+            f"WORLD_SIZE is {size}, but torch.distributed is not initialized",
+            where=f"rank {variables.get('RANK', '?')}",
+            hint="call wrap after init_process_group, in every process",
+        )
+
+
+def refuse_sharded(modules: Iterable[Any], optimizers: Iterable[Any]) -> None:
+    """Refuse objects of which each process holds a part only: no process has the state.
+
+    Raises:
+        RecorderMisuse: Naming the first one.
+    """
+    hint = "DistributedDataParallel is supported; FSDP, DTensor and sharded optimizers are not"
+    for root in modules:
+        for name, module in root.named_modules():
+            if _is_a("FullyShardedDataParallel", module):
+                raise RecorderMisuse(f"the module {name or 'model'} is sharded by FSDP", hint=hint)
+        for name, parameter in root.named_parameters():
+            if _is_a("DTensor", parameter) or _is_a("DTensor", parameter.data):
+                raise RecorderMisuse(f"the parameter {name} is a DTensor", hint=hint)
+    for optimizer in optimizers:
+        if _is_a("ZeroRedundancyOptimizer", optimizer):
+            raise RecorderMisuse("the state of ZeroRedundancyOptimizer is sharded", hint=hint)
+
+
+def _is_a(name: str, found: object) -> bool:
+    """Whether it is of that class of torch; by name, since importing them takes a second."""
+    kinds = type(found).__mro__
+    return any(kind.__name__ == name and kind.__module__.startswith("torch.") for kind in kinds)
+
+
+class SyncFlags:
+    """Whether the next forward pass shares the buffers, which ``DistributedDataParallel`` keeps.
+
+    It does not after an evaluation without gradients, nor within ``no_sync``.
+
+    Args:
+        modules: The data-parallel modules.
+    """
+
+    def __init__(self, modules: Iterable[DistributedDataParallel]) -> None:
+        self._modules = list(modules)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The flags in the order of the modules."""
+        return {"sync": [bool(module.require_forward_param_sync) for module in self._modules]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Put them back."""
+        for module, flag in zip(self._modules, state_dict["sync"], strict=True):
+            module.require_forward_param_sync = flag
+
+
+def always_synchronised(modules: Iterable[object]) -> Callable[[], None]:
+    """Let every backward pass synchronise gradients, within ``no_sync``, too.
+
+    ``DistributedDataParallel`` rebuilds its buckets after the first pass that does; a loop that
+    goes on from a snapshot makes one pass before, and it must be such a one.
+
+    Args:
+        modules: What is trained; those that are data-parallel are changed.
+
+    Returns:
+        Undoes it.
+    """
+    found = [module for module in modules if isinstance(module, DistributedDataParallel)]
+    for module in found:
+        vars(module)["no_sync"] = nullcontext
+
+    def undo() -> None:
+        for module in found:
+            vars(module).pop("no_sync", None)
+
+    return undo
+
+
+def backend() -> str | None:
+    """What ``torch.distributed`` sends with; None without it."""
+    return str(dist.get_backend()) if dist.is_available() and dist.is_initialized() else None
+
+
+def parallel_settings(modules: Iterable[Any]) -> dict[str, str]:
+    """What of ``DistributedDataParallel`` changes bits.
+
+    Args:
+        modules: What is trained; those that are data-parallel tell their settings.
+    """
+    settings: dict[str, str] = {}
+    for module in modules:
+        if isinstance(module, DistributedDataParallel):
+            settings.update(_ddp_settings(module))
+    return settings
+
+
+def _ddp_settings(module: nn.Module) -> dict[str, str]:
+    told: Any = module._get_ddp_logging_data()  # type: ignore[operator]
+    return {name: str(told[name]) for name in _SETTINGS if name in told}
+
+
+class Peers:
+    """All processes of a loop, as one of them sees them.
+
+    Args:
+        patience: Seconds that an exchange may take.
+
+    Attributes:
+        rank: Of this process.
+        size: How many processes there are.
+        backend: What the loop sends with, or None.
+
+    Raises:
+        RecordingIncomplete: When not every process gets here.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self.rank, self.size = rank_and_size()
+        self.backend = backend()
+        self._group: Any = None
+        if self.size == 1:
+            return
+        try:
+            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=patience))
+        except RuntimeError as error:
+            raise RecordingIncomplete(
+                f"the {self.size} processes do not meet: {_first_line(error)}",
+                where=f"rank {self.rank}",
+                hint="every process must call wrap; nobody else may have ended",
+            ) from error
+
+    @contextmanager
+    def together(self, doing: str) -> Iterator[None]:
+        """Do something in every process; where it fails in one, it fails in all.
+
+        Args:
+            doing: What, for the message.
+
+        Raises:
+            RecordingIncomplete: When it failed in another process, or one is gone.
+        """
+        try:
+            yield
+        except Exception:
+            self.leave()
+            raise
+        self.exchange((), doing)
+
+    def leave(self) -> None:
+        """Tell the others that this process does not go on, unless they know."""
+        if self._group is not None and dist.is_initialized():
+            with suppress(RuntimeError):  # nobody is there to be told
+                self._gather([0] * _WIDTH)
+        self.close()
+
+    def exchange(self, values: Sequence[int], doing: str) -> list[list[int]]:
+        """Tell every process a few numbers above 0.
+
+        After the script's own ``destroy_process_group`` nobody is told.
+
+        Args:
+            values: The last of them are sent, as many as there is room for.
+            doing: What for, for the message.
+
+        Returns:
+            What each process told, by rank.
+
+        Raises:
+            RecordingIncomplete: When another process does not go on, or is gone.
+        """
+        if self._group is None or not dist.is_initialized():
+            return [list(values)]  # nobody is there, or can be reached any more
+        sent = list(values)[1 - _WIDTH :]
+        try:
+            found = self._gather([1, *sent, *[0] * (_WIDTH - 1 - len(sent))])
+        except RuntimeError as error:
+            self.close()
+            raise RecordingIncomplete(
+                f"cannot {doing}: a process is gone ({_first_line(error)})",
+                where=f"rank {self.rank}",
+            ) from error
+        stopped = [rank for rank, told in enumerate(found) if not told[0]]
+        if stopped:
+            self.close()
+            raise RecordingIncomplete(
+                f"cannot {doing}: rank {stopped[0]} does not go on",
+                where=f"rank {self.rank}",
+                hint="what that process says tells why",
+            )
+        return [[value for value in told[1:] if value] for told in found]
+
+    def latest_common(self, steps: Sequence[int]) -> int:
+        """The latest of the steps that every process names; 0 where there is none.
+
+        Raises:
+            RecordingIncomplete: As :meth:`exchange`; and where there is none although some have
+                several, which no kill between two writes explains.
+        """
+        told = self.exchange(steps, "agree on a checkpoint")
+        common = max(set(told[0]).intersection(*told[1:]), default=0)
+        if not common and max(map(len, told)) > 1:
+            last = ", ".join(str(max(steps, default=0)) for steps in told)
+            raise RecordingIncomplete(
+                "there is no checkpoint that every process has",
+                found=f"latest checkpoints after steps {last} by rank",
+                where=f"rank {self.rank}",
+                hint="every process needs its folder, and must call checkpoint() if one does",
+            )
+        return common
+
+    def close(self) -> None:
+        """Leave the group: who still waits for this process gets an error."""
+        group, self._group = self._group, None
+        if group is not None and dist.is_initialized():
+            dist.destroy_process_group(group)
+
+    def _gather(self, own: Sequence[int]) -> list[list[int]]:
+        mine = torch.tensor(own, dtype=torch.int64, device="cpu")
+        found = [torch.zeros_like(mine) for _ in range(self.size)]
+        dist.all_gather(found, mine, group=self._group)
+        return [tensor.tolist() for tensor in found]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]

@@ -1,0 +1,242 @@
+"""Record a loop: chunks of evidence, checkpoints, and at the end a signed manifest.
+
+What goes wrong before the first step is raised: nothing is lost yet. What goes wrong later
+must not cost anybody a training run: the recording stops, says so in a warning, and leaves no
+manifest; the loop goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from auditkit.errors import AuditError, RecordingIncomplete
+from auditkit.files.recording_folder import RankResult, RecordingFolder
+from auditkit.files.store import PARTIAL
+from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.boundary import RecordedLoader
+from auditkit.observe.loader.driver import Delivery
+from auditkit.observe.machine.code import own_code
+from auditkit.observe.machine.environment import environment
+from auditkit.observe.rng.streams import uncovered_streams
+from auditkit.observe.state.components import State
+from auditkit.observe.values.codec import Leaves
+from auditkit.observe.values.digests import commitments
+from auditkit.program.session import Observed
+from auditkit.records.manifest import CODE_FOLDER
+from auditkit.records.recording import TRACE_STEPS, KeptCheckpoint, RankRecord, RecordingJournal
+from auditkit.records.rng import UNSEEDED, RngContract, StreamContract
+from auditkit.study.stages.auditor import Auditor
+from auditkit.study.stages.describer import describe_loader
+from auditkit.study.stages.snapshotter import Snapshot, freeze
+
+#: Head of a chain before its first link.
+_NO_HEAD = bytes(32)
+
+
+class RecordingStopped(UserWarning):
+    """The recording of a loop stopped; the loop did not."""
+
+
+@dataclass(frozen=True)
+class RecordSettings:
+    """How a loop is recorded.
+
+    Attributes:
+        out: The recording's folder.
+        seed: The seed that the user says.
+        checkpoint_every: Steps between checkpoints; 0 for none but those asked for.
+        keep_checkpoints: How many are kept, the latest ones; None for all.
+        patience: Seconds that a process waits for the others.
+    """
+
+    out: Path
+    seed: int | None
+    checkpoint_every: int = 0
+    keep_checkpoints: int | None = None
+    patience: float = 600.0
+
+
+class Chains:
+    """Two SHA-256 chains over what a loop consumes.
+
+    Args:
+        order: Head of the chain over its order so far; empty at the start.
+        consumed: Head of the chain over its batches.
+    """
+
+    def __init__(self, order: bytes = b"", consumed: bytes = b"") -> None:
+        self.order, self.consumed = order or _NO_HEAD, consumed or _NO_HEAD
+
+    def link(self, delivery: Delivery, content: bytes) -> None:
+        """Add what one step consumed; ``content`` is the SHA-256 of its batch."""
+        drawn = content if delivery.order is None else _bytes_of(delivery.order)
+        self.order = hashlib.sha256(self.order + drawn).digest()
+        self.consumed = hashlib.sha256(self.consumed + content).digest()
+
+
+class Chronicle:
+    """What a recorded loop leaves behind, as a watcher of its steps.
+
+    Args:
+        settings: How it is recorded.
+        folder: Where.
+        observed: The live objects.
+        auditor: Holds the rows.
+        journal: How far it got, where it is gone on from a checkpoint; else a fresh one.
+    """
+
+    def __init__(
+        self,
+        settings: RecordSettings,
+        folder: RecordingFolder,
+        observed: Observed,
+        auditor: Auditor,
+        journal: RecordingJournal,
+    ) -> None:
+        self._settings, self._folder, self._observed = settings, folder, observed
+        self._auditor = auditor
+        self._chains = Chains(
+            bytes.fromhex(journal.order_head), bytes.fromhex(journal.consumed_head)
+        )
+        self._wanted = False
+        self._frozen: Snapshot | None = None
+        self.journal = journal
+        self.steps = journal.steps
+
+    def want_checkpoint(self) -> None:
+        """Take a checkpoint at the next batch boundary, or at the end."""
+        self._wanted = True
+
+    def boundary(self, step: int, state: State) -> None:
+        """Freeze the state where a checkpoint is due."""
+        if step == 1:
+            self.journal = replace(self.journal, initial=commitments(state))
+        every, taken = self._settings.checkpoint_every, step - 1
+        due = bool(every and taken and taken % every == 0)
+        self._frozen = None
+        if (due or self._wanted) and taken > self.journal.steps:
+            self._frozen = self._freeze(state)
+
+    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """The boundary counted: write the checkpoint, then link the chains."""
+        if self._frozen is not None:  # of a boundary where an epoch ended there is another one
+            self._write_checkpoint(step - 1, self._frozen)
+            self._frozen, self._wanted = None, False
+        self._chains.link(delivery, self._auditor.commitment)
+
+    def stepped(self, step: int, loss: float | None) -> None:
+        """Write a chunk that is full."""
+        self.steps = step
+        if self._auditor.n_rows > TRACE_STEPS:
+            self._folder.write_trace(self._auditor.release(TRACE_STEPS))
+
+    def end(self) -> None:
+        """Write the last chunk; and a checkpoint that was asked for and came too late."""
+        trace = self._auditor.trace()
+        if trace.n_rows > 1 or not self.steps:
+            self._folder.write_trace(trace)
+        if self._wanted and self.steps > self.journal.steps:
+            frozen = self._freeze(self._observed.state())
+            if frozen is not None:
+                self._write_checkpoint(self.steps, frozen, at_end=True)
+
+    def interrupted(self, how: str) -> None:
+        """Keep what there is of a loop that ended before its time."""
+        if self._auditor.n_rows:
+            self._folder.write_trace(self._auditor.begun())
+        self._folder.note(replace(self.journal, ended=how))
+
+    def record(self, rank: int, loaders: dict[str, dict[str, str]], epochs: int) -> RankRecord:
+        """What this rank did, after :meth:`end`."""
+        journal = self.journal
+        state = self._observed.state()
+        final = commitments(state)
+        n_chunks = -(-self.steps // TRACE_STEPS)
+        streams = tuple(
+            StreamContract(name, None, journal.stream_starts.get(name), None, final[name])
+            for name in sorted(final)
+            if name.startswith("rng/")
+        )
+        return RankRecord(
+            rank=rank,
+            steps=self.steps,
+            epochs=epochs,
+            traces=tuple(self._folder.trace_name(chunk) for chunk in range(n_chunks)),
+            components=tuple(sorted(self._auditor.component_names)),
+            initial=journal.initial,
+            final=final,
+            order_sha256=self._chains.order.hex(),
+            consumed_sha256=self._chains.consumed.hex(),
+            rng=RngContract(UNSEEDED, streams, uncovered_streams()),
+            loaders=loaders,
+            checkpoints=journal.checkpoints,
+            resumed_at=journal.resumed_at,
+        )
+
+    def _freeze(self, state: State) -> Snapshot | None:
+        try:
+            return freeze(self._observed, state, [])
+        except AuditError as error:
+            self._wanted = False  # the position or some state cannot be kept; the loop goes on
+            warnings.warn(f"no checkpoint was taken: {error}", RecordingStopped, stacklevel=2)
+            return None
+
+    def _write_checkpoint(self, steps: int, frozen: Snapshot, *, at_end: bool = False) -> None:
+        journal, keep = self.journal, self._settings.keep_checkpoints
+        if not at_end:
+            self._folder.write_trace(self._auditor.begun())
+        taken = self._folder.write_checkpoint(steps, frozen.tensors, frozen.meta, frozen.digests)
+        latest = KeptCheckpoint(
+            taken,
+            self._chains.order.hex(),
+            self._chains.consumed.hex(),
+            tuple(sorted(self._auditor.component_names)),
+        )
+        kept = (*journal.kept, latest)
+        dropped = kept[:-keep] if keep else ()
+        self.journal = replace(journal, kept=kept[len(dropped) :])
+        self._folder.note(self.journal)
+        for checkpoint in dropped:
+            self._folder.drop_checkpoint(checkpoint.record)
+
+
+def rank_result(
+    chronicle: Chronicle,
+    folder: RecordingFolder,
+    rank: int,
+    loaders: dict[str, RecordedLoader],
+) -> RankResult:
+    """Everything that a rank leaves for the manifest.
+
+    Raises:
+        RecordingIncomplete: When no step was recorded.
+    """
+    if not chronicle.steps:
+        raise RecordingIncomplete(
+            "no step was recorded",
+            hint="iterate the loader that wrap was given; Accelerate and Lightning make new ones, "
+            "see auditkit.integrations",
+        )
+    described = {name: describe_loader(loader.base) for name, loader in loaders.items()}
+    record = chronicle.record(rank, described, loaders[""].epoch + 1)
+    code = own_code(folder.path / CODE_FOLDER if rank == 0 else None, PARTIAL, main=True)
+    roles = {
+        **dict.fromkeys(record.traces, "trace"),
+        **{checkpoint.file: "checkpoint" for checkpoint in record.checkpoints},
+    }
+    if rank == 0:
+        roles |= {f"{CODE_FOLDER}/{file.name}": "code" for file in code}
+    return RankResult(chronicle.journal.started, record, folder.files(roles), environment(), code)
+
+
+def _bytes_of(order: Batch) -> bytes:
+    return len(order).to_bytes(8, "little") + order.astype("<i8").tobytes()
+
+
+def now() -> str:
+    """The time by this machine's clock (ISO 8601, UTC)."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,300 @@
+"""Replay a recording: run the user's command again, and compare it with what was recorded.
+
+Where it differs it is stopped, and the difference is looked into: how far the states are apart at a
+recorded checkpoint, and whether further runs differ at the same row in the same way. Runs that
+agree with each other but not with the record say that the record is of something else; runs
+that disagree say that the training is not deterministic here.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from auditkit.errors import AuditError, Undecided
+from auditkit.evidence.comparison import (
+    Mismatch,
+    causing_step,
+    environment_differences,
+    seeding_calls,
+)
+from auditkit.evidence.distances import Magnitude, measure
+from auditkit.evidence.reader import RecordingEvidence
+from auditkit.files import store
+from auditkit.processes.row_server import RankStatus, ScriptInfo
+from auditkit.records.environment import Environment
+from auditkit.records.job import RowsTask
+from auditkit.records.report import Finding
+from auditkit.replay.live_comparison import (
+    CommandConfig,
+    LiveComparison,
+    RankMismatch,
+    RecordedRows,
+    find_differing_module,
+    trace_modules,
+)
+
+#: What a difference comes from.
+OTHER_RECORD, NONDETERMINISM = "other", "nondeterminism"
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far the states of record and replay are apart.
+
+    Attributes:
+        step: Steps that had been taken when both states were written.
+        components: A record for every component that differs.
+    """
+
+    step: int
+    components: tuple[Magnitude, ...]
+
+
+@dataclass(frozen=True)
+class RecordingReplay:
+    """What a replay found.
+
+    Attributes:
+        findings: What differs, for people; empty where nothing does.
+        ranks: How many processes were compared.
+        last_step: Last step that was compared.
+        environment: What it ran on.
+        environment_differences: What of it is not as recorded.
+        partings: What differs, with its class; the first one is explained.
+        cause: ``other``: the record is of something else; ``nondeterminism``; or None.
+        runs: How often the command was run to tell the two apart.
+        suspects: Code, arguments and loaders that are not as recorded.
+        unseeded: Random streams that the processes began elsewhere in.
+        module: The first module that differs in two runs of the step.
+        distance: How far the states are apart, where a checkpoint allows to say.
+    """
+
+    findings: tuple[Finding, ...]
+    ranks: int
+    last_step: int
+    environment: Environment
+    environment_differences: tuple[str, ...]
+    partings: tuple[Mismatch, ...] = ()
+    cause: str | None = None
+    runs: int = 1
+    suspects: tuple[str, ...] = ()
+    unseeded: tuple[str, ...] = ()
+    module: str | None = None
+    distance: Distance | None = None
+
+    @property
+    def equal(self) -> bool:
+        """Whether everything was as recorded."""
+        return not self.findings
+
+
+def replay_recording(
+    evidence: RecordingEvidence,
+    config: CommandConfig,
+    report: Callable[[int], None] = lambda _: None,
+) -> RecordingReplay:
+    """Replay a recording with the user's command.
+
+    Args:
+        evidence: The recording, which passed checks 1 to 5.
+        config: The command, and how it is run. A recorded ``PYTHONHASHSEED`` is set beside it.
+        report: Called with every step that was compared.
+
+    Raises:
+        Undecided: When the command could not be run to its loop, or fails in it.
+        CommandError: When it cannot be started.
+    """
+    recorded = RecordedRows(evidence)
+    seed = recorded.manifest.environment.variables.get("PYTHONHASHSEED")
+    variables = {**config.variables, **({} if seed is None else {"PYTHONHASHSEED": seed})}
+    config = CommandConfig(config.runner, config.command, variables, config.output)
+    with tempfile.TemporaryDirectory(prefix="auditkit-replay-") as scratch:
+        return _Replay(recorded, config, Path(scratch)).run(report)
+
+
+@dataclass
+class _Explanation:
+    """What further runs show of a difference."""
+
+    cause: str | None = None
+    runs: int = 1
+    module: str | None = None
+    comparisons: list[LiveComparison] = field(default_factory=list)
+
+
+class _Replay:
+    """One replay, and the runs that explain it."""
+
+    def __init__(self, recorded: RecordedRows, config: CommandConfig, scratch: Path) -> None:
+        self._recorded, self._config, self._scratch = recorded, config, scratch
+
+    def run(self, report: Callable[[int], None]) -> RecordingReplay:
+        """Run the command, compare, explain."""
+        comparison = LiveComparison(self._recorded, self._folder(0), report)
+        comparison.run(self._config, RowsTask())
+        statuses = [comparison.server.by_rank[rank] for rank in sorted(comparison.server.by_rank)]
+        differing = comparison.first
+        if differing is None:
+            mismatches = tuple(self._end_mismatches(statuses))
+            return self._result(statuses, statuses[0], mismatches, _Explanation())
+        explanation = self._explain(differing)
+        return self._result(
+            statuses,
+            comparison.server.by_rank[differing.rank],
+            (differing.mismatch,),
+            explanation,
+            self._distance(differing.rank, [comparison, *explanation.comparisons]),
+        )
+
+    def _end_mismatches(self, statuses: list[RankStatus]) -> Iterator[Mismatch]:
+        size = len(self._recorded.manifest.ranks)
+        if len(statuses) != size:
+            yield Mismatch(
+                "the command", None, f"{len(statuses)} processes, not {size},", (), "length"
+            )
+        for status in statuses:
+            if status.summary is None:
+                raise Undecided(
+                    f"the command ended after step {status.step} without closing its loop"
+                )
+            yield from self._recorded.compare_end(status)
+
+    # Explaining
+
+    def _explain(self, differing: RankMismatch) -> _Explanation:
+        """Run the command again, up to the step, to see whether that gives the same."""
+        found = _Explanation()
+        step, caused_at = differing.row.first_step, causing_step(differing.mismatch)
+        before = [at for at in self._recorded.checkpoints if at < caused_at]
+        start = before[-1] if before else 0
+        # A checkpoint that shows the difference itself was passed when that was noticed.
+        dump = step - 1 if caused_at < step and step - 1 in self._recorded.checkpoints else None
+        try:
+            keys = [self._repeat(found, differing, start, at) for at in (dump, None)]
+            if keys[0] == keys[1] != differing.row_key and start:
+                # From a checkpoint the script may do something else than from its start.
+                keys = [self._repeat(found, differing, 0, dump)] * 2
+        except AuditError:
+            return found  # the explanation is a help; that there is none changes no verdict
+        found.cause = OTHER_RECORD if keys[0] == keys[1] == differing.row_key else NONDETERMINISM
+        if found.cause == NONDETERMINISM and caused_at > 0:
+            found.module = find_differing_module(
+                lambda: trace_modules(
+                    self._config, self._recorded, caused_at, start, differing.rank
+                )
+            )
+        return found
+
+    def _repeat(
+        self, found: _Explanation, differing: RankMismatch, start: int, dump: int | None
+    ) -> object:
+        found.runs += 1
+        comparison = LiveComparison(
+            self._recorded, None if dump is None else self._folder(found.runs)
+        )
+        comparison.run(
+            self._config, RowsTask(last_step=differing.row.first_step, dump_at=dump), start
+        )
+        row_key = None if comparison.first is None else comparison.first.row_key
+        if dump is not None and row_key == differing.row_key:
+            found.comparisons.append(comparison)
+        return row_key
+
+    def _distance(self, rank: int, runs: list[LiveComparison]) -> Distance | None:
+        for comparison in runs:
+            status = comparison.server.by_rank.get(rank)
+            if comparison.dumped_at is None or status is None or not status.dumped:
+                continue
+            here = store.read_tensors(comparison.dump_path(rank), what="state")
+            there = self._recorded.snapshot(rank, comparison.dumped_at)
+            return Distance(comparison.dumped_at, measure(there, here))
+        return None
+
+    def _folder(self, number: int) -> Path:
+        folder = self._scratch / str(number)
+        store.make_folder(folder)
+        return folder
+
+    # The result
+
+    def _result(
+        self,
+        statuses: list[RankStatus],
+        status: RankStatus,
+        mismatches: tuple[Mismatch, ...],
+        explanation: _Explanation,
+        distance: Distance | None = None,
+    ) -> RecordingReplay:
+        info = _info(status)
+        recorded = self._recorded.manifest.environment
+        environment = info.environment
+        lines = environment_differences(recorded, environment)
+        suspects = self._recorded.differing_code(status) if mismatches else ()
+        starts = tuple(self._recorded.differing_starts(status)) if mismatches else ()
+        cause = _cause(explanation, lines, suspects, starts)
+        code = 6 if lines and explanation.cause != NONDETERMINISM else 1
+        findings = [
+            Finding(
+                f"{mismatch}{f'; {cause}' if mismatch is mismatches[0] and cause else ''}",
+                mismatch.branch,
+                mismatch.step,
+                mismatch.component,
+                code,
+            )
+            for mismatch in mismatches
+        ]
+        steps = [min(t.step, rank.steps) for t in statuses if (rank := self._recorded.rank(t.rank))]
+        first = mismatches[0].step if mismatches else None
+        return RecordingReplay(
+            findings=tuple(findings),
+            ranks=len(statuses),
+            last_step=max(1, min(steps, default=1) if first is None else first),
+            environment=environment,
+            environment_differences=lines,
+            partings=mismatches,
+            cause=explanation.cause,
+            runs=explanation.runs,
+            suspects=suspects,
+            unseeded=starts,
+            module=explanation.module,
+            distance=distance,
+        )
+
+
+def _info(status: RankStatus) -> ScriptInfo:
+    if status.info is None:
+        raise Undecided("the loop took no step")
+    return status.info
+
+
+def _cause(
+    explanation: _Explanation,
+    environment: tuple[str, ...],
+    suspects: tuple[str, ...],
+    starts: tuple[str, ...],
+) -> str:
+    """What a difference comes from, in one line."""
+    parts = []
+    if explanation.cause == NONDETERMINISM:
+        parts.append(f"nondeterminism: {explanation.runs} runs disagree with each other")
+        if explanation.module is not None:
+            parts.append(f"the first that differs in two runs of this step: {explanation.module}")
+    elif environment:
+        parts.append(f"environment differs ({environment[0]}), an edit cannot be excluded")
+    elif explanation.cause == OTHER_RECORD:
+        parts.append(
+            f"{explanation.runs} runs agree with each other, so the record is of something else"
+        )
+    if starts:
+        parts.append(
+            f"{', '.join(starts)} {'begin' if len(starts) > 1 else 'begins'} elsewhere: "
+            f"{seeding_calls(starts)} with the recorded seed, before the model is built"
+        )
+    if suspects:
+        parts.append("; ".join(suspects))
+    elif explanation.cause == OTHER_RECORD and not starts:
+        parts.append("code, arguments and loaders are as recorded: other data, or edited evidence")
+    return "; ".join(parts)

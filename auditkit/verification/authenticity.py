@@ -1,0 +1,252 @@
+"""Checks 1, 2 and 3: envelope, signature, artifacts.
+
+They ask whether the files are those that somebody whom the verifier trusts has signed, for studies
+and recordings alike. What all checks of one verification share, and the report, is here, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from auditkit.errors import AuditError
+from auditkit.evidence.reader import SignedFolder
+from auditkit.evidence.verdicts import CheckResults, as_finding, exit_code_of, verdict_of
+from auditkit.files import artifacts
+from auditkit.formats.statements import Manifest, read_statement
+from auditkit.records.environment import Environment
+from auditkit.records.estimate import EstimateTable
+from auditkit.records.manifest import MANIFEST_NAME, SIGNER_NAME
+from auditkit.records.report import (
+    REPLAY_NAME,
+    SELF_SIGNED,
+    Countersignature,
+    Distance,
+    Finding,
+    PlanBinding,
+    Timestamp,
+    VerificationReport,
+)
+from auditkit.signing.envelopes import Envelope, open_envelope, pae
+from auditkit.signing.keys import TrustedKey, verifies
+from auditkit.signing.signatures import SignatureOutcome, check_signatures
+from auditkit.verification.countersigning import is_countersignature, read_countersignatures
+from auditkit.verification.plan_binding import Authorities
+
+#: Files beside a manifest that it cannot list, because they are made from it; and every
+#: countersignature.
+COMPANIONS = (MANIFEST_NAME, SIGNER_NAME, REPLAY_NAME, "CHECKLIST.md", "report.json")
+
+
+@dataclass(frozen=True)
+class VerifyRequest:
+    """How to verify.
+
+    Attributes:
+        trusted: Keys that count.
+        replay: ``all``, ``none``, or how many branches to draw.
+        replay_seed: Repeats a draw; then no odds are stated, since the author may know it.
+        strict: Whether unlisted files are failures.
+        allow_code: Whether code signed by somebody else's key may be executed.
+        arguments: Arguments of the factory that replace recorded ones.
+        jobs: Seeds that are replayed at the same time; None for as many as cores allow.
+        command: The verifier's own command for the study of a script.
+        threshold: How many people whose keys are trusted must have signed.
+        budget: Seconds to spend on replay, as many branches as fit; None for no limit.
+        tolerance: See :class:`auditkit.replay.study_replay.ReplayRequest`.
+        authorities: How timestamps are judged.
+    """
+
+    trusted: Sequence[TrustedKey]
+    replay: str | int = "all"
+    replay_seed: int | None = None
+    strict: bool = False
+    allow_code: bool = False
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    jobs: int = 1
+    command: tuple[str, ...] = ()
+    threshold: int = 1
+    budget: float | None = None
+    tolerance: float | None = None
+    authorities: Authorities = field(default_factory=Authorities)
+
+
+@dataclass(frozen=True)
+class OpenedManifest:
+    """A manifest's file after check 1.
+
+    Attributes:
+        path: The manifest.
+        data: Its bytes.
+        envelope: Them, opened; None where they are malformed.
+        manifest: What was signed; None where they are malformed.
+        ledger: Holds check 1.
+    """
+
+    path: Path
+    data: bytes
+    envelope: Envelope | None
+    manifest: Manifest | None
+    checks: CheckResults
+
+    @property
+    def statement_sha256(self) -> str | None:
+        """SHA-256 of what is signed; None where it is malformed."""
+        if self.envelope is None:
+            return None
+        return hashlib.sha256(self.envelope.payload).hexdigest()
+
+
+def open_manifest(path: Path, data: bytes) -> OpenedManifest:
+    """Make check 1."""
+    checks = CheckResults()
+    try:
+        envelope = open_envelope(data, what=path.name)
+        manifest = read_statement(envelope.payload, what=path.name)
+    except AuditError as error:
+        # Whatever is wrong with the envelope, the file is not what its name says.
+        checks.add(1, [replace(as_finding(error), exit_code=5)])
+        return OpenedManifest(path, data, None, None, checks)
+    checks.ran(1, f"in-toto Statement v1, schema {manifest.schema_version}")
+    return OpenedManifest(path, data, envelope, manifest, checks)
+
+
+class Verification:
+    """The state of one verification; by itself it reports check 1.
+
+    Args:
+        opened: The manifest's file.
+        request: How to verify.
+    """
+
+    def __init__(self, opened: OpenedManifest, request: VerifyRequest) -> None:
+        self._opened = opened
+        self._request = request
+        self._checks = opened.checks
+        self._signer: TrustedKey | None = None
+        self._replayed = "none"
+        self._replay_text = "nothing was replayed"
+        self._differences: tuple[str, ...] = ()
+        self._environment: Environment | None = None
+        self._signers: tuple[TrustedKey, ...] = ()
+        self._is_own = False
+        self._timestamps: tuple[Timestamp, ...] = ()
+        self._distances: tuple[Distance, ...] = ()
+        self._close = False
+        self._plan: PlanBinding | None = None
+
+    def report(self) -> VerificationReport:
+        """Make every check that can be made."""
+        return self._report(None)
+
+    def _report(self, estimates: EstimateTable | None) -> VerificationReport:
+        results = self._checks.results()
+        exit_code = exit_code_of(results)
+        return VerificationReport(
+            verdict=verdict_of(exit_code, replayed=self._replayed, close=self._close),
+            exit_code=exit_code,
+            manifest_sha256=hashlib.sha256(self._opened.data).hexdigest(),
+            statement_sha256=self._opened.statement_sha256,
+            signed_by=self._signer.fingerprint if self._signer else None,
+            trust=self._trust_text(),
+            replay=self._replay_text,
+            checks=results,
+            estimates=estimates,
+            environment_differences=self._differences,
+            environment=self._environment,
+            distances=self._distances,
+            countersignatures=self._countersignatures(),
+            timestamps=self._timestamps,
+            plan=self._plan,
+        )
+
+    def _countersignatures(self) -> tuple[Countersignature, ...]:
+        folder, statement = self._opened.path.parent, self._opened.statement_sha256
+        if statement is None:
+            return ()
+        trusted = self._request.trusted
+        return tuple(read_countersignatures(folder, statement, trusted, self._signers))
+
+    def _signature(self) -> None:
+        if self._opened.envelope is None:
+            return
+        request, envelope = self._request, self._opened.envelope
+        try:
+            outcome = check_signatures(envelope, request.trusted, request.threshold)
+        except AuditError as error:
+            self._checks.add(2, [as_finding(error)])
+            return
+        self._signer, self._signers = outcome.signer, outcome.signers
+        self._is_own = is_own(outcome)
+        names = ", ".join(key.label for key in outcome.signers)
+        self._checks.ran(2, f"signed by {names}")
+        self._check_timestamps(envelope)
+
+    def _check_timestamps(self, envelope: Envelope) -> None:
+        """Timestamps of the trusted signatures, under the authorities that were named."""
+        check = self._request.authorities.check
+        if check is None:
+            return
+        message = pae(envelope.payload, envelope.payload_type)
+        found: list[Timestamp] = []
+        wrong: list[AuditError] = []
+        for signature in envelope.signatures:
+            if any(verifies(key.public_key, signature.value, message) for key in self._signers):
+                for reply in signature.timestamps:
+                    try:
+                        found.append(check(reply, signature.value))
+                    except AuditError as error:
+                        wrong.append(error)
+        self._timestamps = tuple(found)
+        # Anybody can append a stamp to a file: a bad one takes nothing from a good one.
+        if found or not wrong:
+            for bad in wrong:
+                self._checks.warn(2, f"a timestamp that does not count: {as_finding(bad)}")
+        else:
+            self._checks.add(2, map(as_finding, wrong))
+        if not found and not wrong:
+            self._checks.warn(2, "the study's own signature carries no timestamp")
+
+    def _artifacts(self, run: SignedFolder) -> None:
+        checks, total = self._checks, 0
+        for file in run.manifest.files:
+            try:
+                found = artifacts.file_sha256(run.root, file.name, expected_size=file.size)
+                total += file.size
+                if found != file.sha256:
+                    finding = Finding(
+                        f"sha256 is {found}, the manifest says {file.sha256}", file.name
+                    )
+                    checks.add(3, [finding])
+            except AuditError as error:
+                checks.add(3, [replace(as_finding(error), exit_code=1)])
+        listed = {file.name for file in run.manifest.files}
+        unlisted = [
+            name
+            for name in artifacts.list_files(run.root)
+            if name not in listed and name not in COMPANIONS and not is_countersignature(name)
+        ]
+        for name in unlisted:
+            if self._request.strict:
+                checks.add(3, [Finding("the manifest lists no such file", name)])
+            else:
+                checks.warn(3, f"{name}: lies here but is not listed")
+        checks.ran(3, f"{len(listed)} files, {total:,} bytes")
+
+    def _trust_text(self) -> str:
+        if self._signer is None:
+            return "not established, see check 2"
+        source = Path(self._signer.source)
+        if self._signer.own and source.name == "allowed_signers":
+            return SELF_SIGNED
+        return f"trusted by {source.name}"
+
+
+def is_own(outcome: SignatureOutcome) -> bool:
+    """Whether every signature is the verifier's own: only then is the code its own, too.
+
+    A signature that was added to somebody else's study is no consent to execute it.
+    """
+    return not outcome.untrusted and all(key.own for key in outcome.signers)

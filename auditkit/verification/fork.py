@@ -1,0 +1,88 @@
+"""Check 7, fork: a branch differs from the control in what it declares, and only there.
+
+The snapshot at t0 is the control's state, and what a branch changes there is judged by the
+verifier's own table of declarations, never by what the manifest says of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from auditkit.evidence.reader import SeedEvidence
+from auditkit.records.evidence import CONSUMED, Trace
+from auditkit.records.manifest import BranchRecord
+from auditkit.records.perturbation import Declaration, matches
+from auditkit.records.plan import StudyPlan
+from auditkit.records.report import Finding
+
+Declarations = Mapping[str, Declaration]
+
+
+def check_fork(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
+    """Check 7, for the snapshot: its content is the control's first row and the commitments."""
+    record, control = seed.record, seed.control
+    sections = seed.run.sections(record.fork)
+    step = plan.fork_at + 1
+    committed = record.branches[0].digests.get("t0", {})
+    for name in sorted(set(sections) | set(record.fork_digests)):
+        if name not in sections or name not in record.fork_digests:
+            yield Finding("a section is missing", record.fork, step, name)
+            continue
+        digest = sections[name].commitment
+        if digest != record.fork_digests[name]:
+            yield Finding(
+                "the snapshot holds another state than committed", record.fork, step, name
+            )
+        if name in ("loader", "recalibration"):
+            continue
+        if committed.get(name) != digest:
+            yield Finding("the control's commitment is of another state", record.fork, step, name)
+        if control.cell(step, name) != sections[name].evidence:
+            yield Finding("the control's first row is of another state", record.fork, step, name)
+    for name in sorted(set(control.columns) - set(sections) - set(CONSUMED)):
+        if any(control.cell(step, name)):
+            yield Finding("the snapshot lacks a component", record.fork, step, name)
+
+
+def check_touched(
+    seed: SeedEvidence,
+    branch: BranchRecord,
+    trace: Trace,
+    plan: StudyPlan,
+    declarations: Declarations,
+) -> Iterator[Finding]:
+    """Check 7, for one branch: it differs from the control in what it declares, and only there."""
+    where, step = seed.place(branch), plan.fork_at + 1
+    spec = branch.perturbation
+    declared = declarations.get(spec.name) if spec else None
+    if spec is not None and declared is None:
+        yield Finding(f"no perturbation {spec.name!r} is known here", where)
+        return
+    touched = declared.touches(spec) if declared and spec else ()
+    by_evidence = _changed_by_evidence(trace, seed.control, step)
+    by_commitment = _changed_by_commitment(seed.record.branches[0], branch)
+    for name in sorted(by_evidence ^ by_commitment):
+        yield Finding(
+            "evidence and commitment disagree on whether it was changed", where, step, name
+        )
+    changed = by_evidence | by_commitment
+    for name in sorted(changed):
+        if not matches(name, touched):
+            yield Finding("changed at t0 but not declared", where, step, name)
+    for pattern in touched:
+        if not any(matches(name, (pattern,)) for name in changed):
+            yield Finding("declared but not changed at t0", where, step, pattern)
+    if declared is not None and declared.kind == "order":
+        window = range(step, plan.window_end + 1)
+        if all(trace.cell(t, "order") == seed.control.cell(t, "order") for t in window):
+            yield Finding("the order inside the window is the control's", where, step, "order")
+
+
+def _changed_by_evidence(trace: Trace, control: Trace, step: int) -> set[str]:
+    names = (set(trace.columns) | set(control.columns)) - set(CONSUMED)
+    return {name for name in names if trace.cell(step, name) != control.cell(step, name)}
+
+
+def _changed_by_commitment(control: BranchRecord, branch: BranchRecord) -> set[str]:
+    here, there = branch.digests.get("t0", {}), control.digests.get("t0", {})
+    return {name for name in set(here) | set(there) if here.get(name) != there.get(name)}

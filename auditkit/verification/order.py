@@ -1,0 +1,117 @@
+"""Check 6, order: every branch consumed the control's samples, or a declared permutation.
+
+A branch is judged by the verifier's own table of declarations, never by what the manifest says of
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from auditkit.evidence.reader import SeedEvidence
+from auditkit.formats.ordering import Batch, delivered, order_sha256
+from auditkit.formats.recipes import order_digest
+from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
+from auditkit.records.evidence import CONSUMED, Trace
+from auditkit.records.manifest import BranchRecord
+from auditkit.records.perturbation import Declaration
+from auditkit.records.plan import StudyPlan
+from auditkit.records.report import Finding
+
+Declarations = Mapping[str, Declaration]
+
+
+def check_control_order(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
+    """Check 6, for trunk and control: what they consumed is what the order file says."""
+    record, order = seed.record, seed.order
+    where = f"seed {record.seed}"
+    batches = _as_batches(seed)
+    if order_sha256(batches) != record.order_sha256:
+        yield Finding("the order file is not the committed order", record.order, component="order")
+    tail = batches[plan.fork_at :]
+    if order_sha256(tail) != record.branches[0].order_sha256:
+        yield Finding("the control's order is not the committed one", where, component="order")
+    for name, trace in (("trunk", seed.trunk), ("control", seed.control)):
+        for step in range(trace.first_step, trace.last_step + 1):
+            if step > len(order.batches):
+                break
+            if trace.cell(step, "order") != _order_cell(seed, step):
+                yield Finding(
+                    "order drift: consumed other samples than the order file says",
+                    f"{where}, {name}",
+                    step,
+                    "order",
+                )
+                break
+
+
+def check_branch_order(
+    seed: SeedEvidence,
+    branch: BranchRecord,
+    trace: Trace,
+    plan: StudyPlan,
+    declarations: Declarations,
+) -> Iterator[Finding]:
+    """Check 6, for one branch: the control's samples, or its own declared permutation of them."""
+    where = seed.place(branch)
+    spec = branch.perturbation
+    kind = declarations[spec.name].kind if spec and spec.name in declarations else "state"
+    moved = spec if kind == "order" else None
+    first = plan.fork_at + 1
+    tail = seed.order.batches[plan.fork_at :]
+    if moved is not None and seed.order.content is not None:
+        yield Finding("an iterable dataset cannot be put in another order", where)
+        return
+    # Whether the control's own commitment is that of the order file was seen with the control.
+    committed = seed.record.branches[0].order_sha256
+    expected: list[Batch] = []
+    if moved is not None:
+        expected = delivered(tail, moved, plan.window, seed.record.seed)
+        committed = order_sha256(expected)
+    if branch.order_sha256 != committed:
+        yield Finding(
+            "the order is not the control's"
+            + ("" if moved is None else " in the declared permutation"),
+            where,
+            component="order",
+        )
+    start = first if moved is None else plan.window_end + 1
+    if moved is not None:
+        for step, batch in zip(range(first, start), expected, strict=False):
+            if trace.cell(step, "order") != order_digest(EVIDENCE_RECIPE, batch):
+                yield Finding("order drift: not the declared permutation", where, step, "order")
+                break
+    yield from _same_consumption(seed.control, trace, start, where, plan)
+
+
+def _same_consumption(
+    control: Trace, trace: Trace, start: int, where: str, plan: StudyPlan
+) -> Iterator[Finding]:
+    # Under inherited augmentation equal samples may be augmented differently.
+    columns = CONSUMED if plan.augmentation_rng == "per-sample" else ("order",)
+    texts = {
+        "order": "order drift: other samples than the control's",
+        "batch": "data drift: the control's samples with other bytes",
+    }
+    for name in columns:
+        stop = min(trace.last_step, control.last_step) + 1
+        step = control.first_unequal(trace, name, start, stop)
+        if step is not None:
+            yield Finding(texts[name], where, step, name)
+            return
+
+
+def _as_batches(seed: SeedEvidence) -> list[Batch]:
+    """The order as what ``order_sha256`` runs over; for an iterable dataset its content."""
+    if seed.order.content is None:
+        return seed.order.batches
+    return list(np.frombuffer(seed.order.content, dtype="<i8").reshape(-1, 1, 2))
+
+
+def _order_cell(seed: SeedEvidence, step: int) -> bytes:
+    if seed.order.content is not None:
+        start = (step - 1) * EVIDENCE_BYTES
+        return seed.order.content[start : start + EVIDENCE_BYTES]
+    return order_digest(EVIDENCE_RECIPE, seed.order.batches[step - 1])

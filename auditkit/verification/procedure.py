@@ -1,0 +1,354 @@
+"""The numbered checks of ``auditkit verify``, in the order in which they are made.
+
+::
+
+                                                                                    made in
+     1 envelope      strict JSON, DSSE shape, schema of its version                 authenticity
+     2 signature     a trusted key signed exactly these bytes                       authenticity
+     3 artifacts     every listed file is regular, of the right size and SHA-256    authenticity
+     4 consistency   plan, branches, traces and outcomes agree                      consistency
+     5 RNG contract  streams are whole; branches of a seed start alike; seeds don't rng_contract
+     6 order         every branch consumed the control's samples, or permuted ones  order
+     7 fork          a branch differs from the control only in what it declares     fork
+     8 replay        re-execution gives the recorded bits                           here
+     9 noise floor   the replica equals the control; placebos exist                 noise_floor
+    10 estimands     computed only if 1 to 9 passed                                 here
+
+A new check gets its number and name in :data:`auditkit.records.report.CHECKS`, a module of its own
+that yields findings, and its call in :func:`content_findings`.
+
+Checks that can run do run, so that the report lists every failure; nothing verified is a
+failure. Code is executed only in check 8, which comes in as an argument: this module imports
+no torch. Of a recording, which has no branches, checks 1 to 5 and 8 are made
+(:mod:`auditkit.verification.recordings`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditkit.errors import AuditError
+from auditkit.evidence.comparison import environment_differences
+from auditkit.evidence.reader import RecordingEvidence, RunEvidence, SeedEvidence
+from auditkit.evidence.verdicts import as_finding
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.formats.run_files import Outcome
+from auditkit.records.estimate import EstimateTable
+from auditkit.records.manifest import BranchRecord, StudyManifest
+from auditkit.records.perturbation import DECLARATIONS, Declaration
+from auditkit.records.plan import StudyPlan
+from auditkit.records.recording import RecordingManifest
+from auditkit.records.report import Finding, VerificationReport
+from auditkit.replay.sampling import Sample, by_seed, describe_sample, draw, replay_within, shuffled
+from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest
+from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
+from auditkit.verification.authenticity import (
+    COMPANIONS,
+    OpenedManifest,
+    Verification,
+    VerifyRequest,
+    open_manifest,
+)
+from auditkit.verification.consistency import check_branch, check_plan, check_trunk
+from auditkit.verification.fork import check_fork, check_touched
+from auditkit.verification.noise_floor import check_replica
+from auditkit.verification.order import check_branch_order, check_control_order
+from auditkit.verification.plan_binding import Registrar, bind_plan
+from auditkit.verification.recordings import RecordingVerification
+from auditkit.verification.rng_contract import check_branch_streams, check_contracts
+
+__all__ = ["COMPANIONS", "Estimator", "Replayer", "VerifyRequest", "verify"]
+
+Replayer = Callable[[RunEvidence, ReplayRequest], ReplayOutcome]
+Numbered = Iterator[tuple[int, Finding]]
+Declarations = Mapping[str, Declaration]
+Estimator = Callable[[Sequence[SeedOutcomes], StudyPlan], EstimateTable]
+
+
+def verify(
+    path: Path,
+    request: VerifyRequest,
+    replayer: Replayer | None = None,
+    estimator: Estimator | None = None,
+    declarations: Mapping[str, Declaration] = DECLARATIONS,
+    registrar: Registrar | None = None,
+) -> VerificationReport:
+    """Verify the manifest of a study or of a recording.
+
+    Args:
+        path: The manifest; the only file that a verifier is given by name.
+        request: How.
+        replayer: Re-executes branches (check 8); without one, nothing is replayed.
+        estimator: Computes the estimands (check 10), where there was a replay.
+        declarations: What each perturbation is, by the verifier's own table.
+        registrar: Looks at a planned program's data again, where there was a replay.
+
+    Returns:
+        The report; its exit code is 0 only where nothing is wrong.
+
+    Raises:
+        StoreError: When there is no such file.
+    """
+    data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
+    opened = open_manifest(path, data)
+    if isinstance(opened.manifest, StudyManifest):
+        replayer = None if request.replay == "none" else replayer
+        callbacks = _Callbacks(replayer, estimator, declarations, registrar)
+        run = RunEvidence(path.parent, opened.manifest)
+        return _StudyVerification(opened, request, run, callbacks).report()
+    if isinstance(opened.manifest, RecordingManifest):
+        recording = RecordingEvidence(path.parent, opened.manifest)
+        return RecordingVerification(opened, request, recording).report()
+    return Verification(opened, request).report()
+
+
+@dataclass(frozen=True)
+class _Callbacks:
+    """What a study is verified with."""
+
+    replayer: Replayer | None
+    estimator: Estimator | None
+    declarations: Mapping[str, Declaration]
+    registrar: Registrar | None
+
+
+class _StudyVerification(Verification):
+    """The state of the verification of a study."""
+
+    def __init__(
+        self,
+        opened: OpenedManifest,
+        request: VerifyRequest,
+        run: RunEvidence,
+        callbacks: _Callbacks,
+    ) -> None:
+        super().__init__(opened, request)
+        self._run = run
+        self._replayer = callbacks.replayer
+        self._estimator = callbacks.estimator
+        self._declarations = callbacks.declarations
+        self._registrar = callbacks.registrar
+        self._replay_outcome: ReplayOutcome | None = None
+
+    def report(self) -> VerificationReport:
+        """Make every check that can be made."""
+        estimates, run = None, self._run
+        self._signature()
+        self._artifacts(run)
+        self._content(run)
+        self._replay(run)
+        self._bind(run)
+        if self._checks.passed(*range(1, 10)):
+            estimates = self._estimands(run)
+        elif self._replayer is None and not self._checks.failed(*range(1, 10)):
+            self._checks.skip(10, "withheld: nothing was replayed")
+        else:
+            self._checks.skip(10, "withheld: computed only where checks 1 to 9 passed")
+        return self._report(estimates)
+
+    def _content(self, run: RunEvidence) -> None:
+        for number, finding in content_findings(run, self._declarations):
+            self._checks.add(number, [finding])
+        plan, seeds = run.manifest.plan, run.manifest.seeds
+        n_branches = sum(len(record.branches) for record in seeds)
+        n_streams = sum(len(record.rng.streams) for record in seeds)
+        self._checks.ran(4, f"{n_branches} branches of {len(seeds)} seeds, steps 1..{plan.horizon}")
+        self._checks.ran(5, f"{n_streams} streams of {len(seeds)} seeds")
+        self._checks.ran(6, f"{n_branches} branches, every step")
+        self._summarise_pairs(run, {})
+
+    def _summarise_pairs(self, run: RunEvidence, rerun: Mapping[int, tuple[str, ...]]) -> None:
+        """Say what checks 7 and 9 rest on: which branches of which seed were re-run here."""
+        plan, seeds = run.manifest.plan, run.manifest.seeds
+        n_all = sum(len(record.branches) for record in seeds)
+        n_rerun = sum(len(names) for names in rerun.values())
+        changes = {0: "; that changes are as declared was not replayed", n_all - len(seeds): ""}
+        partly = f"; that changes are as declared was replayed for {n_rerun}"
+        at_fork = f"{n_all} branches against their control at step {plan.fork_at + 1}"
+        self._checks.ran(7, at_fork + changes.get(n_rerun, partly))
+        n_replicas = sum("replica" in names for names in rerun.values())
+        by_whom = {0: "as the author re-ran it", len(seeds): "re-run here"}
+        partly = f"re-run here for {n_replicas} of {len(seeds)} seeds"
+        n_placebos = len(plan.placebo_names) * len(seeds)
+        floor = f"replica = control, {by_whom.get(n_replicas, partly)}; {n_placebos} placebos"
+        self._checks.ran(9, floor)
+
+    def _replay(self, run: RunEvidence) -> None:
+        checks = self._checks
+        if self._replayer is None:
+            checks.skip(8, "nothing was replayed (--replay none)")
+            return
+        if checks.failed(1, 2, 3):
+            checks.skip(8, "code is executed only where checks 1 to 3 passed")
+            return
+        command = self._request.command
+        if run.manifest.program.command and not command:
+            checks.skip(8, "a study of a script; give the command: verify MANIFEST -- COMMAND")
+            self._replayer = None
+            return
+        if not command and not self._may_execute():
+            text = "the code is signed by somebody else's key, too; read it, give --allow-code"
+            if not (self._signer and self._signer.own):
+                text = "the code is signed by somebody else's key; read it, then give --allow-code"
+            checks.add(8, [Finding(text, exit_code=6)])
+            return
+        outcome, sample = self._replay_sample(run, self._replayer)
+        checks.add(8, outcome.findings)
+        self._replay_outcome = outcome
+        self._replay_text = sample.text if outcome.environments else "nothing could be replayed"
+        self._replayed = "all" if sample.is_everything else "some"
+        self._environment = next(iter(outcome.environments), None)
+        self._distances = outcome.distances
+        self._check_tolerance(outcome, sample)
+        recorded = run.manifest.environment
+        self._differences = environment_differences(recorded, *outcome.environments)
+        self._summarise_pairs(run, sample.choice)
+        checks.ran(8, self._replay_text)
+
+    def _check_tolerance(self, outcome: ReplayOutcome, sample: Sample) -> None:
+        """Call a replay close, or say why it is not; what was not drawn may be further away."""
+        tolerance = self._request.tolerance
+        if tolerance is None or not outcome.findings:
+            return
+        self._close = outcome.close and sample.is_everything
+        if self._close:
+            return
+        text = f"not close within {tolerance:g}: something else than rounding differs"
+        gaps = [(d.total_variation or 0.0, d) for d in outcome.distances if d.kind == "probe"]
+        largest = max(gaps, key=lambda gap: gap[0], default=None)
+        if largest is not None and largest[0] > tolerance:
+            where = f"{largest[1].where}, {largest[1].name}"
+            text = f"not close within {tolerance:g}: {where} is {largest[0]:.3g} away"
+        elif not sample.is_everything:
+            text = f"not called close within {tolerance:g}: not every branch was replayed"
+        self._checks.warn(8, text)
+
+    def _replay_sample(self, run: RunEvidence, replayer: Replayer) -> tuple[ReplayOutcome, Sample]:
+        """Replay what was asked for; says what that was."""
+        request, manifest = self._request, run.manifest
+        sample = draw(manifest, request.replay, request.replay_seed)
+        replay_request = ReplayRequest(
+            sample.choice, request.arguments, request.jobs, request.command, request.tolerance
+        )
+        if request.budget is None:
+            return replayer(run, replay_request), sample
+        order = shuffled(manifest, request.replay_seed)
+        if isinstance(request.replay, int):
+            order = order[: request.replay]
+        rounds = replay_within(request.budget, order, replayer, run, replay_request)
+        how = f", in {rounds.seconds:.0f} of {request.budget:.0f} seconds"
+        text = describe_sample(manifest, len(rounds.done), request.replay_seed, how)
+        everything = sample.is_everything and len(rounds.done) == len(order)
+        return rounds.outcome, Sample(by_seed(rounds.done), everything, text)
+
+    def _bind(self, run: RunEvidence) -> None:
+        """Say what the plan that was signed before the run is worth."""
+        if self._checks.failed(1, 2, 3):
+            return
+        # Whatever builds the program executes it: the same consent is asked for as for a replay.
+        replayed = self._replay_outcome is not None and not run.manifest.program.command
+        registrar = self._registrar if replayed and self._may_execute() else None
+        self._plan = bind_plan(run, self._signers, self._request.authorities, registrar)
+
+    def _may_execute(self) -> bool:
+        """Whether the recorded code is the verifier's own, or its execution was asked for."""
+        return self._request.allow_code or self._is_own
+
+    def _estimands(self, run: RunEvidence) -> EstimateTable | None:
+        """Estimates from recomputed tables where there are any, from recorded ones elsewhere."""
+        if self._estimator is None or self._replay_outcome is None:
+            self._checks.skip(10, "withheld: nothing was replayed")
+            return None
+        try:
+            outcomes = branch_tables(run, self._replay_outcome.outcomes)
+            table = self._estimator(outcomes, run.manifest.plan)
+        except AuditError as error:
+            self._checks.add(10, [as_finding(error)])
+            return None
+        if not any(row.n for row in table.rows):
+            self._checks.add(10, [Finding("no pair is left: every control or treatment diverged")])
+            return None
+        label = "" if self._replayed == "all" else "; not every table was recomputed"
+        self._checks.ran(10, f"{len(table.rows)} estimates{label}")
+        return table
+
+
+def content_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
+    """Every finding of checks 4, 5, 6, 7 and 9, with its check's number."""
+    manifest = run.manifest
+    found_in_plan = list(_numbered(4, check_plan(manifest, declarations)))
+    yield from found_in_plan
+    yield from _numbered(5, check_contracts(manifest))
+    if found_in_plan:
+        return  # branches that are not the plan's cannot be told apart
+    for record in manifest.seeds:
+        seed = run.seed(record)
+        yield from _numbered(4, check_trunk(seed, manifest.plan))
+        yield from _numbered(6, check_control_order(seed, manifest.plan))
+        yield from _numbered(7, check_fork(seed, manifest.plan))
+        for branch in record.branches:
+            yield from _branch_findings(run, seed, branch, declarations)
+
+
+def branch_tables(
+    run: RunEvidence, recomputed: Mapping[tuple[int, str], Outcome]
+) -> list[SeedOutcomes]:
+    """The probe tables of a run as the estimator takes them.
+
+    Args:
+        run: The run.
+        recomputed: Outcomes from replay by seed and branch; recorded ones stand in elsewhere.
+    """
+    found = []
+    for record in run.manifest.seeds:
+        tables = {}
+        for branch in record.branches:
+            outcome = recomputed.get((record.seed, branch.name)) or run.outcome(branch)
+            tables[branch.name] = BranchTables(outcome.tables, branch.diverged_at)
+            labels = outcome.labels
+        plan = run.manifest.plan
+        found.append(
+            SeedOutcomes(
+                seed=record.seed,
+                labels=labels,
+                control=tables["control"],
+                placebos=tuple(tables[name] for name in plan.placebo_names),
+                treatments={name: tables[name] for name in plan.treatment_names},
+            )
+        )
+    return found
+
+
+def _branch_findings(
+    run: RunEvidence, seed: SeedEvidence, branch: BranchRecord, declarations: Declarations
+) -> Numbered:
+    plan, is_control = run.manifest.plan, branch.role == "control"
+    try:
+        trace = seed.control if is_control else run.trace(branch.trace)
+        outcome = seed.control_outcome if is_control else run.outcome(branch)
+        seed.order  # noqa: B018 # read here, so that a bad file is one finding
+    except AuditError as error:
+        yield 4, as_finding(error)
+        return
+    yield from _numbered(4, check_branch(run, seed, branch, trace, outcome, declarations))
+    if is_control:
+        return
+    spec = branch.perturbation
+    touched = declarations[spec.name].touches(spec) if spec else ()
+    yield from _numbered(5, check_branch_streams(seed, branch, touched))
+    yield from _numbered(6, check_branch_order(seed, branch, trace, plan, declarations))
+    yield from _numbered(7, check_touched(seed, branch, trace, plan, declarations))
+    # carry changes nothing, so that whatever it shows has leaked from somewhere.
+    if branch.role == "replica" or (spec is not None and spec.name == "carry"):
+        yield from _numbered(9, check_replica(seed, branch, trace, outcome))
+
+
+def _numbered(number: int, findings: Iterable[Finding]) -> Numbered:
+    try:
+        for finding in findings:
+            yield number, finding
+    except AuditError as error:
+        yield number, as_finding(error)
