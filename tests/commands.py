@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -50,11 +51,11 @@ class Done:
 
     @property
     def line(self) -> str:
-        """The error: one line on stderr, with nothing before or after it."""
+        """The error: one line on stderr, with nothing before it, and after it only its topic."""
         lines = self.err.splitlines()
         assert len(lines) == 1, self.err
         assert lines[0].startswith("auditkit: "), self.err
-        return lines[0].removeprefix("auditkit: ")
+        return re.sub(r" \(auditkit explain [A-Z]\w+\)$", "", lines[0].removeprefix("auditkit: "))
 
 
 class TellingWorkers(HereWorkers):

@@ -112,7 +112,7 @@ class StudyPlan:
         margins: Equivalence margin by metric, in the metric's own unit; smaller than the metric's
             range, see :data:`RANGES`.
         threads: Intra-op threads; part of the contract because they change bits.
-        augmentation_rng: ``per-sample`` or ``inherit``, see the README on random numbers.
+        augmentation_rng: ``per-sample`` or ``inherit``, see the manual page random-numbers.
 
     Raises:
         PlanError: When the numbers contradict each other.

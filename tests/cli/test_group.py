@@ -17,8 +17,9 @@ from auditkit.errors import AuditError
 
 
 def kinds_of(kind: type[AuditError]) -> list[type[AuditError]]:
-    """An error class and everything below it."""
-    return [kind, *(below for child in kind.__subclasses__() for below in kinds_of(child))]
+    """An error class of auditkit's and everything below it."""
+    children = [child for child in kind.__subclasses__() if child.__module__[:8] == "auditkit"]
+    return [kind, *(below for child in children for below in kinds_of(child))]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -37,8 +38,20 @@ def test_every_error_of_the_tree_is_one_line_and_its_exit_code(
 ) -> None:
     failing(monkeypatch, kind("it went\nwrong", where="seed 3", step=4, hint="do\tthis"))
     done = CliRunner().invoke(main, ["run"], catch_exceptions=False)
-    assert done.stderr == "auditkit: seed 3, step 4: it went wrong; do this\n"
+    topic = f"(auditkit explain {kind.__name__})"
+    assert done.stderr == f"auditkit: seed 3, step 4: it went wrong; do this {topic}\n"
     assert (done.exit_code, done.stdout) == (kind.exit_code, "")
+
+
+def test_an_error_from_elsewhere_names_the_nearest_class_of_the_tree(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class NoDisk(errors.StoreError):
+        """A plug-in's own."""
+
+    failing(monkeypatch, NoDisk("full"))
+    done = CliRunner().invoke(main, ["run"], catch_exceptions=False)
+    assert done.stderr == "auditkit: full (auditkit explain StoreError)\n"
 
 
 def test_the_exit_codes_are_those_that_the_tree_is_drawn_with() -> None:

@@ -62,7 +62,8 @@ def test_an_equal_replay_is_signed_and_verifies(loop: Loop, call: Call) -> None:
     done = call("replay", manifest(loop), "--", "python", "train.py", "--lr", "1", script=loop)
     assert (done.code, done.out) == (
         0,
-        "Equal: 24 steps of 1 process, every row, order and commitment.\n",
+        "Equal: 24 steps of 1 process, every row, order and commitment.\n"
+        "`auditkit explain WORD` explains: row, commitment\n",
     )
     assert done.line.startswith(f"wrote {loop.out}/replay.json, signed by SHA256:")
     verified = call("verify", manifest(loop))

@@ -522,5 +522,6 @@ def test_a_full_disk_is_one_line(shell: Shell, out: str) -> None:
         check=False,
     )
     assert done.returncode == 2, done.stderr
-    assert re.fullmatch(r"auditkit: .*cannot write '.*': File too large\n", done.stderr)
+    topic = re.escape(" (auditkit explain StoreError)")
+    assert re.fullmatch(rf"auditkit: .*cannot write '.*': File too large{topic}\n", done.stderr)
     assert not list(Path(out).rglob("manifest.json"))
