@@ -1,29 +1,34 @@
-"""The README: what it tells people to type works, and what it lists is what there is."""
+"""README and manual: what they tell people to type works, and what they name is there."""
 
 from __future__ import annotations
 
-import itertools
-import os
+import importlib.util
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
-import click
 import pytest
 import torch
 from commands import Shell, content
-from studies import Run
+from documents import (
+    DOCUMENTS,
+    PAGES,
+    README,
+    ROOT,
+    all_options,
+    blocks,
+    command_names,
+    commands,
+    names,
+    options_of,
+    prose,
+    table,
+)
 
-from auditkit.cli import main
-from auditkit.errors import AuditError
-from auditkit.evidence.verdicts import PRECEDENCE
-from auditkit.records.perturbation import DECLARATIONS, Declaration
-from auditkit.records.report import CHECKS
+from auditkit.cli.console import LAYOUTS
+from auditkit.manual.pages import ORDER
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+#: More than that nobody reads in a few minutes.
+MOST_LINES = 150
 
 TRY_IT = (
     'pip install -c constraints.txt ".[examples]" && auditkit run examples/digits.py '
@@ -34,138 +39,113 @@ CI = (
     "&& mypy && pytest -n 2 --dist loadfile"
 )
 
-
-def blocks(language: str) -> list[str]:
-    """The code blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-
-
-def table(*headings: str) -> list[list[str]]:
-    """The rows of the table with these headings."""
-    head = "| " + " | ".join(headings) + " |\n"
-    assert README.count(head) == 1
-    rows = README.split(head)[1].split("\n\n")[0].splitlines()[1:]
-    return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
+each_document = pytest.mark.parametrize(
+    ("path", "text"), DOCUMENTS.items(), ids=[path.stem for path in DOCUMENTS]
+)
 
 
-COMMANDS = ("run", "verify", "show", "checklist", "replay", "doctor")
+# The README's shape
 
 
-def options_of(*names: str) -> set[str]:
-    """The options of a command, or of a command of a group, as its help shows them."""
-    with click.Context(main) as context:
-        found: click.Command | None = main
-        for name in names:
-            assert isinstance(found, click.Group), names
-            found = found.get_command(context, name)
-    assert found is not None, names
-    return {name for parameter in found.params for name in parameter.opts if name[:2] == "--"}
+def test_it_is_read_in_a_few_minutes() -> None:
+    assert len(README.splitlines()) <= MOST_LINES
 
 
-def commands() -> list[list[str]]:
-    """Every call of auditkit in a block, in words."""
-    lines = "\n".join(blocks("bash")).splitlines()
-    calls = [part.split("#")[0].split() for line in lines for part in line.split("&&")]
-    return [words[1:] for words in calls if words and words[0] == "auditkit"]
-
-
-# Commands and options
+def test_every_page_of_the_manual_is_linked() -> None:
+    read_on = README.split("## Read on")[1]
+    assert re.findall(r"\]\(auditkit/manual/([\w-]+)\.md\)", read_on) == list(ORDER)
 
 
 @pytest.mark.parametrize("line", [TRY_IT, CI])
 def test_both_one_line_commands_stand_there_once(line: str) -> None:
     assert README.count(line) == 1
-    assert sum(block.splitlines() == [line] for block in blocks("bash")) == 1
+    assert sum(block.splitlines() == [line] for block in blocks(README, "bash")) == 1
 
 
-def test_every_command_that_is_shown_exists_with_its_options() -> None:
-    shown = {"run", "verify", "show", "checklist", "plan", "reproduce", "timestamp"}
-    assert {words[0] for words in commands()} == shown
-    for words in commands():
+def test_the_table_of_commands_has_them_all() -> None:
+    rows = table(README, "command", "what it does")
+    told = [name for cell, _ in rows for name in names(cell)]
+    assert sorted(told) == sorted(f"auditkit {name}" for name in command_names())
+
+
+def test_the_picture_of_the_output_has_the_columns_that_the_output_has() -> None:
+    (picture,) = (block for block in blocks(README, "") if "Verdict:" in block)
+    lines = picture.splitlines()
+    for name in ("checks", "distances"):
+        assert any(
+            tuple(re.split(r"\s{2,}", line.strip())) == LAYOUTS[name].headings for line in lines
+        ), name
+
+
+def test_readme_and_manual_show_the_same_program_and_the_same_loop() -> None:
+    assert blocks(README, "python") == blocks(PAGES["study"], "python")
+    assert blocks(README, "diff") == blocks(PAGES["loop"], "diff")
+
+
+# What is named exists, in the README and on every page
+
+
+@each_document
+def test_every_command_that_is_shown_exists_with_its_options(path: Path, text: str) -> None:
+    for words in commands(text):
         used = {word for word in words if word.startswith("--")}
         assert used <= options_of(*words[: 2 if words[0] == "timestamp" else 1]), words
 
 
-def test_every_option_that_is_mentioned_exists() -> None:
-    prose = re.sub(r"^```.*?^```$", "", README, flags=re.MULTILINE | re.DOTALL)
-    prose = re.sub(r" -- [^`\n]*", "", prose)  # a command of the user's own has its own options
-    prose = re.sub(r"python tests/[^`\n]*", "", prose)  # as have the project's own scripts
-    mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", prose))
-    known = set().union(
-        *(options_of(name) for name in (*COMMANDS, "keygen", "sign", "export", "plan")),
-    )
-    assert "--resume" in mentioned
-    assert mentioned <= known
+@each_document
+def test_every_option_that_is_mentioned_exists(path: Path, text: str) -> None:
+    told = re.sub(r" -- [^`\n|]*", "", prose(text))  # a user's own command has its own options
+    told = re.sub(r"python tests/[^`\n]*`( \(with `[^`]+`)?", "", told)  # as have own scripts
+    told = re.sub(r"\[[^]]*\]\([^)]*\)|`[\w-]*--[\w-]+-[\w-]+`", "", told)  # links, branch names
+    mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told))
+    assert mentioned <= all_options()
 
 
-def test_every_command_that_is_mentioned_exists() -> None:
-    mentioned = set(re.findall(r"`auditkit ([a-z]+)", README))
-    with click.Context(main) as context:
-        assert mentioned <= set(main.list_commands(context))
+def test_options_are_mentioned() -> None:
+    assert "--resume" in PAGES["study"]
+    assert "--allow-code" in README
 
 
-def test_every_relative_link_leads_somewhere() -> None:
-    links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", README)
-    assert [link for link in links if not (ROOT / link).exists()] == []
+@each_document
+def test_every_command_that_is_mentioned_exists(path: Path, text: str) -> None:
+    mentioned = set(re.findall(r"(?:`|^\$ )auditkit ([a-z]+)", text, re.MULTILINE))
+    assert mentioned <= set(command_names())
 
 
-def test_every_file_that_is_named_as_a_path_exists() -> None:
-    named = re.findall(r"(?<![\w/.~])((?:examples|tests|auditkit|schemas)/[\w/.-]+\.\w+)", README)
-    assert named
-    assert [name for name in named if not (ROOT / name).is_file()] == []
+@each_document
+def test_every_relative_link_leads_somewhere(path: Path, text: str) -> None:
+    links = re.findall(r"\]\((?!https?://|#)([^)#\s]+)", text)
+    assert [link for link in links if not (path.parent / link).exists()] == []
 
 
-# Tables
+@each_document
+def test_every_path_and_module_that_is_named_exists(path: Path, text: str) -> None:
+    paths = re.findall(r"(?<![\w/.~])((?:examples|tests|auditkit|schemas)/[\w/.-]*\w)", text)
+    packaged = (name.replace("auditkit/schemas", "schemas") for name in paths)
+    assert [name for name in packaged if not (ROOT / name).exists()] == []
+    modules = set(re.findall(r"(?<![\w/.`])`(auditkit(?:\.[a-z_]+)+)`", text))
+    groups = {"auditkit.perturbations"}  # a room, and an entry point group
+    for module in modules - groups:
+        assert importlib.util.find_spec(module) is not None, module
 
 
-def touched(declaration: Declaration) -> set[str]:
-    """Components that a perturbation may change with any of its parameters."""
-    names = list(declaration.parameters)
-    choices = [
-        declaration.parameters[n].choices or (declaration.parameters[n].default,) for n in names
-    ]
-    return {
-        component
-        for values in itertools.product(*choices)
-        for component in declaration.touched(dict(zip(names, values, strict=True)))
-    }
+def test_paths_and_modules_are_named() -> None:
+    assert "`auditkit/records/perturbation.py`" in PAGES["design"]
+    assert "`auditkit.verification`" in PAGES["design"]
 
 
-def test_the_perturbations_are_listed_with_their_parameters_and_components() -> None:
-    listed: dict[str, tuple[set[str], set[str], str]] = {}
-    for name_cell, _, component_cell in table("name", "what it does at t0", "what it may change"):
-        # A name, and perhaps its parameters in brackets.
-        for name, brackets in re.findall(r"`([a-z-]+)`(?: \(([^)]*)\))?", name_cell):
-            parameters = set(re.findall(r"`(\w+)=", brackets))
-            listed[name] = parameters, set(re.findall(r"`([^`]+)`", component_cell)), component_cell
-    assert set(listed) == set(DECLARATIONS)
-    for name, (parameters, components, cell) in listed.items():
-        declaration = DECLARATIONS[name]
-        assert parameters == set(declaration.parameters), name
-        assert components == touched(declaration), name
-        if declaration.kind == "order":
-            assert cell == "the order inside the window"
-        if declaration.kind == "none":
-            assert cell == "nothing"
+@each_document
+def test_every_python_block_compiles(path: Path, text: str) -> None:
+    for number, block in enumerate(blocks(text, "python")):
+        compile(block, f"{path.name}, block {number}", "exec")
 
 
-def test_the_checks_are_numbered_and_named_as_in_the_report() -> None:
-    rows = table("#", "check", "passes when")
-    assert {int(number): name for number, name, _ in rows} == CHECKS
+@each_document
+def test_every_auditkit_explain_that_is_told_explains_something(path: Path, text: str) -> None:
+    from auditkit.manual.pages import explain
 
-
-def test_the_exit_codes_are_those_of_the_errors_and_of_the_commands_help() -> None:
-    meanings = {int(code): meaning for code, meaning in table("exit code", "meaning")}
-
-    def codes(kind: type[AuditError]) -> set[int]:
-        return {kind.exit_code}.union(*(codes(below) for below in kind.__subclasses__()))
-
-    assert set(meanings) == {0} | codes(AuditError) == {0} | set(PRECEDENCE)
-    with click.Context(main) as context:
-        verify = main.get_command(context, "verify")
-    told = " ".join((verify.help if verify and verify.help else "").split())
-    for code, meaning in meanings.items():
-        assert f"{code} {re.split('[:,]', meaning)[0]}" in told
+    told = re.findall(r"`auditkit explain ([^`]+)`", prose(text))
+    assert [topic for topic in told if not explain(topic) and topic != "WORD"] == []
 
 
 # Programs
@@ -179,7 +159,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
 @pytest.fixture(scope="module")
 def mine(shell: Shell) -> Path:
     """A short run of the README's own program."""
-    program, *_ = blocks("python")
+    program, *_ = blocks(README, "python")
     shell.write("study.py", program)
     options = ("--seeds", "0", "--horizon", "45")
     done = shell("run", "study.py", "--out", "runs/mine", *options)
@@ -202,46 +182,17 @@ def test_its_cost_is_told_as_the_readme_says(shell: Shell, mine: Path) -> None:
 
 
 def test_its_checklist_is_written(shell: Shell, mine: Path) -> None:
-    (words,) = (words for words in commands() if words[0] == "checklist")
+    (words,) = (words for words in commands(PAGES["study"]) if words[0] == "checklist")
     assert shell(*words).code == 0
-
-
-@pytest.mark.skipif(
-    not all(shutil.which(tool) for tool in ("jq", "openssl", "base64", "bash")),
-    reason="needs jq, openssl and base64",
-)
-def test_the_manifest_verifies_with_jq_and_openssl_alone(small: Run, tmp_path: Path) -> None:
-    (verify,) = (block for block in blocks("bash") if "openssl pkeyutl" in block)
-    (make_pem,) = (block for block in blocks("bash") if "> signer.pem" in block)
-    for name in ("manifest.json", "signer.pub"):
-        shutil.copy(small.folder / name, tmp_path)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-
-    def run() -> subprocess.CompletedProcess[str]:
-        script = f"set -e -o pipefail\n{make_pem}{verify}"
-        command = ["bash", "-c", script]
-        env = {**os.environ, "PATH": path}
-        return subprocess.run(
-            command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False
-        )
-
-    done = run()
-    assert done.returncode == 0, done.stderr
-    assert "Signature Verified Successfully" in done.stdout
-    text = (tmp_path / "manifest.json").read_text()
-    at = text.index('"payload"') + 100
-    other = "A" if text[at] != "A" else "B"
-    (tmp_path / "manifest.json").write_text(text[:at] + other + text[at + 1 :])
-    assert run().returncode != 0
 
 
 def final_weights(source: str, folder: Path) -> bytes:
     """Weights and random state after a script, in this process."""
-    names: dict[str, object] = {}
+    globals_: dict[str, object] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        exec(compile(source, "loop.py", "exec"), names)  # noqa: S102 # what readers paste
-    tensors = [*names["model"].state_dict().values(), torch.get_rng_state()]  # type: ignore[attr-defined]
+        exec(compile(source, "loop.py", "exec"), globals_)  # noqa: S102 # what readers paste
+    tensors = [*globals_["model"].state_dict().values(), torch.get_rng_state()]  # type: ignore[attr-defined]
     return b"".join(tensor.numpy().tobytes() for tensor in tensors)
 
 

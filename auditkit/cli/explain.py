@@ -58,9 +58,13 @@ def _contents() -> str:
 
 def _show(text: str) -> None:
     """Rendered, through a pager, for a terminal; as it is for a pipe."""
-    if not sys.stdout.isatty():
+    if not _at_terminal():
         click.echo(text, nl=False)
         return
     from auditkit.cli.markdown import render  # noqa: PLC0415 # lazy for start-up time
 
     click.echo_via_pager(render(text, min(shutil.get_terminal_size().columns, _WIDEST)))
+
+
+def _at_terminal() -> bool:
+    return sys.stdout.isatty()

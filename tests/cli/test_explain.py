@@ -1,0 +1,142 @@
+"""``auditkit explain``: what is asked for is shown, plain in a pipe and rendered on a terminal."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+from commands import Done, Shell
+
+from auditkit.cli import main
+from auditkit.cli.console import LAYOUTS
+from auditkit.manual.pages import ORDER, read_page, topics
+
+
+def call(*arguments: str) -> Done:
+    done = CliRunner().invoke(main, ["explain", *arguments], catch_exceptions=False)
+    return Done(done.exit_code, done.stdout, done.stderr)
+
+
+def test_without_a_topic_it_lists_pages_and_topics() -> None:
+    done = call()
+    assert (done.code, done.err) == (0, "")
+    for name in ORDER:
+        assert f"| {name} | {read_page(name).answers} |\n" in done.out
+    for kind in ("a check", "an exit code", "a perturbation", "an error", "a word"):
+        assert kind in done.out
+    listed = re.findall(r"^Topics of [\w-]+: (.*)$", done.out, re.MULTILINE)
+    assert {"rho", "NotTrusted", "exit-3", "adam-reset", "replay"} <= set(
+        ", ".join(listed).split(", ")
+    )
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_a_page_is_shown_whole_and_plain(name: str) -> None:
+    done = call(name)
+    assert done.code == 0
+    assert done.out.endswith(read_page(name).text)
+    assert "\x1b" not in done.out
+
+
+@pytest.mark.parametrize("topic", sorted(topics().values()))
+def test_every_topic_is_explained(topic: str) -> None:
+    done = call(*topic.split(" "))
+    assert (done.code, done.err) == (0, "")
+    assert done.out.strip()
+
+
+@pytest.mark.parametrize(
+    ("spelt", "topic"),
+    [("RHO", "rho"), ("exit 3", "exit-3"), ("nottrusted", "NotTrusted"), ("Seed-sds", "seed SDs")],
+)
+def test_case_and_dashes_do_not_matter(spelt: str, topic: str) -> None:
+    assert call(spelt).out == call(*spelt.split()).out == call(topic).out != call().out
+
+
+def test_a_number_that_is_a_check_and_an_exit_code_shows_both_the_check_first() -> None:
+    out = call("3").out
+    assert 0 <= out.index("Check 3, artifacts") < out.index("Exit code 3")
+    assert "Exit code" not in call("8").out
+    assert "### Check" not in call("exit-3").out
+
+
+def test_a_section_says_which_page_it_is_from() -> None:
+    assert call("rho").out.endswith("From the page estimands: `auditkit explain estimands`\n")
+
+
+def test_an_unknown_topic_is_wrong_use_and_names_the_nearest() -> None:
+    done = call("plasebo")
+    assert (done.code, done.out) == (2, "")
+    assert re.fullmatch(
+        r"auditkit: the manual has no topic 'plasebo'; nearest: placebo, .*"
+        r"\(auditkit explain UsageError\)\n",
+        done.err,
+    )
+    done = call("qqqqqqqqqqqqqq\x1b[31m")
+    assert done.code == 2
+    assert "\x1b" not in done.err
+    assert "`auditkit explain` lists the pages" in done.err
+
+
+def test_a_terminal_gets_a_pager_with_rendered_markdown(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[str] = []
+    monkeypatch.setattr("auditkit.cli.explain._at_terminal", lambda: True)
+    monkeypatch.setattr("click.echo_via_pager", shown.append)
+    assert call("rho").out == ""
+    (text,) = shown
+    assert "\x1b[" in text
+    assert "###" not in text
+    assert "0 is the floor" in text
+
+
+def test_it_loads_neither_torch_nor_scipy_nor_what_renders() -> None:
+    script = (
+        "import sys\nfrom auditkit.cli import main\n"
+        "main(['explain', 'rho'], standalone_mode=False)\n"
+        "print(sorted({'torch', 'scipy', 'numpy', 'rich', 'pygments'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout.splitlines()[-1] == b"[]"
+
+
+# What other commands say of it
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    shell = Shell.at(tmp_path_factory.mktemp("explain") / "user")
+    options = ("--seeds", "0-2", "--horizon", "7", "--fork-at", "4", "--window", "2")
+    done = shell("run", "tiny_study.py", "--out", "a", *options)
+    assert done.code == 0, done.err
+    assert shell("run", "tiny_study.py", "--out", "b", *options, "--placebos", "2").code == 0
+    return shell
+
+
+def offered(out: str) -> list[str]:
+    """The lines that offer words."""
+    return re.findall(r"^`auditkit explain WORD` explains: (.*?) *$", out, re.MULTILINE)
+
+
+def test_every_table_offers_its_words_once(shell: Shell) -> None:
+    def words(*layouts: str) -> list[str]:
+        return [", ".join(LAYOUTS[name].words) for name in layouts]
+
+    verified = shell("verify", "a")
+    assert verified.code == 0, verified.out
+    assert offered(verified.out) == words("checks", "distances", "effects")
+    assert offered(shell("verify", "a", "--replay", "none").out) == words("checks")
+    assert offered(shell("show", "a").out) == words("branches")
+    assert offered(shell("diff", "a", "b").out) == words("fields")
+
+
+def test_json_offers_nothing(shell: Shell) -> None:
+    for arguments in (("verify", "a", "--replay", "none", "--json", "-"), ("show", "a", "--json")):
+        assert "auditkit explain" not in shell(*arguments).out
+
+
+def test_no_line_of_words_is_wrapped() -> None:
+    width = max(len(", ".join(layout.words)) for layout in LAYOUTS.values())
+    assert width + len("`auditkit explain WORD` explains: ") <= 100
