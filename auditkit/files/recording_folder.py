@@ -58,7 +58,7 @@ class RecordingFolder:
         self._own = path / self._prefix
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep other processes from writing into it.
 
         Raises:
@@ -117,7 +117,7 @@ class RecordingFolder:
             if final and not (name.startswith("rank-") and not self._prefix):
                 store.rename(self._own / name, self._own / f"{name}{store.PARTIAL}")
 
-    def go_back(self, journal: RecordingJournal | None, step: int) -> RecordingJournal | None:
+    def rewind(self, journal: RecordingJournal | None, step: int) -> RecordingJournal | None:
         """Forget what is later than a checkpoint.
 
         Args:
@@ -137,12 +137,12 @@ class RecordingFolder:
                 kept=tuple(kept for kept in journal.kept if kept.record.step <= step),
                 resumed_at=tuple(resumed for resumed in journal.resumed_at if resumed <= step),
             )
-            self.note(journal)
+            self.write_journal(journal)
             for checkpoint in later:
-                self.drop_checkpoint(checkpoint)
+                self.remove_checkpoint(checkpoint)
         return journal
 
-    def note(self, journal: RecordingJournal) -> None:
+    def write_journal(self, journal: RecordingJournal) -> None:
         """Write the journal."""
         text = canonical.encode(journal)
         sha256 = hashlib.sha256(text).hexdigest()
@@ -191,7 +191,7 @@ class RecordingFolder:
             self.path / f"{checkpoint.file}{store.PARTIAL}", what=checkpoint.file
         )
 
-    def drop_checkpoint(self, checkpoint: CheckpointRecord) -> None:
+    def remove_checkpoint(self, checkpoint: CheckpointRecord) -> None:
         """Remove a snapshot."""
         store.remove(self.path / f"{checkpoint.file}{store.PARTIAL}")
 
@@ -205,11 +205,11 @@ class RecordingFolder:
             found.append(FileRecord(name, role, size, sha256))
         return tuple(found)
 
-    def leave(self, result: RankResult) -> None:
+    def write_result(self, result: RankResult) -> None:
         """Leave this rank's part for rank 0."""
         store.write_bytes(self._own / _RANK, canonical.encode(result))
 
-    def find_others(self, patience: float) -> None:
+    def wait_for_ranks(self, patience: float) -> None:
         """Look for the folders of the other ranks, which have made them.
 
         Raises:
@@ -223,7 +223,7 @@ class RecordingFolder:
                     hint="give every process the same folder, on a file system that all share",
                 )
 
-    def collect(self, rank: int, patience: float) -> RankResult:
+    def wait_for_result(self, rank: int, patience: float) -> RankResult:
         """Another rank's part.
 
         Raises:

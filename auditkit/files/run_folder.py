@@ -90,7 +90,7 @@ class RunFolder:
         return self.path / self.seed_name(seed)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep other processes from writing into the folder.
 
         Raises:
@@ -139,7 +139,7 @@ class RunFolder:
         store.write_bytes(path, canonical.encode(journal))
         return now
 
-    def finished(self, seed: int) -> FinishedSeed | None:
+    def finished_seed(self, seed: int) -> FinishedSeed | None:
         """A seed that an interrupted run completed, rechecked by SHA-256; None otherwise."""
         path = self.seed_folder(seed) / _SEED_JOURNAL
         if not path.exists():
@@ -159,7 +159,7 @@ class RunFolder:
             return None  # whatever is wrong with it, it is run again
         return done
 
-    def finish(self, seed: int, trunk: TrunkResult, branches: BranchesResult) -> FinishedSeed:
+    def finish_seed(self, seed: int, trunk: TrunkResult, branches: BranchesResult) -> FinishedSeed:
         """Note that a seed is complete.
 
         Raises:

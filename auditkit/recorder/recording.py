@@ -91,13 +91,13 @@ class RecordCourse(Course):
         with ExitStack() as held:
             held.callback(peers.close)
             with peers.together("begin the recording"):
-                held.enter_context(self._folder.held())
+                held.enter_context(self._folder.locked())
                 journal = self._folder.begin(resume=resume)
                 taken = [] if journal is None else [c.step for c in journal.checkpoints]
                 # A kill may have fallen between the writes of two processes.
-                journal = self._folder.go_back(journal, peers.latest_common(taken))
+                journal = self._folder.rewind(journal, peers.latest_common(taken))
                 if peers.rank == 0:
-                    self._folder.find_others(settings.patience / 2)
+                    self._folder.wait_for_ranks(settings.patience / 2)
                 self._watched = watch(wrapped)
                 held.callback(self._watched.close)
                 self._begin(journal)
@@ -138,7 +138,7 @@ class RecordCourse(Course):
                 environment=environment(),
                 loaders=self._watched.describe_loaders(),
             )
-            self._folder.note(journal)
+            self._folder.write_journal(journal)
         else:
             self._refuse_another_seed(journal)
             self._refuse_other_settings(journal)
@@ -199,12 +199,14 @@ class RecordCourse(Course):
             self._chronicle.end()
             result = rank_result(self._chronicle, self._folder, self._rank, self._watched.loaders)
             if self._rank:
-                self._folder.leave(result)
+                self._folder.write_result(result)
         if self._rank:
             return
         assert self._key is not None  # noqa: S101 # rank 0 has one
         patience = self._settings.patience
-        others = [self._folder.collect(rank, patience) for rank in range(1, self._peers.size)]
+        others = [
+            self._folder.wait_for_result(rank, patience) for rank in range(1, self._peers.size)
+        ]
         results = [result, *others]
         manifest = self._manifest(results)
         envelope = sign_statement(to_statement(manifest), self._key.key)

@@ -148,7 +148,7 @@ class Chronicle:
         """Keep what there is of a loop that ended before its time."""
         if self._auditor.n_rows:
             self._folder.write_trace(self._auditor.begun())
-        self._folder.note(replace(self.journal, ended=how))
+        self._folder.write_journal(replace(self.journal, ended=how))
 
     def record(self, rank: int, loaders: dict[str, dict[str, str]], epochs: int) -> RankRecord:
         """What this rank did, after :meth:`end`."""
@@ -199,9 +199,9 @@ class Chronicle:
         kept = (*journal.kept, latest)
         dropped = kept[:-keep] if keep else ()
         self.journal = replace(journal, kept=kept[len(dropped) :])
-        self._folder.note(self.journal)
+        self._folder.write_journal(self.journal)
         for checkpoint in dropped:
-            self._folder.drop_checkpoint(checkpoint.record)
+            self._folder.remove_checkpoint(checkpoint.record)
 
 
 def rank_result(

@@ -133,7 +133,7 @@ def run_study(
     if request.jobs < 1:
         raise PlanError(f"jobs must be at least 1, not {request.jobs}")
     folder = RunFolder(request.out)
-    with folder.held():
+    with folder.locked():
         started = folder.begin(
             request.plan,
             request.program,
@@ -153,7 +153,7 @@ def run_study(
 
 def _run_seeds(request: StudyRequest, folder: RunFolder, report: Report) -> list[FinishedSeed]:
     """Run the seeds that are not complete yet; all of them in the plan's order."""
-    finished = {seed: done for seed in request.plan.seeds if (done := folder.finished(seed))}
+    finished = {seed: done for seed in request.plan.seeds if (done := folder.finished_seed(seed))}
     waiting = [seed for seed in request.plan.seeds if seed not in finished]
     own = ScriptWorkers(request.command) if request.command else Workers()
     with own as workers, ThreadPoolExecutor(max_workers=request.jobs) as pool:
@@ -216,7 +216,7 @@ def _run_seed(
         ),
         report,
     )
-    return folder.finish(seed, trunk, branches)
+    return folder.finish_seed(seed, trunk, branches)
 
 
 def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str) -> StudyManifest:
