@@ -23,7 +23,7 @@ from auditkit.errors import RestoreMismatch
 from auditkit.observe.loader.samplers import (
     capture_samplers,
     draws_once,
-    holders,
+    named_samplers,
     restore_samplers,
     sampler_generators,
 )
@@ -66,7 +66,7 @@ def made() -> tuple[DataLoader[Any], Outer]:
 
 def test_samplers_inside_samplers_are_found() -> None:
     loader, outer = made()
-    paths = dict(holders(loader))
+    paths = dict(named_samplers(loader))
     assert paths["sampler"] is outer
     assert paths["sampler.wrapped"] is outer.wrapped
     assert set(sampler_generators(loader)) == {
