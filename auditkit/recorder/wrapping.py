@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
 from auditkit.errors import RecorderMisuse, UncapturedState
-from auditkit.observe.loader.boundary import RecordedLoader
+from auditkit.observe.loader.recorded_loader import RecordedLoader
 from auditkit.observe.machine.distributed import SyncFlags, rank_and_size, refuse_sharded
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import TrainingObjects, restore

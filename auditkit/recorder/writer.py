@@ -17,8 +17,8 @@ from auditkit.errors import AuditError, RecordingIncomplete
 from auditkit.files.recording_folder import RankResult, RecordingFolder
 from auditkit.files.store import PARTIAL
 from auditkit.formats.ordering import Batch
-from auditkit.observe.loader.boundary import RecordedLoader
 from auditkit.observe.loader.driver import Delivery
+from auditkit.observe.loader.recorded_loader import RecordedLoader
 from auditkit.observe.machine.code import own_code
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import uncovered_streams
