@@ -29,7 +29,7 @@ _LOCK = f"recording.lock{store.PARTIAL}"
 _RANK = f"rank.json{store.PARTIAL}"
 
 #: Seconds between two looks for the records of other ranks.
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class RecordingFolder:
         store.remove(self._own / _RANK)
         journal = self._read_journal()
         if journal is not None:
-            self._take_back()
+            self._unpublish()
         if journal is not None and journal.checkpoints:
             if not resume:
                 raise StoreError(
@@ -110,7 +110,7 @@ class RecordingFolder:
             )
         return None
 
-    def _take_back(self) -> None:
+    def _unpublish(self) -> None:
         """Undo a publication that was killed before its manifest: names are partial again."""
         for name in artifacts.list_files(self._own):
             final = not name.endswith(store.PARTIAL)
@@ -206,43 +206,43 @@ class RecordingFolder:
         return tuple(found)
 
     def write_result(self, result: RankResult) -> None:
-        """Leave this rank's part for rank 0."""
+        """Write this rank's part, which rank 0 waits for."""
         store.write_bytes(self._own / _RANK, canonical.encode(result))
 
-    def wait_for_ranks(self, patience: float) -> None:
-        """Look for the folders of the other ranks, which have made them.
+    def wait_for_ranks(self, timeout: float) -> None:
+        """Wait for the folders of the other ranks, which have made them.
 
         Raises:
             RecordingIncomplete: When they are elsewhere: this is no folder that all share.
         """
         for rank in range(1, self._size):
-            if not _comes(self.path / f"rank-{rank:04d}" / _LOCK, patience):
+            if not _appears(self.path / f"rank-{rank:04d}" / _LOCK, timeout):
                 raise RecordingIncomplete(
                     f"rank {rank} writes elsewhere",
                     where=str(self.path),
                     hint="give every process the same folder, on a file system that all share",
                 )
 
-    def wait_for_result(self, rank: int, patience: float) -> RankResult:
-        """Another rank's part.
+    def wait_for_result(self, rank: int, timeout: float) -> RankResult:
+        """Wait for another rank's part.
 
         Raises:
             RecordingIncomplete: When it does not come.
         """
         path = self.path / f"rank-{rank:04d}" / _RANK
-        if not _comes(path, patience):
+        if not _appears(path, timeout):
             raise RecordingIncomplete(
-                f"rank {rank} left no record within {patience:g} seconds",
+                f"rank {rank} left no record within {timeout:g} seconds",
                 where=str(self.path),
                 hint="the evidence of the other ranks is kept; there is no manifest",
             )
         return canonical.decode(RankResult, store.read_bytes(path), what=path.name)
 
-    def publish(self, files: tuple[FileRecord, ...], last: Mapping[str, bytes]) -> None:
-        """Give every file its final name, write ``last`` in order, then tidy up."""
+    def publish(self, files: tuple[FileRecord, ...], final_files: Mapping[str, bytes]) -> None:
+        """Give every file its final name, write ``final_files`` in order, then clean up."""
         for file in files:
             store.rename(self.path / f"{file.name}{store.PARTIAL}", self.path / file.name)
-        for name, data in last.items():
+        for name, data in final_files.items():
             store.write_bytes(self.path / name, data)
         for name in artifacts.list_files(self.path):
             if name.endswith(store.PARTIAL) and not name.endswith(_LOCK):
@@ -267,13 +267,13 @@ class RecordingFolder:
                 store.remove(self._own / name)
 
 
-def _comes(path: Path, patience: float) -> bool:
+def _appears(path: Path, timeout: float) -> bool:
     """Whether a file is there, or comes to be within that many seconds."""
-    give_up = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while not path.exists():
-        if time.monotonic() > give_up:
+        if time.monotonic() > deadline:
             return False
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return True
 
 

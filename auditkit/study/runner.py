@@ -23,7 +23,7 @@ from pathlib import Path
 
 from auditkit.errors import PlanError
 from auditkit.files import store
-from auditkit.files.run_folder import FinishedSeed, RunFolder, merged_environment, same_code
+from auditkit.files.run_folder import FinishedSeed, RunFolder, merged_code, merged_environment
 from auditkit.formats.redaction import hide_home
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import git_state
@@ -220,7 +220,7 @@ def _run_seed(
 
 
 def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str) -> StudyManifest:
-    code = same_code(finished)
+    code = merged_code(finished)
     place, _, _ = request.program.target.partition(":")
     source = place if place.endswith(".py") else place.partition(".")[0]
     if request.command:  # the script is the first of its files that the command names
