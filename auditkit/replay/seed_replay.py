@@ -55,7 +55,7 @@ class SeedResult:
         distances: How far the first replay is from the record.
         undecided: Whether what differs may be due to another environment, or nothing could be
             run.
-        unexcused: Whether something differs that no other environment explains.
+        unexplained: Whether something differs that no other environment explains.
     """
 
     findings: list[Finding] = field(default_factory=list)

@@ -15,7 +15,8 @@
     10 estimands     computed only if 1 to 9 passed                                 here
 
 A new check gets its number and name in :data:`auditkit.records.report.CHECKS`, a module of its own
-that yields findings, and its call in :func:`content_findings`.
+that yields findings, its call in :func:`content_findings`, and a line on what it looked at where
+the lines of the others are (:meth:`CheckResults.ran`); a check without one counts as not made.
 
 Checks that can run do run, so that the report lists every failure; nothing verified is a
 failure. Code is executed only in check 8, which comes in as an argument: this module imports
@@ -238,11 +239,11 @@ class _StudyVerification(Verification):
         order = shuffled(manifest, request.replay_seed)
         if isinstance(request.replay, int):
             order = order[: request.replay]
-        rounds = replay_within(request.budget, order, replayer, run, replay_request)
-        how = f", in {rounds.seconds:.0f} of {request.budget:.0f} seconds"
-        text = describe_sample(manifest, len(rounds.done), request.replay_seed, how)
-        everything = sample.is_everything and len(rounds.done) == len(order)
-        return rounds.outcome, Sample(by_seed(rounds.done), everything, text)
+        replayed = replay_within(request.budget, order, replayer, run, replay_request)
+        how = f", in {replayed.seconds:.0f} of {request.budget:.0f} seconds"
+        text = describe_sample(manifest, len(replayed.done), request.replay_seed, how)
+        everything = sample.is_everything and len(replayed.done) == len(order)
+        return replayed.outcome, Sample(by_seed(replayed.done), everything, text)
 
     def _bind(self, run: RunEvidence) -> None:
         """Say what the plan that was signed before the run is worth."""
