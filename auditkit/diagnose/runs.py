@@ -326,7 +326,7 @@ NOTE_NAMES = ("started", "finished", "producer", "git commit")
 
 
 def note_texts(manifest: Manifest) -> tuple[str, ...]:
-    """What is not the same in two runs and makes no difference, in the order of :data:`NOTE_NAMES`."""
+    """What makes no difference though two runs have it differently; see :data:`NOTE_NAMES`."""
     program = manifest.program
     commit = program.git_commit or "none"
     return (

@@ -87,10 +87,10 @@ def test_a_fault_is_found_with_class_step_and_component(
 ) -> None:
     loop, evidence = recorded
     found = replay_here(evidence, replace(loop, fault=fault.name))
-    (parting,) = found.partings
+    (mismatch,) = found.partings
     step = fault.step if isinstance(fault.step, int) else fault.step(loop.order)
-    assert (parting.kind, parting.step) == (fault.kind, step)
-    assert parting.component in fault.component.split("|")
+    assert (mismatch.kind, mismatch.step) == (fault.kind, step)
+    assert mismatch.component in fault.component.split("|")
     assert found.cause == fault.cause
     (finding,) = found.findings
     assert fault.says in str(finding)

@@ -85,8 +85,8 @@ def test_a_loop_of_another_length_is_found(
 ) -> None:
     loop, evidence = recorded
     found = replay_here(evidence, replace(loop, epochs=epochs))
-    (parting,) = found.partings
-    assert (parting.kind, parting.component, parting.step) == ("length", "steps", step)
+    (mismatch,) = found.partings
+    assert (mismatch.kind, mismatch.component, mismatch.step) == ("length", "steps", step)
 
 
 # Distances
@@ -226,7 +226,7 @@ def test_a_script_that_catches_its_own_end_is_killed_and_told_right(
         command = [sys.executable, script, str(out), "0.2"]
         found = replay_recording(read(out), CommandConfig(commands, command, {}))
     assert not found.equal
-    assert {parting.step for parting in found.partings} == {1}
+    assert {mismatch.step for mismatch in found.partings} == {1}
 
 
 def test_a_stream_that_nobody_seeds_or_draws_from_is_no_difference(tmp_path: Path) -> None:

@@ -70,10 +70,10 @@ class Clock:
 
     def replay(self, run: RunEvidence, request: ReplayRequest) -> ReplayOutcome:
         plan = run.manifest.plan
-        held = plan.horizon - plan.fork_at
+        branch_steps = plan.horizon - plan.fork_at
         self.choices.append(request.choice)
         for names in request.choice.values():
-            self.now += self.step_seconds * (plan.horizon + held * len(names))
+            self.now += self.step_seconds * (plan.horizon + branch_steps * len(names))
         found = [Finding("differs", name) for names in request.choice.values() for name in names]
         return ReplayOutcome(tuple(found), {}, (run.manifest.environment,), close=True)
 
