@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.formats.recipes import order_digest
-from auditkit.formats.statements import read_statement
+from auditkit.formats.statements import manifest_from_statement
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
@@ -96,7 +96,7 @@ def weights(model: nn.Module) -> dict[str, bytes]:
 def manifest_of(out: Path) -> RecordingManifest:
     """What was signed."""
     envelope = open_envelope((out / "manifest.json").read_bytes(), what="manifest.json")
-    manifest = read_statement(envelope.payload, what="manifest.json")
+    manifest = manifest_from_statement(envelope.payload, what="manifest.json")
     assert isinstance(manifest, RecordingManifest)
     return manifest
 

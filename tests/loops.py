@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 import auditkit as ak
 from auditkit.evidence.reader import RecordingEvidence
-from auditkit.formats.statements import read_statement
+from auditkit.formats.statements import manifest_from_statement
 from auditkit.processes import protocol
 from auditkit.processes.commands import CommandResult
 from auditkit.processes.server import Handler, Server
@@ -249,7 +249,7 @@ def record(loop: Loop) -> RecordingEvidence:
 def read(folder: Path) -> RecordingEvidence:
     """A finished recording."""
     envelope = open_envelope((folder / "manifest.json").read_bytes())
-    manifest = read_statement(envelope.payload, what="manifest")
+    manifest = manifest_from_statement(envelope.payload, what="manifest")
     assert isinstance(manifest, RecordingManifest)
     return RecordingEvidence(folder, manifest)
 

@@ -17,7 +17,7 @@ import pytest
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats import canonical
-from auditkit.formats.statements import from_statement
+from auditkit.formats.statements import study_from_statement
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.machine import code
@@ -83,7 +83,7 @@ class Run:
     @property
     def manifest(self) -> StudyManifest:
         """What its manifest says."""
-        return from_statement(open_envelope(self.path.read_bytes()).payload, what="manifest")
+        return study_from_statement(open_envelope(self.path.read_bytes()).payload, what="manifest")
 
     @property
     def trusted(self) -> list[TrustedKey]:
@@ -184,15 +184,15 @@ class Looker:
         self.deliveries: list[Delivery] = []
         self.losses: list[float | None] = []
 
-    def boundary(self, step: int, state: State) -> None:
+    def on_boundary(self, step: int, state: State) -> None:
         """Note the step."""
         self.boundaries.append(step)
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """Note the delivery."""
         self.deliveries.append(delivery)
 
-    def stepped(self, step: int, loss: float | None) -> None:
+    def on_step_end(self, step: int, loss: float | None) -> None:
         """Note the loss."""
         self.losses.append(loss)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from auditkit.files import artifacts
 from auditkit.formats import canonical, tensor_file
-from auditkit.formats.ordering import Batch, delivered, order_sha256
+from auditkit.formats.ordering import Batch, delivered_order, order_sha256
 from auditkit.formats.recipes import digest_raw, order_digest
 from auditkit.formats.run_files import (
     Outcome,
@@ -240,7 +240,7 @@ class _Seed:
             outcome = self._drawn_outcome()
         if spec is not None and declared is not None and declared.kind == "order":
             window = slice(0, self._plan.window)
-            batches = delivered(batches, spec, self._plan.window, self._seed)
+            batches = delivered_order(batches, spec, self._plan.window, self._seed)
             for column in CONSUMED:
                 columns[column] = self._columns[column].copy()
             columns["order"][window] = _order_cells(batches[window])

@@ -24,7 +24,7 @@ from pathlib import Path
 from auditkit.errors import PlanError
 from auditkit.files import store
 from auditkit.files.run_folder import FinishedSeed, RunFolder, merged_code, merged_environment
-from auditkit.formats.redaction import hide_home
+from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import git_state
 from auditkit.processes.workers import Workers
@@ -96,7 +96,7 @@ def script_source(command: Sequence[str], plan: StudyPlan, folder: Path) -> Prog
             f"{len(plan.seeds)} seeds, and the command is the same for all",
             hint=f"give the script its seed: -- python train.py --seed {SEED}",
         )
-    return ProgramSource(shlex.join(map(hide_home, command)), str(folder), {})
+    return ProgramSource(shlex.join(map(redact_text, command)), str(folder), {})
 
 
 def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPlan:
@@ -245,7 +245,7 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
             git_commit=commit,
             git_dirty=dirty,
             code=code,
-            command=tuple(map(hide_home, request.command)),
+            command=tuple(map(redact_text, request.command)),
         ),
         environment=merged_environment(finished),
         seeds=tuple(_seed_record(seed) for seed in finished),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from auditkit.formats import schema
-from auditkit.formats.statements import from_statement, to_statement
+from auditkit.formats.statements import study_from_statement, to_statement
 from auditkit.formats.structure import to_dict
 from auditkit.paper.checklist import fill
 from auditkit.paper.neurips import NEURIPS_ITEMS
@@ -149,7 +149,7 @@ def test_the_page_names_every_check_and_what_rests_on_it() -> None:
 
 
 def test_the_example_is_a_manifest_of_the_schema() -> None:
-    assert from_statement(to_statement(MANIFEST), what="example") == MANIFEST
+    assert study_from_statement(to_statement(MANIFEST), what="example") == MANIFEST
     schema.check(to_dict(REPORT), "report", what="example")
     schema.check(to_dict(example_report(replayed=False)), "report", what="example")
 

@@ -17,7 +17,7 @@ import numpy as np
 from auditkit.errors import AuditError
 from auditkit.files import store
 from auditkit.formats.ordering import Batch
-from auditkit.formats.redaction import at_home
+from auditkit.formats.redaction import expand_home
 from auditkit.formats.run_files import OrderFile, trace_to_tensors
 from auditkit.observe.machine.code import own_code
 from auditkit.observe.machine.determinism import deterministic, kept_settings
@@ -35,7 +35,7 @@ from auditkit.study.stages.evaluator import look
 from auditkit.study.stages.forker import Fork, place, read_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
-from auditkit.study.worker.callbacks import BranchWatcher, ModuleWatcher, TrunkWatcher
+from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
 from auditkit.study.worker.job_files import (
     branch_record,
     branches_result,
@@ -81,9 +81,9 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
     with _placing(f"seed {job.seed}"), _session(job, factory) as session:
         auditor = Auditor(1, commit_data=True)
         progress = _progress(report, job.seed, plan.horizon, lambda t: _part(plan, t))
-        watcher = TrunkWatcher(session, plan, progress)
-        hold(session, 1, plan.horizon, auditor, watcher)
-        return trunk_result(job, session, auditor, watcher)
+        callback = TrunkCallback(session, plan, progress)
+        hold(session, 1, plan.horizon, auditor, callback)
+        return trunk_result(job, session, auditor, callback)
 
 
 def _branches(job: Job, factory: LoadedFactory, report: Report) -> BranchesResult:
@@ -115,10 +115,10 @@ def _branch(
     plan = plan_of(job)
     _, spec = plan.branch(name)
     follow = _enter(session, plan, fork, order, spec)
-    watcher = BranchWatcher(session, plan, fork.recalibration, order.content, progress)
+    callback = BranchCallback(session, plan, fork.recalibration, order.content, progress)
     auditor = Auditor(plan.fork_at + 1)
-    hold(session, plan.fork_at + 1, plan.horizon, auditor, watcher)
-    return branch_record(job, session, name, auditor, watcher, follow)
+    hold(session, plan.fork_at + 1, plan.horizon, auditor, callback)
+    return branch_record(job, session, name, auditor, callback, follow)
 
 
 def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
@@ -132,9 +132,9 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
             _enter(session, plan, read_fork(tensors, meta), read_order(job), spec)
             first = plan.fork_at + 1
         progress = _progress(report, job.seed, job.step, _always("modules"))
-        watcher = ModuleWatcher(session.program.model, job.step, progress)
-        hold(session, first, job.step, Auditor(first), watcher)
-        return ModuleTrace(tuple(watcher.entries))
+        callback = ModuleCallback(session.program.model, job.step, progress)
+        hold(session, first, job.step, Auditor(first), callback)
+        return ModuleTrace(tuple(callback.entries))
 
 
 def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
@@ -154,11 +154,11 @@ def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
             marks.append(time.perf_counter())
             tell(step)
 
-        watcher = TrunkWatcher(session, None, mark)
+        callback = TrunkCallback(session, None, mark)
         auditor = Auditor(1)
-        hold(session, 1, n_steps, auditor, watcher)
+        hold(session, 1, n_steps, auditor, callback)
         start = time.perf_counter()
-        snapshot = watcher.freeze()
+        snapshot = callback.freeze()
         frozen = time.perf_counter() - start
         start = time.perf_counter()
         look(session, [])
@@ -219,7 +219,7 @@ def _placing(where: str) -> Iterator[None]:
 def _session(job: Job, factory: LoadedFactory, plan: StudyPlan | None = None) -> Iterator[Session]:
     session = open_session(
         factory,
-        {name: at_home(value) for name, value in job.program.arguments.items()},
+        {name: expand_home(value) for name, value in job.program.arguments.items()},
         plan or plan_of(job),
         job.seed,
     )
