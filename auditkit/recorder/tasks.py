@@ -42,7 +42,7 @@ def receive_task() -> tuple[Connection, Job | RowsTask] | None:
     return connection, from_dict(RowsTask, message["rows"], what="task")
 
 
-def failure_of(error: BaseException) -> dict[str, Any]:
+def describe_failure(error: BaseException) -> dict[str, Any]:
     """An error of the user's script as it is told to the parent."""
     if isinstance(error, AuditError):
         return describe_error(error)

@@ -19,7 +19,7 @@ from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import TrainingObjects, restore
 from auditkit.observe.state.optimizers import parameter_names
 from auditkit.observe.state.uncaptured import plain_attributes, refuse_unregistered_generators
-from auditkit.program.session import Observed
+from auditkit.program.session import TrainingSession
 from auditkit.study.stages.describer import describe_loader
 from auditkit.study.stages.forker import Fork
 
@@ -42,7 +42,7 @@ class Wrapped:
 
     objects: TrainingObjects
     loader: Any
-    sides: Mapping[str, Any]
+    auxiliary: Mapping[str, Any]
     probe: Any = None
     loss: Any = None
 
@@ -52,8 +52,8 @@ class Wrapped:
 
         In several processes always: a framework may keep its data-parallel module to itself.
         """
-        held = (self.objects.model, *self.objects.extras.values())
-        parallel = any(isinstance(module, DistributedDataParallel) for module in held)
+        modules = (self.objects.model, *self.objects.extras.values())
+        parallel = any(isinstance(module, DistributedDataParallel) for module in modules)
         return parallel or rank_and_size()[1] > 1
 
     @property
@@ -64,7 +64,7 @@ class Wrapped:
 
 
 @dataclass(frozen=True)
-class Watched:
+class InstrumentedLoop:
     """A loop's objects with their loaders' classes swapped.
 
     Attributes:
@@ -73,16 +73,16 @@ class Watched:
         unregistered: Random generators that no component holds, for people.
     """
 
-    observed: Observed
+    session: TrainingSession
     loaders: dict[str, RecordedLoader]
     unregistered: str | None
 
     def restore(self, fork: Fork) -> None:
         """Write a snapshot's state, further loaders included."""
-        for name, leaves in fork.sides.items():
+        for name, leaves in fork.auxiliary.items():
             if name in self.loaders:
                 self.loaders[name].seek(leaves)
-        restore(self.observed.objects, fork.state)
+        restore(self.session.objects, fork.state)
 
     def describe_loaders(self) -> dict[str, dict[str, str]]:
         """What the loaders are, by name."""
@@ -156,7 +156,7 @@ def sort_objects(
     return objects, kinds[_LOADER][0], _further(_LOADER, kinds[_LOADER])
 
 
-def watch(wrapped: Wrapped) -> Watched:
+def instrument(wrapped: Wrapped) -> InstrumentedLoop:
     """Swap the classes of a loop's loaders.
 
     Raises:
@@ -164,7 +164,7 @@ def watch(wrapped: Wrapped) -> Watched:
     """
     loaders: dict[str, RecordedLoader] = {}
     try:
-        for name, loader in {"": wrapped.loader, **wrapped.sides}.items():
+        for name, loader in {"": wrapped.loader, **wrapped.auxiliary}.items():
             base = base_loader(loader)
             loaders[name] = RecordedLoader(loader, base=base, generators=wrapped.generators)
     except BaseException:
@@ -176,9 +176,11 @@ def watch(wrapped: Wrapped) -> Watched:
         refuse_unregistered_generators(wrapped.objects, loaders[""].base, {})
     except UncapturedState as error:
         unregistered = str(error)
-    sides = {name: recorded for name, recorded in loaders.items() if name}
+    auxiliary = {name: recorded for name, recorded in loaders.items() if name}
     attributes = plain_attributes(wrapped.objects)
-    return Watched(Observed(wrapped.objects, loaders[""], attributes, sides), loaders, unregistered)
+    return InstrumentedLoop(
+        TrainingSession(wrapped.objects, loaders[""], attributes, auxiliary), loaders, unregistered
+    )
 
 
 def _kind(item: Any, position: int) -> str:

@@ -25,7 +25,7 @@ from auditkit.observe.rng.streams import uncovered_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
-from auditkit.program.session import Observed
+from auditkit.program.session import TrainingSession
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, KeptCheckpoint, RankRecord, RecordingJournal
 from auditkit.records.rng import UNSEEDED, RngContract, StreamContract
@@ -60,7 +60,7 @@ class RecordSettings:
     patience: float = 600.0
 
 
-class Chains:
+class HashChains:
     """Two SHA-256 chains over what a loop consumes.
 
     Args:
@@ -73,12 +73,12 @@ class Chains:
 
     def link(self, delivery: Delivery, content: bytes) -> None:
         """Add what one step consumed; ``content`` is the SHA-256 of its batch."""
-        drawn = content if delivery.order is None else _bytes_of(delivery.order)
+        drawn = content if delivery.order is None else _order_bytes(delivery.order)
         self.order = hashlib.sha256(self.order + drawn).digest()
         self.consumed = hashlib.sha256(self.consumed + content).digest()
 
 
-class Chronicle:
+class RecordingWriter:
     """What a recorded loop leaves behind, as a watcher of its steps.
 
     Args:
@@ -93,42 +93,42 @@ class Chronicle:
         self,
         settings: RecordSettings,
         folder: RecordingFolder,
-        observed: Observed,
+        session: TrainingSession,
         auditor: Auditor,
         journal: RecordingJournal,
     ) -> None:
-        self._settings, self._folder, self._observed = settings, folder, observed
+        self._settings, self._folder, self._session = settings, folder, session
         self._auditor = auditor
-        self._chains = Chains(
+        self._chains = HashChains(
             bytes.fromhex(journal.order_head), bytes.fromhex(journal.consumed_head)
         )
-        self._wanted = False
+        self._checkpoint_requested = False
         self._frozen: Snapshot | None = None
         self.journal = journal
         self.steps = journal.steps
 
-    def want_checkpoint(self) -> None:
+    def request_checkpoint(self) -> None:
         """Take a checkpoint at the next batch boundary, or at the end."""
-        self._wanted = True
+        self._checkpoint_requested = True
 
-    def boundary(self, step: int, state: State) -> None:
+    def on_boundary(self, step: int, state: State) -> None:
         """Freeze the state where a checkpoint is due."""
         if step == 1:
             self.journal = replace(self.journal, initial=commitments(state))
         every, taken = self._settings.checkpoint_every, step - 1
         due = bool(every and taken and taken % every == 0)
         self._frozen = None
-        if (due or self._wanted) and taken > self.journal.steps:
+        if (due or self._checkpoint_requested) and taken > self.journal.steps:
             self._frozen = self._freeze(state)
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """The boundary counted: write the checkpoint, then link the chains."""
         if self._frozen is not None:  # of a boundary where an epoch ended there is another one
             self._write_checkpoint(step - 1, self._frozen)
-            self._frozen, self._wanted = None, False
+            self._frozen, self._checkpoint_requested = None, False
         self._chains.link(delivery, self._auditor.commitment)
 
-    def stepped(self, step: int, loss: float | None) -> None:
+    def on_step_end(self, step: int, loss: float | None) -> None:
         """Write a chunk that is full."""
         self.steps = step
         if self._auditor.n_rows > TRACE_STEPS:
@@ -139,8 +139,8 @@ class Chronicle:
         trace = self._auditor.trace()
         if trace.n_rows > 1 or not self.steps:
             self._folder.write_trace(trace)
-        if self._wanted and self.steps > self.journal.steps:
-            frozen = self._freeze(self._observed.state())
+        if self._checkpoint_requested and self.steps > self.journal.steps:
+            frozen = self._freeze(self._session.state())
             if frozen is not None:
                 self._write_checkpoint(self.steps, frozen, at_end=True)
 
@@ -153,7 +153,7 @@ class Chronicle:
     def record(self, rank: int, loaders: dict[str, dict[str, str]], epochs: int) -> RankRecord:
         """What this rank did, after :meth:`end`."""
         journal = self.journal
-        state = self._observed.state()
+        state = self._session.state()
         final = commitments(state)
         n_chunks = -(-self.steps // TRACE_STEPS)
         streams = tuple(
@@ -179,9 +179,11 @@ class Chronicle:
 
     def _freeze(self, state: State) -> Snapshot | None:
         try:
-            return freeze(self._observed, state, [])
+            return freeze(self._session, state, [])
         except AuditError as error:
-            self._wanted = False  # the position or some state cannot be kept; the loop goes on
+            self._checkpoint_requested = (
+                False  # the position or some state cannot be kept; the loop goes on
+            )
             warnings.warn(f"no checkpoint was taken: {error}", RecordingStopped, stacklevel=2)
             return None
 
@@ -204,8 +206,8 @@ class Chronicle:
             self._folder.remove_checkpoint(checkpoint.record)
 
 
-def rank_result(
-    chronicle: Chronicle,
+def make_rank_result(
+    writer: RecordingWriter,
     folder: RecordingFolder,
     rank: int,
     loaders: dict[str, RecordedLoader],
@@ -215,14 +217,14 @@ def rank_result(
     Raises:
         RecordingIncomplete: When no step was recorded.
     """
-    if not chronicle.steps:
+    if not writer.steps:
         raise RecordingIncomplete(
             "no step was recorded",
             hint="iterate the loader that wrap was given; Accelerate and Lightning make new ones, "
             "see auditkit.integrations",
         )
     described = {name: describe_loader(loader.base) for name, loader in loaders.items()}
-    record = chronicle.record(rank, described, loaders[""].epoch + 1)
+    record = writer.record(rank, described, loaders[""].epoch + 1)
     code = own_code(folder.path / CODE_FOLDER if rank == 0 else None, PARTIAL, main=True)
     roles = {
         **dict.fromkeys(record.traces, "trace"),
@@ -230,10 +232,10 @@ def rank_result(
     }
     if rank == 0:
         roles |= {f"{CODE_FOLDER}/{file.name}": "code" for file in code}
-    return RankResult(chronicle.journal.started, record, folder.files(roles), environment(), code)
+    return RankResult(writer.journal.started, record, folder.files(roles), environment(), code)
 
 
-def _bytes_of(order: Batch) -> bytes:
+def _order_bytes(order: Batch) -> bytes:
     return len(order).to_bytes(8, "little") + order.astype("<i8").tobytes()
 
 

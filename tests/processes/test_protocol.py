@@ -571,7 +571,7 @@ def test_a_listener_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class NoThread(threading.Thread):
         def start(self) -> None:
-            if "_converse" in str(vars(self)):
+            if "_serve" in str(vars(self)):
                 raise RuntimeError("can't start new thread")
             super().start()
 

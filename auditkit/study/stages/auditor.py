@@ -41,7 +41,7 @@ class Auditor:
         self.commitment = b""
         self._pending: dict[str, bytes] = {}
         self._unmoved: dict[str, tuple[Leaves, bytes]] = {}
-        self._sides: dict[str, bytes] = {}
+        self._auxiliary: dict[str, bytes] = {}
         self._seen: set[str] = set()
         self._consumed = hashlib.sha256() if commit_data else None
         self.n_rows = 0
@@ -95,7 +95,7 @@ class Auditor:
         self._pending["order"] = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         return leaves
 
-    def consume_side(self, name: str, batch: Any, order: Batch | None) -> None:
+    def consume_auxiliary(self, name: str, batch: Any, order: Batch | None) -> None:
         """Digest a batch that the step drew from another loader; a step may draw several.
 
         Args:
@@ -108,15 +108,15 @@ class Auditor:
         drawn = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         for column, digest in ((f"batch/{name}", content), (f"order/{name}", drawn)):
             chained = hasher(EVIDENCE_RECIPE)
-            chained.update(self._sides.get(column, ABSENT) + digest)
-            self._sides[column] = chained.digest()
+            chained.update(self._auxiliary.get(column, ABSENT) + digest)
+            self._auxiliary[column] = chained.digest()
 
     def finish_step(self, loss: float | None) -> None:
         """Close the row of the step that was just taken."""
         # A custom step that gives no loss leaves zeros, which no recorded loss of 0.0 differs
         # from; the components of the next row differ where it matters.
-        self._pending.update(self._sides)
-        self._sides = {}
+        self._pending.update(self._auxiliary)
+        self._auxiliary = {}
         self._append(struct.pack("<d", 0.0 if loss is None else loss))
 
     def close(self, state: State) -> None:

@@ -33,7 +33,7 @@ from auditkit.study.stages.snapshotter import Snapshot, freeze
 Progress = Callable[[int], None]
 
 
-class BranchWatcher:
+class BranchCallback:
     """Evaluates one branch.
 
     Args:
@@ -68,12 +68,12 @@ class BranchWatcher:
         self.order: list[Batch] = []
         self.diverged_at: int | None = None
 
-    def boundary(self, step: int, state: State) -> None:
+    def on_boundary(self, step: int, state: State) -> None:
         """Look at t0, where the branch begins."""
         if self._plan is not None and step == self._plan.fork_at + 1:
             self._look("t0", step - 1, state)
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """Keep the order; hold an iterable dataset to the control's content."""
         if delivery.order is not None:
             self.order.append(delivery.order)
@@ -94,7 +94,7 @@ class BranchWatcher:
                 hint="its order must depend on nothing but the epoch",
             )
 
-    def stepped(self, step: int, loss: float | None) -> None:
+    def on_step_end(self, step: int, loss: float | None) -> None:
         """Look at t0+W and T; note divergence."""
         self._progress(step)
         if loss is not None and not math.isfinite(loss) and self.diverged_at is None:
@@ -121,7 +121,7 @@ class BranchWatcher:
             self.diverged_at = step
 
 
-class TrunkWatcher(BranchWatcher):
+class TrunkCallback(BranchCallback):
     """Evaluates trunk and control, and takes the snapshot in between.
 
     Attributes:
@@ -147,18 +147,18 @@ class TrunkWatcher(BranchWatcher):
             raise ProgramError("training ended before the fork")
         return self._snapshot
 
-    def boundary(self, step: int, state: State) -> None:
+    def on_boundary(self, step: int, state: State) -> None:
         """Commit to the start; freeze at t0."""
         if step == 1:
             self.initial = commitments(state)
         if self._plan is not None and step == self._plan.fork_at + 1:
             self._recalibration = list(self._first_batches)
             self._snapshot = freeze(self._session, state, self._recalibration)
-        super().boundary(step, state)
+        super().on_boundary(step, state)
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """Keep the order and the first batches."""
-        super().consumed(step, delivery, leaves)
+        super().on_batch(step, delivery, leaves)
         missing = len(self._first_batches) < RECALIBRATION_BATCHES and self._snapshot is None
         if missing and needs_recalibration(self._session):
             self._first_batches.append(unflatten(leaves))
@@ -168,7 +168,7 @@ class TrunkWatcher(BranchWatcher):
         return freeze(self._session, self._session.state(), self._first_batches)
 
 
-class ModuleWatcher:
+class ModuleCallback:
     """Digests every module's input and output, and every gradient, during one step.
 
     An input is digested before its module runs, which may overwrite it. A module that holds others
@@ -188,16 +188,16 @@ class ModuleWatcher:
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self.entries: list[tuple[str, str]] = []
 
-    def boundary(self, step: int, state: State) -> None:
+    def on_boundary(self, step: int, state: State) -> None:
         """Nothing to see."""
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """Start to look when the step begins."""
         if step == self._step:
             self._note("<batch>", leaves)
             self._attach()
 
-    def stepped(self, step: int, loss: float | None) -> None:
+    def on_step_end(self, step: int, loss: float | None) -> None:
         """Stop looking."""
         self._progress(step)
         for hook in self._hooks:
