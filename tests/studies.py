@@ -122,15 +122,15 @@ class HereWorkers:
 def untouched(folder: Path) -> Iterator[None]:
     """Put random streams, ``sys.path`` and the modules of ``folder`` back afterwards."""
     streams, path = capture_streams(), list(sys.path)
-    foreign, digest_code = code._foreign_folders, code.own_code
+    foreign, digest_code = code._library_folders, code.user_code
     with pytest.MonkeyPatch.context() as patch:
         # These tests are no part of the program that they run.
         scripts = Path(sys.executable).parent
-        patch.setattr(code, "_foreign_folders", lambda: [*foreign(), TESTS, scripts])
+        patch.setattr(code, "_library_folders", lambda: [*foreign(), TESTS, scripts])
         # Of a replay nobody asks, and a test process has thousands of modules to look at.
         patch.setattr(
             job_files,
-            "own_code",
+            "user_code",
             lambda to, end, main: digest_code(to, end, main=main) if to else (),
         )
         try:

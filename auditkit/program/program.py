@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed
-from auditkit.observe.machine.code import import_file, import_module, is_own_file
+from auditkit.observe.machine.code import import_file, import_module, is_user_file
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
 from auditkit.records.plan import StudyPlan
@@ -258,7 +258,7 @@ def failed(error: Exception, what: str) -> ProgramFailed:
     """An error of the user's program, told in one line with its place."""
     frames = traceback.extract_tb(error.__traceback__)
     # Where the user's own code stood; the frames below it are a library's.
-    own = [frame for frame in frames if is_own_file(frame.filename)] or frames
+    own = [frame for frame in frames if is_user_file(frame.filename)] or frames
     place = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else None
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{Path(error.filename).name}:{error.lineno}"

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from auditkit.errors import AuditError
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.driver import Delivery
-from auditkit.observe.machine.code import is_own_file
+from auditkit.observe.machine.code import is_user_file
 from auditkit.observe.machine.distributed import always_synchronised
 from auditkit.observe.rng.streams import GlobalStreams, capture_streams
 from auditkit.program.session import TrainingSession
@@ -219,7 +219,7 @@ class GuardedBoundary:
 def raised_by_user_code(error: BaseException) -> bool:
     """Whether it was raised by the user's own code, as by a signal's handler in our midst."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and not isinstance(error, AuditError) and is_own_file(frames[-1].filename)
+    return bool(frames) and not isinstance(error, AuditError) and is_user_file(frames[-1].filename)
 
 
 class RecorderBackend:

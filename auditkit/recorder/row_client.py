@@ -18,7 +18,7 @@ from auditkit.files import store
 from auditkit.formats.redaction import redact_text
 from auditkit.formats.structure import to_dict
 from auditkit.observe.loader.driver import Delivery
-from auditkit.observe.machine.code import own_code
+from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.determinism import deterministic
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
@@ -105,7 +105,7 @@ class StreamingBackend(RecorderBackend):
         loaders = self._instrumented.loaders
         return {
             "environment": to_dict(environment()),
-            "code": [to_dict(file) for file in own_code(main=True)],
+            "code": [to_dict(file) for file in user_code(main=True)],
             "command": [redact_text(argument) for argument in sys.argv[1:]],
             "loaders": {name: describe_loader(loader.base) for name, loader in loaders.items()},
             "starts": self._starts,

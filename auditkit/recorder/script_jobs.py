@@ -19,7 +19,7 @@ from auditkit.formats.ordering import Batch
 from auditkit.formats.run_files import OrderFile
 from auditkit.formats.structure import to_dict
 from auditkit.observe.loader.driver import Delivery
-from auditkit.observe.machine.determinism import deterministic, kept_settings
+from auditkit.observe.machine.determinism import deterministic, unchanged_settings
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.state.uncaptured import refuse_unregistered_generators
@@ -115,7 +115,7 @@ class JobBackend(RecorderBackend):
         job, plan = self._job, self._plan
         stack.enter_context(deterministic(plan.threads))
         settings = stack.enter_context(ExitStack())
-        settings.enter_context(kept_settings())
+        settings.enter_context(unchanged_settings())
         self._settings = settings.pop_all()
         starts = commitments(capture_streams().leaves())
         refuse_unregistered_generators(wrapped.objects, base_loader(wrapped.loader), {})

@@ -19,7 +19,7 @@ from auditkit.files.store import PARTIAL
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.loader.recorded_loader import RecordedLoader
-from auditkit.observe.machine.code import own_code
+from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import uncovered_streams
 from auditkit.observe.state.components import State
@@ -225,7 +225,7 @@ def make_rank_result(
         )
     described = {name: describe_loader(loader.base) for name, loader in loaders.items()}
     record = writer.record(rank, described, loaders[""].epoch + 1)
-    code = own_code(folder.path / CODE_FOLDER if rank == 0 else None, PARTIAL, main=True)
+    code = user_code(folder.path / CODE_FOLDER if rank == 0 else None, PARTIAL, main=True)
     roles = {
         **dict.fromkeys(record.traces, "trace"),
         **{checkpoint.file: "checkpoint" for checkpoint in record.checkpoints},

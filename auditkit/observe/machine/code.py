@@ -84,7 +84,7 @@ def import_module(place: str, folder: Path | None) -> ModuleType:
         raise
 
 
-def own_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
+def user_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
     """Name below ``code/`` and path of every module of the program.
 
     A module ``a.b`` is named ``a/b.py`` (``a/b/__init__.py`` for a package), wherever it lies, so
@@ -93,7 +93,7 @@ def own_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
     Args:
         main: Whether the script that was started is one of them, under its file's name.
     """
-    folders = _foreign_folders()
+    folders = _library_folders()
     # Each as it is written and as it resolves.
     foreign = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
     for name, module in sorted(sys.modules.items()):
@@ -116,16 +116,16 @@ def own_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
         yield (f"{relative}/{path.name}" if is_package else f"{relative}{path.suffix}"), path
 
 
-def is_own_file(filename: str) -> bool:
+def is_user_file(filename: str) -> bool:
     """Whether a source file is the user's: neither installed, nor Python's, nor auditkit's."""
     if filename.startswith("<"):
         return False
-    folders = _foreign_folders()
+    folders = _library_folders()
     foreign = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
     return not str(Path(filename).resolve()).startswith(foreign)
 
 
-def own_code(
+def user_code(
     copy_to: Path | None = None, suffix: str = "", *, main: bool = False
 ) -> tuple[CodeFile, ...]:
     """Digest the program's sources as they lie on disk now.
@@ -136,7 +136,7 @@ def own_code(
         main: Whether the script that was started is one of them.
     """
     files = []
-    for name, path in sorted(dict(own_modules(main=main)).items()):
+    for name, path in sorted(dict(user_modules(main=main)).items()):
         try:
             data = store.read_bytes(path, what="source")
         except StoreError:
@@ -178,7 +178,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def _foreign_folders() -> list[Path]:
+def _library_folders() -> list[Path]:
     """Folders of other people's code."""
     paths = sysconfig.get_paths()
     folders = [Path(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")]

@@ -64,7 +64,7 @@ _FREE = ("default dtype", "flush denormal")
 
 
 @contextmanager
-def kept_settings() -> Iterator[None]:
+def unchanged_settings() -> Iterator[None]:
     """Refuse a block that leaves another setting behind than it found.
 
     Raises:

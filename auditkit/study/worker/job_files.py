@@ -21,7 +21,7 @@ from auditkit.formats.run_files import (
     outcome_to_tensors,
     trace_to_tensors,
 )
-from auditkit.observe.machine.code import own_code
+from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.environment import environment
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.session import Session
@@ -114,7 +114,7 @@ def trunk_result(
         components=tuple(sorted(trace.columns)),
         program=callback.description,
         environment=environment(),
-        code=own_code(_code_folder(job), job.suffix, main=main),
+        code=user_code(_code_folder(job), job.suffix, main=main),
     )
 
 
@@ -162,7 +162,7 @@ def branches_result(
     return BranchesResult(
         branches=tuple(records),
         environment=environment(),
-        code=own_code(_code_folder(job), job.suffix, main=main),
+        code=user_code(_code_folder(job), job.suffix, main=main),
     )
 
 

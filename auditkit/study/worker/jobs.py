@@ -19,8 +19,8 @@ from auditkit.files import store
 from auditkit.formats.ordering import Batch
 from auditkit.formats.redaction import expand_home
 from auditkit.formats.run_files import OrderFile, trace_to_tensors
-from auditkit.observe.machine.code import own_code
-from auditkit.observe.machine.determinism import deterministic, kept_settings
+from auditkit.observe.machine.code import user_code
+from auditkit.observe.machine.determinism import deterministic, unchanged_settings
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, load_factory
@@ -72,7 +72,7 @@ def run_job(job: Job, report: Report) -> Result:
     threads = job.plan.threads if job.plan else 1
     with deterministic(threads):
         folder = Path(job.program.folder)
-        with kept_settings():
+        with unchanged_settings():
             return kinds[job.kind](job, load_factory(job.program.target, folder), report)
 
 
@@ -188,7 +188,7 @@ def _register(job: Job, factory: LoadedFactory, report: Report) -> Registered:
         streams = job.seed if job.sample_seed is None else job.sample_seed
         initial = commitments(session.state())
         data = data_identity(session, tell, whole=job.step != 0, sample_seed=streams)
-        return Registered(describe(session), initial, own_code(None, ""), data, environment())
+        return Registered(describe(session), initial, user_code(None, ""), data, environment())
 
 
 def _enter(

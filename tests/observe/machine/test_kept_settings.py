@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from auditkit.errors import CaptureError
-from auditkit.observe.machine.determinism import deterministic, kept_settings
+from auditkit.observe.machine.determinism import deterministic, unchanged_settings
 
 
 def test_a_program_that_changes_the_threads_is_refused_by_name() -> None:
     with (
         deterministic(1),
         pytest.raises(CaptureError, match="torch threads"),
-        kept_settings(),
+        unchanged_settings(),
     ):
         torch.set_num_threads(2)
 
@@ -20,13 +20,13 @@ def test_a_program_that_turns_determinism_off_is_refused_by_name() -> None:
     with (
         deterministic(1),
         pytest.raises(CaptureError, match="deterministic algorithms"),
-        kept_settings(),
+        unchanged_settings(),
     ):
         torch.use_deterministic_algorithms(False)
 
 
 def test_the_default_dtype_is_the_programs_own_business() -> None:
-    with deterministic(1), kept_settings():
+    with deterministic(1), unchanged_settings():
         held = torch.get_default_dtype()
         torch.set_default_dtype(torch.float64)
         try:
@@ -36,5 +36,5 @@ def test_the_default_dtype_is_the_programs_own_business() -> None:
 
 
 def test_nothing_changed_is_nothing_said() -> None:
-    with deterministic(1), kept_settings():
+    with deterministic(1), unchanged_settings():
         torch.ones(2).sum()
