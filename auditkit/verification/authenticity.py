@@ -169,7 +169,8 @@ class Verification:
         trusted = self._request.trusted
         return tuple(read_countersignatures(folder, statement, trusted, self._signers))
 
-    def _signature(self) -> None:
+    def _check_signature(self) -> None:
+        """Make check 2."""
         if self._opened.envelope is None:
             return
         request, envelope = self._request, self._opened.envelope
@@ -209,7 +210,8 @@ class Verification:
         if not found and not wrong:
             self._checks.warn(2, "the study's own signature carries no timestamp")
 
-    def _artifacts(self, run: SignedFolder) -> None:
+    def _check_artifacts(self, run: SignedFolder) -> None:
+        """Make check 3."""
         checks, total = self._checks, 0
         for file in run.manifest.files:
             try:

@@ -137,11 +137,11 @@ class _StudyVerification(Verification):
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
         estimates, run = None, self._run
-        self._signature()
-        self._artifacts(run)
-        self._content(run)
-        self._replay(run)
-        self._bind(run)
+        self._check_signature()
+        self._check_artifacts(run)
+        self._check_content(run)
+        self._check_replay(run)
+        self._bind_plan(run)
         if self._checks.passed(*range(1, 10)):
             estimates = self._estimands(run)
         elif self._replayer is None and not self._checks.failed(*range(1, 10)):
@@ -150,7 +150,8 @@ class _StudyVerification(Verification):
             self._checks.skip(10, "withheld: computed only where checks 1 to 9 passed")
         return self._report(estimates)
 
-    def _content(self, run: RunEvidence) -> None:
+    def _check_content(self, run: RunEvidence) -> None:
+        """Make checks 4, 5, 6, 7 and 9."""
         for number, finding in content_findings(run, self._declarations):
             self._checks.add(number, [finding])
         plan, seeds = run.manifest.plan, run.manifest.seeds
@@ -177,7 +178,8 @@ class _StudyVerification(Verification):
         floor = f"replica = control, {by_whom.get(n_replicas, partly)}; {n_placebos} placebos"
         self._checks.ran(9, floor)
 
-    def _replay(self, run: RunEvidence) -> None:
+    def _check_replay(self, run: RunEvidence) -> None:
+        """Make check 8."""
         checks = self._checks
         if self._replayer is None:
             checks.skip(8, "nothing was replayed (--replay none)")
@@ -245,7 +247,7 @@ class _StudyVerification(Verification):
         everything = sample.is_everything and len(replayed.done) == len(order)
         return replayed.outcome, Sample(by_seed(replayed.done), everything, text)
 
-    def _bind(self, run: RunEvidence) -> None:
+    def _bind_plan(self, run: RunEvidence) -> None:
         """Say what the plan that was signed before the run is worth."""
         if self._checks.failed(1, 2, 3):
             return
@@ -259,7 +261,7 @@ class _StudyVerification(Verification):
         return self._request.allow_code or self._is_own
 
     def _estimands(self, run: RunEvidence) -> EstimateTable | None:
-        """Estimates from recomputed tables where there are any, from recorded ones elsewhere."""
+        """Make check 10, from recomputed tables where there are any, recorded ones elsewhere."""
         if self._estimator is None or self._replay_outcome is None:
             self._checks.skip(10, "withheld: nothing was replayed")
             return None
