@@ -92,16 +92,16 @@ class BatchNormReset(Perturbation):
 
 def _zero(optimizer: torch.optim.Optimizer, slots: Iterable[str]) -> None:
     for slot in slots:
-        held = [state for state in optimizer.state.values() if state.get(slot) is not None]
-        if not held:
+        states = [state for state in optimizer.state.values() if state.get(slot) is not None]
+        if not states:
             raise NothingToPerturb(
                 f"{type(optimizer).__name__} keeps no {slot} at t0",
                 component=f"optimizer/{slot}",
                 hint="choose a perturbation that fits the optimizer",
             )
-        if not any(_is_set(state[slot]) for state in held):
+        if not any(_is_set(state[slot]) for state in states):
             raise NothingToPerturb(f"every {slot} is 0 already", component=f"optimizer/{slot}")
-        for state in held:
+        for state in states:
             value = state[slot]
             zero = torch.zeros_like(value) if isinstance(value, Tensor) else type(value)(0)
             state[slot] = zero

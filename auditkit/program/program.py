@@ -132,12 +132,12 @@ class Program:
             )
         if self.accumulate < 1:
             raise ProgramError(f"accumulate must be at least 1, not {self.accumulate}")
-        held = {id(p) for p in self.model.parameters()}
+        known = {id(p) for p in self.model.parameters()}
         for extra in (*self.averaged.values(), *self.extras.values()):
             if isinstance(extra, nn.Module):
-                held |= {id(p) for p in extra.parameters()}
-        owned = (p for group in self.optimizer.param_groups for p in group["params"])
-        if not any(id(p) in held for p in owned):
+                known |= {id(p) for p in extra.parameters()}
+        optimized = (p for group in self.optimizer.param_groups for p in group["params"])
+        if not any(id(p) in known for p in optimized):
             raise ProgramError("the optimizer holds no parameter of the model")
 
     @property
@@ -244,7 +244,7 @@ class LoadedFactory:
         except AuditError:
             raise
         except Exception as error:
-            raise failed(error, f"the factory {self.name}") from error
+            raise program_failure(error, f"the factory {self.name}") from error
         if not isinstance(program, Program):
             raise ProgramError(
                 f"the factory {self.name} returned no Program",
@@ -254,12 +254,13 @@ class LoadedFactory:
         return program
 
 
-def failed(error: Exception, what: str) -> ProgramFailed:
-    """An error of the user's program, told in one line with its place."""
+def program_failure(error: Exception, what: str) -> ProgramFailed:
+    """An error of the user's program, as one line with its place."""
     frames = traceback.extract_tb(error.__traceback__)
     # Where the user's own code stood; the frames below it are a library's.
-    own = [frame for frame in frames if is_user_file(frame.filename)] or frames
-    place = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else None
+    user_frames = [frame for frame in frames if is_user_file(frame.filename)] or frames
+    last = user_frames[-1] if user_frames else None
+    place = f"{Path(last.filename).name}:{last.lineno}" if last is not None else None
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{Path(error.filename).name}:{error.lineno}"
     return ProgramFailed(f"{what} raised {type(error).__name__}: {error}", where=place)
@@ -286,7 +287,7 @@ def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:
     except AuditError:
         raise
     except Exception as error:
-        raise failed(error, f"importing {place}") from error
+        raise program_failure(error, f"importing {place}") from error
     make = getattr(module, name, None)
     if not callable(make):
         raise ProgramError(f"{place} has no function {name!r}", hint="name one: FILE.py:FACTORY")

@@ -9,7 +9,7 @@ from auditkit.formats.structure import from_dict
 from auditkit.observe.machine.distributed import rank_and_size
 from auditkit.processes.protocol import Connection, connect
 from auditkit.processes.workers import describe_error
-from auditkit.program.program import failed
+from auditkit.program.program import program_failure
 from auditkit.records.job import Job, RowsTask
 
 
@@ -47,5 +47,5 @@ def describe_failure(error: BaseException) -> dict[str, Any]:
     if isinstance(error, AuditError):
         return describe_error(error)
     if isinstance(error, Exception):
-        return describe_error(failed(error, "the script"))
+        return describe_error(program_failure(error, "the script"))
     return describe_error(AuditError(f"the script was ended by {type(error).__name__}"))

@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed
-from auditkit.program.program import LoadedFactory, Probe, Program, failed, load_factory
+from auditkit.program.program import LoadedFactory, Probe, Program, load_factory, program_failure
 
 BATCH = torch.ones(2, 4)
 
@@ -300,6 +300,6 @@ def test_failures_name_the_place_and_no_folder() -> None:
     try:
         _raises(0)
     except OSError as error:
-        told = str(failed(error, "the factory"))
-    assert told.startswith("test_program.py:")
-    assert str(Path.cwd()) not in told
+        message = str(program_failure(error, "the factory"))
+    assert message.startswith("test_program.py:")
+    assert str(Path.cwd()) not in message

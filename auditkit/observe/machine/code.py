@@ -35,8 +35,8 @@ def import_file(place: str, folder: Path | None) -> ModuleType:
     path = (folder or Path.cwd()) / place
     if not path.is_file():
         raise ProgramError(f"no such program file: {place}")
-    _refuse_taken(path)
-    _put_first(path.resolve().parent)
+    _refuse_name_clash(path)
+    _prepend_to_path(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise ProgramError(f"{place} cannot be imported")
@@ -50,7 +50,7 @@ def import_file(place: str, folder: Path | None) -> ModuleType:
     return module
 
 
-def _refuse_taken(path: Path) -> None:
+def _refuse_name_clash(path: Path) -> None:
     # Under the name of another module it would take that module's place for everybody.
     holder = sys.modules.get(path.stem)
     file = getattr(holder, "__file__", None)
@@ -62,7 +62,7 @@ def _refuse_taken(path: Path) -> None:
         )
 
 
-def _put_first(folder: Path) -> None:
+def _prepend_to_path(folder: Path) -> None:
     if sys.path[:1] != [str(folder)]:
         sys.path.insert(0, str(folder))
 
@@ -73,7 +73,7 @@ def import_module(place: str, folder: Path | None) -> ModuleType:
     Raises:
         ProgramError: When there is no such module.
     """
-    _put_first((folder or Path.cwd()).resolve())
+    _prepend_to_path((folder or Path.cwd()).resolve())
     try:
         return importlib.import_module(place)
     except ModuleNotFoundError as error:
@@ -95,18 +95,18 @@ def user_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
     """
     folders = _library_folders()
     # Each as it is written and as it resolves.
-    foreign = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
+    library = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
     for name, module in sorted(sys.modules.items()):
         # Its own dict: a lazy module would import what it is asked for.
         file = getattr(module, "__dict__", {}).get("__file__")
         # Thousands of modules are loaded; only the few that are left are looked up on disk.
-        if not isinstance(file, str) or file.startswith(foreign):
+        if not isinstance(file, str) or file.startswith(library):
             continue
         # multiprocessing gives the script a second name
         if name == "__mp_main__" or (name == "__main__" and not main):
             continue
         path = Path(file).resolve()
-        if str(path).startswith(foreign):
+        if str(path).startswith(library):
             continue
         if name == "__main__":
             yield path.name, path
@@ -121,8 +121,8 @@ def is_user_file(filename: str) -> bool:
     if filename.startswith("<"):
         return False
     folders = _library_folders()
-    foreign = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
-    return not str(Path(filename).resolve()).startswith(foreign)
+    library = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
+    return not str(Path(filename).resolve()).startswith(library)
 
 
 def user_code(

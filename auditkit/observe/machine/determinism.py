@@ -42,7 +42,7 @@ def deterministic(threads: int) -> Iterator[None]:
     Args:
         threads: Intra-op threads; other counts give other bits.
     """
-    put_back = _remembered()
+    undo_actions = _undo_actions()
     try:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(True)
@@ -55,12 +55,12 @@ def deterministic(threads: int) -> Iterator[None]:
             holder.fp32_precision = "ieee"
         yield
     finally:
-        for undo in put_back:
+        for undo in undo_actions:
             undo()
 
 
 #: Settings that are recorded but left to the program, which sets them anew in every process.
-_FREE = ("default dtype", "flush denormal")
+_FREE_SETTINGS = ("default dtype", "flush denormal")
 
 
 @contextmanager
@@ -73,7 +73,7 @@ def unchanged_settings() -> Iterator[None]:
     before = settings()
     yield
     for name, value in settings().items():
-        if before.get(name) != value and name not in _FREE:
+        if before.get(name) != value and name not in _FREE_SETTINGS:
             raise CaptureError(
                 f"the program changed a setting that the study fixes: {name}",
                 expected=before.get(name),
@@ -91,14 +91,14 @@ def settings() -> dict[str, str]:
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "deterministic debug mode": torch.get_deterministic_debug_mode(),
         "fill uninitialized memory": _FILLING.fill_uninitialized_memory,
-        "float32 matmul precision": _readable(torch.get_float32_matmul_precision),
+        "float32 matmul precision": _read_or_none(torch.get_float32_matmul_precision),
         "default dtype": torch.get_default_dtype(),
         "mkldnn enabled": _BACKENDS.mkldnn.enabled,
         "mkldnn deterministic": getattr(_BACKENDS.mkldnn, "deterministic", None),
         "cudnn enabled": _BACKENDS.cudnn.enabled,
         "cudnn deterministic": _BACKENDS.cudnn.deterministic,
         "cudnn benchmark": _BACKENDS.cudnn.benchmark,
-        "cudnn allow tf32": _readable(partial(getattr, _BACKENDS.cudnn, "allow_tf32")),
+        "cudnn allow tf32": _read_or_none(partial(getattr, _BACKENDS.cudnn, "allow_tf32")),
         "cublas reduced float16": cuda.matmul.allow_fp16_reduced_precision_reduction,
         "cublas reduced bfloat16": cuda.matmul.allow_bf16_reduced_precision_reduction,
         "attention flash": cuda.flash_sdp_enabled(),
@@ -114,7 +114,7 @@ def settings() -> dict[str, str]:
     return {name: str(value) for name, value in found.items()}
 
 
-def _remembered() -> list[Callable[[], None]]:
+def _undo_actions() -> list[Callable[[], None]]:
     """What puts everything back that :func:`deterministic` changes, in this order."""
     attributes = [
         (_FILLING, "fill_uninitialized_memory"),
@@ -128,11 +128,11 @@ def _remembered() -> list[Callable[[], None]]:
         partial(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode()),
     ]
     # The older settings first: writing them writes the newer ones too.
-    precision = _readable(torch.get_float32_matmul_precision)
+    precision = _read_or_none(torch.get_float32_matmul_precision)
     if precision is not None:
         undo.append(partial(torch.set_float32_matmul_precision, precision))
     for holder, name in attributes:
-        value = _readable(partial(getattr, holder, name))
+        value = _read_or_none(partial(getattr, holder, name))
         if value is not None:
             undo.append(partial(setattr, holder, name, value))
     return undo
@@ -145,7 +145,7 @@ def _fp32_holders() -> Iterator[tuple[str, Any]]:
             yield name, holder
 
 
-def _readable(read: Callable[[], Any]) -> Any:
+def _read_or_none(read: Callable[[], Any]) -> Any:
     try:
         return read()
     except RuntimeError:  # an older setting that says less than the newer ones were set to

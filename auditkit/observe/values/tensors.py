@@ -141,11 +141,11 @@ def from_bytes(
         flat = torch.empty(len(data), dtype=torch.uint8, device="cpu")
         if len(data):
             _bytes_of(flat)[:] = memoryview(data).cast("B")
-        words = _COPYABLE[dtype.itemsize]
-        rows = flat.view(words).view(shape)
+        integers = _COPYABLE[dtype.itemsize]
+        rows = flat.view(integers).view(shape)
         if rows.stride() == stride or not len(data):
             return rows.view(dtype)
-        out = torch.empty_strided(shape, stride, dtype=words, device="cpu")
+        out = torch.empty_strided(shape, stride, dtype=integers, device="cpu")
         return out.copy_(rows).view(dtype)
 
 

@@ -21,7 +21,7 @@ from auditkit.errors import ProbeDisturbance, ProgramError
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.modules import has_batchnorm
 from auditkit.observe.values.digests import digest_leaves
-from auditkit.program.program import Probe, failed
+from auditkit.program.program import Probe, program_failure
 from auditkit.program.session import Session
 from auditkit.records.digest import EVIDENCE_RECIPE
 
@@ -77,7 +77,7 @@ def _probabilities(session: Session) -> NDArray[np.float32]:
     except (ProgramError, ProbeDisturbance):
         raise
     except Exception as error:
-        raise failed(error, "evaluating the probe") from error
+        raise program_failure(error, "evaluating the probe") from error
     if scores.ndim != 2 or len(scores) != len(probe.labels) or scores.shape[1] < 2:
         raise ProgramError(
             "the probe must give one row of class scores an example",

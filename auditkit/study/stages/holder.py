@@ -16,7 +16,7 @@ from auditkit.observe.loader.driver import Delivery, LoaderDriver
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
-from auditkit.program.program import failed
+from auditkit.program.program import program_failure
 from auditkit.program.session import Session
 
 
@@ -104,4 +104,4 @@ def _blaming(what: str) -> Iterator[None]:
     except AuditError:
         raise
     except Exception as error:
-        raise failed(error, what) from error
+        raise program_failure(error, what) from error
