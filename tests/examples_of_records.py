@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from auditkit.records.declaration import Parameter
 from auditkit.records.digest import Digest
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import (
@@ -39,7 +40,6 @@ from auditkit.records.manifest import (
     StudyManifest,
     TrunkResult,
 )
-from auditkit.records.perturbation import Parameter
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.recording import (
     CheckpointRecord,

@@ -37,8 +37,8 @@ from auditkit.formats import canonical, tensor_file
 from auditkit.formats.ordering import Batch, delivered_order, from_table, order_sha256, to_table
 from auditkit.formats.recipes import digest_raw, order_digest
 from auditkit.formats.snapshot_file import raw_components, tensor_key
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
-from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import PerturbationSpec
 from auditkit.records.tensor import RawTensor
 from auditkit.signing.envelopes import sign_statement

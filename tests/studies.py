@@ -28,10 +28,10 @@ from auditkit.observe.values.digests import commitments
 from auditkit.processes.workers import RESULTS
 from auditkit.program.program import Program, load_factory
 from auditkit.program.session import Session, open_session
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.environment import Environment
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.manifest import StudyManifest
-from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import CheckResult, Finding, VerificationReport
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay

@@ -32,6 +32,7 @@ from auditkit.formats.run_files import (
 from auditkit.formats.seeds import RECIPE, derive_seed
 from auditkit.formats.snapshot_file import FORMAT, tensor_key
 from auditkit.formats.statements import to_statement
+from auditkit.records.declaration import DECLARATIONS, matches
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import CONSUMED, Trace
@@ -49,7 +50,6 @@ from auditkit.records.manifest import (
     SeedRecord,
     StudyManifest,
 )
-from auditkit.records.perturbation import DECLARATIONS, matches
 from auditkit.records.plan import StudyPlan
 from auditkit.records.rng import ALWAYS_UNCOVERED, DERIVED_STREAMS, RngContract, StreamContract
 from auditkit.records.tensor import RawTensor

@@ -19,7 +19,7 @@ from studies import Run
 from auditkit.cli import main
 from auditkit.errors import AuditError
 from auditkit.evidence.verdicts import PRECEDENCE
-from auditkit.records.perturbation import DECLARATIONS, Declaration
+from auditkit.records.declaration import DECLARATIONS, Declaration
 from auditkit.records.report import CHECKS
 
 ROOT = Path(__file__).parents[1]

@@ -2,5 +2,5 @@
 
 For a reader: ``base`` (what a perturbation is), ``order``, ``resets``, ``ulp``, ``registry``
 (names to perturbations, plug-ins included). What each may touch is declared in
-:mod:`auditkit.records.perturbation`.
+:mod:`auditkit.records.declaration`.
 """

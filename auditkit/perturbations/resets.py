@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from auditkit.errors import NothingToPerturb
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.perturbations.base import Perturbation
-from auditkit.records.perturbation import DECLARATIONS
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.plan import ParameterValue
 
 _MOMENTS = {"m": ("exp_avg",), "v": ("exp_avg_sq",), "mv": ("exp_avg", "exp_avg_sq")}

@@ -16,7 +16,7 @@ from auditkit.errors import NothingToPerturb
 from auditkit.formats.seeds import derive_seed
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.perturbations.base import Perturbation
-from auditkit.records.perturbation import DECLARATIONS
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.plan import ParameterValue
 
 _DRAWS = 64

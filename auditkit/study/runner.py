@@ -28,6 +28,7 @@ from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import git_state
 from auditkit.processes.workers import Workers
+from auditkit.records.declaration import Declaration, declaration_of
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.manifest import (
     CODE_FOLDER,
@@ -43,7 +44,6 @@ from auditkit.records.manifest import (
     StudyManifest,
     TrunkResult,
 )
-from auditkit.records.perturbation import Declaration, declaration_of
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
 from auditkit.signing.envelopes import sign_statement

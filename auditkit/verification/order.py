@@ -13,10 +13,10 @@ import numpy as np
 from auditkit.evidence.reader import SeedEvidence
 from auditkit.formats.ordering import Batch, delivered_order, order_sha256
 from auditkit.formats.recipes import order_digest
+from auditkit.records.declaration import Declaration
 from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.evidence import CONSUMED, Trace
 from auditkit.records.manifest import BranchRecord
-from auditkit.records.perturbation import Declaration
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding
 

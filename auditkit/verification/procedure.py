@@ -37,9 +37,9 @@ from auditkit.evidence.verdicts import as_finding
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.run_files import Outcome
+from auditkit.records.declaration import DECLARATIONS, Declaration
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import BranchRecord, StudyManifest
-from auditkit.records.perturbation import DECLARATIONS, Declaration
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport

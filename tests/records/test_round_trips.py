@@ -12,11 +12,11 @@ from examples_of_records import EXAMPLES
 from auditkit import records
 from auditkit.errors import AuditError
 from auditkit.formats import canonical, structure
+from auditkit.records.declaration import Declaration
 from auditkit.records.digest import Digest
 from auditkit.records.evidence import Trace
 from auditkit.records.job import Job
 from auditkit.records.manifest import SeedRecord
-from auditkit.records.perturbation import Declaration
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.records.tensor import FileTensor, RawTensor

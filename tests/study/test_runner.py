@@ -26,8 +26,8 @@ from auditkit.errors import PlanError, UnknownPerturbation
 from auditkit.files import artifacts, store
 from auditkit.formats.schema import check as check_schema
 from auditkit.processes.workers import Workers
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.job import Job, ProgramSource
-from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
