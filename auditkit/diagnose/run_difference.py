@@ -28,7 +28,7 @@ from auditkit.evidence.distances import Magnitude, measure, total_variations
 
 
 @dataclass(frozen=True)
-class Distance:
+class SnapshotDistance:
     """How far two snapshots are apart.
 
     Attributes:
@@ -60,7 +60,7 @@ class TraceDifference:
     component: str
     others: tuple[str, ...]
     first_steps: dict[str, int]
-    distance: Distance | None
+    distance: SnapshotDistance | None
 
 
 @dataclass(frozen=True)
@@ -275,7 +275,7 @@ class _Comparison:
 
     def _distance(
         self, mismatch: Mismatch, ours: TraceSource, theirs: TraceSource
-    ) -> Distance | None:
+    ) -> SnapshotDistance | None:
         first = mismatch.step or 0
         steps = set(ours.snapshots) & set(theirs.snapshots)
         step = min((step for step in steps if step >= first), default=None)
@@ -283,7 +283,7 @@ class _Comparison:
             return None
         here = self._left.tensors(ours.snapshots[step])
         there = self._right.tensors(theirs.snapshots[step])
-        return Distance(step, measure(here, there))
+        return SnapshotDistance(step, measure(here, there))
 
     def _compare_outcomes(self, label: str, ours: str, theirs: str) -> None:
         here, there = self._left.outcome(ours), self._right.outcome(theirs)
