@@ -22,11 +22,7 @@ from auditkit.records.report import REPLAY_NAME, Finding, ReplayReport, Verifica
 from auditkit.records.rng import UNSEEDED, StreamContract
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.signatures import check_signatures
-from auditkit.verification.authenticity import (
-    OpenedManifest,
-    Verification,
-    VerifyRequest,
-)
+from auditkit.verification.authenticity import OpenedManifest, Verification, VerifyRequest
 from auditkit.verification.consistency import check_listing
 from auditkit.verification.recording_traces import UNTRACED, check_chunks, place
 from auditkit.verification.rng_contract import GLOBAL_STREAMS, check_uncovered
@@ -168,7 +164,7 @@ def _counted(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-# Checks 4 and 5
+# Checks 4 and 5, but for what is in the traces
 
 
 def check_recording(evidence: RecordingEvidence) -> Iterator[Finding]:
