@@ -623,9 +623,9 @@ def test_sparse_gradients_are_refused_by_name() -> None:
 
 def test_a_deep_copy_of_the_model_has_the_same_digest() -> None:
     model = batchnorm_net()
-    twin = copy.deepcopy(model)
+    copied = copy.deepcopy(model)
     first, second = (
         digests(capture(TrainingObjects(m, torch.optim.SGD(m.parameters(), lr=0.1))))
-        for m in (model, twin)
+        for m in (model, copied)
     )
     assert first == second
