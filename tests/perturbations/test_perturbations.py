@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from auditkit.records.perturbation import DECLARATIONS, Declaration, matches
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import Made, batchnorm_net, build, digests, follow, frozen, small_net, supervised
@@ -22,6 +21,7 @@ from auditkit.perturbations import registry
 from auditkit.perturbations.base import Perturbation
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.perturbations.ulp import nudge
+from auditkit.records.declaration import DECLARATIONS, Declaration, matches
 from auditkit.records.plan import PerturbationSpec
 
 
