@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 import torch
-from commands import Shell, content
+from cli_shell import Shell, content
 from studies import Run
 
 from auditkit.cli import main

@@ -13,10 +13,10 @@ from typing import Any
 import forging
 import numpy as np
 import pytest
-from loops import Loop, read, replay_here
+from in_process_loops import Loop, read, replay_here
 from numpy.typing import NDArray
-from recordings_by_hand import Recording, write_replay
 from studies import Run, study_here
+from synthetic_recordings import Recording, write_replay
 
 from attacks.attack import Attack
 from attacks.subjects import FEW, STOLEN, record_loop

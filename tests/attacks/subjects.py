@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import forging
-import loops
+import in_process_loops
 import pytest
-from recordings_by_hand import Loop, write_recording, write_replay
 from studies import PLAN, Run, study_here
+from synthetic_recordings import Loop, write_recording, write_replay
 
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey
@@ -38,7 +38,7 @@ def record_loop(folder: Path, key: PrivateKey, **fields: Any) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(folder.parent / "config"))
         patch.delenv("AUDITKIT_KEY", raising=False)
-        loops.record(loops.Loop(folder, **{"checkpoint_every": 0, **fields}))
+        in_process_loops.record(in_process_loops.Loop(folder, **{"checkpoint_every": 0, **fields}))
     run = Run(folder, key)
     forging.resign(run, key)
     return run

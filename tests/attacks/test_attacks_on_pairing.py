@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from examples_of_records import MANIFEST
+from record_examples import MANIFEST
 from studies import check_files, failures, study_here, told
 
 from auditkit.errors import ArtifactMissing, FormatError, StoreError

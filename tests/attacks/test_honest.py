@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-import loops
+import in_process_loops
 import pytest
 from studies import check, check_files, study_here, told
 
@@ -83,7 +83,7 @@ def test_an_honest_recording_is_verified(number: int, tmp_path: Path, key: Priva
     fields = loop_of(number)
     run = record_loop(tmp_path / "run", key, **fields)
     assert check_files(run, strict=True).verdict == "integrity-only"
-    reviewed_with(run, loops.Loop(tmp_path / "again", **fields))
+    reviewed_with(run, in_process_loops.Loop(tmp_path / "again", **fields))
     report = check_files(run, strict=True)
     assert (report.verdict, report.exit_code) == ("verified", 0), told(report)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import forging
 import pytest
+from cli_shell import Done
 from click.testing import CliRunner
-from commands import Done
-from recordings_by_hand import Loop, Recording, write_recording
 from studies import Run
+from synthetic_recordings import Loop, Recording, write_recording
 
 from auditkit.cli import diff as module
 from auditkit.cli import main

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cli_shell import Done
 from click.testing import CliRunner
-from commands import Done
-from loops import HereCommands, Loop, Script
+from in_process_loops import HereCommands, Loop, Script
 from studies import PROGRAMS, HereWorkers
 
 from auditkit.cli import main

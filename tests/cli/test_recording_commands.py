@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from cli_shell import Done, statement_bytes
 from click.testing import CliRunner
-from commands import Done, statement_bytes
-from recordings_by_hand import DRIFT, Loop, Recording, write_recording, write_replay
+from synthetic_recordings import DRIFT, Loop, Recording, write_recording, write_replay
 
 from auditkit.cli import main
 from auditkit.signing.keys import PrivateKey, public_line

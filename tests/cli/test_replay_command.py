@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cli_shell import PATIENCE, Done
 from click.testing import CliRunner
-from commands import PATIENCE, Done
-from loops import HereCommands, Loop, Script, record
+from in_process_loops import HereCommands, Loop, Script, record
 from studies import PROGRAMS, Run
 
 from auditkit.cli import main

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_shell import Done, statement_bytes
 from click.testing import CliRunner
-from commands import Done, statement_bytes
-from examples_of_records import REGISTRATION, REPLAY, SIGNED_REPORT
 from forging import edit_predicate, edit_statement, sign_payload, statement_of
+from record_examples import REGISTRATION, REPLAY, SIGNED_REPORT
 from studies import Run
 
 from auditkit.cli import main

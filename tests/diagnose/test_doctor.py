@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from loops import HereCommands, Loop, Script
+from in_process_loops import HereCommands, Loop, Script
 from studies import PROGRAMS, HereWorkers
 
 from auditkit.diagnose import doctor

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import content, timeless
+from cli_shell import content, timeless
 from studies import PLAN, Run, check_files, study_here
 
 from auditkit.errors import StoreError

@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from examples_of_records import MANIFEST, RECORDING, REGISTRATION, REPLAY, SIGNED_REPORT
 from hypothesis import given
 from hypothesis import strategies as st
+from record_examples import MANIFEST, RECORDING, REGISTRATION, REPLAY, SIGNED_REPORT
 
 from auditkit.errors import AuditError, JsonError, MalformedError, SchemaError
 from auditkit.formats import canonical

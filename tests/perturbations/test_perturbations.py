@@ -11,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import Made, batchnorm_net, build, digests, follow, frozen, small_net, supervised
+from tiny_programs import Made, batchnorm_net, build, digests, follow, frozen, small_net, supervised
 from torch import Tensor, nn
 
 from auditkit.errors import NothingToPerturb, UnknownPerturbation

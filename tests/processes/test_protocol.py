@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import PATIENCE, names_in
+from cli_shell import PATIENCE, names_in
 
 from auditkit.errors import ConnectionLost, JsonError, StoreError
 from auditkit.processes import protocol

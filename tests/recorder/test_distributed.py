@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from forked import TIMEOUT, Ended, Forks
+from fork_server import TIMEOUT, Ended, Forks
 from frameworks import manifest_of
 from torch.utils.data import DataLoader, TensorDataset
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from loops import Loop, record, replay_here
+from in_process_loops import Loop, record, replay_here
 
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.replay.recording_replay import NONDETERMINISM, OTHER_RECORD

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from loops import HereCommands, Loop, read, record, replay_here
+from in_process_loops import HereCommands, Loop, read, record, replay_here
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import auditkit as ak

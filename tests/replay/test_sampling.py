@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from examples_of_records import MANIFEST, SEED
 from hypothesis import given
 from hypothesis import strategies as st
+from record_examples import MANIFEST, SEED
 from scipy import stats
 from studies import Run
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import PATIENCE, Shell, content, timeless, wait_for
+from cli_shell import PATIENCE, Shell, content, timeless, wait_for
 from conftest import Author
 from studies import PLAN, PROGRAMS, HereWorkers, Run, check_files
 

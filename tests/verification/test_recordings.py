@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recordings_by_hand import (
+from studies import failures, first_finding, result_of, told
+from synthetic_recordings import (
     DRIFT,
     Loop,
     Recording,
@@ -22,7 +23,6 @@ from recordings_by_hand import (
     write_replay,
     write_snapshot,
 )
-from studies import failures, first_finding, result_of, told
 
 from auditkit.formats import canonical, schema
 from auditkit.formats.structure import to_dict

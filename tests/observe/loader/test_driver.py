@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Given, Numbers, digests, indices, row
+from tiny_programs import Given, Numbers, digests, indices, row
 from torch import Tensor
 from torch.utils.data import (
     DataLoader,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Given, Numbers
+from tiny_programs import Given, Numbers
 from torch.utils.data import DataLoader, IterDataPipe
 
 from auditkit.errors import UnsupportedLoader

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Made, batchnorm_net, build, digests, follow, frozen, small_net, supervised
+from tiny_programs import Made, batchnorm_net, build, digests, follow, frozen, small_net, supervised
 from torch import Tensor, nn
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
