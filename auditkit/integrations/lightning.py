@@ -30,7 +30,7 @@ from lightning.pytorch.callbacks import (
 from torch import Tensor
 
 from auditkit.errors import RecorderMisuse
-from auditkit.observe.loader.proxies import recorder_of
+from auditkit.observe.loader.proxies import recorded_loader_of
 from auditkit.recorder.recorder import Recorder
 
 #: What FitLoop calls between making the loaders and making their iterators.
@@ -148,7 +148,7 @@ class RecorderCallback(Callback):
             averaged=_numbered("average", [item for item in averages if item is not None]),
             extras={"lightning": LoopProgress(trainer), **_numbered("callback", stateful)},
         )
-        self._recorded = recorder_of(combined.flattened[0])
+        self._recorded = recorded_loader_of(combined.flattened[0])
         epoch = self._recorded.resume_loop_epoch or 0
         if epoch > 0:
             # Lightning makes one iterator here and, beyond epoch 0, another before it trains;

@@ -40,7 +40,7 @@ def is_swapped(holder: Any) -> bool:
     return _RECORDED in getattr(holder, "__dict__", {})
 
 
-def recorder_of(holder: Any) -> Any:
+def recorded_loader_of(holder: Any) -> Any:
     """What records a swapped loader; None of any other."""
     return getattr(holder, "__dict__", {}).get(_RECORDED)
 
