@@ -65,7 +65,7 @@ class Net(nn.Module):
 
 
 @dataclass
-class Diary:
+class StepLog:
     """What steps consumed and trained.
 
     Attributes:
@@ -108,7 +108,9 @@ def trace_of(out: Path) -> Trace:
     return RecordingEvidence(out, manifest).trace(name)
 
 
-def check_recording(out: Path, diary: Diary, *, first: int = 1, per_epoch: int = N_BATCHES) -> None:
+def check_recording(
+    out: Path, step_log: StepLog, *, first: int = 1, per_epoch: int = N_BATCHES
+) -> None:
     """Hold a recording against the account of its steps, and verify it.
 
     Args:
@@ -118,10 +120,10 @@ def check_recording(out: Path, diary: Diary, *, first: int = 1, per_epoch: int =
         per_epoch: Batches in an epoch.
     """
     trace = trace_of(out)
-    n_steps = first + len(diary.indices) - 1
+    n_steps = first + len(step_log.indices) - 1
     assert manifest_of(out).ranks[0].steps == n_steps == trace.n_rows - 2 + trace.first_step
     for step, (indices, params) in enumerate(
-        zip(diary.indices, diary.params, strict=True), start=first
+        zip(step_log.indices, step_log.params, strict=True), start=first
     ):
         epoch = (step - 1) // per_epoch
         pairs = np.array([(epoch, index) for index in indices], dtype=np.int64)

@@ -1,6 +1,6 @@
 """Loops of a user's own, recorded and run again inside the test's process.
 
-A process that loads torch takes seconds; :class:`HereCommands` stands in for
+A process that loads torch takes seconds; :class:`InProcessCommands` stands in for
 :class:`auditkit.processes.commands.Commands` and calls a function instead, with the same connection
 between the Recorder in it and who runs the command.
 """
@@ -37,7 +37,7 @@ from auditkit.signing.envelopes import open_envelope
 Script = Callable[[], object]
 
 
-class HereCommands:
+class InProcessCommands:
     """Runs a function as if it were a command.
 
     Args:
@@ -254,6 +254,6 @@ def read(folder: Path) -> RecordingEvidence:
     return RecordingEvidence(folder, manifest)
 
 
-def replay_here(evidence: RecordingEvidence, script: Script) -> RecordingReplay:
+def replay_in_process(evidence: RecordingEvidence, script: Script) -> RecordingReplay:
     """Replay a recording with a function for a command."""
-    return replay_recording(evidence, CommandConfig(HereCommands(script), ["here"], {}))
+    return replay_recording(evidence, CommandConfig(InProcessCommands(script), ["here"], {}))

@@ -91,14 +91,14 @@ class Run:
         return [TrustedKey(fingerprint(self.key), self.key.public_key(), "test", own=True)]
 
 
-class HereWorkers:
+class InProcessWorkers:
     """Does jobs in this process, as :class:`auditkit.processes.workers.Workers` does in others."""
 
     def __init__(self, environment: Environment | None = None) -> None:
         self._environment = environment
         self.jobs: list[Job] = []
 
-    def __enter__(self) -> HereWorkers:
+    def __enter__(self) -> InProcessWorkers:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,8 +114,8 @@ class HereWorkers:
             result: Any = jobs.run_job(job, report)
         if self._environment is not None and hasattr(result, "environment"):
             result = replace(result, environment=self._environment)
-        told = canonical.loads(canonical.dumps(to_dict(result)), what="answer")
-        return from_dict(RESULTS[job.kind], told, what="answer")
+        answer = canonical.loads(canonical.dumps(to_dict(result)), what="answer")
+        return from_dict(RESULTS[job.kind], answer, what="answer")
 
 
 @contextmanager
@@ -176,8 +176,8 @@ def digests_of(session: Session) -> dict[str, str]:
     return commitments(session.state())
 
 
-class Looker:
-    """Looks on while a branch is held, and remembers what it was told."""
+class CallbackSpy:
+    """Callbacks that remember what they were called with while a branch is held."""
 
     def __init__(self) -> None:
         self.boundaries: list[int] = []
@@ -200,11 +200,11 @@ class Looker:
 def trained(session: Session, first: int, last: int) -> Auditor:
     """Train a session; what it left as evidence."""
     auditor = Auditor(first, commit_data=True)
-    hold(session, first, last, auditor, Looker())
+    hold(session, first, last, auditor, CallbackSpy())
     return auditor
 
 
-def study_here(
+def study_in_process(
     out: Path,
     key: PrivateKey,
     plan: StudyPlan = PLAN,
@@ -220,7 +220,7 @@ def study_here(
     source = ProgramSource(target, str(folder), dict(arguments or {}))
     request = StudyRequest(source, resolve(plan, DECLARATIONS), out)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("auditkit.study.runner.Workers", HereWorkers)
+        patch.setattr("auditkit.study.runner.Workers", InProcessWorkers)
         run_study(request, SigningKey(key, fingerprint(key), "test"))
     return Run(out, key)
 
@@ -241,7 +241,7 @@ def check(
     def replayer(evidence: RunEvidence, wanted: ReplayRequest) -> ReplayOutcome:
         if fresh:
             return replay(evidence, wanted, lambda _: None)
-        here = HereWorkers(environment or evidence.manifest.environment)
+        here = InProcessWorkers(environment or evidence.manifest.environment)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("auditkit.replay.study_replay.Workers", lambda: here)
             return replay(evidence, wanted, lambda _: None)
@@ -259,7 +259,7 @@ def failures(report: VerificationReport) -> set[int]:
     return {result.number for result in report.checks if result.status == "failed"}
 
 
-def told(report: VerificationReport) -> str:
+def findings_text(report: VerificationReport) -> str:
     """All findings, for a test that fails because there are any."""
     return "\n".join(str(finding) for result in report.checks for finding in result.findings)
 

@@ -9,7 +9,7 @@ from typing import Any
 import forging
 import in_process_loops
 import pytest
-from studies import PLAN, Run, study_here
+from studies import PLAN, Run, study_in_process
 from synthetic_recordings import Loop, write_recording, write_replay
 
 from auditkit.records.plan import StudyPlan
@@ -51,10 +51,12 @@ def _replayed(folder: Path, key: PrivateKey) -> Run:
 
 
 SUBJECTS: dict[str, Callable[[Path, PrivateKey], Run]] = {
-    "study": study_here,
-    "pair": lambda folder, key: study_here(folder, key, PAIR),
-    "images": lambda folder, key: study_here(folder, key, FEW, STOLEN),
-    "clock": lambda folder, key: study_here(folder, key, FEW, "faulty_study.py:make_clock_program"),
+    "study": study_in_process,
+    "pair": lambda folder, key: study_in_process(folder, key, PAIR),
+    "images": lambda folder, key: study_in_process(folder, key, FEW, STOLEN),
+    "clock": lambda folder, key: study_in_process(
+        folder, key, FEW, "faulty_study.py:make_clock_program"
+    ),
     "recording": lambda folder, key: write_recording(
         folder, key, Loop(steps=1030, checkpoints=(3, 1030))
     ),

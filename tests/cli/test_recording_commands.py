@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_shell import Done, statement_bytes
+from cli_shell import CompletedCommand, statement_bytes
 from click.testing import CliRunner
 from synthetic_recordings import DRIFT, Loop, Recording, write_recording, write_replay
 
@@ -20,12 +20,12 @@ def recording(tmp_path: Path, key: PrivateKey) -> Recording:
     return write_recording(tmp_path / "run", key, Loop(ranks=2, loader="validation"))
 
 
-def call(command: str, recording: Recording, *options: str) -> Done:
+def call(command: str, recording: Recording, *options: str) -> CompletedCommand:
     """Call a command; only the recording's key is trusted."""
     trust = () if command == "show" else ("--key", str(recording.folder.parent / "key.pub"))
     arguments = [command, str(recording.path), *trust, *options]
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    return Done(done.exit_code, done.stdout, done.stderr)
+    return CompletedCommand(done.exit_code, done.stdout, done.stderr)
 
 
 def words(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from cli_shell import content, timeless
-from studies import PLAN, Run, check_files, study_here
+from studies import PLAN, Run, check_files, study_in_process
 
 from auditkit.errors import StoreError
 from auditkit.files import artifacts, store
@@ -43,7 +43,7 @@ def unpublished(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey) -> Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "publish", _kill)
         with pytest.raises(KilledError):
-            study_here(out, key)
+            study_in_process(out, key)
     return out
 
 

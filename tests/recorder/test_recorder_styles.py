@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from in_process_loops import read
-from loop_styles import Bystander, Log, Style
+from loop_styles import Log, NullRecorder, Style
 from torch import nn
 from torch.utils.data import DataLoader, WeightedRandomSampler
 from torch.utils.data.distributed import DistributedSampler
@@ -106,7 +106,7 @@ def trace_of(out: Path) -> Trace:
     [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in STYLES],
 )
 def test_recording_changes_nothing_and_sees_everything(tmp_path: Path, name: str) -> None:
-    bare, _ = run(STYLES[name], Bystander())
+    bare, _ = run(STYLES[name], NullRecorder())
     out = tmp_path / "out"
     with ak.Recorder(out, seed=7) as rec:
         recorded, log = run(STYLES[name], rec)
@@ -219,7 +219,7 @@ def test_a_loader_of_the_users_own_class_that_generates(tmp_path: Path) -> None:
                 loop_styles.update(optimizer, loop_styles.loss_of(model(x), y))
         return [model]
 
-    bare, _ = run(style, Bystander())
+    bare, _ = run(style, NullRecorder())
     with ak.Recorder(tmp_path / "out") as rec:
         recorded, log = run(style, rec)
     assert recorded == bare
@@ -266,7 +266,7 @@ def test_a_clean_exit_within_the_loop_is_a_clean_end(tmp_path: Path, code: int |
 def test_a_disk_that_fills_up_costs_the_evidence_and_not_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bare, _ = run(loop_styles.plain, Bystander())
+    bare, _ = run(loop_styles.plain, NullRecorder())
     real, room = store.write_tensors, [1]
 
     def full(*arguments: Any) -> None:
@@ -291,7 +291,7 @@ def test_a_disk_that_fills_up_costs_the_evidence_and_not_the_training(
 def test_whatever_breaks_in_the_recorder_the_loop_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bare, _ = run(loop_styles.plain, Bystander())
+    bare, _ = run(loop_styles.plain, NullRecorder())
     steps: list[tuple[int, int]] = []
 
     def style(rec: Any, log: Log) -> list[nn.Module]:

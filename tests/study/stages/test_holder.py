@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from studies import Looker, tiny_session
+from studies import CallbackSpy, tiny_session
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -31,8 +31,8 @@ class Broken(Dataset[Tensor]):
         raise OSError("disk on fire")
 
 
-def held(change: Change, last: int = 6) -> Looker:
-    looker = Looker()
+def held(change: Change, last: int = 6) -> CallbackSpy:
+    looker = CallbackSpy()
     with tiny_session(change) as session:
         hold(session, 1, last, Auditor(1), looker)
     return looker
