@@ -124,8 +124,8 @@ class Program:
             raise ProgramError(
                 f"scheduler_interval is 'step' or 'epoch', not {self.scheduler_interval!r}"
             )
-        by_itself = self.step is None or self.scheduler_interval == "epoch"
-        if isinstance(self.scheduler, ReduceLROnPlateau) and by_itself:
+        stepped_by_default = self.step is None or self.scheduler_interval == "epoch"
+        if isinstance(self.scheduler, ReduceLROnPlateau) and stepped_by_default:
             raise ProgramError(
                 "ReduceLROnPlateau must be given a metric",
                 hint="step it in a step= of your own, with scheduler_interval='step'",
@@ -231,10 +231,10 @@ class LoadedFactory:
             ProgramFailed: When it raises.
         """
         parameters = inspect.signature(self.make).parameters
-        free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        takes_any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         seed_name, *others = parameters or [""]
         for name in arguments:
-            if name == seed_name or (name not in others and not free):
+            if name == seed_name or (name not in others and not takes_any_keyword):
                 raise ProgramError(
                     f"the factory {self.name} takes no argument {name!r}",
                     expected=", ".join(others) or "none but the seed",
@@ -278,19 +278,19 @@ def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:
         ProgramError: When the file, module or name does not exist.
         ProgramFailed: When importing it raises.
     """
-    place, _, name = target.partition(":")
+    source, _, name = target.partition(":")
     name = name or "make_program"
     try:
         module = (
-            import_file(place, folder) if place.endswith(".py") else import_module(place, folder)
+            import_file(source, folder) if source.endswith(".py") else import_module(source, folder)
         )
     except AuditError:
         raise
     except Exception as error:
-        raise program_failure(error, f"importing {place}") from error
+        raise program_failure(error, f"importing {source}") from error
     make = getattr(module, name, None)
     if not callable(make):
-        raise ProgramError(f"{place} has no function {name!r}", hint="name one: FILE.py:FACTORY")
+        raise ProgramError(f"{source} has no function {name!r}", hint="name one: FILE.py:FACTORY")
     plan = getattr(module, "STUDY", None)
     if plan is not None and not isinstance(plan, StudyPlan):
         raise ProgramError("STUDY must be an auditkit.StudyPlan", found=type(plan).__name__)

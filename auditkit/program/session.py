@@ -57,7 +57,7 @@ class TrainingSession:
         driver: The loader.
         attributes: Plain attributes as they were at the start, see
             :func:`auditkit.observe.state.uncaptured.plain_attributes`.
-        sides: Further loaders by name.
+        auxiliary: Further loaders by name.
     """
 
     objects: TrainingObjects
@@ -76,7 +76,9 @@ class TrainingSession:
     def positions(self) -> dict[str, Leaves]:
         """The data positions as sections: ``loader``, and ``loader/NAME`` of further ones."""
         found = {"loader": self.driver.capture()}
-        found.update({f"loader/{name}": side.capture() for name, side in self.auxiliary.items()})
+        found.update(
+            {f"loader/{name}": loader.capture() for name, loader in self.auxiliary.items()}
+        )
         return found
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """A user's program as code: import it, digest its own sources, name the commit they are at.
 
 A program is a file or a module, with its neighbours within reach. Its own sources are every module
-imported from outside site-packages. Of a repository only the commit is told: never a remote, a
+imported from outside site-packages. Of a repository only the commit is recorded: never a remote, a
 branch or an author (double-blind).
 """
 
@@ -26,20 +26,20 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 _GIT_SECONDS = 10
 
 
-def import_file(place: str, folder: Path | None) -> ModuleType:
+def import_file(filename: str, folder: Path | None) -> ModuleType:
     """Import ``FILE.py`` under its own name, anew.
 
     Raises:
         ProgramError: When there is no such file, or its name is another module's.
     """
-    path = (folder or Path.cwd()) / place
+    path = (folder or Path.cwd()) / filename
     if not path.is_file():
-        raise ProgramError(f"no such program file: {place}")
+        raise ProgramError(f"no such program file: {filename}")
     _refuse_name_clash(path)
     _prepend_to_path(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ProgramError(f"{place} cannot be imported")
+        raise ProgramError(f"{filename} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # data sets are looked up by module name in loader workers
     try:
@@ -52,10 +52,10 @@ def import_file(place: str, folder: Path | None) -> ModuleType:
 
 def _refuse_name_clash(path: Path) -> None:
     # Under the name of another module it would take that module's place for everybody.
-    holder = sys.modules.get(path.stem)
-    file = getattr(holder, "__file__", None)
+    existing = sys.modules.get(path.stem)
+    file = getattr(existing, "__file__", None)
     same = isinstance(file, str) and Path(file).resolve() == path.resolve()
-    if (holder is not None and not same) or path.stem in sys.stdlib_module_names:
+    if (existing is not None and not same) or path.stem in sys.stdlib_module_names:
         raise ProgramError(
             f"a program cannot be called {path.name}: there is a module of that name",
             hint="rename the file",
@@ -67,7 +67,7 @@ def _prepend_to_path(folder: Path) -> None:
         sys.path.insert(0, str(folder))
 
 
-def import_module(place: str, folder: Path | None) -> ModuleType:
+def import_module(name: str, folder: Path | None) -> ModuleType:
     """Import ``package.module``.
 
     Raises:
@@ -75,11 +75,11 @@ def import_module(place: str, folder: Path | None) -> ModuleType:
     """
     _prepend_to_path((folder or Path.cwd()).resolve())
     try:
-        return importlib.import_module(place)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name and f"{place}.".startswith(f"{error.name}."):
+        if error.name and f"{name}.".startswith(f"{error.name}."):
             raise ProgramError(
-                f"no such module: {place}", hint="give FILE.py:NAME or package.module:NAME"
+                f"no such module: {name}", hint="give FILE.py:NAME or package.module:NAME"
             ) from error
         raise
 

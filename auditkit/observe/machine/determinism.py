@@ -51,8 +51,8 @@ def deterministic(threads: int) -> Iterator[None]:
         _BACKENDS.cudnn.benchmark = False
         torch.set_float32_matmul_precision("highest")
         _BACKENDS.cudnn.allow_tf32 = False
-        for _, holder in _fp32_holders():
-            holder.fp32_precision = "ieee"
+        for _, backend in _fp32_backends():
+            backend.fp32_precision = "ieee"
         yield
     finally:
         for undo in undo_actions:
@@ -109,8 +109,8 @@ def settings() -> dict[str, str]:
         "autocast cuda": torch.is_autocast_enabled("cuda"),
         "flush denormal": _flushes_denormals(),
     }
-    for name, holder in _fp32_holders():
-        found[f"fp32 precision {name or 'generic'}"] = holder.fp32_precision
+    for name, backend in _fp32_backends():
+        found[f"fp32 precision {name or 'generic'}"] = backend.fp32_precision
     return {name: str(value) for name, value in found.items()}
 
 
@@ -121,7 +121,7 @@ def _undo_actions() -> list[Callable[[], None]]:
         (_BACKENDS.cudnn, "deterministic"),
         (_BACKENDS.cudnn, "benchmark"),
         (_BACKENDS.cudnn, "allow_tf32"),
-        *((holder, "fp32_precision") for _, holder in _fp32_holders()),
+        *((backend, "fp32_precision") for _, backend in _fp32_backends()),
     ]
     undo: list[Callable[[], None]] = [
         partial(torch.set_num_threads, torch.get_num_threads()),
@@ -131,18 +131,18 @@ def _undo_actions() -> list[Callable[[], None]]:
     precision = _read_or_none(torch.get_float32_matmul_precision)
     if precision is not None:
         undo.append(partial(torch.set_float32_matmul_precision, precision))
-    for holder, name in attributes:
-        value = _read_or_none(partial(getattr, holder, name))
+    for backend, name in attributes:
+        value = _read_or_none(partial(getattr, backend, name))
         if value is not None:
-            undo.append(partial(setattr, holder, name, value))
+            undo.append(partial(setattr, backend, name, value))
     return undo
 
 
-def _fp32_holders() -> Iterator[tuple[str, Any]]:
+def _fp32_backends() -> Iterator[tuple[str, Any]]:
     for name in _FP32_PRECISION:
-        holder = attrgetter(name)(_BACKENDS) if name else _BACKENDS
-        if hasattr(holder, "fp32_precision"):
-            yield name, holder
+        backend = attrgetter(name)(_BACKENDS) if name else _BACKENDS
+        if hasattr(backend, "fp32_precision"):
+            yield name, backend
 
 
 def _read_or_none(read: Callable[[], Any]) -> Any:

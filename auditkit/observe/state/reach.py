@@ -24,7 +24,6 @@ _MAX_OBJECTS = 50_000
 _MAX_CONTAINER = 200
 
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, Tensor)
-_CODE = (types.FunctionType, types.MethodType, functools.partial)
 _CONTAINERS = (list, tuple, set, frozenset, deque, dict)
 
 #: Loggers, threads, locks and paths lead everywhere and hold nothing of the program's.

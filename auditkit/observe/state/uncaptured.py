@@ -156,11 +156,11 @@ def _module_roots(objects: TrainingObjects) -> dict[str, nn.Module]:
 
 
 def _plain_values(
-    path: str, holder: Any, hidden: frozenset[str], addresses: set[int]
+    path: str, owner: Any, hidden: frozenset[str], addresses: set[int]
 ) -> dict[str, object]:
-    is_library = is_library_class(holder.__class__)
+    is_library = is_library_class(owner.__class__)
     found: dict[str, object] = {}
-    for name, value in vars(holder).items():
+    for name, value in vars(owner).items():
         if name in hidden or (is_library and name.startswith("_")):
             continue
         if isinstance(value, _SCALARS):
