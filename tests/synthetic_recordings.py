@@ -1,4 +1,4 @@
-"""Recordings made by hand: a loop of arithmetic, with numpy and without torch.
+"""Synthetic recordings: a loop of arithmetic, with numpy and without torch.
 
 ::
 

@@ -1,4 +1,4 @@
-"""Studies made by hand: whole, signed, and large at little cost, since nothing is trained.
+"""Synthetic studies: whole, signed, and large at little cost, since nothing is trained.
 
 ::
 

@@ -11,7 +11,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_programs import Made, batchnorm_net, build, digests, follow, frozen, small_net, supervised
+from tiny_programs import (
+    ObjectsAndStep,
+    batchnorm_net,
+    build,
+    digests,
+    follow,
+    frozen,
+    small_net,
+    supervised,
+)
 from torch import Tensor, nn
 
 from auditkit.errors import NothingToPerturb, UnknownPerturbation
@@ -25,15 +34,15 @@ from auditkit.records.declaration import DECLARATIONS, Declaration, matches
 from auditkit.records.plan import PerturbationSpec
 
 
-def _sgd(**options: Any) -> Callable[[], Made]:
-    def make() -> Made:
+def _sgd(**options: Any) -> Callable[[], ObjectsAndStep]:
+    def make() -> ObjectsAndStep:
         model = batchnorm_net()
         return supervised(model, torch.optim.SGD(model.parameters(), lr=0.1, **options))
 
     return make
 
 
-def _adam() -> Made:
+def _adam() -> ObjectsAndStep:
     model = batchnorm_net()
     return supervised(model, torch.optim.AdamW(model.parameters(), lr=0.01, amsgrad=True))
 
@@ -45,7 +54,7 @@ def apply(name: str, objects: TrainingObjects, seed: int = 5, **parameters: Any)
     return spec
 
 
-CASES: list[tuple[str, dict[str, Any], Callable[[], Made]]] = [
+CASES: list[tuple[str, dict[str, Any], Callable[[], ObjectsAndStep]]] = [
     ("carry", {}, _adam),
     ("order-reverse", {}, _adam),
     ("order-shuffle", {"draw": 1}, _adam),
@@ -72,7 +81,7 @@ def test_every_own_perturbation_has_a_case() -> None:
 
 @pytest.mark.parametrize(("name", "parameters", "make"), CASES)
 def test_exactly_the_declared_components_change(
-    name: str, parameters: dict[str, Any], make: Callable[[], Made]
+    name: str, parameters: dict[str, Any], make: Callable[[], ObjectsAndStep]
 ) -> None:
     results = []
     for _ in range(2):
@@ -101,7 +110,7 @@ def test_exactly_the_declared_components_change(
         ("batchnorm-reset", lambda: supervised(m := small_net(), torch.optim.SGD(m.parameters()))),
     ],
 )
-def test_nothing_to_perturb_is_said(name: str, make: Callable[[], Made]) -> None:
+def test_nothing_to_perturb_is_said(name: str, make: Callable[[], ObjectsAndStep]) -> None:
     made = build(make, seed=1)
     follow(made, 1, 3)
     with pytest.raises(NothingToPerturb):
@@ -117,7 +126,9 @@ def test_nothing_to_perturb_is_said(name: str, make: Callable[[], Made]) -> None
         ("batchnorm-reset", _sgd()),
     ],
 )
-def test_what_is_reset_already_cannot_be_reset(name: str, make: Callable[[], Made]) -> None:
+def test_what_is_reset_already_cannot_be_reset(
+    name: str, make: Callable[[], ObjectsAndStep]
+) -> None:
     made = build(make, seed=1)
     follow(made, 1, 3)
     apply(name, made[0])

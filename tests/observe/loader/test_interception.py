@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_programs import Given, Numbers
+from tiny_programs import FixedBatchSampler, Numbers
 from torch.utils.data import DataLoader, IterDataPipe
 
 from auditkit.errors import UnsupportedLoader
@@ -30,8 +30,8 @@ BATCHES = [np.array([1, 2]), torch.tensor([3, 4]), (5, 6), [7, np.int64(8)]]
 
 def test_inherit_hands_over_what_the_sampler_yielded() -> None:
     bare, watched = Seen(), Seen()
-    list(DataLoader(bare, batch_sampler=Given(BATCHES)))  # type: ignore[arg-type]
-    loader: DataLoader[Any] = DataLoader(watched, batch_sampler=Given(BATCHES))  # type: ignore[arg-type]
+    list(DataLoader(bare, batch_sampler=FixedBatchSampler(BATCHES)))  # type: ignore[arg-type]
+    loader: DataLoader[Any] = DataLoader(watched, batch_sampler=FixedBatchSampler(BATCHES))  # type: ignore[arg-type]
     interception = Interception(loader, 0, per_sample=False)
     list(loader)
     interception.remove()

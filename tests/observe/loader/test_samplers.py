@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_programs import Given, Numbers
+from tiny_programs import FixedBatchSampler, Numbers
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -133,7 +133,7 @@ def test_another_loader_is_refused() -> None:
         (DistributedSampler(Numbers(), 1, 0), True),
         (BatchSampler(Inner(), 1, False), False),
         (Inner(), False),
-        (Given([[1]]), False),
+        (FixedBatchSampler([[1]]), False),
         (type("Own", (RandomSampler,), {})([1]), False),
     ],
 )
