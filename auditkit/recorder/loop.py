@@ -1,8 +1,8 @@
-"""Evidence of a loop that runs by itself: the passive counterpart of ``pipeline.holder``.
+"""Evidence of a loop that runs by itself: the passive counterpart of the holder.
 
-Nothing is driven here. The recorded loader says when the loop asks for a batch and which one
+Nothing is driven here. The recorded loader says when the loop requests a batch and which one
 it gets; in between lies everything that the loop does. A step ends where the next batch is
-asked for, or where the recording ends.
+requested, or where the recording ends. What is done with the rows is a :class:`RecorderBackend`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Loop:
     """Cuts the rows of a loop at its batch boundaries.
 
     Args:
-        observed: The live objects.
+        session: The live objects.
         evidence: Takes the rows.
-        watcher: Looks on.
+        callback: Called at every boundary, batch and end of a step.
         first_step: Step of the first batch that is delivered.
-        restore: Writes the state that the loop goes on from, and what is changed in it; None
+        restore: Writes the state that the loop resumes from, and what is changed in it; None
             where it starts at its own beginning.
         needs_warmup: See :class:`auditkit.observe.loader.iteration.Boundary`.
 
@@ -71,7 +71,7 @@ class Loop:
 
     @property
     def live(self) -> bool:
-        """Whether what the loop does counts: it has arrived where it was to go on."""
+        """Whether what the loop does counts: it has arrived where it was to resume."""
         return self._live
 
     @property
@@ -84,7 +84,7 @@ class Loop:
         self._disabled = True
 
     def position_reached(self) -> None:
-        """Write the state that the loop goes on from."""
+        """Write the state that the loop resumes from."""
         if self._undo is not None:
             self._undo()
         if self._restore is not None:
@@ -146,7 +146,7 @@ class AuxiliaryBoundary:
         name: Of the loader.
         loop: The loop, to whose steps its batches belong.
         evidence: Takes them.
-        give_up: Called with what went wrong; None raises it.
+        on_error: Called with what went wrong; None raises it.
     """
 
     needs_warmup = False
@@ -185,7 +185,7 @@ class GuardedBoundary:
 
     Args:
         inner: The loop.
-        give_up: Called with what went wrong after the first step.
+        on_error: Called with what went wrong after the first step.
     """
 
     def __init__(self, inner: Loop, on_error: Callable[[Exception], None]) -> None:
@@ -193,7 +193,7 @@ class GuardedBoundary:
         self.needs_warmup = inner.needs_warmup
 
     def position_reached(self) -> None:
-        """Raises: a loop that was to go on from a checkpoint must not start anew unnoticed."""
+        """Raises: a loop that was to resume from a checkpoint must not start anew unnoticed."""
         self._inner.position_reached()
 
     def batch_requested(self) -> GlobalStreams:
@@ -217,7 +217,7 @@ class GuardedBoundary:
 
 
 def raised_by_user_code(error: BaseException) -> bool:
-    """Whether it was raised by the user's own code, as by a signal's handler in our midst."""
+    """Whether the user's own code raised it, as a signal handler that runs in the midst of this."""
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and not isinstance(error, AuditError) and is_user_file(frames[-1].filename)
 
@@ -259,13 +259,13 @@ class RecorderBackend:
     def close(self, error: BaseException | None) -> None:
         """The loop is over, well or not."""
 
-    def _report_to(
+    def _attach(
         self,
         boundary: Any,
         evidence: AuxiliaryEvidence,
         on_error: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Let the loaders report to the loop; what goes wrong at further loaders is told."""
+        """Let the training loader report to ``boundary``, and further loaders to the loop."""
         for name, loader in self._instrumented.loaders.items():
-            side = AuxiliaryBoundary(name, self._loop, evidence, on_error) if name else None
-            loader.boundary = side or boundary
+            auxiliary = AuxiliaryBoundary(name, self._loop, evidence, on_error) if name else None
+            loader.boundary = auxiliary or boundary

@@ -7,8 +7,8 @@
         ...  # the loop, untouched
 
 It sets and seeds nothing and never changes the run. ``auditkit replay``, ``auditkit doctor``
-and ``auditkit run ... -- COMMAND`` start the same script with a variable set; then the same
-boundary compares, or goes on from a fork, without a word in the script.
+and ``auditkit run ... -- COMMAND`` start the same script with a variable set; then another
+backend compares, or resumes from a fork, without a change to the script.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Recorder:
         self._key: SigningKey | None = None
         self._resume = False
         self._backend: RecorderBackend | None = None
-        self._training: Any = None
+        self._training_loader: Any = None
         self._closed = False
         self._pid = os.getpid()
         atexit.register(self._at_exit)
@@ -98,7 +98,7 @@ class Recorder:
     def resume(
         cls, out: str | os.PathLike[str], seed: int | None = None, **settings: Any
     ) -> Recorder:
-        """A Recorder that goes on from the latest checkpoint in ``out``, where there is one.
+        """A Recorder that resumes from the latest checkpoint in ``out``, where there is one.
 
         The script is the same as before: it builds everything anew, and the state is written
         at the first batch boundary that counts. Epochs before that one get one batch each;
@@ -159,9 +159,9 @@ class Recorder:
         training, loader, auxiliary = sort_objects(
             objects, scheduler=scheduler, scaler=scaler, averaged=averaged, extras=extras
         )
-        self._training = loader
+        self._training_loader = loader
         wrapped = Wrapped(training, loader, auxiliary, probe, loss)
-        self._backend = self._begin(wrapped)
+        self._backend = self._make_backend(wrapped)
         return objects if len(objects) > 1 else objects[0]
 
     def log(self, *, loss: Tensor | float) -> None:
@@ -179,7 +179,7 @@ class Recorder:
 
     @property
     def step(self) -> int:
-        """Steps that were taken, those before a checkpoint that was gone on from included."""
+        """Steps that were taken, those before the checkpoint that was resumed from included."""
         return self._require_backend().step
 
     @property
@@ -193,7 +193,7 @@ class Recorder:
         return None if self._backend is None else self._backend.failure
 
     def epochs(self, rounds: Iterable[T]) -> Iterator[T]:
-        """The loop's own epochs; those before a checkpoint that is gone on from are left out.
+        """The loop's own epochs; those before the checkpoint that is resumed from are left out.
 
         Args:
             rounds: What the loop iterates, such as ``range(30)``.
@@ -208,7 +208,7 @@ class Recorder:
         Args:
             loader: The training loader; any other is just enumerated.
         """
-        if self._training is not loader:
+        if self._training_loader is not loader:
             yield from builtins.enumerate(loader)
             return
         for batch in loader:
@@ -241,7 +241,7 @@ class Recorder:
                 stacklevel=2,
             )
 
-    def _begin(self, wrapped: Wrapped) -> RecorderBackend:
+    def _make_backend(self, wrapped: Wrapped) -> RecorderBackend:
         received = receive_task()
         if received is not None:
             connection, task = received

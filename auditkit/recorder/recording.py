@@ -1,4 +1,4 @@
-"""The course of a recording, from the wrapped objects to the signed manifest."""
+"""A recording, from the wrapped objects to the signed manifest."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class RecordingBackend(RecorderBackend):
         settings: How it is recorded.
         key: What to sign with; ranks above 0 need none.
         peers: The processes of the loop.
-        resume: Whether to go on from the latest checkpoint, where there is one.
+        resume: Whether to resume from the latest checkpoint, where there is one.
 
     Attributes:
         manifest: Path of the manifest, once there is one.
@@ -119,11 +119,11 @@ class RecordingBackend(RecorderBackend):
                 return
             try:
                 if error is not None:
-                    self._interrupted(error)
+                    self._interrupt(error)
                 else:
                     self._finish()
             except Exception as problem:
-                self._fail(problem)
+                self._stop_recording(problem)
 
     def _begin(self, journal: RecordingJournal | None) -> None:
         auditor, session = Auditor(1, commit_data=True), self._instrumented.session
@@ -143,13 +143,13 @@ class RecordingBackend(RecorderBackend):
             self._refuse_another_seed(journal)
             self._refuse_other_settings(journal)
             fork = read_fork(*self._folder.read_checkpoint(journal.checkpoints[-1]))
-            _check(fork, journal.checkpoints[-1])
+            _check_digests(fork, journal.checkpoints[-1])
             trace = self._folder.read_last_trace(journal.steps)
             auditor.adopt(trace, journal.components)
             journal = replace(journal, resumed_at=(*journal.resumed_at, journal.steps), ended=None)
             self._instrumented.loaders[""].restore(fork.loader)
             self._instrumented.loaders[""].next_step = journal.steps + 1
-            self._instrumented.loaders[""].check = RecordedRows(trace)
+            self._instrumented.loaders[""].check = _OrderCheck(trace)
         self._writer = RecordingWriter(self._settings, self._folder, session, auditor, journal)
         self._loop = Loop(
             session,
@@ -159,8 +159,8 @@ class RecordingBackend(RecorderBackend):
             restore=None if fork is None else lambda: self._instrumented.restore(fork),
             needs_warmup=self._wrapped.needs_warmup,
         )
-        guarded = GuardedBoundary(self._loop, self._fail)
-        self._report_to(guarded, auditor, self._fail)
+        guarded = GuardedBoundary(self._loop, self._stop_recording)
+        self._attach(guarded, auditor, self._stop_recording)
 
     def _refuse_another_seed(self, journal: RecordingJournal) -> None:
         if self._settings.seed is None:
@@ -196,7 +196,7 @@ class RecordingBackend(RecorderBackend):
                     f"the loop ended before step {self._loop.step}, from which it was to go on"
                 )
             self._loop.finish()
-            self._writer.end()
+            self._writer.finish()
             result = make_rank_result(
                 self._writer, self._folder, self._rank, self._instrumented.loaders
             )
@@ -233,14 +233,14 @@ class RecordingBackend(RecorderBackend):
             files=tuple(sorted(files, key=lambda file: file.name)),
         )
 
-    def _interrupted(self, error: BaseException) -> None:
+    def _interrupt(self, error: BaseException) -> None:
         self.failure = error
         if self._loop.live:
             self._loop.interrupt()
-        self._writer.interrupted(type(error).__name__)
+        self._writer.record_interruption(type(error).__name__)
 
-    def _fail(self, problem: Exception) -> None:
-        """Stop recording, and tell; the loop goes on."""
+    def _stop_recording(self, problem: Exception) -> None:
+        """Stop recording, and warn; the loop goes on."""
         self.failure = problem
         self._loop.disable()
         text = str(problem) if isinstance(problem, AuditError) else f"{problem!r}"
@@ -254,8 +254,8 @@ class RecordingBackend(RecorderBackend):
         warnings.warn(text, RecordingStopped, stacklevel=2)
 
 
-class RecordedRows:
-    """Holds batches that are loaded again against the rows that were recorded.
+class _OrderCheck:
+    """Compares batches that are loaded again with the rows that were recorded.
 
     Args:
         trace: The rows.
@@ -286,7 +286,7 @@ class RecordedRows:
             )
 
 
-def _check(fork: Fork, checkpoint: CheckpointRecord) -> None:
+def _check_digests(fork: Fork, checkpoint: CheckpointRecord) -> None:
     """Refuse a checkpoint that is not the one that was written."""
     for name, sha256 in commitments({**fork.state, "loader": fork.loader}).items():
         if checkpoint.digests.get(name) != sha256:

@@ -1,9 +1,9 @@
-"""A loop whose rows go to the process that started it, instead of into files.
+"""Stream the rows of a loop to the process that started it, instead of writing them to files.
 
 ``auditkit replay`` and ``auditkit doctor`` start the user's command; the Recorder in it gets a
-task over the line (see :mod:`auditkit.processes.protocol`) and streams what it sees. What was
+task over the connection (see :mod:`auditkit.processes.protocol`) and streams what it sees. What was
 recorded stays with the parent, which compares and says ``go`` or not: a process that is replayed
-never sees what it is held against.
+never sees what it is compared with.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class StreamingBackend(RecorderBackend):
 
     Args:
         wrapped: The loop's objects.
-        line: To the parent.
+        connection: To the parent.
         task: What it wants to see.
     """
 
@@ -75,7 +75,7 @@ class StreamingBackend(RecorderBackend):
             restore=None if fork is None else lambda: self._instrumented.restore(fork),
             needs_warmup=wrapped.needs_warmup,
         )
-        self._report_to(self._loop, auditor)
+        self._attach(self._loop, auditor)
 
     def close(self, error: BaseException | None) -> None:
         """Tell the parent how the loop ended."""
@@ -150,7 +150,7 @@ class _RowSender:
             self._frozen = freeze(self._instrumented.session, state, [])
 
     def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
-        """The boundary counted: write what was frozen. Look into the step, link the chains."""
+        """The boundary counted: write what was frozen, link the chains, look into the step."""
         if self._frozen is not None:
             self._write(self._frozen)
         self._chains.link(delivery, self._auditor.commitment)
@@ -164,8 +164,8 @@ class _RowSender:
             if step == self._task.modules_at:
                 self._connection.send({"modules": [list(entry) for entry in self._modules.entries]})
                 raise self._stop()
-        if not self._only_dump_left:
-            self._send(self._auditor.row(step))
+        if not self._dumps_only:
+            self._send_row(self._auditor.row(step))
         self._auditor.forget()
         if step == self._task.last_step:
             self._connection.send({"arrived": step})
@@ -182,26 +182,26 @@ class _RowSender:
         """
         if self._dump is not None and step == self._dump[0] + 1:
             session = self._instrumented.session
-            leaving = self._only_dump_left
+            dumps_only = self._dumps_only
             self._write(freeze(session, session.state(), []), at_end=True)
-            if leaving:
+            if dumps_only:
                 return True
-        if not self._only_dump_left:
-            self._send(self._auditor.trace())
+        if not self._dumps_only:
+            self._send_row(self._auditor.trace())
         return False
 
     @property
-    def _only_dump_left(self) -> bool:
-        """Whether nothing but a state is waited for any more."""
+    def _dumps_only(self) -> bool:
+        """Whether the parent waits for nothing but a state any more."""
         return self._dump is not None and self._dump[2]
 
     def _write(self, frozen: Snapshot, *, at_end: bool = False) -> None:
         assert self._dump is not None  # noqa: S101 # else nothing would have been frozen
-        step, path, leaving = self._dump
+        step, path, dumps_only = self._dump
         self._dump = self._frozen = None
         store.write_tensors(Path(path), frozen.tensors, frozen.meta)
         self._connection.send({"dumped": step})
-        if leaving and not at_end:
+        if dumps_only and not at_end:
             raise self._stop()
 
     def _stop(self) -> LoopStopped:
@@ -209,7 +209,7 @@ class _RowSender:
         self._connection.send({"left": self.info()})
         return LoopStopped()
 
-    def _send(self, row: Trace) -> None:
+    def _send_row(self, row: Trace) -> None:
         columns = {name: cell.hex() for name, cell in row.columns.items()}
         answer = self._connection.request(
             {"row": {"step": row.first_step, "columns": columns, "loss": row.loss_bits.hex()}}

@@ -3,12 +3,13 @@
 The passive counterpart of :mod:`auditkit.study.worker.jobs`. The script builds everything and runs
 its loop; at the boundary before step t0+1 of a branch the fork's state is written and perturbed,
 and after the horizon the script is stopped. Deterministic kernels and the plan's threads are set
-when the objects are wrapped: in a study the Recorder is no bystander.
+when the objects are wrapped: in a study the Recorder changes the run.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ class JobBackend(RecorderBackend):
 
     Args:
         wrapped: The loop's objects.
-        line: To the parent.
+        connection: To the parent.
         job: What to do; ``branches`` names one branch.
 
     Raises:
@@ -94,7 +95,7 @@ class JobBackend(RecorderBackend):
             self._connection.send({"error": describe_failure(problem)})
 
     def on_boundary(self, step: int, state: State) -> None:
-        """Stop the script where the job ends; else let the watcher look."""
+        """Stop the script where the job ends; else call the callback."""
         if step != self._plan.horizon + 1:
             self._callback.on_boundary(step, state)
             return
@@ -106,7 +107,7 @@ class JobBackend(RecorderBackend):
         self._callback.on_batch(step, delivery, leaves)
 
     def on_step_end(self, step: int, loss: float | None) -> None:
-        """Look, and stop where only one step was to be looked into."""
+        """Call the callback, and stop where only one step was to be looked into."""
         self._callback.on_step_end(step, loss)
         if self._job.kind == "modules" and step == self._job.step:
             self._send_result()
@@ -121,8 +122,8 @@ class JobBackend(RecorderBackend):
         refuse_unregistered_generators(wrapped.objects, base_loader(wrapped.loader), {})
         self._instrumented: InstrumentedLoop = instrument(wrapped)
         stack.callback(self._instrumented.close)
-        self._session = _session(wrapped, self._instrumented, job.seed, starts)
-        fork, order = self._enter()
+        self._session = _make_session(wrapped, self._instrumented, job.seed, starts)
+        fork, order = self._open_fork()
         self._auditor = Auditor(1 if fork is None else plan.fork_at + 1, commit_data=fork is None)
         self._callback = self._make_callback(fork, order)
         self._loop = Loop(
@@ -133,10 +134,10 @@ class JobBackend(RecorderBackend):
             restore=None if fork is None else lambda: self._restore(fork),
             needs_warmup=wrapped.needs_warmup,
         )
-        self._report_to(_ReportingBoundary(self._loop, self._send_error), self._auditor)
+        self._attach(_ReportingBoundary(self._loop, self._send_error), self._auditor)
 
-    def _enter(self) -> tuple[Fork | None, OrderFile | None]:
-        """Aim the loader at the fork, if the job begins there."""
+    def _open_fork(self) -> tuple[Fork | None, OrderFile | None]:
+        """Read the fork, and let the loader seek to it, if the job begins there."""
         job, plan = self._job, self._plan
         self._follow: list[Batch] = []
         if job.fork is None:
@@ -155,12 +156,10 @@ class JobBackend(RecorderBackend):
         job, session = self._job, self._session
         if job.kind == "modules":
             assert job.step is not None  # noqa: S101 # every modules job names its step
-            return ModuleCallback(session.program.model, job.step, self._progress)
+            return ModuleCallback(session.program.model, job.step, self._report)
         if fork is None or order is None:
-            return TrunkCallback(session, self._plan, self._progress)
-        return BranchCallback(
-            session, self._plan, fork.recalibration, order.content, self._progress
-        )
+            return TrunkCallback(session, self._plan, self._report)
+        return BranchCallback(session, self._plan, fork.recalibration, order.content, self._report)
 
     def _restore(self, fork: Fork) -> None:
         self._instrumented.restore(fork)
@@ -195,24 +194,24 @@ class JobBackend(RecorderBackend):
             self._done = True
             self._connection.send({"error": describe_failure(error)})
 
-    def _progress(self, step: int) -> None:
-        moment = time.monotonic()
-        if moment - self._reported_at < _EVERY_SECONDS and step != self._plan.horizon:
+    def _report(self, step: int) -> None:
+        now = time.monotonic()
+        if now - self._reported_at < _EVERY_SECONDS and step != self._plan.horizon:
             return
-        self._reported_at = moment
+        self._reported_at = now
         plan, job = self._plan, self._job
         name = job.branches[0] if job.branches else "trunk" if step <= plan.fork_at else "control"
         begin = plan.fork_at if job.fork else 0
         total = plan.horizon - begin
-        told = Progress(job.seed, name, step, step - begin, total)
-        self._connection.send({"progress": to_dict(told)})
+        progress = Progress(job.seed, name, step, step - begin, total)
+        self._connection.send({"progress": to_dict(progress)})
 
 
 class _ReportingBoundary:
     """A boundary whose errors reach the parent whatever the script does with them."""
 
-    def __init__(self, inner: Loop, tell: Any) -> None:
-        self._inner, self._send_error = inner, tell
+    def __init__(self, inner: Loop, send_error: Callable[[BaseException], None]) -> None:
+        self._inner, self._send_error = inner, send_error
         self.needs_warmup = inner.needs_warmup
 
     def position_reached(self) -> None:
@@ -232,7 +231,7 @@ class _ReportingBoundary:
             raise
 
 
-def _session(
+def _make_session(
     wrapped: Wrapped, instrumented: InstrumentedLoop, seed: int, starts: dict[str, str]
 ) -> Session:
     objects, session = wrapped.objects, instrumented.session
@@ -251,7 +250,7 @@ def _session(
         scaler=objects.scaler,
         averaged=objects.averaged,
         extras=objects.extras,
-        step=_never,
+        step=_trains_by_itself,
     )
     return Session(
         objects=objects,
@@ -265,5 +264,5 @@ def _session(
     )
 
 
-def _never(program: Program, batch: Any, t: int) -> None:
-    """The script trains by itself."""
+def _trains_by_itself(program: Program, batch: Any, t: int) -> None:
+    """Never called: the script has its own loop."""

@@ -1,4 +1,4 @@
-"""What a user hands to ``Recorder.wrap``: sorted into what it is, and its loaders watched."""
+"""What a user hands to ``Recorder.wrap``: sorted by kind, and its loaders instrumented."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Wrapped:
     Attributes:
         objects: Everything that holds training state.
         loader: What the loop iterates for its steps.
-        sides: Further loaders by name; what a step draws from them belongs to the step.
+        auxiliary: Further loaders by name; what a step draws from them belongs to the step.
         probe: The examples on which branches are compared, or None.
         loss: ``loss(model, batch)``, for recalibrating BatchNorm, or None.
     """
@@ -68,7 +68,7 @@ class InstrumentedLoop:
     """A loop's objects with their loaders' classes swapped.
 
     Attributes:
-        observed: What can be read and written.
+        session: What can be read and written.
         loaders: By name; the training loader's is empty.
         unregistered: Random generators that no component holds, for people.
     """

@@ -79,14 +79,14 @@ class HashChains:
 
 
 class RecordingWriter:
-    """What a recorded loop leaves behind, as a watcher of its steps.
+    """What a recorded loop leaves behind, as a callback of its steps.
 
     Args:
         settings: How it is recorded.
         folder: Where.
-        observed: The live objects.
+        session: The live objects.
         auditor: Holds the rows.
-        journal: How far it got, where it is gone on from a checkpoint; else a fresh one.
+        journal: How far it got, where it resumes from a checkpoint; else a fresh one.
     """
 
     def __init__(
@@ -134,8 +134,8 @@ class RecordingWriter:
         if self._auditor.n_rows > TRACE_STEPS:
             self._folder.write_trace(self._auditor.release(TRACE_STEPS))
 
-    def end(self) -> None:
-        """Write the last chunk; and a checkpoint that was asked for and came too late."""
+    def finish(self) -> None:
+        """Write the last chunk; and a checkpoint that was requested too late for a boundary."""
         trace = self._auditor.trace()
         if trace.n_rows > 1 or not self.steps:
             self._folder.write_trace(trace)
@@ -144,14 +144,14 @@ class RecordingWriter:
             if frozen is not None:
                 self._write_checkpoint(self.steps, frozen, at_end=True)
 
-    def interrupted(self, how: str) -> None:
+    def record_interruption(self, how: str) -> None:
         """Keep what there is of a loop that ended before its time."""
         if self._auditor.n_rows:
             self._folder.write_trace(self._auditor.begun())
         self._folder.write_journal(replace(self.journal, ended=how))
 
     def record(self, rank: int, loaders: dict[str, dict[str, str]], epochs: int) -> RankRecord:
-        """What this rank did, after :meth:`end`."""
+        """What this rank did, after :meth:`finish`."""
         journal = self.journal
         state = self._session.state()
         final = commitments(state)
@@ -181,9 +181,8 @@ class RecordingWriter:
         try:
             return freeze(self._session, state, [])
         except AuditError as error:
-            self._checkpoint_requested = (
-                False  # the position or some state cannot be kept; the loop goes on
-            )
+            # The position or some state cannot be kept; the loop goes on.
+            self._checkpoint_requested = False
             warnings.warn(f"no checkpoint was taken: {error}", RecordingStopped, stacklevel=2)
             return None
 
