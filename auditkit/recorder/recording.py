@@ -145,7 +145,7 @@ class RecordingBackend(RecorderBackend):
             fork = read_fork(*self._folder.read_checkpoint(journal.checkpoints[-1]))
             _check_digests(fork, journal.checkpoints[-1])
             trace = self._folder.read_last_trace(journal.steps)
-            auditor.adopt(trace, journal.components)
+            auditor.resume_from(trace, journal.components)
             journal = replace(journal, resumed_at=(*journal.resumed_at, journal.steps), ended=None)
             self._instrumented.loaders[""].restore(fork.loader)
             self._instrumented.loaders[""].next_step = journal.steps + 1

@@ -166,7 +166,7 @@ class _RowSender:
                 raise self._stop()
         if not self._dumps_only:
             self._send_row(self._auditor.row(step))
-        self._auditor.forget()
+        self._auditor.discard_rows()
         if step == self._task.last_step:
             self._connection.send({"arrived": step})
             raise self._stop()

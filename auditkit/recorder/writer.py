@@ -132,7 +132,7 @@ class RecordingWriter:
         """Write a chunk that is full."""
         self.steps = step
         if self._auditor.n_rows > TRACE_STEPS:
-            self._folder.write_trace(self._auditor.release(TRACE_STEPS))
+            self._folder.write_trace(self._auditor.pop_trace(TRACE_STEPS))
 
     def finish(self) -> None:
         """Write the last chunk; and a checkpoint that was requested too late for a boundary."""
@@ -147,7 +147,7 @@ class RecordingWriter:
     def record_interruption(self, how: str) -> None:
         """Keep what there is of a loop that ended before its time."""
         if self._auditor.n_rows:
-            self._folder.write_trace(self._auditor.begun())
+            self._folder.write_trace(self._auditor.partial_trace())
         self._folder.write_journal(replace(self.journal, ended=how))
 
     def record(self, rank: int, loaders: dict[str, dict[str, str]], epochs: int) -> RankRecord:
@@ -189,7 +189,7 @@ class RecordingWriter:
     def _write_checkpoint(self, steps: int, frozen: Snapshot, *, at_end: bool = False) -> None:
         journal, keep = self.journal, self._settings.keep_checkpoints
         if not at_end:
-            self._folder.write_trace(self._auditor.begun())
+            self._folder.write_trace(self._auditor.partial_trace())
         taken = self._folder.write_checkpoint(steps, frozen.tensors, frozen.meta, frozen.digests)
         latest = KeptCheckpoint(
             taken,

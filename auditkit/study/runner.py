@@ -155,8 +155,8 @@ def _run_seeds(request: StudyRequest, folder: RunFolder, report: Report) -> list
     """Run the seeds that are not complete yet; all of them in the plan's order."""
     finished = {seed: done for seed in request.plan.seeds if (done := folder.finished_seed(seed))}
     waiting = [seed for seed in request.plan.seeds if seed not in finished]
-    own = ScriptWorkers(request.command) if request.command else Workers()
-    with own as workers, ThreadPoolExecutor(max_workers=request.jobs) as pool:
+    workers = ScriptWorkers(request.command) if request.command else Workers()
+    with workers, ThreadPoolExecutor(max_workers=request.jobs) as pool:
         running = {
             pool.submit(_run_seed, workers, request, folder, seed, report): seed for seed in waiting
         }
@@ -221,8 +221,8 @@ def _run_seed(
 
 def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str) -> StudyManifest:
     code = merged_code(finished)
-    place, _, _ = request.program.target.partition(":")
-    source = place if place.endswith(".py") else place.partition(".")[0]
+    module_name, _, _ = request.program.target.partition(":")
+    source = module_name if module_name.endswith(".py") else module_name.partition(".")[0]
     if request.command:  # the script is the first of its files that the command names
         source = next((part for part in request.command if part.endswith(".py")), "")
     commit, dirty = git_state(Path(request.program.folder), source)

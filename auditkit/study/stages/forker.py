@@ -29,7 +29,7 @@ class Fork:
         state: Every component of the training state.
         loader: The data position.
         recalibration: Batches for BatchNorm recalibration.
-        sides: Data positions of further loaders by name.
+        auxiliary: Data positions of further loaders by name.
     """
 
     state: Mapping[str, Leaves]
@@ -60,7 +60,7 @@ def read_fork(tensors: Mapping[str, RawTensor], meta: object) -> Fork:
     )
 
 
-def place(session: TrainingSession, fork: Fork) -> None:
+def restore_fork(session: TrainingSession, fork: Fork) -> None:
     """Put a freshly built session into the fork's state.
 
     Raises:

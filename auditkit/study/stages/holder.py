@@ -1,7 +1,7 @@
 """Hold: train a session step by step to a horizon, with evidence of every step.
 
 The loop of the Evaluator stage. It knows when a row is cut and what happens at the end of an
-epoch; what is looked at, and when, comes in as an argument.
+epoch; what is evaluated, and when, comes in as a callback.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Evidence(Protocol):
 
 
 class StepCallback(Protocol):
-    """What looks on while a branch is held."""
+    """What is called while a branch is held."""
 
     def on_boundary(self, step: int, state: State) -> None:
         """Called at the boundary before ``step``; again where an epoch turns out to be over."""

@@ -1,4 +1,4 @@
-"""What looks on while a branch is held: snapshot at t0, probe and commitments at t0, t0+W, T."""
+"""Callbacks of a branch that is held: snapshot at t0, probe and commitments at t0, t0+W, T."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from auditkit.records.plan import StudyPlan
 from auditkit.study.stages.describer import describe
 from auditkit.study.stages.evaluator import (
     RECALIBRATION_BATCHES,
-    diverged,
-    look,
+    evaluate_probe,
+    has_non_finite,
     needs_recalibration,
 )
 from auditkit.study.stages.snapshotter import Snapshot, freeze
@@ -38,7 +38,7 @@ class BranchCallback:
 
     Args:
         session: The live branch.
-        plan: When to look.
+        plan: When to evaluate.
         recalibration: Batches for BatchNorm recalibration.
         content: For an iterable dataset, the control's 16-byte order evidence a step from
             step 1 on; None otherwise.
@@ -69,12 +69,12 @@ class BranchCallback:
         self.diverged_at: int | None = None
 
     def on_boundary(self, step: int, state: State) -> None:
-        """Look at t0, where the branch begins."""
+        """Evaluate at t0, where the branch begins."""
         if self._plan is not None and step == self._plan.fork_at + 1:
-            self._look("t0", step - 1, state)
+            self._evaluate("t0", step - 1, state)
 
     def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
-        """Keep the order; hold an iterable dataset to the control's content."""
+        """Keep the order; compare an iterable dataset with the control's content."""
         if delivery.order is not None:
             self.order.append(delivery.order)
             return
@@ -95,7 +95,7 @@ class BranchCallback:
             )
 
     def on_step_end(self, step: int, loss: float | None) -> None:
-        """Look at t0+W and T; note divergence."""
+        """Evaluate at t0+W and T; note divergence."""
         self._progress(step)
         if loss is not None and not math.isfinite(loss) and self.diverged_at is None:
             self.diverged_at = step
@@ -103,7 +103,7 @@ class BranchCallback:
             return
         for name, time in self._plan.times.items():
             if step == time:
-                self._look(name, step, self._session.state())
+                self._evaluate(name, step, self._session.state())
 
     def outcome(self) -> Outcome:
         """Probe results at every time."""
@@ -111,13 +111,13 @@ class BranchCallback:
         assert probe is not None  # noqa: S101 # checked when the program was built
         return Outcome(probe.labels.numpy(), self._tables)
 
-    def _look(self, name: str, step: int, state: State) -> None:
-        # Commitments first: a look moves no bit of the state, but it allocates.
+    def _evaluate(self, name: str, step: int, state: State) -> None:
+        # Commitments first: evaluating moves no bit of the state, but it allocates.
         self.digests[name] = commitments(state)
-        tables = look(self._session, self._recalibration)
+        tables = evaluate_probe(self._session, self._recalibration)
         for suffix, table in tables.items():
             self._tables[f"{name}{suffix}"] = table
-        if diverged(tables) and self.diverged_at is None:
+        if has_non_finite(tables) and self.diverged_at is None:
             self.diverged_at = step
 
 
@@ -189,19 +189,19 @@ class ModuleCallback:
         self.entries: list[tuple[str, str]] = []
 
     def on_boundary(self, step: int, state: State) -> None:
-        """Nothing to see."""
+        """Nothing to do."""
 
     def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
-        """Start to look when the step begins."""
+        """Attach the hooks when the step begins."""
         if step == self._step:
             self._note("<batch>", leaves)
             self._attach()
 
     def on_step_end(self, step: int, loss: float | None) -> None:
-        """Stop looking."""
+        """Remove the hooks."""
         self._progress(step)
-        for hook in self._hooks:
-            hook.remove()
+        for handle in self._hooks:
+            handle.remove()
         self._hooks.clear()
 
     def _attach(self) -> None:
@@ -210,29 +210,29 @@ class ModuleCallback:
                 continue  # compiled code takes no hooks from here
             label = f"{name or '<model>'} ({type(module).__name__})"
             self._hooks += [
-                module.register_forward_pre_hook(self._before(label), with_kwargs=True),
-                module.register_forward_hook(self._after(label)),
+                module.register_forward_pre_hook(self._input_hook(label), with_kwargs=True),
+                module.register_forward_hook(self._output_hook(label)),
             ]
         for name, parameter in self._model.named_parameters():
             if parameter.requires_grad:
                 hook = parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                    self._gradient(name)
+                    self._gradient_hook(name)
                 )
                 self._hooks.append(hook)
 
-    def _before(self, label: str) -> Callable[[nn.Module, Any, Any], None]:
+    def _input_hook(self, label: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, named: Any) -> None:
             self._note(f"{label} input", _tensors([inputs, named]))
 
         return hook
 
-    def _after(self, label: str) -> Callable[[nn.Module, Any, Any], None]:
+    def _output_hook(self, label: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             self._note(f"{label} output", _tensors(output))
 
         return hook
 
-    def _gradient(self, name: str) -> Callable[[Tensor], None]:
+    def _gradient_hook(self, name: str) -> Callable[[Tensor], None]:
         def hook(parameter: Tensor) -> None:
             if parameter.grad is not None:
                 self._note(f"gradient of {name}", {"grad": parameter.grad})

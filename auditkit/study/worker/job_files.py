@@ -80,7 +80,7 @@ def trunk_result(
         job: The job.
         session: The live program at the horizon.
         auditor: Its rows 1..T+1.
-        watcher: What was looked at.
+        callback: What was evaluated.
         main: Whether the script that was started belongs to the program's code.
     """
     plan, files = plan_of(job), _JobFiles(job)
@@ -133,7 +133,7 @@ def branch_record(
         session: The live program at the horizon.
         name: The branch.
         auditor: Its rows t0+1..T+1.
-        watcher: What was looked at.
+        callback: What was evaluated.
         follow: The order that it was given, where none was consumed by index.
     """
     plan, files = plan_of(job), _JobFiles(job)

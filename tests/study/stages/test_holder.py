@@ -103,8 +103,8 @@ def test_a_program_that_raises_is_told_in_one_line_with_its_place(
     with pytest.raises(ProgramFailed) as caught:
         held(change)
     assert what in caught.value.message
-    place, _, line = (caught.value.where or "").partition(":")
-    assert place == "test_holder.py"
+    file, _, line = (caught.value.where or "").partition(":")
+    assert file == "test_holder.py"
     assert line.isdecimal()
 
 
