@@ -56,7 +56,7 @@ class Recorder:
         out: The recording's folder; new or empty. Its evidence is written while the loop runs,
             its manifest at a clean end.
         seed: The seed that the loop runs with. It is only recorded.
-        checkpoint_every: Steps between checkpoints, from which a killed run can go on; 0 for
+        checkpoint_every: Steps between checkpoints, from which a killed run can resume; 0 for
             those only that :meth:`checkpoint` asks for.
         keep_checkpoints: How many checkpoints are kept, the latest ones; None for all. Several
             processes keep two at least: a kill may fall between their writes.
@@ -203,7 +203,7 @@ class Recorder:
                 yield item
 
     def enumerate(self, loader: Iterable[T]) -> Iterator[tuple[int, T]]:
-        """``enumerate(loader)`` whose numbers go on where a checkpoint was taken.
+        """``enumerate(loader)`` whose numbers continue where a checkpoint was taken.
 
         Args:
             loader: The training loader; any other is just enumerated.

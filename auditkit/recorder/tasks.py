@@ -1,4 +1,4 @@
-"""A script that auditkit itself started: its task, how its errors are told, and its end."""
+"""A script that auditkit itself started: its task, how it reports its errors, and its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LoopStopped(SystemExit):
 
 
 def receive_task() -> tuple[Connection, Job | RowsTask] | None:
-    """What the parent process wants, and the line to it; None where auditkit is no parent.
+    """The parent's task, and the connection to it; None where auditkit did not start the script.
 
     Raises:
         ConnectionLost: When the parent has gone.
@@ -43,7 +43,7 @@ def receive_task() -> tuple[Connection, Job | RowsTask] | None:
 
 
 def describe_failure(error: BaseException) -> dict[str, Any]:
-    """An error of the user's script as it is told to the parent."""
+    """An error of the user's script as it is sent to the parent."""
     if isinstance(error, AuditError):
         return describe_error(error)
     if isinstance(error, Exception):

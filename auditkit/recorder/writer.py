@@ -1,4 +1,4 @@
-"""Record a loop: chunks of evidence, checkpoints, and at the end a signed manifest.
+"""Write what a recorded loop leaves: chunks of evidence, checkpoints, and the record of a rank.
 
 What goes wrong before the first step is raised: nothing is lost yet. What goes wrong later
 must not cost anybody a training run: the recording stops, says so in a warning, and leaves no
@@ -48,7 +48,7 @@ class RecordSettings:
     Attributes:
         out: The recording's folder.
         seed: The seed that the user says.
-        checkpoint_every: Steps between checkpoints; 0 for none but those asked for.
+        checkpoint_every: Steps between checkpoints; 0 for none but those requested.
         keep_checkpoints: How many are kept, the latest ones; None for all.
         patience: Seconds that a process waits for the others.
     """

@@ -162,7 +162,7 @@ def _run_seeds(request: StudyRequest, folder: RunFolder, report: Report) -> list
         }
         try:
             ended, _ = wait(running, return_when=FIRST_EXCEPTION)
-            for future, seed in running.items():  # of several that failed, the first is told
+            for future, seed in running.items():  # of several that failed, the first is raised
                 if future in ended:
                     finished[seed] = future.result()
         except BaseException:
