@@ -28,17 +28,17 @@ os.register_at_fork(after_in_child=_release_in_child)
 
 
 @contextlib.contextmanager
-def lock(path: str | Path, *, wait: float = 0.0) -> Iterator[None]:
+def lock(path: str | Path, *, timeout: float = 0.0) -> Iterator[None]:
     """Hold a lock file while the block runs; it is removed afterwards.
 
     Args:
         path: The file; its folder must exist.
-        wait: How many seconds another holder is waited for.
+        timeout: How many seconds another holder is waited for.
 
     Raises:
         StoreError: When another process, or thread, holds it for longer, or it cannot be made.
     """
-    owner, descriptor = os.getpid(), _acquire(Path(path), time.monotonic() + wait)
+    owner, descriptor = os.getpid(), _acquire(Path(path), time.monotonic() + timeout)
     _HELD.add(descriptor)
     try:
         yield

@@ -2,7 +2,8 @@
 
 Rules that it keeps: while the loop runs every file ends in ``.partial`` and there is no
 manifest; every file is written whole or not at all; the journal is written after the files
-that it names, so that what it says can be gone on from. Ranks above 0 have a folder each.
+that it names, so that a recording can be resumed from what it says. Ranks above 0 have a folder
+each.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class RecordingFolder:
             yield
 
     def begin(self, *, resume: bool) -> RecordingJournal | None:
-        """Claim the folder; returns what to go on from, if asked for and there is any.
+        """Claim the folder; returns what to resume from, if asked for and there is any.
 
         Raises:
             StoreError: When it holds a finished recording, one to be resumed, or other files.
