@@ -30,7 +30,7 @@ from auditkit.study.stages.evaluator import (
 )
 from auditkit.study.stages.snapshotter import Snapshot, freeze
 
-Progress = Callable[[int], None]
+StepReporter = Callable[[int], None]
 
 
 class BranchCallback:
@@ -42,7 +42,7 @@ class BranchCallback:
         recalibration: Batches for BatchNorm recalibration.
         content: For an iterable dataset, the control's 16-byte order evidence a step from
             step 1 on; None otherwise.
-        progress: Called after every step.
+        report_step: Called after every step.
 
     Attributes:
         digests: Commitments by time and component.
@@ -56,13 +56,13 @@ class BranchCallback:
         plan: StudyPlan | None,
         recalibration: list[Any],
         content: bytes | None,
-        progress: Progress,
+        report_step: StepReporter,
     ) -> None:
         self._session = session
         self._plan = plan
         self._recalibration = recalibration
         self._content = content
-        self._progress = progress
+        self._report_step = report_step
         self._tables: dict[str, NDArray[np.float32]] = {}
         self.digests: dict[str, dict[str, str]] = {}
         self.order: list[Batch] = []
@@ -96,7 +96,7 @@ class BranchCallback:
 
     def on_step_end(self, step: int, loss: float | None) -> None:
         """Evaluate at t0+W and T; note divergence."""
-        self._progress(step)
+        self._report_step(step)
         if loss is not None and not math.isfinite(loss) and self.diverged_at is None:
             self.diverged_at = step
         if self._plan is None:
@@ -129,8 +129,8 @@ class TrunkCallback(BranchCallback):
         description: The program before step 1: a scheduler changes hyper-parameters.
     """
 
-    def __init__(self, session: Session, plan: StudyPlan | None, progress: Progress) -> None:
-        super().__init__(session, plan, [], None, progress)
+    def __init__(self, session: Session, plan: StudyPlan | None, report_step: StepReporter) -> None:
+        super().__init__(session, plan, [], None, report_step)
         self._first_batches: list[Any] = []
         self._snapshot: Snapshot | None = None
         self.initial: dict[str, str] = {}
@@ -181,10 +181,10 @@ class ModuleCallback:
         entries: Name and digest in the order in which things happened.
     """
 
-    def __init__(self, model: nn.Module, step: int, progress: Progress) -> None:
+    def __init__(self, model: nn.Module, step: int, report_step: StepReporter) -> None:
         self._model = model
         self._step = step
-        self._progress = progress
+        self._report_step = report_step
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self.entries: list[tuple[str, str]] = []
 
@@ -199,7 +199,7 @@ class ModuleCallback:
 
     def on_step_end(self, step: int, loss: float | None) -> None:
         """Remove the hooks."""
-        self._progress(step)
+        self._report_step(step)
         for handle in self._hooks:
             handle.remove()
         self._hooks.clear()

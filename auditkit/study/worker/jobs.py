@@ -80,8 +80,8 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
     plan = plan_of(job)
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
         auditor = Auditor(1, commit_data=True)
-        progress = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
-        callback = TrunkCallback(session, plan, progress)
+        report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
+        callback = TrunkCallback(session, plan, report_step)
         hold(session, 1, plan.horizon, auditor, callback)
         return trunk_result(job, session, auditor, callback)
 
@@ -97,10 +97,10 @@ def _branches(job: Job, factory: LoadedFactory, report: Report) -> BranchesResul
     # program's module-level state) has reached it then, and it no longer equals the control.
     for position, name in enumerate(sorted(job.branches, key="replica".__eq__)):
         base = position * steps - plan.fork_at
-        progress = _step_reporter(report, job.seed, total, _constant(name), base)
+        report_step = _step_reporter(report, job.seed, total, _constant(name), base)
         with _error_location(f"seed {job.seed}, {name}"), _session(job, factory) as session:
             fork = read_fork(tensors, meta)  # anew for each: training writes into what it reads
-            records[name] = _branch(job, session, fork, order, name, progress)
+            records[name] = _branch(job, session, fork, order, name, report_step)
     return branches_result(job, [records[name] for name in job.branches])
 
 
@@ -110,12 +110,12 @@ def _branch(
     fork: Fork,
     order: OrderFile,
     name: str,
-    progress: Callable[[int], None],
+    report_step: Callable[[int], None],
 ) -> BranchRecord:
     plan = plan_of(job)
     _, spec = plan.branch(name)
     follow = _start_branch(session, plan, fork, order, spec)
-    callback = BranchCallback(session, plan, fork.recalibration, order.content, progress)
+    callback = BranchCallback(session, plan, fork.recalibration, order.content, report_step)
     auditor = Auditor(plan.fork_at + 1)
     hold(session, plan.fork_at + 1, plan.horizon, auditor, callback)
     return branch_record(job, session, name, auditor, callback, follow)
@@ -131,8 +131,8 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
             _, spec = plan.branch(job.branches[0])
             _start_branch(session, plan, read_fork(tensors, meta), read_order(job), spec)
             first = plan.fork_at + 1
-        progress = _step_reporter(report, job.seed, job.step, _constant("modules"))
-        callback = ModuleCallback(session.program.model, job.step, progress)
+        report_step = _step_reporter(report, job.seed, job.step, _constant("modules"))
+        callback = ModuleCallback(session.program.model, job.step, report_step)
         hold(session, first, job.step, Auditor(first), callback)
         return ModuleTrace(tuple(callback.entries))
 
