@@ -35,7 +35,7 @@ from auditkit.replay.attempts import (
     read_attempt,
 )
 from auditkit.replay.live_comparison import find_differing_module
-from auditkit.study.scripts import ScriptWorkers
+from auditkit.study.script_workers import ScriptWorkers
 
 #: A replay that differs from the record is repeated until there are so many in all.
 MAX_REPLAYS = 4

@@ -49,7 +49,7 @@ from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
-from auditkit.study.scripts import SEED, ScriptWorkers
+from auditkit.study.script_workers import SEED, ScriptWorkers
 from auditkit.version import __version__
 
 Report = Callable[[Progress], None]

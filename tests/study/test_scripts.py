@@ -21,7 +21,7 @@ from auditkit.records.manifest import StudyManifest
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.envelopes import open_envelope
 from auditkit.study.runner import script_source
-from auditkit.study.scripts import ScriptWorkers
+from auditkit.study.script_workers import ScriptWorkers
 
 SCRIPT = str(PROGRAMS / "script_study.py")
 COMMAND = (sys.executable, SCRIPT, "{seed}", "2")
