@@ -49,7 +49,7 @@ from auditkit.records.recording import (
     RecordingManifest,
     WorldRecord,
 )
-from auditkit.records.registration import DataIdentity, Registered, Registration
+from auditkit.records.registration import DataIdentity, RegisterResult, Registration
 from auditkit.records.report import (
     CheckResult,
     Countersignature,
@@ -391,7 +391,7 @@ EXAMPLES: tuple[Any, ...] = (
     SIGNED_REPORT,
     DATA_IDENTITY,
     REGISTRATION,
-    Registered({"model": "Net"}, {"params": sha("7")}, CODE, DATA_IDENTITY, ENVIRONMENT),
+    RegisterResult({"model": "Net"}, {"params": sha("7")}, CODE, DATA_IDENTITY, ENVIRONMENT),
     AGREEMENT,
     REPRODUCTION,
     Digest("sha256/tensor-v1", sha("0")),

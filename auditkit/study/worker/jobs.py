@@ -28,7 +28,7 @@ from auditkit.program.session import Session, open_session
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
 from auditkit.records.manifest import BranchesResult, BranchRecord, TrunkResult
 from auditkit.records.plan import PerturbationSpec, StudyPlan
-from auditkit.records.registration import Registered
+from auditkit.records.registration import RegisterResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import data_identity, describe
 from auditkit.study.stages.evaluator import evaluate_probe
@@ -46,7 +46,7 @@ from auditkit.study.worker.job_files import (
 )
 
 Report = Callable[[Progress], None]
-Result = TrunkResult | BranchesResult | Description | ModuleTrace | Registered
+Result = TrunkResult | BranchesResult | Description | ModuleTrace | RegisterResult
 
 #: The first steps of a ``describe`` job warm up and are not timed.
 _WARM_STEPS = 3
@@ -178,7 +178,7 @@ def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
         )
 
 
-def _register(job: Job, factory: LoadedFactory, report: Report) -> Registered:
+def _register(job: Job, factory: LoadedFactory, report: Report) -> RegisterResult:
     """Build the program and describe its code and data; nothing is trained."""
 
     def report_sample(done: int, total: int) -> None:
@@ -188,7 +188,7 @@ def _register(job: Job, factory: LoadedFactory, report: Report) -> Registered:
         streams = job.seed if job.sample_seed is None else job.sample_seed
         initial = commitments(session.state())
         data = data_identity(session, report_sample, whole=job.step != 0, sample_seed=streams)
-        return Registered(describe(session), initial, user_code(None, ""), data, environment())
+        return RegisterResult(describe(session), initial, user_code(None, ""), data, environment())
 
 
 def _start_branch(
