@@ -69,8 +69,9 @@ def test_an_equal_loop_is_equal_in_every_step(recorded: tuple[Loop, RecordingEvi
 def test_rows_are_compared_across_the_chunks_of_a_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("recording", "recorded", "recordingfolder"):
-        monkeypatch.setattr(f"auditkit.{module}.TRACE_STEPS", 6)
+    monkeypatch.setattr("auditkit.recorder.writer.TRACE_STEPS", 6)
+    monkeypatch.setattr("auditkit.files.recording_folder.TRACE_STEPS", 6)
+    monkeypatch.setattr("auditkit.replay.live_comparison.TRACE_STEPS", 6)
     loop = Loop(tmp_path / "run")
     evidence = record(loop)
     assert len(evidence.manifest.ranks[0].traces) == 4
