@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from auditkit.perturbations.base import Perturbation
     from auditkit.program.program import Probe, Program
     from auditkit.recorder.recorder import Recorder
-    from auditkit.records.perturbation import Declaration, Parameter
+    from auditkit.records.declaration import Declaration, Parameter
     from auditkit.records.plan import PerturbationSpec, StudyPlan
 
 _HOMES = {
     "AuditError": "auditkit.errors",
-    "Declaration": "auditkit.records.perturbation",
+    "Declaration": "auditkit.records.declaration",
     "NothingToPerturb": "auditkit.errors",
-    "Parameter": "auditkit.records.perturbation",
+    "Parameter": "auditkit.records.declaration",
     "Perturbation": "auditkit.perturbations.base",
     "PerturbationSpec": "auditkit.records.plan",
     "Probe": "auditkit.program.program",

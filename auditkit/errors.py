@@ -13,14 +13,14 @@ The tree (the number is the exit code that the command line gives it)::
     │   │   └── KeyEncrypted        2  a private key whose password was not given
     │   └── StoreError              2  a folder that cannot be read or written
     ├── ProgramFailed               1  the user's program raised
-    ├── ConnectionLost                    1  the process at the other end of a conversation is gone
+    ├── ConnectionLost              1  the process at the other end of a connection is gone
     ├── CaptureError                1  the training state cannot be frozen or restored
     │   ├── UncapturedState         1  state that no snapshot would hold
     │   ├── RestoreMismatch         1  a snapshot of another program
     │   ├── UnsupportedLoader       1  a data loader that cannot be resumed exactly
     │   ├── ProbeDisturbance        1  the probe changed the training state
     │   └── NothingToPerturb        1  the program has nothing that a perturbation could change
-    ├── RecordingIncomplete         1  a recording that cannot be finished or gone on from
+    ├── RecordingIncomplete         1  a recording that cannot be finished or resumed
     ├── OrderDrift                  1  a sampler yielded other indices than the control's
     ├── ArtifactError               1  a file of a run is not what the manifest says
     │   ├── ArtifactMissing         1
@@ -92,8 +92,8 @@ class AuditError(Exception):
 
     def details(self) -> str:
         """What was expected and found, and what to do, as the end of a sentence."""
-        sides = (("expected", self.expected), ("found", self.found))
-        known = ", ".join(f"{side} {value}" for side, value in sides if value is not None)
+        parts = (("expected", self.expected), ("found", self.found))
+        known = ", ".join(f"{name} {value}" for name, value in parts if value is not None)
         hint = f"; {self.hint}" if self.hint else ""
         return (f" ({known})" if known else "") + hint
 
@@ -141,7 +141,7 @@ class ProgramFailed(AuditError):
 
 
 class ConnectionLost(AuditError):
-    """The process at the other end of a conversation is gone, or was never there."""
+    """The process at the other end of a connection is gone, or was never there."""
 
 
 class CaptureError(AuditError):
@@ -169,7 +169,7 @@ class NothingToPerturb(CaptureError):
 
 
 class RecordingIncomplete(AuditError):
-    """A recording that cannot be finished, or that cannot be gone on from."""
+    """A recording that cannot be finished, or that cannot be resumed."""
 
 
 class OrderDrift(AuditError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from auditkit.paper.checklist import fill
 from auditkit.paper.questions import QUESTIONS, Question
 from auditkit.paper.rendering import to_markdown
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import (
     AS_IS,
@@ -34,7 +35,6 @@ from auditkit.records.manifest import (
     SeedRecord,
     StudyManifest,
 )
-from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import CHECKS, CheckResult, VerificationReport
 from auditkit.records.rng import RngContract, StreamContract

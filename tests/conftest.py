@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from studies import PROGRAMS, Run, study_here
+from studies import PROGRAMS, Run, study_in_process
 
 from auditkit.signing.keys import PrivateKey, generate_key
 from auditkit.signing.trust import default_key, ensure_default_key
@@ -127,7 +127,7 @@ def key() -> PrivateKey:
 @pytest.fixture(scope="session")
 def small(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey) -> Run:
     """An honest run of one seed, made in this process."""
-    return study_here(tmp_path_factory.mktemp("small") / "run", key)
+    return study_in_process(tmp_path_factory.mktemp("small") / "run", key)
 
 
 @pytest.fixture

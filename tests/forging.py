@@ -34,11 +34,11 @@ from studies import Run
 
 from auditkit.files import store
 from auditkit.formats import canonical, tensor_file
-from auditkit.formats.ordering import Batch, delivered, from_table, order_sha256, to_table
+from auditkit.formats.ordering import Batch, delivered_order, from_table, order_sha256, to_table
 from auditkit.formats.recipes import digest_raw, order_digest
 from auditkit.formats.snapshot_file import raw_components, tensor_key
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
-from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import PerturbationSpec
 from auditkit.records.tensor import RawTensor
 from auditkit.signing.envelopes import sign_statement
@@ -303,7 +303,7 @@ def edit_order(run: Run, edit: Callable[[list[Batch]], None], seed: int = 0) -> 
     traces = {record["trunk"]: (1, batches[: plan["fork_at"]])}
     for branch in record["branches"]:
         spec = _order_spec(branch["perturbation"])
-        tail = delivered(batches[plan["fork_at"] :], spec, plan["window"], seed)
+        tail = delivered_order(batches[plan["fork_at"] :], spec, plan["window"], seed)
         branch["order_sha256"] = order_sha256(tail)
         traces[branch["trace"]] = (plan["fork_at"] + 1, tail)
     sign_payload(run, canonical.dumps(statement))

@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.formats.recipes import order_digest
-from auditkit.formats.statements import read_statement
+from auditkit.formats.statements import manifest_from_statement
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
@@ -65,7 +65,7 @@ class Net(nn.Module):
 
 
 @dataclass
-class Diary:
+class StepLog:
     """What steps consumed and trained.
 
     Attributes:
@@ -96,7 +96,7 @@ def weights(model: nn.Module) -> dict[str, bytes]:
 def manifest_of(out: Path) -> RecordingManifest:
     """What was signed."""
     envelope = open_envelope((out / "manifest.json").read_bytes(), what="manifest.json")
-    manifest = read_statement(envelope.payload, what="manifest.json")
+    manifest = manifest_from_statement(envelope.payload, what="manifest.json")
     assert isinstance(manifest, RecordingManifest)
     return manifest
 
@@ -108,7 +108,9 @@ def trace_of(out: Path) -> Trace:
     return RecordingEvidence(out, manifest).trace(name)
 
 
-def check_recording(out: Path, diary: Diary, *, first: int = 1, per_epoch: int = N_BATCHES) -> None:
+def check_recording(
+    out: Path, step_log: StepLog, *, first: int = 1, per_epoch: int = N_BATCHES
+) -> None:
     """Hold a recording against the account of its steps, and verify it.
 
     Args:
@@ -118,10 +120,10 @@ def check_recording(out: Path, diary: Diary, *, first: int = 1, per_epoch: int =
         per_epoch: Batches in an epoch.
     """
     trace = trace_of(out)
-    n_steps = first + len(diary.indices) - 1
+    n_steps = first + len(step_log.indices) - 1
     assert manifest_of(out).ranks[0].steps == n_steps == trace.n_rows - 2 + trace.first_step
     for step, (indices, params) in enumerate(
-        zip(diary.indices, diary.params, strict=True), start=first
+        zip(step_log.indices, step_log.params, strict=True), start=first
     ):
         epoch = (step - 1) // per_epoch
         pairs = np.array([(epoch, index) for index in indices], dtype=np.int64)

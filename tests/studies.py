@@ -17,7 +17,7 @@ import pytest
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats import canonical
-from auditkit.formats.statements import from_statement
+from auditkit.formats.statements import study_from_statement
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.machine import code
@@ -28,10 +28,10 @@ from auditkit.observe.values.digests import commitments
 from auditkit.processes.workers import RESULTS
 from auditkit.program.program import Program, load_factory
 from auditkit.program.session import Session, open_session
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.environment import Environment
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.manifest import StudyManifest
-from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import CheckResult, Finding, VerificationReport
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
@@ -83,7 +83,7 @@ class Run:
     @property
     def manifest(self) -> StudyManifest:
         """What its manifest says."""
-        return from_statement(open_envelope(self.path.read_bytes()).payload, what="manifest")
+        return study_from_statement(open_envelope(self.path.read_bytes()).payload, what="manifest")
 
     @property
     def trusted(self) -> list[TrustedKey]:
@@ -91,14 +91,14 @@ class Run:
         return [TrustedKey(fingerprint(self.key), self.key.public_key(), "test", own=True)]
 
 
-class HereWorkers:
+class InProcessWorkers:
     """Does jobs in this process, as :class:`auditkit.processes.workers.Workers` does in others."""
 
     def __init__(self, environment: Environment | None = None) -> None:
         self._environment = environment
         self.jobs: list[Job] = []
 
-    def __enter__(self) -> HereWorkers:
+    def __enter__(self) -> InProcessWorkers:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,23 +114,23 @@ class HereWorkers:
             result: Any = jobs.run_job(job, report)
         if self._environment is not None and hasattr(result, "environment"):
             result = replace(result, environment=self._environment)
-        told = canonical.loads(canonical.dumps(to_dict(result)), what="answer")
-        return from_dict(RESULTS[job.kind], told, what="answer")
+        answer = canonical.loads(canonical.dumps(to_dict(result)), what="answer")
+        return from_dict(RESULTS[job.kind], answer, what="answer")
 
 
 @contextmanager
 def untouched(folder: Path) -> Iterator[None]:
     """Put random streams, ``sys.path`` and the modules of ``folder`` back afterwards."""
     streams, path = capture_streams(), list(sys.path)
-    foreign, digest_code = code._foreign_folders, code.own_code
+    foreign, digest_code = code._library_folders, code.user_code
     with pytest.MonkeyPatch.context() as patch:
         # These tests are no part of the program that they run.
         scripts = Path(sys.executable).parent
-        patch.setattr(code, "_foreign_folders", lambda: [*foreign(), TESTS, scripts])
+        patch.setattr(code, "_library_folders", lambda: [*foreign(), TESTS, scripts])
         # Of a replay nobody asks, and a test process has thousands of modules to look at.
         patch.setattr(
             job_files,
-            "own_code",
+            "user_code",
             lambda to, end, main: digest_code(to, end, main=main) if to else (),
         )
         try:
@@ -176,23 +176,23 @@ def digests_of(session: Session) -> dict[str, str]:
     return commitments(session.state())
 
 
-class Looker:
-    """Looks on while a branch is held, and remembers what it was told."""
+class CallbackSpy:
+    """Callbacks that remember what they were called with while a branch is held."""
 
     def __init__(self) -> None:
         self.boundaries: list[int] = []
         self.deliveries: list[Delivery] = []
         self.losses: list[float | None] = []
 
-    def boundary(self, step: int, state: State) -> None:
+    def on_boundary(self, step: int, state: State) -> None:
         """Note the step."""
         self.boundaries.append(step)
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """Note the delivery."""
         self.deliveries.append(delivery)
 
-    def stepped(self, step: int, loss: float | None) -> None:
+    def on_step_end(self, step: int, loss: float | None) -> None:
         """Note the loss."""
         self.losses.append(loss)
 
@@ -200,11 +200,11 @@ class Looker:
 def trained(session: Session, first: int, last: int) -> Auditor:
     """Train a session; what it left as evidence."""
     auditor = Auditor(first, commit_data=True)
-    hold(session, first, last, auditor, Looker())
+    hold(session, first, last, auditor, CallbackSpy())
     return auditor
 
 
-def study_here(
+def study_in_process(
     out: Path,
     key: PrivateKey,
     plan: StudyPlan = PLAN,
@@ -220,7 +220,7 @@ def study_here(
     source = ProgramSource(target, str(folder), dict(arguments or {}))
     request = StudyRequest(source, resolve(plan, DECLARATIONS), out)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("auditkit.study.runner.Workers", HereWorkers)
+        patch.setattr("auditkit.study.runner.Workers", InProcessWorkers)
         run_study(request, SigningKey(key, fingerprint(key), "test"))
     return Run(out, key)
 
@@ -241,7 +241,7 @@ def check(
     def replayer(evidence: RunEvidence, wanted: ReplayRequest) -> ReplayOutcome:
         if fresh:
             return replay(evidence, wanted, lambda _: None)
-        here = HereWorkers(environment or evidence.manifest.environment)
+        here = InProcessWorkers(environment or evidence.manifest.environment)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("auditkit.replay.study_replay.Workers", lambda: here)
             return replay(evidence, wanted, lambda _: None)
@@ -259,7 +259,7 @@ def failures(report: VerificationReport) -> set[int]:
     return {result.number for result in report.checks if result.status == "failed"}
 
 
-def told(report: VerificationReport) -> str:
+def findings_text(report: VerificationReport) -> str:
     """All findings, for a test that fails because there are any."""
     return "\n".join(str(finding) for result in report.checks for finding in result.findings)
 

@@ -14,11 +14,11 @@ from conftest import Author
 from studies import (
     PROGRAMS,
     TINY,
-    HereWorkers,
+    InProcessWorkers,
     Run,
     check,
+    findings_text,
     result_of,
-    told,
 )
 
 from auditkit.files import store
@@ -57,7 +57,7 @@ class Held:
 
 def hold(folder: Path, plan: StudyPlan, given: Path | None = None, /, **arguments: str) -> Held:
     """Run trunk and branches; the branches from the fork in ``given`` where it is named."""
-    workers = HereWorkers()
+    workers = InProcessWorkers()
     folder.mkdir()
     fork = given or folder
     job = Job("trunk", ProgramSource(TINY, str(PROGRAMS), arguments), plan, 0, str(folder))
@@ -230,7 +230,7 @@ def test_a_study_with_everything_is_verified_in_fresh_processes(
 
 def test_an_honest_study_is_verified_in_fresh_processes(honest: Run) -> None:
     report = check(honest, fresh=True, jobs=2)
-    assert (report.verdict, report.exit_code) == ("verified", 0), told(report)
+    assert (report.verdict, report.exit_code) == ("verified", 0), findings_text(report)
     assert all(result.status == "passed" for result in report.checks)
     assert result_of(report, 8).summary == "all 12 branches and 2 trunks"
     assert report.environment_differences == ()

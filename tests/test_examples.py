@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import PATIENCE, Process, Shell
+from cli_shell import PATIENCE, Process, Shell
 
 from auditkit.files import store
 

@@ -20,7 +20,7 @@ from studies import (
     failures,
     first_finding,
     result_of,
-    study_here,
+    study_in_process,
 )
 
 from auditkit.errors import OrderDrift, ProgramFailed
@@ -53,7 +53,7 @@ def faulty(tmp_path: Path, key: PrivateKey, monkeypatch: pytest.MonkeyPatch) -> 
     def run(what: str, branch: str, step: int) -> Run:
         monkeypatch.setenv(VARIABLE, f"{what}:{BUILD[branch]}:{step}")
         try:
-            return study_here(tmp_path / "faulty", key, FEW, FAULTY)
+            return study_in_process(tmp_path / "faulty", key, FEW, FAULTY)
         finally:
             monkeypatch.delenv(VARIABLE)
 
@@ -64,7 +64,7 @@ def faulty(tmp_path: Path, key: PrivateKey, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_faulty_program_without_its_fault_is_verified(tmp_path: Path, key: PrivateKey) -> None:
-    report = check(study_here(tmp_path / "run", key, FEW, FAULTY))
+    report = check(study_in_process(tmp_path / "run", key, FEW, FAULTY))
     assert report.verdict == "verified"
 
 
@@ -132,7 +132,7 @@ def test_a_program_that_raises_in_a_branch_ends_the_study_with_its_place(faulty:
 def clock(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey) -> Run:
     """A run of a program whose dropout looks at the clock from step 8 on."""
     out = tmp_path_factory.mktemp("clock") / "run"
-    return study_here(out, key, FEW, "faulty_study.py:make_clock_program")
+    return study_in_process(out, key, FEW, "faulty_study.py:make_clock_program")
 
 
 def test_nondeterminism_is_named_with_its_step_component_and_module(clock: Run) -> None:
@@ -175,7 +175,7 @@ def test_a_treatment_that_changes_more_than_it_declares_is_caught(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MomentumReset, "apply", greedily)
-        run = study_here(tmp_path / "run", key, FEW)
+        run = study_in_process(tmp_path / "run", key, FEW)
     report = check(run)
     finding = first_finding(report, 7)
     assert "changed at t0 but not declared" in finding.message
@@ -197,7 +197,7 @@ def test_a_perturbation_that_changes_nothing_is_caught(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kind, "apply", lambda *_: None)
-        run = study_here(tmp_path / "run", key, FEW)
+        run = study_in_process(tmp_path / "run", key, FEW)
     report = check(run)
     finding = first_finding(report, 7)
     assert "declared but not changed at t0" in finding.message
@@ -215,7 +215,7 @@ def test_a_change_in_another_way_than_declared_is_left_to_the_replay(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MomentumReset, "apply", halve)
-        run = study_here(tmp_path / "run", key, FEW)
+        run = study_in_process(tmp_path / "run", key, FEW)
     assert check_files(run).exit_code == 0
     report = check(run)
     finding = first_finding(report, 8)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Shell, content, timeless
+from cli_shell import Shell, content, timeless
 
 GOLDEN = Path(__file__).parent / "golden" / "0.1"
 SIGNER = "SHA256:misYNh4ou1jAUAK6f0d9edlHa9l/SV0YhUQIEEsZEVE"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commands import Shell, content
+from cli_shell import Shell, content
 from documents import (
     DOCUMENTS,
     PAGES,
@@ -130,7 +130,7 @@ def test_every_path_and_module_that_is_named_exists(path: Path, text: str) -> No
 
 
 def test_paths_and_modules_are_named() -> None:
-    assert "`auditkit/records/perturbation.py`" in PAGES["design"]
+    assert "`auditkit/records/declaration.py`" in PAGES["design"]
     assert "`auditkit.verification`" in PAGES["design"]
 
 

@@ -16,7 +16,7 @@ from auditkit.errors import ArtifactMismatch, UsageError
 from auditkit.evidence.verdicts import is_recording_report
 from auditkit.files import store
 from auditkit.formats import canonical
-from auditkit.formats.statements import from_statement
+from auditkit.formats.statements import study_from_statement
 from auditkit.paper.checklist import fill
 from auditkit.paper.rendering import to_latex, to_markdown
 from auditkit.records.manifest import StudyManifest
@@ -98,7 +98,7 @@ def _read_manifest(path: Path, report: VerificationReport) -> StudyManifest:
             found=found,
             where=path.name,
         )
-    return from_statement(payload, what=path.name)
+    return study_from_statement(payload, what=path.name)
 
 
 def _with_report(

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from auditkit.errors import UsageError
-from auditkit.formats.redaction import without_home
+from auditkit.formats.redaction import redact_path
 from auditkit.records.manifest import MANIFEST_NAME
 
 
@@ -37,7 +37,7 @@ def parse_arguments(items: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--arg {item!r} is not name=value")
         if key in arguments:
             raise UsageError(f"--arg {key} is given twice")
-        arguments[key] = without_home(value)
+        arguments[key] = redact_path(value)
     return arguments
 
 

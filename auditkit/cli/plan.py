@@ -21,7 +21,7 @@ from auditkit.processes.workers import Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import ProgramRecord
 from auditkit.records.plan import StudyPlan
-from auditkit.records.registration import PLAN_NAME, Registered, Registration, SeedSource
+from auditkit.records.registration import PLAN_NAME, RegisterResult, Registration, SeedSource
 from auditkit.signing.envelopes import sign_statement
 from auditkit.study.planning import make_registration
 
@@ -79,11 +79,11 @@ def plan(
     _tell(registration, path, signer.fingerprint, program)
 
 
-def look_at(source: ProgramSource, plan: StudyPlan, seed: int, *, whole: bool) -> Registered:
+def look_at(source: ProgramSource, plan: StudyPlan, seed: int, *, whole: bool) -> RegisterResult:
     """Build a program in a process of its own, and digest its code and data."""
     job = Job("register", source, plan, seed, out="", step=int(whole))
     with Workers() as workers, StepProgress(None, "data") as progress:
-        answer: Registered = workers.run(job, progress.report)
+        answer: RegisterResult = workers.run(job, progress.report)
     return answer
 
 

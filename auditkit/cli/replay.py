@@ -24,8 +24,8 @@ from auditkit.evidence.verdicts import PRECEDENCE, exit_code_of
 from auditkit.files import store
 from auditkit.formats import canonical, structure
 from auditkit.formats.quote import printable
-from auditkit.formats.redaction import hide_home
-from auditkit.formats.statements import read_statement, to_statement
+from auditkit.formats.redaction import redact_text
+from auditkit.formats.statements import manifest_from_statement, to_statement
 from auditkit.processes.commands import Commands
 from auditkit.records.job import Progress
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
@@ -109,7 +109,7 @@ def _verified(
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
     record: RecordingManifest | None = None
     if report.checks[0].status == "passed":
-        found = read_statement(open_envelope(data, what=path.name).payload, what=path.name)
+        found = manifest_from_statement(open_envelope(data, what=path.name).payload, what=path.name)
         if not isinstance(found, RecordingManifest):
             raise UsageError(
                 "the manifest is of a study, not of a recording",
@@ -136,7 +136,7 @@ def _record(
         run=run,
         manifest_sha256=verified.manifest_sha256,
         statement_sha256=verified.statement_sha256 or "",
-        command=tuple(hide_home(argument) for argument in command),
+        command=tuple(redact_text(argument) for argument in command),
         ranks=found.ranks,
         first_step=1,
         last_step=found.last_step,

@@ -37,7 +37,7 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bytes | None:
         StoreError: When it cannot be read or written, or another process does not let go of it.
         MalformedError: When it is longer than any manifest.
     """
-    with locks.lock(path.with_name(f".{path.name}.lock{store.PARTIAL}"), wait=PATIENCE):
+    with locks.lock(path.with_name(f".{path.name}.lock{store.PARTIAL}"), timeout=PATIENCE):
         data = read_manifest(path)
         changed = change(data)
         if changed == data:

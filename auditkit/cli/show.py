@@ -11,7 +11,7 @@ from auditkit.cli.console import console, print_facts, print_table, print_words
 from auditkit.cli.options import manifest_path
 from auditkit.files import store
 from auditkit.formats import canonical
-from auditkit.formats.statements import Manifest, Statement, any_statement
+from auditkit.formats.statements import Manifest, Statement, any_from_statement
 from auditkit.records.manifest import ProgramRecord, StudyManifest
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
@@ -29,7 +29,7 @@ def show(manifest: str, as_json: bool) -> None:
     path = manifest_path(manifest)
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
     envelope = open_envelope(data, what=path.name)
-    record = any_statement(envelope.payload, what=path.name)
+    record = any_from_statement(envelope.payload, what=path.name)
     if as_json:
         click.echo(envelope.payload, nl=sys.stdout.isatty())  # to a file, byte for byte
         return

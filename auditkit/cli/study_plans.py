@@ -106,7 +106,7 @@ def _require(values: dict[str, Any], why: str, hint: str) -> None:
 
 
 def _declarations(perturbations: Any) -> Any:
-    from auditkit.records.perturbation import DECLARATIONS  # noqa: PLC0415
+    from auditkit.records.declaration import DECLARATIONS  # noqa: PLC0415
 
     names = {
         item.partition(":")[0] if isinstance(item, str) else item.name for item in perturbations

@@ -21,8 +21,8 @@ from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats import canonical, structure
 from auditkit.formats.quote import printable
+from auditkit.records.declaration import PLUGINS
 from auditkit.records.manifest import RunTimes
-from auditkit.records.perturbation import PLUGINS
 from auditkit.records.report import VerificationReport
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
 from auditkit.signing.trust import SigningKey

@@ -57,7 +57,7 @@ def first_steps(left: Iterable[Trace], right: Iterable[Trace]) -> dict[str, int]
     for overlap in _overlaps(left, right, []):
         for column, step in _first_steps(overlap).items():
             found.setdefault(column, step)
-    return dict(sorted(found.items(), key=lambda item: (item[1], _rank(item[0]))))
+    return dict(sorted(found.items(), key=lambda item: (item[1], _precedence(item[0]))))
 
 
 def _overlaps(left: Iterable[Trace], right: Iterable[Trace], rest: list[int]) -> Iterator[Overlap]:
@@ -125,10 +125,10 @@ def _components(overlap: Overlap, step: int) -> list[str]:
     names = overlap.here.row_difference(step, overlap.there)
     if step > overlap.end:
         names = [name for name in names if not is_consumed(name) and name != "loss"]
-    return sorted(names, key=_rank)
+    return sorted(names, key=_precedence)
 
 
-def _rank(name: str) -> tuple[int, str]:
+def _precedence(name: str) -> tuple[int, str]:
     kinds = ("order", "batch")
     kind = name.partition("/")[0]
     return (kinds.index(kind) if kind in kinds else 2 + (name == "loss"), name)

@@ -28,7 +28,7 @@ from auditkit.evidence.distances import Magnitude, measure, total_variations
 
 
 @dataclass(frozen=True)
-class Distance:
+class SnapshotDistance:
     """How far two snapshots are apart.
 
     Attributes:
@@ -60,18 +60,18 @@ class TraceDifference:
     component: str
     others: tuple[str, ...]
     first_steps: dict[str, int]
-    distance: Distance | None
+    distance: SnapshotDistance | None
 
 
 @dataclass(frozen=True)
 class FieldDifference:
-    """Something that is said of both sides, and differently.
+    """Something that is said of both runs, and differently.
 
     Attributes:
         section: ``environment``, ``plan``, ``code``, ``RNG contract`` ...
         name: What.
-        left: What one side says; None where it says nothing.
-        right: What the other side says.
+        left: What one run says; None where it says nothing.
+        right: What the other run says.
     """
 
     section: str
@@ -100,7 +100,7 @@ class RunDifference:
     """Everything that ``auditkit diff`` has to say.
 
     Attributes:
-        left: One side, as it was given.
+        left: One run, as it was given.
         right: The other.
         same: Whether nothing differs but what stands in the notes.
         equal: What was compared and is the same.
@@ -172,7 +172,7 @@ class _Comparison:
         """The traces that are compared with each other.
 
         Raises:
-            UsageError: When one side is one trace and it is not clear which of the other's.
+            UsageError: When one run is one trace and it is not clear which of the other's.
         """
         left, right = self._left, self._right
         if (left.is_selected or right.is_selected) and (
@@ -186,7 +186,7 @@ class _Comparison:
             if ours is not None and theirs is not None:
                 yield ours, theirs
             elif not left.is_selected and not right.is_selected:
-                texts = ["present" if side else None for side in (ours, theirs)]
+                texts = ["present" if source else None for source in (ours, theirs)]
                 self._fields.append(FieldDifference("traces", label, *texts))
         both = set(left.sources) & set(right.sources)
         if not both and (left.is_selected or right.is_selected):
@@ -210,7 +210,7 @@ class _Comparison:
                 self._compare_texts(section, here[section], there[section])
         if not list(ours.environment.differences(theirs.environment)):
             self._note_harmless("environment")
-        signers = [", ".join(side.signers) or "nobody" for side in (left, right)]
+        signers = [", ".join(run.signers) or "nobody" for run in (left, right)]
         if signers[0] != signers[1]:
             self._notes.append(f"signed, so they say, by: {signers[0]}; {signers[1]}")
         for name, *texts in zip(NOTE_NAMES, note_texts(ours), note_texts(theirs), strict=True):
@@ -275,7 +275,7 @@ class _Comparison:
 
     def _distance(
         self, mismatch: Mismatch, ours: TraceSource, theirs: TraceSource
-    ) -> Distance | None:
+    ) -> SnapshotDistance | None:
         first = mismatch.step or 0
         steps = set(ours.snapshots) & set(theirs.snapshots)
         step = min((step for step in steps if step >= first), default=None)
@@ -283,7 +283,7 @@ class _Comparison:
             return None
         here = self._left.tensors(ours.snapshots[step])
         there = self._right.tensors(theirs.snapshots[step])
-        return Distance(step, measure(here, there))
+        return SnapshotDistance(step, measure(here, there))
 
     def _compare_outcomes(self, label: str, ours: str, theirs: str) -> None:
         here, there = self._left.outcome(ours), self._right.outcome(theirs)

@@ -1,6 +1,6 @@
-"""One side of a comparison: a study, a recording, a branch of a study, or an unfinished run.
+"""A run that can be compared: a study, a recording, a branch of a study, or an unfinished run.
 
-A side is named by a manifest or a folder, and one of its traces by what follows ``#``::
+A run is named by a manifest or a folder, and one of its traces by what follows ``#``::
 
     runs/digits                     everything in it
     runs/digits#seed-0/control      one branch, or the trunk, of one seed
@@ -22,7 +22,7 @@ from auditkit.files import artifacts, store
 from auditkit.formats import canonical
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
-from auditkit.formats.statements import Manifest, read_statement
+from auditkit.formats.statements import Manifest, manifest_from_statement
 from auditkit.formats.structure import to_dict
 from auditkit.records.evidence import Trace
 from auditkit.records.manifest import MANIFEST_NAME, BranchRecord, SeedRecord, StudyManifest
@@ -49,7 +49,7 @@ _CHECKPOINT_FILE = re.compile(
 
 @dataclass(frozen=True)
 class TraceSource:
-    """One trace of a side, and what belongs to it.
+    """One trace of a run, and what belongs to it.
 
     Attributes:
         label: ``seed 0, control`` or ``rank 0``.
@@ -74,16 +74,16 @@ class TraceSource:
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One side.
+    """A run that is compared, or one trace of it.
 
     Attributes:
         name: As it was given.
         kind: ``study``, ``recording`` or ``unfinished``.
         root: Its folder.
         manifest: What its manifest says; None where it is unfinished.
-        tracks: Its traces by label.
+        sources: Its traces by label.
         signers: What its signatures say of their keys.
-        is_chosen: Whether one trace was asked for.
+        is_selected: Whether one trace was asked for.
     """
 
     name: str
@@ -134,8 +134,8 @@ def open_run(name: str) -> ComparedRun:
     manifest = path / MANIFEST_NAME
     if _is_there(manifest):
         path = manifest
-    side = _unfinished(name, path) if _is_there(path, folder=True) else _finished(name, path)
-    return _select(side, choice) if hash_ else side
+    run = _unfinished(name, path) if _is_there(path, folder=True) else _finished(name, path)
+    return _select(run, choice) if hash_ else run
 
 
 def _is_there(path: Path, *, folder: bool = False) -> bool:
@@ -145,23 +145,23 @@ def _is_there(path: Path, *, folder: bool = False) -> bool:
         return False
 
 
-def _select(side: ComparedRun, choice: str) -> ComparedRun:
+def _select(run: ComparedRun, choice: str) -> ComparedRun:
     found = _CHOICE.fullmatch(choice)
     if found is None:
         raise UsageError(f"#{brief(choice)} is not like #seed-0/control or #rank-0")
     label = f"rank {int(found['rank'])}" if found["rank"] else ""
     label = label or f"seed {int(found['seed'])}, {found['branch']}"
-    if label not in side.sources:
+    if label not in run.sources:
         raise UsageError(
-            f"{side.name}: there is no {label}", hint=f"there are {'; '.join(side.sources)}"
+            f"{run.name}: there is no {label}", hint=f"there are {'; '.join(run.sources)}"
         )
-    return replace(side, sources={label: side.sources[label]}, is_selected=True)
+    return replace(run, sources={label: run.sources[label]}, is_selected=True)
 
 
 def _finished(name: str, path: Path) -> ComparedRun:
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
     envelope = open_envelope(data, what=str(path))
-    manifest = read_statement(envelope.payload, what=str(path))
+    manifest = manifest_from_statement(envelope.payload, what=str(path))
     if isinstance(manifest, RecordingManifest):
         kind, sources = "recording", [_rank_source(rank) for rank in manifest.ranks]
     else:
@@ -221,8 +221,8 @@ def _rank_source(rank: RankRecord) -> TraceSource:
     label = f"rank {rank.rank}"
     loaders = {
         f"loader {loader or 'for training'}: {name}": text
-        for loader, told in rank.loaders.items()
-        for name, text in told.items()
+        for loader, settings in rank.loaders.items()
+        for name, text in settings.items()
     }
     return TraceSource(
         label=label,
@@ -321,12 +321,12 @@ def _texts(values: Mapping[str, object]) -> dict[str, str]:
     }
 
 
-#: Names of what :func:`noted` gives.
+#: Names of what :func:`note_texts` gives.
 NOTE_NAMES = ("started", "finished", "producer", "git commit")
 
 
 def note_texts(manifest: Manifest) -> tuple[str, ...]:
-    """What is not the same in two runs and makes no difference, in the order of :data:`NOTED`."""
+    """What makes no difference though two runs have it differently; see :data:`NOTE_NAMES`."""
     program = manifest.program
     commit = program.git_commit or "none"
     return (

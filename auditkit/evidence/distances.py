@@ -110,8 +110,8 @@ def _compare(
             continue
         gaps, shares = _gaps(values[0], values[1])
         not_finite += int((~np.isfinite(gaps)).sum())
-        absolute.see(gaps, entry)
-        relative.see(shares, entry)
+        absolute.update(gaps, entry)
+        relative.update(shares, entry)
     if not elements and not unmeasured:
         return None
     return Magnitude(
@@ -133,7 +133,7 @@ class _Largest:
     value: float | None = None
     entry: str | None = None
 
-    def see(self, values: NDArray[np.float64], entry: str) -> None:
+    def update(self, values: NDArray[np.float64], entry: str) -> None:
         """Take in the values of one tensor."""
         finite = values[np.isfinite(values)]
         if finite.size and (self.value is None or finite.max() > self.value):

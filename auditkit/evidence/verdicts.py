@@ -19,7 +19,7 @@ MAX_FINDINGS = 100
 
 
 class CheckResults:
-    """Outcomes of the numbered checks, while they are being made."""
+    """Results of the numbered checks, while they are being made."""
 
     def __init__(self) -> None:
         self._findings: dict[int, list[Finding]] = {}
@@ -105,8 +105,8 @@ def as_finding(error: AuditError) -> Finding:
 
 def exit_code_of(results: Iterable[CheckResult]) -> int:
     """The exit code that the findings ask for; 0 where there are none."""
-    asked = {finding.exit_code for result in results for finding in result.findings}
-    return next((code for code in PRECEDENCE if code in asked), 0)
+    requested = {finding.exit_code for result in results for finding in result.findings}
+    return next((code for code in PRECEDENCE if code in requested), 0)
 
 
 def is_recording_report(results: Iterable[CheckResult]) -> bool:

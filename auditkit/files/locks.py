@@ -12,33 +12,33 @@ from pathlib import Path
 from auditkit.errors import StoreError
 
 #: Seconds between two looks at a lock that another process holds.
-_PAUSE = 0.02
+_POLL_SECONDS = 0.02
 
 # A loader's worker that outlives its killed parent for seconds must not keep the parent's locks.
 _HELD: set[int] = set()
 
 
-def _let_go_in_child() -> None:
+def _release_in_child() -> None:
     for descriptor in _HELD:
         os.close(descriptor)
     _HELD.clear()
 
 
-os.register_at_fork(after_in_child=_let_go_in_child)
+os.register_at_fork(after_in_child=_release_in_child)
 
 
 @contextlib.contextmanager
-def lock(path: str | Path, *, wait: float = 0.0) -> Iterator[None]:
+def lock(path: str | Path, *, timeout: float = 0.0) -> Iterator[None]:
     """Hold a lock file while the block runs; it is removed afterwards.
 
     Args:
         path: The file; its folder must exist.
-        wait: How many seconds another holder is waited for.
+        timeout: How many seconds another holder is waited for.
 
     Raises:
         StoreError: When another process, or thread, holds it for longer, or it cannot be made.
     """
-    owner, descriptor = os.getpid(), _acquire(Path(path), time.monotonic() + wait)
+    owner, descriptor = os.getpid(), _acquire(Path(path), time.monotonic() + timeout)
     _HELD.add(descriptor)
     try:
         yield
@@ -52,15 +52,15 @@ def lock(path: str | Path, *, wait: float = 0.0) -> Iterator[None]:
 
 def _acquire(path: Path, deadline: float) -> int:
     while True:
-        descriptor = _try(path)
+        descriptor = _try_acquire(path)
         if descriptor is not None:
             return descriptor
         if time.monotonic() >= deadline:
             raise StoreError("another process is writing here", where=str(path))
-        time.sleep(_PAUSE)
+        time.sleep(_POLL_SECONDS)
 
 
-def _try(path: Path) -> int | None:
+def _try_acquire(path: Path) -> int | None:
     """The descriptor that holds the lock; None where somebody else holds it."""
     try:
         # O_NONBLOCK: opening a FIFO that somebody left here would wait forever
@@ -68,7 +68,7 @@ def _try(path: Path) -> int | None:
         descriptor = os.open(path, flags, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_still(path, descriptor):
+            if _is_current(path, descriptor):
                 return descriptor
         except BlockingIOError:
             pass
@@ -84,7 +84,7 @@ def _try(path: Path) -> int | None:
     return None
 
 
-def _is_still(path: Path, descriptor: int) -> bool:
+def _is_current(path: Path, descriptor: int) -> bool:
     """Whether the locked file is the one that others will open.
 
     The holder before may have removed it between our opening and our locking it; then the next

@@ -2,7 +2,8 @@
 
 Rules that it keeps: while the loop runs every file ends in ``.partial`` and there is no
 manifest; every file is written whole or not at all; the journal is written after the files
-that it names, so that what it says can be gone on from. Ranks above 0 have a folder each.
+that it names, so that a recording can be resumed from what it says. Ranks above 0 have a folder
+each.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _LOCK = f"recording.lock{store.PARTIAL}"
 _RANK = f"rank.json{store.PARTIAL}"
 
 #: Seconds between two looks for the records of other ranks.
-_LOOK_SECONDS = 0.05
+_POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class RecordingFolder:
         self._own = path / self._prefix
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep other processes from writing into it.
 
         Raises:
@@ -69,7 +70,7 @@ class RecordingFolder:
             yield
 
     def begin(self, *, resume: bool) -> RecordingJournal | None:
-        """Claim the folder; returns what to go on from, if asked for and there is any.
+        """Claim the folder; returns what to resume from, if asked for and there is any.
 
         Raises:
             StoreError: When it holds a finished recording, one to be resumed, or other files.
@@ -83,7 +84,7 @@ class RecordingFolder:
         store.remove(self._own / _RANK)
         journal = self._read_journal()
         if journal is not None:
-            self._take_back()
+            self._unpublish()
         if journal is not None and journal.checkpoints:
             if not resume:
                 raise StoreError(
@@ -110,14 +111,14 @@ class RecordingFolder:
             )
         return None
 
-    def _take_back(self) -> None:
+    def _unpublish(self) -> None:
         """Undo a publication that was killed before its manifest: names are partial again."""
         for name in artifacts.list_files(self._own):
             final = not name.endswith(store.PARTIAL)
             if final and not (name.startswith("rank-") and not self._prefix):
                 store.rename(self._own / name, self._own / f"{name}{store.PARTIAL}")
 
-    def go_back(self, journal: RecordingJournal | None, step: int) -> RecordingJournal | None:
+    def rewind(self, journal: RecordingJournal | None, step: int) -> RecordingJournal | None:
         """Forget what is later than a checkpoint.
 
         Args:
@@ -137,12 +138,12 @@ class RecordingFolder:
                 kept=tuple(kept for kept in journal.kept if kept.record.step <= step),
                 resumed_at=tuple(resumed for resumed in journal.resumed_at if resumed <= step),
             )
-            self.note(journal)
+            self.write_journal(journal)
             for checkpoint in later:
-                self.drop_checkpoint(checkpoint)
+                self.remove_checkpoint(checkpoint)
         return journal
 
-    def note(self, journal: RecordingJournal) -> None:
+    def write_journal(self, journal: RecordingJournal) -> None:
         """Write the journal."""
         text = canonical.encode(journal)
         sha256 = hashlib.sha256(text).hexdigest()
@@ -191,7 +192,7 @@ class RecordingFolder:
             self.path / f"{checkpoint.file}{store.PARTIAL}", what=checkpoint.file
         )
 
-    def drop_checkpoint(self, checkpoint: CheckpointRecord) -> None:
+    def remove_checkpoint(self, checkpoint: CheckpointRecord) -> None:
         """Remove a snapshot."""
         store.remove(self.path / f"{checkpoint.file}{store.PARTIAL}")
 
@@ -205,44 +206,44 @@ class RecordingFolder:
             found.append(FileRecord(name, role, size, sha256))
         return tuple(found)
 
-    def leave(self, result: RankResult) -> None:
-        """Leave this rank's part for rank 0."""
+    def write_result(self, result: RankResult) -> None:
+        """Write this rank's part, which rank 0 waits for."""
         store.write_bytes(self._own / _RANK, canonical.encode(result))
 
-    def find_others(self, patience: float) -> None:
-        """Look for the folders of the other ranks, which have made them.
+    def wait_for_ranks(self, timeout: float) -> None:
+        """Wait for the folders of the other ranks, which have made them.
 
         Raises:
             RecordingIncomplete: When they are elsewhere: this is no folder that all share.
         """
         for rank in range(1, self._size):
-            if not _comes(self.path / f"rank-{rank:04d}" / _LOCK, patience):
+            if not _appears(self.path / f"rank-{rank:04d}" / _LOCK, timeout):
                 raise RecordingIncomplete(
                     f"rank {rank} writes elsewhere",
                     where=str(self.path),
                     hint="give every process the same folder, on a file system that all share",
                 )
 
-    def collect(self, rank: int, patience: float) -> RankResult:
-        """Another rank's part.
+    def wait_for_result(self, rank: int, timeout: float) -> RankResult:
+        """Wait for another rank's part.
 
         Raises:
             RecordingIncomplete: When it does not come.
         """
         path = self.path / f"rank-{rank:04d}" / _RANK
-        if not _comes(path, patience):
+        if not _appears(path, timeout):
             raise RecordingIncomplete(
-                f"rank {rank} left no record within {patience:g} seconds",
+                f"rank {rank} left no record within {timeout:g} seconds",
                 where=str(self.path),
                 hint="the evidence of the other ranks is kept; there is no manifest",
             )
         return canonical.decode(RankResult, store.read_bytes(path), what=path.name)
 
-    def publish(self, files: tuple[FileRecord, ...], last: Mapping[str, bytes]) -> None:
-        """Give every file its final name, write ``last`` in order, then tidy up."""
+    def publish(self, files: tuple[FileRecord, ...], final_files: Mapping[str, bytes]) -> None:
+        """Give every file its final name, write ``final_files`` in order, then clean up."""
         for file in files:
             store.rename(self.path / f"{file.name}{store.PARTIAL}", self.path / file.name)
-        for name, data in last.items():
+        for name, data in final_files.items():
             store.write_bytes(self.path / name, data)
         for name in artifacts.list_files(self.path):
             if name.endswith(store.PARTIAL) and not name.endswith(_LOCK):
@@ -267,13 +268,13 @@ class RecordingFolder:
                 store.remove(self._own / name)
 
 
-def _comes(path: Path, patience: float) -> bool:
+def _appears(path: Path, timeout: float) -> bool:
     """Whether a file is there, or comes to be within that many seconds."""
-    give_up = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while not path.exists():
-        if time.monotonic() > give_up:
+        if time.monotonic() > deadline:
             return False
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
     return True
 
 

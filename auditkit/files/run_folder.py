@@ -90,7 +90,7 @@ class RunFolder:
         return self.path / self.seed_name(seed)
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Keep other processes from writing into the folder.
 
         Raises:
@@ -120,7 +120,7 @@ class RunFolder:
         store.make_folder(self.path)
         if (self.path / MANIFEST_NAME).exists():
             if (self.path / _JOURNAL).exists():  # killed after its manifest was written
-                self._tidy()
+                self._clean_up()
             raise StoreError(
                 "the folder holds a finished run", where=str(self.path), hint="give another --out"
             )
@@ -130,7 +130,7 @@ class RunFolder:
             self._refuse_other_files()
         elif any(self.path.glob(f"*/{_SEED_JOURNAL}")):
             if resume:
-                return self._same_run(path, journal)
+                return self._check_same_run(path, journal)
             raise StoreError(
                 "the folder holds an unfinished run",
                 where=str(self.path),
@@ -139,16 +139,16 @@ class RunFolder:
         store.write_bytes(path, canonical.encode(journal))
         return now
 
-    def finished(self, seed: int) -> FinishedSeed | None:
+    def finished_seed(self, seed: int) -> FinishedSeed | None:
         """A seed that an interrupted run completed, rechecked by SHA-256; None otherwise."""
         path = self.seed_folder(seed) / _SEED_JOURNAL
         if not path.exists():
             return None
         try:
-            note, _, sha256 = store.read_bytes(path).rpartition(b"\n")
-            if hashlib.sha256(note).hexdigest().encode() != sha256:
+            text, _, sha256 = store.read_bytes(path).rpartition(b"\n")
+            if hashlib.sha256(text).hexdigest().encode() != sha256:
                 return None
-            done = canonical.decode(FinishedSeed, note, what=path.name)
+            done = canonical.decode(FinishedSeed, text, what=path.name)
             for file in done.files:
                 name = self._present(file.name)
                 if artifacts.file_sha256(self.path, name, expected_size=file.size) != file.sha256:
@@ -159,7 +159,7 @@ class RunFolder:
             return None  # whatever is wrong with it, it is run again
         return done
 
-    def finish(self, seed: int, trunk: TrunkResult, branches: BranchesResult) -> FinishedSeed:
+    def finish_seed(self, seed: int, trunk: TrunkResult, branches: BranchesResult) -> FinishedSeed:
         """Note that a seed is complete.
 
         Raises:
@@ -177,9 +177,9 @@ class RunFolder:
             sha256 = artifacts.file_sha256(self.path, present, expected_size=size)
             files.append(FileRecord(name, role, size, sha256))
         done = FinishedSeed(seed, trunk, branches, tuple(files))
-        note = canonical.encode(done)
-        sha256 = hashlib.sha256(note).hexdigest()
-        store.write_bytes(self.seed_folder(seed) / _SEED_JOURNAL, [note, f"\n{sha256}".encode()])
+        text = canonical.encode(done)
+        sha256 = hashlib.sha256(text).hexdigest()
+        store.write_bytes(self.seed_folder(seed) / _SEED_JOURNAL, [text, f"\n{sha256}".encode()])
         return done
 
     def code_sizes(self, code: Iterable[CodeFile]) -> list[int]:
@@ -189,17 +189,17 @@ class RunFolder:
             for file in code
         ]
 
-    def publish(self, files: Iterable[FileRecord], last: Mapping[str, bytes]) -> None:
-        """Give every file its final name, then write ``last`` in order (the manifest last)."""
+    def publish(self, files: Iterable[FileRecord], final_files: Mapping[str, bytes]) -> None:
+        """Give every file its final name, then write ``final_files`` in order, manifest last."""
         for file in files:
             present = self._present(file.name)
             if present != file.name:
                 store.rename(self.path / present, self.path / file.name)
-        for name, data in last.items():
+        for name, data in final_files.items():
             store.write_bytes(self.path / name, data)
-        self._tidy()
+        self._clean_up()
 
-    def _tidy(self) -> None:
+    def _clean_up(self) -> None:
         """Remove journals, and what is left of runs that were killed while they wrote.
 
         Only after the manifest: until then the journals are what a run is finished from.
@@ -236,19 +236,19 @@ class RunFolder:
                 hint="give another --out",
             )
 
-    def _same_run(self, path: Path, journal: Journal) -> str:
-        held = canonical.decode(Journal, store.read_bytes(path), what=path.name)
+    def _check_same_run(self, path: Path, journal: Journal) -> str:
+        earlier = canonical.decode(Journal, store.read_bytes(path), what=path.name)
         for field in ("plan", "target", "arguments", "plan_sha256"):
-            if getattr(held, field) != getattr(journal, field):
+            if getattr(earlier, field) != getattr(journal, field):
                 raise StoreError(
                     f"the unfinished run has another {field}",
                     where=str(self.path),
                     hint="--resume takes the same program and plan; give another --out for others",
                 )
-        return held.started
+        return earlier.started
 
 
-def same_code(finished: list[FinishedSeed]) -> tuple[CodeFile, ...]:
+def merged_code(finished: list[FinishedSeed]) -> tuple[CodeFile, ...]:
     """Every source that a worker imported.
 
     Raises:

@@ -91,7 +91,7 @@ def permutation(spec: PerturbationSpec, n_samples: int, seed: int) -> NDArray[np
     raise KeyError(spec.name)
 
 
-def delivered(
+def delivered_order(
     control: Sequence[Batch], spec: PerturbationSpec | None, window: int, seed: int
 ) -> list[Batch]:
     """What a branch delivers, given what the control delivered.

@@ -215,12 +215,12 @@ def digests_raw(
     Raises:
         FormatError: As :func:`digest_raw`.
     """
-    streams = [hasher(recipe) for recipe in recipes]
+    hashers = [hasher(recipe) for recipe in recipes]
     for name in sorted(set(entries) | set(aliases)):  # code points sort as their UTF-8 does
         for piece in _record(name, entries, aliases):
-            for stream in streams:
-                stream.update(piece)
-    return tuple(stream.digest() for stream in streams)
+            for hash_ in hashers:
+                hash_.update(piece)
+    return tuple(hash_.digest() for hash_ in hashers)
 
 
 def _record(
@@ -261,9 +261,9 @@ def order_digest(recipe: str, order: NDArray[np.int64]) -> bytes:
             found=f"{order.dtype} {order.shape}",
         )
     content = np.ascontiguousarray(order, dtype="<i8").tobytes()
-    stream = hasher(recipe)
-    stream.update(_order_frame(len(order)) + content)
-    return stream.digest()
+    hash_ = hasher(recipe)
+    hash_.update(_order_frame(len(order)) + content)
+    return hash_.digest()
 
 
 @functools.lru_cache(maxsize=256)  # most batches of a run are of one size

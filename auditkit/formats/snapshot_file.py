@@ -93,7 +93,7 @@ def as_stored(tensor: RawTensor) -> RawTensor:
     return RawTensor("uint8", (tensor.n_bytes,), tensor.data)
 
 
-def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Strides, in elements, of the contiguous layout."""
     stride, step = [], 1
     for size in reversed(shape):
@@ -105,7 +105,7 @@ def row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
 def is_dense(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
     """Whether the strides permute a contiguous layout, without gap or overlap."""
     if 0 in shape:
-        return stride == row_major(shape)
+        return stride == contiguous_strides(shape)
     step = 1
     for this, size in sorted(zip(stride, shape, strict=True)):
         if not 0 <= this < _EXACT:
@@ -234,9 +234,13 @@ def _content(stored: T | None, dtype: str, shape: tuple[int, ...], where: str) -
 
 def _strides(value: object, shape: tuple[int, ...], where: str) -> tuple[int, ...]:
     if value is None:
-        return row_major(shape)
+        return contiguous_strides(shape)
     stride = _sizes(value, where)
-    if len(stride) != len(shape) or not is_dense(shape, stride) or stride == row_major(shape):
+    if (
+        len(stride) != len(shape)
+        or not is_dense(shape, stride)
+        or stride == contiguous_strides(shape)
+    ):
         raise FormatError("strides that are not dense", found=stride, where=where)
     return stride
 

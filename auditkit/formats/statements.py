@@ -38,7 +38,7 @@ Manifest = StudyManifest | RecordingManifest
 #: Everything that is signed.
 Statement = StudyManifest | RecordingManifest | ReplayReport | SignedReport | Registration
 
-_Wanted = TypeVar("_Wanted", bound=Statement)
+_Record = TypeVar("_Record", bound=Statement)
 
 #: Most bytes of a file, by its role: a file is read to its end before anything else is known of
 #: it, and one with holes takes no room on a disk. What holds a whole training state may be large.
@@ -94,7 +94,7 @@ def to_statement(record: Statement) -> bytes:
     return payload
 
 
-def from_statement(payload: bytes, *, what: str) -> StudyManifest:
+def study_from_statement(payload: bytes, *, what: str) -> StudyManifest:
     """The study that a statement is about.
 
     Args:
@@ -110,7 +110,7 @@ def from_statement(payload: bytes, *, what: str) -> StudyManifest:
     return record
 
 
-def read_statement(payload: bytes, *, what: str) -> Manifest:
+def manifest_from_statement(payload: bytes, *, what: str) -> Manifest:
     """The study or recording that a statement is about.
 
     Args:
@@ -126,12 +126,12 @@ def read_statement(payload: bytes, *, what: str) -> Manifest:
     return record
 
 
-def any_statement(payload: bytes, *, what: str) -> Statement:
-    """Whatever it is that was signed; raises as :func:`read_statement`."""
+def any_from_statement(payload: bytes, *, what: str) -> Statement:
+    """Whatever it is that was signed; raises as :func:`manifest_from_statement`."""
     return _read(payload, tuple(_KINDS), what)
 
 
-def record_from_statement(kind: type[_Wanted], payload: bytes, *, what: str) -> _Wanted:
+def record_from_statement(kind: type[_Record], payload: bytes, *, what: str) -> _Record:
     """What a statement says that must be of one kind.
 
     Args:
@@ -143,8 +143,8 @@ def record_from_statement(kind: type[_Wanted], payload: bytes, *, what: str) -> 
         JsonError: When they are no strict JSON.
         SchemaError: When they are of another kind, or of no known version.
     """
-    wanted = next(name for name, known in _KINDS.items() if known.record is kind)
-    record = _read(payload, (wanted,), what)
+    predicate_type = next(name for name, known in _KINDS.items() if known.record is kind)
+    record = _read(payload, (predicate_type,), what)
     assert isinstance(record, kind)  # noqa: S101 # by the predicate's type
     return record
 

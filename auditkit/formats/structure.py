@@ -201,18 +201,18 @@ def _union_hook(annotation: object, converter: Converter) -> Hook:
 
 def _collect(items: list[tuple[int | str, Callable[[], object]]]) -> list[object]:
     """Structure all items, so that one message can say how many are wrong."""
-    done: list[object] = []
+    structured: list[object] = []
     errors: list[Exception] = []
     for index, structure in items:
         try:
-            done.append(structure())
+            structured.append(structure())
         except (BaseValidationError, _MismatchError, AuditError) as error:
             note = IterableValidationNote(f"item {index!r}", index, object)
             error.__notes__ = [*getattr(error, "__notes__", []), note]
             errors.append(error)
     if errors:
         raise IterableValidationError("items", errors, list)
-    return done
+    return structured
 
 
 def _sequence_hook(annotation: object, converter: Converter) -> Hook:

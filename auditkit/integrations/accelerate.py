@@ -19,7 +19,7 @@ from typing import Any
 class Accumulation:
     """How far gradient accumulation has come: state that only the Accelerator holds.
 
-    Needed to go on from a checkpoint with ``gradient_accumulation_steps`` above 1; otherwise it
+    Needed to resume from a checkpoint with ``gradient_accumulation_steps`` above 1; otherwise it
     does no harm.
 
     Args:

@@ -30,11 +30,11 @@ from lightning.pytorch.callbacks import (
 from torch import Tensor
 
 from auditkit.errors import RecorderMisuse
-from auditkit.observe.loader.proxies import recorder_of
+from auditkit.observe.loader.proxies import recorded_loader_of
 from auditkit.recorder.recorder import Recorder
 
-#: What FitLoop calls between making the loaders and making their iterators.
-_MOMENT = "_load_combined_loader_states"
+#: The method that FitLoop calls between making the loaders and making their iterators.
+_HOOKED = "_load_combined_loader_states"
 
 _PROGRESS = (
     "epoch_progress",
@@ -49,17 +49,17 @@ _PROGRESS = (
 class RecorderCallback(Callback):
     """Records one ``Trainer.fit``: a manifest at its clean end, none after an exception.
 
-    With ``resume=True`` a run that was killed goes on from its latest checkpoint (see
+    With ``resume=True`` a run that was killed resumes from its latest checkpoint (see
     ``checkpoint_every``): the script and the Trainer are the same as before, without
     ``ckpt_path``. Epochs before the checkpoint are left out, and Lightning's counters are put
     back with everything else. Metrics that Lightning averages over an epoch (``on_epoch=True``)
-    cover only the batches after the checkpoint in the epoch that is gone on with; what
+    cover only the batches after the checkpoint in the epoch that is resumed; what
     ``ModelCheckpoint`` knows of earlier best models is not restored.
 
     Args:
         out: The recording's folder.
         seed: The seed that training runs with. It is only recorded.
-        resume: Whether to go on from the latest checkpoint in ``out``, where there is one.
+        resume: Whether to resume from the latest checkpoint in ``out``, where there is one.
         **settings: As for :class:`auditkit.Recorder`.
 
     Attributes:
@@ -76,7 +76,7 @@ class RecorderCallback(Callback):
     ) -> None:
         self.recorder: Recorder | None = None
         self._out, self._seed, self._resume, self._settings = out, seed, resume, settings
-        self._recorded: Any = None
+        self._recorded_loader: Any = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Wait for the training loaders.
@@ -92,19 +92,19 @@ class RecorderCallback(Callback):
         make = Recorder.resume if self._resume else Recorder
         self.recorder = make(self._out, self._seed, **self._settings)
         loop = trainer.fit_loop
-        own = getattr(loop, _MOMENT)
+        original = getattr(loop, _HOOKED)
 
-        def moment() -> None:
-            delattr(loop, _MOMENT)
-            own()
-            self._begin(trainer)
+        def hook() -> None:
+            delattr(loop, _HOOKED)
+            original()
+            self._wrap(trainer)
 
-        setattr(loop, _MOMENT, moment)
+        setattr(loop, _HOOKED, hook)
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Note which epoch of Lightning's the next iteration belongs to."""
-        if self._recorded is not None and trainer.current_epoch > 0:
-            self._recorded.begin_loop_epoch(trainer.current_epoch)
+        if self._recorded_loader is not None and trainer.current_epoch > 0:
+            self._recorded_loader.begin_loop_epoch(trainer.current_epoch)
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -116,23 +116,23 @@ class RecorderCallback(Callback):
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """Training is over: sign the manifest."""
-        self._end(None)
+        self._close(None)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """Training failed: keep what there is, without a manifest."""
-        self._end(exception)
+        self._close(exception)
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """A fit without a single batch ends here."""
         if stage == "fit":
-            self._end(None)
+            self._close(None)
 
-    def _end(self, error: BaseException | None) -> None:
+    def _close(self, error: BaseException | None) -> None:
         if self.recorder is not None:
             trace = None if error is None else error.__traceback__
             self.recorder.__exit__(None if error is None else type(error), error, trace)
 
-    def _begin(self, trainer: Any) -> None:
+    def _wrap(self, trainer: Any) -> None:
         combined = trainer.fit_loop._combined_loader
         _refuse_unsuitable(combined, resume=self._resume)
         averaging = _callbacks(trainer, WeightAveraging, StochasticWeightAveraging)
@@ -148,8 +148,8 @@ class RecorderCallback(Callback):
             averaged=_numbered("average", [item for item in averages if item is not None]),
             extras={"lightning": LoopProgress(trainer), **_numbered("callback", stateful)},
         )
-        self._recorded = recorder_of(combined.flattened[0])
-        epoch = self._recorded.resume_loop_epoch or 0
+        self._recorded_loader = recorded_loader_of(combined.flattened[0])
+        epoch = self._recorded_loader.resume_loop_epoch or 0
         if epoch > 0:
             # Lightning makes one iterator here and, beyond epoch 0, another before it trains;
             # only that one is the epoch's.
@@ -157,7 +157,7 @@ class RecorderCallback(Callback):
             for tracker in (progress.current, progress.total):
                 tracker.ready = tracker.started = tracker.processed = tracker.completed = epoch
         else:
-            self._recorded.begin_loop_epoch(trainer.current_epoch)
+            self._recorded_loader.begin_loop_epoch(trainer.current_epoch)
 
 
 class LoopProgress:
@@ -190,7 +190,7 @@ class LoopProgress:
 
 
 def _refuse_unrecordable(trainer: Any, *, resume: bool) -> None:
-    if not hasattr(trainer.fit_loop, _MOMENT):
+    if not hasattr(trainer.fit_loop, _HOOKED):
         raise RecorderMisuse("this version of Lightning cannot be recorded", expected="2.5 or 2.6")
     if trainer.fit_loop._combined_loader is not None:
         raise RecorderMisuse(

@@ -30,10 +30,10 @@ class RecorderCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     """Records one ``Trainer.train``: a manifest at its clean end, none after an exception.
 
     Checkpoints are taken between updates, at the first one that is ``checkpoint_every`` batches
-    after the last. With ``resume=True`` a run that was killed goes on from the latest one: the
+    after the last. With ``resume=True`` a run that was killed resumes from the latest one: the
     script is the same as before, without ``resume_from_checkpoint``. Each epoch before the
     checkpoint goes through one batch, of which nothing is saved, evaluated or logged; then all
-    is put back. In the epoch that is gone on with, the Trainer's own logs (``epoch``, the mean
+    is put back. In the epoch that is resumed, the Trainer's own logs (``epoch``, the mean
     loss up to the first log) count from the checkpoint; what is trained does not depend on them.
     Refused where it would: accumulation that does not divide an epoch, callbacks with a state of
     their own (early stopping), several processes.
@@ -41,7 +41,7 @@ class RecorderCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
     Args:
         out: The recording's folder.
         seed: The seed that training runs with; by default the Trainer's. It is only recorded.
-        resume: Whether to go on from the latest checkpoint in ``out``, where there is one.
+        resume: Whether to resume from the latest checkpoint in ``out``, where there is one.
         checkpoint_every: Batches between checkpoints, at least; 0 for none.
         **settings: As for :class:`auditkit.Recorder`.
 
@@ -62,15 +62,15 @@ class RecorderCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             raise PlanError("checkpoint_every is at least 0")
         self.recorder: Recorder | None = None
         self._out, self._seed, self._settings = out, seed, settings
-        self._resume, self._every = resume, checkpoint_every
-        self._kept = 0
+        self._resume, self._checkpoint_every = resume, checkpoint_every
+        self._checkpointed = 0
         self._counters: Counters | None = None
 
-    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Everything is there, and nothing has been iterated.
 
         Raises:
-            RecorderMisuse: When this training cannot be recorded, or not be gone on with.
+            RecorderMisuse: When this training cannot be recorded, or not be resumed.
         """
         if self.recorder is not None:
             raise RecorderMisuse("this RecorderCallback has recorded", hint="one for each train()")
@@ -80,45 +80,45 @@ class RecorderCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
                 hint="go on with RecorderCallback(..., resume=True), or record from the start",
             )
         if self._resume:
-            _refuse_to_go_on(args, state, given["train_dataloader"])
+            _refuse_unresumable(args, state, kwargs["train_dataloader"])
         seed = args.seed if self._seed is None else self._seed
         make = Recorder.resume if self._resume else Recorder
         self.recorder = make(self._out, seed, **self._settings)
         self._counters = Counters(state)
         self.recorder.wrap(
-            given["model"],
-            given["optimizer"],
-            given["train_dataloader"],
-            scheduler=given["lr_scheduler"],
+            kwargs["model"],
+            kwargs["optimizer"],
+            kwargs["train_dataloader"],
+            scheduler=kwargs["lr_scheduler"],
             extras={"trainer": self._counters},
         )
-        self._kept = self.recorder.step
+        self._checkpointed = self.recorder.step
         # What was recorded before is put back when the loader gets there.
-        self._counters.awaited = self._kept > 0
+        self._counters.restore_pending = self._checkpointed > 0
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> Any:
-        """An update is done: the only place at which a checkpoint can be gone on from."""
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        """An update is done: the only place at which a checkpoint can be resumed from."""
         if self.recorder is None:
             return None
-        if self._is_awaited():
+        if self._restore_pending():
             return _silenced(control)
-        taken = self.recorder.step + 1  # the batch of this update is still under way
-        if self._every and taken - self._kept >= self._every:
+        steps = self.recorder.step + 1  # the batch of this update is still under way
+        if self._checkpoint_every and steps - self._checkpointed >= self._checkpoint_every:
             self.recorder.checkpoint()
-            self._kept = taken
+            self._checkpointed = steps
         return None
 
-    def on_epoch_end(self, args: Any, state: Any, control: Any, **given: Any) -> Any:
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         """Nothing comes of an epoch that is only gone through."""
-        return _silenced(control) if self._is_awaited() else None
+        return _silenced(control) if self._restore_pending() else None
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Training is over: sign the manifest."""
         if self.recorder is not None:
             self.recorder.close()
 
-    def _is_awaited(self) -> bool:
-        return self._counters is not None and self._counters.awaited
+    def _restore_pending(self) -> bool:
+        return self._counters is not None and self._counters.restore_pending
 
 
 class Counters:
@@ -128,12 +128,12 @@ class Counters:
         state: The ``TrainerState``.
 
     Attributes:
-        awaited: Whether a recorded state is still to be put back.
+        restore_pending: Whether a recorded state is still to be put back.
     """
 
     def __init__(self, state: Any) -> None:
         self._state = state
-        self.awaited = False
+        self.restore_pending = False
 
     def state_dict(self) -> dict[str, Any]:
         """The counters."""
@@ -141,7 +141,7 @@ class Counters:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Put them back."""
-        self.awaited = False
+        self.restore_pending = False
         for name in _COUNTERS:
             if hasattr(self._state, name):
                 setattr(self._state, name, state_dict[name])
@@ -152,7 +152,7 @@ def _silenced(control: Any) -> Any:
     return control
 
 
-def _refuse_to_go_on(args: Any, state: Any, loader: Any) -> None:
+def _refuse_unresumable(args: Any, state: Any, loader: Any) -> None:
     stateful = sorted(set(state.stateful_callbacks or {}) - {"TrainerControl"})
     if stateful:
         raise RecorderMisuse(

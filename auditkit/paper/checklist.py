@@ -10,7 +10,7 @@ Rules that it keeps:
 
 from __future__ import annotations
 
-from auditkit.paper.citations import passed, standing, value
+from auditkit.paper.citations import answer_from_checks, clipped, passed
 from auditkit.paper.neurips import NEURIPS_ITEMS
 from auditkit.paper.questions import QUESTIONS, Checklist, ChecklistItem, Question
 from auditkit.paper.survey import SURVEY_ITEMS
@@ -39,7 +39,7 @@ def fill(
     return Checklist(
         manifest_sha256=report.manifest_sha256,
         signed_by=report.signed_by,
-        verification=f"{report.verdict}; replay: {value(report.replay)}",
+        verification=f"{report.verdict}; replay: {clipped(report.replay)}",
         checks=tuple(f"{check.number} {check.name}: {check.status}" for check in report.checks),
         notes=(_shown(report), _NOT_SHOWN, *notes),
         items=tuple(_item(question, manifest, report) for question in QUESTIONS),
@@ -49,7 +49,7 @@ def fill(
 def _item(question: Question, manifest: StudyManifest, report: VerificationReport) -> ChecklistItem:
     if question.key in NEURIPS_ITEMS:
         return _open_item(question, manifest, report)
-    answer, problem = standing(report, question.checks)
+    answer, problem = answer_from_checks(report, question.checks)
     evidence: tuple[str, ...] = ()
     text = problem
     if answer == "yes":
@@ -71,7 +71,7 @@ def _open_item(
     question: Question, manifest: StudyManifest, report: VerificationReport
 ) -> ChecklistItem:
     """Facts without an answer; without facts, too, where the manifest itself did not hold."""
-    answer, problem = standing(report, question.checks)
+    answer, problem = answer_from_checks(report, question.checks)
     text = problem
     evidence: tuple[str, ...] = ()
     if answer == "yes":

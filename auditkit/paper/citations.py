@@ -1,10 +1,19 @@
-"""How the checklist cites: checks with their outcome, digests, lists and numbers in short."""
+"""How facts are worded: checks with their outcome, digests, lists and numbers, estimates."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from auditkit.paper.questions import BASE_CHECKS, Answer
+from auditkit.records.estimate import (
+    AS_IS,
+    MIN_PAIRS,
+    PRIMARY,
+    DistanceEstimate,
+    EstimateTable,
+    Interval,
+    SignedEstimate,
+)
 from auditkit.records.manifest import BranchRecord, SeedRecord, StudyManifest
 from auditkit.records.report import CheckResult, VerificationReport
 
@@ -24,7 +33,7 @@ _HOW_TO_RUN = {
 }
 
 
-def standing(report: VerificationReport, checks: Sequence[int]) -> tuple[Answer, str]:
+def answer_from_checks(report: VerificationReport, checks: Sequence[int]) -> tuple[Answer, str]:
     """What a set of checks allows to answer.
 
     Args:
@@ -52,12 +61,12 @@ def passed(report: VerificationReport, *checks: int) -> bool:
     return good.issuperset(checks)
 
 
-def digest(value: str | None) -> str:
+def digest(sha256: str | None) -> str:
     """The first digits of a digest."""
-    return "absent" if value is None else f"{value[:SHOWN_DIGITS]}..."
+    return "absent" if sha256 is None else f"{sha256[:SHOWN_DIGITS]}..."
 
 
-def value(text: object) -> str:
+def clipped(text: object) -> str:
     """A value from a manifest on one line and of bounded length."""
     flat = " ".join(str(text).split())
     return flat if len(flat) <= MAX_VALUE else f"{flat[:MAX_VALUE]}..."
@@ -65,7 +74,7 @@ def value(text: object) -> str:
 
 def listed(items: Iterable[object], limit: int = MAX_LISTED) -> str:
     """A list in one line, its end only counted where it is long."""
-    texts = [value(item) for item in items]
+    texts = [clipped(item) for item in items]
     rest = [f"and {len(texts) - limit} more"] if len(texts) > limit else []
     return ", ".join([*texts[:limit], *rest])
 
@@ -73,7 +82,7 @@ def listed(items: Iterable[object], limit: int = MAX_LISTED) -> str:
 def pairs(items: Mapping[str, object], names: Iterable[str] | None = None) -> str:
     """Names and values in one line: those of ``names`` that exist, or all."""
     wanted = items if names is None else [name for name in names if name in items]
-    return "; ".join(f"{value(name)}: {value(items[name])}" for name in wanted)
+    return "; ".join(f"{clipped(name)}: {clipped(items[name])}" for name in wanted)
 
 
 def number(figure: float | None) -> str:
@@ -118,7 +127,7 @@ def order_lines(manifest: StudyManifest) -> Iterator[str]:
         for branch in seed.branches:
             if branch.order_sha256 != control.order_sha256:
                 yield (
-                    f"check 6; order sha256 of seed {seed.seed}, {value(branch.name)} after t0 "
+                    f"check 6; order sha256 of seed {seed.seed}, {clipped(branch.name)} after t0 "
                     f"{digest(branch.order_sha256)}"
                 )
 
@@ -127,9 +136,9 @@ def spec_text(branch: BranchRecord) -> str:
     """A perturbation with all its parameters."""
     spec = branch.perturbation
     if spec is None:
-        return value(branch.name)
+        return clipped(branch.name)
     parameters = ", ".join(f"{key}={spec.parameters[key]}" for key in sorted(spec.parameters))
-    return value(f"{spec.name} ({parameters})" if parameters else spec.name)
+    return clipped(f"{spec.name} ({parameters})" if parameters else spec.name)
 
 
 def changed_at_fork(branch: BranchRecord, control: BranchRecord) -> str:
@@ -137,7 +146,7 @@ def changed_at_fork(branch: BranchRecord, control: BranchRecord) -> str:
     here, there = branch.digests.get("t0", {}), control.digests.get("t0", {})
     changed = [name for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
     if changed:
-        return "at t0 " + listed(f"{value(n)} {digest(here.get(n))}" for n in changed)
+        return "at t0 " + listed(f"{clipped(n)} {digest(here.get(n))}" for n in changed)
     if branch.order_sha256 != control.order_sha256:
         return f"nothing at t0; order sha256 after t0 {digest(branch.order_sha256)}"
     return "nothing at t0, the control's order"
@@ -149,7 +158,7 @@ def outcome_lines(manifest: StudyManifest, report: VerificationReport, role: str
     shown_by = "checks 3 and 8" if report.verdict == "verified" else "check 3"
     wanted = [branch for branch in first.branches if branch.role in ("control", role)]
     lines = [
-        f"{shown_by}; seed {first.seed}, outcome file of {value(branch.name)}: "
+        f"{shown_by}; seed {first.seed}, outcome file of {clipped(branch.name)}: "
         f"{file_digest(manifest, branch.outcome)}"
         for branch in wanted[: MAX_LISTED + 1]
     ]
@@ -159,13 +168,122 @@ def outcome_lines(manifest: StudyManifest, report: VerificationReport, role: str
 
 
 def _failure(check: CheckResult) -> str:
-    findings = [value(finding) for finding in check.findings[:3]]
+    findings = [clipped(finding) for finding in check.findings[:3]]
     rest = len(check.findings) - len(findings)
     more = f"; and {rest} more" if rest > 0 else ""
     return f"Check {check.number} ({check.name}) failed: {'; '.join(findings)}{more}."
 
 
 def _not_run(wanted: int, check: CheckResult | None) -> str:
-    reason = f" ({value(check.summary)})" if check is not None and check.summary else ""
+    reason = f" ({clipped(check.summary)})" if check is not None and check.summary else ""
     how = _HOW_TO_RUN.get(wanted, "run auditkit verify and see why")
     return f"Check {wanted} was not run{reason}: {how}."
+
+
+# Estimates in sentences
+
+_Row = SignedEstimate | DistanceEstimate
+
+
+def primary_rows(estimates: EstimateTable) -> list[_Row]:
+    """The rows that the plan's primary metric is judged by."""
+    return [row for row in estimates.rows if row.family == PRIMARY]
+
+
+def has_tests(estimates: EstimateTable) -> bool:
+    """Whether a row of the primary metric says how certain it is."""
+    return any(
+        row.exactly_zero or row.interval is not None or row.test_p is not None
+        for row in primary_rows(estimates)
+    )
+
+
+def uncertainty(estimates: EstimateTable) -> str:
+    """How the estimates are made and how many pairs they rest on."""
+    rows = primary_rows(estimates)
+    is_distance = any(isinstance(row, DistanceEstimate) for row in rows)
+    level = f"{100 * estimates.level:g} % t interval"
+    method = (
+        "excess over the placebo floor, tested by permuting the label treatment within each seed; "
+        f"{level} of the per-seed excess beside it"
+        if is_distance
+        else f"treatment minus control paired by seed, with a paired t test and a {level}"
+    )
+    text = (
+        f"The unit is the seed ({count(estimates.n_seeds, 'seed')}); probe examples are never "
+        f"pooled. Primary metric {clipped(estimates.primary_metric)}: {method}. Holm's correction "
+        f"over {count(len(rows), 'primary estimate')} at alpha {estimates.alpha:g}; "
+        f"{count(len(estimates.rows) - len(rows), 'other estimate')} exploratory, with "
+        f"Benjamini-Hochberg q values. Intervals and tests need at least {MIN_PAIRS} pairs."
+    )
+    diverged = {name: n for name, n in estimates.diverged.items() if n}
+    if diverged:
+        shown = ", ".join(f"{clipped(name)} in {count(n, 'seed')}" for name, n in diverged.items())
+        text += f" Diverged and left out: {shown}."
+    return text
+
+
+def primary_lines(estimates: EstimateTable) -> list[str]:
+    """A line for each estimate of the primary metric."""
+    rows = primary_rows(estimates)
+    lines = [_row(row) + _undeveloped(row, estimates) for row in rows[: 2 * MAX_LISTED]]
+    rest = len(rows) - len(lines)
+    return [*lines, f"{count(rest, 'more primary estimate')}"] if rest > 0 else lines
+
+
+def floor_summary(estimates: EstimateTable) -> str:
+    """Whether the floor has developed."""
+    floor = estimates.floor
+    if floor.developed is None:
+        return "No placebo stands, so there is no floor."
+    state = "has developed" if floor.developed else "has not developed"
+    text = (
+        f"The floor {state} at T: {floor.n_above} of {count(floor.n_placebos, 'placebo')} exceed "
+        f"TV {floor.threshold:g}"
+    )
+    return text + (
+        "." if floor.developed else "; an excess at T is over a nudge that has not grown yet."
+    )
+
+
+def floor_lines(estimates: EstimateTable) -> list[str]:
+    """The floor of the primary distance (of TV where the primary metric is none) at each time."""
+    metrics = {row.metric for row in estimates.distances}
+    metric = estimates.primary_metric if estimates.primary_metric in metrics else "tv"
+    lines = []
+    for time, _ in sorted(estimates.times.items(), key=lambda item: item[1]):
+        for row in estimates.distances:
+            if (row.metric, row.time, row.variant) == (metric, time, AS_IS) and row.n_with_floor:
+                lines.append(
+                    f"floor of {clipped(metric)} at {clipped(time)}: {number(row.floor)} over "
+                    f"{count(row.n_with_floor, 'seed')}"
+                    f" (other controls are {number(row.seed_distance)} apart)"
+                )
+                break
+    return lines
+
+
+def _row(row: _Row) -> str:
+    name = f"{clipped(row.perturbation)}, {clipped(row.metric)} at {clipped(row.time)}"
+    n = f"n = {row.n}" + (f", {row.n_left_out} left out" if row.n_left_out else "")
+    if isinstance(row, DistanceEstimate):
+        kind = f"{row.permutation_kind} permutation " if row.permutation_kind else ""
+        what = f"excess {number(row.excess)} over the floor {number(row.floor)}"
+    else:
+        kind, what = "paired t ", f"ATE {number(row.ate)}"
+    p = "" if row.test_p is None else f", {kind}p = {row.test_p:.2g}"
+    holm = "" if row.adjusted_p is None else f", Holm {row.adjusted_p:.2g}"
+    return f"{name}: {what}{_interval(row.interval)} ({n}{p}{holm}): {clipped(row.verdict)}"
+
+
+def _undeveloped(row: _Row, estimates: EstimateTable) -> str:
+    is_late = isinstance(row, DistanceEstimate) and row.time == "T" and not row.exactly_zero
+    return "; floor not developed at T" if is_late and estimates.floor.developed is False else ""
+
+
+def _interval(interval: Interval | None) -> str:
+    if interval is None:
+        return ""
+    low = "-inf" if interval.low is None else number(interval.low)
+    high = "inf" if interval.high is None else number(interval.high)
+    return f", {100 * interval.level:g} % interval [{low}, {high}]"

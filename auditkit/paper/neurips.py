@@ -11,25 +11,26 @@ from datetime import datetime
 from types import MappingProxyType
 
 from auditkit.paper.citations import (
+    answer_from_checks,
+    clipped,
     count,
     digest,
     file_digest,
     listed,
     pairs,
     passed,
-    standing,
-    value,
+    primary_lines,
+    uncertainty,
 )
-from auditkit.paper.estimate_text import primary_lines, uncertainty
 from auditkit.records.manifest import CODE_FOLDER, StudyManifest
 from auditkit.records.report import VerificationReport
 
-Facts = tuple[str, tuple[str, ...]]
+TextAndEvidence = tuple[str, tuple[str, ...]]
 
 _SETTING = ("model", "parameters", "trainable parameters", "optimizer", "hyper-parameters")
 
 
-def reproducibility(manifest: StudyManifest, report: VerificationReport) -> Facts:
+def reproducibility(manifest: StudyManifest, report: VerificationReport) -> TextAndEvidence:
     """Item 4."""
     plan = manifest.plan
     text = (
@@ -44,18 +45,20 @@ def reproducibility(manifest: StudyManifest, report: VerificationReport) -> Fact
     return text, evidence
 
 
-def access(manifest: StudyManifest, _: VerificationReport) -> Facts:
+def access(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
     """Item 5."""
     program, environment = manifest.program, manifest.environment
     data = manifest.seeds[0].data
     dirty = " with uncommitted changes" if program.git_dirty else ""
-    commit = f"commit {value(program.git_commit)}{dirty}" if program.git_commit else "no repository"
+    commit = (
+        f"commit {clipped(program.git_commit)}{dirty}" if program.git_commit else "no repository"
+    )
     arguments = f", arguments {pairs(program.arguments)}" if program.arguments else ""
     text = (
         f"The code as run lies beside the manifest: {listed(f.name for f in program.code)} "
-        f"({commit}); factory {value(program.target)}{arguments}. Environment: "
-        f"{value(environment.python)}, {pairs(environment.packages)}. Data version given by the "
-        f"program: {value(data.declared) if data.declared else 'none'}."
+        f"({commit}); factory {clipped(program.target)}{arguments}. Environment: "
+        f"{clipped(environment.python)}, {pairs(environment.packages)}. Data version given by the "
+        f"program: {clipped(data.declared) if data.declared else 'none'}."
     )
     evidence = (
         *_code_lines(manifest),
@@ -66,7 +69,7 @@ def access(manifest: StudyManifest, _: VerificationReport) -> Facts:
     return text, evidence
 
 
-def setting(manifest: StudyManifest, _: VerificationReport) -> Facts:
+def setting(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
     """Item 6."""
     plan, description, data = manifest.plan, manifest.program.description, manifest.seeds[0].data
     others = {name: text for name, text in description.items() if name not in _SETTING}
@@ -86,10 +89,10 @@ def setting(manifest: StudyManifest, _: VerificationReport) -> Facts:
     return text, evidence
 
 
-def significance(_: StudyManifest, report: VerificationReport) -> Facts:
+def significance(_: StudyManifest, report: VerificationReport) -> TextAndEvidence:
     """Item 7."""
     if report.estimates is None or not passed(report, 10):
-        return standing(report, (8, 9, 10))[1], ()
+        return answer_from_checks(report, (8, 9, 10))[1], ()
     varies = (
         " The variability captured is that of the study seed: initialisation, data order and "
         "augmentation, as far as the program draws them from the seeded streams."
@@ -98,11 +101,11 @@ def significance(_: StudyManifest, report: VerificationReport) -> Facts:
     return uncertainty(report.estimates) + varies, lines
 
 
-def resources(manifest: StudyManifest, _: VerificationReport) -> Facts:
+def resources(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
     """Item 8."""
     plan, environment = manifest.plan, manifest.environment
-    held = plan.horizon - plan.fork_at
-    steps = len(manifest.seeds) * (plan.horizon + held * (len(plan.branch_names) - 1))
+    branch_steps = plan.horizon - plan.fork_at
+    steps = len(manifest.seeds) * (plan.horizon + branch_steps * (len(plan.branch_names) - 1))
     size = sum(file.size for file in manifest.files)
     text = (
         f"Hardware: {pairs(environment.hardware)}. {count(plan.threads, 'thread')} a run. "
@@ -117,7 +120,7 @@ def resources(manifest: StudyManifest, _: VerificationReport) -> Facts:
 
 
 #: The function of each item, by the question's key.
-NEURIPS_ITEMS: Mapping[str, Callable[[StudyManifest, VerificationReport], Facts]] = (
+NEURIPS_ITEMS: Mapping[str, Callable[[StudyManifest, VerificationReport], TextAndEvidence]] = (
     MappingProxyType(
         {
             "neurips-4": reproducibility,
@@ -132,16 +135,15 @@ NEURIPS_ITEMS: Mapping[str, Callable[[StudyManifest, VerificationReport], Facts]
 
 def _replay(report: VerificationReport) -> str:
     if passed(report, 8):
-        return (
-            f"Re-executed in fresh processes with equal bits at every step: {value(report.replay)}."
-        )
-    return standing(report, (8,))[1]
+        replayed = clipped(report.replay)
+        return f"Re-executed in fresh processes with equal bits at every step: {replayed}."
+    return answer_from_checks(report, (8,))[1]
 
 
 def _code_lines(manifest: StudyManifest) -> tuple[str, ...]:
     files = manifest.program.code[:8]
     lines = [
-        f"check 3; {value(file.name)}: {file_digest(manifest, f'{CODE_FOLDER}/{file.name}')}"
+        f"check 3; {clipped(file.name)}: {file_digest(manifest, f'{CODE_FOLDER}/{file.name}')}"
         for file in files
     ]
     rest = len(manifest.program.code) - len(files)
@@ -158,6 +160,6 @@ def _duration(manifest: StudyManifest) -> str:
         begin, end = datetime.fromisoformat(run.started), datetime.fromisoformat(run.finished)
         seconds = (end - begin).total_seconds()
     except (TypeError, ValueError):  # not ISO 8601, or one with and one without a zone
-        return f"Run from {value(run.started)} to {value(run.finished)} (self-reported)."
+        return f"Run from {clipped(run.started)} to {clipped(run.finished)} (self-reported)."
     length = f"{seconds / 3600:,.2f} hours" if seconds >= 3600 else f"{seconds:,.0f} seconds"
     return f"Wall-clock time of the whole study: {length} (self-reported)."

@@ -1,8 +1,8 @@
 """The survey's items of the checklist: facts and digests for each, from manifest and report.
 
 A function here says what is recorded and which digests stand behind it. Whether the answer may be
-yes is decided by the checks (:func:`auditkit.paper.citations.standing`); an item can only be
-stricter.
+yes is decided by the checks (:func:`auditkit.paper.citations.answer_from_checks`); an item can
+only be stricter.
 """
 
 from __future__ import annotations
@@ -15,23 +15,21 @@ from auditkit.paper.citations import (
     MAX_LISTED,
     changed_at_fork,
     cited_seeds,
+    clipped,
     count,
     digest,
     digest_at,
     file_digest,
+    floor_lines,
+    floor_summary,
+    has_tests,
     listed,
     more_seeds,
     order_lines,
     outcome_lines,
     pairs,
-    spec_text,
-    value,
-)
-from auditkit.paper.estimate_text import (
-    floor_lines,
-    floor_summary,
-    has_tests,
     primary_lines,
+    spec_text,
     uncertainty,
 )
 from auditkit.paper.questions import Answer
@@ -42,7 +40,7 @@ from auditkit.records.report import VerificationReport
 _BUFFERS: tuple[str, ...] = ("batchnorm", "buffers")
 
 
-#: Settings that are told; the manifest has all.
+#: Settings that are named; the manifest has all.
 _SETTINGS = (
     *("deterministic algorithms", "fill uninitialized memory", "cudnn deterministic"),
     *("cudnn benchmark", "cudnn allow tf32", "float32 matmul precision", "torch threads"),
@@ -118,13 +116,13 @@ def rng(manifest: StudyManifest, _: VerificationReport) -> Facts:
     seeded = [stream.stream for stream in contract.streams if stream.seed is not None]
     others = [stream.stream for stream in contract.streams if stream.seed is None]
     text = (
-        f"Seeds are derived by {value(contract.recipe)} from the study seed for "
+        f"Seeds are derived by {clipped(contract.recipe)} from the study seed for "
         f"{listed(seeded, 24) or 'no stream'}; "
         f"derived per use or held by the program: {listed(others, 24) or 'none'}. Augmentation: "
         f"{manifest.plan.augmentation_rng}. Not covered: {listed(contract.uncovered) or 'nothing'}."
     )
     evidence = [
-        f"check 5; seed {seed.seed}, {value(stream.stream)}: seed {stream.seed}, start "
+        f"check 5; seed {seed.seed}, {clipped(stream.stream)}: seed {stream.seed}, start "
         f"{digest(stream.start)}, t0 {digest(stream.fork)}, T {digest(stream.end)}"
         for seed in manifest.seeds[:1]
         for stream in seed.rng.streams[:MAX_LISTED]
@@ -156,8 +154,8 @@ def kernels(manifest: StudyManifest, report: VerificationReport) -> Facts:
     """Deterministic kernels."""
     settings = manifest.environment.determinism
     text = (
-        f"Re-executed in fresh processes: {value(report.replay)}; equal bit for bit at every step, "
-        f"in digests and outcomes. Recorded settings: {pairs(settings, _SETTINGS)}; "
+        f"Re-executed in fresh processes: {clipped(report.replay)}; equal bit for bit at every "
+        f"step, in digests and outcomes. Recorded settings: {pairs(settings, _SETTINGS)}; "
         f"{count(len(settings), 'setting')} in the manifest."
     )
     if report.environment_differences:
@@ -176,7 +174,7 @@ def kernels(manifest: StudyManifest, report: VerificationReport) -> Facts:
         ]
         evidence = (*lines, *more_seeds(manifest, 8))
     else:  # which branches were drawn stands in no report
-        evidence = (f"check 8; {value(report.replay)}",)
+        evidence = (f"check 8; {clipped(report.replay)}",)
     return Facts(text, evidence, "yes" if is_set else "no")
 
 
@@ -196,7 +194,7 @@ def perturbations(manifest: StudyManifest, report: VerificationReport) -> Facts:
     )
     control = manifest.seeds[0].branches[0]
     evidence = [
-        f"check 7; seed {manifest.seeds[0].seed}, {value(branch.name)}: "
+        f"check 7; seed {manifest.seeds[0].seed}, {clipped(branch.name)}: "
         f"{changed_at_fork(branch, control)}"
         for branch in treatments[:24]
     ]
@@ -239,7 +237,7 @@ def uncertain(manifest: StudyManifest, report: VerificationReport) -> Facts:
     lines = tuple(f"check 10; {line}" for line in primary_lines(report.estimates))
     text = uncertainty(report.estimates)
     if report.verdict == "sampled":
-        text += f" Not every table was computed again: {value(report.replay)}."
+        text += f" Not every table was computed again: {clipped(report.replay)}."
     tested = has_tests(report.estimates)
     if not tested:
         text += " No row of the primary metric has an interval or a test."

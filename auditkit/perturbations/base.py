@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from auditkit.observe.state.components import TrainingObjects
-from auditkit.records.perturbation import Declaration
+from auditkit.records.declaration import Declaration
 from auditkit.records.plan import ParameterValue
 
 
 class Perturbation(ABC):
     """One named change of the training state at t0.
 
-    Subclass it, give it a :class:`~auditkit.records.perturbation.Declaration`, and register it
+    Subclass it, give it a :class:`~auditkit.records.declaration.Declaration`, and register it
     under the entry point group ``auditkit.perturbations``::
 
         class ZeroBias(Perturbation):

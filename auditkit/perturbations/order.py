@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.perturbations.base import Perturbation
-from auditkit.records.perturbation import DECLARATIONS
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.plan import ParameterValue
 
 

@@ -11,7 +11,7 @@ from auditkit.perturbations.base import Perturbation
 from auditkit.perturbations.order import Carry, OrderReverse, OrderShuffle, OrderSwap
 from auditkit.perturbations.resets import AdamReset, BatchNormReset, MomentumReset, OptimizerReset
 from auditkit.perturbations.ulp import Ulp
-from auditkit.records.perturbation import DECLARATIONS, Declaration
+from auditkit.records.declaration import DECLARATIONS, Declaration
 
 ENTRY_POINTS = "auditkit.perturbations"
 

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from auditkit.errors import NothingToPerturb
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.perturbations.base import Perturbation
-from auditkit.records.perturbation import DECLARATIONS
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.plan import ParameterValue
 
 _MOMENTS = {"m": ("exp_avg",), "v": ("exp_avg_sq",), "mv": ("exp_avg", "exp_avg_sq")}
@@ -92,16 +92,16 @@ class BatchNormReset(Perturbation):
 
 def _zero(optimizer: torch.optim.Optimizer, slots: Iterable[str]) -> None:
     for slot in slots:
-        held = [state for state in optimizer.state.values() if state.get(slot) is not None]
-        if not held:
+        states = [state for state in optimizer.state.values() if state.get(slot) is not None]
+        if not states:
             raise NothingToPerturb(
                 f"{type(optimizer).__name__} keeps no {slot} at t0",
                 component=f"optimizer/{slot}",
                 hint="choose a perturbation that fits the optimizer",
             )
-        if not any(_is_set(state[slot]) for state in held):
+        if not any(_is_set(state[slot]) for state in states):
             raise NothingToPerturb(f"every {slot} is 0 already", component=f"optimizer/{slot}")
-        for state in held:
+        for state in states:
             value = state[slot]
             zero = torch.zeros_like(value) if isinstance(value, Tensor) else type(value)(0)
             state[slot] = zero

@@ -16,12 +16,12 @@ from auditkit.errors import NothingToPerturb
 from auditkit.formats.seeds import derive_seed
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.perturbations.base import Perturbation
-from auditkit.records.perturbation import DECLARATIONS
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.plan import ParameterValue
 
 _DRAWS = 64
 #: From the largest float64 on, no longer move fits an int64; no shorter one is cut.
-_FARTHEST = 2**51
+_MAX_STEPS = 2**51
 _INTEGER_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -39,7 +39,7 @@ class Ulp(Perturbation):
         weights = [weight for weight in objects.model.parameters() if weight.requires_grad]
         if not weights:
             raise NothingToPerturb("the model has no trainable weight", component="params")
-        scale = min(int(parameters["scale"]), _FARTHEST)
+        scale = min(int(parameters["scale"]), _MAX_STEPS)
         with torch.no_grad():
             for weight, moved in _moved(weights, generator, scale):
                 weight.copy_(moved)
@@ -53,12 +53,12 @@ def _moved(
         for weight in weights:
             drawn = torch.randint(-1, 2, weight.shape, generator=generator)
             pairs.append((weight, nudge(weight.detach(), drawn * scale)))
-        if not all(torch.equal(_octets(old), _octets(new)) for old, new in pairs):
+        if not all(torch.equal(_as_bytes(old), _as_bytes(new)) for old, new in pairs):
             return pairs
     raise NothingToPerturb("no weight is finite and can move", component="params")
 
 
-def _octets(values: Tensor) -> Tensor:
+def _as_bytes(values: Tensor) -> Tensor:
     return values.detach().contiguous().reshape(-1).view(torch.uint8)
 
 
@@ -81,12 +81,12 @@ def nudge(values: Tensor, steps: Tensor) -> Tensor:
     stored = values.contiguous().view(integer)
     bits, moves = stored.to(torch.int64), steps.to(values.device)
     # Map sign-magnitude to one ascending line of integers: negative floats below zero.
-    lowest = torch.iinfo(integer).min
-    line = torch.where(bits < 0, lowest - bits, bits)
+    minimum = torch.iinfo(integer).min
+    ordered = torch.where(bits < 0, minimum - bits, bits)
     largest = torch.tensor(torch.finfo(values.dtype).max, dtype=values.dtype)
     limit = int(largest.view(integer))
-    goal = line + moves.clamp(-_FARTHEST, _FARTHEST)
+    target = ordered + moves.clamp(-_MAX_STEPS, _MAX_STEPS)
     # Without the last term a move of 0 would turn -0.0 into 0.0.
-    keep = (line.abs() > limit) | (goal.abs() > limit) | (moves == 0)
-    moved = torch.where(goal < 0, lowest - goal, goal)
+    keep = (ordered.abs() > limit) | (target.abs() > limit) | (moves == 0)
+    moved = torch.where(target < 0, minimum - target, target)
     return torch.where(keep, bits, moved).to(integer).view(values.dtype)

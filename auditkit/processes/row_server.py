@@ -92,7 +92,7 @@ class RankStatus:
         info: What it runs on.
         summary: How its loop ended by itself, if it did.
         error: What its script raised, if it did.
-        modules: What a step's modules gave, where that was asked.
+        modules: What a step's modules gave, where that was asked for.
         dumped: Whether it has written the state that was asked for.
         disconnected: Whether its connection has ended.
     """
@@ -214,7 +214,7 @@ class RowServer:
         variables: Mapping[str, str],
         output: IO[bytes] | None = None,
     ) -> CommandResult:
-        """Run a command to its end, or until it has told all that was asked and goes on."""
+        """Run a command to its end, or until it has sent all that was asked for and runs on."""
         try:
             return runner.run(command, self.handle, variables=variables, output=output)
         except _StillRunning:

@@ -29,7 +29,7 @@ from auditkit.processes.subprocesses import (
 )
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
 from auditkit.records.manifest import BranchesResult, TrunkResult
-from auditkit.records.registration import Registered
+from auditkit.records.registration import RegisterResult
 
 Report = Callable[[Progress], None]
 Result = TrunkResult | BranchesResult | Description | ModuleTrace
@@ -37,7 +37,7 @@ Result = TrunkResult | BranchesResult | Description | ModuleTrace
 #: What a job of each kind answers with.
 RESULTS: Mapping[JobKind, type[Any]] = {
     "describe": Description,
-    "register": Registered,
+    "register": RegisterResult,
     "trunk": TrunkResult,
     "branches": BranchesResult,
     "modules": ModuleTrace,

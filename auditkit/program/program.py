@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed
-from auditkit.observe.machine.code import import_file, import_module, is_own_file
+from auditkit.observe.machine.code import import_file, import_module, is_user_file
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
 from auditkit.records.plan import StudyPlan
@@ -124,20 +124,20 @@ class Program:
             raise ProgramError(
                 f"scheduler_interval is 'step' or 'epoch', not {self.scheduler_interval!r}"
             )
-        by_itself = self.step is None or self.scheduler_interval == "epoch"
-        if isinstance(self.scheduler, ReduceLROnPlateau) and by_itself:
+        stepped_by_default = self.step is None or self.scheduler_interval == "epoch"
+        if isinstance(self.scheduler, ReduceLROnPlateau) and stepped_by_default:
             raise ProgramError(
                 "ReduceLROnPlateau must be given a metric",
                 hint="step it in a step= of your own, with scheduler_interval='step'",
             )
         if self.accumulate < 1:
             raise ProgramError(f"accumulate must be at least 1, not {self.accumulate}")
-        held = {id(p) for p in self.model.parameters()}
+        known = {id(p) for p in self.model.parameters()}
         for extra in (*self.averaged.values(), *self.extras.values()):
             if isinstance(extra, nn.Module):
-                held |= {id(p) for p in extra.parameters()}
-        owned = (p for group in self.optimizer.param_groups for p in group["params"])
-        if not any(id(p) in held for p in owned):
+                known |= {id(p) for p in extra.parameters()}
+        optimized = (p for group in self.optimizer.param_groups for p in group["params"])
+        if not any(id(p) in known for p in optimized):
             raise ProgramError("the optimizer holds no parameter of the model")
 
     @property
@@ -231,10 +231,10 @@ class LoadedFactory:
             ProgramFailed: When it raises.
         """
         parameters = inspect.signature(self.make).parameters
-        free = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        takes_any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         seed_name, *others = parameters or [""]
         for name in arguments:
-            if name == seed_name or (name not in others and not free):
+            if name == seed_name or (name not in others and not takes_any_keyword):
                 raise ProgramError(
                     f"the factory {self.name} takes no argument {name!r}",
                     expected=", ".join(others) or "none but the seed",
@@ -244,7 +244,7 @@ class LoadedFactory:
         except AuditError:
             raise
         except Exception as error:
-            raise failed(error, f"the factory {self.name}") from error
+            raise program_failure(error, f"the factory {self.name}") from error
         if not isinstance(program, Program):
             raise ProgramError(
                 f"the factory {self.name} returned no Program",
@@ -254,12 +254,13 @@ class LoadedFactory:
         return program
 
 
-def failed(error: Exception, what: str) -> ProgramFailed:
-    """An error of the user's program, told in one line with its place."""
+def program_failure(error: Exception, what: str) -> ProgramFailed:
+    """An error of the user's program, as one line with its place."""
     frames = traceback.extract_tb(error.__traceback__)
     # Where the user's own code stood; the frames below it are a library's.
-    own = [frame for frame in frames if is_own_file(frame.filename)] or frames
-    place = f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else None
+    user_frames = [frame for frame in frames if is_user_file(frame.filename)] or frames
+    last = user_frames[-1] if user_frames else None
+    place = f"{Path(last.filename).name}:{last.lineno}" if last is not None else None
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{Path(error.filename).name}:{error.lineno}"
     return ProgramFailed(f"{what} raised {type(error).__name__}: {error}", where=place)
@@ -277,19 +278,19 @@ def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:
         ProgramError: When the file, module or name does not exist.
         ProgramFailed: When importing it raises.
     """
-    place, _, name = target.partition(":")
+    source, _, name = target.partition(":")
     name = name or "make_program"
     try:
         module = (
-            import_file(place, folder) if place.endswith(".py") else import_module(place, folder)
+            import_file(source, folder) if source.endswith(".py") else import_module(source, folder)
         )
     except AuditError:
         raise
     except Exception as error:
-        raise failed(error, f"importing {place}") from error
+        raise program_failure(error, f"importing {source}") from error
     make = getattr(module, name, None)
     if not callable(make):
-        raise ProgramError(f"{place} has no function {name!r}", hint="name one: FILE.py:FACTORY")
+        raise ProgramError(f"{source} has no function {name!r}", hint="name one: FILE.py:FACTORY")
     plan = getattr(module, "STUDY", None)
     if plan is not None and not isinstance(plan, StudyPlan):
         raise ProgramError("STUDY must be an auditkit.StudyPlan", found=type(plan).__name__)

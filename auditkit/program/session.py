@@ -49,7 +49,7 @@ class DataPosition(Protocol):
 
 
 @dataclass(frozen=True)
-class Observed:
+class TrainingSession:
     """Live objects and a data position whose state can be read and written.
 
     Attributes:
@@ -57,13 +57,13 @@ class Observed:
         driver: The loader.
         attributes: Plain attributes as they were at the start, see
             :func:`auditkit.observe.state.uncaptured.plain_attributes`.
-        sides: Further loaders by name.
+        auxiliary: Further loaders by name.
     """
 
     objects: TrainingObjects
     driver: DataPosition
     attributes: Mapping[str, object]
-    sides: Mapping[str, DataPosition] = field(default_factory=dict)
+    auxiliary: Mapping[str, DataPosition] = field(default_factory=dict)
     _reader: StateReader = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -76,7 +76,9 @@ class Observed:
     def positions(self) -> dict[str, Leaves]:
         """The data positions as sections: ``loader``, and ``loader/NAME`` of further ones."""
         found = {"loader": self.driver.capture()}
-        found.update({f"loader/{name}": side.capture() for name, side in self.sides.items()})
+        found.update(
+            {f"loader/{name}": loader.capture() for name, loader in self.auxiliary.items()}
+        )
         return found
 
     def close(self) -> None:
@@ -85,7 +87,7 @@ class Observed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Session(Observed):
+class Session(TrainingSession):
     """A live program.
 
     Attributes:

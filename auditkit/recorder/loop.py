@@ -1,8 +1,8 @@
-"""Evidence of a loop that runs by itself: the passive counterpart of ``pipeline.holder``.
+"""Evidence of a loop that runs by itself: the passive counterpart of the holder.
 
-Nothing is driven here. The recorded loader says when the loop asks for a batch and which one
+Nothing is driven here. The recorded loader says when the loop requests a batch and which one
 it gets; in between lies everything that the loop does. A step ends where the next batch is
-asked for, or where the recording ends.
+requested, or where the recording ends. What is done with the rows is a :class:`RecorderBackend`.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any, Protocol
 from auditkit.errors import AuditError
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.driver import Delivery
-from auditkit.observe.machine.code import is_own_file
+from auditkit.observe.machine.code import is_user_file
 from auditkit.observe.machine.distributed import always_synchronised
 from auditkit.observe.rng.streams import GlobalStreams, capture_streams
-from auditkit.program.session import Observed
-from auditkit.recorder.wrapping import Watched
-from auditkit.study.stages.holder import Evidence, Watcher
+from auditkit.program.session import TrainingSession
+from auditkit.recorder.wrapping import InstrumentedLoop
+from auditkit.study.stages.holder import Evidence, StepCallback
 
 
-class SideEvidence(Evidence, Protocol):
+class AuxiliaryEvidence(Evidence, Protocol):
     """Evidence that also takes what a step draws from other loaders."""
 
-    def consume_side(self, name: str, batch: Any, order: Batch | None) -> None:
+    def consume_auxiliary(self, name: str, batch: Any, order: Batch | None) -> None:
         """A batch of another loader."""
 
 
@@ -34,11 +34,11 @@ class Loop:
     """Cuts the rows of a loop at its batch boundaries.
 
     Args:
-        observed: The live objects.
+        session: The live objects.
         evidence: Takes the rows.
-        watcher: Looks on.
+        callback: Called at every boundary, batch and end of a step.
         first_step: Step of the first batch that is delivered.
-        restore: Writes the state that the loop goes on from, and what is changed in it; None
+        restore: Writes the state that the loop resumes from, and what is changed in it; None
             where it starts at its own beginning.
         needs_warmup: See :class:`auditkit.observe.loader.iteration.Boundary`.
 
@@ -48,9 +48,9 @@ class Loop:
 
     def __init__(
         self,
-        observed: Observed,
-        evidence: SideEvidence,
-        watcher: Watcher,
+        session: TrainingSession,
+        evidence: AuxiliaryEvidence,
+        callback: StepCallback,
         *,
         first_step: int = 1,
         restore: Callable[[], None] | None = None,
@@ -58,95 +58,95 @@ class Loop:
     ) -> None:
         self.needs_warmup = needs_warmup
         self.step = first_step
-        self._observed = observed
+        self._session = session
         self._evidence = evidence
-        self._watcher = watcher
+        self._callback = callback
         self._restore = restore
-        trained = (observed.objects.model, *observed.objects.extras.values())
+        trained = (session.objects.model, *session.objects.extras.values())
         self._undo = always_synchronised(trained) if restore and needs_warmup else None
         self._live = restore is None
-        self._under_way = False
-        self._blind = False
+        self._step_open = False
+        self._disabled = False
         self._loss: float | None = None
 
     @property
     def live(self) -> bool:
-        """Whether what the loop does counts: it has arrived where it was to go on."""
+        """Whether what the loop does counts: it has arrived where it was to resume."""
         return self._live
 
     @property
-    def sees(self) -> bool:
+    def is_recording(self) -> bool:
         """Whether rows are cut: it is live, and nothing went wrong."""
-        return self._live and not self._blind
+        return self._live and not self._disabled
 
-    def stand_by(self) -> None:
+    def disable(self) -> None:
         """From now on only count: a loop may go by the number of its steps."""
-        self._blind = True
+        self._disabled = True
 
     def position_reached(self) -> None:
-        """Write the state that the loop goes on from."""
+        """Write the state that the loop resumes from."""
         if self._undo is not None:
             self._undo()
         if self._restore is not None:
             self._restore()
         self._live = True
-        self._under_way = False
+        self._step_open = False
 
     def batch_requested(self) -> GlobalStreams:
         """End the step before; cut a row."""
         self.end_step()
         streams = capture_streams()
-        if self._blind:
+        if self._disabled:
             return streams
-        state = self._observed.state(streams)
+        state = self._session.state(streams)
         self._evidence.cut(state)
-        self._watcher.boundary(self.step, state)
+        self._callback.on_boundary(self.step, state)
         return streams
 
     def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
         """Note what the step consumes."""
-        self._under_way, self._loss = True, None
-        if self._blind:
+        self._step_open, self._loss = True, None
+        if self._disabled:
             return
         leaves = self._evidence.consume(batch, order)
-        self._watcher.consumed(self.step, Delivery(batch, order, epoch), leaves)
+        self._callback.on_batch(self.step, Delivery(batch, order, epoch), leaves)
 
     def log(self, loss: float) -> None:
         """Note the loss of the step that is under way."""
-        if self._live and self._under_way:
+        if self._live and self._step_open:
             self._loss = loss
 
     def end_step(self) -> None:
         """The step that is under way, if any, is over."""
-        if not self._under_way:
+        if not self._step_open:
             return
-        self._under_way = False
+        self._step_open = False
         step, self.step = self.step, self.step + 1
-        if self._blind:
+        if self._disabled:
             return
         self._evidence.finish_step(self._loss)
-        self._watcher.stepped(step, self._loss)
+        self._callback.on_step_end(step, self._loss)
 
-    def cut_off(self) -> None:
+    def interrupt(self) -> None:
         """The loop was interrupted: cut the state as it stands, for a last row."""
         self.end_step()
-        if not self._blind:
-            self._evidence.cut(self._observed.state())
+        if not self._disabled:
+            self._evidence.cut(self._session.state())
 
     def finish(self) -> None:
         """The loop is over: the last row is the state as it stands."""
         self.end_step()
-        self._evidence.close(self._observed.state())
+        self._evidence.close(self._session.state())
 
 
-class SideBoundary:
+class AuxiliaryBoundary:
     """The boundary of a loader that is not the training loader.
 
     Args:
         name: Of the loader.
         loop: The loop, to whose steps its batches belong.
         evidence: Takes them.
-        give_up: Called with what went wrong; None raises it.
+        on_error: Called with what went wrong; None raises it.
     """
 
     needs_warmup = False
@@ -155,11 +155,11 @@ class SideBoundary:
         self,
         name: str,
         loop: Loop,
-        evidence: SideEvidence,
-        give_up: Callable[[Exception], None] | None,
+        evidence: AuxiliaryEvidence,
+        on_error: Callable[[Exception], None] | None,
     ) -> None:
         self._name, self._loop, self._evidence = name, loop, evidence
-        self._give_up = give_up
+        self._on_error = on_error
 
     def position_reached(self) -> None:
         """The training loader's boundary restores."""
@@ -170,14 +170,14 @@ class SideBoundary:
 
     def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
         """Add it to the step that is under way, or to the one that comes first."""
-        if not self._loop.sees:
+        if not self._loop.is_recording:
             return
         try:
-            self._evidence.consume_side(self._name, batch, order)
+            self._evidence.consume_auxiliary(self._name, batch, order)
         except Exception as error:
-            if self._give_up is None:
+            if self._on_error is None:
                 raise
-            self._give_up(error)
+            self._on_error(error)
 
 
 class GuardedBoundary:
@@ -185,15 +185,15 @@ class GuardedBoundary:
 
     Args:
         inner: The loop.
-        give_up: Called with what went wrong after the first step.
+        on_error: Called with what went wrong after the first step.
     """
 
-    def __init__(self, inner: Loop, give_up: Callable[[Exception], None]) -> None:
-        self._inner, self._give_up = inner, give_up
+    def __init__(self, inner: Loop, on_error: Callable[[Exception], None]) -> None:
+        self._inner, self._on_error = inner, on_error
         self.needs_warmup = inner.needs_warmup
 
     def position_reached(self) -> None:
-        """Raises: a loop that was to go on from a checkpoint must not start anew unnoticed."""
+        """Raises: a loop that was to resume from a checkpoint must not start anew unnoticed."""
         self._inner.position_reached()
 
     def batch_requested(self) -> GlobalStreams:
@@ -201,9 +201,9 @@ class GuardedBoundary:
         try:
             return self._inner.batch_requested()
         except Exception as error:
-            if self._inner.step == 1 or is_users(error):
+            if self._inner.step == 1 or raised_by_user_code(error):
                 raise
-            self._give_up(error)
+            self._on_error(error)
             return capture_streams()
 
     def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
@@ -211,18 +211,18 @@ class GuardedBoundary:
         try:
             self._inner.batch_delivered(batch, order, epoch)
         except Exception as error:
-            if self._inner.step == 1 or is_users(error):
+            if self._inner.step == 1 or raised_by_user_code(error):
                 raise
-            self._give_up(error)
+            self._on_error(error)
 
 
-def is_users(error: BaseException) -> bool:
-    """Whether it was raised by the user's own code, as by a signal's handler in our midst."""
+def raised_by_user_code(error: BaseException) -> bool:
+    """Whether the user's own code raised it, as a signal handler that runs in the midst of this."""
     frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and not isinstance(error, AuditError) and is_own_file(frames[-1].filename)
+    return bool(frames) and not isinstance(error, AuditError) and is_user_file(frames[-1].filename)
 
 
-class Course:
+class RecorderBackend:
     """What a Recorder does with the loop that it was given; the base of all kinds.
 
     Attributes:
@@ -233,7 +233,7 @@ class Course:
     manifest: Path | None = None
     failure: BaseException | None = None
     _loop: Loop
-    _watched: Watched
+    _instrumented: InstrumentedLoop
 
     @property
     def step(self) -> int:
@@ -243,7 +243,7 @@ class Course:
     @property
     def position(self) -> int:
         """Batches of this epoch that were delivered."""
-        return self._watched.loaders[""].position
+        return self._instrumented.loaders[""].position
 
     def log(self, loss: float) -> None:
         """The loss of the step that is under way."""
@@ -254,18 +254,18 @@ class Course:
 
     def begin_loop_epoch(self, number: int) -> bool:
         """Whether to go through the loop's own epoch ``number``."""
-        return self._watched.loaders[""].begin_loop_epoch(number)
+        return self._instrumented.loaders[""].begin_loop_epoch(number)
 
     def close(self, error: BaseException | None) -> None:
         """The loop is over, well or not."""
 
-    def _report_to(
+    def _attach(
         self,
         boundary: Any,
-        evidence: SideEvidence,
-        give_up: Callable[[Exception], None] | None = None,
+        evidence: AuxiliaryEvidence,
+        on_error: Callable[[Exception], None] | None = None,
     ) -> None:
-        """Let the loaders report to the loop; what goes wrong at further loaders is told."""
-        for name, loader in self._watched.loaders.items():
-            side = SideBoundary(name, self._loop, evidence, give_up) if name else None
-            loader.boundary = side or boundary
+        """Let the training loader report to ``boundary``, and further loaders to the loop."""
+        for name, loader in self._instrumented.loaders.items():
+            auxiliary = AuxiliaryBoundary(name, self._loop, evidence, on_error) if name else None
+            loader.boundary = auxiliary or boundary

@@ -7,8 +7,8 @@
         ...  # the loop, untouched
 
 It sets and seeds nothing and never changes the run. ``auditkit replay``, ``auditkit doctor``
-and ``auditkit run ... -- COMMAND`` start the same script with a variable set; then the same
-boundary compares, or goes on from a fork, without a word in the script.
+and ``auditkit run ... -- COMMAND`` start the same script with a variable set; then another
+backend compares, or resumes from a fork, without a change to the script.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from torch import Tensor, nn
 
 from auditkit.errors import PlanError, RecorderMisuse
 from auditkit.observe.machine.distributed import Peers, refuse_unconnected
-from auditkit.recorder.loop import Course
-from auditkit.recorder.recording import RecordCourse
-from auditkit.recorder.row_client import RowCourse
-from auditkit.recorder.script_jobs import JobCourse
+from auditkit.recorder.loop import RecorderBackend
+from auditkit.recorder.recording import RecordingBackend
+from auditkit.recorder.row_client import StreamingBackend
+from auditkit.recorder.script_jobs import JobBackend
 from auditkit.recorder.tasks import receive_task
 from auditkit.recorder.wrapping import Wrapped, sort_objects
 from auditkit.recorder.writer import RecordingStopped, RecordSettings
@@ -56,7 +56,7 @@ class Recorder:
         out: The recording's folder; new or empty. Its evidence is written while the loop runs,
             its manifest at a clean end.
         seed: The seed that the loop runs with. It is only recorded.
-        checkpoint_every: Steps between checkpoints, from which a killed run can go on; 0 for
+        checkpoint_every: Steps between checkpoints, from which a killed run can resume; 0 for
             those only that :meth:`checkpoint` asks for.
         keep_checkpoints: How many checkpoints are kept, the latest ones; None for all. Several
             processes keep two at least: a kill may fall between their writes.
@@ -88,8 +88,8 @@ class Recorder:
         self._key_file = None if key is None else os.fspath(key)
         self._key: SigningKey | None = None
         self._resume = False
-        self._course: Course | None = None
-        self._training: Any = None
+        self._backend: RecorderBackend | None = None
+        self._training_loader: Any = None
         self._closed = False
         self._pid = os.getpid()
         atexit.register(self._at_exit)
@@ -98,7 +98,7 @@ class Recorder:
     def resume(
         cls, out: str | os.PathLike[str], seed: int | None = None, **settings: Any
     ) -> Recorder:
-        """A Recorder that goes on from the latest checkpoint in ``out``, where there is one.
+        """A Recorder that resumes from the latest checkpoint in ``out``, where there is one.
 
         The script is the same as before: it builds everything anew, and the state is written
         at the first batch boundary that counts. Epochs before that one get one batch each;
@@ -151,17 +151,17 @@ class Recorder:
         """
         if self._closed:
             raise RecorderMisuse("this Recorder is closed")
-        if self._course is not None:
+        if self._backend is not None:
             raise RecorderMisuse(
                 "wrap was called twice", hint="give it all objects at once; one Recorder, one loop"
             )
         refuse_unconnected()
-        training, loader, sides = sort_objects(
+        training, loader, auxiliary = sort_objects(
             objects, scheduler=scheduler, scaler=scaler, averaged=averaged, extras=extras
         )
-        self._training = loader
-        wrapped = Wrapped(training, loader, sides, probe, loss)
-        self._course = self._begin(wrapped)
+        self._training_loader = loader
+        wrapped = Wrapped(training, loader, auxiliary, probe, loss)
+        self._backend = self._make_backend(wrapped)
         return objects if len(objects) > 1 else objects[0]
 
     def log(self, *, loss: Tensor | float) -> None:
@@ -171,48 +171,48 @@ class Recorder:
                 f"the loss has {loss.numel()} elements", expected="a scalar", hint="log its mean"
             )
         value = float(loss.detach().item()) if isinstance(loss, Tensor) else float(loss)
-        self._started().log(value)
+        self._require_backend().log(value)
 
     def checkpoint(self) -> None:
         """Take a checkpoint: at the next batch boundary, or at the end of the loop."""
-        self._started().checkpoint()
+        self._require_backend().checkpoint()
 
     @property
     def step(self) -> int:
-        """Steps that were taken, those before a checkpoint that was gone on from included."""
-        return self._started().step
+        """Steps that were taken, those before the checkpoint that was resumed from included."""
+        return self._require_backend().step
 
     @property
     def manifest(self) -> Path | None:
         """Path of the manifest, once it is written."""
-        return None if self._course is None else self._course.manifest
+        return None if self._backend is None else self._backend.manifest
 
     @property
     def failure(self) -> BaseException | None:
         """What ended the recording before its time, or None."""
-        return None if self._course is None else self._course.failure
+        return None if self._backend is None else self._backend.failure
 
     def epochs(self, rounds: Iterable[T]) -> Iterator[T]:
-        """The loop's own epochs; those before a checkpoint that is gone on from are left out.
+        """The loop's own epochs; those before the checkpoint that is resumed from are left out.
 
         Args:
             rounds: What the loop iterates, such as ``range(30)``.
         """
         for number, item in enumerate(rounds):
-            if self._started().begin_loop_epoch(number):
+            if self._require_backend().begin_loop_epoch(number):
                 yield item
 
     def enumerate(self, loader: Iterable[T]) -> Iterator[tuple[int, T]]:
-        """``enumerate(loader)`` whose numbers go on where a checkpoint was taken.
+        """``enumerate(loader)`` whose numbers continue where a checkpoint was taken.
 
         Args:
             loader: The training loader; any other is just enumerated.
         """
-        if self._training is not loader:
+        if self._training_loader is not loader:
             yield from builtins.enumerate(loader)
             return
         for batch in loader:
-            yield self._started().position - 1, batch
+            yield self._require_backend().position - 1, batch
 
     def close(self) -> None:
         """End the recording after a clean end of the loop."""
@@ -232,8 +232,8 @@ class Recorder:
         self._closed = True
         atexit.unregister(self._at_exit)
         clean = isinstance(error, SystemExit) and not error.code  # the script is done early
-        if self._course is not None:
-            self._course.close(None if clean else error)
+        if self._backend is not None:
+            self._backend.close(None if clean else error)
         elif error is None:
             warnings.warn(
                 "the Recorder was given nothing to record: call wrap(model, optimizer, loader)",
@@ -241,34 +241,34 @@ class Recorder:
                 stacklevel=2,
             )
 
-    def _begin(self, wrapped: Wrapped) -> Course:
+    def _make_backend(self, wrapped: Wrapped) -> RecorderBackend:
         received = receive_task()
         if received is not None:
             connection, task = received
             if isinstance(task, Job):
-                return JobCourse(wrapped, connection, task)
-            return RowCourse(wrapped, connection, task)
+                return JobBackend(wrapped, connection, task)
+            return StreamingBackend(wrapped, connection, task)
         peers = Peers(self._settings.patience)
-        with peers.together("read the key"):
+        with peers.collective("read the key"):
             if peers.rank == 0:
                 self._key = signing_key(self._key_file)
         if self._key is not None and self._key.created:
             _LOG.warning(
                 "auditkit: made a signing key, %s; this machine trusts it", self._key.fingerprint
             )
-        return RecordCourse(wrapped, self._settings, self._key, peers, resume=self._resume)
+        return RecordingBackend(wrapped, self._settings, self._key, peers, resume=self._resume)
 
-    def _started(self) -> Course:
-        if self._course is None:
+    def _require_backend(self) -> RecorderBackend:
+        if self._backend is None:
             raise RecorderMisuse("call wrap(model, optimizer, loader) first")
-        return self._course
+        return self._backend
 
     def _at_exit(self) -> None:
         """The script ended without closing: that is how it ends, or what raised is known."""
-        course, error = self._course, getattr(sys, "last_value", None)
-        if course is None or self._closed or os.getpid() != self._pid:
+        backend, error = self._backend, getattr(sys, "last_value", None)
+        if backend is None or self._closed or os.getpid() != self._pid:
             return
-        if isinstance(course, RecordCourse):
+        if isinstance(backend, RecordingBackend):
             error = error or RecorderMisuse("the Recorder was never closed")
             warnings.warn(
                 "the Recorder was never closed, so there is no manifest; use it as a context "
@@ -276,4 +276,4 @@ class Recorder:
                 RecordingStopped,
                 stacklevel=2,
             )
-        course.close(error)
+        backend.close(error)

@@ -1,4 +1,4 @@
-"""The course of a recording, from the wrapped objects to the signed manifest."""
+"""A recording, from the wrapped objects to the signed manifest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from auditkit.errors import AuditError, RecordingIncomplete, RestoreMismatch, St
 from auditkit.files.recording_folder import RankResult, RecordingFolder
 from auditkit.formats.ordering import Batch
 from auditkit.formats.recipes import order_digest
-from auditkit.formats.redaction import hide_home
+from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import git_state
 from auditkit.observe.machine.distributed import Peers, parallel_settings
@@ -21,14 +21,14 @@ from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
-from auditkit.recorder.loop import Course, GuardedBoundary, Loop
-from auditkit.recorder.wrapping import Wrapped, watch
+from auditkit.recorder.loop import GuardedBoundary, Loop, RecorderBackend
+from auditkit.recorder.wrapping import Wrapped, instrument
 from auditkit.recorder.writer import (
-    Chronicle,
     RecordingStopped,
+    RecordingWriter,
     RecordSettings,
+    make_rank_result,
     now,
-    rank_result,
 )
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
@@ -56,7 +56,7 @@ from auditkit.study.stages.forker import Fork, read_fork
 from auditkit.version import __version__
 
 
-class RecordCourse(Course):
+class RecordingBackend(RecorderBackend):
     """Records a loop into a folder.
 
     Args:
@@ -64,7 +64,7 @@ class RecordCourse(Course):
         settings: How it is recorded.
         key: What to sign with; ranks above 0 need none.
         peers: The processes of the loop.
-        resume: Whether to go on from the latest checkpoint, where there is one.
+        resume: Whether to resume from the latest checkpoint, where there is one.
 
     Attributes:
         manifest: Path of the manifest, once there is one.
@@ -88,45 +88,45 @@ class RecordCourse(Course):
         self._wrapped, self._settings, self._key = wrapped, settings, key
         self._peers, self._rank = peers, peers.rank
         self._folder = RecordingFolder(settings.out, peers.rank, peers.size)
-        with ExitStack() as held:
-            held.callback(peers.close)
-            with peers.together("begin the recording"):
-                held.enter_context(self._folder.held())
+        with ExitStack() as stack:
+            stack.callback(peers.close)
+            with peers.collective("begin the recording"):
+                stack.enter_context(self._folder.locked())
                 journal = self._folder.begin(resume=resume)
                 taken = [] if journal is None else [c.step for c in journal.checkpoints]
                 # A kill may have fallen between the writes of two processes.
-                journal = self._folder.go_back(journal, peers.latest_common(taken))
+                journal = self._folder.rewind(journal, peers.latest_common_step(taken))
                 if peers.rank == 0:
-                    self._folder.find_others(settings.patience / 2)
-                self._watched = watch(wrapped)
-                held.callback(self._watched.close)
+                    self._folder.wait_for_ranks(settings.patience / 2)
+                self._instrumented = instrument(wrapped)
+                stack.callback(self._instrumented.close)
                 self._begin(journal)
-            self._held = held.pop_all()
-        if self._watched.unregistered:
-            self._warn(f"this recording cannot be resumed: {self._watched.unregistered}")
+            self._resources = stack.pop_all()
+        if self._instrumented.unregistered:
+            self._warn(f"this recording cannot be resumed: {self._instrumented.unregistered}")
 
     def checkpoint(self) -> None:
         """Take a checkpoint at the next boundary."""
         if self._loop.live:
-            self._chronicle.want_checkpoint()
+            self._writer.request_checkpoint()
 
     def close(self, error: BaseException | None) -> None:
         """End the recording: a manifest after a clean end, what there is after any other."""
-        with self._held:
+        with self._resources:
             if self.failure is not None:
                 if error is None:
-                    self._peers.leave()
+                    self._peers.abort()
                 return
             try:
                 if error is not None:
-                    self._interrupted(error)
+                    self._interrupt(error)
                 else:
                     self._finish()
             except Exception as problem:
-                self._fail(problem)
+                self._stop_recording(problem)
 
     def _begin(self, journal: RecordingJournal | None) -> None:
-        auditor, observed = Auditor(1, commit_data=True), self._watched.observed
+        auditor, session = Auditor(1, commit_data=True), self._instrumented.session
         fork = None
         if journal is None:
             starts = commitments(capture_streams().leaves())
@@ -136,31 +136,31 @@ class RecordCourse(Course):
                 stream_starts=starts,
                 size=self._peers.size,
                 environment=environment(),
-                loaders=self._watched.describe_loaders(),
+                loaders=self._instrumented.describe_loaders(),
             )
-            self._folder.note(journal)
+            self._folder.write_journal(journal)
         else:
             self._refuse_another_seed(journal)
             self._refuse_other_settings(journal)
             fork = read_fork(*self._folder.read_checkpoint(journal.checkpoints[-1]))
-            _check(fork, journal.checkpoints[-1])
+            _check_digests(fork, journal.checkpoints[-1])
             trace = self._folder.read_last_trace(journal.steps)
-            auditor.adopt(trace, journal.components)
+            auditor.resume_from(trace, journal.components)
             journal = replace(journal, resumed_at=(*journal.resumed_at, journal.steps), ended=None)
-            self._watched.loaders[""].restore(fork.loader)
-            self._watched.loaders[""].next_step = journal.steps + 1
-            self._watched.loaders[""].check = RecordedRows(trace)
-        self._chronicle = Chronicle(self._settings, self._folder, observed, auditor, journal)
+            self._instrumented.loaders[""].restore(fork.loader)
+            self._instrumented.loaders[""].next_step = journal.steps + 1
+            self._instrumented.loaders[""].check = _OrderCheck(trace)
+        self._writer = RecordingWriter(self._settings, self._folder, session, auditor, journal)
         self._loop = Loop(
-            observed,
+            session,
             auditor,
-            self._chronicle,
+            self._writer,
             first_step=journal.steps + 1,
-            restore=None if fork is None else lambda: self._watched.restore(fork),
+            restore=None if fork is None else lambda: self._instrumented.restore(fork),
             needs_warmup=self._wrapped.needs_warmup,
         )
-        guarded = GuardedBoundary(self._loop, self._fail)
-        self._report_to(guarded, auditor, self._fail)
+        guarded = GuardedBoundary(self._loop, self._stop_recording)
+        self._attach(guarded, auditor, self._stop_recording)
 
     def _refuse_another_seed(self, journal: RecordingJournal) -> None:
         if self._settings.seed is None:
@@ -180,7 +180,7 @@ class RecordCourse(Course):
         if there is not None:
             shared = {name: here.packages.get(name, v) for name, v in there.packages.items()}
             lines.extend(there.differences(replace(here, packages=shared)))
-        if journal.loaders != self._watched.describe_loaders():
+        if journal.loaders != self._instrumented.describe_loaders():
             lines.append("the loaders are set up in another way")
         if lines:
             raise RestoreMismatch(
@@ -190,21 +190,25 @@ class RecordCourse(Course):
             )
 
     def _finish(self) -> None:
-        with self._peers.together("finish the recording"):
+        with self._peers.collective("finish the recording"):
             if not self._loop.live:
                 raise RecordingIncomplete(
                     f"the loop ended before step {self._loop.step}, from which it was to go on"
                 )
             self._loop.finish()
-            self._chronicle.end()
-            result = rank_result(self._chronicle, self._folder, self._rank, self._watched.loaders)
+            self._writer.finish()
+            result = make_rank_result(
+                self._writer, self._folder, self._rank, self._instrumented.loaders
+            )
             if self._rank:
-                self._folder.leave(result)
+                self._folder.write_result(result)
         if self._rank:
             return
         assert self._key is not None  # noqa: S101 # rank 0 has one
         patience = self._settings.patience
-        others = [self._folder.collect(rank, patience) for rank in range(1, self._peers.size)]
+        others = [
+            self._folder.wait_for_result(rank, patience) for rank in range(1, self._peers.size)
+        ]
         results = [result, *others]
         manifest = self._manifest(results)
         envelope = sign_statement(to_statement(manifest), self._key.key)
@@ -222,23 +226,23 @@ class RecordCourse(Course):
             run=RunTimes(results[0].started, now()),
             seed=self._settings.seed,
             program=program_record(results[0].code, describe_objects(objects)),
-            command=tuple(hide_home(argument) for argument in sys.argv[1:]),
+            command=tuple(redact_text(argument) for argument in sys.argv[1:]),
             environment=results[0].environment,
             world=WorldRecord(self._peers.size, self._peers.backend, parallel_settings(modules)),
             ranks=tuple(result.record for result in results),
             files=tuple(sorted(files, key=lambda file: file.name)),
         )
 
-    def _interrupted(self, error: BaseException) -> None:
+    def _interrupt(self, error: BaseException) -> None:
         self.failure = error
         if self._loop.live:
-            self._loop.cut_off()
-        self._chronicle.interrupted(type(error).__name__)
+            self._loop.interrupt()
+        self._writer.record_interruption(type(error).__name__)
 
-    def _fail(self, problem: Exception) -> None:
-        """Stop recording, and tell; the loop goes on."""
+    def _stop_recording(self, problem: Exception) -> None:
+        """Stop recording, and warn; the loop goes on."""
         self.failure = problem
-        self._loop.stand_by()
+        self._loop.disable()
         text = str(problem) if isinstance(problem, AuditError) else f"{problem!r}"
         self._warn(
             f"the recording stopped at step {self._loop.step}: {text}; there will be no "
@@ -250,8 +254,8 @@ class RecordCourse(Course):
         warnings.warn(text, RecordingStopped, stacklevel=2)
 
 
-class RecordedRows:
-    """Holds batches that are loaded again against the rows that were recorded.
+class _OrderCheck:
+    """Compares batches that are loaded again with the rows that were recorded.
 
     Args:
         trace: The rows.
@@ -282,7 +286,7 @@ class RecordedRows:
             )
 
 
-def _check(fork: Fork, checkpoint: CheckpointRecord) -> None:
+def _check_digests(fork: Fork, checkpoint: CheckpointRecord) -> None:
     """Refuse a checkpoint that is not the one that was written."""
     for name, sha256 in commitments({**fork.state, "loader": fork.loader}).items():
         if checkpoint.digests.get(name) != sha256:

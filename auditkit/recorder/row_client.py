@@ -1,9 +1,9 @@
-"""A loop whose rows go to the process that started it, instead of into files.
+"""Stream the rows of a loop to the process that started it, instead of writing them to files.
 
 ``auditkit replay`` and ``auditkit doctor`` start the user's command; the Recorder in it gets a
-task over the line (see :mod:`auditkit.processes.protocol`) and streams what it sees. What was
+task over the connection (see :mod:`auditkit.processes.protocol`) and streams what it sees. What was
 recorded stays with the parent, which compares and says ``go`` or not: a process that is replayed
-never sees what it is held against.
+never sees what it is compared with.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from auditkit.files import store
-from auditkit.formats.redaction import hide_home
+from auditkit.formats.redaction import redact_text
 from auditkit.formats.structure import to_dict
 from auditkit.observe.loader.driver import Delivery
-from auditkit.observe.machine.code import own_code
+from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.determinism import deterministic
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
@@ -26,94 +26,94 @@ from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.processes.protocol import Connection
-from auditkit.recorder.loop import Course, Loop
-from auditkit.recorder.tasks import LoopStopped, failure_of
-from auditkit.recorder.wrapping import Watched, Wrapped, watch
-from auditkit.recorder.writer import Chains
+from auditkit.recorder.loop import Loop, RecorderBackend
+from auditkit.recorder.tasks import LoopStopped, describe_failure
+from auditkit.recorder.wrapping import InstrumentedLoop, Wrapped, instrument
+from auditkit.recorder.writer import HashChains
 from auditkit.records.evidence import Trace
 from auditkit.records.job import RowsTask
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import describe_loader
 from auditkit.study.stages.forker import read_fork
 from auditkit.study.stages.snapshotter import Snapshot, freeze
-from auditkit.study.worker.callbacks import ModuleWatcher
+from auditkit.study.worker.callbacks import ModuleCallback
 
 
-class RowCourse(Course):
+class StreamingBackend(RecorderBackend):
     """Streams the rows of a loop.
 
     Args:
         wrapped: The loop's objects.
-        line: To the parent.
+        connection: To the parent.
         task: What it wants to see.
     """
 
     def __init__(self, wrapped: Wrapped, connection: Connection, task: RowsTask) -> None:
         self._connection, self._task = connection, task
         self._starts = commitments(capture_streams().leaves())
-        self._held = ExitStack()
+        self._resources = ExitStack()
         if task.deterministic:
-            self._held.enter_context(deterministic(task.threads))
-        self._watched: Watched = watch(wrapped)
-        self._held.callback(self._watched.close)
+            self._resources.enter_context(deterministic(task.threads))
+        self._instrumented: InstrumentedLoop = instrument(wrapped)
+        self._resources.callback(self._instrumented.close)
         fork = None
         if task.checkpoint is not None:
             fork = read_fork(*store.read_tensors(Path(task.checkpoint), what="checkpoint"))
-            self._watched.loaders[""].restore(fork.loader)
-            self._watched.loaders[""].next_step = task.first_step
+            self._instrumented.loaders[""].restore(fork.loader)
+            self._instrumented.loaders[""].next_step = task.first_step
         auditor = Auditor(task.first_step, commit_data=True)
-        self._chains = Chains(bytes.fromhex(task.order_head), bytes.fromhex(task.consumed_head))
-        watcher = _Streamer(connection, task, self._watched, auditor, self._chains)
-        watcher.info = self._info
+        self._chains = HashChains(bytes.fromhex(task.order_head), bytes.fromhex(task.consumed_head))
+        callback = _RowSender(connection, task, self._instrumented, auditor, self._chains)
+        callback.info = self._info
         self._auditor = auditor
-        self._watcher = watcher
+        self._callback = callback
         self._loop = Loop(
-            self._watched.observed,
+            self._instrumented.session,
             auditor,
-            watcher,
+            callback,
             first_step=task.first_step,
-            restore=None if fork is None else lambda: self._watched.restore(fork),
+            restore=None if fork is None else lambda: self._instrumented.restore(fork),
             needs_warmup=wrapped.needs_warmup,
         )
-        self._report_to(self._loop, auditor)
+        self._attach(self._loop, auditor)
 
     def close(self, error: BaseException | None) -> None:
         """Tell the parent how the loop ended."""
-        with self._held:
-            if self._watcher.stopped:
+        with self._resources:
+            if self._callback.stopped:
                 return
             if error is not None:
-                self._connection.request({"failed": failure_of(error)})
+                self._connection.request({"failed": describe_failure(error)})
                 return
             if self._loop.live:
                 self._loop.finish()
-                if self._watcher.last_row(self._loop.step):
+                if self._callback.send_last_row(self._loop.step):
                     return
-            self._connection.request({"end": self._ending()})
+            self._connection.request({"end": self._summary()})
 
-    def _ending(self) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
         return {
             "steps": self.step,
             "order_sha256": self._chains.order.hex(),
             "consumed_sha256": self._chains.consumed.hex(),
-            "final": commitments(self._watched.observed.state()),
+            "final": commitments(self._instrumented.session.state()),
             **self._info(),
         }
 
     def _info(self) -> dict[str, Any]:
         """What the loop runs on and consists of, as it is now."""
-        loaders = self._watched.loaders
+        loaders = self._instrumented.loaders
         return {
             "environment": to_dict(environment()),
-            "code": [to_dict(file) for file in own_code(main=True)],
-            "command": [hide_home(argument) for argument in sys.argv[1:]],
+            "code": [to_dict(file) for file in user_code(main=True)],
+            "command": [redact_text(argument) for argument in sys.argv[1:]],
             "loaders": {name: describe_loader(loader.base) for name, loader in loaders.items()},
             "starts": self._starts,
-            "unregistered": self._watched.unregistered,
+            "unregistered": self._instrumented.unregistered,
         }
 
 
-class _Streamer:
+class _RowSender:
     """Sends every row when its step is over."""
 
     info: Callable[[], dict[str, Any]]
@@ -122,11 +122,11 @@ class _Streamer:
         self,
         connection: Connection,
         task: RowsTask,
-        watched: Watched,
+        instrumented: InstrumentedLoop,
         auditor: Auditor,
-        chains: Chains,
+        chains: HashChains,
     ) -> None:
-        self._connection, self._task, self._watched = connection, task, watched
+        self._connection, self._task, self._instrumented = connection, task, instrumented
         self._auditor, self._chains = auditor, chains
         #: A step after which the state is written, where to, and whether that is all.
         self._dump: tuple[int, str, bool] | None = None
@@ -134,12 +134,12 @@ class _Streamer:
             self._dump = (task.dump_at, task.dump_to, False)
         self._frozen: Snapshot | None = None
         self.stopped = False
-        self._modules: ModuleWatcher | None = None
+        self._modules: ModuleCallback | None = None
         if task.modules_at is not None:
-            model = watched.observed.objects.model
-            self._modules = ModuleWatcher(model, task.modules_at, lambda _: None)
+            model = instrumented.session.objects.model
+            self._modules = ModuleCallback(model, task.modules_at, lambda _: None)
 
-    def boundary(self, step: int, state: State) -> None:
+    def on_boundary(self, step: int, state: State) -> None:
         """Commit to the start; freeze the state where the parent wants it."""
         if self.stopped:  # the script has caught its end
             raise LoopStopped
@@ -147,31 +147,31 @@ class _Streamer:
             self._connection.request({"initial": commitments(state), **self.info()})
         self._frozen = None
         if self._dump is not None and step == self._dump[0] + 1:
-            self._frozen = freeze(self._watched.observed, state, [])
+            self._frozen = freeze(self._instrumented.session, state, [])
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
-        """The boundary counted: write what was frozen. Look into the step, link the chains."""
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """The boundary counted: write what was frozen, link the chains, look into the step."""
         if self._frozen is not None:
             self._write(self._frozen)
         self._chains.link(delivery, self._auditor.commitment)
         if self._modules is not None:
-            self._modules.consumed(step, delivery, leaves)
+            self._modules.on_batch(step, delivery, leaves)
 
-    def stepped(self, step: int, loss: float | None) -> None:
+    def on_step_end(self, step: int, loss: float | None) -> None:
         """Send the row."""
         if self._modules is not None:
-            self._modules.stepped(step, loss)
+            self._modules.on_step_end(step, loss)
             if step == self._task.modules_at:
                 self._connection.send({"modules": [list(entry) for entry in self._modules.entries]})
                 raise self._stop()
-        if not self._is_leaving:
-            self._send(self._auditor.row(step))
-        self._auditor.forget()
+        if not self._dumps_only:
+            self._send_row(self._auditor.row(step))
+        self._auditor.discard_rows()
         if step == self._task.last_step:
             self._connection.send({"arrived": step})
             raise self._stop()
 
-    def last_row(self, step: int) -> bool:
+    def send_last_row(self, step: int) -> bool:
         """Send the row of the state at the end.
 
         Args:
@@ -181,27 +181,27 @@ class _Streamer:
             Whether the state that the parent waited for was the last one; then that was all.
         """
         if self._dump is not None and step == self._dump[0] + 1:
-            observed = self._watched.observed
-            leaving = self._is_leaving
-            self._write(freeze(observed, observed.state(), []), at_end=True)
-            if leaving:
+            session = self._instrumented.session
+            dumps_only = self._dumps_only
+            self._write(freeze(session, session.state(), []), at_end=True)
+            if dumps_only:
                 return True
-        if not self._is_leaving:
-            self._send(self._auditor.trace())
+        if not self._dumps_only:
+            self._send_row(self._auditor.trace())
         return False
 
     @property
-    def _is_leaving(self) -> bool:
-        """Whether nothing but a state is waited for any more."""
+    def _dumps_only(self) -> bool:
+        """Whether the parent waits for nothing but a state any more."""
         return self._dump is not None and self._dump[2]
 
     def _write(self, frozen: Snapshot, *, at_end: bool = False) -> None:
         assert self._dump is not None  # noqa: S101 # else nothing would have been frozen
-        step, path, leaving = self._dump
+        step, path, dumps_only = self._dump
         self._dump = self._frozen = None
         store.write_tensors(Path(path), frozen.tensors, frozen.meta)
         self._connection.send({"dumped": step})
-        if leaving and not at_end:
+        if dumps_only and not at_end:
             raise self._stop()
 
     def _stop(self) -> LoopStopped:
@@ -209,7 +209,7 @@ class _Streamer:
         self._connection.send({"left": self.info()})
         return LoopStopped()
 
-    def _send(self, row: Trace) -> None:
+    def _send_row(self, row: Trace) -> None:
         columns = {name: cell.hex() for name, cell in row.columns.items()}
         answer = self._connection.request(
             {"row": {"step": row.first_step, "columns": columns, "loss": row.loss_bits.hex()}}

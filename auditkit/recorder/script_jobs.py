@@ -3,12 +3,13 @@
 The passive counterpart of :mod:`auditkit.study.worker.jobs`. The script builds everything and runs
 its loop; at the boundary before step t0+1 of a branch the fork's state is written and perturbed,
 and after the horizon the script is stopped. Deterministic kernels and the plan's threads are set
-when the objects are wrapped: in a study the Recorder is no bystander.
+when the objects are wrapped: in a study the Recorder changes the run.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from auditkit.formats.ordering import Batch
 from auditkit.formats.run_files import OrderFile
 from auditkit.formats.structure import to_dict
 from auditkit.observe.loader.driver import Delivery
-from auditkit.observe.machine.determinism import deterministic, kept_settings
+from auditkit.observe.machine.determinism import deterministic, unchanged_settings
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.state.uncaptured import refuse_unregistered_generators
@@ -28,15 +29,15 @@ from auditkit.observe.values.digests import commitments
 from auditkit.processes.protocol import Connection
 from auditkit.program.program import Program
 from auditkit.program.session import Session
-from auditkit.recorder.loop import Course, Loop
-from auditkit.recorder.tasks import LoopStopped, failure_of
-from auditkit.recorder.wrapping import Watched, Wrapped, base_loader, watch
+from auditkit.recorder.loop import Loop, RecorderBackend
+from auditkit.recorder.tasks import LoopStopped, describe_failure
+from auditkit.recorder.wrapping import InstrumentedLoop, Wrapped, base_loader, instrument
 from auditkit.records.job import Job, ModuleTrace, Progress
 from auditkit.records.manifest import BranchesResult, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.forker import Fork, read_fork
 from auditkit.study.stages.perturber import perturb
-from auditkit.study.worker.callbacks import BranchWatcher, ModuleWatcher, TrunkWatcher
+from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
 from auditkit.study.worker.job_files import (
     branch_record,
     branches_result,
@@ -50,12 +51,12 @@ from auditkit.study.worker.job_files import (
 _EVERY_SECONDS = 0.1
 
 
-class JobCourse(Course):
+class JobBackend(RecorderBackend):
     """Does one job with the user's own loop.
 
     Args:
         wrapped: The loop's objects.
-        line: To the parent.
+        connection: To the parent.
         job: What to do; ``branches`` names one branch.
 
     Raises:
@@ -66,65 +67,65 @@ class JobCourse(Course):
     def __init__(self, wrapped: Wrapped, connection: Connection, job: Job) -> None:
         self._connection, self._job, self._plan = connection, job, plan_of(job)
         self._done = False
-        self._told = 0.0
-        with ExitStack() as held:
-            held.callback(connection.close)
+        self._reported_at = 0.0
+        with ExitStack() as stack:
+            stack.callback(connection.close)
             try:
-                self._begin(wrapped, held)
+                self._begin(wrapped, stack)
             except BaseException as error:
-                connection.send({"error": failure_of(error)})
+                connection.send({"error": describe_failure(error)})
                 raise
-            self._held = held.pop_all()
+            self._resources = stack.pop_all()
 
     def close(self, error: BaseException | None) -> None:
         """Tell the parent how the loop ended, where the job is not done yet."""
-        with self._held:
+        with self._resources:
             if self._done:
                 return
             if error is None and self._loop.live:
                 self._loop.end_step()
                 if self._loop.step == self._plan.horizon + 1:
-                    self.boundary(self._loop.step, self._session.state())
+                    self.on_boundary(self._loop.step, self._session.state())
                     return
             problem = error or ProgramError(
                 f"the script ended after {self.step} steps",
                 expected=f"{self._plan.horizon} steps, the horizon",
                 hint="train longer, or give a smaller --horizon",
             )
-            self._connection.send({"error": failure_of(problem)})
+            self._connection.send({"error": describe_failure(problem)})
 
-    def boundary(self, step: int, state: State) -> None:
-        """Stop the script where the job ends; else let the watcher look."""
+    def on_boundary(self, step: int, state: State) -> None:
+        """Stop the script where the job ends; else call the callback."""
         if step != self._plan.horizon + 1:
-            self._watcher.boundary(step, state)
+            self._callback.on_boundary(step, state)
             return
         self._auditor.close(state)
-        self._answer()
+        self._send_result()
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
-        """See :class:`auditkit.study.stages.holder.Watcher`."""
-        self._watcher.consumed(step, delivery, leaves)
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """See :class:`auditkit.study.stages.holder.StepCallback`."""
+        self._callback.on_batch(step, delivery, leaves)
 
-    def stepped(self, step: int, loss: float | None) -> None:
-        """Look, and stop where only one step was to be looked into."""
-        self._watcher.stepped(step, loss)
+    def on_step_end(self, step: int, loss: float | None) -> None:
+        """Call the callback, and stop where only one step was to be looked into."""
+        self._callback.on_step_end(step, loss)
         if self._job.kind == "modules" and step == self._job.step:
-            self._answer()
+            self._send_result()
 
-    def _begin(self, wrapped: Wrapped, held: ExitStack) -> None:
+    def _begin(self, wrapped: Wrapped, stack: ExitStack) -> None:
         job, plan = self._job, self._plan
-        held.enter_context(deterministic(plan.threads))
-        settings = held.enter_context(ExitStack())
-        settings.enter_context(kept_settings())
+        stack.enter_context(deterministic(plan.threads))
+        settings = stack.enter_context(ExitStack())
+        settings.enter_context(unchanged_settings())
         self._settings = settings.pop_all()
         starts = commitments(capture_streams().leaves())
         refuse_unregistered_generators(wrapped.objects, base_loader(wrapped.loader), {})
-        self._watched: Watched = watch(wrapped)
-        held.callback(self._watched.close)
-        self._session = _session(wrapped, self._watched, job.seed, starts)
-        fork, order = self._enter()
+        self._instrumented: InstrumentedLoop = instrument(wrapped)
+        stack.callback(self._instrumented.close)
+        self._session = _make_session(wrapped, self._instrumented, job.seed, starts)
+        fork, order = self._open_fork()
         self._auditor = Auditor(1 if fork is None else plan.fork_at + 1, commit_data=fork is None)
-        self._watcher = self._make_watcher(fork, order)
+        self._callback = self._make_callback(fork, order)
         self._loop = Loop(
             self._session,
             self._auditor,
@@ -133,10 +134,10 @@ class JobCourse(Course):
             restore=None if fork is None else lambda: self._restore(fork),
             needs_warmup=wrapped.needs_warmup,
         )
-        self._report_to(_Telling(self._loop, self._tell), self._auditor)
+        self._attach(_ReportingBoundary(self._loop, self._send_error), self._auditor)
 
-    def _enter(self) -> tuple[Fork | None, OrderFile | None]:
-        """Aim the loader at the fork, if the job begins there."""
+    def _open_fork(self) -> tuple[Fork | None, OrderFile | None]:
+        """Read the fork, and let the loader seek to it, if the job begins there."""
         job, plan = self._job, self._plan
         self._follow: list[Batch] = []
         if job.fork is None:
@@ -146,71 +147,71 @@ class JobCourse(Course):
         order = read_order(job)
         self._follow = follow_control(self._session, plan, order, self._spec)
         self._session.driver.restore(fork.loader)
-        self._watched.loaders[""].next_step = plan.fork_at + 1
+        self._instrumented.loaders[""].next_step = plan.fork_at + 1
         return fork, order
 
-    def _make_watcher(
+    def _make_callback(
         self, fork: Fork | None, order: OrderFile | None
-    ) -> TrunkWatcher | BranchWatcher | ModuleWatcher:
+    ) -> TrunkCallback | BranchCallback | ModuleCallback:
         job, session = self._job, self._session
         if job.kind == "modules":
             assert job.step is not None  # noqa: S101 # every modules job names its step
-            return ModuleWatcher(session.program.model, job.step, self._progress)
+            return ModuleCallback(session.program.model, job.step, self._report)
         if fork is None or order is None:
-            return TrunkWatcher(session, self._plan, self._progress)
-        return BranchWatcher(session, self._plan, fork.recalibration, order.content, self._progress)
+            return TrunkCallback(session, self._plan, self._report)
+        return BranchCallback(session, self._plan, fork.recalibration, order.content, self._report)
 
     def _restore(self, fork: Fork) -> None:
-        self._watched.restore(fork)
+        self._instrumented.restore(fork)
         perturb(self._session, self._spec)
 
-    def _answer(self) -> None:
+    def _send_result(self) -> None:
         """Send the result and end the script."""
         try:
             result = self._result()
             self._settings.close()
         except Exception as error:
-            self._tell(error)
+            self._send_error(error)
             raise
         self._connection.send({"result": to_dict(result)})
         self._done = True
         raise LoopStopped
 
     def _result(self) -> TrunkResult | BranchesResult | ModuleTrace:
-        job, watcher = self._job, self._watcher
-        if isinstance(watcher, ModuleWatcher):
-            return ModuleTrace(tuple(watcher.entries))
-        if isinstance(watcher, TrunkWatcher):
-            return trunk_result(job, self._session, self._auditor, watcher, main=True)
+        job, callback = self._job, self._callback
+        if isinstance(callback, ModuleCallback):
+            return ModuleTrace(tuple(callback.entries))
+        if isinstance(callback, TrunkCallback):
+            return trunk_result(job, self._session, self._auditor, callback, main=True)
         record = branch_record(
-            job, self._session, job.branches[0], self._auditor, watcher, self._follow
+            job, self._session, job.branches[0], self._auditor, callback, self._follow
         )
         return branches_result(job, [record], main=True)
 
-    def _tell(self, error: BaseException) -> None:
+    def _send_error(self, error: BaseException) -> None:
         """Tell the parent what went wrong, before the script can hide it."""
         if not self._done:
             self._done = True
-            self._connection.send({"error": failure_of(error)})
+            self._connection.send({"error": describe_failure(error)})
 
-    def _progress(self, step: int) -> None:
-        moment = time.monotonic()
-        if moment - self._told < _EVERY_SECONDS and step != self._plan.horizon:
+    def _report(self, step: int) -> None:
+        now = time.monotonic()
+        if now - self._reported_at < _EVERY_SECONDS and step != self._plan.horizon:
             return
-        self._told = moment
+        self._reported_at = now
         plan, job = self._plan, self._job
         name = job.branches[0] if job.branches else "trunk" if step <= plan.fork_at else "control"
         begin = plan.fork_at if job.fork else 0
         total = plan.horizon - begin
-        told = Progress(job.seed, name, step, step - begin, total)
-        self._connection.send({"progress": to_dict(told)})
+        progress = Progress(job.seed, name, step, step - begin, total)
+        self._connection.send({"progress": to_dict(progress)})
 
 
-class _Telling:
+class _ReportingBoundary:
     """A boundary whose errors reach the parent whatever the script does with them."""
 
-    def __init__(self, inner: Loop, tell: Any) -> None:
-        self._inner, self._tell = inner, tell
+    def __init__(self, inner: Loop, send_error: Callable[[BaseException], None]) -> None:
+        self._inner, self._send_error = inner, send_error
         self.needs_warmup = inner.needs_warmup
 
     def position_reached(self) -> None:
@@ -226,12 +227,14 @@ class _Telling:
         try:
             return call(*arguments)
         except AuditError as error:
-            self._tell(error)
+            self._send_error(error)
             raise
 
 
-def _session(wrapped: Wrapped, watched: Watched, seed: int, starts: dict[str, str]) -> Session:
-    objects, observed = wrapped.objects, watched.observed
+def _make_session(
+    wrapped: Wrapped, instrumented: InstrumentedLoop, seed: int, starts: dict[str, str]
+) -> Session:
+    objects, session = wrapped.objects, instrumented.session
     if wrapped.probe is None:
         raise ProgramError(
             "a study compares branches on a probe, and the loop has none",
@@ -247,13 +250,13 @@ def _session(wrapped: Wrapped, watched: Watched, seed: int, starts: dict[str, st
         scaler=objects.scaler,
         averaged=objects.averaged,
         extras=objects.extras,
-        step=_never,
+        step=_trains_by_itself,
     )
     return Session(
         objects=objects,
-        driver=observed.driver,
-        attributes=observed.attributes,
-        sides=observed.sides,
+        driver=session.driver,
+        attributes=session.attributes,
+        auxiliary=session.auxiliary,
         program=program,
         seed=seed,
         stream_seeds={},
@@ -261,5 +264,5 @@ def _session(wrapped: Wrapped, watched: Watched, seed: int, starts: dict[str, st
     )
 
 
-def _never(program: Program, batch: Any, t: int) -> None:
-    """The script trains by itself."""
+def _trains_by_itself(program: Program, batch: Any, t: int) -> None:
+    """Never called: the script has its own loop."""

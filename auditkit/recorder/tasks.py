@@ -1,4 +1,4 @@
-"""A script that auditkit itself started: its task, how its errors are told, and its end."""
+"""A script that auditkit itself started: its task, how it reports its errors, and its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from auditkit.formats.structure import from_dict
 from auditkit.observe.machine.distributed import rank_and_size
 from auditkit.processes.protocol import Connection, connect
 from auditkit.processes.workers import describe_error
-from auditkit.program.program import failed
+from auditkit.program.program import program_failure
 from auditkit.records.job import Job, RowsTask
 
 
@@ -25,7 +25,7 @@ class LoopStopped(SystemExit):
 
 
 def receive_task() -> tuple[Connection, Job | RowsTask] | None:
-    """What the parent process wants, and the line to it; None where auditkit is no parent.
+    """The parent's task, and the connection to it; None where auditkit did not start the script.
 
     Raises:
         ConnectionLost: When the parent has gone.
@@ -42,10 +42,10 @@ def receive_task() -> tuple[Connection, Job | RowsTask] | None:
     return connection, from_dict(RowsTask, message["rows"], what="task")
 
 
-def failure_of(error: BaseException) -> dict[str, Any]:
-    """An error of the user's script as it is told to the parent."""
+def describe_failure(error: BaseException) -> dict[str, Any]:
+    """An error of the user's script as it is sent to the parent."""
     if isinstance(error, AuditError):
         return describe_error(error)
     if isinstance(error, Exception):
-        return describe_error(failed(error, "the script"))
+        return describe_error(program_failure(error, "the script"))
     return describe_error(AuditError(f"the script was ended by {type(error).__name__}"))

@@ -1,4 +1,4 @@
-"""What a user hands to ``Recorder.wrap``: sorted into what it is, and its loaders watched."""
+"""What a user hands to ``Recorder.wrap``: sorted by kind, and its loaders instrumented."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
 from auditkit.errors import RecorderMisuse, UncapturedState
-from auditkit.observe.loader.boundary import RecordedLoader
+from auditkit.observe.loader.recorded_loader import RecordedLoader
 from auditkit.observe.machine.distributed import SyncFlags, rank_and_size, refuse_sharded
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import TrainingObjects, restore
 from auditkit.observe.state.optimizers import parameter_names
 from auditkit.observe.state.uncaptured import plain_attributes, refuse_unregistered_generators
-from auditkit.program.session import Observed
+from auditkit.program.session import TrainingSession
 from auditkit.study.stages.describer import describe_loader
 from auditkit.study.stages.forker import Fork
 
@@ -35,14 +35,14 @@ class Wrapped:
     Attributes:
         objects: Everything that holds training state.
         loader: What the loop iterates for its steps.
-        sides: Further loaders by name; what a step draws from them belongs to the step.
+        auxiliary: Further loaders by name; what a step draws from them belongs to the step.
         probe: The examples on which branches are compared, or None.
         loss: ``loss(model, batch)``, for recalibrating BatchNorm, or None.
     """
 
     objects: TrainingObjects
     loader: Any
-    sides: Mapping[str, Any]
+    auxiliary: Mapping[str, Any]
     probe: Any = None
     loss: Any = None
 
@@ -52,8 +52,8 @@ class Wrapped:
 
         In several processes always: a framework may keep its data-parallel module to itself.
         """
-        held = (self.objects.model, *self.objects.extras.values())
-        parallel = any(isinstance(module, DistributedDataParallel) for module in held)
+        modules = (self.objects.model, *self.objects.extras.values())
+        parallel = any(isinstance(module, DistributedDataParallel) for module in modules)
         return parallel or rank_and_size()[1] > 1
 
     @property
@@ -64,25 +64,25 @@ class Wrapped:
 
 
 @dataclass(frozen=True)
-class Watched:
+class InstrumentedLoop:
     """A loop's objects with their loaders' classes swapped.
 
     Attributes:
-        observed: What can be read and written.
+        session: What can be read and written.
         loaders: By name; the training loader's is empty.
         unregistered: Random generators that no component holds, for people.
     """
 
-    observed: Observed
+    session: TrainingSession
     loaders: dict[str, RecordedLoader]
     unregistered: str | None
 
     def restore(self, fork: Fork) -> None:
         """Write a snapshot's state, further loaders included."""
-        for name, leaves in fork.sides.items():
+        for name, leaves in fork.auxiliary.items():
             if name in self.loaders:
                 self.loaders[name].seek(leaves)
-        restore(self.observed.objects, fork.state)
+        restore(self.session.objects, fork.state)
 
     def describe_loaders(self) -> dict[str, dict[str, str]]:
         """What the loaders are, by name."""
@@ -156,7 +156,7 @@ def sort_objects(
     return objects, kinds[_LOADER][0], _further(_LOADER, kinds[_LOADER])
 
 
-def watch(wrapped: Wrapped) -> Watched:
+def instrument(wrapped: Wrapped) -> InstrumentedLoop:
     """Swap the classes of a loop's loaders.
 
     Raises:
@@ -164,7 +164,7 @@ def watch(wrapped: Wrapped) -> Watched:
     """
     loaders: dict[str, RecordedLoader] = {}
     try:
-        for name, loader in {"": wrapped.loader, **wrapped.sides}.items():
+        for name, loader in {"": wrapped.loader, **wrapped.auxiliary}.items():
             base = base_loader(loader)
             loaders[name] = RecordedLoader(loader, base=base, generators=wrapped.generators)
     except BaseException:
@@ -176,9 +176,11 @@ def watch(wrapped: Wrapped) -> Watched:
         refuse_unregistered_generators(wrapped.objects, loaders[""].base, {})
     except UncapturedState as error:
         unregistered = str(error)
-    sides = {name: recorded for name, recorded in loaders.items() if name}
+    auxiliary = {name: recorded for name, recorded in loaders.items() if name}
     attributes = plain_attributes(wrapped.objects)
-    return Watched(Observed(wrapped.objects, loaders[""], attributes, sides), loaders, unregistered)
+    return InstrumentedLoop(
+        TrainingSession(wrapped.objects, loaders[""], attributes, auxiliary), loaders, unregistered
+    )
 
 
 def _kind(item: Any, position: int) -> str:

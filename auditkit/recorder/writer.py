@@ -1,4 +1,4 @@
-"""Record a loop: chunks of evidence, checkpoints, and at the end a signed manifest.
+"""Write what a recorded loop leaves: chunks of evidence, checkpoints, and the record of a rank.
 
 What goes wrong before the first step is raised: nothing is lost yet. What goes wrong later
 must not cost anybody a training run: the recording stops, says so in a warning, and leaves no
@@ -17,15 +17,15 @@ from auditkit.errors import AuditError, RecordingIncomplete
 from auditkit.files.recording_folder import RankResult, RecordingFolder
 from auditkit.files.store import PARTIAL
 from auditkit.formats.ordering import Batch
-from auditkit.observe.loader.boundary import RecordedLoader
 from auditkit.observe.loader.driver import Delivery
-from auditkit.observe.machine.code import own_code
+from auditkit.observe.loader.recorded_loader import RecordedLoader
+from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import uncovered_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
-from auditkit.program.session import Observed
+from auditkit.program.session import TrainingSession
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, KeptCheckpoint, RankRecord, RecordingJournal
 from auditkit.records.rng import UNSEEDED, RngContract, StreamContract
@@ -48,7 +48,7 @@ class RecordSettings:
     Attributes:
         out: The recording's folder.
         seed: The seed that the user says.
-        checkpoint_every: Steps between checkpoints; 0 for none but those asked for.
+        checkpoint_every: Steps between checkpoints; 0 for none but those requested.
         keep_checkpoints: How many are kept, the latest ones; None for all.
         patience: Seconds that a process waits for the others.
     """
@@ -60,7 +60,7 @@ class RecordSettings:
     patience: float = 600.0
 
 
-class Chains:
+class HashChains:
     """Two SHA-256 chains over what a loop consumes.
 
     Args:
@@ -73,87 +73,87 @@ class Chains:
 
     def link(self, delivery: Delivery, content: bytes) -> None:
         """Add what one step consumed; ``content`` is the SHA-256 of its batch."""
-        drawn = content if delivery.order is None else _bytes_of(delivery.order)
+        drawn = content if delivery.order is None else _order_bytes(delivery.order)
         self.order = hashlib.sha256(self.order + drawn).digest()
         self.consumed = hashlib.sha256(self.consumed + content).digest()
 
 
-class Chronicle:
-    """What a recorded loop leaves behind, as a watcher of its steps.
+class RecordingWriter:
+    """What a recorded loop leaves behind, as a callback of its steps.
 
     Args:
         settings: How it is recorded.
         folder: Where.
-        observed: The live objects.
+        session: The live objects.
         auditor: Holds the rows.
-        journal: How far it got, where it is gone on from a checkpoint; else a fresh one.
+        journal: How far it got, where it resumes from a checkpoint; else a fresh one.
     """
 
     def __init__(
         self,
         settings: RecordSettings,
         folder: RecordingFolder,
-        observed: Observed,
+        session: TrainingSession,
         auditor: Auditor,
         journal: RecordingJournal,
     ) -> None:
-        self._settings, self._folder, self._observed = settings, folder, observed
+        self._settings, self._folder, self._session = settings, folder, session
         self._auditor = auditor
-        self._chains = Chains(
+        self._chains = HashChains(
             bytes.fromhex(journal.order_head), bytes.fromhex(journal.consumed_head)
         )
-        self._wanted = False
+        self._checkpoint_requested = False
         self._frozen: Snapshot | None = None
         self.journal = journal
         self.steps = journal.steps
 
-    def want_checkpoint(self) -> None:
+    def request_checkpoint(self) -> None:
         """Take a checkpoint at the next batch boundary, or at the end."""
-        self._wanted = True
+        self._checkpoint_requested = True
 
-    def boundary(self, step: int, state: State) -> None:
+    def on_boundary(self, step: int, state: State) -> None:
         """Freeze the state where a checkpoint is due."""
         if step == 1:
             self.journal = replace(self.journal, initial=commitments(state))
         every, taken = self._settings.checkpoint_every, step - 1
         due = bool(every and taken and taken % every == 0)
         self._frozen = None
-        if (due or self._wanted) and taken > self.journal.steps:
+        if (due or self._checkpoint_requested) and taken > self.journal.steps:
             self._frozen = self._freeze(state)
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """The boundary counted: write the checkpoint, then link the chains."""
         if self._frozen is not None:  # of a boundary where an epoch ended there is another one
             self._write_checkpoint(step - 1, self._frozen)
-            self._frozen, self._wanted = None, False
+            self._frozen, self._checkpoint_requested = None, False
         self._chains.link(delivery, self._auditor.commitment)
 
-    def stepped(self, step: int, loss: float | None) -> None:
+    def on_step_end(self, step: int, loss: float | None) -> None:
         """Write a chunk that is full."""
         self.steps = step
         if self._auditor.n_rows > TRACE_STEPS:
-            self._folder.write_trace(self._auditor.release(TRACE_STEPS))
+            self._folder.write_trace(self._auditor.pop_trace(TRACE_STEPS))
 
-    def end(self) -> None:
-        """Write the last chunk; and a checkpoint that was asked for and came too late."""
+    def finish(self) -> None:
+        """Write the last chunk; and a checkpoint that was requested too late for a boundary."""
         trace = self._auditor.trace()
         if trace.n_rows > 1 or not self.steps:
             self._folder.write_trace(trace)
-        if self._wanted and self.steps > self.journal.steps:
-            frozen = self._freeze(self._observed.state())
+        if self._checkpoint_requested and self.steps > self.journal.steps:
+            frozen = self._freeze(self._session.state())
             if frozen is not None:
                 self._write_checkpoint(self.steps, frozen, at_end=True)
 
-    def interrupted(self, how: str) -> None:
+    def record_interruption(self, how: str) -> None:
         """Keep what there is of a loop that ended before its time."""
         if self._auditor.n_rows:
-            self._folder.write_trace(self._auditor.begun())
-        self._folder.note(replace(self.journal, ended=how))
+            self._folder.write_trace(self._auditor.partial_trace())
+        self._folder.write_journal(replace(self.journal, ended=how))
 
     def record(self, rank: int, loaders: dict[str, dict[str, str]], epochs: int) -> RankRecord:
-        """What this rank did, after :meth:`end`."""
+        """What this rank did, after :meth:`finish`."""
         journal = self.journal
-        state = self._observed.state()
+        state = self._session.state()
         final = commitments(state)
         n_chunks = -(-self.steps // TRACE_STEPS)
         streams = tuple(
@@ -179,16 +179,17 @@ class Chronicle:
 
     def _freeze(self, state: State) -> Snapshot | None:
         try:
-            return freeze(self._observed, state, [])
+            return freeze(self._session, state, [])
         except AuditError as error:
-            self._wanted = False  # the position or some state cannot be kept; the loop goes on
+            # The position or some state cannot be kept; the loop goes on.
+            self._checkpoint_requested = False
             warnings.warn(f"no checkpoint was taken: {error}", RecordingStopped, stacklevel=2)
             return None
 
     def _write_checkpoint(self, steps: int, frozen: Snapshot, *, at_end: bool = False) -> None:
         journal, keep = self.journal, self._settings.keep_checkpoints
         if not at_end:
-            self._folder.write_trace(self._auditor.begun())
+            self._folder.write_trace(self._auditor.partial_trace())
         taken = self._folder.write_checkpoint(steps, frozen.tensors, frozen.meta, frozen.digests)
         latest = KeptCheckpoint(
             taken,
@@ -199,13 +200,13 @@ class Chronicle:
         kept = (*journal.kept, latest)
         dropped = kept[:-keep] if keep else ()
         self.journal = replace(journal, kept=kept[len(dropped) :])
-        self._folder.note(self.journal)
+        self._folder.write_journal(self.journal)
         for checkpoint in dropped:
-            self._folder.drop_checkpoint(checkpoint.record)
+            self._folder.remove_checkpoint(checkpoint.record)
 
 
-def rank_result(
-    chronicle: Chronicle,
+def make_rank_result(
+    writer: RecordingWriter,
     folder: RecordingFolder,
     rank: int,
     loaders: dict[str, RecordedLoader],
@@ -215,25 +216,25 @@ def rank_result(
     Raises:
         RecordingIncomplete: When no step was recorded.
     """
-    if not chronicle.steps:
+    if not writer.steps:
         raise RecordingIncomplete(
             "no step was recorded",
             hint="iterate the loader that wrap was given; Accelerate and Lightning make new ones, "
             "see auditkit.integrations",
         )
     described = {name: describe_loader(loader.base) for name, loader in loaders.items()}
-    record = chronicle.record(rank, described, loaders[""].epoch + 1)
-    code = own_code(folder.path / CODE_FOLDER if rank == 0 else None, PARTIAL, main=True)
+    record = writer.record(rank, described, loaders[""].epoch + 1)
+    code = user_code(folder.path / CODE_FOLDER if rank == 0 else None, PARTIAL, main=True)
     roles = {
         **dict.fromkeys(record.traces, "trace"),
         **{checkpoint.file: "checkpoint" for checkpoint in record.checkpoints},
     }
     if rank == 0:
         roles |= {f"{CODE_FOLDER}/{file.name}": "code" for file in code}
-    return RankResult(chronicle.journal.started, record, folder.files(roles), environment(), code)
+    return RankResult(writer.journal.started, record, folder.files(roles), environment(), code)
 
 
-def _bytes_of(order: Batch) -> bytes:
+def _order_bytes(order: Batch) -> bytes:
     return len(order).to_bytes(8, "little") + order.astype("<i8").tobytes()
 
 

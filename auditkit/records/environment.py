@@ -41,10 +41,10 @@ class Environment:
         if self.python != other.python:
             yield f"python: {self.python} there, {other.python} here"
         for section in ("packages", "hardware", "libraries", "variables", "determinism"):
-            yield from _different(section, getattr(self, section), getattr(other, section))
+            yield from _differences(section, getattr(self, section), getattr(other, section))
 
 
-def _different(section: str, there: Mapping[str, str], here: Mapping[str, str]) -> Iterator[str]:
+def _differences(section: str, there: Mapping[str, str], here: Mapping[str, str]) -> Iterator[str]:
     for name in sorted((set(there) | set(here)) - _HARMLESS):
         if there.get(name) != here.get(name):
             yield (

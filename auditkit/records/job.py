@@ -138,7 +138,7 @@ class RowsTask:
     """Stream the rows of the loop.
 
     Attributes:
-        checkpoint: Absolute path of a snapshot to go on from, or None for the loop's own start.
+        checkpoint: Absolute path of a snapshot to resume from, or None for the loop's own start.
         first_step: Step of the first row.
         last_step: Step after which the loop is stopped; None to let it end by itself.
         modules_at: A step in which every module is digested, after which the loop is stopped;

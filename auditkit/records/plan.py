@@ -45,8 +45,8 @@ _LIMITS = {
 }
 
 #: Most seeds and perturbations of a plan, for the same reason.
-_MOST_SEEDS = 10_000
-_MOST_PERTURBATIONS = 1000
+_MAX_SEEDS = 10_000
+_MAX_PERTURBATIONS = 1000
 
 Role = Literal["control", "replica", "placebo", "treatment"]
 
@@ -179,8 +179,8 @@ class StudyPlan:
             )
         if not self.seeds:
             raise PlanError("a study needs at least one seed")
-        if len(self.seeds) > _MOST_SEEDS:
-            raise PlanError(f"{len(self.seeds)} seeds; a study has at most {_MOST_SEEDS}")
+        if len(self.seeds) > _MAX_SEEDS:
+            raise PlanError(f"{len(self.seeds)} seeds; a study has at most {_MAX_SEEDS}")
         if len(set(self.seeds)) != len(self.seeds):
             raise PlanError("a seed is given twice: pairs of equal seeds are no replication")
         if any(seed < 0 or seed >= 2**63 for seed in self.seeds):
@@ -190,10 +190,9 @@ class StudyPlan:
     def _check_names(self) -> None:
         if not self.perturbations:
             raise PlanError("a study needs at least one perturbation")
-        if len(self.perturbations) > _MOST_PERTURBATIONS:
+        if len(self.perturbations) > _MAX_PERTURBATIONS:
             raise PlanError(
-                f"{len(self.perturbations)} perturbations; a study has at most "
-                f"{_MOST_PERTURBATIONS}"
+                f"{len(self.perturbations)} perturbations; a study has at most {_MAX_PERTURBATIONS}"
             )
         names = [spec.branch_name for spec in self.perturbations]
         if len(set(names)) != len(names):

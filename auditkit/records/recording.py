@@ -126,7 +126,7 @@ class RecordingManifest:
 
 @dataclass(frozen=True)
 class KeptCheckpoint:
-    """A checkpoint and what else a recording needs to go on from it.
+    """A checkpoint and what else a recording needs to resume from it.
 
     Attributes:
         record: The checkpoint.

@@ -41,7 +41,7 @@ class DataIdentity:
 
 
 @dataclass(frozen=True)
-class Registered:
+class RegisterResult:
     """What a ``register`` job finds out: a program before it trains.
 
     Attributes:

@@ -41,7 +41,7 @@ OTHER_RECORD, NONDETERMINISM = "other", "nondeterminism"
 
 
 @dataclass(frozen=True)
-class Distance:
+class CheckpointDistance:
     """How far the states of record and replay are apart.
 
     Attributes:
@@ -83,7 +83,7 @@ class RecordingReplay:
     suspects: tuple[str, ...] = ()
     unseeded: tuple[str, ...] = ()
     module: str | None = None
-    distance: Distance | None = None
+    distance: CheckpointDistance | None = None
 
     @property
     def equal(self) -> bool:
@@ -203,14 +203,14 @@ class _Replay:
             found.comparisons.append(comparison)
         return row_key
 
-    def _distance(self, rank: int, runs: list[LiveComparison]) -> Distance | None:
+    def _distance(self, rank: int, runs: list[LiveComparison]) -> CheckpointDistance | None:
         for comparison in runs:
             status = comparison.server.by_rank.get(rank)
             if comparison.dumped_at is None or status is None or not status.dumped:
                 continue
             here = store.read_tensors(comparison.dump_path(rank), what="state")
             there = self._recorded.snapshot(rank, comparison.dumped_at)
-            return Distance(comparison.dumped_at, measure(there, here))
+            return CheckpointDistance(comparison.dumped_at, measure(there, here))
         return None
 
     def _folder(self, number: int) -> Path:
@@ -226,7 +226,7 @@ class _Replay:
         status: RankStatus,
         mismatches: tuple[Mismatch, ...],
         explanation: _Explanation,
-        distance: Distance | None = None,
+        distance: CheckpointDistance | None = None,
     ) -> RecordingReplay:
         info = _info(status)
         recorded = self._recorded.manifest.environment

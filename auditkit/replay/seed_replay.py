@@ -35,7 +35,7 @@ from auditkit.replay.attempts import (
     read_attempt,
 )
 from auditkit.replay.live_comparison import find_differing_module
-from auditkit.study.scripts import ScriptWorkers
+from auditkit.study.script_workers import ScriptWorkers
 
 #: A replay that differs from the record is repeated until there are so many in all.
 MAX_REPLAYS = 4
@@ -55,7 +55,7 @@ class SeedResult:
         distances: How far the first replay is from the record.
         undecided: Whether what differs may be due to another environment, or nothing could be
             run.
-        unexcused: Whether something differs that no other environment explains.
+        unexplained: Whether something differs that no other environment explains.
     """
 
     findings: list[Finding] = field(default_factory=list)

@@ -24,7 +24,7 @@ from auditkit.records.environment import Environment
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.report import Distance, Finding
 from auditkit.replay.seed_replay import MAX_REPLAYS, SeedReplay, SeedResult, SeedTask
-from auditkit.study.scripts import ScriptWorkers
+from auditkit.study.script_workers import ScriptWorkers
 
 __all__ = ["MAX_REPLAYS", "ReplayOutcome", "ReplayRequest", "copy_code", "replay"]
 

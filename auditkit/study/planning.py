@@ -27,7 +27,7 @@ from auditkit.records.manifest import (
     StudyManifest,
 )
 from auditkit.records.plan import StudyPlan
-from auditkit.records.registration import DataIdentity, Registered, Registration, SeedSource
+from auditkit.records.registration import DataIdentity, RegisterResult, Registration, SeedSource
 from auditkit.signing.envelopes import open_envelope, pae
 from auditkit.signing.keys import TrustedKey, verifies
 from auditkit.signing.signatures import check_signatures
@@ -82,7 +82,7 @@ def with_seeds(plan: StudyPlan, seeds: tuple[int, ...]) -> StudyPlan:
 
 
 def make_registration(
-    plan: StudyPlan, seeds_from: SeedSource, program: ProgramRecord, found: Registered, now: str
+    plan: StudyPlan, seeds_from: SeedSource, program: ProgramRecord, found: RegisterResult, now: str
 ) -> Registration:
     """A plan to sign.
 
@@ -199,7 +199,7 @@ def data_deviations(planned: DataIdentity, found: DataIdentity) -> Iterator[str]
     yield from _mapping_deviations("data", planned.loader, found.loader)
 
 
-def registered_deviations(registration: Registration, found: Registered) -> Iterator[str]:
+def registered_deviations(registration: Registration, found: RegisterResult) -> Iterator[str]:
     """What differs between the planned program and one that was built again in the same way."""
     program = registration.program
     yield from program_deviations(

@@ -23,11 +23,12 @@ from pathlib import Path
 
 from auditkit.errors import PlanError
 from auditkit.files import store
-from auditkit.files.run_folder import FinishedSeed, RunFolder, merged_environment, same_code
-from auditkit.formats.redaction import hide_home
+from auditkit.files.run_folder import FinishedSeed, RunFolder, merged_code, merged_environment
+from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import git_state
 from auditkit.processes.workers import Workers
+from auditkit.records.declaration import Declaration, declaration_of
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.manifest import (
     CODE_FOLDER,
@@ -43,13 +44,12 @@ from auditkit.records.manifest import (
     StudyManifest,
     TrunkResult,
 )
-from auditkit.records.perturbation import Declaration, declaration_of
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
-from auditkit.study.scripts import SEED, ScriptWorkers
+from auditkit.study.script_workers import SEED, ScriptWorkers
 from auditkit.version import __version__
 
 Report = Callable[[Progress], None]
@@ -96,7 +96,7 @@ def script_source(command: Sequence[str], plan: StudyPlan, folder: Path) -> Prog
             f"{len(plan.seeds)} seeds, and the command is the same for all",
             hint=f"give the script its seed: -- python train.py --seed {SEED}",
         )
-    return ProgramSource(shlex.join(map(hide_home, command)), str(folder), {})
+    return ProgramSource(shlex.join(map(redact_text, command)), str(folder), {})
 
 
 def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPlan:
@@ -133,7 +133,7 @@ def run_study(
     if request.jobs < 1:
         raise PlanError(f"jobs must be at least 1, not {request.jobs}")
     folder = RunFolder(request.out)
-    with folder.held():
+    with folder.locked():
         started = folder.begin(
             request.plan,
             request.program,
@@ -153,16 +153,16 @@ def run_study(
 
 def _run_seeds(request: StudyRequest, folder: RunFolder, report: Report) -> list[FinishedSeed]:
     """Run the seeds that are not complete yet; all of them in the plan's order."""
-    finished = {seed: done for seed in request.plan.seeds if (done := folder.finished(seed))}
+    finished = {seed: done for seed in request.plan.seeds if (done := folder.finished_seed(seed))}
     waiting = [seed for seed in request.plan.seeds if seed not in finished]
-    own = ScriptWorkers(request.command) if request.command else Workers()
-    with own as workers, ThreadPoolExecutor(max_workers=request.jobs) as pool:
+    workers = ScriptWorkers(request.command) if request.command else Workers()
+    with workers, ThreadPoolExecutor(max_workers=request.jobs) as pool:
         running = {
             pool.submit(_run_seed, workers, request, folder, seed, report): seed for seed in waiting
         }
         try:
             ended, _ = wait(running, return_when=FIRST_EXCEPTION)
-            for future, seed in running.items():  # of several that failed, the first is told
+            for future, seed in running.items():  # of several that failed, the first is raised
                 if future in ended:
                     finished[seed] = future.result()
         except BaseException:
@@ -216,13 +216,13 @@ def _run_seed(
         ),
         report,
     )
-    return folder.finish(seed, trunk, branches)
+    return folder.finish_seed(seed, trunk, branches)
 
 
 def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str) -> StudyManifest:
-    code = same_code(finished)
-    place, _, _ = request.program.target.partition(":")
-    source = place if place.endswith(".py") else place.partition(".")[0]
+    code = merged_code(finished)
+    module_name, _, _ = request.program.target.partition(":")
+    source = module_name if module_name.endswith(".py") else module_name.partition(".")[0]
     if request.command:  # the script is the first of its files that the command names
         source = next((part for part in request.command if part.endswith(".py")), "")
     commit, dirty = git_state(Path(request.program.folder), source)
@@ -245,7 +245,7 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
             git_commit=commit,
             git_dirty=dirty,
             code=code,
-            command=tuple(map(hide_home, request.command)),
+            command=tuple(map(redact_text, request.command)),
         ),
         environment=merged_environment(finished),
         seeds=tuple(_seed_record(seed) for seed in finished),

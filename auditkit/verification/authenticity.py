@@ -15,7 +15,7 @@ from auditkit.errors import AuditError
 from auditkit.evidence.reader import SignedFolder
 from auditkit.evidence.verdicts import CheckResults, as_finding, exit_code_of, verdict_of
 from auditkit.files import artifacts
-from auditkit.formats.statements import Manifest, read_statement
+from auditkit.formats.statements import Manifest, manifest_from_statement
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import MANIFEST_NAME, SIGNER_NAME
@@ -82,7 +82,7 @@ class OpenedManifest:
         data: Its bytes.
         envelope: Them, opened; None where they are malformed.
         manifest: What was signed; None where they are malformed.
-        ledger: Holds check 1.
+        checks: Hold the result of check 1.
     """
 
     path: Path
@@ -104,7 +104,7 @@ def open_manifest(path: Path, data: bytes) -> OpenedManifest:
     checks = CheckResults()
     try:
         envelope = open_envelope(data, what=path.name)
-        manifest = read_statement(envelope.payload, what=path.name)
+        manifest = manifest_from_statement(envelope.payload, what=path.name)
     except AuditError as error:
         # Whatever is wrong with the envelope, the file is not what its name says.
         checks.add(1, [replace(as_finding(error), exit_code=5)])
@@ -169,7 +169,8 @@ class Verification:
         trusted = self._request.trusted
         return tuple(read_countersignatures(folder, statement, trusted, self._signers))
 
-    def _signature(self) -> None:
+    def _check_signature(self) -> None:
+        """Make check 2."""
         if self._opened.envelope is None:
             return
         request, envelope = self._request, self._opened.envelope
@@ -209,7 +210,8 @@ class Verification:
         if not found and not wrong:
             self._checks.warn(2, "the study's own signature carries no timestamp")
 
-    def _artifacts(self, run: SignedFolder) -> None:
+    def _check_artifacts(self, run: SignedFolder) -> None:
+        """Make check 3."""
         checks, total = self._checks, 0
         for file in run.manifest.files:
             try:

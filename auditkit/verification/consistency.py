@@ -15,6 +15,7 @@ import numpy as np
 from auditkit.evidence.reader import RunEvidence, SeedEvidence
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome
+from auditkit.records.declaration import Declaration, matches
 from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
 from auditkit.records.evidence import CONSUMED, Trace
 from auditkit.records.manifest import (
@@ -26,7 +27,6 @@ from auditkit.records.manifest import (
     SeedRecord,
     StudyManifest,
 )
-from auditkit.records.perturbation import Declaration, matches
 from auditkit.records.plan import PerturbationSpec, Role, StudyPlan
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
 from auditkit.records.report import Finding

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from auditkit.errors import AuditError, NotTrusted, StoreError, UsageError
 from auditkit.files import artifacts, store
-from auditkit.formats.redaction import hide_home
+from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import record_from_statement, to_statement
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
 from auditkit.records.report import (
@@ -35,7 +35,7 @@ from auditkit.version import __version__
 
 _NAME = re.compile(r"countersign-[0-9a-f]{16}\.json", re.ASCII)
 
-#: Countersignatures that are read, and the bytes of each: they are files of strangers.
+#: Countersignatures that are read, and the bytes of each: anybody can have put them there.
 MAX_COUNTERSIGNATURES = 100
 MAX_BYTES = 2**24
 
@@ -124,10 +124,10 @@ def _publishable(report: VerificationReport) -> VerificationReport:
     """What this verifier found: nothing that others say, and no path of this machine."""
     plan = report.plan
     if plan is not None:
-        remarks = tuple(map(hide_home, plan.remarks))
-        plan = replace(plan, deviations=tuple(map(hide_home, plan.deviations)), remarks=remarks)
+        remarks = tuple(map(redact_text, plan.remarks))
+        plan = replace(plan, deviations=tuple(map(redact_text, plan.deviations)), remarks=remarks)
     checks = [
-        replace(check, warnings=tuple(map(hide_home, check.warnings))) for check in report.checks
+        replace(check, warnings=tuple(map(redact_text, check.warnings))) for check in report.checks
     ]
     trust = "the verifier named the key"
     if report.trust == SELF_SIGNED:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from auditkit.evidence.reader import SeedEvidence
+from auditkit.records.declaration import Declaration, matches
 from auditkit.records.evidence import CONSUMED, Trace
 from auditkit.records.manifest import BranchRecord
-from auditkit.records.perturbation import Declaration, matches
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding
 

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from auditkit.evidence.reader import SeedEvidence
-from auditkit.formats.ordering import Batch, delivered, order_sha256
+from auditkit.formats.ordering import Batch, delivered_order, order_sha256
 from auditkit.formats.recipes import order_digest
+from auditkit.records.declaration import Declaration
 from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.evidence import CONSUMED, Trace
 from auditkit.records.manifest import BranchRecord
-from auditkit.records.perturbation import Declaration
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding
 
@@ -68,7 +68,7 @@ def check_branch_order(
     committed = seed.record.branches[0].order_sha256
     expected: list[Batch] = []
     if moved is not None:
-        expected = delivered(tail, moved, plan.window, seed.record.seed)
+        expected = delivered_order(tail, moved, plan.window, seed.record.seed)
         committed = order_sha256(expected)
     if branch.order_sha256 != committed:
         yield Finding(

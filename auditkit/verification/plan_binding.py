@@ -18,7 +18,7 @@ from auditkit.files import artifacts
 from auditkit.processes.workers import Report, Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import CODE_FOLDER
-from auditkit.records.registration import PLAN_ROLE, Registered, Registration
+from auditkit.records.registration import PLAN_ROLE, RegisterResult, Registration
 from auditkit.records.report import PlanBinding, Timestamp
 from auditkit.replay.study_replay import copy_code
 from auditkit.signing.keys import TrustedKey, is_bound_to_message
@@ -34,7 +34,7 @@ from auditkit.study.planning import (
 StampCheck = Callable[[bytes, bytes], Timestamp]
 
 #: Builds the recorded program with a seed, in a process of its own, and looks at it.
-Registrar = Callable[[RunEvidence, Registration, int], Registered]
+Registrar = Callable[[RunEvidence, Registration, int], RegisterResult]
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def rebuild_program(
     seed: int,
     arguments: Mapping[str, str],
     report: Report = lambda _: None,
-) -> Registered:
+) -> RegisterResult:
     """Build the recorded program as its plan did, from the recorded sources alone.
 
     Args:
@@ -191,5 +191,5 @@ def rebuild_program(
         whole = int(data.dataset_sha256 is not None)
         job = Job("register", source, registration.plan, seed, out="", step=whole)
         job = replace(job, sample_seed=data.seed)
-        found: Registered = workers.run(job, report)
+        found: RegisterResult = workers.run(job, report)
     return found

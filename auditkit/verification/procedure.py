@@ -15,7 +15,8 @@
     10 estimands     computed only if 1 to 9 passed                                 here
 
 A new check gets its number and name in :data:`auditkit.records.report.CHECKS`, a module of its own
-that yields findings, and its call in :func:`content_findings`.
+that yields findings, its call in :func:`content_findings`, and a line on what it looked at where
+the lines of the others are (:meth:`CheckResults.ran`); a check without one counts as not made.
 
 Checks that can run do run, so that the report lists every failure; nothing verified is a
 failure. Code is executed only in check 8, which comes in as an argument: this module imports
@@ -36,9 +37,9 @@ from auditkit.evidence.verdicts import as_finding
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.run_files import Outcome
+from auditkit.records.declaration import DECLARATIONS, Declaration
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import BranchRecord, StudyManifest
-from auditkit.records.perturbation import DECLARATIONS, Declaration
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
@@ -136,11 +137,11 @@ class _StudyVerification(Verification):
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
         estimates, run = None, self._run
-        self._signature()
-        self._artifacts(run)
-        self._content(run)
-        self._replay(run)
-        self._bind(run)
+        self._check_signature()
+        self._check_artifacts(run)
+        self._check_content(run)
+        self._check_replay(run)
+        self._bind_plan(run)
         if self._checks.passed(*range(1, 10)):
             estimates = self._estimands(run)
         elif self._replayer is None and not self._checks.failed(*range(1, 10)):
@@ -149,7 +150,8 @@ class _StudyVerification(Verification):
             self._checks.skip(10, "withheld: computed only where checks 1 to 9 passed")
         return self._report(estimates)
 
-    def _content(self, run: RunEvidence) -> None:
+    def _check_content(self, run: RunEvidence) -> None:
+        """Make checks 4, 5, 6, 7 and 9."""
         for number, finding in content_findings(run, self._declarations):
             self._checks.add(number, [finding])
         plan, seeds = run.manifest.plan, run.manifest.seeds
@@ -176,7 +178,8 @@ class _StudyVerification(Verification):
         floor = f"replica = control, {by_whom.get(n_replicas, partly)}; {n_placebos} placebos"
         self._checks.ran(9, floor)
 
-    def _replay(self, run: RunEvidence) -> None:
+    def _check_replay(self, run: RunEvidence) -> None:
+        """Make check 8."""
         checks = self._checks
         if self._replayer is None:
             checks.skip(8, "nothing was replayed (--replay none)")
@@ -238,13 +241,13 @@ class _StudyVerification(Verification):
         order = shuffled(manifest, request.replay_seed)
         if isinstance(request.replay, int):
             order = order[: request.replay]
-        rounds = replay_within(request.budget, order, replayer, run, replay_request)
-        how = f", in {rounds.seconds:.0f} of {request.budget:.0f} seconds"
-        text = describe_sample(manifest, len(rounds.done), request.replay_seed, how)
-        everything = sample.is_everything and len(rounds.done) == len(order)
-        return rounds.outcome, Sample(by_seed(rounds.done), everything, text)
+        replayed = replay_within(request.budget, order, replayer, run, replay_request)
+        how = f", in {replayed.seconds:.0f} of {request.budget:.0f} seconds"
+        text = describe_sample(manifest, len(replayed.done), request.replay_seed, how)
+        everything = sample.is_everything and len(replayed.done) == len(order)
+        return replayed.outcome, Sample(by_seed(replayed.done), everything, text)
 
-    def _bind(self, run: RunEvidence) -> None:
+    def _bind_plan(self, run: RunEvidence) -> None:
         """Say what the plan that was signed before the run is worth."""
         if self._checks.failed(1, 2, 3):
             return
@@ -258,7 +261,7 @@ class _StudyVerification(Verification):
         return self._request.allow_code or self._is_own
 
     def _estimands(self, run: RunEvidence) -> EstimateTable | None:
-        """Estimates from recomputed tables where there are any, from recorded ones elsewhere."""
+        """Make check 10, from recomputed tables where there are any, recorded ones elsewhere."""
         if self._estimator is None or self._replay_outcome is None:
             self._checks.skip(10, "withheld: nothing was replayed")
             return None

@@ -1,4 +1,4 @@
-"""The traces of a recording, read in chunks: what follows from what, row by row.
+"""Check 4 of a recording, for its traces: read in chunks, what follows from what, row by row.
 
 All ranks are read side by side, one chunk of each in memory, and a checkpoint is opened while
 the chunk with its row is there.
@@ -27,7 +27,7 @@ UNTRACED = ("loader", "recalibration")
 _SHARED = ("params", "param_groups", "scheduler")
 
 
-def is_shared(column: str) -> bool:
+def _is_shared(column: str) -> bool:
     """Whether a column is the same in every process of a data-parallel loop."""
     return column in _SHARED or column.startswith("optimizer/")
 
@@ -38,7 +38,7 @@ def place(rank: RankRecord) -> str:
 
 
 def check_chunks(evidence: RecordingEvidence) -> Iterator[Finding]:
-    """Check 4, for the traces and checkpoints of all ranks."""
+    """Findings about the traces and checkpoints of all ranks."""
     pairs = _DigestPairs()
     readers = [_Reader(evidence, rank, pairs) for rank in evidence.manifest.ranks]
     first, number = readers[0], 0
@@ -209,7 +209,7 @@ def _check_shared(one: _Reader, other: _Reader) -> Iterator[Finding]:
     left, right = one.chunk, other.chunk
     if left is None or right is None or left.n_rows != right.n_rows:
         return
-    for name in sorted(filter(is_shared, {*left.columns, *right.columns})):
+    for name in sorted(filter(_is_shared, {*left.columns, *right.columns})):
         step = left.first_unequal(right, name, left.first_step, left.last_step + 2)
         if step is not None:
             text = f"the state is not that of rank {one.rank.rank}"

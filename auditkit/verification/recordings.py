@@ -22,11 +22,7 @@ from auditkit.records.report import REPLAY_NAME, Finding, ReplayReport, Verifica
 from auditkit.records.rng import UNSEEDED, StreamContract
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.signatures import check_signatures
-from auditkit.verification.authenticity import (
-    OpenedManifest,
-    Verification,
-    VerifyRequest,
-)
+from auditkit.verification.authenticity import OpenedManifest, Verification, VerifyRequest
 from auditkit.verification.consistency import check_listing
 from auditkit.verification.recording_traces import UNTRACED, check_chunks, place
 from auditkit.verification.rng_contract import GLOBAL_STREAMS, check_uncovered
@@ -53,15 +49,16 @@ class RecordingVerification(Verification):
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
-        self._signature()
-        self._artifacts(self._recording)
-        self._content()
-        self._replay()
+        self._check_signature()
+        self._check_artifacts(self._recording)
+        self._check_content()
+        self._check_replay()
         for number in (6, 7, 9, 10):
             self._checks.skip(number, NOT_APPLICABLE)
         return self._report(None)
 
-    def _content(self) -> None:
+    def _check_content(self) -> None:
+        """Make checks 4 and 5."""
         manifest = self._recording.manifest
         self._checks.add(4, check_recording(self._recording))
         self._checks.add(5, check_rank_streams(manifest))
@@ -76,7 +73,8 @@ class RecordingVerification(Verification):
         self._checks.ran(4, f"{steps} of {who}, {_counted(n_checkpoints, 'checkpoint')}")
         self._checks.ran(5, f"{_counted(n_streams, 'stream')} of {who}")
 
-    def _replay(self) -> None:
+    def _check_replay(self) -> None:
+        """Make check 8, from what a signed replay says."""
         try:
             found = self._read_replay()
         except AuditError as error:
@@ -166,7 +164,7 @@ def _counted(number: int, word: str) -> str:
     return f"{number} {word}{'' if number == 1 else 's'}"
 
 
-# Checks 4 and 5
+# Checks 4 and 5, but for what is in the traces
 
 
 def check_recording(evidence: RecordingEvidence) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""A verifier's report as JSON, read back, and held against what is verified here.
+"""A verifier's report as JSON, read back, and compared with what is verified here.
 
 Such a report is signed by nobody. It is read like any other file from outside, and its word counts
 only for what needs a replay; the other checks are made again and must agree.
@@ -39,7 +39,7 @@ def report_from_json(data: bytes, *, what: str) -> VerificationReport:
 def check_agreement(
     given: VerificationReport, here: VerificationReport, manifest: StudyManifest, *, what: str
 ) -> None:
-    """Hold a report from a file against a verification made here without replay.
+    """Compare a report from a file with a verification made here without replay.
 
     Args:
         given: From the file.

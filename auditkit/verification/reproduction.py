@@ -1,4 +1,4 @@
-"""Run a recorded study again on this machine, and set the two side by side."""
+"""Run a recorded study again on this machine, and compare the two."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.run_files import Outcome
-from auditkit.formats.statements import from_statement
+from auditkit.formats.statements import study_from_statement
 from auditkit.records.estimate import ReproductionReport
 from auditkit.records.job import ProgramSource
 from auditkit.records.manifest import CODE_FOLDER, BranchRecord
@@ -82,7 +82,7 @@ def read_study(path: Path, verified_sha256: str) -> VerifiedStudy:
             where=path.name,
         )
     envelope = open_envelope(data, what=path.name)
-    manifest = from_statement(envelope.payload, what=path.name)
+    manifest = study_from_statement(envelope.payload, what=path.name)
     return VerifiedStudy(RunEvidence(path.parent, manifest), found, envelope)
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from auditkit.evidence.reader import SeedEvidence
 from auditkit.formats.seeds import RECIPE, derive_seed
+from auditkit.records.declaration import matches
 from auditkit.records.manifest import BranchRecord, SeedRecord, StudyManifest
-from auditkit.records.perturbation import matches
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding
 from auditkit.records.rng import ALWAYS_UNCOVERED, DERIVED_STREAMS, RngContract

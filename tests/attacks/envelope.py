@@ -13,7 +13,7 @@ from studies import Run
 
 from attacks.attack import Attack
 from auditkit.formats import canonical
-from auditkit.records.perturbation import DECLARATIONS
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.signing.envelopes import pae, sign_statement
 from auditkit.signing.keys import fingerprint, generate_key, sign_bytes
 

@@ -14,7 +14,7 @@ import forging
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from studies import Run, study_here
+from studies import Run, study_in_process
 
 from attacks.attack import Attack
 from attacks.envelope import predicate
@@ -102,7 +102,7 @@ def _dishonest(kind: Any, apply: Callable[..., None]) -> Callable[[Run], Run]:
     def make(run: Run) -> Run:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(kind, "apply", apply)
-            return study_here(run.folder.parent / "forged", run.key, FEW)
+            return study_in_process(run.folder.parent / "forged", run.key, FEW)
 
     return make
 

@@ -13,10 +13,10 @@ from typing import Any
 import forging
 import numpy as np
 import pytest
-from loops import Loop, read, replay_here
+from in_process_loops import Loop, read, replay_in_process
 from numpy.typing import NDArray
-from recordings_by_hand import Recording, write_replay
-from studies import Run, study_here
+from studies import Run, study_in_process
+from synthetic_recordings import Recording, write_replay
 
 from attacks.attack import Attack
 from attacks.subjects import FEW, STOLEN, record_loop
@@ -44,7 +44,7 @@ def cheated(how: str) -> Callable[[Run], Run]:
     def make(run: Run) -> Run:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(VARIABLE, how)
-            return study_here(run.folder.parent / "forged", run.key, FEW, STOLEN)
+            return study_in_process(run.folder.parent / "forged", run.key, FEW, STOLEN)
 
     return make
 
@@ -96,7 +96,7 @@ def reviewed(run: Run) -> Run:
 
 def reviewed_with(run: Run, loop: Loop) -> Run:
     """The same, with a loop of one's choice."""
-    found = replay_here(read(run.folder), loop)
+    found = replay_in_process(read(run.folder), loop)
     write_replay(
         Recording(run.folder, run.key),
         findings=found.findings,

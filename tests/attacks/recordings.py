@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import forging
-from recordings_by_hand import DRIFT, Loop, Recording, write_replay, write_snapshot
 from studies import Run
+from synthetic_recordings import DRIFT, Loop, Recording, write_replay, write_snapshot
 
 from attacks.attack import Attack
 from attacks.envelope import predicate

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import forging
-import loops
+import in_process_loops
 import pytest
-from recordings_by_hand import Loop, write_recording, write_replay
-from studies import PLAN, Run, study_here
+from studies import PLAN, Run, study_in_process
+from synthetic_recordings import Loop, write_recording, write_replay
 
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey
@@ -38,7 +38,7 @@ def record_loop(folder: Path, key: PrivateKey, **fields: Any) -> Run:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(folder.parent / "config"))
         patch.delenv("AUDITKIT_KEY", raising=False)
-        loops.record(loops.Loop(folder, **{"checkpoint_every": 0, **fields}))
+        in_process_loops.record(in_process_loops.Loop(folder, **{"checkpoint_every": 0, **fields}))
     run = Run(folder, key)
     forging.resign(run, key)
     return run
@@ -51,10 +51,12 @@ def _replayed(folder: Path, key: PrivateKey) -> Run:
 
 
 SUBJECTS: dict[str, Callable[[Path, PrivateKey], Run]] = {
-    "study": study_here,
-    "pair": lambda folder, key: study_here(folder, key, PAIR),
-    "images": lambda folder, key: study_here(folder, key, FEW, STOLEN),
-    "clock": lambda folder, key: study_here(folder, key, FEW, "faulty_study.py:make_clock_program"),
+    "study": study_in_process,
+    "pair": lambda folder, key: study_in_process(folder, key, PAIR),
+    "images": lambda folder, key: study_in_process(folder, key, FEW, STOLEN),
+    "clock": lambda folder, key: study_in_process(
+        folder, key, FEW, "faulty_study.py:make_clock_program"
+    ),
     "recording": lambda folder, key: write_recording(
         folder, key, Loop(steps=1030, checkpoints=(3, 1030))
     ),

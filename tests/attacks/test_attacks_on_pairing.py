@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from examples_of_records import MANIFEST
-from studies import check_files, failures, study_here, told
+from record_examples import MANIFEST
+from studies import check_files, failures, findings_text, study_in_process
 
 from auditkit.errors import ArtifactMissing, FormatError, StoreError
 from auditkit.evidence.reader import RunEvidence
@@ -69,7 +69,7 @@ def test_evidence_is_read_through_the_manifest_only(tmp_path: Path) -> None:
 def test_state_that_leaks_from_branch_to_branch_reaches_the_replica(
     tmp_path: Path, key: PrivateKey
 ) -> None:
-    run = study_here(tmp_path / "run", key, target="leaky_study.py:make_program")
+    run = study_in_process(tmp_path / "run", key, target="leaky_study.py:make_program")
     report = check_files(run)
     assert 9 in failures(report)
-    assert "parts from the control" in told(report)
+    assert "parts from the control" in findings_text(report)

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from authorities import Authority, make_authority, needs_openssl
-from commands import Shell
+from cli_shell import Shell
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from forging import add_file, edit_predicate, replace_file, statement_of
 from studies import Run, check, check_files
+from timestamp_authority import Authority, make_authority, needs_openssl
 
 from auditkit.errors import StoreError
 from auditkit.files.run_folder import RunFolder

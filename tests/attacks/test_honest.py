@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-import loops
+import in_process_loops
 import pytest
-from studies import check, check_files, study_here, told
+from studies import check, check_files, findings_text, study_in_process
 
 from attacks.proof_of_learning import reviewed_with
 from attacks.subjects import record_loop
@@ -72,9 +72,9 @@ def loop_of(number: int) -> dict[str, Any]:
 @pytest.mark.parametrize("number", range(N_STUDIES))
 def test_an_honest_study_is_verified(number: int, tmp_path: Path, key: PrivateKey) -> None:
     plan, arguments = study_of(number)
-    run = study_here(tmp_path / "run", key, plan, arguments=arguments)
+    run = study_in_process(tmp_path / "run", key, plan, arguments=arguments)
     report = check(run, strict=True)
-    assert (report.verdict, report.exit_code) == ("verified", 0), told(report)
+    assert (report.verdict, report.exit_code) == ("verified", 0), findings_text(report)
 
 
 @pytest.mark.slow
@@ -83,9 +83,9 @@ def test_an_honest_recording_is_verified(number: int, tmp_path: Path, key: Priva
     fields = loop_of(number)
     run = record_loop(tmp_path / "run", key, **fields)
     assert check_files(run, strict=True).verdict == "integrity-only"
-    reviewed_with(run, loops.Loop(tmp_path / "again", **fields))
+    reviewed_with(run, in_process_loops.Loop(tmp_path / "again", **fields))
     report = check_files(run, strict=True)
-    assert (report.verdict, report.exit_code) == ("verified", 0), told(report)
+    assert (report.verdict, report.exit_code) == ("verified", 0), findings_text(report)
 
 
 def test_the_honest_runs_are_of_many_kinds() -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from studies_by_hand import Size, write_study
+from synthetic_studies import Size, write_study
 
 from auditkit.records.manifest import SIGNER_NAME
 from auditkit.signing.keys import generate_key

@@ -8,10 +8,10 @@ from typing import Any
 
 import forging
 import pytest
+from cli_shell import CompletedCommand
 from click.testing import CliRunner
-from commands import Done
-from recordings_by_hand import Loop, Recording, write_recording
 from studies import Run
+from synthetic_recordings import Loop, Recording, write_recording
 
 from auditkit.cli import diff as module
 from auditkit.cli import main
@@ -21,11 +21,11 @@ from auditkit.signing.keys import PrivateKey
 HOSTILE = "[bold red]same[/] \x1b[31m\x1b]0;owned\x07 \r\n\u2028\u202e\x00"
 
 
-def diff(*arguments: Run | Path | str) -> Done:
+def diff(*arguments: Run | Path | str) -> CompletedCommand:
     """Compare two runs."""
     names = [str(a.folder if isinstance(a, Run) else a) for a in arguments]
     done = CliRunner().invoke(main, ["diff", *names], catch_exceptions=False)
-    return Done(done.exit_code, done.stdout, done.stderr)
+    return CompletedCommand(done.exit_code, done.stdout, done.stderr)
 
 
 def words(text: str) -> str:

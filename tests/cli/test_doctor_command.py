@@ -8,27 +8,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cli_shell import CompletedCommand
 from click.testing import CliRunner
-from commands import Done
-from loops import HereCommands, Loop, Script
-from studies import PROGRAMS, HereWorkers
+from in_process_loops import InProcessCommands, Loop, Script
+from studies import PROGRAMS, InProcessWorkers
 
 from auditkit.cli import main
 
-Call = Callable[..., Done]
+Call = Callable[..., CompletedCommand]
 
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch) -> Call:
     """Calls the command line; a function stands for the user's command."""
-    monkeypatch.setattr("auditkit.diagnose.doctor.Workers", HereWorkers)
+    monkeypatch.setattr("auditkit.diagnose.doctor.Workers", InProcessWorkers)
 
-    def call(*arguments: str, script: Script | None = None) -> Done:
+    def call(*arguments: str, script: Script | None = None) -> CompletedCommand:
         with pytest.MonkeyPatch.context() as patch:
             if script is not None:
-                patch.setattr("auditkit.cli.doctor.Commands", lambda: HereCommands(script))
+                patch.setattr("auditkit.cli.doctor.Commands", lambda: InProcessCommands(script))
             done = CliRunner().invoke(main, ["doctor", *arguments], catch_exceptions=False)
-        return Done(done.exit_code, done.stdout, done.stderr)
+        return CompletedCommand(done.exit_code, done.stdout, done.stderr)
 
     return call
 
@@ -40,7 +40,7 @@ def loop(tmp_path: Path) -> Loop:
 
 def test_a_repeatable_loop_and_a_repeatable_program(loop: Loop, call: Call) -> None:
     done = call("--steps", "6", "--repeat", "3", "--", "python", "train.py", script=loop)
-    assert done == Done(
+    assert done == CompletedCommand(
         0,
         "Repeatable: 6 steps are equal bit for bit; no nondeterminism seen in 3 runs.\n",
         "",

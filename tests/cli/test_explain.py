@@ -7,17 +7,17 @@ import subprocess
 import sys
 
 import pytest
+from cli_shell import CompletedCommand, Shell
 from click.testing import CliRunner
-from commands import Done, Shell
 
 from auditkit.cli import main
 from auditkit.cli.console import LAYOUTS
 from auditkit.manual.pages import ORDER, read_page, topics
 
 
-def call(*arguments: str) -> Done:
+def call(*arguments: str) -> CompletedCommand:
     done = CliRunner().invoke(main, ["explain", *arguments], catch_exceptions=False)
-    return Done(done.exit_code, done.stdout, done.stderr)
+    return CompletedCommand(done.exit_code, done.stdout, done.stderr)
 
 
 def test_without_a_topic_it_lists_pages_and_topics() -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import Shell, names_in
+from cli_shell import Shell, names_in
 
 from auditkit.signing.envelopes import add_signature, sign_statement
 from auditkit.signing.keys import fingerprint, generate_key

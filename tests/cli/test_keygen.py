@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from commands import Shell, names_in
+from cli_shell import Shell, names_in
 
 from auditkit.signing.keys import fingerprint
 from auditkit.signing.trust import load_private_key, load_public_keys

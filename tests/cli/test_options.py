@@ -15,7 +15,7 @@ from auditkit.cli.options import (
     split_target,
 )
 from auditkit.errors import UsageError
-from auditkit.formats.redaction import at_home, without_home
+from auditkit.formats.redaction import expand_home, redact_path
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ def test_no_detour_leads_around_the_removal_of_the_home_folder(
     monkeypatch: pytest.MonkeyPatch, home: str, value: str, kept: str
 ) -> None:
     monkeypatch.setenv("HOME", home)
-    assert without_home(value) == kept
+    assert redact_path(value) == kept
     if kept != value:  # what is kept still leads to the same place
-        assert normpath(at_home(kept)).lstrip("/") == normpath(at_home(value)).lstrip("/")
+        assert normpath(expand_home(kept)).lstrip("/") == normpath(expand_home(value)).lstrip("/")
 
 
 def test_a_home_that_is_everything_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/")
-    assert [without_home(value) for value in ("/", "/data", "x")] == ["/", "/data", "x"]
+    assert [redact_path(value) for value in ("/", "/data", "x")] == ["/", "/data", "x"]
 
 
 def test_as_many_seeds_run_at_a_time_as_there_are_cores_and_seeds(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import click
 import pytest
+from cli_shell import PATIENCE, Shell
 from click.testing import CliRunner
-from commands import PATIENCE, Shell
 
 from auditkit.cli import main, passwords
 from auditkit.signing.envelopes import open_envelope, sign_statement

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from authorities import Authority, make_authority, needs_openssl
-from commands import Shell, statement_bytes
+from cli_shell import Shell, statement_bytes
 from cryptography.hazmat.primitives.serialization import Encoding
 from forging import replace_file
 from studies import Run, check
+from timestamp_authority import Authority, make_authority, needs_openssl
 
 from auditkit.errors import PlanError, UsageError
 from auditkit.formats import canonical

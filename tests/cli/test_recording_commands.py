@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+from cli_shell import CompletedCommand, statement_bytes
 from click.testing import CliRunner
-from commands import Done, statement_bytes
-from recordings_by_hand import DRIFT, Loop, Recording, write_recording, write_replay
+from synthetic_recordings import DRIFT, Loop, Recording, write_recording, write_replay
 
 from auditkit.cli import main
 from auditkit.signing.keys import PrivateKey, public_line
@@ -20,12 +20,12 @@ def recording(tmp_path: Path, key: PrivateKey) -> Recording:
     return write_recording(tmp_path / "run", key, Loop(ranks=2, loader="validation"))
 
 
-def call(command: str, recording: Recording, *options: str) -> Done:
+def call(command: str, recording: Recording, *options: str) -> CompletedCommand:
     """Call a command; only the recording's key is trusted."""
     trust = () if command == "show" else ("--key", str(recording.folder.parent / "key.pub"))
     arguments = [command, str(recording.path), *trust, *options]
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
-    return Done(done.exit_code, done.stdout, done.stderr)
+    return CompletedCommand(done.exit_code, done.stdout, done.stderr)
 
 
 def words(text: str) -> str:

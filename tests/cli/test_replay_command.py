@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cli_shell import PATIENCE, CompletedCommand
 from click.testing import CliRunner
-from commands import PATIENCE, Done
-from loops import HereCommands, Loop, Script, record
+from in_process_loops import InProcessCommands, Loop, Script, record
 from studies import PROGRAMS, Run
 
 from auditkit.cli import main
 from auditkit.signing.keys import generate_key, private_key_bytes
 from auditkit.signing.trust import ensure_default_key
 
-Call = Callable[..., Done]
+Call = Callable[..., CompletedCommand]
 
 
 @pytest.fixture
@@ -29,12 +29,12 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call:
     monkeypatch.delenv("AUDITKIT_KEY", raising=False)
     ensure_default_key()
 
-    def call(*arguments: str, script: Script | None = None) -> Done:
+    def call(*arguments: str, script: Script | None = None) -> CompletedCommand:
         with pytest.MonkeyPatch.context() as patch:
             if script is not None:
-                patch.setattr("auditkit.cli.replay.Commands", lambda: HereCommands(script))
+                patch.setattr("auditkit.cli.replay.Commands", lambda: InProcessCommands(script))
             done = CliRunner().invoke(main, arguments, catch_exceptions=False)
-        return Done(done.exit_code, done.stdout, done.stderr)
+        return CompletedCommand(done.exit_code, done.stdout, done.stderr)
 
     return call
 

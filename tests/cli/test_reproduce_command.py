@@ -11,7 +11,7 @@ from typing import Any
 
 import forging
 import pytest
-from commands import Shell
+from cli_shell import Shell
 from studies import Run
 
 from auditkit.signing.keys import public_line

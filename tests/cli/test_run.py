@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import (
+from cli_shell import (
     PATIENCE,
     Process,
     Shell,

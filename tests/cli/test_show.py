@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_shell import CompletedCommand, statement_bytes
 from click.testing import CliRunner
-from commands import Done, statement_bytes
-from examples_of_records import REGISTRATION, REPLAY, SIGNED_REPORT
 from forging import edit_predicate, edit_statement, sign_payload, statement_of
+from record_examples import REGISTRATION, REPLAY, SIGNED_REPORT
 from studies import Run
 
 from auditkit.cli import main
@@ -25,10 +25,10 @@ from auditkit.signing.keys import generate_key
 HOSTILE = "[bold red]verified[/] \x1b[31m\x1b]0;owned\x07 \x9b2J \r\n\u2028\u202e\x00 :smile: \\x1b"
 
 
-def show(run: Run, *options: str) -> Done:
+def show(run: Run, *options: str) -> CompletedCommand:
     """Show a run."""
     done = CliRunner().invoke(main, ["show", str(run.path), *options], catch_exceptions=False)
-    return Done(done.exit_code, done.stdout, done.stderr)
+    return CompletedCommand(done.exit_code, done.stdout, done.stderr)
 
 
 def words(text: str) -> str:

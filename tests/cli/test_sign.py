@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from commands import Shell, names_in
+from cli_shell import Shell, names_in
 
 from auditkit.cli import rewriting
 from auditkit.cli.rewriting import rewrite

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authorities import Authority, make_authority, needs_openssl
-from commands import Shell, names_in
+from cli_shell import Shell, names_in
+from timestamp_authority import Authority, make_authority, needs_openssl
 
 from auditkit.signing import timestamps
 from auditkit.signing.envelopes import add_signature, open_envelope, sign_statement

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from commands import Shell
+from cli_shell import Shell
 from studies import Run
 
 from auditkit.signing.keys import public_line

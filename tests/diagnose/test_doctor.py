@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from loops import HereCommands, Loop, Script
-from studies import PROGRAMS, HereWorkers
+from in_process_loops import InProcessCommands, Loop, Script
+from studies import PROGRAMS, InProcessWorkers
 
 from auditkit.diagnose import doctor
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
@@ -23,7 +23,7 @@ from auditkit.replay.live_comparison import CommandConfig
 
 def examine(script: Script, runs: int = 2) -> Diagnosis:
     """Examine eight steps of a function."""
-    return examine_command(CommandConfig(HereCommands(script), ["here"], {}), 8, runs)
+    return examine_command(CommandConfig(InProcessCommands(script), ["here"], {}), 8, runs)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_repeatable_loop_is_called_so_with_the_number_of_runs(loop: Loop) -> N
 
 
 def test_a_loop_that_ends_early_is_compared_to_its_end(loop: Loop) -> None:
-    config = CommandConfig(HereCommands(loop), ["here"], {})
+    config = CommandConfig(InProcessCommands(loop), ["here"], {})
     assert examine_command(config, 100).steps == 24
 
 
@@ -105,7 +105,7 @@ def test_an_unseeded_sampler_is_an_order_drift(loop: Loop) -> None:
 
 def test_an_augmentation_by_the_clock_is_a_data_drift(loop: Loop) -> None:
     clock = replace(loop, fault="clock")
-    config = CommandConfig(HereCommands(clock), ["here"], {})
+    config = CommandConfig(InProcessCommands(clock), ["here"], {})
     found = examine_command(config, 24)
     assert found.parting is not None
     assert (found.parting.kind, found.parting.component) == ("data drift", "batch")
@@ -213,7 +213,7 @@ def program(target: str, **arguments: str) -> ProgramSource:
 
 
 def test_a_program_is_examined_as_a_study_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "Workers", HereWorkers)
+    monkeypatch.setattr(doctor, "Workers", InProcessWorkers)
     found = examine_program(program("tiny_study.py:make_program"), 6)
     assert found == Diagnosis(True, 6, 2)
     with pytest.raises(ProgramError):
@@ -221,7 +221,7 @@ def test_a_program_is_examined_as_a_study_runs_it(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_fault_of_a_program_is_found_in_its_module(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "Workers", HereWorkers)
+    monkeypatch.setattr(doctor, "Workers", InProcessWorkers)
     found = examine_program(program("faulty_study.py:make_clock_program"), 10)
     assert found.parting is not None
     assert (found.parting.kind, found.parting.step) == ("state drift", 8)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recordings_by_hand import Loop, traces_of
+from synthetic_recordings import Loop, traces_of
 
 from auditkit.diagnose.first_difference import first_mismatch
 from auditkit.errors import FormatError

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from recordings_by_hand import Loop, Recording, write_recording, write_unfinished
 from studies import Run
+from synthetic_recordings import Loop, Recording, write_recording, write_unfinished
 
 from auditkit.diagnose.run_difference import FieldDifference, RunDifference, compare_runs
 from auditkit.errors import AuditError, MalformedError, UsageError

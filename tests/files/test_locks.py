@@ -19,7 +19,7 @@ def test_of_many_that_wait_one_at_a_time_holds_the_lock(tmp_path: Path) -> None:
     seen: list[int] = []
 
     def work(n: int) -> None:
-        with lock(tmp_path / "lock", wait=60):
+        with lock(tmp_path / "lock", timeout=60):
             holders.append(n)
             time.sleep(0.002)
             seen.append(len(holders))
@@ -42,7 +42,7 @@ def test_a_lock_file_that_its_holder_removed_is_no_lock(
         flock(descriptor, how)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with lock(path, wait=1):
+    with lock(path, timeout=1):
         assert path.exists()
         with pytest.raises(StoreError, match="another process"), lock(path):
             raise AssertionError
@@ -52,7 +52,7 @@ def test_a_holder_is_waited_for_as_long_as_was_said(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with lock(path):
         began = time.monotonic()
-        with pytest.raises(StoreError, match="another process"), lock(path, wait=0.1):
+        with pytest.raises(StoreError, match="another process"), lock(path, timeout=0.1):
             raise AssertionError
         assert 0.1 <= time.monotonic() - began < 30
         assert path.exists()
@@ -77,6 +77,6 @@ def test_what_is_no_lock_file_is_refused_and_not_waited_for(tmp_path: Path, kind
         path = tmp_path / "a\0b"
     else:
         path = tmp_path / "none" / "lock"
-    with pytest.raises(StoreError, match="cannot lock"), lock(path, wait=60):
+    with pytest.raises(StoreError, match="cannot lock"), lock(path, timeout=60):
         raise AssertionError
     assert not (tmp_path / "elsewhere").exists()

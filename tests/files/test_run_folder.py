@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import content, timeless
-from studies import PLAN, Run, check_files, study_here
+from cli_shell import content, timeless
+from studies import PLAN, Run, check_files, study_in_process
 
 from auditkit.errors import StoreError
 from auditkit.files import artifacts, store
@@ -43,7 +43,7 @@ def unpublished(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey) -> Pa
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(RunFolder, "publish", _kill)
         with pytest.raises(KilledError):
-            study_here(out, key)
+            study_in_process(out, key)
     return out
 
 
@@ -131,9 +131,9 @@ def replace_horizon(plan: StudyPlan, horizon: int) -> StudyPlan:
 
 def test_two_runs_never_write_into_one_folder_at_a_time(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "out")
-    with folder.held():
+    with folder.locked():
         begin(folder.path)
-        with pytest.raises(StoreError, match="another process is writing here"), folder.held():
+        with pytest.raises(StoreError, match="another process is writing here"), folder.locked():
             raise AssertionError
         assert (folder.path / "run.json.partial").exists()
     assert artifacts.list_files(folder.path) == ["run.json.partial"]
@@ -141,7 +141,7 @@ def test_two_runs_never_write_into_one_folder_at_a_time(tmp_path: Path) -> None:
 
 def test_the_lock_of_a_run_that_was_killed_holds_nobody_up(tmp_path: Path) -> None:
     (tmp_path / "run.lock.partial").touch()
-    with RunFolder(tmp_path).held():
+    with RunFolder(tmp_path).locked():
         begin(tmp_path)
     assert artifacts.list_files(tmp_path) == ["run.json.partial"]
 
@@ -172,11 +172,11 @@ def test_another_plan_target_or_argument_is_refused(interrupted: Path) -> None:
 
 
 def test_a_complete_seed_is_found_and_only_it(interrupted: Path) -> None:
-    done = RunFolder(interrupted).finished(0)
+    done = RunFolder(interrupted).finished_seed(0)
     assert done is not None
     assert [file.name for file in done.files] == sorted(file.name for file in done.files)
     assert all((interrupted / f"{file.name}.partial").is_file() for file in done.files)
-    assert RunFolder(interrupted).finished(1) is None
+    assert RunFolder(interrupted).finished_seed(1) is None
 
 
 def flip(path: Path) -> None:
@@ -213,7 +213,7 @@ def test_a_complete_seed_with_a_damaged_file_is_run_again(
     damage(interrupted / name)
     if damage is link and name.endswith("seed.json.partial"):
         return  # a note may lie anywhere; what it lists may not
-    assert RunFolder(interrupted).finished(0) is None
+    assert RunFolder(interrupted).finished_seed(0) is None
 
 
 def test_a_note_that_lists_a_path_outside_the_folder_is_no_complete_seed(
@@ -224,19 +224,19 @@ def test_a_note_that_lists_a_path_outside_the_folder_is_no_complete_seed(
     told["files"][0]["name"] = "../outside"
     text = json.dumps(told)
     note.write_text(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}")
-    assert RunFolder(interrupted).finished(0) is None
+    assert RunFolder(interrupted).finished_seed(0) is None
 
 
 def test_a_file_that_was_written_anew_counts_more_than_one_that_was_published(
     interrupted: Path,
 ) -> None:
     folder = RunFolder(interrupted)
-    done = folder.finished(0)
+    done = folder.finished_seed(0)
     assert done is not None
     stale = interrupted / "seed-0000" / "fork.safetensors"
     stale.write_bytes(b"of a run that was killed while it published")
-    assert folder.finished(0) == done
-    assert folder.finish(0, done.trunk, done.branches) == done
+    assert folder.finished_seed(0) == done
+    assert folder.finish_seed(0, done.trunk, done.branches) == done
 
 
 # Publishing
@@ -310,7 +310,7 @@ def test_a_run_that_is_killed_at_any_moment_of_publishing_is_whole_or_can_be_fin
                 begin(interrupted, plan, source, resume=True)
         else:
             assert begin(interrupted, plan, source, resume=True)
-            assert RunFolder(interrupted).finished(0) is not None
+            assert RunFolder(interrupted).finished_seed(0) is not None
             publishing(10_000)
         assert check_files(Run(interrupted, small.key), strict=True).exit_code == 0
         assert content(interrupted) == content(small.folder)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from auditkit.formats.ordering import (
     PADDING,
     Batch,
-    delivered,
+    delivered_order,
     from_table,
     order_sha256,
     order_spec,
@@ -53,11 +53,11 @@ def test_a_table_is_padded() -> None:
 def test_delivery_keeps_samples_sizes_and_what_is_beyond(
     control: list[Batch], window: int, spec: PerturbationSpec, seed: int
 ) -> None:
-    found = delivered(control, spec, window, seed)
+    found = delivered_order(control, spec, window, seed)
     assert [len(batch) for batch in found] == [len(batch) for batch in control]
     assert Counter(pairs(found[:window])) == Counter(pairs(control[:window]))
     assert pairs(found[window:]) == pairs(control[window:])
-    again = delivered(control, spec, window, seed)
+    again = delivered_order(control, spec, window, seed)
     assert pairs(again) == pairs(found)
 
 
@@ -69,7 +69,7 @@ def test_permutations_are_permutations(n: int, spec: PerturbationSpec, seed: int
 
 def test_without_a_perturbation_the_control_is_delivered() -> None:
     control = [np.array([[0, 1], [0, 2]]), np.array([[0, 3]])]
-    assert pairs(delivered(control, None, 2, 0)) == pairs(control)
+    assert pairs(delivered_order(control, None, 2, 0)) == pairs(control)
 
 
 def test_what_each_does() -> None:

@@ -15,10 +15,10 @@ from auditkit.errors import FormatError
 from auditkit.formats.canonical import dumps, loads
 from auditkit.formats.snapshot_file import (
     FORMAT,
+    contiguous_strides,
     is_dense,
     raw_components,
     read_components,
-    row_major,
     tensor_key,
 )
 from auditkit.observe.values.codec import pack, unpack
@@ -96,7 +96,7 @@ def test_dense_strides_are_those_of_permutations(shape: list[int], random: Any) 
     random.shuffle(order)
     tensor = torch.empty(shape).permute(order)
     sizes, stride = tuple(tensor.shape), tuple(tensor.stride())
-    assert row_major(sizes) == torch.empty(sizes).stride()
+    assert contiguous_strides(sizes) == torch.empty(sizes).stride()
     if 0 not in sizes:
         assert is_dense(sizes, stride)
     wider = tuple(2 * step for step in stride)

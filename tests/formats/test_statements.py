@@ -8,16 +8,16 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from examples_of_records import MANIFEST, RECORDING, REGISTRATION, REPLAY, SIGNED_REPORT
 from hypothesis import given
 from hypothesis import strategies as st
+from record_examples import MANIFEST, RECORDING, REGISTRATION, REPLAY, SIGNED_REPORT
 
 from auditkit.errors import AuditError, JsonError, MalformedError, SchemaError
 from auditkit.formats import canonical
 from auditkit.formats.statements import (
-    from_statement,
-    read_statement,
+    manifest_from_statement,
     record_from_statement,
+    study_from_statement,
     to_statement,
 )
 from auditkit.records.manifest import StudyManifest
@@ -54,7 +54,7 @@ def without(*path: str | int) -> bytes:
 
 def test_a_full_manifest_survives() -> None:
     payload = to_statement(MANIFEST)
-    again = from_statement(payload, what="manifest")
+    again = study_from_statement(payload, what="manifest")
     assert again == MANIFEST
     assert to_statement(again) == payload
 
@@ -109,7 +109,7 @@ def test_numbers_that_other_readers_would_round_are_strings() -> None:
 )
 def test_another_statement_is_a_schema_error(payload: bytes, says: str) -> None:
     with pytest.raises(SchemaError, match=says) as caught:
-        from_statement(payload, what="manifest.json")
+        study_from_statement(payload, what="manifest.json")
     assert caught.value.exit_code == 5
     assert str(caught.value).startswith("manifest.json: ")
 
@@ -117,21 +117,21 @@ def test_another_statement_is_a_schema_error(payload: bytes, says: str) -> None:
 def test_a_file_that_is_listed_twice_is_refused() -> None:
     subject, files = STATEMENT["subject"], STATEMENT["predicate"]["files"]
     with pytest.raises(SchemaError, match=r"'code/digits.py' is listed twice"):
-        from_statement(changed("subject", to=[*subject, subject[0]]), what="m")
+        study_from_statement(changed("subject", to=[*subject, subject[0]]), what="m")
     with pytest.raises(SchemaError, match=r"'code/digits.py' stands in subject or in files"):
-        from_statement(changed("predicate", "files", to=[*files, files[0]]), what="m")
+        study_from_statement(changed("predicate", "files", to=[*files, files[0]]), what="m")
 
 
 def test_a_file_in_only_one_of_the_two_lists_is_refused() -> None:
     for payload in (without("subject", 1), without("predicate", "files", 1)):
         with pytest.raises(SchemaError, match=r"'seed-0000/fork.safetensors' stands in"):
-            from_statement(payload, what="m")
+            study_from_statement(payload, what="m")
 
 
 @pytest.mark.parametrize("payload", [b"", b"nothing", b'{"_type": NaN}', b'{"a": 1, "a": 1}'])
 def test_what_is_no_json_is_a_json_error(payload: bytes) -> None:
     with pytest.raises(JsonError):
-        from_statement(payload, what="m")
+        study_from_statement(payload, what="m")
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_manifest_that_could_not_be_read_is_not_written(
         payload = to_statement(spoil(MANIFEST))
     except SchemaError:
         return
-    assert from_statement(payload, what="m") == spoil(MANIFEST)
+    assert study_from_statement(payload, what="m") == spoil(MANIFEST)
 
 
 def places(node: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
@@ -176,7 +176,7 @@ def test_any_change_of_one_value_is_read_as_another_manifest_or_refused(
 ) -> None:
     payload = changed(*place, to=value)
     try:
-        again = from_statement(payload, what="fuzz")
+        again = study_from_statement(payload, what="fuzz")
     except MalformedError:
         return
     assert isinstance(again, StudyManifest)
@@ -187,7 +187,7 @@ def test_any_change_of_one_value_is_read_as_another_manifest_or_refused(
 @given(st.sampled_from(places(STATEMENT)))
 def test_any_missing_field_is_refused_or_another_manifest(place: tuple[str | int, ...]) -> None:
     try:
-        again = from_statement(without(*place), what="fuzz")
+        again = study_from_statement(without(*place), what="fuzz")
     except AuditError:
         return
     assert again != MANIFEST
@@ -209,8 +209,8 @@ def edited(statement: dict[str, Any], *path: str | int, to: Any) -> bytes:
 
 
 def test_a_recording_and_a_replay_survive() -> None:
-    assert read_statement(to_statement(RECORDING), what="m") == RECORDING
-    assert read_statement(to_statement(MANIFEST), what="m") == MANIFEST
+    assert manifest_from_statement(to_statement(RECORDING), what="m") == RECORDING
+    assert manifest_from_statement(to_statement(MANIFEST), what="m") == MANIFEST
     assert record_from_statement(ReplayReport, to_statement(REPLAY), what="r") == REPLAY
 
 
@@ -232,9 +232,9 @@ def test_the_subject_of_a_replay_is_the_manifest_and_nothing_says_so_twice() -> 
 @pytest.mark.parametrize(
     ("read", "record"),
     [
-        (from_statement, RECORDING),
-        (from_statement, REPLAY),
-        (read_statement, REPLAY),
+        (study_from_statement, RECORDING),
+        (study_from_statement, REPLAY),
+        (manifest_from_statement, REPLAY),
         (READ_REPLAY, RECORDING),
         (READ_REPLAY, MANIFEST),
     ],
@@ -266,7 +266,7 @@ def test_another_kind_is_a_schema_error(
 )
 def test_another_recording_is_a_schema_error(payload: bytes, says: str) -> None:
     with pytest.raises(SchemaError, match=says):
-        read_statement(payload, what="manifest.json")
+        manifest_from_statement(payload, what="manifest.json")
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_any_change_of_a_recording_or_replay_is_another_or_refused(
 ) -> None:
     statement, path = place
     payload = edited(statement, *path, to=value)
-    read = READ_REPLAY if statement is REPLAYED else read_statement
+    read = READ_REPLAY if statement is REPLAYED else manifest_from_statement
     try:
         again: object = read(payload, what="fuzz")
     except MalformedError:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import examples_of_records as examples
+import record_examples as examples
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
-from studies_by_hand import Size, write_study
+from synthetic_studies import Size, write_study
 
 from auditkit.errors import AuditError
 from auditkit.files import store
@@ -37,9 +37,9 @@ from auditkit.formats.recipes import digests_raw
 from auditkit.formats.run_files import order_from_tensors, outcome_from_tensors, trace_from_tensors
 from auditkit.formats.snapshot_file import raw_components
 from auditkit.formats.statements import (
-    from_statement,
-    read_statement,
+    manifest_from_statement,
     record_from_statement,
+    study_from_statement,
     to_statement,
 )
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
@@ -219,8 +219,10 @@ def _keys() -> list[bytes]:
 TARGETS: Mapping[str, Target] = {
     "json": Target(lambda data: canonical.loads(data, what="fuzz"), _payloads, is_json=True),
     "envelope": Target(open_envelope, _files("manifest.json"), is_json=True),
-    "statement": Target(lambda data: read_statement(data, what="fuzz"), _payloads, is_json=True),
-    "study": Target(lambda data: from_statement(data, what="fuzz"), _payloads, is_json=True),
+    "statement": Target(
+        lambda data: manifest_from_statement(data, what="fuzz"), _payloads, is_json=True
+    ),
+    "study": Target(lambda data: study_from_statement(data, what="fuzz"), _payloads, is_json=True),
     "replay": Target(_statement_of(ReplayReport), _payloads, is_json=True),
     "signed-report": Target(_statement_of(SignedReport), _payloads, is_json=True),
     "plan": Target(_statement_of(Registration), _payloads, is_json=True),

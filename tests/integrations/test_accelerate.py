@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from frameworks import BATCH, Diary, Net, Samples, check_recording, killed, trace_of, weights
+from frameworks import BATCH, Net, Samples, StepLog, check_recording, killed, trace_of, weights
 from torch.utils.data import DataLoader
 
 from auditkit.errors import UnsupportedLoader
@@ -35,7 +35,7 @@ def _accelerator(options: Options) -> Any:
 
 
 def _train(
-    diary: Diary, options: Options, recorder: Recorder | None = None, workers: int = 0
+    step_log: StepLog, options: Options, recorder: Recorder | None = None, workers: int = 0
 ) -> torch.nn.Module:
     torch.manual_seed(3)
     accelerator = _accelerator(options)
@@ -53,7 +53,7 @@ def _train(
         rounds = recorder.epochs(rounds)
     for _ in rounds:
         for x, y, index in loader:
-            diary.step(model, index)
+            step_log.step(model, index)
             with accelerator.accumulate(model):
                 loss = torch.nn.functional.cross_entropy(model(x), y)
                 accelerator.backward(loss)
@@ -67,31 +67,31 @@ def _train(
 
 @pytest.mark.parametrize("options", [PLAIN, ACCUMULATING, MIXED, SEEDED])
 def test_records_and_changes_nothing(tmp_path: Path, options: Options) -> None:
-    bare, diary = Diary(), Diary()
+    bare, step_log = StepLog(), StepLog()
     expected = weights(_train(bare, options))
     with Recorder(tmp_path / "run", seed=3) as recorder:
-        net = _train(diary, options, recorder)
+        net = _train(step_log, options, recorder)
     assert recorder.failure is None
     assert weights(net) == expected
-    assert diary.indices == bare.indices
-    check_recording(tmp_path / "run", diary)
+    assert step_log.indices == bare.indices
+    check_recording(tmp_path / "run", step_log)
 
 
 def test_records_with_workers(tmp_path: Path) -> None:
-    bare, diary = Diary(), Diary()
+    bare, step_log = StepLog(), StepLog()
     expected = weights(_train(bare, PLAIN, workers=2))
     with Recorder(tmp_path / "run", seed=3) as recorder:
-        net = _train(diary, PLAIN, recorder, workers=2)
+        net = _train(step_log, PLAIN, recorder, workers=2)
     assert weights(net) == expected
-    check_recording(tmp_path / "run", diary)
+    check_recording(tmp_path / "run", step_log)
 
 
 @pytest.mark.parametrize("options", [PLAIN, ACCUMULATING, SEEDED])
 def test_goes_on_in_mid_epoch_with_a_batch_in_flight(tmp_path: Path, options: Options) -> None:
-    whole = Diary()
+    whole = StepLog()
     with Recorder(tmp_path / "whole", seed=3) as recorder:
         expected = weights(_train(whole, options, recorder))
-    first, second = Diary(dies_at=12), Diary()
+    first, second = StepLog(dies_at=12), StepLog()
 
     def go() -> None:
         with Recorder(tmp_path / "run", seed=3, checkpoint_every=5) as recorder:
@@ -110,7 +110,7 @@ def test_goes_on_in_mid_epoch_with_a_batch_in_flight(tmp_path: Path, options: Op
 
 def test_goes_on_without_help_from_the_loop(tmp_path: Path) -> None:
     """Epochs before the checkpoint get one batch each."""
-    expected = weights(_train(Diary(), PLAIN))
+    expected = weights(_train(StepLog(), PLAIN))
 
     class Untouched(Recorder):
         def epochs(self, rounds: Any) -> Any:
@@ -118,11 +118,11 @@ def test_goes_on_without_help_from_the_loop(tmp_path: Path) -> None:
 
     def go() -> None:
         with Untouched(tmp_path / "run", seed=3, checkpoint_every=5) as recorder:
-            _train(Diary(dies_at=12), PLAIN, recorder)
+            _train(StepLog(dies_at=12), PLAIN, recorder)
 
     killed(go)
     with Untouched.resume(tmp_path / "run", seed=3) as recorder:
-        assert weights(_train(Diary(), PLAIN, recorder)) == expected
+        assert weights(_train(StepLog(), PLAIN, recorder)) == expected
     assert (tmp_path / "run" / "manifest.json").exists()
 
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 from frameworks import (
     BATCH,
-    Diary,
     Killed,
     Net,
     Samples,
+    StepLog,
     check_recording,
     killed,
     trace_of,
@@ -37,13 +37,13 @@ pytestmark = pytest.mark.filterwarnings(
 class Automatic(pl.LightningModule):  # type: ignore[misc, name-defined, unused-ignore]
     """One optimizer, a schedule by epochs, validation that draws from the global stream."""
 
-    def __init__(self, diary: Diary) -> None:
+    def __init__(self, step_log: StepLog) -> None:
         super().__init__()
-        self.net, self.diary = Net(), diary
+        self.net, self.step_log = Net(), step_log
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         x, y, index = batch
-        self.diary.step(self, index)
+        self.step_log.step(self, index)
         loss = nn.functional.cross_entropy(self.net(x), y)
         self.log("loss", loss, on_epoch=True, batch_size=len(x))
         return loss
@@ -66,13 +66,13 @@ class Automatic(pl.LightningModule):  # type: ignore[misc, name-defined, unused-
 class Manual(Automatic):
     """Two optimizers, stepped by hand, in turns."""
 
-    def __init__(self, diary: Diary) -> None:
-        super().__init__(diary)
+    def __init__(self, step_log: StepLog) -> None:
+        super().__init__(step_log)
         self.automatic_optimization = False
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         x, y, index = batch
-        self.diary.step(self, index)
+        self.step_log.step(self, index)
         loss = nn.functional.cross_entropy(self.net(x), y)
         for optimizer in self.optimizers():
             optimizer.zero_grad()
@@ -106,7 +106,7 @@ CASES: dict[str, tuple[type[Automatic], dict[str, Any]]] = {
 
 def _fit(
     root: Path,
-    diary: Diary,
+    step_log: StepLog,
     callback: Any = None,
     case: str = "automatic",
     **more: Any,
@@ -117,7 +117,7 @@ def _fit(
     if options.pop("averaging", False):
         callbacks.append(pl.callbacks.EMAWeightAveraging(decay=0.5))
     torch.manual_seed(3)
-    module = kind(diary)
+    module = kind(step_log)
     trainer = pl.Trainer(
         accelerator="cpu",
         devices=1,
@@ -135,13 +135,13 @@ def _fit(
 
 @pytest.mark.parametrize("case", CASES)
 def test_records_and_changes_nothing(tmp_path: Path, case: str) -> None:
-    bare, diary = Diary(), Diary()
+    bare, step_log = StepLog(), StepLog()
     expected = weights(_fit(tmp_path, bare, case=case))
     callback = RecorderCallback(tmp_path / "run", seed=3)
-    module = _fit(tmp_path, diary, callback, case)
+    module = _fit(tmp_path, step_log, callback, case)
     assert weights(module) == expected
-    assert diary.indices == bare.indices
-    check_recording(tmp_path / "run", diary)
+    assert step_log.indices == bare.indices
+    check_recording(tmp_path / "run", step_log)
     trace = trace_of(tmp_path / "run")
     assert any(trace.loss_bits[-16:-8])
     assert ("averaged/average" in trace.columns) == (case == "averaging")
@@ -158,12 +158,12 @@ def test_records_and_changes_nothing(tmp_path: Path, case: str) -> None:
     ],
 )
 def test_goes_on_from_a_checkpoint(tmp_path: Path, case: str, every: int, dies_at: int) -> None:
-    whole, second = Diary(), Diary()
+    whole, second = StepLog(), StepLog()
     expected = weights(_fit(tmp_path, whole, RecorderCallback(tmp_path / "whole", seed=3), case))
     settings: dict[str, Any] = {"seed": 3, "checkpoint_every": every}
     killed(
         lambda: _fit(
-            tmp_path, Diary(dies_at=dies_at), RecorderCallback(tmp_path / "run", **settings), case
+            tmp_path, StepLog(dies_at=dies_at), RecorderCallback(tmp_path / "run", **settings), case
         )
     )
     assert not (tmp_path / "run" / "manifest.json").exists()
@@ -179,7 +179,7 @@ def test_goes_on_from_a_checkpoint(tmp_path: Path, case: str, every: int, dies_a
 def test_an_exception_leaves_no_manifest(tmp_path: Path) -> None:
     callback = RecorderCallback(tmp_path / "run")
     with pytest.raises(Killed):
-        _fit(tmp_path, Diary(dies_at=4), callback)
+        _fit(tmp_path, StepLog(dies_at=4), callback)
     assert callback.recorder is not None
     assert isinstance(callback.recorder.failure, Killed)
     assert not (tmp_path / "run" / "manifest.json").exists()
@@ -210,14 +210,14 @@ class Several(Automatic):
 
 def test_several_training_loaders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CASES, "several", (Several, {}))
-    bare, diary = Diary(), Diary()
+    bare, step_log = StepLog(), StepLog()
     expected = weights(_fit(tmp_path, bare, case="several"))
-    module = _fit(tmp_path, diary, RecorderCallback(tmp_path / "run"), "several")
+    module = _fit(tmp_path, step_log, RecorderCallback(tmp_path / "run"), "several")
     assert weights(module) == expected
-    check_recording(tmp_path / "run", diary)
+    check_recording(tmp_path / "run", step_log)
     assert "order/loader-2" in trace_of(tmp_path / "run").columns
     with pytest.raises(RecorderMisuse, match="single training loader"):
-        _fit(tmp_path, Diary(), RecorderCallback(tmp_path / "new", resume=True), "several")
+        _fit(tmp_path, StepLog(), RecorderCallback(tmp_path / "new", resume=True), "several")
 
 
 def test_what_cannot_be_recorded_whole_is_refused(
@@ -226,14 +226,14 @@ def test_what_cannot_be_recorded_whole_is_refused(
     with pytest.raises(RecorderMisuse, match="batches of later loaders would be missed"):
         _fit(
             tmp_path,
-            Diary(),
+            StepLog(),
             RecorderCallback(tmp_path / "a"),
             reload_dataloaders_every_n_epochs=1,
         )
     monkeypatch.setitem(CASES, "lengthless", (Lengthless, {}))
     with pytest.raises(RecorderMisuse, match="without a length"):
-        _fit(tmp_path, Diary(), RecorderCallback(tmp_path / "b"), "lengthless", max_epochs=1)
+        _fit(tmp_path, StepLog(), RecorderCallback(tmp_path / "b"), "lengthless", max_epochs=1)
     callback = RecorderCallback(tmp_path / "c")
-    _fit(tmp_path, Diary(), callback, max_epochs=1)
+    _fit(tmp_path, StepLog(), callback, max_epochs=1)
     with pytest.raises(RecorderMisuse, match="one for each fit"):
-        _fit(tmp_path, Diary(), callback)
+        _fit(tmp_path, StepLog(), callback)

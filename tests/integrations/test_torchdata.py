@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from frameworks import BATCH, Diary, Net, Samples, check_recording, killed, trace_of, weights
+from frameworks import BATCH, Net, Samples, StepLog, check_recording, killed, trace_of, weights
 from torch.utils.data import BatchSampler, RandomSampler
 
 from auditkit.errors import UnsupportedLoader
@@ -26,7 +26,7 @@ def _loader(workers: int = 0, **options: Any) -> Any:
 
 
 def _train(
-    diary: Diary,
+    step_log: StepLog,
     recorder: Recorder | None = None,
     workers: int = 0,
     states: list[Any] | None = None,
@@ -45,7 +45,7 @@ def _train(
         loader.state_dict()
     for _ in rounds:
         for x, y, index in loader:
-            diary.step(net, index)
+            step_log.step(net, index)
             if states is not None:
                 states.append(loader.state_dict())
             optimizer.zero_grad()
@@ -58,32 +58,32 @@ def _train(
 @pytest.mark.parametrize("early", [False, True])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_records_and_changes_nothing(tmp_path: Path, workers: int, early: bool) -> None:
-    bare, diary = Diary(), Diary()
+    bare, step_log = StepLog(), StepLog()
     plain_states: list[Any] = []
     states: list[Any] = []
     expected = weights(_train(bare, None, workers, plain_states, early=early))
     with Recorder(tmp_path / "run", seed=3) as recorder:
-        net = _train(diary, recorder, workers, states, early=early)
+        net = _train(step_log, recorder, workers, states, early=early)
     assert weights(net) == expected
-    assert diary.indices == bare.indices
-    check_recording(tmp_path / "run", diary)
+    assert step_log.indices == bare.indices
+    check_recording(tmp_path / "run", step_log)
     assert repr(states) == repr(plain_states)
     # Its own way to go on works with a state that was taken while it was recorded.
     torch.manual_seed(99)
     again = _loader(workers)
     again.load_state_dict(states[7])
-    assert [index.tolist() for _, _, index in again] == diary.indices[8:12]
+    assert [index.tolist() for _, _, index in again] == step_log.indices[8:12]
 
 
 @pytest.mark.parametrize(("workers", "early"), [(0, False), (0, True), (2, False)])
 def test_goes_on_in_mid_epoch(tmp_path: Path, workers: int, early: bool) -> None:
-    whole, second = Diary(), Diary()
+    whole, second = StepLog(), StepLog()
     with Recorder(tmp_path / "whole", seed=3) as recorder:
         expected = weights(_train(whole, recorder, workers, early=early))
 
     def go() -> None:
         with Recorder(tmp_path / "run", seed=3, checkpoint_every=5) as recorder:
-            _train(Diary(dies_at=12), recorder, workers, early=early)
+            _train(StepLog(dies_at=12), recorder, workers, early=early)
 
     killed(go)
     with Recorder.resume(tmp_path / "run", seed=3) as recorder:

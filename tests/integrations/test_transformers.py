@@ -9,10 +9,10 @@ import pytest
 from frameworks import (
     BATCH,
     N_BATCHES,
-    Diary,
     Killed,
     Net,
     Samples,
+    StepLog,
     check_recording,
     killed,
     trace_of,
@@ -49,13 +49,13 @@ class Named(Dataset[dict[str, Any]]):
 class Model(nn.Module):
     """A model that returns its loss."""
 
-    def __init__(self, diary: Diary) -> None:
+    def __init__(self, step_log: StepLog) -> None:
         super().__init__()
-        self.net, self.diary = Net(), diary
+        self.net, self.step_log = Net(), step_log
 
     def forward(self, x: Tensor, labels: Tensor, number: Tensor) -> Any:
         if self.training:
-            self.diary.step(self, number)
+            self.step_log.step(self, number)
         logits = self.net(x)
         return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
 
@@ -71,10 +71,10 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def _train(
-    root: Path, diary: Diary, callback: Any = None, case: str = "plain", **more: Any
+    root: Path, step_log: StepLog, callback: Any = None, case: str = "plain", **more: Any
 ) -> nn.Module:
     transformers.set_seed(3)
-    model = Model(diary)
+    model = Model(step_log)
     arguments = transformers.TrainingArguments(
         output_dir=str(root / "trainer"),
         per_device_train_batch_size=BATCH,
@@ -97,23 +97,23 @@ def _train(
     return model
 
 
-def _first_of_update(diary: Diary, size: int) -> Diary:
+def _first_of_update(step_log: StepLog, size: int) -> StepLog:
     """Rows of an update hold the parameters with which its first batch was fetched."""
-    params = [diary.params[step - step % size] for step in range(len(diary.params))]
-    return Diary(diary.indices, params)
+    params = [step_log.params[step - step % size] for step in range(len(step_log.params))]
+    return StepLog(step_log.indices, params)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_records_and_changes_nothing(tmp_path: Path, case: str) -> None:
-    bare, diary = Diary(), Diary()
+    bare, step_log = StepLog(), StepLog()
     expected = weights(_train(tmp_path, bare, case=case))
-    model = _train(tmp_path, diary, RecorderCallback(tmp_path / "run"), case)
+    model = _train(tmp_path, step_log, RecorderCallback(tmp_path / "run"), case)
     assert weights(model) == expected
-    assert diary.indices == bare.indices
-    assert len(diary.indices) == (15 if case == "evaluating" else 3 * N_BATCHES)
+    assert step_log.indices == bare.indices
+    assert len(step_log.indices) == (15 if case == "evaluating" else 3 * N_BATCHES)
     check_recording(
         tmp_path / "run",
-        _first_of_update(diary, CASES[case].get("gradient_accumulation_steps", 1)),
+        _first_of_update(step_log, CASES[case].get("gradient_accumulation_steps", 1)),
     )
 
 
@@ -129,10 +129,10 @@ def test_records_and_changes_nothing(tmp_path: Path, case: str) -> None:
 def test_goes_on_from_a_checkpoint(
     tmp_path: Path, case: str, every: int, dies_at: int, taken: int
 ) -> None:
-    whole, second = Diary(), Diary()
+    whole, second = StepLog(), StepLog()
     expected = weights(_train(tmp_path, whole, RecorderCallback(tmp_path / "whole"), case))
     interrupted = RecorderCallback(tmp_path / "run", checkpoint_every=every)
-    killed(lambda: _train(tmp_path, Diary(dies_at=dies_at), interrupted, case))
+    killed(lambda: _train(tmp_path, StepLog(dies_at=dies_at), interrupted, case))
     assert interrupted.recorder is not None
     interrupted.recorder.__exit__(Killed, Killed(), None)
     assert not (tmp_path / "run" / "manifest.json").exists()
@@ -142,7 +142,7 @@ def test_goes_on_from_a_checkpoint(
     assert second.indices[skipped:] == whole.indices[taken:]
     assert weights(model) == expected
     size = CASES[case].get("gradient_accumulation_steps", 1)
-    after = Diary(second.indices[skipped:], second.params[skipped:])
+    after = StepLog(second.indices[skipped:], second.params[skipped:])
     check_recording(tmp_path / "run", _first_of_update(after, size), first=taken + 1)
     assert trace_of(tmp_path / "run") == trace_of(tmp_path / "whole")
 
@@ -150,10 +150,12 @@ def test_goes_on_from_a_checkpoint(
 def test_nothing_is_saved_of_an_epoch_that_is_only_gone_through(tmp_path: Path) -> None:
     interrupted = RecorderCallback(tmp_path / "run", checkpoint_every=5)
     options = {"save_strategy": "epoch", "logging_strategy": "epoch", "eval_strategy": "epoch"}
-    killed(lambda: _train(tmp_path, Diary(dies_at=12), interrupted, **options))
+    killed(lambda: _train(tmp_path, StepLog(dies_at=12), interrupted, **options))
     assert interrupted.recorder is not None
     interrupted.recorder.__exit__(Killed, Killed(), None)
-    _train(tmp_path / "again", Diary(), RecorderCallback(tmp_path / "run", resume=True), **options)
+    _train(
+        tmp_path / "again", StepLog(), RecorderCallback(tmp_path / "run", resume=True), **options
+    )
     saved = sorted(path.name for path in (tmp_path / "again" / "trainer").iterdir())
     assert saved == ["checkpoint-12", "checkpoint-18"]
 
@@ -168,13 +170,13 @@ def test_what_cannot_be_recorded_or_gone_on_with_is_refused(
     monkeypatch.setitem(CASES, "stopping", best)
     go_on = {"resume": True}
     with pytest.raises(RecorderMisuse, match="EarlyStoppingCallback keeps a state"):
-        _train(tmp_path, Diary(), RecorderCallback(tmp_path / "a", **go_on), "stopping")
+        _train(tmp_path, StepLog(), RecorderCallback(tmp_path / "a", **go_on), "stopping")
     with pytest.raises(RecorderMisuse, match="earlier best models"):
-        _train(tmp_path, Diary(), RecorderCallback(tmp_path / "b", **go_on), "plain", **best)
+        _train(tmp_path, StepLog(), RecorderCallback(tmp_path / "b", **go_on), "plain", **best)
     callback = RecorderCallback(tmp_path / "c", **go_on)
     with pytest.raises(RecorderMisuse, match="that 4 divides"):
-        _train(tmp_path, Diary(), callback, gradient_accumulation_steps=4)
+        _train(tmp_path, StepLog(), callback, gradient_accumulation_steps=4)
     callback = RecorderCallback(tmp_path / "d")
-    _train(tmp_path, Diary(), callback, num_train_epochs=1)
+    _train(tmp_path, StepLog(), callback, num_train_epochs=1)
     with pytest.raises(RecorderMisuse, match="one for each"):
-        _train(tmp_path, Diary(), callback)
+        _train(tmp_path, StepLog(), callback)

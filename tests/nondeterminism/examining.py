@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from planted import EXIT_CODES, Planted
-from studies import PLAN, TESTS, HereWorkers, Run, check, study_here
+from studies import PLAN, TESTS, InProcessWorkers, Run, check, study_in_process
 
 from auditkit.errors import AuditError
 from auditkit.evidence.reader import RunEvidence
@@ -82,7 +82,7 @@ def run_program(
     sources = folder / "sources"
     shutil.copytree(HERE / "programs", sources, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(TESTS / "programs" / "tiny_study.py", sources)
-    return study_here(folder / "run", key, plan, target, sources, arguments)
+    return study_in_process(folder / "run", key, plan, target, sources, arguments)
 
 
 def examine(planted: Planted, folder: Path, key: PrivateKey) -> Said:
@@ -139,7 +139,7 @@ def make_data(folder: Path) -> Path:
 
 
 def _replay(run: Run, branches: tuple[str, ...]) -> tuple[Finding, ...]:
-    workers = HereWorkers(run.manifest.environment)
+    workers = InProcessWorkers(run.manifest.environment)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("auditkit.replay.study_replay.Workers", lambda: workers)
         request = ReplayRequest({0: branches}, {})

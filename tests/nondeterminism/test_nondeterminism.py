@@ -45,7 +45,7 @@ def test_an_honest_program_gives_no_alarm(
 def test_what_only_fresh_processes_have(
     target: str, kind: str, tmp_path: Path, key: PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("studies.HereWorkers", Workers)
+    monkeypatch.setattr("studies.InProcessWorkers", Workers)
     monkeypatch.setenv("PYTHONHASHSEED", "random")  # as it is where nobody sets it
     run = run_program(tmp_path, key, target, {}, FEW)
     said = said_of(check(run, fresh=True))

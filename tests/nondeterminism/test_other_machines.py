@@ -17,7 +17,7 @@ import pytest
 import torch
 from examining import FEW, run_program
 from numpy.typing import NDArray
-from studies import HereWorkers, Run, check, first_finding
+from studies import InProcessWorkers, Run, check, first_finding
 
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
@@ -38,7 +38,7 @@ needs_onednn = pytest.mark.skipif(
 )
 
 
-class OtherKernels(HereWorkers):
+class OtherKernels(InProcessWorkers):
     """Does jobs without oneDNN."""
 
     def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
@@ -50,7 +50,7 @@ class OtherKernels(HereWorkers):
             torch._C._set_mkldnn_enabled(True)
 
 
-class OtherThreads(HereWorkers):
+class OtherThreads(InProcessWorkers):
     """Does jobs with two threads, whatever the plan says."""
 
     def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
@@ -73,7 +73,7 @@ def copy(rounded: Run, tmp_path: Path) -> Run:
 
 
 def replayed(
-    run: Run, tolerance: float | None = TOLERANCE, workers: HereWorkers | None = None
+    run: Run, tolerance: float | None = TOLERANCE, workers: InProcessWorkers | None = None
 ) -> ReplayOutcome:
     """Replay everything, by default with other kernels."""
     request = ReplayRequest({0: run.manifest.plan.branch_names[1:]}, {}, tolerance=tolerance)
@@ -92,7 +92,7 @@ def replayed(
     ],
 )
 def test_other_bits_elsewhere_are_undecided_with_the_distance(
-    rounded: Run, workers: type[HereWorkers], told: str
+    rounded: Run, workers: type[InProcessWorkers], told: str
 ) -> None:
     outcome = replayed(rounded, None, workers())
     assert outcome.undecided
@@ -120,7 +120,7 @@ def test_other_bits_elsewhere_are_undecided_with_the_distance(
 @needs_onednn
 def test_the_report_is_undecided(rounded: Run) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("studies.HereWorkers", lambda _: OtherKernels())
+        patch.setattr("studies.InProcessWorkers", lambda _: OtherKernels())
         report = check(rounded)
     assert (report.verdict, report.exit_code, report.estimates) == ("undecided", 6, None)
 
@@ -222,7 +222,7 @@ def test_an_edit_as_small_as_rounding_is_not_excluded(copy: Run) -> None:
 
 def test_an_edit_in_the_recorded_environment_is_never_close(copy: Run) -> None:
     edit_late_batch(copy)
-    outcome = replayed(copy, 1.0, HereWorkers(copy.manifest.environment))
+    outcome = replayed(copy, 1.0, InProcessWorkers(copy.manifest.environment))
     assert not outcome.close
     assert not outcome.undecided
 
@@ -230,7 +230,7 @@ def test_an_edit_in_the_recorded_environment_is_never_close(copy: Run) -> None:
 def test_equal_bits_in_another_environment_are_no_finding(rounded: Run) -> None:
     here = rounded.manifest.environment
     elsewhere = replace(here, libraries={**here.libraries, "openmp": "OpenMP 1999"})
-    outcome = replayed(rounded, TOLERANCE, HereWorkers(elsewhere))
+    outcome = replayed(rounded, TOLERANCE, InProcessWorkers(elsewhere))
     assert (outcome.findings, outcome.distances) == ((), ())
     assert not outcome.close
     assert not outcome.undecided

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import PATIENCE, names_in, wait_for
+from cli_shell import PATIENCE, names_in, wait_for
 
 from auditkit.errors import CommandError, ConnectionLost, JsonError, ProgramFailed, UsageError
 from auditkit.processes.commands import CommandResult, Commands

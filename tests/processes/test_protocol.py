@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import PATIENCE, names_in
+from cli_shell import PATIENCE, names_in
 
 from auditkit.errors import ConnectionLost, JsonError, StoreError
 from auditkit.processes import protocol
@@ -571,7 +571,7 @@ def test_a_listener_that_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
     class NoThread(threading.Thread):
         def start(self) -> None:
-            if "_converse" in str(vars(self)):
+            if "_serve" in str(vars(self)):
                 raise RuntimeError("can't start new thread")
             super().start()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import PATIENCE, names_in, wait_for
+from cli_shell import PATIENCE, names_in, wait_for
 from studies import PLAN, PROGRAMS
 
 from auditkit import errors

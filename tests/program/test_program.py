@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tiny
+import tiny_programs
 import torch
-from tiny import Numbers, small_net
+from tiny_programs import Numbers, small_net
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed
-from auditkit.program.program import LoadedFactory, Probe, Program, failed, load_factory
+from auditkit.program.program import LoadedFactory, Probe, Program, load_factory, program_failure
 
 BATCH = torch.ones(2, 4)
 
@@ -185,14 +185,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-TEXT = Path(tiny.__file__).read_text()
+TEXT = Path(tiny_programs.__file__).read_text()
 
 
 def test_a_file_is_loaded_with_its_plan(folder: Path) -> None:
     (folder / "tiny_copy.py").write_text(TEXT)
     loaded = load_factory("tiny_copy.py", folder)
     assert loaded.name == "make_program"
-    assert loaded.plan == tiny.STUDY
+    assert loaded.plan == tiny_programs.STUDY
     assert sys.modules["tiny_copy"] is loaded.module
     assert sys.path[0] == str(folder)
     assert isinstance(loaded.build(0, {"hidden": "3"}), Program)
@@ -300,6 +300,6 @@ def test_failures_name_the_place_and_no_folder() -> None:
     try:
         _raises(0)
     except OSError as error:
-        told = str(failed(error, "the factory"))
-    assert told.startswith("test_program.py:")
-    assert str(Path.cwd()) not in told
+        message = str(program_failure(error, "the factory"))
+    assert message.startswith("test_program.py:")
+    assert str(Path.cwd()) not in message

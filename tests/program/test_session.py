@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny
+import tiny_programs
 import torch
-from tiny import digests
+from tiny_programs import digests
 from torch.utils.data import DataLoader
 
 import auditkit as ak
@@ -28,9 +28,9 @@ def _streams_put_back() -> Iterator[None]:
     streams.restore()
 
 
-def opened(make: Callable[..., Any] = tiny.make_program, seed: int = 0) -> Session:
-    factory = LoadedFactory(make, sys.modules[__name__], "make", tiny.STUDY)
-    return open_session(factory, {}, tiny.STUDY, seed)
+def opened(make: Callable[..., Any] = tiny_programs.make_program, seed: int = 0) -> Session:
+    factory = LoadedFactory(make, sys.modules[__name__], "make", tiny_programs.STUDY)
+    return open_session(factory, {}, tiny_programs.STUDY, seed)
 
 
 def test_streams_are_seeded_before_the_factory_runs() -> None:
@@ -38,7 +38,7 @@ def test_streams_are_seeded_before_the_factory_runs() -> None:
 
     def make(seed: int) -> ak.Program:
         drawn.append((torch.initial_seed(), torch.rand(1).item(), np.random.rand()))
-        return tiny.make_program(seed)
+        return tiny_programs.make_program(seed)
 
     for _ in range(2):
         torch.rand(5)
@@ -90,7 +90,7 @@ def test_uncaptured_generators_are_refused_and_the_loader_left_alone() -> None:
     made: list[ak.Program] = []
 
     def make(seed: int) -> ak.Program:
-        program = tiny.make_program(seed)
+        program = tiny_programs.make_program(seed)
         program.loader.dataset.rng = np.random.default_rng()  # type: ignore[attr-defined]
         made.append(program)
         return program

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from forked import TIMEOUT, Ended, Forks
+from fork_server import TIMEOUT, ForkServer, GroupResult
 from frameworks import manifest_of
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -41,7 +41,7 @@ class Job:
 
     out: Path
     result: Path
-    ended: Ended
+    ended: GroupResult
 
     @functools.cached_property
     def traces(self) -> list[Trace]:
@@ -61,7 +61,7 @@ class Jobs:
     """Runs jobs in folders of their own."""
 
     folder: Path
-    forks: Forks
+    forks: ForkServer
     variables: dict[str, str]
     known: dict[tuple[object, ...], Job] = field(default_factory=dict)
 
@@ -96,7 +96,7 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    forks = Forks(folder, variables)
+    forks = ForkServer(folder, variables)
     yield Jobs(folder, forks, variables)
     forks.close()
 
@@ -407,7 +407,7 @@ def test_torchrun(jobs: Jobs) -> None:
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    job = Job(out, result, Ended([0, 0], ["", ""], 0.0))
+    job = Job(out, result, GroupResult([0, 0], ["", ""], 0.0))
     assert job.results() == jobs.whole(2).results()
     assert job.traces == jobs.whole(2).traces
     assert jobs.check(job).exit_code == 0

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import loop_styles
 import pytest
-import styles
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -35,8 +35,8 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def objects() -> tuple[nn.Module, torch.optim.Optimizer, DataLoader[Any]]:
-    model = styles.network()
-    return model, torch.optim.SGD(model.parameters(), lr=0.1), styles.loader_of()
+    model = loop_styles.network()
+    return model, torch.optim.SGD(model.parameters(), lr=0.1), loop_styles.loader_of()
 
 
 def stranger(model: nn.Module, optimizer: Any, loader: Any) -> tuple[Any, ...]:
@@ -58,7 +58,7 @@ REFUSED: dict[str, tuple[Callable[..., tuple[Any, ...]], type[AuditError], str]]
     "no shape yet": (lazy, RecorderMisuse, "has no shape yet"),
     "a stranger's optimizer": (stranger, UncapturedState, "neither the model nor an extra"),
     "out of order": (
-        lambda m, o, d: (m, o, styles.loader_of(num_workers=2, in_order=False)),
+        lambda m, o, d: (m, o, loop_styles.loader_of(num_workers=2, in_order=False)),
         UnsupportedLoader,
         "in_order=False",
     ),
@@ -68,7 +68,7 @@ REFUSED: dict[str, tuple[Callable[..., tuple[Any, ...]], type[AuditError], str]]
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_no_loop_is_refused(tmp_path: Path, name: str) -> None:
     change, error, message = REFUSED[name]
-    loader = styles.loader_of()
+    loader = loop_styles.loader_of()
     model, optimizer, _ = objects()
     rec = ak.Recorder(tmp_path / "out")
     with pytest.raises(error, match=message):
@@ -105,7 +105,7 @@ def test_a_loader_that_is_iterated_already_is_refused(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
     model, optimizer, _ = objects()
-    loader = styles.loader_of(**options)
+    loader = loop_styles.loader_of(**options)
     iterator = iter(loader)
     next(iterator)
     rec = ak.Recorder(tmp_path / "out")
@@ -165,7 +165,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
 
 def test_a_key_that_cannot_be_read_is_told_before_training(tmp_path: Path) -> None:
     (tmp_path / "key").write_text("no key")
-    loader = styles.loader_of()
+    loader = loop_styles.loader_of()
     model, optimizer, _ = objects()
     with pytest.raises(KeyFileError):
         ak.Recorder(tmp_path / "out", key=tmp_path / "key").wrap(model, optimizer, loader)
@@ -187,7 +187,7 @@ def test_what_cannot_be_digested_is_told_at_the_first_batch(tmp_path: Path) -> N
     model.register_buffer("odd", torch.eye(2).to_sparse())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     rec = ak.Recorder(tmp_path / "out")
-    _, _, loader = rec.wrap(model, optimizer, styles.loader_of())
+    _, _, loader = rec.wrap(model, optimizer, loop_styles.loader_of())
     with pytest.raises(UncapturedState):
         next(iter(loader))
     with pytest.warns(RecordingStopped):
@@ -200,7 +200,7 @@ def test_nobodys_name_is_in_a_recording(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setattr(sys, "argv", ["train.py", str(home / "data"), "--lr", "1"])
     with ak.Recorder(tmp_path / "out", checkpoint_every=2) as rec:
-        styles.plain(rec, styles.Log())
+        loop_styles.plain(rec, loop_styles.Log())
     names = [
         name for name in artifacts.list_files(tmp_path / "out") if not name.startswith("code/")
     ]

@@ -13,11 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import loop_styles
 import numpy as np
 import pytest
-import styles
 import torch
-from loops import read
+from in_process_loops import read
 from torch import nn
 
 import auditkit as ak
@@ -39,7 +39,7 @@ def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
 
 
-class Stateful(styles.Samples):
+class Stateful(loop_styles.Samples):
     """Samples whose augmentation draws from a generator of the data set's own."""
 
     def __init__(self) -> None:
@@ -55,18 +55,18 @@ def train(rec: Any, kill_at: int | None = None, **options: Any) -> bytes:
     random.seed(7)
     np.random.seed(7)
     torch.manual_seed(7)
-    model = styles.network()
+    model = loop_styles.network()
     ema = torch.optim.swa_utils.AveragedModel(model)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.05)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.7)
-    loader = styles.loader_of(**options)
+    loader = loop_styles.loader_of(**options)
     extras = {}
     if isinstance(loader.dataset, Stateful):
         extras["augmentation"] = loader.dataset.generator
     rec.wrap(*(model, optimizer, loader), scheduler=scheduler, averaged={"ema": ema}, extras=extras)
     for _ in rec.epochs(range(4)):
         for number, (x, y, _index) in rec.enumerate(loader):
-            (styles.loss_of(model(x), y) / 2).backward()  # type: ignore[no-untyped-call]
+            (loop_styles.loss_of(model(x), y) / 2).backward()  # type: ignore[no-untyped-call]
             if number % 2:  # every other batch: the phase must survive
                 optimizer.step()
                 optimizer.zero_grad()
@@ -83,14 +83,14 @@ def unchecked(rec: Any, kill_at: int | None = None) -> bytes:
     random.seed(7)
     np.random.seed(7)
     torch.manual_seed(7)
-    model = styles.network()
+    model = loop_styles.network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+    model, optimizer, loader = rec.wrap(model, optimizer, loop_styles.loader_of())
     for _ in range(3):
         total = 0.0
         for x, y, _index in loader:
-            loss = styles.loss_of(model(x), y)
-            styles.update(optimizer, loss)
+            loss = loop_styles.loss_of(model(x), y)
+            loop_styles.update(optimizer, loss)
             total += loss.item()
             if kill_at is not None and rec.step + 1 == kill_at:
                 raise Killed
@@ -103,10 +103,10 @@ def two_loaders(rec: Any, kill_at: int | None = None) -> bytes:
     random.seed(7)
     np.random.seed(7)
     torch.manual_seed(7)
-    model = styles.network()
+    model = loop_styles.network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    more = styles.loader_of(batch_size=5)
-    model, optimizer, loader, more = rec.wrap(model, optimizer, styles.loader_of(), more)
+    more = loop_styles.loader_of(batch_size=5)
+    model, optimizer, loader, more = rec.wrap(model, optimizer, loop_styles.loader_of(), more)
     others = iter(more)
     for _ in rec.epochs(range(3)):
         for x, y, _index in loader:
@@ -114,8 +114,8 @@ def two_loaders(rec: Any, kill_at: int | None = None) -> bytes:
             if batch is None:
                 others = iter(more)
                 batch = next(others)
-            loss = styles.loss_of(model(x), y) + 0.1 * model(batch[0]).square().mean()
-            styles.update(optimizer, loss)
+            loss = loop_styles.loss_of(model(x), y) + 0.1 * model(batch[0]).square().mean()
+            loop_styles.update(optimizer, loss)
             if kill_at is not None and rec.step + 1 == kill_at:
                 raise Killed
     return b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
@@ -125,9 +125,9 @@ LOOPS: dict[str, Any] = {
     "workers 0": train,
     "workers 2": partial(train, num_workers=2),
     "stateful dataset": lambda rec, kill_at=None: train(rec, kill_at, dataset=Stateful()),
-    "iterable": lambda rec, kill_at=None: train(rec, kill_at, dataset=styles.Stream()),
+    "iterable": lambda rec, kill_at=None: train(rec, kill_at, dataset=loop_styles.Stream()),
     "iterable, workers 2": lambda rec, kill_at=None: train(
-        rec, kill_at, dataset=styles.Stream(), num_workers=2
+        rec, kill_at, dataset=loop_styles.Stream(), num_workers=2
     ),
     "no word of resuming": unchecked,
     "two loaders": two_loaders,
@@ -185,11 +185,11 @@ def test_twice_killed_and_only_the_latest_checkpoints_kept(tmp_path: Path) -> No
 
 def test_a_checkpoint_that_is_asked_for_is_taken_at_the_boundary(tmp_path: Path) -> None:
     with ak.Recorder(tmp_path / "out") as rec:
-        model = styles.network()
+        model = loop_styles.network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-        model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+        model, optimizer, loader = rec.wrap(model, optimizer, loop_styles.loader_of())
         for number, (x, y, _) in enumerate(loader):
-            styles.update(optimizer, styles.loss_of(model(x), y))
+            loop_styles.update(optimizer, loop_styles.loss_of(model(x), y))
             if number in (1, 5):
                 rec.checkpoint()
     steps = [checkpoint.step for checkpoint in read(tmp_path / "out").manifest.ranks[0].checkpoints]
@@ -207,10 +207,10 @@ def test_what_cannot_be_gone_on_from_is_refused_before_training(tmp_path: Path) 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     before = model.weight.clone()
     with pytest.raises(RestoreMismatch), ak.Recorder.resume(out) as rec:  # noqa: PT012
-        model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+        model, optimizer, loader = rec.wrap(model, optimizer, loop_styles.loader_of())
         for _ in rec.epochs(range(4)):
             for x, y, _index in loader:
-                styles.update(optimizer, styles.loss_of(model(x), y))
+                loop_styles.update(optimizer, loop_styles.loss_of(model(x), y))
     assert torch.equal(model.weight, before)
     for path in out.glob("checkpoint-*"):
         path.write_bytes(path.read_bytes()[:100])
@@ -220,7 +220,7 @@ def test_what_cannot_be_gone_on_from_is_refused_before_training(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "options",
-    [{"batch_size": 5}, {"shuffle": False}, {"dataset": styles.Stream()}, {"num_workers": 1}],
+    [{"batch_size": 5}, {"shuffle": False}, {"dataset": loop_styles.Stream()}, {"num_workers": 1}],
     ids=["batch size", "order", "dataset", "workers"],
 )
 def test_other_batches_than_were_recorded_are_refused(
@@ -253,11 +253,11 @@ def test_another_optimizer_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(Killed), ak.Recorder(out, checkpoint_every=3) as rec:
         train(rec, 5)
-    model = styles.network()
+    model = loop_styles.network()
     ema = torch.optim.swa_utils.AveragedModel(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.7)
-    loader = styles.loader_of()
+    loader = loop_styles.loader_of()
     with (  # noqa: PT012
         pytest.raises(RestoreMismatch, match="another optimizer"),
         ak.Recorder.resume(out) as rec,
@@ -274,9 +274,9 @@ def test_a_loop_that_never_gets_to_the_checkpoint_is_not_recorded(tmp_path: Path
         pytest.warns(UserWarning, match="ended before step 10"),
         ak.Recorder.resume(out) as rec,
     ):
-        model = styles.network()
+        model = loop_styles.network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-        model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+        model, optimizer, loader = rec.wrap(model, optimizer, loop_styles.loader_of())
         assert len(list(loader)) == 1  # an epoch before the position, and no other
     assert not (out / "manifest.json").exists()
 
@@ -286,7 +286,7 @@ def test_a_loader_iterated_twice_at_once_gets_no_checkpoint(tmp_path: Path) -> N
         pytest.warns(UserWarning, match="iterated twice at once"),
         ak.Recorder(tmp_path / "out", checkpoint_every=2) as rec,
     ):
-        styles.together(rec, styles.Log())
+        loop_styles.together(rec, loop_styles.Log())
     assert not read(tmp_path / "out").manifest.ranks[0].checkpoints
 
 
@@ -378,7 +378,7 @@ def test_a_checkpoint_at_the_end_of_a_chunk(tmp_path: Path) -> None:
         loader = torch.utils.data.DataLoader(data, shuffle=True)
         rec.wrap(model, optimizer, loader)
         for (x,) in loader:
-            styles.update(optimizer, model(x / 1e4).mean())
+            loop_styles.update(optimizer, model(x / 1e4).mean())
             if rec.step + 1 == kill_at:
                 raise Killed
         return model.weight.detach().numpy().tobytes()

@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import loop_styles
 import numpy as np
 import pytest
-import styles
 import torch
-from loops import read
-from styles import Bystander, Log, Style
+from in_process_loops import read
+from loop_styles import Log, NullRecorder, Style
 from torch import nn
 from torch.utils.data import DataLoader, WeightedRandomSampler
 from torch.utils.data.distributed import DistributedSampler
@@ -36,36 +36,36 @@ from auditkit.verification.procedure import VerifyRequest, verify
 
 
 def _sampled(make: Callable[[], Any], name: str, **options: Any) -> Style:
-    return lambda rec, log: styles.plain(rec, log, **{name: make()}, **options)
+    return lambda rec, log: loop_styles.plain(rec, log, **{name: make()}, **options)
 
 
 STYLES: dict[str, Style] = {
-    "plain": styles.plain,
-    "plain, 2 workers": partial(styles.plain, num_workers=2),
-    "persistent workers": partial(styles.plain, num_workers=2, persistent_workers=True),
-    "last batch dropped": partial(styles.plain, batch_size=5, drop_last=True),
-    "no batches": partial(styles.plain, batch_size=None, shuffle=False, epochs=1),
+    "plain": loop_styles.plain,
+    "plain, 2 workers": partial(loop_styles.plain, num_workers=2),
+    "persistent workers": partial(loop_styles.plain, num_workers=2, persistent_workers=True),
+    "last batch dropped": partial(loop_styles.plain, batch_size=5, drop_last=True),
+    "no batches": partial(loop_styles.plain, batch_size=None, shuffle=False, epochs=1),
     "own generator": _sampled(lambda: torch.Generator().manual_seed(3), "generator"),
-    "eager batch sampler": _sampled(styles.Eager, "batch_sampler"),
-    "eager batch sampler, 2 workers": _sampled(styles.Eager, "batch_sampler", num_workers=2),
+    "eager batch sampler": _sampled(loop_styles.Eager, "batch_sampler"),
+    "eager batch sampler, 2 workers": _sampled(loop_styles.Eager, "batch_sampler", num_workers=2),
     "weighted": _sampled(lambda: WeightedRandomSampler([1.0, 3.0] * 12, 20), "sampler"),
     "distributed sampler": _sampled(
-        lambda: DistributedSampler(styles.Samples(), num_replicas=2, rank=0), "sampler"
+        lambda: DistributedSampler(loop_styles.Samples(), num_replicas=2, rank=0), "sampler"
     ),
-    "iterable": _sampled(styles.Stream, "dataset"),
-    "iterable, 2 workers": _sampled(styles.Stream, "dataset", num_workers=2),
-    "accumulation": styles.accumulation,
-    "closure": styles.closure,
-    "scaler that skips": styles.scaled,
-    "evaluation, schedule, average": styles.evaluated,
-    "two at a time": styles.together,
-    "broken off": styles.broken_off,
-    "by hand": styles.by_hand,
-    "two loaders": styles.two_loaders,
-    "adversarial": styles.adversarial,
+    "iterable": _sampled(loop_styles.Stream, "dataset"),
+    "iterable, 2 workers": _sampled(loop_styles.Stream, "dataset", num_workers=2),
+    "accumulation": loop_styles.accumulation,
+    "closure": loop_styles.closure,
+    "scaler that skips": loop_styles.scaled,
+    "evaluation, schedule, average": loop_styles.evaluated,
+    "two at a time": loop_styles.together,
+    "broken off": loop_styles.broken_off,
+    "by hand": loop_styles.by_hand,
+    "two loaders": loop_styles.two_loaders,
+    "adversarial": loop_styles.adversarial,
 }
 if shutil.which("g++"):
-    STYLES["compiled"] = styles.compiled
+    STYLES["compiled"] = loop_styles.compiled
 #: Compiling takes a minute, and starting workers takes seconds.
 SLOW = {
     *("compiled", "persistent workers", "eager batch sampler, 2 workers"),
@@ -106,7 +106,7 @@ def trace_of(out: Path) -> Trace:
     [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in STYLES],
 )
 def test_recording_changes_nothing_and_sees_everything(tmp_path: Path, name: str) -> None:
-    bare, _ = run(STYLES[name], Bystander())
+    bare, _ = run(STYLES[name], NullRecorder())
     out = tmp_path / "out"
     with ak.Recorder(out, seed=7) as rec:
         recorded, log = run(STYLES[name], rec)
@@ -147,7 +147,7 @@ def test_the_last_row_is_the_state_at_the_end(tmp_path: Path) -> None:
     models: list[nn.Module] = []
 
     def style(rec: Any, log: Log) -> list[nn.Module]:
-        models.extend(styles.plain(rec, log))
+        models.extend(loop_styles.plain(rec, log))
         return models
 
     with ak.Recorder(tmp_path / "out") as rec:
@@ -155,22 +155,22 @@ def test_the_last_row_is_the_state_at_the_end(tmp_path: Path) -> None:
     state = models[0].state_dict()
     trained = {name: state[name] for name, _ in models[0].named_parameters()}
     trace = trace_of(tmp_path / "out")
-    assert trace.cell(trace.last_step + 1, "params") == styles.digest_of(trained)
+    assert trace.cell(trace.last_step + 1, "params") == loop_styles.digest_of(trained)
     assert trace.cell(trace.last_step + 1, "order") == bytes(16)
 
 
 def test_a_second_loader_has_columns_of_its_own(tmp_path: Path) -> None:
     with ak.Recorder(tmp_path / "out") as rec:
-        run(styles.two_loaders, rec)
+        run(loop_styles.two_loaders, rec)
     trace = trace_of(tmp_path / "out")
     assert {"order/loader-2", "batch/loader-2"} <= set(trace.columns)
     assert all(any(trace.cell(step, "order/loader-2")) for step in range(1, 7))
 
 
 def test_wrapped_objects_are_the_same_and_behave_the_same(tmp_path: Path) -> None:
-    model = styles.network()
+    model = loop_styles.network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    loader = styles.loader_of(num_workers=2)
+    loader = loop_styles.loader_of(num_workers=2)
     names, length = list(model.state_dict()), len(loader)
     with ak.Recorder(tmp_path / "out") as rec:
         wrapped = rec.wrap(model, optimizer, loader)
@@ -208,18 +208,18 @@ def test_a_loader_of_the_users_own_class_that_generates(tmp_path: Path) -> None:
             return {**vars(self), "mark": "kept"}
 
     def style(rec: Any, log: Log) -> list[nn.Module]:
-        model = styles.network()
+        model = loop_styles.network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-        loader = Doubled(styles.Samples(), batch_size=4, shuffle=True)
+        loader = Doubled(loop_styles.Samples(), batch_size=4, shuffle=True)
         model, optimizer, loader = rec.wrap(model, optimizer, loader)
         assert vars(copy.copy(loader))["mark"] == "kept"
         for _ in range(2):
             for batch in loader:
                 x, y = log.step(batch, model)
-                styles.update(optimizer, styles.loss_of(model(x), y))
+                loop_styles.update(optimizer, loop_styles.loss_of(model(x), y))
         return [model]
 
-    bare, _ = run(style, Bystander())
+    bare, _ = run(style, NullRecorder())
     with ak.Recorder(tmp_path / "out") as rec:
         recorded, log = run(style, rec)
     assert recorded == bare
@@ -232,12 +232,12 @@ def test_an_exception_passes_unchanged_and_leaves_the_evidence_so_far(tmp_path: 
     raised = ValueError("the user's own")
 
     def style(rec: Any, log: Log) -> list[nn.Module]:
-        model = styles.network()
+        model = loop_styles.network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+        model, optimizer, loader = rec.wrap(model, optimizer, loop_styles.loader_of())
         for number, batch in enumerate(loader):
             x, y = log.step(batch, model)
-            styles.update(optimizer, styles.loss_of(model(x), y))
+            loop_styles.update(optimizer, loop_styles.loss_of(model(x), y))
             if number == 3:
                 raise raised
         return [model]
@@ -258,7 +258,7 @@ def test_an_exception_passes_unchanged_and_leaves_the_evidence_so_far(tmp_path: 
 @pytest.mark.parametrize("code", [None, 0])
 def test_a_clean_exit_within_the_loop_is_a_clean_end(tmp_path: Path, code: int | None) -> None:
     with pytest.raises(SystemExit), ak.Recorder(tmp_path / "out") as rec:  # noqa: PT012
-        run(styles.plain, rec)
+        run(loop_styles.plain, rec)
         sys.exit(code)
     assert rec.manifest == tmp_path / "out" / "manifest.json"
 
@@ -266,7 +266,7 @@ def test_a_clean_exit_within_the_loop_is_a_clean_end(tmp_path: Path, code: int |
 def test_a_disk_that_fills_up_costs_the_evidence_and_not_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bare, _ = run(styles.plain, Bystander())
+    bare, _ = run(loop_styles.plain, NullRecorder())
     real, room = store.write_tensors, [1]
 
     def full(*arguments: Any) -> None:
@@ -279,7 +279,7 @@ def test_a_disk_that_fills_up_costs_the_evidence_and_not_the_training(
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         with ak.Recorder(tmp_path / "out", checkpoint_every=3) as rec:
-            recorded, log = run(styles.plain, rec)
+            recorded, log = run(loop_styles.plain, rec)
     assert recorded == bare
     assert len(log.indices) == 12
     assert rec.manifest is None
@@ -291,18 +291,18 @@ def test_a_disk_that_fills_up_costs_the_evidence_and_not_the_training(
 def test_whatever_breaks_in_the_recorder_the_loop_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bare, _ = run(styles.plain, Bystander())
+    bare, _ = run(loop_styles.plain, NullRecorder())
     steps: list[tuple[int, int]] = []
 
     def style(rec: Any, log: Log) -> list[nn.Module]:
-        model = styles.network()
+        model = loop_styles.network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-        model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+        model, optimizer, loader = rec.wrap(model, optimizer, loop_styles.loader_of())
         for _ in range(2):
             for number, batch in rec.enumerate(loader):
                 x, y = log.step(batch, model)
-                loss = styles.loss_of(model(x.reshape(-1, 6).float()), y.reshape(-1))
-                styles.update(optimizer, loss)
+                loss = loop_styles.loss_of(model(x.reshape(-1, 6).float()), y.reshape(-1))
+                loop_styles.update(optimizer, loss)
                 steps.append((number, rec.step))
                 if len(log.indices) == 4:  # from now on nothing works in there
                     monkeypatch.setattr("auditkit.recorder.loop.Delivery", None)
@@ -324,11 +324,11 @@ def test_what_the_users_own_signal_handler_raises_is_theirs(tmp_path: Path) -> N
         raise Preempted
 
     with pytest.raises(Preempted), ak.Recorder(tmp_path / "out") as rec:  # noqa: PT012
-        model = styles.network()
+        model = loop_styles.network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-        model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+        model, optimizer, loader = rec.wrap(model, optimizer, loop_styles.loader_of())
         for number, (x, y, _) in enumerate(loader):
-            styles.update(optimizer, styles.loss_of(model(x), y))
+            loop_styles.update(optimizer, loop_styles.loss_of(model(x), y))
             if number == 2:
                 with pytest.MonkeyPatch.context() as patch:
                     patch.setattr("auditkit.recorder.loop.capture_streams", handler)
@@ -337,7 +337,7 @@ def test_what_the_users_own_signal_handler_raises_is_theirs(tmp_path: Path) -> N
 
 
 def test_a_batch_that_raises_is_no_step_and_shifts_no_order(tmp_path: Path) -> None:
-    class Broken(styles.Samples):
+    class Broken(loop_styles.Samples):
         def __getitem__(self, index: int) -> Any:
             if index == 5:
                 raise ValueError("a broken file")
@@ -347,7 +347,7 @@ def test_a_batch_that_raises_is_no_step_and_shifts_no_order(tmp_path: Path) -> N
         out = tmp_path / str(workers)
         seen = []
         loader = DataLoader(Broken(), batch_size=4, num_workers=workers)
-        model = styles.network()
+        model = loop_styles.network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
         with ak.Recorder(out) as rec:
             rec.wrap(model, optimizer, loader)
@@ -368,11 +368,11 @@ def test_a_batch_that_raises_is_no_step_and_shifts_no_order(tmp_path: Path) -> N
 
 def test_a_fork_of_the_process_leaves_the_recording_alone(tmp_path: Path) -> None:
     with ak.Recorder(tmp_path / "out") as rec:
-        model = styles.network()
+        model = loop_styles.network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-        model, optimizer, loader = rec.wrap(model, optimizer, styles.loader_of())
+        model, optimizer, loader = rec.wrap(model, optimizer, loop_styles.loader_of())
         for number, (x, y, _) in enumerate(loader):
-            styles.update(optimizer, styles.loss_of(model(x), y))
+            loop_styles.update(optimizer, loop_styles.loss_of(model(x), y))
             if number == 2:
                 child = os.fork()
                 if not child:
@@ -393,7 +393,7 @@ def test_more_than_one_chunk(tmp_path: Path) -> None:
     with ak.Recorder(tmp_path / "out", checkpoint_every=1050) as rec:
         rec.wrap(model, optimizer, loader)
         for (x,) in loader:
-            styles.update(optimizer, model(x / 1e4).mean())
+            loop_styles.update(optimizer, model(x / 1e4).mean())
     manifest = read(tmp_path / "out").manifest
     assert manifest.ranks[0].traces == ("trace/000000.safetensors", "trace/000001.safetensors")
     assert (manifest.ranks[0].steps, manifest.ranks[0].checkpoints[0].step) == (1100, 1050)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from examples_of_records import ENVIRONMENT
+from record_examples import ENVIRONMENT
 
 SECTIONS = ("packages", "hardware", "libraries", "variables", "determinism")
 

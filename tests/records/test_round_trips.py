@@ -5,18 +5,18 @@ import importlib
 import pkgutil
 from typing import Any
 
-import examples_of_records
 import pytest
-from examples_of_records import EXAMPLES
+import record_examples
+from record_examples import EXAMPLES
 
 from auditkit import records
 from auditkit.errors import AuditError
 from auditkit.formats import canonical, structure
+from auditkit.records.declaration import Declaration
 from auditkit.records.digest import Digest
 from auditkit.records.evidence import Trace
 from auditkit.records.job import Job
 from auditkit.records.manifest import SeedRecord
-from auditkit.records.perturbation import Declaration
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.records.tensor import FileTensor, RawTensor
@@ -51,7 +51,7 @@ def test_every_record_is_frozen(cls: type[Any]) -> None:
 @pytest.mark.parametrize("cls", [cls for cls in CLASSES if cls not in NOT_JSON])
 def test_every_record_has_a_full_example(cls: type[Any]) -> None:
     examples = [record for record in EXAMPLES if type(record) is cls]
-    assert examples, f"add an example of {cls.__name__} to {examples_of_records.__name__}.py"
+    assert examples, f"add an example of {cls.__name__} to {record_examples.__name__}.py"
     for field in dataclasses.fields(cls):
         values = [getattr(record, field.name) for record in examples]
         given = [v for v in values if v is not None and v not in ((), {})]
@@ -91,11 +91,11 @@ def test_a_record_is_found_by_its_name() -> None:
     assert seed.branch("control").role == "control"
     with pytest.raises(KeyError, match="nobody"):
         seed.branch("nobody")
-    manifest = examples_of_records.MANIFEST
+    manifest = record_examples.MANIFEST
     assert manifest.file("seed-0000/fork.safetensors").role == "fork"
     with pytest.raises(KeyError, match="nothing"):
         manifest.file("nothing")
-    recording = examples_of_records.RECORDING
+    recording = record_examples.RECORDING
     assert recording.file("code/digits.py").role == "code"
     with pytest.raises(KeyError, match="nothing"):
         recording.file("nothing")
@@ -105,9 +105,9 @@ def test_records_in_words() -> None:
     assert str(Digest("sha256/tensor-v1", "ab")) == "sha256/tensor-v1:ab"
     assert str(Finding("it differs")) == "it differs"
     assert str(Finding("it differs", "seed 0", 3, "params")) == "seed 0, step 3, params: it differs"
-    assert examples_of_records.REPORT.checks[0].name == "envelope"
-    assert not examples_of_records.REPORT
-    assert dataclasses.replace(examples_of_records.REPORT, exit_code=0)
+    assert record_examples.REPORT.checks[0].name == "envelope"
+    assert not record_examples.REPORT
+    assert dataclasses.replace(record_examples.REPORT, exit_code=0)
 
 
 def test_a_raw_tensor_knows_its_bytes() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from loops import Loop, record, replay_here
+from in_process_loops import Loop, record, replay_in_process
 
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.replay.recording_replay import NONDETERMINISM, OTHER_RECORD
@@ -86,11 +86,11 @@ def test_a_fault_is_found_with_class_step_and_component(
     fault: Fault, recorded: tuple[Loop, RecordingEvidence]
 ) -> None:
     loop, evidence = recorded
-    found = replay_here(evidence, replace(loop, fault=fault.name))
-    (parting,) = found.partings
+    found = replay_in_process(evidence, replace(loop, fault=fault.name))
+    (mismatch,) = found.partings
     step = fault.step if isinstance(fault.step, int) else fault.step(loop.order)
-    assert (parting.kind, parting.step) == (fault.kind, step)
-    assert parting.component in fault.component.split("|")
+    assert (mismatch.kind, mismatch.step) == (fault.kind, step)
+    assert mismatch.component in fault.component.split("|")
     assert found.cause == fault.cause
     (finding,) = found.findings
     assert fault.says in str(finding)
@@ -110,7 +110,7 @@ def test_the_table_has_twelve_faults_of_four_classes() -> None:
 
 def test_the_unchanged_loop_is_equal(recorded: tuple[Loop, RecordingEvidence]) -> None:
     loop, evidence = recorded
-    found = replay_here(evidence, loop)
+    found = replay_in_process(evidence, loop)
     assert found.equal, found.findings
     assert (found.last_step, found.ranks, found.runs) == (24, 1, 1)
 
@@ -141,5 +141,5 @@ HONEST = [
 @pytest.mark.parametrize("options", HONEST[::-1][:50], ids=str)
 def test_honest_replays_give_no_alarm(options: dict[str, object], tmp_path: Path) -> None:
     loop = Loop(tmp_path / "run", **options)  # type: ignore[arg-type]
-    found = replay_here(record(loop), loop)
+    found = replay_in_process(record(loop), loop)
     assert found.equal, found.findings

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from loops import HereCommands, Loop, read, record, replay_here
+from in_process_loops import InProcessCommands, Loop, read, record, replay_in_process
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 import auditkit as ak
@@ -57,7 +57,7 @@ def test_an_equal_loop_is_equal_in_every_step(recorded: tuple[Loop, RecordingEvi
     steps: list[int] = []
     before = sorted(path.name for path in loop.out.rglob("*"))
     found = replay_recording(
-        evidence, CommandConfig(HereCommands(loop), ["here"], {}), steps.append
+        evidence, CommandConfig(InProcessCommands(loop), ["here"], {}), steps.append
     )
     assert found.equal
     assert (found.last_step, found.ranks, found.partings) == (24, 1, ())
@@ -69,13 +69,14 @@ def test_an_equal_loop_is_equal_in_every_step(recorded: tuple[Loop, RecordingEvi
 def test_rows_are_compared_across_the_chunks_of_a_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("recording", "recorded", "recordingfolder"):
-        monkeypatch.setattr(f"auditkit.{module}.TRACE_STEPS", 6)
+    monkeypatch.setattr("auditkit.recorder.writer.TRACE_STEPS", 6)
+    monkeypatch.setattr("auditkit.files.recording_folder.TRACE_STEPS", 6)
+    monkeypatch.setattr("auditkit.replay.live_comparison.TRACE_STEPS", 6)
     loop = Loop(tmp_path / "run")
     evidence = record(loop)
     assert len(evidence.manifest.ranks[0].traces) == 4
-    assert replay_here(evidence, loop).equal
-    found = replay_here(evidence, replace(loop, fault="learning rate", at=18))
+    assert replay_in_process(evidence, loop).equal
+    found = replay_in_process(evidence, replace(loop, fault="learning rate", at=18))
     assert (found.last_step, found.partings[0].component) == (19, "param_groups")
 
 
@@ -84,9 +85,9 @@ def test_a_loop_of_another_length_is_found(
     epochs: int, step: int, recorded: tuple[Loop, RecordingEvidence]
 ) -> None:
     loop, evidence = recorded
-    found = replay_here(evidence, replace(loop, epochs=epochs))
-    (parting,) = found.partings
-    assert (parting.kind, parting.component, parting.step) == ("length", "steps", step)
+    found = replay_in_process(evidence, replace(loop, epochs=epochs))
+    (mismatch,) = found.partings
+    assert (mismatch.kind, mismatch.component, mismatch.step) == ("length", "steps", step)
 
 
 # Distances
@@ -96,7 +97,7 @@ def test_states_are_measured_at_the_checkpoint_after_the_difference(
     recorded: tuple[Loop, RecordingEvidence],
 ) -> None:
     loop, evidence = recorded
-    found = replay_here(evidence, replace(loop, fault="batchnorm"))
+    found = replay_in_process(evidence, replace(loop, fault="batchnorm"))
     assert found.distance is not None
     assert found.distance.step == 5
     (apart,) = found.distance.components
@@ -108,7 +109,7 @@ def test_states_are_measured_at_the_checkpoint_after_the_difference(
 
 def test_states_are_measured_at_a_checkpoint_that_has_just_gone_by(tmp_path: Path) -> None:
     loop = Loop(tmp_path / "run", checkpoint_every=10)
-    found = replay_here(record(loop), replace(loop, fault="learning rate", at=20))
+    found = replay_in_process(record(loop), replace(loop, fault="learning rate", at=20))
     assert (found.last_step, found.cause) == (21, OTHER_RECORD)
     assert found.distance is not None
     assert found.distance.step == 20
@@ -119,13 +120,13 @@ def test_states_are_measured_at_a_checkpoint_that_has_just_gone_by(tmp_path: Pat
 
 def test_without_a_later_checkpoint_there_is_no_distance(tmp_path: Path) -> None:
     loop = Loop(tmp_path / "run", checkpoint_every=0)
-    found = replay_here(record(loop), replace(loop, fault="batchnorm"))
+    found = replay_in_process(record(loop), replace(loop, fault="batchnorm"))
     assert (found.distance, found.cause, found.last_step) == (None, OTHER_RECORD, 2)
 
 
 def test_a_state_is_written_where_a_later_epoch_begins(tmp_path: Path) -> None:
     loop = Loop(tmp_path / "run", checkpoint_every=12)
-    found = replay_here(record(loop), replace(loop, fault="batchnorm"))
+    found = replay_in_process(record(loop), replace(loop, fault="batchnorm"))
     assert found.distance is not None
     assert [apart.component for apart in found.distance.components] == ["batchnorm"]
     assert found.distance.step == 12
@@ -142,7 +143,7 @@ def test_a_recorded_hash_seed_is_set(recorded: tuple[Loop, RecordingEvidence]) -
         ({"PYTHONHASHSEED": "7"}, {"MINE": "1", "PYTHONHASHSEED": "7"}),
     ):
         manifest = replace(evidence.manifest, environment=replace(environment, variables=variables))
-        commands = HereCommands(loop)
+        commands = InProcessCommands(loop)
         seeded = RecordingEvidence(evidence.root, manifest)
         assert replay_recording(seeded, CommandConfig(commands, ["here"], {"MINE": "1"})).equal
         assert commands.variables == [expected]
@@ -153,7 +154,7 @@ def test_other_arguments_are_named(
 ) -> None:
     loop, evidence = recorded
     monkeypatch.setattr(sys, "argv", ["train.py", "--momentum", "0.2"])
-    found = replay_here(evidence, replace(loop, fault="batchnorm"))
+    found = replay_in_process(evidence, replace(loop, fault="batchnorm"))
     assert found.suspects[0].endswith("--momentum 0.2 here")
     assert found.suspects[0].startswith("the script's arguments: ")
 
@@ -167,7 +168,7 @@ def test_a_resumed_recording_is_replayed_from_its_start(tmp_path: Path) -> None:
         loop()
     evidence = read(loop.out)
     assert evidence.manifest.ranks[0].resumed_at == (5,)
-    assert replay_here(evidence, loop).equal
+    assert replay_in_process(evidence, loop).equal
 
 
 # What cannot be decided
@@ -178,7 +179,7 @@ def test_a_command_without_a_loop_decides_nothing(
 ) -> None:
     _loop, evidence = recorded
     with pytest.raises(Undecided, match="no Recorder in it was given a loop: KeyError: 'x'"):
-        replay_here(evidence, lambda: dict[str, str]()["x"])
+        replay_in_process(evidence, lambda: dict[str, str]()["x"])
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_a_script_that_fails_decides_nothing(
 ) -> None:
     loop, evidence = recorded
     with raising_at(3, error), pytest.raises(Undecided, match=says):
-        replay_here(evidence, loop)
+        replay_in_process(evidence, loop)
 
 
 def test_two_loops_of_one_process_are_refused(
@@ -203,7 +204,7 @@ def test_two_loops_of_one_process_are_refused(
         loop()
 
     with pytest.raises(Undecided, match="two Recorders"):
-        replay_here(evidence, both)
+        replay_in_process(evidence, both)
 
 
 def test_a_command_that_cannot_be_started_is_wrong_use(
@@ -226,7 +227,7 @@ def test_a_script_that_catches_its_own_end_is_killed_and_told_right(
         command = [sys.executable, script, str(out), "0.2"]
         found = replay_recording(read(out), CommandConfig(commands, command, {}))
     assert not found.equal
-    assert {parting.step for parting in found.partings} == {1}
+    assert {mismatch.step for mismatch in found.partings} == {1}
 
 
 def test_a_stream_that_nobody_seeds_or_draws_from_is_no_difference(tmp_path: Path) -> None:
@@ -250,7 +251,7 @@ def test_a_stream_that_nobody_seeds_or_draws_from_is_no_difference(tmp_path: Pat
     drawing = False
     script()
     evidence = read(tmp_path / "out")
-    assert replay_here(evidence, script).equal
+    assert replay_in_process(evidence, script).equal
     drawing = True
-    found = replay_here(evidence, script)
+    found = replay_in_process(evidence, script)
     assert not found.equal

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
-from examples_of_records import MANIFEST, SEED
 from hypothesis import given
 from hypothesis import strategies as st
+from record_examples import MANIFEST, SEED
 from scipy import stats
 from studies import Run
 
@@ -70,10 +70,10 @@ class Clock:
 
     def replay(self, run: RunEvidence, request: ReplayRequest) -> ReplayOutcome:
         plan = run.manifest.plan
-        held = plan.horizon - plan.fork_at
+        branch_steps = plan.horizon - plan.fork_at
         self.choices.append(request.choice)
         for names in request.choice.values():
-            self.now += self.step_seconds * (plan.horizon + held * len(names))
+            self.now += self.step_seconds * (plan.horizon + branch_steps * len(names))
         found = [Finding("differs", name) for names in request.choice.values() for name in names]
         return ReplayOutcome(tuple(found), {}, (run.manifest.environment,), close=True)
 

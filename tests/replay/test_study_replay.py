@@ -15,12 +15,12 @@ from studies import (
     PLAN,
     PROGRAMS,
     TINY,
-    HereWorkers,
+    InProcessWorkers,
     Run,
     check,
     first_finding,
     result_of,
-    study_here,
+    study_in_process,
 )
 
 from auditkit.errors import OrderDrift, ProgramFailed
@@ -33,7 +33,7 @@ from auditkit.replay.study_replay import MAX_REPLAYS, ReplayOutcome, ReplayReque
 from auditkit.signing.keys import PrivateKey
 
 
-class SpyingWorkers(HereWorkers):
+class SpyingWorkers(InProcessWorkers):
     """Notes what lies in a replay's folder before each job."""
 
     def __init__(self, run: Run) -> None:
@@ -202,7 +202,7 @@ def test_replays_that_disagree_are_looked_into_module_by_module(
 ) -> None:
     plan = PLAN.with_perturbations(PLAN.perturbations[:1])
     target = FAULTY.replace("make_program", "make_clock_program")
-    run = study_here(tmp_path / "run", key, plan, target)
+    run = study_in_process(tmp_path / "run", key, plan, target)
     spy, _ = replay_with(SpyingWorkers(run), run, ())
     assert [job.kind for job in spy.jobs] == ["trunk", "trunk", "modules", "modules"]
     assert {(job.step, job.branches) for job in spy.jobs[2:]} == {(8, ("control",))}

@@ -4,9 +4,9 @@ import time
 from itertools import permutations
 
 import pytest
-from authorities import children, der
 from hypothesis import example, given
 from hypothesis import strategies as st
+from timestamp_authority import children, der
 
 from auditkit.signing.der import MAX_VALUES, is_request, ordered_reply
 

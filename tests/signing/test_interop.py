@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authorities import make_authority, needs_openssl
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from examples_of_records import MANIFEST
+from record_examples import MANIFEST
 from securesystemslib.dsse import Envelope as PeerEnvelope
 from securesystemslib.exceptions import VerificationError
 from securesystemslib.signer import SSlibKey  # type: ignore[attr-defined]
+from timestamp_authority import make_authority, needs_openssl
 
 from auditkit.errors import NotSigned, SchemaError, UsageError
 from auditkit.formats.statements import to_statement

@@ -10,16 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from authorities import (
-    POLICY,
-    Authority,
-    children,
-    der,
-    make_authority,
-    needs_openssl,
-    openssl,
-    with_last,
-)
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import (
@@ -30,6 +20,16 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from rfc3161_client import decode_timestamp_response
+from timestamp_authority import (
+    POLICY,
+    Authority,
+    children,
+    der,
+    make_authority,
+    needs_openssl,
+    openssl,
+    with_last,
+)
 
 from auditkit.errors import (
     AuditError,

@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from examples_of_records import DISTANCE, SIGNED, TABLE
 from hypothesis import given
 from hypothesis import strategies as st
+from record_examples import DISTANCE, SIGNED, TABLE
 from scipy import stats
 
 from auditkit.records.estimate import Agreement, DistanceEstimate, EstimateTable, SignedEstimate

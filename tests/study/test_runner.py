@@ -17,17 +17,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import PATIENCE, Shell, content, timeless, wait_for
+from cli_shell import PATIENCE, Shell, content, timeless, wait_for
 from conftest import Author
-from studies import PLAN, PROGRAMS, HereWorkers, Run, check_files
+from studies import PLAN, PROGRAMS, InProcessWorkers, Run, check_files
 
 from auditkit.cli.options import default_jobs
 from auditkit.errors import PlanError, UnknownPerturbation
 from auditkit.files import artifacts, store
 from auditkit.formats.schema import check as check_schema
 from auditkit.processes.workers import Workers
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.job import Job, ProgramSource
-from auditkit.records.perturbation import DECLARATIONS
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
@@ -131,7 +131,7 @@ def test_what_a_program_prints_changes_nothing(tmp_path: Path) -> None:
 
     with Workers() as workers:
         loud = trunk(workers, "odd_study.py:talkative")
-    quiet = trunk(HereWorkers(), "tiny_study.py:make_program")
+    quiet = trunk(InProcessWorkers(), "tiny_study.py:make_program")
     assert loud.control.digests == quiet.control.digests
     assert loud.fork_digests == quiet.fork_digests
 
@@ -395,7 +395,7 @@ def test_parameters_are_filled_in_and_equal_perturbations_found() -> None:
 def test_a_failing_seed_stops_the_others(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
 
-    class Failing(HereWorkers):
+    class Failing(InProcessWorkers):
         def run(self, job: Job, report: Any = lambda _: None) -> Any:
             begun.append(job.seed)
             if job.seed:

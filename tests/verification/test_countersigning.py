@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from commands import Shell
+from cli_shell import Shell
 from forging import edit_predicate
 from studies import Run, check, check_files
 

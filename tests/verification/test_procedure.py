@@ -28,10 +28,10 @@ from studies import (
     check,
     check_files,
     failures,
+    findings_text,
     first_finding,
     result_of,
-    study_here,
-    told,
+    study_in_process,
 )
 
 from auditkit.formats import canonical
@@ -321,7 +321,7 @@ def test_without_replay_neither_torch_nor_scipy_is_loaded(
 
 def test_a_sample_is_labelled_so_and_its_odds_are_stated(honest: Run) -> None:
     report = check(honest, replay=1)
-    assert (report.verdict, report.exit_code) == ("sampled", 0), told(report)
+    assert (report.verdict, report.exit_code) == ("sampled", 0), findings_text(report)
     assert report.replay == (
         "1 of 12 branches with their trunks; chance of catching at least one bad branch, by their "
         "number: 0.0833 for 1, 0.167 for 2, 0.417 for 5, 0.833 for 10"
@@ -332,7 +332,7 @@ def test_a_sample_is_labelled_so_and_its_odds_are_stated(honest: Run) -> None:
 
 def test_a_draw_that_the_author_may_know_has_no_odds(small: Run) -> None:
     report = check(small, replay=2, replay_seed=7)
-    assert report.verdict == "sampled", told(report)
+    assert report.verdict == "sampled", findings_text(report)
     assert report.replay.endswith("drawn from --replay-seed, so no odds are stated")
     assert "chance" not in report.replay
 
@@ -359,7 +359,7 @@ def test_what_was_not_re_run_is_not_said_to_have_been(
 
     monkeypatch.setattr("secrets.SystemRandom", Last)
     report = check(small, replay=1)  # order-reverse, the last
-    assert report.verdict == "sampled", told(report)
+    assert report.verdict == "sampled", findings_text(report)
     assert result_of(report, 9).summary == (
         "replica = control, as the author re-ran it; 1 placebos"
     )
@@ -371,7 +371,7 @@ def test_what_was_not_re_run_is_not_said_to_have_been(
 
 def test_as_many_as_there_are_is_all(small: Run) -> None:
     report = check(small, replay=6)
-    assert report.verdict == "verified", told(report)
+    assert report.verdict == "verified", findings_text(report)
 
 
 # Whose code it is
@@ -391,7 +391,7 @@ def test_code_signed_by_somebody_else_is_not_executed_unasked(small: Run) -> Non
 
 def test_code_signed_by_somebody_else_is_executed_where_it_is_allowed(small: Run) -> None:
     report = check(small, trusted=strangers(small), allow_code=True)
-    assert (report.verdict, report.trust) == ("verified", "trusted by test"), told(report)
+    assert (report.verdict, report.trust) == ("verified", "trusted by test"), findings_text(report)
 
 
 # Estimands
@@ -428,7 +428,7 @@ def with_data(tmp_path: Path, key: PrivateKey) -> Run:
     points = tmp_path / "points.txt"
     points.write_text(" ".join(f"{random.Random(n).gauss(0, 1):.3f}" for n in range(56)))
     plan = PLAN.with_perturbations(PLAN.perturbations[:1])
-    return study_here(tmp_path / "run", key, plan, arguments={"path": str(points)})
+    return study_in_process(tmp_path / "run", key, plan, arguments={"path": str(points)})
 
 
 def test_missing_data_are_undecided(with_data: Run) -> None:
@@ -444,7 +444,7 @@ def test_missing_data_are_undecided(with_data: Run) -> None:
 def test_data_may_lie_elsewhere(with_data: Run, tmp_path: Path) -> None:
     (tmp_path / "points.txt").rename(tmp_path / "moved.txt")
     report = check(with_data, arguments={"path": str(tmp_path / "moved.txt")})
-    assert report.verdict == "verified", told(report)
+    assert report.verdict == "verified", findings_text(report)
 
 
 def test_other_data_are_data_drift(with_data: Run, tmp_path: Path) -> None:
@@ -483,7 +483,7 @@ def test_another_environment_is_undecided_and_the_distance_is_told(forged: Run) 
 
 def test_another_environment_that_gives_equal_bits_is_verified_and_told(small: Run) -> None:
     report = check(small, environment=older(small.manifest.environment))
-    assert report.verdict == "verified", told(report)
+    assert report.verdict == "verified", findings_text(report)
     (difference,) = report.environment_differences
     assert difference.startswith("libraries: openmp is ")
     assert difference.endswith("there, OpenMP 1999 here")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from recordings_by_hand import Loop, State, write_recording
-from studies_by_hand import Size, write_study
+from synthetic_recordings import Loop, State, write_recording
+from synthetic_studies import Size, write_study
 
 from auditkit.records.tensor import RawTensor
 from auditkit.signing.keys import PrivateKey, TrustedKey, fingerprint, generate_key

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recordings_by_hand import (
+from studies import failures, findings_text, first_finding, result_of
+from synthetic_recordings import (
     DRIFT,
     Loop,
     Recording,
@@ -22,7 +23,6 @@ from recordings_by_hand import (
     write_replay,
     write_snapshot,
 )
-from studies import failures, first_finding, result_of, told
 
 from auditkit.formats import canonical, schema
 from auditkit.formats.structure import to_dict
@@ -83,7 +83,7 @@ def test_an_honest_recording_passes_what_applies_to_it(
     make: Callable[..., Recording], name: str
 ) -> None:
     report = check(make(**HONEST[name]))
-    assert report.exit_code == 0, told(report)
+    assert report.exit_code == 0, findings_text(report)
     assert report.verdict == "integrity-only"
     assert report.estimates is None
     assert [result.status for result in report.checks[:5]] == ["passed"] * 5
@@ -427,7 +427,9 @@ def test_what_does_not_agree_is_a_failure_of_check_4(
     report = check(recording)
     assert report.exit_code in ((5, 1) if name == "a checkpoint that is none" else (1,))
     assert (report.verdict, 4 in failures(report)) == ("failed", True)
-    assert any(says in str(finding) for finding in result_of(report, 4).findings), told(report)
+    assert any(says in str(finding) for finding in result_of(report, 4).findings), findings_text(
+        report
+    )
 
 
 def test_a_trace_that_is_no_trace_is_exit_5(make: Callable[..., Recording]) -> None:

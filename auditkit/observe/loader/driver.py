@@ -161,8 +161,8 @@ class LoaderDriver:
     def close(self) -> None:
         """Stop the workers and give the loader its own class back."""
         iterator, self._iterator = self._iterator, None
-        for holder in (iterator, getattr(self._loader, "_iterator", None)):
-            shut_down = getattr(holder, "_shutdown_workers", None)
+        for owner in (iterator, getattr(self._loader, "_iterator", None)):
+            shut_down = getattr(owner, "_shutdown_workers", None)
             if shut_down is not None:
                 shut_down()
         if getattr(self._loader, "_iterator", None) is not None:

@@ -22,27 +22,27 @@ _ITERATION = "_auditkit_iteration"
 _CLASS: Any = object.__dict__["__class__"]
 
 
-def swap(holder: Any, recorded_class: type, recorded: Any) -> Callable[[], None]:
+def swap(target: Any, recorded_class: type, recorded: Any) -> Callable[[], None]:
     """Swap the class of a loader in place; returns what undoes it."""
-    original = type(holder)
-    holder.__dict__[_RECORDED] = recorded
-    _CLASS.__set__(holder, recorded_class)
+    original = type(target)
+    target.__dict__[_RECORDED] = recorded
+    _CLASS.__set__(target, recorded_class)
 
     def undo() -> None:
-        _CLASS.__set__(holder, original)
-        holder.__dict__.pop(_RECORDED, None)
+        _CLASS.__set__(target, original)
+        target.__dict__.pop(_RECORDED, None)
 
     return undo
 
 
-def is_swapped(holder: Any) -> bool:
+def is_swapped(target: Any) -> bool:
     """Whether a loader is being recorded."""
-    return _RECORDED in getattr(holder, "__dict__", {})
+    return _RECORDED in getattr(target, "__dict__", {})
 
 
-def recorder_of(holder: Any) -> Any:
+def recorded_loader_of(target: Any) -> Any:
     """What records a swapped loader; None of any other."""
-    return getattr(holder, "__dict__", {}).get(_RECORDED)
+    return getattr(target, "__dict__", {}).get(_RECORDED)
 
 
 def loader_class(original: Any) -> Any:
@@ -189,6 +189,6 @@ class StatefulSamplerIteratorProxy(SamplerIteratorProxy):
         self._inner.load_state_dict(state_dict)  # type: ignore[attr-defined]
 
 
-def has_state_dict(holder: object) -> bool:
+def has_state_dict(target: object) -> bool:
     """Whether it has a state that can be read and written."""
-    return hasattr(holder, "state_dict") and hasattr(holder, "load_state_dict")
+    return hasattr(target, "state_dict") and hasattr(target, "load_state_dict")

@@ -1,7 +1,7 @@
 """A user's program as code: import it, digest its own sources, name the commit they are at.
 
 A program is a file or a module, with its neighbours within reach. Its own sources are every module
-imported from outside site-packages. Of a repository only the commit is told: never a remote, a
+imported from outside site-packages. Of a repository only the commit is recorded: never a remote, a
 branch or an author (double-blind).
 """
 
@@ -26,20 +26,20 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 _GIT_SECONDS = 10
 
 
-def import_file(place: str, folder: Path | None) -> ModuleType:
+def import_file(filename: str, folder: Path | None) -> ModuleType:
     """Import ``FILE.py`` under its own name, anew.
 
     Raises:
         ProgramError: When there is no such file, or its name is another module's.
     """
-    path = (folder or Path.cwd()) / place
+    path = (folder or Path.cwd()) / filename
     if not path.is_file():
-        raise ProgramError(f"no such program file: {place}")
-    _refuse_taken(path)
-    _put_first(path.resolve().parent)
+        raise ProgramError(f"no such program file: {filename}")
+    _refuse_name_clash(path)
+    _prepend_to_path(path.resolve().parent)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise ProgramError(f"{place} cannot be imported")
+        raise ProgramError(f"{filename} cannot be imported")
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module  # data sets are looked up by module name in loader workers
     try:
@@ -50,41 +50,41 @@ def import_file(place: str, folder: Path | None) -> ModuleType:
     return module
 
 
-def _refuse_taken(path: Path) -> None:
+def _refuse_name_clash(path: Path) -> None:
     # Under the name of another module it would take that module's place for everybody.
-    holder = sys.modules.get(path.stem)
-    file = getattr(holder, "__file__", None)
+    existing = sys.modules.get(path.stem)
+    file = getattr(existing, "__file__", None)
     same = isinstance(file, str) and Path(file).resolve() == path.resolve()
-    if (holder is not None and not same) or path.stem in sys.stdlib_module_names:
+    if (existing is not None and not same) or path.stem in sys.stdlib_module_names:
         raise ProgramError(
             f"a program cannot be called {path.name}: there is a module of that name",
             hint="rename the file",
         )
 
 
-def _put_first(folder: Path) -> None:
+def _prepend_to_path(folder: Path) -> None:
     if sys.path[:1] != [str(folder)]:
         sys.path.insert(0, str(folder))
 
 
-def import_module(place: str, folder: Path | None) -> ModuleType:
+def import_module(name: str, folder: Path | None) -> ModuleType:
     """Import ``package.module``.
 
     Raises:
         ProgramError: When there is no such module.
     """
-    _put_first((folder or Path.cwd()).resolve())
+    _prepend_to_path((folder or Path.cwd()).resolve())
     try:
-        return importlib.import_module(place)
+        return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name and f"{place}.".startswith(f"{error.name}."):
+        if error.name and f"{name}.".startswith(f"{error.name}."):
             raise ProgramError(
-                f"no such module: {place}", hint="give FILE.py:NAME or package.module:NAME"
+                f"no such module: {name}", hint="give FILE.py:NAME or package.module:NAME"
             ) from error
         raise
 
 
-def own_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
+def user_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
     """Name below ``code/`` and path of every module of the program.
 
     A module ``a.b`` is named ``a/b.py`` (``a/b/__init__.py`` for a package), wherever it lies, so
@@ -93,20 +93,20 @@ def own_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
     Args:
         main: Whether the script that was started is one of them, under its file's name.
     """
-    folders = _foreign_folders()
+    folders = _library_folders()
     # Each as it is written and as it resolves.
-    foreign = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
+    library = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
     for name, module in sorted(sys.modules.items()):
         # Its own dict: a lazy module would import what it is asked for.
         file = getattr(module, "__dict__", {}).get("__file__")
         # Thousands of modules are loaded; only the few that are left are looked up on disk.
-        if not isinstance(file, str) or file.startswith(foreign):
+        if not isinstance(file, str) or file.startswith(library):
             continue
         # multiprocessing gives the script a second name
         if name == "__mp_main__" or (name == "__main__" and not main):
             continue
         path = Path(file).resolve()
-        if str(path).startswith(foreign):
+        if str(path).startswith(library):
             continue
         if name == "__main__":
             yield path.name, path
@@ -116,16 +116,16 @@ def own_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
         yield (f"{relative}/{path.name}" if is_package else f"{relative}{path.suffix}"), path
 
 
-def is_own_file(filename: str) -> bool:
+def is_user_file(filename: str) -> bool:
     """Whether a source file is the user's: neither installed, nor Python's, nor auditkit's."""
     if filename.startswith("<"):
         return False
-    folders = _foreign_folders()
-    foreign = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
-    return not str(Path(filename).resolve()).startswith(foreign)
+    folders = _library_folders()
+    library = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
+    return not str(Path(filename).resolve()).startswith(library)
 
 
-def own_code(
+def user_code(
     copy_to: Path | None = None, suffix: str = "", *, main: bool = False
 ) -> tuple[CodeFile, ...]:
     """Digest the program's sources as they lie on disk now.
@@ -136,7 +136,7 @@ def own_code(
         main: Whether the script that was started is one of them.
     """
     files = []
-    for name, path in sorted(dict(own_modules(main=main)).items()):
+    for name, path in sorted(dict(user_modules(main=main)).items()):
         try:
             data = store.read_bytes(path, what="source")
         except StoreError:
@@ -178,7 +178,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
-def _foreign_folders() -> list[Path]:
+def _library_folders() -> list[Path]:
     """Folders of other people's code."""
     paths = sysconfig.get_paths()
     folders = [Path(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")]

@@ -42,7 +42,7 @@ def deterministic(threads: int) -> Iterator[None]:
     Args:
         threads: Intra-op threads; other counts give other bits.
     """
-    put_back = _remembered()
+    undo_actions = _undo_actions()
     try:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(True)
@@ -51,20 +51,20 @@ def deterministic(threads: int) -> Iterator[None]:
         _BACKENDS.cudnn.benchmark = False
         torch.set_float32_matmul_precision("highest")
         _BACKENDS.cudnn.allow_tf32 = False
-        for _, holder in _fp32_holders():
-            holder.fp32_precision = "ieee"
+        for _, backend in _fp32_backends():
+            backend.fp32_precision = "ieee"
         yield
     finally:
-        for undo in put_back:
+        for undo in undo_actions:
             undo()
 
 
 #: Settings that are recorded but left to the program, which sets them anew in every process.
-_FREE = ("default dtype", "flush denormal")
+_FREE_SETTINGS = ("default dtype", "flush denormal")
 
 
 @contextmanager
-def kept_settings() -> Iterator[None]:
+def unchanged_settings() -> Iterator[None]:
     """Refuse a block that leaves another setting behind than it found.
 
     Raises:
@@ -73,7 +73,7 @@ def kept_settings() -> Iterator[None]:
     before = settings()
     yield
     for name, value in settings().items():
-        if before.get(name) != value and name not in _FREE:
+        if before.get(name) != value and name not in _FREE_SETTINGS:
             raise CaptureError(
                 f"the program changed a setting that the study fixes: {name}",
                 expected=before.get(name),
@@ -91,14 +91,14 @@ def settings() -> dict[str, str]:
         "deterministic algorithms": torch.are_deterministic_algorithms_enabled(),
         "deterministic debug mode": torch.get_deterministic_debug_mode(),
         "fill uninitialized memory": _FILLING.fill_uninitialized_memory,
-        "float32 matmul precision": _readable(torch.get_float32_matmul_precision),
+        "float32 matmul precision": _read_or_none(torch.get_float32_matmul_precision),
         "default dtype": torch.get_default_dtype(),
         "mkldnn enabled": _BACKENDS.mkldnn.enabled,
         "mkldnn deterministic": getattr(_BACKENDS.mkldnn, "deterministic", None),
         "cudnn enabled": _BACKENDS.cudnn.enabled,
         "cudnn deterministic": _BACKENDS.cudnn.deterministic,
         "cudnn benchmark": _BACKENDS.cudnn.benchmark,
-        "cudnn allow tf32": _readable(partial(getattr, _BACKENDS.cudnn, "allow_tf32")),
+        "cudnn allow tf32": _read_or_none(partial(getattr, _BACKENDS.cudnn, "allow_tf32")),
         "cublas reduced float16": cuda.matmul.allow_fp16_reduced_precision_reduction,
         "cublas reduced bfloat16": cuda.matmul.allow_bf16_reduced_precision_reduction,
         "attention flash": cuda.flash_sdp_enabled(),
@@ -109,43 +109,43 @@ def settings() -> dict[str, str]:
         "autocast cuda": torch.is_autocast_enabled("cuda"),
         "flush denormal": _flushes_denormals(),
     }
-    for name, holder in _fp32_holders():
-        found[f"fp32 precision {name or 'generic'}"] = holder.fp32_precision
+    for name, backend in _fp32_backends():
+        found[f"fp32 precision {name or 'generic'}"] = backend.fp32_precision
     return {name: str(value) for name, value in found.items()}
 
 
-def _remembered() -> list[Callable[[], None]]:
+def _undo_actions() -> list[Callable[[], None]]:
     """What puts everything back that :func:`deterministic` changes, in this order."""
     attributes = [
         (_FILLING, "fill_uninitialized_memory"),
         (_BACKENDS.cudnn, "deterministic"),
         (_BACKENDS.cudnn, "benchmark"),
         (_BACKENDS.cudnn, "allow_tf32"),
-        *((holder, "fp32_precision") for _, holder in _fp32_holders()),
+        *((backend, "fp32_precision") for _, backend in _fp32_backends()),
     ]
     undo: list[Callable[[], None]] = [
         partial(torch.set_num_threads, torch.get_num_threads()),
         partial(torch.set_deterministic_debug_mode, torch.get_deterministic_debug_mode()),
     ]
     # The older settings first: writing them writes the newer ones too.
-    precision = _readable(torch.get_float32_matmul_precision)
+    precision = _read_or_none(torch.get_float32_matmul_precision)
     if precision is not None:
         undo.append(partial(torch.set_float32_matmul_precision, precision))
-    for holder, name in attributes:
-        value = _readable(partial(getattr, holder, name))
+    for backend, name in attributes:
+        value = _read_or_none(partial(getattr, backend, name))
         if value is not None:
-            undo.append(partial(setattr, holder, name, value))
+            undo.append(partial(setattr, backend, name, value))
     return undo
 
 
-def _fp32_holders() -> Iterator[tuple[str, Any]]:
+def _fp32_backends() -> Iterator[tuple[str, Any]]:
     for name in _FP32_PRECISION:
-        holder = attrgetter(name)(_BACKENDS) if name else _BACKENDS
-        if hasattr(holder, "fp32_precision"):
-            yield name, holder
+        backend = attrgetter(name)(_BACKENDS) if name else _BACKENDS
+        if hasattr(backend, "fp32_precision"):
+            yield name, backend
 
 
-def _readable(read: Callable[[], Any]) -> Any:
+def _read_or_none(read: Callable[[], Any]) -> Any:
     try:
         return read()
     except RuntimeError:  # an older setting that says less than the newer ones were set to

@@ -1,4 +1,4 @@
-"""Processes that train together: how many, what of that changes bits, what they tell each other.
+"""Processes that train together: how many, what of that changes bits, what they agree on.
 
 Beside the training they agree in a group of their own, so that nothing gets between the
 collectives of the loop; over gloo, whatever the loop uses, because a process that is gone is an
@@ -143,7 +143,7 @@ def parallel_settings(modules: Iterable[Any]) -> dict[str, str]:
     """What of ``DistributedDataParallel`` changes bits.
 
     Args:
-        modules: What is trained; those that are data-parallel tell their settings.
+        modules: What is trained; those that are data-parallel are asked for theirs.
     """
     settings: dict[str, str] = {}
     for module in modules:
@@ -153,15 +153,15 @@ def parallel_settings(modules: Iterable[Any]) -> dict[str, str]:
 
 
 def _ddp_settings(module: nn.Module) -> dict[str, str]:
-    told: Any = module._get_ddp_logging_data()  # type: ignore[operator]
-    return {name: str(told[name]) for name in _SETTINGS if name in told}
+    logged: Any = module._get_ddp_logging_data()  # type: ignore[operator]
+    return {name: str(logged[name]) for name in _SETTINGS if name in logged}
 
 
 class Peers:
     """All processes of a loop, as one of them sees them.
 
     Args:
-        patience: Seconds that an exchange may take.
+        timeout: Seconds that an exchange may take.
 
     Attributes:
         rank: Of this process.
@@ -172,14 +172,14 @@ class Peers:
         RecordingIncomplete: When not every process gets here.
     """
 
-    def __init__(self, patience: float) -> None:
+    def __init__(self, timeout: float) -> None:
         self.rank, self.size = rank_and_size()
         self.backend = backend()
         self._group: Any = None
         if self.size == 1:
             return
         try:
-            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=patience))
+            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
         except RuntimeError as error:
             raise RecordingIncomplete(
                 f"the {self.size} processes do not meet: {_first_line(error)}",
@@ -188,11 +188,11 @@ class Peers:
             ) from error
 
     @contextmanager
-    def together(self, doing: str) -> Iterator[None]:
+    def collective(self, action: str) -> Iterator[None]:
         """Do something in every process; where it fails in one, it fails in all.
 
         Args:
-            doing: What, for the message.
+            action: What, for the message.
 
         Raises:
             RecordingIncomplete: When it failed in another process, or one is gone.
@@ -200,28 +200,28 @@ class Peers:
         try:
             yield
         except Exception:
-            self.leave()
+            self.abort()
             raise
-        self.exchange((), doing)
+        self.all_gather((), action)
 
-    def leave(self) -> None:
+    def abort(self) -> None:
         """Tell the others that this process does not go on, unless they know."""
         if self._group is not None and dist.is_initialized():
             with suppress(RuntimeError):  # nobody is there to be told
-                self._gather([0] * _WIDTH)
+                self._all_gather([0] * _WIDTH)
         self.close()
 
-    def exchange(self, values: Sequence[int], doing: str) -> list[list[int]]:
-        """Tell every process a few numbers above 0.
+    def all_gather(self, values: Sequence[int], action: str) -> list[list[int]]:
+        """Send every process a few numbers above 0.
 
-        After the script's own ``destroy_process_group`` nobody is told.
+        After the script's own ``destroy_process_group`` nothing is sent.
 
         Args:
             values: The last of them are sent, as many as there is room for.
-            doing: What for, for the message.
+            action: What for, for the message.
 
         Returns:
-            What each process told, by rank.
+            What each process sent, by rank.
 
         Raises:
             RecordingIncomplete: When another process does not go on, or is gone.
@@ -230,34 +230,34 @@ class Peers:
             return [list(values)]  # nobody is there, or can be reached any more
         sent = list(values)[1 - _WIDTH :]
         try:
-            found = self._gather([1, *sent, *[0] * (_WIDTH - 1 - len(sent))])
+            gathered = self._all_gather([1, *sent, *[0] * (_WIDTH - 1 - len(sent))])
         except RuntimeError as error:
             self.close()
             raise RecordingIncomplete(
-                f"cannot {doing}: a process is gone ({_first_line(error)})",
+                f"cannot {action}: a process is gone ({_first_line(error)})",
                 where=f"rank {self.rank}",
             ) from error
-        stopped = [rank for rank, told in enumerate(found) if not told[0]]
+        stopped = [rank for rank, received in enumerate(gathered) if not received[0]]
         if stopped:
             self.close()
             raise RecordingIncomplete(
-                f"cannot {doing}: rank {stopped[0]} does not go on",
+                f"cannot {action}: rank {stopped[0]} does not go on",
                 where=f"rank {self.rank}",
                 hint="what that process says tells why",
             )
-        return [[value for value in told[1:] if value] for told in found]
+        return [[value for value in received[1:] if value] for received in gathered]
 
-    def latest_common(self, steps: Sequence[int]) -> int:
+    def latest_common_step(self, steps: Sequence[int]) -> int:
         """The latest of the steps that every process names; 0 where there is none.
 
         Raises:
-            RecordingIncomplete: As :meth:`exchange`; and where there is none although some have
+            RecordingIncomplete: As :meth:`all_gather`; and where there is none although some have
                 several, which no kill between two writes explains.
         """
-        told = self.exchange(steps, "agree on a checkpoint")
-        common = max(set(told[0]).intersection(*told[1:]), default=0)
-        if not common and max(map(len, told)) > 1:
-            last = ", ".join(str(max(steps, default=0)) for steps in told)
+        received = self.all_gather(steps, "agree on a checkpoint")
+        common = max(set(received[0]).intersection(*received[1:]), default=0)
+        if not common and max(map(len, received)) > 1:
+            last = ", ".join(str(max(steps, default=0)) for steps in received)
             raise RecordingIncomplete(
                 "there is no checkpoint that every process has",
                 found=f"latest checkpoints after steps {last} by rank",
@@ -272,11 +272,11 @@ class Peers:
         if group is not None and dist.is_initialized():
             dist.destroy_process_group(group)
 
-    def _gather(self, own: Sequence[int]) -> list[list[int]]:
-        mine = torch.tensor(own, dtype=torch.int64, device="cpu")
-        found = [torch.zeros_like(mine) for _ in range(self.size)]
-        dist.all_gather(found, mine, group=self._group)
-        return [tensor.tolist() for tensor in found]
+    def _all_gather(self, values: Sequence[int]) -> list[list[int]]:
+        sent = torch.tensor(values, dtype=torch.int64, device="cpu")
+        received = [torch.zeros_like(sent) for _ in range(self.size)]
+        dist.all_gather(received, sent, group=self._group)
+        return [tensor.tolist() for tensor in received]
 
 
 def _first_line(error: Exception) -> str:

@@ -27,7 +27,7 @@ from auditkit.records.rng import ALWAYS_UNCOVERED
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
 #: The Mersenne Twister's 624 words and a position.
-_WORDS = struct.Struct("<625I")
+_MT_STATE = struct.Struct("<625I")
 
 _OTHER_LIBRARIES = ("jax", "tensorflow", "cupy", "numba", "torchdata", "dgl")
 
@@ -53,10 +53,10 @@ class GlobalStreams:
         components = {
             "rng/python": _python_leaves(self.python),
             "rng/numpy": _numpy_leaves(self.numpy),
-            "rng/torch": _tree(b"%s", _octets(self.torch)),
+            "rng/torch": _encode(b"%s", _to_bytes(self.torch)),
         }
         for index, state in self.cuda.items():
-            components[f"rng/cuda:{index}"] = _tree(b"%s", _octets(state))
+            components[f"rng/cuda:{index}"] = _encode(b"%s", _to_bytes(state))
         return components
 
     def leaves_since(self, before: GlobalStreams, known: Mapping[str, Leaves]) -> dict[str, Leaves]:
@@ -71,17 +71,17 @@ class GlobalStreams:
         found = dict(known)
         if self.python != before.python:
             found["rng/python"] = _python_leaves(self.python)
-        if not _same_numpy(self.numpy, before.numpy):
+        if not _same_numpy_state(self.numpy, before.numpy):
             found["rng/numpy"] = _numpy_leaves(self.numpy)
         if not torch.equal(self.torch, before.torch):
-            found["rng/torch"] = _tree(b"%s", _octets(self.torch))
+            found["rng/torch"] = _encode(b"%s", _to_bytes(self.torch))
         return found
 
     def same_as(self, other: GlobalStreams) -> bool:
         """Whether every stream stands where it stands in ``other``."""
         return (
             self.python == other.python
-            and _same_numpy(self.numpy, other.numpy)
+            and _same_numpy_state(self.numpy, other.numpy)
             and torch.equal(self.torch, other.torch)
             and self.cuda.keys() == other.cuda.keys()
             and all(torch.equal(state, other.cuda[index]) for index, state in self.cuda.items())
@@ -102,17 +102,23 @@ def capture_streams() -> GlobalStreams:
     Raises:
         UncapturedState: When numpy's global stream was given another bit generator.
     """
-    held: Any = np.random.get_state(legacy=False)
-    if held["bit_generator"] != "MT19937":
+    numpy_state: Any = np.random.get_state(legacy=False)
+    if numpy_state["bit_generator"] != "MT19937":
         raise UncapturedState(
-            f"numpy's global stream runs on {held['bit_generator']}",
+            f"numpy's global stream runs on {numpy_state['bit_generator']}",
             component="rng/numpy",
             hint="leave numpy.random.set_bit_generator alone and register a Generator instead",
         )
-    words = held["state"]
+    words = numpy_state["state"]
     return GlobalStreams(
         python=random.getstate(),
-        numpy=("MT19937", words["key"], words["pos"], held["has_gauss"], held["gauss"]),
+        numpy=(
+            "MT19937",
+            words["key"],
+            words["pos"],
+            numpy_state["has_gauss"],
+            numpy_state["gauss"],
+        ),
         torch=torch.get_rng_state(),
         cuda=_cuda_states(),
     )
@@ -125,14 +131,14 @@ def streams_from_leaves(components: Mapping[str, Leaves]) -> GlobalStreams:
         RestoreMismatch: When a stream is missing or has another shape.
     """
     try:
-        version, words, gauss = _untree(components["rng/python"])
-        kind, keys, position, has_gauss, cached = _untree(components["rng/numpy"])
+        version, words, gauss = _decode(components["rng/python"])
+        kind, keys, position, has_gauss, cached = _decode(components["rng/numpy"])
         return GlobalStreams(
-            python=(version, _WORDS.unpack(words), gauss),
+            python=(version, _MT_STATE.unpack(words), gauss),
             numpy=(kind, np.frombuffer(keys, "<u4").astype(np.uint32), position, has_gauss, cached),
-            torch=_byte_tensor(_untree(components["rng/torch"])),
+            torch=_byte_tensor(_decode(components["rng/torch"])),
             cuda={
-                int(name.removeprefix("rng/cuda:")): _byte_tensor(_untree(leaves))
+                int(name.removeprefix("rng/cuda:")): _byte_tensor(_decode(leaves))
                 for name, leaves in components.items()
                 if name.startswith("rng/cuda:")
             },
@@ -239,22 +245,22 @@ def uncovered_streams() -> tuple[str, ...]:
     return tuple(found)
 
 
-def _same_numpy(state: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+def _same_numpy_state(state: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
     return state[2:] == other[2:] and np.array_equal(state[1], other[1])
 
 
 def _python_leaves(state: tuple[Any, ...]) -> Leaves:
     version, words, gauss = state
-    return _tree(b"[%d,%s,%s]", version, _WORDS.pack(*words), gauss)
+    return _encode(b"[%d,%s,%s]", version, _MT_STATE.pack(*words), gauss)
 
 
 def _numpy_leaves(state: tuple[Any, ...]) -> Leaves:
     kind, keys, position, has_gauss, cached = state
-    octets = keys.astype("<u4").tobytes()
-    return _tree(b"[%s,%s,%d,%d,%s]", kind, octets, position, has_gauss, cached)
+    data = keys.astype("<u4").tobytes()
+    return _encode(b"[%s,%s,%d,%d,%s]", kind, data, position, has_gauss, cached)
 
 
-def _tree(form: bytes, *values: Any) -> Leaves:
+def _encode(form: bytes, *values: Any) -> Leaves:
     # ``flatten`` word for word (a test holds the two together) but written out: this runs at
     # every step, and a tensor in new memory would cost the digest more than all of its JSON.
     return {"": form % tuple(_json(value) for value in values)}
@@ -270,18 +276,18 @@ def _json(value: Any) -> bytes | int:
     return b"null" if value is None else int(value)
 
 
-def _untree(leaves: Leaves) -> Any:
+def _decode(leaves: Leaves) -> Any:
     return unflatten({"": leaves[""]})
 
 
-def _octets(state: Tensor) -> bytes:
+def _to_bytes(state: Tensor) -> bytes:
     return state.numpy().tobytes()
 
 
-def _byte_tensor(octets: object) -> Tensor:
-    if not isinstance(octets, bytes):
+def _byte_tensor(data: object) -> Tensor:
+    if not isinstance(data, bytes):
         raise TypeError("bytes were expected")
-    return torch.frombuffer(bytearray(octets), dtype=torch.uint8)
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
 def _tensor(leaves: Leaves, name: str) -> Tensor:

@@ -110,8 +110,8 @@ class StateReader:
             for name, extra in objects.extras.items()
             if isinstance(extra, nn.Module)
         }
-        self._foreign = any(map(_is_foreign, (objects.scheduler, objects.scaler))) or any(
-            map(_is_foreign, objects.extras.values())
+        self._custom = any(map(_is_custom, (objects.scheduler, objects.scaler))) or any(
+            map(_is_custom, objects.extras.values())
         )
 
     def read(self, streams: GlobalStreams | None = None) -> State:
@@ -130,8 +130,8 @@ class StateReader:
             optimizers.GROUPS: self._optimizer.groups(names),
             **optimizers.slots(objects.optimizer, names),
         }
-        for name, holder in _holders(objects).items():
-            state[name] = _state_of(holder, name)
+        for name, stateful in _scheduler_and_scaler(objects).items():
+            state[name] = _state_of(stateful, name)
         for name, module in self._modules.items():
             state[name] = module.whole()
         for name, extra in objects.extras.items():
@@ -143,7 +143,7 @@ class StateReader:
             elif not isinstance(extra, nn.Module):
                 state[f"extras/{name}"] = _state_of(extra, f"extras/{name}")
         state.update(self._stream_leaves(frozen))
-        if self._runs_foreign_code() and not frozen.same_as(capture_streams()):
+        if self._runs_custom_code() and not frozen.same_as(capture_streams()):
             frozen.restore()
         return {name: leaves for name, leaves in state.items() if leaves}
 
@@ -166,9 +166,9 @@ class StateReader:
             },
         }
 
-    def _runs_foreign_code(self) -> bool:
+    def _runs_custom_code(self) -> bool:
         found = (self._model, *self._modules.values())
-        return self._foreign or any(module.extra_state for module in found)
+        return self._custom or any(module.extra_state for module in found)
 
 
 def capture(objects: TrainingObjects, streams: GlobalStreams | None = None) -> State:
@@ -205,11 +205,11 @@ def restore(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
     modules.restore_buffers("batchnorm", model, state.get("batchnorm", {}), batchnorm=True)
     modules.restore_buffers("buffers", model, state.get("buffers", {}), batchnorm=False)
     modules.restore_flags(model, _required(state, "modules"))
-    held = {name: leaves for name, leaves in state.items() if name.startswith(optimizers.PREFIX)}
-    optimizers.restore_slots(optimizer, names, held)
+    slots = {name: leaves for name, leaves in state.items() if name.startswith(optimizers.PREFIX)}
+    optimizers.restore_slots(optimizer, names, slots)
     optimizers.restore_groups(optimizer, names, _required(state, optimizers.GROUPS))
-    for name, holder in _holders(objects).items():
-        _load(holder, _required(state, name), name)
+    for name, stateful in _scheduler_and_scaler(objects).items():
+        _load(stateful, _required(state, name), name)
     for name, average in objects.averaged.items():
         component = f"averaged/{name}"
         modules.restore_whole_module(average, _required(state, component), component)
@@ -230,21 +230,21 @@ def restore_streams(state: Mapping[str, Leaves]) -> None:
     ).restore()
 
 
-def _holders(objects: TrainingObjects) -> dict[str, Stateful]:
-    held = {"scheduler": objects.scheduler, "scaler": objects.scaler}
-    return {name: holder for name, holder in held.items() if holder is not None}
+def _scheduler_and_scaler(objects: TrainingObjects) -> dict[str, Stateful]:
+    found = {"scheduler": objects.scheduler, "scaler": objects.scaler}
+    return {name: stateful for name, stateful in found.items() if stateful is not None}
 
 
-def _is_foreign(holder: object) -> bool:
+def _is_custom(stateful: object) -> bool:
     """Whether reading its state runs code that is not torch's, and that might draw."""
-    if holder is None or isinstance(holder, (Generator, nn.Module, torch.optim.Optimizer)):
+    if stateful is None or isinstance(stateful, (Generator, nn.Module, torch.optim.Optimizer)):
         return False
-    return not type(holder).__module__.startswith("torch.")
+    return not type(stateful).__module__.startswith("torch.")
 
 
-def _state_of(holder: Stateful, component: str) -> Leaves:
+def _state_of(stateful: Stateful, component: str) -> Leaves:
     try:
-        tree = holder.state_dict()
+        tree = stateful.state_dict()
     except AuditError:
         raise
     except Exception as error:  # whatever the user's own object raises is reported as ours
@@ -272,10 +272,10 @@ def _restore_extra(
         _load(extra, _required(state, component), component)
 
 
-def _load(holder: Stateful, leaves: Leaves, component: str) -> None:
+def _load(stateful: Stateful, leaves: Leaves, component: str) -> None:
     tree: Any = unflatten(leaves, where=component)
     try:
-        holder.load_state_dict(tree)
+        stateful.load_state_dict(tree)
     except Exception as error:  # whatever the user's own object raises is reported as ours
         raise RestoreMismatch(
             f"load_state_dict raised {type(error).__name__}: {error}", component=component
@@ -290,7 +290,7 @@ def _required(state: Mapping[str, Leaves], component: str) -> Leaves:
 
 def _refuse_unknown(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
     known = {"params", "batchnorm", "buffers", "modules", "grad", optimizers.GROUPS}
-    known |= set(_holders(objects)) | {f"averaged/{name}" for name in objects.averaged}
+    known |= set(_scheduler_and_scaler(objects)) | {f"averaged/{name}" for name in objects.averaged}
     for name, extra in objects.extras.items():
         known.add(f"rng/extras/{name}" if isinstance(extra, Generator) else f"extras/{name}")
     for component in state:
@@ -307,11 +307,11 @@ def _refuse_unknown(objects: TrainingObjects, state: Mapping[str, Leaves]) -> No
 def _trained(objects: TrainingObjects) -> dict[str, Tensor]:
     """Parameters by name: the model's, then those of averages and extras."""
     named = dict(modules.parameters(objects.model))
-    held = {f"averaged/{name}": module for name, module in objects.averaged.items()}
+    others = {f"averaged/{name}": module for name, module in objects.averaged.items()}
     for name, extra in objects.extras.items():
         if isinstance(extra, nn.Module):
-            held[f"extras/{name}"] = extra
-    for component, module in held.items():
+            others[f"extras/{name}"] = extra
+    for component, module in others.items():
         for name, parameter in modules.parameters(module).items():
             named[f"{component}.{name}"] = parameter
     return named

@@ -71,14 +71,14 @@ class ModuleState:
             parameters: From :meth:`parameters`.
         """
         self._refresh()
-        training = [layer.training for layer in self._once.values()]
-        needed = [parameter.requires_grad for parameter in parameters.values()]
-        key = (training, needed, list(parameters))
+        training = [layer.training for layer in self._unique_layers.values()]
+        grad_flags = [parameter.requires_grad for parameter in parameters.values()]
+        key = (training, grad_flags, list(parameters))
         if key == self._flags_key and not self._with_extra_state:
             return self._flags
         tree: dict[str, object] = {
-            "training": dict(zip(self._once, training, strict=True)),
-            "requires_grad": dict(zip(parameters, needed, strict=True)),
+            "training": dict(zip(self._unique_layers, training, strict=True)),
+            "requires_grad": dict(zip(parameters, grad_flags, strict=True)),
         }
         if self._with_extra_state:
             tree["extra_state"] = {
@@ -100,24 +100,24 @@ class ModuleState:
         self._layers = [(f"{path}." if path else "", layer) for path, layer in layers]
         self._batchnorm = [pair for pair in self._layers if _is_batchnorm(pair[1])]
         self._others = [pair for pair in self._layers if not _is_batchnorm(pair[1])]
-        self._once = dict(self._module.named_modules())
+        self._unique_layers = dict(self._module.named_modules())
         self._with_extra_state = {
             name: layer
-            for name, layer in self._once.items()
+            for name, layer in self._unique_layers.items()
             if type(layer).get_extra_state is not nn.Module.get_extra_state
         }
-        self._tree = self._tree_now()
+        self._tree = self._current_tree()
         self._flags_key = None  # the names of the layers are not in it
 
     def _refresh(self) -> None:
-        if self._tree_now() != self._tree:
+        if self._current_tree() != self._tree:
             self._walk()
 
-    def _tree_now(self) -> list[object]:
+    def _current_tree(self) -> list[object]:
         # Identities, not the layers: a layer's own == need not mean the same layer. They cannot
         # be taken over by other layers, since the ones seen are kept alive here.
         found: list[object] = []
-        for layer in self._once.values():
+        for layer in self._unique_layers.values():
             found.append(type(layer))
             children = layer._modules
             if children:
@@ -149,16 +149,16 @@ def restore_flags(module: nn.Module, leaves: Leaves, component: str = "modules")
     layers = dict(module.named_modules())
     tensors = parameters(module)
     try:
-        training, needed = tree["training"], tree["requires_grad"]
+        training, grad_flags = tree["training"], tree["requires_grad"]
         extra = tree.get("extra_state", {})
     except (AttributeError, KeyError, TypeError) as error:
         raise RestoreMismatch("the snapshot has no such flags", component=component) from error
     same_names(component, layers, training)
-    same_names(component, tensors, needed)
+    same_names(component, tensors, grad_flags)
     same_names(component, layers, {**dict.fromkeys(layers), **extra})
     for name, flag in training.items():
         layers[name].training = flag
-    for name, flag in needed.items():
+    for name, flag in grad_flags.items():
         tensors[name].requires_grad_(flag)
     for name, state in extra.items():
         try:
@@ -206,7 +206,7 @@ def restore_buffers(
             value = remaining.pop(f"{path}.{name}" if path else name, None)
             if isinstance(value, Tensor):
                 if id(value) not in placed:
-                    placed[id(value)] = _place(live, value, device, placed)
+                    placed[id(value)] = _restored_buffer(live, value, device, placed)
                 layer._buffers[name] = placed[id(value)]
             else:
                 layer._buffers[name] = None
@@ -247,19 +247,19 @@ def same_names(component: str, live: Mapping[str, object], saved: Mapping[str, o
     missing, unknown = set(live) - set(saved), set(saved) - set(live)
     if missing or unknown:
         name = min(missing or unknown)
-        side = "the snapshot" if missing else "the program"
+        lacking = "the snapshot" if missing else "the program"
         raise RestoreMismatch(
-            f"{side} has no {name!r}",
+            f"{lacking} has no {name!r}",
             component=component,
             hint="the factory must build the same objects for the same seed",
         )
 
 
-def _place(
+def _restored_buffer(
     live: Tensor | None, value: Tensor, device: torch.device | None, placed: Mapping[int, Tensor]
 ) -> Tensor:
-    taken = any(live is other for other in placed.values())
-    if live is not None and not taken and _same_form(live, value):
+    is_placed = any(live is other for other in placed.values())
+    if live is not None and not is_placed and _same_form(live, value):
         _copy(live, value)
         return live
     # A copy always: training writes into buffers, and the snapshot must stay what it is.

@@ -66,9 +66,9 @@ def parameter_names(
     first: dict[int, str] = {}
     for name, tensor in known.items():
         first.setdefault(id(tensor), name)
-    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    ids = [id(p) for group in optimizer.param_groups for p in group["params"]]
     try:
-        return {key: first[key] for key in held}
+        return {key: first[key] for key in ids}
     except KeyError:
         raise UncapturedState(
             "the optimizer trains a parameter that neither the model nor an extra holds",
@@ -98,10 +98,10 @@ def slots(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[st
 def whole_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> Leaves:
     """An optimizer as one component: groups and slots (for extras)."""
     groups = OptimizerState(optimizer).groups(names)
-    held = slots(optimizer, names)
+    by_slot = slots(optimizer, names)
     return {
         f"{component}#{entry}": value
-        for component, leaves in ((GROUPS, groups), *held.items())
+        for component, leaves in ((GROUPS, groups), *by_slot.items())
         for entry, value in leaves.items()
     }
 
@@ -151,7 +151,7 @@ def restore_slots(
                     f"the optimizer has no parameter {name!r}", component=component
                 )
             parameter, group = owners[name]
-            optimizer.state[parameter][slot] = _placed(slot, value, parameter, group)
+            optimizer.state[parameter][slot] = _slot_on_device(slot, value, parameter, group)
 
 
 def restore_groups(
@@ -195,19 +195,19 @@ def _slot_leaves(slot: str, by_name: Mapping[str, Any]) -> Leaves:
     return flatten(dict(by_name), where=slot)
 
 
-def _placed(slot: str, value: Any, parameter: Tensor, group: Mapping[str, Any]) -> Any:
+def _slot_on_device(slot: str, value: Any, parameter: Tensor, group: Mapping[str, Any]) -> Any:
     """A restored slot where the optimizer keeps it; values and dtypes stay."""
     # As in torch.optim.Optimizer.load_state_dict: step counters stay on the host unless the
     # kernel reads them on the device.
     on_host = slot == "step" and not (group.get("capturable") or group.get("fused"))
-    return _copied(value, torch.device("cpu") if on_host else parameter.device)
+    return _copy_to(value, torch.device("cpu") if on_host else parameter.device)
 
 
-def _copied(value: Any, device: torch.device) -> Any:
+def _copy_to(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device, copy=True)
     if type(value) in (list, tuple):  # LBFGS keeps its history in lists
-        return type(value)(_copied(item, device) for item in value)
+        return type(value)(_copy_to(item, device) for item in value)
     if type(value) is dict:
-        return {key: _copied(item, device) for key, item in value.items()}
+        return {key: _copy_to(item, device) for key, item in value.items()}
     return value

@@ -24,7 +24,6 @@ _MAX_OBJECTS = 50_000
 _MAX_CONTAINER = 200
 
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, Tensor)
-_CODE = (types.FunctionType, types.MethodType, functools.partial)
 _CONTAINERS = (list, tuple, set, frozenset, deque, dict)
 
 #: Loggers, threads, locks and paths lead everywhere and hold nothing of the program's.
@@ -55,9 +54,9 @@ def reachable(roots: Mapping[str, Any], known: Iterable[object]) -> Iterator[Fou
 
 
 @functools.cache
-def is_foreign_class(kind: type) -> bool:
+def is_library_class(kind: type) -> bool:
     """Whether a class is installed or Python's own, and not the user's."""
-    return _is_foreign_module(sys.modules.get(kind.__module__))
+    return _is_library_module(sys.modules.get(kind.__module__))
 
 
 def _children(path: str, value: Any) -> Iterator[Found]:
@@ -106,7 +105,7 @@ def _attributes(value: Any) -> dict[str, Any]:
 def _class(path: str, kind: type) -> Iterator[Found]:
     """Class attributes and the globals that methods name, of the user's own classes."""
     for base in kind.__mro__:
-        if is_foreign_class(base):
+        if is_library_class(base):
             continue
         for name, member in vars(base).items():
             if isinstance(member, (staticmethod, classmethod)):
@@ -128,7 +127,7 @@ def _function(path: str, function: types.FunctionType) -> Iterator[Found]:
     wrapped = getattr(function, "__wrapped__", None)
     if wrapped is not None:
         yield path, wrapped
-    if not _is_foreign_module(sys.modules.get(function.__module__ or "")):
+    if not _is_library_module(sys.modules.get(function.__module__ or "")):
         yield from _globals(path, function)
 
 
@@ -136,7 +135,7 @@ def _globals(path: str, function: types.FunctionType) -> Iterator[Found]:
     names = _names(function.__code__)
     for name in names:
         value = function.__globals__.get(name)
-        if isinstance(value, types.ModuleType) and not _is_foreign_module(value):
+        if isinstance(value, types.ModuleType) and not _is_library_module(value):
             for inner in names:
                 item = vars(value).get(inner)
                 if _worth_following(item):
@@ -149,7 +148,7 @@ def _worth_following(value: object) -> bool:
     if isinstance(value, (*_LEAVES, np.ndarray)):
         return False
     if isinstance(value, types.FunctionType):
-        return not _is_foreign_module(sys.modules.get(value.__module__ or ""))
+        return not _is_library_module(sys.modules.get(value.__module__ or ""))
     # Instances of installed classes too, but only to be seen: a global generator is one.
     return True
 
@@ -159,7 +158,7 @@ def _names(code: types.CodeType) -> tuple[str, ...]:
     return (*code.co_names, *(name for inner in nested for name in _names(inner)))
 
 
-def _is_foreign_module(module: types.ModuleType | None) -> bool:
+def _is_library_module(module: types.ModuleType | None) -> bool:
     if module is None:
         return False  # a program that was taken out of sys.modules, or made in memory
     file = vars(module).get("__file__")

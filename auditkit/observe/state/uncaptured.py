@@ -25,7 +25,7 @@ from auditkit.observe.machine.distributed import SyncFlags
 from auditkit.observe.rng.streams import is_generator, is_global_generator
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.observe.state.modules import ModuleState
-from auditkit.observe.state.reach import is_foreign_class, reachable
+from auditkit.observe.state.reach import is_library_class, reachable
 from auditkit.observe.values.codec import flatten
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
@@ -35,10 +35,10 @@ _CONTAINERS = (list, tuple, dict, set, frozenset, deque, np.ndarray, Tensor)
 
 #: What torch itself keeps on every module and every optimizer: hooks, bookkeeping, and state
 #: that has a component.
-_OF_EVERY_MODULE = frozenset(vars(nn.Module()))
+_MODULE_ATTRIBUTES = frozenset(vars(nn.Module()))
 #: What :class:`auditkit.observe.machine.distributed.SyncFlags` holds.
-_SYNC_FLAG = frozenset({"require_forward_param_sync"})
-_OF_EVERY_OPTIMIZER = frozenset(
+_SYNC_FLAGS = frozenset({"require_forward_param_sync"})
+_OPTIMIZER_ATTRIBUTES = frozenset(
     [*vars(torch.optim.SGD([torch.zeros(1)], lr=0.1)), "_opt_called", "step"]
 )
 
@@ -75,7 +75,7 @@ def refuse_unregistered_generators(
         raise UncapturedState(
             f"{path} is a {kind.__module__}.{kind.__qualname__} whose state no snapshot would hold",
             component="rng",
-            hint=_advice(path, loader),
+            hint=_registration_hint(path, loader),
         )
 
 
@@ -93,9 +93,10 @@ def plain_attributes(objects: TrainingObjects) -> dict[str, object]:
         Values by path. Compare a later call with :func:`refuse_changed_attributes`.
     """
     found: dict[str, object] = {}
-    kept = any(isinstance(extra, SyncFlags) for extra in objects.extras.values())
+    has_sync_flags = any(isinstance(extra, SyncFlags) for extra in objects.extras.values())
+    shared = _MODULE_ATTRIBUTES | (_SYNC_FLAGS if has_sync_flags else frozenset())
     for root, module in _module_roots(objects).items():
-        held = {
+        addresses = {
             tensor.data_ptr()
             for tensor in ModuleState(module).whole().values()
             if isinstance(tensor, Tensor) and tensor.layout is torch.strided and not tensor.is_meta
@@ -103,9 +104,9 @@ def plain_attributes(objects: TrainingObjects) -> dict[str, object]:
         for name, layer in module.named_modules():
             if type(layer).get_extra_state is nn.Module.get_extra_state:
                 path = f"{root}.{name}" if name else root
-                hidden = _OF_EVERY_MODULE | _computed(layer) | (_SYNC_FLAG if kept else set())
-                found.update(_plain(path, layer, hidden, held))
-    found.update(_plain("optimizer", objects.optimizer, _OF_EVERY_OPTIMIZER, set()))
+                hidden = shared | _reparametrized_weights(layer)
+                found.update(_plain_values(path, layer, hidden, addresses))
+    found.update(_plain_values("optimizer", objects.optimizer, _OPTIMIZER_ATTRIBUTES, set()))
     return found
 
 
@@ -154,33 +155,35 @@ def _module_roots(objects: TrainingObjects) -> dict[str, nn.Module]:
     }
 
 
-def _plain(path: str, holder: Any, hidden: frozenset[str], held: set[int]) -> dict[str, object]:
-    foreign = is_foreign_class(holder.__class__)
+def _plain_values(
+    path: str, owner: Any, hidden: frozenset[str], addresses: set[int]
+) -> dict[str, object]:
+    is_library = is_library_class(owner.__class__)
     found: dict[str, object] = {}
-    for name, value in vars(holder).items():
-        if name in hidden or (foreign and name.startswith("_")):
+    for name, value in vars(owner).items():
+        if name in hidden or (is_library and name.startswith("_")):
             continue
         if isinstance(value, _SCALARS):
             found[f"{path}.{name}"] = value
-        elif isinstance(value, _CONTAINERS) and not foreign:
-            content = _content(value, held)
+        elif isinstance(value, _CONTAINERS) and not is_library:
+            content = _content(value, addresses)
             if content is not None:
                 found[f"{path}.{name}"] = content
     return found
 
 
-def _content(value: object, held: set[int]) -> _Content | None:
+def _content(value: object, addresses: set[int]) -> _Content | None:
     try:
         leaves = flatten(value, where="attribute")
     except UncapturedState:  # it holds objects, or results that still have a graph
         return None
     tensors = [leaf for leaf in leaves.values() if isinstance(leaf, Tensor)]
-    if any(tensor.numel() and tensor.data_ptr() in held for tensor in tensors):
+    if any(tensor.numel() and tensor.data_ptr() in addresses for tensor in tensors):
         return None
     return _Content(type(value).__name__, digest_leaves(EVIDENCE_RECIPE, leaves))
 
 
-def _computed(layer: nn.Module) -> frozenset[str]:
+def _reparametrized_weights(layer: nn.Module) -> frozenset[str]:
     """Weights that pruning and the older weight and spectral norm compute in every forward."""
     endings = ("_orig", "_v", "_g")
     return frozenset(
@@ -191,7 +194,7 @@ def _computed(layer: nn.Module) -> frozenset[str]:
     )
 
 
-def _advice(path: str, loader: DataLoader[Any]) -> str:
+def _registration_hint(path: str, loader: DataLoader[Any]) -> str:
     if path.startswith("loader.") and loader.num_workers:
         return (
             "worker processes draw from copies that cannot be read; draw from random, "

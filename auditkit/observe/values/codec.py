@@ -18,8 +18,8 @@ from auditkit.formats.snapshot_file import (
     Component,
     as_stored,
     check_shape,
+    contiguous_strides,
     read_components,
-    row_major,
     tensor_key,
 )
 from auditkit.observe.values.flatten import flatten
@@ -117,7 +117,7 @@ def _pack_leaf(leaf: torch.Tensor | bytes, key: str) -> tuple[dict[str, object],
     shape, stride = tuple(leaf.shape), dense_stride(leaf)
     raw = RawTensor(DTYPE_NAMES[leaf.dtype], shape, bytes(host_bytes(leaf)))
     spec: dict[str, object] = {"dtype": raw.dtype, "shape": list(shape)}
-    if stride != row_major(shape):
+    if stride != contiguous_strides(shape):
         spec["stride"] = list(stride)
     return spec, as_stored(raw)
 

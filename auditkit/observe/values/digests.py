@@ -150,7 +150,7 @@ class _Views:
         self._dtypes = [tensor.dtype for tensor in found]
         self._complex = [name for name, tensor in tensors.items() if tensor.is_complex()]
 
-    def still_there(self, leaves: Leaves) -> bool:
+    def are_valid(self, leaves: Leaves) -> bool:
         """Whether every tensor lies where it lay, in the same form."""
         found: list[Any] = list(map(leaves.get, self._names))
         return (
@@ -218,7 +218,7 @@ def _digest_if_valid(recipe: str, cache: _Cache, leaves: Leaves) -> bytes | None
     stream = hasher(recipe)
     update = stream.update  # looked up once: the loop takes a fraction of a microsecond an entry
     try:
-        if not cache.views.still_there(leaves):
+        if not cache.views.are_valid(leaves):
             return None
         for slot in cache.slots:
             if slot.is_view:

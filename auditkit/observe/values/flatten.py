@@ -129,7 +129,7 @@ class _Encoder:
     def __init__(self, where: str) -> None:
         self.tensors: dict[str, torch.Tensor | bytes] = {}
         self._where = where
-        self._open: set[int] = set()  # the containers around the current value
+        self._enclosing: set[int] = set()  # the containers around the current value
         self._hashed = False  # inside a key or a set, where a tensor would be its identity
 
     def encode(self, value: object, path: str) -> object:
@@ -149,13 +149,13 @@ class _Encoder:
         raise self._refusal(f"a {kind.__module__}.{kind.__qualname__} cannot be captured", path)
 
     def _container(self, value: Any, path: str) -> object:
-        if id(value) in self._open:
+        if id(value) in self._enclosing:
             raise self._refusal("a container that contains itself cannot be captured", path)
-        if len(self._open) >= MAX_DEPTH:
+        if len(self._enclosing) >= MAX_DEPTH:
             raise self._refusal("too many containers inside each other", path)
-        self._open.add(id(value))
+        self._enclosing.add(id(value))
         encoded = _CONTAINERS[type(value)](self, value, path)
-        self._open.remove(id(value))
+        self._enclosing.remove(id(value))
         return encoded
 
     def _items(self, values: Iterable[object], path: str) -> list[object]:
@@ -182,7 +182,7 @@ class _Encoder:
         for key, item in value.items():
             encoded = self._hashable(key, path)
             keys.append(encoded)
-            values.append(self.encode(item, _join(path, _part(encoded))))
+            values.append(self.encode(item, _join(path, _path_part(encoded))))
         return {"$": type(value).__name__, "keys": keys, "values": values}
 
     def _attributed(self, value: Any, path: str) -> object:
@@ -238,7 +238,7 @@ def _join(path: str, part: str) -> str:
     return f"{path}/{part}" if path else part
 
 
-def _part(encoded: object) -> str:
+def _path_part(encoded: object) -> str:
     if type(encoded) is int:
         return str(encoded)
     if type(encoded) is not str:

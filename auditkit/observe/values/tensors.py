@@ -11,7 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from auditkit.errors import UncapturedState
 from auditkit.formats.recipes import ITEM_BYTES
-from auditkit.formats.snapshot_file import is_dense, row_major
+from auditkit.formats.snapshot_file import contiguous_strides, is_dense
 
 #: A component of the training state: tensors and canonical JSON (``json-v1``), by entry name.
 Leaves: TypeAlias = Mapping[str, torch.Tensor | bytes]
@@ -141,11 +141,11 @@ def from_bytes(
         flat = torch.empty(len(data), dtype=torch.uint8, device="cpu")
         if len(data):
             _bytes_of(flat)[:] = memoryview(data).cast("B")
-        words = _COPYABLE[dtype.itemsize]
-        rows = flat.view(words).view(shape)
+        integers = _COPYABLE[dtype.itemsize]
+        rows = flat.view(integers).view(shape)
         if rows.stride() == stride or not len(data):
             return rows.view(dtype)
-        out = torch.empty_strided(shape, stride, dtype=words, device="cpu")
+        out = torch.empty_strided(shape, stride, dtype=integers, device="cpu")
         return out.copy_(rows).view(dtype)
 
 
@@ -164,4 +164,4 @@ def clone_aligned(tensor: torch.Tensor) -> torch.Tensor:
 def dense_stride(tensor: torch.Tensor) -> tuple[int, ...]:
     """A tensor's strides where it is non-overlapping and dense, else row-major ones."""
     shape, stride = tuple(tensor.shape), tuple(tensor.stride())
-    return stride if is_dense(shape, stride) else row_major(shape)
+    return stride if is_dense(shape, stride) else contiguous_strides(shape)

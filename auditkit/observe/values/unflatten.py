@@ -154,14 +154,14 @@ class _Decoder:
         if grad and not (leaf.is_floating_point() or leaf.is_complex()):
             raise self.fault("a tensor of integers that requires a gradient")
         if not leaf.numel():
-            return _dress(clone_aligned(leaf), as_parameter, grad)
+            return _as_live_tensor(clone_aligned(leaf), as_parameter, grad)
         key = memory_key(leaf)
         if key not in self._memories:
             self._memories[key] = clone_aligned(leaf)
-        dressed = (key, as_parameter, grad)
-        if dressed not in self._tensors:
-            self._tensors[dressed] = _dress(self._memories[key], as_parameter, grad)
-        return self._tensors[dressed]
+        live_key = (key, as_parameter, grad)
+        if live_key not in self._tensors:
+            self._tensors[live_key] = _as_live_tensor(self._memories[key], as_parameter, grad)
+        return self._tensors[live_key]
 
     def array(self, fields: dict[str, Any]) -> Any:
         """A numpy array."""
@@ -172,7 +172,7 @@ class _Decoder:
         return decode_scalar(fields, self.hex_bytes(fields["hex"]), self._where)
 
 
-def _dress(tensor: torch.Tensor, as_parameter: bool, grad: bool) -> torch.Tensor:
+def _as_live_tensor(tensor: torch.Tensor, as_parameter: bool, grad: bool) -> torch.Tensor:
     if as_parameter:
         return torch.nn.Parameter(tensor, requires_grad=grad)
     return tensor.detach().requires_grad_(grad) if grad else tensor

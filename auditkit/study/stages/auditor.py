@@ -40,9 +40,9 @@ class Auditor:
         self._digesters: dict[str, ComponentDigester] = {}
         self.commitment = b""
         self._pending: dict[str, bytes] = {}
-        self._unmoved: dict[str, tuple[Leaves, bytes]] = {}
-        self._sides: dict[str, bytes] = {}
-        self._seen: set[str] = set()
+        self._unchanged: dict[str, tuple[Leaves, bytes]] = {}
+        self._auxiliary: dict[str, bytes] = {}
+        self._seen_components: set[str] = set()
         self._consumed = hashlib.sha256() if commit_data else None
         self.n_rows = 0
 
@@ -54,16 +54,16 @@ class Auditor:
     @property
     def component_names(self) -> set[str]:
         """Columns that are not zeros throughout, of all rows since the first."""
-        self._seen |= {name for name, column in self._columns.items() if any(column)}
-        return self._seen
+        self._seen_components |= {name for name, column in self._columns.items() if any(column)}
+        return self._seen_components
 
     def cut(self, state: State) -> None:
         """Digest the state before the next step; a later cut of the same step replaces it."""
         pending: dict[str, bytes] = {}
         for name, leaves in state.items():
-            unmoved = self._unmoved.get(name)
-            if unmoved is not None and unmoved[0] is leaves:
-                pending[name] = unmoved[1]
+            unchanged = self._unchanged.get(name)
+            if unchanged is not None and unchanged[0] is leaves:
+                pending[name] = unchanged[1]
                 continue
             digester = self._digesters.get(name)
             if digester is None:
@@ -71,7 +71,7 @@ class Auditor:
             pending[name] = digester.digest(leaves)
             # Text cannot change in place, so the same object has the same digest.
             if all(type(leaf) is bytes for leaf in leaves.values()):
-                self._unmoved[name] = (leaves, pending[name])
+                self._unchanged[name] = (leaves, pending[name])
         self._pending = pending
 
     def consume(self, batch: Any, order: Batch | None) -> Leaves:
@@ -95,7 +95,7 @@ class Auditor:
         self._pending["order"] = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         return leaves
 
-    def consume_side(self, name: str, batch: Any, order: Batch | None) -> None:
+    def consume_auxiliary(self, name: str, batch: Any, order: Batch | None) -> None:
         """Digest a batch that the step drew from another loader; a step may draw several.
 
         Args:
@@ -108,15 +108,15 @@ class Auditor:
         drawn = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         for column, digest in ((f"batch/{name}", content), (f"order/{name}", drawn)):
             chained = hasher(EVIDENCE_RECIPE)
-            chained.update(self._sides.get(column, ABSENT) + digest)
-            self._sides[column] = chained.digest()
+            chained.update(self._auxiliary.get(column, ABSENT) + digest)
+            self._auxiliary[column] = chained.digest()
 
     def finish_step(self, loss: float | None) -> None:
         """Close the row of the step that was just taken."""
         # A custom step that gives no loss leaves zeros, which no recorded loss of 0.0 differs
         # from; the components of the next row differ where it matters.
-        self._pending.update(self._sides)
-        self._sides = {}
+        self._pending.update(self._auxiliary)
+        self._auxiliary = {}
         self._append(struct.pack("<d", 0.0 if loss is None else loss))
 
     def close(self, state: State) -> None:
@@ -153,12 +153,12 @@ class Auditor:
         }
         return Trace(step, bytes(self._losses[begin * 8 : begin * 8 + 8]), columns)
 
-    def forget(self) -> None:
-        """Drop the rows of finished steps; nobody will ask for them."""
+    def discard_rows(self) -> None:
+        """Drop the rows of finished steps."""
         self._first_step += self.n_rows
         self._columns, self._losses, self.n_rows = {}, bytearray(), 0
 
-    def begun(self) -> Trace:
+    def partial_trace(self) -> Trace:
         """The rows so far and, as the last one, the state that was cut for the next step."""
         kept = (dict(self._pending), self.n_rows)
         self._append(bytes(8))
@@ -169,13 +169,13 @@ class Auditor:
         del self._losses[-8:]
         return trace
 
-    def release(self, n_steps: int) -> Trace:
+    def pop_trace(self, n_steps: int) -> Trace:
         """Hand over the rows of the first ``n_steps`` steps and forget them.
 
         There must be more rows than that: the next one ends the trace, and stays.
         """
         trace = self.trace(last_step=self._first_step + n_steps - 1)
-        self._seen |= set(trace.columns)
+        self._seen_components |= set(trace.columns)
         for column in self._columns.values():
             del column[: n_steps * EVIDENCE_BYTES]
         del self._losses[: n_steps * 8]
@@ -183,14 +183,14 @@ class Auditor:
         self.n_rows -= n_steps
         return trace
 
-    def adopt(self, trace: Trace, components: Iterable[str]) -> None:
-        """Go on where a trace ends: its last row is the state that is cut again.
+    def resume_from(self, trace: Trace, components: Iterable[str]) -> None:
+        """Continue where a trace ends: its last row is the state that is cut again.
 
         Args:
             trace: The rows so far.
             components: Columns of these and of earlier rows.
         """
-        self._seen = set(components)
+        self._seen_components = set(components)
         self._first_step, self.n_rows = trace.first_step, trace.n_rows - 1
         self._losses = bytearray(trace.loss_bits[:-8])
         self._columns = {

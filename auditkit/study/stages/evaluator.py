@@ -1,4 +1,4 @@
-"""Evaluator: hold a branch to its horizon and look at it through the probe.
+"""Evaluator: what a branch predicts on the probe, while it is held to its horizon.
 
 Rules: the probe leaves no trace. Random streams, train/eval flags and BatchNorm buffers are put
 back, and the state is digested before and after; a probe that changes anything else is an
@@ -21,7 +21,7 @@ from auditkit.errors import ProbeDisturbance, ProgramError
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.modules import has_batchnorm
 from auditkit.observe.values.digests import digest_leaves
-from auditkit.program.program import Probe, failed
+from auditkit.program.program import Probe, program_failure
 from auditkit.program.session import Session
 from auditkit.records.digest import EVIDENCE_RECIPE
 
@@ -34,7 +34,9 @@ def needs_recalibration(session: Session) -> bool:
     return has_batchnorm(session.program.model) and session.program.loss is not None
 
 
-def look(session: Session, recalibration: Sequence[Any]) -> dict[str, NDArray[np.float32]]:
+def evaluate_probe(
+    session: Session, recalibration: Sequence[Any]
+) -> dict[str, NDArray[np.float32]]:
     """Class probabilities on the probe.
 
     Args:
@@ -64,7 +66,7 @@ def look(session: Session, recalibration: Sequence[Any]) -> dict[str, NDArray[np
     return tables
 
 
-def diverged(tables: dict[str, NDArray[np.float32]]) -> bool:
+def has_non_finite(tables: dict[str, NDArray[np.float32]]) -> bool:
     """Whether a table holds a probability that is not finite."""
     return any(not np.isfinite(table).all() for table in tables.values())
 
@@ -77,7 +79,7 @@ def _probabilities(session: Session) -> NDArray[np.float32]:
     except (ProgramError, ProbeDisturbance):
         raise
     except Exception as error:
-        raise failed(error, "evaluating the probe") from error
+        raise program_failure(error, "evaluating the probe") from error
     if scores.ndim != 2 or len(scores) != len(probe.labels) or scores.shape[1] < 2:
         raise ProgramError(
             "the probe must give one row of class scores an example",
@@ -129,7 +131,7 @@ def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
     """BatchNorm statistics of the current weights over fixed batches; only BatchNorm trains."""
     program = session.program
     layers = [layer for layer in program.model.modules() if isinstance(layer, _BatchNorm)]
-    held = [
+    saved = [
         (layer, layer.momentum, layer.training, [(b, b.clone()) for b in layer.buffers()])
         for layer in layers
     ]
@@ -145,7 +147,7 @@ def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
             layer.eval()
         yield
     finally:
-        for layer, momentum, training, buffers in held:
+        for layer, momentum, training, buffers in saved:
             layer.momentum, layer.training = momentum, training
             for buffer, value in buffers:
                 buffer.copy_(value)

@@ -14,7 +14,7 @@ from typing import Any
 from auditkit.errors import RestoreMismatch
 from auditkit.observe.state.components import restore
 from auditkit.observe.values.codec import Leaves, unflatten, unpack
-from auditkit.program.session import Observed
+from auditkit.program.session import TrainingSession
 from auditkit.records.tensor import RawTensor
 
 LOADER = "loader"
@@ -29,13 +29,13 @@ class Fork:
         state: Every component of the training state.
         loader: The data position.
         recalibration: Batches for BatchNorm recalibration.
-        sides: Data positions of further loaders by name.
+        auxiliary: Data positions of further loaders by name.
     """
 
     state: Mapping[str, Leaves]
     loader: Leaves
     recalibration: list[Any]
-    sides: Mapping[str, Leaves] = field(default_factory=dict)
+    auxiliary: Mapping[str, Leaves] = field(default_factory=dict)
 
 
 def read_fork(tensors: Mapping[str, RawTensor], meta: object) -> Fork:
@@ -51,16 +51,16 @@ def read_fork(tensors: Mapping[str, RawTensor], meta: object) -> Fork:
     except KeyError as missing:
         raise RestoreMismatch("the snapshot has no such section", component=str(missing)) from None
     prefix = f"{LOADER}/"
-    sides = {name: sections.pop(name) for name in list(sections) if name.startswith(prefix)}
+    auxiliary = {name: sections.pop(name) for name in list(sections) if name.startswith(prefix)}
     return Fork(
         sections,
         loader,
         list(unflatten(recalibration)),
-        {name.removeprefix(prefix): leaves for name, leaves in sides.items()},
+        {name.removeprefix(prefix): leaves for name, leaves in auxiliary.items()},
     )
 
 
-def place(session: Observed, fork: Fork) -> None:
+def restore_fork(session: TrainingSession, fork: Fork) -> None:
     """Put a freshly built session into the fork's state.
 
     Raises:

@@ -1,7 +1,7 @@
 """Hold: train a session step by step to a horizon, with evidence of every step.
 
 The loop of the Evaluator stage. It knows when a row is cut and what happens at the end of an
-epoch; what is looked at, and when, comes in as an argument.
+epoch; what is evaluated, and when, comes in as a callback.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from auditkit.observe.loader.driver import Delivery, LoaderDriver
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
-from auditkit.program.program import failed
+from auditkit.program.program import program_failure
 from auditkit.program.session import Session
 
 
@@ -36,20 +36,22 @@ class Evidence(Protocol):
         """The state at the end."""
 
 
-class Watcher(Protocol):
-    """What looks on while a branch is held."""
+class StepCallback(Protocol):
+    """What is called while a branch is held."""
 
-    def boundary(self, step: int, state: State) -> None:
+    def on_boundary(self, step: int, state: State) -> None:
         """Called at the boundary before ``step``; again where an epoch turns out to be over."""
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """Called with what ``step`` consumes, before it trains."""
 
-    def stepped(self, step: int, loss: float | None) -> None:
+    def on_step_end(self, step: int, loss: float | None) -> None:
         """Called after ``step``."""
 
 
-def hold(session: Session, first: int, last: int, evidence: Evidence, watcher: Watcher) -> None:
+def hold(
+    session: Session, first: int, last: int, evidence: Evidence, callback: StepCallback
+) -> None:
     """Train steps ``first`` .. ``last``.
 
     Raises:
@@ -59,25 +61,25 @@ def hold(session: Session, first: int, last: int, evidence: Evidence, watcher: W
     driver = session.driver
     assert isinstance(driver, LoaderDriver)  # noqa: S101 # a loop of its own cannot be driven
     for step in range(first, last + 1):
-        delivery = _deliver(session, driver, step, evidence, watcher)
+        delivery = _deliver(session, driver, step, evidence, callback)
         leaves = evidence.consume(delivery.batch, delivery.order)
-        watcher.consumed(step, delivery, leaves)
+        callback.on_batch(step, delivery, leaves)
         with _blaming(f"step {step}"):
             loss = session.program.train_on(delivery.batch, step)
         evidence.finish_step(loss)
-        watcher.stepped(step, loss)
+        callback.on_step_end(step, loss)
     evidence.close(session.state())
 
 
 def _deliver(
-    session: Session, driver: LoaderDriver, step: int, evidence: Evidence, watcher: Watcher
+    session: Session, driver: LoaderDriver, step: int, evidence: Evidence, callback: StepCallback
 ) -> Delivery:
     empty_epochs = 0
     while True:
         streams = capture_streams()
         state = session.state(streams)
         evidence.cut(state)
-        watcher.boundary(step, state)
+        callback.on_boundary(step, state)
         with _blaming(f"loading the batch of step {step}"):
             delivery = driver.next(streams)
         if delivery is not None:
@@ -102,4 +104,4 @@ def _blaming(what: str) -> Iterator[None]:
     except AuditError:
         raise
     except Exception as error:
-        raise failed(error, what) from error
+        raise program_failure(error, what) from error

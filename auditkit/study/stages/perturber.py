@@ -5,7 +5,7 @@ from __future__ import annotations
 from auditkit.observe.rng.streams import GlobalStreams, capture_streams
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.session import Session
-from auditkit.records.perturbation import matches
+from auditkit.records.declaration import matches
 from auditkit.records.plan import PerturbationSpec
 
 

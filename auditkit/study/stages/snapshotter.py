@@ -15,7 +15,7 @@ from auditkit.observe.state.components import State
 from auditkit.observe.state.uncaptured import plain_attributes, refuse_changed_attributes
 from auditkit.observe.values.codec import Leaves, flatten, pack
 from auditkit.observe.values.digests import commitments
-from auditkit.program.session import Observed
+from auditkit.program.session import TrainingSession
 from auditkit.records.tensor import RawTensor
 
 RECALIBRATION = "recalibration"
@@ -36,7 +36,7 @@ class Snapshot:
     digests: dict[str, str]
 
 
-def freeze(session: Observed, state: State, recalibration: Sequence[Any]) -> Snapshot:
+def freeze(session: TrainingSession, state: State, recalibration: Sequence[Any]) -> Snapshot:
     """Freeze a session at a batch boundary.
 
     Args:

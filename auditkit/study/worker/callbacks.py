@@ -1,4 +1,4 @@
-"""What looks on while a branch is held: snapshot at t0, probe and commitments at t0, t0+W, T."""
+"""Callbacks of a branch that is held: snapshot at t0, probe and commitments at t0, t0+W, T."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ from auditkit.records.plan import StudyPlan
 from auditkit.study.stages.describer import describe
 from auditkit.study.stages.evaluator import (
     RECALIBRATION_BATCHES,
-    diverged,
-    look,
+    evaluate_probe,
+    has_non_finite,
     needs_recalibration,
 )
 from auditkit.study.stages.snapshotter import Snapshot, freeze
 
-Progress = Callable[[int], None]
+StepReporter = Callable[[int], None]
 
 
-class BranchWatcher:
+class BranchCallback:
     """Evaluates one branch.
 
     Args:
         session: The live branch.
-        plan: When to look.
+        plan: When to evaluate.
         recalibration: Batches for BatchNorm recalibration.
         content: For an iterable dataset, the control's 16-byte order evidence a step from
             step 1 on; None otherwise.
-        progress: Called after every step.
+        report_step: Called after every step.
 
     Attributes:
         digests: Commitments by time and component.
@@ -56,25 +56,25 @@ class BranchWatcher:
         plan: StudyPlan | None,
         recalibration: list[Any],
         content: bytes | None,
-        progress: Progress,
+        report_step: StepReporter,
     ) -> None:
         self._session = session
         self._plan = plan
         self._recalibration = recalibration
         self._content = content
-        self._progress = progress
+        self._report_step = report_step
         self._tables: dict[str, NDArray[np.float32]] = {}
         self.digests: dict[str, dict[str, str]] = {}
         self.order: list[Batch] = []
         self.diverged_at: int | None = None
 
-    def boundary(self, step: int, state: State) -> None:
-        """Look at t0, where the branch begins."""
+    def on_boundary(self, step: int, state: State) -> None:
+        """Evaluate at t0, where the branch begins."""
         if self._plan is not None and step == self._plan.fork_at + 1:
-            self._look("t0", step - 1, state)
+            self._evaluate("t0", step - 1, state)
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
-        """Keep the order; hold an iterable dataset to the control's content."""
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """Keep the order; compare an iterable dataset with the control's content."""
         if delivery.order is not None:
             self.order.append(delivery.order)
             return
@@ -94,16 +94,16 @@ class BranchWatcher:
                 hint="its order must depend on nothing but the epoch",
             )
 
-    def stepped(self, step: int, loss: float | None) -> None:
-        """Look at t0+W and T; note divergence."""
-        self._progress(step)
+    def on_step_end(self, step: int, loss: float | None) -> None:
+        """Evaluate at t0+W and T; note divergence."""
+        self._report_step(step)
         if loss is not None and not math.isfinite(loss) and self.diverged_at is None:
             self.diverged_at = step
         if self._plan is None:
             return
         for name, time in self._plan.times.items():
             if step == time:
-                self._look(name, step, self._session.state())
+                self._evaluate(name, step, self._session.state())
 
     def outcome(self) -> Outcome:
         """Probe results at every time."""
@@ -111,17 +111,17 @@ class BranchWatcher:
         assert probe is not None  # noqa: S101 # checked when the program was built
         return Outcome(probe.labels.numpy(), self._tables)
 
-    def _look(self, name: str, step: int, state: State) -> None:
-        # Commitments first: a look moves no bit of the state, but it allocates.
+    def _evaluate(self, name: str, step: int, state: State) -> None:
+        # Commitments first: evaluating moves no bit of the state, but it allocates.
         self.digests[name] = commitments(state)
-        tables = look(self._session, self._recalibration)
+        tables = evaluate_probe(self._session, self._recalibration)
         for suffix, table in tables.items():
             self._tables[f"{name}{suffix}"] = table
-        if diverged(tables) and self.diverged_at is None:
+        if has_non_finite(tables) and self.diverged_at is None:
             self.diverged_at = step
 
 
-class TrunkWatcher(BranchWatcher):
+class TrunkCallback(BranchCallback):
     """Evaluates trunk and control, and takes the snapshot in between.
 
     Attributes:
@@ -129,8 +129,8 @@ class TrunkWatcher(BranchWatcher):
         description: The program before step 1: a scheduler changes hyper-parameters.
     """
 
-    def __init__(self, session: Session, plan: StudyPlan | None, progress: Progress) -> None:
-        super().__init__(session, plan, [], None, progress)
+    def __init__(self, session: Session, plan: StudyPlan | None, report_step: StepReporter) -> None:
+        super().__init__(session, plan, [], None, report_step)
         self._first_batches: list[Any] = []
         self._snapshot: Snapshot | None = None
         self.initial: dict[str, str] = {}
@@ -147,18 +147,18 @@ class TrunkWatcher(BranchWatcher):
             raise ProgramError("training ended before the fork")
         return self._snapshot
 
-    def boundary(self, step: int, state: State) -> None:
+    def on_boundary(self, step: int, state: State) -> None:
         """Commit to the start; freeze at t0."""
         if step == 1:
             self.initial = commitments(state)
         if self._plan is not None and step == self._plan.fork_at + 1:
             self._recalibration = list(self._first_batches)
             self._snapshot = freeze(self._session, state, self._recalibration)
-        super().boundary(step, state)
+        super().on_boundary(step, state)
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """Keep the order and the first batches."""
-        super().consumed(step, delivery, leaves)
+        super().on_batch(step, delivery, leaves)
         missing = len(self._first_batches) < RECALIBRATION_BATCHES and self._snapshot is None
         if missing and needs_recalibration(self._session):
             self._first_batches.append(unflatten(leaves))
@@ -168,7 +168,7 @@ class TrunkWatcher(BranchWatcher):
         return freeze(self._session, self._session.state(), self._first_batches)
 
 
-class ModuleWatcher:
+class ModuleCallback:
     """Digests every module's input and output, and every gradient, during one step.
 
     An input is digested before its module runs, which may overwrite it. A module that holds others
@@ -181,27 +181,27 @@ class ModuleWatcher:
         entries: Name and digest in the order in which things happened.
     """
 
-    def __init__(self, model: nn.Module, step: int, progress: Progress) -> None:
+    def __init__(self, model: nn.Module, step: int, report_step: StepReporter) -> None:
         self._model = model
         self._step = step
-        self._progress = progress
+        self._report_step = report_step
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
         self.entries: list[tuple[str, str]] = []
 
-    def boundary(self, step: int, state: State) -> None:
-        """Nothing to see."""
+    def on_boundary(self, step: int, state: State) -> None:
+        """Nothing to do."""
 
-    def consumed(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
-        """Start to look when the step begins."""
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """Attach the hooks when the step begins."""
         if step == self._step:
             self._note("<batch>", leaves)
             self._attach()
 
-    def stepped(self, step: int, loss: float | None) -> None:
-        """Stop looking."""
-        self._progress(step)
-        for hook in self._hooks:
-            hook.remove()
+    def on_step_end(self, step: int, loss: float | None) -> None:
+        """Remove the hooks."""
+        self._report_step(step)
+        for handle in self._hooks:
+            handle.remove()
         self._hooks.clear()
 
     def _attach(self) -> None:
@@ -210,29 +210,29 @@ class ModuleWatcher:
                 continue  # compiled code takes no hooks from here
             label = f"{name or '<model>'} ({type(module).__name__})"
             self._hooks += [
-                module.register_forward_pre_hook(self._before(label), with_kwargs=True),
-                module.register_forward_hook(self._after(label)),
+                module.register_forward_pre_hook(self._input_hook(label), with_kwargs=True),
+                module.register_forward_hook(self._output_hook(label)),
             ]
         for name, parameter in self._model.named_parameters():
             if parameter.requires_grad:
                 hook = parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
-                    self._gradient(name)
+                    self._gradient_hook(name)
                 )
                 self._hooks.append(hook)
 
-    def _before(self, label: str) -> Callable[[nn.Module, Any, Any], None]:
+    def _input_hook(self, label: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, named: Any) -> None:
             self._note(f"{label} input", _tensors([inputs, named]))
 
         return hook
 
-    def _after(self, label: str) -> Callable[[nn.Module, Any, Any], None]:
+    def _output_hook(self, label: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             self._note(f"{label} output", _tensors(output))
 
         return hook
 
-    def _gradient(self, name: str) -> Callable[[Tensor], None]:
+    def _gradient_hook(self, name: str) -> Callable[[Tensor], None]:
         def hook(parameter: Tensor) -> None:
             if parameter.grad is not None:
                 self._note(f"gradient of {name}", {"grad": parameter.grad})

@@ -13,7 +13,7 @@ import numpy as np
 
 from auditkit.errors import RestoreMismatch, UnsupportedLoader
 from auditkit.files import store
-from auditkit.formats.ordering import Batch, delivered, order_sha256
+from auditkit.formats.ordering import Batch, delivered_order, order_sha256
 from auditkit.formats.run_files import (
     OrderFile,
     order_from_tensors,
@@ -21,7 +21,7 @@ from auditkit.formats.run_files import (
     outcome_to_tensors,
     trace_to_tensors,
 )
-from auditkit.observe.machine.code import own_code
+from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.environment import environment
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.session import Session
@@ -30,7 +30,7 @@ from auditkit.records.manifest import BranchesResult, BranchRecord, TrunkResult
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import data_record, rng_contract
-from auditkit.study.worker.callbacks import BranchWatcher, TrunkWatcher
+from auditkit.study.worker.callbacks import BranchCallback, TrunkCallback
 
 
 class _JobFiles:
@@ -72,7 +72,7 @@ def plan_of(job: Job) -> StudyPlan:
 
 
 def trunk_result(
-    job: Job, session: Session, auditor: Auditor, watcher: TrunkWatcher, *, main: bool = False
+    job: Job, session: Session, auditor: Auditor, callback: TrunkCallback, *, main: bool = False
 ) -> TrunkResult:
     """Write the files of trunk and control.
 
@@ -80,19 +80,19 @@ def trunk_result(
         job: The job.
         session: The live program at the horizon.
         auditor: Its rows 1..T+1.
-        watcher: What was looked at.
+        callback: What was evaluated.
         main: Whether the script that was started belongs to the program's code.
     """
     plan, files = plan_of(job), _JobFiles(job)
-    snapshot = watcher.snapshot
+    snapshot = callback.snapshot
     files.write("fork", snapshot.tensors, snapshot.meta)
     files.write("trunk.trace", trace_to_tensors(auditor.trace(1, plan.fork_at)))
     trace = auditor.trace(plan.fork_at + 1)
     content = auditor.trace().columns["order"][:-16] if session.driver.iterable else None
-    files.write("order", order_to_tensors(watcher.order, content))
+    files.write("order", order_to_tensors(callback.order, content))
     files.write("control.trace", trace_to_tensors(trace))
-    files.write("control.outcome", outcome_to_tensors(watcher.outcome()))
-    tail = watcher.order[plan.fork_at :]
+    files.write("control.outcome", outcome_to_tensors(callback.outcome()))
+    tail = callback.order[plan.fork_at :]
     control = BranchRecord(
         name="control",
         role="control",
@@ -101,20 +101,20 @@ def trunk_result(
         trace=files.name("control.trace"),
         outcome=files.name("control.outcome"),
         order_sha256=_order_digest(tail, content, plan.fork_at),
-        digests=watcher.digests,
-        diverged_at=watcher.diverged_at,
+        digests=callback.digests,
+        diverged_at=callback.diverged_at,
     )
     return TrunkResult(
         control=control,
-        rng=rng_contract(session, watcher.digests),
-        data=data_record(session, auditor.consumed_sha256, watcher.order),
+        rng=rng_contract(session, callback.digests),
+        data=data_record(session, auditor.consumed_sha256, callback.order),
         fork_digests=snapshot.digests,
-        order_sha256=_order_digest(watcher.order, content, 0),
-        initial=watcher.initial,
+        order_sha256=_order_digest(callback.order, content, 0),
+        initial=callback.initial,
         components=tuple(sorted(trace.columns)),
-        program=watcher.description,
+        program=callback.description,
         environment=environment(),
-        code=own_code(_code_folder(job), job.suffix, main=main),
+        code=user_code(_code_folder(job), job.suffix, main=main),
     )
 
 
@@ -123,7 +123,7 @@ def branch_record(
     session: Session,
     name: str,
     auditor: Auditor,
-    watcher: BranchWatcher,
+    callback: BranchCallback,
     follow: list[Batch],
 ) -> BranchRecord:
     """Write the files of one branch.
@@ -133,14 +133,14 @@ def branch_record(
         session: The live program at the horizon.
         name: The branch.
         auditor: Its rows t0+1..T+1.
-        watcher: What was looked at.
+        callback: What was evaluated.
         follow: The order that it was given, where none was consumed by index.
     """
     plan, files = plan_of(job), _JobFiles(job)
     role, spec = plan.branch(name)
     trace = auditor.trace()
     files.write(f"{name}.trace", trace_to_tensors(trace))
-    files.write(f"{name}.outcome", outcome_to_tensors(watcher.outcome()))
+    files.write(f"{name}.outcome", outcome_to_tensors(callback.outcome()))
     content = trace.columns["order"][:-16] if session.driver.iterable else None
     return BranchRecord(
         name=name,
@@ -149,9 +149,9 @@ def branch_record(
         version=None if spec is None else perturbation_of(spec.name).declaration.version,
         trace=files.name(f"{name}.trace"),
         outcome=files.name(f"{name}.outcome"),
-        order_sha256=_order_digest(watcher.order or follow, content, 0),
-        digests=watcher.digests,
-        diverged_at=watcher.diverged_at,
+        order_sha256=_order_digest(callback.order or follow, content, 0),
+        digests=callback.digests,
+        diverged_at=callback.diverged_at,
     )
 
 
@@ -162,7 +162,7 @@ def branches_result(
     return BranchesResult(
         branches=tuple(records),
         environment=environment(),
-        code=own_code(_code_folder(job), job.suffix, main=main),
+        code=user_code(_code_folder(job), job.suffix, main=main),
     )
 
 
@@ -183,7 +183,7 @@ def follow_control(
                 hint=f"leave {spec.name if spec else ''} out or use a map-style dataset",
             )
         return control
-    follow = delivered(control, spec if moves else None, plan.window, session.seed)
+    follow = delivered_order(control, spec if moves else None, plan.window, session.seed)
     session.driver.pin_order(control, follow, plan.fork_at + 1)
     return follow
 

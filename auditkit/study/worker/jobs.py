@@ -17,10 +17,10 @@ import numpy as np
 from auditkit.errors import AuditError
 from auditkit.files import store
 from auditkit.formats.ordering import Batch
-from auditkit.formats.redaction import at_home
+from auditkit.formats.redaction import expand_home
 from auditkit.formats.run_files import OrderFile, trace_to_tensors
-from auditkit.observe.machine.code import own_code
-from auditkit.observe.machine.determinism import deterministic, kept_settings
+from auditkit.observe.machine.code import user_code
+from auditkit.observe.machine.determinism import deterministic, unchanged_settings
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, load_factory
@@ -28,14 +28,14 @@ from auditkit.program.session import Session, open_session
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
 from auditkit.records.manifest import BranchesResult, BranchRecord, TrunkResult
 from auditkit.records.plan import PerturbationSpec, StudyPlan
-from auditkit.records.registration import Registered
+from auditkit.records.registration import RegisterResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import data_identity, describe
-from auditkit.study.stages.evaluator import look
-from auditkit.study.stages.forker import Fork, place, read_fork
+from auditkit.study.stages.evaluator import evaluate_probe
+from auditkit.study.stages.forker import Fork, read_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
-from auditkit.study.worker.callbacks import BranchWatcher, ModuleWatcher, TrunkWatcher
+from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
 from auditkit.study.worker.job_files import (
     branch_record,
     branches_result,
@@ -46,7 +46,7 @@ from auditkit.study.worker.job_files import (
 )
 
 Report = Callable[[Progress], None]
-Result = TrunkResult | BranchesResult | Description | ModuleTrace | Registered
+Result = TrunkResult | BranchesResult | Description | ModuleTrace | RegisterResult
 
 #: The first steps of a ``describe`` job warm up and are not timed.
 _WARM_STEPS = 3
@@ -72,18 +72,18 @@ def run_job(job: Job, report: Report) -> Result:
     threads = job.plan.threads if job.plan else 1
     with deterministic(threads):
         folder = Path(job.program.folder)
-        with kept_settings():
+        with unchanged_settings():
             return kinds[job.kind](job, load_factory(job.program.target, folder), report)
 
 
 def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
     plan = plan_of(job)
-    with _placing(f"seed {job.seed}"), _session(job, factory) as session:
+    with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
         auditor = Auditor(1, commit_data=True)
-        progress = _progress(report, job.seed, plan.horizon, lambda t: _part(plan, t))
-        watcher = TrunkWatcher(session, plan, progress)
-        hold(session, 1, plan.horizon, auditor, watcher)
-        return trunk_result(job, session, auditor, watcher)
+        report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
+        callback = TrunkCallback(session, plan, report_step)
+        hold(session, 1, plan.horizon, auditor, callback)
+        return trunk_result(job, session, auditor, callback)
 
 
 def _branches(job: Job, factory: LoadedFactory, report: Report) -> BranchesResult:
@@ -97,10 +97,10 @@ def _branches(job: Job, factory: LoadedFactory, report: Report) -> BranchesResul
     # program's module-level state) has reached it then, and it no longer equals the control.
     for position, name in enumerate(sorted(job.branches, key="replica".__eq__)):
         base = position * steps - plan.fork_at
-        progress = _progress(report, job.seed, total, _always(name), base)
-        with _placing(f"seed {job.seed}, {name}"), _session(job, factory) as session:
+        report_step = _step_reporter(report, job.seed, total, _constant(name), base)
+        with _error_location(f"seed {job.seed}, {name}"), _session(job, factory) as session:
             fork = read_fork(tensors, meta)  # anew for each: training writes into what it reads
-            records[name] = _branch(job, session, fork, order, name, progress)
+            records[name] = _branch(job, session, fork, order, name, report_step)
     return branches_result(job, [records[name] for name in job.branches])
 
 
@@ -110,15 +110,15 @@ def _branch(
     fork: Fork,
     order: OrderFile,
     name: str,
-    progress: Callable[[int], None],
+    report_step: Callable[[int], None],
 ) -> BranchRecord:
     plan = plan_of(job)
     _, spec = plan.branch(name)
-    follow = _enter(session, plan, fork, order, spec)
-    watcher = BranchWatcher(session, plan, fork.recalibration, order.content, progress)
+    follow = _start_branch(session, plan, fork, order, spec)
+    callback = BranchCallback(session, plan, fork.recalibration, order.content, report_step)
     auditor = Auditor(plan.fork_at + 1)
-    hold(session, plan.fork_at + 1, plan.horizon, auditor, watcher)
-    return branch_record(job, session, name, auditor, watcher, follow)
+    hold(session, plan.fork_at + 1, plan.horizon, auditor, callback)
+    return branch_record(job, session, name, auditor, callback, follow)
 
 
 def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
@@ -129,16 +129,16 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
         if job.fork is not None:
             tensors, meta = store.read_tensors(Path(job.fork), what="fork")
             _, spec = plan.branch(job.branches[0])
-            _enter(session, plan, read_fork(tensors, meta), read_order(job), spec)
+            _start_branch(session, plan, read_fork(tensors, meta), read_order(job), spec)
             first = plan.fork_at + 1
-        progress = _progress(report, job.seed, job.step, _always("modules"))
-        watcher = ModuleWatcher(session.program.model, job.step, progress)
-        hold(session, first, job.step, Auditor(first), watcher)
-        return ModuleTrace(tuple(watcher.entries))
+        report_step = _step_reporter(report, job.seed, job.step, _constant("modules"))
+        callback = ModuleCallback(session.program.model, job.step, report_step)
+        hold(session, first, job.step, Auditor(first), callback)
+        return ModuleTrace(tuple(callback.entries))
 
 
 def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
-    """Tell the program's own plan and, where ``job.step`` steps are asked for, what they cost."""
+    """The program's own plan and, where ``job.step`` steps are asked for, what they cost."""
     if not job.step:
         return Description(plan=factory.plan, cost=None)
     started = time.process_time()  # since this process began
@@ -147,30 +147,30 @@ def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
     with _session(job, factory, shown) as session:
         built = time.perf_counter() - begin
         n_steps = _WARM_STEPS + job.step
-        tell = _progress(report, job.seed, n_steps, _always("timing"))
-        marks: list[float] = []
+        report_step = _step_reporter(report, job.seed, n_steps, _constant("timing"))
+        timestamps: list[float] = []
 
-        def mark(step: int) -> None:
-            marks.append(time.perf_counter())
-            tell(step)
+        def record_time(step: int) -> None:
+            timestamps.append(time.perf_counter())
+            report_step(step)
 
-        watcher = TrunkWatcher(session, None, mark)
+        callback = TrunkCallback(session, None, record_time)
         auditor = Auditor(1)
-        hold(session, 1, n_steps, auditor, watcher)
+        hold(session, 1, n_steps, auditor, callback)
         start = time.perf_counter()
-        snapshot = watcher.freeze()
+        snapshot = callback.freeze()
         frozen = time.perf_counter() - start
         start = time.perf_counter()
-        look(session, [])
-        looked = time.perf_counter() - start
+        evaluate_probe(session, [])
+        evaluated = time.perf_counter() - start
         rows = trace_to_tensors(auditor.trace())
         labels = session.program.probe.labels if session.program.probe else ()
         return Description(
             plan=factory.plan,
             cost=Cost(
-                step_seconds=statistics.median(np.diff(marks)[_WARM_STEPS - 1 :].tolist()),
+                step_seconds=statistics.median(np.diff(timestamps)[_WARM_STEPS - 1 :].tolist()),
                 start_seconds=started,
-                branch_seconds=built + 2 * frozen + 3 * looked,
+                branch_seconds=built + 2 * frozen + 3 * evaluated,
                 snapshot_bytes=sum(tensor.n_bytes for tensor in snapshot.tensors.values()),
                 row_bytes=sum(tensor.n_bytes for tensor in rows.values()) // auditor.n_rows,
                 n_probe=len(labels),
@@ -178,36 +178,36 @@ def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
         )
 
 
-def _register(job: Job, factory: LoadedFactory, report: Report) -> Registered:
-    """Build the program and look at its code and data; nothing is trained."""
+def _register(job: Job, factory: LoadedFactory, report: Report) -> RegisterResult:
+    """Build the program and describe its code and data; nothing is trained."""
 
-    def tell(done: int, total: int) -> None:
+    def report_sample(done: int, total: int) -> None:
         report(Progress(job.seed, "data", done, done, total))
 
     with _session(job, factory) as session:
         streams = job.seed if job.sample_seed is None else job.sample_seed
         initial = commitments(session.state())
-        data = data_identity(session, tell, whole=job.step != 0, sample_seed=streams)
-        return Registered(describe(session), initial, own_code(None, ""), data, environment())
+        data = data_identity(session, report_sample, whole=job.step != 0, sample_seed=streams)
+        return RegisterResult(describe(session), initial, user_code(None, ""), data, environment())
 
 
-def _enter(
+def _start_branch(
     session: Session,
     plan: StudyPlan,
     fork: Fork,
     order: OrderFile,
     spec: PerturbationSpec | None,
 ) -> list[Batch]:
-    """Put a session at the start of a branch; returns the batches that it will be delivered."""
+    """Bring a session to the start of a branch; returns the batches that it will be delivered."""
     follow = follow_control(session, plan, order, spec)
-    place(session, fork)
+    restore_fork(session, fork)
     perturb(session, spec)
     return follow
 
 
 @contextmanager
-def _placing(where: str) -> Iterator[None]:
-    """Let errors say which branch they come from."""
+def _error_location(where: str) -> Iterator[None]:
+    """Add to errors which branch they come from."""
     try:
         yield
     except AuditError as error:
@@ -219,7 +219,7 @@ def _placing(where: str) -> Iterator[None]:
 def _session(job: Job, factory: LoadedFactory, plan: StudyPlan | None = None) -> Iterator[Session]:
     session = open_session(
         factory,
-        {name: at_home(value) for name, value in job.program.arguments.items()},
+        {name: expand_home(value) for name, value in job.program.arguments.items()},
         plan or plan_of(job),
         job.seed,
     )
@@ -229,18 +229,18 @@ def _session(job: Job, factory: LoadedFactory, plan: StudyPlan | None = None) ->
         session.close()
 
 
-def _always(name: str) -> Callable[[int], str]:
+def _constant(name: str) -> Callable[[int], str]:
     return lambda step: name
 
 
-def _part(plan: StudyPlan, step: int) -> str:
+def _phase(plan: StudyPlan, step: int) -> str:
     return "trunk" if step <= plan.fork_at else "control"
 
 
-def _progress(
+def _step_reporter(
     report: Report, seed: int, total: int, branch: Callable[[int], str], base: int = 0
 ) -> Callable[[int], None]:
-    def tell(step: int) -> None:
+    def report_step(step: int) -> None:
         report(Progress(seed, branch(step), step, base + step, total))
 
-    return tell
+    return report_step

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Given, Numbers, digests, indices, row
+from tiny_programs import FixedBatchSampler, Numbers, digests, indices, row
 from torch import Tensor
 from torch.utils.data import (
     DataLoader,
@@ -79,7 +79,7 @@ class Stateful:
             yield [(j + len(self.groups["a"])) % N for j in self.order[i : i + 3]]
 
 
-class WithStateDict(Given):
+class WithStateDict(FixedBatchSampler):
     """Says itself what it holds."""
 
     def __init__(self) -> None:
@@ -436,7 +436,7 @@ def test_lists_of_indices_without_batching() -> None:
             return N
 
     def make(**options: Any) -> DataLoader[Any]:
-        sampler: Any = Given([[1, 2], [3, 4, 5], [6]])
+        sampler: Any = FixedBatchSampler([[1, 2], [3, 4, 5], [6]])
         return DataLoader(Pairs(), batch_size=None, sampler=sampler, **options)  # type: ignore[arg-type]
 
     runs = {}
@@ -636,7 +636,7 @@ def test_recording_twice_is_refused() -> None:
 )
 @pytest.mark.parametrize("mode", MODES)
 def test_indices_that_are_no_whole_numbers_are_refused(batches: Any, mode: str) -> None:
-    loader: DataLoader[Any] = DataLoader(Numbers(N), batch_sampler=Given(batches))
+    loader: DataLoader[Any] = DataLoader(Numbers(N), batch_sampler=FixedBatchSampler(batches))
     driver = LoaderDriver(loader, SEED, mode)
     with pytest.raises(UnsupportedLoader, match="whole numbers"):
         run(driver, 1)
@@ -644,7 +644,7 @@ def test_indices_that_are_no_whole_numbers_are_refused(batches: Any, mode: str) 
 
 
 def test_keys_of_several_parts_are_refused() -> None:
-    sampler: Any = Given([(1, 2)])
+    sampler: Any = FixedBatchSampler([(1, 2)])
     loader: DataLoader[Any] = DataLoader(Numbers(N), batch_size=None, sampler=sampler)
     driver = LoaderDriver(loader, SEED, "per-sample")
     with pytest.raises(UnsupportedLoader, match="whole numbers"):

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Given, Numbers
+from tiny_programs import FixedBatchSampler, Numbers
 from torch.utils.data import DataLoader, IterDataPipe
 
 from auditkit.errors import UnsupportedLoader
@@ -14,14 +14,14 @@ from auditkit.observe.rng.streams import capture_streams
 
 
 class Seen(Numbers):
-    """Keeps what it was asked for, as it was asked."""
+    """Keeps the indices that were requested of it, as they came."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: list[Any] = []
+        self.requested: list[Any] = []
 
     def __getitem__(self, index: Any) -> torch.Tensor:
-        self.asked.append(index)
+        self.requested.append(index)
         return super().__getitem__(index)
 
 
@@ -30,16 +30,16 @@ BATCHES = [np.array([1, 2]), torch.tensor([3, 4]), (5, 6), [7, np.int64(8)]]
 
 def test_inherit_hands_over_what_the_sampler_yielded() -> None:
     bare, watched = Seen(), Seen()
-    list(DataLoader(bare, batch_sampler=Given(BATCHES)))  # type: ignore[arg-type]
-    loader: DataLoader[Any] = DataLoader(watched, batch_sampler=Given(BATCHES))  # type: ignore[arg-type]
+    list(DataLoader(bare, batch_sampler=FixedBatchSampler(BATCHES)))  # type: ignore[arg-type]
+    loader: DataLoader[Any] = DataLoader(watched, batch_sampler=FixedBatchSampler(BATCHES))  # type: ignore[arg-type]
     interception = Interception(loader, 0, per_sample=False)
     list(loader)
     interception.remove()
-    assert list(map(type, watched.asked)) == list(map(type, bare.asked))
-    assert list(map(int, watched.asked)) == list(range(1, 9))
+    assert list(map(type, watched.requested)) == list(map(type, bare.requested))
+    assert list(map(int, watched.requested)) == list(range(1, 9))
 
 
-def test_indices_are_issued_as_pairs_before_they_are_consumed() -> None:
+def test_indices_are_dispatched_as_pairs_before_they_are_consumed() -> None:
     loader: DataLoader[Any] = DataLoader(Numbers(4), batch_size=2)
     interception = Interception(loader, 0, per_sample=True)
     interception.epoch = 3
@@ -53,7 +53,7 @@ def test_indices_are_issued_as_pairs_before_they_are_consumed() -> None:
     assert type(loader) is DataLoader
 
 
-def test_the_data_set_is_exchanged_only_while_an_iterator_is_built() -> None:
+def test_the_data_set_is_wrapped_only_while_an_iterator_is_built() -> None:
     data = Numbers(4)
     loader: DataLoader[Any] = DataLoader(data, batch_size=2, collate_fn=torch.stack)
     interception = Interception(loader, 0, per_sample=True)

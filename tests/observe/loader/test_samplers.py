@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Given, Numbers
+from tiny_programs import FixedBatchSampler, Numbers
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -23,7 +23,7 @@ from auditkit.errors import RestoreMismatch
 from auditkit.observe.loader.samplers import (
     capture_samplers,
     draws_once,
-    holders,
+    named_samplers,
     restore_samplers,
     sampler_generators,
 )
@@ -66,7 +66,7 @@ def made() -> tuple[DataLoader[Any], Outer]:
 
 def test_samplers_inside_samplers_are_found() -> None:
     loader, outer = made()
-    paths = dict(holders(loader))
+    paths = dict(named_samplers(loader))
     assert paths["sampler"] is outer
     assert paths["sampler.wrapped"] is outer.wrapped
     assert set(sampler_generators(loader)) == {
@@ -133,7 +133,7 @@ def test_another_loader_is_refused() -> None:
         (DistributedSampler(Numbers(), 1, 0), True),
         (BatchSampler(Inner(), 1, False), False),
         (Inner(), False),
-        (Given([[1]]), False),
+        (FixedBatchSampler([[1]]), False),
         (type("Own", (RandomSampler,), {})([1]), False),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from auditkit.observe.machine.code import own_code, own_modules
+from auditkit.observe.machine.code import user_code, user_modules
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_modules_of_the_program_are_found(program: Path) -> None:
-    found = {name: path for name, path in own_modules() if name.startswith("own_")}
+    found = {name: path for name, path in user_modules() if name.startswith("own_")}
     assert found == {
         "own_package/__init__.py": program / "own_package" / "__init__.py",
         "own_package/inner/__init__.py": program / "own_package" / "inner" / "__init__.py",
@@ -40,27 +40,27 @@ def test_modules_of_the_program_are_found(program: Path) -> None:
 
 
 def test_installed_modules_and_pythons_own_are_not() -> None:
-    names = [name for name, _ in own_modules()]
+    names = [name for name, _ in user_modules()]
     roots = {name.partition("/")[0].removesuffix(".py") for name in names}
     assert not roots & {"torch", "numpy", "auditkit", "json", "pytest", "_pytest", "os"}
 
 
 def test_files_are_digested_and_copied(program: Path, tmp_path: Path) -> None:
     target = tmp_path / "code"
-    found = [file for file in own_code(target, ".partial") if file.name.startswith("own_")]
+    found = [file for file in user_code(target, ".partial") if file.name.startswith("own_")]
     assert [file.name for file in found] == sorted(file.name for file in found)
     for file in found:
         source = (program / file.name).read_bytes()
         assert file.sha256 == hashlib.sha256(source).hexdigest()
         assert (target / f"{file.name}.partial").read_bytes() == source
-    assert {file.name for file in own_code()} >= {file.name for file in found}
+    assert {file.name for file in user_code()} >= {file.name for file in found}
 
 
 def test_links_are_followed(program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     link = tmp_path / "link"
     link.symlink_to(program)
     monkeypatch.setattr(sys.modules["own_program"], "__file__", str(link / "own_program.py"))
-    assert dict(own_modules())["own_program.py"] == program / "own_program.py"
+    assert dict(user_modules())["own_program.py"] == program / "own_program.py"
 
 
 def test_odd_modules_do_no_harm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -78,13 +78,13 @@ def test_odd_modules_do_no_harm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     for name, module in odd.items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setitem(sys.modules, "own_none", None)
-    assert not [file for file in own_code() if file.name.startswith("own_")]
+    assert not [file for file in user_code() if file.name.startswith("own_")]
 
 
 def test_it_takes_milliseconds() -> None:
     times = []
     for _ in range(3):
         begin = time.perf_counter()
-        list(own_modules())
+        list(user_modules())
         times.append(time.perf_counter() - begin)
     assert min(times) < 0.1

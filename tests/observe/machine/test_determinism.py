@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from auditkit.observe.machine.determinism import deterministic, settings
+from auditkit.errors import CaptureError
+from auditkit.observe.machine.determinism import deterministic, settings, unchanged_settings
 
 BACKENDS: Any = torch.backends
 
@@ -105,3 +106,36 @@ def test_deterministic_kernels_are_on() -> None:
     torch.use_deterministic_algorithms(False)
     with deterministic(threads=1), pytest.raises(RuntimeError, match="deterministic"):
         torch.nn.MaxUnpool2d(2)(torch.ones(1, 1, 1, 1), torch.zeros(1, 1, 1, 1).long())
+
+
+def test_a_program_that_changes_the_threads_is_refused_by_name() -> None:
+    with (
+        deterministic(1),
+        pytest.raises(CaptureError, match="torch threads"),
+        unchanged_settings(),
+    ):
+        torch.set_num_threads(2)
+
+
+def test_a_program_that_turns_determinism_off_is_refused_by_name() -> None:
+    with (
+        deterministic(1),
+        pytest.raises(CaptureError, match="deterministic algorithms"),
+        unchanged_settings(),
+    ):
+        torch.use_deterministic_algorithms(False)
+
+
+def test_the_default_dtype_is_the_programs_own_business() -> None:
+    with deterministic(1), unchanged_settings():
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float64)
+        try:
+            assert torch.get_default_dtype() is torch.float64
+        finally:
+            torch.set_default_dtype(default)
+
+
+def test_nothing_changed_is_nothing_said() -> None:
+    with deterministic(1), unchanged_settings():
+        torch.ones(2).sum()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Numbers, row
+from tiny_programs import Numbers, row
 from torch.utils.data import IterableDataset, default_collate, default_convert
 
 from auditkit.formats.seeds import SampleSeeds, derive_seed

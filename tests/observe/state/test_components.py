@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import Made, batchnorm_net, build, digests, follow, frozen, small_net, supervised
+from tiny_programs import (
+    ObjectsAndStep,
+    batchnorm_net,
+    build,
+    digests,
+    follow,
+    frozen,
+    small_net,
+    supervised,
+)
 from torch import Tensor, nn
 from torch.optim import lr_scheduler as schedulers
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -65,12 +74,12 @@ def _one_thread() -> Iterator[None]:
         yield
 
 
-def _optimizer(name: str) -> Made:
+def _optimizer(name: str) -> ObjectsAndStep:
     model = small_net()
     return supervised(model, OPTIMIZERS[name](model.parameters()))
 
 
-def _scheduled(name: str) -> Made:
+def _scheduled(name: str) -> ObjectsAndStep:
     model = small_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     scheduler = SCHEDULERS[name](optimizer)
@@ -81,7 +90,7 @@ def _scheduled(name: str) -> Made:
     return supervised(model, optimizer, after=after, scheduler=scheduler)
 
 
-def _bfloat16() -> Made:
+def _bfloat16() -> ObjectsAndStep:
     """Momentum is float32, parameters are bfloat16: load_state_dict would lose bits."""
     model = small_net().to(torch.bfloat16)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -102,7 +111,7 @@ def _bfloat16() -> Made:
     return supervised(model, optimizer, after=after, inputs=inputs)
 
 
-def _batchnorm(momentum: float | None) -> Made:
+def _batchnorm(momentum: float | None) -> ObjectsAndStep:
     model = batchnorm_net()
     layer: Any = model[1]
     layer.momentum = momentum
@@ -150,7 +159,7 @@ class Queue(nn.Module):
         self.pointer = state["pointer"]
 
 
-def _queue() -> Made:
+def _queue() -> ObjectsAndStep:
     model = Queue()
     return supervised(model, torch.optim.SGD(model.parameters(), lr=0.1))
 
@@ -172,12 +181,12 @@ class Tied(nn.Module):
         return y * self.decoder.get_buffer("shared")
 
 
-def _tied() -> Made:
+def _tied() -> ObjectsAndStep:
     model = Tied()
     return supervised(model, torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9))
 
 
-def _channels_last() -> Made:
+def _channels_last() -> ObjectsAndStep:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(36, 2))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 
@@ -188,7 +197,7 @@ def _channels_last() -> Made:
     return supervised(model, optimizer, after=after, inputs=lambda: torch.randn(4, 3, 5, 5))
 
 
-def _scaler() -> Made:
+def _scaler() -> ObjectsAndStep:
     model = small_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14, growth_interval=3)
@@ -203,7 +212,7 @@ def _scaler() -> Made:
     return TrainingObjects(model, optimizer, scaler=scaler), step
 
 
-def _averaged() -> Made:
+def _averaged() -> ObjectsAndStep:
     model = batchnorm_net()
     averages = {
         "ema": AveragedModel(
@@ -222,7 +231,7 @@ def _averaged() -> Made:
     return supervised(model, optimizer, after=after, averaged=averages)
 
 
-def _accumulated() -> Made:
+def _accumulated() -> ObjectsAndStep:
     model = small_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
@@ -235,7 +244,7 @@ def _accumulated() -> Made:
     return TrainingObjects(model, optimizer), step
 
 
-def _flags() -> Made:
+def _flags() -> ObjectsAndStep:
     model: Any = batchnorm_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
@@ -260,7 +269,7 @@ class Counter:
         self.n, self.history = state["n"], state["history"]
 
 
-def _extras() -> Made:
+def _extras() -> ObjectsAndStep:
     model: Any = small_net()
     critic = nn.Linear(4, 1)
     second = torch.optim.Adam(critic.parameters(), lr=0.01)
@@ -291,7 +300,7 @@ def _extras() -> Made:
     return supervised(model, optimizer, after=after, extras=extras)
 
 
-def _streams() -> Made:
+def _streams() -> ObjectsAndStep:
     model: Any = small_net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
@@ -302,7 +311,7 @@ def _streams() -> Made:
     return supervised(model, optimizer, after=after)
 
 
-CASES: dict[str, Callable[[], Made]] = {
+CASES: dict[str, Callable[[], ObjectsAndStep]] = {
     **{f"optimizer: {name}": lambda n=name: _optimizer(n) for name in OPTIMIZERS},  # type: ignore[misc]
     **{f"scheduler: {name}": lambda n=name: _scheduled(n) for name in SCHEDULERS},  # type: ignore[misc]
     "bfloat16": _bfloat16,
@@ -623,9 +632,9 @@ def test_sparse_gradients_are_refused_by_name() -> None:
 
 def test_a_deep_copy_of_the_model_has_the_same_digest() -> None:
     model = batchnorm_net()
-    twin = copy.deepcopy(model)
+    copied = copy.deepcopy(model)
     first, second = (
         digests(capture(TrainingObjects(m, torch.optim.SGD(m.parameters(), lr=0.1))))
-        for m in (model, twin)
+        for m in (model, copied)
     )
     assert first == second

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import batchnorm_net, digests, frozen
+from tiny_programs import batchnorm_net, digests, frozen
 from torch import Tensor, nn
 
 from auditkit.errors import RestoreMismatch, UncapturedState

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny import digests, frozen
+from tiny_programs import digests, frozen
 from torch import nn
 
 from auditkit.errors import RestoreMismatch, UncapturedState

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from test_components import CASES
-from tiny import Numbers, batchnorm_net, build, follow, small_net
+from tiny_programs import Numbers, batchnorm_net, build, follow, small_net
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Subset, WeightedRandomSampler

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from auditkit.errors import FormatError, UncapturedState
 from auditkit.formats.canonical import dumps, loads
 from auditkit.observe.values.codec import flatten, pack, unflatten, unpack
 from auditkit.observe.values.digests import digest_leaves
@@ -470,3 +471,29 @@ def test_tensors_on_a_gpu_come_back_on_the_host() -> None:
     assert torch.equal(back["x"], x.cpu())
     assert back["x"].stride() == x.stride()
     assert back["x"] is back["z"]
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        {"x": torch.eye(2).to_sparse()},
+        {"x": b"not json"},
+        {"x": b""},
+        {"x": b'{"b":1,"a":1}'},
+        {"x": b"1 "},
+        {"\ud800": torch.ones(1)},
+        {"x": torch.empty(0, 2**53)},
+    ],
+    ids=lambda leaves: ascii(leaves)[:30],
+)
+def test_pack_refuses_what_a_file_cannot_hold(leaves: Leaves) -> None:
+    with pytest.raises(UncapturedState) as caught:
+        pack({"component": leaves})
+    assert "component" in str(caught.value.where)
+
+
+def test_unknown_dtype_of_a_newer_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors, meta = pack({"c": {"x": torch.ones(1)}})
+    monkeypatch.setattr("auditkit.observe.values.codec.DTYPES", {})
+    with pytest.raises(FormatError):
+        unpack(tensors, meta)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 
 import torch
-from studies import Looker, tiny_session, trained
+from studies import CallbackSpy, tiny_session, trained
 
 from auditkit.formats.recipes import order_digest
 from auditkit.observe.values.digests import digest_leaves
@@ -22,7 +22,7 @@ def test_a_trace_has_a_row_a_step_and_one_for_the_end() -> None:
 def test_a_row_holds_the_state_before_its_step_and_what_the_step_consumed() -> None:
     with tiny_session() as session:
         before = digest_leaves(EVIDENCE_RECIPE, session.state()["params"])
-        looker, auditor = Looker(), Auditor(1)
+        looker, auditor = CallbackSpy(), Auditor(1)
         hold(session, 1, 3, auditor, looker)
         after = digest_leaves(EVIDENCE_RECIPE, session.state()["params"])
     trace = auditor.trace()

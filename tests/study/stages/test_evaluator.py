@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from auditkit.errors import ProbeDisturbance, ProgramError, ProgramFailed
 from auditkit.program.program import Probe, Program
-from auditkit.study.stages.evaluator import diverged, look, needs_recalibration
+from auditkit.study.stages.evaluator import evaluate_probe, has_non_finite, needs_recalibration
 
 Predict = Callable[[nn.Module, Any], Any]
 
@@ -31,7 +31,7 @@ def predicting(predict: Predict, **options: Any) -> Callable[[Program], Program]
 def look_with(predict: Predict, **options: Any) -> Any:
     with tiny_session(predicting(predict, **options)) as session:
         trained(session, 1, 3)
-        return look(session, [])
+        return evaluate_probe(session, [])
 
 
 def batches() -> list[tuple[Tensor, Tensor]]:
@@ -48,7 +48,7 @@ def test_looking_leaves_the_state_as_it_was(recalibrate: bool) -> None:
         trained(session, 1, 5)
         before = digests_of(session)
         flags = [layer.training for layer in session.program.model.modules()]
-        look(session, batches() if recalibrate else [])
+        evaluate_probe(session, batches() if recalibrate else [])
         assert digests_of(session) == before
         assert [layer.training for layer in session.program.model.modules()] == flags
 
@@ -59,7 +59,7 @@ def test_a_run_that_is_looked_at_goes_on_as_one_that_is_not() -> None:
         with tiny_session() as session:
             trained(session, 1, 5)
             if looked_at:
-                look(session, batches())
+                evaluate_probe(session, batches())
             traces.append(trained(session, 6, 10).trace())
     assert traces[0].first_difference(traces[1]) is None
 
@@ -119,7 +119,7 @@ def test_a_probe_that_draws_from_a_registered_generator_is_an_error() -> None:
         return replace(predicting(predict)(program), extras={"noise": generator})
 
     with tiny_session(change) as session, pytest.raises(ProbeDisturbance) as caught:
-        look(session, [])
+        evaluate_probe(session, [])
     assert caught.value.component == "rng/extras/noise"
 
 
@@ -129,7 +129,7 @@ def test_a_probe_that_draws_from_a_registered_generator_is_an_error() -> None:
 def test_rows_are_probabilities_of_the_model_in_eval_mode() -> None:
     with tiny_session() as session:
         trained(session, 1, 3)
-        table = look(session, [])[""]
+        table = evaluate_probe(session, [])[""]
         program = session.program
         assert program.probe is not None
         program.model.eval()
@@ -199,7 +199,7 @@ def test_labels_that_are_no_class_indices_are_refused(labels: Tensor) -> None:
 
 @pytest.mark.parametrize(("value", "expected"), [(0.5, False), (np.nan, True), (np.inf, True)])
 def test_a_table_with_a_value_that_is_not_finite_has_diverged(value: float, expected: bool) -> None:
-    assert diverged({"": np.full((2, 2), value, np.float32)}) is expected
+    assert has_non_finite({"": np.full((2, 2), value, np.float32)}) is expected
 
 
 # Recalibrated BatchNorm
@@ -208,7 +208,7 @@ def test_a_table_with_a_value_that_is_not_finite_has_diverged(value: float, expe
 def test_recalibrated_statistics_are_the_average_over_the_batches() -> None:
     with tiny_session(parts="batchnorm") as session:
         trained(session, 1, 5)
-        table = look(session, batches())["/recalibrated"]
+        table = evaluate_probe(session, batches())["/recalibrated"]
         model: Any = session.program.model
         with torch.no_grad():
             hidden = [model.first(inputs) for inputs, _ in batches()]
@@ -216,17 +216,17 @@ def test_recalibrated_statistics_are_the_average_over_the_batches() -> None:
             variance = torch.stack([part.var(dim=0) for part in hidden]).mean(dim=0)
             model.norm.running_mean.copy_(mean)
             model.norm.running_var.copy_(variance)
-            expected = look(session, [])[""]
+            expected = evaluate_probe(session, [])[""]
     assert np.allclose(table, expected, atol=1e-6)
 
 
 def test_recalibrated_tables_do_not_depend_on_the_statistics_as_they_are() -> None:
     with tiny_session() as session:
         trained(session, 1, 5)
-        before = look(session, batches())
+        before = evaluate_probe(session, batches())
         model: Any = session.program.model
         model.norm.reset_running_stats()
-        after = look(session, batches())
+        after = evaluate_probe(session, batches())
     assert before["/recalibrated"].tobytes() == after["/recalibrated"].tobytes()
     assert before[""].tobytes() != after[""].tobytes()
 

@@ -8,7 +8,7 @@ import torch
 from studies import digests_of, tiny_session, trained
 
 from auditkit.errors import FormatError, RestoreMismatch
-from auditkit.study.stages.forker import place, read_fork
+from auditkit.study.stages.forker import read_fork, restore_fork
 from auditkit.study.stages.snapshotter import Snapshot, freeze
 
 FULL = {"parts": "batchnorm+dropout+ema+scaler", "scheduler": "step", "optimizer": "adamw"}
@@ -33,7 +33,7 @@ def test_a_session_that_was_placed_is_in_the_state_of_the_fork() -> None:
     snapshot, digests = snapshot_at(6, **FULL)
     with tiny_session(**FULL) as session:
         assert digests_of(session) != digests
-        place(session, read_fork(snapshot.tensors, snapshot.meta))
+        restore_fork(session, read_fork(snapshot.tensors, snapshot.meta))
         assert digests_of(session) == digests
         assert freeze(session, session.state(), [torch.arange(3.0)]).digests == snapshot.digests
 
@@ -44,7 +44,7 @@ def test_a_session_that_was_placed_goes_on_as_the_one_it_was_taken_from() -> Non
         snapshot = freeze(session, session.state(), [])
         control = trained(session, 7, 14).trace()
     with tiny_session(**FULL) as session:
-        place(session, read_fork(snapshot.tensors, snapshot.meta))
+        restore_fork(session, read_fork(snapshot.tensors, snapshot.meta))
         assert trained(session, 7, 14).trace().first_difference(control) is None
 
 
@@ -52,10 +52,10 @@ def test_one_branch_cannot_reach_another() -> None:
     snapshot, digests = snapshot_at(6)
     fork = read_fork(snapshot.tensors, snapshot.meta)
     with tiny_session() as first, tiny_session() as second:
-        place(first, fork)
-        place(second, read_fork(snapshot.tensors, snapshot.meta))
+        restore_fork(first, fork)
+        restore_fork(second, read_fork(snapshot.tensors, snapshot.meta))
         trained(first, 7, 14)
-        place(second, read_fork(snapshot.tensors, snapshot.meta))
+        restore_fork(second, read_fork(snapshot.tensors, snapshot.meta))
         assert digests_of(second) == digests
     held = {name: bytes(tensor.data) for name, tensor in snapshot.tensors.items()}
     assert held == {k: bytes(t.data) for k, t in snapshot_at(6)[0].tensors.items()}
@@ -82,7 +82,7 @@ def test_a_snapshot_without_a_component_is_refused(component: str) -> None:
     if component == "rng/python":
         tensors = kept
     with tiny_session() as session, pytest.raises(RestoreMismatch):
-        place(session, read_fork(tensors, meta))
+        restore_fork(session, read_fork(tensors, meta))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_snapshot_without_a_component_is_refused(component: str) -> None:
 def test_a_snapshot_of_another_program_is_refused(other: dict[str, str]) -> None:
     snapshot, _ = snapshot_at(6)
     with tiny_session(**other) as session, pytest.raises(RestoreMismatch):
-        place(session, read_fork(snapshot.tensors, snapshot.meta))
+        restore_fork(session, read_fork(snapshot.tensors, snapshot.meta))
 
 
 @pytest.mark.parametrize("spoil", [lambda meta: None, lambda meta: {**meta, "format": "x/1"}])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from studies import Looker, tiny_session
+from studies import CallbackSpy, tiny_session
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
@@ -31,8 +31,8 @@ class Broken(Dataset[Tensor]):
         raise OSError("disk on fire")
 
 
-def held(change: Change, last: int = 6) -> Looker:
-    looker = Looker()
+def held(change: Change, last: int = 6) -> CallbackSpy:
+    looker = CallbackSpy()
     with tiny_session(change) as session:
         hold(session, 1, last, Auditor(1), looker)
     return looker
@@ -103,8 +103,8 @@ def test_a_program_that_raises_is_told_in_one_line_with_its_place(
     with pytest.raises(ProgramFailed) as caught:
         held(change)
     assert what in caught.value.message
-    place, _, line = (caught.value.where or "").partition(":")
-    assert place == "test_holder.py"
+    file, _, line = (caught.value.where or "").partition(":")
+    assert file == "test_holder.py"
     assert line.isdecimal()
 
 

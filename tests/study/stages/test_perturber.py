@@ -9,7 +9,7 @@ from studies import digests_of, tiny_session, trained
 
 from auditkit.errors import NothingToPerturb, UnknownPerturbation
 from auditkit.perturbations.order import Carry
-from auditkit.records.perturbation import DECLARATIONS, matches
+from auditkit.records.declaration import DECLARATIONS, matches
 from auditkit.records.plan import PerturbationSpec
 from auditkit.study.stages.perturber import perturb
 

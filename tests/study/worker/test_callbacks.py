@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from auditkit.evidence.comparison import first_differing_module
 from auditkit.observe.loader.driver import Delivery
-from auditkit.study.worker.callbacks import ModuleWatcher
+from auditkit.study.worker.callbacks import ModuleCallback
 
 BATCH = torch.linspace(-1, 1, 8).reshape(2, 4)
 
@@ -38,11 +38,11 @@ class Block(nn.Module):
 
 def watched(model: nn.Module) -> tuple[tuple[str, str], ...]:
     """Digests of one step."""
-    watcher = ModuleWatcher(model, 1, lambda _: None)
-    watcher.consumed(1, Delivery(BATCH, None, 0), {"x": BATCH})
+    callback = ModuleCallback(model, 1, lambda _: None)
+    callback.on_batch(1, Delivery(BATCH, None, 0), {"x": BATCH})
     model(BATCH).sum().backward()
-    watcher.stepped(1, None)
-    return tuple(watcher.entries)
+    callback.on_step_end(1, None)
+    return tuple(callback.entries)
 
 
 def build(between: Callable[[Tensor], Tensor] = nothing, *, inplace: bool = True) -> nn.Sequential:
@@ -93,11 +93,11 @@ def test_an_argument_that_is_given_by_name_is_an_input() -> None:
 
 def test_nothing_is_watched_any_more_after_the_step() -> None:
     model = build()
-    watcher = ModuleWatcher(model, 1, lambda _: None)
-    watcher.consumed(1, Delivery(BATCH, None, 0), {"x": BATCH})
-    watcher.stepped(1, None)
+    callback = ModuleCallback(model, 1, lambda _: None)
+    callback.on_batch(1, Delivery(BATCH, None, 0), {"x": BATCH})
+    callback.on_step_end(1, None)
     model(BATCH).sum().backward()
-    assert [name for name, _ in watcher.entries] == ["<batch>"]
+    assert [name for name, _ in callback.entries] == ["<batch>"]
 
 
 def test_compiled_modules_are_left_out() -> None:

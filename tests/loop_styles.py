@@ -1,6 +1,6 @@
 """Loops as people write them. A style is a function of a recorder and a log; it trains.
 
-``rec`` is a real Recorder or a :class:`Bystander` with the same methods that does nothing, so
+``rec`` is a real Recorder or a :class:`NullRecorder` with the same methods that does nothing, so
 that one source is both the bare and the recorded run. The log is kept by the loop itself, from
 indices that travel with the samples and from clones of ``state_dict()``.
 """
@@ -26,7 +26,7 @@ Style = Callable[[Any, "Log"], list[nn.Module]]
 loss_of = nn.functional.cross_entropy
 
 
-class Bystander:
+class NullRecorder:
     """A Recorder that does nothing."""
 
     def wrap(self, *objects: Any, **_: Any) -> Any:

@@ -1,126 +1,17 @@
 from __future__ import annotations
 
-from collections import Counter, defaultdict, namedtuple
-from enum import IntEnum
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch import Tensor, nn
 
-from auditkit.errors import FormatError, UncapturedState
+from auditkit.errors import FormatError
 from auditkit.formats.canonical import dumps
-from auditkit.observe.values.codec import flatten, pack, unflatten, unpack
+from auditkit.observe.values.flatten import flatten
 from auditkit.observe.values.tensors import Leaves
-
-
-class Level(IntEnum):
-    LOW = 1
-
-
-Pair = namedtuple("Pair", "a b")
-
-
-class Dict(dict[str, int]):
-    pass
-
-
-class Tensorish(Tensor):
-    pass
-
-
-def cycle() -> list[Any]:
-    inner: list[Any] = []
-    outer = [inner]
-    inner.append(outer)
-    return outer
-
-
-def deep() -> list[Any]:
-    tree: list[Any] = []
-    for _ in range(5000):
-        tree = [tree]
-    return tree
-
-
-def counter_with_attribute() -> Counter[str]:
-    counter: Counter[str] = Counter()
-    counter.extra = 1  # type: ignore[attr-defined]
-    return counter
-
-
-@pytest.mark.parametrize(
-    "bad",
-    [
-        lambda: 1,
-        object(),
-        int,
-        Level.LOW,
-        Pair(1, 2),
-        Dict(),
-        range(3),
-        torch.eye(2).to_sparse(),
-        torch.empty(2, device="meta"),
-        Tensorish(),
-        torch.ones(1, requires_grad=True) * 2,
-        nn.Linear(1, 1),
-        torch.Generator(),
-        np.random.default_rng(),
-        np.array([object()]),
-        np.zeros(1, [("a", "i4")]),
-        np.zeros(1, np.longdouble),
-        np.longdouble(1),
-        np.ma.masked_array([1]),
-        defaultdict(lambda: 1),
-        counter_with_attribute(),
-        cycle(),
-        deep(),
-        {torch.ones(1): 1},
-        {(torch.ones(1),): 1},
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_what_cannot_be_kept_is_refused_by_its_path(bad: object) -> None:
-    with pytest.raises(UncapturedState) as caught:
-        flatten({"outer": [None, bad]}, where="extras/mine")
-    assert str(caught.value.where).startswith("extras/mine")
-    if not isinstance(bad, list):
-        assert str(caught.value.where).startswith("extras/mine/outer/1")
-
-
-def test_a_graph_is_refused_with_a_hint() -> None:
-    with pytest.raises(UncapturedState, match="detach"):
-        flatten({"ema": torch.ones(1, requires_grad=True) * 2}, where="x")
-
-
-@pytest.mark.parametrize(
-    "leaves",
-    [
-        {"x": torch.eye(2).to_sparse()},
-        {"x": b"not json"},
-        {"x": b""},
-        {"x": b'{"b":1,"a":1}'},
-        {"x": b"1 "},
-        {"\ud800": torch.ones(1)},
-        {"x": torch.empty(0, 2**53)},
-    ],
-    ids=lambda leaves: ascii(leaves)[:30],
-)
-def test_pack_refuses_what_a_file_cannot_hold(leaves: Leaves) -> None:
-    with pytest.raises(UncapturedState) as caught:
-        pack({"component": leaves})
-    assert "component" in str(caught.value.where)
-
-
-def test_unknown_dtype_of_a_newer_torch(monkeypatch: pytest.MonkeyPatch) -> None:
-    tensors, meta = pack({"c": {"x": torch.ones(1)}})
-    monkeypatch.setattr("auditkit.observe.values.codec.DTYPES", {})
-    with pytest.raises(FormatError):
-        unpack(tensors, meta)
-
+from auditkit.observe.values.unflatten import unflatten
 
 X = torch.arange(4, dtype=torch.uint8)
 HOSTILE: list[Any] = [

@@ -1,7 +1,7 @@
 """Starts groups of processes of a script by forking one that has imported torch already.
 
 A process of its own that imports torch takes seconds; a fork of one takes none, and has drawn
-and trained nothing either. ``python forked.py`` reads one JSON line a group from its standard
+and trained nothing either. ``python fork_server.py`` reads one JSON line a group from its standard
 input and answers with the exit codes, negative where a signal ended it.
 """
 
@@ -30,12 +30,12 @@ TIMEOUT = 60
 
 
 @dataclass(frozen=True)
-class Ended:
+class GroupResult:
     """How a group of processes ended.
 
     Attributes:
         codes: Exit codes by rank; -9 for one that was killed or had to be.
-        texts: What they said, by rank.
+        texts: Their output, by rank.
         seconds: How long it took.
     """
 
@@ -44,11 +44,11 @@ class Ended:
     seconds: float
 
 
-class Forks:
+class ForkServer:
     """The process that is forked.
 
     Args:
-        folder: Where the processes' words are kept.
+        folder: Where the processes' output is kept.
         variables: Environment variables of every process.
     """
 
@@ -63,42 +63,42 @@ class Forks:
             text=True,
         )
 
-    def run(self, size: int, script: Path, *arguments: object) -> Ended:
+    def run(self, size: int, script: Path, *arguments: object) -> GroupResult:
         """Run a script in several processes at once, with RANK and WORLD_SIZE set."""
         self._number += 1
         logs = [self._folder / f"group-{self._number}-{rank}.log" for rank in range(size)]
-        meet = self._folder / f"group-{self._number}.meet"
-        told = {
+        rendezvous = self._folder / f"group-{self._number}.meet"
+        request = {
             "script": str(script),
-            "arguments": [*map(str, arguments), "--meet", str(meet)],
+            "arguments": [*map(str, arguments), "--meet", str(rendezvous)],
             "logs": [*map(str, logs)],
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         begun = time.monotonic()
-        self._process.stdin.write(f"{json.dumps(told)}\n")
+        self._process.stdin.write(f"{json.dumps(request)}\n")
         self._process.stdin.flush()
         codes = json.loads(self._process.stdout.readline())
         seconds = time.monotonic() - begun
-        return Ended(codes, [log.read_text() for log in logs], seconds)
+        return GroupResult(codes, [log.read_text() for log in logs], seconds)
 
     def close(self) -> None:
         """End it."""
         self._process.communicate(timeout=TIMEOUT)
 
 
-def _start(told: dict[str, Any], rank: int) -> int:
+def _start(request: dict[str, Any], rank: int) -> int:
     process = os.fork()
     if process:
         return process
     code = 1
     try:
-        log = os.open(told["logs"][rank], os.O_WRONLY | os.O_CREAT, 0o600)
+        log = os.open(request["logs"][rank], os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(len(told["logs"]))}
-        sys.argv = [told["script"], *told["arguments"]]
-        runpy.run_path(told["script"], run_name="__main__")
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(len(request["logs"]))}
+        sys.argv = [request["script"], *request["arguments"]]
+        runpy.run_path(request["script"], run_name="__main__")
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -113,9 +113,9 @@ def _start(told: dict[str, Any], rank: int) -> int:
 def _codes(processes: Sequence[int]) -> list[int]:
     """Wait for them; those that hang are killed."""
     waiting = {process: os.pidfd_open(process) for process in processes}
-    give_up = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + TIMEOUT
     while waiting:
-        ready, _, _ = select.select(waiting.values(), [], [], max(give_up - time.monotonic(), 0))
+        ready, _, _ = select.select(waiting.values(), [], [], max(deadline - time.monotonic(), 0))
         if not ready:
             for process in waiting:
                 os.kill(process, signal.SIGKILL)
@@ -132,8 +132,8 @@ def main() -> None:
     for name in MODULES:
         importlib.import_module(name)
     for line in sys.stdin:
-        told = json.loads(line)
-        codes = _codes([_start(told, rank) for rank in range(len(told["logs"]))])
+        request = json.loads(line)
+        codes = _codes([_start(request, rank) for rank in range(len(request["logs"]))])
         sys.stdout.write(f"{json.dumps(codes)}\n")
         sys.stdout.flush()
 

@@ -11,7 +11,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import Made, batchnorm_net, build, digests, follow, frozen, small_net, supervised
+from tiny_programs import (
+    ObjectsAndStep,
+    batchnorm_net,
+    build,
+    digests,
+    follow,
+    frozen,
+    small_net,
+    supervised,
+)
 from torch import Tensor, nn
 
 from auditkit.errors import NothingToPerturb, UnknownPerturbation
@@ -21,19 +30,19 @@ from auditkit.perturbations import registry
 from auditkit.perturbations.base import Perturbation
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.perturbations.ulp import nudge
-from auditkit.records.perturbation import DECLARATIONS, Declaration, matches
+from auditkit.records.declaration import DECLARATIONS, Declaration, matches
 from auditkit.records.plan import PerturbationSpec
 
 
-def _sgd(**options: Any) -> Callable[[], Made]:
-    def make() -> Made:
+def _sgd(**options: Any) -> Callable[[], ObjectsAndStep]:
+    def make() -> ObjectsAndStep:
         model = batchnorm_net()
         return supervised(model, torch.optim.SGD(model.parameters(), lr=0.1, **options))
 
     return make
 
 
-def _adam() -> Made:
+def _adam() -> ObjectsAndStep:
     model = batchnorm_net()
     return supervised(model, torch.optim.AdamW(model.parameters(), lr=0.01, amsgrad=True))
 
@@ -45,7 +54,7 @@ def apply(name: str, objects: TrainingObjects, seed: int = 5, **parameters: Any)
     return spec
 
 
-CASES: list[tuple[str, dict[str, Any], Callable[[], Made]]] = [
+CASES: list[tuple[str, dict[str, Any], Callable[[], ObjectsAndStep]]] = [
     ("carry", {}, _adam),
     ("order-reverse", {}, _adam),
     ("order-shuffle", {"draw": 1}, _adam),
@@ -72,7 +81,7 @@ def test_every_own_perturbation_has_a_case() -> None:
 
 @pytest.mark.parametrize(("name", "parameters", "make"), CASES)
 def test_exactly_the_declared_components_change(
-    name: str, parameters: dict[str, Any], make: Callable[[], Made]
+    name: str, parameters: dict[str, Any], make: Callable[[], ObjectsAndStep]
 ) -> None:
     results = []
     for _ in range(2):
@@ -101,7 +110,7 @@ def test_exactly_the_declared_components_change(
         ("batchnorm-reset", lambda: supervised(m := small_net(), torch.optim.SGD(m.parameters()))),
     ],
 )
-def test_nothing_to_perturb_is_said(name: str, make: Callable[[], Made]) -> None:
+def test_nothing_to_perturb_is_said(name: str, make: Callable[[], ObjectsAndStep]) -> None:
     made = build(make, seed=1)
     follow(made, 1, 3)
     with pytest.raises(NothingToPerturb):
@@ -117,7 +126,9 @@ def test_nothing_to_perturb_is_said(name: str, make: Callable[[], Made]) -> None
         ("batchnorm-reset", _sgd()),
     ],
 )
-def test_what_is_reset_already_cannot_be_reset(name: str, make: Callable[[], Made]) -> None:
+def test_what_is_reset_already_cannot_be_reset(
+    name: str, make: Callable[[], ObjectsAndStep]
+) -> None:
     made = build(make, seed=1)
     follow(made, 1, 3)
     apply(name, made[0])
@@ -143,8 +154,8 @@ def test_a_reset_optimizer_is_a_fresh_one() -> None:
     follow(made, 1, 4)
     apply("optimizer-reset", made[0])
     fresh = torch.optim.AdamW(made[0].model.parameters(), lr=0.01, amsgrad=True)
-    twin = TrainingObjects(made[0].model, fresh)
-    assert digests(capture(twin)) == digests(capture(made[0]))
+    fresh_objects = TrainingObjects(made[0].model, fresh)
+    assert digests(capture(fresh_objects)) == digests(capture(made[0]))
 
 
 # -- by hand: one weight, gradients of 1, lr 0.1 ----------------------------------------------
@@ -209,7 +220,7 @@ DTYPES = {torch.float32: "i", torch.float64: "q", torch.float16: "h", torch.bflo
 _VIEWS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
-def _line(values: Tensor) -> list[int]:
+def _ordered(values: Tensor) -> list[int]:
     """Position of each value among all values of its dtype."""
     bits = values.view(_VIEWS[values.element_size()]).to(torch.int64).tolist()
     width = 8 * values.element_size() - 1
@@ -228,9 +239,14 @@ def test_a_nudge_moves_by_so_many_representable_values(dtype: torch.dtype, data:
         st.lists(st.integers(-70_000, 70_000), min_size=len(bits), max_size=len(bits))
     )
     moved = nudge(values, torch.tensor(moves))
-    limit = _line(torch.tensor([torch.finfo(dtype).max], dtype=dtype))[0]
+    limit = _ordered(torch.tensor([torch.finfo(dtype).max], dtype=dtype))[0]
     for old, new, move, was, now in zip(
-        _line(values), _line(moved), moves, bits, moved.view(_VIEWS[size]).tolist(), strict=True
+        _ordered(values),
+        _ordered(moved),
+        moves,
+        bits,
+        moved.view(_VIEWS[size]).tolist(),
+        strict=True,
     ):
         if move == 0 or abs(old) > limit or abs(old + move) > limit:
             assert now == was, "not a bit may move"
@@ -287,7 +303,9 @@ def test_a_placebo_moves_trainable_weights_only_and_by_its_scale() -> None:
         moves = set()
         for name, parameter in model.named_parameters():
             pairs = zip(
-                _line(before[name].reshape(-1)), _line(parameter.detach().reshape(-1)), strict=True
+                _ordered(before[name].reshape(-1)),
+                _ordered(parameter.detach().reshape(-1)),
+                strict=True,
             )
             found = {new - old for old, new in pairs}
             assert name != "0.weight" or found == {0}
@@ -320,7 +338,7 @@ def test_golden_placebo() -> None:
         model.weight.fill_(1.0)
     objects = TrainingObjects(model, torch.optim.SGD(model.parameters()))
     apply("ulp", objects, seed=7, draw=2)
-    assert [new - 0x3F800000 for new in _line(model.weight.detach().reshape(-1))] == GOLDEN
+    assert [new - 0x3F800000 for new in _ordered(model.weight.detach().reshape(-1))] == GOLDEN
 
 
 GOLDEN = [0, -1, 1, 1, 1, 1, 0, 0]
@@ -414,7 +432,7 @@ def test_perturbing_restored_state_leaves_the_snapshot_alone() -> None:
 
 
 def test_bits_are_bits() -> None:
-    assert _line(torch.tensor([0.0, -0.0, 1.0])) == [
+    assert _ordered(torch.tensor([0.0, -0.0, 1.0])) == [
         0,
         0,
         struct.unpack("i", struct.pack("f", 1))[0],

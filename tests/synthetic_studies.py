@@ -1,4 +1,4 @@
-"""Studies made by hand: whole, signed, and large at little cost, since nothing is trained.
+"""Synthetic studies: whole, signed, and large at little cost, since nothing is trained.
 
 ::
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from auditkit.files import artifacts
 from auditkit.formats import canonical, tensor_file
-from auditkit.formats.ordering import Batch, delivered, order_sha256
+from auditkit.formats.ordering import Batch, delivered_order, order_sha256
 from auditkit.formats.recipes import digest_raw, order_digest
 from auditkit.formats.run_files import (
     Outcome,
@@ -32,6 +32,7 @@ from auditkit.formats.run_files import (
 from auditkit.formats.seeds import RECIPE, derive_seed
 from auditkit.formats.snapshot_file import FORMAT, tensor_key
 from auditkit.formats.statements import to_statement
+from auditkit.records.declaration import DECLARATIONS, matches
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import CONSUMED, Trace
@@ -49,7 +50,6 @@ from auditkit.records.manifest import (
     SeedRecord,
     StudyManifest,
 )
-from auditkit.records.perturbation import DECLARATIONS, matches
 from auditkit.records.plan import StudyPlan
 from auditkit.records.rng import ALWAYS_UNCOVERED, DERIVED_STREAMS, RngContract, StreamContract
 from auditkit.records.tensor import RawTensor
@@ -240,7 +240,7 @@ class _Seed:
             outcome = self._drawn_outcome()
         if spec is not None and declared is not None and declared.kind == "order":
             window = slice(0, self._plan.window)
-            batches = delivered(batches, spec, self._plan.window, self._seed)
+            batches = delivered_order(batches, spec, self._plan.window, self._seed)
             for column in CONSUMED:
                 columns[column] = self._columns[column].copy()
             columns["order"][window] = _order_cells(batches[window])

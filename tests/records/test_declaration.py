@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditkit.errors import UnknownPerturbation
-from auditkit.records.perturbation import (
+from auditkit.records.declaration import (
     DECLARATIONS,
     Declaration,
     Parameter,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from auditkit.records.declaration import Parameter
 from auditkit.records.digest import Digest
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import (
@@ -39,7 +40,6 @@ from auditkit.records.manifest import (
     StudyManifest,
     TrunkResult,
 )
-from auditkit.records.perturbation import Parameter
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.recording import (
     CheckpointRecord,
@@ -49,7 +49,7 @@ from auditkit.records.recording import (
     RecordingManifest,
     WorldRecord,
 )
-from auditkit.records.registration import DataIdentity, Registered, Registration
+from auditkit.records.registration import DataIdentity, RegisterResult, Registration
 from auditkit.records.report import (
     CheckResult,
     Countersignature,
@@ -391,7 +391,7 @@ EXAMPLES: tuple[Any, ...] = (
     SIGNED_REPORT,
     DATA_IDENTITY,
     REGISTRATION,
-    Registered({"model": "Net"}, {"params": sha("7")}, CODE, DATA_IDENTITY, ENVIRONMENT),
+    RegisterResult({"model": "Net"}, {"params": sha("7")}, CODE, DATA_IDENTITY, ENVIRONMENT),
     AGREEMENT,
     REPRODUCTION,
     Digest("sha256/tensor-v1", sha("0")),

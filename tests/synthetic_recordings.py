@@ -1,4 +1,4 @@
-"""Recordings made by hand: a loop of arithmetic, with numpy and without torch.
+"""Synthetic recordings: a loop of arithmetic, with numpy and without torch.
 
 ::
 
@@ -26,7 +26,7 @@ from auditkit.formats import canonical
 from auditkit.formats.recipes import digest_raw, order_digest
 from auditkit.formats.run_files import trace_to_tensors
 from auditkit.formats.snapshot_file import FORMAT, tensor_key
-from auditkit.formats.statements import read_statement, to_statement
+from auditkit.formats.statements import manifest_from_statement, to_statement
 from auditkit.records.digest import ABSENT, COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
@@ -130,7 +130,9 @@ class Recording(Run):
     @property
     def recorded(self) -> RecordingManifest:
         """What its manifest says."""
-        manifest = read_statement(open_envelope(self.path.read_bytes()).payload, what="manifest")
+        manifest = manifest_from_statement(
+            open_envelope(self.path.read_bytes()).payload, what="manifest"
+        )
         assert isinstance(manifest, RecordingManifest)
         return manifest
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from studies import PROGRAMS, HereWorkers
+from studies import PROGRAMS, InProcessWorkers
 
 from auditkit.cli import main
 from auditkit.errors import AuditError
@@ -42,7 +42,7 @@ _WORKERS = (
 
 
 @dataclass(frozen=True)
-class Done:
+class CompletedCommand:
     """A command that has ended."""
 
     code: int
@@ -58,15 +58,15 @@ class Done:
         return re.sub(r" \(auditkit explain [A-Z]\w+\)$", "", lines[0].removeprefix("auditkit: "))
 
 
-class TellingWorkers(HereWorkers):
-    """Does jobs in this process; errors are told in JSON, as workers tell them."""
+class SerialisingWorkers(InProcessWorkers):
+    """Does jobs in this process; errors go through JSON, as workers send them."""
 
     def run(self, job: Job, report: Callable[[Progress], None] = lambda _: None) -> Any:
         try:
             return super().run(job, report)
         except AuditError as error:
-            told = json.loads(json.dumps(describe_error(error)))
-        raise rebuild_error(told)
+            answer = json.loads(json.dumps(describe_error(error)))
+        raise rebuild_error(answer)
 
 
 @dataclass(frozen=True)
@@ -92,16 +92,16 @@ class Shell:
         kept = {k: v for k, v in os.environ.items() if not k.startswith("AUDITKIT")}
         return {**kept, "HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder / "config")}
 
-    def __call__(self, *arguments: str) -> Done:
+    def __call__(self, *arguments: str) -> CompletedCommand:
         """Call the command line in this process."""
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(self.folder)
             for name in ("HOME", "XDG_CONFIG_HOME"):
                 patch.setenv(name, self.env[name])
             for place in _WORKERS:
-                patch.setattr(place, TellingWorkers)
+                patch.setattr(place, SerialisingWorkers)
             done = CliRunner().invoke(main, arguments, catch_exceptions=False)
-        return Done(done.exit_code, done.stdout, done.stderr)
+        return CompletedCommand(done.exit_code, done.stdout, done.stderr)
 
     def start(
         self, *arguments: str, env: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE

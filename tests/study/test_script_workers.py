@@ -15,13 +15,13 @@ from auditkit.errors import AuditError, PlanError, ProgramError, ProgramFailed
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.run_files import trace_from_tensors
-from auditkit.formats.statements import from_statement
+from auditkit.formats.statements import study_from_statement
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.envelopes import open_envelope
 from auditkit.study.runner import script_source
-from auditkit.study.scripts import ScriptWorkers
+from auditkit.study.script_workers import ScriptWorkers
 
 SCRIPT = str(PROGRAMS / "script_study.py")
 COMMAND = (sys.executable, SCRIPT, "{seed}", "2")
@@ -66,7 +66,7 @@ class Study:
     @property
     def manifest(self) -> StudyManifest:
         data = (self.folder / "out" / "manifest.json").read_bytes()
-        return from_statement(open_envelope(data).payload, what="manifest.json")
+        return study_from_statement(open_envelope(data).payload, what="manifest.json")
 
 
 @pytest.fixture(scope="module")

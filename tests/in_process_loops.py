@@ -1,6 +1,6 @@
 """Loops of a user's own, recorded and run again inside the test's process.
 
-A process that loads torch takes seconds; :class:`HereCommands` stands in for
+A process that loads torch takes seconds; :class:`InProcessCommands` stands in for
 :class:`auditkit.processes.commands.Commands` and calls a function instead, with the same connection
 between the Recorder in it and who runs the command.
 """
@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 import auditkit as ak
 from auditkit.evidence.reader import RecordingEvidence
-from auditkit.formats.statements import read_statement
+from auditkit.formats.statements import manifest_from_statement
 from auditkit.processes import protocol
 from auditkit.processes.commands import CommandResult
 from auditkit.processes.server import Handler, Server
@@ -37,7 +37,7 @@ from auditkit.signing.envelopes import open_envelope
 Script = Callable[[], object]
 
 
-class HereCommands:
+class InProcessCommands:
     """Runs a function as if it were a command.
 
     Args:
@@ -249,11 +249,11 @@ def record(loop: Loop) -> RecordingEvidence:
 def read(folder: Path) -> RecordingEvidence:
     """A finished recording."""
     envelope = open_envelope((folder / "manifest.json").read_bytes())
-    manifest = read_statement(envelope.payload, what="manifest")
+    manifest = manifest_from_statement(envelope.payload, what="manifest")
     assert isinstance(manifest, RecordingManifest)
     return RecordingEvidence(folder, manifest)
 
 
-def replay_here(evidence: RecordingEvidence, script: Script) -> RecordingReplay:
+def replay_in_process(evidence: RecordingEvidence, script: Script) -> RecordingReplay:
     """Replay a recording with a function for a command."""
-    return replay_recording(evidence, CommandConfig(HereCommands(script), ["here"], {}))
+    return replay_recording(evidence, CommandConfig(InProcessCommands(script), ["here"], {}))

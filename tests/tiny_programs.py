@@ -21,7 +21,7 @@ from auditkit.observe.values.tensors import Leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
 
 Step = Callable[[int], None]
-Made = tuple[TrainingObjects, Step]
+ObjectsAndStep = tuple[TrainingObjects, Step]
 
 
 def digests(state: Mapping[str, Leaves]) -> dict[str, str]:
@@ -34,7 +34,7 @@ def frozen(state: Mapping[str, Leaves]) -> State:
     return dict(unpack(*pack(state)))
 
 
-def follow(made: Made, first: int, n_steps: int) -> list[dict[str, str]]:
+def follow(made: ObjectsAndStep, first: int, n_steps: int) -> list[dict[str, str]]:
     """Train, and the evidence before every step and at the end."""
     objects, step = made
     rows = [digests(capture(objects))]
@@ -44,7 +44,7 @@ def follow(made: Made, first: int, n_steps: int) -> list[dict[str, str]]:
     return rows
 
 
-def build(factory: Callable[[], Made], seed: int) -> Made:
+def build(factory: Callable[[], ObjectsAndStep], seed: int) -> ObjectsAndStep:
     """A program, with every global stream seeded before."""
     seed_everything(seed)
     return factory()
@@ -66,8 +66,8 @@ def supervised(
     *,
     after: Callable[[int], None] | None = None,
     inputs: Callable[[], Tensor] = lambda: torch.randn(8, 4),
-    **held: Any,
-) -> Made:
+    **others: Any,
+) -> ObjectsAndStep:
     """A model that is trained on noise."""
 
     def step(t: int) -> None:
@@ -83,7 +83,7 @@ def supervised(
         if after is not None:
             after(t)
 
-    return TrainingObjects(model, optimizer, **held), step
+    return TrainingObjects(model, optimizer, **others), step
 
 
 @dataclass
@@ -117,7 +117,7 @@ def indices(batch: Tensor) -> list[int]:
     return [int(index) for index in batch.reshape(-1, 4)[:, 0].tolist()]
 
 
-class Given:
+class FixedBatchSampler:
     """A batch sampler that yields given batches."""
 
     def __init__(self, batches: Sequence[Sequence[int]]) -> None:

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import checklist_example
+from checklist_example import example_estimates, example_manifest, example_report
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from auditkit.paper.checklist import fill
+from auditkit.paper.questions import SURVEY, ChecklistItem
+from auditkit.paper.rendering import to_latex, to_markdown
+from auditkit.records.manifest import RunTimes, StudyManifest
+from auditkit.records.report import VerificationReport
+
+MANIFEST = example_manifest()
+REPORT = example_report()
+
+HOSTILE = (
+    "# h\n## h2\r\n- [x] <script>alert(1)</script> ![i](http://e.vil) [l]: //e `c` *b* _i_ ~~s~~ "
+    "$x$ &amp; | a | <!-- c --> www.e.vil https://e.vil \u202e\x00\x1b[31m é 中 \\ \\end{itemize} "
+    '\\input{/etc/passwd} % gone } { ^ # & _ ~ --- ?` !` " ``` \u2028 ```tex \\\\'
+)
+
+#: What to_latex may write as macros; anything else came from a manifest.
+LATEX_MACROS = {
+    *("providecommand", "begin", "end", "item", "texttt", "subsection", "setcounter", "bf"),
+    *("allowbreak", "char", "answerYes", "answerNo", "answerNA", "answerTODO"),
+    *("textbackslash", "textasciitilde", "textasciicircum"),
+    *("textless", "textgreater", "textbar"),
+}
+
+
+def hostile_manifest(text: str) -> StudyManifest:
+    """The example with ``text`` wherever a manifest allows any text."""
+    record = MANIFEST.seeds[0]
+    seed = replace(
+        record,
+        rng=replace(
+            record.rng,
+            recipe=text,
+            uncovered=(text,),
+            streams=(*record.rng.streams[:-1], replace(record.rng.streams[-1], stream=text)),
+        ),
+        data=replace(record.data, declared=text, loader={text: text}),
+        branches=(
+            *record.branches[:-1],
+            replace(record.branches[-1], name=text, digests={"t0": {text: "0" * 64}}),
+        ),
+    )
+    environment = replace(
+        MANIFEST.environment,
+        python=text,
+        packages={text: text},
+        hardware={text: text},
+        libraries={text: text},
+        determinism={"deterministic algorithms": "True", text: text},
+    )
+    code = tuple(replace(file, name=text) for file in MANIFEST.program.code)
+    program = replace(
+        MANIFEST.program,
+        target=text,
+        arguments={"data": text},
+        description={"model": text, text: text},
+        git_commit=text,
+        code=code,
+    )
+    return replace(
+        MANIFEST,
+        seeds=(seed, *MANIFEST.seeds[1:]),
+        environment=environment,
+        program=program,
+        run=RunTimes(text, text),
+    )
+
+
+def hostile_report(text: str) -> VerificationReport:
+    table = example_estimates()
+    rows = tuple(replace(row, perturbation=text, verdict=text) for row in table.distances)
+    return replace(
+        REPORT,
+        signed_by=text,
+        replay=text,
+        environment_differences=(text,),
+        estimates=replace(table, distances=rows, primary_metric=text, diverged={text: 1}),
+    )
+
+
+def token_types(text: str) -> list[str]:
+    tokens = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(text)
+    return [
+        inner.type
+        for token in tokens
+        for inner in (token, *(token.children or ()))
+        if inner.type not in {"text", "text_special"}
+    ]
+
+
+def lines_with(text: str, make: Any) -> str:
+    return str(make(fill(hostile_manifest(text), hostile_report(text))))
+
+
+def test_no_value_of_a_manifest_means_anything_in_markdown() -> None:
+    plain, hostile = lines_with("plain", to_markdown), lines_with(HOSTILE, to_markdown)
+    assert token_types(hostile) == token_types(plain)
+    assert hostile.isascii() or "é" in hostile
+    assert all(char.isprintable() for char in hostile.replace("\n", ""))
+    assert "\n# h" not in hostile
+
+
+def test_no_value_of_a_manifest_means_anything_in_latex() -> None:
+    plain, hostile = lines_with("plain", to_latex), lines_with(HOSTILE, to_latex)
+    assert hostile.isascii()
+    assert hostile.count("\n") == plain.count("\n")
+    macros = re.findall(r"\\([A-Za-z]+)", hostile.replace(r"\\", ""))
+    assert set(macros) <= LATEX_MACROS
+    assert macros.count("end") == macros.count("begin")
+    body = hostile.partition("\n")[2]  # the first line is this module's own comment
+    bare = re.sub(r"\\[\\{}$&#_%]", "", body)
+    assert not re.search(r"[%$&~^]", bare)
+    assert bare.count("{") == bare.count("}")
+    assert "--" not in bare
+    assert r"\item [" not in body  # would be an argument of the macro
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.text(max_size=40))
+def test_any_value_is_one_harmless_line(text: str) -> None:
+    item = ChecklistItem("order", SURVEY, text, "yes", text, (text, text), text, text)
+    checklist = replace(fill(MANIFEST, REPORT), items=(item,), signed_by=text or None)
+    latex, markdown = to_latex(checklist), to_markdown(checklist)
+    assert latex.isascii()
+    bare = re.sub(r"\\[\\{}$&#_%]", "", latex.partition("\n")[2])
+    assert bare.count("{") == bare.count("}")
+    assert not re.search(r"[%$&~^]", bare)
+    assert r"\item [" not in latex
+    types = set(token_types(markdown))
+    assert not types & {"link_open", "image", "html_inline", "html_block", "code_block", "fence"}
+    assert markdown.count("\n") == to_markdown(replace(checklist, items=checklist.items)).count(
+        "\n"
+    )
+
+
+def test_latex_has_the_neurips_form() -> None:
+    text = to_latex(fill(MANIFEST, example_report(replayed=False)))
+    start = text.index(r"\item {\bf Experiments compute resources}")
+    lines = text[start:].splitlines()
+    assert lines[1].startswith(r"\item[] Question: For each experiment, does the paper provide")
+    assert lines[2] == r"\item[] Answer: \answerTODO{}"
+    assert lines[3].startswith(r"\item[] Justification: Hardware: system: Linux")
+    assert r"\setcounter{enumi}{3}" in text
+    assert r"\providecommand{\answerYes}[1][]{[Yes]#1}" in text
+    assert text.count(r"\item[] Answer: \answerYes{}") == 5
+    digits = checklist_example.invented("manifest")
+    assert digits in text.replace(r"\allowbreak{}", "")
+
+
+def test_both_forms_name_manifest_and_signer_once_at_the_top() -> None:
+    checklist = fill(MANIFEST, REPORT, ("a note",))
+    text = to_markdown(checklist)
+    assert text.count(REPORT.manifest_sha256) == 1
+    assert "- a note\n" in text
+    assert "no trusted key" in to_markdown(replace(checklist, signed_by=None))
