@@ -58,6 +58,9 @@ ROOMS: tuple[str, ...] = (
 #: Rooms whose modules know nothing of each other.
 STAGES = ("study.stages",)
 
+#: Rooms that import the standard library only, besides errors and records.
+STANDARD = ("records", "manual")
+
 #: Rooms where torch may be imported; the command line does so only inside a function.
 TORCH = (
     *("observe", "perturbations", "program", "study.stages", "study.worker"),
@@ -231,11 +234,11 @@ def no_stage_imports_a_stage(sources: Sources) -> list[str]:
     ]
 
 
-def records_import_only_the_standard_library(sources: Sources) -> list[str]:
-    """Records stay readable without anything installed."""
+def standard_library_only(sources: Sources) -> list[str]:
+    """Records and manual stay readable without anything installed."""
     found = []
     for name in sources:
-        if not _below(name, ("records",)):
+        if not _below(name, STANDARD):
             continue
         for item in imports_of(name, sources):
             standard = item.target.partition(".")[0] in sys.stdlib_module_names
@@ -358,7 +361,7 @@ RULES: tuple[Rule, ...] = (
     imports_go_down,
     no_cycles,
     no_stage_imports_a_stage,
-    records_import_only_the_standard_library,
+    standard_library_only,
     torch_only_where_programs_live,
     only_cli_talks,
     only_one_room_opens_files,

@@ -26,7 +26,7 @@ from architecture import (
     only_cli_talks,
     only_one_room_opens_files,
     read_package,
-    records_import_only_the_standard_library,
+    standard_library_only,
     torch_only_where_programs_live,
 )
 
@@ -92,9 +92,10 @@ FAULTS: list[tuple[Rule, str, str, dict[str, str]]] = [
         "from .auditor import Auditor",
         {"study.stages.auditor": ""},
     ),
-    (records_import_only_the_standard_library, "records.plan", "import numpy as np", {}),
+    (standard_library_only, "records.plan", "import numpy as np", {}),
+    (standard_library_only, "manual.pages", "import rich", {}),
     (
-        records_import_only_the_standard_library,
+        standard_library_only,
         "records.plan",
         "import auditkit.formats.canonical",
         {},
