@@ -1,7 +1,8 @@
 """``auditkit replay``: run a recorded loop again, and compare it as it runs.
 
-``--json`` writes one object: what was found (:class:`.RecordingReplay`), with
-``equal``, ``exit_code`` and ``manifest_sha256``.
+``--json`` writes one object: what was found
+(:class:`auditkit.replay.recording_replay.RecordingReplay`), with ``equal``, ``exit_code`` and
+``manifest_sha256``.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def permutation_p_by_hand(treatments: list[float], placebos: list[list[float]]) 
 
 @settings(deadline=None)
 @given(st.integers(0, 2**32), st.lists(st.integers(1, 3), min_size=1, max_size=4))
-def test_label_permutation_agrees_with_its_definition(seed: int, counts: list[int]) -> None:
+def test_within_seed_permutation_agrees_with_its_definition(seed: int, counts: list[int]) -> None:
     rng = np.random.default_rng(seed)
     placebos = [rng.integers(0, 6, k).astype(float).tolist() for k in counts]  # with ties
     treatments = rng.integers(0, 6, len(counts)).astype(float).tolist()
@@ -74,19 +74,19 @@ def test_label_permutation_agrees_with_its_definition(seed: int, counts: list[in
     assert test.n_labelings == np.prod([k + 1 for k in counts])
 
 
-def test_label_permutation_rejects_with_three_seeds() -> None:
+def test_within_seed_permutation_rejects_with_three_seeds() -> None:
     test = resampling.within_seed_permutation_test([1.0] * 3, [[0.1, 0.2, 0.3]] * 3)
     assert (test.p, test.n_labelings) == (1 / 64, 64)
 
 
-def test_label_permutation_ties_survive_rounding() -> None:
+def test_within_seed_permutation_ties_survive_rounding() -> None:
     # 0.1 + 0.2 and 0.3 are one number on paper: the other labeling ties with the observed.
     test = resampling.within_seed_permutation_test([0.1, 0.2, 0.3], [[0.2], [0.1], [0.3]])
     assert test.p == pytest.approx(permutation_p_by_hand([0.1, 0.2, 0.3], [[0.2], [0.1], [0.3]]))
     assert resampling.within_seed_permutation_test([0.0] * 8, [[0.0] * 3] * 8).p == 1
 
 
-def test_label_permutation_draws_above_its_limit() -> None:
+def test_within_seed_permutation_draws_above_its_limit() -> None:
     rng = np.random.default_rng(1)
     treatments = rng.exponential(1.7, 6).tolist()
     placebos = rng.exponential(1.0, (6, 3)).tolist()
@@ -107,7 +107,7 @@ def test_many_seeds_are_drawn_and_never_give_p_0() -> None:
 
 @pytest.mark.parametrize(("n", "k"), [(3, 3), (4, 2)])
 @pytest.mark.parametrize("kind", ["exact", "monte-carlo"])
-def test_label_permutation_is_calibrated(n: int, k: int, kind: str) -> None:
+def test_within_seed_permutation_is_calibrated(n: int, k: int, kind: str) -> None:
     rng = np.random.default_rng(7)
     tries = 1500
     distances = rng.lognormal(rng.normal(size=(tries, n, 1)), 1.0, (tries, n, k + 1))
