@@ -105,9 +105,14 @@ def parse(name: str, source: str) -> Page:
 def explain(topic: str) -> list[Page | Section]:
     """Everything that goes by the name of a topic, in the order of the pages; may be empty.
 
-    A page that bears the name stands for its own sections of that name.
+    A page that bears the name stands for its own sections of that name. A perturbation may have
+    parameters, as in a plan (``adam-reset:moments=v``) or as a branch (``adam-reset--moments-v``).
     """
-    wanted = normal(topic)
+    name, *parameters = re.split(r":| ?--", topic, maxsplit=1)
+    return _find(normal(topic)) or (_find(normal(name)) if name and parameters else [])
+
+
+def _find(wanted: str) -> list[Page | Section]:
     found: list[Page | Section] = []
     for name in ORDER:
         page = read_page(name)

@@ -172,6 +172,13 @@ def test_every_perturbation_is_explained(name: str) -> None:
     assert any(found.page == "perturbations" for found in sections(name))
 
 
+def test_a_perturbation_is_found_with_its_parameters_as_it_is_written_anywhere() -> None:
+    for written in (":moments=v,step=keep", "--moments-v--step-keep", " --moments-v --step-keep"):
+        assert sections(f"adam-reset{written}") == sections("adam-reset")
+    assert not explain("nothing:of=the kind")
+    assert not explain("--nothing:of=the kind")
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_heading_and_word_of_every_table_is_explained(name: str) -> None:
     layout = LAYOUTS[name]
