@@ -6,7 +6,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from auditkit.cli.tables import console
-from auditkit.records.estimate import AS_IS, PRIMARY, Agreement, Interval, ReproductionReport
+from auditkit.records.agreement import Agreement, ReproductionReport
+from auditkit.records.estimate import AS_IS, PRIMARY, Interval
 
 
 def print_agreement(report: ReproductionReport, *, everything: bool) -> None:
