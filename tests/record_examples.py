@@ -4,29 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from auditkit.records.agreement import Agreement, ReproductionReport
 from auditkit.records.declaration import Parameter
 from auditkit.records.digest import Digest
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import (
-    Agreement,
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
     Interval,
     Persistence,
-    ReproductionReport,
     SignedEstimate,
 )
 from auditkit.records.evidence import Difference
-from auditkit.records.job import (
-    Cost,
-    Description,
-    Job,
-    ModuleTrace,
-    ProgramSource,
-    Progress,
-    RowsTask,
-)
+from auditkit.records.job import Cost, Description, Job, ModuleTrace, ProgramSource, Progress
 from auditkit.records.manifest import (
     BranchesResult,
     BranchRecord,
@@ -62,6 +53,7 @@ from auditkit.records.report import (
     VerificationReport,
 )
 from auditkit.records.rng import ALWAYS_UNCOVERED, RngContract, StreamContract
+from auditkit.records.task import RowsTask
 
 
 def sha(digit: str) -> str:

@@ -19,7 +19,8 @@ from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats import canonical, structure
-from auditkit.records.estimate import AS_IS, PRIMARY, Agreement, ReproductionReport
+from auditkit.records.agreement import Agreement, ReproductionReport
+from auditkit.records.estimate import AS_IS, PRIMARY
 from auditkit.signing.envelopes import Envelope
 from auditkit.signing.signatures import check_signatures
 from auditkit.signing.trust import SigningKey

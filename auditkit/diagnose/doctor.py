@@ -18,8 +18,9 @@ from auditkit.errors import AuditError, ProgramError, Undecided
 from auditkit.evidence.comparison import Mismatch, causing_step, seeding_calls
 from auditkit.files import store
 from auditkit.processes.workers import Workers
-from auditkit.records.job import Job, ModuleTrace, ProgramSource, RowsTask
+from auditkit.records.job import Job, ModuleTrace, ProgramSource
 from auditkit.records.plan import StudyPlan
+from auditkit.records.task import RowsTask
 from auditkit.replay.attempts import Attempt, find_disagreement, read_attempt
 from auditkit.replay.live_comparison import CommandConfig, find_differing_module, trace_modules
 

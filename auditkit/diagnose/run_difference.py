@@ -13,15 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from auditkit.diagnose.first_difference import first_mismatch, first_steps
-from auditkit.diagnose.runs import (
-    NOTE_NAMES,
-    ComparedRun,
-    Texts,
-    TraceSource,
-    manifest_texts,
-    note_texts,
-    open_run,
-)
+from auditkit.diagnose.manifest_texts import NOTE_NAMES, manifest_texts, note_texts
+from auditkit.diagnose.runs import ComparedRun, Texts, TraceSource, open_run
 from auditkit.errors import UsageError
 from auditkit.evidence.comparison import Mismatch
 from auditkit.evidence.distances import Magnitude, measure, total_variations

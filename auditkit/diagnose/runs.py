@@ -12,7 +12,6 @@ Nothing is verified here. Only regular files below the folder are read.
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from auditkit.formats import canonical
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
 from auditkit.formats.statements import Manifest, manifest_from_statement
-from auditkit.formats.structure import to_dict
 from auditkit.records.evidence import Trace
 from auditkit.records.manifest import MANIFEST_NAME, BranchRecord, SeedRecord, StudyManifest
 from auditkit.records.recording import RankRecord, RecordingManifest
@@ -279,59 +277,3 @@ def _unfinished(name: str, folder: Path) -> ComparedRun:
     if not found:
         raise UsageError(f"{folder}: there is neither a manifest nor a trace here")
     return ComparedRun(name, "unfinished", folder, None, found)
-
-
-# What a manifest says beside its traces
-
-
-def manifest_texts(manifest: Manifest) -> dict[str, Texts]:
-    """What makes a run this one: texts by name, by section."""
-    environment, program = manifest.environment, manifest.program
-    found: dict[str, Texts] = {
-        "environment": {
-            "python": environment.python,
-            **{
-                f"{section}: {name}": text
-                for section in ("packages", "hardware", "libraries", "variables", "determinism")
-                for name, text in getattr(environment, section).items()
-            },
-        },
-        "code": {file.name: file.sha256 for file in program.code},
-        "program": {
-            "target": program.target,
-            **{f"argument {name}": text for name, text in program.arguments.items()},
-            **program.description,
-        },
-    }
-    if isinstance(manifest, RecordingManifest):
-        world = {"size": manifest.world.size, "backend": manifest.world.backend}
-        found["command"] = {"command": shlex.join(manifest.command)}
-        found["seed"] = {"seed": "not given" if manifest.seed is None else str(manifest.seed)}
-        found["world"] = {**_texts(world), **manifest.world.settings}
-    else:
-        found["plan"] = _texts(to_dict(manifest.plan))
-    return found
-
-
-def _texts(values: Mapping[str, object]) -> dict[str, str]:
-    """Every value as a text, other than strings as JSON."""
-    return {
-        name: value if isinstance(value, str) else canonical.dumps(value).decode("ascii")
-        for name, value in values.items()
-    }
-
-
-#: Names of what :func:`note_texts` gives.
-NOTE_NAMES = ("started", "finished", "producer", "git commit")
-
-
-def note_texts(manifest: Manifest) -> tuple[str, ...]:
-    """What makes no difference though two runs have it differently; see :data:`NOTE_NAMES`."""
-    program = manifest.program
-    commit = program.git_commit or "none"
-    return (
-        manifest.run.started,
-        manifest.run.finished,
-        f"{manifest.producer.name} {manifest.producer.version}",
-        f"{commit} with changes" if program.git_dirty else commit,
-    )

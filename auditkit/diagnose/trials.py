@@ -11,7 +11,7 @@ from auditkit.evidence.comparison import Mismatch, compare_rows, kind_of
 from auditkit.processes.row_server import RankStatus, RowServer, ScriptInfo
 from auditkit.records.environment import THREAD_VARIABLES
 from auditkit.records.evidence import Trace
-from auditkit.records.job import RowsTask
+from auditkit.records.task import RowsTask
 from auditkit.replay.live_comparison import CommandConfig
 
 

@@ -19,8 +19,8 @@ from auditkit.processes.subprocesses import describe_exit
 from auditkit.processes.workers import rebuild_error
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
-from auditkit.records.job import RowsTask
 from auditkit.records.manifest import CodeFile
+from auditkit.records.task import RowsTask
 
 _GO = {"go": True}
 

@@ -31,7 +31,7 @@ from auditkit.recorder.tasks import LoopStopped, describe_failure
 from auditkit.recorder.wrapping import InstrumentedLoop, Wrapped, instrument
 from auditkit.recorder.writer import HashChains
 from auditkit.records.evidence import Trace
-from auditkit.records.job import RowsTask
+from auditkit.records.task import RowsTask
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import describe_loader
 from auditkit.study.stages.forker import read_fork

@@ -10,7 +10,8 @@ from auditkit.observe.machine.distributed import rank_and_size
 from auditkit.processes.protocol import Connection, connect
 from auditkit.processes.workers import describe_error
 from auditkit.program.program import program_failure
-from auditkit.records.job import Job, RowsTask
+from auditkit.records.job import Job
+from auditkit.records.task import RowsTask
 
 
 class LoopStopped(SystemExit):

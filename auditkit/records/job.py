@@ -1,8 +1,7 @@
-"""Jobs: what a process is to do, and where it leaves the result.
+"""Jobs: what a worker process is told to do, and where to leave the result.
 
 A worker gets a job as one JSON document and nothing else: a replaying worker is given code,
-fork and order, never the recorded traces or outcomes. A Recorder in a script that auditkit started
-gets a task in the same way.
+fork and order, never the recorded traces or outcomes.
 """
 
 from __future__ import annotations
@@ -131,35 +130,3 @@ class Progress:
     step: int
     done: int
     total: int
-
-
-@dataclass(frozen=True)
-class RowsTask:
-    """Stream the rows of the loop.
-
-    Attributes:
-        checkpoint: Absolute path of a snapshot to resume from, or None for the loop's own start.
-        first_step: Step of the first row.
-        last_step: Step after which the loop is stopped; None to let it end by itself.
-        modules_at: A step in which every module is digested, after which the loop is stopped;
-            None for none.
-        dump_at: Steps after which the state is written to a file, and the loop goes on; None for
-            none.
-        dump_to: Absolute path of that file.
-        order_head: Chain over the order of the steps before, hexadecimal; empty at the start.
-        consumed_head: Chain over their batches.
-        deterministic: Whether to set deterministic kernels, which a Recorder never does by
-            itself.
-        threads: Threads to set then.
-    """
-
-    checkpoint: str | None = None
-    first_step: int = 1
-    last_step: int | None = None
-    modules_at: int | None = None
-    dump_at: int | None = None
-    dump_to: str = ""
-    order_head: str = ""
-    consumed_head: str = ""
-    deterministic: bool = False
-    threads: int = 1

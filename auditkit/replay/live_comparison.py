@@ -17,8 +17,8 @@ from auditkit.evidence.comparison import (
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.processes.row_server import CommandRunner, RankStatus, RowServer, ScriptInfo
 from auditkit.records.evidence import Trace
-from auditkit.records.job import RowsTask
 from auditkit.records.recording import TRACE_STEPS, RankRecord
+from auditkit.records.task import RowsTask
 from auditkit.records.tensor import RawTensor
 
 # What was recorded

@@ -25,8 +25,8 @@ from auditkit.evidence.reader import RecordingEvidence
 from auditkit.files import store
 from auditkit.processes.row_server import RankStatus, ScriptInfo
 from auditkit.records.environment import Environment
-from auditkit.records.job import RowsTask
 from auditkit.records.report import Finding
+from auditkit.records.task import RowsTask
 from auditkit.replay.live_comparison import (
     CommandConfig,
     LiveComparison,

@@ -23,11 +23,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from auditkit.records.agreement import Agreement, AgreementVerdict
 from auditkit.records.estimate import (
     EFFECT,
     NEGLIGIBLE,
-    Agreement,
-    AgreementVerdict,
     DistanceEstimate,
     EstimateTable,
     Interval,

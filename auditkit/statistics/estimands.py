@@ -29,7 +29,6 @@ from auditkit.records.estimate import (
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
-    Persistence,
     SignedEstimate,
 )
 from auditkit.records.plan import StudyPlan
@@ -47,6 +46,7 @@ from auditkit.statistics.outcomes import (
     table_key,
     variants_of,
 )
+from auditkit.statistics.persistence import persistences
 
 _Row = TypeVar("_Row", SignedEstimate, DistanceEstimate)
 
@@ -122,7 +122,7 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
         diverged=count_diverged(outcomes, plan),
         signed=tuple(signed),
         distances=tuple(distances),
-        persistence=(*_persistences(signed, LEVEL), *_persistences(distances, LEVEL)),
+        persistence=(*persistences(signed, LEVEL), *persistences(distances, LEVEL)),
         notes=(*_notes(values, len(outcomes), plan), *filter(None, [why_not])),
     )
 
@@ -280,32 +280,6 @@ def _distance_tests(row: DistanceEstimate, placebos: list[list[float]]) -> Dista
         return replace(row, notes=(*row.notes, note))
     excesses = np.array(row.effect_per_seed)
     return replace(row, equivalence_p=inference.non_inferiority_p(excesses, row.margin))
-
-
-def _persistences(rows: Sequence[_Row], level: float) -> list[Persistence]:
-    """How much of each effect at t0+W is left at T: for rows that differ in their time only."""
-    late = {(row.perturbation, row.metric, row.variant): row for row in rows if row.time == "T"}
-    return [
-        _persistence(row, late[row.perturbation, row.metric, row.variant], level)
-        for row in rows
-        if row.time == "t0+W"
-    ]
-
-
-def _persistence(early: _Row, late: _Row, level: float) -> Persistence:
-    undefined = Persistence(early.perturbation, early.metric, early.variant, None, None)
-    if early.exactly_zero:
-        return replace(undefined, reason="undefined: the effect at t0+W is exactly 0")
-    numerator, denominator = np.array(late.effect_per_seed), np.array(early.effect_per_seed)
-    if len(denominator) < MIN_PAIRS:
-        reason = f"undefined: fewer than {MIN_PAIRS} pairs with an effect at t0+W"
-        return replace(undefined, reason=reason)
-    ratio = inference.fieller_interval(numerator, denominator, level)
-    if ratio is None:
-        return replace(undefined, reason="undefined: the effect at t0+W is not established")
-    if late.exactly_zero:
-        return replace(undefined, ratio=0.0, reason="the effect at T is exactly 0 (bit-identical)")
-    return replace(undefined, ratio=ratio.value, interval=ratio.interval)
 
 
 def _notes(values: Sequence[SeedValues], n_seeds: int, plan: StudyPlan) -> list[str]:

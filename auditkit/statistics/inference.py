@@ -23,9 +23,6 @@ Values = NDArray[np.float64]
 #: means carry rounding errors of about 1e-16, and a t statistic made of those is noise.
 RELATIVE_ZERO = 1e-12
 
-#: What is left of the squared denominator when its own interval just touches 0, relative.
-TOUCHES_ZERO = 1e-12
-
 
 @dataclass(frozen=True)
 class TTest:
@@ -40,19 +37,6 @@ class TTest:
     t: float
     df: int
     p: float
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """A ratio of two means.
-
-    Attributes:
-        value: The ratio.
-        interval: Fieller interval.
-    """
-
-    value: float
-    interval: Interval
 
 
 def standard_deviation(values: Values) -> float | None:
@@ -127,37 +111,3 @@ def tost_p(values: Values, margin: float) -> float | None:
     upper = non_inferiority_p(values, margin)
     lower = non_inferiority_p(-values, margin)
     return None if upper is None or lower is None else max(upper, lower)
-
-
-def fieller_interval(numerator: Values, denominator: Values, level: float = 0.95) -> Ratio | None:
-    """Ratio of two paired means with Fieller's interval (Fieller 1954).
-
-    The ratio of two means is undefined where the lower one could be 0, and the interval says when;
-    the percentile bootstrap, which never says so, covers 76 % at n = 3.
-
-    The interval holds every ratio r for which the t test of numerator - r denominator does
-    not reject. It is bounded exactly when the denominator's own t interval excludes 0.
-
-    Args:
-        numerator: ``(n,)``.
-        denominator: ``(n,)``, of the same seeds.
-        level: Coverage.
-
-    Returns:
-        None where the interval would be unbounded, or for n < 2.
-    """
-    n = len(numerator)
-    if n < 2:
-        return None
-    x, y = float(numerator.mean()), float(denominator.mean())
-    covariance = np.cov(numerator, denominator) / n  # (2, 2), of the means
-    t2 = float(stats.t.ppf((1 + level) / 2, n - 1)) ** 2
-    # The set of ratios is a r^2 - 2 b r + c <= 0.
-    a = y * y - t2 * float(covariance[1, 1])
-    b = x * y - t2 * float(covariance[0, 1])
-    c = x * x - t2 * float(covariance[0, 0])
-    if a <= TOUCHES_ZERO * y * y:
-        return None
-    # Not negative in exact arithmetic: x / y solves the inequality.
-    root = math.sqrt(max(b * b - a * c, 0.0))
-    return Ratio(x / y, Interval((b - root) / a, (b + root) / a, level))

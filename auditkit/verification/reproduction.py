@@ -15,7 +15,7 @@ from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.run_files import Outcome
 from auditkit.formats.statements import study_from_statement
-from auditkit.records.estimate import ReproductionReport
+from auditkit.records.agreement import ReproductionReport
 from auditkit.records.job import ProgramSource
 from auditkit.records.manifest import CODE_FOLDER, BranchRecord
 from auditkit.replay.study_replay import copy_code

@@ -43,11 +43,12 @@ from auditkit.formats.statements import (
     to_statement,
 )
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
-from auditkit.records.job import Job, RowsTask
+from auditkit.records.job import Job
 from auditkit.records.manifest import BranchesResult, TrunkResult
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import Registration
 from auditkit.records.report import ReplayReport, SignedReport
+from auditkit.records.task import RowsTask
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.keys import (
     TrustedKey,

@@ -29,8 +29,9 @@ from auditkit.evidence.verdicts import PRECEDENCE
 from auditkit.manual import pages
 from auditkit.manual.pages import ORDER, Page, Section, explain, nearest, normal, parse, read_page
 from auditkit.program.program import Program
+from auditkit.records.agreement import AgreementVerdict
 from auditkit.records.declaration import DECLARATIONS, Declaration
-from auditkit.records.estimate import VERDICTS, AgreementVerdict
+from auditkit.records.estimate import VERDICTS
 from auditkit.records.manifest import STUDY_PREDICATE
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RECORDING_PREDICATE, TRACE_STEPS

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from record_examples import DISTANCE, SIGNED, TABLE
 from scipy import stats
 
-from auditkit.records.estimate import Agreement, DistanceEstimate, EstimateTable, SignedEstimate
+from auditkit.records.agreement import Agreement
+from auditkit.records.estimate import DistanceEstimate, EstimateTable, SignedEstimate
 from auditkit.statistics.agreement import compare
 
 RNG = np.random.default_rng(0)

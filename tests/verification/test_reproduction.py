@@ -13,7 +13,7 @@ import pytest
 from studies import Run
 
 from auditkit.errors import ArtifactMismatch
-from auditkit.records.estimate import ReproductionReport
+from auditkit.records.agreement import ReproductionReport
 from auditkit.verification.reproduction import compare_studies, read_study
 
 BRANCH = "momentum-reset"
