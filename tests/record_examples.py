@@ -18,6 +18,7 @@ from auditkit.records.estimate import (
 )
 from auditkit.records.evidence import Difference
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, ProgramSource, Progress
+from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import (
     BranchesResult,
     BranchRecord,
@@ -32,14 +33,7 @@ from auditkit.records.manifest import (
     TrunkResult,
 )
 from auditkit.records.plan import PerturbationSpec, StudyPlan
-from auditkit.records.recording import (
-    CheckpointRecord,
-    KeptCheckpoint,
-    RankRecord,
-    RecordingJournal,
-    RecordingManifest,
-    WorldRecord,
-)
+from auditkit.records.recording import CheckpointRecord, RankRecord, RecordingManifest, WorldRecord
 from auditkit.records.registration import DataIdentity, RegisterResult, Registration
 from auditkit.records.report import (
     CheckResult,

@@ -21,8 +21,9 @@ from auditkit.formats import canonical
 from auditkit.formats.run_files import trace_from_tensors, trace_to_tensors
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
+from auditkit.records.journal import RecordingJournal
 from auditkit.records.manifest import MANIFEST_NAME, CodeFile, FileRecord
-from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord, RecordingJournal
+from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
 from auditkit.records.tensor import RawTensor
 
 _JOURNAL = f"recording.json{store.PARTIAL}"

@@ -32,6 +32,7 @@ from auditkit.recorder.writer import (
 )
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
+from auditkit.records.journal import RecordingJournal
 from auditkit.records.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -41,12 +42,7 @@ from auditkit.records.manifest import (
     ProgramRecord,
     RunTimes,
 )
-from auditkit.records.recording import (
-    CheckpointRecord,
-    RecordingJournal,
-    RecordingManifest,
-    WorldRecord,
-)
+from auditkit.records.recording import CheckpointRecord, RecordingManifest, WorldRecord
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey

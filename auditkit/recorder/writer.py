@@ -26,8 +26,9 @@ from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.program.session import TrainingSession
+from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import CODE_FOLDER
-from auditkit.records.recording import TRACE_STEPS, KeptCheckpoint, RankRecord, RecordingJournal
+from auditkit.records.recording import TRACE_STEPS, RankRecord
 from auditkit.records.rng import UNSEEDED, RngContract, StreamContract
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import describe_loader

@@ -43,7 +43,8 @@ from auditkit.records.manifest import BranchRecord, StudyManifest
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.replay.sampling import Sample, by_seed, describe_sample, draw, replay_within, shuffled
+from auditkit.replay.budget import replay_within
+from auditkit.replay.sampling import Sample, by_seed, describe_sample, draw, shuffled
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
 from auditkit.verification.authenticity import (
