@@ -24,7 +24,7 @@ from studies import PROGRAMS, InProcessWorkers
 
 from auditkit.cli import main
 from auditkit.errors import AuditError
-from auditkit.processes.workers import describe_error, rebuild_error
+from auditkit.processes.worker_pool import describe_error, rebuild_error
 from auditkit.records.job import Job, Progress
 from auditkit.signing.envelopes import open_envelope
 

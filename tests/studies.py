@@ -25,7 +25,7 @@ from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
-from auditkit.processes.workers import RESULTS
+from auditkit.processes.worker_pool import RESULTS
 from auditkit.program.program import Program, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.declaration import DECLARATIONS
@@ -92,7 +92,7 @@ class Run:
 
 
 class InProcessWorkers:
-    """Does jobs in this process, as :class:`auditkit.processes.workers.Workers` does in others."""
+    """Does jobs in this process, as :class:`auditkit.processes.worker_pool.Workers` does in others."""
 
     def __init__(self, environment: Environment | None = None) -> None:
         self._environment = environment

@@ -10,8 +10,8 @@ import click
 from click.core import ParameterSource
 
 from auditkit.cli.options import manifest_path
-from auditkit.cli.requests import request_of, verification_options
 from auditkit.cli.verify import verify_path
+from auditkit.cli.verify_options import request_of, verification_options
 from auditkit.errors import ArtifactMismatch, UsageError
 from auditkit.evidence.verdicts import is_recording_report
 from auditkit.files import store

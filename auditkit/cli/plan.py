@@ -17,7 +17,7 @@ from auditkit.errors import UsageError
 from auditkit.files import store
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import git_state
-from auditkit.processes.workers import Workers
+from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import ProgramRecord
 from auditkit.records.plan import StudyPlan

@@ -17,7 +17,7 @@ from auditkit.cli.console import console, print_words
 from auditkit.cli.options import TAIL, CommandWithTail, manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
-from auditkit.cli.requests import trusted_keys
+from auditkit.cli.verify_options import trusted_keys
 from auditkit.errors import UsageError
 from auditkit.evidence.distances import Magnitude
 from auditkit.evidence.reader import RecordingEvidence

@@ -12,9 +12,9 @@ from auditkit.cli.console import console, interval, number, print_table
 from auditkit.cli.options import TAIL, CommandWithTail, default_jobs, manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
-from auditkit.cli.requests import request_of, verification_options
 from auditkit.cli.run import total_steps
 from auditkit.cli.tables import print_report
+from auditkit.cli.verify_options import request_of, verification_options
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store

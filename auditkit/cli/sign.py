@@ -6,9 +6,9 @@ import hashlib
 
 import click
 
+from auditkit.cli.manifest_update import read_manifest, rewrite
 from auditkit.cli.options import manifest_path
 from auditkit.cli.passwords import signing_key_of
-from auditkit.cli.rewriting import read_manifest, rewrite
 from auditkit.errors import StoreError
 from auditkit.formats.quote import printable
 from auditkit.signing.envelopes import add_signature, open_envelope, statement_type

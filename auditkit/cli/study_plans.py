@@ -10,7 +10,7 @@ import click
 
 from auditkit.cli.options import parse_seeds
 from auditkit.errors import PlanError
-from auditkit.processes.workers import Workers
+from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import Description, Job, ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.study.runner import resolve

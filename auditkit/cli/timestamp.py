@@ -11,8 +11,8 @@ from pathlib import Path
 
 import click
 
+from auditkit.cli.manifest_update import read_manifest, rewrite
 from auditkit.cli.options import manifest_path, timestamps
-from auditkit.cli.rewriting import read_manifest, rewrite
 from auditkit.errors import AuditError, StoreError
 from auditkit.files import store
 from auditkit.formats import canonical

@@ -14,8 +14,8 @@ import click
 from auditkit.cli.options import TAIL, CommandWithTail, default_jobs, manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
-from auditkit.cli.requests import request_of, verification_options
 from auditkit.cli.tables import print_report
+from auditkit.cli.verify_options import request_of, verification_options
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store

@@ -1,4 +1,4 @@
-"""The hidden command that worker processes run; see ``auditkit.processes.workers``."""
+"""The hidden command that worker processes run; see ``auditkit.processes.worker_pool``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 from auditkit.errors import AuditError
 from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict, to_dict
-from auditkit.processes.workers import describe_error
+from auditkit.processes.worker_pool import describe_error
 from auditkit.records.job import Job, Progress
 
 #: Progress lines a second at most.

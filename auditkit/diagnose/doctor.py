@@ -17,7 +17,7 @@ from auditkit.diagnose.trials import Experiment, Trial, compare_trials, run_tria
 from auditkit.errors import AuditError, ProgramError, Undecided
 from auditkit.evidence.comparison import Mismatch, causing_step, seeding_calls
 from auditkit.files import store
-from auditkit.processes.workers import Workers
+from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import Job, ModuleTrace, ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.records.task import RowsTask

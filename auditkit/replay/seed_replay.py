@@ -21,7 +21,7 @@ from auditkit.evidence.distances import describe_distances, probe_distances, sta
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats.run_files import Outcome
-from auditkit.processes.workers import Report, Workers
+from auditkit.processes.worker_pool import Report, Workers
 from auditkit.records.environment import Environment
 from auditkit.records.job import Job, ModuleTrace, ProgramSource
 from auditkit.records.manifest import CODE_FOLDER, SeedRecord, TrunkResult

@@ -19,7 +19,7 @@ from auditkit.evidence.distances import within
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import artifacts, store
 from auditkit.formats.run_files import Outcome
-from auditkit.processes.workers import Report, Workers
+from auditkit.processes.worker_pool import Report, Workers
 from auditkit.records.environment import Environment
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.report import Distance, Finding

@@ -27,7 +27,7 @@ from auditkit.files.run_folder import FinishedSeed, RunFolder, merged_code, merg
 from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import git_state
-from auditkit.processes.workers import Workers
+from auditkit.processes.worker_pool import Workers
 from auditkit.records.declaration import Declaration, declaration_of
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.manifest import (

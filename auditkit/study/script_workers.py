@@ -1,6 +1,6 @@
 """Jobs of a study in processes that run the user's own command.
 
-Stands in for :class:`auditkit.processes.workers.Workers`: the same jobs go out and the same results
+Stands in for :class:`auditkit.processes.worker_pool.Workers`: the same jobs go out and the same results
 come back, but the process is the user's script, and the Recorder in it does the job
 (:mod:`auditkit.recorder.script_jobs`).
 """
@@ -18,7 +18,7 @@ from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.commands import CommandResult, Commands
 from auditkit.processes.protocol import Connection
 from auditkit.processes.subprocesses import describe_exit
-from auditkit.processes.workers import RESULTS, Report, rebuild_error
+from auditkit.processes.worker_pool import RESULTS, Report, rebuild_error
 from auditkit.records.job import Job, Progress
 from auditkit.records.manifest import BranchesResult
 

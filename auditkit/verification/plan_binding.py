@@ -15,7 +15,7 @@ from pathlib import Path
 from auditkit.errors import AuditError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import artifacts
-from auditkit.processes.workers import Report, Workers
+from auditkit.processes.worker_pool import Report, Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.registration import PLAN_ROLE, RegisterResult, Registration

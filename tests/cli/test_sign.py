@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from cli_shell import Shell, names_in
 
-from auditkit.cli import rewriting
-from auditkit.cli.rewriting import rewrite
+from auditkit.cli import manifest_update
+from auditkit.cli.manifest_update import rewrite
 from auditkit.files import locks
 from auditkit.signing.envelopes import open_envelope, sign_statement
 from auditkit.signing.keys import (
@@ -116,7 +116,7 @@ def test_who_does_not_let_go_is_not_waited_for_forever(
 ) -> None:
     path = shell.folder / "manifest.json"
     before = path.read_bytes()
-    monkeypatch.setattr(rewriting, "PATIENCE", 0.1)
+    monkeypatch.setattr(manifest_update, "PATIENCE", 0.1)
     with locks.lock(shell.folder / ".manifest.json.lock.partial"):
         done = shell("sign", "manifest.json", "--key", "mine")
     assert done.code == 2

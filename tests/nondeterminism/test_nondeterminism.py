@@ -10,7 +10,7 @@ from examining import ANY, FEW, Said, examine, run_program, said_of
 from planted import EXIT_CODES, HONEST, PLANTED, Planted
 from studies import check
 
-from auditkit.processes.workers import Workers
+from auditkit.processes.worker_pool import Workers
 from auditkit.signing.keys import PrivateKey
 
 

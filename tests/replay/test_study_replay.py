@@ -26,7 +26,7 @@ from studies import (
 from auditkit.errors import OrderDrift, ProgramFailed
 from auditkit.evidence.reader import RunEvidence
 from auditkit.formats.structure import to_dict
-from auditkit.processes.workers import Workers
+from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import Description, Job, ProgramSource
 from auditkit.records.report import Finding
 from auditkit.replay.study_replay import MAX_REPLAYS, ReplayOutcome, ReplayRequest, replay

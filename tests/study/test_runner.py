@@ -25,7 +25,7 @@ from auditkit.cli.options import default_jobs
 from auditkit.errors import PlanError, UnknownPerturbation
 from auditkit.files import artifacts, store
 from auditkit.formats.schema import check as check_schema
-from auditkit.processes.workers import Workers
+from auditkit.processes.worker_pool import Workers
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.plan import StudyPlan

@@ -1,6 +1,6 @@
 """What a worker process does with a job: the stages, one after the other.
 
-Runs in a fresh process (see ``auditkit.processes.workers``), under deterministic kernels, and
+Runs in a fresh process (see ``auditkit.processes.worker_pool``), under deterministic kernels, and
 leaves files and one result record behind. Replay runs the very same jobs.
 """
 
