@@ -92,7 +92,7 @@ class Run:
 
 
 class InProcessWorkers:
-    """Does jobs in this process, as :class:`auditkit.processes.worker_pool.Workers` does in others."""
+    """Does jobs in this process; :class:`auditkit.processes.worker_pool.Workers`: in others."""
 
     def __init__(self, environment: Environment | None = None) -> None:
         self._environment = environment

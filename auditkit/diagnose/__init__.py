@@ -1,6 +1,6 @@
-"""Why do two runs differ: ``diff`` and ``doctor``.
+"""Why two runs differ: ``diff`` of what two runs left, ``doctor`` of runs it starts itself.
 
-For a reader: ``runs`` and ``manifest_texts`` (what can be compared), ``first_difference`` (of
-traces in pieces) and ``run_difference``; ``trials`` (the same command several times) and
-``doctor``.
+For a reader: ``runs`` and ``manifest_texts`` (what can be compared), ``first_difference`` (of two
+traces that come in pieces) and ``run_difference``; ``trials`` (the same command several times)
+and ``doctor``.
 """

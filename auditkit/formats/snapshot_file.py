@@ -38,6 +38,12 @@ T = TypeVar("T", bound=Tensor)
 #: The version of the layout.
 FORMAT: Final = "auditkit-snapshot/1"
 
+#: Sections beside the components: the data position, and batches for recalibrating BatchNorm.
+#: No trace has a column for them.
+LOADER: Final = "loader"
+RECALIBRATION: Final = "recalibration"
+UNTRACED: Final = (LOADER, RECALIBRATION)
+
 #: Dtypes that are stored as themselves; every other one is stored as uint8.
 STORED_AS_IS: Final = frozenset(
     [

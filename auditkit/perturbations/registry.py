@@ -11,9 +11,7 @@ from auditkit.perturbations.base import Perturbation
 from auditkit.perturbations.order import Carry, OrderReverse, OrderShuffle, OrderSwap
 from auditkit.perturbations.resets import AdamReset, BatchNormReset, MomentumReset, OptimizerReset
 from auditkit.perturbations.ulp import Ulp
-from auditkit.records.declaration import DECLARATIONS, Declaration
-
-ENTRY_POINTS = "auditkit.perturbations"
+from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration
 
 _OWN: tuple[type[Perturbation], ...] = (
     Carry,
@@ -36,7 +34,7 @@ def registry() -> Mapping[str, Perturbation]:
         UnknownPerturbation: When a plug-in is no perturbation or takes a name that is taken.
     """
     found = {kind.declaration.name: kind() for kind in _OWN}
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+    for entry in importlib.metadata.entry_points(group=PLUGINS):
         plug_in = _plug_in(entry)
         name = plug_in.declaration.name
         if name in found or name in DECLARATIONS:

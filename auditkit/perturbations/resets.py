@@ -1,4 +1,4 @@
-"""Resets of optimizer state, and of BatchNorm statistics (survey, stage S2).
+"""Resets of optimizer state, and of BatchNorm statistics (the survey's sources S1 and S2).
 
 "Momentum reset" is not one thing: clearing a slot and setting it to zero differ where
 dampening is not 0, and zeroing Adam's second moment without its step count is another

@@ -3,6 +3,7 @@
 Nothing is driven here. The recorded loader says when the loop requests a batch and which one
 it gets; in between lies everything that the loop does. A step ends where the next batch is
 requested, or where the recording ends. What is done with the rows is a :class:`RecorderBackend`.
+What further loaders deliver in between belongs to the step (:class:`AuxiliaryBoundary`).
 """
 
 from __future__ import annotations

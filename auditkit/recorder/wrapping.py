@@ -1,4 +1,8 @@
-"""What a user hands to ``Recorder.wrap``: sorted by kind, and its loaders instrumented."""
+"""What a user hands to ``Recorder.wrap``: sorted by kind, and its loaders instrumented.
+
+What becomes of the batches of the first loader and of further (auxiliary) ones is decided in
+:mod:`auditkit.recorder.loop`.
+"""
 
 from __future__ import annotations
 

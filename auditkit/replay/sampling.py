@@ -111,6 +111,3 @@ def _branches(manifest: StudyManifest) -> list[BranchName]:
 def _as_recorded(manifest: StudyManifest, drawn: list[BranchName]) -> list[BranchName]:
     chosen = set(drawn)
     return [name for name in _branches(manifest) if name in chosen]
-
-
-# As many as fit a time

@@ -1,4 +1,4 @@
-"""From the outcomes of branches to estimates (DESIGN section 8).
+"""From the outcomes of branches to estimates; ``auditkit explain estimands`` says how to read them.
 
 Rules kept here, each against a known way to fool oneself:
 

@@ -1,7 +1,7 @@
 """Jobs of a study in processes that run the user's own command.
 
-Stands in for :class:`auditkit.processes.worker_pool.Workers`: the same jobs go out and the same results
-come back, but the process is the user's script, and the Recorder in it does the job
+Stands in for :class:`auditkit.processes.worker_pool.Workers`: the same jobs go out and the same
+results come back, but the process is the user's script, and the Recorder in it does the job
 (:mod:`auditkit.recorder.script_jobs`).
 """
 

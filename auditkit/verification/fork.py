@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from auditkit.evidence.reader import SeedEvidence
+from auditkit.formats.snapshot_file import UNTRACED
 from auditkit.records.declaration import Declaration, matches
 from auditkit.records.evidence import CONSUMED, Trace
 from auditkit.records.manifest import BranchRecord
@@ -33,7 +34,7 @@ def check_fork(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
             yield Finding(
                 "the snapshot holds another state than committed", record.fork, step, name
             )
-        if name in ("loader", "recalibration"):
+        if name in UNTRACED:
             continue
         if committed.get(name) != digest:
             yield Finding("the control's commitment is of another state", record.fork, step, name)

@@ -14,9 +14,10 @@
      9 noise floor   the replica equals the control; placebos exist                 noise_floor
     10 estimands     computed only if 1 to 9 passed                                 here
 
-A new check gets its number and name in :data:`auditkit.records.report.CHECKS`, a module of its own
-that yields findings, its call in :func:`content_findings`, and a line on what it looked at where
-the lines of the others are (:meth:`CheckResults.ran`); a check without one counts as not made.
+A new check gets its number and name in :data:`auditkit.records.report.CHECKS` (and in the schema
+of reports, which counts ten), a module of its own that yields findings, its call in
+:func:`content_findings`, and a line on what it looked at where the lines of the others are
+(:meth:`CheckResults.ran`); a check without one counts as not made.
 
 Checks that can run do run, so that the report lists every failure; nothing verified is a
 failure. Code is executed only in check 8, which comes in as an argument: this module imports

@@ -15,13 +15,11 @@ from numpy.typing import NDArray
 from auditkit.errors import AuditError
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.verdicts import as_finding
+from auditkit.formats.snapshot_file import UNTRACED
 from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
 from auditkit.records.evidence import CONSUMED, Trace, is_consumed
 from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
 from auditkit.records.report import Finding
-
-#: Sections of a snapshot that are in no trace.
-UNTRACED = ("loader", "recalibration")
 
 #: State that data-parallel processes share; what they consume and draw is their own.
 _SHARED = ("params", "param_groups", "scheduler")

@@ -15,6 +15,7 @@ from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.verdicts import NOT_APPLICABLE, as_finding
 from auditkit.files import artifacts
 from auditkit.formats import canonical
+from auditkit.formats.snapshot_file import UNTRACED
 from auditkit.formats.statements import record_from_statement
 from auditkit.records.evidence import CONSUMED, is_consumed
 from auditkit.records.recording import TRACE_STEPS, RankRecord, RecordingManifest
@@ -24,7 +25,7 @@ from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.signatures import check_signatures
 from auditkit.verification.authenticity import OpenedManifest, Verification, VerifyRequest
 from auditkit.verification.consistency import check_listing
-from auditkit.verification.recording_traces import UNTRACED, check_chunks, place
+from auditkit.verification.recording_traces import check_chunks, place
 from auditkit.verification.rng_contract import GLOBAL_STREAMS, check_uncovered
 
 #: Settings without which nobody could tell why a replay differs.

@@ -30,7 +30,7 @@ from auditkit.perturbations import registry
 from auditkit.perturbations.base import Perturbation
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.perturbations.ulp import nudge
-from auditkit.records.declaration import DECLARATIONS, Declaration, matches
+from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration, matches
 from auditkit.records.plan import PerturbationSpec
 
 
@@ -374,7 +374,7 @@ class _Entry:
 def plugged(monkeypatch: pytest.MonkeyPatch) -> Any:
     def plug(kind: Any) -> None:
         registry.registry.cache_clear()
-        entries = lambda group: [_Entry(kind)] if group == registry.ENTRY_POINTS else []  # noqa: E731
+        entries = lambda group: [_Entry(kind)] if group == PLUGINS else []  # noqa: E731
         monkeypatch.setattr("importlib.metadata.entry_points", entries)
 
     yield plug

@@ -57,8 +57,8 @@ def job(kind: JobKind = "describe", **fields: Any) -> Job:
 
 def failure(asked: Job | None = None) -> ProgramFailed:
     """The error of a worker that ends without an answer."""
-    with Workers() as worker_pool, pytest.raises(ProgramFailed) as caught:
-        worker_pool.run(asked or job())
+    with Workers() as workers, pytest.raises(ProgramFailed) as caught:
+        workers.run(asked or job())
     return caught.value
 
 
@@ -79,8 +79,8 @@ def test_the_answer_is_a_record_and_progress_comes_before_it(worker: Worker) -> 
         f"answer({_PLAN_NONE})"
     )
     seen: list[Progress] = []
-    with Workers() as worker_pool:
-        assert worker_pool.run(job(), seen.append) == Description(None, None)
+    with Workers() as workers:
+        assert workers.run(job(), seen.append) == Description(None, None)
     assert seen == [Progress(3, "trunk", 1, 1, 2), Progress(3, "trunk", 2, 2, 2)]
 
 
@@ -89,8 +89,8 @@ def test_what_a_program_prints_is_no_answer(worker: Worker) -> None:
         f"print(json.dumps({_PLAN_NONE}))\nprint('noise', file=sys.stderr)\n"
         f"os.write(1, b'x' * 1_000_000)\nanswer({_PLAN_NONE})"
     )
-    with Workers() as worker_pool:
-        assert worker_pool.run(job()) == Description(None, None)
+    with Workers() as workers:
+        assert workers.run(job()) == Description(None, None)
 
 
 @pytest.mark.parametrize("line", ["[1]", "'x'", "{}", "{'prog': 1}"])
@@ -106,8 +106,8 @@ def test_text_that_a_program_writes_to_the_answers_is_no_crash(worker: Worker) -
 
 def test_an_answer_of_another_shape_is_refused(worker: Worker) -> None:
     worker("answer({'result': {'plan': None}})")
-    with Workers() as worker_pool, pytest.raises(AuditError, match="answer of a describe job"):
-        worker_pool.run(job())
+    with Workers() as workers, pytest.raises(AuditError, match="answer of a describe job"):
+        workers.run(job())
 
 
 # Errors
@@ -137,8 +137,8 @@ def test_every_error_of_the_tree_comes_back_as_itself(kind: type[AuditError]) ->
 def test_an_error_that_a_worker_tells_is_raised_here(worker: Worker) -> None:
     told = describe_error(OrderDrift("another order", step=9))
     worker(f"answer({{'error': {told!r}}})")
-    with Workers() as worker_pool, pytest.raises(OrderDrift, match=r"step 9: another order"):
-        worker_pool.run(job())
+    with Workers() as workers, pytest.raises(OrderDrift, match=r"step 9: another order"):
+        workers.run(job())
 
 
 def test_an_error_of_a_kind_that_only_the_worker_knows_is_still_one_of_the_tree() -> None:
@@ -199,8 +199,8 @@ def test_a_worker_that_never_reads_its_job_is_told(monkeypatch: pytest.MonkeyPat
 
 def test_a_worker_that_cannot_be_started_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with Workers() as worker_pool, pytest.raises(StoreError) as caught:
-        worker_pool.run(job())
+    with Workers() as workers, pytest.raises(StoreError) as caught:
+        workers.run(job())
     assert str(caught.value) == "cannot start a worker process: No such file or directory"
 
 
@@ -209,8 +209,8 @@ def test_a_machine_without_temporary_files_is_one_line(monkeypatch: pytest.Monke
         raise FileNotFoundError(2, "No usable temporary directory found")
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    with Workers() as worker_pool, pytest.raises(StoreError, match="No usable temporary directory"):
-        worker_pool.run(job())
+    with Workers() as workers, pytest.raises(StoreError, match="No usable temporary directory"):
+        workers.run(job())
 
 
 # Stopping
@@ -224,7 +224,7 @@ def waiting(workers: Workers, file: Path, worker: Worker) -> Iterator[list[Audit
 
     def run() -> None:
         try:
-            worker_pool.run(job())
+            workers.run(job())
         except AuditError as error:
             raised.append(error)
 
@@ -237,27 +237,27 @@ def waiting(workers: Workers, file: Path, worker: Worker) -> Iterator[list[Audit
 
 
 def test_stopping_kills_what_runs_and_refuses_what_comes(tmp_path: Path, worker: Worker) -> None:
-    worker_pool = Workers()
-    with waiting(worker_pool, tmp_path / "pid", worker) as raised:
-        worker_pool.stop()
+    workers = Workers()
+    with waiting(workers, tmp_path / "pid", worker) as raised:
+        workers.stop()
     assert "was killed by SIGKILL" in str(raised[0])
     assert not is_running(int((tmp_path / "pid").read_text()))
     with pytest.raises(ProgramFailed, match="stopped"):
-        worker_pool.run(job())
+        workers.run(job())
 
 
 def test_leaving_the_context_stops_workers(tmp_path: Path, worker: Worker) -> None:
-    with Workers() as worker_pool, waiting(worker_pool, tmp_path / "pid", worker):
-        worker_pool.__exit__()
+    with Workers() as workers, waiting(workers, tmp_path / "pid", worker):
+        workers.__exit__()
     assert not is_running(int((tmp_path / "pid").read_text()))
 
 
 def test_no_pipe_or_process_is_left_behind(worker: Worker) -> None:
     worker(f"answer({_PLAN_NONE})")
     held = names_in(Path("/dev/fd"))
-    with Workers() as worker_pool:
+    with Workers() as workers:
         for _ in range(3):
-            worker_pool.run(job())
+            workers.run(job())
     assert names_in(Path("/dev/fd")) == held
 
 
@@ -291,8 +291,8 @@ def test_modules_in_the_working_folder_are_not_imported_by_a_worker(
     for name in ("auditkit", "torch", "json", "click"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the working folder')")
     monkeypatch.chdir(tmp_path)
-    with Workers() as worker_pool:
-        answer: Description = worker_pool.run(job(seed=0))
+    with Workers() as workers:
+        answer: Description = workers.run(job(seed=0))
     assert answer.plan is not None
     assert answer.plan.horizon == PLAN.horizon
 
@@ -315,6 +315,6 @@ def test_a_program_that_asks_a_question_or_forks_loader_workers_does_not_hang() 
     curious = ProgramSource("odd_study.py:curious", str(PROGRAMS), {})
     assert "EOFError" in str(failure(job(program=curious, plan=PLAN, step=1)))
     loading = ProgramSource("tiny_study.py:make_program", str(PROGRAMS), {"workers": "2"})
-    with Workers() as worker_pool:
-        answer: Description = worker_pool.run(job(program=loading, plan=PLAN, step=1))
+    with Workers() as workers:
+        answer: Description = workers.run(job(program=loading, plan=PLAN, step=1))
     assert answer.cost is not None

@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auditkit.errors import RestoreMismatch
+from auditkit.formats.snapshot_file import LOADER, RECALIBRATION
 from auditkit.observe.state.components import restore
 from auditkit.observe.values.codec import Leaves, unflatten, unpack
 from auditkit.program.session import TrainingSession
 from auditkit.records.tensor import RawTensor
-
-LOADER = "loader"
-RECALIBRATION = "recalibration"
 
 
 @dataclass(frozen=True)

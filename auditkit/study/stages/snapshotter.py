@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from auditkit.formats.snapshot_file import RECALIBRATION
 from auditkit.observe.state.components import State
 from auditkit.observe.state.uncaptured import plain_attributes, refuse_changed_attributes
 from auditkit.observe.values.codec import Leaves, flatten, pack
 from auditkit.observe.values.digests import commitments
 from auditkit.program.session import TrainingSession
 from auditkit.records.tensor import RawTensor
-
-RECALIBRATION = "recalibration"
 
 
 @dataclass(frozen=True)
