@@ -219,7 +219,7 @@ def test_a_script_that_catches_its_own_end_is_killed_and_told_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     script = str(Path(__file__).parents[1] / "programs" / "stubborn_loop.py")
-    monkeypatch.setattr("auditkit.processes.row_server._GRACE", 0.5)
+    monkeypatch.setattr("auditkit.processes.row_server._GRACE_SECONDS", 0.5)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     out = tmp_path / "out"
     subprocess.run([sys.executable, script, str(out), "0.1"], check=True, timeout=120)
