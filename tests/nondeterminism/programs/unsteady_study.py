@@ -306,7 +306,7 @@ def clock_augmentation(seed: int) -> ak.Program:
 
 
 def clock_labels(seed: int) -> ak.Program:
-    """Labels whose noise is seeded by the clock, anew for each: two batches do not agree by chance."""
+    """Labels whose noise is seeded by the clock, each anew, so that no two batches agree."""
     return with_data(seed, lambda x, y: (x, (y + random.Random(time.time_ns()).randrange(3)) % 3))
 
 
