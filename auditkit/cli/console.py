@@ -83,7 +83,7 @@ LAYOUTS: Mapping[str, Layout] = {
     ),
     "traces": Layout(
         ("trace", "differs in", "at step", "first", "also", "and from a later step on"),
-        words=("trace", "state drift", "order drift", "data drift", "component"),
+        words=("trace", "order drift", "data drift", "state drift", "component"),
     ),
     "magnitudes": Layout(
         ("trace", "before step", "component", "largest", "relative", "in tensor", "elements"),

@@ -8,7 +8,7 @@ import sys
 import click
 
 from auditkit.errors import UsageError
-from auditkit.formats.quote import printable
+from auditkit.formats.quote import brief
 from auditkit.manual.pages import ORDER, Page, explain, nearest, read_page
 
 #: Columns at most: longer lines are hard to read.
@@ -36,7 +36,7 @@ def _answer(topic: str) -> str:
     if not found:
         alike = nearest(topic)
         hint = f"nearest: {', '.join(alike)}" if alike else "`auditkit explain` lists the pages"
-        raise UsageError(f"the manual has no topic {printable(topic)!r}", hint=hint)
+        raise UsageError(f"the manual has no topic {brief(topic)}", hint=hint)
     return "\n".join(
         item.text
         if isinstance(item, Page)

@@ -7,6 +7,7 @@ same objects; auditkit seeds every global stream before it is called.
 from __future__ import annotations
 
 import inspect
+import os
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,10 +21,13 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed
-from auditkit.observe.machine.code import import_file, import_module, is_user_file
+from auditkit.observe.machine.code import import_file, import_module
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
 from auditkit.records.plan import StudyPlan
+
+#: Where the sources of auditkit lie.
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
 
 Batch = Any
 Loss = Callable[[nn.Module, Batch], Tensor]
@@ -258,12 +262,21 @@ def program_failure(error: Exception, what: str) -> ProgramFailed:
     """An error of the user's program, as one line with its place."""
     frames = traceback.extract_tb(error.__traceback__)
     # Where the user's own code stood; the frames below it are a library's.
-    user_frames = [frame for frame in frames if is_user_file(frame.filename)] or frames
+    user_frames = [frame for frame in frames if not _is_library_file(frame.filename)] or frames
     last = user_frames[-1] if user_frames else None
     place = f"{Path(last.filename).name}:{last.lineno}" if last is not None else None
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{Path(error.filename).name}:{error.lineno}"
     return ProgramFailed(f"{what} raised {type(error).__name__}: {error}", where=place)
+
+
+def _is_library_file(filename: str) -> bool:
+    """Whether a frame is of an installed package, of auditkit, or of generated code.
+
+    Only the text is looked at: a traceback may have thousands of frames.
+    """
+    in_package = filename.startswith(_PACKAGE)
+    return filename.startswith("<") or in_package or "site-packages" in Path(filename).parts
 
 
 def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:
