@@ -90,7 +90,7 @@ def numbers_by_name(name: str, values: object) -> dict[str, float]:
     found: dict[str, float] = {}
     for key, value in _entries(name, {} if values is None else values):
         number = _whole(value)
-        if number is None and isinstance(value, Real) and not isinstance(value, bool):
+        if number is None and not isinstance(value, bool) and isinstance(value, Real):
             found[key] = float(value)
         elif number is not None:
             found[key] = number
@@ -125,6 +125,6 @@ def _entries(name: str, values: object) -> list[tuple[str, object]]:
 
 def _whole(value: object) -> int | None:
     """A whole number as Python's own; None for all else, True and False included."""
-    if isinstance(value, Integral) and not isinstance(value, bool):
-        return int(value)
-    return None
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return None
+    return int(value)
