@@ -18,9 +18,9 @@ from auditkit.formats.redaction import redact_path
 from auditkit.records.manifest import MANIFEST_NAME
 
 #: Digits as they are typed; those of other scripts look like others, and mean what nobody sees.
-_WHOLE = re.compile("-?[0-9]{1,19}")
+_WHOLE = re.compile("-?[0-9]{1,40}")
 _NUMBER = re.compile(
-    r"-?([0-9]{1,19}(\.[0-9]{0,40})?|\.[0-9]{1,40})(e-?[0-9]{1,3})?", re.IGNORECASE
+    r"-?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})(e-?[0-9]{1,3})?", re.IGNORECASE
 )
 
 

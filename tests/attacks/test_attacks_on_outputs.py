@@ -11,10 +11,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import click
 import pytest
 from cli_shell import Shell
 from studies import Run
 
+from auditkit.cli import main
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import generate_key, public_line
 
@@ -128,6 +130,31 @@ def test_nothing_is_written_onto(shell: Shell, output: str, target: str) -> None
             before.st_size,
             before.st_mtime_ns,
         )
+
+
+def test_every_option_that_writes_a_file_is_attacked() -> None:
+    with click.Context(main) as context:
+        found = set(_writing("", main, context))
+    # of these, `run` and `reproduce` take a folder, which must be a new one or their own
+    assert found == {*OUTPUTS, "run --out", "reproduce --out"}
+
+
+def _writing(name: str, command: click.Command, context: click.Context) -> Iterator[str]:
+    if isinstance(command, click.Group):
+        for part in command.list_commands(context):
+            below = command.get_command(context, part)
+            assert below is not None
+            yield from _writing(f"{name} {part}".strip(), below, context)
+    for option in command.params:
+        if not getattr(option, "is_flag", False):
+            yield from (f"{name} {text}" for text in option.opts if text in {"--json", "--out"})
+
+
+def test_the_manual_tells_how_many_of_these_there_are() -> None:
+    page = (Path(__file__).parents[2] / "auditkit/manual/limits.md").read_text(encoding="utf-8")
+    n, options, targets = len(OUTPUTS) * len(TARGETS), len(OUTPUTS), len(TARGETS)
+    assert f"each of {options} options that write a file is pointed at {targets} things" in page
+    assert f"{n} of {n} are refused" in page
 
 
 @pytest.mark.parametrize("what", ["listed", "a link", "a folder"])

@@ -154,11 +154,12 @@ def test_a_perturbation_takes_texts_and_whole_numbers(
 
 
 def test_numbers_of_numpy_become_those_of_python() -> None:
+    numpys: Any = {"scale": np.int64(2)}
     made = plan(
         fork_at=np.int32(3),
         seeds=np.arange(2),
         margins={"tv": np.float64(0.1), "nll": np.int64(2)},
-        perturbations=[PerturbationSpec("ulp", {"scale": np.int64(2)})],
+        perturbations=[PerturbationSpec("ulp", numpys)],
     )
     assert made == plan(margins={"tv": 0.1, "nll": 2}, perturbations=["ulp:scale=2"])
     numbers: list[Any] = [made.fork_at, *made.seeds, *made.margins.values()]
