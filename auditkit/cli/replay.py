@@ -14,7 +14,8 @@ from pathlib import Path
 import click
 
 from auditkit.cli.console import console, print_words
-from auditkit.cli.options import TAIL, CommandWithTail, manifest_path
+from auditkit.cli.options import TAIL, TEXT, CommandWithTail, manifest_path
+from auditkit.cli.outputs import REPLAY, destination
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.verify_options import trusted_keys
@@ -40,13 +41,21 @@ from auditkit.version import __version__
 
 
 @click.command(cls=CommandWithTail)
-@click.argument("manifest")
-@click.option("--trust", "trusted", multiple=True, help="Public key file to trust; repeatable.")
-@click.option("--fingerprint", multiple=True, help="SHA256:... from the paper; repeatable.")
-@click.option("--key", help="Private key to sign with; else $AUDITKIT_KEY, else this machine's.")
+@click.argument("manifest", type=TEXT)
+@click.option(
+    "--trust", "trusted", multiple=True, type=TEXT, help="Public key file to trust; repeatable."
+)
+@click.option(
+    "--fingerprint", multiple=True, type=TEXT, help="SHA256:... from the paper; repeatable."
+)
+@click.option(
+    "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."
+)
 @click.option("--no-write", is_flag=True, help=f"Leave no {REPLAY_NAME} beside the manifest.")
 @click.option("--verbose", is_flag=True, help="Pass on what the command writes, to stderr.")
-@click.option("--json", "json_out", help="Write what was found as JSON to a file, or - for stdout.")
+@click.option(
+    "--json", "json_out", type=TEXT, help="Write what was found as JSON to a file, or - for stdout."
+)
 @click.pass_context
 def replay(
     ctx: click.Context,
@@ -71,6 +80,7 @@ def replay(
     if not command:
         raise UsageError("give the command after --", hint="auditkit replay MANIFEST -- COMMAND")
     path = manifest_path(manifest)
+    json_to = destination("--json", json_out, REPLAY, "result", path)
     evidence, verified = _verified(ctx, path, trusted, fingerprint)
     signer = None if no_write else signing_key_of(key)
     started = _now()
@@ -83,18 +93,15 @@ def replay(
         output = sys.stderr.buffer if verbose else None
         found = replay_recording(evidence, CommandConfig(commands, command, {}, output), report)
     if signer is not None:
-        run = RunTimes(started, _now())
+        run = RunTimes.ending(started, _now())
         statement = to_statement(_record(found, command, verified, run))
         store.write_bytes(path.parent / REPLAY_NAME, sign_statement(statement, signer.key))
     code = _exit_code(found)
     head = {"equal": found.equal, "exit_code": code, "manifest_sha256": verified.manifest_sha256}
     data = canonical.dumps({**head, **structure.to_dict(found)})
-    if json_out == "-":
-        click.echo(data.decode("ascii"))
-    else:
+    if not json_to.is_stdout:
         _print(found, steps)
-        if json_out:
-            store.write_bytes(Path(json_out), data)
+    json_to.write(data)
     if signer is not None:
         wrote = f"auditkit: wrote {path.parent / REPLAY_NAME}, signed by {signer.fingerprint}"
         click.echo(wrote, err=True)

@@ -221,6 +221,11 @@ class RunTimes:
     started: str
     finished: str
 
+    @classmethod
+    def ending(cls, started: str, now: str) -> RunTimes:
+        """The times of a run that ends now, also where its clock was set back meanwhile."""
+        return cls(started, max(started, now))
+
 
 @dataclass(frozen=True)
 class StudyManifest:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from auditkit.errors import AuditError, MalformedError, OrderDrift
+from auditkit.errors import AuditError, MalformedError, OrderDrift, UnknownArgument
 from auditkit.evidence.comparison import Mismatch, causing_step, environment_differences
 from auditkit.evidence.distances import describe_distances, probe_distances, state_distances
 from auditkit.evidence.reader import RunEvidence
@@ -109,7 +109,11 @@ class SeedReplay:
         self._found = SeedResult()
 
     def run(self) -> SeedResult:
-        """Replay trunk and control, then the chosen branches."""
+        """Replay trunk and control, then the chosen branches.
+
+        Raises:
+            UnknownArgument: When the verifier gave an argument that the factory does not take.
+        """
         found = self._found
         try:
             for job, compare in self._jobs():
@@ -119,11 +123,19 @@ class SeedReplay:
                 mismatches = list(compare(attempt))
                 if mismatches:
                     self._explain(job, compare, attempt, mismatches)
+        except UnknownArgument as error:
+            if error.found in self._task.arguments:
+                raise  # the verifier's own: there is something to type, and nothing to judge
+            self._give_up(error)
         except AuditError as error:
-            found.undecided = found.unexplained = True
-            text = f"cannot be replayed: {error}"
-            found.findings.append(Finding(text, self._place, exit_code=6))
+            self._give_up(error)
         return found
+
+    def _give_up(self, error: AuditError) -> None:
+        found = self._found
+        found.undecided = found.unexplained = True
+        text = f"cannot be replayed: {error}"
+        found.findings.append(Finding(text, self._place, exit_code=6))
 
     def _jobs(self) -> Iterator[tuple[Job, _Compare]]:
         manifest = self._run.manifest

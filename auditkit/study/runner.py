@@ -236,7 +236,7 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
     return StudyManifest(
         schema_version=SCHEMA_VERSION,
         producer=Producer("auditkit", __version__),
-        run=RunTimes(started, _now()),
+        run=RunTimes.ending(started, _now()),
         plan=request.plan,
         program=ProgramRecord(
             target=request.program.target,

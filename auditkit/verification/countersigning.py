@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from auditkit.errors import AuditError, NotTrusted, StoreError, UsageError
-from auditkit.files import artifacts, store
+from auditkit.files import artifacts
+from auditkit.files.outputs import Output
 from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import record_from_statement, to_statement
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
@@ -54,6 +55,22 @@ def countersignature_name(fingerprint: str) -> str:
     return f"countersign-{digest.hex()[:16]}.json"
 
 
+def countersignature_output(folder: Path, fingerprint: str) -> Output:
+    """Where a key's countersignature goes: it replaces nothing but an earlier one."""
+    path = folder / countersignature_name(fingerprint)
+    noun = "countersignature"
+    return Output("--countersign", path, _is_countersignature, noun, hint="move it away")
+
+
+def _is_countersignature(data: bytes) -> bool:
+    try:
+        payload = open_envelope(data, what="an earlier one").payload
+        record_from_statement(SignedReport, payload, what="an earlier one")
+    except AuditError:
+        return False
+    return True
+
+
 def countersign(folder: Path, report: VerificationReport, run: RunTimes, key: SigningKey) -> Path:
     """Sign a report and put it beside the manifest.
 
@@ -87,9 +104,9 @@ def countersign(folder: Path, report: VerificationReport, run: RunTimes, key: Si
             )
     own = _publishable(report)
     signed = SignedReport(SCHEMA_VERSION, Producer("auditkit", __version__), run, own)
-    path = folder / name
-    store.write_bytes(path, sign_statement(to_statement(signed), key.key))
-    return path
+    output = countersignature_output(folder, key.fingerprint)
+    output.write(sign_statement(to_statement(signed), key.key))
+    return output.path
 
 
 def read_countersignatures(
