@@ -517,3 +517,33 @@ def test_a_placebo_posing_as_treatment_is_rarely_an_effect() -> None:
 @pytest.mark.slow
 def test_a_placebo_posing_as_treatment_is_an_effect_in_at_most_5_percent() -> None:
     assert stats.binomtest(false_effects(2000, 4, 3), 2000, 0.05, "greater").pvalue > 1e-2
+
+
+@pytest.mark.parametrize("n_seeds", [3, 6])
+def test_no_spread_over_seeds_is_no_interval_of_width_0(n_seeds: int) -> None:
+    """One seed under several numbers: nothing that is shown may claim certainty."""
+    one = seed_outcomes(0)
+    result = estimate([replace(one, seed=seed) for seed in range(n_seeds)], plan_for(n_seeds))
+    for row in result.rows:
+        assert row.interval is None
+        assert any("standard deviation of exactly 0 gives no interval" in n for n in row.notes)
+    row = signed(result)
+    assert (row.sd, row.studentised, row.t_p, row.ate_in_control_sd) == (0.0, None, None, None)
+    assert "the controls do not differ between seeds: no seed SDs" in row.notes
+    assert all(p.interval is None for p in result.persistence)
+    kept = persistence(result, "tv")
+    assert kept.ratio is not None
+    assert "gives no interval" in (kept.reason or "")
+
+
+def test_one_ratio_in_every_seed_is_no_interval_of_width_0() -> None:
+    """The early and the late effect differ from seed to seed, and their ratio does not."""
+    outcomes = []
+    for outcome in study(6):
+        late = outcome.treatments[NAME].tables["T"]
+        control = outcome.control.tables["T"]
+        tables = (BranchTables(dict.fromkeys(TIMES, t)) for t in (control, late))
+        same, treated = tables
+        outcomes.append(replace(outcome, control=same, treatments={NAME: treated}))
+    kept = persistence(estimate(outcomes, plan_for(6)), "nll")
+    assert (kept.ratio, kept.interval) == (pytest.approx(1), None)

@@ -461,6 +461,10 @@ def older(environment: Environment) -> Environment:
     return replace(environment, libraries={**environment.libraries, "openmp": "OpenMP 1999"})
 
 
+def _other_end(statement: forging.Statement) -> None:
+    forging.branch_in(statement, "momentum-reset")["digests"]["T"]["params"] = "5" * 64
+
+
 def test_another_environment_is_undecided_and_the_distance_is_told(forged: Run) -> None:
     here = forged.manifest.environment
     forging.edit_predicate(
@@ -468,8 +472,10 @@ def test_another_environment_is_undecided_and_the_distance_is_told(forged: Run) 
     )
     forging.edit_outcome(forged, "momentum-reset", "T", forging.flatter)
     forging.edit_trace(forged, "momentum-reset", 15, "params")
+    forging.edit_statement(forged, _other_end)
     report = check(forged, environment=here)
     assert (report.verdict, report.exit_code) == ("undecided", 6)
+    assert result_of(report, 8).status == "undecided"
     finding = first_finding(report, 8)
     assert (finding.step, finding.component) == (15, "params")
     assert "environment differs (libraries: openmp is OpenMP 1999 there" in finding.message
