@@ -65,29 +65,35 @@ def shuffled() -> DataLoader[tuple[Tensor, ...]]:
     return DataLoader(points(), batch_size=4, shuffle=True)
 
 
+def alike() -> DataLoader[tuple[Tensor, ...]]:
+    """A loader whose order is drawn from one generator, whatever the seed."""
+    generator = torch.Generator().manual_seed(0)
+    return DataLoader(points(), batch_size=4, shuffle=True, generator=generator)
+
+
 def make_unused(seed: int) -> ak.Program:
     """The seed is overridden; only a parameter that nothing uses has another value."""
     torch.manual_seed(0)
-    return program(Marked(mark_of(seed)), shuffled())
+    return program(Marked(mark_of(seed)), alike())
 
 
 def make_unused_plain(seed: int) -> ak.Program:
     """The same with an optimizer that keeps nothing."""
     torch.manual_seed(0)
     model = Marked(mark_of(seed))
-    return program(model, shuffled(), torch.optim.SGD(model.parameters(), lr=0.05))
+    return program(model, alike(), torch.optim.SGD(model.parameters(), lr=0.05))
 
 
 def make_shown(seed: int) -> ak.Program:
     """The parameter is seen by the probe, so that the tables differ."""
     torch.manual_seed(0)
-    return program(Marked(mark_of(seed), shows=True), shuffled())
+    return program(Marked(mark_of(seed), shows=True), alike())
 
 
 def make_offset(seed: int) -> ak.Program:
     """The loss differs, too, by what has no gradient."""
     torch.manual_seed(0)
-    return program(Marked(mark_of(seed), shows=True), shuffled(), offset=float(seed))
+    return program(Marked(mark_of(seed), shows=True), alike(), offset=float(seed))
 
 
 def make_sequential_copy(seed: int) -> ak.Program:
@@ -100,14 +106,12 @@ def make_adam(seed: int) -> ak.Program:
     """Another optimizer's moments."""
     torch.manual_seed(0)
     model = Marked(mark_of(seed), shows=True)
-    return program(model, shuffled(), torch.optim.Adam(model.parameters()), offset=float(seed))
+    return program(model, alike(), torch.optim.Adam(model.parameters()), offset=float(seed))
 
 
 def make_fixed_generator(seed: int) -> ak.Program:
-    """Every seed's order is drawn from one generator."""
-    generator = torch.Generator().manual_seed(0)
-    loader = DataLoader(points(), batch_size=4, shuffle=True, generator=generator)
-    return program(Marked(torch.zeros(3)), loader)
+    """Every seed's order is drawn from one generator; the weights are the seed's own."""
+    return program(Marked(torch.zeros(3)), alike())
 
 
 def make_sequential(seed: int) -> ak.Program:
@@ -134,6 +138,12 @@ def make_curriculum(seed: int) -> ak.Program:
     """Honest: a sampler of the program's own."""
     loader = DataLoader(points(), batch_size=4, sampler=Curriculum())
     return program(Marked(torch.zeros(3)), loader)
+
+
+def make_alike_at_first(seed: int) -> ak.Program:
+    """Honest: one initialisation, and an order that is the seed's own."""
+    torch.manual_seed(0)
+    return program(Marked(torch.zeros(3)), shuffled())
 
 
 def make_shuffled(seed: int) -> ak.Program:

@@ -87,8 +87,8 @@ def test_a_table_is_not_excused_by_another_commitment_beside_it(
     forging.edit_outcome(other, BRANCH, "T", forging.flatter)
     edited = compared(other, small).edited
     assert [line.partition("recorded ")[2].partition(" is not")[0] for line in edited] == [
-        "commitment to params after step 14",
         "table T",
+        "commitment to params after step 14",
     ]
 
 
