@@ -13,7 +13,6 @@ import pytest
 from studies import Run
 
 from attacks.attack import Attack
-from auditkit.files import artifacts
 from auditkit.replay import study_replay
 from auditkit.verification import procedure
 
@@ -62,10 +61,15 @@ def _secret(folder: Path) -> None:
     (folder / "secret" / "file").touch()
 
 
+def _countersigned(folder: Path) -> None:
+    os.mkfifo(folder / f"countersign-{'0' * 16}.json")
+    (folder / "x").touch()
+
+
 @contextlib.contextmanager
 def _closed(_: Run) -> Iterator[None]:
     """A folder that cannot be read; root can read all of them, so it is said by the system."""
-    honestly = artifacts.os.scandir
+    honestly = os.scandir
 
     def scandir(path: Any) -> Any:
         if str(path).endswith("secret"):
@@ -73,7 +77,7 @@ def _closed(_: Run) -> Iterator[None]:
         return honestly(path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(artifacts.os, "scandir", scandir)
+        patch.setattr(os, "scandir", scandir)
         yield
 
 
@@ -146,7 +150,7 @@ ATTACKS = (
     *_laid("a folder that cannot be read", _secret, None, "not looked into", during=_closed),
     *_laid(
         "a FIFO in a countersignature's place",
-        lambda folder: (os.mkfifo(folder / f"countersign-{'0' * 16}.json"), _file(b"x")(folder)),
+        _countersigned,
         "x",
         _UNLISTED,
     ),

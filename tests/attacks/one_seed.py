@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from studies import Run, study_in_process
+from studies import PLAN, Run, study_in_process
 
 from attacks.attack import Attack
 from attacks.subjects import FEW
@@ -14,7 +14,9 @@ from auditkit.records.plan import StudyPlan
 GROUP = "one seed twice"
 
 _PAIR = replace(FEW, seeds=(0, 1))
-_PLAIN = replace(_PAIR, perturbations=("carry", "order-reverse"))
+_PLAIN = _PAIR.with_perturbations(
+    [spec for spec in PLAN.perturbations if spec.name in ("carry", "order-reverse")]
+)
 
 
 def _of(name: str, plan: StudyPlan = _PAIR) -> Callable[[Run], Run]:
