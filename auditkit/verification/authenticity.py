@@ -7,7 +7,6 @@ and recordings alike. What all checks of one verification share, and the report,
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -225,7 +224,7 @@ class Verification:
     def _check_artifacts(self, run: SignedFolder) -> None:
         """Make check 3."""
         checks, total = self._checks, 0
-        wrong: Counter[str] = Counter()
+        wrong = dict.fromkeys((*_KINDS.values(), "unreadable", "not listed"), 0)
         for file in run.manifest.files:
             found = _examine(run.root, file)
             if found is None:
@@ -247,7 +246,7 @@ class Verification:
             checks.warn(3, f"{_some(unlisted)}: {_lies(unlisted)} listed")
         self._check_survey(survey)
         checks.ran(3, f"{len(listed)} files, {total:,} bytes")
-        checks.sum_up(3, _counted_files(+wrong))
+        checks.sum_up(3, _counted_files(wrong))
 
     def _check_survey(self, survey: artifacts.Survey) -> None:
         """What of the folder could not be looked at: no matter for the files that are listed."""
@@ -287,7 +286,7 @@ def _examine(root: Path, file: FileRecord) -> tuple[str, Finding] | None:
 
 def _counted_files(wrong: Mapping[str, int]) -> str:
     """For example ``2 files edited, 1 missing``."""
-    counts = [f"{n} {kind}" for kind, n in wrong.items()]
+    counts = [f"{n} {kind}" for kind, n in wrong.items() if n]
     if not counts:
         return ""
     n, _, rest = counts[0].partition(" ")
