@@ -19,9 +19,12 @@ REPLAY_PREDICATE = "urn:auditkit:replay:v1"
 #: Name of a replay's report, beside the manifest that it is about.
 REPLAY_NAME = "replay.json"
 
-Status = Literal["passed", "failed", "not run"]
+Status = Literal["passed", "failed", "undecided", "not run"]
 Verdict = Literal["verified", "sampled", "integrity-only", "close", "failed", "undecided"]
 Binding = Literal["plan-bound", "registered", "not bound"]
+
+#: Exit code of what cannot be decided: nothing is found to be wrong, nor to be right.
+UNDECIDED = 6
 
 #: How a report words the trust in this machine's own key.
 SELF_SIGNED = "self-signed on this machine"
@@ -71,9 +74,9 @@ class CheckResult:
 
     Attributes:
         number: 1 to 10, see :data:`CHECKS`.
-        status: Whether it passed.
+        status: Whether it passed; ``undecided`` where every finding is one that cannot be decided.
         summary: What was checked, or why it was not run.
-        findings: What is wrong; not empty exactly when the check failed.
+        findings: What is wrong; not empty exactly when the check failed or is undecided.
         warnings: What is odd but no failure.
     """
 

@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from auditkit.errors import AuditError, MalformedError, OrderDrift, UnknownArgument
+from auditkit.errors import ArtifactError, AuditError, MalformedError, OrderDrift, UnknownArgument
 from auditkit.evidence.comparison import Mismatch, causing_step, environment_differences
 from auditkit.evidence.distances import describe_distances, probe_distances, state_distances
 from auditkit.evidence.reader import RunEvidence
+from auditkit.evidence.verdicts import as_change
 from auditkit.files import store
 from auditkit.formats.run_files import Outcome
 from auditkit.processes.worker_pool import Report, Workers
@@ -42,6 +43,10 @@ MAX_REPLAYS = 4
 
 #: Which of them runs other branches before each branch.
 _REORDERED = 3
+
+
+#: Ends what no other environment excuses.
+_UNFOUNDED = "the state is the recorded one, so no other environment excuses it"
 
 
 @dataclass
@@ -106,6 +111,7 @@ class SeedReplay:
         self._comparison = SeedComparison(task.run.seed(task.record))
         self._scratch = task.scratch / f"seed-{task.record.seed:04d}"
         self._attempts = 0
+        self._is_other_code = False
         self._found = SeedResult()
 
     def run(self) -> SeedResult:
@@ -127,6 +133,9 @@ class SeedReplay:
             if error.found in self._task.arguments:
                 raise  # the verifier's own: there is something to type, and nothing to judge
             self._give_up(error)
+        except ArtifactError as error:  # of the record: a replay's own files are no artifacts
+            found.unexplained = True
+            found.findings.append(as_change(error))
         except AuditError as error:
             self._give_up(error)
         return found
@@ -209,14 +218,22 @@ class SeedReplay:
                 self._found.unexplained = True
                 return
         unexplained = [*filter(is_input, mismatches), *self._comparison.inputs(first)]
-        self._found.unexplained |= bool(unexplained)
+        # Other code may well give other tables; what it is was said by name.
+        founded = self._is_other_code or not mismatches
+        unfounded = [] if founded else list(self._comparison.unfounded(first))
+        mismatches += [mismatch for mismatch in unfounded if mismatch not in mismatches]
+        self._found.unexplained |= bool(unexplained or unfounded)
         for mismatch in unexplained:  # what hides behind an earlier difference of its branch
             if not any(is_input(other) and other.branch == mismatch.branch for other in mismatches):
                 mismatches.append(mismatch)
         differences = self.environment_differences()
         self._found.undecided |= bool(differences)
         for mismatch in mismatches:
-            self._found.findings.append(self._difference(mismatch, first, n_replays, differences))
+            excused = [] if mismatch in unfounded else differences
+            finding = self._difference(mismatch, first, n_replays, excused)
+            if mismatch in unfounded:
+                finding = replace(finding, message=f"{finding.message}; {_UNFOUNDED}")
+            self._found.findings.append(finding)
 
     def _reordered(self, job: Job) -> Job:
         """The same branches after others: all of the seed's, or the same the other way round.
@@ -259,7 +276,7 @@ class SeedReplay:
         recorded = {(file.name, file.sha256) for file in self._run.manifest.program.code}
         changed = recorded ^ {(file.name, file.sha256) for file in attempt.result.code}
         if changed:
-            self._found.undecided = self._found.unexplained = True
+            self._found.undecided = self._found.unexplained = self._is_other_code = True
             names = ", ".join(sorted({name for name, _ in changed}))
             text = f"the command runs other code than was recorded: {names}"
             self._found.findings.append(Finding(text, exit_code=6))

@@ -46,6 +46,7 @@ from auditkit.records.manifest import (
 )
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
+from auditkit.records.replication import equal_seeds
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
@@ -145,6 +146,13 @@ def run_study(
         for seed in finished:
             _warn_of_leaks(seed, warn)
         manifest = _manifest(request, finished, started)
+        for text in manifest.environment.contradictions(request.plan.threads):
+            warn(f"this run will not verify: {text}; leave it to the plan")
+        for (first, again), names in equal_seeds(manifest.seeds).items():
+            warn(
+                f"this run will not verify: seeds {first} and {again} are one seed, with the same "
+                f"{', '.join(names)}; let the factory's seed decide what is drawn"
+            )
         envelope = sign_statement(to_statement(manifest), key.key)
         signer = f"{public_line(key.key)}\n".encode()
         folder.publish(manifest.files, {SIGNER_NAME: signer, MANIFEST_NAME: envelope})

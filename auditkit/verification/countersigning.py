@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from auditkit.errors import AuditError, NotTrusted, StoreError, UsageError
+from auditkit.errors import AuditError, NotTrusted, UsageError
 from auditkit.files import artifacts
 from auditkit.files.outputs import Output
 from auditkit.formats.redaction import redact_text
@@ -124,10 +124,7 @@ def read_countersignatures(
         authors: The trusted keys that signed the manifest; none where check 2 failed, and then
             nothing counts.
     """
-    try:
-        names = [name for name in artifacts.list_files(folder) if is_countersignature(name)]
-    except StoreError:
-        return
+    names = sorted(filter(is_countersignature, artifacts.names_in(folder)))
     for name in names[:MAX_COUNTERSIGNATURES]:
         try:
             yield _read(folder, name, statement_sha256, trusted, authors)

@@ -20,6 +20,7 @@ from studies import Run, check, check_files
 
 from auditkit.errors import AuditError
 from auditkit.evidence.verdicts import as_finding
+from auditkit.formats import canonical, structure
 from auditkit.records.report import Finding
 from auditkit.signing.keys import PrivateKey
 
@@ -109,6 +110,7 @@ def strike(attack: Attack, honest: Run, folder: Path) -> Outcome:
     try:
         with limited(LIMIT), attack.during(run):
             report = verify(run, **attack.options)
+            canonical.dumps(structure.to_dict(report))  # every report can be written down
     except Hang:
         return Outcome("hang", f"no answer within {LIMIT} s")
     except AuditError as error:  # what is not even read has no report

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from attacks import artifacts, envelope, forgeries, paths, proof_of_learning, recordings
+from attacks import (
+    artifacts,
+    bystander,
+    envelope,
+    equal_states,
+    forgeries,
+    one_seed,
+    paths,
+    proof_of_learning,
+    recordings,
+)
 
 ATTACKS = (
     *envelope.ATTACKS,
@@ -11,4 +21,7 @@ ATTACKS = (
     *forgeries.ATTACKS,
     *recordings.ATTACKS,
     *proof_of_learning.ATTACKS,
+    *equal_states.ATTACKS,
+    *one_seed.ATTACKS,
+    *bystander.ATTACKS,
 )
