@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from attacks import artifacts, envelope, forgeries, paths, proof_of_learning, recordings
+from attacks import (
+    artifacts,
+    envelope,
+    forgeries,
+    own_word,
+    paths,
+    proof_of_learning,
+    recordings,
+)
 
 ATTACKS = (
     *envelope.ATTACKS,
@@ -10,5 +18,6 @@ ATTACKS = (
     *artifacts.ATTACKS,
     *forgeries.ATTACKS,
     *recordings.ATTACKS,
+    *own_word.ATTACKS,
     *proof_of_learning.ATTACKS,
 )

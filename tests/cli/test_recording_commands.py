@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli_shell import CompletedCommand, statement_bytes
 from click.testing import CliRunner
-from synthetic_recordings import DRIFT, Loop, Recording, write_recording, write_replay
+from synthetic_recordings import DRIFT, REVIEWER, Loop, Recording, write_recording, write_replay
 
 from auditkit.cli import main
 from auditkit.signing.keys import PrivateKey, public_line
@@ -16,13 +16,13 @@ from auditkit.signing.keys import PrivateKey, public_line
 
 @pytest.fixture
 def recording(tmp_path: Path, key: PrivateKey) -> Recording:
-    (tmp_path / "key.pub").write_text(public_line(key))
+    (tmp_path / "keys").write_text(f"{public_line(key)}\n{public_line(REVIEWER)}\n")
     return write_recording(tmp_path / "run", key, Loop(ranks=2, loader="validation"))
 
 
 def call(command: str, recording: Recording, *options: str) -> CompletedCommand:
-    """Call a command; only the recording's key is trusted."""
-    trust = () if command == "show" else ("--key", str(recording.folder.parent / "key.pub"))
+    """Call a command; the recording's key and the reviewer's are trusted."""
+    trust = () if command == "show" else ("--key", str(recording.folder.parent / "keys"))
     arguments = [command, str(recording.path), *trust, *options]
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
     return CompletedCommand(done.exit_code, done.stdout, done.stderr)
