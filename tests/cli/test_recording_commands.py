@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from synthetic_recordings import DRIFT, REVIEWER, Loop, Recording, write_recording, write_replay
 
 from auditkit.cli import main
-from auditkit.signing.keys import PrivateKey, public_line
+from auditkit.signing.keys import PrivateKey, fingerprint, public_line
 
 
 @pytest.fixture
@@ -79,6 +79,26 @@ def test_verify_claims_no_pairing_and_no_estimands(recording: Recording) -> None
     done = call("verify", recording)
     assert done.code == 1
     assert "check 8 replay: rank 0, step 3, params: state drift" in words(done.out)
+
+
+def test_verify_names_whatever_the_verifier_set(recording: Recording) -> None:
+    options = ("--arg", "extra=somewhere", "--strict", "--threshold", "1", "--jobs", "3")
+    text = words(call("verify", recording, *options).out)
+    assert "Set by the verifier: --jobs 3, --arg extra=somewhere (not in the record)" in text
+    assert f"--strict, --key {fingerprint(recording.key)}" in text
+    told = json.loads(call("verify", recording, *options, "--json", "-").out)["settings"]
+    assert told["arguments"] == [{"name": "extra", "value": "somewhere", "recorded": None}]
+    assert (told["jobs"], told["strict"], told["replay"]) == (3, True, "all")
+    assert told["keys"] == [fingerprint(recording.key), fingerprint(REVIEWER)]
+
+
+def test_verify_lists_every_replay_contradictions_first(recording: Recording) -> None:
+    late = "replay-0123456789abcdef-20260103T000000000000Z.json"
+    write_replay(recording)
+    write_replay(recording, name=late, findings=(DRIFT,), last_step=3)
+    text = words(call("verify", recording).out)
+    assert "Replays beside the recording: 2, of which 2 count" in text
+    assert text.index(f"{late}: SHA256:") < text.index("replay.json: SHA256:")
 
 
 def test_a_recording_fills_no_checklist(recording: Recording) -> None:
