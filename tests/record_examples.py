@@ -43,10 +43,12 @@ from auditkit.records.report import (
     PlanBinding,
     ReplayReport,
     SignedReport,
+    StatedReplay,
     Timestamp,
     VerificationReport,
 )
 from auditkit.records.rng import ALWAYS_UNCOVERED, RngContract, StreamContract
+from auditkit.records.settings import ArgumentSetting, VerifierSettings
 from auditkit.records.task import RowsTask
 
 
@@ -304,6 +306,25 @@ COUNTERSIGNATURE = Countersignature(
 TIMESTAMP = Timestamp("2026-11-23T14:00:00Z", "CN=Authority", "1" * 30, "1.2.3")
 BINDING = PlanBinding("plan-bound", ("plan, horizon: 3 was planned, 4 was run",), ("a remark",))
 
+STATED = StatedReplay(
+    "replay.json", "SHA256:abc", True, "equal", "2026-01-02T00:10:00Z", True, "5 steps equal"
+)
+ARGUMENT = ArgumentSetting("data", "~/data", "/data")
+SETTINGS = VerifierSettings(
+    replay="4",
+    replay_seed=-(2**60),
+    budget=90.0,
+    tolerance=0.01,
+    arguments=(ARGUMENT,),
+    command=("python", "train.py"),
+    jobs=3,
+    allow_code=True,
+    strict=True,
+    threshold=2,
+    keys=("SHA256:abc",),
+    authorities=(sha("4"),),
+)
+
 REPORT = VerificationReport(
     verdict="failed",
     exit_code=1,
@@ -320,6 +341,8 @@ REPORT = VerificationReport(
     countersignatures=(COUNTERSIGNATURE,),
     timestamps=(TIMESTAMP,),
     plan=BINDING,
+    replays=(STATED,),
+    settings=SETTINGS,
 )
 
 SIGNED_REPORT = SignedReport(
@@ -374,6 +397,9 @@ EXAMPLES: tuple[Any, ...] = (
     COUNTERSIGNATURE,
     TIMESTAMP,
     BINDING,
+    STATED,
+    ARGUMENT,
+    SETTINGS,
     SIGNED_REPORT,
     DATA_IDENTITY,
     REGISTRATION,

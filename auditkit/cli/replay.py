@@ -32,12 +32,18 @@ from auditkit.processes.commands import Commands
 from auditkit.records.job import Progress
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
 from auditkit.records.recording import RecordingManifest
-from auditkit.records.report import REPLAY_NAME, ReplayReport, VerificationReport
+from auditkit.records.report import ReplayReport, VerificationReport
 from auditkit.replay.live_comparison import CommandConfig
 from auditkit.replay.recording_replay import RecordingReplay, replay_recording
 from auditkit.signing.envelopes import open_envelope, sign_statement
 from auditkit.verification.procedure import VerifyRequest, verify
+from auditkit.verification.replay_results import replay_result_name
 from auditkit.version import __version__
+
+_OWN_WORD = (
+    "this key signed the recording itself, so that this is the author's own word: verify stays "
+    "integrity-only until somebody else has replayed it"
+)
 
 
 @click.command(cls=CommandWithTail)
@@ -51,7 +57,7 @@ from auditkit.version import __version__
 @click.option(
     "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."
 )
-@click.option("--no-write", is_flag=True, help=f"Leave no {REPLAY_NAME} beside the manifest.")
+@click.option("--no-write", is_flag=True, help="Leave no result beside the manifest.")
 @click.option("--verbose", is_flag=True, help="Pass on what the command writes, to stderr.")
 @click.option(
     "--json", "json_out", type=TEXT, help="Write what was found as JSON to a file, or - for stdout."
@@ -71,7 +77,8 @@ def replay(
     """Run the command after `--` again and compare every step with the recording of MANIFEST.
 
     The command runs here and is yours: a recorded command line is never run. What was found is
-    signed and left beside the manifest, where `auditkit verify` looks for it.
+    signed and left beside the manifest, where `auditkit verify` looks for it; nothing that lies
+    there is replaced. That all was equal counts from somebody who did not sign MANIFEST.
 
     Exit codes: 0 equal, 1 different, 2 wrong use, 3 signed by a key that is not trusted,
     4 not signed, 5 malformed, 6 cannot decide: the environment differs, or no loop was run.
@@ -83,7 +90,7 @@ def replay(
     json_to = destination("--json", json_out, REPLAY, "result", path)
     evidence, verified = _verified(ctx, path, trusted, fingerprint)
     signer = None if no_write else signing_key_of(key)
-    started = _now()
+    started = _text_of(datetime.now(UTC))
     steps = max(rank.steps for rank in evidence.manifest.ranks)
     with Commands() as commands, StepProgress(steps, "replay") as progress:
 
@@ -93,9 +100,11 @@ def replay(
         output = sys.stderr.buffer if verbose else None
         found = replay_recording(evidence, CommandConfig(commands, command, {}, output), report)
     if signer is not None:
-        run = RunTimes.ending(started, _now())
+        ended = datetime.now(UTC)
+        run = RunTimes.ending(started, _text_of(ended))
         statement = to_statement(_record(found, command, verified, run))
-        store.write_bytes(path.parent / REPLAY_NAME, sign_statement(statement, signer.key))
+        written = path.parent / replay_result_name(signer.fingerprint, ended)
+        store.write_bytes(written, sign_statement(statement, signer.key), replace=False)
     code = _exit_code(found)
     head = {"equal": found.equal, "exit_code": code, "manifest_sha256": verified.manifest_sha256}
     data = canonical.dumps({**head, **structure.to_dict(found)})
@@ -103,8 +112,9 @@ def replay(
         _print(found, steps)
     json_to.write(data)
     if signer is not None:
-        wrote = f"auditkit: wrote {path.parent / REPLAY_NAME}, signed by {signer.fingerprint}"
-        click.echo(wrote, err=True)
+        click.echo(f"auditkit: wrote {written}, signed by {signer.fingerprint}", err=True)
+        if found.equal and signer.fingerprint == verified.signed_by:
+            click.echo(f"auditkit: {_OWN_WORD}", err=True)
     ctx.exit(code)
 
 
@@ -191,5 +201,5 @@ def _apart(apart: Magnitude) -> str:
     return ", ".join(parts)
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _text_of(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

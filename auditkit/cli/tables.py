@@ -184,6 +184,9 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
     for stamp in report.timestamps:
         out.print(f"Signed before {stamp.time}, says {stamp.authority}")
     _print_countersignatures(out, report)
+    _print_replays(out, report)
+    if report.settings is not None and report.settings.options:
+        out.print(f"Set by the verifier: {', '.join(report.settings.options)}")
     out.print(f"Replay: {report.replay}")
     if report.verdict == "close":
         out.print(
@@ -198,6 +201,8 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
         }.get(report.verdict, "; that the changes were made as declared was not replayed")
         if of_recording and report.verdict != "verified":
             replayed = "; that the recorded states follow from the recorded inputs was not replayed"
+            if any(item.by_author for item in report.replays):
+                replayed += " by anybody but, in his own word, the author"
         out.print(f"Shown: {_PROVES_RECORDING if of_recording else _PROVES}{replayed}.")
         out.print(f"Not shown: {_NOT}.")
     out.print(f"Verdict: {report.verdict} (exit {report.exit_code})")
@@ -311,3 +316,15 @@ def _print_countersignatures(out: Console, report: VerificationReport) -> None:
         who = item.signed_by or "nobody trusted"
         verdict = f"{item.verdict}, " if item.verdict else ""
         out.print(f"  {item.file}: {who}: {verdict}{item.remark}")
+
+
+def _print_replays(out: Console, report: VerificationReport) -> None:
+    """Print every signed replay of a recording, contradictions first."""
+    if not report.replays:
+        return
+    n_counted = sum(item.counts for item in report.replays)
+    out.print(f"Replays beside the recording: {len(report.replays)}, of which {n_counted} count")
+    for item in report.replays:
+        when = f", {item.finished} by its own clock" if item.finished else ""
+        who = item.signed_by or "nobody trusted"
+        out.print(f"  {item.file}: {who}: {item.remark}{when}")

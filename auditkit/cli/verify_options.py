@@ -111,6 +111,7 @@ def request_of(  # noqa: PLR0913 # one argument an option
         jobs=jobs if jobs is not None else 0,
         threshold=threshold,
         authorities=_authorities(authorities),
+        named=bool(keys or fingerprint),
     )
 
 
@@ -136,6 +137,7 @@ def _authorities(files: tuple[str, ...]) -> Authorities:
     return Authorities(
         check=lambda reply, message: module.check_timestamp(reply, message, certificates),
         token_sha256=token_sha256,
+        names=tuple(module.certificate_sha256(certificate) for certificate in certificates),
     )
 
 

@@ -16,29 +16,32 @@ from auditkit.evidence.reader import SignedFolder
 from auditkit.evidence.verdicts import CheckResults, as_finding, exit_code_of, verdict_of
 from auditkit.files import artifacts
 from auditkit.formats.quote import escaped
+from auditkit.formats.redaction import redact_path, redact_text
 from auditkit.formats.statements import Manifest, manifest_from_statement
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import MANIFEST_NAME, SIGNER_NAME, FileRecord
 from auditkit.records.report import (
-    REPLAY_NAME,
     SELF_SIGNED,
     Countersignature,
     Distance,
     Finding,
     PlanBinding,
+    StatedReplay,
     Timestamp,
     VerificationReport,
 )
+from auditkit.records.settings import ArgumentSetting, VerifierSettings
 from auditkit.signing.envelopes import Envelope, open_envelope, pae
 from auditkit.signing.keys import TrustedKey, verifies
 from auditkit.signing.signatures import SignatureOutcome, check_signatures
 from auditkit.verification.countersigning import is_countersignature, read_countersignatures
 from auditkit.verification.plan_binding import Authorities
+from auditkit.verification.replay_results import is_replay_result
 
 #: Files beside a manifest that it cannot list, because they are made from it; and every
-#: countersignature.
-COMPANIONS = (MANIFEST_NAME, SIGNER_NAME, REPLAY_NAME, "CHECKLIST.md", "report.json")
+#: countersignature and replay.
+COMPANIONS = (MANIFEST_NAME, SIGNER_NAME, "CHECKLIST.md", "report.json")
 
 #: What is wrong with a listed file, by the error that says so.
 _KINDS = {
@@ -68,6 +71,8 @@ class VerifyRequest:
         budget: Seconds to spend on replay, as many branches as fit; None for no limit.
         tolerance: See :class:`auditkit.replay.study_replay.ReplayRequest`.
         authorities: How timestamps are judged.
+        named: Whether the trusted keys were named for this verification, and are not those that
+            this machine trusts anyway.
     """
 
     trusted: Sequence[TrustedKey]
@@ -82,6 +87,7 @@ class VerifyRequest:
     budget: float | None = None
     tolerance: float | None = None
     authorities: Authorities = field(default_factory=Authorities)
+    named: bool = True
 
 
 @dataclass(frozen=True)
@@ -147,6 +153,7 @@ class Verification:
         self._distances: tuple[Distance, ...] = ()
         self._close = False
         self._plan: PlanBinding | None = None
+        self._replays: tuple[StatedReplay, ...] = ()
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
@@ -171,6 +178,8 @@ class Verification:
             countersignatures=self._countersignatures(),
             timestamps=self._timestamps,
             plan=self._plan,
+            replays=self._replays,
+            settings=settings_of(self._request, self._opened.manifest),
         )
 
     def _countersignatures(self) -> tuple[Countersignature, ...]:
@@ -235,9 +244,7 @@ class Verification:
         survey = artifacts.survey(run.root)
         listed = {file.name for file in run.manifest.files}
         unlisted = [
-            escaped(name)
-            for name in survey.names
-            if name not in listed and name not in COMPANIONS and not is_countersignature(name)
+            escaped(name) for name in survey.names if name not in listed and not is_companion(name)
         ]
         if self._request.strict:
             wrong["not listed"] = len(unlisted)
@@ -301,6 +308,33 @@ def _some(names: Sequence[str]) -> str:
 
 def _lies(names: Sequence[str]) -> str:
     return "lies here but is not" if len(names) == 1 else "lie here but are not"
+
+
+def is_companion(name: str) -> bool:
+    """Whether a file may lie beside a manifest that does not list it."""
+    return name in COMPANIONS or is_countersignature(name) or is_replay_result(name)
+
+
+def settings_of(request: VerifyRequest, manifest: Manifest | None) -> VerifierSettings:
+    """What a verifier set, beside what the record says of it."""
+    recorded = {} if manifest is None else manifest.program.arguments
+    return VerifierSettings(
+        replay=str(request.replay),
+        replay_seed=request.replay_seed,
+        budget=request.budget,
+        tolerance=request.tolerance,
+        arguments=tuple(
+            ArgumentSetting(name, redact_path(value), recorded.get(name))
+            for name, value in sorted(request.arguments.items())
+        ),
+        command=tuple(map(redact_text, request.command)),
+        jobs=request.jobs or None,
+        allow_code=request.allow_code,
+        strict=request.strict,
+        threshold=request.threshold,
+        keys=tuple(key.fingerprint for key in request.trusted) if request.named else (),
+        authorities=request.authorities.names,
+    )
 
 
 def is_own(outcome: SignatureOutcome) -> bool:

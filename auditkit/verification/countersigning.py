@@ -29,8 +29,8 @@ from auditkit.records.report import (
     VerificationReport,
 )
 from auditkit.signing.envelopes import open_envelope, sign_statement
-from auditkit.signing.keys import TrustedKey, same_person
-from auditkit.signing.signatures import check_signatures
+from auditkit.signing.keys import TrustedKey
+from auditkit.signing.signatures import check_signatures, others_than
 from auditkit.signing.trust import SigningKey
 from auditkit.version import __version__
 
@@ -146,7 +146,15 @@ def _publishable(report: VerificationReport) -> VerificationReport:
     trust = "the verifier named the key"
     if report.trust == SELF_SIGNED:
         trust = SELF_SIGNED
-    return replace(report, trust=trust, checks=tuple(checks), plan=plan, countersignatures=())
+    said = [replace(item, remark=redact_text(item.remark)) for item in report.replays]
+    return replace(
+        report,
+        trust=trust,
+        checks=tuple(checks),
+        plan=plan,
+        countersignatures=(),
+        replays=tuple(said),
+    )
 
 
 def _earlier(folder: Path, name: str, key: TrustedKey) -> VerificationReport | None:
@@ -174,11 +182,18 @@ def _read(
         reason = "it is about another manifest"
     elif not authors:
         reason = "the manifest's own signature is not in order"
-    elif any(same_person(key, author) for author in authors):
+    elif not others_than(authors, [key], trusted):
         reason = "it is signed by somebody who signed the manifest"
     elif report.signed_by not in {author.fingerprint for author in authors}:
         reason = f"the manifest was signed by {report.signed_by} when it was verified"
     elif report.exit_code != 0:
         reason = f"it says that the manifest did not verify (exit {report.exit_code})"
-    remark = f"does not count: {reason}" if reason else report.replay
+    remark = f"does not count: {reason}" if reason else _worth(report)
     return Countersignature(name, key.fingerprint, reason is None, report.verdict, remark)
+
+
+def _worth(report: VerificationReport) -> str:
+    """How much was replayed, and with which arguments of the verifier's own."""
+    settings = report.settings
+    own = [] if settings is None else [str(item) for item in settings.arguments]
+    return ", ".join([report.replay, *own])

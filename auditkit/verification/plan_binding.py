@@ -44,10 +44,12 @@ class Authorities:
     Attributes:
         check: See :data:`StampCheck`; None where the verifier named no authority.
         token_sha256: See :data:`auditkit.study.planning.TokenDigest`; None without the package.
+        names: SHA-256 of the certificates that the verifier named.
     """
 
     check: StampCheck | None = None
     token_sha256: TokenDigest | None = None
+    names: tuple[str, ...] = ()
 
 
 def bind_plan(

@@ -12,7 +12,7 @@ import shutil
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,8 +104,8 @@ def strike(attack: Attack, honest: Run, folder: Path) -> Outcome:
     target = folder / "run"
     shutil.copytree(honest.folder, target)
     with limited(LIMIT):
-        forged = attack.apply(Run(target, honest.key))
-    run = forged if isinstance(forged, Run) else Run(target, honest.key)
+        forged = attack.apply(replace(honest, folder=target))
+    run = forged if isinstance(forged, Run) else replace(honest, folder=target)
     verify = check if attack.needs_replay else check_files
     try:
         with limited(LIMIT), attack.during(run):
