@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from attacks import artifacts, envelope, forgeries, paths, proof_of_learning, recordings
+from attacks import artifacts, envelope, forgeries, imports, paths, proof_of_learning, recordings
 
 ATTACKS = (
     *envelope.ATTACKS,
     *paths.ATTACKS,
     *artifacts.ATTACKS,
     *forgeries.ATTACKS,
+    *imports.ATTACKS,
     *recordings.ATTACKS,
     *proof_of_learning.ATTACKS,
 )
