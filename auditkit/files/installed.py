@@ -92,7 +92,9 @@ class _Distribution:
         try:
             lines = read_bytes(self.info / "RECORD").decode("utf-8", "replace").splitlines()
             for name, digest, size, *_ in csv.reader(line for line in lines if line.count(",") > 1):
-                path = os.path.normpath(os.path.join(self.root, name))  # noqa: PTH118 # thousands
+                path = f"{self.root}/{name}"
+                if ".." in name or "//" in name:
+                    path = os.path.normpath(path)
                 known = int(size) if size.isascii() and size.isdecimal() else None
                 yield path, InstalledFile(self.name, digest or None, known)
         except (StoreError, csv.Error):
@@ -248,5 +250,6 @@ def file_size(path: str) -> int:
         raise StoreError(f"cannot be read: {error.strerror}", where=path) from error
 
 
+@functools.lru_cache(maxsize=4096)
 def _normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "_", name).lower()
