@@ -35,6 +35,7 @@ from auditkit.replay.attempts import (
     is_input,
     read_attempt,
 )
+from auditkit.replay.imports import ImportJudge
 from auditkit.replay.live_comparison import find_differing_module
 from auditkit.study.script_workers import ScriptWorkers
 
@@ -82,6 +83,7 @@ class SeedTask:
         arguments: Arguments of the factory that replace recorded ones.
         own_command: Whether the program is the verifier's own command.
         scratch: Folder for all seeds, with a copy of the code in it.
+        judge: Judges what the replaying processes import.
     """
 
     run: RunEvidence
@@ -90,6 +92,7 @@ class SeedTask:
     arguments: Mapping[str, str]
     own_command: bool
     scratch: Path
+    judge: ImportJudge
 
 
 _Compare = Callable[[Attempt], Iterator[Mismatch]]
@@ -153,7 +156,8 @@ class SeedReplay:
             folder=str(self._task.scratch / CODE_FOLDER),
             arguments={**manifest.program.arguments, **self._task.arguments},
         )
-        trunk = Job("trunk", program, manifest.plan, self._record.seed, out="")
+        judged = not self._task.own_command
+        trunk = Job("trunk", program, manifest.plan, self._record.seed, out="", judged=judged)
         yield trunk, self._comparison.trunk
         names = self._task.branches
         if names:
@@ -182,6 +186,10 @@ class SeedReplay:
         except OrderDrift as error:
             return ended_attempt(job, error)
         self._found.environments.append(result.environment)
+        if job.judged:
+            unlisted = self._task.judge.findings(result.imported)
+            self._found.findings.extend(unlisted)
+            self._found.unexplained |= bool(unlisted)
         attempt = read_attempt(out, result)
         if measured:
             self._measure(attempt, out)

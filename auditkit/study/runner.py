@@ -145,6 +145,9 @@ def run_study(
         finished = _run_seeds(request, folder, report)
         for seed in finished:
             _warn_of_leaks(seed, warn)
+        notes = (note for seed in finished for note in (*seed.trunk.notes, *seed.branches.notes))
+        for note in dict.fromkeys(notes):
+            warn(note)
         manifest = _manifest(request, finished, started)
         for text in manifest.environment.contradictions(request.plan.threads):
             warn(f"this run will not verify: {text}; leave it to the plan")

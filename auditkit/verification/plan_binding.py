@@ -192,7 +192,10 @@ def rebuild_program(
         AuditError: Whatever went wrong.
     """
     program = run.manifest.program
-    with tempfile.TemporaryDirectory(prefix="auditkit-plan-") as scratch, Workers() as workers:
+    with (
+        tempfile.TemporaryDirectory(prefix="auditkit-plan-") as scratch,
+        Workers(scratch=Path(scratch)) as workers,
+    ):
         copy_code(run, Path(scratch))
         folder = str(Path(scratch) / CODE_FOLDER)
         source = ProgramSource(program.target, folder, {**program.arguments, **arguments})

@@ -61,6 +61,7 @@ from auditkit.verification.fork import check_fork, check_touched
 from auditkit.verification.noise_floor import check_replica
 from auditkit.verification.order import check_branch_order, check_control_order
 from auditkit.verification.plan_binding import Registrar, bind_plan
+from auditkit.verification.program_code import check_program
 from auditkit.verification.recordings import RecordingVerification
 from auditkit.verification.replication import Replication
 from auditkit.verification.rng_contract import check_branch_streams, check_contracts
@@ -191,6 +192,9 @@ class _StudyVerification(Verification):
         if checks.failed(1, 2, 3):
             checks.skip(8, "code is executed only where checks 1 to 3 passed")
             return
+        if any(check_program(run.manifest.program)):
+            checks.skip(8, "what would be executed is not what the manifest lists, see check 4")
+            return
         command = self._request.command
         if run.manifest.program.command and not command:
             checks.skip(8, "a study of a script; give the command: verify MANIFEST -- COMMAND")
@@ -208,6 +212,8 @@ class _StudyVerification(Verification):
             checks.add(8, [as_change(error)])
             return
         checks.add(8, outcome.findings)
+        for text in outcome.warnings:
+            checks.warn(8, text)
         self._replay_outcome = outcome
         self._replay_text = sample.text if outcome.environments else "nothing could be replayed"
         self._replayed = "all" if sample.is_everything else "some"
@@ -293,6 +299,7 @@ class _StudyVerification(Verification):
 def content_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
     """Every finding of checks 4, 5, 6, 7 and 9, with its check's number."""
     manifest = run.manifest
+    yield from _numbered(4, check_program(manifest.program))
     found_in_plan = list(_numbered(4, check_plan(manifest, declarations)))
     yield from found_in_plan
     yield from _numbered(5, check_contracts(manifest))
