@@ -17,6 +17,7 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.records.evidence import Difference
+from auditkit.records.imports import ImportedFiles
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, ProgramSource, Progress
 from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import (
@@ -79,6 +80,7 @@ ENVIRONMENT = Environment(
     determinism={"torch threads": "1"},
 )
 
+IMPORTED = ImportedFiles(("/lib/torch.py",), {"/run/code/study.py": "study"})
 CODE = (CodeFile("digits.py", sha("c")),)
 
 RNG = RngContract(
@@ -471,8 +473,13 @@ EXAMPLES: tuple[Any, ...] = (
         program={"model": "Net"},
         environment=ENVIRONMENT,
         code=CODE,
+        imported=IMPORTED,
+        notes=("helper is in no distribution",),
     ),
-    BranchesResult((CONTROL, TREATMENT), ENVIRONMENT, CODE),
+    BranchesResult(
+        (CONTROL, TREATMENT), ENVIRONMENT, CODE, IMPORTED, ("helper is in no distribution",)
+    ),
+    IMPORTED,
     CHECKPOINT,
     RANK,
     WORLD,
