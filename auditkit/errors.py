@@ -7,6 +7,7 @@ The tree (the number is the exit code that the command line gives it)::
     │   ├── PlanError               2  fork, window, horizon, seeds, perturbations
     │   ├── UnknownPerturbation     2  no perturbation of that name or with that parameter
     │   ├── ProgramError            2  the factory cannot be found or returned something else
+    │   │   └── UnknownArgument     2  the factory takes no argument of that name
     │   ├── CommandError            2  the user's command cannot be started
     │   ├── RecorderMisuse          2  objects that the Recorder cannot make sense of
     │   ├── KeyFileError            2  a key file that cannot be read
@@ -114,6 +115,10 @@ class UnknownPerturbation(UsageError):
 
 class ProgramError(UsageError):
     """The factory cannot be found, or what it returned is no program."""
+
+
+class UnknownArgument(ProgramError):
+    """The factory takes no argument of that name, which is what was ``found``."""
 
 
 class CommandError(UsageError):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from click.testing import CliRunner
@@ -104,14 +104,25 @@ class Shell:
         return CompletedCommand(done.exit_code, done.stdout, done.stderr)
 
     def start(
-        self, *arguments: str, env: Mapping[str, str] | None = None, stderr: int = subprocess.PIPE
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        stdout: int | IO[str] = subprocess.PIPE,
+        stderr: int = subprocess.PIPE,
     ) -> Process:
-        """Call the command line in a process of its own, the leader of its group."""
+        """Call the command line in a process of its own, the leader of its group.
+
+        Args:
+            arguments: What is typed.
+            env: Further environment variables.
+            stdout: As for :class:`subprocess.Popen`.
+            stderr: The same.
+        """
         return subprocess.Popen(
             [sys.executable, "-m", "auditkit", *arguments],
             cwd=self.folder,
             env={**self.env, **(env or {})},
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=stderr,
             text=True,
             start_new_session=True,

@@ -17,6 +17,7 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.records.evidence import Difference
+from auditkit.records.imports import ImportedFiles
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, ProgramSource, Progress
 from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import (
@@ -43,10 +44,12 @@ from auditkit.records.report import (
     PlanBinding,
     ReplayReport,
     SignedReport,
+    StatedReplay,
     Timestamp,
     VerificationReport,
 )
 from auditkit.records.rng import ALWAYS_UNCOVERED, RngContract, StreamContract
+from auditkit.records.settings import ArgumentSetting, VerifierSettings
 from auditkit.records.task import RowsTask
 
 
@@ -77,6 +80,7 @@ ENVIRONMENT = Environment(
     determinism={"torch threads": "1"},
 )
 
+IMPORTED = ImportedFiles(("/lib/torch.py",), {"/run/code/study.py": "study"})
 CODE = (CodeFile("digits.py", sha("c")),)
 
 RNG = RngContract(
@@ -304,6 +308,25 @@ COUNTERSIGNATURE = Countersignature(
 TIMESTAMP = Timestamp("2026-11-23T14:00:00Z", "CN=Authority", "1" * 30, "1.2.3")
 BINDING = PlanBinding("plan-bound", ("plan, horizon: 3 was planned, 4 was run",), ("a remark",))
 
+STATED = StatedReplay(
+    "replay.json", "SHA256:abc", True, "equal", "2026-01-02T00:10:00Z", True, "5 steps equal"
+)
+ARGUMENT = ArgumentSetting("data", "~/data", "/data")
+SETTINGS = VerifierSettings(
+    replay="4",
+    replay_seed=-(2**60),
+    budget=90.0,
+    tolerance=0.01,
+    arguments=(ARGUMENT,),
+    command=("python", "train.py"),
+    jobs=3,
+    allow_code=True,
+    strict=True,
+    threshold=2,
+    keys=("SHA256:abc",),
+    authorities=(sha("4"),),
+)
+
 REPORT = VerificationReport(
     verdict="failed",
     exit_code=1,
@@ -320,6 +343,8 @@ REPORT = VerificationReport(
     countersignatures=(COUNTERSIGNATURE,),
     timestamps=(TIMESTAMP,),
     plan=BINDING,
+    replays=(STATED,),
+    settings=SETTINGS,
 )
 
 SIGNED_REPORT = SignedReport(
@@ -374,6 +399,9 @@ EXAMPLES: tuple[Any, ...] = (
     COUNTERSIGNATURE,
     TIMESTAMP,
     BINDING,
+    STATED,
+    ARGUMENT,
+    SETTINGS,
     SIGNED_REPORT,
     DATA_IDENTITY,
     REGISTRATION,
@@ -445,8 +473,13 @@ EXAMPLES: tuple[Any, ...] = (
         program={"model": "Net"},
         environment=ENVIRONMENT,
         code=CODE,
+        imported=IMPORTED,
+        notes=("helper is in no distribution",),
     ),
-    BranchesResult((CONTROL, TREATMENT), ENVIRONMENT, CODE),
+    BranchesResult(
+        (CONTROL, TREATMENT), ENVIRONMENT, CODE, IMPORTED, ("helper is in no distribution",)
+    ),
+    IMPORTED,
     CHECKPOINT,
     RANK,
     WORLD,

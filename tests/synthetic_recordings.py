@@ -3,7 +3,7 @@
 ::
 
     write_recording(folder, key, Loop(steps=5))      an honest recording, signed
-    write_replay(recording, key, last_step=5)        what lies beside it after a replay
+    write_replay(recording, key, last_step=5)        what somebody's replay leaves beside it
     write_unfinished(folder, Loop(steps=5))          what a killed loop leaves
 
 The fields of :class:`Loop` after ``seed`` make two loops part at a step. What is written can be
@@ -42,7 +42,7 @@ from auditkit.records.report import REPLAY_NAME, Finding, ReplayReport
 from auditkit.records.rng import ALWAYS_UNCOVERED, UNSEEDED, RngContract, StreamContract
 from auditkit.records.tensor import RawTensor
 from auditkit.signing.envelopes import open_envelope, sign_statement
-from auditkit.signing.keys import PrivateKey
+from auditkit.signing.keys import PrivateKey, TrustedKey, fingerprint, generate_key
 
 Entries = dict[str, RawTensor | bytes]
 State = dict[str, Entries]
@@ -123,9 +123,19 @@ class Loop:
         return found
 
 
+#: Somebody who replays recordings that others signed.
+REVIEWER = generate_key()
+
+
 @dataclass(frozen=True)
 class Recording(Run):
     """A recording on disk."""
+
+    @property
+    def trusted(self) -> list[TrustedKey]:
+        """The author's key, and the reviewer's."""
+        reviewer = TrustedKey(fingerprint(REVIEWER), REVIEWER.public_key(), "test")
+        return [*super().trusted, reviewer]
 
     @property
     def recorded(self) -> RecordingManifest:
@@ -192,12 +202,15 @@ def write_unfinished(folder: Path, loop: Loop | None = None) -> Path:
     return folder
 
 
-def write_replay(recording: Recording, key: PrivateKey | None = None, **changes: Any) -> Path:
+def write_replay(
+    recording: Recording, key: PrivateKey = REVIEWER, name: str = REPLAY_NAME, **changes: Any
+) -> Path:
     """Write what a replay says of a recording.
 
     Args:
         recording: The recording.
-        key: What it is signed with; by default what the recording is signed with.
+        key: What it is signed with.
+        name: Of the file.
         changes: Fields of the :class:`ReplayReport`; by default everything was equal.
     """
     manifest = recording.recorded
@@ -216,9 +229,9 @@ def write_replay(recording: Recording, key: PrivateKey | None = None, **changes:
         findings=(),
         environment=manifest.environment,
     )
-    path = recording.folder / REPLAY_NAME
+    path = recording.folder / name
     payload = to_statement(replace(report, **changes))
-    path.write_bytes(sign_statement(payload, key or recording.key))
+    path.write_bytes(sign_statement(payload, key))
     return path
 
 

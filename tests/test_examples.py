@@ -91,8 +91,8 @@ def test_the_plain_loop_goes_on_after_a_kill_and_replays(tmp_path: Path) -> None
     manifest = "plain/manifest.json"
     assert "Equal: 150 steps" in finish(shell.start("replay", manifest, "--", *command))
     verified = shell("verify", manifest)
-    assert verified.code == 0
-    assert "Verdict: verified (exit 0)" in " ".join(verified.out.split())
+    assert verified.code == 0  # by the author himself, so that it is his word
+    assert "Verdict: integrity-only (exit 0)" in " ".join(verified.out.split())
 
 
 def test_the_plain_loop_is_short_and_its_recorder_is_three_lines() -> None:

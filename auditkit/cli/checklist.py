@@ -9,7 +9,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from auditkit.cli.options import manifest_path
+from auditkit.cli.options import TEXT, manifest_path
+from auditkit.cli.outputs import destination
 from auditkit.cli.verify import verify_path
 from auditkit.cli.verify_options import request_of, verification_options
 from auditkit.errors import ArtifactMismatch, UsageError
@@ -18,7 +19,7 @@ from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.statements import study_from_statement
 from auditkit.paper.checklist import fill
-from auditkit.paper.rendering import to_latex, to_markdown
+from auditkit.paper.rendering import is_checklist, to_latex, to_markdown
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.report import VerificationReport
 from auditkit.signing.envelopes import open_envelope
@@ -33,13 +34,15 @@ _FROM_REPORT = (
 
 
 @click.command()
-@click.argument("manifest")
+@click.argument("manifest", type=TEXT)
 @click.option(
     "--format", "form", type=click.Choice(list(_FORMATS)), default="markdown", show_default=True
 )
-@click.option("--report", "report_file", help="JSON report of `auditkit verify --json FILE`.")
+@click.option(
+    "--report", "report_file", type=TEXT, help="JSON report of `auditkit verify --json FILE`."
+)
 @verification_options(replay="none")
-@click.option("--out", help="Write to a file instead of stdout.")
+@click.option("--out", type=TEXT, help="Write to a file instead of stdout.")
 @click.pass_context
 def checklist(
     ctx: click.Context,
@@ -61,6 +64,7 @@ def checklist(
             raise UsageError("--report and --replay exclude each other")
         options["amount"] = "none"
     path = manifest_path(manifest)
+    written_to = destination("--out", "-" if out is None else out, is_checklist, "checklist", path)
     report = verify_path(path, request_of(path, **options))
     if is_recording_report(report.checks):
         raise UsageError(
@@ -75,10 +79,8 @@ def checklist(
         _refuse(ctx, path, report)
     notes = (_FROM_REPORT,) if report_file is not None else ()
     text = _FORMATS[form](fill(_read_manifest(path, report), report, notes))
-    if out is None:
-        click.echo(text, nl=False)
-    else:
-        store.write_text(Path(out), text)
+    written_to.write(text.encode("utf-8", "backslashreplace"))
+    if not written_to.is_stdout:
         click.echo(f"checklist: {out}", err=True)
 
 

@@ -35,6 +35,7 @@ import click
 from rich.console import Console
 
 from auditkit.cli.console import console, number, print_table
+from auditkit.cli.options import TEXT
 from auditkit.diagnose.run_difference import RunDifference, TraceDifference, compare_runs
 from auditkit.evidence.distances import Magnitude
 from auditkit.formats import canonical, structure
@@ -44,8 +45,8 @@ _SHOWN = 40
 
 
 @click.command()
-@click.argument("left", metavar="A")
-@click.argument("right", metavar="B")
+@click.argument("left", metavar="A", type=TEXT)
+@click.argument("right", metavar="B", type=TEXT)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
 def diff(ctx: click.Context, /, left: str, right: str, as_json: bool) -> None:

@@ -6,16 +6,15 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
 from auditkit.cli.console import console, print_words
-from auditkit.cli.options import TAIL, CommandWithTail, parse_arguments, split_target
+from auditkit.cli.options import TAIL, TEXT, WHOLE, CommandWithTail, parse_arguments, split_target
+from auditkit.cli.outputs import DIAGNOSIS, destination
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
 from auditkit.errors import UsageError
 from auditkit.evidence.comparison import causing_step
-from auditkit.files import store
 from auditkit.formats import canonical, structure
 from auditkit.processes.commands import Commands
 from auditkit.records.job import ProgramSource
@@ -23,12 +22,16 @@ from auditkit.replay.live_comparison import CommandConfig
 
 
 @click.command(cls=CommandWithTail)
-@click.argument("program", required=False)
-@click.option("--steps", default=50, show_default=True, help="Steps of every run.")
-@click.option("--repeat", default=2, show_default=True, help="Runs that are compared.")
-@click.option("--arg", "arguments", multiple=True, help="name=value for the factory; repeatable.")
+@click.argument("program", required=False, type=TEXT)
+@click.option("--steps", default=50, show_default=True, type=WHOLE, help="Steps of every run.")
+@click.option("--repeat", default=2, show_default=True, type=WHOLE, help="Runs that are compared.")
+@click.option(
+    "--arg", "arguments", multiple=True, type=TEXT, help="name=value for the factory; repeatable."
+)
 @click.option("--verbose", is_flag=True, help="Pass on what the command writes, to stderr.")
-@click.option("--json", "json_out", help="Write what was found as JSON to a file, or - for stdout.")
+@click.option(
+    "--json", "json_out", type=TEXT, help="Write what was found as JSON to a file, or - for stdout."
+)
 @click.pass_context
 def doctor(
     ctx: click.Context,
@@ -50,6 +53,7 @@ def doctor(
     command: tuple[str, ...] = ctx.meta[TAIL]
     if bool(program) == bool(command):
         raise UsageError("give either a PROGRAM, or a command after --")
+    json_to = destination("--json", json_out, DIAGNOSIS, "diagnosis")
     if steps < 3 or repeat < 2:
         raise UsageError("--steps is at least 3, --repeat at least 2")
     if arguments and command:
@@ -69,12 +73,9 @@ def doctor(
             found = examine_command(config, steps, repeat, report)
     code = 0 if found.repeatable else 1
     data = canonical.dumps({"exit_code": code, **structure.to_dict(found)})
-    if json_out == "-":
-        click.echo(data.decode("ascii"))
-    else:
+    if not json_to.is_stdout:
         _print(found)
-        if json_out:
-            store.write_bytes(Path(json_out), data)
+    json_to.write(data)
     ctx.exit(code)
 
 

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from auditkit.cli.options import TEXT
 from auditkit.errors import UsageError
 from auditkit.formats.quote import brief
 from auditkit.manual.pages import ORDER, Page, explain, nearest, read_page
@@ -21,7 +22,7 @@ _KINDS = (
 
 
 @click.command("explain")
-@click.argument("topic", nargs=-1)
+@click.argument("topic", nargs=-1, type=TEXT)
 def explain_command(topic: tuple[str, ...]) -> None:
     """Explain TOPIC: a page of the manual, a check, exit code, perturbation, error or word.
 

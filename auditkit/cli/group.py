@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
 
 from auditkit import errors
-from auditkit.errors import AuditError
+from auditkit.errors import AuditError, StoreError
 from auditkit.formats.quote import printable
 from auditkit.version import __version__
 
@@ -50,18 +54,61 @@ class _Group(click.Group):
         command = getattr(importlib.import_module(module), name)
         return command if isinstance(command, click.Command) else None
 
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """End every command in one line at most, its output flushed, as :func:`_ending` says."""
+        with _ending():
+            for name, stream in (("output", sys.stdout), ("error", sys.stderr)):
+                if stream is None:  # closed by whoever called: a file would take its number
+                    hint = "to see nothing, send it to /dev/null"
+                    raise StoreError(f"standard {name} is closed", hint=hint)
+            return super().main(*args, **extra)
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        # here and below, since click would end a broken pipe with 1: a check failed
+        with _ending():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
-        except AuditError as error:
-            click.echo(f"auditkit: {printable(str(error))} ({_topic(error)})", err=True)
-            ctx.exit(error.exit_code)
+            with _ending():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             kept = (
                 "; complete seeds are kept for --resume" if ctx.invoked_subcommand == "run" else ""
             )
-            click.echo(f"auditkit: interrupted{kept}", err=True)
+            _say(f"interrupted{kept}")
             ctx.exit(_INTERRUPTED)
+
+
+@contextmanager
+def _ending() -> Iterator[None]:
+    """End in one line and an exit code what ends in an error, also of the operating system.
+
+    What was printed is flushed here, where an error can still be told. A pipe that nobody reads
+    any more (``| head``) is no news to whoever closed it: nothing is said.
+    """
+    try:
+        try:
+            yield
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except AuditError as error:
+        _say(f"{error} ({_topic(error)})")
+        sys.exit(error.exit_code)
+    except OSError as error:
+        # What could not be written is still in the buffer, and Python would try again at its end.
+        sys.stdout = io.StringIO()
+        if not isinstance(error, BrokenPipeError):
+            place = "what is printed" if error.filename is None else repr(error.filename)
+            reason = error.strerror or type(error).__name__
+            _say(f"cannot read or write {place}: {reason} (auditkit explain StoreError)")
+        sys.exit(StoreError.exit_code)
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):
+        click.echo(f"auditkit: {printable(line)}", err=sys.stderr is not None)
 
 
 def _topic(error: AuditError) -> str:

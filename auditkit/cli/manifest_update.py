@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from auditkit.files import locks, store
+from auditkit.files.outputs import check_rewritable
 from auditkit.formats import canonical
 
 #: Seconds for which another process that is adding to the same manifest is waited for.
@@ -34,9 +35,11 @@ def rewrite(path: Path, change: Callable[[bytes], bytes]) -> bytes | None:
         The bytes that were written; None where nothing was changed, and so nothing written.
 
     Raises:
-        StoreError: When it cannot be read or written, or another process does not let go of it.
+        StoreError: When it cannot be read or written, is a link or listed by another manifest, or
+            another process does not let go of it.
         MalformedError: When it is longer than any manifest.
     """
+    check_rewritable(path)
     with locks.lock(path.with_name(f".{path.name}.lock{store.PARTIAL}"), timeout=PATIENCE):
         data = read_manifest(path)
         changed = change(data)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,81 @@ from typing import Any
 import click
 
 from auditkit.errors import UsageError
+from auditkit.formats.quote import brief
 from auditkit.formats.redaction import redact_path
 from auditkit.records.manifest import MANIFEST_NAME
+
+#: Digits as they are typed; those of other scripts look like others, and mean what nobody sees.
+_WHOLE = re.compile("-?[0-9]{1,40}")
+_NUMBER = re.compile(
+    r"-?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})(e-?[0-9]{1,3})?", re.IGNORECASE
+)
+
+
+def whole_number(text: str) -> int | None:
+    """The whole number that a text is; None where it is none."""
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
+def decimal_number(text: str) -> float | None:
+    """The finite number that a text is; None where it is none."""
+    number = float(text) if _NUMBER.fullmatch(text) else math.inf
+    return number if math.isfinite(number) else None
+
+
+class _Text(click.ParamType[Any]):
+    """Anything but nothing: an unset variable of a shell is no file and no key."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            raise UsageError(f"{_typed(param)} is empty", hint="give it a value, or leave it out")
+        return value
+
+
+class _Whole(click.ParamType[Any]):
+    """A whole number in the digits 0 to 9."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = whole_number(value) if isinstance(value, str) else value
+        if number is None:
+            raise UsageError(f"{_typed(param)} {brief(value)} is not a whole number")
+        return number
+
+
+class _Number(click.ParamType[Any]):
+    """A number in the digits 0 to 9."""
+
+    name = "float"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        number = decimal_number(value)
+        if number is None:
+            raise UsageError(f"{_typed(param)} {brief(value)} is not a number")
+        return number
+
+
+#: The types of every option and argument of the command line.
+TEXT, WHOLE, NUMBER = _Text(), _Whole(), _Number()
+
+
+def _typed(param: click.Parameter | None) -> str:
+    """An option as it is typed, or an argument as the usage line names it."""
+    if isinstance(param, click.Option):
+        return max(param.opts, key=len)
+    return param.human_readable_name if param is not None else "a value"
 
 
 def manifest_path(text: str) -> Path:
     """The manifest that a user named, by itself or by its folder."""
     path = Path(text)
-    return path / MANIFEST_NAME if path.is_dir() else path
+    # os.path's, since Path's raises for a name that is too long
+    return path / MANIFEST_NAME if os.path.isdir(path) else path  # noqa: PTH112
 
 
 def parse_arguments(items: Iterable[str]) -> dict[str, str]:
@@ -50,12 +119,12 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     seeds: list[int] = []
     for part in text.split(","):
         first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()):
-            raise UsageError(f"--seeds {text!r} is not like 0-7 or 1,3,5")
-        end = int(last) if dash else int(first)
-        if end < int(first) or end - int(first) > 1_000_000:
-            raise UsageError(f"--seeds: {part!r} is no range")
-        seeds.extend(range(int(first), end + 1))
+        start, end = whole_number(first), whole_number(last if dash else first)
+        if start is None or end is None:
+            raise UsageError(f"--seeds {brief(text)} is not like 0-7 or 1,3,5")
+        if end < start or end - start > 1_000_000:
+            raise UsageError(f"--seeds: {brief(part)} is no range")
+        seeds.extend(range(start, end + 1))
     return tuple(seeds)
 
 

@@ -72,4 +72,4 @@ def new_password() -> str:
 
 def at_terminal() -> bool:
     """Whether somebody can be asked."""
-    return sys.stdin.isatty()
+    return sys.stdin is not None and sys.stdin.isatty()

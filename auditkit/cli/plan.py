@@ -9,12 +9,12 @@ from typing import Any
 import click
 
 from auditkit.cli.console import console
-from auditkit.cli.options import parse_arguments, split_target
+from auditkit.cli.options import TEXT, WHOLE, parse_arguments, split_target
+from auditkit.cli.outputs import new_file
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.study_plans import overrides, plan_options, program_plan
 from auditkit.errors import UsageError
-from auditkit.files import store
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import git_state
 from auditkit.processes.worker_pool import Workers
@@ -27,17 +27,19 @@ from auditkit.study.planning import make_registration
 
 
 @click.command()
-@click.argument("program")
-@click.option("--out", default=PLAN_NAME, show_default=True, help="The file to write.")
+@click.argument("program", type=TEXT)
+@click.option("--out", default=PLAN_NAME, show_default=True, type=TEXT, help="The file to write.")
 @plan_options
 @click.option(
     "--seeds-from-timestamp",
     "count",
-    type=int,
+    type=WHOLE,
     help="How many seeds to derive from a third party's timestamp over the plan.",
 )
 @click.option("--skip-data", is_flag=True, help="Do not read the dataset.")
-@click.option("--key", help="Private key to sign with; else $AUDITKIT_KEY, else this machine's.")
+@click.option(
+    "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."
+)
 def plan(
     program: str,
     out: str,
@@ -54,11 +56,7 @@ def plan(
     stamped the plan (`auditkit timestamp`): only such a study is called registered.
     """
     target, folder = split_target(program)
-    path = Path(out)
-    if not path.parent.is_dir():
-        raise UsageError(f"there is no folder {path.parent} for the plan")
-    if path.exists():
-        raise UsageError(f"{out} exists already; a plan is never overwritten")
+    plan_to = new_file("--out", out, "plan")
     given = overrides(**options)
     if count is not None:
         if "seeds" in given:
@@ -75,8 +73,8 @@ def plan(
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     seeds_from: SeedSource = "plan" if count is None else "timestamp"
     registration = make_registration(made, seeds_from, record, found, now)
-    store.write_bytes(path, sign_statement(to_statement(registration), signer.key), replace=False)
-    _tell(registration, path, signer.fingerprint, program)
+    plan_to.write(sign_statement(to_statement(registration), signer.key))
+    _tell(registration, plan_to.path, signer.fingerprint, program)
 
 
 def look_at(source: ProgramSource, plan: StudyPlan, seed: int, *, whole: bool) -> RegisterResult:

@@ -14,7 +14,8 @@ from pathlib import Path
 import click
 
 from auditkit.cli.console import console, print_words
-from auditkit.cli.options import TAIL, CommandWithTail, manifest_path
+from auditkit.cli.options import TAIL, TEXT, CommandWithTail, manifest_path
+from auditkit.cli.outputs import REPLAY, destination
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.verify_options import trusted_keys
@@ -31,22 +32,36 @@ from auditkit.processes.commands import Commands
 from auditkit.records.job import Progress
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
 from auditkit.records.recording import RecordingManifest
-from auditkit.records.report import REPLAY_NAME, ReplayReport, VerificationReport
+from auditkit.records.report import ReplayReport, VerificationReport
 from auditkit.replay.live_comparison import CommandConfig
 from auditkit.replay.recording_replay import RecordingReplay, replay_recording
 from auditkit.signing.envelopes import open_envelope, sign_statement
 from auditkit.verification.procedure import VerifyRequest, verify
+from auditkit.verification.replay_results import replay_result_name
 from auditkit.version import __version__
+
+_OWN_WORD = (
+    "this key signed the recording itself, so that this is the author's own word: verify stays "
+    "integrity-only until somebody else has replayed it"
+)
 
 
 @click.command(cls=CommandWithTail)
-@click.argument("manifest")
-@click.option("--trust", "trusted", multiple=True, help="Public key file to trust; repeatable.")
-@click.option("--fingerprint", multiple=True, help="SHA256:... from the paper; repeatable.")
-@click.option("--key", help="Private key to sign with; else $AUDITKIT_KEY, else this machine's.")
-@click.option("--no-write", is_flag=True, help=f"Leave no {REPLAY_NAME} beside the manifest.")
+@click.argument("manifest", type=TEXT)
+@click.option(
+    "--trust", "trusted", multiple=True, type=TEXT, help="Public key file to trust; repeatable."
+)
+@click.option(
+    "--fingerprint", multiple=True, type=TEXT, help="SHA256:... from the paper; repeatable."
+)
+@click.option(
+    "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."
+)
+@click.option("--no-write", is_flag=True, help="Leave no result beside the manifest.")
 @click.option("--verbose", is_flag=True, help="Pass on what the command writes, to stderr.")
-@click.option("--json", "json_out", help="Write what was found as JSON to a file, or - for stdout.")
+@click.option(
+    "--json", "json_out", type=TEXT, help="Write what was found as JSON to a file, or - for stdout."
+)
 @click.pass_context
 def replay(
     ctx: click.Context,
@@ -62,7 +77,8 @@ def replay(
     """Run the command after `--` again and compare every step with the recording of MANIFEST.
 
     The command runs here and is yours: a recorded command line is never run. What was found is
-    signed and left beside the manifest, where `auditkit verify` looks for it.
+    signed and left beside the manifest, where `auditkit verify` looks for it; nothing that lies
+    there is replaced. That all was equal counts from somebody who did not sign MANIFEST.
 
     Exit codes: 0 equal, 1 different, 2 wrong use, 3 signed by a key that is not trusted,
     4 not signed, 5 malformed, 6 cannot decide: the environment differs, or no loop was run.
@@ -71,9 +87,10 @@ def replay(
     if not command:
         raise UsageError("give the command after --", hint="auditkit replay MANIFEST -- COMMAND")
     path = manifest_path(manifest)
+    json_to = destination("--json", json_out, REPLAY, "result", path)
     evidence, verified = _verified(ctx, path, trusted, fingerprint)
     signer = None if no_write else signing_key_of(key)
-    started = _now()
+    started = _text_of(datetime.now(UTC))
     steps = max(rank.steps for rank in evidence.manifest.ranks)
     with Commands() as commands, StepProgress(steps, "replay") as progress:
 
@@ -83,21 +100,21 @@ def replay(
         output = sys.stderr.buffer if verbose else None
         found = replay_recording(evidence, CommandConfig(commands, command, {}, output), report)
     if signer is not None:
-        run = RunTimes(started, _now())
+        ended = datetime.now(UTC)
+        run = RunTimes.ending(started, _text_of(ended))
         statement = to_statement(_record(found, command, verified, run))
-        store.write_bytes(path.parent / REPLAY_NAME, sign_statement(statement, signer.key))
+        written = path.parent / replay_result_name(signer.fingerprint, ended)
+        store.write_bytes(written, sign_statement(statement, signer.key), replace=False)
     code = _exit_code(found)
     head = {"equal": found.equal, "exit_code": code, "manifest_sha256": verified.manifest_sha256}
     data = canonical.dumps({**head, **structure.to_dict(found)})
-    if json_out == "-":
-        click.echo(data.decode("ascii"))
-    else:
+    if not json_to.is_stdout:
         _print(found, steps)
-        if json_out:
-            store.write_bytes(Path(json_out), data)
+    json_to.write(data)
     if signer is not None:
-        wrote = f"auditkit: wrote {path.parent / REPLAY_NAME}, signed by {signer.fingerprint}"
-        click.echo(wrote, err=True)
+        click.echo(f"auditkit: wrote {written}, signed by {signer.fingerprint}", err=True)
+        if found.equal and signer.fingerprint == verified.signed_by:
+            click.echo(f"auditkit: {_OWN_WORD}", err=True)
     ctx.exit(code)
 
 
@@ -184,5 +201,5 @@ def _apart(apart: Magnitude) -> str:
     return ", ".join(parts)
 
 
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _text_of(time: datetime) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")

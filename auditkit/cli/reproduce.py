@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from auditkit.cli.console import console, interval, number, print_table
-from auditkit.cli.options import TAIL, CommandWithTail, default_jobs, manifest_path
+from auditkit.cli.options import TAIL, TEXT, CommandWithTail, default_jobs, manifest_path
+from auditkit.cli.outputs import REPRODUCTION, destination
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.run import total_steps
@@ -17,7 +18,6 @@ from auditkit.cli.tables import print_report
 from auditkit.cli.verify_options import request_of, verification_options
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
-from auditkit.files import store
 from auditkit.formats import canonical, structure
 from auditkit.records.agreement import Agreement, ReproductionReport
 from auditkit.records.estimate import AS_IS, PRIMARY
@@ -29,13 +29,15 @@ from auditkit.verification.procedure import VerifyRequest, verify
 
 
 @click.command("reproduce", cls=CommandWithTail)
-@click.argument("manifest")
-@click.option("--out", required=True, help="Folder of the new study.")
+@click.argument("manifest", type=TEXT)
+@click.option("--out", required=True, type=TEXT, help="Folder of the new study.")
 @verification_options(replay="none")
-@click.option("--sign-with", help="Private key for the new manifest; else as for `auditkit run`.")
+@click.option(
+    "--sign-with", type=TEXT, help="Private key for the new manifest; else as for `auditkit run`."
+)
 @click.option("--resume", is_flag=True, help="Finish an interrupted reproduction.")
 @click.option("--all", "everything", is_flag=True, help="Print every estimand.")
-@click.option("--json", "json_out", help="Write the comparison as JSON to a file, or -.")
+@click.option("--json", "json_out", type=TEXT, help="Write the comparison as JSON to a file, or -.")
 @click.pass_context
 def reproduce(
     ctx: click.Context,
@@ -61,6 +63,7 @@ def reproduce(
     from auditkit.verification.reproduction import compare_studies, read_study  # noqa: PLC0415
 
     path, folder = manifest_path(manifest), Path(out)
+    json_to = destination("--json", json_out, REPRODUCTION, "comparison", path)
     request = replace(request_of(path, **options), replay="none", command=ctx.meta[TAIL])
     report = verify(path, request)
     if report.exit_code != 0:
@@ -76,13 +79,10 @@ def reproduce(
         print_report(again, everything=False)
         ctx.exit(again.exit_code)
     compared = compare_studies(recorded, read_study(made, again.manifest_sha256))
-    if json_out == "-":
-        click.echo(canonical.dumps(structure.to_dict(compared)).decode("ascii"))
-    else:
+    if not json_to.is_stdout:
         _print_agreement(compared, everything=everything)
         click.echo(f"manifest: {made}, signed by {signer.fingerprint}")
-        if json_out:
-            store.write_bytes(Path(json_out), canonical.dumps(structure.to_dict(compared)))
+    json_to.write(canonical.dumps(structure.to_dict(compared)))
     ctx.exit(1 if compared.edited or compared.count("disagree") else 0)
 
 

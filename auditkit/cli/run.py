@@ -10,6 +10,8 @@ import click
 
 from auditkit.cli.options import (
     TAIL,
+    TEXT,
+    WHOLE,
     CommandWithTail,
     default_jobs,
     parse_arguments,
@@ -45,13 +47,19 @@ _TIMED_STEPS = 12
 
 
 @click.command(cls=CommandWithTail)
-@click.argument("program", required=False)
-@click.option("--out", required=True, help="Folder of the run; new, or unfinished with --resume.")
+@click.argument("program", required=False, type=TEXT)
+@click.option(
+    "--out", required=True, type=TEXT, help="Folder of the run; new, or unfinished with --resume."
+)
 @plan_options
-@click.option("--plan", "plan_file", help="A signed plan (auditkit plan) to bind the study to.")
+@click.option(
+    "--plan", "plan_file", type=TEXT, help="A signed plan (auditkit plan) to bind the study to."
+)
 @click.option("--deviate", is_flag=True, help="Run although something differs from the plan.")
-@click.option("--jobs", type=int, help="Seeds that run at a time; by default as cores allow.")
-@click.option("--key", help="Private key to sign with; else $AUDITKIT_KEY, else this machine's.")
+@click.option("--jobs", type=WHOLE, help="Seeds that run at a time; by default as cores allow.")
+@click.option(
+    "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."
+)
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
 @click.option("--dry-run", is_flag=True, help="Say what it will cost, from a few timed steps.")
 @click.pass_context

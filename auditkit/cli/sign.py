@@ -7,22 +7,26 @@ import hashlib
 import click
 
 from auditkit.cli.manifest_update import read_manifest, rewrite
-from auditkit.cli.options import manifest_path
+from auditkit.cli.options import TEXT, manifest_path
 from auditkit.cli.passwords import signing_key_of
 from auditkit.errors import StoreError
+from auditkit.files.outputs import check_rewritable
 from auditkit.formats.quote import printable
 from auditkit.signing.envelopes import add_signature, open_envelope, statement_type
 
 
 @click.command()
-@click.argument("manifest")
-@click.option("--key", help="Private key to sign with; else $AUDITKIT_KEY, else this machine's.")
+@click.argument("manifest", type=TEXT)
+@click.option(
+    "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."
+)
 def sign(manifest: str, key: str | None) -> None:
     """Add your signature to MANIFEST. What was signed, and by whom, stays as it is.
 
     Nothing is verified: run `auditkit verify` first, and sign what you stand for.
     """
     path = manifest_path(manifest)
+    check_rewritable(path)
     # before a key is made, or a password asked for, which no lock may wait for
     envelope = open_envelope(read_manifest(path), what=path.name)
     kind = statement_type(envelope, what=path.name)

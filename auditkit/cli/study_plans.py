@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from auditkit.cli.options import parse_seeds
+from auditkit.cli.options import TEXT, WHOLE, parse_seeds
 from auditkit.errors import PlanError
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import Description, Job, ProgramSource
@@ -18,13 +18,17 @@ from auditkit.study.runner import resolve
 _REQUIRED = ("fork_at", "window", "horizon", "seeds", "perturbations")
 
 _OPTIONS = (
-    click.option("--arg", "arguments", multiple=True, help="name=value for the factory."),
-    click.option("--fork-at", type=int, help="t0: the step after which the state is forked."),
-    click.option("--window", type=int, help="W: effects are measured at t0+W ..."),
-    click.option("--horizon", type=int, help="... and at T, an absolute step."),
-    click.option("--seeds", help="0-7, or 1,3,5."),
-    click.option("--perturb", multiple=True, help="NAME or NAME:key=value,...; repeatable."),
-    click.option("--placebos", type=int, help="K placebos a seed (the noise floor)."),
+    click.option(
+        "--arg", "arguments", multiple=True, type=TEXT, help="name=value for the factory."
+    ),
+    click.option("--fork-at", type=WHOLE, help="t0: the step after which the state is forked."),
+    click.option("--window", type=WHOLE, help="W: effects are measured at t0+W ..."),
+    click.option("--horizon", type=WHOLE, help="... and at T, an absolute step."),
+    click.option("--seeds", type=TEXT, help="0-7, or 1,3,5."),
+    click.option(
+        "--perturb", multiple=True, type=TEXT, help="NAME or NAME:key=value,...; repeatable."
+    ),
+    click.option("--placebos", type=WHOLE, help="K placebos a seed (the noise floor)."),
 )
 
 

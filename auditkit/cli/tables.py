@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -19,10 +20,13 @@ from auditkit.records.estimate import (
 )
 from auditkit.records.job import Description
 from auditkit.records.plan import StudyPlan
-from auditkit.records.report import CheckResult, VerificationReport
+from auditkit.records.report import CheckResult, Finding, VerificationReport
 
 #: Distances of a replay that are shown; all of them are in the JSON report.
 _MOST_DISTANCES = 20
+
+#: Findings of a check, and warnings, that are shown.
+_MOST_FINDINGS = 20
 
 #: Metrics that are shown without ``--all``.
 _SHOWN = ("tv", "accuracy", "nll")
@@ -45,10 +49,12 @@ _NOT = (
 def print_report(report: VerificationReport, *, everything: bool) -> None:
     """Print checks, estimands and verdict."""
     out = console()
+    _print_headline(out, report)
     rows = [(str(check.number), check.name, check.status, check.summary) for check in report.checks]
     print_table(out, "checks", rows)
+    damaged = {finding.where for finding in report.checks[2].findings if finding.where}
     for check in report.checks:
-        _print_findings(out, check)
+        _print_findings(out, check, damaged if check.number != 3 else set())
     _print_distances(out, report)
     _print_plan(out, report)
     if report.estimates is not None:
@@ -133,13 +139,44 @@ def print_run(manifest: Path, plan: StudyPlan, fingerprint: str) -> None:
     out.print(f"next: auditkit verify {manifest}")
 
 
-def _print_findings(out: Console, check: CheckResult) -> None:
-    for finding in check.findings[:20]:
-        out.print(f"check {check.number} {check.name}: {finding}")
-    if len(check.findings) > 20:
-        out.print(f"check {check.number} {check.name}: ... and {len(check.findings) - 20} more")
-    for warning in check.warnings[:20]:
-        out.print(f"check {check.number} {check.name}, warning: {warning}")
+def _print_headline(out: Console, report: VerificationReport) -> None:
+    """Print what is wrong, each cause once, before all else."""
+    damaged = {finding.where for finding in report.checks[2].findings if finding.where}
+    causes = [
+        f"{check.name}: {check.summary}"
+        for check in report.checks
+        if check.findings
+        and (check.number == 3 or any(f.where not in damaged for f in check.findings))
+    ]
+    if causes:
+        out.print("; ".join(causes))
+
+
+def _print_findings(out: Console, check: CheckResult, damaged: Set[str]) -> None:
+    """Print findings; what repeats one cause stands under it.
+
+    Args:
+        out: Where.
+        check: The check.
+        damaged: Files of which check 3 has said that they are not what was signed.
+    """
+    name = f"check {check.number} {check.name}"
+    follows = [finding for finding in check.findings if finding.where in damaged]
+    groups: dict[Finding, list[str]] = {}
+    for finding in check.findings:
+        if finding not in follows:
+            groups.setdefault(replace(finding, where=None), []).append(finding.where or "")
+    for group, places in list(groups.items())[:_MOST_FINDINGS]:
+        more = f" and {len(places) - 3} more" if len(places) > 3 else ""
+        where = "; ".join(filter(None, places[:3])) + more
+        out.print(f"{name}: {replace(group, where=where or None)}")
+    if len(groups) > _MOST_FINDINGS:
+        out.print(f"{name}: ... and {len(groups) - _MOST_FINDINGS} more")
+    if follows:
+        files = f"{len(follows)} file{'s' if len(follows) > 1 else ''}"
+        out.print(f"{name}: cannot be made of {files} that check 3 names")
+    for warning in check.warnings[:_MOST_FINDINGS]:
+        out.print(f"{name}, warning: {warning}")
 
 
 def _print_verdict(out: Console, report: VerificationReport) -> None:
@@ -147,6 +184,9 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
     for stamp in report.timestamps:
         out.print(f"Signed before {stamp.time}, says {stamp.authority}")
     _print_countersignatures(out, report)
+    _print_replays(out, report)
+    if report.settings is not None and report.settings.options:
+        out.print(f"Set by the verifier: {', '.join(report.settings.options)}")
     out.print(f"Replay: {report.replay}")
     if report.verdict == "close":
         out.print(
@@ -161,6 +201,8 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
         }.get(report.verdict, "; that the changes were made as declared was not replayed")
         if of_recording and report.verdict != "verified":
             replayed = "; that the recorded states follow from the recorded inputs was not replayed"
+            if any(item.by_author for item in report.replays):
+                replayed += " by anybody but, in his own word, the author"
         out.print(f"Shown: {_PROVES_RECORDING if of_recording else _PROVES}{replayed}.")
         out.print(f"Not shown: {_NOT}.")
     out.print(f"Verdict: {report.verdict} (exit {report.exit_code})")
@@ -274,3 +316,15 @@ def _print_countersignatures(out: Console, report: VerificationReport) -> None:
         who = item.signed_by or "nobody trusted"
         verdict = f"{item.verdict}, " if item.verdict else ""
         out.print(f"  {item.file}: {who}: {verdict}{item.remark}")
+
+
+def _print_replays(out: Console, report: VerificationReport) -> None:
+    """Print every signed replay of a recording, contradictions first."""
+    if not report.replays:
+        return
+    n_counted = sum(item.counts for item in report.replays)
+    out.print(f"Replays beside the recording: {len(report.replays)}, of which {n_counted} count")
+    for item in report.replays:
+        when = f", {item.finished} by its own clock" if item.finished else ""
+        who = item.signed_by or "nobody trusted"
+        out.print(f"  {item.file}: {who}: {item.remark}{when}")

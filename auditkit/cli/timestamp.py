@@ -12,9 +12,11 @@ from pathlib import Path
 import click
 
 from auditkit.cli.manifest_update import read_manifest, rewrite
-from auditkit.cli.options import manifest_path, timestamps
+from auditkit.cli.options import TEXT, manifest_path, timestamps
+from auditkit.cli.outputs import new_file
 from auditkit.errors import AuditError, StoreError
 from auditkit.files import store
+from auditkit.files.outputs import check_rewritable
 from auditkit.formats import canonical
 from auditkit.formats.quote import printable
 from auditkit.signing import der
@@ -27,9 +29,13 @@ def timestamp() -> None:
 
 
 @timestamp.command()
-@click.argument("file")
-@click.option("--out", help="The request; a new file. Default: FILE's name with .tsq, here.")
-@click.option("--by", help="Fingerprint of the key whose signature it is, where there are several.")
+@click.argument("file", type=TEXT)
+@click.option(
+    "--out", type=TEXT, help="The request; a new file. Default: FILE's name with .tsq, here."
+)
+@click.option(
+    "--by", type=TEXT, help="Fingerprint of the key whose signature it is, where there are several."
+)
 def request(file: str, out: str | None, by: str | None) -> None:
     """Write a request for a time stamp of FILE's signature; you send it.
 
@@ -39,9 +45,9 @@ def request(file: str, out: str | None, by: str | None) -> None:
     envelope = open_envelope(read_manifest(path), what=path.name)
     signature = envelope.signatures[select_signature(envelope, by)]
     # not beside FILE: what lies in a run's folder and is not in its manifest is reported
-    query = out or path.with_suffix(".tsq").name
+    query = path.with_suffix(".tsq").name if out is None else out
     try:
-        store.write_bytes(Path(query), stamps.request(signature.value), replace=False)
+        new_file("--out", query, "request", path).write(stamps.request(signature.value))
     except StoreError as error:
         if not os.path.lexists(query):
             raise
@@ -56,9 +62,11 @@ def request(file: str, out: str | None, by: str | None) -> None:
 
 
 @timestamp.command()
-@click.argument("file")
-@click.argument("reply")
-@click.option("--authority", "files", multiple=True, help="Root certificate to check it with.")
+@click.argument("file", type=TEXT)
+@click.argument("reply", type=TEXT)
+@click.option(
+    "--authority", "files", multiple=True, type=TEXT, help="Root certificate to check it with."
+)
 def attach(file: str, reply: str, files: tuple[str, ...]) -> None:
     """Add REPLY, an authority's answer, to the signature of FILE that it is over.
 
@@ -66,6 +74,7 @@ def attach(file: str, reply: str, files: tuple[str, ...]) -> None:
     to be over that signature; whoever verifies FILE judges whom to trust.
     """
     stamps, path = timestamps(), manifest_path(file)
+    check_rewritable(path)
     envelope = open_envelope(read_manifest(path), what=path.name)
     answer = stamps.read_reply(reply)
     certificates = [known for name in files for known in stamps.load_certificates(name)]

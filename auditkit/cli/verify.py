@@ -11,44 +11,59 @@ from typing import Any
 
 import click
 
-from auditkit.cli.options import TAIL, CommandWithTail, default_jobs, manifest_path
+from auditkit.cli.options import (
+    NUMBER,
+    TAIL,
+    TEXT,
+    WHOLE,
+    CommandWithTail,
+    decimal_number,
+    default_jobs,
+    manifest_path,
+)
+from auditkit.cli.outputs import VERIFICATION, destination
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.tables import print_report
 from auditkit.cli.verify_options import request_of, verification_options
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
-from auditkit.files import store
 from auditkit.formats import canonical, structure
-from auditkit.formats.quote import printable
+from auditkit.formats.quote import brief, printable
 from auditkit.records.declaration import PLUGINS
 from auditkit.records.manifest import RunTimes
 from auditkit.records.report import VerificationReport
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
 from auditkit.signing.trust import SigningKey
-from auditkit.verification.countersigning import countersign
+from auditkit.verification.countersigning import countersign, countersignature_output
 from auditkit.verification.plan_binding import rebuild_program
 from auditkit.verification.procedure import VerifyRequest, verify
 
 
 @click.command("verify", cls=CommandWithTail)
-@click.argument("manifest")
+@click.argument("manifest", type=TEXT)
 @verification_options(replay="all")
-@click.option("--replay-seed", type=int, help="Repeat a draw of --replay N.")
+@click.option("--replay-seed", type=WHOLE, help="Repeat a draw of --replay N.")
 @click.option(
     "--budget",
+    type=TEXT,
     help="Replay what fits into 90s, 30m or 6h; at most N with --replay N.",
 )
 @click.option(
     "--tolerance",
-    type=float,
+    type=NUMBER,
     help="Call another environment's tables close up to this total variation; never verified.",
 )
 @click.option(
-    "--countersign", "countersigner", help="Private key to sign this report with, beside MANIFEST."
+    "--countersign",
+    "countersigner",
+    type=TEXT,
+    help="Private key to sign this report with, beside MANIFEST.",
 )
 @click.option("--all", "everything", is_flag=True, help="Print every estimate.")
-@click.option("--json", "json_out", help="Write the report as JSON to a file, or - for stdout.")
+@click.option(
+    "--json", "json_out", type=TEXT, help="Write the report as JSON to a file, or - for stdout."
+)
 @click.pass_context
 def verify_command(
     ctx: click.Context,
@@ -71,7 +86,10 @@ def verify_command(
     trusted, 4 not signed, 5 malformed, 6 cannot decide.
     """
     path = manifest_path(manifest)
-    key = signing_key_of(countersigner) if countersigner else None
+    json_to = destination("--json", json_out, VERIFICATION, "report", path)
+    key = signing_key_of(countersigner) if countersigner is not None else None
+    if key is not None:
+        countersignature_output(path.parent, key.fingerprint).check()
     request = replace(
         request_of(path, replay_seed=replay_seed, **options),
         command=ctx.meta[TAIL],
@@ -82,13 +100,10 @@ def verify_command(
     started = _now()
     report = verify_path(path, request)
     if key is not None:
-        _countersign(path, report, RunTimes(started, _now()), key)
-    if json_out == "-":
-        click.echo(canonical.dumps(structure.to_dict(report)).decode("ascii"))
-    else:
+        _countersign(path, report, RunTimes.ending(started, _now()), key)
+    if not json_to.is_stdout:
         print_report(report, everything=everything)
-        if json_out:
-            store.write_bytes(Path(json_out), canonical.dumps(structure.to_dict(report)))
+    json_to.write(canonical.dumps(structure.to_dict(report)))
     ctx.exit(report.exit_code)
 
 
@@ -134,14 +149,10 @@ def _countersign(path: Path, report: VerificationReport, run: RunTimes, key: Sig
 
 
 def _seconds(text: str) -> float:
-    number, unit = text[:-1], text[-1:]
-    factor = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(unit)
-    try:
-        seconds = float(number) * (factor or 0)
-    except ValueError:
-        seconds = 0.0
+    number = decimal_number(text[:-1]) or 0.0
+    seconds = number * {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], 0.0)
     if not 0 < seconds < float("inf"):
-        raise UsageError(f"--budget {text!r} is not like 90s, 30m or 6h")
+        raise UsageError(f"--budget {brief(text)} is not like 90s, 30m or 6h")
     return seconds
 
 

@@ -9,8 +9,16 @@ from typing import Any
 
 import click
 
-from auditkit.cli.options import parse_arguments, timestamps, token_sha256
+from auditkit.cli.options import (
+    TEXT,
+    WHOLE,
+    parse_arguments,
+    timestamps,
+    token_sha256,
+    whole_number,
+)
 from auditkit.errors import UsageError
+from auditkit.formats.quote import brief
 from auditkit.records.manifest import SIGNER_NAME
 from auditkit.signing.keys import TrustedKey
 from auditkit.signing.trust import key_by_fingerprint, load_public_keys, machine_trust
@@ -18,15 +26,21 @@ from auditkit.verification.authenticity import VerifyRequest
 from auditkit.verification.plan_binding import Authorities
 
 _SHARED_OPTIONS = (
-    click.option("--key", "keys", multiple=True, help="Public key file to trust; repeatable."),
-    click.option("--fingerprint", multiple=True, help="SHA256:... from the paper; repeatable."),
+    click.option(
+        "--key", "keys", multiple=True, type=TEXT, help="Public key file to trust; repeatable."
+    ),
+    click.option(
+        "--fingerprint", multiple=True, type=TEXT, help="SHA256:... from the paper; repeatable."
+    ),
     click.option("--allow-code", is_flag=True, help="Execute code signed by somebody else's key."),
-    click.option("--arg", "arguments", multiple=True, help="name=value: where data lie here."),
-    click.option("--jobs", type=int, help="Seeds that are replayed at a time."),
+    click.option(
+        "--arg", "arguments", multiple=True, type=TEXT, help="name=value: where data lie here."
+    ),
+    click.option("--jobs", type=WHOLE, help="Seeds that are replayed at a time."),
     click.option("--strict", is_flag=True, help="No machine trust; unlisted files are failures."),
     click.option(
         "--threshold",
-        type=int,
+        type=WHOLE,
         default=1,
         help="How many people you trust must have signed; keys that share a principal are one's.",
     ),
@@ -34,6 +48,7 @@ _SHARED_OPTIONS = (
         "--authority",
         "authorities",
         multiple=True,
+        type=TEXT,
         help="Certificate file of a timestamp authority to trust; repeatable.",
     ),
 )
@@ -50,6 +65,7 @@ def verification_options(replay: str) -> Callable[[Callable[..., Any]], Callable
         "amount",
         default=replay,
         show_default=True,
+        type=TEXT,
         help="all, none, or how many branches to draw.",
     )
 
@@ -95,6 +111,7 @@ def request_of(  # noqa: PLR0913 # one argument an option
         jobs=jobs if jobs is not None else 0,
         threshold=threshold,
         authorities=_authorities(authorities),
+        named=bool(keys or fingerprint),
     )
 
 
@@ -120,12 +137,14 @@ def _authorities(files: tuple[str, ...]) -> Authorities:
     return Authorities(
         check=lambda reply, message: module.check_timestamp(reply, message, certificates),
         token_sha256=token_sha256,
+        names=tuple(module.certificate_sha256(certificate) for certificate in certificates),
     )
 
 
 def _amount(text: str) -> str | int:
     if text in ("all", "none"):
         return text
-    if text.isdecimal() and int(text) > 0:
-        return int(text)
-    raise UsageError(f"--replay {text!r} is not all, none or a whole number of at least 1")
+    number = whole_number(text)
+    if number is not None and number > 0:
+        return number
+    raise UsageError(f"--replay {brief(text)} is not all, none or a whole number of at least 1")

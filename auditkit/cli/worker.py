@@ -12,6 +12,7 @@ from typing import IO, Any
 
 import click
 
+from auditkit.cli.options import WHOLE
 from auditkit.errors import AuditError
 from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict, to_dict
@@ -23,7 +24,7 @@ _LINES_PER_SECOND = 10
 
 
 @click.command(hidden=True)
-@click.argument("pipe", type=int)
+@click.argument("pipe", type=WHOLE)
 def worker(pipe: int) -> None:
     """Do the job on standard input; answer on file descriptor PIPE."""
     line = sys.stdin.buffer.readline()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
-from auditkit.errors import AuditError
-from auditkit.records.report import CHECKS, CheckResult, Finding, Verdict
+from auditkit.errors import ArtifactError, AuditError, StoreError
+from auditkit.records.report import CHECKS, UNDECIDED, CheckResult, Finding, Status, Verdict
 
 #: Where several exit codes are asked for, the first of these wins.
 PRECEDENCE = (2, 5, 1, 4, 3, 6)
@@ -27,10 +28,15 @@ class CheckResults:
         self._warnings: dict[int, list[str]] = {}
         self._summaries: dict[int, str] = {}
         self._not_run: dict[int, str] = {}
+        self._failed_as: dict[int, str] = {}
 
     def ran(self, number: int, summary: str) -> None:
         """Note that a check was made, and what it looked at."""
         self._summaries[number] = summary
+
+    def sum_up(self, number: int, text: str) -> None:
+        """Say what is wrong as a whole, where a check finds anything; empty for a mere count."""
+        self._failed_as[number] = text
 
     def add(self, number: int, findings: Iterable[Finding]) -> None:
         """Add findings; an error raised while they are made becomes one."""
@@ -42,6 +48,8 @@ class CheckResults:
 
     def _keep(self, number: int, finding: Finding) -> None:
         kept = self._findings.setdefault(number, [])
+        if finding in kept:
+            return  # one file that many branches rest on is one finding
         codes = self._codes.setdefault(number, set())
         if len(kept) >= MAX_FINDINGS:
             if finding.exit_code in codes:
@@ -81,7 +89,11 @@ class CheckResults:
         warnings = tuple(self._warnings.get(number, ()))
         if findings:
             count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
-            return CheckResult(number, "failed", count, findings, warnings)
+            summary = self._failed_as.get(number) or count
+            # What cannot be decided has not failed: nothing was found to be wrong.
+            is_open = self._codes[number] == {UNDECIDED}
+            status: Status = "undecided" if is_open else "failed"
+            return CheckResult(number, status, summary, findings, warnings)
         if number in self._not_run or number not in self._summaries:
             reason = self._not_run.get(number, "an earlier check failed")
             return CheckResult(number, "not run", reason, (), warnings)
@@ -98,9 +110,19 @@ def _last_repeated(findings: list[Finding]) -> int:
 
 
 def as_finding(error: AuditError) -> Finding:
-    """An error as a finding that asks for its exit code."""
+    """An error as a finding that asks for its exit code.
+
+    A file of the run that cannot be read is no wrong use: it could be read when it was signed.
+    """
     text = " ".join(f"{error.message}{error.details()}".split())
-    return Finding(text, error.where, error.step, error.component, error.exit_code)
+    exit_code = 1 if isinstance(error, StoreError) else error.exit_code
+    return Finding(text, error.where, error.step, error.component, exit_code)
+
+
+def as_change(error: ArtifactError) -> Finding:
+    """The same of a file that passed check 3 and is another one now."""
+    finding = as_finding(error)
+    return replace(finding, message=f"changed since check 3 read it: {finding.message}")
 
 
 def exit_code_of(results: Iterable[CheckResult]) -> int:

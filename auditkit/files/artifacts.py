@@ -16,10 +16,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,6 +33,10 @@ CHUNK_BYTES = 2**20
 
 #: Longest artifact name, in characters (Linux's PATH_MAX).
 MAX_NAME_CHARS = 4096
+
+#: How much of a folder that anybody can write to is looked at: entries, and folders in folders.
+MAX_SURVEYED = 200_000
+MAX_SURVEYED_DEPTH = 64
 
 # control characters, what other systems separate by, and what is no UTF-8
 _UNSAFE_CHARACTER = re.compile("[\x00-\x1f\x7f-\x9f\\\\:\u2028\u2029\ud800-\udfff]")
@@ -225,14 +231,68 @@ def list_files(root: str | Path) -> list[str]:
     waiting = [""]
     while waiting:
         prefix = waiting.pop()
-        with _os_errors(str(root)), os.scandir(Path(root, prefix)) as entries:
-            for entry in entries:
-                name = prefix + entry.name
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(f"{name}/")
-                else:
-                    found.append(name)
+        with _os_errors(str(root)):
+            folders, others = _entries(root, prefix)
+        waiting += folders
+        found += others
     return sorted(found)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What lies in a folder that anybody may have put things into.
+
+    Attributes:
+        names: What is no folder, as :func:`list_files` gives it; names that are no UTF-8 hold
+            surrogates, see :func:`auditkit.formats.quote.escaped`.
+        unread: Folders that cannot be read, or lie too deep.
+        is_whole: Whether it was looked at to its end: not where there is too much of it.
+    """
+
+    names: tuple[str, ...]
+    unread: tuple[str, ...]
+    is_whole: bool
+
+
+def survey(root: str | Path) -> Survey:
+    """What lies below a folder, as far as it can be seen and with an end; never raises."""
+    found: list[str] = []
+    unread: list[str] = []
+    waiting, n_looked_at = [""], 0
+    while waiting and n_looked_at < MAX_SURVEYED:
+        prefix = waiting.pop()
+        if prefix.count("/") > MAX_SURVEYED_DEPTH:
+            unread.append(prefix)
+            continue
+        try:
+            folders, others = _entries(root, prefix, MAX_SURVEYED - n_looked_at)
+        except (OSError, ValueError):
+            unread.append(prefix)
+            continue
+        waiting += folders
+        found += others
+        n_looked_at += len(folders) + len(others)
+    return Survey(tuple(sorted(found)), tuple(sorted(unread)), n_looked_at < MAX_SURVEYED)
+
+
+def names_in(root: str | Path) -> Iterator[str]:
+    """Names in a folder itself, in no order; nothing where it cannot be read."""
+    with contextlib.suppress(OSError, ValueError), os.scandir(root) as entries:
+        for entry in entries:
+            yield entry.name
+
+
+def _entries(root: str | Path, prefix: str, most: int | None = None) -> tuple[list[str], list[str]]:
+    """Folders, each with a slash behind it, and what is none, in one folder; so many at most."""
+    folders: list[str] = []
+    others: list[str] = []
+    with os.scandir(Path(root, prefix)) as entries:
+        for entry in itertools.islice(entries, most):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(f"{prefix}{entry.name}/")
+            else:
+                others.append(prefix + entry.name)
+    return folders, others
 
 
 @contextlib.contextmanager

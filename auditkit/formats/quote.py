@@ -23,6 +23,19 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def escaped(text: str) -> str:
+    """Text that may come from the name of a file, as text that can be written anywhere.
+
+    A name that is no UTF-8 comes from the system with its bytes as half surrogate pairs, which no
+    JSON and no terminal takes.
+    """
+    try:
+        data = text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # other halves of pairs, which no name has
+        return printable(text)
+    return printable(data.decode("utf-8", "backslashreplace"))
+
+
 def json_type(value: object) -> str:
     """JSON's name for the type of a value or for a type, for error messages."""
     kind = value if isinstance(value, type) else type(value)

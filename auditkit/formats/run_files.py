@@ -101,7 +101,8 @@ def order_from_tensors(tensors: Tensors, *, what: str) -> OrderFile:
     """Inverse of :func:`order_to_tensors`.
 
     Raises:
-        FormatError: When the table has another shape or padding in front of samples.
+        FormatError: When the table has another shape, padding in front of samples, or more of it
+            than the longest batch needs.
     """
     table = array_of(tensors, "order", "int64", what=what)
     if table.ndim != 3 or table.shape[2] != 2:
@@ -118,6 +119,14 @@ def order_from_tensors(tensors: Tensors, *, what: str) -> OrderFile:
     is_sample = table[:, :, 0] >= 0
     if np.any(is_sample[:, 1:] & ~is_sample[:, :-1]) or np.any(table[~is_sample] != -1):
         raise FormatError("the order table is padded with something else than -1", where=what)
+    longest = int(is_sample.sum(axis=1).max(initial=0))
+    if table.shape[1] != longest:  # the same batches would have many files
+        raise FormatError(
+            "the order table is wider than its longest batch",
+            expected=longest,
+            found=table.shape[1],
+            where=what,
+        )
     extra = set(tensors) - {"order", "content"}
     if extra:
         raise FormatError(f"unknown tensor {min(extra)!r}", where=what)

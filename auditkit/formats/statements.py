@@ -10,6 +10,7 @@ they are about, the subject of a plan the code of its program.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from auditkit.errors import SchemaError
@@ -157,6 +158,7 @@ def _read(payload: bytes, allowed: tuple[str, ...], what: str) -> Statement:
     kind = _KINDS[statement["predicateType"]]
     schema.check(statement, kind.schema, SCHEMA_VERSION, what=what)
     predicate = dict(statement["predicate"])
+    _check_times(predicate, what)
     digests = _digests(statement["subject"], what)
     if kind.record is ReplayReport:
         predicate["manifest_sha256"] = digests[MANIFEST_NAME]
@@ -178,6 +180,26 @@ def _read(payload: bytes, allowed: tuple[str, ...], what: str) -> Statement:
         raise SchemaError(f"{name!r} stands in subject or in files, not in both", where=what)
     _check_sizes(predicate["files"], what)
     return from_dict(kind.record, predicate, what=what)
+
+
+def _check_times(predicate: dict[str, Any], what: str) -> None:
+    """What says when it was made says a time, and ended no earlier than it began."""
+    run = predicate.get("run", {})
+    told = [predicate[name] for name in ("created",) if name in predicate] + [
+        run[name] for name in ("started", "finished") if name in run
+    ]
+    times = [_time(text, what) for text in told]
+    if times != sorted(times):
+        raise SchemaError(
+            "run: finished before it started", expected=f">= {told[0]}", found=told[1], where=what
+        )
+
+
+def _time(text: str, what: str) -> datetime:
+    try:
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        raise SchemaError(f"{text!r} is no time", where=what) from None
 
 
 def _check_sizes(files: list[dict[str, Any]], what: str) -> None:

@@ -175,6 +175,8 @@ def _failure(check: CheckResult) -> str:
 
 
 def _not_run(wanted: int, check: CheckResult | None) -> str:
+    if check is not None and check.status == "undecided":
+        return f"Check {wanted} cannot be decided: {clipped(check.findings[0])}."
     reason = f" ({clipped(check.summary)})" if check is not None and check.summary else ""
     how = _HOW_TO_RUN.get(wanted, "run auditkit verify and see why")
     return f"Check {wanted} was not run{reason}: {how}."

@@ -63,12 +63,20 @@ _LATEX_SPECIAL = re.compile("-(?=-)|[" + re.escape("".join(_LATEX).replace("-", 
 _HEX_BLOCK = 16
 
 
+#: What a checklist begins with, as Markdown and as LaTeX.
+_MARKDOWN_HEAD = "# Checklist\n\n- Manifest: SHA-256 "
+_LATEX_HEAD = "% Written by auditkit checklist;"
+
+
+def is_checklist(data: bytes) -> bool:
+    """Whether a file is a checklist that this module has written, of whatever manifest."""
+    return data.startswith((_MARKDOWN_HEAD.encode(), _LATEX_HEAD.encode()))
+
+
 def to_markdown(checklist: Checklist) -> str:
     """The checklist as Markdown."""
     lines = [
-        "# Checklist",
-        "",
-        f"- Manifest: SHA-256 `{_hex(checklist.manifest_sha256)}`",
+        f"{_MARKDOWN_HEAD}`{_hex(checklist.manifest_sha256)}`",
         f"- Signed by: {_markdown(checklist.signed_by or 'no trusted key')}",
         f"- Verification: {_markdown(checklist.verification)}",
         f"- Checks: {_markdown('; '.join(checklist.checks))}",
@@ -85,7 +93,7 @@ def to_markdown(checklist: Checklist) -> str:
 def to_latex(checklist: Checklist) -> str:
     r"""The checklist as a LaTeX fragment, for ``\input`` or to be pasted into checklist.tex."""
     lines = [
-        "% Written by auditkit checklist; items 4 to 8 replace those of the NeurIPS checklist.",
+        f"{_LATEX_HEAD} items 4 to 8 replace those of the NeurIPS checklist.",
         *(rf"\providecommand{{\answer{name}}}[1][]{{[{word}]#1}}" for name, word in _fallbacks()),
         r"\begin{itemize}",
         rf"\item Manifest: SHA-256 \texttt{{{_breakable(checklist.manifest_sha256)}}}",

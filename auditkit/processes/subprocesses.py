@@ -12,7 +12,7 @@ from pathlib import Path
 
 from auditkit.errors import StoreError
 from auditkit.files.store import read_bytes
-from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
+from auditkit.records.environment import protocol_variables
 
 #: Bytes of a process's output that its last lines are looked for in.
 TAIL_BYTES = 4096
@@ -34,8 +34,7 @@ def environment(variables: Mapping[str, str], threads: int | None = None) -> dic
     """
     if threads is None:
         return {**os.environ, **variables}
-    counts = dict.fromkeys(THREAD_VARIABLES, str(threads))
-    return {**os.environ, **CHILD_VARIABLES, **counts, **variables}
+    return {**os.environ, **protocol_variables(threads), **variables}
 
 
 def kill_session(process: subprocess.Popen[bytes]) -> None:

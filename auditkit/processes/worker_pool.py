@@ -14,12 +14,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import IO, Any
 
 from auditkit import errors
 from auditkit.errors import AuditError, JsonError, ProgramFailed, StoreError
 from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict, to_dict
+from auditkit.processes.interpreter import isolated_arguments, isolated_environment
 from auditkit.processes.subprocesses import (
     TAIL_BYTES,
     describe_exit,
@@ -53,10 +55,16 @@ class Workers:
 
     Args:
         variables: Environment variables to set in every worker beside the usual ones.
+        scratch: Folder of a replay, whose workers import nothing but what is in code/ or
+            installed (:mod:`auditkit.processes.interpreter`); None for a run, whose program
+            imports what it likes.
     """
 
-    def __init__(self, variables: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, variables: Mapping[str, str] | None = None, scratch: Path | None = None
+    ) -> None:
         self._variables = dict(variables or {})
+        self._scratch = scratch
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self._stopped = False
@@ -119,17 +127,21 @@ class Workers:
         return from_dict(RESULTS[job.kind], answer["result"], what=f"answer of a {job.kind} job")
 
     def _start(self, job: Job, writer: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
-        threads = job.plan.threads if job.plan else 1
+        variables = child_environment(job.plan.threads if job.plan else 1, self._variables)
+        arguments: tuple[str, ...] = WORKER_ARGUMENTS
+        if self._scratch is not None:
+            arguments = isolated_arguments()
+            variables = isolated_environment(variables, self._scratch)
         with self._lock:
             if self._stopped:
                 raise ProgramFailed("stopped")
             process = subprocess.Popen(  # noqa: S603 # this interpreter, fixed arguments
-                [sys.executable, *WORKER_ARGUMENTS, str(writer)],
+                [sys.executable, *arguments, str(writer)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 pass_fds=(writer,),
-                env=child_environment(threads, self._variables),
+                env=variables,
                 start_new_session=True,  # so that what it leaves behind can be found, and ended
             )
             self._running.add(process)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from auditkit.errors import AuditError, ProgramError, ProgramFailed
+from auditkit.errors import AuditError, ProgramError, ProgramFailed, UnknownArgument
 from auditkit.observe.machine.code import import_file, import_module
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
@@ -211,6 +211,9 @@ class Program:
         scheduler.step()
 
 
+_ANY_KEYWORD = inspect.Parameter.VAR_KEYWORD
+
+
 @dataclass(frozen=True)
 class LoadedFactory:
     """A factory and where it came from.
@@ -231,17 +234,20 @@ class LoadedFactory:
         """Call the factory.
 
         Raises:
-            ProgramError: When it takes other arguments or returns something else.
+            UnknownArgument: When it takes other arguments.
+            ProgramError: When it returns something else.
             ProgramFailed: When it raises.
         """
         parameters = inspect.signature(self.make).parameters
-        takes_any_keyword = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        takes_any_keyword = any(p.kind is _ANY_KEYWORD for p in parameters.values())
         seed_name, *others = parameters or [""]
         for name in arguments:
             if name == seed_name or (name not in others and not takes_any_keyword):
-                raise ProgramError(
+                taken = [key for key in others if parameters[key].kind is not _ANY_KEYWORD]
+                raise UnknownArgument(
                     f"the factory {self.name} takes no argument {name!r}",
-                    expected=", ".join(others) or "none but the seed",
+                    expected=", ".join(taken) or "none but the seed",
+                    found=name,
                 )
         try:
             program = self.make(seed, **arguments)

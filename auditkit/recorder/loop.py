@@ -9,13 +9,15 @@ What further loaders deliver in between belongs to the step (:class:`AuxiliaryBo
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from auditkit.errors import AuditError
+from auditkit.errors import AuditError, CaptureError
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.driver import Delivery
+from auditkit.observe.loader.iteration import Boundary
 from auditkit.observe.machine.code import is_user_file
 from auditkit.observe.machine.distributed import always_synchronised
 from auditkit.observe.rng.streams import GlobalStreams, capture_streams
@@ -223,6 +225,53 @@ def raised_by_user_code(error: BaseException) -> bool:
     return bool(frames) and not isinstance(error, AuditError) and is_user_file(frames[-1].filename)
 
 
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Whatever goes wrong in here and is neither the user's doing nor said well, is said as ours.
+
+    Raises:
+        CaptureError: In place of an error that auditkit made without meaning to.
+    """
+    try:
+        yield
+    except AuditError:
+        raise
+    except Exception as error:
+        if raised_by_user_code(error):
+            raise
+        raise CaptureError(
+            f"auditkit could not observe the loop: {type(error).__name__}: {error}",
+            hint="this is a fault of auditkit's; train without the Recorder, and please report it",
+        ) from error
+
+
+class TellingBoundary:
+    """A boundary that nothing leaves but the user's own errors and auditkit's.
+
+    Args:
+        inner: The boundary.
+    """
+
+    def __init__(self, inner: Boundary) -> None:
+        self._inner = inner
+        self.needs_warmup = inner.needs_warmup
+
+    def position_reached(self) -> None:
+        """See :class:`auditkit.observe.loader.iteration.Boundary`."""
+        with own_errors():
+            self._inner.position_reached()
+
+    def batch_requested(self) -> GlobalStreams:
+        """See :class:`auditkit.observe.loader.iteration.Boundary`."""
+        with own_errors():
+            return self._inner.batch_requested()
+
+    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+        """See :class:`auditkit.observe.loader.iteration.Boundary`."""
+        with own_errors():
+            self._inner.batch_delivered(batch, order, epoch)
+
+
 class RecorderBackend:
     """What a Recorder does with the loop that it was given; the base of all kinds.
 
@@ -262,11 +311,11 @@ class RecorderBackend:
 
     def _attach(
         self,
-        boundary: Any,
+        boundary: Boundary,
         evidence: AuxiliaryEvidence,
         on_error: Callable[[Exception], None] | None = None,
     ) -> None:
         """Let the training loader report to ``boundary``, and further loaders to the loop."""
         for name, loader in self._instrumented.loaders.items():
             auxiliary = AuxiliaryBoundary(name, self._loop, evidence, on_error) if name else None
-            loader.boundary = auxiliary or boundary
+            loader.boundary = TellingBoundary(auxiliary or boundary)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from auditkit.errors import PlanError, RecorderMisuse
 from auditkit.observe.machine.distributed import Peers, refuse_unconnected
-from auditkit.recorder.loop import RecorderBackend
+from auditkit.recorder.loop import RecorderBackend, own_errors
 from auditkit.recorder.recording import RecordingBackend
 from auditkit.recorder.row_client import StreamingBackend
 from auditkit.recorder.script_jobs import JobBackend
@@ -156,12 +156,13 @@ class Recorder:
                 "wrap was called twice", hint="give it all objects at once; one Recorder, one loop"
             )
         refuse_unconnected()
-        training, loader, auxiliary = sort_objects(
-            objects, scheduler=scheduler, scaler=scaler, averaged=averaged, extras=extras
-        )
-        self._training_loader = loader
-        wrapped = Wrapped(training, loader, auxiliary, probe, loss)
-        self._backend = self._make_backend(wrapped)
+        with own_errors():
+            training, loader, auxiliary = sort_objects(
+                objects, scheduler=scheduler, scaler=scaler, averaged=averaged, extras=extras
+            )
+            self._training_loader = loader
+            wrapped = Wrapped(training, loader, auxiliary, probe, loss)
+            self._backend = self._make_backend(wrapped)
         return objects if len(objects) > 1 else objects[0]
 
     def log(self, *, loss: Tensor | float) -> None:
@@ -233,7 +234,8 @@ class Recorder:
         atexit.unregister(self._at_exit)
         clean = isinstance(error, SystemExit) and not error.code  # the script is done early
         if self._backend is not None:
-            self._backend.close(None if clean else error)
+            with own_errors():
+                self._backend.close(None if clean else error)
         elif error is None:
             warnings.warn(
                 "the Recorder was given nothing to record: call wrap(model, optimizer, loader)",

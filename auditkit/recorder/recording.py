@@ -219,7 +219,7 @@ class RecordingBackend(RecorderBackend):
         return RecordingManifest(
             schema_version=SCHEMA_VERSION,
             producer=Producer("auditkit", __version__),
-            run=RunTimes(results[0].started, now()),
+            run=RunTimes.ending(results[0].started, now()),
             seed=self._settings.seed,
             program=program_record(results[0].code, describe_objects(objects)),
             command=tuple(redact_text(argument) for argument in sys.argv[1:]),

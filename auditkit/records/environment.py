@@ -16,6 +16,11 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 _HARMLESS = frozenset({"cores", "pip", "setuptools", "wheel"})
 
 
+def protocol_variables(threads: int) -> dict[str, str]:
+    """Variables of a process that is to be deterministic, with so many threads."""
+    return {**CHILD_VARIABLES, **dict.fromkeys(THREAD_VARIABLES, str(threads))}
+
+
 @dataclass(frozen=True)
 class Environment:
     """Software and hardware, without any name of a user, a host or a home folder.
@@ -35,6 +40,23 @@ class Environment:
     libraries: dict[str, str]
     variables: dict[str, str]
     determinism: dict[str, str]
+
+    def contradictions(self, threads: int) -> Iterator[str]:
+        """Yield a line for whatever cannot be of a process that a study's plan started.
+
+        Args:
+            threads: The plan's threads, which every such process was given; see
+                :func:`auditkit.processes.subprocesses.environment`.
+        """
+        for name, value in protocol_variables(threads).items():
+            found = self.variables.get(name, value)
+            if found != value:
+                yield f"{name} was {found}, the protocol asks for {value}"
+        settings = {"torch threads": str(threads), "deterministic algorithms": "True"}
+        for name, value in settings.items():
+            found = self.determinism.get(name, "not said")
+            if found != value:
+                yield f"{name} was {found}, the protocol asks for {value}"
 
     def differences(self, other: Environment) -> Iterator[str]:
         """Yield a line for whatever may change bits and is not the same in ``other``."""

@@ -51,6 +51,7 @@ class Job:
         code: Absolute folder to copy the program's sources to, or None.
         sample_seed: Whose per-sample streams the dataset is read with (``register``); by default
             the study seed's.
+        judged: Whether to report the files of every module that was imported (a replay).
     """
 
     kind: JobKind
@@ -65,6 +66,7 @@ class Job:
     step: int | None = None
     code: str | None = None
     sample_seed: int | None = None
+    judged: bool = False
 
 
 @dataclass(frozen=True)

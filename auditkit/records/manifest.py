@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from auditkit.records.environment import Environment
+from auditkit.records.imports import ImportedFiles
 from auditkit.records.plan import PerturbationSpec, Role, StudyPlan
 from auditkit.records.rng import RngContract
 
@@ -99,7 +100,9 @@ class TrunkResult:
         program: Description of the objects: model, optimizer, scheduler classes, parameter
             count, hyper-parameters.
         environment: Where it ran.
-        code: Modules that were imported from outside site-packages.
+        code: Modules that were imported and are not installed.
+        imported: Files of all modules, where a replay asks for them.
+        notes: What a reviewer would miss, of the modules that were imported.
     """
 
     control: BranchRecord
@@ -112,15 +115,22 @@ class TrunkResult:
     program: dict[str, str]
     environment: Environment
     code: tuple[CodeFile, ...]
+    imported: ImportedFiles | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class BranchesResult:
-    """What the branch worker of a seed hands back: one record a branch, in the order asked."""
+    """What the branch worker of a seed hands back: one record a branch, in the order asked.
+
+    The rest is as in :class:`TrunkResult`.
+    """
 
     branches: tuple[BranchRecord, ...]
     environment: Environment
     code: tuple[CodeFile, ...]
+    imported: ImportedFiles | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -175,7 +185,7 @@ class ProgramRecord:
         description: Model, optimizer and so on, for people.
         git_commit: Commit of the folder that it lay in, or None.
         git_dirty: Whether that folder had uncommitted changes.
-        code: Every module imported from outside site-packages.
+        code: Every module that was imported and is not installed.
         command: The user's own command, where the program is a script that runs its own loop;
             ``{seed}`` stands for the seed. Nothing ever runs a recorded command.
     """
@@ -220,6 +230,11 @@ class RunTimes:
 
     started: str
     finished: str
+
+    @classmethod
+    def ending(cls, started: str, now: str) -> RunTimes:
+        """The times of a run that ends now, also where its clock was set back meanwhile."""
+        return cls(started, max(started, now))
 
 
 @dataclass(frozen=True)

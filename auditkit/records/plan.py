@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from auditkit.errors import PlanError
+from auditkit.records import plan_values
+from auditkit.records.plan_values import shown
 
 #: Metrics that a plan can name as primary, with the kind of estimand they get.
 SIGNED_METRICS = ("accuracy", "nll", "brier", "ece", "squared_calibration_error")
@@ -64,6 +66,18 @@ class PerturbationSpec:
 
     name: str
     parameters: dict[str, ParameterValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check types, converting nothing but other kinds of whole numbers.
+
+        Raises:
+            PlanError: When something is neither a text nor a whole number, naming it.
+        """
+        if not plan_values.text("perturbations: a name", self.name):
+            raise PlanError("perturbations: a name is empty")
+        place = f"perturbations: {self.name}"
+        parameters = plan_values.parameters(place, self.parameters)
+        object.__setattr__(self, "parameters", parameters)  # frozen: the only way to fill it
 
     @classmethod
     def parse(cls, text: str) -> PerturbationSpec:
@@ -144,33 +158,31 @@ class StudyPlan:
         threads: int = 1,
         augmentation_rng: str = "per-sample",
     ) -> None:
-        """Accept any iterable of seeds, and perturbations by name; see the class."""
+        """Accept any iterable of seeds, and perturbations by name; see the class.
+
+        No value is converted into another: a seed of 1.5 is a mistake, not seed 1.
+        """
         values: dict[str, object] = {
             "fork_at": fork_at,
             "window": window,
             "horizon": horizon,
-            "seeds": tuple(int(seed) for seed in seeds),
-            "perturbations": tuple(
-                PerturbationSpec.parse(item) if isinstance(item, str) else item
-                for item in perturbations
-            ),
+            "seeds": plan_values.whole_numbers("seeds", seeds, _MAX_SEEDS),
+            "perturbations": _perturbations(perturbations),
             "placebos": placebos,
             "placebo_scale": placebo_scale,
-            "primary_metric": primary_metric,
-            "margins": dict(margins or {}),
+            "primary_metric": plan_values.text("primary_metric", primary_metric),
+            "margins": plan_values.numbers_by_name("margins", margins),
             "threads": threads,
-            "augmentation_rng": augmentation_rng,
+            "augmentation_rng": plan_values.text("augmentation_rng", augmentation_rng),
         }
+        # Without a placebo there is no noise floor, and check 9 could never pass.
+        for name, most in _LIMITS.items():
+            values[name] = plan_values.whole(name, values[name], most)
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen: the only way to fill it here
         self._check()
 
     def _check(self) -> None:
-        # Without a placebo there is no noise floor, and check 9 could never pass.
-        for name, limit in _LIMITS.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= limit:
-                raise PlanError(f"{name} must be a whole number of 1 to {limit}, not {value!r}")
         if self.fork_at + self.window > self.horizon:
             raise PlanError(
                 f"the window ends at step {self.fork_at + self.window}, beyond the horizon "
@@ -178,33 +190,30 @@ class StudyPlan:
                 hint="lower --fork-at or --window, or raise --horizon",
             )
         if not self.seeds:
-            raise PlanError("a study needs at least one seed")
-        if len(self.seeds) > _MAX_SEEDS:
-            raise PlanError(f"{len(self.seeds)} seeds; a study has at most {_MAX_SEEDS}")
+            raise PlanError("seeds: a study needs at least one seed")
         if len(set(self.seeds)) != len(self.seeds):
             raise PlanError("a seed is given twice: pairs of equal seeds are no replication")
         if any(seed < 0 or seed >= 2**63 for seed in self.seeds):
-            raise PlanError("seeds must lie in 0 .. 2**63-1")
+            raise PlanError("seeds must lie in 0 .. 2**63-1", found=shown(self.seeds))
         self._check_names()
 
     def _check_names(self) -> None:
         if not self.perturbations:
-            raise PlanError("a study needs at least one perturbation")
-        if len(self.perturbations) > _MAX_PERTURBATIONS:
-            raise PlanError(
-                f"{len(self.perturbations)} perturbations; a study has at most {_MAX_PERTURBATIONS}"
-            )
+            raise PlanError("perturbations: a study needs at least one perturbation")
         names = [spec.branch_name for spec in self.perturbations]
         if len(set(names)) != len(names):
             raise PlanError("a perturbation is given twice")
         known = (*SIGNED_METRICS, *DISTANCE_METRICS)
-        for metric in (self.primary_metric, *self.margins):
+        named = [("primary_metric", self.primary_metric), *(("margins", m) for m in self.margins)]
+        for name, metric in named:
             if metric not in known:
-                raise PlanError(f"unknown metric {metric!r}", expected=", ".join(known))
+                raise PlanError(
+                    f"{name}: unknown metric {shown(metric)}", expected=", ".join(known)
+                )
         self._check_margins()
         if self.augmentation_rng not in AUGMENTATION_RNG:
             raise PlanError(
-                f"unknown augmentation_rng {self.augmentation_rng!r}",
+                f"unknown augmentation_rng {shown(self.augmentation_rng)}",
                 expected=" or ".join(AUGMENTATION_RNG),
             )
 
@@ -212,10 +221,10 @@ class StudyPlan:
         # Against a margin that no difference can exceed, everything would be equivalent.
         for metric, margin in self.margins.items():
             if not margin > 0:
-                raise PlanError("an equivalence margin must be positive")
+                raise PlanError("margins: a margin must be positive", found=shown(margin))
             if not margin < RANGES[metric]:
                 raise PlanError(
-                    f"an equivalence margin of {margin:g} for {metric} cannot fail: values of "
+                    f"margins: a margin of {shown(margin)} for {metric} cannot fail: values of "
                     f"{metric} lie within {RANGES[metric]:g} of each other"
                 )
 
@@ -264,3 +273,17 @@ class StudyPlan:
     def branch_names(self) -> tuple[str, ...]:
         """Every branch a seed has, in the order in which they are run."""
         return ("control", "replica", *self.placebo_names, *self.treatment_names)
+
+
+def _perturbations(values: Iterable[str | PerturbationSpec]) -> tuple[PerturbationSpec, ...]:
+    specs = []
+    for item in plan_values.items("perturbations", values, _MAX_PERTURBATIONS):
+        if isinstance(item, str):
+            specs.append(PerturbationSpec.parse(item))
+        elif isinstance(item, PerturbationSpec):
+            specs.append(item)
+        else:
+            raise PlanError(
+                f"perturbations must be names or PerturbationSpec objects, not {shown(item)}"
+            )
+    return tuple(specs)

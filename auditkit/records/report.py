@@ -12,16 +12,22 @@ from typing import Literal
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import Producer, RunTimes
+from auditkit.records.settings import VerifierSettings
 
 VERIFICATION_PREDICATE = "urn:auditkit:verification:v1"
 REPLAY_PREDICATE = "urn:auditkit:replay:v1"
 
-#: Name of a replay's report, beside the manifest that it is about.
+#: Name of a replay's report, beside the manifest that it is about, as earlier builds wrote it;
+#: now each has a name of its own.
 REPLAY_NAME = "replay.json"
 
-Status = Literal["passed", "failed", "not run"]
+Status = Literal["passed", "failed", "undecided", "not run"]
 Verdict = Literal["verified", "sampled", "integrity-only", "close", "failed", "undecided"]
 Binding = Literal["plan-bound", "registered", "not bound"]
+ReplaySays = Literal["impossible", "different", "undecided", "in part", "equal"]
+
+#: Exit code of what cannot be decided: nothing is found to be wrong, nor to be right.
+UNDECIDED = 6
 
 #: How a report words the trust in this machine's own key.
 SELF_SIGNED = "self-signed on this machine"
@@ -71,9 +77,9 @@ class CheckResult:
 
     Attributes:
         number: 1 to 10, see :data:`CHECKS`.
-        status: Whether it passed.
+        status: Whether it passed; ``undecided`` where every finding is one that cannot be decided.
         summary: What was checked, or why it was not run.
-        findings: What is wrong; not empty exactly when the check failed.
+        findings: What is wrong; not empty exactly when the check failed or is undecided.
         warnings: What is odd but no failure.
     """
 
@@ -106,6 +112,33 @@ class Countersignature:
     signed_by: str | None
     counts: bool
     verdict: Verdict | None
+    remark: str
+
+
+@dataclass(frozen=True)
+class StatedReplay:
+    """What a signed replay beside a recording says, and what its word is worth.
+
+    Nobody vouches for himself: that everything was equal counts only from somebody who did not
+    sign the recording. That something differs counts from everybody who is trusted.
+
+    Attributes:
+        file: Its file, beside the manifest.
+        signed_by: Fingerprint of the trusted key that signed it; None where none did.
+        by_author: Whether it is signed by a person who signed the recording.
+        says: What it says of this recording (*impossible*: of steps that it has not); None where
+            it cannot be read or is about another manifest.
+        finished: When it ended, by the replaying machine's own clock; None as above.
+        counts: Whether check 8 rests on it.
+        remark: What it says and why it does not count, for people.
+    """
+
+    file: str
+    signed_by: str | None
+    by_author: bool
+    says: ReplaySays | None
+    finished: str | None
+    counts: bool
     remark: str
 
 
@@ -191,6 +224,8 @@ class VerificationReport:
         countersignatures: Signed reports of others that lie beside the manifest.
         timestamps: When authorities that the verifier trusts saw the signatures.
         plan: What the plan that was signed before the run is worth; None without one.
+        replays: Of a recording, the signed replays that lie beside it, contradictions first.
+        settings: What the verifier set; None in reports of earlier builds.
     """
 
     verdict: Verdict
@@ -208,6 +243,8 @@ class VerificationReport:
     countersignatures: tuple[Countersignature, ...] = field(default=())
     timestamps: tuple[Timestamp, ...] = field(default=())
     plan: PlanBinding | None = None
+    replays: tuple[StatedReplay, ...] = field(default=())
+    settings: VerifierSettings | None = None
 
     def __bool__(self) -> bool:
         return self.exit_code == 0

@@ -20,6 +20,7 @@ from auditkit.evidence.comparison import (
     compare_records,
     compare_traces,
 )
+from auditkit.evidence.founding import BranchSide, Shared, unfounded
 from auditkit.evidence.reader import SeedEvidence
 from auditkit.files import store
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
@@ -91,6 +92,7 @@ class SeedComparison:
 
     def __init__(self, seed: SeedEvidence) -> None:
         self._seed = seed
+        self._shared = Shared(probe=False, recalibration=False)
 
     def trunk(self, attempt: Attempt) -> Iterator[Mismatch]:
         """Where trunk, fork, control, contract or data differ from the record."""
@@ -100,6 +102,7 @@ class SeedComparison:
         if not isinstance(result, TrunkResult):
             return
         manifest = self._seed.run.manifest
+        self._shared = Shared.of(record, result)
         mismatches = [
             compare_traces("trunk", self._seed.trunk, attempt.traces["trunk"]),
             self._compare_branch(record.branches[0], attempt),
@@ -146,6 +149,23 @@ class SeedComparison:
         for name, record in attempt.records.items():
             yield from self._compare_shapes(name, record, attempt.outcomes[name])
         yield from filter(is_input, self.trunk(attempt))
+
+    def unfounded(self, attempt: Attempt) -> Iterator[Mismatch]:
+        """Where the record contradicts states that the replay reached, too.
+
+        No environment explains that. The trunk must have been compared before.
+        """
+        plan = self._seed.run.manifest.plan
+        steps = {"t0": plan.fork_at, **plan.times}
+        for name, record in attempt.records.items():
+            recorded = self._seed.record.branch(name)
+            trace = self._seed.control if name == "control" else self._recorded_trace(name)
+            yield from unfounded(
+                BranchSide(recorded, trace, self._seed.run.outcome(recorded)),
+                BranchSide(record, attempt.traces[name], attempt.outcomes[name]),
+                steps,
+                self._shared,
+            )
 
     def _recorded_trace(self, name: str) -> Trace:
         return self._seed.run.trace(self._seed.record.branch(name).trace)

@@ -89,4 +89,5 @@ def _merged(outcomes: Sequence[ReplayOutcome]) -> ReplayOutcome:
         undecided=any(each.undecided for each in outcomes),
         distances=tuple(dict.fromkeys(item for each in outcomes for item in each.distances)),
         close=bool(differing) and all(outcome.close for outcome in differing),
+        warnings=tuple(dict.fromkeys(item for each in outcomes for item in each.warnings)),
     )

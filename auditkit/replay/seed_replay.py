@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from auditkit.errors import AuditError, MalformedError, OrderDrift
+from auditkit.errors import ArtifactError, AuditError, MalformedError, OrderDrift, UnknownArgument
 from auditkit.evidence.comparison import Mismatch, causing_step, environment_differences
 from auditkit.evidence.distances import describe_distances, probe_distances, state_distances
 from auditkit.evidence.reader import RunEvidence
+from auditkit.evidence.verdicts import as_change
 from auditkit.files import store
 from auditkit.formats.run_files import Outcome
 from auditkit.processes.worker_pool import Report, Workers
@@ -34,6 +35,7 @@ from auditkit.replay.attempts import (
     is_input,
     read_attempt,
 )
+from auditkit.replay.imports import ImportJudge
 from auditkit.replay.live_comparison import find_differing_module
 from auditkit.study.script_workers import ScriptWorkers
 
@@ -42,6 +44,10 @@ MAX_REPLAYS = 4
 
 #: Which of them runs other branches before each branch.
 _REORDERED = 3
+
+
+#: Ends what no other environment excuses.
+_UNFOUNDED = "the state is the recorded one, so no other environment excuses it"
 
 
 @dataclass
@@ -77,6 +83,7 @@ class SeedTask:
         arguments: Arguments of the factory that replace recorded ones.
         own_command: Whether the program is the verifier's own command.
         scratch: Folder for all seeds, with a copy of the code in it.
+        judge: Judges what the replaying processes import.
     """
 
     run: RunEvidence
@@ -85,6 +92,7 @@ class SeedTask:
     arguments: Mapping[str, str]
     own_command: bool
     scratch: Path
+    judge: ImportJudge
 
 
 _Compare = Callable[[Attempt], Iterator[Mismatch]]
@@ -106,10 +114,15 @@ class SeedReplay:
         self._comparison = SeedComparison(task.run.seed(task.record))
         self._scratch = task.scratch / f"seed-{task.record.seed:04d}"
         self._attempts = 0
+        self._is_other_code = False
         self._found = SeedResult()
 
     def run(self) -> SeedResult:
-        """Replay trunk and control, then the chosen branches."""
+        """Replay trunk and control, then the chosen branches.
+
+        Raises:
+            UnknownArgument: When the verifier gave an argument that the factory does not take.
+        """
         found = self._found
         try:
             for job, compare in self._jobs():
@@ -119,11 +132,22 @@ class SeedReplay:
                 mismatches = list(compare(attempt))
                 if mismatches:
                     self._explain(job, compare, attempt, mismatches)
+        except UnknownArgument as error:
+            if error.found in self._task.arguments:
+                raise  # the verifier's own: there is something to type, and nothing to judge
+            self._give_up(error)
+        except ArtifactError as error:  # of the record: a replay's own files are no artifacts
+            found.unexplained = True
+            found.findings.append(as_change(error))
         except AuditError as error:
-            found.undecided = found.unexplained = True
-            text = f"cannot be replayed: {error}"
-            found.findings.append(Finding(text, self._place, exit_code=6))
+            self._give_up(error)
         return found
+
+    def _give_up(self, error: AuditError) -> None:
+        found = self._found
+        found.undecided = found.unexplained = True
+        text = f"cannot be replayed: {error}"
+        found.findings.append(Finding(text, self._place, exit_code=6))
 
     def _jobs(self) -> Iterator[tuple[Job, _Compare]]:
         manifest = self._run.manifest
@@ -132,7 +156,8 @@ class SeedReplay:
             folder=str(self._task.scratch / CODE_FOLDER),
             arguments={**manifest.program.arguments, **self._task.arguments},
         )
-        trunk = Job("trunk", program, manifest.plan, self._record.seed, out="")
+        judged = not self._task.own_command
+        trunk = Job("trunk", program, manifest.plan, self._record.seed, out="", judged=judged)
         yield trunk, self._comparison.trunk
         names = self._task.branches
         if names:
@@ -161,6 +186,10 @@ class SeedReplay:
         except OrderDrift as error:
             return ended_attempt(job, error)
         self._found.environments.append(result.environment)
+        if job.judged:
+            unlisted = self._task.judge.findings(result.imported)
+            self._found.findings.extend(unlisted)
+            self._found.unexplained |= bool(unlisted)
         attempt = read_attempt(out, result)
         if measured:
             self._measure(attempt, out)
@@ -197,14 +226,22 @@ class SeedReplay:
                 self._found.unexplained = True
                 return
         unexplained = [*filter(is_input, mismatches), *self._comparison.inputs(first)]
-        self._found.unexplained |= bool(unexplained)
+        # Other code may well give other tables; what it is was said by name.
+        founded = self._is_other_code or not mismatches
+        unfounded = [] if founded else list(self._comparison.unfounded(first))
+        mismatches += [mismatch for mismatch in unfounded if mismatch not in mismatches]
+        self._found.unexplained |= bool(unexplained or unfounded)
         for mismatch in unexplained:  # what hides behind an earlier difference of its branch
             if not any(is_input(other) and other.branch == mismatch.branch for other in mismatches):
                 mismatches.append(mismatch)
         differences = self.environment_differences()
         self._found.undecided |= bool(differences)
         for mismatch in mismatches:
-            self._found.findings.append(self._difference(mismatch, first, n_replays, differences))
+            excused = [] if mismatch in unfounded else differences
+            finding = self._difference(mismatch, first, n_replays, excused)
+            if mismatch in unfounded:
+                finding = replace(finding, message=f"{finding.message}; {_UNFOUNDED}")
+            self._found.findings.append(finding)
 
     def _reordered(self, job: Job) -> Job:
         """The same branches after others: all of the seed's, or the same the other way round.
@@ -247,7 +284,7 @@ class SeedReplay:
         recorded = {(file.name, file.sha256) for file in self._run.manifest.program.code}
         changed = recorded ^ {(file.name, file.sha256) for file in attempt.result.code}
         if changed:
-            self._found.undecided = self._found.unexplained = True
+            self._found.undecided = self._found.unexplained = self._is_other_code = True
             names = ", ".join(sorted({name for name, _ in changed}))
             text = f"the command runs other code than was recorded: {names}"
             self._found.findings.append(Finding(text, exit_code=6))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from auditkit.processes.worker_pool import Report, Workers
 from auditkit.records.environment import Environment
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.report import Distance, Finding
+from auditkit.replay.imports import ImportJudge
 from auditkit.replay.seed_replay import MAX_REPLAYS, SeedReplay, SeedResult, SeedTask
 from auditkit.study.script_workers import ScriptWorkers
 
@@ -75,6 +77,7 @@ class ReplayOutcome:
             order, batch, random stream and description is the recorded one, and no probe table
             of any replayed branch is further away than the requested tolerance. It is less than
             *verified*: an edit that small looks the same.
+        warnings: What of this installation was not compared with a RECORD.
     """
 
     findings: tuple[Finding, ...]
@@ -83,6 +86,7 @@ class ReplayOutcome:
     undecided: bool = False
     distances: tuple[Distance, ...] = ()
     close: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOutcome:
@@ -94,8 +98,13 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
         report: Called with progress, from several threads.
     """
     seeds = [record for record in run.manifest.seeds if record.seed in request.choice]
-    own = ScriptWorkers(request.command) if request.command else Workers()
-    with tempfile.TemporaryDirectory(prefix="auditkit-replay-") as scratch, own as workers:
+    with ExitStack() as stack:
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="auditkit-replay-"))
+        workers: Workers | ScriptWorkers = Workers(scratch=Path(scratch))
+        if request.command:
+            workers = ScriptWorkers(request.command)
+        stack.enter_context(workers)
+        judge = ImportJudge(run.manifest.program.code, Path(scratch))
         copy_code(run, Path(scratch))
         tasks = [
             SeedTask(
@@ -105,6 +114,7 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
                 request.arguments,
                 bool(request.command),
                 Path(scratch),
+                judge,
             )
             for record in seeds
         ]
@@ -127,6 +137,7 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
         undecided=any(seed.undecided for seed in done),
         distances=tuple(distance for seed in done for distance in seed.distances),
         close=_is_close(done, request.tolerance),
+        warnings=tuple(judge.warnings()),
     )
 
 

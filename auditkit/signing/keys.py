@@ -93,11 +93,6 @@ class TrustedKey:
         return frozenset((self.fingerprint, *names))
 
 
-def same_person(a: TrustedKey, b: TrustedKey) -> bool:
-    """Whether two trusted keys stand for one person: they are one key, or share a principal."""
-    return not a.identities.isdisjoint(b.identities)
-
-
 def generate_key() -> Ed25519PrivateKey:
     """A new Ed25519 key."""
     return Ed25519PrivateKey.generate()

@@ -46,7 +46,7 @@ def check_signatures(
     Args:
         envelope: As :func:`open_envelope` gave it.
         trusted: The keys that the verifier trusts; the first to have signed is *the* signer.
-        threshold: How many different people among them must have signed; see :func:`same_person`.
+        threshold: How many different people among them must have signed; see the rules above.
 
     Returns:
         Who signed.
@@ -74,7 +74,8 @@ def check_signatures(
         if not by:
             untrusted.append(_claimed(signature.keyid))
     signers = tuple(key for key in keys if key.fingerprint in signed)
-    people = _count_people(signers, keys)
+    whose = _people(keys)
+    people = len({whose[key.fingerprint] for key in signers})
     if people < threshold:
         raise _too_few(signers, people, untrusted, threshold)
     return SignatureOutcome(signers, tuple(untrusted))
@@ -90,8 +91,23 @@ def _distinct(trusted: Sequence[TrustedKey]) -> list[TrustedKey]:
     return list(found.values())
 
 
-def _count_people(signers: Sequence[TrustedKey], trusted: Sequence[TrustedKey]) -> int:
-    """How many people the signers are, by all that the trusted keys tell of who is who."""
+def others_than(
+    authors: Sequence[TrustedKey], keys: Sequence[TrustedKey], trusted: Sequence[TrustedKey]
+) -> list[TrustedKey]:
+    """Those of some trusted keys that are of somebody else than the authors.
+
+    Args:
+        authors: Trusted keys.
+        keys: Trusted keys.
+        trusted: All that are trusted: they tell who is who.
+    """
+    people = _people(trusted)
+    known = {people[author.fingerprint] for author in authors}
+    return [key for key in keys if people[key.fingerprint] not in known]
+
+
+def _people(trusted: Sequence[TrustedKey]) -> dict[str, int]:
+    """A number for every key, the same for all keys of one person."""
     known: dict[str, set[str]] = {}
     for key in trusted:
         people = [known.setdefault(name, {name}) for name in key.identities]
@@ -100,7 +116,7 @@ def _count_people(signers: Sequence[TrustedKey], trusted: Sequence[TrustedKey]) 
             if other is not person:
                 person |= other
                 known.update(dict.fromkeys(other, person))
-    return len({id(known[key.fingerprint]) for key in signers})
+    return {key.fingerprint: id(known[key.fingerprint]) for key in trusted}
 
 
 def _too_few(

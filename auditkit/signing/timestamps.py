@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from rfc3161_client import (
     HashAlgorithm,
     PKIStatus,
@@ -214,6 +215,11 @@ def load_certificates(path: str | Path) -> list[x509.Certificate]:
     except (ValueError, x509.InvalidVersion):
         raise KeyFileError("it holds no certificate, or a damaged one", where=str(path)) from None
     return found
+
+
+def certificate_sha256(certificate: x509.Certificate) -> str:
+    """SHA-256 of a certificate, as ``openssl x509 -fingerprint -sha256`` counts it, in hex."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
 
 
 def read_reply(path: str | Path) -> bytes:

@@ -178,8 +178,8 @@ def signing_key(
         StoreError: When the machine's own key cannot be written.
     """
     variables = os.environ if env is None else env
-    named = path or variables.get(KEY_VARIABLE)
-    if named:
+    named = path if path is not None else variables.get(KEY_VARIABLE) or None
+    if named is not None:
         key = _load_with_password(named, password, variables)
         return SigningKey(key, fingerprint(key), str(named))
     key, created = ensure_default_key(variables, password)

@@ -60,6 +60,9 @@ MIN_SIGN_FLIP = 6
 #: a t bound is too low (true size .13 to .24 at a nominal .05 for n = 3 .. 10).
 MIN_DISTANCE_EQUIVALENCE = 20
 
+#: What is said where equal values would give an interval of width 0.
+NO_SPREAD = "a standard deviation of exactly 0 gives no interval"
+
 #: Skewness beyond which the studentised bootstrap interval stands beside the t interval.
 SKEWNESS_THRESHOLD = 1.0
 
@@ -185,13 +188,15 @@ def _signed_inference(row: SignedEstimate, differences: NDArray[np.float64]) -> 
     flips = resampling.sign_flip_test(differences) if row.n >= MIN_SIGN_FLIP else None
     notes = []
     if t_test is None:
-        notes.append("every pair gives the same difference: no spread to test against")
+        notes.append(f"every pair gives the same difference: {NO_SPREAD}")
     elif row.n <= 4:
         notes.append(f"{row.n} pairs: the t interval rests on normality")
     elif row.n < MIN_SIGN_FLIP:
         notes.append("5 pairs: the sign-flip test cannot reach .05 and is not shown")
     if t_test and flips and (t_test.p <= ALPHA) != (flips.p <= ALPHA):
         notes.append(f"t test and sign-flip test disagree at {ALPHA:g}")
+    if row.control_sd == 0:
+        notes.append("the controls do not differ between seeds: no seed SDs")
     return replace(
         row,
         sd=inference.standard_deviation(differences),
@@ -255,12 +260,18 @@ def _excess(row: DistanceEstimate, floor: float) -> DistanceEstimate:
     excesses = np.array(row.effect_per_seed)
     scale = None if row.seed_distance is None else row.seed_distance - floor
     few = len(excesses) < MIN_PAIRS
+    interval = None if few else inference.t_interval(excesses, LEVEL)
+    notes: tuple[str, ...] = ()
+    if few:
+        notes = (f"values only: fewer than {MIN_PAIRS} pairs",)
+    elif interval is None:
+        notes = (f"every pair gives the same excess: {NO_SPREAD}",)
     return replace(
         row,
         excess=float(excesses.mean()),
         rho=float(excesses.mean()) / scale if scale is not None and scale > 0 else None,
-        interval=None if few else inference.t_interval(excesses, LEVEL),
-        notes=(f"values only: fewer than {MIN_PAIRS} pairs",) if few else (),
+        interval=interval,
+        notes=notes,
     )
 
 

@@ -18,6 +18,7 @@ from auditkit.records.estimate import (
     Persistence,
     SignedEstimate,
 )
+from auditkit.statistics.inference import RELATIVE_ZERO
 
 Values = NDArray[np.float64]
 Row = TypeVar("Row", SignedEstimate, DistanceEstimate)
@@ -96,4 +97,8 @@ def _persistence(early: Row, late: Row, level: float) -> Persistence:
         return replace(undefined, reason="undefined: the effect at t0+W is not established")
     if late.exactly_zero:
         return replace(undefined, ratio=0.0, reason="the effect at T is exactly 0 (bit-identical)")
+    left_over = numerator - ratio.value * denominator
+    if np.ptp(left_over) <= RELATIVE_ZERO * np.abs(numerator).max():
+        reason = "every seed gives the same ratio: a standard deviation of 0 gives no interval"
+        return replace(undefined, ratio=ratio.value, reason=reason)
     return replace(undefined, ratio=ratio.value, interval=ratio.interval)

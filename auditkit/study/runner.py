@@ -46,6 +46,7 @@ from auditkit.records.manifest import (
 )
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
+from auditkit.records.replication import equal_seeds
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
@@ -144,7 +145,17 @@ def run_study(
         finished = _run_seeds(request, folder, report)
         for seed in finished:
             _warn_of_leaks(seed, warn)
+        notes = (note for seed in finished for note in (*seed.trunk.notes, *seed.branches.notes))
+        for note in dict.fromkeys(notes):
+            warn(note)
         manifest = _manifest(request, finished, started)
+        for text in manifest.environment.contradictions(request.plan.threads):
+            warn(f"this run will not verify: {text}; leave it to the plan")
+        for (first, again), names in equal_seeds(manifest.seeds).items():
+            warn(
+                f"this run will not verify: seeds {first} and {again} are one seed, with the same "
+                f"{', '.join(names)}; let the factory's seed decide what is drawn"
+            )
         envelope = sign_statement(to_statement(manifest), key.key)
         signer = f"{public_line(key.key)}\n".encode()
         folder.publish(manifest.files, {SIGNER_NAME: signer, MANIFEST_NAME: envelope})
@@ -236,7 +247,7 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
     return StudyManifest(
         schema_version=SCHEMA_VERSION,
         producer=Producer("auditkit", __version__),
-        run=RunTimes(started, _now()),
+        run=RunTimes.ending(started, _now()),
         plan=request.plan,
         program=ProgramRecord(
             target=request.program.target,

@@ -11,33 +11,47 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from auditkit.errors import AuditError
+from auditkit.errors import ArtifactMismatch, ArtifactMissing, AuditError, UnsafePath
 from auditkit.evidence.reader import SignedFolder
 from auditkit.evidence.verdicts import CheckResults, as_finding, exit_code_of, verdict_of
 from auditkit.files import artifacts
+from auditkit.formats.quote import escaped
+from auditkit.formats.redaction import redact_path, redact_text
 from auditkit.formats.statements import Manifest, manifest_from_statement
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import EstimateTable
-from auditkit.records.manifest import MANIFEST_NAME, SIGNER_NAME
+from auditkit.records.manifest import MANIFEST_NAME, SIGNER_NAME, FileRecord
 from auditkit.records.report import (
-    REPLAY_NAME,
     SELF_SIGNED,
     Countersignature,
     Distance,
     Finding,
     PlanBinding,
+    StatedReplay,
     Timestamp,
     VerificationReport,
 )
+from auditkit.records.settings import ArgumentSetting, VerifierSettings
 from auditkit.signing.envelopes import Envelope, open_envelope, pae
 from auditkit.signing.keys import TrustedKey, verifies
 from auditkit.signing.signatures import SignatureOutcome, check_signatures
 from auditkit.verification.countersigning import is_countersignature, read_countersignatures
 from auditkit.verification.plan_binding import Authorities
+from auditkit.verification.replay_results import is_replay_result
 
 #: Files beside a manifest that it cannot list, because they are made from it; and every
-#: countersignature.
-COMPANIONS = (MANIFEST_NAME, SIGNER_NAME, REPLAY_NAME, "CHECKLIST.md", "report.json")
+#: countersignature and replay.
+COMPANIONS = (MANIFEST_NAME, SIGNER_NAME, "CHECKLIST.md", "report.json")
+
+#: What is wrong with a listed file, by the error that says so.
+_KINDS = {
+    ArtifactMismatch: "edited",
+    ArtifactMissing: "missing",
+    UnsafePath: "not a regular file of this folder",
+}
+
+#: Names of one kind that a line holds.
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,8 @@ class VerifyRequest:
         budget: Seconds to spend on replay, as many branches as fit; None for no limit.
         tolerance: See :class:`auditkit.replay.study_replay.ReplayRequest`.
         authorities: How timestamps are judged.
+        named: Whether the trusted keys were named for this verification, and are not those that
+            this machine trusts anyway.
     """
 
     trusted: Sequence[TrustedKey]
@@ -71,6 +87,7 @@ class VerifyRequest:
     budget: float | None = None
     tolerance: float | None = None
     authorities: Authorities = field(default_factory=Authorities)
+    named: bool = True
 
 
 @dataclass(frozen=True)
@@ -136,6 +153,7 @@ class Verification:
         self._distances: tuple[Distance, ...] = ()
         self._close = False
         self._plan: PlanBinding | None = None
+        self._replays: tuple[StatedReplay, ...] = ()
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
@@ -160,6 +178,8 @@ class Verification:
             countersignatures=self._countersignatures(),
             timestamps=self._timestamps,
             plan=self._plan,
+            replays=self._replays,
+            settings=settings_of(self._request, self._opened.manifest),
         )
 
     def _countersignatures(self) -> tuple[Countersignature, ...]:
@@ -213,29 +233,42 @@ class Verification:
     def _check_artifacts(self, run: SignedFolder) -> None:
         """Make check 3."""
         checks, total = self._checks, 0
+        wrong = dict.fromkeys((*_KINDS.values(), "unreadable", "not listed"), 0)
         for file in run.manifest.files:
-            try:
-                found = artifacts.file_sha256(run.root, file.name, expected_size=file.size)
+            found = _examine(run.root, file)
+            if found is None:
                 total += file.size
-                if found != file.sha256:
-                    finding = Finding(
-                        f"sha256 is {found}, the manifest says {file.sha256}", file.name
-                    )
-                    checks.add(3, [finding])
-            except AuditError as error:
-                checks.add(3, [replace(as_finding(error), exit_code=1)])
+            else:
+                wrong[found[0]] += 1
+                checks.add(3, [found[1]])
+        survey = artifacts.survey(run.root)
         listed = {file.name for file in run.manifest.files}
         unlisted = [
-            name
-            for name in artifacts.list_files(run.root)
-            if name not in listed and name not in COMPANIONS and not is_countersignature(name)
+            escaped(name) for name in survey.names if name not in listed and not is_companion(name)
         ]
-        for name in unlisted:
-            if self._request.strict:
-                checks.add(3, [Finding("the manifest lists no such file", name)])
-            else:
-                checks.warn(3, f"{name}: lies here but is not listed")
+        if self._request.strict:
+            wrong["not listed"] = len(unlisted)
+            checks.add(3, (Finding("the manifest lists no such file", name) for name in unlisted))
+        elif unlisted:
+            checks.warn(3, f"{_some(unlisted)}: {_lies(unlisted)} listed")
+        self._check_survey(survey)
         checks.ran(3, f"{len(listed)} files, {total:,} bytes")
+        checks.sum_up(3, _counted_files(wrong))
+
+    def _check_survey(self, survey: artifacts.Survey) -> None:
+        """What of the folder could not be looked at: no matter for the files that are listed."""
+        texts = []
+        if survey.unread:
+            texts.append(
+                f"{_some([escaped(name) or '.' for name in survey.unread])}: not looked into"
+            )
+        if not survey.is_whole:
+            texts.append(f"more than {artifacts.MAX_SURVEYED:,} entries: not all were looked at")
+        for text in texts:
+            if self._request.strict:
+                self._checks.add(3, [Finding(text)])
+            else:
+                self._checks.warn(3, text)
 
     def _trust_text(self) -> str:
         if self._signer is None:
@@ -244,6 +277,64 @@ class Verification:
         if self._signer.own and source.name == "allowed_signers":
             return SELF_SIGNED
         return f"trusted by {source.name}"
+
+
+def _examine(root: Path, file: FileRecord) -> tuple[str, Finding] | None:
+    """What is wrong with a listed file, as a word and as a finding; None where nothing is."""
+    try:
+        found = artifacts.file_sha256(root, file.name, expected_size=file.size)
+    except AuditError as error:
+        kind = next((word for cls, word in _KINDS.items() if isinstance(error, cls)), "unreadable")
+        return kind, replace(as_finding(error), exit_code=1)
+    if found == file.sha256:
+        return None
+    return "edited", Finding(f"sha256 is {found}, the manifest says {file.sha256}", file.name)
+
+
+def _counted_files(wrong: Mapping[str, int]) -> str:
+    """For example ``2 files edited, 1 missing``."""
+    counts = [f"{n} {kind}" for kind, n in wrong.items() if n]
+    if not counts:
+        return ""
+    n, _, rest = counts[0].partition(" ")
+    return ", ".join([f"{n} file{'' if n == '1' else 's'} {rest}", *counts[1:]])
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names of many."""
+    rest = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def _lies(names: Sequence[str]) -> str:
+    return "lies here but is not" if len(names) == 1 else "lie here but are not"
+
+
+def is_companion(name: str) -> bool:
+    """Whether a file may lie beside a manifest that does not list it."""
+    return name in COMPANIONS or is_countersignature(name) or is_replay_result(name)
+
+
+def settings_of(request: VerifyRequest, manifest: Manifest | None) -> VerifierSettings:
+    """What a verifier set, beside what the record says of it."""
+    recorded = {} if manifest is None else manifest.program.arguments
+    return VerifierSettings(
+        replay=str(request.replay),
+        replay_seed=request.replay_seed,
+        budget=request.budget,
+        tolerance=request.tolerance,
+        arguments=tuple(
+            ArgumentSetting(name, redact_path(value), recorded.get(name))
+            for name, value in sorted(request.arguments.items())
+        ),
+        command=tuple(map(redact_text, request.command)),
+        jobs=request.jobs or None,
+        allow_code=request.allow_code,
+        strict=request.strict,
+        threshold=request.threshold,
+        keys=tuple(key.fingerprint for key in request.trusted) if request.named else (),
+        authorities=request.authorities.names,
+    )
 
 
 def is_own(outcome: SignatureOutcome) -> bool:

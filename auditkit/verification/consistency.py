@@ -50,15 +50,8 @@ def check_plan(manifest: StudyManifest, declarations: Declarations) -> Iterator[
     for record in manifest.seeds:
         yield from _check_branches(record, wanted, declarations)
     yield from check_listing(manifest.files, _used(manifest), manifest.program.code)
-    determinism = manifest.environment.determinism
-    for name, value in (
-        ("torch threads", str(plan.threads)),
-        ("deterministic algorithms", "True"),
-    ):
-        if determinism.get(name) != value:
-            yield Finding(
-                f"{name} was {determinism.get(name)}, the protocol asks for {value}", "environment"
-            )
+    for text in manifest.environment.contradictions(plan.threads):
+        yield Finding(text, "environment")
 
 
 def _check_branches(

@@ -15,8 +15,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from auditkit.errors import AuditError, NotTrusted, StoreError, UsageError
-from auditkit.files import artifacts, store
+from auditkit.errors import AuditError, NotTrusted, UsageError
+from auditkit.files import artifacts
+from auditkit.files.outputs import Output
 from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import record_from_statement, to_statement
 from auditkit.records.manifest import SCHEMA_VERSION, Producer, RunTimes
@@ -28,8 +29,8 @@ from auditkit.records.report import (
     VerificationReport,
 )
 from auditkit.signing.envelopes import open_envelope, sign_statement
-from auditkit.signing.keys import TrustedKey, same_person
-from auditkit.signing.signatures import check_signatures
+from auditkit.signing.keys import TrustedKey
+from auditkit.signing.signatures import check_signatures, others_than
 from auditkit.signing.trust import SigningKey
 from auditkit.version import __version__
 
@@ -52,6 +53,22 @@ def countersignature_name(fingerprint: str) -> str:
     """Name of the countersignature of a key: verifying again replaces it."""
     digest = base64.b64decode(fingerprint.removeprefix("SHA256:") + "=")
     return f"countersign-{digest.hex()[:16]}.json"
+
+
+def countersignature_output(folder: Path, fingerprint: str) -> Output:
+    """Where a key's countersignature goes: it replaces nothing but an earlier one."""
+    path = folder / countersignature_name(fingerprint)
+    noun = "countersignature"
+    return Output("--countersign", path, _is_countersignature, noun, hint="move it away")
+
+
+def _is_countersignature(data: bytes) -> bool:
+    try:
+        payload = open_envelope(data, what="an earlier one").payload
+        record_from_statement(SignedReport, payload, what="an earlier one")
+    except AuditError:
+        return False
+    return True
 
 
 def countersign(folder: Path, report: VerificationReport, run: RunTimes, key: SigningKey) -> Path:
@@ -87,9 +104,9 @@ def countersign(folder: Path, report: VerificationReport, run: RunTimes, key: Si
             )
     own = _publishable(report)
     signed = SignedReport(SCHEMA_VERSION, Producer("auditkit", __version__), run, own)
-    path = folder / name
-    store.write_bytes(path, sign_statement(to_statement(signed), key.key))
-    return path
+    output = countersignature_output(folder, key.fingerprint)
+    output.write(sign_statement(to_statement(signed), key.key))
+    return output.path
 
 
 def read_countersignatures(
@@ -107,10 +124,7 @@ def read_countersignatures(
         authors: The trusted keys that signed the manifest; none where check 2 failed, and then
             nothing counts.
     """
-    try:
-        names = [name for name in artifacts.list_files(folder) if is_countersignature(name)]
-    except StoreError:
-        return
+    names = sorted(filter(is_countersignature, artifacts.names_in(folder)))
     for name in names[:MAX_COUNTERSIGNATURES]:
         try:
             yield _read(folder, name, statement_sha256, trusted, authors)
@@ -132,7 +146,15 @@ def _publishable(report: VerificationReport) -> VerificationReport:
     trust = "the verifier named the key"
     if report.trust == SELF_SIGNED:
         trust = SELF_SIGNED
-    return replace(report, trust=trust, checks=tuple(checks), plan=plan, countersignatures=())
+    said = [replace(item, remark=redact_text(item.remark)) for item in report.replays]
+    return replace(
+        report,
+        trust=trust,
+        checks=tuple(checks),
+        plan=plan,
+        countersignatures=(),
+        replays=tuple(said),
+    )
 
 
 def _earlier(folder: Path, name: str, key: TrustedKey) -> VerificationReport | None:
@@ -160,11 +182,18 @@ def _read(
         reason = "it is about another manifest"
     elif not authors:
         reason = "the manifest's own signature is not in order"
-    elif any(same_person(key, author) for author in authors):
+    elif not others_than(authors, [key], trusted):
         reason = "it is signed by somebody who signed the manifest"
     elif report.signed_by not in {author.fingerprint for author in authors}:
         reason = f"the manifest was signed by {report.signed_by} when it was verified"
     elif report.exit_code != 0:
         reason = f"it says that the manifest did not verify (exit {report.exit_code})"
-    remark = f"does not count: {reason}" if reason else report.replay
+    remark = f"does not count: {reason}" if reason else _worth(report)
     return Countersignature(name, key.fingerprint, reason is None, report.verdict, remark)
+
+
+def _worth(report: VerificationReport) -> str:
+    """How much was replayed, and with which arguments of the verifier's own."""
+    settings = report.settings
+    own = [] if settings is None else [str(item) for item in settings.arguments]
+    return ", ".join([report.replay, *own])

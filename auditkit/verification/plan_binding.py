@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from auditkit.errors import AuditError
+from auditkit.errors import ArtifactError, AuditError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import artifacts
 from auditkit.processes.worker_pool import Report, Workers
@@ -44,10 +44,12 @@ class Authorities:
     Attributes:
         check: See :data:`StampCheck`; None where the verifier named no authority.
         token_sha256: See :data:`auditkit.study.planning.TokenDigest`; None without the package.
+        names: SHA-256 of the certificates that the verifier named.
     """
 
     check: StampCheck | None = None
     token_sha256: TokenDigest | None = None
+    names: tuple[str, ...] = ()
 
 
 def bind_plan(
@@ -66,6 +68,9 @@ def bind_plan(
 
     Returns:
         None where the study has no plan.
+
+    Raises:
+        ArtifactError: When a listed file is no longer what check 3 read.
     """
     listed = [file for file in run.manifest.files if file.role == PLAN_ROLE]
     if not listed:
@@ -79,6 +84,8 @@ def bind_plan(
         timestamp, reason = _plan_timestamp(signed, authorities)
         # Seeds are compared with the plan where its timestamp can be read, trusted or not.
         found, remarks = study_deviations(signed, run.manifest, authorities.token_sha256)
+    except ArtifactError:  # a file of the study, which is another one since check 3
+        raise
     except AuditError as error:
         return PlanBinding("not bound", (), (str(error),))
     rebuilt = _rebuild_and_compare(run, signed.registration, registrar)
@@ -150,6 +157,8 @@ def _rebuild_and_compare(
             data = registrar(run, registration, seed).data
             if data.dataset_sha256 != planned.dataset_sha256:
                 found.append(f"data: the dataset of seed {seed} is another than was planned")
+    except ArtifactError:
+        raise
     except AuditError as error:
         return _Rebuilt(tuple(found), (f"the program could not be built again: {error}",))
     if planned.dataset_sha256 is None:
@@ -183,7 +192,10 @@ def rebuild_program(
         AuditError: Whatever went wrong.
     """
     program = run.manifest.program
-    with tempfile.TemporaryDirectory(prefix="auditkit-plan-") as scratch, Workers() as workers:
+    with (
+        tempfile.TemporaryDirectory(prefix="auditkit-plan-") as scratch,
+        Workers(scratch=Path(scratch)) as workers,
+    ):
         copy_code(run, Path(scratch))
         folder = str(Path(scratch) / CODE_FOLDER)
         source = ProgramSource(program.target, folder, {**program.arguments, **arguments})

@@ -7,7 +7,8 @@
      2 signature     a trusted key signed exactly these bytes                       authenticity
      3 artifacts     every listed file is regular, of the right size and SHA-256    authenticity
      4 consistency   plan, branches, traces and outcomes agree                      consistency
-     5 RNG contract  streams are whole; branches of a seed start alike; seeds don't rng_contract
+     5 RNG contract  streams are whole; branches of a seed start alike; seeds don't rng_contract,
+                                                                                    replication
      6 order         every branch consumed the control's samples, or permuted ones  order
      7 fork          a branch differs from the control only in what it declares     fork
      8 replay        re-execution gives the recorded bits                           here
@@ -31,10 +32,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from auditkit.errors import AuditError
+from auditkit.errors import ArtifactError, AuditError
 from auditkit.evidence.comparison import environment_differences
 from auditkit.evidence.reader import RecordingEvidence, RunEvidence, SeedEvidence
-from auditkit.evidence.verdicts import as_finding
+from auditkit.evidence.verdicts import as_change, as_finding
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.run_files import Outcome
@@ -60,7 +61,9 @@ from auditkit.verification.fork import check_fork, check_touched
 from auditkit.verification.noise_floor import check_replica
 from auditkit.verification.order import check_branch_order, check_control_order
 from auditkit.verification.plan_binding import Registrar, bind_plan
+from auditkit.verification.program_code import check_program
 from auditkit.verification.recordings import RecordingVerification
+from auditkit.verification.replication import Replication
 from auditkit.verification.rng_contract import check_branch_streams, check_contracts
 
 __all__ = ["COMPANIONS", "Estimator", "Replayer", "VerifyRequest", "verify"]
@@ -189,6 +192,9 @@ class _StudyVerification(Verification):
         if checks.failed(1, 2, 3):
             checks.skip(8, "code is executed only where checks 1 to 3 passed")
             return
+        if any(check_program(run.manifest.program)):
+            checks.skip(8, "what would be executed is not what the manifest lists, see check 4")
+            return
         command = self._request.command
         if run.manifest.program.command and not command:
             checks.skip(8, "a study of a script; give the command: verify MANIFEST -- COMMAND")
@@ -200,8 +206,14 @@ class _StudyVerification(Verification):
                 text = "the code is signed by somebody else's key; read it, then give --allow-code"
             checks.add(8, [Finding(text, exit_code=6)])
             return
-        outcome, sample = self._replay_sample(run, self._replayer)
+        try:
+            outcome, sample = self._replay_sample(run, self._replayer)
+        except ArtifactError as error:
+            checks.add(8, [as_change(error)])
+            return
         checks.add(8, outcome.findings)
+        for text in outcome.warnings:
+            checks.warn(8, text)
         self._replay_outcome = outcome
         self._replay_text = sample.text if outcome.environments else "nothing could be replayed"
         self._replayed = "all" if sample.is_everything else "some"
@@ -256,7 +268,10 @@ class _StudyVerification(Verification):
         # Whatever builds the program executes it: the same consent is asked for as for a replay.
         replayed = self._replay_outcome is not None and not run.manifest.program.command
         registrar = self._registrar if replayed and self._may_execute() else None
-        self._plan = bind_plan(run, self._signers, self._request.authorities, registrar)
+        try:
+            self._plan = bind_plan(run, self._signers, self._request.authorities, registrar)
+        except ArtifactError as error:
+            self._checks.add(3, [as_change(error)])
 
     def _may_execute(self) -> bool:
         """Whether the recorded code is the verifier's own, or its execution was asked for."""
@@ -284,13 +299,16 @@ class _StudyVerification(Verification):
 def content_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
     """Every finding of checks 4, 5, 6, 7 and 9, with its check's number."""
     manifest = run.manifest
+    yield from _numbered(4, check_program(manifest.program))
     found_in_plan = list(_numbered(4, check_plan(manifest, declarations)))
     yield from found_in_plan
     yield from _numbered(5, check_contracts(manifest))
     if found_in_plan:
         return  # branches that are not the plan's cannot be told apart
+    replication = Replication()
     for record in manifest.seeds:
         seed = run.seed(record)
+        yield from _numbered(5, replication.findings(seed))
         yield from _numbered(4, check_trunk(seed, manifest.plan))
         yield from _numbered(6, check_control_order(seed, manifest.plan))
         yield from _numbered(7, check_fork(seed, manifest.plan))

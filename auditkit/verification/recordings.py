@@ -1,31 +1,33 @@
 """Verify a recording: checks 1 to 5, and what a signed replay says for check 8.
 
-A recording's own command is never run here. ``auditkit replay`` runs it and leaves a signed
-``replay.json`` beside the manifest; it counts if the verifier trusts the key that signed it.
+A recording's own command is never run here. ``auditkit replay`` runs it and leaves a signed result
+beside the manifest. It counts for the recording if the verifier trusts the key that signed it, and
+nobody who signed the recording holds that key (:mod:`auditkit.verification.replay_results`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 
-from auditkit.errors import ArtifactMismatch, ArtifactMissing, AuditError
 from auditkit.evidence.comparison import environment_differences
 from auditkit.evidence.reader import RecordingEvidence
-from auditkit.evidence.verdicts import NOT_APPLICABLE, as_finding
-from auditkit.files import artifacts
-from auditkit.formats import canonical
+from auditkit.evidence.verdicts import NOT_APPLICABLE
 from auditkit.formats.snapshot_file import UNTRACED
-from auditkit.formats.statements import record_from_statement
 from auditkit.records.evidence import CONSUMED, is_consumed
 from auditkit.records.recording import TRACE_STEPS, RankRecord, RecordingManifest
-from auditkit.records.report import REPLAY_NAME, Finding, ReplayReport, VerificationReport
+from auditkit.records.report import Finding, VerificationReport
 from auditkit.records.rng import UNSEEDED, StreamContract
-from auditkit.signing.envelopes import open_envelope
-from auditkit.signing.signatures import check_signatures
 from auditkit.verification.authenticity import OpenedManifest, Verification, VerifyRequest
 from auditkit.verification.consistency import check_listing
 from auditkit.verification.recording_traces import check_chunks, place
+from auditkit.verification.replay_results import (
+    AGAINST,
+    AUTHOR_SAYS,
+    JudgedReplay,
+    Readers,
+    processes,
+    read_replays,
+)
 from auditkit.verification.rng_contract import GLOBAL_STREAMS, check_uncovered
 
 #: Settings without which nobody could tell why a replay differs.
@@ -69,96 +71,57 @@ class RecordingVerification(Verification):
             self._checks.warn(5, warning)
         n_streams = sum(len(rank.rng.streams) for rank in manifest.ranks)
         n_checkpoints = sum(len(rank.checkpoints) for rank in manifest.ranks)
-        who = _processes(len(manifest.ranks))
+        who = processes(len(manifest.ranks))
         steps = f"steps 1..{manifest.ranks[0].steps}"
         self._checks.ran(4, f"{steps} of {who}, {_counted(n_checkpoints, 'checkpoint')}")
         self._checks.ran(5, f"{_counted(n_streams, 'stream')} of {who}")
 
     def _check_replay(self) -> None:
-        """Make check 8, from what a signed replay says."""
-        try:
-            found = self._read_replay()
-        except AuditError as error:
-            self._checks.warn(8, f"a replay that does not count: {as_finding(error)}")
-            found = None
-        if found is None:
-            self._checks.skip(8, _WITHOUT_REPLAY)
-            return
-        replay, signer = found
-        recorded = self._recording.manifest
-        self._differences = environment_differences(recorded.environment, replay.environment)
-        span = f"steps {replay.first_step}..{replay.last_step} of {_processes(replay.ranks)}"
-        if replay.findings:
-            # Only these two codes mean something here: what differs, and what cannot be decided.
-            codes = [
-                finding.exit_code if finding.exit_code == 6 else 1 for finding in replay.findings
-            ]
-            self._checks.add(8, map(_with_code, replay.findings, codes))
-            self._replay_text = f"{span} re-executed, with differences, signed by {signer}"
-        elif not _is_possible(replay, recorded):
-            most = max(rank.steps for rank in recorded.ranks)
-            text = (
-                f"says that {span} were equal; the recording has steps 1..{most} of "
-                f"{_processes(len(recorded.ranks))}"
-            )
-            self._checks.add(8, [Finding(text, REPLAY_NAME)])
-        elif not _is_whole(replay, recorded):
-            self._replay_text = f"only {span} re-executed, and equal, signed by {signer}"
-            self._checks.warn(8, self._replay_text)
-            self._checks.skip(8, f"in part; {_WITHOUT_REPLAY}")
-        else:
-            steps = _counted(replay.last_step, "step")
-            self._replay_text = (
-                f"re-executed with the user's command: {steps} equal, signed by {signer}"
-            )
+        """Make check 8, from what signed replays say."""
+        found, unread = self._read_replays()
+        counted = [judged for judged in found if judged.stated.counts]
+        against = [judged for judged in counted if judged.stated.says in AGAINST]
+        equal = [judged for judged in counted if judged.stated.says == "equal"]
+        if unread:
+            self._checks.warn(8, f"{unread} more files are named as replays and were not read")
+        if against:
+            # A good replay does not outweigh a bad one: what is right once in two is not shown.
+            beside = f"; {len(equal)} found everything equal" if equal else ""
+            self._conclude(against, beside)
+        elif equal:
             self._replayed = "all"
+            self._conclude(equal)
             self._checks.ran(8, self._replay_text)
+        elif counted:
+            self._conclude(counted)
+            self._checks.skip(8, f"in part; {_WITHOUT_REPLAY}")
+        elif own := [judged for judged in found if judged.stated.by_author]:
+            self._replay_text = f"by nobody else; {own[0].stated.remark}"
+            self._checks.skip(8, f"only {AUTHOR_SAYS}; by somebody else, {_WITHOUT_REPLAY}")
+        else:
+            self._checks.skip(8, _WITHOUT_REPLAY)
 
-    def _read_replay(self) -> tuple[ReplayReport, str] | None:
-        """The replay beside the manifest and who signed it; None where there is none.
+    def _read_replays(self) -> tuple[list[JudgedReplay], int]:
+        trusted, statement = self._request.trusted, self._opened.statement_sha256
+        readers = Readers(trusted, self._signers, statement)
+        found, unread = read_replays(self._recording.root, self._recording.manifest, readers)
+        self._replays = tuple(judged.stated for judged in found)
+        for stated in self._replays:
+            if not stated.counts or stated.says == "in part":
+                self._checks.warn(8, f"{stated.file}: {stated.remark}")
+        return found, unread
 
-        Raises:
-            AuditError: When it does not count.
-        """
-        root = self._recording.root
-        try:
-            data = artifacts.safe_read(root, REPLAY_NAME, max_bytes=canonical.MAX_BYTES)
-        except ArtifactMissing:
-            return None
-        envelope = open_envelope(data, what=REPLAY_NAME)
-        signer = check_signatures(envelope, self._request.trusted).signer
-        replay = record_from_statement(ReplayReport, envelope.payload, what=REPLAY_NAME)
-        own = self._opened.statement_sha256
-        if replay.statement_sha256 != own:
-            raise ArtifactMismatch(
-                "about another manifest",
-                expected=own,
-                found=replay.statement_sha256,
-                where=REPLAY_NAME,
-            )
-        return replay, signer.fingerprint
-
-
-def _is_whole(replay: ReplayReport, recorded: RecordingManifest) -> bool:
-    """Whether every step of every process was compared."""
-    steps = max(rank.steps for rank in recorded.ranks)
-    is_every_step = (replay.first_step, replay.last_step) == (1, steps)
-    return is_every_step and replay.ranks == recorded.world.size == len(recorded.ranks)
-
-
-def _is_possible(replay: ReplayReport, recorded: RecordingManifest) -> bool:
-    """Whether there is what is said to have been compared; nothing at all may have been."""
-    steps = max(rank.steps for rank in recorded.ranks)
-    is_range = replay.first_step <= replay.last_step + 1 and replay.last_step <= steps
-    return is_range and replay.ranks <= len(recorded.ranks)
-
-
-def _with_code(finding: Finding, code: int) -> Finding:
-    return replace(finding, exit_code=code)
-
-
-def _processes(number: int) -> str:
-    return f"{number} process{'' if number == 1 else 'es'}"
+    def _conclude(self, replays: Sequence[JudgedReplay], beside: str = "") -> None:
+        """Let check 8 rest on some replays; the first gives the words."""
+        recorded = self._recording.manifest.environment
+        environments = [judged.result.environment for judged in replays if judged.result]
+        self._differences = environment_differences(recorded, *environments)
+        for judged in replays:
+            self._checks.add(8, judged.findings)
+        first, *others = replays
+        who = first.stated.signed_by
+        more = f", and {_counted(len(others), 'more replay')} like it" if others else ""
+        self._replay_text = f"{first.stated.remark}, signed by {who}{more}{beside}"
 
 
 def _counted(number: int, word: str) -> str:

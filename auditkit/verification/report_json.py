@@ -10,7 +10,7 @@ from auditkit.errors import AuditError, SchemaError
 from auditkit.evidence.verdicts import exit_code_of, verdict_of
 from auditkit.formats import canonical, schema, structure
 from auditkit.records.manifest import StudyManifest
-from auditkit.records.report import CHECKS, CheckResult, VerificationReport
+from auditkit.records.report import CHECKS, UNDECIDED, CheckResult, VerificationReport
 
 #: Checks that execute the program or rest on that; all others are made wherever there is a file.
 NEED_REPLAY = (8, 10)
@@ -80,7 +80,9 @@ def _contradiction(report: VerificationReport) -> str:
     if tuple(check.number for check in report.checks) != tuple(CHECKS):
         return "the checks are not 1 to 10 in this order"
     for check in report.checks:
-        if (check.status == "failed") != bool(check.findings):
+        has_findings = check.status in ("failed", "undecided")
+        is_open = all(finding.exit_code == UNDECIDED for finding in check.findings)
+        if has_findings != bool(check.findings) or (check.status == "undecided" and not is_open):
             return f"check {check.number} is {check.status} with {len(check.findings)} findings"
     exit_code = exit_code_of(report.checks)
     if report.exit_code != exit_code:

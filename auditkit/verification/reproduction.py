@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.errors import ArtifactMismatch
-from auditkit.evidence.comparison import environment_differences
+from auditkit.evidence.comparison import Mismatch, environment_differences
+from auditkit.evidence.founding import BranchSide, Shared, unfounded
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats import canonical
-from auditkit.formats.run_files import Outcome
 from auditkit.formats.statements import study_from_statement
 from auditkit.records.agreement import ReproductionReport
 from auditkit.records.job import ProgramSource
@@ -141,25 +141,30 @@ def compare_studies(recorded: VerifiedStudy, reproduced: VerifiedStudy) -> Repro
 
 
 def _compare_bits(left: RunEvidence, right: RunEvidence) -> tuple[bool, tuple[str, ...]]:
-    """Whether all states and tables are the same; and the tables that differ of equal states.
+    """Whether all states and tables are the same; and what is not of states that both reached.
 
     A table is computed from the branch's state and the probe. A machine that computes other bits
-    shows it in the states: every step of training enters them, forward and backward. Where every
-    committed state is the same and a table is not, the table is not of these states.
+    shows it in the states: every step of training enters them, forward and backward. Where both
+    studies reached one state and a table of it is not the same, it is not of this state.
     """
     identical, edited = True, []
     for seed, other in zip(left.manifest.seeds, right.manifest.seeds, strict=True):
+        shared = Shared.of(seed, other)
         for here, there in zip(seed.branches, other.branches, strict=True):
-            if _committed(here) != _committed(there):
-                identical = False
-                continue
+            is_same = _committed(here) == _committed(there)
+            identical &= is_same
             place = f"seed {seed.seed}, {here.name}"
-            if seed.data.probe_sha256 != other.data.probe_sha256:
+            if is_same and not shared.probe:
                 edited.append(f"{place}: equal states, but the recorded probe is not the one here")
                 continue
             edited += [
-                f"{place}: the recorded {name} is not of the recorded states"
-                for name in _differing(left.outcome(here), right.outcome(there))
+                f"{place}: the recorded {_what(mismatch)} is not of the recorded states"
+                for mismatch in unfounded(
+                    _side(left, here),
+                    _side(right, there),
+                    {"t0": left.manifest.plan.fork_at, **left.manifest.plan.times},
+                    shared,
+                )
             ]
     return identical and not edited, tuple(edited)
 
@@ -168,16 +173,11 @@ def _committed(branch: BranchRecord) -> tuple[object, ...]:
     return (branch.digests, branch.order_sha256, branch.diverged_at)
 
 
-def _differing(recorded: Outcome, reproduced: Outcome) -> Iterator[str]:
-    """Names of what two outcomes of equal states do not have in common, bit for bit."""
-    if recorded.labels.tobytes() != reproduced.labels.tobytes():
-        yield "label column"
-    for name in sorted({*recorded.tables, *reproduced.tables}):
-        left, right = recorded.tables.get(name), reproduced.tables.get(name)
-        # Bytes, not values: a NaN equals itself here, and -0.0 is not 0.0.
-        if (
-            left is None
-            or right is None
-            or (left.shape, left.tobytes()) != (right.shape, right.tobytes())
-        ):
-            yield f"table {name}"
+def _side(run: RunEvidence, branch: BranchRecord) -> BranchSide:
+    return BranchSide(branch, run.trace(branch.trace), run.outcome(branch))
+
+
+def _what(mismatch: Mismatch) -> str:
+    if mismatch.kind == "commitment":
+        return f"commitment to {mismatch.component} after step {mismatch.step}"
+    return "label column" if mismatch.component == "labels" else f"table {mismatch.component}"

@@ -173,6 +173,18 @@ def _negative_epoch(told: forging.Arrays) -> None:
     told["order"][2, 1, 0] = -7
 
 
+def _padded(told: forging.Arrays) -> None:
+    told["order"] = np.pad(told["order"], ((0, 0), (0, 1), (0, 0)), constant_values=-1)
+
+
+def _padded_by_many(told: forging.Arrays) -> None:
+    told["order"] = np.pad(told["order"], ((0, 0), (0, 1000), (0, 0)), constant_values=-1)
+
+
+def _padded_in_front(told: forging.Arrays) -> None:
+    told["order"] = np.pad(told["order"], ((0, 0), (1, 0), (0, 0)), constant_values=-1)
+
+
 def _file(name: str, apply: Callable[[Run], object], says: str, where: str = FORK) -> Attack:
     return Attack(name, GROUP, apply, 3, 1, says, where=where)
 
@@ -309,6 +321,11 @@ ATTACKS = (
     _shape("a table of another dtype", arrays(OUTCOME, _as_float64), "no tensor 'T'", OUTCOME),
     _shape("labels that are too few", arrays(OUTCOME, _seven_labels), "has shape", OUTCOME),
     _shape("a negative epoch", arrays(ORDER, _negative_epoch), "padded with something", ORDER),
+    _shape("a column of padding more", arrays(ORDER, _padded), "wider than its longest", ORDER),
+    _shape(
+        "a thousand columns of padding", arrays(ORDER, _padded_by_many), "wider than its", ORDER
+    ),
+    _shape("padding in front", arrays(ORDER, _padded_in_front), "padded with something", ORDER),
     _shape(
         "a snapshot that is none",
         signed(FORK, lambda _: b"nothing"),

@@ -12,7 +12,7 @@ import shutil
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from studies import Run, check, check_files
 
 from auditkit.errors import AuditError
 from auditkit.evidence.verdicts import as_finding
+from auditkit.formats import canonical, structure
 from auditkit.records.report import Finding
 from auditkit.signing.keys import PrivateKey
 
@@ -103,12 +104,13 @@ def strike(attack: Attack, honest: Run, folder: Path) -> Outcome:
     target = folder / "run"
     shutil.copytree(honest.folder, target)
     with limited(LIMIT):
-        forged = attack.apply(Run(target, honest.key))
-    run = forged if isinstance(forged, Run) else Run(target, honest.key)
+        forged = attack.apply(replace(honest, folder=target))
+    run = forged if isinstance(forged, Run) else replace(honest, folder=target)
     verify = check if attack.needs_replay else check_files
     try:
         with limited(LIMIT), attack.during(run):
             report = verify(run, **attack.options)
+            canonical.dumps(structure.to_dict(report))  # every report can be written down
     except Hang:
         return Outcome("hang", f"no answer within {LIMIT} s")
     except AuditError as error:  # what is not even read has no report

@@ -186,6 +186,21 @@ def _malformed(name: str, apply: Callable[[Run], object], says: str) -> Attack:
 MALFORMED = (
     _malformed("truncated", bytes_of(lambda data: data[:-40]), "not JSON"),
     _malformed("empty file", bytes_of(lambda _: b""), "not JSON"),
+    _malformed(
+        "finished before it started",
+        predicate(lambda told: told["run"].update(finished="2025-12-31T23:59:59Z")),
+        "run: finished before it started",
+    ),
+    _malformed(
+        "started after it finished, by a thousand years",
+        predicate(lambda told: told["run"].update(started="3026-01-01T00:00:00Z")),
+        "run: finished before it started",
+    ),
+    _malformed(
+        "finished on a day that no calendar has",
+        predicate(lambda told: told["run"].update(finished="2026-02-30T00:00:00Z")),
+        "is no time",
+    ),
     _malformed("the number 1", bytes_of(lambda _: b"1"), "expected object"),
     _malformed("a list", bytes_of(lambda data: b"[" + data + b"]"), "expected object"),
     _malformed("not UTF-8", bytes_of(lambda data: data.replace(b"sig", b"s\xffg")), "UTF-8"),

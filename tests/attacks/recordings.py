@@ -268,6 +268,13 @@ ATTACKS = (
         where=SECOND,
     ),
     _in_first(
+        "a recording that finished before it started",
+        predicate(lambda told: told["run"].update(finished="2025-12-31T23:59:59Z")),
+        "run: finished before it started",
+        check=1,
+        exit_code=5,
+    ),
+    _in_first(
         "a study's plan in a recording",
         predicate(lambda told: told.update(plan={})),
         "unknown field 'plan'",

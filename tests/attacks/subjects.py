@@ -52,6 +52,7 @@ def _replayed(folder: Path, key: PrivateKey) -> Run:
 
 SUBJECTS: dict[str, Callable[[Path, PrivateKey], Run]] = {
     "study": study_in_process,
+    "few": lambda folder, key: study_in_process(folder, key, FEW),
     "pair": lambda folder, key: study_in_process(folder, key, PAIR),
     "images": lambda folder, key: study_in_process(folder, key, FEW, STOLEN),
     "clock": lambda folder, key: study_in_process(

@@ -53,7 +53,9 @@ def test_an_existing_file_is_never_overwritten(shell: Shell, existing: str) -> N
     path = shell.write(existing, "precious")
     done = shell("keygen", "--out", "mine")
     assert done.code == 2
-    assert done.line == f"{existing}: exists already, and a key is never overwritten"
+    assert done.line == (
+        f"--out '{existing}': exists already, and a key is never overwritten; name a new file"
+    )
     assert path.read_text() == "precious"
     assert names_in(shell.folder) == [existing]
 
@@ -67,7 +69,7 @@ def test_a_link_to_nowhere_is_not_followed(shell: Shell) -> None:
 def test_a_folder_that_does_not_exist_is_one_line(shell: Shell) -> None:
     done = shell("keygen", "--out", "no/where")
     assert done.code == 2
-    assert "No such file or directory" in done.line
+    assert "--out 'no/where': cannot be written: there is no folder 'no'" in done.line
 
 
 def test_the_machines_key_is_made_once_private_and_used_again(shell: Shell) -> None:

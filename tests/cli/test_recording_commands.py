@@ -8,21 +8,21 @@ from pathlib import Path
 import pytest
 from cli_shell import CompletedCommand, statement_bytes
 from click.testing import CliRunner
-from synthetic_recordings import DRIFT, Loop, Recording, write_recording, write_replay
+from synthetic_recordings import DRIFT, REVIEWER, Loop, Recording, write_recording, write_replay
 
 from auditkit.cli import main
-from auditkit.signing.keys import PrivateKey, public_line
+from auditkit.signing.keys import PrivateKey, fingerprint, public_line
 
 
 @pytest.fixture
 def recording(tmp_path: Path, key: PrivateKey) -> Recording:
-    (tmp_path / "key.pub").write_text(public_line(key))
+    (tmp_path / "keys").write_text(f"{public_line(key)}\n{public_line(REVIEWER)}\n")
     return write_recording(tmp_path / "run", key, Loop(ranks=2, loader="validation"))
 
 
 def call(command: str, recording: Recording, *options: str) -> CompletedCommand:
-    """Call a command; only the recording's key is trusted."""
-    trust = () if command == "show" else ("--key", str(recording.folder.parent / "key.pub"))
+    """Call a command; the recording's key and the reviewer's are trusted."""
+    trust = () if command == "show" else ("--key", str(recording.folder.parent / "keys"))
     arguments = [command, str(recording.path), *trust, *options]
     done = CliRunner().invoke(main, arguments, catch_exceptions=False)
     return CompletedCommand(done.exit_code, done.stdout, done.stderr)
@@ -79,6 +79,26 @@ def test_verify_claims_no_pairing_and_no_estimands(recording: Recording) -> None
     done = call("verify", recording)
     assert done.code == 1
     assert "check 8 replay: rank 0, step 3, params: state drift" in words(done.out)
+
+
+def test_verify_names_whatever_the_verifier_set(recording: Recording) -> None:
+    options = ("--arg", "extra=somewhere", "--strict", "--threshold", "1", "--jobs", "3")
+    text = words(call("verify", recording, *options).out)
+    assert "Set by the verifier: --jobs 3, --arg extra=somewhere (not in the record)" in text
+    assert f"--strict, --key {fingerprint(recording.key)}" in text
+    told = json.loads(call("verify", recording, *options, "--json", "-").out)["settings"]
+    assert told["arguments"] == [{"name": "extra", "value": "somewhere", "recorded": None}]
+    assert (told["jobs"], told["strict"], told["replay"]) == (3, True, "all")
+    assert told["keys"] == [fingerprint(recording.key), fingerprint(REVIEWER)]
+
+
+def test_verify_lists_every_replay_contradictions_first(recording: Recording) -> None:
+    late = "replay-0123456789abcdef-20260103T000000000000Z.json"
+    write_replay(recording)
+    write_replay(recording, name=late, findings=(DRIFT,), last_step=3)
+    text = words(call("verify", recording).out)
+    assert "Replays beside the recording: 2, of which 2 count" in text
+    assert text.index(f"{late}: SHA256:") < text.index("replay.json: SHA256:")
 
 
 def test_a_recording_fills_no_checklist(recording: Recording) -> None:

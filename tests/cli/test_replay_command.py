@@ -57,24 +57,81 @@ def words(text: str) -> str:
     return " ".join(text.split())
 
 
-def test_an_equal_replay_is_signed_and_verifies(loop: Loop, call: Call) -> None:
+@pytest.fixture
+def reviewer(tmp_path: Path) -> str:
+    """Somebody else's private key."""
+    key = tmp_path / "reviewer"
+    key.write_bytes(private_key_bytes(generate_key()))
+    return str(key)
+
+
+@pytest.fixture
+def both(tmp_path: Path, reviewer: str) -> tuple[str, ...]:
+    """Trust in the author's key, which is this machine's, and in the reviewer's."""
+    return "--key", str(tmp_path / "config" / "auditkit" / "key.pub"), "--key", reviewer
+
+
+def results(loop: Loop) -> list[Path]:
+    """What replays have left."""
+    return sorted(loop.out.glob("replay*.json"))
+
+
+def test_an_equal_replay_by_somebody_else_is_signed_and_verifies(
+    loop: Loop, call: Call, reviewer: str, both: tuple[str, ...]
+) -> None:
     assert "8 replay not run" in words(call("verify", manifest(loop)).out)
-    done = call("replay", manifest(loop), "--", "python", "train.py", "--lr", "1", script=loop)
+    options = ("replay", manifest(loop), "--key", reviewer, "--")
+    done = call(*options, "python", "train.py", "--lr", "1", script=loop)
     assert (done.code, done.out) == (
         0,
         "Equal: 24 steps of 1 process, every row, order and commitment.\n"
         "`auditkit explain WORD` explains: row, commitment\n",
     )
-    assert done.line.startswith(f"wrote {loop.out}/replay.json, signed by SHA256:")
-    verified = call("verify", manifest(loop))
+    (path,) = results(loop)
+    assert done.line.startswith(f"wrote {path}, signed by SHA256:")
+    verified = call("verify", manifest(loop), *both)
     assert verified.code == 0
     assert "8 replay passed re-executed with the user's command: 24 steps equal" in words(
         verified.out
     )
     assert "Verdict: verified (exit 0)" in words(verified.out)
+    assert words(verified.out).count("--key SHA256:") == 2  # as set by the verifier
 
 
-def test_a_replay_that_differs_fails_check_8_until_one_is_equal(loop: Loop, call: Call) -> None:
+def test_an_equal_replay_by_the_author_is_his_own_word(loop: Loop, call: Call) -> None:
+    done = call("replay", manifest(loop), "--", "python", "train.py", script=loop)
+    assert done.code == 0
+    assert "this is the author's own word" in done.err
+    verified = call("verify", manifest(loop), "--strict", "--key", str(loop.out / "signer.pub"))
+    text = words(verified.out)
+    assert verified.code == 0
+    assert "8 replay not run only the author says he replayed it" in text
+    assert "was not replayed by anybody but, in his own word, the author" in text
+    assert "Verdict: integrity-only (exit 0)" in text
+
+
+def test_no_replay_takes_the_place_of_another(
+    loop: Loop, call: Call, reviewer: str, both: tuple[str, ...]
+) -> None:
+    again = ("replay", manifest(loop), "--key", reviewer, "--", "x")
+    assert call(*again, script=loop).code == 0
+    assert call(*again, script=replace(loop, fault="batchnorm")).code == 1
+    assert call("replay", manifest(loop), "--", "x", script=loop).code == 0
+    assert len(results(loop)) == 3
+    verified = call("verify", manifest(loop), *both, "--json", "-")
+    told = json.loads(verified.out)
+    assert (verified.code, told["verdict"]) == (1, "failed")
+    assert [(item["says"], item["by_author"], item["counts"]) for item in told["replays"]] == [
+        ("different", False, True),
+        ("equal", False, True),
+        ("equal", True, False),
+    ]
+    assert told["replay"].endswith("; 1 found everything equal")
+
+
+def test_a_replay_that_differs_fails_check_8_until_it_is_taken_away(
+    loop: Loop, call: Call, reviewer: str, both: tuple[str, ...]
+) -> None:
     other = replace(loop, fault="batchnorm")
     done = call("replay", manifest(loop), "--", "x", script=other)
     assert done.code == 1
@@ -84,16 +141,24 @@ def test_a_replay_that_differs_fails_check_8_until_one_is_equal(loop: Loop, call
     verified = call("verify", manifest(loop))
     assert verified.code == 1
     assert "check 8 replay: rank 0, step 2, batchnorm" in words(verified.out)
-    assert call("replay", manifest(loop), "--", "x", script=loop).code == 0
-    assert call("verify", manifest(loop)).code == 0
+    (path,) = results(loop)
+    assert call("replay", manifest(loop), "--key", reviewer, "--", "x", script=loop).code == 0
+    assert call("verify", manifest(loop), *both).code == 1
+    path.unlink()
+    assert "Verdict: verified" in words(call("verify", manifest(loop), *both).out)
 
 
-def test_another_environment_decides_nothing(loop: Loop, call: Call) -> None:
-    done = call("replay", manifest(loop), "--", "x", script=replace(loop, fault="threads"))
+def test_another_environment_decides_nothing(
+    loop: Loop, call: Call, reviewer: str, both: tuple[str, ...]
+) -> None:
+    other = replace(loop, fault="threads")
+    assert call("replay", manifest(loop), "--", "x", script=other).code == 6
+    assert call("verify", manifest(loop)).code == 0  # the author's, which says nothing
+    done = call("replay", manifest(loop), "--key", reviewer, "--", "x", script=other)
     assert done.code == 6
     assert "an edit cannot be excluded" in words(done.out)
     assert "environment: determinism: torch threads is 1 there, 2 here" in words(done.out)
-    assert call("verify", manifest(loop)).code == 6
+    assert call("verify", manifest(loop), *both).code == 6
 
 
 def test_json_holds_everything_and_nothing_is_written_if_so_wished(
@@ -106,21 +171,19 @@ def test_json_holds_everything_and_nothing_is_written_if_so_wished(
     assert (done.code, told["exit_code"], told["equal"], done.err) == (1, 1, False, "")
     assert told["partings"][0]["kind"] == "data drift"
     assert told["distance"]["components"]
-    assert not (loop.out / "replay.json").exists()
+    assert results(loop) == []
     file = tmp_path / "found.json"
     done = call(*options, str(file), "--", "x", script=loop)
     assert json.loads(file.read_bytes())["equal"] is True
     assert "Equal" in done.out
 
 
-def test_a_key_can_be_given(loop: Loop, call: Call, tmp_path: Path) -> None:
-    key = tmp_path / "reviewer"
-    key.write_bytes(private_key_bytes(generate_key()))
-    assert call("replay", manifest(loop), "--key", str(key), "--", "x", script=loop).code == 0
+def test_a_key_that_nobody_trusts_is_nobodys(
+    loop: Loop, call: Call, reviewer: str, both: tuple[str, ...]
+) -> None:
+    assert call("replay", manifest(loop), "--key", reviewer, "--", "x", script=loop).code == 0
     assert "8 replay not run" in words(call("verify", manifest(loop)).out)  # who is that?
-    own = str(tmp_path / "config" / "auditkit" / "key.pub")
-    verified = call("verify", manifest(loop), "--key", own, "--key", str(key))
-    assert "8 replay passed" in words(verified.out)
+    assert "8 replay passed" in words(call("verify", manifest(loop), *both).out)
 
 
 # What is refused; nothing is run then
@@ -154,7 +217,7 @@ def test_what_does_not_verify_is_not_replayed(loop: Loop, call: Call) -> None:
     Path(manifest(loop)).write_text("{}")
     done = call("replay", manifest(loop), "--", "x", script=never)
     assert done.code == 5
-    assert not (loop.out / "replay.json").exists()
+    assert results(loop) == []
 
 
 def test_a_key_that_is_not_trusted_is_not_enough(
@@ -175,7 +238,7 @@ def test_a_command_that_cannot_be_run_decides_nothing(loop: Loop, call: Call) ->
     assert "died with exit status 4 and no Recorder in it was given a loop: oh no" in done.line
     done = call("replay", manifest(loop), "--", "/no/such/command")
     assert done.code == 2
-    assert not (loop.out / "replay.json").exists()
+    assert results(loop) == []
 
 
 def test_output_is_passed_on_only_if_wished(loop: Loop, capfd: pytest.CaptureFixture[str]) -> None:

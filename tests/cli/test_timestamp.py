@@ -116,7 +116,7 @@ def test_what_lies_where_a_request_was_to_go_is_told_and_stays(
 
 def test_a_request_that_cannot_be_written_for_another_reason_says_that(shell: Shell) -> None:
     done = shell("timestamp", "request", "plan.json", "--out", "none/plan.tsq")
-    assert (done.code, "No such file" in done.line) == (2, True)
+    assert (done.code, "there is no folder 'none'" in done.line) == (2, True)
 
 
 @needs_openssl

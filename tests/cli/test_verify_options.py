@@ -27,8 +27,18 @@ def trusting(shell: Shell, small: Run) -> tuple[str, ...]:
         (("--budget", "90"), "--budget '90' is not like 90s, 30m or 6h"),
         (("--budget", "-1h"), "--budget '-1h' is not like 90s, 30m or 6h"),
         (("--budget", "infs"), "--budget 'infs' is not like 90s, 30m or 6h"),
-        (("--tolerance", "nan"), "--tolerance is a total variation, 0 to 1, not nan"),
+        (("--tolerance", "nan"), "--tolerance 'nan' is not a number"),
         (("--tolerance", "-1"), "--tolerance is a total variation, 0 to 1, not -1.0"),
+        (("--tolerance", "\u0660.\u0665"), r"--tolerance '\u0660.\u0665' is not a number"),
+        (("--budget", "\u0669\u0660s"), r"--budget '\u0669\u0660s' is not like 90s, 30m or 6h"),
+        (("--budget", "1_0s"), "--budget '1_0s' is not like 90s, 30m or 6h"),
+        (
+            ("--replay", "\u0663"),
+            r"--replay '\u0663' is not all, none or a whole number of at least 1",
+        ),
+        (("--replay-seed", "\uff13"), r"--replay-seed '\uff13' is not a whole number"),
+        (("--jobs", "1_0"), "--jobs '1_0' is not a whole number"),
+        (("--jobs", "9" * 5000), f"--jobs '{'9' * 59}... is not a whole number"),
         (("--threshold", "0"), "--threshold must be at least 1, not 0"),
         (
             ("--replay", "none", "--budget", "1m", "--replay-seed", "3"),
@@ -41,6 +51,15 @@ def test_what_means_nothing_is_refused_in_one_line(
 ) -> None:
     done = shell("verify", str(small.path), *trusting, *options)
     assert (done.code, done.line, done.out) == (2, line, "")
+
+
+@pytest.mark.parametrize("command", [("verify",), ("reproduce", "--out", "again")])
+def test_an_argument_that_the_factory_does_not_take_is_wrong_use(
+    shell: Shell, small: Run, trusting: tuple[str, ...], command: tuple[str, ...]
+) -> None:
+    done = shell(command[0], str(small.path), *command[1:], *trusting, "--arg", "optimzer=x")
+    said = "the factory make_program takes no argument 'optimzer' (expected optimizer, "
+    assert (done.code, said in done.line, done.out) == (2, True, "")
 
 
 def test_a_budget_is_kept_to_and_told(shell: Shell, small: Run, trusting: tuple[str, ...]) -> None:

@@ -196,3 +196,17 @@ def test_listing_is_sorted_and_follows_no_links(run: Path) -> None:
     (run / "loop").symlink_to(run)
     os.mkfifo(run / "fifo")
     assert artifacts.list_files(run) == ["a.txt", "a/z", "fifo", "loop", "seed-0000/file"]
+
+
+def test_a_survey_sees_what_it_can_and_has_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder" / "empty").mkdir(parents=True)
+    (tmp_path / "folder" / "file").touch()
+    assert artifacts.survey(tmp_path) == artifacts.Survey(("folder/file",), (), True)
+    monkeypatch.setattr(artifacts, "MAX_SURVEYED", 1)
+    assert not artifacts.survey(tmp_path).is_whole
+    monkeypatch.setattr(artifacts, "MAX_SURVEYED", 100)
+    monkeypatch.setattr(artifacts, "MAX_SURVEYED_DEPTH", 0)
+    assert artifacts.survey(tmp_path).unread == ("folder/",)
+    assert artifacts.survey(tmp_path / "none") == artifacts.Survey((), ("",), True)

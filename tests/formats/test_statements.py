@@ -20,7 +20,7 @@ from auditkit.formats.statements import (
     study_from_statement,
     to_statement,
 )
-from auditkit.records.manifest import StudyManifest
+from auditkit.records.manifest import RunTimes, StudyManifest
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.registration import Registration
 from auditkit.records.report import CHECKS, CheckResult, ReplayReport, SignedReport
@@ -57,6 +57,33 @@ def test_a_full_manifest_survives() -> None:
     again = study_from_statement(payload, what="manifest")
     assert again == MANIFEST
     assert to_statement(again) == payload
+
+
+@pytest.mark.parametrize(
+    "record", [MANIFEST, RECORDING, REPLAY, replace(SIGNED_REPORT, report=WHOLE_REPORT)]
+)
+def test_what_finished_before_it_started_is_malformed(record: Any) -> None:
+    run = record.run
+    to_statement(replace(record, run=replace(run, finished=run.started)))
+    with pytest.raises(SchemaError, match="run: finished before it started") as caught:
+        to_statement(replace(record, run=replace(run, finished="1999-12-31T23:59:59Z")))
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize("text", ["2026-02-30T00:00:00Z", "2026-01-01T24:00:00Z"])
+def test_a_time_that_no_clock_shows_is_malformed(text: str) -> None:
+    for record in (
+        replace(MANIFEST, run=replace(MANIFEST.run, finished=text)),
+        replace(REGISTRATION, created=text),
+    ):
+        with pytest.raises(SchemaError, match="is no time"):
+            to_statement(record)
+
+
+def test_a_run_whose_clock_was_set_back_ends_when_it_began() -> None:
+    early, late = "2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"
+    assert RunTimes.ending(early, late) == RunTimes(early, late)
+    assert RunTimes.ending(late, early) == RunTimes(late, late)
 
 
 def test_the_statement_is_an_in_toto_statement() -> None:

@@ -141,7 +141,7 @@ def make_data(folder: Path) -> Path:
 def _replay(run: Run, branches: tuple[str, ...]) -> tuple[Finding, ...]:
     workers = InProcessWorkers(run.manifest.environment)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("auditkit.replay.study_replay.Workers", lambda: workers)
+        patch.setattr("auditkit.replay.study_replay.Workers", lambda **_: workers)
         request = ReplayRequest({0: branches}, {})
         return replay(RunEvidence(run.folder, run.manifest), request, lambda _: None).findings
 

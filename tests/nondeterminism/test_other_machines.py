@@ -79,7 +79,7 @@ def replayed(
     request = ReplayRequest({0: run.manifest.plan.branch_names[1:]}, {}, tolerance=tolerance)
     evidence = RunEvidence(run.folder, run.manifest)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("auditkit.replay.study_replay.Workers", lambda: workers or OtherKernels())
+        patch.setattr("auditkit.replay.study_replay.Workers", lambda **_: workers or OtherKernels())
         patch.setattr("auditkit.replay.seed_replay.MAX_REPLAYS", 2)  # they agree, and time is short
         return replay(evidence, request, lambda _: None)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
-from auditkit.errors import AuditError, ProgramError, ProgramFailed
+from auditkit.errors import AuditError, ProgramError, ProgramFailed, UnknownArgument
 from auditkit.program.program import LoadedFactory, Probe, Program, load_factory, program_failure
 
 BATCH = torch.ones(2, 4)
@@ -280,9 +280,9 @@ def _returns(seed: int) -> int:
 @pytest.mark.parametrize(
     ("make", "arguments", "error", "words"),
     [
-        (_raises, {"date": "x"}, ProgramError, "takes no argument 'date'"),
-        (_raises, {"seed": "1"}, ProgramError, "takes no argument 'seed'"),
-        (lambda seed, **more: None, {"seed": "1"}, ProgramError, "takes no argument 'seed'"),
+        (_raises, {"date": "x"}, UnknownArgument, "takes no argument 'date'"),
+        (_raises, {"seed": "1"}, UnknownArgument, "takes no argument 'seed'"),
+        (lambda seed, **more: None, {"seed": "1"}, UnknownArgument, "takes no argument 'seed'"),
         (_raises, {}, ProgramFailed, "raised OSError: no data"),
         (_refuses, {}, ProgramError, "at least 1"),
         (_returns, {}, ProgramError, "returned no Program"),

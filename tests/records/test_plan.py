@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
         ({"seeds": [1, 2, 1]}, "a seed is given twice"),
         ({"seeds": [-1]}, "seeds must lie in"),
         ({"seeds": [2**63]}, "seeds must lie in"),
-        ({"seeds": range(10_001)}, "10001 seeds; a study has at most 10000"),
-        ({"perturbations": [f"a:x={n}" for n in range(1001)]}, "1001 perturbations; a study has"),
+        ({"seeds": range(10_001)}, "seeds: more than 10000, the most that a study has"),
+        ({"perturbations": [f"a:x={n}" for n in range(1001)]}, "perturbations: more than 1000"),
         ({"perturbations": []}, "at least one perturbation"),
         ({"perturbations": ["carry", "carry"]}, "a perturbation is given twice"),
         ({"perturbations": ["a:x=1,y=2", "a:y=2,x=1"]}, "a perturbation is given twice"),
@@ -72,10 +73,13 @@ def test_the_defaults_are_those_of_the_design() -> None:
         ({"margins": {"tv": 0.0}}, "margin must be positive"),
         ({"margins": {"tv": -1.0}}, "margin must be positive"),
         ({"margins": {"tv": float("nan")}}, "margin must be positive"),
-        ({"margins": {"tv": 1.0}}, "margin of 1 for tv cannot fail: values of tv lie within 1 of"),
+        (
+            {"margins": {"tv": 1.0}},
+            "margin of 1.0 for tv cannot fail: values of tv lie within 1 of",
+        ),
         (
             {"margins": {"js": 0.1, "nll": 1e9}},
-            r"margin of 1e\+09 for nll .* lie within 27\.631 of",
+            r"margin of 1000000000.0 for nll .* lie within 27\.631 of",
         ),
         ({"margins": {"brier": float("inf")}}, "margin of inf for brier .* lie within 2 of"),
         ({"augmentation_rng": "global"}, "unknown augmentation_rng 'global'"),
@@ -85,6 +89,83 @@ def test_a_plan_that_contradicts_itself_is_refused(change: dict[str, Any], says:
     with pytest.raises(PlanError, match=says) as caught:
         plan(**change)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"seeds": [1.5]}, "seeds must be whole numbers, not 1.5"),
+        ({"seeds": [1.0]}, "seeds must be whole numbers, not 1.0"),
+        ({"seeds": ["1"]}, "seeds must be whole numbers, not '1'"),
+        ({"seeds": [None]}, "seeds must be whole numbers, not None"),
+        ({"seeds": [True, 2]}, "seeds must be whole numbers, not True"),
+        ({"seeds": np.array([True])}, "seeds must be whole numbers, not "),
+        ({"seeds": [np.float64(2)]}, "seeds must be whole numbers, not "),
+        ({"seeds": [10**5000]}, "seeds must lie in"),
+        ({"seeds": "01"}, "seeds must be a list or a range, not '01'"),
+        ({"seeds": b"01"}, "seeds must be a list or a range, not b'01'"),
+        ({"seeds": {0: 1}}, "seeds must be a list or a range, not {0: 1}"),
+        ({"seeds": 5}, "seeds must be a list or a range, not 5"),
+        ({"seeds": np.array(5)}, "seeds must be a list or a range, not "),
+        ({"seeds": None}, "seeds must be a list or a range, not None"),
+        ({"seeds": itertools.count()}, "seeds: more than 10000"),
+        ({"perturbations": [None]}, "perturbations must be names or .*, not None"),
+        ({"perturbations": [b"carry"]}, "perturbations must be names or .*, not b'carry'"),
+        ({"perturbations": "carry"}, "perturbations must be a list or a range, not 'carry'"),
+        ({"perturbations": 1}, "perturbations must be a list or a range, not 1"),
+        ({"fork_at": np.bool_(True)}, "fork_at must be a whole number"),
+        ({"horizon": 10**5000}, "horizon must be .*, not a number of thousands of digits"),
+        ({"primary_metric": ["tv"]}, r"primary_metric must be a text, not \['tv'\]"),
+        ({"primary_metric": None}, "primary_metric must be a text, not None"),
+        ({"augmentation_rng": True}, "augmentation_rng must be a text, not True"),
+        ({"margins": {"tv": "0.1"}}, "margins: tv must be a number, not '0.1'"),
+        ({"margins": {"tv": True}}, "margins: tv must be a number, not True"),
+        ({"margins": {"tv": None}}, "margins: tv must be a number, not None"),
+        ({"margins": {"tv": 10**5000}}, "margins: a margin of a number of thousands"),
+        ({"margins": {1: 0.1}}, "margins: a name must be a text, not 1"),
+        ({"margins": [("tv", 0.1)]}, "margins: values by name must be a dict"),
+        ({"margins": ""}, "margins: values by name must be a dict, not ''"),
+    ],
+)
+def test_a_value_is_not_taken_for_another(change: dict[str, Any], says: str) -> None:
+    with pytest.raises(PlanError, match=says) as caught:
+        plan(**change)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "says"),
+    [
+        (None, {}, "perturbations: a name must be a text, not None"),
+        ("", {}, "perturbations: a name is empty"),
+        (b"carry", {}, "perturbations: a name must be a text, not b'carry'"),
+        ("ulp", {"scale": 1.5}, "perturbations: ulp: scale must be a text or a whole number, not"),
+        ("ulp", {"scale": True}, "perturbations: ulp: scale must be a text or a whole number, not"),
+        ("ulp", {1: 1}, "perturbations: ulp: a name must be a text, not 1"),
+        ("ulp", [("scale", 1)], "perturbations: ulp: values by name must be a dict, not"),
+        ("ulp", None, "perturbations: ulp: values by name must be a dict, not None"),
+    ],
+)
+def test_a_perturbation_takes_texts_and_whole_numbers(
+    name: Any, parameters: Any, says: str
+) -> None:
+    with pytest.raises(PlanError, match=says):
+        PerturbationSpec(name, parameters)
+
+
+def test_numbers_of_numpy_become_those_of_python() -> None:
+    numpys: Any = {"scale": np.int64(2)}
+    made = plan(
+        fork_at=np.int32(3),
+        seeds=np.arange(2),
+        margins={"tv": np.float64(0.1), "nll": np.int64(2)},
+        perturbations=[PerturbationSpec("ulp", numpys)],
+    )
+    assert made == plan(margins={"tv": 0.1, "nll": 2}, perturbations=["ulp:scale=2"])
+    numbers: list[Any] = [made.fork_at, *made.seeds, *made.margins.values()]
+    numbers += [made.perturbations[0].parameters["scale"]]
+    assert [type(number) for number in numbers] == [int, int, int, float, int, int]
+    assert plan(seeds=(seed for seed in [3, 1])).seeds == (3, 1)
 
 
 def test_the_edges_are_allowed() -> None:

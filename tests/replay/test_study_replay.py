@@ -62,7 +62,7 @@ def replay_with(
     spy: SpyingWorkers, run: Run, names: tuple[str, ...] = ("carry",)
 ) -> tuple[SpyingWorkers, ReplayOutcome]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("auditkit.replay.study_replay.Workers", lambda: spy)
+        patch.setattr("auditkit.replay.study_replay.Workers", lambda **_: spy)
         request = ReplayRequest({0: names}, {})
         return spy, replay(RunEvidence(run.folder, run.manifest), request, lambda _: None)
 

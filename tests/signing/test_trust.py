@@ -111,6 +111,8 @@ def test_the_named_key_comes_before_the_environments_before_the_machines(
     store.write_bytes(tmp_path / "other", keys.private_key_bytes(other, "pw"))
     env["AUDITKIT_KEY"] = str(tmp_path / "other")
     found = trust.signing_key(tmp_path / "named", env)
+    with pytest.raises(KeyFileError):  # no name is not the machine's key
+        trust.signing_key("", env)
     assert (found.fingerprint, found.source) == (
         keys.fingerprint(named),
         str(tmp_path / "named"),

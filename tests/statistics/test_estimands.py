@@ -24,6 +24,7 @@ from auditkit.records.plan import DISTANCE_METRICS, SIGNED_METRICS, StudyPlan
 from auditkit.statistics import metrics
 from auditkit.statistics.estimands import estimate
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
+from auditkit.statistics.persistence import fieller_interval
 
 N, C = 40, 4
 TIMES = ("t0+W", "T")
@@ -399,19 +400,13 @@ def test_equivalence_of_distances_waits_for_20_pairs() -> None:
 
 
 def test_persistence_is_the_ratio_with_fieller() -> None:
-    outcomes = []
-    for outcome in study(6):
-        tables = outcome.treatments[NAME].tables
-        outcomes.append(with_treatment(outcome, BranchTables({**tables, "T": tables["t0+W"]})))
-        outcomes[-1] = replace(
-            outcomes[-1],
-            control=BranchTables({**outcome.control.tables, "T": outcome.control.tables["t0+W"]}),
-        )
-    ratio = persistence(estimate(outcomes, plan_for(6)), "nll")
-    assert ratio.ratio == 1.0
-    assert ratio.interval is not None
-    assert ratio.interval.low == pytest.approx(1)
-    assert ratio.interval.high == pytest.approx(1)
+    result = estimate(study(6), plan_for(6))
+    early, late = (signed(result, time=time).per_seed for time in TIMES)
+    expected = fieller_interval(np.array(late), np.array(early))
+    ratio = persistence(result, "nll")
+    assert expected is not None
+    assert ratio.ratio == pytest.approx(np.mean(late) / np.mean(early))
+    assert (ratio.ratio, ratio.interval) == (expected.value, expected.interval)
 
 
 def test_persistence_is_undefined_without_an_effect_in_the_window() -> None:
@@ -517,3 +512,34 @@ def test_a_placebo_posing_as_treatment_is_rarely_an_effect() -> None:
 @pytest.mark.slow
 def test_a_placebo_posing_as_treatment_is_an_effect_in_at_most_5_percent() -> None:
     assert stats.binomtest(false_effects(2000, 4, 3), 2000, 0.05, "greater").pvalue > 1e-2
+
+
+@pytest.mark.parametrize("n_seeds", [3, 6])
+def test_no_spread_over_seeds_is_no_interval_of_width_0(n_seeds: int) -> None:
+    """One seed under several numbers: nothing that is shown may claim certainty."""
+    one = seed_outcomes(0)
+    result = estimate([replace(one, seed=seed) for seed in range(n_seeds)], plan_for(n_seeds))
+    for row in result.rows:
+        assert row.interval is None
+        assert any("standard deviation of exactly 0 gives no interval" in n for n in row.notes)
+    row = signed(result)
+    assert (row.sd, row.studentised, row.t_p, row.ate_in_control_sd) == (0.0, None, None, None)
+    assert "the controls do not differ between seeds: no seed SDs" in row.notes
+    assert all(p.interval is None for p in result.persistence)
+    kept = persistence(result, "tv")
+    assert kept.ratio is not None
+    assert "gives no interval" in (kept.reason or "")
+
+
+def test_one_ratio_in_every_seed_is_no_interval_of_width_0() -> None:
+    """The early and the late effect differ from seed to seed, and their ratio does not."""
+    outcomes = []
+    for outcome in study(6):
+        control, treated = (
+            BranchTables(dict.fromkeys(TIMES, tables["T"]))
+            for tables in (outcome.control.tables, outcome.treatments[NAME].tables)
+        )
+        outcomes.append(replace(outcome, control=control, treatments={NAME: treated}))
+    kept = persistence(estimate(outcomes, plan_for(6)), "nll")
+    assert (kept.ratio, kept.interval) == (1.0, None)
+    assert "gives no interval" in (kept.reason or "")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -414,3 +415,31 @@ def test_a_run_of_the_command_line_passes_the_checks_that_execute_nothing(
 ) -> None:
     assert check_files(honest, strict=True).exit_code == 0
     assert (uninterrupted / "manifest.json").exists()
+
+
+def test_seeds_that_are_one_and_threads_that_the_program_sets_are_warned_of_at_once(
+    tmp_path: Path, key: PrivateKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What verify would fail, the author is told while it can be mended."""
+
+    class ManyThreads(InProcessWorkers):
+        def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+            result = super().run(job, report)
+            variables = {**result.environment.variables, "MKL_NUM_THREADS": "4"}
+            return replace(result, environment=replace(result.environment, variables=variables))
+
+    monkeypatch.setattr("auditkit.study.runner.Workers", ManyThreads)
+    store.make_folder(tmp_path / "own")
+    store.copy_file(PROGRAMS / "one_seed_study.py", tmp_path / "own" / "one_seed_study.py")
+    target = "one_seed_study.py:make_fixed_generator"
+    source = ProgramSource(target, str(tmp_path / "own"), {})
+    plan = resolve(StudyPlan(8, 3, 16, [3, 5], ["carry"], placebos=1), DECLARATIONS)
+    said: list[str] = []
+    signer = SigningKey(key, fingerprint(key), "test")
+    run_study(StudyRequest(source, plan, tmp_path / "out"), signer, warn=said.append)
+    assert said == [
+        "this run will not verify: MKL_NUM_THREADS was 4, the protocol asks for 1; leave it to the "
+        "plan",
+        "this run will not verify: seeds 3 and 5 are one seed, with the same order; let the "
+        "factory's seed decide what is drawn",
+    ]

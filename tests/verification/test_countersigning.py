@@ -12,7 +12,7 @@ from cli_shell import Shell
 from forging import edit_predicate
 from studies import Run, check, check_files
 
-from auditkit.errors import UsageError
+from auditkit.errors import StoreError, UsageError
 from auditkit.formats.statements import record_from_statement, to_statement
 from auditkit.records.manifest import Producer, RunTimes
 from auditkit.records.report import Countersignature, SignedReport
@@ -110,8 +110,10 @@ def test_a_weaker_report_does_not_replace_a_stronger_one(forged: Run) -> None:
     with pytest.raises(UsageError, match="says verified already, this one would say integrity"):
         countersigned(forged)
     assert path.read_bytes() == strong
-    path.write_bytes(b"{}")  # what nobody can read stands in nobody's way
-    assert countersigned(forged) == path
+    path.write_bytes(b"{}")  # nothing that this option has written
+    with pytest.raises(StoreError, match="is no countersignature of this option; move it away"):
+        countersigned(forged)
+    assert path.read_bytes() == b"{}"
 
 
 def test_what_others_say_is_no_part_of_a_countersignature(forged: Run) -> None:

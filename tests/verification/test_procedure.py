@@ -250,6 +250,23 @@ def test_an_unlisted_file_is_a_warning_and_under_strict_a_failure(forged: Run) -
     assert first_finding(strict, 3).where == "seed-0000/notes.txt"
 
 
+def test_many_unlisted_files_are_one_warning(forged: Run) -> None:
+    for number in range(7):
+        (forged.folder / f"stray-{number}").touch()
+    (warning,) = result_of(check_files(forged), 3).warnings
+    assert warning == "stray-0, stray-1, stray-2 and 4 more: lie here but are not listed"
+
+
+def test_what_is_wrong_with_the_files_is_summed_up_and_said_once(forged: Run) -> None:
+    """Every branch of the seed rests on the control's trace: one file, one finding a check."""
+    (forged.folder / "seed-0000/control.trace.safetensors").write_bytes(b"edited")
+    (forged.folder / "seed-0000/carry.outcome.safetensors").unlink()
+    report = check_files(forged)
+    assert (report.exit_code, result_of(report, 3).summary) == (1, "1 file edited, 1 missing")
+    for result in report.checks:
+        assert len(set(result.findings)) == len(result.findings)
+
+
 def test_what_verify_and_checklist_write_beside_a_manifest_is_no_stranger(forged: Run) -> None:
     for name in ("signer.pub", "report.json", "CHECKLIST.md"):
         (forged.folder / name).write_text("")
@@ -461,6 +478,10 @@ def older(environment: Environment) -> Environment:
     return replace(environment, libraries={**environment.libraries, "openmp": "OpenMP 1999"})
 
 
+def _other_end(statement: forging.Statement) -> None:
+    forging.branch_in(statement, "momentum-reset")["digests"]["T"]["params"] = "5" * 64
+
+
 def test_another_environment_is_undecided_and_the_distance_is_told(forged: Run) -> None:
     here = forged.manifest.environment
     forging.edit_predicate(
@@ -468,8 +489,10 @@ def test_another_environment_is_undecided_and_the_distance_is_told(forged: Run) 
     )
     forging.edit_outcome(forged, "momentum-reset", "T", forging.flatter)
     forging.edit_trace(forged, "momentum-reset", 15, "params")
+    forging.edit_statement(forged, _other_end)
     report = check(forged, environment=here)
     assert (report.verdict, report.exit_code) == ("undecided", 6)
+    assert result_of(report, 8).status == "undecided"
     finding = first_finding(report, 8)
     assert (finding.step, finding.component) == (15, "params")
     assert "environment differs (libraries: openmp is OpenMP 1999 there" in finding.message

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from studies import failures, findings_text, first_finding, result_of
 from synthetic_recordings import (
     DRIFT,
+    REVIEWER,
     Loop,
     Recording,
     write_recording,
@@ -29,7 +30,7 @@ from auditkit.formats.structure import to_dict
 from auditkit.records.digest import EVIDENCE_BYTES
 from auditkit.records.recording import RankRecord, RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.signing.keys import PrivateKey, generate_key
+from auditkit.signing.keys import PrivateKey, TrustedKey, fingerprint, generate_key
 from auditkit.verification.procedure import VerifyRequest, verify
 
 Forge = Callable[[Recording], object]
@@ -545,7 +546,7 @@ def test_a_whole_replay_makes_a_recording_verified(make: Callable[..., Recording
     write_replay(recording)
     report = check(recording)
     assert (report.exit_code, report.verdict, report.estimates) == (0, "verified", None)
-    signer = recording.trusted[0].fingerprint
+    signer = fingerprint(REVIEWER)
     text = f"re-executed with the user's command: 5 steps equal, signed by {signer}"
     assert (result_of(report, 8).status, result_of(report, 8).summary) == ("passed", text)
     assert report.replay == text
@@ -582,7 +583,7 @@ def test_a_partial_replay_is_a_warning(
     report = check(recording)
     assert (report.exit_code, report.verdict) == (0, "integrity-only")
     assert result_of(report, 8).status == "not run"
-    assert result_of(report, 8).warnings[0].startswith(says)
+    assert result_of(report, 8).warnings[0].startswith(f"replay.json: {says}")
 
 
 @pytest.mark.parametrize(
@@ -641,6 +642,88 @@ def test_a_replay_that_does_not_count_is_a_warning(
     result = result_of(report, 8)
     assert result.status == "not run"
     assert says in result.warnings[0]
+
+
+EARLY, LATE = (f"replay-{16 * c}-2026010{c}T000000000000Z.json" for c in "12")
+
+
+@pytest.mark.parametrize("name", ["replay.json", LATE])
+def test_nobody_vouches_for_himself(make: Callable[..., Recording], name: str) -> None:
+    recording = make()
+    write_replay(recording, recording.key, name)
+    report = check(recording, strict=True)
+    assert (report.exit_code, report.verdict) == (0, "integrity-only")
+    assert result_of(report, 8).status == "not run"
+    assert "the author says he replayed it" in result_of(report, 8).summary
+    assert "the author says he replayed it" in report.replay
+    (stated,) = report.replays
+    assert (stated.file, stated.says, stated.by_author, stated.counts) == (
+        *(name, "equal", True, False),
+    )
+
+
+def test_a_key_that_shares_a_principal_with_the_authors_is_the_authors(
+    make: Callable[..., Recording],
+) -> None:
+    recording, second = make(), generate_key()
+    write_replay(recording, second)
+    plain = TrustedKey(fingerprint(second), second.public_key(), "test")
+    assert check(recording, trusted=[*recording.trusted, plain]).verdict == "verified"
+    of_alice = [replace(key, principals=("alice@x",)) for key in (recording.trusted[0], plain)]
+    report = check(recording, trusted=of_alice)
+    assert report.verdict == "integrity-only"
+    assert report.replays[0].by_author
+
+
+def test_what_the_author_says_against_himself_counts(make: Callable[..., Recording]) -> None:
+    recording = make()
+    write_replay(recording, recording.key, findings=(DRIFT,), last_step=3)
+    report = check(recording)
+    assert (report.exit_code, failures(report)) == (1, {8})
+    assert report.replays[0].remark.startswith("the author says he replayed it (steps 1..3")
+
+
+def test_what_the_author_could_not_decide_says_nothing(make: Callable[..., Recording]) -> None:
+    recording = make()
+    write_replay(recording, recording.key, findings=(replace(DRIFT, exit_code=6),))
+    assert check(recording).verdict == "integrity-only"
+
+
+def test_a_good_replay_outweighs_an_undecided_one_and_no_bad_one(
+    make: Callable[..., Recording],
+) -> None:
+    recording = make()
+    write_replay(recording, findings=(replace(DRIFT, exit_code=6),))
+    assert check(recording).verdict == "undecided"
+    write_replay(recording, name=EARLY)
+    assert check(recording).verdict == "verified"
+    write_replay(recording, name=LATE, findings=(DRIFT,), last_step=3)
+    write_replay(recording, recording.key, f"{LATE[:-7]}1Z.json")
+    report = check(recording)
+    assert (report.exit_code, failures(report)) == (1, {8})
+    assert [item.says for item in report.replays] == ["different", "undecided", "equal", "equal"]
+    assert [item.counts for item in report.replays] == [True, True, True, False]
+    assert report.replay.endswith("; 1 found everything equal")
+
+
+def test_nothing_counts_where_nobody_is_known_to_have_signed_the_recording(
+    make: Callable[..., Recording],
+) -> None:
+    recording = make()
+    write_replay(recording)
+    report = check(recording, trusted=recording.trusted[1:])
+    assert (report.exit_code, result_of(report, 8).status) == (3, "not run")
+    assert "own signature is not in order" in report.replays[0].remark
+
+
+def test_more_replays_than_anybody_writes_are_left_unread(make: Callable[..., Recording]) -> None:
+    recording = make()
+    data = write_replay(recording).read_bytes()
+    for number in range(102):
+        (recording.folder / f"replay-{number:016x}-20260101T000000000000Z.json").write_bytes(data)
+    report = check(recording, strict=True)
+    assert (report.verdict, len(report.replays)) == ("verified", 101)
+    assert result_of(report, 8).warnings == ("2 more files are named as replays and were not read",)
 
 
 def test_a_replay_on_another_machine_says_what_was_other(make: Callable[..., Recording]) -> None:

@@ -29,14 +29,16 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def other_end(predicate: dict[str, Any]) -> None:
+    """Commit to another state at the end of a branch."""
+    (branch,) = [b for b in predicate["seeds"][0]["branches"] if b["name"] == BRANCH]
+    branch["digests"]["T"]["params"] = "0" * 64
+
+
 def other_states(run: Run) -> None:
     """Let a branch have ended in another state, as on another machine."""
-
-    def edit(predicate: dict[str, Any]) -> None:
-        (branch,) = [b for b in predicate["seeds"][0]["branches"] if b["name"] == BRANCH]
-        branch["digests"]["T"]["params"] = "0" * 64
-
-    forging.edit_predicate(run, edit)
+    forging.edit_predicate(run, other_end)
+    forging.edit_trace(run, BRANCH, run.manifest.plan.horizon + 1, "params")
 
 
 def test_a_study_beside_itself_has_equal_bits(small: Run) -> None:
@@ -72,8 +74,32 @@ def test_every_other_table_and_label_of_equal_states_is_named(
     assert not report.bit_identical
     assert report.edited == tuple(
         f"seed {seed}, {BRANCH}: the recorded {what} is not of the recorded states"
-        for what in ("label column", "table T", "table t0+W")
+        for what in ("table t0+W", "table T", "label column")
     )
+
+
+def test_a_table_is_not_excused_by_another_commitment_beside_it(
+    small: Run, copied: Callable[[Run], Run]
+) -> None:
+    """The evidence of every row says that the state is the recorded one."""
+    other = copied(small)
+    forging.edit_predicate(other, other_end)
+    forging.edit_outcome(other, BRANCH, "T", forging.flatter)
+    edited = compared(other, small).edited
+    assert [line.partition("recorded ")[2].partition(" is not")[0] for line in edited] == [
+        "table T",
+        "commitment to params after step 14",
+    ]
+
+
+def test_a_table_of_another_time_than_the_states_that_differ_is_named(
+    small: Run, copied: Callable[[Run], Run]
+) -> None:
+    other = copied(small)
+    other_states(other)
+    forging.edit_outcome(other, BRANCH, "t0+W", forging.flatter)
+    (line,) = compared(other, small).edited
+    assert "table t0+W" in line
 
 
 def test_another_probe_of_equal_states_is_named_for_every_branch(

@@ -1,28 +1,29 @@
 """A user's program as code: import it, digest its own sources, name the commit they are at.
 
 A program is a file or a module, with its neighbours within reach. Its own sources are every module
-imported from outside site-packages. Of a repository only the commit is recorded: never a remote, a
-branch or an author (double-blind).
+that is neither Python's nor in the RECORD of an installed distribution. Of a repository only the
+commit is recorded: never a remote, a branch or an author (double-blind).
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.util
 import os
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from auditkit.errors import ProgramError, StoreError
-from auditkit.files import store
+from auditkit.files import installed, store
+from auditkit.observe.machine.imports import current_watch
 from auditkit.records.manifest import CodeFile
 
-_PACKAGE = Path(__file__).resolve().parents[2]
 _GIT_SECONDS = 10
 
 
@@ -30,8 +31,10 @@ def import_file(filename: str, folder: Path | None) -> ModuleType:
     """Import ``FILE.py`` under its own name, anew.
 
     Raises:
-        ProgramError: When there is no such file, or its name is another module's.
+        ProgramError: When there is no such file, its name leads out of the folder, or it is
+            another module's.
     """
+    _refuse_path(filename)
     path = (folder or Path.cwd()) / filename
     if not path.is_file():
         raise ProgramError(f"no such program file: {filename}")
@@ -48,6 +51,16 @@ def import_file(filename: str, folder: Path | None) -> ModuleType:
         del sys.modules[path.stem]
         raise
     return module
+
+
+def _refuse_path(filename: str) -> None:
+    # The name below code/ is made of the module's name, so a dot would make a folder of it.
+    path = Path(filename)
+    if path.is_absolute() or ".." in path.parts or "." in path.stem:
+        raise ProgramError(
+            f"{filename}: a program is named by its file below its folder",
+            hint="give a name such as train.py: relative, without '..', with one dot",
+        )
 
 
 def _refuse_name_clash(path: Path) -> None:
@@ -88,41 +101,141 @@ def user_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
     """Name below ``code/`` and path of every module of the program.
 
     A module ``a.b`` is named ``a/b.py`` (``a/b/__init__.py`` for a package), wherever it lies, so
-    that it can be imported again from ``code/`` alone.
+    that it can be imported again from ``code/`` alone. What was executed without being a module is
+    named by where it lies below the program's folder.
 
     Args:
         main: Whether the script that was started is one of them, under its file's name.
     """
-    folders = _library_folders()
-    # Each as it is written and as it resolves.
-    library = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
-    for name, module in sorted(sys.modules.items()):
+    watch = current_watch()
+    executed = {} if watch is None else watch.since()
+    library = _library_prefixes()
+    for name, module in sorted(sys.modules.copy().items()):
         # Its own dict: a lazy module would import what it is asked for.
         file = getattr(module, "__dict__", {}).get("__file__")
-        # Thousands of modules are loaded; only the few that are left are looked up on disk.
-        if not isinstance(file, str) or file.startswith(library):
+        if not isinstance(file, str):
             continue
         # multiprocessing gives the script a second name
         if name == "__mp_main__" or (name == "__main__" and not main):
             continue
-        path = Path(file).resolve()
-        if str(path).startswith(library):
+        is_target = watch is not None and name == watch.target
+        since = file in executed
+        # Thousands of modules are loaded; RECORD is asked of what the program imported.
+        if not is_target and (
+            (not since and file.startswith(library))
+            or origin_of(file, imported_since=since).installed
+        ):
             continue
+        path = Path(file).resolve()
+        executed.pop(file, None)
         if name == "__main__":
             yield path.name, path
             continue
         relative = name.replace(".", "/")
         is_package = path.name.startswith("__init__.")
         yield (f"{relative}/{path.name}" if is_package else f"{relative}{path.suffix}"), path
+    for file, name in executed.items():
+        path = Path(file).resolve()
+        if watch and not name and path.is_relative_to(watch.folder) and not _is_library(file):
+            yield path.relative_to(watch.folder).as_posix(), path
 
 
 def is_user_file(filename: str) -> bool:
     """Whether a source file is the user's: neither installed, nor Python's, nor auditkit's."""
-    if filename.startswith("<"):
-        return False
-    folders = _library_folders()
-    library = tuple({f"{path}{os.sep}" for f in folders for path in (f, f.resolve())})
-    return not str(Path(filename).resolve()).startswith(library)
+    return not filename.startswith("<") and not _is_library(filename)
+
+
+def _is_library(filename: str) -> bool:
+    return origin_of(filename, imported_since=False).installed
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a file of code comes from.
+
+    Attributes:
+        installed: Whether it is not recorded in ``code/``, since a reviewer installs it.
+        note: What a reviewer would miss all the same, or None.
+    """
+
+    installed: bool
+    note: str | None = None
+
+
+_LIBRARY, _OWN = Origin(True), Origin(False)
+
+
+def origin_of(file: str, *, imported_since: bool) -> Origin:
+    """Where a file comes from, by what the interpreter and RECORD say, not by a folder's name.
+
+    Args:
+        file: Its path.
+        imported_since: Whether it was imported by the program, and not before it. Of what was
+            imported before, auditkit and what it imports, RECORD is not asked.
+    """
+    found = _origin_of(file, imported_since)
+    if not found.installed:  # thousands are; only the few that are left are looked up on disk
+        resolved = str(Path(file).resolve())
+        behind = _origin_of(resolved, imported_since) if resolved != file else found
+        return behind if behind.installed or found.note is None else found
+    return found
+
+
+def _origin_of(path: str, imported_since: bool) -> Origin:  # internal
+    if path.startswith(tuple(f"{folder}{os.sep}" for folder in _library_folders())):
+        return _LIBRARY
+    if _distributions().root_of(path) is not None:
+        if not imported_since or _distributions().find(path) is not None:
+            return _LIBRARY
+        return Origin(False, "lies among installed distributions, and no RECORD names it")
+    if installed.is_standard(path):
+        return _LIBRARY
+    folder = installed.look_alike(path)
+    return _OWN if folder is None else _look_alike(path, folder)
+
+
+def _look_alike(path: str, folder: Path) -> Origin:
+    recorded = _distributions(folder).find(path)
+    text = "comes from a folder that this interpreter does not install into"
+    if recorded is None:
+        return Origin(False, text)
+    return Origin(True, f"{text}; a reviewer must have {recorded.distribution} installed")
+
+
+def _library_prefixes() -> tuple[str, ...]:
+    folders = [*map(str, installed.site_folders()), *map(str, _library_folders())]
+    return tuple(f"{folder}{os.sep}" for folder in folders)
+
+
+@functools.cache
+def _distributions(*roots: Path) -> installed.Distributions:
+    return installed.Distributions(roots or None)
+
+
+def import_notes() -> tuple[str, ...]:
+    """What a reviewer would miss, or find elsewhere, of what the program imported."""
+    watch = current_watch()
+    if watch is None:
+        return ()
+    recorded = {str(path) for _, path in user_modules()}
+    editable: dict[str, str] | None = None
+    found: dict[str, None] = {}
+    for file, module in watch.since().items():
+        path = str(Path(file).resolve())
+        name = module.partition(".")[0] or Path(file).name
+        origin = origin_of(file, imported_since=True)
+        if origin.note is not None:
+            kept = "" if origin.installed else "; it is recorded in code/"
+            found[f"{name} {origin.note}{kept}"] = None
+        elif not origin.installed and path not in recorded:
+            found[f"{name} was executed, and is not recorded: import it as a module"] = None
+        elif not origin.installed and not path.startswith(f"{watch.folder}{os.sep}"):
+            editable = _distributions().editable_folders() if editable is None else editable
+            for folder, distribution in editable.items():
+                if path.startswith(f"{folder}{os.sep}"):
+                    text = f"comes from {distribution}, installed in editable mode"
+                    found[f"{name} {text}; it is recorded in code/"] = None
+    return tuple(found)
 
 
 def user_code(
@@ -179,12 +292,5 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _library_folders() -> list[Path]:
-    """Folders of other people's code."""
-    paths = sysconfig.get_paths()
-    folders = [Path(paths[key]) for key in ("stdlib", "platstdlib", "purelib", "platlib")]
-    # A virtual environment's standard library lies in the base installation.
-    folders.append(Path(sysconfig.__file__).parent)
-    folders.append(_PACKAGE)
-    found = map(Path, sys.path)
-    folders.extend(path for path in found if path.name in ("site-packages", "dist-packages"))
-    return folders
+    """Further folders of other people's code."""
+    return [installed.PACKAGE]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from auditkit.errors import RestoreMismatch
+from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 from auditkit.observe.values.tensors import dense_stride
 
@@ -96,6 +96,7 @@ class ModuleState:
         return state
 
     def _walk(self) -> None:
+        _refuse_scripted(self._module)
         layers = list(self._module.named_modules(remove_duplicate=False))
         self._layers = [(f"{path}." if path else "", layer) for path, layer in layers]
         self._batchnorm = [pair for pair in self._layers if _is_batchnorm(pair[1])]
@@ -276,6 +277,22 @@ def _copy(live: Tensor, value: Tensor) -> None:
 
 def _same_form(live: Tensor, value: Tensor) -> bool:
     return live.shape == value.shape and live.dtype == value.dtype
+
+
+def _refuse_scripted(module: nn.Module) -> None:
+    """Refuse compiled layers, whose state lies where no Python attribute leads.
+
+    Raises:
+        UncapturedState: Naming the first of them.
+    """
+    for path, layer in module.named_modules():
+        if isinstance(layer, torch.jit.ScriptModule):
+            raise UncapturedState(
+                f"{f'the layer {path}' if path else 'the module'} is a torch.jit scripted or "
+                "traced module, whose state cannot be captured",
+                component="modules",
+                hint="train the module that it was made of, and script it afterwards",
+            )
 
 
 def _is_batchnorm(layer: nn.Module) -> bool:

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,10 @@ from auditkit.files import store
 from auditkit.formats.ordering import Batch
 from auditkit.formats.redaction import expand_home
 from auditkit.formats.run_files import OrderFile, trace_to_tensors
-from auditkit.observe.machine.code import user_code
+from auditkit.observe.machine.code import import_notes, user_code
 from auditkit.observe.machine.determinism import deterministic, unchanged_settings
 from auditkit.observe.machine.environment import environment
+from auditkit.observe.machine.imports import watched_imports
 from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.session import Session, open_session
@@ -70,10 +72,15 @@ def run_job(job: Job, report: Report) -> Result:
         "modules": _modules,
     }
     threads = job.plan.threads if job.plan else 1
-    with deterministic(threads):
-        folder = Path(job.program.folder)
+    folder, target = Path(job.program.folder), job.program.target
+    with deterministic(threads), watched_imports(folder, target) as watch:
         with unchanged_settings():
-            return kinds[job.kind](job, load_factory(job.program.target, folder), report)
+            result = kinds[job.kind](job, load_factory(target, folder), report)
+        if job.judged and isinstance(result, (TrunkResult, BranchesResult)):
+            result = replace(result, imported=watch.files())
+        elif job.code and isinstance(result, (TrunkResult, BranchesResult)):
+            result = replace(result, notes=import_notes())
+        return result
 
 
 def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:

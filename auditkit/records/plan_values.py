@@ -1,0 +1,130 @@
+"""Values of a study plan, checked for what they are: nothing is converted into something else.
+
+A seed of 1.5 is a mistake and not seed 1; the text "01" is no list of two seeds. Only kinds of
+number are made Python's own: numpy's whole numbers and floats, since a manifest holds JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from numbers import Integral, Real
+
+from auditkit.errors import PlanError
+
+#: Most characters of a value that a message shows.
+_SHOWN = 60
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it."""
+    try:
+        whole = repr(value)
+    except ValueError:  # a whole number with more digits than Python prints
+        whole = "a number of thousands of digits"
+    return whole if len(whole) <= _SHOWN else f"{whole[: _SHOWN - 3]}..."
+
+
+def whole(name: str, value: object, most: int) -> int:
+    """A whole number of at least 1.
+
+    Raises:
+        PlanError: When it is something else, naming field and value.
+    """
+    number = _whole(value)
+    if number is None or not 1 <= number <= most:
+        raise PlanError(f"{name} must be a whole number of 1 to {most}, not {shown(value)}")
+    return number
+
+
+def whole_numbers(name: str, values: object, most: int) -> tuple[int, ...]:
+    """Whole numbers, from any iterable of them.
+
+    Raises:
+        PlanError: When it is something else, naming field and value.
+    """
+    found = []
+    for value in items(name, values, most):
+        number = _whole(value)
+        if number is None:
+            raise PlanError(f"{name} must be whole numbers, not {shown(value)}")
+        found.append(number)
+    return tuple(found)
+
+
+def text(name: str, value: object) -> str:
+    """A text.
+
+    Raises:
+        PlanError: When it is something else, naming field and value.
+    """
+    if not isinstance(value, str):
+        raise PlanError(f"{name} must be a text, not {shown(value)}")
+    return value
+
+
+def items(name: str, values: object, most: int) -> list[object]:
+    """What an iterable holds; a text, whose items would be characters, is none.
+
+    Raises:
+        PlanError: When it is something else or holds more than that, naming field and value.
+    """
+    is_text = isinstance(values, (str, bytes, bytearray, Mapping))
+    if is_text or not isinstance(values, Iterable):
+        raise PlanError(f"{name} must be a list or a range, not {shown(values)}")
+    try:
+        found: list[object] = list(islice(values, most + 1))  # an iterator may never end
+    except TypeError as error:  # numpy's array of no dimension
+        raise PlanError(f"{name} must be a list or a range, not {shown(values)}") from error
+    if len(found) > most:
+        raise PlanError(f"{name}: more than {most}, the most that a study has")
+    return found
+
+
+def numbers_by_name(name: str, values: object) -> dict[str, float]:
+    """Numbers by name; none for None.
+
+    Raises:
+        PlanError: When it is something else, naming field and value.
+    """
+    found: dict[str, float] = {}
+    for key, value in _entries(name, {} if values is None else values):
+        number = _whole(value)
+        if number is None and not isinstance(value, bool) and isinstance(value, Real):
+            found[key] = float(value)
+        elif number is not None:
+            found[key] = number
+        else:
+            raise PlanError(f"{name}: {key} must be a number, not {shown(value)}")
+    return found
+
+
+def parameters(name: str, values: object) -> dict[str, str | int]:
+    """Texts and whole numbers by name.
+
+    Raises:
+        PlanError: When it is something else, naming field and value.
+    """
+    found: dict[str, str | int] = {}
+    for key, value in _entries(name, values):
+        number = _whole(value)
+        if isinstance(value, str):
+            found[key] = value
+        elif number is not None:
+            found[key] = number
+        else:
+            raise PlanError(f"{name}: {key} must be a text or a whole number, not {shown(value)}")
+    return found
+
+
+def _entries(name: str, values: object) -> list[tuple[str, object]]:
+    if not isinstance(values, Mapping):
+        raise PlanError(f"{name}: values by name must be a dict, not {shown(values)}")
+    return [(text(f"{name}: a name", key), value) for key, value in values.items()]
+
+
+def _whole(value: object) -> int | None:
+    """A whole number as Python's own; None for all else, True and False included."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return None
+    return int(value)

@@ -1,0 +1,53 @@
+"""Check 4, of the program: what a replay would execute is a file that the manifest lists.
+
+A reviewer reads ``code/``; a target that leads elsewhere would run something else.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
+
+from auditkit.formats.quote import brief
+from auditkit.records.manifest import CodeFile, ProgramRecord
+from auditkit.records.report import Finding
+
+#: Where Python keeps compiled copies of sources, which it runs in their place.
+_CACHE = "__pycache__"
+
+
+def check_program(program: ProgramRecord) -> Iterator[Finding]:
+    """Findings about the program's target and what its code consists of.
+
+    Args:
+        program: What the manifest says of it. The command of a script is never executed from a
+            record, so that its target is for people.
+    """
+    if not program.command and not _is_listed(program.target, program.code):
+        yield Finding(
+            f"program.target is {brief(program.target)}, which is no file that program.code "
+            "lists; nothing is executed",
+            "program.target",
+        )
+    for file in program.code:
+        if _CACHE in PurePosixPath(file.name).parts:
+            yield Finding(
+                "compiled code is listed that would run in the place of its source",
+                f"code/{file.name}",
+            )
+
+
+def _is_listed(target: str, code: Sequence[CodeFile]) -> bool:
+    """Whether a target, ``FILE.py:NAME`` or ``package.module:NAME``, is a listed file's name."""
+    names = {file.name for file in code}
+    source, _, _ = target.partition(":")
+    if source.endswith(".py"):
+        path = PurePosixPath(source)
+        return source in names and not path.is_absolute() and ".." not in path.parts
+    parts = source.split(".")
+    if not all(part.isidentifier() for part in parts):
+        return False
+    stem = "/".join(parts)
+    suffixes = importlib.machinery.all_suffixes()
+    return any(f"{stem}{end}" in names or f"{stem}/__init__{end}" in names for end in suffixes)

@@ -1,0 +1,101 @@
+"""Check 5, the other half: seeds that went through the same training are one seed.
+
+Each of these is proof by itself, since two seeds cannot come to it by chance:
+
+* the trained parameters at T, or what the optimizer added up of their gradients (which leaves out
+  parameters that never get one);
+* the loss of every step;
+* the probe table at T, where it says anything: not one of zeros and ones only, which any two
+  models give that fit the probe, nor one of equal rows;
+* the order, where the sampler draws it at random, and there are too many orders for a coincidence.
+  An order that the program fixes (``shuffle=False``, a sampler of its own) is the same for all
+  seeds of an honest study, whose seeds then differ in initialisation and dropout: it says nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditkit.errors import AuditError
+from auditkit.evidence.reader import SeedEvidence
+from auditkit.formats.ordering import Batch
+from auditkit.records.replication import is_drawn, training_marks
+from auditkit.records.report import Finding
+
+#: Losses that a run must have before equal ones are no coincidence.
+_MIN_LOSSES = 3
+
+#: Bits of chance that an order must hold before an equal one is no coincidence.
+_MIN_ORDER_BITS = 40.0
+
+_ORDER = "order"
+
+
+class Replication:
+    """Looks at one seed after the other; keeps digests of them only."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, str], int] = {}
+
+    def findings(self, seed: SeedEvidence) -> Iterator[Finding]:
+        """Whether a seed is one of those before it, and by what."""
+        number = seed.record.seed
+        same: dict[int, list[str]] = {}
+        for name, mark in _marks(seed):
+            first = self._first.setdefault((name, mark), number)
+            if first != number and (name != _ORDER or _order_bits(seed) >= _MIN_ORDER_BITS):
+                same.setdefault(first, []).append(name)
+        for first, names in same.items():
+            yield Finding(
+                f"seeds {first} and {number} are one seed: their controls have the same "
+                f"{', '.join(names)}",
+                where=f"seed {number}",
+            )
+
+
+def _marks(seed: SeedEvidence) -> Iterator[tuple[str, str]]:
+    record = seed.record
+    yield from training_marks(record).items()
+    # A file that cannot be read is for checks 3 and 4 to report.
+    with contextlib.suppress(AuditError):
+        losses = seed.trunk.loss_bits[:-8] + seed.control.loss_bits[:-8]
+        values = np.frombuffer(losses, dtype="<f8")
+        if len(np.unique(values[np.isfinite(values)])) >= _MIN_LOSSES:
+            yield "losses", hashlib.sha256(losses).hexdigest()
+    with contextlib.suppress(AuditError):
+        table = seed.control_outcome.tables.get("T")
+        if table is not None and _says_something(table):
+            yield "outcome tables", hashlib.sha256(table.tobytes()).hexdigest()
+    if is_drawn(record.data.loader):
+        yield _ORDER, record.order_sha256
+
+
+def _says_something(table: NDArray[np.float32]) -> bool:
+    """Whether a probe table is more than what many models give."""
+    if not np.isfinite(table).all():
+        return False
+    is_split = ((table > 0) & (table < 1)).any()
+    return bool(is_split and (table != table[0]).any())
+
+
+def _order_bits(seed: SeedEvidence) -> float:
+    """About how many bits of chance an order holds: 0 where its epochs only ascend."""
+    batches: list[Batch] = []
+    with contextlib.suppress(AuditError):
+        batches = [batch for batch in seed.order.batches if len(batch)]
+    if not batches:
+        return 0.0
+    pairs = np.concatenate(batches)
+    if (np.lexsort((pairs[:, 1], pairs[:, 0])) == np.arange(len(pairs))).all():
+        return 0.0
+    bits = 0.0
+    for epoch in np.unique(pairs[:, 0]):
+        drawn = np.unique(pairs[pairs[:, 0] == epoch, 1])
+        bits += math.lgamma(len(drawn) + 1) / math.log(2)
+    return bits

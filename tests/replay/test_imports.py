@@ -1,0 +1,91 @@
+"""Every file that a replaying process imported is judged, by what it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import auditkit
+from auditkit.files import installed
+from auditkit.processes.interpreter import isolated_environment
+from auditkit.records.imports import ImportedFiles
+from auditkit.records.manifest import CodeFile
+from auditkit.records.report import Finding
+from auditkit.replay.imports import ImportJudge
+
+SOURCE = b"X = 1\n"
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> ImportJudge:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "study.py").write_bytes(SOURCE)
+    return ImportJudge([CodeFile("study.py", hashlib.sha256(SOURCE).hexdigest())], tmp_path)
+
+
+def since(judge: ImportJudge, path: Path | str, module: str = "") -> list[Finding]:
+    return judge.findings(ImportedFiles((), {str(path): module}))
+
+
+def test_listed_and_installed_files_and_pythons_own_are_known(
+    judge: ImportJudge, tmp_path: Path
+) -> None:
+    for path in (tmp_path / "code" / "study.py", Path(np.__file__), Path(json.__file__)):
+        assert since(judge, path) == []
+
+
+def test_a_file_in_the_code_folder_that_is_not_listed(judge: ImportJudge, tmp_path: Path) -> None:
+    (tmp_path / "code" / "made.py").write_bytes(SOURCE)
+    (finding,) = since(judge, tmp_path / "code" / "made.py", "made")
+    assert (finding.where, finding.exit_code) == ("made.py", 1)
+
+
+def test_a_listed_file_that_the_replay_changed(judge: ImportJudge, tmp_path: Path) -> None:
+    (tmp_path / "code" / "study.py").write_bytes(b"X = 2\n")
+    (finding,) = since(judge, tmp_path / "code" / "study.py", "study")
+    assert finding.where == "code/study.py"
+
+
+@pytest.mark.parametrize(("text", "n_findings"), [(SOURCE, 0), (b"X = 2\n", 1)])
+def test_a_listed_module_that_was_found_elsewhere(
+    judge: ImportJudge, tmp_path: Path, text: bytes, n_findings: int
+) -> None:
+    (tmp_path / "study.py").write_bytes(text)
+    assert len(since(judge, tmp_path / "study.py", "study")) == n_findings
+
+
+def test_each_file_is_named_once(judge: ImportJudge, tmp_path: Path) -> None:
+    assert len(since(judge, tmp_path / "x.py")) == 1
+    assert since(judge, tmp_path / "x.py") == []
+
+
+def test_a_process_that_says_nothing_is_not_believed(judge: ImportJudge) -> None:
+    assert judge.findings(None)[0].exit_code == 6
+
+
+def test_an_installed_file_that_was_changed_is_named(
+    judge: ImportJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installed, "is_as_recorded", lambda *_: False)
+    (finding,) = since(judge, np.__file__, "numpy")
+    assert "RECORD of numpy" in finding.message
+    assert finding.exit_code == 6
+
+
+def test_auditkit_without_a_record_is_said(
+    judge: ImportJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(installed.Distributions, "find", lambda *_: None)
+    assert judge.findings(ImportedFiles((auditkit.__file__,), {})) == []
+    assert any("auditkit itself" in text for text in judge.warnings())
+
+
+def test_a_replay_looks_for_modules_in_no_folder_of_the_environment(tmp_path: Path) -> None:
+    found = isolated_environment({**os.environ, "PYTHONPATH": "/x"}, tmp_path)
+    assert "PYTHONPATH" not in found
+    assert found["PYTHONNOUSERSITE"] == "1"

@@ -1,0 +1,106 @@
+"""Everything that a verifier set is in the report, and under a countersignature."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from studies import Run, check_files
+from test_countersigning import REVIEWER, TIMES, signing
+
+from auditkit.cli.verify_options import request_of
+from auditkit.formats import canonical
+from auditkit.formats.statements import record_from_statement
+from auditkit.records.report import SignedReport
+from auditkit.records.settings import ArgumentSetting, VerifierSettings
+from auditkit.signing.envelopes import open_envelope
+from auditkit.signing.keys import private_key_bytes
+from auditkit.verification.authenticity import VerifyRequest
+from auditkit.verification.countersigning import countersign
+from auditkit.verification.report_json import report_from_json
+
+#: Where each field of a request is in the settings.
+SETTING = {"trusted": "keys", "named": "keys"}
+
+
+def settings(run: Run, **options: Any) -> VerifierSettings:
+    found = check_files(run, **options).settings
+    assert found is not None
+    return found
+
+
+def test_every_field_of_a_request_is_a_setting() -> None:
+    asked = {SETTING.get(field.name, field.name) for field in fields(VerifyRequest)}
+    assert asked == {field.name for field in fields(VerifierSettings)}
+
+
+def test_arguments_stand_beside_what_is_recorded(small: Run) -> None:
+    given = {"extra": "somewhere", "other": f"{Path.home()}/data"}
+    found = settings(small, arguments=given)
+    assert found.arguments == (
+        ArgumentSetting("extra", "somewhere", None),
+        ArgumentSetting("other", "~/data", None),
+    )
+    assert "--arg extra=somewhere (not in the record)" in found.options
+
+
+@pytest.mark.parametrize(
+    ("recorded", "says"),
+    [
+        (None, "--arg data=here (not in the record)"),
+        ("there", "--arg data=here (there is recorded)"),
+        ("here", "--arg data=here (as recorded)"),
+    ],
+)
+def test_an_argument_is_told_from_the_records(recorded: str | None, says: str) -> None:
+    assert str(ArgumentSetting("data", "here", recorded)) == says
+
+
+def test_every_setting_is_printed_unless_it_is_the_default() -> None:
+    assert VerifierSettings("all").options == ()
+    everything = VerifierSettings(
+        *("4", 2**60, 90.0, 0.01, (ArgumentSetting("data", "x", None),), ("python", "a.py")),
+        *(3, True, True, 2, ("SHA256:abc",), ("00ff",)),
+    )
+    text = "\n".join(everything.options)
+    assert len(everything.options) == len(fields(VerifierSettings))
+    for part in ("4", str(2**60), "90s", "0.01", "data=x", "python a.py", "SHA256:abc", "00ff"):
+        assert part in text
+
+
+def test_a_report_with_settings_comes_back_from_json(small: Run) -> None:
+    for options in ({}, {"replay_seed": 2**60}, {"arguments": {"a": "b"}, "budget": 2, "jobs": 4}):
+        report = check_files(small, **options)
+        assert report_from_json(canonical.encode(report), what="report.json") == report
+
+
+def test_a_countersignature_signs_them_and_later_readers_see_arguments(forged: Run) -> None:
+    report = check_files(forged, arguments={"extra": "somewhere"}, threshold=1, strict=True)
+    path = countersign(forged.folder, report, TIMES, signing(REVIEWER))
+    payload = open_envelope(path.read_bytes()).payload
+    assert record_from_statement(SignedReport, payload, what="c").report.settings == report.settings
+    trusted = [*forged.trusted, signing(REVIEWER).trusted]
+    (found,) = check_files(forged, trusted=trusted).countersignatures
+    assert found.remark == "nothing was replayed, --arg extra=somewhere (not in the record)"
+
+
+def test_a_countersignature_of_an_earlier_build_still_counts(forged: Run) -> None:
+    report = replace(check_files(forged), settings=None)
+    countersign(forged.folder, report, TIMES, signing(REVIEWER))
+    trusted = [*forged.trusted, signing(REVIEWER).trusted]
+    (found,) = check_files(forged, trusted=trusted).countersignatures
+    assert (found.counts, found.remark) == (True, "nothing was replayed")
+
+
+def test_keys_count_as_set_only_where_they_were_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    options: dict[str, Any] = {"amount": "none", "allow_code": False, "arguments": (), "jobs": None}
+    options |= {"threshold": 1, "authorities": (), "strict": False, "fingerprint": ()}
+    key = tmp_path / "key"
+    key.write_bytes(private_key_bytes(REVIEWER))
+    assert not request_of(tmp_path / "manifest.json", keys=(), **options).named
+    assert request_of(tmp_path / "manifest.json", keys=(str(key),), **options).named
