@@ -33,7 +33,7 @@ PATIENCE = 120
 
 _WORKERS = (
     *(
-        "auditkit.cli.study_plans.Workers",
+        "auditkit.cli.run.Workers",
         "auditkit.cli.plan.Workers",
         "auditkit.study.runner.Workers",
     ),

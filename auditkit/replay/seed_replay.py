@@ -25,8 +25,9 @@ from auditkit.formats.run_files import Outcome
 from auditkit.processes.worker_pool import Report, Workers
 from auditkit.records.environment import Environment
 from auditkit.records.job import Job, ModuleTrace, ProgramSource
-from auditkit.records.manifest import CODE_FOLDER, SeedRecord, TrunkResult
+from auditkit.records.manifest import CODE_FOLDER, SeedRecord
 from auditkit.records.report import Distance, Finding
+from auditkit.records.results import TrunkResult
 from auditkit.replay.attempts import (
     Attempt,
     SeedComparison,
