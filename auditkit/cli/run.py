@@ -127,7 +127,7 @@ def total_steps(plan: StudyPlan) -> int:
     return len(plan.seeds) * (plan.horizon + branches)
 
 
-def _what_to_run(  # noqa: PLR0913, PLR0917 # what the command line says
+def _what_to_run(
     workers: Workers,
     program: str | None,
     arguments: tuple[str, ...],

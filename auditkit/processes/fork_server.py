@@ -93,6 +93,7 @@ class ForkServer:
         self._control.close()
         self._process.terminate()  # it may be importing
         self.wait()
+        self._log.close()
 
 
 def _end_session(process: subprocess.Popen[bytes]) -> None:

@@ -121,17 +121,17 @@ class Workers:
                 raise StoreError(f"cannot start a worker process: {reason}") from error
             try:
                 results, status = _communicate(line, job, report)
+                if self._stopped:
+                    raise ProgramFailed("stopped")
+                if not results:
+                    status = server.wait() if status is None else status
+                    tail = log_tail(log) or server.tail()
+                    raise ProgramFailed(
+                        f"a worker process {describe_exit(status)}{tail}",
+                        where=f"seed {job.seed}, {job.kind}",
+                    )
             finally:
                 self._end(line)
-            if self._stopped:
-                raise ProgramFailed("stopped")
-            if not results:
-                status = server.wait() if status is None else status
-                tail = log_tail(log) or server.tail()
-                raise ProgramFailed(
-                    f"a worker process {describe_exit(status)}{tail}",
-                    where=f"seed {job.seed}, {job.kind}",
-                )
         what = f"answer of a {job.kind} job"
         return [from_dict(RESULTS[job.kind], result, what=what) for result in results]
 

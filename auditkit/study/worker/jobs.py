@@ -106,6 +106,7 @@ def _branches(
     plan = plan_of(job)
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
         built = built_program(session)
+        import_notes()  # what is looked up of the imports so far, no fork has to look up again
         name = fork_each(job.branches, before)
         steps = plan.horizon - plan.fork_at
         base = job.branches.index(name) * steps - plan.fork_at
