@@ -33,6 +33,7 @@ from auditkit.records.manifest import (
     StudyManifest,
     TrunkResult,
 )
+from auditkit.records.opened import OpenedFile, OpenedFiles
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.recording import CheckpointRecord, RankRecord, RecordingManifest, WorldRecord
 from auditkit.records.registration import DataIdentity, RegisterResult, Registration
@@ -41,6 +42,7 @@ from auditkit.records.report import (
     Countersignature,
     Distance,
     Finding,
+    OpenedReport,
     PlanBinding,
     ReplayReport,
     SignedReport,
@@ -145,6 +147,14 @@ PROGRAM = ProgramRecord(
     command=("python", "digits.py", "{seed}"),
 )
 
+OPENED = OpenedFiles(
+    (
+        OpenedFile("data/root/train.npy", 2**40, sha("d")),
+        OpenedFile("~/elsewhere.csv", None, None, "elsewhere"),
+    ),
+    left_out=3,
+)
+
 MANIFEST = StudyManifest(
     schema_version="1",
     producer=Producer("auditkit", "0.1.0"),
@@ -153,6 +163,7 @@ MANIFEST = StudyManifest(
     program=PROGRAM,
     environment=ENVIRONMENT,
     seeds=(SEED,),
+    opened=OPENED,
     files=(
         FileRecord("code/digits.py", "code", 2633, sha("c")),
         FileRecord("seed-0000/fork.safetensors", "fork", 2**37, sha("f")),
@@ -345,6 +356,7 @@ REPORT = VerificationReport(
     plan=BINDING,
     replays=(STATED,),
     settings=SETTINGS,
+    opened=OpenedReport(1, 1, ("~/elsewhere.csv",), 4),
 )
 
 SIGNED_REPORT = SignedReport(
@@ -475,6 +487,7 @@ EXAMPLES: tuple[Any, ...] = (
         code=CODE,
         imported=IMPORTED,
         notes=("helper is in no distribution",),
+        opened=OPENED,
     ),
     BranchesResult(
         (CONTROL, TREATMENT), ENVIRONMENT, CODE, IMPORTED, ("helper is in no distribution",)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from auditkit.records.environment import Environment
 from auditkit.records.imports import ImportedFiles
+from auditkit.records.opened import OpenedFiles
 from auditkit.records.plan import PerturbationSpec, Role, StudyPlan
 from auditkit.records.rng import RngContract
 
@@ -103,6 +104,7 @@ class TrunkResult:
         code: Modules that were imported and are not installed.
         imported: Files of all modules, where a replay asks for them.
         notes: What a reviewer would miss, of the modules that were imported.
+        opened: What the program opened while it was built; None where nobody looked (a script).
     """
 
     control: BranchRecord
@@ -117,6 +119,7 @@ class TrunkResult:
     code: tuple[CodeFile, ...]
     imported: ImportedFiles | None = None
     notes: tuple[str, ...] = ()
+    opened: OpenedFiles | None = None
 
 
 @dataclass(frozen=True)
@@ -250,6 +253,8 @@ class StudyManifest:
         environment: What it ran on.
         seeds: One record a seed, in the plan's order.
         files: Every file of the run, sorted by name.
+        opened: What the program opened while it was built, for any of the seeds; None in
+            manifests of earlier builds, and of a script.
     """
 
     schema_version: str
@@ -260,6 +265,7 @@ class StudyManifest:
     environment: Environment
     seeds: tuple[SeedRecord, ...]
     files: tuple[FileRecord, ...]
+    opened: OpenedFiles | None = None
 
     def file(self, name: str) -> FileRecord:
         """The file of that name.
