@@ -338,6 +338,8 @@ SETTINGS = VerifierSettings(
     authorities=(sha("4"),),
 )
 
+OPENED_REPORT = OpenedReport(1, 1, ("~/elsewhere.csv",), 4)
+
 REPORT = VerificationReport(
     verdict="failed",
     exit_code=1,
@@ -356,7 +358,7 @@ REPORT = VerificationReport(
     plan=BINDING,
     replays=(STATED,),
     settings=SETTINGS,
-    opened=OpenedReport(1, 1, ("~/elsewhere.csv",), 4),
+    opened=OPENED_REPORT,
 )
 
 SIGNED_REPORT = SignedReport(
@@ -493,6 +495,9 @@ EXAMPLES: tuple[Any, ...] = (
         (CONTROL, TREATMENT), ENVIRONMENT, CODE, IMPORTED, ("helper is in no distribution",)
     ),
     IMPORTED,
+    *OPENED.files,
+    OPENED,
+    OPENED_REPORT,
     CHECKPOINT,
     RANK,
     WORLD,

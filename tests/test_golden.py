@@ -108,5 +108,7 @@ def test_the_same_study_makes_the_same_manifest_and_files(
 ) -> None:
     if not same_environment:
         pytest.skip("the golden study was made with other versions or on other hardware")
-    assert timeless(again / "manifest.json") == timeless(GOLDEN / "study" / "manifest.json")
+    made = timeless(again / "manifest.json")
+    assert made["predicate"].pop("opened") == {"files": [], "left_out": 0}  # of later builds
+    assert made == timeless(GOLDEN / "study" / "manifest.json")
     assert content(again) == content(GOLDEN / "study")
