@@ -42,8 +42,9 @@ _REPLAYED = (
     "hardware)"
 )
 _NOT = (
-    "that this was the only run (seeds can be shopped), who ran it, when, on which hardware, or "
-    "that the data are clean"
+    "that this was the only run (seeds can be shopped), who ran it, when, on which hardware, that "
+    "the data are clean, or that the listed code treats all branches alike (read it: code can "
+    "look at its state, its call stack or the file system)"
 )
 
 
