@@ -405,6 +405,8 @@ REPRODUCTION = ReproductionReport(
     False,
     ("seed 0, carry: the recorded table T is not of the recorded states",),
     (AGREEMENT,),
+    ("helper.py",),
+    ("data/root/train.npy",),
 )
 
 EXAMPLES: tuple[Any, ...] = (
