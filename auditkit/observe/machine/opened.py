@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from auditkit.observe.machine.imports import ImportWatch, current_watch, module_
 from auditkit.records.opened import MAX_HASHED, MAX_OPENED, OpenedFile, OpenedFiles
 
 #: What lies there says something of the machine, and is no file that anybody could pass on.
-_SYSTEM = ("/proc/", "/sys/", "/dev/")
+_SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/lib/", "/usr/share/")
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def opened_files(arguments: Mapping[str, str]) -> OpenedFiles | None:
     paths: dict[str, tuple[str, bool]] = {}
     for path in _data_files(watch):
         name = _name(path, places)
-        paths.setdefault(name or escaped(redact_text(path)), (path, name is not None))
+        paths.setdefault(name or escaped(_redacted(path)), (path, name is not None))
     names = sorted(paths)
     # Small ones first: which files are hashed must not hang on where a large one stands.
     files, left = {}, MAX_HASHED
@@ -72,15 +72,22 @@ def opened_files(arguments: Mapping[str, str]) -> OpenedFiles | None:
     )
 
 
-def _data_files(watch: ImportWatch) -> Iterator[str]:
+def _data_files(watch: ImportWatch) -> list[str]:
     """What was opened and is neither code that ran, nor installed, nor the system's."""
-    code = {*module_files(), *map(installed.code_file, list(watch.executed))}
-    for path in list(watch.opens.opened):
-        source = _source_of(path)
-        if source in code or path.startswith(_SYSTEM):
-            continue
-        if not origin_of(source, imported_since=True).installed:
-            yield path
+    executed = set(watch.executed)
+    sources = {path: _source_of(path) for path in list(watch.opens.opened)}
+    found = [
+        path
+        for path, source in sources.items()
+        if source not in executed
+        and not path.startswith(_SYSTEM)
+        and not origin_of(source, imported_since=True).installed
+    ]
+    if not found:
+        return []
+    # Sources of tracebacks and warnings, archives: thousands of modules are looked at for them.
+    code = {*module_files(), *map(installed.code_file, executed)}
+    return [path for path in found if sources[path] not in code]
 
 
 def _source_of(path: str) -> str:
@@ -110,6 +117,14 @@ def _name(path: str, places: list[_Place]) -> str | None:
             if name is not None:
                 return escaped(name)
     return None
+
+
+def _redacted(path: str) -> str:
+    """A path that names no user, also where the home folder is a link."""
+    home = _real(str(Path.home()))
+    if len(home) > 1 and path.startswith(f"{home}{os.sep}"):
+        return f"~{path[len(home) :]}"
+    return redact_text(path)
 
 
 def _digested(name: str, path: str, left: int) -> OpenedFile:

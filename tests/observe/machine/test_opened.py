@@ -117,12 +117,29 @@ def test_a_file_elsewhere_is_named_and_not_hashed(
     assert "nobody hashed: ~/data/a.csv; give the folder" in note
 
 
+def test_no_home_is_named_that_is_a_link(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home").symlink_to(tmp_path / "disk" / "alice")
+    (tmp_path / "disk").mkdir()
+    data.rename(tmp_path / "disk" / "alice")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "home")
+
+    def read() -> None:
+        Path("a.csv").read_bytes()
+        (Path.home() / "c.npy").read_bytes()
+
+    assert names(opened_by(read, tmp_path)) == ["~/a.csv", "~/c.npy"]
+
+
 def test_what_is_no_data_is_not_listed(data: Path, tmp_path: Path) -> None:
     module = tmp_path / "helper_for_opened.py"
     module.write_text("import json.tool\n")
 
     def read() -> None:
         Path("/proc/self/status").read_bytes()
+        Path("/etc/passwd").read_bytes()
         Path(json.__file__).read_bytes()
         Path(np.__file__).read_bytes()
         (data / "made.txt").write_text("x")
