@@ -6,10 +6,12 @@ milliseconds; ``shell.start("run", ...)`` is a real process with real workers.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -33,7 +35,7 @@ PATIENCE = 120
 
 _WORKERS = (
     *(
-        "auditkit.cli.study_plans.Workers",
+        "auditkit.cli.run.Workers",
         "auditkit.cli.plan.Workers",
         "auditkit.study.runner.Workers",
     ),
@@ -118,7 +120,7 @@ class Shell:
             stdout: As for :class:`subprocess.Popen`.
             stderr: The same.
         """
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "auditkit", *arguments],
             cwd=self.folder,
             env={**self.env, **(env or {})},
@@ -127,6 +129,8 @@ class Shell:
             text=True,
             start_new_session=True,
         )
+        _started.append(process)
+        return process
 
     def write(self, name: str, text: str) -> Path:
         """Write a file."""
@@ -137,6 +141,18 @@ class Shell:
 
 
 Process = subprocess.Popen[str]
+
+#: What :meth:`Shell.start` started, until :func:`end_processes`.
+_started: list[Process] = []
+
+
+def end_processes() -> None:
+    """Kill what still runs and close its pipes, so that a test that failed disturbs no other."""
+    while _started:
+        with _started.pop() as process:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
 
 
 def wait_for(happened: Callable[[], object], seconds: float = PATIENCE) -> None:

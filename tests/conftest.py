@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from cli_shell import end_processes
 from studies import PROGRAMS, Run, study_in_process
 
 from auditkit.signing.keys import PrivateKey, generate_key
@@ -20,6 +22,21 @@ REMOTE = f"git@git.example.org:{USER}/not-yet-published.git"
 
 #: Seconds after which a command has surely come to a halt.
 TIMEOUT = 300
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what tests start, where these were started in the background.
+
+    A shell without job control lets its background jobs ignore it, and their children with them.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    yield
+    end_processes()
 
 
 @dataclass(frozen=True)

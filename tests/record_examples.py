@@ -21,7 +21,6 @@ from auditkit.records.imports import ImportedFiles
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, ProgramSource, Progress
 from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import (
-    BranchesResult,
     BranchRecord,
     CodeFile,
     DataRecord,
@@ -31,7 +30,6 @@ from auditkit.records.manifest import (
     RunTimes,
     SeedRecord,
     StudyManifest,
-    TrunkResult,
 )
 from auditkit.records.opened import OpenedFile, OpenedFiles
 from auditkit.records.plan import PerturbationSpec, StudyPlan
@@ -50,6 +48,7 @@ from auditkit.records.report import (
     Timestamp,
     VerificationReport,
 )
+from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.records.rng import ALWAYS_UNCOVERED, RngContract, StreamContract
 from auditkit.records.settings import ArgumentSetting, VerifierSettings
 from auditkit.records.task import RowsTask

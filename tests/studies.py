@@ -25,7 +25,7 @@ from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
-from auditkit.processes.worker_pool import RESULTS
+from auditkit.processes.worker_pool import RESULTS, run_branches
 from auditkit.program.program import Program, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.declaration import DECLARATIONS
@@ -111,6 +111,13 @@ class InProcessWorkers:
     def run(self, job: Job, report: Callable[[Progress], None] = lambda _: None) -> Any:
         """Do a job; its answer goes through JSON, as a worker's does."""
         self.jobs.append(job)
+        if job.kind == "branches":
+            return run_branches(self._one, job, report)
+        return self._one(job, report)[0]
+
+    def _one(self, job: Job, report: Callable[[Progress], None]) -> list[Any]:
+        """The first branch of a job, or the whole of another kind."""
+        job = replace(job, branches=job.branches[:1])
         with _LOCK, untouched(Path(job.program.folder)), pytest.MonkeyPatch.context() as patch:
             for name, value in protocol_variables(PLAN.threads).items():
                 patch.setenv(name, value)  # as in a process of its own
@@ -118,7 +125,7 @@ class InProcessWorkers:
         if self._environment is not None and hasattr(result, "environment"):
             result = replace(result, environment=self._environment)
         answer = canonical.loads(canonical.dumps(to_dict(result)), what="answer")
-        return from_dict(RESULTS[job.kind], answer, what="answer")
+        return [from_dict(RESULTS[job.kind], answer, what="answer")]
 
 
 @contextmanager

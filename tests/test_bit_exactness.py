@@ -25,8 +25,9 @@ from auditkit.files import store
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
 from auditkit.records.evidence import Trace
 from auditkit.records.job import Job, ProgramSource
-from auditkit.records.manifest import TIMES, BranchesResult, BranchRecord, TrunkResult
+from auditkit.records.manifest import TIMES, BranchRecord
 from auditkit.records.plan import StudyPlan
+from auditkit.records.results import BranchesResult, TrunkResult
 
 #: Replica and carry, which must equal the control, and a placebo, which must not.
 EQUAL = StudyPlan(fork_at=6, window=3, horizon=12, seeds=[0], perturbations=["carry"], placebos=1)

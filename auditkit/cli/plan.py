@@ -65,9 +65,10 @@ def plan(
             raise UsageError(f"--seeds-from-timestamp must be 1 to 100000, not {count}")
         given["seeds"] = range(count)
     source = ProgramSource(target, folder, parse_arguments(arguments))
-    made = program_plan(source, given)
-    signer = signing_key_of(key)
-    found = look_at(source, made, made.seeds[0], whole=not skip_data)
+    with Workers() as workers:
+        made = program_plan(workers, source, given)
+        signer = signing_key_of(key)
+        found = look_at(workers, source, made, whole=not skip_data)
     commit, dirty = git_state(Path(folder), target.partition(":")[0])
     record = ProgramRecord(target, source.arguments, {}, commit, dirty, ())
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -77,10 +78,26 @@ def plan(
     _tell(registration, plan_to.path, signer.fingerprint, program)
 
 
-def look_at(source: ProgramSource, plan: StudyPlan, seed: int, *, whole: bool) -> RegisterResult:
-    """Build a program in a process of its own, and digest its code and data."""
+def look_at(
+    workers: Workers,
+    source: ProgramSource,
+    plan: StudyPlan,
+    seed: int | None = None,
+    *,
+    whole: bool,
+) -> RegisterResult:
+    """Build a program in a process of its own, and digest its code and data.
+
+    Args:
+        workers: Run the process.
+        source: The program.
+        plan: The plan.
+        seed: The seed that it is built with; by default the plan's first.
+        whole: Whether all of the data are read.
+    """
+    seed = plan.seeds[0] if seed is None else seed
     job = Job("register", source, plan, seed, out="", step=int(whole))
-    with Workers() as workers, StepProgress(None, "data") as progress:
+    with StepProgress(None, "data") as progress:
         answer: RegisterResult = workers.run(job, progress.report)
     return answer
 

@@ -22,7 +22,6 @@ from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.plan import look_at
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.study_plans import (
-    describe,
     overrides,
     plan_options,
     program_plan,
@@ -32,6 +31,7 @@ from auditkit.cli.study_plans import (
 )
 from auditkit.cli.tables import print_cost, print_run
 from auditkit.errors import PlanError, UsageError
+from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.study.planning import (
@@ -95,24 +95,27 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
     if plan_file:
         signer = signing_key_of(key)
         bound = read_plan(Path(plan_file), signer.trusted)
-    source, plan = _what_to_run(program, arguments, command, given, bound, deviate=deviate)
-    n_jobs = jobs if jobs is not None else default_jobs(plan.threads, len(plan.seeds))
-    if n_jobs < 1:
-        raise UsageError(f"--jobs must be at least 1, not {n_jobs}")
-    if dry_run:
-        job = Job("describe", source, plan, plan.seeds[0], out="", step=_TIMED_STEPS)
-        print_cost(describe(job), plan, n_jobs)
-        return
-    if bound is not None:
-        _check_deviations(bound, source, given, deviate=deviate)
-    else:
-        signer = signing_key_of(key)
-    request = StudyRequest(
-        source, plan, Path(out), n_jobs, resume, command, bound.data if bound else None
-    )
-    warnings: list[str] = []
-    with StepProgress(total_steps(plan), "run") as progress:
-        manifest = run_study(request, signer, progress.report, warnings.append)
+    with Workers() as workers:
+        source, plan = _what_to_run(
+            workers, program, arguments, command, given, bound, deviate=deviate
+        )
+        n_jobs = jobs if jobs is not None else default_jobs(plan.threads, len(plan.seeds))
+        if n_jobs < 1:
+            raise UsageError(f"--jobs must be at least 1, not {n_jobs}")
+        if dry_run:
+            job = Job("describe", source, plan, plan.seeds[0], out="", step=_TIMED_STEPS)
+            print_cost(workers.run(job), plan, n_jobs)
+            return
+        if bound is not None:
+            _check_deviations(workers, bound, source, given, deviate=deviate)
+        else:
+            signer = signing_key_of(key)
+        request = StudyRequest(
+            source, plan, Path(out), n_jobs, resume, command, bound.data if bound else None
+        )
+        warnings: list[str] = []
+        with StepProgress(total_steps(plan), "run") as progress:
+            manifest = run_study(request, signer, progress.report, warnings.append, workers)
     for warning in warnings:
         click.echo(f"auditkit: warning: {warning}", err=True)
     print_run(manifest, plan, signer.fingerprint)
@@ -124,7 +127,8 @@ def total_steps(plan: StudyPlan) -> int:
     return len(plan.seeds) * (plan.horizon + branches)
 
 
-def _what_to_run(
+def _what_to_run(  # noqa: PLR0913, PLR0917 # what the command line says
+    workers: Workers,
     program: str | None,
     arguments: tuple[str, ...],
     command: tuple[str, ...],
@@ -141,7 +145,7 @@ def _what_to_run(
     target, folder = split_target(program)
     source = ProgramSource(target, folder, parse_arguments(arguments))
     if bound is None:
-        return source, program_plan(source, given)
+        return source, program_plan(workers, source, given)
     if given and not deviate:
         raise UsageError(
             f"--plan settles {', '.join(sorted(given))} already",
@@ -154,7 +158,12 @@ def _what_to_run(
 
 
 def _check_deviations(
-    bound: SignedPlan, source: ProgramSource, given: dict[str, Any], *, deviate: bool
+    workers: Workers,
+    bound: SignedPlan,
+    source: ProgramSource,
+    given: dict[str, Any],
+    *,
+    deviate: bool,
 ) -> None:
     """Compare program and data with the plan before hours are spent.
 
@@ -163,7 +172,7 @@ def _check_deviations(
     """
     registration = bound.registration
     whole = registration.data.dataset_sha256 is not None
-    found = look_at(source, registration.plan, registration.data.seed, whole=whole)
+    found = look_at(workers, source, registration.plan, registration.data.seed, whole=whole)
     lines = [f"{name}: given on the command line" for name in sorted(given)]
     if source.target != registration.program.target:
         lines.append(f"factory: {registration.program.target} was planned")

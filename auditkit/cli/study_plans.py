@@ -60,13 +60,13 @@ def overrides(  # one argument an option
     return {name: value for name, value in values.items() if value is not None}
 
 
-def program_plan(source: ProgramSource, given: dict[str, Any]) -> StudyPlan:
+def program_plan(workers: Workers, source: ProgramSource, given: dict[str, Any]) -> StudyPlan:
     """The program's own ``STUDY``, with what was given in its place.
 
     Raises:
         PlanError: When something is missing, or contradicts something else.
     """
-    described = describe(Job("describe", source, None, 0, out="", step=0))
+    described: Description = workers.run(Job("describe", source, None, 0, out="", step=0))
     base = values_of(described.plan) if described.plan is not None else {}
     values = {**base, **given}
     _require(values, "the program has no STUDY", "write STUDY = auditkit.StudyPlan(...) in it")
@@ -82,13 +82,6 @@ def script_plan(given: dict[str, Any]) -> StudyPlan:
     values = {"seeds": [0], "augmentation_rng": "inherit", **given}
     _require(values, "a script has no STUDY", "for example --fork-at 100 --window 20 --horizon 300")
     return resolved(values)
-
-
-def describe(job: Job) -> Description:
-    """Ask a worker what a program is."""
-    with Workers() as workers:
-        answer: Description = workers.run(job)
-    return answer
 
 
 def values_of(plan: StudyPlan) -> dict[str, Any]:

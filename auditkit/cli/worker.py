@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
+import gc
 import os
+import socket
 import sys
-import threading
 import time
 from collections.abc import Callable
-from typing import IO, Any
+from typing import Any
 
 import click
 
@@ -16,6 +16,7 @@ from auditkit.cli.options import WHOLE
 from auditkit.errors import AuditError
 from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict, to_dict
+from auditkit.processes.forking import serve
 from auditkit.processes.worker_pool import describe_error
 from auditkit.records.job import Job, Progress
 
@@ -24,34 +25,39 @@ _LINES_PER_SECOND = 10
 
 
 @click.command(hidden=True)
-@click.argument("pipe", type=WHOLE)
-def worker(pipe: int) -> None:
-    """Do the job on standard input; answer on file descriptor PIPE."""
-    line = sys.stdin.buffer.readline()
-    job = from_dict(Job, canonical.loads(line, what="job"), what="job")
-    sys.stdin = io.StringIO()  # a program that asks a question gets an end of file, not a wait
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-    with os.fdopen(pipe, "wb") as answers:
+@click.argument("control", type=WHOLE)
+def worker(control: int) -> None:
+    """Prepare for jobs, and do those that come on the socket of file descriptor CONTROL."""
+    run_job = _prepare()
+    line = serve(socket.socket(fileno=control))
+    # This is a process of one job now.
+    with line, line.makefile("rb") as told:
+        job = from_dict(Job, canonical.loads(told.readline(), what="job"), what="job")
         try:
-            _answer(answers, "result", to_dict(_run(job, _reporter(answers))))
+            _answer(line, "result", to_dict(run_job(job, _reporter(line))))
+            status = 0
         except AuditError as error:
-            _answer(answers, "error", describe_error(error))
+            _answer(line, "error", describe_error(error))
+            status = 1  # of a branch: there is no need for the next one
     # Loader workers or libraries may hold threads that would keep this process alive.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(status)
 
 
-def _run(job: Job, report: Callable[[Progress], None]) -> Any:
+def _prepare() -> Callable[[Job, Callable[[Progress], None]], Any]:
+    """Import what every job needs, once for all of them."""
     import torch  # noqa: PLC0415 # lazy for start-up time; before any parallel work
 
     from auditkit.study.worker.jobs import run_job  # noqa: PLC0415
 
     torch.set_num_interop_threads(1)
-    return run_job(job, report)
+    gc.collect()
+    gc.freeze()  # what is never collected is never copied
+    return run_job
 
 
-def _reporter(answers: IO[bytes]) -> Callable[[Progress], None]:
+def _reporter(line: socket.socket) -> Callable[[Progress], None]:
     last = 0.0
 
     def report(progress: Progress) -> None:
@@ -59,19 +65,10 @@ def _reporter(answers: IO[bytes]) -> Callable[[Progress], None]:
         now = time.monotonic()
         if now - last >= 1 / _LINES_PER_SECOND or progress.done == progress.total:
             last = now
-            _answer(answers, "progress", to_dict(progress))
+            _answer(line, "progress", to_dict(progress))
 
     return report
 
 
-def _answer(answers: IO[bytes], kind: str, value: Any) -> None:
-    answers.write(canonical.dumps({kind: value}) + b"\n")
-    answers.flush()
-
-
-def _exit_with_parent() -> None:
-    # The parent keeps our standard input open for as long as it lives and wants us. Read without
-    # a file object: its lock would be held for ever in a forked loader worker, which closes it.
-    while os.read(0, 1):
-        pass
-    os._exit(1)
+def _answer(line: socket.socket, kind: str, value: Any) -> None:
+    line.sendall(canonical.dumps({kind: value}) + b"\n")

@@ -20,7 +20,8 @@ from auditkit.evidence.comparison import Mismatch
 from auditkit.formats.run_files import Outcome
 from auditkit.records.digest import EVIDENCE_BYTES
 from auditkit.records.evidence import Trace, is_consumed
-from auditkit.records.manifest import BranchRecord, SeedRecord, TrunkResult
+from auditkit.records.manifest import BranchRecord, SeedRecord
+from auditkit.records.results import TrunkResult
 
 #: Ends the name of a table that rests on recalibration batches, too.
 _RECALIBRATED = "/recalibrated"

@@ -210,6 +210,7 @@ def look_alike(path: str) -> Path | None:
     return next((folder for folder in Path(path).parents if folder.name in _SITE_NAMES), None)
 
 
+@functools.cache
 def code_file(path: str) -> str:
     """The file that code came from: of a module in an archive, the archive."""
     straight = os.path.abspath(path)  # noqa: PTH100 # links are kept: RECORD names them

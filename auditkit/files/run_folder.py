@@ -19,15 +19,9 @@ from auditkit.files import artifacts, locks, store
 from auditkit.formats import canonical
 from auditkit.records.environment import Environment
 from auditkit.records.job import ProgramSource
-from auditkit.records.manifest import (
-    CODE_FOLDER,
-    MANIFEST_NAME,
-    BranchesResult,
-    CodeFile,
-    FileRecord,
-    TrunkResult,
-)
+from auditkit.records.manifest import CODE_FOLDER, MANIFEST_NAME, CodeFile, FileRecord
 from auditkit.records.plan import StudyPlan
+from auditkit.records.results import BranchesResult, TrunkResult
 
 _JOURNAL = f"run.json{store.PARTIAL}"
 _LOCK = f"run.lock{store.PARTIAL}"

@@ -9,6 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import IO
 
 from auditkit.errors import StoreError
 from auditkit.files.store import read_bytes
@@ -75,6 +76,14 @@ def output_tail(tail: bytes) -> str:
     """The last lines of a process's output, on one line."""
     lines = [line.strip() for line in tail.decode("utf-8", "replace").splitlines()]
     return " | ".join([line for line in lines if line][-_TAIL_LINES:])
+
+
+def log_tail(log: IO[bytes]) -> str:
+    """The last lines of a file that a process wrote to, as the end of a sentence."""
+    log.seek(0, os.SEEK_END)
+    log.seek(max(0, log.tell() - TAIL_BYTES))
+    tail = output_tail(log.read())
+    return f": {tail}" if tail else ""
 
 
 def _pids() -> Iterator[int]:

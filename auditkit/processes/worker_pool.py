@@ -1,19 +1,19 @@
-"""Run jobs in fresh processes: one process a job, deterministic from its first instruction.
+"""Run jobs in processes of their own, deterministic from their first instruction.
 
-A worker reads its job from standard input and answers in JSON lines on a pipe of its own, so
-that whatever the user's program prints cannot be mistaken for an answer. No pickle. A worker
-whose parent dies sees its standard input end, and exits.
+Each is forked from one prepared process that has imported what every job needs
+(:mod:`auditkit.processes.forking`), and a job of several branches runs each in a process of its
+own. A job is told and answered on a socket of its own in JSON lines, so that whatever the user's
+program prints cannot be mistaken for an answer. No pickle.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-import sys
+import socket
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,17 +21,12 @@ from auditkit import errors
 from auditkit.errors import AuditError, JsonError, ProgramFailed, StoreError
 from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict, to_dict
+from auditkit.processes.fork_server import CAN_FORK, ForkServer
 from auditkit.processes.interpreter import isolated_arguments, isolated_environment
-from auditkit.processes.subprocesses import (
-    TAIL_BYTES,
-    describe_exit,
-    environment,
-    kill_session,
-    output_tail,
-)
+from auditkit.processes.subprocesses import describe_exit, environment, log_tail
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
-from auditkit.records.manifest import BranchesResult, TrunkResult
 from auditkit.records.registration import RegisterResult
+from auditkit.records.results import BranchesResult, TrunkResult
 
 Report = Callable[[Progress], None]
 Result = TrunkResult | BranchesResult | Description | ModuleTrace
@@ -58,14 +53,22 @@ class Workers:
         scratch: Folder of a replay, whose workers import nothing but what is in code/ or
             installed (:mod:`auditkit.processes.interpreter`); None for a run, whose program
             imports what it likes.
+        fork: Whether processes are forked; if not, every one is a new interpreter.
     """
 
     def __init__(
-        self, variables: Mapping[str, str] | None = None, scratch: Path | None = None
+        self,
+        variables: Mapping[str, str] | None = None,
+        scratch: Path | None = None,
+        *,
+        fork: bool = CAN_FORK,
     ) -> None:
         self._variables = dict(variables or {})
         self._scratch = scratch
-        self._running: set[subprocess.Popen[bytes]] = set()
+        self._fork = fork
+        #: By threads; of jobs that are not forked, by their lines.
+        self._servers: dict[object, ForkServer] = {}
+        self._running: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._stopped = False
 
@@ -79,9 +82,13 @@ class Workers:
         """Kill every running worker; later jobs are refused."""
         with self._lock:
             self._stopped = True
-            running = list(self._running)
-        for process in running:
-            kill_session(process)
+            for line in self._running:
+                with contextlib.suppress(OSError):
+                    line.shutdown(socket.SHUT_RDWR)  # wakes who reads, and has the worker killed
+            servers = list(self._servers.values())
+            self._servers.clear()
+        for server in servers:
+            server.stop()
 
     def run(self, job: Job, report: Report = lambda _: None) -> Any:
         """Run a job to its end; safe to call from several threads.
@@ -96,79 +103,101 @@ class Workers:
         Raises:
             AuditError: What the worker raised, or :class:`ProgramFailed` when it died.
         """
-        reader, writer = os.pipe()
-        with os.fdopen(reader, "rb") as answers, contextlib.ExitStack() as stack:
+        if job.kind == "branches":
+            return run_branches(self._answers, job, report)
+        return self._answers(job, report)[0]
+
+    def _answers(self, job: Job, report: Report) -> list[Any]:
+        """The results of a job: one, or one a branch as far as its process could be forked."""
+        with contextlib.ExitStack() as stack:
             try:
-                log = stack.enter_context(tempfile.TemporaryFile())
-                process = self._start(job, writer, log)
+                log: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
+                line, theirs = socket.socketpair()
+                stack.enter_context(line)
+                with theirs:
+                    server = self._submit(job, line, theirs, log)
             except OSError as error:
                 reason = error.strerror or str(error)
                 raise StoreError(f"cannot start a worker process: {reason}") from error
-            finally:
-                os.close(writer)
             try:
-                answer = _communicate(process, job, answers, report)
-            except BaseException:
-                kill_session(process)
-                raise
+                results, status = _communicate(line, job, report)
             finally:
-                self._end(process)
-            if answer is None:
+                self._end(line)
+            if self._stopped:
+                raise ProgramFailed("stopped")
+            if not results:
+                status = server.wait() if status is None else status
+                tail = log_tail(log) or server.tail()
                 raise ProgramFailed(
-                    f"a worker process {describe_exit(process.returncode)}{_log_tail(log)}",
+                    f"a worker process {describe_exit(status)}{tail}",
                     where=f"seed {job.seed}, {job.kind}",
                 )
-        if "error" in answer:
-            raise rebuild_error(answer["error"])
-        if "result" not in answer:
-            raise ProgramFailed(
-                "the program wrote to auditkit's own pipe", where=f"seed {job.seed}"
-            )
-        return from_dict(RESULTS[job.kind], answer["result"], what=f"answer of a {job.kind} job")
+        what = f"answer of a {job.kind} job"
+        return [from_dict(RESULTS[job.kind], result, what=what) for result in results]
 
-    def _start(self, job: Job, writer: int, log: IO[bytes]) -> subprocess.Popen[bytes]:
-        variables = child_environment(job.plan.threads if job.plan else 1, self._variables)
-        arguments: tuple[str, ...] = WORKER_ARGUMENTS
-        if self._scratch is not None:
-            arguments = isolated_arguments()
-            variables = isolated_environment(variables, self._scratch)
+    def _submit(
+        self, job: Job, line: socket.socket, theirs: socket.socket, log: IO[bytes]
+    ) -> ForkServer:
+        threads = job.plan.threads if job.plan else 1
         with self._lock:
             if self._stopped:
                 raise ProgramFailed("stopped")
-            process = subprocess.Popen(  # noqa: S603 # this interpreter, fixed arguments
-                [sys.executable, *arguments, str(writer)],
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-                pass_fds=(writer,),
-                env=variables,
-                start_new_session=True,  # so that what it leaves behind can be found, and ended
-            )
-            self._running.add(process)
-        # What a worker forks holds the answer pipe open, and may live on when the worker dies.
-        threading.Thread(target=_end_session, args=(process,), daemon=True).start()
-        return process
+            key = threads if self._fork else line
+            if key not in self._servers:
+                self._servers[key] = self._start(threads)
+            server = self._servers[key]
+            server.submit(theirs, log, fork=self._fork)
+            self._running.add(line)
+        return server
 
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        # The answer pipe has ended, so the worker is about to. Its standard input is closed only
-        # then: at its end a worker stops at once, and its last output would be cut off.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=5)
-        if process.stdin is not None:
-            process.stdin.close()
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            kill_session(process)
-            process.wait()
+    def _end(self, line: socket.socket) -> None:
         with self._lock:
-            self._running.discard(process)
+            self._running.discard(line)
+            server = self._servers.pop(line, None)
+        if server is not None:
+            server.stop()
+
+    def _start(self, threads: int) -> ForkServer:
+        variables = child_environment(threads, self._variables)
+        if self._scratch is None:
+            return ForkServer(WORKER_ARGUMENTS, variables)
+        return ForkServer(isolated_arguments(), isolated_environment(variables, self._scratch))
 
 
-def _end_session(process: subprocess.Popen[bytes]) -> None:
-    """When a worker has ended, end what it left behind."""
-    process.wait()
-    kill_session(process)
+def run_branches(
+    run: Callable[[Job, Report], Sequence[BranchesResult]], job: Job, report: Report
+) -> BranchesResult:
+    """Run branches, each in a process of its own.
+
+    Args:
+        run: Runs a job; the results are of as many of its branches as could be run at once, but
+            of the first at least.
+        job: Names the branches.
+        report: Called with progress of the whole.
+    """
+    parts: dict[str, BranchesResult] = {}
+    while missing := tuple(name for name in job.branches if name not in parts):
+        asked = missing[:1] if parts else missing
+        partial = report
+        if len(asked) < len(job.branches):
+            partial = PartialProgress(report, len(parts), len(job.branches))
+        for part in run(replace(job, branches=asked), partial):
+            parts[part.branches[0].name] = part
+    return BranchesResult.joined([parts[name] for name in job.branches])
+
+
+class PartialProgress:
+    """Reports the progress of one of several processes of a job."""
+
+    def __init__(self, report: Report, position: int, n_parts: int) -> None:
+        self._report, self._position, self._n_parts = report, position, n_parts
+
+    def __call__(self, progress: Progress) -> None:
+        """Report it as a part of the whole."""
+        before = self._position * progress.total
+        self._report(
+            replace(progress, done=before + progress.done, total=self._n_parts * progress.total)
+        )
 
 
 def child_environment(threads: int, variables: Mapping[str, str]) -> dict[str, str]:
@@ -196,26 +225,44 @@ def describe_error(error: AuditError) -> dict[str, Any]:
     }
 
 
-def _communicate(
-    process: subprocess.Popen[bytes], job: Job, answers: IO[bytes], report: Report
-) -> dict[str, Any] | None:
-    assert process.stdin is not None  # noqa: S101 # it was asked for
-    try:
-        process.stdin.write(canonical.dumps(to_dict(job)) + b"\n")
-        process.stdin.flush()
-    except BrokenPipeError:
-        return None
-    for line in answers:
-        try:
-            answer = canonical.loads(line, what="worker")
-        except JsonError:
-            answer = {}  # not ours: the program found the pipe and wrote to it
-        if not isinstance(answer, dict):
-            answer = {}
-        if "progress" not in answer:
-            return answer
-        report(from_dict(Progress, answer["progress"], what="progress"))
-    return None
+def _communicate(line: socket.socket, job: Job, report: Report) -> tuple[list[Any], int | None]:
+    """Tell a job; its results, and the exit status of its process where that is told.
+
+    Raises:
+        AuditError: What the worker raised.
+    """
+    results: list[Any] = []
+    status: int | None = None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # how it died is told below
+        line.sendall(canonical.dumps(to_dict(job)) + b"\n")
+    with contextlib.suppress(ConnectionResetError):
+        for answer in _answers_on(line):
+            if "progress" in answer:
+                report(from_dict(Progress, answer["progress"], what="progress"))
+            elif "result" in answer:
+                results.append(answer["result"])
+            elif "error" in answer:
+                raise rebuild_error(answer["error"])
+            elif isinstance(answer.get("exit"), int):
+                status = answer["exit"]
+                break
+            else:
+                raise ProgramFailed(
+                    "the program wrote to auditkit's own pipe", where=f"seed {job.seed}"
+                )
+    return results, status
+
+
+def _answers_on(line: socket.socket) -> Iterator[dict[str, Any]]:
+    with line.makefile("rb") as answers:
+        for text in answers:
+            if not text.strip():
+                continue
+            try:
+                answer = canonical.loads(text, what="worker")
+            except JsonError:
+                answer = {}  # not ours: the program found the socket and wrote to it
+            yield answer if isinstance(answer, dict) else {}
 
 
 def rebuild_error(described: Mapping[str, Any]) -> AuditError:
@@ -224,10 +271,3 @@ def rebuild_error(described: Mapping[str, Any]) -> AuditError:
     parts = {key: value for key, value in described.items() if key not in ("kind", "message")}
     rebuilt = kind(described["message"], **parts)
     return rebuilt if isinstance(rebuilt, AuditError) else AuditError(described["message"], **parts)
-
-
-def _log_tail(log: IO[bytes]) -> str:
-    log.seek(0, os.SEEK_END)
-    log.seek(max(0, log.tell() - TAIL_BYTES))
-    tail = output_tail(log.read())
-    return f": {tail}" if tail else ""

@@ -33,14 +33,14 @@ from auditkit.recorder.loop import Loop, RecorderBackend
 from auditkit.recorder.tasks import LoopStopped, describe_failure
 from auditkit.recorder.wrapping import InstrumentedLoop, Wrapped, base_loader, instrument
 from auditkit.records.job import Job, ModuleTrace, Progress
-from auditkit.records.manifest import BranchesResult, TrunkResult
+from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.forker import Fork, read_fork
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
 from auditkit.study.worker.job_files import (
     branch_record,
-    branches_result,
+    branch_result,
     follow_control,
     plan_of,
     read_order,
@@ -186,7 +186,7 @@ class JobBackend(RecorderBackend):
         record = branch_record(
             job, self._session, job.branches[0], self._auditor, callback, self._follow
         )
-        return branches_result(job, [record], main=True)
+        return branch_result(job, record, None, main=True)
 
     def _send_error(self, error: BaseException) -> None:
         """Tell the parent what went wrong, before the script can hide it."""

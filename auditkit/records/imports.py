@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -17,3 +18,10 @@ class ImportedFiles:
 
     started: tuple[str, ...]
     since: dict[str, str]
+
+    @classmethod
+    def joined(cls, parts: Sequence[ImportedFiles]) -> ImportedFiles:
+        """What several processes imported."""
+        since = {path: name for part in parts for path, name in part.since.items()}
+        started = {path for part in parts for path in part.started}
+        return cls(tuple(sorted(started)), dict(sorted(since.items())))

@@ -1,6 +1,6 @@
 """The manifest of a study, an in-toto Statement v1 whose predicate holds everything; and its parts.
 
-What the workers of a seed hand back is made of the same parts: seeds, branches, program, files.
+What the workers of a seed hand back is made of the same parts (:mod:`auditkit.records.results`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from auditkit.records.environment import Environment
-from auditkit.records.imports import ImportedFiles
 from auditkit.records.opened import OpenedFiles
 from auditkit.records.plan import PerturbationSpec, Role, StudyPlan
 from auditkit.records.rng import RngContract
@@ -41,6 +40,9 @@ class BranchRecord:
         digests: ``sha256/tensor-v1`` by component, at each of :data:`TIMES`; at t0 after the
             perturbation.
         diverged_at: First step whose loss or probabilities are not finite, or None.
+        evaluated_on: ``sha256/tensor-v1`` of what the outcomes are computed on: ``inputs`` and
+            ``labels`` of the probe, and ``recalibration``, the batches of recalibrated tables. None
+            in a record of auditkit 0.1.0 before it kept them.
     """
 
     name: str
@@ -52,6 +54,7 @@ class BranchRecord:
     order_sha256: str
     digests: dict[str, dict[str, str]]
     diverged_at: int | None = None
+    evaluated_on: dict[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -84,56 +87,6 @@ class DataRecord:
     loader: dict[str, str]
     declared: str | None
     samples: int | None
-
-
-@dataclass(frozen=True)
-class TrunkResult:
-    """What the trunk worker of a seed hands back.
-
-    Attributes:
-        control: The control branch.
-        rng: The seed's RNG contract.
-        data: Identity of its data.
-        fork_digests: ``sha256/tensor-v1`` of every section of the fork file.
-        order_sha256: Over the (epoch, index) pairs of steps 1..T.
-        initial: ``sha256/tensor-v1`` by component, before step 1.
-        components: Component names of the control's trace.
-        program: Description of the objects: model, optimizer, scheduler classes, parameter
-            count, hyper-parameters.
-        environment: Where it ran.
-        code: Modules that were imported and are not installed.
-        imported: Files of all modules, where a replay asks for them.
-        notes: What a reviewer would miss, of the modules that were imported.
-        opened: What the program opened while it was built; None where nobody looked (a script).
-    """
-
-    control: BranchRecord
-    rng: RngContract
-    data: DataRecord
-    fork_digests: dict[str, str]
-    order_sha256: str
-    initial: dict[str, str]
-    components: tuple[str, ...]
-    program: dict[str, str]
-    environment: Environment
-    code: tuple[CodeFile, ...]
-    imported: ImportedFiles | None = None
-    notes: tuple[str, ...] = ()
-    opened: OpenedFiles | None = None
-
-
-@dataclass(frozen=True)
-class BranchesResult:
-    """What the branch worker of a seed hands back: one record a branch, in the order asked.
-
-    The rest is as in :class:`TrunkResult`.
-    """
-
-    branches: tuple[BranchRecord, ...]
-    environment: Environment
-    code: tuple[CodeFile, ...]
-    imported: ImportedFiles | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from auditkit.files import store
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
 from auditkit.records.evidence import Trace
 from auditkit.records.job import Job
-from auditkit.records.manifest import BranchesResult, BranchRecord, SeedRecord, TrunkResult
+from auditkit.records.manifest import BranchRecord, SeedRecord
+from auditkit.records.results import BranchesResult, TrunkResult
 
 
 @dataclass(frozen=True)

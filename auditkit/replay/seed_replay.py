@@ -6,16 +6,26 @@ process is nondeterminism too. Replays that disagree say that the program is not
 here: the first step, the first component and the first module are named. Where none disagrees,
 no nondeterminism was seen, which is all that can be said of it; the record is then of something
 else, or the environment is, which is told apart by what the two environments say of themselves.
+So it is where the recorded program cannot go on from the recorded fork. A repetition that cannot
+be made is a help less, and takes nothing from what the first replay found.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from auditkit.errors import ArtifactError, AuditError, MalformedError, OrderDrift, UnknownArgument
+from auditkit.errors import (
+    ArtifactError,
+    AuditError,
+    FormatError,
+    MalformedError,
+    OrderDrift,
+    RestoreMismatch,
+    UnknownArgument,
+)
 from auditkit.evidence.comparison import Mismatch, causing_step, environment_differences
 from auditkit.evidence.distances import describe_distances, probe_distances, state_distances
 from auditkit.evidence.reader import RunEvidence
@@ -25,8 +35,9 @@ from auditkit.formats.run_files import Outcome
 from auditkit.processes.worker_pool import Report, Workers
 from auditkit.records.environment import Environment
 from auditkit.records.job import Job, ModuleTrace, ProgramSource
-from auditkit.records.manifest import CODE_FOLDER, SeedRecord, TrunkResult
+from auditkit.records.manifest import CODE_FOLDER, SeedRecord
 from auditkit.records.report import Distance, Finding
+from auditkit.records.results import TrunkResult
 from auditkit.replay.attempts import (
     Attempt,
     SeedComparison,
@@ -46,6 +57,10 @@ MAX_REPLAYS = 4
 #: Which of them runs other branches before each branch.
 _REORDERED = 3
 
+
+#: A fork or an order that the recorded program cannot go on from, told by the class of the error.
+_UNFIT = (RestoreMismatch, FormatError)
+_UNFIT_FORK = "the recorded program cannot go on from the recorded fork"
 
 #: Ends what no other environment excuses.
 _UNFOUNDED = "the state is the recorded one, so no other environment excuses it"
@@ -101,6 +116,16 @@ class SeedTask:
 _Compare = Callable[[Attempt], Iterator[Mismatch]]
 
 
+def _reason(differences: Sequence[str]) -> tuple[str, int]:
+    """Why a replay may part from the record, as the end of a finding, and its exit code."""
+    if differences:
+        return f"; environment differs ({differences[0]}), an edit cannot be excluded", 6
+    return (
+        ", so the record is of something else: edited evidence, other code, other data,"
+        " or a variable, date or path that the program looks at"
+    ), 1
+
+
 class SeedReplay:
     """Replays one seed.
 
@@ -129,7 +154,11 @@ class SeedReplay:
         found = self._found
         try:
             for job, compare in self._jobs():
-                attempt = self._attempt(job)
+                try:
+                    attempt = self._attempt(job)
+                except _UNFIT as error:
+                    self._refuse(job, error)
+                    continue
                 self._check_code(attempt)
                 found.outcomes.update(attempt.outcomes)
                 mismatches = list(compare(attempt))
@@ -151,6 +180,29 @@ class SeedReplay:
         found.undecided = found.unexplained = True
         text = f"cannot be replayed: {error}"
         found.findings.append(Finding(text, self._place, exit_code=6))
+
+    def _refuse(self, job: Job, error: AuditError) -> None:
+        """Judge branches that cannot start: the record says that this very program ran them.
+
+        Raises:
+            AuditError: The same, where it says nothing of the record: a trunk is given none of
+                it, and other code may well have another state.
+        """
+        if job.kind != "branches" or self._is_other_code:
+            raise error
+        self._found.unexplained = True
+        differences = self.environment_differences()
+        self._found.undecided |= bool(differences)
+        reason, exit_code = _reason(differences)
+        self._found.findings.append(
+            Finding(
+                f"{_UNFIT_FORK}: {error.message}{error.details()}{reason}",
+                ", ".join(part for part in (self._place, error.where) if part),
+                error.step,
+                error.component,
+                exit_code,
+            )
+        )
 
     def _jobs(self) -> Iterator[tuple[Job, _Compare]]:
         manifest = self._run.manifest
@@ -225,7 +277,11 @@ class SeedReplay:
             varied = job
             if n_replays == _REORDERED and first.ended is None:
                 varied = self._reordered(job)
-            again = self._attempt(varied, measured=False)
+            try:
+                again = self._attempt(varied, measured=False)
+            except AuditError:
+                n_replays -= 1  # a help less; what the first replay found stands
+                break
             disagreement = find_disagreement(first, again)
             if disagreement is not None:
                 leaks = varied is not job
@@ -266,15 +322,12 @@ class SeedReplay:
     def _difference(
         self, mismatch: Mismatch, first: Attempt, n_replays: int, differences: list[str]
     ) -> Finding:
-        text = f"{mismatch}; no nondeterminism seen in {n_replays} replays"
-        where, exit_code = f"{self._place}, {mismatch.branch}", 1
+        reason, exit_code = _reason(differences)
+        replays = f"{n_replays} replay{'' if n_replays == 1 else 's'}"
+        text = f"{mismatch}; no nondeterminism seen in {replays}{reason}"
         if differences:
-            exit_code = 6
-            text += f"; environment differs ({differences[0]}), an edit cannot be excluded"
             text += self._distance(mismatch.branch, first)
-        else:
-            text += ", so the record is of something else: edited evidence, other code, other data,"
-            text += " or a variable, date or path that the program looks at"
+        where = f"{self._place}, {mismatch.branch}"
         return Finding(text, where, mismatch.step, mismatch.component, exit_code=exit_code)
 
     def environment_differences(self) -> list[str]:

@@ -35,19 +35,18 @@ from auditkit.records.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
     SIGNER_NAME,
-    BranchesResult,
     FileRecord,
     Producer,
     ProgramRecord,
     RunTimes,
     SeedRecord,
     StudyManifest,
-    TrunkResult,
 )
 from auditkit.records.opened import merged_opened, unhashed_notes
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
 from auditkit.records.replication import equal_seeds
+from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
@@ -117,6 +116,7 @@ def run_study(
     key: SigningKey,
     report: Report = lambda _: None,
     warn: Warn = lambda _: None,
+    workers: Workers | None = None,
 ) -> Path:
     """Run a study to its signed manifest.
 
@@ -125,6 +125,7 @@ def run_study(
         key: What to sign with.
         report: Called with the progress of every worker, from several threads.
         warn: Called with what is no error, but will not verify.
+        workers: Run the program; by default they are started here. Of no use to a script.
 
     Returns:
         Path of the manifest.
@@ -143,7 +144,7 @@ def run_study(
             resume=request.resume,
             plan_sha256=_sha256(request.plan_file),
         )
-        finished = _run_seeds(request, folder, report)
+        finished = _run_seeds(request, folder, report, workers)
         for seed in finished:
             _warn_of_leaks(seed, warn)
         notes = (note for seed in finished for note in (*seed.trunk.notes, *seed.branches.notes))
@@ -165,11 +166,13 @@ def run_study(
     return request.out / MANIFEST_NAME
 
 
-def _run_seeds(request: StudyRequest, folder: RunFolder, report: Report) -> list[FinishedSeed]:
+def _run_seeds(
+    request: StudyRequest, folder: RunFolder, report: Report, given: Workers | None
+) -> list[FinishedSeed]:
     """Run the seeds that are not complete yet; all of them in the plan's order."""
     finished = {seed: done for seed in request.plan.seeds if (done := folder.finished_seed(seed))}
     waiting = [seed for seed in request.plan.seeds if seed not in finished]
-    workers = ScriptWorkers(request.command) if request.command else Workers()
+    workers = ScriptWorkers(request.command) if request.command else given or Workers()
     with workers, ThreadPoolExecutor(max_workers=request.jobs) as pool:
         running = {
             pool.submit(_run_seed, workers, request, folder, seed, report): seed for seed in waiting
@@ -220,16 +223,23 @@ def _run_seed(
         code=str(folder.path / CODE_FOLDER),
     )
     trunk: TrunkResult = workers.run(job, report)
+    names = request.plan.branch_names[1:]
+    # The replica last: where something outside the processes (a file, a server) was changed by a
+    # branch before it, it no longer equals the control.
     branches: BranchesResult = workers.run(
         replace(
             job,
             kind="branches",
             fork=str(out / f"fork.safetensors{store.PARTIAL}"),
             order=str(out / f"order.safetensors{store.PARTIAL}"),
-            branches=request.plan.branch_names[1:],
+            branches=tuple(sorted(names, key="replica".__eq__)),
         ),
         report,
     )
+    if branches.built is not None:
+        trunk.built.require_same(branches.built)
+    records = {branch.name: branch for branch in branches.branches}
+    branches = replace(branches, branches=tuple(records[name] for name in names))
     return folder.finish_seed(seed, trunk, branches)
 
 

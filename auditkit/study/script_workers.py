@@ -18,9 +18,9 @@ from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.commands import CommandResult, Commands
 from auditkit.processes.protocol import Connection
 from auditkit.processes.subprocesses import describe_exit
-from auditkit.processes.worker_pool import RESULTS, Report, rebuild_error
+from auditkit.processes.worker_pool import RESULTS, PartialProgress, Report, rebuild_error
 from auditkit.records.job import Job, Progress
-from auditkit.records.manifest import BranchesResult
+from auditkit.records.results import BranchesResult
 
 #: What stands for the seed in a command's arguments.
 SEED = "{seed}"
@@ -76,14 +76,11 @@ class ScriptWorkers:
         """
         if job.kind != "branches":
             return self._run(job, report)
-        parts: dict[str, BranchesResult] = {}
+        parts: list[BranchesResult] = []
         for position, name in enumerate(job.branches):
-            partial = _PartialProgress(report, position, len(job.branches))
-            parts[name] = self._run(replace(job, branches=(name,)), partial)
-        last = parts[job.branches[-1]]
-        records = tuple(parts[name].branches[0] for name in job.branches)
-        code = {file.name: file for part in parts.values() for file in part.code}
-        return replace(last, branches=records, code=tuple(code[name] for name in sorted(code)))
+            partial = PartialProgress(report, position, len(job.branches))
+            parts.append(self._run(replace(job, branches=(name,)), partial))
+        return BranchesResult.joined(parts)
 
     def _run(self, job: Job, report: Report) -> Any:
         answer = _Answer()
@@ -119,19 +116,6 @@ class ScriptWorkers:
         if answer.result is None:
             raise _no_result(completed, job)
         return from_dict(RESULTS[job.kind], answer.result, what=f"answer of a {job.kind} job")
-
-
-class _PartialProgress:
-    """Reports the progress of one of several processes of a job."""
-
-    def __init__(self, report: Report, position: int, n_parts: int) -> None:
-        self._report, self._position, self._n_parts = report, position, n_parts
-
-    def __call__(self, progress: Progress) -> None:
-        before = self._position * progress.total
-        self._report(
-            replace(progress, done=before + progress.done, total=self._n_parts * progress.total)
-        )
 
 
 def _no_result(completed: CommandResult, job: Job) -> ProgramFailed:

@@ -10,7 +10,7 @@ import forging
 import in_process_loops
 import pytest
 from studies import PLAN, Run, study_in_process
-from synthetic_recordings import Loop, write_recording, write_replay
+from synthetic_recordings import Loop, Recording, write_recording, write_replay
 
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey
@@ -33,13 +33,16 @@ FEW = PLAN.with_perturbations(
 STOLEN = "stolen_study.py:make_program"
 
 
-def record_loop(folder: Path, key: PrivateKey, **fields: Any) -> Run:
-    """Record a real loop in this process; the recording is then signed with the key."""
+def record_loop(folder: Path, key: PrivateKey, **fields: Any) -> Recording:
+    """Record a real loop in this process; the recording is then signed with the key.
+
+    Its verifier trusts the reviewer, too: without that, what a replay finds counts neither way.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CONFIG_HOME", str(folder.parent / "config"))
         patch.delenv("AUDITKIT_KEY", raising=False)
         in_process_loops.record(in_process_loops.Loop(folder, **{"checkpoint_every": 0, **fields}))
-    run = Run(folder, key)
+    run = Recording(folder, key)
     forging.resign(run, key)
     return run
 

@@ -16,8 +16,7 @@ TELLING = (
     "stack: auditkit.study.worker.jobs.",
     "stack: auditkit.study.stages.holder.hold, callback",
     "heap: auditkit.study.worker.callbacks.BranchCallback",
-    "heap: auditkit.records.manifest.BranchRecord",  # of the branches before it
-    "files",
+    "files",  # of the branches before it
 )
 
 #: Places that hold the names of all branches or perturbations, whichever is run.

@@ -8,9 +8,9 @@ from typing import Any
 
 import in_process_loops
 import pytest
-from studies import check, check_files, findings_text, study_in_process
+from studies import Run, check, check_files, findings_text, study_in_process
 
-from attacks.proof_of_learning import reviewed_with
+from attacks.proof_of_learning import reviewed, reviewed_with
 from attacks.subjects import record_loop
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey
@@ -86,6 +86,15 @@ def test_an_honest_recording_is_verified(number: int, tmp_path: Path, key: Priva
     reviewed_with(run, in_process_loops.Loop(tmp_path / "again", **fields))
     report = check_files(run, strict=True)
     assert (report.verdict, report.exit_code) == ("verified", 0), findings_text(report)
+
+
+def test_a_loop_that_a_reviewer_replayed_is_verified_and_a_strangers_word_counts_for_nothing(
+    tmp_path: Path, key: PrivateKey
+) -> None:
+    run = record_loop(tmp_path / "run", key)
+    reviewed(run)
+    assert check_files(run).verdict == "verified"
+    assert check_files(Run(run.folder, key)).verdict == "integrity-only"
 
 
 def test_the_honest_runs_are_of_many_kinds() -> None:

@@ -114,6 +114,12 @@ def test_an_error_while_findings_are_made_becomes_one_and_the_earlier_ones_stay(
     ]
 
 
+def test_one_cause_that_many_branches_rest_on_is_one_finding() -> None:
+    checks = CheckResults()
+    checks.add(4, [Finding("missing", "fork"), Finding("missing", "order")] * 3)
+    assert [finding.where for finding in checks.results()[3].findings] == ["fork", "order"]
+
+
 def test_a_forged_run_cannot_fill_the_memory_with_findings() -> None:
     checks = CheckResults()
     checks.add(6, (Finding(str(n)) for n in range(10 * MAX_FINDINGS)))
@@ -138,7 +144,7 @@ def test_findings_that_are_dropped_hide_no_exit_code(codes: tuple[int, ...]) -> 
 
 def test_an_error_behind_too_many_findings_asks_for_its_exit_code_once() -> None:
     def findings() -> Iterator[Finding]:
-        yield from (Finding("undecided", exit_code=6) for _ in range(MAX_FINDINGS))
+        yield from (Finding(f"undecided {n}", exit_code=6) for n in range(MAX_FINDINGS))
         raise ArtifactMismatch("another SHA-256")
 
     checks = CheckResults()

@@ -44,10 +44,10 @@ from auditkit.formats.statements import (
 )
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.job import Job
-from auditkit.records.manifest import BranchesResult, TrunkResult
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import Registration
 from auditkit.records.report import ReplayReport, SignedReport
+from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.records.task import RowsTask
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.keys import (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,24 @@ from studies import (
     study_in_process,
 )
 
-from auditkit.errors import OrderDrift, ProgramFailed
+from auditkit.errors import OrderDrift, ProgramFailed, RestoreMismatch
 from auditkit.evidence.reader import RunEvidence
 from auditkit.formats.structure import to_dict
 from auditkit.processes.worker_pool import Workers
+from auditkit.records.environment import Environment
 from auditkit.records.job import Description, Job, ProgramSource
 from auditkit.records.report import Finding
 from auditkit.replay.study_replay import MAX_REPLAYS, ReplayOutcome, ReplayRequest, replay
 from auditkit.signing.keys import PrivateKey
 
+UNFIT = "the recorded program cannot go on from the recorded fork"
+
 
 class SpyingWorkers(InProcessWorkers):
     """Notes what lies in a replay's folder before each job."""
 
-    def __init__(self, run: Run) -> None:
-        super().__init__(run.manifest.environment)
+    def __init__(self, run: Run, environment: Environment | None = None) -> None:
+        super().__init__(environment or run.manifest.environment)
         self.seen: list[set[str]] = []
         self.scratch = Path()
 
@@ -59,11 +63,11 @@ def spied(small: Run) -> tuple[SpyingWorkers, ReplayOutcome]:
 
 
 def replay_with(
-    spy: SpyingWorkers, run: Run, names: tuple[str, ...] = ("carry",)
+    spy: SpyingWorkers, run: Run, names: tuple[str, ...] = ("carry",), **options: Any
 ) -> tuple[SpyingWorkers, ReplayOutcome]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("auditkit.replay.study_replay.Workers", lambda **_: spy)
-        request = ReplayRequest({0: names}, {})
+        request = ReplayRequest({0: names}, {}, **options)
         return spy, replay(RunEvidence(run.folder, run.manifest), request, lambda _: None)
 
 
@@ -231,6 +235,70 @@ def test_a_snapshot_of_another_program_cannot_be_replayed_as_recorded(forged: Ru
     assert report.exit_code == 5
     assert "a tensor is missing" in first_finding(report, 7).message
     assert result_of(report, 8).status == "failed"
+    finding = first_finding(report, 8)
+    assert finding.message.startswith(f"{UNFIT}: a tensor is missing, so the record is of")
+    assert finding.exit_code == 1
+
+
+class UnfitWorkers(SpyingWorkers):
+    """Jobs of one kind cannot be done with the state that they are given."""
+
+    def __init__(self, run: Run, kind: str, environment: Environment | None = None) -> None:
+        super().__init__(run, environment)
+        self.kind = kind
+
+    def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+        if job.kind == self.kind:
+            raise RestoreMismatch("another shape", where="carry", component="params")
+        return super().run(job, report)
+
+
+def test_a_fork_that_the_recorded_program_cannot_restore_contradicts_the_record(
+    small: Run,
+) -> None:
+    _, outcome = replay_with(UnfitWorkers(small, "branches"), small)
+    (finding,) = outcome.findings
+    assert (finding.where, finding.component) == ("seed 0, carry", "params")
+    assert finding.message.startswith(f"{UNFIT}: another shape, so the record is of")
+    assert (finding.exit_code, outcome.undecided) == (1, False)
+
+
+def test_in_another_environment_a_fork_that_cannot_be_restored_is_undecided_and_never_close(
+    small: Run,
+) -> None:
+    elsewhere = replace(small.manifest.environment, python="3.99.0 CPython")
+    workers = UnfitWorkers(small, "branches", elsewhere)
+    _, outcome = replay_with(workers, small, tolerance=1.0)
+    (finding,) = outcome.findings
+    assert "environment differs" in finding.message
+    assert "an edit cannot be excluded" in finding.message
+    assert (finding.exit_code, outcome.undecided, outcome.close) == (6, True, False)
+
+
+def test_a_trunk_is_given_nothing_of_the_record_that_it_could_contradict(small: Run) -> None:
+    _, outcome = replay_with(UnfitWorkers(small, "trunk"), small)
+    (finding,) = outcome.findings
+    assert finding.message.startswith("cannot be replayed: ")
+    assert (finding.exit_code, outcome.undecided) == (6, True)
+
+
+@pytest.mark.parametrize("n_answers", [1, 2])
+def test_repetitions_that_fail_take_nothing_from_what_was_found(
+    n_answers: int, forged: Run
+) -> None:
+    class TiringWorkers(SpyingWorkers):
+        def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+            if job.kind == "branches" and len(self.jobs) > n_answers:
+                raise ProgramFailed("tired")
+            return super().run(job, report)
+
+    forging.edit_trace(forged, "carry", 9, "params")
+    _, outcome = replay_with(TiringWorkers(forged), forged)
+    (finding,) = outcome.findings
+    assert (finding.step, finding.component, finding.exit_code) == (9, "params", 1)
+    seen = f"{n_answers} replay{'s' if n_answers > 1 else ''}, so the record is of"
+    assert f"no nondeterminism seen in {seen}" in finding.message
+    assert not outcome.undecided
 
 
 @pytest.mark.parametrize(

@@ -352,11 +352,21 @@ def test_a_source_that_changed_between_two_seeds_is_never_signed_as_one_program(
 def test_seeds_that_ran_in_other_environments_are_not_put_together(
     cut_short: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    monkeypatch.setenv("OMP_SCHEDULE", "static")
     done = resume(shell)
     assert done.code == 2
-    assert "the seeds ran in different environments: variables: OMP_NUM_THREADS is" in done.line
+    assert "the seeds ran in different environments: variables: OMP_SCHEDULE is" in done.line
     only_partial(cut_short)
+
+
+def test_threads_are_the_plans_and_make_no_other_environment(
+    cut_short: Path, shell: Shell, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert resume(shell).code == 0
+    same_study(cut_short, uninterrupted)
+    recorded = Run(cut_short, None).manifest.environment.variables  # type: ignore[arg-type]
+    assert recorded["OMP_NUM_THREADS"] == str(StudyPlan.threads)
 
 
 def test_the_time_of_the_first_start_is_kept(cut_short: Path, shell: Shell) -> None:

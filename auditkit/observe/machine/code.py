@@ -221,9 +221,11 @@ def import_notes() -> tuple[str, ...]:
     editable: dict[str, str] | None = None
     found: dict[str, None] = {}
     for file, module in watch.since().items():
+        origin = origin_of(file, imported_since=True)
+        if origin == _LIBRARY:  # thousands are
+            continue
         path = str(Path(file).resolve())
         name = module.partition(".")[0] or Path(file).name
-        origin = origin_of(file, imported_since=True)
         if origin.note is not None:
             kept = "" if origin.installed else "; it is recorded in code/"
             found[f"{name} {origin.note}{kept}"] = None

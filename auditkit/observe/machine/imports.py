@@ -132,7 +132,7 @@ def module_files() -> dict[str, str]:
     for name, module in sorted(sys.modules.copy().items()):
         # Its own dict: a lazy module would import what it is asked for.
         file = getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(file, str) and Path(file).is_absolute():
+        if isinstance(file, str) and os.path.isabs(file):  # noqa: PTH117 # thousands
             found.setdefault(installed.code_file(file), name)
     return found
 

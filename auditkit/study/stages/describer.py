@@ -20,6 +20,7 @@ from auditkit.program.session import Session
 from auditkit.records.digest import COMMITMENT_RECIPE
 from auditkit.records.manifest import DataRecord
 from auditkit.records.registration import DataIdentity
+from auditkit.records.results import BuiltProgram
 from auditkit.records.rng import DERIVED_STREAMS, RngContract, StreamContract
 
 
@@ -112,10 +113,30 @@ def _dataset_sha256(
     return digest.hexdigest(), n_samples
 
 
-def _probe_sha256(session: Session) -> str:
+def probe_digests(session: Session) -> dict[str, str]:
+    """``sha256/tensor-v1`` of the probe's ``inputs`` and ``labels``."""
     probe = session.program.probe
     assert probe is not None  # noqa: S101 # checked when the program was built
-    digests = commitments({"inputs": _leaves(probe.inputs), "labels": {"labels": probe.labels}})
+    return commitments({"inputs": _leaves(probe.inputs), "labels": {"labels": probe.labels}})
+
+
+def evaluation_digests(session: Session, recalibration: Sequence[Any]) -> dict[str, str]:
+    """The same, and of the batches that BatchNorm is recalibrated on where there are any."""
+    found = probe_digests(session)
+    if recalibration:
+        leaves = flatten(list(recalibration), where="recalibration")
+        found |= commitments({"recalibration": leaves})
+    return found
+
+
+def built_program(session: Session) -> BuiltProgram:
+    """What the factory made; before anything is restored."""
+    initial = commitments(session.state())
+    return BuiltProgram(initial, probe_digests(session), describe(session))
+
+
+def _probe_sha256(session: Session) -> str:
+    digests = probe_digests(session)
     return hashlib.sha256(f"{digests['inputs']} {digests['labels']}".encode()).hexdigest()
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from auditkit.errors import OrderDrift, ProgramError
+from auditkit.errors import OrderDrift, ProbeDisturbance, ProgramError
 from auditkit.formats.ordering import Batch
 from auditkit.formats.run_files import Outcome
 from auditkit.observe.loader.driver import Delivery
@@ -21,7 +21,7 @@ from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.program.session import Session
 from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.plan import StudyPlan
-from auditkit.study.stages.describer import describe
+from auditkit.study.stages.describer import describe, evaluation_digests
 from auditkit.study.stages.evaluator import (
     RECALIBRATION_BATCHES,
     evaluate_probe,
@@ -48,6 +48,7 @@ class BranchCallback:
         digests: Commitments by time and component.
         order: int64 ``(B, 2)`` of every step consumed.
         diverged_at: First step whose loss or probabilities are not finite.
+        evaluated_on: Commitments to the probe and to the recalibration batches.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class BranchCallback:
         self.digests: dict[str, dict[str, str]] = {}
         self.order: list[Batch] = []
         self.diverged_at: int | None = None
+        self.evaluated_on: dict[str, str] = {}
 
     def on_boundary(self, step: int, state: State) -> None:
         """Evaluate at t0, where the branch begins."""
@@ -114,11 +116,25 @@ class BranchCallback:
     def _evaluate(self, name: str, step: int, state: State) -> None:
         # Commitments first: evaluating moves no bit of the state, but it allocates.
         self.digests[name] = commitments(state)
+        self._check_probe(step)
         tables = evaluate_probe(self._session, self._recalibration)
         for suffix, table in tables.items():
             self._tables[f"{name}{suffix}"] = table
         if has_non_finite(tables) and self.diverged_at is None:
             self.diverged_at = step
+
+    def _check_probe(self, step: int) -> None:
+        """Outcomes of one branch at three times are of the same examples."""
+        found = evaluation_digests(self._session, self._recalibration)
+        if self.evaluated_on and self.evaluated_on != found:
+            changed = [name for name in found if found[name] != self.evaluated_on.get(name)]
+            raise ProbeDisturbance(
+                "the probe is not what it was when the branch began",
+                step=step,
+                component=f"probe {changed[0]}",
+                hint="give Probe(...) copies that nothing else writes to",
+            )
+        self.evaluated_on = found
 
 
 class TrunkCallback(BranchCallback):

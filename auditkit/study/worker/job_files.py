@@ -5,7 +5,6 @@ The same for a program that auditkit drives and for a script that runs by itself
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,9 @@ from auditkit.observe.machine.opened import opened_files
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.session import Session
 from auditkit.records.job import Job
-from auditkit.records.manifest import BranchesResult, BranchRecord, TrunkResult
+from auditkit.records.manifest import BranchRecord
 from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import data_record, rng_contract
 from auditkit.study.worker.callbacks import BranchCallback, TrunkCallback
@@ -104,6 +104,7 @@ def trunk_result(
         order_sha256=_order_digest(tail, content, plan.fork_at),
         digests=callback.digests,
         diverged_at=callback.diverged_at,
+        evaluated_on=callback.evaluated_on,
     )
     return TrunkResult(
         control=control,
@@ -154,17 +155,19 @@ def branch_record(
         order_sha256=_order_digest(callback.order or follow, content, 0),
         digests=callback.digests,
         diverged_at=callback.diverged_at,
+        evaluated_on=callback.evaluated_on,
     )
 
 
-def branches_result(
-    job: Job, records: Sequence[BranchRecord], *, main: bool = False
+def branch_result(
+    job: Job, record: BranchRecord, built: BuiltProgram | None, *, main: bool = False
 ) -> BranchesResult:
-    """The answer of a process that ran branches."""
+    """The answer of a process that ran a branch."""
     return BranchesResult(
-        branches=tuple(records),
+        branches=(record,),
         environment=environment(),
         code=user_code(_code_folder(job), job.suffix, main=main),
+        built=built,
     )
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,19 +29,21 @@ from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
-from auditkit.records.manifest import BranchesResult, BranchRecord, TrunkResult
+from auditkit.records.manifest import BranchRecord
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.registration import RegisterResult
+from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.study.stages.auditor import Auditor
-from auditkit.study.stages.describer import data_identity, describe
+from auditkit.study.stages.describer import built_program, data_identity, describe
 from auditkit.study.stages.evaluator import evaluate_probe
 from auditkit.study.stages.forker import Fork, read_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
+from auditkit.study.worker.branch_processes import Unforkable, fork_each
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
 from auditkit.study.worker.job_files import (
     branch_record,
-    branches_result,
+    branch_result,
     follow_control,
     plan_of,
     read_order,
@@ -68,7 +71,7 @@ def run_job(job: Job, report: Report) -> Result:
         "describe": _describe,
         "register": _register,
         "trunk": _trunk,
-        "branches": _branches,
+        "branches": partial(_branches, Unforkable.now()),
         "modules": _modules,
     }
     threads = job.plan.threads if job.plan else 1
@@ -93,33 +96,32 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
         return trunk_result(job, session, auditor, callback)
 
 
-def _branches(job: Job, factory: LoadedFactory, report: Report) -> BranchesResult:
+def _branches(
+    before: Unforkable | None, job: Job, factory: LoadedFactory, report: Report
+) -> BranchesResult:
+    """Run one of the job's branches; the others in forks of this process, where it can be forked.
+
+    In every process this returns the result of one branch.
+    """
     plan = plan_of(job)
-    tensors, meta = store.read_tensors(Path(job.fork or ""), what="fork")
-    order = read_order(job)
-    steps = plan.horizon - plan.fork_at
-    total = steps * len(job.branches)
-    records = {}
-    # The replica comes last: whatever leaks from branch to branch through the process (a
-    # program's module-level state) has reached it then, and it no longer equals the control.
-    for position, name in enumerate(sorted(job.branches, key="replica".__eq__)):
-        base = position * steps - plan.fork_at
+    with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
+        built = built_program(session)
+        name = fork_each(job.branches, before)
+        steps = plan.horizon - plan.fork_at
+        base = job.branches.index(name) * steps - plan.fork_at
+        total = steps * len(job.branches)
         report_step = _step_reporter(report, job.seed, total, _constant(name), base)
-        with _error_location(f"seed {job.seed}, {name}"), _session(job, factory) as session:
-            fork = read_fork(tensors, meta)  # anew for each: training writes into what it reads
-            records[name] = _branch(job, session, fork, order, name, report_step)
-    return branches_result(job, [records[name] for name in job.branches])
+        with _error_location(name):
+            record = _branch(job, session, name, report_step)
+    return branch_result(job, record, built)
 
 
 def _branch(
-    job: Job,
-    session: Session,
-    fork: Fork,
-    order: OrderFile,
-    name: str,
-    report_step: Callable[[int], None],
+    job: Job, session: Session, name: str, report_step: Callable[[int], None]
 ) -> BranchRecord:
     plan = plan_of(job)
+    tensors, meta = store.read_tensors(Path(job.fork or ""), what="fork")
+    fork, order = read_fork(tensors, meta), read_order(job)
     _, spec = plan.branch(name)
     follow = _start_branch(session, plan, fork, order, spec)
     callback = BranchCallback(session, plan, fork.recalibration, order.content, report_step)

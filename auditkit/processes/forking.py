@@ -1,0 +1,161 @@
+"""The prepared process: it has imported what every job needs, and forks one process a job.
+
+So that only one process pays for the imports, and that every job's process has the same history:
+of the imports, of nothing else. It runs none of the user's code, draws from no random stream and
+has no thread of its own. The other side is :mod:`auditkit.processes.fork_server`.
+
+A job comes as one message with two file descriptors: the line on which the job is told and
+answered, and the file for what its process prints. When that process has ended, whatever it left
+behind is killed, and its exit status is the last thing on the line. When the other end of a line
+is closed, its process is killed; when the other end of everything is gone, all are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+from typing import NoReturn
+
+from auditkit.formats import canonical
+
+#: Messages: fork a process for the job, or do it in this one, which ends with it.
+FORK, BECOME = b"F", b"B"
+
+_CHUNK = 4096
+
+
+def serve(control: socket.socket) -> socket.socket:
+    """Fork a process for every job that comes.
+
+    Returns in the process that is to do a job, with the job's line; in the prepared process itself
+    it does not return.
+
+    Args:
+        control: Where jobs come from.
+    """
+    jobs = _Jobs(control)
+    while True:
+        for descriptor, _ in jobs.poll():
+            if descriptor in jobs.lines:
+                jobs.kill(descriptor)
+            elif descriptor == control.fileno():
+                alone, line, log = _receive(control, jobs)
+                if alone or jobs.fork(line, log):
+                    jobs.close()
+                    return _begin_job(line, log, alone=alone)
+        jobs.reap()
+
+
+class _Jobs:
+    """The processes of the jobs, by the descriptors of their lines."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._ended, self._waker = socket.socketpair()
+        for end in (self._ended, self._waker):
+            end.setblocking(False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # ignored signals wake nobody
+        signal.signal(signal.SIGTERM, self.stop)
+        signal.set_wakeup_fd(self._waker.fileno())
+        self._poll = select.poll()
+        self._poll.register(control, select.POLLIN)
+        self._poll.register(self._ended, select.POLLIN)
+        self.lines: dict[int, tuple[socket.socket, int]] = {}
+
+    def poll(self) -> list[tuple[int, int]]:
+        """Wait until something happened."""
+        events = self._poll.poll()
+        with contextlib.suppress(BlockingIOError):
+            self._ended.recv(_CHUNK)
+        return events
+
+    def fork(self, line: socket.socket, log: int) -> bool:
+        """Fork; whether this is the new process."""
+        pid = os.fork()
+        if pid == 0:
+            os.setpgid(0, 0)  # so that what it leaves behind can be found
+            return True
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)  # whichever of both comes first
+        os.close(log)
+        self.lines[line.fileno()] = line, pid
+        self._poll.register(line, 0)  # only for its hang-up
+        return False
+
+    def kill(self, descriptor: int) -> None:
+        """Kill the process of a line that nobody listens to any more."""
+        self._poll.unregister(descriptor)
+        _kill_group(self.lines[descriptor][1])
+
+    def stop(self, *_: object) -> NoReturn:
+        """Kill every process, and end this one."""
+        for line_and_pid in self.lines.values():
+            _kill_group(line_and_pid[1])
+        os._exit(0)
+
+    def reap(self) -> None:
+        """Say how the processes that have ended did."""
+        for descriptor, (line, pid) in list(self.lines.items()):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if not done:
+                continue
+            _kill_group(pid)
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(descriptor)
+            ending = {"exit": os.waitstatus_to_exitcode(status)}
+            with contextlib.suppress(OSError), line:
+                # On a line of its own, also where the process died in the middle of one.
+                line.sendall(b"\n" + canonical.dumps(ending) + b"\n")
+            del self.lines[descriptor]
+
+    def close(self) -> None:
+        """In a job's process: let go of everything that is the prepared process's."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        lines = (line for line, _ in self.lines.values())
+        for end in (self._control, self._ended, self._waker, *lines):
+            end.close()
+
+
+def _receive(control: socket.socket, jobs: _Jobs) -> tuple[bool, socket.socket, int]:
+    message, descriptors, _, _ = socket.recv_fds(control, 1, 2)
+    if not message:  # nobody is there to listen
+        jobs.stop()
+    line, log = descriptors
+    return message == BECOME, socket.socket(fileno=line), log
+
+
+def _begin_job(line: socket.socket, log: int, *, alone: bool) -> socket.socket:
+    """Give a job's process its own standard streams and its own randomness."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (log, 1), (log, 2)):
+        os.dup2(source, target)
+    os.close(nothing)
+    os.close(log)
+    sys.stdin = io.StringIO()  # a program that asks a question gets an end of file, not a wait
+    if "numpy" in sys.modules:
+        # As in a new interpreter: Python itself does so for its own stream, torch begins with a
+        # constant. A program that draws before it is seeded must not look as if it were.
+        sys.modules["numpy"].random.seed()
+    if alone:  # there is no prepared process that would notice
+        threading.Thread(target=_exit_with, args=(line,), daemon=True).start()
+    return line
+
+
+def _exit_with(line: socket.socket) -> None:
+    poll = select.poll()
+    poll.register(line, 0)
+    poll.poll()
+    os._exit(1)
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)

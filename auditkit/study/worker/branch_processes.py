@@ -1,0 +1,133 @@
+"""A process of its own for every branch of a seed, all with the same history.
+
+One process calls the factory once, and every branch is a fork of it, taken before anything is
+restored: what a branch leaves behind in module-level state, in a cache or in the environment, no
+other branch sees. Two forks would share what is not memory of their own, or lack it: threads, a
+device, open files (their position is shared), connections, shared memory, child processes. Where
+the program has made any of these, this process runs the first branch itself, and every other is
+given a new process that calls the factory once, too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import stat
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from auditkit.errors import StoreError
+from auditkit.files.store import read_bytes
+from auditkit.processes.fork_server import CAN_FORK
+
+_PROC = Path("/proc/self")
+
+
+@dataclass(frozen=True)
+class Unforkable:
+    """What a process has that a fork of it would share or lack.
+
+    Attributes:
+        threads: Their number.
+        files: Open files, pipes and sockets, by descriptor and name.
+        shared: Writable shared memory.
+        children: Process identifiers.
+        devices: Accelerators that were initialised.
+    """
+
+    threads: int
+    files: frozenset[str]
+    shared: frozenset[str]
+    children: frozenset[str]
+    devices: frozenset[str]
+
+    @classmethod
+    def now(cls) -> Unforkable | None:
+        """Of this process; None where the system does not tell."""
+        if not CAN_FORK:
+            return None
+        tasks = [task.name for task in (_PROC / "task").iterdir()]
+        return cls(
+            threads=len(tasks),
+            files=frozenset(_open_files()),
+            shared=frozenset(_shared_memory()),
+            children=frozenset(_children(tasks)),
+            devices=frozenset(
+                name
+                for name, device in (("cuda", torch.cuda), ("xpu", torch.xpu))
+                if device.is_initialized()
+            ),
+        )
+
+    def grown(self, before: Unforkable) -> bool:
+        """Whether there is anything of it that was not there before."""
+        return (
+            self.threads > 1
+            or bool(self.devices)
+            or any(
+                getattr(self, name) - getattr(before, name)
+                for name in ("files", "shared", "children")
+            )
+        )
+
+
+def fork_each(names: Sequence[str], before: Unforkable | None) -> str:
+    """Fork a process for every branch, one after the other.
+
+    Args:
+        names: The branches.
+        before: What this process had before the program was loaded, if that could be told.
+
+    Returns:
+        In every process the branch that it is to run. The process that forked does not come back;
+        where it cannot fork it comes back with the first branch.
+    """
+    now = None if len(names) == 1 else Unforkable.now()
+    if now is None or before is None or now.grown(before):
+        return names[0]
+    for name in names:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            return name
+        _, status = os.waitpid(pid, 0)
+        if status:
+            _end_like(os.waitstatus_to_exitcode(status))
+    os._exit(0)
+
+
+def _end_like(code: int) -> None:
+    """End as a branch has ended."""
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    os._exit(abs(code))
+
+
+def _open_files() -> list[str]:
+    found = []
+    for link in (_PROC / "fd").iterdir():
+        with contextlib.suppress(OSError):  # the one that lists the folder is gone
+            if not stat.S_ISCHR(link.stat().st_mode):
+                found.append(f"{link.name} {link.readlink()}")
+    return found
+
+
+def _shared_memory() -> list[str]:
+    """Mappings that are writable and shared: a fork writes into its parent's."""
+    lines = read_bytes(_PROC / "maps").decode("utf-8", "replace").splitlines()
+    return [line for line in lines if line.split(maxsplit=2)[1] in ("rw-s", "-w-s", "rwxs")]
+
+
+def _children(tasks: Sequence[str]) -> list[str]:
+    found: list[str] = []
+    for task in tasks:
+        with contextlib.suppress(StoreError):  # a kernel that does not tell
+            found += read_bytes(_PROC / "task" / task / "children").decode().split()
+    return found
