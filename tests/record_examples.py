@@ -31,6 +31,7 @@ from auditkit.records.manifest import (
     SeedRecord,
     StudyManifest,
 )
+from auditkit.records.opened import OpenedFile, OpenedFiles
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.recording import CheckpointRecord, RankRecord, RecordingManifest, WorldRecord
 from auditkit.records.registration import DataIdentity, RegisterResult, Registration
@@ -39,6 +40,7 @@ from auditkit.records.report import (
     Countersignature,
     Distance,
     Finding,
+    OpenedReport,
     PlanBinding,
     ReplayReport,
     SignedReport,
@@ -144,6 +146,14 @@ PROGRAM = ProgramRecord(
     command=("python", "digits.py", "{seed}"),
 )
 
+OPENED = OpenedFiles(
+    (
+        OpenedFile("data/root/train.npy", 2**40, sha("d")),
+        OpenedFile("~/elsewhere.csv", None, None, "elsewhere"),
+    ),
+    left_out=3,
+)
+
 MANIFEST = StudyManifest(
     schema_version="1",
     producer=Producer("auditkit", "0.1.0"),
@@ -152,6 +162,7 @@ MANIFEST = StudyManifest(
     program=PROGRAM,
     environment=ENVIRONMENT,
     seeds=(SEED,),
+    opened=OPENED,
     files=(
         FileRecord("code/digits.py", "code", 2633, sha("c")),
         FileRecord("seed-0000/fork.safetensors", "fork", 2**37, sha("f")),
@@ -326,6 +337,8 @@ SETTINGS = VerifierSettings(
     authorities=(sha("4"),),
 )
 
+OPENED_REPORT = OpenedReport(1, 1, ("~/elsewhere.csv",), 4)
+
 REPORT = VerificationReport(
     verdict="failed",
     exit_code=1,
@@ -344,6 +357,7 @@ REPORT = VerificationReport(
     plan=BINDING,
     replays=(STATED,),
     settings=SETTINGS,
+    opened=OPENED_REPORT,
 )
 
 SIGNED_REPORT = SignedReport(
@@ -390,6 +404,8 @@ REPRODUCTION = ReproductionReport(
     False,
     ("seed 0, carry: the recorded table T is not of the recorded states",),
     (AGREEMENT,),
+    ("helper.py",),
+    ("data/root/train.npy",),
 )
 
 EXAMPLES: tuple[Any, ...] = (
@@ -474,11 +490,15 @@ EXAMPLES: tuple[Any, ...] = (
         code=CODE,
         imported=IMPORTED,
         notes=("helper is in no distribution",),
+        opened=OPENED,
     ),
     BranchesResult(
         (CONTROL, TREATMENT), ENVIRONMENT, CODE, IMPORTED, ("helper is in no distribution",)
     ),
     IMPORTED,
+    *OPENED.files,
+    OPENED,
+    OPENED_REPORT,
     CHECKPOINT,
     RANK,
     WORLD,

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from auditkit.cli.options import TEXT, manifest_path
 from auditkit.cli.outputs import destination
 from auditkit.cli.verify import verify_path
-from auditkit.cli.verify_options import request_of, verification_options
+from auditkit.cli.verify_options import refuse_idle, request_of, verification_options
 from auditkit.errors import ArtifactMismatch, UsageError
 from auditkit.evidence.verdicts import is_recording_report
 from auditkit.files import store
@@ -65,7 +65,9 @@ def checklist(
         options["amount"] = "none"
     path = manifest_path(manifest)
     written_to = destination("--out", "-" if out is None else out, is_checklist, "checklist", path)
-    report = verify_path(path, request_of(path, **options))
+    request = request_of(path, **options)
+    refuse_idle(request)
+    report = verify_path(path, request)
     if is_recording_report(report.checks):
         raise UsageError(
             "a recording has no branches, estimands or noise floor to fill a checklist with",

@@ -79,6 +79,11 @@ def new_file(option: str, text: str, noun: str, manifest: Path | None = None) ->
     return _output(option, text, never, noun, manifest)
 
 
+def result_beside(manifest: Path, name: str, noun: str, hint: str) -> Output:
+    """A new file that a command leaves beside a manifest; to be checked before anything runs."""
+    return Output(f"the {noun}", manifest.parent / name, never, noun, manifest, hint)
+
+
 def _output(option: str, text: str, is_own: Recogniser, noun: str, manifest: Path | None) -> Output:
     if text.endswith("/"):
         raise UsageError(f"{option} {text!r} is a folder", hint="name a new file")

@@ -15,7 +15,7 @@ import click
 
 from auditkit.cli.console import console, print_words
 from auditkit.cli.options import TAIL, TEXT, CommandWithTail, manifest_path
-from auditkit.cli.outputs import REPLAY, destination
+from auditkit.cli.outputs import REPLAY, destination, result_beside
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.verify_options import trusted_keys
@@ -24,6 +24,7 @@ from auditkit.evidence.distances import Magnitude
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.verdicts import PRECEDENCE, exit_code_of
 from auditkit.files import store
+from auditkit.files.outputs import Output
 from auditkit.formats import canonical, structure
 from auditkit.formats.quote import printable
 from auditkit.formats.redaction import redact_text
@@ -36,6 +37,7 @@ from auditkit.records.report import ReplayReport, VerificationReport
 from auditkit.replay.live_comparison import CommandConfig
 from auditkit.replay.recording_replay import RecordingReplay, replay_recording
 from auditkit.signing.envelopes import open_envelope, sign_statement
+from auditkit.signing.trust import SigningKey
 from auditkit.verification.procedure import VerifyRequest, verify
 from auditkit.verification.replay_results import replay_result_name
 from auditkit.version import __version__
@@ -90,7 +92,9 @@ def replay(
     json_to = destination("--json", json_out, REPLAY, "result", path)
     evidence, verified = _verified(ctx, path, trusted, fingerprint)
     signer = None if no_write else signing_key_of(key)
-    started = _text_of(datetime.now(UTC))
+    began = datetime.now(UTC)
+    if signer is not None:
+        _result_file(path, signer, began).check()
     steps = max(rank.steps for rank in evidence.manifest.ranks)
     with Commands() as commands, StepProgress(steps, "replay") as progress:
 
@@ -101,10 +105,10 @@ def replay(
         found = replay_recording(evidence, CommandConfig(commands, command, {}, output), report)
     if signer is not None:
         ended = datetime.now(UTC)
-        run = RunTimes.ending(started, _text_of(ended))
+        run = RunTimes.ending(_text_of(began), _text_of(ended))
         statement = to_statement(_record(found, command, verified, run))
-        written = path.parent / replay_result_name(signer.fingerprint, ended)
-        store.write_bytes(written, sign_statement(statement, signer.key), replace=False)
+        result = _result_file(path, signer, ended)
+        result.write(sign_statement(statement, signer.key))
     code = _exit_code(found)
     head = {"equal": found.equal, "exit_code": code, "manifest_sha256": verified.manifest_sha256}
     data = canonical.dumps({**head, **structure.to_dict(found)})
@@ -112,10 +116,16 @@ def replay(
         _print(found, steps)
     json_to.write(data)
     if signer is not None:
-        click.echo(f"auditkit: wrote {written}, signed by {signer.fingerprint}", err=True)
+        click.echo(f"auditkit: wrote {result.path}, signed by {signer.fingerprint}", err=True)
         if found.equal and signer.fingerprint == verified.signed_by:
             click.echo(f"auditkit: {_OWN_WORD}", err=True)
     ctx.exit(code)
+
+
+def _result_file(manifest: Path, signer: SigningKey, time: datetime) -> Output:
+    """Where the signed result goes: a new file beside the manifest."""
+    name = replay_result_name(signer.fingerprint, time)
+    return result_beside(manifest, name, "replay's result", "give --no-write")
 
 
 def _verified(

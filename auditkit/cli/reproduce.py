@@ -124,6 +124,9 @@ def _print_agreement(report: ReproductionReport, *, everything: bool) -> None:
     out = console()
     for line in report.environment_differences:
         out.print(f"environment: {line}")
+    for kind, names in (("code", report.other_code), ("data", report.other_data)):
+        for name in names:
+            out.print(f"{kind}: {name} is not the recorded file, or in one of the two only")
     if report.bit_identical:
         out.print("Every branch ended in the very bits of the record.")
     for line in report.edited:

@@ -19,6 +19,7 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.records.job import Description
+from auditkit.records.opened import some_names
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import CheckResult, Finding, VerificationReport
 
@@ -41,8 +42,9 @@ _REPLAYED = (
     "hardware)"
 )
 _NOT = (
-    "that this was the only run (seeds can be shopped), who ran it, when, on which hardware, or "
-    "that the data are clean"
+    "that this was the only run (seeds can be shopped), who ran it, when, on which hardware, that "
+    "the data are clean, or that the listed code treats all branches alike (read it: code can "
+    "look at its state, its call stack or the file system)"
 )
 
 
@@ -56,6 +58,7 @@ def print_report(report: VerificationReport, *, everything: bool) -> None:
     for check in report.checks:
         _print_findings(out, check, damaged if check.number != 3 else set())
     _print_distances(out, report)
+    _print_opened(out, report)
     _print_plan(out, report)
     if report.estimates is not None:
         if report.verdict == "sampled":
@@ -293,6 +296,18 @@ def _print_distances(out: Console, report: VerificationReport) -> None:
     print_table(out, "replay distances", rows, title="Distance between record and replay")
     if len(report.distances) > _MOST_DISTANCES:
         out.print(f"... and {len(report.distances) - _MOST_DISTANCES} more, with --json")
+
+
+def _print_opened(out: Console, report: VerificationReport) -> None:
+    """Print which files the program opened while it was built, and which nobody hashed."""
+    opened = report.opened
+    if opened is None:
+        return
+    compared = f", {opened.compared} of them opened here and equal" if opened.compared else ""
+    hashed = f"{opened.hashed} listed by SHA-256{compared}"
+    out.print(f"Opened files: {hashed}; {opened.n_unhashed} that nobody hashed")
+    if opened.n_unhashed:
+        out.print(f"  not hashed: {some_names(opened.unhashed, opened.n_unhashed)}")
 
 
 def _print_plan(out: Console, report: VerificationReport) -> None:

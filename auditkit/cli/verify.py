@@ -25,7 +25,7 @@ from auditkit.cli.outputs import VERIFICATION, destination
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.tables import print_report
-from auditkit.cli.verify_options import request_of, verification_options
+from auditkit.cli.verify_options import refuse_idle, request_of, verification_options
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.formats import canonical, structure
@@ -96,7 +96,9 @@ def verify_command(
         budget=None if budget is None else _seconds(budget),
         tolerance=tolerance,
     )
-    _refuse_idle(request)
+    if request.tolerance is not None and not 0 <= request.tolerance <= 1:  # false for NaN, too
+        raise UsageError(f"--tolerance is a total variation, 0 to 1, not {request.tolerance}")
+    refuse_idle(request)
     started = _now()
     report = verify_path(path, request)
     if key is not None:
@@ -154,26 +156,6 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise UsageError(f"--budget {brief(text)} is not like 90s, 30m or 6h")
     return seconds
-
-
-def _refuse_idle(request: VerifyRequest) -> None:
-    """Refuse options that would do nothing.
-
-    Raises:
-        UsageError: When there are any.
-    """
-    tolerance = request.tolerance
-    if tolerance is not None and not 0 <= tolerance <= 1:  # false for NaN, too
-        raise UsageError(f"--tolerance is a total variation, 0 to 1, not {tolerance}")
-    if request.replay == "none":
-        given = {
-            "--budget": request.budget,
-            "--tolerance": tolerance,
-            "--replay-seed": request.replay_seed,
-        }
-        idle = [name for name, value in given.items() if value is not None]
-        if idle:
-            raise UsageError(f"{', '.join(idle)} would do nothing: --replay none replays nothing")
 
 
 def _now() -> str:

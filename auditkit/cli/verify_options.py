@@ -115,6 +115,24 @@ def request_of(  # noqa: PLR0913 # one argument an option
     )
 
 
+def refuse_idle(request: VerifyRequest) -> None:
+    """Refuse options that would do nothing, where nothing is replayed.
+
+    Raises:
+        UsageError: When there are any.
+    """
+    given = {
+        "--budget": request.budget is not None,
+        "--tolerance": request.tolerance is not None,
+        "--replay-seed": request.replay_seed is not None,
+        "--arg": bool(request.arguments),
+        "a command after --": bool(request.command),
+    }
+    idle = [name for name, is_given in given.items() if is_given]
+    if request.replay == "none" and idle:
+        raise UsageError(f"{', '.join(idle)} would do nothing: --replay none replays nothing")
+
+
 def trusted_keys(
     path: Path, keys: tuple[str, ...], fingerprints: tuple[str, ...], *, strict: bool
 ) -> list[TrustedKey]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 import secrets
 import shutil
@@ -215,6 +216,20 @@ def read_bytes(path: str | Path, *, max_bytes: int | None = None, what: str | No
             f"longer than {max_bytes} bytes, the most that {what or 'it'} can be", where=str(path)
         )
     return data
+
+
+def stream_sha256(path: str | Path) -> tuple[int, str]:
+    """Size and SHA-256 of a regular file, a piece at a time; links are followed.
+
+    Raises:
+        StoreError: When it cannot be read or is no regular file.
+    """
+    size, digest = 0, hashlib.sha256()
+    with _open_regular(path) as file, _store_errors(path, "read"):
+        while chunk := file.read(CHUNK_BYTES):
+            size += len(chunk)
+            digest.update(chunk)
+    return size, digest.hexdigest()
 
 
 def read_tensors(source: str | Path | Buffer, *, what: str) -> tuple[dict[str, RawTensor], object]:

@@ -19,7 +19,7 @@ from auditkit.records.report import VerificationReport
 
 _NOT_SHOWN = (
     "Not shown: that this was the only run (seeds can be shopped), who ran it, when, on which "
-    "hardware, or that the data are clean."
+    "hardware, that the data are clean, or that the listed code treats all branches alike."
 )
 
 

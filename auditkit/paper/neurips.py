@@ -58,13 +58,14 @@ def access(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
         f"The code as run lies beside the manifest: {listed(f.name for f in program.code)} "
         f"({commit}); factory {clipped(program.target)}{arguments}. Environment: "
         f"{clipped(environment.python)}, {pairs(environment.packages)}. Data version given by the "
-        f"program: {clipped(data.declared) if data.declared else 'none'}."
+        f"program: {clipped(data.declared) if data.declared else 'none'}.{_opened(manifest)}"
     )
     evidence = (
         *_code_lines(manifest),
         f"check 2 (recorded); data consumed by seed {manifest.seeds[0].seed}: "
         f"{digest(data.consumed_sha256)}",
         f"check 2 (recorded); probe: {digest(data.probe_sha256)}",
+        *_opened_lines(manifest),
     )
     return text, evidence
 
@@ -152,6 +153,29 @@ def _code_lines(manifest: StudyManifest) -> tuple[str, ...]:
         if rest
         else (*lines,)
     )
+
+
+def _opened(manifest: StudyManifest) -> str:
+    opened = manifest.opened
+    if opened is None:
+        return ""
+    unhashed = len(opened.unhashed) + opened.left_out
+    named = f" ({listed(opened.unhashed)})" if opened.unhashed else ""
+    return (
+        f" Files that the program opened while it was built: {len(opened.hashed)} listed by "
+        f"SHA-256, {unhashed} that nobody hashed{named}."
+    )
+
+
+def _opened_lines(manifest: StudyManifest) -> tuple[str, ...]:
+    hashed = {} if manifest.opened is None else manifest.opened.hashed
+    lines = [
+        f"check 2 (recorded); opened {clipped(name)}: {digest(sha256)}"
+        for name, sha256 in list(hashed.items())[:8]
+    ]
+    rest = len(hashed) - len(lines)
+    more = [f"check 2 (recorded); {count(rest, 'more opened file')}: see the manifest"]
+    return (*lines, *(more if rest else ()))
 
 
 def _duration(manifest: StudyManifest) -> str:

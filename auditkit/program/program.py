@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed, UnknownArgument
 from auditkit.observe.machine.code import import_file, import_module
+from auditkit.observe.machine.imports import noted_opens
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
 from auditkit.records.plan import StudyPlan
@@ -250,7 +251,8 @@ class LoadedFactory:
                     found=name,
                 )
         try:
-            program = self.make(seed, **arguments)
+            with noted_opens():
+                program = self.make(seed, **arguments)
         except AuditError:
             raise
         except Exception as error:
@@ -300,9 +302,9 @@ def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:
     source, _, name = target.partition(":")
     name = name or "make_program"
     try:
-        module = (
-            import_file(source, folder) if source.endswith(".py") else import_module(source, folder)
-        )
+        with noted_opens():
+            from_file = source.endswith(".py")
+            module = (import_file if from_file else import_module)(source, folder)
     except AuditError:
         raise
     except Exception as error:

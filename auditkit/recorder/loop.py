@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from auditkit.errors import AuditError, CaptureError
 from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.blame import is_foreign
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.loader.iteration import Boundary
 from auditkit.observe.machine.code import is_user_file
@@ -237,7 +238,7 @@ def own_errors() -> Iterator[None]:
     except AuditError:
         raise
     except Exception as error:
-        if raised_by_user_code(error):
+        if is_foreign(error) or raised_by_user_code(error):
             raise
         raise CaptureError(
             f"auditkit could not observe the loop: {type(error).__name__}: {error}",
@@ -319,3 +320,4 @@ class RecorderBackend:
         for name, loader in self._instrumented.loaders.items():
             auxiliary = AuxiliaryBoundary(name, self._loop, evidence, on_error) if name else None
             loader.boundary = TellingBoundary(auxiliary or boundary)
+            loader.guard = own_errors

@@ -172,11 +172,13 @@ class Recorder:
                 f"the loss has {loss.numel()} elements", expected="a scalar", hint="log its mean"
             )
         value = float(loss.detach().item()) if isinstance(loss, Tensor) else float(loss)
-        self._require_backend().log(value)
+        with own_errors():
+            self._require_backend().log(value)
 
     def checkpoint(self) -> None:
         """Take a checkpoint: at the next batch boundary, or at the end of the loop."""
-        self._require_backend().checkpoint()
+        with own_errors():
+            self._require_backend().checkpoint()
 
     @property
     def step(self) -> int:
@@ -200,7 +202,9 @@ class Recorder:
             rounds: What the loop iterates, such as ``range(30)``.
         """
         for number, item in enumerate(rounds):
-            if self._require_backend().begin_loop_epoch(number):
+            with own_errors():
+                begins = self._require_backend().begin_loop_epoch(number)
+            if begins:
                 yield item
 
     def enumerate(self, loader: Iterable[T]) -> Iterator[tuple[int, T]]:

@@ -63,6 +63,8 @@ class ReproductionReport:
         edited: Recorded tables that are not of the recorded states, one line each: the branch has
             the same committed states in both, yet another table or another probe.
         rows: One an estimand.
+        other_code: Code files that are not the same in both, or in one of them only.
+        other_data: Files that both programs opened and that have another digest in each.
     """
 
     recorded_sha256: str
@@ -71,6 +73,8 @@ class ReproductionReport:
     bit_identical: bool
     edited: tuple[str, ...]
     rows: tuple[Agreement, ...]
+    other_code: tuple[str, ...] = ()
+    other_data: tuple[str, ...] = ()
 
     def count(self, verdict: AgreementVerdict) -> int:
         """How many estimands have a verdict."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from auditkit.records.environment import Environment
+from auditkit.records.opened import OpenedFiles
 from auditkit.records.plan import PerturbationSpec, Role, StudyPlan
 from auditkit.records.rng import RngContract
 
@@ -205,6 +206,8 @@ class StudyManifest:
         environment: What it ran on.
         seeds: One record a seed, in the plan's order.
         files: Every file of the run, sorted by name.
+        opened: What the program opened while it was built, for any of the seeds; None in
+            manifests of earlier builds, and of a script.
     """
 
     schema_version: str
@@ -215,6 +218,7 @@ class StudyManifest:
     environment: Environment
     seeds: tuple[SeedRecord, ...]
     files: tuple[FileRecord, ...]
+    opened: OpenedFiles | None = None
 
     def file(self, name: str) -> FileRecord:
         """The file of that name.

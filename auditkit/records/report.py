@@ -26,6 +26,9 @@ Verdict = Literal["verified", "sampled", "integrity-only", "close", "failed", "u
 Binding = Literal["plan-bound", "registered", "not bound"]
 ReplaySays = Literal["impossible", "different", "undecided", "in part", "equal"]
 
+#: Names of files that nobody hashed that a report holds.
+MAX_UNHASHED = 100
+
 #: Exit code of what cannot be decided: nothing is found to be wrong, nor to be right.
 UNDECIDED = 6
 
@@ -185,6 +188,24 @@ class Distance:
 
 
 @dataclass(frozen=True)
+class OpenedReport:
+    """The files that a study's program opened while it was built.
+
+    Attributes:
+        hashed: How many the manifest lists with their SHA-256.
+        compared: How many of them were opened by a replay here, with that SHA-256.
+        unhashed: Names of files that nobody hashed, as recorded or as a replay here opened them;
+            at most :data:`MAX_UNHASHED`.
+        n_unhashed: How many there are.
+    """
+
+    hashed: int
+    compared: int
+    unhashed: tuple[str, ...]
+    n_unhashed: int
+
+
+@dataclass(frozen=True)
 class Timestamp:
     """An RFC 3161 time stamp of a signature, signed by an authority that the verifier trusts.
 
@@ -226,6 +247,8 @@ class VerificationReport:
         plan: What the plan that was signed before the run is worth; None without one.
         replays: Of a recording, the signed replays that lie beside it, contradictions first.
         settings: What the verifier set; None in reports of earlier builds.
+        opened: The files that the program opened while it was built; None of a recording or a
+            script, and where neither the manifest nor a replay here says.
     """
 
     verdict: Verdict
@@ -245,6 +268,7 @@ class VerificationReport:
     plan: PlanBinding | None = None
     replays: tuple[StatedReplay, ...] = field(default=())
     settings: VerifierSettings | None = None
+    opened: OpenedReport | None = None
 
     def __bool__(self) -> bool:
         return self.exit_code == 0

@@ -9,6 +9,7 @@ from auditkit.errors import ProgramError
 from auditkit.records.environment import Environment
 from auditkit.records.imports import ImportedFiles
 from auditkit.records.manifest import BranchRecord, CodeFile, DataRecord
+from auditkit.records.opened import OpenedFiles
 from auditkit.records.rng import RngContract
 
 
@@ -77,6 +78,7 @@ class TrunkResult:
         code: Modules that were imported and are not installed.
         imported: Files of all modules, where a replay asks for them.
         notes: What a reviewer would miss, of the modules that were imported.
+        opened: What the program opened while it was built; None where nobody looked (a script).
     """
 
     control: BranchRecord
@@ -91,6 +93,7 @@ class TrunkResult:
     code: tuple[CodeFile, ...]
     imported: ImportedFiles | None = None
     notes: tuple[str, ...] = ()
+    opened: OpenedFiles | None = None
 
     @property
     def built(self) -> BuiltProgram:

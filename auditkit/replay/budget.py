@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from auditkit.evidence.reader import RunEvidence
 from auditkit.records.plan import StudyPlan
+from auditkit.replay.opened import OpenedHere
 from auditkit.replay.sampling import BranchName, by_seed
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest
 
@@ -90,4 +93,5 @@ def _merged(outcomes: Sequence[ReplayOutcome]) -> ReplayOutcome:
         distances=tuple(dict.fromkeys(item for each in outcomes for item in each.distances)),
         close=bool(differing) and all(outcome.close for outcome in differing),
         warnings=tuple(dict.fromkeys(item for each in outcomes for item in each.warnings)),
+        opened=functools.reduce(operator.or_, (each.opened for each in outcomes), OpenedHere()),
     )

@@ -48,6 +48,7 @@ from auditkit.replay.attempts import (
 )
 from auditkit.replay.imports import ImportJudge
 from auditkit.replay.live_comparison import find_differing_module
+from auditkit.replay.opened import OpenedJudge
 from auditkit.study.script_workers import ScriptWorkers
 
 #: A replay that differs from the record is repeated until there are so many in all.
@@ -99,6 +100,7 @@ class SeedTask:
         own_command: Whether the program is the verifier's own command.
         scratch: Folder for all seeds, with a copy of the code in it.
         judge: Judges what the replaying processes import.
+        opened: Judges what they open while the program is built.
     """
 
     run: RunEvidence
@@ -108,6 +110,7 @@ class SeedTask:
     own_command: bool
     scratch: Path
     judge: ImportJudge
+    opened: OpenedJudge
 
 
 _Compare = Callable[[Attempt], Iterator[Mismatch]]
@@ -242,6 +245,11 @@ class SeedReplay:
             unlisted = self._task.judge.findings(result.imported)
             self._found.findings.extend(unlisted)
             self._found.unexplained |= bool(unlisted)
+        if isinstance(result, TrunkResult):
+            others = self._task.opened.findings(result.opened)
+            self._found.findings.extend(others)
+            self._found.undecided |= bool(others)
+            self._found.unexplained |= bool(others)
         attempt = read_attempt(out, result)
         if measured:
             self._measure(attempt, out)

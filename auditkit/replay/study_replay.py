@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from auditkit.errors import UsageError
@@ -25,6 +25,7 @@ from auditkit.records.environment import Environment
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.report import Distance, Finding
 from auditkit.replay.imports import ImportJudge
+from auditkit.replay.opened import OpenedHere, OpenedJudge
 from auditkit.replay.seed_replay import MAX_REPLAYS, SeedReplay, SeedResult, SeedTask
 from auditkit.study.script_workers import ScriptWorkers
 
@@ -78,6 +79,7 @@ class ReplayOutcome:
             of any replayed branch is further away than the requested tolerance. It is less than
             *verified*: an edit that small looks the same.
         warnings: What of this installation was not compared with a RECORD.
+        opened: What the program opened while it was built.
     """
 
     findings: tuple[Finding, ...]
@@ -87,6 +89,7 @@ class ReplayOutcome:
     distances: tuple[Distance, ...] = ()
     close: bool = False
     warnings: tuple[str, ...] = ()
+    opened: OpenedHere = field(default_factory=OpenedHere)
 
 
 def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOutcome:
@@ -105,6 +108,7 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
             workers = ScriptWorkers(request.command)
         stack.enter_context(workers)
         judge = ImportJudge(run.manifest.program.code, Path(scratch))
+        opened = OpenedJudge(run.manifest.opened)
         copy_code(run, Path(scratch))
         tasks = [
             SeedTask(
@@ -115,6 +119,7 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
                 bool(request.command),
                 Path(scratch),
                 judge,
+                opened,
             )
             for record in seeds
         ]
@@ -138,6 +143,7 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
         distances=tuple(distance for seed in done for distance in seed.distances),
         close=_is_close(done, request.tolerance),
         warnings=tuple(judge.warnings()),
+        opened=opened.here,
     )
 
 

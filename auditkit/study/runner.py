@@ -42,6 +42,7 @@ from auditkit.records.manifest import (
     SeedRecord,
     StudyManifest,
 )
+from auditkit.records.opened import merged_opened, unhashed_notes
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
 from auditkit.records.replication import equal_seeds
@@ -150,6 +151,8 @@ def run_study(
         for note in dict.fromkeys(notes):
             warn(note)
         manifest = _manifest(request, finished, started)
+        for note in unhashed_notes(manifest.opened):
+            warn(note)
         for text in manifest.environment.contradictions(request.plan.threads):
             warn(f"this run will not verify: {text}; leave it to the plan")
         for (first, again), names in equal_seeds(manifest.seeds).items():
@@ -271,6 +274,7 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
         environment=merged_environment(finished),
         seeds=tuple(_seed_record(seed) for seed in finished),
         files=tuple(sorted(files, key=lambda file: file.name)),
+        opened=merged_opened(seed.trunk.opened for seed in finished),
     )
 
 

@@ -26,6 +26,7 @@ from auditkit.records.report import (
     Countersignature,
     Distance,
     Finding,
+    OpenedReport,
     PlanBinding,
     StatedReplay,
     Timestamp,
@@ -154,6 +155,7 @@ class Verification:
         self._close = False
         self._plan: PlanBinding | None = None
         self._replays: tuple[StatedReplay, ...] = ()
+        self._files_opened: OpenedReport | None = None
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
@@ -180,6 +182,7 @@ class Verification:
             plan=self._plan,
             replays=self._replays,
             settings=settings_of(self._request, self._opened.manifest),
+            opened=self._files_opened,
         )
 
     def _countersignatures(self) -> tuple[Countersignature, ...]:

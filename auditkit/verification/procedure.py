@@ -61,7 +61,7 @@ from auditkit.verification.fork import check_fork, check_touched
 from auditkit.verification.noise_floor import check_replica
 from auditkit.verification.order import check_branch_order, check_control_order
 from auditkit.verification.plan_binding import Registrar, bind_plan
-from auditkit.verification.program_code import check_program
+from auditkit.verification.program_code import check_opened, check_program, opened_report
 from auditkit.verification.recordings import RecordingVerification
 from auditkit.verification.replication import Replication
 from auditkit.verification.rng_contract import check_branch_streams, check_contracts
@@ -147,6 +147,8 @@ class _StudyVerification(Verification):
         self._check_content(run)
         self._check_replay(run)
         self._bind_plan(run)
+        here = None if self._replay_outcome is None else self._replay_outcome.opened
+        self._files_opened = opened_report(run.manifest.opened, here)
         if self._checks.passed(*range(1, 10)):
             estimates = self._estimands(run)
         elif self._replayer is None and not self._checks.failed(*range(1, 10)):
@@ -300,6 +302,7 @@ def content_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
     """Every finding of checks 4, 5, 6, 7 and 9, with its check's number."""
     manifest = run.manifest
     yield from _numbered(4, check_program(manifest.program))
+    yield from _numbered(4, check_opened(manifest.opened))
     found_in_plan = list(_numbered(4, check_plan(manifest, declarations)))
     yield from found_in_plan
     yield from _numbered(5, check_contracts(manifest))

@@ -11,7 +11,9 @@ from pathlib import PurePosixPath
 
 from auditkit.formats.quote import brief
 from auditkit.records.manifest import CodeFile, ProgramRecord
-from auditkit.records.report import Finding
+from auditkit.records.opened import OpenedFiles
+from auditkit.records.report import MAX_UNHASHED, Finding, OpenedReport
+from auditkit.replay.opened import OpenedHere
 
 #: Where Python keeps compiled copies of sources, which it runs in their place.
 _CACHE = "__pycache__"
@@ -36,6 +38,31 @@ def check_program(program: ProgramRecord) -> Iterator[Finding]:
                 "compiled code is listed that would run in the place of its source",
                 f"code/{file.name}",
             )
+
+
+def check_opened(opened: OpenedFiles | None) -> Iterator[Finding]:
+    """Findings about the list of what the program opened: each file once, hashed or not."""
+    files = () if opened is None else opened.files
+    names = [file.name for file in files]
+    if names != sorted(set(names)):
+        yield Finding("opened files are not sorted by name, each once", "opened")
+    for file in files:
+        if len({file.sha256 is None, file.size is None, file.reason is not None}) > 1:
+            yield Finding("is listed as hashed and as not hashed", f"opened {brief(file.name)}")
+
+
+def opened_report(recorded: OpenedFiles | None, here: OpenedHere | None) -> OpenedReport | None:
+    """What the program opened, as recorded and as replays here opened it; None where none says."""
+    if recorded is None and here in (None, OpenedHere()):
+        return None
+    recorded, here = recorded or OpenedFiles(()), here or OpenedHere()
+    names = sorted({*recorded.unhashed, *here.unhashed})
+    return OpenedReport(
+        hashed=len(recorded.hashed),
+        compared=len(here.equal),
+        unhashed=tuple(names[:MAX_UNHASHED]),
+        n_unhashed=len(names) + max(recorded.left_out, here.left_out),
+    )
 
 
 def _is_listed(target: str, code: Sequence[CodeFile]) -> bool:

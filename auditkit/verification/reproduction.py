@@ -17,7 +17,7 @@ from auditkit.formats import canonical
 from auditkit.formats.statements import study_from_statement
 from auditkit.records.agreement import ReproductionReport
 from auditkit.records.job import ProgramSource
-from auditkit.records.manifest import CODE_FOLDER, BranchRecord
+from auditkit.records.manifest import CODE_FOLDER, BranchRecord, StudyManifest
 from auditkit.replay.study_replay import copy_code
 from auditkit.signing.envelopes import Envelope, open_envelope
 from auditkit.signing.trust import SigningKey
@@ -137,7 +137,20 @@ def compare_studies(recorded: VerifiedStudy, reproduced: VerifiedStudy) -> Repro
         bit_identical=bit_identical,
         edited=edited,
         rows=compare(tables[0], tables[1], plan.margins),
+        other_code=_other_code(before.manifest, after.manifest),
+        other_data=_other_data(before.manifest, after.manifest),
     )
+
+
+def _other_code(left: StudyManifest, right: StudyManifest) -> tuple[str, ...]:
+    """A reproduction runs in the environment that it is called in, which may have other modules."""
+    files = [{(file.name, file.sha256) for file in side.program.code} for side in (left, right)]
+    return tuple(sorted({name for name, _ in files[0] ^ files[1]}))
+
+
+def _other_data(left: StudyManifest, right: StudyManifest) -> tuple[str, ...]:
+    there, here = (side.opened.hashed if side.opened else {} for side in (left, right))
+    return tuple(sorted(name for name in there.keys() & here if there[name] != here[name]))
 
 
 def _compare_bits(left: RunEvidence, right: RunEvidence) -> tuple[bool, tuple[str, ...]]:

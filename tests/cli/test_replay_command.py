@@ -52,6 +52,35 @@ def manifest(loop: Loop) -> str:
     return str(loop.out / "manifest.json")
 
 
+@pytest.mark.parametrize("at_end", [False, True])
+def test_a_result_replaces_nothing(
+    loop: Loop, call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, at_end: bool
+) -> None:
+    """What lies where the result would go is left as it is, and no command runs for nothing."""
+    ran: list[int] = []
+    name = "replay-0123456789abcdef-20260103T000000000000Z.json"
+    monkeypatch.setattr("auditkit.cli.replay.replay_result_name", lambda *_: name)
+
+    def place() -> None:
+        (loop.out / name).symlink_to(tmp_path / "precious")
+
+    (tmp_path / "precious").write_text("precious")
+    if not at_end:
+        place()
+
+    def script() -> None:
+        ran.append(1)
+        loop()
+        if at_end:
+            place()
+
+    done = call("replay", manifest(loop), "--", "python", "loop.py", script=script)
+    assert (done.code, ran) == (2, [1] if at_end else [])
+    assert "the replay's result" in done.line
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert (loop.out / name).is_symlink()
+
+
 def words(text: str) -> str:
     """A text without its layout."""
     return " ".join(text.split())

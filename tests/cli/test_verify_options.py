@@ -44,6 +44,14 @@ def trusting(shell: Shell, small: Run) -> tuple[str, ...]:
             ("--replay", "none", "--budget", "1m", "--replay-seed", "3"),
             "--budget, --replay-seed would do nothing: --replay none replays nothing",
         ),
+        (
+            ("--replay", "none", "--arg", "path=here"),
+            "--arg would do nothing: --replay none replays nothing",
+        ),
+        (
+            ("--replay", "none", "--", "python", "train.py"),
+            "a command after -- would do nothing: --replay none replays nothing",
+        ),
     ],
 )
 def test_what_means_nothing_is_refused_in_one_line(
@@ -60,6 +68,14 @@ def test_an_argument_that_the_factory_does_not_take_is_wrong_use(
     done = shell(command[0], str(small.path), *command[1:], *trusting, "--arg", "optimzer=x")
     said = "the factory make_program takes no argument 'optimzer' (expected optimizer, "
     assert (done.code, said in done.line, done.out) == (2, True, "")
+
+
+def test_an_argument_of_a_checklist_that_replays_nothing_is_wrong_use(
+    shell: Shell, small: Run, trusting: tuple[str, ...]
+) -> None:
+    done = shell("checklist", str(small.path), *trusting, "--arg", "path=here")
+    assert (done.code, done.out) == (2, "")
+    assert done.line == "--arg would do nothing: --replay none replays nothing"
 
 
 def test_a_budget_is_kept_to_and_told(shell: Shell, small: Run, trusting: tuple[str, ...]) -> None:

@@ -15,6 +15,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import auditkit as ak
 from auditkit.errors import AuditError, UncapturedState
+from auditkit.observe.loader import iteration, recorded_loader
+from auditkit.observe.loader.iteration import Iteration
+from auditkit.observe.loader.position import IterationStart
+from auditkit.observe.loader.recorded_loader import RecordedLoader
 from auditkit.observe.state.components import StateReader
 from auditkit.recorder import loop, recording, wrapping
 from auditkit.recorder.writer import RecordingWriter
@@ -36,6 +40,17 @@ OBSERVERS: dict[str, tuple[Any, str]] = {
     "the writer's batch": (RecordingWriter, "on_batch"),
     "the writer's step": (RecordingWriter, "on_step_end"),
     "the end": (RecordingWriter, "finish"),
+    "the start of an epoch": (IterationStart, "capture"),
+    "the streams of a call": (IterationStart, "record_call"),
+    "the loader's own state": (recorded_loader, "refuse_own_state"),
+    "the counters of an epoch": (recorded_loader, "epoch_counters"),
+    "the sampler": (recorded_loader, "has_state_dict"),
+    "the sampler's iteration": (RecordedLoader, "_iteration_for_sampler"),
+    "the sampler's indices": (iteration, "index_pairs"),
+    "the order of a batch": (Iteration, "_consumed"),
+    "the iteration": (RecordedLoader, "make_current"),
+    "the iterator": (recorded_loader, "iterator_class"),
+    "the loss": (loop.Loop, "log"),
 }
 
 
@@ -55,8 +70,10 @@ def train(folder: Path, model: Any) -> int:
         rec.wrap(model, optimizer, loader)
         for (batch,) in loader:
             optimizer.zero_grad()
-            model(batch).sum().backward()
+            loss = model(batch).sum()
+            loss.backward()
             optimizer.step()
+            rec.log(loss=loss)
             steps += 1
     return steps
 
@@ -114,3 +131,31 @@ def test_what_the_users_own_code_raises_stays_what_it_is(tmp_path: Path) -> None
     with pytest.raises(KeyError, match="mine"):
         rec.wrap(model, torch.optim.SGD(model.parameters(), lr=0.1), loader)
     rec.__exit__(KeyError, KeyError("mine"), None)
+
+
+class _Samples(TensorDataset):
+    """Raises in the midst of torch, as ``torch.stack`` of samples of two shapes."""
+
+    def __getitem__(self, index: int) -> Any:
+        return (torch.ones(1 + index % 2),)
+
+
+class _Refusing(torch.utils.data.Sampler[int]):
+    def __iter__(self) -> Any:
+        return iter([torch.ones(2) @ torch.ones(3)])
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("what", ["samples", "sampler"])
+def test_what_a_library_raises_below_the_users_loader_stays_what_it_is(
+    what: str, workers: int, tmp_path: Path
+) -> None:
+    data = _Samples(torch.ones(8, 4)) if what == "samples" else TensorDataset(torch.ones(8, 4))
+    sampler = _Refusing() if what == "sampler" else None
+    loader: Any = DataLoader(data, batch_size=2, sampler=sampler, num_workers=workers)
+    model = nn.Linear(4, 2)
+    rec = ak.Recorder(tmp_path / "run")
+    rec.wrap(model, torch.optim.SGD(model.parameters(), lr=0.1), loader)
+    with pytest.raises(RuntimeError, match=r"equal size|size mismatch|inconsistent"):
+        next(iter(loader))
+    rec.__exit__(RuntimeError, RuntimeError(), None)

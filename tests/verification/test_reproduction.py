@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,42 @@ def test_a_study_beside_itself_has_equal_bits(small: Run) -> None:
     report = compared(small, small)
     assert (report.bit_identical, report.edited) == (True, ())
     assert report.recorded_sha256 == report.reproduced_sha256 == _sha256(small.path)
+
+
+def test_code_and_data_that_are_not_the_recorded_ones_are_named(
+    small: Run, copied: Callable[[Run], Run]
+) -> None:
+    """A reproduction imports from its caller's environment, too: it names what it ran instead."""
+
+    def listed(sha256: str) -> Callable[[dict[str, Any]], None]:
+        file = {"name": "data/root/x", "size": 1, "sha256": sha256, "reason": None}
+
+        def edit(predicate: dict[str, Any]) -> None:
+            predicate["opened"] = {"files": [file], "left_out": 0}
+
+        return edit
+
+    other = copied(small)
+    assert compared(small, other).other_code == ()
+    forging.edit_predicate(small_data := copied_to(other), listed("a" * 64))
+    forging.edit_predicate(other, listed("b" * 64))
+    assert compared(small_data, other).other_data == ("data/root/x",)
+    assert compared(small_data, small_data).other_data == ()
+
+    def helper(predicate: dict[str, Any]) -> None:
+        code = predicate["program"]["code"]
+        code[0]["sha256"] = "0" * 64
+        code.insert(0, {"name": "helper.py", "sha256": "1" * 64})
+
+    forging.edit_predicate(other, helper)
+    assert compared(small, other).other_code == ("helper.py", "tiny_study.py")
+
+
+def copied_to(run: Run) -> Run:
+    """A further copy beside a run."""
+    folder = run.folder.with_name("further")
+    shutil.copytree(run.folder, folder)
+    return Run(folder, run.key)
 
 
 @pytest.mark.parametrize("tables_too", [False, True])

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import OrderDrift, RestoreMismatch
 from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.blame import Guard, foreign
 from auditkit.observe.loader.position import IterationStart
 from auditkit.observe.loader.samplers import index_pairs, is_batch
 from auditkit.observe.rng.streams import GlobalStreams
@@ -43,6 +44,7 @@ class Recorded(Protocol):
     Attributes:
         base: The DataLoader that draws the indices.
         boundary: What it reports to.
+        guard: What auditkit's own code runs in.
         epoch: Number of the last iteration (from 0).
         iterable: Whether the dataset is iterable-style.
         open: Whether the loader is still recorded.
@@ -57,6 +59,7 @@ class Recorded(Protocol):
 
     base: DataLoader[Any]
     boundary: Boundary
+    guard: Guard
     epoch: int
     iterable: bool
     open: bool
@@ -128,18 +131,20 @@ class Iteration:
             return fetch()
         if self._warmup:
             return self._warmup.pop()
-        if self._at_position:
-            self._at_position = False
-            recorded.boundary.position_reached()
-        recorded.make_current(self)
-        streams = recorded.boundary.batch_requested()
-        self.start.record_call(self._calls, streams, every=recorded.keep_call_streams)
-        self._calls += 1
+        with recorded.guard():
+            if self._at_position:
+                self._at_position = False
+                recorded.boundary.position_reached()
+            recorded.make_current(self)
+            streams = recorded.boundary.batch_requested()
+            self.start.record_call(self._calls, streams, every=recorded.keep_call_streams)
+            self._calls += 1
         batch = self._fetch(fetch)
-        self.position += 1
-        order = None if recorded.iterable else self._consumed()
-        recorded.boundary.batch_delivered(batch, order, self.epoch)
-        recorded.next_step += 1
+        with recorded.guard():
+            self.position += 1
+            order = None if recorded.iterable else self._consumed()
+            recorded.boundary.batch_delivered(batch, order, self.epoch)
+            recorded.next_step += 1
         return batch
 
     def _fetch(self, fetch: Callable[[], Any]) -> Any:
@@ -176,7 +181,8 @@ class Iteration:
         for call in range(self._n_discarded):
             self.start.replay(call)
             try:
-                batch = next(iterator)
+                with foreign():
+                    batch = next(iterator)
             except StopIteration:
                 raise RestoreMismatch(
                     f"the epoch ends before batch {self._n_discarded}", component="loader"
@@ -191,8 +197,10 @@ class Iteration:
 
     def dispatch(self, yielded: Any) -> Any:
         """What the dataset is asked for in place of what the sampler yielded."""
-        if self._limit is not None:
-            return yielded
+        with self.recorded.guard():
+            return yielded if self._limit is not None else self._dispatched(yielded)
+
+    def _dispatched(self, yielded: Any) -> Any:
         recorded = self.recorded
         pairs = index_pairs(yielded, self.epoch, recorded.base)
         number = self._n_dispatched

@@ -19,6 +19,7 @@ import itertools
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -26,6 +27,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from auditkit.errors import RestoreMismatch
 from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.blame import Guard, foreign
 from auditkit.observe.loader.iteration import Boundary, Iteration
 from auditkit.observe.loader.position import (
     IterationStart,
@@ -64,6 +66,7 @@ class RecordedLoader:
 
     Attributes:
         boundary: What it reports to; to be set before the loader is iterated.
+        guard: What auditkit's own code runs in; as the boundary.
         epoch: Number of the last iteration over the loader (from 0), -1 before the first.
 
     Raises:
@@ -84,6 +87,7 @@ class RecordedLoader:
         self.base: DataLoader[Any] = loader if base is None else base
         refuse_unsupported(self.base)
         self.generators = generators or {}
+        self.guard: Guard = nullcontext
         self.iterable = is_iterable_style(self.base)
         #: Whether loading may draw from streams that training draws from in between.
         self.keep_call_streams = not self.base.num_workers and (
@@ -227,8 +231,9 @@ class RecordedLoader:
         """Stands in for the loader's index sampler."""
         if self.iterable or not self.open:
             return inner
-        proxy = StatefulSamplerProxy if has_state_dict(inner) else SamplerProxy
-        return proxy(self, inner)
+        with self.guard():
+            proxy = StatefulSamplerProxy if has_state_dict(inner) else SamplerProxy
+            return proxy(self, inner)
 
     def iterate(self, make_iterator: Callable[[], Any]) -> Any:
         """Stands in for the loader's ``__iter__``; ``make_iterator`` is its own."""
@@ -237,10 +242,16 @@ class RecordedLoader:
         if self._positioned_iterator is not None:
             positioned, self._positioned_iterator = self._positioned_iterator, None
             return positioned
-        refuse_own_state(self.base)
+
+        def make() -> Any:
+            with foreign():
+                return make_iterator()
+
         self._starting = True
         try:
-            return self._start_iteration(make_iterator)
+            with self.guard():
+                refuse_own_state(self.base)
+                return self._start_iteration(make)
         finally:
             self._starting = False
 
@@ -264,7 +275,9 @@ class RecordedLoader:
         iteration = self._current = Iteration(self, point.start, n_discarded=point.position)
         warmup = []
         if warm_up and not point.position:
-            warmup = list(itertools.islice(make_iterator(), 1))
+            iterator = make_iterator()
+            with foreign():
+                warmup = list(itertools.islice(iterator, 1))
         self._counters = point.counters
         restore_epoch_counters(self.loader, self.base, self._counters, point.start)
         point.start.restore(self.base, self.generators)
@@ -275,6 +288,10 @@ class RecordedLoader:
 
     def iteration_for_sampler(self) -> Iteration:
         """The iteration that is being started or was started last."""
+        with self.guard():
+            return self._iteration_for_sampler()
+
+    def _iteration_for_sampler(self) -> Iteration:
         fetching = self._current is not None and self._current.fetching
         if self.loader is self.base and not self._starting and not fetching:
             # A loader that is asked for its state makes its iterator before it is iterated.

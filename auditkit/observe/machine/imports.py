@@ -1,25 +1,58 @@
-"""Which files a process executes as code: what lies in ``sys.modules``, and what was run besides.
+"""Which files a process executes as code, and which its program opens while it is built.
 
 Python tells an audit hook of every code object and every extension that it executes. So a module
 that takes itself out of ``sys.modules``, or claims another file, is seen all the same. What is
-made of a string (``exec``, dataclasses, ``torch.fx``) has no file and is none of this.
+made of a string (``exec``, dataclasses, ``torch.fx``) has no file and is none of this. The hook is
+told of every file that Python opens, too; what native code opens or maps by itself it never sees.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from auditkit.files import installed
 from auditkit.records.imports import ImportedFiles
 
+#: Flags of an ``open`` that makes a file, or empties it: what is read from it is the process's own.
+_MAKES = os.O_TRUNC | os.O_EXCL
+
 #: What takes notes of the code that runs; a hook stays for as long as its process lives.
 _watches: list[ImportWatch] = []
 _hooked: list[bool] = []
+
+
+@dataclass
+class OpenNotes:
+    """Regular files that were opened for reading while notes were taken.
+
+    Attributes:
+        wanted: How many blocks take notes now; none, and nothing is noted.
+        opened: Their absolute paths; the values mean nothing.
+        made: What the process itself made or emptied before it read it.
+    """
+
+    wanted: int = 0
+    opened: dict[str, None] = field(default_factory=dict)
+    made: set[str] = field(default_factory=set)
+
+    def note(self, name: object, flags: int) -> None:
+        """Note that a file is being opened; it need not exist."""
+        if not isinstance(name, (str, bytes, os.PathLike)):
+            return  # a descriptor: whoever made it opened the file
+        path = os.path.abspath(os.fsdecode(name))  # noqa: PTH100 # links are kept: they are names
+        if path in self.opened or path in self.made:
+            return
+        if flags & _MAKES:
+            self.made.add(path)
+        elif flags & os.O_ACCMODE != os.O_WRONLY and stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+            self.opened[path] = None
 
 
 @dataclass
@@ -31,12 +64,14 @@ class ImportWatch:
         target: The module that defines it.
         started: Files of the modules that were there already.
         executed: What was executed since, as Python names it; the values mean nothing.
+        opens: The files that the program opened.
     """
 
     folder: Path
     target: str
     started: frozenset[str] = field(default_factory=lambda: frozenset(module_files()))
     executed: dict[str, None] = field(default_factory=dict)
+    opens: OpenNotes = field(default_factory=OpenNotes)
 
     def since(self) -> dict[str, str]:
         """Files that were executed since, with the name of their module where there is one."""
@@ -80,6 +115,17 @@ def watched_imports(folder: Path, target: str) -> Iterator[ImportWatch]:
         _watches.remove(watch)
 
 
+@contextmanager
+def noted_opens() -> Iterator[None]:
+    """Take notes of the files that are opened inside the block; of none where no job watches."""
+    notes = OpenNotes() if (watch := current_watch()) is None else watch.opens
+    notes.wanted += 1
+    try:
+        yield
+    finally:
+        notes.wanted -= 1
+
+
 def module_files() -> dict[str, str]:
     """File and name of every module that has one: no frozen, built-in or generated module has."""
     found: dict[str, str] = {}
@@ -91,7 +137,10 @@ def module_files() -> dict[str, str]:
     return found
 
 
-def _note(event: str, arguments: tuple[object, ...]) -> None:
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open":
+        _note_open(arguments[0], arguments[2])
+        return
     if event == "exec":
         name = getattr(arguments[0], "co_filename", "<")
     elif event == "import":  # of an extension: only then is there a file
@@ -101,6 +150,14 @@ def _note(event: str, arguments: tuple[object, ...]) -> None:
     if isinstance(name, str) and name[:1] != "<":
         for watch in _watches:
             watch.executed.setdefault(name)
+
+
+def _note_open(name: object, flags: object) -> None:
+    for watch in _watches:
+        if watch.opens.wanted and isinstance(flags, int):
+            # What is raised here would be raised by the program's own ``open``.
+            with suppress(Exception):
+                watch.opens.note(name, flags)
 
 
 def _printable(path: str) -> str:

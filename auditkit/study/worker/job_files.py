@@ -22,6 +22,7 @@ from auditkit.formats.run_files import (
 )
 from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.environment import environment
+from auditkit.observe.machine.opened import opened_files
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.session import Session
 from auditkit.records.job import Job
@@ -116,6 +117,7 @@ def trunk_result(
         program=callback.description,
         environment=environment(),
         code=user_code(_code_folder(job), job.suffix, main=main),
+        opened=opened_files(job.program.arguments),
     )
 
 

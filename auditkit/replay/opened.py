@@ -1,0 +1,82 @@
+"""Check 8, of the data: what a replaying program opened is what the recorded one opened.
+
+A file that the manifest lists with another digest is named: with other data nothing can be
+decided. A file that nobody hashed, there or here, is named in the report and is no failure.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from auditkit.records.opened import OpenedFile, OpenedFiles
+from auditkit.records.report import UNDECIDED, Finding
+
+
+@dataclass(frozen=True)
+class OpenedHere:
+    """What replays opened, by name.
+
+    Attributes:
+        equal: With the recorded digest.
+        unhashed: Without anybody having hashed them; a name that nobody listed among them.
+        left_out: How many files a replay opened beyond those that it lists.
+    """
+
+    equal: frozenset[str] = frozenset()
+    unhashed: frozenset[str] = frozenset()
+    left_out: int = 0
+
+    def __or__(self, other: OpenedHere) -> OpenedHere:
+        return OpenedHere(
+            self.equal | other.equal,
+            self.unhashed | other.unhashed,
+            max(self.left_out, other.left_out),
+        )
+
+
+class OpenedJudge:
+    """Compares what the processes of one verification opened; each difference is named once.
+
+    Args:
+        recorded: What the manifest lists; None in those of earlier builds.
+    """
+
+    def __init__(self, recorded: OpenedFiles | None) -> None:
+        self._recorded = {} if recorded is None else recorded.hashed
+        self._named: set[tuple[str, str | None]] = set()
+        self._here = OpenedHere()
+        self._lock = threading.Lock()
+
+    @property
+    def here(self) -> OpenedHere:
+        """What was found."""
+        return self._here
+
+    def findings(self, opened: OpenedFiles | None) -> list[Finding]:
+        """What a process opened that is another file, and was not said of another process."""
+        if opened is None:
+            return []
+        with self._lock:
+            differing = [file for file in opened.files if self._differs(file)]
+            new = [file for file in differing if (file.name, file.sha256) not in self._named]
+            self._named |= {(file.name, file.sha256) for file in new}
+            known = self._recorded.items() & opened.hashed.items()
+            unhashed = {file.name for file in opened.files if not self._is_hashed(file)}
+            equal = frozenset(name for name, _ in known)
+            self._here |= OpenedHere(equal, frozenset(unhashed), opened.left_out)
+        return [self._finding(file) for file in new]
+
+    def _is_hashed(self, file: OpenedFile) -> bool:
+        return file.sha256 is not None and file.name in self._recorded
+
+    def _differs(self, file: OpenedFile) -> bool:
+        return self._is_hashed(file) and self._recorded[file.name] != file.sha256
+
+    def _finding(self, file: OpenedFile) -> Finding:
+        text = (
+            "the data differ: the program opened another file than the recorded one, of "
+            f"{file.size:,} bytes and sha256 {file.sha256}; the manifest says "
+            f"{self._recorded[file.name]}"
+        )
+        return Finding(text, file.name, exit_code=UNDECIDED)

@@ -1,0 +1,122 @@
+"""``auditkit run`` warns of what a reviewer would miss of the modules that a program imported."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cli_shell import PATIENCE, Shell
+
+from auditkit.files import installed
+from auditkit.observe.machine import code
+from auditkit.observe.machine.code import import_notes
+from auditkit.observe.machine.imports import watched_imports
+
+HELPER = "noted_helper"
+
+
+@pytest.fixture
+def notes_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., list[str]]]:
+    """Imports the helper from a folder; what is noted."""
+    (tmp_path / "program").mkdir()
+
+    def notes(folder: Path, run: Callable[[], object] = lambda: __import__(HELPER)) -> list[str]:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{HELPER}.py").write_text("X = 1\n")
+        monkeypatch.syspath_prepend(folder)
+        with watched_imports(tmp_path / "program", "study.py"):
+            run()
+            return [note for note in import_notes() if HELPER in note]
+
+    yield notes
+    sys.modules.pop(HELPER, None)
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A further folder that distributions are installed into."""
+    folder = tmp_path / "lib" / "site-packages"
+    known = installed.Distributions([*installed.site_folders(), folder])
+    monkeypatch.setattr(code, "_distributions", lambda: known)
+    return folder
+
+
+def test_nothing_is_noted_of_a_module_of_the_program(
+    notes_of: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    assert notes_of(tmp_path / "program") == []
+    assert import_notes() == ()  # outside a job
+
+
+def test_a_module_among_distributions_that_no_record_names(
+    notes_of: Callable[..., list[str]], site: Path
+) -> None:
+    (note,) = notes_of(site)
+    assert note == (
+        f"{HELPER} lies among installed distributions, and no RECORD names it; "
+        "it is recorded in code/"
+    )
+
+
+def test_nothing_is_noted_of_a_module_that_a_record_names(
+    notes_of: Callable[..., list[str]], site: Path
+) -> None:
+    info = site / "noted_helper-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "RECORD").write_text(f"{HELPER}.py,,\nnoted_helper-1.0.dist-info/RECORD,,\n")
+    assert notes_of(site) == []
+
+
+def test_a_module_in_a_folder_that_is_only_called_so(
+    notes_of: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    (note,) = notes_of(tmp_path / "elsewhere" / "site-packages")
+    assert note == (
+        f"{HELPER} comes from a folder that this interpreter does not install into; "
+        "it is recorded in code/"
+    )
+
+
+def test_a_module_of_a_distribution_in_editable_mode(
+    notes_of: Callable[..., list[str]], site: Path, tmp_path: Path
+) -> None:
+    info, folder = site / "noted_helper-1.0.dist-info", tmp_path / "checkout"
+    info.mkdir(parents=True)
+    url = {"url": folder.as_uri(), "dir_info": {"editable": True}}
+    (info / "direct_url.json").write_text(json.dumps(url))
+    (note,) = notes_of(folder)
+    assert note == (
+        f"{HELPER} comes from noted_helper 1.0, installed in editable mode; it is recorded in code/"
+    )
+
+
+def test_a_file_that_was_executed_and_is_no_module(
+    notes_of: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    folder = tmp_path / "elsewhere"
+
+    def run() -> None:
+        path = folder / f"{HELPER}.py"
+        exec(compile(path.read_text(), str(path), "exec"), {})  # noqa: S102
+
+    (note,) = notes_of(folder, run)
+    assert note == f"{HELPER}.py was executed, and is not recorded: import it as a module"
+
+
+def test_the_command_line_warns(tmp_path: Path) -> None:
+    shell = Shell.at(tmp_path / "user")
+    helper = shell.write(f"apart/site-packages/{HELPER}.py", "X = 1\n")
+    (shell.folder / "warned_study.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(helper.parent)!r})\nimport {HELPER}\n"
+        "from tiny_study import make_program\n"
+    )
+    options = ("--seeds", "0", "--perturb", "carry", "--fork-at", "2", "--window", "1")
+    process = shell.start(
+        "run", "warned_study.py", "--out", "out", *options, "--horizon", "4", "--placebos", "1"
+    )
+    _, err = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0, err
+    assert f"auditkit: warning: {HELPER}" in " ".join(err.split())
