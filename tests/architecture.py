@@ -73,9 +73,10 @@ TORCH_LAZILY = ("cli",)
 FILES = ("files",)
 PACKAGED = ("formats.schema", "manual")
 
-#: Rooms that print and exit; and the module that ends a user's script, quietly.
+#: Rooms that print and exit; and the modules that end a user's script, quietly, or processes that
+#: they forked.
 PRINTERS = ("cli",)
-ENDING = ("recorder.tasks",)
+ENDING = ("recorder.tasks", "processes.forking", "study.worker.branch_processes")
 
 MAX_MODULE_LINES = 400
 MAX_FUNCTION_LINES = 60

@@ -48,7 +48,7 @@ from auditkit.records.report import (
     Timestamp,
     VerificationReport,
 )
-from auditkit.records.results import BranchesResult, TrunkResult
+from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.records.rng import ALWAYS_UNCOVERED, RngContract, StreamContract
 from auditkit.records.settings import ArgumentSetting, VerifierSettings
 from auditkit.records.task import RowsTask
@@ -109,6 +109,7 @@ CONTROL = BranchRecord(
     outcome="seed-0000/control.outcome.safetensors",
     order_sha256=sha("a"),
     digests=digests("4"),
+    evaluated_on={"inputs": sha("8"), "labels": sha("9"), "recalibration": sha("e")},
 )
 TREATMENT = BranchRecord(
     name="adam-reset--moments-m--step-keep",
@@ -120,7 +121,10 @@ TREATMENT = BranchRecord(
     order_sha256=sha("a"),
     digests=digests("7"),
     diverged_at=7,
+    evaluated_on={"inputs": sha("8"), "labels": sha("9")},
 )
+
+BUILT = BuiltProgram({"params": sha("0")}, {"inputs": sha("8")}, {"model": "Net"})
 
 SEED = SeedRecord(
     seed=2**60,
@@ -492,8 +496,14 @@ EXAMPLES: tuple[Any, ...] = (
         notes=("helper is in no distribution",),
         opened=OPENED,
     ),
+    BUILT,
     BranchesResult(
-        (CONTROL, TREATMENT), ENVIRONMENT, CODE, IMPORTED, ("helper is in no distribution",)
+        (CONTROL, TREATMENT),
+        ENVIRONMENT,
+        CODE,
+        IMPORTED,
+        ("helper is in no distribution",),
+        (BUILT,),
     ),
     IMPORTED,
     *OPENED.files,

@@ -192,6 +192,11 @@ def compare_records(
         return Mismatch(recorded.name, None, "order", (), "order drift")
     if recorded.diverged_at != replayed.diverged_at:
         return Mismatch(recorded.name, replayed.diverged_at, "loss", (), "state drift")
+    # An older record does not say what its outcomes were computed on.
+    here, there = recorded.evaluated_on or {}, replayed.evaluated_on or {}
+    changed = [name for name in here if here[name] != there.get(name)]
+    if changed:
+        return Mismatch(recorded.name, None, f"probe {changed[0]}", (), "data drift")
     return None
 
 

@@ -134,10 +134,8 @@ def _receive(control: socket.socket, jobs: _Jobs) -> tuple[bool, socket.socket, 
 
 def _begin_job(line: socket.socket, log: int, *, alone: bool) -> socket.socket:
     """Give a job's process its own standard streams and its own randomness."""
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (log, 1), (log, 2)):
-        os.dup2(source, target)
-    os.close(nothing)
+    for target in (1, 2):  # standard input is the null device already
+        os.dup2(log, target)
     os.close(log)
     sys.stdin = io.StringIO()  # a program that asks a question gets an end of file, not a wait
     if "numpy" in sys.modules:

@@ -186,7 +186,7 @@ class JobBackend(RecorderBackend):
         record = branch_record(
             job, self._session, job.branches[0], self._auditor, callback, self._follow
         )
-        return branch_result(job, record, None, main=True)
+        return branch_result(job, record, main=True)
 
     def _send_error(self, error: BaseException) -> None:
         """Tell the parent what went wrong, before the script can hide it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from auditkit.errors import ProgramError
@@ -110,7 +110,7 @@ class BranchesResult:
     The rest is as in :class:`TrunkResult`.
 
     Attributes:
-        built: What the factory made; None for a script, which has none.
+        built: What the factory made, in as many ways as it made it; none for a script.
     """
 
     branches: tuple[BranchRecord, ...]
@@ -118,21 +118,19 @@ class BranchesResult:
     code: tuple[CodeFile, ...]
     imported: ImportedFiles | None = None
     notes: tuple[str, ...] = ()
-    built: BuiltProgram | None = None
+    built: tuple[BuiltProgram, ...] = ()
 
     @classmethod
     def joined(cls, parts: Sequence[BranchesResult]) -> BranchesResult:
         """The results of several processes as one.
 
         Raises:
-            ProgramError: When they were not given the same program, or ran in other environments.
+            ProgramError: When they ran in different environments.
         """
         first = parts[0]
         packages: dict[str, str] = {}
         for part in parts:
             packages.update(part.environment.packages)
-            if first.built is not None and part.built is not None:
-                first.built.require_same(part.built)
             alike = replace(part.environment, packages=first.environment.packages)
             for line in first.environment.differences(alike):
                 name = part.branches[0].name
@@ -144,5 +142,13 @@ class BranchesResult:
             code=tuple(dict.fromkeys(file for part in parts for file in part.code)),
             imported=ImportedFiles.joined(imported) if imported else None,
             notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
-            built=first.built,
+            built=tuple(_distinct(built for part in parts for built in part.built)),
         )
+
+
+def _distinct(records: Iterable[BuiltProgram]) -> list[BuiltProgram]:
+    found: list[BuiltProgram] = []
+    for record in records:
+        if record not in found:
+            found.append(record)
+    return found

@@ -224,6 +224,27 @@ def _compare_descriptions(
         yield Mismatch("trunk", None, changed[0], tuple(changed[1:]), "description")
 
 
+def compare_processes(trunk: Attempt, branches: Attempt) -> Iterator[Mismatch]:
+    """What two processes of one replay were not given alike, by a factory called with one seed.
+
+    Args:
+        trunk: Of trunk and control.
+        branches: Of the same seed.
+    """
+    if isinstance(trunk.result, TrunkResult) and isinstance(branches.result, BranchesResult):
+        for built in branches.result.built:
+            changed = trunk.result.built.differences(built)
+            if changed:
+                yield Mismatch("branches", None, changed[0], changed[1:], "description")
+    control = trunk.records.get("control")
+    here = (control.evaluated_on if control else None) or {}
+    for name, record in branches.records.items():
+        there = record.evaluated_on or {}
+        other = [item for item in sorted(here) if here[item] != there.get(item)]
+        if other:
+            yield Mismatch(name, None, f"probe {other[0]}", (), "data drift")
+
+
 def find_disagreement(left: Attempt, right: Attempt) -> Mismatch | None:
     """The earliest place at which two runs of one job differ, or None.
 

@@ -44,7 +44,7 @@ def draw(manifest: StudyManifest, amount: str | int, seed: int | None) -> Sample
     n_drawn = amount if isinstance(amount, int) else len(order)
     drawn = order[:n_drawn]
     text = describe_sample(manifest, len(drawn), seed)
-    return Sample(by_seed(_as_recorded(manifest, drawn)), len(drawn) == len(order), text)
+    return Sample(by_seed(drawn), len(drawn) == len(order), text)
 
 
 def shuffled(manifest: StudyManifest, seed: int | None) -> list[BranchName]:
@@ -106,8 +106,3 @@ def _branches(manifest: StudyManifest) -> list[BranchName]:
     return [
         (record.seed, branch.name) for record in manifest.seeds for branch in record.branches[1:]
     ]
-
-
-def _as_recorded(manifest: StudyManifest, drawn: list[BranchName]) -> list[BranchName]:
-    chosen = set(drawn)
-    return [name for name in _branches(manifest) if name in chosen]

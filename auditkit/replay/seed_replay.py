@@ -1,20 +1,21 @@
 """Check 8 for one seed: run it again, compare, and find out why it differs where it does.
 
-A replay that differs from the record is repeated, up to :data:`MAX_REPLAYS` times in all, and
-once with other branches before each branch, since one that leaks into the next through its
-process is nondeterminism too. Replays that disagree say that the program is not deterministic
-here: the first step, the first component and the first module are named. Where none disagrees,
-no nondeterminism was seen, which is all that can be said of it; the record is then of something
-else, or the environment is, which is told apart by what the two environments say of themselves.
-So it is where the recorded program cannot go on from the recorded fork. A repetition that cannot
-be made is a help less, and takes nothing from what the first replay found.
+A replay that differs from the record is repeated, up to :data:`MAX_REPLAYS` times in all, and once
+with other branches before each branch, since one that leaks into the next (through a file, a
+server: each runs in a process of its own) is nondeterminism too. Replays that disagree say that
+the program is not deterministic here: the first step, the first component and the first module are
+named. Where none disagrees, no nondeterminism was seen, which is all that can be said of it; the
+record is then of something else, or the environment is, which is told apart by what the two
+environments say of themselves. So it is where the recorded program cannot go on from the recorded
+fork. A repetition that cannot be made is a help less, and takes nothing from what the first replay
+found.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from auditkit.errors import (
@@ -28,27 +29,24 @@ from auditkit.errors import (
 )
 from auditkit.evidence.comparison import Mismatch, causing_step, environment_differences
 from auditkit.evidence.distances import describe_distances, probe_distances, state_distances
-from auditkit.evidence.reader import RunEvidence
 from auditkit.evidence.verdicts import as_change
 from auditkit.files import store
-from auditkit.formats.run_files import Outcome
 from auditkit.processes.worker_pool import Report, Workers
-from auditkit.records.environment import Environment
 from auditkit.records.job import Job, ModuleTrace, ProgramSource
-from auditkit.records.manifest import CODE_FOLDER, SeedRecord
-from auditkit.records.report import Distance, Finding
+from auditkit.records.manifest import CODE_FOLDER
+from auditkit.records.report import Finding
 from auditkit.records.results import TrunkResult
 from auditkit.replay.attempts import (
     Attempt,
     SeedComparison,
+    compare_processes,
     ended_attempt,
     find_disagreement,
     is_input,
     read_attempt,
 )
-from auditkit.replay.imports import ImportJudge
 from auditkit.replay.live_comparison import find_differing_module
-from auditkit.replay.opened import OpenedJudge
+from auditkit.replay.seed_task import SeedResult, SeedTask
 from auditkit.study.script_workers import ScriptWorkers
 
 #: A replay that differs from the record is repeated until there are so many in all.
@@ -64,53 +62,6 @@ _UNFIT_FORK = "the recorded program cannot go on from the recorded fork"
 
 #: Ends what no other environment excuses.
 _UNFOUNDED = "the state is the recorded one, so no other environment excuses it"
-
-
-@dataclass
-class SeedResult:
-    """What replaying one seed found.
-
-    Attributes:
-        findings: What differs.
-        outcomes: Recomputed probe tables by branch.
-        environments: Environments that replays ran in.
-        distances: How far the first replay is from the record.
-        undecided: Whether what differs may be due to another environment, or nothing could be
-            run.
-        unexplained: Whether something differs that no other environment explains.
-    """
-
-    findings: list[Finding] = field(default_factory=list)
-    outcomes: dict[str, Outcome] = field(default_factory=dict)
-    environments: list[Environment] = field(default_factory=list)
-    distances: list[Distance] = field(default_factory=list)
-    undecided: bool = False
-    unexplained: bool = False
-
-
-@dataclass(frozen=True)
-class SeedTask:
-    """What to replay of one seed.
-
-    Attributes:
-        run: The recorded run.
-        record: The seed.
-        branches: Branches beside the control.
-        arguments: Arguments of the factory that replace recorded ones.
-        own_command: Whether the program is the verifier's own command.
-        scratch: Folder for all seeds, with a copy of the code in it.
-        judge: Judges what the replaying processes import.
-        opened: Judges what they open while the program is built.
-    """
-
-    run: RunEvidence
-    record: SeedRecord
-    branches: tuple[str, ...]
-    arguments: Mapping[str, str]
-    own_command: bool
-    scratch: Path
-    judge: ImportJudge
-    opened: OpenedJudge
 
 
 _Compare = Callable[[Attempt], Iterator[Mismatch]]
@@ -143,6 +94,7 @@ class SeedReplay:
         self._scratch = task.scratch / f"seed-{task.record.seed:04d}"
         self._attempts = 0
         self._is_other_code = False
+        self._trunk: Attempt | None = None
         self._found = SeedResult()
 
     def run(self) -> SeedResult:
@@ -160,6 +112,7 @@ class SeedReplay:
                     self._refuse(job, error)
                     continue
                 self._check_code(attempt)
+                self._check_processes(attempt)
                 found.outcomes.update(attempt.outcomes)
                 mismatches = list(compare(attempt))
                 if mismatches:
@@ -174,6 +127,15 @@ class SeedReplay:
         except AuditError as error:
             self._give_up(error)
         return found
+
+    def _check_processes(self, attempt: Attempt) -> None:
+        """Of one seed, the factory must make the same in every process."""
+        self._trunk = self._trunk or attempt
+        for mismatch in compare_processes(self._trunk, attempt):
+            text = f"nondeterminism: two processes called the factory with one seed; {mismatch}"
+            where = f"{self._place}, {mismatch.branch}"
+            self._found.findings.append(Finding(text, where, component=mismatch.component))
+            self._found.unexplained = True
 
     def _give_up(self, error: AuditError) -> None:
         found = self._found
@@ -355,7 +317,7 @@ class SeedReplay:
     ) -> Finding:
         text = f"nondeterminism: {n_replays} replays disagree with each other; {mismatch}"
         if leaks:
-            text += "; it depends on which branches ran before in the same process"
+            text += "; it depends on which branches ran before"
         else:
             text += self._locate_module(job, mismatch)
         where = f"{self._place}, {mismatch.branch}"

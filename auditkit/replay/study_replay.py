@@ -26,7 +26,8 @@ from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.report import Distance, Finding
 from auditkit.replay.imports import ImportJudge
 from auditkit.replay.opened import OpenedHere, OpenedJudge
-from auditkit.replay.seed_replay import MAX_REPLAYS, SeedReplay, SeedResult, SeedTask
+from auditkit.replay.seed_replay import MAX_REPLAYS, SeedReplay
+from auditkit.replay.seed_task import SeedResult, SeedTask
 from auditkit.study.script_workers import ScriptWorkers
 
 __all__ = ["MAX_REPLAYS", "ReplayOutcome", "ReplayRequest", "copy_code", "replay"]

@@ -236,8 +236,8 @@ def _run_seed(
         ),
         report,
     )
-    if branches.built is not None:
-        trunk.built.require_same(branches.built)
+    for built in branches.built:
+        trunk.built.require_same(built)
     records = {branch.name: branch for branch in branches.branches}
     branches = replace(branches, branches=tuple(records[name] for name in names))
     return folder.finish_seed(seed, trunk, branches)

@@ -124,6 +124,7 @@ def check_branch(
     yield from _check_columns(seed.record, branch, trace, declarations, where)
     yield from _check_digests(branch, trace, plan, where)
     yield from _check_outcome(seed, branch, outcome, where)
+    yield from _check_evaluated_on(seed.record, branch, where)
     found = _diverged_at(trace, outcome, plan)
     if found != branch.diverged_at:
         yield Finding(
@@ -209,6 +210,21 @@ def _check_outcome(
             yield Finding(f"outcome {name} has shape {table.shape}", where)
         elif branch.diverged_at is None:
             yield from _check_probabilities(name, table, outcome, where)
+
+
+def _check_evaluated_on(record: SeedRecord, branch: BranchRecord, where: str) -> Iterator[Finding]:
+    """Outcomes are compared, so they are of the same examples and the same batches."""
+    control = record.branches[0].evaluated_on or {}
+    here = branch.evaluated_on or {}
+    if branch is record.branches[0]:
+        batches, snapshot = here.get("recalibration"), record.fork_digests.get("recalibration")
+        if batches is not None and batches != snapshot:
+            yield Finding("recalibrated on other batches than the snapshot holds", where)
+        return
+    for name in sorted({*here, *control}):
+        if here.get(name) != control.get(name):
+            of = "recalibration batches" if name == "recalibration" else f"probe's {name}"
+            yield Finding(f"the {of} are not the control's", where, component=f"probe {name}")
 
 
 def _check_probabilities(

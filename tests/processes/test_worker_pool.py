@@ -111,7 +111,10 @@ def test_text_that_a_program_writes_to_the_answers_is_no_crash(worker: Worker) -
 
 def test_an_answer_of_another_shape_is_refused(worker: Worker) -> None:
     worker("answer({'result': {'plan': None}})")
-    with Workers(fork=False) as workers, pytest.raises(AuditError, match="answer of a describe job"):
+    with (
+        Workers(fork=False) as workers,
+        pytest.raises(AuditError, match="answer of a describe job"),
+    ):
         workers.run(job())
 
 
@@ -214,7 +217,10 @@ def test_a_machine_without_temporary_files_is_one_line(monkeypatch: pytest.Monke
         raise FileNotFoundError(2, "No usable temporary directory found")
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
-    with Workers(fork=False) as workers, pytest.raises(StoreError, match="No usable temporary directory"):
+    with (
+        Workers(fork=False) as workers,
+        pytest.raises(StoreError, match="No usable temporary directory"),
+    ):
         workers.run(job())
 
 

@@ -160,14 +160,14 @@ def branch_record(
 
 
 def branch_result(
-    job: Job, record: BranchRecord, built: BuiltProgram | None, *, main: bool = False
+    job: Job, record: BranchRecord, built: BuiltProgram | None = None, *, main: bool = False
 ) -> BranchesResult:
     """The answer of a process that ran a branch."""
     return BranchesResult(
         branches=(record,),
         environment=environment(),
         code=user_code(_code_folder(job), job.suffix, main=main),
-        built=built,
+        built=() if built is None else (built,),
     )
 
 

@@ -1,0 +1,122 @@
+"""The tiny study, with what no snapshot holds and what a fork of its process would share or lack."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tiny_study
+import torch
+
+import auditkit as ak
+
+#: What is held beyond the factory's return.
+HELD: list[object] = []
+
+STEPS = itertools.count()
+
+STUDY = tiny_study.STUDY
+
+
+def make_program(seed: int, holds: str = "nothing", calls: str = "") -> ak.Program:
+    """Build the program.
+
+    Args:
+        seed: The study seed.
+        holds: ``nothing``, ``thread``, ``file``, ``pipe``, ``shared``, ``mapped`` or ``child``.
+        calls: File that gets a line for each call of this factory, with its process.
+    """
+    if calls:
+        with Path(calls).open("a", encoding="utf-8") as log:
+            log.write(f"{os.getpid()}\n")
+    HELD.append(_MAKERS[holds]())
+    return tiny_study.make_program(seed)
+
+
+def counting(seed: int) -> ak.Program:
+    """A loss that counts its calls in a module-level iterator, and says so in the environment."""
+    program = tiny_study.make_program(seed)
+    inner = program.loss
+    assert inner is not None
+
+    def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        os.environ["HELD_STEPS"] = str(next(STEPS))
+        return inner(model, batch) * (1 + int(os.environ["HELD_STEPS"]) / 1000)
+
+    return replace(program, loss=loss)
+
+
+def by_process(seed: int) -> ak.Program:
+    """Another model in every process."""
+    program = tiny_study.make_program(seed)
+    with torch.no_grad():
+        next(program.model.parameters()).add_(os.getpid() % 997)
+    return program
+
+
+def probe_by_process(seed: int) -> ak.Program:
+    """Another probe in every process."""
+    program = tiny_study.make_program(seed)
+    assert program.probe is not None
+    shifted = program.probe.inputs + os.getpid() % 997
+    return replace(program, probe=replace(program.probe, inputs=shifted))
+
+
+def probe_that_moves(seed: int) -> ak.Program:
+    """A probe that training writes into."""
+    program = tiny_study.make_program(seed)
+    inner, probe = program.loss, program.probe
+    assert inner is not None
+    assert probe is not None
+
+    def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        probe.inputs.mul_(1.01)
+        return inner(model, batch)
+
+    return replace(program, loss=loss)
+
+
+def dies_in_a_branch(seed: int) -> ak.Program:
+    """A process that is killed in the third step that it takes from the fork."""
+    program = tiny_study.make_program(seed)
+    inner, born = program.loss, os.getpid()
+    assert inner is not None
+    steps = itertools.count()
+
+    def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        if os.getpid() != born and next(steps) == 2:  # noqa: PLR2004
+            os.kill(os.getpid(), 9)
+        return inner(model, batch)
+
+    return replace(program, loss=loss)
+
+
+def _thread() -> object:
+    thread = threading.Thread(target=threading.Event().wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def _mapped() -> object:
+    path = Path(os.environ["TMPDIR"]) / f"held-{os.getpid()}"
+    return np.memmap(path, dtype=np.uint8, mode="w+", shape=(4096,))
+
+
+_MAKERS: dict[str, Any] = {
+    "nothing": lambda: None,
+    "thread": _thread,
+    "file": lambda: Path(__file__).open("rb"),  # noqa: SIM115 # kept open on purpose
+    "pipe": os.pipe,
+    "shared": lambda: torch.zeros(3).share_memory_(),
+    "mapped": _mapped,
+    "child": lambda: subprocess.Popen([sys.executable, "-c", "input()"]),
+    "queue": multiprocessing.Queue,
+}

@@ -1,0 +1,158 @@
+"""Every branch in a process of its own, with the history of all others: in real processes."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import forging
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from studies import (
+    PLAN,
+    PROGRAMS,
+    check,
+    check_files,
+    failures,
+    findings_text,
+    study_in_process,
+)
+
+from auditkit.errors import AuditError, ProbeDisturbance, ProgramError
+from auditkit.processes.worker_pool import Workers
+from auditkit.records.declaration import DECLARATIONS
+from auditkit.records.job import ProgramSource
+from auditkit.records.plan import StudyPlan
+from auditkit.signing.keys import PrivateKey, fingerprint
+from auditkit.signing.trust import SigningKey
+from auditkit.study.runner import StudyRequest, resolve, run_study
+
+BRANCHES = len(PLAN.branch_names) - 1
+
+
+def run(
+    folder: Path, target: str, plan: StudyPlan = PLAN, *, fork: bool = True, **arguments: str
+) -> tuple[dict[str, str], list[str]]:
+    """Run a study in real processes.
+
+    Returns:
+        Digests of its files by name, but for what is signed, and what it warned of.
+    """
+    source = ProgramSource(target, str(PROGRAMS), arguments)
+    key = Ed25519PrivateKey.generate()
+    said: list[str] = []
+    with Workers(fork=fork) as workers:
+        run_study(
+            StudyRequest(source, resolve(plan, DECLARATIONS), folder),
+            SigningKey(key, fingerprint(key), "test"),
+            warn=said.append,
+            workers=workers,
+        )
+    names = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".json"]
+    files = {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in names
+        if path.name != "signer.pub"
+    }
+    return files, said
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_forks_leave_the_bytes_of_fresh_interpreters(tmp_path: Path, workers: str) -> None:
+    plan = StudyPlan(3, 2, 7, [4], ["adam-reset", "order-reverse"], placebos=1)
+    arguments = {"workers": workers, "optimizer": "adam", "parts": "batchnorm+dropout+ema"}
+    target = "tiny_study.py:make_program"
+    forked, _ = run(tmp_path / "forked", target, plan, **arguments)
+    fresh, _ = run(tmp_path / "fresh", target, plan, fork=False, **arguments)
+    assert forked == fresh
+    assert len(forked) >= 2 * len(plan.branch_names)
+
+
+def calls_of(folder: Path, holds: str, *, fork: bool = True) -> list[str]:
+    """Processes in which the factory was called, for one seed."""
+    calls = folder / "calls"
+    run(folder / "out", "held_study.py:make_program", fork=fork, holds=holds, calls=str(calls))
+    return calls.read_text().split()
+
+
+def test_the_factory_is_called_once_for_all_branches_of_a_seed(tmp_path: Path) -> None:
+    calls = calls_of(tmp_path, "nothing")
+    assert len(calls) == 2 * len(PLAN.seeds)  # the trunk's process, and the branches'
+    assert len(set(calls)) == len(calls)
+
+
+@pytest.mark.parametrize("holds", ["thread", "file", "pipe", "shared", "mapped", "child", "queue"])
+def test_what_a_fork_would_share_or_lack_gives_every_branch_a_new_process(
+    tmp_path: Path, holds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    calls = calls_of(tmp_path, holds)
+    assert len(calls) == (1 + BRANCHES) * len(PLAN.seeds)
+    assert len(set(calls)) == len(calls)
+
+
+def test_new_interpreters_call_the_factory_once_each(tmp_path: Path) -> None:
+    calls = calls_of(tmp_path, "nothing", fork=False)
+    assert len(set(calls)) == len(calls) == (1 + BRANCHES) * len(PLAN.seeds)
+
+
+def test_what_a_branch_counts_reaches_no_other_branch(tmp_path: Path) -> None:
+    # The counter stands at t0 in the control and at 0 in every branch: said of the replica, and of
+    # no branch more than of another.
+    _, said = run(tmp_path / "out", "held_study.py:counting")
+    places = [line.partition(":")[0] for line in said]
+    assert places == [f"seed {seed}, replica" for seed in PLAN.seeds]
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "text"),
+    [
+        ("by_process", ProgramError, "the factory does not make the same in every process: params"),
+        ("probe_by_process", ProgramError, "in every process: probe inputs"),
+        ("probe_that_moves", ProbeDisturbance, "the probe is not what it was"),
+        ("dies_in_a_branch", AuditError, "a worker process was killed by SIGKILL"),
+    ],
+)
+def test_programs_that_make_branches_incomparable_are_refused(
+    tmp_path: Path, target: str, error: type[AuditError], text: str
+) -> None:
+    with pytest.raises(error, match=text) as caught:
+        run(tmp_path / "out", f"held_study.py:{target}")
+    assert caught.value.exit_code == 1
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_outcomes_name_what_they_were_computed_on(tmp_path: Path, key: PrivateKey) -> None:
+    seed = study_in_process(tmp_path / "run", key).manifest.seeds[0]
+    control, *others = seed.branches
+    assert set(control.evaluated_on or {}) == {"inputs", "labels", "recalibration"}
+    assert (control.evaluated_on or {})["recalibration"] == seed.fork_digests["recalibration"]
+    assert all(branch.evaluated_on == control.evaluated_on for branch in others)
+
+
+@pytest.mark.parametrize("name", ["inputs", "labels", "recalibration"])
+@pytest.mark.parametrize("branch", [0, 3])
+def test_a_branch_that_was_evaluated_on_something_else_fails_check_4(
+    tmp_path: Path, key: PrivateKey, branch: int, name: str
+) -> None:
+    run = study_in_process(tmp_path / "run", key)
+
+    def edit(statement: dict[str, Any]) -> None:
+        on = statement["predicate"]["seeds"][0]["branches"][branch]["evaluated_on"]
+        on[name] = "0" * 64
+
+    forging.edit_statement(run, edit)
+    report = check_files(run)
+    assert (failures(report), report.exit_code) == ({4}, 1)
+
+
+@pytest.mark.parametrize("target", ["by_process", "probe_by_process"])
+def test_processes_of_one_replay_that_are_not_given_the_same_fail_check_8(
+    tmp_path: Path, key: PrivateKey, target: str
+) -> None:
+    # Made in one process, where the study is consistent; replayed in several.
+    run = study_in_process(tmp_path / "run", key, target=f"held_study.py:{target}")
+    report = check(run, fresh=True, replay="all")
+    assert (8 in failures(report), report.exit_code) == (True, 1)
+    assert "two processes called the factory with one seed" in findings_text(report)
