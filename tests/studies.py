@@ -119,7 +119,8 @@ class InProcessWorkers:
         """The first branch of a job, or the whole of another kind."""
         job = replace(job, branches=job.branches[:1])
         with _LOCK, untouched(Path(job.program.folder)), pytest.MonkeyPatch.context() as patch:
-            for name, value in protocol_variables(PLAN.threads).items():
+            threads = job.plan.threads if job.plan else 1
+            for name, value in protocol_variables(threads).items():
                 patch.setenv(name, value)  # as in a process of its own
             result: Any = jobs.run_job(job, report)
         if self._environment is not None and hasattr(result, "environment"):

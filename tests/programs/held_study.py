@@ -1,4 +1,4 @@
-"""The tiny study, with what no snapshot holds and what a fork of its process would share or lack."""
+"""The tiny study, with what no snapshot holds and what a fork would share or lack."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def dies_in_a_branch(seed: int) -> ak.Program:
     steps = itertools.count()
 
     def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
-        if os.getpid() != born and next(steps) == 2:  # noqa: PLR2004
+        if os.getpid() != born and next(steps) == 2:
             os.kill(os.getpid(), 9)
         return inner(model, batch)
 
@@ -115,7 +115,7 @@ _MAKERS: dict[str, Any] = {
     "thread": _thread,
     "file": lambda: Path(__file__).open("rb"),  # noqa: SIM115 # kept open on purpose
     "pipe": os.pipe,
-    "shared": lambda: torch.zeros(3).share_memory_(),
+    "shared": lambda: torch.zeros(3).share_memory_(),  # type: ignore[no-untyped-call]
     "mapped": _mapped,
     "child": lambda: subprocess.Popen([sys.executable, "-c", "input()"]),
     "queue": multiprocessing.Queue,

@@ -300,7 +300,7 @@ def _refuse_unknown(objects: TrainingObjects, state: Mapping[str, Leaves]) -> No
             raise RestoreMismatch(
                 "the program has no such component",
                 component=component,
-                hint="the factory must build the same objects for the same seed",
+                hint=modules.SAME_OBJECTS,
             )
 
 

@@ -21,6 +21,12 @@ from auditkit.observe.values.tensors import dense_stride
 #: Entry of a module's flags inside a component that holds a whole module.
 _FLAGS = "#flags"
 
+#: What to do where a snapshot names other things than the program has.
+SAME_OBJECTS = (
+    "the factory must build the same objects for the same seed, and training must add, rename "
+    "or remove none before t0"
+)
+
 
 class ModuleState:
     """A module's state as components, asked for at every step.
@@ -252,7 +258,7 @@ def same_names(component: str, live: Mapping[str, object], saved: Mapping[str, o
         raise RestoreMismatch(
             f"{lacking} has no {name!r}",
             component=component,
-            hint="the factory must build the same objects for the same seed",
+            hint=SAME_OBJECTS,
         )
 
 

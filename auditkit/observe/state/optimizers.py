@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from auditkit.errors import RestoreMismatch, UncapturedState
+from auditkit.observe.state.modules import SAME_OBJECTS
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 
 GROUPS = "param_groups"
@@ -148,7 +149,9 @@ def restore_slots(
         for name, value in by_name.items():
             if name not in owners:
                 raise RestoreMismatch(
-                    f"the optimizer has no parameter {name!r}", component=component
+                    f"the optimizer has no parameter {name!r}",
+                    component=component,
+                    hint=SAME_OBJECTS,
                 )
             parameter, group = owners[name]
             optimizer.state[parameter][slot] = _slot_on_device(slot, value, parameter, group)

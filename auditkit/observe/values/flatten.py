@@ -146,7 +146,11 @@ class _Encoder:
             return self._array(value, path)
         if isinstance(value, np.generic):
             return encode_scalar(value, self._place(path))
-        raise self._refusal(f"a {kind.__module__}.{kind.__qualname__} cannot be captured", path)
+        raise self._refusal(
+            f"a {kind.__module__}.{kind.__qualname__} cannot be captured",
+            path,
+            hint="make it of tensors, arrays, numbers and text, in tuples, lists and dicts",
+        )
 
     def _container(self, value: Any, path: str) -> object:
         if id(value) in self._enclosing:

@@ -165,5 +165,6 @@ def _compare(before: dict[str, bytes], after: dict[str, bytes]) -> None:
             raise ProbeDisturbance(
                 "evaluating the probe changed the training state",
                 component=name,
-                hint="Probe.predict must not train, draw or write",
+                hint="Probe.predict must not train, draw or write; where the model itself writes, "
+                "let it call a copy.deepcopy of it",
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,19 @@ BRANCHES = len(PLAN.branch_names) - 1
 
 
 def run(
-    folder: Path, target: str, plan: StudyPlan = PLAN, *, fork: bool = True, **arguments: str
+    folder: Path,
+    target: str,
+    plan: StudyPlan = PLAN,
+    *,
+    fork: bool = True,
+    arguments: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, str], list[str]]:
     """Run a study in real processes.
 
     Returns:
         Digests of its files by name, but for what is signed, and what it warned of.
     """
-    source = ProgramSource(target, str(PROGRAMS), arguments)
+    source = ProgramSource(target, str(PROGRAMS), dict(arguments or {}))
     key = Ed25519PrivateKey.generate()
     said: list[str] = []
     with Workers(fork=fork) as workers:
@@ -63,8 +69,8 @@ def test_forks_leave_the_bytes_of_fresh_interpreters(tmp_path: Path, workers: st
     plan = StudyPlan(3, 2, 7, [4], ["adam-reset", "order-reverse"], placebos=1)
     arguments = {"workers": workers, "optimizer": "adam", "parts": "batchnorm+dropout+ema"}
     target = "tiny_study.py:make_program"
-    forked, _ = run(tmp_path / "forked", target, plan, **arguments)
-    fresh, _ = run(tmp_path / "fresh", target, plan, fork=False, **arguments)
+    forked, _ = run(tmp_path / "forked", target, plan, arguments=arguments)
+    fresh, _ = run(tmp_path / "fresh", target, plan, fork=False, arguments=arguments)
     assert forked == fresh
     assert len(forked) >= 2 * len(plan.branch_names)
 
@@ -72,7 +78,8 @@ def test_forks_leave_the_bytes_of_fresh_interpreters(tmp_path: Path, workers: st
 def calls_of(folder: Path, holds: str, *, fork: bool = True) -> list[str]:
     """Processes in which the factory was called, for one seed."""
     calls = folder / "calls"
-    run(folder / "out", "held_study.py:make_program", fork=fork, holds=holds, calls=str(calls))
+    arguments = {"holds": holds, "calls": str(calls)}
+    run(folder / "out", "held_study.py:make_program", fork=fork, arguments=arguments)
     return calls.read_text().split()
 
 

@@ -1,0 +1,1 @@
+"""A package of a program: modules that import each other relatively."""

@@ -1,0 +1,3 @@
+"""The numbers of the package."""
+
+WIDTH = 7
