@@ -1,9 +1,8 @@
 """The tiny study with a planted fault.
 
-``AUDITKIT_TEST_FAULT=WHAT:BUILD:STEP`` makes one program misbehave at one step: the BUILD-th
-(from 1) that its process builds. The branches' process builds one a branch, the replica last; the
-trunk's process builds one, which never misbehaves. Without the variable everything is as it
-should be, so that a record can be made with a fault and replayed without.
+``AUDITKIT_TEST_FAULT=WHAT:BRANCH:STEP`` makes one branch misbehave at one step: the BRANCH-th
+(from 1) of the plan, the replica last; the trunk never misbehaves. Without the variable everything
+is as it should be, so that a record can be made with a fault and replayed without.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from typing import Any
 
 import tiny_study
 import torch
+from position import position
 from torch import Tensor, nn
 
 import auditkit as ak
@@ -26,8 +26,6 @@ VARIABLE = "AUDITKIT_TEST_FAULT"
 
 #: The first step at which a clock dropout looks at the clock.
 CLOCK_STEP = 8
-
-built = 0
 
 
 class ClockDropout(nn.Module):
@@ -72,11 +70,9 @@ def make_clock_program(seed: int, **arguments: str) -> ak.Program:
 
 def make_program(seed: int, **arguments: str) -> ak.Program:
     """The tiny study's program, with the fault that the environment asks for."""
-    global built  # noqa: PLW0603 # the one thing that tells branches apart
-    built += 1
     program = tiny_study.make_program(seed, **arguments)
-    what, build, step = os.environ.get(VARIABLE, "none:0:0").split(":")
-    if int(build) != built:
+    what, branch, step = os.environ.get(VARIABLE, "none:0:0").split(":")
+    if not position() or position() != int(branch):
         return program
     dataset: Any = program.loader.dataset
     batch_sampler: Any = program.loader.batch_sampler
@@ -85,12 +81,9 @@ def make_program(seed: int, **arguments: str) -> ak.Program:
     if what == "swap":
         batch_sampler.sampler = SwappingSampler(batch_sampler.sampler)
 
-    begun: list[int] = []
-
     def train(_: ak.Program, batch: Any, t: int) -> float | None:
-        begun.append(t)
         loss = program.train_on(batch, t)
-        if t == int(step) and begun[0] > 1:  # never in the trunk
+        if t == int(step):
             misbehave(what, program.model)
         return loss
 

@@ -1,8 +1,8 @@
 """The tiny study, halting where a test wants to do something to it.
 
-``AUDITKIT_TEST_HALT=BUILD:STEP:FILE`` lets one program halt before one step: the BUILD-th (from
-1) that its process builds, as in ``faulty_study.py``. It writes the id of its process to FILE and
-goes on once FILE is removed.
+``AUDITKIT_TEST_HALT=BRANCH:STEP:FILE`` lets one branch halt before one step, counted as in
+``faulty_study.py``; the trunk counts as the first. It writes the id of its process to FILE and goes
+on once FILE is removed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import tiny_study
+from position import position
 
 import auditkit as ak
 
@@ -21,20 +22,16 @@ STUDY = tiny_study.STUDY
 
 VARIABLE = "AUDITKIT_TEST_HALT"
 
-built = 0
-
 
 def make_program(seed: int, **arguments: str) -> ak.Program:
     """The tiny study's program."""
-    global built  # noqa: PLW0603 # the one thing that tells branches apart
-    built += 1
     program = tiny_study.make_program(seed, **arguments)
-    build, step, place = os.environ.get(VARIABLE, "0:0:").split(":")
-    if int(build) != built:
+    branch, step, place = os.environ.get(VARIABLE, "0:0:").split(":")
+    if not int(branch):
         return program
 
     def train(_: ak.Program, batch: Any, t: int) -> float | None:
-        if t == int(step):
+        if t == int(step) and int(branch) == max(1, position()):
             halt(Path(place))
         return program.train_on(batch, t)
 
