@@ -155,6 +155,12 @@ def end_processes() -> None:
                     os.killpg(process.pid, signal.SIGKILL)
 
 
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False)  # noqa: S607
+    return state.stdout.strip()[:1] not in (b"", b"Z")
+
+
 def wait_for(happened: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait until something has happened."""
     end = time.monotonic() + seconds

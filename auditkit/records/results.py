@@ -44,8 +44,12 @@ class BuiltProgram:
             if here.get(name) != there.get(name)
         )
 
-    def require_same(self, other: BuiltProgram) -> None:
-        """Require another process of the same seed to have been given the same.
+    def require_same(self, other: BuiltProgram, when: str = "in every process") -> None:
+        """Require another call for the same seed to have been given the same.
+
+        Args:
+            other: What was made then.
+            when: How it was called.
 
         Raises:
             ProgramError: When it was not.
@@ -53,7 +57,7 @@ class BuiltProgram:
         changed = self.differences(other)
         if changed:
             raise ProgramError(
-                f"the factory does not make the same in every process: {', '.join(changed)}",
+                f"the factory does not make the same {when}: {', '.join(changed)}",
                 component=changed[0],
                 hint="let what it makes depend on the seed and on its arguments, and on nothing "
                 "that is counted, dated or drawn elsewhere",

@@ -2,9 +2,9 @@
 
 ::
 
-    for each seed, in two fresh processes one after the other:
+    for each seed, in processes of their own:
         trunk      steps 1..t0..T: trunk, fork, control
-        branches   from the fork's file: replica, placebos, treatments
+        branches   from the fork's file, each in its own: placebos, treatments, replica
 
 While this goes on every file ends in ``.partial`` and there is no manifest. A seed is complete
 once its ``seed.json.partial`` lists its files; ``resume`` rechecks complete seeds by SHA-256
@@ -17,6 +17,7 @@ import hashlib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,7 +126,8 @@ def run_study(
         key: What to sign with.
         report: Called with the progress of every worker, from several threads.
         warn: Called with what is no error, but will not verify.
-        workers: Run the program; by default they are started here. Of no use to a script.
+        workers: Run the program; stopped only where something went wrong. By default they are
+            started here. Of no use to a script.
 
     Returns:
         Path of the manifest.
@@ -172,8 +174,13 @@ def _run_seeds(
     """Run the seeds that are not complete yet; all of them in the plan's order."""
     finished = {seed: done for seed in request.plan.seeds if (done := folder.finished_seed(seed))}
     waiting = [seed for seed in request.plan.seeds if seed not in finished]
-    workers = ScriptWorkers(request.command) if request.command else given or Workers()
-    with workers, ThreadPoolExecutor(max_workers=request.jobs) as pool:
+    with ExitStack() as stack:
+        workers: Workers | ScriptWorkers | None = given
+        if request.command:
+            workers = stack.enter_context(ScriptWorkers(request.command))
+        elif workers is None:
+            workers = stack.enter_context(Workers())
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=request.jobs))
         running = {
             pool.submit(_run_seed, workers, request, folder, seed, report): seed for seed in waiting
         }

@@ -5,7 +5,6 @@ The workers here are a few lines that load nothing; the real one is started wher
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import threading
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_shell import PATIENCE, names_in, wait_for
+from cli_shell import PATIENCE, is_running, names_in, wait_for
 from studies import PLAN, PROGRAMS
 
 from auditkit import errors
@@ -65,12 +64,6 @@ def failure(asked: Job | None = None) -> ProgramFailed:
     with Workers(fork=False) as workers, pytest.raises(ProgramFailed) as caught:
         workers.run(asked or job())
     return caught.value
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False)  # noqa: S607
-    return state.stdout.strip()[:1] not in (b"", b"Z")
 
 
 # Answers

@@ -31,13 +31,14 @@ def make_program(seed: int, holds: str = "nothing", calls: str = "") -> ak.Progr
 
     Args:
         seed: The study seed.
-        holds: ``nothing``, ``thread``, ``file``, ``pipe``, ``shared``, ``mapped`` or ``child``.
+        holds: ``nothing``, ``thread``, ``file``, ``pipe``, ``shared``, ``mapped``, ``child``
+            or ``queue``.
         calls: File that gets a line for each call of this factory, with its process.
     """
     if calls:
         with Path(calls).open("a", encoding="utf-8") as log:
             log.write(f"{os.getpid()}\n")
-    HELD.append(_MAKERS[holds]())
+    HELD.append(_mapped(calls) if holds == "mapped" else _MAKERS[holds]())
     return tiny_study.make_program(seed)
 
 
@@ -52,6 +53,14 @@ def counting(seed: int) -> ak.Program:
         return inner(model, batch) * (1 + int(os.environ["HELD_STEPS"]) / 1000)
 
     return replace(program, loss=loss)
+
+
+def probe_by_call(seed: int) -> ak.Program:
+    """Another probe at every second call."""
+    program = tiny_study.make_program(seed)
+    assert program.probe is not None
+    scaled = program.probe.inputs * (1 + next(STEPS) % 2)
+    return replace(program, probe=replace(program.probe, inputs=scaled))
 
 
 def by_process(seed: int) -> ak.Program:
@@ -105,8 +114,8 @@ def _thread() -> object:
     return thread
 
 
-def _mapped() -> object:
-    path = Path(os.environ["TMPDIR"]) / f"held-{os.getpid()}"
+def _mapped(beside: str) -> object:
+    path = Path(f"{beside}-{os.getpid()}")
     return np.memmap(path, dtype=np.uint8, mode="w+", shape=(4096,))
 
 
@@ -116,7 +125,6 @@ _MAKERS: dict[str, Any] = {
     "file": lambda: Path(__file__).open("rb"),  # noqa: SIM115 # kept open on purpose
     "pipe": os.pipe,
     "shared": lambda: torch.zeros(3).share_memory_(),  # type: ignore[no-untyped-call]
-    "mapped": _mapped,
     "child": lambda: subprocess.Popen([sys.executable, "-c", "input()"]),
     "queue": multiprocessing.Queue,
 }

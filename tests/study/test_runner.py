@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_shell import PATIENCE, Shell, content, timeless, wait_for
+from cli_shell import PATIENCE, Shell, content, is_running, timeless, wait_for
 from conftest import Author
 from studies import PLAN, PROGRAMS, InProcessWorkers, Run, check_files
 
@@ -138,12 +138,6 @@ def test_what_a_program_prints_changes_nothing(tmp_path: Path) -> None:
 
 
 # Killed and gone on with
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, check=False)  # noqa: S607
-    return state.stdout.strip()[:1] not in (b"", b"Z")
 
 
 def children(pid: int) -> list[int]:

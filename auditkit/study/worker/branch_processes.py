@@ -15,7 +15,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,12 +76,15 @@ class Unforkable:
         )
 
 
-def fork_each(names: Sequence[str], before: Unforkable | None) -> str:
+def fork_each(
+    names: Sequence[str], before: Unforkable | None, afterwards: Callable[[], None]
+) -> str:
     """Fork a process for every branch, one after the other.
 
     Args:
         names: The branches.
         before: What this process had before the program was loaded, if that could be told.
+        afterwards: Called in the process that forked, when all others have ended well.
 
     Returns:
         In every process the branch that it is to run. The process that forked does not come back;
@@ -99,6 +102,7 @@ def fork_each(names: Sequence[str], before: Unforkable | None) -> str:
         _, status = os.waitpid(pid, 0)
         if status:
             _end_like(os.waitstatus_to_exitcode(status))
+    afterwards()
     os._exit(0)
 
 

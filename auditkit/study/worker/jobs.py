@@ -32,7 +32,7 @@ from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.registration import RegisterResult
-from auditkit.records.results import BranchesResult, TrunkResult
+from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import built_program, data_identity, describe
 from auditkit.study.stages.evaluator import evaluate_probe
@@ -107,7 +107,7 @@ def _branches(
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
         built = built_program(session)
         import_notes()  # what is looked up of the imports so far, no fork has to look up again
-        name = fork_each(job.branches, before)
+        name = fork_each(job.branches, before, lambda: _call_again(job, factory, session, built))
         steps = plan.horizon - plan.fork_at
         base = job.branches.index(name) * steps - plan.fork_at
         total = steps * len(job.branches)
@@ -115,6 +115,23 @@ def _branches(
         with _error_location(name):
             record = _branch(job, session, name, report_step)
     return branch_result(job, record, built)
+
+
+def _call_again(job: Job, factory: LoadedFactory, session: Session, built: BuiltProgram) -> None:
+    """Require the factory to make the same when it is called again in one process.
+
+    Every process calls it once, so nothing here rests on it. But what it made depends on something
+    else than seed and arguments then, and another history would make another study of it. Asked
+    at the run, of one seed.
+
+    Raises:
+        ProgramError: When it does not.
+    """
+    if job.code is None or job.seed != plan_of(job).seeds[0]:
+        return
+    session.close()
+    with _session(job, factory) as again:
+        built.require_same(built_program(again), "when it is called again")
 
 
 def _branch(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import forging
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from studies import (
-    PLAN,
     PROGRAMS,
+    Run,
     check,
     check_files,
     failures,
@@ -20,7 +20,7 @@ from studies import (
     study_in_process,
 )
 
-from auditkit.errors import AuditError, ProbeDisturbance, ProgramError
+from auditkit.errors import AuditError, ProbeDisturbance, ProgramError, ProgramFailed
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.job import ProgramSource
@@ -29,16 +29,20 @@ from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
 from auditkit.study.runner import StudyRequest, resolve, run_study
 
-BRANCHES = len(PLAN.branch_names) - 1
+#: As few branches as there can be, and one that changes nothing.
+SMALL = StudyPlan(3, 2, 7, [4], ["carry", "order-reverse"], placebos=1)
+N_BRANCHES = len(SMALL.branch_names) - 1
+
+
+@pytest.fixture(scope="module")
+def forked() -> Iterator[Workers]:
+    """Workers whose prepared process serves every test here."""
+    with Workers() as workers:
+        yield workers
 
 
 def run(
-    folder: Path,
-    target: str,
-    plan: StudyPlan = PLAN,
-    *,
-    fork: bool = True,
-    arguments: Mapping[str, str] | None = None,
+    folder: Path, target: str, workers: Workers, arguments: Mapping[str, str] | None = None
 ) -> tuple[dict[str, str], list[str]]:
     """Run a study in real processes.
 
@@ -48,13 +52,12 @@ def run(
     source = ProgramSource(target, str(PROGRAMS), dict(arguments or {}))
     key = Ed25519PrivateKey.generate()
     said: list[str] = []
-    with Workers(fork=fork) as workers:
-        run_study(
-            StudyRequest(source, resolve(plan, DECLARATIONS), folder),
-            SigningKey(key, fingerprint(key), "test"),
-            warn=said.append,
-            workers=workers,
-        )
+    run_study(
+        StudyRequest(source, resolve(SMALL, DECLARATIONS), folder),
+        SigningKey(key, fingerprint(key), "test"),
+        warn=said.append,
+        workers=workers,
+    )
     names = [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".json"]
     files = {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
@@ -64,52 +67,48 @@ def run(
     return files, said
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_forks_leave_the_bytes_of_fresh_interpreters(tmp_path: Path, workers: str) -> None:
-    plan = StudyPlan(3, 2, 7, [4], ["adam-reset", "order-reverse"], placebos=1)
-    arguments = {"workers": workers, "optimizer": "adam", "parts": "batchnorm+dropout+ema"}
+@pytest.mark.parametrize("n_workers", ["0", "2"])
+def test_forks_leave_the_bytes_of_new_interpreters(
+    tmp_path: Path, forked: Workers, n_workers: str
+) -> None:
+    arguments = {"workers": n_workers, "optimizer": "adam", "parts": "batchnorm+dropout+ema"}
     target = "tiny_study.py:make_program"
-    forked, _ = run(tmp_path / "forked", target, plan, arguments=arguments)
-    fresh, _ = run(tmp_path / "fresh", target, plan, fork=False, arguments=arguments)
-    assert forked == fresh
-    assert len(forked) >= 2 * len(plan.branch_names)
+    by_forks, _ = run(tmp_path / "forks", target, forked, arguments)
+    with Workers(fork=False) as alone:
+        by_new_ones, _ = run(tmp_path / "new", target, alone, arguments)
+    assert by_forks == by_new_ones
+    assert len(by_forks) > 2 * len(SMALL.branch_names)
 
 
-def calls_of(folder: Path, holds: str, *, fork: bool = True) -> list[str]:
-    """Processes in which the factory was called, for one seed."""
+def calls_of(folder: Path, workers: Workers, holds: str) -> list[str]:
+    """Processes in which the factory was called."""
     calls = folder / "calls"
     arguments = {"holds": holds, "calls": str(calls)}
-    run(folder / "out", "held_study.py:make_program", fork=fork, arguments=arguments)
+    run(folder / "out", "held_study.py:make_program", workers, arguments)
     return calls.read_text().split()
 
 
-def test_the_factory_is_called_once_for_all_branches_of_a_seed(tmp_path: Path) -> None:
-    calls = calls_of(tmp_path, "nothing")
-    assert len(calls) == 2 * len(PLAN.seeds)  # the trunk's process, and the branches'
-    assert len(set(calls)) == len(calls)
+def test_the_factory_is_called_once_for_all_branches_of_a_seed(
+    tmp_path: Path, forked: Workers
+) -> None:
+    calls = calls_of(tmp_path, forked, "nothing")
+    assert len(set(calls)) == len(calls) == 2  # the trunk's process, and the branches'
 
 
 @pytest.mark.parametrize("holds", ["thread", "file", "pipe", "shared", "mapped", "child", "queue"])
 def test_what_a_fork_would_share_or_lack_gives_every_branch_a_new_process(
-    tmp_path: Path, holds: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, forked: Workers, holds: str
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    calls = calls_of(tmp_path, holds)
-    assert len(calls) == (1 + BRANCHES) * len(PLAN.seeds)
-    assert len(set(calls)) == len(calls)
+    calls = calls_of(tmp_path, forked, holds)
+    assert len(set(calls)) == len(calls) == 1 + N_BRANCHES
 
 
-def test_new_interpreters_call_the_factory_once_each(tmp_path: Path) -> None:
-    calls = calls_of(tmp_path, "nothing", fork=False)
-    assert len(set(calls)) == len(calls) == (1 + BRANCHES) * len(PLAN.seeds)
-
-
-def test_what_a_branch_counts_reaches_no_other_branch(tmp_path: Path) -> None:
-    # The counter stands at t0 in the control and at 0 in every branch: said of the replica, and of
-    # no branch more than of another.
-    _, said = run(tmp_path / "out", "held_study.py:counting")
-    places = [line.partition(":")[0] for line in said]
-    assert places == [f"seed {seed}, replica" for seed in PLAN.seeds]
+def test_what_a_branch_counts_reaches_no_other_branch(tmp_path: Path, forked: Workers) -> None:
+    # It stands at t0 in the control and at 0 in every branch, the replica and carry among them.
+    files, said = run(tmp_path / "out", "held_study.py:counting", forked)
+    assert [line.partition(":")[0] for line in said] == ["seed 4, replica", "seed 4, carry"]
+    tables = [files[f"seed-0004/{name}.outcome.safetensors"] for name in ("replica", "carry")]
+    assert tables[0] == tables[1]
 
 
 @pytest.mark.parametrize(
@@ -117,21 +116,22 @@ def test_what_a_branch_counts_reaches_no_other_branch(tmp_path: Path) -> None:
     [
         ("by_process", ProgramError, "the factory does not make the same in every process: params"),
         ("probe_by_process", ProgramError, "in every process: probe inputs"),
+        ("probe_by_call", ProgramError, "the same when it is called again: probe inputs"),
         ("probe_that_moves", ProbeDisturbance, "the probe is not what it was"),
-        ("dies_in_a_branch", AuditError, "a worker process was killed by SIGKILL"),
+        ("dies_in_a_branch", ProgramFailed, "a worker process was killed by SIGKILL"),
     ],
 )
 def test_programs_that_make_branches_incomparable_are_refused(
     tmp_path: Path, target: str, error: type[AuditError], text: str
 ) -> None:
-    with pytest.raises(error, match=text) as caught:
-        run(tmp_path / "out", f"held_study.py:{target}")
-    assert caught.value.exit_code == 1
+    with Workers() as workers, pytest.raises(error, match=text) as caught:
+        run(tmp_path / "out", f"held_study.py:{target}", workers)
+    assert caught.value.exit_code == error.exit_code
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 
-def test_outcomes_name_what_they_were_computed_on(tmp_path: Path, key: PrivateKey) -> None:
-    seed = study_in_process(tmp_path / "run", key).manifest.seeds[0]
+def test_outcomes_name_what_they_were_computed_on(small: Run) -> None:
+    seed = small.manifest.seeds[0]
     control, *others = seed.branches
     assert set(control.evaluated_on or {}) == {"inputs", "labels", "recalibration"}
     assert (control.evaluated_on or {})["recalibration"] == seed.fork_digests["recalibration"]
@@ -141,16 +141,15 @@ def test_outcomes_name_what_they_were_computed_on(tmp_path: Path, key: PrivateKe
 @pytest.mark.parametrize("name", ["inputs", "labels", "recalibration"])
 @pytest.mark.parametrize("branch", [0, 3])
 def test_a_branch_that_was_evaluated_on_something_else_fails_check_4(
-    tmp_path: Path, key: PrivateKey, branch: int, name: str
+    forged: Run, branch: int, name: str
 ) -> None:
-    run = study_in_process(tmp_path / "run", key)
 
     def edit(statement: dict[str, Any]) -> None:
         on = statement["predicate"]["seeds"][0]["branches"][branch]["evaluated_on"]
         on[name] = "0" * 64
 
-    forging.edit_statement(run, edit)
-    report = check_files(run)
+    forging.edit_statement(forged, edit)
+    report = check_files(forged)
     assert (failures(report), report.exit_code) == ({4}, 1)
 
 
