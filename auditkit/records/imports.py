@@ -14,14 +14,17 @@ class ImportedFiles:
         started: What was there before any of the program's code ran: the interpreter's start,
             auditkit, and what auditkit imports.
         since: What was executed since, with the name of its module; empty where it has none.
+        programs: Command lines of other programs that it started.
     """
 
     started: tuple[str, ...]
     since: dict[str, str]
+    programs: tuple[str, ...] = ()
 
     @classmethod
     def joined(cls, parts: Sequence[ImportedFiles]) -> ImportedFiles:
         """What several processes imported."""
         since = {path: name for part in parts for path, name in part.since.items()}
         started = {path for part in parts for path in part.started}
-        return cls(tuple(sorted(started)), dict(sorted(since.items())))
+        programs = tuple(dict.fromkeys(line for part in parts for line in part.programs))
+        return cls(tuple(sorted(started)), dict(sorted(since.items())), programs)

@@ -17,11 +17,15 @@ from pathlib import Path
 from auditkit.errors import StoreError
 from auditkit.files import installed
 from auditkit.files.store import read_bytes
+from auditkit.formats.quote import brief
 from auditkit.formats.redaction import redact_text
 from auditkit.processes.interpreter import GENERATED_FOLDER
 from auditkit.records.imports import ImportedFiles
 from auditkit.records.manifest import CODE_FOLDER, CodeFile
 from auditkit.records.report import Finding
+
+#: Command lines that a warning shows.
+_SHOWN = 5
 
 
 class ImportJudge:
@@ -34,6 +38,7 @@ class ImportJudge:
 
     def __init__(self, code: Sequence[CodeFile], scratch: Path) -> None:
         self._code = {file.name: file.sha256 for file in code}
+        self._listed = {(Path(file.name).name, file.sha256) for file in code}
         self._own = str(scratch / CODE_FOLDER)
         self._generated = str(scratch / GENERATED_FOLDER)
         self._distributions = installed.Distributions()
@@ -41,6 +46,7 @@ class ImportJudge:
         self._unnamed: set[str] = set()
         self._without_record: set[str] = set()
         self._auditkit: dict[str, str] = {}
+        self._programs: dict[str, None] = {}
         self._lock = threading.Lock()
 
     def findings(self, imported: ImportedFiles | None) -> list[Finding]:
@@ -48,6 +54,7 @@ class ImportJudge:
         if imported is None:
             return [Finding("the replay does not say which files it imported", exit_code=6)]
         with self._lock:
+            self._programs.update(dict.fromkeys(imported.programs))
             files = {**dict.fromkeys(imported.started, ""), **imported.since}
             found = [self._judge(path, name, imported) for path, name in files.items()]
         return [finding for finding in found if finding is not None]
@@ -66,6 +73,15 @@ class ImportJudge:
         if self._unnamed:
             names = ", ".join(sorted(Path(path).name for path in self._unnamed))
             yield f"no RECORD names what this interpreter imports when it starts: {names}"
+
+        if self._programs:
+            shown = "; ".join(brief(redact_text(line)) for line in list(self._programs)[:_SHOWN])
+            more = len(self._programs) - _SHOWN
+            tail = f"; and {more} more" if more > 0 else ""
+            yield (
+                "the replay started other programs, and what they executed was not looked at: "
+                f"{shown}{tail}"
+            )
 
     def _judge(self, path: str, module: str, imported: ImportedFiles) -> Finding | None:
         """A finding about a file that was not judged yet."""
@@ -100,6 +116,8 @@ class ImportJudge:
                 return None
             text = f"another file ran in its place: {redact_text(path)}"
             return Finding(text, f"code/{listed}")
+        if (Path(path).name, _sha256(path)) in self._listed:  # the same bytes, laid elsewhere
+            return None
         recorded = self._distributions.find(path)
         if recorded is not None:
             return self._compared(path, recorded)

@@ -1,27 +1,42 @@
 """Which files a process executes as code, and which its program opens while it is built.
 
 Python tells an audit hook of every code object and every extension that it executes. So a module
-that takes itself out of ``sys.modules``, or claims another file, is seen all the same. What is
-made of a string (``exec``, dataclasses, ``torch.fx``) has no file and is none of this. The hook is
-told of every file that Python opens, too; what native code opens or maps by itself it never sees.
+that takes itself out of ``sys.modules``, claims another file, or is deleted again, is seen all the
+same; and what a fork of the process executes, as a loader's worker is, is told by it. What is made
+of a string (``exec``, dataclasses, ``torch.fx``) has no file and is none of this. The hook is told
+of every file that Python opens, and of every other program that it starts; what native code opens,
+maps or starts by itself it never sees.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import shutil
 import stat
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from auditkit.files import installed
 from auditkit.records.imports import ImportedFiles
 
 #: Flags of an ``open`` that makes a file, or empties it: what is read from it is the process's own.
 _MAKES = os.O_TRUNC | os.O_EXCL
+
+#: What is noted of the events that Python tells.
+_NOTED = {"exec", "import", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"}
+
+#: Programs that execute a file that they are given, and where those of the system lie.
+_INTERPRETERS = re.compile(
+    r"(python|pypy|perl|ruby|node|lua|R$|Rscript|julia|java|(ba|da|z|k|c)?sh$)"
+)
+_SYSTEM = ("/bin/", "/sbin/", "/usr/", "/lib", "/opt/", str(Path(sys.executable).parent))
 
 #: What takes notes of the code that runs; a hook stays for as long as its process lives.
 _watches: list[ImportWatch] = []
@@ -63,8 +78,9 @@ class ImportWatch:
         folder: The program's folder.
         target: The module that defines it.
         started: Files of the modules that were there already.
-        executed: What was executed since, as Python names it; the values mean nothing.
+        executed: Absolute paths of what was executed since; the values mean nothing.
         opens: The files that the program opened.
+        programs: Other programs that were started, as their command lines.
     """
 
     folder: Path
@@ -72,15 +88,44 @@ class ImportWatch:
     started: frozenset[str] = field(default_factory=lambda: frozenset(module_files()))
     executed: dict[str, None] = field(default_factory=dict)
     opens: OpenNotes = field(default_factory=OpenNotes)
+    programs: dict[str, None] = field(default_factory=dict)
+    _pid: int = field(default_factory=os.getpid)
+    _told: IO[bytes] = field(default_factory=lambda: tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
 
     def since(self) -> dict[str, str]:
         """Files that were executed since, with the name of their module where there is one."""
         found = {path: name for path, name in module_files().items() if path not in self.started}
-        for name in list(self.executed):
-            path = installed.code_file(name)
-            if path not in self.started and os.path.isfile(path):  # noqa: PTH113 # thousands
+        told = os.pread(self._told.fileno(), self._told.seek(0, os.SEEK_END), 0)
+        for path in [*self.executed, *os.fsdecode(told).split("\0")[:-1]]:
+            if path not in self.started:
                 found.setdefault(path, "")
         return found
+
+    def execute(self, name: str) -> None:
+        """Note that a file is executed. It may be gone, or the working folder another, later."""
+        path = installed.code_file(os.path.abspath(name))  # noqa: PTH100 # links are kept
+        if path in self.executed or not os.path.isfile(path):  # noqa: PTH113 # thousands
+            return
+        self.executed[path] = None
+        if os.getpid() != self._pid:
+            os.write(self._told.fileno(), os.fsencode(path) + b"\0")
+
+    def start(self, command: Sequence[str], folder: str | None) -> None:
+        """Note that another program is started, and which files it is told to execute."""
+        words = [os.fsdecode(word) for word in command]
+        self.programs[shlex.join(words)] = None
+        program = shutil.which(words[0]) or words[0]
+        if not program.startswith(_SYSTEM):
+            self.execute(program)
+        if _INTERPRETERS.match(os.path.basename(program)):  # noqa: PTH119 # a name
+            paths = (os.path.join(folder or "", word) for word in words[1:])  # noqa: PTH118
+            script = next(filter(os.path.isfile, paths), None)
+            if script is not None:
+                self.execute(script)
+
+    def close(self) -> None:
+        """Take no more notes."""
+        self._told.close()
 
     def files(self) -> ImportedFiles:
         """Everything, for the process that judges it."""
@@ -88,6 +133,7 @@ class ImportWatch:
         return ImportedFiles(
             tuple(sorted(map(_printable, self.started))),
             {_printable(path): since[path] for path in sorted(since)},
+            tuple(map(_printable, self.programs)),
         )
 
 
@@ -113,6 +159,7 @@ def watched_imports(folder: Path, target: str) -> Iterator[ImportWatch]:
         yield watch
     finally:
         _watches.remove(watch)
+        watch.close()
 
 
 @contextmanager
@@ -141,15 +188,39 @@ def _note(event: str, arguments: tuple[Any, ...]) -> None:
     if event == "open":
         _note_open(arguments[0], arguments[2])
         return
-    if event == "exec":
-        name = getattr(arguments[0], "co_filename", "<")
-    elif event == "import":  # of an extension: only then is there a file
-        name = arguments[1]
-    else:
+    if event not in _NOTED:
         return
-    if isinstance(name, str) and name[:1] != "<":
-        for watch in _watches:
-            watch.executed.setdefault(name)
+    for watch in _watches:
+        # What is raised here would be raised by the program's own call.
+        with suppress(Exception):
+            _note_code(watch, event, arguments)
+
+
+def _note_code(watch: ImportWatch, event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "subprocess.Popen":
+        program, words, folder = arguments[:3]
+        words = [words] if isinstance(words, (str, bytes)) else [os.fspath(word) for word in words]
+        watch.start([program, *words[1:]] if program else words, folder and os.fspath(folder))
+    elif event == "os.system":
+        watch.start(["sh", "-c", arguments[0]], None)
+    elif event in ("os.exec", "os.posix_spawn"):
+        watch.start([arguments[0], *arguments[1][1:]], None)
+    else:
+        # Of an extension the event has the file; of a module its code has a name, which is what
+        # somebody has compiled into it, and its loader has the file.
+        name = arguments[1] if event == "import" else _loaded_from() or arguments[0].co_filename
+        if isinstance(name, str) and name[:1] != "<":
+            watch.execute(name)
+
+
+def _loaded_from() -> str | None:
+    """The file of the module that the import system is executing now; None where it is not."""
+    frame = sys._getframe(3)
+    if frame.f_code.co_name != "_call_with_frames_removed":
+        return None
+    loading = {} if frame.f_back is None else frame.f_back.f_locals
+    path = getattr(loading.get("self"), "path", None)
+    return path if isinstance(path, str) else None
 
 
 def _note_open(name: object, flags: object) -> None:

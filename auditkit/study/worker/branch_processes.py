@@ -109,7 +109,8 @@ def fork_each(
 def _end_like(code: int) -> None:
     """End as a branch has ended."""
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # of SIGKILL nobody can take the default away
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     os._exit(abs(code))
 
