@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -15,11 +15,13 @@ class ImportedFiles:
             auditkit, and what auditkit imports.
         since: What was executed since, with the name of its module; empty where it has none.
         programs: Command lines of other programs that it started.
+        digests: SHA-256 of what was executed, when it was, by path; of what is installed, nothing.
     """
 
     started: tuple[str, ...]
     since: dict[str, str]
     programs: tuple[str, ...] = ()
+    digests: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def joined(cls, parts: Sequence[ImportedFiles]) -> ImportedFiles:
@@ -27,4 +29,13 @@ class ImportedFiles:
         since = {path: name for part in parts for path, name in part.since.items()}
         started = {path for part in parts for path in part.started}
         programs = tuple(dict.fromkeys(line for part in parts for line in part.programs))
-        return cls(tuple(sorted(started)), dict(sorted(since.items())), programs)
+        digests: dict[str, set[str]] = {}
+        for part in parts:
+            for path, found in part.digests.items():
+                digests.setdefault(path, set()).update(found)
+        return cls(
+            tuple(sorted(started)),
+            dict(sorted(since.items())),
+            programs,
+            {path: tuple(sorted(found)) for path, found in sorted(digests.items())},
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from auditkit.errors import ProgramError
+from auditkit.errors import ProgramError, UncapturedState
 from auditkit.records.environment import Environment
 from auditkit.records.imports import ImportedFiles
 from auditkit.records.manifest import BranchRecord, CodeFile, DataRecord
@@ -52,11 +52,11 @@ class BuiltProgram:
             when: How it was called.
 
         Raises:
-            ProgramError: When it was not.
+            UncapturedState: When it was not.
         """
         changed = self.differences(other)
         if changed:
-            raise ProgramError(
+            raise UncapturedState(
                 f"the factory does not make the same {when}: {', '.join(changed)}",
                 component=changed[0],
                 hint="let what it makes depend on the seed and on its arguments, and on nothing "

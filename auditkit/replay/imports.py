@@ -38,7 +38,9 @@ class ImportJudge:
 
     def __init__(self, code: Sequence[CodeFile], scratch: Path) -> None:
         self._code = {file.name: file.sha256 for file in code}
-        self._listed = {(Path(file.name).name, file.sha256) for file in code}
+        self._listed: set[tuple[str, str | None]] = {
+            (Path(file.name).name, file.sha256) for file in code
+        }
         self._own = str(scratch / CODE_FOLDER)
         self._generated = str(scratch / GENERATED_FOLDER)
         self._distributions = installed.Distributions()
@@ -85,11 +87,12 @@ class ImportJudge:
 
     def _judge(self, path: str, module: str, imported: ImportedFiles) -> Finding | None:
         """A finding about a file that was not judged yet."""
+        ran = imported.digests.get(path) or (_sha256(path),)
         if path.startswith(f"{self._own}/"):  # may change from process to process
-            return self._once(path, self._judge_own(path))
+            return self._once(path, self._judge_own(path, {*ran, _sha256(path)}))
         if path not in self._judged:
             started = path not in imported.since
-            finding = self._judge_other(path, module, started=started)
+            finding = self._judge_other(path, module, set(ran), started=started)
             self._judged[path] = finding
             return finding
         return None
@@ -100,29 +103,31 @@ class ImportJudge:
         self._judged[path] = finding
         return finding
 
-    def _judge_own(self, path: str) -> Finding | None:
+    def _judge_own(self, path: str, ran: set[str | None]) -> Finding | None:
         name = path[len(self._own) + 1 :]
         if name not in self._code:
             return _unlisted(path, name)
-        if _sha256(path) != self._code[name]:
+        if ran != {self._code[name]}:
             text = "the file that was executed is not the listed one: the replay changed it"
             return Finding(text, f"code/{name}")
         return None
 
-    def _judge_other(self, path: str, module: str, *, started: bool) -> Finding | None:
+    def _judge_other(
+        self, path: str, module: str, ran: set[str | None], *, started: bool
+    ) -> Finding | None:
         listed = self._listed_name(path, module)
         if listed is not None:
-            if _sha256(path) == self._code[listed]:
+            if ran == {self._code[listed]}:
                 return None
             text = f"another file ran in its place: {redact_text(path)}"
             return Finding(text, f"code/{listed}")
-        if (Path(path).name, _sha256(path)) in self._listed:  # the same bytes, laid elsewhere
-            return None
         recorded = self._distributions.find(path)
         if recorded is not None:
             return self._compared(path, recorded)
+        laid_elsewhere = {(Path(path).name, sha256) for sha256 in ran} <= self._listed
         generated = path.startswith(f"{self._generated}/")
-        if generated or installed.is_standard(path) or self._is_auditkit(path):
+        known = generated or laid_elsewhere or installed.is_standard(path)
+        if known or self._is_auditkit(path):
             return None
         if started and self._distributions.root_of(path) is not None:
             self._unnamed.add(path)  # such as virtualenv's own; nothing that an author can place

@@ -27,7 +27,7 @@ NAMES: dict[Kind, str] = {
     "edit": "record of something else, exit 1",
     "environment": "environment differs, exit 6",
     "refused": "refused by name while the study runs",
-    "leak": "branches not independent, check 9",
+    "leak": "state that no snapshot holds, check 9",
 }
 
 

@@ -147,7 +147,9 @@ def _replay(run: Run, branches: tuple[str, ...]) -> tuple[Finding, ...]:
 
 
 def _said(findings: tuple[Finding, ...]) -> Said:
-    first, text = findings[0], "\n".join(map(str, findings))
+    # That a file is another is said first, and what came of it next.
+    causes = [finding for finding in findings if "the data differ" not in finding.message]
+    first, text = (causes or findings)[0], "\n".join(map(str, findings))
     module = _MODULE.search(first.message)
     if "nondeterminism: " in first.message:
         kind = "nondeterminism"

@@ -32,7 +32,7 @@ class Planted:
     Attributes:
         name: Of the source.
         factory: Name of its program.
-        kind: What is said of it. *leak*: branches of one process are not independent, so that
+        kind: What is said of it. *leak*: the program keeps state that no snapshot holds, so that
             the replica is not the control (check 9).
         step: First step; None where no row differs. A row holds the state before its step.
         component: First component.
@@ -41,7 +41,7 @@ class Planted:
         between: What happens to the data or to the run before it is verified.
         other_world: Whether the world outside is another one when it is verified.
         other_environment: Whether the record says of its environment what replays do not.
-        branches: How many branches are replayed; None for all.
+        branches: Which branches are replayed; None for all.
     """
 
     name: str
@@ -138,7 +138,6 @@ PLANTED = [
     Planted("BatchNorm by wall time", "clock_batchnorm", "nondeterminism", 9, "batchnorm"),
     Planted("teacher by wall time", "clock_teacher", "nondeterminism", 9, "extras/teacher"),
     Planted("seed from the clock", "clock_seed", "nondeterminism", 9, "rng/torch"),
-    Planted("initialised by chance", "initialised_by_chance", "nondeterminism", 1, "params"),
     # In the data
     Planted(
         "augmentation by the clock", "clock_augmentation", "nondeterminism", 1, "batch", "<batch>"
@@ -161,7 +160,6 @@ PLANTED = [
         "<batch>",
         other_world=True,
     ),
-    Planted("probe drawn anew", "unsteady_probe", "nondeterminism", None, "data (probe_sha256)"),
     # Refused while the study runs
     Planted("sampler from os entropy", "entropy_sampler", "refused", 7, "order"),
     Planted("private generator", "private_generator", "refused", None, "rng"),
@@ -169,18 +167,10 @@ PLANTED = [
     Planted("thread count changed", "more_threads", "refused", None, "torch threads"),
     Planted("kernels switched", "other_precision", "refused", None, "deterministic algorithms"),
     Planted("counter on a module", "module_attribute", "refused", None, "modules"),
-    # Branches that are not independent
-    Planted("global counter", "counter_of_programs", "leak", 8, "loss"),
-    Planted("module-level cache", "cache_of_draws", "leak", 9, "rng/torch"),
+    Planted("initialised by chance", "initialised_by_chance", "refused", None, "params"),
+    Planted("probe drawn anew", "unsteady_probe", "refused", None, "probe inputs"),
+    # State that no snapshot holds, so that the replica is not the control
     Planted("queue in a global", "queue_in_a_global", "leak", 7, "loss"),
-    Planted(
-        "global counter, one branch replayed",
-        "counter_of_programs",
-        "nondeterminism",
-        8,
-        "loss",
-        branches=("momentum-reset",),
-    ),
     # The record is of something else
     Planted(
         "file changed",

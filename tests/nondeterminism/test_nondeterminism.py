@@ -33,6 +33,14 @@ def test_an_honest_program_gives_no_alarm(
     assert report.verdict == "verified", said_of(report).text
 
 
+@pytest.mark.parametrize("factory", ["counter_of_programs", "cache_of_draws"])
+def test_what_one_branch_leaves_behind_reaches_no_other(
+    factory: str, tmp_path: Path, key: PrivateKey
+) -> None:
+    report = check(run_program(tmp_path, key, f"unsteady_study.py:{factory}", {}, FEW))
+    assert report.verdict == "verified", said_of(report).text
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "kind"),

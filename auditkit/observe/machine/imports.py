@@ -10,6 +10,8 @@ maps or starts by itself it never sees.
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import re
 import shlex
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from auditkit.files import installed
+from auditkit.files.store import read_bytes
 from auditkit.records.imports import ImportedFiles
 
 #: Flags of an ``open`` that makes a file, or empties it: what is read from it is the process's own.
@@ -78,7 +81,8 @@ class ImportWatch:
         folder: The program's folder.
         target: The module that defines it.
         started: Files of the modules that were there already.
-        executed: Absolute paths of what was executed since; the values mean nothing.
+        executed: Absolute path and SHA-256 of what was executed since (empty of what lies where
+            Python or distributions are installed); the values mean nothing.
         opens: The files that the program opened.
         programs: Other programs that were started, as their command lines.
     """
@@ -86,7 +90,7 @@ class ImportWatch:
     folder: Path
     target: str
     started: frozenset[str] = field(default_factory=lambda: frozenset(module_files()))
-    executed: dict[str, None] = field(default_factory=dict)
+    executed: dict[tuple[str, str], None] = field(default_factory=dict)
     opens: OpenNotes = field(default_factory=OpenNotes)
     programs: dict[str, None] = field(default_factory=dict)
     _pid: int = field(default_factory=os.getpid)
@@ -95,20 +99,30 @@ class ImportWatch:
     def since(self) -> dict[str, str]:
         """Files that were executed since, with the name of their module where there is one."""
         found = {path: name for path, name in module_files().items() if path not in self.started}
-        told = os.pread(self._told.fileno(), self._told.seek(0, os.SEEK_END), 0)
-        for path in [*self.executed, *os.fsdecode(told).split("\0")[:-1]]:
+        for path, _ in self._all_executed():
             if path not in self.started:
                 found.setdefault(path, "")
         return found
 
+    def _all_executed(self) -> Iterator[tuple[str, str]]:
+        """By this process and by forks of it."""
+        yield from list(self.executed)
+        told = os.pread(self._told.fileno(), self._told.seek(0, os.SEEK_END), 0)
+        parts = iter(os.fsdecode(told).split("\0")[:-1])
+        yield from zip(parts, parts, strict=False)
+
     def execute(self, name: str) -> None:
-        """Note that a file is executed. It may be gone, or the working folder another, later."""
+        """Note that a file is executed. It may be another, or gone, or elsewhere, later."""
         path = installed.code_file(os.path.abspath(name))  # noqa: PTH100 # links are kept
-        if path in self.executed or not os.path.isfile(path):  # noqa: PTH113 # thousands
+        is_library = path.startswith(_libraries())
+        if (is_library and (path, "") in self.executed) or not os.path.isfile(path):  # noqa: PTH113
             return
-        self.executed[path] = None
+        ran = path, "" if is_library else hashlib.sha256(read_bytes(path)).hexdigest()
+        if ran in self.executed:
+            return
+        self.executed[ran] = None
         if os.getpid() != self._pid:
-            os.write(self._told.fileno(), os.fsencode(path) + b"\0")
+            os.write(self._told.fileno(), b"".join(os.fsencode(part) + b"\0" for part in ran))
 
     def start(self, command: Sequence[str], folder: str | None) -> None:
         """Note that another program is started, and which files it is told to execute."""
@@ -130,10 +144,15 @@ class ImportWatch:
     def files(self) -> ImportedFiles:
         """Everything, for the process that judges it."""
         since = self.since()
+        digests: dict[str, set[str]] = {}
+        for path, sha256 in self._all_executed():
+            if sha256:
+                digests.setdefault(_printable(path), set()).add(sha256)
         return ImportedFiles(
             tuple(sorted(map(_printable, self.started))),
             {_printable(path): since[path] for path in sorted(since)},
             tuple(map(_printable, self.programs)),
+            {path: tuple(sorted(found)) for path, found in digests.items()},
         )
 
 
@@ -182,6 +201,12 @@ def module_files() -> dict[str, str]:
         if isinstance(file, str) and os.path.isabs(file):  # noqa: PTH117 # thousands
             found.setdefault(installed.code_file(file), name)
     return found
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    folders = [*installed.standard_folders(), *installed.site_folders()]
+    return tuple(f"{folder}{os.sep}" for folder in folders)
 
 
 def _note(event: str, arguments: tuple[Any, ...]) -> None:

@@ -74,7 +74,7 @@ def opened_files(arguments: Mapping[str, str]) -> OpenedFiles | None:
 
 def _data_files(watch: ImportWatch) -> list[str]:
     """What was opened and is neither code that ran, nor installed, nor the system's."""
-    executed = set(watch.executed)
+    executed = {path for path, _ in watch.executed}
     sources = {path: _source_of(path) for path in list(watch.opens.opened)}
     found = [
         path

@@ -125,7 +125,7 @@ def _call_again(job: Job, factory: LoadedFactory, session: Session, built: Built
     at the run, of one seed.
 
     Raises:
-        ProgramError: When it does not.
+        UncapturedState: When it does not.
     """
     if job.code is None or job.seed != plan_of(job).seeds[0]:
         return

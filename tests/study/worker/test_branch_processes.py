@@ -20,7 +20,7 @@ from studies import (
     study_in_process,
 )
 
-from auditkit.errors import AuditError, ProbeDisturbance, ProgramError, ProgramFailed
+from auditkit.errors import AuditError, ProbeDisturbance, ProgramFailed, UncapturedState
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.job import ProgramSource
@@ -114,9 +114,9 @@ def test_what_a_branch_counts_reaches_no_other_branch(tmp_path: Path, forked: Wo
 @pytest.mark.parametrize(
     ("target", "error", "text"),
     [
-        ("by_process", ProgramError, "the factory does not make the same in every process: params"),
-        ("probe_by_process", ProgramError, "in every process: probe inputs"),
-        ("probe_by_call", ProgramError, "the same when it is called again: probe inputs"),
+        ("by_process", UncapturedState, "not make the same in every process: params"),
+        ("probe_by_process", UncapturedState, "in every process: probe inputs"),
+        ("probe_by_call", UncapturedState, "the same when it is called again: probe inputs"),
         ("probe_that_moves", ProbeDisturbance, "the probe is not what it was"),
         ("dies_in_a_branch", ProgramFailed, "a worker process was killed by SIGKILL"),
     ],
