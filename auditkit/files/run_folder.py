@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from auditkit.errors import ArtifactError, AuditError, PlanError, StoreError
+from auditkit.errors import ArtifactError, AuditError, PlanError, StoreError, UnsafePath
 from auditkit.files import artifacts, locks, store
 from auditkit.formats import canonical
 from auditkit.records.environment import Environment
@@ -110,8 +110,10 @@ class RunFolder:
 
         Raises:
             StoreError: When the folder holds another run, or something else.
+        UnsafePath: When it holds a link, behind which nothing is the run's.
         """
         store.make_folder(self.path)
+        self._refuse_links()
         if (self.path / MANIFEST_NAME).exists():
             if (self.path / _JOURNAL).exists():  # killed after its manifest was written
                 self._clean_up()
@@ -220,6 +222,15 @@ class RunFolder:
             except ArtifactError:
                 return False
         return True
+
+    def _refuse_links(self) -> None:
+        link = next((path for path in self.path.rglob("*") if path.is_symlink()), None)
+        if link is not None:
+            raise UnsafePath(
+                f"a link lies in the folder: {link.relative_to(self.path)}",
+                where=str(self.path),
+                hint="give another --out",
+            )
 
     def _refuse_other_files(self) -> None:
         others = [name for name in artifacts.list_files(self.path) if name != _LOCK]

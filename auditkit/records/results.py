@@ -58,7 +58,6 @@ class BuiltProgram:
         if changed:
             raise UncapturedState(
                 f"the factory does not make the same {when}: {', '.join(changed)}",
-                component=changed[0],
                 hint="let what it makes depend on the seed and on its arguments, and on nothing "
                 "that is counted, dated or drawn elsewhere",
             )

@@ -136,6 +136,39 @@ _WAYS: dict[str, dict[str, str]] = {
     "a helper that has no file any more": {
         "top": f"{_PATH}; import {_HELPER}; del {_HELPER}.__file__",
     },
+    "a helper that a fork imports": {
+        "top": f"import os\nif not (_p := os.fork()):\n    {_PATH}; import {_HELPER}; os._exit(0)\n"
+        "os.waitpid(_p, 0)",
+    },
+    "a helper that is found from another working folder": {
+        "top": "import os, types; from importlib.machinery import SourceFileLoader\n"
+        "_w = os.getcwd(); os.chdir({folder!r})\n"
+        f"SourceFileLoader('h', '{_HELPER}.py').exec_module(types.ModuleType('h')); os.chdir(_w)",
+    },
+    "a helper that is deleted when it has run": {
+        "top": "import os, shutil, sys, tempfile; _t = tempfile.mkdtemp()\n"
+        "shutil.copy({path!r}, _t); sys.path.insert(0, _t)\n"
+        f"import {_HELPER}; sys.path.remove(_t); shutil.rmtree(_t); del sys.modules['{_HELPER}']",
+    },
+    "a compiled helper whose code names no file": {
+        "top": "import types, marshal, importlib.util as _u\n"
+        "from importlib.machinery import SourcelessFileLoader as _L\n"
+        "_c = marshal.dumps(compile('VALUE = 1', '<h>', 'exec'))\n"
+        "__import__('pathlib').Path({path!r}).write_bytes(_u.MAGIC_NUMBER + bytes(12) + _c)\n"
+        "_L('h', {path!r}).exec_module(types.ModuleType('h'))",
+        "name": f"{_HELPER}.pyc",
+    },
+    "a helper that another interpreter runs": {
+        "top": "import subprocess, sys; subprocess.run([sys.executable, {path!r}], check=True)",
+    },
+    "a helper that a shell runs": {
+        "top": "import subprocess; subprocess.run(['sh', '-e', {path!r}], check=False)",
+    },
+    "a helper that is a program": {
+        "top": "import os, pathlib, subprocess; os.chmod({path!r}, 0o755)\n"
+        "pathlib.Path({path!r}).write_text('#!/bin/sh\\n')\n"
+        "subprocess.run([{path!r}], check=True)",
+    },
     "a helper run as a script": {"top": "import runpy; runpy.run_path({path!r})"},
     "a helper under another name": {
         "top": "import runpy; runpy.run_path({path!r})",

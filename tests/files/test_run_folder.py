@@ -14,7 +14,7 @@ import pytest
 from cli_shell import content, timeless
 from studies import PLAN, Run, check_files, study_in_process
 
-from auditkit.errors import StoreError
+from auditkit.errors import StoreError, UnsafePath
 from auditkit.files import artifacts, store
 from auditkit.files.run_folder import Journal, RunFolder
 from auditkit.formats import canonical
@@ -105,6 +105,19 @@ def test_a_finished_run_is_never_touched(small: Run, resume: bool) -> None:
     with pytest.raises(StoreError, match="the folder holds a finished run; give another --out"):
         begin(small.folder, resume=resume)
     assert content(small.folder) == before
+
+
+@pytest.mark.parametrize("below", ["seed-0000", "code", "code/inner"])
+def test_a_run_follows_no_link_that_somebody_laid_into_its_folder(
+    tmp_path: Path, below: str
+) -> None:
+    elsewhere, out = tmp_path / "elsewhere", tmp_path / "out"
+    elsewhere.mkdir()
+    begin(out)
+    (out / below).parent.mkdir(exist_ok=True)
+    (out / below).symlink_to(elsewhere)
+    with pytest.raises(UnsafePath, match=f"a link lies in the folder: {below}"):
+        begin(out)
 
 
 def test_a_file_in_the_folders_place_is_one_line(tmp_path: Path) -> None:

@@ -51,6 +51,32 @@ def test_a_listed_file_that_the_replay_changed(judge: ImportJudge, tmp_path: Pat
     assert finding.where == "code/study.py"
 
 
+@pytest.mark.parametrize("name", ["code/study.py", "elsewhere/study.py"])
+def test_a_file_that_held_other_bytes_when_it_ran(
+    judge: ImportJudge, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(SOURCE)
+    ran = hashlib.sha256(b"X = 2\n").hexdigest()
+    (finding,) = judge.findings(ImportedFiles((), {str(path): "study"}, (), {str(path): (ran,)}))
+    assert (finding.where, finding.exit_code) == ("code/study.py", 1)
+
+
+def test_listed_bytes_may_lie_elsewhere(judge: ImportJudge, tmp_path: Path) -> None:
+    path = tmp_path / "data" / "study.py"
+    path.parent.mkdir()
+    path.write_bytes(SOURCE)
+    assert since(judge, path) == []
+
+
+def test_other_programs_are_said(judge: ImportJudge) -> None:
+    programs = tuple(f"git log {number}" for number in range(7))
+    assert judge.findings(ImportedFiles((), {}, programs)) == []
+    (text,) = judge.warnings()
+    assert "'git log 4'; and 2 more" in text
+
+
 @pytest.mark.parametrize(("text", "n_findings"), [(SOURCE, 0), (b"X = 2\n", 1)])
 def test_a_listed_module_that_was_found_elsewhere(
     judge: ImportJudge, tmp_path: Path, text: bytes, n_findings: int

@@ -67,7 +67,7 @@ def run(
     return files, said
 
 
-@pytest.mark.parametrize("n_workers", ["0", "2"])
+@pytest.mark.parametrize("n_workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_forks_leave_the_bytes_of_new_interpreters(
     tmp_path: Path, forked: Workers, n_workers: str
 ) -> None:
@@ -153,7 +153,9 @@ def test_a_branch_that_was_evaluated_on_something_else_fails_check_4(
     assert (failures(report), report.exit_code) == ({4}, 1)
 
 
-@pytest.mark.parametrize("target", ["by_process", "probe_by_process"])
+@pytest.mark.parametrize(
+    "target", [pytest.param("by_process", marks=pytest.mark.slow), "probe_by_process"]
+)
 def test_processes_of_one_replay_that_are_not_given_the_same_fail_check_8(
     tmp_path: Path, key: PrivateKey, target: str
 ) -> None:
