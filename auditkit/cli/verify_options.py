@@ -17,11 +17,16 @@ from auditkit.cli.options import (
     token_sha256,
     whole_number,
 )
-from auditkit.errors import UsageError
+from auditkit.errors import AuditError, UsageError
 from auditkit.formats.quote import brief
 from auditkit.records.manifest import SIGNER_NAME
 from auditkit.signing.keys import TrustedKey
-from auditkit.signing.trust import key_by_fingerprint, load_public_keys, machine_trust
+from auditkit.signing.trust import (
+    key_by_fingerprint,
+    load_public_keys,
+    machine_trust,
+    require_fingerprint,
+)
 from auditkit.verification.authenticity import VerifyRequest
 from auditkit.verification.plan_binding import Authorities
 
@@ -136,11 +141,19 @@ def refuse_idle(request: VerifyRequest) -> None:
 def trusted_keys(
     path: Path, keys: tuple[str, ...], fingerprints: tuple[str, ...], *, strict: bool
 ) -> list[TrustedKey]:
-    """The keys that count: named ones; this machine's only where none are named."""
+    """The keys that count: named ones; this machine's only where none are named.
+
+    What lies beside a manifest anybody can have put there: a file without the key of a fingerprint
+    is a warning, and what is not signed by another trusted key is untrusted then.
+    """
     named = [key for name in keys for key in load_public_keys(name)]
-    beside = path.parent / SIGNER_NAME
-    named += [key_by_fingerprint(wanted, beside) for wanted in fingerprints]
-    if named:
+    for wanted in fingerprints:
+        require_fingerprint(wanted)
+        try:
+            named.append(key_by_fingerprint(wanted, path.parent / SIGNER_NAME))
+        except AuditError as error:
+            click.echo(f"auditkit: warning: --fingerprint: {error}", err=True)
+    if keys or fingerprints:
         own = {key.fingerprint for key in machine_trust() if key.own} if not strict else set()
         return [replace(key, own=key.own or key.fingerprint in own) for key in named]
     return [] if strict else machine_trust()

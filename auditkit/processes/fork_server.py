@@ -5,6 +5,7 @@ See :mod:`auditkit.processes.forking` for what that process does.
 
 from __future__ import annotations
 
+import secrets
 import socket
 import subprocess
 import sys
@@ -15,10 +16,13 @@ from typing import IO
 
 from auditkit.errors import ProgramFailed
 from auditkit.processes.forking import BECOME, FORK
-from auditkit.processes.subprocesses import kill_session, log_tail
+from auditkit.processes.subprocesses import kill_session, kill_with_variable, log_tail
 
 #: Whether a process that has imported torch can be forked: elsewhere system libraries forbid it.
 CAN_FORK = sys.platform == "linux"
+
+#: Tells which workers a process comes from.
+WORKERS_VARIABLE = "AUDITKIT_WORKERS"
 
 _SECONDS_TO_END = 10.0
 
@@ -35,6 +39,7 @@ class ForkServer:
     """
 
     def __init__(self, arguments: Sequence[str], variables: Mapping[str, str]) -> None:
+        self._mark = secrets.token_hex(16)
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 # read after the end
         self._control, theirs = socket.socketpair()
         with theirs:
@@ -45,7 +50,7 @@ class ForkServer:
                     stdout=self._log,
                     stderr=self._log,
                     pass_fds=(theirs.fileno(),),
-                    env=dict(variables),
+                    env={**variables, WORKERS_VARIABLE: self._mark},
                     start_new_session=True,  # a terminal's Ctrl-C is for us, and we tell it
                 )
             except BaseException:
@@ -93,6 +98,8 @@ class ForkServer:
         self._control.close()
         self._process.terminate()  # it may be importing
         self.wait()
+        # What moved to a session of its own is ended by this, on Linux.
+        kill_with_variable(WORKERS_VARIABLE, self._mark)
         self._log.close()
 
 

@@ -186,6 +186,19 @@ def signing_key(
     return SigningKey(key, fingerprint(key), str(default_key(variables)), created)
 
 
+def require_fingerprint(text: str) -> None:
+    """Require a text to be a fingerprint.
+
+    Raises:
+        KeyFileError: When it is none.
+    """
+    if not is_fingerprint(text):
+        raise KeyFileError(
+            f"{brief(text)} is no fingerprint",
+            hint="it looks like SHA256: and 43 characters, as ssh-keygen -lf prints it",
+        )
+
+
 def key_by_fingerprint(wanted: str, candidates_file: str | Path) -> TrustedKey:
     """The key of a fingerprint that the reader got elsewhere, from a file that is not trusted.
 
@@ -199,11 +212,7 @@ def key_by_fingerprint(wanted: str, candidates_file: str | Path) -> TrustedKey:
     Raises:
         KeyFileError: When the fingerprint is malformed, or no key of the file has it.
     """
-    if not is_fingerprint(wanted):
-        raise KeyFileError(
-            f"{brief(wanted)} is no fingerprint",
-            hint="it looks like SHA256: and 43 characters, as ssh-keygen -lf prints it",
-        )
+    require_fingerprint(wanted)
     candidates = load_public_keys(candidates_file)
     for key in candidates:
         if key.fingerprint == wanted:

@@ -191,11 +191,9 @@ class _StudyVerification(Verification):
         if self._replayer is None:
             checks.skip(8, "nothing was replayed (--replay none)")
             return
-        if checks.failed(1, 2, 3):
-            checks.skip(8, "code is executed only where checks 1 to 3 passed")
-            return
-        if any(check_program(run.manifest.program)):
-            checks.skip(8, "what would be executed is not what the manifest lists, see check 4")
+        reason = self._why_not_executed(run)
+        if reason is not None:
+            checks.skip(8, reason)
             return
         command = self._request.command
         if run.manifest.program.command and not command:
@@ -226,6 +224,15 @@ class _StudyVerification(Verification):
         self._differences = environment_differences(recorded, *outcome.environments)
         self._summarise_pairs(run, sample.choice)
         checks.ran(8, self._replay_text)
+
+    def _why_not_executed(self, run: RunEvidence) -> str | None:
+        if self._checks.failed(1, 2, 3):
+            return "code is executed only where checks 1 to 3 passed"
+        if any(check_program(run.manifest.program)):
+            return "what would be executed is not what the manifest lists, see check 4"
+        if not _is_as_long_as_planned(run):
+            return "the traces are not of the plan's steps, see check 4"
+        return None
 
     def _check_tolerance(self, outcome: ReplayOutcome, sample: Sample) -> None:
         """Call a replay close, or say why it is not; what was not drawn may be further away."""
@@ -378,3 +385,16 @@ def _numbered(number: int, findings: Iterable[Finding]) -> Numbered:
             yield number, finding
     except AuditError as error:
         yield number, as_finding(error)
+
+
+def _is_as_long_as_planned(run: RunEvidence) -> bool:
+    """Whether there is evidence of every step that a replay would take."""
+    plan = run.manifest.plan
+    try:
+        seeds = [run.seed(record) for record in run.manifest.seeds]
+        return all(
+            (seed.trunk.last_step, seed.control.last_step) == (plan.fork_at, plan.horizon)
+            for seed in seeds
+        )
+    except AuditError:  # said by the check that reads it; a replay says what it can
+        return True

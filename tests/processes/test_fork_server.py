@@ -115,6 +115,23 @@ def test_when_workers_are_stopped_nothing_of_a_job_is_left(
     assert len(raised) == 1
 
 
+def test_what_a_program_moved_to_a_session_of_its_own_is_ended_too(tmp_path: Path) -> None:
+    with Workers() as workers:
+        workers.run(
+            describing("held_study.py:make_program", holds="daemon", calls=str(tmp_path / "c"))
+        )
+        found = [pid for pid in started_with("/bin/sleep") if is_running(pid)]
+    assert found
+    assert not any(is_running(pid) for pid in found)
+
+
+def started_with(word: str) -> list[int]:
+    """Processes whose command begins with a word and that this test's workers started."""
+    listed = subprocess.run(["ps", "-A", "-o", "pid=,args="], capture_output=True, check=True)  # noqa: S607
+    pairs = [line.split(maxsplit=1) for line in listed.stdout.decode().splitlines()]
+    return [int(pid) for pid, command in pairs if command.startswith(f"{word} 600")]
+
+
 def test_a_prepared_process_that_cannot_prepare_is_told_by_its_last_line(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

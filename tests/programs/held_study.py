@@ -125,6 +125,7 @@ _MAKERS: dict[str, Any] = {
     "file": lambda: Path(__file__).open("rb"),  # noqa: SIM115 # kept open on purpose
     "pipe": os.pipe,
     "shared": lambda: torch.zeros(3).share_memory_(),  # type: ignore[no-untyped-call]
+    "daemon": lambda: subprocess.Popen(["/bin/sleep", "600"], start_new_session=True).pid,
     "child": lambda: subprocess.Popen([sys.executable, "-c", "input()"]),
     "queue": multiprocessing.Queue,
 }
