@@ -14,6 +14,7 @@ from auditkit.signing.keys import PrivateKey
 #: Places that tell a program which branch it is in; the page on limits names them.
 TELLING = (
     "stack: auditkit.study.worker.jobs.",
+    "stack: auditkit.cli.worker.worker, job",  # of a branch that is no fork
     "stack: auditkit.study.stages.holder.hold, callback",
     "heap: auditkit.study.worker.callbacks.BranchCallback",
     "files",  # of the branches before it
