@@ -250,7 +250,8 @@ class _StudyVerification(Verification):
         request, manifest = self._request, run.manifest
         sample = draw(manifest, request.replay, request.replay_seed)
         replay_request = ReplayRequest(
-            sample.choice, request.arguments, request.jobs, request.command, request.tolerance
+            *(sample.choice, request.arguments, request.jobs, request.command),
+            *(request.tolerance, request.variables),
         )
         if request.budget is None:
             return replayer(run, replay_request), sample
