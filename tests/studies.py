@@ -236,6 +236,7 @@ def study_in_process(
     arguments: Mapping[str, str] | None = None,
     *,
     fresh: bool = False,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Run:
     """Run a study in this process, or in fresh ones after all.
 
@@ -250,7 +251,7 @@ def study_in_process(
     with pytest.MonkeyPatch.context() as patch:
         if not fresh:
             patch.setattr("auditkit.study.runner.Workers", InProcessWorkers)
-        run_study(request, SigningKey(key, fingerprint(key), "test"))
+        run_study(request, SigningKey(key, fingerprint(key), "test"), warn=warn)
     return Run(out, key)
 
 

@@ -22,6 +22,7 @@ def make_program(seed: int) -> ak.Program:
     """
     program = tiny_study.make_program(seed)
     inner = program.loss
+    assert inner is not None
 
     def loss(model: nn.Module, batch: Any) -> Tensor:
         return inner(model, batch) * float(os.environ.get("SECRET_SCALE", "1"))

@@ -87,7 +87,8 @@ def test_every_setting_is_printed_unless_it_is_the_default() -> None:
     assert VerifierSettings("all").options == ()
     everything = VerifierSettings(
         *("4", 2**60, 90.0, 0.01, (ArgumentSetting("data", "x", None),), ("python", "a.py")),
-        *(3, True, True, 2, ("SHA256:abc",), ("00ff",), (VariableSetting("SCALE", "y"),)),
+        *(3, True, True, 2, ("SHA256:abc",), ("00ff",)),
+        variables=(VariableSetting("SCALE", "y"),),
     )
     text = "\n".join(everything.options)
     assert len(everything.options) == len(fields(VerifierSettings))
