@@ -234,8 +234,14 @@ def study_in_process(
     target: str = TINY,
     program: Path = PROGRAMS,
     arguments: Mapping[str, str] | None = None,
+    *,
+    fresh: bool = False,
+    warn: Callable[[str], None] = lambda _: None,
 ) -> Run:
-    """Run a study in this process; its programs are copied first, since tests are not own code."""
+    """Run a study in this process, or in fresh ones after all.
+
+    Its programs are copied first, since tests are not own code.
+    """
     folder = out.parent / f"{out.name}-program"
     store.make_folder(folder)
     for file in program.glob("*.py"):
@@ -243,8 +249,9 @@ def study_in_process(
     source = ProgramSource(target, str(folder), dict(arguments or {}))
     request = StudyRequest(source, resolve(plan, DECLARATIONS), out)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("auditkit.study.runner.Workers", InProcessWorkers)
-        run_study(request, SigningKey(key, fingerprint(key), "test"))
+        if not fresh:
+            patch.setattr("auditkit.study.runner.Workers", InProcessWorkers)
+        run_study(request, SigningKey(key, fingerprint(key), "test"), warn=warn)
     return Run(out, key)
 
 

@@ -12,7 +12,12 @@ from click.core import ParameterSource
 from auditkit.cli.options import TEXT, manifest_path
 from auditkit.cli.outputs import destination
 from auditkit.cli.verify import verify_path
-from auditkit.cli.verify_options import refuse_idle, request_of, verification_options
+from auditkit.cli.verify_options import (
+    let_through_option,
+    refuse_idle,
+    request_of,
+    verification_options,
+)
 from auditkit.errors import ArtifactMismatch, UsageError
 from auditkit.evidence.verdicts import is_recording_report
 from auditkit.files import store
@@ -42,6 +47,7 @@ _FROM_REPORT = (
     "--report", "report_file", type=TEXT, help="JSON report of `auditkit verify --json FILE`."
 )
 @verification_options(replay="none")
+@let_through_option
 @click.option("--out", type=TEXT, help="Write to a file instead of stdout.")
 @click.pass_context
 def checklist(

@@ -13,8 +13,9 @@ from typing import Any
 import click
 
 from auditkit.errors import UsageError
-from auditkit.formats.quote import brief
+from auditkit.formats.quote import brief, escaped, printable
 from auditkit.formats.redaction import redact_path
+from auditkit.processes.interpreter import is_set_by_auditkit
 from auditkit.records.manifest import MANIFEST_NAME
 
 #: Digits as they are typed; those of other scripts look like others, and mean what nobody sees.
@@ -22,6 +23,9 @@ _WHOLE = re.compile("-?[0-9]{1,40}")
 _NUMBER = re.compile(
     r"-?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})(e-?[0-9]{1,3})?", re.IGNORECASE
 )
+
+#: Characters of a variable's value, as of any text of a report.
+_MAX_VALUE = 65536
 
 
 def whole_number(text: str) -> int | None:
@@ -108,6 +112,30 @@ def parse_arguments(items: Iterable[str]) -> dict[str, str]:
             raise UsageError(f"--arg {key} is given twice")
         arguments[key] = redact_path(value)
     return arguments
+
+
+def parse_variables(names: Iterable[str]) -> dict[str, str]:
+    """Read ``--env NAME`` options: variables of this process's environment, with their values.
+
+    Raises:
+        UsageError: On one that is not set, empty, no text, given twice, or not to be chosen.
+    """
+    variables: dict[str, str] = {}
+    for name in names:
+        value = os.environ.get(name, "")
+        if is_set_by_auditkit(name):
+            raise UsageError(f"--env {brief(name)}: that is for auditkit to set in a replay")
+        if not name.isidentifier() or not value:
+            raise UsageError(
+                f"--env {brief(name)} is no variable of this environment, or empty",
+                hint="give the name alone; the value is the one that it has here",
+            )
+        if escaped(value) != printable(value) or len(value) > _MAX_VALUE:
+            raise UsageError(f"--env {brief(name)}: its value is too long, or no UTF-8 text")
+        if name in variables:
+            raise UsageError(f"--env {brief(name)} is given twice")
+        variables[name] = value
+    return variables
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -25,7 +25,12 @@ from auditkit.cli.outputs import VERIFICATION, destination
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.tables import print_report
-from auditkit.cli.verify_options import refuse_idle, request_of, verification_options
+from auditkit.cli.verify_options import (
+    let_through_option,
+    refuse_idle,
+    request_of,
+    verification_options,
+)
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.formats import canonical, structure
@@ -43,6 +48,7 @@ from auditkit.verification.procedure import VerifyRequest, verify
 @click.command("verify", cls=CommandWithTail)
 @click.argument("manifest", type=TEXT)
 @verification_options(replay="all")
+@let_through_option
 @click.option("--replay-seed", type=WHOLE, help="Repeat a draw of --replay N.")
 @click.option(
     "--budget",
@@ -116,7 +122,9 @@ def verify_path(path: Path, request: VerifyRequest) -> VerificationReport:
     # Lazy for start-up time: scipy and, for plug-ins, torch.
     from auditkit.statistics.estimands import estimate  # noqa: PLC0415
 
-    registrar = functools.partial(rebuild_program, arguments=request.arguments)
+    registrar = functools.partial(
+        rebuild_program, arguments=request.arguments, variables=request.variables
+    )
     if importlib.metadata.entry_points(group=PLUGINS):
         from auditkit.perturbations.registry import registry  # noqa: PLC0415
 

@@ -13,6 +13,7 @@ from auditkit.cli.options import (
     TEXT,
     WHOLE,
     parse_arguments,
+    parse_variables,
     timestamps,
     token_sha256,
     whole_number,
@@ -58,6 +59,16 @@ _SHARED_OPTIONS = (
     ),
 )
 
+#: For commands that replay in an interpreter that is kept apart. A reproduction, or a command of
+#: the user's own, runs in his whole environment.
+let_through_option = click.option(
+    "--env",
+    "variables",
+    multiple=True,
+    type=TEXT,
+    help="Name of an environment variable that the replay has, too; repeatable.",
+)
+
 
 def verification_options(replay: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """The options of every command that verifies, for :func:`request_of`.
@@ -95,8 +106,9 @@ def request_of(  # noqa: PLR0913 # one argument an option
     threshold: int,
     authorities: tuple[str, ...],
     replay_seed: int | None = None,
+    variables: tuple[str, ...] = (),
 ) -> VerifyRequest:
-    """What the options of :func:`verification_options` ask for.
+    """What the options of :func:`verification_options` and :data:`let_through_option` ask for.
 
     Raises:
         UsageError: On a value that means nothing.
@@ -117,6 +129,7 @@ def request_of(  # noqa: PLR0913 # one argument an option
         threshold=threshold,
         authorities=_authorities(authorities),
         named=bool(keys or fingerprint),
+        variables=parse_variables(variables),
     )
 
 
@@ -131,11 +144,14 @@ def refuse_idle(request: VerifyRequest) -> None:
         "--tolerance": request.tolerance is not None,
         "--replay-seed": request.replay_seed is not None,
         "--arg": bool(request.arguments),
+        "--env": bool(request.variables),
         "a command after --": bool(request.command),
     }
     idle = [name for name, is_given in given.items() if is_given]
     if request.replay == "none" and idle:
         raise UsageError(f"{', '.join(idle)} would do nothing: --replay none replays nothing")
+    if request.command and request.variables:
+        raise UsageError("--env would do nothing: your own command runs in your environment")
 
 
 def trusted_keys(

@@ -3,13 +3,17 @@
 Its path holds the standard library and the folders that distributions are installed into (with
 what those say in ``.pth`` files: they are the verifier's own), and later the recorded ``code/``.
 Not the working folder, not ``PYTHONPATH``, not the user's own site. So that auditkit need not be
-found through any of these, the package itself is given by its folder.
+found through any of these, the package itself is given by its folder. Of the verifier's variables
+it has those that the system needs or that the record lists, and those that he lets through by name:
+any other would be a setting that no report names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
+
+from auditkit.records.environment import CHILD_VARIABLES, REPLAY_VARIABLES, THREAD_VARIABLES
 
 #: Below a replay's folder: where compilers put the code that they make while it runs.
 GENERATED_FOLDER = "generated"
@@ -29,7 +33,10 @@ from auditkit.cli.worker import worker
 worker([pipe])
 """
 
-_DROPPED = ("PYTHONPATH", "PYTHONUSERBASE", "PYTHONSTARTUP")
+#: Variables of this interpreter and of auditkit, which nobody lets through.
+_OWN_PREFIXES = ("PYTHON", "AUDITKIT")
+
+_COMPILED = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 
 
 def isolated_arguments() -> tuple[str, ...]:
@@ -37,18 +44,27 @@ def isolated_arguments() -> tuple[str, ...]:
     return ("-P", "-s", "-c", _START, _PACKAGE)
 
 
-def isolated_environment(variables: Mapping[str, str], scratch: Path) -> dict[str, str]:
+def is_set_by_auditkit(name: str) -> bool:
+    """Whether a variable is the interpreter's, or one that every replay sets in its own way."""
+    fixed = (*CHILD_VARIABLES, *THREAD_VARIABLES, *_COMPILED)
+    return name in fixed or name.startswith(_OWN_PREFIXES)
+
+
+def isolated_environment(
+    variables: Mapping[str, str], scratch: Path, let_through: Collection[str] = ()
+) -> dict[str, str]:
     """Environment of such a process.
 
     Args:
         variables: Of an ordinary one.
         scratch: The replay's folder; compiled code that an earlier process left is not used.
+        let_through: Names of further variables that the process has.
     """
-    kept = {name: value for name, value in variables.items() if name not in _DROPPED}
+    allowed = {name for name in let_through if not is_set_by_auditkit(name)} | REPLAY_VARIABLES
     made = scratch / GENERATED_FOLDER
     return {
-        **kept,
+        **{name: value for name, value in variables.items() if name in allowed},
         "PYTHONNOUSERSITE": "1",
-        "TORCHINDUCTOR_CACHE_DIR": str(made / "inductor"),
-        "TRITON_CACHE_DIR": str(made / "triton"),
+        "PYTHONDONTWRITEBYTECODE": "1",  # code/ must hold the recorded files and nothing else
+        **{name: str(made / folder) for name, folder in _COMPILED.items()},
     }

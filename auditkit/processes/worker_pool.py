@@ -51,8 +51,8 @@ class Workers:
     Args:
         variables: Environment variables to set in every worker beside the usual ones.
         scratch: Folder of a replay, whose workers import nothing but what is in code/ or
-            installed (:mod:`auditkit.processes.interpreter`); None for a run, whose program
-            imports what it likes.
+            installed, and have few other variables (:mod:`auditkit.processes.interpreter`); None
+            for a run, whose program imports what it likes.
         fork: Whether processes are forked; if not, every one is a new interpreter.
     """
 
@@ -161,7 +161,8 @@ class Workers:
         variables = child_environment(threads, self._variables)
         if self._scratch is None:
             return ForkServer(WORKER_ARGUMENTS, variables)
-        return ForkServer(isolated_arguments(), isolated_environment(variables, self._scratch))
+        isolated = isolated_environment(variables, self._scratch, self._variables)
+        return ForkServer(isolated_arguments(), isolated)
 
 
 def run_branches(

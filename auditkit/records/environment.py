@@ -12,6 +12,48 @@ CHILD_VARIABLES = {"PYTHONHASHSEED": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 #: Variables that set thread counts of the libraries below torch and numpy.
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
+#: Variables that change bits, threads or devices. Any other stays out of the manifest, since
+#: values often hold paths and names (double-blind).
+RECORDED_VARIABLES = (
+    *CHILD_VARIABLES,
+    *THREAD_VARIABLES,
+    "ATEN_CPU_CAPABILITY",
+    "CUDA_LAUNCH_BLOCKING",
+    "DNNL_DEFAULT_FPMATH_MODE",  # oneDNN reads both of its prefixes
+    "DNNL_MAX_CPU_ISA",
+    "GLIBC_TUNABLES",  # which instructions libm uses
+    "MKL_CBWR",
+    "MKL_DYNAMIC",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "NPY_DISABLE_CPU_FEATURES",
+    "NPY_ENABLE_CPU_FEATURES",
+    "NVIDIA_TF32_OVERRIDE",
+    "OMP_DYNAMIC",
+    "OMP_SCHEDULE",
+    "ONEDNN_DEFAULT_FPMATH_MODE",
+    "ONEDNN_MAX_CPU_ISA",
+    "OPENBLAS_CORETYPE",
+    "PYTHONOPTIMIZE",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
+)
+
+#: Variables that the system, this interpreter and device libraries may need to run at all. Whole
+#: names, no prefixes: any name could be given a beginning.
+SYSTEM_VARIABLES = (
+    *("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_CACHE_HOME", "TZ", "PYTHONHOME"),
+    *("LANG", "LANGUAGE", "LC_ALL", "LC_COLLATE", "LC_CTYPE", "LC_MESSAGES", "LC_MONETARY"),
+    *("LC_NUMERIC", "LC_TIME"),
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE"),
+    *("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME", "CUDA_PATH", "CUDA_CACHE_PATH"),
+    *("CUDA_MODULE_LOADING", "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"),
+    *("NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),
+    *("HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "HSA_OVERRIDE_GFX_VERSION", "ROCM_PATH"),
+)
+
+#: What a replaying process has of the verifier's environment, unless he lets more through.
+REPLAY_VARIABLES = frozenset({*RECORDED_VARIABLES, *SYSTEM_VARIABLES})
+
 #: Names (of packages, libraries, settings) that never change the bits of a run.
 _HARMLESS = frozenset({"cores", "pip", "setuptools", "wheel"})
 

@@ -27,6 +27,22 @@ class ArgumentSetting:
 
 
 @dataclass(frozen=True)
+class VariableSetting:
+    """An environment variable of the verifier's that he let through to the replay.
+
+    Attributes:
+        name: Its name.
+        value: Its value; what lies below his home folder as ``~/...``.
+    """
+
+    name: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"--env {self.name}={self.value}"
+
+
+@dataclass(frozen=True)
 class VerifierSettings:
     """Whatever of a verification the verifier could have chosen otherwise.
 
@@ -44,6 +60,7 @@ class VerifierSettings:
         keys: Fingerprints of the keys that were named; without any, those count that the
             verifier's machine trusts.
         authorities: Timestamp authorities that were named: the certificates' SHA-256.
+        variables: Environment variables that the replay had beside those that any has.
     """
 
     replay: str
@@ -58,6 +75,12 @@ class VerifierSettings:
     threshold: int = 1
     keys: tuple[str, ...] = field(default=())
     authorities: tuple[str, ...] = field(default=())
+    variables: tuple[VariableSetting, ...] = field(default=())
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What the verifier gave to the program: arguments, then variables."""
+        return (*map(str, self.arguments), *map(str, self.variables))
 
     @property
     def options(self) -> tuple[str, ...]:
@@ -73,7 +96,7 @@ class VerifierSettings:
         return (
             *(() if self.replay == "all" else (f"--replay {self.replay}",)),
             *(f"{name} {value}" for name, value in numbers.items() if value is not None),
-            *map(str, self.arguments),
+            *self.given,
             *(name for name, is_set in flags.items() if is_set),
             *(f"--key {key}" for key in self.keys),
             *(f"--authority {digest}" for digest in self.authorities),

@@ -47,6 +47,8 @@ class ReplayRequest:
         tolerance: Largest mean total variation between a recorded probe table and its
             recomputed one that still counts as close in another environment; None where
             nothing but equal bits will do.
+        variables: Environment variables that replaying processes have beside those that any has;
+            a command of the user's own has his whole environment anyway.
 
     Raises:
         UsageError: When the tolerance is no number from 0 to 1.
@@ -57,6 +59,7 @@ class ReplayRequest:
     jobs: int = 1
     command: tuple[str, ...] = ()
     tolerance: float | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not 0 <= self.tolerance <= 1:  # false for NaN, too
@@ -104,9 +107,11 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
     seeds = [record for record in run.manifest.seeds if record.seed in request.choice]
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="auditkit-replay-"))
-        workers: Workers | ScriptWorkers = Workers(scratch=Path(scratch))
+        workers: Workers | ScriptWorkers
         if request.command:
             workers = ScriptWorkers(request.command)
+        else:
+            workers = Workers(variables=request.variables, scratch=Path(scratch))
         stack.enter_context(workers)
         judge = ImportJudge(run.manifest.program.code, Path(scratch))
         opened = OpenedJudge(run.manifest.opened)

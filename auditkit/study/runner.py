@@ -43,7 +43,7 @@ from auditkit.records.manifest import (
     SeedRecord,
     StudyManifest,
 )
-from auditkit.records.opened import merged_opened, unhashed_notes
+from auditkit.records.opened import merged_opened, some_names, unhashed_notes
 from auditkit.records.plan import StudyPlan
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
 from auditkit.records.replication import equal_seeds
@@ -52,6 +52,7 @@ from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
 from auditkit.study.script_workers import SEED, ScriptWorkers
+from auditkit.study.variables import unreplayed_variables
 from auditkit.version import __version__
 
 Report = Callable[[Progress], None]
@@ -165,6 +166,8 @@ def run_study(
         envelope = sign_statement(to_statement(manifest), key.key)
         signer = f"{public_line(key.key)}\n".encode()
         folder.publish(manifest.files, {SIGNER_NAME: signer, MANIFEST_NAME: envelope})
+    if not request.command:
+        _warn_of_variables(request.out, manifest, warn)
     return request.out / MANIFEST_NAME
 
 
@@ -194,6 +197,16 @@ def _run_seeds(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [finished[seed] for seed in request.plan.seeds]
+
+
+def _warn_of_variables(out: Path, manifest: StudyManifest, warn: Warn) -> None:
+    """Say that a replay will lack what the program's code looks for."""
+    code = (store.read_bytes(out / CODE_FOLDER / file.name) for file in manifest.program.code)
+    if names := unreplayed_variables(code):
+        warn(
+            f"the program's code reads environment variables that a replay does not have: "
+            f"{some_names(names)}; take an argument instead, or tell verifiers to give --env NAME"
+        )
 
 
 def _warn_of_leaks(finished: FinishedSeed, warn: Warn) -> None:

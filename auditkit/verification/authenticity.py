@@ -32,7 +32,7 @@ from auditkit.records.report import (
     Timestamp,
     VerificationReport,
 )
-from auditkit.records.settings import ArgumentSetting, VerifierSettings
+from auditkit.records.settings import ArgumentSetting, VariableSetting, VerifierSettings
 from auditkit.signing.envelopes import Envelope, open_envelope, pae
 from auditkit.signing.keys import TrustedKey, verifies
 from auditkit.signing.signatures import SignatureOutcome, check_signatures
@@ -74,6 +74,7 @@ class VerifyRequest:
         authorities: How timestamps are judged.
         named: Whether the trusted keys were named for this verification, and are not those that
             this machine trusts anyway.
+        variables: Environment variables that a replay has beside those that any has, by name.
     """
 
     trusted: Sequence[TrustedKey]
@@ -89,6 +90,7 @@ class VerifyRequest:
     tolerance: float | None = None
     authorities: Authorities = field(default_factory=Authorities)
     named: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -337,6 +339,10 @@ def settings_of(request: VerifyRequest, manifest: Manifest | None) -> VerifierSe
         threshold=request.threshold,
         keys=tuple(key.fingerprint for key in request.trusted) if request.named else (),
         authorities=request.authorities.names,
+        variables=tuple(
+            VariableSetting(name, redact_text(value))
+            for name, value in sorted(request.variables.items())
+        ),
     )
 
 

@@ -193,7 +193,6 @@ def _read(
 
 
 def _worth(report: VerificationReport) -> str:
-    """How much was replayed, and with which arguments of the verifier's own."""
-    settings = report.settings
-    own = [] if settings is None else [str(item) for item in settings.arguments]
+    """How much was replayed, and with which arguments and variables of the verifier's own."""
+    own = () if report.settings is None else report.settings.given
     return ", ".join([report.replay, *own])

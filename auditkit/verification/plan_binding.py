@@ -178,6 +178,7 @@ def rebuild_program(
     seed: int,
     arguments: Mapping[str, str],
     report: Report = lambda _: None,
+    variables: Mapping[str, str] | None = None,
 ) -> RegisterResult:
     """Build the recorded program as its plan did, from the recorded sources alone.
 
@@ -187,6 +188,7 @@ def rebuild_program(
         seed: The study seed to build it with; its data are read with the planned seed's streams.
         arguments: Arguments of the factory that replace recorded ones.
         report: Called with progress.
+        variables: Environment variables that it has beside those that any replay has.
 
     Raises:
         AuditError: Whatever went wrong.
@@ -194,7 +196,7 @@ def rebuild_program(
     program = run.manifest.program
     with (
         tempfile.TemporaryDirectory(prefix="auditkit-plan-") as scratch,
-        Workers(scratch=Path(scratch)) as workers,
+        Workers(variables=variables, scratch=Path(scratch)) as workers,
     ):
         copy_code(run, Path(scratch))
         folder = str(Path(scratch) / CODE_FOLDER)

@@ -257,7 +257,8 @@ class _StudyVerification(Verification):
         request, manifest = self._request, run.manifest
         sample = draw(manifest, request.replay, request.replay_seed)
         replay_request = ReplayRequest(
-            sample.choice, request.arguments, request.jobs, request.command, request.tolerance
+            *(sample.choice, request.arguments, request.jobs, request.command),
+            *(request.tolerance, request.variables),
         )
         if request.budget is None:
             return replayer(run, replay_request), sample
@@ -390,11 +391,9 @@ def _numbered(number: int, findings: Iterable[Finding]) -> Numbered:
 def _is_as_long_as_planned(run: RunEvidence) -> bool:
     """Whether there is evidence of every step that a replay would take."""
     plan = run.manifest.plan
+    ends = (plan.fork_at, plan.horizon)
     try:
-        seeds = [run.seed(record) for record in run.manifest.seeds]
-        return all(
-            (seed.trunk.last_step, seed.control.last_step) == (plan.fork_at, plan.horizon)
-            for seed in seeds
-        )
+        seeds = map(run.seed, run.manifest.seeds)
+        return all((seed.trunk.last_step, seed.control.last_step) == ends for seed in seeds)
     except AuditError:  # said by the check that reads it; a replay says what it can
         return True

@@ -1,4 +1,4 @@
-"""Code that runs and is not the code that was listed: targets, helpers and compiled copies.
+"""What runs and is not what was listed: targets, helpers, compiled copies, a variable.
 
 Each program imports a helper that the forger leaves out of the manifest. A reviewer's replay runs
 in a process whose imports are judged; here the job is done in the test's own process.
@@ -6,20 +6,24 @@ in a process whose imports are judged; here the job is done in the test's own pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import forging
+import pytest
 from studies import Run, study_in_process
 
 from attacks.attack import Attack
 from attacks.subjects import FEW
+from auditkit.records.plan import StudyPlan
 
 GROUP = "code that was not listed"
 
 _TARGET = "listed_study.py:make_program"
 _HELPER = "forgotten_helper"
+_SHORT = StudyPlan(3, 2, 5, [0], ["carry"], placebos=1)
 _UNLISTED = "code ran that the manifest does not list"
 
 
@@ -98,6 +102,20 @@ def _compiled(run: Run) -> None:
         told["program"]["code"].sort(key=lambda item: item["name"])
 
     forging.edit_predicate(run, edit)
+
+
+@contextlib.contextmanager
+def _secret(_: object = None) -> Iterator[None]:
+    """A variable that author and verifier have set, and that nothing names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SECRET_SCALE", "3")
+        yield
+
+
+def _steered(run: Run) -> Run:
+    with _secret():
+        target = "variable_study.py:make_program"
+        return study_in_process(run.folder.parent / "forged", run.key, _SHORT, target, fresh=True)
 
 
 _PATH = "import sys; sys.path.insert(0, {folder!r})"
@@ -206,6 +224,29 @@ ATTACKS = (
         4,
         1,
         "compiled code is listed",
+    ),
+    Attack(
+        "a variable of the verifier's that scales the loss",
+        GROUP,
+        _steered,
+        8,
+        1,
+        "so the record is of something else",
+        where="seed 0, trunk",
+        step=1,
+        component="loss",
+        needs_replay=True,
+        options={"fresh": True},
+        during=_secret,
+    ),
+    Attack(
+        "control: the same, let through by name",
+        GROUP,
+        _steered,
+        0,
+        0,
+        needs_replay=True,
+        options={"fresh": True, "variables": {"SECRET_SCALE": "3"}},
     ),
     *(
         Attack(

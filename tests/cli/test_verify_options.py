@@ -10,6 +10,11 @@ from studies import Run
 
 from auditkit.signing.keys import public_line
 
+_NO_VARIABLE = (
+    "is no variable of this environment, or empty; "
+    "give the name alone; the value is the one that it has here"
+)
+
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
@@ -49,14 +54,42 @@ def trusting(shell: Shell, small: Run) -> tuple[str, ...]:
             "--arg would do nothing: --replay none replays nothing",
         ),
         (
+            ("--replay", "none", "--env", "HERE"),
+            "--env would do nothing: --replay none replays nothing",
+        ),
+        (
+            ("--env", "HERE", "--", "python", "train.py"),
+            "--env would do nothing: your own command runs in your environment",
+        ),
+        (("--env", "ABSENT"), f"--env 'ABSENT' {_NO_VARIABLE}"),
+        (("--env", "EMPTY"), f"--env 'EMPTY' {_NO_VARIABLE}"),
+        (("--env", "HERE=3"), f"--env 'HERE=3' {_NO_VARIABLE}"),
+        (("--env", ""), "--env is empty; give it a value, or leave it out"),
+        (("--env", "HERE", "--env", "HERE"), "--env 'HERE' is given twice"),
+        (("--env", "BYTES"), "--env 'BYTES': its value is too long, or no UTF-8 text"),
+        (("--env", "LONG"), "--env 'LONG': its value is too long, or no UTF-8 text"),
+        (("--env", "PYTHONPATH"), "--env 'PYTHONPATH': that is for auditkit to set in a replay"),
+        (
+            ("--env", "OMP_NUM_THREADS"),
+            "--env 'OMP_NUM_THREADS': that is for auditkit to set in a replay",
+        ),
+        (
             ("--replay", "none", "--", "python", "train.py"),
             "a command after -- would do nothing: --replay none replays nothing",
         ),
     ],
 )
 def test_what_means_nothing_is_refused_in_one_line(
-    shell: Shell, small: Run, trusting: tuple[str, ...], options: tuple[str, ...], line: str
+    shell: Shell,
+    small: Run,
+    trusting: tuple[str, ...],
+    options: tuple[str, ...],
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.delenv("ABSENT", raising=False)
+    for name, value in (("HERE", "3"), ("EMPTY", ""), ("BYTES", "\udcff"), ("LONG", "x" * 65537)):
+        monkeypatch.setenv(name, value)
     done = shell("verify", str(small.path), *trusting, *options)
     assert (done.code, done.line, done.out) == (2, line, "")
 
@@ -76,6 +109,22 @@ def test_an_argument_of_a_checklist_that_replays_nothing_is_wrong_use(
     done = shell("checklist", str(small.path), *trusting, "--arg", "path=here")
     assert (done.code, done.out) == (2, "")
     assert done.line == "--arg would do nothing: --replay none replays nothing"
+
+
+def test_a_checklist_takes_a_variable_where_it_replays(
+    shell: Shell, small: Run, trusting: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HERE", "3")
+    done = shell("checklist", str(small.path), *trusting, "--env", "HERE")
+    assert (done.code, done.out) == (2, "")
+    assert done.line == "--env would do nothing: --replay none replays nothing"
+
+
+def test_a_reproduction_has_the_whole_environment_and_takes_no_variable(
+    shell: Shell, small: Run, trusting: tuple[str, ...]
+) -> None:
+    done = shell("reproduce", str(small.path), "--out", "again", *trusting, "--env", "PATH")
+    assert (done.code, "No such option '--env'" in done.err, done.out) == (2, True, "")
 
 
 def test_a_budget_is_kept_to_and_told(shell: Shell, small: Run, trusting: tuple[str, ...]) -> None:

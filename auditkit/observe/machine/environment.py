@@ -16,29 +16,7 @@ import torch
 from auditkit.errors import StoreError
 from auditkit.files import store
 from auditkit.observe.machine.determinism import settings
-from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES, Environment
-
-#: Environment variables that change bits, threads or devices. Any other stays out of the
-#: manifest, since values often hold paths and names (double-blind).
-ALLOWED_VARIABLES = (
-    *CHILD_VARIABLES,
-    *THREAD_VARIABLES,
-    "ATEN_CPU_CAPABILITY",
-    "CUDA_LAUNCH_BLOCKING",
-    "DNNL_MAX_CPU_ISA",
-    "MKL_CBWR",
-    "MKL_DYNAMIC",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "NPY_DISABLE_CPU_FEATURES",
-    "NPY_ENABLE_CPU_FEATURES",
-    "NVIDIA_TF32_OVERRIDE",
-    "OMP_DYNAMIC",
-    "OMP_SCHEDULE",
-    "ONEDNN_DEFAULT_FPMATH_MODE",
-    "ONEDNN_MAX_CPU_ISA",
-    "OPENBLAS_CORETYPE",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-)
+from auditkit.records.environment import RECORDED_VARIABLES, Environment
 
 #: Distributions that change numbers; the versions of all others would only make two
 #: environments look different.
@@ -62,7 +40,7 @@ def environment() -> Environment:
 
 def _variables() -> dict[str, str]:
     # None of them has a reason to hold a path, but nobody is kept from setting them to one.
-    found = {name: os.environ[name] for name in ALLOWED_VARIABLES if name in os.environ}
+    found = {name: os.environ[name] for name in RECORDED_VARIABLES if name in os.environ}
     return {name: v if _HARMLESS.fullmatch(v) else "(unusual)" for name, v in found.items()}
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from auditkit.errors import StoreError
 from auditkit.formats.structure import from_dict, to_dict
-from auditkit.observe.machine import environment as module
 from auditkit.observe.machine.determinism import deterministic
 from auditkit.observe.machine.environment import environment
+from auditkit.records.environment import RECORDED_VARIABLES
 
 
 def _texts() -> list[str]:
@@ -44,7 +44,7 @@ def test_variables_are_those_of_the_list(monkeypatch: pytest.MonkeyPatch) -> Non
     found = environment().variables
     assert found["OMP_NUM_THREADS"] == "2"
     assert found["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-    assert set(found) <= set(module.ALLOWED_VARIABLES)
+    assert set(found) <= set(RECORDED_VARIABLES)
 
 
 @pytest.mark.parametrize(
