@@ -75,7 +75,7 @@ class Cost:
 
     Attributes:
         step_seconds: Median time of a recorded training step.
-        start_seconds: Processor time to start a worker process.
+        start_seconds: Processor time until a process has imported the program.
         branch_seconds: Time to build the program, restore a fork and look at the probe thrice.
         snapshot_bytes: Size of one fork file.
         row_bytes: Evidence of one step.
