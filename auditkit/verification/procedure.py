@@ -42,6 +42,7 @@ from auditkit.formats.run_files import Outcome
 from auditkit.records.declaration import DECLARATIONS, Declaration
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import BranchRecord, StudyManifest
+from auditkit.records.opened import some_names
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
@@ -61,7 +62,12 @@ from auditkit.verification.fork import check_fork, check_touched
 from auditkit.verification.noise_floor import check_replica
 from auditkit.verification.order import check_branch_order, check_control_order
 from auditkit.verification.plan_binding import Registrar, bind_plan
-from auditkit.verification.program_code import check_opened, check_program, opened_report
+from auditkit.verification.program_code import (
+    check_opened,
+    check_program,
+    opened_report,
+    unopened_finding,
+)
 from auditkit.verification.recordings import RecordingVerification
 from auditkit.verification.replication import Replication
 from auditkit.verification.rng_contract import check_branch_streams, check_contracts
@@ -221,11 +227,23 @@ class _StudyVerification(Verification):
         self._replayed = "all" if sample.is_everything else "some"
         self._environment = next(iter(outcome.environments), None)
         self._distances = outcome.distances
+        self._check_unopened(run, outcome, sample)
         self._check_tolerance(outcome, sample)
         recorded = run.manifest.environment
         self._differences = environment_differences(recorded, *outcome.environments)
         self._summarise_pairs(run, sample.choice)
         checks.ran(8, self._replay_text)
+
+    def _check_unopened(self, run: RunEvidence, outcome: ReplayOutcome, sample: Sample) -> None:
+        """Name listed files that nothing here opened; what was not run may have opened them."""
+        recorded = run.manifest.opened
+        finding = unopened_finding(recorded, outcome.opened)
+        names = outcome.opened.unopened(recorded)
+        if finding is not None and sample.is_everything and not outcome.findings:
+            self._checks.add(8, [finding])
+        elif names and outcome.environments:
+            more = "" if sample.is_everything else "; not everything was replayed"
+            self._checks.warn(8, f"listed and not opened here: {some_names(names)}{more}")
 
     def _check_tolerance(self, outcome: ReplayOutcome, sample: Sample) -> None:
         """Call a replay close, or say why it is not; what was not drawn may be further away."""
