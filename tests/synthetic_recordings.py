@@ -228,6 +228,7 @@ def write_replay(
         last_step=manifest.ranks[0].steps,
         findings=(),
         environment=manifest.environment,
+        checkpoints=sum(len(rank.checkpoints) for rank in manifest.ranks),
     )
     path = recording.folder / name
     payload = to_statement(replace(report, **changes))

@@ -113,7 +113,8 @@ def replay(
     head = {"equal": found.equal, "exit_code": code, "manifest_sha256": verified.manifest_sha256}
     data = canonical.dumps({**head, **structure.to_dict(found)})
     if not json_to.is_stdout:
-        _print(found, steps)
+        n_checkpoints = sum(len(rank.checkpoints) for rank in evidence.manifest.ranks)
+        _print(found, steps, n_checkpoints)
     json_to.write(data)
     if signer is not None:
         click.echo(f"auditkit: wrote {result.path}, signed by {signer.fingerprint}", err=True)
@@ -170,6 +171,7 @@ def _record(
         last_step=found.last_step,
         findings=found.findings,
         environment=found.environment,
+        checkpoints=found.checkpoints,
     )
 
 
@@ -178,11 +180,14 @@ def _exit_code(found: RecordingReplay) -> int:
     return next((code for code in PRECEDENCE if code in asked), 0)
 
 
-def _print(found: RecordingReplay, steps: int) -> None:
+def _print(found: RecordingReplay, steps: int, n_checkpoints: int) -> None:
     out = console()
     processes = f"{found.ranks} process{'' if found.ranks == 1 else 'es'}"
     if found.equal:
         out.print(f"Equal: {steps} steps of {processes}, every row, order and commitment.")
+        left = n_checkpoints - found.checkpoints
+        if left:
+            out.print(f"  not compared: {left} of {n_checkpoints} checkpoints")
     else:
         out.print(f"Different: steps 1..{found.last_step} of {processes} were compared.")
     for finding in found.findings:

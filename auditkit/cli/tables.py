@@ -308,6 +308,9 @@ def _print_opened(out: Console, report: VerificationReport) -> None:
     out.print(f"Opened files: {hashed}; {opened.n_unhashed} that nobody hashed")
     if opened.n_unhashed:
         out.print(f"  not hashed: {some_names(opened.unhashed, opened.n_unhashed)}")
+    if opened.n_unopened:
+        names = some_names(opened.unopened, opened.n_unopened)
+        out.print(f"  listed and not opened here: {names}")
 
 
 def _print_plan(out: Console, report: VerificationReport) -> None:

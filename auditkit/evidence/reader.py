@@ -16,6 +16,7 @@ from pathlib import Path
 from auditkit.errors import ArtifactMismatch, ArtifactMissing, FormatError
 from auditkit.files import artifacts, store
 from auditkit.formats import tensor_file
+from auditkit.formats.data_position import epoch_of
 from auditkit.formats.recipes import digests_raw
 from auditkit.formats.run_files import (
     OrderFile,
@@ -24,7 +25,7 @@ from auditkit.formats.run_files import (
     outcome_from_tensors,
     trace_from_tensors,
 )
-from auditkit.formats.snapshot_file import raw_components
+from auditkit.formats.snapshot_file import LOADER, raw_components
 from auditkit.formats.statements import Manifest
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
@@ -43,10 +44,12 @@ class SectionDigests:
     Attributes:
         commitment: ``sha256/tensor-v1``, in hexadecimal digits.
         evidence: ``xxh3-128/tensor-v1``.
+        epoch: Of a data position, its epoch, from 0; None where it says none.
     """
 
     commitment: str
     evidence: bytes
+    epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,9 @@ class SignedFolder:
         try:
             with artifacts.open_reader(self.root, name, expected_size=listed.size) as read:
                 parts = raw_components(*tensor_file.from_file(read, listed.size, what=name))
-                return {section: _section_digests(*part) for section, part in parts.items()}
+                return {
+                    section: _section_digests(section, *part) for section, part in parts.items()
+                }
         except FormatError:
             # A file that was damaged is not what was signed; only what was signed is malformed.
             found = artifacts.file_sha256(self.root, name, expected_size=listed.size)
@@ -133,10 +138,12 @@ class SignedFolder:
 
 
 def _section_digests(
-    entries: Mapping[str, Tensor | bytes], aliases: Mapping[str, str]
+    section: str, entries: Mapping[str, Tensor | bytes], aliases: Mapping[str, str]
 ) -> SectionDigests:
     commitment, evidence = digests_raw((COMMITMENT_RECIPE, EVIDENCE_RECIPE), entries, aliases)
-    return SectionDigests(commitment.hex(), evidence)
+    text = entries.get("") if section == LOADER else None
+    epoch = epoch_of(text) if isinstance(text, bytes) else None
+    return SectionDigests(commitment.hex(), evidence, epoch)
 
 
 @dataclass(frozen=True)

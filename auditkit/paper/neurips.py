@@ -45,7 +45,7 @@ def reproducibility(manifest: StudyManifest, report: VerificationReport) -> Text
     return text, evidence
 
 
-def access(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
+def access(manifest: StudyManifest, report: VerificationReport) -> TextAndEvidence:
     """Item 5."""
     program, environment = manifest.program, manifest.environment
     data = manifest.seeds[0].data
@@ -58,14 +58,15 @@ def access(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
         f"The code as run lies beside the manifest: {listed(f.name for f in program.code)} "
         f"({commit}); factory {clipped(program.target)}{arguments}. Environment: "
         f"{clipped(environment.python)}, {pairs(environment.packages)}. Data version given by the "
-        f"program: {clipped(data.declared) if data.declared else 'none'}.{_opened(manifest)}"
+        f"program: {clipped(data.declared) if data.declared else 'none'}."
+        f"{_opened(manifest, report)}"
     )
     evidence = (
         *_code_lines(manifest),
         f"check 2 (recorded); data consumed by seed {manifest.seeds[0].seed}: "
         f"{digest(data.consumed_sha256)}",
         f"check 2 (recorded); probe: {digest(data.probe_sha256)}",
-        *_opened_lines(manifest),
+        *_opened_lines(manifest, report),
     )
     return text, evidence
 
@@ -155,27 +156,37 @@ def _code_lines(manifest: StudyManifest) -> tuple[str, ...]:
     )
 
 
-def _opened(manifest: StudyManifest) -> str:
+def _opened(manifest: StudyManifest, report: VerificationReport) -> str:
     opened = manifest.opened
     if opened is None:
         return ""
     unhashed = len(opened.unhashed) + opened.left_out
     named = f" ({listed(opened.unhashed)})" if opened.unhashed else ""
-    return (
-        f" Files that the program opened while it was built: {len(opened.hashed)} listed by "
-        f"SHA-256, {unhashed} that nobody hashed{named}."
+    unopened = 0 if report.opened is None else report.opened.n_unopened
+    text = (
+        f" Files that the program opened while it was built: {len(opened.hashed) - unopened} "
+        f"listed by SHA-256, {unhashed} that nobody hashed{named}."
     )
+    if unopened:
+        text += f" Listed besides, and opened by no process of the replay: {unopened}."
+    return text
 
 
-def _opened_lines(manifest: StudyManifest) -> tuple[str, ...]:
+def _opened_lines(manifest: StudyManifest, report: VerificationReport) -> tuple[str, ...]:
     hashed = {} if manifest.opened is None else manifest.opened.hashed
+    # Both lists are sorted, so the names that are shown here are among those of the report.
+    unopened = () if report.opened is None else report.opened.unopened
     lines = [
-        f"check 2 (recorded); opened {clipped(name)}: {digest(sha256)}"
+        f"check 2 (recorded); {_verb(name in unopened)} {clipped(name)}: {digest(sha256)}"
         for name, sha256 in list(hashed.items())[:8]
     ]
     rest = len(hashed) - len(lines)
     more = [f"check 2 (recorded); {count(rest, 'more opened file')}: see the manifest"]
     return (*lines, *(more if rest else ()))
+
+
+def _verb(is_unopened: bool) -> str:
+    return "listed and not opened in the replay," if is_unopened else "opened"
 
 
 def _duration(manifest: StudyManifest) -> str:

@@ -48,15 +48,34 @@ class LoopSummary:
 
     Attributes:
         steps: Steps that it took.
+        epochs: How often it iterated its training loader.
         order_sha256: As in :class:`auditkit.records.recording.RankRecord`.
         consumed_sha256: The same.
         final: Commitments to the state at the end.
     """
 
     steps: int
+    epochs: int
     order_sha256: str
     consumed_sha256: str
     final: dict[str, str]
+
+
+@dataclass(frozen=True)
+class StateCommitment:
+    """What a process commits to where the recorded one took a checkpoint.
+
+    Attributes:
+        step: Steps that had been taken.
+        digests: ``sha256/tensor-v1`` of every section of a checkpoint; empty where none can be
+            taken.
+        positions: Of each data position, the digests of its parts, see
+            :func:`auditkit.formats.data_position.position_digests`.
+    """
+
+    step: int
+    digests: dict[str, str]
+    positions: dict[str, dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -92,6 +111,7 @@ class RankStatus:
         info: What it runs on.
         summary: How its loop ended by itself, if it did.
         error: What its script raised, if it did.
+        commitments: To the state where that was asked for, by the steps that had been taken.
         modules: What a step's modules gave, where that was asked for.
         dumped: Whether it has written the state that was asked for.
         disconnected: Whether its connection has ended.
@@ -104,6 +124,7 @@ class RankStatus:
     info: ScriptInfo | None = None
     summary: LoopSummary | None = None
     error: AuditError | None = None
+    commitments: dict[int, StateCommitment] = field(default_factory=dict)
     modules: tuple[tuple[str, str], ...] | None = None
     dumped: bool = False
     disconnected: bool = False
@@ -258,6 +279,9 @@ class RowServer:
             return _GO
         if "left" in message:
             status.info = _fields_of(ScriptInfo, message["left"])
+        elif "committed" in message:
+            committed = from_dict(StateCommitment, message["committed"], what="message")
+            status.commitments[committed.step] = committed
         elif "modules" in message:
             status.modules = tuple((str(name), str(cell)) for name, cell in message["modules"])
         status.dumped = status.dumped or "dumped" in message

@@ -14,8 +14,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from auditkit.errors import AuditError
 from auditkit.files import store
+from auditkit.formats.data_position import position_digests
 from auditkit.formats.redaction import redact_text
+from auditkit.formats.snapshot_file import LOADER
 from auditkit.formats.structure import to_dict
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.machine.code import user_code
@@ -24,18 +27,21 @@ from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.digests import commitments
+from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.processes.protocol import Connection
+from auditkit.processes.row_server import StateCommitment
+from auditkit.program.session import TrainingSession
 from auditkit.recorder.loop import Loop, RecorderBackend
 from auditkit.recorder.tasks import LoopStopped, describe_failure
 from auditkit.recorder.wrapping import InstrumentedLoop, Wrapped, instrument
 from auditkit.recorder.writer import HashChains
+from auditkit.records.digest import COMMITMENT_RECIPE
 from auditkit.records.evidence import Trace
 from auditkit.records.task import RowsTask
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import describe_loader
 from auditkit.study.stages.forker import read_fork
-from auditkit.study.stages.snapshotter import Snapshot, freeze
+from auditkit.study.stages.snapshotter import Snapshot, freeze, sections
 from auditkit.study.worker.callbacks import ModuleCallback
 
 
@@ -94,6 +100,7 @@ class StreamingBackend(RecorderBackend):
     def _summary(self) -> dict[str, Any]:
         return {
             "steps": self.step,
+            "epochs": self._instrumented.loaders[""].epoch + 1,
             "order_sha256": self._chains.order.hex(),
             "consumed_sha256": self._chains.consumed.hex(),
             "final": commitments(self._instrumented.session.state()),
@@ -133,6 +140,7 @@ class _RowSender:
         if task.dump_at is not None:
             self._dump = (task.dump_at, task.dump_to, False)
         self._frozen: Snapshot | None = None
+        self._committed: StateCommitment | None = None
         self.stopped = False
         self._modules: ModuleCallback | None = None
         if task.modules_at is not None:
@@ -145,12 +153,16 @@ class _RowSender:
             raise LoopStopped
         if step == self._task.first_step:
             self._connection.request({"initial": commitments(state), **self.info()})
-        self._frozen = None
+        self._frozen = self._committed = None
+        if step - 1 in self._task.commit_at:
+            self._committed = _commit_to(self._instrumented.session, state, step - 1)
         if self._dump is not None and step == self._dump[0] + 1:
             self._frozen = freeze(self._instrumented.session, state, [])
 
     def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
-        """The boundary counted: write what was frozen, link the chains, look into the step."""
+        """The boundary counted: say what was frozen there, link the chains, look into the step."""
+        if self._committed is not None:
+            self._connection.send({"committed": to_dict(self._committed)})
         if self._frozen is not None:
             self._write(self._frozen)
         self._chains.link(delivery, self._auditor.commitment)
@@ -180,8 +192,11 @@ class _RowSender:
         Returns:
             Whether the state that the parent waited for was the last one; then that was all.
         """
+        session = self._instrumented.session
+        if step - 1 in self._task.commit_at:
+            committed = _commit_to(session, session.state(), step - 1)
+            self._connection.send({"committed": to_dict(committed)})
         if self._dump is not None and step == self._dump[0] + 1:
-            session = self._instrumented.session
             dumps_only = self._dumps_only
             self._write(freeze(session, session.state(), []), at_end=True)
             if dumps_only:
@@ -218,3 +233,25 @@ class _RowSender:
             self._dump = (answer["dump_at"], answer["path"], True)
         elif not answer.get("go"):
             raise self._stop()
+
+
+def _commit_to(session: TrainingSession, state: State, step: int) -> StateCommitment:
+    """Commit to what a checkpoint of this moment would hold."""
+    try:
+        found = sections(session, state, [])
+    except AuditError:  # no checkpoint can be taken here; who compares says so
+        return StateCommitment(step, {}, {})
+    positions = {
+        name: _position_digests(leaves)
+        for name, leaves in found.items()
+        if name.partition("/")[0] == LOADER
+    }
+    return StateCommitment(step, commitments(found), positions)
+
+
+def _position_digests(leaves: Leaves) -> dict[str, str]:
+    text = leaves[""]
+    assert isinstance(text, bytes)  # noqa: S101 # a position is a dict
+    return position_digests(
+        text, lambda rest: digest_leaves(COMMITMENT_RECIPE, {**leaves, "": rest})
+    )

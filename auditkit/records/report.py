@@ -26,7 +26,7 @@ Verdict = Literal["verified", "sampled", "integrity-only", "close", "failed", "u
 Binding = Literal["plan-bound", "registered", "not bound"]
 ReplaySays = Literal["impossible", "different", "undecided", "in part", "equal"]
 
-#: Names of files that nobody hashed that a report holds.
+#: Names of files that nobody hashed, or that no replay opened, that a report holds.
 MAX_UNHASHED = 100
 
 #: Exit code of what cannot be decided: nothing is found to be wrong, nor to be right.
@@ -197,12 +197,17 @@ class OpenedReport:
         unhashed: Names of files that nobody hashed, as recorded or as a replay here opened them;
             at most :data:`MAX_UNHASHED`.
         n_unhashed: How many there are.
+        unopened: Names that the manifest lists with their SHA-256, and that no replay here opened;
+            at most :data:`MAX_UNHASHED`. Empty where nothing was replayed.
+        n_unopened: How many there are.
     """
 
     hashed: int
     compared: int
     unhashed: tuple[str, ...]
     n_unhashed: int
+    unopened: tuple[str, ...] = ()
+    n_unopened: int = 0
 
 
 @dataclass(frozen=True)
@@ -308,6 +313,9 @@ class ReplayReport:
         last_step: Last step that was compared.
         findings: What differs; empty where every row, order and commitment was the recorded one.
         environment: What it ran on.
+        checkpoints: How many checkpoints of all ranks were compared, every section by SHA-256;
+            None in replays of earlier builds, which compared none, nor epochs, nor where the
+            random streams began.
     """
 
     schema_version: str
@@ -321,3 +329,4 @@ class ReplayReport:
     last_step: int
     findings: tuple[Finding, ...]
     environment: Environment
+    checkpoints: int | None = None

@@ -18,6 +18,8 @@ class RowsTask:
         dump_at: Steps after which the state is written to a file, and the loop goes on; None for
             none.
         dump_to: Absolute path of that file.
+        commit_at: Steps after which the state is committed to, as a checkpoint there would be;
+            nothing is written.
         order_head: Chain over the order of the steps before, hexadecimal; empty at the start.
         consumed_head: Chain over their batches.
         deterministic: Whether to set deterministic kernels, which a Recorder never does by
@@ -31,6 +33,7 @@ class RowsTask:
     modules_at: int | None = None
     dump_at: int | None = None
     dump_to: str = ""
+    commit_at: tuple[int, ...] = ()
     order_head: str = ""
     consumed_head: str = ""
     deterministic: bool = False

@@ -20,6 +20,7 @@ from auditkit.records.evidence import Trace
 from auditkit.records.recording import TRACE_STEPS, RankRecord
 from auditkit.records.task import RowsTask
 from auditkit.records.tensor import RawTensor
+from auditkit.replay.checkpoint_comparison import CheckpointComparison
 
 # What was recorded
 
@@ -97,17 +98,15 @@ class RecordedRows:
         record, summary = self.rank(status.rank), status.summary
         if record is None or summary is None:
             return
+        if summary.epochs != record.epochs:
+            yield Mismatch(status.where, None, "epochs", (), "length")
         if summary.steps != record.steps:
             yield Mismatch(status.where, summary.steps + 1, "steps", (), "length")
         if summary.order_sha256 != record.order_sha256:
             yield Mismatch(status.where, None, "order", (), "order drift")
         if summary.consumed_sha256 != record.consumed_sha256:
             yield Mismatch(status.where, None, "batch", (), "data drift")
-        idle = [
-            name
-            for name in self.differing_starts(status)
-            if _is_idle(record, name) and summary.final.get(name) == status.initial.get(name)
-        ]
+        idle = self._idle_streams(record, status)
         for committed, state, step in (
             (record.initial, status.initial, 1),
             (record.final, summary.final, record.steps + 1),
@@ -118,7 +117,39 @@ class RecordedRows:
                 yield mismatch
         for loader, key, *_ in _loader_differences(record, status.info):
             if key not in _SPEED_ONLY:
-                yield Mismatch(status.where, None, f"{key} of the {loader}", (), "description")
+                yield Mismatch(
+                    status.where, None, f"{key} of the {_loader(loader)}", (), "description"
+                )
+
+    def checkpoint_comparison(self, status: RankStatus) -> CheckpointComparison | None:
+        """Compares a process's checkpoints; None where it is none of the recorded ones."""
+        record = self.rank(status.rank)
+        if record is None:
+            return None
+        others = {loader for loader, *_ in _loader_differences(record, status.info)}
+        idle = self._idle_streams(record, status)
+        return CheckpointComparison(self.evidence, record, status, idle, others)
+
+    def false_starts(self, status: RankStatus) -> tuple[str, ...]:
+        """Random streams that are used, and did not begin where the record says."""
+        record = self.rank(status.rank)
+        if record is None or status.info is None:
+            return ()
+        idle, here = self._idle_streams(record, status), status.info.starts
+        return tuple(
+            one.stream
+            for one in record.rng.streams
+            if one.start not in (None, here.get(one.stream)) and one.stream not in idle
+        )
+
+    def _idle_streams(self, record: RankRecord, status: RankStatus) -> list[str]:
+        """Streams that stood elsewhere, and that nobody drew from, there or here."""
+        final = {} if status.summary is None else status.summary.final
+        return [
+            name
+            for name in self.differing_starts(status)
+            if _is_idle(record, name) and final.get(name) == status.initial.get(name)
+        ]
 
     def differing_code(self, status: RankStatus) -> tuple[str, ...]:
         """What a loop consists of that is not what was recorded, a line each."""
@@ -126,7 +157,7 @@ class RecordedRows:
         if record is None or info is None:
             return ()
         loaders = (
-            f"{loader}: {key} is {there} there, {here} here"
+            f"{_loader(loader)}: {key} is {there} there, {here} here"
             for loader, key, there, here in _loader_differences(record, info)
         )
         return (*self._files(info), *self._arguments(info), *loaders)
@@ -164,17 +195,21 @@ def _is_idle(record: RankRecord, stream: str) -> bool:
     return any(one.stream == stream and one.start == one.end for one in record.rng.streams)
 
 
+def _loader(name: str) -> str:
+    """How messages name a loader."""
+    return f"loader {name}" if name else "training loader"
+
+
 def _loader_differences(
     record: RankRecord, info: ScriptInfo | None
 ) -> Iterator[tuple[str, str, str, str]]:
-    """Loader, setting, and what it is there and here."""
+    """Name of the loader, setting, and what it is there and here."""
     loaders = {} if info is None else info.loaders
     for name in sorted(set(record.loaders) | set(loaders)):
         there, here = record.loaders.get(name, {}), loaders.get(name, {})
         for key in sorted(set(there) | set(here)):
             if there.get(key) != here.get(key):
-                loader = f"loader {name}" if name else "training loader"
-                yield loader, key, there.get(key, "absent"), here.get(key, "absent")
+                yield name, key, there.get(key, "absent"), here.get(key, "absent")
 
 
 # What runs
@@ -277,6 +312,9 @@ class LiveComparison:
         if self._start and self._recorded.rank(rank) is not None:
             values["checkpoint"] = str(self._recorded.checkpoint(rank, self._start))
             values["first_step"] = self._start + 1
+        record = self._recorded.rank(rank)
+        if record is not None and self._task.last_step is None:
+            values["commit_at"] = tuple(checkpoint.step for checkpoint in record.checkpoints)
         if self._task.dump_at is not None:
             values["dump_to"] = str(self.dump_path(rank))
         return RowsTask(**values)

@@ -1,7 +1,8 @@
 """Check 8, of the data: what a replaying program opened is what the recorded one opened.
 
 A file that the manifest lists with another digest is named: with other data nothing can be
-decided. A file that nobody hashed, there or here, is named in the report and is no failure.
+decided. A file that nobody hashed, there or here, is named in the report and is no failure. A
+listed one that no process of a whole replay opened is named, too: nobody saw the program read it.
 """
 
 from __future__ import annotations
@@ -21,18 +22,46 @@ class OpenedHere:
         equal: With the recorded digest.
         unhashed: Without anybody having hashed them; a name that nobody listed among them.
         left_out: How many files a replay opened beyond those that it lists.
+        listed: Of those that the manifest lists with a digest, whatever was opened here.
     """
 
     equal: frozenset[str] = frozenset()
     unhashed: frozenset[str] = frozenset()
     left_out: int = 0
+    listed: frozenset[str] = frozenset()
 
     def __or__(self, other: OpenedHere) -> OpenedHere:
         return OpenedHere(
             self.equal | other.equal,
             self.unhashed | other.unhashed,
             max(self.left_out, other.left_out),
+            self.listed | other.listed,
         )
+
+    def unopened(self, recorded: OpenedFiles | None) -> list[str]:
+        """Names that the manifest lists with a digest, and that nothing here opened."""
+        return sorted(set(() if recorded is None else recorded.hashed) - self.listed)
+
+    def unseen(self, recorded: OpenedFiles | None) -> list[str]:
+        """Of :meth:`unopened`, what was not opened by another name either.
+
+        A program that finds its files by its working folder opens them where that is: there they
+        have no name to be compared by.
+        """
+        if self.left_out:
+            return []
+        elsewhere = tuple(f"/{name}" for name in self.unhashed)
+        return [
+            name
+            for name in self.unopened(recorded)
+            if not any(other.endswith(f"/{_tail(name)}") for other in elsewhere)
+        ]
+
+
+def _tail(name: str) -> str:
+    """A name below the folder that it is called by."""
+    parts = name.split("/")
+    return "/".join(parts[2:] if parts[0] == "data" and len(parts) > 2 else parts[1:])
 
 
 class OpenedJudge:
@@ -64,7 +93,8 @@ class OpenedJudge:
             known = self._recorded.items() & opened.hashed.items()
             unhashed = {file.name for file in opened.files if not self._is_hashed(file)}
             equal = frozenset(name for name, _ in known)
-            self._here |= OpenedHere(equal, frozenset(unhashed), opened.left_out)
+            listed = frozenset(file.name for file in opened.files if file.name in self._recorded)
+            self._here |= OpenedHere(equal, frozenset(unhashed), opened.left_out, listed)
         return [self._finding(file) for file in new]
 
     def _is_hashed(self, file: OpenedFile) -> bool:

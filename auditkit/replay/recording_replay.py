@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from auditkit.evidence.comparison import (
     Mismatch,
     causing_step,
     environment_differences,
+    mismatch_in_row,
     seeding_calls,
 )
 from auditkit.evidence.distances import Magnitude, measure
@@ -70,6 +72,7 @@ class RecordingReplay:
         unseeded: Random streams that the processes began elsewhere in.
         module: The first module that differs in two runs of the step.
         distance: How far the states are apart, where a checkpoint allows to say.
+        checkpoints: How many checkpoints were compared with what was passed here.
     """
 
     findings: tuple[Finding, ...]
@@ -84,6 +87,7 @@ class RecordingReplay:
     unseeded: tuple[str, ...] = ()
     module: str | None = None
     distance: CheckpointDistance | None = None
+    checkpoints: int = 0
 
     @property
     def equal(self) -> bool:
@@ -130,6 +134,7 @@ class _Replay:
 
     def __init__(self, recorded: RecordedRows, config: CommandConfig, scratch: Path) -> None:
         self._recorded, self._config, self._scratch = recorded, config, scratch
+        self._n_checkpoints = 0
 
     def run(self, report: Callable[[int], None]) -> RecordingReplay:
         """Run the command, compare, explain."""
@@ -138,8 +143,12 @@ class _Replay:
         statuses = [comparison.server.by_rank[rank] for rank in sorted(comparison.server.by_rank)]
         differing = comparison.first
         if differing is None:
-            mismatches = tuple(self._end_mismatches(statuses))
-            return self._result(statuses, statuses[0], mismatches, _Explanation())
+            explanation = _Explanation()
+            mismatches = (
+                *self._end_mismatches(statuses),
+                *self._start_mismatches(statuses, explanation),
+            )
+            return self._result(statuses, statuses[0], mismatches, explanation)
         explanation = self._explain(differing)
         return self._result(
             statuses,
@@ -161,6 +170,38 @@ class _Replay:
                     f"the command ended after step {status.step} without closing its loop"
                 )
             yield from self._recorded.compare_end(status)
+            comparison = self._recorded.checkpoint_comparison(status)
+            if comparison is not None:
+                yield from comparison.mismatches()
+                self._n_checkpoints += comparison.compared
+
+    def _start_mismatches(
+        self, statuses: list[RankStatus], found: _Explanation
+    ) -> Iterator[Mismatch]:
+        """Streams that began elsewhere, though every row is the recorded one.
+
+        A script may seed them after its objects were wrapped. Where they stood before is then
+        chance, and differs in the next run as well; a record of chance cannot be compared.
+        """
+        elsewhere = {status.rank: self._recorded.false_starts(status) for status in statuses}
+        if not any(elsewhere.values()):
+            return
+        found.runs += 1
+        again = LiveComparison(self._recorded)
+        with suppress(AuditError):  # without a second run the first one stands
+            again.run(self._config, RowsTask(last_step=1))
+        for status in statuses:
+            other = again.server.by_rank.get(status.rank)
+            second = None if other is None or other.info is None else other.info.starts
+            first = _info(status).starts
+            names = [
+                name
+                for name in elsewhere[status.rank]
+                if second is None or second.get(name) == first.get(name)
+            ]
+            if names:
+                found.cause = OTHER_RECORD
+                yield mismatch_in_row(status.where, 1, names, names)
 
     # Explaining
 
@@ -261,6 +302,7 @@ class _Replay:
             unseeded=starts,
             module=explanation.module,
             distance=distance,
+            checkpoints=self._n_checkpoints,
         )
 
 

@@ -17,8 +17,8 @@
 
 A new check gets its number and name in :data:`auditkit.records.report.CHECKS` (and in the schema
 of reports, which counts ten), a module of its own that yields findings, its call in
-:func:`content_findings`, and a line on what it looked at where the lines of the others are
-(:meth:`CheckResults.ran`); a check without one counts as not made.
+:mod:`auditkit.verification.content`, and a line on what it looked at where the lines of the others
+are (:meth:`CheckResults.ran`); a check without one counts as not made.
 
 Checks that can run do run, so that the report lists every failure; nothing verified is a
 failure. Code is executed only in check 8, which comes in as an argument: this module imports
@@ -28,20 +28,21 @@ no torch. Of a recording, which has no branches, checks 1 to 5 and 8 are made
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.errors import ArtifactError, AuditError
 from auditkit.evidence.comparison import environment_differences
-from auditkit.evidence.reader import RecordingEvidence, RunEvidence, SeedEvidence
+from auditkit.evidence.reader import RecordingEvidence, RunEvidence
 from auditkit.evidence.verdicts import as_change, as_finding
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.run_files import Outcome
 from auditkit.records.declaration import DECLARATIONS, Declaration
 from auditkit.records.estimate import EstimateTable
-from auditkit.records.manifest import BranchRecord, StudyManifest
+from auditkit.records.manifest import StudyManifest
+from auditkit.records.opened import some_names
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
@@ -56,20 +57,18 @@ from auditkit.verification.authenticity import (
     VerifyRequest,
     open_manifest,
 )
-from auditkit.verification.consistency import check_branch, check_plan, check_trunk
-from auditkit.verification.fork import check_fork, check_touched
-from auditkit.verification.noise_floor import check_replica
-from auditkit.verification.order import check_branch_order, check_control_order
+from auditkit.verification.content import content_findings, is_as_long_as_planned
 from auditkit.verification.plan_binding import Registrar, bind_plan
-from auditkit.verification.program_code import check_opened, check_program, opened_report
+from auditkit.verification.program_code import (
+    check_program,
+    opened_report,
+    unopened_finding,
+)
 from auditkit.verification.recordings import RecordingVerification
-from auditkit.verification.replication import Replication
-from auditkit.verification.rng_contract import check_branch_streams, check_contracts
 
 __all__ = ["COMPANIONS", "Estimator", "Replayer", "VerifyRequest", "verify"]
 
 Replayer = Callable[[RunEvidence, ReplayRequest], ReplayOutcome]
-Numbered = Iterator[tuple[int, Finding]]
 Declarations = Mapping[str, Declaration]
 Estimator = Callable[[Sequence[SeedOutcomes], StudyPlan], EstimateTable]
 
@@ -219,6 +218,7 @@ class _StudyVerification(Verification):
         self._replayed = "all" if sample.is_everything else "some"
         self._environment = next(iter(outcome.environments), None)
         self._distances = outcome.distances
+        self._check_unopened(run, outcome, sample)
         self._check_tolerance(outcome, sample)
         recorded = run.manifest.environment
         self._differences = environment_differences(recorded, *outcome.environments)
@@ -230,9 +230,20 @@ class _StudyVerification(Verification):
             return "code is executed only where checks 1 to 3 passed"
         if any(check_program(run.manifest.program)):
             return "what would be executed is not what the manifest lists, see check 4"
-        if not _is_as_long_as_planned(run):
+        if not is_as_long_as_planned(run):
             return "the traces are not of the plan's steps, see check 4"
         return None
+
+    def _check_unopened(self, run: RunEvidence, outcome: ReplayOutcome, sample: Sample) -> None:
+        """Name listed files that nothing here opened; what was not run may have opened them."""
+        recorded = run.manifest.opened
+        finding = unopened_finding(recorded, outcome.opened)
+        names = outcome.opened.unopened(recorded)
+        if finding is not None and sample.is_everything and not outcome.findings:
+            self._checks.add(8, [finding])
+        elif names and outcome.environments:
+            more = "" if sample.is_everything else "; not everything was replayed"
+            self._checks.warn(8, f"listed and not opened here: {some_names(names)}{more}")
 
     def _check_tolerance(self, outcome: ReplayOutcome, sample: Sample) -> None:
         """Call a replay close, or say why it is not; what was not drawn may be further away."""
@@ -306,27 +317,6 @@ class _StudyVerification(Verification):
         return table
 
 
-def content_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
-    """Every finding of checks 4, 5, 6, 7 and 9, with its check's number."""
-    manifest = run.manifest
-    yield from _numbered(4, check_program(manifest.program))
-    yield from _numbered(4, check_opened(manifest.opened))
-    found_in_plan = list(_numbered(4, check_plan(manifest, declarations)))
-    yield from found_in_plan
-    yield from _numbered(5, check_contracts(manifest))
-    if found_in_plan:
-        return  # branches that are not the plan's cannot be told apart
-    replication = Replication()
-    for record in manifest.seeds:
-        seed = run.seed(record)
-        yield from _numbered(5, replication.findings(seed))
-        yield from _numbered(4, check_trunk(seed, manifest.plan))
-        yield from _numbered(6, check_control_order(seed, manifest.plan))
-        yield from _numbered(7, check_fork(seed, manifest.plan))
-        for branch in record.branches:
-            yield from _branch_findings(run, seed, branch, declarations)
-
-
 def branch_tables(
     run: RunEvidence, recomputed: Mapping[tuple[int, str], Outcome]
 ) -> list[SeedOutcomes]:
@@ -354,46 +344,3 @@ def branch_tables(
             )
         )
     return found
-
-
-def _branch_findings(
-    run: RunEvidence, seed: SeedEvidence, branch: BranchRecord, declarations: Declarations
-) -> Numbered:
-    plan, is_control = run.manifest.plan, branch.role == "control"
-    try:
-        trace = seed.control if is_control else run.trace(branch.trace)
-        outcome = seed.control_outcome if is_control else run.outcome(branch)
-        seed.order  # noqa: B018 # read here, so that a bad file is one finding
-    except AuditError as error:
-        yield 4, as_finding(error)
-        return
-    yield from _numbered(4, check_branch(run, seed, branch, trace, outcome, declarations))
-    if is_control:
-        return
-    spec = branch.perturbation
-    touched = declarations[spec.name].touches(spec) if spec else ()
-    yield from _numbered(5, check_branch_streams(seed, branch, touched))
-    yield from _numbered(6, check_branch_order(seed, branch, trace, plan, declarations))
-    yield from _numbered(7, check_touched(seed, branch, trace, plan, declarations))
-    # carry changes nothing, so that whatever it shows has leaked from somewhere.
-    if branch.role == "replica" or (spec is not None and spec.name == "carry"):
-        yield from _numbered(9, check_replica(seed, branch, trace, outcome))
-
-
-def _numbered(number: int, findings: Iterable[Finding]) -> Numbered:
-    try:
-        for finding in findings:
-            yield number, finding
-    except AuditError as error:
-        yield number, as_finding(error)
-
-
-def _is_as_long_as_planned(run: RunEvidence) -> bool:
-    """Whether there is evidence of every step that a replay would take."""
-    plan = run.manifest.plan
-    ends = (plan.fork_at, plan.horizon)
-    try:
-        seeds = map(run.seed, run.manifest.seeds)
-        return all((seed.trunk.last_step, seed.control.last_step) == ends for seed in seeds)
-    except AuditError:  # said by the check that reads it; a replay says what it can
-        return True

@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 
 from auditkit.formats.quote import brief
 from auditkit.records.manifest import CodeFile, ProgramRecord
-from auditkit.records.opened import OpenedFiles
-from auditkit.records.report import MAX_UNHASHED, Finding, OpenedReport
+from auditkit.records.opened import OpenedFiles, some_names
+from auditkit.records.report import MAX_UNHASHED, UNDECIDED, Finding, OpenedReport
 from auditkit.replay.opened import OpenedHere
 
 #: Where Python keeps compiled copies of sources, which it runs in their place.
@@ -55,6 +55,7 @@ def opened_report(recorded: OpenedFiles | None, here: OpenedHere | None) -> Open
     """What the program opened, as recorded and as replays here opened it; None where none says."""
     if recorded is None and here in (None, OpenedHere()):
         return None
+    unopened = [] if here is None else here.unopened(recorded)
     recorded, here = recorded or OpenedFiles(()), here or OpenedHere()
     names = sorted({*recorded.unhashed, *here.unhashed})
     return OpenedReport(
@@ -62,7 +63,25 @@ def opened_report(recorded: OpenedFiles | None, here: OpenedHere | None) -> Open
         compared=len(here.equal),
         unhashed=tuple(names[:MAX_UNHASHED]),
         n_unhashed=len(names) + max(recorded.left_out, here.left_out),
+        unopened=tuple(unopened[:MAX_UNHASHED]),
+        n_unopened=len(unopened),
     )
+
+
+def unopened_finding(recorded: OpenedFiles | None, here: OpenedHere) -> Finding | None:
+    """What is said of listed files that no process of a whole replay opened; None without any."""
+    names = here.unseen(recorded)
+    if not names:
+        return None
+    text = (
+        f"listed as opened, and no process of the replay opened {_it(names)}: {some_names(names)}; "
+        "nobody saw the program read what is listed"
+    )
+    return Finding(text, "opened files", exit_code=UNDECIDED)
+
+
+def _it(names: Sequence[str]) -> str:
+    return "it" if len(names) == 1 else f"any of {len(names):,}"
 
 
 def _is_listed(target: str, code: Sequence[CodeFile]) -> bool:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from auditkit.errors import AuditError
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.verdicts import as_finding
-from auditkit.formats.snapshot_file import UNTRACED
+from auditkit.formats.snapshot_file import LOADER, UNTRACED
 from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
 from auditkit.records.evidence import CONSUMED, Trace, is_consumed
 from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
@@ -88,6 +88,7 @@ class _Reader:
     pairs: _DigestPairs
     chunk: Trace | None = None
     checkpoints: dict[int, list[CheckpointRecord]] = field(default_factory=dict)
+    epoch: int = 0
 
     def __post_init__(self) -> None:
         last = len(self.rank.traces) - 1
@@ -158,10 +159,24 @@ class _Reader:
                 continue
             if chunk.cell(row, name) != sections[name].evidence:
                 yield Finding("the trace's row is of another state", file, row, name)
+        if LOADER in sections:
+            yield from self._check_epoch(checkpoint, sections[LOADER].epoch)
         yield from self.pairs.check(checkpoint.digests, chunk, row, file)
         for name in sorted(set(chunk.columns) - set(sections)):
             if not is_consumed(name) and any(chunk.cell(row, name)):
                 yield Finding("the checkpoint lacks a component", file, row, name)
+
+    def _check_epoch(self, checkpoint: CheckpointRecord, epoch: int | None) -> Iterator[Finding]:
+        """Epochs are counted upwards, and no further than the manifest says."""
+        if epoch is None:
+            return
+        if not self.epoch <= epoch < self.rank.epochs:
+            text = (
+                f"taken in epoch {epoch + 1}, after one of epoch {self.epoch + 1}; "
+                f"the manifest says {self.rank.epochs} epochs"
+            )
+            yield Finding(text, checkpoint.file, checkpoint.step, LOADER)
+        self.epoch = max(self.epoch, epoch)
 
 
 def _check_rows(chunk: Trace, where: str) -> Iterator[Finding]:

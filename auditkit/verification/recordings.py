@@ -218,6 +218,8 @@ def _check_rank(rank: RankRecord) -> Iterator[Finding]:
     where = place(rank)
     if rank.steps < 1:
         yield Finding("no steps were recorded", where)
+    if rank.epochs < 1:
+        yield Finding(f"{rank.epochs} epochs, in which nothing was consumed", where)
     n_chunks = max(-(-rank.steps // TRACE_STEPS), 1)
     if len(rank.traces) != n_chunks:
         yield Finding(f"{len(rank.traces)} trace files for {rank.steps} steps", where)
@@ -239,9 +241,7 @@ def _check_checkpoints(rank: RankRecord) -> Iterator[Finding]:
     steps = [checkpoint.step for checkpoint in rank.checkpoints]
     if steps != sorted(set(steps)) or any(step > rank.steps for step in steps):
         yield Finding("checkpoints are not in the order of their steps", where)
-    resumed = list(rank.resumed_at)
-    if resumed != sorted(resumed) or any(step > rank.steps for step in resumed):
-        yield Finding("resumptions are not in the order of their steps", where)
+    yield from _check_resumptions(rank)
     ends = {0: rank.initial, rank.steps: rank.final}
     for checkpoint in rank.checkpoints:
         committed = ends.get(checkpoint.step)
@@ -256,3 +256,15 @@ def _check_checkpoints(rank: RankRecord) -> Iterator[Finding]:
             if traced.get(name) != committed.get(name):
                 text = "the rank's commitment is of another state"
                 yield Finding(text, checkpoint.file, checkpoint.step, name)
+
+
+def _check_resumptions(rank: RankRecord) -> Iterator[Finding]:
+    """A recording is gone on with from a checkpoint, and the latest ones are kept."""
+    where, resumed = place(rank), list(rank.resumed_at)
+    kept = {checkpoint.step for checkpoint in rank.checkpoints}
+    if resumed != sorted(resumed) or any(not 1 <= step <= rank.steps for step in resumed):
+        yield Finding("resumptions are not in the order of their steps", where)
+    for step in dict.fromkeys(resumed):
+        # Checkpoints that were not kept are earlier than all that were; one is always kept.
+        if step not in kept and step > min(kept, default=0):
+            yield Finding("resumed where there is no checkpoint", where, step)

@@ -167,7 +167,8 @@ def _says(result: ReplayReport, recorded: RecordingManifest) -> ReplaySays:
     if result.findings:
         return "undecided"
     is_range = result.first_step <= result.last_step + 1 and result.last_step <= steps
-    if not is_range or result.ranks > len(recorded.ranks):
+    most = sum(len(rank.checkpoints) for rank in recorded.ranks)
+    if not is_range or result.ranks > len(recorded.ranks) or (result.checkpoints or 0) > most:
         return "impossible"
     is_every_step = (result.first_step, result.last_step) == (1, steps)
     is_every_rank = result.ranks == recorded.world.size == len(recorded.ranks)
@@ -179,6 +180,9 @@ def _text(result: ReplayReport, recorded: RecordingManifest, says: ReplaySays) -
     if says == "impossible":
         most = max((rank.steps for rank in recorded.ranks), default=0)
         size = processes(len(recorded.ranks))
+        there = sum(len(rank.checkpoints) for rank in recorded.ranks)
+        if (result.checkpoints or 0) > there:
+            return f"says that {result.checkpoints} checkpoints were equal; there are {there}"
         return f"says that {span} were equal; the recording has steps 1..{most} of {size}"
     if says == "different":
         return f"{span} re-executed, with differences"
@@ -187,7 +191,25 @@ def _text(result: ReplayReport, recorded: RecordingManifest, says: ReplaySays) -
     if says == "in part":
         return f"only {span} re-executed, and equal"
     steps = f"{result.last_step} step{'' if result.last_step == 1 else 's'}"
-    return f"re-executed with the user's command: {steps} equal"
+    n_all = sum(len(rank.checkpoints) for rank in recorded.ranks)
+    if result.checkpoints:
+        number = f"{result.checkpoints}{f' of {n_all}' if result.checkpoints < n_all else ''}"
+        steps += f" and {number} checkpoint{'' if n_all == 1 else 's'}"
+    return f"re-executed with the user's command: {steps} equal{_left_out(result, n_all)}"
+
+
+def _left_out(result: ReplayReport, n_all: int) -> str:
+    """What a replay did not compare, beside the steps."""
+    if result.checkpoints is None:
+        return (
+            "; by an earlier build, which compared no checkpoints, no number of epochs and no "
+            "starts of random streams"
+        )
+    return (
+        ""
+        if result.checkpoints == n_all
+        else "; not every section of the other checkpoints was compared"
+    )
 
 
 def processes(number: int) -> str:

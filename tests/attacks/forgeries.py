@@ -218,6 +218,12 @@ def _other_code(run: Run) -> None:
     forging.replace_file(run, "code/tiny_study.py", source.replace(b"lr=0.05", b"lr=0.06"))
 
 
+def _never_opened(told: dict[str, Any]) -> None:
+    """Data of a name, size and digest that sound well."""
+    file = {"name": "data/imagenet/train.bin", "size": 5, "sha256": "a" * 64, "reason": None}
+    told["opened"]["files"] = [file]
+
+
 def _forge(name: str, apply: Callable[[Run], object], check: int, says: str, **of: Any) -> Attack:
     return Attack(name, GROUP, apply, check, of.pop("exit_code", 1), says, **of)
 
@@ -623,6 +629,15 @@ CLAIMS = (
         where="seed 0, trunk",
         step=1,
         component="param_groups",
+        **_AGAIN,
+    ),
+    _forge(
+        "a file listed that the program never opens",
+        predicate(_never_opened),
+        8,
+        "no process of the replay opened it: data/imagenet/train.bin",
+        where="opened files",
+        exit_code=6,
         **_AGAIN,
     ),
     _forge(

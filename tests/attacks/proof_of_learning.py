@@ -102,6 +102,7 @@ def reviewed_with(run: Run, loop: Loop) -> Run:
         findings=found.findings,
         last_step=found.last_step,
         environment=found.environment,
+        checkpoints=found.checkpoints,
     )
     return run
 

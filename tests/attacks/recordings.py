@@ -7,11 +7,18 @@ from collections.abc import Callable
 from typing import Any
 
 import forging
+import in_process_loops
+import numpy as np
 from studies import Run
 from synthetic_recordings import DRIFT, Loop, Recording, write_replay, write_snapshot
 
 from attacks.attack import Attack
 from attacks.envelope import predicate
+from attacks.proof_of_learning import reviewed_with
+from auditkit.files import store
+from auditkit.formats.recipes import digest_raw
+from auditkit.formats.snapshot_file import raw_components
+from auditkit.records.digest import COMMITMENT_RECIPE
 from auditkit.records.recording import TRACE_STEPS
 from auditkit.signing.keys import generate_key
 
@@ -20,6 +27,8 @@ GROUP = "recordings"
 FIRST, SECOND = "trace/000000.safetensors", "trace/000001.safetensors"
 CHECKPOINT, END = "checkpoint-00000003.safetensors", "checkpoint-00001030.safetensors"
 OTHER_RANK = "rank-0001/trace/000000.safetensors"
+
+FIFTH, FIFTEENTH = "checkpoint-00000005.safetensors", "checkpoint-00000015.safetensors"
 
 _STRANGER = generate_key()
 
@@ -100,6 +109,36 @@ def _without_stream_anywhere(told: dict[str, Any]) -> None:
     told["components"].remove("rng/python")
     for digests in (told["initial"], told["final"]):
         del digests["rng/python"]
+
+
+def _other_start(told: dict[str, Any]) -> None:
+    (stream,) = (one for one in told["rng"]["streams"] if one["stream"] == "rng/torch")
+    stream["start"] = "5" * 64
+
+
+def replayed(change: Callable[[dict[str, Any]], object]) -> Callable[[Run], object]:
+    """Change what the manifest says of a loop, which a reviewer then replays honestly."""
+
+    def apply(run: Run) -> None:
+        rank(change)(run)
+        every = 5 if any(run.folder.glob("checkpoint-*")) else 0
+        reviewed_with(run, in_process_loops.Loop(run.folder, checkpoint_every=every))
+
+    return apply
+
+
+def _other_position(run: Run) -> None:
+    """A checkpoint that goes on from another batch, committed to; a reviewer then replays."""
+
+    def edit(told: forging.Arrays) -> None:
+        text = told["loader/"].tobytes()
+        assert text.count(b'"values":[0,5,') == 1
+        told["loader/"][:] = np.frombuffer(text.replace(b"[0,5,", b"[0,4,"), np.uint8)
+
+    forging.edit_tensors(run, FIFTH, edit)
+    section = raw_components(*store.read_tensors(run.folder / FIFTH, what=FIFTH))["loader"]
+    digest = digest_raw(COMMITMENT_RECIPE, *section).hex()
+    replayed(lambda told: told["checkpoints"][0]["digests"].update(loader=digest))(run)
 
 
 def _as_loader(told: dict[str, Any]) -> None:
@@ -280,6 +319,51 @@ ATTACKS = (
         "unknown field 'plan'",
         check=1,
         exit_code=5,
+    ),
+    _in_first(
+        "a resumption that never was",
+        rank(lambda told: told.update(resumed_at=[500])),
+        "resumed where there is no checkpoint",
+        where="rank 0",
+        step=500,
+    ),
+    _in_first(
+        "fewer epochs than a checkpoint's",
+        rank(lambda told: told.update(epochs=1)),
+        "the manifest says 1 epochs",
+        where=FIFTEENTH,
+        step=15,
+        component="loader",
+        subject="checkpoints",
+    ),
+    _in_first(
+        "another number of epochs",
+        replayed(lambda told: told.update(epochs=300)),
+        "length: epochs is another",
+        check=8,
+        where="rank 0",
+        component="epochs",
+        subject="loop",
+    ),
+    _in_first(
+        "another start of a random stream",
+        replayed(_other_start),
+        "RNG drift: rng/torch is another",
+        check=8,
+        where="rank 0",
+        step=1,
+        component="rng/torch",
+        subject="loop",
+    ),
+    _in_first(
+        "a checkpoint that goes on from another batch",
+        _other_position,
+        "commitment: loader is another",
+        check=8,
+        where=f"rank 0, {FIFTH}",
+        step=5,
+        component="loader",
+        subject="checkpoints",
     ),
     _in_first(
         "a replay of more steps than there are",

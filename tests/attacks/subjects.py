@@ -67,4 +67,5 @@ SUBJECTS: dict[str, Callable[[Path, PrivateKey], Run]] = {
     "ranks": lambda folder, key: write_recording(folder, key, Loop(ranks=2, checkpoints=())),
     "replayed": _replayed,
     "loop": record_loop,
+    "checkpoints": lambda folder, key: record_loop(folder, key, checkpoint_every=5),
 }

@@ -157,7 +157,9 @@ def test_an_honest_recording_is_verified(
         findings=found.findings,
         last_step=found.last_step,
         environment=found.environment,
+        checkpoints=found.checkpoints,
     )
+    assert found.checkpoints == len(run.recorded.ranks[0].checkpoints)
     report = check_files(run, strict=True)
     assert (report.verdict, report.exit_code) == ("verified", 0), findings_text(report)
 

@@ -151,7 +151,7 @@ def test_a_resumed_loop_ends_as_if_nothing_had_happened(
     tmp_path: Path, name: str, kill_at: int
 ) -> None:
     loop = LOOPS[name]
-    with ak.Recorder(tmp_path / "whole", seed=7) as rec:
+    with ak.Recorder(tmp_path / "whole", seed=7, checkpoint_every=3) as rec:
         expected = loop(rec)
     out = tmp_path / "out"
     with pytest.raises(Killed), ak.Recorder(out, seed=7, checkpoint_every=3) as rec:
@@ -164,6 +164,12 @@ def test_a_resumed_loop_ends_as_if_nothing_had_happened(
     assert trace.first_difference(whole) is None
     assert rank == whole_rank
     assert read(out).manifest.ranks[0].resumed_at == ((kill_at - 1) // 3 * 3,)
+    # A replay of either compares the other's checkpoints, data positions included.
+    digests = [
+        [c.digests for c in read(folder).manifest.ranks[0].checkpoints]
+        for folder in (out, tmp_path / "whole")
+    ]
+    assert digests[0] == digests[1]
 
 
 def test_twice_killed_and_only_the_latest_checkpoints_kept(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from auditkit.records.opened import OpenedFile, OpenedFiles, unhashed_notes
 from auditkit.records.plan import StudyPlan
 from auditkit.replay.opened import OpenedHere, OpenedJudge
 from auditkit.signing.keys import PrivateKey
-from auditkit.verification.program_code import opened_report
+from auditkit.verification.program_code import opened_report, unopened_finding
 from auditkit.verification.report_json import report_from_json
 
 READING = "reading_study.py:make_program"
@@ -173,13 +173,92 @@ def test_another_digest_in_the_record_is_named(reading: Run, tmp_path: Path) -> 
     assert (report.exit_code, failures(report)) == (6, {8})
 
 
+def _phantom(told: dict[str, Any]) -> None:
+    files = told["opened"]["files"]
+    files.append({**PHANTOM})
+    files.sort(key=lambda file: str(file["name"]))
+
+
+PHANTOM = {"name": "data/root/extra.bin", "size": 5, "sha256": "a" * 64, "reason": None}
+
+
+@pytest.fixture
+def with_phantom(reading: Run, tmp_path: Path) -> Run:
+    """A study that lists a file which its program never opens."""
+    shutil.copytree(reading.folder, tmp_path / "run")
+    run = Run(tmp_path / "run", reading.key)
+    forging.edit_predicate(run, _phantom)
+    return run
+
+
+def test_a_listed_file_that_nothing_opens_is_named(
+    with_phantom: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check_files(with_phantom).exit_code == 0
+    report = check(with_phantom)
+    assert (report.verdict, report.exit_code, failures(report)) == ("undecided", 6, {8})
+    (finding,) = result_of(report, 8).findings
+    assert "no process of the replay opened it: data/root/extra.bin" in finding.message
+    assert report.opened is not None
+    assert (report.opened.unopened, report.opened.n_unopened) == (("data/root/extra.bin",), 1)
+    print_report(report, everything=False)
+    assert "listed and not opened here: data/root/extra.bin" in capsys.readouterr().out
+    assert report_from_json(canonical.dumps(to_dict(report)), what="report") == report
+    text = to_markdown(fill(with_phantom.manifest, report, ()))
+    assert "opened data/root/extra.bin" not in text
+    assert "listed and not opened in the replay, data/root/extra.bin" in text
+    assert "Listed besides, and opened by no process of the replay: 1." in text
+    assert f"opened {LISTED[0]}" in text
+
+
+def test_what_a_sample_did_not_open_is_a_warning(with_phantom: Run) -> None:
+    report = check(with_phantom, replay=1, replay_seed=1)
+    assert (report.verdict, report.exit_code) == ("sampled", 0)
+    (warning,) = [text for text in result_of(report, 8).warnings if "not opened" in text]
+    assert "data/root/extra.bin; not everything was replayed" in warning
+    assert report.opened is not None
+    assert report.opened.n_unopened == 1
+
+
+def test_a_file_opened_by_one_process_of_several_counts() -> None:
+    files = [OpenedFile(f"data/root/{name}", 1, "a" * 64) for name in "xy"]
+    recorded = OpenedFiles(tuple(files))
+    judge = OpenedJudge(recorded)
+    judge.findings(OpenedFiles((files[0],)))
+    assert judge.here.unopened(recorded) == ["data/root/y"]
+    assert unopened_finding(recorded, judge.here) is not None
+    judge.findings(OpenedFiles((files[1],)))
+    assert judge.here.unopened(recorded) == []
+    assert unopened_finding(recorded, judge.here) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "elsewhere", "is_seen"),
+    [
+        ("program/labels/x.csv", "~/mine/labels/x.csv", True),
+        ("data/root/labels/x.csv", "/srv/labels/x.csv", True),
+        ("data/root/labels/x.csv", "/srv/x.csv", False),
+        ("program/x.csv", "/srv/other-x.csv", False),
+        ("data/root", "/srv/data", False),
+    ],
+)
+def test_a_file_opened_under_no_name_is_none_that_nothing_opened(
+    name: str, elsewhere: str, is_seen: bool
+) -> None:
+    recorded = OpenedFiles((OpenedFile(name, 1, "a" * 64),))
+    judge = OpenedJudge(recorded)
+    judge.findings(OpenedFiles((OpenedFile(elsewhere, None, None, "elsewhere"),)))
+    assert judge.here.unopened(recorded) == [name]
+    assert (unopened_finding(recorded, judge.here) is None) is is_seen
+
+
 def test_each_difference_is_said_once_and_nothing_of_a_script() -> None:
     judge = OpenedJudge(OpenedFiles((OpenedFile("data/x", 1, "a" * 64),)))
     other = OpenedFiles((OpenedFile("data/x", 2, "b" * 64),), 7)
     assert len(judge.findings(other)) == 1
     assert judge.findings(other) == []
     assert judge.findings(None) == []
-    assert judge.here == OpenedHere(left_out=7)
+    assert judge.here == OpenedHere(left_out=7, listed=frozenset({"data/x"}))
     report = opened_report(None, judge.here)
     assert report is not None
     assert report.n_unhashed == 7

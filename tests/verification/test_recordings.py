@@ -338,6 +338,26 @@ INCONSISTENT: dict[str, tuple[dict[str, Any], Forge, str]] = {
         first_rank(lambda rank: rank.update(resumed_at=[6])),
         "rank 0: resumptions are not in the order of their steps",
     ),
+    "a resumption where there is no checkpoint": (
+        {},
+        first_rank(lambda rank: rank.update(resumed_at=[2, 3])),
+        "rank 0, step 3: resumed where there is no checkpoint",
+    ),
+    "a resumption without checkpoints": (
+        {"checkpoints": ()},
+        first_rank(lambda rank: rank.update(resumed_at=[2])),
+        "rank 0, step 2: resumed where there is no checkpoint",
+    ),
+    "a resumption before the first step": (
+        {},
+        first_rank(lambda rank: rank.update(resumed_at=[0])),
+        "rank 0: resumptions are not in the order of their steps",
+    ),
+    "no epochs": (
+        {},
+        first_rank(lambda rank: rank.update(epochs=0)),
+        "rank 0: 0 epochs, in which nothing was consumed",
+    ),
     "components in another order": (
         {},
         first_rank(lambda rank: rank["components"].reverse()),
@@ -547,10 +567,46 @@ def test_a_whole_replay_makes_a_recording_verified(make: Callable[..., Recording
     report = check(recording)
     assert (report.exit_code, report.verdict, report.estimates) == (0, "verified", None)
     signer = fingerprint(REVIEWER)
-    text = f"re-executed with the user's command: 5 steps equal, signed by {signer}"
+    text = "re-executed with the user's command: 5 steps and 2 checkpoints equal"
+    text = f"{text}, signed by {signer}"
     assert (result_of(report, 8).status, result_of(report, 8).summary) == ("passed", text)
     assert report.replay == text
     assert check(recording, replay="none").verdict == "verified"  # nothing is executed for it
+
+
+@pytest.mark.parametrize(
+    ("compared", "says"),
+    [
+        (None, "5 steps equal; by an earlier build, which compared no checkpoints"),
+        (0, "5 steps equal; not every section of the other checkpoints was compared"),
+        (1, "5 steps and 1 of 2 checkpoints equal; not every section of the other"),
+    ],
+)
+def test_checkpoints_that_no_replay_compared_are_named(
+    make: Callable[..., Recording], compared: int | None, says: str
+) -> None:
+    recording = make(ranks=2)
+    write_replay(recording, checkpoints=compared)
+    report = check(recording)
+    assert report.verdict == "verified"
+    assert says in report.replay
+
+
+def test_a_replay_of_more_checkpoints_than_there_are(make: Callable[..., Recording]) -> None:
+    recording = make()
+    write_replay(recording, checkpoints=2)
+    report = check(recording)
+    assert failures(report) == {8}
+    assert "says that 2 checkpoints were equal; there are 1" in str(first_finding(report, 8))
+
+
+@pytest.mark.parametrize("kept", [(4, 5), (2, 4)])
+def test_a_resumption_from_a_checkpoint_that_was_not_kept(
+    make: Callable[..., Recording], kept: tuple[int, ...]
+) -> None:
+    recording = make(checkpoints=kept)
+    first_rank(lambda rank: rank.update(resumed_at=[1, 4, 4]))(recording)
+    assert not failures(check(recording))
 
 
 @pytest.mark.parametrize(("code", "verdict"), [(1, "failed"), (6, "undecided"), (5, "failed")])

@@ -44,14 +44,30 @@ def freeze(session: TrainingSession, state: State, recalibration: Sequence[Any])
         recalibration: Batches for BatchNorm recalibration; empty where there is no BatchNorm.
 
     Raises:
+        AuditError: As :func:`sections`.
+    """
+    found = sections(session, state, recalibration)
+    tensors, meta = pack(found)
+    return Snapshot(tensors, meta, commitments(found))
+
+
+def sections(
+    session: TrainingSession, state: State, recalibration: Sequence[Any]
+) -> dict[str, Leaves]:
+    """What a snapshot of a session holds, as live views.
+
+    Args:
+        session: As of :func:`freeze`.
+        state: As of :func:`freeze`.
+        recalibration: As of :func:`freeze`.
+
+    Raises:
         UncapturedState: When plain attributes changed that no component holds.
         UnsupportedLoader: When the data position cannot be resumed exactly.
     """
     refuse_changed_attributes(session.attributes, plain_attributes(session.objects))
-    sections: dict[str, Leaves] = {
+    return {
         **state,
         **session.positions(),
         RECALIBRATION: flatten(list(recalibration), where=RECALIBRATION),
     }
-    tensors, meta = pack(sections)
-    return Snapshot(tensors, meta, commitments(sections))

@@ -1,0 +1,86 @@
+"""Checks 4 to 7 and 9 of a study: what its files say, and whether that agrees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from auditkit.errors import AuditError
+from auditkit.evidence.reader import RunEvidence, SeedEvidence
+from auditkit.evidence.verdicts import as_finding
+from auditkit.records.declaration import Declaration
+from auditkit.records.manifest import BranchRecord
+from auditkit.records.report import Finding
+from auditkit.verification.consistency import check_branch, check_plan, check_trunk
+from auditkit.verification.fork import check_fork, check_touched
+from auditkit.verification.noise_floor import check_replica
+from auditkit.verification.order import check_branch_order, check_control_order
+from auditkit.verification.program_code import check_opened, check_program
+from auditkit.verification.replication import Replication
+from auditkit.verification.rng_contract import check_branch_streams, check_contracts
+
+Declarations = Mapping[str, Declaration]
+Numbered = Iterator[tuple[int, Finding]]
+
+
+def content_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
+    """Every finding of checks 4, 5, 6, 7 and 9, with its check's number."""
+    manifest = run.manifest
+    yield from _numbered(4, check_program(manifest.program))
+    yield from _numbered(4, check_opened(manifest.opened))
+    found_in_plan = list(_numbered(4, check_plan(manifest, declarations)))
+    yield from found_in_plan
+    yield from _numbered(5, check_contracts(manifest))
+    if found_in_plan:
+        return  # branches that are not the plan's cannot be told apart
+    replication = Replication()
+    for record in manifest.seeds:
+        seed = run.seed(record)
+        yield from _numbered(5, replication.findings(seed))
+        yield from _numbered(4, check_trunk(seed, manifest.plan))
+        yield from _numbered(6, check_control_order(seed, manifest.plan))
+        yield from _numbered(7, check_fork(seed, manifest.plan))
+        for branch in record.branches:
+            yield from _branch_findings(run, seed, branch, declarations)
+
+
+def is_as_long_as_planned(run: RunEvidence) -> bool:
+    """Whether there is evidence of every step that a replay would take."""
+    plan = run.manifest.plan
+    ends = (plan.fork_at, plan.horizon)
+    try:
+        seeds = map(run.seed, run.manifest.seeds)
+        return all((seed.trunk.last_step, seed.control.last_step) == ends for seed in seeds)
+    except AuditError:  # said by the check that reads it; a replay says what it can
+        return True
+
+
+def _branch_findings(
+    run: RunEvidence, seed: SeedEvidence, branch: BranchRecord, declarations: Declarations
+) -> Numbered:
+    plan, is_control = run.manifest.plan, branch.role == "control"
+    try:
+        trace = seed.control if is_control else run.trace(branch.trace)
+        outcome = seed.control_outcome if is_control else run.outcome(branch)
+        seed.order  # noqa: B018 # read here, so that a bad file is one finding
+    except AuditError as error:
+        yield 4, as_finding(error)
+        return
+    yield from _numbered(4, check_branch(run, seed, branch, trace, outcome, declarations))
+    if is_control:
+        return
+    spec = branch.perturbation
+    touched = declarations[spec.name].touches(spec) if spec else ()
+    yield from _numbered(5, check_branch_streams(seed, branch, touched))
+    yield from _numbered(6, check_branch_order(seed, branch, trace, plan, declarations))
+    yield from _numbered(7, check_touched(seed, branch, trace, plan, declarations))
+    # carry changes nothing, so that whatever it shows has leaked from somewhere.
+    if branch.role == "replica" or (spec is not None and spec.name == "carry"):
+        yield from _numbered(9, check_replica(seed, branch, trace, outcome))
+
+
+def _numbered(number: int, findings: Iterable[Finding]) -> Numbered:
+    try:
+        for finding in findings:
+            yield number, finding
+    except AuditError as error:
+        yield number, as_finding(error)
