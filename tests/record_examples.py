@@ -50,7 +50,7 @@ from auditkit.records.report import (
 )
 from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.records.rng import ALWAYS_UNCOVERED, RngContract, StreamContract
-from auditkit.records.settings import ArgumentSetting, VerifierSettings
+from auditkit.records.settings import ArgumentSetting, VariableSetting, VerifierSettings
 from auditkit.records.task import RowsTask
 
 
@@ -81,7 +81,12 @@ ENVIRONMENT = Environment(
     determinism={"torch threads": "1"},
 )
 
-IMPORTED = ImportedFiles(("/lib/torch.py",), {"/run/code/study.py": "study"})
+IMPORTED = ImportedFiles(
+    ("/lib/torch.py",),
+    {"/run/code/study.py": "study"},
+    ("git describe",),
+    {"/run/code/study.py": (sha("c"),)},
+)
 CODE = (CodeFile("digits.py", sha("c")),)
 
 RNG = RngContract(
@@ -222,6 +227,7 @@ REPLAY = ReplayReport(
     last_step=2**20,
     findings=(Finding("state drift: params is another", "rank 0", 3, "params"),),
     environment=ENVIRONMENT,
+    checkpoints=4,
 )
 
 COST = Cost(0.01, 2.5, 0.5, 2**53 + 1, 320, 797)
@@ -326,6 +332,8 @@ STATED = StatedReplay(
     "replay.json", "SHA256:abc", True, "equal", "2026-01-02T00:10:00Z", True, "5 steps equal"
 )
 ARGUMENT = ArgumentSetting("data", "~/data", "/data")
+VARIABLE = VariableSetting("HF_HOME", "~/models")
+
 SETTINGS = VerifierSettings(
     replay="4",
     replay_seed=-(2**60),
@@ -339,9 +347,10 @@ SETTINGS = VerifierSettings(
     threshold=2,
     keys=("SHA256:abc",),
     authorities=(sha("4"),),
+    variables=(VARIABLE,),
 )
 
-OPENED_REPORT = OpenedReport(1, 1, ("~/elsewhere.csv",), 4)
+OPENED_REPORT = OpenedReport(1, 1, ("~/elsewhere.csv",), 4, ("data/path/train.bin",), 2)
 
 REPORT = VerificationReport(
     verdict="failed",
@@ -419,6 +428,7 @@ EXAMPLES: tuple[Any, ...] = (
     TIMESTAMP,
     BINDING,
     STATED,
+    VARIABLE,
     ARGUMENT,
     SETTINGS,
     SIGNED_REPORT,
@@ -538,5 +548,6 @@ EXAMPLES: tuple[Any, ...] = (
         consumed_head=sha("b"),
         deterministic=True,
         threads=2,
+        commit_at=(4, 8),
     ),
 )

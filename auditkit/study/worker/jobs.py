@@ -67,16 +67,16 @@ def run_job(job: Job, report: Report) -> Result:
     Raises:
         AuditError: Whatever went wrong.
     """
-    kinds: dict[str, Callable[[Job, LoadedFactory, Report], Result]] = {
-        "describe": _describe,
-        "register": _register,
-        "trunk": _trunk,
-        "branches": partial(_branches, Unforkable.now()),
-        "modules": _modules,
-    }
     threads = job.plan.threads if job.plan else 1
     folder, target = Path(job.program.folder), job.program.target
     with deterministic(threads), watched_imports(folder, target) as watch:
+        kinds: dict[str, Callable[[Job, LoadedFactory, Report], Result]] = {
+            "describe": _describe,
+            "register": _register,
+            "trunk": _trunk,
+            "branches": partial(_branches, Unforkable.now()),  # with what the watch itself holds
+            "modules": _modules,
+        }
         with unchanged_settings():
             result = kinds[job.kind](job, load_factory(target, folder), report)
         if job.judged and isinstance(result, (TrunkResult, BranchesResult)):
