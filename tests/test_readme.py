@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -161,6 +162,7 @@ def mine(shell: Shell) -> Path:
     """A short run of the README's own program."""
     program, *_ = blocks(README, "python")
     shell.write("study.py", program)
+    sys.modules.pop("study", None)  # of another test of this process
     options = ("--seeds", "0", "--horizon", "45")
     done = shell("run", "study.py", "--out", "runs/mine", *options)
     assert (done.code, done.err) == (0, "")

@@ -212,6 +212,13 @@ def _distributions(*roots: Path) -> installed.Distributions:
     return installed.Distributions(roots or None)
 
 
+def warm_up() -> None:
+    """Look up what every process asks: torch's RECORD is long."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.__file__:
+        origin_of(torch.__file__, imported_since=True)
+
+
 def import_notes() -> tuple[str, ...]:
     """What a reviewer would miss, or find elsewhere, of what the program imported."""
     watch = current_watch()

@@ -106,7 +106,9 @@ def _branches(
     plan = plan_of(job)
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
         built = built_program(session)
-        import_notes()  # what is looked up of the imports so far, no fork has to look up again
+        # What is looked up of packages and imports here, no fork has to look up again.
+        environment()
+        import_notes()
         name = fork_each(job.branches, before, lambda: _call_again(job, factory, session, built))
         steps = plan.horizon - plan.fork_at
         base = job.branches.index(name) * steps - plan.fork_at
