@@ -121,6 +121,7 @@ class Distributions:
         both = (path for root in found for path in (root, root.resolve()))
         self._roots = [str(path) for path in dict.fromkeys(both)]
         self._listed: dict[str, list[_Distribution]] = {}
+        self._found: dict[str, InstalledFile | None] = {}
         self._lock = threading.Lock()
 
     def root_of(self, path: str) -> str | None:
@@ -133,6 +134,11 @@ class Distributions:
         Args:
             path: Its absolute path, straightened.
         """
+        if path not in self._found:
+            self._found[path] = self._look_up(path)
+        return self._found[path]
+
+    def _look_up(self, path: str) -> InstalledFile | None:
         root = self.root_of(path)
         if root is None:
             return None
