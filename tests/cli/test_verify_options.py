@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 from cli_shell import Shell
 from studies import Run
 
-from auditkit.signing.keys import public_line
+from auditkit.signing.keys import fingerprint, generate_key, public_line
 
 _NO_VARIABLE = (
     "is no variable of this environment, or empty; "
@@ -140,3 +141,18 @@ def test_other_commands_take_a_folder_too(shell: Shell, small: Run) -> None:
     bundle = str(shell.folder / "bundle.json")
     assert shell("export", str(small.folder), "--format", "sigstore", "--out", bundle).code == 0
     assert Path(bundle).is_file()
+
+
+@pytest.mark.parametrize("kind", ["another key", "a FIFO", "no file"])
+def test_what_lies_beside_a_manifest_denies_no_report(shell: Shell, forged: Run, kind: str) -> None:
+    beside = forged.folder / "signer.pub"
+    beside.unlink(missing_ok=True)
+    if kind == "another key":
+        beside.write_text(public_line(generate_key()) + "\n")
+    elif kind == "a FIFO":
+        os.mkfifo(beside)
+    wanted = fingerprint(forged.key)
+    done = shell("verify", str(forged.path), "--replay", "none", "--fingerprint", wanted)
+    assert done.code == 3
+    assert "warning: --fingerprint: " in done.err
+    assert "Verdict: failed (exit 3)" in done.out

@@ -609,3 +609,11 @@ def test_a_manifest_says_which_commit_ran(author: Author, honest: Run) -> None:
     program: Any = honest.manifest.program
     assert len(program.git_commit) == 40
     assert program.git_dirty is False
+
+
+def test_a_plan_that_is_longer_than_its_traces_is_not_executed(forged: Run) -> None:
+    forging.edit_predicate(forged, lambda told: told["plan"].update(horizon=10**9))
+    report = check(forged, replay="all")
+    assert (4 in failures(report), report.exit_code) == (True, 1)
+    assert result_of(report, 8).status == "not run"
+    assert "not of the plan's steps" in result_of(report, 8).summary

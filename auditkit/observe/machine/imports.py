@@ -39,7 +39,7 @@ _NOTED = {"exec", "import", "subprocess.Popen", "os.system", "os.exec", "os.posi
 _INTERPRETERS = re.compile(
     r"(python|pypy|perl|ruby|node|lua|R$|Rscript|julia|java|(ba|da|z|k|c)?sh$)"
 )
-_SYSTEM = ("/bin/", "/sbin/", "/usr/", "/lib", "/opt/", str(Path(sys.executable).parent))
+_SYSTEM = ("/bin/", "/sbin/", "/usr/", "/opt/", f"{Path(sys.executable).parent}{os.sep}")
 
 #: What takes notes of the code that runs; a hook stays for as long as its process lives.
 _watches: list[ImportWatch] = []
