@@ -50,10 +50,12 @@ def _prepare() -> Callable[[Job, Callable[[Progress], None]], Any]:
     import torch  # noqa: PLC0415 # lazy for start-up time; before any parallel work
 
     from auditkit.observe.machine.code import warm_up  # noqa: PLC0415
+    from auditkit.observe.machine.environment import look_up_packages  # noqa: PLC0415
     from auditkit.study.worker.jobs import run_job  # noqa: PLC0415
 
     torch.set_num_interop_threads(1)
     warm_up()
+    look_up_packages()
     gc.collect()
     gc.freeze()  # what is never collected is never copied
     return run_job

@@ -134,9 +134,9 @@ def user_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
         relative = name.replace(".", "/")
         is_package = path.name.startswith("__init__.")
         yield (f"{relative}/{path.name}" if is_package else f"{relative}{path.suffix}"), path
-    for file, name in executed.items():
+    for file in (file for file, name in executed.items() if not name):
         path = Path(file).resolve()
-        if watch and not name and path.is_relative_to(watch.folder) and not _is_library(file):
+        if watch and path.is_relative_to(watch.folder) and not _is_library(file):
             yield path.relative_to(watch.folder).as_posix(), path
 
 

@@ -38,6 +38,11 @@ def environment() -> Environment:
     )
 
 
+def look_up_packages() -> None:
+    """Look up what every process asks, as far as that touches no device."""
+    _packages()
+
+
 def _variables() -> dict[str, str]:
     # None of them has a reason to hold a path, but nobody is kept from setting them to one.
     found = {name: os.environ[name] for name in RECORDED_VARIABLES if name in os.environ}
@@ -50,13 +55,16 @@ def _packages() -> dict[str, str]:
     for module, distributions in _distributions().items():
         if module in imported:
             names.update(distributions)
-    versions = {}
-    for name in sorted(names):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
+    versions = {name: _version(name) for name in sorted(names)}
+    return {name: version for name, version in versions.items() if version is not None}
+
+
+@cache
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 @cache

@@ -23,7 +23,7 @@ from auditkit.formats.redaction import expand_home
 from auditkit.formats.run_files import OrderFile, trace_to_tensors
 from auditkit.observe.machine.code import import_notes, user_code
 from auditkit.observe.machine.determinism import deterministic, unchanged_settings
-from auditkit.observe.machine.environment import environment
+from auditkit.observe.machine.environment import environment, look_up_packages
 from auditkit.observe.machine.imports import watched_imports
 from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, load_factory
@@ -107,7 +107,7 @@ def _branches(
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
         built = built_program(session)
         # What is looked up of packages and imports here, no fork has to look up again.
-        environment()
+        look_up_packages()
         import_notes()
         name = fork_each(job.branches, before, lambda: _call_again(job, factory, session, built))
         steps = plan.horizon - plan.fork_at
