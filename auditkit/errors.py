@@ -161,6 +161,10 @@ class RestoreMismatch(CaptureError):
     """A snapshot whose tensors do not fit the live program."""
 
 
+class ReplicaMismatch(CaptureError):
+    """A branch that nothing was changed in, and that is not what its control is."""
+
+
 class UnsupportedLoader(CaptureError):
     """A data loader that cannot be recorded or resumed exactly."""
 

@@ -114,10 +114,12 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
             source, plan, Path(out), n_jobs, resume, command, bound.data if bound else None
         )
         warnings: list[str] = []
-        with StepProgress(total_steps(plan), "run") as progress:
-            manifest = run_study(request, signer, progress.report, warnings.append, workers)
-    for warning in warnings:
-        click.echo(f"auditkit: warning: {warning}", err=True)
+        try:
+            with StepProgress(total_steps(plan), "run") as progress:
+                manifest = run_study(request, signer, progress.report, warnings.append, workers)
+        finally:
+            for warning in warnings:
+                click.echo(f"auditkit: warning: {warning}", err=True)
     print_run(manifest, plan, signer.fingerprint)
 
 

@@ -51,6 +51,7 @@ from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
+from auditkit.study.replicas import refuse_parted_branches
 from auditkit.study.script_workers import SEED, ScriptWorkers
 from auditkit.study.variables import unreplayed_variables
 from auditkit.version import __version__
@@ -134,7 +135,9 @@ def run_study(
         Path of the manifest.
 
     Raises:
-        AuditError: Whatever went wrong; files of complete seeds are kept for ``resume``.
+        ReplicaMismatch: When a branch that nothing was changed in parts from its control; the
+            manifest is there all the same, to be verified and compared.
+        AuditError: Whatever else went wrong; files of complete seeds are kept for ``resume``.
     """
     if request.jobs < 1:
         raise PlanError(f"jobs must be at least 1, not {request.jobs}")
@@ -148,8 +151,6 @@ def run_study(
             plan_sha256=_sha256(request.plan_file),
         )
         finished = _run_seeds(request, folder, report, workers)
-        for seed in finished:
-            _warn_of_leaks(seed, warn)
         notes = (note for seed in finished for note in (*seed.trunk.notes, *seed.branches.notes))
         for note in dict.fromkeys(notes):
             warn(note)
@@ -168,6 +169,7 @@ def run_study(
         folder.publish(manifest.files, {SIGNER_NAME: signer, MANIFEST_NAME: envelope})
     if not request.command:
         _warn_of_variables(request.out, manifest, warn)
+    refuse_parted_branches(request.out, manifest)
     return request.out / MANIFEST_NAME
 
 
@@ -207,21 +209,6 @@ def _warn_of_variables(out: Path, manifest: StudyManifest, warn: Warn) -> None:
             f"the program's code reads environment variables that a replay does not have: "
             f"{some_names(names)}; take an argument instead, or tell verifiers to give --env NAME"
         )
-
-
-def _warn_of_leaks(finished: FinishedSeed, warn: Warn) -> None:
-    """Say at once what check 9 would say after a replay."""
-    control = finished.trunk.control
-    for branch in finished.branches.branches:
-        unchanged = branch.role == "replica" or (
-            branch.perturbation is not None and branch.perturbation.name == "carry"
-        )
-        if unchanged and branch.digests != control.digests:
-            warn(
-                f"seed {finished.seed}, {branch.name}: ends in another state than the control, so "
-                "this run will not verify; either the kernels are not deterministic, or the "
-                "program keeps state that no snapshot holds"
-            )
 
 
 def _run_seed(

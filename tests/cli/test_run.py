@@ -251,14 +251,18 @@ def test_a_branch_that_diverges_is_marked_and_is_no_failure(shell: Shell, out: s
     assert "Diverged and left out, by number of seeds: momentum-reset in 1" in verified.out
 
 
-def test_a_program_that_is_not_deterministic_is_warned_of_at_once(shell: Shell, out: str) -> None:
+def test_a_program_that_is_not_deterministic_ends_with_1_and_can_be_looked_into(
+    shell: Shell, out: str
+) -> None:
     done = shell("run", "faulty_study.py:make_clock_program", *SMALL, "--out", out)
-    assert done.code == 0
-    lines = done.err.splitlines()
-    assert [line.split(": ends in another state")[0] for line in sorted(lines)] == [
-        "auditkit: warning: seed 0, carry",
-        "auditkit: warning: seed 0, replica",
-    ]
+    assert (done.code, done.out) == (1, "")
+    text = " ".join(done.err.split())
+    assert "seed 0, replica is not what the control is; 1 more such branch" in text
+    assert f"`auditkit diff {out}#seed-0/control {out}#seed-0/replica`" in text
+    parted = shell("diff", f"{out}#seed-0/control", f"{out}#seed-0/replica")
+    step, component = re.search(r"step (\d+), (\w+):", text).groups()  # type: ignore[union-attr]
+    assert parted.code == 1
+    assert re.search(rf"drift +{step} +{component}", parted.out), parted.out
     assert shell("verify", f"{out}/manifest.json").code == 1
 
 
