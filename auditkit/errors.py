@@ -22,6 +22,7 @@ The tree (the number is the exit code that the command line gives it)::
     │   ├── ProbeDisturbance        1  the probe changed the training state
     │   └── NothingToPerturb        1  the program has nothing that a perturbation could change
     ├── RecordingIncomplete         1  a recording that cannot be finished or resumed
+    ├── ResumeMismatch              1  a resumed loop that is not the one that was recorded
     ├── OrderDrift                  1  a sampler yielded other indices than the control's
     ├── ArtifactError               1  a file of a run is not what the manifest says
     │   ├── ArtifactMissing         1
@@ -175,6 +176,10 @@ class NothingToPerturb(CaptureError):
 
 class RecordingIncomplete(AuditError):
     """A recording that cannot be finished, or that cannot be resumed."""
+
+
+class ResumeMismatch(AuditError):
+    """A loop that goes on from a checkpoint, and not as the killed run went on from there."""
 
 
 class OrderDrift(AuditError):

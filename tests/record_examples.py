@@ -195,6 +195,7 @@ RANK = RankRecord(
     loaders={"": {"batch size": "64"}, "validation": {"batch size": "128"}},
     checkpoints=(CHECKPOINT,),
     resumed_at=(2,),
+    proven_by=(9,),
 )
 
 WORLD = WorldRecord(2, "gloo", {"bucket_cap_mb": "25"})
@@ -532,6 +533,7 @@ EXAMPLES: tuple[Any, ...] = (
         stream_starts={"rng/torch": sha("2")},
         kept=(KEPT,),
         resumed_at=(2,),
+        proven_by=(9,),
         ended="KeyboardInterrupt",
         size=2,
         environment=ENVIRONMENT,

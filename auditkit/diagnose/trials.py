@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from auditkit.errors import AuditError, Undecided
-from auditkit.evidence.comparison import Mismatch, compare_rows, kind_of
+from auditkit.evidence.comparison import Mismatch, compare_rows
 from auditkit.processes.row_server import RankStatus, RowServer, ScriptInfo
+from auditkit.records.differences import kind_of
 from auditkit.records.environment import THREAD_VARIABLES
 from auditkit.records.evidence import Trace
 from auditkit.records.task import RowsTask

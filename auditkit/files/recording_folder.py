@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.errors import AuditError, RecordingIncomplete, StoreError
@@ -29,6 +29,7 @@ from auditkit.records.tensor import RawTensor
 _JOURNAL = f"recording.json{store.PARTIAL}"
 _LOCK = f"recording.lock{store.PARTIAL}"
 _RANK = f"rank.json{store.PARTIAL}"
+_ROWS = f"rows.safetensors{store.PARTIAL}"
 
 #: Seconds between two looks for the records of other ranks.
 _POLL_SECONDS = 0.05
@@ -88,11 +89,7 @@ class RecordingFolder:
         if journal is not None:
             self._unpublish()
         if journal is not None and journal.unresumable and resume:
-            raise RecordingIncomplete(
-                f"this recording cannot be resumed: {journal.unresumable}",
-                where=str(self.path),
-                hint="train from the start, into another folder",
-            )
+            raise not_resumable(journal.unresumable, self.path)
         if journal is not None and journal.checkpoints:
             if not resume:
                 raise StoreError(
@@ -126,30 +123,33 @@ class RecordingFolder:
             if final and not (name.startswith("rank-") and not self._prefix):
                 store.rename(self._own / name, self._own / f"{name}{store.PARTIAL}")
 
-    def rewind(self, journal: RecordingJournal | None, step: int) -> RecordingJournal | None:
-        """Forget what is later than a checkpoint.
+    def clear(self) -> None:
+        """Forget everything: the recording begins anew."""
+        for name in artifacts.list_files(self._own):
+            own = self._prefix or not name.startswith("rank-")
+            if name.endswith(store.PARTIAL) and own and name != _LOCK:
+                store.remove(self._own / name)
+
+    def take_over(
+        self, trace: Trace, earlier: Iterable[CheckpointRecord], journal: RecordingJournal
+    ) -> None:
+        """Let a resumed recording go on: what is later than its rows so far is forgotten.
 
         Args:
-            journal: From :meth:`begin`.
-            step: The checkpoint's; 0 to begin anew.
-
-        Returns:
-            The journal as it stood then; None at the beginning.
+            trace: The rows so far, of the chunk that it writes.
+            earlier: The checkpoints that there are.
+            journal: From now on; of these it names those that stay.
         """
-        if journal is None or not step:
-            self._clear()
-            return None
-        later = [checkpoint for checkpoint in journal.checkpoints if checkpoint.step > step]
-        if later:
-            journal = replace(
-                journal,
-                kept=tuple(kept for kept in journal.kept if kept.record.step <= step),
-                resumed_at=tuple(resumed for resumed in journal.resumed_at if resumed <= step),
-            )
-            self.write_journal(journal)
-            for checkpoint in later:
+        self.write_trace(trace)
+        self._remove_rows()
+        number = _chunk(trace) + 1
+        while (path := self._trace_path(number)).exists():
+            store.remove(path)
+            number += 1
+        self.write_journal(journal)
+        for checkpoint in earlier:
+            if checkpoint not in journal.checkpoints:
                 self.remove_checkpoint(checkpoint)
-        return journal
 
     def write_journal(self, journal: RecordingJournal) -> None:
         """Write the journal."""
@@ -163,9 +163,41 @@ class RecordingFolder:
 
     def write_trace(self, trace: Trace) -> None:
         """Write the chunk that a trace lies in."""
-        path = self.path / f"{self.trace_name(_chunk(trace))}{store.PARTIAL}"
+        path = self._trace_path(_chunk(trace))
         store.make_folder(path.parent)
         store.write_tensors(path, trace_to_tensors(trace))
+
+    def write_rows(self, trace: Trace) -> None:
+        """Write the chunk so far for a resume to be compared with.
+
+        It outlives the process, and not a crash of the machine: then the rows up to the latest
+        checkpoint are left.
+        """
+        store.write_tensors(self._own / _ROWS, trace_to_tensors(trace), durable=False)
+
+    def read_rows(self, step: int, journal: RecordingJournal) -> Trace | None:
+        """The rows that are on disk, from the chunk on in which a checkpoint lies.
+
+        The last row is the state before a step that was begun; what an interrupted run left after
+        that lies within a step, and is left out.
+
+        Args:
+            step: The checkpoint's; 0 for the start.
+            journal: What the folder's journal says.
+
+        Returns:
+            None where there is no whole row.
+        """
+        number, parts = max(step - 1, 0) // TRACE_STEPS, list[Trace]()
+        while (part := self._read_chunk(number)) is not None:
+            parts.append(part)
+            if part.last_step < (number + 1) * TRACE_STEPS:
+                break
+            number += 1
+        trace = Trace.joined(parts) if parts else None
+        if trace is not None and journal.ended is not None:
+            trace = trace.until(trace.last_step - 1) if trace.n_rows > 1 else None
+        return trace
 
     def read_last_trace(self, steps: int) -> Trace:
         """The chunk of the step after ``steps`` up to there.
@@ -175,9 +207,7 @@ class RecordingFolder:
             FormatError: When it is broken.
         """
         name = self.trace_name((steps - 1) // TRACE_STEPS)
-        tensors, _ = store.read_tensors(self.path / f"{name}{store.PARTIAL}", what=name)
-        trace = trace_from_tensors(tensors, what=name)
-        return trace.until(steps)
+        return self._read_trace(self.path / f"{name}{store.PARTIAL}", name).until(steps)
 
     def write_checkpoint(
         self, step: int, tensors: Mapping[str, RawTensor], meta: object, digests: dict[str, str]
@@ -269,11 +299,35 @@ class RecordingFolder:
         except AuditError:
             return None
 
-    def _clear(self) -> None:
-        for name in artifacts.list_files(self._own):
-            own = self._prefix or not name.startswith("rank-")
-            if name.endswith(store.PARTIAL) and own and name != _LOCK:
-                store.remove(self._own / name)
+    def _read_chunk(self, number: int) -> Trace | None:
+        """Whichever of the two files has more of a chunk's rows; None where neither has any."""
+        found = []
+        for path in (self._trace_path(number), self._own / _ROWS):
+            with suppress(AuditError):  # it is not there, or was cut short with the machine
+                trace = self._read_trace(path, path.name)
+                if trace.first_step == number * TRACE_STEPS + 1:
+                    found.append(trace)
+        return max(found, key=lambda trace: trace.last_step, default=None)
+
+    @staticmethod
+    def _read_trace(path: Path, what: str) -> Trace:
+        tensors, _ = store.read_tensors(path, what=what)
+        return trace_from_tensors(tensors, what=what)
+
+    def _remove_rows(self) -> None:
+        store.remove(self._own / _ROWS)
+
+    def _trace_path(self, number: int) -> Path:
+        return self.path / f"{self.trace_name(number)}{store.PARTIAL}"
+
+
+def not_resumable(reason: str, folder: Path) -> RecordingIncomplete:
+    """What is raised where nothing can go on from a recording's checkpoints."""
+    return RecordingIncomplete(
+        f"this recording cannot be resumed: {reason}",
+        where=str(folder),
+        hint="train from the start, into another folder",
+    )
 
 
 def _appears(path: Path, timeout: float) -> bool:

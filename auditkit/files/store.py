@@ -56,6 +56,7 @@ def write_bytes(
     *,
     private: bool = False,
     replace: bool = True,
+    durable: bool = True,
 ) -> None:
     """Write a file whole or not at all, and durably.
 
@@ -65,6 +66,8 @@ def write_bytes(
         private: Create it with mode 0600, as for a private key; it is never wider, not even
             while it is being written.
         replace: Whether an existing file is replaced.
+        durable: Whether it must outlive the machine's crash, not only the process's: that takes
+            milliseconds, which a file that is written again and again may spare.
 
     Raises:
         StoreError: When it cannot be written, or exists and ``replace`` is False.
@@ -74,12 +77,13 @@ def write_bytes(
     with _store_errors(path, "write"):
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL}")
         try:
-            _write_new(temporary, chunks, 0o600 if private else 0o666)
+            _write_new(temporary, chunks, 0o600 if private else 0o666, durable=durable)
             _publish(temporary, target, replace)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-        _sync_folder(target.parent)
+        if durable:
+            _sync_folder(target.parent)
 
 
 def write_text(path: str | Path, text: str, *, replace: bool = True) -> None:
@@ -92,7 +96,11 @@ def write_text(path: str | Path, text: str, *, replace: bool = True) -> None:
 
 
 def write_tensors(
-    path: str | Path, tensors: Mapping[str, RawTensor], metadata: object = None
+    path: str | Path,
+    tensors: Mapping[str, RawTensor],
+    metadata: object = None,
+    *,
+    durable: bool = True,
 ) -> None:
     """Write a safetensors file, as :func:`write_bytes` does.
 
@@ -100,6 +108,7 @@ def write_tensors(
         path: The file.
         tensors: By name.
         metadata: Any value with a canonical JSON form, or None.
+        durable: As for :func:`write_bytes`.
 
     Raises:
         StoreError: When it cannot be written.
@@ -107,7 +116,7 @@ def write_tensors(
         :func:`auditkit.formats.tensor_file.to_chunks`. JsonError: When the metadata has no JSON
         form.
     """
-    write_bytes(path, tensor_file.to_chunks(tensors, metadata))
+    write_bytes(path, tensor_file.to_chunks(tensors, metadata), durable=durable)
 
 
 def copy_file(source: str | Path, target: str | Path) -> None:
@@ -161,14 +170,15 @@ def remove_folder(path: str | Path) -> None:
         shutil.rmtree(path)
 
 
-def _write_new(path: Path, chunks: Iterable[Buffer], mode: int) -> None:
+def _write_new(path: Path, chunks: Iterable[Buffer], mode: int, *, durable: bool = True) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, mode), "wb", buffering=0) as file:
         for chunk in chunks:
             rest = memoryview(chunk)
             while rest.nbytes:  # the kernel writes at most 2 GiB at a time
                 rest = rest[file.write(rest) :]
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
 
 
 def _publish(temporary: Path, target: Path, replace: bool) -> None:

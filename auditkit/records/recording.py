@@ -51,6 +51,9 @@ class RankRecord:
             name is empty.
         checkpoints: In order of their steps.
         resumed_at: Steps after which the recording went on from a checkpoint.
+        proven_by: For each of them, how many rows that the killed run had left after that
+            checkpoint were given again before anything new was recorded; 0 is *resumed, not
+            proven*. Empty in records of earlier builds, which did not compare.
     """
 
     rank: int
@@ -66,6 +69,7 @@ class RankRecord:
     loaders: dict[str, dict[str, str]]
     checkpoints: tuple[CheckpointRecord, ...]
     resumed_at: tuple[int, ...]
+    proven_by: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

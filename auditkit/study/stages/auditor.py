@@ -153,6 +153,10 @@ class Auditor:
         }
         return Trace(step, bytes(self._losses[begin * 8 : begin * 8 + 8]), columns)
 
+    def pending_row(self) -> Trace:
+        """The row of the step that is under way: the state before it, and its batch."""
+        return Trace(self._first_step + self.n_rows, bytes(8), dict(self._pending))
+
     def discard_rows(self) -> None:
         """Drop the rows of finished steps."""
         self._first_step += self.n_rows
