@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -68,9 +68,16 @@ class Trial:
 
 
 def run_trial(
-    config: CommandConfig, task: RowsTask, variables: Mapping[str, str] | None = None
+    config: CommandConfig,
+    task: RowsTask | Callable[[int], RowsTask],
+    variables: Mapping[str, str] | None = None,
 ) -> Trial:
     """Run the command for some steps.
+
+    Args:
+        config: How.
+        task: The task of its processes, or of each rank.
+        variables: Further environment variables.
 
     Raises:
         Undecided: When no loop was seen, or it failed.
@@ -81,7 +88,7 @@ def run_trial(
         trial.rows.setdefault(status.rank, []).append(row)
         return {"go": True}
 
-    server = RowServer(lambda _: task, on_row)
+    server = RowServer((lambda _: task) if isinstance(task, RowsTask) else task, on_row)
     ended = server.run(
         config.runner,
         config.command,

@@ -71,6 +71,15 @@ class RankRecord:
     resumed_at: tuple[int, ...]
     proven_by: tuple[int, ...] = ()
 
+    @property
+    def resumptions(self) -> tuple[tuple[int, str], ...]:
+        """Step and, for people, proof of each; empty where a record does not say which is whose."""
+        if len(self.proven_by) != len(self.resumed_at):
+            return tuple((step, "") for step in self.resumed_at)
+        said = {0: "not proven", 1: "proven by 1 row"}
+        proofs = [said.get(rows, f"proven by {rows} rows") for rows in self.proven_by]
+        return tuple(zip(self.resumed_at, proofs, strict=True))
+
 
 @dataclass(frozen=True)
 class WorldRecord:
