@@ -29,9 +29,8 @@ ENOUGH_ROWS = 8
 _ROWS_EVERY, _SECONDS = 64, 1.0
 
 _WAY_OUT = (
-    "nothing was recorded and the folder is as it was; a checkpoint that lacks something cannot "
-    "give it back: train from the start into another folder, or go on without the proof by "
-    "Recorder.resume(..., unproven=True)"
+    "the folder is as it was, and its checkpoints lack what they lack: train from the start into "
+    "another one, or go on without the proof by Recorder.resume(..., unproven=True)"
 )
 
 
@@ -162,13 +161,15 @@ class Proof:
         shown = f"{first} ({tensor})" if tensor else first
         more = f", also {', '.join(others)}" if others else ""
         known = f" ({self._unregistered})" if self._unregistered else ""
+        likely = f"likely {resume_reason(first)}{known}; give it to wrap: {resume_remedy(first)}"
+        if not self.start:
+            likely = "it is not repeatable from its start: auditkit doctor -- COMMAND tells why"
+        place = f"goes on after step {self.start}" if self.start else "begins anew"
         raise self._failed(
-            f"this loop, which goes on after step {self.start}, gives another {shown} than the "
-            f"killed run recorded{more}",
+            f"this loop, which {place}, gives another {shown} than the killed run recorded{more}",
             step=step,
             component=first,
-            hint=f"likely {resume_reason(first)}{known}; give it to wrap: {resume_remedy(first)}; "
-            f"{_WAY_OUT}",
+            hint=f"{likely}; {_WAY_OUT}",
         )
 
     def _failed(self, message: str, **parts: object) -> ResumeMismatch:

@@ -112,7 +112,7 @@ class RecordingBackend(RecorderBackend):
     def close(self, error: BaseException | None) -> None:
         """End the recording: a manifest after a clean end, what there is after any other."""
         with self._resources:
-            if self.failure is not None:
+            if self.failure is not None and not self._writer.proving:
                 if error is None:
                     self._peers.abort()
                 return
