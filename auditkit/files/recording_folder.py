@@ -17,7 +17,7 @@ from pathlib import Path
 
 from auditkit.errors import AuditError, RecordingIncomplete, StoreError
 from auditkit.files import artifacts, locks, store
-from auditkit.formats import canonical
+from auditkit.formats import canonical, tensor_file
 from auditkit.formats.run_files import trace_from_tensors, trace_to_tensors
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
@@ -29,7 +29,10 @@ from auditkit.records.tensor import RawTensor
 _JOURNAL = f"recording.json{store.PARTIAL}"
 _LOCK = f"recording.lock{store.PARTIAL}"
 _RANK = f"rank.json{store.PARTIAL}"
-_ROWS = f"rows.safetensors{store.PARTIAL}"
+_ROWS = f"rows{store.PARTIAL}"
+
+#: Bytes before each part of the file of rows: its size and its SHA-256.
+_HEAD = 8 + 32
 
 #: Seconds between two looks for the records of other ranks.
 _POLL_SECONDS = 0.05
@@ -141,7 +144,6 @@ class RecordingFolder:
             journal: From now on; of these it names those that stay.
         """
         self.write_trace(trace)
-        self._remove_rows()
         number = _chunk(trace) + 1
         while (path := self._trace_path(number)).exists():
             store.remove(path)
@@ -162,18 +164,20 @@ class RecordingFolder:
         return f"{self._prefix}trace/{chunk:06d}.safetensors"
 
     def write_trace(self, trace: Trace) -> None:
-        """Write the chunk that a trace lies in."""
+        """Write the chunk that a trace lies in; what was appended so far is in it."""
         path = self._trace_path(_chunk(trace))
         store.make_folder(path.parent)
         store.write_tensors(path, trace_to_tensors(trace))
+        store.remove(self._own / _ROWS)
 
-    def write_rows(self, trace: Trace) -> None:
-        """Write the chunk so far for a resume to be compared with.
+    def append_rows(self, trace: Trace) -> None:
+        """Put rows on disk that no chunk has yet, for a resume to be compared with.
 
-        It outlives the process, and not a crash of the machine: then the rows up to the latest
-        checkpoint are left.
+        They outlive the process, and not a crash of the machine.
         """
-        store.write_tensors(self._own / _ROWS, trace_to_tensors(trace), durable=False)
+        data = b"".join(tensor_file.to_chunks(trace_to_tensors(trace), None))
+        head = len(data).to_bytes(8, "little") + hashlib.sha256(data).digest()
+        store.append_bytes(self._own / _ROWS, head + data)
 
     def read_rows(self, step: int, journal: RecordingJournal) -> Trace | None:
         """The rows that are on disk, from the chunk on in which a checkpoint lies.
@@ -188,12 +192,12 @@ class RecordingFolder:
         Returns:
             None where there is no whole row.
         """
-        number, parts = max(step - 1, 0) // TRACE_STEPS, list[Trace]()
-        while (part := self._read_chunk(number)) is not None:
-            parts.append(part)
-            if part.last_step < (number + 1) * TRACE_STEPS:
-                break
-            number += 1
+        parts: list[Trace] = []
+        for part in self._parts(max(step - 1, 0) // TRACE_STEPS):
+            if not parts:
+                parts.append(part)
+            elif part.first_step <= parts[-1].last_step + 1 < part.last_step + 1:
+                parts.append(part.since(parts[-1].last_step + 1))
         trace = Trace.joined(parts) if parts else None
         if trace is not None and journal.ended is not None:
             trace = trace.until(trace.last_step - 1) if trace.n_rows > 1 else None
@@ -299,23 +303,25 @@ class RecordingFolder:
         except AuditError:
             return None
 
-    def _read_chunk(self, number: int) -> Trace | None:
-        """Whichever of the two files has more of a chunk's rows; None where neither has any."""
-        found = []
-        for path in (self._trace_path(number), self._own / _ROWS):
-            with suppress(AuditError):  # it is not there, or was cut short with the machine
-                trace = self._read_trace(path, path.name)
-                if trace.first_step == number * TRACE_STEPS + 1:
-                    found.append(trace)
-        return max(found, key=lambda trace: trace.last_step, default=None)
+    def _parts(self, number: int) -> Iterator[Trace]:
+        """The chunks from that number on, then what was appended."""
+        with suppress(AuditError):  # there is none, or it was cut short with the machine
+            while (path := self._trace_path(number)).exists():
+                yield self._read_trace(path, path.name)
+                number += 1
+        path = self._own / _ROWS
+        data = memoryview(store.read_bytes(path) if path.exists() else b"")
+        while data.nbytes > _HEAD:
+            size, sha256 = int.from_bytes(data[:8], "little"), data[8:_HEAD]
+            part, data = data[_HEAD : _HEAD + size], data[_HEAD + size :]
+            if hashlib.sha256(part).digest() != sha256:
+                return
+            yield self._read_trace(part, path.name)
 
     @staticmethod
-    def _read_trace(path: Path, what: str) -> Trace:
-        tensors, _ = store.read_tensors(path, what=what)
+    def _read_trace(source: Path | memoryview, what: str) -> Trace:
+        tensors, _ = store.read_tensors(source, what=what)
         return trace_from_tensors(tensors, what=what)
-
-    def _remove_rows(self) -> None:
-        store.remove(self._own / _ROWS)
 
     def _trace_path(self, number: int) -> Path:
         return self.path / f"{self.trace_name(number)}{store.PARTIAL}"

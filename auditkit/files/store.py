@@ -22,6 +22,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,7 +57,6 @@ def write_bytes(
     *,
     private: bool = False,
     replace: bool = True,
-    durable: bool = True,
 ) -> None:
     """Write a file whole or not at all, and durably.
 
@@ -66,8 +66,6 @@ def write_bytes(
         private: Create it with mode 0600, as for a private key; it is never wider, not even
             while it is being written.
         replace: Whether an existing file is replaced.
-        durable: Whether it must outlive the machine's crash, not only the process's: that takes
-            milliseconds, which a file that is written again and again may spare.
 
     Raises:
         StoreError: When it cannot be written, or exists and ``replace`` is False.
@@ -77,13 +75,12 @@ def write_bytes(
     with _store_errors(path, "write"):
         temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{PARTIAL}")
         try:
-            _write_new(temporary, chunks, 0o600 if private else 0o666, durable=durable)
+            _write_new(temporary, chunks, 0o600 if private else 0o666)
             _publish(temporary, target, replace)
         finally:
             with contextlib.suppress(OSError):
                 temporary.unlink()
-        if durable:
-            _sync_folder(target.parent)
+        _sync_folder(target.parent)
 
 
 def write_text(path: str | Path, text: str, *, replace: bool = True) -> None:
@@ -96,11 +93,7 @@ def write_text(path: str | Path, text: str, *, replace: bool = True) -> None:
 
 
 def write_tensors(
-    path: str | Path,
-    tensors: Mapping[str, RawTensor],
-    metadata: object = None,
-    *,
-    durable: bool = True,
+    path: str | Path, tensors: Mapping[str, RawTensor], metadata: object = None
 ) -> None:
     """Write a safetensors file, as :func:`write_bytes` does.
 
@@ -108,7 +101,6 @@ def write_tensors(
         path: The file.
         tensors: By name.
         metadata: Any value with a canonical JSON form, or None.
-        durable: As for :func:`write_bytes`.
 
     Raises:
         StoreError: When it cannot be written.
@@ -116,7 +108,24 @@ def write_tensors(
         :func:`auditkit.formats.tensor_file.to_chunks`. JsonError: When the metadata has no JSON
         form.
     """
-    write_bytes(path, tensor_file.to_chunks(tensors, metadata), durable=durable)
+    write_bytes(path, tensor_file.to_chunks(tensors, metadata))
+
+
+def append_bytes(path: str | Path, data: Buffer) -> None:
+    """Append to a file, or begin it; what a killed process was writing is cut short.
+
+    It outlives the process, and not a crash of the machine: that would take milliseconds, which
+    what is appended again and again may spare.
+
+    Raises:
+        StoreError: When it cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with (
+        _store_errors(path, "write"),
+        os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0) as file,
+    ):
+        _write_all(file, data)
 
 
 def copy_file(source: str | Path, target: str | Path) -> None:
@@ -170,15 +179,18 @@ def remove_folder(path: str | Path) -> None:
         shutil.rmtree(path)
 
 
-def _write_new(path: Path, chunks: Iterable[Buffer], mode: int, *, durable: bool = True) -> None:
+def _write_new(path: Path, chunks: Iterable[Buffer], mode: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, mode), "wb", buffering=0) as file:
         for chunk in chunks:
-            rest = memoryview(chunk)
-            while rest.nbytes:  # the kernel writes at most 2 GiB at a time
-                rest = rest[file.write(rest) :]
-        if durable:
-            os.fsync(file.fileno())
+            _write_all(file, chunk)
+        os.fsync(file.fileno())
+
+
+def _write_all(file: RawIOBase, data: Buffer) -> None:
+    rest = memoryview(data)
+    while rest.nbytes:  # the kernel writes at most 2 GiB at a time
+        rest = rest[file.write(rest) :]
 
 
 def _publish(temporary: Path, target: Path, replace: bool) -> None:

@@ -200,11 +200,14 @@ class RowPace:
     Soon after it, at doubling distances: a kill may come at any step. Then whenever as many steps
     or seconds have passed as may be lost. Before the first checkpoint nothing is: without one
     there is nothing to resume.
+
+    Attributes:
+        written: The step up to which all rows are on disk.
     """
 
     def __init__(self) -> None:
         self._checkpoint: int | None = None
-        self._written, self._at = 0, 0.0
+        self.written, self._at = 0, 0.0
 
     def checkpoint_taken(self, step: int) -> None:
         """All rows up to there are on disk."""
@@ -213,17 +216,15 @@ class RowPace:
 
     def rows_written(self, step: int) -> None:
         """The rows up to this step are on disk."""
-        self._written, self._at = step, time.monotonic()
+        self.written, self._at = step, time.monotonic()
 
     def is_due(self, step: int) -> bool:
         """Whether to write the rows up to this step, which is over."""
-        if self._checkpoint is None or step <= self._written:
+        if self._checkpoint is None or step <= self.written:
             return False
         after = step - self._checkpoint
         soon = after <= _ROWS_EVERY and after.bit_count() == 1
-        return (
-            soon or step - self._written >= _ROWS_EVERY or time.monotonic() - self._at >= _SECONDS
-        )
+        return soon or step - self.written >= _ROWS_EVERY or time.monotonic() - self._at >= _SECONDS
 
     def proves(self, step: int) -> bool:
         """Whether enough rows after the latest checkpoint are on disk."""

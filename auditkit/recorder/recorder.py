@@ -298,3 +298,12 @@ class Recorder:
                 stacklevel=2,
             )
         backend.close(error)
+
+
+def absolute_paths(
+    out: str | os.PathLike[str], settings: Mapping[str, Any]
+) -> tuple[Path, dict[str, Any]]:
+    """Folder and settings of a Recorder that is made later, their paths made absolute now."""
+    key = settings.get("key")
+    absolute = {} if key is None else {"key": Path(key).absolute()}
+    return Path(out).absolute(), {**settings, **absolute}

@@ -178,7 +178,7 @@ class RecordingWriter:
             self._write_checkpoint(step - 1, self._frozen)
             self._frozen, self._checkpoint_requested = None, False
         elif not self.proving and self._pace.is_due(step - 1):
-            self._folder.write_rows(self._auditor.partial_trace())
+            self._folder.append_rows(self._auditor.partial_trace(self._pace.written + 1))
             self._rows_written(step - 1)
         self._chains.link(delivery, self._auditor.commitment)
 
@@ -191,6 +191,7 @@ class RecordingWriter:
             trace = self._auditor.pop_trace(TRACE_STEPS)
             if not self.proving:  # else it is on disk
                 self._folder.write_trace(trace)
+                self._pace.rows_written(trace.last_step)
 
     def finish(self) -> None:
         """Write the last chunk; and a checkpoint that was requested too late for a boundary.

@@ -85,6 +85,14 @@ class Trace:
         losses = bytes(self.loss_bits[: (rows - 1) * 8]) + bytes(8)
         return Trace(self.first_step, losses, columns)
 
+    def since(self, first_step: int) -> Trace:
+        """The rows from this step on."""
+        begin = first_step - self.first_step
+        columns = {
+            name: bytes(column[begin * EVIDENCE_BYTES :]) for name, column in self.columns.items()
+        }
+        return Trace(first_step, self.loss_bits[begin * 8 :], columns)
+
     @classmethod
     def joined(cls, parts: Sequence[Trace]) -> Trace:
         """The trace of parts in a row, each of which begins with the last row of the one before."""

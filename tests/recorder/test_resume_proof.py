@@ -167,7 +167,6 @@ def test_every_row_is_compared(tmp_path: Path, planted: int) -> None:
     RecordingFolder(out).write_trace(
         replace(rows, columns={**rows.columns, "params": bytes(column)})
     )
-    (out / "rows.safetensors.partial").unlink(missing_ok=True)
     with pytest.raises(ResumeMismatch) as caught:
         resume(train, out, checkpoint_every=3)
     assert (caught.value.step, caught.value.component) == (step, "params")
@@ -379,17 +378,22 @@ def test_rows_of_several_chunks_are_read_in_a_row(tmp_path: Path) -> None:
     journal = RecordingJournal(None, "")
     folder.write_trace(rows(1, 1024))
     folder.write_trace(rows(1025, 1030))
-    folder.write_rows(rows(1025, 1100))
+    for first, last in ((1025, 1030), (1031, 1031), (1032, 1100)):
+        folder.append_rows(rows(first, last))
     for step, first in ((1000, 1), (1024, 1), (1025, 1025)):
         found = folder.read_rows(step, journal)
         assert found is not None
         assert (found.first_step, found.last_step) == (first, 1100)
         for at in (first, 1025, 1101):
             assert int.from_bytes(found.cell(at, "params"), "little") == at
-    (tmp_path / "rows.safetensors.partial").write_bytes(b"cut short")
-    found = folder.read_rows(1024, journal)
-    assert found is not None
-    assert found.last_step == 1030
+    data = bytearray((tmp_path / "rows.partial").read_bytes())
+    for damaged in (data[:-1], data[:-9] + b"\1" + data[-8:]):  # cut short; never flushed
+        (tmp_path / "rows.partial").write_bytes(damaged)
+        found = folder.read_rows(1024, journal)
+        assert found is not None
+        assert found.last_step == 1031
+    folder.write_trace(rows(1025, 1030))
+    assert not (tmp_path / "rows.partial").exists()
     found = folder.read_rows(1024, replace(journal, ended="KeyboardInterrupt"))
     assert found is not None
     assert found.last_step == 1029

@@ -162,11 +162,15 @@ class Auditor:
         self._first_step += self.n_rows
         self._columns, self._losses, self.n_rows = {}, bytearray(), 0
 
-    def partial_trace(self) -> Trace:
-        """The rows so far and, as the last one, the state that was cut for the next step."""
+    def partial_trace(self, first_step: int | None = None) -> Trace:
+        """The rows so far and, as the last one, the state that was cut for the next step.
+
+        Args:
+            first_step: By default the first recorded step.
+        """
         kept = (dict(self._pending), self.n_rows)
         self._append(bytes(8))
-        trace = self.trace()
+        trace = self.trace(first_step)
         self._pending, self.n_rows = kept
         for column in self._columns.values():
             del column[-EVIDENCE_BYTES:]
