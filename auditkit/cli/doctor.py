@@ -99,7 +99,7 @@ def _print_resume(out: Console, trial: ResumeTrial, advice: tuple[str, ...]) -> 
             f"step {parting.step}{more}."
         )
         for text in advice:
-            out.print(f"What to register: {text}.")
+            out.print(f"What to register: likely {text}.")
         print_words(out, (parting.kind, "component", "step"))
 
 

@@ -78,7 +78,7 @@ def what_to_register(trial: ResumeTrial, unregistered: str | None) -> str:
         return ""
     component = trial.parting.component
     known = f" ({unregistered})" if unregistered else ""
-    return f"likely {resume_reason(component)}{known}; give it to wrap: {resume_remedy(component)}"
+    return f"{resume_reason(component)}{known}; give it to wrap: {resume_remedy(component)}"
 
 
 def _compare(rank: int, step: int, whole: Trial, resumed: Trial) -> Mismatch | None:

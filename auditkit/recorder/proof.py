@@ -16,7 +16,7 @@ from auditkit.errors import AuditError, ResumeMismatch
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import digest_leaves
-from auditkit.records.differences import by_cause, resume_reason, resume_remedy
+from auditkit.records.differences import by_cause, kind_of, resume_reason, resume_remedy
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import CONSUMED, Trace, is_consumed
 from auditkit.records.journal import KeptCheckpoint, RecordingJournal
@@ -162,6 +162,8 @@ class Proof:
         more = f", also {', '.join(others)}" if others else ""
         known = f" ({self._unregistered})" if self._unregistered else ""
         likely = f"likely {resume_reason(first)}{known}; give it to wrap: {resume_remedy(first)}"
+        if kind_of(first) == "state drift":
+            likely += "; or the training is not deterministic (auditkit doctor -- COMMAND tells)"
         if not self.start:
             likely = "it is not repeatable from its start: auditkit doctor -- COMMAND tells why"
         place = f"goes on after step {self.start}" if self.start else "begins anew"

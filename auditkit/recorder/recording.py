@@ -134,6 +134,7 @@ class RecordingBackend(RecorderBackend):
         kept = {one.record.step: one for one in journal.kept if one.record.step in common}
         if self._settings.unproven:
             return Resumption(journal, kept[common[-1]], None)
+        self._folder.read_last_trace(common[-1])  # what is broken is said, not cleared away
         rows = self._folder.read_rows(common[-1], journal)
         last = peers.least(0 if rows is None else max(rows.last_step, 0), "agree on the rows")
         start = choose_start(common, last)

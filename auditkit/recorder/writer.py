@@ -316,7 +316,8 @@ class RecordingWriter:
 
     def _write_journal_of_end(self, how: str) -> None:
         # Before the rows: their last one is no boundary's then, and must not be taken for one.
-        self._folder.write_journal(replace(self.journal, ended=how))
+        self.journal = replace(self.journal, ended=how)
+        self._folder.write_journal(self.journal)
 
 
 def make_rank_result(

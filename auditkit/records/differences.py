@@ -55,8 +55,6 @@ def by_cause(step: int, components: Iterable[str], starts: Collection[str] = ())
 
 # Why a loop that goes on from a checkpoint may differ from the one that took it
 
-_DETERMINISM = "or the training is not deterministic here (auditkit doctor -- COMMAND tells)"
-
 _REASONS = {
     "order drift": "the sampler, its batch sampler or the data set holds what no checkpoint does "
     "(weights, a batch size, a list that grows), or the loop requests a batch before it has "
@@ -67,7 +65,7 @@ _REASONS = {
     "checkpoint holds",
     "settings": "a scheduler that is not registered, or a counter of the loop, sets it",
     "state drift": "the step used what no checkpoint holds: a generator or counter of the loop, "
-    "an optimizer inside the optimizer, a further model; " + _DETERMINISM,
+    "an optimizer inside the optimizer, a further model",
 }
 
 _REMEDIES = {

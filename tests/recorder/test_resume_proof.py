@@ -19,7 +19,7 @@ import torch
 from in_process_loops import read
 
 import auditkit as ak
-from auditkit.errors import RecordingIncomplete, ResumeMismatch
+from auditkit.errors import FormatError, RecordingIncomplete, ResumeMismatch
 from auditkit.files import store
 from auditkit.files.recording_folder import RecordingFolder
 from auditkit.formats import canonical
@@ -329,6 +329,45 @@ def test_what_is_found_to_be_unresumable_while_it_resumes_is_refused(tmp_path: P
         patch.setattr(ak.Recorder, "epochs", mark)
         train(rec)
     assert content(out) == before
+
+
+def test_rows_that_cannot_be_read_are_an_error_and_nothing_is_cleared_away(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    kill(train, partial(ak.Recorder, out, checkpoint_every=3), 15)
+    (out / "trace" / "000000.safetensors.partial").write_bytes(b"broken")
+    before = content(out)
+    with pytest.raises(FormatError):
+        resume(train, out)
+    assert content(out) == before
+
+
+def test_killed_while_the_last_checkpoint_was_written_the_end_is_no_boundary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint that was asked for at the very end, and a kill before the manifest."""
+    out = tmp_path / "out"
+
+    def asking(rec: Any) -> bytes:
+        try:
+            return train(rec)
+        finally:
+            rec.checkpoint()
+            torch.rand(1)  # a draw between the last step and the end
+
+    expected = whole(train, tmp_path / "whole")
+    with (  # noqa: PT012
+        pytest.raises(KeyboardInterrupt),
+        monkeypatch.context() as patch,
+        ak.Recorder(out, checkpoint_every=5) as rec,
+    ):
+        patch.setattr(RecordingFolder, "publish", interrupt)
+        asking(rec)
+    assert resume(partial(train, epochs=4), out, checkpoint_every=5) == expected
+    assert rank_of(out).resumed_at == (15,)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 # When rows are written, and from where one goes on
