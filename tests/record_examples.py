@@ -127,6 +127,7 @@ TREATMENT = BranchRecord(
     digests=digests("7"),
     diverged_at=7,
     evaluated_on={"inputs": sha("8"), "labels": sha("9")},
+    reset=("optimizer.schedule.calls", "param_groups[0].step"),
 )
 
 BUILT = BuiltProgram({"params": sha("0")}, {"inputs": sha("8")}, {"model": "Net"})
@@ -464,6 +465,7 @@ EXAMPLES: tuple[Any, ...] = (
         step=4,
         code="/out/code",
         sample_seed=1,
+        versions={"placebo-0": 1},
     ),
     COST,
     Description(None, None),

@@ -197,6 +197,9 @@ def compare_records(
     changed = [name for name in here if here[name] != there.get(name)]
     if changed:
         return Mismatch(recorded.name, None, f"probe {changed[0]}", (), "data drift")
+    if recorded.reset is not None and recorded.reset != replayed.reset:
+        names = sorted({*recorded.reset} ^ {*(replayed.reset or ())}) or ["reset"]
+        return Mismatch(recorded.name, None, names[0], tuple(names[1:]), "description")
     return None
 
 

@@ -43,6 +43,8 @@ class BranchRecord:
         evaluated_on: ``sha256/tensor-v1`` of what the outcomes are computed on: ``inputs`` and
             ``labels`` of the probe, and ``recalibration``, the batches of recalibrated tables. None
             in a record of auditkit 0.1.0 before it kept them.
+        reset: What the perturbation changed in the optimizer's groups and plain attributes, by
+            path, as ``param_groups[0].step``; None in a record from before it was noted.
     """
 
     name: str
@@ -55,6 +57,7 @@ class BranchRecord:
     digests: dict[str, dict[str, str]]
     diverged_at: int | None = None
     evaluated_on: dict[str, str] | None = None
+    reset: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

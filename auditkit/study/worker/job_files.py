@@ -128,6 +128,7 @@ def branch_record(
     auditor: Auditor,
     callback: BranchCallback,
     follow: list[Batch],
+    reset: tuple[str, ...] = (),
 ) -> BranchRecord:
     """Write the files of one branch.
 
@@ -138,6 +139,7 @@ def branch_record(
         auditor: Its rows t0+1..T+1.
         callback: What was evaluated.
         follow: The order that it was given, where none was consumed by index.
+        reset: What its perturbation changed in the optimizer's groups and attributes.
     """
     plan, files = plan_of(job), _JobFiles(job)
     role, spec = plan.branch(name)
@@ -149,14 +151,19 @@ def branch_record(
         name=name,
         role=role,
         perturbation=spec,
-        version=None if spec is None else perturbation_of(spec.name).declaration.version,
+        version=None if spec is None else _version(job, name, spec),
         trace=files.name(f"{name}.trace"),
         outcome=files.name(f"{name}.outcome"),
         order_sha256=_order_digest(callback.order or follow, content, 0),
         digests=callback.digests,
         diverged_at=callback.diverged_at,
         evaluated_on=callback.evaluated_on,
+        reset=reset,
     )
+
+
+def _version(job: Job, name: str, spec: PerturbationSpec) -> int:
+    return perturbation_of(spec.name, job.version_of(name)).declaration.version
 
 
 def branch_result(

@@ -143,11 +143,12 @@ def _branch(
     tensors, meta = store.read_tensors(Path(job.fork or ""), what="fork")
     fork, order = read_fork(tensors, meta), read_order(job)
     _, spec = plan.branch(name)
-    follow = _start_branch(session, plan, fork, order, spec)
+    version = job.version_of(name)
+    follow, reset = _start_branch(session, plan, fork, order, spec, version)
     callback = BranchCallback(session, plan, fork.recalibration, order.content, report_step)
     auditor = Auditor(plan.fork_at + 1)
     hold(session, plan.fork_at + 1, plan.horizon, auditor, callback)
-    return branch_record(job, session, name, auditor, callback, follow)
+    return branch_record(job, session, name, auditor, callback, follow, reset)
 
 
 def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
@@ -158,7 +159,8 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
         if job.fork is not None:
             tensors, meta = store.read_tensors(Path(job.fork), what="fork")
             _, spec = plan.branch(job.branches[0])
-            _start_branch(session, plan, read_fork(tensors, meta), read_order(job), spec)
+            version = job.version_of(job.branches[0])
+            _start_branch(session, plan, read_fork(tensors, meta), read_order(job), spec, version)
             first = plan.fork_at + 1
         report_step = _step_reporter(report, job.seed, job.step, _constant("modules"))
         callback = ModuleCallback(session.program.model, job.step, report_step)
@@ -226,12 +228,16 @@ def _start_branch(
     fork: Fork,
     order: OrderFile,
     spec: PerturbationSpec | None,
-) -> list[Batch]:
-    """Bring a session to the start of a branch; returns the batches that it will be delivered."""
+    version: int | None,
+) -> tuple[list[Batch], tuple[str, ...]]:
+    """Bring a session to the start of a branch.
+
+    Returns:
+        The batches that it will be delivered, and what was reset, see :func:`perturb`.
+    """
     follow = follow_control(session, plan, order, spec)
     restore_fork(session, fork)
-    perturb(session, spec)
-    return follow
+    return follow, perturb(session, spec, version)
 
 
 @contextmanager
