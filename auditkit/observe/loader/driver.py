@@ -8,6 +8,7 @@ behaves as it would without auditkit, and resuming replays the epoch from its st
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import RestoreMismatch, UnsupportedLoader
 from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.attributes import Changes, WatchedAttributes
 from auditkit.observe.loader.interception import Interception
 from auditkit.observe.loader.samplers import capture_samplers, restore_samplers
 from auditkit.observe.rng.streams import GlobalStreams, capture_streams, streams_from_leaves
@@ -55,7 +57,11 @@ class LoaderDriver:
         self._per_sample = augmentation_rng == "per-sample"
         self._interception = Interception(loader, seed, per_sample=self._per_sample)
         self._iterator: Iterator[Any] | None = None
+        self._watched = WatchedAttributes(loader)
         self._samplers = capture_samplers(loader)
+        self._interception.suspects = self._watched.changed_names
+        self._attributes: Changes = {}
+        self._fingerprints = self._watched.fingerprints()
         self._epoch_streams: GlobalStreams | None = None
         self.epoch = -1
         self.position = 0
@@ -82,7 +88,8 @@ class LoaderDriver:
             set_epoch = getattr(owner, "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(self.epoch)
-        self._samplers = capture_samplers(self._loader)
+        self._samplers, self._fingerprints = capture_samplers(self._loader), self._watched.begin()
+        self._attributes = self._watched.changes(but=self._samplers)
         self._iterate(capture_streams())
 
     def next(self, streams: GlobalStreams) -> Delivery | None:
@@ -97,6 +104,7 @@ class LoaderDriver:
         try:
             batch = next(self._iterator)
         except StopIteration:
+            self._watched.end()
             return None
         finally:
             if self._per_sample:
@@ -127,6 +135,10 @@ class LoaderDriver:
         if not self._per_sample and self._epoch_streams is not None:
             for name, leaves in self._epoch_streams.leaves().items():
                 tree[f"epoch-start {name}"] = dict(leaves)
+        if self._attributes:
+            tree["epoch-start attributes"] = self._attributes
+        if changed := self._watched.changes_since(self._fingerprints):
+            tree["attributes"] = changed
         return flatten(tree, where="loader")
 
     def restore(self, leaves: Leaves) -> None:
@@ -137,8 +149,10 @@ class LoaderDriver:
         """
         tree: Any = unflatten(leaves, where="loader")
         self.epoch, position = tree["epoch"], tree["position"]
+        self._attributes = tree.pop("epoch-start attributes", {})
+        self._watched.reset(copy.deepcopy(self._attributes), but=tree["samplers"])
         restore_samplers(self._loader, tree["samplers"])
-        self._samplers = capture_samplers(self._loader)
+        self._samplers, self._fingerprints = capture_samplers(self._loader), self._watched.begin()
         start = {
             name.removeprefix("epoch-start "): value
             for name, value in tree.items()
@@ -155,8 +169,11 @@ class LoaderDriver:
             self._iterator = None
             return
         self._iterate(capture_streams())
-        if not skips_in_sampler:
+        if skips_in_sampler:
+            self._interception.skip()
+        else:
             self._discard(position)
+        self._watched.put(tree.get("attributes", {}))
 
     def close(self) -> None:
         """Stop the workers and give the loader its own class back."""

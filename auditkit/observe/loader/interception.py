@@ -10,7 +10,7 @@ exchanged for the per-sample wrapper.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ from auditkit.errors import OrderDrift, RestoreMismatch, UnsupportedLoader
 from auditkit.formats.ordering import Batch
 from auditkit.formats.seeds import SampleSeeds
 from auditkit.observe.loader.refusals import is_iterable_style, refuse_unsupported
-from auditkit.observe.loader.samplers import draws_once, index_pairs, is_batch
+from auditkit.observe.loader.samplers import draws_once, index_pairs, is_batch, order_hint
 from auditkit.observe.rng.per_sample import (
     PerBatchCollate,
     PerSampleDataset,
@@ -45,6 +45,7 @@ class Interception:
         to_discard: Batches that are still to be loaded as they are and discarded.
         dispatched: Indices of batches that were dispatched and not yet consumed; workers make
             the sampler run ahead of the training loop.
+        suspects: Names what changed while training, where the order is not the control's.
     """
 
     def __init__(self, loader: DataLoader[Any], seed: int, *, per_sample: bool) -> None:
@@ -59,6 +60,8 @@ class Interception:
         self.to_skip = 0
         self.to_discard = 0
         self.dispatched: deque[Batch] = deque()
+        self.suspects: Callable[[], list[str]] = list
+        self._indices: _IndexIterator | None = None
         self._original = type(loader)
         self._order_streams: GlobalStreams | None = None
         self._control: Sequence[Batch] = ()
@@ -85,6 +88,15 @@ class Interception:
         """
         self._control, self._delivered = control, delivered
         self._first_step = self._next_step = first_step
+
+    def skip(self) -> None:
+        """Skip what is still to be skipped, where no worker has made the sampler do it yet.
+
+        Raises:
+            RestoreMismatch: When the epoch ends before.
+        """
+        if self._indices is not None:
+            self._indices.skip()
 
     def dispatch(self, yielded: Any) -> Any:
         """Turn what the sampler yielded into what the dataset is asked for.
@@ -120,8 +132,7 @@ class Interception:
                 component="order",
                 expected=f"(epoch, index) {self._control[row][:4].tolist()} ...",
                 found=f"{yielded[:4].tolist()} ...",
-                hint="a sampler whose order depends on the model or on unregistered state "
-                "cannot be held fixed; register its state as an extra",
+                hint=order_hint(self.suspects()),
             )
         # The same object where nothing moves, so that `dispatch` can tell.
         delivered = self._delivered[row]
@@ -191,11 +202,17 @@ class _IndexIterator:
         # Eagerly: a generator here would change how often an eager sampler draws.
         self._inner = iter(inner)
         interception.save_order_stream()
+        interception._indices = self
 
     def __iter__(self) -> _IndexIterator:
         return self
 
     def __next__(self) -> Any:
+        self.skip()
+        return self._interception.dispatch(self._draw())
+
+    def skip(self) -> None:
+        """Draw what is still to be skipped."""
         while self._interception.to_skip and not self._interception.iterable:
             try:
                 self._draw()
@@ -205,7 +222,6 @@ class _IndexIterator:
                     component="loader",
                 ) from None
             self._interception.to_skip -= 1
-        return self._interception.dispatch(self._draw())
 
     def _draw(self) -> Any:
         if self._first or not self._draws_once:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -14,7 +15,7 @@ from auditkit.errors import OrderDrift, RestoreMismatch
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.blame import Guard, foreign
 from auditkit.observe.loader.position import IterationStart
-from auditkit.observe.loader.samplers import index_pairs, is_batch
+from auditkit.observe.loader.samplers import index_pairs, is_batch, order_hint
 from auditkit.observe.rng.streams import GlobalStreams
 
 
@@ -71,6 +72,9 @@ class Recorded(Protocol):
     keep_call_streams: bool
     check: Callable[[int, Batch | None, Any], None] | None
 
+    def suspects(self) -> list[str]:
+        """What changed while training, of what is drawn from."""
+
     def iteration_ended(self, iteration: Iteration) -> None:
         """The iteration has delivered all that it had."""
 
@@ -95,6 +99,8 @@ class Iteration:
         position: Batches that were delivered.
         fetching: Whether a batch is being loaded.
         load_failed: Whether loading one of its batches raised: then no position can be resumed.
+        ended: Whether the loop was told that there are no more batches.
+        iterator: Its iterator, as long as somebody holds it; None before there is one.
     """
 
     def __init__(
@@ -114,7 +120,13 @@ class Iteration:
         self._n_discarded, self._resume_step = n_discarded, recorded.next_step
         self._n_dispatched = 0
         self._calls = n_discarded
-        self.load_failed = self.fetching = False
+        self.load_failed = self.fetching = self.ended = False
+        self.iterator: weakref.ref[Any] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the loop is done with it: it has ended, or was left and let go of."""
+        return self.ended or (self.iterator is not None and self.iterator() is None)
 
     def next(self, fetch: Callable[[], Any]) -> Any:
         """Stands in for an iterator's ``__next__``; ``fetch`` is its own."""
@@ -152,6 +164,7 @@ class Iteration:
         try:
             return fetch()
         except StopIteration:
+            self.ended = True
             self.recorded.iteration_ended(self)
             raise
         except BaseException:
@@ -234,7 +247,6 @@ class Iteration:
                     component="order",
                     expected=f"(epoch, index) {control[:4].tolist()} ...",
                     found=f"{yielded[:4].tolist()} ...",
-                    hint="a sampler whose order depends on the model or on unregistered state "
-                    "cannot be held fixed; register its state as an extra",
+                    hint=order_hint(recorded.suspects()),
                 )
         return delivered

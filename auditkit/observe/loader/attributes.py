@@ -1,0 +1,351 @@
+"""Plain attributes of what a loader draws from, and which of them changed since it was taken over.
+
+A sampler's weights, a batch sampler's size, a data set's list of labelled samples, the size of a
+crop: whatever a loop sets while it trains decides what comes next, and is in no ``state_dict``.
+They are compared with what they were, by content; what changed is kept with the data position
+and put back with it. What did not change takes no room there.
+
+Looked at are the attributes of data set, samplers and ``collate_fn``, and of the objects that these
+hold. Left out are modules, optimizers, generators and whatever has a ``state_dict``
+(each is somebody's business), and what is too large to be kept: of that a change is noticed, by
+address, version and samples of its content.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+from collections import deque
+from collections.abc import Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from auditkit.errors import AuditError, RestoreMismatch, UnsupportedLoader
+from auditkit.observe.rng.streams import is_generator
+from auditkit.observe.values.codec import flatten, unflatten
+from auditkit.observe.values.digests import digest_leaves
+from auditkit.records.digest import EVIDENCE_RECIPE
+
+#: How far and how wide is looked, and items and bytes of an attribute that is kept.
+_MAX_DEPTH, _MAX_OWNERS, _MAX_OBJECTS_IN = 4, 256, 64
+_MAX_ITEMS, _MAX_BYTES = 20_000, 2**20
+#: Of a sampler, whose attributes are what it is for.
+_MAX_SAMPLER = 2**22, 2**26
+
+_SCALARS = (bool, int, float, complex, str, bytes, type(None))
+_CONTAINERS = (list, tuple, set, frozenset, deque, dict)
+_NOT_OPENED = (nn.Module, Tensor, np.ndarray, torch.optim.Optimizer, DataLoader, type)
+_FOREIGN = sys.stdlib_module_names | {"auditkit", "numpy", "builtins"}
+_ROOTS = ("dataset", "batch_sampler", "sampler", "collate_fn")
+
+#: A value of an attribute by its path, and whether the object is still the one that it was.
+Changes = dict[str, tuple[bool, Any]]
+
+
+class _TooLargeError(Exception):
+    """More than is kept."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """An attribute as it was.
+
+    Attributes:
+        object: The very object.
+        fingerprint: Of its content.
+        copy: Its content; None where it is too large.
+    """
+
+    object: Any
+    fingerprint: object
+    copy: tuple[Any] | None
+
+
+class WatchedAttributes:
+    """What a loader draws from, as it was when this was made.
+
+    Args:
+        loader: The loader.
+    """
+
+    def __init__(self, loader: DataLoader[Any]) -> None:
+        self._loader = loader
+        self._known = {
+            path: _Known(value, _fingerprint(path, value), _copy(path, value))
+            for path, value in _attributes(loader).items()
+        }
+        self._at_end: dict[str, object] | None = None
+        self._too_large: str | None = None
+
+    def begin(self) -> dict[str, object]:
+        """An iteration begins; fingerprints by path."""
+        found = self.fingerprints()
+        if self._at_end is not None:  # in between nothing was loaded: the loop did it
+            for path, value in self._at_end.items():
+                if path in found and found[path] != value and self._copy_of(path) is None:
+                    self._too_large = path
+        self._at_end = None
+        return found
+
+    def end(self) -> None:
+        """An iteration has ended."""
+        self._at_end = self.fingerprints()
+
+    def fingerprints(self) -> dict[str, object]:
+        """What tells content from other content, by path."""
+        return {
+            path: _fingerprint(path, value) for path, value in _attributes(self._loader).items()
+        }
+
+    def changes(self, but: Mapping[str, Any]) -> Changes:
+        """What is not as it was at first.
+
+        Args:
+            but: Paths that are kept elsewhere.
+
+        Raises:
+            UnsupportedLoader: When the loop changed what is too large to be kept.
+        """
+        self._refuse_too_large()
+        before = {path: known.fingerprint for path, known in self._known.items()}
+        return self.changes_since({**before, **dict.fromkeys(but, _ANY)})
+
+    def changes_since(self, before: Mapping[str, object]) -> Changes:
+        """What differs from these fingerprints and can be kept."""
+        found: Changes = {}
+        for path, value in _attributes(self._loader).items():
+            earlier = before.get(path, _ABSENT)
+            if earlier is _ANY or earlier == _fingerprint(path, value):
+                continue
+            copy = _copy(path, value)
+            if copy is not None:
+                known = self._known.get(path)
+                found[path] = (known is not None and known.object is value, copy[0])
+        return found
+
+    def changed_names(self) -> list[str]:
+        """Attributes that are not what they were at first, for people."""
+        now = self.fingerprints()
+        known = self._known
+        return [
+            f"loader.{path}"
+            for path in now
+            if path in known and known[path].fingerprint != now[path]
+        ]
+
+    def reset(self, changes: Changes, but: Mapping[str, Any]) -> None:
+        """Bring everything to what it was at first, but for these changes.
+
+        Args:
+            changes: From :meth:`changes`.
+            but: Paths that are kept elsewhere.
+
+        Raises:
+            RestoreMismatch: When there is no object to put an attribute on.
+        """
+        now = _attributes(self._loader)
+        undone: Changes = {}
+        for path, known in self._known.items():
+            if path in changes or path in but or path not in now or known.copy is None:
+                continue
+            if _fingerprint(path, now[path]) != known.fingerprint:
+                undone[path] = (now[path] is known.object, known.copy[0])
+                if not undone[path][0] and _fingerprint(path, known.object) == known.fingerprint:
+                    undone[path] = (False, known.object)
+        self.put({**undone, **changes})
+
+    def put(self, changes: Changes) -> None:
+        """Put attributes to these values.
+
+        Raises:
+            RestoreMismatch: When there is no object to put one on.
+        """
+        if not changes:
+            return
+        owners = dict(_owners(self._loader))
+        for path, (in_place, value) in changes.items():
+            owner, _, name = path.rpartition(".")
+            known = self._known.get(path)
+            refilled = in_place and known is not None and _refill(known.object, value)
+            if owner in owners:
+                owners[owner][name] = known.object if refilled and known else value
+            elif not refilled:
+                raise RestoreMismatch(f"the loader has no {path!r}", component="loader")
+
+    def _copy_of(self, path: str) -> tuple[Any] | None:
+        return _copy(path, _attributes(self._loader)[path])
+
+    def _refuse_too_large(self) -> None:
+        if self._too_large is not None:
+            raise UnsupportedLoader(
+                f"loader.{self._too_large} was changed between two epochs, and is too large to be "
+                "kept with every position",
+                hint="let the data set or sampler derive it from the epoch in set_epoch(epoch), or "
+                "hold the order in a list of indices of at most 1 MB",
+            )
+
+
+_ABSENT, _ANY = object(), object()
+
+
+def _attributes(loader: DataLoader[Any]) -> dict[str, Any]:
+    """Values that are, or may be, plain, by path."""
+    found = {
+        f"{path}.{name}": value
+        for path, namespace in _owners(loader)
+        for name, value in list(namespace.items())
+        if isinstance(name, str) and (type(value) in (*_SCALARS, *_CONTAINERS) or _is_data(value))
+    }
+    dataset: Any = loader.dataset
+    if type(dataset) in _CONTAINERS or _is_data(dataset):
+        found["dataset"] = dataset
+    return found
+
+
+def _is_data(value: object) -> bool:
+    return type(value) in (Tensor, np.ndarray) or isinstance(value, np.generic)
+
+
+def _owners(loader: DataLoader[Any]) -> Iterator[tuple[str, MutableMapping[str, Any]]]:
+    """Objects that hold attributes, as their dictionaries, by path, nearest first."""
+    queue = deque((name, getattr(loader, name), 0) for name in _ROOTS)
+    seen: set[int] = set()
+    while queue and len(seen) < _MAX_OWNERS:
+        path, value, depth = queue.popleft()
+        if id(value) in seen or (depth and not _is_opened(value)):
+            continue
+        seen.add(id(value))
+        namespace = getattr(value, "__dict__", None)
+        if not isinstance(namespace, dict) or isinstance(value, _NOT_OPENED):
+            namespace = {}
+        stateful = path.endswith("sampler") and hasattr(type(value), "load_state_dict")
+        if namespace and not stateful and not isinstance(value, types.FunctionType):
+            yield path, namespace
+        if depth < _MAX_DEPTH:
+            held = _held(value, namespace)
+            queue.extend((f"{path}{name}", item, depth + 1) for name, item in held)
+
+
+def _is_opened(value: object) -> bool:
+    kind = type(value)
+    return (
+        not isinstance(value, (*_NOT_OPENED, types.ModuleType))
+        and not is_generator(value)
+        and (
+            isinstance(value, (types.MethodType, functools.partial))
+            or kind.__module__.partition(".")[0] not in _FOREIGN
+        )
+        and not hasattr(kind, "load_state_dict")
+    )
+
+
+def _held(value: Any, namespace: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The objects that an object holds, by what follows its path."""
+    if isinstance(value, types.MethodType):
+        yield ".__self__", value.__self__
+    elif isinstance(value, functools.partial):
+        yield ".func", value.func
+        parts: Any = [*value.args, *value.keywords.values()]
+        yield from ((f".args[{n}]", part) for n, part in enumerate(parts))
+    for name, item in list(namespace.items()):
+        if type(item) in (list, tuple) and len(item) <= _MAX_OBJECTS_IN:
+            yield from ((f".{name}[{n}]", part) for n, part in enumerate(item))
+        elif type(item) is dict and len(item) <= _MAX_OBJECTS_IN:
+            yield from ((f".{name}[{key!r}]", part) for key, part in item.items())
+        elif type(item) not in (*_SCALARS, *_CONTAINERS):
+            yield f".{name}", item
+
+
+def _fingerprint(path: str, value: Any) -> object:
+    """What tells this content from other content; of what is large, nearly always."""
+    if type(value) in _SCALARS:
+        return (type(value), repr(value) if type(value) in (float, complex) else value)
+    try:
+        _measure(value, [_MAX_ITEMS, _MAX_BYTES])
+        return digest_leaves(EVIDENCE_RECIPE, flatten(value, where=path))
+    except (_TooLargeError, AuditError):
+        return _rough_fingerprint(value)
+
+
+def _rough_fingerprint(value: Any) -> object:
+    if isinstance(value, (Tensor, np.ndarray)):
+        return (*_address(value), str(value.dtype), tuple(value.shape), _sampled(value))
+    if isinstance(value, (list, tuple, deque)):
+        picked = [value[n] for n in range(0, len(value), len(value) // 256 + 1)]
+        plain = tuple(item if type(item) in _SCALARS else id(item) for item in picked)
+        return (type(value), id(value), len(value), plain)
+    return (type(value), id(value), len(value))
+
+
+def _address(value: Tensor | np.ndarray[Any, Any]) -> tuple[int, int]:
+    if isinstance(value, np.ndarray):
+        return value.ctypes.data, 0
+    if value.layout is not torch.strided or value.is_meta or value.is_inference():
+        return id(value), 0
+    return value.data_ptr(), value._version
+
+
+def _sampled(value: Any) -> object:
+    """A few thousand elements, which an in-place shuffle would hardly leave where they are."""
+    if isinstance(value, Tensor) and (not value.is_cpu or value.layout is not torch.strided):
+        return None
+    flat = value.reshape(-1)
+    if isinstance(flat, Tensor):
+        picked = flat[:: flat.numel() // 4096 + 1].detach().contiguous()
+        return picked.view(torch.uint8).numpy().tobytes()
+    return flat[:: flat.size // 4096 + 1].tobytes() if not flat.dtype.hasobject else None
+
+
+def _copy(path: str, value: Any) -> tuple[Any] | None:
+    """A copy in a tuple; None of what is not plain or too large."""
+    sampler = path.startswith(("sampler", "batch_sampler"))
+    try:
+        _measure(value, list(_MAX_SAMPLER if sampler else (_MAX_ITEMS, _MAX_BYTES)))
+        return (unflatten(flatten(value, where=path), where=path),)
+    except (_TooLargeError, AuditError):
+        return None
+
+
+def _measure(value: Any, left: list[int]) -> None:
+    """Raise where there are more items or bytes than are left."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        left[1] -= value.nbytes
+    elif type(value) in (str, bytes):
+        left[1] -= len(value)
+    elif type(value) in _CONTAINERS:
+        left[0] -= len(value)
+        if left[0] >= 0:
+            for item in [*value, *value.values()] if type(value) is dict else value:
+                if type(item) not in (int, float, bool):
+                    _measure(item, left)
+    if min(left) < 0:
+        raise _TooLargeError
+
+
+def _refill(target: Any, value: Any) -> bool:
+    """Give an object that others may hold, too, other content; False where it cannot be done."""
+    if type(target) is not type(value):
+        return False
+    if isinstance(target, Tensor):
+        if target.shape != value.shape or target.dtype != value.dtype or target.requires_grad:
+            return False
+        target.copy_(value)
+    elif isinstance(target, np.ndarray):
+        if target.shape != value.shape or target.dtype != value.dtype:
+            return False
+        target[...] = value
+    elif isinstance(target, (list, deque)):
+        target.clear()
+        target.extend(value)
+    elif isinstance(target, (dict, set)):
+        target.clear()
+        target.update(value)
+    else:
+        return False
+    return True
