@@ -23,6 +23,7 @@ The tree (the number is the exit code that the command line gives it)::
     │   └── NothingToPerturb        1  the program has nothing that a perturbation could change
     ├── RecordingIncomplete         1  a recording that cannot be finished or resumed
     ├── OrderDrift                  1  a sampler yielded other indices than the control's
+    ├── AugmentationDrift           1  a sample that does not look the same again
     ├── ArtifactError               1  a file of a run is not what the manifest says
     │   ├── ArtifactMissing         1
     │   ├── ArtifactMismatch        1
@@ -179,6 +180,10 @@ class RecordingIncomplete(AuditError):
 
 class OrderDrift(AuditError):
     """A loader's own sampler yielded other indices than it did for the control."""
+
+
+class AugmentationDrift(AuditError):
+    """A sample that follows from more than (seed, epoch, index), under per-sample augmentation."""
 
 
 class ArtifactError(AuditError):

@@ -115,6 +115,7 @@ CONTROL = BranchRecord(
     order_sha256=sha("a"),
     digests=digests("4"),
     evaluated_on={"inputs": sha("8"), "labels": sha("9"), "recalibration": sha("e")},
+    samples="seed-0000/control.samples.safetensors",
 )
 TREATMENT = BranchRecord(
     name="adam-reset--moments-m--step-keep",

@@ -7,7 +7,7 @@ is written down.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from torch.nn.parameter import is_lazy
@@ -131,10 +131,14 @@ def open_session(
     functions["make_program"] = factory.make
     objects = program.objects
     refuse_unregistered_generators(objects, program.loader, functions)
+    following = program.sample_generators if plan.augmentation_rng == "per-sample" else {}
+    if following:  # seeded anew for every sample, they have no state to keep
+        others = {name: extra for name, extra in objects.extras.items() if name not in following}
+        objects = replace(objects, extras=others)
     return Session(
         program=program,
         objects=objects,
-        driver=LoaderDriver(program.loader, seed, plan.augmentation_rng),
+        driver=LoaderDriver(program.loader, seed, plan.augmentation_rng, following),
         seed=seed,
         stream_seeds=seeds,
         stream_starts=starts,

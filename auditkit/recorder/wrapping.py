@@ -63,8 +63,7 @@ class Wrapped:
     @property
     def generators(self) -> dict[str, Generator]:
         """Registered generators by name."""
-        extras = self.objects.extras
-        return {name: extra for name, extra in extras.items() if isinstance(extra, Generator)}
+        return self.objects.generators
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,9 @@ class BranchRecord:
         evaluated_on: ``sha256/tensor-v1`` of what the outcomes are computed on: ``inputs`` and
             ``labels`` of the probe, and ``recalibration``, the batches of recalibrated tables. None
             in a record of auditkit 0.1.0 before it kept them.
+        samples: Name of the file of what each sample of the window looked like: of an order
+            branch and its control under per-sample augmentation. None of others, in records
+            before it was kept, and where samples cannot be told apart.
     """
 
     name: str
@@ -55,6 +58,7 @@ class BranchRecord:
     digests: dict[str, dict[str, str]]
     diverged_at: int | None = None
     evaluated_on: dict[str, str] | None = None
+    samples: str | None = None
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,8 @@ def _used(manifest: StudyManifest) -> Iterator[tuple[str, str]]:
         yield from ((record.fork, "fork"), (record.order, "order"), (record.trunk, "trace"))
         for branch in record.branches:
             yield from ((branch.trace, "trace"), (branch.outcome, "outcome"))
+            if branch.samples is not None:
+                yield branch.samples, "samples"
     if any(file.name == PLAN_NAME for file in manifest.files):  # a plan is not referred to
         yield PLAN_NAME, PLAN_ROLE
 

@@ -9,7 +9,7 @@ behaves as it would without auditkit, and resuming replays the epoch from its st
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,13 @@ from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.attributes import Changes, WatchedAttributes
 from auditkit.observe.loader.interception import Interception
 from auditkit.observe.loader.samplers import capture_samplers, restore_samplers
-from auditkit.observe.rng.streams import GlobalStreams, capture_streams, streams_from_leaves
+from auditkit.observe.rng.per_sample import MeasuredBatch
+from auditkit.observe.rng.streams import (
+    Generator,
+    GlobalStreams,
+    capture_streams,
+    streams_from_leaves,
+)
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 
 
@@ -33,11 +39,13 @@ class Delivery:
         order: int64 ``(B, 2)`` of (epoch, index) in consumption order; None for an iterable
             dataset, whose samples have no index.
         epoch: Epoch (from 0) that was under way.
+        samples: Digests of its samples; None where nobody asked for them.
     """
 
     batch: Any
     order: Batch | None
     epoch: int
+    samples: list[bytes] | None = None
 
 
 class LoaderDriver:
@@ -47,15 +55,24 @@ class LoaderDriver:
         loader: The user's loader; it gets its own class back at :meth:`close`.
         seed: The study seed.
         augmentation_rng: ``per-sample`` or ``inherit``.
+        generators: What follows the sample beside the global streams, by name.
 
     Raises:
         UnsupportedLoader: When the loader cannot be recorded.
     """
 
-    def __init__(self, loader: DataLoader[Any], seed: int, augmentation_rng: str) -> None:
+    def __init__(
+        self,
+        loader: DataLoader[Any],
+        seed: int,
+        augmentation_rng: str,
+        generators: Mapping[str, Generator] | None = None,
+    ) -> None:
         self._loader = loader
         self._per_sample = augmentation_rng == "per-sample"
-        self._interception = Interception(loader, seed, per_sample=self._per_sample)
+        self._interception = Interception(
+            loader, seed, per_sample=self._per_sample, generators=generators
+        )
         self._iterator: Iterator[Any] | None = None
         self._watched = WatchedAttributes(loader)
         self._samplers = capture_samplers(loader)
@@ -79,6 +96,10 @@ class LoaderDriver:
     def pin_order(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
         """See :meth:`Interception.pin_order`."""
         self._interception.pin_order(control, delivered, step)
+
+    def measure(self, steps: range) -> None:
+        """See :meth:`Interception.measure`."""
+        self._interception.measure(steps)
 
     def begin_epoch(self) -> None:
         """Start the next epoch: set its number, keep the samplers' state, make an iterator."""
@@ -111,6 +132,8 @@ class LoaderDriver:
                 streams.restore()
         self.position += 1
         order = None if self.iterable else self._interception.dispatched.popleft()
+        if isinstance(batch, MeasuredBatch):
+            return Delivery(batch.batch, order, self.epoch, batch.samples)
         return Delivery(batch, order, self.epoch)
 
     def capture(self) -> Leaves:

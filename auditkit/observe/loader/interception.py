@@ -10,7 +10,7 @@ exchanged for the per-sample wrapper.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,17 +21,18 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from auditkit.errors import OrderDrift, RestoreMismatch, UnsupportedLoader
 from auditkit.formats.ordering import Batch
-from auditkit.formats.seeds import SampleSeeds
 from auditkit.observe.loader.refusals import is_iterable_style, refuse_unsupported
 from auditkit.observe.loader.samplers import draws_once, index_pairs, is_batch, order_hint
 from auditkit.observe.rng.per_sample import (
+    MeasuredCollate,
     PerBatchCollate,
     PerSampleDataset,
     PerSampleIterable,
     PerWorkerInit,
+    SampleStreams,
     draws_in_collate,
 )
-from auditkit.observe.rng.streams import GlobalStreams, capture_streams, seed_everything
+from auditkit.observe.rng.streams import Generator, GlobalStreams, capture_streams, seed_everything
 
 _ATTRIBUTE = "_auditkit_interception"
 
@@ -45,16 +46,26 @@ class Interception:
         to_discard: Batches that are still to be loaded as they are and discarded.
         dispatched: Indices of batches that were dispatched and not yet consumed; workers make
             the sampler run ahead of the training loop.
+        measured: Steps whose samples are digested one by one.
         suspects: Names what changed while training, where the order is not the control's.
     """
 
-    def __init__(self, loader: DataLoader[Any], seed: int, *, per_sample: bool) -> None:
+    def __init__(
+        self,
+        loader: DataLoader[Any],
+        seed: int,
+        *,
+        per_sample: bool,
+        generators: Mapping[str, Generator] | None = None,
+    ) -> None:
         refuse_unsupported(loader)
         if _ATTRIBUTE in loader.__dict__:
             raise UnsupportedLoader("this DataLoader is already being recorded")
         self.loader = loader
         self.seed = seed
         self.per_sample = per_sample
+        self.measured = range(0)
+        self._streams = SampleStreams(seed, generators)
         self.iterable = is_iterable_style(loader)
         self.epoch = 0
         self.to_skip = 0
@@ -70,6 +81,16 @@ class Interception:
         self._next_step = 1
         loader.__dict__[_ATTRIBUTE] = self
         loader.__class__ = _intercepted_class(self._original)
+
+    def measure(self, steps: range) -> None:
+        """Digest the samples of these steps one by one, where nothing else sees what is loaded.
+
+        A loader with an ``__iter__`` of its own may do anything with a batch, and gets it as it
+        is; batches of data sets that are asked for many samples at once are not taken apart.
+        """
+        library = self._original.__iter__.__module__.partition(".")[0]
+        if self.per_sample and library in ("torch", "torchdata"):
+            self.measured = steps
 
     def remove(self) -> None:
         """Give the loader its own class back."""
@@ -112,9 +133,10 @@ class Interception:
         self.dispatched.append(batch)
         if not self.per_sample and batch is pairs:
             return yielded  # of the very types that the dataset would get without auditkit
-        keys = [tuple(pair) for pair in batch.tolist()]
+        measured = (1,) if self._next_step - 1 in self.measured else ()
+        keys = [(*pair, *measured) for pair in batch.tolist()]
         if not self.per_sample:
-            keys = [index for _, index in keys]
+            keys = [key[1] for key in keys]
         return keys if is_batch(yielded) else keys[0]
 
     def _replace_pinned(self, yielded: Batch) -> Batch:
@@ -162,15 +184,16 @@ class Interception:
         attributes = self.loader.__dict__
         originals = {name: attributes[name] for name in ("dataset", "collate_fn", "worker_init_fn")}
         dataset, collate, worker_init = originals.values()
-        seeds = SampleSeeds(self.seed)
         wrapped: PerSampleDataset | PerSampleIterable = (
-            PerSampleIterable(dataset, seeds, self.epoch)
+            PerSampleIterable(dataset, self._streams, self.epoch)
             if self.iterable
-            else PerSampleDataset(dataset, seeds)
+            else PerSampleDataset(dataset, self._streams)
         )
         attributes["dataset"] = wrapped
         if draws_in_collate(collate):
             attributes["collate_fn"] = PerBatchCollate(collate, wrapped, self.seed)
+        if self.measured and isinstance(wrapped, PerSampleDataset):
+            attributes["collate_fn"] = MeasuredCollate(attributes["collate_fn"], wrapped)
         if worker_init is not None:
             attributes["worker_init_fn"] = PerWorkerInit(worker_init, self.seed)
         try:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from auditkit.errors import AuditError, RestoreMismatch, UncapturedState
+from auditkit.observe.rng.per_sample import PerSample
 from auditkit.observe.rng.streams import (
     Generator,
     GlobalStreams,
@@ -73,6 +74,11 @@ class TrainingObjects:
     extras: Mapping[str, Stateful | Generator] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        plain = {
+            name: extra.generator if isinstance(extra, PerSample) else extra
+            for name, extra in self.extras.items()
+        }
+        object.__setattr__(self, "extras", plain)
         for name, extra in self.extras.items():
             if isinstance(extra, Generator) and not has_state(extra):
                 raise UncapturedState(
@@ -85,6 +91,11 @@ class TrainingObjects:
                     f"{type(extra).__name__} has no state_dict and load_state_dict",
                     component=f"extras/{name}",
                 )
+
+    @property
+    def generators(self) -> dict[str, Generator]:
+        """Registered generators by name."""
+        return {name: extra for name, extra in self.extras.items() if isinstance(extra, Generator)}
 
 
 class StateReader:

@@ -195,9 +195,17 @@ def _reparametrized_weights(layer: nn.Module) -> frozenset[str]:
 
 
 def _registration_hint(path: str, loader: DataLoader[Any]) -> str:
-    if path.startswith("loader.") and loader.num_workers:
+    name, in_loader = path.rpartition(".")[2], path.startswith("loader.")
+    following = f"extras={{{name!r}: auditkit.PerSample(<that generator>)}}"
+    if in_loader and loader.num_workers:
         return (
             "worker processes draw from copies that cannot be read; draw from random, "
-            "numpy.random or torch, which are seeded for every sample"
+            f"numpy.random or torch, or, in a study, let it be seeded for every sample: {following}"
         )
-    return f"register it: extras={{{path.rpartition('.')[2]!r}: <that generator>}}"
+    hint = f"register it: extras={{{name!r}: <that generator>}}"
+    if not in_loader:
+        return hint
+    return (
+        f"{hint}; so it follows the position, and a study that puts samples in another order gives "
+        f"them other numbers; or let it follow the sample, in a study: {following}"
+    )

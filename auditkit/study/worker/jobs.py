@@ -26,6 +26,7 @@ from auditkit.observe.machine.determinism import deterministic, unchanged_settin
 from auditkit.observe.machine.environment import environment, look_up_packages
 from auditkit.observe.machine.imports import watched_imports
 from auditkit.observe.values.digests import commitments
+from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
@@ -39,12 +40,14 @@ from auditkit.study.stages.evaluator import evaluate_probe
 from auditkit.study.stages.forker import Fork, read_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
+from auditkit.study.worker.augmentation import require_per_sample
 from auditkit.study.worker.branch_processes import Unforkable, fork_each
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
 from auditkit.study.worker.job_files import (
     branch_record,
     branch_result,
     follow_control,
+    measure_samples,
     plan_of,
     read_order,
     trunk_result,
@@ -89,6 +92,8 @@ def run_job(job: Job, report: Report) -> Result:
 def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
     plan = plan_of(job)
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
+        _examine(job, session)
+        measure_samples(session, plan, None)
         auditor = Auditor(1, commit_data=True)
         report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
         callback = TrunkCallback(session, plan, report_step)
@@ -136,6 +141,18 @@ def _call_again(job: Job, factory: LoadedFactory, session: Session, built: Built
         built.require_same(built_program(again), "when it is called again")
 
 
+def _examine(job: Job, session: Session) -> None:
+    """Refuse augmentation that does not keep the promise of its mode; asked at the run, once.
+
+    Raises:
+        AugmentationDrift: Naming sample, generator and library.
+    """
+    plan = plan_of(job)
+    if job.code is not None and job.seed == plan.seeds[0] and session.driver.per_sample:
+        kinds = (perturbation_of(spec.name).declaration.kind for spec in plan.perturbations)
+        require_per_sample(session, moves="order" in kinds)
+
+
 def _branch(
     job: Job, session: Session, name: str, report_step: Callable[[int], None]
 ) -> BranchRecord:
@@ -143,6 +160,8 @@ def _branch(
     tensors, meta = store.read_tensors(Path(job.fork or ""), what="fork")
     fork, order = read_fork(tensors, meta), read_order(job)
     _, spec = plan.branch(name)
+    if spec is not None:
+        measure_samples(session, plan, spec)
     follow = _start_branch(session, plan, fork, order, spec)
     callback = BranchCallback(session, plan, fork.recalibration, order.content, report_step)
     auditor = Auditor(plan.fork_at + 1)

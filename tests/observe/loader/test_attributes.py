@@ -67,7 +67,7 @@ class Curriculum:
 
 
 def weighted() -> DataLoader[Any]:
-    return DataLoader(Labelled(), 3, sampler=WeightedRandomSampler(torch.ones(12), 12))
+    return DataLoader(Labelled(), 3, sampler=WeightedRandomSampler([1.0] * 12, 12))
 
 
 def subset() -> DataLoader[Any]:
@@ -75,13 +75,12 @@ def subset() -> DataLoader[Any]:
 
 
 def batched() -> DataLoader[Any]:
-    nested = BatchSampler(BatchSampler(SequentialSampler(range(12)), 1, False), 1, False)
-    inner = BatchSampler(nested.sampler.sampler, 2, False)  # type: ignore[attr-defined]
+    inner = BatchSampler(SequentialSampler(range(12)), 2, False)
     return DataLoader(Labelled(), batch_sampler=inner)
 
 
 def curriculum() -> DataLoader[Any]:
-    return DataLoader(Labelled(), 2, sampler=Curriculum())  # type: ignore[arg-type]
+    return DataLoader(Labelled(), 2, sampler=Curriculum())
 
 
 def shuffled() -> DataLoader[Any]:
@@ -101,7 +100,7 @@ def set_weights(loader: Any) -> None:
 
 
 def weights_in_place(loader: Any) -> None:
-    loader.sampler.weights[:6] = 0
+    loader.sampler.weights[:6] *= 0
 
 
 def fewer(loader: Any) -> None:
@@ -159,7 +158,7 @@ NAMES = [f"{make.__name__}-{change.__name__}" for make, change in CHANGES]
 
 
 def rows(driver: LoaderDriver, n: int) -> list[Any]:
-    found = []
+    found: list[Any] = []
     while len(found) < n:
         delivery = driver.next(capture_streams())
         if delivery is None:
@@ -199,7 +198,8 @@ def test_what_was_set_goes_on_with_the_position(
     again.close()
     # The twin: without what was set the rest is another.
     without = LoaderDriver(make(), 1, mode)
-    without._watched.put = without._watched.reset = lambda *_, **__: None  # type: ignore[method-assign]
+    for name in ("put", "reset"):
+        setattr(without._watched, name, lambda *_, **__: None)
     without.restore(saved)
     streams.restore()
     try:
