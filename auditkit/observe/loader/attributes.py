@@ -14,6 +14,7 @@ address, version and samples of its content.
 from __future__ import annotations
 
 import functools
+import operator
 import sys
 import types
 from collections import deque
@@ -42,6 +43,7 @@ _SCALARS = (bool, int, float, complex, str, bytes, type(None))
 _CONTAINERS = (list, tuple, set, frozenset, deque, dict)
 _NOT_OPENED = (nn.Module, Tensor, np.ndarray, torch.optim.Optimizer, DataLoader, type)
 _FOREIGN = sys.stdlib_module_names | {"auditkit", "numpy", "builtins"}
+_SAMPLERS = ("sampler", "batch_sampler")
 _ROOTS = ("dataset", "batch_sampler", "sampler", "collate_fn")
 
 #: A value of an attribute by its path, and whether the object is still the one that it was.
@@ -81,6 +83,7 @@ class WatchedAttributes:
             for path, value in _attributes(loader).items()
         }
         self._at_end: dict[str, object] | None = None
+        self._settled: list[Any] = []
         self._too_large: str | None = None
 
     def begin(self) -> dict[str, object]:
@@ -95,7 +98,40 @@ class WatchedAttributes:
 
     def end(self) -> None:
         """An iteration has ended."""
-        self._at_end = self.fingerprints()
+        self._at_end = {
+            path: _fingerprint(path, value)
+            for path, value in _attributes(self._loader).items()
+            if path not in self._known or self._known[path].copy is None
+        }
+
+    def settle(self) -> None:
+        """A batch was loaded: what the samplers hold now is their own doing."""
+        self._settled = self._sampler_values()
+
+    def moved(self) -> Changes:
+        """What the loop has set on the samplers since; a microsecond where it is nothing."""
+        before, values = self._settled, self._sampler_values()
+        if len(values) == len(before) and all(map(operator.is_, values, before)):
+            return {}
+        found: Changes = {}
+        if len(values) == len(before):
+            for path, old, new in zip(self._sampler_paths(), before, values, strict=True):
+                if old is not new and (copy := _copy(path, new)) is not None:
+                    found[path] = (False, copy[0])
+        return found
+
+    def _sampler_values(self) -> list[Any]:
+        found: list[Any] = []
+        for name in _SAMPLERS:
+            found.extend(getattr(getattr(self._loader, name), "__dict__", {}).values())
+        return found
+
+    def _sampler_paths(self) -> list[str]:
+        return [
+            f"{name}.{attribute}"
+            for name in _SAMPLERS
+            for attribute in getattr(getattr(self._loader, name), "__dict__", {})
+        ]
 
     def fingerprints(self) -> dict[str, object]:
         """What tells content from other content, by path."""
@@ -103,25 +139,24 @@ class WatchedAttributes:
             path: _fingerprint(path, value) for path, value in _attributes(self._loader).items()
         }
 
-    def changes(self, but: Mapping[str, Any]) -> Changes:
+    def changes(self, but: Mapping[str, Any], now: Mapping[str, object] | None = None) -> Changes:
         """What is not as it was at first.
 
         Args:
             but: Paths that are kept elsewhere.
-
-        Raises:
-            UnsupportedLoader: When the loop changed what is too large to be kept.
+            now: :meth:`fingerprints` of this moment, where they are known.
         """
-        self._refuse_too_large()
         before = {path: known.fingerprint for path, known in self._known.items()}
-        return self.changes_since({**before, **dict.fromkeys(but, _ANY)})
+        return self.changes_since({**before, **dict.fromkeys(but, _ANY)}, now)
 
-    def changes_since(self, before: Mapping[str, object]) -> Changes:
+    def changes_since(
+        self, before: Mapping[str, object], now: Mapping[str, object] | None = None
+    ) -> Changes:
         """What differs from these fingerprints and can be kept."""
         found: Changes = {}
         for path, value in _attributes(self._loader).items():
             earlier = before.get(path, _ABSENT)
-            if earlier is _ANY or earlier == _fingerprint(path, value):
+            if earlier is _ANY or earlier == ((now and now.get(path)) or _fingerprint(path, value)):
                 continue
             copy = _copy(path, value)
             if copy is not None:
@@ -181,7 +216,12 @@ class WatchedAttributes:
     def _copy_of(self, path: str) -> tuple[Any] | None:
         return _copy(path, _attributes(self._loader)[path])
 
-    def _refuse_too_large(self) -> None:
+    def refuse_too_large(self) -> None:
+        """Refuse a position that does not hold all that the loop has changed.
+
+        Raises:
+            UnsupportedLoader: When something that it changed is too large to be kept.
+        """
         if self._too_large is not None:
             raise UnsupportedLoader(
                 f"loader.{self._too_large} was changed between two epochs, and is too large to be "
@@ -304,7 +344,7 @@ def _sampled(value: Any) -> object:
 
 def _copy(path: str, value: Any) -> tuple[Any] | None:
     """A copy in a tuple; None of what is not plain or too large."""
-    sampler = path.startswith(("sampler", "batch_sampler"))
+    sampler = path.startswith(_SAMPLERS)
     try:
         _measure(value, list(_MAX_SAMPLER if sampler else (_MAX_ITEMS, _MAX_BYTES)))
         return (unflatten(flatten(value, where=path), where=path),)

@@ -110,7 +110,7 @@ class LoaderDriver:
             if set_epoch is not None:
                 set_epoch(self.epoch)
         self._samplers, self._fingerprints = capture_samplers(self._loader), self._watched.begin()
-        self._attributes = self._watched.changes(but=self._samplers)
+        self._attributes = self._watched.changes(self._samplers, self._fingerprints)
         self._iterate(capture_streams())
 
     def next(self, streams: GlobalStreams) -> Delivery | None:
@@ -150,6 +150,7 @@ class LoaderDriver:
                 hint='use augmentation_rng="per-sample", persistent_workers=False, or fork in '
                 "the first epoch",
             )
+        self._watched.refuse_too_large()
         tree: dict[str, Any] = {
             "epoch": self.epoch,
             "position": self.position,

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import OrderDrift, RestoreMismatch
 from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.attributes import WatchedAttributes
 from auditkit.observe.loader.blame import Guard, foreign
 from auditkit.observe.loader.position import IterationStart
 from auditkit.observe.loader.samplers import index_pairs, is_batch, order_hint
@@ -55,6 +56,7 @@ class Recorded(Protocol):
         first_step: Step of the first of them.
         keep_call_streams: Whether the streams at every call must be kept to go through it again.
         pid: The process that is recorded; a fork of it is not.
+        watched: Plain attributes of what the loader draws from.
         check: Called with step, order and batch of what is discarded, to compare with a record.
     """
 
@@ -70,6 +72,7 @@ class Recorded(Protocol):
     first_step: int
     pid: int
     keep_call_streams: bool
+    watched: WatchedAttributes
     check: Callable[[int, Batch | None, Any], None] | None
 
     def suspects(self) -> list[str]:
@@ -148,11 +151,13 @@ class Iteration:
                 self._at_position = False
                 recorded.boundary.position_reached()
             recorded.make_current(self)
+            self.start.record_moved(self._calls, recorded.watched)
             streams = recorded.boundary.batch_requested()
             self.start.record_call(self._calls, streams, every=recorded.keep_call_streams)
             self._calls += 1
         batch = self._fetch(fetch)
         with recorded.guard():
+            recorded.watched.settle()
             self.position += 1
             order = None if recorded.iterable else self._consumed()
             recorded.boundary.batch_delivered(batch, order, self.epoch)
@@ -192,6 +197,7 @@ class Iteration:
             RestoreMismatch: When the epoch ends before the position, or has other batches.
         """
         for call in range(self._n_discarded):
+            self.start.replay_moved(call, self.recorded.watched)
             self.start.replay(call)
             try:
                 with foreign():
@@ -205,6 +211,7 @@ class Iteration:
                 self.recorded.check(self._resume_step - self._n_discarded + call, order, batch)
             if repeat_last and call == self._n_discarded - 1:
                 warmup = [batch]
+        self.start.replay_moved(self._n_discarded, self.recorded.watched)
         self._warmup = warmup
         self._at_position = True
 

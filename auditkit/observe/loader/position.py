@@ -46,6 +46,7 @@ class IterationStart:
         calls: The global streams at calls of ``next()``, by their number.
         attributes: Plain attributes of what is drawn from that changed since the loader was taken
             over and that ``samplers`` does not hold.
+        moved: What the loop set on the samplers in the midst of the iteration, by call.
 
     Attributes:
         overflowed: Whether there were more calls than can be kept.
@@ -58,11 +59,12 @@ class IterationStart:
         generators: dict[str, Any],
         calls: dict[int, GlobalStreams],
         attributes: Changes | None = None,
+        moved: dict[int, Changes] | None = None,
     ) -> None:
         self.overflowed = False
         self._streams, self._samplers = streams, samplers
         self._generators, self._calls = generators, calls
-        self._attributes = attributes or {}
+        self._attributes, self._moved = attributes or {}, moved or {}
         self._fingerprints: dict[str, object] = {}
 
     @classmethod
@@ -75,7 +77,9 @@ class IterationStart:
         """The start of an iteration that begins now."""
         states = {name: dict(generator_leaves(value)) for name, value in generators.items()}
         samplers, fingerprints = capture_samplers(loader), watched.begin()
-        start = cls(capture_streams(), samplers, states, {}, watched.changes(but=samplers))
+        start = cls(
+            capture_streams(), samplers, states, {}, watched.changes(samplers, fingerprints)
+        )
         start._fingerprints = fingerprints
         return start
 
@@ -88,6 +92,7 @@ class IterationStart:
             tree["generators"],
             _delta_decoded(tree["calls"]),
             tree.get("attributes"),
+            tree.get("moved"),
         )
 
     def tree(self) -> dict[str, Any]:
@@ -98,7 +103,8 @@ class IterationStart:
             "generators": self._generators,
             "calls": _delta_encoded(self._calls),
         }
-        return {**tree, "attributes": self._attributes} if self._attributes else tree
+        further = {"attributes": self._attributes, "moved": self._moved}
+        return {**tree, **{name: value for name, value in further.items() if value}}
 
     def changes_since(self, watched: WatchedAttributes) -> Changes:
         """Plain attributes that are not what the iteration began with."""
@@ -110,6 +116,15 @@ class IterationStart:
             self.overflowed |= every
             self._calls.pop(call - 1, None)
         self._calls[call] = streams
+
+    def record_moved(self, call: int, watched: WatchedAttributes) -> None:
+        """Keep what the loop has set on the samplers before it requested this batch."""
+        if call and len(self._moved) < MAX_CALLS and (moved := watched.moved()):
+            self._moved[call] = moved
+
+    def replay_moved(self, call: int, watched: WatchedAttributes) -> None:
+        """Set on the samplers what the loop had set before that call."""
+        watched.put(copy.deepcopy(self._moved.get(call, {})))
 
     def replay(self, call: int) -> None:
         """Put the streams where they stood at that call, where that was kept."""

@@ -100,7 +100,7 @@ class RecordedLoader:
         self.control: Sequence[Batch] = ()
         self.delivered: Sequence[Batch] = ()
         self.open = True
-        self._watched = WatchedAttributes(self.base)
+        self.watched = WatchedAttributes(self.base)
         self.pid = os.getpid()
         self.check: Callable[[int, Batch | None, Any], None] | None = None
         self._unfinished: weakref.WeakSet[Iteration] = weakref.WeakSet()
@@ -144,6 +144,7 @@ class RecordedLoader:
         if current is None:
             return flatten({"epoch": -1, "position": 0, "start": {}}, where="loader")
         refuse_position(self.base, self.epoch, self._unfinished, current)
+        self.watched.refuse_too_large()
         tree = {
             "epoch": self.epoch,
             "position": current.position,
@@ -151,13 +152,13 @@ class RecordedLoader:
             "round": self._loop_epoch,
             "wrapper": self._counters,
         }
-        if changed := current.start.changes_since(self._watched):
+        if changed := current.start.changes_since(self.watched):
             tree["attributes"] = changed
         if current.is_over:  # the next one begins with what there is now
             samplers = capture_samplers(self.base)
             tree["over"] = {
                 "samplers": samplers,
-                "attributes": self._watched.changes(but=samplers),
+                "attributes": self.watched.changes(but=samplers),
             }
         return flatten(tree, where="loader")
 
@@ -217,12 +218,12 @@ class RecordedLoader:
         restore_epoch_counters(self.loader, self.base, self._counters, start)
         if "over" in tree:
             iteration.ended = True
-            self._watched.reset(tree["over"]["attributes"], but=tree["over"]["samplers"])
+            self.watched.reset(tree["over"]["attributes"], but=tree["over"]["samplers"])
             restore_samplers(self.base, tree["over"]["samplers"])
             if under_way is not None:
                 under_way.redirect(iteration, iter(()))
             return
-        start.restore(self.base, self.generators, self._watched)
+        start.restore(self.base, self.generators, self.watched)
         original: Any = type(self.loader).__mro__[1]
         self._starting = True
         try:
@@ -230,7 +231,8 @@ class RecordedLoader:
         finally:
             self._starting = False
         iteration.discard(iterator, [], repeat_last=False)
-        self._watched.put(tree.get("attributes", {}))
+        self.watched.put(tree.get("attributes", {}))
+        self.watched.settle()
         if under_way is None:
             self._positioned_iterator = self._attach(iterator, iteration)
         else:
@@ -248,7 +250,7 @@ class RecordedLoader:
 
     def suspects(self) -> list[str]:
         """What changed while training, of what is drawn from."""
-        return self._watched.changed_names()
+        return self.watched.changed_names()
 
     # What the swapped classes call
 
@@ -290,7 +292,7 @@ class RecordedLoader:
         if point is None or self.epoch < point.epoch:
             self._counters = epoch_counters(self.loader)
             if early is None:
-                start = IterationStart.capture(self.base, self.generators, self._watched)
+                start = IterationStart.capture(self.base, self.generators, self.watched)
                 early = Iteration(self, start, limit=None if point is None else 1)
             self._current = iteration = early
             self._warmed_up = True
@@ -305,11 +307,12 @@ class RecordedLoader:
                 warmup = list(itertools.islice(iterator, 1))
         self._counters = point.counters
         restore_epoch_counters(self.loader, self.base, self._counters, point.start)
-        point.start.restore(self.base, self.generators, self._watched)
+        point.start.restore(self.base, self.generators, self.watched)
         iteration = self._current = Iteration(self, point.start, n_discarded=point.position)
         iterator = make_iterator()
         iteration.discard(iterator, warmup, repeat_last=warm_up)
-        self._watched.put(point.attributes)
+        self.watched.put(point.attributes)
+        self.watched.settle()
         return self._attach(iterator, iteration)
 
     def iteration_for_sampler(self) -> Iteration:
@@ -322,7 +325,7 @@ class RecordedLoader:
         if self.loader is self.base and not self._starting and not fetching:
             # A loader that is asked for its state makes its iterator before it is iterated.
             self.epoch += 1
-            start = IterationStart.capture(self.base, self.generators, self._watched)
+            start = IterationStart.capture(self.base, self.generators, self.watched)
             self._early_iteration = Iteration(self, start)
             self.epoch -= 1
             return self._early_iteration
@@ -332,7 +335,7 @@ class RecordedLoader:
     def iteration_ended(self, iteration: Iteration) -> None:
         """The iteration has delivered all that it had."""
         self._unfinished.discard(iteration)
-        self._watched.end()
+        self.watched.end()
 
     def make_current(self, iteration: Iteration) -> None:
         """The loop asks this iteration for a batch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -245,16 +246,81 @@ def test_a_large_thing_that_the_loop_shuffles_is_named(
     dataset.more[3] = 5  # while batches are loaded: a cache
     watched.end()
     watched.begin()
+    watched.refuse_too_large()
     assert watched.changes(but={}) == {}
     watched.end()
     random.Random(0).shuffle(dataset.more)
     watched.begin()
     with pytest.raises(UnsupportedLoader, match=r"loader\.dataset\.more was changed between"):
-        watched.changes(but={})
+        watched.refuse_too_large()
+
+
+def shuffling(rec: Any) -> None:
+    """The loop shuffles a large table between its epochs."""
+    model = torch.nn.Linear(2, 1)
+    model, optimizer, loader = rec.wrap(
+        model, torch.optim.SGD(model.parameters(), lr=0.1), shuffled()
+    )
+    for _ in range(3):
+        for batch in loader:
+            optimizer.zero_grad()
+            model(batch[:, :2]).sum().backward()
+            optimizer.step()
+        loader.dataset.table = loader.dataset.table.flip(0)
+
+
+def test_a_recording_of_it_goes_on_without_checkpoints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
+    monkeypatch.setattr(attributes, "_MAX_BYTES", 64)
+    told: list[str] = []
+    monkeypatch.setattr(warnings, "warn", lambda text, *_, **__: told.append(str(text)))
+    with ak.Recorder(tmp_path / "run", checkpoint_every=3) as rec:
+        shuffling(rec)
+    assert any("loader.dataset.table was changed between" in text for text in told), told
+    assert [file.name for file in (tmp_path / "run").glob("checkpoint-*")] == [
+        "checkpoint-00000003.safetensors"
+    ]
 
 
 class Killed(Exception):
     """Ends a loop between two statements."""
+
+
+def warmed_up(rec: Any, workers: int, kill_at: int = 99) -> bytes:
+    """The batch size grows in the midst of each epoch, and works at once."""
+    torch.manual_seed(3)
+    model = torch.nn.Linear(2, 1)
+    loader: Any = DataLoader(Labelled(), 1, shuffle=True, num_workers=workers)
+    model, optimizer, loader = rec.wrap(model, torch.optim.SGD(model.parameters(), lr=1e-3), loader)
+    for _ in rec.epochs(range(2)):
+        for batch in loader:
+            optimizer.zero_grad()
+            model(batch[:, :2]).square().sum().backward()
+            optimizer.step()
+            if rec.step % 2:
+                loader.batch_sampler.batch_size = rec.step % 3 + 1
+            if rec.step + 1 == kill_at:
+                raise Killed
+    return b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_works_at_once_is_gone_through_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
+    with ak.Recorder(tmp_path / "whole", checkpoint_every=4) as rec:
+        whole = warmed_up(rec, workers)
+    for kill_at in (6, 10):
+        out = tmp_path / str(kill_at)
+        with pytest.raises(Killed), ak.Recorder(out, checkpoint_every=4) as rec:
+            warmed_up(rec, workers, kill_at)
+        with ak.Recorder.resume(out, checkpoint_every=4) as rec:
+            assert warmed_up(rec, workers) == whole
 
 
 def validated(rec: Any, left: str, kill_at: int = 99) -> bytes:
