@@ -5,47 +5,35 @@ crop: whatever a loop sets while it trains decides what comes next, and is in no
 They are compared with what they were, by content; what changed is kept with the data position
 and put back with it. What did not change takes no room there.
 
-Looked at are the attributes of data set, samplers and ``collate_fn``, and of the objects that these
-hold. Left out are modules, optimizers, generators and whatever has a ``state_dict``
-(each is somebody's business), and what is too large to be kept: of that a change is noticed, by
-address, version and samples of its content.
+What is too large to be kept has its changes noticed, by address, version and samples of its
+content. Which objects are looked at is said in :mod:`auditkit.observe.loader.owners`.
 """
 
 from __future__ import annotations
 
-import functools
 import operator
-import sys
-import types
 from collections import deque
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, RestoreMismatch, UnsupportedLoader
-from auditkit.observe.rng.streams import is_generator
+from auditkit.observe.loader.owners import CONTAINERS, SCALARS, owners_of
 from auditkit.observe.values.codec import flatten, unflatten
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
 
-#: How far and how wide is looked, and items and bytes of an attribute that is kept.
-_MAX_DEPTH, _MAX_OWNERS, _MAX_OBJECTS_IN = 4, 256, 64
+#: Items and bytes of an attribute that is kept.
 _MAX_ITEMS, _MAX_BYTES = 20_000, 2**20
 #: Of a sampler, whose attributes are what it is for.
 _MAX_SAMPLER = 2**22, 2**26
 
-_SCALARS = (bool, int, float, complex, str, bytes, type(None))
-_CONTAINERS = (list, tuple, set, frozenset, deque, dict)
-_NOT_OPENED = (nn.Module, Tensor, np.ndarray, torch.optim.Optimizer, DataLoader, type)
-_FOREIGN = sys.stdlib_module_names | {"auditkit", "numpy", "builtins"}
 _SAMPLERS = ("sampler", "batch_sampler")
-_ROOTS = ("dataset", "batch_sampler", "sampler", "collate_fn")
-
 #: A value of an attribute by its path, and whether the object is still the one that it was.
 Changes = dict[str, tuple[bool, Any]]
 
@@ -203,7 +191,7 @@ class WatchedAttributes:
         """
         if not changes:
             return
-        owners = dict(_owners(self._loader))
+        owners = dict(owners_of(self._loader))
         for path, (in_place, value) in changes.items():
             owner, _, name = path.rpartition(".")
             known = self._known.get(path)
@@ -238,12 +226,12 @@ def _attributes(loader: DataLoader[Any]) -> dict[str, Any]:
     """Values that are, or may be, plain, by path."""
     found = {
         f"{path}.{name}": value
-        for path, namespace in _owners(loader)
+        for path, namespace in owners_of(loader)
         for name, value in list(namespace.items())
-        if isinstance(name, str) and (type(value) in (*_SCALARS, *_CONTAINERS) or _is_data(value))
+        if isinstance(name, str) and (type(value) in (*SCALARS, *CONTAINERS) or _is_data(value))
     }
     dataset: Any = loader.dataset
-    if type(dataset) in _CONTAINERS or _is_data(dataset):
+    if type(dataset) in CONTAINERS or _is_data(dataset):
         found["dataset"] = dataset
     return found
 
@@ -252,59 +240,9 @@ def _is_data(value: object) -> bool:
     return type(value) in (Tensor, np.ndarray) or isinstance(value, np.generic)
 
 
-def _owners(loader: DataLoader[Any]) -> Iterator[tuple[str, MutableMapping[str, Any]]]:
-    """Objects that hold attributes, as their dictionaries, by path, nearest first."""
-    queue = deque((name, getattr(loader, name), 0) for name in _ROOTS)
-    seen: set[int] = set()
-    while queue and len(seen) < _MAX_OWNERS:
-        path, value, depth = queue.popleft()
-        if id(value) in seen or (depth and not _is_opened(value)):
-            continue
-        seen.add(id(value))
-        namespace = getattr(value, "__dict__", None)
-        if not isinstance(namespace, dict) or isinstance(value, _NOT_OPENED):
-            namespace = {}
-        stateful = path.endswith("sampler") and hasattr(type(value), "load_state_dict")
-        if namespace and not stateful and not isinstance(value, types.FunctionType):
-            yield path, namespace
-        if depth < _MAX_DEPTH:
-            held = _held(value, namespace)
-            queue.extend((f"{path}{name}", item, depth + 1) for name, item in held)
-
-
-def _is_opened(value: object) -> bool:
-    kind = type(value)
-    return (
-        not isinstance(value, (*_NOT_OPENED, types.ModuleType))
-        and not is_generator(value)
-        and (
-            isinstance(value, (types.MethodType, functools.partial))
-            or kind.__module__.partition(".")[0] not in _FOREIGN
-        )
-        and not hasattr(kind, "load_state_dict")
-    )
-
-
-def _held(value: Any, namespace: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The objects that an object holds, by what follows its path."""
-    if isinstance(value, types.MethodType):
-        yield ".__self__", value.__self__
-    elif isinstance(value, functools.partial):
-        yield ".func", value.func
-        parts: Any = [*value.args, *value.keywords.values()]
-        yield from ((f".args[{n}]", part) for n, part in enumerate(parts))
-    for name, item in list(namespace.items()):
-        if type(item) in (list, tuple) and len(item) <= _MAX_OBJECTS_IN:
-            yield from ((f".{name}[{n}]", part) for n, part in enumerate(item))
-        elif type(item) is dict and len(item) <= _MAX_OBJECTS_IN:
-            yield from ((f".{name}[{key!r}]", part) for key, part in item.items())
-        elif type(item) not in (*_SCALARS, *_CONTAINERS):
-            yield f".{name}", item
-
-
 def _fingerprint(path: str, value: Any) -> object:
     """What tells this content from other content; of what is large, nearly always."""
-    if type(value) in _SCALARS:
+    if type(value) in SCALARS:
         return (type(value), repr(value) if type(value) in (float, complex) else value)
     try:
         _measure(value, [_MAX_ITEMS, _MAX_BYTES])
@@ -318,7 +256,7 @@ def _rough_fingerprint(value: Any) -> object:
         return (*_address(value), str(value.dtype), tuple(value.shape), _sampled(value))
     if isinstance(value, (list, tuple, deque)):
         picked = [value[n] for n in range(0, len(value), len(value) // 256 + 1)]
-        plain = tuple(item if type(item) in _SCALARS else id(item) for item in picked)
+        plain = tuple(item if type(item) in SCALARS else id(item) for item in picked)
         return (type(value), id(value), len(value), plain)
     return (type(value), id(value), len(value))
 
@@ -358,7 +296,7 @@ def _measure(value: Any, left: list[int]) -> None:
         left[1] -= value.nbytes
     elif type(value) in (str, bytes):
         left[1] -= len(value)
-    elif type(value) in _CONTAINERS:
+    elif type(value) in CONTAINERS:
         left[0] -= len(value)
         if left[0] >= 0:
             for item in [*value, *value.values()] if type(value) is dict else value:

@@ -151,6 +151,7 @@ class LoaderDriver:
                 "the first epoch",
             )
         self._watched.refuse_too_large()
+        self._refuse_stale_workers()
         tree: dict[str, Any] = {
             "epoch": self.epoch,
             "position": self.position,
@@ -213,6 +214,23 @@ class LoaderDriver:
     @property
     def _persistent(self) -> bool:
         return bool(self._loader.persistent_workers and self._loader.num_workers)
+
+    def _refuse_stale_workers(self) -> None:
+        """Refuse what persistent workers do not know: they hold the data set as it was at first.
+
+        Raises:
+            UnsupportedLoader: When the loop has changed it since.
+        """
+        if not self._persistent or self.epoch < 1:
+            return
+        for name in self._watched.changed_names():
+            if name.startswith(("loader.dataset", "loader.collate_fn")):
+                raise UnsupportedLoader(
+                    f"{name} has changed since the persistent workers were started, which hold a "
+                    "copy of it as it was",
+                    where=f"epoch {self.epoch}",
+                    hint="use persistent_workers=False, so that the change reaches them",
+                )
 
     def _iterate(self, streams: GlobalStreams) -> None:
         self._epoch_streams = streams

@@ -102,7 +102,7 @@ def _asked(
         wrapped,
         batch_sampler=[[(0, index) for index in batch] for batch in batches],
         num_workers=2 if loader.num_workers > 1 else 1,
-        collate_fn=_Examiner(wrapped),
+        collate_fn=_Examiner(wrapped, init),
         worker_init_fn=None if init is None else PerWorkerInit(init, seed),
         multiprocessing_context=loader.multiprocessing_context if loader.num_workers else "fork",
         timeout=loader.timeout or _TIMEOUT,
@@ -113,13 +113,13 @@ def _asked(
 class _Examiner:
     """Stands in for a ``collate_fn``: what the samples look like, and what was drawn from."""
 
-    def __init__(self, dataset: PerSampleDataset) -> None:
-        self._dataset = dataset
+    def __init__(self, dataset: PerSampleDataset, init: Any) -> None:
+        self._dataset, self._init = dataset, init
         self._before: _States = {}
 
     def __call__(self, samples: list[Any]) -> tuple[list[bytes], dict[str, str]]:
         digests = [digest_of(sample) for sample in samples]
-        before, self._before = self._before, _states(self._dataset)
+        before, self._before = self._before, _states(self._dataset, self._init)
         moved = {
             path: kind
             for path, (kind, state) in self._before.items()
@@ -128,9 +128,10 @@ class _Examiner:
         return digests, moved
 
 
-def _states(dataset: PerSampleDataset) -> _States:
-    """Generators that the data set reaches now, but for those that follow the sample."""
-    seen = dict(reachable({"loader.dataset": dataset._auditkit_inner}, ()))
+def _states(dataset: PerSampleDataset, init: Any) -> _States:
+    """Generators that are within reach now, but for those that follow the sample."""
+    roots = {"loader.dataset": dataset._auditkit_inner, "loader.worker_init_fn": init}
+    seen = dict(reachable(roots, ()))
     states: _States = {}
     for path, value in seen.items():
         follows = any(value is one for one in dataset._auditkit_streams.generators.values())

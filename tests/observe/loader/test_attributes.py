@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import sys
 import warnings
@@ -41,17 +42,21 @@ class Cropped:
 class Labelled(Dataset[Any]):
     """Rows of a table that are known already."""
 
+    sign = 1
+
     def __init__(self) -> None:
         self.table = torch.arange(24.0).reshape(12, 2)
         self.known = list(range(12))
         self.transform = Cropped()
         self.settings = SimpleNamespace(epoch=0)
+        self.shared = multiprocessing.Value("i", 0)
 
     def __len__(self) -> int:
         return len(self.known)
 
     def __getitem__(self, k: int) -> torch.Tensor:
-        return self.table[self.known[k]][: self.transform.size] + 0
+        row = self.table[self.known[k]][: self.transform.size] * self.sign
+        return row + self.shared.value  # type: ignore[attr-defined, no-any-return]
 
 
 class Curriculum:
@@ -132,6 +137,14 @@ def other_crop(loader: Any) -> None:
     loader.dataset.transform.size = 1
 
 
+def another_sign(loader: Any) -> None:
+    type(loader.dataset).sign = -1
+
+
+def told_to_workers(loader: Any) -> None:
+    loader.dataset.shared.value = 3
+
+
 def list_in_place(loader: Any) -> None:
     random.Random(0).shuffle(loader.dataset)
 
@@ -152,6 +165,8 @@ CHANGES: list[tuple[Callable[[], Any], Callable[[Any], None]]] = [
     (shuffled, grown),
     (shuffled, table_in_place),
     (shuffled, other_crop),
+    (shuffled, another_sign),
+    (shuffled, told_to_workers),
     (listed, list_in_place),
     (nested, other_subset),
 ]
@@ -190,6 +205,7 @@ def test_what_was_set_goes_on_with_the_position(
     saved, streams = driver.capture(), capture_streams()
     expected = rows(driver, 12)
     driver.close()
+    Labelled.sign = 1
     seed_everything(2)
     again = LoaderDriver(make(), 1, mode)
     again.restore(saved)
@@ -197,6 +213,7 @@ def test_what_was_set_goes_on_with_the_position(
     assert again.capture().keys() == saved.keys()
     assert rows(again, 12) == expected
     again.close()
+    Labelled.sign = 1
     # The twin: without what was set the rest is another.
     without = LoaderDriver(make(), 1, mode)
     for name in ("put", "reset"):
@@ -207,6 +224,21 @@ def test_what_was_set_goes_on_with_the_position(
         assert rows(without, 12) != expected
     finally:
         without.close()
+        Labelled.sign = 1
+
+
+def test_what_persistent_workers_do_not_know_is_refused() -> None:
+    loader = DataLoader(Labelled(), 6, num_workers=1, persistent_workers=True)
+    driver = LoaderDriver(loader, 1, "per-sample")
+    driver.begin_epoch()
+    rows(driver, 2)
+    other_crop(loader)
+    driver.capture()
+    assert driver.next(capture_streams()) is None
+    driver.begin_epoch()
+    with pytest.raises(UnsupportedLoader, match=r"loader\.dataset\.transform\.size has changed"):
+        driver.capture()
+    driver.close()
 
 
 def test_what_does_not_change_takes_no_room() -> None:
