@@ -43,14 +43,14 @@ def study(
     return run
 
 
-def looks(run: Run) -> dict[str, Window]:
+def looks(run: Run, plan: StudyPlan = PLAN) -> dict[str, Window]:
     """The measured windows of a run."""
     evidence = RunEvidence(run.folder, run.manifest)
     seed = evidence.seed(run.manifest.seeds[0])
-    tail = seed.order.batches[PLAN.fork_at :]
+    tail = seed.order.batches[plan.fork_at :]
     return {
         branch.name: Window(
-            delivered_order(tail, branch.perturbation, PLAN.window, 0)[: PLAN.window],
+            delivered_order(tail, branch.perturbation, plan.window, 0)[: plan.window],
             evidence.samples(branch.samples),
         )
         for branch in run.manifest.seeds[0].branches
@@ -73,6 +73,19 @@ def test_a_generator_that_follows_the_sample(
     if kind == "numpy":
         report = check(run)
         assert report.verdict == "verified", findings_text(report)
+
+
+def test_two_looks_in_two_epochs_however_the_samples_are_moved(tmp_path: Path, key: Any) -> None:
+    """The promise that a study makes by default, with a generator of the data set's own."""
+    found: dict[int, set[bytes]] = {}
+    for fork in (4, 8):  # whose windows are the second and the third epoch
+        plan = StudyPlan(fork, 4, fork + 4, [0], ["order-shuffle"], placebos=1)
+        arguments = {"kind": "numpy", "workers": "2", "registered": "per-sample"}
+        run = study(tmp_path / str(fork), key, plan, **arguments)
+        for window in looks(run, plan).values():
+            for (_, index), digest, _ in window.measured():
+                found.setdefault(index, set()).add(digest)
+    assert [len(found[index]) for index in range(16)] == [2] * 16
 
 
 def test_workers_make_no_difference(tmp_path: Path, key: Any) -> None:

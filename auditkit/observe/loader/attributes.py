@@ -89,7 +89,8 @@ class WatchedAttributes:
         self._at_end = {
             path: _fingerprint(path, value)
             for path, value in _attributes(self._loader).items()
-            if path not in self._known or self._known[path].copy is None
+            if type(value) not in (dict, set)  # large ones are caches
+            and (path not in self._known or self._known[path].copy is None)
         }
 
     def settle(self) -> None:

@@ -56,7 +56,7 @@ class Labelled(Dataset[Any]):
 
     def __getitem__(self, k: int) -> torch.Tensor:
         row = self.table[self.known[k]][: self.transform.size] * self.sign
-        return row + self.shared.value  # type: ignore[attr-defined, no-any-return]
+        return row + self.shared.value  # type: ignore[no-any-return]
 
 
 class Curriculum:
