@@ -80,8 +80,9 @@ def test_two_looks_in_two_epochs_however_the_samples_are_moved(tmp_path: Path, k
     found: dict[int, set[bytes]] = {}
     for fork in (4, 8):  # whose windows are the second and the third epoch
         plan = StudyPlan(fork, 4, fork + 4, [0], ["order-shuffle"], placebos=1)
-        arguments = {"kind": "numpy", "workers": "2", "registered": "per-sample"}
-        run = study(tmp_path / str(fork), key, plan, **arguments)
+        run = study(
+            tmp_path / str(fork), key, plan, kind="numpy", workers="2", registered="per-sample"
+        )
         for window in looks(run, plan).values():
             for (_, index), digest, _ in window.measured():
                 found.setdefault(index, set()).add(digest)
