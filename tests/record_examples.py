@@ -536,6 +536,7 @@ EXAMPLES: tuple[Any, ...] = (
         size=2,
         environment=ENVIRONMENT,
         loaders={"": {"batch size": "4"}},
+        unresumable="loader.dataset.rng is a generator that no checkpoint holds",
     ),
     RowsTask(
         checkpoint="/run/checkpoint.safetensors",

@@ -75,6 +75,7 @@ class RecordingFolder:
 
         Raises:
             StoreError: When it holds a finished recording, one to be resumed, or other files.
+            RecordingIncomplete: When it holds one that cannot be resumed, and that is asked for.
         """
         if (self.path / MANIFEST_NAME).exists():
             raise StoreError(
@@ -86,6 +87,12 @@ class RecordingFolder:
         journal = self._read_journal()
         if journal is not None:
             self._unpublish()
+        if journal is not None and journal.unresumable and resume:
+            raise RecordingIncomplete(
+                f"this recording cannot be resumed: {journal.unresumable}",
+                where=str(self.path),
+                hint="train from the start, into another folder",
+            )
         if journal is not None and journal.checkpoints:
             if not resume:
                 raise StoreError(

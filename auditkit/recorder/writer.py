@@ -112,10 +112,23 @@ class RecordingWriter:
         """Take a checkpoint at the next batch boundary, or at the end."""
         self._checkpoint_requested = True
 
+    def mark_unresumable(self, reason: str) -> None:
+        """Write no checkpoint any more, and let nobody resume from one that there is.
+
+        Args:
+            reason: Why, for people: what no checkpoint holds, and what to do about it.
+        """
+        if self.journal.unresumable is None:
+            self.journal = replace(self.journal, unresumable=reason)
+            self._folder.write_journal(self.journal)
+        self._frozen, self._checkpoint_requested = None, False
+
     def on_boundary(self, step: int, state: State) -> None:
         """Freeze the state where a checkpoint is due."""
         if step == 1:
             self.journal = replace(self.journal, initial=commitments(state))
+        if self.journal.unresumable is not None:
+            return
         every, taken = self._settings.checkpoint_every, step - 1
         due = bool(every and taken and taken % every == 0)
         self._frozen = None
@@ -140,7 +153,8 @@ class RecordingWriter:
         trace = self._auditor.trace()
         if trace.n_rows > 1 or not self.steps:
             self._folder.write_trace(trace)
-        if self._checkpoint_requested and self.steps > self.journal.steps:
+        wanted = self._checkpoint_requested and self.journal.unresumable is None
+        if wanted and self.steps > self.journal.steps:
             frozen = self._freeze(self._session.state())
             if frozen is not None:
                 self._write_checkpoint(self.steps, frozen, at_end=True)

@@ -40,6 +40,7 @@ class RecordingJournal:
         size: How many processes there are.
         environment: What it ran on when it began.
         loaders: What its loaders were.
+        unresumable: Why nothing can go on from its checkpoints, for people; None where it can.
     """
 
     seed: int | None
@@ -52,6 +53,7 @@ class RecordingJournal:
     size: int = 1
     environment: Environment | None = None
     loaders: dict[str, dict[str, str]] = field(default_factory=dict)
+    unresumable: str | None = None
 
     @property
     def checkpoints(self) -> tuple[CheckpointRecord, ...]:

@@ -21,7 +21,7 @@ from in_process_loops import read
 from torch import nn
 
 import auditkit as ak
-from auditkit.errors import AuditError, RestoreMismatch, StoreError
+from auditkit.errors import AuditError, RecordingIncomplete, RestoreMismatch, StoreError
 from auditkit.files import store
 from auditkit.formats.run_files import trace_from_tensors
 
@@ -411,4 +411,25 @@ def test_another_seed_or_a_changed_checkpoint_is_refused(tmp_path: Path) -> None
     data[-40] ^= 1
     path.write_bytes(data)
     with pytest.raises(AuditError), ak.Recorder.resume(out, seed=7) as rec:
+        train(rec)
+
+
+def test_what_is_marked_as_not_resumable_is_refused_and_gets_no_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Killed), ak.Recorder(out, checkpoint_every=3) as rec:  # noqa: PT012
+        model = loop_styles.network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        model, optimizer, loader = rec.wrap(model, optimizer, loop_styles.loader_of())
+        for x, y, _ in loader:
+            if rec.step == 3:
+                backend: Any = rec._backend
+                backend._writer.mark_unresumable("rng is a generator that nobody registered")
+            loop_styles.update(optimizer, loop_styles.loss_of(model(x), y))
+            if rec.step == 5:
+                raise Killed
+    assert not list(out.glob("checkpoint-00000006*"))
+    with (
+        pytest.raises(RecordingIncomplete, match="cannot be resumed: rng is a generator"),
+        ak.Recorder.resume(out) as rec,
+    ):
         train(rec)
