@@ -22,6 +22,7 @@ from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
 from auditkit.recorder.loop import GuardedBoundary, Loop, RecorderBackend
+from auditkit.recorder.watch import Watch
 from auditkit.recorder.wrapping import Wrapped, instrument
 from auditkit.recorder.writer import (
     RecordingStopped,
@@ -97,9 +98,10 @@ class RecordingBackend(RecorderBackend):
                 self._instrumented = instrument(wrapped)
                 stack.callback(self._instrumented.close)
                 self._begin(journal)
+                stack.callback(self._watch.close)
             self._resources = stack.pop_all()
         if self._instrumented.unregistered:
-            self._warn(f"this recording cannot be resumed: {self._instrumented.unregistered}")
+            self._watch.cannot_resume(self._instrumented.unregistered)
 
     def checkpoint(self) -> None:
         """Take a checkpoint at the next boundary."""
@@ -147,10 +149,18 @@ class RecordingBackend(RecorderBackend):
             self._instrumented.loaders[""].next_step = journal.steps + 1
             self._instrumented.loaders[""].check = _OrderCheck(trace)
         self._writer = RecordingWriter(self._settings, self._folder, session, auditor, journal)
+        self._watch = Watch(
+            session.objects,
+            self._instrumented.loaders,
+            self._writer,
+            lambda: auditor.digests,
+            self._warn,
+            self._stop_recording,
+        )
         self._loop = Loop(
             session,
             auditor,
-            self._writer,
+            self._watch,
             first_step=journal.steps + 1,
             restore=None if fork is None else lambda: self._instrumented.restore(fork),
             needs_warmup=self._wrapped.needs_warmup,
@@ -191,6 +201,7 @@ class RecordingBackend(RecorderBackend):
                 raise RecordingIncomplete(
                     f"the loop ended before step {self._loop.step}, from which it was to go on"
                 )
+            self._watch.finish()
             self._loop.finish()
             self._writer.finish()
             result = make_rank_result(
@@ -238,6 +249,7 @@ class RecordingBackend(RecorderBackend):
     def _stop_recording(self, problem: Exception) -> None:
         """Stop recording, and warn; the loop goes on."""
         self.failure = problem
+        self._watch.close()
         self._loop.disable()
         text = str(problem) if isinstance(problem, AuditError) else f"{problem!r}"
         self._warn(

@@ -88,6 +88,10 @@ class RecordingWriter:
         session: The live objects.
         auditor: Holds the rows.
         journal: How far it got, where it resumes from a checkpoint; else a fresh one.
+
+    Attributes:
+        batch_in_hand: Whether the loop may have yet to train on a batch that it has got; then a
+            checkpoint that is due waits for the next boundary.
     """
 
     def __init__(
@@ -105,6 +109,7 @@ class RecordingWriter:
         )
         self._checkpoint_requested = False
         self._frozen: Snapshot | None = None
+        self.batch_in_hand = False
         self.journal = journal
         self.steps = journal.steps
 
@@ -129,11 +134,16 @@ class RecordingWriter:
             self.journal = replace(self.journal, initial=commitments(state))
         if self.journal.unresumable is not None:
             return
-        every, taken = self._settings.checkpoint_every, step - 1
-        due = bool(every and taken and taken % every == 0)
         self._frozen = None
-        if (due or self._checkpoint_requested) and taken > self.journal.steps:
-            self._frozen = self._freeze(state)
+        if self.is_due(step):
+            self._checkpoint_requested = self._checkpoint_requested or self.batch_in_hand
+            self._frozen = None if self.batch_in_hand else self._freeze(state)
+
+    def is_due(self, step: int) -> bool:
+        """Whether a checkpoint is to be taken at the boundary before a step."""
+        every, taken = self._settings.checkpoint_every, step - 1
+        is_turn = bool(every and taken and taken % every == 0)
+        return (is_turn or self._checkpoint_requested) and taken > self.journal.steps
 
     def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """The boundary counted: write the checkpoint, then link the chains."""

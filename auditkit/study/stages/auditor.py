@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from auditkit.formats.ordering import Batch
@@ -56,6 +56,11 @@ class Auditor:
         """Columns that are not zeros throughout, of all rows since the first."""
         self._seen_components |= {name for name, column in self._columns.items() if any(column)}
         return self._seen_components
+
+    @property
+    def digests(self) -> Mapping[str, bytes]:
+        """Of the state that was cut last, by component; at its boundary nothing else."""
+        return self._pending
 
     def cut(self, state: State) -> None:
         """Digest the state before the next step; a later cut of the same step replaces it."""
