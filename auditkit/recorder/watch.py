@@ -23,6 +23,7 @@ from auditkit.observe.state.surroundings import Surroundings
 from auditkit.observe.values.codec import Leaves
 from auditkit.recorder.optimizer_steps import OptimizerSteps
 from auditkit.recorder.writer import RecordingWriter
+from auditkit.records.evidence import is_consumed
 
 #: For how many batches a checkpoint waits for the loop to train.
 _MAX_WAIT = 32
@@ -264,7 +265,11 @@ class Watch:
 
 def _trained_state(digests: Mapping[str, bytes]) -> dict[str, bytes]:
     """What training changes: all but the random streams, which a loader draws from, too."""
-    return {name: digest for name, digest in digests.items() if not name.startswith("rng/")}
+    return {
+        name: digest
+        for name, digest in digests.items()
+        if not name.startswith("rng/") and not is_consumed(name)
+    }
 
 
 def _reference(batch: Any) -> Callable[[], object]:
