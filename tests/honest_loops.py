@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, St
 from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 
-Loop = Callable[[Any], nn.Module]
+Loop = Callable[[Any], Any]
 
 _DRAWN = torch.Generator().manual_seed(3)
 INPUTS, LABELS = torch.randn(20, 6, generator=_DRAWN), torch.randint(3, (20,), generator=_DRAWN)
@@ -46,7 +46,7 @@ def learn(model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tens
     return loss.item()
 
 
-def plain(rec: Any) -> nn.Module:
+def plain(rec: Any) -> Any:
     """The ordinary loop."""
     model, optimizer, loader = rec.wrap(*parts())
     for _ in range(3):
@@ -55,12 +55,12 @@ def plain(rec: Any) -> nn.Module:
     return model
 
 
-def last_accumulation(rec: Any) -> nn.Module:
+def last_accumulation(rec: Any) -> Any:
     """What is left over of an epoch is trained on after its end."""
     model, optimizer, loader = rec.wrap(*parts())
     for _ in range(3):
         for number, (x, y) in enumerate(loader, start=1):
-            loss_of(model(x), y).backward()
+            loss_of(model(x), y).backward()  # type: ignore[no-untyped-call]
             if number % 2 == 0:
                 optimizer.step()
                 optimizer.zero_grad()
@@ -69,7 +69,7 @@ def last_accumulation(rec: Any) -> nn.Module:
     return model
 
 
-def critic(rec: Any) -> nn.Module:
+def critic(rec: Any) -> Any:
     """Two models and optimizers; one steps every third time and once more at the end."""
     judge, maker = nn.Linear(6, 1), nn.Linear(2, 6)
     first, second = (torch.optim.Adam(m.parameters(), lr=0.01) for m in (judge, maker))
@@ -87,7 +87,7 @@ def critic(rec: Any) -> nn.Module:
     return maker
 
 
-def schedule_by_batch(rec: Any) -> nn.Module:
+def schedule_by_batch(rec: Any) -> Any:
     """A schedule of the batches."""
     model, optimizer, loader = parts()
     scheduler = OneCycleLR(optimizer, 0.1, total_steps=15)
@@ -99,7 +99,7 @@ def schedule_by_batch(rec: Any) -> nn.Module:
     return model
 
 
-def plateau(rec: Any) -> nn.Module:
+def plateau(rec: Any) -> Any:
     """A schedule of what validation says, over a loader of no concern."""
     model, optimizer, loader = parts()
     scheduler = ReduceLROnPlateau(optimizer, patience=0)
@@ -116,7 +116,7 @@ def plateau(rec: Any) -> nn.Module:
     return model
 
 
-def averaged(rec: Any) -> nn.Module:
+def averaged(rec: Any) -> Any:
     """An average of every step, and its BatchNorm from the recorded loader at the end."""
     model = network()
     ema = AveragedModel(model)
@@ -130,7 +130,7 @@ def averaged(rec: Any) -> nn.Module:
     return ema
 
 
-def best_kept(rec: Any) -> nn.Module:
+def best_kept(rec: Any) -> Any:
     """The best model is copied at each epoch's end, and put back at the end."""
     model, optimizer, loader = rec.wrap(*parts())
     best, lowest = copy.deepcopy(model), float("inf")
@@ -143,7 +143,7 @@ def best_kept(rec: Any) -> nn.Module:
     return model
 
 
-def stopped_early(rec: Any) -> nn.Module:
+def stopped_early(rec: Any) -> Any:
     """Left in mid-epoch."""
     model, optimizer, loader = rec.wrap(*parts())
     for number, (x, y) in enumerate(loader):
@@ -159,7 +159,7 @@ def endless(loader: Any) -> Iterator[Any]:
         yield from loader
 
 
-def by_steps(rec: Any) -> nn.Module:
+def by_steps(rec: Any) -> Any:
     """As many steps as wanted, over an endless iterator that goes through the loader."""
     model, optimizer, loader = rec.wrap(*parts())
     for _, (x, y) in zip(range(13), endless(loader), strict=False):
@@ -167,7 +167,7 @@ def by_steps(rec: Any) -> nn.Module:
     return model
 
 
-def passes_over(rec: Any) -> nn.Module:
+def passes_over(rec: Any) -> Any:
     """Some batches are not trained on, the first one among them."""
     model, optimizer, loader = rec.wrap(*parts())
     for _ in range(3):
@@ -178,7 +178,7 @@ def passes_over(rec: Any) -> nn.Module:
     return model
 
 
-def example_first(rec: Any) -> nn.Module:
+def example_first(rec: Any) -> Any:
     """One batch is drawn to look at, and kept."""
     model, optimizer, loader = rec.wrap(*parts())
     example, _ = next(iter(loader))
@@ -190,7 +190,7 @@ def example_first(rec: Any) -> nn.Module:
     return model
 
 
-def mixed(rec: Any) -> nn.Module:
+def mixed(rec: Any) -> Any:
     """A registered generator."""
     model, optimizer, loader = parts()
     rng = np.random.default_rng(5)
@@ -221,7 +221,7 @@ class Mixup:
         self.rng.setstate(state_dict["state"])
 
 
-def mixed_by_object(rec: Any) -> nn.Module:
+def mixed_by_object(rec: Any) -> Any:
     """A registered object answers for the generator in it, which the script knows, too."""
     model, optimizer, loader = parts()
     rng = random.Random(5)
@@ -232,7 +232,7 @@ def mixed_by_object(rec: Any) -> nn.Module:
     return model
 
 
-def drawn_before(rec: Any) -> nn.Module:
+def drawn_before(rec: Any) -> Any:
     """Generators that are used up before training starts."""
     rng, split = np.random.default_rng(1), torch.Generator().manual_seed(2)
     chosen, _ = random_split(DATA, [16, 4], generator=split)
@@ -246,7 +246,7 @@ def drawn_before(rec: Any) -> nn.Module:
     return model
 
 
-def own_order(rec: Any) -> nn.Module:
+def own_order(rec: Any) -> Any:
     """A generator that belongs to the loader."""
     drawn = torch.Generator().manual_seed(2)
     model, optimizer, loader = rec.wrap(*parts(generator=drawn))
@@ -259,6 +259,8 @@ def own_order(rec: Any) -> nn.Module:
 class Meter(nn.Module):
     """A metric as torchmetrics makes them: a module whose sums are in no state_dict."""
 
+    total: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("total", torch.zeros(()), persistent=False)
@@ -270,7 +272,7 @@ class Meter(nn.Module):
         self.n += 1
 
 
-def metered(rec: Any) -> nn.Module:
+def metered(rec: Any) -> Any:
     """Metrics that nobody registers: training does not hang on them."""
     model, optimizer, loader = rec.wrap(*parts())
     for _ in range(2):
@@ -303,14 +305,14 @@ class Trainer:
             self.global_step += 1
 
 
-def trainer(rec: Any) -> nn.Module:
+def trainer(rec: Any) -> Any:
     """Everything hangs on an object."""
     made = Trainer(rec)
     made.fit()
     return made.model
 
 
-def several_steps(rec: Any) -> nn.Module:
+def several_steps(rec: Any) -> Any:
     """Three steps a batch, as proximal policy optimisation takes, and after the last one, too."""
     model, optimizer, loader = rec.wrap(*parts())
     for _ in range(2):
@@ -322,7 +324,7 @@ def several_steps(rec: Any) -> nn.Module:
     return model
 
 
-def until_good(rec: Any) -> nn.Module:
+def until_good(rec: Any) -> Any:
     """As many steps a batch as it takes."""
     model, optimizer, loader = rec.wrap(*parts())
     for number, (x, y) in enumerate(loader):
@@ -331,7 +333,7 @@ def until_good(rec: Any) -> nn.Module:
     return model
 
 
-def calibrated(rec: Any) -> nn.Module:
+def calibrated(rec: Any) -> Any:
     """After training a temperature is fitted, by an optimizer of its own."""
     model, optimizer, loader = rec.wrap(*parts())
     for x, y in loader:
@@ -344,7 +346,7 @@ def calibrated(rec: Any) -> nn.Module:
     return model
 
 
-def probed(rec: Any) -> nn.Module:
+def probed(rec: Any) -> Any:
     """After every epoch a linear probe is trained on other batches."""
     model, optimizer, loader = rec.wrap(*parts())
     for _ in range(2):
@@ -357,20 +359,20 @@ def probed(rec: Any) -> nn.Module:
     return model
 
 
-def group_at_once(rec: Any) -> nn.Module:
+def group_at_once(rec: Any) -> Any:
     """All batches of an update are fetched before the first is trained on."""
     model, optimizer, loader = rec.wrap(*parts(size=16))
     for _ in range(4):
         batches = iter(loader)
         for _ in range(2):
             for x, y in [next(batches) for _ in range(2)]:
-                (loss_of(model(x), y) / 2).backward()
+                (loss_of(model(x), y) / 2).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
     return model
 
 
-def distilled(rec: Any) -> nn.Module:
+def distilled(rec: Any) -> Any:
     """A frozen teacher of the same shape."""
     model, optimizer, loader = rec.wrap(*parts())
     teacher = network(batchnorm=False).eval().requires_grad_(False)
@@ -380,7 +382,7 @@ def distilled(rec: Any) -> nn.Module:
     return model
 
 
-def rate_by_hand(rec: Any) -> nn.Module:
+def rate_by_hand(rec: Any) -> Any:
     """A learning rate that the loop sets."""
     model, optimizer, loader = rec.wrap(*parts())
     for epoch in range(3):
@@ -390,7 +392,7 @@ def rate_by_hand(rec: Any) -> nn.Module:
     return model
 
 
-def measured_on_training_set(rec: Any) -> nn.Module:
+def measured_on_training_set(rec: Any) -> Any:
     """The recorded loader is gone through for a score, too."""
     model, optimizer, loader = rec.wrap(*parts())
     for _ in range(2):
@@ -403,7 +405,7 @@ def measured_on_training_set(rec: Any) -> nn.Module:
     return model
 
 
-def unfrozen(rec: Any) -> nn.Module:
+def unfrozen(rec: Any) -> Any:
     """Layers that begin to learn later."""
     model, optimizer, loader = rec.wrap(*parts())
     for epoch in range(2):
@@ -413,7 +415,7 @@ def unfrozen(rec: Any) -> nn.Module:
     return model
 
 
-def line_search(rec: Any) -> nn.Module:
+def line_search(rec: Any) -> Any:
     """LBFGS."""
     model = network(batchnorm=False).eval()
     optimizer = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=3)
@@ -423,14 +425,14 @@ def line_search(rec: Any) -> nn.Module:
         def again(x: Tensor = x, y: Tensor = y) -> Tensor:
             optimizer.zero_grad()
             loss = loss_of(model(x), y)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
-        optimizer.step(again)
+        optimizer.step(again)  # type: ignore[no-untyped-call]
     return model
 
 
-def scaled(rec: Any) -> nn.Module:
+def scaled(rec: Any) -> Any:
     """Mixed precision; some steps are skipped, and there are two schedules."""
     model, optimizer, loader = parts()
     scaler = torch.amp.GradScaler("cpu", init_scale=64.0)
@@ -441,7 +443,7 @@ def scaled(rec: Any) -> nn.Module:
             break
         optimizer.zero_grad()
         loss = loss_of(model(x), y) * (float("inf") if number in (0, 4) else 1.0)
-        scaler.scale(loss).backward()
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.step(optimizer)
         scaler.update()
         for scheduler in warm:
@@ -449,7 +451,7 @@ def scaled(rec: Any) -> nn.Module:
     return model
 
 
-def remembers_names(rec: Any, seed: int = 3) -> nn.Module:
+def remembers_names(rec: Any, seed: int = 3) -> Any:
     """``locals()`` as a dict of settings: looking around must not write into it."""
     settings = locals()
     model, optimizer, loader = rec.wrap(*parts())
@@ -459,7 +461,7 @@ def remembers_names(rec: Any, seed: int = 3) -> nn.Module:
     return model
 
 
-def two_phases(rec: Any) -> nn.Module:
+def two_phases(rec: Any) -> Any:
     """A second phase with the same optimizer, put back by hand, and the same loader."""
     model, optimizer, loader = rec.wrap(*parts())
     for phase in range(2):

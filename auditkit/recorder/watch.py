@@ -31,9 +31,10 @@ _MAX_WAIT = 32
 _OUTLIER = 4
 
 _ENDLESS = (
-    "let every batch come from the loader that wrap was given: `while True: yield from loader` in "
-    "a function of your own takes the place of itertools.cycle(loader) and list(loader); record "
-    "training on another loader with a Recorder of its own"
+    "let every batch come from the loader that wrap was given: a function of your own with `while "
+    "True: yield from loader` takes the place of itertools.cycle(loader), a loop over loader that "
+    "of one over list(loader), and rec.step counts; record training on another loader with a "
+    "Recorder of its own"
 )
 _AHEAD = (
     "the loop asks for a batch before it has trained on the one before, which a checkpoint would "

@@ -135,7 +135,8 @@ class Surroundings:
     def _search(self) -> None:
         frames = tuple(_frames())
         # The objects of a framework whose code runs the loop are its own business.
-        drivers = {_package(frame) for frame in frames if _is_library(frame)} - {"torch"}
+        drivers = {_package(frame) for frame in frames if _is_library(frame)}
+        drivers = (drivers | {_OWN_PACKAGE}) - {"torch"}
         others: list[DataLoader[Any]] = []
         fresh: dict[int, Candidate] = {}
 
