@@ -13,8 +13,10 @@ import queue
 import random
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+import honest_loops
 import numpy as np
 import torch
 from honest_loops import endless, learn, loader_of, parts
@@ -217,8 +219,67 @@ MODULE_RNG = np.random.default_rng(1)
 
 
 def drawing_globally(rec: Any, tick: Tick) -> Any:
-    """A generator of the module's."""
+    """A generator of the module's, registered nowhere."""
     return epochs_of(rec, tick, *parts(), around=lambda x: x + float(MODULE_RNG.random()))
+
+
+def drawing_from_module(rec: Any, tick: Tick) -> Any:
+    """A generator of another module's."""
+    return epochs_of(
+        rec, tick, *parts(), around=lambda x: x + float(honest_loops.SPLITTER.random())
+    )
+
+
+class Augment:
+    """A generator that a class holds."""
+
+    noise = random.Random(1)
+
+
+def drawing_from_class(rec: Any, tick: Tick) -> Any:
+    """A generator of a class's."""
+    return epochs_of(rec, tick, *parts(), around=lambda x: x + Augment.noise.random())
+
+
+def drawing_between(rec: Any, tick: Tick) -> Any:
+    """A generator function between the loader and the loop holds the generator."""
+    model, optimizer, loader = rec.wrap(*parts())
+
+    def noisy() -> Iterator[Any]:
+        inner = np.random.default_rng(1)
+        for x, y in loader:
+            yield x + float(inner.random()), y
+
+    for _ in range(3):
+        for x, y in noisy():
+            tick()
+            learn(model, optimizer, x, y)
+    return model
+
+
+def hanging_on(owner: str, rec: Any, tick: Tick) -> Any:
+    """A schedule that nobody but the optimizer or the model knows."""
+    model, optimizer, loader = parts()
+    target: Any = {"optimizer": optimizer, "model": model}[owner]
+    target.helpers = [StepLR(optimizer, 2, 0.9)]
+
+    def around(x: torch.Tensor) -> torch.Tensor:
+        if optimizer.state:
+            target.helpers[0].step()
+        return x
+
+    return epochs_of(rec, tick, model, optimizer, loader, around=around)
+
+
+#: What is found elsewhere; the remedy is the same as for the others.
+PLACES: dict[str, tuple[Loop, str]] = {
+    "a global": (drawing_globally, "MODULE_RNG"),
+    "another module": (drawing_from_module, "honest_loops.SPLITTER"),
+    "a class": (drawing_from_class, "Augment.noise"),
+    "between": (drawing_between, "noisy's inner"),
+    "on the optimizer": (partial(hanging_on, "optimizer"), "optimizer.helpers[0]"),
+    "on the model": (partial(hanging_on, "model"), "model.helpers[0]"),
+}
 
 
 class Noisy:

@@ -16,7 +16,7 @@ import loop_styles
 import numpy as np
 import pytest
 import torch
-from hasty_loops import FAULTS
+from hasty_loops import FAULTS, PLACES
 from honest_loops import LOOPS, Loop, learn, loader_of, parts
 from in_process_loops import read
 from torch import nn
@@ -103,6 +103,15 @@ def test_a_loop_that_cannot_be_resumed_is_told_so_at_once(tmp_path: Path, name: 
             seeded(loop, rec, kill_at=13)
     with pytest.raises(RecordingIncomplete, match=re.escape(named)):
         seeded(loop, ak.Recorder.resume(out, checkpoint_every=2))
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_unregistered_state_is_found_where_it_is(tmp_path: Path, place: str) -> None:
+    loop, named = PLACES[place]
+    lines, n_checkpoints = said(lambda rec: seeded(loop, rec), tmp_path / "out", every=1)
+    assert len(lines) == 1
+    assert lines[0].startswith(f"this recording cannot be resumed: {named} ")
+    assert n_checkpoints <= 3  # a schedule changes at the third step
 
 
 @pytest.mark.filterwarnings("error::auditkit.recorder.writer.RecordingStopped")

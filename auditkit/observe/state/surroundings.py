@@ -36,7 +36,7 @@ from auditkit.observe.rng.streams import (
     is_global_generator,
 )
 from auditkit.observe.state.components import TrainingObjects
-from auditkit.observe.state.reach import is_library_module, reachable
+from auditkit.observe.state.reach import is_library_class, is_library_module, reachable
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
 
@@ -144,6 +144,7 @@ class Surroundings:
             return isinstance(value, DataLoader) or _package_of(type(value)) in drivers
 
         roots = _names_of(frame for frame in frames if not _is_library(frame))
+        roots.update(_attributes(self._objects))
         known = self._known.values()
         for path, value in reachable(roots, known, is_closed=is_closed, limit=_MAX_OBJECTS):
             if isinstance(value, DataLoader):
@@ -198,6 +199,20 @@ def _registered(objects: TrainingObjects, loaders: Iterable[Any]) -> dict[int, o
     return {id(value): value for value in found if value is not None}
 
 
+def _attributes(objects: TrainingObjects) -> dict[str, Any]:
+    """What hangs on model and optimizer, by path."""
+    owners = {"model": objects.model, "optimizer": objects.optimizer}
+    for name, layer in objects.model.named_modules():
+        if name and not is_library_class(type(layer)):
+            owners[f"model.{name}"] = layer
+    return {
+        f"{path}.{name}": value
+        for path, owner in owners.items()
+        for name, value in vars(owner).items()
+        if not name.startswith("_") and name != "state"
+    }
+
+
 def _frames() -> Iterator[types.FrameType]:
     """The frames that this was called from, innermost first, auditkit's own left out."""
     frame: types.FrameType | None = sys._getframe(1)
@@ -222,14 +237,32 @@ def _is_library(frame: types.FrameType) -> bool:
 def _names_of(frames: Iterable[types.FrameType]) -> dict[str, Any]:
     """Values by the names that the frames know them by; locals first."""
     found: dict[str, Any] = {}
-    modules: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
     for frame in frames:
         for name, value in _locals(frame).items():
             found.setdefault(f"{frame.f_code.co_name}'s {name}", value)
         for name, value in list(frame.f_globals.items()):
             if not name.startswith("__"):
-                modules.setdefault(name, value)
-    return {**found, **modules}
+                shared.setdefault(name, value)
+    members: dict[str, Any] = {}
+    for name, value in {**found, **shared}.items():
+        members.update(_members(name, value))
+    return {**found, **shared, **members}
+
+
+def _members(path: str, value: Any) -> dict[str, Any]:
+    """What the user's own modules and classes hold, which a search does not open."""
+    own_module = isinstance(value, types.ModuleType) and not is_library_module(value)
+    own_class = isinstance(value, type) and not is_library_class(value)
+    if not (own_module or own_class) or _is_auditkit(value):
+        return {}
+    members = list(vars(value).items())
+    return {f"{path}.{name}": item for name, item in members if not name.startswith("__")}
+
+
+def _is_auditkit(value: Any) -> bool:
+    name = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
+    return str(name).partition(".")[0] == _OWN_PACKAGE
 
 
 def _locals(frame: types.FrameType) -> Mapping[str, Any]:
