@@ -201,9 +201,9 @@ def _registered(objects: TrainingObjects, loaders: Iterable[Any]) -> dict[int, o
 
 def _attributes(objects: TrainingObjects) -> dict[str, Any]:
     """What hangs on model and optimizer, by path."""
-    owners = {"model": objects.model, "optimizer": objects.optimizer}
+    owners: dict[str, Any] = {"model": objects.model, "optimizer": objects.optimizer}
     for name, layer in objects.model.named_modules():
-        if name and not is_library_class(type(layer)):
+        if name and not is_library_class(layer.__class__):
             owners[f"model.{name}"] = layer
     return {
         f"{path}.{name}": value
