@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.utils.hooks import RemovableHandle
 
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.observe.state.reach import reachable
@@ -57,15 +58,18 @@ class OptimizerSteps:
         self.others = 0
         self.unregistered: str | None = None
         self.thread: int | None = None
-        self._handle = register_optimizer_step_post_hook(self._stepped)
+        self._handle: RemovableHandle | None = None
 
     def reset(self) -> None:
         """Count from zero."""
+        if self._handle is None:
+            self._handle = register_optimizer_step_post_hook(self._stepped)
         self.counts, self.others, self.unregistered = {}, 0, None
 
     def close(self) -> None:
         """Count no more."""
-        self._handle.remove()
+        if self._handle is not None:
+            self._handle.remove()
 
     def _stepped(self, optimizer: Optimizer, _args: Any, _kwargs: Any) -> None:
         key = id(optimizer)

@@ -99,9 +99,9 @@ class RecordingBackend(RecorderBackend):
                 stack.callback(self._instrumented.close)
                 self._begin(journal)
                 stack.callback(self._watch.close)
+                if self._instrumented.unregistered:
+                    self._watch.cannot_resume(self._instrumented.unregistered)
             self._resources = stack.pop_all()
-        if self._instrumented.unregistered:
-            self._watch.cannot_resume(self._instrumented.unregistered)
 
     def checkpoint(self) -> None:
         """Take a checkpoint at the next boundary."""
