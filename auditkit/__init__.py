@@ -13,6 +13,7 @@ from auditkit.version import __version__
 
 if TYPE_CHECKING:
     from auditkit.errors import AuditError, NothingToPerturb
+    from auditkit.observe.rng.per_sample import PerSample
     from auditkit.observe.state.components import Stateful, TrainingObjects
     from auditkit.perturbations.base import Perturbation
     from auditkit.program.program import Probe, Program
@@ -25,6 +26,7 @@ _HOMES = {
     "Declaration": "auditkit.records.declaration",
     "NothingToPerturb": "auditkit.errors",
     "Parameter": "auditkit.records.declaration",
+    "PerSample": "auditkit.observe.rng.per_sample",
     "Perturbation": "auditkit.perturbations.base",
     "PerturbationSpec": "auditkit.records.plan",
     "Probe": "auditkit.program.program",
@@ -40,6 +42,7 @@ __all__ = [
     "Declaration",
     "NothingToPerturb",
     "Parameter",
+    "PerSample",
     "Perturbation",
     "PerturbationSpec",
     "Probe",

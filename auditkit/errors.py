@@ -22,7 +22,9 @@ The tree (the number is the exit code that the command line gives it)::
     │   ├── ProbeDisturbance        1  the probe changed the training state
     │   └── NothingToPerturb        1  the program has nothing that a perturbation could change
     ├── RecordingIncomplete         1  a recording that cannot be finished or resumed
+    ├── ResumeMismatch              1  a resumed loop that is not the one that was recorded
     ├── OrderDrift                  1  a sampler yielded other indices than the control's
+    ├── AugmentationDrift           1  a sample that does not look the same again
     ├── ArtifactError               1  a file of a run is not what the manifest says
     │   ├── ArtifactMissing         1
     │   ├── ArtifactMismatch        1
@@ -181,8 +183,16 @@ class RecordingIncomplete(AuditError):
     """A recording that cannot be finished, or that cannot be resumed."""
 
 
+class ResumeMismatch(AuditError):
+    """A loop that goes on from a checkpoint, and not as the killed run went on from there."""
+
+
 class OrderDrift(AuditError):
     """A loader's own sampler yielded other indices than it did for the control."""
+
+
+class AugmentationDrift(AuditError):
+    """A sample that follows from more than (seed, epoch, index), under per-sample augmentation."""
 
 
 class ArtifactError(AuditError):

@@ -115,6 +115,7 @@ CONTROL = BranchRecord(
     order_sha256=sha("a"),
     digests=digests("4"),
     evaluated_on={"inputs": sha("8"), "labels": sha("9"), "recalibration": sha("e")},
+    samples="seed-0000/control.samples.safetensors",
 )
 TREATMENT = BranchRecord(
     name="adam-reset--moments-m--step-keep",
@@ -127,6 +128,7 @@ TREATMENT = BranchRecord(
     digests=digests("7"),
     diverged_at=7,
     evaluated_on={"inputs": sha("8"), "labels": sha("9")},
+    reset=("optimizer.schedule.calls", "param_groups[0].step"),
 )
 
 BUILT = BuiltProgram({"params": sha("0")}, {"inputs": sha("8")}, {"model": "Net"})
@@ -195,6 +197,7 @@ RANK = RankRecord(
     loaders={"": {"batch size": "64"}, "validation": {"batch size": "128"}},
     checkpoints=(CHECKPOINT,),
     resumed_at=(2,),
+    proven_by=(9,),
 )
 
 WORLD = WorldRecord(2, "gloo", {"bucket_cap_mb": "25"})
@@ -464,6 +467,7 @@ EXAMPLES: tuple[Any, ...] = (
         step=4,
         code="/out/code",
         sample_seed=1,
+        versions={"placebo-0": 1},
     ),
     COST,
     Description(None, None),
@@ -532,10 +536,12 @@ EXAMPLES: tuple[Any, ...] = (
         stream_starts={"rng/torch": sha("2")},
         kept=(KEPT,),
         resumed_at=(2,),
+        proven_by=(9,),
         ended="KeyboardInterrupt",
         size=2,
         environment=ENVIRONMENT,
         loaders={"": {"batch size": "4"}},
+        unresumable="loader.dataset.rng is a generator that no checkpoint holds",
     ),
     RowsTask(
         checkpoint="/run/checkpoint.safetensors",

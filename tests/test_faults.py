@@ -25,7 +25,7 @@ from studies import (
 
 from auditkit.errors import OrderDrift, ProgramFailed
 from auditkit.formats.ordering import Batch
-from auditkit.perturbations.resets import MomentumReset
+from auditkit.perturbations.optimizer_resets import MomentumReset
 from auditkit.perturbations.ulp import Ulp
 from auditkit.signing.keys import PrivateKey
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 import sys
 
 import click
+from rich.console import Console
 
 from auditkit.cli.console import console, print_words
 from auditkit.cli.options import TAIL, TEXT, WHOLE, CommandWithTail, parse_arguments, split_target
 from auditkit.cli.outputs import DIAGNOSIS, destination
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
+from auditkit.diagnose.resuming import ResumeTrial
 from auditkit.errors import UsageError
 from auditkit.evidence.comparison import causing_step
 from auditkit.formats import canonical, structure
@@ -48,7 +50,11 @@ def doctor(
     PROGRAM is FILE.py, FILE.py:FACTORY or package.module:FACTORY. A command's script trains by
     itself, with an auditkit.Recorder in it.
 
-    Exit codes: 0 no difference was seen, 1 not repeatable, 2 wrong use, 6 it could not be run.
+    A command whose runs are equal is also resumed from a checkpoint in their midst, in a fresh
+    process, and compared with them.
+
+    Exit codes: 0 no difference was seen, 1 not repeatable or a resume is not exact, 2 wrong use,
+    6 it could not be run.
     """
     command: tuple[str, ...] = ctx.meta[TAIL]
     if bool(program) == bool(command):
@@ -71,12 +77,30 @@ def doctor(
         with Commands() as commands:
             config = CommandConfig(commands, command, {}, sys.stderr.buffer if verbose else None)
             found = examine_command(config, steps, repeat, report)
-    code = 0 if found.repeatable else 1
+    resumes = found.resume is None or found.resume.parting is None
+    code = 0 if found.repeatable and resumes else 1
     data = canonical.dumps({"exit_code": code, **structure.to_dict(found)})
     if not json_to.is_stdout:
         _print(found)
     json_to.write(data)
     ctx.exit(code)
+
+
+def _print_resume(out: Console, trial: ResumeTrial, advice: tuple[str, ...]) -> None:
+    at, parting = f"after step {trial.step}", trial.parting
+    if trial.refused is not None:
+        out.print(f"A loop cannot be resumed from a checkpoint {at}: {trial.refused}")
+    elif parting is None:
+        out.print(f"A resume is exact: from a checkpoint {at}, {trial.rows} rows were given again.")
+    else:
+        more = f" (also {', '.join(parting.others)})" if parting.others else ""
+        out.print(
+            f"A resume is not exact: from a checkpoint {at}, {parting.component} is another at "
+            f"step {parting.step}{more}."
+        )
+        for text in advice:
+            out.print(f"What to register: likely {text}.")
+        print_words(out, (parting.kind, "component", "step"))
 
 
 def _print(found: Diagnosis) -> None:
@@ -87,6 +111,8 @@ def _print(found: Diagnosis) -> None:
             f"Repeatable: {found.steps} steps are equal bit for bit; no nondeterminism seen in "
             f"{found.runs} runs."
         )
+        if found.resume is not None:
+            _print_resume(out, found.resume, found.advice)
         return
     place = "" if parting.step is None else f" at step {parting.step}"
     out.print(f"Not repeatable: {parting.kind}{place}, {parting.component}.")

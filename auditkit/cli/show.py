@@ -81,7 +81,7 @@ def _ranks(manifest: RecordingManifest) -> list[tuple[str, ...]]:
             str(rank.steps),
             str(rank.epochs),
             ", ".join(str(checkpoint.step) for checkpoint in rank.checkpoints) or "-",
-            ", ".join(str(step) for step in rank.resumed_at) or "-",
+            ", ".join(f"{n} ({how})" if how else f"{n}" for n, how in rank.resumptions) or "-",
             rank.order_sha256[:16],
         )
         for rank in manifest.ranks

@@ -1,9 +1,10 @@
 """Is training bit-exactly repeatable here? If not: where runs differ, and what to do.
 
-The first steps are run several times in fresh processes and compared row by row. What to do is
-found by experiment where one can be made: the runs are repeated under other conditions until
-they are equal. Racy sources can agree by chance, so that no difference never means more than
-*no nondeterminism seen in so many runs*.
+The first steps are run several times in fresh processes and compared row by row. Where they are
+equal, a command is also resumed from a checkpoint in their midst. What to do is found by experiment
+where one can be made: the runs are repeated under other conditions until they are equal. Racy
+sources can agree by chance, so that no difference never means more than *no nondeterminism seen in
+so many runs*.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from auditkit.diagnose.resuming import ResumeTrial, try_resume, what_to_register
 from auditkit.diagnose.trials import Experiment, Trial, compare_trials, run_trial, try_remedies
 from auditkit.errors import AuditError, ProgramError, Undecided
 from auditkit.evidence.comparison import Mismatch, causing_step, seeding_calls
@@ -41,6 +43,7 @@ class Diagnosis:
         module: The first module that differs in two runs of the step.
         experiments: What was tried.
         advice: What to do.
+        resume: How a resume from a checkpoint went; None where none was tried.
     """
 
     repeatable: bool
@@ -52,6 +55,7 @@ class Diagnosis:
     module: str | None = None
     experiments: tuple[Experiment, ...] = ()
     advice: tuple[str, ...] = ()
+    resume: ResumeTrial | None = None
 
 
 def examine_command(
@@ -78,7 +82,10 @@ def examine_command(
         report(done)
         mismatch = compare_trials(first, other)
     if mismatch is None:
-        return Diagnosis(True, first.steps, done)
+        resume = try_resume(config, first)
+        found = Diagnosis(True, first.steps, done, resume=resume)
+        advice = what_to_register(resume, first.info.unregistered) if resume else ""
+        return replace(found, advice=(advice,)) if advice else found
     unseeded = first.starts(other)
     idle = tuple(
         name for name in unseeded if not first.draws_from(name) and not other.draws_from(name)

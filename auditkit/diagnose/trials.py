@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from auditkit.errors import AuditError, Undecided
-from auditkit.evidence.comparison import Mismatch, compare_rows, kind_of
+from auditkit.evidence.comparison import Mismatch, compare_rows
 from auditkit.processes.row_server import RankStatus, RowServer, ScriptInfo
+from auditkit.records.differences import kind_of
 from auditkit.records.environment import THREAD_VARIABLES
 from auditkit.records.evidence import Trace
 from auditkit.records.task import RowsTask
@@ -67,9 +68,16 @@ class Trial:
 
 
 def run_trial(
-    config: CommandConfig, task: RowsTask, variables: Mapping[str, str] | None = None
+    config: CommandConfig,
+    task: RowsTask | Callable[[int], RowsTask],
+    variables: Mapping[str, str] | None = None,
 ) -> Trial:
     """Run the command for some steps.
+
+    Args:
+        config: How.
+        task: The task of its processes, or of each rank.
+        variables: Further environment variables.
 
     Raises:
         Undecided: When no loop was seen, or it failed.
@@ -80,7 +88,7 @@ def run_trial(
         trial.rows.setdefault(status.rank, []).append(row)
         return {"go": True}
 
-    server = RowServer(lambda _: task, on_row)
+    server = RowServer((lambda _: task) if isinstance(task, RowsTask) else task, on_row)
     ended = server.run(
         config.runner,
         config.command,

@@ -4,13 +4,6 @@ The first difference is classed: *order drift* (other samples or another order),
 (the same samples, other bytes), *RNG drift* (other random streams), *state drift* (the same
 inputs, another state). Names of components and steps are the evidence's own.
 
-What is named first in a row is chosen by what can have caused what: the order before the
-batches, these before the settings (``modules``, ``param_groups``, ``scheduler``, ``scaler``),
-then the random streams, then the weights and all that follows from them, the loss last. Two
-exceptions, since a row holds the state from which its order and batch were then drawn: where a
-process began with other random streams, that is what differs; and where a later row has other
-streams, settings and streams come before order and batch.
-
 Only state drift, and what follows from it, can come of rounding: other hardware adds up the same
 numbers in another order. What was consumed, and where the random streams stand, does not.
 """
@@ -21,14 +14,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from auditkit.formats.run_files import Outcome
+from auditkit.records.differences import by_cause, kind_of
 from auditkit.records.digest import ABSENT
 from auditkit.records.environment import Environment
-from auditkit.records.evidence import CONSUMED, Trace, is_consumed
+from auditkit.records.evidence import Trace, is_consumed
 from auditkit.records.manifest import BranchRecord
-
-_SETTINGS = ("modules", "param_groups", "scheduler", "scaler")
-
-_KINDS = {"order": "order drift", "batch": "data drift", "rng": "RNG drift", "steps": "length"}
 
 
 @dataclass(frozen=True)
@@ -55,27 +45,6 @@ class Mismatch:
         return f"{self.kind}: {self.component} is another{more}"
 
 
-def precedence(component: str, *, drawn: bool = False) -> tuple[int, str]:
-    """Sorts the components of one row: the likely cause first.
-
-    Args:
-        component: The component.
-        drawn: Whether the row's random streams differ, so that what it consumed can be due to
-            them.
-    """
-    kind = component.partition("/")[0]
-    if kind in CONSUMED:
-        return CONSUMED.index(kind) + 4 * drawn, component
-    if kind in _SETTINGS:
-        return 2, component
-    return {"rng": 3, "loss": 9}.get(kind, 8), component
-
-
-def kind_of(component: str) -> str:
-    """The class of a difference."""
-    return _KINDS.get(component.partition("/")[0], "state drift")
-
-
 def mismatch_in_row(
     where: str, step: int, components: Iterable[str], starts: Collection[str] = ()
 ) -> Mismatch:
@@ -87,11 +56,7 @@ def mismatch_in_row(
         components: What differs in it.
         starts: Random streams in which the processes began differently.
     """
-    names = list(components)
-    drawn = step > 1 and any(name.startswith("rng/") for name in names)
-    first, *others = sorted(
-        names, key=lambda name: (name not in starts, *precedence(name, drawn=drawn))
-    )
+    first, *others = by_cause(step, components, starts)
     return Mismatch(where, step, first, tuple(others), kind_of(first))
 
 
@@ -197,6 +162,9 @@ def compare_records(
     changed = [name for name in here if here[name] != there.get(name)]
     if changed:
         return Mismatch(recorded.name, None, f"probe {changed[0]}", (), "data drift")
+    if recorded.reset is not None and recorded.reset != replayed.reset:
+        names = sorted({*recorded.reset} ^ {*(replayed.reset or ())}) or ["reset"]
+        return Mismatch(recorded.name, None, names[0], tuple(names[1:]), "description")
     return None
 
 

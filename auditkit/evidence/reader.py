@@ -25,6 +25,7 @@ from auditkit.formats.run_files import (
     outcome_from_tensors,
     trace_from_tensors,
 )
+from auditkit.formats.sample_digests import Digests, samples_from_tensors
 from auditkit.formats.snapshot_file import LOADER, raw_components
 from auditkit.formats.statements import Manifest
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
@@ -162,6 +163,10 @@ class RunEvidence(SignedFolder):
     def outcome(self, branch: BranchRecord) -> Outcome:
         """A branch's outcome file; raises as :meth:`tensors`."""
         return outcome_from_tensors(self.tensors(branch.outcome)[0], what=branch.outcome)
+
+    def samples(self, name: str) -> list[Digests]:
+        """What the samples of a window looked like; raises as :meth:`tensors`."""
+        return samples_from_tensors(self.tensors(name)[0], what=name)
 
     def seed(self, record: SeedRecord) -> SeedEvidence:
         """The evidence of one seed."""

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.errors import AuditError, RecordingIncomplete, StoreError
 from auditkit.files import artifacts, locks, store
-from auditkit.formats import canonical
+from auditkit.formats import canonical, tensor_file
 from auditkit.formats.run_files import trace_from_tensors, trace_to_tensors
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
@@ -29,6 +29,10 @@ from auditkit.records.tensor import RawTensor
 _JOURNAL = f"recording.json{store.PARTIAL}"
 _LOCK = f"recording.lock{store.PARTIAL}"
 _RANK = f"rank.json{store.PARTIAL}"
+_ROWS = f"rows{store.PARTIAL}"
+
+#: Bytes before each part of the file of rows: its size and its SHA-256.
+_HEAD = 8 + 32
 
 #: Seconds between two looks for the records of other ranks.
 _POLL_SECONDS = 0.05
@@ -75,6 +79,7 @@ class RecordingFolder:
 
         Raises:
             StoreError: When it holds a finished recording, one to be resumed, or other files.
+            RecordingIncomplete: When it holds one that cannot be resumed, and that is asked for.
         """
         if (self.path / MANIFEST_NAME).exists():
             raise StoreError(
@@ -86,6 +91,8 @@ class RecordingFolder:
         journal = self._read_journal()
         if journal is not None:
             self._unpublish()
+        if journal is not None and journal.unresumable and resume:
+            raise not_resumable(journal.unresumable, self.path)
         if journal is not None and journal.checkpoints:
             if not resume:
                 raise StoreError(
@@ -119,30 +126,32 @@ class RecordingFolder:
             if final and not (name.startswith("rank-") and not self._prefix):
                 store.rename(self._own / name, self._own / f"{name}{store.PARTIAL}")
 
-    def rewind(self, journal: RecordingJournal | None, step: int) -> RecordingJournal | None:
-        """Forget what is later than a checkpoint.
+    def clear(self) -> None:
+        """Forget everything: the recording begins anew."""
+        for name in artifacts.list_files(self._own):
+            own = self._prefix or not name.startswith("rank-")
+            if name.endswith(store.PARTIAL) and own and name != _LOCK:
+                store.remove(self._own / name)
+
+    def take_over(
+        self, trace: Trace, earlier: Iterable[CheckpointRecord], journal: RecordingJournal
+    ) -> None:
+        """Let a resumed recording go on: what is later than its rows so far is forgotten.
 
         Args:
-            journal: From :meth:`begin`.
-            step: The checkpoint's; 0 to begin anew.
-
-        Returns:
-            The journal as it stood then; None at the beginning.
+            trace: The rows so far, of the chunk that it writes.
+            earlier: The checkpoints that there are.
+            journal: From now on; of these it names those that stay.
         """
-        if journal is None or not step:
-            self._clear()
-            return None
-        later = [checkpoint for checkpoint in journal.checkpoints if checkpoint.step > step]
-        if later:
-            journal = replace(
-                journal,
-                kept=tuple(kept for kept in journal.kept if kept.record.step <= step),
-                resumed_at=tuple(resumed for resumed in journal.resumed_at if resumed <= step),
-            )
-            self.write_journal(journal)
-            for checkpoint in later:
+        self.write_trace(trace)
+        number = _chunk(trace) + 1
+        while (path := self._trace_path(number)).exists():
+            store.remove(path)
+            number += 1
+        self.write_journal(journal)
+        for checkpoint in earlier:
+            if checkpoint not in journal.checkpoints:
                 self.remove_checkpoint(checkpoint)
-        return journal
 
     def write_journal(self, journal: RecordingJournal) -> None:
         """Write the journal."""
@@ -155,10 +164,44 @@ class RecordingFolder:
         return f"{self._prefix}trace/{chunk:06d}.safetensors"
 
     def write_trace(self, trace: Trace) -> None:
-        """Write the chunk that a trace lies in."""
-        path = self.path / f"{self.trace_name(_chunk(trace))}{store.PARTIAL}"
+        """Write the chunk that a trace lies in; what was appended so far is in it."""
+        path = self._trace_path(_chunk(trace))
         store.make_folder(path.parent)
         store.write_tensors(path, trace_to_tensors(trace))
+        store.remove(self._own / _ROWS)
+
+    def append_rows(self, trace: Trace) -> None:
+        """Put rows on disk that no chunk has yet, for a resume to be compared with.
+
+        They outlive the process, and not a crash of the machine.
+        """
+        data = b"".join(tensor_file.to_chunks(trace_to_tensors(trace), None))
+        head = len(data).to_bytes(8, "little") + hashlib.sha256(data).digest()
+        store.append_bytes(self._own / _ROWS, head + data)
+
+    def read_rows(self, step: int, journal: RecordingJournal) -> Trace | None:
+        """The rows that are on disk, from the chunk on in which a checkpoint lies.
+
+        The last row is the state before a step that was begun; what an interrupted run left after
+        that lies within a step, and is left out.
+
+        Args:
+            step: The checkpoint's; 0 for the start.
+            journal: What the folder's journal says.
+
+        Returns:
+            None where there is no whole row.
+        """
+        parts: list[Trace] = []
+        for part in self._parts(max(step - 1, 0) // TRACE_STEPS):
+            if not parts:
+                parts.append(part)
+            elif part.first_step <= parts[-1].last_step + 1 < part.last_step + 1:
+                parts.append(part.since(parts[-1].last_step + 1))
+        trace = Trace.joined(parts) if parts else None
+        if trace is not None and journal.ended is not None:
+            trace = trace.until(trace.last_step - 1) if trace.n_rows > 1 else None
+        return trace
 
     def read_last_trace(self, steps: int) -> Trace:
         """The chunk of the step after ``steps`` up to there.
@@ -168,9 +211,7 @@ class RecordingFolder:
             FormatError: When it is broken.
         """
         name = self.trace_name((steps - 1) // TRACE_STEPS)
-        tensors, _ = store.read_tensors(self.path / f"{name}{store.PARTIAL}", what=name)
-        trace = trace_from_tensors(tensors, what=name)
-        return trace.until(steps)
+        return self._read_trace(self.path / f"{name}{store.PARTIAL}", name).until(steps)
 
     def write_checkpoint(
         self, step: int, tensors: Mapping[str, RawTensor], meta: object, digests: dict[str, str]
@@ -262,11 +303,37 @@ class RecordingFolder:
         except AuditError:
             return None
 
-    def _clear(self) -> None:
-        for name in artifacts.list_files(self._own):
-            own = self._prefix or not name.startswith("rank-")
-            if name.endswith(store.PARTIAL) and own and name != _LOCK:
-                store.remove(self._own / name)
+    def _parts(self, number: int) -> Iterator[Trace]:
+        """The chunks from that number on, then what was appended."""
+        with suppress(AuditError):  # there is none, or it was cut short with the machine
+            while (path := self._trace_path(number)).exists():
+                yield self._read_trace(path, path.name)
+                number += 1
+        path = self._own / _ROWS
+        data = memoryview(store.read_bytes(path) if path.exists() else b"")
+        while data.nbytes > _HEAD:
+            size, sha256 = int.from_bytes(data[:8], "little"), data[8:_HEAD]
+            part, data = data[_HEAD : _HEAD + size], data[_HEAD + size :]
+            if hashlib.sha256(part).digest() != sha256:
+                return
+            yield self._read_trace(part, path.name)
+
+    @staticmethod
+    def _read_trace(source: Path | memoryview, what: str) -> Trace:
+        tensors, _ = store.read_tensors(source, what=what)
+        return trace_from_tensors(tensors, what=what)
+
+    def _trace_path(self, number: int) -> Path:
+        return self.path / f"{self.trace_name(number)}{store.PARTIAL}"
+
+
+def not_resumable(reason: str, folder: Path) -> RecordingIncomplete:
+    """What is raised where nothing can go on from a recording's checkpoints."""
+    return RecordingIncomplete(
+        f"this recording cannot be resumed: {reason}",
+        where=str(folder),
+        hint="train from the start, into another folder",
+    )
 
 
 def _appears(path: Path, timeout: float) -> bool:

@@ -166,6 +166,8 @@ class RunFolder:
         roles[f"{folder}/trunk.trace.safetensors"] = "trace"
         for branch in (trunk.control, *branches.branches):
             roles[branch.trace], roles[branch.outcome] = "trace", "outcome"
+            if branch.samples is not None:
+                roles[branch.samples] = "samples"
         files = []
         for name, role in sorted(roles.items()):
             present = self._present(name)

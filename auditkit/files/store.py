@@ -22,6 +22,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
+from io import RawIOBase
 from pathlib import Path
 from typing import BinaryIO
 
@@ -110,6 +111,23 @@ def write_tensors(
     write_bytes(path, tensor_file.to_chunks(tensors, metadata))
 
 
+def append_bytes(path: str | Path, data: Buffer) -> None:
+    """Append to a file, or begin it; what a killed process was writing is cut short.
+
+    It outlives the process, and not a crash of the machine: that would take milliseconds, which
+    what is appended again and again may spare.
+
+    Raises:
+        StoreError: When it cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with (
+        _store_errors(path, "write"),
+        os.fdopen(os.open(path, flags, 0o666), "ab", buffering=0) as file,
+    ):
+        _write_all(file, data)
+
+
 def copy_file(source: str | Path, target: str | Path) -> None:
     """Copy a regular file's content, whole or not at all.
 
@@ -165,10 +183,14 @@ def _write_new(path: Path, chunks: Iterable[Buffer], mode: int) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with os.fdopen(os.open(path, flags, mode), "wb", buffering=0) as file:
         for chunk in chunks:
-            rest = memoryview(chunk)
-            while rest.nbytes:  # the kernel writes at most 2 GiB at a time
-                rest = rest[file.write(rest) :]
+            _write_all(file, chunk)
         os.fsync(file.fileno())
+
+
+def _write_all(file: RawIOBase, data: Buffer) -> None:
+    rest = memoryview(data)
+    while rest.nbytes:  # the kernel writes at most 2 GiB at a time
+        rest = rest[file.write(rest) :]
 
 
 def _publish(temporary: Path, target: Path, replace: bool) -> None:

@@ -38,11 +38,11 @@ T = TypeVar("T", bound=Tensor)
 #: The version of the layout.
 FORMAT: Final = "auditkit-snapshot/1"
 
-#: Sections beside the components: the data position, and batches for recalibrating BatchNorm.
-#: No trace has a column for them.
+#: Sections beside the components: the data position, batches for recalibrating BatchNorm and, in
+#: a checkpoint, plain attributes. No trace has a column for them (a study's has for the last).
 LOADER: Final = "loader"
 RECALIBRATION: Final = "recalibration"
-UNTRACED: Final = (LOADER, RECALIBRATION)
+UNTRACED: Final = (LOADER, RECALIBRATION, "attributes")
 
 #: Dtypes that are stored as themselves; every other one is stored as uint8.
 STORED_AS_IS: Final = frozenset(

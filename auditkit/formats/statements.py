@@ -48,6 +48,7 @@ MAX_FILE_BYTES: Final = {
     "fork": 2**38,
     "order": 2**34,
     "outcome": 2**34,
+    "samples": 2**34,
     "trace": 2**34,
 }
 _MAX_OTHER_BYTES = 2**26

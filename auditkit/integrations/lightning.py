@@ -31,7 +31,7 @@ from torch import Tensor
 
 from auditkit.errors import RecorderMisuse
 from auditkit.observe.loader.proxies import recorded_loader_of
-from auditkit.recorder.recorder import Recorder
+from auditkit.recorder.recorder import Recorder, absolute_paths
 
 #: The method that FitLoop calls between making the loaders and making their iterators.
 _HOOKED = "_load_combined_loader_states"
@@ -75,7 +75,9 @@ class RecorderCallback(Callback):
         **settings: Any,
     ) -> None:
         self.recorder: Recorder | None = None
-        self._out, self._seed, self._resume, self._settings = out, seed, resume, settings
+        # Absolute from now on: the working directory may be another when the fit begins.
+        self._out, self._settings = absolute_paths(out, settings)
+        self._seed, self._resume = seed, resume
         self._recorded_loader: Any = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:

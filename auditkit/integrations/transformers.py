@@ -20,7 +20,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from auditkit.errors import PlanError, RecorderMisuse
-from auditkit.recorder.recorder import Recorder
+from auditkit.recorder.recorder import Recorder, absolute_paths
 
 #: What of the Trainer's state decides how training goes on.
 _COUNTERS = ("global_step", "best_metric", "best_global_step")
@@ -61,7 +61,9 @@ class RecorderCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         if checkpoint_every < 0:
             raise PlanError("checkpoint_every is at least 0")
         self.recorder: Recorder | None = None
-        self._out, self._seed, self._settings = out, seed, settings
+        # Absolute from now on: the working directory may be another when training begins.
+        self._out, self._settings = absolute_paths(out, settings)
+        self._seed = seed
         self._resume, self._checkpoint_every = resume, checkpoint_every
         self._checkpointed = 0
         self._counters: Counters | None = None

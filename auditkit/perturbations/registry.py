@@ -8,9 +8,16 @@ from functools import cache
 
 from auditkit.errors import UnknownPerturbation
 from auditkit.perturbations.base import Perturbation
+from auditkit.perturbations.batchnorm import BatchNormReset
+from auditkit.perturbations.optimizer_resets import (
+    AdamReset,
+    MomentumReset,
+    OptimizerReset,
+    SecondMomentReset,
+)
 from auditkit.perturbations.order import Carry, OrderReverse, OrderShuffle, OrderSwap
-from auditkit.perturbations.resets import AdamReset, BatchNormReset, MomentumReset, OptimizerReset
 from auditkit.perturbations.ulp import Ulp
+from auditkit.perturbations.version_1 import AdamReset1, OptimizerReset1
 from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration
 
 _OWN: tuple[type[Perturbation], ...] = (
@@ -18,12 +25,16 @@ _OWN: tuple[type[Perturbation], ...] = (
     Ulp,
     MomentumReset,
     AdamReset,
+    SecondMomentReset,
     OptimizerReset,
     BatchNormReset,
     OrderReverse,
     OrderShuffle,
     OrderSwap,
 )
+
+#: What recorded studies of earlier builds replay with.
+_EARLIER: tuple[type[Perturbation], ...] = (AdamReset1, OptimizerReset1)
 
 
 @cache
@@ -57,15 +68,28 @@ def _plug_in(entry: importlib.metadata.EntryPoint) -> Perturbation:
     raise UnknownPerturbation(f"plug-in {entry.name} is no Perturbation with a declaration")
 
 
-def perturbation_of(name: str) -> Perturbation:
+def perturbation_of(name: str, version: int | None = None) -> Perturbation:
     """Look up a perturbation.
 
+    Args:
+        name: Its name.
+        version: Of it; None for the current one.
+
     Raises:
-        UnknownPerturbation: When there is none of that name.
+        UnknownPerturbation: When there is none of that name and version.
     """
     found = registry()
     if name not in found:
         raise UnknownPerturbation(
             f"unknown perturbation {name!r}", expected=", ".join(sorted(found))
         )
-    return found[name]
+    current = found[name]
+    if version in (None, current.declaration.version):
+        return current
+    for kind in _EARLIER:
+        if (kind.declaration.name, kind.declaration.version) == (name, version):
+            return kind()
+    raise UnknownPerturbation(
+        f"no version {version} of the perturbation {name} is known here",
+        expected=current.declaration.version,
+    )

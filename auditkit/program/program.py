@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader
 from auditkit.errors import AuditError, ProgramError, ProgramFailed, UnknownArgument
 from auditkit.observe.machine.code import import_file, import_module
 from auditkit.observe.machine.imports import noted_opens
+from auditkit.observe.rng.per_sample import PerSample
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
 from auditkit.records.plan import StudyPlan
@@ -83,7 +84,8 @@ class Program:
         averaged: Averaged copies by name; those with ``update_parameters`` (such as
             ``torch.optim.swa_utils.AveragedModel``) are updated after each optimizer step.
         extras: Further stateful objects by name, see
-            :class:`auditkit.observe.state.components.TrainingObjects`.
+            :class:`auditkit.observe.state.components.TrainingObjects`; and generators that follow
+            the sample and not the position, as ``auditkit.PerSample(generator)``.
         step: ``step(program, batch, t)`` replaces the default step of batch number t (from 1)
             and returns the loss, a float, or None.
         accumulate: Batches whose gradients are summed up before each optimizer step.
@@ -101,7 +103,7 @@ class Program:
     scheduler_interval: Literal["step", "epoch"] = "step"
     scaler: Stateful | None = None
     averaged: Mapping[str, nn.Module] = field(default_factory=dict)
-    extras: Mapping[str, Stateful | Generator] = field(default_factory=dict)
+    extras: Mapping[str, Stateful | Generator | PerSample] = field(default_factory=dict)
     step: Callable[[Program, Batch, int], Tensor | float | None] | None = None
     accumulate: int = 1
     clip_grad_norm: float | None = None
@@ -154,8 +156,17 @@ class Program:
             scheduler=self.scheduler,
             scaler=self.scaler,
             averaged=self.averaged,
-            extras=self.extras,
+            extras=self.extras,  # type: ignore[arg-type]  # which takes generators out of it
         )
+
+    @property
+    def sample_generators(self) -> dict[str, Generator]:
+        """Generators that follow the sample, by name."""
+        return {
+            name: extra.generator
+            for name, extra in self.extras.items()
+            if isinstance(extra, PerSample)
+        }
 
     def train_on(self, batch: Batch, t: int) -> float | None:
         """Train on batch number ``t`` (from 1).

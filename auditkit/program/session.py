@@ -7,7 +7,7 @@ is written down.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from torch.nn.parameter import is_lazy
@@ -16,8 +16,12 @@ from auditkit.errors import ProgramError
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.driver import LoaderDriver
 from auditkit.observe.rng.streams import GlobalStreams, capture_streams, seed_everything
-from auditkit.observe.state.components import State, StateReader, TrainingObjects
-from auditkit.observe.state.uncaptured import plain_attributes, refuse_unregistered_generators
+from auditkit.observe.state.components import State, StateReader, TrainingObjects, as_built
+from auditkit.observe.state.uncaptured import (
+    PrivateGenerator,
+    private_generators,
+    refuse_moved_generators,
+)
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, Program
@@ -53,16 +57,13 @@ class TrainingSession:
     """Live objects and a data position whose state can be read and written.
 
     Attributes:
-        objects: The stateful objects.
+        objects: The stateful objects, with what they were when they were built.
         driver: The loader.
-        attributes: Plain attributes as they were at the start, see
-            :func:`auditkit.observe.state.uncaptured.plain_attributes`.
         auxiliary: Further loaders by name.
     """
 
     objects: TrainingObjects
     driver: DataPosition
-    attributes: Mapping[str, object]
     auxiliary: Mapping[str, DataPosition] = field(default_factory=dict)
     _reader: StateReader = field(init=False, repr=False, compare=False)
 
@@ -72,6 +73,15 @@ class TrainingSession:
     def state(self, streams: GlobalStreams | None = None) -> State:
         """The training state as live views, without the data position."""
         return self._reader.read(streams)
+
+    def attributes(self, *, strict: bool = False) -> State:
+        """Plain attributes that training changed, as components.
+
+        Args:
+            strict: Whether what cannot be captured is refused, and not left out.
+        """
+        built = self.objects.built
+        return {} if built is None else built.attributes.changed(strict=strict)
 
     def positions(self) -> dict[str, Leaves]:
         """The data positions as sections: ``loader``, and ``loader/NAME`` of further ones."""
@@ -95,12 +105,23 @@ class Session(TrainingSession):
         seed: The study seed.
         stream_seeds: Derived seed of every global stream; empty where auditkit seeded none.
         stream_starts: ``sha256/tensor-v1`` of every global stream before the factory ran.
+        generators: Those that no component records; nobody may draw from them.
     """
 
     program: Program
     seed: int
     stream_seeds: Mapping[str, int]
     stream_starts: Mapping[str, str]
+    generators: tuple[PrivateGenerator, ...] = ()
+
+    def state(self, streams: GlobalStreams | None = None) -> State:
+        """The training state as live views, plain attributes included.
+
+        Raises:
+            UncapturedState: When somebody drew from a generator that no component records.
+        """
+        refuse_moved_generators(self.generators)
+        return {**super().state(streams), **self.attributes()}
 
 
 def open_session(
@@ -111,7 +132,7 @@ def open_session(
     Raises:
         ProgramError: When the factory returns something else than a program.
         ProgramFailed: When it raises.
-        UncapturedState: When the program holds generators that no snapshot would hold.
+        UncapturedState: When the program holds generators that cannot be watched.
         UnsupportedLoader: When its loader cannot be recorded.
     """
     seeds = seed_everything(seed)
@@ -129,14 +150,18 @@ def open_session(
         if (function := getattr(program, name)) is not None
     }
     functions["make_program"] = factory.make
-    objects = program.objects
-    refuse_unregistered_generators(objects, program.loader, functions)
+    objects = as_built(program.objects)
+    generators = private_generators(objects, program.loader, functions)
+    following = program.sample_generators if plan.augmentation_rng == "per-sample" else {}
+    if following:  # seeded anew for every sample, they have no state to keep
+        others = {name: extra for name, extra in objects.extras.items() if name not in following}
+        objects = replace(objects, extras=others)
     return Session(
+        generators=generators,
         program=program,
         objects=objects,
-        driver=LoaderDriver(program.loader, seed, plan.augmentation_rng),
+        driver=LoaderDriver(program.loader, seed, plan.augmentation_rng, following),
         seed=seed,
         stream_seeds=seeds,
         stream_starts=starts,
-        attributes=plain_attributes(objects),
     )

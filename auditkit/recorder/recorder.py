@@ -20,6 +20,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -36,7 +37,7 @@ from auditkit.recorder.tasks import receive_task
 from auditkit.recorder.wrapping import Wrapped, sort_objects
 from auditkit.recorder.writer import RecordingStopped, RecordSettings
 from auditkit.records.job import Job
-from auditkit.signing.trust import SigningKey, signing_key
+from auditkit.signing.trust import KEY_VARIABLE, SigningKey, signing_key
 
 _LOG = logging.getLogger("auditkit")
 
@@ -82,10 +83,12 @@ class Recorder:
             raise PlanError(f"patience is above 0 and at most {_LONGEST:g} seconds")
         if checkpoint_every < 0 or (keep_checkpoints is not None and keep_checkpoints < 1):
             raise PlanError("checkpoint_every is at least 0, keep_checkpoints at least 1")
+        # Absolute from now on: a script may change its working directory.
         self._settings = RecordSettings(
-            Path(out), seed, checkpoint_every, keep_checkpoints, patience
+            Path(out).absolute(), seed, checkpoint_every, keep_checkpoints, patience
         )
-        self._key_file = None if key is None else os.fspath(key)
+        named = key if key is not None else os.environ.get(KEY_VARIABLE) or None
+        self._key_file = None if named is None else Path(named).absolute()
         self._key: SigningKey | None = None
         self._resume = False
         self._backend: RecorderBackend | None = None
@@ -96,9 +99,14 @@ class Recorder:
 
     @classmethod
     def resume(
-        cls, out: str | os.PathLike[str], seed: int | None = None, **settings: Any
+        cls,
+        out: str | os.PathLike[str],
+        seed: int | None = None,
+        *,
+        unproven: bool = False,
+        **settings: Any,
     ) -> Recorder:
-        """A Recorder that resumes from the latest checkpoint in ``out``, where there is one.
+        """A Recorder that resumes from a checkpoint in ``out``, where there is one.
 
         The script is the same as before: it builds everything anew, and the state is written
         at the first batch boundary that counts. Epochs before that one get one batch each;
@@ -106,12 +114,19 @@ class Recorder:
         best score) is not restored: use :attr:`step`, :meth:`enumerate`, or register it with
         ``extras=``.
 
+        The resumed loop must give the rows that the killed run left after the checkpoint; it goes
+        on from the latest one with enough of them. Where a row differs, ``ResumeMismatch`` is
+        raised into the loop and the folder stays as it was.
+
         Args:
             out: The recording's folder; a new one starts a new recording.
             seed: As for :class:`Recorder`.
+            unproven: Go on from the latest checkpoint and compare nothing; the manifest says
+                so.
             **settings: As for :class:`Recorder`.
         """
         recorder = cls(out, seed, **settings)
+        recorder._settings = replace(recorder._settings, unproven=unproven)
         recorder._resume = True
         return recorder
 
@@ -283,3 +298,12 @@ class Recorder:
                 stacklevel=2,
             )
         backend.close(error)
+
+
+def absolute_paths(
+    out: str | os.PathLike[str], settings: Mapping[str, Any]
+) -> tuple[Path, dict[str, Any]]:
+    """Folder and settings of a Recorder that is made later, their paths made absolute now."""
+    key = settings.get("key")
+    absolute = {} if key is None else {"key": Path(key).absolute()}
+    return Path(out).absolute(), {**settings, **absolute}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import warnings
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from auditkit.errors import AuditError, RecordingIncomplete, RestoreMismatch, StoreError
+from auditkit.errors import AuditError, RestoreMismatch, StoreError
 from auditkit.files.recording_folder import RankResult, RecordingFolder
 from auditkit.formats.ordering import Batch
 from auditkit.formats.recipes import order_digest
@@ -19,9 +20,12 @@ from auditkit.observe.machine.code import git_state
 from auditkit.observe.machine.distributed import Peers, parallel_settings
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
+from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
 from auditkit.recorder.loop import GuardedBoundary, Loop, RecorderBackend
+from auditkit.recorder.proof import Proof, Resumption, choose_start
+from auditkit.recorder.watch import Watch
 from auditkit.recorder.wrapping import Wrapped, instrument
 from auditkit.recorder.writer import (
     RecordingStopped,
@@ -32,7 +36,7 @@ from auditkit.recorder.writer import (
 )
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
-from auditkit.records.journal import RecordingJournal
+from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
@@ -89,17 +93,18 @@ class RecordingBackend(RecorderBackend):
             with peers.collective("begin the recording"):
                 stack.enter_context(self._folder.locked())
                 journal = self._folder.begin(resume=resume)
-                taken = [] if journal is None else [c.step for c in journal.checkpoints]
-                # A kill may have fallen between the writes of two processes.
-                journal = self._folder.rewind(journal, peers.latest_common_step(taken))
+                resumption = self._choose_start(journal)
+                if resumption is None:
+                    self._folder.clear()
                 if peers.rank == 0:
                     self._folder.wait_for_ranks(settings.patience / 2)
                 self._instrumented = instrument(wrapped)
                 stack.callback(self._instrumented.close)
-                self._begin(journal)
+                self._begin(resumption)
+                stack.callback(self._watch.close)
+                if self._instrumented.unregistered:
+                    self._watch.cannot_resume(self._instrumented.unregistered)
             self._resources = stack.pop_all()
-        if self._instrumented.unregistered:
-            self._warn(f"this recording cannot be resumed: {self._instrumented.unregistered}")
 
     def checkpoint(self) -> None:
         """Take a checkpoint at the next boundary."""
@@ -109,7 +114,7 @@ class RecordingBackend(RecorderBackend):
     def close(self, error: BaseException | None) -> None:
         """End the recording: a manifest after a clean end, what there is after any other."""
         with self._resources:
-            if self.failure is not None:
+            if self.failure is not None and not self._writer.proving:
                 if error is None:
                     self._peers.abort()
                 return
@@ -121,11 +126,37 @@ class RecordingBackend(RecorderBackend):
             except Exception as problem:
                 self._stop_recording(problem)
 
-    def _begin(self, journal: RecordingJournal | None) -> None:
+    def _choose_start(self, journal: RecordingJournal | None) -> Resumption | None:
+        """From where to go on, the same in every process; None to begin anew."""
+        peers, taken = self._peers, [] if journal is None else journal.checkpoints
+        # A kill may have fallen between the writes of two processes.
+        common = peers.common_steps([checkpoint.step for checkpoint in taken])
+        if journal is None or not common:
+            return None
+        kept = {one.record.step: one for one in journal.kept if one.record.step in common}
+        if self._settings.unproven:
+            return Resumption(journal, kept[common[-1]], None)
+        self._folder.read_last_trace(common[-1])  # what is broken is said, not cleared away
+        rows = self._folder.read_rows(common[-1], journal)
+        last = peers.least(0 if rows is None else max(rows.last_step, 0), "agree on the rows")
+        start = choose_start(common, last)
+        if start != common[-1]:
+            rows = self._folder.read_rows(start, journal)
+        if rows is None or start == last:
+            return None
+        if not start:
+            self._warn(
+                f"no row of a step after the checkpoint of step {common[0]} is on disk, so that "
+                "nothing could prove a resume: the loop begins anew, and is compared with the "
+                "rows before; Recorder.resume(..., unproven=True) goes on from the checkpoint"
+            )
+        return Resumption(journal, kept.get(start), rows.until(last))
+
+    def _begin(self, resumption: Resumption | None) -> None:
         auditor, session = Auditor(1, commit_data=True), self._instrumented.session
-        fork = None
-        if journal is None:
-            starts = commitments(capture_streams().leaves())
+        fork, proof = None, None
+        starts = commitments(capture_streams().leaves())
+        if resumption is None:
             journal = RecordingJournal(
                 self._settings.seed,
                 now(),
@@ -136,27 +167,57 @@ class RecordingBackend(RecorderBackend):
             )
             self._folder.write_journal(journal)
         else:
+            journal = resumption.journal
             self._refuse_another_seed(journal)
             self._refuse_other_settings(journal)
-            fork = read_fork(*self._folder.read_checkpoint(journal.checkpoints[-1]))
-            _check_digests(fork, journal.checkpoints[-1])
-            trace = self._folder.read_last_trace(journal.steps)
-            auditor.resume_from(trace, journal.components)
-            journal = replace(journal, resumed_at=(*journal.resumed_at, journal.steps), ended=None)
-            self._instrumented.loaders[""].restore(fork.loader)
-            self._instrumented.loaders[""].next_step = journal.steps + 1
-            self._instrumented.loaders[""].check = _OrderCheck(trace)
-        self._writer = RecordingWriter(self._settings, self._folder, session, auditor, journal)
+            proof = Proof(resumption, self._read_state, self._instrumented.unregistered)
+            if resumption.kept is None:
+                journal = replace(journal, stream_starts=starts)
+            else:
+                fork = self._go_on_from(resumption.kept, auditor)
+        self._writer = RecordingWriter(
+            self._settings,
+            self._folder,
+            session,
+            auditor,
+            journal,
+            resumption,
+            proof,
+            self._peers.collective,
+        )
+        self._watch = Watch(
+            session.objects,
+            self._instrumented.loaders,
+            self._writer,
+            lambda: auditor.digests,
+            self._warn,
+            self._stop_recording,
+        )
         self._loop = Loop(
             session,
             auditor,
-            self._writer,
-            first_step=journal.steps + 1,
+            self._watch,
+            first_step=self._writer.steps + 1,
             restore=None if fork is None else lambda: self._instrumented.restore(fork),
             needs_warmup=self._wrapped.needs_warmup,
         )
         guarded = GuardedBoundary(self._loop, self._stop_recording)
         self._attach(guarded, auditor, self._stop_recording)
+
+    def _go_on_from(self, kept: KeptCheckpoint, auditor: Auditor) -> Fork:
+        """Let loader and auditor stand where a checkpoint was taken."""
+        fork = read_fork(*self._folder.read_checkpoint(kept.record))
+        _check_digests(fork, kept.record)
+        trace = self._folder.read_last_trace(kept.record.step)
+        auditor.resume_from(trace, kept.components)
+        loader = self._instrumented.loaders[""]
+        loader.restore(fork.loader)
+        loader.next_step = kept.record.step + 1
+        loader.check = _OrderCheck(trace)
+        return fork
+
+    def _read_state(self, kept: KeptCheckpoint) -> Mapping[str, Leaves]:
+        return read_fork(*self._folder.read_checkpoint(kept.record)).state
 
     def _refuse_another_seed(self, journal: RecordingJournal) -> None:
         if self._settings.seed is None:
@@ -187,11 +248,9 @@ class RecordingBackend(RecorderBackend):
 
     def _finish(self) -> None:
         with self._peers.collective("finish the recording"):
-            if not self._loop.live:
-                raise RecordingIncomplete(
-                    f"the loop ended before step {self._loop.step}, from which it was to go on"
-                )
-            self._loop.finish()
+            if self._loop.live:
+                self._watch.finish()
+                self._loop.finish()
             self._writer.finish()
             result = make_rank_result(
                 self._writer, self._folder, self._rank, self._instrumented.loaders
@@ -231,13 +290,16 @@ class RecordingBackend(RecorderBackend):
 
     def _interrupt(self, error: BaseException) -> None:
         self.failure = error
-        if self._loop.live:
+        if not self._writer.proving:
             self._loop.interrupt()
         self._writer.record_interruption(type(error).__name__)
 
     def _stop_recording(self, problem: Exception) -> None:
-        """Stop recording, and warn; the loop goes on."""
+        """Stop recording, and warn; the loop goes on, unless its resume is wrong, or unproven."""
         self.failure = problem
+        self._watch.close()
+        if self._writer.must_stop:
+            raise problem
         self._loop.disable()
         text = str(problem) if isinstance(problem, AuditError) else f"{problem!r}"
         self._warn(

@@ -140,6 +140,7 @@ class JobBackend(RecorderBackend):
         """Read the fork, and let the loader seek to it, if the job begins there."""
         job, plan = self._job, self._plan
         self._follow: list[Batch] = []
+        self._reset: tuple[str, ...] = ()
         if job.fork is None:
             return None, None
         _, self._spec = plan.branch(job.branches[0])
@@ -163,7 +164,8 @@ class JobBackend(RecorderBackend):
 
     def _restore(self, fork: Fork) -> None:
         self._instrumented.restore(fork)
-        perturb(self._session, self._spec)
+        version = self._job.version_of(self._job.branches[0])
+        self._reset = perturb(self._session, self._spec, version)
 
     def _send_result(self) -> None:
         """Send the result and end the script."""
@@ -184,7 +186,13 @@ class JobBackend(RecorderBackend):
         if isinstance(callback, TrunkCallback):
             return trunk_result(job, self._session, self._auditor, callback, main=True)
         record = branch_record(
-            job, self._session, job.branches[0], self._auditor, callback, self._follow
+            job,
+            self._session,
+            job.branches[0],
+            self._auditor,
+            callback,
+            self._follow,
+            self._reset,
         )
         return branch_result(job, record, main=True)
 
@@ -234,7 +242,8 @@ class _ReportingBoundary:
 def _make_session(
     wrapped: Wrapped, instrumented: InstrumentedLoop, seed: int, starts: dict[str, str]
 ) -> Session:
-    objects, session = wrapped.objects, instrumented.session
+    session = instrumented.session
+    objects = session.objects
     if wrapped.probe is None:
         raise ProgramError(
             "a study compares branches on a probe, and the loop has none",
@@ -255,7 +264,6 @@ def _make_session(
     return Session(
         objects=objects,
         driver=session.driver,
-        attributes=session.attributes,
         auxiliary=session.auxiliary,
         program=program,
         seed=seed,

@@ -20,9 +20,9 @@ from auditkit.errors import RecorderMisuse, UncapturedState
 from auditkit.observe.loader.recorded_loader import RecordedLoader
 from auditkit.observe.machine.distributed import SyncFlags, rank_and_size, refuse_sharded
 from auditkit.observe.rng.streams import Generator
-from auditkit.observe.state.components import TrainingObjects, restore
-from auditkit.observe.state.optimizers import parameter_names
-from auditkit.observe.state.uncaptured import plain_attributes, refuse_unregistered_generators
+from auditkit.observe.state.components import TrainingObjects, as_built, restore
+from auditkit.observe.state.groups import parameter_names
+from auditkit.observe.state.uncaptured import refuse_unregistered_generators
 from auditkit.program.session import TrainingSession
 from auditkit.study.stages.describer import describe_loader
 from auditkit.study.stages.forker import Fork
@@ -63,8 +63,7 @@ class Wrapped:
     @property
     def generators(self) -> dict[str, Generator]:
         """Registered generators by name."""
-        extras = self.objects.extras
-        return {name: extra for name, extra in extras.items() if isinstance(extra, Generator)}
+        return self.objects.generators
 
 
 @dataclass(frozen=True)
@@ -181,10 +180,8 @@ def instrument(wrapped: Wrapped) -> InstrumentedLoop:
     except UncapturedState as error:
         unregistered = str(error)
     auxiliary = {name: recorded for name, recorded in loaders.items() if name}
-    attributes = plain_attributes(wrapped.objects)
-    return InstrumentedLoop(
-        TrainingSession(wrapped.objects, loaders[""], attributes, auxiliary), loaders, unregistered
-    )
+    session = TrainingSession(as_built(wrapped.objects), loaders[""], auxiliary)
+    return InstrumentedLoop(session, loaders, unregistered)
 
 
 def _kind(item: Any, position: int) -> str:

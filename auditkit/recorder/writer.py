@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from auditkit.errors import AuditError, RecordingIncomplete
-from auditkit.files.recording_folder import RankResult, RecordingFolder
+from auditkit.files.recording_folder import RankResult, RecordingFolder, not_resumable
 from auditkit.files.store import PARTIAL
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.driver import Delivery
@@ -26,6 +28,7 @@ from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.program.session import TrainingSession
+from auditkit.recorder.proof import Proof, Resumption, RowPace
 from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, RankRecord
@@ -52,6 +55,7 @@ class RecordSettings:
         checkpoint_every: Steps between checkpoints; 0 for none but those requested.
         keep_checkpoints: How many are kept, the latest ones; None for all.
         patience: Seconds that a process waits for the others.
+        unproven: Whether to resume without comparing anything.
     """
 
     out: Path
@@ -59,6 +63,7 @@ class RecordSettings:
     checkpoint_every: int = 0
     keep_checkpoints: int | None = None
     patience: float = 600.0
+    unproven: bool = False
 
 
 class HashChains:
@@ -87,7 +92,15 @@ class RecordingWriter:
         folder: Where.
         session: The live objects.
         auditor: Holds the rows.
-        journal: How far it got, where it resumes from a checkpoint; else a fresh one.
+        journal: A fresh one, or as the killed run left it.
+        resumption: From where it goes on, if it does.
+        proof: Compares its rows with what the killed run left.
+        agree: Waits until every process is as far.
+
+    Attributes:
+        proving: Whether rows are compared still: until then nothing is written.
+        batch_in_hand: Whether the loop may have yet to train on a batch that it has got; then a
+            checkpoint that is due waits for the next boundary.
     """
 
     def __init__(
@@ -97,59 +110,134 @@ class RecordingWriter:
         session: TrainingSession,
         auditor: Auditor,
         journal: RecordingJournal,
+        resumption: Resumption | None,
+        proof: Proof | None,
+        agree: Callable[[str], AbstractContextManager[None]],
     ) -> None:
         self._settings, self._folder, self._session = settings, folder, session
-        self._auditor = auditor
+        self._auditor, self._resumption, self._proof = auditor, resumption, proof
+        self._agree = agree
+        kept = None if resumption is None else resumption.kept
         self._chains = HashChains(
-            bytes.fromhex(journal.order_head), bytes.fromhex(journal.consumed_head)
+            bytes.fromhex(kept.order_head if kept else ""),
+            bytes.fromhex(kept.consumed_head if kept else ""),
         )
         self._checkpoint_requested = False
         self._frozen: Snapshot | None = None
+        self._state: State = {}
+        self._pace = RowPace()
+        self.batch_in_hand = False
         self.journal = journal
-        self.steps = journal.steps
+        self.steps = 0 if resumption is None else resumption.step
+
+    @property
+    def proving(self) -> bool:
+        """See the class."""
+        return self._proof is not None
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether a loop that went on would train on with a state that is not its own."""
+        return self.proving or (self._is_from_checkpoint and bool(self.journal.unresumable))
+
+    @property
+    def _is_from_checkpoint(self) -> bool:
+        """Whether the loop went on from a checkpoint, and nobody asked for that without a proof."""
+        resumed = self._resumption
+        return resumed is not None and resumed.step > 0 and resumed.recorded is not None
 
     def request_checkpoint(self) -> None:
         """Take a checkpoint at the next batch boundary, or at the end."""
         self._checkpoint_requested = True
 
+    def mark_unresumable(self, reason: str) -> None:
+        """Write no checkpoint any more, and let nobody resume from one that there is.
+
+        Args:
+            reason: Why, for people: what no checkpoint holds, and what to do about it.
+
+        Raises:
+            RecordingIncomplete: When the loop has gone on from such a checkpoint.
+        """
+        if self.journal.unresumable is None:
+            self.journal = replace(self.journal, unresumable=reason)
+            if not self.proving:
+                self._folder.write_journal(self.journal)
+        if self._is_from_checkpoint:
+            raise not_resumable(reason, self._folder.path)
+        self._frozen, self._checkpoint_requested = None, False
+
     def on_boundary(self, step: int, state: State) -> None:
         """Freeze the state where a checkpoint is due."""
+        self._frozen = None
+        if self._proof is not None:
+            self._proof.refuse_failed()
+            self._state = state
         if step == 1:
             self.journal = replace(self.journal, initial=commitments(state))
+        if self.journal.unresumable is not None:
+            return
+        if self.is_due(step):
+            self._checkpoint_requested = self._checkpoint_requested or self.batch_in_hand
+            self._frozen = None if self.batch_in_hand else self._freeze(state)
+
+    def is_due(self, step: int) -> bool:
+        """Whether a checkpoint is to be taken at the boundary before a step."""
+        if self._proof is not None and step <= self._proof.last:
+            return False
         every, taken = self._settings.checkpoint_every, step - 1
-        due = bool(every and taken and taken % every == 0)
-        self._frozen = None
-        if (due or self._checkpoint_requested) and taken > self.journal.steps:
-            self._frozen = self._freeze(state)
+        is_turn = bool(every and taken and taken % every == 0)
+        return (is_turn or self._checkpoint_requested) and taken > self.journal.steps
 
     def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
-        """The boundary counted: write the checkpoint, then link the chains."""
+        """The boundary counted: compare or write what is due, then link the chains."""
+        if self._proof is not None:
+            self._prove(self._proof, step)
         if self._frozen is not None:  # of a boundary where an epoch ended there is another one
             self._write_checkpoint(step - 1, self._frozen)
             self._frozen, self._checkpoint_requested = None, False
+        elif not self.proving and self._pace.is_due(step - 1):
+            self._folder.append_rows(self._auditor.partial_trace(self._pace.written + 1))
+            self._rows_written(step - 1)
         self._chains.link(delivery, self._auditor.commitment)
 
     def on_step_end(self, step: int, loss: float | None) -> None:
-        """Write a chunk that is full."""
+        """Compare the row; write a chunk that is full."""
         self.steps = step
+        if self._proof is not None:
+            self._proof.compare_step(self._auditor.row(step))
         if self._auditor.n_rows > TRACE_STEPS:
-            self._folder.write_trace(self._auditor.pop_trace(TRACE_STEPS))
+            trace = self._auditor.pop_trace(TRACE_STEPS)
+            if not self.proving:  # else it is on disk
+                self._folder.write_trace(trace)
+                self._pace.rows_written(trace.last_step)
 
     def finish(self) -> None:
-        """Write the last chunk; and a checkpoint that was requested too late for a boundary."""
+        """Write the last chunk; and a checkpoint that was requested too late for a boundary.
+
+        Raises:
+            ResumeMismatch: When not all rows of the killed run were given again.
+        """
+        if self._proof is not None:
+            self._proof.refuse_end(self.steps)
+        self._write_journal_of_end("the loop was over")
         trace = self._auditor.trace()
         if trace.n_rows > 1 or not self.steps:
             self._folder.write_trace(trace)
-        if self._checkpoint_requested and self.steps > self.journal.steps:
+        wanted = self._checkpoint_requested and self.journal.unresumable is None
+        if wanted and self.steps > self.journal.steps:
             frozen = self._freeze(self._session.state())
             if frozen is not None:
                 self._write_checkpoint(self.steps, frozen, at_end=True)
+        self._drop_checkpoints(self._settings.keep_checkpoints)
 
     def record_interruption(self, how: str) -> None:
         """Keep what there is of a loop that ended before its time."""
+        if self.proving:
+            return  # what the killed run left is more
+        self._write_journal_of_end(how)
         if self._auditor.n_rows:
             self._folder.write_trace(self._auditor.partial_trace())
-        self._folder.write_journal(replace(self.journal, ended=how))
 
     def record(self, rank: int, loaders: dict[str, dict[str, str]], epochs: int) -> RankRecord:
         """What this rank did, after :meth:`finish`."""
@@ -176,6 +264,7 @@ class RecordingWriter:
             loaders=loaders,
             checkpoints=journal.checkpoints,
             resumed_at=journal.resumed_at,
+            proven_by=journal.proven_by,
         )
 
     def _freeze(self, state: State) -> Snapshot | None:
@@ -187,8 +276,33 @@ class RecordingWriter:
             warnings.warn(f"no checkpoint was taken: {error}", RecordingStopped, stacklevel=2)
             return None
 
+    def _prove(self, proof: Proof, step: int) -> None:
+        """Compare what the boundary cut; where that was the last of it, take the folder over."""
+        if step <= proof.last:
+            proof.compare_boundary(self._auditor.pending_row(), self._state)
+            taken = [checkpoint.step for checkpoint in self.journal.checkpoints]
+            self._checkpoint_requested &= step - 1 not in taken
+            return
+        with self._agree("prove the resume"):
+            proof.compare_boundary(self._auditor.pending_row(), self._state)
+        assert self._resumption is not None  # noqa: S101 # there is nothing to prove without one
+        self.journal = self._resumption.settle(self.journal)
+        killed = self._resumption.journal.checkpoints
+        self._folder.take_over(self._auditor.partial_trace(), killed, self.journal)
+        self._proof, self._state = None, {}
+        if self.journal.kept:
+            self._pace.checkpoint_taken(self.journal.steps)
+        self._pace.rows_written(step - 1)
+        if proof.other_loss is not None:
+            warnings.warn(
+                f"from step {proof.other_loss} on the loop logs another loss than the killed run "
+                "did, and nothing else differs: what it keeps for that (a mean over the epoch) "
+                "begins anew; log the loss of the step, or register it with extras=",
+                RecordingStopped,
+                stacklevel=2,
+            )
+
     def _write_checkpoint(self, steps: int, frozen: Snapshot, *, at_end: bool = False) -> None:
-        journal, keep = self.journal, self._settings.keep_checkpoints
         if not at_end:
             self._folder.write_trace(self._auditor.partial_trace())
         taken = self._folder.write_checkpoint(steps, frozen.tensors, frozen.meta, frozen.digests)
@@ -198,12 +312,31 @@ class RecordingWriter:
             self._chains.consumed.hex(),
             tuple(sorted(self._auditor.component_names)),
         )
-        kept = (*journal.kept, latest)
-        dropped = kept[:-keep] if keep else ()
-        self.journal = replace(journal, kept=kept[len(dropped) :])
-        self._folder.write_journal(self.journal)
+        self.journal = replace(self.journal, kept=(*self.journal.kept, latest))
+        self._pace.checkpoint_taken(steps)
+        # One that no row follows yet proves nothing: the one before stays until there are some.
+        keep = self._settings.keep_checkpoints
+        self._drop_checkpoints(keep and max(keep, 2), written=True)
+
+    def _rows_written(self, step: int) -> None:
+        self._pace.rows_written(step)
+        if self._pace.proves(step):
+            self._drop_checkpoints(self._settings.keep_checkpoints)
+
+    def _drop_checkpoints(self, keep: int | None, *, written: bool = False) -> None:
+        """Keep the latest checkpoints only; ``written``: the journal is to be written anyway."""
+        journal = self.journal
+        dropped = journal.kept[:-keep] if keep else ()
+        self.journal = replace(journal, kept=journal.kept[len(dropped) :])
+        if written or dropped:
+            self._folder.write_journal(self.journal)
         for checkpoint in dropped:
             self._folder.remove_checkpoint(checkpoint.record)
+
+    def _write_journal_of_end(self, how: str) -> None:
+        # Before the rows: their last one is no boundary's then, and must not be taken for one.
+        self.journal = replace(self.journal, ended=how)
+        self._folder.write_journal(self.journal)
 
 
 def make_rank_result(

@@ -65,8 +65,10 @@ class Declaration:
         source: Where the literature describes it.
         parameters: Allowed parameters by name.
         touched: Component patterns (``fnmatch``) for given, complete parameters. A pattern
-            without a wildcard names a component that must differ at t0; with one, any that
-            match may.
+            without a wildcard names a component that must differ at t0; with one, one at least
+            of those that match.
+        allowed: Patterns of further components that may differ, as ``touched``.
+        earlier: The same name in earlier versions, which recorded studies have.
     """
 
     name: str
@@ -76,6 +78,22 @@ class Declaration:
     source: str
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
     touched: Callable[[Mapping[str, ParameterValue]], tuple[str, ...]] = lambda _: ()
+    allowed: Callable[[Mapping[str, ParameterValue]], tuple[str, ...]] = lambda _: ()
+    earlier: tuple[Declaration, ...] = ()
+
+    def of_version(self, version: int | None) -> Declaration:
+        """The declaration of a version.
+
+        Raises:
+            UnknownPerturbation: When there is none.
+        """
+        for known in (self, *self.earlier):
+            if known.version == version:
+                return known
+        versions = " or ".join(str(known.version) for known in (self, *self.earlier))
+        raise UnknownPerturbation(
+            f"version {version} of the perturbation; this auditkit has {versions}"
+        )
 
     def resolve(self, spec: PerturbationSpec) -> PerturbationSpec:
         """Fill in the defaults of the parameters that are not given.
@@ -101,18 +119,55 @@ class Declaration:
         """Patterns of the components that ``spec`` changes at t0."""
         return self.touched(self.resolve(spec).parameters)
 
+    def may_touch(self, spec: PerturbationSpec) -> tuple[str, ...]:
+        """Patterns of all components that ``spec`` may change at t0."""
+        parameters = self.resolve(spec).parameters
+        return (*self.touched(parameters), *self.allowed(parameters))
+
 
 def matches(component: str, patterns: tuple[str, ...]) -> bool:
     """Whether a component's name fits one of the patterns."""
     return any(fnmatchcase(component, pattern) for pattern in patterns)
 
 
-def _adam_touches(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
+#: Slots by what they are, as torch.optim names them.
+FIRST_MOMENT = "exp_avg"
+SECOND_MOMENTS = frozenset(
+    {
+        *("square_avg", "grad_avg"),  # RMSprop; Adadelta has the first of them
+        *("acc_delta", "sum", "exp_inf"),  # Adadelta, Adagrad, Adamax
+        *("row_var", "col_var", "variance"),  # Adafactor
+        *("ax", "eta", "mu"),  # ASGD
+    }
+)
+STEP_SLOTS = ("step", "mu_product")
+
+#: Where an optimizer counts besides its slots.
+_COUNTERS = ("param_groups", "param_groups/*", "attributes/optimizer")
+
+
+def _adam_moments(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
     slots = {"m": ("exp_avg",), "v": ("exp_avg_sq",), "mv": ("exp_avg", "exp_avg_sq")}
-    touched = slots[str(parameters["moments"])]
-    if parameters["step"] == "reset":
-        touched = (*touched, "step")
-    return tuple(f"optimizer/{slot}" for slot in touched)
+    return tuple(f"optimizer/{slot}" for slot in slots[str(parameters["moments"])])
+
+
+def _adam_touches_1(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
+    touched = _adam_moments(parameters)
+    return (*touched, "optimizer/step") if parameters["step"] == "reset" else touched
+
+
+def _adam_allows(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
+    found = ("optimizer/max_exp_avg_sq",) if "v" in str(parameters["moments"]) else ()
+    if parameters["step"] != "reset":
+        return found
+    if parameters["moments"] == "mv":  # whatever else the optimizer accumulates
+        return ("optimizer/*", *_COUNTERS)
+    return (*found, *(f"optimizer/{slot}" for slot in STEP_SLOTS), *_COUNTERS)
+
+
+def _second_allows(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
+    found = tuple(f"optimizer/{slot}" for slot in sorted(SECOND_MOMENTS))
+    return (*found, "optimizer/step", *_COUNTERS) if parameters["step"] == "reset" else found
 
 
 def _fixed(*patterns: str) -> Callable[[Mapping[str, ParameterValue]], tuple[str, ...]]:
@@ -120,6 +175,10 @@ def _fixed(*patterns: str) -> Callable[[Mapping[str, ParameterValue]], tuple[str
 
 
 _DRAW = {"draw": Parameter(default=0)}
+_STEP = Parameter(default="reset", choices=("keep", "reset"))
+_ADAM = {"moments": Parameter(default="mv", choices=("m", "v", "mv")), "step": _STEP}
+_ADAM_SOURCE = "S1; arXiv 2306.17833, 2412.17113"
+_BREAK_SOURCE = "S1; causal break of arXiv 2601.16563"
 
 DECLARATIONS: Mapping[str, Declaration] = {
     declaration.name: declaration
@@ -144,23 +203,53 @@ DECLARATIONS: Mapping[str, Declaration] = {
         ),
         Declaration(
             "adam-reset",
+            2,
+            "state",
+            "Adam's moments := 0, the step count kept or as newly built",
+            _ADAM_SOURCE,
+            _ADAM,
+            _adam_moments,
+            _adam_allows,
+            (
+                Declaration(
+                    "adam-reset",
+                    1,
+                    "state",
+                    "exp_avg and exp_avg_sq := 0, step kept or set to 0",
+                    _ADAM_SOURCE,
+                    _ADAM,
+                    _adam_touches_1,
+                ),
+            ),
+        ),
+        Declaration(
+            "second-moment-reset",
             1,
             "state",
-            "Adam's moments := 0, the step count kept or set to 0",
-            "S1; arXiv 2306.17833, 2412.17113",
-            {
-                "moments": Parameter(default="mv", choices=("m", "v", "mv")),
-                "step": Parameter(default="reset", choices=("keep", "reset")),
-            },
-            _adam_touches,
+            "running squares (RMSprop, Adagrad, Adadelta, Adafactor, Adamax) and ASGD's averages "
+            "as they begin, the step count kept or as newly built",
+            "S1",
+            {"step": _STEP},
+            allowed=_second_allows,
         ),
         Declaration(
             "optimizer-reset",
-            1,
+            2,
             "state",
-            "every optimizer slot := absent, as newly built; hyper-parameters kept",
-            "S1; causal break of arXiv 2601.16563",
-            touched=_fixed("optimizer/*"),
+            "all that the optimizer accumulates as newly built: slots, counters in groups and "
+            "attributes; hyper-parameters kept",
+            _BREAK_SOURCE,
+            allowed=_fixed("optimizer/*", *_COUNTERS),
+            earlier=(
+                Declaration(
+                    "optimizer-reset",
+                    1,
+                    "state",
+                    "every optimizer slot := absent; hyper-parameters kept",
+                    _BREAK_SOURCE,
+                    touched=_fixed("optimizer/*"),
+                ),
+            ),
         ),
         Declaration(
             "batchnorm-reset",

@@ -7,7 +7,7 @@ consumed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
@@ -84,6 +84,32 @@ class Trace:
             columns[name] = columns[name][:-EVIDENCE_BYTES] + ABSENT
         losses = bytes(self.loss_bits[: (rows - 1) * 8]) + bytes(8)
         return Trace(self.first_step, losses, columns)
+
+    def since(self, first_step: int) -> Trace:
+        """The rows from this step on."""
+        begin = first_step - self.first_step
+        columns = {
+            name: bytes(column[begin * EVIDENCE_BYTES :]) for name, column in self.columns.items()
+        }
+        return Trace(first_step, self.loss_bits[begin * 8 :], columns)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Trace]) -> Trace:
+        """The trace of parts in a row, each of which begins with the last row of the one before."""
+        *heads, last = parts
+        names = {name for part in parts for name in part.columns}
+
+        def column(part: Trace, name: str) -> bytes:
+            return part.columns.get(name, bytes(part.n_rows * EVIDENCE_BYTES))
+
+        columns = {
+            name: b"".join(
+                [*(column(part, name)[:-EVIDENCE_BYTES] for part in heads), column(last, name)]
+            )
+            for name in names
+        }
+        losses = [*(part.loss_bits[:-8] for part in heads), last.loss_bits]
+        return cls(parts[0].first_step, b"".join(losses), columns)
 
     def row_difference(self, step: int, other: Trace, other_step: int | None = None) -> list[str]:
         """Names of the columns in which one row differs from a row of another trace."""

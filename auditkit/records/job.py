@@ -51,6 +51,8 @@ class Job:
         code: Absolute folder to copy the program's sources to, or None.
         sample_seed: Whose per-sample streams the dataset is read with (``register``); by default
             the study seed's.
+        versions: Version of each branch's perturbation, by branch, where an earlier study is
+            replayed; None for the current ones.
         judged: Whether to report the files of every module that was imported (a replay).
     """
 
@@ -67,6 +69,11 @@ class Job:
     code: str | None = None
     sample_seed: int | None = None
     judged: bool = False
+    versions: dict[str, int] | None = None
+
+    def version_of(self, branch: str) -> int | None:
+        """Version of a branch's perturbation, or None for the current one."""
+        return None if self.versions is None else self.versions.get(branch)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 
 from auditkit.records.environment import Environment
 from auditkit.records.recording import CheckpointRecord
@@ -36,10 +38,14 @@ class RecordingJournal:
         stream_starts: Commitments to the random streams at the start.
         kept: Checkpoints, in order.
         resumed_at: Steps after which the recording went on from a checkpoint.
-        ended: How the recording ended, where it ended before its time.
+        proven_by: For each of them, how many recorded rows proved it; 0 for none. Of journals of
+            earlier builds, only the latest.
+        ended: How the recording ended, where there is no manifest for that: the last row then
+            holds a state that may lie within a step.
         size: How many processes there are.
         environment: What it ran on when it began.
         loaders: What its loaders were.
+        unresumable: Why nothing can go on from its checkpoints, for people; None where it can.
     """
 
     seed: int | None
@@ -48,10 +54,12 @@ class RecordingJournal:
     stream_starts: dict[str, str] = field(default_factory=dict)
     kept: tuple[KeptCheckpoint, ...] = ()
     resumed_at: tuple[int, ...] = ()
+    proven_by: tuple[int, ...] = ()
     ended: str | None = None
     size: int = 1
     environment: Environment | None = None
     loaders: dict[str, dict[str, str]] = field(default_factory=dict)
+    unresumable: str | None = None
 
     @property
     def checkpoints(self) -> tuple[CheckpointRecord, ...]:
@@ -63,17 +71,27 @@ class RecordingJournal:
         """Steps at the latest checkpoint; 0 before the first."""
         return self.kept[-1].record.step if self.kept else 0
 
-    @property
-    def order_head(self) -> str:
-        """The latest checkpoint's."""
-        return self.kept[-1].order_head if self.kept else ""
+    def resumed(self, start: int, last: int, rows: int) -> RecordingJournal:
+        """The journal of a recording that has gone on.
 
-    @property
-    def consumed_head(self) -> str:
-        """The latest checkpoint's."""
-        return self.kept[-1].consumed_head if self.kept else ""
+        Args:
+            start: Step of the checkpoint; 0 where the loop began anew and gave the same rows.
+            last: The last step whose row is still that of the killed run.
+            rows: How many of its rows proved that.
+        """
+        pairs = zip(reversed(self.resumed_at), _filled(self.proven_by), strict=False)
+        earlier = [(step, proven) for step, proven in reversed(list(pairs)) if step <= start]
+        history = [*earlier, (start, rows)] if start else []
+        return replace(
+            self,
+            kept=tuple(kept for kept in self.kept if kept.record.step <= last),
+            resumed_at=tuple(step for step, _ in history),
+            proven_by=tuple(proven for _, proven in history),
+            ended=None,
+        )
 
-    @property
-    def components(self) -> tuple[str, ...]:
-        """The latest checkpoint's."""
-        return self.kept[-1].components if self.kept else ()
+
+def _filled(proven_by: tuple[int, ...]) -> Iterator[int]:
+    """The latest first, and 0 for all before the first that is known."""
+    yield from reversed(proven_by)
+    yield from itertools.repeat(0)

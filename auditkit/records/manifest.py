@@ -43,6 +43,11 @@ class BranchRecord:
         evaluated_on: ``sha256/tensor-v1`` of what the outcomes are computed on: ``inputs`` and
             ``labels`` of the probe, and ``recalibration``, the batches of recalibrated tables. None
             in a record of auditkit 0.1.0 before it kept them.
+        samples: Name of the file of what each sample of the window looked like: of an order
+            branch and its control under per-sample augmentation. None of others, in records
+            before it was kept, and where samples cannot be told apart.
+        reset: What the perturbation changed in the optimizer's groups and plain attributes, by
+            path, as ``param_groups[0].step``; None in a record from before it was noted.
     """
 
     name: str
@@ -55,6 +60,8 @@ class BranchRecord:
     digests: dict[str, dict[str, str]]
     diverged_at: int | None = None
     evaluated_on: dict[str, str] | None = None
+    samples: str | None = None
+    reset: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,9 @@ class RankRecord:
             name is empty.
         checkpoints: In order of their steps.
         resumed_at: Steps after which the recording went on from a checkpoint.
+        proven_by: For each of them, how many rows that the killed run had left after that
+            checkpoint were given again before anything new was recorded; 0 is *resumed, not
+            proven*. Empty in records of earlier builds, which did not compare.
     """
 
     rank: int
@@ -66,6 +69,16 @@ class RankRecord:
     loaders: dict[str, dict[str, str]]
     checkpoints: tuple[CheckpointRecord, ...]
     resumed_at: tuple[int, ...]
+    proven_by: tuple[int, ...] = ()
+
+    @property
+    def resumptions(self) -> tuple[tuple[int, str], ...]:
+        """Step and, for people, proof of each; empty where a record does not say which is whose."""
+        if len(self.proven_by) != len(self.resumed_at):
+            return tuple((step, "") for step in self.resumed_at)
+        said = {0: "not proven", 1: "proven by 1 row"}
+        proofs = [said.get(rows, f"proven by {rows} rows") for rows in self.proven_by]
+        return tuple(zip(self.resumed_at, proofs, strict=True))
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ ends its run; that, too, is an answer (:attr:`Attempt.ended`) and no failure to 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from auditkit.errors import OrderDrift
@@ -24,6 +25,7 @@ from auditkit.evidence.founding import BranchSide, Shared, unfounded
 from auditkit.evidence.reader import SeedEvidence
 from auditkit.files import store
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
+from auditkit.formats.sample_digests import Digests, samples_from_tensors
 from auditkit.records.evidence import Trace
 from auditkit.records.job import Job
 from auditkit.records.manifest import BranchRecord, SeedRecord
@@ -39,6 +41,7 @@ class Attempt:
         traces: Evidence by branch, ``trunk`` included.
         outcomes: Probe tables by branch.
         records: What the worker says of each branch.
+        samples: What samples looked like, by branch, where that was measured.
         ended: Why the run was ended: a sampler that yielded other indices.
     """
 
@@ -47,6 +50,7 @@ class Attempt:
     outcomes: Mapping[str, Outcome]
     records: Mapping[str, BranchRecord]
     ended: Mismatch | None = None
+    samples: Mapping[str, list[Digests]] = field(default_factory=dict)
 
 
 def ended_attempt(job: Job, error: OrderDrift) -> Attempt:
@@ -81,6 +85,9 @@ def read_attempt(folder: Path, result: TrunkResult | BranchesResult) -> Attempt:
         {name: _read_trace(folder, name) for name in names},
         {record.name: _read_outcome(folder, record.name) for record in records},
         {record.name: record for record in records},
+        samples={
+            record.name: _read_samples(folder, record.name) for record in records if record.samples
+        },
     )
 
 
@@ -130,8 +137,21 @@ class SeedComparison:
         return (
             compare_traces(name, trace, attempt.traces[name])
             or compare_records(recorded, attempt.records[name], {"t0": plan.fork_at, **plan.times})
+            or self._compare_samples(recorded, attempt)
             or compare_outcomes(name, self._seed.run.outcome(recorded), attempt.outcomes[name])
         )
+
+    def _compare_samples(self, recorded: BranchRecord, attempt: Attempt) -> Mismatch | None:
+        """What was recorded of single samples; earlier builds recorded nothing."""
+        if recorded.samples is None:
+            return None
+        there = attempt.samples.get(recorded.name, [])
+        first = self._seed.run.manifest.plan.fork_at + 1
+        pairs = itertools.zip_longest(self._seed.run.samples(recorded.samples), there)
+        for step, (left, right) in enumerate(pairs, start=first):
+            if left != right:
+                return Mismatch(recorded.name, step, "batch", (), "data drift")
+        return None
 
     def inputs(self, attempt: Attempt) -> Iterator[Mismatch]:
         """Where a replay differs from the record in what no other environment explains.
@@ -277,6 +297,11 @@ def find_disagreement(left: Attempt, right: Attempt) -> Mismatch | None:
 def _read_trace(folder: Path, name: str) -> Trace:
     tensors, _ = store.read_tensors(folder / f"{name}.trace.safetensors", what=name)
     return trace_from_tensors(tensors, what=name)
+
+
+def _read_samples(folder: Path, name: str) -> list[Digests]:
+    tensors, _ = store.read_tensors(folder / f"{name}.samples.safetensors", what=name)
+    return samples_from_tensors(tensors, what=name)
 
 
 def _read_outcome(folder: Path, name: str) -> Outcome:

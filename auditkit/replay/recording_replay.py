@@ -27,6 +27,7 @@ from auditkit.evidence.reader import RecordingEvidence
 from auditkit.files import store
 from auditkit.processes.row_server import RankStatus, ScriptInfo
 from auditkit.records.environment import Environment
+from auditkit.records.recording import RankRecord
 from auditkit.records.report import Finding
 from auditkit.records.task import RowsTask
 from auditkit.replay.live_comparison import (
@@ -254,6 +255,12 @@ class _Replay:
             return CheckpointDistance(comparison.dumped_at, measure(there, here))
         return None
 
+    def _resumed_before(self, mismatches: tuple[Mismatch, ...]) -> str:
+        if not mismatches or not mismatches[0].branch.startswith("rank "):
+            return ""
+        rank = self._recorded.rank(int(mismatches[0].branch.removeprefix("rank ")))
+        return _resumption(mismatches[0], rank)
+
     def _folder(self, number: int) -> Path:
         folder = self._scratch / str(number)
         store.make_folder(folder)
@@ -275,7 +282,8 @@ class _Replay:
         lines = environment_differences(recorded, environment)
         suspects = self._recorded.differing_code(status) if mismatches else ()
         starts = tuple(self._recorded.differing_starts(status)) if mismatches else ()
-        cause = _cause(explanation, lines, suspects, starts)
+        resumed = self._resumed_before(mismatches)
+        cause = _cause(explanation, lines, suspects, starts, resumed)
         code = 6 if lines and explanation.cause != NONDETERMINISM else 1
         findings = [
             Finding(
@@ -306,6 +314,19 @@ class _Replay:
         )
 
 
+def _resumption(differing: Mismatch, rank: RankRecord | None) -> str:
+    """The latest resumption before a difference, for people; empty where there is none."""
+    step = None if differing.step is None else causing_step(differing)
+    earlier = [one for one in (rank.resumptions if rank else ()) if step is None or one[0] < step]
+    if not earlier:
+        return ""
+    at, proof = earlier[-1]
+    return (
+        f"the resume was not exact: the recording was resumed after step {at}"
+        f"{f', {proof}' if proof else ''}"
+    )
+
+
 def _info(status: RankStatus) -> ScriptInfo:
     if status.info is None:
         raise Undecided("the loop took no step")
@@ -317,6 +338,7 @@ def _cause(
     environment: tuple[str, ...],
     suspects: tuple[str, ...],
     starts: tuple[str, ...],
+    resumed: str,
 ) -> str:
     """What a difference comes from, in one line."""
     parts = []
@@ -339,4 +361,6 @@ def _cause(
         parts.append("; ".join(suspects))
     elif explanation.cause == OTHER_RECORD and not starts:
         parts.append("code, arguments and loaders are as recorded: other data, or edited evidence")
+    if resumed:
+        parts.append(f"or {resumed}" if parts else resumed)
     return "; ".join(parts)

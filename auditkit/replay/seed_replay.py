@@ -179,7 +179,14 @@ class SeedReplay:
         names = self._task.branches
         if names:
             fork, order = self._copies()
-            branches = replace(trunk, kind="branches", fork=fork, order=order, branches=names)
+            branches = replace(
+                trunk,
+                kind="branches",
+                fork=fork,
+                order=order,
+                branches=names,
+                versions={b.name: b.version for b in self._record.branches if b.version},
+            )
             yield branches, self._comparison.branches
 
     def _copies(self) -> tuple[str, str]:

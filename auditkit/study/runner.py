@@ -52,6 +52,7 @@ from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
 from auditkit.study.replicas import refuse_parted_branches
+from auditkit.study.samples import require_same_samples, unmeasured_samples
 from auditkit.study.script_workers import SEED, ScriptWorkers
 from auditkit.study.variables import unreplayed_variables
 from auditkit.version import __version__
@@ -151,6 +152,8 @@ def run_study(
             plan_sha256=_sha256(request.plan_file),
         )
         finished = _run_seeds(request, folder, report, workers)
+        if text := unmeasured_samples(request.plan, finished[0]):
+            warn(text)
         notes = (note for seed in finished for note in (*seed.trunk.notes, *seed.branches.notes))
         for note in dict.fromkeys(notes):
             warn(note)
@@ -245,6 +248,7 @@ def _run_seed(
     )
     for built in branches.built:
         trunk.built.require_same(built)
+    require_same_samples(out, request.plan, seed, trunk, branches)
     records = {branch.name: branch for branch in branches.branches}
     branches = replace(branches, branches=tuple(records[name] for name in names))
     return folder.finish_seed(seed, trunk, branches)

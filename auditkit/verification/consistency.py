@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from auditkit.errors import UnknownPerturbation
 from auditkit.evidence.reader import RunEvidence, SeedEvidence
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome
@@ -73,15 +74,16 @@ def _check_branches(
         yield Finding("the list of components is not in the order of their names", where)
     for branch in record.branches:
         role, spec = wanted[branch.name]
-        declared = declarations.get(spec.name) if spec else None
-        version = declared.version if declared else None
         if branch.role != role or branch.perturbation != spec:
             yield Finding("role or perturbation is not the plan's", f"{where}, {branch.name}")
-        elif branch.version != version:
-            yield Finding(
-                f"version {branch.version} of the perturbation; this auditkit has {version}",
-                f"{where}, {branch.name}",
-            )
+            continue
+        try:
+            if spec is not None and spec.name in declarations:
+                declarations[spec.name].of_version(branch.version)
+            elif spec is None and branch.version is not None:
+                yield Finding("a version, and no perturbation", f"{where}, {branch.name}")
+        except UnknownPerturbation as error:
+            yield Finding(error.message, f"{where}, {branch.name}")
 
 
 def _used(manifest: StudyManifest) -> Iterator[tuple[str, str]]:
@@ -90,6 +92,8 @@ def _used(manifest: StudyManifest) -> Iterator[tuple[str, str]]:
         yield from ((record.fork, "fork"), (record.order, "order"), (record.trunk, "trace"))
         for branch in record.branches:
             yield from ((branch.trace, "trace"), (branch.outcome, "outcome"))
+            if branch.samples is not None:
+                yield branch.samples, "samples"
     if any(file.name == PLAN_NAME for file in manifest.files):  # a plan is not referred to
         yield PLAN_NAME, PLAN_ROLE
 
@@ -161,7 +165,9 @@ def _check_columns(
     where: str,
 ) -> Iterator[Finding]:
     spec = branch.perturbation
-    touched = declarations[spec.name].touches(spec) if spec and spec.name in declarations else ()
+    touched: tuple[str, ...] = ()
+    if spec and spec.name in declarations:
+        touched = declarations[spec.name].of_version(branch.version).may_touch(spec)
     for name in sorted(set(record.components) ^ set(trace.columns)):
         if not matches(name, touched):
             verb = "lacks" if name in record.components else "has"

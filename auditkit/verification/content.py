@@ -69,7 +69,7 @@ def _branch_findings(
     if is_control:
         return
     spec = branch.perturbation
-    touched = declarations[spec.name].touches(spec) if spec else ()
+    touched = declarations[spec.name].of_version(branch.version).may_touch(spec) if spec else ()
     yield from _numbered(5, check_branch_streams(seed, branch, touched))
     yield from _numbered(6, check_branch_order(seed, branch, trace, plan, declarations))
     yield from _numbered(7, check_touched(seed, branch, trace, plan, declarations))

@@ -55,11 +55,12 @@ def check_touched(
     """Check 7, for one branch: it differs from the control in what it declares, and only there."""
     where, step = seed.place(branch), plan.fork_at + 1
     spec = branch.perturbation
-    declared = declarations.get(spec.name) if spec else None
-    if spec is not None and declared is None:
+    if spec is not None and spec.name not in declarations:
         yield Finding(f"no perturbation {spec.name!r} is known here", where)
         return
+    declared = declarations[spec.name].of_version(branch.version) if spec else None
     touched = declared.touches(spec) if declared and spec else ()
+    allowed = declared.may_touch(spec) if declared and spec else ()
     by_evidence = _changed_by_evidence(trace, seed.control, step)
     by_commitment = _changed_by_commitment(seed.record.branches[0], branch)
     for name in sorted(by_evidence ^ by_commitment):
@@ -68,8 +69,10 @@ def check_touched(
         )
     changed = by_evidence | by_commitment
     for name in sorted(changed):
-        if not matches(name, touched):
+        if not matches(name, allowed):
             yield Finding("changed at t0 but not declared", where, step, name)
+    if allowed and not changed and not touched:
+        yield Finding("declared but not changed at t0", where, step, allowed[0])
     for pattern in touched:
         if not any(matches(name, (pattern,)) for name in changed):
             yield Finding("declared but not changed at t0", where, step, pattern)

@@ -13,6 +13,7 @@ import numpy as np
 from auditkit.evidence.reader import SeedEvidence
 from auditkit.formats.ordering import Batch, delivered_order, order_sha256
 from auditkit.formats.recipes import order_digest
+from auditkit.formats.sample_digests import Window, augmentation_drift
 from auditkit.records.declaration import Declaration
 from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.evidence import CONSUMED, Trace
@@ -83,7 +84,26 @@ def check_branch_order(
             if trace.cell(step, "order") != order_digest(EVIDENCE_RECIPE, batch):
                 yield Finding("order drift: not the declared permutation", where, step, "order")
                 break
+        yield from _check_samples(seed, branch, expected, plan)
     yield from _same_consumption(seed.control, trace, start, where, plan)
+
+
+def _check_samples(
+    seed: SeedEvidence, branch: BranchRecord, order: list[Batch], plan: StudyPlan
+) -> Iterator[Finding]:
+    """A sample that is moved keeps its looks, where they were measured."""
+    control, where = seed.record.branches[0], seed.place(branch)
+    if plan.augmentation_rng != "per-sample" or (control.samples, branch.samples) == (None, None):
+        return  # no promise, or nobody measured
+    if control.samples is None or branch.samples is None:
+        yield Finding("the samples of one branch were measured, and not the control's", where)
+        return
+    first, last = plan.fork_at, plan.window_end
+    here = Window(seed.order.batches[first:last], seed.run.samples(control.samples))
+    there = Window(order[: plan.window], seed.run.samples(branch.samples))
+    drift = augmentation_drift(here, there)
+    if drift is not None:
+        yield Finding(str(drift), where, plan.fork_at + 1 + drift.offset, "batch")
 
 
 def _same_consumption(

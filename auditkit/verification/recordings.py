@@ -73,7 +73,14 @@ class RecordingVerification(Verification):
         n_checkpoints = sum(len(rank.checkpoints) for rank in manifest.ranks)
         who = processes(len(manifest.ranks))
         steps = f"steps 1..{manifest.ranks[0].steps}"
-        self._checks.ran(4, f"{steps} of {who}, {_counted(n_checkpoints, 'checkpoint')}")
+        resumed = [(place(r), *one) for r in manifest.ranks for one in r.resumptions if one[1]]
+        for where, step, proof in resumed:
+            if proof == "not proven":
+                self._checks.warn(4, f"{where}: resumed after step {step}, not proven")
+        text = f"{steps} of {who}, {_counted(n_checkpoints, 'checkpoint')}"
+        for step, proof in dict.fromkeys((step, proof) for _, step, proof in resumed):
+            text += f", resumed after step {step} ({proof})"
+        self._checks.ran(4, text)
         self._checks.ran(5, f"{_counted(n_streams, 'stream')} of {who}")
 
     def _check_replay(self) -> None:
@@ -264,6 +271,11 @@ def _check_resumptions(rank: RankRecord) -> Iterator[Finding]:
     kept = {checkpoint.step for checkpoint in rank.checkpoints}
     if resumed != sorted(resumed) or any(not 1 <= step <= rank.steps for step in resumed):
         yield Finding("resumptions are not in the order of their steps", where)
+    if rank.proven_by and len(rank.proven_by) != len(resumed):
+        yield Finding("not every resumption says how many rows proved it", where)
+    for step, rows in zip(resumed, rank.proven_by, strict=False):
+        if step + rows > rank.steps:
+            yield Finding(f"proven by {rows} rows, more than there are", where, step)
     for step in dict.fromkeys(resumed):
         # Checkpoints that were not kept are earlier than all that were; one is always kept.
         if step not in kept and step > min(kept, default=0):

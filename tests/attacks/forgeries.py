@@ -21,7 +21,7 @@ from attacks.envelope import predicate
 from attacks.subjects import FEW
 from auditkit.formats.ordering import Batch
 from auditkit.formats.recipes import digest_raw
-from auditkit.perturbations.resets import MomentumReset
+from auditkit.perturbations.optimizer_resets import MomentumReset
 from auditkit.perturbations.ulp import Ulp
 from auditkit.records.digest import EVIDENCE_RECIPE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from cli_shell import CompletedCommand
 from click.testing import CliRunner
 from in_process_loops import InProcessCommands, Loop, Script
 from studies import PROGRAMS, InProcessWorkers
+from torch import nn
 
 from auditkit.cli import main
 
@@ -42,7 +44,8 @@ def test_a_repeatable_loop_and_a_repeatable_program(loop: Loop, call: Call) -> N
     done = call("--steps", "6", "--repeat", "3", "--", "python", "train.py", script=loop)
     assert done == CompletedCommand(
         0,
-        "Repeatable: 6 steps are equal bit for bit; no nondeterminism seen in 3 runs.\n",
+        "Repeatable: 6 steps are equal bit for bit; no nondeterminism seen in 3 runs.\n"
+        "A resume is exact: from a checkpoint after step 3, 3 rows were given again.\n",
         "",
     )
     done = call("--steps", "6", str(PROGRAMS / "tiny_study.py"))
@@ -50,6 +53,26 @@ def test_a_repeatable_loop_and_a_repeatable_program(loop: Loop, call: Call) -> N
         0,
         "Repeatable: 6 steps are equal bit for bit",
     )
+
+
+def test_a_resume_that_is_not_exact_is_told_with_what_to_register(loop: Loop, call: Call) -> None:
+    class Counting(Loop):
+        def _model(self) -> nn.Module:
+            model, counter = super()._model(), itertools.count(1)
+            model[0].register_forward_hook(lambda _, __, output: output / next(counter))  # type: ignore[index]
+            return model
+
+    script = Counting(loop.out)
+    done = call("--steps", "8", "--", "x", script=script)
+    assert (done.code, done.err) == (1, "")
+    text = " ".join(done.out.split())
+    assert text.startswith("Repeatable: 8 steps are equal bit for bit")
+    assert "A resume is not exact: from a checkpoint after step 4, batchnorm is another" in text
+    assert "What to register: likely the step used what no checkpoint holds" in text
+    assert "extras={NAME: object}. `auditkit explain WORD` explains: state drift" in text
+    done = call("--steps", "8", "--json", "-", "--", "x", script=script)
+    told = json.loads(done.out)
+    assert (told["exit_code"], told["repeatable"], told["resume"]["step"]) == (1, True, 4)
 
 
 def test_what_parts_and_what_to_do_are_told(loop: Loop, call: Call) -> None:

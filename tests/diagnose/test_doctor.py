@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 from collections.abc import Callable
@@ -16,7 +17,9 @@ from studies import PROGRAMS, InProcessWorkers
 
 from auditkit.diagnose import doctor
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
-from auditkit.errors import ProgramError, Undecided
+from auditkit.diagnose.resuming import ResumeTrial
+from auditkit.errors import ProgramError, Undecided, UnsupportedLoader
+from auditkit.recorder import row_client
 from auditkit.records.job import ProgramSource
 from auditkit.replay.live_comparison import CommandConfig
 
@@ -57,8 +60,47 @@ def shaken(output: torch.Tensor) -> torch.Tensor:
 
 def test_a_repeatable_loop_is_called_so_with_the_number_of_runs(loop: Loop) -> None:
     found = examine(loop, runs=3)
-    assert found == Diagnosis(True, 8, 3)
+    assert found == Diagnosis(True, 8, 3, resume=ResumeTrial(4, 4))
     assert not loop.out.exists()
+
+
+def counting(loop: Loop) -> Script:
+    """A loop that counts its steps where no checkpoint sees it, and trains by the count."""
+
+    class Counting(Loop):
+        def _model(self) -> torch.nn.Module:
+            model, counter = super()._model(), itertools.count(1)
+            model[0].register_forward_hook(lambda _, __, output: output / next(counter))  # type: ignore[index]
+            return model
+
+    return Counting(**vars(loop))
+
+
+def test_a_loop_with_state_that_no_checkpoint_holds_is_repeatable_and_cannot_be_resumed(
+    loop: Loop,
+) -> None:
+    found = examine(counting(loop))
+    assert found.repeatable
+    assert found.resume is not None
+    assert found.resume.parting is not None
+    assert (found.resume.step, found.resume.parting.step) == (4, 6)
+    assert found.resume.parting.kind == "state drift"
+    assert "a generator or counter of the loop" in found.advice[0]
+    assert "give it to wrap: further models and optimizers by position" in found.advice[0]
+
+
+def test_a_loop_that_cannot_be_checkpointed_is_repeatable_and_the_reason_is_said(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise UnsupportedLoader("no position of this loader can be gone on from")
+
+    monkeypatch.setattr(row_client, "freeze", refuse)
+    found = examine(loop)
+    assert found.repeatable
+    assert found.resume is not None
+    assert "no position of this loader" in str(found.resume.refused)
+    assert not found.advice
 
 
 def test_a_loop_that_ends_early_is_compared_to_its_end(loop: Loop) -> None:

@@ -102,9 +102,9 @@ def test_goes_on_in_mid_epoch_with_a_batch_in_flight(tmp_path: Path, options: Op
     with Recorder.resume(tmp_path / "run", seed=3, checkpoint_every=5) as recorder:
         net = _train(second, options, recorder)
     assert recorder.failure is None
-    assert second.indices == whole.indices[10:]
+    assert second.indices == whole.indices[5:]  # one row follows step 10, too few to prove it
     assert weights(net) == expected
-    check_recording(tmp_path / "run", second, first=11)
+    check_recording(tmp_path / "run", second, first=6)
     assert trace_of(tmp_path / "run") == trace_of(tmp_path / "whole")
 
 

@@ -25,6 +25,7 @@ pl = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed
 
 from auditkit.errors import RecorderMisuse  # noqa: E402 # after the skip
 from auditkit.integrations.lightning import RecorderCallback  # noqa: E402
+from auditkit.recorder.proof import choose_start  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*",
@@ -169,7 +170,7 @@ def test_goes_on_from_a_checkpoint(tmp_path: Path, case: str, every: int, dies_a
     assert not (tmp_path / "run" / "manifest.json").exists()
     callback = RecorderCallback(tmp_path / "run", resume=True, **settings)
     module = _fit(tmp_path, second, callback, case)
-    taken = (dies_at - 1) // every * every
+    taken = choose_start(range(every, dies_at, every), dies_at - 1)
     assert second.indices == whole.indices[taken:]
     assert weights(module) == expected
     check_recording(tmp_path / "run", second, first=taken + 1)

@@ -89,9 +89,9 @@ def test_goes_on_in_mid_epoch(tmp_path: Path, workers: int, early: bool) -> None
     with Recorder.resume(tmp_path / "run", seed=3) as recorder:
         net = _train(second, recorder, workers, early=early)
     assert recorder.failure is None
-    assert second.indices == whole.indices[10:]
+    assert second.indices == whole.indices[5:]  # one row follows step 10, too few to prove it
     assert weights(net) == expected
-    check_recording(tmp_path / "run", second, first=11)
+    check_recording(tmp_path / "run", second, first=6)
     assert trace_of(tmp_path / "run") == trace_of(tmp_path / "whole")
 
 

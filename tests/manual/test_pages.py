@@ -33,7 +33,7 @@ from auditkit.records.agreement import AgreementVerdict
 from auditkit.records.declaration import DECLARATIONS, Declaration
 from auditkit.records.estimate import VERDICTS
 from auditkit.records.manifest import STUDY_PREDICATE
-from auditkit.records.plan import StudyPlan
+from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.recording import RECORDING_PREDICATE, TRACE_STEPS
 from auditkit.records.registration import PLAN_PREDICATE
 from auditkit.records.report import CHECKS, Binding, Verdict
@@ -251,7 +251,10 @@ def touched(declaration: Declaration) -> set[str]:
     return {
         component
         for values in itertools.product(*choices)
-        for component in declaration.touched(dict(zip(parameters, values, strict=True)))
+        for given in [
+            PerturbationSpec(declaration.name, dict(zip(parameters, values, strict=True)))
+        ]
+        for component in declaration.may_touch(given)
     }
 
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from auditkit.errors import NothingToPerturb, UnknownPerturbation
 from auditkit.observe.rng.streams import capture_streams
-from auditkit.observe.state.components import TrainingObjects, capture
+from auditkit.observe.state.components import TrainingObjects, as_built, capture
 from auditkit.perturbations import registry
 from auditkit.perturbations.base import Perturbation
 from auditkit.perturbations.registry import perturbation_of
@@ -47,6 +47,16 @@ def _adam() -> ObjectsAndStep:
     return supervised(model, torch.optim.AdamW(model.parameters(), lr=0.01, amsgrad=True))
 
 
+def _other(kind: str) -> Callable[[], ObjectsAndStep]:
+    def make() -> ObjectsAndStep:
+        model = batchnorm_net()
+        optimizer = getattr(torch.optim, kind)(model.parameters(), lr=0.01)
+        objects, step = supervised(model, optimizer)
+        return as_built(objects), step
+
+    return make
+
+
 def apply(name: str, objects: TrainingObjects, seed: int = 5, **parameters: Any) -> Any:
     perturbation = perturbation_of(name)
     spec = perturbation.declaration.resolve(PerturbationSpec(name, parameters))
@@ -65,6 +75,13 @@ CASES: list[tuple[str, dict[str, Any], Callable[[], ObjectsAndStep]]] = [
     ("optimizer-reset", {}, _sgd(momentum=0.9)),
     ("optimizer-reset", {}, _adam),
     ("batchnorm-reset", {}, _sgd()),
+    *(
+        ("second-moment-reset", {"step": step}, _other(kind))
+        for kind in ("RMSprop", "Adagrad", "Adadelta", "Adafactor", "Adamax", "ASGD")
+        for step in ("keep", "reset")
+    ),
+    ("adam-reset", {}, _other("NAdam")),
+    ("optimizer-reset", {}, _other("Adagrad")),
     *(
         ("adam-reset", {"moments": moments, "step": step}, _adam)
         for moments in ("m", "v", "mv")
@@ -91,9 +108,11 @@ def test_exactly_the_declared_components_change(
         spec = apply(name, made[0], **parameters)
         after = digests(capture(made[0]))
         assert capture_streams().same_as(streams)
-        patterns = perturbation_of(name).declaration.touches(spec)
+        declaration = perturbation_of(name).declaration
+        patterns, allowed = declaration.touches(spec), declaration.may_touch(spec)
         changed = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
-        assert all(matches(component, patterns) for component in changed)
+        assert all(matches(component, allowed) for component in changed)
+        assert bool(changed) == (declaration.kind == "state")
         for pattern in patterns:
             assert any(matches(component, (pattern,)) for component in changed), pattern
         results.append((after, follow(made, 5, 3)))
@@ -156,6 +175,122 @@ def test_a_reset_optimizer_is_a_fresh_one() -> None:
     fresh = torch.optim.AdamW(made[0].model.parameters(), lr=0.01, amsgrad=True)
     fresh_objects = TrainingObjects(made[0].model, fresh)
     assert digests(capture(fresh_objects)) == digests(capture(made[0]))
+
+
+STOCK = ("Adagrad", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Rprop", "ASGD", "Adafactor")
+
+
+@pytest.mark.parametrize("kind", STOCK)
+def test_a_reset_optimizer_goes_on_as_a_newly_built_one(kind: str) -> None:
+    made = build(_other(kind), seed=1)
+    objects, step = made
+    follow(made, 1, 4)
+    apply("optimizer-reset", objects)
+    weights = [parameter.detach().clone() for parameter in objects.model.parameters()]
+    torch.manual_seed(7)
+    step(5)
+    found = [parameter.detach().clone() for parameter in objects.model.parameters()]
+
+    other = build(_other(kind), seed=1)
+    with torch.no_grad():
+        for parameter, value in zip(other[0].model.parameters(), weights, strict=True):
+            parameter.copy_(value)
+    torch.manual_seed(7)
+    other[1](5)
+    for value, parameter in zip(found, other[0].model.parameters(), strict=True):
+        assert torch.equal(value, parameter)
+
+
+class Counting(torch.optim.Optimizer):
+    """Counts in its groups, in an attribute and in an object, and changes its own rate."""
+
+    def __init__(self, params: Any, lr: float = 0.1, decay: float = 0.5) -> None:
+        super().__init__(params, {"lr": lr, "decay": decay, "calls": 0})
+        self.total, self.inner = 0, torch.optim.SGD(self.param_groups, lr=lr, momentum=0.9)
+        self.inner.param_groups = self.param_groups
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        self.total += 1
+        for group in self.param_groups:
+            group["calls"] += 1
+            group["seen"] = group.get("seen", 0) + 1
+            group["lr"] *= 0.9
+        self.inner.step()
+
+
+def _counting() -> ObjectsAndStep:
+    model = batchnorm_net()
+    optimizer = Counting(model.parameters())
+
+    def step(t: int) -> None:
+        optimizer.zero_grad()
+        model(torch.randn(8, 4)).square().mean().backward()
+        optimizer.step()
+
+    return as_built(TrainingObjects(model, optimizer)), step
+
+
+def test_optimizer_reset_covers_groups_attributes_and_what_is_held() -> None:
+    made = build(_counting, seed=1)
+    optimizer: Any = made[0].optimizer
+    for t in range(3):
+        made[1](t)
+    lr = optimizer.param_groups[0]["lr"]
+    optimizer.param_groups[0]["decay"] = 0.7  # what the constructor was given is the loop's
+    before = digests(capture(made[0]))
+    apply("optimizer-reset", made[0])
+    after = digests(capture(made[0]))
+    group = optimizer.param_groups[0]
+    assert (group["calls"], optimizer.total, "seen" in group) == (0, 0, False)
+    assert (group["lr"], group["decay"]) == (lr, 0.7)
+    assert not any(optimizer.inner.state.values())
+    changed = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
+    assert changed == {"param_groups", "optimizer/inner/momentum_buffer"}
+    with pytest.raises(NothingToPerturb):
+        apply("optimizer-reset", made[0])
+
+
+def test_version_1_leaves_what_it_left() -> None:
+    made = build(_other("NAdam"), seed=1)
+    follow(made, 1, 3)
+    spec = PerturbationSpec("adam-reset", {"moments": "mv", "step": "reset"})
+    perturbation_of("adam-reset", 1).apply(made[0], spec.parameters, 5)
+    states = list(made[0].optimizer.state.values())
+    assert all(state["exp_avg"].count_nonzero() == 0 for state in states)
+    assert all(float(state["mu_product"]) != 1 for state in states)
+    made = build(_other("NAdam"), seed=1)
+    follow(made, 1, 3)
+    apply("adam-reset", made[0])
+    assert all(float(s["mu_product"]) == 1 for s in made[0].optimizer.state.values())
+    with pytest.raises(UnknownPerturbation, match="no version 7"):
+        perturbation_of("adam-reset", 7)
+
+
+def test_amsgrad_is_reset_with_its_second_moment() -> None:
+    made = build(_adam, seed=1)
+    follow(made, 1, 3)
+    apply("adam-reset", made[0], moments="m", step="keep")
+    states = list(made[0].optimizer.state.values())
+    assert all(state["max_exp_avg_sq"].count_nonzero() for state in states)
+    apply("adam-reset", made[0], moments="v", step="keep")
+    assert not any(state["max_exp_avg_sq"].count_nonzero() for state in states)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "words"),
+    [
+        ("momentum-reset", "Adam", "adam-reset or optimizer-reset fits"),
+        ("momentum-reset", "RMSprop", "second-moment-reset or optimizer-reset fits"),
+        ("adam-reset", "Adamax", "second-moment-reset or optimizer-reset fits"),
+        ("adam-reset", "Rprop", "prev, step, step_size: optimizer-reset fits"),
+        ("second-moment-reset", "Adam", "adam-reset or optimizer-reset fits"),
+    ],
+)
+def test_a_refusal_names_what_fits(name: str, kind: str, words: str) -> None:
+    made = build(_other(kind), seed=1)
+    follow(made, 1, 3)
+    with pytest.raises(NothingToPerturb, match=words):
+        apply(name, made[0])
 
 
 # -- by hand: one weight, gradients of 1, lr 0.1 ----------------------------------------------

@@ -76,6 +76,8 @@ def make_model(parts: set[str]) -> nn.Module:
 
 def make_optimizer(kind: str, model: nn.Module) -> torch.optim.Optimizer:
     """An optimizer by name."""
+    if kind == "rmsprop":
+        return torch.optim.RMSprop(model.parameters(), lr=1e-3)
     if kind == "sgd":
         return torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-4)
     adam = torch.optim.Adam if kind == "adam" else torch.optim.AdamW
@@ -102,7 +104,7 @@ def make_program(
 
     Args:
         seed: The study seed.
-        optimizer: ``sgd``, ``adam`` or ``adamw``.
+        optimizer: ``sgd``, ``adam``, ``adamw`` or ``rmsprop``.
         parts: Of ``batchnorm``, ``dropout``, ``ema``, ``scaler``, joined by ``+``.
         scheduler: ``none``, ``step`` or ``epoch``: when the learning rate is halved.
         data: ``map`` or ``iterable``.

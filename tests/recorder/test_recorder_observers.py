@@ -27,7 +27,7 @@ from auditkit.study.stages.auditor import Auditor
 #: Everything that observes, where it is called from.
 OBSERVERS: dict[str, tuple[Any, str]] = {
     "sort_objects": (wrapping, "parameter_names"),
-    "plain attributes": (wrapping, "plain_attributes"),
+    "plain attributes": (wrapping, "as_built"),
     "generators": (wrapping, "refuse_unregistered_generators"),
     "the loaders": (wrapping, "RecordedLoader"),
     "the environment": (recording, "environment"),

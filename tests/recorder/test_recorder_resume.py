@@ -21,7 +21,13 @@ from in_process_loops import read
 from torch import nn
 
 import auditkit as ak
-from auditkit.errors import AuditError, RestoreMismatch, StoreError
+from auditkit.errors import (
+    AuditError,
+    RecordingIncomplete,
+    RestoreMismatch,
+    ResumeMismatch,
+    StoreError,
+)
 from auditkit.files import store
 from auditkit.formats.run_files import trace_from_tensors
 
@@ -138,7 +144,8 @@ def finished(out: Path) -> Any:
     """Trace and rank record of a finished recording, but for when it was gone on from."""
     tensors, _ = store.read_tensors(out / "trace" / "000000.safetensors", what="trace")
     rank = read(out).manifest.ranks[0]
-    return trace_from_tensors(tensors, what="trace"), replace(rank, resumed_at=(), checkpoints=())
+    rank = replace(rank, resumed_at=(), proven_by=(), checkpoints=())
+    return trace_from_tensors(tensors, what="trace"), rank
 
 
 @pytest.mark.parametrize(
@@ -163,7 +170,11 @@ def test_a_resumed_loop_ends_as_if_nothing_had_happened(
     whole, whole_rank = finished(tmp_path / "whole")
     assert trace.first_difference(whole) is None
     assert rank == whole_rank
-    assert read(out).manifest.ranks[0].resumed_at == ((kill_at - 1) // 3 * 3,)
+    # Killed in step 14, so that the rows of 13 steps count: from 3 on there are enough.
+    starts: dict[int, tuple[int, ...]] = {4: (), 6: (3,), 7: (3,), 14: (3,)}
+    rank = read(out).manifest.ranks[0]
+    assert rank.resumed_at == starts[kill_at]
+    assert rank.proven_by == tuple(kill_at - 1 - step for step in rank.resumed_at)
     # A replay of either compares the other's checkpoints, data positions included.
     digests = [
         [c.digests for c in read(folder).manifest.ranks[0].checkpoints]
@@ -184,7 +195,8 @@ def test_twice_killed_and_only_the_latest_checkpoints_kept(tmp_path: Path) -> No
     with ak.Recorder.resume(out, **settings) as rec:
         assert train(rec) == expected
     rank = read(out).manifest.ranks[0]
-    assert rank.resumed_at == (4, 12)
+    assert rank.resumed_at == (2, 10)  # one row of a step follows the latest, too few
+    assert rank.proven_by == (3, 2)
     assert [checkpoint.step for checkpoint in rank.checkpoints] == [20, 22]
     assert finished(out)[0].first_difference(finished(tmp_path / "whole")[0]) is None
 
@@ -275,9 +287,9 @@ def test_another_optimizer_is_refused(tmp_path: Path) -> None:
 def test_a_loop_that_never_gets_to_the_checkpoint_is_not_recorded(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(Killed), ak.Recorder(out, checkpoint_every=3) as rec:
-        unchecked(rec, 11)
-    with (  # noqa: PT031
-        pytest.warns(UserWarning, match="ended before step 10"),
+        unchecked(rec, 18)
+    with (  # noqa: PT012
+        pytest.raises(ResumeMismatch, match="that one had begun step 18"),
         ak.Recorder.resume(out) as rec,
     ):
         model = loop_styles.network()
@@ -411,4 +423,25 @@ def test_another_seed_or_a_changed_checkpoint_is_refused(tmp_path: Path) -> None
     data[-40] ^= 1
     path.write_bytes(data)
     with pytest.raises(AuditError), ak.Recorder.resume(out, seed=7) as rec:
+        train(rec)
+
+
+def test_what_is_marked_as_not_resumable_is_refused_and_gets_no_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Killed), ak.Recorder(out, checkpoint_every=3) as rec:  # noqa: PT012
+        model = loop_styles.network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+        model, optimizer, loader = rec.wrap(model, optimizer, loop_styles.loader_of())
+        for x, y, _ in loader:
+            if rec.step == 3:
+                backend: Any = rec._backend
+                backend._writer.mark_unresumable("rng is a generator that nobody registered")
+            loop_styles.update(optimizer, loop_styles.loss_of(model(x), y))
+            if rec.step == 5:
+                raise Killed
+    assert not list(out.glob("checkpoint-00000006*"))
+    with (
+        pytest.raises(RecordingIncomplete, match="cannot be resumed: rng is a generator"),
+        ak.Recorder.resume(out) as rec,
+    ):
         train(rec)

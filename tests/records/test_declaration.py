@@ -46,7 +46,7 @@ def test_a_declaration_is_complete(name: str) -> None:
     assert declaration.summary
     assert declaration.source
     assert all(p.accepts(p.default) for p in declaration.parameters.values())
-    touched = declaration.touches(PerturbationSpec(name))
+    touched = declaration.may_touch(PerturbationSpec(name))
     assert bool(touched) == (declaration.kind == "state")
 
 
@@ -77,12 +77,40 @@ def test_unknown_names_parameters_and_values_are_refused() -> None:
 
 
 def test_adam_touches_what_its_parameters_say() -> None:
-    declaration = DECLARATIONS["adam-reset"]
+    declaration = DECLARATIONS["adam-reset"].of_version(1)
     slots = {"m": {"exp_avg"}, "v": {"exp_avg_sq"}, "mv": {"exp_avg", "exp_avg_sq"}}
     for moments, step in itertools.product(slots, ("keep", "reset")):
         spec = PerturbationSpec("adam-reset", {"moments": moments, "step": step})
         wanted = slots[moments] | ({"step"} if step == "reset" else set())
         assert set(declaration.touches(spec)) == {f"optimizer/{slot}" for slot in wanted}
+
+
+def test_adam_may_touch_what_counts_and_what_belongs_to_its_moments() -> None:
+    declaration = DECLARATIONS["adam-reset"]
+    allowed = {
+        (moments, step): declaration.may_touch(
+            PerturbationSpec("adam-reset", {"moments": moments, "step": step})
+        )
+        for moments, step in itertools.product(("m", "v", "mv"), ("keep", "reset"))
+    }
+    assert allowed["m", "keep"] == ("optimizer/exp_avg",)
+    assert allowed["v", "keep"] == ("optimizer/exp_avg_sq", "optimizer/max_exp_avg_sq")
+    assert not matches("optimizer/exp_avg_sq", allowed["m", "reset"])
+    assert not matches("param_groups", allowed["mv", "keep"])
+    for component in ("optimizer/mu_product", "param_groups", "attributes/optimizer"):
+        assert matches(component, allowed["m", "reset"])
+    assert matches("optimizer/exp_avg_diff", allowed["mv", "reset"])
+    assert not matches("params", allowed["mv", "reset"])
+
+
+def test_versions_are_told_apart() -> None:
+    declaration = DECLARATIONS["optimizer-reset"]
+    assert declaration.of_version(2) is declaration
+    assert declaration.of_version(1).touches(PerturbationSpec("optimizer-reset")) == (
+        "optimizer/*",
+    )
+    with pytest.raises(UnknownPerturbation, match=r"version 3 .* has 2 or 1"):
+        declaration.of_version(3)
 
 
 def test_a_declaration_touches_nothing_by_default() -> None:

@@ -5,6 +5,8 @@ What differs, and how it is named, is in ``test_planted_faults.py``.
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 import random
 import subprocess
@@ -169,6 +171,28 @@ def test_a_resumed_recording_is_replayed_from_its_start(tmp_path: Path) -> None:
     evidence = read(loop.out)
     assert evidence.manifest.ranks[0].resumed_at == (5,)
     assert replay_in_process(evidence, loop).equal
+
+
+def test_a_resume_that_was_not_exact_is_among_the_reasons(tmp_path: Path) -> None:
+    class Counting(Loop):
+        def _model(self) -> torch.nn.Module:
+            model, counter = super()._model(), itertools.count(1)
+            model[0].register_forward_hook(lambda _, __, output: output / next(counter))  # type: ignore[index]
+            return model
+
+    loop = Counting(tmp_path / "run")
+    with raising_at(9, KeyboardInterrupt()), pytest.raises(KeyboardInterrupt):
+        loop()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ak, "Recorder", functools.partial(ak.Recorder.resume, unproven=True))
+        loop()
+    found = replay_in_process(read(loop.out), loop)
+    assert (found.partings[0].step, found.partings[0].component) == (6, "loss")
+    said = "or the resume was not exact: the recording was resumed after step 5, not proven"
+    assert said in found.findings[0].message
+    # A difference before the resume is none of its doing.
+    found = replay_in_process(read(loop.out), replace(loop, fault="learning rate", at=3))
+    assert "the resume" not in found.findings[0].message
 
 
 # What cannot be decided

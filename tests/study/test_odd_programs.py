@@ -45,24 +45,15 @@ REFUSED = {
         "seed 0, batch: a odd_data.Sample cannot be captured; "
         "make it of tensors, arrays, numbers and text, in tuples, lists and dicts"
     ),
-    "group_added_while_training": (
-        "seed 0, placebo-0, optimizer/momentum_buffer: the optimizer has no parameter '0.bias'; "
-        "the factory must build the same objects for the same seed, and training must add, "
-        "rename or remove none before t0"
-    ),
     "pruned_while_training": (
-        "seed 0, placebo-0, params: the snapshot has no '0.weight'; "
+        "seed 0, params: 0.weight was added, removed or replaced while training; "
         "the factory must build the same objects for the same seed, and training must add, "
-        "rename or remove none before t0"
+        "rename or remove none before t0; a loop of its own must have them before its first "
+        "batch, where rec.step is past the step that changes them"
     ),
     "own_generator_unnamed": (
         "seed 0, rng: loss's noise is a torch._C.Generator whose state no snapshot would hold; "
         'register it: extras={"loss\'s noise": <that generator>}'
-    ),
-    "counter_on_the_model": (
-        "seed 0, modules: model.batches_seen changed from 0 to 4 during training and is in no "
-        "state_dict; make it a buffer, return it from get_extra_state/set_extra_state, or keep "
-        "it in an extra"
     ),
 }
 
@@ -71,7 +62,6 @@ FORGETFUL = {
     "adversaries_of_one_optimizer_each",
     "moving_teacher_unnamed",
     "counter_of_its_own",
-    "sharpness_aware",
 }
 UNHELD = "kernels are not deterministic, or the program keeps state that no snapshot holds"
 

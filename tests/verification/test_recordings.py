@@ -353,6 +353,16 @@ INCONSISTENT: dict[str, tuple[dict[str, Any], Forge, str]] = {
         first_rank(lambda rank: rank.update(resumed_at=[0])),
         "rank 0: resumptions are not in the order of their steps",
     ),
+    "a resumption without its proof": (
+        {},
+        first_rank(lambda rank: rank.update(resumed_at=[2, 2], proven_by=[1])),
+        "rank 0: not every resumption says how many rows proved it",
+    ),
+    "a resumption that was proven by more rows than there are": (
+        {},
+        first_rank(lambda rank: rank.update(resumed_at=[2], proven_by=[9])),
+        "rank 0, step 2: proven by 9 rows, more than there are",
+    ),
     "no epochs": (
         {},
         first_rank(lambda rank: rank.update(epochs=0)),
@@ -607,6 +617,18 @@ def test_a_resumption_from_a_checkpoint_that_was_not_kept(
     recording = make(checkpoints=kept)
     first_rank(lambda rank: rank.update(resumed_at=[1, 4, 4]))(recording)
     assert not failures(check(recording))
+
+
+def test_how_a_resumption_was_proven_is_said(make: Callable[..., Recording]) -> None:
+    recording = make(checkpoints=(2, 4))
+    first_rank(lambda rank: rank.update(resumed_at=[2, 4], proven_by=[2, 0]))(recording)
+    shown = check(recording).checks[3]
+    assert "resumed after step 2 (proven by 2 rows), resumed after step 4 (not pro" in shown.summary
+    assert shown.warnings == ("rank 0: resumed after step 4, not proven",)
+    first_rank(lambda rank: rank.update(proven_by=[]))(recording)  # of an earlier build
+    shown = check(recording).checks[3]
+    assert not shown.warnings
+    assert "resumed" not in shown.summary
 
 
 @pytest.mark.parametrize(("code", "verdict"), [(1, "failed"), (6, "undecided"), (5, "failed")])

@@ -8,7 +8,8 @@ behaves as it would without auditkit, and resuming replays the epoch from its st
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import copy
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +17,16 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import RestoreMismatch, UnsupportedLoader
 from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.attributes import Changes, WatchedAttributes
 from auditkit.observe.loader.interception import Interception
 from auditkit.observe.loader.samplers import capture_samplers, restore_samplers
-from auditkit.observe.rng.streams import GlobalStreams, capture_streams, streams_from_leaves
+from auditkit.observe.rng.per_sample import MeasuredBatch
+from auditkit.observe.rng.streams import (
+    Generator,
+    GlobalStreams,
+    capture_streams,
+    streams_from_leaves,
+)
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 
 
@@ -31,11 +39,13 @@ class Delivery:
         order: int64 ``(B, 2)`` of (epoch, index) in consumption order; None for an iterable
             dataset, whose samples have no index.
         epoch: Epoch (from 0) that was under way.
+        samples: Digests of its samples; None where nobody asked for them.
     """
 
     batch: Any
     order: Batch | None
     epoch: int
+    samples: list[bytes] | None = None
 
 
 class LoaderDriver:
@@ -45,17 +55,30 @@ class LoaderDriver:
         loader: The user's loader; it gets its own class back at :meth:`close`.
         seed: The study seed.
         augmentation_rng: ``per-sample`` or ``inherit``.
+        generators: What follows the sample beside the global streams, by name.
 
     Raises:
         UnsupportedLoader: When the loader cannot be recorded.
     """
 
-    def __init__(self, loader: DataLoader[Any], seed: int, augmentation_rng: str) -> None:
+    def __init__(
+        self,
+        loader: DataLoader[Any],
+        seed: int,
+        augmentation_rng: str,
+        generators: Mapping[str, Generator] | None = None,
+    ) -> None:
         self._loader = loader
         self._per_sample = augmentation_rng == "per-sample"
-        self._interception = Interception(loader, seed, per_sample=self._per_sample)
+        self._interception = Interception(
+            loader, seed, per_sample=self._per_sample, generators=generators
+        )
         self._iterator: Iterator[Any] | None = None
+        self._watched = WatchedAttributes(loader)
         self._samplers = capture_samplers(loader)
+        self._interception.suspects = self._watched.changed_names
+        self._attributes: Changes = {}
+        self._fingerprints = self._watched.fingerprints()
         self._epoch_streams: GlobalStreams | None = None
         self.epoch = -1
         self.position = 0
@@ -74,6 +97,10 @@ class LoaderDriver:
         """See :meth:`Interception.pin_order`."""
         self._interception.pin_order(control, delivered, step)
 
+    def measure(self, steps: range) -> None:
+        """See :meth:`Interception.measure`."""
+        self._interception.measure(steps)
+
     def begin_epoch(self) -> None:
         """Start the next epoch: set its number, keep the samplers' state, make an iterator."""
         self.epoch += 1
@@ -82,7 +109,8 @@ class LoaderDriver:
             set_epoch = getattr(owner, "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(self.epoch)
-        self._samplers = capture_samplers(self._loader)
+        self._samplers, self._fingerprints = capture_samplers(self._loader), self._watched.begin()
+        self._attributes = self._watched.changes(self._samplers, self._fingerprints)
         self._iterate(capture_streams())
 
     def next(self, streams: GlobalStreams) -> Delivery | None:
@@ -97,12 +125,15 @@ class LoaderDriver:
         try:
             batch = next(self._iterator)
         except StopIteration:
+            self._watched.end()
             return None
         finally:
             if self._per_sample:
                 streams.restore()
         self.position += 1
         order = None if self.iterable else self._interception.dispatched.popleft()
+        if isinstance(batch, MeasuredBatch):
+            return Delivery(batch.batch, order, self.epoch, batch.samples)
         return Delivery(batch, order, self.epoch)
 
     def capture(self) -> Leaves:
@@ -119,6 +150,8 @@ class LoaderDriver:
                 hint='use augmentation_rng="per-sample", persistent_workers=False, or fork in '
                 "the first epoch",
             )
+        self._watched.refuse_too_large()
+        self._refuse_stale_workers()
         tree: dict[str, Any] = {
             "epoch": self.epoch,
             "position": self.position,
@@ -127,6 +160,10 @@ class LoaderDriver:
         if not self._per_sample and self._epoch_streams is not None:
             for name, leaves in self._epoch_streams.leaves().items():
                 tree[f"epoch-start {name}"] = dict(leaves)
+        if self._attributes:
+            tree["epoch-start attributes"] = self._attributes
+        if changed := self._watched.changes_since(self._fingerprints):
+            tree["attributes"] = changed
         return flatten(tree, where="loader")
 
     def restore(self, leaves: Leaves) -> None:
@@ -137,8 +174,10 @@ class LoaderDriver:
         """
         tree: Any = unflatten(leaves, where="loader")
         self.epoch, position = tree["epoch"], tree["position"]
+        self._attributes = tree.pop("epoch-start attributes", {})
+        self._watched.reset(copy.deepcopy(self._attributes), but=tree["samplers"])
         restore_samplers(self._loader, tree["samplers"])
-        self._samplers = capture_samplers(self._loader)
+        self._samplers, self._fingerprints = capture_samplers(self._loader), self._watched.begin()
         start = {
             name.removeprefix("epoch-start "): value
             for name, value in tree.items()
@@ -155,8 +194,11 @@ class LoaderDriver:
             self._iterator = None
             return
         self._iterate(capture_streams())
-        if not skips_in_sampler:
+        if skips_in_sampler:
+            self._interception.skip()
+        else:
             self._discard(position)
+        self._watched.put(tree.get("attributes", {}))
 
     def close(self) -> None:
         """Stop the workers and give the loader its own class back."""
@@ -172,6 +214,23 @@ class LoaderDriver:
     @property
     def _persistent(self) -> bool:
         return bool(self._loader.persistent_workers and self._loader.num_workers)
+
+    def _refuse_stale_workers(self) -> None:
+        """Refuse what persistent workers do not know: they hold the data set as it was at first.
+
+        Raises:
+            UnsupportedLoader: When the loop has changed it since.
+        """
+        if not self._persistent or self.epoch < 1:
+            return
+        for name in self._watched.changed_names():
+            if name.startswith(("loader.dataset", "loader.collate_fn")):
+                raise UnsupportedLoader(
+                    f"{name} has changed since the persistent workers were started, which hold a "
+                    "copy of it as it was",
+                    where=f"epoch {self.epoch}",
+                    hint="use persistent_workers=False, so that the change reaches them",
+                )
 
     def _iterate(self, streams: GlobalStreams) -> None:
         self._epoch_streams = streams

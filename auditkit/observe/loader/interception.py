@@ -10,7 +10,7 @@ exchanged for the per-sample wrapper.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,17 +21,18 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from auditkit.errors import OrderDrift, RestoreMismatch, UnsupportedLoader
 from auditkit.formats.ordering import Batch
-from auditkit.formats.seeds import SampleSeeds
 from auditkit.observe.loader.refusals import is_iterable_style, refuse_unsupported
-from auditkit.observe.loader.samplers import draws_once, index_pairs, is_batch
+from auditkit.observe.loader.samplers import draws_once, index_pairs, is_batch, order_hint
 from auditkit.observe.rng.per_sample import (
+    MeasuredCollate,
     PerBatchCollate,
     PerSampleDataset,
     PerSampleIterable,
     PerWorkerInit,
+    SampleStreams,
     draws_in_collate,
 )
-from auditkit.observe.rng.streams import GlobalStreams, capture_streams, seed_everything
+from auditkit.observe.rng.streams import Generator, GlobalStreams, capture_streams, seed_everything
 
 _ATTRIBUTE = "_auditkit_interception"
 
@@ -45,20 +46,33 @@ class Interception:
         to_discard: Batches that are still to be loaded as they are and discarded.
         dispatched: Indices of batches that were dispatched and not yet consumed; workers make
             the sampler run ahead of the training loop.
+        measured: Steps whose samples are digested one by one.
+        suspects: Names what changed while training, where the order is not the control's.
     """
 
-    def __init__(self, loader: DataLoader[Any], seed: int, *, per_sample: bool) -> None:
+    def __init__(
+        self,
+        loader: DataLoader[Any],
+        seed: int,
+        *,
+        per_sample: bool,
+        generators: Mapping[str, Generator] | None = None,
+    ) -> None:
         refuse_unsupported(loader)
         if _ATTRIBUTE in loader.__dict__:
             raise UnsupportedLoader("this DataLoader is already being recorded")
         self.loader = loader
         self.seed = seed
         self.per_sample = per_sample
+        self.measured = range(0)
+        self._streams = SampleStreams(seed, generators)
         self.iterable = is_iterable_style(loader)
         self.epoch = 0
         self.to_skip = 0
         self.to_discard = 0
         self.dispatched: deque[Batch] = deque()
+        self.suspects: Callable[[], list[str]] = list
+        self._indices: _IndexIterator | None = None
         self._original = type(loader)
         self._order_streams: GlobalStreams | None = None
         self._control: Sequence[Batch] = ()
@@ -67,6 +81,16 @@ class Interception:
         self._next_step = 1
         loader.__dict__[_ATTRIBUTE] = self
         loader.__class__ = _intercepted_class(self._original)
+
+    def measure(self, steps: range) -> None:
+        """Digest the samples of these steps one by one, where nothing else sees what is loaded.
+
+        A loader with an ``__iter__`` of its own may do anything with a batch, and gets it as it
+        is; batches of data sets that are asked for many samples at once are not taken apart.
+        """
+        library = self._original.__iter__.__module__.partition(".")[0]
+        if self.per_sample and library in ("torch", "torchdata"):
+            self.measured = steps
 
     def remove(self) -> None:
         """Give the loader its own class back."""
@@ -86,6 +110,15 @@ class Interception:
         self._control, self._delivered = control, delivered
         self._first_step = self._next_step = first_step
 
+    def skip(self) -> None:
+        """Skip what is still to be skipped, where no worker has made the sampler do it yet.
+
+        Raises:
+            RestoreMismatch: When the epoch ends before.
+        """
+        if self._indices is not None:
+            self._indices.skip()
+
     def dispatch(self, yielded: Any) -> Any:
         """Turn what the sampler yielded into what the dataset is asked for.
 
@@ -100,9 +133,10 @@ class Interception:
         self.dispatched.append(batch)
         if not self.per_sample and batch is pairs:
             return yielded  # of the very types that the dataset would get without auditkit
-        keys = [tuple(pair) for pair in batch.tolist()]
+        measured = (1,) if self._next_step - 1 in self.measured else ()
+        keys = [(*pair, *measured) for pair in batch.tolist()]
         if not self.per_sample:
-            keys = [index for _, index in keys]
+            keys = [key[1] for key in keys]
         return keys if is_batch(yielded) else keys[0]
 
     def _replace_pinned(self, yielded: Batch) -> Batch:
@@ -120,8 +154,7 @@ class Interception:
                 component="order",
                 expected=f"(epoch, index) {self._control[row][:4].tolist()} ...",
                 found=f"{yielded[:4].tolist()} ...",
-                hint="a sampler whose order depends on the model or on unregistered state "
-                "cannot be held fixed; register its state as an extra",
+                hint=order_hint(self.suspects()),
             )
         # The same object where nothing moves, so that `dispatch` can tell.
         delivered = self._delivered[row]
@@ -151,15 +184,16 @@ class Interception:
         attributes = self.loader.__dict__
         originals = {name: attributes[name] for name in ("dataset", "collate_fn", "worker_init_fn")}
         dataset, collate, worker_init = originals.values()
-        seeds = SampleSeeds(self.seed)
         wrapped: PerSampleDataset | PerSampleIterable = (
-            PerSampleIterable(dataset, seeds, self.epoch)
+            PerSampleIterable(dataset, self._streams, self.epoch)
             if self.iterable
-            else PerSampleDataset(dataset, seeds)
+            else PerSampleDataset(dataset, self._streams)
         )
         attributes["dataset"] = wrapped
         if draws_in_collate(collate):
             attributes["collate_fn"] = PerBatchCollate(collate, wrapped, self.seed)
+        if self.measured and isinstance(wrapped, PerSampleDataset):
+            attributes["collate_fn"] = MeasuredCollate(attributes["collate_fn"], wrapped)
         if worker_init is not None:
             attributes["worker_init_fn"] = PerWorkerInit(worker_init, self.seed)
         try:
@@ -191,11 +225,17 @@ class _IndexIterator:
         # Eagerly: a generator here would change how often an eager sampler draws.
         self._inner = iter(inner)
         interception.save_order_stream()
+        interception._indices = self
 
     def __iter__(self) -> _IndexIterator:
         return self
 
     def __next__(self) -> Any:
+        self.skip()
+        return self._interception.dispatch(self._draw())
+
+    def skip(self) -> None:
+        """Draw what is still to be skipped."""
         while self._interception.to_skip and not self._interception.iterable:
             try:
                 self._draw()
@@ -205,7 +245,6 @@ class _IndexIterator:
                     component="loader",
                 ) from None
             self._interception.to_skip -= 1
-        return self._interception.dispatch(self._draw())
 
     def _draw(self) -> Any:
         if self._first or not self._draws_once:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
@@ -12,9 +13,10 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import OrderDrift, RestoreMismatch
 from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.attributes import WatchedAttributes
 from auditkit.observe.loader.blame import Guard, foreign
 from auditkit.observe.loader.position import IterationStart
-from auditkit.observe.loader.samplers import index_pairs, is_batch
+from auditkit.observe.loader.samplers import index_pairs, is_batch, order_hint
 from auditkit.observe.rng.streams import GlobalStreams
 
 
@@ -54,6 +56,7 @@ class Recorded(Protocol):
         first_step: Step of the first of them.
         keep_call_streams: Whether the streams at every call must be kept to go through it again.
         pid: The process that is recorded; a fork of it is not.
+        watched: Plain attributes of what the loader draws from.
         check: Called with step, order and batch of what is discarded, to compare with a record.
     """
 
@@ -69,7 +72,11 @@ class Recorded(Protocol):
     first_step: int
     pid: int
     keep_call_streams: bool
+    watched: WatchedAttributes
     check: Callable[[int, Batch | None, Any], None] | None
+
+    def suspects(self) -> list[str]:
+        """What changed while training, of what is drawn from."""
 
     def iteration_ended(self, iteration: Iteration) -> None:
         """The iteration has delivered all that it had."""
@@ -95,6 +102,8 @@ class Iteration:
         position: Batches that were delivered.
         fetching: Whether a batch is being loaded.
         load_failed: Whether loading one of its batches raised: then no position can be resumed.
+        ended: Whether the loop was told that there are no more batches.
+        iterator: Its iterator, as long as somebody holds it; None before there is one.
     """
 
     def __init__(
@@ -114,7 +123,13 @@ class Iteration:
         self._n_discarded, self._resume_step = n_discarded, recorded.next_step
         self._n_dispatched = 0
         self._calls = n_discarded
-        self.load_failed = self.fetching = False
+        self.load_failed = self.fetching = self.ended = False
+        self.iterator: weakref.ref[Any] | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the loop is done with it: it has ended, or was left and let go of."""
+        return self.ended or (self.iterator is not None and self.iterator() is None)
 
     def next(self, fetch: Callable[[], Any]) -> Any:
         """Stands in for an iterator's ``__next__``; ``fetch`` is its own."""
@@ -136,11 +151,13 @@ class Iteration:
                 self._at_position = False
                 recorded.boundary.position_reached()
             recorded.make_current(self)
+            self.start.record_moved(self._calls, recorded.watched)
             streams = recorded.boundary.batch_requested()
             self.start.record_call(self._calls, streams, every=recorded.keep_call_streams)
             self._calls += 1
         batch = self._fetch(fetch)
         with recorded.guard():
+            recorded.watched.settle()
             self.position += 1
             order = None if recorded.iterable else self._consumed()
             recorded.boundary.batch_delivered(batch, order, self.epoch)
@@ -152,6 +169,7 @@ class Iteration:
         try:
             return fetch()
         except StopIteration:
+            self.ended = True
             self.recorded.iteration_ended(self)
             raise
         except BaseException:
@@ -179,6 +197,7 @@ class Iteration:
             RestoreMismatch: When the epoch ends before the position, or has other batches.
         """
         for call in range(self._n_discarded):
+            self.start.replay_moved(call, self.recorded.watched)
             self.start.replay(call)
             try:
                 with foreign():
@@ -192,6 +211,7 @@ class Iteration:
                 self.recorded.check(self._resume_step - self._n_discarded + call, order, batch)
             if repeat_last and call == self._n_discarded - 1:
                 warmup = [batch]
+        self.start.replay_moved(self._n_discarded, self.recorded.watched)
         self._warmup = warmup
         self._at_position = True
 
@@ -234,7 +254,6 @@ class Iteration:
                     component="order",
                     expected=f"(epoch, index) {control[:4].tolist()} ...",
                     found=f"{yielded[:4].tolist()} ...",
-                    hint="a sampler whose order depends on the model or on unregistered state "
-                    "cannot be held fixed; register its state as an extra",
+                    hint=order_hint(recorded.suspects()),
                 )
         return delivered

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from auditkit.errors import RestoreMismatch
+from auditkit.observe.loader.attributes import Changes, WatchedAttributes
 from auditkit.observe.loader.samplers import capture_samplers, named_samplers, restore_samplers
 from auditkit.observe.rng.streams import (
     Generator,
@@ -43,6 +44,9 @@ class IterationStart:
         samplers: From :func:`auditkit.observe.loader.samplers.capture_samplers`.
         generators: State of registered generators by name.
         calls: The global streams at calls of ``next()``, by their number.
+        attributes: Plain attributes of what is drawn from that changed since the loader was taken
+            over and that ``samplers`` does not hold.
+        moved: What the loop set on the samplers in the midst of the iteration, by call.
 
     Attributes:
         overflowed: Whether there were more calls than can be kept.
@@ -54,18 +58,30 @@ class IterationStart:
         samplers: dict[str, Any],
         generators: dict[str, Any],
         calls: dict[int, GlobalStreams],
+        attributes: Changes | None = None,
+        moved: dict[int, Changes] | None = None,
     ) -> None:
         self.overflowed = False
         self._streams, self._samplers = streams, samplers
         self._generators, self._calls = generators, calls
+        self._attributes, self._moved = attributes or {}, moved or {}
+        self._fingerprints: dict[str, object] = {}
 
     @classmethod
     def capture(
-        cls, loader: DataLoader[Any], generators: Mapping[str, Generator]
+        cls,
+        loader: DataLoader[Any],
+        generators: Mapping[str, Generator],
+        watched: WatchedAttributes,
     ) -> IterationStart:
         """The start of an iteration that begins now."""
         states = {name: dict(generator_leaves(value)) for name, value in generators.items()}
-        return cls(capture_streams(), capture_samplers(loader), states, {})
+        samplers, fingerprints = capture_samplers(loader), watched.begin()
+        start = cls(
+            capture_streams(), samplers, states, {}, watched.changes(samplers, fingerprints)
+        )
+        start._fingerprints = fingerprints
+        return start
 
     @classmethod
     def from_tree(cls, tree: Mapping[str, Any]) -> IterationStart:
@@ -75,16 +91,24 @@ class IterationStart:
             tree["samplers"],
             tree["generators"],
             _delta_decoded(tree["calls"]),
+            tree.get("attributes"),
+            tree.get("moved"),
         )
 
     def tree(self) -> dict[str, Any]:
         """As a tree for the snapshot codec."""
-        return {
+        tree = {
             "streams": _plain(self._streams),
             "samplers": self._samplers,
             "generators": self._generators,
             "calls": _delta_encoded(self._calls),
         }
+        further = {"attributes": self._attributes, "moved": self._moved}
+        return {**tree, **{name: value for name, value in further.items() if value}}
+
+    def changes_since(self, watched: WatchedAttributes) -> Changes:
+        """Plain attributes that are not what the iteration began with."""
+        return watched.changes_since(self._fingerprints)
 
     def record_call(self, call: int, streams: GlobalStreams, *, every: bool) -> None:
         """Keep the streams as they stood when batch number ``call`` (from 0) was requested."""
@@ -93,13 +117,27 @@ class IterationStart:
             self._calls.pop(call - 1, None)
         self._calls[call] = streams
 
+    def record_moved(self, call: int, watched: WatchedAttributes) -> None:
+        """Keep what the loop has set on the samplers before it requested this batch."""
+        if call and len(self._moved) < MAX_CALLS and (moved := watched.moved()):
+            self._moved[call] = moved
+
+    def replay_moved(self, call: int, watched: WatchedAttributes) -> None:
+        """Set on the samplers what the loop had set before that call."""
+        watched.put(copy.deepcopy(self._moved.get(call, {})))
+
     def replay(self, call: int) -> None:
         """Put the streams where they stood at that call, where that was kept."""
         if call in self._calls:
             self._calls[call].restore()
 
-    def restore(self, loader: DataLoader[Any], generators: Mapping[str, Generator]) -> None:
-        """Put streams, samplers and generators back.
+    def restore(
+        self,
+        loader: DataLoader[Any],
+        generators: Mapping[str, Generator],
+        watched: WatchedAttributes,
+    ) -> None:
+        """Put streams, samplers, generators and plain attributes back.
 
         Raises:
             RestoreMismatch: When there are others than in the snapshot.
@@ -108,7 +146,10 @@ class IterationStart:
             if name not in generators:
                 raise RestoreMismatch(f"no generator {name!r} is registered", component="loader")
             restore_generator(generators[name], state)
-        restore_samplers(loader, copy.deepcopy(self._samplers))  # samplers shuffle in place
+        # Copies: samplers shuffle in place.
+        watched.reset(copy.deepcopy(self._attributes), but=self._samplers)
+        restore_samplers(loader, copy.deepcopy(self._samplers))
+        self._fingerprints = watched.begin()
         self._streams.restore()
 
 
@@ -122,6 +163,7 @@ class ResumePoint:
         start: What it began with.
         loop_epoch: The loop's own epoch and the iterations before it; None where it has none.
         counters: The wrapper's epoch counters.
+        attributes: Plain attributes that changed since the iteration began.
     """
 
     epoch: int
@@ -129,6 +171,7 @@ class ResumePoint:
     start: IterationStart
     loop_epoch: tuple[int, int] | None
     counters: dict[str, int]
+    attributes: Changes
 
 
 def epoch_counters(loader: Any) -> dict[str, int]:

@@ -27,6 +27,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from auditkit.errors import RestoreMismatch
 from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.attributes import WatchedAttributes
 from auditkit.observe.loader.blame import Guard, foreign
 from auditkit.observe.loader.iteration import Boundary, Iteration
 from auditkit.observe.loader.position import (
@@ -51,7 +52,7 @@ from auditkit.observe.loader.refusals import (
     refuse_running,
     refuse_unsupported,
 )
-from auditkit.observe.loader.samplers import draws_once
+from auditkit.observe.loader.samplers import capture_samplers, draws_once, restore_samplers
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 
@@ -99,6 +100,7 @@ class RecordedLoader:
         self.control: Sequence[Batch] = ()
         self.delivered: Sequence[Batch] = ()
         self.open = True
+        self.watched = WatchedAttributes(self.base)
         self.pid = os.getpid()
         self.check: Callable[[int, Batch | None, Any], None] | None = None
         self._unfinished: weakref.WeakSet[Iteration] = weakref.WeakSet()
@@ -142,6 +144,7 @@ class RecordedLoader:
         if current is None:
             return flatten({"epoch": -1, "position": 0, "start": {}}, where="loader")
         refuse_position(self.base, self.epoch, self._unfinished, current)
+        self.watched.refuse_too_large()
         tree = {
             "epoch": self.epoch,
             "position": current.position,
@@ -149,6 +152,14 @@ class RecordedLoader:
             "round": self._loop_epoch,
             "wrapper": self._counters,
         }
+        if changed := current.start.changes_since(self.watched):
+            tree["attributes"] = changed
+        if current.is_over:  # the next one begins with what there is now
+            samplers = capture_samplers(self.base)
+            tree["over"] = {
+                "samplers": samplers,
+                "attributes": self.watched.changes(but=samplers),
+            }
         return flatten(tree, where="loader")
 
     def restore(self, leaves: Leaves) -> None:
@@ -166,6 +177,7 @@ class RecordedLoader:
             IterationStart.from_tree(tree["start"]),
             tree["round"],
             tree["wrapper"],
+            tree.get("attributes", {}),
         )
 
     @property
@@ -191,6 +203,8 @@ class RecordedLoader:
     def seek(self, leaves: Leaves) -> None:
         """Put the iteration that is under way, or the next one, to a captured position at once.
 
+        Where the captured one was over, the next one begins anew.
+
         Raises:
             RestoreMismatch: When the epoch ends before the position.
         """
@@ -202,7 +216,14 @@ class RecordedLoader:
         iteration = self._current = Iteration(self, start, n_discarded=tree["position"])
         self._counters = tree["wrapper"]
         restore_epoch_counters(self.loader, self.base, self._counters, start)
-        start.restore(self.base, self.generators)
+        if "over" in tree:
+            iteration.ended = True
+            self.watched.reset(tree["over"]["attributes"], but=tree["over"]["samplers"])
+            restore_samplers(self.base, tree["over"]["samplers"])
+            if under_way is not None:
+                under_way.redirect(iteration, iter(()))
+            return
+        start.restore(self.base, self.generators, self.watched)
         original: Any = type(self.loader).__mro__[1]
         self._starting = True
         try:
@@ -210,6 +231,8 @@ class RecordedLoader:
         finally:
             self._starting = False
         iteration.discard(iterator, [], repeat_last=False)
+        self.watched.put(tree.get("attributes", {}))
+        self.watched.settle()
         if under_way is None:
             self._positioned_iterator = self._attach(iterator, iteration)
         else:
@@ -224,6 +247,10 @@ class RecordedLoader:
             iterator.__class__ = type(iterator).__mro__[1]
             iterator.__dict__.pop("_auditkit_iteration", None)
         self._undo, self._current = [], None
+
+    def suspects(self) -> list[str]:
+        """What changed while training, of what is drawn from."""
+        return self.watched.changed_names()
 
     # What the swapped classes call
 
@@ -265,7 +292,7 @@ class RecordedLoader:
         if point is None or self.epoch < point.epoch:
             self._counters = epoch_counters(self.loader)
             if early is None:
-                start = IterationStart.capture(self.base, self.generators)
+                start = IterationStart.capture(self.base, self.generators, self.watched)
                 early = Iteration(self, start, limit=None if point is None else 1)
             self._current = iteration = early
             self._warmed_up = True
@@ -280,10 +307,12 @@ class RecordedLoader:
                 warmup = list(itertools.islice(iterator, 1))
         self._counters = point.counters
         restore_epoch_counters(self.loader, self.base, self._counters, point.start)
-        point.start.restore(self.base, self.generators)
+        point.start.restore(self.base, self.generators, self.watched)
         iteration = self._current = Iteration(self, point.start, n_discarded=point.position)
         iterator = make_iterator()
         iteration.discard(iterator, warmup, repeat_last=warm_up)
+        self.watched.put(point.attributes)
+        self.watched.settle()
         return self._attach(iterator, iteration)
 
     def iteration_for_sampler(self) -> Iteration:
@@ -296,7 +325,7 @@ class RecordedLoader:
         if self.loader is self.base and not self._starting and not fetching:
             # A loader that is asked for its state makes its iterator before it is iterated.
             self.epoch += 1
-            start = IterationStart.capture(self.base, self.generators)
+            start = IterationStart.capture(self.base, self.generators, self.watched)
             self._early_iteration = Iteration(self, start)
             self.epoch -= 1
             return self._early_iteration
@@ -306,6 +335,7 @@ class RecordedLoader:
     def iteration_ended(self, iteration: Iteration) -> None:
         """The iteration has delivered all that it had."""
         self._unfinished.discard(iteration)
+        self.watched.end()
 
     def make_current(self, iteration: Iteration) -> None:
         """The loop asks this iteration for a batch."""
@@ -315,7 +345,10 @@ class RecordedLoader:
 
     def _attach(self, iterator: Any, iteration: Iteration) -> Any:
         if not isinstance(iterator, _BaseDataLoaderIter):
-            return IteratorProxy(iterator, iteration)
+            proxy = IteratorProxy(iterator, iteration)
+            iteration.iterator = weakref.ref(proxy)
+            return proxy
+        iteration.iterator = weakref.ref(iterator)
         if iterator not in self._iterators:
             iterator.__class__ = iterator_class(type(iterator))
             self._iterators.add(iterator)

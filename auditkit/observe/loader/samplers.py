@@ -86,6 +86,20 @@ def is_batch(yielded: Any) -> bool:
     return isinstance(yielded, Iterable) and not isinstance(yielded, (str, bytes))
 
 
+def order_hint(changed: list[str]) -> str:
+    """What to do where a branch's sampler yields other samples than the control's.
+
+    Args:
+        changed: Attributes that changed while training.
+    """
+    named = f" ({', '.join(changed)} changed while training)" if changed else ""
+    return (
+        f"branches are held to one order, so it must not follow from the model or from its "
+        f"draws{named}: let the factory or the epoch decide it, or let the horizon end before the "
+        "epoch for which it is set anew"
+    )
+
+
 def draws_once(sampler: object) -> bool:
     """Whether a sampler is known to draw from the global streams at its first index only."""
     inner = sampler.sampler if type(sampler) is BatchSampler else sampler

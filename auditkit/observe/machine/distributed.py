@@ -247,15 +247,23 @@ class Peers:
             )
         return [[value for value in received[1:] if value] for received in gathered]
 
-    def latest_common_step(self, steps: Sequence[int]) -> int:
-        """The latest of the steps that every process names; 0 where there is none.
+    def least(self, number: int, action: str) -> int:
+        """The least of the numbers that the processes give, from 0 on.
+
+        Raises:
+            RecordingIncomplete: As :meth:`all_gather`.
+        """
+        return min(received[0] - 1 for received in self.all_gather([number + 1], action))
+
+    def common_steps(self, steps: Sequence[int]) -> list[int]:
+        """The steps that every process names, in order.
 
         Raises:
             RecordingIncomplete: As :meth:`all_gather`; and where there is none although some have
                 several, which no kill between two writes explains.
         """
         received = self.all_gather(steps, "agree on a checkpoint")
-        common = max(set(received[0]).intersection(*received[1:]), default=0)
+        common = sorted(set(received[0]).intersection(*received[1:]))
         if not common and max(map(len, received)) > 1:
             last = ", ".join(str(max(steps, default=0)) for steps in received)
             raise RecordingIncomplete(

@@ -180,6 +180,19 @@ def seed_sample(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
+def reseed(generator: Generator, seed: int) -> None:
+    """Put a generator object to the start of another stream, of its own kind."""
+    if isinstance(generator, torch.Generator):
+        generator.manual_seed(seed)
+    elif isinstance(generator, np.random.Generator):
+        kind: Any = type(generator.bit_generator)
+        generator.bit_generator.state = kind(seed).state
+    elif isinstance(generator, np.random.RandomState):
+        generator.seed(seed & 0xFFFFFFFF)
+    else:
+        generator.seed(seed)
+
+
 def is_generator(value: object) -> bool:
     """Whether ``value`` is a generator object: random numbers that somebody draws from."""
     return isinstance(value, Generator)

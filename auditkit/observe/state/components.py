@@ -4,7 +4,9 @@ Component names::
 
     params  batchnorm  buffers  modules  grad
     optimizer/SLOT  param_groups  scheduler  scaler
+    optimizer/HELD/SLOT  param_groups/HELD      of an optimizer that the optimizer holds
     averaged/NAME  extras/NAME
+    attributes/modules  attributes/optimizer    plain attributes that training changed
     rng/python  rng/numpy  rng/torch  rng/cuda:N  rng/extras/NAME
 
 Rules: nothing is copied here (components are live views: digest or clone them before training
@@ -15,13 +17,14 @@ put back; what no component would hold is an error, see ``auditkit.observe.state
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from auditkit.errors import AuditError, RestoreMismatch, UncapturedState
+from auditkit.observe.rng.per_sample import PerSample
 from auditkit.observe.rng.streams import (
     Generator,
     GlobalStreams,
@@ -31,9 +34,13 @@ from auditkit.observe.rng.streams import (
     restore_generator,
     streams_from_leaves,
 )
-from auditkit.observe.state import modules, optimizers
+from auditkit.observe.state import modules
+from auditkit.observe.state.attributes import ATTRIBUTES
+from auditkit.observe.state.built import AsBuilt, attributes_of, frozen, layers_of, shapes_of
+from auditkit.observe.state.families import OptimizerFamily
+from auditkit.observe.state.groups import GROUPS, add_missing_groups
 from auditkit.observe.state.modules import ModuleState
-from auditkit.observe.state.optimizers import OptimizerState
+from auditkit.observe.state.optimizers import PREFIX
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 
 State = dict[str, Leaves]
@@ -63,6 +70,8 @@ class TrainingObjects:
             or any module).
         extras: Anything else that is stateful, by name: modules, objects with ``state_dict``
             and ``load_state_dict``, or random generators.
+        built: What they were when they were built, see :func:`as_built`; None where nobody
+            looked.
     """
 
     model: nn.Module
@@ -71,8 +80,14 @@ class TrainingObjects:
     scaler: Stateful | None = None
     averaged: Mapping[str, nn.Module] = field(default_factory=dict)
     extras: Mapping[str, Stateful | Generator] = field(default_factory=dict)
+    built: AsBuilt | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        plain = {
+            name: extra.generator if isinstance(extra, PerSample) else extra
+            for name, extra in self.extras.items()
+        }
+        object.__setattr__(self, "extras", plain)
         for name, extra in self.extras.items():
             if isinstance(extra, Generator) and not has_state(extra):
                 raise UncapturedState(
@@ -85,6 +100,46 @@ class TrainingObjects:
                     f"{type(extra).__name__} has no state_dict and load_state_dict",
                     component=f"extras/{name}",
                 )
+
+    @property
+    def generators(self) -> dict[str, Generator]:
+        """Registered generators by name."""
+        return {name: extra for name, extra in self.extras.items() if isinstance(extra, Generator)}
+
+
+def optimizer_family(objects: TrainingObjects) -> OptimizerFamily:
+    """The program's optimizer and what it holds."""
+    return OptimizerFamily(objects.optimizer, _registered(objects))
+
+
+def optimizer_state(objects: TrainingObjects) -> State:
+    """The components of the optimizer and of what it holds."""
+    return optimizer_family(objects).state(trained_parameters(objects))
+
+
+def as_built(objects: TrainingObjects) -> TrainingObjects:
+    """The same objects with a note of what they are now, before they are trained."""
+    averaged = {f"averaged[{name!r}]": average for name, average in objects.averaged.items()}
+    named = {f"extras[{name!r}]": extra for name, extra in objects.extras.items()}
+    extras = {path: extra for path, extra in named.items() if isinstance(extra, nn.Module)}
+    optimizers = {
+        path: extra for path, extra in named.items() if isinstance(extra, torch.optim.Optimizer)
+    }
+    for module in (objects.model, *averaged.values(), *extras.values()):
+        ModuleState(module).whole()  # what it cannot hold is said now, not at the first step
+    others = [*objects.extras.values(), objects.scheduler, objects.scaler]
+    attributes = attributes_of(
+        {"model": objects.model, **averaged, **extras},
+        {"optimizer": objects.optimizer, **optimizers},
+        [other for other in others if other is not None],
+    )
+    built = AsBuilt(
+        attributes,
+        frozen(optimizer_state(objects)),
+        shapes_of(objects.model),
+        layers_of(objects.model),
+    )
+    return replace(objects, built=built)
 
 
 class StateReader:
@@ -102,7 +157,13 @@ class StateReader:
         self._objects = objects
         self._last: tuple[GlobalStreams, dict[str, Leaves]] | None = None
         self._model = ModuleState(objects.model)
-        self._optimizer = OptimizerState(objects.optimizer)
+        known = _registered(objects)
+        self._optimizer = OptimizerFamily(objects.optimizer, known)
+        self._optimizers = {
+            name: OptimizerFamily(extra, known)
+            for name, extra in objects.extras.items()
+            if isinstance(extra, torch.optim.Optimizer)
+        }
         self._modules = {
             f"averaged/{name}": ModuleState(average) for name, average in objects.averaged.items()
         } | {
@@ -120,24 +181,21 @@ class StateReader:
         objects, model = self._objects, self._model
         parameters = model.parameters()
         trained = self._trained(parameters)
-        names = optimizers.parameter_names(objects.optimizer, trained)
         state: State = {
             "params": parameters,
             "batchnorm": model.batchnorm_buffers(),
             "buffers": model.other_buffers(),
             "modules": model.flags(parameters),
-            "grad": _gradients(trained),
-            optimizers.GROUPS: self._optimizer.groups(names),
-            **optimizers.slots(objects.optimizer, names),
+            "grad": modules.gradients(trained),
+            **self._optimizer.state(trained),
         }
         for name, stateful in _scheduler_and_scaler(objects).items():
             state[name] = _state_of(stateful, name)
         for name, module in self._modules.items():
             state[name] = module.whole()
         for name, extra in objects.extras.items():
-            if isinstance(extra, torch.optim.Optimizer):
-                own = optimizers.parameter_names(extra, trained)
-                state[f"extras/{name}"] = optimizers.whole_optimizer(extra, own)
+            if name in self._optimizers:
+                state[f"extras/{name}"] = self._optimizers[name].whole(trained)
             elif isinstance(extra, Generator):
                 state[f"rng/extras/{name}"] = generator_leaves(extra)
             elif not isinstance(extra, nn.Module):
@@ -198,16 +256,17 @@ def restore(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
         RestoreMismatch: When the snapshot does not fit the objects.
     """
     _refuse_unknown(objects, state)
-    model, optimizer = objects.model, objects.optimizer
-    trained = _trained(objects)
-    names = optimizers.parameter_names(optimizer, trained)
+    model = objects.model
+    trained = trained_parameters(objects)
+    family = optimizer_family(objects)
+    family.check(trained, state)
     modules.copy_tensors("params", modules.parameters(model), state.get("params", {}))
     modules.restore_buffers("batchnorm", model, state.get("batchnorm", {}), batchnorm=True)
     modules.restore_buffers("buffers", model, state.get("buffers", {}), batchnorm=False)
     modules.restore_flags(model, _required(state, "modules"))
-    slots = {name: leaves for name, leaves in state.items() if name.startswith(optimizers.PREFIX)}
-    optimizers.restore_slots(optimizer, names, slots)
-    optimizers.restore_groups(optimizer, names, _required(state, optimizers.GROUPS))
+    family.restore(
+        trained, {name: leaves for name, leaves in state.items() if _is_of_optimizer(name)}
+    )
     for name, stateful in _scheduler_and_scaler(objects).items():
         _load(stateful, _required(state, name), name)
     for name, average in objects.averaged.items():
@@ -215,8 +274,16 @@ def restore(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
         modules.restore_whole_module(average, _required(state, component), component)
     for name, extra in objects.extras.items():
         _restore_extra(name, extra, state, trained)
-    _restore_gradients(trained, state.get("grad", {}))
+    modules.restore_gradients(trained, state.get("grad", {}))
+    if objects.built is not None:
+        objects.built.attributes.restore(state)
     restore_streams(state)
+
+
+def add_groups(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
+    """Add to the optimizer the groups that joined while training, where they fit."""
+    if GROUPS in state:
+        add_missing_groups(objects.optimizer, trained_parameters(objects), state[GROUPS])
 
 
 def restore_streams(state: Mapping[str, Leaves]) -> None:
@@ -266,8 +333,8 @@ def _restore_extra(
     elif isinstance(extra, nn.Module):
         modules.restore_whole_module(extra, _required(state, component), component)
     elif isinstance(extra, torch.optim.Optimizer):
-        own = optimizers.parameter_names(extra, trained)
-        optimizers.restore_whole_optimizer(extra, own, _required(state, component))
+        family = OptimizerFamily(extra, ())
+        family.restore_whole(trained, _required(state, component))
     else:
         _load(extra, _required(state, component), component)
 
@@ -289,14 +356,16 @@ def _required(state: Mapping[str, Leaves], component: str) -> Leaves:
 
 
 def _refuse_unknown(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
-    known = {"params", "batchnorm", "buffers", "modules", "grad", optimizers.GROUPS}
+    known = {"params", "batchnorm", "buffers", "modules", "grad"}
     known |= set(_scheduler_and_scaler(objects)) | {f"averaged/{name}" for name in objects.averaged}
     for name, extra in objects.extras.items():
         known.add(f"rng/extras/{name}" if isinstance(extra, Generator) else f"extras/{name}")
     for component in state:
-        if component not in known and not component.startswith(
-            (optimizers.PREFIX, *_GLOBAL_STREAMS)
-        ):
+        if component in known or _is_of_optimizer(component):
+            continue
+        if objects.built is not None and component.startswith(ATTRIBUTES):
+            continue
+        if not component.startswith(_GLOBAL_STREAMS):
             raise RestoreMismatch(
                 "the program has no such component",
                 component=component,
@@ -304,7 +373,20 @@ def _refuse_unknown(objects: TrainingObjects, state: Mapping[str, Leaves]) -> No
             )
 
 
-def _trained(objects: TrainingObjects) -> dict[str, Tensor]:
+def _is_of_optimizer(component: str) -> bool:
+    return component == GROUPS or component.startswith((PREFIX, f"{GROUPS}/"))
+
+
+def _registered(objects: TrainingObjects) -> set[int]:
+    """``id`` of everything that has components of its own."""
+    return {
+        id(objects.model),
+        *map(id, objects.averaged.values()),
+        *map(id, objects.extras.values()),
+    }
+
+
+def trained_parameters(objects: TrainingObjects) -> dict[str, Tensor]:
     """Parameters by name: the model's, then those of averages and extras."""
     named = dict(modules.parameters(objects.model))
     others = {f"averaged/{name}": module for name, module in objects.averaged.items()}
@@ -315,21 +397,3 @@ def _trained(objects: TrainingObjects) -> dict[str, Tensor]:
         for name, parameter in modules.parameters(module).items():
             named[f"{component}.{name}"] = parameter
     return named
-
-
-def _gradients(trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {
-        name: parameter.grad for name, parameter in trained.items() if parameter.grad is not None
-    }
-
-
-def _restore_gradients(trained: Mapping[str, Tensor], saved: Leaves) -> None:
-    for name in saved:
-        if name not in trained:
-            raise RestoreMismatch(f"the program has no parameter {name!r}", component="grad")
-    for name, parameter in trained.items():
-        value = saved.get(name)
-        if isinstance(value, Tensor):
-            parameter.grad = value.to(parameter.device, copy=True)
-        else:
-            parameter.grad = None

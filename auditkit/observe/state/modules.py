@@ -24,7 +24,8 @@ _FLAGS = "#flags"
 #: What to do where a snapshot names other things than the program has.
 SAME_OBJECTS = (
     "the factory must build the same objects for the same seed, and training must add, rename "
-    "or remove none before t0"
+    "or remove none before t0; a loop of its own must have them before its first batch, where "
+    "rec.step is past the step that changes them"
 )
 
 
@@ -219,6 +220,30 @@ def restore_buffers(
                 layer._buffers[name] = None
     if remaining:
         raise RestoreMismatch(f"the program has no buffer {min(remaining)!r}", component=component)
+
+
+def gradients(trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gradients that have not been cleared, by the parameter's name."""
+    return {
+        name: parameter.grad for name, parameter in trained.items() if parameter.grad is not None
+    }
+
+
+def restore_gradients(trained: Mapping[str, Tensor], saved: Leaves) -> None:
+    """Put gradients back.
+
+    Raises:
+        RestoreMismatch: When the program has no such parameter.
+    """
+    for name in saved:
+        if name not in trained:
+            raise RestoreMismatch(f"the program has no parameter {name!r}", component="grad")
+    for name, parameter in trained.items():
+        value = saved.get(name)
+        if isinstance(value, Tensor):
+            parameter.grad = value.to(parameter.device, copy=True)
+        else:
+            parameter.grad = None
 
 
 def copy_tensors(component: str, live: Mapping[str, Tensor], saved: Leaves) -> None:

@@ -1,4 +1,4 @@
-"""The state of an optimizer as components, and back.
+"""The slots of an optimizer as components, and back.
 
 ``Optimizer.load_state_dict`` is not used: it casts every slot except ``step`` to the dtype of
 the parameter (float32 momentum of a bfloat16 parameter loses bits) and matches parameters by
@@ -7,6 +7,11 @@ position. Slots are written directly, by parameter name.
 
 from __future__ import annotations
 
+import graphlib
+import heapq
+import itertools
+import re
+from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,123 +21,59 @@ from torch import Tensor
 from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.state.modules import SAME_OBJECTS
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
+from auditkit.observe.values.tensors import has_inner_tensors
 
-GROUPS = "param_groups"
 PREFIX = "optimizer/"
 
-# Their text tells any two of them apart (but for the payload of a NaN).
-_SCALARS = frozenset({type(None), bool, int, float, str})
+#: Slot under which stands what the optimizer keeps by a name of its own, not by a parameter.
+SHARED = "~shared"
+
+_LOOKS_LIKE_INT = re.compile(r"-?\d+", re.ASCII)
 
 
-class OptimizerState:
-    """An optimizer's hyper-parameters as a component, asked for at every step.
-
-    Args:
-        optimizer: The optimizer.
-    """
-
-    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
-        self._key: object = None
-        self._groups: Leaves = {}
-
-    def groups(self, names: Mapping[int, str]) -> Leaves:
-        """Hyper-parameters of every group, parameters replaced by their names."""
-        tree = [
-            {**group, "params": [names[id(parameter)] for parameter in group["params"]]}
-            for group in self._optimizer.param_groups
-        ]
-        key = None
-        if all(_is_plain(value) for group in tree for value in group.values()):
-            # The text, not the values: 0.0 == -0.0 and 1 == True, which are other bits.
-            key = repr(tree)
-            if key == self._key:
-                return self._groups
-        self._groups, self._key = flatten(tree, where=GROUPS), key
-        return self._groups
-
-
-def parameter_names(
-    optimizer: torch.optim.Optimizer, known: Mapping[str, Tensor]
-) -> dict[int, str]:
-    """Name of every parameter that the optimizer holds, by ``id``.
-
-    Args:
-        optimizer: The optimizer.
-        known: The program's parameters by name; the first name of a tied one counts.
-
-    Raises:
-        UncapturedState: When it holds a parameter that is none of them.
-    """
-    first: dict[int, str] = {}
-    for name, tensor in known.items():
-        first.setdefault(id(tensor), name)
-    ids = [id(p) for group in optimizer.param_groups for p in group["params"]]
-    try:
-        return {key: first[key] for key in ids}
-    except KeyError:
-        raise UncapturedState(
-            "the optimizer trains a parameter that neither the model nor an extra holds",
-            component="optimizer",
-            hint="register the module that holds it: extras={NAME: module}",
-        ) from None
-
-
-def slots(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> dict[str, Leaves]:
+def slots(
+    optimizer: torch.optim.Optimizer, names: Mapping[int, str], prefix: str = PREFIX
+) -> dict[str, Leaves]:
     """One component a slot: ``optimizer/momentum_buffer``, ``optimizer/exp_avg`` ...
 
+    What the optimizer keeps under a name, and not under a parameter, is ``optimizer/~shared``.
+
     Raises:
-        UncapturedState: When the state is keyed by something else than a parameter.
+        UncapturedState: When the state is keyed by something that another process has not.
     """
     values: dict[str, dict[str, Any]] = {}
+    shared: dict[Any, Any] = {}
+    known: dict[tuple[type, Any], dict[str, Any]] = {}  # a name is made once, and not at each step
     for key, state in optimizer.state.items():
-        if id(key) not in names:
-            raise UncapturedState(
-                f"optimizer state is keyed by a {type(key).__name__}, not by a parameter of it",
-                component="optimizer",
-            )
+        name = names.get(id(key))
+        if name is None:
+            _refuse_address(key, names)
+            shared[key] = state
+            continue
         for slot, value in state.items():
-            values.setdefault(f"{PREFIX}{slot}", {})[names[id(key)]] = value
-    return {slot: _slot_leaves(slot, by_name) for slot, by_name in values.items()}
-
-
-def whole_optimizer(optimizer: torch.optim.Optimizer, names: Mapping[int, str]) -> Leaves:
-    """An optimizer as one component: groups and slots (for extras)."""
-    groups = OptimizerState(optimizer).groups(names)
-    by_slot = slots(optimizer, names)
-    return {
-        f"{component}#{entry}": value
-        for component, leaves in ((GROUPS, groups), *by_slot.items())
-        for entry, value in leaves.items()
-    }
-
-
-def restore_whole_optimizer(
-    optimizer: torch.optim.Optimizer, names: Mapping[int, str], leaves: Leaves
-) -> None:
-    """Inverse of :func:`whole_optimizer`.
-
-    Raises:
-        RestoreMismatch: When it is the state of another optimizer.
-    """
-    parts: dict[str, dict[str, Tensor | bytes]] = {}
-    for name, value in leaves.items():
-        component, _, entry = name.partition("#")
-        parts.setdefault(component, {})[entry] = value
-    groups = parts.pop(GROUPS, {})
-    restore_slots(optimizer, names, parts)
-    restore_groups(optimizer, names, groups)
+            by_name = known.get((slot.__class__, slot))
+            if by_name is None:
+                by_name = known[slot.__class__, slot] = values[f"{prefix}{_slot_name(slot)}"] = {}
+            by_name[name] = value
+    found = {slot: _slot_leaves(slot, by_name) for slot, by_name in values.items()}
+    if shared:
+        found[f"{prefix}{SHARED}"] = flatten(shared, where="optimizer state")
+    return found
 
 
 def restore_slots(
-    optimizer: torch.optim.Optimizer, names: Mapping[int, str], saved: Mapping[str, Leaves]
+    optimizer: torch.optim.Optimizer,
+    names: Mapping[int, str],
+    saved: Mapping[str, Leaves],
+    prefix: str = PREFIX,
 ) -> None:
     """Replace all slots by those of a snapshot.
 
     Args:
         optimizer: The live optimizer.
         names: From :func:`parameter_names`.
-        saved: Components whose names start with ``optimizer/``.
+        saved: Components whose names start with ``prefix``.
+        prefix: Of the components.
 
     Raises:
         RestoreMismatch: When a slot belongs to a parameter that the optimizer has not.
@@ -142,75 +83,136 @@ def restore_slots(
         for group in optimizer.param_groups
         for parameter in group["params"]
     }
+    by_slot: dict[str, Any] = {
+        component.removeprefix(prefix): unflatten(leaves) if "" in leaves else leaves
+        for component, leaves in saved.items()
+    }
+    shared = by_slot.pop(SHARED, {})
+    for slot, by_name in by_slot.items():
+        unknown = next((name for name in by_name if name not in owners), None)
+        if unknown is not None:
+            raise RestoreMismatch(
+                f"the optimizer has no parameter {unknown!r}",
+                component=f"{prefix}{slot}",
+                hint=SAME_OBJECTS,
+            )
     optimizer.state.clear()
-    for component, leaves in saved.items():
-        slot = component.removeprefix(PREFIX)
-        by_name: Any = unflatten(leaves) if "" in leaves else leaves
-        for name, value in by_name.items():
-            if name not in owners:
-                raise RestoreMismatch(
-                    f"the optimizer has no parameter {name!r}",
-                    component=component,
-                    hint=SAME_OBJECTS,
-                )
-            parameter, group = owners[name]
-            optimizer.state[parameter][slot] = _slot_on_device(slot, value, parameter, group)
-
-
-def restore_groups(
-    optimizer: torch.optim.Optimizer, names: Mapping[int, str], leaves: Leaves
-) -> None:
-    """Put the hyper-parameters of every group back.
-
-    Raises:
-        RestoreMismatch: When the groups hold other parameters or stand in another order.
-    """
-    saved = unflatten(leaves, where=GROUPS)
-    if not isinstance(saved, list) or len(saved) != len(optimizer.param_groups):
-        raise RestoreMismatch("the optimizer has another number of groups", component=GROUPS)
-    for group, values in zip(optimizer.param_groups, saved, strict=True):
-        missing = sorted(set(optimizer.defaults) - set(values))
-        if missing:
-            raise RestoreMismatch(
-                f"the snapshot is of another optimizer: it has no {missing[0]!r}",
-                component=GROUPS,
-                found=type(optimizer).__name__,
-            )
-        members = [names[id(parameter)] for parameter in group["params"]]
-        if members != values["params"]:
-            raise RestoreMismatch(
-                "a group holds other parameters, or in another order", component=GROUPS
-            )
-        for key in set(group) - set(values):
-            del group[key]
-        group.update({key: value for key, value in values.items() if key != "params"})
-
-
-def _is_plain(value: object) -> bool:
-    if isinstance(value, (list, tuple)):
-        return type(value) in (list, tuple) and all(type(item) in _SCALARS for item in value)
-    return type(value) in _SCALARS
+    copies = _Copies()
+    ordered = [
+        list(by_slot[component.removeprefix(prefix)])
+        for component, leaves in saved.items()
+        if "" in leaves and component != f"{prefix}{SHARED}"
+    ]
+    for name in _state_order(list(owners), ordered):
+        parameter, group = owners[name]
+        for slot, by_name in by_slot.items():
+            if name in by_name:
+                value = copies.slot(slot, by_name[name], parameter, group)
+                optimizer.state[parameter][_slot_key(slot)] = value
+    home = next((parameter.device for parameter, _ in owners.values()), torch.device("cpu"))
+    for key, value in shared.items():
+        optimizer.state[key] = copies.to(value, home)
 
 
 def _slot_leaves(slot: str, by_name: Mapping[str, Any]) -> Leaves:
-    if all(isinstance(value, Tensor) for value in by_name.values()):
+    if all(
+        type(value) is Tensor or (isinstance(value, Tensor) and not has_inner_tensors(value))
+        for value in by_name.values()
+    ):
         return dict(by_name)
     return flatten(dict(by_name), where=slot)
 
 
-def _slot_on_device(slot: str, value: Any, parameter: Tensor, group: Mapping[str, Any]) -> Any:
-    """A restored slot where the optimizer keeps it; values and dtypes stay."""
-    # As in torch.optim.Optimizer.load_state_dict: step counters stay on the host unless the
-    # kernel reads them on the device.
-    on_host = slot == "step" and not (group.get("capturable") or group.get("fused"))
-    return _copy_to(value, torch.device("cpu") if on_host else parameter.device)
+def _refuse_address(key: object, names: Mapping[int, str]) -> None:
+    """Refuse a key of the state that means nothing in another process."""
+    text = f"optimizer state is keyed by a {type(key).__name__} that is no parameter of it"
+    if isinstance(key, int) and key in names:
+        text = f"optimizer state is keyed by the address of the parameter {names[key]}"
+    elif isinstance(key, (str, int)):
+        return
+    raise UncapturedState(
+        text, component="optimizer", hint="let the optimizer key its state by its parameters"
+    )
 
 
-def _copy_to(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device, copy=True)
-    if type(value) in (list, tuple):  # LBFGS keeps its history in lists
-        return type(value)(_copy_to(item, device) for item in value)
-    if type(value) is dict:
-        return {key: _copy_to(item, device) for key, item in value.items()}
-    return value
+def _slot_name(slot: object) -> str:
+    """The name of a slot in a component; text that looks like a number is marked."""
+    if type(slot) is int:
+        return str(slot)
+    if type(slot) is not str:
+        raise UncapturedState(
+            f"a slot of the optimizer is named by a {type(slot).__name__}",
+            component="optimizer",
+            hint="let it name its slots by text",
+        )
+    escaped = slot.replace("~", "~0").replace("/", "~1")
+    return f"~s{escaped}" if _LOOKS_LIKE_INT.fullmatch(slot) else escaped
+
+
+def _slot_key(name: str) -> str | int:
+    if _LOOKS_LIKE_INT.fullmatch(name):
+        return int(name)
+    return name.removeprefix("~s").replace("~1", "/").replace("~0", "~")
+
+
+def _state_order(parameters: list[str], orders: list[list[str]]) -> list[str]:
+    """Names in the order in which the optimizer's state had them.
+
+    A slot of numbers keeps the order of its dict, which enters its digest, so that the restored
+    state must have it, too. A slot of tensors is by name and says nothing of an order.
+
+    Args:
+        parameters: All names, in the order of the groups: the order where nothing says another.
+        orders: Of the slots that keep one.
+
+    Raises:
+        RestoreMismatch: When two of them contradict each other, as no state's do.
+    """
+    rank = {name: number for number, name in enumerate(parameters)}
+    sorter = graphlib.TopologicalSorter[str](dict.fromkeys(parameters, ()))
+    for order in orders:
+        for before, after in itertools.pairwise(order):
+            sorter.add(after, before)
+    try:
+        sorter.prepare()
+    except graphlib.CycleError:
+        raise RestoreMismatch("slots in orders that contradict", component="optimizer") from None
+    ready: list[int] = []
+    found = []
+    while sorter.is_active():
+        for name in sorter.get_ready():
+            heapq.heappush(ready, rank[name])
+        found.append(parameters[heapq.heappop(ready)])
+        sorter.done(found[-1])
+    return found
+
+
+class _Copies:
+    """Copies of a snapshot's tensors on their devices; what was one tensor is one again."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, torch.device], Tensor] = {}
+
+    def slot(self, slot: str, value: Any, parameter: Tensor, group: Mapping[str, Any]) -> Any:
+        """A restored slot where the optimizer keeps it; values and dtypes stay."""
+        # As in torch.optim.Optimizer.load_state_dict: step counters stay on the host unless the
+        # kernel reads them on the device.
+        on_host = slot == "step" and not (group.get("capturable") or group.get("fused"))
+        return self.to(value, torch.device("cpu") if on_host else parameter.device)
+
+    def to(self, value: Any, device: torch.device) -> Any:
+        """A copy of a tree."""
+        if isinstance(value, Tensor):
+            key = (id(value), device)
+            if has_inner_tensors(value):  # decoded into memory of its own
+                return value if value.device == device else value.to(device)
+            if key not in self._made:
+                self._made[key] = value.to(device, copy=True)
+            return self._made[key]
+        if type(value) in (list, tuple):  # LBFGS keeps its history in lists
+            return type(value)(self.to(item, device) for item in value)
+        if type(value) is deque:
+            return deque((self.to(item, device) for item in value), value.maxlen)
+        if type(value) in (dict, OrderedDict):
+            return type(value)((key, self.to(item, device)) for key, item in value.items())
+        return value

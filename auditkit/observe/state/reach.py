@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import types
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -32,31 +32,39 @@ _NOT_OPENED = sys.stdlib_module_names
 Found = tuple[str, Any]
 
 
-def reachable(roots: Mapping[str, Any], known: Iterable[object]) -> Iterator[Found]:
+def reachable(
+    roots: Mapping[str, Any],
+    known: Iterable[object],
+    *,
+    is_closed: Callable[[object], bool] = lambda _: False,
+    limit: int = _MAX_OBJECTS,
+) -> Iterator[Found]:
     """Every object that the roots reach, nearest first, with the path to it.
 
     Args:
         roots: Where to start, by path.
         known: Objects that are neither given nor looked into.
+        is_closed: Of which objects to see nothing but themselves.
+        limit: How many objects to look at.
     """
     seen = {id(value) for value in known}
     queue: deque[tuple[str, Any, int]] = deque((path, root, 0) for path, root in roots.items())
     n_seen = 0
-    while queue and n_seen < _MAX_OBJECTS:
+    while queue and n_seen < limit:
         path, value, depth = queue.popleft()
         if isinstance(value, _LEAVES) or id(value) in seen:
             continue
         seen.add(id(value))
         n_seen += 1
         yield path, value
-        if depth < _MAX_DEPTH:
+        if depth < _MAX_DEPTH and not is_closed(value):
             queue.extend((name, child, depth + 1) for name, child in _children(path, value))
 
 
 @functools.cache
 def is_library_class(kind: type) -> bool:
     """Whether a class is installed or Python's own, and not the user's."""
-    return _is_library_module(sys.modules.get(kind.__module__))
+    return is_library_module(sys.modules.get(kind.__module__))
 
 
 def _children(path: str, value: Any) -> Iterator[Found]:
@@ -127,7 +135,7 @@ def _function(path: str, function: types.FunctionType) -> Iterator[Found]:
     wrapped = getattr(function, "__wrapped__", None)
     if wrapped is not None:
         yield path, wrapped
-    if not _is_library_module(sys.modules.get(function.__module__ or "")):
+    if not is_library_module(sys.modules.get(function.__module__ or "")):
         yield from _globals(path, function)
 
 
@@ -135,7 +143,7 @@ def _globals(path: str, function: types.FunctionType) -> Iterator[Found]:
     names = _names(function.__code__)
     for name in names:
         value = function.__globals__.get(name)
-        if isinstance(value, types.ModuleType) and not _is_library_module(value):
+        if isinstance(value, types.ModuleType) and not is_library_module(value):
             for inner in names:
                 item = vars(value).get(inner)
                 if _worth_following(item):
@@ -148,7 +156,7 @@ def _worth_following(value: object) -> bool:
     if isinstance(value, (*_LEAVES, np.ndarray)):
         return False
     if isinstance(value, types.FunctionType):
-        return not _is_library_module(sys.modules.get(value.__module__ or ""))
+        return not is_library_module(sys.modules.get(value.__module__ or ""))
     # Instances of installed classes too, but only to be seen: a global generator is one.
     return True
 
@@ -158,7 +166,8 @@ def _names(code: types.CodeType) -> tuple[str, ...]:
     return (*code.co_names, *(name for inner in nested for name in _names(inner)))
 
 
-def _is_library_module(module: types.ModuleType | None) -> bool:
+def is_library_module(module: types.ModuleType | None) -> bool:
+    """Whether a module is installed or Python's own, and not the user's."""
     if module is None:
         return False  # a program that was taken out of sys.modules, or made in memory
     file = vars(module).get("__file__")

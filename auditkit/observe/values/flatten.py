@@ -17,6 +17,7 @@ themselves, a list is an array; whatever else is an object that says under ``"$"
     defaultdict        keys, values, factory
     dtype, device      name
     tensor    entry, parameter, grad   grad: requires_grad
+    subclass  class, inner, context, size, stride      inner: two arrays, names and tensors
     ndarray   entry, dtype, shape, order      dtype as numpy writes it; entry: uint8
     npscalar  dtype, hex
     npstr     value
@@ -27,6 +28,7 @@ part, ``~`` is ``~0`` and ``/`` is ``~1``; a string that is empty or looks like 
 ``~s`` before it, and a key that is neither string nor integer is ``~k`` and its canonical JSON.
 A tree that is a tensor has the entry ``~``.
 
+A tensor of a subclass is what its ``__tensor_flatten__`` says: inner tensors and a context.
 Types are compared exactly: a subclass, named tuples included, might hold more than its items.
 What cannot be kept is refused by its path, never dropped. Two references to one list come back
 as two equal lists; of tensors, exact aliases stay aliases. A tensor's ``grad`` is no part of it.
@@ -46,7 +48,7 @@ import torch
 from auditkit.errors import JsonError, UncapturedState
 from auditkit.formats.canonical import MAX_DEPTH, dumps
 from auditkit.observe.values.arrays import encode_array, encode_scalar
-from auditkit.observe.values.tensors import Leaves, refuse_unknown
+from auditkit.observe.values.tensors import Leaves, class_name, has_inner_tensors, refuse_unknown
 
 #: Default factories of a defaultdict that are known by name.
 FACTORIES: Final[Mapping[str, type]] = {
@@ -216,6 +218,8 @@ class _Encoder:
         is_parameter = type(value) is torch.nn.Parameter
         if self._hashed:
             raise self._refusal("a tensor as a key cannot be captured", path)
+        if has_inner_tensors(value):
+            return self._subclass(value, path)
         refuse_unknown(value, self._place(path))
         if type(value) is not torch.Tensor and not is_parameter:
             raise self._refusal(f"a tensor subclass, {type(value).__name__}", path)
@@ -225,6 +229,22 @@ class _Encoder:
         self.tensors[entry] = value
         grad = value.requires_grad
         return {"$": "tensor", "entry": entry, "parameter": is_parameter, "grad": grad}
+
+    def _subclass(self, value: Any, path: str) -> object:
+        if value.requires_grad or not value.is_leaf:
+            raise self._refusal(f"a {type(value).__name__} that is trained", path)
+        names, context = value.__tensor_flatten__()
+        return {
+            "$": "subclass",
+            "class": class_name(type(value)),
+            "inner": [
+                list(names),
+                [self._tensor(getattr(value, name), _join(path, name)) for name in names],
+            ],
+            "context": self.encode(context, _join(path, "~context")),
+            "size": self.encode(tuple(value.size()), path),
+            "stride": self.encode(tuple(value.stride()), path),
+        }
 
     def _array(self, value: Any, path: str) -> object:
         entry = path or "~"

@@ -64,6 +64,28 @@ def refuse_unknown(tensor: torch.Tensor, where: str) -> None:
         raise UncapturedState(f"{reason} cannot be captured", where=where)
 
 
+def has_inner_tensors(value: object) -> bool:
+    """Whether a tensor is of a subclass that says which tensors it is made of."""
+    kind = type(value)
+    return kind not in (torch.Tensor, torch.nn.Parameter) and hasattr(kind, "__tensor_flatten__")
+
+
+def class_name(kind: type) -> str:
+    """Module and name of a class."""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def tensor_class(name: str) -> type | None:
+    """A subclass of torch.Tensor that is loaded; nothing is imported for it."""
+    queue: list[type] = [torch.Tensor]
+    while queue:
+        kind = queue.pop()
+        if class_name(kind) == name:
+            return kind
+        queue.extend(kind.__subclasses__())
+    return None
+
+
 def memory_key(tensor: torch.Tensor) -> MemoryKey:
     """Identity of a tensor's memory: equal keys are an alias in the sense of the recipe."""
     shape = tuple(tensor.shape)

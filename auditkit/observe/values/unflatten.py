@@ -20,7 +20,13 @@ from auditkit.errors import FormatError, JsonError
 from auditkit.formats.canonical import loads
 from auditkit.observe.values.arrays import decode_array, decode_scalar
 from auditkit.observe.values.flatten import FACTORIES
-from auditkit.observe.values.tensors import Leaves, MemoryKey, clone_aligned, memory_key
+from auditkit.observe.values.tensors import (
+    Leaves,
+    MemoryKey,
+    clone_aligned,
+    memory_key,
+    tensor_class,
+)
 
 _HEX_INT = re.compile(r"-?[1-9a-f][0-9a-f]*")
 _HEX_BYTES = re.compile(r"([0-9a-f]{2})*")
@@ -172,6 +178,20 @@ class _Decoder:
         return decode_scalar(fields, self.hex_bytes(fields["hex"]), self._where)
 
 
+def _subclass(decoder: _Decoder, fields: dict[str, Any]) -> Any:
+    kind = tensor_class(fields["class"]) if isinstance(fields["class"], str) else None
+    if kind is None or not hasattr(kind, "__tensor_unflatten__"):
+        raise decoder.fault(f"a tensor of a class that is not loaded here: {fields['class']!a}")
+    inner, size, stride = (decoder.decode(fields[key]) for key in ("inner", "size", "stride"))
+    context = decoder.decode(fields["context"])
+    try:
+        names, tensors = inner
+        held = dict(zip(names, tensors, strict=True))
+        return kind.__tensor_unflatten__(held, context, torch.Size(size), stride)
+    except Exception as error:  # whatever the class makes of parts that may be forged
+        raise decoder.fault(f"no {kind.__name__} of these parts: {error}") from error
+
+
 def _as_live_tensor(tensor: torch.Tensor, as_parameter: bool, grad: bool) -> torch.Tensor:
     if as_parameter:
         return torch.nn.Parameter(tensor, requires_grad=grad)
@@ -284,6 +304,7 @@ _TAGS: Final[Mapping[str, tuple[frozenset[str], _Reader]]] = {
         ("dtype", "name", _dtype),
         ("device", "name", _device),
         ("tensor", "entry parameter grad", _Decoder.tensor),
+        ("subclass", "class inner context size stride", _subclass),
         ("ndarray", "entry dtype shape order", _Decoder.array),
         ("npscalar", "dtype hex", _Decoder.numpy_scalar),
         ("npstr", "value", _npstr),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from auditkit.formats.ordering import Batch
@@ -56,6 +56,11 @@ class Auditor:
         """Columns that are not zeros throughout, of all rows since the first."""
         self._seen_components |= {name for name, column in self._columns.items() if any(column)}
         return self._seen_components
+
+    @property
+    def digests(self) -> Mapping[str, bytes]:
+        """Of the state that was cut last, by component; at its boundary nothing else."""
+        return self._pending
 
     def cut(self, state: State) -> None:
         """Digest the state before the next step; a later cut of the same step replaces it."""
@@ -153,16 +158,24 @@ class Auditor:
         }
         return Trace(step, bytes(self._losses[begin * 8 : begin * 8 + 8]), columns)
 
+    def pending_row(self) -> Trace:
+        """The row of the step that is under way: the state before it, and its batch."""
+        return Trace(self._first_step + self.n_rows, bytes(8), dict(self._pending))
+
     def discard_rows(self) -> None:
         """Drop the rows of finished steps."""
         self._first_step += self.n_rows
         self._columns, self._losses, self.n_rows = {}, bytearray(), 0
 
-    def partial_trace(self) -> Trace:
-        """The rows so far and, as the last one, the state that was cut for the next step."""
+    def partial_trace(self, first_step: int | None = None) -> Trace:
+        """The rows so far and, as the last one, the state that was cut for the next step.
+
+        Args:
+            first_step: By default the first recorded step.
+        """
         kept = (dict(self._pending), self.n_rows)
         self._append(bytes(8))
-        trace = self.trace()
+        trace = self.trace(first_step)
         self._pending, self.n_rows = kept
         for column in self._columns.values():
             del column[-EVIDENCE_BYTES:]

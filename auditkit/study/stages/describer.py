@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from auditkit.formats.ordering import Batch
-from auditkit.formats.seeds import RECIPE, SampleSeeds
-from auditkit.observe.rng.per_sample import PerSampleDataset
+from auditkit.formats.seeds import RECIPE
+from auditkit.observe.rng.per_sample import PerSampleDataset, SampleStreams
 from auditkit.observe.rng.streams import uncovered_streams
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.observe.values.codec import flatten
@@ -103,7 +103,8 @@ def _dataset_sha256(
     loader = session.program.loader
     if session.driver.iterable or not hasattr(loader.dataset, "__len__"):
         return None, None
-    dataset = PerSampleDataset(loader.dataset, SampleSeeds(sample_seed))
+    generators = session.program.sample_generators
+    dataset = PerSampleDataset(loader.dataset, SampleStreams(sample_seed, generators))
     digest, n_samples = hashlib.sha256(), len(dataset)
     for index in range(n_samples):
         sample = dataset[0, index]

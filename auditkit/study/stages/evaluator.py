@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from auditkit.errors import ProbeDisturbance, ProgramError
 from auditkit.observe.rng.streams import capture_streams
+from auditkit.observe.state.attributes import ATTRIBUTES
 from auditkit.observe.state.modules import has_batchnorm
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.program.program import Probe, program_failure
@@ -155,7 +156,9 @@ def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
 
 def _fingerprint(session: Session) -> dict[str, bytes]:
     return {
-        name: digest_leaves(EVIDENCE_RECIPE, leaves) for name, leaves in session.state().items()
+        name: digest_leaves(EVIDENCE_RECIPE, leaves)
+        for name, leaves in session.state().items()
+        if not name.startswith(ATTRIBUTES)  # a layer may count its calls, or keep its last output
     }
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from auditkit.errors import RestoreMismatch
 from auditkit.formats.snapshot_file import LOADER, RECALIBRATION
-from auditkit.observe.state.components import restore
+from auditkit.observe.state.components import add_groups, restore
 from auditkit.observe.values.codec import Leaves, unflatten, unpack
 from auditkit.program.session import TrainingSession
 from auditkit.records.tensor import RawTensor
@@ -65,4 +65,5 @@ def restore_fork(session: TrainingSession, fork: Fork) -> None:
         RestoreMismatch: When the snapshot is of another program.
     """
     session.driver.restore(fork.loader)
+    add_groups(session.objects, fork.state)
     restore(session.objects, fork.state)

@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 from auditkit.observe.rng.streams import GlobalStreams, capture_streams
+from auditkit.observe.state.attributes import OPTIMIZER
+from auditkit.observe.state.components import optimizer_state
+from auditkit.observe.state.groups import GROUPS
+from auditkit.observe.values.codec import flatten, unflatten
+from auditkit.observe.values.digests import digest_leaves
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.session import Session
 from auditkit.records.declaration import matches
+from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.plan import PerturbationSpec
 
 
-def perturb(session: Session, spec: PerturbationSpec | None) -> None:
+def perturb(
+    session: Session, spec: PerturbationSpec | None, version: int | None = None
+) -> tuple[str, ...]:
     """Apply a perturbation; None changes nothing.
 
     Global streams that the perturbation does not declare are put back afterwards, so that a
     perturbation that draws cannot leak into training.
 
+    Args:
+        session: The restored session.
+        spec: The perturbation.
+        version: Of it, where an earlier study is replayed; None for the current one.
+
+    Returns:
+        What it changed in the optimizer's groups and plain attributes, by path.
+
     Raises:
-        UnknownPerturbation: When there is none of that name.
+        UnknownPerturbation: When there is none of that name and version.
         NothingToPerturb: When the program has nothing that it could change.
     """
     if spec is None:
-        return
-    perturbation = perturbation_of(spec.name)
+        return ()
+    perturbation = perturbation_of(spec.name, version)
     complete = perturbation.declaration.resolve(spec)
-    streams = capture_streams()
+    streams, before = capture_streams(), _counters(session)
     perturbation.apply(session.objects, complete.parameters, session.seed)
-    touched = perturbation.declaration.touches(complete)
+    touched = perturbation.declaration.may_touch(complete)
     drawn = capture_streams()
     kept = {
         field: getattr(drawn if matches(f"rng/{field}", touched) else streams, field)
@@ -36,3 +52,24 @@ def perturb(session: Session, spec: PerturbationSpec | None) -> None:
         for index, state in streams.cuda.items()
     }
     GlobalStreams(**kept, cuda=cuda).restore()
+    after = _counters(session)
+    return tuple(sorted(p for p in {*before, *after} if before.get(p) != after.get(p)))
+
+
+def _counters(session: Session) -> dict[str, bytes]:
+    """Digest of every group entry and changed attribute of the optimizer, by path."""
+    state = {**optimizer_state(session.objects), **session.attributes()}
+    found: dict[str, bytes] = {}
+    for component, leaves in state.items():
+        if component == OPTIMIZER:
+            for path, value in unflatten(leaves)["values"].items():
+                found[path] = _digest(value)
+        elif component.partition("/")[0] == GROUPS:
+            for number, group in enumerate(unflatten(leaves)):
+                for name, value in group.items():
+                    found[f"{component}[{number}].{name}"] = _digest(value)
+    return found
+
+
+def _digest(value: object) -> bytes:
+    return digest_leaves(EVIDENCE_RECIPE, flatten(value, where="counter"))

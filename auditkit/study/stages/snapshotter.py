@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from auditkit.formats.snapshot_file import RECALIBRATION
+from auditkit.observe.loader.driver import LoaderDriver
 from auditkit.observe.state.components import State
-from auditkit.observe.state.uncaptured import plain_attributes, refuse_changed_attributes
 from auditkit.observe.values.codec import Leaves, flatten, pack
 from auditkit.observe.values.digests import commitments
 from auditkit.program.session import TrainingSession
@@ -62,12 +62,16 @@ def sections(
         recalibration: As of :func:`freeze`.
 
     Raises:
-        UncapturedState: When plain attributes changed that no component holds.
+        UncapturedState: When plain attributes changed that no component holds, or the model of
+            a program that is driven has another structure than when it was built.
         UnsupportedLoader: When the data position cannot be resumed exactly.
     """
-    refuse_changed_attributes(session.attributes, plain_attributes(session.objects))
+    built = session.objects.built
+    if built is not None and isinstance(session.driver, LoaderDriver):
+        built.refuse_growth(session.objects.model)
     return {
         **state,
+        **session.attributes(strict=True),
         **session.positions(),
         RECALIBRATION: flatten(list(recalibration), where=RECALIBRATION),
     }

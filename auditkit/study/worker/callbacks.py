@@ -47,6 +47,7 @@ class BranchCallback:
     Attributes:
         digests: Commitments by time and component.
         order: int64 ``(B, 2)`` of every step consumed.
+        samples: Digests of the samples of every step that they were measured of.
         diverged_at: First step whose loss or probabilities are not finite.
         evaluated_on: Commitments to the probe and to the recalibration batches.
     """
@@ -67,6 +68,7 @@ class BranchCallback:
         self._tables: dict[str, NDArray[np.float32]] = {}
         self.digests: dict[str, dict[str, str]] = {}
         self.order: list[Batch] = []
+        self.samples: list[list[bytes]] = []
         self.diverged_at: int | None = None
         self.evaluated_on: dict[str, str] = {}
 
@@ -77,6 +79,8 @@ class BranchCallback:
 
     def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """Keep the order; compare an iterable dataset with the control's content."""
+        if delivery.samples is not None:
+            self.samples.append(delivery.samples)
         if delivery.order is not None:
             self.order.append(delivery.order)
             return

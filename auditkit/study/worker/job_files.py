@@ -20,11 +20,14 @@ from auditkit.formats.run_files import (
     outcome_to_tensors,
     trace_to_tensors,
 )
+from auditkit.formats.sample_digests import samples_to_tensors
+from auditkit.observe.loader.driver import LoaderDriver
 from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.machine.opened import opened_files
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.session import Session
+from auditkit.records.digest import ABSENT
 from auditkit.records.job import Job
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.plan import PerturbationSpec, StudyPlan
@@ -49,6 +52,13 @@ class _JobFiles:
         """Write one file whole."""
         path = self._folder / f"{stem}.safetensors{self._suffix}"
         store.write_tensors(path, tensors, meta)
+
+    def write_samples(self, branch: str, callback: BranchCallback) -> str | None:
+        """Write what a branch's samples looked like; its name, or None where nobody measured."""
+        if all(digest == ABSENT for batch in callback.samples for digest in batch):
+            return None
+        self.write(f"{branch}.samples", samples_to_tensors(callback.samples))
+        return self.name(f"{branch}.samples")
 
 
 def read_order(job: Job) -> OrderFile:
@@ -105,6 +115,7 @@ def trunk_result(
         digests=callback.digests,
         diverged_at=callback.diverged_at,
         evaluated_on=callback.evaluated_on,
+        samples=files.write_samples("control", callback),
     )
     return TrunkResult(
         control=control,
@@ -128,6 +139,7 @@ def branch_record(
     auditor: Auditor,
     callback: BranchCallback,
     follow: list[Batch],
+    reset: tuple[str, ...] = (),
 ) -> BranchRecord:
     """Write the files of one branch.
 
@@ -138,6 +150,7 @@ def branch_record(
         auditor: Its rows t0+1..T+1.
         callback: What was evaluated.
         follow: The order that it was given, where none was consumed by index.
+        reset: What its perturbation changed in the optimizer's groups and attributes.
     """
     plan, files = plan_of(job), _JobFiles(job)
     role, spec = plan.branch(name)
@@ -149,14 +162,20 @@ def branch_record(
         name=name,
         role=role,
         perturbation=spec,
-        version=None if spec is None else perturbation_of(spec.name).declaration.version,
+        version=None if spec is None else _version(job, name, spec),
         trace=files.name(f"{name}.trace"),
         outcome=files.name(f"{name}.outcome"),
         order_sha256=_order_digest(callback.order or follow, content, 0),
         digests=callback.digests,
         diverged_at=callback.diverged_at,
         evaluated_on=callback.evaluated_on,
+        samples=files.write_samples(name, callback),
+        reset=reset,
     )
+
+
+def _version(job: Job, name: str, spec: PerturbationSpec) -> int:
+    return perturbation_of(spec.name, job.version_of(name)).declaration.version
 
 
 def branch_result(
@@ -169,6 +188,23 @@ def branch_result(
         code=user_code(_code_folder(job), job.suffix, main=main),
         built=() if built is None else (built,),
     )
+
+
+def measure_samples(session: Session, plan: StudyPlan, spec: PerturbationSpec | None) -> None:
+    """Digest the samples of the window one by one where an order perturbation moves them.
+
+    In every other branch, and outside the window, the batches themselves are compared.
+
+    Args:
+        session: The live program.
+        plan: The plan.
+        spec: The branch's perturbation; None for the control, which is measured for all of them.
+    """
+    driver = session.driver
+    specs = plan.perturbations if spec is None else (spec,)
+    moves = any(perturbation_of(each.name).declaration.kind == "order" for each in specs)
+    if moves and isinstance(driver, LoaderDriver):
+        driver.measure(range(plan.fork_at + 1, plan.window_end + 1))
 
 
 def follow_control(

@@ -26,6 +26,7 @@ from auditkit.observe.machine.determinism import deterministic, unchanged_settin
 from auditkit.observe.machine.environment import environment, look_up_packages
 from auditkit.observe.machine.imports import watched_imports
 from auditkit.observe.values.digests import commitments
+from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
@@ -39,12 +40,14 @@ from auditkit.study.stages.evaluator import evaluate_probe
 from auditkit.study.stages.forker import Fork, read_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
+from auditkit.study.worker.augmentation import require_per_sample
 from auditkit.study.worker.branch_processes import Unforkable, fork_each
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
 from auditkit.study.worker.job_files import (
     branch_record,
     branch_result,
     follow_control,
+    measure_samples,
     plan_of,
     read_order,
     trunk_result,
@@ -89,6 +92,8 @@ def run_job(job: Job, report: Report) -> Result:
 def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
     plan = plan_of(job)
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
+        _examine(job, session)
+        measure_samples(session, plan, None)
         auditor = Auditor(1, commit_data=True)
         report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
         callback = TrunkCallback(session, plan, report_step)
@@ -136,6 +141,18 @@ def _call_again(job: Job, factory: LoadedFactory, session: Session, built: Built
         built.require_same(built_program(again), "when it is called again")
 
 
+def _examine(job: Job, session: Session) -> None:
+    """Refuse augmentation that does not keep the promise of its mode; asked at the run, once.
+
+    Raises:
+        AugmentationDrift: Naming sample, generator and library.
+    """
+    plan = plan_of(job)
+    if job.code is not None and job.seed == plan.seeds[0] and session.driver.per_sample:
+        kinds = (perturbation_of(spec.name).declaration.kind for spec in plan.perturbations)
+        require_per_sample(session, moves="order" in kinds)
+
+
 def _branch(
     job: Job, session: Session, name: str, report_step: Callable[[int], None]
 ) -> BranchRecord:
@@ -143,11 +160,14 @@ def _branch(
     tensors, meta = store.read_tensors(Path(job.fork or ""), what="fork")
     fork, order = read_fork(tensors, meta), read_order(job)
     _, spec = plan.branch(name)
-    follow = _start_branch(session, plan, fork, order, spec)
+    version = job.version_of(name)
+    if spec is not None:
+        measure_samples(session, plan, spec)
+    follow, reset = _start_branch(session, plan, fork, order, spec, version)
     callback = BranchCallback(session, plan, fork.recalibration, order.content, report_step)
     auditor = Auditor(plan.fork_at + 1)
     hold(session, plan.fork_at + 1, plan.horizon, auditor, callback)
-    return branch_record(job, session, name, auditor, callback, follow)
+    return branch_record(job, session, name, auditor, callback, follow, reset)
 
 
 def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
@@ -158,7 +178,8 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
         if job.fork is not None:
             tensors, meta = store.read_tensors(Path(job.fork), what="fork")
             _, spec = plan.branch(job.branches[0])
-            _start_branch(session, plan, read_fork(tensors, meta), read_order(job), spec)
+            version = job.version_of(job.branches[0])
+            _start_branch(session, plan, read_fork(tensors, meta), read_order(job), spec, version)
             first = plan.fork_at + 1
         report_step = _step_reporter(report, job.seed, job.step, _constant("modules"))
         callback = ModuleCallback(session.program.model, job.step, report_step)
@@ -226,12 +247,16 @@ def _start_branch(
     fork: Fork,
     order: OrderFile,
     spec: PerturbationSpec | None,
-) -> list[Batch]:
-    """Bring a session to the start of a branch; returns the batches that it will be delivered."""
+    version: int | None,
+) -> tuple[list[Batch], tuple[str, ...]]:
+    """Bring a session to the start of a branch.
+
+    Returns:
+        The batches that it will be delivered, and what was reset, see :func:`perturb`.
+    """
     follow = follow_control(session, plan, order, spec)
     restore_fork(session, fork)
-    perturb(session, spec)
-    return follow
+    return follow, perturb(session, spec, version)
 
 
 @contextmanager

@@ -11,17 +11,18 @@ import torch
 from tiny_programs import Numbers, row
 from torch.utils.data import IterableDataset, default_collate, default_convert
 
-from auditkit.formats.seeds import SampleSeeds, derive_seed
+from auditkit.formats.seeds import derive_seed
 from auditkit.observe.rng.per_sample import (
     PerBatchCollate,
     PerSampleDataset,
     PerSampleIterable,
     PerWorkerInit,
+    SampleStreams,
     draws_in_collate,
 )
 from auditkit.observe.rng.streams import capture_streams, seed_sample
 
-SEEDS = SampleSeeds(7)
+SEEDS = SampleStreams(7)
 
 
 @pytest.fixture(autouse=True)

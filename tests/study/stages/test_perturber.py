@@ -13,7 +13,7 @@ from auditkit.records.declaration import DECLARATIONS, matches
 from auditkit.records.plan import PerturbationSpec
 from auditkit.study.stages.perturber import perturb
 
-ADAM = ("adam-reset",)
+OPTIMIZERS = {"adam-reset": "adam", "second-moment-reset": "rmsprop"}
 
 
 def changed_by(spec: PerturbationSpec | None, **arguments: str) -> set[str]:
@@ -33,9 +33,10 @@ def test_no_perturbation_changes_nothing() -> None:
 @pytest.mark.parametrize("name", DECLARATIONS)
 def test_a_perturbation_changes_what_it_declares_and_nothing_else(name: str) -> None:
     spec = PerturbationSpec(name)
-    touched = DECLARATIONS[name].touches(spec)
-    changed = changed_by(spec, optimizer="adam" if name in ADAM else "sgd")
-    assert all(matches(component, touched) for component in changed)
+    touched, allowed = DECLARATIONS[name].touches(spec), DECLARATIONS[name].may_touch(spec)
+    changed = changed_by(spec, optimizer=OPTIMIZERS.get(name, "sgd"))
+    assert all(matches(component, allowed) for component in changed)
+    assert bool(changed) == (DECLARATIONS[name].kind == "state")
     assert all(any(matches(c, (pattern,)) for c in changed) for pattern in touched)
 
 

@@ -81,15 +81,45 @@ def test_equal_states_have_equal_snapshots() -> None:
     assert snapshots[0] == snapshots[1]
 
 
+def test_plain_attributes_that_changed_are_in_the_snapshot() -> None:
+    with tiny_session(forgetful) as session:
+        trained(session, 1, 6)
+        layer: Any = session.program.model.relu
+        assert layer.calls == 6
+        digests = freeze(session, session.state(), []).digests
+        layer.calls = 7
+        assert (
+            digests["attributes/modules"]
+            != freeze(session, session.state(), []).digests["attributes/modules"]
+        )
+
+
 def test_state_that_no_snapshot_would_hold_is_refused() -> None:
     with tiny_session(forgetful) as session:
         trained(session, 1, 6)
-        with pytest.raises(UncapturedState, match=r"model\.relu\.calls changed from 0 to 6") as e:
+        layer: Any = session.program.model.relu
+        layer.calls = object()
+        with pytest.raises(UncapturedState, match=r"model\.relu\.calls became a object") as error:
             freeze(session, session.state(), [])
-    assert e.value.component == "modules"
+    assert error.value.component == "attributes/modules"
 
 
-def test_a_generator_that_nobody_registered_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda model: model.add_module("head", nn.Linear(2, 2)), "head"),
+        (lambda model: model.register_parameter("scale", nn.Parameter(torch.ones(1))), "scale"),
+    ],
+)
+def test_a_model_that_grew_is_refused_before_the_fork_is_written(change: Any, name: str) -> None:
+    with tiny_session() as session:
+        trained(session, 1, 6)
+        change(session.program.model)
+        with pytest.raises(UncapturedState, match=f"{name} was added, removed or replaced"):
+            freeze(session, session.state(), [])
+
+
+def test_a_generator_that_nobody_registered_is_refused_once_it_moves() -> None:
     generator = torch.Generator()
 
     def noisy(program: Program) -> Program:
@@ -100,8 +130,11 @@ def test_a_generator_that_nobody_registered_is_refused() -> None:
 
         return replace(program, loss=loss)
 
-    with pytest.raises(UncapturedState, match=r"torch\._C\.Generator"), tiny_session(noisy):
-        pass
+    with tiny_session(noisy) as session:
+        session.state()
+        torch.rand((), generator=generator)
+        with pytest.raises(UncapturedState, match=r"torch\._C\.Generator.*register it"):
+            session.state()
 
 
 def test_a_generator_that_is_registered_is_part_of_the_snapshot() -> None:

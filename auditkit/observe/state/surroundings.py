@@ -1,0 +1,309 @@
+"""What a script holds around its loop: state that changes there and that nobody registered.
+
+A checkpoint holds what was registered. A generator from which the loop itself draws, a scheduler,
+a scaler or an averaged model that was forgotten is in none, and no search through the registered
+objects leads to it; the frames that iterate the loader do. They are looked at as they stand at
+a batch boundary: the names of their functions and modules, and what these reach. A thing is
+named only if it changed from one look to a later one: what was used before training, or is never
+used, is of no account.
+
+Looking changes nothing. Before Python 3.13 the names of a function that is running can only be
+read by way of the dict that ``locals()`` returns; functions that may have asked for that
+dict are left out.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+import sys
+import types
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from auditkit.observe.loader.samplers import sampler_generators
+from auditkit.observe.rng.streams import (
+    generator_leaves,
+    is_generator,
+    is_global_generator,
+)
+from auditkit.observe.state.components import TrainingObjects
+from auditkit.observe.state.reach import is_library_class, is_library_module, reachable
+from auditkit.observe.values.digests import digest_leaves
+from auditkit.records.digest import EVIDENCE_RECIPE
+
+#: How many objects a look sees: the nearest ones.
+_MAX_OBJECTS = 5_000
+
+_OWN_PACKAGE = __name__.partition(".")[0]
+_READS_LOCALS = frozenset({"locals", "vars", "dir", "eval", "exec", "f_locals"})
+_SCALARS = (bool, int, float, complex, str, type(None))
+
+#: Keyword of ``wrap`` that registers each kind.
+_KEYWORDS = {
+    "scheduler": "scheduler={1}",
+    "scaler": "scaler={1}",
+    "averaged": "averaged={{{0!r}: {1}}}",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something that holds state and is not registered.
+
+    Attributes:
+        path: How the script gets at it.
+        kind: ``generator``, ``scheduler``, ``scaler`` or ``averaged``.
+        held: It, or a weak reference to it where it may be large.
+        mark: What its state is compared by.
+    """
+
+    path: str
+    kind: str
+    held: Any
+    mark: object
+
+    @property
+    def is_own(self) -> bool:
+        """Whether every change is one of state that is its own."""
+        return self.kind != "averaged" or isinstance(self.current(), AveragedModel)
+
+    def current(self) -> Any:
+        """The object; None where it is gone."""
+        return self.held() if isinstance(self.held, weakref.ref) else self.held
+
+    def has_moved(self) -> bool:
+        """Whether it has another state than when it was found."""
+        value = self.current()
+        return value is not None and _mark(value) != self.mark
+
+    def describe(self) -> str:
+        """What it is and how to register it."""
+        kind, name = type(self.current()), self.path.rpartition(" ")[2].rpartition(".")[2]
+        keyword = _KEYWORDS.get(self.kind, "extras={{{0!r}: {1}}}")
+        return (
+            f"{self.path} ({kind.__module__}.{kind.__qualname__}) changes during training, and no "
+            f"checkpoint holds it; register it: wrap(..., {keyword.format(name, _tail(self.path))})"
+        )
+
+
+class Surroundings:
+    """Looks around a loop again and again.
+
+    Args:
+        objects: What is registered.
+        loaders: The loaders that are.
+    """
+
+    def __init__(self, objects: TrainingObjects, loaders: Iterable[Any]) -> None:
+        self._objects = objects
+        self._known = _registered(objects, loaders)
+        self._found: dict[int, Candidate] = {}
+        self._moves: dict[int, list[int]] = {}
+
+    def look(self, step: int) -> Candidate | None:
+        """What has changed since an earlier look, if anything; finds what is new.
+
+        Args:
+            step: Number of the step that comes next.
+        """
+        for key, candidate in list(self._found.items()):
+            if candidate.has_moved() and (candidate.is_own or self._is_averaged(key, step)):
+                return candidate
+        self._search()
+        return None
+
+    def _is_averaged(self, key: int, step: int) -> bool:
+        """Whether a second model is an average, and not a copy that is kept from time to time."""
+        candidate = self._found[key]
+        module = candidate.current()
+        self._found[key] = replace(candidate, mark=_mark(module))
+        steps = self._moves.setdefault(key, [])
+        steps.append(step)
+        is_copy = _mark(module) == _mark(self._objects.model)
+        is_trained = any(parameter.grad is not None for parameter in module.parameters())
+        return step - 1 in steps and not is_copy and not is_trained
+
+    def _search(self) -> None:
+        frames = tuple(_frames())
+        # The objects of a framework whose code runs the loop are its own business.
+        drivers = {_package(frame) for frame in frames if _is_library(frame)}
+        drivers = (drivers | {_OWN_PACKAGE}) - {"torch"}
+        others: list[DataLoader[Any]] = []
+        fresh: dict[int, Candidate] = {}
+
+        def is_closed(value: object) -> bool:
+            return isinstance(value, DataLoader) or _package_of(type(value)) in drivers
+
+        roots = _names_of(frame for frame in frames if not _is_library(frame))
+        roots.update(_attributes(self._objects))
+        known = self._known.values()
+        for path, value in reachable(roots, known, is_closed=is_closed, limit=_MAX_OBJECTS):
+            if isinstance(value, DataLoader):
+                others.append(value)
+            kind = self._kind(value)
+            if kind is not None and id(value) not in self._found:
+                held = weakref.ref(value) if isinstance(value, nn.Module) else value
+                fresh[id(value)] = Candidate(path, kind, held, _mark(value))
+        for loader in others:  # what a validation loader draws from is its own business, too
+            owned = {"dataset": loader.dataset, "sampler": loader.sampler}
+            for value in sampler_generators(loader).values():
+                fresh.pop(id(value), None)
+            for _, value in reachable(owned, (), limit=_MAX_OBJECTS):
+                fresh.pop(id(value), None)
+        self._found.update(fresh)
+
+    def _kind(self, value: object) -> str | None:
+        if is_generator(value):
+            is_global = is_global_generator(value) or isinstance(value, random.SystemRandom)
+            return None if is_global else "generator"
+        if isinstance(value, LRScheduler):
+            return "scheduler" if id(value.optimizer) in self._known else None
+        if isinstance(value, torch.amp.GradScaler):
+            return "scaler"
+        if isinstance(value, nn.Module) and _same_shapes(value, self._objects.model):
+            return "averaged"
+        return None
+
+
+def _registered(objects: TrainingObjects, loaders: Iterable[Any]) -> dict[int, object]:
+    """Everything that registered objects hold, by ``id``."""
+    found: list[object] = [objects.optimizer, objects.scheduler, objects.scaler, *loaders]
+    modules = [objects.model, *objects.averaged.values()]
+    others: list[object] = [objects.scheduler, objects.scaler]
+    for extra in objects.extras.values():
+        found.append(extra)
+        if isinstance(extra, nn.Module):
+            modules.append(extra)
+        elif not is_generator(extra):
+            others.append(extra)
+    for module in modules:
+        found.extend(module.modules())
+    for loader in loaders:
+        if isinstance(loader, DataLoader):
+            found.extend(sampler_generators(loader).values())
+    # What a registered object holds, its state_dict answers for.
+    roots = {str(number): item for number, item in enumerate(others)}
+    is_part = (LRScheduler, torch.amp.GradScaler)
+    for _, value in reachable(roots, ()):
+        if is_generator(value) or isinstance(value, is_part):
+            found.append(value)
+    return {id(value): value for value in found if value is not None}
+
+
+def _attributes(objects: TrainingObjects) -> dict[str, Any]:
+    """What hangs on model and optimizer, by path."""
+    owners: dict[str, Any] = {"model": objects.model, "optimizer": objects.optimizer}
+    for name, layer in objects.model.named_modules():
+        if name and not is_library_class(layer.__class__):
+            owners[f"model.{name}"] = layer
+    return {
+        f"{path}.{name}": value
+        for path, owner in owners.items()
+        for name, value in vars(owner).items()
+        if not name.startswith("_") and name != "state"
+    }
+
+
+def _frames() -> Iterator[types.FrameType]:
+    """The frames that this was called from, innermost first, auditkit's own left out."""
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if _package(frame) != _OWN_PACKAGE:
+            yield frame
+        frame = frame.f_back
+
+
+def _package(frame: types.FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
+def _package_of(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
+
+
+def _is_library(frame: types.FrameType) -> bool:
+    return is_library_module(sys.modules.get(str(frame.f_globals.get("__name__", ""))))
+
+
+def _names_of(frames: Iterable[types.FrameType]) -> dict[str, Any]:
+    """Values by the names that the frames know them by; locals first."""
+    found: dict[str, Any] = {}
+    shared: dict[str, Any] = {}
+    for frame in frames:
+        for name, value in _locals(frame).items():
+            found.setdefault(f"{frame.f_code.co_name}'s {name}", value)
+        for name, value in list(frame.f_globals.items()):
+            if not name.startswith("__"):
+                shared.setdefault(name, value)
+    members: dict[str, Any] = {}
+    for name, value in {**found, **shared}.items():
+        members.update(_members(name, value))
+    return {**found, **shared, **members}
+
+
+def _members(path: str, value: Any) -> dict[str, Any]:
+    """What the user's own modules and classes hold, which a search does not open."""
+    own_module = isinstance(value, types.ModuleType) and not is_library_module(value)
+    own_class = isinstance(value, type) and not is_library_class(value)
+    if not (own_module or own_class) or _is_auditkit(value):
+        return {}
+    members = list(vars(value).items())
+    return {f"{path}.{name}": item for name, item in members if not name.startswith("__")}
+
+
+def _is_auditkit(value: Any) -> bool:
+    name = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
+    return str(name).partition(".")[0] == _OWN_PACKAGE
+
+
+def _locals(frame: types.FrameType) -> Mapping[str, Any]:
+    code = frame.f_code
+    if not code.co_flags & inspect.CO_OPTIMIZED:
+        return {}  # a module, whose names are globals
+    if sys.version_info >= (3, 13):
+        return dict(frame.f_locals)
+    if _READS_LOCALS & set(code.co_names):
+        return {}
+    values = frame.f_locals
+    found = dict(values)
+    values.clear()  # it would keep what the function lets go of
+    return found
+
+
+def _same_shapes(module: nn.Module, model: nn.Module) -> bool:
+    shapes = [parameter.shape for parameter in module.parameters()]
+    return bool(shapes) and shapes == [parameter.shape for parameter in model.parameters()]
+
+
+def _tail(path: str) -> str:
+    """The expression at the end of a path: what the script itself would write."""
+    return path.rpartition(" ")[2]
+
+
+def _mark(value: Any) -> object:
+    """What tells two states apart, without a copy of what is large."""
+    if is_generator(value):
+        return digest_leaves(EVIDENCE_RECIPE, generator_leaves(value))
+    if isinstance(value, nn.Module):
+        smallest = min(value.parameters(), key=Tensor.numel)
+        return digest_leaves(EVIDENCE_RECIPE, {"": smallest.detach()})
+    return dict(_plain(value))
+
+
+def _plain(value: Any) -> Iterator[tuple[str, object]]:
+    for name, item in vars(value).items():
+        if isinstance(item, Tensor):
+            yield name, (id(item), item._version)
+        elif isinstance(item, _SCALARS):
+            yield name, (type(item), repr(item))
+        elif isinstance(item, (list, tuple)) and all(isinstance(one, _SCALARS) for one in item):
+            yield name, repr(item)

@@ -1,0 +1,233 @@
+"""A resume proves itself: it must give the rows that the killed run left after the checkpoint.
+
+Rules: nothing is written before every one of those rows was given again, so that a resume that goes
+wrong leaves the folder as it was; and nothing is computed for it, since a resumed loop must repeat
+those steps and cut their rows anyway. So that there are such rows, they are put on disk soon after
+a checkpoint (:class:`RowPace`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from auditkit.errors import AuditError, ResumeMismatch
+from auditkit.observe.state.components import State
+from auditkit.observe.values.codec import Leaves
+from auditkit.observe.values.digests import digest_leaves
+from auditkit.records.differences import by_cause, kind_of, resume_reason, resume_remedy
+from auditkit.records.digest import EVIDENCE_RECIPE
+from auditkit.records.evidence import CONSUMED, Trace, is_consumed
+from auditkit.records.journal import KeptCheckpoint, RecordingJournal
+
+#: Rows after a checkpoint that are enough to go on from it: what a loop does every few steps (an
+#: update of accumulated gradients) shows in no single one.
+ENOUGH_ROWS = 8
+
+#: Steps, and seconds, after which rows are put on disk.
+_ROWS_EVERY, _SECONDS = 64, 1.0
+
+_WAY_OUT = (
+    "the folder is as it was, and its checkpoints lack what they lack: train from the start into "
+    "another one, or go on without the proof by Recorder.resume(..., unproven=True)"
+)
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """From where a recording goes on.
+
+    Attributes:
+        journal: As the killed run left it.
+        kept: The checkpoint; None for the loop's own start.
+        recorded: The rows that prove it; None where nothing is compared.
+    """
+
+    journal: RecordingJournal
+    kept: KeptCheckpoint | None
+    recorded: Trace | None
+
+    @property
+    def step(self) -> int:
+        """Steps that had been taken there."""
+        return 0 if self.kept is None else self.kept.record.step
+
+    @property
+    def last(self) -> int:
+        """The last step whose whole row is compared."""
+        return self.step if self.recorded is None else self.recorded.last_step
+
+    def settle(self, journal: RecordingJournal) -> RecordingJournal:
+        """The journal of this process, once the resume is proven or goes on without."""
+        return journal.resumed(self.step, self.last, self.last - self.step)
+
+
+def choose_start(checkpoints: Sequence[int], last: int) -> int:
+    """The checkpoint to go on from: the latest with enough rows after it.
+
+    Args:
+        checkpoints: Their steps, in order.
+        last: The last step whose whole row is on disk.
+
+    Returns:
+        Where none has enough, the one with the most; 0, the start, where none has any.
+    """
+    enough = [step for step in checkpoints if last - step >= ENOUGH_ROWS]
+    return max(enough) if enough else min((s for s in checkpoints if s < last), default=0)
+
+
+class Proof:
+    """Compares the rows of a resumed loop with those of the killed one.
+
+    Args:
+        resumption: From where it goes on.
+        read_state: The state in a checkpoint, by which a difference there is told to a tensor.
+        unregistered: Generators that no component holds, for people.
+
+    Attributes:
+        other_loss: The first step whose logged loss alone is another.
+    """
+
+    def __init__(
+        self,
+        resumption: Resumption,
+        read_state: Callable[[KeptCheckpoint], Mapping[str, Leaves]],
+        unregistered: str | None = None,
+    ) -> None:
+        self._resumption, self._read_state = resumption, read_state
+        self._unregistered = unregistered
+        self._failure: ResumeMismatch | None = None
+        self.start, self.last = resumption.step, resumption.last
+        self.other_loss: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many recorded rows are to be given again."""
+        return self.last - self.start
+
+    def refuse_failed(self) -> None:
+        """Raise again what was raised, where the loop caught it and goes on."""
+        if self._failure is not None:
+            raise self._failure
+
+    def compare_boundary(self, row: Trace, state: State) -> None:
+        """Compare the row of the step that begins: the state before it and its batch.
+
+        Raises:
+            ResumeMismatch: When it is another.
+        """
+        recorded, step = self._resumption.recorded, row.first_step
+        if recorded is None:
+            return
+        consumed = CONSUMED if step <= self.last else ()
+        found = recorded.row_difference(step, row)
+        names = [n for n in found if n != "loss" and (not is_consumed(n) or n in consumed)]
+        if names:
+            self._refuse(step, names, state)
+
+    def compare_step(self, row: Trace) -> None:
+        """Compare the whole row of a step that is over.
+
+        Raises:
+            ResumeMismatch: When it is another, in more than the loss that the loop logged.
+        """
+        recorded, step = self._resumption.recorded, row.first_step
+        if recorded is None or step > self.last:
+            return
+        names = recorded.row_difference(step, row)
+        if names == ["loss"]:  # as of a mean that the loop keeps; the weights do not hang on it
+            self.other_loss = self.other_loss or step
+        elif names:
+            self._refuse(step, names, {})
+
+    def refuse_end(self, steps: int) -> None:
+        """The loop is over, and not all rows were given again.
+
+        Raises:
+            ResumeMismatch: Always.
+        """
+        self.refuse_failed()
+        raise self._failed(
+            f"the loop ended after step {steps}, before all rows of the killed run were given "
+            f"again: that one had begun step {self.last + 1}",
+            hint="go through the same epochs; what decides how long a loop or an epoch is (a "
+            f"counter, a batch sampler, the data set) must be in a checkpoint; {_WAY_OUT}",
+        )
+
+    def _refuse(self, step: int, names: Sequence[str], state: State) -> None:
+        first, *others = by_cause(step, names)
+        tensor = self._differing_tensor(step, first, state)
+        shown = f"{first} ({tensor})" if tensor else first
+        more = f", also {', '.join(others)}" if others else ""
+        known = f" ({self._unregistered})" if self._unregistered else ""
+        likely = f"likely {resume_reason(first)}{known}; give it to wrap: {resume_remedy(first)}"
+        if kind_of(first) == "state drift":
+            likely += "; or the training is not deterministic (auditkit doctor -- COMMAND tells)"
+        if not self.start:
+            likely = "it is not repeatable from its start: auditkit doctor -- COMMAND tells why"
+        place = f"goes on after step {self.start}" if self.start else "begins anew"
+        raise self._failed(
+            f"this loop, which {place}, gives another {shown} than the killed run recorded{more}",
+            step=step,
+            component=first,
+            hint=f"{likely}; {_WAY_OUT}",
+        )
+
+    def _failed(self, message: str, **parts: object) -> ResumeMismatch:
+        self._failure = ResumeMismatch(message, **parts)  # type: ignore[arg-type]
+        return self._failure
+
+    def _differing_tensor(self, step: int, component: str, state: State) -> str | None:
+        """The first tensor of a component that is another, where a checkpoint lies at the row."""
+        kept = [one for one in self._resumption.journal.kept if one.record.step == step - 1]
+        if not kept or component not in state:
+            return None
+        try:
+            there = self._read_state(kept[0]).get(component, {})
+        except AuditError:
+            return None
+        here = state[component]
+        names = [name for name in sorted(set(here) | set(there)) if name]
+        return next((name for name in names if _leaf(here, name) != _leaf(there, name)), None)
+
+
+def _leaf(leaves: Leaves, name: str) -> bytes | None:
+    return digest_leaves(EVIDENCE_RECIPE, {name: leaves[name]}) if name in leaves else None
+
+
+class RowPace:
+    """When the rows after a checkpoint are put on disk, so that a kill loses few of them.
+
+    Soon after it, at doubling distances: a kill may come at any step. Then whenever as many steps
+    or seconds have passed as may be lost. Before the first checkpoint nothing is: without one
+    there is nothing to resume.
+
+    Attributes:
+        written: The step up to which all rows are on disk.
+    """
+
+    def __init__(self) -> None:
+        self._checkpoint: int | None = None
+        self.written, self._at = 0, 0.0
+
+    def checkpoint_taken(self, step: int) -> None:
+        """All rows up to there are on disk."""
+        self._checkpoint = step
+        self.rows_written(step)
+
+    def rows_written(self, step: int) -> None:
+        """The rows up to this step are on disk."""
+        self.written, self._at = step, time.monotonic()
+
+    def is_due(self, step: int) -> bool:
+        """Whether to write the rows up to this step, which is over."""
+        if self._checkpoint is None or step <= self.written:
+            return False
+        after = step - self._checkpoint
+        soon = after <= _ROWS_EVERY and after.bit_count() == 1
+        return soon or step - self.written >= _ROWS_EVERY or time.monotonic() - self._at >= _SECONDS
+
+    def proves(self, step: int) -> bool:
+        """Whether enough rows after the latest checkpoint are on disk."""
+        return self._checkpoint is not None and step - self._checkpoint >= ENOUGH_ROWS
