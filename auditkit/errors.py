@@ -18,6 +18,7 @@ The tree (the number is the exit code that the command line gives it)::
     ├── CaptureError                1  the training state cannot be frozen or restored
     │   ├── UncapturedState         1  state that no snapshot would hold
     │   ├── RestoreMismatch         1  a snapshot of another program
+    │   ├── ReplicaMismatch         1  a replica that is not its control
     │   ├── UnsupportedLoader       1  a data loader that cannot be resumed exactly
     │   ├── ProbeDisturbance        1  the probe changed the training state
     │   └── NothingToPerturb        1  the program has nothing that a perturbation could change

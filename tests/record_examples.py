@@ -116,6 +116,7 @@ CONTROL = BranchRecord(
     digests=digests("4"),
     evaluated_on={"inputs": sha("8"), "labels": sha("9"), "recalibration": sha("e")},
     samples="seed-0000/control.samples.safetensors",
+    reset=(),
 )
 TREATMENT = BranchRecord(
     name="adam-reset--moments-m--step-keep",
@@ -128,6 +129,7 @@ TREATMENT = BranchRecord(
     digests=digests("7"),
     diverged_at=7,
     evaluated_on={"inputs": sha("8"), "labels": sha("9")},
+    samples="seed-0000/treatment.samples.safetensors",
     reset=("optimizer.schedule.calls", "param_groups[0].step"),
 )
 

@@ -258,7 +258,9 @@ class _Replay:
     def _resumed_before(self, mismatches: tuple[Mismatch, ...]) -> str:
         if not mismatches or not mismatches[0].branch.startswith("rank "):
             return ""
-        rank = self._recorded.rank(int(mismatches[0].branch.removeprefix("rank ")))
+        rank = self._recorded.rank(
+            int(mismatches[0].branch.removeprefix("rank ").partition(",")[0])
+        )
         return _resumption(mismatches[0], rank)
 
     def _folder(self, number: int) -> Path:

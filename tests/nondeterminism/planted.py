@@ -135,7 +135,7 @@ PLANTED = [
     Planted(
         "learning rate from the clock", "clock_learning_rate", "nondeterminism", 9, "param_groups"
     ),
-    Planted("BatchNorm by wall time", "clock_batchnorm", "nondeterminism", 9, "batchnorm"),
+    Planted("BatchNorm by wall time", "clock_batchnorm", "nondeterminism", 9, "attributes/modules"),
     Planted("teacher by wall time", "clock_teacher", "nondeterminism", 9, "extras/teacher"),
     Planted("seed from the clock", "clock_seed", "nondeterminism", 9, "rng/torch"),
     # In the data
@@ -143,14 +143,6 @@ PLANTED = [
         "augmentation by the clock", "clock_augmentation", "nondeterminism", 1, "batch", "<batch>"
     ),
     Planted("label noise by the clock", "clock_labels", "nondeterminism", 1, "batch", "<batch>"),
-    Planted(
-        "augmentation by process id",
-        "process_augmentation",
-        "nondeterminism",
-        1,
-        "batch",
-        "<batch>",
-    ),
     Planted(
         "order that is lost",
         "late_sampler",
@@ -166,7 +158,9 @@ PLANTED = [
     Planted("generator in a closure", "closure_generator", "refused", None, "rng"),
     Planted("thread count changed", "more_threads", "refused", None, "torch threads"),
     Planted("kernels switched", "other_precision", "refused", None, "deterministic algorithms"),
-    Planted("counter on a module", "module_attribute", "refused", None, "modules"),
+    Planted("result kept on a module", "module_attribute", "refused", None, "attributes/modules"),
+    Planted("augmentation by process id", "process_augmentation", "refused", None, "batch"),
+    Planted("augmentation by worker", "worker_augmentation", "refused", None, "batch"),
     Planted("initialised by chance", "initialised_by_chance", "refused", None, "params"),
     Planted("probe drawn anew", "unsteady_probe", "refused", None, "probe inputs"),
     # State that no snapshot holds, so that the replica is not the control
@@ -267,7 +261,6 @@ HONEST: list[tuple[str, dict[str, str]]] = [
     ("tiny", {"optimizer": "adamw", "parts": "batchnorm+dropout+ema", "scheduler": "step"}),
     ("tiny", {"parts": "batchnorm+scaler", "accumulate": "2", "scheduler": "epoch"}),
     ("weighted_sampler", {}),
-    ("augmentation_by_worker", {}),
     ("own_generators", {}),
     ("all_global_streams", {}),
     ("queue_in_extras", {}),

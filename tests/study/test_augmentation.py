@@ -18,7 +18,7 @@ from studies import (
     study_in_process,
 )
 
-from auditkit.errors import AugmentationDrift, UncapturedState
+from auditkit.errors import AugmentationDrift
 from auditkit.evidence.reader import RunEvidence
 from auditkit.formats.ordering import delivered_order
 from auditkit.formats.sample_digests import Window, augmentation_drift
@@ -212,7 +212,7 @@ def test_samples_of_no_known_kind_are_not_measured(tmp_path: Path, key: Any) -> 
 
 
 def test_an_unregistered_generator_is_refused_with_both_ways(tmp_path: Path, key: Any) -> None:
-    with pytest.raises(UncapturedState, match=r"PerSample\(<that generator>\)"):
+    with pytest.raises(AugmentationDrift, match=r"auditkit\.PerSample\(dataset\.rng\)"):
         study(tmp_path / "run", key, kind="numpy")
 
 

@@ -46,6 +46,7 @@ from auditkit.observe.values.codec import Leaves, flatten, unflatten
 State = dict[str, Leaves]
 
 _GLOBAL_STREAMS = ("rng/python", "rng/numpy", "rng/torch", "rng/cuda:")
+_Built = AsBuilt | None  # a session notes it; nobody gives it
 
 
 @runtime_checkable
@@ -80,7 +81,7 @@ class TrainingObjects:
     scaler: Stateful | None = None
     averaged: Mapping[str, nn.Module] = field(default_factory=dict)
     extras: Mapping[str, Stateful | Generator] = field(default_factory=dict)
-    built: AsBuilt | None = field(default=None, compare=False, repr=False)
+    built: _Built = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         plain = {

@@ -28,6 +28,7 @@ def require_per_sample(session: Session, *, moves: bool) -> None:
         raise AugmentationDrift(
             f"sample {broken.index} of epoch 0 does not look the same when it is loaded again"
             + "".join(f"; {path} is {kind}" for path, kind in broken.generators.items()),
+            component="batch",
             expected="what follows from (seed, epoch, index) alone",
             found=_found(broken),
             hint=_HINT,

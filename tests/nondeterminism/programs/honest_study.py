@@ -14,7 +14,7 @@ import tiny_study
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader, WeightedRandomSampler, get_worker_info
+from torch.utils.data import DataLoader, WeightedRandomSampler
 
 import auditkit as ak
 
@@ -38,21 +38,6 @@ def weighted_sampler(seed: int) -> ak.Program:
     points = tiny_study.make_points()
     sampler = WeightedRandomSampler([1.0 + n % 3 for n in range(len(points))], len(points))
     loader = DataLoader(points, batch_size=tiny_study.BATCH_SIZE, sampler=sampler)
-    return replace(tiny_study.make_program(seed), loader=loader)
-
-
-def augmentation_by_worker(seed: int) -> ak.Program:
-    """Samples that are moved by the number of the worker that loads them."""
-
-    class Moved(tiny_study.Points):
-        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-            inputs, label = super().__getitem__(index)
-            info = get_worker_info()
-            return inputs + (0 if info is None else info.id), label
-
-    points = tiny_study.make_points()
-    moved = Moved(points.inputs, points.labels)
-    loader = DataLoader(moved, batch_size=tiny_study.BATCH_SIZE, shuffle=True, num_workers=2)
     return replace(tiny_study.make_program(seed), loader=loader)
 
 

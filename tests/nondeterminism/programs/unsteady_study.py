@@ -23,7 +23,7 @@ import tiny_study
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, get_worker_info
 
 import auditkit as ak
 
@@ -364,11 +364,36 @@ def unsteady_probe(seed: int) -> ak.Program:
 
 
 def private_generator(seed: int) -> ak.Program:
-    """A data set with a generator of its own that nobody registered."""
-    program = build(seed)
-    points: Any = program.loader.dataset
-    points.generator = random.Random(secrets.randbits(62))
-    return program
+    """A data set that draws from a generator of its own that nobody registered."""
+    generator = random.Random(secrets.randbits(62))
+
+    class Noisy(tiny_study.Points):
+        def __init__(self, points: tiny_study.Points) -> None:
+            super().__init__(points.inputs, points.labels)
+            self.generator = generator
+
+        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+            inputs, label = super().__getitem__(index)
+            return inputs + self.generator.random(), label
+
+    data = Noisy(tiny_study.make_points())
+    loader = DataLoader(data, batch_size=tiny_study.BATCH_SIZE, shuffle=True)
+    return replace(build(seed), loader=loader)
+
+
+def worker_augmentation(seed: int) -> ak.Program:
+    """Samples that are moved by the number of the worker that loads them."""
+
+    class Moved(tiny_study.Points):
+        def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+            inputs, label = super().__getitem__(index)
+            info = get_worker_info()
+            return inputs + (0 if info is None else info.id), label
+
+    points = tiny_study.make_points()
+    moved = Moved(points.inputs, points.labels)
+    loader = DataLoader(moved, batch_size=tiny_study.BATCH_SIZE, shuffle=True, num_workers=2)
+    return replace(tiny_study.make_program(seed), loader=loader)
 
 
 def closure_generator(seed: int) -> ak.Program:
@@ -393,19 +418,21 @@ def other_precision(seed: int) -> ak.Program:
 
 
 def module_attribute(seed: int) -> ak.Program:
-    """A layer that counts its calls in a plain attribute."""
+    """A layer that keeps its last result, with the graph that made it."""
     program = build(seed)
 
-    class Counting(nn.Module):
+    class Keeping(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.calls = 0
+            self.last: Tensor | None = None
 
         def forward(self, values: Tensor) -> Tensor:
-            self.calls += self.training
-            return values * (1 + self.calls / 1000)
+            scale = 1 if self.last is None else 1 + float(self.last.detach().mean()) / 1000
+            if self.training:
+                self.last = values
+            return values * scale
 
-    program.model.drop = Counting()
+    program.model.drop = Keeping()
     return program
 
 
