@@ -301,6 +301,7 @@ print("trained")
 """
 
 
+@pytest.mark.slow
 def test_an_edited_script_is_named(
     tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

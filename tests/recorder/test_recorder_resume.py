@@ -378,6 +378,7 @@ def killed_again_and_again(tmp_path: Path, moments: list[float]) -> None:
         assert (out / "manifest.json").exists()
 
 
+@pytest.mark.slow  # test_random_loops kills, too
 def test_kill_9_at_any_moment(tmp_path: Path) -> None:
     killed_again_and_again(tmp_path, [random.uniform(1.5, 4)])
 
