@@ -64,7 +64,7 @@ class Net(nn.Module):
         return logits
 
 
-@dataclass
+@dataclass(slots=True)  # what a module holds in a dict would come back with a checkpoint
 class StepLog:
     """What steps consumed and trained.
 

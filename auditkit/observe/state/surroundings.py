@@ -162,6 +162,8 @@ class Surroundings:
         self._found.update(fresh)
 
     def _kind(self, value: object) -> str | None:
+        if isinstance(value, weakref.ProxyTypes):  # it says that it is what it stands for
+            return None
         if is_generator(value):
             is_global = is_global_generator(value) or isinstance(value, random.SystemRandom)
             return None if is_global else "generator"
