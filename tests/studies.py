@@ -4,12 +4,14 @@ point: a process that loads torch takes seconds, a job takes milliseconds.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -62,7 +64,6 @@ PLAN = StudyPlan(
 )
 
 _LOCK = threading.Lock()
-_MODULE_FILES = imports.module_files
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,9 @@ def untouched(folder: Path) -> Iterator[None]:
             lambda to, end, main: digest_code(to, end, main=main) if to else (),
         )
         # What the tests themselves have imported is nobody's program.
-        known = imports.module_files()
+        known = sys.modules.copy()
         patch.setattr(imports, "module_files", lambda: _files_since(known))
+        patch.setattr(os, "fsync", lambda _: None)  # nobody pulls a plug here
         try:
             yield
         finally:
@@ -159,9 +161,13 @@ def untouched(folder: Path) -> Iterator[None]:
             streams.restore()
 
 
-def _files_since(known: Mapping[str, str]) -> dict[str, str]:
-    found = _MODULE_FILES().items()
-    return {path: name for path, name in found if path not in known and not _is_test(path)}
+def _files_since(known: Mapping[str, ModuleType]) -> dict[str, str]:
+    found = {}
+    for name, module in sorted(sys.modules.copy().items()):
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if known.get(name) is not module and isinstance(file, str) and not _is_test(file):
+            found.setdefault(file, name)
+    return found
 
 
 def _is_test(path: str) -> bool:

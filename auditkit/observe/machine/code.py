@@ -21,7 +21,7 @@ from types import ModuleType
 
 from auditkit.errors import ProgramError, StoreError
 from auditkit.files import installed, store
-from auditkit.observe.machine.imports import current_watch
+from auditkit.observe.machine.imports import current_watch, module_files
 from auditkit.records.manifest import CodeFile
 
 _GIT_SECONDS = 10
@@ -213,7 +213,8 @@ def _distributions(*roots: Path) -> installed.Distributions:
 
 
 def warm_up() -> None:
-    """Look up what every process asks: torch's RECORD is long."""
+    """Look up what every process asks: torch's RECORD is long, and modules are many."""
+    module_files()
     torch = sys.modules.get("torch")
     if torch is not None and torch.__file__:
         origin_of(torch.__file__, imported_since=True)

@@ -198,9 +198,14 @@ def module_files() -> dict[str, str]:
     for name, module in sorted(sys.modules.copy().items()):
         # Its own dict: a lazy module would import what it is asked for.
         file = getattr(module, "__dict__", {}).get("__file__")
-        if isinstance(file, str) and os.path.isabs(file):  # noqa: PTH117 # thousands
-            found.setdefault(installed.code_file(file), name)
+        if isinstance(file, str) and (path := _code_file(file)) is not None:
+            found.setdefault(path, name)
     return found
+
+
+@functools.cache  # thousands of modules are asked for again at every job; a fork inherits this
+def _code_file(file: str) -> str | None:
+    return installed.code_file(file) if os.path.isabs(file) else None  # noqa: PTH117
 
 
 @functools.cache
