@@ -86,11 +86,16 @@ def test_code_that_knows_its_branch_is_verified_as_the_code_that_is_listed(
 def test_the_places_that_tell_a_branch_are_those_that_the_manual_names(tmp_path: Path) -> None:
     shell = Shell.at(tmp_path / "user")
     log = tmp_path / "log"
-    process = shell.start("run", "curious_study.py", "--out", "out", "--arg", f"log={log}")
+    (tmp_path / "tmp").mkdir()
+    process = shell.start(
+        *("run", "curious_study.py", "--out", "out", "--arg", f"log={log}"),
+        env={"TMPDIR": str(tmp_path / "tmp")},  # what others leave in theirs tells nothing
+    )
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
     trunk, *branches = (json.loads(line) for line in log.read_text().splitlines())
-    assert all(len(names) == 4 for names in trunk.values())  # the plan's perturbations
+    for place, names in trunk.items():
+        assert len(names) == 4, (place, names)  # the plan's perturbations
     assert len(branches) == 6
     for found in branches:
         for place, names in found.items():
