@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special  # its stats take a second to load, and are these functions
 
 from auditkit.records.estimate import Interval
 
@@ -55,7 +55,8 @@ def skewness(values: Values) -> float | None:
     """Adjusted Fisher-Pearson skewness G1 of values ``(n,)``; None for n < 3 or no spread."""
     if len(values) < 3 or not standard_deviation(values):
         return None
-    return float(stats.skew(values, bias=False))
+    n, standardised = len(values), (values - values.mean()) / np.std(values)
+    return math.sqrt(n * (n - 1)) / (n - 2) * float(np.mean(standardised**3))
 
 
 def t_interval(values: Values, level: float = 0.95) -> Interval | None:
@@ -67,7 +68,7 @@ def t_interval(values: Values, level: float = 0.95) -> Interval | None:
     sd = standard_deviation(values)
     if not sd:
         return None
-    half = float(stats.t.ppf((1 + level) / 2, len(values) - 1)) * sd / math.sqrt(len(values))
+    half = float(special.stdtrit(len(values) - 1, (1 + level) / 2)) * sd / math.sqrt(len(values))
     mean = float(values.mean())
     return Interval(mean - half, mean + half, level)
 
@@ -79,7 +80,7 @@ def paired_t_test(values: Values) -> TTest | None:
         return None
     df = len(values) - 1
     t = float(values.mean()) / (sd / math.sqrt(len(values)))
-    return TTest(t, df, float(2 * stats.t.sf(abs(t), df)))
+    return TTest(t, df, float(2 * special.stdtr(df, -abs(t))))
 
 
 def cohens_dz(values: Values) -> float | None:
@@ -99,7 +100,7 @@ def non_inferiority_p(values: Values, margin: float) -> float | None:
         None as for the interval.
     """
     test = paired_t_test(values - margin)
-    return float(stats.t.cdf(test.t, test.df)) if test else None
+    return float(special.stdtr(test.df, test.t)) if test else None
 
 
 def tost_p(values: Values, margin: float) -> float | None:

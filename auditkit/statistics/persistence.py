@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from auditkit.records.estimate import (
     MIN_PAIRS,
@@ -62,7 +62,7 @@ def fieller_interval(numerator: Values, denominator: Values, level: float = 0.95
         return None
     x, y = float(numerator.mean()), float(denominator.mean())
     covariance = np.cov(numerator, denominator) / n  # (2, 2), of the means
-    t2 = float(stats.t.ppf((1 + level) / 2, n - 1)) ** 2
+    t2 = float(special.stdtrit(n - 1, (1 + level) / 2)) ** 2
     # The set of ratios is a r^2 - 2 b r + c <= 0.
     a = y * y - t2 * float(covariance[1, 1])
     b = x * y - t2 * float(covariance[0, 1])
