@@ -24,6 +24,7 @@ from loop_styles import loss_of, network, update
 from torch import nn
 from torch.optim.lr_scheduler import StepLR
 from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, TensorDataset
 
 Tick = Callable[[], None]
 Loop = Callable[[Any, Tick], Any]
@@ -133,7 +134,8 @@ def threaded(rec: Any, tick: Tick) -> Any:
                 waiting.put(batch)
             waiting.put(None)
 
-        thread = threading.Thread(target=fetch)
+        # A loop that is killed leaves it waiting.
+        thread = threading.Thread(target=fetch, daemon=True)
         thread.start()
         while (batch := waiting.get()) is not None:
             tick()
@@ -257,6 +259,27 @@ def drawing_between(rec: Any, tick: Tick) -> Any:
     return model
 
 
+class NoisyData(TensorDataset):
+    """A generator that a data set holds; ``anew`` makes another one for every sample."""
+
+    def __init__(self, *, anew: bool) -> None:
+        super().__init__(honest_loops.INPUTS, honest_loops.LABELS)
+        self.rng, self.anew, self.n_drawn = random.Random(1), anew, itertools.count(2)
+
+    def __getitem__(self, index: Any) -> Any:
+        if self.anew:
+            self.rng = random.Random(next(self.n_drawn))
+        x, y = self.tensors[0][index], self.tensors[1][index]
+        return x + self.rng.random(), y
+
+
+def drawing_from_data(rec: Any, tick: Tick, *, anew: bool) -> Any:
+    """A generator that the data set holds."""
+    model, optimizer, _ = parts()
+    loader = DataLoader(NoisyData(anew=anew), batch_size=4, shuffle=True)
+    return epochs_of(rec, tick, model, optimizer, loader)
+
+
 def hanging_on(owner: str, rec: Any, tick: Tick) -> Any:
     """A schedule that nobody but the optimizer or the model knows."""
     model, optimizer, loader = parts()
@@ -277,6 +300,8 @@ PLACES: dict[str, tuple[Loop, str]] = {
     "another module": (drawing_from_module, "honest_loops.SPLITTER"),
     "a class": (drawing_from_class, "Augment.noise"),
     "between": (drawing_between, "noisy's inner"),
+    "the data set": (partial(drawing_from_data, anew=False), "rng: loader.dataset.rng"),
+    "the data set's latest": (partial(drawing_from_data, anew=True), "rng: loader.dataset.rng"),
     "on the optimizer": (partial(hanging_on, "optimizer"), "optimizer.helpers[0]"),
     "on the model": (partial(hanging_on, "model"), "model.helpers[0]"),
 }

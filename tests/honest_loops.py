@@ -246,6 +246,26 @@ def drawn_before(rec: Any) -> Any:
     return model
 
 
+class Sample(TensorDataset):
+    """Rows that a generator chose, which it keeps."""
+
+    def __init__(self) -> None:
+        self.rng = np.random.default_rng(1)
+        rows = self.rng.choice(20, 16, replace=False)
+        super().__init__(INPUTS[rows], LABELS[rows])
+
+
+def kept_generators(rec: Any) -> Any:
+    """Data set and model keep generators that they are done with."""
+    model, optimizer, _ = parts()
+    model.noise = torch.Generator().manual_seed(1)  # type: ignore[assignment]
+    rec.wrap(model, optimizer, loader := DataLoader(Sample(), batch_size=4, shuffle=True))
+    for _ in range(2):
+        for x, y in loader:
+            learn(model, optimizer, x, y)
+    return model
+
+
 def own_order(rec: Any) -> Any:
     """A generator that belongs to the loader."""
     drawn = torch.Generator().manual_seed(2)
@@ -479,6 +499,6 @@ LOOPS: dict[str, Loop] = {
         *(stopped_early, by_steps, passes_over, example_first, mixed, mixed_by_object),
         *(drawn_before, own_order, metered, trainer, several_steps, until_good, calibrated),
         *(probed, group_at_once, distilled, rate_by_hand, measured_on_training_set, unfrozen),
-        *(line_search, scaled, remembers_names, two_phases),
+        *(line_search, scaled, remembers_names, two_phases, kept_generators),
     )
 }

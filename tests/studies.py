@@ -162,7 +162,7 @@ def untouched(folder: Path) -> Iterator[None]:
 
 
 def _files_since(known: Mapping[str, ModuleType]) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for name, module in sorted(sys.modules.copy().items()):
         file = getattr(module, "__dict__", {}).get("__file__")
         if known.get(name) is not module and isinstance(file, str) and not _is_test(file):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from auditkit.errors import AuditError, ResumeMismatch
+from auditkit.errors import AuditError, ResumeMismatch, UncapturedState
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import digest_leaves
@@ -83,7 +83,7 @@ class Proof:
     Args:
         resumption: From where it goes on.
         read_state: The state in a checkpoint, by which a difference there is told to a tensor.
-        unregistered: Generators that no component holds, for people.
+        uncaptured: A generator that is used and that no component holds, where there is one.
 
     Attributes:
         other_loss: The first step whose logged loss alone is another.
@@ -93,10 +93,10 @@ class Proof:
         self,
         resumption: Resumption,
         read_state: Callable[[KeptCheckpoint], Mapping[str, Leaves]],
-        unregistered: str | None = None,
+        uncaptured: Callable[[], UncapturedState | None] = lambda: None,
     ) -> None:
         self._resumption, self._read_state = resumption, read_state
-        self._unregistered = unregistered
+        self._uncaptured = uncaptured
         self._failure: ResumeMismatch | None = None
         self.start, self.last = resumption.step, resumption.last
         self.other_loss: int | None = None
@@ -160,7 +160,8 @@ class Proof:
         tensor = self._differing_tensor(step, first, state)
         shown = f"{first} ({tensor})" if tensor else first
         more = f", also {', '.join(others)}" if others else ""
-        known = f" ({self._unregistered})" if self._unregistered else ""
+        uncaptured = self._uncaptured()
+        known = f" ({uncaptured})" if uncaptured else ""
         likely = f"likely {resume_reason(first)}{known}; give it to wrap: {resume_remedy(first)}"
         if kind_of(first) == "state drift":
             likely += "; or the training is not deterministic (auditkit doctor -- COMMAND tells)"

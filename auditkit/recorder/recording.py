@@ -102,8 +102,6 @@ class RecordingBackend(RecorderBackend):
                 stack.callback(self._instrumented.close)
                 self._begin(resumption)
                 stack.callback(self._watch.close)
-                if self._instrumented.unregistered:
-                    self._watch.cannot_resume(self._instrumented.unregistered)
             self._resources = stack.pop_all()
 
     def checkpoint(self) -> None:
@@ -170,7 +168,7 @@ class RecordingBackend(RecorderBackend):
             journal = resumption.journal
             self._refuse_another_seed(journal)
             self._refuse_other_settings(journal)
-            proof = Proof(resumption, self._read_state, self._instrumented.unregistered)
+            proof = Proof(resumption, self._read_state, self._instrumented.uncaptured)
             if resumption.kept is None:
                 journal = replace(journal, stream_starts=starts)
             else:
@@ -190,6 +188,7 @@ class RecordingBackend(RecorderBackend):
             self._instrumented.loaders,
             self._writer,
             lambda: auditor.digests,
+            self._instrumented.uncaptured,
             self._warn,
             self._stop_recording,
         )

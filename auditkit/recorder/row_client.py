@@ -109,14 +109,14 @@ class StreamingBackend(RecorderBackend):
 
     def _info(self) -> dict[str, Any]:
         """What the loop runs on and consists of, as it is now."""
-        loaders = self._instrumented.loaders
+        loaders, uncaptured = self._instrumented.loaders, self._instrumented.uncaptured()
         return {
             "environment": to_dict(environment()),
             "code": [to_dict(file) for file in user_code(main=True)],
             "command": [redact_text(argument) for argument in sys.argv[1:]],
             "loaders": {name: describe_loader(loader.base) for name, loader in loaders.items()},
             "starts": self._starts,
-            "unregistered": self._instrumented.unregistered,
+            "unregistered": str(uncaptured) if uncaptured else None,
         }
 
 

@@ -23,7 +23,6 @@ from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.machine.determinism import deterministic, unchanged_settings
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
-from auditkit.observe.state.uncaptured import refuse_unregistered_generators
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.processes.protocol import Connection
@@ -119,9 +118,9 @@ class JobBackend(RecorderBackend):
         settings.enter_context(unchanged_settings())
         self._settings = settings.pop_all()
         starts = commitments(capture_streams().leaves())
-        refuse_unregistered_generators(wrapped.objects, base_loader(wrapped.loader), {})
         self._instrumented: InstrumentedLoop = instrument(wrapped)
         stack.callback(self._instrumented.close)
+        self._refuse_uncaptured()
         self._session = _make_session(wrapped, self._instrumented, job.seed, starts)
         fork, order = self._open_fork()
         self._auditor = Auditor(1 if fork is None else plan.fork_at + 1, commit_data=fork is None)
@@ -179,7 +178,13 @@ class JobBackend(RecorderBackend):
         self._done = True
         raise LoopStopped
 
+    def _refuse_uncaptured(self) -> None:
+        uncaptured = self._instrumented.uncaptured()
+        if uncaptured is not None:
+            raise uncaptured
+
     def _result(self) -> TrunkResult | BranchesResult | ModuleTrace:
+        self._refuse_uncaptured()
         job, callback = self._job, self._callback
         if isinstance(callback, ModuleCallback):
             return ModuleTrace(tuple(callback.entries))

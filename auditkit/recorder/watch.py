@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from auditkit.errors import UncapturedState
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.loader.recorded_loader import RecordedLoader
 from auditkit.observe.state.components import State, TrainingObjects
@@ -114,6 +115,7 @@ class Watch:
         loaders: The loaders that are.
         writer: Writes what is recorded.
         digests: The digests of the state that was cut last, by component.
+        uncaptured: A generator that is used and that no component holds, where there is one.
         warn: Says something.
         on_error: Called with what went wrong where the user's code must not hear of it.
     """
@@ -124,12 +126,13 @@ class Watch:
         loaders: Mapping[str, RecordedLoader],
         writer: RecordingWriter,
         digests: Callable[[], Mapping[str, bytes]],
+        uncaptured: Callable[[], UncapturedState | None],
         warn: Callable[[str], None],
         on_error: Callable[[Exception], None],
     ) -> None:
         self._writer, self._digests, self._warn, self._on_error = writer, digests, warn, on_error
         held = [item for loader in loaders.values() for item in (loader.loader, loader.base)]
-        self._surroundings = Surroundings(objects, held)
+        self._surroundings, self._uncaptured = Surroundings(objects, held), uncaptured
         self._first_look, self._next_look = writer.steps + 1, 0
         self._iteration = _Iteration(-1)
         self._row: dict[str, bytes] | None = None
@@ -259,8 +262,10 @@ class Watch:
         if not is_time or self._writer.journal.unresumable is not None:
             return
         self._next_look = step + max(1, step - self._first_look)
-        found = self._surroundings.look(step)
-        if found is not None:
+        uncaptured, found = self._uncaptured(), self._surroundings.look(step)
+        if uncaptured is not None:
+            self.cannot_resume(str(uncaptured))
+        elif found is not None:
             self.cannot_resume(found.describe())
 
 

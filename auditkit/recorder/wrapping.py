@@ -22,7 +22,7 @@ from auditkit.observe.machine.distributed import SyncFlags, rank_and_size, refus
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import TrainingObjects, as_built, restore
 from auditkit.observe.state.groups import parameter_names
-from auditkit.observe.state.uncaptured import refuse_unregistered_generators
+from auditkit.observe.state.uncaptured import HeldGenerators
 from auditkit.program.session import TrainingSession
 from auditkit.study.stages.describer import describe_loader
 from auditkit.study.stages.forker import Fork
@@ -73,12 +73,19 @@ class InstrumentedLoop:
     Attributes:
         session: What can be read and written.
         loaders: By name; the training loader's is empty.
-        unregistered: Random generators that no component holds, for people.
+        generators: Those that no component holds, or why they cannot be watched.
     """
 
     session: TrainingSession
     loaders: dict[str, RecordedLoader]
-    unregistered: str | None
+    generators: HeldGenerators | UncapturedState
+
+    def uncaptured(self) -> UncapturedState | None:
+        """A generator that is used and that no component holds, where there is one."""
+        if isinstance(self.generators, UncapturedState):
+            return self.generators
+        moved = self.generators.moved()
+        return None if moved is None else moved.refuse()
 
     def restore(self, fork: Fork) -> None:
         """Write a snapshot's state, further loaders included."""
@@ -174,14 +181,14 @@ def instrument(wrapped: Wrapped) -> InstrumentedLoop:
         for recorded in loaders.values():
             recorded.close()
         raise
-    unregistered = None
+    generators: HeldGenerators | UncapturedState
     try:
-        refuse_unregistered_generators(wrapped.objects, loaders[""].base, {})
+        generators = HeldGenerators(wrapped.objects, loaders[""].base)
     except UncapturedState as error:
-        unregistered = str(error)
+        generators = error
     auxiliary = {name: recorded for name, recorded in loaders.items() if name}
     session = TrainingSession(as_built(wrapped.objects), loaders[""], auxiliary)
-    return InstrumentedLoop(session, loaders, unregistered)
+    return InstrumentedLoop(session, loaders, generators)
 
 
 def _kind(item: Any, position: int) -> str:

@@ -28,7 +28,7 @@ from auditkit.study.stages.auditor import Auditor
 OBSERVERS: dict[str, tuple[Any, str]] = {
     "sort_objects": (wrapping, "parameter_names"),
     "plain attributes": (wrapping, "as_built"),
-    "generators": (wrapping, "refuse_unregistered_generators"),
+    "generators": (wrapping, "HeldGenerators"),
     "the loaders": (wrapping, "RecordedLoader"),
     "the environment": (recording, "environment"),
     "streams": (loop, "capture_streams"),

@@ -1,8 +1,8 @@
 """Find random generators that no snapshot would hold, and name them.
 
 What the program's objects reach is searched. A generator that lies there is no gap as long as
-nobody draws from it, so in a study, where all of it runs in one process, it is measured: whoever
-moves is refused. A search may miss what hides well; the replica then drifts from the control.
+nobody draws from it, so it is measured, where all of it runs in one process: whoever moves is
+refused. A search may miss what hides well; the replica then drifts from the control.
 """
 
 from __future__ import annotations
@@ -65,9 +65,9 @@ def private_generators(
     """Generators that the program holds, to be watched.
 
     Args:
-        objects: As of :func:`refuse_unregistered_generators`.
-        loader: As there.
-        functions: As there.
+        objects: The training objects; their extras are the registered ones.
+        loader: The loader; generators of its samplers are kept with the data position.
+        functions: The program's callables by name (loss, step ...), whose closures are searched.
 
     Raises:
         UncapturedState: Naming one that cannot be watched: worker processes draw from copies of
@@ -92,21 +92,32 @@ def refuse_moved_generators(generators: Iterable[PrivateGenerator]) -> None:
             raise private.refuse()
 
 
-def refuse_unregistered_generators(
-    objects: TrainingObjects, loader: DataLoader[Any], functions: Mapping[str, Any]
-) -> None:
-    """Refuse generators that the program holds and that no component records.
+class HeldGenerators:
+    """Generators that a loop's objects hold and that no component records.
+
+    A loop may also put another one in the place of one (``self.rng = Random(epoch)``), so they are
+    looked for anew whenever they are asked about.
 
     Args:
         objects: The training objects; their extras are the registered ones.
         loader: The loader; generators of its samplers are kept with the data position.
-        functions: The program's callables by name (loss, step ...), whose closures are searched.
 
     Raises:
-        UncapturedState: Naming the first one found and how to register it.
+        UncapturedState: As of :func:`private_generators`.
     """
-    for private in _search(objects, loader, functions):
-        raise private.refuse()
+
+    def __init__(self, objects: TrainingObjects, loader: DataLoader[Any]) -> None:
+        self._objects, self._loader = objects, loader
+        self._starts = {
+            private.path: private.start for private in private_generators(objects, loader, {})
+        }
+
+    def moved(self) -> PrivateGenerator | None:
+        """One that is in another state than when it was first found, if there is any."""
+        for private in _search(self._objects, self._loader, {}):
+            if self._starts.setdefault(private.path, private.start) != private.start:
+                return private
+        return None
 
 
 def _search(

@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, Subset, WeightedRandomSampler
 from auditkit.errors import UncapturedState
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.observe.state.uncaptured import (
+    HeldGenerators,
     private_generators,
     refuse_moved_generators,
-    refuse_unregistered_generators,
 )
 
 RNG = np.random.default_rng(0)
@@ -117,7 +117,8 @@ def search(
     parameters = [*model.parameters(), *small_net().parameters()]
     objects = TrainingObjects(model, torch.optim.SGD(parameters, lr=0.1), **held)
     loader = DataLoader(Numbers() if data is None else data) if loader is None else loader
-    refuse_unregistered_generators(objects, loader, functions)
+    for private in private_generators(objects, loader, functions):
+        raise private.refuse()
 
 
 UNREGISTERED: dict[str, tuple[dict[str, Any], str]] = {
@@ -261,3 +262,23 @@ def test_what_cannot_be_watched_is_refused_at_once() -> None:
         _watched(random.Random(0), n_workers=1)
     with pytest.raises(UncapturedState, match="SystemRandom"):
         _watched(random.SystemRandom())
+
+
+def test_a_generator_that_takes_the_place_of_another_has_moved() -> None:
+    data: Any = Data(rng=random.Random(0))
+    model = small_net()
+    objects = TrainingObjects(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    held = HeldGenerators(objects, DataLoader(data))
+    data.rng = random.Random(0)
+    assert held.moved() is None
+    data.late = random.Random(5)
+    assert held.moved() is None
+    data.rng = random.Random(1)
+    moved = held.moved()
+    assert moved is not None
+    assert "loader.dataset.rng is a random.Random" in str(moved.refuse())
+    data.rng = random.Random(0)
+    data.late.random()
+    moved = held.moved()
+    assert moved is not None
+    assert moved.path == "loader.dataset.late"
