@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 from cli_shell import end_processes
 from studies import PROGRAMS, Run, study_in_process
 
@@ -25,12 +26,23 @@ TIMEOUT = 300
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach what tests start, where these were started in the background.
+    """Let Ctrl-C reach what tests start, and let no two threads wait for one processor.
 
-    A shell without job control lets its background jobs ignore it, and their children with them.
+    A shell without job control lets its background jobs ignore Ctrl-C, and their children with
+    them. Threads of a tiny layer take turns at spinning where tests run side by side: a step then
+    takes thirty times as long.
     """
+    torch.set_num_threads(1)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_plug_is_pulled() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)  # a disk that is busy takes its time
+        yield
 
 
 @pytest.fixture(autouse=True)

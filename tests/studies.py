@@ -4,7 +4,6 @@ point: a process that loads torch takes seconds, a job takes milliseconds.
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -149,7 +148,6 @@ def untouched(folder: Path) -> Iterator[None]:
         # What the tests themselves have imported is nobody's program.
         known = sys.modules.copy()
         patch.setattr(imports, "module_files", lambda: _files_since(known))
-        patch.setattr(os, "fsync", lambda _: None)  # nobody pulls a plug here
         try:
             yield
         finally:

@@ -66,9 +66,10 @@ def refuse_running(loader: DataLoader[Any]) -> None:
     if is_swapped(loader):
         raise UnsupportedLoader("this DataLoader is already being recorded")
     running = getattr(loader, "_iterator", None) is not None
+    kinds = _with_subclasses(_BaseDataLoaderIter)
     for found in gc.get_objects() if not running else ():
         # By type: looking at some objects' __class__ makes them warn or import.
-        if issubclass(type(found), _BaseDataLoaderIter) and found._dataset is loader.dataset:
+        if type(found) in kinds and found._dataset is loader.dataset:
             indices = vars(found).get("_index_sampler")
             running |= indices is loader._index_sampler and not _is_over(found)
     if running:
@@ -76,6 +77,10 @@ def refuse_running(loader: DataLoader[Any]) -> None:
             "the DataLoader is being iterated already",
             hint="wrap it before the loop, and before persistent workers have started",
         )
+
+
+def _with_subclasses(kind: type) -> set[type]:
+    return {kind}.union(*map(_with_subclasses, kind.__subclasses__()))
 
 
 def _is_over(iterator: Any) -> bool:
