@@ -26,6 +26,7 @@ ORDER = (
     "loop",
     "perturbations",
     "random-numbers",
+    "libraries",
     "checks",
     "errors",
     "estimands",

@@ -2,7 +2,8 @@
 
 ::
 
-    python tests/ecosystem/optimizers.py [FOLDER] [--only NAME ...] [--torch] [--limit SECONDS]
+    PYTHONPATH=tests python -m ecosystem.optimizers [FOLDER] [--only NAME ...] [--torch]
+        [--limit SECONDS]
 
 auditkit, what it needs and the library are installed, pinned, into a virtual environment of their
 own below FOLDER (a temporary one by default). One process at a time; each optimizer trains a tiny
@@ -12,16 +13,16 @@ network in a study of one seed, and is *verified*, or refused with auditkit's ow
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
-import venv
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+
+from ecosystem.environments import call, make_environment, one_line
 
 LIBRARY = "pytorch-optimizer==4.1.0"
 
@@ -90,7 +91,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = (chosen.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
-        python = make_environment(folder / "environment", [] if chosen.torch else [LIBRARY])
+        python = make_environment(
+            folder / "environments" / ("base" if chosen.torch else "optimizers"),
+            without_needs=() if chosen.torch else (LIBRARY,),
+        )
         (folder / "study.py").write_text(PROGRAM)
         begun, found = time.monotonic(), Counter[str]()
         for module, name in optimizers(python, torch_only=chosen.torch):
@@ -104,20 +108,6 @@ def main() -> None:
             print(f"| {module}.{name} | {word} | {reason} |", flush=True)
     print(", ".join(f"{count} {word}" for word, count in sorted(found.items())))
     sys.exit(1 if found["failed"] else 0)
-
-
-def make_environment(folder: Path, packages: list[str]) -> Path:
-    """A virtual environment with auditkit, what it needs, and these packages."""
-    python = folder / "bin" / "python"
-    if not (folder / "ready").exists():
-        venv.create(folder, with_pip=True)
-        root = Path(__file__).resolve().parents[2]
-        install = [str(python), "-m", "pip", "install", "-q", "-c", str(root / "constraints.txt")]
-        subprocess.run([*install, "-e", str(root)], check=True)
-        if packages:
-            subprocess.run([*install, "--no-deps", *packages], check=True)
-        (folder / "ready").touch()
-    return python
 
 
 def optimizers(python: Path, *, torch_only: bool) -> Iterator[tuple[str, str]]:
@@ -148,9 +138,9 @@ def examine(python: Path, folder: Path, module: str, name: str) -> tuple[str, st
     """``run`` and ``verify`` of one optimizer: what became of it, and why."""
     out = folder / "runs" / f"{module}.{name}"
     arguments = ["--arg", f"module={module}", "--arg", f"name={name}"]
-    code, said = call(python, folder, "run", "study.py", "--out", str(out), *arguments)
+    code, said = run_auditkit(python, folder, "run", "study.py", "--out", str(out), *arguments)
     if code == 0:
-        code, said = call(python, folder, "verify", str(out / "manifest.json"))
+        code, said = run_auditkit(python, folder, "verify", str(out / "manifest.json"))
         return ("verified", "") if code == 0 else ("failed", findings(said))
     reason = re.sub(r"^.*?auditkit: |\(auditkit explain.*$", "", said).strip()
     theirs = "raised" in reason and "Error" in reason and "study.py" in reason
@@ -163,25 +153,10 @@ def findings(report: str) -> str:
     return found[0].replace("|", "/") if found else report[-200:]
 
 
-def call(python: Path, folder: Path, *words: str) -> tuple[int, str]:
-    """A command of auditkit's with a configuration of its own."""
-    environment = {**os.environ, "XDG_CONFIG_HOME": str(folder / "config"), "OMP_NUM_THREADS": "1"}
-    environment.update(COLUMNS="200")
-    environment.pop("PYTHONPATH", None)
-    command = [str(python), "-W", "ignore", "-m", "auditkit", *words]
-    try:
-        done = subprocess.run(
-            command,
-            check=False,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
-    except subprocess.TimeoutExpired:
-        return 1, "auditkit: took more than three minutes"
-    return done.returncode, re.sub(r"\s+", " ", done.stdout + done.stderr)
+def run_auditkit(python: Path, folder: Path, *words: str) -> tuple[int, str]:
+    """A command of auditkit's: its exit code and what it said."""
+    done = call(python, folder, "-W", "ignore", "-m", "auditkit", *words, limit=180.0)
+    return done.returncode, one_line(done.stdout + done.stderr)
 
 
 if __name__ == "__main__":

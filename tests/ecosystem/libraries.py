@@ -1,0 +1,56 @@
+"""Which libraries are examined, at which versions, and what is expected of each.
+
+The manual's page *libraries* has the same table, for people; ``tests/manual/test_libraries.py``
+compares the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What an environment holds beside auditkit and torch.
+
+    Attributes:
+        packages: Installed with what they need.
+        without_needs: Installed by themselves.
+    """
+
+    packages: tuple[str, ...] = ()
+    without_needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Library:
+    """What is expected of a program of ``programs/``.
+
+    Attributes:
+        environment: Key of :data:`PINS`.
+        title: What the manual calls it, with its version.
+        loop: What becomes of the recorded loop with 0 and with 2 workers: ``works``, or the name
+            of the error that refuses it. (``works`` with a line that must be added stands for
+            ``works`` here: the program has that line.)
+        study: The same of the study.
+    """
+
+    environment: str
+    title: str
+    loop: tuple[str, str] = ("works", "works")
+    study: tuple[str, str] = ("works", "works")
+
+
+PINS: dict[str, Pins] = {
+    "webdataset": Pins(("webdataset==1.0.2",)),
+    "datasets": Pins(("datasets==5.2.0",)),
+    "torchdata": Pins(("torchdata==0.11.0",)),
+    "litdata": Pins(("litdata==0.2.76",)),
+    "streaming": Pins((), ("mosaicml-streaming==0.13.0",)),
+    "grain": Pins(("grain==0.2.18",)),
+}
+
+#: By the name of the program file.
+LIBRARIES: dict[str, Library] = {
+    "torchdata_stateful": Library("torchdata", "torchdata 0.11.0, StatefulDataLoader"),
+}

@@ -1,0 +1,39 @@
+"""Every library by name: its recorded loop and its study become what the table says.
+
+``ECOSYSTEM_FOLDER`` names a folder that keeps the environments from one run to the next.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ecosystem.examination import EXAMINATIONS, WORKERS, environment_of
+from ecosystem.libraries import LIBRARIES
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    given = os.environ.get("ECOSYSTEM_FOLDER")
+    return Path(given) if given else tmp_path_factory.mktemp("ecosystem")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.parametrize("kind", EXAMINATIONS)
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_it_becomes_what_the_table_says(name: str, kind: str, workers: int, folder: Path) -> None:
+    library = LIBRARIES[name]
+    try:
+        python = environment_of(folder, library)
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"its environment cannot be made: {error.stderr[-300:]}")
+    found = EXAMINATIONS[kind](python, folder, name, workers)
+    expected = getattr(library, kind)[WORKERS.index(workers)]
+    if expected == "works":
+        assert found.word == "works", found.reason
+    else:
+        assert (found.word, expected in found.reason) == ("refused", True), found
