@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import os
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed, UnknownArgument
+from auditkit.observe.loader.iterables import TAKEN, as_data_loader, is_loader
 from auditkit.observe.machine.code import import_file, import_module
 from auditkit.observe.machine.imports import noted_opens
 from auditkit.observe.rng.per_sample import PerSample
@@ -73,7 +74,8 @@ class Program:
     Attributes:
         model: The model.
         optimizer: Its optimizer.
-        loader: An ordinary ``torch.utils.data.DataLoader``.
+        loader: A ``torch.utils.data.DataLoader``, or anything else whose ``iter()`` gives an
+            iterator over the batches of one epoch, a new one each time.
         loss: ``loss(model, batch)`` gives the scalar training loss. It is also called, without
             training, to recalibrate BatchNorm, so it must not count its calls. May be left out
             with a ``step`` of its own; recalibration is then left out, too.
@@ -96,7 +98,7 @@ class Program:
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    loader: DataLoader[Any]
+    loader: Any
     loss: Loss | None = None
     probe: Probe | None = None
     scheduler: Stateful | None = None
@@ -109,12 +111,12 @@ class Program:
     clip_grad_norm: float | None = None
     on_epoch_end: Callable[[Program, int], None] | None = None
     data_version: str | None = None
+    _data_loader: DataLoader[Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         kinds = {
             "model": nn.Module,
             "optimizer": torch.optim.Optimizer,
-            "loader": DataLoader,
             "probe": Probe,
         }
         for name, kind in kinds.items():
@@ -125,6 +127,7 @@ class Program:
                     expected=f"{kind.__module__}.{kind.__name__}",
                     found=type(value).__name__,
                 )
+        object.__setattr__(self, "_data_loader", _data_loader(self.loader))
         if self.loss is None and self.step is None:
             raise ProgramError("Program needs loss=, or step= for a step of its own")
         if self.scheduler_interval not in ("step", "epoch"):
@@ -146,6 +149,11 @@ class Program:
         optimized = (p for group in self.optimizer.param_groups for p in group["params"])
         if not any(id(p) in known for p in optimized):
             raise ProgramError("the optimizer holds no parameter of the model")
+
+    @property
+    def data_loader(self) -> DataLoader[Any]:
+        """The loader, or one that passes on the batches of one that is no DataLoader."""
+        return self._data_loader
 
     @property
     def objects(self) -> TrainingObjects:
@@ -221,6 +229,17 @@ class Program:
     def _step_scheduler(self) -> None:
         scheduler: Any = self.scheduler
         scheduler.step()
+
+
+def _data_loader(loader: object) -> DataLoader[Any]:
+    if not is_loader(loader):
+        once = ", which can be iterated once" if isinstance(loader, Iterator) else ""
+        raise ProgramError(
+            "Program.loader has the wrong type",
+            expected=TAKEN,
+            found=f"{type(loader).__name__}{once}",
+        )
+    return as_data_loader(loader)
 
 
 _ANY_KEYWORD = inspect.Parameter.VAR_KEYWORD

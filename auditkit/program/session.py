@@ -151,7 +151,7 @@ def open_session(
     }
     functions["make_program"] = factory.make
     objects = as_built(program.objects)
-    generators = private_generators(objects, program.loader, functions)
+    generators = private_generators(objects, program.data_loader, functions)
     following = program.sample_generators if plan.augmentation_rng == "per-sample" else {}
     if following:  # seeded anew for every sample, they have no state to keep
         others = {name: extra for name, extra in objects.extras.items() if name not in following}
@@ -160,7 +160,9 @@ def open_session(
         generators=generators,
         program=program,
         objects=objects,
-        driver=LoaderDriver(program.loader, seed, plan.augmentation_rng, following),
+        driver=LoaderDriver(
+            program.data_loader, seed, plan.augmentation_rng, following, objects.generators
+        ),
         seed=seed,
         stream_seeds=seeds,
         stream_starts=starts,

@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
 from auditkit.errors import RecorderMisuse, UncapturedState
+from auditkit.observe.loader.iterables import TAKEN, as_data_loader, is_loader
 from auditkit.observe.loader.recorded_loader import RecordedLoader
 from auditkit.observe.machine.distributed import SyncFlags, rank_and_size, refuse_sharded
 from auditkit.observe.rng.streams import Generator
@@ -105,8 +106,11 @@ class InstrumentedLoop:
 
 
 def base_loader(loader: Any) -> DataLoader[Any]:
-    """The DataLoader that draws the indices: below a wrapper such as Accelerate's, if any."""
-    return getattr(loader, "base_dataloader", loader)  # type: ignore[no-any-return]
+    """The DataLoader that draws the indices: below a wrapper such as Accelerate's, if any.
+
+    Of a loader that is no DataLoader, one that would pass its batches on.
+    """
+    return as_data_loader(getattr(loader, "base_dataloader", loader))
 
 
 def sort_objects(
@@ -196,11 +200,11 @@ def _kind(item: Any, position: int) -> str:
         return _MODULE
     if isinstance(item, torch.optim.Optimizer):
         return _OPTIMIZER
-    if isinstance(item, DataLoader) or isinstance(base_loader(item), DataLoader):
+    if is_loader(getattr(item, "base_dataloader", item)):
         return _LOADER
     raise RecorderMisuse(
         f"argument {position + 1} of wrap is a {type(item).__name__}",
-        expected="a module, an optimizer or a DataLoader",
+        expected=f"a module, an optimizer, or a loader: {TAKEN}",
         hint="give a scheduler, scaler, averaged models and other state by name: scheduler=, "
         "scaler=, averaged={NAME: ...}, extras={NAME: ...}",
     )
@@ -209,7 +213,9 @@ def _kind(item: Any, position: int) -> str:
 def _unwrapped(item: Any) -> Any:
     """The optimizer or scheduler itself, below Accelerate's wrapper."""
     name = {"AcceleratedOptimizer": "optimizer", "AcceleratedScheduler": "scheduler"}
-    return getattr(item, name[type(item).__name__]) if type(item).__name__ in name else item
+    kind = type(item)
+    own = kind.__module__.partition(".")[0] == "accelerate" and kind.__name__ in name
+    return getattr(item, name[kind.__name__]) if own else item
 
 
 def _scaler(optimizer: Any) -> Any:

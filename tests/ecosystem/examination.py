@@ -58,12 +58,14 @@ def examine(folder: Path, name: str) -> dict[str, Found]:
 
 def examine_loop(python: Path, folder: Path, name: str, workers: int) -> Found:
     """A loop bare, recorded, and killed and resumed."""
-    out = _fresh(folder / "loops" / f"{name}-{workers}")
-    shutil.copy(HERE / "programs" / f"{name}.py", out / "program.py")
+    out = folder / "loops" / f"{name}-{workers}"
+    given = _prepare(python, out, name)
+    if isinstance(given, Found):
+        return given
     ended = {}
     for mode in ("bare", "recorded", "killed", "resumed"):
         recording = out / ("whole" if mode == "recorded" else "cut")
-        words = ["program.py", mode, str(workers), str(recording)]
+        words = [f"{name}.py", mode, str(workers), str(recording)]
         done = call(python, out, str(HERE / "recorded_loop.py"), *words)
         (out / f"{mode}.log").write_text(done.stdout + done.stderr)
         if mode == "killed" and done.returncode == -9:
@@ -80,9 +82,11 @@ def examine_loop(python: Path, folder: Path, name: str, workers: int) -> Found:
 
 def examine_study(python: Path, folder: Path, name: str, workers: int) -> Found:
     """``auditkit run`` and ``auditkit verify``."""
-    out = _fresh(folder / "studies" / f"{name}-{workers}")
-    shutil.copy(HERE / "programs" / f"{name}.py", out / "study.py")
-    run = ["run", "study.py", "--out", "run", "--arg", f"workers={workers}"]
+    out = folder / "studies" / f"{name}-{workers}"
+    given = _prepare(python, out, name)
+    if isinstance(given, Found):
+        return given
+    run = ["run", f"{name}.py", "--out", "run", "--arg", f"workers={workers}", *given]
     for words in (run, ["verify", "run/manifest.json"]):
         done = call(python, out, "-W", "ignore", "-m", "auditkit", *words)
         (out / f"{words[0]}.log").write_text(done.stdout + done.stderr)
@@ -110,10 +114,16 @@ def _refused_or_failed(what: str, done: subprocess.CompletedProcess[str]) -> Fou
     return Found("failed", what + (report[1] if report else said[-300:] or one_line(done.stdout)))
 
 
-def _fresh(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    return folder
+def _prepare(python: Path, out: Path, name: str) -> list[str] | Found:
+    """A fresh folder with the programs and the data of this one; arguments that name the data."""
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(HERE / "programs", out)
+    if "prepare" not in (out / f"{name}.py").read_text():
+        return []
+    done = call(python, out, str(HERE / "recorded_loop.py"), f"{name}.py", "prepare", "0", ".")
+    if done.returncode:
+        return _refused_or_failed("prepare: ", done)
+    return ["--arg", f"data={out / 'data'}"]
 
 
 def main() -> None:

@@ -46,11 +46,33 @@ PINS: dict[str, Pins] = {
     "datasets": Pins(("datasets==5.2.0",)),
     "torchdata": Pins(("torchdata==0.11.0",)),
     "litdata": Pins(("litdata==0.2.76",)),
-    "streaming": Pins((), ("mosaicml-streaming==0.13.0",)),
+    # its own pins ask for an older numpy, xxhash and transformers, and for six clouds' clients
+    "streaming": Pins(
+        (
+            "transformers==5.23.0",
+            "Brotli==1.2.1",
+            "python-snappy==0.7.3",
+            "zstd==1.5.7.2",
+            "pillow==12.3.0",
+            "catalogue==2.0.10",
+            "torchvision==0.28.0",
+        ),
+        ("mosaicml-streaming==0.13.0",),
+    ),
     "grain": Pins(("grain==0.2.18",)),
 }
 
 #: By the name of the program file.
 LIBRARIES: dict[str, Library] = {
-    "torchdata_stateful": Library("torchdata", "torchdata 0.11.0, StatefulDataLoader"),
+    "webdataset_deterministic": Library("webdataset", "webdataset 1.0.2, `detshuffle`"),
+    "webdataset_clock": Library("webdataset", "webdataset 1.0.2, `shuffle`"),
+    "webdataset_webloader": Library("webdataset", "webdataset 1.0.2, `WebLoader`"),
+    "datasets_map": Library("datasets", "datasets 5.2.0, `Dataset`"),
+    "datasets_iterable": Library("datasets", "datasets 5.2.0, `IterableDataset`"),
+    "torchdata_stateful": Library("torchdata", "torchdata 0.11.0, `StatefulDataLoader`"),
+    "torchdata_nodes": Library("torchdata", "torchdata 0.11.0, nodes"),
+    "litdata_streaming": Library("litdata", "litdata 0.2.76"),
+    "streaming_mds": Library("streaming", "mosaicml-streaming 0.13.0"),
+    "grain_loader": Library("grain", "grain 0.2.18, `DataLoader`"),
+    "grain_dataset": Library("grain", "grain 0.2.18, `IterDataset`"),
 }

@@ -2,11 +2,12 @@
 
 ::
 
-    python recorded_loop.py PROGRAM.py bare|recorded|killed|resumed WORKERS FOLDER
+    python recorded_loop.py PROGRAM.py prepare|bare|recorded|killed|resumed WORKERS FOLDER
 
 The file has ``train(wrap, workers)``: it makes its objects, gives them to ``wrap(...)``, as one
 does with ``Recorder.wrap``, goes through its loop and returns the model. Prints the digest of its
-weights. ``killed`` ends by SIGKILL some steps after the one checkpoint.
+weights. ``killed`` ends by SIGKILL some steps after the one checkpoint. A file with
+``prepare(folder)`` has its data written first, into ``data``, which it is then given.
 """
 
 from __future__ import annotations
@@ -37,15 +38,20 @@ def main() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
-    train: Any = import_file(file, Path.cwd()).train
+    module: Any = import_file(file, Path.cwd())
+    given = [str(Path("data").resolve())] if hasattr(module, "prepare") else []
+    if mode == "prepare":
+        Path("data").mkdir(exist_ok=True)
+        module.prepare(*given)
+        return
     if mode == "bare":
-        model = train(_passed_on, int(workers))
+        model = module.train(_passed_on, int(workers), *given)
     else:
         make: Any = ak.Recorder.resume if mode == "resumed" else ak.Recorder
         if mode == "killed":
             register_optimizer_step_post_hook(_kill_after(KILL))
         with make(folder, seed=0, checkpoint_every=CHECKPOINT) as recorder:
-            model = train(recorder.wrap, int(workers))
+            model = module.train(recorder.wrap, int(workers), *given)
     digest = hashlib.sha256()
     for tensor in model.state_dict().values():
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())

@@ -35,7 +35,9 @@ def program(**changes: Any) -> Program:
     ("changes", "words"),
     [
         ({"optimizer": None}, "Program.optimizer has the wrong type"),
-        ({"loader": [1]}, "Program.loader has the wrong type"),
+        ({"loader": iter([1])}, "Program.loader has the wrong type"),
+        ({"loader": Numbers()}, "Program.loader has the wrong type"),
+        ({"loader": {"a": 1}}, "Program.loader has the wrong type"),
         ({"probe": None}, "Program.probe has the wrong type"),
         ({"loss": None}, "needs loss="),
         ({"scheduler_interval": "batch"}, "'step' or 'epoch'"),

@@ -92,7 +92,7 @@ def test_uncaptured_generators_are_refused_and_the_loader_left_alone() -> None:
 
     def make(seed: int) -> ak.Program:
         program = tiny_programs.make_program(seed)
-        program.loader.dataset.rng = random.SystemRandom()  # type: ignore[attr-defined]
+        program.loader.dataset.rng = random.SystemRandom()
         made.append(program)
         return program
 

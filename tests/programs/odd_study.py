@@ -34,8 +34,8 @@ def wrong_model(seed: int) -> ak.Program:
 
 
 def wrong_loader(seed: int) -> ak.Program:
-    """A list for a loader."""
-    return replace(tiny_study.make_program(seed), loader=[1, 2])  # type: ignore[arg-type]
+    """An iterator for a loader."""
+    return replace(tiny_study.make_program(seed), loader=iter([1, 2]))
 
 
 def wrong_optimizer(seed: int) -> ak.Program:

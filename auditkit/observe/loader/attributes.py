@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, RestoreMismatch, UnsupportedLoader
+from auditkit.observe.loader.iterables import BatchStream
 from auditkit.observe.loader.owners import CONTAINERS, SCALARS, owners_of
 from auditkit.observe.values.codec import flatten, unflatten
 from auditkit.observe.values.digests import digest_leaves
@@ -66,6 +67,8 @@ class WatchedAttributes:
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self._loader = loader
+        # What another library's pipeline makes only while it is iterated, it makes again.
+        self._grows = not isinstance(loader.dataset, BatchStream)
         self._known = {
             path: _Known(value, _fingerprint(path, value), _copy(path, value))
             for path, value in _attributes(loader).items()
@@ -124,8 +127,13 @@ class WatchedAttributes:
 
     def fingerprints(self) -> dict[str, object]:
         """What tells content from other content, by path."""
+        return {path: _fingerprint(path, value) for path, value in self._values().items()}
+
+    def _values(self) -> dict[str, Any]:
         return {
-            path: _fingerprint(path, value) for path, value in _attributes(self._loader).items()
+            path: value
+            for path, value in _attributes(self._loader).items()
+            if self._grows or path in self._known
         }
 
     def changes(self, but: Mapping[str, Any], now: Mapping[str, object] | None = None) -> Changes:
@@ -143,7 +151,7 @@ class WatchedAttributes:
     ) -> Changes:
         """What differs from these fingerprints and can be kept."""
         found: Changes = {}
-        for path, value in _attributes(self._loader).items():
+        for path, value in self._values().items():
             earlier = before.get(path, _ABSENT)
             if earlier is _ANY or earlier == ((now and now.get(path)) or _fingerprint(path, value)):
                 continue

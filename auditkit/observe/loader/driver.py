@@ -19,12 +19,15 @@ from auditkit.errors import RestoreMismatch, UnsupportedLoader
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.attributes import Changes, WatchedAttributes
 from auditkit.observe.loader.interception import Interception
+from auditkit.observe.loader.iterables import loaders_in
 from auditkit.observe.loader.samplers import capture_samplers, restore_samplers
 from auditkit.observe.rng.per_sample import MeasuredBatch
 from auditkit.observe.rng.streams import (
     Generator,
     GlobalStreams,
     capture_streams,
+    generator_leaves,
+    restore_generator,
     streams_from_leaves,
 )
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
@@ -56,6 +59,8 @@ class LoaderDriver:
         seed: The study seed.
         augmentation_rng: ``per-sample`` or ``inherit``.
         generators: What follows the sample beside the global streams, by name.
+        registered: Generators that follow the position, by name. An iterable data set may draw its
+            order from one, so an epoch is gone through again from where they stood at its start.
 
     Raises:
         UnsupportedLoader: When the loader cannot be recorded.
@@ -67,12 +72,14 @@ class LoaderDriver:
         seed: int,
         augmentation_rng: str,
         generators: Mapping[str, Generator] | None = None,
+        registered: Mapping[str, Generator] | None = None,
     ) -> None:
         self._loader = loader
         self._per_sample = augmentation_rng == "per-sample"
         self._interception = Interception(
             loader, seed, per_sample=self._per_sample, generators=generators
         )
+        self._registered = registered if registered and self.iterable else {}
         self._iterator: Iterator[Any] | None = None
         self._watched = WatchedAttributes(loader)
         self._samplers = capture_samplers(loader)
@@ -80,6 +87,7 @@ class LoaderDriver:
         self._attributes: Changes = {}
         self._fingerprints = self._watched.fingerprints()
         self._epoch_streams: GlobalStreams | None = None
+        self._epoch_generators: dict[str, Any] = {}
         self.epoch = -1
         self.position = 0
 
@@ -105,7 +113,8 @@ class LoaderDriver:
         """Start the next epoch: set its number, keep the samplers' state, make an iterator."""
         self.epoch += 1
         self.position = 0
-        for owner in (self._loader.batch_sampler, self._loader.sampler, self._loader.dataset):
+        owners = (self._loader.batch_sampler, self._loader.sampler, self._loader.dataset)
+        for owner in (*owners, *loaders_in(self._loader)):
             set_epoch = getattr(owner, "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(self.epoch)
@@ -160,6 +169,8 @@ class LoaderDriver:
         if not self._per_sample and self._epoch_streams is not None:
             for name, leaves in self._epoch_streams.leaves().items():
                 tree[f"epoch-start {name}"] = dict(leaves)
+        if self._epoch_generators:
+            tree["generators"] = self._epoch_generators
         if self._attributes:
             tree["epoch-start attributes"] = self._attributes
         if changed := self._watched.changes_since(self._fingerprints):
@@ -185,6 +196,8 @@ class LoaderDriver:
         }
         if start:
             streams_from_leaves(start).restore()
+        for name, state in tree.get("generators", {}).items():
+            restore_generator(self._registered[name], state)
         self.position = position
         skips_in_sampler = self._per_sample and not self.iterable
         # Either way these batches are the control's past: they are not checked or replaced.
@@ -234,6 +247,9 @@ class LoaderDriver:
 
     def _iterate(self, streams: GlobalStreams) -> None:
         self._epoch_streams = streams
+        self._epoch_generators = {
+            name: dict(generator_leaves(value)) for name, value in self._registered.items()
+        }
         self._interception.epoch = self.epoch
         self._interception.dispatched.clear()
         try:

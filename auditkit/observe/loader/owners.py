@@ -12,12 +12,12 @@ import sys
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from auditkit.observe.rng.streams import is_generator
 
@@ -26,9 +26,11 @@ _MAX_DEPTH, _MAX_OWNERS, _MAX_OBJECTS_IN = 4, 256, 64
 
 SCALARS = (bool, int, float, complex, str, bytes, type(None))
 CONTAINERS = (list, tuple, set, frozenset, deque, dict)
-_NOT_OPENED = (nn.Module, Tensor, np.ndarray, torch.optim.Optimizer, DataLoader, type)
+_NOT_OPENED = (nn.Module, Tensor, np.ndarray, torch.optim.Optimizer, type)
 _FOREIGN = sys.stdlib_module_names | {"auditkit", "numpy", "builtins"}
 _ROOTS = ("dataset", "batch_sampler", "sampler", "collate_fn")
+#: What torch's own loader sets on itself, beside what its constructor was given.
+_OF_TORCH = frozenset(vars(DataLoader(cast("Dataset[Any]", [0]))))
 
 #: Path and attributes of an object.
 Owner = tuple[str, MutableMapping[str, Any]]
@@ -51,6 +53,29 @@ class _Class(MutableMapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         return (name for name in vars(self._kind) if not name.startswith("_"))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class _Own(MutableMapping[str, Any]):
+    """The attributes of a loader that are not those of torch's DataLoader."""
+
+    def __init__(self, loader: object) -> None:
+        self._attributes = vars(loader)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._attributes[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._attributes[name] = value
+
+    def __delitem__(self, name: str) -> None:
+        del self._attributes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        names = list(self._attributes)
+        return (name for name in names if name not in _OF_TORCH and "auditkit" not in name)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -80,6 +105,8 @@ class _Shared(MutableMapping[str, Any]):
 
 def owners_of(loader: DataLoader[Any]) -> Iterator[Owner]:
     """Objects that hold attributes, as mappings of these, by path, nearest first."""
+    if type(loader).__module__.partition(".")[0] != "torch":  # a class with counters of its own
+        yield "self", _Own(loader)
     queue = deque((name, getattr(loader, name), 0) for name in _ROOTS)
     seen: set[int] = set()
     while queue and len(seen) < _MAX_OWNERS:
@@ -88,7 +115,7 @@ def owners_of(loader: DataLoader[Any]) -> Iterator[Owner]:
             continue
         seen.add(id(value))
         namespace = getattr(value, "__dict__", None)
-        if not isinstance(namespace, dict) or isinstance(value, _NOT_OPENED):
+        if not isinstance(namespace, dict) or isinstance(value, (*_NOT_OPENED, DataLoader)):
             namespace = {}
         stateful = path.endswith("sampler") and hasattr(type(value), "load_state_dict")
         if namespace and not stateful and not isinstance(value, types.FunctionType):
@@ -110,6 +137,7 @@ def _is_opened(value: object) -> bool:
         and (
             isinstance(value, (types.MethodType, functools.partial))
             or _is_shared(value)
+            or isinstance(value, DataLoader)
             or kind.__module__.partition(".")[0] not in _FOREIGN
         )
         and not hasattr(kind, "load_state_dict")
@@ -118,7 +146,9 @@ def _is_opened(value: object) -> bool:
 
 def _held(value: Any, namespace: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """The objects that an object holds, by what follows its path."""
-    if isinstance(value, types.MethodType):
+    if isinstance(value, DataLoader):  # which a pipeline of another library may hold
+        yield from ((f".{name}", getattr(value, name)) for name in _ROOTS)
+    elif isinstance(value, types.MethodType):
         yield ".__self__", value.__self__
     elif isinstance(value, functools.partial):
         yield ".func", value.func

@@ -51,6 +51,7 @@ from auditkit.observe.loader.refusals import (
     refuse_position,
     refuse_running,
     refuse_unsupported,
+    refuse_without_class,
 )
 from auditkit.observe.loader.samplers import capture_samplers, draws_once, restore_samplers
 from auditkit.observe.rng.streams import Generator
@@ -87,6 +88,8 @@ class RecordedLoader:
         self.loader = loader
         self.base: DataLoader[Any] = loader if base is None else base
         refuse_unsupported(self.base)
+        if loader is not self.base:
+            refuse_without_class(loader)
         self.generators = generators or {}
         self.guard: Guard = nullcontext
         self.iterable = is_iterable_style(self.base)

@@ -43,6 +43,20 @@ def refuse_unsupported(loader: object) -> None:
         )
 
 
+def refuse_without_class(loader: object) -> None:
+    """Refuse a loader that cannot tell when it is iterated, as a list of batches.
+
+    Raises:
+        UnsupportedLoader: When its class cannot be exchanged.
+    """
+    if not hasattr(loader, "__dict__"):
+        raise UnsupportedLoader(
+            f"nothing can be told of when a {type(loader).__name__} is iterated",
+            expected="an object of a class with attributes",
+            hint="a list of batches: DataLoader(batches, batch_size=None)",
+        )
+
+
 def refuse_own_state(loader: Any) -> None:
     """Refuse a loader that was put to a position of its own.
 

@@ -84,13 +84,7 @@ def flatten(tree: object, *, where: str) -> dict[str, torch.Tensor | bytes]:
         UncapturedState: The tree holds something that a snapshot cannot keep; ``where`` is its
             path.
     """
-    encoder = _Encoder(where)
-    structure = encoder.encode(tree, "")
-    try:
-        text = dumps(structure)
-    except JsonError as error:
-        raise UncapturedState(error.message, where=where) from None
-    return {"": text, **encoder.tensors}
+    return _Encoder(where).leaves(tree)
 
 
 def batch_leaves(batch: Any) -> Leaves:
@@ -102,7 +96,7 @@ def batch_leaves(batch: Any) -> Leaves:
         UncapturedState: The batch holds something that has no digest.
     """
     if not _is_plain_batch(batch):
-        return flatten(batch, where="batch")
+        return _Encoder("batch", any_array=True).leaves(batch)
     key = (type(batch), len(batch))
     if key not in _KNOWN_BATCHES:
         leaves = flatten(batch, where="batch")
@@ -125,14 +119,34 @@ def _is_plain_batch(batch: Any) -> bool:
     return len(set(map(id, batch))) == len(batch)
 
 
-class _Encoder:
-    """One walk over a tree; collects the tensors on its way."""
+def _has_mask(array: object) -> bool:
+    return isinstance(array, np.ma.MaskedArray)
 
-    def __init__(self, where: str) -> None:
+
+class _Encoder:
+    """One walk over a tree; collects the tensors on its way.
+
+    Args:
+        where: What the tree is.
+        any_array: Whether an array of a subclass counts as the array that it is, where nothing is
+            built from it again: loaders hand out arrays in shared memory as a class of their own.
+    """
+
+    def __init__(self, where: str, *, any_array: bool = False) -> None:
         self.tensors: dict[str, torch.Tensor | bytes] = {}
+        self._any_array = any_array
         self._where = where
         self._enclosing: set[int] = set()  # the containers around the current value
         self._hashed = False  # inside a key or a set, where a tensor would be its identity
+
+    def leaves(self, tree: Any) -> dict[str, torch.Tensor | bytes]:
+        """Structure and tensors of a tree."""
+        structure = self.encode(tree, "")
+        try:
+            text = dumps(structure)
+        except JsonError as error:
+            raise UncapturedState(error.message, where=self._where) from None
+        return {"": text, **self.tensors}
 
     def encode(self, value: object, path: str) -> object:
         """JSON of a value; ``path`` is the name that its entry would have."""
@@ -148,6 +162,8 @@ class _Encoder:
             return self._array(value, path)
         if isinstance(value, np.generic):
             return encode_scalar(value, self._place(path))
+        if self._any_array and isinstance(value, np.ndarray) and not _has_mask(value):
+            return self._array(value.view(np.ndarray), path)
         raise self._refusal(
             f"a {kind.__module__}.{kind.__qualname__} cannot be captured",
             path,

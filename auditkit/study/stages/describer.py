@@ -10,6 +10,7 @@ from torch import Tensor
 
 from auditkit.formats.ordering import Batch
 from auditkit.formats.seeds import RECIPE
+from auditkit.observe.loader.iterables import BatchStream
 from auditkit.observe.rng.per_sample import PerSampleDataset, SampleStreams
 from auditkit.observe.rng.streams import uncovered_streams
 from auditkit.observe.state.components import TrainingObjects
@@ -64,7 +65,7 @@ def data_record(session: Session, consumed_sha256: str, order: Sequence[Batch]) 
     return DataRecord(
         consumed_sha256=consumed_sha256,
         probe_sha256=_probe_sha256(session),
-        loader=describe_loader(session.program.loader),
+        loader=describe_loader(session.program.data_loader),
         declared=session.program.data_version,
         samples=None if session.driver.iterable else sum(len(batch) for batch in order),
     )
@@ -89,7 +90,7 @@ def data_identity(
         samples=samples,
         probe_sha256=_probe_sha256(session),
         declared=session.program.data_version,
-        loader=describe_loader(session.program.loader),
+        loader=describe_loader(session.program.data_loader),
     )
 
 
@@ -100,7 +101,7 @@ def _dataset_sha256(
 
     Each is drawn from its own stream of epoch 0, so that neither order nor workers matter.
     """
-    loader = session.program.loader
+    loader = session.program.data_loader
     if session.driver.iterable or not hasattr(loader.dataset, "__len__"):
         return None, None
     generators = session.program.sample_generators
@@ -179,6 +180,8 @@ def _hyper_parameters(group: Mapping[str, Any]) -> str:
 
 def describe_loader(loader: Any) -> dict[str, str]:
     """What a DataLoader is, for people."""
+    if isinstance(loader.dataset, BatchStream):  # another library's, whose parts have no names
+        return {"loader": type(loader.dataset.loader).__name__}
     return {
         "loader": type(loader).__name__,
         "dataset": type(loader.dataset).__name__,

@@ -21,9 +21,9 @@ def require_per_sample(session: Session, *, moves: bool) -> None:
         AugmentationDrift: Naming the sample, and the generators that moved.
     """
     program = session.program
-    if not moves and not program.loader.num_workers:
+    if not moves and not program.data_loader.num_workers:
         return
-    broken = examine(program.loader, session.seed, program.sample_generators)
+    broken = examine(program.data_loader, session.seed, program.sample_generators)
     if broken is not None:
         raise AugmentationDrift(
             f"sample {broken.index} of epoch 0 does not look the same when it is loaded again"
