@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -84,14 +85,40 @@ def train(rec: Any, kill_at: int | None = None, **options: Any) -> bytes:
     return b"".join(tensor.numpy().tobytes() for tensor in state)
 
 
-def unchecked(rec: Any, kill_at: int | None = None) -> bytes:
+class Pipeline:
+    """A loader that is no DataLoader: it holds one, counts its epochs, and adds noise."""
+
+    def __init__(self) -> None:
+        self.inner, self.epoch = loop_styles.loader_of(), 0
+
+    def __len__(self) -> int:
+        return len(self.inner)
+
+    def __iter__(self) -> Any:
+        self.epoch += 1
+        return ((x + self.epoch * torch.rand(()), y, index) for x, y, index in self.inner)
+
+
+class Hides(Pipeline):
+    """One that counts its batches where nobody looks, and not by what goes before in its epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taken: Any = itertools.count()
+
+    def __iter__(self) -> Any:
+        return ((x + next(self.taken), y, index) for x, y, index in self.inner)
+
+
+def unchecked(rec: Any, kill_at: int | None = None, loader: Any = None) -> bytes:
     """A loop that knows nothing of resuming: it goes through all its epochs."""
     random.seed(7)
     np.random.seed(7)
     torch.manual_seed(7)
     model = loop_styles.network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    model, optimizer, loader = rec.wrap(model, optimizer, loop_styles.loader_of())
+    loader = loop_styles.loader_of() if loader is None else loader
+    model, optimizer, loader = rec.wrap(model, optimizer, loader)
     for _ in range(3):
         total = 0.0
         for x, y, _index in loader:
@@ -136,8 +163,19 @@ LOOPS: dict[str, Any] = {
         rec, kill_at, dataset=loop_styles.Stream(), num_workers=2
     ),
     "no word of resuming": unchecked,
+    "no DataLoader": lambda rec, kill_at=None: unchecked(rec, kill_at, Pipeline()),
     "two loaders": two_loaders,
 }
+
+
+def test_a_pipeline_that_is_elsewhere_stops_the_resume(tmp_path: Path) -> None:
+    with pytest.raises(Killed), ak.Recorder(tmp_path / "out", seed=7, checkpoint_every=9) as rec:
+        unchecked(rec, 15, Hides())
+    with (
+        pytest.raises(RestoreMismatch, match="yields other samples"),
+        ak.Recorder.resume(tmp_path / "out", seed=7, checkpoint_every=9) as rec,
+    ):
+        unchecked(rec, None, Hides())
 
 
 def finished(out: Path) -> Any:
