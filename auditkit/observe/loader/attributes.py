@@ -195,8 +195,11 @@ class WatchedAttributes:
     def put(self, changes: Changes) -> None:
         """Put attributes to these values.
 
+        An object that was made only while the loader was iterated, as a library's cache or
+        shuffler is, is made again by iterating; until then there is nothing to put its on.
+
         Raises:
-            RestoreMismatch: When there is no object to put one on.
+            RestoreMismatch: When there is no object to put one on that was there at first.
         """
         if not changes:
             return
@@ -207,7 +210,7 @@ class WatchedAttributes:
             refilled = in_place and known is not None and _refill(known.object, value)
             if owner in owners:
                 owners[owner][name] = known.object if refilled and known else value
-            elif not refilled:
+            elif known is not None and not refilled:
                 raise RestoreMismatch(f"the loader has no {path!r}", component="loader")
 
     def _copy_of(self, path: str) -> tuple[Any] | None:

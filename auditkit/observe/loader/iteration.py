@@ -157,6 +157,8 @@ class Iteration:
             self._calls += 1
         batch = self._fetch(fetch)
         with recorded.guard():
+            if recorded.keep_call_streams and self.start.is_full:
+                self.start.record_loaded(streams)
             recorded.watched.settle()
             self.position += 1
             order = None if recorded.iterable else self._consumed()

@@ -49,7 +49,7 @@ class IterationStart:
         moved: What the loop set on the samplers in the midst of the iteration, by call.
 
     Attributes:
-        overflowed: Whether there were more calls than can be kept.
+        overflowed: Whether loading drew from the streams at more calls than can be kept.
     """
 
     def __init__(
@@ -112,10 +112,18 @@ class IterationStart:
 
     def record_call(self, call: int, streams: GlobalStreams, *, every: bool) -> None:
         """Keep the streams as they stood when batch number ``call`` (from 0) was requested."""
-        if call > 1 and (not every or len(self._calls) > MAX_CALLS):
-            self.overflowed |= every
+        if call > 1 and (not every or self.is_full):
             self._calls.pop(call - 1, None)
         self._calls[call] = streams
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no further call can be kept, but the last one."""
+        return len(self._calls) > MAX_CALLS
+
+    def record_loaded(self, before: GlobalStreams) -> None:
+        """A batch was loaded at a call that will not be kept: draws forbid going back to it."""
+        self.overflowed = self.overflowed or not before.same_as(capture_streams())
 
     def record_moved(self, call: int, watched: WatchedAttributes) -> None:
         """Keep what the loop has set on the samplers before it requested this batch."""

@@ -12,9 +12,11 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from auditkit.errors import UnsupportedLoader
+from auditkit.observe.loader.attributes import WatchedAttributes
 from auditkit.observe.loader.driver import LoaderDriver
 from auditkit.observe.loader.iterables import as_data_loader, is_loader, loaders_in
 from auditkit.observe.loader.owners import owners_of
+from auditkit.observe.loader.position import MAX_CALLS, IterationStart
 from auditkit.observe.loader.refusals import refuse_without_class
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.values.flatten import batch_leaves, flatten
@@ -60,6 +62,35 @@ class OwnLoader(DataLoader[Any]):
         return (batch + self.current for batch in super().__iter__())
 
 
+class Shuffler:
+    """Holds a seed."""
+
+    seed = 0
+
+
+class Lazy(IterableDataset[Any]):
+    """Makes what it shuffles with when it is first iterated, and counts its epochs there."""
+
+    def __init__(self) -> None:
+        self.shuffler: Any = None
+        self.epoch = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        if self.shuffler is None:
+            self.shuffler = Shuffler()
+        self.epoch += 1
+        self.shuffler.seed = self.epoch
+        return iter(random.Random(self.shuffler.seed).sample(range(N), N))
+
+
+class LazyCount(Lazy):
+    """One whose count lies in what is made while it is iterated."""
+
+    def __iter__(self) -> Iterator[Any]:
+        self.epoch = 0 if self.shuffler is None else self.shuffler.seed
+        return super().__iter__()
+
+
 class Drawing(IterableDataset[Any]):
     """Draws its order from a generator of its own when an epoch begins."""
 
@@ -101,16 +132,18 @@ def gone_on(make: Callable[[], Any]) -> tuple[list[Any], list[Any]]:
         Counting,
         lambda: [torch.ones(2), torch.zeros(2)],
         lambda: OwnLoader(NUMBERS),
+        lambda: DataLoader(Lazy()),
     ],
-    ids=["counting", "list", "own class"],
+    ids=["counting", "list", "own class", "lazy"],
 )
 def test_what_gives_its_batches_anew_is_gone_on_with(make: Callable[[], Any]) -> None:
     here, there = gone_on(make)
     assert here == there
 
 
-def test_what_counts_where_nobody_looks_is_not() -> None:
-    here, there = gone_on(Hidden)
+@pytest.mark.parametrize("make", [Hidden, lambda: DataLoader(LazyCount())], ids=["hidden", "lazy"])
+def test_what_counts_where_nobody_looks_is_not(make: Callable[[], Any]) -> None:
+    here, there = gone_on(make)
     assert here != there
 
 
@@ -175,3 +208,18 @@ def test_an_array_of_a_class_of_its_own_is_evidence_and_no_state() -> None:
     for refused in refusals:
         with pytest.raises(Exception, match="cannot be captured"):
             refused()
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_what_draws_nothing_may_have_more_calls_than_are_kept(draws: bool) -> None:
+    loader: DataLoader[Any] = DataLoader(NUMBERS)
+    start = IterationStart.capture(loader, {}, WatchedAttributes(loader))
+    for call in range(MAX_CALLS + 5):
+        streams = capture_streams()
+        start.record_call(call, streams, every=True)
+        if draws:
+            random.random()
+        if start.is_full:
+            start.record_loaded(streams)
+    assert start.overflowed is draws
+    assert len(start.tree()["calls"]) <= MAX_CALLS + 1
