@@ -9,6 +9,7 @@ import subprocess
 import venv
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,23 +67,26 @@ def call(
 
     Whatever it started ends with it: it has a process group of its own.
     """
-    process = subprocess.Popen(
-        [str(python), *words],
-        cwd=folder,
-        env=_clean(folder),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        said, complained = process.communicate(timeout=limit)
-    except subprocess.TimeoutExpired:
-        said, complained = "", f"took more than {limit:g} s"
-    finally:
+    with TemporaryFile("w+") as said, TemporaryFile("w+") as complained:
+        process = subprocess.Popen(
+            [str(python), *words],
+            cwd=folder,
+            env=_clean(folder),
+            stdout=said,
+            stderr=complained,
+            start_new_session=True,
+        )
+        try:
+            code = process.wait(limit)
+        except subprocess.TimeoutExpired:
+            complained.write(f"took more than {limit:g} s")
+            code = 124
+        # Not before: pipes would stay open as long as a worker of one that was killed lives.
         _end_group(process.pid)
-    code = process.wait()
-    return subprocess.CompletedProcess(words, code, said, complained)
+        process.wait()
+        said.seek(0)
+        complained.seek(0)
+        return subprocess.CompletedProcess(words, code, said.read(), complained.read())
 
 
 def _end_group(leader: int) -> None:

@@ -23,8 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, RestoreMismatch, UnsupportedLoader
-from auditkit.observe.loader.iterables import BatchStream
-from auditkit.observe.loader.owners import CONTAINERS, SCALARS, owners_of
+from auditkit.observe.loader.owners import CONTAINERS, SCALARS, owners_of, owners_of_libraries
 from auditkit.observe.values.codec import flatten, unflatten
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
@@ -67,8 +66,6 @@ class WatchedAttributes:
 
     def __init__(self, loader: DataLoader[Any]) -> None:
         self._loader = loader
-        # What another library's pipeline makes only while it is iterated, it makes again.
-        self._grows = not isinstance(loader.dataset, BatchStream)
         self._known = {
             path: _Known(value, _fingerprint(path, value), _copy(path, value))
             for path, value in _attributes(loader).items()
@@ -130,11 +127,17 @@ class WatchedAttributes:
         return {path: _fingerprint(path, value) for path, value in self._values().items()}
 
     def _values(self) -> dict[str, Any]:
-        return {
-            path: value
-            for path, value in _attributes(self._loader).items()
-            if self._grows or path in self._known
-        }
+        """Attributes now, without those that a library's objects got only while iterated.
+
+        Caches, clocks, names: the library makes them again when it is iterated again.
+        """
+        found = _attributes(self._loader)
+        new = [path for path in found if path not in self._known]
+        theirs = owners_of_libraries(self._loader) if new else frozenset()
+        for path in new:
+            if path.rpartition(".")[0] in theirs:
+                del found[path]
+        return found
 
     def changes(self, but: Mapping[str, Any], now: Mapping[str, object] | None = None) -> Changes:
         """What is not as it was at first.

@@ -12,6 +12,7 @@ import sys
 import types
 from collections import deque
 from collections.abc import Iterator, Mapping, MutableMapping
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -105,8 +106,24 @@ class _Shared(MutableMapping[str, Any]):
 
 def owners_of(loader: DataLoader[Any]) -> Iterator[Owner]:
     """Objects that hold attributes, as mappings of these, by path, nearest first."""
+    return ((path, attributes) for path, attributes, _ in _owners(loader))
+
+
+def owners_of_libraries(loader: DataLoader[Any]) -> frozenset[str]:
+    """The paths of those whose class is an installed library's, or is such a class."""
+    return frozenset(path for path, _, kind in _owners(loader) if _is_installed(kind.__module__))
+
+
+@functools.cache
+def _is_installed(module: str) -> bool:
+    parts = Path(getattr(sys.modules.get(module), "__file__", None) or "").parts
+    return "site-packages" in parts or "dist-packages" in parts
+
+
+def _owners(loader: DataLoader[Any]) -> Iterator[tuple[str, MutableMapping[str, Any], type]]:
+    """Path, attributes and class."""
     if type(loader).__module__.partition(".")[0] != "torch":  # a class with counters of its own
-        yield "self", _Own(loader)
+        yield "self", _Own(loader), type(loader)
     queue = deque((name, getattr(loader, name), 0) for name in _ROOTS)
     seen: set[int] = set()
     while queue and len(seen) < _MAX_OWNERS:
@@ -119,11 +136,11 @@ def owners_of(loader: DataLoader[Any]) -> Iterator[Owner]:
             namespace = {}
         stateful = path.endswith("sampler") and hasattr(type(value), "load_state_dict")
         if namespace and not stateful and not isinstance(value, types.FunctionType):
-            yield path, namespace
+            yield path, namespace, type(value)
             if _has_own_class(value):
-                yield f"{path}.__class__", _Class(type(value))
+                yield f"{path}.__class__", _Class(type(value)), type(value)
         if _is_shared(value):
-            yield path, _Shared(value)
+            yield path, _Shared(value), type(value)
         if depth < _MAX_DEPTH:
             held = _held(value, namespace)
             queue.extend((f"{path}{name}", item, depth + 1) for name, item in held)

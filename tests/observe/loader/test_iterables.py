@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from auditkit.observe.loader.owners import owners_of
 from auditkit.observe.loader.position import MAX_CALLS, IterationStart
 from auditkit.observe.loader.refusals import refuse_without_class
 from auditkit.observe.rng.streams import capture_streams
+from auditkit.observe.values.codec import unflatten
 from auditkit.observe.values.flatten import batch_leaves, flatten
 
 N = 4
@@ -223,3 +226,31 @@ def test_what_draws_nothing_may_have_more_calls_than_are_kept(draws: bool) -> No
             start.record_loaded(streams)
     assert start.overflowed is draws
     assert len(start.tree()["calls"]) <= MAX_CALLS + 1
+
+
+SOURCE = """
+from torch.utils.data import IterableDataset
+class Clock(IterableDataset):
+    epoch = 0
+    def __init__(self):
+        self.started = 0
+    def __iter__(self):
+        self.started += 1
+        self.last_time = self.started * 0.5
+        return iter(range(4))
+"""
+
+
+@pytest.mark.parametrize(("folder", "captured"), [("site-packages", False), ("mine", True)])
+def test_what_a_library_notes_while_it_is_iterated_is_no_position(
+    folder: str, captured: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"a_clock_in_{folder.replace('-', '_')}"
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / f"{name}.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(str(tmp_path / folder))
+    driver = driver_of(DataLoader(importlib.import_module(name).Clock()))
+    batches(driver, N + 2)
+    kept = unflatten(driver.capture(), where="loader")["epoch-start attributes"]
+    assert ("dataset.last_time" in kept) is captured
+    assert kept["dataset.started"] == (False, 1)  # which was there when it was built
