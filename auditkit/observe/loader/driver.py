@@ -113,14 +113,17 @@ class LoaderDriver:
         """Start the next epoch: set its number, keep the samplers' state, make an iterator."""
         self.epoch += 1
         self.position = 0
+        self._set_epoch()
+        self._samplers, self._fingerprints = capture_samplers(self._loader), self._watched.begin()
+        self._attributes = self._watched.changes(self._samplers, self._fingerprints)
+        self._iterate(capture_streams())
+
+    def _set_epoch(self) -> None:
         owners = (self._loader.batch_sampler, self._loader.sampler, self._loader.dataset)
         for owner in (*owners, *loaders_in(self._loader)):
             set_epoch = getattr(owner, "set_epoch", None)
             if set_epoch is not None:
                 set_epoch(self.epoch)
-        self._samplers, self._fingerprints = capture_samplers(self._loader), self._watched.begin()
-        self._attributes = self._watched.changes(self._samplers, self._fingerprints)
-        self._iterate(capture_streams())
 
     def next(self, streams: GlobalStreams) -> Delivery | None:
         """The next batch of this epoch, or None at its end.
@@ -186,6 +189,8 @@ class LoaderDriver:
         tree: Any = unflatten(leaves, where="loader")
         self.epoch, position = tree["epoch"], tree["position"]
         self._attributes = tree.pop("epoch-start attributes", {})
+        if self.epoch >= 0:
+            self._set_epoch()  # which may count where no attribute tells it, as in shared memory
         self._watched.reset(copy.deepcopy(self._attributes), but=tree["samplers"])
         restore_samplers(self._loader, tree["samplers"])
         self._samplers, self._fingerprints = capture_samplers(self._loader), self._watched.begin()

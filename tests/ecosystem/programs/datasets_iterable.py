@@ -14,11 +14,13 @@ def make_loader(workers):
 
 def train(wrap, workers):
     loader = make_loader(workers)
-    return shared.train_on(loader, wrap, before_epoch=loader.dataset.set_epoch)
+    extras = {"shuffle": loader.dataset._ex_iterable.generator}
+    return shared.train_on(loader, wrap, before_epoch=loader.dataset.set_epoch, extras=extras)
 
 
 def make_program(seed, workers="0"):
-    return shared.program_on(make_loader(int(workers)))
+    loader = make_loader(int(workers))
+    return shared.program_on(loader, extras={"shuffle": loader.dataset._ex_iterable.generator})
 
 
 STUDY = shared.study("optimizer-reset")

@@ -11,6 +11,13 @@ for name in ("nms", "qnms"):
 from streaming import MDSWriter, StreamingDataLoader, StreamingDataset
 
 
+class Stream(StreamingDataset):
+    """Its epoch lies in shared memory, where only it can set it."""
+
+    def set_epoch(self, epoch):
+        self.next_epoch = epoch
+
+
 def prepare(folder):
     columns = {"x": "ndarray:float32", "y": "int"}
     with MDSWriter(out=str(folder), columns=columns) as writer:
@@ -20,9 +27,7 @@ def prepare(folder):
 
 
 def make_loader(workers, data):
-    stream = StreamingDataset(
-        local=data, shuffle=True, batch_size=shared.BATCH, num_canonical_nodes=1
-    )
+    stream = Stream(local=data, shuffle=True, batch_size=shared.BATCH, num_canonical_nodes=1)
     return StreamingDataLoader(stream, batch_size=shared.BATCH, num_workers=workers)
 
 

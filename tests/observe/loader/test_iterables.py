@@ -254,3 +254,30 @@ def test_what_a_library_notes_while_it_is_iterated_is_no_position(
     kept = unflatten(driver.capture(), where="loader")["epoch-start attributes"]
     assert ("dataset.last_time" in kept) is captured
     assert kept["dataset.started"] == (False, 1)  # which was there when it was built
+
+
+class Elsewhere(Counting):
+    """Keeps its epoch where no attribute tells it, but can be told it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = Told()
+
+    def set_epoch(self, epoch: int) -> None:
+        self.told.epoch = epoch
+
+    def __iter__(self) -> Iterator[Any]:
+        self.epoch = self.told.epoch
+        return super().__iter__()
+
+
+class Told:
+    """Has slots and no dictionary."""
+
+    __slots__ = ("epoch",)
+    epoch: int
+
+
+def test_an_epoch_that_is_told_is_told_again() -> None:
+    here, there = gone_on(Elsewhere)
+    assert here == there
