@@ -65,7 +65,12 @@ PINS: dict[str, Pins] = {
 #: By the name of the program file.
 LIBRARIES: dict[str, Library] = {
     "webdataset_deterministic": Library("webdataset", "webdataset 1.0.2, `detshuffle`"),
-    "webdataset_clock": Library("webdataset", "webdataset 1.0.2, `shuffle`"),
+    "webdataset_clock": Library(
+        "webdataset",
+        "webdataset 1.0.2, `shuffle`",
+        ("RestoreMismatch", "RestoreMismatch"),
+        ("OrderDrift", "OrderDrift"),
+    ),
     "webdataset_webloader": Library("webdataset", "webdataset 1.0.2, `WebLoader`"),
     "datasets_map": Library("datasets", "datasets 5.2.0, `Dataset`"),
     "datasets_iterable": Library("datasets", "datasets 5.2.0, `IterableDataset`"),
