@@ -11,6 +11,7 @@ from typing import Any
 import forging
 import numpy as np
 import pytest
+import torch
 from studies import (
     FAULTY,
     PLAN,
@@ -25,8 +26,9 @@ from studies import (
 
 from auditkit.errors import OrderDrift, ProgramFailed
 from auditkit.formats.ordering import Batch
-from auditkit.perturbations.optimizer_resets import MomentumReset
+from auditkit.perturbations.optimizer_resets import AdamReset, MomentumReset
 from auditkit.perturbations.ulp import Ulp
+from auditkit.records.plan import PerturbationSpec
 from auditkit.signing.keys import PrivateKey
 
 #: As in ``programs/faulty_study.py``.
@@ -230,6 +232,30 @@ def test_a_placebo_that_is_a_copy_of_the_control_is_caught(forged: Run) -> None:
     assert "declared but not changed at t0" in finding.message
     assert (finding.where, finding.step, finding.component) == ("seed 0, placebo-0", 7, "params")
     assert failures(report) == {7, 8}
+
+
+def test_what_adam_reset_may_only_clear_it_may_not_set(tmp_path: Path, key: PrivateKey) -> None:
+    honestly = AdamReset.apply
+
+    def greedily(self: AdamReset, objects: Any, parameters: Any, seed: int) -> None:
+        honestly(self, objects, parameters, seed)
+        objects.optimizer.state[objects.model.last.bias]["mine"] = torch.ones(3)
+
+    plan = PLAN.with_perturbations([PerturbationSpec("adam-reset")])
+    for apply, caught in ((honestly, False), (greedily, True)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(AdamReset, "apply", apply)
+            run = study_in_process(
+                tmp_path / str(caught), key, plan, arguments={"optimizer": "adam"}
+            )
+        report = check_files(run)
+        assert failures(report) == ({7} if caught else set())
+    finding = first_finding(report, 7)
+    assert "may only be cleared" in finding.message
+    assert (finding.where, finding.component) == (
+        "seed 0, adam-reset--moments-mv--step-reset",
+        "optimizer/mine",
+    )
 
 
 def test_a_treatment_that_is_another_branch_is_caught(forged: Run) -> None:

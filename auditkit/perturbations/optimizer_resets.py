@@ -58,7 +58,7 @@ class AdamReset(Perturbation):
         zero(optimizer, _ADAM_SECOND[:1] if "v" in moments else [])
         known = {FIRST_MOMENT, *_ADAM_SECOND, *STEP_SLOTS}
         if resets_step and moments == "mv" and _slots(optimizer) - known:
-            _reset_slots(objects)  # accumulators that no name tells anything of
+            _clear_slots(objects, known)  # accumulators that no name tells anything of
         else:
             _set_slots(optimizer, _ADAM_SECOND[1:] if "v" in moments else (), 0)
         if resets_step:
@@ -175,6 +175,24 @@ def _reset_slots(objects: TrainingObjects) -> bool:
         built = {} if objects.built is None else objects.built.state
         family.restore_slots(trained_parameters(objects), built)
     return had_slots
+
+
+def _clear_slots(objects: TrainingObjects, known: set[str]) -> None:
+    """Every slot as newly built, which for those that are not known is absent.
+
+    Raises:
+        NothingToPerturb: When the constructor makes one of these.
+    """
+    _reset_slots(objects)
+    members = optimizer_family(objects).members.values()
+    left = set[str]().union(*map(_slots, members)) - known
+    if left:
+        raise NothingToPerturb(
+            f"{type(objects.optimizer).__name__} is built with {', '.join(sorted(left))}, "
+            "of which adam-reset knows nothing",
+            component=f"optimizer/{min(left)}",
+            hint="optimizer-reset fits",
+        )
 
 
 def _reset_steps(objects: TrainingObjects) -> None:

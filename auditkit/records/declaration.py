@@ -69,6 +69,8 @@ class Declaration:
             of those that match.
         allowed: Patterns of further components that may differ, as ``touched``.
         earlier: The same name in earlier versions, which recorded studies have.
+        cleared: Patterns of further components that may go missing at t0, and may not become
+            anything else.
     """
 
     name: str
@@ -80,6 +82,7 @@ class Declaration:
     touched: Callable[[Mapping[str, ParameterValue]], tuple[str, ...]] = lambda _: ()
     allowed: Callable[[Mapping[str, ParameterValue]], tuple[str, ...]] = lambda _: ()
     earlier: tuple[Declaration, ...] = ()
+    cleared: Callable[[Mapping[str, ParameterValue]], tuple[str, ...]] = lambda _: ()
 
     def of_version(self, version: int | None) -> Declaration:
         """The declaration of a version.
@@ -119,10 +122,14 @@ class Declaration:
         """Patterns of the components that ``spec`` changes at t0."""
         return self.touched(self.resolve(spec).parameters)
 
-    def may_touch(self, spec: PerturbationSpec) -> tuple[str, ...]:
-        """Patterns of all components that ``spec`` may change at t0."""
+    def may_set(self, spec: PerturbationSpec) -> tuple[str, ...]:
+        """Patterns of all components to which ``spec`` may give another value at t0."""
         parameters = self.resolve(spec).parameters
         return (*self.touched(parameters), *self.allowed(parameters))
+
+    def may_touch(self, spec: PerturbationSpec) -> tuple[str, ...]:
+        """Patterns of all components that ``spec`` may change at t0, or clear."""
+        return (*self.may_set(spec), *self.cleared(self.resolve(spec).parameters))
 
 
 def matches(component: str, patterns: tuple[str, ...]) -> bool:
@@ -160,9 +167,12 @@ def _adam_allows(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
     found = ("optimizer/max_exp_avg_sq",) if "v" in str(parameters["moments"]) else ()
     if parameters["step"] != "reset":
         return found
-    if parameters["moments"] == "mv":  # whatever else the optimizer accumulates
-        return ("optimizer/*", *_COUNTERS)
     return (*found, *(f"optimizer/{slot}" for slot in STEP_SLOTS), *_COUNTERS)
+
+
+def _adam_clears(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
+    """Whatever else an optimizer of the family accumulates, of which no name tells anything."""
+    return ("optimizer/*",) if dict(parameters) == {"moments": "mv", "step": "reset"} else ()
 
 
 def _second_allows(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
@@ -221,6 +231,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
                     _adam_touches_1,
                 ),
             ),
+            _adam_clears,
         ),
         Declaration(
             "second-moment-reset",

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from auditkit.evidence.reader import SeedEvidence
 from auditkit.formats.snapshot_file import UNTRACED
 from auditkit.records.declaration import Declaration, matches
+from auditkit.records.digest import ABSENT
 from auditkit.records.evidence import CONSUMED, Trace
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.plan import StudyPlan
@@ -68,9 +69,11 @@ def check_touched(
             "evidence and commitment disagree on whether it was changed", where, step, name
         )
     changed = by_evidence | by_commitment
-    for name in sorted(changed):
-        if not matches(name, allowed):
-            yield Finding("changed at t0 but not declared", where, step, name)
+    settable = declared.may_set(spec) if declared and spec else ()
+    for name in sorted(name for name in changed if not matches(name, settable)):
+        is_there = trace.cell(step, name) != ABSENT or name in branch.digests.get("t0", {})
+        if not matches(name, allowed) or is_there:
+            yield Finding(_unwanted(name, allowed), where, step, name)
     if allowed and not changed and not touched:
         yield Finding("declared but not changed at t0", where, step, allowed[0])
     for pattern in touched:
@@ -80,6 +83,12 @@ def check_touched(
         window = range(step, plan.window_end + 1)
         if all(trace.cell(t, "order") == seed.control.cell(t, "order") for t in window):
             yield Finding("the order inside the window is the control's", where, step, "order")
+
+
+def _unwanted(name: str, allowed: tuple[str, ...]) -> str:
+    if matches(name, allowed):
+        return "changed at t0, where it may only be cleared"
+    return "changed at t0 but not declared"
 
 
 def _changed_by_evidence(trace: Trace, control: Trace, step: int) -> set[str]:

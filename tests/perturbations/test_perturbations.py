@@ -266,6 +266,45 @@ def test_version_1_leaves_what_it_left() -> None:
         perturbation_of("adam-reset", 7)
 
 
+class _Accumulating(torch.optim.Adam):
+    """Adam with an accumulator of its own, which the constructor makes or the first step."""
+
+    def __init__(self, parameters: Any, *, at_once: bool) -> None:
+        super().__init__(parameters, lr=0.01)
+        if at_once:
+            self._accumulate()
+
+    def _accumulate(self) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                state = self.state[parameter]
+                state["mine"] = state.get("mine", torch.zeros_like(parameter)) + 1
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        super().step(closure)
+        self._accumulate()
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_adam_reset_clears_what_it_does_not_know_or_says_what_fits(at_once: bool) -> None:
+    def make() -> ObjectsAndStep:
+        model = batchnorm_net()
+        objects, step = supervised(model, _Accumulating(model.parameters(), at_once=at_once))
+        return as_built(objects), step
+
+    made = build(make, seed=1)
+    follow(made, 1, 3)
+    if not at_once:
+        apply("adam-reset", made[0])
+        assert not any(made[0].optimizer.state.values())
+        return
+    with pytest.raises(NothingToPerturb, match="is built with mine") as error:
+        apply("adam-reset", made[0])
+    assert error.value.component == "optimizer/mine"
+    assert error.value.hint == "optimizer-reset fits"
+    apply("optimizer-reset", made[0])
+
+
 def test_amsgrad_is_reset_with_its_second_moment() -> None:
     made = build(_adam, seed=1)
     follow(made, 1, 3)

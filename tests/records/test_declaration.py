@@ -100,6 +100,10 @@ def test_adam_may_touch_what_counts_and_what_belongs_to_its_moments() -> None:
     for component in ("optimizer/mu_product", "param_groups", "attributes/optimizer"):
         assert matches(component, allowed["m", "reset"])
     assert matches("optimizer/exp_avg_diff", allowed["mv", "reset"])
+    whole = PerturbationSpec("adam-reset", {"moments": "mv", "step": "reset"})
+    assert not matches("optimizer/exp_avg_diff", declaration.may_set(whole))  # only cleared
+    assert matches("optimizer/exp_avg", declaration.may_set(whole))
+    assert not matches("optimizer/exp_avg_diff", allowed["mv", "keep"])
     assert not matches("params", allowed["mv", "reset"])
 
 

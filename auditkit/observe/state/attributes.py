@@ -206,7 +206,7 @@ class Attributes:
         ):
             what = "is keyed by addresses of parameters"
         elif not is_plain(scope.aliases, value):
-            what = f"became a {type(value).__name__} that is no plain value"
+            what = f"became an instance of {type(value).__name__}, no plain value,"
         if what is None:
             return True
         if strict:

@@ -99,7 +99,9 @@ def test_state_that_no_snapshot_would_hold_is_refused() -> None:
         trained(session, 1, 6)
         layer: Any = session.program.model.relu
         layer.calls = object()
-        with pytest.raises(UncapturedState, match=r"model\.relu\.calls became a object") as error:
+        with pytest.raises(
+            UncapturedState, match=r"model\.relu\.calls became an instance of object, no"
+        ) as error:
             freeze(session, session.state(), [])
     assert error.value.component == "attributes/modules"
 
