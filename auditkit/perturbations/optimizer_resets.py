@@ -59,8 +59,9 @@ class AdamReset(Perturbation):
         known = {FIRST_MOMENT, *_ADAM_SECOND, *STEP_SLOTS}
         if resets_step and moments == "mv" and _slots(optimizer) - known:
             _clear_slots(objects, known)  # accumulators that no name tells anything of
-        else:
-            _set_slots(optimizer, _ADAM_SECOND[1:] if "v" in moments else (), 0)
+            reset_counters(objects)
+            return
+        _set_slots(optimizer, _ADAM_SECOND[1:] if "v" in moments else (), 0)
         if resets_step:
             _reset_steps(objects)
 

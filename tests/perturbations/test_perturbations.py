@@ -272,6 +272,9 @@ class _Accumulating(torch.optim.Adam):
     def __init__(self, parameters: Any, *, at_once: bool) -> None:
         super().__init__(parameters, lr=0.01)
         if at_once:
+            for parameter in self.param_groups[0]["params"]:
+                slots = {slot: torch.zeros_like(parameter) for slot in ("exp_avg", "exp_avg_sq")}
+                self.state[parameter] = {"step": torch.zeros(()), **slots}
             self._accumulate()
 
     def _accumulate(self) -> None:
