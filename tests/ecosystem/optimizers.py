@@ -1,19 +1,21 @@
-"""Every optimizer of torch.optim and of pytorch-optimizer through ``run`` and ``verify``: a table.
+"""Every optimizer of torch.optim and of some libraries through ``run`` and ``verify``: a table.
 
 ::
 
-    PYTHONPATH=tests python -m ecosystem.optimizers [FOLDER] [--only NAME ...] [--torch]
-        [--limit SECONDS]
+    PYTHONPATH=tests python -m ecosystem.optimizers [FOLDER] [--library MODULE ...]
+        [--only NAME ...] [--limit SECONDS]
 
-auditkit, what it needs and the library are installed, pinned, into a virtual environment of their
-own below FOLDER (a temporary one by default). One process at a time; each optimizer trains a tiny
-network in a study of one seed, and is *verified*, or refused with auditkit's own reason.
+For each library a virtual environment of its own is made below FOLDER (a temporary one by
+default), with auditkit, what it needs and the library, pinned. One process at a time; each
+optimizer trains the tiny network of ``optimizer_study.py`` in a study of one seed, and is
+*verified*, or refused with auditkit's own reason, or *not run* where the optimizer itself raised.
 """
 
 from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,126 +26,94 @@ from pathlib import Path
 
 from ecosystem.environments import call, make_environment, one_line
 
-LIBRARY = "pytorch-optimizer==4.1.0"
+STUDY = Path(__file__).with_name("optimizer_study.py")
 
-#: Needs of its own: what the constructor asks for besides parameters, and options of LBFGS's kind.
-PROGRAM = """
-import importlib
+#: What is installed for the optimizers of a module: the library and its needs, pinned.
+LIBRARIES: dict[str, tuple[str, ...]] = {
+    "torch.optim": (),
+    "pytorch_optimizer": ("pytorch-optimizer==4.1.0", "einops==0.8.2"),
+    "torchao.optim": ("torchao==0.18.0",),
+    "bitsandbytes.optim": ("bitsandbytes==0.50.2", "packaging==25.0"),
+    "heavyball": ("heavyball==3.2.1", "opt-einsum==3.4.0"),
+}
+
+#: Seconds that one command may take: what is compiled first takes long.
+SLOW = {"torchao.optim": 900.0, "heavyball": 900.0}
+QUICK = 180.0
+
+#: Base classes, which are there to be derived from.
+BASES = ("Optimizer", "BaseOptimizer", "Optimizer1State", "Optimizer2State", "Optimizer8bit")
+
+NAMES = """
+import importlib, inspect, sys
 import torch
-from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
-import auditkit as ak
-
-
-def make_program(seed, module="torch.optim", name="SGD"):
-    x = torch.randn(96, 8, generator=torch.Generator().manual_seed(0))
-    y = (x.sum(1) > 0).long()
-    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
-    kind = getattr(importlib.import_module(module), name)
-    matrices = [p for p in model.parameters() if p.ndim == 2]
-    made = None
-    for parameters, options in (
-        (list(model.parameters()), {}), (list(model.parameters()), {"lr": 1e-3}),
-        (list(model.parameters()), {"num_iterations": 10}), (matrices, {}), (model, {}),
-        ([{"params": matrices, "use_muon": True}], {}),
-        (torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9), {}),
-    ):
-        try:
-            made = kind(parameters, **options)
-            break
-        except Exception as error:
-            problem = problem if "problem" in dir() else error
-    if made is None:
-        raise problem
-
-    def step(program, batch, t):
-        def closure():
-            made.zero_grad()
-            loss = F.cross_entropy(model(batch[0]), batch[1])
-            loss.backward(create_graph=name in ("AdaHessian", "SophiaH"))
-            return loss
-        if name in ("LBFGS", "SAM", "GSAM", "WSAM", "BSAM", "LookSAM", "FriendlySAM", "AliG"):
-            closure()
-            return made.step(closure)
-        loss = closure()
-        made.step()
-        return loss
-
-    return ak.Program(
-        model=model, optimizer=made, step=step,
-        loader=DataLoader(TensorDataset(x[:64], y[:64]), batch_size=16, shuffle=True),
-        probe=ak.Probe(x[64:], y[64:]))
-
-
-STUDY = ak.StudyPlan(fork_at=3, window=1, horizon=6, seeds=[0], placebos=1,
-                     perturbations=["optimizer-reset"])
+module = importlib.import_module(sys.argv[1])
+for name, kind in sorted(vars(module).items()):
+    if inspect.isclass(kind) and issubclass(kind, torch.optim.Optimizer):
+        print(kind.__name__)
 """
 
 
 def main() -> None:
-    """Make the environment, run every optimizer, print the table."""
+    """Make the environments, run every optimizer, print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path)
+    parser.add_argument("--library", nargs="+", default=list(LIBRARIES), choices=list(LIBRARIES))
     parser.add_argument("--only", nargs="+", default=[])
-    parser.add_argument("--torch", action="store_true", help="torch.optim only")
     parser.add_argument("--limit", type=float, default=7200.0, help="seconds for all of it")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = (chosen.folder or Path(scratch)).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
-        python = make_environment(
-            folder / "environments" / ("base" if chosen.torch else "optimizers"),
-            without_needs=() if chosen.torch else (LIBRARY,),
-        )
-        (folder / "study.py").write_text(PROGRAM)
-        begun, found = time.monotonic(), Counter[str]()
-        for module, name in optimizers(python, torch_only=chosen.torch):
-            if chosen.only and name not in chosen.only:
-                continue
-            if time.monotonic() - begun > chosen.limit:
-                print(f"the time is up before {module}.{name}")
-                break
-            word, reason = examine(python, folder, module, name)
-            found[word] += 1
-            print(f"| {module}.{name} | {word} | {reason} |", flush=True)
+        found: Counter[str] = Counter()
+        begun = time.monotonic()
+        for module in chosen.library:
+            for name, (word, reason) in table(folder, module, chosen.only):
+                found[word] += 1
+                print(f"| {module}.{name} | {word} | {reason} |", flush=True)
+                if time.monotonic() - begun > chosen.limit:
+                    sys.exit(f"the time is up after {module}.{name}")
     print(", ".join(f"{count} {word}" for word, count in sorted(found.items())))
     sys.exit(1 if found["failed"] else 0)
 
 
-def optimizers(python: Path, *, torch_only: bool) -> Iterator[tuple[str, str]]:
-    """Module and name of every optimizer."""
-    script = (
-        "import torch.optim, inspect\n"
-        "def of(module, names):\n"
-        "    for n in names:\n"
-        "        k = getattr(module, n)\n"
-        "        if inspect.isclass(k) and k is not torch.optim.Optimizer:\n"
-        "            if issubclass(k, torch.optim.Optimizer): print(module.__name__, k.__name__)\n"
-        "of(torch.optim, sorted(dir(torch.optim)))\n"
-    )
-    if not torch_only:
-        script += (
-            "import pytorch_optimizer as po\n"
-            "of(po, sorted(n for n in dir(po) if n not in ('BaseOptimizer',)))\n"
-        )
-    done = subprocess.run([python, "-c", script], check=True, capture_output=True, text=True)
-    seen: dict[tuple[str, str], None] = {}
-    for line in done.stdout.splitlines():
-        module, name = line.split()
-        seen[module, name] = None
-    yield from seen
+def table(
+    folder: Path, module: str, only: list[str] | None = None
+) -> Iterator[tuple[str, tuple[str, str]]]:
+    """Each optimizer of a module and what became of it.
+
+    Args:
+        folder: Where environments and runs are made.
+        module: Of :data:`LIBRARIES`.
+        only: The optimizers that are looked at; all where empty.
+    """
+    library = module.partition(".")[0]
+    place = folder / "optimizers" / library
+    place.mkdir(parents=True, exist_ok=True)
+    environment = folder / "environments" / ("base" if library == "torch" else library)
+    python = make_environment(environment, without_needs=LIBRARIES[module])
+    shutil.copy(STUDY, place / "study.py")
+    done = subprocess.run([python, "-c", NAMES, module], check=True, capture_output=True, text=True)
+    for name in dict.fromkeys(done.stdout.split()):
+        if name not in BASES and (not only or name in only):
+            yield name, examine(python, place, module, name)
 
 
 def examine(python: Path, folder: Path, module: str, name: str) -> tuple[str, str]:
     """``run`` and ``verify`` of one optimizer: what became of it, and why."""
-    out = folder / "runs" / f"{module}.{name}"
+    out = folder / "runs" / name
+    shutil.rmtree(out, ignore_errors=True)
     arguments = ["--arg", f"module={module}", "--arg", f"name={name}"]
-    code, said = run_auditkit(python, folder, "run", "study.py", "--out", str(out), *arguments)
+    limit = SLOW.get(module, QUICK)
+    code, said = run_auditkit(
+        python, folder, limit, "run", "study.py", "--out", str(out), *arguments
+    )
     if code == 0:
-        code, said = run_auditkit(python, folder, "verify", str(out / "manifest.json"))
+        code, said = run_auditkit(python, folder, limit, "verify", str(out / "manifest.json"))
         return ("verified", "") if code == 0 else ("failed", findings(said))
+    if "Traceback" in said:
+        return "failed", said[-300:].replace("|", "/")
     reason = re.sub(r"^.*?auditkit: |\(auditkit explain.*$", "", said).strip()
-    theirs = "raised" in reason and "Error" in reason and "study.py" in reason
+    theirs = re.search(r"study\.py:\d+: (step \d+|make_program|the factory)?.{0,20}raised", reason)
     return ("not run" if theirs else "refused"), reason[:300].replace("|", "/")
 
 
@@ -153,9 +123,9 @@ def findings(report: str) -> str:
     return found[0].replace("|", "/") if found else report[-200:]
 
 
-def run_auditkit(python: Path, folder: Path, *words: str) -> tuple[int, str]:
+def run_auditkit(python: Path, folder: Path, limit: float, *words: str) -> tuple[int, str]:
     """A command of auditkit's: its exit code and what it said."""
-    done = call(python, folder, "-W", "ignore", "-m", "auditkit", *words, limit=180.0)
+    done = call(python, folder, "-W", "ignore", "-m", "auditkit", *words, limit=limit)
     return done.returncode, one_line(done.stdout + done.stderr)
 
 

@@ -76,7 +76,8 @@ def parameter_names(
         raise UncapturedState(
             "the optimizer trains a parameter that neither the model nor an extra holds",
             component="optimizer",
-            hint="register the module that holds it: extras={NAME: module}",
+            hint="register the module that holds it: extras={NAME: module}; one that no module "
+            "holds goes into a torch.nn.ParameterList",
         ) from None
 
 
@@ -98,7 +99,9 @@ def restore_groups(
             )
         constants = values.pop(_CONSTANT_NAMES, {})
         _check_constants(group, constants)
-        missing = sorted(set(optimizer.defaults) - set(values) - set(constants))
+        # Of the defaults those that are here: one that wraps another may share its groups.
+        here = set(optimizer.defaults) & set(group)
+        missing = sorted(here - set(values) - set(constants))
         if missing:
             raise RestoreMismatch(
                 f"the snapshot is of another optimizer: it has no {missing[0]!r}",

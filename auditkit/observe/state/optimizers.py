@@ -28,6 +28,9 @@ PREFIX = "optimizer/"
 #: Slot under which stands what the optimizer keeps by a name of its own, not by a parameter.
 SHARED = "~shared"
 
+#: Begins a key there that stands for a parameter.
+_PARAMETER = "~parameter:"
+
 _LOOKS_LIKE_INT = re.compile(r"-?\d+", re.ASCII)
 
 
@@ -48,7 +51,7 @@ def slots(
         name = names.get(id(key))
         if name is None:
             _refuse_address(key, names)
-            shared[key] = state
+            shared[key] = _by_name(state, names)
             continue
         for slot, value in state.items():
             by_name = known.get((slot.__class__, slot))
@@ -111,7 +114,7 @@ def restore_slots(
                 optimizer.state[parameter][_slot_key(slot)] = value
     home = next((parameter.device for parameter, _ in owners.values()), torch.device("cpu"))
     for key, value in shared.items():
-        optimizer.state[key] = copies.to(value, home)
+        optimizer.state[key] = _by_parameter(copies.to(value, home), owners)
 
 
 def _slot_leaves(slot: str, by_name: Mapping[str, Any]) -> Leaves:
@@ -121,6 +124,38 @@ def _slot_leaves(slot: str, by_name: Mapping[str, Any]) -> Leaves:
     ):
         return dict(by_name)
     return flatten(dict(by_name), where=slot)
+
+
+def _by_name(value: Any, names: Mapping[int, str]) -> Any:
+    """A dict whose keys are parameters, as one whose keys are their names."""
+    if type(value) is not dict:
+        return value
+    return {
+        _PARAMETER + names[id(key)]
+        if id(key) in names
+        else f"~{key}"
+        if isinstance(key, str) and key.startswith("~")
+        else key: item
+        for key, item in value.items()
+    }
+
+
+def _by_parameter(value: Any, owners: Mapping[str, tuple[Tensor, Any]]) -> Any:
+    """Inverse of :func:`_by_name`."""
+    if type(value) is not dict:
+        return value
+    found: dict[Any, Any] = {}
+    for key, item in value.items():
+        if isinstance(key, str) and key.startswith(_PARAMETER):
+            name = key.removeprefix(_PARAMETER)
+            if name not in owners:
+                raise RestoreMismatch(
+                    f"the optimizer has no parameter {name!r}", component=f"{PREFIX}{SHARED}"
+                )
+            found[owners[name][0]] = item
+        else:
+            found[key.removeprefix("~") if isinstance(key, str) else key] = item
+    return found
 
 
 def _refuse_address(key: object, names: Mapping[int, str]) -> None:

@@ -58,6 +58,25 @@ def test_state_under_a_name_comes_back() -> None:
     assert (state["shared"]["x"].tolist(), state[3]) == ([1, 1], 1)
 
 
+def test_state_under_a_name_that_is_keyed_by_parameters_comes_back_to_another_model() -> None:
+    model, optimizer = made()
+    state = cast(dict[Any, Any], optimizer.state)
+    state["trac"] = {"~s": 1, "step": 2, model.weight: torch.ones(2), model.bias: None}
+    saved = frozen(slots(optimizer, names_of(model, optimizer)))
+    other, fresh = made(0)
+    restore_slots(fresh, names_of(other, fresh), saved)
+    found = cast(dict[Any, Any], fresh.state)["trac"]
+    assert list(found) == ["~s", "step", other.weight, other.bias]
+    assert found[other.weight].tolist() == [1, 1]
+    assert digests(slots(fresh, names_of(other, fresh))) == digests(saved)
+    less = torch.optim.SGD([other.weight], lr=0.1)
+    with pytest.raises(RestoreMismatch, match="no parameter 'bias'"):
+        restore_slots(less, names_of(other, less), {k: saved[k] for k in ("optimizer/~shared",)})
+    state["trac"] = {nn.Parameter(torch.ones(1)): 1}
+    with pytest.raises(UncapturedState):
+        slots(optimizer, names_of(model, optimizer))
+
+
 @pytest.mark.parametrize(
     ("key", "words"), [("address", "by the address of the parameter weight"), ((1,), "a tuple")]
 )
@@ -278,6 +297,18 @@ def test_groups_come_back_whole() -> None:
     assert optimizer.param_groups[0]["lr"] == 0.1
     assert optimizer.param_groups[0]["nesterov"] is False
     assert "added" not in optimizer.param_groups[0]
+
+
+def test_defaults_that_are_in_no_group_are_asked_of_no_snapshot() -> None:
+    """Those of an optimizer that wraps another and shares its groups."""
+    model, optimizer = made()
+    names = names_of(model, optimizer)
+    saved = frozen({"g": GroupsState(optimizer).groups(names)})["g"]
+    optimizer.defaults["alpha"] = 0.5
+    restore_groups(optimizer, names, saved)
+    optimizer.param_groups[0]["alpha"] = 0.5
+    with pytest.raises(RestoreMismatch, match="it has no 'alpha'"):
+        restore_groups(optimizer, names, saved)
 
 
 def test_a_slot_of_an_unknown_parameter_is_refused() -> None:
