@@ -30,8 +30,8 @@ class Library:
         environment: Key of :data:`PINS`.
         title: What the manual calls it, with its version.
         loop: What becomes of the recorded loop with 0 and with 2 workers: ``works``, or the name
-            of the error that refuses it. (``works`` with a line that must be added stands for
-            ``works`` here: the program has that line.)
+            of the error that refuses it, or of the warning that it cannot be resumed. (``works``
+            with a line that must be added stands for ``works`` here: the program has that line.)
         study: The same of the study.
     """
 
@@ -60,7 +60,18 @@ PINS: dict[str, Pins] = {
         ("mosaicml-streaming==0.13.0",),
     ),
     "grain": Pins(("grain==0.2.18",)),
+    "albumentations": Pins(("albumentations==2.0.8",)),
+    "albumentationsx": Pins(("albumentationsx[headless]==2.5.1",)),
+    "monai": Pins((), ("monai==1.6.1",)),
+    "torchio": Pins(("torchio==1.2.1",)),
+    "kornia": Pins(("kornia==0.9.0",)),
+    "audiomentations": Pins(("audiomentations==0.43.1",)),
+    "gymnasium": Pins(("gymnasium==1.4.0",)),
+    "opacus": Pins(("opacus==1.6.0",)),
 }
+
+_RECORDING = ("RecordingStopped", "RecordingStopped")
+_DRIFT = ("AugmentationDrift", "UncapturedState")
 
 #: By the name of the program file.
 LIBRARIES: dict[str, Library] = {
@@ -80,4 +91,21 @@ LIBRARIES: dict[str, Library] = {
     "streaming_mds": Library("streaming", "mosaicml-streaming 0.13.0"),
     "grain_loader": Library("grain", "grain 0.2.18, `DataLoader`"),
     "grain_dataset": Library("grain", "grain 0.2.18, `IterDataset`"),
+    "albumentations_bare": Library("albumentations", "albumentations 2.0.8", _RECORDING, _DRIFT),
+    "albumentations_registered": Library("albumentations", "albumentations 2.0.8, registered"),
+    "albumentationsx_bare": Library("albumentationsx", "albumentationsx 2.5.1", _RECORDING, _DRIFT),
+    "albumentationsx_registered": Library("albumentationsx", "albumentationsx 2.5.1, registered"),
+    "monai_bare": Library("monai", "monai 1.6.1", _RECORDING, _DRIFT),
+    "monai_registered": Library("monai", "monai 1.6.1, registered"),
+    "torchio_transforms": Library("torchio", "torchio 1.2.1"),
+    "kornia_transforms": Library("kornia", "kornia 0.9.0"),
+    "audiomentations_waves": Library("audiomentations", "audiomentations 0.43.1"),
+    "gymnasium_collected": Library("gymnasium", "gymnasium 1.4.0, steps collected before"),
+    "gymnasium_steps": Library(
+        "gymnasium",
+        "gymnasium 1.4.0, steps as a stream",
+        _RECORDING,
+        ("UncapturedState", "UncapturedState"),
+    ),
+    "opacus_private": Library("opacus", "opacus 1.6.0, `PrivacyEngine`"),
 }

@@ -92,6 +92,7 @@ def first_that_works(kind: Any, parameters: list[nn.Parameter], model: nn.Module
     attempts: list[tuple[Any, dict[str, Any]]] = [
         (parameters, {}),
         (parameters, {"lr": 1e-3}),
+        (parameters, {"lr": 1e-3, "momentum": 0.9}),
         (parameters, {"num_iterations": 10}),
         (matrices, {}),
         (model, {}),
@@ -99,7 +100,7 @@ def first_that_works(kind: Any, parameters: list[nn.Parameter], model: nn.Module
         (torch.optim.SGD(parameters, lr=1e-3, momentum=0.9), {}),
     ]
     needs = inspect.signature(kind).parameters
-    if "use_muon" in inspect.getsource(kind) and "params" in needs:
+    if "use_muon" in (inspect.getdoc(kind) or "") and "params" in needs:
         attempts.insert(0, (flagged, {}))
     problem: Exception | None = None
     for arguments, options in attempts:
@@ -146,6 +147,8 @@ def train(made: Any, name: str, model: nn.Module, batch: Any) -> Tensor:
         made.step()
     else:
         made.step(taken)
+    if name == "SparseAdam":  # the line to add: sparse gradients are in no snapshot
+        made.zero_grad()
     return loss
 
 

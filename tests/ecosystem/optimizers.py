@@ -44,6 +44,18 @@ QUICK = 180.0
 #: Base classes, which are there to be derived from.
 BASES = ("Optimizer", "BaseOptimizer", "Optimizer1State", "Optimizer2State", "Optimizer8bit")
 
+#: What becomes of those that are not verified.
+EXPECTED: dict[str, dict[str, str]] = {
+    "torch.optim": {"SGD": "refused"},  # without momentum it keeps no state
+    "pytorch_optimizer": {
+        **dict.fromkeys(("SGD", "LOMO"), "refused"),  # keep no state
+        **dict.fromkeys(("Conda", "ScalableShampoo"), "refused"),  # objects in the state
+        **dict.fromkeys(("Magma", "SaRA"), "refused"),  # attributes keyed by parameters
+        **dict.fromkeys(("DeMo", "DistributedMuon"), "not run"),  # want a process group
+        "SafeFP16Optimizer": "not run",  # has no groups
+    },
+}
+
 NAMES = """
 import importlib, inspect, sys
 import torch

@@ -36,4 +36,5 @@ def test_it_becomes_what_the_table_says(name: str, kind: str, workers: int, fold
     if expected == "works":
         assert found.word == "works", found.reason
     else:
-        assert (found.word, expected in found.reason) == ("refused", True), found
+        assert found.word in ("refused", "warned"), found
+        assert expected in found.reason, found

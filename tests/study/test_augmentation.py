@@ -104,7 +104,7 @@ def test_workers_make_no_difference(tmp_path: Path, key: Any) -> None:
             "numpy",
             "0",
             "yes",
-            r"loader\.dataset\.rng is a numpy\.random.*held by a augmented",
+            r"loader\.dataset\.rng is a numpy\.random.*held by augmented",
         ),
         ("numpy", "2", "yes", r"loader\.dataset\.rng is a numpy\.random"),
         ("lazy", "2", "", r"loader\.dataset\.rng is a numpy\.random"),

@@ -138,7 +138,7 @@ def _states(dataset: PerSampleDataset, init: Any) -> _States:
         if not is_generator(value) or is_global_generator(value) or follows:
             continue
         owner = seen.get(path.rpartition(".")[0])
-        held = "" if owner is None else f", held by a {_name(owner)}"
+        held = "" if owner is None else f", held by {_name(owner)}"
         digest = (
             digest_leaves(EVIDENCE_RECIPE, generator_leaves(value)) if has_state(value) else b""
         )

@@ -61,7 +61,14 @@ def refuse_unknown(tensor: torch.Tensor, where: str) -> None:
     elif type(tensor).__torch_dispatch__ is not torch.Tensor.__torch_dispatch__:
         reason = f"a tensor subclass, {type(tensor).__name__}"
     if reason:
-        raise UncapturedState(f"{reason} cannot be captured", where=where)
+        is_sparse = tensor.layout is not torch.strided
+        raise UncapturedState(
+            f"{reason} cannot be captured",
+            where=where,
+            hint="where it is a gradient, call optimizer.zero_grad() at the end of each step"
+            if is_sparse
+            else None,
+        )
 
 
 def has_inner_tensors(value: object) -> bool:

@@ -37,7 +37,7 @@ def require_per_sample(session: Session, *, moves: bool) -> None:
 
 _HINT = (
     "draw from random, numpy.random or torch, which are seeded for every sample; or make the "
-    "generator in the data set's __init__, and let it follow the sample: extras={'rng': "
+    "generators in the data set's __init__, and let each follow the sample: extras={'rng': "
     "auditkit.PerSample(dataset.rng)}"
 )
 

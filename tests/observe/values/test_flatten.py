@@ -90,3 +90,12 @@ def test_what_cannot_be_kept_is_refused_by_its_path(bad: object) -> None:
 def test_a_graph_is_refused_with_a_hint() -> None:
     with pytest.raises(UncapturedState, match="detach"):
         flatten({"ema": torch.ones(1, requires_grad=True) * 2}, where="x")
+
+
+def test_a_sparse_gradient_has_a_remedy_and_other_tensors_have_none_of_it() -> None:
+    with pytest.raises(UncapturedState, match="sparse_coo") as error:
+        flatten(torch.eye(2).to_sparse(), where="grad")
+    assert "zero_grad()" in str(error.value.hint)
+    with pytest.raises(UncapturedState) as error:
+        flatten(torch.empty(2, device="meta"), where="grad")
+    assert error.value.hint is None

@@ -1,0 +1,8 @@
+"""albumentations, registered, in a study that leaves the streams of augmentation to the loader."""
+
+from dataclasses import replace
+
+import shared
+from albumentations_registered import make_program, train  # noqa: F401
+
+STUDY = replace(shared.study("optimizer-reset", "order-shuffle"), augmentation_rng="inherit")
