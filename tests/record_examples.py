@@ -511,6 +511,7 @@ EXAMPLES: tuple[Any, ...] = (
         imported=IMPORTED,
         notes=("helper is in no distribution",),
         opened=OPENED,
+        made={"params": sha("1")},
     ),
     BUILT,
     BranchesResult(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from auditkit.errors import ProgramError, UncapturedState
 from auditkit.records.environment import Environment
@@ -82,6 +82,7 @@ class TrunkResult:
         imported: Files of all modules, where a replay asks for them.
         notes: What a reviewer would miss, of the modules that were imported.
         opened: What the program opened while it was built; None where nobody looked (a script).
+        made: As ``initial``, before the first epoch began, which may draw.
     """
 
     control: BranchRecord
@@ -97,13 +98,14 @@ class TrunkResult:
     imported: ImportedFiles | None = None
     notes: tuple[str, ...] = ()
     opened: OpenedFiles | None = None
+    made: dict[str, str] = field(default_factory=dict)
 
     @property
     def built(self) -> BuiltProgram:
         """What the factory made."""
         on = self.control.evaluated_on or {}
         probe = {name: on[name] for name in on if name != "recalibration"}
-        return BuiltProgram(self.initial, probe, self.program)
+        return BuiltProgram(self.made or self.initial, probe, self.program)
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,8 @@ class TrunkCallback(BranchCallback):
     """Evaluates trunk and control, and takes the snapshot in between.
 
     Attributes:
-        initial: Commitments before step 1.
+        initial: Commitments before step 1, the first epoch begun.
+        made: The same before the first epoch, which under inherited augmentation draws.
         description: The program before step 1: a scheduler changes hyper-parameters.
     """
 
@@ -154,6 +155,7 @@ class TrunkCallback(BranchCallback):
         self._first_batches: list[Any] = []
         self._snapshot: Snapshot | None = None
         self.initial: dict[str, str] = {}
+        self.made: dict[str, str] = {}
         self.description = describe(session)
 
     @property
@@ -171,6 +173,7 @@ class TrunkCallback(BranchCallback):
         """Commit to the start; freeze at t0."""
         if step == 1:
             self.initial = commitments(state)
+            self.made = self.made or self.initial
         if self._plan is not None and step == self._plan.fork_at + 1:
             self._recalibration = list(self._first_batches)
             self._snapshot = freeze(self._session, state, self._recalibration)

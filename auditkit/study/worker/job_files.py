@@ -124,6 +124,7 @@ def trunk_result(
         fork_digests=snapshot.digests,
         order_sha256=_order_digest(callback.order, content, 0),
         initial=callback.initial,
+        made=callback.made,
         components=tuple(sorted(trace.columns)),
         program=callback.description,
         environment=environment(),
