@@ -92,13 +92,23 @@ LIBRARIES: dict[str, Library] = {
     "grain_loader": Library("grain", "grain 0.2.18, `DataLoader`"),
     "grain_dataset": Library("grain", "grain 0.2.18, `IterDataset`"),
     "albumentations_bare": Library("albumentations", "albumentations 2.0.8", _RECORDING, _DRIFT),
+    "albumentations_worker": Library(
+        "albumentations",
+        "albumentations 2.0.8, made late",
+        ("ResumeMismatch", "works"),
+        ("AugmentationDrift", "AugmentationDrift"),
+    ),
     "albumentations_registered": Library("albumentations", "albumentations 2.0.8, registered"),
+    "albumentations_inherited": Library(
+        "albumentations", "albumentations 2.0.8, registered, inherited"
+    ),
     "albumentationsx_bare": Library("albumentationsx", "albumentationsx 2.5.1", _RECORDING, _DRIFT),
     "albumentationsx_registered": Library("albumentationsx", "albumentationsx 2.5.1, registered"),
     "monai_bare": Library("monai", "monai 1.6.1", _RECORDING, _DRIFT),
     "monai_registered": Library("monai", "monai 1.6.1, registered"),
     "torchio_transforms": Library("torchio", "torchio 1.2.1"),
     "kornia_transforms": Library("kornia", "kornia 0.9.0"),
+    "kornia_inherited": Library("kornia", "kornia 0.9.0, inherited"),
     "audiomentations_waves": Library("audiomentations", "audiomentations 0.43.1"),
     "gymnasium_collected": Library("gymnasium", "gymnasium 1.4.0, steps collected before"),
     "gymnasium_steps": Library(
@@ -107,5 +117,6 @@ LIBRARIES: dict[str, Library] = {
         _RECORDING,
         ("UncapturedState", "UncapturedState"),
     ),
+    "gymnasium_registered": Library("gymnasium", "gymnasium 1.4.0, steps as a stream, registered"),
     "opacus_private": Library("opacus", "opacus 1.6.0, `PrivacyEngine`"),
 }
