@@ -54,6 +54,14 @@ EXPECTED: dict[str, dict[str, str]] = {
         **dict.fromkeys(("DeMo", "DistributedMuon"), "not run"),  # want a process group
         "SafeFP16Optimizer": "not run",  # has no groups
     },
+    "torchao.optim": {"CPUOffloadOptimizer": "not run"},  # CUDA only
+    # raise by themselves on CPU
+    "bitsandbytes.optim": dict.fromkeys(
+        ("AdEMAMix32bit", "PagedAdEMAMix32bit", "PytorchLARS"), "not run"
+    ),
+    "heavyball": dict.fromkeys(
+        ("ADOPT", "AdamW", "Muon", "NAdam", "RMSprop", "SFAdamW", "SGD"), "refused"
+    ),
 }
 
 NAMES = """
@@ -125,7 +133,7 @@ def examine(python: Path, folder: Path, module: str, name: str) -> tuple[str, st
     if "Traceback" in said:
         return "failed", said[-300:].replace("|", "/")
     reason = re.sub(r"^.*?auditkit: |\(auditkit explain.*$", "", said).strip()
-    theirs = re.search(r"study\.py:\d+: (step \d+|make_program|the factory)?.{0,20}raised", reason)
+    theirs = re.search(r"\.py:\d+: (step \d+|the factory \w+) raised", reason)
     return ("not run" if theirs else "refused"), reason[:300].replace("|", "/")
 
 

@@ -19,7 +19,9 @@ from ecosystem.optimizers import EXPECTED, LIBRARIES, table
 def test_every_optimizer_is_verified_or_refused_by_name(module: str, tmp_path: Path) -> None:
     folder = Path(os.environ.get("ECOSYSTEM_FOLDER", tmp_path)).resolve()
     try:
-        found = dict(table(folder, module))
+        # Each of heavyball's is compiled anew: those that were tried.
+        only = list(EXPECTED[module]) if module == "heavyball" else None
+        found = dict(table(folder, module, only))
     except subprocess.CalledProcessError as error:
         pytest.skip(f"its environment cannot be made: {error.stderr[-300:]}")
     assert found
