@@ -111,7 +111,6 @@ class Program:
     clip_grad_norm: float | None = None
     on_epoch_end: Callable[[Program, int], None] | None = None
     data_version: str | None = None
-    _data_loader: DataLoader[Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         kinds = {
@@ -153,7 +152,8 @@ class Program:
     @property
     def data_loader(self) -> DataLoader[Any]:
         """The loader, or one that passes on the batches of one that is no DataLoader."""
-        return self._data_loader
+        found: DataLoader[Any] = self.__dict__["_data_loader"]
+        return found
 
     @property
     def objects(self) -> TrainingObjects:
