@@ -21,7 +21,7 @@ from types import ModuleType
 
 from auditkit.errors import ProgramError, StoreError
 from auditkit.files import installed, store
-from auditkit.observe.machine.imports import current_watch, module_files
+from auditkit.observe.machine.imports import ImportWatch, current_watch, module_files
 from auditkit.records.manifest import CodeFile
 
 _GIT_SECONDS = 10
@@ -97,7 +97,7 @@ def import_module(name: str, folder: Path | None) -> ModuleType:
         raise
 
 
-def user_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
+def user_modules(*, main: bool = False) -> tuple[tuple[str, Path], ...]:
     """Name below ``code/`` and path of every module of the program.
 
     A module ``a.b`` is named ``a/b.py`` (``a/b/__init__.py`` for a package), wherever it lies, so
@@ -108,6 +108,12 @@ def user_modules(*, main: bool = False) -> Iterator[tuple[str, Path]]:
         main: Whether the script that was started is one of them, under its file's name.
     """
     watch = current_watch()
+    if watch is None:
+        return tuple(_user_modules(None, main=main))
+    return watch.find(f"modules {main}", lambda: tuple(_user_modules(watch, main=main)))
+
+
+def _user_modules(watch: ImportWatch | None, *, main: bool) -> Iterator[tuple[str, Path]]:
     executed = {} if watch is None else watch.since()
     library = _library_prefixes()
     for name, module in sorted(sys.modules.copy().items()):
@@ -223,8 +229,10 @@ def warm_up() -> None:
 def import_notes() -> tuple[str, ...]:
     """What a reviewer would miss, or find elsewhere, of what the program imported."""
     watch = current_watch()
-    if watch is None:
-        return ()
+    return () if watch is None else watch.find("notes", lambda: tuple(_import_notes(watch)))
+
+
+def _import_notes(watch: ImportWatch) -> dict[str, None]:
     recorded = {str(path) for _, path in user_modules()}
     editable: dict[str, str] | None = None
     found: dict[str, None] = {}
@@ -245,7 +253,7 @@ def import_notes() -> tuple[str, ...]:
                 if path.startswith(f"{folder}{os.sep}"):
                     text = f"comes from {distribution}, installed in editable mode"
                     found[f"{name} {text}; it is recorded in code/"] = None
-    return tuple(found)
+    return found
 
 
 def user_code(

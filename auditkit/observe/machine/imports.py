@@ -19,11 +19,11 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from auditkit.files import installed
 from auditkit.files.store import read_bytes
@@ -40,6 +40,8 @@ _INTERPRETERS = re.compile(
     r"(python|pypy|perl|ruby|node|lua|R$|Rscript|julia|java|(ba|da|z|k|c)?sh$)"
 )
 _SYSTEM = ("/bin/", "/sbin/", "/usr/", "/opt/", f"{Path(sys.executable).parent}{os.sep}")
+
+_Found = TypeVar("_Found")
 
 #: What takes notes of the code that runs; a hook stays for as long as its process lives.
 _watches: list[ImportWatch] = []
@@ -85,6 +87,7 @@ class ImportWatch:
             Python or distributions are installed); the values mean nothing.
         opens: The files that the program opened.
         programs: Other programs that were started, as their command lines.
+        found: What was found among the modules, by what it is, with what was loaded then.
     """
 
     folder: Path
@@ -93,6 +96,7 @@ class ImportWatch:
     executed: dict[tuple[str, str], None] = field(default_factory=dict)
     opens: OpenNotes = field(default_factory=OpenNotes)
     programs: dict[str, None] = field(default_factory=dict)
+    found: dict[str, tuple[object, Any]] = field(default_factory=dict)
     _pid: int = field(default_factory=os.getpid)
     _told: IO[bytes] = field(default_factory=lambda: tempfile.TemporaryFile(buffering=0))  # noqa: SIM115
 
@@ -102,6 +106,19 @@ class ImportWatch:
         for path, _ in self._all_executed():
             if path not in self.started:
                 found.setdefault(path, "")
+        return found
+
+    def find(self, what: str, search: Callable[[], _Found]) -> _Found:
+        """What a search finds; what it found before, where nothing was loaded since.
+
+        A branch asks what the process has asked that it is a fork of, and looking at thousands of
+        modules would copy the memory that they share.
+        """
+        told = self._told.seek(0, os.SEEK_END)
+        loaded = (len(self.executed), told, [*sys.modules], [*map(id, sys.modules.values())])
+        if what not in self.found or self.found[what][0] != loaded:
+            self.found[what] = (loaded, search())
+        found: _Found = self.found[what][1]
         return found
 
     def _all_executed(self) -> Iterator[tuple[str, str]]:
