@@ -18,6 +18,12 @@ def brief(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else text[:limit] + "..."
 
 
+def class_of(value: object) -> str:
+    """The class of a value, told apart from others of that name by its module."""
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
 def printable(text: str) -> str:
     """Text from a file on one line of a terminal: what is not printable is written as an escape."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

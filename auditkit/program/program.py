@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed, UnknownArgument
+from auditkit.formats.quote import class_of
 from auditkit.observe.loader.iterables import TAKEN, as_data_loader, is_loader
 from auditkit.observe.machine.code import import_file, import_module
 from auditkit.observe.machine.imports import noted_opens
@@ -124,7 +125,7 @@ class Program:
                 raise ProgramError(
                     f"Program.{name} has the wrong type",
                     expected=f"{kind.__module__}.{kind.__name__}",
-                    found=type(value).__name__,
+                    found=class_of(value),
                 )
         object.__setattr__(self, "_data_loader", _data_loader(self.loader))
         if self.loss is None and self.step is None:
@@ -237,7 +238,7 @@ def _data_loader(loader: object) -> DataLoader[Any]:
         raise ProgramError(
             "Program.loader has the wrong type",
             expected=TAKEN,
-            found=f"{type(loader).__name__}{once}",
+            found=f"{class_of(loader)}{once}",
         )
     return as_data_loader(loader)
 
@@ -291,7 +292,7 @@ class LoadedFactory:
             raise ProgramError(
                 f"the factory {self.name} returned no Program",
                 expected="auditkit.Program",
-                found=type(program).__name__,
+                found=class_of(program),
             )
         return program
 

@@ -17,6 +17,7 @@ from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader
 
 from auditkit.errors import RecorderMisuse, UncapturedState
+from auditkit.formats.quote import class_of
 from auditkit.observe.loader.iterables import TAKEN, as_data_loader, is_loader
 from auditkit.observe.loader.recorded_loader import RecordedLoader
 from auditkit.observe.machine.distributed import SyncFlags, rank_and_size, refuse_sharded
@@ -203,7 +204,7 @@ def _kind(item: Any, position: int) -> str:
     if is_loader(getattr(item, "base_dataloader", item)):
         return _LOADER
     raise RecorderMisuse(
-        f"argument {position + 1} of wrap is a {type(item).__name__}",
+        f"argument {position + 1} of wrap is a {class_of(item)}",
         expected=f"a module, an optimizer, or a loader: {TAKEN}",
         hint="give a scheduler, scaler, averaged models and other state by name: scheduler=, "
         "scaler=, averaged={NAME: ...}, extras={NAME: ...}",

@@ -54,7 +54,8 @@ REFUSED: dict[str, tuple[Callable[..., tuple[Any, ...]], type[AuditError], str]]
     "a model twice": (lambda m, o, d: (m, o, d, m), RecorderMisuse, "the same model twice"),
     "a loader twice": (lambda m, o, d: (m, o, d, d), RecorderMisuse, "the same loader twice"),
     "something else": (lambda m, o, d: (m, o, d, 3), RecorderMisuse, "argument 4 of wrap is a int"),
-    "a list": (lambda m, o, d: (m, o, [1, 2]), RecorderMisuse, "argument 3 of wrap is a list"),
+    "a list": (lambda m, o, d: (m, o, [1, 2]), UnsupportedLoader, "when a list is iterated"),
+    "a mapping": (lambda m, o, d: (m, o, {}), RecorderMisuse, "argument 3 of wrap is a dict"),
     "no shape yet": (lazy, RecorderMisuse, "has no shape yet"),
     "a stranger's optimizer": (stranger, UncapturedState, "neither the model nor an extra"),
     "out of order": (

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from auditkit.errors import UnsupportedLoader
+from auditkit.formats.quote import class_of
 
 #: Can be iterated, and stand for something else than a sequence of batches.
 _NO_LOADERS = (str, bytes, Mapping, set, frozenset, Tensor, nn.Module)
@@ -57,7 +58,7 @@ def as_data_loader(loader: Any) -> DataLoader[Any]:
     if not is_loader(loader):
         once = ", which can be iterated once," if isinstance(loader, Iterator) else ""
         raise UnsupportedLoader(
-            f"{type(loader).__name__}{once} is no loader",
+            f"{class_of(loader)}{once} is no loader",
             expected=TAKEN,
             hint="wrap the data in a Dataset or IterableDataset and a DataLoader",
         )

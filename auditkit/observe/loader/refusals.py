@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, IterDataPipe, MapDataPipe
 from torch.utils.data.dataloader import _BaseDataLoaderIter, _DatasetKind
 
 from auditkit.errors import UnsupportedLoader
+from auditkit.formats.quote import class_of
 from auditkit.observe.loader.iteration import Iteration
 from auditkit.observe.loader.proxies import is_swapped
 
@@ -27,7 +28,7 @@ def refuse_unsupported(loader: object) -> None:
     """
     if not isinstance(loader, DataLoader):
         raise UnsupportedLoader(
-            f"{type(loader).__name__} is no torch.utils.data.DataLoader",
+            f"{class_of(loader)} is no torch.utils.data.DataLoader",
             hint="wrap the data in a Dataset or IterableDataset and a DataLoader",
         )
     if isinstance(loader.dataset, (IterDataPipe, MapDataPipe)):

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from auditkit.formats.ordering import Batch
+from auditkit.formats.quote import class_of
 from auditkit.formats.seeds import RECIPE
 from auditkit.observe.loader.iterables import BatchStream
 from auditkit.observe.rng.per_sample import PerSampleDataset, SampleStreams
@@ -181,7 +182,7 @@ def _hyper_parameters(group: Mapping[str, Any]) -> str:
 def describe_loader(loader: Any) -> dict[str, str]:
     """What a DataLoader is, for people."""
     if isinstance(loader.dataset, BatchStream):  # another library's, whose parts have no names
-        return {"loader": type(loader.dataset.loader).__name__}
+        return {"loader": class_of(loader.dataset.loader)}
     return {
         "loader": type(loader).__name__,
         "dataset": type(loader.dataset).__name__,
