@@ -259,6 +259,19 @@ def drawing_between(rec: Any, tick: Tick) -> Any:
     return model
 
 
+def drawing_beside_eval(rec: Any, tick: Tick) -> Any:
+    """A generator of a function that calls a method named eval."""
+    model, optimizer, loader = rec.wrap(*parts())
+    coin = random.Random(1)
+    for _ in range(3):
+        for x, y in loader:
+            tick()
+            learn(model, optimizer, x + coin.random(), y)
+        model.eval()
+        model.train()
+    return model
+
+
 class NoisyData(TensorDataset):
     """A generator that a data set holds; ``anew`` makes another one for every sample."""
 
@@ -300,6 +313,7 @@ PLACES: dict[str, tuple[Loop, str]] = {
     "another module": (drawing_from_module, "honest_loops.SPLITTER"),
     "a class": (drawing_from_class, "Augment.noise"),
     "between": (drawing_between, "noisy's inner"),
+    "beside eval": (drawing_beside_eval, "drawing_beside_eval's coin"),
     "the data set": (partial(drawing_from_data, anew=False), "rng: loader.dataset.rng"),
     "the data set's latest": (partial(drawing_from_data, anew=True), "rng: loader.dataset.rng"),
     "on the optimizer": (partial(hanging_on, "optimizer"), "optimizer.helpers[0]"),

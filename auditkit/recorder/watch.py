@@ -265,8 +265,8 @@ class Watch:
         uncaptured, found = self._uncaptured(), self._surroundings.look(step)
         if uncaptured is not None:
             self.cannot_resume(str(uncaptured))
-        elif found is not None:
-            self.cannot_resume(found.describe())
+        elif found:
+            self.cannot_resume("; ".join(candidate.describe() for candidate in found))
 
 
 def _trained_state(digests: Mapping[str, bytes]) -> dict[str, bytes]:

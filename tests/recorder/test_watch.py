@@ -21,6 +21,8 @@ from honest_loops import LOOPS, Loop, learn, loader_of, parts
 from in_process_loops import read
 from torch import nn
 from torch.optim import optimizer as optimizer_module
+from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel
 
 import auditkit as ak
 from auditkit.errors import RecordingIncomplete
@@ -184,3 +186,31 @@ def test_nothing_is_hooked_after_the_end(tmp_path: Path) -> None:
         LOOPS["plain"](rec)
         assert len(optimizer_module._global_optimizer_post_hooks) == before + 1
     assert len(optimizer_module._global_optimizer_post_hooks) == before
+
+
+def test_everything_that_was_forgotten_is_named_at_once(tmp_path: Path) -> None:
+    def loop(rec: Any) -> None:
+        model, optimizer, loader = rec.wrap(*parts())
+        schedule, coin = LambdaLR(optimizer, lambda step: 0.9**step), random.Random(1)
+        for x, y in loader:
+            learn(model, optimizer, x + coin.random(), y)
+            schedule.step()
+
+    (line,), _ = said(loop, tmp_path / "out")
+    assert "extras={'coin': coin}" in line
+    assert "scheduler=schedule" in line
+
+
+def test_a_frozen_number_hides_no_average(tmp_path: Path) -> None:
+    def loop(rec: Any) -> nn.Module:
+        model, optimizer, loader = parts()
+        model.register_parameter("scale", nn.Parameter(torch.ones(1), requires_grad=False))
+        average = AveragedModel(model)
+        rec.wrap(model, optimizer, loader)
+        for x, y in loader:
+            learn(model, optimizer, x, y)
+            average.update_parameters(model)
+        return model
+
+    (line,), _ = said(loop, tmp_path / "out")
+    assert "averaged={'average': average}" in line

@@ -85,6 +85,17 @@ def test_a_listed_module_that_was_found_elsewhere(
     assert len(since(judge, tmp_path / "study.py", "study")) == n_findings
 
 
+def test_a_kernel_is_compiled_anew_and_other_code_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "generated" / "inductor"
+    folder.mkdir(parents=True)
+    names = ("kernel.so", "kernel.py")
+    listed = [CodeFile(name, hashlib.sha256(SOURCE).hexdigest()) for name in names]
+    for name in names:
+        (folder / name).write_bytes(b"other")
+        found = since(ImportJudge(listed, tmp_path), folder / name, "kernel")
+        assert [finding.where for finding in found] == ["code/kernel.py"] * (name == "kernel.py")
+
+
 def test_each_file_is_named_once(judge: ImportJudge, tmp_path: Path) -> None:
     assert len(since(judge, tmp_path / "x.py")) == 1
     assert since(judge, tmp_path / "x.py") == []

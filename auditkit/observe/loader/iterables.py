@@ -40,6 +40,11 @@ class BatchStream(IterableDataset[Any]):
         return iter(self.loader)
 
 
+def is_batch_stream(loader: DataLoader[Any]) -> bool:
+    """Whether a DataLoader only passes on the batches of another loader."""
+    return isinstance(loader.dataset, BatchStream)
+
+
 def is_loader(value: object) -> bool:
     """Whether it gives batches, anew at each iteration: an iterator is spent after one."""
     if isinstance(value, DataLoader):

@@ -79,8 +79,12 @@ def _children(path: str, value: Any) -> Iterator[Found]:
     elif isinstance(value, types.MethodType):
         yield f"{path}.__self__", value.__self__
         yield f"{path}.__func__", value.__func__
+    elif isinstance(value, types.BuiltinMethodType):
+        yield f"{path}.__self__", value.__self__
     elif isinstance(value, types.FunctionType):
         yield from _function(path, value)
+    elif isinstance(value, functools._lru_cache_wrapper):
+        yield path, value.__wrapped__
     elif type(value).__module__.partition(".")[0] not in _NOT_OPENED or _is_namespace(value):
         yield from ((f"{path}.{name}", item) for name, item in _attributes(value).items())
         yield from _class(path, type(value))

@@ -14,6 +14,8 @@ dict are left out.
 
 from __future__ import annotations
 
+import dis
+import functools
 import inspect
 import random
 import sys
@@ -43,8 +45,11 @@ from auditkit.records.digest import EVIDENCE_RECIPE
 #: How many objects a look sees: the nearest ones.
 _MAX_OBJECTS = 5_000
 
+#: How many parameters of a module are compared.
+_N_COMPARED = 8
+
 _OWN_PACKAGE = __name__.partition(".")[0]
-_READS_LOCALS = frozenset({"locals", "vars", "dir", "eval", "exec", "f_locals"})
+_READS_LOCALS = frozenset({"locals", "vars", "dir", "eval", "exec"})
 _SCALARS = (bool, int, float, complex, str, type(None))
 
 #: Keyword of ``wrap`` that registers each kind.
@@ -109,17 +114,20 @@ class Surroundings:
         self._found: dict[int, Candidate] = {}
         self._moves: dict[int, list[int]] = {}
 
-    def look(self, step: int) -> Candidate | None:
-        """What has changed since an earlier look, if anything; finds what is new.
+    def look(self, step: int) -> tuple[Candidate, ...]:
+        """What has changed since an earlier look; finds what is new.
 
         Args:
             step: Number of the step that comes next.
         """
-        for key, candidate in list(self._found.items()):
-            if candidate.has_moved() and (candidate.is_own or self._is_averaged(key, step)):
-                return candidate
-        self._search()
-        return None
+        moved = tuple(
+            candidate
+            for key, candidate in list(self._found.items())
+            if candidate.has_moved() and (candidate.is_own or self._is_averaged(key, step))
+        )
+        if not moved:
+            self._search()
+        return moved
 
     def _is_averaged(self, key: int, step: int) -> bool:
         """Whether a second model is an average, and not a copy that is kept from time to time."""
@@ -273,12 +281,23 @@ def _locals(frame: types.FrameType) -> Mapping[str, Any]:
         return {}  # a module, whose names are globals
     if sys.version_info >= (3, 13):
         return dict(frame.f_locals)
-    if _READS_LOCALS & set(code.co_names):
+    if _reads_locals(code):
         return {}
     values = frame.f_locals
     found = dict(values)
     values.clear()  # it would keep what the function lets go of
     return found
+
+
+@functools.cache
+def _reads_locals(code: types.CodeType) -> bool:
+    """Whether a function may ask for its dict of locals; a method called ``eval`` does not."""
+    return any(
+        step.argval == "f_locals"
+        if step.opname == "LOAD_ATTR"
+        else step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval in _READS_LOCALS
+        for step in dis.get_instructions(code)
+    )
 
 
 def _same_shapes(module: nn.Module, model: nn.Module) -> bool:
@@ -296,8 +315,10 @@ def _mark(value: Any) -> object:
     if is_generator(value):
         return digest_leaves(EVIDENCE_RECIPE, generator_leaves(value))
     if isinstance(value, nn.Module):
-        smallest = min(value.parameters(), key=Tensor.numel)
-        return digest_leaves(EVIDENCE_RECIPE, {"": smallest.detach()})
+        # Of the smallest, some may be frozen.
+        chosen = sorted(value.parameters(), key=Tensor.numel)[:_N_COMPARED]
+        leaves = {str(number): chosen[number].detach() for number in range(len(chosen))}
+        return digest_leaves(EVIDENCE_RECIPE, leaves)
     return dict(_plain(value))
 
 

@@ -15,6 +15,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from auditkit.errors import UncapturedState
+from auditkit.observe.loader.iterables import is_batch_stream
 from auditkit.observe.loader.samplers import sampler_generators
 from auditkit.observe.rng.streams import (
     Generator,
@@ -132,8 +133,11 @@ def _search(
         for name, layer in module.named_modules():
             roots[f"{root}.{name}" if name else root] = layer
     roots["optimizer"] = objects.optimizer
-    for name in ("dataset", "collate_fn", "worker_init_fn", "sampler", "batch_sampler"):
-        roots[f"loader.{name}"] = getattr(loader, name)
+    if is_batch_stream(loader):
+        roots["loader"] = loader.dataset.loader  # type: ignore[attr-defined]
+    else:
+        for name in ("dataset", "collate_fn", "worker_init_fn", "sampler", "batch_sampler"):
+            roots[f"loader.{name}"] = getattr(loader, name)
     roots.update(functions)
     for path, value in reachable(roots, known):
         if isinstance(value, Generator) and not is_global_generator(value):
@@ -167,7 +171,7 @@ def _registration_hint(path: str, loader: DataLoader[Any]) -> str:
             f"numpy.random or torch, or, in a study, let it be seeded for every sample: {following}"
         )
     hint = f"register it: extras={{{name!r}: <that generator>}}"
-    if not in_loader:
+    if not in_loader or is_batch_stream(loader):
         return hint
     return (
         f"{hint}; so it follows the position, and a study that puts samples in another order gives "

@@ -5,14 +5,17 @@ The same for a program that auditkit drives and for a script that runs by itself
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch.utils.data import DataLoader
 
 from auditkit.errors import RestoreMismatch, UnsupportedLoader
 from auditkit.files import store
 from auditkit.formats.ordering import Batch, delivered_order, order_sha256
+from auditkit.formats.quote import class_of
 from auditkit.formats.run_files import (
     OrderFile,
     order_from_tensors,
@@ -200,12 +203,29 @@ def measure_samples(session: Session, plan: StudyPlan, spec: PerturbationSpec | 
         session: The live program.
         plan: The plan.
         spec: The branch's perturbation; None for the control, which is measured for all of them.
+
+    Raises:
+        UnsupportedLoader: When an order perturbation meets a loader without indices.
     """
     driver = session.driver
     specs = plan.perturbations if spec is None else (spec,)
-    moves = any(perturbation_of(each.name).declaration.kind == "order" for each in specs)
-    if moves and isinstance(driver, LoaderDriver):
+    moved = [s.name for s in specs if perturbation_of(s.name).declaration.kind == "order"]
+    if moved:
+        _require_indices(session, moved)
+    if moved and isinstance(driver, LoaderDriver):
         driver.measure(range(plan.fork_at + 1, plan.window_end + 1))
+
+
+def _require_indices(session: Session, moved: Sequence[str]) -> None:
+    if not session.driver.iterable:
+        return
+    loader = session.program.loader
+    is_torch = isinstance(loader, DataLoader)
+    what = "an iterable data set" if is_torch else f"a loader that is a {class_of(loader)}"
+    raise UnsupportedLoader(
+        f"{what} has no indices that could be put in another order",
+        hint=f"leave {', '.join(dict.fromkeys(moved))} out, or use a map-style data set",
+    )
 
 
 def follow_control(
@@ -214,16 +234,13 @@ def follow_control(
     """Fix the order of a branch; returns the batches that it will be delivered.
 
     Raises:
-        UnsupportedLoader: When an order perturbation meets an iterable dataset.
+        UnsupportedLoader: When an order perturbation meets a loader without indices.
     """
     control = order.batches[plan.fork_at :]
     moves = spec is not None and perturbation_of(spec.name).declaration.kind == "order"
+    if moves and spec is not None:
+        _require_indices(session, [spec.name])
     if session.driver.iterable:
-        if moves:
-            raise UnsupportedLoader(
-                "an iterable dataset has no indices that could be put in another order",
-                hint=f"leave {spec.name if spec else ''} out or use a map-style dataset",
-            )
         return control
     follow = delivered_order(control, spec if moves else None, plan.window, session.seed)
     session.driver.pin_order(control, follow, plan.fork_at + 1)

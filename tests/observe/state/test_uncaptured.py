@@ -131,6 +131,8 @@ UNREGISTERED: dict[str, tuple[dict[str, Any], str]] = {
         "loader.dataset.dataset.transform.rng is a torch",
     ),
     "method": ({"data": Data(t=Augment(random.Random()).__call__)}, "__self__.rng is a random"),
+    "built-in method": ({"data": Data(t=random.Random().random)}, "t.__self__ is a random"),
+    "cached function": ({"data": Data(t=functools.lru_cache(_from_container))}, "global HELD"),
     "partial": ({"data": Data(t=functools.partial(_default, rng=RNG))}, "t.rng is a"),
     "slots": ({"data": Data(t=Slotted())}, "t.rng is a random"),
     "global of a method": ({"data": GlobalData()}, "__getitem__'s global RNG is a numpy"),

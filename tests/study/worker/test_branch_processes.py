@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import forging
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from studies import (
+    PLAN,
     PROGRAMS,
     Run,
     check,
@@ -26,6 +28,7 @@ from auditkit.errors import (
     ProgramFailed,
     ReplicaMismatch,
     UncapturedState,
+    UnsupportedLoader,
 )
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.declaration import DECLARATIONS
@@ -174,3 +177,18 @@ def test_processes_of_one_replay_that_are_not_given_the_same_fail_check_8(
     report = check(run, fresh=True, replay="all")
     assert (8 in failures(report), report.exit_code) == (True, 1)
     assert "two processes called the factory with one seed" in findings_text(report)
+
+
+def test_a_loader_without_indices_takes_no_order_perturbation(tmp_path: Path, key: Any) -> None:
+    shutil.copy(PROGRAMS / "tiny_study.py", tmp_path)
+    (tmp_path / "listed_study.py").write_text(
+        "from dataclasses import replace\n"
+        "import tiny_study\n"
+        "def make_program(seed):\n"
+        "    program = tiny_study.make_program(seed)\n"
+        "    return replace(program, loader=list(program.loader))\n"
+    )
+    with pytest.raises(UnsupportedLoader, match="a loader that is a list has no indices") as told:
+        study_in_process(tmp_path / "run", key, PLAN, "listed_study.py", tmp_path)
+    assert "leave order-reverse out" in str(told.value.hint)
+    assert not list((tmp_path / "run").glob("seed-*/*fork*"))  # before anything was trained
