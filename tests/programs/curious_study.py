@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import sys
 import types
 from collections.abc import Iterable, Iterator
@@ -27,8 +28,11 @@ STUDY = replace(tiny_study.STUDY, seeds=(0,))
 
 WANTED = ("replica", "placebo-0", "carry", "momentum-reset", "batchnorm-reset", "order-reverse")
 
+#: A name by itself: ``torch/nn/parallel/replicate.py`` names no branch.
+_NAMED = {name: re.compile(rf"(?<![a-zA-Z]){name}(?![a-zA-Z])") for name in WANTED}
+
 #: How deep a value is looked into, and how many values of one are.
-_DEPTH, _WIDTH = 4, 200
+_DEPTH, _WIDTH = 4, 100000
 
 
 def make_program(seed: int, log: str = "") -> ak.Program:
@@ -112,7 +116,7 @@ def _names(value: object) -> set[str]:
             return
         seen.add(id(thing))
         if isinstance(thing, str):
-            found.update(name for name in WANTED if name in thing)
+            found.update(name for name in WANTED if _NAMED[name].search(thing))
             return
         for part in _parts(thing):
             look(part, depth + 1)
