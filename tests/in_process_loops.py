@@ -106,6 +106,7 @@ class Loop:
         parts: Names of further parts of the model: ``batchnorm``, ``dropout``.
         epochs: How often it goes through its samples, 12 steps each.
         at: Step at which its learning rate is changed, if that is the fault.
+        validates: Whether it goes through a further loader after every epoch.
         order: Samples of every step, of the latest call.
     """
 
@@ -120,6 +121,7 @@ class Loop:
     parts: tuple[str, ...] = ("batchnorm", "dropout")
     epochs: int = 2
     at: int = 9
+    validates: bool = False
     order: list[list[int]] = field(default_factory=list)
 
     def __call__(self) -> None:
@@ -147,7 +149,8 @@ class Loop:
         every = self.checkpoint_every
         step = 0
         with ak.Recorder(self.out, seed=self.seed, checkpoint_every=every) as recorder:
-            model, optimizer, loader = recorder.wrap(model, optimizer, loader)
+            further = [self._loader()] if self.validates else []
+            model, optimizer, loader, *further = recorder.wrap(model, optimizer, loader, *further)
             for _ in range(self.epochs):
                 for x, y, index in loader:
                     step += 1
@@ -161,6 +164,8 @@ class Loop:
                     loss.backward()  # type: ignore[no-untyped-call]
                     optimizer.step()
                     recorder.log(loss=loss)
+                for held_out in further:
+                    assert sum(len(x) for x, *_ in held_out) == 48
 
     def _model(self) -> nn.Module:
         momentum = 0.2 if self.fault == "batchnorm" else 0.1

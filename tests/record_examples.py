@@ -182,7 +182,12 @@ MANIFEST = StudyManifest(
     ),
 )
 
-CHECKPOINT = CheckpointRecord(2, "checkpoint-00000002.safetensors", {"params": sha("4")})
+CHECKPOINT = CheckpointRecord(
+    2,
+    "checkpoint-00000002.safetensors",
+    {"params": sha("4")},
+    {"order/loader-2": "0b" * 16},
+)
 KEPT = KeptCheckpoint(CHECKPOINT, sha("a"), sha("b"), ("params",))
 
 RANK = RankRecord(
@@ -548,6 +553,7 @@ EXAMPLES: tuple[Any, ...] = (
     ),
     RowsTask(
         checkpoint="/run/checkpoint.safetensors",
+        drawn={"batch/loader-2": "0a" * 16},
         first_step=3,
         last_step=9,
         modules_at=5,

@@ -63,8 +63,13 @@ def try_resume(config: CommandConfig, whole: Trial) -> ResumeTrial | None:
         dump = RowsTask(last_step=step + 1, dump_at=step)
         go_on = RowsTask(first_step=step + 1, last_step=whole.steps)
         try:
-            run_trial(config, lambda rank: replace(dump, dump_to=path_of(rank)))
-            resumed = run_trial(config, lambda rank: replace(go_on, checkpoint=path_of(rank)))
+            begun = run_trial(config, lambda rank: replace(dump, dump_to=path_of(rank)))
+            resumed = run_trial(
+                config,
+                lambda rank: replace(
+                    go_on, checkpoint=path_of(rank), drawn=begun.by_rank[rank].drawn
+                ),
+            )
         except AuditError as error:
             return ResumeTrial(step, refused=str(error))
     found = [_compare(rank, step, whole, resumed) for rank in sorted(whole.rows)]

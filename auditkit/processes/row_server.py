@@ -114,6 +114,7 @@ class RankStatus:
         commitments: To the state where that was asked for, by the steps that had been taken.
         modules: What a step's modules gave, where that was asked for.
         dumped: Whether it has written the state that was asked for.
+        drawn: What further loaders had delivered there since the last step, by column.
         disconnected: Whether its connection has ended.
     """
 
@@ -127,6 +128,7 @@ class RankStatus:
     commitments: dict[int, StateCommitment] = field(default_factory=dict)
     modules: tuple[tuple[str, str], ...] | None = None
     dumped: bool = False
+    drawn: dict[str, str] = field(default_factory=dict)
     disconnected: bool = False
 
     @property
@@ -284,7 +286,8 @@ class RowServer:
             status.commitments[committed.step] = committed
         elif "modules" in message:
             status.modules = tuple((str(name), str(cell)) for name, cell in message["modules"])
-        status.dumped = status.dumped or "dumped" in message
+        elif "dumped" in message:
+            status.dumped, status.drawn = True, message["drawn"]
         return None
 
 

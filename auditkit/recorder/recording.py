@@ -209,6 +209,7 @@ class RecordingBackend(RecorderBackend):
         _check_digests(fork, kept.record)
         trace = self._folder.read_last_trace(kept.record.step)
         auditor.resume_from(trace, kept.components)
+        auditor.resume_drawn(kept.record.drawn)
         loader = self._instrumented.loaders[""]
         loader.restore(fork.loader)
         loader.next_step = kept.record.step + 1

@@ -68,6 +68,7 @@ class StreamingBackend(RecorderBackend):
             self._instrumented.loaders[""].restore(fork.loader)
             self._instrumented.loaders[""].next_step = task.first_step
         auditor = Auditor(task.first_step, commit_data=True)
+        auditor.resume_drawn(task.drawn)
         self._chains = HashChains(bytes.fromhex(task.order_head), bytes.fromhex(task.consumed_head))
         callback = _RowSender(connection, task, self._instrumented, auditor, self._chains)
         callback.info = self._info
@@ -215,7 +216,7 @@ class _RowSender:
         step, path, dumps_only = self._dump
         self._dump = self._frozen = None
         store.write_tensors(Path(path), frozen.tensors, frozen.meta)
-        self._connection.send({"dumped": step})
+        self._connection.send({"dumped": step, "drawn": self._auditor.drawn})
         if dumps_only and not at_end:
             raise self._stop()
 

@@ -307,7 +307,7 @@ class RecordingWriter:
             self._folder.write_trace(self._auditor.partial_trace())
         taken = self._folder.write_checkpoint(steps, frozen.tensors, frozen.meta, frozen.digests)
         latest = KeptCheckpoint(
-            taken,
+            replace(taken, drawn=self._auditor.drawn),
             self._chains.order.hex(),
             self._chains.consumed.hex(),
             tuple(sorted(self._auditor.component_names)),

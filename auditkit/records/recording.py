@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from auditkit.records.environment import Environment
 from auditkit.records.manifest import FileRecord, Producer, ProgramRecord, RunTimes
@@ -22,11 +22,14 @@ class CheckpointRecord:
         step: Steps that had been taken: the state is that of row ``step + 1`` of the trace.
         file: Name below the manifest's folder.
         digests: ``sha256/tensor-v1`` of every section of the file.
+        drawn: What further loaders had delivered since the last step, as between two epochs, which
+            belongs to the row of the next one: its evidence by column, hexadecimal.
     """
 
     step: int
     file: str
     digests: dict[str, str]
+    drawn: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -11,6 +11,8 @@ class RowsTask:
 
     Attributes:
         checkpoint: Absolute path of a snapshot to resume from, or None for the loop's own start.
+        drawn: What further loaders had delivered there since the last step, as the checkpoint's
+            record has it.
         first_step: Step of the first row.
         last_step: Step after which the loop is stopped; None to let it end by itself.
         modules_at: A step in which every module is digested, after which the loop is stopped;
@@ -28,6 +30,7 @@ class RowsTask:
     """
 
     checkpoint: str | None = None
+    drawn: dict[str, str] = field(default_factory=dict)
     first_step: int = 1
     last_step: int | None = None
     modules_at: int | None = None

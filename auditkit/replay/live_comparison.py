@@ -17,7 +17,7 @@ from auditkit.evidence.comparison import (
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.processes.row_server import CommandRunner, RankStatus, RowServer, ScriptInfo
 from auditkit.records.evidence import Trace
-from auditkit.records.recording import TRACE_STEPS, RankRecord
+from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
 from auditkit.records.task import RowsTask
 from auditkit.records.tensor import RawTensor
 from auditkit.replay.checkpoint_comparison import CheckpointComparison
@@ -52,11 +52,15 @@ class RecordedRows:
 
     def checkpoint(self, rank: int, step: int) -> Path:
         """The file of a checkpoint."""
-        return (self.evidence.root / self._file(rank, step)).resolve()
+        return (self.evidence.root / self._checkpoint(rank, step).file).resolve()
+
+    def drawn(self, rank: int, step: int) -> dict[str, str]:
+        """What further loaders had delivered at a checkpoint since the last step."""
+        return self._checkpoint(rank, step).drawn
 
     def snapshot(self, rank: int, step: int) -> tuple[Mapping[str, RawTensor], object]:
         """Content of a checkpoint."""
-        return self.evidence.tensors(self._file(rank, step))
+        return self.evidence.tensors(self._checkpoint(rank, step).file)
 
     def compare_row(self, status: RankStatus, row: Trace) -> Mismatch | None:
         """How a process's row differs from the recorded one.
@@ -178,9 +182,9 @@ class RecordedRows:
             shown = [" ".join(arguments) or "none" for arguments in (there, here)]
             yield f"the script's arguments: {shown[0]} there, {shown[1]} here"
 
-    def _file(self, rank: int, step: int) -> str:
+    def _checkpoint(self, rank: int, step: int) -> CheckpointRecord:
         checkpoints = self.manifest.ranks[rank].checkpoints
-        return next(checkpoint.file for checkpoint in checkpoints if checkpoint.step == step)
+        return next(checkpoint for checkpoint in checkpoints if checkpoint.step == step)
 
     def _chunk(self, record: RankRecord, step: int) -> Trace:
         number = min((step - 1) // TRACE_STEPS, len(record.traces) - 1)
@@ -311,6 +315,7 @@ class LiveComparison:
         values = {name: getattr(self._task, name) for name in self._task.__dataclass_fields__}
         if self._start and self._recorded.rank(rank) is not None:
             values["checkpoint"] = str(self._recorded.checkpoint(rank, self._start))
+            values["drawn"] = self._recorded.drawn(rank, self._start)
             values["first_step"] = self._start + 1
         record = self._recorded.rank(rank)
         if record is not None and self._task.last_step is None:

@@ -64,6 +64,13 @@ def test_a_repeatable_loop_is_called_so_with_the_number_of_runs(loop: Loop) -> N
     assert not loop.out.exists()
 
 
+def test_what_is_drawn_between_two_epochs_is_in_the_checkpoint_at_their_boundary(
+    loop: Loop,
+) -> None:
+    config = CommandConfig(InProcessCommands(replace(loop, validates=True)), ["here"], {})
+    assert examine_command(config, 24).resume == ResumeTrial(12, 12)
+
+
 def counting(loop: Loop) -> Script:
     """A loop that counts its steps where no checkpoint sees it, and trains by the count."""
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from in_process_loops import read
+from torch.utils.data import DataLoader
 
 import auditkit as ak
 from auditkit.errors import FormatError, RecordingIncomplete, ResumeMismatch
@@ -47,7 +48,13 @@ Loop = Callable[..., bytes]
 
 
 def train(
-    rec: Any, kill_at: int | None = None, *, hidden: int = 0, epochs: int = 4, mean: bool = False
+    rec: Any,
+    kill_at: int | None = None,
+    *,
+    hidden: int = 0,
+    epochs: int = 4,
+    mean: bool = False,
+    validates: int = 0,
 ) -> bytes:
     """Six steps an epoch.
 
@@ -57,13 +64,18 @@ def train(
         hidden: The period of what the loop counts by itself and trains by; 0 for none.
         epochs: How many.
         mean: Whether the loss that is logged is the mean of all so far, in this process.
+        validates: How often it goes through a further loader after every epoch.
     """
     random.seed(7)
     np.random.seed(7)
     torch.manual_seed(7)
     model = loop_styles.network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
-    model, optimizer, loader = rec.wrap(model, optimizer, loop_styles.loader_of())
+    held_out = DataLoader(range(24), batch_size=8, generator=torch.Generator())  # type: ignore[arg-type, var-annotated]
+    further = [held_out] if validates else []
+    model, optimizer, loader, *further = rec.wrap(
+        model, optimizer, loop_styles.loader_of(), *further
+    )
     taken, losses = 0, []
     for _ in rec.epochs(range(epochs)):
         for x, y, _index in loader:
@@ -76,6 +88,8 @@ def train(
             loop_styles.update(optimizer, loss)
             losses.append(loss.item())
             rec.log(loss=sum(losses) / len(losses) if mean else loss)
+        for validation in further * validates:
+            assert len(list(validation)) == 3
     return b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())
 
 
@@ -170,6 +184,28 @@ def test_every_row_is_compared(tmp_path: Path, planted: int) -> None:
     with pytest.raises(ResumeMismatch) as caught:
         resume(train, out, checkpoint_every=3)
     assert (caught.value.step, caught.value.component) == (step, "params")
+
+
+@pytest.mark.parametrize("kill_at", [9, 12, 15])
+def test_what_is_drawn_between_two_epochs_is_in_the_checkpoint_at_their_boundary(
+    tmp_path: Path, kill_at: int
+) -> None:
+    loop, out = partial(train, validates=1), tmp_path / "out"
+    expected = whole(loop, tmp_path / "whole")
+    kill(loop, partial(ak.Recorder, out, checkpoint_every=6), kill_at)
+    assert resume(loop, out, checkpoint_every=6) == expected
+    assert rank_of(out).resumed_at == (6,)
+    assert [set(kept.drawn) for kept in rank_of(out).checkpoints[:2]] == [
+        {"batch/loader-2", "order/loader-2"}
+    ] * 2
+
+
+def test_a_loop_that_draws_something_else_between_two_epochs_is_refused(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    kill(partial(train, validates=1), partial(ak.Recorder, out, checkpoint_every=5), 9)
+    with pytest.raises(ResumeMismatch) as caught:
+        resume(partial(train, validates=2), out)
+    assert (caught.value.step, caught.value.component) == (7, "order/loader-2")
 
 
 def test_a_loop_that_catches_errors_does_not_get_away(tmp_path: Path) -> None:

@@ -92,6 +92,14 @@ def test_a_loop_of_another_length_is_found(
     assert (mismatch.kind, mismatch.component, mismatch.step) == ("length", "steps", step)
 
 
+def test_a_replay_from_the_end_of_an_epoch_knows_what_was_drawn_there(tmp_path: Path) -> None:
+    """It repeats the steps from the checkpoint on, and must find nothing but the fault."""
+    loop = Loop(tmp_path / "run", checkpoint_every=12, validates=True)
+    found = replay_in_process(record(loop), replace(loop, fault="learning rate", at=15))
+    (parting,) = found.partings
+    assert (parting.component, parting.step, found.cause) == ("param_groups", 16, OTHER_RECORD)
+
+
 # Distances
 
 

@@ -116,6 +116,15 @@ class Auditor:
             chained.update(self._auxiliary.get(column, ABSENT) + digest)
             self._auxiliary[column] = chained.digest()
 
+    @property
+    def drawn(self) -> dict[str, str]:
+        """What other loaders delivered since the last step that ended, by column, hexadecimal."""
+        return {column: digest.hex() for column, digest in self._auxiliary.items()}
+
+    def resume_drawn(self, drawn: Mapping[str, str]) -> None:
+        """Continue from what was :attr:`drawn` where a checkpoint was taken."""
+        self._auxiliary = {column: bytes.fromhex(digest) for column, digest in drawn.items()}
+
     def finish_step(self, loss: float | None) -> None:
         """Close the row of the step that was just taken."""
         # A custom step that gives no loss leaves zeros, which no recorded loss of 0.0 differs
