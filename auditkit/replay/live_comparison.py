@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -50,13 +50,11 @@ class RecordedRows:
         ranks = self.manifest.ranks
         return ranks[number] if 0 <= number < len(ranks) else None
 
-    def checkpoint(self, rank: int, step: int) -> Path:
-        """The file of a checkpoint."""
-        return (self.evidence.root / self._checkpoint(rank, step).file).resolve()
-
-    def drawn(self, rank: int, step: int) -> dict[str, str]:
-        """What further loaders had delivered at a checkpoint since the last step."""
-        return self._checkpoint(rank, step).drawn
+    def task_from(self, rank: int, step: int, task: RowsTask) -> RowsTask:
+        """The task, to be begun at a rank's checkpoint."""
+        taken = self._checkpoint(rank, step)
+        path = str((self.evidence.root / taken.file).resolve())
+        return replace(task, checkpoint=path, drawn=taken.drawn, first_step=step + 1)
 
     def snapshot(self, rank: int, step: int) -> tuple[Mapping[str, RawTensor], object]:
         """Content of a checkpoint."""
@@ -312,17 +310,15 @@ class LiveComparison:
         return self._dump / f"state-{rank}.safetensors"
 
     def _task_of(self, rank: int) -> RowsTask:
-        values = {name: getattr(self._task, name) for name in self._task.__dataclass_fields__}
-        if self._start and self._recorded.rank(rank) is not None:
-            values["checkpoint"] = str(self._recorded.checkpoint(rank, self._start))
-            values["drawn"] = self._recorded.drawn(rank, self._start)
-            values["first_step"] = self._start + 1
-        record = self._recorded.rank(rank)
-        if record is not None and self._task.last_step is None:
-            values["commit_at"] = tuple(checkpoint.step for checkpoint in record.checkpoints)
-        if self._task.dump_at is not None:
-            values["dump_to"] = str(self.dump_path(rank))
-        return RowsTask(**values)
+        task, record = self._task, self._recorded.rank(rank)
+        if self._start and record is not None:
+            task = self._recorded.task_from(rank, self._start, task)
+        if record is not None and task.last_step is None:
+            commit_at = tuple(checkpoint.step for checkpoint in record.checkpoints)
+            task = replace(task, commit_at=commit_at)
+        if task.dump_at is not None:
+            task = replace(task, dump_to=str(self.dump_path(rank)))
+        return task
 
     def _on_row(self, status: RankStatus, row: Trace) -> dict[str, Any]:
         if status.rank == 0:
@@ -391,8 +387,7 @@ def trace_modules(
     def task_of(number: int) -> RowsTask:
         if not start or recorded is None:
             return RowsTask(modules_at=step)
-        path = str(recorded.checkpoint(number, start))
-        return RowsTask(checkpoint=path, first_step=start + 1, modules_at=step)
+        return recorded.task_from(number, start, RowsTask(modules_at=step))
 
     server = RowServer(task_of, lambda _, __: {"go": True})
     ended = server.run(config.runner, config.command, config.variables)
