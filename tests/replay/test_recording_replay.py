@@ -92,12 +92,24 @@ def test_a_loop_of_another_length_is_found(
     assert (mismatch.kind, mismatch.component, mismatch.step) == ("length", "steps", step)
 
 
+class Late(Loop):
+    """A loop whose model gives something else from its 15th step on, in a resumed loop as well."""
+
+    def _model(self) -> torch.nn.Module:
+        model = super()._model()
+        counted = next(part for part in model.modules() if isinstance(part, torch.nn.BatchNorm1d))
+        model.register_forward_hook(
+            lambda _, __, output: output * (2 if int(counted.num_batches_tracked or 0) > 14 else 1)
+        )
+        return model
+
+
 def test_a_replay_from_the_end_of_an_epoch_knows_what_was_drawn_there(tmp_path: Path) -> None:
-    """It repeats the steps from the checkpoint on, and must find nothing but the fault."""
+    """What explains a difference goes on from the checkpoint, and need not begin anew."""
     loop = Loop(tmp_path / "run", checkpoint_every=12, validates=True)
-    found = replay_in_process(record(loop), replace(loop, fault="learning rate", at=15))
-    (parting,) = found.partings
-    assert (parting.component, parting.step, found.cause) == ("param_groups", 16, OTHER_RECORD)
+    found = replay_in_process(record(loop), Late(**vars(loop)))
+    assert (found.partings[0].step, found.cause) == (15, OTHER_RECORD)
+    assert found.runs == 3  # a fourth would begin at the start
 
 
 # Distances
