@@ -27,7 +27,7 @@ from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
-from auditkit.processes.worker_pool import RESULTS, run_branches
+from auditkit.processes.worker_pool import RESULTS, run_apart, run_branches
 from auditkit.program.program import Program, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.declaration import DECLARATIONS
@@ -115,6 +115,10 @@ class InProcessWorkers:
         if job.kind == "branches":
             return run_branches(self._one, job, report)
         return self._one(job, report)[0]
+
+    def run_seed(self, job: Job, report: Callable[[Progress], None] = lambda _: None) -> Any:
+        """Trunk and branches."""
+        return run_apart(self, job, report)
 
     def _one(self, job: Job, report: Callable[[Progress], None]) -> list[Any]:
         """The first branch of a job, or the whole of another kind."""

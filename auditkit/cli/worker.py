@@ -34,7 +34,8 @@ def worker(control: int) -> None:
     with line, line.makefile("rb") as told:
         job = from_dict(Job, canonical.loads(told.readline(), what="job"), what="job")
         try:
-            _answer(line, "result", to_dict(run_job(job, _reporter(line))))
+            result = run_job(job, _reporter(line), told.readline)
+            _answer(line, "result", to_dict(result))
             status = 0
         except AuditError as error:
             _answer(line, "error", describe_error(error))
@@ -45,7 +46,7 @@ def worker(control: int) -> None:
     os._exit(status)
 
 
-def _prepare() -> Callable[[Job, Callable[[Progress], None]], Any]:
+def _prepare() -> Callable[[Job, Callable[[Progress], None], Callable[[], object]], Any]:
     """Import what every job needs, once for all of them."""
     import torch  # noqa: PLC0415 # lazy for start-up time; before any parallel work
 

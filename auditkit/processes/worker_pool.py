@@ -12,10 +12,10 @@ import contextlib
 import socket
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from auditkit import errors
 from auditkit.errors import AuditError, JsonError, ProgramFailed, StoreError
@@ -37,6 +37,7 @@ RESULTS: Mapping[JobKind, type[Any]] = {
     "register": RegisterResult,
     "trunk": TrunkResult,
     "branches": BranchesResult,
+    "seed": BranchesResult,  # after that of its trunk
     "modules": ModuleTrace,
 }
 
@@ -105,10 +106,33 @@ class Workers:
         """
         if job.kind == "branches":
             return run_branches(self._answers, job, report)
-        return self._answers(job, report)[0]
+        (result,) = self._answers(job, report)
+        return result
 
-    def _answers(self, job: Job, report: Report) -> list[Any]:
-        """The results of a job: one, or one a branch as far as its process could be forked."""
+    def run_seed(
+        self, job: Job, report: Report = lambda _: None
+    ) -> Iterator[TrunkResult | BranchesResult]:
+        """Run trunk and branches in processes that share one call of the factory.
+
+        Args:
+            job: Its ``fork`` and ``order`` need not be there before the second result is asked for.
+            report: Called with the worker's progress.
+
+        Yields:
+            The result of the trunk, then that of the branches if there are any.
+
+        Raises:
+            AuditError: As :meth:`run`.
+        """
+        if not job.branches:
+            yield from run_apart(self, job, report)
+            return
+        with contextlib.closing(self._answers(job, report)) as answers:
+            yield next(answers)
+            yield run_branches(self._answers, replace(job, kind="branches"), report, answers)
+
+    def _answers(self, job: Job, report: Report) -> Generator[Any]:
+        """The results of a job, of as many of its parts as its process could be forked for."""
         with contextlib.ExitStack() as stack:
             try:
                 log: IO[bytes] = stack.enter_context(tempfile.TemporaryFile())
@@ -120,20 +144,19 @@ class Workers:
                 reason = error.strerror or str(error)
                 raise StoreError(f"cannot start a worker process: {reason}") from error
             try:
-                results, status = _communicate(line, job, report)
+                n_results, status = yield from _communicate(line, job, report)
                 if self._stopped:
                     raise ProgramFailed("stopped")
-                if not results:
+                if n_results == 0:
                     status = server.wait() if status is None else status
                     tail = log_tail(log) or server.tail()
+                    what = "trunk" if job.kind == "seed" else job.kind
                     raise ProgramFailed(
                         f"a worker process {describe_exit(status)}{tail}",
-                        where=f"seed {job.seed}, {job.kind}",
+                        where=f"seed {job.seed}, {what}",
                     )
             finally:
                 self._end(line)
-        what = f"answer of a {job.kind} job"
-        return [from_dict(RESULTS[job.kind], result, what=what) for result in results]
 
     def _submit(
         self, job: Job, line: socket.socket, theirs: socket.socket, log: IO[bytes]
@@ -165,8 +188,28 @@ class Workers:
         return ForkServer(isolated_arguments(), isolated)
 
 
+class CanRun(Protocol):
+    """What does jobs."""
+
+    def run(self, job: Job, report: Report = ..., /) -> Any:
+        """As :meth:`Workers.run`."""
+
+
+def run_apart(workers: CanRun, job: Job, report: Report) -> Iterator[TrunkResult | BranchesResult]:
+    """As :meth:`Workers.run_seed`, in processes that share nothing.
+
+    So that it is seen where a factory makes something else in every process.
+    """
+    yield workers.run(replace(job, kind="trunk", fork=None, order=None, branches=()), report)
+    if job.branches:
+        yield workers.run(replace(job, kind="branches"), report)
+
+
 def run_branches(
-    run: Callable[[Job, Report], Sequence[BranchesResult]], job: Job, report: Report
+    run: Callable[[Job, Report], Iterable[BranchesResult]],
+    job: Job,
+    report: Report,
+    found: Iterable[BranchesResult] = (),
 ) -> BranchesResult:
     """Run branches, each in a process of its own.
 
@@ -175,8 +218,9 @@ def run_branches(
             of the first at least.
         job: Names the branches.
         report: Called with progress of the whole.
+        found: Results that are coming already.
     """
-    parts: dict[str, BranchesResult] = {}
+    parts = {part.branches[0].name: part for part in found}
     while missing := tuple(name for name in job.branches if name not in parts):
         asked = missing[:1] if parts else missing
         partial = report
@@ -226,32 +270,47 @@ def describe_error(error: AuditError) -> dict[str, Any]:
     }
 
 
-def _communicate(line: socket.socket, job: Job, report: Report) -> tuple[list[Any], int | None]:
-    """Tell a job; its results, and the exit status of its process where that is told.
+def _communicate(
+    line: socket.socket, job: Job, report: Report
+) -> Generator[Any, None, tuple[int, int | None]]:
+    """Tell a job, and let its process go on when the result of a trunk has been taken.
+
+    Yields:
+        Its results.
+
+    Returns:
+        Their number, and the exit status of the process where that is told.
 
     Raises:
         AuditError: What the worker raised.
     """
-    results: list[Any] = []
-    status: int | None = None
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # how it died is told below
-        line.sendall(canonical.dumps(to_dict(job)) + b"\n")
+    n_results = 0
+    _tell(line, canonical.dumps(to_dict(job)))
     with contextlib.suppress(ConnectionResetError):
         for answer in _answers_on(line):
             if "progress" in answer:
                 report(from_dict(Progress, answer["progress"], what="progress"))
             elif "result" in answer:
-                results.append(answer["result"])
+                is_trunk = job.kind == "seed" and n_results == 0
+                kind: type[Any] = TrunkResult if is_trunk else RESULTS[job.kind]
+                yield from_dict(kind, answer["result"], what=f"answer of a {job.kind} job")
+                n_results += 1
+                if is_trunk:
+                    _tell(line, b"")
             elif "error" in answer:
                 raise rebuild_error(answer["error"])
             elif isinstance(answer.get("exit"), int):
-                status = answer["exit"]
-                break
+                return n_results, answer["exit"]
             else:
                 raise ProgramFailed(
                     "the program wrote to auditkit's own pipe", where=f"seed {job.seed}"
                 )
-    return results, status
+    return n_results, None
+
+
+def _tell(line: socket.socket, text: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # how it died is told later
+        line.sendall(text + b"\n")
 
 
 def _answers_on(line: socket.socket) -> Iterator[dict[str, Any]]:

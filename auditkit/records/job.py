@@ -11,7 +11,7 @@ from typing import Literal
 
 from auditkit.records.plan import StudyPlan
 
-JobKind = Literal["describe", "register", "trunk", "branches", "modules"]
+JobKind = Literal["describe", "register", "trunk", "branches", "seed", "modules"]
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class Job:
     Attributes:
         kind: ``describe`` (load the program, time a few steps), ``register`` (build the program
             and digest its code and data), ``trunk`` (steps 1..T of one seed from its start),
-            ``branches`` (branches of one seed from its fork) or ``modules`` (re-run one branch
-            and digest every module at one step).
+            ``branches`` (branches of one seed from its fork), ``seed`` (both, one after the other)
+            or ``modules`` (re-run one branch and digest every module at one step).
         program: The factory.
         plan: The study plan; None for ``describe``, which reads the program's own.
         seed: The study seed.

@@ -14,7 +14,7 @@ found.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,11 +31,11 @@ from auditkit.evidence.comparison import Mismatch, causing_step, environment_dif
 from auditkit.evidence.distances import describe_distances, probe_distances, state_distances
 from auditkit.evidence.verdicts import as_change
 from auditkit.files import store
-from auditkit.processes.worker_pool import Report, Workers
+from auditkit.processes.worker_pool import Report, Workers, run_apart
 from auditkit.records.job import Job, ModuleTrace, ProgramSource
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.report import Finding
-from auditkit.records.results import TrunkResult
+from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.replay.attempts import (
     Attempt,
     SeedComparison,
@@ -92,6 +92,8 @@ class SeedReplay:
         self._place = f"seed {task.record.seed}"
         self._comparison = SeedComparison(task.run.seed(task.record))
         self._scratch = task.scratch / f"seed-{task.record.seed:04d}"
+        self._given = self._scratch / "given"
+        self._together = self._run_together()
         self._attempts = 0
         self._is_other_code = False
         self._trunk: Attempt | None = None
@@ -103,11 +105,15 @@ class SeedReplay:
         Raises:
             UnknownArgument: When the verifier gave an argument that the factory does not take.
         """
+        with contextlib.closing(self._together):
+            return self._compare()
+
+    def _compare(self) -> SeedResult:
         found = self._found
         try:
             for job, compare in self._jobs():
                 try:
-                    attempt = self._attempt(job)
+                    attempt = self._attempt(job, first=True)
                 except _UNFIT as error:
                     self._refuse(job, error)
                     continue
@@ -167,46 +173,67 @@ class SeedReplay:
         )
 
     def _jobs(self) -> Iterator[tuple[Job, _Compare]]:
-        manifest = self._run.manifest
-        program = ProgramSource(
-            target=manifest.program.target,
-            folder=str(self._task.scratch / CODE_FOLDER),
-            arguments={**manifest.program.arguments, **self._task.arguments},
-        )
-        judged = not self._task.own_command
-        trunk = Job("trunk", program, manifest.plan, self._record.seed, out="", judged=judged)
+        branches = replace(self._job, kind="branches")
+        trunk = replace(branches, kind="trunk", fork=None, order=None, branches=(), versions=None)
         yield trunk, self._comparison.trunk
-        names = self._task.branches
-        if names:
-            fork, order = self._copies()
-            branches = replace(
-                trunk,
-                kind="branches",
-                fork=fork,
-                order=order,
-                branches=names,
-                versions={b.name: b.version for b in self._record.branches if b.version},
-            )
+        if branches.branches:
+            self._give()
             yield branches, self._comparison.branches
 
-    def _copies(self) -> tuple[str, str]:
-        """Fork and order as the only recorded files that a replaying process can see."""
-        folder = self._scratch / "given"
-        store.make_folder(folder)
-        paths = []
-        for name in (self._record.fork, self._record.order):
-            path = folder / Path(name).name
-            store.write_bytes(path, self._run.pieces(name))
-            paths.append(str(path))
-        return paths[0], paths[1]
+    @property
+    def _job(self) -> Job:
+        """Trunk and branches."""
+        manifest, record = self._run.manifest, self._record
+        return Job(
+            kind="seed",
+            program=ProgramSource(
+                target=manifest.program.target,
+                folder=str(self._task.scratch / CODE_FOLDER),
+                arguments={**manifest.program.arguments, **self._task.arguments},
+            ),
+            plan=manifest.plan,
+            seed=record.seed,
+            out="",
+            fork=str(self._given / Path(record.fork).name),
+            order=str(self._given / Path(record.order).name),
+            branches=self._task.branches,
+            judged=not self._task.own_command,
+            versions={b.name: b.version for b in record.branches if b.version},
+        )
 
-    def _attempt(self, job: Job, *, measured: bool = True) -> Attempt:
-        """Run a job; measure how far its snapshot and its tables are from the recorded ones."""
+    def _give(self) -> None:
+        """Fork and order: the only recorded files that a replaying process can see.
+
+        The trunk's cannot: they are not there before it has ended.
+        """
+        store.make_folder(self._given)
+        for name in (self._record.fork, self._record.order):
+            store.write_bytes(self._given / Path(name).name, self._run.pieces(name))
+
+    def _run_together(self) -> Generator[TrunkResult | BranchesResult]:
+        """The first results of trunk and branches.
+
+        Of the study's first seed they come from processes that share nothing, to compare them.
+        """
+        job = replace(self._job, out=str(self._folder("first")))
+        if job.seed == self._run.manifest.plan.seeds[0]:
+            yield from run_apart(self._workers, job, self._report)
+        else:
+            yield from self._workers.run_seed(job, self._report)
+
+    def _folder(self, name: str) -> Path:
+        folder = self._scratch / name / self._scratch.name
+        store.make_folder(folder)
+        return folder
+
+    def _attempt(self, job: Job, *, first: bool = False) -> Attempt:
+        """Run a job; of the first attempt, measure how far it is from the recorded one."""
         self._attempts += 1
-        out = self._scratch / f"attempt-{self._attempts}" / self._scratch.name
-        store.make_folder(out)
+        out = self._folder("first" if first else f"attempt-{self._attempts}")
         try:
-            result = self._workers.run(replace(job, out=str(out)), self._report)
+            result = next(self._together, None) if first else None
+            if result is None:  # also where what ran before it has failed
+                result = self._workers.run(replace(job, out=str(out)), self._report)
         except OrderDrift as error:
             return ended_attempt(job, error)
         self._found.environments.append(result.environment)
@@ -220,9 +247,10 @@ class SeedReplay:
             self._found.undecided |= bool(others)
             self._found.unexplained |= bool(others)
         attempt = read_attempt(out, result)
-        if measured:
+        if first:
             self._measure(attempt, out)
         store.remove_folder(out)
+        store.make_folder(out)  # what goes on may still write there
         return attempt
 
     def _measure(self, attempt: Attempt, out: Path) -> None:
@@ -247,7 +275,7 @@ class SeedReplay:
             if n_replays == _REORDERED and first.ended is None:
                 varied = self._reordered(job)
             try:
-                again = self._attempt(varied, measured=False)
+                again = self._attempt(varied)
             except AuditError:
                 n_replays -= 1  # a help less; what the first replay found stands
                 break

@@ -28,7 +28,7 @@ from auditkit.files.run_folder import FinishedSeed, RunFolder, merged_code, merg
 from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import git_state
-from auditkit.processes.worker_pool import Workers
+from auditkit.processes.worker_pool import Workers, run_apart
 from auditkit.records.declaration import Declaration, declaration_of
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.manifest import (
@@ -223,35 +223,41 @@ def _run_seed(
 ) -> FinishedSeed:
     out = folder.seed_folder(seed)
     store.make_folder(out)
+    names = request.plan.branch_names[1:]
     job = Job(
-        kind="trunk",
+        kind="seed",
         program=request.program,
         plan=request.plan,
         seed=seed,
         out=str(out),
         suffix=store.PARTIAL,
         code=str(folder.path / CODE_FOLDER),
+        fork=str(out / f"fork.safetensors{store.PARTIAL}"),
+        order=str(out / f"order.safetensors{store.PARTIAL}"),
+        # The replica last: where something outside the processes (a file, a server) was changed
+        # by a branch before it, it no longer equals the control.
+        branches=tuple(sorted(names, key="replica".__eq__)),
     )
-    trunk: TrunkResult = workers.run(job, report)
-    names = request.plan.branch_names[1:]
-    # The replica last: where something outside the processes (a file, a server) was changed by a
-    # branch before it, it no longer equals the control.
-    branches: BranchesResult = workers.run(
-        replace(
-            job,
-            kind="branches",
-            fork=str(out / f"fork.safetensors{store.PARTIAL}"),
-            order=str(out / f"order.safetensors{store.PARTIAL}"),
-            branches=tuple(sorted(names, key="replica".__eq__)),
-        ),
-        report,
-    )
+    trunk, branches = _run_parts(workers, job, report)
     for built in branches.built:
         trunk.built.require_same(built)
     require_same_samples(out, request.plan, seed, trunk, branches)
     records = {branch.name: branch for branch in branches.branches}
     branches = replace(branches, branches=tuple(records[name] for name in names))
     return folder.finish_seed(seed, trunk, branches)
+
+
+def _run_parts(
+    workers: Workers | ScriptWorkers, job: Job, report: Report
+) -> tuple[TrunkResult, BranchesResult]:
+    """Trunk and branches; of the first seed in processes that share nothing, to compare them."""
+    assert job.plan is not None  # noqa: S101 # a study has one
+    first = job.seed == job.plan.seeds[0]
+    parts = run_apart(workers, job, report) if first else workers.run_seed(job, report)
+    trunk, branches = parts
+    assert isinstance(trunk, TrunkResult)  # noqa: S101
+    assert isinstance(branches, BranchesResult)  # noqa: S101
+    return trunk, branches
 
 
 def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str) -> StudyManifest:

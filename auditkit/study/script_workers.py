@@ -8,7 +8,7 @@ results come back, but the process is the user's script, and the Recorder in it 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -18,9 +18,15 @@ from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.commands import CommandResult, Commands
 from auditkit.processes.protocol import Connection
 from auditkit.processes.subprocesses import describe_exit
-from auditkit.processes.worker_pool import RESULTS, PartialProgress, Report, rebuild_error
+from auditkit.processes.worker_pool import (
+    RESULTS,
+    PartialProgress,
+    Report,
+    rebuild_error,
+    run_apart,
+)
 from auditkit.records.job import Job, Progress
-from auditkit.records.results import BranchesResult
+from auditkit.records.results import BranchesResult, TrunkResult
 
 #: What stands for the seed in a command's arguments.
 SEED = "{seed}"
@@ -81,6 +87,15 @@ class ScriptWorkers:
             partial = PartialProgress(report, position, len(job.branches))
             parts.append(self._run(replace(job, branches=(name,)), partial))
         return BranchesResult.joined(parts)
+
+    def run_seed(
+        self, job: Job, report: Report = lambda _: None
+    ) -> Iterator[TrunkResult | BranchesResult]:
+        """Do a seed's trunk, and then its branches.
+
+        As :meth:`auditkit.processes.worker_pool.Workers.run_seed`, in processes that share nothing.
+        """
+        return run_apart(self, job, report)
 
     def _run(self, job: Job, report: Report) -> Any:
         answer = _Answer()

@@ -33,11 +33,11 @@ def make_program(seed: int, holds: str = "nothing", calls: str = "") -> ak.Progr
         seed: The study seed.
         holds: ``nothing``, ``thread``, ``file``, ``pipe``, ``shared``, ``mapped``, ``child``
             or ``queue``.
-        calls: File that gets a line for each call of this factory, with its process.
+        calls: File that gets a line for each call of this factory, with seed and process.
     """
     if calls:
         with Path(calls).open("a", encoding="utf-8") as log:
-            log.write(f"{os.getpid()}\n")
+            log.write(f"{seed} {os.getpid()}\n")
     HELD.append(_mapped(calls) if holds == "mapped" else _MAKERS[holds]())
     return tiny_study.make_program(seed)
 
@@ -77,6 +77,21 @@ def probe_by_process(seed: int) -> ak.Program:
     assert program.probe is not None
     shifted = program.probe.inputs + os.getpid() % 997
     return replace(program, probe=replace(program.probe, inputs=shifted))
+
+
+def looking_for_the_fork(seed: int) -> ak.Program:
+    """A trunk that would go on from the recorded fork if it found it."""
+    program = tiny_study.make_program(seed)
+    inner = program.loss
+    assert inner is not None
+
+    def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        in_trunk = not program.optimizer.state
+        if in_trunk and list(Path(__file__).parents[1].glob(f"seed-{seed:04d}/given/*")):
+            raise RuntimeError("there it is")
+        return inner(model, batch)
+
+    return replace(program, loss=loss)
 
 
 def probe_that_moves(seed: int) -> ak.Program:

@@ -1,10 +1,10 @@
-"""A process of its own for every branch of a seed, all with the same history.
+"""A process of its own for the trunk and every branch of a seed, all with the same history.
 
 One process calls the factory once, and every branch is a fork of it, taken before anything is
 restored: what a branch leaves behind in module-level state, in a cache or in the environment, no
 other branch sees. Two forks would share what is not memory of their own, or lack it: threads, a
 device, open files (their position is shared), connections, shared memory, child processes. Where
-the program has made any of these, this process runs the first branch itself, and every other is
+the program has made any of these, this process runs what is first itself, and everything else is
 given a new process that calls the factory once, too.
 """
 
@@ -23,6 +23,7 @@ import torch
 
 from auditkit.errors import StoreError
 from auditkit.files.store import read_bytes
+from auditkit.observe.rng.streams import capture_streams
 from auditkit.processes.fork_server import CAN_FORK
 
 _PROC = Path("/proc/self")
@@ -76,34 +77,54 @@ class Unforkable:
         )
 
 
-def fork_each(
-    names: Sequence[str], before: Unforkable | None, afterwards: Callable[[], None]
-) -> str:
-    """Fork a process for every branch, one after the other.
+class Forks:
+    """Processes with the history that this one has now.
 
     Args:
-        names: The branches.
         before: What this process had before the program was loaded, if that could be told.
-        afterwards: Called in the process that forked, when all others have ended well.
-
-    Returns:
-        In every process the branch that it is to run. The process that forked does not come back;
-        where it cannot fork it comes back with the first branch.
     """
-    now = None if len(names) == 1 else Unforkable.now()
-    if now is None or before is None or now.grown(before):
-        return names[0]
-    for name in names:
+
+    def __init__(self, before: Unforkable | None) -> None:
+        now = Unforkable.now()
+        self.can_fork = now is not None and before is not None and not now.grown(before)
+
+    def begin(self) -> bool:
+        """Fork a process and wait for its end; this one ends as that one where it did not do well.
+
+        Returns:
+            Whether this is the process that has something to do: the new one, or the one that was
+            there where it cannot be forked.
+        """
+        if not self.can_fork:
+            return True
         sys.stdout.flush()
         sys.stderr.flush()
+        streams = capture_streams()
         pid = os.fork()
         if pid == 0:
-            return name
+            streams.restore()  # Python seeds its own anew in every new process
+            return True
         _, status = os.waitpid(pid, 0)
         if status:
             _end_like(os.waitstatus_to_exitcode(status))
-    afterwards()
-    os._exit(0)
+        return False
+
+    def each(self, names: Sequence[str], afterwards: Callable[[], None]) -> str:
+        """Fork a process for every branch, one after the other.
+
+        Args:
+            names: The branches.
+            afterwards: Called in the process that forked, when all others have ended well.
+
+        Returns:
+            In every process the branch that it is to run. The process that forked does not come
+            back; where it cannot fork it comes back with the first branch.
+        """
+        for name in names:
+            if self.begin():
+                return name
+        afterwards()
+        os._exit(0)
 
 
 def _end_like(code: int) -> None:

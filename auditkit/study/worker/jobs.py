@@ -41,7 +41,7 @@ from auditkit.study.stages.forker import Fork, read_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.augmentation import require_per_sample
-from auditkit.study.worker.branch_processes import Unforkable, fork_each
+from auditkit.study.worker.branch_processes import Forks, Unforkable
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
 from auditkit.study.worker.job_files import (
     branch_record,
@@ -60,12 +60,16 @@ Result = TrunkResult | BranchesResult | Description | ModuleTrace | RegisterResu
 _WARM_STEPS = 3
 
 
-def run_job(job: Job, report: Report) -> Result:
+def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None) -> Result:
     """Do a job.
+
+    Of a job of several branches, this returns in as many processes, in each with one result.
 
     Args:
         job: What to do.
         report: Called with the progress, many times a second.
+        wait: Called between trunk and branches of a ``seed`` job; returns when fork and order are
+            where the job says.
 
     Raises:
         AuditError: Whatever went wrong.
@@ -77,7 +81,8 @@ def run_job(job: Job, report: Report) -> Result:
             "describe": _describe,
             "register": _register,
             "trunk": _trunk,
-            "branches": partial(_branches, Unforkable.now()),  # with what the watch itself holds
+            "branches": partial(_branches, before := Unforkable.now()),  # what the watch holds
+            "seed": partial(_seed, before, wait),
             "modules": _modules,
         }
         with unchanged_settings():
@@ -90,15 +95,8 @@ def run_job(job: Job, report: Report) -> Result:
 
 
 def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
-    plan = plan_of(job)
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
-        _examine(job, session)
-        measure_samples(session, plan, None)
-        auditor = Auditor(1, commit_data=True)
-        report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
-        callback = TrunkCallback(session, plan, report_step)
-        hold(session, 1, plan.horizon, auditor, callback)
-        return trunk_result(job, session, auditor, callback)
+        return _hold_trunk(job, session, report)
 
 
 def _branches(
@@ -108,19 +106,52 @@ def _branches(
 
     In every process this returns the result of one branch.
     """
-    plan = plan_of(job)
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
-        built = built_program(session)
-        # What is looked up of packages and imports here, no fork has to look up again.
-        look_up_packages()
-        import_notes()
-        name = fork_each(job.branches, before, lambda: _call_again(job, factory, session, built))
-        steps = plan.horizon - plan.fork_at
-        base = job.branches.index(name) * steps - plan.fork_at
-        total = steps * len(job.branches)
-        report_step = _step_reporter(report, job.seed, total, _constant(name), base)
-        with _error_location(name):
-            record = _branch(job, session, name, report_step)
+        return _hold_branches(Forks(before), job, factory, session, report)
+
+
+def _seed(
+    before: Unforkable | None,
+    wait: Callable[[], object],
+    job: Job,
+    factory: LoadedFactory,
+    report: Report,
+) -> TrunkResult | BranchesResult:
+    """Run the trunk, then the branches, as above; where there is no forking, the trunk alone."""
+    with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
+        forks = Forks(before)
+        if forks.begin():
+            return _hold_trunk(job, session, report)
+        wait()
+        return _hold_branches(forks, job, factory, session, report)
+
+
+def _hold_trunk(job: Job, session: Session, report: Report) -> TrunkResult:
+    plan = plan_of(job)
+    _examine(job, session)
+    measure_samples(session, plan, None)
+    auditor = Auditor(1, commit_data=True)
+    report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
+    callback = TrunkCallback(session, plan, report_step)
+    hold(session, 1, plan.horizon, auditor, callback)
+    return trunk_result(job, session, auditor, callback)
+
+
+def _hold_branches(
+    forks: Forks, job: Job, factory: LoadedFactory, session: Session, report: Report
+) -> BranchesResult:
+    plan = plan_of(job)
+    built = built_program(session)
+    # What is looked up of packages and imports here, no fork has to look up again.
+    look_up_packages()
+    import_notes()
+    name = forks.each(job.branches, lambda: _call_again(job, factory, session, built))
+    steps = plan.horizon - plan.fork_at
+    base = job.branches.index(name) * steps - plan.fork_at
+    total = steps * len(job.branches)
+    report_step = _step_reporter(report, job.seed, total, _constant(name), base)
+    with _error_location(name):
+        record = _branch(job, session, name, report_step)
     return branch_result(job, record, built)
 
 

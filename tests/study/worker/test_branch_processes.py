@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,9 @@ from auditkit.study.runner import StudyRequest, resolve, run_study
 SMALL = StudyPlan(3, 2, 7, [4], ["carry", "order-reverse"], placebos=1)
 N_BRANCHES = len(SMALL.branch_names) - 1
 
+#: Of the first, trunk and branches share nothing.
+TWO_SEEDS = replace(SMALL, seeds=(4, 5))
+
 
 @pytest.fixture(scope="module")
 def forked() -> Iterator[Workers]:
@@ -51,7 +55,11 @@ def forked() -> Iterator[Workers]:
 
 
 def run(
-    folder: Path, target: str, workers: Workers, arguments: Mapping[str, str] | None = None
+    folder: Path,
+    target: str,
+    workers: Workers,
+    arguments: Mapping[str, str] | None = None,
+    plan: StudyPlan = SMALL,
 ) -> tuple[dict[str, str], list[str]]:
     """Run a study in real processes.
 
@@ -63,7 +71,7 @@ def run(
     said: list[str] = []
     try:
         run_study(
-            StudyRequest(source, resolve(SMALL, DECLARATIONS), folder),
+            StudyRequest(source, resolve(plan, DECLARATIONS), folder),
             SigningKey(key, fingerprint(key), "test"),
             warn=said.append,
             workers=workers,
@@ -85,34 +93,39 @@ def test_forks_leave_the_bytes_of_new_interpreters(
 ) -> None:
     arguments = {"workers": n_workers, "optimizer": "adam", "parts": "batchnorm+dropout+ema"}
     target = "tiny_study.py:make_program"
-    by_forks, _ = run(tmp_path / "forks", target, forked, arguments)
+    by_forks, _ = run(tmp_path / "forks", target, forked, arguments, TWO_SEEDS)
     with Workers(fork=False) as alone:
-        by_new_ones, _ = run(tmp_path / "new", target, alone, arguments)
+        by_new_ones, _ = run(tmp_path / "new", target, alone, arguments, TWO_SEEDS)
     assert by_forks == by_new_ones
-    assert len(by_forks) > 2 * len(SMALL.branch_names)
+    assert len(by_forks) > 4 * len(SMALL.branch_names)
 
 
-def calls_of(folder: Path, workers: Workers, holds: str) -> list[str]:
-    """Processes in which the factory was called."""
+def calls_of(
+    folder: Path, workers: Workers, holds: str, plan: StudyPlan = SMALL
+) -> list[tuple[str, str]]:
+    """Seeds for which the factory was called, and in which processes."""
     calls = folder / "calls"
     arguments = {"holds": holds, "calls": str(calls)}
-    run(folder / "out", "held_study.py:make_program", workers, arguments)
-    return calls.read_text().split()
+    run(folder / "out", "held_study.py:make_program", workers, arguments, plan)
+    return [(seed, pid) for seed, pid in map(str.split, calls.read_text().splitlines())]
 
 
-def test_the_factory_is_called_once_for_all_branches_of_a_seed(
+def test_the_factory_is_called_once_for_trunk_and_branches_of_a_seed(
     tmp_path: Path, forked: Workers
 ) -> None:
-    calls = calls_of(tmp_path, forked, "nothing")
-    assert (len(set(calls)), len(calls)) == (2, 3)  # the trunk's process; the branches', and again
+    calls = calls_of(tmp_path, forked, "nothing", TWO_SEEDS)
+    first, second = ([pid for seed, pid in calls if seed == name] for name in ("4", "5"))
+    # Of the first seed, by the trunk's process; by the branches', and there again.
+    assert (len(set(first)), len(first), len(second)) == (2, 3, 1)
 
 
 @pytest.mark.parametrize("holds", ["thread", "file", "pipe", "shared", "mapped", "child", "queue"])
 def test_what_a_fork_would_share_or_lack_gives_every_branch_a_new_process(
     tmp_path: Path, forked: Workers, holds: str
 ) -> None:
-    calls = calls_of(tmp_path, forked, holds)
-    assert len(set(calls)) == len(calls) == 1 + N_BRANCHES
+    plan = TWO_SEEDS if holds == "thread" else SMALL
+    calls = calls_of(tmp_path, forked, holds, plan)
+    assert len(set(calls)) == len(calls) == len(plan.seeds) * (1 + N_BRANCHES)
 
 
 def test_what_a_branch_counts_reaches_no_other_branch(tmp_path: Path, forked: Workers) -> None:
@@ -177,6 +190,13 @@ def test_processes_of_one_replay_that_are_not_given_the_same_fail_check_8(
     report = check(run, fresh=True, replay="all")
     assert (8 in failures(report), report.exit_code) == (True, 1)
     assert "two processes called the factory with one seed" in findings_text(report)
+
+
+def test_a_replayed_trunk_cannot_see_the_recorded_fork(tmp_path: Path, key: PrivateKey) -> None:
+    target = "held_study.py:looking_for_the_fork"
+    run = study_in_process(tmp_path / "run", key, TWO_SEEDS, target)
+    report = check(run, fresh=True, replay="all")
+    assert not {8} & failures(report), findings_text(report)
 
 
 def test_a_loader_without_indices_takes_no_order_perturbation(tmp_path: Path, key: Any) -> None:
