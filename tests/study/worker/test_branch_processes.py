@@ -46,6 +46,9 @@ N_BRANCHES = len(SMALL.branch_names) - 1
 #: Of the first, trunk and branches share nothing.
 TWO_SEEDS = replace(SMALL, seeds=(4, 5))
 
+#: The same with fewer branches: a new interpreter takes its seconds.
+FEW = StudyPlan(3, 2, 7, [4, 5], ["order-reverse"], placebos=1)
+
 
 @pytest.fixture(scope="module")
 def forked() -> Iterator[Workers]:
@@ -93,11 +96,11 @@ def test_forks_leave_the_bytes_of_new_interpreters(
 ) -> None:
     arguments = {"workers": n_workers, "optimizer": "adam", "parts": "batchnorm+dropout+ema"}
     target = "tiny_study.py:make_program"
-    by_forks, _ = run(tmp_path / "forks", target, forked, arguments, TWO_SEEDS)
+    by_forks, _ = run(tmp_path / "forks", target, forked, arguments, FEW)
     with Workers(fork=False) as alone:
-        by_new_ones, _ = run(tmp_path / "new", target, alone, arguments, TWO_SEEDS)
+        by_new_ones, _ = run(tmp_path / "new", target, alone, arguments, FEW)
     assert by_forks == by_new_ones
-    assert len(by_forks) > 4 * len(SMALL.branch_names)
+    assert len(by_forks) > 4 * len(FEW.branch_names)
 
 
 def calls_of(
