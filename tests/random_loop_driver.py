@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import random
 import re
@@ -83,6 +84,10 @@ def _run_here(plan: LoopPlan, folder: Path, how: str, every: int, kill: int) -> 
         if done == kill:
             os._exit(9)
 
+    notes: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: notes.append(f"note: {record.getMessage()}")  # type: ignore[method-assign]
+    logging.getLogger("auditkit").addHandler(handler)
     rec: Any = NoRecorder()
     if how == "recorded":
         rec = ak.Recorder(folder)
@@ -96,8 +101,8 @@ def _run_here(plan: LoopPlan, folder: Path, how: str, every: int, kill: int) -> 
     digest = hashlib.sha256()
     for value in model.state_dict().values():
         digest.update(value.detach().numpy().tobytes())
-    said = "\n".join(f"{w.category.__name__}: {w.message}" for w in caught)
-    return f"FINAL {digest.hexdigest()[:16]}\n{said}"
+    said = [f"{w.category.__name__}: {w.message}" for w in caught] + notes
+    return "".join(f"{line}\n" for line in (f"FINAL {digest.hexdigest()[:16]}", *said))
 
 
 def judge(plan: LoopPlan, every: int, kill: int, resumed_kill: int = 0) -> tuple[str, str]:
@@ -122,7 +127,8 @@ def judge(plan: LoopPlan, every: int, kill: int, resumed_kill: int = 0) -> tuple
         return "refused", resumed.error
     if resumed.weights is None:
         return "crashed", resumed.warned
-    return "silently wrong", resumed.warned
+    told = "the script counts the steps itself" in resumed.warned
+    return ("told" if told else "silently wrong"), resumed.warned
 
 
 def main() -> None:

@@ -188,7 +188,7 @@ CHECKPOINT = CheckpointRecord(
     {"params": sha("4")},
     {"order/loader-2": "0b" * 16},
 )
-KEPT = KeptCheckpoint(CHECKPOINT, sha("a"), sha("b"), ("params",))
+KEPT = KeptCheckpoint(CHECKPOINT, sha("a"), sha("b"), ("params",), {"taken": 8})
 
 RANK = RankRecord(
     rank=0,

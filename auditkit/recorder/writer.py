@@ -8,8 +8,9 @@ manifest; the loop goes on.
 from __future__ import annotations
 
 import hashlib
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import uncovered_streams
 from auditkit.observe.state.components import State
+from auditkit.observe.state.counters import begun_anew, step_counters
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.program.session import TrainingSession
@@ -39,6 +41,9 @@ from auditkit.study.stages.snapshotter import Snapshot, freeze
 
 #: Head of a chain before its first link.
 _NO_HEAD = bytes(32)
+
+
+_LOG = logging.getLogger("auditkit")
 
 
 class RecordingStopped(UserWarning):
@@ -124,6 +129,8 @@ class RecordingWriter:
         )
         self._checkpoint_requested = False
         self._frozen: Snapshot | None = None
+        self._counters: dict[str, int] = {}
+        self._noted = {} if kept is None else kept.counters
         self._state: State = {}
         self._pace = RowPace()
         self.batch_in_hand = False
@@ -170,6 +177,9 @@ class RecordingWriter:
     def on_boundary(self, step: int, state: State) -> None:
         """Freeze the state where a checkpoint is due."""
         self._frozen = None
+        if self._noted:
+            _tell_of_counters(begun_anew(self._noted), step - 1)
+            self._noted = {}
         if self._proof is not None:
             self._proof.refuse_failed()
             self._state = state
@@ -180,6 +190,7 @@ class RecordingWriter:
         if self.is_due(step):
             self._checkpoint_requested = self._checkpoint_requested or self.batch_in_hand
             self._frozen = None if self.batch_in_hand else self._freeze(state)
+            self._counters = step_counters(step - 1)
 
     def is_due(self, step: int) -> bool:
         """Whether a checkpoint is to be taken at the boundary before a step."""
@@ -311,6 +322,7 @@ class RecordingWriter:
             self._chains.order.hex(),
             self._chains.consumed.hex(),
             tuple(sorted(self._auditor.component_names)),
+            {} if at_end else self._counters,
         )
         self.journal = replace(self.journal, kept=(*self.journal.kept, latest))
         self._pace.checkpoint_taken(steps)
@@ -337,6 +349,18 @@ class RecordingWriter:
         # Before the rows: their last one is no boundary's then, and must not be taken for one.
         self.journal = replace(self.journal, ended=how)
         self._folder.write_journal(self.journal)
+
+
+def _tell_of_counters(counters: Mapping[str, tuple[int, int]], step: int) -> None:
+    """Say which numbers that count the steps begin anew; it may be that nothing hangs on them."""
+    if counters:
+        shown = (f"{name} is {here}, not {there}" for name, (there, here) in counters.items())
+        _LOG.warning(
+            "auditkit: numbers by which the script counts the steps itself begin anew after step "
+            "%d: %s; what looks at them comes later than it did: take rec.step, or register them "
+            "with extras=",
+            *(step, ", ".join(shown)),
+        )
 
 
 def make_rank_result(

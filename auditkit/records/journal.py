@@ -19,12 +19,14 @@ class KeptCheckpoint:
         order_head: Chain over the order of the steps so far, hexadecimal.
         consumed_head: Chain over their batches.
         components: Columns of the trace so far.
+        counters: Numbers by which the script itself counts the steps, and where they stood.
     """
 
     record: CheckpointRecord
     order_head: str
     consumed_head: str
     components: tuple[str, ...]
+    counters: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -308,6 +308,16 @@ def test_a_loop_that_begins_anew_otherwise_is_refused(tmp_path: Path) -> None:
     assert content(out) == before
 
 
+def test_a_number_that_counts_the_steps_and_begins_anew_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kill(train, partial(ak.Recorder, tmp_path / "out", checkpoint_every=4), 13)
+    caplog.clear()
+    resume(train, tmp_path / "out", checkpoint_every=4)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "begin anew after step 4: taken is 0, not 4;" in line
+
+
 def test_a_resume_that_is_killed_while_it_proves_is_resumed_as_before(tmp_path: Path) -> None:
     out = tmp_path / "out"
     expected = whole(train, tmp_path / "whole")

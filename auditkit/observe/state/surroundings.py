@@ -6,22 +6,14 @@ objects leads to it; the frames that iterate the loader do. They are looked at a
 a batch boundary: the names of their functions and modules, and what these reach. A thing is
 named only if it changed from one look to a later one: what was used before training, or is never
 used, is of no account.
-
-Looking changes nothing. Before Python 3.13 the names of a function that is running can only be
-read by way of the dict that ``locals()`` returns; functions that may have asked for that
-dict are left out.
 """
 
 from __future__ import annotations
 
-import dis
-import functools
-import inspect
 import random
-import sys
 import types
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,6 +30,13 @@ from auditkit.observe.rng.streams import (
     is_global_generator,
 )
 from auditkit.observe.state.components import TrainingObjects
+from auditkit.observe.state.frames import (
+    OWN_PACKAGE,
+    frames_of_loop,
+    is_library_frame,
+    local_names,
+    package_of_frame,
+)
 from auditkit.observe.state.reach import is_library_class, is_library_module, reachable
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
@@ -48,8 +47,6 @@ _MAX_OBJECTS = 5_000
 #: How many parameters of a module are compared.
 _N_COMPARED = 8
 
-_OWN_PACKAGE = __name__.partition(".")[0]
-_READS_LOCALS = frozenset({"locals", "vars", "dir", "eval", "exec"})
 _SCALARS = (bool, int, float, complex, str, type(None))
 
 #: Keyword of ``wrap`` that registers each kind.
@@ -141,17 +138,17 @@ class Surroundings:
         return step - 1 in steps and not is_copy and not is_trained
 
     def _search(self) -> None:
-        frames = tuple(_frames())
+        frames = tuple(frames_of_loop())
         # The objects of a framework whose code runs the loop are its own business.
-        drivers = {_package(frame) for frame in frames if _is_library(frame)}
-        drivers = (drivers | {_OWN_PACKAGE}) - {"torch"}
+        drivers = {package_of_frame(frame) for frame in frames if is_library_frame(frame)}
+        drivers = (drivers | {OWN_PACKAGE}) - {"torch"}
         others: list[DataLoader[Any]] = []
         fresh: dict[int, Candidate] = {}
 
         def is_closed(value: object) -> bool:
             return isinstance(value, DataLoader) or _package_of(type(value)) in drivers
 
-        roots = _names_of(frame for frame in frames if not _is_library(frame))
+        roots = _names_of(frame for frame in frames if not is_library_frame(frame))
         roots.update(_attributes(self._objects))
         known = self._known.values()
         for path, value in reachable(roots, known, is_closed=is_closed, limit=_MAX_OBJECTS):
@@ -223,25 +220,8 @@ def _attributes(objects: TrainingObjects) -> dict[str, Any]:
     }
 
 
-def _frames() -> Iterator[types.FrameType]:
-    """The frames that this was called from, innermost first, auditkit's own left out."""
-    frame: types.FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if _package(frame) != _OWN_PACKAGE:
-            yield frame
-        frame = frame.f_back
-
-
-def _package(frame: types.FrameType) -> str:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
-
-
 def _package_of(kind: type) -> str:
     return kind.__module__.partition(".")[0]
-
-
-def _is_library(frame: types.FrameType) -> bool:
-    return is_library_module(sys.modules.get(str(frame.f_globals.get("__name__", ""))))
 
 
 def _names_of(frames: Iterable[types.FrameType]) -> dict[str, Any]:
@@ -249,7 +229,7 @@ def _names_of(frames: Iterable[types.FrameType]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     shared: dict[str, Any] = {}
     for frame in frames:
-        for name, value in _locals(frame).items():
+        for name, value in local_names(frame).items():
             found.setdefault(f"{frame.f_code.co_name}'s {name}", value)
         for name, value in list(frame.f_globals.items()):
             if not name.startswith("__"):
@@ -272,32 +252,7 @@ def _members(path: str, value: Any) -> dict[str, Any]:
 
 def _is_auditkit(value: Any) -> bool:
     name = value.__name__ if isinstance(value, types.ModuleType) else value.__module__
-    return str(name).partition(".")[0] == _OWN_PACKAGE
-
-
-def _locals(frame: types.FrameType) -> Mapping[str, Any]:
-    code = frame.f_code
-    if not code.co_flags & inspect.CO_OPTIMIZED:
-        return {}  # a module, whose names are globals
-    if sys.version_info >= (3, 13):
-        return dict(frame.f_locals)
-    if _reads_locals(code):
-        return {}
-    values = frame.f_locals
-    found = dict(values)
-    values.clear()  # it would keep what the function lets go of
-    return found
-
-
-@functools.cache
-def _reads_locals(code: types.CodeType) -> bool:
-    """Whether a function may ask for its dict of locals; a method called ``eval`` does not."""
-    return any(
-        step.argval == "f_locals"
-        if step.opname == "LOAD_ATTR"
-        else step.opname in ("LOAD_GLOBAL", "LOAD_NAME") and step.argval in _READS_LOCALS
-        for step in dis.get_instructions(code)
-    )
+    return str(name).partition(".")[0] == OWN_PACKAGE
 
 
 def _same_shapes(module: nn.Module, model: nn.Module) -> bool:
