@@ -8,18 +8,22 @@ a checkpoint (:class:`RowPace`).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from auditkit.errors import AuditError, ResumeMismatch, UncapturedState
 from auditkit.observe.state.components import State
+from auditkit.observe.state.counters import begun_anew
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.differences import by_cause, kind_of, resume_reason, resume_remedy
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import CONSUMED, Trace, is_consumed
 from auditkit.records.journal import KeptCheckpoint, RecordingJournal
+
+_LOG = logging.getLogger("auditkit")
 
 #: Rows after a checkpoint that are enough to go on from it: what a loop does every few steps (an
 #: update of accumulated gradients) shows in no single one.
@@ -232,3 +236,20 @@ class RowPace:
     def proves(self, step: int) -> bool:
         """Whether enough rows after the latest checkpoint are on disk."""
         return self._checkpoint is not None and step - self._checkpoint >= ENOUGH_ROWS
+
+
+def tell_of_counters(noted: Mapping[str, int], step: int) -> None:
+    """Say which numbers that count the steps begin anew; it may be that nothing hangs on them.
+
+    Args:
+        noted: Where they stood in the killed run.
+        step: After which step it goes on.
+    """
+    if moved := begun_anew(noted):
+        shown = (f"{name} is {here}, not {there}" for name, (there, here) in moved.items())
+        _LOG.warning(
+            "auditkit: numbers by which the script counts the steps itself begin anew after step "
+            "%d: %s; what looks at them comes later than it did: take rec.step, or register them "
+            "with extras=",
+            *(step, ", ".join(shown)),
+        )

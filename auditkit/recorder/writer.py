@@ -8,9 +8,8 @@ manifest; the loop goes on.
 from __future__ import annotations
 
 import hashlib
-import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,11 +25,11 @@ from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import uncovered_streams
 from auditkit.observe.state.components import State
-from auditkit.observe.state.counters import begun_anew, step_counters
+from auditkit.observe.state.counters import step_counters
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.program.session import TrainingSession
-from auditkit.recorder.proof import Proof, Resumption, RowPace
+from auditkit.recorder.proof import Proof, Resumption, RowPace, tell_of_counters
 from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, RankRecord
@@ -41,9 +40,6 @@ from auditkit.study.stages.snapshotter import Snapshot, freeze
 
 #: Head of a chain before its first link.
 _NO_HEAD = bytes(32)
-
-
-_LOG = logging.getLogger("auditkit")
 
 
 class RecordingStopped(UserWarning):
@@ -178,7 +174,7 @@ class RecordingWriter:
         """Freeze the state where a checkpoint is due."""
         self._frozen = None
         if self._noted:
-            _tell_of_counters(begun_anew(self._noted), step - 1)
+            tell_of_counters(self._noted, step - 1)
             self._noted = {}
         if self._proof is not None:
             self._proof.refuse_failed()
@@ -349,18 +345,6 @@ class RecordingWriter:
         # Before the rows: their last one is no boundary's then, and must not be taken for one.
         self.journal = replace(self.journal, ended=how)
         self._folder.write_journal(self.journal)
-
-
-def _tell_of_counters(counters: Mapping[str, tuple[int, int]], step: int) -> None:
-    """Say which numbers that count the steps begin anew; it may be that nothing hangs on them."""
-    if counters:
-        shown = (f"{name} is {here}, not {there}" for name, (there, here) in counters.items())
-        _LOG.warning(
-            "auditkit: numbers by which the script counts the steps itself begin anew after step "
-            "%d: %s; what looks at them comes later than it did: take rec.step, or register them "
-            "with extras=",
-            *(step, ", ".join(shown)),
-        )
 
 
 def make_rank_result(
