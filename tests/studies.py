@@ -165,9 +165,10 @@ def untouched(folder: Path) -> Iterator[None]:
 
 def _files_since(known: Mapping[str, ModuleType]) -> dict[str, str]:
     found: dict[str, str] = {}
-    for name, module in sorted(sys.modules.copy().items()):
+    fresh = [item for item in sys.modules.copy().items() if known.get(item[0]) is not item[1]]
+    for name, module in sorted(fresh):
         file = getattr(module, "__dict__", {}).get("__file__")
-        if known.get(name) is not module and isinstance(file, str) and not _is_test(file):
+        if isinstance(file, str) and not _is_test(file):
             found.setdefault(file, name)
     return found
 

@@ -144,7 +144,8 @@ def _hold_branches(
     built = built_program(session)
     # What is looked up of packages and imports here, no fork has to look up again.
     look_up_packages()
-    import_notes()
+    if job.code is not None:
+        import_notes()
     name = forks.each(job.branches, lambda: _call_again(job, factory, session, built))
     steps = plan.horizon - plan.fork_at
     base = job.branches.index(name) * steps - plan.fork_at
