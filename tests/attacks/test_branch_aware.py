@@ -37,7 +37,8 @@ _BY_STACK = """
         import sys
         frame, zeroed = sys._getframe(1), False
         while frame is not None:
-            zeroed = zeroed or "momentum-reset" in map(str, frame.f_locals.values())
+            known = [v for v in frame.f_locals.values() if type(v) is str]
+            zeroed = zeroed or "momentum-reset" in known
             frame = frame.f_back
 """
 _IN_REPLICA = """
