@@ -60,10 +60,10 @@ class AugmentationDrift:
     in_control: bool = False
 
     def __str__(self) -> str:
-        told = "has two looks in the control" if self.in_control else "has other bytes than in it"
+        told = "has two looks" if self.in_control else "has other bytes than"
         return (
-            f"augmentation drift: sample {self.index} of epoch {self.epoch} {told}, so what it "
-            "looks like follows from more than (seed, epoch, index)"
+            f"augmentation drift: sample {self.index} of epoch {self.epoch} {told} in the control, "
+            "so what it looks like follows from more than (seed, epoch, index)"
         )
 
 

@@ -33,8 +33,9 @@ ENOUGH_ROWS = 8
 _ROWS_EVERY, _SECONDS = 64, 1.0
 
 _WAY_OUT = (
-    "the folder is as it was, and its checkpoints lack what they lack: train from the start into "
-    "another one, or go on without the proof by Recorder.resume(..., unproven=True)"
+    "the folder is as it was: where the loop counts by itself, let it take rec.step and resume "
+    "again; what its checkpoints lack they lack: train from the start into another one, or go on "
+    "without the proof by Recorder.resume(..., unproven=True)"
 )
 
 
@@ -238,18 +239,38 @@ class RowPace:
         return self._checkpoint is not None and step - self._checkpoint >= ENOUGH_ROWS
 
 
-def tell_of_counters(noted: Mapping[str, int], step: int) -> None:
-    """Say which numbers that count the steps begin anew; it may be that nothing hangs on them.
+class BegunCounters:
+    """Numbers by which the script counts its steps itself, where a resume goes on.
 
     Args:
         noted: Where they stood in the killed run.
-        step: After which step it goes on.
     """
-    if moved := begun_anew(noted):
-        shown = (f"{name} is {here}, not {there}" for name, (there, here) in moved.items())
-        _LOG.warning(
-            "auditkit: numbers by which the script counts the steps itself begin anew after step "
-            "%d: %s; what looks at them comes later than it did: take rec.step, or register them "
-            "with extras=",
-            *(step, ", ".join(shown)),
-        )
+
+    def __init__(self, noted: Mapping[str, int]) -> None:
+        self._noted = dict(noted)
+        self._first: int | None = None
+
+    def look(self, step: int) -> None:
+        """Log which of them begin anew; it may be that nothing hangs on them.
+
+        That is told at the second boundary: what a loop sets at the beginning of each step
+        (``step = rec.step``) is right only then.
+
+        Args:
+            step: After which step this boundary is.
+        """
+        if self._first is None:
+            self._first = step
+            self._noted = {name: there for name, (there, _) in begun_anew(self._noted).items()}
+        elif step > self._first and self._noted:
+            passed = step - self._first
+            expected = {name: there + passed for name, there in self._noted.items()}
+            if moved := begun_anew(expected):
+                shown = (f"{name} is {here}, not {there}" for name, (there, here) in moved.items())
+                _LOG.warning(
+                    "auditkit: numbers by which the script counts the steps itself began anew "
+                    "where this resume went on: after step %d, %s; what looks at them comes later "
+                    "than it did: take rec.step, or register them with extras=",
+                    *(step, ", ".join(shown)),
+                )
+            self._noted = {}

@@ -29,7 +29,7 @@ from auditkit.observe.state.counters import step_counters
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.program.session import TrainingSession
-from auditkit.recorder.proof import Proof, Resumption, RowPace, tell_of_counters
+from auditkit.recorder.proof import BegunCounters, Proof, Resumption, RowPace
 from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, RankRecord
@@ -126,7 +126,7 @@ class RecordingWriter:
         self._checkpoint_requested = False
         self._frozen: Snapshot | None = None
         self._counters: dict[str, int] = {}
-        self._noted = {} if kept is None else kept.counters
+        self._counters_begun = None if kept is None else BegunCounters(kept.counters)
         self._state: State = {}
         self._pace = RowPace()
         self.batch_in_hand = False
@@ -173,9 +173,8 @@ class RecordingWriter:
     def on_boundary(self, step: int, state: State) -> None:
         """Freeze the state where a checkpoint is due."""
         self._frozen = None
-        if self._noted:
-            tell_of_counters(self._noted, step - 1)
-            self._noted = {}
+        if self._counters_begun is not None:
+            self._counters_begun.look(step - 1)
         if self._proof is not None:
             self._proof.refuse_failed()
             self._state = state

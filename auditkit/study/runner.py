@@ -221,7 +221,7 @@ def _run_seed(
     seed: int,
     report: Report,
 ) -> FinishedSeed:
-    out = folder.seed_folder(seed)
+    out = folder.seed_folder(seed).absolute()  # a program may change its working folder
     store.make_folder(out)
     names = request.plan.branch_names[1:]
     job = Job(
@@ -231,33 +231,23 @@ def _run_seed(
         seed=seed,
         out=str(out),
         suffix=store.PARTIAL,
-        code=str(folder.path / CODE_FOLDER),
+        code=str((folder.path / CODE_FOLDER).absolute()),
         fork=str(out / f"fork.safetensors{store.PARTIAL}"),
         order=str(out / f"order.safetensors{store.PARTIAL}"),
         # The replica last: where something outside the processes (a file, a server) was changed
         # by a branch before it, it no longer equals the control.
         branches=tuple(sorted(names, key="replica".__eq__)),
     )
-    trunk, branches = _run_parts(workers, job, report)
+    # Apart, so that it is seen where a factory makes something else in every process.
+    trunk, branches = run_apart(workers, job, report)
+    assert isinstance(trunk, TrunkResult)  # noqa: S101
+    assert isinstance(branches, BranchesResult)  # noqa: S101
     for built in branches.built:
         trunk.built.require_same(built)
     require_same_samples(out, request.plan, seed, trunk, branches)
     records = {branch.name: branch for branch in branches.branches}
     branches = replace(branches, branches=tuple(records[name] for name in names))
     return folder.finish_seed(seed, trunk, branches)
-
-
-def _run_parts(
-    workers: Workers | ScriptWorkers, job: Job, report: Report
-) -> tuple[TrunkResult, BranchesResult]:
-    """Trunk and branches; of the first seed in processes that share nothing, to compare them."""
-    assert job.plan is not None  # noqa: S101 # a study has one
-    first = job.seed == job.plan.seeds[0]
-    parts = run_apart(workers, job, report) if first else workers.run_seed(job, report)
-    trunk, branches = parts
-    assert isinstance(trunk, TrunkResult)  # noqa: S101
-    assert isinstance(branches, BranchesResult)  # noqa: S101
-    return trunk, branches
 
 
 def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str) -> StudyManifest:

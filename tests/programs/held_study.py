@@ -71,6 +71,12 @@ def by_process(seed: int) -> ak.Program:
     return program
 
 
+def later_by_process(seed: int) -> ak.Program:
+    """The same for one seed only, and a working folder of its own."""
+    os.chdir("/")
+    return by_process(seed) if seed == 5 else tiny_study.make_program(seed)
+
+
 def probe_by_process(seed: int) -> ak.Program:
     """Another probe in every process."""
     program = tiny_study.make_program(seed)

@@ -315,7 +315,7 @@ def test_a_number_that_counts_the_steps_and_begins_anew_is_told(
     caplog.clear()
     resume(train, tmp_path / "out", checkpoint_every=4)
     (line,) = [record.getMessage() for record in caplog.records]
-    assert "begin anew after step 4: taken is 0, not 4;" in line
+    assert "after step 5, taken is 1, not 5;" in line
 
 
 def test_a_resume_that_is_killed_while_it_proves_is_resumed_as_before(tmp_path: Path) -> None:

@@ -34,8 +34,12 @@ from auditkit.records.digest import ABSENT, EVIDENCE_RECIPE
 #: Samples that are loaded, each twice or more.
 _SAMPLES = 4
 
-#: Seconds after which a worker is given up: a fork may lack what its parent has.
+#: Seconds after which a worker is given up.
 _TIMEOUT = 120
+
+#: The same where the program has none: a fork may lack the threads of its parent, and wait for
+#: them.
+_FORK_TIMEOUT = 20
 
 #: Generators by path: what they are, and the digest of their state.
 _States = dict[str, tuple[str, bytes]]
@@ -105,7 +109,7 @@ def _asked(
         collate_fn=_Examiner(wrapped, init),
         worker_init_fn=None if init is None else PerWorkerInit(init, seed),
         multiprocessing_context=loader.multiprocessing_context if loader.num_workers else "fork",
-        timeout=loader.timeout or _TIMEOUT,
+        timeout=loader.timeout or (_TIMEOUT if loader.num_workers else _FORK_TIMEOUT),
         generator=torch.Generator(),  # so that nothing is drawn from the global stream
     )
 

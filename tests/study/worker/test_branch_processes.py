@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -45,9 +46,6 @@ N_BRANCHES = len(SMALL.branch_names) - 1
 
 #: Of the first, trunk and branches share nothing.
 TWO_SEEDS = replace(SMALL, seeds=(4, 5))
-
-#: The same with fewer branches: a new interpreter takes its seconds.
-FEW = StudyPlan(3, 2, 7, [4, 5], ["order-reverse"], placebos=1)
 
 
 @pytest.fixture(scope="module")
@@ -96,39 +94,47 @@ def test_forks_leave_the_bytes_of_new_interpreters(
 ) -> None:
     arguments = {"workers": n_workers, "optimizer": "adam", "parts": "batchnorm+dropout+ema"}
     target = "tiny_study.py:make_program"
-    by_forks, _ = run(tmp_path / "forks", target, forked, arguments, FEW)
+    by_forks, _ = run(tmp_path / "forks", target, forked, arguments)
     with Workers(fork=False) as alone:
-        by_new_ones, _ = run(tmp_path / "new", target, alone, arguments, FEW)
+        by_new_ones, _ = run(tmp_path / "new", target, alone, arguments)
     assert by_forks == by_new_ones
-    assert len(by_forks) > 4 * len(FEW.branch_names)
+    assert len(by_forks) > 2 * len(SMALL.branch_names)
 
 
-def calls_of(
-    folder: Path, workers: Workers, holds: str, plan: StudyPlan = SMALL
-) -> list[tuple[str, str]]:
+def calls_of(folder: Path, workers: Workers, holds: str) -> list[tuple[str, str]]:
     """Seeds for which the factory was called, and in which processes."""
     calls = folder / "calls"
     arguments = {"holds": holds, "calls": str(calls)}
-    run(folder / "out", "held_study.py:make_program", workers, arguments, plan)
+    run(folder / "out", "held_study.py:make_program", workers, arguments)
     return [(seed, pid) for seed, pid in map(str.split, calls.read_text().splitlines())]
 
 
-def test_the_factory_is_called_once_for_trunk_and_branches_of_a_seed(
+def test_the_factory_is_called_once_for_all_branches_of_a_seed(
     tmp_path: Path, forked: Workers
 ) -> None:
-    calls = calls_of(tmp_path, forked, "nothing", TWO_SEEDS)
-    first, second = ([pid for seed, pid in calls if seed == name] for name in ("4", "5"))
-    # Of the first seed, by the trunk's process; by the branches', and there again.
-    assert (len(set(first)), len(first), len(second)) == (2, 3, 1)
+    calls = calls_of(tmp_path, forked, "nothing")
+    # By the trunk's process; by the branches', and of the first seed there again.
+    assert (len({pid for _, pid in calls}), len(calls)) == (2, 3)
+
+
+def test_a_replay_calls_it_once_for_trunk_and_branches_but_for_the_first_seed(
+    tmp_path: Path, key: PrivateKey
+) -> None:
+    calls = tmp_path / "calls"
+    given = {"calls": str(calls)}
+    made = study_in_process(tmp_path / "run", key, TWO_SEEDS, "held_study.py", arguments=given)
+    calls.unlink()
+    report = check(made, fresh=True, replay="all")
+    assert report.verdict == "verified", findings_text(report)
+    assert Counter(line.split()[0] for line in calls.read_text().splitlines()) == {"4": 2, "5": 1}
 
 
 @pytest.mark.parametrize("holds", ["thread", "file", "pipe", "shared", "mapped", "child", "queue"])
 def test_what_a_fork_would_share_or_lack_gives_every_branch_a_new_process(
     tmp_path: Path, forked: Workers, holds: str
 ) -> None:
-    plan = TWO_SEEDS if holds == "thread" else SMALL
-    calls = calls_of(tmp_path, forked, holds, plan)
-    assert len(set(calls)) == len(calls) == len(plan.seeds) * (1 + N_BRANCHES)
+    calls = calls_of(tmp_path, forked, holds)
+    assert len(set(calls)) == len(calls) == 1 + N_BRANCHES
 
 
 def test_what_a_branch_counts_reaches_no_other_branch(tmp_path: Path, forked: Workers) -> None:
@@ -157,6 +163,17 @@ def test_programs_that_make_branches_incomparable_are_refused(
         run(tmp_path / "out", f"held_study.py:{target}", workers)
     assert caught.value.exit_code == error.exit_code
     assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_a_factory_that_is_another_in_every_process_for_a_later_seed_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In a folder that is named from where the run began; the program changes to another.
+    monkeypatch.chdir(tmp_path)
+    text = "not make the same in every process: params"
+    with Workers() as workers, pytest.raises(UncapturedState, match=text):
+        run(Path("out"), "held_study.py:later_by_process", workers, plan=TWO_SEEDS)
+    assert (tmp_path / "out" / "seed-0004" / "seed.json.partial").exists()
 
 
 def test_outcomes_name_what_they_were_computed_on(small: Run) -> None:
