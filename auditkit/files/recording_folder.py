@@ -78,7 +78,9 @@ class RecordingFolder:
         """Claim the folder; returns what to resume from, if asked for and there is any.
 
         Raises:
-            StoreError: When it holds a finished recording, one to be resumed, or other files.
+            StoreError: When it holds a finished recording, one to be resumed, checkpoints that no
+                journal names, or other files.
+            ArtifactError: When a checkpoint is not there.
             RecordingIncomplete: When it holds one that cannot be resumed, and that is asked for.
         """
         if (self.path / MANIFEST_NAME).exists():
@@ -91,6 +93,7 @@ class RecordingFolder:
         journal = self._read_journal()
         if journal is not None:
             self._unpublish()
+        self._require_checkpoints(journal)
         if journal is not None and journal.unresumable and resume:
             raise not_resumable(journal.unresumable, self.path)
         if journal is not None and journal.checkpoints:
@@ -118,6 +121,24 @@ class RecordingFolder:
                 hint="give another folder",
             )
         return None
+
+    def _require_checkpoints(self, journal: RecordingJournal | None) -> None:
+        """Lose no training that somebody paid for: journal and checkpoints must both be there.
+
+        A kill may fall between the write of a first checkpoint and the journal that names it.
+        """
+        named = () if journal is None else journal.checkpoints
+        for checkpoint in named:
+            artifacts.file_size(self.path, f"{checkpoint.file}{store.PARTIAL}")
+        found = list(self._own.glob(f"checkpoint-*{store.PARTIAL}"))
+        if not named and len(found) > (0 if journal is None else 1):
+            raise StoreError(
+                f"the folder holds {len(found)} checkpoint{'s' * (len(found) > 1)}, and no journal "
+                "that names them",
+                where=str(self._own / _JOURNAL),
+                hint="put the journal back, or give another folder: to begin anew here would lose "
+                "them",
+            )
 
     def _unpublish(self) -> None:
         """Undo a publication that was killed before its manifest: names are partial again."""

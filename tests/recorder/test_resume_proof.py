@@ -20,7 +20,13 @@ from in_process_loops import read
 from torch.utils.data import DataLoader
 
 import auditkit as ak
-from auditkit.errors import FormatError, RecordingIncomplete, ResumeMismatch
+from auditkit.errors import (
+    AuditError,
+    FormatError,
+    RecordingIncomplete,
+    ResumeMismatch,
+    StoreError,
+)
 from auditkit.files import store
 from auditkit.files.recording_folder import RecordingFolder
 from auditkit.formats import canonical
@@ -404,6 +410,51 @@ def test_rows_that_cannot_be_read_are_an_error_and_nothing_is_cleared_away(tmp_p
     with pytest.raises(FormatError):
         resume(train, out)
     assert content(out) == before
+
+
+@pytest.mark.parametrize("again", [ak.Recorder, ak.Recorder.resume])
+@pytest.mark.parametrize("damage", ["gone", "empty", "other bytes", "without checkpoints"])
+def test_checkpoints_that_no_journal_names_are_not_cleared_away(
+    tmp_path: Path, damage: str, again: Callable[..., Any]
+) -> None:
+    out = tmp_path / "out"
+    kill(train, partial(ak.Recorder, out, checkpoint_every=3), 15)
+    path = out / "recording.json.partial"
+    text = path.read_bytes().partition(b"\n")[0]
+    if damage == "gone":
+        path.unlink()
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "other bytes":
+        path.write_bytes(path.read_bytes().replace(b'"step":3', b'"step":4'))
+    else:
+        journal = canonical.decode(RecordingJournal, text, what="journal")
+        RecordingFolder(out).write_journal(replace(journal, kept=()))
+    before = content(out)
+    with pytest.raises(StoreError, match="4 checkpoints, and no journal that names them"):
+        train(again(out))
+    assert content(out) == before
+
+
+@pytest.mark.parametrize("step", [3, 12])
+def test_a_checkpoint_that_is_gone_is_told_at_once(tmp_path: Path, step: int) -> None:
+    out = tmp_path / "out"
+    kill(train, partial(ak.Recorder, out, checkpoint_every=3), 15)
+    (out / f"checkpoint-{step:08d}.safetensors.partial").unlink()
+    before = content(out)
+    with pytest.raises(AuditError, match="no such file"):
+        resume(train, out)
+    assert content(out) == before
+
+
+def test_a_kill_before_the_journal_names_the_first_checkpoint_begins_anew(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    kill(train, partial(ak.Recorder, out, checkpoint_every=10), 15)
+    folder = RecordingFolder(out)
+    text = (out / "recording.json.partial").read_bytes().partition(b"\n")[0]
+    journal = canonical.decode(RecordingJournal, text, what="journal")
+    folder.write_journal(replace(journal, kept=()))
+    assert resume(train, out) == whole(train, tmp_path / "whole")
 
 
 def test_killed_while_the_last_checkpoint_was_written_the_end_is_no_boundary(
