@@ -49,7 +49,7 @@ def test_all_jobs_are_forked_from_one_process(prepared: list[int], tmp_path: Pat
     with Workers() as workers:
         for _ in range(3):
             workers.run(describing("held_study.py:make_program", calls=str(calls)))
-    pids = calls.read_text().split()
+    pids = [line.split()[1] for line in calls.read_text().splitlines()]
     assert len(set(pids)) == 3
     assert len(prepared) == 1
     assert str(prepared[0]) not in pids
