@@ -112,7 +112,7 @@ class Workers:
     def run_seed(
         self, job: Job, report: Report = lambda _: None
     ) -> Iterator[TrunkResult | BranchesResult]:
-        """Run trunk and branches in processes that share one call of the factory.
+        """Run trunk and branches in processes that share the program's imports.
 
         Args:
             job: Its ``fork`` and ``order`` need not be there before the second result is asked for.
@@ -198,7 +198,7 @@ class CanRun(Protocol):
 def run_apart(workers: CanRun, job: Job, report: Report) -> Iterator[TrunkResult | BranchesResult]:
     """As :meth:`Workers.run_seed`, in processes that share nothing.
 
-    So that it is seen where a factory makes something else in every process.
+    So that it is seen where a program is another one in every process.
     """
     yield workers.run(replace(job, kind="trunk", fork=None, order=None, branches=()), report)
     if job.branches:

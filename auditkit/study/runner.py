@@ -238,8 +238,9 @@ def _run_seed(
         # by a branch before it, it no longer equals the control.
         branches=tuple(sorted(names, key="replica".__eq__)),
     )
-    # Apart, so that it is seen where a factory makes something else in every process.
-    trunk, branches = run_apart(workers, job, report)
+    # The first seed's share nothing, so that it is seen what a program's imports leave to chance.
+    apart = seed == request.plan.seeds[0]
+    trunk, branches = run_apart(workers, job, report) if apart else workers.run_seed(job, report)
     assert isinstance(trunk, TrunkResult)  # noqa: S101
     assert isinstance(branches, BranchesResult)  # noqa: S101
     for built in branches.built:

@@ -95,8 +95,15 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
 
 
 def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
+    plan = plan_of(job)
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
-        return _hold_trunk(job, session, report)
+        _examine(job, session)
+        measure_samples(session, plan, None)
+        auditor = Auditor(1, commit_data=True)
+        report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
+        callback = TrunkCallback(session, plan, report_step)
+        hold(session, 1, plan.horizon, auditor, callback)
+        return trunk_result(job, session, auditor, callback)
 
 
 def _branches(
@@ -106,8 +113,22 @@ def _branches(
 
     In every process this returns the result of one branch.
     """
+    plan = plan_of(job)
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
-        return _hold_branches(Forks(before), job, factory, session, report)
+        built = built_program(session)
+        # What is looked up of packages and imports here, no fork has to look up again.
+        look_up_packages()
+        if job.code is not None:
+            import_notes()
+        forks = Forks(before)
+        name = forks.each(job.branches, lambda: _call_again(job, factory, session, built))
+        steps = plan.horizon - plan.fork_at
+        base = job.branches.index(name) * steps - plan.fork_at
+        total = steps * len(job.branches)
+        report_step = _step_reporter(report, job.seed, total, _constant(name), base)
+        with _error_location(name):
+            record = _branch(job, session, name, report_step)
+    return branch_result(job, record, built)
 
 
 def _seed(
@@ -117,43 +138,15 @@ def _seed(
     factory: LoadedFactory,
     report: Report,
 ) -> TrunkResult | BranchesResult:
-    """Run the trunk, then the branches, as above; where there is no forking, the trunk alone."""
-    with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
-        forks = Forks(before)
-        if forks.begin():
-            return _hold_trunk(job, session, report)
-        wait()
-        return _hold_branches(forks, job, factory, session, report)
+    """Run the trunk, then the branches, as above; where there is no forking, the trunk alone.
 
-
-def _hold_trunk(job: Job, session: Session, report: Report) -> TrunkResult:
-    plan = plan_of(job)
-    _examine(job, session)
-    measure_samples(session, plan, None)
-    auditor = Auditor(1, commit_data=True)
-    report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
-    callback = TrunkCallback(session, plan, report_step)
-    hold(session, 1, plan.horizon, auditor, callback)
-    return trunk_result(job, session, auditor, callback)
-
-
-def _hold_branches(
-    forks: Forks, job: Job, factory: LoadedFactory, session: Session, report: Report
-) -> BranchesResult:
-    plan = plan_of(job)
-    built = built_program(session)
-    # What is looked up of packages and imports here, no fork has to look up again.
-    look_up_packages()
-    if job.code is not None:
-        import_notes()
-    name = forks.each(job.branches, lambda: _call_again(job, factory, session, built))
-    steps = plan.horizon - plan.fork_at
-    base = job.branches.index(name) * steps - plan.fork_at
-    total = steps * len(job.branches)
-    report_step = _step_reporter(report, job.seed, total, _constant(name), base)
-    with _error_location(name):
-        record = _branch(job, session, name, report_step)
-    return branch_result(job, record, built)
+    Both have the program's imports in common, which take seconds; each calls the factory itself,
+    so that it is seen where it makes something else in every process.
+    """
+    if Forks(before).begin():
+        return _trunk(job, factory, report)
+    wait()
+    return _branches(before, job, factory, report)
 
 
 def _call_again(job: Job, factory: LoadedFactory, session: Session, built: BuiltProgram) -> None:

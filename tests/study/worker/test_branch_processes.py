@@ -47,6 +47,9 @@ N_BRANCHES = len(SMALL.branch_names) - 1
 #: Of the first, trunk and branches share nothing.
 TWO_SEEDS = replace(SMALL, seeds=(4, 5))
 
+#: The same with fewer branches: a new interpreter takes its seconds.
+FEW = StudyPlan(3, 2, 7, [4, 5], ["order-reverse"], placebos=1)
+
 
 @pytest.fixture(scope="module")
 def forked() -> Iterator[Workers]:
@@ -94,39 +97,54 @@ def test_forks_leave_the_bytes_of_new_interpreters(
 ) -> None:
     arguments = {"workers": n_workers, "optimizer": "adam", "parts": "batchnorm+dropout+ema"}
     target = "tiny_study.py:make_program"
-    by_forks, _ = run(tmp_path / "forks", target, forked, arguments)
+    by_forks, _ = run(tmp_path / "forks", target, forked, arguments, FEW)
     with Workers(fork=False) as alone:
-        by_new_ones, _ = run(tmp_path / "new", target, alone, arguments)
+        by_new_ones, _ = run(tmp_path / "new", target, alone, arguments, FEW)
     assert by_forks == by_new_ones
-    assert len(by_forks) > 2 * len(SMALL.branch_names)
+    assert len(by_forks) > 4 * len(FEW.branch_names)
 
 
-def calls_of(folder: Path, workers: Workers, holds: str) -> list[tuple[str, str]]:
+def calls_of(
+    folder: Path, workers: Workers, holds: str, plan: StudyPlan = SMALL
+) -> list[tuple[str, str]]:
     """Seeds for which the factory was called, and in which processes."""
     calls = folder / "calls"
     arguments = {"holds": holds, "calls": str(calls)}
-    run(folder / "out", "held_study.py:make_program", workers, arguments)
+    run(folder / "out", "held_study.py:make_program", workers, arguments, plan)
     return [(seed, pid) for seed, pid in map(str.split, calls.read_text().splitlines())]
 
 
 def test_the_factory_is_called_once_for_all_branches_of_a_seed(
     tmp_path: Path, forked: Workers
 ) -> None:
-    calls = calls_of(tmp_path, forked, "nothing")
+    calls = calls_of(tmp_path, forked, "nothing", TWO_SEEDS)
+    first, second = ([pid for seed, pid in calls if seed == name] for name in ("4", "5"))
     # By the trunk's process; by the branches', and of the first seed there again.
-    assert (len({pid for _, pid in calls}), len(calls)) == (2, 3)
+    assert (len(set(first)), len(first)) == (2, 3)
+    assert len(set(second)) == len(second) == 2
 
 
-def test_a_replay_calls_it_once_for_trunk_and_branches_but_for_the_first_seed(
-    tmp_path: Path, key: PrivateKey
+def test_trunk_and_branches_share_the_imports_of_every_seed_but_the_first(
+    tmp_path: Path, key: PrivateKey, forked: Workers
 ) -> None:
-    calls = tmp_path / "calls"
-    given = {"calls": str(calls)}
-    made = study_in_process(tmp_path / "run", key, TWO_SEEDS, "held_study.py", arguments=given)
-    calls.unlink()
+    imports = tmp_path / "imports"
+    given = {"imports": str(imports)}
+    run(tmp_path / "run", "importing_study.py:make_program", forked, given, TWO_SEEDS)
+    assert counted(imports) == {"4": 2, "5": 1}
+    imports.unlink()
+    made = study_in_process(
+        tmp_path / "made", key, TWO_SEEDS, "importing_study.py:make_program", arguments=given
+    )
+    imports.unlink()
     report = check(made, fresh=True, replay="all")
     assert report.verdict == "verified", findings_text(report)
-    assert Counter(line.split()[0] for line in calls.read_text().splitlines()) == {"4": 2, "5": 1}
+    assert counted(imports) == {"4": 2, "5": 1}
+
+
+def counted(imports: Path) -> Counter[str]:
+    """In how many processes that imported the program a seed was trained."""
+    lines = {tuple(line.split()) for line in imports.read_text().splitlines()}
+    return Counter(seed for seed, _ in lines)
 
 
 @pytest.mark.parametrize("holds", ["thread", "file", "pipe", "shared", "mapped", "child", "queue"])
