@@ -106,7 +106,9 @@ class Workers:
         """
         if job.kind == "branches":
             return run_branches(self._answers, job, report)
-        (result,) = self._answers(job, report)
+        result, *others = self._answers(job, report)
+        if others:
+            raise _foreign_answer(job)
         return result
 
     def run_seed(
@@ -302,10 +304,12 @@ def _communicate(
             elif isinstance(answer.get("exit"), int):
                 return n_results, answer["exit"]
             else:
-                raise ProgramFailed(
-                    "the program wrote to auditkit's own pipe", where=f"seed {job.seed}"
-                )
+                raise _foreign_answer(job)
     return n_results, None
+
+
+def _foreign_answer(job: Job) -> ProgramFailed:
+    return ProgramFailed("the program wrote to auditkit's own pipe", where=f"seed {job.seed}")
 
 
 def _tell(line: socket.socket, text: bytes) -> None:

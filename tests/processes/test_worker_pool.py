@@ -91,7 +91,7 @@ def test_what_a_program_prints_is_no_answer(worker: Worker) -> None:
         assert workers.run(job()) == Description(None, None)
 
 
-@pytest.mark.parametrize("line", ["[1]", "'x'", "{}", "{'prog': 1}"])
+@pytest.mark.parametrize("line", ["[1]", "'x'", "{}", "{'prog': 1}", _PLAN_NONE])
 def test_a_program_that_writes_to_the_answers_is_told_so(worker: Worker, line: str) -> None:
     worker(f"answer({line})\nanswer({_PLAN_NONE})")
     assert str(failure()) == "seed 3: the program wrote to auditkit's own pipe"
