@@ -27,7 +27,7 @@ from studies import PROGRAMS, InProcessWorkers
 from auditkit.cli import main
 from auditkit.errors import AuditError
 from auditkit.processes.worker_pool import describe_error, rebuild_error
-from auditkit.records.job import Job, Progress
+from auditkit.records.job import Job
 from auditkit.signing.envelopes import open_envelope
 
 #: Seconds after which whatever is waited for will not come any more.
@@ -37,7 +37,7 @@ _WORKERS = (
     *(
         "auditkit.cli.run.Workers",
         "auditkit.cli.plan.Workers",
-        "auditkit.study.runner.Workers",
+        "auditkit.study.seed_runs.Workers",
     ),
     *("auditkit.replay.study_replay.Workers", "auditkit.verification.plan_binding.Workers"),
 )
@@ -63,9 +63,9 @@ class CompletedCommand:
 class SerialisingWorkers(InProcessWorkers):
     """Does jobs in this process; errors go through JSON, as workers send them."""
 
-    def run(self, job: Job, report: Callable[[Progress], None] = lambda _: None) -> Any:
+    def run(self, job: Job, *told: Any) -> Any:
         try:
-            return super().run(job, report)
+            return super().run(job, *told)
         except AuditError as error:
             answer = json.loads(json.dumps(describe_error(error)))
         raise rebuild_error(answer)

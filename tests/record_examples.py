@@ -18,12 +18,13 @@ from auditkit.records.estimate import (
 )
 from auditkit.records.evidence import Difference
 from auditkit.records.imports import ImportedFiles
-from auditkit.records.job import Cost, Description, Job, ModuleTrace, ProgramSource, Progress
+from auditkit.records.job import Description, Job, ModuleTrace, ProgramSource, Progress
 from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import (
     BranchRecord,
     CodeFile,
     DataRecord,
+    Extension,
     FileRecord,
     Producer,
     ProgramRecord,
@@ -33,6 +34,7 @@ from auditkit.records.manifest import (
 )
 from auditkit.records.opened import OpenedFile, OpenedFiles
 from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.preflight import Cost, NudgeTrial, Preflight
 from auditkit.records.recording import CheckpointRecord, RankRecord, RecordingManifest, WorldRecord
 from auditkit.records.registration import DataIdentity, RegisterResult, Registration
 from auditkit.records.report import (
@@ -167,6 +169,8 @@ OPENED = OpenedFiles(
     left_out=3,
 )
 
+EXTENSION = Extension("manifest-1.json", (0, 2**60), "2026-01-01T00:05:00Z")
+
 MANIFEST = StudyManifest(
     schema_version="1",
     producer=Producer("auditkit", "0.1.0"),
@@ -180,6 +184,7 @@ MANIFEST = StudyManifest(
         FileRecord("code/digits.py", "code", 2633, sha("c")),
         FileRecord("seed-0000/fork.safetensors", "fork", 2**37, sha("f")),
     ),
+    extends=(EXTENSION,),
 )
 
 CHECKPOINT = CheckpointRecord(
@@ -240,7 +245,19 @@ REPLAY = ReplayReport(
     checkpoints=4,
 )
 
-COST = Cost(0.01, 2.5, 0.5, 2**53 + 1, 320, 797)
+COST = Cost(0.01, 2.5, 0.25, 0.5, 2**53 + 1, 320, 797, 10)
+
+NUDGE = NudgeTrial(16, 64, 1e-6, 0.5)
+
+PREFLIGHT = Preflight(
+    cost=COST,
+    built=BUILT,
+    code=CODE,
+    opened=OPENED,
+    environment=ENVIRONMENT,
+    undecided=("adam-reset found nothing to change after 64 steps",),
+    nudges=(NUDGE,),
+)
 
 SOURCE = ProgramSource("digits.py:make_program", "/programs", {"data": "/data"})
 
@@ -475,14 +492,18 @@ EXAMPLES: tuple[Any, ...] = (
         code="/out/code",
         sample_seed=1,
         versions={"placebo-0": 1},
+        nudges=(1, 16),
     ),
     COST,
-    Description(None, None),
-    Description(PLAN, COST),
+    Description(None),
+    Description(PLAN),
+    NUDGE,
+    PREFLIGHT,
     ModuleTrace((("0 (Conv2d) input", sha("1")), ("0 (Conv2d) output", sha("2")))),
     Progress(0, "trunk", 3, 3, 9),
     Producer("auditkit", "0.1.0"),
     RunTimes("2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z"),
+    EXTENSION,
     MANIFEST,
     Parameter(default=1, minimum=1),
     Parameter(default="m", choices=("m", "v")),

@@ -27,7 +27,7 @@ from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
-from auditkit.processes.worker_pool import RESULTS, run_apart, run_branches
+from auditkit.processes.worker_pool import RESULTS, Keep, run_apart, run_branches
 from auditkit.program.program import Program, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.declaration import DECLARATIONS
@@ -41,7 +41,8 @@ from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.keys import PrivateKey, TrustedKey, fingerprint
 from auditkit.signing.trust import SigningKey
 from auditkit.statistics.estimands import estimate
-from auditkit.study.runner import StudyRequest, resolve, run_study
+from auditkit.study.request import StudyRequest, resolve
+from auditkit.study.runner import run_study
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.holder import hold
 from auditkit.study.worker import job_files, jobs
@@ -109,16 +110,27 @@ class InProcessWorkers:
     def stop(self) -> None:
         """Nothing runs any more."""
 
-    def run(self, job: Job, report: Callable[[Progress], None] = lambda _: None) -> Any:
+    def run(
+        self,
+        job: Job,
+        report: Callable[[Progress], None] = lambda _: None,
+        keep: Keep = lambda _: None,
+        /,
+    ) -> Any:
         """Do a job; its answer goes through JSON, as a worker's does."""
         self.jobs.append(job)
         if job.kind == "branches":
-            return run_branches(self._one, job, report)
+            return run_branches(self._one, job, report, keep=keep)
         return self._one(job, report)[0]
 
-    def run_seed(self, job: Job, report: Callable[[Progress], None] = lambda _: None) -> Any:
+    def run_seed(
+        self,
+        job: Job,
+        report: Callable[[Progress], None] = lambda _: None,
+        keep: Keep = lambda _: None,
+    ) -> Any:
         """Trunk and branches."""
-        return run_apart(self, job, report)
+        return run_apart(self, job, report, keep)
 
     def _one(self, job: Job, report: Callable[[Progress], None]) -> list[Any]:
         """The first branch of a job, or the whole of another kind."""
@@ -260,7 +272,7 @@ def study_in_process(
     request = StudyRequest(source, resolve(plan, DECLARATIONS), out)
     with pytest.MonkeyPatch.context() as patch:
         if not fresh:
-            patch.setattr("auditkit.study.runner.Workers", InProcessWorkers)
+            patch.setattr("auditkit.study.seed_runs.Workers", InProcessWorkers)
         try:
             run_study(request, SigningKey(key, fingerprint(key), "test"), warn=warn)
         except ReplicaMismatch as error:  # its manifest is there to be verified

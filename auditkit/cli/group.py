@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from auditkit import errors
+from auditkit.cli.options import KEPT
 from auditkit.errors import AuditError, StoreError
 from auditkit.formats.quote import printable
 from auditkit.version import __version__
@@ -73,10 +74,8 @@ class _Group(click.Group):
             with _ending():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
-            kept = (
-                "; complete seeds are kept for --resume" if ctx.invoked_subcommand == "run" else ""
-            )
-            _say(f"interrupted{kept}")
+            kept = ctx.meta.get(KEPT)
+            _say(f"interrupted; kept for --resume: {kept}" if kept else "interrupted")
             ctx.exit(_INTERRUPTED)
 
 

@@ -138,8 +138,12 @@ def parse_variables(names: Iterable[str]) -> dict[str, str]:
     return variables
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
+def parse_seeds(text: str, option: str = "--seeds") -> tuple[int, ...]:
     """Read ``0-7`` or ``1,3,5-9``.
+
+    Args:
+        text: What was given.
+        option: To which option.
 
     Raises:
         UsageError: When it is neither.
@@ -149,9 +153,9 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, dash, last = part.strip().partition("-")
         start, end = whole_number(first), whole_number(last if dash else first)
         if start is None or end is None:
-            raise UsageError(f"--seeds {brief(text)} is not like 0-7 or 1,3,5")
+            raise UsageError(f"{option} {brief(text)} is not like 0-7 or 1,3,5")
         if end < start or end - start > 1_000_000:
-            raise UsageError(f"--seeds: {brief(part)} is no range")
+            raise UsageError(f"{option}: {brief(part)} is no range")
         seeds.extend(range(start, end + 1))
     return tuple(seeds)
 
@@ -181,6 +185,9 @@ def split_target(program: str) -> tuple[str, str]:
         )
     return f"{place}:{name}", str(Path.cwd())
 
+
+#: Where a command leaves what it has kept of work that was interrupted, in ``ctx.meta``.
+KEPT = "auditkit.kept"
 
 #: Where :class:`CommandWithTail` leaves what follows ``--``.
 TAIL = "auditkit.command"

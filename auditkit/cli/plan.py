@@ -14,13 +14,13 @@ from auditkit.cli.outputs import new_file
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.study_plans import overrides, plan_options, program_plan
-from auditkit.errors import UsageError
+from auditkit.errors import PlanError, UsageError
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import git_state
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import ProgramRecord
-from auditkit.records.plan import StudyPlan
+from auditkit.records.plan import AUTO, StudyPlan
 from auditkit.records.registration import PLAN_NAME, RegisterResult, Registration, SeedSource
 from auditkit.signing.envelopes import sign_statement
 from auditkit.study.planning import make_registration
@@ -67,6 +67,11 @@ def plan(
     source = ProgramSource(target, folder, parse_arguments(arguments))
     with Workers() as workers:
         made = program_plan(workers, source, given)
+        if made.placebo_scale == AUTO:
+            raise PlanError(
+                f"a plan that is signed settles everything, and placebo_scale is {AUTO!r}",
+                hint="auditkit run PROGRAM --dry-run says which scale it would be; give that one",
+            )
         signer = signing_key_of(key)
         found = look_at(workers, source, made, whole=not skip_data)
     commit, dirty = git_state(Path(folder), target.partition(":")[0])

@@ -112,7 +112,7 @@ def _rerun(
     jobs = request.jobs or default_jobs(plan.threads, len(plan.seeds))
     again = ReproductionRequest(folder, request.arguments, jobs, resume, request.command)
     warnings: list[str] = []
-    with StepProgress(total_steps(plan), "reproduce") as progress:
+    with StepProgress(total_steps(plan, len(plan.seeds)), "reproduce") as progress:
         made = rerun_study(run, again, signer, progress.report, warnings.append)
     for warning in warnings:
         click.echo(f"auditkit: warning: {warning}", err=True)

@@ -8,18 +8,22 @@ from typing import Any
 
 import click
 
+from auditkit.cli.console import console
 from auditkit.cli.options import (
+    KEPT,
     TAIL,
     TEXT,
     WHOLE,
     CommandWithTail,
     default_jobs,
     parse_arguments,
+    parse_seeds,
     split_target,
     token_sha256,
 )
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.plan import look_at
+from auditkit.cli.preflight import print_dry_run, print_outlook
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.study_plans import (
     overrides,
@@ -29,28 +33,29 @@ from auditkit.cli.study_plans import (
     script_plan,
     values_of,
 )
-from auditkit.cli.tables import print_cost, print_run
+from auditkit.cli.tables import print_run
 from auditkit.errors import PlanError, UsageError
+from auditkit.files.run_folder import RunFolder
 from auditkit.processes.worker_pool import Workers
-from auditkit.records.job import Job, ProgramSource
+from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
+from auditkit.signing.trust import SigningKey
+from auditkit.study.extension import EarlierStudy, read_earlier
 from auditkit.study.planning import (
     SignedPlan,
     argument_deviations,
     read_plan,
     registered_deviations,
 )
-from auditkit.study.runner import StudyRequest, run_study, script_source
-
-#: Steps that ``--dry-run`` times.
-_TIMED_STEPS = 12
+from auditkit.study.preflight import MANY_STEPS, settled, try_program
+from auditkit.study.request import StudyRequest, script_source
+from auditkit.study.runner import prepare_study, run_study
+from auditkit.study.seed_runs import workers_of
 
 
 @click.command(cls=CommandWithTail)
 @click.argument("program", required=False, type=TEXT)
-@click.option(
-    "--out", required=True, type=TEXT, help="Folder of the run; new, or unfinished with --resume."
-)
+@click.option("--out", type=TEXT, help="Folder of the run; new, or unfinished with --resume.")
 @plan_options
 @click.option(
     "--plan", "plan_file", type=TEXT, help="A signed plan (auditkit plan) to bind the study to."
@@ -60,19 +65,27 @@ _TIMED_STEPS = 12
 @click.option(
     "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."
 )
+@click.option(
+    "--add-seeds",
+    type=TEXT,
+    help="Add these to the finished study in --out; reports will say that there was a look.",
+)
 @click.option("--resume", is_flag=True, help="Finish an interrupted run.")
-@click.option("--dry-run", is_flag=True, help="Say what it will cost, from a few timed steps.")
+@click.option(
+    "--dry-run", is_flag=True, help="Try the program, and say what it will cost and can show."
+)
 @click.pass_context
 def run(  # noqa: PLR0913, PLR0917 # one argument an option
     ctx: click.Context,
     /,
     program: str | None,
-    out: str,
+    out: str | None,
     arguments: tuple[str, ...],
     plan_file: str | None,
     deviate: bool,
     jobs: int | None,
     key: str | None,
+    add_seeds: str | None,
     resume: bool,
     dry_run: bool,
     **options: Any,
@@ -87,46 +100,139 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
     """
     command: tuple[str, ...] = ctx.meta[TAIL]
     given = overrides(**options)
-    if command and (program or arguments or dry_run or plan_file):
-        raise UsageError("a command after -- takes no PROGRAM, --arg, --plan or --dry-run")
-    if deviate and not plan_file:
-        raise UsageError("--deviate says that a study may differ from --plan, and there is none")
-    bound = None
-    if plan_file:
-        signer = signing_key_of(key)
-        bound = read_plan(Path(plan_file), signer.trusted)
+    _refuse_combinations(command, program, arguments, out, plan_file, deviate=deviate, dry=dry_run)
+    signer = signing_key_of(key) if plan_file or add_seeds else None
+    bound = read_plan(Path(plan_file), signer.trusted) if plan_file and signer else None
+    earlier = None
+    if add_seeds is not None and signer is not None:
+        _refuse_with_added_seeds(given, plan_file, dry=dry_run)
+        earlier = read_earlier(RunFolder(Path(out or "")), signer.trusted, resume=resume)
     with Workers() as workers:
-        source, plan = _what_to_run(
-            workers, program, arguments, command, given, bound, deviate=deviate
+        if earlier is not None:
+            source, plan = _extended(earlier, program, arguments, command, add_seeds or "")
+        else:
+            source, plan = _what_to_run(
+                workers, program, arguments, command, given, bound, deviate=deviate
+            )
+        request = StudyRequest(
+            program=source,
+            plan=plan,
+            out=Path(out or ""),
+            jobs=_jobs(jobs, plan),
+            resume=resume,
+            command=command,
+            plan_file=bound.data if bound else None,
+            earlier=earlier,
         )
-        n_jobs = jobs if jobs is not None else default_jobs(plan.threads, len(plan.seeds))
-        if n_jobs < 1:
-            raise UsageError(f"--jobs must be at least 1, not {n_jobs}")
         if dry_run:
-            job = Job("describe", source, plan, plan.seeds[0], out="", step=_TIMED_STEPS)
-            print_cost(workers.run(job), plan, n_jobs)
+            _try(request, workers)
             return
+        signer = signer or signing_key_of(key)
         if bound is not None:
             _check_deviations(workers, bound, source, given, deviate=deviate)
-        else:
-            signer = signing_key_of(key)
-        request = StudyRequest(
-            source, plan, Path(out), n_jobs, resume, command, bound.data if bound else None
+        with StepProgress(None, "trying the program") as progress:
+            request = prepare_study(request, progress.report, workers)
+        print_outlook(console(), request)
+        manifest = _run(ctx, request, signer, workers)
+    print_run(manifest, signer.fingerprint)
+
+
+def _refuse_combinations(  # one argument an option
+    command: tuple[str, ...],
+    program: str | None,
+    arguments: tuple[str, ...],
+    out: str | None,
+    plan_file: str | None,
+    *,
+    deviate: bool,
+    dry: bool,
+) -> None:
+    if command and (program or arguments or plan_file):
+        raise UsageError("a command after -- takes no PROGRAM, --arg or --plan")
+    if deviate and not plan_file:
+        raise UsageError("--deviate says that a study may differ from --plan, and there is none")
+    if out is None and not dry:
+        raise UsageError("give --out, the folder of the run", hint="--dry-run needs none")
+
+
+def _jobs(given: int | None, plan: StudyPlan) -> int:
+    jobs = default_jobs(plan.threads, len(plan.seeds)) if given is None else given
+    if jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, not {jobs}")
+    return jobs
+
+
+def _refuse_with_added_seeds(given: dict[str, Any], plan_file: str | None, *, dry: bool) -> None:
+    if given or plan_file or dry:
+        names = ", ".join(sorted(given)) or ("--plan" if plan_file else "--dry-run")
+        raise UsageError(
+            f"--add-seeds and {names} exclude each other",
+            hint="all else is as in the study that seeds are added to",
         )
-        warnings: list[str] = []
-        try:
-            with StepProgress(total_steps(plan), "run") as progress:
-                manifest = run_study(request, signer, progress.report, warnings.append, workers)
-        finally:
-            for warning in warnings:
-                click.echo(f"auditkit: warning: {warning}", err=True)
-    print_run(manifest, plan, signer.fingerprint)
 
 
-def total_steps(plan: StudyPlan) -> int:
-    """Training steps of a whole study."""
+def _extended(
+    earlier: EarlierStudy,
+    program: str | None,
+    arguments: tuple[str, ...],
+    command: tuple[str, ...],
+    add_seeds: str,
+) -> tuple[ProgramSource, StudyPlan]:
+    """The program of a study that seeds are added to, and its plan with them.
+
+    Raises:
+        UsageError: When it is another program than the study's.
+        PlanError: When the study has one of the seeds.
+    """
+    plan, recorded = (
+        earlier.extended(parse_seeds(add_seeds, "--add-seeds")),
+        earlier.manifest.program,
+    )
+    if command:
+        source = script_source(command, plan, Path.cwd())
+    elif program:
+        target, folder = split_target(program)
+        given = parse_arguments(arguments) if arguments else recorded.arguments
+        source = ProgramSource(target, folder, given)
+    else:
+        raise UsageError("give the PROGRAM of the study, or its command after --")
+    if source.target != recorded.target:
+        raise UsageError(f"the study is of another program: {recorded.target}, not {source.target}")
+    return source, plan
+
+
+def _try(request: StudyRequest, workers: Workers) -> None:
+    """Say what a study would be."""
+    with (
+        StepProgress(None, "trying the program") as progress,
+        workers_of(request, workers) as running,
+    ):
+        found = try_program(
+            *(running, request.program, request.plan, progress.report),
+            seed=request.seeds[0],
+            steps=MANY_STEPS,
+            nudge=True,
+        )
+    print_dry_run(console(), found, settled(request.plan, found), request.jobs)
+
+
+def _run(ctx: click.Context, request: StudyRequest, signer: SigningKey, workers: Workers) -> Path:
+    warnings: list[str] = []
+    try:
+        with StepProgress(total_steps(request.plan, len(request.seeds)), "run") as progress:
+            return run_study(request, signer, progress.report, warnings.append, workers)
+    except KeyboardInterrupt:
+        ctx.meta[KEPT] = RunFolder(request.out).progress()
+        raise
+    finally:
+        for warning in warnings:
+            click.echo(f"auditkit: warning: {warning}", err=True)
+
+
+def total_steps(plan: StudyPlan, n_seeds: int) -> int:
+    """Training steps of a study's seeds."""
     branches = (plan.horizon - plan.fork_at) * (len(plan.branch_names) - 1)
-    return len(plan.seeds) * (plan.horizon + branches)
+    return n_seeds * (plan.horizon + branches)
 
 
 def _what_to_run(

@@ -12,7 +12,7 @@ from auditkit.cli.options import TEXT, manifest_path
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.statements import Manifest, Statement, any_from_statement
-from auditkit.records.manifest import ProgramRecord, StudyManifest
+from auditkit.records.manifest import Extension, ProgramRecord, StudyManifest
 from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.registration import Registration
@@ -111,11 +111,19 @@ def _of_study(manifest: StudyManifest) -> Rows:
     plan, first = manifest.plan, manifest.seeds[0]
     return [
         *_plan_rows(plan, ", ".join(str(seed) for seed in plan.seeds)),
+        *(("seeds added to", _extended(extension)) for extension in manifest.extends),
         *_of_program(manifest.program),
         *((name, text) for name, text in first.data.loader.items()),
         ("data version", first.data.declared or "not given by the program"),
         *_of_state(first.components, first.rng),
     ]
+
+
+def _extended(extension: Extension) -> str:
+    return (
+        f"{extension.manifest}, of {len(extension.seeds)} seeds, which had ended at "
+        f"{extension.finished}: its results could be seen"
+    )
 
 
 def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:

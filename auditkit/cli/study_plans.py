@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from auditkit.cli.options import TEXT, WHOLE, parse_seeds
-from auditkit.errors import PlanError
+from auditkit.cli.options import TEXT, WHOLE, decimal_number, parse_seeds, whole_number
+from auditkit.errors import PlanError, UsageError
+from auditkit.formats.quote import brief
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import Description, Job, ProgramSource
-from auditkit.records.plan import StudyPlan
-from auditkit.study.runner import resolve
+from auditkit.records.plan import AUTO, StudyPlan
+from auditkit.study.request import resolve
 
 _REQUIRED = ("fork_at", "window", "horizon", "seeds", "perturbations")
 
@@ -29,6 +30,20 @@ _OPTIONS = (
         "--perturb", multiple=True, type=TEXT, help="NAME or NAME:key=value,...; repeatable."
     ),
     click.option("--placebos", type=WHOLE, help="K placebos a seed (the noise floor)."),
+    click.option(
+        "--placebo-scale",
+        type=TEXT,
+        help="Size of their nudge, in units in the last place; auto: chosen by a short trial.",
+    ),
+    click.option("--primary", "primary_metric", type=TEXT, help="The metric that is corrected."),
+    click.option(
+        "--margin",
+        "margins",
+        multiple=True,
+        type=TEXT,
+        help="METRIC=VALUE: differences below it count as none; repeatable.",
+    ),
+    click.option("--threads", type=WHOLE, help="Threads of a process; they change bits."),
 )
 
 
@@ -39,7 +54,7 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def overrides(  # one argument an option
+def overrides(  # noqa: PLR0913 # one argument an option
     *,
     fork_at: int | None,
     window: int | None,
@@ -47,6 +62,10 @@ def overrides(  # one argument an option
     seeds: str | None,
     perturb: tuple[str, ...],
     placebos: int | None,
+    placebo_scale: str | None,
+    primary_metric: str | None,
+    margins: tuple[str, ...],
+    threads: int | None,
 ) -> dict[str, Any]:
     """What was given of a plan, by field."""
     values = {
@@ -56,8 +75,32 @@ def overrides(  # one argument an option
         "seeds": None if seeds is None else parse_seeds(seeds),
         "perturbations": perturb or None,
         "placebos": placebos,
+        "placebo_scale": None if placebo_scale is None else _scale(placebo_scale),
+        "primary_metric": primary_metric,
+        "margins": _margins(margins) or None,
+        "threads": threads,
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _scale(text: str) -> int | str:
+    number = whole_number(text)
+    if number is None and text != AUTO:
+        raise UsageError(f"--placebo-scale {brief(text)} is neither a whole number nor {AUTO}")
+    return AUTO if number is None else number
+
+
+def _margins(items: tuple[str, ...]) -> dict[str, float]:
+    margins: dict[str, float] = {}
+    for item in items:
+        metric, _, text = item.partition("=")
+        number = decimal_number(text)
+        if number is None:
+            raise UsageError(f"--margin {brief(item)} is not METRIC=VALUE, as in accuracy=0.01")
+        if metric in margins:
+            raise UsageError(f"--margin {metric} is given twice")
+        margins[metric] = number
+    return margins
 
 
 def program_plan(workers: Workers, source: ProgramSource, given: dict[str, Any]) -> StudyPlan:

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from auditkit.cli.console import console, interval, number, print_facts, print_table
+from auditkit.cli.console import console, interval, number, print_table
 from auditkit.evidence.verdicts import is_recording_report
 from auditkit.records.estimate import (
     AS_IS,
@@ -18,9 +18,7 @@ from auditkit.records.estimate import (
     EstimateTable,
     SignedEstimate,
 )
-from auditkit.records.job import Description
 from auditkit.records.opened import some_names
-from auditkit.records.plan import StudyPlan
 from auditkit.records.report import CheckResult, Finding, VerificationReport
 
 #: Distances of a replay that are shown; all of them are in the JSON report.
@@ -108,35 +106,9 @@ def print_estimates(out: Console, estimates: EstimateTable, *, everything: bool)
         out.print(f"Note: {note}")
 
 
-def print_cost(description: Description, plan: StudyPlan, jobs: int) -> None:
-    """Print what a study will cost, from a few timed steps."""
-    cost = description.cost
-    if cost is None:
-        return
-    n_branches, n_seeds = len(plan.branch_names), len(plan.seeds)
-    branch_steps = plan.horizon - plan.fork_at
-    steps = n_seeds * (plan.horizon + branch_steps * (n_branches - 1))
-    seconds = steps * cost.step_seconds + n_seeds * n_branches * cost.branch_seconds
-    seconds += 2 * n_seeds * cost.start_seconds  # a trunk and a branches process each
-    rows = steps * cost.row_bytes
-    probes = n_seeds * n_branches * 6 * 4 * 10 * cost.n_probe
-    size = n_seeds * cost.snapshot_bytes + rows + probes
-    facts = (
-        ("seeds x branches", f"{n_seeds} x {n_branches}"),
-        ("training steps", f"{steps:,}"),
-        ("one step", f"{cost.step_seconds * 1000:.2f} ms with its evidence"),
-        ("processor time", _duration(seconds)),
-        ("wall time", f"{_duration(seconds / jobs)} with --jobs {jobs}"),
-        ("disk", f"{size / 1e9:.3f} GB, of which evidence {rows / 1e9:.3f} GB"),
-    )
-    print_facts(console(), facts)
-
-
-def print_run(manifest: Path, plan: StudyPlan, fingerprint: str) -> None:
+def print_run(manifest: Path, fingerprint: str) -> None:
     """Print where the manifest is and what comes next."""
     out = console()
-    n_branches = len(plan.branch_names)
-    out.print(f"{len(plan.seeds)} seeds, {n_branches} branches each, to step {plan.horizon}")
     out.print(f"manifest: {manifest}")
     out.print(f"signed by: {fingerprint}")
     out.print(f"next: auditkit verify {manifest}")
@@ -267,12 +239,6 @@ def _p(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.2g}" if value < 0.001 else f"{value:.3f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.0f} seconds"
-    return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"
 
 
 def _print_distances(out: Console, report: VerificationReport) -> None:

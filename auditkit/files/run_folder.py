@@ -14,18 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from auditkit.errors import ArtifactError, AuditError, PlanError, StoreError, UnsafePath
+from auditkit.errors import PlanError, StoreError, UnsafePath
 from auditkit.files import artifacts, locks, store
+from auditkit.files.run_parts import SeedParts, notes, present, seed_name
 from auditkit.formats import canonical
 from auditkit.records.environment import Environment
-from auditkit.records.job import ProgramSource
 from auditkit.records.manifest import CODE_FOLDER, MANIFEST_NAME, CodeFile, FileRecord
 from auditkit.records.plan import StudyPlan
-from auditkit.records.results import BranchesResult, TrunkResult
+from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 
 _JOURNAL = f"run.json{store.PARTIAL}"
 _LOCK = f"run.lock{store.PARTIAL}"
-_SEED_JOURNAL = f"seed.json{store.PARTIAL}"
 
 
 @dataclass(frozen=True)
@@ -38,13 +37,52 @@ class Journal:
         arguments: Extra arguments of the factory.
         started: When it was first started.
         plan_sha256: SHA-256 of the signed plan that it is bound to, or None.
+        code: The program's sources.
+        data: SHA-256 of the files that it opened while it was built, by name.
+        built: What its factory made for the first seed; None for a script.
+        environment: Where it ran.
+        seeds: The seeds that it runs.
+        extends_sha256: SHA-256 of the finished manifest that they are added to, or None.
     """
 
     plan: StudyPlan
     target: str
     arguments: dict[str, str]
     started: str
-    plan_sha256: str | None = None
+    plan_sha256: str | None
+    code: tuple[CodeFile, ...]
+    data: dict[str, str]
+    built: BuiltProgram | None
+    environment: Environment
+    seeds: tuple[int, ...]
+    extends_sha256: str | None = None
+
+    def changes(self, other: Journal) -> Iterator[str]:
+        """What another run of it does not have in common, a line each.
+
+        Sources and files are compared where both have them: what is imported late is not there
+        to be compared, and :func:`merged_code` compares it at the end.
+        """
+        for field in ("plan", "target", "arguments", "plan_sha256", "extends_sha256"):
+            if getattr(self, field) != getattr(other, field):
+                yield f"the unfinished run has another {field}"
+        sources = {file.name: file.sha256 for file in other.code}
+        for file in self.code:
+            if sources.get(file.name, file.sha256) != file.sha256:
+                yield f"{file.name} has changed since the run was stopped"
+        for name, sha256 in self.data.items():
+            if other.data.get(name, sha256) != sha256:
+                yield f"{name} has changed since the run was stopped"
+        for name in self.environment_differences(other):
+            yield f"the environment has changed since the run was stopped: {name}"
+        if self.built is not None and other.built is not None:
+            for name in self.built.differences(other.built):
+                yield f"the program now makes another {name} than when the run was stopped"
+
+    def environment_differences(self, other: Journal) -> tuple[str, ...]:
+        """Lines about the environment; which packages were imported is not compared."""
+        here, there = (replace(each.environment, packages={}) for each in (self, other))
+        return tuple(here.differences(there))
 
 
 @dataclass(frozen=True)
@@ -53,8 +91,8 @@ class FinishedSeed:
 
     Attributes:
         seed: The seed.
-        trunk: What the trunk worker answered.
-        branches: What the branches worker answered.
+        trunk: What the trunk's process answered.
+        branches: What those of the branches did.
         files: Its files under their final names.
     """
 
@@ -74,14 +112,9 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    @staticmethod
-    def seed_name(seed: int) -> str:
-        """Name of a seed's folder."""
-        return f"seed-{seed:04d}"
-
     def seed_folder(self, seed: int) -> Path:
         """A seed's folder."""
-        return self.path / self.seed_name(seed)
+        return self.path / seed_name(seed)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -94,105 +127,109 @@ class RunFolder:
         with locks.lock(self.path / _LOCK):
             yield
 
-    def begin(
-        self,
-        plan: StudyPlan,
-        program: ProgramSource,
-        now: str,
-        *,
-        resume: bool,
-        plan_sha256: str | None = None,
-    ) -> str:
-        """Claim the folder for a run; an earlier one without a complete seed is started anew.
+    def require_free(self, *, resume: bool) -> None:
+        """Require a folder that a run may write into.
+
+        Raises:
+            StoreError: When it holds another run, or something else.
+            UnsafePath: When it holds a link, behind which nothing is the run's.
+        """
+        if not os.path.lexists(self.path):
+            above = next(folder for folder in self.path.absolute().parents if folder.exists())
+            if not above.is_dir():
+                store.make_folder(self.path)  # says why it cannot
+            return
+        store.make_folder(self.path)  # refuses what is no folder
+        self._refuse_links()
+        if (self.path / MANIFEST_NAME).exists():
+            self._settled_manifest()
+            raise StoreError(
+                "the folder holds a finished run", where=str(self.path), hint="give another --out"
+            )
+        if not (self.path / _JOURNAL).exists():
+            self._refuse_other_files()
+        elif notes(self.path) and not resume:
+            raise StoreError(
+                f"the folder holds an unfinished run: {self.progress()}",
+                where=str(self.path),
+                hint="go on with --resume, or give another --out",
+            )
+
+    def finished_manifest(self, *, resume: bool) -> bytes:
+        """The manifest of the finished run that seeds are added to.
+
+        Raises:
+            StoreError: When there is none, or adding seeds was begun and is not gone on with.
+        """
+        self._refuse_links()
+        if not (self.path / MANIFEST_NAME).exists():
+            raise StoreError(
+                "there is no finished run that seeds could be added to", where=str(self.path)
+            )
+        data = self._settled_manifest()
+        if not resume and notes(self.path):
+            raise StoreError(
+                f"seeds are being added to this run: {self.progress()}",
+                where=str(self.path),
+                hint="go on with --resume",
+            )
+        return data
+
+    def begin(self, journal: Journal) -> str:
+        """Claim a free folder for a run, or go on with it; without a part it is started anew.
 
         Returns:
             When the run was first started.
 
         Raises:
-            StoreError: When the folder holds another run, or something else.
-        UnsafePath: When it holds a link, behind which nothing is the run's.
+            StoreError: When the folder holds parts of another run.
         """
-        store.make_folder(self.path)
-        self._refuse_links()
-        if (self.path / MANIFEST_NAME).exists():
-            if (self.path / _JOURNAL).exists():  # killed after its manifest was written
-                self._clean_up()
-            raise StoreError(
-                "the folder holds a finished run", where=str(self.path), hint="give another --out"
-            )
-        journal = Journal(plan, program.target, dict(program.arguments), now, plan_sha256)
-        path = self.path / _JOURNAL
-        if not path.exists():
-            self._refuse_other_files()
-        elif any(self.path.glob(f"*/{_SEED_JOURNAL}")):
-            if resume:
-                return self._check_same_run(path, journal)
-            raise StoreError(
-                "the folder holds an unfinished run",
-                where=str(self.path),
-                hint="go on with --resume, or give another --out",
-            )
-        store.write_bytes(path, canonical.encode(journal))
-        return now
+        earlier = self._journal()
+        if earlier is not None and notes(self.path):
+            for change in earlier.changes(journal):
+                raise StoreError(
+                    change,
+                    where=str(self.path),
+                    hint="--resume takes the same program, data and plan; give another --out for "
+                    "others",
+                )
+            return earlier.started
+        store.write_bytes(self.path / _JOURNAL, canonical.encode(journal))
+        return journal.started
 
-    def finished_seed(self, seed: int) -> FinishedSeed | None:
-        """A seed that an interrupted run completed, rechecked by SHA-256; None otherwise."""
-        path = self.seed_folder(seed) / _SEED_JOURNAL
-        if not path.exists():
-            return None
-        try:
-            text, _, sha256 = store.read_bytes(path).rpartition(b"\n")
-            if hashlib.sha256(text).hexdigest().encode() != sha256:
-                return None
-            done = canonical.decode(FinishedSeed, text, what=path.name)
-            for file in done.files:
-                name = self._present(file.name)
-                if artifacts.file_sha256(self.path, name, expected_size=file.size) != file.sha256:
-                    return None
-            if not self._same_code((*done.trunk.code, *done.branches.code)):
-                return None
-        except AuditError:
-            return None  # whatever is wrong with it, it is run again
-        return done
+    def progress(self) -> str:
+        """Which parts of which seeds are complete: ``seed 0: trunk and 5 of 7 branches``.
 
-    def finish_seed(self, seed: int, trunk: TrunkResult, branches: BranchesResult) -> FinishedSeed:
-        """Note that a seed is complete.
-
-        Raises:
-            StoreError: When its files cannot be read or the note not be written.
+        Empty where no run was begun.
         """
-        folder = self.seed_name(seed)
-        roles = {f"{folder}/fork.safetensors": "fork", f"{folder}/order.safetensors": "order"}
-        roles[f"{folder}/trunk.trace.safetensors"] = "trace"
-        for branch in (trunk.control, *branches.branches):
-            roles[branch.trace], roles[branch.outcome] = "trace", "outcome"
-            if branch.samples is not None:
-                roles[branch.samples] = "samples"
-        files = []
-        for name, role in sorted(roles.items()):
-            present = self._present(name)
-            size = artifacts.file_size(self.path, present)
-            sha256 = artifacts.file_sha256(self.path, present, expected_size=size)
-            files.append(FileRecord(name, role, size, sha256))
-        done = FinishedSeed(seed, trunk, branches, tuple(files))
-        text = canonical.encode(done)
-        sha256 = hashlib.sha256(text).hexdigest()
-        store.write_bytes(self.seed_folder(seed) / _SEED_JOURNAL, [text, f"\n{sha256}".encode()])
-        return done
+        journal = self._journal()
+        if journal is None:
+            return ""
+        n_branches, whole, lines = len(journal.plan.branch_names) - 1, 0, []
+        for seed in journal.seeds:
+            n_parts = len(notes(self.path, seed))
+            whole += n_parts > n_branches
+            if 0 < n_parts <= n_branches:
+                lines.append(f"seed {seed}: trunk and {n_parts - 1} of {n_branches} branches")
+        return "; ".join([f"{whole} of {len(journal.seeds)} seeds complete", *lines])
+
+    def parts(self, seed: int) -> SeedParts:
+        """What is complete of a seed."""
+        return SeedParts(self.path, seed)
 
     def code_sizes(self, code: Iterable[CodeFile]) -> list[int]:
         """Sizes in bytes of the copied sources."""
         return [
-            artifacts.file_size(self.path, self._present(f"{CODE_FOLDER}/{file.name}"))
+            artifacts.file_size(self.path, present(self.path, f"{CODE_FOLDER}/{file.name}"))
             for file in code
         ]
 
     def publish(self, files: Iterable[FileRecord], final_files: Mapping[str, bytes]) -> None:
         """Give every file its final name, then write ``final_files`` in order, manifest last."""
         for file in files:
-            present = self._present(file.name)
-            if present != file.name:
-                store.rename(self.path / present, self.path / file.name)
+            name = present(self.path, file.name)
+            if name != file.name:
+                store.rename(self.path / name, self.path / file.name)
         for name, data in final_files.items():
             store.write_bytes(self.path / name, data)
         self._clean_up()
@@ -207,23 +244,21 @@ class RunFolder:
                 store.remove(self.path / name)
         store.remove(self.path / _JOURNAL)
 
-    def _present(self, name: str) -> str:
-        """The name under which a file lies there now: still partial, or final.
+    def _journal(self) -> Journal | None:
+        path = self.path / _JOURNAL
+        if not path.exists():
+            return None
+        return canonical.decode(Journal, store.read_bytes(path), what=path.name)
 
-        Both are there where a seed is run again that an earlier run was killed while publishing.
-        """
-        partial = f"{name}{store.PARTIAL}"
-        return partial if os.path.lexists(self.path / partial) else name
-
-    def _same_code(self, code: Iterable[CodeFile]) -> bool:
-        for file in code:
-            name = self._present(f"{CODE_FOLDER}/{file.name}")
-            try:
-                if artifacts.file_sha256(self.path, name) != file.sha256:
-                    return False
-            except ArtifactError:
-                return False
-        return True
+    def _settled_manifest(self) -> bytes:
+        """The manifest, after what a run that was killed just after writing it had left is gone."""
+        data = store.read_bytes(
+            self.path / MANIFEST_NAME, max_bytes=canonical.MAX_BYTES, what="a manifest"
+        )
+        journal = self._journal()
+        if journal and journal.extends_sha256 != hashlib.sha256(data).hexdigest():
+            self._clean_up()
+        return data
 
     def _refuse_links(self) -> None:
         link = next((path for path in self.path.rglob("*") if path.is_symlink()), None)
@@ -243,25 +278,20 @@ class RunFolder:
                 hint="give another --out",
             )
 
-    def _check_same_run(self, path: Path, journal: Journal) -> str:
-        earlier = canonical.decode(Journal, store.read_bytes(path), what=path.name)
-        for field in ("plan", "target", "arguments", "plan_sha256"):
-            if getattr(earlier, field) != getattr(journal, field):
-                raise StoreError(
-                    f"the unfinished run has another {field}",
-                    where=str(self.path),
-                    hint="--resume takes the same program and plan; give another --out for others",
-                )
-        return earlier.started
 
-
-def merged_code(finished: list[FinishedSeed]) -> tuple[CodeFile, ...]:
+def merged_code(
+    finished: list[FinishedSeed], earlier: Iterable[CodeFile] = ()
+) -> tuple[CodeFile, ...]:
     """Every source that a worker imported.
+
+    Args:
+        finished: What they answered.
+        earlier: Sources of the study that seeds were added to.
 
     Raises:
         PlanError: When one changed while the study ran.
     """
-    known: dict[str, str] = {}
+    known = {file.name: file.sha256 for file in earlier}
     for seed in finished:
         for file in (*seed.trunk.code, *seed.branches.code):
             if known.setdefault(file.name, file.sha256) != file.sha256:
@@ -273,14 +303,20 @@ def merged_code(finished: list[FinishedSeed]) -> tuple[CodeFile, ...]:
     return tuple(CodeFile(name, sha256) for name, sha256 in sorted(known.items()))
 
 
-def merged_environment(finished: list[FinishedSeed]) -> Environment:
+def merged_environment(
+    finished: list[FinishedSeed], earlier: Environment | None = None
+) -> Environment:
     """The first seed's environment with the packages that any worker imported.
+
+    Args:
+        finished: What the workers answered.
+        earlier: Environment of the study that seeds were added to.
 
     Raises:
         PlanError: When two workers ran in different environments (a resumed run).
     """
-    first = finished[0].trunk.environment
-    packages: dict[str, str] = {}
+    first = finished[0].trunk.environment if earlier is None else earlier
+    packages: dict[str, str] = {} if earlier is None else dict(earlier.packages)
     for seed in finished:
         for here in (seed.trunk.environment, seed.branches.environment):
             packages.update(here.packages)

@@ -209,7 +209,7 @@ def floor(manifest: StudyManifest, report: VerificationReport) -> Facts:
     text = (
         f"The replica, restored from the snapshot in another process, equals the control. "
         f"{count(plan.placebos, 'placebo')} a seed, whose only change at t0 moves each trainable "
-        f"weight by at most {count(plan.placebo_scale, 'unit')} in the last place. "
+        f"weight by at most {count(int(plan.placebo_scale), 'unit')} in the last place. "
         f"{floor_summary(estimates)}"
     )
     replicas = [

@@ -25,15 +25,17 @@ from auditkit.processes.fork_server import CAN_FORK, ForkServer
 from auditkit.processes.interpreter import isolated_arguments, isolated_environment
 from auditkit.processes.subprocesses import describe_exit, environment, log_tail
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
+from auditkit.records.preflight import Preflight
 from auditkit.records.registration import RegisterResult
 from auditkit.records.results import BranchesResult, TrunkResult
 
 Report = Callable[[Progress], None]
-Result = TrunkResult | BranchesResult | Description | ModuleTrace
+Keep = Callable[[BranchesResult], object]
 
 #: What a job of each kind answers with.
 RESULTS: Mapping[JobKind, type[Any]] = {
     "describe": Description,
+    "preflight": Preflight,
     "register": RegisterResult,
     "trunk": TrunkResult,
     "branches": BranchesResult,
@@ -91,12 +93,13 @@ class Workers:
         for server in servers:
             server.stop()
 
-    def run(self, job: Job, report: Report = lambda _: None) -> Any:
+    def run(self, job: Job, report: Report = lambda _: None, keep: Keep = lambda _: None) -> Any:
         """Run a job to its end; safe to call from several threads.
 
         Args:
             job: What to do.
             report: Called with the worker's progress.
+            keep: Called with the result of every branch as it ends.
 
         Returns:
             The record that a job of this kind answers with, see :data:`RESULTS`.
@@ -105,20 +108,21 @@ class Workers:
             AuditError: What the worker raised, or :class:`ProgramFailed` when it died.
         """
         if job.kind == "branches":
-            return run_branches(self._answers, job, report)
+            return run_branches(self._answers, job, report, keep=keep)
         result, *others = self._answers(job, report)
         if others:
             raise _foreign_answer(job)
         return result
 
     def run_seed(
-        self, job: Job, report: Report = lambda _: None
+        self, job: Job, report: Report = lambda _: None, keep: Keep = lambda _: None
     ) -> Iterator[TrunkResult | BranchesResult]:
         """Run trunk and branches in processes that share the program's imports.
 
         Args:
             job: Its ``fork`` and ``order`` need not be there before the second result is asked for.
             report: Called with the worker's progress.
+            keep: Called with the result of every branch as it ends.
 
         Yields:
             The result of the trunk, then that of the branches if there are any.
@@ -127,11 +131,12 @@ class Workers:
             AuditError: As :meth:`run`.
         """
         if not job.branches:
-            yield from run_apart(self, job, report)
+            yield from run_apart(self, job, report, keep)
             return
         with contextlib.closing(self._answers(job, report)) as answers:
             yield next(answers)
-            yield run_branches(self._answers, replace(job, kind="branches"), report, answers)
+            rest = replace(job, kind="branches")
+            yield run_branches(self._answers, rest, report, answers, keep)
 
     def _answers(self, job: Job, report: Report) -> Generator[Any]:
         """The results of a job, of as many of its parts as its process could be forked for."""
@@ -193,18 +198,20 @@ class Workers:
 class CanRun(Protocol):
     """What does jobs."""
 
-    def run(self, job: Job, report: Report = ..., /) -> Any:
+    def run(self, job: Job, report: Report = ..., keep: Keep = ..., /) -> Any:
         """As :meth:`Workers.run`."""
 
 
-def run_apart(workers: CanRun, job: Job, report: Report) -> Iterator[TrunkResult | BranchesResult]:
+def run_apart(
+    workers: CanRun, job: Job, report: Report, keep: Keep = lambda _: None
+) -> Iterator[TrunkResult | BranchesResult]:
     """As :meth:`Workers.run_seed`, in processes that share nothing.
 
     So that it is seen where a program is another one in every process.
     """
     yield workers.run(replace(job, kind="trunk", fork=None, order=None, branches=()), report)
     if job.branches:
-        yield workers.run(replace(job, kind="branches"), report)
+        yield workers.run(replace(job, kind="branches"), report, keep)
 
 
 def run_branches(
@@ -212,6 +219,7 @@ def run_branches(
     job: Job,
     report: Report,
     found: Iterable[BranchesResult] = (),
+    keep: Keep = lambda _: None,
 ) -> BranchesResult:
     """Run branches, each in a process of its own.
 
@@ -221,15 +229,23 @@ def run_branches(
         job: Names the branches.
         report: Called with progress of the whole.
         found: Results that are coming already.
+        keep: Called with each.
     """
-    parts = {part.branches[0].name: part for part in found}
+    parts: dict[str, BranchesResult] = {}
+
+    def take(part: BranchesResult) -> None:
+        keep(part)
+        parts[part.branches[0].name] = part
+
+    for part in found:
+        take(part)
     while missing := tuple(name for name in job.branches if name not in parts):
         asked = missing[:1] if parts else missing
         partial = report
         if len(asked) < len(job.branches):
             partial = PartialProgress(report, len(parts), len(job.branches))
         for part in run(replace(job, branches=asked), partial):
-            parts[part.branches[0].name] = part
+            take(part)
     return BranchesResult.joined([parts[name] for name in job.branches])
 
 

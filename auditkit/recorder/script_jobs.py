@@ -1,4 +1,4 @@
-"""Jobs of a study in a user's own script: trunk, one branch, or the modules of one step.
+"""Jobs of a study in a user's own script: preflight, trunk, one branch, or a step's modules.
 
 The passive counterpart of :mod:`auditkit.study.worker.jobs`. The script builds everything and runs
 its loop; at the boundary before step t0+1 of a branch the fork's state is written and perturbed,
@@ -20,7 +20,9 @@ from auditkit.formats.ordering import Batch
 from auditkit.formats.run_files import OrderFile
 from auditkit.formats.structure import to_dict
 from auditkit.observe.loader.driver import Delivery
+from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.determinism import deterministic, unchanged_settings
+from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
@@ -32,8 +34,10 @@ from auditkit.recorder.loop import Loop, RecorderBackend
 from auditkit.recorder.tasks import LoopStopped, describe_failure
 from auditkit.recorder.wrapping import InstrumentedLoop, Wrapped, base_loader, instrument
 from auditkit.records.job import Job, ModuleTrace, Progress
+from auditkit.records.preflight import Preflight
 from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.study.stages.auditor import Auditor
+from auditkit.study.stages.describer import built_program
 from auditkit.study.stages.forker import Fork, read_fork
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
@@ -45,6 +49,7 @@ from auditkit.study.worker.job_files import (
     read_order,
     trunk_result,
 )
+from auditkit.study.worker.preflight import PreflightCallback, trial_steps
 
 #: Seconds between two progress messages.
 _EVERY_SECONDS = 0.1
@@ -97,9 +102,19 @@ class JobBackend(RecorderBackend):
         """Stop the script where the job ends; else call the callback."""
         if step != self._plan.horizon + 1:
             self._callback.on_boundary(step, state)
-            return
+            if not self._tried(step - 1):
+                return
         self._auditor.close(state)
         self._send_result()
+
+    def _tried(self, n_steps: int) -> bool:
+        """Whether a preflight has seen what it wanted to see."""
+        callback = self._callback
+        return (
+            isinstance(callback, PreflightCallback)
+            and n_steps >= trial_steps(self._plan, self._job.step or 0)
+            and callback.next_attempt is None
+        )
 
     def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """See :class:`auditkit.study.stages.holder.StepCallback`."""
@@ -157,6 +172,9 @@ class JobBackend(RecorderBackend):
         if job.kind == "modules":
             assert job.step is not None  # noqa: S101 # every modules job names its step
             return ModuleCallback(session.program.model, job.step, self._report)
+        if job.kind == "preflight":
+            self._started, self._built = time.process_time(), built_program(session)
+            return PreflightCallback(session, self._plan, self._report)
         if fork is None or order is None:
             return TrunkCallback(session, self._plan, self._report)
         return BranchCallback(session, self._plan, fork.recalibration, order.content, self._report)
@@ -183,9 +201,19 @@ class JobBackend(RecorderBackend):
         if uncaptured is not None:
             raise uncaptured
 
-    def _result(self) -> TrunkResult | BranchesResult | ModuleTrace:
+    def _result(self) -> TrunkResult | BranchesResult | ModuleTrace | Preflight:
         self._refuse_uncaptured()
         job, callback = self._job, self._callback
+        if isinstance(callback, PreflightCallback):
+            cost, _ = callback.cost(self._auditor, self._started, 0.0)
+            return Preflight(
+                cost=cost,
+                built=self._built,
+                code=user_code(main=True),
+                opened=None,
+                environment=environment(),
+                undecided=callback.require_possible(),
+            )
         if isinstance(callback, ModuleCallback):
             return ModuleTrace(tuple(callback.entries))
         if isinstance(callback, TrunkCallback):

@@ -11,7 +11,7 @@ from typing import Literal
 
 from auditkit.records.plan import StudyPlan
 
-JobKind = Literal["describe", "register", "trunk", "branches", "seed", "modules"]
+JobKind = Literal["describe", "preflight", "register", "trunk", "branches", "seed", "modules"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,9 @@ class Job:
     """One piece of work for a fresh process.
 
     Attributes:
-        kind: ``describe`` (load the program, time a few steps), ``register`` (build the program
-            and digest its code and data), ``trunk`` (steps 1..T of one seed from its start),
+        kind: ``describe`` (load the program), ``preflight`` (train it for a few steps and ask it
+            for all that a study needs), ``register`` (build the program and digest its code and
+            data), ``trunk`` (steps 1..T of one seed from its start),
             ``branches`` (branches of one seed from its fork), ``seed`` (both, one after the other)
             or ``modules`` (re-run one branch and digest every module at one step).
         program: The factory.
@@ -46,7 +47,7 @@ class Job:
         fork: Absolute path of the fork file (``branches``, ``modules`` of a branch).
         order: Absolute path of the order file (the same).
         branches: Names of the branches to run.
-        step: The step to look into (``modules``), how many steps to time (``describe``), or 0 to
+        step: The step to look into (``modules``), how many steps to time (``preflight``), or 0 to
             leave the dataset unread (``register``).
         code: Absolute folder to copy the program's sources to, or None.
         sample_seed: Whose per-sample streams the dataset is read with (``register``); by default
@@ -54,6 +55,7 @@ class Job:
         versions: Version of each branch's perturbation, by branch, where an earlier study is
             replayed; None for the current ones.
         judged: Whether to report the files of every module that was imported (a replay).
+        nudges: Scales of the placebo's nudge to try (``preflight``), until one has grown.
     """
 
     kind: JobKind
@@ -70,31 +72,11 @@ class Job:
     sample_seed: int | None = None
     judged: bool = False
     versions: dict[str, int] | None = None
+    nudges: tuple[int, ...] = ()
 
     def version_of(self, branch: str) -> int | None:
         """Version of a branch's perturbation, or None for the current one."""
         return None if self.versions is None else self.versions.get(branch)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a few timed steps of a program cost.
-
-    Attributes:
-        step_seconds: Median time of a recorded training step.
-        start_seconds: Processor time until a process has imported the program.
-        branch_seconds: Time to build the program, restore a fork and look at the probe thrice.
-        snapshot_bytes: Size of one fork file.
-        row_bytes: Evidence of one step.
-        n_probe: Examples of the probe.
-    """
-
-    step_seconds: float
-    start_seconds: float
-    branch_seconds: float
-    snapshot_bytes: int
-    row_bytes: int
-    n_probe: int
 
 
 @dataclass(frozen=True)
@@ -103,11 +85,9 @@ class Description:
 
     Attributes:
         plan: The program's ``STUDY``, or None.
-        cost: What timed steps cost; None where none were asked for.
     """
 
     plan: StudyPlan | None
-    cost: Cost | None
 
 
 @dataclass(frozen=True)

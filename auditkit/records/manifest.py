@@ -20,6 +20,9 @@ MANIFEST_NAME = "manifest.json"
 SIGNER_NAME = "signer.pub"
 CODE_FOLDER = "code"
 
+#: Role of the manifest of a study that another one extends.
+EARLIER_ROLE = "earlier"
+
 #: Points in time at which a branch is digested in full and its probe is evaluated.
 TIMES = ("t0", "t0+W", "T")
 
@@ -168,7 +171,8 @@ class FileRecord:
 
     Attributes:
         name: Path below the manifest's folder.
-        role: ``fork``, ``order``, ``trace``, ``outcome`` or ``code``.
+        role: ``fork``, ``order``, ``trace``, ``outcome``, ``samples``, ``code``, ``plan``, or
+            ``earlier`` for the manifest of a study that this one extends.
         size: Bytes.
         sha256: Digest of its bytes; stands under ``subject`` in the statement.
     """
@@ -201,6 +205,21 @@ class RunTimes:
 
 
 @dataclass(frozen=True)
+class Extension:
+    """A finished study that seeds were added to: whoever added them could know its results.
+
+    Attributes:
+        manifest: Name of its manifest, below the folder of the one that extends it.
+        seeds: The seeds that it had.
+        finished: When it ended, by its own clock.
+    """
+
+    manifest: str
+    seeds: tuple[int, ...]
+    finished: str
+
+
+@dataclass(frozen=True)
 class StudyManifest:
     """The predicate of ``urn:auditkit:branch-and-hold:v1``.
 
@@ -215,6 +234,7 @@ class StudyManifest:
         files: Every file of the run, sorted by name.
         opened: What the program opened while it was built, for any of the seeds; None in
             manifests of earlier builds, and of a script.
+        extends: Studies that this one was, before seeds were added; the first one first.
     """
 
     schema_version: str
@@ -226,6 +246,7 @@ class StudyManifest:
     seeds: tuple[SeedRecord, ...]
     files: tuple[FileRecord, ...]
     opened: OpenedFiles | None = None
+    extends: tuple[Extension, ...] = ()
 
     def file(self, name: str) -> FileRecord:
         """The file of that name.

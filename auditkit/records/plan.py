@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Any, Literal
 
 from auditkit.errors import PlanError
 from auditkit.records import plan_values
@@ -31,6 +31,9 @@ RANGES = {
 }
 
 AUGMENTATION_RNG = ("per-sample", "inherit")
+
+#: A ``placebo_scale`` that is chosen before the study runs; no manifest holds it.
+AUTO = "auto"
 
 ParameterValue = str | int
 
@@ -100,6 +103,12 @@ class PerturbationSpec:
         return cls(name, parameters)
 
     @property
+    def text(self) -> str:
+        """As it is typed, inverse of :meth:`parse`: ``adam-reset:moments=mv,step=keep``."""
+        given = ",".join(f"{key}={value}" for key, value in sorted(self.parameters.items()))
+        return f"{self.name}:{given}" if given else self.name
+
+    @property
     def branch_name(self) -> str:
         """File name stem of its branch: ``adam-reset--moments-mv--step-keep``."""
         parts = [self.name, *(f"{key}-{value}" for key, value in sorted(self.parameters.items()))]
@@ -120,7 +129,8 @@ class StudyPlan:
         seeds: One paired comparison a seed.
         perturbations: Names (``"momentum-reset"``, ``"adam-reset:moments=m"``) or specs.
         placebos: K, placebo branches a seed (the noise floor).
-        placebo_scale: Size of a placebo's nudge, in units in the last place.
+        placebo_scale: Size of a placebo's nudge, in units in the last place; or ``"auto"``, the
+            smallest power of 16 that grows in a short trial, which the study then records.
         primary_metric: The metric whose tests are corrected with Holm's method; all others
             are exploratory.
         margins: Equivalence margin by metric, in the metric's own unit; smaller than the metric's
@@ -138,7 +148,7 @@ class StudyPlan:
     seeds: tuple[int, ...]
     perturbations: tuple[PerturbationSpec, ...]
     placebos: int = 3
-    placebo_scale: int = 1
+    placebo_scale: int | str = 1
     primary_metric: str = "tv"
     margins: dict[str, float] = field(default_factory=dict)
     threads: int = 1
@@ -152,7 +162,7 @@ class StudyPlan:
         seeds: Iterable[int],
         perturbations: Iterable[str | PerturbationSpec],
         placebos: int = 3,
-        placebo_scale: int = 1,
+        placebo_scale: int | str = 1,
         primary_metric: str = "tv",
         margins: Mapping[str, float] | None = None,
         threads: int = 1,
@@ -176,7 +186,10 @@ class StudyPlan:
             "augmentation_rng": plan_values.text("augmentation_rng", augmentation_rng),
         }
         # Without a placebo there is no noise floor, and check 9 could never pass.
-        for name, most in _LIMITS.items():
+        limits = dict(_LIMITS)
+        if placebo_scale == AUTO:
+            del limits["placebo_scale"]
+        for name, most in limits.items():
             values[name] = plan_values.whole(name, values[name], most)
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen: the only way to fill it here
@@ -230,8 +243,12 @@ class StudyPlan:
 
     def with_perturbations(self, specs: Iterable[PerturbationSpec]) -> StudyPlan:
         """The same plan with other perturbations."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return StudyPlan(**{**values, "perturbations": tuple(specs)})
+        return self.changed(perturbations=tuple(specs))
+
+    def changed(self, **values: Any) -> StudyPlan:
+        """The same plan with other values of some fields."""
+        own = {item.name: getattr(self, item.name) for item in fields(self)}
+        return StudyPlan(**{**own, **values})
 
     @property
     def window_end(self) -> int:

@@ -72,13 +72,8 @@ class SignedPlan:
                 "the seeds derive from a timestamp over the plan, and it has none yet",
                 hint="auditkit timestamp request, then auditkit timestamp attach",
             )
-        return with_seeds(plan, registered_seeds(token_sha256(self.timestamps[0]), len(plan.seeds)))
-
-
-def with_seeds(plan: StudyPlan, seeds: tuple[int, ...]) -> StudyPlan:
-    """The same plan with other seeds."""
-    values = {item.name: getattr(plan, item.name) for item in fields(StudyPlan)}
-    return StudyPlan(**{**values, "seeds": seeds})
+        seeds = registered_seeds(token_sha256(self.timestamps[0]), len(plan.seeds))
+        return plan.changed(seeds=seeds)
 
 
 def make_registration(
@@ -242,7 +237,7 @@ def study_deviations(
     try:
         planned = signed.study_plan(token_sha256)
     except UsageError as error:  # no timestamp, or no package to read it with
-        planned = with_seeds(registration.plan, manifest.plan.seeds)
+        planned = registration.plan.changed(seeds=manifest.plan.seeds)
         remarks.append(f"seeds were not compared: {error.message}")
     found = list(plan_deviations(planned, manifest.plan))
     if registration.program.target != program.target:

@@ -20,6 +20,7 @@ from auditkit.processes.protocol import Connection
 from auditkit.processes.subprocesses import describe_exit
 from auditkit.processes.worker_pool import (
     RESULTS,
+    Keep,
     PartialProgress,
     Report,
     rebuild_error,
@@ -71,10 +72,11 @@ class ScriptWorkers:
         """Kill what is running; later jobs are refused."""
         self._commands.stop()
 
-    def run(self, job: Job, report: Report = lambda _: None) -> Any:
+    def run(self, job: Job, report: Report = lambda _: None, keep: Keep = lambda _: None) -> Any:
         """Do a job; safe to call from several threads.
 
-        A job of several branches is done in as many processes, the replica last.
+        A job of several branches is done in as many processes, the replica last; ``keep`` is called
+        with the result of each.
 
         Raises:
             AuditError: What the script's Recorder raised.
@@ -86,16 +88,17 @@ class ScriptWorkers:
         for position, name in enumerate(job.branches):
             partial = PartialProgress(report, position, len(job.branches))
             parts.append(self._run(replace(job, branches=(name,)), partial))
+            keep(parts[-1])
         return BranchesResult.joined(parts)
 
     def run_seed(
-        self, job: Job, report: Report = lambda _: None
+        self, job: Job, report: Report = lambda _: None, keep: Keep = lambda _: None
     ) -> Iterator[TrunkResult | BranchesResult]:
         """Do a seed's trunk, and then its branches.
 
         As :meth:`auditkit.processes.worker_pool.Workers.run_seed`, in processes that share nothing.
         """
-        return run_apart(self, job, report)
+        return run_apart(self, job, report, keep)
 
     def _run(self, job: Job, report: Report) -> Any:
         answer = _Answer()

@@ -21,6 +21,7 @@ from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
 from auditkit.records.evidence import CONSUMED, Trace
 from auditkit.records.manifest import (
     CODE_FOLDER,
+    EARLIER_ROLE,
     TIMES,
     BranchRecord,
     CodeFile,
@@ -94,6 +95,8 @@ def _used(manifest: StudyManifest) -> Iterator[tuple[str, str]]:
             yield from ((branch.trace, "trace"), (branch.outcome, "outcome"))
             if branch.samples is not None:
                 yield branch.samples, "samples"
+    for extension in manifest.extends:
+        yield extension.manifest, EARLIER_ROLE
     if any(file.name == PLAN_NAME for file in manifest.files):  # a plan is not referred to
         yield PLAN_NAME, PLAN_ROLE
 

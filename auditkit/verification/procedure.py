@@ -29,7 +29,7 @@ no torch. Of a recording, which has no branches, checks 1 to 5 and 8 are made
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auditkit.errors import ArtifactError, AuditError
@@ -58,6 +58,7 @@ from auditkit.verification.authenticity import (
     open_manifest,
 )
 from auditkit.verification.content import content_findings, is_as_long_as_planned
+from auditkit.verification.extension import check_extension, look_note
 from auditkit.verification.plan_binding import Registrar, bind_plan
 from auditkit.verification.program_code import (
     check_program,
@@ -160,6 +161,8 @@ class _StudyVerification(Verification):
         """Make checks 4, 5, 6, 7 and 9."""
         for number, finding in content_findings(run, self._declarations):
             self._checks.add(number, [finding])
+        if not self._checks.failed(1, 2, 3):
+            self._checks.add(4, list(check_extension(run, self._signers)))
         plan, seeds = run.manifest.plan, run.manifest.seeds
         n_branches = sum(len(record.branches) for record in seeds)
         n_streams = sum(len(record.rng.streams) for record in seeds)
@@ -312,6 +315,8 @@ class _StudyVerification(Verification):
         if not any(row.n for row in table.rows):
             self._checks.add(10, [Finding("no pair is left: every control or treatment diverged")])
             return None
+        if (note := look_note(run.manifest)) is not None:
+            table = replace(table, notes=(note, *table.notes))
         label = "" if self._replayed == "all" else "; not every table was recomputed"
         self._checks.ran(10, f"{len(table.rows)} estimates{label}")
         return table

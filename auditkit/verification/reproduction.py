@@ -23,7 +23,9 @@ from auditkit.signing.envelopes import Envelope, open_envelope
 from auditkit.signing.trust import SigningKey
 from auditkit.statistics.agreement import compare
 from auditkit.statistics.estimands import estimate
-from auditkit.study.runner import Report, StudyRequest, Warn, run_study, script_source
+from auditkit.study.request import StudyRequest, script_source
+from auditkit.study.runner import Warn, run_study
+from auditkit.study.seed_runs import Report
 from auditkit.verification.procedure import branch_tables
 
 

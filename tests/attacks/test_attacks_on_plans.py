@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,9 @@ from studies import Run, check, check_files
 from timestamp_authority import Authority, make_authority, needs_openssl
 
 from auditkit.errors import StoreError
-from auditkit.files.run_folder import RunFolder
+from auditkit.files.run_folder import Journal, RunFolder
 from auditkit.formats import canonical
 from auditkit.formats.seeds import registered_seeds
-from auditkit.records.job import ProgramSource
 from auditkit.records.manifest import RunTimes
 from auditkit.records.report import PlanBinding
 from auditkit.replay.study_replay import ReplayOutcome
@@ -37,6 +37,7 @@ TIMES = RunTimes("2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z")
 #: A program whose learning rate, initial weights and data come from files.
 PROGRAM = """
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -230,12 +231,23 @@ def test_an_unfinished_run_is_not_resumed_under_a_later_plan(shell: Shell) -> No
 
     unfinished = RunFolder(shell.folder / "unfinished")
     plan = Run(folder, generate_key()).manifest.plan
-    source = ProgramSource("filed.py:make_program", str(shell.folder), {})
-    unfinished.begin(plan, source, "2026-01-01T00:00:00Z", resume=False)
-    (shell.folder / "unfinished/seed-0000").mkdir()
-    (shell.folder / "unfinished/seed-0000/seed.json.partial").write_text("{}")
+    begun = Journal(
+        plan=plan,
+        target="filed.py:make_program",
+        arguments={},
+        started="2026-01-01T00:00:00Z",
+        plan_sha256=None,
+        code=(),
+        data={},
+        built=None,
+        environment=Run(folder, generate_key()).manifest.environment,
+        seeds=plan.seeds,
+    )
+    (shell.folder / "unfinished/seed-0000").mkdir(parents=True)
+    unfinished.begin(begun)
+    (shell.folder / "unfinished/seed-0000/trunk.json.partial").write_text("{}")
     with pytest.raises(StoreError, match="another plan_sha256"):
-        unfinished.begin(plan, source, "now", resume=True, plan_sha256="0" * 64)
+        unfinished.begin(replace(begun, plan_sha256="0" * 64))
 
 
 def test_a_plan_in_the_study_of_a_script_executes_nothing(shell: Shell, tmp_path: Path) -> None:

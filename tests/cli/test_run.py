@@ -70,7 +70,12 @@ def test_a_run_tells_its_manifest_its_key_and_what_comes_next(shell: Shell, out:
     done = shell("run", TINY, *SMALL, "--out", out)
     assert (done.code, done.err) == (0, "")
     first, *others = (line.rstrip() for line in done.out.splitlines())
-    assert first == "1 seeds, 4 branches each, to step 14"
+    assert first.startswith("1 seed, 4 branches each, to step 14: 38 training steps, about ")
+    assert first.endswith("kB a seed")
+    assert others.pop(0) == (
+        "tv, 2 tests (1 perturbation x 2 times): no test can reach 0.05 with 1 seed; 6 are the "
+        "fewest that can with 1 placebo a seed"
+    )
     told = " ".join(" ".join(others).split())
     assert f"manifest: {out}/manifest.json" in told.replace(" /", "/") or out in told
     assert key.replace("fingerprint", "signed by") in told
@@ -109,17 +114,25 @@ def test_a_program_without_a_study_is_told_by_options_alone(shell: Shell, out: s
 
 def test_a_dry_run_tells_the_cost_and_writes_nothing(shell: Shell, out: str) -> None:
     before = names_in(shell.folder)
-    done = shell("run", TINY, "--out", out, "--dry-run", "--jobs", "2")
+    done = shell("run", TINY, "--dry-run", "--jobs", "2")
     assert (done.code, done.err) == (0, "")
-    rows = dict(
-        re.split(r"\s{2,}", line.strip(), maxsplit=1)
-        for line in done.out.splitlines()
-        if line.strip()
-    )
+    split = (re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in done.out.splitlines())
+    rows = dict(row for row in split if len(row) == 2)
     assert rows["seeds x branches"] == "2 x 7"
+    assert rows["branches"].startswith("control, replica, 1 placebo, carry, momentum-reset, batch")
     assert rows["training steps"] == str(2 * (14 + 6 * 8))
     assert rows["one step"].endswith(" ms with its evidence")
+    assert rows["processor time"].endswith(", process starts included")
     assert rows["wall time"].endswith(" with --jobs 2")
+    assert rows["to verify"].startswith("as long")
+    assert " a seed, " in rows["disk"]
+    assert rows["primary metric"] == "tv, 8 tests (4 perturbations x 2 times)"
+    assert rows["smallest p"] == "none: fewer than 3 seeds are not tested"
+    assert rows["seeds"] == (
+        "no test can reach 0.05 with 2 seeds; 8 are the fewest that can with 1 placebo a seed"
+    )
+    text = " ".join(done.out.split())
+    assert "in 8 steps (0.001 counts as grown): it is not likely to grow by T" in text
     assert not Path(out).exists()
     assert names_in(shell.folder) == before
 
@@ -255,7 +268,7 @@ def test_a_program_that_is_not_deterministic_ends_with_1_and_can_be_looked_into(
     shell: Shell, out: str
 ) -> None:
     done = shell("run", "faulty_study.py:make_clock_program", *SMALL, "--out", out)
-    assert (done.code, done.out) == (1, "")
+    assert done.code == 1
     text = " ".join(done.err.split())
     assert "seed 0, replica is not what the control is; 1 more such branch" in text
     assert f"`auditkit diff {out}#seed-0/control {out}#seed-0/replica`" in text
@@ -399,16 +412,24 @@ def test_an_argument_that_the_factory_does_not_take_is_told_with_those_it_takes(
         (
             "adam-reset",
             (),
-            "seed 0, adam-reset--moments-mv--step-reset, optimizer/exp_avg: SGD keeps no exp_avg",
+            "adam-reset:moments=mv,step=reset: SGD keeps no exp_avg at t0; it keeps "
+            "momentum_buffer: momentum-reset or optimizer-reset fits",
         ),
-        ("batchnorm-reset", ("--arg", "parts=dropout"), "seed 0, batchnorm-reset, batchnorm: "),
+        (
+            "batchnorm-reset",
+            ("--arg", "parts=dropout"),
+            "batchnorm-reset: the model has no BatchNorm with running statistics",
+        ),
     ],
 )
-def test_a_perturbation_that_does_not_fit_names_seed_branch_and_component(
+def test_a_perturbation_that_does_not_fit_is_refused_before_anything_is_trained(
     perturbation: str, arguments: tuple[str, ...], line: str, shell: Shell, out: str
 ) -> None:
-    options = ("--seeds", "0", "--perturb", perturbation, *arguments)
-    assert refusal(shell, 1, TINY, "--out", out, *options).startswith(line)
+    options = (TINY, "--seeds", "0", "--perturb", perturbation, *arguments)
+    said = f"seed 0, after 2 steps: this program cannot be perturbed as planned: {line}"
+    assert refusal(shell, 2, *options, "--out", out) == said
+    assert refusal(shell, 2, *options, "--dry-run") == said
+    assert not Path(out).exists()
 
 
 def test_a_folder_that_is_no_place_for_a_run_is_refused_and_kept(
@@ -478,9 +499,9 @@ def test_ctrl_c_is_one_line_and_leaves_only_partial_files(
     process = shell.start("run", "halting_study.py", "--out", out, env={**halt(1, 9), **force})
     wait_for((tmp_path / "halted").exists)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and workers
-    stdout, stderr = end(process)
-    assert stderr == "auditkit: interrupted; complete seeds are kept for --resume\n"
-    assert (process.returncode, stdout) == (130, "")
+    _, stderr = end(process)
+    assert stderr == "auditkit: interrupted; kept for --resume: 0 of 2 seeds complete\n"
+    assert process.returncode == 130
     files = [path for path in Path(out).rglob("*") if path.is_file()]
     assert files
     assert all(path.suffix == ".partial" for path in files)

@@ -12,13 +12,16 @@ from typing import Any
 
 import pytest
 from cli_shell import content, timeless
+from record_examples import ENVIRONMENT
 from studies import PLAN, Run, check_files, study_in_process
 
 from auditkit.errors import StoreError, UnsafePath
 from auditkit.files import artifacts, store
 from auditkit.files.run_folder import Journal, RunFolder
+from auditkit.files.run_parts import BranchPart, TrunkPart
 from auditkit.formats import canonical
 from auditkit.records.job import ProgramSource
+from auditkit.records.manifest import CodeFile
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey
 
@@ -30,10 +33,32 @@ class KilledError(BaseException):
 
 
 def begin(
-    path: Path, plan: StudyPlan = PLAN, source: ProgramSource = SOURCE, *, resume: bool = False
+    path: Path,
+    plan: StudyPlan = PLAN,
+    source: ProgramSource = SOURCE,
+    *,
+    resume: bool = False,
+    **others: Any,
 ) -> str:
     """Claim a folder."""
-    return RunFolder(path).begin(plan, source, "2026-01-01T00:00:00Z", resume=resume)
+    fields: dict[str, Any] = {
+        "started": "2026-01-01T00:00:00Z",
+        "plan_sha256": None,
+        "code": (),
+        "data": {},
+        "built": None,
+        "environment": ENVIRONMENT,
+        "seeds": plan.seeds,
+    }
+    known = path / "run.json.partial"
+    if known.exists():  # what is not said to be another is the same
+        told = canonical.decode(Journal, known.read_bytes(), what="journal")
+        fields |= {name: getattr(told, name) for name in fields if name != "started"}
+    folder = RunFolder(path)
+    folder.require_free(resume=resume)
+    store.make_folder(path)
+    arguments = dict(source.arguments)
+    return folder.begin(Journal(plan, source.target, arguments, **(fields | others)))
 
 
 @pytest.fixture(scope="module")
@@ -64,10 +89,14 @@ def source_of(run: Path) -> ProgramSource:
     return ProgramSource(journal["target"], "/elsewhere", journal["arguments"])
 
 
+def journal_of(run: Path) -> Journal:
+    """What a run was started as."""
+    return canonical.decode(Journal, (run / "run.json.partial").read_bytes(), what="journal")
+
+
 def plan_of(run: Path) -> StudyPlan:
     """The plan that a run was started with."""
-    data = (run / "run.json.partial").read_bytes()
-    return canonical.decode(Journal, data, what="journal").plan
+    return journal_of(run).plan
 
 
 # Claiming a folder
@@ -165,7 +194,10 @@ def test_the_lock_of_a_run_that_was_killed_holds_nobody_up(tmp_path: Path) -> No
 def test_a_run_with_a_complete_seed_is_only_gone_on_with_when_asked_to(interrupted: Path) -> None:
     plan, source = plan_of(interrupted), source_of(interrupted)
     before = content(interrupted)
-    with pytest.raises(StoreError, match="the folder holds an unfinished run; go on with --resume"):
+    with pytest.raises(
+        StoreError,
+        match="an unfinished run: 1 of 1 seeds complete; go on with --resume",
+    ):
         begin(interrupted, plan, source)
     started = json.loads((interrupted / "run.json.partial").read_bytes())["started"]
     assert begin(interrupted, plan, source, resume=True) == started
@@ -184,12 +216,68 @@ def test_another_plan_target_or_argument_is_refused(interrupted: Path) -> None:
             begin(interrupted, other_plan, other_source, resume=True)
 
 
-def test_a_complete_seed_is_found_and_only_it(interrupted: Path) -> None:
-    done = RunFolder(interrupted).finished_seed(0)
-    assert done is not None
-    assert [file.name for file in done.files] == sorted(file.name for file in done.files)
-    assert all((interrupted / f"{file.name}.partial").is_file() for file in done.files)
-    assert RunFolder(interrupted).finished_seed(1) is None
+def test_a_program_data_or_environment_that_changed_since_is_refused_naming_it(
+    interrupted: Path,
+) -> None:
+    plan, source = plan_of(interrupted), source_of(interrupted)
+    journal = journal_of(interrupted)
+    known = Journal.__dataclass_fields__.keys() - {"plan", "target", "arguments"}
+    same = {name: getattr(journal, name) for name in known}
+    assert begin(interrupted, plan, source, resume=True, **same) == journal.started
+    assert journal.built is not None
+    others: list[tuple[dict[str, Any], str]] = [
+        ({"code": (CodeFile("tiny_study.py", "0" * 64),)}, "tiny_study.py has changed since"),
+        (
+            {"built": replace(journal.built, initial={**journal.built.initial, "params": "0"})},
+            "the program now makes another params than when the run was stopped",
+        ),
+        (
+            {"environment": replace(journal.environment, python="2.7.18")},
+            "the environment has changed since the run was stopped: python: CPython ",
+        ),
+        ({"extends_sha256": "0" * 64}, "has another extends_sha256"),
+    ]
+    for change, text in others:
+        with pytest.raises(StoreError, match=text):
+            begin(interrupted, plan, source, resume=True, **{**same, **change})
+
+
+def test_data_that_changed_since_are_refused_by_name(tmp_path: Path) -> None:
+    begin(tmp_path, data={"data/root/train.bin": "1" * 64})
+    store.make_folder(tmp_path / "seed-0000")
+    (tmp_path / "seed-0000" / "trunk.json.partial").write_bytes(b"a note of something")
+    begin(tmp_path, resume=True, data={"data/root/train.bin": "1" * 64, "more": "2" * 64})
+    with pytest.raises(StoreError, match=r"data/root/train\.bin has changed since the run was"):
+        begin(tmp_path, resume=True, data={"data/root/train.bin": "2" * 64})
+
+
+def complete(run: Path) -> tuple[TrunkPart | None, dict[str, BranchPart]]:
+    """The complete parts of seed 0."""
+    parts = RunFolder(run).parts(0)
+    return parts.trunk(), parts.branches(plan_of(run).branch_names[1:])
+
+
+def test_complete_parts_are_found_and_only_they(interrupted: Path) -> None:
+    trunk, branches = complete(interrupted)
+    assert trunk is not None
+    assert list(branches) == list(plan_of(interrupted).branch_names[1:])
+    kept: list[TrunkPart | BranchPart] = [trunk, *branches.values()]
+    files = [file for part in kept for file in part.files]
+    assert len({file.name for file in files}) == len(files)
+    assert all((interrupted / f"{file.name}.partial").is_file() for file in files)
+    assert RunFolder(interrupted).parts(1).trunk() is None
+    assert RunFolder(interrupted).progress() == "1 of 1 seeds complete"
+
+
+def test_progress_counts_the_branches_of_a_seed_that_is_not_complete(interrupted: Path) -> None:
+    (interrupted / "seed-0000" / "carry.json.partial").unlink()
+    n_branches = len(plan_of(interrupted).branch_names) - 1
+    assert RunFolder(interrupted).progress() == (
+        f"0 of 1 seeds complete; seed 0: trunk and {n_branches - 1} of {n_branches} branches"
+    )
+    RunFolder(interrupted).parts(0).discard()
+    assert RunFolder(interrupted).progress() == "0 of 1 seeds complete"
+    assert RunFolder(interrupted.parent / "nothing").progress() == ""
 
 
 def flip(path: Path) -> None:
@@ -212,44 +300,49 @@ def link(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", [flip, cut, Path.unlink, link], ids=lambda d: d.__name__)
 @pytest.mark.parametrize(
-    "name",
+    ("name", "lost"),
     [
-        "seed-0000/fork.safetensors.partial",
-        "seed-0000/carry.trace.safetensors.partial",
-        "code/tiny_study.py.partial",
-        "seed-0000/seed.json.partial",
+        ("seed-0000/fork.safetensors.partial", {"trunk"}),
+        ("seed-0000/carry.trace.safetensors.partial", {"carry"}),
+        ("code/tiny_study.py.partial", {"trunk", "carry", "replica"}),
+        ("seed-0000/trunk.json.partial", {"trunk"}),
+        ("seed-0000/carry.json.partial", {"carry"}),
     ],
 )
-def test_a_complete_seed_with_a_damaged_file_is_run_again(
-    interrupted: Path, name: str, damage: Callable[[Path], None]
+def test_a_part_with_a_damaged_file_is_run_again_and_no_other(
+    interrupted: Path, name: str, lost: set[str], damage: Callable[[Path], None]
 ) -> None:
     damage(interrupted / name)
-    if damage is link and name.endswith("seed.json.partial"):
+    if damage is link and ".json." in name:
         return  # a note may lie anywhere; what it lists may not
-    assert RunFolder(interrupted).finished_seed(0) is None
+    trunk, branches = complete(interrupted)
+    kept = {"trunk": trunk is not None, "carry": "carry" in branches}
+    kept["replica"] = "replica" in branches
+    assert {part for part, is_kept in kept.items() if not is_kept} == lost
 
 
-def test_a_note_that_lists_a_path_outside_the_folder_is_no_complete_seed(
+def test_a_note_that_lists_a_path_outside_the_folder_is_no_complete_part(
     interrupted: Path,
 ) -> None:
-    note = interrupted / "seed-0000" / "seed.json.partial"
+    note = interrupted / "seed-0000" / "trunk.json.partial"
     told = json.loads(note.read_bytes().splitlines()[0])
     told["files"][0]["name"] = "../outside"
     text = json.dumps(told)
     note.write_text(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}")
-    assert RunFolder(interrupted).finished_seed(0) is None
+    assert complete(interrupted)[0] is None
 
 
 def test_a_file_that_was_written_anew_counts_more_than_one_that_was_published(
     interrupted: Path,
 ) -> None:
-    folder = RunFolder(interrupted)
-    done = folder.finished_seed(0)
-    assert done is not None
+    trunk, branches = complete(interrupted)
+    assert trunk is not None
     stale = interrupted / "seed-0000" / "fork.safetensors"
     stale.write_bytes(b"of a run that was killed while it published")
-    assert folder.finished_seed(0) == done
-    assert folder.finish_seed(0, done.trunk, done.branches) == done
+    assert complete(interrupted) == (trunk, branches)
+    parts = RunFolder(interrupted).parts(0)
+    assert parts.keep_trunk(trunk.result) == trunk
+    assert parts.keep_branch(branches["carry"].result) == branches["carry"]
 
 
 # Publishing
@@ -323,7 +416,7 @@ def test_a_run_that_is_killed_at_any_moment_of_publishing_is_whole_or_can_be_fin
                 begin(interrupted, plan, source, resume=True)
         else:
             assert begin(interrupted, plan, source, resume=True)
-            assert RunFolder(interrupted).finished_seed(0) is not None
+            assert complete(interrupted)[0] is not None
             publishing(10_000)
         assert check_files(Run(interrupted, small.key), strict=True).exit_code == 0
         assert content(interrupted) == content(small.folder)

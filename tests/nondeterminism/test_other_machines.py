@@ -41,11 +41,11 @@ needs_onednn = pytest.mark.skipif(
 class OtherKernels(InProcessWorkers):
     """Does jobs without oneDNN."""
 
-    def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+    def run(self, job: Job, *told: Any) -> Any:
         # The public switch would also touch, and warn of, a setting of Intel's GPUs.
         torch._C._set_mkldnn_enabled(False)
         try:
-            return super().run(job, report)
+            return super().run(job, *told)
         finally:
             torch._C._set_mkldnn_enabled(True)
 
@@ -53,9 +53,9 @@ class OtherKernels(InProcessWorkers):
 class OtherThreads(InProcessWorkers):
     """Does jobs with two threads, whatever the plan says."""
 
-    def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+    def run(self, job: Job, *told: Any) -> Any:
         assert job.plan is not None
-        return super().run(replace(job, plan=replace(job.plan, threads=2)), report)
+        return super().run(replace(job, plan=replace(job.plan, threads=2)), *told)
 
 
 @pytest.fixture(scope="module")

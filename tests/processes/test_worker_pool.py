@@ -23,6 +23,7 @@ from auditkit.processes import worker_pool
 from auditkit.processes.worker_pool import Workers, child_environment, describe_error
 from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
 from auditkit.records.job import Description, Job, JobKind, ProgramSource, Progress
+from auditkit.records.preflight import Preflight
 
 #: The beginning of every worker here, which does its job without being forked: ``job`` is what it
 #: was told, ``answer`` sends a line.
@@ -78,7 +79,7 @@ def test_the_answer_is_a_record_and_progress_comes_before_it(worker: Worker) -> 
     )
     seen: list[Progress] = []
     with Workers(fork=False) as workers:
-        assert workers.run(job(), seen.append) == Description(None, None)
+        assert workers.run(job(), seen.append) == Description(None)
     assert seen == [Progress(3, "trunk", 1, 1, 2), Progress(3, "trunk", 2, 2, 2)]
 
 
@@ -88,7 +89,7 @@ def test_what_a_program_prints_is_no_answer(worker: Worker) -> None:
         f"os.write(1, b'x' * 1_000_000)\nanswer({_PLAN_NONE})"
     )
     with Workers(fork=False) as workers:
-        assert workers.run(job()) == Description(None, None)
+        assert workers.run(job()) == Description(None)
 
 
 @pytest.mark.parametrize("line", ["[1]", "'x'", "{}", "{'prog': 1}", _PLAN_NONE])
@@ -311,14 +312,14 @@ def test_modules_in_the_working_folder_are_not_imported_by_a_worker(
 )
 def test_a_program_that_ends_its_process_is_told_in_one_line(factory: str, end: str) -> None:
     source = ProgramSource(f"odd_study.py:{factory}", str(PROGRAMS), {})
-    error = failure(job(program=source, plan=PLAN, step=1))
-    assert str(error) == f"seed 3, describe: a worker process {end}"
+    error = failure(job("preflight", program=source, plan=PLAN, step=1))
+    assert str(error) == f"seed 3, preflight: a worker process {end}"
 
 
 def test_a_program_that_asks_a_question_or_forks_loader_workers_does_not_hang() -> None:
     curious = ProgramSource("odd_study.py:curious", str(PROGRAMS), {})
-    assert "EOFError" in str(failure(job(program=curious, plan=PLAN, step=1)))
+    assert "EOFError" in str(failure(job("preflight", program=curious, plan=PLAN, step=1)))
     loading = ProgramSource("tiny_study.py:make_program", str(PROGRAMS), {"workers": "2"})
     with Workers(fork=False) as workers:
-        answer: Description = workers.run(job(program=loading, plan=PLAN, step=1))
-    assert answer.cost is not None
+        answer: Preflight = workers.run(job("preflight", program=loading, plan=PLAN, step=1))
+    assert answer.cost.n_probe

@@ -1,8 +1,8 @@
 """The tiny study, halting where a test wants to do something to it.
 
 ``AUDITKIT_TEST_HALT=BRANCH:STEP:FILE`` lets one branch halt before one step, counted as in
-``faulty_study.py``; the trunk counts as the first. It writes the id of its process to FILE and goes
-on once FILE is removed.
+``faulty_study.py``; the trunk counts as the first, but for the preflight before it. It writes the
+id of its process to FILE and goes on once FILE is removed.
 """
 
 from __future__ import annotations
@@ -31,11 +31,21 @@ def make_program(seed: int, **arguments: str) -> ak.Program:
         return program
 
     def train(_: ak.Program, batch: Any, t: int) -> float | None:
-        if t == int(step) and int(branch) == max(1, position()):
+        here = t == int(step) and int(branch) == max(1, position())
+        if here and not (int(branch) == 1 and is_first(Path(place))):
             halt(Path(place))
         return program.train_on(batch, t)
 
     return replace(program, step=train)
+
+
+def is_first(file: Path) -> bool:
+    """Whether nobody was here before: the preflight is."""
+    seen = file.with_suffix(".seen")
+    if seen.exists():
+        return False
+    seen.touch()
+    return True
 
 
 def halt(file: Path) -> None:

@@ -45,7 +45,7 @@ class SpyingWorkers(InProcessWorkers):
         self.seen: list[set[str]] = []
         self.scratch = Path()
 
-    def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+    def run(self, job: Job, *told: Any) -> Any:
         self.scratch = Path(job.program.folder).parent
         self.seen.append(
             {
@@ -54,7 +54,7 @@ class SpyingWorkers(InProcessWorkers):
                 if path.is_file()
             }
         )
-        return super().run(job, report)
+        return super().run(job, *told)
 
 
 @pytest.fixture
@@ -168,11 +168,11 @@ def test_an_edited_snapshot_has_a_distance(forged: Run) -> None:
 
 def test_a_sampler_that_is_another_in_replay_is_order_drift(small: Run) -> None:
     class Drifting(SpyingWorkers):
-        def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+        def run(self, job: Job, *told: Any) -> Any:
             if job.kind == "branches":
                 self.jobs.append(job)
                 raise OrderDrift("planted", where="seed 0, carry", step=9, component="order")
-            return super().run(job, report)
+            return super().run(job, *told)
 
     spy, outcome = replay_with(Drifting(small), small)
     assert [job.branches for job in spy.jobs[1:]] == [("carry",)] * MAX_REPLAYS
@@ -189,11 +189,11 @@ def test_a_sampler_that_is_another_in_replay_is_order_drift(small: Run) -> None:
 
 def test_a_sampler_that_drifts_in_one_replay_of_two_is_nondeterminism(small: Run) -> None:
     class Wavering(SpyingWorkers):
-        def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+        def run(self, job: Job, *told: Any) -> Any:
             if job.kind == "branches" and len(self.jobs) == 1:
                 self.jobs.append(job)
                 raise OrderDrift("planted", where="seed 0, carry", step=9, component="order")
-            return super().run(job, report)
+            return super().run(job, *told)
 
     _, outcome = replay_with(Wavering(small), small)
     (finding,) = outcome.findings
@@ -214,7 +214,7 @@ def test_replays_that_disagree_are_looked_into_module_by_module(
 
 def test_a_replay_that_cannot_be_made_is_undecided(small: Run) -> None:
     class DyingWorkers(SpyingWorkers):
-        def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+        def run(self, job: Job, *told: Any) -> Any:
             raise ProgramFailed("a worker process died with exit status -9")
 
     _, outcome = replay_with(DyingWorkers(small), small)
@@ -247,10 +247,10 @@ class UnfitWorkers(SpyingWorkers):
         super().__init__(run, environment)
         self.kind = kind
 
-    def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+    def run(self, job: Job, *told: Any) -> Any:
         if job.kind == self.kind:
             raise RestoreMismatch("another shape", where="carry", component="params")
-        return super().run(job, report)
+        return super().run(job, *told)
 
 
 def test_a_fork_that_the_recorded_program_cannot_restore_contradicts_the_record(
@@ -287,10 +287,10 @@ def test_repetitions_that_fail_take_nothing_from_what_was_found(
     n_answers: int, forged: Run
 ) -> None:
     class TiringWorkers(SpyingWorkers):
-        def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
+        def run(self, job: Job, *told: Any) -> Any:
             if job.kind == "branches" and len(self.jobs) > n_answers:
                 raise ProgramFailed("tired")
-            return super().run(job, report)
+            return super().run(job, *told)
 
     forging.edit_trace(forged, "carry", 9, "params")
     _, outcome = replay_with(TiringWorkers(forged), forged)

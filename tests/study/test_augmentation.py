@@ -145,7 +145,7 @@ def test_what_is_seen_in_the_window_only_stops_the_run(tmp_path: Path, key: Any)
 def test_such_a_run_that_was_signed_all_the_same_fails_check_6(
     tmp_path: Path, key: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("auditkit.study.runner.require_same_samples", lambda *_: None)
+    monkeypatch.setattr("auditkit.study.seed_runs.require_same_samples", lambda *_: None)
     run = study(tmp_path / "run", key, told=[], kind="rare")
     report = check_files(run)
     assert 6 in failures(report)

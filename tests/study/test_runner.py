@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from cli_shell import PATIENCE, Shell, content, is_running, timeless, wait_for
 from conftest import Author
+from record_examples import PREFLIGHT
 from studies import PLAN, PROGRAMS, InProcessWorkers, Run, check_files
 
 from auditkit.cli.options import default_jobs
@@ -32,7 +33,8 @@ from auditkit.records.job import Job, ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
-from auditkit.study.runner import StudyRequest, resolve, run_study
+from auditkit.study.request import StudyRequest, resolve
+from auditkit.study.runner import run_study
 
 TINY = "tiny_study.py"
 
@@ -189,7 +191,7 @@ def test_a_run_killed_between_two_seeds_is_finished_to_the_same_study(
         env=author.env,
         stderr=subprocess.DEVNULL,
     )
-    wait_for((out / "seed-0000" / "seed.json.partial").exists)
+    wait_for((out / "seed-0001" / "trunk.json.partial").exists)
     process.send_signal(signal.SIGKILL)
     process.wait(PATIENCE)
     only_partial(out)
@@ -197,7 +199,7 @@ def test_a_run_killed_between_two_seeds_is_finished_to_the_same_study(
     resumed = author.auditkit(*options, "--resume")
     assert (resumed.returncode, resumed.stderr) == (0, "")
     for path, when in written.items():
-        if path.name != "seed.json.partial":
+        if ".json." not in path.name:
             assert path.with_suffix("").stat().st_mtime_ns == when, (
                 "a complete seed is not run again"
             )
@@ -248,7 +250,7 @@ def test_a_full_disk_keeps_complete_seeds_and_no_half_file(
     cut_short: Path, shell: Shell, uninterrupted: Path
 ) -> None:
     only_partial(cut_short)
-    assert (cut_short / "seed-0000" / "seed.json.partial").exists()
+    assert (cut_short / "seed-0000" / "replica.json.partial").exists()
     assert not list((cut_short / "seed-0001").glob(".*"))
     assert resume(shell).code == 0
     same_study(cut_short, uninterrupted)
@@ -274,13 +276,14 @@ def test_a_run_with_a_complete_seed_is_only_gone_on_with_when_asked_to(
     done = shell("run", TINY, *SMALL, "--out", "out")
     assert done.code == 2
     assert done.line == (
-        "out: the folder holds an unfinished run; go on with --resume, or give another --out"
+        "out: the folder holds an unfinished run: 1 of 2 seeds complete; seed 1: trunk and 1 of 3 "
+        "branches; go on with --resume, or give another --out"
     )
     assert content(cut_short) == before
 
 
 @pytest.mark.parametrize("how", ["one bit", "cut short", "removed"])
-def test_a_damaged_file_of_a_complete_seed_is_noticed_and_the_seed_run_again(
+def test_a_damaged_file_of_a_finished_branch_is_noticed_and_the_branch_run_again(
     how: str, cut_short: Path, shell: Shell, uninterrupted: Path
 ) -> None:
     path = cut_short / "seed-0000" / "carry.outcome.safetensors.partial"
@@ -290,17 +293,26 @@ def test_a_damaged_file_of_a_complete_seed_is_noticed_and_the_seed_run_again(
         path.unlink()
     else:
         path.write_bytes(data if how == "one bit" else data[:-1])
-    untouched = cut_short / "seed-0000" / "fork.safetensors.partial"
-    before = untouched.stat().st_mtime_ns
+    changed = written_at(cut_short, "seed-0000/carry.trace")
+    kept = written_at(cut_short, "seed-0000/fork")
     assert resume(shell).code == 0
-    assert (cut_short / "seed-0000" / "fork.safetensors").stat().st_mtime_ns > before
+    assert written_at(cut_short, "seed-0000/carry.trace") > changed
+    assert written_at(cut_short, "seed-0000/fork") == kept
     same_study(cut_short, uninterrupted)
 
 
-def test_a_complete_seed_is_not_run_again(cut_short: Path, shell: Shell) -> None:
-    before = (cut_short / "seed-0000" / "fork.safetensors.partial").stat().st_mtime_ns
+def written_at(run: Path, stem: str) -> int:
+    """When a file was written, partial or final."""
+    final = run / f"{stem}.safetensors"
+    path = final if final.exists() else run / f"{stem}.safetensors.partial"
+    return path.stat().st_mtime_ns
+
+
+def test_finished_parts_are_not_run_again(cut_short: Path, shell: Shell) -> None:
+    stems = ("seed-0000/fork", "seed-0000/carry.trace", "seed-0001/fork", "seed-0001/control.trace")
+    before = [written_at(cut_short, stem) for stem in stems]
     assert resume(shell).code == 0
-    assert (cut_short / "seed-0000" / "fork.safetensors").stat().st_mtime_ns == before
+    assert [written_at(cut_short, stem) for stem in stems] == before
 
 
 @pytest.mark.parametrize(
@@ -322,35 +334,38 @@ def test_another_study_is_not_mixed_into_an_unfinished_one(
     assert done.code == 2
     assert done.line == (
         f"out: the unfinished run has another {field}; "
-        "--resume takes the same program and plan; give another --out for others"
+        "--resume takes the same program, data and plan; give another --out for others"
     )
     assert content(cut_short) == before
 
 
-def test_a_source_that_changed_between_two_seeds_is_never_signed_as_one_program(
-    cut_short: Path, shell: Shell
+def test_a_source_that_changed_since_is_refused_before_anything_is_lost(
+    cut_short: Path, shell: Shell, uninterrupted: Path
 ) -> None:
-    source = shell.folder / TINY
-    source.write_text(source.read_text().replace("lr=0.05", "lr=0.06"))
+    source, before = shell.folder / TINY, content(cut_short)
+    original = source.read_text()
+    source.write_text(original.replace("lr=0.05", "lr=0.06"))
     done = resume(shell)
     assert done.code == 2
-    assert "tiny_study.py changed while the study ran; start again in another folder" in done.line
-    only_partial(cut_short)
-    again = resume(shell)  # now it is seed 0 whose sources are others
-    assert again.code == 0, again.err
-    assert shell("verify", "out/manifest.json").code == 0
-    assert shell("run", TINY, *SMALL, "--out", "fresh").code == 0
-    same_study(cut_short, shell.folder / "fresh")
+    assert done.line == (
+        "out: tiny_study.py has changed since the run was stopped; --resume takes the same "
+        "program, data and plan; give another --out for others"
+    )
+    assert content(cut_short) == before
+    source.write_text(original)
+    assert resume(shell).code == 0
+    same_study(cut_short, uninterrupted)
 
 
-def test_seeds_that_ran_in_other_environments_are_not_put_together(
+def test_another_environment_is_refused_before_anything_is_lost(
     cut_short: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    before = content(cut_short)
     monkeypatch.setenv("OMP_SCHEDULE", "static")
     done = resume(shell)
     assert done.code == 2
-    assert "the seeds ran in different environments: variables: OMP_SCHEDULE is" in done.line
-    only_partial(cut_short)
+    assert "the environment has changed since the run was stopped: variables: OMP_SC" in done.line
+    assert content(cut_short) == before
 
 
 def test_threads_are_the_plans_and_make_no_other_environment(
@@ -401,13 +416,15 @@ def test_a_failing_seed_stops_the_others(shell: Shell, monkeypatch: pytest.Monke
     begun: list[int] = []
 
     class Failing(InProcessWorkers):
-        def run(self, job: Job, report: Any = lambda _: None) -> Any:
+        def run(self, job: Job, *told: Any) -> Any:
+            if job.kind == "preflight":
+                return PREFLIGHT
             begun.append(job.seed)
             if job.seed:
                 time.sleep(0.02)  # as long as a job takes at least: else all 50 may be over
             raise PlanError(f"seed {job.seed} fails")
 
-    monkeypatch.setattr("auditkit.study.runner.Workers", Failing)
+    monkeypatch.setattr("auditkit.study.seed_runs.Workers", Failing)
     plan = StudyPlan(1, 1, 2, range(50), ["carry"])
     with pytest.raises(PlanError, match="seed 0 fails"):
         run_study(request(shell.folder / "out", plan=plan), SigningKey(None, "", "test"))  # type: ignore[arg-type]
@@ -427,12 +444,12 @@ def test_seeds_that_are_one_and_threads_that_the_program_sets_are_warned_of_at_o
     """What verify would fail, the author is told while it can be mended."""
 
     class ManyThreads(InProcessWorkers):
-        def run(self, job: Job, report: Callable[[Any], None] = lambda _: None) -> Any:
-            result = super().run(job, report)
+        def _one(self, job: Job, report: Any) -> list[Any]:
+            (result,) = super()._one(job, report)
             variables = {**result.environment.variables, "MKL_NUM_THREADS": "4"}
-            return replace(result, environment=replace(result.environment, variables=variables))
+            return [replace(result, environment=replace(result.environment, variables=variables))]
 
-    monkeypatch.setattr("auditkit.study.runner.Workers", ManyThreads)
+    monkeypatch.setattr("auditkit.study.seed_runs.Workers", ManyThreads)
     store.make_folder(tmp_path / "own")
     store.copy_file(PROGRAMS / "one_seed_study.py", tmp_path / "own" / "one_seed_study.py")
     target = "one_seed_study.py:make_fixed_generator"

@@ -20,7 +20,7 @@ from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.envelopes import open_envelope
-from auditkit.study.runner import script_source
+from auditkit.study.request import script_source
 from auditkit.study.script_workers import ScriptWorkers
 
 SCRIPT = str(PROGRAMS / "script_study.py")

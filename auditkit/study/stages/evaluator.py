@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from auditkit.errors import ProbeDisturbance, ProgramError
+from auditkit.errors import AuditError, ProbeDisturbance, ProgramError
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.attributes import ATTRIBUTES
 from auditkit.observe.state.modules import has_batchnorm
 from auditkit.observe.values.digests import digest_leaves
-from auditkit.program.program import Probe, program_failure
+from auditkit.program.program import Probe, Program, program_failure
 from auditkit.program.session import Session
 from auditkit.records.digest import EVIDENCE_RECIPE
 
@@ -142,8 +142,7 @@ def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
             layer.momentum = None  # cumulative average
             layer.train()
         for batch in batches:
-            assert program.loss is not None  # noqa: S101 # see needs_recalibration
-            program.loss(program.model, batch)
+            _forward(program, batch)
         for layer in layers:
             layer.eval()
         yield
@@ -152,6 +151,22 @@ def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
             layer.momentum, layer.training = momentum, training
             for buffer, value in buffers:
                 buffer.copy_(value)
+
+
+def _forward(program: Program, batch: Any) -> None:
+    assert program.loss is not None  # noqa: S101 # see needs_recalibration
+    try:
+        program.loss(program.model, batch)
+    except AuditError:
+        raise
+    except Exception as error:
+        failure = program_failure(error, "loss(model, batch)")
+        raise ProgramError(
+            f"BatchNorm cannot be recalibrated: {failure.message}",
+            where=failure.where,
+            hint="give loss= a function that takes the model and a batch as the loader yields it, "
+            "or leave it out",
+        ) from error
 
 
 def _fingerprint(session: Session) -> dict[str, bytes]:

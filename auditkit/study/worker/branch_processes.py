@@ -15,7 +15,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,12 +109,8 @@ class Forks:
             _end_like(os.waitstatus_to_exitcode(status))
         return False
 
-    def each(self, names: Sequence[str], afterwards: Callable[[], None]) -> str:
+    def each(self, names: Sequence[str]) -> str:
         """Fork a process for every branch, one after the other.
-
-        Args:
-            names: The branches.
-            afterwards: Called in the process that forked, when all others have ended well.
 
         Returns:
             In every process the branch that it is to run. The process that forked does not come
@@ -123,7 +119,6 @@ class Forks:
         for name in names:
             if self.begin():
                 return name
-        afterwards()
         os._exit(0)
 
 

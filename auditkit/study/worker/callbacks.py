@@ -186,9 +186,10 @@ class TrunkCallback(BranchCallback):
         if missing and needs_recalibration(self._session):
             self._first_batches.append(unflatten(leaves))
 
-    def freeze(self) -> Snapshot:
-        """A snapshot of this moment."""
-        return freeze(self._session, self._session.state(), self._first_batches)
+    def freeze(self, state: State | None = None) -> Snapshot:
+        """A snapshot of this moment, or of the state at a boundary."""
+        now = self._session.state() if state is None else state
+        return freeze(self._session, now, self._first_batches)
 
 
 class ModuleCallback:

@@ -211,12 +211,21 @@ def measure_samples(session: Session, plan: StudyPlan, spec: PerturbationSpec | 
     specs = plan.perturbations if spec is None else (spec,)
     moved = [s.name for s in specs if perturbation_of(s.name).declaration.kind == "order"]
     if moved:
-        _require_indices(session, moved)
+        require_indices(session, moved)
     if moved and isinstance(driver, LoaderDriver):
         driver.measure(range(plan.fork_at + 1, plan.window_end + 1))
 
 
-def _require_indices(session: Session, moved: Sequence[str]) -> None:
+def require_indices(session: Session, moved: Sequence[str]) -> None:
+    """Require a loader whose order can be changed.
+
+    Args:
+        session: The live program.
+        moved: Names of the order perturbations.
+
+    Raises:
+        UnsupportedLoader: When it draws no indices.
+    """
     if not session.driver.iterable:
         return
     loader = session.program.loader
@@ -239,7 +248,7 @@ def follow_control(
     control = order.batches[plan.fork_at :]
     moves = spec is not None and perturbation_of(spec.name).declaration.kind == "order"
     if moves and spec is not None:
-        _require_indices(session, [spec.name])
+        require_indices(session, [spec.name])
     if session.driver.iterable:
         return control
     follow = delivered_order(control, spec if moves else None, plan.window, session.seed)

@@ -6,7 +6,6 @@ leaves files and one result record behind. Replay runs the very same jobs.
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,29 +13,28 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from auditkit.errors import AuditError
 from auditkit.files import store
 from auditkit.formats.ordering import Batch
 from auditkit.formats.redaction import expand_home
-from auditkit.formats.run_files import OrderFile, trace_to_tensors
+from auditkit.formats.run_files import OrderFile
 from auditkit.observe.machine.code import import_notes, user_code
 from auditkit.observe.machine.determinism import deterministic, unchanged_settings
 from auditkit.observe.machine.environment import environment, look_up_packages
 from auditkit.observe.machine.imports import watched_imports
+from auditkit.observe.machine.opened import opened_files
 from auditkit.observe.values.digests import commitments
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.session import Session, open_session
-from auditkit.records.job import Cost, Description, Job, ModuleTrace, Progress
+from auditkit.records.job import Description, Job, ModuleTrace, Progress
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.preflight import Preflight
 from auditkit.records.registration import RegisterResult
-from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
+from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import built_program, data_identity, describe
-from auditkit.study.stages.evaluator import evaluate_probe
 from auditkit.study.stages.forker import Fork, read_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
@@ -52,12 +50,10 @@ from auditkit.study.worker.job_files import (
     read_order,
     trunk_result,
 )
+from auditkit.study.worker.preflight import PreflightCallback, trial_steps, try_nudges
 
 Report = Callable[[Progress], None]
-Result = TrunkResult | BranchesResult | Description | ModuleTrace | RegisterResult
-
-#: The first steps of a ``describe`` job warm up and are not timed.
-_WARM_STEPS = 3
+Result = TrunkResult | BranchesResult | Description | Preflight | ModuleTrace | RegisterResult
 
 
 def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None) -> Result:
@@ -79,6 +75,7 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
     with deterministic(threads), watched_imports(folder, target) as watch:
         kinds: dict[str, Callable[[Job, LoadedFactory, Report], Result]] = {
             "describe": _describe,
+            "preflight": _preflight,
             "register": _register,
             "trunk": _trunk,
             "branches": partial(_branches, before := Unforkable.now()),  # what the watch holds
@@ -97,7 +94,6 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
 def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
     plan = plan_of(job)
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
-        _examine(job, session)
         measure_samples(session, plan, None)
         auditor = Auditor(1, commit_data=True)
         report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
@@ -121,7 +117,7 @@ def _branches(
         if job.code is not None:
             import_notes()
         forks = Forks(before)
-        name = forks.each(job.branches, lambda: _call_again(job, factory, session, built))
+        name = forks.each(job.branches)
         steps = plan.horizon - plan.fork_at
         base = job.branches.index(name) * steps - plan.fork_at
         total = steps * len(job.branches)
@@ -149,31 +145,13 @@ def _seed(
     return _branches(before, job, factory, report)
 
 
-def _call_again(job: Job, factory: LoadedFactory, session: Session, built: BuiltProgram) -> None:
-    """Require the factory to make the same when it is called again in one process.
-
-    Every process calls it once, so nothing here rests on it. But what it made depends on something
-    else than seed and arguments then, and another history would make another study of it. Asked
-    at the run, of one seed.
-
-    Raises:
-        UncapturedState: When it does not.
-    """
-    if job.code is None or job.seed != plan_of(job).seeds[0]:
-        return
-    session.close()
-    with _session(job, factory) as again:
-        built.require_same(built_program(again), "when it is called again")
-
-
-def _examine(job: Job, session: Session) -> None:
-    """Refuse augmentation that does not keep the promise of its mode; asked at the run, once.
+def _examine(plan: StudyPlan, session: Session) -> None:
+    """Refuse augmentation that does not keep the promise of its mode; asked of one seed.
 
     Raises:
         AugmentationDrift: Naming sample, generator and library.
     """
-    plan = plan_of(job)
-    if job.code is not None and job.seed == plan.seeds[0] and session.driver.per_sample:
+    if session.driver.per_sample:
         kinds = (perturbation_of(spec.name).declaration.kind for spec in plan.perturbations)
         require_per_sample(session, moves="order" in kinds)
 
@@ -213,44 +191,41 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
 
 
 def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
-    """The program's own plan and, where ``job.step`` steps are asked for, what they cost."""
-    if not job.step:
-        return Description(plan=factory.plan, cost=None)
-    started = time.process_time()  # since this process began
-    shown = job.plan or factory.plan or StudyPlan(1, 1, 2, [job.seed], ["carry"])
-    begin = time.perf_counter()
-    with _session(job, factory, shown) as session:
-        built = time.perf_counter() - begin
-        n_steps = _WARM_STEPS + job.step
-        report_step = _step_reporter(report, job.seed, n_steps, _constant("timing"))
-        timestamps: list[float] = []
+    return Description(plan=factory.plan)
 
-        def record_time(step: int) -> None:
-            timestamps.append(time.perf_counter())
-            report_step(step)
 
-        callback = TrunkCallback(session, None, record_time)
-        auditor = Auditor(1)
-        hold(session, 1, n_steps, auditor, callback)
-        start = time.perf_counter()
-        snapshot = callback.freeze()
-        frozen = time.perf_counter() - start
-        start = time.perf_counter()
-        evaluate_probe(session, [])
-        evaluated = time.perf_counter() - start
-        rows = trace_to_tensors(auditor.trace())
-        labels = session.program.probe.labels if session.program.probe else ()
-        return Description(
-            plan=factory.plan,
-            cost=Cost(
-                step_seconds=statistics.median(np.diff(timestamps)[_WARM_STEPS - 1 :].tolist()),
-                start_seconds=started,
-                branch_seconds=built + 2 * frozen + 3 * evaluated,
-                snapshot_bytes=sum(tensor.n_bytes for tensor in snapshot.tensors.values()),
-                row_bytes=sum(tensor.n_bytes for tensor in rows.values()) // auditor.n_rows,
-                n_probe=len(labels),
-            ),
-        )
+def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
+    """Train a few steps and ask for everything; see :mod:`auditkit.study.worker.preflight`."""
+    started, plan = time.process_time(), plan_of(job)  # since this process began
+    n_steps = trial_steps(plan, job.step or 0)
+    report_step = _step_reporter(report, job.seed, n_steps, _constant("preflight"))
+    with _error_location(f"seed {job.seed}"):
+        begin = time.perf_counter()
+        with _session(job, factory) as session:
+            seconds = time.perf_counter() - begin
+            built = built_program(session)
+            _examine(plan, session)
+            callback, auditor = PreflightCallback(session, plan, report_step), Auditor(1)
+            hold(session, 1, n_steps, auditor, callback)
+            cost, snapshot = callback.cost(auditor, started, seconds)
+            last = n_steps
+            while (step := callback.next_attempt) is not None:
+                hold(session, last + 1, step + 1, Auditor(last + 1), callback)
+                last = step + 1
+            undecided = callback.require_possible()
+        with _session(job, factory) as again:
+            built.require_same(built_program(again), "when it is called again")
+        make = partial(_open, job, factory)
+        nudges = try_nudges(make, snapshot, n_steps + 1, plan, job.nudges)
+    return Preflight(
+        cost=cost,
+        built=built,
+        code=user_code(),
+        opened=opened_files(job.program.arguments),
+        environment=environment(),
+        undecided=undecided,
+        nudges=nudges,
+    )
 
 
 def _register(job: Job, factory: LoadedFactory, report: Report) -> RegisterResult:
@@ -295,17 +270,17 @@ def _error_location(where: str) -> Iterator[None]:
 
 
 @contextmanager
-def _session(job: Job, factory: LoadedFactory, plan: StudyPlan | None = None) -> Iterator[Session]:
-    session = open_session(
-        factory,
-        {name: expand_home(value) for name, value in job.program.arguments.items()},
-        plan or plan_of(job),
-        job.seed,
-    )
+def _session(job: Job, factory: LoadedFactory) -> Iterator[Session]:
+    session = _open(job, factory)
     try:
         yield session
     finally:
         session.close()
+
+
+def _open(job: Job, factory: LoadedFactory) -> Session:
+    arguments = {name: expand_home(value) for name, value in job.program.arguments.items()}
+    return open_session(factory, arguments, plan_of(job), job.seed)
 
 
 def _constant(name: str) -> Callable[[int], str]:

@@ -26,11 +26,11 @@ from studies import (
 
 from auditkit.errors import (
     AuditError,
+    PlanError,
     ProbeDisturbance,
     ProgramFailed,
     ReplicaMismatch,
     UncapturedState,
-    UnsupportedLoader,
 )
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.declaration import DECLARATIONS
@@ -38,7 +38,8 @@ from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
-from auditkit.study.runner import StudyRequest, resolve, run_study
+from auditkit.study.request import StudyRequest, resolve
+from auditkit.study.runner import run_study
 
 #: As few branches as there can be, and one that changes nothing.
 SMALL = StudyPlan(3, 2, 7, [4], ["carry", "order-reverse"], placebos=1)
@@ -119,8 +120,8 @@ def test_the_factory_is_called_once_for_all_branches_of_a_seed(
 ) -> None:
     calls = calls_of(tmp_path, forked, "nothing", TWO_SEEDS)
     first, second = ([pid for seed, pid in calls if seed == name] for name in ("4", "5"))
-    # By the trunk's process; by the branches', and of the first seed there again.
-    assert (len(set(first)), len(first)) == (2, 3)
+    # By the trunk's process; by the branches'; and of the first seed twice before the study.
+    assert (len(set(first)), len(first)) == (3, 4)
     assert len(set(second)) == len(second) == 2
 
 
@@ -130,7 +131,7 @@ def test_trunk_and_branches_share_the_imports_of_every_seed_but_the_first(
     imports = tmp_path / "imports"
     given = {"imports": str(imports)}
     run(tmp_path / "run", "importing_study.py:make_program", forked, given, TWO_SEEDS)
-    assert counted(imports) == {"4": 2, "5": 1}
+    assert counted(imports) == {"4": 3, "5": 1}  # one before the study
     imports.unlink()
     made = study_in_process(
         tmp_path / "made", key, TWO_SEEDS, "importing_study.py:make_program", arguments=given
@@ -151,7 +152,8 @@ def counted(imports: Path) -> Counter[str]:
 def test_what_a_fork_would_share_or_lack_gives_every_branch_a_new_process(
     tmp_path: Path, forked: Workers, holds: str
 ) -> None:
-    calls = calls_of(tmp_path, forked, holds)
+    tried, *calls = calls_of(tmp_path, forked, holds)
+    assert calls.pop(0) == tried  # twice before the study
     assert len(set(calls)) == len(calls) == 1 + N_BRANCHES
 
 
@@ -191,7 +193,7 @@ def test_a_factory_that_is_another_in_every_process_for_a_later_seed_is_refused(
     text = "not make the same in every process: params"
     with Workers() as workers, pytest.raises(UncapturedState, match=text):
         run(Path("out"), "held_study.py:later_by_process", workers, plan=TWO_SEEDS)
-    assert (tmp_path / "out" / "seed-0004" / "seed.json.partial").exists()
+    assert (tmp_path / "out" / "seed-0004" / "replica.json.partial").exists()
 
 
 def test_outcomes_name_what_they_were_computed_on(small: Run) -> None:
@@ -246,7 +248,7 @@ def test_a_loader_without_indices_takes_no_order_perturbation(tmp_path: Path, ke
         "    program = tiny_study.make_program(seed)\n"
         "    return replace(program, loader=list(program.loader))\n"
     )
-    with pytest.raises(UnsupportedLoader, match="a loader that is a list has no indices") as told:
+    with pytest.raises(PlanError, match="a loader that is a list has no indices") as told:
         study_in_process(tmp_path / "run", key, PLAN, "listed_study.py", tmp_path)
     assert "leave order-reverse out" in str(told.value.hint)
     assert not list((tmp_path / "run").glob("seed-*/*fork*"))  # before anything was trained

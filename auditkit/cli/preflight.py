@@ -1,0 +1,143 @@
+"""What a study will cost and what it can show, printed before anything is spent on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.filesize import decimal
+
+from auditkit.cli.console import number, print_facts, print_words
+from auditkit.records.estimate import MIN_PAIRS
+from auditkit.records.plan import StudyPlan
+from auditkit.records.preflight import Cost, Preflight
+from auditkit.statistics.design import Design, design_of, grown
+from auditkit.statistics.estimands import ALPHA
+from auditkit.statistics.metrics import DISTANCES
+from auditkit.statistics.outcomes import GROWN
+from auditkit.study.request import StudyRequest
+
+_WORDS = ("seed", "branch", "placebo", "Holm", "floor developed", "placebo_scale")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study takes, by what a few steps took.
+
+    Attributes:
+        steps: Training steps.
+        seconds: Processor time of a run; a whole replay takes about as long.
+        seed_bytes: Disk space a seed.
+        evidence_bytes: Of which are evidence of steps.
+    """
+
+    steps: int
+    seconds: float
+    seed_bytes: int
+    evidence_bytes: int
+
+
+def estimate_cost(cost: Cost, plan: StudyPlan, n_seeds: int) -> Estimate:
+    """What so many of a plan's seeds take."""
+    n_branches = len(plan.branch_names)
+    steps = plan.horizon + (n_branches - 1) * (plan.horizon - plan.fork_at)
+    seconds = n_seeds * steps * cost.step_seconds
+    # Every process calls the factory; a seed's share the imports, but for the first seed's.
+    seconds += n_seeds * n_branches * (cost.build_seconds + cost.branch_seconds)
+    seconds += (n_seeds + 3) * cost.start_seconds
+    evidence = steps * cost.row_bytes
+    probes = n_branches * 2 * (1 + len(plan.times)) * 4 * cost.n_probe * cost.n_classes
+    return Estimate(n_seeds * steps, seconds, cost.snapshot_bytes + evidence + probes, evidence)
+
+
+def print_dry_run(out: Console, found: Preflight, plan: StudyPlan, jobs: int) -> None:
+    """Print cost, design and floor as a table."""
+    n_seeds = len(plan.seeds)
+    cost, design = estimate_cost(found.cost, plan, n_seeds), design_of(plan)
+    treatments = ", ".join(spec.text for spec in plan.perturbations)
+    wall = _duration(cost.seconds / jobs)
+    facts = [
+        ("seeds x branches", f"{n_seeds} x {len(plan.branch_names)}"),
+        ("branches", f"control, replica, {count(plan.placebos, 'placebo')}, {treatments}"),
+        ("training steps", f"{cost.steps:,}"),
+        ("one step", f"{found.cost.step_seconds * 1000:.2f} ms with its evidence"),
+        ("processor time", f"{_duration(cost.seconds)}, process starts included"),
+        ("wall time", f"{wall} with --jobs {jobs}"),
+        ("to verify", f"as long: by default every branch is replayed ({wall} more)"),
+        ("disk", f"{decimal(cost.seed_bytes)} a seed, {decimal(n_seeds * cost.seed_bytes)} in all"),
+        ("primary metric", _tests(design, plan)),
+        ("smallest p", _smallest(design)),
+        ("seeds", _seeds(design, plan)),
+        *(("noise floor", line) for line in _floor(found, plan)),
+        *(("not seen yet", line) for line in found.undecided),
+    ]
+    print_facts(out, facts)
+    print_words(out, _WORDS)
+
+
+def print_outlook(out: Console, request: StudyRequest) -> None:
+    """Print the same in a few lines, where the study is about to begin."""
+    found, plan, jobs = request.preflight, request.plan, request.jobs
+    assert found is not None  # noqa: S101 # the request is prepared
+    n_seeds = len(request.seeds)
+    cost, design = estimate_cost(found.cost, plan, n_seeds), design_of(plan)
+    out.print(
+        f"{count(n_seeds, 'seed')}, {len(plan.branch_names)} branches each, to step "
+        f"{plan.horizon}: {cost.steps:,} training steps, about {_duration(cost.seconds / jobs)} "
+        f"with --jobs {jobs}, and as long to verify; {decimal(cost.seed_bytes)} a seed"
+    )
+    out.print(f"{_tests(design, plan)}: {_seeds(design, plan)}")
+    if found.nudges:
+        out.print(f"placebos: scale {plan.placebo_scale}; {_floor(found, plan)[0]}")
+
+
+def count(number_of: int, noun: str) -> str:
+    """``1 seed``, ``2 seeds``."""
+    return f"{number_of:,} {noun}{'' if number_of == 1 else 's'}"
+
+
+def _tests(design: Design, plan: StudyPlan) -> str:
+    perturbations = count(len(plan.perturbations), "perturbation")
+    return f"{design.metric}, {design.n_tests} tests ({perturbations} x {len(plan.times)} times)"
+
+
+def _smallest(design: Design) -> str:
+    if design.smallest_p is None and design.metric in DISTANCES:
+        return f"none: fewer than {MIN_PAIRS} seeds are not tested"
+    if design.smallest_p is None:
+        return "none: a t test has no smallest p"
+    corrected = min(1.0, design.smallest_p * design.n_tests)
+    return f"{number(design.smallest_p)} of one test, {number(corrected)} after Holm's correction"
+
+
+def _seeds(design: Design, plan: StudyPlan) -> str:
+    placebos = count(plan.placebos, "placebo")
+    if design.fewest_seeds is None:
+        return f"no test can reach {ALPHA:g}, with any number of seeds: plan fewer perturbations"
+    fewest = f"{design.fewest_seeds} are the fewest that can"
+    if design.reaches:
+        return f"a test can reach {ALPHA:g} with {len(plan.seeds)} seeds; {fewest}"
+    return f"no test can reach {ALPHA:g} with {count(len(plan.seeds), 'seed')}; {fewest} with " + (
+        f"{placebos} a seed"
+    )
+
+
+def _floor(found: Preflight, plan: StudyPlan) -> list[str]:
+    lines = []
+    for trial in found.nudges:
+        will = {
+            True: "it will have grown by T",
+            False: "it is not likely to grow by T: give --placebo-scale auto, or T later",
+            None: "whether it grows by T cannot be told: give --placebo-scale auto",
+        }[grown(trial, plan)]
+        lines.append(
+            f"a nudge of scale {trial.scale:,} carried the probe by TV {number(trial.end)} in "
+            f"{count(trial.steps, 'step')} ({GROWN:g} counts as grown): {will}"
+        )
+    return lines[::-1]  # the one that was chosen first
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{max(seconds, 1):.0f} seconds"
+    return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"

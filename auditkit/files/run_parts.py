@@ -1,0 +1,182 @@
+"""What an interrupted run keeps: the trunk and every finished branch of a seed.
+
+A part is complete once its note lies beside its files, ``trunk.json.partial`` or
+``BRANCH.json.partial``; a note ends in its own SHA-256 and lists the files with theirs. A part
+whose files or sources are not what its note says is run again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from auditkit.errors import ArtifactError, AuditError
+from auditkit.files import artifacts, store
+from auditkit.formats import canonical
+from auditkit.records.manifest import CODE_FOLDER, BranchRecord, CodeFile, FileRecord
+from auditkit.records.results import BranchesResult, TrunkResult
+
+#: Name of the part that is trunk and control.
+TRUNK = "trunk"
+
+_NOTE = f".json{store.PARTIAL}"
+
+
+@dataclass(frozen=True)
+class TrunkPart:
+    """Trunk and control of a seed, whose files are complete.
+
+    Attributes:
+        seed: The seed.
+        result: What its process answered.
+        files: Its files under their final names.
+    """
+
+    seed: int
+    result: TrunkResult
+    files: tuple[FileRecord, ...]
+
+
+@dataclass(frozen=True)
+class BranchPart:
+    """A branch of a seed, whose files are complete.
+
+    Attributes:
+        seed: The seed.
+        result: What its process answered.
+        files: Its files under their final names.
+    """
+
+    seed: int
+    result: BranchesResult
+    files: tuple[FileRecord, ...]
+
+
+_Part = TypeVar("_Part", TrunkPart, BranchPart)
+
+
+class SeedParts:
+    """The parts of one seed.
+
+    Args:
+        folder: The run's folder.
+        seed: The seed.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self._folder, self._seed = folder, seed
+
+    def keep_trunk(self, result: TrunkResult) -> TrunkPart:
+        """Note that trunk and control are complete.
+
+        Raises:
+            StoreError: When their files cannot be read or the note not be written.
+        """
+        name = seed_name(self._seed)
+        roles = {f"{name}/fork.safetensors": "fork", f"{name}/order.safetensors": "order"}
+        roles[f"{name}/trunk.trace.safetensors"] = "trace"
+        files = self._files({**roles, **_roles([result.control])})
+        return self._write(TRUNK, TrunkPart(self._seed, result, files))
+
+    def keep_branch(self, result: BranchesResult) -> BranchPart:
+        """Note that a branch is complete.
+
+        Raises:
+            StoreError: As :meth:`keep_trunk`.
+        """
+        files = self._files(_roles(result.branches))
+        return self._write(result.branches[0].name, BranchPart(self._seed, result, files))
+
+    def trunk(self) -> TrunkPart | None:
+        """The complete trunk, rechecked by SHA-256."""
+        return self._read(TRUNK, TrunkPart)
+
+    def branches(self, names: Sequence[str]) -> dict[str, BranchPart]:
+        """The complete branches among these, rechecked by SHA-256."""
+        found = ((name, self._read(name, BranchPart)) for name in names)
+        return {name: part for name, part in found if part is not None}
+
+    def discard(self) -> None:
+        """Remove every note: without its trunk no branch is worth anything."""
+        for path in notes(self._folder, self._seed):
+            store.remove(path)
+
+    def _note(self, name: str) -> Path:
+        return self._folder / seed_name(self._seed) / f"{name}{_NOTE}"
+
+    def _write(self, name: str, part: _Part) -> _Part:
+        text = canonical.encode(part)
+        sha256 = hashlib.sha256(text).hexdigest()
+        store.write_bytes(self._note(name), [text, f"\n{sha256}".encode()])
+        return part
+
+    def _read(self, name: str, kind: type[_Part]) -> _Part | None:
+        path = self._note(name)
+        if not path.exists():
+            return None
+        try:
+            text, _, sha256 = store.read_bytes(path).rpartition(b"\n")
+            if hashlib.sha256(text).hexdigest().encode() != sha256:
+                return None
+            part = canonical.decode(kind, text, what=path.name)
+            for file in part.files:
+                here, size = present(self._folder, file.name), file.size
+                if artifacts.file_sha256(self._folder, here, expected_size=size) != file.sha256:
+                    return None
+            if not self._same_code(part.result.code):
+                return None
+        except AuditError:
+            return None  # whatever is wrong with it, it is run again
+        return part
+
+    def _files(self, roles: dict[str, str]) -> tuple[FileRecord, ...]:
+        files = []
+        for name, role in sorted(roles.items()):
+            here = present(self._folder, name)
+            size = artifacts.file_size(self._folder, here)
+            sha256 = artifacts.file_sha256(self._folder, here, expected_size=size)
+            files.append(FileRecord(name, role, size, sha256))
+        return tuple(files)
+
+    def _same_code(self, code: Iterable[CodeFile]) -> bool:
+        for file in code:
+            name = present(self._folder, f"{CODE_FOLDER}/{file.name}")
+            try:
+                if artifacts.file_sha256(self._folder, name) != file.sha256:
+                    return False
+            except ArtifactError:
+                return False
+        return True
+
+
+def seed_name(seed: int) -> str:
+    """Name of a seed's folder."""
+    return f"seed-{seed:04d}"
+
+
+def present(folder: Path, name: str) -> str:
+    """The name under which a file lies there now: still partial, or final.
+
+    Both are there where a part is run again that an earlier run was killed while publishing.
+    """
+    partial = f"{name}{store.PARTIAL}"
+    return partial if os.path.lexists(folder / partial) else name
+
+
+def notes(folder: Path, seed: int | None = None) -> list[Path]:
+    """Every note that lies in a run's folder, of one seed or of all."""
+    where = "seed-*" if seed is None else seed_name(seed)
+    return sorted(folder.glob(f"{where}/*{_NOTE}"))
+
+
+def _roles(branches: Iterable[BranchRecord]) -> dict[str, str]:
+    roles = {}
+    for branch in branches:
+        roles[branch.trace], roles[branch.outcome] = "trace", "outcome"
+        if branch.samples is not None:
+            roles[branch.samples] = "samples"
+    return roles

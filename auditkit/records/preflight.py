@@ -1,0 +1,75 @@
+"""What is found out about a program before a study spends anything on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from auditkit.records.environment import Environment
+from auditkit.records.manifest import CodeFile
+from auditkit.records.opened import OpenedFiles
+from auditkit.records.results import BuiltProgram
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a few timed steps of a program cost.
+
+    Attributes:
+        step_seconds: Median time of a recorded training step.
+        start_seconds: Processor time until a process has imported the program.
+        build_seconds: Time to call the factory.
+        branch_seconds: Time to restore a fork and look at the probe thrice.
+        snapshot_bytes: Size of one fork file.
+        row_bytes: Evidence of one step.
+        n_probe: Examples of the probe.
+        n_classes: Scores that an example of the probe is given.
+    """
+
+    step_seconds: float
+    start_seconds: float
+    build_seconds: float
+    branch_seconds: float
+    snapshot_bytes: int
+    row_bytes: int
+    n_probe: int
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class NudgeTrial:
+    """How far a nudge of every weight had carried the probe when the trial ended.
+
+    Attributes:
+        scale: Size of the nudge, in units in the last place.
+        steps: Steps that were trained after it.
+        halfway: Mean total variation from the same steps without it, at half of these steps.
+        end: The same at the last of them.
+    """
+
+    scale: int
+    steps: int
+    halfway: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A program that was built once, trained for a few steps, and asked for everything.
+
+    Attributes:
+        cost: What it costs.
+        built: What its factory made.
+        code: Its sources.
+        opened: What it opened while it was built; None for a script, where nobody looks.
+        environment: Where it ran.
+        undecided: What found nothing to change yet, a line each: the optimizer had not stepped.
+        nudges: Trials of the placebo's nudge, the smallest first; none where none was asked for.
+    """
+
+    cost: Cost
+    built: BuiltProgram
+    code: tuple[CodeFile, ...]
+    opened: OpenedFiles | None
+    environment: Environment
+    undecided: tuple[str, ...] = ()
+    nudges: tuple[NudgeTrial, ...] = ()

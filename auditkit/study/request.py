@@ -1,0 +1,81 @@
+"""What a study is asked to be, by its program, its plan and its folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from auditkit.errors import PlanError
+from auditkit.formats.redaction import redact_text
+from auditkit.records.declaration import Declaration, declaration_of
+from auditkit.records.job import ProgramSource
+from auditkit.records.plan import StudyPlan
+from auditkit.records.preflight import Preflight
+from auditkit.study.extension import EarlierStudy
+from auditkit.study.script_workers import SEED
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """What to run.
+
+    Attributes:
+        program: Where the factory is.
+        plan: The plan, perturbations resolved (see :func:`resolve`).
+        out: The run's folder.
+        jobs: Seeds that run at the same time, in processes of their own.
+        resume: Whether to finish an interrupted run.
+        command: The user's own command, where the program is a script with a Recorder in it;
+            see :func:`script_source`.
+        plan_file: The signed plan (:mod:`auditkit.study.planning`) that the study is bound to.
+        preflight: What was found out about the program, where it was tried already.
+        earlier: The finished study that seeds are added to.
+    """
+
+    program: ProgramSource
+    plan: StudyPlan
+    out: Path
+    jobs: int = 1
+    resume: bool = False
+    command: tuple[str, ...] = ()
+    plan_file: bytes | None = None
+    preflight: Preflight | None = None
+    earlier: EarlierStudy | None = None
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that are run: of the plan's, those that no earlier study had."""
+        known = () if self.earlier is None else self.earlier.manifest.plan.seeds
+        return tuple(seed for seed in self.plan.seeds if seed not in known)
+
+
+def script_source(command: Sequence[str], plan: StudyPlan, folder: Path) -> ProgramSource:
+    """The program that a user's own command is.
+
+    Args:
+        command: The command; ``{seed}`` in it stands for the study seed.
+        plan: The plan.
+        folder: Where it runs.
+
+    Raises:
+        PlanError: When several seeds would run the same command.
+    """
+    if len(plan.seeds) > 1 and not any(SEED in part for part in command):
+        raise PlanError(
+            f"{len(plan.seeds)} seeds, and the command is the same for all",
+            hint=f"give the script its seed: -- python train.py --seed {SEED}",
+        )
+    return ProgramSource(shlex.join(map(redact_text, command)), str(folder), {})
+
+
+def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPlan:
+    """Fill in the parameters of every perturbation.
+
+    Raises:
+        UnknownPerturbation: On a name, parameter or value that no declaration has.
+        PlanError: When two perturbations turn out to be the same.
+    """
+    specs = [declaration_of(spec.name, declarations).resolve(spec) for spec in plan.perturbations]
+    return plan.with_perturbations(specs)

@@ -1,0 +1,130 @@
+"""The seeds of a study: what is complete of them is kept, the rest is run.
+
+A trunk and every branch are noted as they end (:mod:`auditkit.files.run_parts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from auditkit.files import store
+from auditkit.files.run_folder import FinishedSeed, RunFolder
+from auditkit.files.run_parts import BranchPart, TrunkPart
+from auditkit.processes.worker_pool import Workers, run_apart
+from auditkit.records.job import Job, Progress
+from auditkit.records.manifest import CODE_FOLDER
+from auditkit.records.results import BranchesResult, TrunkResult
+from auditkit.study.request import StudyRequest
+from auditkit.study.samples import require_same_samples
+from auditkit.study.script_workers import ScriptWorkers
+
+Report = Callable[[Progress], None]
+
+
+@contextmanager
+def workers_of(request: StudyRequest, given: Workers | None) -> Iterator[Workers | ScriptWorkers]:
+    """What runs the program; it is stopped at the end unless it was given."""
+    if request.command:
+        with ScriptWorkers(request.command) as scripts:
+            yield scripts
+    elif given is not None:
+        yield given
+    else:
+        with Workers() as workers:
+            yield workers
+
+
+def run_seeds(
+    request: StudyRequest, folder: RunFolder, report: Report, given: Workers | None
+) -> list[FinishedSeed]:
+    """Run what is not complete yet of every seed; all that are run, in the plan's order."""
+    finished: dict[int, FinishedSeed] = {}
+    with (
+        workers_of(request, given) as workers,
+        ThreadPoolExecutor(max_workers=request.jobs) as pool,
+    ):
+        running = {
+            pool.submit(_run_seed, workers, request, folder, seed, report): seed
+            for seed in request.seeds
+        }
+        try:
+            ended, _ = wait(running, return_when=FIRST_EXCEPTION)
+            for future, seed in running.items():  # of several that failed, the first is raised
+                if future in ended:
+                    finished[seed] = future.result()
+        except BaseException:
+            workers.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [finished[seed] for seed in request.seeds]
+
+
+def _run_seed(
+    workers: Workers | ScriptWorkers,
+    request: StudyRequest,
+    folder: RunFolder,
+    seed: int,
+    report: Report,
+) -> FinishedSeed:
+    """Run a seed's trunk and branches but for those that are complete."""
+    parts, names = folder.parts(seed), request.plan.branch_names[1:]
+    job = _seed_job(request, folder, seed)
+    store.make_folder(Path(job.out))
+    trunk = parts.trunk()
+    kept = parts.branches(names) if trunk is not None else {}
+    # The replica last: where something outside the processes (a file, a server) was changed by a
+    # branch before it, it no longer equals the control.
+    missing = tuple(sorted((name for name in names if name not in kept), key="replica".__eq__))
+
+    def keep(result: BranchesResult) -> None:
+        kept[result.branches[0].name] = parts.keep_branch(result)
+
+    if trunk is None:
+        parts.discard()
+        # The first seed's share nothing, so that it is seen what imports leave to chance.
+        apart = seed == request.seeds[0]
+        run = partial(run_apart, workers) if apart else workers.run_seed
+        results = run(replace(job, branches=missing), report, keep)
+        result = next(results)
+        assert isinstance(result, TrunkResult)  # noqa: S101
+        trunk = parts.keep_trunk(result)
+        for _ in results:  # kept one by one
+            pass
+    elif missing:
+        workers.run(replace(job, kind="branches", branches=missing), report, keep)
+    return _finished(request, folder, trunk, [kept[name] for name in names])
+
+
+def _seed_job(request: StudyRequest, folder: RunFolder, seed: int) -> Job:
+    out = folder.seed_folder(seed).absolute()  # a program may change its working folder
+    return Job(
+        kind="seed",
+        program=request.program,
+        plan=request.plan,
+        seed=seed,
+        out=str(out),
+        suffix=store.PARTIAL,
+        code=str((folder.path / CODE_FOLDER).absolute()),
+        fork=str(out / f"fork.safetensors{store.PARTIAL}"),
+        order=str(out / f"order.safetensors{store.PARTIAL}"),
+    )
+
+
+def _finished(
+    request: StudyRequest, folder: RunFolder, trunk: TrunkPart, branches: Sequence[BranchPart]
+) -> FinishedSeed:
+    """A seed whose parts are all there, compared with each other."""
+    joined = BranchesResult.joined([part.result for part in branches])
+    for built in joined.built:
+        trunk.result.built.require_same(built)
+    out = folder.seed_folder(trunk.seed)
+    require_same_samples(out, request.plan, trunk.seed, trunk.result, joined)
+    parts: list[TrunkPart | BranchPart] = [trunk, *branches]
+    files = [file for part in parts for file in part.files]
+    ordered = tuple(sorted(files, key=lambda file: file.name))
+    return FinishedSeed(trunk.seed, trunk.result, joined, ordered)

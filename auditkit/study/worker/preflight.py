@@ -1,0 +1,273 @@
+"""Preflight: everything that a study will ask of a program, asked after its first steps.
+
+A branch that cannot be made is found out after the trunk and the branches before it, which may be
+hours. So before anything else a program is built, trained for two steps and, on a copy of that
+state, perturbed in every way that the plan names; the probe is looked at, BatchNorm recalibrated,
+a snapshot taken. An optimizer that has not stepped by then (gradients are accumulated) is asked
+again later, at most at t0.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditkit.errors import AuditError, NothingToPerturb, PlanError
+from auditkit.formats.run_files import trace_to_tensors
+from auditkit.observe.loader.driver import Delivery
+from auditkit.observe.state.components import State, restore
+from auditkit.observe.values.codec import Leaves
+from auditkit.observe.values.digests import digest_leaves
+from auditkit.perturbations.registry import perturbation_of
+from auditkit.program.program import program_failure
+from auditkit.program.session import Session
+from auditkit.records.digest import EVIDENCE_RECIPE
+from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.preflight import Cost, NudgeTrial
+from auditkit.statistics.metrics import tv
+from auditkit.statistics.outcomes import GROWN
+from auditkit.study.stages.auditor import Auditor
+from auditkit.study.stages.evaluator import evaluate_probe
+from auditkit.study.stages.forker import Fork, read_fork, restore_fork
+from auditkit.study.stages.holder import hold
+from auditkit.study.stages.perturber import perturb
+from auditkit.study.stages.snapshotter import Snapshot
+from auditkit.study.worker.callbacks import StepReporter, TrunkCallback
+from auditkit.study.worker.job_files import require_indices
+
+#: The first steps warm up and are not timed.
+_WARM_STEPS = 3
+
+#: Steps after which perturbations are tried, the later ones for optimizers that step late.
+_ATTEMPTS = (2, 8, 32, 64)
+
+#: Steps that a nudge is held at most.
+_NUDGED_STEPS = 64
+
+#: Nudges that are tried of one scale: the floor has developed when most placebos have grown.
+_DRAWS = 2
+
+
+def trial_steps(plan: StudyPlan, timed: int) -> int:
+    """How many steps a preflight trains, to time so many of them.
+
+    No more than the trunk has, where that is enough: nudges are held from there, and a schedule
+    may end at the horizon.
+    """
+    return min(_WARM_STEPS + timed, max(plan.fork_at, _WARM_STEPS), plan.horizon)
+
+
+class PreflightCallback(TrunkCallback):
+    """Trains as the trunk does, and tries the perturbations in between.
+
+    Args:
+        session: The live program.
+        plan: The plan.
+        report_step: Called after every step.
+    """
+
+    def __init__(self, session: Session, plan: StudyPlan, report_step: StepReporter) -> None:
+        super().__init__(session, None, self._note_time)
+        self._study = plan
+        self._report = report_step
+        self._waiting = dict(_asked(plan))
+        self._refused: dict[str, AuditError] = {}
+        self._began: bytes | None = None
+        self._asked_at = 0
+        self._timestamps: list[float] = []
+
+    def on_boundary(self, step: int, state: State) -> None:
+        """Ask for whatever was not decided yet."""
+        super().on_boundary(step, state)
+        if self._began is None:
+            self._began = _weights(self._session)
+        if self._waiting and step - 1 in self._attempts and step - 1 > self._asked_at:
+            self._asked_at = step - 1
+            self._attempt(step - 1, state)
+
+    @property
+    def _attempts(self) -> set[int]:
+        return {min(step, self._study.fork_at) for step in _ATTEMPTS}
+
+    @property
+    def next_attempt(self) -> int | None:
+        """The step after which something has to be asked again; None where all is decided."""
+        later = [step for step in self._attempts if step > self._asked_at]
+        return min(later) if later and self._waiting else None
+
+    def require_possible(self) -> tuple[str, ...]:
+        """What is still undecided, a line each.
+
+        Raises:
+            PlanError: When something cannot be done to this program.
+        """
+        if self._refused:
+            lines = [f"{name}: {error.message}" for name, error in self._refused.items()]
+            hints = dict.fromkeys(error.hint for error in self._refused.values() if error.hint)
+            raise PlanError(
+                f"this program cannot be perturbed as planned: {'; '.join(lines)}",
+                where=f"after {self._asked_at} steps",
+                hint="; ".join(hints) or None,
+            )
+        return tuple(
+            f"{name} found nothing to change after {self._asked_at} steps, in which the optimizer "
+            f"did not step; whether it fits is seen at step {self._study.fork_at}"
+            for name in self._waiting
+        )
+
+    def cost(
+        self, auditor: Auditor, start_seconds: float, build_seconds: float
+    ) -> tuple[Cost, Snapshot]:
+        """What the steps cost, and a snapshot and the probe at their end; that snapshot.
+
+        Args:
+            auditor: Its rows.
+            start_seconds: Processor time until the program was imported.
+            build_seconds: Time that its factory took.
+        """
+        begin = time.perf_counter()
+        snapshot = self.freeze()
+        frozen = time.perf_counter() - begin
+        begin = time.perf_counter()
+        table = evaluate_probe(self._session, self._first_batches)[""]
+        evaluated = time.perf_counter() - begin
+        rows = trace_to_tensors(auditor.trace())
+        cost = Cost(
+            step_seconds=self._step_seconds(),
+            start_seconds=start_seconds,
+            build_seconds=build_seconds,
+            branch_seconds=2 * frozen + 3 * evaluated,
+            snapshot_bytes=sum(tensor.n_bytes for tensor in snapshot.tensors.values()),
+            row_bytes=sum(tensor.n_bytes for tensor in rows.values()) // auditor.n_rows,
+            n_probe=table.shape[0],
+            n_classes=table.shape[1],
+        )
+        return cost, snapshot
+
+    def _step_seconds(self) -> float:
+        steps = np.diff(self._timestamps)
+        warm = min(_WARM_STEPS - 1, len(steps) - 1)
+        return statistics.median(steps[max(warm, 0) :].tolist()) if len(steps) else 0.0
+
+    def _note_time(self, step: int) -> None:
+        self._timestamps.append(time.perf_counter())
+        self._report(step)
+
+    def _attempt(self, n_steps: int, state: State) -> None:
+        """Apply everything that is waiting, each to the state as it stands, which stays."""
+        decides = n_steps == self._study.fork_at or _weights(self._session) != self._began
+        snapshot = self.freeze(state)
+        evaluate_probe(self._session, self._first_batches)
+        for name, spec in list(self._waiting.items()):
+            try:
+                _apply(self._session, name, spec)
+            except NothingToPerturb as error:
+                if not decides:
+                    continue
+                self._refused[name] = error
+            except AuditError as error:
+                self._refused[name] = error
+            finally:
+                restore(self._session.objects, _fork(snapshot).state)
+            del self._waiting[name]
+
+
+def _asked(plan: StudyPlan) -> list[tuple[str, PerturbationSpec]]:
+    """Everything that branches are perturbed by, once each."""
+    found = [(spec.text, spec) for spec in plan.perturbations]
+    if plan.placebos:
+        found.append(("a placebo", PerturbationSpec("ulp", {"scale": plan.placebo_scale})))
+    return found
+
+
+def _apply(session: Session, name: str, spec: PerturbationSpec) -> None:
+    if perturbation_of(spec.name).declaration.kind == "order":
+        require_indices(session, [spec.name])
+    try:
+        perturb(session, spec)
+    except AuditError:
+        raise
+    except Exception as error:  # a plug-in may raise anything
+        raise program_failure(error, f"applying {name}") from error
+
+
+def _weights(session: Session) -> bytes:
+    """Digest of what the optimizer trains: it has stepped once that is another."""
+    groups = session.objects.optimizer.param_groups
+    weights = [weight for group in groups for weight in group["params"]]
+    leaves = {str(number): weight.detach() for number, weight in enumerate(weights)}
+    return digest_leaves(EVIDENCE_RECIPE, leaves)
+
+
+def _fork(snapshot: Snapshot) -> Fork:
+    return read_fork(snapshot.tensors, snapshot.meta)
+
+
+def try_nudges(
+    make: Callable[[], Session],
+    snapshot: Snapshot,
+    first: int,
+    plan: StudyPlan,
+    scales: tuple[int, ...],
+) -> tuple[NudgeTrial, ...]:
+    """Hold nudged copies of a program for a short while, until a nudge has grown.
+
+    Args:
+        make: Builds the program anew.
+        snapshot: The state that is nudged.
+        first: The step that comes next there.
+        plan: Says how long a branch will be.
+        scales: Sizes of the nudge, ascending; none larger than the first that has grown is tried.
+    """
+    steps = min(plan.horizon - max(plan.fork_at, first - 1), _NUDGED_STEPS)
+    if not scales or steps < 1:
+        return ()
+    control = _held(make(), snapshot, first, steps, None)
+    trials: list[NudgeTrial] = []
+    for scale in scales:
+        specs = [PerturbationSpec("ulp", {"scale": scale, "draw": draw}) for draw in range(_DRAWS)]
+        nudged = [_held(make(), snapshot, first, steps, spec) for spec in specs]
+        halfway, end = (
+            float(np.mean([tv(control[at], tables[at]) for tables in nudged])) for at in (0, 1)
+        )
+        trials.append(NudgeTrial(scale, steps, halfway, end))
+        if end > GROWN:
+            break
+    return tuple(trials)
+
+
+def _held(
+    session: Session, snapshot: Snapshot, first: int, steps: int, spec: PerturbationSpec | None
+) -> list[NDArray[np.float32]]:
+    """Probe tables at half of the steps and at their end."""
+    try:
+        restore_fork(session, _fork(snapshot))
+        perturb(session, spec)
+        callback = _Halves(session, first + max(steps // 2, 1) - 1, first + steps - 1)
+        hold(session, first, first + steps - 1, Auditor(first), callback)
+    finally:
+        session.close()
+    return callback.tables
+
+
+class _Halves:
+    """Evaluates the probe at two steps."""
+
+    def __init__(self, session: Session, *steps: int) -> None:
+        self._session, self._steps = session, steps
+        self.tables: list[NDArray[np.float32]] = []
+
+    def on_boundary(self, step: int, state: State) -> None:
+        """Nothing to do."""
+
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """Nothing to do."""
+
+    def on_step_end(self, step: int, loss: float | None) -> None:
+        """Evaluate where it is asked for."""
+        for _ in range(self._steps.count(step)):
+            self.tables.append(evaluate_probe(self._session, [])[""])

@@ -1,0 +1,233 @@
+"""Preflight: whatever cannot be done to a program is said before a study spends anything on it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from record_examples import NUDGE, PREFLIGHT
+from studies import PLAN, PROGRAMS, TINY, InProcessWorkers
+
+from auditkit.errors import NothingToPerturb, PlanError, ProgramError, UncapturedState
+from auditkit.records.declaration import DECLARATIONS
+from auditkit.records.job import ProgramSource
+from auditkit.records.plan import StudyPlan
+from auditkit.records.preflight import Preflight
+from auditkit.study.preflight import settled, try_program
+from auditkit.study.request import resolve
+
+#: What fits an optimizer that keeps what these do; everything else does not.
+FITTING = {
+    "Adadelta": {"second-moment-reset"},
+    "Adafactor": {"second-moment-reset"},
+    "Adagrad": {"second-moment-reset"},
+    "Adam": {"adam-reset"},
+    "AdamW": {"adam-reset"},
+    "Adamax": {"second-moment-reset"},
+    "ASGD": {"second-moment-reset"},
+    "NAdam": {"adam-reset"},
+    "RAdam": {"adam-reset"},
+    "RMSprop": {"second-moment-reset"},
+    "Rprop": set(),
+    "SGD": set(),
+    "momentum": {"momentum-reset"},
+}
+
+
+def tried(
+    plan: StudyPlan = PLAN, target: str = TINY, folder: Path = PROGRAMS, **arguments: Any
+) -> Preflight:
+    """Try a program in this process."""
+    fields = {name: arguments.pop(name) for name in ("steps", "nudge") if name in arguments}
+    source = ProgramSource(target, str(folder), arguments)
+    resolved = resolve(plan, DECLARATIONS)
+    return try_program(InProcessWorkers(), source, resolved, seed=plan.seeds[0], **fields)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a program whose factory changes the tiny one's."""
+
+    def write(text: str) -> Path:
+        for name in ("tiny_study.py", "position.py"):
+            (tmp_path / name).write_bytes((PROGRAMS / name).read_bytes())
+        head = "import torch, auditkit as ak\nfrom dataclasses import replace\nimport tiny_study\n"
+        (tmp_path / "own.py").write_text(head + text)
+        return tmp_path
+
+    return write
+
+
+def test_a_program_that_can_be_studied_is_described() -> None:
+    found = tried(nudge=True)
+    assert {file.name for file in found.code} == {"tiny_study.py"}
+    assert found.built.description["optimizer"] == "SGD"
+    assert found.cost.n_probe > 0
+    assert found.cost.n_classes == 3
+    assert min(found.cost.step_seconds, found.cost.snapshot_bytes, found.cost.row_bytes) > 0
+    assert found.undecided == ()
+    (nudge,) = found.nudges
+    assert (nudge.scale, nudge.steps) == (1, PLAN.horizon - PLAN.fork_at)
+    assert 0 <= nudge.end < 1e-3
+
+
+@pytest.mark.parametrize("optimizer", sorted(FITTING))
+def test_of_every_optimizer_what_does_not_fit_is_refused_and_what_fits_is_named(
+    optimizer: str, program: Callable[[str], Path]
+) -> None:
+    kind, more = ("SGD", ", momentum=0.9") if optimizer == "momentum" else (optimizer, "")
+    folder = program(
+        "def make_program(seed):\n"
+        "    p = tiny_study.make_program(seed)\n"
+        f"    optimizer = torch.optim.{kind}(p.model.parameters(), lr=0.01{more})\n"
+        "    return replace(p, optimizer=optimizer)\n"
+    )
+    resets = ["momentum-reset", "adam-reset", "second-moment-reset"]
+    fitting = FITTING[optimizer]
+    for name in resets:
+        plan = replace_perturbations(PLAN, [name])
+        if name in fitting:
+            assert tried(plan, "own.py:make_program", folder).undecided == ()
+            continue
+        with pytest.raises(PlanError, match="cannot be perturbed as planned") as refused:
+            tried(plan, "own.py:make_program", folder)
+        text = str(refused.value)
+        assert name in text
+        assert refused.value.exit_code == 2
+        assert all(other in text for other in fitting)
+
+
+def replace_perturbations(plan: StudyPlan, names: list[str]) -> StudyPlan:
+    """The same plan with other perturbations."""
+    return plan.changed(perturbations=names)
+
+
+def test_everything_that_does_not_fit_is_named_at_once(program: Callable[[str], Path]) -> None:
+    plan = PLAN.changed(perturbations=["adam-reset", "momentum-reset", "batchnorm-reset"])
+    with pytest.raises(PlanError) as refused:
+        tried(plan, parts="dropout")
+    assert "adam-reset:moments=mv,step=reset: SGD keeps no exp_avg" in refused.value.message
+    assert "batchnorm-reset: the model has no BatchNorm" in refused.value.message
+    assert "momentum-reset:" not in refused.value.message
+
+
+def test_an_order_perturbation_of_a_stream_is_refused() -> None:
+    with pytest.raises(PlanError, match="order-reverse: an iterable data set has no indices"):
+        tried(data="iterable")
+
+
+def test_an_optimizer_that_steps_late_is_asked_again_later(program: Callable[[str], Path]) -> None:
+    late = (
+        "def make_program(seed):\n"
+        "    p = tiny_study.make_program(seed)\n"
+        "    def step(program, batch, t):\n"
+        "        if t >= {first}:\n"
+        "            return p.train_on(batch, t)\n"
+        "    return replace(p, step=step)\n"
+    )
+    plan = StudyPlan(40, 2, 44, [0], ["momentum-reset"], placebos=1)
+    assert tried(plan, "own.py:make_program", program(late.format(first=20))).undecided == ()
+    with pytest.raises(PlanError, match="SGD keeps no momentum_buffer at t0"):
+        tried(plan, "own.py:make_program", program(late.format(first=41)))
+    later = StudyPlan(100, 2, 104, [0], ["momentum-reset"], placebos=1)
+    (line,) = tried(later, "own.py:make_program", program(late.format(first=90))).undecided
+    assert line.startswith("momentum-reset found nothing to change after 64 steps")
+
+
+def test_training_goes_on_as_if_nothing_had_been_tried(program: Callable[[str], Path]) -> None:
+    folder = program(
+        "LOSSES = []\n"
+        "def make_program(seed, nothing=''):\n"
+        "    p = tiny_study.make_program(seed)\n"
+        "    def step(program, batch, t):\n"
+        "        loss = p.train_on(batch, t)\n"
+        "        print('LOSS', t, float(loss).hex())\n"
+        "        return loss\n"
+        "    return replace(p, step=step)\n"
+    )
+    plans = [PLAN, PLAN.changed(perturbations=["carry"])]
+    printed = []
+    for plan in plans:
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out):
+            tried(plan, "own.py:make_program", folder)
+        printed.append([line for line in out.getvalue().splitlines() if line.startswith("LOSS")])
+    assert len(printed[0]) == 6
+    assert printed[0] == printed[1]
+
+
+def test_a_loss_that_recalibration_cannot_call_is_named(program: Callable[[str], Path]) -> None:
+    folder = program(
+        "def make_program(seed):\n"
+        "    p = tiny_study.make_program(seed)\n"
+        "    def step(program, batch, t):\n"
+        "        loss = tiny_study.cross_entropy(program.model, batch)\n"
+        "        program.optimizer.zero_grad(); loss.backward(); program.optimizer.step()\n"
+        "    def loss(model, batch): return model(batch['x']).sum()\n"
+        "    return replace(p, step=step, loss=loss)\n"
+    )
+    with pytest.raises(ProgramError) as refused:
+        tried(target="own.py:make_program", folder=folder)
+    text = str(refused.value)
+    assert "own.py:9: BatchNorm cannot be recalibrated: loss(model, batch) raised TypeError" in text
+    assert refused.value.exit_code == 2
+
+
+def test_a_factory_that_makes_something_else_when_called_again_is_refused(
+    program: Callable[[str], Path],
+) -> None:
+    folder = program(
+        "CALLS = []\n"
+        "def make_program(seed):\n"
+        "    CALLS.append(seed)\n"
+        "    p = tiny_study.make_program(seed)\n"
+        "    p.optimizer.param_groups[0]['lr'] *= len(CALLS)\n"
+        "    return p\n"
+    )
+    with pytest.raises(UncapturedState, match="does not make the same when it is called again"):
+        tried(target="own.py:make_program", folder=folder)
+
+
+def test_a_perturbation_of_a_plug_in_that_fails_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any) -> None:
+        raise KeyError("no such slot")
+
+    monkeypatch.setattr("auditkit.perturbations.optimizer_resets.MomentumReset.apply", fail)
+    with pytest.raises(PlanError, match="momentum-reset: applying momentum-reset raised KeyError"):
+        tried(PLAN.changed(perturbations=["momentum-reset"]))
+    monkeypatch.setattr(
+        "auditkit.perturbations.ulp.Ulp.apply",
+        lambda *_: (_ for _ in ()).throw(NothingToPerturb("no weight is finite")),
+    )
+    with pytest.raises(PlanError, match="a placebo: no weight is finite"):
+        tried(PLAN.changed(perturbations=["carry"]))
+
+
+# A placebo whose size is chosen
+
+
+def test_the_smallest_scale_that_grows_is_chosen_and_recorded() -> None:
+    plan = PLAN.changed(placebo_scale="auto", perturbations=["carry"])
+    found = tried(plan)
+    scales = [trial.scale for trial in found.nudges]
+    assert scales == [16**exponent for exponent in range(len(scales))]
+    assert all(trial.end <= 1e-3 for trial in found.nudges[:-1])
+    assert found.nudges[-1].end > 1e-3
+    assert settled(plan, found).placebo_scale == scales[-1]
+    assert settled(PLAN, found) == PLAN
+
+
+def test_where_nothing_can_be_tried_a_number_is_asked_for() -> None:
+    plan = PLAN.changed(placebo_scale="auto")
+    with pytest.raises(PlanError, match="placebo_scale='auto', and no nudge can be tried"):
+        settled(plan, replace(PREFLIGHT, nudges=()))
+    largest = [replace(NUDGE, scale=scale, end=1e-9) for scale in (1, 16, 256)]
+    chosen = settled(plan, replace(PREFLIGHT, nudges=tuple(largest)))
+    assert chosen.placebo_scale == 256
