@@ -21,16 +21,14 @@ from torch import Tensor, nn
 from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.state.holders import holders
 from auditkit.observe.state.plain_values import (
-    CODE,
     MISSING,
-    SCALARS,
     KeptValue,
+    changed,
     device_of,
-    differs,
+    is_immutable,
     is_plain,
     kept_value,
     move,
-    same_scalar,
     write,
 )
 from auditkit.observe.state.reach import is_library_class
@@ -69,10 +67,13 @@ class Scope:
 
 
 class _Quick:
-    """Names and values of one object that are compared by identity, and the names of the rest."""
+    """Names and values of one object that are compared by identity, and the names of the rest.
+
+    Numbers, text, and tuples of nothing else: the same object has the same value.
+    """
 
     def __init__(self, owner: Any, before: Mapping[str, KeptValue]) -> None:
-        self.names = [name for name, kept in before.items() if type(kept.value) in SCALARS]
+        self.names = [name for name, kept in before.items() if is_immutable(kept)]
         self.values = [before[name].value for name in self.names]
         self.others = [name for name in before if name not in self.names]
         self.is_whole = None not in self.values  # None is also what is not there
@@ -190,11 +191,11 @@ class Attributes:
             if not is_same:
                 for name in quick.names:
                     value = live.get(name, MISSING)
-                    if not (same_scalar(before[name].value, value) or isinstance(value, CODE)):
+                    if changed(scope.aliases, before[name], value):
                         yield scope, name, value
             for name in quick.others:
                 value = live.get(name, MISSING)
-                if differs(scope.aliases, before[name], value):
+                if changed(scope.aliases, before[name], value):
                     yield scope, name, value
             if len(live) != len(quick.keys) or not (is_same or live.keys() == quick.keys):
                 yield from _new(scope, before)

@@ -180,13 +180,10 @@ class StateReader:
         """See :func:`capture`."""
         frozen = streams if streams is not None else capture_streams()
         objects, model = self._objects, self._model
-        parameters = model.parameters()
+        parameters, components = model.components()
         trained = self._trained(parameters)
         state: State = {
-            "params": parameters,
-            "batchnorm": model.batchnorm_buffers(),
-            "buffers": model.other_buffers(),
-            "modules": model.flags(parameters),
+            **components,
             "grad": modules.gradients(trained),
             **self._optimizer.state(trained),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import operator
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -40,9 +41,25 @@ class GroupsState:
         self._optimizer = optimizer
         self._key: object = None
         self._groups: Leaves = {}
+        #: The very objects that the groups held, where none of them can change.
+        self._seen: list[object] = []
+        self._shape: object = None
 
     def groups(self, names: Mapping[int, str]) -> Leaves:
         """Hyper-parameters of every group, parameters replaced by their names."""
+        groups = self._optimizer.param_groups
+        seen = [value for group in groups for value in group.values() if type(value) is not list]
+        shape = ([(list(group), len(group["params"])) for group in groups], list(names.items()))
+        unmoved = len(seen) == len(self._seen) and all(map(operator.is_, seen, self._seen))
+        if unmoved and shape == self._shape:
+            return self._groups
+        found = self._read(names)
+        lists = sum(type(value) is list for group in groups for value in group.values())
+        fixed = lists == len(groups) and all(map(_is_fixed, seen))
+        self._seen, self._shape = seen, shape if fixed else None
+        return found
+
+    def _read(self, names: Mapping[int, str]) -> Leaves:
         tree = [_described(group, names) for group in self._optimizer.param_groups]
         key = None
         if all(_is_plain(value) for group in tree for value in group.values()):
@@ -206,6 +223,13 @@ def _check_constants(group: Mapping[str, Any], constants: Mapping[str, str]) -> 
                 expected=name,
                 found=_constant_name(live) if isinstance(live, _CONSTANTS) else repr(live),
             )
+
+
+def _is_fixed(value: object) -> bool:
+    """Whether the same object always has the same value."""
+    if type(value) is tuple:
+        return all(type(item) in _SCALARS for item in value)
+    return type(value) in _SCALARS
 
 
 def _is_plain(value: object) -> bool:

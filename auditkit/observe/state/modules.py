@@ -54,6 +54,25 @@ class ModuleState:
     def parameters(self) -> dict[str, Tensor]:
         """Every parameter by name, tied ones under each of their names."""
         self._refresh()
+        return self._parameters()
+
+    def components(self) -> tuple[dict[str, Tensor], dict[str, Leaves]]:
+        """The parameters as above, and with them what else of the module is a component.
+
+        ``batchnorm`` are the buffers of BatchNorm layers (running statistics and batch counts),
+        ``buffers`` all others, persistent or not, and ``modules`` the train/eval flag of every
+        layer, ``requires_grad`` of every parameter, and extra state.
+        """
+        self._refresh()
+        parameters = self._parameters()
+        return parameters, {
+            "params": parameters,
+            "batchnorm": _buffers(self._batchnorm),
+            "buffers": _buffers(self._others),
+            "modules": self._flags_of(parameters),
+        }
+
+    def _parameters(self) -> dict[str, Tensor]:
         return {
             prefix + name: parameter
             for prefix, layer in self._layers
@@ -61,23 +80,7 @@ class ModuleState:
             if parameter is not None
         }
 
-    def batchnorm_buffers(self) -> dict[str, Tensor]:
-        """Buffers of BatchNorm layers by name: running statistics and batch counts."""
-        self._refresh()
-        return _buffers(self._batchnorm)
-
-    def other_buffers(self) -> dict[str, Tensor]:
-        """All other buffers by name, persistent or not."""
-        self._refresh()
-        return _buffers(self._others)
-
-    def flags(self, parameters: Mapping[str, Tensor]) -> Leaves:
-        """Train/eval flag of every module, ``requires_grad`` of every parameter, extra state.
-
-        Args:
-            parameters: From :meth:`parameters`.
-        """
-        self._refresh()
+    def _flags_of(self, parameters: Mapping[str, Tensor]) -> Leaves:
         training = [layer.training for layer in self._unique_layers.values()]
         grad_flags = [parameter.requires_grad for parameter in parameters.values()]
         key = (training, grad_flags, list(parameters))
@@ -98,7 +101,7 @@ class ModuleState:
         """The module as one component: parameters, all buffers, flags."""
         parameters = self.parameters()
         state: dict[str, Tensor | bytes] = {**parameters, **_buffers(self._layers)}
-        for name, value in self.flags(parameters).items():
+        for name, value in self._flags_of(parameters).items():
             state[f"{_FLAGS}{name}"] = value
         return state
 

@@ -75,8 +75,25 @@ def kept_value(aliases: frozenset[int], value: Any) -> KeptValue:
     return KeptValue(value, leaves, items=_scalar_items(value))
 
 
-def differs(aliases: frozenset[int], before: KeptValue, value: Any) -> bool:
-    """Whether a value that was no number or text is another now."""
+def is_immutable(kept: KeptValue) -> bool:
+    """Whether the same object always has the same value: a number, text, or a tuple of these."""
+    return type(kept.value) in SCALARS or (type(kept.value) is tuple and kept.items is not None)
+
+
+def changed(aliases: frozenset[int], before: KeptValue, value: Any) -> bool:
+    """Whether a value is another now; what became code is none.
+
+    Args:
+        aliases: Addresses of tensors that have a component.
+        before: The value as it was.
+        value: The value now, or :data:`MISSING`.
+    """
+    if type(before.value) in SCALARS:
+        return not (same_scalar(before.value, value) or isinstance(value, CODE))
+    return _differs(aliases, before, value)
+
+
+def _differs(aliases: frozenset[int], before: KeptValue, value: Any) -> bool:
     if before.value is value and before.items is not None:
         items = _scalar_items(value)
         same_length = items is not None and len(items) == len(before.items)

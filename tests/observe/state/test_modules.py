@@ -42,15 +42,16 @@ def test_names_are_torchs(name: str) -> None:
     named = dict(model.named_parameters(remove_duplicate=False))
     assert list(state.parameters()) == list(named)
     assert all(state.parameters()[key] is tensor for key, tensor in named.items())
-    buffers = {**state.batchnorm_buffers(), **state.other_buffers()}
+    _, parts = state.components()
+    buffers = {**parts["batchnorm"], **parts["buffers"]}
     assert sorted(buffers) == sorted(n for n, _ in model.named_buffers(remove_duplicate=False))
 
 
 def test_batchnorm_is_told_apart() -> None:
     model = nn.Sequential(nn.BatchNorm1d(2), nn.InstanceNorm1d(2, track_running_stats=True))
     state = ModuleState(model)
-    assert {name.partition(".")[0] for name in state.batchnorm_buffers()} == {"0"}
-    assert {name.partition(".")[0] for name in state.other_buffers()} == {"1"}
+    assert {name.partition(".")[0] for name in state.components()[1]["batchnorm"]} == {"0"}
+    assert {name.partition(".")[0] for name in state.components()[1]["buffers"]} == {"1"}
     assert has_batchnorm(model)
     assert not has_batchnorm(nn.Sequential(nn.BatchNorm1d(2, track_running_stats=False)))
 
@@ -75,7 +76,7 @@ def test_flags_are_read_anew() -> None:
     state = ModuleState(model)
 
     def digest() -> bytes:
-        return digest_leaves(EVIDENCE_RECIPE, state.flags(state.parameters()))
+        return digest_leaves(EVIDENCE_RECIPE, state.components()[1]["modules"])
 
     seen = {digest()}
     for change in (
@@ -113,7 +114,7 @@ def test_layers_that_call_themselves_equal_are_told_apart() -> None:
 
 def test_buffers_that_only_the_snapshot_has_are_refused() -> None:
     model = batchnorm_net()
-    saved = {**ModuleState(model).other_buffers(), "0.x": torch.ones(1)}
+    saved = {**ModuleState(model).components()[1]["buffers"], "0.x": torch.ones(1)}
     with pytest.raises(RestoreMismatch, match=r"no buffer '0\.x'"):
         restore_buffers("buffers", model, saved, batchnorm=False)
 
@@ -157,7 +158,7 @@ def test_lazy_and_sparse_tensors_are_refused_by_name() -> None:
     plain = nn.Linear(1, 1)
     plain.register_buffer("mask", torch.eye(2).to_sparse())
     with pytest.raises(UncapturedState, match="mask"):
-        digests({"buffers": ModuleState(plain).other_buffers()})
+        digests({"buffers": ModuleState(plain).components()[1]["buffers"]})
 
 
 def test_a_buffer_that_is_restored_is_a_copy() -> None:
