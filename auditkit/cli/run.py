@@ -132,6 +132,7 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
             _check_deviations(workers, bound, source, given, deviate=deviate)
         with StepProgress(None, "trying the program") as progress:
             request = prepare_study(request, progress.report, workers)
+        _print_interrupted(request)
         print_outlook(console(), request)
         manifest = _run(ctx, request, signer, workers)
     print_run(manifest, signer.fingerprint)
@@ -153,6 +154,15 @@ def _refuse_combinations(  # one argument an option
         raise UsageError("--deviate says that a study may differ from --plan, and there is none")
     if out is None and not dry:
         raise UsageError("give --out, the folder of the run", hint="--dry-run needs none")
+
+
+def _print_interrupted(request: StudyRequest) -> None:
+    """Say what becomes of an interrupted run that lies in the folder."""
+    kept = RunFolder(request.out).progress()
+    if kept and request.resume:
+        console().print(f"goes on with what was complete: {kept}")
+    elif kept:
+        console().print("begins anew: of the interrupted run in this folder nothing was complete")
 
 
 def _jobs(given: int | None, plan: StudyPlan) -> int:

@@ -282,6 +282,18 @@ def test_a_run_with_a_complete_seed_is_only_gone_on_with_when_asked_to(
     assert content(cut_short) == before
 
 
+def test_a_run_of_which_nothing_was_complete_is_begun_anew_and_says_so(
+    shell: Shell, full_disk: Callable[[str], Callable[[], None]]
+) -> None:
+    one = ("run", TINY, "--seeds", "0", "--perturb", "carry", "--out", "out")
+    make_room = full_disk("seed-0000/.fork")
+    assert shell(*one).code == 2
+    make_room()
+    done = shell(*one)
+    assert done.code == 0
+    assert done.out.startswith("begins anew: of the interrupted run in this folder nothing was")
+
+
 @pytest.mark.parametrize("how", ["one bit", "cut short", "removed"])
 def test_a_damaged_file_of_a_finished_branch_is_noticed_and_the_branch_run_again(
     how: str, cut_short: Path, shell: Shell, uninterrupted: Path
@@ -311,7 +323,11 @@ def written_at(run: Path, stem: str) -> int:
 def test_finished_parts_are_not_run_again(cut_short: Path, shell: Shell) -> None:
     stems = ("seed-0000/fork", "seed-0000/carry.trace", "seed-0001/fork", "seed-0001/control.trace")
     before = [written_at(cut_short, stem) for stem in stems]
-    assert resume(shell).code == 0
+    done = resume(shell)
+    assert done.code == 0
+    assert done.out.startswith(
+        "goes on with what was complete: 1 of 2 seeds complete; seed 1: trunk and 1 of 3 branches\n"
+    )
     assert [written_at(cut_short, stem) for stem in stems] == before
 
 
