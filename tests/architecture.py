@@ -51,6 +51,7 @@ ROOMS: tuple[str, ...] = (
     "diagnose",
     "paper",
     "integrations",
+    "api",
     "cli",
     "__main__",
 )

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from auditkit.cli.console import console, interval, number, print_facts, print_table
-from auditkit.evidence.verdicts import is_recording_report
+from auditkit.evidence.verdicts import LESS_THAN_REQUIRED, is_recording_report
 from auditkit.records.estimate import (
     AS_IS,
     PRIMARY,
@@ -196,7 +196,7 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
             "Close: bits differ with the environment, and no probe table by more than the "
             "tolerance. That is not verified: an edit of that size looks the same."
         )
-    if report.exit_code == 0:
+    if report.exit_code in (0, LESS_THAN_REQUIRED):
         of_recording = is_recording_report(report.checks)
         replayed = {
             "verified": f", {_REPLAYED}",
@@ -208,6 +208,8 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
                 replayed += " by anybody but, in his own word, the author"
         out.print(f"Shown: {_PROVES_RECORDING if of_recording else _PROVES}{replayed}.")
         out.print(f"Not shown: {_NOT}.")
+    if report.settings is not None and report.exit_code == LESS_THAN_REQUIRED:
+        out.print(f"Required: {report.settings.require} or more; this is less")
     out.print(f"Verdict: {report.verdict} (exit {report.exit_code})")
 
 

@@ -25,7 +25,7 @@ from auditkit.cli import main
 from auditkit.cli.console import LAYOUTS
 from auditkit.cli.markdown import render
 from auditkit.errors import AuditError
-from auditkit.evidence.verdicts import PRECEDENCE
+from auditkit.evidence.verdicts import LESS_THAN_REQUIRED, PRECEDENCE
 from auditkit.manual import pages
 from auditkit.manual.pages import ORDER, Page, Section, explain, nearest, normal, parse, read_page
 from auditkit.program.program import Program
@@ -148,7 +148,7 @@ def test_every_check_is_explained_by_number_and_by_name(number: int, name: str) 
     assert any(found.heading == f"Check {number}, {name}" for found in sections(name))
 
 
-@pytest.mark.parametrize("code", [0, *sorted(PRECEDENCE)])
+@pytest.mark.parametrize("code", [0, *sorted(PRECEDENCE), LESS_THAN_REQUIRED])
 def test_every_exit_code_is_explained_after_the_check_of_its_number(code: int) -> None:
     for topic in (f"exit-{code}", f"exit {code}", f"exit code {code}"):
         assert [found.heading for found in sections(topic)] == [f"Exit code {code}"]
@@ -288,7 +288,8 @@ def test_the_exit_codes_are_those_of_the_errors_and_of_the_commands_help() -> No
     rows = table(PAGES["errors"], "exit code", "meaning")
     meanings = {int(code): meaning for code, meaning in rows}
     codes = {kind.exit_code for kind in kinds_of(AuditError)}
-    assert set(meanings) == {0} | codes == {0} | set(PRECEDENCE)
+    assert set(meanings) == {0, LESS_THAN_REQUIRED} | codes
+    assert codes == set(PRECEDENCE)
     assert f"the first of {', '.join(map(str, PRECEDENCE))} is given" in PAGES["errors"]
     with click.Context(main) as context:
         verify = main.get_command(context, "verify")
