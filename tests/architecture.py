@@ -52,6 +52,7 @@ ROOMS: tuple[str, ...] = (
     "paper",
     "integrations",
     "api",
+    "types",
     "cli",
     "__main__",
 )

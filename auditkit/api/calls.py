@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from auditkit.api.report import Report
+from auditkit.api.report import Report, as_report
 from auditkit.diagnose.run_difference import RunDifference, compare_runs
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
@@ -112,7 +112,7 @@ def verify(  # noqa: PLR0913 # one argument an option
             set_aside=aside,
             require=None if require is None else REQUIRED[require],
         )
-        return Report.of(verify_as_asked(place, request, _replay))
+        return as_report(verify_as_asked(place, request, _replay))
 
 
 def verify_as_asked(
@@ -152,7 +152,7 @@ def load_report(path: PathLike) -> Report:
         SchemaError: When it is no report, or one that contradicts itself.
     """
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a report")
-    return Report.of(report_from_json(data, what=Path(path).name))
+    return as_report(report_from_json(data, what=Path(path).name))
 
 
 def load_manifest(path: PathLike) -> StudyManifest | RecordingManifest:
@@ -207,7 +207,7 @@ def _several(given: Any) -> list[Any]:
 
 
 def _warn(line: str) -> None:
-    warnings.warn(line, stacklevel=3)
+    warnings.warn(line, stacklevel=4)  # where auditkit.verify was called
 
 
 def _replay(run: RunEvidence, request: ReplayRequest) -> ReplayOutcome:

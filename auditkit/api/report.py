@@ -45,12 +45,6 @@ class Report(VerificationReport):
     ``report.schema.json``.
     """
 
-    @classmethod
-    def of(cls, report: VerificationReport) -> Report:
-        """The same report with what this class adds."""
-        names = (field.name for field in fields(VerificationReport))
-        return cls(**{name: getattr(report, name) for name in names})
-
     def to_json(self) -> str:
         """The report as ``auditkit verify --json`` writes it, for :func:`auditkit.load_report`."""
         return canonical.encode(self).decode("ascii")
@@ -101,6 +95,11 @@ class Report(VerificationReport):
             )
             parts.append(_table(tuple(_SHOWN.values()), cells))
         return "\n".join(parts)
+
+
+def as_report(report: VerificationReport) -> Report:
+    """The same report, with what :class:`Report` adds."""
+    return Report(**{field.name: getattr(report, field.name) for field in fields(report)})
 
 
 def _load_pandas() -> Any:
