@@ -67,7 +67,8 @@ class Report(VerificationReport):
         rows = [] if self.estimates is None else self.estimates.rows
         unfold = _rows_by_seed if per_seed else _row
         frame: pandas.DataFrame = table.DataFrame([row for item in rows for row in unfold(item)])
-        return frame
+        numbers = [name for name in frame.columns if _is_number(frame[name])]
+        return frame.astype(dict.fromkeys(numbers, float))
 
     def _repr_html_(self) -> str:
         """The report in a notebook; all text in it is escaped."""
@@ -109,6 +110,11 @@ def _load_pandas() -> Any:
         raise UsageError(
             "Report.to_dataframe needs pandas, which is not installed", hint="pip install pandas"
         ) from error
+
+
+def _is_number(column: Iterable[object]) -> bool:
+    """Whether a column holds numbers that may be missing, and no whole numbers only."""
+    return all(value is None or isinstance(value, float) for value in column)
 
 
 def _row(estimate: SignedEstimate | DistanceEstimate) -> Iterator[dict[str, object]]:

@@ -175,7 +175,7 @@ def _print_findings(out: Console, check: CheckResult, damaged: Set[str]) -> None
         out.print(f"{name}: {replace(group, where=where or None)}")
     if len(groups) > _MOST_FINDINGS:
         out.print(f"{name}: ... and {len(groups) - _MOST_FINDINGS} more")
-    if follows:
+    if follows and check.status != "could not run":  # the table says it of a whole check
         files = f"{len(follows)} file{'s' if len(follows) > 1 else ''}"
         out.print(f"{name}: cannot be made of {files} that check 3 names")
     for warning in check.warnings[:_MOST_FINDINGS]:

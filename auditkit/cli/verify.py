@@ -91,6 +91,8 @@ def verify_command(
 ) -> None:
     """Verify MANIFEST: signature, files, pairing, replay; then compute the estimands.
 
+    MANIFEST is a manifest.json, its folder, or a .zip or .tar.gz of that as it was received.
+
     The study of a script is replayed with the command that follows `--`, in which {seed} stands
     for the seed; a recorded command is never run.
 

@@ -27,7 +27,12 @@ from auditkit.verification.request import VerifyRequest
 
 _SHARED_OPTIONS = (
     click.option(
-        "--key", "keys", multiple=True, type=TEXT, help="Public key file to trust; repeatable."
+        "--key",
+        "keys",
+        multiple=True,
+        type=TEXT,
+        help="Public key file to trust (the --key of run, plan and sign is a private one); "
+        "repeatable.",
     ),
     click.option(
         "--fingerprint", multiple=True, type=TEXT, help="SHA256:... from the paper; repeatable."

@@ -19,6 +19,9 @@ LESS_THAN_REQUIRED = 7
 #: Why checks 6, 7, 9 and 10 of a recording are not made: it has no branches.
 NOT_APPLICABLE = "not applicable to a recording"
 
+#: The check whether the files are those that were signed.
+ARTIFACTS = 3
+
 #: Findings of one check that are kept, a forged run could produce millions; the first of every
 #: exit code is always among them.
 MAX_FINDINGS = 100
@@ -94,9 +97,19 @@ class CheckResults:
         """All ten checks."""
         return tuple(self._result(number) for number in CHECKS)
 
+    def _follows(self, number: int) -> bool:
+        """Whether all that a check found is that it had not the files that were signed."""
+        places = {finding.where for finding in self._findings.get(number, ())}
+        damaged = {finding.where for finding in self._findings.get(ARTIFACTS, ())} - {None}
+        return number != ARTIFACTS and bool(places) and places <= damaged
+
     def _result(self, number: int) -> CheckResult:
         findings = tuple(self._findings.get(number, ()))
         warnings = tuple(self._warnings.get(number, ()))
+        if self._follows(number):
+            files = len({finding.where for finding in findings})
+            summary = f"without {files} file{'s' if files > 1 else ''} that check {ARTIFACTS} names"
+            return CheckResult(number, "could not run", summary, findings, warnings)
         if findings:
             count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
             summary = self._failed_as.get(number) or count

@@ -8,16 +8,14 @@ from pathlib import Path
 from auditkit.errors import StoreError
 from auditkit.files import store
 
-#: By the journal that lies in the folder until the manifest does.
+_RUN = ("an unfinished run, without a manifest", "go on with auditkit run ... --resume")
+_RECORDING = ("an unfinished recording, without a manifest", "go on with Recorder.resume(...)")
+
+#: By what lies in the folder until the manifest does: a journal, or only the lock before it.
 _STATES = {
-    f"run.json{store.PARTIAL}": (
-        "an unfinished run, without a manifest",
-        "go on with auditkit run ... --resume",
-    ),
-    f"recording.json{store.PARTIAL}": (
-        "an unfinished recording, without a manifest",
-        "go on with Recorder.resume(...)",
-    ),
+    f"run.json{store.PARTIAL}": _RUN,
+    f"recording.json{store.PARTIAL}": _RECORDING,
+    f"recording.lock{store.PARTIAL}": _RECORDING,
 }
 
 

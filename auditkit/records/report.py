@@ -86,7 +86,8 @@ class CheckResult:
         number: 1 to 10, see :data:`CHECKS`.
         status: Whether it passed; one of :data:`OPEN` where every finding is one that cannot be
             decided: ``needs consent`` to execute somebody else's code, ``could not run`` where
-            nothing could be executed (data or code missing), else ``undecided``.
+            nothing could be executed (data or code missing) or all that it lacks are files that
+            check 3 names, else ``undecided``.
         summary: What was checked, or why it was not run.
         findings: What is wrong; not empty exactly when the check failed or is one of :data:`OPEN`.
         warnings: What is odd but no failure.

@@ -5,6 +5,8 @@ people and for other tools, where a bystander could put one as well; and one in 
 folder (``$XDG_CACHE_HOME/auditkit``, else ``~/.cache/auditkit``) under the manifest's SHA-256. Only
 the latter is ever found again by itself: it was made here, and of this very manifest.
 
+No copy names the user's home folder: what lies beside a manifest may be handed on.
+
 A weaker report does not replace a stronger one of the same manifest, since a replay may have taken
 hours; one that says that something is wrong replaces any.
 """
@@ -20,7 +22,8 @@ from typing import get_args
 from auditkit.errors import AuditError, StoreError
 from auditkit.files import store
 from auditkit.files.outputs import Output, json_with
-from auditkit.formats import canonical
+from auditkit.formats import canonical, structure
+from auditkit.formats.redaction import redact_text
 from auditkit.records.report import VerificationReport
 from auditkit.records.settings import Passing
 from auditkit.verification.report_json import report_from_json
@@ -50,7 +53,7 @@ def keep(
     """
     if report.statement_sha256 is None:
         return None  # of what is no manifest
-    data = canonical.encode(report)
+    data = canonical.dumps(_anonymous(structure.to_dict(report)))
     kept = None
     with suppress(StoreError):
         path = cached(report.manifest_sha256, env)
@@ -91,6 +94,17 @@ def cached(manifest_sha256: str, env: Mapping[str, str] | None = None) -> Path:
     return folder / "auditkit" / "reports" / f"{manifest_sha256}.json"
 
 
+def _anonymous(value: object) -> object:
+    """A JSON value with this user's home folder as ``~`` in every text."""
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, list):
+        return [_anonymous(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _anonymous(item) for name, item in value.items()}
+    return value
+
+
 def _write(report: VerificationReport, data: bytes, output: Output) -> Path | None:
     """Write a report unless an earlier one says more; where it then lies."""
     if _says_more(output.path, report):
@@ -105,13 +119,16 @@ def _says_more(path: Path, report: VerificationReport) -> bool:
         earlier = report_from_json(data, what=path.name)
     except AuditError:
         return False
-    is_same = earlier.manifest_sha256 == report.manifest_sha256
-    return is_same and _strength(earlier) > _strength(report)
+    if earlier.manifest_sha256 != report.manifest_sha256 or _finds_something_wrong(report):
+        return False
+    return _strength(earlier) > _strength(report)
+
+
+def _finds_something_wrong(report: VerificationReport) -> bool:
+    return report.verdict not in get_args(Passing) and report.exit_code not in _NOTHING_SAID
 
 
 def _strength(report: VerificationReport) -> int:
-    """How much a report says; what finds something wrong is never held back."""
+    """How much a report shows; -1 for what shows nothing."""
     ranks = get_args(Passing)
-    if report.verdict in ranks:
-        return ranks.index(report.verdict)
-    return -1 if report.exit_code in _NOTHING_SAID else len(ranks)
+    return ranks.index(report.verdict) if report.verdict in ranks else -1

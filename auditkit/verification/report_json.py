@@ -7,7 +7,7 @@ only for what needs a replay; the other checks are made again and must agree.
 from __future__ import annotations
 
 from auditkit.errors import AuditError, SchemaError
-from auditkit.evidence.verdicts import exit_code_of, required_code, verdict_of
+from auditkit.evidence.verdicts import ARTIFACTS, exit_code_of, required_code, verdict_of
 from auditkit.formats import canonical, schema, structure
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.report import CHECKS, OPEN, UNDECIDED, CheckResult, VerificationReport
@@ -79,9 +79,11 @@ def check_agreement(
 def _contradiction(report: VerificationReport) -> str:
     if tuple(check.number for check in report.checks) != tuple(CHECKS):
         return "the checks are not 1 to 10 in this order"
+    damaged = {finding.where for finding in report.checks[ARTIFACTS - 1].findings} - {None}
     for check in report.checks:
         has_findings = check.status in ("failed", *OPEN)
         is_open = all(finding.exit_code == UNDECIDED for finding in check.findings)
+        is_open |= all(finding.where in damaged for finding in check.findings)
         if has_findings != bool(check.findings) or (check.status in OPEN and not is_open):
             return f"check {check.number} is {check.status} with {len(check.findings)} findings"
     exit_code = exit_code_of(report.checks)

@@ -225,6 +225,7 @@ def test_a_report_is_left_and_the_checklist_finds_it(shell: Shell, received: Run
     assert (after.code, "Check 8 was not run" in after.out) == (0, False)
     assert "with the report of your verification, " in after.err
     # It is listed nowhere, and --strict takes it for what it is.
+    assert str(shell.folder) not in report.read_text()
     weaker = shell("verify", str(received.folder), *whole, "--replay", "none")
     assert (weaker.code, "report: " in weaker.out) == (0, False)
     assert json.loads(report.read_text())["verdict"] == "verified"

@@ -14,6 +14,7 @@ from auditkit.files.unfinished import refuse_unfinished
 JOURNALS = {
     run_folder._JOURNAL: "auditkit run ... --resume",
     recording_folder._JOURNAL: "Recorder.resume(...)",
+    recording_folder._LOCK: "Recorder.resume(...)",
 }
 
 
