@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import textwrap
 from collections.abc import Sequence
 
@@ -11,8 +12,8 @@ import click
 from auditkit.formats.quote import printable
 from auditkit.records.report import Need, VerificationReport
 
-#: Columns of the text, as of every text that is folded for a terminal of the usual width.
-_WIDTH = 79
+#: Columns of the text: as many as there are, from here to there.
+_LEAST, _MOST = 40, 79
 
 
 def print_needs(report: VerificationReport, command: str, typed: Sequence[str]) -> None:
@@ -25,10 +26,11 @@ def print_needs(report: VerificationReport, command: str, typed: Sequence[str]) 
     """
     if not report.needs:
         return
+    width = min(_MOST, max(_LEAST, shutil.get_terminal_size().columns - 1))
     click.echo("\nTo go on, this takes:")
     for need in report.needs:
         click.echo(f"  {printable(need.option)}")
-        click.echo(textwrap.indent(textwrap.fill(printable(need.why), _WIDTH - 6), "      "))
+        click.echo(textwrap.indent(textwrap.fill(printable(need.why), width - 6), "      "))
     # One line whatever its length, to be copied as it is.
     click.echo(f"next: {printable(_line(command, typed, report.needs))}")
 

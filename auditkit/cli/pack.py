@@ -38,9 +38,9 @@ def pack_command(folder: str, out: str | None) -> None:
     if path.name != MANIFEST_NAME:
         raise UsageError(f"{path.name} is no folder with a {MANIFEST_NAME}", hint="give the folder")
     archive = out if out is not None else str(_beside(root))
+    output = new_file("--out", archive, "archive", path)
     if not archive.lower().endswith(_ENDING):
         raise UsageError(f"--out {archive!r} does not end in {_ENDING}", hint="name a .zip file")
-    output = new_file("--out", archive, "archive", path)
     envelope = open_envelope(
         store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest"), what=path.name
     )

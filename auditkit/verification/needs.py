@@ -44,21 +44,20 @@ def signer_needs(
         "none of the keys that you named signed it; give the author's as well, " if named else ""
     )
     for name in claimed:
+        lies_here = _lies_beside(folder, name)
         if name in set_aside:
             why = (
                 "give the author's key as well: this machine trusts it, but where keys are named "
                 "no others count"
             )
-            yield Need(f"--fingerprint {name}", why)
-        elif _lies_beside(folder, name):
+        elif lies_here:
             why = (
                 f"{others}if the paper, or somebody you trust, gives this very fingerprint: "
                 "here it is only what the files say of themselves"
             )
-            yield Need(f"--fingerprint {name}", why)
         else:
             why = f"the public key of {name}, from somebody you trust: it does not lie here"
-            yield Need("--key FILE", why)
+        yield Need(f"--fingerprint {name}" if lies_here else "--key FILE", why)
 
 
 def replay_needs(manifest: StudyManifest, given: Sequence[str], *, allowed: bool) -> Iterator[Need]:

@@ -38,7 +38,7 @@ from auditkit.records.manifest import STUDY_PREDICATE
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.recording import RECORDING_PREDICATE, TRACE_STEPS
 from auditkit.records.registration import PLAN_PREDICATE
-from auditkit.records.report import CHECKS, Binding, Verdict
+from auditkit.records.report import CHECKS, Binding, Status, Verdict
 from auditkit.replay.seed_replay import MAX_REPLAYS
 from auditkit.signing.keys import fingerprint
 from auditkit.statistics.metrics import DISTANCES, N_BINS, SIGNED
@@ -193,6 +193,7 @@ def test_every_heading_and_word_of_every_table_is_explained(name: str) -> None:
 
 
 WORDS = (
+    *typing.get_args(Status),
     *typing.get_args(Verdict),
     *typing.get_args(Binding),
     *typing.get_args(AgreementVerdict),
