@@ -118,10 +118,11 @@ def verify_command(
     report = verify_path(path, request)
     if key is not None:
         _countersign(path, report, RunTimes.ending(started, _now()), key)
+    if not json_to.is_stdout:
+        print_report(report, everything=everything)
     json_to.write(canonical.dumps(structure.to_dict(report)))
     kept = keep(report, None if received.is_unpacked else path)
     if not json_to.is_stdout:
-        print_report(report, everything=everything)
         if kept is not None:
             click.echo(f"report: {kept}")
         print_needs(report, "verify", ctx.meta[TYPED])

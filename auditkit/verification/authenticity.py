@@ -294,6 +294,8 @@ class Verification:
         """Whether the signer's key was read from the very folder that it is to vouch for."""
         if self._signer is None or self._signer.source == BY_FINGERPRINT:
             return False
+        if not self._request.named:  # this machine's own trust, wherever the run lies
+            return False
         folder = Path(os.path.realpath(self._opened.path.parent))
         return Path(os.path.realpath(self._signer.source)).is_relative_to(folder)
 
