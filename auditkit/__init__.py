@@ -1,7 +1,8 @@
 """auditkit: Branch-and-Hold studies whose evidence a reviewer can replay.
 
 The names below are loaded when they are first used (PEP 562), so that ``import auditkit`` and
-``auditkit verify --replay none`` load no torch.
+``auditkit verify --replay none`` load no torch. What their results consist of is in
+:mod:`auditkit.types`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from auditkit.version import __version__
 
 if TYPE_CHECKING:
+    from auditkit.api.calls import diff, load_manifest, load_report, verify
+    from auditkit.api.report import Report
     from auditkit.errors import AuditError, NothingToPerturb
     from auditkit.observe.rng.per_sample import PerSample
     from auditkit.observe.state.components import Stateful, TrainingObjects
@@ -32,9 +35,14 @@ _HOMES = {
     "Probe": "auditkit.program.program",
     "Program": "auditkit.program.program",
     "Recorder": "auditkit.recorder.recorder",
+    "Report": "auditkit.api.report",
     "Stateful": "auditkit.observe.state.components",
     "StudyPlan": "auditkit.records.plan",
     "TrainingObjects": "auditkit.observe.state.components",
+    "diff": "auditkit.api.calls",
+    "load_manifest": "auditkit.api.calls",
+    "load_report": "auditkit.api.calls",
+    "verify": "auditkit.api.calls",
 }
 
 __all__ = [
@@ -48,10 +56,15 @@ __all__ = [
     "Probe",
     "Program",
     "Recorder",
+    "Report",
     "Stateful",
     "StudyPlan",
     "TrainingObjects",
     "__version__",
+    "diff",
+    "load_manifest",
+    "load_report",
+    "verify",
 ]
 
 

@@ -37,7 +37,8 @@ The tree (the number is the exit code that the command line gives it)::
     ├── MalformedError              5  bytes that are not what their name says
     │   ├── JsonError               5  not strict JSON
     │   ├── SchemaError             5  JSON of another shape
-    │   └── FormatError             5  a safetensors file or time stamp of another shape
+    │   ├── FormatError             5  a safetensors file or time stamp of another shape
+    │   └── ArchiveError            5  a .zip or .tar.gz that is broken or holds what it must not
     └── Undecided                   6  nothing can be said: code or data missing, other environment
 
 Each leaf is something that the caller can act on. The message is one line; ``expected``,
@@ -248,6 +249,10 @@ class SchemaError(MalformedError):
 
 class FormatError(MalformedError):
     """A safetensors file or a time stamp that is broken or holds something else."""
+
+
+class ArchiveError(MalformedError):
+    """A .zip or .tar.gz that is broken, too large, or holds what is not taken out of it."""
 
 
 class Undecided(AuditError):

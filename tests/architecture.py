@@ -51,6 +51,8 @@ ROOMS: tuple[str, ...] = (
     "diagnose",
     "paper",
     "integrations",
+    "api",
+    "types",
     "cli",
     "__main__",
 )

@@ -42,6 +42,7 @@ from auditkit.records.report import (
     Countersignature,
     Distance,
     Finding,
+    Need,
     OpenedReport,
     PlanBinding,
     ReplayReport,
@@ -375,7 +376,11 @@ SETTINGS = VerifierSettings(
     keys=("SHA256:abc",),
     authorities=(sha("4"),),
     variables=(VARIABLE,),
+    fingerprints=("SHA256:abc",),
+    require="sampled",
 )
+
+NEED = Need("--arg data=PATH", "where it lies here: '/there' does not")
 
 OPENED_REPORT = OpenedReport(1, 1, ("~/elsewhere.csv",), 4, ("data/path/train.bin",), 2)
 
@@ -398,6 +403,10 @@ REPORT = VerificationReport(
     replays=(STATED,),
     settings=SETTINGS,
     opened=OPENED_REPORT,
+    needs=(NEED,),
+    schema="report",
+    schema_version="1",
+    auditkit="0.1.0",
 )
 
 SIGNED_REPORT = SignedReport(
@@ -552,6 +561,7 @@ EXAMPLES: tuple[Any, ...] = (
     *OPENED.files,
     OPENED,
     OPENED_REPORT,
+    NEED,
     CHECKPOINT,
     RANK,
     WORLD,

@@ -35,7 +35,7 @@ from auditkit.records.environment import Environment, protocol_variables
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.plan import StudyPlan
-from auditkit.records.report import CheckResult, Finding, VerificationReport
+from auditkit.records.report import OPEN, CheckResult, Finding, VerificationReport
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.keys import PrivateKey, TrustedKey, fingerprint
@@ -311,7 +311,7 @@ def check_files(run: Run, **options: Any) -> VerificationReport:
 
 def failures(report: VerificationReport) -> set[int]:
     """Numbers of the checks that failed, or that cannot be decided."""
-    wrong = ("failed", "undecided")
+    wrong = ("failed", *OPEN)
     return {result.number for result in report.checks if result.status in wrong}
 
 

@@ -6,14 +6,18 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from checklist_example import example_report
 from cli_shell import PATIENCE, Process, Shell
 
 from auditkit.files import store
+from auditkit.formats import canonical
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DIGITS = str(EXAMPLES / "digits.py")
@@ -33,7 +37,7 @@ runpy.run_path({script!r}, run_name="__main__")
 
 
 def test_there_is_a_test_of_every_example() -> None:
-    names = ["digits.py", "find_nondeterminism.py", "plain_loop.py"]
+    names = ["digits.py", "find_nondeterminism.py", "paper_table.py", "plain_loop.py"]
     assert [path.name for path in sorted(EXAMPLES.glob("*.py"))] == names
 
 
@@ -44,6 +48,42 @@ def test_a_short_study_of_digits_runs_and_verifies(tmp_path: Path) -> None:
     assert (done.code, done.err) == (0, "")
     verified = shell("verify", "digits/manifest.json")
     assert verified.code == 0, verified.out
+
+
+def test_the_table_of_a_paper_comes_from_the_report_alone(tmp_path: Path) -> None:
+    report = example_report()
+    path = tmp_path / "report.json"
+    path.write_bytes(canonical.encode(report))
+    shown = subprocess.run(
+        [sys.executable, str(EXAMPLES / "paper_table.py"), str(path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    estimates = report.estimates
+    assert estimates is not None
+    rows = [line for line in shown.splitlines() if line.endswith(r"\\")]
+    wanted = [
+        row
+        for row in estimates.distances
+        if (row.metric, row.variant, row.time) == ("tv", "as-is", "T")
+    ]
+    assert [line.split(" & ")[0] for line in rows] == [
+        row.perturbation.replace("--", " ") for row in wanted
+    ]
+    assert all(len(line.split(" & ")) == 5 for line in rows)
+    assert f"{wanted[0].excess:.3g}" in rows[0]
+    withheld = replace(example_report(replayed=False), estimates=None)
+    path.write_bytes(canonical.encode(withheld))
+    with pytest.raises(subprocess.CalledProcessError):
+        subprocess.run([sys.executable, str(EXAMPLES / "paper_table.py"), str(path)], check=True)
+
+
+def test_the_examples_are_type_checked_strictly() -> None:
+    checked = tomllib.loads((EXAMPLES.parent / "pyproject.toml").read_text())["tool"]["mypy"]
+    assert checked["strict"] is True
+    assert "examples" in checked["files"]
+    assert "ignore" not in (EXAMPLES / "paper_table.py").read_text()
 
 
 def finish(process: Process) -> str:

@@ -4,10 +4,14 @@ import inspect
 import re
 import subprocess
 import sys
+import typing
+from dataclasses import is_dataclass
+from typing import Any
 
 import pytest
 
 import auditkit
+from auditkit import types
 
 
 def test_all_is_what_the_module_shows() -> None:
@@ -47,7 +51,38 @@ def named_by(owner: type) -> set[str]:
     ids=lambda owner: owner.__name__,
 )
 def test_what_a_public_class_takes_and_gives_is_public_too(owner: type) -> None:
-    assert named_by(owner) <= {*auditkit.__all__}
+    assert named_by(owner) <= {*auditkit.__all__, *types.__all__}
+
+
+def reached_from(annotation: Any) -> set[type]:
+    """Classes of auditkit that an annotation names, and those that their fields do."""
+    found: set[type] = set()
+    waiting = [annotation]
+    while waiting:
+        named = waiting.pop()
+        waiting += typing.get_args(named)
+        kind = typing.get_origin(named) or named
+        if not inspect.isclass(kind) or kind in found or not kind.__module__.startswith("auditkit"):
+            continue
+        found.add(kind)
+        if is_dataclass(kind):
+            waiting += typing.get_type_hints(kind).values()
+    return found
+
+
+def test_whatever_a_function_gives_consists_of_public_classes() -> None:
+    functions = [
+        value for name in auditkit.__all__ if inspect.isfunction(value := getattr(auditkit, name))
+    ]
+    assert {function.__name__ for function in functions} >= {"verify", "load_manifest", "diff"}
+    for function in functions:
+        reached = reached_from(typing.get_type_hints(function)["return"])
+        assert {kind.__name__ for kind in reached} <= set(types.__all__), function.__name__
+
+
+def test_the_public_classes_are_listed_once_in_order() -> None:
+    assert list(types.__all__) == sorted(set(types.__all__))
+    assert all(inspect.isclass(getattr(types, name)) for name in types.__all__)
 
 
 def test_a_class_that_names_others_is_seen_to() -> None:

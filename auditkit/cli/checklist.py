@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from auditkit.cli.options import TEXT, manifest_path
+from auditkit.cli.options import TEXT, received_manifest
 from auditkit.cli.outputs import destination
 from auditkit.cli.verify import verify_path
 from auditkit.cli.verify_options import (
@@ -18,19 +19,24 @@ from auditkit.cli.verify_options import (
     request_of,
     verification_options,
 )
-from auditkit.errors import ArtifactMismatch, UsageError
-from auditkit.evidence.verdicts import is_recording_report
+from auditkit.errors import ArtifactMismatch, AuditError, UsageError
+from auditkit.evidence.verdicts import LESS_THAN_REQUIRED, is_recording_report
 from auditkit.files import store
 from auditkit.formats import canonical
+from auditkit.formats.quote import printable
 from auditkit.formats.statements import study_from_statement
 from auditkit.paper.checklist import fill
 from auditkit.paper.rendering import is_checklist, to_latex, to_markdown
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.report import VerificationReport
 from auditkit.signing.envelopes import open_envelope
+from auditkit.verification.report_files import REPORT_NAME, find
 from auditkit.verification.report_json import check_agreement, report_from_json
 
 _FORMATS = {"markdown": to_markdown, "latex": to_latex}
+
+#: Exit codes of reports that find nothing wrong.
+_GOOD = (0, LESS_THAN_REQUIRED)
 
 _FROM_REPORT = (
     "Checks 8 and 10, and the estimates, are taken from a report that auditkit verify wrote "
@@ -44,7 +50,10 @@ _FROM_REPORT = (
     "--format", "form", type=click.Choice(list(_FORMATS)), default="markdown", show_default=True
 )
 @click.option(
-    "--report", "report_file", type=TEXT, help="JSON report of `auditkit verify --json FILE`."
+    "--report",
+    "report_file",
+    type=TEXT,
+    help="Report of `auditkit verify`; by default your last.",
 )
 @verification_options(replay="none")
 @let_through_option
@@ -61,15 +70,14 @@ def checklist(
 ) -> None:
     """Verify MANIFEST, then print the checklist that it can fill.
 
-    Without a replay the items on kernels, noise floor and uncertainty stay open: give
-    --replay all, or --report with the report of an earlier verification. A manifest that fails
-    a check gets no checklist; exit codes are those of `auditkit verify`.
+    What needs a replay is taken from the report that your last `auditkit verify` left, if there
+    is one, or that --report names; --replay all makes it anew. A manifest that fails a check gets
+    no checklist; exit codes are those of `auditkit verify`.
     """
-    if report_file is not None:
-        if ctx.get_parameter_source("amount") != ParameterSource.DEFAULT:
-            raise UsageError("--report and --replay exclude each other")
-        options["amount"] = "none"
-    path = manifest_path(manifest)
+    is_default = ctx.get_parameter_source("amount") == ParameterSource.DEFAULT
+    if report_file is not None and not is_default:
+        raise UsageError("--report and --replay exclude each other")
+    path = ctx.with_resource(received_manifest(manifest)).path
     written_to = destination("--out", "-" if out is None else out, is_checklist, "checklist", path)
     request = request_of(path, **options)
     refuse_idle(request)
@@ -80,16 +88,45 @@ def checklist(
             where=path.name,
             hint="give the manifest of a study",
         )
+    made_here = report
     if report.exit_code == 0 and report_file is not None:
-        record = _read_manifest(path, report)
-        report = _with_report(Path(report_file), report, record)
-    if report.exit_code != 0:
+        report = _with_report(Path(report_file), report, _read_manifest(path, report))
+    elif report.exit_code == 0 and is_default:
+        report = _own_report(path, report)
+    if report.exit_code not in _GOOD:
         _refuse(ctx, path, report)
-    notes = (_FROM_REPORT,) if report_file is not None else ()
+    notes = (_FROM_REPORT,) if report is not made_here else ()
     text = _FORMATS[form](fill(_read_manifest(path, report), report, notes))
     written_to.write(text.encode("utf-8", "backslashreplace"))
     if not written_to.is_stdout:
         click.echo(f"checklist: {out}", err=True)
+
+
+def _own_report(path: Path, here: VerificationReport) -> VerificationReport:
+    """The report that this user's own verification of the manifest left, where it says more.
+
+    Says which it is, or why it is not used.
+    """
+    found = find(here.manifest_sha256)
+    if found is None:
+        if os.path.lexists(path.parent / REPORT_NAME):
+            why = "was not made here, or of another manifest; --report names one to use"
+            _say(f"{REPORT_NAME} beside the manifest is not used: it {why}")
+        return here
+    try:
+        own = _with_report(found, here, _read_manifest(path, here))
+    except AuditError as error:
+        _say(f"the report of your verification is not used: {error}")
+        return here
+    if own.verdict not in ("verified", "sampled"):
+        _say(f"the report of your verification is not used: its verdict is {own.verdict}")
+        return here
+    _say(f"with the report of your verification, {found}")
+    return own
+
+
+def _say(text: str) -> None:
+    click.echo(f"auditkit: {printable(text)}", err=True)
 
 
 def _read_manifest(path: Path, report: VerificationReport) -> StudyManifest:

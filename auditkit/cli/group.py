@@ -28,6 +28,7 @@ _COMMANDS = {
     "doctor": "auditkit.cli.doctor:doctor",
     "show": "auditkit.cli.show:show",
     "diff": "auditkit.cli.diff:diff",
+    "pack": "auditkit.cli.pack:pack_command",
     "checklist": "auditkit.cli.checklist:checklist",
     "explain": "auditkit.cli.explain:explain_command",
     "keygen": "auditkit.cli.keygen:keygen",

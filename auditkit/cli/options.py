@@ -6,13 +6,17 @@ import importlib
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from auditkit.errors import UsageError
+from auditkit.files.archives import is_archive, unpacked
+from auditkit.files.unfinished import refuse_unfinished
 from auditkit.formats.quote import brief, escaped, printable
 from auditkit.formats.redaction import redact_path
 from auditkit.processes.interpreter import is_set_by_auditkit
@@ -88,10 +92,54 @@ def _typed(param: click.Parameter | None) -> str:
 
 
 def manifest_path(text: str) -> Path:
-    """The manifest that a user named, by itself or by its folder."""
+    """The manifest that a user named, by itself or by its folder.
+
+    Raises:
+        UsageError: When it is an archive: only some commands take one.
+        StoreError: When there is none yet, since the run is unfinished.
+    """
+    path = _named_path(text)
+    if is_archive(path):
+        hint = "auditkit verify takes it as it is; for this command unpack it"
+        raise UsageError(f"{path.name} is an archive", hint=hint)
+    return path
+
+
+@dataclass(frozen=True)
+class Received:
+    """A manifest as it was received.
+
+    Attributes:
+        path: The manifest; of an archive, in a temporary folder.
+        is_unpacked: Whether it lies there for this command only.
+    """
+
+    path: Path
+    is_unpacked: bool = False
+
+
+@contextmanager
+def received_manifest(text: str) -> Iterator[Received]:
+    """The manifest that a user named, by itself, by its folder, or by a .zip or .tar.gz.
+
+    Raises:
+        ArchiveError: When the archive is broken, or holds what it must not.
+        StoreError: When there is no manifest yet, since the run is unfinished.
+    """
+    path = _named_path(text)
+    if not is_archive(path):
+        yield Received(path)
+        return
+    with unpacked(path) as manifest:
+        yield Received(manifest, is_unpacked=True)
+
+
+def _named_path(text: str) -> Path:
     path = Path(text)
     # os.path's, since Path's raises for a name that is too long
-    return path / MANIFEST_NAME if os.path.isdir(path) else path  # noqa: PTH112
+    path = path / MANIFEST_NAME if os.path.isdir(path) else path  # noqa: PTH112
+    refuse_unfinished(path)
+    return path
 
 
 def parse_arguments(items: Iterable[str]) -> dict[str, str]:
@@ -189,8 +237,9 @@ def split_target(program: str) -> tuple[str, str]:
 #: Where a command leaves what it has kept of work that was interrupted, in ``ctx.meta``.
 KEPT = "auditkit.kept"
 
-#: Where :class:`CommandWithTail` leaves what follows ``--``.
+#: Where :class:`CommandWithTail` leaves what follows ``--``, and the whole line as it was typed.
 TAIL = "auditkit.command"
+TYPED = "auditkit.typed"
 
 
 class CommandWithTail(click.Command):
@@ -203,7 +252,7 @@ class CommandWithTail(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Split the line before anything is parsed."""
         at = args.index("--") if "--" in args else len(args)
-        ctx.meta[TAIL] = tuple(args[at + 1 :])
+        ctx.meta[TAIL], ctx.meta[TYPED] = tuple(args[at + 1 :]), tuple(args)
         return super().parse_args(ctx, args[:at])
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:

@@ -15,7 +15,6 @@ from auditkit.errors import UsageError
 from auditkit.files.outputs import Output, Recogniser, json_with, never
 
 #: What the options write that replace their own earlier files.
-VERIFICATION = json_with("verdict", "exit_code", "manifest_sha256", "checks")
 REPRODUCTION = json_with("recorded_sha256", "reproduced_sha256", "rows")
 REPLAY = json_with("equal", "exit_code", "manifest_sha256", "findings")
 DIAGNOSIS = json_with("exit_code", "repeatable", "steps", "runs")

@@ -8,7 +8,7 @@ import sys
 import click
 
 from auditkit.cli.console import console, print_facts, print_table, print_words
-from auditkit.cli.options import TEXT, manifest_path
+from auditkit.cli.options import TEXT, received_manifest
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.statements import Manifest, Statement, any_from_statement
@@ -24,9 +24,10 @@ from auditkit.signing.envelopes import Envelope, open_envelope
 @click.command()
 @click.argument("manifest", type=TEXT)
 @click.option("--json", "as_json", is_flag=True, help="Print the signed statement as JSON.")
-def show(manifest: str, as_json: bool) -> None:
+@click.pass_context
+def show(ctx: click.Context, /, manifest: str, as_json: bool) -> None:
     """Print what MANIFEST says, or a plan, replay or countersignature. Nothing is verified."""
-    path = manifest_path(manifest)
+    path = ctx.with_resource(received_manifest(manifest)).path
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
     envelope = open_envelope(data, what=path.name)
     record = any_from_statement(envelope.payload, what=path.name)

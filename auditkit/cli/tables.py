@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from auditkit.cli.console import console, interval, number, print_table
-from auditkit.evidence.verdicts import is_recording_report
+from auditkit.evidence.verdicts import LESS_THAN_REQUIRED, is_recording_report
 from auditkit.records.estimate import (
     AS_IS,
     PRIMARY,
@@ -147,7 +147,7 @@ def _print_findings(out: Console, check: CheckResult, damaged: Set[str]) -> None
         out.print(f"{name}: {replace(group, where=where or None)}")
     if len(groups) > _MOST_FINDINGS:
         out.print(f"{name}: ... and {len(groups) - _MOST_FINDINGS} more")
-    if follows:
+    if follows and check.status != "could not run":  # the table says it of a whole check
         files = f"{len(follows)} file{'s' if len(follows) > 1 else ''}"
         out.print(f"{name}: cannot be made of {files} that check 3 names")
     for warning in check.warnings[:_MOST_FINDINGS]:
@@ -168,7 +168,7 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
             "Close: bits differ with the environment, and no probe table by more than the "
             "tolerance. That is not verified: an edit of that size looks the same."
         )
-    if report.exit_code == 0:
+    if report.exit_code in (0, LESS_THAN_REQUIRED):
         of_recording = is_recording_report(report.checks)
         replayed = {
             "verified": f", {_REPLAYED}",
@@ -180,6 +180,8 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
                 replayed += " by anybody but, in his own word, the author"
         out.print(f"Shown: {_PROVES_RECORDING if of_recording else _PROVES}{replayed}.")
         out.print(f"Not shown: {_NOT}.")
+    if report.settings is not None and report.exit_code == LESS_THAN_REQUIRED:
+        out.print(f"Required: {report.settings.require} or more; this is less")
     out.print(f"Verdict: {report.verdict} (exit {report.exit_code})")
 
 

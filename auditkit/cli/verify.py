@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,17 +9,21 @@ from typing import Any
 
 import click
 
+from auditkit.api.calls import REQUIRED, verify_as_asked
+from auditkit.cli.needs import print_needs
 from auditkit.cli.options import (
     NUMBER,
     TAIL,
     TEXT,
+    TYPED,
     WHOLE,
     CommandWithTail,
+    Received,
     decimal_number,
     default_jobs,
-    manifest_path,
+    received_manifest,
 )
-from auditkit.cli.outputs import VERIFICATION, destination
+from auditkit.cli.outputs import destination
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.tables import print_report
@@ -35,14 +37,13 @@ from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.formats import canonical, structure
 from auditkit.formats.quote import brief, printable
-from auditkit.records.declaration import PLUGINS
 from auditkit.records.manifest import RunTimes
 from auditkit.records.report import VerificationReport
 from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
 from auditkit.signing.trust import SigningKey
 from auditkit.verification.countersigning import countersign, countersignature_output
-from auditkit.verification.plan_binding import rebuild_program
-from auditkit.verification.procedure import VerifyRequest, verify
+from auditkit.verification.report_files import IS_REPORT, keep
+from auditkit.verification.request import VerifyRequest
 
 
 @click.command("verify", cls=CommandWithTail)
@@ -66,6 +67,11 @@ from auditkit.verification.procedure import VerifyRequest, verify
     type=TEXT,
     help="Private key to sign this report with, beside MANIFEST.",
 )
+@click.option(
+    "--require",
+    type=click.Choice(list(REQUIRED)),
+    help="Exit with 7 where nothing is wrong and less than this was shown.",
+)
 @click.option("--all", "everything", is_flag=True, help="Print every estimate.")
 @click.option(
     "--json", "json_out", type=TEXT, help="Write the report as JSON to a file, or - for stdout."
@@ -85,17 +91,20 @@ def verify_command(
 ) -> None:
     """Verify MANIFEST: signature, files, pairing, replay; then compute the estimands.
 
+    MANIFEST is a manifest.json, its folder, or a .zip or .tar.gz of that as it was received.
+
     The study of a script is replayed with the command that follows `--`, in which {seed} stands
     for the seed; a recorded command is never run.
 
     Exit codes: 0 nothing wrong, 1 a check failed, 2 wrong use, 3 signed by a key that is not
-    trusted, 4 not signed, 5 malformed, 6 cannot decide.
+    trusted, 4 not signed, 5 malformed, 6 cannot decide, 7 less than required.
     """
-    path = manifest_path(manifest)
-    json_to = destination("--json", json_out, VERIFICATION, "report", path)
+    received = ctx.with_resource(received_manifest(manifest))
+    path = received.path
+    json_to = destination("--json", json_out, IS_REPORT, "report", path)
     key = signing_key_of(countersigner) if countersigner is not None else None
     if key is not None:
-        countersignature_output(path.parent, key.fingerprint).check()
+        _check_countersigning(received, key)
     request = replace(
         request_of(path, replay_seed=replay_seed, **options),
         command=ctx.meta[TAIL],
@@ -112,25 +121,32 @@ def verify_command(
     if not json_to.is_stdout:
         print_report(report, everything=everything)
     json_to.write(canonical.dumps(structure.to_dict(report)))
+    kept = keep(report, None if received.is_unpacked else path)
+    if not json_to.is_stdout:
+        if kept is not None:
+            click.echo(f"report: {kept}")
+        print_needs(report, "verify", ctx.meta[TYPED])
     ctx.exit(report.exit_code)
+
+
+def _check_countersigning(received: Received, key: SigningKey) -> None:
+    """Look whether a countersignature can be kept, before hours are spent.
+
+    Raises:
+        UsageError: Of an archive, beside whose manifest nothing stays.
+        StoreError: When it may not be written.
+    """
+    if received.is_unpacked:
+        raise UsageError(
+            "--countersign leaves a file beside the manifest, and this one lies in an archive",
+            hint="unpack it, verify the folder, and pack that again",
+        )
+    countersignature_output(received.path.parent, key.fingerprint).check()
 
 
 def verify_path(path: Path, request: VerifyRequest) -> VerificationReport:
     """Verify with replay and estimands where they are asked for, showing progress."""
-    if request.replay == "none":
-        return verify(path, request)
-    # Lazy for start-up time: scipy and, for plug-ins, torch.
-    from auditkit.statistics.estimands import estimate  # noqa: PLC0415
-
-    registrar = functools.partial(
-        rebuild_program, arguments=request.arguments, variables=request.variables
-    )
-    if importlib.metadata.entry_points(group=PLUGINS):
-        from auditkit.perturbations.registry import registry  # noqa: PLC0415
-
-        declarations = {name: known.declaration for name, known in registry().items()}
-        return verify(path, request, _replay_with_progress, estimate, declarations, registrar)
-    return verify(path, request, _replay_with_progress, estimate, registrar=registrar)
+    return verify_as_asked(path, request, _replay_with_progress)
 
 
 def _replay_with_progress(run: RunEvidence, request: ReplayRequest) -> ReplayOutcome:

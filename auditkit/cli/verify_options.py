@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from auditkit.api.calls import REQUIRED
 from auditkit.cli.options import (
     TEXT,
     WHOLE,
@@ -18,22 +18,21 @@ from auditkit.cli.options import (
     token_sha256,
     whole_number,
 )
-from auditkit.errors import AuditError, UsageError
+from auditkit.errors import UsageError
 from auditkit.formats.quote import brief
-from auditkit.records.manifest import SIGNER_NAME
 from auditkit.signing.keys import TrustedKey
-from auditkit.signing.trust import (
-    key_by_fingerprint,
-    load_public_keys,
-    machine_trust,
-    require_fingerprint,
-)
-from auditkit.verification.authenticity import VerifyRequest
+from auditkit.signing.trust import keys_that_count
 from auditkit.verification.plan_binding import Authorities
+from auditkit.verification.request import VerifyRequest
 
 _SHARED_OPTIONS = (
     click.option(
-        "--key", "keys", multiple=True, type=TEXT, help="Public key file to trust; repeatable."
+        "--key",
+        "keys",
+        multiple=True,
+        type=TEXT,
+        help="Public key file to trust (the --key of run, plan and sign is a private one); "
+        "repeatable.",
     ),
     click.option(
         "--fingerprint", multiple=True, type=TEXT, help="SHA256:... from the paper; repeatable."
@@ -107,6 +106,7 @@ def request_of(  # noqa: PLR0913 # one argument an option
     authorities: tuple[str, ...],
     replay_seed: int | None = None,
     variables: tuple[str, ...] = (),
+    require: str | None = None,
 ) -> VerifyRequest:
     """What the options of :func:`verification_options` and :data:`let_through_option` ask for.
 
@@ -118,8 +118,10 @@ def request_of(  # noqa: PLR0913 # one argument an option
         raise UsageError(f"--threshold must be at least 1, not {threshold}")
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}")
+    named = bool(keys or fingerprint)
+    trusted, aside = keys_that_count(path.parent, keys, fingerprint, strict=strict, warn=_warn)
     return VerifyRequest(
-        trusted=trusted_keys(path, keys, fingerprint, strict=strict),
+        trusted=trusted,
         replay=n_replay,
         replay_seed=replay_seed,
         strict=strict,
@@ -128,8 +130,10 @@ def request_of(  # noqa: PLR0913 # one argument an option
         jobs=jobs if jobs is not None else 0,
         threshold=threshold,
         authorities=_authorities(authorities),
-        named=bool(keys or fingerprint),
+        named=named,
         variables=parse_variables(variables),
+        set_aside=aside,
+        require=None if require is None else REQUIRED[require],
     )
 
 
@@ -157,22 +161,12 @@ def refuse_idle(request: VerifyRequest) -> None:
 def trusted_keys(
     path: Path, keys: tuple[str, ...], fingerprints: tuple[str, ...], *, strict: bool
 ) -> list[TrustedKey]:
-    """The keys that count: named ones; this machine's only where none are named.
+    """The keys that count: see :func:`auditkit.signing.trust.keys_that_count`."""
+    return keys_that_count(path.parent, keys, fingerprints, strict=strict, warn=_warn)[0]
 
-    What lies beside a manifest anybody can have put there: a file without the key of a fingerprint
-    is a warning, and what is not signed by another trusted key is untrusted then.
-    """
-    named = [key for name in keys for key in load_public_keys(name)]
-    for wanted in fingerprints:
-        require_fingerprint(wanted)
-        try:
-            named.append(key_by_fingerprint(wanted, path.parent / SIGNER_NAME))
-        except AuditError as error:
-            click.echo(f"auditkit: warning: --fingerprint: {error}", err=True)
-    if keys or fingerprints:
-        own = {key.fingerprint for key in machine_trust() if key.own} if not strict else set()
-        return [replace(key, own=key.own or key.fingerprint in own) for key in named]
-    return [] if strict else machine_trust()
+
+def _warn(line: str) -> None:
+    click.echo(f"auditkit: warning: {line}", err=True)
 
 
 def _authorities(files: tuple[str, ...]) -> Authorities:

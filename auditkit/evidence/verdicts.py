@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import get_args
 
 from auditkit.errors import ArtifactError, AuditError, StoreError
-from auditkit.records.report import CHECKS, UNDECIDED, CheckResult, Finding, Status, Verdict
+from auditkit.records.report import CHECKS, OPEN, UNDECIDED, CheckResult, Finding, Status, Verdict
+from auditkit.records.settings import Passing
 
 #: Where several exit codes are asked for, the first of these wins.
 PRECEDENCE = (2, 5, 1, 4, 3, 6)
 
+#: Exit code where nothing is wrong, and less was shown than is required.
+LESS_THAN_REQUIRED = 7
+
 #: Why checks 6, 7, 9 and 10 of a recording are not made: it has no branches.
 NOT_APPLICABLE = "not applicable to a recording"
+
+#: The check whether the files are those that were signed.
+ARTIFACTS = 3
 
 #: Findings of one check that are kept, a forged run could produce millions; the first of every
 #: exit code is always among them.
@@ -29,6 +37,7 @@ class CheckResults:
         self._summaries: dict[int, str] = {}
         self._not_run: dict[int, str] = {}
         self._failed_as: dict[int, str] = {}
+        self._open_as: dict[int, Status] = {}
 
     def ran(self, number: int, summary: str) -> None:
         """Note that a check was made, and what it looked at."""
@@ -37,6 +46,10 @@ class CheckResults:
     def sum_up(self, number: int, text: str) -> None:
         """Say what is wrong as a whole, where a check finds anything; empty for a mere count."""
         self._failed_as[number] = text
+
+    def leave_open(self, number: int, status: Status) -> None:
+        """Say why a check cannot be decided, where nothing that it finds is wrong."""
+        self._open_as[number] = status
 
     def add(self, number: int, findings: Iterable[Finding]) -> None:
         """Add findings; an error raised while they are made becomes one."""
@@ -84,15 +97,25 @@ class CheckResults:
         """All ten checks."""
         return tuple(self._result(number) for number in CHECKS)
 
+    def _follows(self, number: int) -> bool:
+        """Whether all that a check found is that it had not the files that were signed."""
+        places = {finding.where for finding in self._findings.get(number, ())}
+        damaged = {finding.where for finding in self._findings.get(ARTIFACTS, ())} - {None}
+        return number != ARTIFACTS and bool(places) and places <= damaged
+
     def _result(self, number: int) -> CheckResult:
         findings = tuple(self._findings.get(number, ()))
         warnings = tuple(self._warnings.get(number, ()))
+        if self._follows(number):
+            files = len({finding.where for finding in findings})
+            summary = f"without {files} file{'s' if files > 1 else ''} that check {ARTIFACTS} names"
+            return CheckResult(number, "could not run", summary, findings, warnings)
         if findings:
             count = f"{len(findings)} finding{'s' if len(findings) > 1 else ''}"
             summary = self._failed_as.get(number) or count
             # What cannot be decided has not failed: nothing was found to be wrong.
             is_open = self._codes[number] == {UNDECIDED}
-            status: Status = "undecided" if is_open else "failed"
+            status = self._open_as.get(number, OPEN[0]) if is_open else "failed"
             return CheckResult(number, status, summary, findings, warnings)
         if number in self._not_run or number not in self._summaries:
             reason = self._not_run.get(number, "an earlier check failed")
@@ -129,6 +152,13 @@ def exit_code_of(results: Iterable[CheckResult]) -> int:
     """The exit code that the findings ask for; 0 where there are none."""
     requested = {finding.exit_code for result in results for finding in result.findings}
     return next((code for code in PRECEDENCE if code in requested), 0)
+
+
+def required_code(exit_code: int, verdict: Verdict, require: Passing | None) -> int:
+    """The exit code once it is asked whether a verdict is as much as is required."""
+    ranks = get_args(Passing)
+    is_less = require in ranks and verdict in ranks[: ranks.index(require)]
+    return LESS_THAN_REQUIRED if is_less and not exit_code else exit_code
 
 
 def is_recording_report(results: Iterable[CheckResult]) -> bool:

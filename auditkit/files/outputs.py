@@ -13,7 +13,7 @@ import base64
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +105,15 @@ class Output:
         """
         replace = self.check()
         store.write_bytes(self.path, data, private=private, replace=replace)
+
+    def write_pieces(self, pieces: Iterable[bytes]) -> None:
+        """Write what does not fit into the memory, in the same way.
+
+        Raises:
+            StoreError: As :meth:`check`.
+        """
+        replace = self.check()
+        store.write_bytes(self.path, pieces, replace=replace)
 
     def _check(self) -> bool:
         if not self.path.name or self.path.name == "..":

@@ -15,7 +15,7 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.records.manifest import BranchRecord, SeedRecord, StudyManifest
-from auditkit.records.report import CheckResult, VerificationReport
+from auditkit.records.report import OPEN, CheckResult, VerificationReport
 
 #: Hex digits that are cited: enough to be found in the manifest, and not to be met by chance.
 SHOWN_DIGITS = 16
@@ -175,7 +175,7 @@ def _failure(check: CheckResult) -> str:
 
 
 def _not_run(wanted: int, check: CheckResult | None) -> str:
-    if check is not None and check.status == "undecided":
+    if check is not None and check.status in OPEN:
         return f"Check {wanted} cannot be decided: {clipped(check.findings[0])}."
     reason = f" ({clipped(check.summary)})" if check is not None and check.summary else ""
     how = _HOW_TO_RUN.get(wanted, "run auditkit verify and see why")

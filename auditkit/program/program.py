@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
-from auditkit.errors import AuditError, ProgramError, ProgramFailed, UnknownArgument
+from auditkit.errors import AuditError, ProgramError, ProgramFailed
 from auditkit.formats.quote import class_of
 from auditkit.observe.loader.iterables import TAKEN, as_data_loader, is_loader
 from auditkit.observe.machine.code import import_file, import_module
@@ -28,10 +28,12 @@ from auditkit.observe.machine.imports import noted_opens
 from auditkit.observe.rng.per_sample import PerSample
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
+from auditkit.program.arguments import check_arguments, where_data_lie
 from auditkit.records.plan import StudyPlan
 
-#: Where the sources of auditkit lie.
+#: Where the sources of auditkit lie, and those of Python's own library.
 _PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
+_STANDARD = f"{Path(os.__file__).parent}{os.sep}"
 
 Batch = Any
 Loss = Callable[[nn.Module, Batch], Tensor]
@@ -243,9 +245,6 @@ def _data_loader(loader: object) -> DataLoader[Any]:
     return as_data_loader(loader)
 
 
-_ANY_KEYWORD = inspect.Parameter.VAR_KEYWORD
-
-
 @dataclass(frozen=True)
 class LoadedFactory:
     """A factory and where it came from.
@@ -267,27 +266,19 @@ class LoadedFactory:
 
         Raises:
             UnknownArgument: When it takes other arguments.
-            ProgramError: When it returns something else.
+            ProgramError: When it needs one that is not given, or returns something else.
             ProgramFailed: When it raises.
         """
         parameters = inspect.signature(self.make).parameters
-        takes_any_keyword = any(p.kind is _ANY_KEYWORD for p in parameters.values())
-        seed_name, *others = parameters or [""]
-        for name in arguments:
-            if name == seed_name or (name not in others and not takes_any_keyword):
-                taken = [key for key in others if parameters[key].kind is not _ANY_KEYWORD]
-                raise UnknownArgument(
-                    f"the factory {self.name} takes no argument {name!r}",
-                    expected=", ".join(taken) or "none but the seed",
-                    found=name,
-                )
+        check_arguments(self.name, parameters, arguments)
         try:
             with noted_opens():
                 program = self.make(seed, **arguments)
         except AuditError:
             raise
         except Exception as error:
-            raise program_failure(error, f"the factory {self.name}") from error
+            hint = where_data_lie(parameters, arguments, error)
+            raise program_failure(error, f"the factory {self.name}", hint) from error
         if not isinstance(program, Program):
             raise ProgramError(
                 f"the factory {self.name} returned no Program",
@@ -297,7 +288,7 @@ class LoadedFactory:
         return program
 
 
-def program_failure(error: Exception, what: str) -> ProgramFailed:
+def program_failure(error: Exception, what: str, hint: str | None = None) -> ProgramFailed:
     """An error of the user's program, as one line with its place."""
     frames = traceback.extract_tb(error.__traceback__)
     # Where the user's own code stood; the frames below it are a library's.
@@ -306,15 +297,15 @@ def program_failure(error: Exception, what: str) -> ProgramFailed:
     place = f"{Path(last.filename).name}:{last.lineno}" if last is not None else None
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{Path(error.filename).name}:{error.lineno}"
-    return ProgramFailed(f"{what} raised {type(error).__name__}: {error}", where=place)
+    return ProgramFailed(f"{what} raised {type(error).__name__}: {error}", where=place, hint=hint)
 
 
 def _is_library_file(filename: str) -> bool:
-    """Whether a frame is of an installed package, of auditkit, or of generated code.
+    """Whether a frame is of a package, of Python, of auditkit, or of generated code.
 
     Only the text is looked at: a traceback may have thousands of frames.
     """
-    in_package = filename.startswith(_PACKAGE)
+    in_package = filename.startswith((_PACKAGE, _STANDARD))
     return filename.startswith("<") or in_package or "site-packages" in Path(filename).parts
 
 

@@ -21,13 +21,17 @@ REPLAY_PREDICATE = "urn:auditkit:replay:v1"
 #: now each has a name of its own.
 REPLAY_NAME = "replay.json"
 
-Status = Literal["passed", "failed", "undecided", "not run"]
+Status = Literal["passed", "failed", "undecided", "needs consent", "could not run", "not run"]
 Verdict = Literal["verified", "sampled", "integrity-only", "close", "failed", "undecided"]
 Binding = Literal["plan-bound", "registered", "not bound"]
 ReplaySays = Literal["impossible", "different", "undecided", "in part", "equal"]
 
 #: Names of files that nobody hashed, or that no replay opened, that a report holds.
 MAX_UNHASHED = 100
+
+#: What a check is called whose every finding is one that cannot be decided: nothing was found to
+#: be wrong. The first where nothing says more.
+OPEN: tuple[Status, ...] = ("undecided", "needs consent", "could not run")
 
 #: Exit code of what cannot be decided: nothing is found to be wrong, nor to be right.
 UNDECIDED = 6
@@ -80,9 +84,12 @@ class CheckResult:
 
     Attributes:
         number: 1 to 10, see :data:`CHECKS`.
-        status: Whether it passed; ``undecided`` where every finding is one that cannot be decided.
+        status: Whether it passed; one of :data:`OPEN` where every finding is one that cannot be
+            decided: ``needs consent`` to execute somebody else's code, ``could not run`` where
+            nothing could be executed (data or code missing) or all that it lacks are files that
+            check 3 names, else ``undecided``.
         summary: What was checked, or why it was not run.
-        findings: What is wrong; not empty exactly when the check failed or is undecided.
+        findings: What is wrong; not empty exactly when the check failed or is one of :data:`OPEN`.
         warnings: What is odd but no failure.
     """
 
@@ -96,6 +103,19 @@ class CheckResult:
     def name(self) -> str:
         """The check's name."""
         return CHECKS[self.number]
+
+
+@dataclass(frozen=True)
+class Need:
+    """An option that a verification lacks to go on.
+
+    Attributes:
+        option: As it is typed; ``PATH`` stands for what only the verifier knows.
+        why: What it is for, and what to look at before it is given.
+    """
+
+    option: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -254,6 +274,11 @@ class VerificationReport:
         settings: What the verifier set; None in reports of earlier builds.
         opened: The files that the program opened while it was built; None of a recording or a
             script, and where neither the manifest nor a replay here says.
+        needs: Every option that a verification needs that was refused for want of trust, consent
+            or data; empty where none is lacking, or something is wrong that none would mend.
+        schema: Name of the schema that the JSON follows; None in reports of earlier builds.
+        schema_version: Its version; None as above.
+        auditkit: Version of auditkit that made the report; None as above.
     """
 
     verdict: Verdict
@@ -274,6 +299,10 @@ class VerificationReport:
     replays: tuple[StatedReplay, ...] = field(default=())
     settings: VerifierSettings | None = None
     opened: OpenedReport | None = None
+    needs: tuple[Need, ...] = field(default=())
+    schema: str | None = None
+    schema_version: str | None = None
+    auditkit: str | None = None
 
     def __bool__(self) -> bool:
         return self.exit_code == 0

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+#: Verdicts that find nothing wrong, the weakest first.
+Passing = Literal["integrity-only", "sampled", "verified"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class VerifierSettings:
             verifier's machine trusts.
         authorities: Timestamp authorities that were named: the certificates' SHA-256.
         variables: Environment variables that the replay had beside those that any has.
+        fingerprints: Those of the keys that were named by their fingerprint.
+        require: The least verdict that was asked for; None for any that finds nothing wrong.
     """
 
     replay: str
@@ -76,6 +82,8 @@ class VerifierSettings:
     keys: tuple[str, ...] = field(default=())
     authorities: tuple[str, ...] = field(default=())
     variables: tuple[VariableSetting, ...] = field(default=())
+    fingerprints: tuple[str, ...] = field(default=())
+    require: Passing | None = None
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -91,6 +99,7 @@ class VerifierSettings:
             "--tolerance": self.tolerance,
             "--jobs": self.jobs,
             "--threshold": None if self.threshold == 1 else self.threshold,
+            "--require": self.require and self.require.removesuffix("-only"),
         }
         flags = {"--allow-code": self.allow_code, "--strict": self.strict}
         return (
@@ -98,7 +107,7 @@ class VerifierSettings:
             *(f"{name} {value}" for name, value in numbers.items() if value is not None),
             *self.given,
             *(name for name, is_set in flags.items() if is_set),
-            *(f"--key {key}" for key in self.keys),
+            *(f"{'--fingerprint' if k in self.fingerprints else '--key'} {k}" for k in self.keys),
             *(f"--authority {digest}" for digest in self.authorities),
             *((f"-- {' '.join(self.command)}",) if self.command else ()),
         )

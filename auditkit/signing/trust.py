@@ -13,13 +13,14 @@ reader got elsewhere makes it count.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from auditkit.errors import KeyEncrypted, KeyFileError, MalformedError, StoreError
+from auditkit.errors import AuditError, KeyEncrypted, KeyFileError, MalformedError, StoreError
 from auditkit.files import store
 from auditkit.formats.quote import brief
+from auditkit.records.manifest import SIGNER_NAME
 from auditkit.signing.allowed_signers import NAMESPACE
 from auditkit.signing.keys import (
     PrivateKey,
@@ -35,6 +36,9 @@ from auditkit.signing.keys import (
 
 #: Largest key or allowed_signers file, in bytes.
 MAX_KEY_FILE_BYTES = 2**20
+
+#: What a key is said to come from that was trusted for its fingerprint.
+BY_FINGERPRINT = "--fingerprint"
 
 #: Environment variables: the file of the signing key, and the password of that file.
 KEY_VARIABLE = "AUDITKIT_KEY"
@@ -160,6 +164,48 @@ def machine_trust(env: Mapping[str, str] | None = None) -> list[TrustedKey]:
     return [replace(key, own=key.fingerprint in own) for key in load_public_keys(trusted)]
 
 
+def keys_that_count(
+    folder: Path,
+    keys: Sequence[str | Path],
+    fingerprints: Sequence[str],
+    *,
+    strict: bool,
+    warn: Callable[[str], None],
+) -> tuple[list[TrustedKey], list[TrustedKey]]:
+    """The keys that count: named ones; this machine's only where none are named.
+
+    What lies beside a manifest anybody can have put there: a file without the key of a fingerprint
+    is a warning, and what is not signed by another trusted key is untrusted then.
+
+    Args:
+        folder: The manifest's folder, in which keys of fingerprints lie.
+        keys: Files of public keys.
+        fingerprints: Fingerprints that the reader got elsewhere.
+        strict: Whether this machine's own trust is set aside.
+        warn: Called with a line for a fingerprint that no key there has.
+
+    Returns:
+        The keys that count, and those of this machine that naming others set aside.
+
+    Raises:
+        KeyFileError: When a named file cannot be read, or a fingerprint is none.
+    """
+    named = [key for name in keys for key in load_public_keys(name)]
+    for wanted in fingerprints:
+        require_fingerprint(wanted)
+        try:
+            named.append(key_by_fingerprint(wanted, folder / SIGNER_NAME))
+        except AuditError as error:
+            warn(f"--fingerprint: {error}")
+    here = [] if strict else machine_trust()
+    if not keys and not fingerprints:
+        return here, []
+    own = {key.fingerprint for key in here if key.own}
+    known = {key.fingerprint for key in named}
+    counting = [replace(key, own=key.own or key.fingerprint in own) for key in named]
+    return counting, [key for key in here if key.fingerprint not in known]
+
+
 def signing_key(
     path: str | Path | None = None,
     env: Mapping[str, str] | None = None,
@@ -216,7 +262,7 @@ def key_by_fingerprint(wanted: str, candidates_file: str | Path) -> TrustedKey:
     candidates = load_public_keys(candidates_file)
     for key in candidates:
         if key.fingerprint == wanted:
-            return TrustedKey(key.fingerprint, key.public_key, "--fingerprint")
+            return TrustedKey(key.fingerprint, key.public_key, BY_FINGERPRINT)
     raise KeyFileError(
         "no key with that fingerprint",
         expected=wanted,

@@ -7,38 +7,58 @@ and recordings alike. What all checks of one verification share, and the report,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from auditkit.errors import ArtifactMismatch, ArtifactMissing, AuditError, UnsafePath
 from auditkit.evidence.reader import SignedFolder
-from auditkit.evidence.verdicts import CheckResults, as_finding, exit_code_of, verdict_of
+from auditkit.evidence.verdicts import (
+    CheckResults,
+    as_finding,
+    exit_code_of,
+    required_code,
+    verdict_of,
+)
 from auditkit.files import artifacts
 from auditkit.formats.quote import escaped
-from auditkit.formats.redaction import redact_path, redact_text
 from auditkit.formats.statements import Manifest, manifest_from_statement
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import EstimateTable
-from auditkit.records.manifest import MANIFEST_NAME, SIGNER_NAME, FileRecord
+from auditkit.records.manifest import (
+    MANIFEST_NAME,
+    SCHEMA_VERSION,
+    SIGNER_NAME,
+    FileRecord,
+    StudyManifest,
+)
 from auditkit.records.report import (
     SELF_SIGNED,
     Countersignature,
     Distance,
     Finding,
+    Need,
     OpenedReport,
     PlanBinding,
     StatedReplay,
     Timestamp,
     VerificationReport,
 )
-from auditkit.records.settings import ArgumentSetting, VariableSetting, VerifierSettings
 from auditkit.signing.envelopes import Envelope, open_envelope, pae
 from auditkit.signing.keys import TrustedKey, verifies
 from auditkit.signing.signatures import SignatureOutcome, check_signatures
+from auditkit.signing.trust import BY_FINGERPRINT
 from auditkit.verification.countersigning import is_countersignature, read_countersignatures
-from auditkit.verification.plan_binding import Authorities
+from auditkit.verification.needs import (
+    MENDABLE,
+    claimed_fingerprints,
+    replay_needs,
+    signer_needs,
+)
 from auditkit.verification.replay_results import is_replay_result
+from auditkit.verification.request import VerifyRequest, settings_of
+from auditkit.version import __version__
 
 #: Files beside a manifest that it cannot list, because they are made from it; and every
 #: countersignature and replay.
@@ -53,44 +73,6 @@ _KINDS = {
 
 #: Names of one kind that a line holds.
 _SHOWN = 3
-
-
-@dataclass(frozen=True)
-class VerifyRequest:
-    """How to verify.
-
-    Attributes:
-        trusted: Keys that count.
-        replay: ``all``, ``none``, or how many branches to draw.
-        replay_seed: Repeats a draw; then no odds are stated, since the author may know it.
-        strict: Whether unlisted files are failures.
-        allow_code: Whether code signed by somebody else's key may be executed.
-        arguments: Arguments of the factory that replace recorded ones.
-        jobs: Seeds that are replayed at the same time; None for as many as cores allow.
-        command: The verifier's own command for the study of a script.
-        threshold: How many people whose keys are trusted must have signed.
-        budget: Seconds to spend on replay, as many branches as fit; None for no limit.
-        tolerance: See :class:`auditkit.replay.study_replay.ReplayRequest`.
-        authorities: How timestamps are judged.
-        named: Whether the trusted keys were named for this verification, and are not those that
-            this machine trusts anyway.
-        variables: Environment variables that a replay has beside those that any has, by name.
-    """
-
-    trusted: Sequence[TrustedKey]
-    replay: str | int = "all"
-    replay_seed: int | None = None
-    strict: bool = False
-    allow_code: bool = False
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    jobs: int = 1
-    command: tuple[str, ...] = ()
-    threshold: int = 1
-    budget: float | None = None
-    tolerance: float | None = None
-    authorities: Authorities = field(default_factory=Authorities)
-    named: bool = True
-    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -166,9 +148,10 @@ class Verification:
     def _report(self, estimates: EstimateTable | None) -> VerificationReport:
         results = self._checks.results()
         exit_code = exit_code_of(results)
+        verdict = verdict_of(exit_code, replayed=self._replayed, close=self._close)
         return VerificationReport(
-            verdict=verdict_of(exit_code, replayed=self._replayed, close=self._close),
-            exit_code=exit_code,
+            verdict=verdict,
+            exit_code=required_code(exit_code, verdict, self._request.require),
             manifest_sha256=hashlib.sha256(self._opened.data).hexdigest(),
             statement_sha256=self._opened.statement_sha256,
             signed_by=self._signer.fingerprint if self._signer else None,
@@ -185,7 +168,27 @@ class Verification:
             replays=self._replays,
             settings=settings_of(self._request, self._opened.manifest),
             opened=self._files_opened,
+            needs=tuple(self._needs()) if exit_code in MENDABLE else (),
+            schema="report",
+            schema_version=SCHEMA_VERSION,
+            auditkit=__version__,
         )
+
+    def _needs(self) -> Iterator[Need]:
+        """Everything that a reader has to give for the checks that were refused."""
+        request, manifest, own = self._request, self._opened.manifest, self._is_own
+        names_in_vain = request.named and not request.trusted  # another one than the files'
+        if self._signer is None and self._opened.envelope is not None and not names_in_vain:
+            claimed = claimed_fingerprints(self._opened.envelope, request.trusted)
+            aside = {key.fingerprint: key for key in request.set_aside}
+            folder = self._opened.path.parent
+            wanted = claimed[: request.threshold]
+            yield from signer_needs(folder, wanted, list(aside), named=request.named)
+            own = bool(claimed) and all(name in aside and aside[name].own for name in claimed)
+        is_study = isinstance(manifest, StudyManifest) and not manifest.program.command
+        if isinstance(manifest, StudyManifest) and is_study and request.replay != "none":
+            allowed = request.allow_code or own
+            yield from replay_needs(manifest, list(request.arguments), allowed=allowed)
 
     def _countersignatures(self) -> tuple[Countersignature, ...]:
         folder, statement = self._opened.path.parent, self._opened.statement_sha256
@@ -208,6 +211,8 @@ class Verification:
         self._is_own = is_own(outcome)
         names = ", ".join(key.label for key in outcome.signers)
         self._checks.ran(2, f"signed by {names}")
+        if self._came_with_the_files:
+            self._checks.warn(2, "that key came with the files: whoever made them chose it")
         self._check_timestamps(envelope)
 
     def _check_timestamps(self, envelope: Envelope) -> None:
@@ -281,7 +286,18 @@ class Verification:
         source = Path(self._signer.source)
         if self._signer.own and source.name == "allowed_signers":
             return SELF_SIGNED
-        return f"trusted by {source.name}"
+        own = ", which came with the files" if self._came_with_the_files else ""
+        return f"trusted by {source.name}{own}"
+
+    @property
+    def _came_with_the_files(self) -> bool:
+        """Whether the signer's key was read from the very folder that it is to vouch for."""
+        if self._signer is None or self._signer.source == BY_FINGERPRINT:
+            return False
+        if not self._request.named:  # this machine's own trust, wherever the run lies
+            return False
+        folder = Path(os.path.realpath(self._opened.path.parent))
+        return Path(os.path.realpath(self._signer.source)).is_relative_to(folder)
 
 
 def _examine(root: Path, file: FileRecord) -> tuple[str, Finding] | None:
@@ -318,32 +334,6 @@ def _lies(names: Sequence[str]) -> str:
 def is_companion(name: str) -> bool:
     """Whether a file may lie beside a manifest that does not list it."""
     return name in COMPANIONS or is_countersignature(name) or is_replay_result(name)
-
-
-def settings_of(request: VerifyRequest, manifest: Manifest | None) -> VerifierSettings:
-    """What a verifier set, beside what the record says of it."""
-    recorded = {} if manifest is None else manifest.program.arguments
-    return VerifierSettings(
-        replay=str(request.replay),
-        replay_seed=request.replay_seed,
-        budget=request.budget,
-        tolerance=request.tolerance,
-        arguments=tuple(
-            ArgumentSetting(name, redact_path(value), recorded.get(name))
-            for name, value in sorted(request.arguments.items())
-        ),
-        command=tuple(map(redact_text, request.command)),
-        jobs=request.jobs or None,
-        allow_code=request.allow_code,
-        strict=request.strict,
-        threshold=request.threshold,
-        keys=tuple(key.fingerprint for key in request.trusted) if request.named else (),
-        authorities=request.authorities.names,
-        variables=tuple(
-            VariableSetting(name, redact_text(value))
-            for name, value in sorted(request.variables.items())
-        ),
-    )
 
 
 def is_own(outcome: SignatureOutcome) -> bool:

@@ -54,7 +54,6 @@ from auditkit.verification.authenticity import (
     COMPANIONS,
     OpenedManifest,
     Verification,
-    VerifyRequest,
     open_manifest,
 )
 from auditkit.verification.content import content_findings, is_as_long_as_planned
@@ -63,9 +62,11 @@ from auditkit.verification.plan_binding import Registrar, bind_plan
 from auditkit.verification.program_code import (
     check_program,
     opened_report,
+    refuse_unknown_arguments,
     unopened_finding,
 )
 from auditkit.verification.recordings import RecordingVerification
+from auditkit.verification.request import VerifyRequest
 
 __all__ = ["COMPANIONS", "Estimator", "Replayer", "VerifyRequest", "verify"]
 
@@ -97,10 +98,13 @@ def verify(
 
     Raises:
         StoreError: When there is no such file.
+        UnknownArgument: When the verifier gives an argument that the factory does not take.
     """
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
     opened = open_manifest(path, data)
     if isinstance(opened.manifest, StudyManifest):
+        if request.replay != "none":
+            refuse_unknown_arguments(path.parent, opened.manifest.program, request.arguments)
         replayer = None if request.replay == "none" else replayer
         callbacks = _Callbacks(replayer, estimator, declarations, registrar)
         run = RunEvidence(path.parent, opened.manifest)
@@ -207,6 +211,7 @@ class _StudyVerification(Verification):
             if not (self._signer and self._signer.own):
                 text = "the code is signed by somebody else's key; read it, then give --allow-code"
             checks.add(8, [Finding(text, exit_code=6)])
+            checks.leave_open(8, "needs consent")
             return
         try:
             outcome, sample = self._replay_sample(run, self._replayer)
@@ -214,6 +219,8 @@ class _StudyVerification(Verification):
             checks.add(8, [as_change(error)])
             return
         checks.add(8, outcome.findings)
+        if not outcome.environments:
+            checks.leave_open(8, "could not run")
         for text in outcome.warnings:
             checks.warn(8, text)
         self._replay_outcome = outcome

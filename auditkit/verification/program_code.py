@@ -5,15 +5,22 @@ A reviewer reads ``code/``; a target that leads elsewhere would run something el
 
 from __future__ import annotations
 
+import ast
 import importlib.machinery
-from collections.abc import Iterator, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
+from auditkit.errors import AuditError
+from auditkit.files import artifacts
 from auditkit.formats.quote import brief
-from auditkit.records.manifest import CodeFile, ProgramRecord
+from auditkit.program.arguments import unknown_argument
+from auditkit.records.manifest import CODE_FOLDER, CodeFile, ProgramRecord
 from auditkit.records.opened import OpenedFiles, some_names
 from auditkit.records.report import MAX_UNHASHED, UNDECIDED, Finding, OpenedReport
 from auditkit.replay.opened import OpenedHere
+
+#: Longest source that is read for what its factory takes, in bytes.
+_MAX_SOURCE = 2**20
 
 #: Where Python keeps compiled copies of sources, which it runs in their place.
 _CACHE = "__pycache__"
@@ -38,6 +45,60 @@ def check_program(program: ProgramRecord) -> Iterator[Finding]:
                 "compiled code is listed that would run in the place of its source",
                 f"code/{file.name}",
             )
+
+
+def refuse_unknown_arguments(root: Path, program: ProgramRecord, given: Iterable[str]) -> None:
+    """Refuse an argument that the recorded factory does not take, before anything runs.
+
+    Its source is read and not executed. Where that does not tell what it takes, nothing is
+    refused here: the replay says it.
+
+    Args:
+        root: The study's folder.
+        program: What the manifest says of the program.
+        given: Names of the arguments that the verifier gave.
+
+    Raises:
+        UnknownArgument: When there is one.
+    """
+    names = list(given)
+    taken = _taken(root, program) if names else None
+    for name in names:
+        if taken is not None and name not in taken:
+            raise unknown_argument(program.target.partition(":")[2], name, taken)
+
+
+def _taken(root: Path, program: ProgramRecord) -> list[str] | None:
+    """The arguments that the recorded factory takes, as its source says; None where it does not."""
+    source, _, name = program.target.partition(":")
+    file = next((file for file in program.code if file.name == source), None)
+    if file is None or program.command:
+        return None
+    try:
+        text = artifacts.safe_read(
+            *(root, f"{CODE_FOLDER}/{file.name}"),
+            expected_sha256=file.sha256,
+            max_bytes=_MAX_SOURCE,
+        )
+        tree = ast.parse(text)
+    except (AuditError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return None  # whatever is wrong with it, a check says so
+    found = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
+    bound = [node for node in ast.walk(tree) if _binds(node, name)]
+    if len(found) != 1 or found != bound or found[0].decorator_list:
+        return None
+    given = found[0].args
+    taken = [*given.posonlyargs, *given.args, *given.kwonlyargs][1:]
+    return None if given.kwarg or given.vararg else [argument.arg for argument in taken]
+
+
+def _binds(node: ast.AST, name: str) -> bool:
+    """Whether a node gives a meaning to a name, in whatever scope."""
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return node.name == name
+    if isinstance(node, ast.alias):
+        return node.name == "*" or (node.asname or node.name).partition(".")[0] == name
+    return isinstance(node, ast.Name) and node.id == name and not isinstance(node.ctx, ast.Load)
 
 
 def check_opened(opened: OpenedFiles | None) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from auditkit.records.evidence import CONSUMED, is_consumed
 from auditkit.records.recording import TRACE_STEPS, RankRecord, RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.records.rng import UNSEEDED, StreamContract
-from auditkit.verification.authenticity import OpenedManifest, Verification, VerifyRequest
+from auditkit.verification.authenticity import OpenedManifest, Verification
 from auditkit.verification.consistency import check_listing
 from auditkit.verification.recording_traces import check_chunks, place
 from auditkit.verification.replay_results import (
@@ -28,6 +28,7 @@ from auditkit.verification.replay_results import (
     processes,
     read_replays,
 )
+from auditkit.verification.request import VerifyRequest
 from auditkit.verification.rng_contract import GLOBAL_STREAMS, check_uncovered
 
 #: Settings without which nobody could tell why a replay differs.

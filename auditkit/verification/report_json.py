@@ -7,10 +7,10 @@ only for what needs a replay; the other checks are made again and must agree.
 from __future__ import annotations
 
 from auditkit.errors import AuditError, SchemaError
-from auditkit.evidence.verdicts import exit_code_of, verdict_of
+from auditkit.evidence.verdicts import ARTIFACTS, exit_code_of, required_code, verdict_of
 from auditkit.formats import canonical, schema, structure
 from auditkit.records.manifest import StudyManifest
-from auditkit.records.report import CHECKS, UNDECIDED, CheckResult, VerificationReport
+from auditkit.records.report import CHECKS, OPEN, UNDECIDED, CheckResult, VerificationReport
 
 #: Checks that execute the program or rest on that; all others are made wherever there is a file.
 NEED_REPLAY = (8, 10)
@@ -79,16 +79,20 @@ def check_agreement(
 def _contradiction(report: VerificationReport) -> str:
     if tuple(check.number for check in report.checks) != tuple(CHECKS):
         return "the checks are not 1 to 10 in this order"
+    damaged = {finding.where for finding in report.checks[ARTIFACTS - 1].findings} - {None}
     for check in report.checks:
-        has_findings = check.status in ("failed", "undecided")
+        has_findings = check.status in ("failed", *OPEN)
         is_open = all(finding.exit_code == UNDECIDED for finding in check.findings)
-        if has_findings != bool(check.findings) or (check.status == "undecided" and not is_open):
+        is_open |= all(finding.where in damaged for finding in check.findings)
+        if has_findings != bool(check.findings) or (check.status in OPEN and not is_open):
             return f"check {check.number} is {check.status} with {len(check.findings)} findings"
     exit_code = exit_code_of(report.checks)
-    if report.exit_code != exit_code:
+    require = None if report.settings is None else report.settings.require
+    if report.exit_code != required_code(exit_code, report.verdict, require):
         return f"exit_code is {report.exit_code}, the findings ask for {exit_code}"
+    is_close = report.verdict == "close"
     replayed = {"verified": "all", "sampled": "some"}.get(report.verdict, "none")
-    if report.verdict != verdict_of(exit_code, replayed=replayed):
+    if report.verdict != verdict_of(exit_code, replayed=replayed, close=is_close):
         return f"the verdict is {report.verdict}, the exit code {exit_code}"
     by_number = {check.number: check for check in report.checks}
     if exit_code == 0 and (by_number[8].status == "passed") != (replayed != "none"):

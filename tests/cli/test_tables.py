@@ -26,10 +26,15 @@ def test_damaged_files_are_the_first_line_and_what_rests_on_them_is_one(
     checks.add(3, [Finding("sha256 is other", "a"), Finding("no such file", "b")])
     checks.sum_up(3, "1 file edited, 1 missing")
     checks.add(4, [Finding("another SHA-256", "a")] * 5 + [Finding("no such file", "b")])
+    checks.add(6, [Finding("another SHA-256", "a"), Finding("another order", "seed 0")])
     lines = printed(checks, capsys).splitlines()
-    assert lines[0] == "artifacts: 1 file edited, 1 missing"
-    assert [line for line in lines if line.startswith("check 4")] == [
-        "check 4 consistency: cannot be made of 2 files that check 3 names"
+    assert lines[0] == "artifacts: 1 file edited, 1 missing; order: 2 findings"
+    (row,) = (line for line in lines if "consistency" in line)
+    assert "could not run   without 2 files that check 3 names" in row
+    assert not [line for line in lines if line.startswith("check 4")]
+    assert [line for line in lines if line.startswith("check 6")] == [
+        "check 6 order: seed 0: another order",
+        "check 6 order: cannot be made of 1 file that check 3 names",
     ]
 
 

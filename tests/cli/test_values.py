@@ -21,6 +21,7 @@ _NEEDED = {
     "diff": ("a", "b"),
     "doctor": ("p.py",),
     "export": ("m", "--format", "sigstore", "--out", "o"),
+    "pack": ("m",),
     "plan": ("p.py",),
     "replay": ("m",),
     "reproduce": ("m", "--out", "o"),

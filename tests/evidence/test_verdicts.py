@@ -11,9 +11,11 @@ from auditkit.evidence.verdicts import (
     CheckResults,
     as_finding,
     exit_code_of,
+    required_code,
     verdict_of,
 )
-from auditkit.records.report import CHECKS, CheckResult, Finding
+from auditkit.records.report import CHECKS, CheckResult, Finding, Status, Verdict
+from auditkit.records.settings import Passing
 
 
 def failed(*codes: int) -> list[CheckResult]:
@@ -168,3 +170,46 @@ def test_a_finding_keeps_the_place_and_is_one_line() -> None:
     )
     finding = as_finding(error)
     assert str(finding) == "file, step 7, params: two lines; look there"
+
+
+def test_a_check_that_lacks_only_damaged_files_could_not_run_and_the_exit_code_is_theirs() -> None:
+    checks = CheckResults()
+    checks.add(3, [Finding("no such file", "a"), Finding("too many files")])
+    checks.add(4, [Finding("no such file", "a")])
+    checks.add(6, [Finding("no such file", "a"), Finding("another order", "seed 0")])
+    checks.add(7, [Finding("no place is named")])
+    results = checks.results()
+    assert [results[number - 1].status for number in (3, 4, 6, 7)] == [
+        *("failed", "could not run", "failed", "failed")
+    ]
+    assert exit_code_of(results) == 1
+
+
+@pytest.mark.parametrize("status", ["needs consent", "could not run"])
+def test_what_is_open_says_why_unless_something_is_wrong(status: Status) -> None:
+    checks = CheckResults()
+    checks.add(8, [Finding("not yet", exit_code=6)])
+    checks.leave_open(8, status)
+    assert checks.results()[7].status == status
+    checks.add(8, [Finding("edited")])
+    assert checks.results()[7].status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "verdict", "require", "expected"),
+    [
+        (0, "verified", "verified", 0),
+        (0, "sampled", "verified", 7),
+        (0, "sampled", "sampled", 0),
+        (0, "integrity-only", "sampled", 7),
+        (0, "integrity-only", "integrity-only", 0),
+        (0, "integrity-only", None, 0),
+        (1, "failed", "verified", 1),
+        (6, "close", "verified", 6),
+        (0, "failed", "verified", 0),  # a report that contradicts itself
+    ],
+)
+def test_less_than_required_is_an_exit_code_where_nothing_is_wrong(
+    exit_code: int, verdict: Verdict, require: Passing | None, expected: int
+) -> None:
+    assert required_code(exit_code, verdict, require) == expected

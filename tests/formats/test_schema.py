@@ -212,3 +212,34 @@ def test_the_wheel_carries_the_schemas() -> None:
     text = (FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8")
     assert '"schemas" = "auditkit/schemas"' in text
     assert all(json.loads(file.read_bytes()) for file in FILES)
+
+
+def undescribed(node: Any, path: str = "$") -> list[str]:
+    """Places of the properties of which a schema does not say what they mean."""
+    if isinstance(node, list):
+        return [place for item in node for place in undescribed(item, path)]
+    if not isinstance(node, dict):
+        return []
+    conditions = ("if", "not")  # what is asked there is not what stands there
+    properties = node.get("properties", {})
+    found = [f"{path}.{name}" for name, value in properties.items() if not described(value)]
+    return found + [
+        place
+        for key, value in node.items()
+        if key not in conditions
+        for place in undescribed(value, f"{path}.{key}")
+    ]
+
+
+def described(value: object) -> bool:
+    return isinstance(value, dict) and len(str(value.get("description", ""))) >= 5
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_field_says_what_it_means(file: Path) -> None:
+    assert undescribed(json.loads(file.read_text())) == []
+
+
+def test_a_field_that_says_nothing_is_seen() -> None:
+    bare = {"properties": {"a": {"description": "What it is."}, "b": {"type": "string"}}}
+    assert undescribed({"$defs": {"c": bare}}) == ["$.$defs.c.b"]

@@ -8,10 +8,13 @@ A new target is one line in :data:`TARGETS`: its name, the function, and valid i
 from __future__ import annotations
 
 import functools
+import io
 import sys
+import tarfile
 import tempfile
 import time
 import tracemalloc
+import zipfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -31,7 +34,7 @@ from cryptography.hazmat.primitives.serialization import (
 from synthetic_studies import Size, write_study
 
 from auditkit.errors import AuditError
-from auditkit.files import store
+from auditkit.files import archives, store
 from auditkit.formats import canonical, schema, tensor_file
 from auditkit.formats.recipes import digests_raw
 from auditkit.formats.run_files import order_from_tensors, outcome_from_tensors, trace_from_tensors
@@ -155,6 +158,33 @@ def _snapshot_in_file(data: bytes) -> object:
     return [digests_raw((COMMITMENT_RECIPE, EVIDENCE_RECIPE), *section) for section in sections]
 
 
+def _archive(data: bytes) -> object:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "received.zip")
+        path.write_bytes(data)
+        with archives.unpacked(path) as manifest:
+            return manifest.name
+
+
+def _zipped() -> bytes:
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("study/manifest.json", "study/code/a.py"):
+            archive.writestr(name, name * 9)
+    return whole.getvalue()
+
+
+def _tarred() -> bytes:
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w:gz", compresslevel=0) as archive:
+        for name in ("study/manifest.json", "study/code/a.py"):
+            info = tarfile.TarInfo(name)
+            info.pax_headers = {"comment": name}
+            info.size = len(name)
+            archive.addfile(info, io.BytesIO(name.encode()))
+    return whole.getvalue()
+
+
 def _statement_of(kind: type[ReplayReport | SignedReport | Registration]) -> Read:
     return lambda data: record_from_statement(kind, data, what="fuzz")
 
@@ -245,6 +275,8 @@ TARGETS: Mapping[str, Target] = {
     "outcome": Target(_outcome, _files(".outcome.safetensors")),
     "snapshot": Target(_snapshot, _files("fork.safetensors")),
     "snapshot-in-file": Target(_snapshot_in_file, _files("fork.safetensors")),
+    "zip": Target(_archive, lambda: [_zipped()]),
+    "tar": Target(_archive, lambda: [_tarred()]),
     "timestamp": Target(token_sha256, lambda: [request(b"what is stamped")]),
     "public-keys": Target(lambda data: parse_public_keys(data, source="fuzz"), _keys),
     "private-key": Target(lambda data: parse_private_key(data, source="fuzz"), _keys),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import itertools
 import os
 import re
@@ -20,12 +21,13 @@ from architecture import ROOMS
 from documents import FOLDER, PAGES, ROOT, blocks, names, options_of, table
 from studies import Run
 
+import auditkit
 from auditkit import errors
 from auditkit.cli import main
 from auditkit.cli.console import LAYOUTS
 from auditkit.cli.markdown import render
 from auditkit.errors import AuditError
-from auditkit.evidence.verdicts import PRECEDENCE
+from auditkit.evidence.verdicts import LESS_THAN_REQUIRED, PRECEDENCE
 from auditkit.manual import pages
 from auditkit.manual.pages import ORDER, Page, Section, explain, nearest, normal, parse, read_page
 from auditkit.program.program import Program
@@ -36,8 +38,9 @@ from auditkit.records.manifest import STUDY_PREDICATE
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.recording import RECORDING_PREDICATE, TRACE_STEPS
 from auditkit.records.registration import PLAN_PREDICATE
-from auditkit.records.report import CHECKS, Binding, Verdict
+from auditkit.records.report import CHECKS, Binding, Status, Verdict
 from auditkit.replay.seed_replay import MAX_REPLAYS
+from auditkit.signing.keys import fingerprint
 from auditkit.statistics.metrics import DISTANCES, N_BINS, SIGNED
 from auditkit.statistics.outcomes import DEVELOPED_SHARE, GROWN
 from auditkit.statistics.resampling import DRAWS, ENUMERATION_LIMIT
@@ -148,7 +151,7 @@ def test_every_check_is_explained_by_number_and_by_name(number: int, name: str) 
     assert any(found.heading == f"Check {number}, {name}" for found in sections(name))
 
 
-@pytest.mark.parametrize("code", [0, *sorted(PRECEDENCE)])
+@pytest.mark.parametrize("code", [0, *sorted(PRECEDENCE), LESS_THAN_REQUIRED])
 def test_every_exit_code_is_explained_after_the_check_of_its_number(code: int) -> None:
     for topic in (f"exit-{code}", f"exit {code}", f"exit code {code}"):
         assert [found.heading for found in sections(topic)] == [f"Exit code {code}"]
@@ -190,6 +193,7 @@ def test_every_heading_and_word_of_every_table_is_explained(name: str) -> None:
 
 
 WORDS = (
+    *typing.get_args(Status),
     *typing.get_args(Verdict),
     *typing.get_args(Binding),
     *typing.get_args(AgreementVerdict),
@@ -288,7 +292,8 @@ def test_the_exit_codes_are_those_of_the_errors_and_of_the_commands_help() -> No
     rows = table(PAGES["errors"], "exit code", "meaning")
     meanings = {int(code): meaning for code, meaning in rows}
     codes = {kind.exit_code for kind in kinds_of(AuditError)}
-    assert set(meanings) == {0} | codes == {0} | set(PRECEDENCE)
+    assert set(meanings) == {0, LESS_THAN_REQUIRED} | codes
+    assert codes == set(PRECEDENCE)
     assert f"the first of {', '.join(map(str, PRECEDENCE))} is given" in PAGES["errors"]
     with click.Context(main) as context:
         verify = main.get_command(context, "verify")
@@ -409,6 +414,31 @@ def test_the_manifest_verifies_with_jq_and_openssl_alone(small: Run, tmp_path: P
 
 
 @needs_tools
+def test_the_functions_for_python_are_those_that_there_are(
+    small: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = table(PAGES["formats"], "function", "what it gives")
+    functions = {names(cell)[0].partition("(")[0].removeprefix("auditkit.") for cell, _ in rows}
+    public = [getattr(auditkit, name) for name in auditkit.__all__]
+    assert functions == {item.__name__ for item in public if inspect.isfunction(item)}
+    (block,) = (text for text in blocks(PAGES["formats"], "python") if "auditkit.verify" in text)
+    block = block.replace("SHA256:...", fingerprint(small.key))
+    shutil.copytree(small.folder, tmp_path / "run")
+    said = []
+    for damage in ("report.json", "code/tiny_study.py"):
+        (tmp_path / "run" / damage).unlink(missing_ok=True)
+        archive = shutil.make_archive(str(tmp_path / "study"), "zip", tmp_path / "run")
+        exec(block.replace('"study.zip"', repr(archive)), {})  # noqa: S102 # as it is printed
+        said.append(capsys.readouterr().out)
+    assert said[0] == ""
+    assert said[1].startswith("failed 1 ['code/tiny_study.py: no such file")
+    told = " ".join(
+        line for line in PAGES["formats"].splitlines() if "auditkit.verify(path" in line
+    )
+    given = set(inspect.signature(auditkit.verify).parameters) - {"path"}
+    assert set(re.findall(r"`(\w+)`", told)) - {"Report"} == given
+
+
 def test_the_files_are_checked_with_sha256sum_and_read_with_python(
     small: Run, tmp_path: Path
 ) -> None:
@@ -417,7 +447,7 @@ def test_the_files_are_checked_with_sha256sum_and_read_with_python(
     (check,) = (block for block in blocks(PAGES["formats"], "bash") if "sha256sum" in block)
     done = sh(check, folder)
     assert (done.returncode, done.stdout) == (0, ""), done.stderr
-    (read,) = blocks(PAGES["formats"], "python")
+    (read,) = (block for block in blocks(PAGES["formats"], "python") if "auditkit" not in block)
     seed = next(path.name for path in folder.iterdir() if path.name.startswith("seed-"))
     (folder / "seed-0000").exists() or (folder / seed).rename(folder / "seed-0000")
     script = tmp_path / "read.py"

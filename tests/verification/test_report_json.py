@@ -92,7 +92,8 @@ def test_another_shape_is_refused(change: dict[str, Any]) -> None:
 
 
 def test_a_missing_field_is_refused() -> None:
-    for name in set(structure.to_dict(REPORT)) - {"replays", "settings", "opened"}:  # older builds
+    later = {"replays", "settings", "opened", "needs", "schema", "schema_version", "auditkit"}
+    for name in set(structure.to_dict(REPORT)) - later:  # older builds have none of these
         plain = structure.to_dict(REPORT)
         del plain[name]
         with pytest.raises(SchemaError, match="missing"):
@@ -117,6 +118,12 @@ FINDING = (Finding("broken"),)
         (changed_check(REPORT, 3, status="failed"), "check 3 is failed with 0 findings"),
         (changed_check(REPORT, 3, status="failed", findings=FINDING), "exit_code is 0"),
         (replace(REPORT, exit_code=6), "exit_code is 6, the findings ask for 0"),
+        (replace(REPORT, exit_code=7), "exit_code is 7, the findings ask for 0"),
+        (changed_check(REPORT, 8, status="needs consent"), "needs consent with 0 findings"),
+        (
+            changed_check(REPORT, 8, status="could not run", findings=FINDING),
+            "could not run with 1 findings",
+        ),
         (replace(REPORT, verdict="failed"), "the verdict is failed"),
         (replace(REPORT, verdict="integrity-only"), "check 8 is passed"),
         (replace(HERE, verdict="sampled"), "check 8 is not run"),

@@ -19,9 +19,9 @@ from auditkit.records.report import SignedReport
 from auditkit.records.settings import ArgumentSetting, VariableSetting, VerifierSettings
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.keys import private_key_bytes
-from auditkit.verification.authenticity import VerifyRequest
 from auditkit.verification.countersigning import countersign
 from auditkit.verification.report_json import report_from_json
+from auditkit.verification.request import VerifyRequest
 
 #: What a verifier gave to the program.
 GIVEN: dict[str, Any] = {
@@ -30,7 +30,10 @@ GIVEN: dict[str, Any] = {
 }
 
 #: Where each field of a request is in the settings.
-SETTING = {"trusted": "keys", "named": "keys"}
+SETTING = {"trusted": "keys", "named": "keys", "set_aside": "keys"}
+
+#: Settings that say how something was named that another setting holds.
+ALSO = {"fingerprints"}
 
 
 def settings(run: Run, **options: Any) -> VerifierSettings:
@@ -41,7 +44,7 @@ def settings(run: Run, **options: Any) -> VerifierSettings:
 
 def test_every_field_of_a_request_is_a_setting() -> None:
     asked = {SETTING.get(field.name, field.name) for field in fields(VerifyRequest)}
-    assert asked == {field.name for field in fields(VerifierSettings)}
+    assert asked | ALSO == {field.name for field in fields(VerifierSettings)}
 
 
 def test_arguments_stand_beside_what_is_recorded(small: Run) -> None:
@@ -89,9 +92,13 @@ def test_every_setting_is_printed_unless_it_is_the_default() -> None:
         *("4", 2**60, 90.0, 0.01, (ArgumentSetting("data", "x", None),), ("python", "a.py")),
         *(3, True, True, 2, ("SHA256:abc",), ("00ff",)),
         variables=(VariableSetting("SCALE", "y"),),
+        require="integrity-only",
     )
     text = "\n".join(everything.options)
-    assert len(everything.options) == len(fields(VerifierSettings))
+    assert len(everything.options) == len(fields(VerifierSettings)) - len(ALSO)
+    assert "--require integrity" in everything.options
+    named = VerifierSettings("all", keys=("SHA256:a", "SHA256:b"), fingerprints=("SHA256:b",))
+    assert named.options == ("--key SHA256:a", "--fingerprint SHA256:b")
     for part in ("4", str(2**60), "90s", "0.01", "data=x", "python a.py", "SHA256:abc", "00ff"):
         assert part in text
     assert "--env SCALE=y" in everything.options

@@ -1,0 +1,4 @@
+"""What the command line does, for programs: ``auditkit.verify`` and its like.
+
+For a reader: ``calls`` (the functions), ``report`` (what they give).
+"""

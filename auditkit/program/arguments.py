@@ -1,0 +1,94 @@
+"""The arguments of a factory: which it takes, which it needs, and which say where data lie.
+
+They are looked at without calling the factory; what is said here is for people to type.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from auditkit.errors import ProgramError, UnknownArgument
+from auditkit.files.given_paths import missing
+from auditkit.formats.redaction import expand_home
+
+Parameters = Mapping[str, inspect.Parameter]
+
+_ANY_KEYWORD = inspect.Parameter.VAR_KEYWORD
+_ANY = (_ANY_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+_REQUIRED = inspect.Parameter.empty
+
+
+def unknown_argument(factory: str, name: str, taken: Sequence[str]) -> UnknownArgument:
+    """The error for an argument that a factory does not take.
+
+    Args:
+        factory: The factory's name.
+        name: The argument's.
+        taken: The arguments that it does take, the seed left out.
+    """
+    return UnknownArgument(
+        f"the factory {factory} takes no argument {name!r}",
+        expected=", ".join(taken) or "none but the seed",
+        found=name,
+    )
+
+
+def check_arguments(factory: str, parameters: Parameters, arguments: Mapping[str, str]) -> None:
+    """Check that a factory can be called with some arguments.
+
+    Args:
+        factory: Its name.
+        parameters: What it takes; the first is the seed.
+        arguments: What it would be given, the seed left out.
+
+    Raises:
+        UnknownArgument: When it takes no such argument.
+        ProgramError: When it needs one that is not given.
+    """
+    seed_name, *others = parameters or [""]
+    taken = [name for name in others if parameters[name].kind not in _ANY]
+    takes_any_keyword = any(p.kind is _ANY_KEYWORD for p in parameters.values())
+    for name in arguments:
+        if name == seed_name or (name not in taken and not takes_any_keyword):
+            raise unknown_argument(factory, name, taken)
+    needed = [name for name in taken if parameters[name].default is _REQUIRED]
+    lacking = [name for name in needed if name not in arguments]
+    if lacking:
+        names = ", ".join(map(repr, lacking))
+        raise ProgramError(
+            f"the factory {factory} needs the argument{'s' if len(lacking) > 1 else ''} {names}",
+            hint=f"give {' '.join(f'--arg {name}=VALUE' for name in lacking)}",
+        )
+
+
+def where_data_lie(
+    parameters: Parameters, arguments: Mapping[str, str], error: Exception
+) -> str | None:
+    """What to type where a factory has looked for data in vain; None where that is not seen.
+
+    Args:
+        parameters: What the factory takes; the first is the seed.
+        arguments: What it was given.
+        error: What it raised.
+    """
+    _, *others = parameters or [""]
+    given: dict[str, object] = {name: parameters[name].default for name in others} | dict(arguments)
+    names = missing(given)
+    if not names and isinstance(error, FileNotFoundError):
+        names = _leading_to(str(error.filename or ""), given)
+    if not names:
+        return None
+    options = " ".join(f"--arg {name}=PATH" for name in names)
+    return f"where data lie elsewhere here, give {options}"
+
+
+def _leading_to(path: str, arguments: Mapping[str, object]) -> list[str]:
+    """Names of the arguments that a path begins with."""
+    texts = {
+        name: expand_home(str(value))
+        for name, value in arguments.items()
+        if isinstance(value, (str, Path)) and str(value)
+    }
+    return [name for name, text in texts.items() if Path(path).is_relative_to(text)]

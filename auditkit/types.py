@@ -1,0 +1,128 @@
+"""The classes that reports, manifests and differences consist of, to name in annotations.
+
+``auditkit.verify`` and ``auditkit.load_report`` give a :class:`Report`, ``auditkit.load_manifest``
+gives a :class:`StudyManifest` or a :class:`RecordingManifest`, ``auditkit.diff`` gives a
+:class:`RunDifference`; the other classes are what stands in these. All are frozen dataclasses that
+hold what the JSON holds. Later versions add fields; within version 1 of the schemas none is renamed
+or taken away.
+"""
+
+from __future__ import annotations
+
+from auditkit.api.report import (
+    Report,
+)
+from auditkit.diagnose.run_difference import (
+    FieldDifference,
+    OutcomeDifference,
+    RunDifference,
+    SnapshotDistance,
+    TraceDifference,
+)
+from auditkit.evidence.distances import (
+    Magnitude,
+)
+from auditkit.records.environment import (
+    Environment,
+)
+from auditkit.records.estimate import (
+    DistanceEstimate,
+    EstimateTable,
+    FloorDevelopment,
+    Interval,
+    Persistence,
+    SignedEstimate,
+)
+from auditkit.records.manifest import (
+    BranchRecord,
+    CodeFile,
+    DataRecord,
+    FileRecord,
+    Producer,
+    ProgramRecord,
+    RunTimes,
+    SeedRecord,
+    StudyManifest,
+)
+from auditkit.records.opened import (
+    OpenedFile,
+    OpenedFiles,
+)
+from auditkit.records.plan import (
+    PerturbationSpec,
+    StudyPlan,
+)
+from auditkit.records.recording import (
+    CheckpointRecord,
+    RankRecord,
+    RecordingManifest,
+    WorldRecord,
+)
+from auditkit.records.report import (
+    CheckResult,
+    Countersignature,
+    Distance,
+    Finding,
+    Need,
+    OpenedReport,
+    PlanBinding,
+    StatedReplay,
+    Timestamp,
+)
+from auditkit.records.rng import (
+    RngContract,
+    StreamContract,
+)
+from auditkit.records.settings import (
+    ArgumentSetting,
+    VariableSetting,
+    VerifierSettings,
+)
+
+__all__ = [
+    "ArgumentSetting",
+    "BranchRecord",
+    "CheckResult",
+    "CheckpointRecord",
+    "CodeFile",
+    "Countersignature",
+    "DataRecord",
+    "Distance",
+    "DistanceEstimate",
+    "Environment",
+    "EstimateTable",
+    "FieldDifference",
+    "FileRecord",
+    "Finding",
+    "FloorDevelopment",
+    "Interval",
+    "Magnitude",
+    "Need",
+    "OpenedFile",
+    "OpenedFiles",
+    "OpenedReport",
+    "OutcomeDifference",
+    "Persistence",
+    "PerturbationSpec",
+    "PlanBinding",
+    "Producer",
+    "ProgramRecord",
+    "RankRecord",
+    "RecordingManifest",
+    "Report",
+    "RngContract",
+    "RunDifference",
+    "RunTimes",
+    "SeedRecord",
+    "SignedEstimate",
+    "SnapshotDistance",
+    "StatedReplay",
+    "StreamContract",
+    "StudyManifest",
+    "StudyPlan",
+    "Timestamp",
+    "TraceDifference",
+    "VariableSetting",
+    "VerifierSettings",
+    "WorldRecord",
+]

@@ -1,0 +1,104 @@
+"""A report in a program and in a notebook."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+from checklist_example import example_estimates, example_report
+
+from auditkit.api.report import as_report
+from auditkit.errors import UsageError
+from auditkit.records.report import Finding
+
+REPORT = as_report(example_report())
+
+
+def test_it_is_the_report_with_more_to_ask() -> None:
+    assert REPORT.verdict == example_report().verdict
+    assert REPORT.estimates == example_estimates()
+    assert as_report(REPORT) == REPORT
+
+
+def test_a_row_of_the_table_is_an_estimate() -> None:
+    pandas = pytest.importorskip("pandas")
+    table, estimates = REPORT.to_dataframe(), example_estimates()
+    assert isinstance(table, pandas.DataFrame)
+    assert len(table) == len(estimates.rows)
+    assert list(table.kind.unique()) == ["signed", "distance"]
+    first = estimates.rows[0]
+    assert (table.perturbation[0], table.metric[0], table.n[0]) == (
+        *(first.perturbation, first.metric),
+        first.n,
+    )
+    with_interval = [n for n, row in enumerate(estimates.rows) if row.interval is not None]
+    for n in with_interval:
+        interval = estimates.rows[n].interval
+        assert interval is not None
+        assert table.interval_low[n] == interval.low
+    assert {"interval_low", "interval_high", "interval_level"} <= set(table.columns)
+    assert "interval" not in table.columns
+
+
+def test_or_a_seed_of_one() -> None:
+    pytest.importorskip("pandas")
+    table, estimates = REPORT.to_dataframe(per_seed=True), example_estimates()
+    assert len(table) == sum(row.n for row in estimates.rows)
+    row = estimates.distances[0]
+    mine = table[(table.perturbation == row.perturbation) & (table.metric == row.metric)]
+    mine = mine[(mine.variant == row.variant) & (mine.time == row.time)]
+    assert tuple(mine.seed) == row.seeds
+    assert tuple(mine.value) == row.per_seed
+    assert tuple(mine.seed_floor) == row.floor_per_seed
+    assert "per_seed" not in table.columns
+
+
+def test_withheld_estimates_are_an_empty_table() -> None:
+    pytest.importorskip("pandas")
+    assert replace(REPORT, estimates=None).to_dataframe().empty
+
+
+def test_without_pandas_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> Any:
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    monkeypatch.setattr(importlib, "import_module", absent)
+    with pytest.raises(
+        UsageError, match="needs pandas, which is not installed; pip install pandas"
+    ):
+        REPORT.to_dataframe()
+
+
+class _Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        assert attrs == []
+        self.tags.add(tag)
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_a_notebook_shows_it_and_nothing_in_it_is_taken_for_html() -> None:
+    evil = "<script>alert('&')</script>"
+    check = replace(
+        REPORT.checks[3], status="failed", summary=evil, findings=(Finding(evil, evil),)
+    )
+    checks = tuple(check if check.number == old.number else old for old in REPORT.checks)
+    shown = replace(REPORT, trust=evil, checks=checks)._repr_html_()
+    parser = _Tags()
+    parser.feed(shown)
+    assert parser.open == []
+    assert parser.tags == {"table", "thead", "tbody", "tr", "th", "td", "p"}
+    assert "&lt;script&gt;alert(&#x27;&amp;&#x27;)&lt;/script&gt;" in shown
+    assert re.search(r"<td>verdict</td><td>verified \(exit 0\)</td>", shown)
+    assert "<th>ATE</th>" in shown

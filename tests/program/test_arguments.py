@@ -1,0 +1,53 @@
+"""Arguments that a factory lacks, does not take, or looks for data with in vain."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from auditkit.errors import ProgramError, UnknownArgument
+from auditkit.program.arguments import check_arguments, where_data_lie
+
+
+def _takes(seed: int, data: str, *, parts: str = "") -> None: ...
+
+
+def _reads(
+    seed: int, data: str = "/nowhere/train.bin", out: Path = Path("/nowhere/else")
+) -> None: ...
+
+
+def _parameters(make: Any) -> Any:
+    return inspect.signature(make).parameters
+
+
+def test_what_a_factory_needs_is_named_with_what_to_type() -> None:
+    with pytest.raises(ProgramError) as caught:
+        check_arguments("make_program", _parameters(_takes), {})
+    assert str(caught.value) == (
+        "the factory make_program needs the argument 'data'; give --arg data=VALUE"
+    )
+    check_arguments("make_program", _parameters(_takes), {"data": "x", "parts": "y"})
+
+
+def test_what_it_does_not_take_comes_with_what_it_does() -> None:
+    with pytest.raises(UnknownArgument, match=r"'dta' \(expected data, parts, found dta\)"):
+        check_arguments("make_program", _parameters(_takes), {"dta": "x"})
+    check_arguments("f", _parameters(lambda seed, **more: None), {"dta": "x"})
+    check_arguments("f", _parameters(lambda *all, **more: None), {"dta": "x"})
+
+
+def test_the_argument_whose_path_leads_nowhere_says_where_data_lie(tmp_path: Path) -> None:
+    parameters, error = _parameters(_reads), RuntimeError("Dataset not found")
+    hint = where_data_lie(parameters, {"data": str(tmp_path)}, error)
+    assert hint == "where data lie elsewhere here, give --arg out=PATH"
+    here = {"data": str(tmp_path), "out": str(tmp_path)}
+    assert where_data_lie(parameters, here, error) is None
+    missing = FileNotFoundError(2, "No such file", f"{tmp_path}/train.bin")
+    hint = where_data_lie(parameters, {**here, "out": str(tmp_path / "..")}, missing)
+    assert hint == "where data lie elsewhere here, give --arg data=PATH"
+    assert where_data_lie(_parameters(_takes), {"data": "cifar"}, error) is None
+    assert where_data_lie(_parameters(_takes), {"data": "a\0/b"}, missing) is None
