@@ -205,6 +205,7 @@ RANK = RankRecord(
     checkpoints=(CHECKPOINT,),
     resumed_at=(2,),
     proven_by=(9,),
+    scalars="scalars.safetensors",
 )
 
 WORLD = WorldRecord(2, "gloo", {"bucket_cap_mb": "25"})
@@ -222,7 +223,9 @@ RECORDING = RecordingManifest(
     files=(
         FileRecord("checkpoint-00000002.safetensors", "checkpoint", 2**37, sha("f")),
         FileRecord("code/digits.py", "code", 2633, sha("c")),
+        FileRecord("scalars.safetensors", "scalars", 99, sha("d")),
     ),
+    closed_as="the process was killed",
 )
 
 REPLAY = ReplayReport(

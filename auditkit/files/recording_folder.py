@@ -16,9 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.errors import AuditError, RecordingIncomplete, StoreError
-from auditkit.files import artifacts, locks, store
-from auditkit.formats import canonical, tensor_file
+from auditkit.files import artifacts, locks, parts, store
+from auditkit.formats import canonical
 from auditkit.formats.run_files import trace_from_tensors, trace_to_tensors
+from auditkit.formats.scalar_file import (
+    Scalars,
+    Series,
+    merged,
+    scalars_from_tensors,
+    scalars_to_tensors,
+)
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
 from auditkit.records.journal import RecordingJournal
@@ -30,9 +37,7 @@ _JOURNAL = f"recording.json{store.PARTIAL}"
 _LOCK = f"recording.lock{store.PARTIAL}"
 _RANK = f"rank.json{store.PARTIAL}"
 _ROWS = f"rows{store.PARTIAL}"
-
-#: Bytes before each part of the file of rows: its size and its SHA-256.
-_HEAD = 8 + 32
+_SCALARS = f"scalars{store.PARTIAL}"
 
 #: Seconds between two looks for the records of other ranks.
 _POLL_SECONDS = 0.05
@@ -196,9 +201,7 @@ class RecordingFolder:
 
         They outlive the process, and not a crash of the machine.
         """
-        data = b"".join(tensor_file.to_chunks(trace_to_tensors(trace), None))
-        head = len(data).to_bytes(8, "little") + hashlib.sha256(data).digest()
-        store.append_bytes(self._own / _ROWS, head + data)
+        parts.append_part(self._own / _ROWS, trace_to_tensors(trace))
 
     def read_rows(self, step: int, journal: RecordingJournal) -> Trace | None:
         """The rows that are on disk, from the chunk on in which a checkpoint lies.
@@ -213,16 +216,39 @@ class RecordingFolder:
         Returns:
             None where there is no whole row.
         """
-        parts: list[Trace] = []
+        found: list[Trace] = []
         for part in self._parts(max(step - 1, 0) // TRACE_STEPS):
-            if not parts:
-                parts.append(part)
-            elif part.first_step <= parts[-1].last_step + 1 < part.last_step + 1:
-                parts.append(part.since(parts[-1].last_step + 1))
-        trace = Trace.joined(parts) if parts else None
+            if not found:
+                found.append(part)
+            elif part.first_step <= found[-1].last_step + 1 < part.last_step + 1:
+                found.append(part.since(found[-1].last_step + 1))
+        trace = Trace.joined(found) if found else None
         if trace is not None and journal.ended is not None:
             trace = trace.until(trace.last_step - 1) if trace.n_rows > 1 else None
         return trace
+
+    def append_scalars(self, scalars: Scalars) -> None:
+        """Put numbers on disk that were logged since."""
+        parts.append_part(self._own / _SCALARS, scalars_to_tensors(scalars))
+
+    def replace_scalars(self, scalars: Scalars) -> None:
+        """Put these in the place of all numbers so far."""
+        parts.write_part(self._own / _SCALARS, scalars_to_tensors(scalars))
+
+    def read_scalars(self) -> dict[str, Series]:
+        """The numbers that are on disk."""
+        found = []
+        with suppress(AuditError):  # what follows a broken part is lost, and nothing hangs on it
+            for part in parts.read_parts(self._own / _SCALARS):
+                tensors, _ = store.read_tensors(part, what=_SCALARS)
+                found.append(scalars_from_tensors(tensors, what=_SCALARS))
+        return merged(found)
+
+    def write_scalars(self, scalars: Scalars) -> str:
+        """Write the file of all numbers; returns its name."""
+        name = f"{self._prefix}scalars.safetensors"
+        store.write_tensors(self.path / f"{name}{store.PARTIAL}", scalars_to_tensors(scalars))
+        return name
 
     def read_last_trace(self, steps: int) -> Trace:
         """The chunk of the step after ``steps`` up to there.
@@ -330,14 +356,8 @@ class RecordingFolder:
             while (path := self._trace_path(number)).exists():
                 yield self._read_trace(path, path.name)
                 number += 1
-        path = self._own / _ROWS
-        data = memoryview(store.read_bytes(path) if path.exists() else b"")
-        while data.nbytes > _HEAD:
-            size, sha256 = int.from_bytes(data[:8], "little"), data[8:_HEAD]
-            part, data = data[_HEAD : _HEAD + size], data[_HEAD + size :]
-            if hashlib.sha256(part).digest() != sha256:
-                return
-            yield self._read_trace(part, path.name)
+        for part in parts.read_parts(self._own / _ROWS):
+            yield self._read_trace(part, _ROWS)
 
     @staticmethod
     def _read_trace(source: Path | memoryview, what: str) -> Trace:

@@ -29,7 +29,9 @@ from auditkit.observe.state.counters import step_counters
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.program.session import TrainingSession
+from auditkit.recorder.group_numbers import GroupNumbers
 from auditkit.recorder.proof import BegunCounters, Proof, Resumption, RowPace
+from auditkit.recorder.scalars import ScalarLog
 from auditkit.records.journal import KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, RankRecord
@@ -102,6 +104,7 @@ class RecordingWriter:
         proving: Whether rows are compared still: until then nothing is written.
         batch_in_hand: Whether the loop may have yet to train on a batch that it has got; then a
             checkpoint that is due waits for the next boundary.
+        scalars: The numbers that the loop logs.
     """
 
     def __init__(
@@ -129,9 +132,11 @@ class RecordingWriter:
         self._counters_begun = None if kept is None else BegunCounters(kept.counters)
         self._state: State = {}
         self._pace = RowPace()
+        self._group_numbers = GroupNumbers()
         self.batch_in_hand = False
         self.journal = journal
         self.steps = 0 if resumption is None else resumption.step
+        self.scalars = ScalarLog(folder, self.steps)
 
     @property
     def proving(self) -> bool:
@@ -173,6 +178,7 @@ class RecordingWriter:
     def on_boundary(self, step: int, state: State) -> None:
         """Freeze the state where a checkpoint is due."""
         self._frozen = None
+        self.scalars.note(step, self._group_numbers.changes(state))
         if self._counters_begun is not None:
             self._counters_begun.look(step - 1)
         if self._proof is not None:
@@ -204,6 +210,7 @@ class RecordingWriter:
             self._frozen, self._checkpoint_requested = None, False
         elif not self.proving and self._pace.is_due(step - 1):
             self._folder.append_rows(self._auditor.partial_trace(self._pace.written + 1))
+            self.scalars.flush()
             self._rows_written(step - 1)
         self._chains.link(delivery, self._auditor.commitment)
 
@@ -216,6 +223,7 @@ class RecordingWriter:
             trace = self._auditor.pop_trace(TRACE_STEPS)
             if not self.proving:  # else it is on disk
                 self._folder.write_trace(trace)
+                self.scalars.flush()
                 self._pace.rows_written(trace.last_step)
 
     def finish(self) -> None:
@@ -244,12 +252,14 @@ class RecordingWriter:
         self._write_journal_of_end(how)
         if self._auditor.n_rows:
             self._folder.write_trace(self._auditor.partial_trace())
+        self.scalars.flush()
 
     def record(self, rank: int, loaders: dict[str, dict[str, str]], epochs: int) -> RankRecord:
         """What this rank did, after :meth:`finish`."""
         journal = self.journal
         state = self._session.state()
         final = commitments(state)
+        self.scalars.note(self.steps + 1, self._group_numbers.changes(state))
         n_chunks = -(-self.steps // TRACE_STEPS)
         streams = tuple(
             StreamContract(name, None, journal.stream_starts.get(name), None, final[name])
@@ -271,6 +281,7 @@ class RecordingWriter:
             checkpoints=journal.checkpoints,
             resumed_at=journal.resumed_at,
             proven_by=journal.proven_by,
+            scalars=self.scalars.finish(),
         )
 
     def _freeze(self, state: State) -> Snapshot | None:
@@ -311,6 +322,7 @@ class RecordingWriter:
     def _write_checkpoint(self, steps: int, frozen: Snapshot, *, at_end: bool = False) -> None:
         if not at_end:
             self._folder.write_trace(self._auditor.partial_trace())
+            self.scalars.flush()
         taken = self._folder.write_checkpoint(steps, frozen.tensors, frozen.meta, frozen.digests)
         latest = KeptCheckpoint(
             replace(taken, drawn=self._auditor.drawn),
@@ -370,6 +382,8 @@ def make_rank_result(
         **dict.fromkeys(record.traces, "trace"),
         **{checkpoint.file: "checkpoint" for checkpoint in record.checkpoints},
     }
+    if record.scalars is not None:
+        roles[record.scalars] = "scalars"
     if rank == 0:
         roles |= {f"{CODE_FOLDER}/{file.name}": "code" for file in code}
     return RankResult(writer.journal.started, record, folder.files(roles), environment(), code)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from auditkit.errors import AuditError
 from auditkit.evidence.comparison import environment_differences
 from auditkit.evidence.reader import RecordingEvidence
-from auditkit.evidence.verdicts import NOT_APPLICABLE
+from auditkit.evidence.verdicts import NOT_APPLICABLE, as_finding
+from auditkit.formats.scalar_file import scalars_from_tensors
 from auditkit.formats.snapshot_file import UNTRACED
 from auditkit.records.evidence import CONSUMED, is_consumed
 from auditkit.records.recording import TRACE_STEPS, RankRecord, RecordingManifest
@@ -148,7 +150,22 @@ def check_recording(evidence: RecordingEvidence) -> Iterator[Finding]:
             yield Finding(f"the environment does not say {name!r}", "environment")
     for rank in manifest.ranks:
         yield from _check_rank(rank)
+        yield from _check_scalars(evidence, rank)
     yield from check_chunks(evidence)
+
+
+def _check_scalars(evidence: RecordingEvidence, rank: RankRecord) -> Iterator[Finding]:
+    """What a loop logged is readable, and of steps that there are; its values nobody can judge."""
+    if rank.scalars is None:
+        return
+    try:
+        scalars = scalars_from_tensors(evidence.tensors(rank.scalars)[0], what=rank.scalars)
+    except AuditError as error:
+        yield as_finding(error)
+        return
+    for name, series in scalars.items():
+        if series.steps[-1] > rank.steps + 1:
+            yield Finding(f"{name!a} is of a step that was not taken", rank.scalars)
 
 
 def check_rank_streams(manifest: RecordingManifest) -> Iterator[Finding]:
@@ -205,6 +222,8 @@ def _used(manifest: RecordingManifest) -> Iterator[tuple[str, str]]:
     for rank in manifest.ranks:
         yield from ((name, "trace") for name in rank.traces)
         yield from ((checkpoint.file, "checkpoint") for checkpoint in rank.checkpoints)
+        if rank.scalars is not None:
+            yield rank.scalars, "scalars"
 
 
 def _check_world(manifest: RecordingManifest) -> Iterator[Finding]:

@@ -73,7 +73,7 @@ def test_rows_are_compared_across_the_chunks_of_a_trace(
 ) -> None:
     monkeypatch.setattr("auditkit.recorder.writer.TRACE_STEPS", 6)
     monkeypatch.setattr("auditkit.files.recording_folder.TRACE_STEPS", 6)
-    monkeypatch.setattr("auditkit.replay.live_comparison.TRACE_STEPS", 6)
+    monkeypatch.setattr("auditkit.replay.recorded_rows.TRACE_STEPS", 6)
     loop = Loop(tmp_path / "run")
     evidence = record(loop)
     assert len(evidence.manifest.ranks[0].traces) == 4
@@ -222,7 +222,7 @@ def test_a_command_without_a_loop_decides_nothing(
     recorded: tuple[Loop, RecordingEvidence],
 ) -> None:
     _loop, evidence = recorded
-    with pytest.raises(Undecided, match="no Recorder in it was given a loop: KeyError: 'x'"):
+    with pytest.raises(Undecided, match='given a loop; it wrote: "KeyError'):
         replay_in_process(evidence, lambda: dict[str, str]()["x"])
 
 
