@@ -552,6 +552,10 @@ EXAMPLES: tuple[Any, ...] = (
         size=2,
         environment=ENVIRONMENT,
         loaders={"": {"batch size": "4"}},
+        program=PROGRAM,
+        command=("--data", "~/data"),
+        world=WORLD,
+        final={"params": sha("6")},
         unresumable="loader.dataset.rng is a generator that no checkpoint holds",
     ),
     RowsTask(

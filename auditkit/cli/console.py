@@ -99,6 +99,16 @@ LAYOUTS: Mapping[str, Layout] = {
         ("rank", "steps", "epochs", "checkpoints after", "resumed after", "order"),
         words=("rank", "checkpoint", "order", "component"),
     ),
+    "runs": Layout(
+        ("run", "kind", "state of a run", "steps", "when", "verdict"),
+        numbers=("steps",),
+        words=("state of a run", "resumable", "verdict"),
+    ),
+    "logged": Layout(
+        ("rank", "logged", "numbers", "first", "last", "least", "most"),
+        numbers=("numbers", "first", "last", "least", "most"),
+        words=("logged", "rank"),
+    ),
 }
 
 

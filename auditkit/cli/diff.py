@@ -33,7 +33,8 @@
      "notes": ["..."]}                  what makes no difference, or could not be compared
 
 Sections are ``environment``, ``plan``, ``program``, ``code``, ``seed``, ``world``,
-``RNG contract``, ``data``, ``commitments``, ``traces`` and ``run``; ``command`` is always a note.
+``RNG contract``, ``data``, ``logged``, ``commitments``, ``traces`` and ``run``; ``command`` is
+always a note.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ _COMMANDS = {
     "doctor": "auditkit.cli.doctor:doctor",
     "show": "auditkit.cli.show:show",
     "diff": "auditkit.cli.diff:diff",
+    "list": "auditkit.cli.list_runs:list_runs",
+    "close": "auditkit.cli.close:close",
     "checklist": "auditkit.cli.checklist:checklist",
     "explain": "auditkit.cli.explain:explain_command",
     "keygen": "auditkit.cli.keygen:keygen",

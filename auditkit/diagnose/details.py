@@ -16,7 +16,7 @@ from auditkit.formats.group_values import (
 from auditkit.formats.ordering import delivered_order, order_spec
 from auditkit.formats.run_files import order_from_tensors
 from auditkit.formats.sample_digests import Window, samples_from_tensors
-from auditkit.formats.scalar_file import groups_at
+from auditkit.formats.scalar_file import Scalars, Series, groups_at
 from auditkit.formats.snapshot_file import raw_components
 from auditkit.records.declaration import DECLARATIONS
 
@@ -75,6 +75,26 @@ def _in_description(run: ComparedRun, column: str) -> Mapping[str, object]:
     if run.manifest is None or column != GROUPS:
         return {}
     return hyper_parameters(run.manifest.program.description)
+
+
+def first_unequal(left: Scalars, right: Scalars) -> list[tuple[str, int, str | None, str | None]]:
+    """Of each number that was logged differently: its name, the first such step, both values."""
+    found = []
+    for name in sorted(set(left) | set(right)):
+        if is_groups(name):
+            continue  # the trace says it
+        here, there = (dict(_pairs(side.get(name))) for side in (left, right))
+        steps = sorted(set(here) | set(there))
+        step = next((t for t in steps if here.get(t) != there.get(t)), None)
+        if step is not None:
+            found.append((name, step, here.get(step), there.get(step)))
+    return found
+
+
+def _pairs(series: Series | None) -> Iterator[tuple[int, str]]:
+    """Steps and numbers as texts, so that NaN equals NaN."""
+    if series is not None:
+        yield from zip(series.steps.tolist(), map(repr, series.values.tolist()), strict=True)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,12 @@ import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
-from auditkit.diagnose.details import SampleDifference, first_sample, settings_of
+from auditkit.diagnose.details import (
+    SampleDifference,
+    first_sample,
+    first_unequal,
+    settings_of,
+)
 from auditkit.diagnose.first_difference import first_mismatch, first_steps
 from auditkit.diagnose.manifest_texts import NOTE_NAMES, manifest_texts, note_texts
 from auditkit.diagnose.runs import ComparedRun, Texts, TraceSource, open_run
@@ -126,7 +131,7 @@ class RunDifference:
 
 
 #: What may be ignored: sections of what the manifests say.
-IGNORABLE = ("command", "environment", "code", "program", "plan", "seed", "world", "data")
+IGNORABLE = ("command", "environment", "code", "program", "plan", "seed", "world", "data", "logged")
 
 
 def compare_runs(left: str, right: str, ignored: Collection[str] = ()) -> RunDifference:
@@ -167,6 +172,7 @@ class _Comparison:
                 groups[ours.group, theirs.group] = None
                 self._compare_groups(ours, theirs)
             self._compare_traces(ours, theirs)
+            self._compare_logged(ours, theirs)
         passed_over = [field for field in self._fields if field.section in self._ignored]
         self._fields = [field for field in self._fields if field not in passed_over]
         self._notes += [
@@ -284,6 +290,18 @@ class _Comparison:
                 )
         if ours.outcome is not None and theirs.outcome is not None:
             self._compare_outcomes(label, ours.outcome, theirs.outcome)
+
+    def _compare_logged(self, ours: TraceSource, theirs: TraceSource) -> None:
+        """What the loops logged: of each name the first step at which it is another number."""
+        if ours.scalars is None or theirs.scalars is None:
+            return  # one that logged nothing, or an earlier build that kept nothing
+        label = _joined(ours.label, theirs.label)
+        found = first_unequal(self._left.scalars(ours), self._right.scalars(theirs))
+        for name, step, *texts in found:
+            place = f"{label}: {name} at step {step}"
+            self._fields.append(FieldDifference("logged", place, *texts))
+        if not found:
+            self._equal.append(f"what {label} logged")
 
     def _trace_difference(
         self, mismatch: Mismatch, ours: TraceSource, theirs: TraceSource

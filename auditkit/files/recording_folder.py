@@ -17,15 +17,10 @@ from pathlib import Path
 
 from auditkit.errors import AuditError, RecordingIncomplete, StoreError
 from auditkit.files import artifacts, locks, parts, store
+from auditkit.files.recording_log import RecordingLog
 from auditkit.formats import canonical
 from auditkit.formats.run_files import trace_from_tensors, trace_to_tensors
-from auditkit.formats.scalar_file import (
-    Scalars,
-    Series,
-    merged,
-    scalars_from_tensors,
-    scalars_to_tensors,
-)
+from auditkit.formats.scalar_file import Scalars, scalars_to_tensors
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
 from auditkit.records.journal import RecordingJournal
@@ -37,7 +32,6 @@ _JOURNAL = f"recording.json{store.PARTIAL}"
 _LOCK = f"recording.lock{store.PARTIAL}"
 _RANK = f"rank.json{store.PARTIAL}"
 _ROWS = f"rows{store.PARTIAL}"
-_SCALARS = f"scalars{store.PARTIAL}"
 
 #: Seconds between two looks for the records of other ranks.
 _POLL_SECONDS = 0.05
@@ -61,12 +55,16 @@ class RecordingFolder:
         path: The recording's folder; it need not exist yet.
         rank: The rank.
         size: How many ranks there are.
+
+    Attributes:
+        log: What goes with the rows while they are written.
     """
 
     def __init__(self, path: Path, rank: int = 0, size: int = 1) -> None:
         self.path, self._size = path, size
         self._prefix = f"rank-{rank:04d}/" if rank else ""
         self._own = path / self._prefix
+        self.log = RecordingLog(self._own)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -92,12 +90,12 @@ class RecordingFolder:
             raise StoreError(
                 "the folder holds a finished recording",
                 where=str(self.path),
-                hint="give another folder",
+                hint="give another folder, or new=True for a new numbered one",
             )
         store.remove(self._own / _RANK)
-        journal = self._read_journal()
+        journal = self.read_journal()
         if journal is not None:
-            self._unpublish()
+            self.unpublish()
         self._require_checkpoints(journal)
         if journal is not None and journal.unresumable and resume:
             raise not_resumable(journal.unresumable, self.path)
@@ -106,7 +104,8 @@ class RecordingFolder:
                 raise StoreError(
                     "the folder holds an unfinished recording",
                     where=str(self.path),
-                    hint="go on with Recorder.resume(...), or give another folder",
+                    hint="go on with Recorder.resume(...), make a manifest of it with auditkit "
+                    "close, or give another folder (new=True)",
                 )
             if journal.size != self._size:
                 raise StoreError(
@@ -145,7 +144,7 @@ class RecordingFolder:
                 "them",
             )
 
-    def _unpublish(self) -> None:
+    def unpublish(self) -> None:
         """Undo a publication that was killed before its manifest: names are partial again."""
         for name in artifacts.list_files(self._own):
             final = not name.endswith(store.PARTIAL)
@@ -227,23 +226,6 @@ class RecordingFolder:
             trace = trace.until(trace.last_step - 1) if trace.n_rows > 1 else None
         return trace
 
-    def append_scalars(self, scalars: Scalars) -> None:
-        """Put numbers on disk that were logged since."""
-        parts.append_part(self._own / _SCALARS, scalars_to_tensors(scalars))
-
-    def replace_scalars(self, scalars: Scalars) -> None:
-        """Put these in the place of all numbers so far."""
-        parts.write_part(self._own / _SCALARS, scalars_to_tensors(scalars))
-
-    def read_scalars(self) -> dict[str, Series]:
-        """The numbers that are on disk."""
-        found = []
-        with suppress(AuditError):  # what follows a broken part is lost, and nothing hangs on it
-            for part in parts.read_parts(self._own / _SCALARS):
-                tensors, _ = store.read_tensors(part, what=_SCALARS)
-                found.append(scalars_from_tensors(tensors, what=_SCALARS))
-        return merged(found)
-
     def write_scalars(self, scalars: Scalars) -> str:
         """Write the file of all numbers; returns its name."""
         name = f"{self._prefix}scalars.safetensors"
@@ -259,6 +241,10 @@ class RecordingFolder:
         """
         name = self.trace_name((steps - 1) // TRACE_STEPS)
         return self._read_trace(self.path / f"{name}{store.PARTIAL}", name).until(steps)
+
+    def read_chunk(self, number: int) -> Trace:
+        """A chunk of the trace; raises as :meth:`read_last_trace`."""
+        return self._read_trace(self._trace_path(number), self.trace_name(number))
 
     def write_checkpoint(
         self, step: int, tensors: Mapping[str, RawTensor], meta: object, digests: dict[str, str]
@@ -338,7 +324,8 @@ class RecordingFolder:
             if name.endswith(store.PARTIAL) and not name.endswith(_LOCK):
                 store.remove(self.path / name)
 
-    def _read_journal(self) -> RecordingJournal | None:
+    def read_journal(self) -> RecordingJournal | None:
+        """The journal; None where there is none, or it is broken."""
         path = self._own / _JOURNAL
         if not path.exists():
             return None

@@ -31,11 +31,11 @@ from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.processes.protocol import Connection
 from auditkit.processes.row_server import StateCommitment
 from auditkit.program.session import TrainingSession
+from auditkit.recorder.chains import HashChains
 from auditkit.recorder.group_numbers import GroupNumbers
 from auditkit.recorder.loop import Loop, RecorderBackend
 from auditkit.recorder.tasks import LoopStopped, describe_failure
 from auditkit.recorder.wrapping import InstrumentedLoop, Wrapped, instrument
-from auditkit.recorder.writer import HashChains
 from auditkit.records.digest import COMMITMENT_RECIPE
 from auditkit.records.evidence import Trace
 from auditkit.records.task import RowsTask

@@ -3,9 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from torch import Tensor
+
+from auditkit.errors import RecorderMisuse
 from auditkit.files.recording_folder import RecordingFolder
+from auditkit.formats.group_values import is_groups
+from auditkit.formats.quote import brief
 from auditkit.formats.scalar_file import merged, series_of
+
+_LONGEST_NAME = 200
+
+
+def as_number(name: object, value: Any) -> float:
+    """A number that somebody logs.
+
+    Raises:
+        RecorderMisuse: When it is none, or its name cannot be one.
+    """
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
+        raise RecorderMisuse(f"{brief(repr(name))} is no name for a number")
+    if is_groups(name):
+        raise RecorderMisuse(f"{name!r} is the Recorder's own name", hint="give it another")
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise RecorderMisuse(
+            f"the {name} has {value.numel()} elements", expected="a scalar", hint="log its mean"
+        )
+    try:
+        return float(value.detach().item()) if isinstance(value, Tensor) else float(value)
+    except (TypeError, ValueError) as error:
+        raise RecorderMisuse(f"the {name} is no number: {brief(repr(value))}") from error
 
 
 class ScalarLog:
@@ -31,14 +59,14 @@ class ScalarLog:
         found = {name: series_of(sorted(pairs.items())) for name, pairs in self._new.items()}
         start, self._start, self._new = self._start, None, {}
         if start:
-            kept = {name: one.until(start) for name, one in self._folder.read_scalars().items()}
+            kept = {name: one.until(start) for name, one in self._folder.log.read_scalars().items()}
             before = {name: one for name, one in kept.items() if len(one.steps)}
-            self._folder.replace_scalars(merged([before, found]))
+            self._folder.log.replace_scalars(merged([before, found]))
         elif found:
-            self._folder.append_scalars(found)
+            self._folder.log.append_scalars(found)
 
     def finish(self) -> str | None:
         """Write the file that stays; returns its name, or None where nothing was kept."""
         self.flush()
-        found = self._folder.read_scalars()
+        found = self._folder.log.read_scalars()
         return self._folder.write_scalars(found) if found else None

@@ -18,7 +18,7 @@ from auditkit.formats.group_values import (
 from auditkit.formats.scalar_file import groups_at, scalars_from_tensors
 from auditkit.formats.snapshot_file import raw_components
 from auditkit.processes.row_server import RankStatus, ScriptInfo
-from auditkit.records.evidence import Trace
+from auditkit.records.evidence import Trace, is_consumed
 from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
 from auditkit.records.task import RowsTask
 from auditkit.records.tensor import RawTensor
@@ -117,6 +117,10 @@ class RecordedRows:
             and row.cell(row.first_step, name) == first.cell(first.first_step, name)
         ]
         seen = {**row.columns, **{name: chunk.cell(row.first_step, name) for name in idle}}
+        if self.manifest.closed_as is not None and row.first_step == record.steps + 1:
+            # The recorded process died in this step, of which only the state before it is left.
+            seen = {name: cell for name, cell in seen.items() if not is_consumed(name)}
+            row = replace(row, loss_bits=bytes(8))
         return compare_rows(
             status.where,
             chunk,

@@ -143,7 +143,11 @@ class _Replay:
     ) -> None:
         self._recorded, self._config, self._scratch = recorded, config, scratch
         most = max(rank.steps for rank in recorded.manifest.ranks)
-        self._steps = steps if steps is not None and steps < most else None
+        if recorded.manifest.closed_as is not None:
+            steps = min(steps or most, most)  # the command goes on where the recorded one died
+        elif steps is not None and steps >= most:
+            steps = None
+        self._steps = steps
         self._n_checkpoints = 0
 
     def run(self, report: Callable[[int], None]) -> RecordingReplay:

@@ -73,6 +73,8 @@ class RecordingVerification(Verification):
             self._checks.warn(5, warning)
         n_streams = sum(len(rank.rng.streams) for rank in manifest.ranks)
         n_checkpoints = sum(len(rank.checkpoints) for rank in manifest.ranks)
+        if manifest.closed_as is not None:
+            self._checks.warn(4, f"closed afterwards, from what was left: {manifest.closed_as}")
         who = processes(len(manifest.ranks))
         steps = f"steps 1..{manifest.ranks[0].steps}"
         resumed = [(place(r), *one) for r in manifest.ranks for one in r.resumptions if one[1]]
@@ -182,7 +184,9 @@ def check_rank_streams(manifest: RecordingManifest) -> Iterator[Finding]:
             yield Finding(f"the stream {problem}", where, component=name)
         streams = {stream.stream: stream for stream in rank.rng.streams}
         for name in GLOBAL_STREAMS:
-            yield from _check_ends(streams.get(name), where, name)
+            yield from _check_ends(
+                streams.get(name), where, name, closed=manifest.closed_as is not None
+            )
         for name in sorted(listed):
             if streams[name].end != rank.final.get(name):
                 text = "the contract's end is not the rank's final state"
@@ -210,10 +214,13 @@ def duplicate_ranks(manifest: RecordingManifest) -> Iterator[str]:
             seen[drawn] = rank.rank
 
 
-def _check_ends(stream: StreamContract | None, where: str, name: str) -> Iterator[Finding]:
+def _check_ends(
+    stream: StreamContract | None, where: str, name: str, *, closed: bool
+) -> Iterator[Finding]:
+    """Where it started and ended; where a process that died ended nobody committed to."""
     if stream is None:
         yield Finding("the contract lacks the stream", where, component=name)
-    elif stream.start is None or stream.end is None:
+    elif stream.start is None or (stream.end is None and not closed):
         yield Finding("the contract does not say where it started and ended", where, None, name)
 
 

@@ -112,6 +112,8 @@ def test_a_learning_rate_is_told_in_numbers(tmp_path: Path) -> None:
     assert "rank 0: lr 0.05 -> 0.04 from step 10 on (param_groups[0])" in text
     assert "rank 0: step 9 made another param_groups, seen before step 10 (state drift" in text
     assert "param_groups[0].lr 0.05 0.04" in text
+    assert "logged rank 0: loss at step 10 " in text
+    assert "what rank 0 logged" in words(diff(tmp_path / "a", tmp_path / "a").out)
 
 
 def test_branches_of_a_study_are_named_after_a_number_sign(small: Run) -> None:

@@ -169,11 +169,11 @@ def test_what_is_ignored_is_noted_and_makes_no_difference(write: Write) -> None:
     environment = replace(left.recorded.environment, python="3.12")
     right = write("b", change=changed(environment=environment, seed=7))
     assert sections(compare(left, right)) == {"environment", "seed"}
-    names = [str(side.folder) for side in (left, right)]
-    found = compare_runs(*names, ("environment", "seed"))
+    names = str(left.folder), str(right.folder)
+    found = compare_runs(*names, ignored=("environment", "seed"))
     assert (found.same, found.ignored) == (True, ("environment", "seed"))
     assert "environment, python: 3.11.7 CPython; 3.12" in found.notes
-    assert not compare_runs(*names, ("seed",)).same
+    assert not compare_runs(*names, ignored=("seed",)).same
 
 
 def test_loaders_that_are_set_up_alike_are_not_called_equal_data(write: Write) -> None:
