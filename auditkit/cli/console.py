@@ -100,9 +100,9 @@ LAYOUTS: Mapping[str, Layout] = {
         words=("rank", "checkpoint", "order", "component"),
     ),
     "runs": Layout(
-        ("run", "kind", "state of a run", "steps", "when", "verdict"),
+        ("run", "kind", "state", "steps", "when", "verdict"),
         numbers=("steps",),
-        words=("state of a run", "resumable", "verdict"),
+        words=("resumable", "unfinished", "verdict"),
     ),
     "logged": Layout(
         ("rank", "logged", "numbers", "first", "last", "least", "most"),

@@ -15,6 +15,7 @@ from auditkit.cli.options import TEXT, manifest_path
 from auditkit.errors import AuditError
 from auditkit.files import artifacts, store
 from auditkit.formats import canonical
+from auditkit.formats.group_values import is_groups
 from auditkit.formats.scalar_file import Series, scalars_from_tensors
 from auditkit.formats.statements import Manifest, Statement, any_from_statement
 from auditkit.records.manifest import ProgramRecord, StudyManifest
@@ -108,7 +109,12 @@ def _print_logged(out: Console, folder: Path, manifest: RecordingManifest) -> No
         except AuditError as error:
             out.print(f"Not shown: what rank {rank.rank} logged: {error}")
             continue
-        rows += [(str(rank.rank), name, *_told(series)) for name, series in sorted(scalars.items())]
+        rows += [
+            (str(rank.rank), name, *_told(series))
+            for name, series in sorted(scalars.items())
+            # of what an optimizer is set to, what changes, and the learning rate
+            if not is_groups(name) or len(series.steps) > 1 or name.endswith(".lr")
+        ]
     if rows:
         print_table(out, "logged", rows)
 

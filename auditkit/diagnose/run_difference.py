@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from auditkit.diagnose.details import (
     SampleDifference,
@@ -25,6 +25,7 @@ from auditkit.errors import UsageError
 from auditkit.evidence.comparison import Mismatch, causing_step
 from auditkit.evidence.distances import Magnitude, measure, total_variations
 from auditkit.evidence.settings import SettingDifference
+from auditkit.records.evidence import Trace
 
 
 @dataclass(frozen=True)
@@ -270,18 +271,27 @@ class _Comparison:
         label = _joined(ours.group, theirs.group)
         if self._left.manifest is None or self._right.manifest is None:
             return
-        self._compare_texts("RNG contract", ours.streams, theirs.streams, label)
+        idle = _idle(ours, theirs)
+        here, there = (_without(side.streams, idle) for side in (ours, theirs))
+        self._compare_texts("RNG contract", here, there, label)
+        starts = ([side.streams.get(f"{name}: start") for name in idle] for side in (ours, theirs))
+        elsewhere = [name for name, *both in zip(idle, *starts, strict=True) if len({*both}) > 1]
+        if elsewhere:
+            names = ", ".join(elsewhere)
+            self._notes.append(f"{label}: {names} began elsewhere, and nothing drew from there")
         if self._left.kind == self._right.kind:
             of = "settings of the loaders" if self._left.kind == "recording" else "data"
             self._compare_texts("data", ours.data, theirs.data, label, of)
 
     def _compare_traces(self, ours: TraceSource, theirs: TraceSource) -> None:
         left, right, label = self._left, self._right, _joined(ours.label, theirs.label)
-        mismatch = first_mismatch(label, left.trace(ours), right.trace(theirs))
+        mismatch = first_mismatch(label, *self._trace_pair(ours, theirs))
         if mismatch is None:
             self._equal.append(f"trace of {label}")
             if ours.commitments and theirs.commitments and left.kind == right.kind:
-                self._compare_texts("commitments", ours.commitments, theirs.commitments, label)
+                idle = _idle(ours, theirs)
+                here, there = (_without(side.commitments, idle) for side in (ours, theirs))
+                self._compare_texts("commitments", here, there, label)
         else:
             self._traces.append(self._trace_difference(mismatch, ours, theirs))
             if (mismatch.step or 0) > 1:
@@ -290,6 +300,19 @@ class _Comparison:
                 )
         if ours.outcome is not None and theirs.outcome is not None:
             self._compare_outcomes(label, ours.outcome, theirs.outcome)
+
+    def _trace_pair(
+        self, ours: TraceSource, theirs: TraceSource
+    ) -> tuple[Iterator[Trace], Iterator[Trace]]:
+        """Both traces, without the random streams that nothing drew from on either side."""
+        idle = _idle(ours, theirs)
+
+        def kept(run: ComparedRun, source: TraceSource) -> Iterator[Trace]:
+            for piece in run.trace(source):
+                columns = {name: c for name, c in piece.columns.items() if name not in idle}
+                yield replace(piece, columns=columns)
+
+        return kept(self._left, ours), kept(self._right, theirs)
 
     def _compare_logged(self, ours: TraceSource, theirs: TraceSource) -> None:
         """What the loops logged: of each name the first step at which it is another number."""
@@ -307,7 +330,7 @@ class _Comparison:
         self, mismatch: Mismatch, ours: TraceSource, theirs: TraceSource
     ) -> TraceDifference:
         sides = (self._left, ours), (self._right, theirs)
-        steps = first_steps(self._left.trace(ours), self._right.trace(theirs))
+        steps = first_steps(*self._trace_pair(ours, theirs))
         return TraceDifference(
             trace=mismatch.branch,
             kind=mismatch.kind,
@@ -332,7 +355,9 @@ class _Comparison:
             return None
         here = self._left.tensors(ours.snapshots[step])
         there = self._right.tensors(theirs.snapshots[step])
-        return SnapshotDistance(step, measure(here, there))
+        idle = _idle(ours, theirs)
+        found = [apart for apart in measure(here, there) if apart.component not in idle]
+        return SnapshotDistance(step, tuple(found))
 
     def _compare_outcomes(self, label: str, ours: str, theirs: str) -> None:
         here, there = self._left.outcome(ours), self._right.outcome(theirs)
@@ -347,6 +372,20 @@ class _Comparison:
             self._outcomes.append(OutcomeDifference(label, "labels", None))
         if len(self._outcomes) == before:
             self._equal.append(f"outcome of {label}")
+
+
+def _idle(ours: TraceSource, theirs: TraceSource) -> list[str]:
+    """Random streams that nothing drew from on either side: where they stood is no matter."""
+    return [name for name in ours.idle if name in theirs.idle]
+
+
+def _without(texts: Texts, idle: Collection[str]) -> Texts:
+    """Texts of all but these streams; of a stream it begins or ends with its name."""
+    return {
+        name: text
+        for name, text in texts.items()
+        if not {name.rpartition(": ")[2], name.partition(": ")[0]} & set(idle)
+    }
 
 
 def _joined(left: str, right: str) -> str:

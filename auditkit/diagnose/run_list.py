@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from auditkit.errors import AuditError
@@ -12,6 +12,7 @@ from auditkit.files import artifacts, locks, store
 from auditkit.files.recording_folder import RecordingFolder
 from auditkit.formats import canonical
 from auditkit.formats.statements import manifest_from_statement
+from auditkit.records.journal import NEVER_CLOSED
 from auditkit.records.manifest import MANIFEST_NAME
 from auditkit.records.recording import RecordingManifest
 from auditkit.signing.envelopes import open_envelope
@@ -111,7 +112,8 @@ def _unfinished(root: Path, place: str, name: str) -> ListedRun:
             started = journal.started
             resumable = bool(journal.checkpoints) and journal.unresumable is None
             try:
-                rows = recording.read_rows(journal.steps, journal)
+                whole = replace(journal, ended=None) if journal.ended == NEVER_CLOSED else journal
+                rows = recording.read_rows(journal.steps, whole)
                 steps = max(journal.steps, rows.last_step if rows is not None else 0)
             except AuditError:
                 steps = journal.steps

@@ -83,6 +83,7 @@ class TraceSource:
         data: Identity of its group's data.
         samples: Where its samples were digested one by one.
         scalars: Name of the file of what its loop logged.
+        idle: Random streams that nothing drew from.
     """
 
     label: str
@@ -95,6 +96,7 @@ class TraceSource:
     data: Texts = field(default_factory=dict)
     samples: SampleSource | None = None
     scalars: str | None = None
+    idle: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -278,6 +280,7 @@ def _rank_source(rank: RankRecord) -> TraceSource:
         streams=_streams(rank.rng),
         data=loaders,
         scalars=rank.scalars,
+        idle=tuple(one.stream for one in rank.rng.streams if one.start and one.start == one.end),
     )
 
 

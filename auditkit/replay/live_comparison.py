@@ -95,6 +95,7 @@ class LiveComparison:
             Undecided: When no loop was seen, or it ended in an error before it differed.
         """
         self._task, self._start = task, start
+        self._recorded.begin()
         if task.dump_at is not None:
             self.dumped_at = task.dump_at
         ended = self.server.run(config.runner, config.command, config.variables, config.output)
@@ -131,7 +132,8 @@ class LiveComparison:
         with changed:
             if mismatch is not None:
                 # A script that catches its own end sends more; the first difference counts.
-                found = RankMismatch(status.rank, mismatch, row, dict(status.groups))
+                kept = self._recorded.without_idle(status, row)
+                found = RankMismatch(status.rank, mismatch, kept, dict(status.groups))
                 self._mismatches.setdefault(status.rank, found)
                 # Another process may differ in an earlier row that it has not sent yet.
                 changed.wait_for(lambda: self._all_reached(row.first_step), _PEER_TIMEOUT)

@@ -46,10 +46,30 @@ class RecordedRows:
         ]
         self.checkpoints = sorted(set.intersection(*common))
 
+    def begin(self) -> None:
+        """Another run is compared from now on: what the one before drew from says nothing of it."""
+        self._first, self._latest = {}, {}
+
     def rank(self, number: int) -> RankRecord | None:
         """The record of a rank, or None where there is no such rank."""
         ranks = self.manifest.ranks
         return ranks[number] if 0 <= number < len(ranks) else None
+
+    def without_idle(self, status: RankStatus, row: Trace) -> Trace:
+        """A row without the random streams that stand elsewhere and that nothing draws from."""
+        idle = self._idle_columns(status, row)
+        kept = {name: cell for name, cell in row.columns.items() if name not in idle}
+        return replace(row, columns=kept)
+
+    def _idle_columns(self, status: RankStatus, row: Trace) -> list[str]:
+        record, first = self.rank(status.rank), self._first.get(status.rank, row)
+        return [
+            name
+            for name in self.differing_starts(status)
+            if record is not None
+            and _is_idle(record, name)
+            and row.cell(row.first_step, name) == first.cell(first.first_step, name)
+        ]
 
     def settings(
         self, rank: int, mismatch: Mismatch, here: Mapping[str, float]
@@ -108,14 +128,9 @@ class RecordedRows:
         if row.first_step > record.steps + 1:
             return Mismatch(status.where, row.first_step, "steps", (), "length")
         starts, chunk = self.differing_starts(status), self._chunk(record, row.first_step)
-        first = self._first.setdefault(status.rank, row)
+        self._first.setdefault(status.rank, row)
         self._latest[status.rank] = row
-        idle = [
-            name
-            for name in starts
-            if _is_idle(record, name)
-            and row.cell(row.first_step, name) == first.cell(first.first_step, name)
-        ]
+        idle = self._idle_columns(status, row)
         seen = {**row.columns, **{name: chunk.cell(row.first_step, name) for name in idle}}
         if self.manifest.closed_as is not None and row.first_step == record.steps + 1:
             # The recorded process died in this step, of which only the state before it is left.
@@ -127,6 +142,12 @@ class RecordedRows:
             Trace(row.first_step, row.loss_bits, seen),
             starts if row.first_step == 1 else (),
         )
+
+    def drawn_starts(self, status: RankStatus) -> tuple[str, ...]:
+        """Those of :meth:`differing_starts` that something draws from."""
+        latest = self._latest.get(status.rank)
+        idle = self._idle_columns(status, latest) if latest is not None else ()
+        return tuple(name for name in self.differing_starts(status) if name not in idle)
 
     def differing_starts(self, status: RankStatus) -> Collection[str]:
         """Random streams that were elsewhere when the process handed its objects over."""

@@ -307,7 +307,7 @@ class _Replay:
         environment = info.environment
         lines = environment_differences(recorded, environment)
         suspects = self._recorded.differing_code(status) if mismatches else ()
-        starts = tuple(self._recorded.differing_starts(status)) if mismatches else ()
+        starts = self._recorded.drawn_starts(status) if mismatches else ()
         resumed = self._resumed_before(mismatches)
         cause = _cause(explanation, lines, suspects, starts, resumed)
         code = 6 if lines and explanation.cause != NONDETERMINISM else 1

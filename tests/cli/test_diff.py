@@ -11,6 +11,7 @@ import forging
 import pytest
 from cli_shell import CompletedCommand
 from click.testing import CliRunner
+from idle_loops import IdleLoop
 from in_process_loops import Loop as InProcessLoop
 from in_process_loops import record
 from studies import Run
@@ -102,6 +103,18 @@ def test_only_what_matters_sets_the_exit_code(
     done = diff(*pair, "--ignore", "traces")
     assert done.code == 2
     assert "one of command, environment" in done.line
+
+
+def test_streams_that_nobody_seeds_and_nobody_draws_from_are_a_note(tmp_path: Path) -> None:
+    for name, loop in {"a": {}, "b": {}, "c": {"halved_at": 3}}.items():
+        IdleLoop(tmp_path / name, **loop)()
+    done = diff(tmp_path / "a", tmp_path / "b")
+    assert done.code == 0, done.out
+    told = "Note: rank 0: rng/numpy, rng/python began elsewhere, and nothing drew from there"
+    assert told in words(done.out)
+    text = words(diff(tmp_path / "a", tmp_path / "c").out)
+    assert "rank 0: step 3 made another param_groups, seen before step 4 (state drift)" in text
+    assert "RNG drift" not in text
 
 
 def test_a_learning_rate_is_told_in_numbers(tmp_path: Path) -> None:
