@@ -211,6 +211,7 @@ RANK = RankRecord(
     checkpoints=(CHECKPOINT,),
     resumed_at=(2,),
     proven_by=(9,),
+    scalars="scalars.safetensors",
 )
 
 WORLD = WorldRecord(2, "gloo", {"bucket_cap_mb": "25"})
@@ -228,7 +229,9 @@ RECORDING = RecordingManifest(
     files=(
         FileRecord("checkpoint-00000002.safetensors", "checkpoint", 2**37, sha("f")),
         FileRecord("code/digits.py", "code", 2633, sha("c")),
+        FileRecord("scalars.safetensors", "scalars", 99, sha("d")),
     ),
+    closed_as="the process was killed",
 )
 
 REPLAY = ReplayReport(
@@ -580,6 +583,10 @@ EXAMPLES: tuple[Any, ...] = (
         size=2,
         environment=ENVIRONMENT,
         loaders={"": {"batch size": "4"}},
+        program=PROGRAM,
+        command=("--data", "~/data"),
+        world=WORLD,
+        final={"params": sha("6")},
         unresumable="loader.dataset.rng is a generator that no checkpoint holds",
     ),
     RowsTask(

@@ -81,10 +81,6 @@ LAYOUTS: Mapping[str, Layout] = {
         widths=dict.fromkeys(_ESTIMATE, 28),
         words=("agree", "disagree", "cannot tell", "Holm", "excess", "ATE"),
     ),
-    "traces": Layout(
-        ("trace", "differs in", "at step", "first", "also", "and from a later step on"),
-        words=("trace", "order drift", "data drift", "state drift", "component"),
-    ),
     "magnitudes": Layout(
         ("trace", "before step", "component", "largest", "relative", "in tensor", "elements"),
         words=("before step", "component", "relative"),
@@ -102,6 +98,16 @@ LAYOUTS: Mapping[str, Layout] = {
     "ranks": Layout(
         ("rank", "steps", "epochs", "checkpoints after", "resumed after", "order"),
         words=("rank", "checkpoint", "order", "component"),
+    ),
+    "runs": Layout(
+        ("run", "kind", "state", "steps", "when", "verdict"),
+        numbers=("steps",),
+        words=("resumable", "unfinished", "verdict"),
+    ),
+    "logged": Layout(
+        ("rank", "logged", "numbers", "first", "last", "least", "most"),
+        numbers=("numbers", "first", "last", "least", "most"),
+        words=("logged", "rank"),
     ),
 }
 

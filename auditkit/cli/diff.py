@@ -4,12 +4,21 @@
 
     {"left": "...", "right": "...",     the two, as they were given
      "same": true,                      exit code 0; false is exit code 1
+     "ignored": ["command"],            what differs and was only noted
      "equal": ["..."],                  what was compared and is the same, in words
      "traces": [                        where traces part, one entry a pair
        {"trace": "seed 0, control",     or "rank 0", or "NAME / NAME"
-        "kind": "state drift",          or order drift, data drift, length
-        "step": 7, "component": "params", "others": ["optimizer/exp_avg"],
+        "kind": "state drift",          or order drift, data drift, RNG drift, length
+        "step": 7, "made_by": 6,        the row, and the step that made it so
+        "text": "...",                  both, in words
+        "component": "params", "others": ["optimizer/exp_avg"],
         "first_steps": {"params": 7},   the first step at which each component differs
+        "settings": [                   hyper-parameters that differ, where they are on disk
+          {"name": "lr", "place": "param_groups[0]",
+           "left": "0.05" | null, "right": "0.04" | null, "step": 7,
+           "seen": "both as before step 9"}],
+        "sample": null |                the first sample with other bytes, where these were digested
+          {"step": 7, "epoch": 0, "index": 12},
         "distance": null |              where both have a snapshot at that step or later
           {"step": 9,                   the step before which both states were taken
            "components": [
@@ -23,8 +32,9 @@
        {"trace": "seed 0, control", "table": "T", "total_variation": 0.01 | null}],
      "notes": ["..."]}                  what makes no difference, or could not be compared
 
-Sections are ``environment``, ``plan``, ``program``, ``code``, ``command``, ``seed``, ``world``,
-``RNG contract``, ``data``, ``commitments``, ``traces`` and ``run``.
+Sections are ``environment``, ``plan``, ``program``, ``code``, ``seed``, ``world``,
+``RNG contract``, ``data``, ``logged``, ``commitments``, ``traces`` and ``run``; ``command`` is
+always a note.
 """
 
 from __future__ import annotations
@@ -34,9 +44,15 @@ import re
 import click
 from rich.console import Console
 
-from auditkit.cli.console import console, number, print_table
+from auditkit.cli.console import console, number, print_table, print_words
 from auditkit.cli.options import TEXT
-from auditkit.diagnose.run_difference import RunDifference, TraceDifference, compare_runs
+from auditkit.diagnose.run_difference import (
+    IGNORABLE,
+    RunDifference,
+    TraceDifference,
+    compare_runs,
+)
+from auditkit.errors import UsageError
 from auditkit.evidence.distances import Magnitude
 from auditkit.formats import canonical, structure
 
@@ -47,17 +63,29 @@ _SHOWN = 40
 @click.command()
 @click.argument("left", metavar="A", type=TEXT)
 @click.argument("right", metavar="B", type=TEXT)
+@click.option(
+    "--ignore",
+    "ignored",
+    multiple=True,
+    type=TEXT,
+    metavar="WHAT,...",
+    help=f"Only note what differs here: {', '.join(IGNORABLE)}; repeatable.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
-def diff(ctx: click.Context, /, left: str, right: str, as_json: bool) -> None:
+def diff(
+    ctx: click.Context, /, left: str, right: str, ignored: tuple[str, ...], as_json: bool
+) -> None:
     """Say where A and B first differ, and how far they are apart. Nothing is verified.
 
     A and B are each a manifest, the folder of a study or recording (also of one that was not
     finished), or one trace of it: FOLDER#seed-0/control, FOLDER#rank-0.
 
+    Two runs whose command lines differ and that did the same are the same; --ignore adds to that.
+
     Exit codes: 0 the same, 1 different, 2 wrong use, 5 malformed.
     """
-    found = compare_runs(left, right)
+    found = compare_runs(left, right, _sections(ignored))
     if as_json:
         click.echo(canonical.dumps(structure.to_dict(found)).decode("ascii"))
     else:
@@ -65,26 +93,27 @@ def diff(ctx: click.Context, /, left: str, right: str, as_json: bool) -> None:
     ctx.exit(0 if found.same else 1)
 
 
+def _sections(options: tuple[str, ...]) -> tuple[str, ...]:
+    """Read ``--ignore environment,code``."""
+    names = tuple(part.strip() for option in options for part in option.split(","))
+    unknown = [name for name in names if name not in IGNORABLE]
+    if unknown:
+        raise UsageError(
+            f"--ignore {unknown[0]!r} is nothing to ignore", hint=f"one of {', '.join(IGNORABLE)}"
+        )
+    return names
+
+
 def _print(found: RunDifference) -> None:
     out = console()
     out.print(f"A: {found.left}")
     out.print(f"B: {found.right}")
     out.print("Not verified; `auditkit verify` does that.")
-    _print_rows(
-        out,
-        "traces",
-        [
-            (
-                part.trace,
-                part.kind,
-                str(part.step),
-                part.component,
-                ", ".join(part.others) or "-",
-                ", ".join(_later(part)) or "-",
-            )
-            for part in found.traces
-        ],
-    )
+    for part in found.traces[:_SHOWN]:
+        for line in _told(part):
+            out.print(line)
+    if len(found.traces) > _SHOWN:
+        out.print(f"... and {len(found.traces) - _SHOWN} more traces; --json has them all")
     _print_rows(
         out,
         "magnitudes",
@@ -105,7 +134,10 @@ def _print(found: RunDifference) -> None:
     out.print(f"The same: {'; '.join(shown) or 'nothing'}{f'; {more} more' if more else ''}")
     for note in found.notes[:_SHOWN]:
         out.print(f"Note: {note}")
-    out.print("A and B are the same" if found.same else "A and B differ")
+    if found.traces:
+        print_words(out, (*dict.fromkeys(part.kind for part in found.traces), "trace", "component"))
+    but = f" but for: {', '.join(found.ignored)}" if found.ignored else ""
+    out.print(f"A and B are the same{but}" if found.same else "A and B differ")
 
 
 def _print_rows(out: Console, name: str, rows: list[tuple[str, ...]]) -> None:
@@ -116,8 +148,20 @@ def _print_rows(out: Console, name: str, rows: list[tuple[str, ...]]) -> None:
         out.print(f"... and {len(rows) - _SHOWN} more; --json has them all")
 
 
-def _later(part: TraceDifference) -> list[str]:
-    return [f"{name} {step}" for name, step in part.first_steps.items() if step > part.step]
+def _told(part: TraceDifference) -> list[str]:
+    """Where a trace parts: what was set first, then which step made what."""
+    lines = [f"{part.trace}: {setting}" for setting in part.settings]
+    lines.append(f"{part.trace}: {part.text}")
+    if part.sample is not None:
+        one = part.sample
+        lines.append(
+            f"  first sample with other bytes: index {one.index} of epoch {one.epoch}, in step "
+            f"{one.step}"
+        )
+    later = [f"{name} {step}" for name, step in part.first_steps.items() if step > part.step]
+    if later:
+        lines.append(f"  and from a later step on: {', '.join(later)}")
+    return lines
 
 
 def _distances(part: TraceDifference) -> list[tuple[str, ...]]:

@@ -8,15 +8,13 @@ from __future__ import annotations
 import sys
 
 import click
-from rich.console import Console
 
 from auditkit.cli.console import console, print_words
 from auditkit.cli.options import TAIL, TEXT, WHOLE, CommandWithTail, parse_arguments, split_target
 from auditkit.cli.outputs import DIAGNOSIS, destination
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
-from auditkit.diagnose.resuming import ResumeTrial
+from auditkit.diagnose.telling import diagnosis_lines
 from auditkit.errors import UsageError
-from auditkit.evidence.comparison import causing_step
 from auditkit.formats import canonical, structure
 from auditkit.processes.commands import Commands
 from auditkit.records.job import ProgramSource
@@ -86,46 +84,11 @@ def doctor(
     ctx.exit(code)
 
 
-def _print_resume(out: Console, trial: ResumeTrial, advice: tuple[str, ...]) -> None:
-    at, parting = f"after step {trial.step}", trial.parting
-    if trial.refused is not None:
-        out.print(f"A loop cannot be resumed from a checkpoint {at}: {trial.refused}")
-    elif parting is None:
-        out.print(f"A resume is exact: from a checkpoint {at}, {trial.rows} rows were given again.")
-    else:
-        more = f" (also {', '.join(parting.others)})" if parting.others else ""
-        out.print(
-            f"A resume is not exact: from a checkpoint {at}, {parting.component} is another at "
-            f"step {parting.step}{more}."
-        )
-        for text in advice:
-            out.print(f"What to register: likely {text}.")
-        print_words(out, (parting.kind, "component", "step"))
-
-
 def _print(found: Diagnosis) -> None:
     out = console()
-    parting = found.parting
-    if parting is None:
-        out.print(
-            f"Repeatable: {found.steps} steps are equal bit for bit; no nondeterminism seen in "
-            f"{found.runs} runs."
-        )
-        if found.resume is not None:
-            _print_resume(out, found.resume, found.advice)
-        return
-    place = "" if parting.step is None else f" at step {parting.step}"
-    out.print(f"Not repeatable: {parting.kind}{place}, {parting.component}.")
-    if parting.step is not None and 0 < causing_step(parting) < parting.step:
-        out.print(
-            f"  that is the state before step {parting.step}: step {causing_step(parting)} made it"
-        )
-    if parting.others:
-        out.print(f"  differs too: {', '.join(parting.others)}")
-    if found.module is not None:
-        out.print(f"  first that differs in two runs of that step: {found.module}")
-    for experiment in found.experiments:
-        out.print(f"  tried {experiment.change}: {experiment.outcome}")
-    for advice in found.advice:
-        out.print(f"What to do: {advice}.")
-    print_words(out, (parting.kind, "component", "step"))
+    for line in diagnosis_lines(found):
+        out.print(line)
+    resumed = None if found.resume is None else found.resume.parting
+    parting = found.parting or resumed
+    if parting is not None:
+        print_words(out, (parting.kind, "component", "step"))

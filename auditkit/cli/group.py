@@ -29,6 +29,8 @@ _COMMANDS = {
     "show": "auditkit.cli.show:show",
     "diff": "auditkit.cli.diff:diff",
     "pack": "auditkit.cli.pack:pack_command",
+    "list": "auditkit.cli.list_runs:list_runs",
+    "close": "auditkit.cli.close:close",
     "checklist": "auditkit.cli.checklist:checklist",
     "explain": "auditkit.cli.explain:explain_command",
     "keygen": "auditkit.cli.keygen:keygen",

@@ -10,17 +10,18 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import click
 
 from auditkit.cli.console import console, print_words
-from auditkit.cli.options import TAIL, TEXT, CommandWithTail, manifest_path
+from auditkit.cli.options import TAIL, TEXT, WHOLE, CommandWithTail, manifest_path
 from auditkit.cli.outputs import REPLAY, destination, result_beside
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.verify_options import trusted_keys
+from auditkit.diagnose.telling import replay_lines
 from auditkit.errors import UsageError
-from auditkit.evidence.distances import Magnitude
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.verdicts import PRECEDENCE, exit_code_of
 from auditkit.files import store
@@ -42,13 +43,28 @@ from auditkit.verification.procedure import VerifyRequest, verify
 from auditkit.verification.replay_results import replay_result_name
 from auditkit.version import __version__
 
+_TAIL_HINT = "your command comes after --: auditkit replay MANIFEST -- python train.py"
+
 _OWN_WORD = (
     "this key signed the recording itself, so that this is the author's own word: verify stays "
     "integrity-only until somebody else has replayed it"
 )
 
 
-@click.command(cls=CommandWithTail)
+class _Replay(CommandWithTail):
+    """Says what is meant where the command stands before no ``--``."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As of every command that takes a tail."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if "--" in args:
+                raise
+            raise UsageError(error.format_message().rstrip("."), hint=_TAIL_HINT) from error
+
+
+@click.command(cls=_Replay)
 @click.argument("manifest", type=TEXT)
 @click.option(
     "--trust", "trusted", multiple=True, type=TEXT, help="Public key file to trust; repeatable."
@@ -59,6 +75,7 @@ _OWN_WORD = (
 @click.option(
     "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."
 )
+@click.option("--steps", type=WHOLE, help="Compare only so many steps; by default all.")
 @click.option("--no-write", is_flag=True, help="Leave no result beside the manifest.")
 @click.option("--verbose", is_flag=True, help="Pass on what the command writes, to stderr.")
 @click.option(
@@ -66,15 +83,7 @@ _OWN_WORD = (
 )
 @click.pass_context
 def replay(
-    ctx: click.Context,
-    /,
-    manifest: str,
-    trusted: tuple[str, ...],
-    fingerprint: tuple[str, ...],
-    key: str | None,
-    no_write: bool,
-    verbose: bool,
-    json_out: str | None,
+    ctx: click.Context, /, manifest: str, key: str | None, no_write: bool, **options: Any
 ) -> None:
     """Run the command after `--` again and compare every step with the recording of MANIFEST.
 
@@ -87,22 +96,17 @@ def replay(
     """
     command: tuple[str, ...] = ctx.meta[TAIL]
     if not command:
-        raise UsageError("give the command after --", hint="auditkit replay MANIFEST -- COMMAND")
+        raise UsageError("give the command after --", hint=_TAIL_HINT)
+    if options["steps"] is not None and options["steps"] < 1:
+        raise UsageError("--steps is at least 1")
     path = manifest_path(manifest)
-    json_to = destination("--json", json_out, REPLAY, "result", path)
-    evidence, verified = _verified(ctx, path, trusted, fingerprint)
+    json_to = destination("--json", options["json_out"], REPLAY, "result", path)
+    evidence, verified = _verified(ctx, path, options["trusted"], options["fingerprint"])
     signer = None if no_write else signing_key_of(key)
     began = datetime.now(UTC)
     if signer is not None:
         _result_file(path, signer, began).check()
-    steps = max(rank.steps for rank in evidence.manifest.ranks)
-    with Commands() as commands, StepProgress(steps, "replay") as progress:
-
-        def report(step: int) -> None:
-            progress.report(Progress(evidence.manifest.seed or 0, "recording", step, step, steps))
-
-        output = sys.stderr.buffer if verbose else None
-        found = replay_recording(evidence, CommandConfig(commands, command, {}, output), report)
+    found = _run(evidence, command, options["steps"], verbose=options["verbose"])
     if signer is not None:
         ended = datetime.now(UTC)
         run = RunTimes.ending(_text_of(began), _text_of(ended))
@@ -113,14 +117,28 @@ def replay(
     head = {"equal": found.equal, "exit_code": code, "manifest_sha256": verified.manifest_sha256}
     data = canonical.dumps({**head, **structure.to_dict(found)})
     if not json_to.is_stdout:
-        n_checkpoints = sum(len(rank.checkpoints) for rank in evidence.manifest.ranks)
-        _print(found, steps, n_checkpoints)
+        _print(found, evidence.manifest)
     json_to.write(data)
     if signer is not None:
         click.echo(f"auditkit: wrote {result.path}, signed by {signer.fingerprint}", err=True)
         if found.equal and signer.fingerprint == verified.signed_by:
             click.echo(f"auditkit: {_OWN_WORD}", err=True)
     ctx.exit(code)
+
+
+def _run(
+    evidence: RecordingEvidence, command: tuple[str, ...], steps: int | None, *, verbose: bool
+) -> RecordingReplay:
+    most = max(rank.steps for rank in evidence.manifest.ranks)
+    total = most if steps is None else min(steps, most)
+    with Commands() as commands, StepProgress(total, "replay") as progress:
+
+        def report(step: int) -> None:
+            done = min(step, total)
+            progress.report(Progress(evidence.manifest.seed or 0, "recording", done, done, total))
+
+        config = CommandConfig(commands, command, {}, sys.stderr.buffer if verbose else None)
+        return replay_recording(evidence, config, report, steps)
 
 
 def _result_file(manifest: Path, signer: SigningKey, time: datetime) -> Output:
@@ -180,40 +198,12 @@ def _exit_code(found: RecordingReplay) -> int:
     return next((code for code in PRECEDENCE if code in asked), 0)
 
 
-def _print(found: RecordingReplay, steps: int, n_checkpoints: int) -> None:
+def _print(found: RecordingReplay, manifest: RecordingManifest) -> None:
     out = console()
-    processes = f"{found.ranks} process{'' if found.ranks == 1 else 'es'}"
-    if found.equal:
-        out.print(f"Equal: {steps} steps of {processes}, every row, order and commitment.")
-        left = n_checkpoints - found.checkpoints
-        if left:
-            out.print(f"  not compared: {left} of {n_checkpoints} checkpoints")
-    else:
-        out.print(f"Different: steps 1..{found.last_step} of {processes} were compared.")
-    for finding in found.findings:
-        out.print(f"  {finding}")
-    for line in found.environment_differences:
-        out.print(f"  environment: {line}")
-    if found.distance is not None:
-        out.print(f"  after step {found.distance.step}, replay and record are apart by:")
-        for apart in found.distance.components:
-            out.print(f"    {apart.component}: {_apart(apart)}")
+    for line in replay_lines(found, manifest):
+        out.print(line)
     kinds = {part.kind: None for part in found.partings}  # in their order
     print_words(out, (*kinds, "rank", "component", "step") if kinds else ("row", "commitment"))
-
-
-def _apart(apart: Magnitude) -> str:
-    parts = []
-    if apart.absolute is not None:
-        parts.append(f"largest {apart.absolute:.3g} in {apart.absolute_tensor}")
-    if apart.relative is not None:
-        parts.append(f"relative {apart.relative:.3g} in {apart.relative_tensor}")
-    if apart.elements:
-        parts.append(f"{apart.elements} elements")
-    if apart.unmeasured:
-        names = ", ".join(entry or "all of it" for entry in apart.unmeasured)
-        parts.append(f"no numbers: {names}")
-    return ", ".join(parts)
 
 
 def _text_of(time: datetime) -> str:

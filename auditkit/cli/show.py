@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
+from pathlib import Path
 
 import click
+from rich.console import Console
 
 from auditkit.cli.console import console, print_facts, print_table, print_words
 from auditkit.cli.options import TEXT, received_manifest
-from auditkit.files import store
+from auditkit.errors import AuditError
+from auditkit.files import artifacts, store
 from auditkit.formats import canonical
+from auditkit.formats.group_values import is_groups
+from auditkit.formats.scalar_file import Series, scalars_from_tensors
 from auditkit.formats.statements import Manifest, Statement, any_from_statement
 from auditkit.records.manifest import Extension, ProgramRecord, StudyManifest
 from auditkit.records.plan import StudyPlan
@@ -34,10 +40,10 @@ def show(ctx: click.Context, /, manifest: str, as_json: bool) -> None:
     if as_json:
         click.echo(envelope.payload, nl=sys.stdout.isatty())  # to a file, byte for byte
         return
-    _print(envelope, record)
+    _print(path, envelope, record)
 
 
-def _print(envelope: Envelope, record: Statement) -> None:
+def _print(path: Path, envelope: Envelope, record: Statement) -> None:
     out = console()
     out.print("Not verified; `auditkit verify` does that.")
     if isinstance(record, StudyManifest):
@@ -56,6 +62,7 @@ def _print(envelope: Envelope, record: Statement) -> None:
         print_table(out, "branches", _branches(record))
     elif isinstance(record, RecordingManifest):
         print_table(out, "ranks", _ranks(record))
+        _print_logged(out, path.parent, record)
     else:
         print_words(out, ("timestamp", "plan-bound", "countersignature", "verdict"))
 
@@ -87,6 +94,43 @@ def _ranks(manifest: RecordingManifest) -> list[tuple[str, ...]]:
         )
         for rank in manifest.ranks
     ]
+
+
+def _print_logged(out: Console, folder: Path, manifest: RecordingManifest) -> None:
+    """Print what the loop logged, where the file of it lies beside the manifest."""
+    rows = []
+    for rank in manifest.ranks:
+        if rank.scalars is None:
+            continue
+        try:
+            tensors, _ = store.read_tensors(
+                artifacts.safe_read(folder, rank.scalars), what=rank.scalars
+            )
+            scalars = scalars_from_tensors(tensors, what=rank.scalars)
+        except AuditError as error:
+            out.print(f"Not shown: what rank {rank.rank} logged: {error}")
+            continue
+        rows += [
+            (str(rank.rank), name, *_told(series))
+            for name, series in sorted(scalars.items())
+            # of what an optimizer is set to, what changes, and the learning rate
+            if not is_groups(name) or len(series.steps) > 1 or name.endswith(".lr")
+        ]
+    if rows:
+        print_table(out, "logged", rows)
+
+
+def _told(series: Series) -> tuple[str, ...]:
+    """How many numbers, the first and the last with their steps, and the extremes."""
+    steps, values = series.steps.tolist(), series.values.tolist()
+    finite = [value for value in values if math.isfinite(value)]
+    ends = (min(finite), max(finite)) if finite else (None, None)
+    return (
+        str(len(values)),
+        f"{values[0]:.6g} at {steps[0]}",
+        f"{values[-1]:.6g} at {steps[-1]}",
+        *("-" if value is None else f"{value:.6g}" for value in ends),
+    )
 
 
 Rows = list[tuple[str, str]]
@@ -185,6 +229,7 @@ def _of_recording(manifest: RecordingManifest) -> Rows:
     ]
     return [
         ("recording", f"{first.steps} steps of {world.size} process(es)"),
+        ("closed by auditkit close", manifest.closed_as or ""),
         ("backend", world.backend or "none"),
         ("distributed settings", settings),
         ("seed, by the user", "not given" if manifest.seed is None else str(manifest.seed)),

@@ -10,11 +10,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from auditkit.errors import FormatError
-from auditkit.evidence.comparison import Mismatch
+from auditkit.evidence.comparison import Mismatch, mismatch_in_row
+from auditkit.records.differences import precedence
 from auditkit.records.evidence import Trace, is_consumed
-
-#: What the first part of a column's name makes of a difference; everything else is state.
-_KINDS = {"order": "order drift", "batch": "data drift", "steps": "length"}
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,14 @@ def first_mismatch(name: str, left: Iterable[Trace], right: Iterable[Trace]) -> 
         FormatError: When a piece does not begin where the one before it ends.
     """
     rest: list[int] = []
+    begin = None
     for overlap in _overlaps(left, right, rest):
+        begin = overlap.start if begin is None else begin
         step = min(_first_steps(overlap).values(), default=None)
         if step is not None:
-            return _mismatch(name, step, _components(overlap, step))
-    return _mismatch(name, min(rest), ["steps"]) if rest else None
+            names = _components(overlap, step)
+            return mismatch_in_row(name, step, names, at_start=step == begin)
+    return mismatch_in_row(name, min(rest), ["steps"]) if rest else None
 
 
 def first_steps(left: Iterable[Trace], right: Iterable[Trace]) -> dict[str, int]:
@@ -57,7 +58,7 @@ def first_steps(left: Iterable[Trace], right: Iterable[Trace]) -> dict[str, int]
     for overlap in _overlaps(left, right, []):
         for column, step in _first_steps(overlap).items():
             found.setdefault(column, step)
-    return dict(sorted(found.items(), key=lambda item: (item[1], _precedence(item[0]))))
+    return dict(sorted(found.items(), key=lambda item: (item[1], precedence(item[0]))))
 
 
 def _overlaps(left: Iterable[Trace], right: Iterable[Trace], rest: list[int]) -> Iterator[Overlap]:
@@ -79,12 +80,6 @@ def _overlaps(left: Iterable[Trace], right: Iterable[Trace], rest: list[int]) ->
         rest.append(min(starts))
     if here is not None or there is not None:
         rest.append(step)
-
-
-def _mismatch(name: str, step: int, components: list[str]) -> Mismatch:
-    first, *others = components
-    kind = _KINDS.get(first.partition("/")[0], "state drift")
-    return Mismatch(name, step, first, tuple(others), kind)
 
 
 def _contiguous(pieces: Iterable[Trace]) -> Iterator[Trace]:
@@ -123,12 +118,6 @@ def _losses(trace: Trace, start: int, end: int) -> bytes:
 def _components(overlap: Overlap, step: int) -> list[str]:
     """What differs in a row: orders, batches, the state, the loss."""
     names = overlap.here.row_difference(step, overlap.there)
-    if step > overlap.end:
-        names = [name for name in names if not is_consumed(name) and name != "loss"]
-    return sorted(names, key=_precedence)
-
-
-def _precedence(name: str) -> tuple[int, str]:
-    kinds = ("order", "batch")
-    kind = name.partition("/")[0]
-    return (kinds.index(kind) if kind in kinds else 2 + (name == "loss"), name)
+    if step <= overlap.end:
+        return names
+    return [name for name in names if not is_consumed(name) and name != "loss"]

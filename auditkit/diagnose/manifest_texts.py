@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Mapping
 
 from auditkit.formats import canonical
+from auditkit.formats.group_values import hyper_parameters
 from auditkit.formats.statements import Manifest
 from auditkit.formats.structure import to_dict
 from auditkit.records.recording import RecordingManifest
@@ -29,7 +30,8 @@ def manifest_texts(manifest: Manifest) -> dict[str, Texts]:
         "program": {
             "target": program.target,
             **{f"argument {name}": text for name, text in program.arguments.items()},
-            **program.description,
+            **{k: v for k, v in program.description.items() if k != "hyper-parameters"},
+            **hyper_parameters(program.description),
         },
     }
     if isinstance(manifest, RecordingManifest):

@@ -2,22 +2,30 @@
 
 Two studies are compared seed by seed and branch by branch, by name; two recordings rank by
 rank; and any one trace with any other. Nothing is verified: what the manifests say is taken as
-said. Times of the run, the version of auditkit, who signed, and the state of a git repository
-are notes: they make no two runs different.
+said. Times of the run, the version of auditkit, who signed, the state of a git repository and the
+command line are notes: they make no two runs different.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 
+from auditkit.diagnose.details import (
+    SampleDifference,
+    first_sample,
+    first_unequal,
+    settings_of,
+)
 from auditkit.diagnose.first_difference import first_mismatch, first_steps
 from auditkit.diagnose.manifest_texts import NOTE_NAMES, manifest_texts, note_texts
 from auditkit.diagnose.runs import ComparedRun, Texts, TraceSource, open_run
 from auditkit.errors import UsageError
-from auditkit.evidence.comparison import Mismatch
+from auditkit.evidence.comparison import Mismatch, causing_step
 from auditkit.evidence.distances import Magnitude, measure, total_variations
+from auditkit.evidence.settings import SettingDifference
+from auditkit.records.evidence import Trace
 
 
 @dataclass(frozen=True)
@@ -39,20 +47,28 @@ class TraceDifference:
 
     Attributes:
         trace: What they are of: ``seed 0, control``, ``rank 0``, or two names.
-        kind: ``order drift``, ``data drift``, ``state drift`` or ``length``.
+        kind: ``order drift``, ``data drift``, ``RNG drift``, ``state drift`` or ``length``.
         step: The first step whose row differs.
+        made_by: The step that made it: a row holds the state before its step.
+        text: Both, in words.
         component: The component that is named first.
         others: Further components that differ in that row.
         first_steps: The first step at which each component differs, of those that ever do.
+        settings: Hyper-parameters that differ, as far as their values are on disk.
+        sample: The first sample with other bytes, where single samples were digested.
         distance: At the first step from there on of which both have a snapshot; None without.
     """
 
     trace: str
     kind: str
     step: int
+    made_by: int
+    text: str
     component: str
     others: tuple[str, ...]
     first_steps: dict[str, int]
+    settings: tuple[SettingDifference, ...]
+    sample: SampleDifference | None
     distance: SnapshotDistance | None
 
 
@@ -95,7 +111,8 @@ class RunDifference:
     Attributes:
         left: One run, as it was given.
         right: The other.
-        same: Whether nothing differs but what stands in the notes.
+        same: Whether nothing differs but what was ignored, or stands in the notes.
+        ignored: What differs and was to be ignored; the notes have it.
         equal: What was compared and is the same.
         traces: Where traces differ first.
         fields: What is said differently of the two.
@@ -106,6 +123,7 @@ class RunDifference:
     left: str
     right: str
     same: bool
+    ignored: tuple[str, ...]
     equal: tuple[str, ...]
     traces: tuple[TraceDifference, ...]
     fields: tuple[FieldDifference, ...]
@@ -113,26 +131,32 @@ class RunDifference:
     notes: tuple[str, ...]
 
 
-def compare_runs(left: str, right: str) -> RunDifference:
+#: What may be ignored: sections of what the manifests say.
+IGNORABLE = ("command", "environment", "code", "program", "plan", "seed", "world", "data", "logged")
+
+
+def compare_runs(left: str, right: str, ignored: Collection[str] = ()) -> RunDifference:
     """Compare two runs, or two traces of runs.
 
     Args:
         left: A manifest or a folder, perhaps with ``#`` and a trace.
         right: The other.
+        ignored: Of :data:`IGNORABLE`, what is only noted; the command line always is.
 
     Raises:
         UsageError: When one of them does not exist, or it is not clear what is meant.
         MalformedError: When one of them is broken.
     """
-    return _Comparison(open_run(left), open_run(right)).result()
+    return _Comparison(open_run(left), open_run(right), {"command", *ignored}).result()
 
 
 class _Comparison:
     """The state of one comparison."""
 
-    def __init__(self, left: ComparedRun, right: ComparedRun) -> None:
+    def __init__(self, left: ComparedRun, right: ComparedRun, ignored: Collection[str]) -> None:
         self._left = left
         self._right = right
+        self._ignored = ignored
         self._equal: list[str] = []
         self._traces: list[TraceDifference] = []
         self._fields: list[FieldDifference] = []
@@ -149,11 +173,21 @@ class _Comparison:
                 groups[ours.group, theirs.group] = None
                 self._compare_groups(ours, theirs)
             self._compare_traces(ours, theirs)
+            self._compare_logged(ours, theirs)
+        passed_over = [field for field in self._fields if field.section in self._ignored]
+        self._fields = [field for field in self._fields if field not in passed_over]
+        self._notes += [
+            f"{field.section}, {field.name}: {field.left}; {field.right}"
+            if field.name != field.section
+            else f"{field.section}: {field.left}; {field.right}"
+            for field in passed_over
+        ]
         differs = self._traces or self._fields or self._outcomes
         return RunDifference(
             left=left.name,
             right=right.name,
             same=not differs,
+            ignored=tuple(dict.fromkeys(field.section for field in passed_over)),
             equal=tuple(self._equal),
             traces=tuple(self._traces),
             fields=tuple(self._fields),
@@ -219,7 +253,10 @@ class _Comparison:
         if harmless:
             self._equal.append(f"{section}, in all that can change bits")
 
-    def _compare_texts(self, section: str, here: Texts, there: Texts, label: str = "") -> None:
+    def _compare_texts(
+        self, section: str, here: Texts, there: Texts, label: str = "", called: str = ""
+    ) -> None:
+        """Note what one section says differently; ``called`` is its name where nothing does."""
         names = [
             name for name in sorted(set(here) | set(there)) if here.get(name) != there.get(name)
         ]
@@ -227,23 +264,34 @@ class _Comparison:
             place = f"{label}: {name}" if label else name
             self._fields.append(FieldDifference(section, place, here.get(name), there.get(name)))
         if not names and here:
-            self._equal.append(f"{section} of {label}" if label else section)
+            name = called or section
+            self._equal.append(f"{name} of {label}" if label else name)
 
     def _compare_groups(self, ours: TraceSource, theirs: TraceSource) -> None:
         label = _joined(ours.group, theirs.group)
         if self._left.manifest is None or self._right.manifest is None:
             return
-        self._compare_texts("RNG contract", ours.streams, theirs.streams, label)
+        idle = _idle(ours, theirs)
+        here, there = (_without(side.streams, idle) for side in (ours, theirs))
+        self._compare_texts("RNG contract", here, there, label)
+        starts = ([side.streams.get(f"{name}: start") for name in idle] for side in (ours, theirs))
+        elsewhere = [name for name, *both in zip(idle, *starts, strict=True) if len({*both}) > 1]
+        if elsewhere:
+            names = ", ".join(elsewhere)
+            self._notes.append(f"{label}: {names} began elsewhere, and nothing drew from there")
         if self._left.kind == self._right.kind:
-            self._compare_texts("data", ours.data, theirs.data, label)
+            of = "settings of the loaders" if self._left.kind == "recording" else "data"
+            self._compare_texts("data", ours.data, theirs.data, label, of)
 
     def _compare_traces(self, ours: TraceSource, theirs: TraceSource) -> None:
         left, right, label = self._left, self._right, _joined(ours.label, theirs.label)
-        mismatch = first_mismatch(label, left.trace(ours), right.trace(theirs))
+        mismatch = first_mismatch(label, *self._trace_pair(ours, theirs))
         if mismatch is None:
             self._equal.append(f"trace of {label}")
             if ours.commitments and theirs.commitments and left.kind == right.kind:
-                self._compare_texts("commitments", ours.commitments, theirs.commitments, label)
+                idle = _idle(ours, theirs)
+                here, there = (_without(side.commitments, idle) for side in (ours, theirs))
+                self._compare_texts("commitments", here, there, label)
         else:
             self._traces.append(self._trace_difference(mismatch, ours, theirs))
             if (mismatch.step or 0) > 1:
@@ -253,16 +301,47 @@ class _Comparison:
         if ours.outcome is not None and theirs.outcome is not None:
             self._compare_outcomes(label, ours.outcome, theirs.outcome)
 
+    def _trace_pair(
+        self, ours: TraceSource, theirs: TraceSource
+    ) -> tuple[Iterator[Trace], Iterator[Trace]]:
+        """Both traces, without the random streams that nothing drew from on either side."""
+        idle = _idle(ours, theirs)
+
+        def kept(run: ComparedRun, source: TraceSource) -> Iterator[Trace]:
+            for piece in run.trace(source):
+                columns = {name: c for name, c in piece.columns.items() if name not in idle}
+                yield replace(piece, columns=columns)
+
+        return kept(self._left, ours), kept(self._right, theirs)
+
+    def _compare_logged(self, ours: TraceSource, theirs: TraceSource) -> None:
+        """What the loops logged: of each name the first step at which it is another number."""
+        if ours.scalars is None or theirs.scalars is None:
+            return  # one that logged nothing, or an earlier build that kept nothing
+        label = _joined(ours.label, theirs.label)
+        found = first_unequal(self._left.scalars(ours), self._right.scalars(theirs))
+        for name, step, *texts in found:
+            place = f"{label}: {name} at step {step}"
+            self._fields.append(FieldDifference("logged", place, *texts))
+        if not found:
+            self._equal.append(f"what {label} logged")
+
     def _trace_difference(
         self, mismatch: Mismatch, ours: TraceSource, theirs: TraceSource
     ) -> TraceDifference:
+        sides = (self._left, ours), (self._right, theirs)
+        steps = first_steps(*self._trace_pair(ours, theirs))
         return TraceDifference(
             trace=mismatch.branch,
             kind=mismatch.kind,
             step=mismatch.step or 0,
+            made_by=causing_step(mismatch),
+            text=str(mismatch),
             component=mismatch.component,
             others=mismatch.others,
-            first_steps=first_steps(self._left.trace(ours), self._right.trace(theirs)),
+            first_steps=steps,
+            settings=settings_of(*sides, steps),
+            sample=first_sample(*sides) if mismatch.kind == "data drift" else None,
             distance=self._distance(mismatch, ours, theirs),
         )
 
@@ -276,7 +355,9 @@ class _Comparison:
             return None
         here = self._left.tensors(ours.snapshots[step])
         there = self._right.tensors(theirs.snapshots[step])
-        return SnapshotDistance(step, measure(here, there))
+        idle = _idle(ours, theirs)
+        found = [apart for apart in measure(here, there) if apart.component not in idle]
+        return SnapshotDistance(step, tuple(found))
 
     def _compare_outcomes(self, label: str, ours: str, theirs: str) -> None:
         here, there = self._left.outcome(ours), self._right.outcome(theirs)
@@ -291,6 +372,20 @@ class _Comparison:
             self._outcomes.append(OutcomeDifference(label, "labels", None))
         if len(self._outcomes) == before:
             self._equal.append(f"outcome of {label}")
+
+
+def _idle(ours: TraceSource, theirs: TraceSource) -> list[str]:
+    """Random streams that nothing drew from on either side: where they stood is no matter."""
+    return [name for name in ours.idle if name in theirs.idle]
+
+
+def _without(texts: Texts, idle: Collection[str]) -> Texts:
+    """Texts of all but these streams; of a stream it begins or ends with its name."""
+    return {
+        name: text
+        for name, text in texts.items()
+        if not {name.rpartition(": ")[2], name.partition(": ")[0]} & set(idle)
+    }
 
 
 def _joined(left: str, right: str) -> str:

@@ -21,9 +21,11 @@ from auditkit.files import artifacts, store
 from auditkit.formats import canonical
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
+from auditkit.formats.scalar_file import Series, scalars_from_tensors
 from auditkit.formats.statements import Manifest, manifest_from_statement
 from auditkit.records.evidence import Trace
 from auditkit.records.manifest import MANIFEST_NAME, BranchRecord, SeedRecord, StudyManifest
+from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.recording import RankRecord, RecordingManifest
 from auditkit.records.rng import RngContract
 from auditkit.records.tensor import RawTensor
@@ -46,6 +48,27 @@ _CHECKPOINT_FILE = re.compile(
 
 
 @dataclass(frozen=True)
+class SampleSource:
+    """Where the digests of a branch's samples are, in the window of a study.
+
+    Attributes:
+        file: Name of their file.
+        order: Name of the file with the control's order.
+        fork_at: Steps before the window.
+        window: Its steps.
+        spec: The branch's perturbation.
+        seed: The study's seed.
+    """
+
+    file: str
+    order: str
+    fork_at: int
+    window: int
+    spec: PerturbationSpec | None
+    seed: int
+
+
+@dataclass(frozen=True)
 class TraceSource:
     """One trace of a run, and what belongs to it.
 
@@ -58,6 +81,9 @@ class TraceSource:
         commitments: SHA-256 by what they are of.
         streams: The RNG contract of its group.
         data: Identity of its group's data.
+        samples: Where its samples were digested one by one.
+        scalars: Name of the file of what its loop logged.
+        idle: Random streams that nothing drew from.
     """
 
     label: str
@@ -68,6 +94,9 @@ class TraceSource:
     commitments: Texts = field(default_factory=dict)
     streams: Texts = field(default_factory=dict)
     data: Texts = field(default_factory=dict)
+    samples: SampleSource | None = None
+    scalars: str | None = None
+    idle: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,6 +133,11 @@ class ComparedRun:
     def outcome(self, name: str) -> Outcome:
         """An outcome file; raises as :meth:`trace`."""
         return outcome_from_tensors(self.tensors(name)[0], what=name)
+
+    def scalars(self, source: TraceSource) -> Mapping[str, Series]:
+        """What a loop logged; raises as :meth:`trace`."""
+        name = source.scalars
+        return {} if name is None else scalars_from_tensors(self.tensors(name)[0], what=name)
 
     def tensors(self, name: str) -> tuple[Mapping[str, RawTensor], object]:
         """Tensors and metadata of a file; raises as :meth:`trace`."""
@@ -205,7 +239,17 @@ def _seed_sources(record: SeedRecord, manifest: StudyManifest) -> Iterator[Trace
             # The fork is the state before a branch's change: only the control goes on from it.
             snapshots=trunk.snapshots if branch.role == "control" else {},
             commitments=_commitments(branch),
+            samples=_sample_source(record, branch, manifest.plan),
         )
+
+
+def _sample_source(
+    record: SeedRecord, branch: BranchRecord, plan: StudyPlan
+) -> SampleSource | None:
+    if branch.samples is None:
+        return None
+    spec, seed = branch.perturbation, record.seed
+    return SampleSource(branch.samples, record.order, plan.fork_at, plan.window, spec, seed)
 
 
 def _commitments(branch: BranchRecord) -> Texts:
@@ -235,6 +279,8 @@ def _rank_source(rank: RankRecord) -> TraceSource:
         },
         streams=_streams(rank.rng),
         data=loaders,
+        scalars=rank.scalars,
+        idle=tuple(one.stream for one in rank.rng.streams if one.start and one.start == one.end),
     )
 
 

@@ -11,7 +11,7 @@ numbers in another order. What was consumed, and where the random streams stand,
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from auditkit.formats.run_files import Outcome
 from auditkit.records.differences import by_cause, kind_of
@@ -32,6 +32,7 @@ class Mismatch:
         others: Further components that differ in the same row.
         kind: ``order drift``, ``data drift``, ``RNG drift``, ``state drift``, ``outcome``,
             ``commitment``, ``length`` or ``description``.
+        at_start: Whether it is there in the first row, so that none of these steps made it.
     """
 
     branch: str
@@ -39,14 +40,51 @@ class Mismatch:
     component: str
     others: tuple[str, ...]
     kind: str
+    at_start: bool = field(default=False, compare=False)
 
     def __str__(self) -> str:
-        more = f" (also {', '.join(self.others)})" if self.others else ""
-        return f"{self.kind}: {self.component} is another{more}"
+        also = f"; also {', '.join(self.others)}" if self.others else ""
+        told = self._told()
+        if told:
+            return f"{told} ({self.kind}{also})"
+        return f"{self.kind}: {self.component} is another{f' ({also[2:]})' if also else ''}"
+
+    def _told(self) -> str:
+        """Which step did what, where a row says so."""
+        step, name = self.step, self.component
+        if step is None or self.kind in ("outcome", "commitment", "description"):
+            return ""
+        if self.kind == "length":
+            return f"one of the two has no step {step}" if name == "steps" else ""
+        if causing_step(self) == step:
+            return f"step {step} {self._taken()}"
+        if self.at_start or step == 1:
+            return f"it begins with another {name}, before step {step}"
+        return f"step {step - 1} made another {name}, seen before step {step}"
+
+    def _taken(self) -> str:
+        """What a step did that stands in its own row."""
+        if self.kind == "order drift":
+            return f"took other samples, or in another order{_of_loader(self.component)}"
+        if self.kind == "data drift":
+            same = "the same samples in the same order, with other bytes"
+            return f"took another batch{_of_loader(self.component)}: {same}"
+        return f"gave another {self.component}"
+
+
+def _of_loader(column: str) -> str:
+    """Which loader a column is of, where it is not the training loader's."""
+    name = column.partition("/")[2]
+    return f" of the loader {name}" if name else ""
 
 
 def mismatch_in_row(
-    where: str, step: int, components: Iterable[str], starts: Collection[str] = ()
+    where: str,
+    step: int,
+    components: Iterable[str],
+    starts: Collection[str] = (),
+    *,
+    at_start: bool = False,
 ) -> Mismatch:
     """The mismatch in one row.
 
@@ -55,9 +93,10 @@ def mismatch_in_row(
         step: Of the row.
         components: What differs in it.
         starts: Random streams in which the processes began differently.
+        at_start: Whether it is the first row of both.
     """
     first, *others = by_cause(step, components, starts)
-    return Mismatch(where, step, first, tuple(others), kind_of(first))
+    return Mismatch(where, step, first, tuple(others), kind_of(first), at_start)
 
 
 def compare_traces(branch: str, recorded: Trace, replayed: Trace) -> Mismatch | None:
@@ -65,9 +104,12 @@ def compare_traces(branch: str, recorded: Trace, replayed: Trace) -> Mismatch | 
     difference = recorded.first_difference(replayed)
     if difference is None:
         return None
-    at_start = difference.step == recorded.first_step == 1
-    starts = [name for name in difference.components if at_start and name.startswith("rng/")]
-    return mismatch_in_row(branch, difference.step, difference.components, starts)
+    at_start = difference.step == recorded.first_step
+    began = at_start and difference.step == 1
+    starts = [name for name in difference.components if began and name.startswith("rng/")]
+    return mismatch_in_row(
+        branch, difference.step, difference.components, starts, at_start=at_start
+    )
 
 
 def compare_rows(

@@ -16,9 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.errors import AuditError, RecordingIncomplete, StoreError
-from auditkit.files import artifacts, locks, store
-from auditkit.formats import canonical, tensor_file
+from auditkit.files import artifacts, locks, parts, store
+from auditkit.files.recording_log import RecordingLog
+from auditkit.formats import canonical
 from auditkit.formats.run_files import trace_from_tensors, trace_to_tensors
+from auditkit.formats.scalar_file import Scalars, scalars_to_tensors
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import Trace
 from auditkit.records.journal import RecordingJournal
@@ -30,9 +32,6 @@ _JOURNAL = f"recording.json{store.PARTIAL}"
 _LOCK = f"recording.lock{store.PARTIAL}"
 _RANK = f"rank.json{store.PARTIAL}"
 _ROWS = f"rows{store.PARTIAL}"
-
-#: Bytes before each part of the file of rows: its size and its SHA-256.
-_HEAD = 8 + 32
 
 #: Seconds between two looks for the records of other ranks.
 _POLL_SECONDS = 0.05
@@ -56,12 +55,16 @@ class RecordingFolder:
         path: The recording's folder; it need not exist yet.
         rank: The rank.
         size: How many ranks there are.
+
+    Attributes:
+        log: What goes with the rows while they are written.
     """
 
     def __init__(self, path: Path, rank: int = 0, size: int = 1) -> None:
         self.path, self._size = path, size
         self._prefix = f"rank-{rank:04d}/" if rank else ""
         self._own = path / self._prefix
+        self.log = RecordingLog(self._own)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -87,12 +90,12 @@ class RecordingFolder:
             raise StoreError(
                 "the folder holds a finished recording",
                 where=str(self.path),
-                hint="give another folder",
+                hint="give another folder, or new=True for a new numbered one",
             )
         store.remove(self._own / _RANK)
-        journal = self._read_journal()
+        journal = self.read_journal()
         if journal is not None:
-            self._unpublish()
+            self.unpublish()
         self._require_checkpoints(journal)
         if journal is not None and journal.unresumable and resume:
             raise not_resumable(journal.unresumable, self.path)
@@ -101,7 +104,8 @@ class RecordingFolder:
                 raise StoreError(
                     "the folder holds an unfinished recording",
                     where=str(self.path),
-                    hint="go on with Recorder.resume(...), or give another folder",
+                    hint="go on with Recorder.resume(...), make a manifest of it with auditkit "
+                    "close, or give another folder (new=True)",
                 )
             if journal.size != self._size:
                 raise StoreError(
@@ -140,7 +144,7 @@ class RecordingFolder:
                 "them",
             )
 
-    def _unpublish(self) -> None:
+    def unpublish(self) -> None:
         """Undo a publication that was killed before its manifest: names are partial again."""
         for name in artifacts.list_files(self._own):
             final = not name.endswith(store.PARTIAL)
@@ -196,9 +200,7 @@ class RecordingFolder:
 
         They outlive the process, and not a crash of the machine.
         """
-        data = b"".join(tensor_file.to_chunks(trace_to_tensors(trace), None))
-        head = len(data).to_bytes(8, "little") + hashlib.sha256(data).digest()
-        store.append_bytes(self._own / _ROWS, head + data)
+        parts.append_part(self._own / _ROWS, trace_to_tensors(trace))
 
     def read_rows(self, step: int, journal: RecordingJournal) -> Trace | None:
         """The rows that are on disk, from the chunk on in which a checkpoint lies.
@@ -213,16 +215,22 @@ class RecordingFolder:
         Returns:
             None where there is no whole row.
         """
-        parts: list[Trace] = []
+        found: list[Trace] = []
         for part in self._parts(max(step - 1, 0) // TRACE_STEPS):
-            if not parts:
-                parts.append(part)
-            elif part.first_step <= parts[-1].last_step + 1 < part.last_step + 1:
-                parts.append(part.since(parts[-1].last_step + 1))
-        trace = Trace.joined(parts) if parts else None
+            if not found:
+                found.append(part)
+            elif part.first_step <= found[-1].last_step + 1 < part.last_step + 1:
+                found.append(part.since(found[-1].last_step + 1))
+        trace = Trace.joined(found) if found else None
         if trace is not None and journal.ended is not None:
             trace = trace.until(trace.last_step - 1) if trace.n_rows > 1 else None
         return trace
+
+    def write_scalars(self, scalars: Scalars) -> str:
+        """Write the file of all numbers; returns its name."""
+        name = f"{self._prefix}scalars.safetensors"
+        store.write_tensors(self.path / f"{name}{store.PARTIAL}", scalars_to_tensors(scalars))
+        return name
 
     def read_last_trace(self, steps: int) -> Trace:
         """The chunk of the step after ``steps`` up to there.
@@ -233,6 +241,10 @@ class RecordingFolder:
         """
         name = self.trace_name((steps - 1) // TRACE_STEPS)
         return self._read_trace(self.path / f"{name}{store.PARTIAL}", name).until(steps)
+
+    def read_chunk(self, number: int) -> Trace:
+        """A chunk of the trace; raises as :meth:`read_last_trace`."""
+        return self._read_trace(self._trace_path(number), self.trace_name(number))
 
     def write_checkpoint(
         self, step: int, tensors: Mapping[str, RawTensor], meta: object, digests: dict[str, str]
@@ -312,7 +324,8 @@ class RecordingFolder:
             if name.endswith(store.PARTIAL) and not name.endswith(_LOCK):
                 store.remove(self.path / name)
 
-    def _read_journal(self) -> RecordingJournal | None:
+    def read_journal(self) -> RecordingJournal | None:
+        """The journal; None where there is none, or it is broken."""
         path = self._own / _JOURNAL
         if not path.exists():
             return None
@@ -330,14 +343,8 @@ class RecordingFolder:
             while (path := self._trace_path(number)).exists():
                 yield self._read_trace(path, path.name)
                 number += 1
-        path = self._own / _ROWS
-        data = memoryview(store.read_bytes(path) if path.exists() else b"")
-        while data.nbytes > _HEAD:
-            size, sha256 = int.from_bytes(data[:8], "little"), data[8:_HEAD]
-            part, data = data[_HEAD : _HEAD + size], data[_HEAD + size :]
-            if hashlib.sha256(part).digest() != sha256:
-                return
-            yield self._read_trace(part, path.name)
+        for part in parts.read_parts(self._own / _ROWS):
+            yield self._read_trace(part, _ROWS)
 
     @staticmethod
     def _read_trace(source: Path | memoryview, what: str) -> Trace:

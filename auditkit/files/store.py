@@ -148,6 +148,20 @@ def make_folder(path: str | Path, *, private: bool = False) -> None:
         Path(path).mkdir(mode=0o700 if private else 0o777, parents=True, exist_ok=True)
 
 
+def make_new_folder(path: str | Path) -> bool:
+    """Make a folder; whether it is a new one: of two who try, one is told so.
+
+    Raises:
+        StoreError: When it cannot be made.
+    """
+    with _store_errors(path, "make the folder"):
+        try:
+            Path(path).mkdir()
+        except FileExistsError:
+            return False
+    return True
+
+
 def rename(source: str | Path, target: str | Path) -> None:
     """Rename a file or folder within one file system, replacing a file.
 

@@ -108,6 +108,7 @@ class RankStatus:
         size: How many there are.
         step: Step of its last row; 0 before the first.
         initial: Commitments before its first step.
+        groups: Numbers of its optimizer's groups before that step, by name.
         info: What it runs on.
         summary: How its loop ended by itself, if it did.
         error: What its script raised, if it did.
@@ -122,6 +123,7 @@ class RankStatus:
     size: int
     step: int = 0
     initial: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, float] = field(default_factory=dict)
     info: ScriptInfo | None = None
     summary: LoopSummary | None = None
     error: AuditError | None = None
@@ -249,12 +251,13 @@ class RowServer:
         Raises:
             Undecided: When no Recorder called, or no step was seen.
         """
-        tail = f": {completed.output_tail}" if completed.output_tail else ""
+        wrote = f"; it wrote: {completed.output_tail!r}" if completed.output_tail else ""
         if not self.by_rank:
             raise Undecided(
-                f"the command {describe_exit(completed.returncode)} and no Recorder in it was "
-                f"given a loop{tail}",
-                hint="with auditkit.Recorder(...) as rec: rec.wrap(model, optimizer, loader)",
+                f"the command {describe_exit(completed.returncode)}, and no Recorder in it was "
+                f"given a loop{wrote}",
+                hint="the script needs an auditkit.Recorder, and its wrap(model, optimizer, "
+                "loader) before the loop",
             )
         for status in self.by_rank.values():
             if status.error is not None:
@@ -264,6 +267,7 @@ class RowServer:
         """Note what a message says; the answer, where one is waited for."""
         if "row" in message:
             row = _parse_row(message["row"])
+            status.groups.update(message.get("groups", {}))
             with self.changed:  # before the callback: it may wait for all processes
                 status.step = row.first_step
                 self.changed.notify_all()

@@ -65,7 +65,7 @@ def kill_with_variable(name: str, value: str) -> None:
 def describe_exit(returncode: int) -> str:
     """How a process ended, as a part of a sentence."""
     if returncode >= 0:
-        return f"died with exit status {returncode}"
+        return f"{'died' if returncode else 'ended'} with exit status {returncode}"
     try:
         return f"was killed by {signal.Signals(-returncode).name}"
     except ValueError:  # a real-time signal

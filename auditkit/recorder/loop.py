@@ -9,7 +9,7 @@ What further loaders deliver in between belongs to the step (:class:`AuxiliaryBo
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -114,6 +114,11 @@ class Loop:
             return
         leaves = self._evidence.consume(batch, order)
         self._callback.on_batch(self.step, Delivery(batch, order, epoch), leaves)
+
+    @property
+    def logged_step(self) -> int | None:
+        """The step of what is logged now: the one under way, or the last; None if it counts not."""
+        return self.step - (not self._step_open) if self.is_recording else None
 
     def log(self, loss: float) -> None:
         """Note the loss of the step that is under way."""
@@ -279,10 +284,12 @@ class RecorderBackend:
     Attributes:
         manifest: Path of the manifest, once there is one.
         failure: What ended the recording before its time, or None.
+        never_closed: Whether the script came to its end without closing its Recorder.
     """
 
     manifest: Path | None = None
     failure: BaseException | None = None
+    never_closed = False
     _loop: Loop
     _instrumented: InstrumentedLoop
 
@@ -296,9 +303,10 @@ class RecorderBackend:
         """Batches of this epoch that were delivered."""
         return self._instrumented.loaders[""].position
 
-    def log(self, loss: float) -> None:
-        """The loss of the step that is under way."""
-        self._loop.log(loss)
+    def log(self, numbers: Mapping[str, float]) -> None:
+        """Numbers by name; the loss is that of the step that is under way."""
+        if "loss" in numbers:
+            self._loop.log(numbers["loss"])
 
     def checkpoint(self) -> None:
         """Take a checkpoint at the next boundary; only a recording has any."""

@@ -17,9 +17,11 @@ import atexit
 import builtins
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -28,10 +30,13 @@ from typing import Any, Self, TypeVar
 from torch import Tensor, nn
 
 from auditkit.errors import PlanError, RecorderMisuse
+from auditkit.files import run_numbers
 from auditkit.observe.machine.distributed import Peers, refuse_unconnected
+from auditkit.recorder.endings import tell_in_one_line
 from auditkit.recorder.loop import RecorderBackend, own_errors
 from auditkit.recorder.recording import RecordingBackend
 from auditkit.recorder.row_client import StreamingBackend
+from auditkit.recorder.scalars import as_number
 from auditkit.recorder.script_jobs import JobBackend
 from auditkit.recorder.tasks import receive_task
 from auditkit.recorder.wrapping import Wrapped, sort_objects
@@ -62,6 +67,8 @@ class Recorder:
         keep_checkpoints: How many checkpoints are kept, the latest ones; None for all. Several
             processes keep two at least: a kill may fall between their writes.
         patience: Seconds that a process waits for the others, at the start and at the end.
+        new: Whether to record into a new numbered folder beside ``out``: ``out-0001``, then
+            ``out-0002``. :attr:`out` has its name once wrap was called.
         key: Private key to sign with; else ``$AUDITKIT_KEY``, else this machine's own.
 
     Raises:
@@ -78,6 +85,7 @@ class Recorder:
         keep_checkpoints: int | None = None,
         key: str | os.PathLike[str] | None = None,
         patience: float = 600.0,
+        new: bool = False,
     ) -> None:
         if not 0 < patience <= _LONGEST:
             raise PlanError(f"patience is above 0 and at most {_LONGEST:g} seconds")
@@ -85,7 +93,7 @@ class Recorder:
             raise PlanError("checkpoint_every is at least 0, keep_checkpoints at least 1")
         # Absolute from now on: a script may change its working directory.
         self._settings = RecordSettings(
-            Path(out).absolute(), seed, checkpoint_every, keep_checkpoints, patience
+            Path(out).absolute(), seed, checkpoint_every, keep_checkpoints, patience, new=new
         )
         named = key if key is not None else os.environ.get(KEY_VARIABLE) or None
         self._key_file = None if named is None else Path(named).absolute()
@@ -96,6 +104,7 @@ class Recorder:
         self._closed = False
         self._pid = os.getpid()
         atexit.register(self._at_exit)
+        tell_in_one_line()
 
     @classmethod
     def resume(
@@ -125,6 +134,8 @@ class Recorder:
                 so.
             **settings: As for :class:`Recorder`.
         """
+        if settings.get("new"):
+            raise PlanError("a new folder has nothing to resume from: leave new= out")
         recorder = cls(out, seed, **settings)
         recorder._settings = replace(recorder._settings, unproven=unproven)
         recorder._resume = True
@@ -180,15 +191,25 @@ class Recorder:
             self._backend = self._make_backend(wrapped)
         return objects if len(objects) > 1 else objects[0]
 
-    def log(self, *, loss: Tensor | float) -> None:
-        """Note the loss of the step that is under way; it becomes part of its evidence."""
-        if isinstance(loss, Tensor) and loss.numel() != 1:
-            raise RecorderMisuse(
-                f"the loss has {loss.numel()} elements", expected="a scalar", hint="log its mean"
-            )
-        value = float(loss.detach().item()) if isinstance(loss, Tensor) else float(loss)
+    def log(
+        self, values: Mapping[str, Tensor | float] | None = None, /, **named: Tensor | float
+    ) -> None:
+        """Keep numbers of the step that is under way, or of the last one between two epochs.
+
+        ``rec.log(loss=loss, accuracy=0.9)``, or ``rec.log({"val/loss": value})``. The ``loss`` of
+        a step is also part of its evidence, so that a replay compares it; other numbers are
+        signed, shown by ``auditkit show`` and compared by ``auditkit diff``.
+
+        Args:
+            values: Numbers by name, where a name is no Python name.
+            **named: Numbers by name.
+
+        Raises:
+            RecorderMisuse: On what is no number, or a name that is none.
+        """
+        numbers = {name: as_number(name, one) for name, one in {**(values or {}), **named}.items()}
         with own_errors():
-            self._require_backend().log(value)
+            self._require_backend().log(numbers)
 
     def checkpoint(self) -> None:
         """Take a checkpoint: at the next batch boundary, or at the end of the loop."""
@@ -199,6 +220,11 @@ class Recorder:
     def step(self) -> int:
         """Steps that were taken, those before the checkpoint that was resumed from included."""
         return self._require_backend().step
+
+    @property
+    def out(self) -> Path:
+        """The recording's folder; with ``new=True`` it is known once wrap was called."""
+        return self._settings.out
 
     @property
     def manifest(self) -> Path | None:
@@ -255,6 +281,12 @@ class Recorder:
         if self._backend is not None:
             with own_errors():
                 self._backend.close(None if clean else error)
+            if self.manifest is not None:
+                _LOG.warning(
+                    "auditkit: recorded %d steps; next: auditkit verify %s",
+                    self.step,
+                    _short(self.manifest),
+                )
         elif error is None:
             warnings.warn(
                 "the Recorder was given nothing to record: call wrap(model, optimizer, loader)",
@@ -277,7 +309,18 @@ class Recorder:
             _LOG.warning(
                 "auditkit: made a signing key, %s; this machine trusts it", self._key.fingerprint
             )
+        if self._settings.new:
+            self._settings = replace(self._settings, out=self._claim(peers), new=False)
         return RecordingBackend(wrapped, self._settings, self._key, peers, resume=self._resume)
+
+    def _claim(self, peers: Peers) -> Path:
+        """A new numbered folder, the same for all processes."""
+        base, number = self._settings.out, 0
+        with peers.collective("make the folder"):
+            if peers.rank == 0:
+                number = run_numbers.claim(base)
+        found = peers.all_gather([number], "agree on the folder")
+        return run_numbers.numbered(base, max(part[0] for part in found))
 
     def _require_backend(self) -> RecorderBackend:
         if self._backend is None:
@@ -290,14 +333,23 @@ class Recorder:
         if backend is None or self._closed or os.getpid() != self._pid:
             return
         if isinstance(backend, RecordingBackend):
+            backend.never_closed = error is None
             error = error or RecorderMisuse("the Recorder was never closed")
             warnings.warn(
                 "the Recorder was never closed, so there is no manifest; use it as a context "
-                "manager, or call close()",
+                f"manager, or call close(); auditkit close {_short(self.out)} makes one now",
                 RecordingStopped,
                 stacklevel=2,
             )
         backend.close(error)
+
+
+def _short(path: Path) -> str:
+    """A path as it is typed in the working folder."""
+    with suppress(OSError):
+        if path.is_relative_to(Path.cwd()):
+            path = path.relative_to(Path.cwd())
+    return shlex.quote(str(path))
 
 
 def absolute_paths(

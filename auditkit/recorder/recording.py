@@ -12,11 +12,12 @@ from typing import Any
 
 from auditkit.errors import AuditError, RestoreMismatch, StoreError
 from auditkit.files.recording_folder import RankResult, RecordingFolder
+from auditkit.files.store import PARTIAL
 from auditkit.formats.ordering import Batch
 from auditkit.formats.recipes import order_digest
 from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import to_statement
-from auditkit.observe.machine.code import git_state
+from auditkit.observe.machine.code import git_state, user_code
 from auditkit.observe.machine.distributed import Peers, parallel_settings
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
@@ -36,8 +37,9 @@ from auditkit.recorder.writer import (
 )
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
-from auditkit.records.journal import KeptCheckpoint, RecordingJournal
+from auditkit.records.journal import NEVER_CLOSED, KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import (
+    CODE_FOLDER,
     MANIFEST_NAME,
     SCHEMA_VERSION,
     SIGNER_NAME,
@@ -104,6 +106,13 @@ class RecordingBackend(RecorderBackend):
                 stack.callback(self._watch.close)
             self._resources = stack.pop_all()
 
+    def log(self, numbers: Mapping[str, float]) -> None:
+        """Keep numbers, of the step that is under way or the last one."""
+        super().log(numbers)
+        step = self._loop.logged_step
+        if step is not None:
+            self._writer.scalars.note(step, numbers)
+
     def checkpoint(self) -> None:
         """Take a checkpoint at the next boundary."""
         if self._loop.live:
@@ -162,6 +171,9 @@ class RecordingBackend(RecorderBackend):
                 size=self._peers.size,
                 environment=environment(),
                 loaders=self._instrumented.describe_loaders(),
+                program=self._program_now() if self._rank == 0 else None,
+                command=_command(),
+                world=self._world(),
             )
             self._folder.write_journal(journal)
         else:
@@ -274,25 +286,35 @@ class RecordingBackend(RecorderBackend):
     def _manifest(self, results: list[RankResult]) -> RecordingManifest:
         objects = self._wrapped.objects
         files = [file for result in results for file in result.files]
-        modules = [objects.model, *objects.extras.values()]
         return RecordingManifest(
             schema_version=SCHEMA_VERSION,
             producer=Producer("auditkit", __version__),
             run=RunTimes.ending(results[0].started, now()),
             seed=self._settings.seed,
             program=program_record(results[0].code, describe_objects(objects)),
-            command=tuple(redact_text(argument) for argument in sys.argv[1:]),
+            command=_command(),
             environment=results[0].environment,
-            world=WorldRecord(self._peers.size, self._peers.backend, parallel_settings(modules)),
+            world=self._world(),
             ranks=tuple(result.record for result in results),
             files=tuple(sorted(files, key=lambda file: file.name)),
         )
+
+    def _world(self) -> WorldRecord:
+        objects = self._wrapped.objects
+        modules = [objects.model, *objects.extras.values()]
+        return WorldRecord(self._peers.size, self._peers.backend, parallel_settings(modules))
+
+    def _program_now(self) -> ProgramRecord:
+        """The script as it is when it begins, for whoever closes what it leaves."""
+        code = user_code(self._settings.out / CODE_FOLDER, PARTIAL, main=True)
+        return program_record(code, describe_objects(self._wrapped.objects))
 
     def _interrupt(self, error: BaseException) -> None:
         self.failure = error
         if not self._writer.proving:
             self._loop.interrupt()
-        self._writer.record_interruption(type(error).__name__)
+        how = NEVER_CLOSED if self.never_closed else type(error).__name__
+        self._writer.record_interruption(how)
 
     def _stop_recording(self, problem: Exception) -> None:
         """Stop recording, and warn; the loop goes on, unless its resume is wrong, or unproven."""
@@ -310,6 +332,11 @@ class RecordingBackend(RecorderBackend):
     @staticmethod
     def _warn(text: str) -> None:
         warnings.warn(text, RecordingStopped, stacklevel=2)
+
+
+def _command() -> tuple[str, ...]:
+    """Arguments of the script."""
+    return tuple(redact_text(argument) for argument in sys.argv[1:])
 
 
 class _OrderCheck:

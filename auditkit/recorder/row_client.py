@@ -31,10 +31,11 @@ from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.processes.protocol import Connection
 from auditkit.processes.row_server import StateCommitment
 from auditkit.program.session import TrainingSession
+from auditkit.recorder.chains import HashChains
+from auditkit.recorder.group_numbers import GroupNumbers
 from auditkit.recorder.loop import Loop, RecorderBackend
 from auditkit.recorder.tasks import LoopStopped, describe_failure
 from auditkit.recorder.wrapping import InstrumentedLoop, Wrapped, instrument
-from auditkit.recorder.writer import HashChains
 from auditkit.records.digest import COMMITMENT_RECIPE
 from auditkit.records.evidence import Trace
 from auditkit.records.task import RowsTask
@@ -142,6 +143,8 @@ class _RowSender:
             self._dump = (task.dump_at, task.dump_to, False)
         self._frozen: Snapshot | None = None
         self._committed: StateCommitment | None = None
+        self._group_numbers = GroupNumbers()
+        self._changed: dict[str, float] = {}
         self.stopped = False
         self._modules: ModuleCallback | None = None
         if task.modules_at is not None:
@@ -155,6 +158,7 @@ class _RowSender:
         if step == self._task.first_step:
             self._connection.request({"initial": commitments(state), **self.info()})
         self._frozen = self._committed = None
+        self._changed.update(self._group_numbers.changes(state))
         if step - 1 in self._task.commit_at:
             self._committed = _commit_to(self._instrumented.session, state, step - 1)
         if self._dump is not None and step == self._dump[0] + 1:
@@ -203,6 +207,7 @@ class _RowSender:
             if dumps_only:
                 return True
         if not self._dumps_only:
+            self._changed.update(self._group_numbers.changes(session.state()))
             self._send_row(self._auditor.trace())
         return False
 
@@ -227,9 +232,9 @@ class _RowSender:
 
     def _send_row(self, row: Trace) -> None:
         columns = {name: cell.hex() for name, cell in row.columns.items()}
-        answer = self._connection.request(
-            {"row": {"step": row.first_step, "columns": columns, "loss": row.loss_bits.hex()}}
-        )
+        told = {"step": row.first_step, "columns": columns, "loss": row.loss_bits.hex()}
+        answer = self._connection.request({"row": told, "groups": self._changed})
+        self._changed = {}
         if "dump_at" in answer:
             self._dump = (answer["dump_at"], answer["path"], True)
         elif not answer.get("go"):

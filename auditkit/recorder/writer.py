@@ -7,7 +7,6 @@ manifest; the loop goes on.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,7 +17,7 @@ from pathlib import Path
 from auditkit.errors import AuditError, RecordingIncomplete
 from auditkit.files.recording_folder import RankResult, RecordingFolder, not_resumable
 from auditkit.files.store import PARTIAL
-from auditkit.formats.ordering import Batch
+from auditkit.formats.chain_heads import ChainHeads
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.loader.recorded_loader import RecordedLoader
 from auditkit.observe.machine.code import user_code
@@ -29,17 +28,17 @@ from auditkit.observe.state.counters import step_counters
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.program.session import TrainingSession
+from auditkit.recorder.chains import HashChains
+from auditkit.recorder.group_numbers import GroupNumbers
 from auditkit.recorder.proof import BegunCounters, Proof, Resumption, RowPace
-from auditkit.records.journal import KeptCheckpoint, RecordingJournal
+from auditkit.recorder.scalars import ScalarLog
+from auditkit.records.journal import NEVER_CLOSED, KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, RankRecord
 from auditkit.records.rng import UNSEEDED, RngContract, StreamContract
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import describe_loader
 from auditkit.study.stages.snapshotter import Snapshot, freeze
-
-#: Head of a chain before its first link.
-_NO_HEAD = bytes(32)
 
 
 class RecordingStopped(UserWarning):
@@ -57,6 +56,7 @@ class RecordSettings:
         keep_checkpoints: How many are kept, the latest ones; None for all.
         patience: Seconds that a process waits for the others.
         unproven: Whether to resume without comparing anything.
+        new: Whether ``out`` is to get a number of its own.
     """
 
     out: Path
@@ -65,24 +65,7 @@ class RecordSettings:
     keep_checkpoints: int | None = None
     patience: float = 600.0
     unproven: bool = False
-
-
-class HashChains:
-    """Two SHA-256 chains over what a loop consumes.
-
-    Args:
-        order: Head of the chain over its order so far; empty at the start.
-        consumed: Head of the chain over its batches.
-    """
-
-    def __init__(self, order: bytes = b"", consumed: bytes = b"") -> None:
-        self.order, self.consumed = order or _NO_HEAD, consumed or _NO_HEAD
-
-    def link(self, delivery: Delivery, content: bytes) -> None:
-        """Add what one step consumed; ``content`` is the SHA-256 of its batch."""
-        drawn = content if delivery.order is None else _order_bytes(delivery.order)
-        self.order = hashlib.sha256(self.order + drawn).digest()
-        self.consumed = hashlib.sha256(self.consumed + content).digest()
+    new: bool = False
 
 
 class RecordingWriter:
@@ -102,6 +85,7 @@ class RecordingWriter:
         proving: Whether rows are compared still: until then nothing is written.
         batch_in_hand: Whether the loop may have yet to train on a batch that it has got; then a
             checkpoint that is due waits for the next boundary.
+        scalars: The numbers that the loop logs.
     """
 
     def __init__(
@@ -122,6 +106,7 @@ class RecordingWriter:
         self._chains = HashChains(
             bytes.fromhex(kept.order_head if kept else ""),
             bytes.fromhex(kept.consumed_head if kept else ""),
+            0 if resumption is None else resumption.step,
         )
         self._checkpoint_requested = False
         self._frozen: Snapshot | None = None
@@ -129,9 +114,11 @@ class RecordingWriter:
         self._counters_begun = None if kept is None else BegunCounters(kept.counters)
         self._state: State = {}
         self._pace = RowPace()
+        self._group_numbers = GroupNumbers()
         self.batch_in_hand = False
         self.journal = journal
         self.steps = 0 if resumption is None else resumption.step
+        self.scalars = ScalarLog(folder, self.steps)
 
     @property
     def proving(self) -> bool:
@@ -173,6 +160,7 @@ class RecordingWriter:
     def on_boundary(self, step: int, state: State) -> None:
         """Freeze the state where a checkpoint is due."""
         self._frozen = None
+        self.scalars.note(step, self._group_numbers.changes(state))
         if self._counters_begun is not None:
             self._counters_begun.look(step - 1)
         if self._proof is not None:
@@ -204,7 +192,10 @@ class RecordingWriter:
             self._frozen, self._checkpoint_requested = None, False
         elif not self.proving and self._pace.is_due(step - 1):
             self._folder.append_rows(self._auditor.partial_trace(self._pace.written + 1))
+            self._put(self._chains.heads)
             self._rows_written(step - 1)
+        elif step == 1 and not self.proving:
+            self._folder.write_journal(self.journal)  # with the state at the start
         self._chains.link(delivery, self._auditor.commitment)
 
     def on_step_end(self, step: int, loss: float | None) -> None:
@@ -216,6 +207,7 @@ class RecordingWriter:
             trace = self._auditor.pop_trace(TRACE_STEPS)
             if not self.proving:  # else it is on disk
                 self._folder.write_trace(trace)
+                self._put(self._chains.before)
                 self._pace.rows_written(trace.last_step)
 
     def finish(self) -> None:
@@ -241,15 +233,25 @@ class RecordingWriter:
         """Keep what there is of a loop that ended before its time."""
         if self.proving:
             return  # what the killed run left is more
+        if how == NEVER_CLOSED:
+            self.journal = replace(self.journal, final=commitments(self._session.state()))
         self._write_journal_of_end(how)
         if self._auditor.n_rows:
             self._folder.write_trace(self._auditor.partial_trace())
+        self._put(self._chains.before)
+        self._put(self._chains.heads)
+
+    def _put(self, heads: ChainHeads) -> None:
+        """Put on disk what goes with rows: numbers, and how far the chains are."""
+        self.scalars.flush()
+        self._folder.log.append_heads(heads)
 
     def record(self, rank: int, loaders: dict[str, dict[str, str]], epochs: int) -> RankRecord:
         """What this rank did, after :meth:`finish`."""
         journal = self.journal
         state = self._session.state()
         final = commitments(state)
+        self.scalars.note(self.steps + 1, self._group_numbers.changes(state))
         n_chunks = -(-self.steps // TRACE_STEPS)
         streams = tuple(
             StreamContract(name, None, journal.stream_starts.get(name), None, final[name])
@@ -271,6 +273,7 @@ class RecordingWriter:
             checkpoints=journal.checkpoints,
             resumed_at=journal.resumed_at,
             proven_by=journal.proven_by,
+            scalars=self.scalars.finish(),
         )
 
     def _freeze(self, state: State) -> Snapshot | None:
@@ -311,6 +314,7 @@ class RecordingWriter:
     def _write_checkpoint(self, steps: int, frozen: Snapshot, *, at_end: bool = False) -> None:
         if not at_end:
             self._folder.write_trace(self._auditor.partial_trace())
+            self._put(self._chains.heads)
         taken = self._folder.write_checkpoint(steps, frozen.tensors, frozen.meta, frozen.digests)
         latest = KeptCheckpoint(
             replace(taken, drawn=self._auditor.drawn),
@@ -370,13 +374,11 @@ def make_rank_result(
         **dict.fromkeys(record.traces, "trace"),
         **{checkpoint.file: "checkpoint" for checkpoint in record.checkpoints},
     }
+    if record.scalars is not None:
+        roles[record.scalars] = "scalars"
     if rank == 0:
         roles |= {f"{CODE_FOLDER}/{file.name}": "code" for file in code}
     return RankResult(writer.journal.started, record, folder.files(roles), environment(), code)
-
-
-def _order_bytes(order: Batch) -> bytes:
-    return len(order).to_bytes(8, "little") + order.astype("<i8").tobytes()
 
 
 def now() -> str:

@@ -4,8 +4,8 @@ What is named first is chosen by what can have caused what: the order before the
 before the settings (``modules``, ``param_groups``, ``scheduler``, ``scaler``), then the random
 streams, then the weights and all that follows from them, the loss last. Two exceptions, since a row
 holds the state from which its order and batch were then drawn: where a process began with other
-random streams, that is what differs; and where a later row has other streams, settings and streams
-come before order and batch.
+random streams, these come before order and batch; and so where a later row has other streams. No
+random stream makes another setting: settings come first then, too.
 """
 
 from __future__ import annotations
@@ -50,7 +50,12 @@ def by_cause(step: int, components: Iterable[str], starts: Collection[str] = ())
     """
     names = list(components)
     drawn = step > 1 and any(name.startswith("rng/") for name in names)
-    return sorted(names, key=lambda name: (name not in starts, *precedence(name, drawn=drawn)))
+
+    def key(name: str) -> tuple[int, int, str]:
+        is_setting = bool(starts) and name.partition("/")[0] in _SETTINGS
+        return (0 if is_setting else 1 if name in starts else 2, *precedence(name, drawn=drawn))
+
+    return sorted(names, key=key)
 
 
 # Why a loop that goes on from a checkpoint may differ from the one that took it

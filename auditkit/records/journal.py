@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from auditkit.records.environment import Environment
-from auditkit.records.recording import CheckpointRecord
+from auditkit.records.manifest import ProgramRecord
+from auditkit.records.recording import CheckpointRecord, WorldRecord
+
+#: How a recording ended whose script came to its end, and did not close it.
+NEVER_CLOSED = "never closed"
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class RecordingJournal:
         environment: What it ran on when it began.
         loaders: What its loaders were.
         unresumable: Why nothing can go on from its checkpoints, for people; None where it can.
+        program: The script as it was when it began, of rank 0; None in journals of earlier builds.
+        command: Arguments of the script.
+        world: The processes.
+        final: Commitments to the state at the end of a script that never closed its Recorder.
     """
 
     seed: int | None
@@ -62,6 +70,10 @@ class RecordingJournal:
     environment: Environment | None = None
     loaders: dict[str, dict[str, str]] = field(default_factory=dict)
     unresumable: str | None = None
+    program: ProgramRecord | None = None
+    command: tuple[str, ...] = ()
+    world: WorldRecord | None = None
+    final: dict[str, str] = field(default_factory=dict)
 
     @property
     def checkpoints(self) -> tuple[CheckpointRecord, ...]:

@@ -57,6 +57,8 @@ class RankRecord:
         proven_by: For each of them, how many rows that the killed run had left after that
             checkpoint were given again before anything new was recorded; 0 is *resumed, not
             proven*. Empty in records of earlier builds, which did not compare.
+        scalars: Name of the file of what it logged, and of the numbers of its optimizer's groups;
+            None where there are none, and in records of earlier builds.
     """
 
     rank: int
@@ -73,6 +75,7 @@ class RankRecord:
     checkpoints: tuple[CheckpointRecord, ...]
     resumed_at: tuple[int, ...]
     proven_by: tuple[int, ...] = ()
+    scalars: str | None = None
 
     @property
     def resumptions(self) -> tuple[tuple[int, str], ...]:
@@ -113,8 +116,10 @@ class RecordingManifest:
         environment: What it ran on, as the loop left it.
         world: How many processes there were.
         ranks: One record a process, by rank.
-        files: Every file of the recording, sorted by name; roles ``trace``, ``checkpoint`` and
-            ``code``.
+        files: Every file of the recording, sorted by name; roles ``trace``, ``checkpoint``,
+            ``scalars`` and ``code``.
+        closed_as: How the recorded process ended, where it did not end its recording: ``auditkit
+            close`` made this manifest of what it had left.
     """
 
     schema_version: str
@@ -127,6 +132,7 @@ class RecordingManifest:
     world: WorldRecord
     ranks: tuple[RankRecord, ...]
     files: tuple[FileRecord, ...]
+    closed_as: str | None = None
 
     def file(self, name: str) -> FileRecord:
         """The file of that name.

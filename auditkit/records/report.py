@@ -6,6 +6,7 @@ Signed, it is the countersignature beside a manifest; a replay of a recording le
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -73,9 +74,15 @@ class Finding:
     exit_code: int = 1
 
     def __str__(self) -> str:
+        """Place and message; a step or component that the message names is not said twice."""
         step = None if self.step is None else f"step {self.step}"
-        place = ", ".join(part for part in (self.where, step, self.component) if part)
+        parts = [self.where, *(part for part in (step, self.component) if not self._names(part))]
+        place = ", ".join(part for part in parts if part)
         return f"{place}: {self.message}" if place else self.message
+
+    def _names(self, part: str | None) -> bool:
+        pattern = rf"(?<![\w/]){re.escape(part or '')}(?![\w/])"
+        return re.search(pattern, self.message) is not None
 
 
 @dataclass(frozen=True)

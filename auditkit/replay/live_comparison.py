@@ -2,219 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
 from auditkit.errors import AuditError, ProgramFailed
-from auditkit.evidence.comparison import (
-    Mismatch,
-    compare_commitments,
-    compare_rows,
-    first_differing_module,
-)
-from auditkit.evidence.reader import RecordingEvidence
-from auditkit.processes.row_server import CommandRunner, RankStatus, RowServer, ScriptInfo
+from auditkit.evidence.comparison import Mismatch, first_differing_module
+from auditkit.processes.row_server import CommandRunner, RankStatus, RowServer
 from auditkit.records.evidence import Trace
-from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
 from auditkit.records.task import RowsTask
-from auditkit.records.tensor import RawTensor
-from auditkit.replay.checkpoint_comparison import CheckpointComparison
-
-# What was recorded
-
-#: Settings of a loader that need change nothing of what it delivers; if they do, a row says so.
-_SPEED_ONLY = ("workers", "persistent workers")
-
-
-class RecordedRows:
-    """Reads the traces of a recording a chunk at a time.
-
-    Args:
-        evidence: The recording, whose files passed checks 1 to 5.
-    """
-
-    def __init__(self, evidence: RecordingEvidence) -> None:
-        self.evidence = evidence
-        self.manifest = evidence.manifest
-        self._chunks: dict[int, tuple[int, Trace]] = {}
-        self._first: dict[int, Trace] = {}
-        common = [
-            {checkpoint.step for checkpoint in rank.checkpoints} for rank in self.manifest.ranks
-        ]
-        self.checkpoints = sorted(set.intersection(*common))
-
-    def rank(self, number: int) -> RankRecord | None:
-        """The record of a rank, or None where there is no such rank."""
-        ranks = self.manifest.ranks
-        return ranks[number] if 0 <= number < len(ranks) else None
-
-    def task_from(self, rank: int, step: int, task: RowsTask) -> RowsTask:
-        """The task, to be begun at a rank's checkpoint."""
-        taken = self._checkpoint(rank, step)
-        path = str((self.evidence.root / taken.file).resolve())
-        return replace(task, checkpoint=path, drawn=taken.drawn, first_step=step + 1)
-
-    def snapshot(self, rank: int, step: int) -> tuple[Mapping[str, RawTensor], object]:
-        """Content of a checkpoint."""
-        return self.evidence.tensors(self._checkpoint(rank, step).file)
-
-    def compare_row(self, status: RankStatus, row: Trace) -> Mismatch | None:
-        """How a process's row differs from the recorded one.
-
-        A row is read by one thread a rank, so that no two touch the same chunk.
-        """
-        record = self.rank(status.rank)
-        if record is None:
-            return Mismatch(status.where, row.first_step, "processes", (), "length")
-        if row.first_step > record.steps + 1:
-            return Mismatch(status.where, row.first_step, "steps", (), "length")
-        starts, chunk = self.differing_starts(status), self._chunk(record, row.first_step)
-        first = self._first.setdefault(status.rank, row)
-        idle = [
-            name
-            for name in starts
-            if _is_idle(record, name)
-            and row.cell(row.first_step, name) == first.cell(first.first_step, name)
-        ]
-        seen = {**row.columns, **{name: chunk.cell(row.first_step, name) for name in idle}}
-        return compare_rows(
-            status.where,
-            chunk,
-            Trace(row.first_step, row.loss_bits, seen),
-            starts if row.first_step == 1 else (),
-        )
-
-    def differing_starts(self, status: RankStatus) -> Collection[str]:
-        """Random streams that were elsewhere when the process handed its objects over."""
-        record = self.rank(status.rank)
-        if record is None or status.info is None:
-            return ()
-        starts = {stream.stream: stream.start for stream in record.rng.streams}
-        here = status.info.starts
-        return [name for name in here if starts.get(name) not in (None, here[name])]
-
-    def compare_end(self, status: RankStatus) -> Iterator[Mismatch]:
-        """Where the end of a loop differs from the recorded one."""
-        record, summary = self.rank(status.rank), status.summary
-        if record is None or summary is None:
-            return
-        if summary.epochs != record.epochs:
-            yield Mismatch(status.where, None, "epochs", (), "length")
-        if summary.steps != record.steps:
-            yield Mismatch(status.where, summary.steps + 1, "steps", (), "length")
-        if summary.order_sha256 != record.order_sha256:
-            yield Mismatch(status.where, None, "order", (), "order drift")
-        if summary.consumed_sha256 != record.consumed_sha256:
-            yield Mismatch(status.where, None, "batch", (), "data drift")
-        idle = self._idle_streams(record, status)
-        for committed, state, step in (
-            (record.initial, status.initial, 1),
-            (record.final, summary.final, record.steps + 1),
-        ):
-            found = {**state, **{name: committed[name] for name in idle if name in committed}}
-            mismatch = compare_commitments(status.where, committed, found, step)
-            if mismatch is not None:
-                yield mismatch
-        for loader, key, *_ in _loader_differences(record, status.info):
-            if key not in _SPEED_ONLY:
-                yield Mismatch(
-                    status.where, None, f"{key} of the {_loader(loader)}", (), "description"
-                )
-
-    def checkpoint_comparison(self, status: RankStatus) -> CheckpointComparison | None:
-        """Compares a process's checkpoints; None where it is none of the recorded ones."""
-        record = self.rank(status.rank)
-        if record is None:
-            return None
-        others = {loader for loader, *_ in _loader_differences(record, status.info)}
-        idle = self._idle_streams(record, status)
-        return CheckpointComparison(self.evidence, record, status, idle, others)
-
-    def false_starts(self, status: RankStatus) -> tuple[str, ...]:
-        """Random streams that are used, and did not begin where the record says."""
-        record = self.rank(status.rank)
-        if record is None or status.info is None:
-            return ()
-        idle, here = self._idle_streams(record, status), status.info.starts
-        return tuple(
-            one.stream
-            for one in record.rng.streams
-            if one.start not in (None, here.get(one.stream)) and one.stream not in idle
-        )
-
-    def _idle_streams(self, record: RankRecord, status: RankStatus) -> list[str]:
-        """Streams that stood elsewhere, and that nobody drew from, there or here."""
-        final = {} if status.summary is None else status.summary.final
-        return [
-            name
-            for name in self.differing_starts(status)
-            if _is_idle(record, name) and final.get(name) == status.initial.get(name)
-        ]
-
-    def differing_code(self, status: RankStatus) -> tuple[str, ...]:
-        """What a loop consists of that is not what was recorded, a line each."""
-        record, info = self.rank(status.rank), status.info
-        if record is None or info is None:
-            return ()
-        loaders = (
-            f"{_loader(loader)}: {key} is {there} there, {here} here"
-            for loader, key, there, here in _loader_differences(record, info)
-        )
-        return (*self._files(info), *self._arguments(info), *loaders)
-
-    def _files(self, info: ScriptInfo) -> Iterator[str]:
-        there = {file.name: file.sha256 for file in self.manifest.program.code}
-        here = {file.name: file.sha256 for file in info.code}
-        for name in sorted(set(there) | set(here)):
-            if name in there and name in here:
-                if there[name] != here[name]:
-                    yield f"{name} is another file than the recorded one"
-            elif name in here:
-                yield f"{name} is no recorded file"
-
-    def _arguments(self, info: ScriptInfo) -> Iterator[str]:
-        there, here = self.manifest.command, info.command
-        if there != here:
-            shown = [" ".join(arguments) or "none" for arguments in (there, here)]
-            yield f"the script's arguments: {shown[0]} there, {shown[1]} here"
-
-    def _checkpoint(self, rank: int, step: int) -> CheckpointRecord:
-        checkpoints = self.manifest.ranks[rank].checkpoints
-        return next(checkpoint for checkpoint in checkpoints if checkpoint.step == step)
-
-    def _chunk(self, record: RankRecord, step: int) -> Trace:
-        number = min((step - 1) // TRACE_STEPS, len(record.traces) - 1)
-        kept = self._chunks.get(record.rank)
-        if kept is None or kept[0] != number:
-            kept = self._chunks[record.rank] = (number, self.evidence.trace(record.traces[number]))
-        return kept[1]
-
-
-def _is_idle(record: RankRecord, stream: str) -> bool:
-    """Whether nothing drew from a stream in the whole recording: where it stood is no matter."""
-    return any(one.stream == stream and one.start == one.end for one in record.rng.streams)
-
-
-def _loader(name: str) -> str:
-    """How messages name a loader."""
-    return f"loader {name}" if name else "training loader"
-
-
-def _loader_differences(
-    record: RankRecord, info: ScriptInfo | None
-) -> Iterator[tuple[str, str, str, str]]:
-    """Name of the loader, setting, and what it is there and here."""
-    loaders = {} if info is None else info.loaders
-    for name in sorted(set(record.loaders) | set(loaders)):
-        there, here = record.loaders.get(name, {}), loaders.get(name, {})
-        for key in sorted(set(there) | set(here)):
-            if there.get(key) != here.get(key):
-                yield name, key, there.get(key, "absent"), here.get(key, "absent")
-
-
-# What runs
+from auditkit.replay.recorded_rows import RecordedRows
 
 #: Seconds that a process which differs waits for the rows of the others.
 _PEER_TIMEOUT = 60.0
@@ -242,11 +40,12 @@ class CommandConfig:
 
 @dataclass(frozen=True)
 class RankMismatch:
-    """How a process differs first, and its row there."""
+    """How a process differs first, its row there, and the numbers of its groups."""
 
     rank: int
     mismatch: Mismatch
     row: Trace
+    groups: Mapping[str, float]
 
     @property
     def row_key(self) -> object:
@@ -262,6 +61,7 @@ class LiveComparison:
         recorded: The recording.
         dump: Folder for states to be written to where the run differs; None for no states.
         report: Called with every step that was compared.
+        commits: Whether the processes commit to their states where checkpoints were recorded.
 
     Attributes:
         server: What its processes have sent.
@@ -273,8 +73,11 @@ class LiveComparison:
         recorded: RecordedRows,
         dump: Path | None = None,
         report: Callable[[int], None] = lambda _: None,
+        *,
+        commits: bool = False,
     ) -> None:
         self._recorded, self._dump, self._report = recorded, dump, report
+        self._commits = commits
         self._mismatches: dict[int, RankMismatch] = {}
         self._task = RowsTask()
         self.server = RowServer(self._task_of, self._on_row)
@@ -292,6 +95,7 @@ class LiveComparison:
             Undecided: When no loop was seen, or it ended in an error before it differed.
         """
         self._task, self._start = task, start
+        self._recorded.begin()
         if task.dump_at is not None:
             self.dumped_at = task.dump_at
         ended = self.server.run(config.runner, config.command, config.variables, config.output)
@@ -313,7 +117,7 @@ class LiveComparison:
         task, record = self._task, self._recorded.rank(rank)
         if self._start and record is not None:
             task = self._recorded.task_from(rank, self._start, task)
-        if record is not None and task.last_step is None:
+        if record is not None and self._commits:
             commit_at = tuple(checkpoint.step for checkpoint in record.checkpoints)
             task = replace(task, commit_at=commit_at)
         if task.dump_at is not None:
@@ -328,7 +132,9 @@ class LiveComparison:
         with changed:
             if mismatch is not None:
                 # A script that catches its own end sends more; the first difference counts.
-                self._mismatches.setdefault(status.rank, RankMismatch(status.rank, mismatch, row))
+                kept = self._recorded.without_idle(status, row)
+                found = RankMismatch(status.rank, mismatch, kept, dict(status.groups))
+                self._mismatches.setdefault(status.rank, found)
                 # Another process may differ in an earlier row that it has not sent yet.
                 changed.wait_for(lambda: self._all_reached(row.first_step), _PEER_TIMEOUT)
             first = self.first

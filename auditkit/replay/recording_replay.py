@@ -24,6 +24,7 @@ from auditkit.evidence.comparison import (
 )
 from auditkit.evidence.distances import Magnitude, measure
 from auditkit.evidence.reader import RecordingEvidence
+from auditkit.evidence.settings import SettingDifference
 from auditkit.files import store
 from auditkit.processes.row_server import RankStatus, ScriptInfo
 from auditkit.records.environment import Environment
@@ -34,10 +35,10 @@ from auditkit.replay.live_comparison import (
     CommandConfig,
     LiveComparison,
     RankMismatch,
-    RecordedRows,
     find_differing_module,
     trace_modules,
 )
+from auditkit.replay.recorded_rows import RecordedRows
 
 #: What a difference comes from.
 OTHER_RECORD, NONDETERMINISM = "other", "nondeterminism"
@@ -74,6 +75,7 @@ class RecordingReplay:
         module: The first module that differs in two runs of the step.
         distance: How far the states are apart, where a checkpoint allows to say.
         checkpoints: How many checkpoints were compared with what was passed here.
+        settings: Hyper-parameters that differ where the first difference is.
     """
 
     findings: tuple[Finding, ...]
@@ -89,6 +91,7 @@ class RecordingReplay:
     module: str | None = None
     distance: CheckpointDistance | None = None
     checkpoints: int = 0
+    settings: tuple[SettingDifference, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -100,6 +103,7 @@ def replay_recording(
     evidence: RecordingEvidence,
     config: CommandConfig,
     report: Callable[[int], None] = lambda _: None,
+    steps: int | None = None,
 ) -> RecordingReplay:
     """Replay a recording with the user's command.
 
@@ -107,6 +111,7 @@ def replay_recording(
         evidence: The recording, which passed checks 1 to 5.
         config: The command, and how it is run. A recorded ``PYTHONHASHSEED`` is set beside it.
         report: Called with every step that was compared.
+        steps: How many steps are compared, and the state after them; None for all.
 
     Raises:
         Undecided: When the command could not be run to its loop, or fails in it.
@@ -117,7 +122,7 @@ def replay_recording(
     variables = {**config.variables, **({} if seed is None else {"PYTHONHASHSEED": seed})}
     config = CommandConfig(config.runner, config.command, variables, config.output)
     with tempfile.TemporaryDirectory(prefix="auditkit-replay-") as scratch:
-        return _Replay(recorded, config, Path(scratch)).run(report)
+        return _Replay(recorded, config, Path(scratch), steps).run(report)
 
 
 @dataclass
@@ -133,14 +138,23 @@ class _Explanation:
 class _Replay:
     """One replay, and the runs that explain it."""
 
-    def __init__(self, recorded: RecordedRows, config: CommandConfig, scratch: Path) -> None:
+    def __init__(
+        self, recorded: RecordedRows, config: CommandConfig, scratch: Path, steps: int | None
+    ) -> None:
         self._recorded, self._config, self._scratch = recorded, config, scratch
+        most = max(rank.steps for rank in recorded.manifest.ranks)
+        if recorded.manifest.closed_as is not None:
+            steps = min(steps or most, most)  # the command goes on where the recorded one died
+        elif steps is not None and steps >= most:
+            steps = None
+        self._steps = steps
         self._n_checkpoints = 0
 
     def run(self, report: Callable[[int], None]) -> RecordingReplay:
         """Run the command, compare, explain."""
-        comparison = LiveComparison(self._recorded, self._folder(0), report)
-        comparison.run(self._config, RowsTask())
+        comparison = LiveComparison(self._recorded, self._folder(0), report, commits=True)
+        # The state after the last step is that of the row of the next one.
+        comparison.run(self._config, RowsTask(last_step=self._steps and self._steps + 1))
         statuses = [comparison.server.by_rank[rank] for rank in sorted(comparison.server.by_rank)]
         differing = comparison.first
         if differing is None:
@@ -156,7 +170,7 @@ class _Replay:
             comparison.server.by_rank[differing.rank],
             (differing.mismatch,),
             explanation,
-            self._distance(differing.rank, [comparison, *explanation.comparisons]),
+            *self._apart(differing, [comparison, *explanation.comparisons]),
         )
 
     def _end_mismatches(self, statuses: list[RankStatus]) -> Iterator[Mismatch]:
@@ -166,11 +180,14 @@ class _Replay:
                 "the command", None, f"{len(statuses)} processes, not {size},", (), "length"
             )
         for status in statuses:
-            if status.summary is None:
+            if self._steps is not None and status.step > self._steps:
+                yield from self._recorded.compare_start(status)
+            elif status.summary is None:
                 raise Undecided(
                     f"the command ended after step {status.step} without closing its loop"
                 )
-            yield from self._recorded.compare_end(status)
+            else:
+                yield from self._recorded.compare_end(status)
             comparison = self._recorded.checkpoint_comparison(status)
             if comparison is not None:
                 yield from comparison.mismatches()
@@ -245,15 +262,21 @@ class _Replay:
             found.comparisons.append(comparison)
         return row_key
 
-    def _distance(self, rank: int, runs: list[LiveComparison]) -> CheckpointDistance | None:
+    def _apart(
+        self, differing: RankMismatch, runs: list[LiveComparison]
+    ) -> tuple[CheckpointDistance | None, tuple[SettingDifference, ...]]:
+        """How far the states are apart, and the hyper-parameters that differ in the row."""
+        distance = None
+        settings = self._recorded.settings(differing.rank, differing.mismatch, differing.groups)
         for comparison in runs:
-            status = comparison.server.by_rank.get(rank)
+            status = comparison.server.by_rank.get(differing.rank)
             if comparison.dumped_at is None or status is None or not status.dumped:
                 continue
-            here = store.read_tensors(comparison.dump_path(rank), what="state")
-            there = self._recorded.snapshot(rank, comparison.dumped_at)
-            return CheckpointDistance(comparison.dumped_at, measure(there, here))
-        return None
+            here = store.read_tensors(comparison.dump_path(differing.rank), what="state")
+            there = self._recorded.snapshot(differing.rank, comparison.dumped_at)
+            distance = CheckpointDistance(comparison.dumped_at, measure(there, here))
+            break
+        return distance, settings
 
     def _resumed_before(self, mismatches: tuple[Mismatch, ...]) -> str:
         if not mismatches or not mismatches[0].branch.startswith("rank "):
@@ -277,27 +300,29 @@ class _Replay:
         mismatches: tuple[Mismatch, ...],
         explanation: _Explanation,
         distance: CheckpointDistance | None = None,
+        settings: tuple[SettingDifference, ...] = (),
     ) -> RecordingReplay:
         info = _info(status)
         recorded = self._recorded.manifest.environment
         environment = info.environment
         lines = environment_differences(recorded, environment)
         suspects = self._recorded.differing_code(status) if mismatches else ()
-        starts = tuple(self._recorded.differing_starts(status)) if mismatches else ()
+        starts = self._recorded.drawn_starts(status) if mismatches else ()
         resumed = self._resumed_before(mismatches)
         cause = _cause(explanation, lines, suspects, starts, resumed)
         code = 6 if lines and explanation.cause != NONDETERMINISM else 1
-        findings = [
-            Finding(
-                f"{mismatch}{f'; {cause}' if mismatch is mismatches[0] and cause else ''}",
-                mismatch.branch,
-                mismatch.step,
-                mismatch.component,
-                code,
-            )
-            for mismatch in mismatches
+        findings = []
+        for mismatch in mismatches:
+            is_first = mismatch is mismatches[0]
+            parts = [*map(str, settings), str(mismatch), cause] if is_first else [str(mismatch)]
+            text = "; ".join(filter(None, parts))
+            place = (mismatch.branch, mismatch.step, mismatch.component)
+            findings.append(Finding(text, *place, code))
+        steps = [
+            min(t.step, rank.steps, self._steps or rank.steps)
+            for t in statuses
+            if (rank := self._recorded.rank(t.rank))
         ]
-        steps = [min(t.step, rank.steps) for t in statuses if (rank := self._recorded.rank(t.rank))]
         first = mismatches[0].step if mismatches else None
         return RecordingReplay(
             findings=tuple(findings),
@@ -313,6 +338,7 @@ class _Replay:
             module=explanation.module,
             distance=distance,
             checkpoints=self._n_checkpoints,
+            settings=settings,
         )
 
 

@@ -122,7 +122,10 @@ def _people(trusted: Sequence[TrustedKey]) -> dict[str, int]:
 def _too_few(
     signers: Sequence[TrustedKey], people: int, untrusted: Sequence[str], threshold: int
 ) -> NotTrusted:
-    hint = "if it is the author's, give the key with --key or --fingerprint"
+    hint = (
+        "if it is the author's, give --fingerprint as the author published it, or the key's file "
+        "(verify --key, replay --trust)"
+    )
     if not signers and threshold == 1:
         return NotTrusted(
             f"signed by {', '.join(untrusted)}, which is not a trusted key", hint=hint

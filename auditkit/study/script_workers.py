@@ -138,12 +138,13 @@ class ScriptWorkers:
 
 def _no_result(completed: CommandResult, job: Job) -> ProgramFailed:
     where = f"seed {job.seed}, {', '.join(job.branches) or job.kind}"
-    tail = f": {completed.output_tail}" if completed.output_tail else ""
+    tail = f"; it wrote: {completed.output_tail!r}" if completed.output_tail else ""
     if completed.connected:
         return ProgramFailed(f"the script {describe_exit(completed.returncode)}{tail}", where=where)
     return ProgramFailed(
-        f"the script {describe_exit(completed.returncode)} and no Recorder in it was given a "
+        f"the script {describe_exit(completed.returncode)}, and no Recorder in it was given a "
         f"loop{tail}",
         where=where,
-        hint="with auditkit.Recorder(...) as rec: rec.wrap(model, optimizer, loader, probe=...)",
+        hint="the script needs an auditkit.Recorder, and its wrap(model, optimizer, loader, "
+        "probe=...) before the loop",
     )

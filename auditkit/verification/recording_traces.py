@@ -120,7 +120,9 @@ class _Reader:
             yield from self._check_commitments(rank.initial, chunk, first, name)
         elif before is not None:
             yield from _check_joint(before, chunk, first, name)
-        if number == len(rank.traces) - 1:
+        # Where the process died nobody committed to its end, and the manifest says so.
+        committed = rank.final or self.evidence.manifest.closed_as is None
+        if number == len(rank.traces) - 1 and committed:
             yield from self._check_commitments(rank.final, chunk, last + 1, name)
         for checkpoint in self.checkpoints.get(number, ()):
             if checkpoint.step <= last:

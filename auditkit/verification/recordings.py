@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from auditkit.errors import AuditError
 from auditkit.evidence.comparison import environment_differences
 from auditkit.evidence.reader import RecordingEvidence
-from auditkit.evidence.verdicts import NOT_APPLICABLE
+from auditkit.evidence.verdicts import NOT_APPLICABLE, as_finding
+from auditkit.formats.scalar_file import scalars_from_tensors
 from auditkit.formats.snapshot_file import UNTRACED
 from auditkit.records.evidence import CONSUMED, is_consumed
 from auditkit.records.recording import TRACE_STEPS, RankRecord, RecordingManifest
@@ -72,6 +74,8 @@ class RecordingVerification(Verification):
             self._checks.warn(5, warning)
         n_streams = sum(len(rank.rng.streams) for rank in manifest.ranks)
         n_checkpoints = sum(len(rank.checkpoints) for rank in manifest.ranks)
+        if manifest.closed_as is not None:
+            self._checks.warn(4, f"closed afterwards, from what was left: {manifest.closed_as}")
         who = processes(len(manifest.ranks))
         steps = f"steps 1..{manifest.ranks[0].steps}"
         resumed = [(place(r), *one) for r in manifest.ranks for one in r.resumptions if one[1]]
@@ -149,7 +153,22 @@ def check_recording(evidence: RecordingEvidence) -> Iterator[Finding]:
             yield Finding(f"the environment does not say {name!r}", "environment")
     for rank in manifest.ranks:
         yield from _check_rank(rank)
+        yield from _check_scalars(evidence, rank)
     yield from check_chunks(evidence)
+
+
+def _check_scalars(evidence: RecordingEvidence, rank: RankRecord) -> Iterator[Finding]:
+    """What a loop logged is readable, and of steps that there are; its values nobody can judge."""
+    if rank.scalars is None:
+        return
+    try:
+        scalars = scalars_from_tensors(evidence.tensors(rank.scalars)[0], what=rank.scalars)
+    except AuditError as error:
+        yield as_finding(error)
+        return
+    for name, series in scalars.items():
+        if series.steps[-1] > rank.steps + 1:
+            yield Finding(f"{name!a} is of a step that was not taken", rank.scalars)
 
 
 def check_rank_streams(manifest: RecordingManifest) -> Iterator[Finding]:
@@ -166,7 +185,9 @@ def check_rank_streams(manifest: RecordingManifest) -> Iterator[Finding]:
             yield Finding(f"the stream {problem}", where, component=name)
         streams = {stream.stream: stream for stream in rank.rng.streams}
         for name in GLOBAL_STREAMS:
-            yield from _check_ends(streams.get(name), where, name)
+            yield from _check_ends(
+                streams.get(name), where, name, closed=manifest.closed_as is not None
+            )
         for name in sorted(listed):
             if streams[name].end != rank.final.get(name):
                 text = "the contract's end is not the rank's final state"
@@ -194,10 +215,13 @@ def duplicate_ranks(manifest: RecordingManifest) -> Iterator[str]:
             seen[drawn] = rank.rank
 
 
-def _check_ends(stream: StreamContract | None, where: str, name: str) -> Iterator[Finding]:
+def _check_ends(
+    stream: StreamContract | None, where: str, name: str, *, closed: bool
+) -> Iterator[Finding]:
+    """Where it started and ended; where a process that died ended nobody committed to."""
     if stream is None:
         yield Finding("the contract lacks the stream", where, component=name)
-    elif stream.start is None or stream.end is None:
+    elif stream.start is None or (stream.end is None and not closed):
         yield Finding("the contract does not say where it started and ended", where, None, name)
 
 
@@ -206,6 +230,8 @@ def _used(manifest: RecordingManifest) -> Iterator[tuple[str, str]]:
     for rank in manifest.ranks:
         yield from ((name, "trace") for name in rank.traces)
         yield from ((checkpoint.file, "checkpoint") for checkpoint in rank.checkpoints)
+        if rank.scalars is not None:
+            yield rank.scalars, "scalars"
 
 
 def _check_world(manifest: RecordingManifest) -> Iterator[Finding]:

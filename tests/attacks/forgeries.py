@@ -288,7 +288,7 @@ STEPS = (
         "BatchNorm in the final state, everywhere",
         _final_batchnorm,
         8,
-        "state drift: batchnorm",
+        "another batchnorm",
         where="seed 0, control",
         step=LAST_ROW,
         component="batchnorm",

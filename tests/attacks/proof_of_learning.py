@@ -198,7 +198,7 @@ ATTACKS = (
     _study(
         "another learning rate than the code's",
         cheated("learning-rate"),
-        "state drift: param_groups",
+        "another param_groups",
         *("trunk", 1, "param_groups"),
     ),
     _study(
@@ -210,7 +210,7 @@ ATTACKS = (
     _study(
         "BatchNorm of the final model",
         cheated("batchnorm"),
-        "state drift: batchnorm",
+        "another batchnorm",
         *("control", 15, "batchnorm"),
     ),
     _study(
@@ -238,7 +238,7 @@ ATTACKS = (
     _recording(
         "another learning rate than the script's",
         recorded(fault="learning rate"),
-        "state drift: param_groups",
+        "another param_groups",
         10,
         "param_groups",
     ),

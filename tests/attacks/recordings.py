@@ -348,7 +348,7 @@ ATTACKS = (
     _in_first(
         "another start of a random stream",
         replayed(_other_start),
-        "RNG drift: rng/torch is another",
+        "another rng/torch, before step 1 (RNG drift",
         check=8,
         where="rank 0",
         step=1,

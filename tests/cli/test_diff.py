@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import forging
 import pytest
 from cli_shell import CompletedCommand
 from click.testing import CliRunner
+from idle_loops import IdleLoop
+from in_process_loops import Loop as InProcessLoop
+from in_process_loops import record
 from studies import Run
 from synthetic_recordings import Loop, Recording, write_recording
 
@@ -55,12 +59,14 @@ def test_different_is_exit_1_and_says_where_and_how_far(
     done = diff(*pair)
     text = words(done.out)
     assert (done.code, done.err) == (1, "")
-    assert "rank 0 state drift 4 params - -" in text
+    assert "rank 0: step 3 made another params, seen before step 4 (state drift)" in text
     assert "rank 0 5 params 0.5 0.0909 weight 1" in text
     later = diff(
         pair[0], write_recording(tmp_path / "c", pair[0].key, Loop(batch_at=2, state_at=3))
     )
-    assert "rank 0 data drift 2 batch - params 3" in words(later.out)
+    told = "rank 0: step 2 took another batch: the same samples in the same order, with other bytes"
+    assert told in words(later.out)
+    assert "and from a later step on: params 3" in words(later.out)
     assert "The same: environment; code; program" in text
     assert done.out.splitlines()[-1] == "A and B differ"
 
@@ -72,10 +78,55 @@ def test_json_is_one_object_as_the_module_says(pair: tuple[Recording, Recording]
     told = (module.__doc__ or "").partition("::")[2]
     (trace,) = found["traces"]
     (component,) = trace["distance"]["components"]
-    for record in (found, trace, trace["distance"], component):
-        assert all(f'"{name}":' in told for name in record)
+    for part in (found, trace, trace["distance"], component):
+        assert all(f'"{name}":' in told for name in part)
     assert (found["same"], trace["step"], component["absolute"]) == (False, 4, 0.5)
     assert json.loads(diff(pair[0], pair[0], "--json").out)["same"] is True
+
+
+def test_only_what_matters_sets_the_exit_code(
+    pair: tuple[Recording, Recording], tmp_path: Path
+) -> None:
+    other = write_recording(
+        tmp_path / "c",
+        pair[0].key,
+        Loop(checkpoints=(4,)),
+        lambda manifest: replace(manifest, command=("train.py", "--out", "c"), seed=3),
+    )
+    done = diff(pair[0], other)
+    assert (done.code, done.out.splitlines()[-1]) == (1, "A and B differ")
+    done = diff(pair[0], other, "--ignore", "seed,code")
+    last = "A and B are the same but for: command, seed"
+    assert (done.code, done.out.splitlines()[-1]) == (0, last)
+    assert "Note: command: train.py --epochs 1; train.py --out c" in words(done.out)
+    assert diff(*pair, "--ignore", "environment", "--ignore", "code").code == 1
+    done = diff(*pair, "--ignore", "traces")
+    assert done.code == 2
+    assert "one of command, environment" in done.line
+
+
+def test_streams_that_nobody_seeds_and_nobody_draws_from_are_a_note(tmp_path: Path) -> None:
+    for name, loop in {"a": {}, "b": {}, "c": {"halved_at": 3}}.items():
+        IdleLoop(tmp_path / name, **loop)()
+    done = diff(tmp_path / "a", tmp_path / "b")
+    assert done.code == 0, done.out
+    told = "Note: rank 0: rng/numpy, rng/python began elsewhere, and nothing drew from there"
+    assert told in words(done.out)
+    text = words(diff(tmp_path / "a", tmp_path / "c").out)
+    assert "rank 0: step 3 made another param_groups, seen before step 4 (state drift)" in text
+    assert "RNG drift" not in text
+
+
+def test_a_learning_rate_is_told_in_numbers(tmp_path: Path) -> None:
+    loop = InProcessLoop(tmp_path / "a", checkpoint_every=0, epochs=1)
+    record(loop)
+    record(replace(loop, out=tmp_path / "b", fault="learning rate", at=9))
+    text = words(diff(tmp_path / "a", tmp_path / "b").out)
+    assert "rank 0: lr 0.05 -> 0.04 from step 10 on (param_groups[0])" in text
+    assert "rank 0: step 9 made another param_groups, seen before step 10 (state drift" in text
+    assert "param_groups[0].lr 0.05 0.04" in text
+    assert "logged rank 0: loss at step 10 " in text
+    assert "what rank 0 logged" in words(diff(tmp_path / "a", tmp_path / "a").out)
 
 
 def test_branches_of_a_study_are_named_after_a_number_sign(small: Run) -> None:

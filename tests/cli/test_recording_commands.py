@@ -78,7 +78,7 @@ def test_verify_claims_no_pairing_and_no_estimands(recording: Recording) -> None
     write_replay(recording, findings=(DRIFT,))
     done = call("verify", recording)
     assert done.code == 1
-    assert "check 8 replay: rank 0, step 3, params: state drift" in words(done.out)
+    assert "check 8 replay: rank 0, step 3: state drift: params is another" in words(done.out)
 
 
 def test_verify_names_whatever_the_verifier_set(recording: Recording) -> None:

@@ -164,11 +164,12 @@ def test_a_replay_that_differs_fails_check_8_until_it_is_taken_away(
     done = call("replay", manifest(loop), "--", "x", script=other)
     assert done.code == 1
     text = words(done.out)
-    assert "rank 0, step 2, batchnorm: state drift: batchnorm is another" in text
+    assert "rank 0: step 1 made another batchnorm, seen before step 2 (state drift" in text
     assert "after step 5, replay and record are apart by: batchnorm: largest" in text
     verified = call("verify", manifest(loop))
     assert verified.code == 1
-    assert "check 8 replay: rank 0, step 2, batchnorm" in words(verified.out)
+    told = "check 8 replay: rank 0: step 1 made another batchnorm, seen before step 2"
+    assert told in words(verified.out)
     (path,) = results(loop)
     assert call("replay", manifest(loop), "--key", reviewer, "--", "x", script=loop).code == 0
     assert call("verify", manifest(loop), *both).code == 1
@@ -228,6 +229,47 @@ def test_a_command_is_needed(loop: Loop, call: Call) -> None:
         assert "give the command after --" in done.line
 
 
+def test_a_command_without_the_dashes_is_told_where_it_belongs(loop: Loop, call: Call) -> None:
+    for tail in (("python", "train.py"), ("python", "train.py", "--lr", "0.1")):
+        done = call("replay", manifest(loop), *tail, script=never)
+        assert (done.code, done.out) == (2, "")
+        assert "your command comes after --: auditkit replay MANIFEST -- python" in done.line
+    assert "comes after" not in call("replay", manifest(loop), "--wrong", "--", "x").err
+
+
+def test_a_script_that_ends_well_without_a_recorder_has_not_died(loop: Loop, call: Call) -> None:
+    done = call("replay", manifest(loop), "--", "/bin/sh", "-c", "echo epoch 0; echo epoch 1")
+    assert done.code == 6
+    assert "ended with exit status 0, and no Recorder in it was given a loop" in done.line
+    assert "it wrote: 'epoch 0 | epoch 1'; the script needs an auditkit.Recorder" in done.line
+
+
+def test_only_some_steps_are_compared_if_so_wished(
+    loop: Loop, call: Call, reviewer: str, both: tuple[str, ...]
+) -> None:
+    late = replace(loop, fault="learning rate", at=20)
+    options = ("replay", manifest(loop), "--key", reviewer, "--steps")
+    done = call(*options, "7", "--", "x", script=late)
+    assert (done.code, done.out.splitlines()[0]) == (
+        0,
+        "Equal: the first 7 of 24 steps of 1 process, every row, and the state after them; the "
+        "others were not run.",
+    )
+    verified = call("verify", manifest(loop), *both)
+    assert "only steps 1..7 of 1 process re-executed" in words(verified.out)
+    assert call(*options, "20", "--", "x", script=late).code == 1  # step 20 leaves another state
+    done = call(*options, "99", "--no-write", "--", "x", script=loop)
+    assert done.out.startswith("Equal: 24 steps")
+    assert call(*options, "0", "--", "x", script=never).code == 2
+
+
+def test_another_learning_rate_is_told_as_a_number_and_first(loop: Loop, call: Call) -> None:
+    other = replace(loop, fault="learning rate", at=9)
+    done = call("replay", manifest(loop), "--no-write", "--", "x", script=other)
+    told = "rank 0: lr 0.05 -> 0.04 from step 10 on (param_groups[0]); step 9 made another"
+    assert f"{told} param_groups, seen before step 10" in words(done.out)
+
+
 def test_a_study_is_refused(small: Run, call: Call) -> None:
     done = call("replay", str(small.path), "--", "x", script=never)
     assert done.code == 2
@@ -256,6 +298,7 @@ def test_a_key_that_is_not_trusted_is_not_enough(
     done = call("replay", manifest(loop), "--", "x", script=never)
     assert done.code == 3
     assert "check 2 signature" in done.err
+    assert "the key's file (verify --key, replay --trust)" in done.err
     trusting = ("replay", manifest(loop), "--trust", str(signer), "--no-write")
     assert call(*trusting, "--", "x", script=loop).code == 0
 
@@ -263,7 +306,8 @@ def test_a_key_that_is_not_trusted_is_not_enough(
 def test_a_command_that_cannot_be_run_decides_nothing(loop: Loop, call: Call) -> None:
     done = call("replay", manifest(loop), "--", "/bin/sh", "-c", "echo oh no >&2; exit 4")
     assert done.code == 6
-    assert "died with exit status 4 and no Recorder in it was given a loop: oh no" in done.line
+    told = "died with exit status 4, and no Recorder in it was given a loop; it wrote: 'oh no'"
+    assert told in done.line
     done = call("replay", manifest(loop), "--", "/no/such/command")
     assert done.code == 2
     assert results(loop) == []
@@ -313,7 +357,7 @@ def test_an_edited_script_is_named(
     done = call("replay", "run/manifest.json", "--", sys.executable, "train.py")
     text = " ".join(done.out.split())
     assert done.code == 1
-    assert "rank 0, step 2, grad: state drift: grad is another (also params)" in text
+    assert "rank 0: step 1 made another grad, seen before step 2 (state drift; also params)" in text
     assert "3 runs agree with each other, so the record is of something else" in text
     assert "train.py is another file than the recorded one" in text
     assert "after step 4, replay and record are apart by:" in text
@@ -338,5 +382,5 @@ def test_several_processes_are_held_against_their_own_records(
     text = " ".join(done.out.split())
     assert done.code == 1
     # Its weights are moved within step 7, whose loss is the first thing to show it.
-    assert "rank 1, step 7, loss: state drift" in text
+    assert "rank 1: step 7 gave another loss (state drift" in text
     assert "after step 8, replay and record are apart by: batchnorm" in text

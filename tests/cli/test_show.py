@@ -12,6 +12,8 @@ import pytest
 from cli_shell import CompletedCommand, statement_bytes
 from click.testing import CliRunner
 from forging import edit_predicate, edit_statement, sign_payload, statement_of
+from in_process_loops import Loop
+from in_process_loops import record as record_loop
 from record_examples import REGISTRATION, REPLAY, SIGNED_REPORT
 from studies import Run
 
@@ -168,3 +170,17 @@ def whole(report: VerificationReport) -> VerificationReport:
     """A report with all ten checks, as verify gives one."""
     checks = tuple(CheckResult(number, "not run", "nothing") for number in CHECKS)
     return replace(report, checks=checks)
+
+
+def test_what_a_loop_logged_is_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    loop = Loop(tmp_path / "run", checkpoint_every=0, epochs=1, fault="learning rate", at=9)
+    record_loop(loop)
+    text = words(CliRunner().invoke(main, ["show", str(loop.out)]).stdout)
+    assert "rank logged numbers first last least most" in text
+    assert "0 loss 12 " in text
+    assert "0 param_groups[0].lr 2 0.05 at 1 0.04 at 10 0.04 0.05" in text
+    (loop.out / "scalars.safetensors").unlink()
+    done = CliRunner().invoke(main, ["show", str(loop.out)])
+    assert done.exit_code == 0
+    assert "Not shown: what rank 0 logged: scalars.safetensors" in words(done.stdout)

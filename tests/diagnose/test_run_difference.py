@@ -128,7 +128,6 @@ def test_what_the_manifests_say_differently_is_listed_by_section(write: Write) -
     record = left.recorded
     cases: dict[str, Any] = {
         "environment": {"environment": replace(record.environment, python="3.12")},
-        "command": {"command": ("train.py", "--lr", "1 2")},
         "seed": {"seed": None},
         "world": {"world": replace(record.world, settings={"bucket": "1"})},
         "program": {"program": replace(record.program, description={"model": "Net"})},
@@ -149,10 +148,6 @@ def test_what_the_manifests_say_differently_is_listed_by_section(write: Write) -
 
 
 def test_the_two_values_stand_side_by_side(write: Write) -> None:
-    found = compare(write("a"), write("b", change=changed(command=("train.py", "--lr", "1 2"))))
-    assert found.fields == (
-        FieldDifference("command", "command", "train.py --epochs 1", "train.py --lr '1 2'"),
-    )
     environment = write("c").recorded.environment
     more = replace(environment, packages={"numpy": "2.4.6", "scipy": "1.0"})
     found = compare(write("d"), write("e", change=changed(environment=more)))
@@ -160,6 +155,49 @@ def test_the_two_values_stand_side_by_side(write: Write) -> None:
         FieldDifference("environment", "packages: scipy", None, "1.0"),
         FieldDifference("environment", "packages: torch", "2.13.0", None),
     )
+
+
+def test_another_command_line_alone_is_a_note(write: Write) -> None:
+    other = write("b", change=changed(command=("train.py", "--out", "1 2")))
+    found = compare(write("a"), other)
+    assert (found.same, found.ignored, found.fields) == (True, ("command",), ())
+    assert found.notes == ("command: train.py --epochs 1; train.py --out '1 2'",)
+
+
+def test_what_is_ignored_is_noted_and_makes_no_difference(write: Write) -> None:
+    left = write("a")
+    environment = replace(left.recorded.environment, python="3.12")
+    right = write("b", change=changed(environment=environment, seed=7))
+    assert sections(compare(left, right)) == {"environment", "seed"}
+    names = str(left.folder), str(right.folder)
+    found = compare_runs(*names, ignored=("environment", "seed"))
+    assert (found.same, found.ignored) == (True, ("environment", "seed"))
+    assert "environment, python: 3.11.7 CPython; 3.12" in found.notes
+    assert not compare_runs(*names, ignored=("seed",)).same
+
+
+def test_loaders_that_are_set_up_alike_are_not_called_equal_data(write: Write) -> None:
+    settings = (replace(write("x").recorded.ranks[0], loaders={"": {"workers": "0"}}),)
+    left = write("a", change=changed(ranks=settings))
+    drifted = replace(settings[0], consumed_sha256="0" * 64)
+    right = write("b", Loop(batch_at=3), change=changed(ranks=(drifted,)))
+    found = compare(left, right)
+    assert "settings of the loaders of rank 0" in found.equal
+    assert not any(text.startswith("data") for text in found.equal)
+
+
+def test_the_step_that_made_a_state_is_told_beside_its_row(write: Write) -> None:
+    (trace,) = compare(write("a"), write("b", Loop(state_at=3))).traces
+    assert (trace.step, trace.made_by) == (3, 2)
+    assert trace.text == "step 2 made another params, seen before step 3 (state drift)"
+    (trace,) = compare(write("c"), write("d", Loop(state_at=1))).traces
+    assert (trace.made_by, trace.text) == (
+        0,
+        "it begins with another params, before step 1 (state drift)",
+    )
+    (trace,) = compare(write("e"), write("f", Loop(batch_at=3))).traces
+    assert (trace.step, trace.made_by) == (3, 3)
+    assert "the same samples in the same order, with other bytes" in trace.text
 
 
 def test_times_version_signer_and_core_count_are_notes(write: Write, tmp_path: Path) -> None:

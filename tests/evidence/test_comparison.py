@@ -85,6 +85,10 @@ def test_streams_that_began_otherwise_come_before_what_was_drawn_from_them() -> 
     trace = make_trace(first=1)
     mismatch = compare_traces("trunk", trace, with_cell(trace, 1, "order", "params", "rng/torch"))
     assert mismatch == Mismatch("trunk", 1, "rng/torch", ("order", "params"), "RNG drift")
+    settings = replace(trace, columns={**trace.columns, "param_groups": bytes(64)})
+    changed = with_cell(settings, 1, "order", "param_groups", "rng/torch")
+    mismatch = compare_traces("trunk", trace, changed)  # no stream makes another setting
+    assert mismatch == Mismatch("trunk", 1, "param_groups", ("rng/torch", "order"), "state drift")
 
 
 def test_inputs_are_compared_behind_a_state_that_drifted() -> None:
@@ -199,7 +203,23 @@ def test_equal_records_do_not_part() -> None:
 
 def test_a_mismatch_reads_as_a_sentence() -> None:
     mismatch = Mismatch("carry", 9, "params", ("rng/torch",), "state drift")
-    assert str(mismatch) == "state drift: params is another (also rng/torch)"
+    told = "step 8 made another params, seen before step 9 (state drift; also rng/torch)"
+    assert str(mismatch) == told
+    begun = replace(mismatch, others=(), at_start=True)
+    assert str(begun) == "it begins with another params, before step 9 (state drift)"
+    order = Mismatch("carry", 9, "order/val", (), "order drift")
+    assert str(order).startswith("step 9 took other samples, or in another order of the loader val")
+    assert (
+        str(Mismatch("carry", 9, "loss", (), "state drift"))
+        == "step 9 gave another loss (state drift)"
+    )
+    assert (
+        str(Mismatch("carry", 9, "steps", (), "length")) == "one of the two has no step 9 (length)"
+    )
+    assert (
+        str(Mismatch("carry", 9, "params", ("x",), "commitment"))
+        == "commitment: params is another (also x)"
+    )
 
 
 MODULES = (("<batch>", "1"), ("first output", "2"), ("drop output", "3"), ("gradient", "4"))

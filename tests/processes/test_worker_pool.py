@@ -162,7 +162,7 @@ def test_a_worker_that_dies_is_told_with_its_place_status_and_last_lines(worker:
 
 def test_a_worker_that_dies_silently_is_told_without_last_lines(worker: Worker) -> None:
     worker("os._exit(0)")
-    assert str(failure()).endswith("a worker process died with exit status 0")
+    assert str(failure()).endswith("a worker process ended with exit status 0")
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV"])

@@ -320,8 +320,9 @@ def test_a_number_that_counts_the_steps_and_begins_anew_is_told(
     kill(train, partial(ak.Recorder, tmp_path / "out", checkpoint_every=4), 13)
     caplog.clear()
     resume(train, tmp_path / "out", checkpoint_every=4)
-    (line,) = [record.getMessage() for record in caplog.records]
+    line, ended = [record.getMessage() for record in caplog.records]
     assert "after step 5, taken is 1, not 5;" in line
+    assert "next: auditkit verify" in ended
 
 
 def test_a_resume_that_is_killed_while_it_proves_is_resumed_as_before(tmp_path: Path) -> None:

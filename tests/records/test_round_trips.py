@@ -105,6 +105,8 @@ def test_records_in_words() -> None:
     assert str(Digest("sha256/tensor-v1", "ab")) == "sha256/tensor-v1:ab"
     assert str(Finding("it differs")) == "it differs"
     assert str(Finding("it differs", "seed 0", 3, "params")) == "seed 0, step 3, params: it differs"
+    told = Finding("step 2 made another params, seen before step 3", "seed 0", 3, "params")
+    assert str(told) == f"seed 0: {told.message}"
     assert record_examples.REPORT.checks[0].name == "envelope"
     assert not record_examples.REPORT
     assert dataclasses.replace(record_examples.REPORT, exit_code=0)

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from idle_loops import IdleLoop
 from in_process_loops import InProcessCommands, Loop, read, record, replay_in_process
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -73,7 +74,7 @@ def test_rows_are_compared_across_the_chunks_of_a_trace(
 ) -> None:
     monkeypatch.setattr("auditkit.recorder.writer.TRACE_STEPS", 6)
     monkeypatch.setattr("auditkit.files.recording_folder.TRACE_STEPS", 6)
-    monkeypatch.setattr("auditkit.replay.live_comparison.TRACE_STEPS", 6)
+    monkeypatch.setattr("auditkit.replay.recorded_rows.TRACE_STEPS", 6)
     loop = Loop(tmp_path / "run")
     evidence = record(loop)
     assert len(evidence.manifest.ranks[0].traces) == 4
@@ -218,11 +219,23 @@ def test_a_resume_that_was_not_exact_is_among_the_reasons(tmp_path: Path) -> Non
 # What cannot be decided
 
 
+def test_streams_that_nobody_draws_from_make_no_nondeterminism(tmp_path: Path) -> None:
+    loop = IdleLoop(tmp_path / "run")
+    loop()
+    evidence = read(loop.out)
+    assert replay_in_process(evidence, loop).equal
+    found = replay_in_process(evidence, replace(loop, halved_at=3))
+    assert (found.cause, found.unseeded) == (OTHER_RECORD, ())
+    assert found.findings[0].message.startswith("lr 0.5 -> 0.25 from step 4 on (param_groups[0])")
+    found = replay_in_process(evidence, replace(loop, lr=0.25))
+    assert (found.partings[0].component, found.partings[0].others) == ("param_groups", ())
+
+
 def test_a_command_without_a_loop_decides_nothing(
     recorded: tuple[Loop, RecordingEvidence],
 ) -> None:
     _loop, evidence = recorded
-    with pytest.raises(Undecided, match="no Recorder in it was given a loop: KeyError: 'x'"):
+    with pytest.raises(Undecided, match='given a loop; it wrote: "KeyError'):
         replay_in_process(evidence, lambda: dict[str, str]()["x"])
 
 

@@ -1,0 +1,33 @@
+"""``auditkit close``: a signed manifest of what an unclosed recording has left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from auditkit.cli.console import console
+from auditkit.cli.options import TEXT
+from auditkit.cli.passwords import signing_key_of
+from auditkit.recorder.closing import close_recording
+from auditkit.records.manifest import MANIFEST_NAME
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=TEXT)
+@click.option(
+    "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."
+)
+def close(folder: str, key: str | None) -> None:
+    """Make a signed manifest of the recording in DIR whose process is dead.
+
+    It has the steps of which everything is on disk, and says that it was made afterwards. The
+    recording can no longer be resumed then.
+    """
+    out = Path(folder)
+    manifest = close_recording(out, signing_key_of(key))
+    shown = console()
+    steps = manifest.ranks[0].steps
+    shown.print(f"closed: {steps} steps; {manifest.closed_as}")
+    shown.print(f"manifest: {out / MANIFEST_NAME}")
+    shown.print(f"next: auditkit verify {out / MANIFEST_NAME}")

@@ -1,0 +1,50 @@
+"""``auditkit list``: the runs below a folder.
+
+``--json`` prints one object: ``folder``, and ``runs``, a list of
+:class:`auditkit.diagnose.run_list.ListedRun`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from auditkit.cli.console import console, print_table
+from auditkit.cli.options import TEXT
+from auditkit.diagnose.run_list import ListedRun, find_runs
+from auditkit.errors import UsageError
+from auditkit.formats import canonical, structure
+
+
+@click.command("list")
+@click.argument("folder", metavar="DIR", default=".", type=TEXT)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+def list_runs(folder: str, as_json: bool) -> None:
+    """List the studies and recordings in DIR and below it. Nothing is verified."""
+    if not Path(folder).is_dir():
+        raise UsageError(f"there is no folder {folder!r}")
+    found = find_runs(Path(folder))
+    if as_json:
+        runs = [structure.to_dict(run) for run in found]
+        click.echo(canonical.dumps({"folder": folder, "runs": runs}).decode("ascii"))
+        return
+    out = console()
+    if not found:
+        out.print(f"no runs in {folder}")
+        return
+    print_table(out, "runs", [_row(run) for run in found])
+    left = [run for run in found if run.state in ("resumable", "unfinished")]
+    if any(run.kind == "recording" for run in left):
+        out.print("`auditkit close DIR` makes a manifest of a recording whose process is dead")
+
+
+def _row(run: ListedRun) -> tuple[str, ...]:
+    return (
+        run.folder,
+        run.kind or "-",
+        run.state,
+        "-" if run.steps is None else str(run.steps),
+        (run.finished or run.started or "-").replace("T", " ").removesuffix("Z"),
+        run.verdict or "-",
+    )

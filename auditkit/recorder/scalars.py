@@ -1,0 +1,72 @@
+"""The numbers of a recorded loop: those that it logs, and those of its optimizer's groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from auditkit.errors import RecorderMisuse
+from auditkit.files.recording_folder import RecordingFolder
+from auditkit.formats.group_values import is_groups
+from auditkit.formats.quote import brief
+from auditkit.formats.scalar_file import merged, series_of
+
+_LONGEST_NAME = 200
+
+
+def as_number(name: object, value: Any) -> float:
+    """A number that somebody logs.
+
+    Raises:
+        RecorderMisuse: When it is none, or its name cannot be one.
+    """
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
+        raise RecorderMisuse(f"{brief(repr(name))} is no name for a number")
+    if is_groups(name):
+        raise RecorderMisuse(f"{name!r} is the Recorder's own name", hint="give it another")
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise RecorderMisuse(
+            f"the {name} has {value.numel()} elements", expected="a scalar", hint="log its mean"
+        )
+    try:
+        return float(value.detach().item()) if isinstance(value, Tensor) else float(value)
+    except (TypeError, ValueError) as error:
+        raise RecorderMisuse(f"the {name} is no number: {brief(repr(value))}") from error
+
+
+class ScalarLog:
+    """Keeps numbers by step and name, and puts them on disk with the rows.
+
+    Args:
+        folder: Where.
+        start: Steps before those of this process; what the folder has of later ones is dropped.
+    """
+
+    def __init__(self, folder: RecordingFolder, start: int) -> None:
+        self._folder = folder
+        self._start: int | None = start
+        self._new: dict[str, dict[int, float]] = {}
+
+    def note(self, step: int, numbers: Mapping[str, float]) -> None:
+        """Keep numbers of a step; a later one of the same step and name takes the place."""
+        for name, value in numbers.items():
+            self._new.setdefault(name, {})[step] = value
+
+    def flush(self) -> None:
+        """Put on disk what is new."""
+        found = {name: series_of(sorted(pairs.items())) for name, pairs in self._new.items()}
+        start, self._start, self._new = self._start, None, {}
+        if start:
+            kept = {name: one.until(start) for name, one in self._folder.log.read_scalars().items()}
+            before = {name: one for name, one in kept.items() if len(one.steps)}
+            self._folder.log.replace_scalars(merged([before, found]))
+        elif found:
+            self._folder.log.append_scalars(found)
+
+    def finish(self) -> str | None:
+        """Write the file that stays; returns its name, or None where nothing was kept."""
+        self.flush()
+        found = self._folder.log.read_scalars()
+        return self._folder.write_scalars(found) if found else None

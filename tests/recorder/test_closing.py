@@ -1,0 +1,150 @@
+"""Recordings that nobody closed: what a dead process leaves becomes a manifest that verifies."""
+
+from __future__ import annotations
+
+import atexit
+import warnings
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from in_process_loops import Loop, read, record, replay_in_process
+
+import auditkit as ak
+from auditkit.errors import RecordingIncomplete, StoreError
+from auditkit.files import locks
+from auditkit.recorder.closing import close_recording
+from auditkit.records.report import VerificationReport
+from auditkit.signing.trust import machine_trust, signing_key
+from auditkit.verification.procedure import VerifyRequest, verify
+
+
+@pytest.fixture(autouse=True)
+def _own_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+class Stopped(Loop):
+    """A loop whose process ends at a step, in one way or another."""
+
+    stops_at = 8
+    how: Any = KeyboardInterrupt
+
+    def _train(self) -> None:
+        made: list[ak.Recorder] = []
+        original = ak.Recorder.log
+
+        def log(recorder: ak.Recorder, *args: Any, **numbers: Any) -> None:
+            made[:] = [recorder]
+            original(recorder, *args, **numbers, step=recorder.step)
+            if recorder.step + 1 == self.stops_at:
+                raise self.how
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ak.Recorder, "log", log)
+            if self.how is Unclosed:
+                patch.setattr(ak.Recorder, "__exit__", lambda *_: None)
+            with suppress(KeyboardInterrupt, Unclosed):
+                super()._train()
+        if self.how is Unclosed:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                made[0]._at_exit()
+            atexit.unregister(made[0]._at_exit)
+
+
+class Unclosed(Exception):
+    """Stands for the end of a script that closes nothing."""
+
+
+def checked(folder: Path) -> VerificationReport:
+    return verify(folder / "manifest.json", VerifyRequest(trusted=machine_trust()))
+
+
+def stopped(tmp_path: Path, how: Any, **options: Any) -> Stopped:
+    loop = Stopped(tmp_path / "run", epochs=1, **options)
+    loop.how = how
+    loop()
+    return loop
+
+
+def test_what_an_interrupted_loop_left_is_closed_verifies_and_replays(tmp_path: Path) -> None:
+    loop = stopped(tmp_path, KeyboardInterrupt)
+    manifest = close_recording(loop.out, signing_key())
+    assert (manifest.closed_as, manifest.ranks[0].steps) == ("ended by KeyboardInterrupt", 7)
+    report = checked(loop.out)
+    assert [f for c in report.checks for f in c.findings] == []
+    assert (report.verdict, [c.status for c in report.checks[:5]]) == (
+        "integrity-only",
+        ["passed"] * 5,
+    )
+    assert any("closed afterwards" in text for text in report.checks[3].warnings)
+    assert not list(loop.out.rglob("*.partial"))
+    whole = Loop(loop.out, epochs=1)
+    assert replay_in_process(read(loop.out), whole).equal
+    found = replay_in_process(read(loop.out), replace(whole, fault="learning rate", at=7))
+    assert found.partings[0].step == 8  # the state after the last step is compared, too
+
+
+def test_a_script_that_never_closed_its_recorder_loses_no_step(tmp_path: Path) -> None:
+    loop = stopped(tmp_path, Unclosed, checkpoint_every=0)
+    manifest = close_recording(loop.out, signing_key())
+    assert manifest.closed_as == "the script ended without closing its Recorder"
+    (rank,) = manifest.ranks
+    assert (rank.steps, rank.epochs) == (8, 1)
+    assert rank.final.keys() >= {"params", "rng/torch"}
+    assert checked(loop.out).exit_code == 0
+    assert rank.scalars is not None
+
+
+def test_of_a_killed_process_what_is_on_disk_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auditkit.recorder.recording.RecordingBackend._interrupt", lambda *_: None)
+    loop = stopped(tmp_path, KeyboardInterrupt, checkpoint_every=3)
+    manifest = close_recording(loop.out, signing_key())
+    assert (manifest.closed_as, manifest.ranks[0].steps) == ("the process was killed", 7)
+    assert [one.step for one in manifest.ranks[0].checkpoints] == [3, 6]
+    assert [f for c in checked(loop.out).checks for f in c.findings] == []
+    assert replay_in_process(read(loop.out), Loop(loop.out, epochs=1)).equal
+
+
+def test_a_closed_recording_has_the_chains_of_the_whole_one(tmp_path: Path) -> None:
+    whole = record(Loop(tmp_path / "whole", epochs=1)).manifest.ranks[0]
+    loop = stopped(tmp_path, Unclosed)
+    loop.stops_at = 99
+    closed = close_recording(loop.out, signing_key()).ranks[0]
+    assert closed.steps == 8
+    loop = Stopped(tmp_path / "other", epochs=1)
+    loop.how, loop.stops_at = Unclosed, 12
+    loop()
+    closed = close_recording(loop.out, signing_key()).ranks[0]
+    assert (closed.order_sha256, closed.consumed_sha256) == (
+        whole.order_sha256,
+        whole.consumed_sha256,
+    )
+    assert (closed.final, closed.components) == (whole.final, whole.components)
+
+
+def test_what_cannot_be_closed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = signing_key()
+    with pytest.raises(StoreError, match="no unfinished recording"):
+        close_recording(tmp_path, key)
+    loop = Loop(tmp_path / "done", epochs=1)
+    record(loop)
+    with pytest.raises(StoreError, match="the recording is finished"):
+        close_recording(loop.out, key)
+    monkeypatch.setattr("auditkit.recorder.recording.RecordingBackend._interrupt", lambda *_: None)
+    loop = stopped(tmp_path, KeyboardInterrupt, checkpoint_every=0)
+    with pytest.raises(RecordingIncomplete, match="too little"):
+        close_recording(loop.out, key)
+    assert (loop.out / "recording.json.partial").exists()
+    with (
+        locks.lock(loop.out / "recording.lock.partial"),
+        pytest.raises(StoreError, match="another process is writing"),
+    ):
+        close_recording(loop.out, key)
+    assert torch.is_grad_enabled()
