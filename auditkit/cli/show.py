@@ -8,12 +8,13 @@ import sys
 import click
 
 from auditkit.cli.console import console, print_facts, print_table, print_words
-from auditkit.cli.options import TEXT, manifest_path
+from auditkit.cli.help import Command
+from auditkit.cli.options import TEXT, manifest_path, wide_option
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.statements import Manifest, Statement, any_from_statement
 from auditkit.records.manifest import ProgramRecord, StudyManifest
-from auditkit.records.plan import StudyPlan
+from auditkit.records.plan import StudyPlan, as_typed
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.registration import Registration
 from auditkit.records.report import ReplayReport, SignedReport
@@ -21,8 +22,9 @@ from auditkit.records.rng import RngContract
 from auditkit.signing.envelopes import Envelope, open_envelope
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("manifest", type=TEXT)
+@wide_option
 @click.option("--json", "as_json", is_flag=True, help="Print the signed statement as JSON.")
 def show(manifest: str, as_json: bool) -> None:
     """Print what MANIFEST says, or a plan, replay or countersignature. Nothing is verified."""
@@ -63,7 +65,7 @@ def _branches(manifest: StudyManifest) -> list[tuple[str, ...]]:
     return [
         (
             str(seed.seed),
-            branch.name,
+            branch.name if branch.role != "treatment" else as_typed(branch.name),
             branch.role,
             "-" if branch.version is None else str(branch.version),
             "completed" if branch.diverged_at is None else f"diverged at step {branch.diverged_at}",
@@ -123,7 +125,7 @@ def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:
     return [
         ("plan", f"t0 {plan.fork_at}, W {plan.window}, T {plan.horizon}, threads {plan.threads}"),
         ("seeds", seeds),
-        ("perturbations", ", ".join(plan.treatment_names)),
+        ("perturbations", "; ".join(spec.typed for spec in plan.perturbations)),
         ("placebos", f"{plan.placebos} a seed, scale {plan.placebo_scale}"),
         ("augmentation", plan.augmentation_rng),
         ("primary metric", plan.primary_metric),

@@ -15,6 +15,7 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.records.manifest import BranchRecord, SeedRecord, StudyManifest
+from auditkit.records.plan import as_typed
 from auditkit.records.report import CheckResult, VerificationReport
 
 #: Hex digits that are cited: enough to be found in the manifest, and not to be met by chance.
@@ -266,7 +267,7 @@ def floor_lines(estimates: EstimateTable) -> list[str]:
 
 
 def _row(row: _Row) -> str:
-    name = f"{clipped(row.perturbation)}, {clipped(row.metric)} at {clipped(row.time)}"
+    name = f"{clipped(as_typed(row.perturbation))}, {clipped(row.metric)} at {clipped(row.time)}"
     n = f"n = {row.n}" + (f", {row.n_left_out} left out" if row.n_left_out else "")
     if isinstance(row, DistanceEstimate):
         kind = f"{row.permutation_kind} permutation " if row.permutation_kind else ""

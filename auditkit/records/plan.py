@@ -36,6 +36,9 @@ ParameterValue = str | int
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
+#: What stands in front of a parameter's value in the name of a branch.
+_PARAMETER = re.compile(r"--([^\W\d]\w*)-")
+
 #: Largest numbers that a plan may hold: a forged plan must not cost memory.
 _LIMITS = {
     "fork_at": 10**9,
@@ -104,6 +107,19 @@ class PerturbationSpec:
         """File name stem of its branch: ``adam-reset--moments-mv--step-keep``."""
         parts = [self.name, *(f"{key}-{value}" for key, value in sorted(self.parameters.items()))]
         return "--".join(parts)
+
+    @property
+    def typed(self) -> str:
+        """As it is typed: ``adam-reset:moments=mv,step=keep``."""
+        given = ",".join(f"{key}={value}" for key, value in sorted(self.parameters.items()))
+        return f"{self.name}:{given}" if given else self.name
+
+
+def as_typed(branch_name: str) -> str:
+    """The name of a treatment's branch as its perturbation is typed; any other as it is."""
+    name, *parts = _PARAMETER.split(branch_name)
+    given = ",".join(f"{key}={value}" for key, value in zip(parts[::2], parts[1::2], strict=True))
+    return f"{name}:{given}" if name and given else branch_name
 
 
 @dataclass(frozen=True, init=False)
