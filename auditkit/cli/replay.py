@@ -42,6 +42,8 @@ from auditkit.verification.procedure import VerifyRequest, verify
 from auditkit.verification.replay_results import replay_result_name
 from auditkit.version import __version__
 
+_BEGINS = "starting the command ..."
+
 _OWN_WORD = (
     "this key signed the recording itself, so that this is the author's own word: verify stays "
     "integrity-only until somebody else has replayed it"
@@ -96,7 +98,7 @@ def replay(
     if signer is not None:
         _result_file(path, signer, began).check()
     steps = max(rank.steps for rank in evidence.manifest.ranks)
-    with Commands() as commands, StepProgress(steps, "replay") as progress:
+    with Commands() as commands, StepProgress(steps, "replay", _BEGINS) as progress:
 
         def report(step: int) -> None:
             progress.report(Progress(evidence.manifest.seed or 0, "recording", step, step, steps))

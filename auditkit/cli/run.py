@@ -20,7 +20,7 @@ from auditkit.cli.options import (
 )
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.plan import look_at
-from auditkit.cli.progress import StepProgress
+from auditkit.cli.progress import StepProgress, waiting
 from auditkit.cli.study_plans import (
     overrides,
     plan_options,
@@ -104,7 +104,9 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
             raise UsageError(f"--jobs must be at least 1, not {n_jobs}")
         if dry_run:
             job = Job("describe", source, plan, plan.seeds[0], out="", step=_TIMED_STEPS)
-            print_cost(workers.run(job), plan, n_jobs)
+            with waiting("timing a few steps ..."):
+                described = workers.run(job)
+            print_cost(described, plan, n_jobs)
             return
         if bound is not None:
             _check_deviations(workers, bound, source, given, deviate=deviate)
@@ -147,7 +149,8 @@ def _what_to_run(
     target, folder = split_target(program)
     source = ProgramSource(target, folder, parse_arguments(arguments))
     if bound is None:
-        return source, program_plan(workers, source, given)
+        with waiting("building the program ..."):
+            return source, program_plan(workers, source, given)
     if given and not deviate:
         raise UsageError(
             f"--plan settles {', '.join(sorted(given))} already",

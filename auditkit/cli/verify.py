@@ -20,6 +20,7 @@ from auditkit.cli.options import (
     decimal_number,
     default_jobs,
     manifest_path,
+    wide_option,
 )
 from auditkit.cli.outputs import VERIFICATION, destination
 from auditkit.cli.passwords import signing_key_of
@@ -66,6 +67,7 @@ from auditkit.verification.procedure import VerifyRequest, verify
     type=TEXT,
     help="Private key to sign this report with, beside MANIFEST.",
 )
+@wide_option
 @click.option("--all", "everything", is_flag=True, help="Print every estimate.")
 @click.option(
     "--json", "json_out", type=TEXT, help="Write the report as JSON to a file, or - for stdout."
@@ -117,6 +119,11 @@ def verify_command(
 
 def verify_path(path: Path, request: VerifyRequest) -> VerificationReport:
     """Verify with replay and estimands where they are asked for, showing progress."""
+    with StepProgress(None, "verify", "checking the files ...") as progress:
+        return _verify(path, request, progress)
+
+
+def _verify(path: Path, request: VerifyRequest, progress: StepProgress) -> VerificationReport:
     if request.replay == "none":
         return verify(path, request)
     # Lazy for start-up time: scipy and, for plug-ins, torch.
@@ -125,21 +132,24 @@ def verify_path(path: Path, request: VerifyRequest) -> VerificationReport:
     registrar = functools.partial(
         rebuild_program, arguments=request.arguments, variables=request.variables
     )
+    replayer = functools.partial(_replay_with_progress, progress)
     if importlib.metadata.entry_points(group=PLUGINS):
         from auditkit.perturbations.registry import registry  # noqa: PLC0415
 
         declarations = {name: known.declaration for name, known in registry().items()}
-        return verify(path, request, _replay_with_progress, estimate, declarations, registrar)
-    return verify(path, request, _replay_with_progress, estimate, registrar=registrar)
+        return verify(path, request, replayer, estimate, declarations, registrar)
+    return verify(path, request, replayer, estimate, registrar=registrar)
 
 
-def _replay_with_progress(run: RunEvidence, request: ReplayRequest) -> ReplayOutcome:
+def _replay_with_progress(
+    progress: StepProgress, run: RunEvidence, request: ReplayRequest
+) -> ReplayOutcome:
     plan = run.manifest.plan
     branch_steps = plan.horizon - plan.fork_at
     total = sum(plan.horizon + branch_steps * len(names) for names in request.choice.values())
     jobs = request.jobs or default_jobs(plan.threads, len(request.choice))
-    with StepProgress(total, "replay") as progress:
-        return replay(run, replace(request, jobs=jobs), progress.report)
+    progress.expect(total, "replay", "building the program ...")
+    return replay(run, replace(request, jobs=jobs), progress.report)
 
 
 def _countersign(path: Path, report: VerificationReport, run: RunTimes, key: SigningKey) -> None:
