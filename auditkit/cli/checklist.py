@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT, manifest_path
 from auditkit.cli.outputs import destination
 from auditkit.cli.verify import verify_path
@@ -38,7 +39,7 @@ _FROM_REPORT = (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("manifest", type=TEXT)
 @click.option(
     "--format", "form", type=click.Choice(list(_FORMATS)), default="markdown", show_default=True

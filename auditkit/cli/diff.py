@@ -35,7 +35,8 @@ import click
 from rich.console import Console
 
 from auditkit.cli.console import console, number, print_table
-from auditkit.cli.options import TEXT
+from auditkit.cli.help import Command
+from auditkit.cli.options import TEXT, wide_option
 from auditkit.diagnose.run_difference import RunDifference, TraceDifference, compare_runs
 from auditkit.evidence.distances import Magnitude
 from auditkit.formats import canonical, structure
@@ -44,9 +45,10 @@ from auditkit.formats import canonical, structure
 _SHOWN = 40
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("left", metavar="A", type=TEXT)
 @click.argument("right", metavar="B", type=TEXT)
+@wide_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
 def diff(ctx: click.Context, /, left: str, right: str, as_json: bool) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import click
 
 from auditkit import errors
+from auditkit.cli.help import write_sections
+from auditkit.cli.spelling import spelt
 from auditkit.errors import AuditError, StoreError
 from auditkit.formats.quote import printable
 from auditkit.version import __version__
@@ -27,6 +29,7 @@ _COMMANDS = {
     "doctor": "auditkit.cli.doctor:doctor",
     "show": "auditkit.cli.show:show",
     "diff": "auditkit.cli.diff:diff",
+    "perturbations": "auditkit.cli.perturbations:perturbations",
     "checklist": "auditkit.cli.checklist:checklist",
     "explain": "auditkit.cli.explain:explain_command",
     "keygen": "auditkit.cli.keygen:keygen",
@@ -53,6 +56,10 @@ class _Group(click.Group):
         module, _, name = place.partition(":")
         command = getattr(importlib.import_module(module), name)
         return command if isinstance(command, click.Command) else None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write every command with its whole summary."""
+        write_sections(self, ctx, formatter)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """End every command in one line at most, its output flushed, as :func:`_ending` says."""
@@ -108,7 +115,7 @@ def _ending() -> Iterator[None]:
 
 def _say(line: str) -> None:
     with suppress(OSError):
-        click.echo(f"auditkit: {printable(line)}", err=sys.stderr is not None)
+        click.echo(f"auditkit: {spelt(printable(line))}", err=sys.stderr is not None)
 
 
 def _topic(error: AuditError) -> str:

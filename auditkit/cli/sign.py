@@ -6,6 +6,7 @@ import hashlib
 
 import click
 
+from auditkit.cli.help import Command
 from auditkit.cli.manifest_update import read_manifest, rewrite
 from auditkit.cli.options import TEXT, manifest_path
 from auditkit.cli.passwords import signing_key_of
@@ -15,7 +16,7 @@ from auditkit.formats.quote import printable
 from auditkit.signing.envelopes import add_signature, open_envelope, statement_type
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("manifest", type=TEXT)
 @click.option(
     "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."

@@ -70,7 +70,7 @@ def test_a_run_tells_its_manifest_its_key_and_what_comes_next(shell: Shell, out:
     done = shell("run", TINY, *SMALL, "--out", out)
     assert (done.code, done.err) == (0, "")
     first, *others = (line.rstrip() for line in done.out.splitlines())
-    assert first == "1 seeds, 4 branches each, to step 14"
+    assert first == "1 seed, 4 branches each, to step 14"
     told = " ".join(" ".join(others).split())
     assert f"manifest: {out}/manifest.json" in told.replace(" /", "/") or out in told
     assert key.replace("fingerprint", "signed by") in told
@@ -399,7 +399,7 @@ def test_an_argument_that_the_factory_does_not_take_is_told_with_those_it_takes(
         (
             "adam-reset",
             (),
-            "seed 0, adam-reset--moments-mv--step-reset, optimizer/exp_avg: SGD keeps no exp_avg",
+            "seed 0, adam-reset:moments=mv,step=reset, optimizer/exp_avg: SGD keeps no exp_avg",
         ),
         ("batchnorm-reset", ("--arg", "parts=dropout"), "seed 0, batchnorm-reset, batchnorm: "),
     ],
@@ -496,13 +496,13 @@ def test_a_terminal_shows_seed_branch_and_step(
     os.close(its_end)
     shown = b""
     deadline = time.monotonic() + PATIENCE
-    wanted = re.compile(rb"run: seed 0, (placebo-0|carry|replica), step \d+")
+    wanted = re.compile(rb"seed 0: (placebo-0|carry|replica), step \d+")
     try:
         while not wanted.search(shown):
             assert time.monotonic() < deadline, shown
             if select.select([terminal], [], [], 0.1)[0]:
                 shown += os.read(terminal, 65536)
-        assert re.search(rb"/38", shown), "the bar counts the steps of all branches"
+        assert re.search(rb"run: +\d+ of 38 steps", shown), "steps of all branches"
         process.send_signal(signal.SIGINT)
         end(process)  # what it still writes fits into the terminal's buffer
         assert process.returncode == 130
