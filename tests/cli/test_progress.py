@@ -87,7 +87,7 @@ def test_the_time_left_follows_from_the_steps_and_not_from_the_start(
 ) -> None:
     pipe(monkeypatch)
     now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("auditkit.cli.progress.time.monotonic", lambda: now[0])
     progress = StepProgress(1000, "replay")
     now[0] += 60
     assert progress.head() == "replay: building the program ... 1:00 gone"
