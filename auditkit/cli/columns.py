@@ -14,6 +14,9 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 
 _GAP = "  "
 
+#: Where a long word is broken.
+_SIGNS = "/_,:;=."
+
 #: Columns below which text is not folded any further.
 _LEAST = 12
 
@@ -132,9 +135,20 @@ def fold(text: str, width: int) -> list[str]:
         if cell_len(longer) <= width:
             lines[-1] = longer
             continue
-        pieces = chop_cells(word, width)
+        pieces = list(_pieces(word, width))
         lines = lines + pieces if lines[-1] else pieces
     return lines
+
+
+def _pieces(word: str, width: int) -> Iterator[str]:
+    """A word that is too long, broken after a sign where one stands in the second half."""
+    while cell_len(word) > width:
+        piece = chop_cells(word, width)[0]
+        at = max(piece.rfind(sign) for sign in _SIGNS) + 1
+        piece = piece[:at] if at > len(piece) // 2 else piece
+        yield piece
+        word = word[len(piece) :]
+    yield word
 
 
 def _widths(columns: Sequence[Column], width: int) -> tuple[int, ...]:

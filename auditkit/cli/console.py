@@ -25,15 +25,13 @@ from auditkit.cli.options import WIDE
 from auditkit.cli.spelling import spelt
 from auditkit.formats.quote import printable
 from auditkit.records.estimate import Interval
+from auditkit.records.plan import rounded
 
 #: Columns at which text is broken where nobody says how many there are.
 _WIDE = 160
 
 #: The narrowest terminal that is taken at its word.
 _NARROWEST = 40
-
-#: Of what size a number is that only rounding made, relative to what its metric can be.
-_ROUNDING = 1e-14
 
 
 @dataclass(frozen=True)
@@ -71,8 +69,11 @@ LAYOUTS: Mapping[str, Layout] = {
     "checks": Layout(
         ("#", "check", "result", "what"),
         whole=("#", "check", "result"),
-        words=("check", "RNG contract", "fork", "replay", "noise floor", "placebo", "estimands"),
-        sometimes=("(self)", "trunk", "replica"),
+        words=("check", "RNG contract", "replay"),
+        sometimes=(
+            *("fork", "noise floor", "placebo", "estimands"),
+            *("(self)", "trunk", "replica"),
+        ),
     ),
     "replay distances": Layout(
         ("where", "what", "largest absolute", "largest relative", "total variation"),
@@ -139,7 +140,10 @@ LAYOUTS: Mapping[str, Layout] = {
         ("section", "name", "A", "B"), words=("section", "RNG contract", "commitments")
     ),
     "outcomes": Layout(
-        ("trace", "outcome", "mean total variation"), words=("outcome", "total variation")
+        ("trace", "outcome", "mean total variation"),
+        numbers=("mean total variation",),
+        words=("outcome", "total variation"),
+        is_grouped=True,
     ),
     "branches": Layout(
         ("seed", "branch", "role", "version", "status", "order sha256"),
@@ -271,17 +275,9 @@ def print_words(out: Console, words: Iterable[str]) -> None:
         out.print(f"`auditkit explain WORD` explains: {', '.join(untold)}")
 
 
-def number(value: float | None, *, scale: float | None = None) -> str:
-    """Three digits, or a dash for what does not exist.
-
-    Args:
-        value: The number.
-        scale: How large its metric can be: what is only rounding beside that is 0.
-    """
-    if value is None:
-        return "-"
-    is_rounding = scale is not None and abs(value) < _ROUNDING * scale
-    return "0" if is_rounding else f"{value:.3g}"
+def number(value: float | None) -> str:
+    """Three digits, or a dash for what does not exist."""
+    return "-" if value is None else f"{value:.3g}"
 
 
 def fixed(value: float | None) -> str:
@@ -289,10 +285,10 @@ def fixed(value: float | None) -> str:
     return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"
 
 
-def interval(bounds: Interval | None, *, scale: float | None = None) -> str:
-    """Both ends of an interval; one that is unbounded is infinite."""
+def interval(bounds: Interval | None, metric: str) -> str:
+    """Both ends of an interval of a metric's differences; one that is unbounded is infinite."""
     if bounds is None:
         return "-"
-    low = "-inf" if bounds.low is None else number(bounds.low, scale=scale)
-    high = "inf" if bounds.high is None else number(bounds.high, scale=scale)
+    low = "-inf" if bounds.low is None else number(rounded(bounds.low, metric))
+    high = "inf" if bounds.high is None else number(rounded(bounds.high, metric))
     return f"[{low}, {high}]"

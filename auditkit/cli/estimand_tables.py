@@ -20,7 +20,7 @@ from auditkit.records.estimate import (
     Interval,
     SignedEstimate,
 )
-from auditkit.records.plan import RANGES, as_typed
+from auditkit.records.plan import as_typed, rounded
 
 #: Metrics that are shown without ``--all``.
 _SHOWN = ("tv", "accuracy", "nll")
@@ -63,7 +63,7 @@ def _floor(floor: FloorDevelopment) -> Iterator[str]:
     if floor.developed:
         yield f"Floor developed at T: {share} exceed TV {floor.threshold:g} ({rule})"
         return
-    yield f"Floor not developed at T: only {share} exceed TV {floor.threshold:g}; {rule}"
+    yield f"Floor not developed at T: {share} exceed TV {floor.threshold:g}; {rule}"
     yield (
         "  The nudge has not grown yet: make it larger (run --placebo-scale, or placebo_scale= in "
         "the plan), or T later (--horizon)"
@@ -130,7 +130,7 @@ def _distance(row: DistanceEstimate, mark: str) -> tuple[str, ...]:
         row.time,
         number(row.mean_distance),
         number(row.floor),
-        number(row.excess, scale=RANGES.get(row.metric)),
+        number(rounded(row.excess, row.metric)),
         fixed(row.rho),
         _p(row.permutation_p),
         _adjusted(row),
@@ -139,13 +139,12 @@ def _distance(row: DistanceEstimate, mark: str) -> tuple[str, ...]:
 
 
 def _effect(row: SignedEstimate) -> tuple[str, ...]:
-    scale = RANGES.get(row.metric)
     return (
         as_typed(row.perturbation),
         _metric(row),
         row.time,
-        number(row.ate, scale=scale),
-        interval(row.interval, scale=scale),
+        number(rounded(row.ate, row.metric)),
+        interval(row.interval, row.metric),
         fixed(row.ate_in_control_sd),
         _p(row.t_p),
         _adjusted(row),

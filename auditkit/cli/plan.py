@@ -100,7 +100,7 @@ def look_at(
     """
     seed = plan.seeds[0] if seed is None else seed
     job = Job("register", source, plan, seed, out="", step=int(whole))
-    with StepProgress(None, "data", "reading the data ...") as progress:
+    with StepProgress(None, "data", "reading the data ...", unit="samples") as progress:
         answer: RegisterResult = workers.run(job, progress.report)
     return answer
 
@@ -112,7 +112,8 @@ def _tell(registration: Registration, path: Path, fingerprint: str, program: str
         seeds += ", to be derived from a timestamp"
     out.print(f"{seeds}, {len(made.branch_names)} branches each, to step {made.horizon}")
     read = "not read" if data.dataset_sha256 is None else f"{data.samples} samples"
-    out.print(f"bound: {len(registration.program.code)} source files, data ({read}), probe")
+    files = counted(len(registration.program.code), "source file")
+    out.print(f"bound: {files}, data ({read}), probe")
     out.print(f"plan: {path}")
     out.print(f"signed by: {fingerprint}")
     if registration.seeds_from == "timestamp":

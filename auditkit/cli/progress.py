@@ -50,12 +50,17 @@ class StepProgress:
         total: Steps in all; None where only the worker knows.
         what: What is going on, e.g. ``run`` or ``replay``.
         begins: What is done before the first step.
+        unit: What is counted.
     """
 
     def __init__(
-        self, total: int | None, what: str, begins: str = "building the program ..."
+        self,
+        total: int | None,
+        what: str,
+        begins: str = "building the program ...",
+        unit: str = "steps",
     ) -> None:
-        self._what, self._total, self._begins = what, total, begins
+        self._what, self._total, self._begins, self._unit = what, total, begins, unit
         self._done: dict[tuple[int, bool], int] = {}
         self._jobs: dict[int, job.Progress] = {}
         self._lock = threading.Lock()
@@ -100,15 +105,17 @@ class StepProgress:
     def head(self) -> str:
         """How far it is, on one line: the same number of columns throughout."""
         with self._lock:
-            now, done, total = time.monotonic(), sum(self._done.values()), self._total
+            now, total = time.monotonic(), self._total
             gone = now - self._started
+            # a recording's last row is of no step
+            done = min(sum(self._done.values()), total or 0)
             if not done or not total:
                 what = f"{self._what}: " if self._what else ""
                 return f"{what}{self._begins} {_clock(gone)} gone"
             since = now - (self._stepping or now)
             left = _clock(since * (total - done) / done) if since >= 1 else "-:--"
             return (
-                f"{self._what}: {done:{len(str(total))}} of {total} steps, "
+                f"{self._what}: {done:{len(str(total))}} of {total} {self._unit}, "
                 f"{_clock(gone)} gone, {left} left"
             )
 

@@ -29,7 +29,7 @@ from auditkit.evidence.reader import RunEvidence
 from auditkit.formats import canonical, structure
 from auditkit.records.agreement import Agreement, ReproductionReport
 from auditkit.records.estimate import AS_IS, PRIMARY
-from auditkit.records.plan import RANGES, as_typed
+from auditkit.records.plan import as_typed, rounded
 from auditkit.signing.envelopes import Envelope
 from auditkit.signing.signatures import check_signatures
 from auditkit.signing.trust import SigningKey
@@ -157,15 +157,14 @@ def _print_agreement(report: ReproductionReport, *, everything: bool) -> None:
 
 
 def _cells(row: Agreement) -> tuple[str, ...]:
-    scale = RANGES.get(row.metric)
     return (
         as_typed(row.perturbation),
         row.metric if row.variant == AS_IS else f"{row.metric} (recal.)",
         row.time,
-        number(row.recorded, scale=scale),
-        number(row.reproduced, scale=scale),
-        number(row.difference, scale=scale),
-        interval(row.interval, scale=scale),
+        number(rounded(row.recorded, row.metric)),
+        number(rounded(row.reproduced, row.metric)),
+        number(rounded(row.difference, row.metric)),
+        interval(row.interval, row.metric),
         number(row.adjusted_p),
         f"{row.verdict}: {row.reason}",
     )

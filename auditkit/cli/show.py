@@ -10,6 +10,7 @@ import click
 from auditkit.cli.console import console, print_facts, print_table, print_words
 from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT, manifest_path, wide_option
+from auditkit.cli.spelling import counted
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.statements import Manifest, Statement, any_from_statement
@@ -153,7 +154,7 @@ def _of_replay(record: ReplayReport) -> Rows:
     return [
         ("replay of", f"manifest sha256 {record.manifest_sha256}"),
         ("command", shlex.join(record.command)),
-        ("compared", f"steps {record.first_step}..{record.last_step}, {record.ranks} process(es)"),
+        ("compared", f"steps {record.first_step}..{record.last_step}, {_processes(record.ranks)}"),
         ("found", "; ".join(found) or "everything equal"),
     ]
 
@@ -177,7 +178,7 @@ def _of_recording(manifest: RecordingManifest) -> Rows:
         for loader, facts in first.loaders.items()
     ]
     return [
-        ("recording", f"{first.steps} steps of {world.size} process(es)"),
+        ("recording", f"{counted(first.steps, 'step')} of {_processes(world.size)}"),
         ("backend", world.backend or "none"),
         ("distributed settings", settings),
         ("seed, by the user", "not given" if manifest.seed is None else str(manifest.seed)),
@@ -186,6 +187,10 @@ def _of_recording(manifest: RecordingManifest) -> Rows:
         *loaders,
         *_of_state(first.components, first.rng),
     ]
+
+
+def _processes(number: int) -> str:
+    return counted(number, "process", "processes")
 
 
 def _worded(facts: dict[str, str]) -> list[str]:

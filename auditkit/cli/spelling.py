@@ -21,6 +21,6 @@ def spelt(text: str) -> str:
     return _BRANCH.sub(lambda found: as_typed(found[0]), text) if "--" in text else text
 
 
-def counted(number: int, noun: str) -> str:
+def counted(number: int, noun: str, plural: str = "") -> str:
     """``1 seed``, ``2 seeds``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

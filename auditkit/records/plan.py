@@ -30,6 +30,9 @@ RANGES = {
     "churn": 1.0,
 }
 
+#: A difference this small beside the range of its metric is made by rounding.
+_ROUNDING = 1e-14
+
 AUGMENTATION_RNG = ("per-sample", "inherit")
 
 ParameterValue = str | int
@@ -113,6 +116,12 @@ class PerturbationSpec:
         """As it is typed: ``adam-reset:moments=mv,step=keep``."""
         given = ",".join(f"{key}={value}" for key, value in sorted(self.parameters.items()))
         return f"{self.name}:{given}" if given else self.name
+
+
+def rounded(value: float | None, metric: str) -> float | None:
+    """A difference of a metric, 0 where only rounding made it."""
+    is_rounding = value is not None and abs(value) < _ROUNDING * RANGES.get(metric, 0)
+    return 0.0 if is_rounding else value
 
 
 def as_typed(branch_name: str) -> str:

@@ -22,6 +22,7 @@ from auditkit.cli.console import (
 )
 from auditkit.cli.options import wide_option
 from auditkit.records.estimate import Interval
+from auditkit.records.plan import rounded
 
 TYPED = "adam-reset:moments=mv,step=reset"
 BRANCH = "adam-reset--moments-mv--step-reset"
@@ -145,9 +146,9 @@ def test_a_word_is_offered_once_in_a_report() -> None:
 
 
 def test_rounding_noise_beside_a_metric_is_0() -> None:
-    assert number(-4.63e-18, scale=1.0) == "0"
-    assert number(-4.63e-18) == "-4.63e-18"
-    assert number(1e-9, scale=1.0) == "1e-09"
-    assert number(None, scale=1.0) == "-"
-    assert interval(Interval(-1e-17, None, 0.95), scale=1.0) == "[0, inf]"
+    assert number(rounded(-4.63e-18, "nll")) == "0"
+    assert number(rounded(1e-9, "tv")) == "1e-09"
+    assert number(rounded(None, "tv")) == "-"
+    assert rounded(-4.63e-18, "of a plug-in") == -4.63e-18
+    assert interval(Interval(-1e-17, None, 0.95), "accuracy") == "[0, inf]"
     assert [fixed(value) for value in (-0.001, 0.3, None)] == ["0.00", "0.30", "-"]

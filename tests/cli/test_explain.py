@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from auditkit.cli import main
 from auditkit.cli.console import LAYOUTS
-from auditkit.manual.pages import ORDER, read_page, topics
+from auditkit.manual.pages import ORDER, Section, explain, read_page, topics
 
 
 def call(*arguments: str) -> CompletedCommand:
@@ -54,6 +54,21 @@ def test_every_topic_is_explained(topic: str) -> None:
 )
 def test_case_and_dashes_do_not_matter(spelt: str, topic: str) -> None:
     assert call(spelt).out == call(*spelt.split()).out == call(topic).out != call().out
+
+
+@pytest.mark.parametrize(
+    ("word", "page"),
+    [
+        *((word, "estimands") for word in ("tv (recal.)", "q", "Holm", "ATE", "seed SDs", "rho")),
+        *((word, "estimands") for word in ("developed", "at chance", "constant guess", "^")),
+        *(("(self)", "checks"), ("trunk", "glossary"), ("json", "formats"), ("--json", "formats")),
+        *(("resume", "study"), ("resume", "loop"), ("width", "study"), ("completion", "study")),
+    ],
+)
+def test_a_word_of_a_report_leads_to_its_page(word: str, page: str) -> None:
+    assert page in {found.page for found in explain(word) if isinstance(found, Section)}
+    if not word.startswith("-"):
+        assert f"From the page {page}: " in call(*word.split()).out
 
 
 def test_a_number_that_is_a_check_and_an_exit_code_shows_both_the_check_first() -> None:
