@@ -26,7 +26,7 @@ from auditkit.records import job
 from auditkit.records.plan import as_typed
 
 #: Seconds after which the first line is written where there is no terminal, and between others.
-_FIRST, _BETWEEN = 1.5, 60.0
+_FIRST, _BETWEEN = 1.0, 60.0
 
 #: Says how many seconds lie between two lines; 0 for no lines.
 VARIABLE = "AUDITKIT_PROGRESS"

@@ -21,6 +21,7 @@ from auditkit.cli.options import (
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.plan import look_at
 from auditkit.cli.progress import StepProgress, waiting
+from auditkit.cli.spelling import spelt
 from auditkit.cli.study_plans import (
     overrides,
     plan_options,
@@ -121,7 +122,7 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
                 manifest = run_study(request, signer, progress.report, warnings.append, workers)
         finally:
             for warning in warnings:
-                click.echo(f"auditkit: warning: {warning}", err=True)
+                click.echo(f"auditkit: warning: {spelt(warning)}", err=True)
     print_run(manifest, plan, signer.fingerprint)
 
 
