@@ -115,11 +115,12 @@ LAYOUTS: Mapping[str, Layout] = {
         (
             *_ESTIMATE,
             *("recorded", "reproduced", "difference", "95 % interval", "p (Holm)", "verdict"),
+            "because",
         ),
         numbers=("recorded", "reproduced", "difference", "95 % interval", "p (Holm)"),
-        whole=_ESTIMATE,
+        whole=(*_ESTIMATE, "verdict"),
         words=("agree", "disagree", "cannot tell", "Holm", "excess", "ATE"),
-        first_to_go=("p (Holm)", "95 % interval", "difference"),
+        first_to_go=("because", "p (Holm)", "95 % interval", "difference"),
         is_grouped=True,
     ),
     "traces": Layout(

@@ -92,7 +92,7 @@ def reproduce(
     compared = compare_studies(recorded, read_study(made, again.manifest_sha256))
     if not json_to.is_stdout:
         _print_agreement(compared, everything=everything)
-        click.echo(f"manifest: {made}, signed by {signer.fingerprint}")
+        click.echo(f"manifest: {made}\nsigned by: {signer.fingerprint}")
     json_to.write(canonical.dumps(structure.to_dict(compared)))
     ctx.exit(1 if compared.edited or compared.count("disagree") else 0)
 
@@ -166,5 +166,6 @@ def _cells(row: Agreement) -> tuple[str, ...]:
         number(rounded(row.difference, row.metric)),
         interval(row.interval, row.metric),
         number(row.adjusted_p),
-        f"{row.verdict}: {row.reason}",
+        row.verdict,
+        row.reason,
     )
