@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from auditkit import errors
-from auditkit.cli.help import write_sections
+from auditkit.cli.help import Group
 from auditkit.cli.spelling import spelt
 from auditkit.errors import AuditError, StoreError
 from auditkit.formats.quote import printable
@@ -43,7 +43,7 @@ _COMMANDS = {
 _INTERRUPTED = 130
 
 
-class _Group(click.Group):
+class _Group(Group):
     """Loads commands lazily and reports errors in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -56,10 +56,6 @@ class _Group(click.Group):
         module, _, name = place.partition(":")
         command = getattr(importlib.import_module(module), name)
         return command if isinstance(command, click.Command) else None
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write every command with its whole summary."""
-        write_sections(self, ctx, formatter)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """End every command in one line at most, its output flushed, as :func:`_ending` says."""

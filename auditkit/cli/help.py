@@ -175,6 +175,28 @@ class Command(click.Command):
                     formatter.write(f"{'':{indent}}{line}\n")
 
 
+class Group(click.Group):
+    """A group whose help page has every command with its whole summary."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write every command, by what it is for."""
+        left = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        shown = {name: command for name, command in left.items() if command and not command.hidden}
+        placed = {name for names in SECTIONS.values() for name in names}
+        rest = tuple(name for name in shown if name not in placed)
+        title = "Commands" if len(rest) == len(shown) else "Other"
+        width = max(map(len, shown))
+        for heading, names in (*SECTIONS.items(), (title, rest)):
+            rows = [
+                (f"{name:{width}}", shown[name].get_short_help_str(limit=1000))
+                for name in names
+                if name in shown
+            ]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+
 def grouped(
     command: click.Command, ctx: click.Context
 ) -> Iterator[tuple[str, list[tuple[str, str]]]]:
@@ -186,24 +208,6 @@ def grouped(
             yield title, [left.pop(param) for param in inside]
     if left:
         yield "Options" if command.name not in GROUPS else "Other", list(left.values())
-
-
-def write_sections(group: click.Group, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-    """Write every command with its summary, by what it is for."""
-    left = {name: group.get_command(ctx, name) for name in group.list_commands(ctx)}
-    shown = {name: command for name, command in left.items() if command and not command.hidden}
-    named = [name for names in SECTIONS.values() for name in names]
-    sections = {**SECTIONS, "Other": tuple(name for name in shown if name not in named)}
-    width = max(map(len, shown))
-    for title, names in sections.items():
-        rows = [
-            (f"{name:{width}}", shown[name].get_short_help_str(limit=1000))
-            for name in names
-            if name in shown
-        ]
-        if rows:
-            with formatter.section(title):
-                formatter.write_dl(rows)
 
 
 def _record(param: click.Parameter, ctx: click.Context) -> tuple[str, str] | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from auditkit.cli.help import Command
+from auditkit.cli.help import Command, Group
 from auditkit.cli.manifest_update import read_manifest, rewrite
 from auditkit.cli.options import TEXT, manifest_path, timestamps
 from auditkit.cli.outputs import new_file
@@ -24,7 +24,7 @@ from auditkit.signing import der
 from auditkit.signing.envelopes import Signature, open_envelope, select_signature
 
 
-@click.group()
+@click.group(cls=Group)
 def timestamp() -> None:
     """Time stamps of signatures by a third party (RFC 3161)."""
 

@@ -31,7 +31,7 @@ def commands(group: click.Group = main, path: tuple[str, ...] = ()) -> list[tupl
 
 
 def command_of(path: tuple[str, ...]) -> tuple[click.Command, click.Context]:
-    context = click.Context(main, info_name="auditkit")
+    context = click.Context(main, info_name="auditkit", **main.context_settings)
     command: click.Command = main
     for name in path:
         assert isinstance(command, click.Group)
@@ -101,6 +101,15 @@ def test_the_list_of_commands_is_in_sections_and_whole() -> None:
         if len(path) == 1:
             command, _ = command_of(path)
             assert " ".join(command.get_short_help_str(limit=1000).split()) in text
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_no_summary_of_a_group_is_cut_off(width: int) -> None:
+    out = CliRunner().invoke(main, ["timestamp", "--help"], terminal_width=width).stdout
+    assert "Commands:\n" in out
+    text = " ".join(out.replace("[ARGS]...", "").split())
+    assert "..." not in text
+    assert "Write a request for a time stamp of FILE's signature; you send it." in text
 
 
 def test_an_option_that_is_not_repeatable_is_refused_twice() -> None:
