@@ -92,6 +92,7 @@ class Shell:
     def env(self) -> dict[str, str]:
         """Environment variables."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("AUDITKIT")}
+        kept["AUDITKIT_PROGRESS"] = "0"
         return {**kept, "HOME": str(self.folder), "XDG_CONFIG_HOME": str(self.folder / "config")}
 
     def __call__(self, *arguments: str) -> CompletedCommand:

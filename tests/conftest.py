@@ -35,6 +35,8 @@ def pytest_configure() -> None:
     """
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ["AUDITKIT_PROGRESS"] = "0"  # how long a test takes must not change what it sees
+    os.environ.pop("COLUMNS", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -79,6 +81,7 @@ class Author:
     def env(self) -> dict[str, str]:
         """Environment variables of the author's shell."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("AUDITKIT", "XDG"))}
+        kept["AUDITKIT_PROGRESS"] = "0"
         return {**kept, "HOME": str(self.home), "USER": USER, "LOGNAME": USER}
 
     @property

@@ -9,6 +9,7 @@ from auditkit.records.declaration import Parameter
 from auditkit.records.digest import Digest
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import (
+    ControlLevel,
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
@@ -327,6 +328,7 @@ DISTANCE = DistanceEstimate(
 )
 
 FLOOR = FloorDevelopment(1e-3, 3, 4, developed=False)
+LEVEL = ControlLevel("accuracy", "as-is", "T", (0.5, 0.75), 0.625, 0.5, at_chance=True)
 PERSISTENCE = Persistence("momentum-reset", "tv", "as-is", 0.5, INTERVAL, "two pairs")
 
 TABLE = EstimateTable(
@@ -343,6 +345,7 @@ TABLE = EstimateTable(
     distances=(DISTANCE,),
     persistence=(PERSISTENCE,),
     notes=("one seed diverged",),
+    levels=(LEVEL,),
 )
 
 FINDING = Finding("the digests differ", "seed 0, control", 4, "params", exit_code=1)
@@ -486,6 +489,7 @@ EXAMPLES: tuple[Any, ...] = (
     DISTANCE,
     DistanceEstimate("carry", "tv", "as-is", "T", "primary", (), (), (), 0, 0, 0),
     FLOOR,
+    LEVEL,
     PERSISTENCE,
     TABLE,
     SOURCE,

@@ -10,8 +10,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT, received_manifest
 from auditkit.cli.outputs import destination
+from auditkit.cli.spelling import spelt
 from auditkit.cli.verify import verify_path
 from auditkit.cli.verify_options import (
     let_through_option,
@@ -44,7 +46,7 @@ _FROM_REPORT = (
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("manifest", type=TEXT)
 @click.option(
     "--format", "form", type=click.Choice(list(_FORMATS)), default="markdown", show_default=True
@@ -163,5 +165,6 @@ def _refuse(ctx: click.Context, path: Path, report: VerificationReport) -> None:
     click.echo(f"auditkit: {path.name} does not verify, so there is no checklist", err=True)
     for check in report.checks:
         for finding in check.findings[:5]:
-            click.echo(f"auditkit: check {check.number} {check.name}: {finding}", err=True)
+            text = spelt(f"check {check.number} {check.name}: {finding}")
+            click.echo(f"auditkit: {text}", err=True)
     ctx.exit(report.exit_code)

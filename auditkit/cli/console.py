@@ -1,27 +1,37 @@
 """Where reports are printed: a console for text that comes from files, and every table.
 
 A table is made from its :data:`LAYOUTS` entry, so that what its columns are called, and which
-words a reader may want to look up, stands in one place.
+words a reader may want to look up, stands in one place. A terminal, and whoever sets ``COLUMNS``,
+gets what fits its width; a pipe, and ``--wide``, gets every column.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from auditkit.cli.columns import Column, Fitted, fit, least_width, natural_width
+from auditkit.cli.options import WIDE
+from auditkit.cli.spelling import spelt
 from auditkit.formats.quote import printable
 from auditkit.records.estimate import Interval
+from auditkit.records.plan import rounded
 
-#: Columns that the estimand tables need; in a narrower terminal lines wrap, but none is cut.
-_WIDTH = 130
+#: Columns at which text is broken where nobody says how many there are.
+_WIDE = 160
+
+#: The narrowest terminal that is taken at its word.
+_NARROWEST = 40
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,10 @@ class Layout:
         whole: Headings of words that are not folded either.
         widths: Columns at most, by heading.
         words: What ``auditkit explain`` is asked for by somebody who reads the table.
+        sometimes: The same, of words that do not stand in every table of this layout.
+        first_to_go: Headings that a narrow terminal goes without, the first first.
+        is_grouped: Whether the first column may become a line above its rows.
+        remark: What cells say besides, in brackets, and a narrow terminal goes without.
     """
 
     headings: tuple[str, ...]
@@ -42,62 +56,100 @@ class Layout:
     whole: tuple[str, ...] = ()
     widths: Mapping[str, int] = field(default_factory=dict)
     words: tuple[str, ...] = ()
+    sometimes: tuple[str, ...] = ()
+    first_to_go: tuple[str, ...] = ()
+    is_grouped: bool = False
+    remark: str = ""
 
 
 _ESTIMATE = ("perturbation", "metric", "time")
-_NAMED = {"perturbation": 24, "verdict": 15}
 
 #: Every table with column headings that the command line prints.
 LAYOUTS: Mapping[str, Layout] = {
     "checks": Layout(
         ("#", "check", "result", "what"),
-        words=("RNG contract", "fork", "replay", "noise floor", "placebo", "estimands"),
+        whole=("#", "check", "result"),
+        words=("check", "RNG contract", "replay"),
+        sometimes=(
+            *("fork", "noise floor", "placebo", "estimands"),
+            *("(self)", "trunk", "replica"),
+        ),
     ),
     "replay distances": Layout(
         ("where", "what", "largest absolute", "largest relative", "total variation"),
         numbers=("largest absolute", "largest relative", "total variation"),
         words=("environment differs", "total variation", "close"),
+        whole=("where",),
+        first_to_go=("largest relative", "largest absolute"),
+        is_grouped=True,
+    ),
+    "levels": Layout(
+        ("metric", "time", "control", "seed SD", "constant guess", "level"),
+        numbers=("control", "seed SD", "constant guess"),
+        whole=("metric", "time", "level"),
+        words=("control", "seed SD", "constant guess", "nll"),
+        sometimes=("at chance", "recal."),
+        first_to_go=("seed SD",),
     ),
     "distances": Layout(
         (*_ESTIMATE, "distance", "floor", "excess", "rho", "p", "adjusted", "verdict"),
         numbers=("distance", "floor", "excess", "rho", "p", "adjusted"),
-        whole=("metric", "time"),
-        widths=_NAMED,
-        words=("floor", "excess", "rho", "Holm", "q", "tv", "floor developed", "verdict"),
+        whole=_ESTIMATE,
+        words=("floor", "excess", "rho", "p", "Holm", "q", "tv", "verdict"),
+        sometimes=("recal.", "exactly 0", "*"),
+        first_to_go=("p", "floor", "rho", "distance"),
+        is_grouped=True,
+        remark=" (bit-identical)",
     ),
     "effects": Layout(
         (*_ESTIMATE, "ATE", "95 % interval", "seed SDs", "p", "adjusted", "verdict"),
         numbers=("ATE", "95 % interval", "seed SDs", "p", "adjusted"),
-        whole=("metric", "time"),
-        widths=_NAMED,
-        words=("ATE", "seed SDs", "nll", "recal.", "q", "inconclusive"),
+        whole=_ESTIMATE,
+        words=("ATE", "seed SDs", "nll", "q", "inconclusive"),
+        sometimes=("Holm", "recal.", "exactly 0", "^"),
+        first_to_go=("p", "seed SDs", "95 % interval"),
+        is_grouped=True,
+        remark=" (bit-identical)",
     ),
     "agreement": Layout(
         (
             *_ESTIMATE,
             *("recorded", "reproduced", "difference", "95 % interval", "p (Holm)", "verdict"),
+            "because",
         ),
         numbers=("recorded", "reproduced", "difference", "95 % interval", "p (Holm)"),
-        widths=dict.fromkeys(_ESTIMATE, 28),
+        whole=(*_ESTIMATE, "verdict"),
         words=("agree", "disagree", "cannot tell", "Holm", "excess", "ATE"),
+        first_to_go=("because", "p (Holm)", "95 % interval", "difference"),
+        is_grouped=True,
     ),
     "magnitudes": Layout(
         ("trace", "before step", "component", "largest", "relative", "in tensor", "elements"),
+        numbers=("largest", "relative"),
         words=("before step", "component", "relative"),
+        first_to_go=("in tensor", "relative"),
+        is_grouped=True,
     ),
     "fields": Layout(
         ("section", "name", "A", "B"), words=("section", "RNG contract", "commitments")
     ),
     "outcomes": Layout(
-        ("trace", "outcome", "mean total variation"), words=("outcome", "total variation")
+        ("trace", "outcome", "mean total variation"),
+        numbers=("mean total variation",),
+        words=("outcome", "total variation"),
+        is_grouped=True,
     ),
     "branches": Layout(
         ("seed", "branch", "role", "version", "status", "order sha256"),
+        whole=("seed", "branch", "role", "version", "order sha256"),
         words=("branch", "role", "version", "order sha256", "component"),
+        first_to_go=("version", "order sha256", "role"),
     ),
     "ranks": Layout(
         ("rank", "steps", "epochs", "checkpoints after", "resumed after", "order"),
+        whole=("rank", "steps", "epochs"),
         words=("rank", "checkpoint", "order", "component"),
+        first_to_go=("order",),
     ),
     "runs": Layout(
         ("run", "kind", "state", "steps", "when", "verdict"),
@@ -112,52 +164,108 @@ LAYOUTS: Mapping[str, Layout] = {
 }
 
 
-class _PlainConsole(Console):
+class PlainConsole(Console):
     """Takes nothing for markup, and lets no control character of a string reach a terminal."""
 
+    def __init__(self, width: int | None, *, is_wide: bool) -> None:
+        super().__init__(
+            markup=False,
+            highlight=False,
+            emoji=False,
+            soft_wrap=False,
+            width=max(width or _WIDE, _NARROWEST),
+        )
+        self.is_wide = is_wide or width is None
+        self._told: set[str] = set()
+
     def render_str(self, text: str, **options: Any) -> Text:
-        return super().render_str(printable(text), **options)
+        """Every string that is printed comes through here."""
+        return super().render_str(spelt(printable(text)), **options)
+
+    def untold(self, words: Iterable[str]) -> list[str]:
+        """Those of some words that are offered for the first time."""
+        found = [word for word in dict.fromkeys(words) if word not in self._told]
+        self._told.update(found)
+        return found
 
 
-def console() -> Console:
+def console() -> PlainConsole:
     """A console on stdout for text that comes from files."""
-    wide = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
-    return _PlainConsole(
-        markup=False, highlight=False, emoji=False, width=max(_WIDTH, wide), soft_wrap=False
+    context = click.get_current_context(silent=True)
+    return PlainConsole(
+        terminal_width(sys.stdout.isatty()),
+        is_wide=context is not None and bool(context.meta.get(WIDE)),
     )
 
 
-def print_table(out: Console, name: str, rows: Iterable[tuple[str, ...]], **looks: Any) -> None:
+def terminal_width(is_terminal: bool) -> int | None:
+    """Columns of the terminal, or as ``COLUMNS`` says; None where there is neither."""
+    said = os.environ.get("COLUMNS", "")
+    if said.isascii() and said.isdigit() and int(said[:6]) > 0:
+        return int(said[:6])
+    return shutil.get_terminal_size().columns if is_terminal else None
+
+
+def print_table(
+    out: Console,
+    name: str,
+    rows: Iterable[tuple[str, ...]],
+    *,
+    title: str = "",
+    notes: Sequence[str] = (),
+) -> None:
     """Print a table of :data:`LAYOUTS`, and which of its words are explained.
 
     Args:
         out: Where.
         name: Which table.
         rows: Cells under each heading.
-        looks: Title, caption and whatever else :class:`rich.table.Table` takes.
+        title: A line above the table.
+        notes: Lines below it.
     """
     layout = LAYOUTS[name]
-    given = {"title_justify": "left", "caption_justify": "left", **looks}
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, **given)
-    for heading in layout.headings:
-        is_number = heading in layout.numbers
-        table.add_column(
+    cells = [tuple(spelt(printable(cell)) for cell in row) for row in rows]
+    if title:
+        out.print(title, style="bold")
+    fitted = _fitted(out, layout, cells)
+    for line in fitted.lines():
+        out.print(Text(line), soft_wrap=True)
+    if fitted.left_out:
+        left_out = ", ".join(fitted.left_out)
+        out.print(f"Left out at {out.width} columns: {left_out}; --wide prints every column")
+    for note in notes:
+        out.print(note)
+    text = " ".join((title, *notes, *(cell for row in cells for cell in row)))
+    print_words(out, (*layout.words, *(word for word in layout.sometimes if word in text)))
+    out.print()
+
+
+def _fitted(out: Console, layout: Layout, cells: list[tuple[str, ...]]) -> Fitted:
+    columns = _columns(layout, cells)
+    if isinstance(out, PlainConsole) and out.is_wide:
+        return fit(columns, max(_WIDE, out.width, least_width(columns)))
+    if layout.remark and natural_width(columns) > out.width:
+        columns = _columns(layout, [tuple(c.replace(layout.remark, "") for c in r) for r in cells])
+    return fit(columns, out.width, layout.first_to_go, is_grouped=layout.is_grouped)
+
+
+def _columns(layout: Layout, cells: list[tuple[str, ...]]) -> list[Column]:
+    return [
+        Column(
             heading,
-            justify="right" if is_number else "left",
-            overflow="fold",
-            no_wrap=is_number or heading in layout.whole,
-            max_width=layout.widths.get(heading),
+            tuple(row[at] for row in cells),
+            is_number=heading in layout.numbers,
+            is_whole=heading in layout.numbers or heading in layout.whole,
+            most=layout.widths.get(heading),
         )
-    for row in rows:
-        table.add_row(*row)
-    out.print(table)
-    print_words(out, layout.words)
+        for at, heading in enumerate(layout.headings)
+    ]
 
 
 def print_facts(out: Console, rows: Iterable[tuple[str, str]], width: int | None = None) -> None:
     """Print a table without headings: what something is called, and what it is."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_header=False)
-    table.add_column(overflow="fold", max_width=width)
+    table.add_column(overflow="fold", max_width=min(width or out.width, out.width // 3))
     table.add_column(overflow="fold")
     for name, text in rows:
         table.add_row(name, text)
@@ -165,8 +273,10 @@ def print_facts(out: Console, rows: Iterable[tuple[str, str]], width: int | None
 
 
 def print_words(out: Console, words: Iterable[str]) -> None:
-    """Print the line that says where words are explained."""
-    out.print(f"`auditkit explain WORD` explains: {', '.join(words)}")
+    """Print the line that says where words are explained, each word once in a report."""
+    untold = out.untold(words) if isinstance(out, PlainConsole) else list(words)
+    if untold:
+        out.print(f"`auditkit explain WORD` explains: {', '.join(untold)}")
 
 
 def number(value: float | None) -> str:
@@ -174,10 +284,15 @@ def number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3g}"
 
 
-def interval(bounds: Interval | None) -> str:
-    """Both ends of an interval; one that is unbounded is infinite."""
+def fixed(value: float | None) -> str:
+    """Two digits after the point, or a dash; never a 0 with a sign."""
+    return "-" if value is None else f"{round(value, 2) + 0.0:.2f}"
+
+
+def interval(bounds: Interval | None, metric: str) -> str:
+    """Both ends of an interval of a metric's differences; one that is unbounded is infinite."""
     if bounds is None:
         return "-"
-    low = "-inf" if bounds.low is None else number(bounds.low)
-    high = "inf" if bounds.high is None else number(bounds.high)
+    low = "-inf" if bounds.low is None else number(rounded(bounds.low, metric))
+    high = "inf" if bounds.high is None else number(rounded(bounds.high, metric))
     return f"[{low}, {high}]"

@@ -45,7 +45,8 @@ import click
 from rich.console import Console
 
 from auditkit.cli.console import console, number, print_table, print_words
-from auditkit.cli.options import TEXT
+from auditkit.cli.help import Command
+from auditkit.cli.options import TEXT, wide_option
 from auditkit.diagnose.run_difference import (
     IGNORABLE,
     RunDifference,
@@ -60,7 +61,7 @@ from auditkit.formats import canonical, structure
 _SHOWN = 40
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("left", metavar="A", type=TEXT)
 @click.argument("right", metavar="B", type=TEXT)
 @click.option(
@@ -71,6 +72,7 @@ _SHOWN = 40
     metavar="WHAT,...",
     help=f"Only note what differs here: {', '.join(IGNORABLE)}; repeatable.",
 )
+@wide_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.pass_context
 def diff(

@@ -12,6 +12,7 @@ import click
 from auditkit.cli.console import console, print_words
 from auditkit.cli.options import TAIL, TEXT, WHOLE, CommandWithTail, parse_arguments, split_target
 from auditkit.cli.outputs import DIAGNOSIS, destination
+from auditkit.cli.progress import StepProgress
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
 from auditkit.diagnose.telling import diagnosis_lines
 from auditkit.errors import UsageError
@@ -26,7 +27,7 @@ from auditkit.replay.live_comparison import CommandConfig
 @click.option("--steps", default=50, show_default=True, type=WHOLE, help="Steps of every run.")
 @click.option("--repeat", default=2, show_default=True, type=WHOLE, help="Runs that are compared.")
 @click.option(
-    "--arg", "arguments", multiple=True, type=TEXT, help="name=value for the factory; repeatable."
+    "--arg", "arguments", multiple=True, type=TEXT, help="An argument of the factory; repeatable."
 )
 @click.option("--verbose", is_flag=True, help="Pass on what the command writes, to stderr.")
 @click.option(
@@ -63,18 +64,21 @@ def doctor(
     if arguments and command:
         raise UsageError("a command after -- takes no --arg")
 
-    def report(done: int) -> None:
-        if sys.stderr.isatty():
-            click.echo(f"auditkit: run {done} of {repeat} is done", err=True)
+    with StepProgress(None, "doctor", f"run 1 of {repeat} ...") as progress:
 
-    if program:
-        target, folder = split_target(program)
-        source = ProgramSource(target, folder, parse_arguments(arguments))
-        found = examine_program(source, steps, repeat, report)
-    else:
-        with Commands() as commands:
-            config = CommandConfig(commands, command, {}, sys.stderr.buffer if verbose else None)
-            found = examine_command(config, steps, repeat, report)
+        def report(done: int) -> None:
+            then = "comparing them" if done == repeat else f"run {done + 1}"
+            progress.expect(None, "doctor", f"{done} of {repeat} runs done, {then} ...")
+
+        if program:
+            target, folder = split_target(program)
+            source = ProgramSource(target, folder, parse_arguments(arguments))
+            found = examine_program(source, steps, repeat, report)
+        else:
+            with Commands() as commands:
+                output = sys.stderr.buffer if verbose else None
+                config = CommandConfig(commands, command, {}, output)
+                found = examine_command(config, steps, repeat, report)
     resumes = found.resume is None or found.resume.parting is None
     code = 0 if found.repeatable and resumes else 1
     data = canonical.dumps({"exit_code": code, **structure.to_dict(found)})

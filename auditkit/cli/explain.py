@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT
 from auditkit.errors import UsageError
 from auditkit.formats.quote import brief
@@ -21,7 +22,7 @@ _KINDS = (
 )
 
 
-@click.command("explain")
+@click.command("explain", cls=Command)
 @click.argument("topic", nargs=-1, type=TEXT)
 def explain_command(topic: tuple[str, ...]) -> None:
     """Explain TOPIC: a page of the manual, a check, exit code, perturbation, error or word.

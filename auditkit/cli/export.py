@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT, manifest_path
 from auditkit.cli.outputs import destination
 from auditkit.files import store
@@ -12,7 +13,7 @@ from auditkit.formats import canonical
 from auditkit.signing.sigstore_bundle import to_bundle
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("manifest", type=TEXT)
 @click.option("--format", "_format", type=click.Choice(["sigstore"]), required=True)
 @click.option("--out", required=True, type=TEXT, help="File to write; a new one.")

@@ -12,7 +12,9 @@ from typing import Any
 import click
 
 from auditkit import errors
+from auditkit.cli.help import Group
 from auditkit.cli.options import KEPT
+from auditkit.cli.spelling import spelt
 from auditkit.errors import AuditError, StoreError
 from auditkit.formats.quote import printable
 from auditkit.version import __version__
@@ -31,6 +33,7 @@ _COMMANDS = {
     "pack": "auditkit.cli.pack:pack_command",
     "list": "auditkit.cli.list_runs:list_runs",
     "close": "auditkit.cli.close:close",
+    "perturbations": "auditkit.cli.perturbations:perturbations",
     "checklist": "auditkit.cli.checklist:checklist",
     "explain": "auditkit.cli.explain:explain_command",
     "keygen": "auditkit.cli.keygen:keygen",
@@ -44,7 +47,7 @@ _COMMANDS = {
 _INTERRUPTED = 130
 
 
-class _Group(click.Group):
+class _Group(Group):
     """Loads commands lazily and reports errors in one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -110,7 +113,7 @@ def _ending() -> Iterator[None]:
 
 def _say(line: str) -> None:
     with suppress(OSError):
-        click.echo(f"auditkit: {printable(line)}", err=sys.stderr is not None)
+        click.echo(f"auditkit: {spelt(printable(line))}", err=sys.stderr is not None)
 
 
 def _topic(error: AuditError) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT
 from auditkit.cli.outputs import new_file
 from auditkit.cli.passwords import new_password, unlocking
@@ -15,7 +16,7 @@ from auditkit.signing.keys import fingerprint, generate_key, private_key_bytes, 
 from auditkit.signing.trust import default_key, ensure_default_key
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--out",
     type=TEXT,

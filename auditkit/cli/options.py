@@ -6,20 +6,24 @@ import importlib
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
+from auditkit.cli.help import Command
 from auditkit.errors import UsageError
 from auditkit.files.archives import is_archive, unpacked
 from auditkit.files.unfinished import refuse_unfinished
 from auditkit.formats.quote import brief, escaped, printable
 from auditkit.formats.redaction import redact_path
+from auditkit.manual.pages import topics
 from auditkit.processes.interpreter import is_set_by_auditkit
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.manifest import MANIFEST_NAME
 
 #: Digits as they are typed; those of other scripts look like others, and mean what nobody sees.
@@ -43,6 +47,13 @@ def decimal_number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
+#: Names that a shell completes, by the parameter that takes them.
+_NAMED: Mapping[str | None, Callable[[], Iterable[str]]] = {
+    "perturb": lambda: sorted(DECLARATIONS),
+    "topic": lambda: sorted(topics().values()),
+}
+
+
 class _Text(click.ParamType[Any]):
     """Anything but nothing: an unset variable of a shell is no file and no key."""
 
@@ -53,11 +64,23 @@ class _Text(click.ParamType[Any]):
             raise UsageError(f"{_typed(param)} is empty", hint="give it a value, or leave it out")
         return value
 
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """What a shell offers: names where there are some, else files."""
+        if param.name in _NAMED:
+            names = _NAMED[param.name]()
+            return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        if isinstance(param, click.Argument) or param.metavar in {"FILE", "DIR"}:
+            kind = "dir" if param.metavar == "DIR" else "file"
+            return [CompletionItem(incomplete, type=kind)]
+        return []
+
 
 class _Whole(click.ParamType[Any]):
     """A whole number in the digits 0 to 9."""
 
-    name = "integer"
+    name = "n"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = whole_number(value) if isinstance(value, str) else value
@@ -69,7 +92,7 @@ class _Whole(click.ParamType[Any]):
 class _Number(click.ParamType[Any]):
     """A number in the digits 0 to 9."""
 
-    name = "float"
+    name = "x"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
@@ -89,6 +112,23 @@ def _typed(param: click.Parameter | None) -> str:
     if isinstance(param, click.Option):
         return max(param.opts, key=len)
     return param.human_readable_name if param is not None else "a value"
+
+
+def _keep_wide(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta[WIDE] = value
+
+
+#: For every command that prints a table.
+wide_option = click.option(
+    "--wide",
+    is_flag=True,
+    expose_value=False,
+    callback=_keep_wide,
+    help="Print every column, however wide the terminal is.",
+)
+
+#: Where it is left in ``ctx.meta``.
+WIDE = "auditkit.wide"
 
 
 def manifest_path(text: str) -> Path:
@@ -242,7 +282,7 @@ TAIL = "auditkit.command"
 TYPED = "auditkit.typed"
 
 
-class CommandWithTail(click.Command):
+class CommandWithTail(Command):
     """A command whose line may end in ``-- COMMAND ...``, somebody else's command.
 
     What follows the first ``--`` is no argument of ours: it is left, as a tuple, under

@@ -9,10 +9,12 @@ from typing import Any
 import click
 
 from auditkit.cli.console import console
+from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT, WHOLE, parse_arguments, split_target
 from auditkit.cli.outputs import new_file
 from auditkit.cli.passwords import signing_key_of
-from auditkit.cli.progress import StepProgress
+from auditkit.cli.progress import StepProgress, waiting
+from auditkit.cli.spelling import counted
 from auditkit.cli.study_plans import overrides, plan_options, program_plan
 from auditkit.errors import PlanError, UsageError
 from auditkit.formats.statements import to_statement
@@ -26,7 +28,7 @@ from auditkit.signing.envelopes import sign_statement
 from auditkit.study.planning import make_registration
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("program", type=TEXT)
 @click.option("--out", default=PLAN_NAME, show_default=True, type=TEXT, help="The file to write.")
 @plan_options
@@ -66,7 +68,8 @@ def plan(
         given["seeds"] = range(count)
     source = ProgramSource(target, folder, parse_arguments(arguments))
     with Workers() as workers:
-        made = program_plan(workers, source, given)
+        with waiting("building the program ..."):
+            made = program_plan(workers, source, given)
         if made.placebo_scale == AUTO:
             raise PlanError(
                 f"a plan that is signed settles everything, and placebo_scale is {AUTO!r}",
@@ -102,19 +105,20 @@ def look_at(
     """
     seed = plan.seeds[0] if seed is None else seed
     job = Job("register", source, plan, seed, out="", step=int(whole))
-    with StepProgress(None, "data") as progress:
+    with StepProgress(None, "data", "reading the data ...", unit="samples") as progress:
         answer: RegisterResult = workers.run(job, progress.report)
     return answer
 
 
 def _tell(registration: Registration, path: Path, fingerprint: str, program: str) -> None:
     out, made, data = console(), registration.plan, registration.data
-    seeds = f"{len(made.seeds)} seeds"
+    seeds = counted(len(made.seeds), "seed")
     if registration.seeds_from == "timestamp":
         seeds += ", to be derived from a timestamp"
     out.print(f"{seeds}, {len(made.branch_names)} branches each, to step {made.horizon}")
     read = "not read" if data.dataset_sha256 is None else f"{data.samples} samples"
-    out.print(f"bound: {len(registration.program.code)} source files, data ({read}), probe")
+    files = counted(len(registration.program.code), "source file")
+    out.print(f"bound: {files}, data ({read}), probe")
     out.print(f"plan: {path}")
     out.print(f"signed by: {fingerprint}")
     if registration.seeds_from == "timestamp":

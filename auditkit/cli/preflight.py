@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from auditkit.cli.console import number, print_facts, print_words
+from auditkit.cli.spelling import counted
 from auditkit.records.estimate import MIN_PAIRS
 from auditkit.records.plan import StudyPlan
 from auditkit.records.preflight import Cost, Preflight
@@ -54,11 +55,11 @@ def print_dry_run(out: Console, found: Preflight, plan: StudyPlan, jobs: int) ->
     """Print cost, design and floor as a table."""
     n_seeds = len(plan.seeds)
     cost, design = estimate_cost(found.cost, plan, n_seeds), design_of(plan)
-    treatments = ", ".join(spec.text for spec in plan.perturbations)
+    treatments = ", ".join(spec.typed for spec in plan.perturbations)
     wall = _duration(cost.seconds / jobs)
     facts = [
         ("seeds x branches", f"{n_seeds} x {len(plan.branch_names)}"),
-        ("branches", f"control, replica, {count(plan.placebos, 'placebo')}, {treatments}"),
+        ("branches", f"control, replica, {counted(plan.placebos, 'placebo')}, {treatments}"),
         ("training steps", f"{cost.steps:,}"),
         ("one step", f"{found.cost.step_seconds * 1000:.2f} ms with its evidence"),
         ("processor time", f"{_duration(cost.seconds)}, process starts included"),
@@ -82,7 +83,7 @@ def print_outlook(out: Console, request: StudyRequest) -> None:
     n_seeds = len(request.seeds)
     cost, design = estimate_cost(found.cost, plan, n_seeds), design_of(plan)
     out.print(
-        f"{count(n_seeds, 'seed')}, {len(plan.branch_names)} branches each, to step "
+        f"{counted(n_seeds, 'seed')}, {len(plan.branch_names)} branches each, to step "
         f"{plan.horizon}: {cost.steps:,} training steps, about {_duration(cost.seconds / jobs)} "
         f"with --jobs {jobs}, and as long to verify; {decimal(cost.seed_bytes)} a seed"
     )
@@ -91,13 +92,8 @@ def print_outlook(out: Console, request: StudyRequest) -> None:
         out.print(f"placebos: scale {plan.placebo_scale}; {_floor(found, plan)[0]}")
 
 
-def count(number_of: int, noun: str) -> str:
-    """``1 seed``, ``2 seeds``."""
-    return f"{number_of:,} {noun}{'' if number_of == 1 else 's'}"
-
-
 def _tests(design: Design, plan: StudyPlan) -> str:
-    perturbations = count(len(plan.perturbations), "perturbation")
+    perturbations = counted(len(plan.perturbations), "perturbation")
     return f"{design.metric}, {design.n_tests} tests ({perturbations} x {len(plan.times)} times)"
 
 
@@ -111,14 +107,15 @@ def _smallest(design: Design) -> str:
 
 
 def _seeds(design: Design, plan: StudyPlan) -> str:
-    placebos = count(plan.placebos, "placebo")
+    placebos = counted(plan.placebos, "placebo")
     if design.fewest_seeds is None:
         return f"no test can reach {ALPHA:g}, with any number of seeds: plan fewer perturbations"
     fewest = f"{design.fewest_seeds} are the fewest that can"
     if design.reaches:
         return f"a test can reach {ALPHA:g} with {len(plan.seeds)} seeds; {fewest}"
-    return f"no test can reach {ALPHA:g} with {count(len(plan.seeds), 'seed')}; {fewest} with " + (
-        f"{placebos} a seed"
+    return (
+        f"no test can reach {ALPHA:g} with {counted(len(plan.seeds), 'seed')}; {fewest} with "
+        + (f"{placebos} a seed")
     )
 
 
@@ -132,7 +129,7 @@ def _floor(found: Preflight, plan: StudyPlan) -> list[str]:
         }[grown(trial, plan)]
         lines.append(
             f"a nudge of scale {trial.scale:,} carried the probe by TV {number(trial.end)} in "
-            f"{count(trial.steps, 'step')} ({GROWN:g} counts as grown): {will}"
+            f"{counted(trial.steps, 'step')} ({GROWN:g} counts as grown): {will}"
         )
     return lines[::-1]  # the one that was chosen first
 

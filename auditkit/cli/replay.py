@@ -44,6 +44,7 @@ from auditkit.verification.replay_results import replay_result_name
 from auditkit.version import __version__
 
 _TAIL_HINT = "your command comes after --: auditkit replay MANIFEST -- python train.py"
+_BEGINS = "starting the command ..."
 
 _OWN_WORD = (
     "this key signed the recording itself, so that this is the author's own word: verify stays "
@@ -131,7 +132,7 @@ def _run(
 ) -> RecordingReplay:
     most = max(rank.steps for rank in evidence.manifest.ranks)
     total = most if steps is None else min(steps, most)
-    with Commands() as commands, StepProgress(total, "replay") as progress:
+    with Commands() as commands, StepProgress(total, "replay", _BEGINS) as progress:
 
         def report(step: int) -> None:
             done = min(step, total)

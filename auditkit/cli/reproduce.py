@@ -9,11 +9,19 @@ from typing import Any
 import click
 
 from auditkit.cli.console import console, interval, number, print_table
-from auditkit.cli.options import TAIL, TEXT, CommandWithTail, default_jobs, manifest_path
+from auditkit.cli.options import (
+    TAIL,
+    TEXT,
+    CommandWithTail,
+    default_jobs,
+    manifest_path,
+    wide_option,
+)
 from auditkit.cli.outputs import REPRODUCTION, destination
 from auditkit.cli.passwords import signing_key_of
-from auditkit.cli.progress import StepProgress
+from auditkit.cli.progress import StepProgress, waiting
 from auditkit.cli.run import total_steps
+from auditkit.cli.spelling import counted, spelt
 from auditkit.cli.tables import print_report
 from auditkit.cli.verify_options import request_of, verification_options
 from auditkit.errors import UsageError
@@ -21,6 +29,7 @@ from auditkit.evidence.reader import RunEvidence
 from auditkit.formats import canonical, structure
 from auditkit.records.agreement import Agreement, ReproductionReport
 from auditkit.records.estimate import AS_IS, PRIMARY
+from auditkit.records.plan import as_typed, rounded
 from auditkit.signing.envelopes import Envelope
 from auditkit.signing.signatures import check_signatures
 from auditkit.signing.trust import SigningKey
@@ -36,6 +45,7 @@ from auditkit.verification.procedure import VerifyRequest, verify
     "--sign-with", type=TEXT, help="Private key for the new manifest; else as for `auditkit run`."
 )
 @click.option("--resume", is_flag=True, help="Finish an interrupted reproduction.")
+@wide_option
 @click.option("--all", "everything", is_flag=True, help="Print every estimand.")
 @click.option("--json", "json_out", type=TEXT, help="Write the comparison as JSON to a file, or -.")
 @click.pass_context
@@ -65,7 +75,8 @@ def reproduce(
     path, folder = manifest_path(manifest), Path(out)
     json_to = destination("--json", json_out, REPRODUCTION, "comparison", path)
     request = replace(request_of(path, **options), replay="none", command=ctx.meta[TAIL])
-    report = verify(path, request)
+    with waiting("checking the files ..."):
+        report = verify(path, request)
     if report.exit_code != 0:
         print_report(report, everything=False)
         ctx.exit(report.exit_code)
@@ -81,7 +92,7 @@ def reproduce(
     compared = compare_studies(recorded, read_study(made, again.manifest_sha256))
     if not json_to.is_stdout:
         _print_agreement(compared, everything=everything)
-        click.echo(f"manifest: {made}, signed by {signer.fingerprint}")
+        click.echo(f"manifest: {made}\nsigned by: {signer.fingerprint}")
     json_to.write(canonical.dumps(structure.to_dict(compared)))
     ctx.exit(1 if compared.edited or compared.count("disagree") else 0)
 
@@ -115,7 +126,7 @@ def _rerun(
     with StepProgress(total_steps(plan, len(plan.seeds)), "reproduce") as progress:
         made = rerun_study(run, again, signer, progress.report, warnings.append)
     for warning in warnings:
-        click.echo(f"auditkit: warning: {warning}", err=True)
+        click.echo(f"auditkit: warning: {spelt(warning)}", err=True)
     return made
 
 
@@ -141,18 +152,20 @@ def _print_agreement(report: ReproductionReport, *, everything: bool) -> None:
         f"{report.count(verdict)} {verdict}" for verdict in ("agree", "disagree", "cannot tell")
     )
     n_seeds = max((row.n for row in report.rows), default=0)
-    out.print(f"Of {len(report.rows)} estimands over {n_seeds} seeds: {counts}.")
+    over = counted(n_seeds, "seed")
+    out.print(f"Of {len(report.rows)} estimands over {over}: {counts}.")
 
 
 def _cells(row: Agreement) -> tuple[str, ...]:
     return (
-        row.perturbation,
+        as_typed(row.perturbation),
         row.metric if row.variant == AS_IS else f"{row.metric} (recal.)",
         row.time,
-        number(row.recorded),
-        number(row.reproduced),
-        number(row.difference),
-        interval(row.interval),
+        number(rounded(row.recorded, row.metric)),
+        number(rounded(row.reproduced, row.metric)),
+        number(rounded(row.difference, row.metric)),
+        interval(row.interval, row.metric),
         number(row.adjusted_p),
-        f"{row.verdict}: {row.reason}",
+        row.verdict,
+        row.reason,
     )

@@ -24,7 +24,8 @@ from auditkit.cli.options import (
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.plan import look_at
 from auditkit.cli.preflight import print_dry_run, print_outlook
-from auditkit.cli.progress import StepProgress
+from auditkit.cli.progress import StepProgress, waiting
+from auditkit.cli.spelling import spelt
 from auditkit.cli.study_plans import (
     overrides,
     plan_options,
@@ -130,7 +131,7 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
         signer = signer or signing_key_of(key)
         if bound is not None:
             _check_deviations(workers, bound, source, given, deviate=deviate)
-        with StepProgress(None, "trying the program") as progress:
+        with StepProgress(None, "preflight") as progress:
             request = prepare_study(request, progress.report, workers)
         _print_interrupted(request)
         print_outlook(console(), request)
@@ -214,7 +215,7 @@ def _extended(
 def _try(request: StudyRequest, workers: Workers) -> None:
     """Say what a study would be."""
     with (
-        StepProgress(None, "trying the program") as progress,
+        StepProgress(None, "preflight") as progress,
         workers_of(request, workers) as running,
     ):
         found = try_program(
@@ -236,7 +237,7 @@ def _run(ctx: click.Context, request: StudyRequest, signer: SigningKey, workers:
         raise
     finally:
         for warning in warnings:
-            click.echo(f"auditkit: warning: {warning}", err=True)
+            click.echo(f"auditkit: warning: {spelt(warning)}", err=True)
 
 
 def total_steps(plan: StudyPlan, n_seeds: int) -> int:
@@ -263,7 +264,8 @@ def _what_to_run(
     target, folder = split_target(program)
     source = ProgramSource(target, folder, parse_arguments(arguments))
     if bound is None:
-        return source, program_plan(workers, source, given)
+        with waiting("building the program ..."):
+            return source, program_plan(workers, source, given)
     if given and not deviate:
         raise UsageError(
             f"--plan settles {', '.join(sorted(given))} already",

@@ -11,7 +11,9 @@ import click
 from rich.console import Console
 
 from auditkit.cli.console import console, print_facts, print_table, print_words
-from auditkit.cli.options import TEXT, received_manifest
+from auditkit.cli.help import Command
+from auditkit.cli.options import TEXT, received_manifest, wide_option
+from auditkit.cli.spelling import counted
 from auditkit.errors import AuditError
 from auditkit.files import artifacts, store
 from auditkit.formats import canonical
@@ -19,7 +21,7 @@ from auditkit.formats.group_values import is_groups
 from auditkit.formats.scalar_file import Series, scalars_from_tensors
 from auditkit.formats.statements import Manifest, Statement, any_from_statement
 from auditkit.records.manifest import Extension, ProgramRecord, StudyManifest
-from auditkit.records.plan import StudyPlan
+from auditkit.records.plan import StudyPlan, as_typed
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.registration import Registration
 from auditkit.records.report import ReplayReport, SignedReport
@@ -27,8 +29,9 @@ from auditkit.records.rng import RngContract
 from auditkit.signing.envelopes import Envelope, open_envelope
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("manifest", type=TEXT)
+@wide_option
 @click.option("--json", "as_json", is_flag=True, help="Print the signed statement as JSON.")
 @click.pass_context
 def show(ctx: click.Context, /, manifest: str, as_json: bool) -> None:
@@ -71,7 +74,7 @@ def _branches(manifest: StudyManifest) -> list[tuple[str, ...]]:
     return [
         (
             str(seed.seed),
-            branch.name,
+            branch.name if branch.role != "treatment" else as_typed(branch.name),
             branch.role,
             "-" if branch.version is None else str(branch.version),
             "completed" if branch.diverged_at is None else f"diverged at step {branch.diverged_at}",
@@ -176,7 +179,7 @@ def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:
     return [
         ("plan", f"t0 {plan.fork_at}, W {plan.window}, T {plan.horizon}, threads {plan.threads}"),
         ("seeds", seeds),
-        ("perturbations", ", ".join(plan.treatment_names)),
+        ("perturbations", "; ".join(spec.typed for spec in plan.perturbations)),
         ("placebos", f"{plan.placebos} a seed, scale {plan.placebo_scale}"),
         ("augmentation", plan.augmentation_rng),
         ("primary metric", plan.primary_metric),
@@ -204,7 +207,7 @@ def _of_replay(record: ReplayReport) -> Rows:
     return [
         ("replay of", f"manifest sha256 {record.manifest_sha256}"),
         ("command", shlex.join(record.command)),
-        ("compared", f"steps {record.first_step}..{record.last_step}, {record.ranks} process(es)"),
+        ("compared", f"steps {record.first_step}..{record.last_step}, {_processes(record.ranks)}"),
         ("found", "; ".join(found) or "everything equal"),
     ]
 
@@ -228,7 +231,7 @@ def _of_recording(manifest: RecordingManifest) -> Rows:
         for loader, facts in first.loaders.items()
     ]
     return [
-        ("recording", f"{first.steps} steps of {world.size} process(es)"),
+        ("recording", f"{counted(first.steps, 'step')} of {_processes(world.size)}"),
         ("closed by auditkit close", manifest.closed_as or ""),
         ("backend", world.backend or "none"),
         ("distributed settings", settings),
@@ -238,6 +241,10 @@ def _of_recording(manifest: RecordingManifest) -> Rows:
         *loaders,
         *_of_state(first.components, first.rng),
     ]
+
+
+def _processes(number: int) -> str:
+    return counted(number, "process", "processes")
 
 
 def _worded(facts: dict[str, str]) -> list[str]:

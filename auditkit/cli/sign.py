@@ -6,16 +6,18 @@ import hashlib
 
 import click
 
+from auditkit.cli.help import Command
 from auditkit.cli.manifest_update import read_manifest, rewrite
 from auditkit.cli.options import TEXT, manifest_path
 from auditkit.cli.passwords import signing_key_of
+from auditkit.cli.spelling import counted
 from auditkit.errors import StoreError
 from auditkit.files.outputs import check_rewritable
 from auditkit.formats.quote import printable
 from auditkit.signing.envelopes import add_signature, open_envelope, statement_type
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("manifest", type=TEXT)
 @click.option(
     "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."
@@ -43,6 +45,8 @@ def sign(manifest: str, key: str | None) -> None:
         click.echo(f"{signer.fingerprint} has signed {manifest} already; nothing was written")
         return
     count = len(open_envelope(signed, what=path.name).signatures)
-    click.echo(f"signed: {manifest}, now with {count} signature(s)\nby: {signer.fingerprint}")
+    click.echo(
+        f"signed: {manifest}, now with {counted(count, 'signature')}\nby: {signer.fingerprint}"
+    )
     click.echo(f"statement: {printable(kind)}, unchanged")
     click.echo(f"its sha256: {hashlib.sha256(envelope.payload).hexdigest()}")

@@ -20,14 +20,23 @@ _REQUIRED = ("fork_at", "window", "horizon", "seeds", "perturbations")
 
 _OPTIONS = (
     click.option(
-        "--arg", "arguments", multiple=True, type=TEXT, help="name=value for the factory."
+        "--arg",
+        "arguments",
+        multiple=True,
+        type=TEXT,
+        help="An argument of the factory; repeatable.",
     ),
     click.option("--fork-at", type=WHOLE, help="t0: the step after which the state is forked."),
-    click.option("--window", type=WHOLE, help="W: effects are measured at t0+W ..."),
-    click.option("--horizon", type=WHOLE, help="... and at T, an absolute step."),
-    click.option("--seeds", type=TEXT, help="0-7, or 1,3,5."),
+    click.option("--window", type=WHOLE, help="W: effects are measured at t0+W."),
     click.option(
-        "--perturb", multiple=True, type=TEXT, help="NAME or NAME:key=value,...; repeatable."
+        "--horizon", type=WHOLE, help="T: they are measured there, too; an absolute step."
+    ),
+    click.option("--seeds", type=TEXT, help="Like 0-7, or 1,3,5-9."),
+    click.option(
+        "--perturb",
+        multiple=True,
+        type=TEXT,
+        help="A treatment: NAME, or NAME:key=value,...; repeatable.",
     ),
     click.option("--placebos", type=WHOLE, help="K placebos a seed (the noise floor)."),
     click.option(

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.text import Text
 
-from auditkit.cli.console import console, interval, number, print_table
-from auditkit.evidence.verdicts import LESS_THAN_REQUIRED, is_recording_report
-from auditkit.records.estimate import (
-    AS_IS,
-    PRIMARY,
-    DistanceEstimate,
-    EstimateTable,
-    SignedEstimate,
+from auditkit.cli.console import console, number, print_table
+from auditkit.cli.estimand_tables import print_estimates
+from auditkit.cli.spelling import counted
+from auditkit.evidence.verdicts import (
+    LESS_THAN_REQUIRED,
+    NOT_APPLICABLE,
+    is_recording_report,
 )
 from auditkit.records.opened import some_names
 from auditkit.records.report import CheckResult, Finding, VerificationReport
@@ -26,9 +24,6 @@ _MOST_DISTANCES = 20
 
 #: Findings of a check, and warnings, that are shown.
 _MOST_FINDINGS = 20
-
-#: Metrics that are shown without ``--all``.
-_SHOWN = ("tv", "accuracy", "nll")
 
 _PROVES = (
     "integrity (these bytes are what that key signed), pairing (control and treatment share their "
@@ -50,7 +45,11 @@ def print_report(report: VerificationReport, *, everything: bool) -> None:
     """Print checks, estimands and verdict."""
     out = console()
     _print_headline(out, report)
-    rows = [(str(check.number), check.name, check.status, check.summary) for check in report.checks]
+    rows = [
+        (str(check.number), check.name, check.status, check.summary)
+        for check in report.checks
+        if check.summary != NOT_APPLICABLE  # a recording has no branches to check
+    ]
     print_table(out, "checks", rows)
     damaged = {finding.where for finding in report.checks[2].findings if finding.where}
     for check in report.checks:
@@ -65,45 +64,6 @@ def print_report(report: VerificationReport, *, everything: bool) -> None:
             )
         print_estimates(out, report.estimates, everything=everything)
     _print_verdict(out, report)
-
-
-def print_estimates(out: Console, estimates: EstimateTable, *, everything: bool) -> None:
-    """Print the estimand tables."""
-    times = ", ".join(f"{name} = step {step}" for name, step in estimates.times.items())
-    out.print(
-        f"Estimands over {estimates.n_seeds} seeds, {estimates.placebos} placebos each; {times}; "
-        f"primary metric {estimates.primary_metric}"
-    )
-    floor = estimates.floor
-    if floor.developed is not None:
-        state = "developed" if floor.developed else "not developed"
-        out.print(
-            f"Floor {state} at T: {floor.n_above} of {floor.n_placebos} placebos exceed TV "
-            f"{floor.threshold:g}"
-        )
-    diverged = {name: count for name, count in estimates.diverged.items() if count}
-    if diverged:
-        shown = ", ".join(f"{name} in {count}" for name, count in diverged.items())
-        out.print(f"Diverged and left out, by number of seeds: {shown}")
-    notes = ["rho: 0 = floor, 1 = as different as another seed; p: within-seed permutation"]
-    if estimates.floor.developed is False:
-        notes.append("* floor not developed at T: compared with a nudge that has not grown yet")
-    print_table(
-        out,
-        "distances",
-        _distances(estimates, everything=everything),
-        title="Distance from the control, and its excess over the placebo floor",
-        caption=Text("\n".join(notes), style="table.caption"),
-    )
-    print_table(
-        out,
-        "effects",
-        _effects(estimates, everything=everything),
-        title="Treatment minus control, paired by seed",
-        caption="p: paired t; the sign-flip test, other metrics and persistence: --all, --json",
-    )
-    for note in estimates.notes:
-        out.print(f"Note: {note}")
 
 
 def print_run(manifest: Path, fingerprint: str) -> None:
@@ -148,7 +108,7 @@ def _print_findings(out: Console, check: CheckResult, damaged: Set[str]) -> None
     if len(groups) > _MOST_FINDINGS:
         out.print(f"{name}: ... and {len(groups) - _MOST_FINDINGS} more")
     if follows and check.status != "could not run":  # the table says it of a whole check
-        files = f"{len(follows)} file{'s' if len(follows) > 1 else ''}"
+        files = counted(len(follows), "file")
         out.print(f"{name}: cannot be made of {files} that check 3 names")
     for warning in check.warnings[:_MOST_FINDINGS]:
         out.print(f"{name}, warning: {warning}")
@@ -183,64 +143,6 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
     if report.settings is not None and report.exit_code == LESS_THAN_REQUIRED:
         out.print(f"Required: {report.settings.require} or more; this is less")
     out.print(f"Verdict: {report.verdict} (exit {report.exit_code})")
-
-
-def _is_shown(row: SignedEstimate | DistanceEstimate, estimates: EstimateTable) -> bool:
-    if row.metric == estimates.primary_metric:
-        return True
-    return row.metric in _SHOWN and row.variant == AS_IS
-
-
-def _distances(estimates: EstimateTable, *, everything: bool) -> Iterator[tuple[str, ...]]:
-    for row in estimates.distances:
-        if everything or _is_shown(row, estimates):
-            yield (
-                *_names(row),
-                row.time,
-                *(number(value) for value in (row.mean_distance, row.floor, row.excess)),
-                "-" if row.rho is None else f"{row.rho:.2f}",
-                _p(row.permutation_p),
-                _adjusted(row),
-                row.verdict + _undeveloped(row, estimates),
-            )
-
-
-def _effects(estimates: EstimateTable, *, everything: bool) -> Iterator[tuple[str, ...]]:
-    for row in estimates.signed:
-        if everything or _is_shown(row, estimates):
-            yield (
-                *_names(row),
-                row.time,
-                number(row.ate),
-                interval(row.interval),
-                "-" if row.ate_in_control_sd is None else f"{row.ate_in_control_sd:.2f}",
-                _p(row.t_p),
-                _adjusted(row),
-                row.verdict,
-            )
-
-
-def _undeveloped(row: DistanceEstimate, estimates: EstimateTable) -> str:
-    is_late = row.time == "T" and not row.exactly_zero
-    return " *" if is_late and estimates.floor.developed is False else ""
-
-
-def _names(row: SignedEstimate | DistanceEstimate) -> tuple[str, str]:
-    """Perturbation, which may be folded between its parameters, and metric."""
-    metric = row.metric if row.variant == AS_IS else f"{row.metric} (recal.)"
-    return row.perturbation.replace("--", " --"), metric
-
-
-def _adjusted(row: SignedEstimate | DistanceEstimate) -> str:
-    if row.adjusted_p is None:
-        return "-"
-    return f"{_p(row.adjusted_p)} {'Holm' if row.family == PRIMARY else 'q'}"
-
-
-def _p(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.2g}" if value < 0.001 else f"{value:.3f}"
 
 
 def _print_distances(out: Console, report: VerificationReport) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from auditkit.cli.help import Command, Group
 from auditkit.cli.manifest_update import read_manifest, rewrite
 from auditkit.cli.options import TEXT, manifest_path, timestamps
 from auditkit.cli.outputs import new_file
@@ -23,12 +24,12 @@ from auditkit.signing import der
 from auditkit.signing.envelopes import Signature, open_envelope, select_signature
 
 
-@click.group()
+@click.group(cls=Group)
 def timestamp() -> None:
     """Time stamps of signatures by a third party (RFC 3161)."""
 
 
-@timestamp.command()
+@timestamp.command(cls=Command)
 @click.argument("file", type=TEXT)
 @click.option(
     "--out", type=TEXT, help="The request; a new file. Default: FILE's name with .tsq, here."
@@ -61,7 +62,7 @@ def request(file: str, out: str | None, by: str | None) -> None:
     click.echo(f"  {shlex.join(['auditkit', 'timestamp', 'attach', file, reply])}")
 
 
-@timestamp.command()
+@timestamp.command(cls=Command)
 @click.argument("file", type=TEXT)
 @click.argument("reply", type=TEXT)
 @click.option(

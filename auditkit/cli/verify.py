@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from auditkit.cli.options import (
     decimal_number,
     default_jobs,
     received_manifest,
+    wide_option,
 )
 from auditkit.cli.outputs import destination
 from auditkit.cli.passwords import signing_key_of
@@ -72,6 +74,7 @@ from auditkit.verification.request import VerifyRequest
     type=click.Choice(list(REQUIRED)),
     help="Exit with 7 where nothing is wrong and less than this was shown.",
 )
+@wide_option
 @click.option("--all", "everything", is_flag=True, help="Print every estimate.")
 @click.option(
     "--json", "json_out", type=TEXT, help="Write the report as JSON to a file, or - for stdout."
@@ -146,16 +149,19 @@ def _check_countersigning(received: Received, key: SigningKey) -> None:
 
 def verify_path(path: Path, request: VerifyRequest) -> VerificationReport:
     """Verify with replay and estimands where they are asked for, showing progress."""
-    return verify_as_asked(path, request, _replay_with_progress)
+    with StepProgress(None, "verify", "checking the files ...") as progress:
+        return verify_as_asked(path, request, functools.partial(_replay_with_progress, progress))
 
 
-def _replay_with_progress(run: RunEvidence, request: ReplayRequest) -> ReplayOutcome:
+def _replay_with_progress(
+    progress: StepProgress, run: RunEvidence, request: ReplayRequest
+) -> ReplayOutcome:
     plan = run.manifest.plan
     branch_steps = plan.horizon - plan.fork_at
     total = sum(plan.horizon + branch_steps * len(names) for names in request.choice.values())
     jobs = request.jobs or default_jobs(plan.threads, len(request.choice))
-    with StepProgress(total, "replay") as progress:
-        return replay(run, replace(request, jobs=jobs), progress.report)
+    progress.expect(total, "replay", "building the program ...")
+    return replay(run, replace(request, jobs=jobs), progress.report)
 
 
 def _countersign(path: Path, report: VerificationReport, run: RunTimes, key: SigningKey) -> None:

@@ -39,7 +39,7 @@ _SHARED_OPTIONS = (
     ),
     click.option("--allow-code", is_flag=True, help="Execute code signed by somebody else's key."),
     click.option(
-        "--arg", "arguments", multiple=True, type=TEXT, help="name=value: where data lie here."
+        "--arg", "arguments", multiple=True, type=TEXT, help="Where data lie here; repeatable."
     ),
     click.option("--jobs", type=WHOLE, help="Seeds that are replayed at a time."),
     click.option("--strict", is_flag=True, help="No machine trust; unlisted files are failures."),

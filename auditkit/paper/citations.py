@@ -15,6 +15,7 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.records.manifest import BranchRecord, SeedRecord, StudyManifest
+from auditkit.records.plan import as_typed, rounded
 from auditkit.records.report import OPEN, CheckResult, VerificationReport
 
 #: Hex digits that are cited: enough to be found in the manifest, and not to be met by chance.
@@ -266,13 +267,15 @@ def floor_lines(estimates: EstimateTable) -> list[str]:
 
 
 def _row(row: _Row) -> str:
-    name = f"{clipped(row.perturbation)}, {clipped(row.metric)} at {clipped(row.time)}"
+    name = f"{clipped(as_typed(row.perturbation))}, {clipped(row.metric)} at {clipped(row.time)}"
     n = f"n = {row.n}" + (f", {row.n_left_out} left out" if row.n_left_out else "")
     if isinstance(row, DistanceEstimate):
         kind = f"{row.permutation_kind} permutation " if row.permutation_kind else ""
-        what = f"excess {number(row.excess)} over the floor {number(row.floor)}"
+        what = (
+            f"excess {number(rounded(row.excess, row.metric))} over the floor {number(row.floor)}"
+        )
     else:
-        kind, what = "paired t ", f"ATE {number(row.ate)}"
+        kind, what = "paired t ", f"ATE {number(rounded(row.ate, row.metric))}"
     p = "" if row.test_p is None else f", {kind}p = {row.test_p:.2g}"
     holm = "" if row.adjusted_p is None else f", Holm {row.adjusted_p:.2g}"
     return f"{name}: {what}{_interval(row.interval)} ({n}{p}{holm}): {clipped(row.verdict)}"

@@ -71,6 +71,7 @@ class Declaration:
         earlier: The same name in earlier versions, which recorded studies have.
         cleared: Patterns of further components that may go missing at t0, and may not become
             anything else.
+        needs: What a program must have for it, for people; empty where nobody said.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Declaration:
     allowed: Callable[[Mapping[str, ParameterValue]], tuple[str, ...]] = lambda _: ()
     earlier: tuple[Declaration, ...] = ()
     cleared: Callable[[Mapping[str, ParameterValue]], tuple[str, ...]] = lambda _: ()
+    needs: str = ""
 
     def of_version(self, version: int | None) -> Declaration:
         """The declaration of a version.
@@ -193,7 +195,14 @@ _BREAK_SOURCE = "S1; causal break of arXiv 2601.16563"
 DECLARATIONS: Mapping[str, Declaration] = {
     declaration.name: declaration
     for declaration in (
-        Declaration("carry", 1, "none", "do nothing: everything is carried over", "S1"),
+        Declaration(
+            "carry",
+            1,
+            "none",
+            "do nothing: everything is carried over",
+            "S1",
+            needs="nothing",
+        ),
         Declaration(
             "ulp",
             1,
@@ -202,6 +211,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "noise floor",
             {"scale": Parameter(default=1, minimum=1), "draw": Parameter(default=0)},
             _fixed("params"),
+            needs="weights that are trained",
         ),
         Declaration(
             "momentum-reset",
@@ -210,6 +220,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "SGD's momentum buffers := 0",
             "S1",
             touched=_fixed("optimizer/momentum_buffer"),
+            needs="momentum buffers: SGD or RMSprop with momentum above 0, Muon",
         ),
         Declaration(
             "adam-reset",
@@ -232,6 +243,8 @@ DECLARATIONS: Mapping[str, Declaration] = {
                 ),
             ),
             _adam_clears,
+            needs="Adam, AdamW, NAdam, RAdam, SparseAdam or another with their moments; with "
+            "moments=m Adamax, too",
         ),
         Declaration(
             "second-moment-reset",
@@ -242,6 +255,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "S1",
             {"step": _STEP},
             allowed=_second_allows,
+            needs="RMSprop, Adagrad, Adadelta, Adafactor, Adamax or ASGD",
         ),
         Declaration(
             "optimizer-reset",
@@ -261,6 +275,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
                     touched=_fixed("optimizer/*"),
                 ),
             ),
+            needs="an optimizer that keeps anything: not SGD without momentum",
         ),
         Declaration(
             "batchnorm-reset",
@@ -269,6 +284,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "BatchNorm running mean := 0, variance := 1, batch count := 0",
             "S2",
             touched=_fixed("batchnorm"),
+            needs="BatchNorm with running statistics",
         ),
         Declaration(
             "order-reverse",
@@ -276,6 +292,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "order",
             "the window's samples in reverse order",
             "S2",
+            needs="two samples in the window",
         ),
         Declaration(
             "order-shuffle",
@@ -284,6 +301,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "the window's samples in a drawn order",
             "S2",
             _DRAW,
+            needs="two samples in the window",
         ),
         Declaration(
             "order-swap",
@@ -291,6 +309,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "order",
             "the window's first and second half exchanged",
             "S2",
+            needs="two samples in the window",
         ),
     )
 }

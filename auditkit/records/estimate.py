@@ -8,6 +8,7 @@ holds NaN or an infinity, because JSON has none.
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field
 
 #: Variants: outcomes as the branch left them, and with recalibrated BatchNorm statistics.
@@ -222,6 +223,43 @@ class Persistence:
 
 
 @dataclass(frozen=True)
+class ControlLevel:
+    """What the controls reach by themselves, beside what a constant guess would.
+
+    The constant guess says of every example the same: how often each class is the label of an
+    example of this probe. No other constant table does better on these labels.
+
+    Attributes:
+        metric: ``accuracy``, ``nll`` or ``brier``.
+        variant: ``as-is`` or ``recalibrated``.
+        time: ``t0+W`` or ``T``.
+        per_seed: The metric of each seed's control, in the plan's order.
+        mean: Mean of ``per_seed``.
+        constant_guess: The same metric of the constant guess, averaged over the seeds.
+        at_chance: Whether the controls are not shown to be better than it: the lower end of the
+            one-sided 95 % t interval of what they are better by is not above 0; with fewer than
+            three seeds, or no spread, the mean is not.
+    """
+
+    metric: str
+    variant: str
+    time: str
+    per_seed: tuple[float, ...]
+    mean: float
+    constant_guess: float
+    at_chance: bool
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds (n - 1); None for a single one."""
+        return statistics.stdev(self.per_seed) if len(self.per_seed) > 1 else None
+
+
+#: The floor has developed when this share of the placebos has grown.
+DEVELOPED_SHARE = 0.8
+
+
+@dataclass(frozen=True)
 class FloorDevelopment:
     """Whether the placebos' nudge has grown by T.
 
@@ -229,8 +267,8 @@ class FloorDevelopment:
         threshold: Total variation above which a placebo counts as grown.
         n_above: Placebos above the threshold at T, over all seeds.
         n_placebos: Placebos that stand, over all seeds.
-        developed: At least 80 % are above; None without placebos. Where False, an excess at T
-            is a comparison with a nudge that has not grown yet.
+        developed: At least 80 % are above (:data:`DEVELOPED_SHARE`); None without placebos.
+            Where False, an excess at T is a comparison with a nudge that has not grown yet.
     """
 
     threshold: float
@@ -257,6 +295,7 @@ class EstimateTable:
         distances: Rows of the distances.
         persistence: One per perturbation, metric and variant.
         notes: What to know about the study as a whole.
+        levels: What the controls reach by themselves; empty in reports of earlier builds.
     """
 
     alpha: float
@@ -272,6 +311,7 @@ class EstimateTable:
     distances: tuple[DistanceEstimate, ...]
     persistence: tuple[Persistence, ...]
     notes: tuple[str, ...] = field(default=())
+    levels: tuple[ControlLevel, ...] = field(default=())
 
     @property
     def rows(self) -> tuple[SignedEstimate | DistanceEstimate, ...]:

@@ -30,6 +30,9 @@ RANGES = {
     "churn": 1.0,
 }
 
+#: A difference this small beside the range of its metric is made by rounding.
+_ROUNDING = 1e-14
+
 AUGMENTATION_RNG = ("per-sample", "inherit")
 
 #: A ``placebo_scale`` that is chosen before the study runs; no manifest holds it.
@@ -38,6 +41,9 @@ AUTO = "auto"
 ParameterValue = str | int
 
 _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
+
+#: What stands in front of a parameter's value in the name of a branch.
+_PARAMETER = re.compile(r"--([^\W\d]\w*)-")
 
 #: Largest numbers that a plan may hold: a forged plan must not cost memory.
 _LIMITS = {
@@ -103,16 +109,29 @@ class PerturbationSpec:
         return cls(name, parameters)
 
     @property
-    def text(self) -> str:
-        """As it is typed, inverse of :meth:`parse`: ``adam-reset:moments=mv,step=keep``."""
-        given = ",".join(f"{key}={value}" for key, value in sorted(self.parameters.items()))
-        return f"{self.name}:{given}" if given else self.name
-
-    @property
     def branch_name(self) -> str:
         """File name stem of its branch: ``adam-reset--moments-mv--step-keep``."""
         parts = [self.name, *(f"{key}-{value}" for key, value in sorted(self.parameters.items()))]
         return "--".join(parts)
+
+    @property
+    def typed(self) -> str:
+        """As it is typed: ``adam-reset:moments=mv,step=keep``."""
+        given = ",".join(f"{key}={value}" for key, value in sorted(self.parameters.items()))
+        return f"{self.name}:{given}" if given else self.name
+
+
+def rounded(value: float | None, metric: str) -> float | None:
+    """A difference of a metric, 0 where only rounding made it."""
+    is_rounding = value is not None and abs(value) < _ROUNDING * RANGES.get(metric, 0)
+    return 0.0 if is_rounding else value
+
+
+def as_typed(branch_name: str) -> str:
+    """The name of a treatment's branch as its perturbation is typed; any other as it is."""
+    name, *parts = _PARAMETER.split(branch_name)
+    given = ",".join(f"{key}={value}" for key, value in zip(parts[::2], parts[1::2], strict=True))
+    return f"{name}:{given}" if name and given else branch_name
 
 
 @dataclass(frozen=True, init=False)

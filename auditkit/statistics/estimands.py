@@ -33,6 +33,7 @@ from auditkit.records.estimate import (
 )
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference, resampling
+from auditkit.statistics.levels import control_levels
 from auditkit.statistics.metrics import DISTANCES, SIGNED
 from auditkit.statistics.multiplicity import assign_verdicts, seeds_needed
 from auditkit.statistics.outcomes import (
@@ -127,6 +128,7 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
         distances=tuple(distances),
         persistence=(*persistences(signed, LEVEL), *persistences(distances, LEVEL)),
         notes=(*_notes(values, len(outcomes), plan), *filter(None, [why_not])),
+        levels=control_levels(outcomes, values, variants, plan),
     )
 
 

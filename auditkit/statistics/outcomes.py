@@ -16,7 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.errors import FormatError
-from auditkit.records.estimate import AS_IS, RECALIBRATED, FloorDevelopment
+from auditkit.records.estimate import (
+    AS_IS,
+    DEVELOPED_SHARE,
+    RECALIBRATED,
+    FloorDevelopment,
+)
 from auditkit.records.plan import StudyPlan
 
 Table = NDArray[np.floating[Any]]
@@ -24,11 +29,8 @@ Labels = NDArray[np.integer[Any]]
 SignedMetrics = Mapping[str, Callable[[Table, Labels], float]]
 DistanceMetrics = Mapping[str, Callable[[Table, Table], float]]
 
-#: A placebo has grown when its total variation at T exceeds this ...
+#: A placebo has grown when its total variation at T exceeds this.
 GROWN = 1e-3
-
-#: ... and the floor has developed when this share of the placebos has grown.
-DEVELOPED_SHARE = 0.8
 
 #: What one number belongs to: a table's key (``T/recalibrated``) and a metric.
 TableMetric = tuple[str, str]

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from auditkit.cli import main
 from auditkit.cli.console import LAYOUTS
-from auditkit.manual.pages import ORDER, read_page, topics
+from auditkit.manual.pages import ORDER, Section, explain, read_page, topics
 
 
 def call(*arguments: str) -> CompletedCommand:
@@ -54,6 +54,21 @@ def test_every_topic_is_explained(topic: str) -> None:
 )
 def test_case_and_dashes_do_not_matter(spelt: str, topic: str) -> None:
     assert call(spelt).out == call(*spelt.split()).out == call(topic).out != call().out
+
+
+@pytest.mark.parametrize(
+    ("word", "page"),
+    [
+        *((word, "estimands") for word in ("tv (recal.)", "q", "Holm", "ATE", "seed SDs", "rho")),
+        *((word, "estimands") for word in ("developed", "at chance", "constant guess", "^")),
+        *(("(self)", "checks"), ("trunk", "glossary"), ("json", "formats"), ("--json", "formats")),
+        *(("resume", "study"), ("resume", "loop"), ("width", "study"), ("completion", "study")),
+    ],
+)
+def test_a_word_of_a_report_leads_to_its_page(word: str, page: str) -> None:
+    assert page in {found.page for found in explain(word) if isinstance(found, Section)}
+    if not word.startswith("-"):
+        assert f"From the page {page}: " in call(*word.split()).out
 
 
 def test_a_number_that_is_a_check_and_an_exit_code_shows_both_the_check_first() -> None:
@@ -108,7 +123,7 @@ def test_it_loads_neither_torch_nor_scipy_nor_what_renders() -> None:
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     shell = Shell.at(tmp_path_factory.mktemp("explain") / "user")
-    options = ("--seeds", "0-2", "--horizon", "7", "--fork-at", "4", "--window", "2")
+    options = ("--jobs", "1", "--seeds", "0-2", "--horizon", "7", "--fork-at", "4", "--window", "2")
     done = shell("run", "tiny_study.py", "--out", "a", *options)
     assert done.code == 0, done.err
     assert shell("run", "tiny_study.py", "--out", "b", *options, "--placebos", "2").code == 0
@@ -117,26 +132,35 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
 
 def offered(out: str) -> list[str]:
     """The lines that offer words."""
-    return re.findall(r"^`auditkit explain WORD` explains: (.*?) *$", out, re.MULTILINE)
+    found = re.findall(
+        r"^`auditkit explain WORD` explains: (.*?)\n$", out, re.MULTILINE | re.DOTALL
+    )
+    return [" ".join(line.split()) for line in found]
 
 
 def test_every_table_offers_its_words_once(shell: Shell) -> None:
-    def words(*layouts: str) -> list[str]:
-        return [", ".join(LAYOUTS[name].words) for name in layouts]
+    def told(out: str) -> list[set[str]]:
+        lines = [line.split(", ") for line in offered(out)]
+        words = [word for line in lines for word in line]
+        assert sorted(words) == sorted(set(words))
+        return [set(line) for line in lines]
 
-    verified = shell("verify", "a")
+    def known(name: str) -> set[str]:
+        return {*LAYOUTS[name].words, *LAYOUTS[name].sometimes}
+
+    verified = shell("verify", "a", "--jobs", "1")
     assert verified.code == 0, verified.out
-    assert offered(verified.out) == words("checks", "distances", "effects")
-    assert offered(shell("verify", "a", "--replay", "none").out) == words("checks")
-    assert offered(shell("show", "a").out) == words("branches")
-    assert offered(shell("diff", "a", "b").out) == words("fields")
+    tables = ("checks", "levels", "distances", "effects")
+    for name, words in zip(tables, told(verified.out), strict=True):
+        assert words <= known(name), name
+    seen = set().union(*told(verified.out))
+    assert {word for name in tables for word in LAYOUTS[name].words} <= seen
+    assert {"(self)", "trunk"} <= seen
+    assert "^" not in seen
+    assert told(shell("show", "a").out) == [set(LAYOUTS["branches"].words)]
+    assert told(shell("diff", "a", "b").out) == [set(LAYOUTS["fields"].words)]
 
 
 def test_json_offers_nothing(shell: Shell) -> None:
     for arguments in (("verify", "a", "--replay", "none", "--json", "-"), ("show", "a", "--json")):
         assert "auditkit explain" not in shell(*arguments).out
-
-
-def test_no_line_of_words_is_wrapped() -> None:
-    width = max(len(", ".join(layout.words)) for layout in LAYOUTS.values())
-    assert width + len("`auditkit explain WORD` explains: ") <= 100

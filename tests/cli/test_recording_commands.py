@@ -39,7 +39,7 @@ def test_show_prints_what_was_recorded(recording: Recording) -> None:
     assert (done.code, done.err) == (0, "")
     assert done.out.startswith("Not verified; `auditkit verify` does that.\n")
     for told in (
-        "5 steps of 2 process(es)",
+        "5 steps of 2 processes",
         "backend gloo",
         "seed, by the user 0",
         "command train.py --epochs 1",

@@ -517,13 +517,13 @@ def test_a_terminal_shows_seed_branch_and_step(
     os.close(its_end)
     shown = b""
     deadline = time.monotonic() + PATIENCE
-    wanted = re.compile(rb"run: seed 0, (placebo-0|carry|replica), step \d+")
+    wanted = re.compile(rb"seed 0: (placebo-0|carry|replica), step \d+")
     try:
         while not wanted.search(shown):
             assert time.monotonic() < deadline, shown
             if select.select([terminal], [], [], 0.1)[0]:
                 shown += os.read(terminal, 65536)
-        assert re.search(rb"/38", shown), "the bar counts the steps of all branches"
+        assert re.search(rb"run: +\d+ of 38 steps", shown), "steps of all branches"
         process.send_signal(signal.SIGINT)
         end(process)  # what it still writes fits into the terminal's buffer
         assert process.returncode == 130

@@ -49,7 +49,7 @@ def test_author_and_reproducer_both_stand_for_the_same_bytes(shell: Shell) -> No
     outcome = check_signatures(envelope, [trust(AUTHOR), trust(REPRODUCER)], 2)
     assert len(outcome.signers) == 2
     assert done.out.splitlines() == [
-        "signed: manifest.json, now with 2 signature(s)",
+        "signed: manifest.json, now with 2 signatures",
         f"by: {fingerprint(REPRODUCER)}",
         "statement: urn:auditkit:branch-and-hold:v1, unchanged",
         f"its sha256: {hashlib.sha256(STATEMENT).hexdigest()}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from auditkit.cli.tables import print_report
-from auditkit.evidence.verdicts import CheckResults, exit_code_of, verdict_of
+from auditkit.evidence.verdicts import NOT_APPLICABLE, CheckResults, exit_code_of, verdict_of
 from auditkit.records.report import Finding, VerificationReport
 
 
@@ -59,3 +59,18 @@ def test_what_cannot_be_decided_is_not_called_failed(capsys: pytest.CaptureFixtu
     assert "failed" not in printed(checks, capsys).replace("an earlier check failed", "")
     checks.add(8, [Finding("edited")])
     assert checks.results()[7].status == "failed"
+
+
+def test_a_recording_has_no_rows_for_what_it_cannot_have(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    checks = CheckResults()
+    for number in (1, 2, 3, 4, 5):
+        checks.ran(number, "looked at")
+    for number in (6, 7, 9, 10):
+        checks.skip(number, NOT_APPLICABLE)
+    out = printed(checks, capsys)
+    rows = [line.split()[0] for line in out.splitlines() if line[:1].isdigit()]
+    assert rows == ["1", "2", "3", "4", "5", "8"]
+    assert NOT_APPLICABLE not in out
+    assert "noise floor" not in out

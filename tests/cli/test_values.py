@@ -80,9 +80,7 @@ def test_an_empty_value_is_wrong_use_and_named(shell: Shell, command: str, optio
     assert not list(shell.folder.iterdir())
 
 
-@pytest.mark.parametrize(
-    "command", [name for name, command in commands() if name not in {"worker", "explain", "keygen"}]
-)
+@pytest.mark.parametrize("command", [name for name, command in commands() if name in _NEEDED])
 def test_an_empty_argument_is_wrong_use(shell: Shell, command: str) -> None:
     words = ["" if not word.startswith("-") else word for word in _NEEDED[command][:1]]
     done = shell(*command.split(), *words, *_NEEDED[command][1:])

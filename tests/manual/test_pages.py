@@ -33,7 +33,7 @@ from auditkit.manual.pages import ORDER, Page, Section, explain, nearest, normal
 from auditkit.program.program import Program
 from auditkit.records.agreement import AgreementVerdict
 from auditkit.records.declaration import DECLARATIONS, Declaration
-from auditkit.records.estimate import VERDICTS
+from auditkit.records.estimate import DEVELOPED_SHARE, VERDICTS
 from auditkit.records.manifest import STUDY_PREDICATE
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.recording import RECORDING_PREDICATE, TRACE_STEPS
@@ -42,7 +42,7 @@ from auditkit.records.report import CHECKS, Binding, Status, Verdict
 from auditkit.replay.seed_replay import MAX_REPLAYS
 from auditkit.signing.keys import fingerprint
 from auditkit.statistics.metrics import DISTANCES, N_BINS, SIGNED
-from auditkit.statistics.outcomes import DEVELOPED_SHARE, GROWN
+from auditkit.statistics.outcomes import GROWN
 from auditkit.statistics.resampling import DRAWS, ENUMERATION_LIMIT
 from auditkit.study.stages.evaluator import RECALIBRATION_BATCHES
 

@@ -178,7 +178,7 @@ class PreflightCallback(TrunkCallback):
 
 def _asked(plan: StudyPlan) -> list[tuple[str, PerturbationSpec]]:
     """Everything that branches are perturbed by, once each."""
-    found = [(spec.text, spec) for spec in plan.perturbations]
+    found = [(spec.typed, spec) for spec in plan.perturbations]
     if plan.placebos:
         found.append(("a placebo", PerturbationSpec("ulp", {"scale": plan.placebo_scale})))
     return found

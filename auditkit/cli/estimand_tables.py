@@ -1,0 +1,181 @@
+"""Estimands as tables: the controls' own level, distances from the control, and effects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+
+from auditkit.cli.console import fixed, interval, number, print_table
+from auditkit.cli.spelling import counted
+from auditkit.records.estimate import (
+    AS_IS,
+    DEVELOPED_SHARE,
+    INCONCLUSIVE,
+    PRIMARY,
+    ControlLevel,
+    DistanceEstimate,
+    EstimateTable,
+    FloorDevelopment,
+    Interval,
+    SignedEstimate,
+)
+from auditkit.records.plan import as_typed, rounded
+
+#: Metrics that are shown without ``--all``.
+_SHOWN = ("tv", "accuracy", "nll")
+
+#: What is added to a verdict that its row alone would not make one expect.
+_UNDEVELOPED, _ADJUSTED = " *", " ^"
+
+
+def print_estimates(out: Console, estimates: EstimateTable, *, everything: bool) -> None:
+    """Print the estimand tables."""
+    times = ", ".join(f"{name} = step {step}" for name, step in estimates.times.items())
+    out.print(
+        f"Estimands over {counted(estimates.n_seeds, 'seed')}, "
+        f"{counted(estimates.placebos, 'placebo')} each; {times}; "
+        f"primary metric {estimates.primary_metric}"
+    )
+    for line in _floor(estimates.floor):
+        out.print(line)
+    diverged = {name: count for name, count in estimates.diverged.items() if count}
+    if diverged:
+        shown = ", ".join(f"{as_typed(name)} in {count}" for name, count in diverged.items())
+        out.print(f"Diverged and left out, by number of seeds: {shown}")
+    out.print()
+    levels = [level for level in estimates.levels if everything or _is_shown(level, estimates)]
+    if levels:
+        title = f"What the control reaches: mean over {counted(len(levels[0].per_seed), 'seed')}"
+        print_table(out, "levels", map(_level, levels), title=title)
+    _print_distances(out, estimates, everything=everything)
+    _print_effects(out, estimates, everything=everything)
+    for note in estimates.notes:
+        out.print(f"Note: {note}")
+
+
+def _floor(floor: FloorDevelopment) -> Iterator[str]:
+    """Whether the floor has developed, by which rule, and what to do where it has not."""
+    if floor.developed is None:
+        return
+    share = f"{floor.n_above} of {counted(floor.n_placebos, 'placebo')}"
+    rule = f"at least {DEVELOPED_SHARE * 100:g} % have to"
+    if floor.developed:
+        yield f"Floor developed at T: {share} exceed TV {floor.threshold:g} ({rule})"
+        return
+    yield f"Floor not developed at T: {share} exceed TV {floor.threshold:g}; {rule}"
+    yield (
+        "  The nudge has not grown yet: make it larger (run --placebo-scale, or placebo_scale= in "
+        "the plan), or T later (--horizon)"
+    )
+
+
+def _print_distances(out: Console, estimates: EstimateTable, *, everything: bool) -> None:
+    shown = [row for row in estimates.distances if everything or _is_shown(row, estimates)]
+    is_late = [_is_undeveloped(row, estimates) for row in shown]
+    notes = ["rho: 0 = floor, 1 = as different as another seed; p: within-seed permutation"]
+    if any(is_late):
+        notes.append("* floor not developed at T: compared with a nudge that has not grown yet")
+    print_table(
+        out,
+        "distances",
+        [
+            _distance(row, _UNDEVELOPED if late else "")
+            for row, late in zip(shown, is_late, strict=True)
+        ],
+        title="Distance from the control, and its excess over the placebo floor",
+        notes=notes,
+    )
+
+
+def _print_effects(out: Console, estimates: EstimateTable, *, everything: bool) -> None:
+    shown = [row for row in estimates.signed if everything or _is_shown(row, estimates)]
+    notes = ["p: paired t; the sign-flip test, other metrics and persistence: --all, --json"]
+    if any(_is_open_beside_an_interval_without_0(row) for row in shown):
+        notes.append(
+            "^ the interval is of this row alone, and without 0; the verdict follows the adjusted p"
+        )
+    print_table(
+        out,
+        "effects",
+        map(_effect, shown),
+        title="Treatment minus control, paired by seed",
+        notes=notes,
+    )
+
+
+def _is_shown(
+    row: SignedEstimate | DistanceEstimate | ControlLevel, estimates: EstimateTable
+) -> bool:
+    if row.metric == estimates.primary_metric:
+        return True
+    return row.metric in _SHOWN and row.variant == AS_IS
+
+
+def _level(row: ControlLevel) -> tuple[str, ...]:
+    return (
+        _metric(row),
+        row.time,
+        number(row.mean),
+        number(row.spread),
+        number(row.constant_guess),
+        "at chance" if row.at_chance else "better",
+    )
+
+
+def _distance(row: DistanceEstimate, mark: str) -> tuple[str, ...]:
+    return (
+        as_typed(row.perturbation),
+        _metric(row),
+        row.time,
+        number(row.mean_distance),
+        number(row.floor),
+        number(rounded(row.excess, row.metric)),
+        fixed(row.rho),
+        _p(row.permutation_p),
+        _adjusted(row),
+        row.verdict + mark,
+    )
+
+
+def _effect(row: SignedEstimate) -> tuple[str, ...]:
+    return (
+        as_typed(row.perturbation),
+        _metric(row),
+        row.time,
+        number(rounded(row.ate, row.metric)),
+        interval(row.interval, row.metric),
+        fixed(row.ate_in_control_sd),
+        _p(row.t_p),
+        _adjusted(row),
+        row.verdict + (_ADJUSTED if _is_open_beside_an_interval_without_0(row) else ""),
+    )
+
+
+def _is_undeveloped(row: DistanceEstimate, estimates: EstimateTable) -> bool:
+    return row.time == "T" and not row.exactly_zero and estimates.floor.developed is False
+
+
+def _is_open_beside_an_interval_without_0(row: SignedEstimate) -> bool:
+    return row.verdict == INCONCLUSIVE and row.interval is not None and _excludes_0(row.interval)
+
+
+def _excludes_0(bounds: Interval) -> bool:
+    is_above = bounds.low is not None and bounds.low > 0
+    return is_above or (bounds.high is not None and bounds.high < 0)
+
+
+def _metric(row: SignedEstimate | DistanceEstimate | ControlLevel) -> str:
+    return row.metric if row.variant == AS_IS else f"{row.metric} (recal.)"
+
+
+def _adjusted(row: SignedEstimate | DistanceEstimate) -> str:
+    if row.adjusted_p is None:
+        return "-"
+    return f"{_p(row.adjusted_p)} {'Holm' if row.family == PRIMARY else 'q'}"
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2g}" if value < 0.001 else f"{value:.3f}"

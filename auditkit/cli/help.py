@@ -1,0 +1,218 @@
+"""Help pages: options in groups, examples, and summaries that are never cut off.
+
+Which group an option stands in is said here, by its name; one that no group names stands at the
+end, so that none is lost.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from auditkit.errors import UsageError
+
+#: Commands by what they are for, in the order in which they are listed.
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "Studies": ("run", "verify", "reproduce", "perturbations", "plan", "checklist"),
+    "A loop of your own": ("doctor", "replay", "list", "close"),
+    "What is there": ("show", "diff", "explain"),
+    "Keys and files": ("keygen", "sign", "timestamp", "export", "pack"),
+}
+
+_TRUST = ("--key", "--trust", "--fingerprint", "--threshold", "--authority", "--strict")
+_REPLAY = (
+    *("--replay", "--replay-seed", "--budget", "--tolerance", "--allow-code", "--arg", "--env"),
+    "--jobs",
+)
+_PLAN = (
+    *("--fork-at", "--window", "--horizon", "--seeds", "--seeds-from-timestamp", "--perturb"),
+    *("--placebos", "--placebo-scale", "--primary", "--margin", "--threads", "--probe-at"),
+)
+_OUTPUT = ("--require", "--countersign", "--report", "--format", "--out", "--all", "--wide")
+
+#: Titles and options, by command; a command that is not here has too few options to be grouped.
+GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "run": {
+        "The study, in place of the program's STUDY": _PLAN,
+        "The run": ("--out", "--arg", "--jobs", "--dry-run", "--resume", "--add-seeds", "--json"),
+        "Plan and key": ("--plan", "--deviate", "--key"),
+    },
+    "plan": {
+        "The study, in place of the program's STUDY": _PLAN,
+        "The plan": ("--out", "--arg", "--skip-data", "--key"),
+    },
+    "verify": {
+        "Whom to trust": _TRUST,
+        "What is replayed": _REPLAY,
+        "What is written": (*_OUTPUT, "--json"),
+    },
+    "reproduce": {
+        "The new study": ("--out", "--sign-with", "--resume"),
+        "Whom to trust": _TRUST,
+        "How": _REPLAY,
+        "What is written": ("--all", "--wide", "--json"),
+    },
+    "checklist": {
+        "Whom to trust": _TRUST,
+        "What is replayed": _REPLAY,
+        "What is written": (*_OUTPUT, "--json"),
+    },
+    "replay": {
+        "Whom to trust": ("--trust", "--fingerprint"),
+        "The run": ("--steps", "--verbose"),
+        "What is written": ("--key", "--no-write", "--json"),
+    },
+}
+
+#: Lines that can be typed, by command.
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "run": (
+        "auditkit run study.py --out runs/mine --dry-run",
+        "auditkit run study.py --out runs/mine --jobs 2",
+        "auditkit run study.py --out runs/v --perturb adam-reset:moments=v,step=keep",
+        "auditkit run --out runs/loop --fork-at 100 --window 20 --horizon 300 \\",
+        "    --seeds 0-4 --perturb adam-reset -- python train.py --seed {seed}",
+    ),
+    "plan": (
+        "auditkit plan study.py --out plan.json",
+        "auditkit run study.py --plan plan.json --out runs/mine",
+    ),
+    "verify": (
+        "auditkit verify runs/mine",
+        "auditkit verify study --fingerprint SHA256:... --replay none",
+        "auditkit verify study --fingerprint SHA256:... --allow-code --replay 4",
+        "auditkit verify runs/mine --json report.json",
+    ),
+    "reproduce": ("auditkit reproduce study --fingerprint SHA256:... --allow-code --out again",),
+    "checklist": (
+        "auditkit checklist runs/mine --format latex --replay all",
+        "auditkit checklist runs/mine --report report.json --out CHECKLIST.md",
+    ),
+    "replay": ("auditkit replay runs/exp1 -- python train.py",),
+    "doctor": ("auditkit doctor study.py", "auditkit doctor -- python train.py"),
+    "show": ("auditkit show runs/mine", "auditkit show runs/mine --json"),
+    "diff": (
+        "auditkit diff runs/a runs/b",
+        "auditkit diff runs/a#seed-0/control runs/b#seed-0/control",
+    ),
+    "explain": ("auditkit explain rho", "auditkit explain exit-6", "auditkit explain study"),
+    "perturbations": ("auditkit perturbations", "auditkit perturbations --json"),
+    "keygen": ("auditkit keygen", "auditkit keygen --out author.key --encrypt"),
+    "sign": ("auditkit sign runs/mine --key second-author.key",),
+    "request": ("auditkit timestamp request runs/mine",),
+    "attach": ("auditkit timestamp attach runs/mine manifest.tsr --authority root.pem",),
+    "export": ("auditkit export runs/mine --format sigstore --out mine.sigstore.json",),
+}
+
+
+#: What stands for the value of an option of free text, by its name, or after its command's.
+METAVARS: Mapping[str, str] = {
+    "--add-seeds": "SEEDS",
+    "--arg": "NAME=VALUE",
+    "--authority": "FILE",
+    "--budget": "TIME",
+    "--by": "SHA256:...",
+    "--countersign": "FILE",
+    "--env": "NAME",
+    "--fingerprint": "SHA256:...",
+    "--ignore": "SECTIONS",
+    "--json": "FILE",
+    "--key": "FILE",
+    "--margin": "METRIC=X",
+    "--out": "FILE",
+    "--perturb": "PERTURBATION",
+    "--placebo-scale": "N",
+    "--plan": "FILE",
+    "--primary": "METRIC",
+    "--probe-at": "STEPS",
+    "--replay": "AMOUNT",
+    "--report": "FILE",
+    "--require": "VERDICT",
+    "--seeds": "SEEDS",
+    "--sign-with": "FILE",
+    "--trust": "FILE",
+    "reproduce --out": "DIR",
+    "run --out": "DIR",
+}
+
+
+class Command(click.Command):
+    """A command whose help page has groups and examples, and that takes no option twice."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        for param in self.params:
+            if isinstance(param, click.Option) and param.metavar is None and not param.is_flag:
+                name = max(param.opts, key=len)
+                param.metavar = METAVARS.get(f"{self.name} {name}", METAVARS.get(name))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse what would silently count for nothing: the first of two values."""
+        if not ctx.resilient_parsing:
+            _, _, given = self.make_parser(ctx).parse_args(list(args))
+            for param, times in Counter(map(id, given)).items():
+                option = next(item for item in given if id(item) == param)
+                if times > 1 and isinstance(option, click.Option) and _is_single(option):
+                    raise UsageError(f"{max(option.opts, key=len)} is given twice")
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, each in its group."""
+        for title, options in grouped(self, ctx):
+            with formatter.section(title):
+                formatter.write_dl(options)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples."""
+        examples = EXAMPLES.get(self.name or "", ())
+        if examples:
+            with formatter.section("Examples"):
+                for line in examples:
+                    indent = formatter.current_indent
+                    formatter.write(f"{'':{indent}}{line}\n")
+
+
+class Group(click.Group):
+    """A group whose help page has every command with its whole summary."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write every command, by what it is for."""
+        left = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        shown = {name: command for name, command in left.items() if command and not command.hidden}
+        placed = {name for names in SECTIONS.values() for name in names}
+        rest = tuple(name for name in shown if name not in placed)
+        title = "Commands" if len(rest) == len(shown) else "Other"
+        width = max(map(len, shown))
+        for heading, names in (*SECTIONS.items(), (title, rest)):
+            rows = [
+                (f"{name:{width}}", shown[name].get_short_help_str(limit=1000))
+                for name in names
+                if name in shown
+            ]
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
+
+
+def grouped(
+    command: click.Command, ctx: click.Context
+) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """The options of a command with their help, by the title of their group."""
+    left = {param: record for param in command.get_params(ctx) if (record := _record(param, ctx))}
+    for title, names in GROUPS.get(command.name or "", {}).items():
+        inside = [p for name in names for p in left if name in (*p.opts, *p.secondary_opts)]
+        if inside:
+            yield title, [left.pop(param) for param in inside]
+    if left:
+        yield "Options" if command.name not in GROUPS else "Other", list(left.values())
+
+
+def _record(param: click.Parameter, ctx: click.Context) -> tuple[str, str] | None:
+    return param.get_help_record(ctx) if isinstance(param, click.Option) else None
+
+
+def _is_single(option: click.Option) -> bool:
+    return not (option.multiple or option.is_flag or option.count)

@@ -1,0 +1,26 @@
+"""One spelling of a perturbation in all text: the one that is typed.
+
+Files, manifests and JSON name a branch ``adam-reset--moments-v--step-keep``; whoever reads a
+report or an error typed ``adam-reset:moments=v,step=keep``.
+"""
+
+from __future__ import annotations
+
+import re
+
+from auditkit.records.declaration import DECLARATIONS
+from auditkit.records.plan import as_typed
+
+#: The name of a branch with parameters that stands in a text, and in no path or longer word.
+_VALUE = r"--[^\W\d]\w*-[\w+]+(?:-[\w+]+)*"
+_BRANCH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(DECLARATIONS)})(?:{_VALUE})+(?![\w/-]|\.\w)")
+
+
+def spelt(text: str) -> str:
+    """A text in which auditkit's own perturbations are spelt as they are typed."""
+    return _BRANCH.sub(lambda found: as_typed(found[0]), text) if "--" in text else text
+
+
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """``1 seed``, ``2 seeds``."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"

@@ -1,0 +1,85 @@
+"""What the controls reach by themselves, beside a guess that looks at nothing.
+
+A difference means little where the control itself says no more than how often each class occurs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from auditkit.records.estimate import MIN_PAIRS, ControlLevel
+from auditkit.records.plan import StudyPlan
+from auditkit.statistics import inference
+from auditkit.statistics.metrics import SIGNED, Labels
+from auditkit.statistics.outcomes import SeedOutcomes, SeedValues, table_key
+
+#: Metrics that a constant guess has a meaningful value of; and those of them of which more is
+#: better. The guess has no calibration error, and need not be any good for that.
+COMPARED = ("accuracy", "nll", "brier")
+_MORE_IS_BETTER = ("accuracy",)
+
+#: Twice the size of the one-sided test whose lower end is looked at.
+_LEVEL = 0.90
+
+#: Gains below this are rounding.
+_ROUNDING = 1e-12
+
+
+def control_levels(
+    outcomes: Sequence[SeedOutcomes],
+    values: Sequence[SeedValues],
+    variants: Sequence[str],
+    plan: StudyPlan,
+) -> tuple[ControlLevel, ...]:
+    """Compare the controls with a constant guess.
+
+    Args:
+        outcomes: One a seed.
+        values: The numbers of the seeds whose control stands.
+        variants: As is, and perhaps recalibrated.
+        plan: Names the times.
+
+    Returns:
+        One level a metric, variant and time; none where no control stands.
+    """
+    if not values:
+        return ()
+    by_seed = {outcome.seed: outcome.labels for outcome in outcomes}
+    labels = [by_seed[value.seed] for value in values]
+    return tuple(
+        _level(metric, variant, time, values, labels)
+        for metric in COMPARED
+        for variant in variants
+        for time in plan.times
+    )
+
+
+def constant_guess(metric: str, labels: Labels) -> float:
+    """A metric of the table that gives every example the share of each class among the labels."""
+    shares = np.bincount(labels, minlength=2) / len(labels)
+    return SIGNED[metric](np.tile(shares, (len(labels), 1)), labels)
+
+
+def _level(
+    metric: str,
+    variant: str,
+    time: str,
+    values: Sequence[SeedValues],
+    labels: Sequence[Labels],
+) -> ControlLevel:
+    reached = np.array([value.control[table_key(time, variant), metric] for value in values])
+    guessed = np.array([constant_guess(metric, each) for each in labels])
+    gains = reached - guessed if metric in _MORE_IS_BETTER else guessed - reached
+    interval = inference.t_interval(gains, _LEVEL) if len(gains) >= MIN_PAIRS else None
+    low = interval.low if interval is not None else None
+    return ControlLevel(
+        metric=metric,
+        variant=variant,
+        time=time,
+        per_seed=tuple(float(value) for value in reached),
+        mean=float(reached.mean()),
+        constant_guess=float(guessed.mean()),
+        at_chance=bool((float(gains.mean()) if low is None else low) <= _ROUNDING),
+    )

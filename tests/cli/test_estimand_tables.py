@@ -1,0 +1,111 @@
+"""The estimand tables: what they say of themselves, and nothing that a number does not mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from record_examples import DISTANCE, LEVEL, SIGNED, TABLE
+
+from auditkit.cli.console import console
+from auditkit.cli.estimand_tables import print_estimates
+from auditkit.records.estimate import (
+    EXACTLY_ZERO,
+    INCONCLUSIVE,
+    EstimateTable,
+    FloorDevelopment,
+    Interval,
+)
+
+BRANCH = "adam-reset--moments-v--step-keep"
+
+Printed = Callable[..., str]
+
+
+@pytest.fixture
+def printed(capsys: pytest.CaptureFixture[str]) -> Printed:
+    def print_it(table: EstimateTable, *, everything: bool = False) -> str:
+        print_estimates(console(), table, everything=everything)
+        return capsys.readouterr().out
+
+    return print_it
+
+
+def floor(n_above: int, n_placebos: int) -> FloorDevelopment:
+    return FloorDevelopment(1e-3, n_above, n_placebos, n_above >= 0.8 * n_placebos)
+
+
+def row(out: str, *cells: str) -> list[str]:
+    """The cells of the row that begins with some."""
+    (line,) = (
+        parts
+        for line in out.splitlines()
+        if (parts := re.split(r"  +", line.strip()))[: len(cells)] == list(cells)
+    )
+    return line
+
+
+def test_a_floor_that_has_not_developed_says_the_rule_and_what_to_do(printed: Printed) -> None:
+    out = printed(replace(TABLE, floor=floor(8, 12)))
+    assert "8 of 12 placebos exceed TV 0.001; at least 80 % have to\n" in out
+    for what_to_do in ("--placebo-scale", "placebo_scale=", "T later", "--horizon"):
+        assert what_to_do in out
+    developed = printed(replace(TABLE, floor=floor(10, 12)))
+    assert "Floor developed at T: 10 of 12 placebos exceed TV 0.001" in developed
+    assert "--placebo-scale" not in developed
+
+
+def test_one_is_not_many(printed: Printed) -> None:
+    one = replace(TABLE, n_seeds=1, placebos=1, floor=floor(0, 1))
+    assert "Estimands over 1 seed, 1 placebo each; " in printed(one)
+    assert "0 of 1 placebo exceed" in printed(one)
+
+
+def test_the_controls_level_stands_above_the_estimands(printed: Printed) -> None:
+    better = replace(LEVEL, metric="nll", at_chance=False, mean=0.4, constant_guess=0.69)
+    brier = replace(LEVEL, metric="brier")
+    table = replace(TABLE, levels=(LEVEL, better, brier))
+    out = printed(table)
+    assert out.index("What the control reaches") < out.index("Distance from the control")
+    assert row(out, "accuracy", "T", "0.625") == [
+        *("accuracy", "T", "0.625", "0.177", "0.5", "at chance"),
+    ]
+    assert row(out, "nll", "T", "0.4")[-2:] == ["0.69", "better"]
+    assert "brier" not in out
+    assert row(printed(table, everything=True), "brier", "T", "0.625")
+    assert "What the control reaches" not in printed(replace(TABLE, levels=()))
+
+
+def test_inconclusive_beside_an_interval_without_0_says_why(printed: Printed) -> None:
+    effect = replace(SIGNED, ate=-0.0105, adjusted_p=0.108, verdict=INCONCLUSIVE)
+    apart = replace(effect, interval=Interval(-0.02, -0.000997, 0.95))
+    around = replace(effect, interval=Interval(-0.02, 0.001, 0.95), time="t0+W")
+    out = printed(replace(TABLE, signed=(apart, around)))
+    assert row(out, "momentum-reset", "accuracy", "T")[-1] == "inconclusive ^"
+    assert row(out, "momentum-reset", "accuracy", "t0+W")[-1] == "inconclusive"
+    assert "the verdict follows the adjusted p" in out
+    assert "^" not in printed(replace(TABLE, signed=(around,)))
+
+
+def test_rounding_is_0_and_a_perturbation_is_spelt_as_typed(printed: Printed) -> None:
+    noise = replace(SIGNED, perturbation=BRANCH, ate=-4.63e-18, ate_in_control_sd=-1e-9)
+    out = printed(replace(TABLE, signed=(noise,), diverged={BRANCH: 1}))
+    cells = row(out, "adam-reset:moments=v,step=keep", "accuracy", "T", "0")
+    assert "0.00" in cells
+    assert "e-18" not in out
+    assert BRANCH not in out
+    assert "by number of seeds: adam-reset:moments=v,step=keep in 1" in out
+
+
+def test_exactly_0_says_bit_identical_wherever_there_is_room(
+    printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same = replace(DISTANCE, variant="as-is", verdict=EXACTLY_ZERO)
+    table = replace(TABLE, distances=(same,))
+    assert EXACTLY_ZERO in printed(table)
+    monkeypatch.setenv("COLUMNS", "60")
+    narrow = printed(table)
+    assert "exactly 0" in narrow
+    assert max(map(len, narrow.splitlines())) <= 60

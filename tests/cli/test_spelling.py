@@ -1,0 +1,59 @@
+"""A perturbation is spelt as it is typed, and files keep their names."""
+
+from __future__ import annotations
+
+import pytest
+
+from auditkit.cli.spelling import counted, spelt
+from auditkit.records.declaration import DECLARATIONS
+from auditkit.records.plan import PerturbationSpec, as_typed
+
+BRANCH = "adam-reset--moments-v--step-keep"
+TYPED = "adam-reset:moments=v,step=keep"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (BRANCH, TYPED),
+        (f"seed 0, {BRANCH}, step 3: drift", f"seed 0, {TYPED}, step 3: drift"),
+        (f"it is {BRANCH}.", f"it is {TYPED}."),
+        ("order-shuffle--draw-12; carry", "order-shuffle:draw=12; carry"),
+    ],
+)
+def test_a_branch_in_a_text_is_spelt_as_it_is_typed(text: str, expected: str) -> None:
+    assert spelt(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"seed-0000/{BRANCH}.trace.safetensors",
+        f"{BRANCH}.outcome.safetensors",
+        f"runs/{BRANCH}/manifest.json",
+        f"{BRANCH}/manifest.json",
+        f"my-{BRANCH}",
+        "exp--lr-3",
+        "python train.py --momentum-reset --step-keep 3",
+        "placebo-0",
+    ],
+)
+def test_files_folders_and_commands_keep_their_names(text: str) -> None:
+    assert spelt(text) == text
+
+
+@pytest.mark.parametrize("name", DECLARATIONS)
+def test_every_branch_is_spelt_as_its_perturbation(name: str) -> None:
+    spec = DECLARATIONS[name].resolve(PerturbationSpec(name))
+    assert as_typed(spec.branch_name) == spelt(spec.branch_name) == spec.typed
+    assert PerturbationSpec.parse(spec.typed) == spec
+
+
+def test_somebody_elses_perturbation_with_any_value() -> None:
+    spec = PerturbationSpec("zero-bias", {"name": "a-b", "by": -3})
+    assert as_typed(spec.branch_name) == "zero-bias:by=-3,name=a-b" == spec.typed
+    assert as_typed("--x-1") == "--x-1"
+
+
+def test_one_is_not_many() -> None:
+    assert [counted(n, "seed") for n in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
