@@ -107,16 +107,13 @@ def _smallest(design: Design) -> str:
 
 
 def _seeds(design: Design, plan: StudyPlan) -> str:
-    placebos = counted(plan.placebos, "placebo")
     if design.fewest_seeds is None:
         return f"no test can reach {ALPHA:g}, with any number of seeds: plan fewer perturbations"
     fewest = f"{design.fewest_seeds} are the fewest that can"
     if design.reaches:
         return f"a test can reach {ALPHA:g} with {len(plan.seeds)} seeds; {fewest}"
-    return (
-        f"no test can reach {ALPHA:g} with {counted(len(plan.seeds), 'seed')}; {fewest} with "
-        + (f"{placebos} a seed")
-    )
+    seeds, placebos = counted(len(plan.seeds), "seed"), counted(plan.placebos, "placebo")
+    return f"no test can reach {ALPHA:g} with {seeds}; {fewest} with {placebos} a seed"
 
 
 def _floor(found: Preflight, plan: StudyPlan) -> list[str]:
