@@ -125,9 +125,9 @@ def verify_command(
         print_report(report, everything=everything)
     json_to.write(canonical.dumps(structure.to_dict(report)))
     kept = keep(report, None if received.is_unpacked else path)
+    if kept is not None:  # not on stdout, whose last line is the verdict
+        click.echo(f"auditkit: report: {kept}", err=True)
     if not json_to.is_stdout:
-        if kept is not None:
-            click.echo(f"report: {kept}")
         print_needs(report, "verify", ctx.meta[TYPED])
     ctx.exit(report.exit_code)
 

@@ -153,7 +153,7 @@ class _Target:
         self._archive, self._folder, self._limits = archive, folder, limits
         size = archive.stat().st_size
         ratio = max(limits.free_bytes, limits.ratio * size)
-        self._most = min(limits.total_bytes, ratio, shutil.disk_usage(folder).free)
+        self._most, self._free = min(limits.total_bytes, ratio), shutil.disk_usage(folder).free
         self._names: dict[str, str] = {}
         self._files: set[str] = set()
         self._n_entries = self._n_files = self._n_bytes = 0
@@ -167,11 +167,18 @@ class _Target:
         """Require that so many more bytes may be taken out.
 
         Raises:
-            ArchiveError: When there are too many, or too much for the disk.
+            ArchiveError: When there are too many.
+            StoreError: When there is no room for them.
         """
         if self._n_bytes + n_bytes > self._most:
-            why = f"holds more than {self._most:,} bytes, the most that is taken out of it here"
+            why = f"holds more than {self._most:,} bytes, the most that is taken out of it"
             raise self.refuse(why)
+        if self._n_bytes + n_bytes > self._free:
+            raise StoreError(
+                f"cannot unpack {str(self._archive)!r}: no room for {n_bytes:,} bytes",
+                where=str(self._folder.parent),
+                hint="let $TMPDIR name a folder with more, or unpack it and give the folder",
+            )
 
     def add(self, name: str, size: int, read: Callable[[int], bytes]) -> None:
         """Take out one file.

@@ -15,15 +15,17 @@ from auditkit.formats.redaction import expand_home
 _BEGINNINGS = ("/", "./", "../")
 
 
-def is_missing(value: object) -> bool:
-    """Whether a value is a path of which nothing lies here."""
+def is_missing(value: object, *, certain: bool = False) -> bool:
+    """Whether a value is a path of which nothing lies here.
+
+    Args:
+        value: The value.
+        certain: Whether it is known to be a path, whatever it looks like.
+    """
     path = expand_home(os.fspath(value)) if isinstance(value, (str, os.PathLike)) else ""
-    if not isinstance(path, str) or not path.startswith(_BEGINNINGS):
+    if not isinstance(path, str) or "\0" in path or not (certain or path.startswith(_BEGINNINGS)):
         return False
-    try:
-        return not os.path.lexists(path)
-    except ValueError:  # a null character
-        return False
+    return not os.path.lexists(path)
 
 
 def missing(arguments: Mapping[str, object]) -> list[str]:

@@ -28,13 +28,9 @@ def refuse_unfinished(manifest: Path) -> None:
     Raises:
         StoreError: When a study or recording was begun there and not finished.
     """
-    try:
-        if os.path.lexists(manifest):
-            return
-        begun = [
-            state for name, state in _STATES.items() if os.path.lexists(manifest.parent / name)
-        ]
-    except ValueError:  # a null character
+    if os.path.lexists(manifest):
         return
+    folder = manifest.parent
+    begun = [state for name, state in _STATES.items() if os.path.lexists(folder / name)]
     for what, hint in begun:
         raise StoreError(what, where=str(manifest.parent), hint=hint)

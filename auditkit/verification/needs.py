@@ -12,7 +12,7 @@ from pathlib import Path
 from auditkit.errors import AuditError
 from auditkit.files.given_paths import is_missing
 from auditkit.formats.quote import brief
-from auditkit.records.manifest import SIGNER_NAME, ProgramRecord, StudyManifest
+from auditkit.records.manifest import SIGNER_NAME, StudyManifest
 from auditkit.records.report import Need
 from auditkit.signing.envelopes import Envelope
 from auditkit.signing.keys import TrustedKey, is_fingerprint
@@ -71,12 +71,12 @@ def replay_needs(manifest: StudyManifest, given: Sequence[str], *, allowed: bool
     if not allowed:
         why = "once you have read code/: a replay executes it, and somebody else signed it"
         yield Need("--allow-code", why)
-    yield from _argument_needs(manifest.program, given)
-
-
-def _argument_needs(program: ProgramRecord, given: Sequence[str]) -> Iterator[Need]:
-    for name, value in program.arguments.items():
-        if name not in given and name.isidentifier() and is_missing(value):
+    files = () if manifest.opened is None else manifest.opened.files
+    # Data that were read through an argument are named for it: then it is a path for certain.
+    paths = {part[1] for file in files if (part := file.name.split("/"))[0] == "data" and part[1:]}
+    for name, value in manifest.program.arguments.items():
+        lacks = is_missing(value, certain=name in paths)
+        if name not in given and name.isidentifier() and lacks:
             yield Need(f"--arg {name}=PATH", f"where it lies here: {brief(value, 200)} does not")
 
 

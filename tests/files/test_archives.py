@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import shutil
 import stat
 import tarfile
 import zipfile
@@ -303,6 +304,16 @@ def test_archives_of_other_kinds_are_refused_with_what_to_do(tmp_path: Path, hea
     (tmp_path / "a.bin").write_bytes(head)
     with pytest.raises(ArchiveError, match=r"unpack it and give the folder"):
         is_archive(tmp_path / "a.bin")
+
+
+def test_a_disk_without_room_is_named_before_it_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=3))
+    for make in (zipped, tarred):
+        error = refused(make(tmp_path / "a"), "let $TMPDIR name a folder with more")
+        assert isinstance(error, StoreError)
 
 
 def test_a_full_disk_is_no_broken_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
