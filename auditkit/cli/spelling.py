@@ -1,4 +1,4 @@
-"""One spelling of a perturbation in all text: the one that is typed.
+"""How text spells things: a perturbation as it is typed, and one thing not as many.
 
 Files, manifests and JSON name a branch ``adam-reset--moments-v--step-keep``; whoever reads a
 report or an error typed ``adam-reset:moments=v,step=keep``.

@@ -36,7 +36,7 @@ _OPTIONS = (
         "--perturb",
         multiple=True,
         type=TEXT,
-        help="A treatment: NAME, or NAME:key=value,...; repeatable.",
+        help="A treatment, NAME or NAME:key=value,... (see `auditkit perturbations`); repeatable.",
     ),
     click.option("--placebos", type=WHOLE, help="K placebos a seed (the noise floor)."),
     click.option(

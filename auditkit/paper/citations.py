@@ -128,18 +128,19 @@ def order_lines(manifest: StudyManifest) -> Iterator[str]:
         for branch in seed.branches:
             if branch.order_sha256 != control.order_sha256:
                 yield (
-                    f"check 6; order sha256 of seed {seed.seed}, {clipped(branch.name)} after t0 "
+                    f"check 6; order sha256 of seed {seed.seed}, {_name(branch)} after t0 "
                     f"{digest(branch.order_sha256)}"
                 )
 
 
 def spec_text(branch: BranchRecord) -> str:
-    """A perturbation with all its parameters."""
+    """A perturbation as it is typed, with all its parameters."""
     spec = branch.perturbation
-    if spec is None:
-        return clipped(branch.name)
-    parameters = ", ".join(f"{key}={spec.parameters[key]}" for key in sorted(spec.parameters))
-    return clipped(f"{spec.name} ({parameters})" if parameters else spec.name)
+    return clipped(branch.name if spec is None else spec.typed)
+
+
+def _name(branch: BranchRecord) -> str:
+    return spec_text(branch) if branch.role == "treatment" else clipped(branch.name)
 
 
 def changed_at_fork(branch: BranchRecord, control: BranchRecord) -> str:
@@ -159,7 +160,7 @@ def outcome_lines(manifest: StudyManifest, report: VerificationReport, role: str
     shown_by = "checks 3 and 8" if report.verdict == "verified" else "check 3"
     wanted = [branch for branch in first.branches if branch.role in ("control", role)]
     lines = [
-        f"{shown_by}; seed {first.seed}, outcome file of {clipped(branch.name)}: "
+        f"{shown_by}; seed {first.seed}, outcome file of {_name(branch)}: "
         f"{file_digest(manifest, branch.outcome)}"
         for branch in wanted[: MAX_LISTED + 1]
     ]

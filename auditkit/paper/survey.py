@@ -194,7 +194,7 @@ def perturbations(manifest: StudyManifest, report: VerificationReport) -> Facts:
     )
     control = manifest.seeds[0].branches[0]
     evidence = [
-        f"check 7; seed {manifest.seeds[0].seed}, {clipped(branch.name)}: "
+        f"check 7; seed {manifest.seeds[0].seed}, {spec_text(branch)}: "
         f"{changed_at_fork(branch, control)}"
         for branch in treatments[:24]
     ]

@@ -19,6 +19,7 @@ from auditkit.paper.questions import BASE_CHECKS, NEURIPS, QUESTIONS, SURVEY, Ch
 from auditkit.paper.rendering import to_latex, to_markdown
 from auditkit.paper.survey import SURVEY_ITEMS
 from auditkit.records.manifest import BranchRecord, RunTimes, StudyManifest
+from auditkit.records.plan import PerturbationSpec
 from auditkit.records.report import CHECKS, CheckResult, Finding, Status, VerificationReport
 
 MANIFEST = example_manifest()
@@ -44,6 +45,25 @@ def with_status(report: VerificationReport, statuses: dict[int, Status]) -> Veri
         for check in report.checks
     ]
     return replace(report, checks=tuple(checks))
+
+
+def test_a_perturbation_is_spelt_as_it_is_typed() -> None:
+    spec = PerturbationSpec("adam-reset", {"moments": "v", "step": "keep"})
+    seeds = [
+        replace(
+            seed,
+            branches=tuple(
+                replace(branch, name=spec.branch_name, perturbation=spec)
+                if branch.role == "treatment" and branch == seed.branches[-1]
+                else branch
+                for branch in seed.branches
+            ),
+        )
+        for seed in MANIFEST.seeds
+    ]
+    text = to_markdown(fill(replace(MANIFEST, seeds=tuple(seeds)), REPORT))
+    assert "adam-reset:moments=v,step=keep" in text
+    assert spec.branch_name not in text
 
 
 def behind(key: str) -> set[int]:
