@@ -73,31 +73,29 @@ def examine_command(
         Undecided: When no loop was seen, or it failed.
     """
     task = RowsTask(last_step=steps)
-    first = run_trial(config, task)
-    done, other, mismatch = 1, first, None
+    first, done = run_trial(config, task), 1
+    idle: tuple[str, ...] = ()
     report(done)
-    while done < runs and mismatch is None:
+    while done < runs:
         other = run_trial(config, task)
         done += 1
         report(done)
-        mismatch = compare_trials(first, other)
-    if mismatch is None:
-        resume = try_resume(config, first)
-        found = Diagnosis(True, first.steps, done, resume=resume)
-        advice = what_to_register(resume, first.info.unregistered) if resume else ""
-        return replace(found, advice=(advice,)) if advice else found
-    unseeded = first.starts(other)
-    idle = tuple(
-        name for name in unseeded if not first.draws_from(name) and not other.draws_from(name)
-    )
-    seen = Diagnosis(False, min(first.steps, other.steps), done, mismatch, unseeded, idle)
-    if unseeded != idle:
-        return replace(seen, advice=(_seeding_advice(unseeded, idle),))
-    rest = compare_trials(first, other, idle)
-    if rest is None:
-        return replace(seen, advice=(_seeding_advice(unseeded, idle),))
-    seen = replace(seen, parting=rest)
-    return _explain(config, steps, seen, first)
+        unseeded = first.starts(other)
+        # Where a stream stands that nothing draws from makes no difference.
+        idle = tuple(
+            name for name in unseeded if not first.draws_from(name) and not other.draws_from(name)
+        )
+        mismatch = compare_trials(first, other, idle)
+        if mismatch is not None:
+            shared = min(first.steps, other.steps)
+            seen = Diagnosis(False, shared, done, mismatch, unseeded, idle)
+            if unseeded != idle:
+                return replace(seen, advice=(_seeding_advice(unseeded, idle),))
+            return _explain(config, steps, seen, first)
+    resume = try_resume(config, first, idle)
+    found = Diagnosis(True, first.steps, done, unseeded=idle, idle=idle, resume=resume)
+    advice = what_to_register(resume, first.info.unregistered) if resume else ""
+    return replace(found, advice=(advice,)) if advice else found
 
 
 def _explain(config: CommandConfig, steps: int, seen: Diagnosis, first: Trial) -> Diagnosis:

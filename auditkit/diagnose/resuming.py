@@ -8,6 +8,7 @@ that was never interrupted.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,12 +43,15 @@ class ResumeTrial:
         return self.parting is None and self.refused is None
 
 
-def try_resume(config: CommandConfig, whole: Trial) -> ResumeTrial | None:
+def try_resume(
+    config: CommandConfig, whole: Trial, idle: Collection[str] = ()
+) -> ResumeTrial | None:
     """Resume the command in the midst of its steps.
 
     Args:
         config: The command, and how it is run.
         whole: A run that was not interrupted, of a command that is repeatable.
+        idle: Random streams that nothing draws from, and that are not looked at.
 
     Returns:
         None where it has too few steps.
@@ -72,7 +76,7 @@ def try_resume(config: CommandConfig, whole: Trial) -> ResumeTrial | None:
             )
         except AuditError as error:
             return ResumeTrial(step, refused=str(error))
-    found = [_compare(rank, step, whole, resumed) for rank in sorted(whole.rows)]
+    found = [_compare(rank, step, whole, resumed, idle) for rank in sorted(whole.rows)]
     parting = min((one for one in found if one), key=lambda one: one.step or 0, default=None)
     return ResumeTrial(step, whole.steps - step, parting)
 
@@ -86,7 +90,9 @@ def what_to_register(trial: ResumeTrial, unregistered: str | None) -> str:
     return f"{resume_reason(component)}{known}; give it to wrap: {resume_remedy(component)}"
 
 
-def _compare(rank: int, step: int, whole: Trial, resumed: Trial) -> Mismatch | None:
+def _compare(
+    rank: int, step: int, whole: Trial, resumed: Trial, idle: Collection[str]
+) -> Mismatch | None:
     where = f"rank {rank}"
     here = {row.first_step: row for row in resumed.rows.get(rank, [])}
     for row in whole.rows[rank]:
@@ -94,12 +100,13 @@ def _compare(rank: int, step: int, whole: Trial, resumed: Trial) -> Mismatch | N
             continue
         if row.first_step not in here:
             return Mismatch(where, row.first_step, "steps", (), "length")
-        mismatch = compare_rows(where, _without_loss(row), _without_loss(here[row.first_step]))
+        mismatch = compare_rows(where, _without(row, idle), _without(here[row.first_step], idle))
         if mismatch is not None:
             return mismatch
     return None
 
 
-def _without_loss(row: Trace) -> Trace:
-    """Its components; a loss that is logged may be a mean that the loop keeps."""
-    return replace(row, loss_bits=bytes(len(row.loss_bits)))
+def _without(row: Trace, idle: Collection[str]) -> Trace:
+    """Its other components; a loss that is logged may be a mean that the loop keeps."""
+    kept = {name: cell for name, cell in row.columns.items() if name not in idle}
+    return replace(row, loss_bits=bytes(len(row.loss_bits)), columns=kept)

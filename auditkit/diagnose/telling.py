@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from auditkit.diagnose.doctor import Diagnosis
 from auditkit.diagnose.resuming import ResumeTrial
+from auditkit.evidence.comparison import seeding_calls
 from auditkit.evidence.distances import Magnitude
 from auditkit.records.recording import RecordingManifest
 from auditkit.replay.recording_replay import RecordingReplay
@@ -19,6 +20,12 @@ def diagnosis_lines(found: Diagnosis) -> Iterator[str]:
             f"Repeatable: {found.steps} steps are equal bit for bit; no nondeterminism seen in "
             f"{found.runs} runs."
         )
+        if found.idle:
+            yield (
+                f"  {', '.join(found.idle)} {'begin' if len(found.idle) > 1 else 'begins'} "
+                f"elsewhere in every run ({seeding_calls(found.idle)} would change that); nothing "
+                "drew from there"
+            )
         if found.resume is not None:
             yield from _resume_lines(found.resume, found.advice)
         return

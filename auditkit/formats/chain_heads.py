@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from auditkit.errors import FormatError
 from auditkit.formats.run_files import Tensors, array_of
 from auditkit.records.tensor import RawTensor
 
@@ -42,6 +43,9 @@ class ChainHeads:
         Raises:
             FormatError: When something else is there.
         """
-        step, epochs = array_of(tensors, "at", "int64", what="heads").tolist()
-        heads = array_of(tensors, "heads", "uint8", what="heads").tobytes().hex()
-        return cls(step, epochs, heads[:64], heads[64:])
+        at = array_of(tensors, "at", "int64", what="heads")
+        heads = array_of(tensors, "heads", "uint8", what="heads")
+        if (at.shape, heads.shape) != ((2,), (64,)):
+            raise FormatError("these are no heads of two chains", where="heads")
+        text = heads.tobytes().hex()
+        return cls(int(at[0]), int(at[1]), text[:64], text[64:])

@@ -26,7 +26,7 @@ Values = Mapping[str, Plain]
 
 def is_groups(name: str) -> bool:
     """Whether a component holds the groups of an optimizer, or a number is one of them."""
-    return re.match(rf"{GROUPS}(?=[/\[]|$)", name) is not None
+    return name.startswith(GROUPS) and name[len(GROUPS) :][:1] in ("", "/", "[")
 
 
 def group_values(component: str, text: bytes | None) -> dict[str, Plain]:

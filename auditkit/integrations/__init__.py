@@ -2,5 +2,6 @@
 
 Each module needs the framework that it is named after: ``pip install "auditkit[lightning]"``,
 ``auditkit[transformers]``, ``auditkit[accelerate]``. torchdata's StatefulDataLoader needs
-nothing from here: it is given to ``Recorder.wrap`` like any other loader.
+nothing from here: it is given to ``Recorder.wrap`` like any other loader. MLflow, W&B and pytest
+are what their own modules need.
 """

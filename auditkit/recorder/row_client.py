@@ -143,7 +143,7 @@ class _RowSender:
             self._dump = (task.dump_at, task.dump_to, False)
         self._frozen: Snapshot | None = None
         self._committed: StateCommitment | None = None
-        self._group_numbers = GroupNumbers()
+        self._group_numbers = GroupNumbers(instrumented.session.objects.optimizer)
         self._changed: dict[str, float] = {}
         self.stopped = False
         self._modules: ModuleCallback | None = None

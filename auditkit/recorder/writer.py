@@ -114,7 +114,7 @@ class RecordingWriter:
         self._counters_begun = None if kept is None else BegunCounters(kept.counters)
         self._state: State = {}
         self._pace = RowPace()
-        self._group_numbers = GroupNumbers()
+        self._group_numbers = GroupNumbers(session.objects.optimizer)
         self.batch_in_hand = False
         self.journal = journal
         self.steps = 0 if resumption is None else resumption.step

@@ -20,9 +20,8 @@ def check_replica(
     control = seed.record.branches[0]
     mismatch = compare_traces(replica.name, seed.control, trace)
     if mismatch is not None:
-        others = f" (also {', '.join(mismatch.others)})" if mismatch.others else ""
         yield Finding(
-            f"{replica.name} parts from the control: {mismatch.kind}, {mismatch.component}{others}",
+            f"{replica.name} parts from the control: {mismatch}",
             where,
             mismatch.step,
             mismatch.component,

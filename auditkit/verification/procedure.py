@@ -182,7 +182,7 @@ class _StudyVerification(Verification):
         n_rerun = sum(len(names) for names in rerun.values())
         changes = {0: "; that changes are as declared was not replayed", n_all - len(seeds): ""}
         partly = f"; that changes are as declared was replayed for {n_rerun}"
-        at_fork = f"{n_all} branches against their control at step {plan.fork_at + 1}"
+        at_fork = f"{n_all} branches against their control after step {plan.fork_at}"
         self._checks.ran(7, at_fork + changes.get(n_rerun, partly))
         n_replicas = sum("replica" in names for names in rerun.values())
         by_whom = {0: "as the author re-ran it", len(seeds): "re-run here"}

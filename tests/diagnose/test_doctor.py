@@ -18,6 +18,7 @@ from studies import PROGRAMS, InProcessWorkers
 from auditkit.diagnose import doctor
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
 from auditkit.diagnose.resuming import ResumeTrial
+from auditkit.diagnose.telling import diagnosis_lines
 from auditkit.errors import ProgramError, Undecided, UnsupportedLoader
 from auditkit.recorder import row_client
 from auditkit.records.job import ProgramSource
@@ -134,11 +135,14 @@ def test_a_stream_that_nobody_draws_from_is_told_apart(loop: Loop) -> None:
             loop()
 
     found = examine(script)
-    assert not found.repeatable
+    assert found.repeatable
     assert found.unseeded == found.idle == ("rng/python",)
-    assert found.advice == (
-        "rng/python begins elsewhere in every run: call random.seed(SEED) before the model and "
-        "the loader are built; nothing drew from it here",
+    assert found.advice == ()
+    assert found.resume is not None
+    assert found.resume.exact
+    assert list(diagnosis_lines(found))[1] == (
+        "  rng/python begins elsewhere in every run (random.seed(SEED) would change that); nothing "
+        "drew from there"
     )
 
 

@@ -383,7 +383,7 @@ def test_what_was_not_re_run_is_not_said_to_have_been(
     assert result_of(report, 7).summary.endswith("was replayed for 1")
     everything = check(small)
     assert result_of(everything, 9).summary == "replica = control, re-run here; 1 placebos"
-    assert result_of(everything, 7).summary == "7 branches against their control at step 7"
+    assert result_of(everything, 7).summary == "7 branches against their control after step 6"
 
 
 def test_as_many_as_there_are_is_all(small: Run) -> None:
