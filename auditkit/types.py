@@ -12,6 +12,9 @@ from __future__ import annotations
 from auditkit.api.report import (
     Report,
 )
+from auditkit.diagnose.details import (
+    SampleDifference,
+)
 from auditkit.diagnose.run_difference import (
     FieldDifference,
     OutcomeDifference,
@@ -21,6 +24,9 @@ from auditkit.diagnose.run_difference import (
 )
 from auditkit.evidence.distances import (
     Magnitude,
+)
+from auditkit.evidence.settings import (
+    SettingDifference,
 )
 from auditkit.records.environment import (
     Environment,
@@ -37,6 +43,7 @@ from auditkit.records.manifest import (
     BranchRecord,
     CodeFile,
     DataRecord,
+    Extension,
     FileRecord,
     Producer,
     ProgramRecord,
@@ -91,6 +98,7 @@ __all__ = [
     "DistanceEstimate",
     "Environment",
     "EstimateTable",
+    "Extension",
     "FieldDifference",
     "FileRecord",
     "Finding",
@@ -113,7 +121,9 @@ __all__ = [
     "RngContract",
     "RunDifference",
     "RunTimes",
+    "SampleDifference",
     "SeedRecord",
+    "SettingDifference",
     "SignedEstimate",
     "SnapshotDistance",
     "StatedReplay",

@@ -193,5 +193,5 @@ def content(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in ("manifest.json", "signer.pub")
+        if path.is_file() and path.name not in ("manifest.json", "signer.pub", "report.json")
     }

@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from auditkit.cli.console import console
+from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT
 from auditkit.cli.passwords import signing_key_of
 from auditkit.recorder.closing import close_recording
 from auditkit.records.manifest import MANIFEST_NAME
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("folder", metavar="DIR", type=TEXT)
 @click.option(
     "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."

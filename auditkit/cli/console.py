@@ -154,11 +154,15 @@ LAYOUTS: Mapping[str, Layout] = {
     "runs": Layout(
         ("run", "kind", "state", "steps", "when", "verdict"),
         numbers=("steps",),
+        whole=("kind", "state"),
+        first_to_go=("when", "kind"),
         words=("resumable", "unfinished", "verdict"),
     ),
     "logged": Layout(
         ("rank", "logged", "numbers", "first", "last", "least", "most"),
         numbers=("numbers", "first", "last", "least", "most"),
+        whole=("rank",),
+        first_to_go=("most", "least", "numbers", "first"),
         words=("logged", "rank"),
     ),
 }

@@ -70,9 +70,10 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 #: Lines that can be typed, by command.
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "run": (
-        "auditkit run study.py --out runs/mine --dry-run",
+        "auditkit run study.py --dry-run",
         "auditkit run study.py --out runs/mine --jobs 2",
         "auditkit run study.py --out runs/v --perturb adam-reset:moments=v,step=keep",
+        "auditkit run study.py --out runs/mine --add-seeds 8-11",
         "auditkit run --out runs/loop --fork-at 100 --window 20 --horizon 300 \\",
         "    --seeds 0-4 --perturb adam-reset -- python train.py --seed {seed}",
     ),
@@ -99,6 +100,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "auditkit diff runs/a#seed-0/control runs/b#seed-0/control",
     ),
     "explain": ("auditkit explain rho", "auditkit explain exit-6", "auditkit explain study"),
+    "pack": (
+        "auditkit pack runs/mine --out mine.zip",
+        "auditkit verify mine.zip --fingerprint SHA256:...",
+    ),
+    "list": ("auditkit list runs", "auditkit list runs --json"),
+    "close": ("auditkit close runs/exp1",),
     "perturbations": ("auditkit perturbations", "auditkit perturbations --json"),
     "keygen": ("auditkit keygen", "auditkit keygen --out author.key --encrypt"),
     "sign": ("auditkit sign runs/mine --key second-author.key",),

@@ -11,14 +11,16 @@ from pathlib import Path
 import click
 
 from auditkit.cli.console import console, print_table
-from auditkit.cli.options import TEXT
+from auditkit.cli.help import Command
+from auditkit.cli.options import TEXT, wide_option
 from auditkit.diagnose.run_list import ListedRun, find_runs
 from auditkit.errors import UsageError
 from auditkit.formats import canonical, structure
 
 
-@click.command("list")
+@click.command("list", cls=Command)
 @click.argument("folder", metavar="DIR", default=".", type=TEXT)
+@wide_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def list_runs(folder: str, as_json: bool) -> None:
     """List the studies and recordings in DIR and below it. Nothing is verified."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT, manifest_path
 from auditkit.cli.outputs import new_file
 from auditkit.errors import UsageError
@@ -23,7 +24,7 @@ from auditkit.verification.replay_results import is_replay_result
 _ENDING = ".zip"
 
 
-@click.command("pack")
+@click.command("pack", cls=Command)
 @click.argument("folder", metavar="DIR", type=TEXT)
 @click.option("--out", type=TEXT, help="The archive, a new .zip file; by default beside DIR.")
 def pack_command(folder: str, out: str | None) -> None:

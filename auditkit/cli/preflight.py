@@ -9,12 +9,10 @@ from rich.filesize import decimal
 
 from auditkit.cli.console import number, print_facts, print_words
 from auditkit.cli.spelling import counted
-from auditkit.records.estimate import MIN_PAIRS
-from auditkit.records.plan import StudyPlan
+from auditkit.records.estimate import ALPHA, MIN_PAIRS
+from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
 from auditkit.records.preflight import Cost, Preflight
 from auditkit.statistics.design import Design, design_of, grown
-from auditkit.statistics.estimands import ALPHA
-from auditkit.statistics.metrics import DISTANCES
 from auditkit.statistics.outcomes import GROWN
 from auditkit.study.request import StudyRequest
 
@@ -98,7 +96,7 @@ def _tests(design: Design, plan: StudyPlan) -> str:
 
 
 def _smallest(design: Design) -> str:
-    if design.smallest_p is None and design.metric in DISTANCES:
+    if design.smallest_p is None and design.metric in DISTANCE_METRICS:
         return f"none: fewer than {MIN_PAIRS} seeds are not tested"
     if design.smallest_p is None:
         return "none: a t test has no smallest p"

@@ -109,12 +109,11 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
         _refuse_with_added_seeds(given, plan_file, dry=dry_run)
         earlier = read_earlier(RunFolder(Path(out or "")), signer.trusted, resume=resume)
     with Workers() as workers:
+        asked = (program, arguments, command)
         if earlier is not None:
-            source, plan = _extended(earlier, program, arguments, command, add_seeds or "")
+            source, plan = _extended(earlier, *asked, add_seeds or "")
         else:
-            source, plan = _what_to_run(
-                workers, program, arguments, command, given, bound, deviate=deviate
-            )
+            source, plan = _what_to_run(workers, *asked, given, bound, deviate=deviate)
         request = StudyRequest(
             program=source,
             plan=plan,

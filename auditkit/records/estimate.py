@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 AS_IS = "as-is"
 RECALIBRATED = "recalibrated"
 
+#: Size of the tests.
+ALPHA = 0.05
+
 #: Pairs from which intervals and tests are given; fewer give values only.
 MIN_PAIRS = 3
 

@@ -11,11 +11,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from auditkit.records.estimate import MIN_PAIRS
-from auditkit.records.plan import StudyPlan
+from auditkit.records.estimate import ALPHA, MIN_PAIRS
+from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
 from auditkit.records.preflight import NudgeTrial
-from auditkit.statistics.estimands import ALPHA
-from auditkit.statistics.metrics import DISTANCES
 from auditkit.statistics.multiplicity import seeds_needed
 from auditkit.statistics.outcomes import GROWN
 from auditkit.statistics.resampling import DRAWS, ENUMERATION_LIMIT
@@ -48,7 +46,7 @@ class Design:
 def design_of(plan: StudyPlan) -> Design:
     """The arithmetic of a plan."""
     n_tests, n_seeds = len(plan.times) * len(plan.perturbations), len(plan.seeds)
-    if plan.primary_metric not in DISTANCES:
+    if plan.primary_metric not in DISTANCE_METRICS:
         return Design(plan.primary_metric, n_tests, None, MIN_PAIRS, n_seeds >= MIN_PAIRS)
     fewest = max(MIN_PAIRS, seeds_needed(n_tests, plan.placebos, ALPHA))
     smallest = _smallest_p(plan.placebos, n_seeds) if n_seeds >= MIN_PAIRS else None

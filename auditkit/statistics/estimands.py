@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.records.estimate import (
+    ALPHA,
     AS_IS,
     EXACTLY_ZERO,
     EXPLORATORY,
@@ -51,7 +52,6 @@ from auditkit.statistics.persistence import persistences
 
 _Row = TypeVar("_Row", SignedEstimate, DistanceEstimate)
 
-ALPHA = 0.05
 LEVEL = 0.95
 
 #: Pairs from which the sign-flip test can reach .05 (2 / 2**6 = .031).

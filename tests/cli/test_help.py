@@ -159,5 +159,6 @@ def test_what_bash_is_told_to_call_answers() -> None:
     ) + call("bash_source")
     assert call("bash_complete", COMP_WORDS="auditkit run --pl", COMP_CWORD="2").split() == [
         "plain,--placebos",
+        "plain,--placebo-scale",
         "plain,--plan",
     ]
