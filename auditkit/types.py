@@ -32,6 +32,7 @@ from auditkit.records.environment import (
     Environment,
 )
 from auditkit.records.estimate import (
+    ControlLevel,
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
@@ -92,6 +93,7 @@ __all__ = [
     "CheckResult",
     "CheckpointRecord",
     "CodeFile",
+    "ControlLevel",
     "Countersignature",
     "DataRecord",
     "Distance",
