@@ -189,7 +189,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder but those that hold times or the key."""
+    """Every file of a folder but those that hold times or the key, and a reader's report."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))

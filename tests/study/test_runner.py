@@ -173,7 +173,7 @@ def test_a_run_whose_parent_is_killed_leaves_partial_files_and_no_process(
     only_partial(out)
     verified = shell("verify", "out/manifest.json")
     assert verified.code == 2
-    assert "No such file or directory" in verified.line
+    assert "an unfinished run, without a manifest" in verified.line
     resumed = shell("run", "halting_study.py", *options, "--resume")
     assert resumed.code == 0, resumed.err
     assert shell("run", "halting_study.py", *options[:-1], "again").code == 0
