@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -10,6 +11,8 @@ from auditkit.cli.console import console
 from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT
 from auditkit.cli.passwords import signing_key_of
+from auditkit.errors import UsageError
+from auditkit.formats.quote import brief
 from auditkit.recorder.closing import close_recording
 from auditkit.records.manifest import MANIFEST_NAME
 
@@ -25,6 +28,8 @@ def close(folder: str, key: str | None) -> None:
     It has the steps of which everything is on disk, and says that it was made afterwards. The
     recording can no longer be resumed then.
     """
+    if not os.path.isdir(folder):  # noqa: PTH112 # Path's raises for a name that is too long
+        raise UsageError(f"there is no folder {brief(folder)}", hint="auditkit list shows the runs")
     out = Path(folder)
     manifest = close_recording(out, signing_key_of(key))
     shown = console()

@@ -18,10 +18,12 @@ from auditkit.cli.options import NUMBER, TEXT, WHOLE, decimal_number, whole_numb
 #: What a command needs beside the option that is tried.
 _NEEDED = {
     "checklist": ("m",),
+    "close": ("d",),
     "diff": ("a", "b"),
     "doctor": ("p.py",),
     "export": ("m", "--format", "sigstore", "--out", "o"),
     "pack": ("m",),
+    "list": ("d",),
     "plan": ("p.py",),
     "replay": ("m",),
     "reproduce": ("m", "--out", "o"),

@@ -25,11 +25,13 @@ from synthetic_recordings import (
     write_snapshot,
 )
 
-from auditkit.formats import canonical, schema
+from auditkit.formats import canonical, schema, tensor_file
+from auditkit.formats.scalar_file import Series, scalars_to_tensors, series_of
 from auditkit.formats.structure import to_dict
 from auditkit.records.digest import EVIDENCE_BYTES
 from auditkit.records.recording import RankRecord, RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
+from auditkit.records.tensor import RawTensor
 from auditkit.signing.keys import PrivateKey, TrustedKey, fingerprint, generate_key
 from auditkit.verification.procedure import VerifyRequest, verify
 
@@ -569,6 +571,65 @@ def test_ranks_that_train_on_the_same_samples_are_a_warning(
 
 
 # Check 8
+
+
+def test_a_recording_that_was_closed_afterwards_is_never_more_than_replayed_in_part(
+    make: Callable[..., Recording],
+) -> None:
+    recording = make(checkpoints=())
+
+    def close(predicate: dict[str, Any]) -> None:
+        predicate["closed_as"] = "the process was killed"
+        predicate["ranks"][0]["final"] = {}
+        for stream in predicate["ranks"][0]["rng"]["streams"]:
+            stream["end"] = None
+
+    forging.edit_predicate(recording, close)
+    write_replay(recording)
+    report = check(recording)
+    assert (report.verdict, report.exit_code, failures(report)) == ("integrity-only", 0, set())
+    assert any("closed afterwards" in text for text in result_of(report, 4).warnings)
+    assert result_of(report, 8).status == "not run"
+    text = "re-executed, and equal, of a recording that was closed afterwards"
+    assert any(text in warning for warning in result_of(report, 8).warnings)
+
+    def pretend(predicate: dict[str, Any]) -> None:
+        predicate["closed_as"] = None
+
+    forging.edit_predicate(recording, pretend)
+    assert {4, 5} <= failures(check(recording))  # without saying so the end must be committed to
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"a": series_of([(9, 1.0)])}, "is of a step that was not taken"),
+        (None, "scalars need a step and a value"),
+    ],
+)
+def test_logged_numbers_are_of_steps_that_were_taken(
+    make: Callable[..., Recording], change: dict[str, Series] | None, says: str
+) -> None:
+    recording = make()
+    name = "scalars.safetensors"
+    good = scalars_to_tensors({"a": series_of([(0, 1.0), (6, 2.0)])})
+    forging.add_file(recording, name, file_of(good), "scalars")
+
+    def list_it(predicate: dict[str, Any]) -> None:
+        predicate["ranks"][0]["scalars"] = name
+        predicate["files"].sort(key=lambda file: file["name"])
+
+    forging.edit_predicate(recording, list_it)
+    assert findings_text(check(recording)) == ""
+    bad = {"x": RawTensor("uint8", (1,), b"1")} if change is None else scalars_to_tensors(change)
+    forging.replace_file(recording, name, file_of(bad))
+    report = check(recording)
+    assert any(says in str(finding) for finding in result_of(report, 4).findings)
+
+
+def file_of(tensors: dict[str, RawTensor]) -> bytes:
+    """A tensor file's bytes."""
+    return b"".join(tensor_file.to_chunks(tensors, None))
 
 
 def test_a_whole_replay_makes_a_recording_verified(make: Callable[..., Recording]) -> None:
