@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from auditkit.version import __version__
 
 if TYPE_CHECKING:
-    from auditkit.api.calls import diff, load_manifest, load_report, verify
+    from auditkit.api.calls import load_manifest, load_report, verify
+    from auditkit.api.difference import diff
     from auditkit.api.report import Report
     from auditkit.errors import AuditError, NothingToPerturb
     from auditkit.observe.rng.per_sample import PerSample
@@ -39,7 +40,7 @@ _HOMES = {
     "Stateful": "auditkit.observe.state.components",
     "StudyPlan": "auditkit.records.plan",
     "TrainingObjects": "auditkit.observe.state.components",
-    "diff": "auditkit.api.calls",
+    "diff": "auditkit.api.difference",
     "load_manifest": "auditkit.api.calls",
     "load_report": "auditkit.api.calls",
     "verify": "auditkit.api.calls",

@@ -1,4 +1,4 @@
-"""``auditkit.verify``, ``load_report``, ``load_manifest`` and ``diff``.
+"""``auditkit.verify``, ``load_report`` and ``load_manifest``.
 
 They give the records that the command line's ``--json`` writes, print nothing, and end in an
 :class:`auditkit.AuditError` where the command line ends in one line on stderr. What a verification
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from auditkit.api.report import Report, as_report
-from auditkit.diagnose.run_difference import RunDifference, compare_runs
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import archives, store
@@ -169,19 +168,6 @@ def load_manifest(path: PathLike) -> StudyManifest | RecordingManifest:
     data = store.read_bytes(place, max_bytes=canonical.MAX_BYTES, what="a manifest")
     payload = open_envelope(data, what=place.name).payload
     return manifest_from_statement(payload, what=place.name)
-
-
-def diff(left: PathLike, right: PathLike) -> RunDifference:
-    """Where and how far two runs differ, as ``auditkit diff`` says. Nothing is verified.
-
-    Args:
-        left: A manifest or a folder, perhaps with ``#`` and a trace: ``runs/a#seed-0/control``.
-        right: The other.
-
-    Raises:
-        AuditError: When one of them cannot be read.
-    """
-    return compare_runs(str(left), str(right))
 
 
 def _manifest(path: Path) -> Path:
