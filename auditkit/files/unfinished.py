@@ -9,7 +9,10 @@ from auditkit.errors import StoreError
 from auditkit.files import store
 
 _RUN = ("an unfinished run, without a manifest", "go on with auditkit run ... --resume")
-_RECORDING = ("an unfinished recording, without a manifest", "go on with Recorder.resume(...)")
+_RECORDING = (
+    "an unfinished recording, without a manifest",
+    "go on with Recorder.resume(...), or end it: auditkit close DIR",
+)
 
 #: By what lies in the folder until the manifest does: a journal, or only the lock before it.
 _STATES = {
