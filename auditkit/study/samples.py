@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from auditkit.errors import AugmentationDrift
 from auditkit.files import store
 from auditkit.files.run_folder import FinishedSeed
+from auditkit.files.run_parts import present, seed_name
 from auditkit.formats.ordering import delivered_order
 from auditkit.formats.run_files import order_from_tensors
 from auditkit.formats.sample_digests import Window, augmentation_drift, samples_from_tensors
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.results import BranchesResult, TrunkResult
+from auditkit.records.tensor import RawTensor
 
 
 def require_same_samples(
@@ -21,17 +24,16 @@ def require_same_samples(
     seed: int,
     trunk: TrunkResult,
     branches: BranchesResult,
-    suffix: str = store.PARTIAL,
 ) -> None:
     """Say at once what check 6 would say: a sample that is moved keeps its looks.
 
     Args:
-        folder: The seed's folder.
+        folder: The run's folder; files have their final names where an earlier run was killed
+            while it published.
         plan: The plan.
         seed: The seed.
         trunk: What the trunk's worker handed back.
         branches: What the branches' workers did.
-        suffix: Of the files' names.
 
     Raises:
         AugmentationDrift: Naming branch, step and sample.
@@ -39,13 +41,15 @@ def require_same_samples(
     measured = [branch for branch in branches.branches if branch.samples is not None]
     if not measured or trunk.control.samples is None:
         return
-    path = folder / f"order.safetensors{suffix}"
-    tail = order_from_tensors(store.read_tensors(path, what="order")[0], what="order").batches
-    tail = tail[plan.fork_at :]
+
+    def read(name: str) -> Mapping[str, RawTensor]:
+        return store.read_tensors(folder / present(folder, name), what=name)[0]
+
+    order = order_from_tensors(read(f"{seed_name(seed)}/order.safetensors"), what="order")
+    tail = order.batches[plan.fork_at :]
 
     def window(name: str, spec: PerturbationSpec | None) -> Window:
-        path = folder / f"{Path(name).name}{suffix}"
-        digests = samples_from_tensors(store.read_tensors(path, what=name)[0], what=name)
+        digests = samples_from_tensors(read(name), what=name)
         order = delivered_order(tail, spec, plan.window, seed)
         return Window(order[: plan.window], digests)
 

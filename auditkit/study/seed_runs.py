@@ -14,7 +14,7 @@ from pathlib import Path
 
 from auditkit.files import store
 from auditkit.files.run_folder import FinishedSeed, RunFolder
-from auditkit.files.run_parts import BranchPart, TrunkPart
+from auditkit.files.run_parts import BranchPart, TrunkPart, present, seed_name
 from auditkit.processes.worker_pool import Workers, run_apart
 from auditkit.records.job import Job, Progress
 from auditkit.records.manifest import CODE_FOLDER
@@ -96,7 +96,13 @@ def _run_seed(
         for _ in results:  # kept one by one
             pass
     elif missing:
-        workers.run(replace(job, kind="branches", branches=missing), report, keep)
+        # Under its final name, where an earlier run was killed while it published.
+        fork, order = (
+            str(folder.path.absolute() / present(folder.path, f"{seed_name(seed)}/{stem}"))
+            for stem in ("fork.safetensors", "order.safetensors")
+        )
+        rest = replace(job, kind="branches", branches=missing, fork=fork, order=order)
+        workers.run(rest, report, keep)
     return _finished(request, folder, trunk, [kept[name] for name in names])
 
 
@@ -122,8 +128,7 @@ def _finished(
     joined = BranchesResult.joined([part.result for part in branches])
     for built in joined.built:
         trunk.result.built.require_same(built)
-    out = folder.seed_folder(trunk.seed)
-    require_same_samples(out, request.plan, trunk.seed, trunk.result, joined)
+    require_same_samples(folder.path, request.plan, trunk.seed, trunk.result, joined)
     parts: list[TrunkPart | BranchPart] = [trunk, *branches]
     files = [file for part in parts for file in part.files]
     ordered = tuple(sorted(files, key=lambda file: file.name))

@@ -282,6 +282,33 @@ def test_a_run_with_a_complete_seed_is_only_gone_on_with_when_asked_to(
     assert content(cut_short) == before
 
 
+@pytest.mark.parametrize("lost", [None, "order-reverse.outcome"], ids=["whole", "a part lost"])
+def test_a_run_killed_while_it_published_is_gone_on_with(
+    lost: str | None, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of files with their final names, too, samples are compared and branches begun."""
+    run = ("run", TINY, "--seeds", "0", "--perturb", "order-reverse", "--out", "out")
+    renamed: list[str] = []
+
+    def stop(source: Path, target: Path) -> None:
+        renamed.append(source.name)
+        source.rename(target)
+        if source.name.startswith("order.safetensors"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "rename", stop)
+        assert shell(*run).code == 130
+    assert any(name.startswith("fork") for name in renamed)
+    if lost:
+        (found,) = (shell.folder / "out/seed-0000").glob(f"{lost}.*")
+        found.write_bytes(b"other bytes")
+    done = shell(*run, "--resume")
+    assert done.code == 0, done.err
+    assert shell(*run[:-1], "again").code == 0
+    same_study(shell.folder / "out", shell.folder / "again")
+
+
 def test_a_run_of_which_nothing_was_complete_is_begun_anew_and_says_so(
     shell: Shell, full_disk: Callable[[str], Callable[[], None]]
 ) -> None:
