@@ -67,7 +67,7 @@ def print_dry_run(out: Console, found: Preflight, plan: StudyPlan, jobs: int) ->
         ("primary metric", _tests(design, plan)),
         ("smallest p", _smallest(design)),
         ("seeds", _seeds(design, plan)),
-        *(("noise floor", line) for line in _floor(found, plan)),
+        *([("noise floor", _floor(found, plan))] if found.nudges else []),
         *(("not seen yet", line) for line in found.undecided),
     ]
     print_facts(out, facts)
@@ -87,7 +87,7 @@ def print_outlook(out: Console, request: StudyRequest) -> None:
     )
     out.print(f"{_tests(design, plan)}: {_seeds(design, plan)}")
     if found.nudges:
-        out.print(f"placebos: scale {plan.placebo_scale}; {_floor(found, plan)[0]}")
+        out.print(f"placebos: {_floor(found, plan)}")
 
 
 def _tests(design: Design, plan: StudyPlan) -> str:
@@ -114,22 +114,23 @@ def _seeds(design: Design, plan: StudyPlan) -> str:
     return f"no test can reach {ALPHA:g} with {seeds}; {fewest} with {placebos} a seed"
 
 
-def _floor(found: Preflight, plan: StudyPlan) -> list[str]:
-    lines = []
-    for trial in found.nudges:
-        will = {
-            True: "it will have grown by T",
-            False: "it is not likely to grow by T: give --placebo-scale auto, or T later",
-            None: "whether it grows by T cannot be told: give --placebo-scale auto",
-        }[grown(trial, plan)]
-        lines.append(
-            f"a nudge of scale {trial.scale:,} carried the probe by TV {number(trial.end)} in "
-            f"{counted(trial.steps, 'step')} ({GROWN:g} counts as grown): {will}"
-        )
-    return lines[::-1]  # the one that was chosen first
+def _floor(found: Preflight, plan: StudyPlan) -> str:
+    trial = found.nudges[-1]  # where one was to be chosen, it is that one
+    was_chosen = len(found.nudges) > 1
+    remedy = "give T later" if was_chosen else "give --placebo-scale auto, or T later"
+    will = {
+        True: "it will have grown by T",
+        False: f"it is not likely to grow by T: {remedy}",
+        None: f"whether it grows by T cannot be told: {remedy}",
+    }[grown(trial, plan)]
+    return (
+        f"{'chosen: ' if was_chosen else ''}a nudge of scale {trial.scale:,} carried the probe by "
+        f"TV {number(trial.end)} in {counted(trial.steps, 'step')} ({GROWN:g} counts as grown): "
+        f"{will}"
+    )
 
 
 def _duration(seconds: float) -> str:
     if seconds < 60:
-        return f"{max(seconds, 1):.0f} seconds"
+        return counted(max(round(seconds), 1), "second")
     return f"{seconds / 3600:.2f} hours" if seconds >= 3600 else f"{seconds / 60:.1f} minutes"

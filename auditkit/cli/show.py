@@ -106,9 +106,9 @@ def _print_logged(out: Console, folder: Path, manifest: RecordingManifest) -> No
         if rank.scalars is None:
             continue
         try:
-            tensors, _ = store.read_tensors(
-                artifacts.safe_read(folder, rank.scalars), what=rank.scalars
-            )
+            listed = manifest.file(rank.scalars)
+            data = artifacts.safe_read(folder, listed.name, expected_sha256=listed.sha256)
+            tensors, _ = store.read_tensors(data, what=rank.scalars)
             scalars = scalars_from_tensors(tensors, what=rank.scalars)
         except AuditError as error:
             out.print(f"Not shown: what rank {rank.rank} logged: {error}")

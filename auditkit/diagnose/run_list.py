@@ -64,18 +64,21 @@ def find_runs(folder: Path) -> list[ListedRun]:
             found.setdefault(str(path.parent), path.name)
         elif path.name == MANIFEST_NAME:
             found[str(path.parent)] = path.name
-    return [
-        _finished(folder, place) if name == MANIFEST_NAME else _unfinished(folder, place, name)
-        for place, name in sorted(found.items())
-    ]
+    return [_listed(folder, place, name) for place, name in sorted(found.items())]
+
+
+def _listed(folder: Path, place: str, name: str) -> ListedRun:
+    try:
+        if name == MANIFEST_NAME:
+            return _finished(folder, place)
+        return _unfinished(folder, place, name)
+    except AuditError:  # of one that cannot be read the others are listed all the same
+        return ListedRun(place, None, "broken", None, None, None, None)
 
 
 def _finished(root: Path, place: str) -> ListedRun:
-    try:
-        data = artifacts.safe_read(root / place, MANIFEST_NAME, max_bytes=canonical.MAX_BYTES)
-        manifest = manifest_from_statement(open_envelope(data, what=place).payload, what=place)
-    except AuditError:
-        return ListedRun(place, None, "broken", None, None, None, None)
+    data = artifacts.safe_read(root / place, MANIFEST_NAME, max_bytes=canonical.MAX_BYTES)
+    manifest = manifest_from_statement(open_envelope(data, what=place).payload, what=place)
     if isinstance(manifest, RecordingManifest):
         kind, steps = "recording", manifest.ranks[0].steps
     else:

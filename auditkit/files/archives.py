@@ -132,12 +132,14 @@ def unpacked(path: Path, limits: Limits = LIMITS) -> Iterator[Path]:
 
 def _take_out(path: Path, target: _Target) -> None:
     with path.open("rb") as file:
-        if file.read(2) == _GZIP:
-            file.seek(0)
+        head = file.read(4)
+        file.seek(0)
+        if head.startswith(_GZIP):
             _take_out_tar(file, target)
-        else:
-            file.seek(0)
+        elif head == _ZIP or path.name.lower().endswith(".zip"):
             _take_out_zip(file, target)
+        else:
+            raise target.refuse("is called so, and is no gzip file")
 
 
 class _Target:

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from auditkit.errors import PlanError, StoreError, UnsafePath
@@ -65,7 +65,8 @@ class Journal:
         """
         for field in ("plan", "target", "arguments", "plan_sha256", "extends_sha256"):
             if getattr(self, field) != getattr(other, field):
-                yield f"the unfinished run has another {field}"
+                names = f": {self._other_fields(other)}" if field == "plan" else ""
+                yield f"the unfinished run has another {field}{names}"
         sources = {file.name: file.sha256 for file in other.code}
         for file in self.code:
             if sources.get(file.name, file.sha256) != file.sha256:
@@ -78,6 +79,11 @@ class Journal:
         if self.built is not None and other.built is not None:
             for name in self.built.differences(other.built):
                 yield f"the program now makes another {name} than when the run was stopped"
+
+    def _other_fields(self, other: Journal) -> str:
+        names = [item.name for item in fields(StudyPlan)]
+        here, there = self.plan, other.plan
+        return ", ".join(name for name in names if getattr(here, name) != getattr(there, name))
 
     def environment_differences(self, other: Journal) -> tuple[str, ...]:
         """Lines about the environment; which packages were imported is not compared."""
@@ -184,18 +190,29 @@ class RunFolder:
         Raises:
             StoreError: When the folder holds parts of another run.
         """
-        earlier = self._journal()
-        if earlier is not None and notes(self.path):
-            for change in earlier.changes(journal):
-                raise StoreError(
-                    change,
-                    where=str(self.path),
-                    hint="--resume takes the same program, data and plan; give another --out for "
-                    "others",
-                )
+        earlier = self.require_same(journal)
+        if earlier is not None:
             return earlier.started
         store.write_bytes(self.path / _JOURNAL, canonical.encode(journal))
         return journal.started
+
+    def require_same(self, journal: Journal) -> Journal | None:
+        """Require the complete parts in the folder to be of the same run; its journal.
+
+        Raises:
+            StoreError: When they are of another one.
+        """
+        earlier = self._journal()
+        if earlier is None or not notes(self.path):
+            return None
+        for change in earlier.changes(journal):
+            raise StoreError(
+                change,
+                where=str(self.path),
+                hint="--resume takes the same program, data and plan; give another --out for "
+                "others",
+            )
+        return earlier
 
     def progress(self) -> str:
         """Which parts of which seeds are complete: ``seed 0: trunk and 5 of 7 branches``.

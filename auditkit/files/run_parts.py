@@ -40,6 +40,11 @@ class TrunkPart:
     result: TrunkResult
     files: tuple[FileRecord, ...]
 
+    @property
+    def name(self) -> str:
+        """Name of its note."""
+        return TRUNK
+
 
 @dataclass(frozen=True)
 class BranchPart:
@@ -54,6 +59,11 @@ class BranchPart:
     seed: int
     result: BranchesResult
     files: tuple[FileRecord, ...]
+
+    @property
+    def name(self) -> str:
+        """The branch."""
+        return self.result.branches[0].name
 
 
 _Part = TypeVar("_Part", TrunkPart, BranchPart)
@@ -80,7 +90,7 @@ class SeedParts:
         roles = {f"{name}/fork.safetensors": "fork", f"{name}/order.safetensors": "order"}
         roles[f"{name}/trunk.trace.safetensors"] = "trace"
         files = self._files({**roles, **_roles([result.control])})
-        return self._write(TRUNK, TrunkPart(self._seed, result, files))
+        return self._write(TrunkPart(self._seed, result, files))
 
     def keep_branch(self, result: BranchesResult) -> BranchPart:
         """Note that a branch is complete.
@@ -89,7 +99,7 @@ class SeedParts:
             StoreError: As :meth:`keep_trunk`.
         """
         files = self._files(_roles(result.branches))
-        return self._write(result.branches[0].name, BranchPart(self._seed, result, files))
+        return self._write(BranchPart(self._seed, result, files))
 
     def trunk(self) -> TrunkPart | None:
         """The complete trunk, rechecked by SHA-256."""
@@ -108,10 +118,10 @@ class SeedParts:
     def _note(self, name: str) -> Path:
         return self._folder / seed_name(self._seed) / f"{name}{_NOTE}"
 
-    def _write(self, name: str, part: _Part) -> _Part:
+    def _write(self, part: _Part) -> _Part:
         text = canonical.encode(part)
         sha256 = hashlib.sha256(text).hexdigest()
-        store.write_bytes(self._note(name), [text, f"\n{sha256}".encode()])
+        store.write_bytes(self._note(part.name), [text, f"\n{sha256}".encode()])
         return part
 
     def _read(self, name: str, kind: type[_Part]) -> _Part | None:
@@ -123,15 +133,19 @@ class SeedParts:
             if hashlib.sha256(text).hexdigest().encode() != sha256:
                 return None
             part = canonical.decode(kind, text, what=path.name)
-            for file in part.files:
-                here, size = present(self._folder, file.name), file.size
-                if artifacts.file_sha256(self._folder, here, expected_size=size) != file.sha256:
-                    return None
-            if not self._same_code(part.result.code):
-                return None
+            # one that is not its own seed's and branch's was put under another's name
+            is_own = (part.seed, part.name) == (self._seed, name)
+            return part if is_own and self._is_whole(part) else None
         except AuditError:
             return None  # whatever is wrong with it, it is run again
-        return part
+
+    def _is_whole(self, part: TrunkPart | BranchPart) -> bool:
+        """Whether its files and sources are what it says."""
+        for file in part.files:
+            here, size = present(self._folder, file.name), file.size
+            if artifacts.file_sha256(self._folder, here, expected_size=size) != file.sha256:
+                return False
+        return self._same_code(part.result.code)
 
     def _files(self, roles: dict[str, str]) -> tuple[FileRecord, ...]:
         files = []

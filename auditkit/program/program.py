@@ -278,6 +278,8 @@ class LoadedFactory:
             raise
         except Exception as error:
             hint = where_data_lie(parameters, arguments, error)
+            if hint is None and arguments and isinstance(error, TypeError | ValueError):
+                hint = "what --arg gives is text: convert it in the factory, as in float(lr)"
             raise program_failure(error, f"the factory {self.name}", hint) from error
         if not isinstance(program, Program):
             raise ProgramError(

@@ -32,7 +32,7 @@ def as_number(name: object, value: Any) -> float:
         )
     try:
         return float(value.detach().item()) if isinstance(value, Tensor) else float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise RecorderMisuse(f"the {name} is no number: {brief(repr(value))}") from error
 
 

@@ -86,7 +86,9 @@ def prepare_study(
         found = try_program(running, request.program, request.plan, report, seed=request.seeds[0])
     if request.earlier is not None:
         request.earlier.require_same_program(found)
-    return replace(request, plan=settled(request.plan, found), preflight=found)
+    prepared = replace(request, plan=settled(request.plan, found), preflight=found)
+    RunFolder(request.out).require_same(_journal(prepared))
+    return prepared
 
 
 def run_study(

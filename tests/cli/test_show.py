@@ -180,6 +180,11 @@ def test_what_a_loop_logged_is_a_table(tmp_path: Path, monkeypatch: pytest.Monke
     assert "rank logged numbers first last least most" in text
     assert "0 loss 12 " in text
     assert "0 param_groups[0].lr 2 0.05 at 1 0.04 at 10 0.04 0.05" in text
+    edited = bytearray((loop.out / "scalars.safetensors").read_bytes())
+    edited[-3] ^= 1
+    (loop.out / "scalars.safetensors").write_bytes(edited)
+    done = CliRunner().invoke(main, ["show", str(loop.out)])
+    assert "Not shown: what rank 0 logged: scalars.safetensors" in words(done.stdout)
     (loop.out / "scalars.safetensors").unlink()
     done = CliRunner().invoke(main, ["show", str(loop.out)])
     assert done.exit_code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,10 @@ def test_a_study_and_what_is_broken_are_listed(folder: Path, small: Run) -> None
     (folder / "study").mkdir()
     (folder / "study" / "run.json.partial").write_text("{")
     assert states(folder)["study"] == "resumable"
+    (folder / "pipe").mkdir()
+    os.mkfifo(folder / "pipe" / "recording.json.partial")
+    assert states(folder)["pipe"] == "broken"
+    assert states(folder)["exp1"] == "finished"
 
 
 def test_an_unfinished_recording_says_how_far_it_is(

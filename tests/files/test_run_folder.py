@@ -207,7 +207,7 @@ def test_a_run_with_a_complete_seed_is_only_gone_on_with_when_asked_to(interrupt
 def test_another_plan_target_or_argument_is_refused(interrupted: Path) -> None:
     plan, source = plan_of(interrupted), source_of(interrupted)
     others: list[tuple[str, StudyPlan, ProgramSource]] = [
-        ("plan", replace_horizon(plan, 20), source),
+        ("plan: horizon", replace_horizon(plan, 20), source),
         ("target", plan, replace(source, target="other.py:make_program")),
         ("arguments", plan, replace(source, arguments={"data": "iterable"})),
     ]
@@ -330,6 +330,18 @@ def test_a_note_that_lists_a_path_outside_the_folder_is_no_complete_part(
     text = json.dumps(told)
     note.write_text(f"{text}\n{hashlib.sha256(text.encode()).hexdigest()}")
     assert complete(interrupted)[0] is None
+
+
+def test_a_note_under_the_name_of_another_part_is_no_note_of_it(interrupted: Path) -> None:
+    folder = interrupted / "seed-0000"
+    shutil.copy(folder / "carry.json.partial", folder / "replica.json.partial")
+    trunk, branches = complete(interrupted)
+    assert trunk is not None
+    assert "carry" in branches
+    assert "replica" not in branches
+    shutil.copytree(folder, interrupted / "seed-0001")
+    assert RunFolder(interrupted).parts(1).trunk() is None
+    assert RunFolder(interrupted).parts(1).branches(["carry"]) == {}
 
 
 def test_a_file_that_was_written_anew_counts_more_than_one_that_was_published(

@@ -13,8 +13,8 @@ from auditkit.files.unfinished import refuse_unfinished
 
 JOURNALS = {
     run_folder._JOURNAL: "auditkit run ... --resume",
-    recording_folder._JOURNAL: "Recorder.resume(...)",
-    recording_folder._LOCK: "Recorder.resume(...)",
+    recording_folder._JOURNAL: "Recorder.resume(...), or end it: auditkit close DIR",
+    recording_folder._LOCK: "Recorder.resume(...), or end it: auditkit close DIR",
 }
 
 

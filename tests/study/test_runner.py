@@ -361,9 +361,9 @@ def test_finished_parts_are_not_run_again(cut_short: Path, shell: Shell) -> None
 @pytest.mark.parametrize(
     ("options", "program", "field"),
     [
-        (("--seeds", "0,1", "--perturb", "order-swap"), TINY, "plan"),
-        (("--seeds", "0-2", "--perturb", "carry"), TINY, "plan"),
-        ((*SMALL, "--horizon", "15"), TINY, "plan"),
+        (("--seeds", "0,1", "--perturb", "order-swap"), TINY, "plan: perturbations"),
+        (("--seeds", "0-2", "--perturb", "carry"), TINY, "plan: seeds"),
+        ((*SMALL, "--horizon", "15"), TINY, "plan: horizon"),
         ((*SMALL, "--arg", "accumulate=1"), TINY, "arguments"),
         (SMALL, "halting_study.py", "target"),
         (SMALL, "tiny_study:make_program", "target"),
