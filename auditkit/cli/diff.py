@@ -40,6 +40,7 @@ always a note.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import click
 from rich.console import Console
@@ -59,6 +60,12 @@ from auditkit.formats import canonical, structure
 
 #: Rows of a table that are printed; ``--json`` has them all.
 _SHOWN = 40
+
+#: Parts that are the same, and traces that differ alike, that are named.
+_EQUAL, _ALIKE = 12, 2
+
+#: Characters of a value that are printed.
+_LONGEST = 200
 
 
 @click.command(cls=Command)
@@ -111,11 +118,13 @@ def _print(found: RunDifference) -> None:
     out.print(f"A: {found.left}")
     out.print(f"B: {found.right}")
     out.print("Not verified; `auditkit verify` does that.")
-    for part in found.traces[:_SHOWN]:
-        for line in _told(part):
-            out.print(line)
-    if len(found.traces) > _SHOWN:
-        out.print(f"... and {len(found.traces) - _SHOWN} more traces; --json has them all")
+    # What differs in code, plan or environment first: it is what the rest comes from.
+    _print_rows(
+        out,
+        "fields",
+        [(f.section, f.name, _shortened(f.left), _shortened(f.right)) for f in found.fields],
+    )
+    _print_traces(out, found.traces)
     _print_rows(
         out,
         "magnitudes",
@@ -123,15 +132,10 @@ def _print(found: RunDifference) -> None:
     )
     _print_rows(
         out,
-        "fields",
-        [(f.section, f.name, _shortened(f.left), _shortened(f.right)) for f in found.fields],
-    )
-    _print_rows(
-        out,
         "outcomes",
         [(o.trace, o.table, number(o.total_variation)) for o in found.outcomes],
     )
-    shown = found.equal[:_SHOWN]
+    shown = found.equal[:_EQUAL]
     more = len(found.equal) - len(shown)
     out.print(f"The same: {'; '.join(shown) or 'nothing'}{f'; {more} more' if more else ''}")
     for note in found.notes[:_SHOWN]:
@@ -150,10 +154,24 @@ def _print_rows(out: Console, name: str, rows: list[tuple[str, ...]]) -> None:
         out.print(f"... and {len(rows) - _SHOWN} more; --json has them all")
 
 
+def _print_traces(out: Console, traces: Sequence[TraceDifference]) -> None:
+    """Print where traces part; those that part alike together."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for part in traces:
+        alike.setdefault(tuple(_told(part)), []).append(part.trace)
+    for lines, names in list(alike.items())[:_SHOWN]:
+        more = len(names) - _ALIKE
+        where = "; ".join(names[:_ALIKE]) + (f"; and {more} more alike" if more > 0 else "")
+        for line in lines:
+            out.print(line if line.startswith(" ") else f"{where}: {line}")
+    if len(alike) > _SHOWN:
+        out.print(f"... and {len(alike) - _SHOWN} more; --json has them all")
+
+
 def _told(part: TraceDifference) -> list[str]:
     """Where a trace parts: what was set first, then which step made what."""
-    lines = [f"{part.trace}: {setting}" for setting in part.settings]
-    lines.append(f"{part.trace}: {part.text}")
+    lines = [_cut(str(setting)) for setting in part.settings]
+    lines.append(part.text)
     if part.sample is not None:
         one = part.sample
         lines.append(
@@ -198,4 +216,8 @@ def _shortened(text: str | None) -> str:
     """What one side says, a SHA-256 by its beginning."""
     if text is None:
         return "-"
-    return f"{text[:16]}..." if re.fullmatch("[0-9a-f]{64}", text) else text
+    return f"{text[:16]}..." if re.fullmatch("[0-9a-f]{64}", text) else _cut(text)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -20,6 +20,8 @@ from synthetic_recordings import Loop, Recording, write_recording
 from auditkit.cli import diff as module
 from auditkit.cli import main
 from auditkit.cli.console import console
+from auditkit.cli.diff import _print_traces
+from auditkit.diagnose.run_difference import TraceDifference
 from auditkit.signing.keys import PrivateKey
 
 HOSTILE = "[bold red]same[/] \x1b[31m\x1b]0;owned\x07 \r\n\u2028\u202e\x00"
@@ -181,3 +183,29 @@ def test_long_lists_are_cut_but_not_in_json(pair: tuple[Recording, Recording]) -
     done = diff(*pair)
     assert "... and 62 more; --json has them all" in done.out
     assert len(json.loads(diff(*pair, "--json").out)["fields"]) == 102
+
+
+def test_branches_that_part_alike_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    one = TraceDifference(
+        trace="seed 0, control",
+        kind="state drift",
+        step=3,
+        made_by=2,
+        text="step 2 made another params (state drift)",
+        component="params",
+        others=(),
+        first_steps={"params": 3, "grad": 4},
+        settings=(),
+        sample=None,
+        distance=None,
+    )
+    alike = [replace(one, trace=f"seed {seed}, control") for seed in range(5)]
+    other = replace(one, trace="seed 0, carry", text="step 5 made another loss (state drift)")
+    _print_traces(console(), [*alike, other])
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "seed 0, control; seed 1, control; and 3 more alike: step 2 made another params (state "
+        "drift)",
+        "  and from a later step on: grad 4",
+        "seed 0, carry: step 5 made another loss (state drift)",
+        "  and from a later step on: grad 4",
+    ]
