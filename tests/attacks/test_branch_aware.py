@@ -94,8 +94,8 @@ def test_the_places_that_tell_a_branch_are_those_that_the_manual_names(tmp_path:
     )
     _, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, err
-    trunk, *branches = (json.loads(line) for line in log.read_text().splitlines())
-    for place, names in trunk.items():
+    tried, trunk, *branches = (json.loads(line) for line in log.read_text().splitlines())
+    for place, names in (*tried.items(), *trunk.items()):
         assert len(names) == 4, (place, names)  # the plan's perturbations
     assert len(branches) == 6
     for found in branches:

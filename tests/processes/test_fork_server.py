@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,10 +25,15 @@ from auditkit.records.job import Job, ProgramSource
 pytestmark = pytest.mark.skipif(not fork_server.CAN_FORK, reason="this system forks no process")
 
 
-def describing(target: str, **arguments: str) -> Job:
-    """A job that builds a program and times a step."""
+def building(target: str, **arguments: str) -> Job:
+    """A job that builds a program."""
     source = ProgramSource(target, str(PROGRAMS), arguments)
-    return Job("describe", source, PLAN, 3, "", step=1)
+    return Job("register", source, PLAN, 3, "", step=0)
+
+
+def training(target: str, **arguments: str) -> Job:
+    """A job that trains a few steps."""
+    return replace(building(target, **arguments), kind="preflight", step=1)
 
 
 @pytest.fixture
@@ -48,7 +54,7 @@ def test_all_jobs_are_forked_from_one_process(prepared: list[int], tmp_path: Pat
     calls = tmp_path / "calls"
     with Workers() as workers:
         for _ in range(3):
-            workers.run(describing("held_study.py:make_program", calls=str(calls)))
+            workers.run(building("held_study.py:make_program", calls=str(calls)))
     pids = [line.split()[1] for line in calls.read_text().splitlines()]
     assert len(set(pids)) == 3
     assert len(prepared) == 1
@@ -62,7 +68,7 @@ def test_what_a_program_draws_before_it_is_seeded_is_another_in_every_process(
     drawn = tmp_path / "drawn"
     with Workers() as workers:
         for _ in range(2):
-            workers.run(describing("drawing_study.py:make_program", to=str(drawn)))
+            workers.run(building("drawing_study.py:make_program", to=str(drawn)))
     first, second = (line.split() for line in drawn.read_text().splitlines())
     python, numpy, torch, threads = zip(first, second, strict=True)
     assert python[0] != python[1]
@@ -73,20 +79,21 @@ def test_what_a_program_draws_before_it_is_seeded_is_another_in_every_process(
 
 def test_a_prepared_process_that_is_killed_is_told(prepared: list[int]) -> None:
     with Workers() as workers:
-        workers.run(describing("tiny_study.py:make_program"))
+        workers.run(building("tiny_study.py:make_program"))
         os.kill(prepared[0], signal.SIGKILL)
         wait_for(lambda: not is_running(prepared[0]))
         with pytest.raises(ProgramFailed, match="ended with status -9"):
-            workers.run(describing("tiny_study.py:make_program"))
+            workers.run(building("tiny_study.py:make_program"))
 
 
 def test_a_job_that_runs_when_the_prepared_process_is_killed_comes_to_its_end(
     prepared: list[int], tmp_path: Path
 ) -> None:
     halted = tmp_path / "halted"
+    halted.with_suffix(".seen").touch()  # it halts where it is a preflight, too
     with (
         Workers({"AUDITKIT_TEST_HALT": f"1:2:{halted}"}) as workers,
-        in_thread(lambda: workers.run(describing("halting_study.py:make_program"))) as raised,
+        in_thread(lambda: workers.run(training("halting_study.py:make_program"))) as raised,
     ):
         wait_for(halted.exists)
         os.kill(prepared[0], signal.SIGKILL)
@@ -99,9 +106,10 @@ def test_when_workers_are_stopped_nothing_of_a_job_is_left(
     prepared: list[int], tmp_path: Path, sign: str
 ) -> None:
     halted = tmp_path / "halted"
+    halted.with_suffix(".seen").touch()  # it halts where it is a preflight, too
     workers = Workers({"AUDITKIT_TEST_HALT": f"1:2:{halted}"})
     with in_thread(
-        lambda: workers.run(describing("halting_study.py:make_program", workers="2"))
+        lambda: workers.run(training("halting_study.py:make_program", workers="2"))
     ) as raised:
         wait_for(halted.exists)
         pid = int(halted.read_text())
@@ -118,7 +126,7 @@ def test_when_workers_are_stopped_nothing_of_a_job_is_left(
 def test_what_a_program_moved_to_a_session_of_its_own_is_ended_too(tmp_path: Path) -> None:
     with Workers() as workers:
         workers.run(
-            describing("held_study.py:make_program", holds="daemon", calls=str(tmp_path / "c"))
+            building("held_study.py:make_program", holds="daemon", calls=str(tmp_path / "c"))
         )
         found = [pid for pid in started_with("/bin/sleep") if is_running(pid)]
     assert found
@@ -138,7 +146,7 @@ def test_a_prepared_process_that_cannot_prepare_is_told_by_its_last_line(
     broken = ("-c", "raise ImportError('no torch here')")
     monkeypatch.setattr("auditkit.processes.worker_pool.WORKER_ARGUMENTS", broken)
     with Workers() as workers, pytest.raises(ProgramFailed, match="ImportError: no torch here"):
-        workers.run(describing("tiny_study.py:make_program"))
+        workers.run(building("tiny_study.py:make_program"))
 
 
 def test_a_prepared_process_has_one_thread_and_has_drawn_nothing() -> None:
