@@ -496,7 +496,7 @@ def test_ctrl_c_is_one_line_and_leaves_only_partial_files(
     shell: Shell, out: str, tmp_path: Path, halt: Callable[[int, int], dict[str, str]]
 ) -> None:
     force = {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}  # no reason to draw a bar into a file
-    process = shell.start("run", "halting_study.py", "--out", out, env={**halt(1, 9), **force})
+    process = shell.start("run", "halting_study.py", "--out", out, env={**halt(1, 3), **force})
     wait_for((tmp_path / "halted").exists)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to parent and workers
     _, stderr = end(process)
