@@ -41,10 +41,6 @@ REFUSED = {
         "seed 0, params: evaluating the probe changed the training state; Probe.predict must not "
         "train, draw or write; where the model itself writes, let it call a copy.deepcopy of it"
     ),
-    "namedtuple_batches": (
-        "seed 0, batch: a odd_data.Sample cannot be captured; "
-        "make it of tensors, arrays, numbers and text, in tuples, lists and dicts"
-    ),
     "pruned_while_training": (
         "seed 0, params: 0.weight was added, removed or replaced while training; "
         "the factory must build the same objects for the same seed, and training must add, "

@@ -118,7 +118,7 @@ class MeasuredCollate:
 def sample_digest(sample: Any) -> bytes:
     """Digest of a sample as the data set gives it; zeros where it is of no kind that has one."""
     try:
-        return digest_leaves(EVIDENCE_RECIPE, flatten(sample, where="sample"))
+        return digest_leaves(EVIDENCE_RECIPE, flatten(sample, where="sample", data=True))
     except AuditError:
         return ABSENT
 

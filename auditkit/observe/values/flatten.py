@@ -18,6 +18,7 @@ themselves, a list is an array; whatever else is an object that says under ``"$"
     dtype, device      name
     tensor    entry, parameter, grad   grad: requires_grad
     subclass  class, inner, context, size, stride      inner: two arrays, names and tensors
+    object    class, kind, keys, values       of data: a mapping, named tuple or dataclass
     ndarray   entry, dtype, shape, order      dtype as numpy writes it; entry: uint8
     npscalar  dtype, hex
     npstr     value
@@ -29,7 +30,9 @@ part, ``~`` is ``~0`` and ``/`` is ``~1``; a string that is empty or looks like 
 A tree that is a tensor has the entry ``~``.
 
 A tensor of a subclass is what its ``__tensor_flatten__`` says: inner tensors and a context.
-Types are compared exactly: a subclass, named tuples included, might hold more than its items.
+Types are compared exactly: a subclass, named tuples included, might hold more than its items. Only
+data, which are batches and what a probe is asked with, may be of other classes, see
+:mod:`auditkit.observe.values.classes`.
 What cannot be kept is refused by its path, never dropped. Two references to one list come back
 as two equal lists; of tensors, exact aliases stay aliases. A tensor's ``grad`` is no part of it.
 """
@@ -40,7 +43,7 @@ import re
 import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -48,6 +51,7 @@ import torch
 from auditkit.errors import JsonError, UncapturedState
 from auditkit.formats.canonical import MAX_DEPTH, dumps
 from auditkit.observe.values.arrays import encode_array, encode_scalar
+from auditkit.observe.values.classes import items_of, kind_of
 from auditkit.observe.values.tensors import Leaves, class_name, has_inner_tensors, refuse_unknown
 
 #: Default factories of a defaultdict that are known by name.
@@ -69,12 +73,13 @@ _KNOWN_BATCHES: dict[tuple[type, int], tuple[bytes, tuple[str, ...]]] = {}
 _LOOKS_LIKE_INT = re.compile(r"-?\d+", re.ASCII)
 
 
-def flatten(tree: object, *, where: str) -> dict[str, torch.Tensor | bytes]:
+def flatten(tree: object, *, where: str, data: bool = False) -> dict[str, torch.Tensor | bytes]:
     """Encode a tree.
 
     Args:
         tree: A tree of the types above.
         where: What it is, e.g. ``scheduler``, for error messages.
+        data: Whether it is data, in which objects count as their items.
 
     Returns:
         Entry ``""`` with the structure, and the tensors by path. Tensors are the live ones,
@@ -84,19 +89,19 @@ def flatten(tree: object, *, where: str) -> dict[str, torch.Tensor | bytes]:
         UncapturedState: The tree holds something that a snapshot cannot keep; ``where`` is its
             path.
     """
-    return _Encoder(where).leaves(tree)
+    return _Encoder(where, data=data).leaves(tree)
 
 
 def batch_leaves(batch: Any) -> Leaves:
-    """``flatten(batch)`` word for word, and fast where it is a list or tuple of plain tensors.
+    """``flatten(batch, data=True)`` word for word, and fast where it is plain tensors in a list.
 
-    Most batches are, every step the same kind: their structure is kept.
+    Or in a tuple. Most batches are, every step the same kind: their structure is kept.
 
     Raises:
         UncapturedState: The batch holds something that has no digest.
     """
     if not _is_plain_batch(batch):
-        return _Encoder("batch", any_array=True).leaves(batch)
+        return _Encoder("batch", data=True, any_array=True).leaves(batch)
     key = (type(batch), len(batch))
     if key not in _KNOWN_BATCHES:
         leaves = flatten(batch, where="batch")
@@ -128,12 +133,14 @@ class _Encoder:
 
     Args:
         where: What the tree is.
+        data: Whether objects count as their items.
         any_array: Whether an array of a subclass counts as the array that it is, where nothing is
             built from it again: loaders hand out arrays in shared memory as a class of their own.
     """
 
-    def __init__(self, where: str, *, any_array: bool = False) -> None:
+    def __init__(self, where: str, *, data: bool = False, any_array: bool = False) -> None:
         self.tensors: dict[str, torch.Tensor | bytes] = {}
+        self._data = data
         self._any_array = any_array
         self._where = where
         self._enclosing: set[int] = set()  # the containers around the current value
@@ -154,8 +161,9 @@ class _Encoder:
         plain = _PLAIN.get(kind)
         if plain is not None:
             return plain(value)
-        if kind in _CONTAINERS:
-            return self._container(value, path)
+        container = _CONTAINERS.get(kind) or self._of_data(kind)
+        if container is not None:
+            return self._container(value, path, container)
         if isinstance(value, torch.Tensor):
             return self._tensor(value, path)
         if kind is np.ndarray:
@@ -170,13 +178,16 @@ class _Encoder:
             hint="make it of tensors, arrays, numbers and text, in tuples, lists and dicts",
         )
 
-    def _container(self, value: Any, path: str) -> object:
+    def _of_data(self, kind: type) -> _Encode | None:
+        return _Encoder._object if self._data and kind_of(kind) is not None else None
+
+    def _container(self, value: Any, path: str, encode: _Encode) -> object:
         if id(value) in self._enclosing:
             raise self._refusal("a container that contains itself cannot be captured", path)
         if len(self._enclosing) >= MAX_DEPTH:
             raise self._refusal("too many containers inside each other", path)
         self._enclosing.add(id(value))
-        encoded = _CONTAINERS[type(value)](self, value, path)
+        encoded = encode(self, value, path)
         self._enclosing.remove(id(value))
         return encoded
 
@@ -200,12 +211,20 @@ class _Encoder:
         return {"$": type(value).__name__, "items": sorted(items, key=dumps)}
 
     def _dict(self, value: dict[object, object], path: str) -> dict[str, object]:
+        return {"$": type(value).__name__, **self._pairs(value.items(), path)}
+
+    def _object(self, value: Any, path: str) -> object:
+        cls = type(value)
+        pairs = self._pairs(items_of(value), path)
+        return {"$": "object", "class": class_name(cls), "kind": kind_of(cls), **pairs}
+
+    def _pairs(self, pairs: Iterable[tuple[object, object]], path: str) -> dict[str, object]:
         keys, values = [], []
-        for key, item in value.items():
+        for key, item in pairs:
             encoded = self._hashable(key, path)
             keys.append(encoded)
             values.append(self.encode(item, _join(path, _path_part(encoded))))
-        return {"$": type(value).__name__, "keys": keys, "values": values}
+        return {"keys": keys, "values": values}
 
     def _attributed(self, value: Any, path: str) -> object:
         encoded = self._dict(value, path)
@@ -332,7 +351,9 @@ _PLAIN: Final[Mapping[type, Callable[[Any], object]]] = {
     np.bytes_: lambda value: {"$": "npbytes", "hex": bytes(value).hex()},
 }
 
-_CONTAINERS: Final[Mapping[type, Callable[[_Encoder, Any, str], object]]] = {
+_Encode: TypeAlias = Callable[[_Encoder, Any, str], object]
+
+_CONTAINERS: Final[Mapping[type, _Encode]] = {
     list: _Encoder._list,
     tuple: _Encoder._tuple,
     torch.Size: _Encoder._size,

@@ -19,6 +19,7 @@ import torch
 from auditkit.errors import FormatError, JsonError
 from auditkit.formats.canonical import loads
 from auditkit.observe.values.arrays import decode_array, decode_scalar
+from auditkit.observe.values.classes import loaded_class, of_items
 from auditkit.observe.values.flatten import FACTORIES
 from auditkit.observe.values.tensors import (
     Leaves,
@@ -192,6 +193,17 @@ def _subclass(decoder: _Decoder, fields: dict[str, Any]) -> Any:
         raise decoder.fault(f"no {kind.__name__} of these parts: {error}") from error
 
 
+def _object(decoder: _Decoder, fields: dict[str, Any]) -> Any:
+    cls = loaded_class(fields["class"]) if isinstance(fields["class"], str) else None
+    if cls is None:
+        raise decoder.fault(f"an object of a class that is not loaded here: {fields['class']!a}")
+    keys, values = decoder.items(fields["keys"]), decoder.items(fields["values"])
+    try:
+        return of_items(cls, keys, values)
+    except Exception as error:  # whatever the class makes of items that may be forged
+        raise decoder.fault(f"no {cls.__name__} of these items: {error}") from error
+
+
 def _as_live_tensor(tensor: torch.Tensor, as_parameter: bool, grad: bool) -> torch.Tensor:
     if as_parameter:
         return torch.nn.Parameter(tensor, requires_grad=grad)
@@ -305,6 +317,7 @@ _TAGS: Final[Mapping[str, tuple[frozenset[str], _Reader]]] = {
         ("device", "name", _device),
         ("tensor", "entry parameter grad", _Decoder.tensor),
         ("subclass", "class inner context size stride", _subclass),
+        ("object", "class kind keys values", _object),
         ("ndarray", "entry dtype shape order", _Decoder.array),
         ("npscalar", "dtype hex", _Decoder.numpy_scalar),
         ("npstr", "value", _npstr),

@@ -127,7 +127,7 @@ def evaluation_digests(session: Session, recalibration: Sequence[Any]) -> dict[s
     """The same, and of the batches that BatchNorm is recalibrated on where there are any."""
     found = probe_digests(session)
     if recalibration:
-        leaves = flatten(list(recalibration), where="recalibration")
+        leaves = flatten(list(recalibration), where="recalibration", data=True)
         found |= commitments({"recalibration": leaves})
     return found
 
@@ -171,7 +171,9 @@ def rng_contract(session: Session, digests: Mapping[str, Mapping[str, str]]) -> 
 
 
 def _leaves(inputs: Any) -> Any:
-    return {"inputs": inputs} if isinstance(inputs, Tensor) else flatten(inputs, where="probe")
+    if isinstance(inputs, Tensor):
+        return {"inputs": inputs}
+    return flatten(inputs, where="probe", data=True)
 
 
 def _hyper_parameters(group: Mapping[str, Any]) -> str:

@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from auditkit.errors import FormatError, UncapturedState
 from auditkit.formats.snapshot_file import RECALIBRATION
 from auditkit.observe.loader.driver import LoaderDriver
 from auditkit.observe.state.components import State
-from auditkit.observe.values.codec import Leaves, flatten, pack
+from auditkit.observe.values.classes import holds_objects
+from auditkit.observe.values.codec import Leaves, flatten, pack, unflatten
 from auditkit.observe.values.digests import commitments
 from auditkit.program.session import TrainingSession
 from auditkit.records.tensor import RawTensor
@@ -73,5 +75,30 @@ def sections(
         **state,
         **session.attributes(strict=True),
         **session.positions(),
-        RECALIBRATION: flatten(list(recalibration), where=RECALIBRATION),
+        RECALIBRATION: _recalibration_leaves(recalibration),
     }
+
+
+def _recalibration_leaves(batches: Sequence[Any]) -> Leaves:
+    """The batches, of which those of other classes must come back as they are.
+
+    Raises:
+        UncapturedState: When they do not.
+    """
+    leaves = flatten(list(batches), where=RECALIBRATION, data=True)
+    if holds_objects(leaves):
+        try:
+            again = flatten(unflatten(leaves), where=RECALIBRATION, data=True)
+        except FormatError as error:
+            found = error.message
+        else:
+            if commitments({"": again}) == commitments({"": leaves}):
+                return leaves
+            found = "it has other items"
+        raise UncapturedState(
+            "a batch cannot be made again from its items, as recalibration of BatchNorm needs it",
+            where=RECALIBRATION,
+            found=found,
+            hint="let collate_fn return a dict or tuple of tensors",
+        )
+    return leaves

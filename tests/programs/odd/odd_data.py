@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import random
+from collections import UserDict
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -76,6 +78,46 @@ class Sample(NamedTuple):
 
 def namedtuple_batches(seed: int) -> ak.Program:
     return _formed(lambda x, y, i: Sample(x, y, i / 2), lambda b: (b.x, b.y))
+
+
+class Encoding(UserDict[str, Any]):
+    """A batch that is asked by attribute, as a tokenizer's is."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.data[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+@dataclass
+class Pairs:
+    """A batch with fields."""
+
+    x: Tensor
+    y: Tensor
+
+
+def _stacked(samples: list[Any]) -> dict[str, Tensor]:
+    return {name: torch.stack([s[name == "y"] for s in samples]) for name in ("x", "y")}
+
+
+def _normalized(form: Any) -> ak.Program:
+    """Batches of a class of their own, on which BatchNorm is recalibrated, too."""
+    made = _formed(
+        lambda x, y, i: (x, y), lambda b: (b.x, b.y), collate_fn=lambda s: form(_stacked(s))
+    )
+    layers = [nn.Linear(N_FEATURES, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, N_CLASSES)]
+    model = nn.Sequential(*layers)
+    return replace(made, model=model, optimizer=torch.optim.SGD(model.parameters(), 0.1, 0.9))
+
+
+def mapping_batches(seed: int) -> ak.Program:
+    return _normalized(Encoding)
+
+
+def dataclass_batches(seed: int) -> ak.Program:
+    return _normalized(lambda items: Pairs(**items))
 
 
 def nested_tuples(seed: int) -> ak.Program:

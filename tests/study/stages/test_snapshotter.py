@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import UserDict
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from auditkit.formats.recipes import digest_raw
 from auditkit.formats.snapshot_file import raw_components
 from auditkit.program.program import Program
 from auditkit.records.digest import COMMITMENT_RECIPE
+from auditkit.study.stages.forker import read_fork
 from auditkit.study.stages.snapshotter import freeze
 
 
@@ -144,3 +146,30 @@ def test_a_generator_that_is_registered_is_part_of_the_snapshot() -> None:
     with tiny_session(lambda program: replace(program, extras={"noise": generator})) as session:
         trained(session, 1, 2)
         assert "rng/extras/noise" in freeze(session, session.state(), []).digests
+
+
+class Sized(UserDict[str, Any]):
+    """A batch that adds its size whenever it is made."""
+
+    def __init__(self, items: Any) -> None:
+        super().__init__({**items, "made": len(items)})
+
+
+class Encoding(UserDict[str, Any]):
+    """A batch as a tokenizer makes it."""
+
+
+def test_a_recalibration_batch_of_another_class_comes_back_as_one() -> None:
+    with tiny_session() as session:
+        snapshot = freeze(session, session.state(), [Encoding({"x": torch.ones(2)})])
+    (batch,) = read_fork(snapshot.tensors, snapshot.meta).recalibration
+    assert type(batch) is Encoding
+    assert torch.equal(batch["x"], torch.ones(2))
+
+
+def test_a_recalibration_batch_that_cannot_be_made_again_is_refused() -> None:
+    with tiny_session() as session, pytest.raises(UncapturedState) as caught:
+        freeze(session, session.state(), [Sized({"x": torch.ones(2)})])
+    assert caught.value.where == "recalibration"
+    assert "cannot be made again from its items" in caught.value.message
+    assert "let collate_fn return a dict" in (caught.value.hint or "")
