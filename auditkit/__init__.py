@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from auditkit.observe.rng.per_sample import PerSample
     from auditkit.observe.state.components import Stateful, TrainingObjects
     from auditkit.perturbations.base import Perturbation
-    from auditkit.program.program import Probe, Program
+    from auditkit.program.probe import Probe
+    from auditkit.program.program import Program
     from auditkit.recorder.recorder import Recorder
     from auditkit.records.declaration import Declaration, Parameter
     from auditkit.records.plan import PerturbationSpec, StudyPlan
@@ -33,7 +34,7 @@ _HOMES = {
     "PerSample": "auditkit.observe.rng.per_sample",
     "Perturbation": "auditkit.perturbations.base",
     "PerturbationSpec": "auditkit.records.plan",
-    "Probe": "auditkit.program.program",
+    "Probe": "auditkit.program.probe",
     "Program": "auditkit.program.program",
     "Recorder": "auditkit.recorder.recorder",
     "Report": "auditkit.api.report",

@@ -1,4 +1,4 @@
-"""The program and its probe: the one thing that a user writes for a study.
+"""The program: the one thing that a user writes for a study.
 
 A program is a factory ``make_program(seed) -> Program``. For equal arguments it must build the
 same objects; auditkit seeds every global stream before it is called.
@@ -29,6 +29,7 @@ from auditkit.observe.rng.per_sample import PerSample
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
 from auditkit.program.arguments import check_arguments, where_data_lie
+from auditkit.program.probe import Probe
 from auditkit.records.plan import StudyPlan
 
 #: Where the sources of auditkit lie, and those of Python's own library.
@@ -37,37 +38,6 @@ _STANDARD = f"{Path(os.__file__).parent}{os.sep}"
 
 Batch = Any
 Loss = Callable[[nn.Module, Batch], Tensor]
-
-
-@dataclass(frozen=True)
-class Probe:
-    """A fixed set of examples on which branches are compared.
-
-    Attributes:
-        inputs: What the model is called with; ``(N, ...)`` for tensors and the default
-            ``predict``.
-        labels: int64 ``(N,)``, class indices.
-        predict: ``predict(model, inputs)`` gives class scores ``(N, C)``: logits or, where
-            ``probabilities`` is true, probabilities. By default ``model(inputs)``.
-        probabilities: Whether ``predict`` gives probabilities instead of logits.
-        batch_size: Rows that are passed at once where ``inputs`` is a tensor.
-    """
-
-    inputs: Any
-    labels: Tensor
-    predict: Callable[[nn.Module, Any], Tensor] | None = None
-    probabilities: bool = False
-    batch_size: int = 512
-
-    def __post_init__(self) -> None:
-        labels = torch.as_tensor(self.labels)
-        if labels.ndim != 1 or len(labels) == 0 or labels.is_floating_point():
-            raise ProgramError(
-                "Probe.labels must hold one class index an example",
-                expected="int64 (N,)",
-                found=f"{labels.dtype} {tuple(labels.shape)}",
-            )
-        object.__setattr__(self, "labels", labels.detach().to("cpu", torch.int64))
 
 
 @dataclass(frozen=True)

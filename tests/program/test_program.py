@@ -14,7 +14,8 @@ from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed, UnknownArgument
-from auditkit.program.program import LoadedFactory, Probe, Program, load_factory, program_failure
+from auditkit.program.probe import Probe
+from auditkit.program.program import LoadedFactory, Program, load_factory, program_failure
 
 BATCH = torch.ones(2, 4)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from auditkit.errors import AuditError, ProbeDisturbance, ProgramError
@@ -22,7 +22,7 @@ from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.attributes import ATTRIBUTES
 from auditkit.observe.state.modules import has_batchnorm
 from auditkit.observe.values.digests import digest_leaves
-from auditkit.program.program import Probe, Program, program_failure
+from auditkit.program.program import Program, program_failure
 from auditkit.program.session import Session
 from auditkit.records.digest import EVIDENCE_RECIPE
 
@@ -76,7 +76,7 @@ def _probabilities(session: Session) -> NDArray[np.float32]:
     probe = session.program.probe
     assert probe is not None  # noqa: S101 # checked when the program was built
     try:
-        scores = torch.cat([_scores(probe, session.program.model, part) for part in _parts(probe)])
+        scores = torch.cat([probe.scores(session.program.model, part) for part in probe.parts()])
     except (ProgramError, ProbeDisturbance):
         raise
     except Exception as error:
@@ -96,24 +96,6 @@ def _probabilities(session: Session) -> NDArray[np.float32]:
         )
     wide = scores.to("cpu", torch.float64)
     return (wide if probe.probabilities else wide.softmax(dim=1)).to(torch.float32).numpy()
-
-
-def _scores(probe: Probe, model: nn.Module, inputs: Any) -> Tensor:
-    scores = probe.predict(model, inputs) if probe.predict else model(inputs)
-    if not isinstance(scores, Tensor):
-        raise ProgramError(
-            f"the probe gives {type(scores).__name__}, not a tensor of class scores",
-            hint="give Probe(predict=...)",
-        )
-    return scores.detach()
-
-
-def _parts(probe: Probe) -> Iterator[Any]:
-    if isinstance(probe.inputs, Tensor) and len(probe.inputs) == len(probe.labels):
-        for start in range(0, len(probe.inputs), probe.batch_size):
-            yield probe.inputs[start : start + probe.batch_size]
-    else:
-        yield probe.inputs
 
 
 @contextmanager

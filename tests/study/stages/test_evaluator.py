@@ -12,7 +12,8 @@ from studies import digests_of, tiny_session, trained
 from torch import Tensor, nn
 
 from auditkit.errors import ProbeDisturbance, ProgramError, ProgramFailed
-from auditkit.program.program import Probe, Program
+from auditkit.program.probe import Probe
+from auditkit.program.program import Program
 from auditkit.study.stages.evaluator import evaluate_probe, has_non_finite, needs_recalibration
 
 Predict = Callable[[nn.Module, Any], Any]
@@ -157,13 +158,6 @@ def test_rows_that_are_passed_a_few_at_a_time_are_all_there() -> None:
     table = look_with(predict, batch_size=3)[""]
     assert sizes == [3, 3, 2]
     assert table.shape == (8, 3)
-
-
-def test_inputs_that_are_no_tensor_are_passed_at_once() -> None:
-    def predict(model: nn.Module, inputs: Any) -> Any:
-        return model(inputs["x"])
-
-    assert look_with(predict, inputs={"x": torch.ones(8, 4)})[""].shape == (8, 3)
 
 
 @pytest.mark.parametrize(
