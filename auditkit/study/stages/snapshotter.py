@@ -18,6 +18,7 @@ from auditkit.observe.state.components import State
 from auditkit.observe.values.classes import holds_objects
 from auditkit.observe.values.codec import Leaves, flatten, pack, unflatten
 from auditkit.observe.values.digests import commitments
+from auditkit.observe.values.flatten import batch_leaves
 from auditkit.program.session import TrainingSession
 from auditkit.records.tensor import RawTensor
 
@@ -75,30 +76,31 @@ def sections(
         **state,
         **session.attributes(strict=True),
         **session.positions(),
-        RECALIBRATION: _recalibration_leaves(recalibration),
+        RECALIBRATION: flatten(list(recalibration), where=RECALIBRATION, data=True),
     }
 
 
-def _recalibration_leaves(batches: Sequence[Any]) -> Leaves:
-    """The batches, of which those of other classes must come back as they are.
+def recalibration_batch(leaves: Leaves) -> Any:
+    """A batch on which BatchNorm is recalibrated, made again from its items.
+
+    Args:
+        leaves: The batch as data.
 
     Raises:
-        UncapturedState: When they do not.
+        UncapturedState: When a class that it is of makes something else of them.
     """
-    leaves = flatten(list(batches), where=RECALIBRATION, data=True)
-    if holds_objects(leaves):
-        try:
-            again = flatten(unflatten(leaves), where=RECALIBRATION, data=True)
-        except FormatError as error:
-            found = error.message
-        else:
-            if commitments({"": again}) == commitments({"": leaves}):
-                return leaves
-            found = "it has other items"
-        raise UncapturedState(
-            "a batch cannot be made again from its items, as recalibration of BatchNorm needs it",
-            where=RECALIBRATION,
-            found=found,
-            hint="let collate_fn return a dict or tuple of tensors",
-        )
-    return leaves
+    try:
+        batch = unflatten(leaves)
+        if not holds_objects(leaves):
+            return batch
+        if commitments({"": batch_leaves(batch)}) == commitments({"": leaves}):
+            return batch
+        found = "other items"
+    except FormatError as error:
+        found = error.message
+    raise UncapturedState(
+        "a batch cannot be made again from its items, as recalibration of BatchNorm needs it",
+        where="batch",
+        found=found,
+        hint="let collate_fn return a dict or tuple of tensors",
+    )

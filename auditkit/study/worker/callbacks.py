@@ -16,7 +16,7 @@ from auditkit.formats.ordering import Batch
 from auditkit.formats.run_files import Outcome
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.state.components import State
-from auditkit.observe.values.codec import Leaves, unflatten
+from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.program.session import Session
 from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
@@ -28,7 +28,7 @@ from auditkit.study.stages.evaluator import (
     has_non_finite,
     needs_recalibration,
 )
-from auditkit.study.stages.snapshotter import Snapshot, freeze
+from auditkit.study.stages.snapshotter import Snapshot, freeze, recalibration_batch
 
 StepReporter = Callable[[int], None]
 
@@ -184,7 +184,7 @@ class TrunkCallback(BranchCallback):
         super().on_batch(step, delivery, leaves)
         missing = len(self._first_batches) < RECALIBRATION_BATCHES and self._snapshot is None
         if missing and needs_recalibration(self._session):
-            self._first_batches.append(unflatten(leaves))
+            self._first_batches.append(recalibration_batch(leaves))
 
     def freeze(self, state: State | None = None) -> Snapshot:
         """A snapshot of this moment, or of the state at a boundary."""

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from auditkit.errors import UncapturedState
 from auditkit.formats.recipes import digest_raw
 from auditkit.formats.snapshot_file import raw_components
+from auditkit.observe.values.flatten import batch_leaves
 from auditkit.program.program import Program
 from auditkit.records.digest import COMMITMENT_RECIPE
 from auditkit.study.stages.forker import read_fork
-from auditkit.study.stages.snapshotter import freeze
+from auditkit.study.stages.snapshotter import freeze, recalibration_batch
 
 
 class Forgetful(nn.Module):
@@ -168,8 +169,11 @@ def test_a_recalibration_batch_of_another_class_comes_back_as_one() -> None:
 
 
 def test_a_recalibration_batch_that_cannot_be_made_again_is_refused() -> None:
-    with tiny_session() as session, pytest.raises(UncapturedState) as caught:
-        freeze(session, session.state(), [Sized({"x": torch.ones(2)})])
-    assert caught.value.where == "recalibration"
-    assert "cannot be made again from its items" in caught.value.message
-    assert "let collate_fn return a dict" in (caught.value.hint or "")
+    class Local(Encoding):
+        """A class that nobody finds by its name."""
+
+    for batch in (Sized({"x": torch.ones(2)}), Local({"x": torch.ones(2)})):
+        with pytest.raises(UncapturedState) as caught:
+            recalibration_batch(batch_leaves(batch))
+        assert "cannot be made again from its items" in caught.value.message
+        assert "let collate_fn return a dict" in (caught.value.hint or "")
