@@ -30,6 +30,7 @@ class Probe:
             result is no tensor, its ``logits``.
         probabilities: Whether ``predict`` gives probabilities instead of logits.
         batch_size: Rows that are passed at once. What is not N rows long is passed whole.
+        of: The name of one of ``Program.averaged``, which is then asked in the model's place.
     """
 
     inputs: Any
@@ -37,6 +38,7 @@ class Probe:
     predict: Callable[[nn.Module, Any], Tensor] | None = None
     probabilities: bool = False
     batch_size: int = 512
+    of: str | None = None
 
     def __post_init__(self) -> None:
         labels = torch.as_tensor(self.labels)

@@ -50,8 +50,9 @@ class Program:
         loader: A ``torch.utils.data.DataLoader``, or anything else whose ``iter()`` gives an
             iterator over the batches of one epoch, a new one each time.
         loss: ``loss(model, batch)`` gives the scalar training loss. It is also called, without
-            training, to recalibrate BatchNorm, so it must not count its calls. May be left out
-            with a ``step`` of its own; recalibration is then left out, too.
+            training, to recalibrate BatchNorm, so it must not count its calls, or there is
+            ``recalibrate``. May be left out with a ``step`` of its own; recalibration is then
+            left out, too, unless there is ``recalibrate``.
         probe: The examples on which branches are compared.
         scheduler: Learning-rate scheduler, stepped after each optimizer step or each epoch.
         scheduler_interval: ``step`` or ``epoch``.
@@ -66,6 +67,8 @@ class Program:
         accumulate: Batches whose gradients are summed up before each optimizer step.
         clip_grad_norm: Largest gradient norm, or None.
         on_epoch_end: ``on_epoch_end(program, epoch)``, called after each epoch (from 0).
+        recalibrate: ``recalibrate(model, batch)`` calls the model on a batch, for BatchNorm's
+            statistics; what it returns is dropped. By default ``loss`` does that.
         data_version: The data set's own digest or version, recorded as the program states it.
     """
 
@@ -83,6 +86,7 @@ class Program:
     accumulate: int = 1
     clip_grad_norm: float | None = None
     on_epoch_end: Callable[[Program, int], None] | None = None
+    recalibrate: Callable[[nn.Module, Batch], object] | None = None
     data_version: str | None = None
 
     def __post_init__(self) -> None:
@@ -114,6 +118,16 @@ class Program:
             )
         if self.accumulate < 1:
             raise ProgramError(f"accumulate must be at least 1, not {self.accumulate}")
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Refuse a probe of no average, and an optimizer of another model."""
+        if self.probe is not None and self.probe.of not in (None, *self.averaged):
+            raise ProgramError(
+                "Probe.of is no averaged copy of this program",
+                expected=", ".join(sorted(self.averaged)) or "averaged={...}",
+                found=repr(self.probe.of),
+            )
         known = {id(p) for p in self.model.parameters()}
         for extra in (*self.averaged.values(), *self.extras.values()):
             if isinstance(extra, nn.Module):
@@ -127,6 +141,12 @@ class Program:
         """The loader, or one that passes on the batches of one that is no DataLoader."""
         found: DataLoader[Any] = self.__dict__["_data_loader"]
         return found
+
+    @property
+    def probed(self) -> nn.Module:
+        """What the probe is asked: the model, or an averaged copy of it."""
+        of = None if self.probe is None else self.probe.of
+        return self.model if of is None else self.averaged[of]
 
     @property
     def objects(self) -> TrainingObjects:

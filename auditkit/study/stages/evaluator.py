@@ -26,13 +26,20 @@ from auditkit.program.program import Program, program_failure
 from auditkit.program.session import Session
 from auditkit.records.digest import EVIDENCE_RECIPE
 
+_REMEDIES = {
+    "evaluating the probe": "where the model itself writes, let it call a copy.deepcopy of it",
+    "recalibrating BatchNorm": "give a function that calls the model and does no more, as "
+    "Program(recalibrate=...), or in a script as loss=",
+}
+
 #: How many of the control's first batches BatchNorm is recalibrated on.
 RECALIBRATION_BATCHES = 16
 
 
 def needs_recalibration(session: Session) -> bool:
     """Whether outcomes are also given with recalibrated BatchNorm statistics."""
-    return has_batchnorm(session.program.model) and session.program.loss is not None
+    program = session.program
+    return has_batchnorm(program.probed) and (program.recalibrate or program.loss) is not None
 
 
 def evaluate_probe(
@@ -53,17 +60,14 @@ def evaluate_probe(
         ProgramError: When the probe gives no table of class scores.
     """
     before = _fingerprint(session)
-    streams = capture_streams()
-    model = session.program.model
-    try:
-        with torch.no_grad(), _evaluating(model):
-            tables = {"": _probabilities(session)}
-            if recalibration:
-                with _recalibrated(session, recalibration):
-                    tables["/recalibrated"] = _probabilities(session)
-    finally:
-        streams.restore()
-    _compare(before, _fingerprint(session))
+    with _without_trace(session):
+        tables = {"": _probabilities(session)}
+    _compare(before, _fingerprint(session), "evaluating the probe", "Probe.predict")
+    if recalibration:
+        with _without_trace(session), _recalibrated(session, recalibration):
+            tables["/recalibrated"] = _probabilities(session)
+        what = "recalibrate=" if session.program.recalibrate else "loss="
+        _compare(before, _fingerprint(session), "recalibrating BatchNorm", what)
     return tables
 
 
@@ -76,7 +80,7 @@ def _probabilities(session: Session) -> NDArray[np.float32]:
     probe = session.program.probe
     assert probe is not None  # noqa: S101 # checked when the program was built
     try:
-        scores = torch.cat([probe.scores(session.program.model, part) for part in probe.parts()])
+        scores = torch.cat([probe.scores(session.program.probed, part) for part in probe.parts()])
     except (ProgramError, ProbeDisturbance):
         raise
     except Exception as error:
@@ -99,21 +103,28 @@ def _probabilities(session: Session) -> NDArray[np.float32]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    flags = [(layer, layer.training) for layer in model.modules()]
-    model.eval()
+def _without_trace(session: Session) -> Iterator[None]:
+    """What is probed in evaluation mode; afterwards every stream and flag as it was."""
+    streams = capture_streams()
+    objects = session.objects
+    held = (objects.model, *objects.averaged.values(), *objects.extras.values())
+    modules = [module for module in held if isinstance(module, nn.Module)]
+    flags = {id(layer): (layer, layer.training) for module in modules for layer in module.modules()}
+    session.program.probed.eval()
     try:
-        yield
+        with torch.no_grad():
+            yield
     finally:
-        for layer, training in flags:
+        for layer, training in flags.values():
             layer.training = training
+        streams.restore()
 
 
 @contextmanager
 def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
     """BatchNorm statistics of the current weights over fixed batches; only BatchNorm trains."""
     program = session.program
-    layers = [layer for layer in program.model.modules() if isinstance(layer, _BatchNorm)]
+    layers = [layer for layer in program.probed.modules() if isinstance(layer, _BatchNorm)]
     saved = [
         (layer, layer.momentum, layer.training, [(b, b.clone()) for b in layer.buffers()])
         for layer in layers
@@ -136,18 +147,20 @@ def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
 
 
 def _forward(program: Program, batch: Any) -> None:
-    assert program.loss is not None  # noqa: S101 # see needs_recalibration
+    given = "recalibrate" if program.recalibrate else "loss"
+    forward = program.recalibrate or program.loss
+    assert forward is not None  # noqa: S101 # see needs_recalibration
     try:
-        program.loss(program.model, batch)
+        forward(program.probed, batch)
     except AuditError:
         raise
     except Exception as error:
-        failure = program_failure(error, "loss(model, batch)")
+        failure = program_failure(error, f"{given}(model, batch)")
         raise ProgramError(
             f"BatchNorm cannot be recalibrated: {failure.message}",
             where=failure.where,
-            hint="give loss= a function that takes the model and a batch as the loader yields it, "
-            "or leave it out",
+            hint="it is given the model and a batch as the loader yields it; give a function that "
+            "calls the model on it as Program(recalibrate=...), or leave loss= out",
         ) from error
 
 
@@ -159,12 +172,11 @@ def _fingerprint(session: Session) -> dict[str, bytes]:
     }
 
 
-def _compare(before: dict[str, bytes], after: dict[str, bytes]) -> None:
+def _compare(before: dict[str, bytes], after: dict[str, bytes], doing: str, culprit: str) -> None:
     for name in sorted(set(before) | set(after)):
         if before.get(name) != after.get(name):
             raise ProbeDisturbance(
-                "evaluating the probe changed the training state",
+                f"{doing} changed the training state",
                 component=name,
-                hint="Probe.predict must not train, draw or write; where the model itself writes, "
-                "let it call a copy.deepcopy of it",
+                hint=f"{culprit} must not train, draw or write; {_REMEDIES[doing]}",
             )

@@ -230,3 +230,99 @@ def test_only_a_model_with_batchnorm_needs_recalibration() -> None:
         assert needs_recalibration(session)
     with tiny_session(parts="dropout") as session:
         assert not needs_recalibration(session)
+
+
+def enqueue(model: Any, batch: Any) -> Tensor:
+    """A loss with a side effect, as MoCo's."""
+    model.last.bias.data += 1
+    return torch.nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def test_a_loss_that_writes_is_told_apart_from_the_probe() -> None:
+    with (
+        tiny_session(lambda program: replace(program, loss=enqueue)) as session,
+        pytest.raises(ProbeDisturbance) as caught,
+    ):
+        evaluate_probe(session, batches())
+    assert caught.value.message == "recalibrating BatchNorm changed the training state"
+    assert (caught.value.hint or "").startswith("loss= must not train, draw or write; give a ")
+
+
+def test_recalibrate_is_called_in_place_of_the_loss() -> None:
+    def change(program: Program) -> Program:
+        return replace(program, loss=enqueue, recalibrate=lambda model, batch: model(batch[0]))
+
+    with tiny_session() as session:
+        expected = evaluate_probe(session, batches())
+    with tiny_session(change) as session:
+        found = evaluate_probe(session, batches())
+    assert found["/recalibrated"].tobytes() == expected["/recalibrated"].tobytes()
+
+
+def test_a_step_of_its_own_has_batchnorm_recalibrated_where_it_says_how() -> None:
+    def change(program: Program, **options: Any) -> Program:
+        return replace(program, loss=None, step=lambda program, batch, t: None, **options)
+
+    with tiny_session(change) as session:
+        assert not needs_recalibration(session)
+    with tiny_session(lambda p: change(p, recalibrate=lambda m, b: m(b[0]))) as session:
+        assert needs_recalibration(session)
+
+
+def test_a_recalibration_that_raises_is_told_with_its_name() -> None:
+    def change(program: Program) -> Program:
+        return replace(program, recalibrate=lambda model, batch: model(batch))
+
+    with tiny_session(change) as session, pytest.raises(ProgramError) as caught:
+        evaluate_probe(session, batches())
+    assert "recalibrate(model, batch) raised" in caught.value.message
+
+
+# An averaged copy in the model's place
+
+
+def of_average(program: Program) -> Program:
+    assert program.probe is not None
+    return replace(program, probe=replace(program.probe, of="ema"))
+
+
+def test_the_average_is_asked_in_evaluation_mode_and_its_flags_are_put_back() -> None:
+    with tiny_session(of_average, parts="dropout+ema") as session:
+        trained(session, 1, 5)
+        average, probe = session.program.averaged["ema"], session.program.probe
+        assert probe is not None
+        before = [layer.training for layer in average.modules()]
+        table = evaluate_probe(session, [])[""]
+        assert [layer.training for layer in average.modules()] == before == [True] * len(before)
+        with torch.no_grad():
+            expected = average.eval()(probe.inputs).double().softmax(dim=1).float().numpy()
+            of_model = session.program.model.eval()(probe.inputs).double().softmax(dim=1)
+    assert table.tobytes() == expected.tobytes()
+    assert not np.allclose(table, of_model.numpy())
+
+
+def test_the_batchnorm_that_is_recalibrated_is_the_averages() -> None:
+    with tiny_session(of_average, parts="batchnorm+ema") as session:
+        trained(session, 1, 5)
+        assert needs_recalibration(session)
+        tables = evaluate_probe(session, batches())
+    assert not np.allclose(tables[""], tables["/recalibrated"])
+
+
+def test_a_probe_that_puts_an_average_into_evaluation_mode_leaves_no_trace() -> None:
+    def change(program: Program) -> Program:
+        average = program.averaged["ema"]
+        return predicting(lambda model, inputs: average.eval()(inputs))(program)
+
+    with tiny_session(change, parts="dropout+ema") as session:
+        evaluate_probe(session, [])
+        assert session.program.averaged["ema"].training
+
+
+def test_a_probe_of_an_average_that_there_is_not_is_refused_with_the_names() -> None:
+    with (
+        pytest.raises(ProgramError, match=r"no averaged copy.*") as caught,
+        tiny_session(of_average),
+    ):
+        pass
+    assert (caught.value.expected, caught.value.found) == ("averaged={...}", "'ema'")
