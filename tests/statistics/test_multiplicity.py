@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,6 +12,14 @@ from auditkit.records.estimate import EFFECT, EQUIVALENT, INCONCLUSIVE, NEGLIGIB
 from auditkit.statistics import multiplicity
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_collection() -> Iterator[None]:
+    """Statsmodels asks for a whole collection a call, of all that other tests have left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "collect", lambda: 0)
+        yield
 
 
 @settings(deadline=None, max_examples=30)
