@@ -64,31 +64,39 @@ def from_table(table: NDArray[np.int64]) -> list[Batch]:
     return [rows[mask] for rows, mask in zip(table, is_sample, strict=True)]
 
 
-def permutation(spec: PerturbationSpec, n_samples: int, seed: int) -> NDArray[np.intp]:
-    """The permutation of a window's ``n_samples`` that an order perturbation declares.
+def positions(spec: PerturbationSpec, n_items: int, seed: int) -> NDArray[np.intp]:
+    """Which of a window's samples, or batches, an order perturbation puts where.
 
     Args:
         spec: An order perturbation with complete parameters.
-        n_samples: Samples in the window.
-        seed: The study seed, from which ``order-shuffle`` draws.
+        n_items: Samples or batches in the window.
+        seed: The study seed, from which ``order-shuffle`` and ``order-with-replacement`` draw.
 
     Returns:
-        Indices ``(n_samples,)``: position i of the new window takes old position ``out[i]``.
+        Indices ``(n_items,)``: position i of the new window takes old position ``out[i]``.
 
     Raises:
         KeyError: When ``spec`` is no order perturbation.
     """
-    identity = np.arange(n_samples)
+    identity = np.arange(n_items)
     if spec.name == "order-reverse":
         return identity[::-1]
     if spec.name == "order-swap":
-        half = n_samples // 2
+        half = n_items // 2
         return np.concatenate([identity[half:], identity[:half]])
-    if spec.name == "order-shuffle":
-        drawn = derive_seed(seed, "order-shuffle", int(spec.parameters["draw"]))
-        # RandomState's stream is frozen (NEP 19): the same permutation in every numpy.
-        return np.random.RandomState(drawn & 0xFFFFFFFF).permutation(n_samples)
+    if spec.name in ("order-shuffle", "order-with-replacement"):
+        drawn = derive_seed(seed, spec.name, int(spec.parameters["draw"]))
+        # RandomState's stream is frozen (NEP 19): the same numbers in every numpy.
+        stream = np.random.RandomState(drawn & 0xFFFFFFFF)
+        if spec.name == "order-shuffle":
+            return stream.permutation(n_items)
+        return stream.randint(0, n_items, n_items, dtype=np.int64) if n_items else identity
     raise KeyError(spec.name)
+
+
+def moves_batches(spec: PerturbationSpec) -> bool:
+    """Whether an order perturbation moves whole batches, and not samples."""
+    return spec.parameters.get("unit") == "batch"
 
 
 def delivered_order(
@@ -104,15 +112,18 @@ def delivered_order(
 
     Returns:
         One batch a step. Inside the window the control's flat sequence of (epoch, index) is
-        permuted and cut again to the control's batch sizes; beyond it nothing changes.
+        put in another order and cut again to the control's batch sizes, or its batches are put in
+        another order as they are; beyond it nothing changes.
     """
     if spec is None:
         return list(control)
     inside = list(control[:window])
     if not inside:
         return list(control)
+    if moves_batches(spec):
+        return [*(inside[at] for at in positions(spec, len(inside), seed)), *control[window:]]
     flat = np.concatenate(inside)
-    moved = flat[permutation(spec, len(flat), seed)]
+    moved = flat[positions(spec, len(flat), seed)]
     cuts = np.cumsum([len(batch) for batch in inside])[:-1]
     return [*np.split(moved, cuts), *control[window:]]
 

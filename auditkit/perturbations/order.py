@@ -26,13 +26,13 @@ class Carry(Perturbation):
 
 
 class OrderReverse(Carry):
-    """The window's samples in reverse order."""
+    """The window's samples, or batches, in reverse order."""
 
     declaration = DECLARATIONS["order-reverse"]
 
 
 class OrderShuffle(Carry):
-    """The window's samples in an order drawn from (seed, ``draw``)."""
+    """The window's samples, or batches, in an order drawn from (seed, ``draw``)."""
 
     declaration = DECLARATIONS["order-shuffle"]
 
@@ -41,3 +41,9 @@ class OrderSwap(Carry):
     """The window's first and second half exchanged."""
 
     declaration = DECLARATIONS["order-swap"]
+
+
+class OrderWithReplacement(Carry):
+    """As many samples, or batches, drawn from the window's with replacement."""
+
+    declaration = DECLARATIONS["order-with-replacement"]

@@ -15,7 +15,13 @@ from auditkit.perturbations.optimizer_resets import (
     OptimizerReset,
     SecondMomentReset,
 )
-from auditkit.perturbations.order import Carry, OrderReverse, OrderShuffle, OrderSwap
+from auditkit.perturbations.order import (
+    Carry,
+    OrderReverse,
+    OrderShuffle,
+    OrderSwap,
+    OrderWithReplacement,
+)
 from auditkit.perturbations.ulp import Ulp
 from auditkit.perturbations.version_1 import AdamReset1, OptimizerReset1
 from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration
@@ -31,6 +37,7 @@ _OWN: tuple[type[Perturbation], ...] = (
     OrderReverse,
     OrderShuffle,
     OrderSwap,
+    OrderWithReplacement,
 )
 
 #: What recorded studies of earlier builds replay with.

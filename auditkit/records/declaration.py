@@ -29,12 +29,15 @@ class Parameter:
         choices: Allowed strings; empty for whole numbers.
         minimum: Least allowed whole number.
         text: Whether any string is allowed.
+        optional: Whether its default is implied: a perturbation with it has the name and the
+            branch that it had before there was the parameter.
     """
 
     default: ParameterValue
     choices: tuple[str, ...] = ()
     minimum: int = 0
     text: bool = False
+    optional: bool = False
 
     def accepts(self, value: ParameterValue) -> bool:
         """Whether ``value`` may be given."""
@@ -43,6 +46,10 @@ class Parameter:
         if self.choices:
             return value in self.choices
         return isinstance(value, int) and not isinstance(value, bool) and value >= self.minimum
+
+    def implies(self, value: ParameterValue) -> bool:
+        """Whether a value goes without saying."""
+        return self.optional and value == self.default
 
     @property
     def allowed(self) -> str:
@@ -101,7 +108,7 @@ class Declaration:
         )
 
     def resolve(self, spec: PerturbationSpec) -> PerturbationSpec:
-        """Fill in the defaults of the parameters that are not given.
+        """Fill in the defaults of the parameters that are not given; leave out what is implied.
 
         Raises:
             UnknownPerturbation: On a parameter or value that the declaration does not have.
@@ -117,8 +124,10 @@ class Declaration:
                     f"perturbation {self.name}: {key}={value} is not allowed",
                     expected=self.parameters[key].allowed,
                 )
-        defaults = {key: parameter.default for key, parameter in self.parameters.items()}
-        return PerturbationSpec(self.name, {**defaults, **spec.parameters})
+        known = self.parameters
+        values = {**{key: known[key].default for key in known}, **spec.parameters}
+        kept = {key: v for key, v in values.items() if not known[key].implies(v)}
+        return PerturbationSpec(self.name, kept)
 
     def touches(self, spec: PerturbationSpec) -> tuple[str, ...]:
         """Patterns of the components that ``spec`` changes at t0."""
@@ -187,6 +196,7 @@ def _fixed(*patterns: str) -> Callable[[Mapping[str, ParameterValue]], tuple[str
 
 
 _DRAW = {"draw": Parameter(default=0)}
+_UNIT = {"unit": Parameter(default="sample", choices=("batch", "sample"), optional=True)}
 _STEP = Parameter(default="reset", choices=("keep", "reset"))
 _ADAM = {"moments": Parameter(default="mv", choices=("m", "v", "mv")), "step": _STEP}
 _ADAM_SOURCE = "S1; arXiv 2306.17833, 2412.17113"
@@ -290,26 +300,37 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "order-reverse",
             1,
             "order",
-            "the window's samples in reverse order",
+            "the window's samples, or batches, in reverse order",
             "S2",
-            needs="two samples in the window",
+            _UNIT,
+            needs="two samples in the window, or two batches",
         ),
         Declaration(
             "order-shuffle",
             1,
             "order",
-            "the window's samples in a drawn order",
+            "the window's samples, or batches, in a drawn order",
             "S2",
-            _DRAW,
-            needs="two samples in the window",
+            {**_DRAW, **_UNIT},
+            needs="two samples in the window, or two batches",
         ),
         Declaration(
             "order-swap",
             1,
             "order",
-            "the window's first and second half exchanged",
+            "the window's first and second half exchanged, cut between samples or batches",
             "S2",
-            needs="two samples in the window",
+            _UNIT,
+            needs="two samples in the window, or two batches",
+        ),
+        Declaration(
+            "order-with-replacement",
+            1,
+            "order",
+            "as many samples, or batches, as the window has, drawn from it with replacement",
+            "S2",
+            {**_DRAW, **_UNIT},
+            needs="two samples in the window, or two batches",
         ),
     )
 }

@@ -14,7 +14,7 @@ from auditkit.formats.ordering import (
     from_table,
     order_sha256,
     order_spec,
-    permutation,
+    positions,
     to_table,
 )
 from auditkit.records.plan import PerturbationSpec
@@ -23,6 +23,12 @@ REVERSE = PerturbationSpec("order-reverse", {})
 SWAP = PerturbationSpec("order-swap", {})
 SHUFFLE = PerturbationSpec("order-shuffle", {"draw": 0})
 SPECS = [REVERSE, SWAP, SHUFFLE, PerturbationSpec("order-shuffle", {"draw": 9})]
+REPLACED = PerturbationSpec("order-with-replacement", {"draw": 0})
+
+
+def by_batch(spec: PerturbationSpec) -> PerturbationSpec:
+    return PerturbationSpec(spec.name, {**spec.parameters, "unit": "batch"})
+
 
 _PAIRS = st.lists(st.tuples(st.integers(0, 9), st.integers(-5, 2**62)), max_size=5)
 BATCHES = st.lists(_PAIRS.map(lambda b: np.array(b, dtype=np.int64).reshape(-1, 2)), max_size=8)
@@ -62,9 +68,48 @@ def test_delivery_keeps_samples_sizes_and_what_is_beyond(
 
 
 @settings(deadline=None, max_examples=60)
+@given(BATCHES, st.integers(0, 9), st.sampled_from(SPECS), st.integers(0, 2**64 - 1))
+def test_batches_that_are_moved_stay_whole(
+    control: list[Batch], window: int, spec: PerturbationSpec, seed: int
+) -> None:
+    found = delivered_order(control, by_batch(spec), window, seed)
+    assert Counter(batch.tobytes() for batch in found[:window]) == Counter(
+        batch.tobytes() for batch in control[:window]
+    )
+    assert pairs(found[window:]) == pairs(control[window:])
+
+
+@settings(deadline=None, max_examples=60)
+@given(BATCHES, st.integers(0, 9), st.booleans(), st.integers(0, 2**64 - 1))
+def test_what_is_drawn_with_replacement_is_of_the_window(
+    control: list[Batch], window: int, whole: bool, seed: int
+) -> None:
+    spec = by_batch(REPLACED) if whole else REPLACED
+    found = delivered_order(control, spec, window, seed)
+    assert len(found) == len(control)
+    assert set(pairs(found[:window])) <= set(pairs(control[:window]))
+    assert pairs(found[window:]) == pairs(control[window:])
+    if whole:
+        assert {b.tobytes() for b in found[:window]} <= {b.tobytes() for b in control[:window]}
+    else:
+        assert [len(batch) for batch in found] == [len(batch) for batch in control]
+
+
+@pytest.mark.parametrize("window", [4, 5])
+def test_a_swap_of_batches_keeps_them_for_even_and_odd_windows(window: int) -> None:
+    control = [np.array([[0, 2 * step], [0, 2 * step + 1]]) for step in range(window)]
+    found = delivered_order(control, by_batch(SWAP), window, 0)
+    half = window // 2
+    assert [b.tolist() for b in found] == [b.tolist() for b in [*control[half:], *control[:half]]]
+    of_samples = delivered_order(control, SWAP, window, 0)
+    kept = sum(any(np.array_equal(a, b) for b in control) for a in of_samples)
+    assert kept == (window if window % 2 == 0 else 0)
+
+
+@settings(deadline=None, max_examples=60)
 @given(st.integers(0, 60), st.sampled_from(SPECS), st.integers(0, 2**64 - 1))
 def test_permutations_are_permutations(n: int, spec: PerturbationSpec, seed: int) -> None:
-    assert sorted(permutation(spec, n, seed).tolist()) == list(range(n))
+    assert sorted(positions(spec, n, seed).tolist()) == list(range(n))
 
 
 def test_without_a_perturbation_the_control_is_delivered() -> None:
@@ -73,21 +118,23 @@ def test_without_a_perturbation_the_control_is_delivered() -> None:
 
 
 def test_what_each_does() -> None:
-    assert permutation(REVERSE, 5, 0).tolist() == [4, 3, 2, 1, 0]
-    assert permutation(SWAP, 5, 0).tolist() == [2, 3, 4, 0, 1]
+    assert positions(REVERSE, 5, 0).tolist() == [4, 3, 2, 1, 0]
+    assert positions(SWAP, 5, 0).tolist() == [2, 3, 4, 0, 1]
     with pytest.raises(KeyError):
-        permutation(PerturbationSpec("carry", {}), 3, 0)
+        positions(PerturbationSpec("carry", {}), 3, 0)
 
 
 def test_golden_shuffle() -> None:
     # Pinned: another order would mean that recorded branches no longer replay.
-    assert permutation(SHUFFLE, 10, 0).tolist() == GOLDEN
-    assert permutation(SHUFFLE, 10, 1).tolist() != GOLDEN
+    assert positions(SHUFFLE, 10, 0).tolist() == GOLDEN
+    assert positions(SHUFFLE, 10, 1).tolist() != GOLDEN
     other = PerturbationSpec("order-shuffle", {"draw": 1})
-    assert permutation(other, 10, 0).tolist() != GOLDEN
+    assert positions(other, 10, 0).tolist() != GOLDEN
+    assert positions(REPLACED, 10, 0).tolist() == REPLACED_GOLDEN
 
 
 GOLDEN = [1, 3, 0, 2, 8, 5, 9, 6, 7, 4]
+REPLACED_GOLDEN = [3, 0, 8, 1, 2, 1, 5, 0, 1, 4]
 
 
 def test_the_digest_covers_order_epochs_and_sizes() -> None:

@@ -69,6 +69,8 @@ CASES: list[tuple[str, dict[str, Any], Callable[[], ObjectsAndStep]]] = [
     ("order-reverse", {}, _adam),
     ("order-shuffle", {"draw": 1}, _adam),
     ("order-swap", {}, _adam),
+    ("order-swap", {"unit": "batch"}, _adam),
+    ("order-with-replacement", {}, _adam),
     ("ulp", {}, _adam),
     ("ulp", {"scale": 64, "draw": 3}, _sgd()),
     ("momentum-reset", {}, _sgd(momentum=0.9)),

@@ -54,8 +54,16 @@ def test_a_declaration_is_complete(name: str) -> None:
 def test_defaults_are_filled_in_once(name: str) -> None:
     declaration = DECLARATIONS[name]
     full = declaration.resolve(PerturbationSpec(name))
-    assert set(full.parameters) == set(declaration.parameters)
+    implied = {key for key, parameter in declaration.parameters.items() if parameter.optional}
+    assert set(full.parameters) == set(declaration.parameters) - implied
     assert declaration.resolve(full) == full
+
+
+def test_an_implied_value_is_left_out_and_another_kept() -> None:
+    swap = DECLARATIONS["order-swap"]
+    given = {unit: PerturbationSpec("order-swap", {"unit": unit}) for unit in ("sample", "batch")}
+    assert swap.resolve(given["sample"]).branch_name == "order-swap"
+    assert swap.resolve(given["batch"]).branch_name == "order-swap--unit-batch"
 
 
 def test_given_parameters_stay() -> None:
