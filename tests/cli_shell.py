@@ -39,7 +39,7 @@ _WORKERS = (
         "auditkit.cli.plan.Workers",
         "auditkit.study.seed_runs.Workers",
     ),
-    *("auditkit.replay.study_replay.Workers", "auditkit.verification.plan_binding.Workers"),
+    *("auditkit.replay.study_replay.Workers", "auditkit.verification.rebuilding.Workers"),
 )
 
 

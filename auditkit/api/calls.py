@@ -7,48 +7,27 @@ finds is no error: it is in the report.
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.metadata
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from auditkit.api.report import Report, as_report
+from auditkit.api.verifying import verify_as_asked
 from auditkit.errors import UsageError
-from auditkit.evidence.reader import RunEvidence
 from auditkit.files import archives, store
+from auditkit.files.archive_kinds import is_archive
 from auditkit.files.unfinished import refuse_unfinished
 from auditkit.formats import canonical
 from auditkit.formats.redaction import redact_path
 from auditkit.formats.statements import manifest_from_statement
-from auditkit.records.declaration import PLUGINS
 from auditkit.records.manifest import MANIFEST_NAME, StudyManifest
 from auditkit.records.recording import RecordingManifest
-from auditkit.records.report import VerificationReport
-from auditkit.records.settings import Passing
-from auditkit.replay import study_replay
-from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.trust import keys_that_count
-from auditkit.verification import procedure
-from auditkit.verification.plan_binding import rebuild_program
 from auditkit.verification.report_json import report_from_json
-from auditkit.verification.request import VerifyRequest
-
-#: What is loaded only where something is replayed: scipy, and, for plug-ins, torch.
-_ESTIMANDS = "auditkit.statistics.estimands"
-_REGISTRY = "auditkit.perturbations.registry"
-
-#: What ``require`` takes, and the verdict that it asks for.
-REQUIRED: Mapping[str, Passing] = {
-    "verified": "verified",
-    "sampled": "sampled",
-    "integrity": "integrity-only",
-}
+from auditkit.verification.request import REQUIRED, VerifyRequest
 
 PathLike = str | Path
 
@@ -93,7 +72,7 @@ def verify(  # noqa: PLR0913 # one argument an option
     keys, fingerprints = _several(key), _several(fingerprint)
     with ExitStack() as stack:
         place = Path(path)
-        if archives.is_archive(place):
+        if is_archive(place):
             place = stack.enter_context(archives.unpacked(place))
         place = _manifest(place)
         trusted, aside = keys_that_count(
@@ -111,30 +90,7 @@ def verify(  # noqa: PLR0913 # one argument an option
             set_aside=aside,
             require=None if require is None else REQUIRED[require],
         )
-        return as_report(verify_as_asked(place, request, _replay))
-
-
-def verify_as_asked(
-    path: Path, request: VerifyRequest, replayer: procedure.Replayer
-) -> VerificationReport:
-    """Verify with replay and estimands where they are asked for, and with plug-ins.
-
-    Args:
-        path: The manifest.
-        request: How.
-        replayer: Re-executes branches.
-    """
-    if request.replay == "none":
-        return procedure.verify(path, request)
-    estimate = importlib.import_module(_ESTIMANDS).estimate
-    registrar = functools.partial(
-        rebuild_program, arguments=request.arguments, variables=request.variables
-    )
-    more: dict[str, Any] = {}
-    if importlib.metadata.entry_points(group=PLUGINS):
-        known = importlib.import_module(_REGISTRY).registry()
-        more["declarations"] = {name: one.declaration for name, one in known.items()}
-    return procedure.verify(path, request, replayer, estimate, registrar=registrar, **more)
+        return as_report(verify_as_asked(place, request))
 
 
 def load_report(path: PathLike) -> Report:
@@ -194,8 +150,3 @@ def _several(given: Any) -> list[Any]:
 
 def _warn(line: str) -> None:
     warnings.warn(line, stacklevel=4)  # where auditkit.verify was called
-
-
-def _replay(run: RunEvidence, request: ReplayRequest) -> ReplayOutcome:
-    jobs = max(request.jobs, 1)
-    return study_replay.replay(run, replace(request, jobs=jobs), lambda _: None)

@@ -11,8 +11,9 @@ import click
 from click.core import ParameterSource
 
 from auditkit.cli.help import Command
-from auditkit.cli.options import TEXT, received_manifest
+from auditkit.cli.options import TEXT
 from auditkit.cli.outputs import destination
+from auditkit.cli.received import received_manifest
 from auditkit.cli.spelling import spelt
 from auditkit.cli.verify import verify_path
 from auditkit.cli.verify_options import (

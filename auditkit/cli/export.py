@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from auditkit.cli.help import Command
-from auditkit.cli.options import TEXT, manifest_path
+from auditkit.cli.options import TEXT
 from auditkit.cli.outputs import destination
+from auditkit.cli.received import manifest_path
 from auditkit.files import store
 from auditkit.files.outputs import never
 from auditkit.formats import canonical

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import io
 import sys
@@ -12,9 +14,8 @@ from typing import Any
 import click
 
 from auditkit import errors
-from auditkit.cli.help import Group
+from auditkit.cli.help import SECTIONS, Group
 from auditkit.cli.options import KEPT
-from auditkit.cli.spelling import spelt
 from auditkit.errors import AuditError, StoreError
 from auditkit.formats.quote import printable
 from auditkit.version import __version__
@@ -60,6 +61,16 @@ class _Group(Group):
         module, _, name = place.partition(":")
         command = getattr(importlib.import_module(module), name)
         return command if isinstance(command, click.Command) else None
+
+    def summaries(self, ctx: click.Context) -> dict[str, str]:
+        """Those that are written down: to ask the commands would load all of them."""
+        return {name: text for section in SECTIONS.values() for name, text in section.items()}
+
+    def __call__(self, *args: Any, **extra: Any) -> Any:
+        """Be the program of this process, which is over when the command is."""
+        # else Python's last act is to look for circles in all that was imported: a tenth of a start
+        atexit.register(gc.freeze)
+        return super().__call__(*args, **extra)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """End every command in one line at most, its output flushed, as :func:`_ending` says."""
@@ -112,6 +123,9 @@ def _ending() -> Iterator[None]:
 
 
 def _say(line: str) -> None:
+    # what is said of an error is spelt with records, which help pages do not load
+    from auditkit.cli.spelling import spelt  # noqa: PLC0415
+
     with suppress(OSError):
         click.echo(f"auditkit: {spelt(printable(line))}", err=sys.stderr is not None)
 

@@ -14,12 +14,42 @@ import click
 
 from auditkit.errors import UsageError
 
-#: Commands by what they are for, in the order in which they are listed.
-SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "Studies": ("run", "verify", "reproduce", "perturbations", "plan", "checklist"),
-    "A loop of your own": ("doctor", "replay", "list", "close"),
-    "What is there": ("show", "diff", "explain"),
-    "Keys and files": ("keygen", "sign", "timestamp", "export", "pack"),
+#: Commands by what they are for, in the order in which they are listed, with the first sentence of
+#: their help: written here as well, so that the list loads no command.
+SECTIONS: Mapping[str, Mapping[str, str]] = {
+    "Studies": {
+        "run": "Run the study of PROGRAM: FILE.py, FILE.py:FACTORY or package.module:FACTORY.",
+        "verify": "Verify MANIFEST: signature, files, pairing, replay; then compute the estimands.",
+        "reproduce": "Run the plan of MANIFEST on this machine, and compare the two sets of "
+        "estimands.",
+        "perturbations": "List every perturbation: what it does, its parameters, what it changes "
+        "and needs.",
+        "plan": "Sign the plan of PROGRAM's study: seeds, program and data digests.",
+        "checklist": "Verify MANIFEST, then print the checklist that it can fill.",
+    },
+    "A loop of your own": {
+        "doctor": "Run the first steps of PROGRAM, or of the command after `--`, twice, and "
+        "compare.",
+        "replay": "Run the command after `--` again and compare every step with the recording of "
+        "MANIFEST.",
+        "list": "List the studies and recordings in DIR and below it.",
+        "close": "Make a signed manifest of the recording in DIR whose process is dead.",
+    },
+    "What is there": {
+        "show": "Print what MANIFEST says, or a plan, replay or countersignature.",
+        "diff": "Say where A and B first differ, and how far they are apart.",
+        "explain": "Explain TOPIC: a page of the manual, a check, exit code, perturbation, error "
+        "or word.",
+    },
+    "Keys and files": {
+        "keygen": "Make an Ed25519 key.",
+        "sign": "Add your signature to MANIFEST.",
+        "timestamp": "Time stamps of signatures by a third party (RFC 3161).",
+        "export": "Write MANIFEST as a Sigstore bundle: the same payload, one signature, its time "
+        "stamps.",
+        "pack": "Pack the study or recording in DIR into a .zip that `auditkit verify` takes as it "
+        "is.",
+    },
 }
 
 _TRUST = ("--key", "--trust", "--fingerprint", "--threshold", "--authority", "--strict")
@@ -185,20 +215,24 @@ class Command(click.Command):
 class Group(click.Group):
     """A group whose help page has every command with its whole summary."""
 
+    def summaries(self, ctx: click.Context) -> dict[str, str]:
+        """Every command that is listed, with its summary."""
+        found = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        return {
+            name: command.get_short_help_str(limit=1000)
+            for name, command in found.items()
+            if command and not command.hidden
+        }
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write every command, by what it is for."""
-        left = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
-        shown = {name: command for name, command in left.items() if command and not command.hidden}
+        shown = self.summaries(ctx)
         placed = {name for names in SECTIONS.values() for name in names}
         rest = tuple(name for name in shown if name not in placed)
         title = "Commands" if len(rest) == len(shown) else "Other"
         width = max(map(len, shown))
         for heading, names in (*SECTIONS.items(), (title, rest)):
-            rows = [
-                (f"{name:{width}}", shown[name].get_short_help_str(limit=1000))
-                for name in names
-                if name in shown
-            ]
+            rows = [(f"{name:{width}}", shown[name]) for name in names if name in shown]
             if rows:
                 with formatter.section(heading):
                     formatter.write_dl(rows)

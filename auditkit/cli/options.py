@@ -6,25 +6,19 @@ import importlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-from click.shell_completion import CompletionItem
 
 from auditkit.cli.help import Command
 from auditkit.errors import UsageError
-from auditkit.files.archives import is_archive, unpacked
-from auditkit.files.unfinished import refuse_unfinished
 from auditkit.formats.quote import brief, escaped, printable
 from auditkit.formats.redaction import redact_path
-from auditkit.manual.pages import topics
-from auditkit.processes.interpreter import is_set_by_auditkit
-from auditkit.records.declaration import DECLARATIONS
-from auditkit.records.manifest import MANIFEST_NAME
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 #: Digits as they are typed; those of other scripts look like others, and mean what nobody sees.
 _WHOLE = re.compile("-?[0-9]{1,40}")
@@ -47,10 +41,22 @@ def decimal_number(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def _perturbations() -> Iterable[str]:
+    from auditkit.records.declaration import DECLARATIONS  # noqa: PLC0415 # for completion only
+
+    return sorted(DECLARATIONS)
+
+
+def _topics() -> Iterable[str]:
+    from auditkit.manual.pages import topics  # noqa: PLC0415 # for completion only
+
+    return sorted(topics().values())
+
+
 #: Names that a shell completes, by the parameter that takes them.
 _NAMED: Mapping[str | None, Callable[[], Iterable[str]]] = {
-    "perturb": lambda: sorted(DECLARATIONS),
-    "topic": lambda: sorted(topics().values()),
+    "perturb": _perturbations,
+    "topic": _topics,
 }
 
 
@@ -68,6 +74,8 @@ class _Text(click.ParamType[Any]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """What a shell offers: names where there are some, else files."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 # for completion only
+
         if param.name in _NAMED:
             names = _NAMED[param.name]()
             return [CompletionItem(name) for name in names if name.startswith(incomplete)]
@@ -131,57 +139,6 @@ wide_option = click.option(
 WIDE = "auditkit.wide"
 
 
-def manifest_path(text: str) -> Path:
-    """The manifest that a user named, by itself or by its folder.
-
-    Raises:
-        UsageError: When it is an archive: only some commands take one.
-        StoreError: When there is none yet, since the run is unfinished.
-    """
-    path = _named_path(text)
-    if is_archive(path):
-        hint = "auditkit verify takes it as it is; for this command unpack it"
-        raise UsageError(f"{path.name} is an archive", hint=hint)
-    return path
-
-
-@dataclass(frozen=True)
-class Received:
-    """A manifest as it was received.
-
-    Attributes:
-        path: The manifest; of an archive, in a temporary folder.
-        is_unpacked: Whether it lies there for this command only.
-    """
-
-    path: Path
-    is_unpacked: bool = False
-
-
-@contextmanager
-def received_manifest(text: str) -> Iterator[Received]:
-    """The manifest that a user named, by itself, by its folder, or by a .zip or .tar.gz.
-
-    Raises:
-        ArchiveError: When the archive is broken, or holds what it must not.
-        StoreError: When there is no manifest yet, since the run is unfinished.
-    """
-    path = _named_path(text)
-    if not is_archive(path):
-        yield Received(path)
-        return
-    with unpacked(path) as manifest:
-        yield Received(manifest, is_unpacked=True)
-
-
-def _named_path(text: str) -> Path:
-    path = Path(text)
-    # os.path's, since Path's raises for a name that is too long
-    path = path / MANIFEST_NAME if os.path.isdir(path) else path  # noqa: PTH112
-    refuse_unfinished(path)
-    return path
-
-
 def parse_arguments(items: Iterable[str]) -> dict[str, str]:
     """Read ``--arg key=value`` options.
 
@@ -202,12 +159,18 @@ def parse_arguments(items: Iterable[str]) -> dict[str, str]:
     return arguments
 
 
-def parse_variables(names: Iterable[str]) -> dict[str, str]:
+def parse_variables(names: Sequence[str]) -> dict[str, str]:
     """Read ``--env NAME`` options: variables of this process's environment, with their values.
 
     Raises:
         UsageError: On one that is not set, empty, no text, given twice, or not to be chosen.
     """
+    return _values_of(names) if names else {}
+
+
+def _values_of(names: Sequence[str]) -> dict[str, str]:
+    from auditkit.processes.interpreter import is_set_by_auditkit  # noqa: PLC0415 # few need it
+
     variables: dict[str, str] = {}
     for name in names:
         value = os.environ.get(name, "")

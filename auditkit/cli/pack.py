@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from auditkit.cli.help import Command
-from auditkit.cli.options import TEXT, manifest_path
+from auditkit.cli.options import TEXT
 from auditkit.cli.outputs import new_file
+from auditkit.cli.received import manifest_path
 from auditkit.errors import UsageError
 from auditkit.files import artifacts, store
 from auditkit.files.packing import pack

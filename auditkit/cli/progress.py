@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console, ConsoleRenderable, Group
 from rich.live import Live
@@ -22,8 +23,10 @@ from rich.text import Text
 from auditkit.cli.console import terminal_width
 from auditkit.cli.options import decimal_number
 from auditkit.formats.quote import printable
-from auditkit.records import job
 from auditkit.records.plan import as_typed
+
+if TYPE_CHECKING:
+    from auditkit.records.job import Progress
 
 #: Seconds after which the first line is written where there is no terminal, and between others.
 _FIRST, _BETWEEN = 1.0, 60.0
@@ -62,7 +65,7 @@ class StepProgress:
     ) -> None:
         self._what, self._total, self._begins, self._unit = what, total, begins, unit
         self._done: dict[tuple[int, bool], int] = {}
-        self._jobs: dict[int, job.Progress] = {}
+        self._jobs: dict[int, Progress] = {}
         self._lock = threading.Lock()
         self._started = time.monotonic()
         self._stepping: float | None = None
@@ -81,7 +84,7 @@ class StepProgress:
     ) -> None:
         self._shown.stop()
 
-    def report(self, progress: job.Progress) -> None:
+    def report(self, progress: Progress) -> None:
         """Take a worker's progress; safe to call from several threads."""
         key = (progress.seed, progress.branch in ("trunk", "control"))
         with self._lock:

@@ -15,10 +15,11 @@ from typing import Any
 import click
 
 from auditkit.cli.console import console, print_words
-from auditkit.cli.options import TAIL, TEXT, WHOLE, CommandWithTail, manifest_path
+from auditkit.cli.options import TAIL, TEXT, WHOLE, CommandWithTail
 from auditkit.cli.outputs import REPLAY, destination, result_beside
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
+from auditkit.cli.received import manifest_path
 from auditkit.cli.verify_options import trusted_keys
 from auditkit.diagnose.telling import replay_lines
 from auditkit.errors import UsageError

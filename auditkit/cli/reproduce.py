@@ -9,17 +9,11 @@ from typing import Any
 import click
 
 from auditkit.cli.console import console, interval, number, print_table
-from auditkit.cli.options import (
-    TAIL,
-    TEXT,
-    CommandWithTail,
-    default_jobs,
-    manifest_path,
-    wide_option,
-)
+from auditkit.cli.options import TAIL, TEXT, CommandWithTail, default_jobs, wide_option
 from auditkit.cli.outputs import REPRODUCTION, destination
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress, waiting
+from auditkit.cli.received import manifest_path
 from auditkit.cli.run import total_steps
 from auditkit.cli.spelling import counted, spelt
 from auditkit.cli.tables import print_report

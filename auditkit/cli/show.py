@@ -12,7 +12,8 @@ from rich.console import Console
 
 from auditkit.cli.console import console, print_facts, print_table, print_words
 from auditkit.cli.help import Command
-from auditkit.cli.options import TEXT, received_manifest, wide_option
+from auditkit.cli.options import TEXT, wide_option
+from auditkit.cli.received import received_manifest
 from auditkit.cli.spelling import counted
 from auditkit.errors import AuditError
 from auditkit.files import artifacts, store

@@ -8,8 +8,9 @@ import click
 
 from auditkit.cli.help import Command
 from auditkit.cli.manifest_update import read_manifest, rewrite
-from auditkit.cli.options import TEXT, manifest_path
+from auditkit.cli.options import TEXT
 from auditkit.cli.passwords import signing_key_of
+from auditkit.cli.received import manifest_path
 from auditkit.cli.spelling import counted
 from auditkit.errors import StoreError
 from auditkit.files.outputs import check_rewritable

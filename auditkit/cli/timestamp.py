@@ -13,8 +13,9 @@ import click
 
 from auditkit.cli.help import Command, Group
 from auditkit.cli.manifest_update import read_manifest, rewrite
-from auditkit.cli.options import TEXT, manifest_path, timestamps
+from auditkit.cli.options import TEXT, timestamps
 from auditkit.cli.outputs import new_file
+from auditkit.cli.received import manifest_path
 from auditkit.errors import AuditError, StoreError
 from auditkit.files import store
 from auditkit.files.outputs import check_rewritable

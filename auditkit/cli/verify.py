@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from auditkit.api.calls import REQUIRED, verify_as_asked
+from auditkit.api.verifying import verify_as_asked
 from auditkit.cli.needs import print_needs
 from auditkit.cli.options import (
     NUMBER,
@@ -19,15 +19,14 @@ from auditkit.cli.options import (
     TYPED,
     WHOLE,
     CommandWithTail,
-    Received,
     decimal_number,
     default_jobs,
-    received_manifest,
     wide_option,
 )
 from auditkit.cli.outputs import destination
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
+from auditkit.cli.received import Received, received_manifest
 from auditkit.cli.tables import print_report
 from auditkit.cli.verify_options import (
     let_through_option,
@@ -41,11 +40,11 @@ from auditkit.formats import canonical, structure
 from auditkit.formats.quote import brief, printable
 from auditkit.records.manifest import RunTimes
 from auditkit.records.report import VerificationReport
-from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest, replay
+from auditkit.replay.request import ReplayOutcome, ReplayRequest
 from auditkit.signing.trust import SigningKey
 from auditkit.verification.countersigning import countersign, countersignature_output
 from auditkit.verification.report_files import IS_REPORT, keep
-from auditkit.verification.request import VerifyRequest
+from auditkit.verification.request import REQUIRED, VerifyRequest
 
 
 @click.command("verify", cls=CommandWithTail)
@@ -156,6 +155,9 @@ def verify_path(path: Path, request: VerifyRequest) -> VerificationReport:
 def _replay_with_progress(
     progress: StepProgress, run: RunEvidence, request: ReplayRequest
 ) -> ReplayOutcome:
+    # what starts processes is loaded only where something is replayed
+    from auditkit.replay.study_replay import replay  # noqa: PLC0415
+
     plan = run.manifest.plan
     branch_steps = plan.horizon - plan.fork_at
     total = sum(plan.horizon + branch_steps * len(names) for names in request.choice.values())

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from auditkit.api.calls import REQUIRED
 from auditkit.cli.options import (
     TEXT,
     WHOLE,
@@ -23,7 +22,7 @@ from auditkit.formats.quote import brief
 from auditkit.signing.keys import TrustedKey
 from auditkit.signing.trust import keys_that_count
 from auditkit.verification.plan_binding import Authorities
-from auditkit.verification.request import VerifyRequest
+from auditkit.verification.request import REQUIRED, VerifyRequest
 
 _SHARED_OPTIONS = (
     click.option(

@@ -33,14 +33,9 @@ from typing import IO
 
 from auditkit.errors import ArchiveError, StoreError, UnsafePath
 from auditkit.files import artifacts
+from auditkit.files.archive_kinds import GZIP, ZIP
 from auditkit.formats.quote import brief
 from auditkit.records.manifest import MANIFEST_NAME
-
-_ZIP, _GZIP = b"PK\x03\x04", b"\x1f\x8b"
-
-#: Archives that are not read, by what is at their beginning; and the ends of such names.
-_OTHER_KINDS = (b"7z\xbc\xaf\x27\x1c", b"Rar!", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-_ENDINGS = (".zip", ".tgz", ".tar.gz")
 
 #: Longest piece that is asked of an archive at a time: a header of a tar file could be any length.
 _MOST_AT_ONCE = 2**23
@@ -75,28 +70,6 @@ class Limits:
 
 
 LIMITS = Limits()
-
-
-def is_archive(path: Path) -> bool:
-    """Whether a path is a file that is an archive by its content, or by its name.
-
-    Raises:
-        ArchiveError: When it is an archive of a kind that is not read.
-    """
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            return False
-        with path.open("rb") as file:
-            head = file.read(8)
-    except (OSError, ValueError):
-        return False  # whoever reads it says why not
-    if head.startswith(_OTHER_KINDS) or path.name.lower().endswith(".tar"):
-        raise ArchiveError(
-            "an archive of this kind is not read",
-            where=path.name,
-            hint="unpack it and give the folder, or give a .zip or .tar.gz",
-        )
-    return head.startswith((_ZIP, _GZIP)) or path.name.lower().endswith(_ENDINGS)
 
 
 @contextlib.contextmanager
@@ -134,9 +107,9 @@ def _take_out(path: Path, target: _Target) -> None:
     with path.open("rb") as file:
         head = file.read(4)
         file.seek(0)
-        if head.startswith(_GZIP):
+        if head.startswith(GZIP):
             _take_out_tar(file, target)
-        elif head == _ZIP or path.name.lower().endswith(".zip"):
+        elif head == ZIP or path.name.lower().endswith(".zip"):
             _take_out_zip(file, target)
         else:
             raise target.refuse("is called so, and is no gzip file")

@@ -80,9 +80,7 @@ def check(instance: object, name: str, version: str = "1", *, what: str) -> None
 
 @functools.cache
 def _validator(name: str, version: str) -> Any:
-    schema = load(name, version)
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return _strict_class()(schema)
+    return _strict_class()(load(name, version))
 
 
 @functools.cache

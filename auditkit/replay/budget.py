@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from auditkit.evidence.reader import RunEvidence
 from auditkit.records.plan import StudyPlan
 from auditkit.replay.opened import OpenedHere
+from auditkit.replay.request import ReplayOutcome, ReplayRequest
 from auditkit.replay.sampling import BranchName, by_seed
-from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest
 
 #: Share of the time that is left that a further round may be expected to take.
 _CAUTION = 0.8

@@ -9,91 +9,24 @@ comparison is made (:mod:`auditkit.replay.seed_replay`).
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 
-from auditkit.errors import UsageError
 from auditkit.evidence.distances import within
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import artifacts, store
-from auditkit.formats.run_files import Outcome
 from auditkit.processes.worker_pool import Report, Workers
-from auditkit.records.environment import Environment
 from auditkit.records.manifest import CODE_FOLDER
-from auditkit.records.report import Distance, Finding
 from auditkit.replay.imports import ImportJudge
-from auditkit.replay.opened import OpenedHere, OpenedJudge
+from auditkit.replay.opened import OpenedJudge
+from auditkit.replay.request import ReplayOutcome, ReplayRequest
 from auditkit.replay.seed_replay import MAX_REPLAYS, SeedReplay
 from auditkit.replay.seed_task import SeedResult, SeedTask
 from auditkit.study.script_workers import ScriptWorkers
 
 __all__ = ["MAX_REPLAYS", "ReplayOutcome", "ReplayRequest", "copy_code", "replay"]
-
-
-@dataclass(frozen=True)
-class ReplayRequest:
-    """What to replay, and how.
-
-    Attributes:
-        choice: Branches (the control excluded) to replay, by seed; seeds that are absent are
-            not replayed at all.
-        arguments: Arguments of the factory that replace recorded ones.
-        jobs: Seeds that are replayed at the same time.
-        command: The user's own command, for a study of a script; given by the verifier, never
-            taken from a record.
-        tolerance: Largest mean total variation between a recorded probe table and its
-            recomputed one that still counts as close in another environment; None where
-            nothing but equal bits will do.
-        variables: Environment variables that replaying processes have beside those that any has;
-            a command of the user's own has his whole environment anyway.
-
-    Raises:
-        UsageError: When the tolerance is no number from 0 to 1.
-    """
-
-    choice: Mapping[int, tuple[str, ...]]
-    arguments: Mapping[str, str]
-    jobs: int = 1
-    command: tuple[str, ...] = ()
-    tolerance: float | None = None
-    variables: Mapping[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.tolerance is not None and not 0 <= self.tolerance <= 1:  # false for NaN, too
-            raise UsageError(f"a tolerance is a total variation, 0 to 1, not {self.tolerance}")
-
-
-@dataclass(frozen=True)
-class ReplayOutcome:
-    """What replaying found.
-
-    Attributes:
-        findings: What differs; empty where every replay equals the record.
-        outcomes: Recomputed probe tables by seed and branch.
-        environments: Environments that replays ran in.
-        undecided: Whether what differs may be due to another environment, or nothing could be
-            run.
-        distances: How far snapshots and probe tables are from the recorded ones; equal ones
-            are left out.
-        close: Whether bits differ and that is all: the environment differs, every replayed
-            order, batch, random stream and description is the recorded one, and no probe table
-            of any replayed branch is further away than the requested tolerance. It is less than
-            *verified*: an edit that small looks the same.
-        warnings: What of this installation was not compared with a RECORD.
-        opened: What the program opened while it was built.
-    """
-
-    findings: tuple[Finding, ...]
-    outcomes: Mapping[tuple[int, str], Outcome]
-    environments: tuple[Environment, ...]
-    undecided: bool = False
-    distances: tuple[Distance, ...] = ()
-    close: bool = False
-    warnings: tuple[str, ...] = ()
-    opened: OpenedHere = field(default_factory=OpenedHere)
 
 
 def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOutcome:

@@ -47,8 +47,8 @@ from auditkit.records.plan import StudyPlan
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.replay.budget import replay_within
+from auditkit.replay.request import ReplayOutcome, ReplayRequest
 from auditkit.replay.sampling import Sample, by_seed, describe_sample, draw, shuffled
-from auditkit.replay.study_replay import ReplayOutcome, ReplayRequest
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
 from auditkit.verification.authenticity import (
     COMPANIONS,

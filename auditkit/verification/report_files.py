@@ -114,21 +114,25 @@ def _write(report: VerificationReport, data: bytes, output: Output) -> Path | No
 
 
 def _says_more(path: Path, report: VerificationReport) -> bool:
+    if _finds_something_wrong(report):
+        return False
     try:
         data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a report")
+        plain = canonical.loads(data, what=path.name)
+        claimed = plain.get("verdict") if isinstance(plain, dict) else None
+        if _strength(claimed) <= _strength(report.verdict):
+            return False  # whatever else is in it, which takes longer to read
         earlier = report_from_json(data, what=path.name)
     except AuditError:
         return False
-    if earlier.manifest_sha256 != report.manifest_sha256 or _finds_something_wrong(report):
-        return False
-    return _strength(earlier) > _strength(report)
+    return earlier.manifest_sha256 == report.manifest_sha256
 
 
 def _finds_something_wrong(report: VerificationReport) -> bool:
     return report.verdict not in get_args(Passing) and report.exit_code not in _NOTHING_SAID
 
 
-def _strength(report: VerificationReport) -> int:
-    """How much a report shows; -1 for what shows nothing."""
+def _strength(verdict: object) -> int:
+    """How much a report of this verdict shows; -1 for what shows nothing."""
     ranks = get_args(Passing)
-    return ranks.index(report.verdict) if report.verdict in ranks else -1
+    return ranks.index(verdict) if verdict in ranks else -1

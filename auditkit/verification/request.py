@@ -12,6 +12,13 @@ from auditkit.signing.keys import TrustedKey
 from auditkit.signing.trust import BY_FINGERPRINT
 from auditkit.verification.plan_binding import Authorities
 
+#: What ``require`` takes, and the verdict that it asks for.
+REQUIRED: Mapping[str, Passing] = {
+    "verified": "verified",
+    "sampled": "sampled",
+    "integrity": "integrity-only",
+}
+
 
 @dataclass(frozen=True)
 class VerifyRequest:
@@ -28,7 +35,7 @@ class VerifyRequest:
         command: The verifier's own command for the study of a script.
         threshold: How many people whose keys are trusted must have signed.
         budget: Seconds to spend on replay, as many branches as fit; None for no limit.
-        tolerance: See :class:`auditkit.replay.study_replay.ReplayRequest`.
+        tolerance: See :class:`auditkit.replay.request.ReplayRequest`.
         authorities: How timestamps are judged.
         named: Whether the trusted keys were named for this verification, and are not those that
             this machine trusts anyway.

@@ -13,7 +13,7 @@ from click.shell_completion import ShellComplete
 from click.testing import CliRunner
 
 from auditkit.cli import main
-from auditkit.cli.help import EXAMPLES, GROUPS, SECTIONS, grouped
+from auditkit.cli.help import EXAMPLES, GROUPS, SECTIONS, Group, grouped
 from auditkit.records.declaration import DECLARATIONS
 
 
@@ -101,6 +101,12 @@ def test_the_list_of_commands_is_in_sections_and_whole() -> None:
         if len(path) == 1:
             command, _ = command_of(path)
             assert " ".join(command.get_short_help_str(limit=1000).split()) in text
+
+
+def test_what_is_written_down_of_a_command_is_what_it_says_itself() -> None:
+    written = {name: text for section in SECTIONS.values() for name, text in section.items()}
+    with click.Context(main) as context:
+        assert written == Group.summaries(main, context)
 
 
 @pytest.mark.parametrize("width", [60, 80])

@@ -9,7 +9,6 @@ import pytest
 
 from auditkit.cli.options import (
     default_jobs,
-    manifest_path,
     parse_arguments,
     parse_seeds,
     split_target,
@@ -154,8 +153,3 @@ def test_what_is_neither_a_file_nor_a_module_is_refused_with_a_hint(program: str
 def test_a_file_that_does_not_exist_is_named(program: str) -> None:
     with pytest.raises(UsageError, match=r"no such program file: nowhere.py"):
         split_target(program)
-
-
-def test_a_folder_stands_for_its_manifest(tmp_path: Path) -> None:
-    assert manifest_path(str(tmp_path)) == tmp_path / "manifest.json"
-    assert manifest_path(str(tmp_path / "other.json")) == tmp_path / "other.json"

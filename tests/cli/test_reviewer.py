@@ -119,7 +119,7 @@ def test_an_argument_that_is_mistyped_is_wrong_use_before_anybody_is_trusted(
     def never(*_: object) -> None:
         raise AssertionError("something was executed")
 
-    monkeypatch.setattr("auditkit.cli.verify.replay", never)
+    monkeypatch.setattr("auditkit.replay.study_replay.replay", never)
     for options in ((), ("--fingerprint", fingerprint(received.key), "--allow-code")):
         done = shell("verify", str(received.folder), *options, "--arg", "pth=x")
         assert (done.code, done.out) == (2, "")

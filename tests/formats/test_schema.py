@@ -68,6 +68,14 @@ def test_every_schema_is_sound_and_carries_its_own_name(file: Path) -> None:
     assert "patternProperties" not in keywords(content)
 
 
+def test_no_command_spends_time_on_what_the_test_above_has_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    schema._validator.cache_clear()
+    monkeypatch.delattr(jsonschema.Draft202012Validator, "check_schema")
+    schema.check(ENVELOPE, "envelope", what="m")
+
+
 def test_loading_gives_a_new_dict_each_time() -> None:
     schema.load("envelope")["required"].clear()
     assert schema.load("envelope")["required"]

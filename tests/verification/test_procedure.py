@@ -8,8 +8,6 @@ import os
 import random
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -308,32 +306,6 @@ def test_without_replay_the_verdict_is_integrity_only(honest: Run) -> None:
         "passed",
         "not run",
     ]
-
-
-NO_TORCH = """
-import sys
-from auditkit.cli import main
-try:
-    main(sys.argv[1:])
-except SystemExit as stop:
-    heavy = sorted({"torch", "scipy", "matplotlib", "pandas"} & set(sys.modules))
-    sys.exit(f"loaded {heavy}" if heavy else stop.code)
-"""
-
-
-def test_without_replay_neither_torch_nor_scipy_is_loaded(
-    author: Author, honest: Run, record_property: Callable[[str, object], None]
-) -> None:
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, "-c", NO_TORCH, "verify", str(honest.path), "--replay", "none"],
-        env=author.env,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    record_property("seconds", time.perf_counter() - start)  # less than 2 on an idle machine
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_a_sample_is_labelled_so_and_its_odds_are_stated(honest: Run) -> None:

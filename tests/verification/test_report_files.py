@@ -77,6 +77,23 @@ def test_a_weaker_report_replaces_no_stronger_one_of_the_same_manifest(
     assert verdict_of(manifest.with_name("report.json")) == kept
 
 
+def test_an_earlier_report_that_claims_no_more_is_not_judged(
+    manifest: Path, env: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+
+    def judge(data: bytes, *, what: str) -> VerificationReport:
+        judged.append(what)
+        return report_from_json(data, what=what)
+
+    monkeypatch.setattr("auditkit.verification.report_files.report_from_json", judge)
+    for report in (WEAKER, WEAKER, VERIFIED, VERIFIED):
+        keep(report, manifest, env)
+    assert judged == []
+    keep(WEAKER, manifest, env)
+    assert len(judged) == 2
+
+
 def test_nothing_that_somebody_else_wrote_is_replaced(manifest: Path, env: dict[str, str]) -> None:
     beside = manifest.with_name("report.json")
     beside.write_text("mine")

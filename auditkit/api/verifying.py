@@ -1,0 +1,30 @@
+"""Verify a manifest as it was asked for, and load what a replay needs only for one."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from auditkit.records.report import VerificationReport
+from auditkit.verification import procedure
+from auditkit.verification.request import VerifyRequest
+
+#: Loads worker processes, scipy, and, for plug-ins, torch.
+_WITH_REPLAY = "auditkit.api.with_replay"
+
+
+def verify_as_asked(
+    path: Path, request: VerifyRequest, replayer: procedure.Replayer | None = None
+) -> VerificationReport:
+    """Verify with replay and estimands where they are asked for, and with plug-ins.
+
+    Args:
+        path: The manifest.
+        request: How.
+        replayer: Re-executes branches; by default :func:`auditkit.replay.study_replay.replay`.
+    """
+    if request.replay == "none":
+        return procedure.verify(path, request)
+    with_replay = importlib.import_module(_WITH_REPLAY)
+    report: VerificationReport = with_replay.verify_with_replay(path, request, replayer)
+    return report

@@ -1,0 +1,99 @@
+"""What a command loads before it does anything: its start is imports, and little else."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "0.1"
+
+#: Runs a command as the program would, and writes down what that has loaded.
+_SCRIPT = """
+import json, pathlib, sys
+before = set(sys.modules)
+from auditkit.cli import main
+try:
+    main(sys.argv[2:])
+except SystemExit as stop:
+    code = stop.code
+pathlib.Path(sys.argv[1]).write_text(json.dumps([code, sorted(set(sys.modules) - before)]))
+"""
+
+#: Loads every command, and runs none.
+_EVERY_COMMAND = """
+import click, sys
+from auditkit.cli import group
+with click.Context(group.main) as context:
+    for name in group._COMMANDS:
+        group.main.get_command(context, name)
+print(*sorted(set(sys.argv[1:]) & set(sys.modules)))
+"""
+
+#: Not even commands that train load these in the process that the user started.
+_HEAVY = ("torch", "scipy", "pandas", "matplotlib", "multiprocessing", "asyncio")
+
+#: What a page of help does not need.
+_LIBRARIES = ("numpy", "rich", "pygments", "cattrs", "attr", "jsonschema", "cryptography", "xxhash")
+
+#: What an archive, a replay, or the name of a plug-in takes.
+_STANDARD = ("tarfile", "concurrent", "subprocess", "selectors", "email", "importlib.metadata")
+
+#: What starts processes, runs programs, or computes estimates; and numpy's masked arrays.
+_REPLAY = (
+    *("numpy.ma", "auditkit.processes", "auditkit.observe", "auditkit.perturbations"),
+    *("auditkit.recorder", "auditkit.study.script_workers", "auditkit.study.runner"),
+    *("auditkit.replay.study_replay", "auditkit.replay.seed_replay", "auditkit.records.job"),
+    *("auditkit.statistics.estimands", "auditkit.api.with_replay", "auditkit.api.calls"),
+    "auditkit.files.archives",
+)
+
+_ROOMS = ("records", "files", "signing", "statistics", "processes", "verification")
+_OWN = tuple(f"auditkit.{room}" for room in _ROOMS)
+
+_VERIFY = ("verify", "study", "--key", "study/signer.pub", "--replay", "none")
+_CHECKLIST = ("checklist", "study", "--key", "study/signer.pub")
+
+FORBIDDEN = {
+    ("--help",): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN, "auditkit.manual"),
+    ("explain", "rho"): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN),
+    _VERIFY: (*_HEAVY, *_STANDARD, *_REPLAY),
+    _CHECKLIST: (*_HEAVY, *_STANDARD, *_REPLAY),
+}
+
+
+def loaded(folder: Path, *arguments: str) -> set[str]:
+    """Modules that a command has loaded when it is done."""
+    out = folder / "loaded.json"
+    env = {**os.environ, "HOME": str(folder), "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": ""}
+    subprocess.run(
+        [sys.executable, "-c", _SCRIPT, str(out), *arguments],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        check=True,
+    )
+    code, modules = json.loads(out.read_text())
+    assert code == 0
+    return set(modules)
+
+
+@pytest.mark.parametrize("arguments", FORBIDDEN, ids=lambda arguments: arguments[0].strip("-"))
+def test_a_command_loads_no_more_than_it_needs(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    if "study" in arguments:
+        shutil.copytree(GOLDEN / "study", tmp_path / "study")
+    found = loaded(tmp_path, *arguments)
+    assert "auditkit.cli.group" in found
+    forbidden = tuple(f"{name}." for name in FORBIDDEN[arguments])
+    assert [name for name in sorted(found) if f"{name}.".startswith(forbidden)] == []
+
+
+def test_no_command_loads_what_only_its_workers_need() -> None:
+    command = [sys.executable, "-c", _EVERY_COMMAND, *_HEAVY]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
