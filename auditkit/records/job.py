@@ -55,6 +55,8 @@ class Job:
         versions: Version of each branch's perturbation, by branch, where an earlier study is
             replayed; None for the current ones.
         judged: Whether to report the files of every module that was imported (a replay).
+        listed: Names of files below the program's folder that the recorded program opened
+            (a replay).
         nudges: Scales of the placebo's nudge to try (``preflight``), until one has grown.
     """
 
@@ -72,6 +74,7 @@ class Job:
     sample_seed: int | None = None
     judged: bool = False
     versions: dict[str, int] | None = None
+    listed: tuple[str, ...] = ()
     nudges: tuple[int, ...] = ()
 
     def version_of(self, branch: str) -> int | None:

@@ -137,6 +137,21 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(shell: Shell, out: str) -> 
     assert names_in(shell.folder) == before
 
 
+def test_files_that_no_argument_names_are_warned_of_before_anything_is_spent(
+    tmp_path: Path,
+) -> None:
+    shell = Shell.at(tmp_path / "user")
+    (shell.folder / "numbers").mkdir()
+    shell.write("numbers/points.txt", "0.5 " * 56)
+    dry = shell("run", "beside_study.py", "--dry-run")
+    assert dry.line.startswith("warning: the program opened files of its own folder")
+    done = shell("run", "beside_study.py", *SMALL, "--out", "out")
+    assert done.line == dry.line  # once
+    assert "--arg data=numbers" in done.line
+    named = shell("run", "beside_study.py", "--dry-run", "--arg", "data=numbers")
+    assert named.err == ""
+
+
 def test_a_dry_run_makes_no_key(tmp_path: Path) -> None:
     shell = Shell.at(tmp_path / "user", keygen=False)
     assert shell("run", TINY, "--out", "out", "--dry-run").code == 0

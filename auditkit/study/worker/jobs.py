@@ -6,6 +6,7 @@ leaves files and one result record behind. Replay runs the very same jobs.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,10 +26,12 @@ from auditkit.observe.machine.imports import watched_imports
 from auditkit.observe.machine.opened import opened_files
 from auditkit.observe.values.digests import commitments
 from auditkit.perturbations.registry import perturbation_of
+from auditkit.program.arguments import own_files_note
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.job import Description, Job, ModuleTrace, Progress
 from auditkit.records.manifest import BranchRecord
+from auditkit.records.opened import OpenedFiles, unhashed_notes
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.preflight import Preflight
 from auditkit.records.registration import RegisterResult
@@ -83,11 +86,14 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
             "modules": _modules,
         }
         with unchanged_settings():
-            result = kinds[job.kind](job, load_factory(target, folder), report)
+            factory = load_factory(target, folder)
+            result = kinds[job.kind](job, factory, report)
         if job.judged and isinstance(result, (TrunkResult, BranchesResult)):
             result = replace(result, imported=watch.files())
         elif job.code and isinstance(result, (TrunkResult, BranchesResult)):
-            result = replace(result, notes=import_notes())
+            opened = result.opened if isinstance(result, TrunkResult) else None
+            notes = (*import_notes(), *_own_files_note(job, factory, opened))
+            result = replace(result, notes=notes)
         return result
 
 
@@ -217,15 +223,22 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
             built.require_same(built_program(again), "when it is called again")
         make = partial(_open, job, factory)
         nudges = try_nudges(make, snapshot, n_steps + 1, plan, job.nudges)
+    opened = opened_files(job.program.arguments)
     return Preflight(
         cost=cost,
         built=built,
         code=user_code(),
-        opened=opened_files(job.program.arguments),
+        opened=opened,
         environment=environment(),
         undecided=undecided,
         nudges=nudges,
+        notes=(*unhashed_notes(opened), *_own_files_note(job, factory, opened)),
     )
+
+
+def _own_files_note(job: Job, factory: LoadedFactory, opened: OpenedFiles | None) -> Iterator[str]:
+    parameters = inspect.signature(factory.make).parameters
+    yield from own_files_note(parameters, Path(job.program.folder), opened)
 
 
 def _register(job: Job, factory: LoadedFactory, report: Report) -> RegisterResult:
