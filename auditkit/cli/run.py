@@ -229,7 +229,8 @@ def _try(request: StudyRequest, workers: Workers) -> None:
 
 
 def _run(ctx: click.Context, request: StudyRequest, signer: SigningKey, workers: Workers) -> Path:
-    said = () if request.preflight is None else request.preflight.notes
+    found = request.preflight
+    said = () if found is None else (*found.undecided, *found.notes)
     _print_warnings(said)
     warnings: list[str] = []
     try:

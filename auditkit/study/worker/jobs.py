@@ -41,6 +41,7 @@ from auditkit.study.stages.describer import built_program, data_identity, descri
 from auditkit.study.stages.forker import Fork, read_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
+from auditkit.study.worker.ahead import try_schedule, try_stream
 from auditkit.study.worker.augmentation import require_per_sample
 from auditkit.study.worker.branch_processes import Forks, Unforkable
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
@@ -221,6 +222,8 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
             undecided = callback.require_possible()
         with _session(job, factory) as again:
             built.require_same(built_program(again), "when it is called again")
+            try_stream(again, plan)
+        undecided += try_schedule(session.program, plan, last)
         make = partial(_open, job, factory)
         nudges = try_nudges(make, snapshot, n_steps + 1, plan, job.nudges)
     opened = opened_files(job.program.arguments)
