@@ -11,7 +11,9 @@ from typing import Literal
 
 from auditkit.records.plan import StudyPlan
 
-JobKind = Literal["describe", "preflight", "register", "trunk", "branches", "seed", "modules"]
+JobKind = Literal[
+    "describe", "build", "preflight", "register", "trunk", "branches", "seed", "modules"
+]
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,11 @@ class Job:
     """One piece of work for a fresh process.
 
     Attributes:
-        kind: ``describe`` (load the program), ``preflight`` (train it for a few steps and ask it
-            for all that a study needs), ``register`` (build the program and digest its code and
-            data), ``trunk`` (steps 1..T of one seed from its start),
-            ``branches`` (branches of one seed from its fork), ``seed`` (both, one after the other)
-            or ``modules`` (re-run one branch and digest every module at one step).
+        kind: ``describe`` (load the program), ``build`` (call its factory), ``preflight`` (train
+            it for a few steps and ask it for all that a study needs), ``register`` (build the
+            program and digest its code and data), ``trunk`` (steps 1..T of one seed from its
+            start), ``branches`` (branches of one seed from its fork), ``seed`` (both, one after
+            the other) or ``modules`` (re-run one branch and digest every module at one step).
         program: The factory.
         plan: The study plan; None for ``describe``, which reads the program's own.
         seed: The study seed.

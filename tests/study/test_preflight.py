@@ -193,6 +193,36 @@ def test_a_factory_that_makes_something_else_when_called_again_is_refused(
         tried(target="own.py:make_program", folder=folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ("p.model.first.bias.data.fill_(IMPORTS)", "params"),
+        ("p.optimizer.param_groups[0]['lr'] += IMPORTS", "param_groups, hyper-parameters"),
+        ("p.probe.inputs[0] = IMPORTS", "probe inputs"),
+        ("p = tiny_study.make_program(seed, parts='dropout' * IMPORTS)", "modules"),
+    ],
+)
+def test_a_factory_that_makes_something_else_in_another_process_is_refused(
+    change: str, names: str, program: Callable[[str], Path]
+) -> None:
+    folder = program(
+        "from pathlib import Path\n"
+        "COUNTED = Path(__file__).with_suffix('.txt')\n"
+        "COUNTED.touch()\n"
+        "IMPORTS = len(COUNTED.read_text())\n"
+        "COUNTED.write_text('x' * (IMPORTS + 1))\n"
+        "def make_program(seed):\n"
+        "    p = tiny_study.make_program(seed)\n"
+        f"    {change}\n"
+        "    return p\n"
+    )
+    with pytest.raises(UncapturedState) as refused:
+        tried(PLAN.changed(perturbations=["carry"]), "own.py:make_program", folder)
+    assert refused.value.message.startswith(
+        f"the factory does not make the same in every process: {names}"
+    )
+
+
 def test_what_ends_before_the_horizon_is_refused(program: Callable[[str], Path]) -> None:
     folder = program(
         "def make_program(seed):\n"

@@ -35,7 +35,7 @@ from auditkit.records.opened import OpenedFiles, unhashed_notes
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.preflight import Preflight
 from auditkit.records.registration import RegisterResult
-from auditkit.records.results import BranchesResult, TrunkResult
+from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import built_program, data_identity, describe
 from auditkit.study.stages.forker import Fork, read_fork, restore_fork
@@ -57,7 +57,15 @@ from auditkit.study.worker.job_files import (
 from auditkit.study.worker.preflight import PreflightCallback, trial_steps, try_nudges
 
 Report = Callable[[Progress], None]
-Result = TrunkResult | BranchesResult | Description | Preflight | ModuleTrace | RegisterResult
+Result = (
+    TrunkResult
+    | BranchesResult
+    | BuiltProgram
+    | Description
+    | Preflight
+    | ModuleTrace
+    | RegisterResult
+)
 
 
 def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None) -> Result:
@@ -79,6 +87,7 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
     with deterministic(threads), watched_imports(folder, target) as watch:
         kinds: dict[str, Callable[[Job, LoadedFactory, Report], Result]] = {
             "describe": _describe,
+            "build": _build,
             "preflight": _preflight,
             "register": _register,
             "trunk": _trunk,
@@ -199,6 +208,11 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
 
 def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
     return Description(plan=factory.plan)
+
+
+def _build(job: Job, factory: LoadedFactory, report: Report) -> BuiltProgram:
+    with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
+        return built_program(session)
 
 
 def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
