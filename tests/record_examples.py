@@ -262,6 +262,7 @@ PREFLIGHT = Preflight(
     environment=ENVIRONMENT,
     undecided=("adam-reset found nothing to change after 64 steps",),
     nudges=(NUDGE,),
+    notes=("the program opened files that nobody hashed: ~/x.csv",),
 )
 
 SOURCE = ProgramSource("digits.py:make_program", "/programs", {"data": "/data"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -224,9 +225,13 @@ def _try(request: StudyRequest, workers: Workers) -> None:
             nudge=True,
         )
     print_dry_run(console(), found, settled(request.plan, found), request.jobs)
+    _print_warnings(found.notes)
 
 
 def _run(ctx: click.Context, request: StudyRequest, signer: SigningKey, workers: Workers) -> Path:
+    found = request.preflight
+    said = () if found is None else (*found.undecided, *found.notes)
+    _print_warnings(said)
     warnings: list[str] = []
     try:
         with StepProgress(total_steps(request.plan, len(request.seeds)), "run") as progress:
@@ -235,8 +240,12 @@ def _run(ctx: click.Context, request: StudyRequest, signer: SigningKey, workers:
         ctx.meta[KEPT] = RunFolder(request.out).progress()
         raise
     finally:
-        for warning in warnings:
-            click.echo(f"auditkit: warning: {spelt(warning)}", err=True)
+        _print_warnings([warning for warning in warnings if warning not in said])
+
+
+def _print_warnings(warnings: Iterable[str]) -> None:
+    for warning in warnings:
+        click.echo(f"auditkit: warning: {spelt(warning)}", err=True)
 
 
 def total_steps(plan: StudyPlan, n_seeds: int) -> int:

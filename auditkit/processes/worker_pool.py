@@ -27,7 +27,7 @@ from auditkit.processes.subprocesses import describe_exit, environment, log_tail
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
 from auditkit.records.preflight import Preflight
 from auditkit.records.registration import RegisterResult
-from auditkit.records.results import BranchesResult, TrunkResult
+from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 
 Report = Callable[[Progress], None]
 Keep = Callable[[BranchesResult], object]
@@ -35,6 +35,7 @@ Keep = Callable[[BranchesResult], object]
 #: What a job of each kind answers with.
 RESULTS: Mapping[JobKind, type[Any]] = {
     "describe": Description,
+    "build": BuiltProgram,
     "preflight": Preflight,
     "register": RegisterResult,
     "trunk": TrunkResult,

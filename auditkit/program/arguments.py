@@ -6,12 +6,15 @@ They are looked at without calling the factory; what is said here is for people 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from auditkit.errors import ProgramError, UnknownArgument
 from auditkit.files.given_paths import missing
 from auditkit.formats.redaction import expand_home
+from auditkit.records.opened import OWN, OpenedFiles, some_names
 
 Parameters = Mapping[str, inspect.Parameter]
 
@@ -82,6 +85,46 @@ def where_data_lie(
         return None
     options = " ".join(f"--arg {name}=PATH" for name in names)
     return f"where data lie elsewhere here, give {options}"
+
+
+def own_files_note(
+    parameters: Parameters, folder: Path, opened: OpenedFiles | None
+) -> Iterator[str]:
+    """What to type where a program opens files of its own folder, which no argument names.
+
+    Args:
+        parameters: What the factory takes; the first is the seed.
+        folder: The program's folder.
+        opened: What it opened while it was built.
+    """
+    names = () if opened is None else opened.own
+    if not names:
+        return
+    options, rest = [], {*names}
+    for name, parameter in list(parameters.items())[1:]:
+        place = _place_in(folder, parameter.default)
+        below = {other for other in rest if place and Path(other).is_relative_to(place)}
+        if below:
+            options.append(f"--arg {name}={shlex.quote(str(parameter.default))}")
+            rest -= below
+    how = [f"give {' '.join(options)}"] if options else []
+    if rest:
+        what = f"the path of {some_names(sorted(rest))}" if options else "their path"
+        how.append(f"let the factory take {what} as an argument, and give it (--arg data=PATH)")
+    yield (
+        f"the program opened files of its own folder that no argument names: {some_names(names)}; "
+        "a replay is given the code alone, and finds them only where whoever verifies has them in "
+        f"the working folder: {' and '.join(how)}, so that they are found and compared by it"
+    )
+
+
+def _place_in(folder: Path, default: object) -> Path | None:
+    """Where the default of an argument leads, by the name of what lies in the program's folder."""
+    if isinstance(default, (str, Path)) and str(default) and "\0" not in str(default):
+        with suppress(OSError, ValueError):
+            path = Path(expand_home(str(default))).resolve()
+            return Path(OWN) / path.relative_to(folder.resolve())
+    return None
 
 
 def _leading_to(path: str, arguments: Mapping[str, object]) -> list[str]:

@@ -11,7 +11,9 @@ from typing import Literal
 
 from auditkit.records.plan import StudyPlan
 
-JobKind = Literal["describe", "preflight", "register", "trunk", "branches", "seed", "modules"]
+JobKind = Literal[
+    "describe", "build", "preflight", "register", "trunk", "branches", "seed", "modules"
+]
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,11 @@ class Job:
     """One piece of work for a fresh process.
 
     Attributes:
-        kind: ``describe`` (load the program), ``preflight`` (train it for a few steps and ask it
-            for all that a study needs), ``register`` (build the program and digest its code and
-            data), ``trunk`` (steps 1..T of one seed from its start),
-            ``branches`` (branches of one seed from its fork), ``seed`` (both, one after the other)
-            or ``modules`` (re-run one branch and digest every module at one step).
+        kind: ``describe`` (load the program), ``build`` (call its factory), ``preflight`` (train
+            it for a few steps and ask it for all that a study needs), ``register`` (build the
+            program and digest its code and data), ``trunk`` (steps 1..T of one seed from its
+            start), ``branches`` (branches of one seed from its fork), ``seed`` (both, one after
+            the other) or ``modules`` (re-run one branch and digest every module at one step).
         program: The factory.
         plan: The study plan; None for ``describe``, which reads the program's own.
         seed: The study seed.
@@ -55,6 +57,8 @@ class Job:
         versions: Version of each branch's perturbation, by branch, where an earlier study is
             replayed; None for the current ones.
         judged: Whether to report the files of every module that was imported (a replay).
+        listed: Names of files below the program's folder that the recorded program opened
+            (a replay).
         nudges: Scales of the placebo's nudge to try (``preflight``), until one has grown.
     """
 
@@ -72,6 +76,7 @@ class Job:
     sample_seed: int | None = None
     judged: bool = False
     versions: dict[str, int] | None = None
+    listed: tuple[str, ...] = ()
     nudges: tuple[int, ...] = ()
 
     def version_of(self, branch: str) -> int | None:

@@ -12,6 +12,9 @@ MAX_OPENED = 10_000
 #: Most bytes that one process hashes.
 MAX_HASHED = 2**32
 
+#: What lies below the program's own folder is called by it.
+OWN = "program"
+
 #: Names that a line holds.
 _SHOWN = 5
 
@@ -61,6 +64,11 @@ class OpenedFiles:
     def hashed(self) -> dict[str, str]:
         """Digest by name, of those that have one."""
         return {file.name: file.sha256 for file in self.files if file.sha256 is not None}
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """Names of those below the program's own folder, which no argument names."""
+        return tuple(file.name for file in self.files if file.name.startswith(f"{OWN}/"))
 
     @property
     def unhashed(self) -> tuple[str, ...]:

@@ -64,6 +64,7 @@ class Preflight:
         environment: Where it ran.
         undecided: What found nothing to change yet, a line each: the optimizer had not stepped.
         nudges: Trials of the placebo's nudge, the smallest first; none where none was asked for.
+        notes: What a reviewer cannot compare, or will not find, of the files that it opened.
     """
 
     cost: Cost
@@ -73,3 +74,4 @@ class Preflight:
     environment: Environment
     undecided: tuple[str, ...] = ()
     nudges: tuple[NudgeTrial, ...] = ()
+    notes: tuple[str, ...] = ()

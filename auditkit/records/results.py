@@ -80,7 +80,8 @@ class TrunkResult:
         environment: Where it ran.
         code: Modules that were imported and are not installed.
         imported: Files of all modules, where a replay asks for them.
-        notes: What a reviewer would miss, of the modules that were imported.
+        notes: What a reviewer would miss, of the modules that were imported and the files that
+            were opened.
         opened: What the program opened while it was built; None where nobody looked (a script).
         made: As ``initial``, before the first epoch began, which may draw.
     """

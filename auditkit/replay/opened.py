@@ -8,10 +8,14 @@ listed one that no process of a whole replay opened is named, too: nobody saw th
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from auditkit.records.opened import OpenedFile, OpenedFiles
+from auditkit.records.opened import OWN, OpenedFile, OpenedFiles
 from auditkit.records.report import UNDECIDED, Finding
+
+#: Missing files that are named.
+_MAX_MISSING = 5
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,35 @@ def _tail(name: str) -> str:
     return "/".join(parts[2:] if parts[0] == "data" and len(parts) > 2 else parts[1:])
 
 
+def _speaks_of(reason: str, name: str) -> bool:
+    return "FileNotFoundError" in reason or name.rpartition("/")[2] in reason
+
+
+def _missing(file: OpenedFile) -> Finding:
+    what = "" if file.size is None else f" ({file.size:,} bytes, sha256 {file.sha256})"
+    text = (
+        f"data missing: the recorded program opened this file of its own folder{what}, and a "
+        f"replay is given the code alone; verify in a folder that holds {file.name[len(OWN) + 1 :]}"
+    )
+    return Finding(text, file.name, exit_code=UNDECIDED)
+
+
 class OpenedJudge:
     """Compares what the processes of one verification opened; each difference is named once.
 
     Args:
         recorded: What the manifest lists; None in those of earlier builds.
+        absent: Names of files of the program's own folder that do not lie here.
+
+    Attributes:
+        own: Names of files of the program's own folder.
     """
 
-    def __init__(self, recorded: OpenedFiles | None) -> None:
+    def __init__(self, recorded: OpenedFiles | None, absent: Sequence[str] = ()) -> None:
         self._recorded = {} if recorded is None else recorded.hashed
+        files = () if recorded is None else recorded.files
+        self._absent = [file for file in files if file.name in absent]
+        self.own = () if recorded is None else recorded.own
         self._named: set[tuple[str, str | None]] = set()
         self._here = OpenedHere()
         self._lock = threading.Lock()
@@ -96,6 +120,18 @@ class OpenedJudge:
             listed = frozenset(file.name for file in opened.files if file.name in self._recorded)
             self._here |= OpenedHere(equal, frozenset(unhashed), opened.left_out, listed)
         return [self._finding(file) for file in new]
+
+    def missing(self, reason: str) -> list[Finding]:
+        """The files without which a replay cannot have gone on, said once.
+
+        Args:
+            reason: Why it did not.
+        """
+        with self._lock:
+            names = [file for file in self._absent if _speaks_of(reason, file.name)]
+            if names:
+                self._absent = []
+        return [_missing(file) for file in names[:_MAX_MISSING]]
 
     def _is_hashed(self, file: OpenedFile) -> bool:
         return file.sha256 is not None and file.name in self._recorded

@@ -147,6 +147,7 @@ class SeedReplay:
         found = self._found
         found.undecided = found.unexplained = True
         text = f"cannot be replayed: {error}"
+        found.findings += self._task.opened.missing(str(error))
         found.findings.append(Finding(text, self._place, exit_code=6))
 
     def _refuse(self, job: Job, error: AuditError) -> None:
@@ -199,6 +200,7 @@ class SeedReplay:
             branches=self._task.branches,
             judged=not self._task.own_command,
             versions={b.name: b.version for b in record.branches if b.version},
+            listed=self._task.opened.own,
         )
 
     def _give(self) -> None:

@@ -16,9 +16,10 @@ from pathlib import Path
 
 from auditkit.evidence.distances import within
 from auditkit.evidence.reader import RunEvidence
-from auditkit.files import artifacts, store
+from auditkit.files import artifacts, own_data, store
 from auditkit.processes.worker_pool import Report, Workers
 from auditkit.records.manifest import CODE_FOLDER
+from auditkit.records.opened import OWN
 from auditkit.replay.imports import ImportJudge
 from auditkit.replay.opened import OpenedJudge
 from auditkit.replay.request import ReplayOutcome, ReplayRequest
@@ -47,8 +48,7 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
             workers = Workers(variables=request.variables, scratch=Path(scratch))
         stack.enter_context(workers)
         judge = ImportJudge(run.manifest.program.code, Path(scratch))
-        opened = OpenedJudge(run.manifest.opened)
-        copy_code(run, Path(scratch))
+        opened = OpenedJudge(run.manifest.opened, copy_code(run, Path(scratch)))
         tasks = [
             SeedTask(
                 run,
@@ -96,10 +96,20 @@ def _is_close(seeds: Sequence[SeedResult], tolerance: float | None) -> bool:
     )
 
 
-def copy_code(run: RunEvidence, scratch: Path) -> None:
-    """Give a worker the recorded sources, and nothing else of the run."""
+def copy_code(run: RunEvidence, scratch: Path) -> list[str]:
+    """Give a worker the recorded sources, and nothing else of the run.
+
+    What the program opened in its own folder besides is laid there where it lies in this process's.
+
+    Returns:
+        What of it does not.
+    """
     for file in run.manifest.program.code:
         name = f"{CODE_FOLDER}/{file.name}"
         target = scratch / name
         store.make_folder(target.parent)
         store.write_bytes(target, artifacts.safe_read(run.root, name, expected_sha256=file.sha256))
+    opened = run.manifest.opened
+    names = [name[len(OWN) + 1 :] for name in (() if opened is None else opened.own)]
+    absent = own_data.lay(names, scratch / CODE_FOLDER, Path.cwd())
+    return [f"{OWN}/{name}" for name in absent]

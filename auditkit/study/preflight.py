@@ -12,6 +12,7 @@ from auditkit.processes.worker_pool import CanRun
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.plan import AUTO, StudyPlan
 from auditkit.records.preflight import Preflight
+from auditkit.records.results import BuiltProgram
 from auditkit.statistics.design import SCALES, chosen_scale
 
 #: Steps that are timed before a study; more of them where that is all that is asked for.
@@ -28,7 +29,10 @@ def try_program(
     steps: int = FEW_STEPS,
     nudge: bool = False,
 ) -> Preflight:
-    """Build a program once, train it for a few steps and ask it for all that the plan needs.
+    """Build a program, train it for a few steps and ask it for all that the plan needs.
+
+    It is built in a second process, too, which imports it by itself: what an import, a process or
+    a clock decides would otherwise be found when trunk and branches of the first seed are compared.
 
     Args:
         workers: Run it.
@@ -41,6 +45,7 @@ def try_program(
 
     Raises:
         PlanError: When a perturbation cannot be applied.
+        UncapturedState: When another process is given another program.
         AuditError: Whatever else a study would end in after its trunk.
     """
     scales: tuple[int, ...] = ()
@@ -51,6 +56,9 @@ def try_program(
     tried = plan.changed(placebo_scale=1) if plan.placebo_scale == AUTO else plan
     job = Job("preflight", program, tried, seed, out="", step=steps, nudges=scales)
     found: Preflight = workers.run(job, report)
+    if found.opened is not None:  # of a script nobody looks, and it begins to train by itself
+        again: BuiltProgram = workers.run(Job("build", program, tried, seed, out=""))
+        found.built.require_same(again)
     return found
 
 

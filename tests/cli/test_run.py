@@ -137,6 +137,41 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(shell: Shell, out: str) -> 
     assert names_in(shell.folder) == before
 
 
+def test_files_that_no_argument_names_are_warned_of_before_anything_is_spent(
+    tmp_path: Path,
+) -> None:
+    shell = Shell.at(tmp_path / "user")
+    (shell.folder / "numbers").mkdir()
+    shell.write("numbers/points.txt", "0.5 " * 56)
+    dry = shell("run", "beside_study.py", "--dry-run")
+    assert dry.line.startswith("warning: the program opened files of its own folder")
+    done = shell("run", "beside_study.py", *SMALL, "--out", "out")
+    assert done.line == dry.line  # once
+    assert "--arg data=numbers" in done.line
+    named = shell("run", "beside_study.py", "--dry-run", "--arg", "data=numbers")
+    assert named.err == ""
+
+
+def test_what_cannot_be_told_yet_is_said_before_anything_is_spent(tmp_path: Path) -> None:
+    shell = Shell.at(tmp_path / "user")
+    shell.write(
+        "own.py",
+        "import tiny_study, torch\n"
+        "from dataclasses import replace\n"
+        "def make_program(seed):\n"
+        "    p = tiny_study.make_program(seed)\n"
+        "    ends = torch.optim.lr_scheduler.OneCycleLR(p.optimizer, 0.1, total_steps=10)\n"
+        "    def step(program, batch, t):\n"
+        "        program.optimizer.step(); program.scheduler.step()\n"
+        "    return replace(p, scheduler=ends, step=step)\n"
+        "STUDY = tiny_study.STUDY\n",
+    )
+    done = shell("run", "own.py", "--seeds", "0", "--perturb", "carry", "--out", "out")
+    warning, error = done.err.splitlines()
+    assert "OneCycleLR, at step 11 of 14, raised ValueError" in warning
+    assert "step 11 raised ValueError" in error
+
+
 def test_a_dry_run_makes_no_key(tmp_path: Path) -> None:
     shell = Shell.at(tmp_path / "user", keygen=False)
     assert shell("run", TINY, "--out", "out", "--dry-run").code == 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from auditkit.errors import ProgramError, UnknownArgument
-from auditkit.program.arguments import check_arguments, where_data_lie
+from auditkit.program.arguments import check_arguments, own_files_note, where_data_lie
+from auditkit.records.opened import OpenedFile, OpenedFiles
 
 
 def _takes(seed: int, data: str, *, parts: str = "") -> None: ...
@@ -51,3 +53,24 @@ def test_the_argument_whose_path_leads_nowhere_says_where_data_lie(tmp_path: Pat
     assert hint == "where data lie elsewhere here, give --arg data=PATH"
     assert where_data_lie(_parameters(_takes), {"data": "cifar"}, error) is None
     assert where_data_lie(_parameters(_takes), {"data": "a\0/b"}, missing) is None
+
+
+def test_files_of_the_own_folder_are_named_with_the_argument_that_leads_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def takes(seed: int, data: str = "./da ta", other: object = None, odd: str = "a\0") -> None: ...
+
+    monkeypatch.chdir(tmp_path)
+    own = OpenedFile("program/da ta/x.csv", 1, "a" * 64)
+    elsewhere = OpenedFile("data/root/y.csv", 1, "a" * 64)
+
+    def note(*files: OpenedFile) -> list[str]:
+        return list(own_files_note(_parameters(takes), tmp_path, OpenedFiles(files)))
+
+    assert note(elsewhere) == []
+    assert list(own_files_note(_parameters(takes), tmp_path, None)) == []
+    (line,) = note(elsewhere, own)
+    assert "no argument names: program/da ta/x.csv; " in line
+    assert ": give --arg data='./da ta', so that" in line
+    (line,) = note(own, replace(own, name="program/z.csv"))
+    assert "data='./da ta' and let the factory take the path of program/z.csv as" in line

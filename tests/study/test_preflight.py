@@ -193,6 +193,57 @@ def test_a_factory_that_makes_something_else_when_called_again_is_refused(
         tried(target="own.py:make_program", folder=folder)
 
 
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [
+        ("p.model.first.bias.data.fill_(IMPORTS)", "params"),
+        ("p.optimizer.param_groups[0]['lr'] += IMPORTS", "param_groups, hyper-parameters"),
+        ("p.probe.inputs[0] = IMPORTS", "probe inputs"),
+        ("p = tiny_study.make_program(seed, parts='dropout' * IMPORTS)", "modules"),
+    ],
+)
+def test_a_factory_that_makes_something_else_in_another_process_is_refused(
+    change: str, names: str, program: Callable[[str], Path]
+) -> None:
+    folder = program(
+        "from pathlib import Path\n"
+        "COUNTED = Path(__file__).with_suffix('.txt')\n"
+        "COUNTED.touch()\n"
+        "IMPORTS = len(COUNTED.read_text())\n"
+        "COUNTED.write_text('x' * (IMPORTS + 1))\n"
+        "def make_program(seed):\n"
+        "    p = tiny_study.make_program(seed)\n"
+        f"    {change}\n"
+        "    return p\n"
+    )
+    with pytest.raises(UncapturedState) as refused:
+        tried(PLAN.changed(perturbations=["carry"]), "own.py:make_program", folder)
+    assert refused.value.message.startswith(
+        f"the factory does not make the same in every process: {names}"
+    )
+
+
+def test_what_ends_before_the_horizon_is_refused(program: Callable[[str], Path]) -> None:
+    folder = program(
+        "def make_program(seed):\n"
+        "    p = tiny_study.make_program(seed)\n"
+        "    schedule = torch.optim.lr_scheduler.OneCycleLR(p.optimizer, 0.1, total_steps=10)\n"
+        "    return replace(p, scheduler=schedule)\n"
+        "class Once(torch.utils.data.IterableDataset):\n"
+        "    def __init__(self, points): self.left = map(points.__getitem__, range(len(points)))\n"
+        "    def __iter__(self): return self.left\n"
+        "def make_stream(seed):\n"
+        "    p = tiny_study.make_program(seed)\n"
+        "    loader = torch.utils.data.DataLoader(Once(p.loader.dataset), batch_size=4)\n"
+        "    return replace(p, loader=loader)\n"
+    )
+    with pytest.raises(PlanError, match="at step 11 of 14, raised ValueError: Tried to step 11"):
+        tried(target="own.py:make_program", folder=folder, nudge=True)
+    short = PLAN.changed(fork_at=2, window=1, perturbations=["carry"])
+    with pytest.raises(ProgramError, match="the data loader yields 4 batches and then none"):
+        tried(short, "own.py:make_stream", folder, steps=1)
+
+
 def test_a_perturbation_of_a_plug_in_that_fails_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -489,6 +489,8 @@ def test_seeds_that_are_one_and_threads_that_the_program_sets_are_warned_of_at_o
     class ManyThreads(InProcessWorkers):
         def _one(self, job: Job, report: Any) -> list[Any]:
             (result,) = super()._one(job, report)
+            if job.kind == "build":  # which says nothing of its environment
+                return [result]
             variables = {**result.environment.variables, "MKL_NUM_THREADS": "4"}
             return [replace(result, environment=replace(result.environment, variables=variables))]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from auditkit.formats.quote import escaped
 from auditkit.formats.redaction import expand_home, redact_text
 from auditkit.observe.machine.code import origin_of
 from auditkit.observe.machine.imports import ImportWatch, current_watch, module_files
-from auditkit.records.opened import MAX_HASHED, MAX_OPENED, OpenedFile, OpenedFiles
+from auditkit.records.opened import MAX_HASHED, MAX_OPENED, OWN, OpenedFile, OpenedFiles
 
 #: What lies there says something of the machine, and is no file that anybody could pass on.
 _SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/lib/", "/usr/share/")
@@ -43,11 +43,13 @@ class _Place:
         return None
 
 
-def opened_files(arguments: Mapping[str, str]) -> OpenedFiles | None:
+def opened_files(arguments: Mapping[str, str], listed: Collection[str] = ()) -> OpenedFiles | None:
     """What the watched program opened while it was imported and its factory ran.
 
     Args:
         arguments: Of the factory.
+        listed: Names below the program's folder that a recorded run opened. A replay's program
+            lies elsewhere, so that what it finds by its working folder is looked for among them.
 
     Returns:
         The files; None where nothing was watched.
@@ -56,9 +58,11 @@ def opened_files(arguments: Mapping[str, str]) -> OpenedFiles | None:
     if watch is None:
         return None
     places = _places(arguments, watch.folder)
+    named = {path: _name(path, places) for path in _data_files(watch)}
+    others = {*listed} - {*named.values()}
     paths: dict[str, tuple[str, bool]] = {}
-    for path in _data_files(watch):
-        name = _name(path, places)
+    for path, known in named.items():
+        name = known or _listed_name(path, others)
         paths.setdefault(name or escaped(_redacted(path)), (path, name is not None))
     names = sorted(paths)
     # Small ones first: which files are hashed must not hang on where a large one stands.
@@ -107,7 +111,7 @@ def _places(arguments: Mapping[str, str], folder: Path) -> list[_Place]:
             if value and path != os.sep and os.path.exists(path):  # noqa: PTH110
                 found += [_Place(f"data/{name}", path), _Place(f"data/{name}", _real(path))]
     found.sort(key=lambda place: -len(place.path))
-    return [*found, _Place("program", str(folder)), _Place("program", _real(str(folder)))]
+    return [*found, _Place(OWN, str(folder)), _Place(OWN, _real(str(folder)))]
 
 
 def _name(path: str, places: list[_Place]) -> str | None:
@@ -116,6 +120,15 @@ def _name(path: str, places: list[_Place]) -> str | None:
             name = place.name_of(candidate)
             if name is not None:
                 return escaped(name)
+    return None
+
+
+def _listed_name(path: str, listed: Collection[str]) -> str | None:
+    """The longest listed name that the path of a file below the working folder ends with."""
+    with suppress(OSError, ValueError):  # there may be no working folder, and it need not lie there
+        parts = Path(path).relative_to(Path.cwd()).parts if listed else ()
+        names = (escaped("/".join((OWN, *parts[n:]))) for n in range(len(parts)))
+        return next((name for name in names if name in listed), None)
     return None
 
 

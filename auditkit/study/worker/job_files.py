@@ -132,7 +132,7 @@ def trunk_result(
         program=callback.description,
         environment=environment(),
         code=user_code(_code_folder(job), job.suffix, main=main),
-        opened=opened_files(job.program.arguments),
+        opened=opened_files(job.program.arguments, job.listed),
     )
 
 

@@ -6,6 +6,7 @@ leaves files and one result record behind. Replay runs the very same jobs.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,19 +26,22 @@ from auditkit.observe.machine.imports import watched_imports
 from auditkit.observe.machine.opened import opened_files
 from auditkit.observe.values.digests import commitments
 from auditkit.perturbations.registry import perturbation_of
+from auditkit.program.arguments import own_files_note
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.job import Description, Job, ModuleTrace, Progress
 from auditkit.records.manifest import BranchRecord
+from auditkit.records.opened import OpenedFiles, unhashed_notes
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.preflight import Preflight
 from auditkit.records.registration import RegisterResult
-from auditkit.records.results import BranchesResult, TrunkResult
+from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import built_program, data_identity, describe
 from auditkit.study.stages.forker import Fork, read_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
+from auditkit.study.worker.ahead import try_schedule, try_stream
 from auditkit.study.worker.augmentation import require_per_sample
 from auditkit.study.worker.branch_processes import Forks, Unforkable
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
@@ -53,7 +57,15 @@ from auditkit.study.worker.job_files import (
 from auditkit.study.worker.preflight import PreflightCallback, trial_steps, try_nudges
 
 Report = Callable[[Progress], None]
-Result = TrunkResult | BranchesResult | Description | Preflight | ModuleTrace | RegisterResult
+Result = (
+    TrunkResult
+    | BranchesResult
+    | BuiltProgram
+    | Description
+    | Preflight
+    | ModuleTrace
+    | RegisterResult
+)
 
 
 def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None) -> Result:
@@ -75,6 +87,7 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
     with deterministic(threads), watched_imports(folder, target) as watch:
         kinds: dict[str, Callable[[Job, LoadedFactory, Report], Result]] = {
             "describe": _describe,
+            "build": _build,
             "preflight": _preflight,
             "register": _register,
             "trunk": _trunk,
@@ -83,11 +96,14 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
             "modules": _modules,
         }
         with unchanged_settings():
-            result = kinds[job.kind](job, load_factory(target, folder), report)
+            factory = load_factory(target, folder)
+            result = kinds[job.kind](job, factory, report)
         if job.judged and isinstance(result, (TrunkResult, BranchesResult)):
             result = replace(result, imported=watch.files())
         elif job.code and isinstance(result, (TrunkResult, BranchesResult)):
-            result = replace(result, notes=import_notes())
+            opened = result.opened if isinstance(result, TrunkResult) else None
+            notes = (*import_notes(), *_own_files_note(job, factory, opened))
+            result = replace(result, notes=notes)
         return result
 
 
@@ -194,6 +210,11 @@ def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
     return Description(plan=factory.plan)
 
 
+def _build(job: Job, factory: LoadedFactory, report: Report) -> BuiltProgram:
+    with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
+        return built_program(session)
+
+
 def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
     """Train a few steps and ask for everything; see :mod:`auditkit.study.worker.preflight`."""
     started, plan = time.process_time(), plan_of(job)  # since this process began
@@ -215,17 +236,26 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
             undecided = callback.require_possible()
         with _session(job, factory) as again:
             built.require_same(built_program(again), "when it is called again")
+            try_stream(again, plan)
+        undecided += try_schedule(session.program, plan, last)
         make = partial(_open, job, factory)
         nudges = try_nudges(make, snapshot, n_steps + 1, plan, job.nudges)
+    opened = opened_files(job.program.arguments)
     return Preflight(
         cost=cost,
         built=built,
         code=user_code(),
-        opened=opened_files(job.program.arguments),
+        opened=opened,
         environment=environment(),
         undecided=undecided,
         nudges=nudges,
+        notes=(*unhashed_notes(opened), *_own_files_note(job, factory, opened)),
     )
+
+
+def _own_files_note(job: Job, factory: LoadedFactory, opened: OpenedFiles | None) -> Iterator[str]:
+    parameters = inspect.signature(factory.make).parameters
+    yield from own_files_note(parameters, Path(job.program.folder), opened)
 
 
 def _register(job: Job, factory: LoadedFactory, report: Report) -> RegisterResult:

@@ -107,6 +107,32 @@ def test_relative_paths_and_files_beside_the_program(
     assert len(found.hashed) == 2
 
 
+def test_a_replay_finds_listed_files_by_its_working_folder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program" / "c.npy").write_bytes(DATA)
+    (tmp_path / "far.csv").write_bytes(DATA)
+    monkeypatch.chdir(data.parent)
+
+    def read() -> None:
+        for path in ("data/a.csv", "data/inner/b.csv", "data/c.npy", "program/c.npy"):
+            Path(path).read_bytes()
+
+    listed = ["program/a.csv", "program/inner/b.csv", "program/b.csv", "program/c.npy"]
+    with watched_imports(tmp_path / "program", "study.py"):
+        with noted_opens():
+            read()
+        monkeypatch.chdir(data)
+        with noted_opens():
+            (tmp_path / "far.csv").read_bytes()
+        found = opened_files({}, [*listed, "program/far.csv"])
+    assert found is not None
+    assert list(found.hashed) == ["program/a.csv", "program/c.npy", "program/inner/b.csv"]
+    # What is called so already, or lies elsewhere, is not taken for it.
+    assert [Path(name).name for name in found.unhashed] == ["c.npy", "far.csv"]
+
+
 def test_a_file_elsewhere_is_named_and_not_hashed(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,185 @@
+"""What ends between a preflight's steps and the horizon is found by the preflight."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from studies import tiny_session
+from torch.optim.lr_scheduler import LambdaLR, OneCycleLR, ReduceLROnPlateau, SequentialLR, StepLR
+from torch.utils.data import DataLoader, IterableDataset
+
+from auditkit.errors import PlanError, ProgramError, ProgramFailed
+from auditkit.program.program import Program
+from auditkit.program.session import Session
+from auditkit.records.plan import StudyPlan
+from auditkit.study.stages.auditor import Auditor
+from auditkit.study.stages.holder import hold
+from auditkit.study.worker import ahead
+
+#: 4 batches an epoch.
+PLAN = StudyPlan(6, 3, 14, [0], ["carry"], placebos=1)
+
+Scheduling = Callable[[torch.optim.Optimizer], Any]
+
+
+def cycle(total: int) -> Scheduling:
+    return lambda optimizer: OneCycleLR(optimizer, 0.1, total_steps=total)
+
+
+def tried(scheduling: Scheduling, **changes: Any) -> tuple[str, ...]:
+    """Train for two steps, then try the schedule."""
+
+    def change(program: Program) -> Program:
+        return replace(program, scheduler=scheduling(program.optimizer), **changes)
+
+    with tiny_session(change, PLAN) as session:
+        hold(session, 1, 2, Auditor(1), _Nothing())
+        return ahead.try_schedule(session.program, PLAN, 2)
+
+
+class _Nothing:
+    def on_boundary(self, *_: Any) -> None: ...
+    def on_batch(self, *_: Any) -> None: ...
+    def on_step_end(self, *_: Any) -> None: ...
+
+
+def test_a_schedule_that_ends_before_the_horizon_is_refused() -> None:
+    with pytest.raises(PlanError) as refused:
+        tried(cycle(10))
+    text = str(refused.value)
+    assert "OneCycleLR, at step 11 of 14, raised ValueError: Tried to step 11 times" in text
+    assert "let the schedule last to T, for 14 steps of the scheduler" in text
+    assert refused.value.exit_code == 2
+
+
+def _table(optimizer: torch.optim.Optimizer) -> LambdaLR:
+    rates = [1.0, 0.5, 0.25, 0.125]
+    return LambdaLR(optimizer, lambda number: rates[number])
+
+
+@pytest.mark.parametrize(
+    ("scheduling", "changes", "step"),
+    [
+        (cycle(3), {"accumulate": 3}, 12),
+        (cycle(2), {"scheduler_interval": "epoch"}, 13),
+        (_table, {}, 4),
+        (lambda o: SequentialLR(o, [StepLR(o, 2), cycle(5)(o)], [3]), {}, 9),
+    ],
+)
+def test_the_step_is_the_one_at_which_training_raises(
+    scheduling: Scheduling, changes: dict[str, Any], step: int
+) -> None:
+    with pytest.raises(PlanError, match=f"at step {step} of 14"):
+        tried(scheduling, **changes)
+
+    def change(program: Program) -> Program:
+        return replace(program, scheduler=scheduling(program.optimizer), **changes)
+
+    with tiny_session(change, PLAN) as session:
+        hold(session, 1, step - 1, Auditor(1), _Nothing())
+        with pytest.raises(ProgramFailed):
+            hold(session, step, step, Auditor(step), _Nothing())
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("scheduling", "changes"),
+    [
+        (cycle(14), {}),
+        (cycle(4), {"accumulate": 3}),
+        (cycle(3), {"scheduler_interval": "epoch"}),
+        (lambda o: StepLR(o, 2), {}),
+        (lambda _: None, {}),
+    ],
+)
+def test_one_that_lasts_is_not(scheduling: Scheduling, changes: dict[str, Any]) -> None:
+    assert tried(scheduling, **changes) == ()
+
+
+def test_of_a_step_of_its_own_it_is_said_and_not_refused() -> None:
+    def every(program: Program, batch: Any, t: int) -> None:
+        program.optimizer.step()
+        program.scheduler.step()  # type: ignore[union-attr]
+
+    def twice(program: Program, batch: Any, t: int) -> None:
+        for _ in range(2):
+            every(program, batch, t)
+
+    (line,) = tried(cycle(10), step=every)
+    assert line.startswith("the scheduler torch.optim.lr_scheduler.OneCycleLR, at step 11 of 14, ")
+    assert line.endswith("if the program's step goes on to step it for every batch")
+    assert tried(cycle(10), step=twice) == ()
+    assert tried(cycle(10), step=lambda *_: None) == ()
+    assert tried(ReduceLROnPlateau, step=lambda *_: None) == ()
+
+
+def test_a_slow_scheduler_is_tried_as_far_as_there_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ahead, "_SECONDS", 0.02)
+
+    def slow(number: int) -> float:
+        time.sleep(0.01 * (number > 2))
+        return 1.0
+
+    (line,) = tried(lambda optimizer: LambdaLR(optimizer, slow))
+    assert line.startswith("the scheduler was tried up to step ")
+
+
+# Streams
+
+
+class _Once(IterableDataset[Any]):
+    """Gives a share of what is left of its samples."""
+
+    def __init__(self, samples: list[Any], share: int = 1_000) -> None:
+        self.samples, self.share = samples, share
+        self.left = iter(samples)
+
+    def __iter__(self) -> Iterator[Any]:
+        for _, sample in zip(range(self.share), self.left, strict=False):
+            yield sample
+
+
+def stream(dataset: Callable[[list[Any]], Any], **changes: Any) -> Any:
+    def change(program: Program) -> Program:
+        points: Any = program.loader.dataset
+        samples = [points[number] for number in range(len(points))]
+        return replace(program, loader=DataLoader(dataset(samples), batch_size=4), **changes)
+
+    return tiny_session(change, PLAN)
+
+
+def _tried(opened: Any) -> None:
+    session: Session
+    with opened as session:
+        ahead.try_stream(session, PLAN)
+
+
+@pytest.mark.parametrize("share", [1_000, 9])
+def test_a_stream_that_ends_for_good_is_refused(share: int) -> None:
+    with pytest.raises(ProgramError) as refused:
+        _tried(stream(lambda samples: _Once(samples, share)))
+    text = str(refused.value)
+    assert text.startswith(f"the data loader yields {4 if share > 9 else 5} batches and then none,")
+    assert "14 batches, the plan's horizon" in text
+
+
+def test_one_that_lasts_or_whose_program_may_begin_it_again_is_not() -> None:
+    _tried(stream(lambda samples: _Once(samples * 4)))
+    _tried(stream(list))
+    _tried(stream(_Once, on_epoch_end=lambda program, epoch: None))
+    _tried(stream(_Once, step=lambda program, batch, t: None))
+
+
+def test_what_a_stream_raises_is_told_with_the_step() -> None:
+    class Broken(_Once):
+        def __iter__(self) -> Iterator[Any]:
+            yield from self.samples[:9]
+            raise KeyError("shard 3")
+
+    with pytest.raises(ProgramFailed, match="loading the batch of step 3 raised KeyError"):
+        _tried(stream(Broken))
