@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -14,6 +14,7 @@ import click
 from auditkit import errors
 from auditkit.cli.help import Group
 from auditkit.cli.options import KEPT
+from auditkit.cli.signals import how_it_ended
 from auditkit.cli.spelling import spelt
 from auditkit.errors import AuditError, StoreError
 from auditkit.formats.quote import printable
@@ -43,9 +44,6 @@ _COMMANDS = {
     "worker": "auditkit.cli.worker:worker",
 }
 
-#: What a shell reports for a process that was interrupted.
-_INTERRUPTED = 130
-
 
 class _Group(Group):
     """Loads commands lazily and reports errors in one line."""
@@ -71,26 +69,24 @@ class _Group(Group):
             return super().main(*args, **extra)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        # here and below, since click would end a broken pipe with 1: a check failed
+        # here and below, since click ends a broken pipe and Ctrl-C with 1: a check failed
         with _ending():
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            with _ending():
-                return super().invoke(ctx)
-        except KeyboardInterrupt:
-            kept = ctx.meta.get(KEPT)
-            _say(f"interrupted; kept for --resume: {kept}" if kept else "interrupted")
-            ctx.exit(_INTERRUPTED)
+        with _ending(ctx.meta):
+            return super().invoke(ctx)
 
 
 @contextmanager
-def _ending() -> Iterator[None]:
+def _ending(meta: Mapping[str, Any] = {}) -> Iterator[None]:
     """End in one line and an exit code what ends in an error, also of the operating system.
 
     What was printed is flushed here, where an error can still be told. A pipe that nobody reads
     any more (``| head``) is no news to whoever closed it: nothing is said.
+
+    Args:
+        meta: What the command left in its context.
     """
     try:
         try:
@@ -101,6 +97,10 @@ def _ending() -> Iterator[None]:
     except AuditError as error:
         _say(f"{error} ({_topic(error)})")
         sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort) as error:  # the latter where something was asked
+        how, code = how_it_ended(error)
+        _say(f"{how}; kept for --resume: {meta[KEPT]}" if meta.get(KEPT) else how)
+        sys.exit(code)
     except OSError as error:
         # What could not be written is still in the buffer, and Python would try again at its end.
         sys.stdout = io.StringIO()
