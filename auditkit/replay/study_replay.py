@@ -84,6 +84,8 @@ class ReplayOutcome:
             *verified*: an edit that small looks the same.
         warnings: What of this installation was not compared with a RECORD.
         opened: What the program opened while it was built.
+        lacking: Options without which something could not be replayed; the program has a say in
+            what is among them.
     """
 
     findings: tuple[Finding, ...]
@@ -94,6 +96,7 @@ class ReplayOutcome:
     close: bool = False
     warnings: tuple[str, ...] = ()
     opened: OpenedHere = field(default_factory=OpenedHere)
+    lacking: tuple[str, ...] = ()
 
 
 def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOutcome:
@@ -150,6 +153,7 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
         close=_is_close(done, request.tolerance),
         warnings=tuple(judge.warnings()),
         opened=opened.here,
+        lacking=tuple(dict.fromkeys(option for seed in done for option in seed.lacking)),
     )
 
 
