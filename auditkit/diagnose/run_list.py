@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from auditkit.errors import AuditError
+from auditkit.errors import AuditError, FormatError
 from auditkit.files import artifacts, locks, store
 from auditkit.files.recording_folder import RecordingFolder
+from auditkit.files.run_folder import RunFolder
 from auditkit.formats import canonical
 from auditkit.formats.statements import manifest_from_statement
 from auditkit.records.journal import NEVER_CLOSED
@@ -35,7 +37,7 @@ class ListedRun:
         folder: Its folder, below the one that was looked into; ``.`` for that one itself.
         kind: ``study`` or ``recording``; None where that cannot be told.
         state: ``finished``, ``running``, ``resumable`` (from a checkpoint, or with --resume),
-            ``unfinished``, or ``broken`` where its manifest cannot be read.
+            ``unfinished``, or ``broken`` where its manifest or journal cannot be read.
         steps: Steps of a recording, as far as they are on disk, or the horizon of a study.
         started: When, by its own clock.
         finished: When it ended, if it did.
@@ -107,19 +109,27 @@ def _verdict(folder: Path, manifest_sha256: str) -> str | None:
 def _unfinished(root: Path, place: str, name: str) -> ListedRun:
     kind, lock = _UNFINISHED[name]
     path = root / place
-    steps, started, resumable = None, None, kind == "study"
-    if kind == "recording":
-        recording = RecordingFolder(path)
-        journal = recording.read_journal()
-        if journal is not None:
-            started = journal.started
-            resumable = bool(journal.checkpoints) and journal.unresumable is None
-            try:
-                whole = replace(journal, ended=None) if journal.ended == NEVER_CLOSED else journal
-                rows = recording.read_rows(journal.steps, whole)
-                steps = max(journal.steps, rows.last_step if rows is not None else 0)
-            except AuditError:
-                steps = journal.steps
-    left = "resumable" if resumable else "unfinished"
-    state = "running" if locks.is_held(path / lock) else left
-    return ListedRun(place, kind, state, steps, started, None, None)
+    found = ListedRun(place, kind, "resumable", None, None, None, None)
+    try:
+        if kind == "recording":
+            found = _recorded_so_far(path, found)
+        else:
+            RunFolder(path).progress()
+    except FormatError:  # its journal
+        found = replace(found, state="broken")
+    return replace(found, state="running") if locks.is_held(path / lock) else found
+
+
+def _recorded_so_far(path: Path, run: ListedRun) -> ListedRun:
+    recording = RecordingFolder(path)
+    journal = recording.read_whole_journal()
+    if journal is None:
+        return replace(run, state="unfinished")
+    steps = journal.steps
+    with suppress(AuditError):
+        whole = replace(journal, ended=None) if journal.ended == NEVER_CLOSED else journal
+        rows = recording.read_rows(journal.steps, whole)
+        steps = max(journal.steps, rows.last_step if rows is not None else 0)
+    resumable = bool(journal.checkpoints) and journal.unresumable is None
+    state = "resumable" if resumable else "unfinished"
+    return replace(run, state=state, steps=steps, started=journal.started)

@@ -57,7 +57,7 @@ def test_a_study_and_what_is_broken_are_listed(folder: Path, small: Run) -> None
     assert states(folder) == {"broken": "broken", "exp1": "finished"}
     (folder / "study").mkdir()
     (folder / "study" / "run.json.partial").write_text("{")
-    assert states(folder)["study"] == "resumable"
+    assert states(folder)["study"] == "broken"
     (folder / "pipe").mkdir()
     os.mkfifo(folder / "pipe" / "recording.json.partial")
     assert states(folder)["pipe"] == "broken"
