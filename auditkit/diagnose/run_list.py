@@ -7,6 +7,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import get_args
 
 from auditkit.errors import AuditError, FormatError
 from auditkit.files import artifacts, locks, store
@@ -17,6 +18,7 @@ from auditkit.formats.statements import manifest_from_statement
 from auditkit.records.journal import NEVER_CLOSED
 from auditkit.records.manifest import MANIFEST_NAME
 from auditkit.records.recording import RecordingManifest
+from auditkit.records.report import Verdict
 from auditkit.signing.envelopes import open_envelope
 
 #: The file that an unfinished run has, and the file that its process locks.
@@ -42,6 +44,7 @@ class ListedRun:
         started: When, by its own clock.
         finished: When it ended, if it did.
         verdict: What a report beside its manifest says of these very bytes; None without one.
+            Nobody signs such a report: whoever can write into the folder can have written it.
     """
 
     folder: str
@@ -50,7 +53,7 @@ class ListedRun:
     steps: int | None
     started: str | None
     finished: str | None
-    verdict: str | None
+    verdict: Verdict | None
 
 
 def find_runs(folder: Path) -> list[ListedRun]:
@@ -96,14 +99,14 @@ def _finished(root: Path, place: str) -> ListedRun:
     )
 
 
-def _verdict(folder: Path, manifest_sha256: str) -> str | None:
+def _verdict(folder: Path, manifest_sha256: str) -> Verdict | None:
     try:
         told = json.loads(artifacts.safe_read(folder, _REPORT, max_bytes=_MOST))
     except (AuditError, ValueError, RecursionError):
         return None
     if not isinstance(told, dict) or told.get("manifest_sha256") != manifest_sha256:
         return None
-    return str(told.get("verdict"))
+    return next((known for known in get_args(Verdict) if known == told.get("verdict")), None)
 
 
 def _unfinished(root: Path, place: str, name: str) -> ListedRun:
