@@ -150,7 +150,9 @@ class RunFolder:
         if (self.path / MANIFEST_NAME).exists():
             self._settled_manifest()
             raise StoreError(
-                "the folder holds a finished run", where=str(self.path), hint="give another --out"
+                "the folder holds a finished run",
+                where=str(self.path),
+                hint="give another --out; auditkit run --add-seeds adds seeds to it",
             )
         if not (self.path / _JOURNAL).exists():
             self._refuse_other_files()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cli_shell import Shell, statement_bytes
 from cryptography.hazmat.primitives.serialization import Encoding
 from forging import replace_file
+from record_examples import MANIFEST
 from studies import Run, check
 from timestamp_authority import Authority, make_authority, needs_openssl
 
+from auditkit.diagnose.manifest_texts import manifest_texts
 from auditkit.errors import PlanError, UsageError
 from auditkit.formats import canonical
 from auditkit.formats.seeds import registered_seeds
@@ -76,6 +79,15 @@ def test_a_plan_holds_seeds_code_and_data_before_anything_runs(shell: Shell, bou
     assert planned.data.dataset_sha256 is not None
     assert planned.data.samples == 14
     assert not (shell.folder / "seed-0000").exists()
+
+
+def test_seeds_are_printed_as_ranges(shell: Shell) -> None:
+    options = ("--seeds", "0,1,3,2", "--perturb", "carry", "--out", "seeds.json")
+    done = shell("plan", TINY, *options)
+    assert done.out.startswith("4 seeds (0-3), 4 branches each, to step 14\n"), done.err
+    assert " seeds 0-3 perturbations " in " ".join(shell("show", "seeds.json").out.split())
+    planned = replace(MANIFEST, plan=registration(shell.folder / "seeds.json").plan)
+    assert manifest_texts(planned)["plan"]["seeds"] == "0-1, 3, 2"  # another order is another plan
 
 
 def test_the_digest_of_the_data_is_the_same_every_time(shell: Shell) -> None:
