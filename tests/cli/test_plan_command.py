@@ -150,9 +150,13 @@ def test_deviations_are_refused_and_with_leave_listed(shell: Shell, bound: Run) 
         refused = shell("run", TINY, "--plan", "plan.json", "--out", "deviating")
         assert refused.code == 2
         assert "code/tiny_study.py: is another file than was planned" in refused.err
+        assert "in 1 point;" in refused.err
         assert not (shell.folder / "deviating").exists()
         options = ("--deviate", "--horizon", "15")
-        assert shell("run", TINY, "--plan", "plan.json", *options, "--out", "deviating").code == 0
+        done = shell("run", TINY, "--plan", "plan.json", *options, "--out", "deviating")
+        assert done.code == 0
+        line = "auditkit: deviates from the plan: plan, horizon: 14 was planned, 15 was run"
+        assert line in done.err.splitlines()
     finally:
         source.write_text(text)
     found = binding(shell, "deviating")
@@ -294,7 +298,7 @@ def test_chosen_seeds_under_a_stamped_plan_are_a_deviation(shell: Shell, registe
     assert shell("run", TINY, *options).code == 0
     found = binding(shell, "chosen", "--replay", "none", "--authority", "authority.pem")
     assert found.status == "plan-bound"
-    assert any(line.startswith("plan, seeds:") for line in found.deviations)
+    assert any(line.startswith("plan, seeds ") for line in found.deviations)
     assert found.remarks[0] == "not registered: the study deviates from its plan"
 
 
