@@ -14,10 +14,9 @@ import click
 from auditkit import errors
 from auditkit.cli.help import Group
 from auditkit.cli.options import KEPT
+from auditkit.cli.saying import say
 from auditkit.cli.signals import how_it_ended
-from auditkit.cli.spelling import spelt
 from auditkit.errors import AuditError, StoreError
-from auditkit.formats.quote import printable
 from auditkit.version import __version__
 
 #: Command by name; modules are loaded when a command is used, so that verifying without replay
@@ -113,7 +112,7 @@ def _ending(meta: Mapping[str, Any] = {}) -> Iterator[None]:
 
 def _say(line: str) -> None:
     with suppress(OSError):
-        click.echo(f"auditkit: {spelt(printable(line))}", err=sys.stderr is not None)
+        say(line)
 
 
 def _topic(error: AuditError) -> str:

@@ -25,7 +25,8 @@ from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.plan import look_at
 from auditkit.cli.preflight import print_dry_run, print_outlook
 from auditkit.cli.progress import StepProgress, waiting
-from auditkit.cli.spelling import counted, spelt
+from auditkit.cli.saying import say
+from auditkit.cli.spelling import counted
 from auditkit.cli.study_plans import (
     overrides,
     plan_options,
@@ -232,7 +233,7 @@ def _run(ctx: click.Context, request: StudyRequest, signer: SigningKey, workers:
         raise
     finally:
         for warning in warnings:
-            click.echo(f"auditkit: warning: {spelt(warning)}", err=True)
+            say(f"warning: {warning}")
 
 
 def total_steps(plan: StudyPlan, n_seeds: int) -> int:
@@ -294,7 +295,7 @@ def _check_deviations(
     lines += argument_deviations(registration.program, source.arguments)
     lines += registered_deviations(registration, found)
     for line in lines:
-        click.echo(f"auditkit: deviates from the plan: {line}", err=True)
+        say(f"deviates from the plan: {line}")
     if lines and not deviate:
         raise PlanError(
             f"the program differs from the plan in {counted(len(lines), 'point')}",

@@ -18,6 +18,7 @@ from auditkit.cli.options import (
     token_sha256,
     whole_number,
 )
+from auditkit.cli.saying import say
 from auditkit.errors import UsageError
 from auditkit.formats.quote import brief
 from auditkit.signing.keys import TrustedKey
@@ -166,7 +167,7 @@ def trusted_keys(
 
 
 def _warn(line: str) -> None:
-    click.echo(f"auditkit: warning: {line}", err=True)
+    say(f"warning: {line}")
 
 
 def _authorities(files: tuple[str, ...]) -> Authorities:
