@@ -42,7 +42,7 @@ The tree (the number is the exit code that the command line gives it)::
     └── Undecided                   6  nothing can be said: code or data missing, other environment
 
 Each leaf is something that the caller can act on. The message is one line; ``expected``,
-``found``, ``where`` and ``hint`` carry its parts for programs.
+``found``, ``where``, ``hint`` and ``lacking`` carry its parts for programs.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ class AuditError(Exception):
         step: Step (batch number, from 1), where one is known.
         component: Component of the training state, where one is known.
         hint: What to do about it.
+        lacking: Options of ``auditkit verify`` that would mend it, as they are typed; ``PATH``
+            stands for what only the reader knows.
     """
 
     exit_code: ClassVar[int] = 1
@@ -75,6 +77,7 @@ class AuditError(Exception):
         step: int | None = None,
         component: str | None = None,
         hint: str | None = None,
+        lacking: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -84,6 +87,7 @@ class AuditError(Exception):
         self.step = step
         self.component = component
         self.hint = hint
+        self.lacking = tuple(lacking)  # a list where a worker told it
 
     def __str__(self) -> str:
         place = [

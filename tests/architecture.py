@@ -77,7 +77,7 @@ PACKAGED = ("formats.schema", "manual")
 
 #: Rooms that print and exit; and the modules that end a user's script, quietly, or processes that
 #: they forked.
-PRINTERS = ("cli",)
+PRINTERS = ("cli", "__main__")
 ENDING = ("recorder.tasks", "processes.forking", "study.worker.branch_processes")
 
 MAX_MODULE_LINES = 400

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import importlib
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,23 @@ _PER_SEED = ("seeds", "per_seed", "floor_per_seed")
 
 #: Columns of an estimate that are intervals, or None.
 _INTERVALS = ("interval", "studentised")
+
+#: Estimates of nothing, for the columns of a table without rows.
+_EXAMPLES = (
+    SignedEstimate("", "", "", "", "", seeds=(0,), per_seed=(0.0,), n=1, n_left_out=0),
+    DistanceEstimate(
+        *("", "", "", "", ""),
+        seeds=(0,),
+        per_seed=(0.0,),
+        floor_per_seed=(0.0,),
+        n=1,
+        n_with_floor=1,
+        n_left_out=0,
+    ),
+)
+
+#: Checks that a warning names.
+_MOST_CHECKS = 4
 
 _PANDAS = "pandas"
 
@@ -50,7 +68,7 @@ class Report(VerificationReport):
         return canonical.encode(self).decode("ascii")
 
     def to_dataframe(self, *, per_seed: bool = False) -> pandas.DataFrame:
-        """The estimates as a table; empty where they are withheld.
+        """The estimates as a table; empty, with a warning that says why, where there are none.
 
         Args:
             per_seed: Whether every seed has a row of its own, with the columns ``seed``, ``value``
@@ -58,17 +76,34 @@ class Report(VerificationReport):
 
         Returns:
             The columns are the fields of an estimate, ``kind`` (``signed`` or ``distance``) before
-            them; an interval is ``interval_low``, ``interval_high`` and ``interval_level``.
+            them; an interval is ``interval_low``, ``interval_high`` and ``interval_level``. An
+            empty table has them, too.
+
+        Warns:
+            UserWarning: When the report has no estimates, naming the checks that were not passed.
 
         Raises:
             UsageError: When pandas is not installed.
         """
         table = _load_pandas()
-        rows = [] if self.estimates is None else self.estimates.rows
+        rows = () if self.estimates is None else self.estimates.rows
         unfold = _rows_by_seed if per_seed else _row
-        frame: pandas.DataFrame = table.DataFrame([row for item in rows for row in unfold(item)])
+        if not rows:
+            warnings.warn(f"the table is empty: {self._why_empty()}", stacklevel=2)
+        shown = [row for item in rows or _EXAMPLES for row in unfold(item)]
+        frame: pandas.DataFrame = table.DataFrame(shown)
         numbers = [name for name in frame.columns if _is_number(frame[name])]
-        return frame.astype(dict.fromkeys(numbers, float))
+        return frame.astype(dict.fromkeys(numbers, float)).iloc[: len(shown) if rows else 0]
+
+    def _why_empty(self) -> str:
+        """Which checks stand in the way of estimates, in the report's own words."""
+        *before, last = self.checks
+        texts = [
+            f"check {check.number} {check.name} {check.status}: {check.summary}"
+            for check in (last, *before)
+            if check.status != "passed"
+        ]
+        return "; ".join(texts[:_MOST_CHECKS])
 
     def _repr_html_(self) -> str:
         """The report in a notebook; all text in it is escaped."""

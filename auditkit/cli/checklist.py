@@ -14,7 +14,7 @@ from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT
 from auditkit.cli.outputs import destination
 from auditkit.cli.received import received_manifest
-from auditkit.cli.spelling import spelt
+from auditkit.cli.saying import say
 from auditkit.cli.verify import verify_path
 from auditkit.cli.verify_options import (
     let_through_option,
@@ -26,7 +26,6 @@ from auditkit.errors import ArtifactMismatch, AuditError, UsageError
 from auditkit.evidence.verdicts import LESS_THAN_REQUIRED, is_recording_report
 from auditkit.files import store
 from auditkit.formats import canonical
-from auditkit.formats.quote import printable
 from auditkit.formats.statements import study_from_statement
 from auditkit.paper.checklist import fill
 from auditkit.paper.rendering import is_checklist, to_latex, to_markdown
@@ -114,22 +113,18 @@ def _own_report(path: Path, here: VerificationReport) -> VerificationReport:
     if found is None:
         if os.path.lexists(path.parent / REPORT_NAME):
             why = "was not made here, or of another manifest; --report names one to use"
-            _say(f"{REPORT_NAME} beside the manifest is not used: it {why}")
+            say(f"{REPORT_NAME} beside the manifest is not used: it {why}")
         return here
     try:
         own = _with_report(found, here, _read_manifest(path, here))
     except AuditError as error:
-        _say(f"the report of your verification is not used: {error}")
+        say(f"the report of your verification is not used: {error}")
         return here
     if own.verdict not in ("verified", "sampled"):
-        _say(f"the report of your verification is not used: its verdict is {own.verdict}")
+        say(f"the report of your verification is not used: its verdict is {own.verdict}")
         return here
-    _say(f"with the report of your verification, {found}")
+    say(f"with the report of your verification, {found}")
     return own
-
-
-def _say(text: str) -> None:
-    click.echo(f"auditkit: {printable(text)}", err=True)
 
 
 def _read_manifest(path: Path, report: VerificationReport) -> StudyManifest:
@@ -163,9 +158,8 @@ def _with_report(
 
 def _refuse(ctx: click.Context, path: Path, report: VerificationReport) -> None:
     """Say which checks failed, and leave with the verifier's exit code."""
-    click.echo(f"auditkit: {path.name} does not verify, so there is no checklist", err=True)
+    say(f"{path.name} does not verify, so there is no checklist")
     for check in report.checks:
         for finding in check.findings[:5]:
-            text = spelt(f"check {check.number} {check.name}: {finding}")
-            click.echo(f"auditkit: {text}", err=True)
+            say(f"check {check.number} {check.name}: {finding}")
     ctx.exit(report.exit_code)

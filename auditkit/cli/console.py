@@ -7,7 +7,6 @@ gets what fits its width; a pipe, and ``--wide``, gets every column.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from rich.text import Text
 
 from auditkit.cli.columns import Column, Fitted, fit, least_width, natural_width
 from auditkit.cli.options import WIDE
+from auditkit.cli.saying import told_columns
 from auditkit.cli.spelling import spelt
 from auditkit.formats.quote import printable
 from auditkit.records.estimate import Interval
@@ -204,10 +204,8 @@ def console() -> PlainConsole:
 
 def terminal_width(is_terminal: bool) -> int | None:
     """Columns of the terminal, or as ``COLUMNS`` says; None where there is neither."""
-    said = os.environ.get("COLUMNS", "")
-    if said.isascii() and said.isdigit() and int(said[:6]) > 0:
-        return int(said[:6])
-    return shutil.get_terminal_size().columns if is_terminal else None
+    columns = shutil.get_terminal_size().columns if is_terminal else None
+    return told_columns() or columns
 
 
 def print_table(

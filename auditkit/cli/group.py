@@ -7,7 +7,7 @@ import gc
 import importlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -16,8 +16,8 @@ import click
 from auditkit import errors
 from auditkit.cli.help import SECTIONS, Group
 from auditkit.cli.options import KEPT
+from auditkit.cli.signals import how_it_ended
 from auditkit.errors import AuditError, StoreError
-from auditkit.formats.quote import printable
 from auditkit.version import __version__
 
 #: Command by name; modules are loaded when a command is used, so that verifying without replay
@@ -43,9 +43,6 @@ _COMMANDS = {
     "export": "auditkit.cli.export:export",
     "worker": "auditkit.cli.worker:worker",
 }
-
-#: What a shell reports for a process that was interrupted.
-_INTERRUPTED = 130
 
 
 class _Group(Group):
@@ -82,26 +79,24 @@ class _Group(Group):
             return super().main(*args, **extra)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
-        # here and below, since click would end a broken pipe with 1: a check failed
+        # here and below, since click ends a broken pipe and Ctrl-C with 1: a check failed
         with _ending():
             return super().make_context(*args, **extra)
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
-            with _ending():
-                return super().invoke(ctx)
-        except KeyboardInterrupt:
-            kept = ctx.meta.get(KEPT)
-            _say(f"interrupted; kept for --resume: {kept}" if kept else "interrupted")
-            ctx.exit(_INTERRUPTED)
+        with _ending(ctx.meta):
+            return super().invoke(ctx)
 
 
 @contextmanager
-def _ending() -> Iterator[None]:
+def _ending(meta: Mapping[str, Any] = {}) -> Iterator[None]:
     """End in one line and an exit code what ends in an error, also of the operating system.
 
     What was printed is flushed here, where an error can still be told. A pipe that nobody reads
     any more (``| head``) is no news to whoever closed it: nothing is said.
+
+    Args:
+        meta: What the command left in its context.
     """
     try:
         try:
@@ -112,6 +107,10 @@ def _ending() -> Iterator[None]:
     except AuditError as error:
         _say(f"{error} ({_topic(error)})")
         sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort) as error:  # the latter where something was asked
+        how, code = how_it_ended(error)
+        _say(f"{how}; kept for --resume: {meta[KEPT]}" if meta.get(KEPT) else how)
+        sys.exit(code)
     except OSError as error:
         # What could not be written is still in the buffer, and Python would try again at its end.
         sys.stdout = io.StringIO()
@@ -124,10 +123,10 @@ def _ending() -> Iterator[None]:
 
 def _say(line: str) -> None:
     # what is said of an error is spelt with records, which help pages do not load
-    from auditkit.cli.spelling import spelt  # noqa: PLC0415
+    from auditkit.cli.saying import say  # noqa: PLC0415
 
     with suppress(OSError):
-        click.echo(f"auditkit: {spelt(printable(line))}", err=sys.stderr is not None)
+        say(line)
 
 
 def _topic(error: AuditError) -> str:

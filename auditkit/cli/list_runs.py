@@ -19,6 +19,11 @@ from auditkit.errors import UsageError
 from auditkit.formats import canonical, structure
 from auditkit.formats.quote import brief
 
+_UNSIGNED = (
+    "(unsigned report): so says the report.json beside the manifest, which anybody can have "
+    "written; `auditkit verify` finds out"
+)
+
 
 @click.command("list", cls=Command)
 @click.argument("folder", metavar="DIR", default=".", type=TEXT)
@@ -37,7 +42,8 @@ def list_runs(folder: str, as_json: bool) -> None:
     if not found:
         out.print(f"no runs in {folder}")
         return
-    print_table(out, "runs", [_row(run) for run in found])
+    notes = [_UNSIGNED] if any(run.verdict for run in found) else []
+    print_table(out, "runs", [_row(run) for run in found], notes=notes)
     left = [run for run in found if run.state in ("resumable", "unfinished")]
     if any(run.kind == "recording" for run in left):
         out.print("`auditkit close DIR` makes a manifest of a recording whose process is dead")
@@ -50,5 +56,5 @@ def _row(run: ListedRun) -> tuple[str, ...]:
         run.state,
         "-" if run.steps is None else str(run.steps),
         (run.finished or run.started or "-").replace("T", " ").removesuffix("Z"),
-        run.verdict or "-",
+        f"{run.verdict} (unsigned report)" if run.verdict else "-",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import click
 
@@ -38,4 +38,19 @@ def print_needs(report: VerificationReport, command: str, typed: Sequence[str]) 
 def _line(command: str, typed: Sequence[str], needs: Sequence[Need]) -> str:
     end = list(typed).index("--") if "--" in typed else len(typed)
     options = [word for need in needs for word in need.option.split(" ", 1)]
-    return shlex.join(["auditkit", command, *typed[:end], *options, *typed[end:]])
+    arguments = {word.partition("=")[0] for word in options if word.endswith("=PATH")}
+    kept = _without_arguments(typed[:end], arguments)
+    return shlex.join(["auditkit", command, *kept, *options, *typed[end:]])
+
+
+def _without_arguments(typed: Sequence[str], names: Collection[str]) -> Iterator[str]:
+    """What was typed but for ``--arg``s of these names: they were given in vain."""
+    words = iter(typed)
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option != "--arg":
+            yield word
+            continue
+        value = value if equals else next(words, "")
+        if value.partition("=")[0] not in names:
+            yield from (option, value)

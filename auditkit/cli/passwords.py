@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import click
 
+from auditkit.cli.saying import say
 from auditkit.errors import KeyEncrypted, UsageError
 from auditkit.formats.quote import printable
 from auditkit.signing.trust import PASSWORD_VARIABLE, SigningKey, signing_key
@@ -31,11 +32,7 @@ def signing_key_of(option: str | None) -> SigningKey:
     """
     signer = unlocking(lambda password: signing_key(option, password=password))
     if signer.created:
-        click.echo(
-            f"auditkit: made a signing key, {signer.fingerprint}, in {signer.source}; "
-            "this machine trusts it",
-            err=True,
-        )
+        say(f"made a signing key, {signer.fingerprint}, in {signer.source}; this machine trusts it")
     return signer
 
 

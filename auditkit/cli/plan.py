@@ -23,6 +23,7 @@ from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.manifest import ProgramRecord
 from auditkit.records.plan import AUTO, StudyPlan
+from auditkit.records.plan_values import spelled_seeds
 from auditkit.records.registration import PLAN_NAME, RegisterResult, Registration, SeedSource
 from auditkit.signing.envelopes import sign_statement
 from auditkit.study.planning import make_registration
@@ -115,6 +116,8 @@ def _tell(registration: Registration, path: Path, fingerprint: str, program: str
     seeds = counted(len(made.seeds), "seed")
     if registration.seeds_from == "timestamp":
         seeds += ", to be derived from a timestamp"
+    else:
+        seeds += f" ({spelled_seeds(sorted(made.seeds))})"
     out.print(f"{seeds}, {len(made.branch_names)} branches each, to step {made.horizon}")
     read = "not read" if data.dataset_sha256 is None else f"{data.samples} samples"
     files = counted(len(registration.program.code), "source file")

@@ -11,6 +11,7 @@ from auditkit.cli.console import number, print_facts, print_words
 from auditkit.cli.spelling import counted
 from auditkit.records.estimate import ALPHA, MIN_PAIRS
 from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
+from auditkit.records.plan_values import spelled_seeds
 from auditkit.records.preflight import Cost, Preflight
 from auditkit.statistics.design import Design, design_of, grown
 from auditkit.statistics.outcomes import GROWN
@@ -53,10 +54,11 @@ def print_dry_run(out: Console, found: Preflight, plan: StudyPlan, jobs: int) ->
     """Print cost, design and floor as a table."""
     n_seeds = len(plan.seeds)
     cost, design = estimate_cost(found.cost, plan, n_seeds), design_of(plan)
+    seeds = spelled_seeds(sorted(plan.seeds))
     treatments = ", ".join(spec.typed for spec in plan.perturbations)
     wall = _duration(cost.seconds / jobs)
     facts = [
-        ("seeds x branches", f"{n_seeds} x {len(plan.branch_names)}"),
+        ("seeds x branches", f"{n_seeds} x {len(plan.branch_names)}, seeds {seeds}"),
         ("branches", f"control, replica, {counted(plan.placebos, 'placebo')}, {treatments}"),
         ("training steps", f"{cost.steps:,}"),
         ("one step", f"{found.cost.step_seconds * 1000:.2f} ms with its evidence"),

@@ -20,6 +20,7 @@ from auditkit.cli.outputs import REPLAY, destination, result_beside
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.received import manifest_path
+from auditkit.cli.saying import say
 from auditkit.cli.verify_options import trusted_keys
 from auditkit.diagnose.telling import replay_lines
 from auditkit.errors import UsageError
@@ -28,7 +29,6 @@ from auditkit.evidence.verdicts import PRECEDENCE, exit_code_of
 from auditkit.files import store
 from auditkit.files.outputs import Output
 from auditkit.formats import canonical, structure
-from auditkit.formats.quote import printable
 from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import manifest_from_statement, to_statement
 from auditkit.processes.commands import Commands
@@ -122,9 +122,9 @@ def replay(
         _print(found, evidence.manifest)
     json_to.write(data)
     if signer is not None:
-        click.echo(f"auditkit: wrote {result.path}, signed by {signer.fingerprint}", err=True)
+        say(f"wrote {result.path}, signed by {signer.fingerprint}")
         if found.equal and signer.fingerprint == verified.signed_by:
-            click.echo(f"auditkit: {_OWN_WORD}", err=True)
+            say(_OWN_WORD)
     ctx.exit(code)
 
 
@@ -170,8 +170,7 @@ def _verified(
     if record is None or code or any(check.status != "passed" for check in checks):
         for check in checks:
             for finding in check.findings:
-                line = printable(f"check {check.number} {check.name}: {finding}")
-                click.echo(f"auditkit: not replayed: {line}", err=True)
+                say(f"not replayed: check {check.number} {check.name}: {finding}")
         ctx.exit(code or 1)
     return RecordingEvidence(path.parent, record), report
 

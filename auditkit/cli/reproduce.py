@@ -15,7 +15,8 @@ from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress, waiting
 from auditkit.cli.received import manifest_path
 from auditkit.cli.run import total_steps
-from auditkit.cli.spelling import counted, spelt
+from auditkit.cli.saying import say
+from auditkit.cli.spelling import counted
 from auditkit.cli.tables import print_report
 from auditkit.cli.verify_options import request_of, verification_options
 from auditkit.errors import UsageError
@@ -120,7 +121,7 @@ def _rerun(
     with StepProgress(total_steps(plan, len(plan.seeds)), "reproduce") as progress:
         made = rerun_study(run, again, signer, progress.report, warnings.append)
     for warning in warnings:
-        click.echo(f"auditkit: warning: {spelt(warning)}", err=True)
+        say(f"warning: {warning}")
     return made
 
 

@@ -26,7 +26,8 @@ from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.plan import look_at
 from auditkit.cli.preflight import print_dry_run, print_outlook
 from auditkit.cli.progress import StepProgress, waiting
-from auditkit.cli.spelling import spelt
+from auditkit.cli.saying import say
+from auditkit.cli.spelling import counted
 from auditkit.cli.study_plans import (
     overrides,
     plan_options,
@@ -42,13 +43,9 @@ from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.trust import SigningKey
+from auditkit.study.deviations import argument_deviations, plan_deviations
 from auditkit.study.extension import EarlierStudy, read_earlier
-from auditkit.study.planning import (
-    SignedPlan,
-    argument_deviations,
-    read_plan,
-    registered_deviations,
-)
+from auditkit.study.planning import SignedPlan, read_plan, registered_deviations
 from auditkit.study.preflight import MANY_STEPS, settled, try_program
 from auditkit.study.request import StudyRequest, script_source
 from auditkit.study.runner import prepare_study, run_study
@@ -130,7 +127,7 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
             return
         signer = signer or signing_key_of(key)
         if bound is not None:
-            _check_deviations(workers, bound, source, given, deviate=deviate)
+            _check_deviations(workers, bound, source, plan, deviate=deviate)
         with StepProgress(None, "preflight") as progress:
             request = prepare_study(request, progress.report, workers)
         _print_interrupted(request)
@@ -245,7 +242,7 @@ def _run(ctx: click.Context, request: StudyRequest, signer: SigningKey, workers:
 
 def _print_warnings(warnings: Iterable[str]) -> None:
     for warning in warnings:
-        click.echo(f"auditkit: warning: {spelt(warning)}", err=True)
+        say(f"warning: {warning}")
 
 
 def total_steps(plan: StudyPlan, n_seeds: int) -> int:
@@ -289,11 +286,11 @@ def _check_deviations(
     workers: Workers,
     bound: SignedPlan,
     source: ProgramSource,
-    given: dict[str, Any],
+    plan: StudyPlan,
     *,
     deviate: bool,
 ) -> None:
-    """Compare program and data with the plan before hours are spent.
+    """Compare plan, program and data with the plan before hours are spent.
 
     Raises:
         PlanError: When something differs and that was not asked for.
@@ -301,15 +298,15 @@ def _check_deviations(
     registration = bound.registration
     whole = registration.data.dataset_sha256 is not None
     found = look_at(workers, source, registration.plan, registration.data.seed, whole=whole)
-    lines = [f"{name}: given on the command line" for name in sorted(given)]
+    lines = list(plan_deviations(bound.study_plan(token_sha256), plan))
     if source.target != registration.program.target:
         lines.append(f"factory: {registration.program.target} was planned")
     lines += argument_deviations(registration.program, source.arguments)
     lines += registered_deviations(registration, found)
     for line in lines:
-        click.echo(f"auditkit: deviates from the plan: {line}", err=True)
+        say(f"deviates from the plan: {line}")
     if lines and not deviate:
         raise PlanError(
-            f"the program differs from the plan in {len(lines)} points",
+            f"the program differs from the plan in {counted(len(lines), 'point')}",
             hint="make a new plan, or give --deviate: verify will list what differs",
         )

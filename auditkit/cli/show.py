@@ -23,6 +23,7 @@ from auditkit.formats.scalar_file import Series, scalars_from_tensors
 from auditkit.formats.statements import Manifest, Statement, any_from_statement
 from auditkit.records.manifest import Extension, ProgramRecord, StudyManifest
 from auditkit.records.plan import StudyPlan, as_typed
+from auditkit.records.plan_values import spelled_seeds
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.registration import Registration
 from auditkit.records.report import ReplayReport, SignedReport
@@ -159,7 +160,7 @@ def _head(envelope: Envelope, record: Statement) -> Rows:
 def _of_study(manifest: StudyManifest) -> Rows:
     plan, first = manifest.plan, manifest.seeds[0]
     return [
-        *_plan_rows(plan, ", ".join(str(seed) for seed in plan.seeds)),
+        *_plan_rows(plan, spelled_seeds(sorted(plan.seeds))),
         *(("seeds added to", _extended(extension)) for extension in manifest.extends),
         *_of_program(manifest.program),
         *((name, text) for name, text in first.data.loader.items()),
@@ -190,7 +191,7 @@ def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:
 
 def _of_plan(record: Registration) -> Rows:
     plan, data = record.plan, record.data
-    seeds = ", ".join(str(seed) for seed in plan.seeds)
+    seeds = spelled_seeds(sorted(plan.seeds))
     if record.seeds_from == "timestamp":
         seeds = f"{len(plan.seeds)}, to be derived from a timestamp over this plan"
     read = "not read" if data.dataset_sha256 is None else f"{data.samples} samples, sha256 "

@@ -27,6 +27,7 @@ from auditkit.cli.outputs import destination
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress
 from auditkit.cli.received import Received, received_manifest
+from auditkit.cli.saying import say
 from auditkit.cli.tables import print_report
 from auditkit.cli.verify_options import (
     let_through_option,
@@ -37,7 +38,7 @@ from auditkit.cli.verify_options import (
 from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.formats import canonical, structure
-from auditkit.formats.quote import brief, printable
+from auditkit.formats.quote import brief
 from auditkit.records.manifest import RunTimes
 from auditkit.records.report import VerificationReport
 from auditkit.replay.request import ReplayOutcome, ReplayRequest
@@ -125,7 +126,7 @@ def verify_command(
     json_to.write(canonical.dumps(structure.to_dict(report)))
     kept = keep(report, None if received.is_unpacked else path)
     if kept is not None:  # not on stdout, whose last line is the verdict
-        click.echo(f"auditkit: report: {kept}", err=True)
+        say(f"report: {kept}")
     if not json_to.is_stdout:
         print_needs(report, "verify", ctx.meta[TYPED])
     ctx.exit(report.exit_code)
@@ -169,17 +170,16 @@ def _replay_with_progress(
 def _countersign(path: Path, report: VerificationReport, run: RunTimes, key: SigningKey) -> None:
     """Sign a report, where there is something to put one's name to; says why where not."""
     if report.signed_by == key.fingerprint:
-        click.echo(
-            "auditkit: warning: this key signed the manifest itself, so no reader will count its "
-            "countersignature",
-            err=True,
+        say(
+            "warning: this key signed the manifest itself, so no reader will count its "
+            "countersignature"
         )
     try:
         written = countersign(path.parent, report, run, key)
     except UsageError as error:  # the report is still to be printed
-        click.echo(f"auditkit: {printable(str(error))}", err=True)
+        say(str(error))
     else:
-        click.echo(f"auditkit: wrote {written}, signed by {key.fingerprint}", err=True)
+        say(f"wrote {written}, signed by {key.fingerprint}")
 
 
 def _seconds(text: str) -> float:

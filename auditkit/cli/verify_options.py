@@ -17,6 +17,7 @@ from auditkit.cli.options import (
     token_sha256,
     whole_number,
 )
+from auditkit.cli.saying import say
 from auditkit.errors import UsageError
 from auditkit.formats.quote import brief
 from auditkit.signing.keys import TrustedKey
@@ -165,7 +166,7 @@ def trusted_keys(
 
 
 def _warn(line: str) -> None:
-    click.echo(f"auditkit: warning: {line}", err=True)
+    say(f"warning: {line}")
 
 
 def _authorities(files: tuple[str, ...]) -> Authorities:

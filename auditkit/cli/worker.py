@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import socket
 import sys
 import time
@@ -28,6 +29,7 @@ _LINES_PER_SECOND = 10
 @click.argument("control", type=WHOLE)
 def worker(control: int) -> None:
     """Prepare for jobs, and do those that come on the socket of file descriptor CONTROL."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # who stops us need not wait for the imports
     run_job = _prepare()
     line = serve(socket.socket(fileno=control))
     # This is a process of one job now.

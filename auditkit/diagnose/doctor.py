@@ -22,11 +22,15 @@ from auditkit.files import store
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import Job, ModuleTrace, ProgramSource
 from auditkit.records.plan import StudyPlan
+from auditkit.records.results import TrunkResult
 from auditkit.records.task import RowsTask
 from auditkit.replay.attempts import Attempt, find_disagreement, read_attempt
 from auditkit.replay.live_comparison import CommandConfig, find_differing_module, trace_modules
 
 Report = Callable[[int], None]
+
+#: What a loader's description calls the number of its workers.
+_WORKERS = "workers"
 
 
 @dataclass(frozen=True)
@@ -89,8 +93,9 @@ def examine_command(
         if mismatch is not None:
             shared = min(first.steps, other.steps)
             seen = Diagnosis(False, shared, done, mismatch, unseeded, idle)
-            if unseeded != idle:
-                return replace(seen, advice=(_seeding_advice(unseeded, idle),))
+            drawn = tuple(name for name in unseeded if name not in idle)
+            if drawn:
+                return replace(seen, advice=(_seeding_advice(drawn),))
             return _explain(config, steps, seen, first)
     resume = try_resume(config, first, idle)
     found = Diagnosis(True, first.steps, done, unseeded=idle, idle=idle, resume=resume)
@@ -108,30 +113,49 @@ def _explain(config: CommandConfig, steps: int, seen: Diagnosis, first: Trial) -
         module = find_differing_module(lambda: trace_modules(config, None, caused_at, rank=rank))
     advice = [experiment.remedy for experiment in experiments if experiment.helped]
     if not advice:
-        advice = [_advice(mismatch, first.info.unregistered, module)]
+        workers = first.info.loaders.get("", {}).get(_WORKERS, "")
+        advice = _advice(mismatch, first.info.unregistered, module, workers)
     advice += [
         f"deterministic algorithms are refused: {experiment.outcome}"
         for experiment in experiments
         if experiment.outcome not in ("equal", "still differs")
     ]
-    if seen.unseeded:
-        advice.append(_seeding_advice(seen.unseeded, seen.idle))
     return replace(seen, module=module, experiments=tuple(experiments), advice=tuple(advice))
 
 
-def _seeding_advice(unseeded: tuple[str, ...], idle: tuple[str, ...]) -> str:
+def _seeding_advice(unseeded: tuple[str, ...]) -> str:
     verb = "begin" if len(unseeded) > 1 else "begins"
-    text = (
+    return (
         f"{', '.join(unseeded)} {verb} elsewhere in every run: call {seeding_calls(unseeded)} "
         "before the model and the loader are built"
     )
-    if idle == unseeded:
-        text += "; nothing drew from it here" if len(idle) == 1 else "; nothing drew from them here"
-    return text
 
 
-def _advice(mismatch: Mismatch, unregistered: str | None, module: str | None) -> str:
-    """What to do where no experiment has helped."""
+def _advice(
+    mismatch: Mismatch, unregistered: str | None, module: str | None, workers: str
+) -> list[str]:
+    """What to do where no experiment has helped.
+
+    Args:
+        mismatch: Where runs differ first.
+        unregistered: Random generators that no component holds.
+        module: The first module that differs.
+        workers: How many the training loader has; empty where that is not known.
+    """
+    likely = _likely(mismatch, unregistered, module)
+    if mismatch.kind != "data drift" or workers in ("", "0"):
+        return [likely]
+    return [
+        f"the loader has {workers} workers with random streams of their own; where something "
+        "seeds these without a number (random.seed() or numpy.random.seed() in worker_init_fn), "
+        "no seed of the main process helps: seed them in worker_init_fn from torch.initial_seed(), "
+        "as in seed = torch.initial_seed() % 2**32; random.seed(seed); numpy.random.seed(seed)",
+        f"to see whether it is the workers, examine it with num_workers=0. If it differs there, "
+        f"too: {likely}",
+    ]
+
+
+def _likely(mismatch: Mismatch, unregistered: str | None, module: str | None) -> str:
     if mismatch.kind == "order drift":
         return (
             "the sampler draws from a generator that is not seeded, or from the system: give it "
@@ -222,7 +246,9 @@ def _examine(workers: Workers, job: Job, scratch: Path, runs: int, report: Repor
             job, kind="modules", branches=(mismatch.branch,), step=causing_step(mismatch)
         )
         module = find_differing_module(lambda: _entries(workers.run(modules)))
-    advice = (_advice(mismatch, None, module),)
+    result = attempts[0].result
+    loader = result.data.loader if isinstance(result, TrunkResult) else {}
+    advice = tuple(_advice(mismatch, None, module, loader.get(_WORKERS, "")))
     return Diagnosis(False, steps, len(attempts), mismatch, module=module, advice=advice)
 
 

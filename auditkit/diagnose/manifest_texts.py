@@ -9,6 +9,7 @@ from auditkit.formats import canonical
 from auditkit.formats.group_values import hyper_parameters
 from auditkit.formats.statements import Manifest
 from auditkit.formats.structure import to_dict
+from auditkit.records.plan_values import spelled_seeds
 from auditkit.records.recording import RecordingManifest
 
 Texts = Mapping[str, str]
@@ -40,7 +41,8 @@ def manifest_texts(manifest: Manifest) -> dict[str, Texts]:
         found["seed"] = {"seed": "not given" if manifest.seed is None else str(manifest.seed)}
         found["world"] = {**_texts(world), **manifest.world.settings}
     else:
-        found["plan"] = _texts(to_dict(manifest.plan))
+        seeds = spelled_seeds(manifest.plan.seeds)
+        found["plan"] = {**_texts(to_dict(manifest.plan)), "seeds": seeds}
     return found
 
 

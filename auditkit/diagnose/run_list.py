@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import get_args
 
-from auditkit.errors import AuditError
+from auditkit.errors import AuditError, FormatError
 from auditkit.files import artifacts, locks, store
 from auditkit.files.recording_folder import RecordingFolder
+from auditkit.files.run_folder import RunFolder
 from auditkit.formats import canonical
 from auditkit.formats.statements import manifest_from_statement
 from auditkit.records.journal import NEVER_CLOSED
 from auditkit.records.manifest import MANIFEST_NAME
 from auditkit.records.recording import RecordingManifest
+from auditkit.records.report import Verdict
 from auditkit.signing.envelopes import open_envelope
 
 #: The file that an unfinished run has, and the file that its process locks.
@@ -35,11 +39,12 @@ class ListedRun:
         folder: Its folder, below the one that was looked into; ``.`` for that one itself.
         kind: ``study`` or ``recording``; None where that cannot be told.
         state: ``finished``, ``running``, ``resumable`` (from a checkpoint, or with --resume),
-            ``unfinished``, or ``broken`` where its manifest cannot be read.
+            ``unfinished``, or ``broken`` where its manifest or journal cannot be read.
         steps: Steps of a recording, as far as they are on disk, or the horizon of a study.
         started: When, by its own clock.
         finished: When it ended, if it did.
         verdict: What a report beside its manifest says of these very bytes; None without one.
+            Nobody signs such a report: whoever can write into the folder can have written it.
     """
 
     folder: str
@@ -48,7 +53,7 @@ class ListedRun:
     steps: int | None
     started: str | None
     finished: str | None
-    verdict: str | None
+    verdict: Verdict | None
 
 
 def find_runs(folder: Path) -> list[ListedRun]:
@@ -94,32 +99,40 @@ def _finished(root: Path, place: str) -> ListedRun:
     )
 
 
-def _verdict(folder: Path, manifest_sha256: str) -> str | None:
+def _verdict(folder: Path, manifest_sha256: str) -> Verdict | None:
     try:
         told = json.loads(artifacts.safe_read(folder, _REPORT, max_bytes=_MOST))
     except (AuditError, ValueError, RecursionError):
         return None
     if not isinstance(told, dict) or told.get("manifest_sha256") != manifest_sha256:
         return None
-    return str(told.get("verdict"))
+    return next((known for known in get_args(Verdict) if known == told.get("verdict")), None)
 
 
 def _unfinished(root: Path, place: str, name: str) -> ListedRun:
     kind, lock = _UNFINISHED[name]
     path = root / place
-    steps, started, resumable = None, None, kind == "study"
-    if kind == "recording":
-        recording = RecordingFolder(path)
-        journal = recording.read_journal()
-        if journal is not None:
-            started = journal.started
-            resumable = bool(journal.checkpoints) and journal.unresumable is None
-            try:
-                whole = replace(journal, ended=None) if journal.ended == NEVER_CLOSED else journal
-                rows = recording.read_rows(journal.steps, whole)
-                steps = max(journal.steps, rows.last_step if rows is not None else 0)
-            except AuditError:
-                steps = journal.steps
-    left = "resumable" if resumable else "unfinished"
-    state = "running" if locks.is_held(path / lock) else left
-    return ListedRun(place, kind, state, steps, started, None, None)
+    found = ListedRun(place, kind, "resumable", None, None, None, None)
+    try:
+        if kind == "recording":
+            found = _recorded_so_far(path, found)
+        else:
+            RunFolder(path).progress()
+    except FormatError:  # its journal
+        found = replace(found, state="broken")
+    return replace(found, state="running") if locks.is_held(path / lock) else found
+
+
+def _recorded_so_far(path: Path, run: ListedRun) -> ListedRun:
+    recording = RecordingFolder(path)
+    journal = recording.read_whole_journal()
+    if journal is None:
+        return replace(run, state="unfinished")
+    steps = journal.steps
+    with suppress(AuditError):
+        whole = replace(journal, ended=None) if journal.ended == NEVER_CLOSED else journal
+        rows = recording.read_rows(journal.steps, whole)
+        steps = max(journal.steps, rows.last_step if rows is not None else 0)
+    resumable = bool(journal.checkpoints) and journal.unresumable is None
+    state = "resumable" if resumable else "unfinished"
+    return replace(run, state=state, steps=steps, started=journal.started)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from auditkit.errors import ArtifactError, MalformedError, UsageError
 from auditkit.files import artifacts, store
+from auditkit.files.unfinished import refuse_misnamed
 from auditkit.formats import canonical
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
@@ -191,6 +192,7 @@ def _select(run: ComparedRun, choice: str) -> ComparedRun:
 
 
 def _finished(name: str, path: Path) -> ComparedRun:
+    refuse_misnamed(path)
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
     envelope = open_envelope(data, what=str(path))
     manifest = manifest_from_statement(envelope.payload, what=str(path))

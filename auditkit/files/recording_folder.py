@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from auditkit.errors import AuditError, RecordingIncomplete, StoreError
+from auditkit.errors import AuditError, FormatError, RecordingIncomplete, StoreError
 from auditkit.files import artifacts, locks, parts, store
 from auditkit.files.recording_log import RecordingLog
 from auditkit.formats import canonical
@@ -136,9 +136,10 @@ class RecordingFolder:
             artifacts.file_size(self.path, f"{checkpoint.file}{store.PARTIAL}")
         found = list(self._own.glob(f"checkpoint-*{store.PARTIAL}"))
         if not named and len(found) > (0 if journal is None else 1):
+            is_damaged = journal is None and (self._own / _JOURNAL).exists()
             raise StoreError(
-                f"the folder holds {len(found)} checkpoint{'s' * (len(found) > 1)}, and no journal "
-                "that names them",
+                f"the folder holds {len(found)} checkpoint{'s' * (len(found) > 1)}, and "
+                f"{'a damaged journal' if is_damaged else 'no journal that names them'}",
                 where=str(self._own / _JOURNAL),
                 hint="put the journal back, or give another folder: to begin anew here would lose "
                 "them",
@@ -323,6 +324,22 @@ class RecordingFolder:
         for name in artifacts.list_files(self.path):
             if name.endswith(store.PARTIAL) and not name.endswith(_LOCK):
                 store.remove(self.path / name)
+
+    def read_whole_journal(self) -> RecordingJournal | None:
+        """The journal; None where there is none.
+
+        Raises:
+            FormatError: When it is damaged.
+        """
+        journal, path = self.read_journal(), self._own / _JOURNAL
+        if journal is None and path.exists():
+            raise FormatError(
+                "the journal of an unfinished recording is damaged",
+                where=str(path),
+                hint="put it back from a copy; without it there is no manifest of what lies here, "
+                "and the loop must be trained from the start, into another folder",
+            )
+        return journal
 
     def read_journal(self) -> RecordingJournal | None:
         """The journal; None where there is none, or it is broken."""

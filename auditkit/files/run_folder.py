@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from auditkit.errors import PlanError, StoreError, UnsafePath
+from auditkit.errors import FormatError, MalformedError, PlanError, StoreError, UnsafePath
 from auditkit.files import artifacts, locks, store
 from auditkit.files.run_parts import SeedParts, notes, present, seed_name
 from auditkit.formats import canonical
@@ -150,7 +150,9 @@ class RunFolder:
         if (self.path / MANIFEST_NAME).exists():
             self._settled_manifest()
             raise StoreError(
-                "the folder holds a finished run", where=str(self.path), hint="give another --out"
+                "the folder holds a finished run",
+                where=str(self.path),
+                hint="give another --out; auditkit run --add-seeds adds seeds to it",
             )
         if not (self.path / _JOURNAL).exists():
             self._refuse_other_files()
@@ -265,7 +267,15 @@ class RunFolder:
         path = self.path / _JOURNAL
         if not path.exists():
             return None
-        return canonical.decode(Journal, store.read_bytes(path), what=path.name)
+        try:
+            return canonical.decode(Journal, store.read_bytes(path), what=path.name)
+        except MalformedError as error:
+            raise FormatError(
+                f"the journal of an unfinished run is damaged: {error.message}",
+                where=str(path),
+                hint="put it back from a copy, or begin anew with another --out: nothing else says "
+                "of which run the complete parts are that lie here",
+            ) from error
 
     def _settled_manifest(self) -> bytes:
         """The manifest, after what a run that was killed just after writing it had left is gone."""

@@ -286,6 +286,7 @@ def describe_error(error: AuditError) -> dict[str, Any]:
         "step": error.step,
         "component": error.component,
         "hint": error.hint,
+        "lacking": list(error.lacking),
     }
 
 

@@ -6,6 +6,7 @@ They are looked at without calling the factory; what is said here is for people 
 from __future__ import annotations
 
 import inspect
+import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +22,9 @@ Parameters = Mapping[str, inspect.Parameter]
 _ANY_KEYWORD = inspect.Parameter.VAR_KEYWORD
 _ANY = (_ANY_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
 _REQUIRED = inspect.Parameter.empty
+
+#: Where ``os.environ[NAME]`` ends.
+_LOOK_UP = type(os.environ).__getitem__.__code__
 
 
 def unknown_argument(factory: str, name: str, taken: Sequence[str]) -> UnknownArgument:
@@ -66,25 +70,43 @@ def check_arguments(factory: str, parameters: Parameters, arguments: Mapping[str
         )
 
 
-def where_data_lie(
-    parameters: Parameters, arguments: Mapping[str, str], error: Exception
-) -> str | None:
-    """What to type where a factory has looked for data in vain; None where that is not seen.
+def lacking_options(
+    parameters: Parameters, arguments: Mapping[str, str], error: BaseException | None
+) -> tuple[str, ...]:
+    """What was not given where a program has looked for data or a variable in vain.
 
     Args:
         parameters: What the factory takes; the first is the seed.
         arguments: What it was given.
-        error: What it raised.
+        error: What the program raised.
+
+    Returns:
+        Options as they are typed; none where that is not what went wrong.
     """
     _, *others = parameters or [""]
     given: dict[str, object] = {name: parameters[name].default for name in others} | dict(arguments)
     names = missing(given)
     if not names and isinstance(error, FileNotFoundError):
         names = _leading_to(str(error.filename or ""), given)
-    if not names:
-        return None
-    options = " ".join(f"--arg {name}=PATH" for name in names)
-    return f"where data lie elsewhere here, give {options}"
+    if names:
+        return tuple(f"--arg {name}=PATH" for name in names)
+    variable = _variable(error)
+    return () if variable is None else (f"--env {variable}",)
+
+
+def where_data_lie(options: Sequence[str]) -> str | None:
+    """What to do about such options, as a hint; None where no data are lacking."""
+    paths = [option for option in options if option.startswith("--arg ")]
+    return f"where data lie elsewhere here, give {' '.join(paths)}" if paths else None
+
+
+def _variable(error: BaseException | None) -> str | None:
+    """The environment variable that ``os.environ[NAME]`` has not found."""
+    trace = error.__traceback__ if isinstance(error, KeyError) else None
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    is_environ = trace is not None and trace.tb_frame.f_code is _LOOK_UP
+    return str(error.args[0]) if error is not None and is_environ else None
 
 
 def own_files_note(

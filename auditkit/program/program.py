@@ -28,7 +28,7 @@ from auditkit.observe.machine.imports import noted_opens
 from auditkit.observe.rng.per_sample import PerSample
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
-from auditkit.program.arguments import check_arguments, where_data_lie
+from auditkit.program.arguments import check_arguments, lacking_options, where_data_lie
 from auditkit.program.probe import Probe
 from auditkit.records.plan import StudyPlan
 
@@ -267,10 +267,13 @@ class LoadedFactory:
         except AuditError:
             raise
         except Exception as error:
-            hint = where_data_lie(parameters, arguments, error)
+            lacking = lacking_options(parameters, arguments, error)
+            hint = where_data_lie(lacking)
             if hint is None and arguments and isinstance(error, TypeError | ValueError):
                 hint = "what --arg gives is text: convert it in the factory, as in float(lr)"
-            raise program_failure(error, f"the factory {self.name}", hint) from error
+            failure = program_failure(error, f"the factory {self.name}", hint)
+            failure.lacking = lacking
+            raise failure from error
         if not isinstance(program, Program):
             raise ProgramError(
                 f"the factory {self.name} returned no Program",

@@ -48,12 +48,14 @@ def close_recording(out: Path, key: SigningKey) -> RecordingManifest:
     Raises:
         StoreError: When it is finished, or none, or its process still runs.
         RecordingIncomplete: When too little of it is on disk.
+        FormatError: When a journal is damaged.
     """
     if (out / MANIFEST_NAME).exists():
         raise StoreError("the recording is finished", where=str(out), hint="there is its manifest")
-    first = RecordingFolder(out).read_journal()
+    first = RecordingFolder(out).read_whole_journal()
     if first is None:
-        raise StoreError("there is no unfinished recording here", where=str(out))
+        hint = "auditkit list DIR shows which there are"
+        raise StoreError("there is no unfinished recording here", where=str(out), hint=hint)
     with ExitStack() as stack:
         left = [_open(out, rank, first.size, stack) for rank in range(first.size)]
         steps = max(set.intersection(*(set(one.heads) for one in left)), default=0)
@@ -157,7 +159,7 @@ def _open(out: Path, rank: int, size: int, stack: ExitStack) -> _Left:
     folder = RecordingFolder(out, rank, size)
     stack.enter_context(folder.locked())
     folder.unpublish()
-    journal = folder.read_journal()
+    journal = folder.read_whole_journal()
     if journal is None:
         raise RecordingIncomplete(f"rank {rank} left no journal", where=str(out))
     if journal.ended == NEVER_CLOSED:

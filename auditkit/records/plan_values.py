@@ -6,7 +6,7 @@ number are made Python's own: numpy's whole numbers and floats, since a manifest
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from numbers import Integral, Real
 
@@ -23,6 +23,17 @@ def shown(value: object) -> str:
     except ValueError:  # a whole number with more digits than Python prints
         whole = "a number of thousands of digits"
     return whole if len(whole) <= _SHOWN else f"{whole[: _SHOWN - 3]}..."
+
+
+def spelled_seeds(seeds: Sequence[int]) -> str:
+    """Seeds as they are typed, ``0-7, 9``, in their order; ``sorted`` where that says nothing."""
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][-1] + 1:
+            runs[-1].append(seed)
+        else:
+            runs.append([seed])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def whole(name: str, value: object, most: int) -> int:

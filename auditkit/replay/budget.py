@@ -94,4 +94,5 @@ def _merged(outcomes: Sequence[ReplayOutcome]) -> ReplayOutcome:
         close=bool(differing) and all(outcome.close for outcome in differing),
         warnings=tuple(dict.fromkeys(item for each in outcomes for item in each.warnings)),
         opened=functools.reduce(operator.or_, (each.opened for each in outcomes), OpenedHere()),
+        lacking=tuple(dict.fromkeys(item for each in outcomes for item in each.lacking)),
     )

@@ -66,6 +66,8 @@ class ReplayOutcome:
             *verified*: an edit that small looks the same.
         warnings: What of this installation was not compared with a RECORD.
         opened: What the program opened while it was built.
+        lacking: Options without which something could not be replayed; the program has a say in
+            what is among them.
     """
 
     findings: tuple[Finding, ...]
@@ -76,3 +78,4 @@ class ReplayOutcome:
     close: bool = False
     warnings: tuple[str, ...] = ()
     opened: OpenedHere = field(default_factory=OpenedHere)
+    lacking: tuple[str, ...] = ()

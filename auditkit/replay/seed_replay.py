@@ -146,6 +146,7 @@ class SeedReplay:
     def _give_up(self, error: AuditError) -> None:
         found = self._found
         found.undecided = found.unexplained = True
+        found.lacking = error.lacking
         text = f"cannot be replayed: {error}"
         found.findings += self._task.opened.missing(str(error))
         found.findings.append(Finding(text, self._place, exit_code=6))

@@ -27,6 +27,7 @@ class SeedResult:
         undecided: Whether what differs may be due to another environment, or nothing could be
             run.
         unexplained: Whether something differs that no other environment explains.
+        lacking: Options without which it could not be replayed.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -35,6 +36,7 @@ class SeedResult:
     distances: list[Distance] = field(default_factory=list)
     undecided: bool = False
     unexplained: bool = False
+    lacking: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,7 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
         close=_is_close(done, request.tolerance),
         warnings=tuple(judge.warnings()),
         opened=opened.here,
+        lacking=tuple(dict.fromkeys(option for seed in done for option in seed.lacking)),
     )
 
 

@@ -8,10 +8,9 @@ and planned after. Only where the seeds derive from a third party's timestamp ov
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from auditkit.errors import NotTrusted, PlanError, UsageError
 from auditkit.files import store
@@ -20,7 +19,6 @@ from auditkit.formats.seeds import registered_seeds
 from auditkit.formats.statements import record_from_statement
 from auditkit.records.manifest import (
     SCHEMA_VERSION,
-    CodeFile,
     Producer,
     ProgramRecord,
     SeedRecord,
@@ -31,6 +29,12 @@ from auditkit.records.registration import DataIdentity, RegisterResult, Registra
 from auditkit.signing.envelopes import open_envelope, pae
 from auditkit.signing.keys import TrustedKey, verifies
 from auditkit.signing.signatures import check_signatures
+from auditkit.study.deviations import (
+    data_deviations,
+    initial_deviations,
+    plan_deviations,
+    program_deviations,
+)
 from auditkit.version import __version__
 
 #: SHA-256 of what an authority signed in a timestamp (:mod:`auditkit.signing.timestamps`).
@@ -148,52 +152,6 @@ def open_plan(data: bytes, keys: list[TrustedKey], *, what: str) -> SignedPlan:
     return SignedPlan(data, registration, own.value, signer, own.timestamps)
 
 
-def plan_deviations(planned: StudyPlan, found: StudyPlan) -> Iterator[str]:
-    """What differs between two plans, one line each."""
-    for item in fields(StudyPlan):
-        here, there = getattr(planned, item.name), getattr(found, item.name)
-        if here != there:
-            yield f"plan, {item.name}: {_shown(here)} was planned, {_shown(there)} was run"
-
-
-def program_deviations(
-    planned: ProgramRecord,
-    *,
-    arguments: Mapping[str, str],
-    description: Mapping[str, str],
-    code: tuple[CodeFile, ...],
-) -> Iterator[str]:
-    """What differs between the planned program and another, one line each."""
-    planned_files = {file.name: file.sha256 for file in planned.code}
-    files = {file.name: file.sha256 for file in code}
-    for name in sorted(planned_files.keys() | files.keys()):
-        if name not in planned_files:
-            yield f"code/{name}: is no part of the plan (it may be imported late)"
-        elif name not in files:
-            yield f"code/{name}: was planned and is not there"
-        elif planned_files[name] != files[name]:
-            yield f"code/{name}: is another file than was planned"
-    yield from argument_deviations(planned, arguments)
-    yield from _mapping_deviations("program", planned.description, description)
-
-
-def argument_deviations(planned: ProgramRecord, arguments: Mapping[str, str]) -> Iterator[str]:
-    """Arguments of the factory that are not the planned ones."""
-    yield from _mapping_deviations("argument", planned.arguments, arguments)
-
-
-def data_deviations(planned: DataIdentity, found: DataIdentity) -> Iterator[str]:
-    """What differs between the planned data and others, one line each."""
-    for name, text in (
-        ("dataset_sha256", "the dataset"),
-        ("probe_sha256", "the probe"),
-        ("declared", "the declared version"),
-    ):
-        if getattr(planned, name) != getattr(found, name):
-            yield f"data: {text} is another than was planned"
-    yield from _mapping_deviations("data", planned.loader, found.loader)
-
-
 def registered_deviations(registration: Registration, found: RegisterResult) -> Iterator[str]:
     """What differs between the planned program and one that was built again in the same way."""
     program = registration.program
@@ -202,21 +160,6 @@ def registered_deviations(registration: Registration, found: RegisterResult) -> 
     )
     yield from initial_deviations(registration.initial, found.initial)
     yield from data_deviations(registration.data, found.data)
-
-
-def initial_deviations(
-    planned: Mapping[str, str], found: Mapping[str, str], *, streams: bool = True
-) -> Iterator[str]:
-    """Components that are not as built when the plan was made.
-
-    Args:
-        planned: SHA-256 by component.
-        found: The same, of another moment before step 1.
-        streams: Whether random streams are compared: a loader may draw before its first batch.
-    """
-    for name in sorted(planned.keys() | found.keys()):
-        if planned.get(name) != found.get(name) and (streams or not name.startswith("rng/")):
-            yield f"initial state, {name}: is another than was planned"
 
 
 def study_deviations(
@@ -273,17 +216,3 @@ def _seed_deviations(registration: Registration, record: SeedRecord) -> Iterator
     yield from data_deviations(replace(data, dataset_sha256=None), here)
     if same_seed:
         yield from initial_deviations(registration.initial, record.initial, streams=False)
-
-
-def _mapping_deviations(
-    what: str, planned: Mapping[str, str], found: Mapping[str, str]
-) -> Iterator[str]:
-    for name in sorted(planned.keys() | found.keys()):
-        here, there = planned.get(name, "nothing"), found.get(name, "nothing")
-        if here != there:
-            yield f"{what}, {name}: {_shown(here)} was planned, {_shown(there)} was run"
-
-
-def _shown(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."

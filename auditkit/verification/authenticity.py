@@ -53,6 +53,7 @@ from auditkit.verification.countersigning import is_countersignature, read_count
 from auditkit.verification.needs import (
     MENDABLE,
     claimed_fingerprints,
+    lacking_needs,
     replay_needs,
     signer_needs,
 )
@@ -140,6 +141,7 @@ class Verification:
         self._plan: PlanBinding | None = None
         self._replays: tuple[StatedReplay, ...] = ()
         self._files_opened: OpenedReport | None = None
+        self._lacking: tuple[str, ...] = ()
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
@@ -188,7 +190,10 @@ class Verification:
         is_study = isinstance(manifest, StudyManifest) and not manifest.program.command
         if isinstance(manifest, StudyManifest) and is_study and request.replay != "none":
             allowed = request.allow_code or own
-            yield from replay_needs(manifest, list(request.arguments), allowed=allowed)
+            needs = list(replay_needs(manifest, list(request.arguments), allowed=allowed))
+            yield from needs
+            known = {need.option for need in needs}
+            yield from lacking_needs([name for name in self._lacking if name not in known])
 
     def _countersignatures(self) -> tuple[Countersignature, ...]:
         folder, statement = self._opened.path.parent, self._opened.statement_sha256

@@ -80,6 +80,24 @@ def replay_needs(manifest: StudyManifest, given: Sequence[str], *, allowed: bool
             yield Need(f"--arg {name}=PATH", f"where it lies here: {brief(value, 200)} does not")
 
 
+def lacking_needs(lacking: Sequence[str]) -> Iterator[Need]:
+    """What a replay has lacked.
+
+    Args:
+        lacking: Options. The program has a say in what is among them, so that one is taken only
+            where it says where data lie, or names a variable.
+    """
+    for option in lacking:
+        kind, _, rest = option.partition(" ")
+        name, _, value = rest.partition("=")
+        if not name.isidentifier():
+            continue
+        if (kind, value) == ("--arg", "PATH"):
+            yield Need(option, "where it lies here: the replay found nothing at what it was given")
+        elif option == f"--env {name}":
+            yield Need(option, "the program reads this variable, and a replay has few by itself")
+
+
 def _lies_beside(folder: Path, fingerprint: str) -> bool:
     """Whether the key of a fingerprint can be taken from the folder."""
     try:

@@ -223,7 +223,7 @@ class _StudyVerification(Verification):
             checks.leave_open(8, "could not run")
         for text in outcome.warnings:
             checks.warn(8, text)
-        self._replay_outcome = outcome
+        self._replay_outcome, self._lacking = outcome, outcome.lacking
         self._replay_text = sample.text if outcome.environments else "nothing could be replayed"
         self._replayed = "all" if sample.is_everything else "some"
         self._environment = next(iter(outcome.environments), None)

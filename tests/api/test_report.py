@@ -57,9 +57,22 @@ def test_or_a_seed_of_one() -> None:
     assert "per_seed" not in table.columns
 
 
-def test_withheld_estimates_are_an_empty_table() -> None:
+@pytest.mark.parametrize("per_seed", [False, True])
+def test_withheld_estimates_are_an_empty_table_and_a_warning_that_says_why(per_seed: bool) -> None:
     pytest.importorskip("pandas")
-    assert replace(REPORT, estimates=None).to_dataframe().empty
+    *others, last = REPORT.checks
+    others[7] = replace(others[7], status="not run", summary="nothing was replayed")
+    last = replace(last, status="not run", summary="withheld: nothing was replayed")
+    withheld = replace(REPORT, estimates=None, checks=(*others, last))
+    with pytest.warns(
+        UserWarning, match="the table is empty: check 10 estimands not run: "
+    ) as told:
+        table = withheld.to_dataframe(per_seed=per_seed)
+    assert str(told[0].message).endswith("; check 8 replay not run: nothing was replayed")
+    assert told[0].filename == __file__
+    whole = REPORT.to_dataframe(per_seed=per_seed)
+    assert (len(table), list(table.columns)) == (0, list(whole.columns))
+    assert table[table.excess > 0].empty  # asked as any other
 
 
 def test_without_pandas_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -139,7 +139,7 @@ def test_another_learning_rate_and_other_weights_from_a_file(
     planned(shell, authority)
     shell.write("data/config.json", '{"lr": 0.5, "init": 2}')
     said = ran(shell)
-    assert "program, hyper-parameters: lr=0.1" in said
+    assert "program, hyper-parameters: lr 0.1 -> 0.5" in said
     assert "initial state, params: is another than was planned" in said
     assert not (shell.folder / "out").exists()
     ran(shell, "--deviate")

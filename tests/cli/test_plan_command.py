@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cli_shell import Shell, statement_bytes
 from cryptography.hazmat.primitives.serialization import Encoding
 from forging import replace_file
+from record_examples import MANIFEST
 from studies import Run, check
 from timestamp_authority import Authority, make_authority, needs_openssl
 
+from auditkit.diagnose.manifest_texts import manifest_texts
 from auditkit.errors import PlanError, UsageError
 from auditkit.formats import canonical
 from auditkit.formats.seeds import registered_seeds
@@ -78,6 +81,15 @@ def test_a_plan_holds_seeds_code_and_data_before_anything_runs(shell: Shell, bou
     assert not (shell.folder / "seed-0000").exists()
 
 
+def test_seeds_are_printed_as_ranges(shell: Shell) -> None:
+    options = ("--seeds", "0,1,3,2", "--perturb", "carry", "--out", "seeds.json")
+    done = shell("plan", TINY, *options)
+    assert done.out.startswith("4 seeds (0-3), 4 branches each, to step 14\n"), done.err
+    assert " seeds 0-3 perturbations " in " ".join(shell("show", "seeds.json").out.split())
+    planned = replace(MANIFEST, plan=registration(shell.folder / "seeds.json").plan)
+    assert manifest_texts(planned)["plan"]["seeds"] == "0-1, 3, 2"  # another order is another plan
+
+
 def test_the_digest_of_the_data_is_the_same_every_time(shell: Shell) -> None:
     digests = []
     for name in ("one.json", "two.json"):
@@ -138,9 +150,13 @@ def test_deviations_are_refused_and_with_leave_listed(shell: Shell, bound: Run) 
         refused = shell("run", TINY, "--plan", "plan.json", "--out", "deviating")
         assert refused.code == 2
         assert "code/tiny_study.py: is another file than was planned" in refused.err
+        assert "in 1 point;" in refused.err
         assert not (shell.folder / "deviating").exists()
         options = ("--deviate", "--horizon", "15")
-        assert shell("run", TINY, "--plan", "plan.json", *options, "--out", "deviating").code == 0
+        done = shell("run", TINY, "--plan", "plan.json", *options, "--out", "deviating")
+        assert done.code == 0
+        line = "auditkit: deviates from the plan: plan, horizon: 14 was planned, 15 was run"
+        assert line in done.err.splitlines()
     finally:
         source.write_text(text)
     found = binding(shell, "deviating")
@@ -282,7 +298,7 @@ def test_chosen_seeds_under_a_stamped_plan_are_a_deviation(shell: Shell, registe
     assert shell("run", TINY, *options).code == 0
     found = binding(shell, "chosen", "--replay", "none", "--authority", "authority.pem")
     assert found.status == "plan-bound"
-    assert any(line.startswith("plan, seeds:") for line in found.deviations)
+    assert any(line.startswith("plan, seeds ") for line in found.deviations)
     assert found.remarks[0] == "not registered: the study deviates from its plan"
 
 

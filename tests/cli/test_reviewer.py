@@ -113,6 +113,51 @@ def test_missing_data_could_not_run_and_name_the_argument(shell: Shell, received
     assert next_line(done)[-2:] == ["--arg", "path=PATH"]
 
 
+def test_data_that_were_looked_for_in_vain_are_asked_for_again(
+    shell: Shell, received: Run, points: Path
+) -> None:
+    options = ("--fingerprint", fingerprint(received.key), "--allow-code")
+    for given in (("--arg", "path=nowhere.txt"), ("--arg=path=nowhere.txt",)):
+        done = shell("verify", str(received.folder), *given, *options, "--replay", "1")
+        assert done.code == 6
+        assert "--arg path=PATH where it lies here: the replay" in " ".join(done.out.split())
+        typed = next_line(done)
+        assert [word for word in typed if "path=" in word] == ["path=PATH"]
+    moved = str(points.with_name("moved.txt"))
+    assert shell(*(word.replace("PATH", moved) for word in typed)).code == 0
+
+
+LAZY = """
+import tiny_study
+STUDY = tiny_study.STUDY
+
+def make_program(seed, root="data"):
+    program = tiny_study.make_program(seed)
+    points = program.loader.dataset
+
+    class Files(type(points)):
+        def __getitem__(self, index):
+            open(f"{root}/{index}.txt").close()
+            return super().__getitem__(index)
+
+    points.__class__ = Files
+    return program
+"""
+
+
+def test_data_that_are_missing_while_it_trains_are_asked_for(shell: Shell) -> None:
+    shell.write("lazy.py", LAZY)
+    for index in range(14):
+        shell.write(f"data/{index}.txt", "")
+    small = ("--seeds", "0", "--perturb", "carry")
+    done = shell("run", "lazy.py", "--out", "lazy", *small)
+    assert done.code == 0, done.err
+    (shell.folder / "data").rename(shell.folder / "moved")
+    done = shell("verify", "lazy")
+    assert (done.code, next_line(done)) == (6, ["verify", "lazy", "--arg", "root=PATH"])
+    assert shell("verify", "lazy", "--arg", "root=moved").code == 0
+
+
 def test_an_argument_that_is_mistyped_is_wrong_use_before_anybody_is_trusted(
     shell: Shell, received: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -118,7 +118,7 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(shell: Shell, out: str) -> 
     assert (done.code, done.err) == (0, "")
     split = (re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in done.out.splitlines())
     rows = dict(row for row in split if len(row) == 2)
-    assert rows["seeds x branches"] == "2 x 7"
+    assert rows["seeds x branches"] == "2 x 7, seeds 0-1"
     assert rows["branches"].startswith("control, replica, 1 placebo, carry, momentum-reset, batch")
     assert rows["training steps"] == str(2 * (14 + 6 * 8))
     assert rows["one step"].endswith(" ms with its evidence")
@@ -475,7 +475,8 @@ def test_a_folder_that_is_no_place_for_a_run_is_refused_and_kept(
         "places/file": "cannot make the folder 'places/file': File exists",
         "places/file/below": "cannot make the folder 'places/file/below': Not a directory",
         "places": "places: the folder is not empty: it holds 'file'; give another --out",
-        "finished": "finished: the folder holds a finished run; give another --out",
+        "finished": "finished: the folder holds a finished run; give another --out; auditkit run "
+        "--add-seeds adds seeds to it",
     }
     before = content(finished)
     for place, line in cases.items():

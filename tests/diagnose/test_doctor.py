@@ -8,12 +8,14 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from in_process_loops import InProcessCommands, Loop, Script
 from studies import PROGRAMS, InProcessWorkers
+from torch.utils.data import DataLoader
 
 from auditkit.diagnose import doctor
 from auditkit.diagnose.doctor import Diagnosis, examine_command, examine_program
@@ -167,6 +169,32 @@ def test_an_augmentation_by_the_clock_is_a_data_drift(loop: Loop) -> None:
     )
     assert found.module == "<batch>"
     assert "the clock, os.urandom or a generator that is not registered" in found.advice[0]
+    assert "workers" not in found.advice[0]
+
+
+def test_workers_that_are_seeded_without_a_number_are_named_and_idle_streams_are_not(
+    loop: Loop,
+) -> None:
+    class Reseeding(Loop):
+        def _loader(self) -> DataLoader[Any]:
+            random.seed()  # in the main process, too, where nothing draws from it
+            loader = super()._loader()
+            loader.worker_init_fn = lambda _: np.random.seed()
+            return loader
+
+    reseeding = Reseeding(loop.out, workers=2)
+    found = examine_command(CommandConfig(InProcessCommands(reseeding), ["here"], {}), 3)
+    assert found.parting is not None
+    assert (found.parting.kind, found.unseeded, found.idle) == (
+        "data drift",
+        ("rng/python",),
+        ("rng/python",),
+    )
+    workers, others = found.advice
+    assert workers.startswith("the loader has 2 workers with random streams of their own")
+    assert "in worker_init_fn from torch.initial_seed()" in workers
+    assert others.startswith("to see whether it is the workers, examine it with num_workers=0")
+    assert "before the model and the loader are built" not in " ".join(found.advice)
 
 
 def test_noise_in_a_module_is_found_in_that_module(loop: Loop) -> None:

@@ -42,11 +42,27 @@ def test_a_finished_recording_is_listed_with_what_its_report_says(
     for report, verdict in (
         (json.dumps(told), "verified"),
         (json.dumps({**told, "manifest_sha256": "0"}), None),  # of another manifest
+        (json.dumps({**told, "verdict": "verified by many"}), None),
         ("{", None),
         ("[]", None),
     ):
         (folder / "exp1" / "report.json").write_text(report)
         assert find_runs(folder)[0].verdict == verdict
+
+
+def test_a_verdict_is_marked_as_what_nobody_signed(folder: Path, key: PrivateKey) -> None:
+    path = Recording(folder / "exp1", key).path
+    told = {"verdict": "verified", "manifest_sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert "unsigned" not in CliRunner().invoke(main, ["list", str(folder)]).stdout
+    (folder / "exp1" / "report.json").write_text(json.dumps(told))
+    wide, narrow = (
+        CliRunner().invoke(main, ["list", str(folder)], env={"COLUMNS": columns}).stdout
+        for columns in ("160", "60")
+    )
+    assert "verified (unsigned report)" in wide
+    for shown in (wide, narrow):  # in a cell, and below the table
+        assert shown.count("(unsigned") == 2
+        assert "which anybody can have written" in " ".join(shown.split())
 
 
 def test_a_study_and_what_is_broken_are_listed(folder: Path, small: Run) -> None:
@@ -57,7 +73,7 @@ def test_a_study_and_what_is_broken_are_listed(folder: Path, small: Run) -> None
     assert states(folder) == {"broken": "broken", "exp1": "finished"}
     (folder / "study").mkdir()
     (folder / "study" / "run.json.partial").write_text("{")
-    assert states(folder)["study"] == "resumable"
+    assert states(folder)["study"] == "broken"
     (folder / "pipe").mkdir()
     os.mkfifo(folder / "pipe" / "recording.json.partial")
     assert states(folder)["pipe"] == "broken"

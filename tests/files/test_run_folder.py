@@ -15,7 +15,8 @@ from cli_shell import content, timeless
 from record_examples import ENVIRONMENT
 from studies import PLAN, Run, check_files, study_in_process
 
-from auditkit.errors import StoreError, UnsafePath
+from auditkit.diagnose.run_list import find_runs
+from auditkit.errors import FormatError, StoreError, UnsafePath
 from auditkit.files import artifacts, store
 from auditkit.files.run_folder import Journal, RunFolder
 from auditkit.files.run_parts import BranchPart, TrunkPart
@@ -26,6 +27,17 @@ from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey
 
 SOURCE = ProgramSource("tiny_study.py:make_program", "/somewhere", {"data": "map"})
+
+#: Fields of a journal that no test here is about.
+OTHERS: dict[str, Any] = {
+    "started": "2026-01-01T00:00:00Z",
+    "plan_sha256": None,
+    "code": (),
+    "data": {},
+    "built": None,
+    "environment": ENVIRONMENT,
+    "seeds": (0,),
+}
 
 
 class KilledError(BaseException):
@@ -41,15 +53,7 @@ def begin(
     **others: Any,
 ) -> str:
     """Claim a folder."""
-    fields: dict[str, Any] = {
-        "started": "2026-01-01T00:00:00Z",
-        "plan_sha256": None,
-        "code": (),
-        "data": {},
-        "built": None,
-        "environment": ENVIRONMENT,
-        "seeds": plan.seeds,
-    }
+    fields: dict[str, Any] = {**OTHERS, "seeds": plan.seeds}
     known = path / "run.json.partial"
     if known.exists():  # what is not said to be another is the same
         told = canonical.decode(Journal, known.read_bytes(), what="journal")
@@ -202,6 +206,22 @@ def test_a_run_with_a_complete_seed_is_only_gone_on_with_when_asked_to(interrupt
     started = json.loads((interrupted / "run.json.partial").read_bytes())["started"]
     assert begin(interrupted, plan, source, resume=True) == started
     assert content(interrupted) == before
+
+
+@pytest.mark.parametrize("text", [b"", b'{"plan": 3}'], ids=["no JSON", "no journal"])
+def test_a_damaged_journal_is_called_that_and_has_a_remedy(interrupted: Path, text: bytes) -> None:
+    other = Journal(plan_of(interrupted), "", {}, **OTHERS)
+    assert [run.state for run in find_runs(interrupted)] == ["resumable"]
+    journal = interrupted / "run.json.partial"
+    journal.write_bytes(text)
+    before = content(interrupted)
+    with pytest.raises(FormatError, match=r"is damaged: .*; put it back from a copy, or") as caught:
+        RunFolder(interrupted).require_same(other)
+    assert caught.value.where == str(journal)
+    with pytest.raises(FormatError, match="put it back"):
+        RunFolder(interrupted).require_free(resume=False)
+    assert content(interrupted) == before
+    assert [run.state for run in find_runs(interrupted)] == ["broken"]
 
 
 def test_another_plan_target_or_argument_is_refused(interrupted: Path) -> None:

@@ -40,3 +40,19 @@ def test_every_command_that_takes_a_manifest_says_so(tmp_path: Path) -> None:
                 2,
                 "run: an unfinished run, without a manifest; go on with auditkit run ... --resume",
             )
+
+
+def test_a_path_that_leads_nowhere_says_which_runs_there_are(tmp_path: Path) -> None:
+    shell = Shell.at(tmp_path / "user", keygen=False)
+    lines = [[name, "runs 1/x"] for name in ("show", "verify", "checklist")]
+    lines += [["replay", "runs 1/x", "--", "true"], ["diff", "runs 1/x", "runs 1/x"]]
+    for line in lines:  # nothing lies there
+        assert shell(*line).line == "cannot read 'runs 1/x': No such file or directory"
+    shell.write("runs 1/exp1/manifest.json", "{}")
+    hint = "; auditkit list 'runs 1' shows the runs that there are"
+    for line in lines:
+        done = shell(*line)
+        text = f"cannot read 'runs 1/x': No such file or directory{hint}"
+        assert (done.code, done.line) == (2, text), line
+    for path in ("runs 1", "runs 1/x/manifest.json"):  # no manifest in it, no folder around it
+        assert shell("show", path).line.endswith(hint)

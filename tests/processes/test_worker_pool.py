@@ -129,10 +129,12 @@ def test_every_error_of_the_tree_comes_back_as_itself(kind: type[AuditError]) ->
         step=7,
         component="params",
         hint="do so",
+        lacking=("--arg data=PATH",),
     )
     rebuilt = worker_pool.rebuild_error(describe_error(error))
     assert type(rebuilt) is kind
     assert (str(rebuilt), rebuilt.exit_code) == (str(error), kind.exit_code)
+    assert rebuilt.lacking == ("--arg data=PATH",)
     assert (rebuilt.step, rebuilt.component, rebuilt.where) == (7, "params", "seed 3, carry")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,12 @@ from typing import Any
 import pytest
 
 from auditkit.errors import ProgramError, UnknownArgument
-from auditkit.program.arguments import check_arguments, own_files_note, where_data_lie
+from auditkit.program.arguments import (
+    check_arguments,
+    lacking_options,
+    own_files_note,
+    where_data_lie,
+)
 from auditkit.records.opened import OpenedFile, OpenedFiles
 
 
@@ -44,15 +50,17 @@ def test_what_it_does_not_take_comes_with_what_it_does() -> None:
 
 def test_the_argument_whose_path_leads_nowhere_says_where_data_lie(tmp_path: Path) -> None:
     parameters, error = _parameters(_reads), RuntimeError("Dataset not found")
-    hint = where_data_lie(parameters, {"data": str(tmp_path)}, error)
-    assert hint == "where data lie elsewhere here, give --arg out=PATH"
+    lacking = lacking_options(parameters, {"data": str(tmp_path)}, error)
+    assert lacking == ("--arg out=PATH",)
+    assert where_data_lie(lacking) == "where data lie elsewhere here, give --arg out=PATH"
     here = {"data": str(tmp_path), "out": str(tmp_path)}
-    assert where_data_lie(parameters, here, error) is None
+    assert lacking_options(parameters, here, error) == ()
+    assert where_data_lie(()) is None
     missing = FileNotFoundError(2, "No such file", f"{tmp_path}/train.bin")
-    hint = where_data_lie(parameters, {**here, "out": str(tmp_path / "..")}, missing)
-    assert hint == "where data lie elsewhere here, give --arg data=PATH"
-    assert where_data_lie(_parameters(_takes), {"data": "cifar"}, error) is None
-    assert where_data_lie(_parameters(_takes), {"data": "a\0/b"}, missing) is None
+    lacking = lacking_options(parameters, {**here, "out": str(tmp_path / "..")}, missing)
+    assert lacking == ("--arg data=PATH",)
+    assert lacking_options(_parameters(_takes), {"data": "cifar"}, error) == ()
+    assert lacking_options(_parameters(_takes), {"data": "a\0/b"}, missing) == ()
 
 
 def test_files_of_the_own_folder_are_named_with_the_argument_that_leads_there(
@@ -74,3 +82,16 @@ def test_files_of_the_own_folder_are_named_with_the_argument_that_leads_there(
     assert ": give --arg data='./da ta', so that" in line
     (line,) = note(own, replace(own, name="program/z.csv"))
     assert "data='./da ta' and let the factory take the path of program/z.csv as" in line
+
+
+def test_a_variable_that_is_not_there_is_an_option_and_another_key_is_none() -> None:
+    def lacking(mapping: Any) -> tuple[str, ...]:
+        try:
+            mapping["AUDITKIT_TEST_NOWHERE"]
+        except KeyError as error:
+            return lacking_options(_parameters(_takes), {}, error)
+        raise AssertionError
+
+    assert lacking(os.environ) == ("--env AUDITKIT_TEST_NOWHERE",)
+    assert lacking({}) == ()
+    assert where_data_lie(lacking(os.environ)) is None

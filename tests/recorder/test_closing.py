@@ -14,7 +14,8 @@ import torch
 from in_process_loops import Loop, read, record, replay_in_process
 
 import auditkit as ak
-from auditkit.errors import RecordingIncomplete, StoreError
+from auditkit.diagnose.run_list import find_runs
+from auditkit.errors import FormatError, RecordingIncomplete, StoreError
 from auditkit.files import locks
 from auditkit.recorder.closing import close_recording
 from auditkit.records.report import VerificationReport
@@ -148,3 +149,13 @@ def test_what_cannot_be_closed_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     ):
         close_recording(loop.out, key)
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-30], lambda text: b""])
+def test_a_damaged_journal_is_called_that(tmp_path: Path, damage: Any) -> None:
+    loop = stopped(tmp_path, KeyboardInterrupt)
+    journal = loop.out / "recording.json.partial"
+    journal.write_bytes(damage(journal.read_bytes()))
+    with pytest.raises(FormatError, match="the journal of an unfinished recording is damaged; put"):
+        close_recording(loop.out, signing_key())
+    assert [run.state for run in find_runs(loop.out)] == ["broken"]

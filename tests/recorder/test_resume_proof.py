@@ -432,7 +432,9 @@ def test_checkpoints_that_no_journal_names_are_not_cleared_away(
         journal = canonical.decode(RecordingJournal, text, what="journal")
         RecordingFolder(out).write_journal(replace(journal, kept=()))
     before = content(out)
-    with pytest.raises(StoreError, match="4 checkpoints, and no journal that names them"):
+    is_damaged = damage in {"empty", "other bytes"}
+    what = "a damaged journal" if is_damaged else "no journal that names them"
+    with pytest.raises(StoreError, match=f"4 checkpoints, and {what}"):
         train(again(out))
     assert content(out) == before
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from auditkit.cli.options import parse_seeds
 from auditkit.errors import PlanError
 from auditkit.records.plan import (
     DISTANCE_METRICS,
@@ -17,6 +18,7 @@ from auditkit.records.plan import (
     PerturbationSpec,
     StudyPlan,
 )
+from auditkit.records.plan_values import spelled_seeds
 from auditkit.statistics.metrics import DISTANCES, SIGNED
 
 words = st.from_regex(r"[a-z][a-z0-9-]{0,9}", fullmatch=True)
@@ -287,3 +289,17 @@ def test_equal_branch_names_mean_equal_parameters_in_any_order(
     assert turned.branch_name == left.branch_name
     if left == right:
         assert left.branch_name == right.branch_name
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [
+        ((3,), "3"),
+        ((0, 1, 2, 3), "0-3"),
+        ((0, 1, 3, 2), "0-1, 3, 2"),
+        ((5, 7, 8, 9, 20), "5, 7-9, 20"),
+    ],
+)
+def test_seeds_are_spelled_as_they_are_typed(seeds: tuple[int, ...], text: str) -> None:
+    assert spelled_seeds(seeds) == text
+    assert parse_seeds(text) == seeds

@@ -9,7 +9,7 @@ import pytest
 from record_examples import MANIFEST
 
 from auditkit.records.opened import OpenedFile, OpenedFiles
-from auditkit.verification.needs import replay_needs
+from auditkit.verification.needs import lacking_needs, replay_needs
 
 
 def wanted(
@@ -58,3 +58,9 @@ def test_what_data_were_read_through_is_a_path_whatever_it_looks_like(
 
 def test_a_name_that_nobody_can_type_is_not_asked_for() -> None:
     assert wanted({"a b; rm": "/nowhere", "": "/nowhere"}) == []
+
+
+def test_what_a_program_says_that_it_lacks_is_taken_for_data_and_variables_only() -> None:
+    good = ["--arg data=PATH", "--env DATA_ROOT"]
+    odd = ["--allow-code", "--fingerprint SHA256:x", "--arg data=/x", "--env A B", "--arg", ""]
+    assert [need.option for need in lacking_needs([*odd, *good, "--env x=PATH"])] == good

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from auditkit.errors import AuditError
+from auditkit.errors import AuditError, ProgramFailed
 from auditkit.files import store
 from auditkit.formats.ordering import Batch
 from auditkit.formats.redaction import expand_home
@@ -26,7 +26,7 @@ from auditkit.observe.machine.imports import watched_imports
 from auditkit.observe.machine.opened import opened_files
 from auditkit.observe.values.digests import commitments
 from auditkit.perturbations.registry import perturbation_of
-from auditkit.program.arguments import own_files_note
+from auditkit.program.arguments import lacking_options, own_files_note, where_data_lie
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.job import Description, Job, ModuleTrace, Progress
@@ -304,6 +304,13 @@ def _session(job: Job, factory: LoadedFactory) -> Iterator[Session]:
     session = _open(job, factory)
     try:
         yield session
+    except ProgramFailed as error:  # of data that are read while it trains
+        if isinstance(error.__cause__, FileNotFoundError):
+            parameters = inspect.signature(factory.make).parameters
+            arguments = job.program.arguments
+            error.lacking = lacking_options(parameters, arguments, error.__cause__)
+            error.hint = error.hint or where_data_lie(error.lacking)
+        raise
     finally:
         session.close()
 
