@@ -26,6 +26,9 @@ from auditkit.records.opened import MAX_HASHED, MAX_OPENED, OWN, OpenedFile, Ope
 #: What lies there says something of the machine, and is no file that anybody could pass on.
 _SYSTEM = ("/dev/", "/etc/", "/proc/", "/sys/", "/usr/lib/", "/usr/share/")
 
+#: Files in memory, where data are put to be read fast.
+_MEMORY = "/dev/shm/"  # noqa: S108
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -84,7 +87,7 @@ def _data_files(watch: ImportWatch) -> list[str]:
         path
         for path, source in sources.items()
         if source not in executed
-        and not path.startswith(_SYSTEM)
+        and (not path.startswith(_SYSTEM) or path.startswith(_MEMORY))
         and not origin_of(source, imported_since=True).installed
     ]
     if not found:

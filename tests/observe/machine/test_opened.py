@@ -22,6 +22,7 @@ from auditkit.observe.machine.opened import opened_files
 from auditkit.records.opened import OpenedFile, OpenedFiles, merged_opened, unhashed_notes
 
 DATA = b"1,2,3\n"
+MEMORY = "/dev/shm"  # noqa: S108
 
 
 @pytest.fixture
@@ -157,6 +158,19 @@ def test_no_home_is_named_that_is_a_link(
         (Path.home() / "c.npy").read_bytes()
 
     assert names(opened_by(read, tmp_path)) == ["~/a.csv", "~/c.npy"]
+
+
+@pytest.mark.skipif(not os.access(MEMORY, os.W_OK), reason="there are no files in memory here")
+def test_data_in_memory_are_data(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as staged:
+        file = Path(staged, "a.csv")
+        file.write_text("1,2\n")
+
+        def read() -> None:
+            file.read_bytes()
+            Path("/dev/null").read_bytes()
+
+        assert names(opened_by(read, tmp_path, {"data": staged})) == ["data/data/a.csv"]
 
 
 def test_what_is_no_data_is_not_listed(data: Path, tmp_path: Path) -> None:
