@@ -106,6 +106,7 @@ class Loop:
         parts: Names of further parts of the model: ``batchnorm``, ``dropout``.
         epochs: How often it goes through its samples, 12 steps each.
         at: Step at which its learning rate is changed, if that is the fault.
+        sets: What is set in its group then.
         validates: Whether it goes through a further loader after every epoch.
         order: Samples of every step, of the latest call.
     """
@@ -121,6 +122,7 @@ class Loop:
     parts: tuple[str, ...] = ("batchnorm", "dropout")
     epochs: int = 2
     at: int = 9
+    sets: dict[str, object] = field(default_factory=lambda: {"lr": 0.04})
     validates: bool = False
     order: list[list[int]] = field(default_factory=list)
 
@@ -156,7 +158,7 @@ class Loop:
                     step += 1
                     self.order.append(index.tolist())
                     if self.fault == "learning rate" and step == self.at:
-                        optimizer.param_groups[0]["lr"] = 0.04
+                        optimizer.param_groups[0].update(self.sets)
                     with torch.autocast("cpu", torch.bfloat16, enabled=self.amp):
                         loss = nn.functional.cross_entropy(model(x).float(), y)
                     loss = loss * (1 + tones.sum() / 1e6)

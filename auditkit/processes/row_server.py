@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, Protocol
 
 from auditkit.errors import AuditError, ConnectionLost, MalformedError, Undecided
+from auditkit.formats.group_values import Plain
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.commands import CommandResult
 from auditkit.processes.protocol import Connection
@@ -108,7 +109,7 @@ class RankStatus:
         size: How many there are.
         step: Step of its last row; 0 before the first.
         initial: Commitments before its first step.
-        groups: Numbers of its optimizer's groups before that step, by name.
+        groups: Plain values of its optimizer's groups before that step, by name.
         info: What it runs on.
         summary: How its loop ended by itself, if it did.
         error: What its script raised, if it did.
@@ -123,7 +124,7 @@ class RankStatus:
     size: int
     step: int = 0
     initial: dict[str, str] = field(default_factory=dict)
-    groups: dict[str, float] = field(default_factory=dict)
+    groups: dict[str, Plain] = field(default_factory=dict)
     info: ScriptInfo | None = None
     summary: LoopSummary | None = None
     error: AuditError | None = None

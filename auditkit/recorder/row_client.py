@@ -17,6 +17,7 @@ from typing import Any
 from auditkit.errors import AuditError
 from auditkit.files import store
 from auditkit.formats.data_position import position_digests
+from auditkit.formats.group_values import Plain
 from auditkit.formats.redaction import redact_text
 from auditkit.formats.snapshot_file import LOADER
 from auditkit.formats.structure import to_dict
@@ -32,7 +33,7 @@ from auditkit.processes.protocol import Connection
 from auditkit.processes.row_server import StateCommitment
 from auditkit.program.session import TrainingSession
 from auditkit.recorder.chains import HashChains
-from auditkit.recorder.group_numbers import GroupNumbers
+from auditkit.recorder.group_changes import GroupChanges
 from auditkit.recorder.loop import Loop, RecorderBackend
 from auditkit.recorder.tasks import LoopStopped, describe_failure
 from auditkit.recorder.wrapping import InstrumentedLoop, Wrapped, instrument
@@ -143,8 +144,8 @@ class _RowSender:
             self._dump = (task.dump_at, task.dump_to, False)
         self._frozen: Snapshot | None = None
         self._committed: StateCommitment | None = None
-        self._group_numbers = GroupNumbers(instrumented.session.objects.optimizer)
-        self._changed: dict[str, float] = {}
+        self._groups = GroupChanges(instrumented.session.objects.optimizer)
+        self._changed: dict[str, Plain] = {}
         self.stopped = False
         self._modules: ModuleCallback | None = None
         if task.modules_at is not None:
@@ -158,7 +159,7 @@ class _RowSender:
         if step == self._task.first_step:
             self._connection.request({"initial": commitments(state), **self.info()})
         self._frozen = self._committed = None
-        self._changed.update(self._group_numbers.changes(state))
+        self._changed.update(self._groups.changes(state))
         if step - 1 in self._task.commit_at:
             self._committed = _commit_to(self._instrumented.session, state, step - 1)
         if self._dump is not None and step == self._dump[0] + 1:
@@ -207,7 +208,7 @@ class _RowSender:
             if dumps_only:
                 return True
         if not self._dumps_only:
-            self._changed.update(self._group_numbers.changes(session.state()))
+            self._changed.update(self._groups.changes(session.state()))
             self._send_row(self._auditor.trace())
         return False
 

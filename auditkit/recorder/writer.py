@@ -18,6 +18,7 @@ from auditkit.errors import AuditError, RecordingIncomplete
 from auditkit.files.recording_folder import RankResult, RecordingFolder, not_resumable
 from auditkit.files.store import PARTIAL
 from auditkit.formats.chain_heads import ChainHeads
+from auditkit.formats.group_values import numbers
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.loader.recorded_loader import RecordedLoader
 from auditkit.observe.machine.code import user_code
@@ -29,7 +30,7 @@ from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.program.session import TrainingSession
 from auditkit.recorder.chains import HashChains
-from auditkit.recorder.group_numbers import GroupNumbers
+from auditkit.recorder.group_changes import GroupChanges
 from auditkit.recorder.proof import BegunCounters, Proof, Resumption, RowPace
 from auditkit.recorder.scalars import ScalarLog
 from auditkit.records.journal import NEVER_CLOSED, KeptCheckpoint, RecordingJournal
@@ -114,7 +115,7 @@ class RecordingWriter:
         self._counters_begun = None if kept is None else BegunCounters(kept.counters)
         self._state: State = {}
         self._pace = RowPace()
-        self._group_numbers = GroupNumbers(session.objects.optimizer)
+        self._groups = GroupChanges(session.objects.optimizer)
         self.batch_in_hand = False
         self.journal = journal
         self.steps = 0 if resumption is None else resumption.step
@@ -160,7 +161,7 @@ class RecordingWriter:
     def on_boundary(self, step: int, state: State) -> None:
         """Freeze the state where a checkpoint is due."""
         self._frozen = None
-        self.scalars.note(step, self._group_numbers.changes(state))
+        self.scalars.note(step, numbers(self._groups.changes(state)))
         if self._counters_begun is not None:
             self._counters_begun.look(step - 1)
         if self._proof is not None:
@@ -251,7 +252,7 @@ class RecordingWriter:
         journal = self.journal
         state = self._session.state()
         final = commitments(state)
-        self.scalars.note(self.steps + 1, self._group_numbers.changes(state))
+        self.scalars.note(self.steps + 1, numbers(self._groups.changes(state)))
         n_chunks = -(-self.steps // TRACE_STEPS)
         streams = tuple(
             StreamContract(name, None, journal.stream_starts.get(name), None, final[name])

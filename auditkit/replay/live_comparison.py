@@ -9,6 +9,7 @@ from typing import IO, Any
 
 from auditkit.errors import AuditError, ProgramFailed
 from auditkit.evidence.comparison import Mismatch, first_differing_module
+from auditkit.formats.group_values import Plain
 from auditkit.processes.row_server import CommandRunner, RankStatus, RowServer
 from auditkit.records.evidence import Trace
 from auditkit.records.task import RowsTask
@@ -40,12 +41,12 @@ class CommandConfig:
 
 @dataclass(frozen=True)
 class RankMismatch:
-    """How a process differs first, its row there, and the numbers of its groups."""
+    """How a process differs first, its row there, and the plain values of its groups."""
 
     rank: int
     mismatch: Mismatch
     row: Trace
-    groups: Mapping[str, float]
+    groups: Mapping[str, Plain]
 
     @property
     def row_key(self) -> object:

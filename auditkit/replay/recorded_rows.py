@@ -9,6 +9,7 @@ from auditkit.evidence.comparison import Mismatch, compare_commitments, compare_
 from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.settings import SettingDifference, setting_differences
 from auditkit.formats.group_values import (
+    Plain,
     group_values,
     hyper_parameters,
     is_groups,
@@ -26,6 +27,8 @@ from auditkit.replay.checkpoint_comparison import CheckpointComparison
 
 #: Settings of a loader that need change nothing of what it delivers; if they do, a row says so.
 _SPEED_ONLY = ("workers", "persistent workers")
+
+_AT_END = "the first as the record ended"
 
 
 class RecordedRows:
@@ -72,40 +75,69 @@ class RecordedRows:
         ]
 
     def settings(
-        self, rank: int, mismatch: Mismatch, here: Mapping[str, float]
+        self, rank: int, mismatch: Mismatch, here: Mapping[str, Plain]
     ) -> tuple[SettingDifference, ...]:
         """Hyper-parameters that are not the recorded ones where a process differs.
 
         Args:
             rank: The process.
             mismatch: How it differs.
-            here: Numbers of its groups there.
+            here: Plain values of its groups there.
         """
         record, step = self.rank(rank), mismatch.step
         if record is None or step is None:
             return ()
         if not any(map(is_groups, (mismatch.component, *mismatch.others))):
             return ()
-        there, seen = self._group_values(record, step)
-        known = set(there) & set(here)
-        left, right = ({name: side[name] for name in known} for side in (there, here))
-        return setting_differences(left, right, step, seen)
+        frozen = self._frozen_values(record, step)
+        counted, seen = self._group_numbers(record, step, frozen)
+        others = {name: value for name, value in here.items() if name not in counted}
+        return (
+            *_differences(counted, here, step, seen),
+            *_differences(*self._group_texts(frozen, others), step, "" if frozen else _AT_END),
+        )
 
-    def _group_values(self, record: RankRecord, step: int) -> tuple[Mapping[str, float], str]:
+    def _group_numbers(
+        self, record: RankRecord, step: int, frozen: Mapping[str, Plain]
+    ) -> tuple[Mapping[str, float], str]:
         """The recorded numbers of the groups before a step, and when they were so."""
         if record.scalars is not None:
             tensors, _ = self.evidence.tensors(record.scalars)
             return groups_at(scalars_from_tensors(tensors, what=record.scalars), step), ""
+        if frozen:
+            return numbers(frozen), ""
+        return parsed_numbers(hyper_parameters(self.manifest.program.description)), _AT_END
+
+    def _group_texts(
+        self, frozen: Mapping[str, Plain], here: Mapping[str, Plain]
+    ) -> tuple[Mapping[str, str], Mapping[str, str]]:
+        """Values that are no recorded numbers: the recorded ones, and those here.
+
+        A description says nothing of those that are None, takes a tuple for one value, and parts
+        values by commas and semicolons.
+        """
+        told = hyper_parameters(self.manifest.program.description)
+        groups = {name.partition("].")[0] for name in (frozen or told)}
+        there, found = {}, {}
+        for name, value in here.items():
+            group, _, own = name.partition("].")
+            is_told = bool(frozen) or not {",", ";"} & set(str(value))
+            if group in groups and is_told and "[" not in own:
+                there[name] = str(frozen.get(name)) if frozen else told.get(name, "None")
+                found[name] = str(value)
+        return there, found
+
+    def _frozen_values(self, record: RankRecord, step: int) -> Mapping[str, Plain]:
+        """Values of the groups in a checkpoint of the moment before a step; none without one."""
         taken = next((c for c in record.checkpoints if c.step == step - 1), None)
         if taken is None:
-            told = hyper_parameters(self.manifest.program.description)
-            return parsed_numbers(told), "the first as the record ended"
-        found: dict[str, float] = {}
+            return {}
+        found: dict[str, Plain] = {}
         for name, (entries, _) in raw_components(*self.evidence.tensors(taken.file)).items():
             text = entries.get("")
             if is_groups(name) and isinstance(text, bytes):
-                found.update(numbers(group_values(name, text)))
-        return found, ""
+                found.update(group_values(name, text))
+        return found
 
     def task_from(self, rank: int, step: int, task: RowsTask) -> RowsTask:
         """The task, to be begun at a rank's checkpoint."""
@@ -271,6 +303,15 @@ class RecordedRows:
         if kept is None or kept[0] != number:
             kept = self._chunks[record.rank] = (number, self.evidence.trace(record.traces[number]))
         return kept[1]
+
+
+def _differences(
+    there: Mapping[str, object], here: Mapping[str, object], step: int, seen: str
+) -> tuple[SettingDifference, ...]:
+    """Those of the values that both sides have."""
+    known = set(there) & set(here)
+    left, right = ({name: side[name] for name in known} for side in (there, here))
+    return setting_differences(left, right, step, seen)
 
 
 def _is_idle(record: RankRecord, stream: str) -> bool:

@@ -113,6 +113,37 @@ def test_a_replay_from_the_end_of_an_epoch_knows_what_was_drawn_there(tmp_path: 
     assert found.runs == 3  # a fourth would begin at the start
 
 
+@pytest.mark.parametrize(
+    ("sets", "at", "line"),
+    [
+        (
+            {"maximize": True},
+            9,
+            "maximize False -> True from step 10 on (param_groups[0]; the first",
+        ),
+        (
+            {"maximize": True},
+            10,
+            "maximize False -> True from step 11 on (param_groups[0]); step 10",
+        ),
+        (
+            {"foreach": False},
+            9,
+            "foreach None -> False from step 10 on (param_groups[0]; the first",
+        ),
+        ({"mode": "mine"}, 10, "mode None -> mine from step 11 on (param_groups[0]); step 10"),
+    ],
+)
+def test_settings_that_are_no_numbers_are_named(
+    sets: dict[str, object], at: int, line: str, recorded: tuple[Loop, RecordingEvidence]
+) -> None:
+    loop, evidence = recorded
+    changed = replace(loop, fault="learning rate", at=at, sets=sets)
+    (finding, *_) = replay_in_process(evidence, changed).findings
+    assert str(finding).startswith(f"rank 0: {line}")
+    assert str(finding).count(" -> ") == 1
+
+
 # Distances
 
 

@@ -1,4 +1,4 @@
-"""The hyper-parameters of an optimizer's groups as numbers, where they change."""
+"""The hyper-parameters of an optimizer's groups, where they change."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import torch
 from auditkit.formats.group_values import GROUPS, Plain, numbers
 from auditkit.observe.state.components import State
 
+#: Characters of a text that is told.
+_LONGEST = 200
 
-class GroupNumbers:
-    """Says which numbers changed since it was asked before.
+
+class GroupChanges:
+    """Says which plain values changed since it was asked before.
 
     Args:
         optimizer: The optimizer. Its groups that did not change are the same object in the state,
@@ -21,17 +24,22 @@ class GroupNumbers:
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
         self._text: object = None
-        self._known: dict[str, float] = {}
+        self._known: dict[str, tuple[type, Plain]] = {}
 
-    def changes(self, state: State) -> dict[str, float]:
-        """Numbers by name, as ``param_groups[0].lr``, that are new or others than before."""
+    def changes(self, state: State) -> dict[str, Plain]:
+        """Values by name, as ``param_groups[0].lr``, that are new or others than before.
+
+        Numbers are floats, and finite.
+        """
         text = state.get(GROUPS, {}).get("")
         if text is self._text:
             return {}
         self._text = text
-        found = numbers(dict(self._values()))
-        changed = {name: value for name, value in found.items() if self._known.get(name) != value}
-        self._known.update(changed)
+        found = dict(self._values())
+        told = {name: value for name, value in found.items() if _is_told(value)} | numbers(found)
+        typed = {name: (type(value), value) for name, value in told.items()}
+        changed = {name: told[name] for name in told if self._known.get(name) != typed[name]}
+        self._known.update(typed)
         return changed
 
     def _values(self) -> Iterator[tuple[str, Plain]]:
@@ -39,7 +47,13 @@ class GroupNumbers:
         for number, group in enumerate(self._optimizer.param_groups):
             for name, value in group.items():
                 place = f"{GROUPS}[{number}].{name}"
-                if type(value) in (int, float):
+                if value is None or type(value) in (int, float, bool, str):
                     yield place, value
                 elif type(value) is tuple:  # as Adam's betas
                     yield from ((f"{place}[{n}]", one) for n, one in enumerate(value))
+
+
+def _is_told(value: Plain) -> bool:
+    """Whether a value is a plain one that is no number."""
+    is_text = isinstance(value, str) and value.isprintable() and len(value) <= _LONGEST
+    return value is None or isinstance(value, bool) or is_text
