@@ -46,6 +46,23 @@ class Samples(Dataset[tuple[Tensor, Tensor, int]]):
         return clean + 0.1 * torch.randn(N_FEATURES), torch.tensor(index % 3), index
 
 
+class Drawing(Samples):
+    """Samples with a generator of their own.
+
+    Args:
+        draws: Whether each sample draws from it; else it only made something at the beginning.
+    """
+
+    def __init__(self, *, draws: bool = True) -> None:
+        self.own, self.draws = torch.Generator().manual_seed(5), draws
+        self.offset = torch.randn(N_FEATURES, generator=self.own)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
+        x, y, number = super().__getitem__(index)
+        noise = torch.randn(N_FEATURES, generator=self.own) if self.draws else 0.0
+        return x + self.offset + noise, y, number
+
+
 class Net(nn.Module):
     """Dropout draws from the stream that augmentation draws from; BatchNorm has buffers."""
 

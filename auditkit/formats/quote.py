@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from types import NoneType
 
@@ -22,6 +23,20 @@ def class_of(value: object) -> str:
     """The class of a value, told apart from others of that name by its module."""
     kind = type(value)
     return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+
+
+def public_class_of(value: object) -> str:
+    """The same by the shortest name that it can be imported by: ``torch.Generator``.
+
+    Of records :func:`class_of` is used, whose answer hangs on nothing but the class.
+    """
+    kind = type(value)
+    parts = kind.__module__.split(".")
+    for end in range(1, len(parts)):
+        package = ".".join(parts[:end])
+        if getattr(sys.modules.get(package), kind.__qualname__, None) is kind:
+            return f"{package}.{kind.__qualname__}"
+    return class_of(value)
 
 
 def printable(text: str) -> str:

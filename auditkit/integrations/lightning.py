@@ -27,11 +27,12 @@ from lightning.pytorch.callbacks import (
     StochasticWeightAveraging,
     WeightAveraging,
 )
-from torch import Tensor
+from torch import Tensor, nn
 
 from auditkit.errors import RecorderMisuse
+from auditkit.integrations.registered import with_own
 from auditkit.observe.loader.proxies import recorded_loader_of
-from auditkit.recorder.recorder import Recorder, absolute_paths
+from auditkit.recorder.recorder import Recorder, absolute_paths, for_callback
 
 #: The method that FitLoop calls between making the loaders and making their iterators.
 _HOOKED = "_load_combined_loader_states"
@@ -60,6 +61,9 @@ class RecorderCallback(Callback):
         out: The recording's folder.
         seed: The seed that training runs with. It is only recorded.
         resume: Whether to resume from the latest checkpoint in ``out``, where there is one.
+        extras: What training depends on beside what the Trainer holds, by name, as for
+            :meth:`auditkit.Recorder.wrap`: a generator that the data set draws from.
+        averaged: Averaged copies of the model by name, beside those of Lightning's callbacks.
         **settings: As for :class:`auditkit.Recorder`.
 
     Attributes:
@@ -72,12 +76,15 @@ class RecorderCallback(Callback):
         seed: int | None = None,
         *,
         resume: bool = False,
+        extras: Mapping[str, Any] | None = None,
+        averaged: Mapping[str, nn.Module] | None = None,
         **settings: Any,
     ) -> None:
         self.recorder: Recorder | None = None
         # Absolute from now on: the working directory may be another when the fit begins.
         self._out, self._settings = absolute_paths(out, settings)
         self._seed, self._resume = seed, resume
+        self._extras, self._averaged = extras, averaged
         self._recorded_loader: Any = None
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -92,7 +99,7 @@ class RecorderCallback(Callback):
             raise RecorderMisuse("this RecorderCallback has recorded", hint="one for each fit")
         _refuse_unrecordable(trainer, resume=self._resume)
         make = Recorder.resume if self._resume else Recorder
-        self.recorder = make(self._out, self._seed, **self._settings)
+        self.recorder = for_callback(make(self._out, self._seed, **self._settings))
         loop = trainer.fit_loop
         original = getattr(loop, _HOOKED)
 
@@ -147,8 +154,14 @@ class RecorderCallback(Callback):
             *combined.flattened,
             scheduler=[config.scheduler for config in trainer.lr_scheduler_configs],
             scaler=getattr(trainer.precision_plugin, "scaler", None),
-            averaged=_numbered("average", [item for item in averages if item is not None]),
-            extras={"lightning": LoopProgress(trainer), **_numbered("callback", stateful)},
+            averaged=with_own(
+                _numbered("average", [item for item in averages if item is not None]),
+                self._averaged,
+            ),
+            extras=with_own(
+                {"lightning": LoopProgress(trainer), **_numbered("callback", stateful)},
+                self._extras,
+            ),
         )
         self._recorded_loader = recorded_loader_of(combined.flattened[0])
         epoch = self._recorded_loader.resume_loop_epoch or 0

@@ -15,12 +15,15 @@ evidence: the Trainer tells no callback what it was.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
+from torch import nn
 from transformers import TrainerCallback
 
 from auditkit.errors import PlanError, RecorderMisuse
-from auditkit.recorder.recorder import Recorder, absolute_paths
+from auditkit.integrations.registered import with_own
+from auditkit.recorder.recorder import Recorder, absolute_paths, for_callback
 
 #: What of the Trainer's state decides how training goes on.
 _COUNTERS = ("global_step", "best_metric", "best_global_step")
@@ -43,6 +46,9 @@ class RecorderCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         seed: The seed that training runs with; by default the Trainer's. It is only recorded.
         resume: Whether to resume from the latest checkpoint in ``out``, where there is one.
         checkpoint_every: Batches between checkpoints, at least; 0 for none.
+        extras: What training depends on beside what the Trainer holds, by name, as for
+            :meth:`auditkit.Recorder.wrap`: a generator that the data set draws from.
+        averaged: Averaged copies of the model by name.
         **settings: As for :class:`auditkit.Recorder`.
 
     Attributes:
@@ -56,6 +62,8 @@ class RecorderCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         *,
         resume: bool = False,
         checkpoint_every: int = 0,
+        extras: Mapping[str, Any] | None = None,
+        averaged: Mapping[str, nn.Module] | None = None,
         **settings: Any,
     ) -> None:
         if checkpoint_every < 0:
@@ -63,7 +71,7 @@ class RecorderCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         self.recorder: Recorder | None = None
         # Absolute from now on: the working directory may be another when training begins.
         self._out, self._settings = absolute_paths(out, settings)
-        self._seed = seed
+        self._seed, self._extras, self._averaged = seed, extras, averaged
         self._resume, self._checkpoint_every = resume, checkpoint_every
         self._checkpointed = 0
         self._counters: Counters | None = None
@@ -85,14 +93,15 @@ class RecorderCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
             _refuse_unresumable(args, state, kwargs["train_dataloader"])
         seed = args.seed if self._seed is None else self._seed
         make = Recorder.resume if self._resume else Recorder
-        self.recorder = make(self._out, seed, **self._settings)
+        self.recorder = for_callback(make(self._out, seed, **self._settings))
         self._counters = Counters(state)
         self.recorder.wrap(
             kwargs["model"],
             kwargs["optimizer"],
             kwargs["train_dataloader"],
             scheduler=kwargs["lr_scheduler"],
-            extras={"trainer": self._counters},
+            averaged=self._averaged,
+            extras=with_own({"trainer": self._counters}, self._extras),
         )
         self._checkpointed = self.recorder.step
         # What was recorded before is put back when the loader gets there.

@@ -352,6 +352,12 @@ def _short(path: Path) -> str:
     return shlex.quote(str(path))
 
 
+def for_callback(recorder: Recorder) -> Recorder:
+    """A Recorder whose advice is for who makes a ``RecorderCallback``, which calls ``wrap``."""
+    recorder._settings = replace(recorder._settings, call="RecorderCallback")
+    return recorder
+
+
 def absolute_paths(
     out: str | os.PathLike[str], settings: Mapping[str, Any]
 ) -> tuple[Path, dict[str, Any]]:

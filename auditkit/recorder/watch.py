@@ -172,7 +172,8 @@ class Watch:
             self._warn(
                 "the parameters moved, and no optimizer that wrap was given took a step: what "
                 "moves them may keep state that no checkpoint holds; give wrap the optimizer that "
-                "trains, or register what moves them: wrap(..., extras={'name': object})"
+                f"trains, or register what moves them: {self._writer.call}(..., extras={{'name': "
+                "object})"
             )
 
     # As a callback of the steps
@@ -266,7 +267,8 @@ class Watch:
         if uncaptured is not None:
             self.cannot_resume(str(uncaptured))
         elif found:
-            self.cannot_resume("; ".join(candidate.describe() for candidate in found))
+            call = self._writer.call
+            self.cannot_resume("; ".join(candidate.describe(call) for candidate in found))
 
 
 def _trained_state(digests: Mapping[str, bytes]) -> dict[str, bytes]:

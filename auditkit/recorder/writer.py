@@ -58,6 +58,7 @@ class RecordSettings:
         patience: Seconds that a process waits for the others.
         unproven: Whether to resume without comparing anything.
         new: Whether ``out`` is to get a number of its own.
+        call: What takes ``extras=`` and ``averaged=``, for advice: a callback calls ``wrap``.
     """
 
     out: Path
@@ -67,6 +68,7 @@ class RecordSettings:
     patience: float = 600.0
     unproven: bool = False
     new: bool = False
+    call: str = "wrap"
 
 
 class RecordingWriter:
@@ -87,6 +89,7 @@ class RecordingWriter:
         batch_in_hand: Whether the loop may have yet to train on a batch that it has got; then a
             checkpoint that is due waits for the next boundary.
         scalars: The numbers that the loop logs.
+        call: As of the settings.
     """
 
     def __init__(
@@ -116,7 +119,7 @@ class RecordingWriter:
         self._state: State = {}
         self._pace = RowPace()
         self._groups = GroupChanges(session.objects.optimizer)
-        self.batch_in_hand = False
+        self.batch_in_hand, self.call = False, settings.call
         self.journal = journal
         self.steps = 0 if resumption is None else resumption.step
         self.scalars = ScalarLog(folder, self.steps)

@@ -70,7 +70,8 @@ PINS: dict[str, Pins] = {
     "opacus": Pins(("opacus==1.6.0",)),
 }
 
-_RECORDING = ("RecordingStopped", "RecordingStopped")
+#: Copies in workers begin every epoch anew, and so does an epoch that is resumed.
+_RECORDING = ("RecordingStopped", "works")
 _DRIFT = ("AugmentationDrift", "UncapturedState")
 
 #: By the name of the program file.
@@ -95,7 +96,7 @@ LIBRARIES: dict[str, Library] = {
     "albumentations_worker": Library(
         "albumentations",
         "albumentations 2.0.8, made late",
-        ("ResumeMismatch", "works"),
+        _RECORDING,
         ("AugmentationDrift", "AugmentationDrift"),
     ),
     "albumentations_registered": Library("albumentations", "albumentations 2.0.8, registered"),

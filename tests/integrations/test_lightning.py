@@ -9,6 +9,7 @@ import pytest
 import torch
 from frameworks import (
     BATCH,
+    Drawing,
     Killed,
     Net,
     Samples,
@@ -26,6 +27,7 @@ pl = pytest.importorskip("lightning.pytorch", reason="Lightning is not installed
 from auditkit.errors import RecorderMisuse  # noqa: E402 # after the skip
 from auditkit.integrations.lightning import RecorderCallback  # noqa: E402
 from auditkit.recorder.proof import choose_start  # noqa: E402
+from auditkit.recorder.writer import RecordingStopped  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*does not have many workers.*",
@@ -175,6 +177,30 @@ def test_goes_on_from_a_checkpoint(tmp_path: Path, case: str, every: int, dies_a
     assert weights(module) == expected
     check_recording(tmp_path / "run", second, first=taken + 1)
     assert trace_of(tmp_path / "run") == trace_of(tmp_path / "whole")
+
+
+def test_what_lightning_does_not_hold_is_given_to_the_callback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Own(Automatic):
+        def train_dataloader(self) -> Any:
+            return DataLoader(held[-1], BATCH, shuffle=True)
+
+    monkeypatch.setitem(CASES, "own", (Own, {}))
+    held: list[Drawing] = []
+
+    def fit(out: str, dies_at: int = 0, name: str = "", **settings: Any) -> dict[str, bytes]:
+        held.append(Drawing())
+        extras = {name: held[-1].own} if name else None
+        callback = RecorderCallback(tmp_path / out, checkpoint_every=5, extras=extras, **settings)
+        return weights(_fit(tmp_path, StepLog(dies_at=dies_at), callback, "own"))
+
+    with pytest.warns(RecordingStopped, match=r"own is a torch\.Generator .* extras=\{'own'"):
+        expected = fit("unregistered")
+    killed(lambda: fit("run", dies_at=14, name="own"))
+    assert fit("run", name="own", resume=True) == expected
+    with pytest.raises(RecorderMisuse, match="registers a 'lightning' of its own"):
+        fit("no", name="lightning")
 
 
 def test_an_exception_leaves_no_manifest(tmp_path: Path) -> None:

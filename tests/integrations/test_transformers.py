@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import pytest
 from frameworks import (
     BATCH,
     N_BATCHES,
+    Drawing,
     Killed,
     Net,
     Samples,
@@ -26,6 +29,7 @@ pytest.importorskip("accelerate", reason="Accelerate is not installed")
 
 from auditkit.errors import RecorderMisuse  # noqa: E402 # after the skip
 from auditkit.integrations.transformers import RecorderCallback  # noqa: E402
+from auditkit.recorder.writer import RecordingStopped  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.set_vital. is deprecated:UserWarning",
@@ -38,11 +42,14 @@ pytestmark = pytest.mark.filterwarnings(
 class Named(Dataset[dict[str, Any]]):
     """The samples, as the Trainer wants them."""
 
+    def __init__(self, samples: Samples | None = None) -> None:
+        self.samples = samples or Samples()
+
     def __len__(self) -> int:
-        return len(Samples())
+        return len(self.samples)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        x, y, number = Samples()[index]
+        x, y, number = self.samples[index]
         return {"x": x, "labels": y, "number": number}
 
 
@@ -71,7 +78,12 @@ CASES: dict[str, dict[str, Any]] = {
 
 
 def _train(
-    root: Path, step_log: StepLog, callback: Any = None, case: str = "plain", **more: Any
+    root: Path,
+    step_log: StepLog,
+    callback: Any = None,
+    case: str = "plain",
+    samples: Samples | None = None,
+    **more: Any,
 ) -> nn.Module:
     transformers.set_seed(3)
     model = Model(step_log)
@@ -91,7 +103,7 @@ def _train(
     if case == "stopping":
         callbacks.append(transformers.EarlyStoppingCallback())
     trainer = transformers.Trainer(
-        model, arguments, train_dataset=Named(), eval_dataset=Named(), callbacks=callbacks
+        model, arguments, train_dataset=Named(samples), eval_dataset=Named(), callbacks=callbacks
     )
     trainer.train()
     return model
@@ -149,7 +161,11 @@ def test_goes_on_from_a_checkpoint(
 
 def test_nothing_is_saved_of_an_epoch_that_is_only_gone_through(tmp_path: Path) -> None:
     interrupted = RecorderCallback(tmp_path / "run", checkpoint_every=7)
-    options = {"save_strategy": "epoch", "logging_strategy": "epoch", "eval_strategy": "epoch"}
+    options: dict[str, Any] = {
+        "save_strategy": "epoch",
+        "logging_strategy": "epoch",
+        "eval_strategy": "epoch",
+    }
     killed(lambda: _train(tmp_path, StepLog(dies_at=17), interrupted, **options))
     assert interrupted.recorder is not None
     interrupted.recorder.__exit__(Killed, Killed(), None)
@@ -160,6 +176,44 @@ def test_nothing_is_saved_of_an_epoch_that_is_only_gone_through(tmp_path: Path) 
     assert saved == ["checkpoint-12", "checkpoint-18"]
 
 
+def _is_resumed(root: Path, samples: Callable[[], Samples], case: str, **named: str) -> None:
+    """Train, and train again with a kill in between; ``named`` names attributes to register."""
+
+    def train(out: str, dies_at: int = 0, **settings: Any) -> dict[str, bytes]:
+        data = samples()
+        extras = {name: getattr(data, attribute) for name, attribute in named.items()}
+        callback = RecorderCallback(root / out, checkpoint_every=5, extras=extras, **settings)
+        try:
+            model = _train(root, StepLog(dies_at=dies_at), callback, case, samples=data)
+        except Killed:
+            assert callback.recorder is not None
+            callback.recorder.__exit__(Killed, Killed(), None)
+            raise
+        return weights(model)
+
+    expected = train("whole")
+    killed(lambda: train("run", dies_at=14))
+    assert train("run", resume=True) == expected
+
+
+def test_a_generator_of_the_data_set_is_given_to_the_callback(tmp_path: Path) -> None:
+    with pytest.warns(RecordingStopped, match=r"own is a torch\.Generator .* extras=\{'own'"):
+        _train(tmp_path, StepLog(), RecorderCallback(tmp_path / "out"), samples=Drawing())
+    _is_resumed(tmp_path, Drawing, "plain", mine="own")
+    with pytest.raises(RecorderMisuse, match="registers a 'trainer' of its own"):
+        _train(tmp_path, StepLog(), RecorderCallback(tmp_path / "no", extras={"trainer": 1}))
+
+
+@pytest.mark.filterwarnings("error::auditkit.recorder.writer.RecordingStopped")
+@pytest.mark.parametrize(
+    ("case", "draws"), [("plain", False), ("workers", False), ("workers", True)]
+)
+def test_one_that_only_built_the_data_or_is_copied_is_no_matter(
+    tmp_path: Path, case: str, draws: bool
+) -> None:
+    _is_resumed(tmp_path, partial(Drawing, draws=draws), case)
+
+
 def test_what_cannot_be_recorded_or_gone_on_with_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,7 +222,7 @@ def test_what_cannot_be_recorded_or_gone_on_with_is_refused(
         **{"load_best_model_at_end": True, "metric_for_best_model": "loss"},
     }
     monkeypatch.setitem(CASES, "stopping", best)
-    go_on = {"resume": True}
+    go_on: dict[str, Any] = {"resume": True}
     with pytest.raises(RecorderMisuse, match="EarlyStoppingCallback keeps a state"):
         _train(tmp_path, StepLog(), RecorderCallback(tmp_path / "a", **go_on), "stopping")
     with pytest.raises(RecorderMisuse, match="earlier best models"):

@@ -57,6 +57,18 @@ class Stateful(loop_styles.Samples):
         return clean + float(self.generator.normal()), label, index
 
 
+class Drawing(loop_styles.Samples):
+    """An augmentation from a generator of its own that nobody registers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = torch.Generator().manual_seed(3)
+
+    def __getitem__(self, index: int) -> Any:
+        x, y, number = super().__getitem__(index)
+        return x + 0.1 * torch.randn(x.shape, generator=self.own), y, number
+
+
 def train(rec: Any, kill_at: int | None = None, **options: Any) -> bytes:
     """Four epochs with a schedule, an average, dropout and BatchNorm; the final bits."""
     random.seed(7)
@@ -161,6 +173,9 @@ LOOPS: dict[str, Any] = {
     "iterable": lambda rec, kill_at=None: train(rec, kill_at, dataset=loop_styles.Stream()),
     "iterable, workers 2": lambda rec, kill_at=None: train(
         rec, kill_at, dataset=loop_styles.Stream(), num_workers=2
+    ),
+    "copies in workers": lambda rec, kill_at=None: train(
+        rec, kill_at, dataset=Drawing(), num_workers=2
     ),
     "no word of resuming": unchecked,
     "no DataLoader": lambda rec, kill_at=None: unchecked(rec, kill_at, Pipeline()),

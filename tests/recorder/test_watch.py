@@ -26,6 +26,7 @@ from torch.optim.swa_utils import AveragedModel
 
 import auditkit as ak
 from auditkit.errors import RecordingIncomplete
+from auditkit.recorder.recorder import for_callback
 from auditkit.recorder.writer import RecordingStopped
 
 
@@ -199,6 +200,23 @@ def test_everything_that_was_forgotten_is_named_at_once(tmp_path: Path) -> None:
     (line,), _ = said(loop, tmp_path / "out")
     assert "extras={'coin': coin}" in line
     assert "scheduler=schedule" in line
+
+
+def test_what_a_callback_advises_its_user_can_do(tmp_path: Path) -> None:
+    def loop(rec: Any) -> None:
+        for_callback(rec)
+        model, optimizer, loader = parts()
+        average, schedule = AveragedModel(model), LambdaLR(optimizer, lambda step: 0.9**step)
+        rec.wrap(model, optimizer, loader)
+        for x, y in loader:
+            learn(model, optimizer, x, y)
+            average.update_parameters(model)
+            schedule.step()
+
+    (line,), _ = said(loop, tmp_path / "out")
+    assert "RecorderCallback(..., averaged={'average': average})" in line
+    assert "RecorderCallback(..., extras={'schedule': schedule})" in line
+    assert "wrap(" not in line
 
 
 def test_a_frozen_number_hides_no_average(tmp_path: Path) -> None:

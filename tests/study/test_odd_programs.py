@@ -48,8 +48,8 @@ REFUSED = {
         "batch, where rec.step is past the step that changes them"
     ),
     "own_generator_unnamed": (
-        "seed 0, rng: loss's noise is a torch._C.Generator whose state no snapshot would hold; "
-        'register it: extras={"loss\'s noise": <that generator>}'
+        "seed 0, rng: loss's noise is a torch.Generator whose state no snapshot would hold; "
+        "register it: extras={'noise': <that generator>}"
     ),
 }
 

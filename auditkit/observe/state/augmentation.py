@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from auditkit.formats.quote import public_class_of
 from auditkit.observe.loader.refusals import is_iterable_style
 from auditkit.observe.rng.per_sample import PerSampleDataset, PerWorkerInit, SampleStreams
 from auditkit.observe.rng.per_sample import sample_digest as digest_of
@@ -142,16 +143,12 @@ def _states(dataset: PerSampleDataset, init: Any) -> _States:
         if not is_generator(value) or is_global_generator(value) or follows:
             continue
         owner = seen.get(path.rpartition(".")[0])
-        held = "" if owner is None else f", held by {_name(owner)}"
+        held = "" if owner is None else f", held by {public_class_of(owner)}"
         digest = (
             digest_leaves(EVIDENCE_RECIPE, generator_leaves(value)) if has_state(value) else b""
         )
-        states[path] = (f"a {_name(value)}{held}", digest)
+        states[path] = (f"a {public_class_of(value)}{held}", digest)
     return states
-
-
-def _name(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def _first_difference(

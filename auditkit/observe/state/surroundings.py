@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
+from auditkit.formats.quote import public_class_of
 from auditkit.observe.loader.samplers import sampler_generators
 from auditkit.observe.rng.streams import (
     generator_leaves,
@@ -87,13 +88,18 @@ class Candidate:
         value = self.current()
         return value is not None and _mark(value) != self.mark
 
-    def describe(self) -> str:
-        """What it is and how to register it."""
-        kind, name = type(self.current()), self.path.rpartition(" ")[2].rpartition(".")[2]
-        keyword = _KEYWORDS.get(self.kind, "extras={{{0!r}: {1}}}")
+    def describe(self, call: str = "wrap") -> str:
+        """What it is and how to register it.
+
+        Args:
+            call: What takes it: a callback takes what its framework does not hold.
+        """
+        kind, name = self.kind, self.path.rpartition(" ")[2].rpartition(".")[2]
+        keyword = _KEYWORDS.get(kind) if call == "wrap" or kind == "averaged" else None
+        given = (keyword or "extras={{{0!r}: {1}}}").format(name, _tail(self.path))
         return (
-            f"{self.path} ({kind.__module__}.{kind.__qualname__}) changes during training, and no "
-            f"checkpoint holds it; register it: wrap(..., {keyword.format(name, _tail(self.path))})"
+            f"{self.path} ({public_class_of(self.current())}) changes during training, and no "
+            f"checkpoint holds it; register it: {call}(..., {given})"
         )
 
 

@@ -8,13 +8,14 @@ refused. A search may miss what hides well; the replica then drifts from the con
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 from torch.utils.data import DataLoader
 
 from auditkit.errors import UncapturedState
+from auditkit.formats.quote import public_class_of
 from auditkit.observe.loader.iterables import is_batch_stream
 from auditkit.observe.loader.samplers import sampler_generators
 from auditkit.observe.rng.streams import (
@@ -47,10 +48,9 @@ class PrivateGenerator:
 
     def refuse(self) -> UncapturedState:
         """The error to raise."""
-        kind = type(self.generator)
+        kind = public_class_of(self.generator)
         return UncapturedState(
-            f"{self.path} is a {kind.__module__}.{kind.__qualname__} whose state no snapshot "
-            "would hold",
+            f"{self.path} is a {kind} whose state no snapshot would hold",
             component="rng",
             hint=self.hint,
         )
@@ -97,28 +97,38 @@ class HeldGenerators:
     """Generators that a loop's objects hold and that no component records.
 
     A loop may also put another one in the place of one (``self.rng = Random(epoch)``), so they are
-    looked for anew whenever they are asked about.
+    looked for anew whenever they are asked about. What worker processes draw from are copies that
+    begin each epoch as the one here stands, and an epoch that is resumed is loaded again from its
+    start: they need not be captured. (Persistent workers keep theirs; no checkpoint of a later
+    epoch is taken of these.)
 
     Args:
         objects: The training objects; their extras are the registered ones.
         loader: The loader; generators of its samplers are kept with the data position.
 
     Raises:
-        UncapturedState: As of :func:`private_generators`.
+        UncapturedState: Naming one that has no state.
     """
 
     def __init__(self, objects: TrainingObjects, loader: DataLoader[Any]) -> None:
         self._objects, self._loader = objects, loader
-        self._starts = {
-            private.path: private.start for private in private_generators(objects, loader, {})
-        }
+        self._starts: dict[str, bytes] = {}
+        for private in _search(objects, loader, {}):
+            if not private.start:
+                raise _advised(private).refuse()
+            self._starts[private.path] = private.start
 
     def moved(self) -> PrivateGenerator | None:
         """One that is in another state than when it was first found, if there is any."""
         for private in _search(self._objects, self._loader, {}):
             if self._starts.setdefault(private.path, private.start) != private.start:
-                return private
+                return _advised(private)
         return None
+
+
+def _advised(private: PrivateGenerator) -> PrivateGenerator:
+    """The same with what to do where a loop is recorded."""
+    return replace(private, hint=_register(_name(private.path)))
 
 
 def _search(
@@ -163,17 +173,27 @@ def _module_roots(objects: TrainingObjects) -> dict[str, nn.Module]:
 
 
 def _registration_hint(path: str, loader: DataLoader[Any]) -> str:
-    name, in_loader = path.rpartition(".")[2], path.startswith("loader.")
+    name, in_loader = _name(path), path.startswith("loader.")
     following = f"extras={{{name!r}: auditkit.PerSample(<that generator>)}}"
     if in_loader and loader.num_workers:
         return (
             "worker processes draw from copies that cannot be read; draw from random, "
             f"numpy.random or torch, or, in a study, let it be seeded for every sample: {following}"
         )
-    hint = f"register it: extras={{{name!r}: <that generator>}}"
+    hint = _register(name)
     if not in_loader or is_batch_stream(loader):
         return hint
     return (
         f"{hint}; so it follows the position, and a study that puts samples in another order gives "
         f"them other numbers; or let it follow the sample, in a study: {following}"
     )
+
+
+def _name(path: str) -> str:
+    """The name at the end of a path, to be registered by: ``rng`` of ``forward's global rng``."""
+    last = path.rpartition(" ")[2].rpartition(".")[2]
+    return last.partition("[")[0] or "generator"
+
+
+def _register(name: str) -> str:
+    return f"register it: extras={{{name!r}: <that generator>}}"

@@ -266,6 +266,30 @@ def test_what_cannot_be_watched_is_refused_at_once() -> None:
         _watched(random.SystemRandom())
 
 
+def test_copies_in_the_workers_of_a_loop_are_no_matter_and_the_one_here_is() -> None:
+    rng, model = torch.Generator(), small_net()
+    objects = TrainingObjects(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    held = HeldGenerators(objects, DataLoader(Data(rng=rng), num_workers=2))
+    assert held.moved() is None
+    torch.rand(1, generator=rng)
+    moved = held.moved()
+    assert moved is not None
+    told = str(moved.refuse())
+    assert "loader.dataset.rng is a torch.Generator whose" in told
+    assert told.endswith("; register it: extras={'rng': <that generator>}")
+    with pytest.raises(UncapturedState, match="SystemRandom"):
+        HeldGenerators(objects, DataLoader(Data(rng=random.SystemRandom())))
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [(HelpedData(), "RNG"), (Data(a={"b": [random.Random()]}), "a"), (ClassData(), "rng")],
+)
+def test_the_name_to_register_it_by_is_the_last_of_its_path(data: Any, name: str) -> None:
+    with pytest.raises(UncapturedState, match=rf"register it: extras=\{{'{name}': <"):
+        search(data=data)
+
+
 def test_a_generator_that_takes_the_place_of_another_has_moved() -> None:
     data: Any = Data(rng=random.Random(0))
     model = small_net()
