@@ -225,6 +225,7 @@ def test_a_change_in_another_way_than_declared_is_left_to_the_replay(
     assert failures(report) == {8}
 
 
+@pytest.mark.slow
 def test_a_placebo_that_is_a_copy_of_the_control_is_caught(forged: Run) -> None:
     forging.copy_branch(forged, "control", "placebo-0")
     report = check(forged)
@@ -258,6 +259,7 @@ def test_what_adam_reset_may_only_clear_it_may_not_set(tmp_path: Path, key: Priv
     )
 
 
+@pytest.mark.slow
 def test_a_treatment_that_is_another_branch_is_caught(forged: Run) -> None:
     forging.copy_branch(forged, "placebo-0", "carry")
     report = check(forged)
@@ -311,6 +313,7 @@ def test_a_swap_in_the_control_alone_is_seen_in_the_order(forged: Run) -> None:
     assert failures(report) == {6}
 
 
+@pytest.mark.slow
 def test_an_edited_outcome_table_is_caught_by_replay(forged: Run) -> None:
     forging.edit_outcome(forged, "momentum-reset", "T", forging.flatter)
     assert check_files(forged).exit_code == 0
@@ -349,6 +352,7 @@ def test_an_edited_replica_row_fails_the_noise_floor(forged: Run) -> None:
     assert failures(report) == {9}
 
 
+@pytest.mark.slow
 def test_a_loss_that_was_edited_is_caught_by_replay(forged: Run) -> None:
     def edit(arrays: forging.Arrays) -> None:
         arrays["loss_bits"][3] ^= 1

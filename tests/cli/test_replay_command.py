@@ -177,6 +177,7 @@ def test_a_replay_that_differs_fails_check_8_until_it_is_taken_away(
     assert "Verdict: verified" in words(call("verify", manifest(loop), *both).out)
 
 
+@pytest.mark.slow
 def test_another_environment_decides_nothing(
     loop: Loop, call: Call, reviewer: str, both: tuple[str, ...]
 ) -> None:

@@ -67,6 +67,7 @@ def test_a_repeatable_loop_is_called_so_with_the_number_of_runs(loop: Loop) -> N
     assert not loop.out.exists()
 
 
+@pytest.mark.slow
 def test_what_is_drawn_between_two_epochs_is_in_the_checkpoint_at_their_boundary(
     loop: Loop,
 ) -> None:
@@ -248,6 +249,7 @@ def test_deterministic_algorithms_are_tried_and_put_back(loop: Loop) -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+@pytest.mark.slow
 def test_an_operation_that_refuses_to_be_deterministic_is_named(loop: Loop) -> None:
     def put(output: torch.Tensor) -> torch.Tensor:
         torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2))
@@ -257,6 +259,7 @@ def test_an_operation_that_refuses_to_be_deterministic_is_named(loop: Loop) -> N
     assert any("put_" in advice and "refused" in advice for advice in found.advice)
 
 
+@pytest.mark.slow
 def test_one_thread_is_tried_where_there_are_several(loop: Loop) -> None:
     script = noisy(
         replace(loop, fault="threads"),

@@ -132,6 +132,7 @@ def test_a_loop_that_is_not_fails_with_what_a_replay_says(loop: Loop, runs: Runs
         assert_same_as(loop.out, COMMAND, steps=5)
 
 
+@pytest.mark.slow
 def test_the_recorded_script_is_found_above_the_manifest_and_no_command_line_is_run(
     loop: Loop, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

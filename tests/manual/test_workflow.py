@@ -60,6 +60,7 @@ def test_it_is_yaml_of_the_shape_that_github_reads() -> None:
     assert [step["run"] for step in job["steps"] if "run" in step] == COMMANDS
 
 
+@pytest.mark.slow
 def test_every_command_of_auditkit_in_it_passes_where_training_is_as_recorded(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

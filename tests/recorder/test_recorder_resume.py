@@ -441,6 +441,7 @@ def test_kill_9_at_twenty_moments(tmp_path: Path) -> None:
     killed_again_and_again(tmp_path, [random.uniform(0.5, 6) for _ in range(20)])
 
 
+@pytest.mark.slow
 def test_a_checkpoint_at_the_end_of_a_chunk(tmp_path: Path) -> None:
     def loop(rec: Any, kill_at: int | None = None) -> bytes:
         torch.manual_seed(7)

@@ -105,6 +105,7 @@ class Late(Loop):
         return model
 
 
+@pytest.mark.slow
 def test_a_replay_from_the_end_of_an_epoch_knows_what_was_drawn_there(tmp_path: Path) -> None:
     """What explains a difference goes on from the checkpoint, and need not begin anew."""
     loop = Loop(tmp_path / "run", checkpoint_every=12, validates=True)
@@ -178,6 +179,7 @@ def test_without_a_later_checkpoint_there_is_no_distance(tmp_path: Path) -> None
     assert (found.distance, found.cause, found.last_step) == (None, OTHER_RECORD, 2)
 
 
+@pytest.mark.slow
 def test_a_state_is_written_where_a_later_epoch_begins(tmp_path: Path) -> None:
     loop = Loop(tmp_path / "run", checkpoint_every=12)
     found = replay_in_process(record(loop), replace(loop, fault="batchnorm"))
@@ -318,6 +320,7 @@ def test_a_script_that_catches_its_own_end_is_killed_and_told_right(
     assert {mismatch.step for mismatch in found.partings} == {1}
 
 
+@pytest.mark.slow
 def test_a_stream_that_nobody_seeds_or_draws_from_is_no_difference(tmp_path: Path) -> None:
     def script() -> None:
         random.seed()

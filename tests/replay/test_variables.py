@@ -30,6 +30,7 @@ def scaled(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey) -> Run:
         return study_in_process(folder / "run", key, PLAN, PROGRAM, fresh=True)
 
 
+@pytest.mark.slow
 def test_a_variable_that_no_report_names_does_not_reach_a_replay(
     scaled: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,7 @@ def test_the_factory_is_called_once_for_all_branches_of_a_seed(
     assert len(set(second)) == len(second) == 2
 
 
+@pytest.mark.slow
 def test_trunk_and_branches_share_the_imports_of_every_seed_but_the_first(
     tmp_path: Path, key: PrivateKey, forked: Workers
 ) -> None:
