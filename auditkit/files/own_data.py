@@ -19,18 +19,19 @@ from auditkit.files.artifacts import check_name
 _CODE = tuple(importlib.machinery.all_suffixes())
 
 
-def lay(names: Iterable[str], code: Path, here: Path) -> list[str]:
+def lay(names: Iterable[str], code: Path, here: Path | None = None) -> list[str]:
     """Link files of a folder beside copied code.
 
     Args:
         names: Of the files, below the folder of the code.
         code: The folder of the copy.
-        here: The folder that they are looked for in.
+        here: The folder that they are looked for in; by default the working folder, if there is
+            one still.
 
     Returns:
         Names of those that lie in neither.
     """
-    return [name for name in names if not _lies(name, code, here)]
+    return [name for name in names if not _lies(name, code, here or Path())]
 
 
 def _lies(name: str, code: Path, here: Path) -> bool:

@@ -112,5 +112,5 @@ def copy_code(run: RunEvidence, scratch: Path) -> list[str]:
         store.write_bytes(target, artifacts.safe_read(run.root, name, expected_sha256=file.sha256))
     opened = run.manifest.opened
     names = [name[len(OWN) + 1 :] for name in (() if opened is None else opened.own)]
-    absent = own_data.lay(names, scratch / CODE_FOLDER, Path.cwd())
+    absent = own_data.lay(names, scratch / CODE_FOLDER)
     return [f"{OWN}/{name}" for name in absent]

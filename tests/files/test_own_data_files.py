@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from auditkit.files import own_data
 
 
@@ -25,3 +27,19 @@ def test_files_are_linked_and_what_is_absent_or_code_or_leads_elsewhere_is_not(
     assert [str(path) for path in laid] == ["b.csv", "in/a.csv", "study.py"]
     assert (code / "in" / "a.csv").read_text() == "mine"
     assert (code / "study.py").read_text() == "theirs"
+
+
+def test_nothing_lies_in_a_working_folder_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, code = tmp_path / "here", tmp_path / "code"
+    here.mkdir()
+    code.mkdir()
+    (here / "a.csv").write_text("mine")
+    monkeypatch.chdir(here)
+    assert own_data.lay(["a.csv"], code) == []
+    assert (code / "a.csv").resolve() == here / "a.csv"
+    (here / "a.csv").unlink()
+    (code / "a.csv").unlink()
+    here.rmdir()
+    assert own_data.lay(["a.csv"], code) == ["a.csv"]
