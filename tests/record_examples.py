@@ -74,6 +74,7 @@ PLAN = StudyPlan(
     margins={"accuracy": 0.5, "tv": 0.75},
     threads=2,
     augmentation_rng="inherit",
+    probe_at=[4, 7],
 )
 
 ENVIRONMENT = Environment(
@@ -339,7 +340,7 @@ TABLE = EstimateTable(
     n_seeds=2,
     n_seeds_left_out=1,
     placebos=3,
-    times={"t0+W": 5, "T": 9},
+    times={"t0+1": 4, "t0+W": 5, "T": 9},
     floor=FLOOR,
     diverged={"control": 1},
     signed=(SIGNED,),
@@ -514,6 +515,7 @@ EXAMPLES: tuple[Any, ...] = (
     COST,
     Description(None),
     Description(PLAN),
+    PLAN.changed(probe_at=()),
     NUDGE,
     PREFLIGHT,
     ModuleTrace((("0 (Conv2d) input", sha("1")), ("0 (Conv2d) output", sha("2")))),

@@ -46,7 +46,7 @@ def estimate_cost(cost: Cost, plan: StudyPlan, n_seeds: int) -> Estimate:
     seconds += n_seeds * n_branches * (cost.build_seconds + cost.branch_seconds)
     seconds += (n_seeds + 3) * cost.start_seconds
     evidence = steps * cost.row_bytes
-    probes = n_branches * 2 * (1 + len(plan.times)) * 4 * cost.n_probe * cost.n_classes
+    probes = n_branches * 2 * (1 + len(plan.probed)) * 4 * cost.n_probe * cost.n_classes
     return Estimate(n_seeds * steps, seconds, cost.snapshot_bytes + evidence + probes, evidence)
 
 
@@ -60,6 +60,7 @@ def print_dry_run(out: Console, found: Preflight, plan: StudyPlan, jobs: int) ->
     facts = [
         ("seeds x branches", f"{n_seeds} x {len(plan.branch_names)}, seeds {seeds}"),
         ("branches", f"control, replica, {counted(plan.placebos, 'placebo')}, {treatments}"),
+        *([("further steps", _further(plan))] if plan.probe_at else []),
         ("training steps", f"{cost.steps:,}"),
         ("one step", f"{found.cost.step_seconds * 1000:.2f} ms with its evidence"),
         ("processor time", f"{_duration(cost.seconds)}, process starts included"),
@@ -90,6 +91,11 @@ def print_outlook(out: Console, request: StudyRequest) -> None:
     out.print(f"{_tests(design, plan)}: {_seeds(design, plan)}")
     if found.nudges:
         out.print(f"placebos: {_floor(found, plan)}")
+
+
+def _further(plan: StudyPlan) -> str:
+    steps = ", ".join(str(step) for step in plan.probe_at)
+    return f"{steps}: every branch is evaluated there, too, and no test of the primary metric added"
 
 
 def _tests(design: Design, plan: StudyPlan) -> str:

@@ -53,6 +53,11 @@ _OPTIONS = (
         help="METRIC=VALUE: differences below it count as none; repeatable.",
     ),
     click.option("--threads", type=WHOLE, help="Threads of a process; they change bits."),
+    click.option(
+        "--probe-at",
+        type=TEXT,
+        help="Further steps at which effects are measured, like 45,50,55; or none.",
+    ),
 )
 
 
@@ -75,6 +80,7 @@ def overrides(  # noqa: PLR0913 # one argument an option
     primary_metric: str | None,
     margins: tuple[str, ...],
     threads: int | None,
+    probe_at: str | None,
 ) -> dict[str, Any]:
     """What was given of a plan, by field."""
     values = {
@@ -88,6 +94,7 @@ def overrides(  # noqa: PLR0913 # one argument an option
         "primary_metric": primary_metric,
         "margins": _margins(margins) or None,
         "threads": threads,
+        "probe_at": None if probe_at is None else _steps(probe_at),
     }
     return {name: value for name, value in values.items() if value is not None}
 
@@ -97,6 +104,10 @@ def _scale(text: str) -> int | str:
     if number is None and text != AUTO:
         raise UsageError(f"--placebo-scale {brief(text)} is neither a whole number nor {AUTO}")
     return AUTO if number is None else number
+
+
+def _steps(text: str) -> tuple[int, ...]:
+    return () if text == "none" else parse_seeds(text, "--probe-at")
 
 
 def _margins(items: tuple[str, ...]) -> dict[str, float]:

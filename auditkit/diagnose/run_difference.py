@@ -95,7 +95,8 @@ class OutcomeDifference:
 
     Attributes:
         trace: What it is of.
-        table: ``t0``, ``t0+W``, ``T``, perhaps with ``/recalibrated``; or ``labels``.
+        table: ``t0``, ``t0+W``, ``T``, a further time, perhaps with ``/recalibrated``; or
+            ``labels``.
         total_variation: Mean over the probe; None where the tables cannot be compared.
     """
 

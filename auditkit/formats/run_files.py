@@ -139,8 +139,8 @@ class Outcome:
 
     Attributes:
         labels: int64 ``(N,)``.
-        tables: float32 ``(N, C)`` of class probabilities by ``t0``, ``t0+W``, ``T`` and, where
-            the model has BatchNorm, the same with ``/recalibrated``.
+        tables: float32 ``(N, C)`` of class probabilities by ``t0``, ``t0+W``, ``T``, a plan's
+            further times and, where the model has BatchNorm, the same with ``/recalibrated``.
     """
 
     labels: NDArray[np.int64]

@@ -6,6 +6,8 @@ Rules that it keeps:
   two exceptions are JSON's own: an integer may stand for a float, and an integer of 2**53 or
   more is written as a decimal string (other readers would round it) and read back from one;
 * unknown fields are refused, not dropped; missing fields take the record's default if it has one;
+* a field is written whatever it holds, but for one that is declared to be left out where it has its
+  default (``LEFT_OUT_IF_DEFAULT``);
 * the input is never changed, and equal records give equal values (a float field holding ``1``
   gives ``1.0``).
 
@@ -25,10 +27,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from cattrs import Converter, IterableValidationNote, transform_error
 from cattrs.errors import BaseValidationError, ForbiddenExtraKeysError, IterableValidationError
-from cattrs.gen import make_dict_structure_fn
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 
 from auditkit.errors import AuditError, SchemaError
 from auditkit.formats.quote import brief, json_type
+from auditkit.records.plan import LEFT_OUT_IF_DEFAULT
 
 T = TypeVar("T")
 
@@ -271,6 +274,20 @@ def _record_hook(cls: Any, converter: Converter) -> Hook:
     return structure
 
 
+def _has_fields_left_out(cls: Any) -> bool:
+    return dataclasses.is_dataclass(cls) and bool(_left_out(cls))
+
+
+def _left_out(cls: Any) -> list[str]:
+    """Fields that are not written where they have their default."""
+    return [item.name for item in dataclasses.fields(cls) if item.metadata == LEFT_OUT_IF_DEFAULT]
+
+
+def _short_record_hook(cls: Any, converter: Converter) -> Callable[[Any], dict[str, Any]]:
+    settings: dict[str, Any] = {name: override(omit_if_default=True) for name in _left_out(cls)}
+    return make_dict_unstructure_fn(cls, converter, **settings)
+
+
 @functools.cache
 def _converter() -> Converter:
     converter = Converter(forbid_extra_keys=True, detailed_validation=True)
@@ -290,4 +307,5 @@ def _converter() -> Converter:
     ]
     for applies, factory in factories:
         converter.register_structure_hook_factory(applies, factory)
+    converter.register_unstructure_hook_factory(_has_fields_left_out, _short_record_hook)
     return converter

@@ -18,7 +18,7 @@ class Agreement:
         perturbation: Branch name of the treatment.
         metric: The metric; for a distance the estimand is its excess over the placebo floor.
         variant: ``as-is`` or ``recalibrated``.
-        time: ``t0+W`` or ``T``.
+        time: ``t0+W``, ``T``, or a further time ``t0+N``.
         family: ``primary`` or ``exploratory``.
         recorded: Estimate of the study that is reproduced; None without pairs.
         reproduced: Estimate of the study that was run here.

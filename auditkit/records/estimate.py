@@ -1,9 +1,9 @@
 """Estimates: what a verified study says about its perturbations, alone and beside another study.
 
 The unit is the seed. A row is one perturbation, metric, variant (``as-is`` or
-``recalibrated`` BatchNorm statistics) and time (``t0+W`` or ``T``). A number that does not
-exist (too few pairs, no spread, no placebo) is None and the row's notes say why; no field ever
-holds NaN or an infinity, because JSON has none.
+``recalibrated`` BatchNorm statistics) and time (``t0+W``, ``T``, or a further one of the plan,
+``t0+N``). A number that does not exist (too few pairs, no spread, no placebo) is None and the row's
+notes say why; no field ever holds NaN or an infinity, because JSON has none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ ALPHA = 0.05
 #: Pairs from which intervals and tests are given; fewer give values only.
 MIN_PAIRS = 3
 
-#: Families of tests: Holm over the primary metric's as-is rows, Benjamini-Hochberg over the rest.
+#: Families of tests: Holm over the primary metric's as-is rows at t0+W and T, Benjamini-Hochberg
+#: over the rest, further times by themselves.
 PRIMARY = "primary"
 EXPLORATORY = "exploratory"
 
@@ -57,7 +58,7 @@ class SignedEstimate:
         perturbation: Branch name of the treatment.
         metric: Name in ``SIGNED_METRICS``.
         variant: ``as-is`` or ``recalibrated``.
-        time: ``t0+W`` or ``T``.
+        time: ``t0+W``, ``T``, or a further time ``t0+N``.
         family: ``primary`` or ``exploratory``: which correction ``adjusted_p`` had.
         seeds: The seeds of the pairs, in the plan's order.
         per_seed: Difference per seed, in the metric's unit.
@@ -132,7 +133,7 @@ class DistanceEstimate:
         perturbation: Branch name of the treatment.
         metric: Name in ``DISTANCE_METRICS``.
         variant: ``as-is`` or ``recalibrated``.
-        time: ``t0+W`` or ``T``.
+        time: ``t0+W``, ``T``, or a further time ``t0+N``.
         family: ``primary`` or ``exploratory``: which correction ``adjusted_p`` had.
         seeds: The seeds of the pairs, in the plan's order.
         per_seed: Distance between treatment and control per seed.
@@ -235,7 +236,7 @@ class ControlLevel:
     Attributes:
         metric: ``accuracy``, ``nll`` or ``brier``.
         variant: ``as-is`` or ``recalibrated``.
-        time: ``t0+W`` or ``T``.
+        time: ``t0+W``, ``T``, or a further time ``t0+N``.
         per_seed: The metric of each seed's control, in the plan's order.
         mean: Mean of ``per_seed``.
         constant_guess: The same metric of the constant guess, averaged over the seeds.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from auditkit.records.environment import Environment
 from auditkit.records.opened import OpenedFiles
-from auditkit.records.plan import PerturbationSpec, Role, StudyPlan
+from auditkit.records.plan import CONFIRMATORY, PerturbationSpec, Role, StudyPlan
 from auditkit.records.rng import RngContract
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -23,8 +23,9 @@ CODE_FOLDER = "code"
 #: Role of the manifest of a study that another one extends.
 EARLIER_ROLE = "earlier"
 
-#: Points in time at which a branch is digested in full and its probe is evaluated.
-TIMES = ("t0", "t0+W", "T")
+#: Times at which every branch is digested in full and evaluated on the probe; a plan may name more
+#: (:attr:`.StudyPlan.probed`).
+TIMES = ("t0", *CONFIRMATORY)
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ class BranchRecord:
         outcome: Name of its outcome file.
         order_sha256: SHA-256 over the (epoch, index) pairs of steps t0+1..T (for an iterable
             dataset: over the evidence digests of the batches).
-        digests: ``sha256/tensor-v1`` by component, at each of :data:`TIMES`; at t0 after the
-            perturbation.
+        digests: ``sha256/tensor-v1`` by component, at each of :data:`TIMES` and at the plan's
+            further times; at t0 after the perturbation.
         diverged_at: First step whose loss or probabilities are not finite, or None.
         evaluated_on: ``sha256/tensor-v1`` of what the outcomes are computed on: ``inputs`` and
             ``labels`` of the probe, and ``recalibration``, the batches of recalibrated tables. None

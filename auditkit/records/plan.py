@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, Literal
 
 from auditkit.errors import PlanError
@@ -33,6 +35,13 @@ RANGES = {
 #: A difference this small beside the range of its metric is made by rounding.
 _ROUNDING = 1e-14
 
+#: Metadata of a field that is not written where it has its default: a plan without it has the bytes
+#: that it had before there was such a field.
+LEFT_OUT_IF_DEFAULT: Mapping[str, bool] = MappingProxyType({"left out if default": True})
+
+#: Names of the times at which effects are tested; further ones are called ``t0+N``.
+CONFIRMATORY = ("t0+W", "T")
+
 AUGMENTATION_RNG = ("per-sample", "inherit")
 
 #: A ``placebo_scale`` that is chosen before the study runs; no manifest holds it.
@@ -55,9 +64,10 @@ _LIMITS = {
     "placebo_scale": 2**31,
 }
 
-#: Most seeds and perturbations of a plan, for the same reason.
+#: Most seeds, perturbations and further steps of a plan, for the same reason.
 _MAX_SEEDS = 10_000
 _MAX_PERTURBATIONS = 1000
+_MAX_FURTHER = 100
 
 Role = Literal["control", "replica", "placebo", "treatment"]
 
@@ -138,8 +148,7 @@ def as_typed(branch_name: str) -> str:
 class StudyPlan:
     """A Branch-and-Hold study (survey arXiv 2601.21624, section on Branch-and-Hold).
 
-    A step is one batch of the training loader; all three times count steps from the start of
-    training.
+    A step is one batch of the training loader; all times count steps from the start of training.
 
     Attributes:
         fork_at: t0, the step after which the state is forked.
@@ -156,6 +165,8 @@ class StudyPlan:
             range, see :data:`RANGES`.
         threads: Intra-op threads; part of the contract because they change bits.
         augmentation_rng: ``per-sample`` or ``inherit``, see the manual page random-numbers.
+        probe_at: Further steps between t0 and T, ascending, after which branches are evaluated,
+            for effects over time; what is measured there is exploratory.
 
     Raises:
         PlanError: When the numbers contradict each other.
@@ -172,6 +183,7 @@ class StudyPlan:
     margins: dict[str, float] = field(default_factory=dict)
     threads: int = 1
     augmentation_rng: str = "per-sample"
+    probe_at: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     def __init__(  # noqa: PLR0913, PLR0917 # one argument a field, as a dataclass has it
         self,
@@ -186,6 +198,7 @@ class StudyPlan:
         margins: Mapping[str, float] | None = None,
         threads: int = 1,
         augmentation_rng: str = "per-sample",
+        probe_at: Iterable[int] = (),
     ) -> None:
         """Accept any iterable of seeds, and perturbations by name; see the class.
 
@@ -203,6 +216,7 @@ class StudyPlan:
             "margins": plan_values.numbers_by_name("margins", margins),
             "threads": threads,
             "augmentation_rng": plan_values.text("augmentation_rng", augmentation_rng),
+            "probe_at": plan_values.whole_numbers("probe_at", probe_at, _MAX_FURTHER),
         }
         # Without a placebo there is no noise floor, and check 9 could never pass.
         limits = dict(_LIMITS)
@@ -221,6 +235,7 @@ class StudyPlan:
                 f"{self.horizon}",
                 hint="lower --fork-at or --window, or raise --horizon",
             )
+        self._check_further_steps()
         if not self.seeds:
             raise PlanError("seeds: a study needs at least one seed")
         if len(set(self.seeds)) != len(self.seeds):
@@ -228,6 +243,21 @@ class StudyPlan:
         if any(seed < 0 or seed >= 2**63 for seed in self.seeds):
             raise PlanError("seeds must lie in 0 .. 2**63-1", found=shown(self.seeds))
         self._check_names()
+
+    def _check_further_steps(self) -> None:
+        for step in self.probe_at:
+            if not self.fork_at < step < self.horizon or step == self.window_end:
+                raise PlanError(
+                    f"probe_at: step {shown(step)} is no further step",
+                    expected=f"steps after t0 = {self.fork_at} and before T = {self.horizon}, "
+                    f"other than t0+W = {self.window_end}",
+                )
+        for step, following in pairwise(self.probe_at):
+            if following <= step:
+                raise PlanError(
+                    f"probe_at: step {following} stands after {step}",
+                    expected="ascending steps, each once",
+                )
 
     def _check_names(self) -> None:
         if not self.perturbations:
@@ -276,8 +306,14 @@ class StudyPlan:
 
     @property
     def times(self) -> dict[str, int]:
-        """Steps after which branches are compared: the window's end and the horizon."""
-        return {"t0+W": self.window_end, "T": self.horizon}
+        """Steps after which effects are tested: the window's end and the horizon."""
+        return dict(zip(CONFIRMATORY, (self.window_end, self.horizon), strict=True))
+
+    @property
+    def probed(self) -> dict[str, int]:
+        """All steps after which branches are evaluated, by name and in their order."""
+        further = {f"t0+{step - self.fork_at}": step for step in self.probe_at}
+        return dict(sorted({**self.times, **further}.items(), key=lambda item: item[1]))
 
     @property
     def treatment_names(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ class Cost:
         step_seconds: Median time of a recorded training step.
         start_seconds: Processor time until a process has imported the program.
         build_seconds: Time to call the factory.
-        branch_seconds: Time to restore a fork and look at the probe thrice.
+        branch_seconds: Time to restore a fork, and to evaluate and digest the branch at every time.
         snapshot_bytes: Size of one fork file.
         row_bytes: Evidence of one step.
         n_probe: Examples of the probe.

@@ -196,8 +196,8 @@ class Distance:
     Attributes:
         where: Seed and branch; ``seed 0, fork`` for the snapshot at t0.
         kind: ``state`` for a component of the training state, ``probe`` for a probe table.
-        name: The component, or the table: ``t0``, ``t0+W``, ``T``, each perhaps with
-            ``/recalibrated``.
+        name: The component, or the table: ``t0``, ``t0+W``, ``T``, a further time, each perhaps
+            with ``/recalibrated``.
         largest_absolute: Largest difference of two elements; None where none is finite, or
             where one side has no such numbers.
         largest_relative: Largest difference relative to the larger of the two values, 0 to 2;

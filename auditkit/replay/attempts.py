@@ -136,7 +136,7 @@ class SeedComparison:
         plan = self._seed.run.manifest.plan
         return (
             compare_traces(name, trace, attempt.traces[name])
-            or compare_records(recorded, attempt.records[name], {"t0": plan.fork_at, **plan.times})
+            or compare_records(recorded, attempt.records[name], {"t0": plan.fork_at, **plan.probed})
             or self._compare_samples(recorded, attempt)
             or compare_outcomes(name, self._seed.run.outcome(recorded), attempt.outcomes[name])
         )
@@ -177,7 +177,7 @@ class SeedComparison:
         No environment explains that. The trunk must have been compared before.
         """
         plan = self._seed.run.manifest.plan
-        steps = {"t0": plan.fork_at, **plan.times}
+        steps = {"t0": plan.fork_at, **plan.probed}
         for name, record in attempt.records.items():
             recorded = self._seed.record.branch(name)
             trace = self._seed.control if name == "control" else self._recorded_trace(name)

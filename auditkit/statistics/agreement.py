@@ -6,7 +6,8 @@ paired. The verdicts, in this order:
 * *agree*, where the values of every seed are equal, bit for bit, or where treatment and control
   have equal bits in both studies;
 * *disagree*, where both studies establish an effect of opposite sign, or where the paired t test
-  of the difference, after Holm over the family, rejects at the plan's level;
+  of the difference, after Holm over the family (further times by themselves), rejects at the plan's
+  level;
 * *agree*, where the interval of the difference lies within the margin that the plan declares for
   the metric, or where both establish an effect of the same sign. A plan's margin is smaller than
   the metric's range (``auditkit.records.plan.RANGES``); where the record establishes an effect that
@@ -33,7 +34,7 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.statistics.inference import paired_t_test, t_interval
-from auditkit.statistics.multiplicity import holm
+from auditkit.statistics.multiplicity import family_of, holm
 
 Row = SignedEstimate | DistanceEstimate
 
@@ -109,11 +110,11 @@ def _values(row: Row) -> dict[int, float]:
 def _adjusted(pairs: Sequence[_Pair]) -> list[float | None]:
     """P of the paired t test of every difference, after Holm within its family."""
     found: list[float | None] = [None] * len(pairs)
-    for family in {pair.recorded.family for pair in pairs}:
+    for family in {family_of(pair.recorded) for pair in pairs}:
         tests = [
             (position, test.p)
             for position, pair in enumerate(pairs)
-            if pair.recorded.family == family
+            if family_of(pair.recorded) == family
             and (test := paired_t_test(pair.differences)) is not None
         ]
         corrected = holm([p for _, p in tests])

@@ -101,7 +101,7 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
     check_outcomes(outcomes, plan)
     outcomes = sorted(outcomes, key=lambda outcome: plan.seeds.index(outcome.seed))
     variants = variants_of(outcomes, plan)
-    keys = [table_key(time, variant) for variant in variants for time in plan.times]
+    keys = [table_key(time, variant) for variant in variants for time in plan.probed]
     values = evaluate_metrics(outcomes, keys, SIGNED, DISTANCES)
     between_seeds, why_not = seed_distances(outcomes, keys, DISTANCES)
     floor = floor_development(values)
@@ -121,7 +121,7 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
         n_seeds=len(outcomes),
         n_seeds_left_out=len(outcomes) - len(values),
         placebos=plan.placebos,
-        times=plan.times,
+        times=plan.probed,
         floor=floor,
         diverged=count_diverged(outcomes, plan),
         signed=tuple(signed),
@@ -135,19 +135,20 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
 def _estimands(
     plan: StudyPlan, metrics: tuple[str, ...], variants: tuple[str, ...]
 ) -> list[_Estimand]:
+    primary = (plan.primary_metric, AS_IS)
     return [
         _Estimand(
             perturbation,
             metric,
             variant,
             time,
-            PRIMARY if metric == plan.primary_metric and variant == AS_IS else EXPLORATORY,
+            PRIMARY if (metric, variant) == primary and time in plan.times else EXPLORATORY,
             plan.margins.get(metric),
         )
         for perturbation in plan.treatment_names
         for metric in metrics
         for variant in variants
-        for time in plan.times
+        for time in plan.probed
     ]
 
 

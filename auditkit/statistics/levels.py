@@ -52,7 +52,7 @@ def control_levels(
         _level(metric, variant, time, values, labels)
         for metric in COMPARED
         for variant in variants
-        for time in plan.times
+        for time in plan.probed
     )
 
 

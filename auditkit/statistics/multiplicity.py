@@ -2,9 +2,11 @@
 
 Rules kept here:
 
-* Holm over the primary metric's as-is rows (perturbations x times), Benjamini-Hochberg over
-  all others, which are exploratory. Metrics are strongly dependent: agreement of TV, JS and
-  Hellinger is one confirmation, not three.
+* Holm over the primary metric's as-is rows at t0+W and T (perturbations x times),
+  Benjamini-Hochberg over all others, which are exploratory. Metrics are strongly dependent:
+  agreement of TV, JS and Hellinger is one confirmation, not three.
+* Rows at a plan's further times are corrected among themselves. So they change no number at t0+W
+  and T: whoever measures a large effect at a hundred times makes no other row's q smaller.
 * A family is what the plan names. A test that could not be made (too few pairs, equal bits)
   keeps its place in the correction as p = 1, so that the data do not choose how many tests
   there are.
@@ -32,8 +34,19 @@ from auditkit.records.estimate import (
     DistanceEstimate,
     SignedEstimate,
 )
+from auditkit.records.plan import CONFIRMATORY
 
 Row = TypeVar("Row", SignedEstimate, DistanceEstimate)
+
+#: Rows that are corrected together: those of a family, at t0+W and T or at further times.
+Family = tuple[str, bool]
+
+_UNTESTED: Family = ("", True)
+
+
+def family_of(row: SignedEstimate | DistanceEstimate) -> Family:
+    """With which rows a row is corrected."""
+    return row.family, row.time in CONFIRMATORY
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -91,9 +104,12 @@ def assign_verdicts(
         The same rows with ``adjusted_p``, ``adjusted_equivalence_p`` and ``verdict``.
     """
     rows: list[SignedEstimate | DistanceEstimate] = [*signed, *distances]
-    adjusted = _adjusted_within_families([(row.family, row.test_p) for row in rows])
+    adjusted = _adjusted_within_families([(family_of(row), row.test_p) for row in rows])
     equivalent = _adjusted_within_families(
-        [(row.family if row.margin is not None else "", row.equivalence_p) for row in rows]
+        [
+            (family_of(row) if row.margin is not None else _UNTESTED, row.equivalence_p)
+            for row in rows
+        ]
     )
     cut = len(signed)
     return (
@@ -102,12 +118,13 @@ def assign_verdicts(
     )
 
 
-def _adjusted_within_families(tests: Sequence[tuple[str, float | None]]) -> list[float | None]:
+def _adjusted_within_families(tests: Sequence[tuple[Family, float | None]]) -> list[float | None]:
     """Correct (family, p) within each family; a test that was not made counts as p = 1."""
     result: list[float | None] = [None] * len(tests)
-    procedures: dict[str, Callable[[Sequence[float]], tuple[float, ...]]] = {
-        PRIMARY: holm,
-        EXPLORATORY: benjamini_hochberg,
+    procedures: dict[Family, Callable[[Sequence[float]], tuple[float, ...]]] = {
+        (PRIMARY, True): holm,
+        (EXPLORATORY, True): benjamini_hochberg,
+        (EXPLORATORY, False): benjamini_hochberg,
     }
     for family, adjust in procedures.items():
         members = [index for index, test in enumerate(tests) if test[0] == family]

@@ -1,7 +1,7 @@
 """Outcomes of a study in memory, and the one pass that turns their tables into numbers.
 
 Kept here: which branches count. A branch that diverged counts nowhere, at no time, so that
-both times speak of the same pairs; a seed whose control diverged is left out whole. The
+all times speak of the same pairs; a seed whose control diverged is left out whole. The
 metrics come in as arguments; what the numbers say is for ``estimands``.
 """
 
@@ -41,9 +41,9 @@ class BranchTables:
     """Probe tables of one branch.
 
     Attributes:
-        tables: Probabilities, float32 ``(N, C)``, by ``"t0+W"``, ``"T"`` and, where the model
-            has BatchNorm, ``"t0+W/recalibrated"`` and ``"T/recalibrated"``. Other keys are
-            ignored. Those of a diverged branch are never read.
+        tables: Probabilities, float32 ``(N, C)``, by ``"t0+W"``, ``"T"``, the plan's further
+            times and, where the model has BatchNorm, ``"t0+W/recalibrated"`` and so on. Other keys
+            are ignored. Those of a diverged branch are never read.
         diverged_at: Step at which the branch diverged, or None.
     """
 
@@ -102,15 +102,15 @@ def variants_of(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> tuple[str,
     Raises:
         FormatError: When a table is missing or only some branches have recalibrated ones.
     """
-    keys = [table_key(time, RECALIBRATED) for time in plan.times]
+    keys = [table_key(time, RECALIBRATED) for time in plan.probed]
     included = [
         branch
         for outcome in outcomes
         for branch in _branches(outcome, plan).values()
         if branch.diverged_at is None
     ]
-    if any(time not in branch.tables for branch in included for time in plan.times):
-        raise FormatError("a branch lacks a table", expected=" and ".join(plan.times))
+    if any(time not in branch.tables for branch in included for time in plan.probed):
+        raise FormatError("a branch lacks a table", expected=" and ".join(plan.probed))
     present = {key in branch.tables for branch in included for key in keys}
     if len(present) > 1:
         raise FormatError("only some branches have recalibrated tables")

@@ -22,7 +22,6 @@ from auditkit.records.evidence import CONSUMED, Trace
 from auditkit.records.manifest import (
     CODE_FOLDER,
     EARLIER_ROLE,
-    TIMES,
     BranchRecord,
     CodeFile,
     FileRecord,
@@ -130,7 +129,7 @@ def check_branch(
     yield from _check_rows(trace, plan.fork_at + 1, plan.horizon, where)
     yield from _check_columns(seed.record, branch, trace, declarations, where)
     yield from _check_digests(branch, trace, plan, where)
-    yield from _check_outcome(seed, branch, outcome, where)
+    yield from _check_outcome(seed, branch, outcome, plan, where)
     yield from _check_evaluated_on(seed.record, branch, where)
     found = _diverged_at(trace, outcome, plan)
     if found != branch.diverged_at:
@@ -180,34 +179,34 @@ def _check_columns(
 def _check_digests(
     branch: BranchRecord, trace: Trace, plan: StudyPlan, where: str
 ) -> Iterator[Finding]:
-    if set(branch.digests) != set(TIMES):
-        yield Finding("commitments are not given for t0, t0+W and T", where)
+    steps = {time: step + 1 for time, step in {"t0": plan.fork_at, **plan.probed}.items()}
+    if set(branch.digests) != set(steps):
+        yield Finding(f"commitments are not given for {', '.join(steps)} and no other time", where)
         return
-    steps = {"t0": plan.fork_at + 1, "t0+W": plan.window_end + 1, "T": plan.horizon + 1}
     for time, step in steps.items():
         if not trace.first_step <= step <= trace.last_step + 1:
             continue
-        # An epoch that ends at t0+W may run hooks before the next row is cut, which can add a
+        # An epoch that ends there may run hooks before the next row is cut, which can add a
         # component but not lose one.
         present = {
             name
             for name in trace.columns
             if name not in CONSUMED and trace.cell(step, name) != ABSENT
         }
-        # What exists on both sides of t0+W existed there, too.
+        # What exists on both sides of a step inside the branch existed there, too.
         before = {name for name in present if trace.cell(step - 1, name) != ABSENT}
         for name in sorted(set(branch.digests[time]) - present):
             yield Finding(f"committed to at {time} but absent from the trace", where, step, name)
-        wanted = before if time == "t0+W" else present
+        wanted = present if time in ("t0", "T") else before
         for name in sorted(wanted - set(branch.digests[time])):
             yield Finding(f"no commitment at {time}", where, step, name)
 
 
 def _check_outcome(
-    seed: SeedEvidence, branch: BranchRecord, outcome: Outcome, where: str
+    seed: SeedEvidence, branch: BranchRecord, outcome: Outcome, plan: StudyPlan, where: str
 ) -> Iterator[Finding]:
-    plain = set(TIMES)
-    both = plain | {f"{time}/recalibrated" for time in TIMES}
+    plain = {"t0", *plan.probed}
+    both = plain | {f"{time}/recalibrated" for time in plain}
     control = seed.control_outcome
     if set(outcome.tables) not in (plain, both) or set(outcome.tables) != set(control.tables):
         yield Finding(f"outcome tables are {', '.join(sorted(outcome.tables))}", where)
@@ -261,7 +260,7 @@ def _diverged_at(trace: Trace, outcome: Outcome, plan: StudyPlan) -> int | None:
     """First step whose loss or probabilities are not finite, by the evidence."""
     losses = np.frombuffer(trace.loss_bits[:-8], dtype="<f8")
     steps = [trace.first_step + int(row) for row in np.flatnonzero(~np.isfinite(losses))[:1]]
-    times = {"t0": plan.fork_at, **plan.times}
+    times = {"t0": plan.fork_at, **plan.probed}
     for name, table in outcome.tables.items():
         if not np.isfinite(table).all():
             steps.append(times.get(name.partition("/")[0], plan.horizon))

@@ -177,7 +177,7 @@ def _compare_bits(left: RunEvidence, right: RunEvidence) -> tuple[bool, tuple[st
                 for mismatch in unfounded(
                     _side(left, here),
                     _side(right, there),
-                    {"t0": left.manifest.plan.fork_at, **left.manifest.plan.times},
+                    {"t0": left.manifest.plan.fork_at, **left.manifest.plan.probed},
                     shared,
                 )
             ]

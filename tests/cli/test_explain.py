@@ -59,6 +59,8 @@ def test_case_and_dashes_do_not_matter(spelt: str, topic: str) -> None:
     [
         *((word, "estimands") for word in ("tv (recal.)", "q", "Holm", "ATE", "seed SDs", "rho")),
         *((word, "estimands") for word in ("developed", "at chance", "constant guess", "^")),
+        *((word, "estimands") for word in ("over time", "t0+N", "probe_at", "effect curve")),
+        *(("probe_at", "study"), ("--probe-at", "study")),
         *(("(self)", "checks"), ("trunk", "glossary"), ("json", "formats"), ("--json", "formats")),
         *(("resume", "study"), ("resume", "loop"), ("width", "study"), ("completion", "study")),
     ],

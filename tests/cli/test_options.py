@@ -13,8 +13,10 @@ from auditkit.cli.options import (
     parse_seeds,
     split_target,
 )
-from auditkit.errors import UsageError
+from auditkit.cli.study_plans import overrides
+from auditkit.errors import PlanError, UsageError
 from auditkit.formats.redaction import expand_home, redact_path
+from auditkit.records.plan import StudyPlan
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,22 @@ def test_seeds_that_are_no_numbers_are_refused_with_an_example(text: str) -> Non
 def test_a_range_that_runs_backwards_or_never_ends_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no range"):
         parse_seeds(text)
+
+
+def test_further_steps_override_those_of_the_study_and_none_takes_them_away() -> None:
+    study = StudyPlan(3, 3, 9, [0], ["carry"], probe_at=[5])
+    nothing = dict.fromkeys(("fork_at", "window", "horizon", "seeds", "placebos", "placebo_scale"))
+    rest = {**nothing, "primary_metric": None, "threads": None, "perturb": (), "margins": ()}
+
+    def steps(text: str | None) -> tuple[int, ...]:
+        given = overrides(**rest, probe_at=text)  # type: ignore[arg-type]
+        return study.changed(**given).probe_at
+
+    assert [steps(text) for text in (None, "4,7-8", "none")] == [(5,), (4, 7, 8), ()]
+    with pytest.raises(UsageError, match="--probe-at 'all' is not like"):
+        steps("all")
+    with pytest.raises(PlanError, match="probe_at: step 9 is no further step"):
+        steps("9")
 
 
 def test_arguments_keep_everything_after_the_first_equals_sign() -> None:

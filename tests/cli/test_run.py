@@ -82,13 +82,14 @@ def test_a_run_tells_its_manifest_its_key_and_what_comes_next(shell: Shell, out:
 
 
 def test_options_override_the_study_of_the_program(shell: Shell, out: str) -> None:
-    options = "--fork-at 4 --window 2 --horizon 9 --seeds 3,5 --placebos 2"
+    options = "--fork-at 4 --window 2 --horizon 9 --seeds 3,5 --placebos 2 --probe-at 5,7-8"
     perturbations = ("--perturb", "order-swap", "--perturb", "ulp:scale=2")
     done = shell("run", TINY, "--out", out, *options.split(), *perturbations)
     assert done.code == 0, done.err
     plan = plan_of(Path(out, "manifest.json"))
     expected = {"fork_at": 4, "window": 2, "horizon": 9, "seeds": [3, 5], "placebos": 2}
     assert {name: plan[name] for name in expected} == expected
+    assert plan["probe_at"] == [5, 7, 8]
     assert plan["perturbations"] == [
         {"name": "order-swap", "parameters": {}},
         {"name": "ulp", "parameters": {"draw": 0, "scale": 2}},
@@ -114,13 +115,14 @@ def test_a_program_without_a_study_is_told_by_options_alone(shell: Shell, out: s
 
 def test_a_dry_run_tells_the_cost_and_writes_nothing(shell: Shell, out: str) -> None:
     before = names_in(shell.folder)
-    done = shell("run", TINY, "--dry-run", "--jobs", "2")
+    done = shell("run", TINY, "--dry-run", "--jobs", "2", "--probe-at", "7,12")
     assert (done.code, done.err) == (0, "")
     split = (re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in done.out.splitlines())
     rows = dict(row for row in split if len(row) == 2)
     assert rows["seeds x branches"] == "2 x 7, seeds 0-1"
     assert rows["branches"].startswith("control, replica, 1 placebo, carry, momentum-reset, batch")
     assert rows["training steps"] == str(2 * (14 + 6 * 8))
+    assert rows["further steps"].startswith("7, 12: every branch is evaluated there, too")
     assert rows["one step"].endswith(" ms with its evidence")
     assert rows["processor time"].endswith(", process starts included")
     assert rows["wall time"].endswith(" with --jobs 2")

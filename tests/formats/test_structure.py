@@ -111,6 +111,19 @@ def test_the_dict_of_a_plan_is_plain() -> None:
     assert json.loads(json.dumps(plain)) == plain
 
 
+def test_a_field_that_may_be_left_out_is_written_where_it_says_something() -> None:
+    """A plan without further steps has the bytes that it had before there were any."""
+    plan = StudyPlan(1, 2, 5, [0], ["carry"])
+    assert canonical.encode(plan) == (
+        b'{"augmentation_rng":"per-sample","fork_at":1,"horizon":5,"margins":{},'
+        b'"perturbations":[{"name":"carry","parameters":{}}],"placebo_scale":1,"placebos":3,'
+        b'"primary_metric":"tv","seeds":[0],"threads":1,"window":2}'
+    )
+    further = plan.changed(probe_at=[2, 4])
+    assert structure.to_dict(further) == {**structure.to_dict(plan), "probe_at": [2, 4]}
+    assert structure.to_dict(Outer(1, 0.5, "a", (2, 3.0)))["names"] == []  # all other defaults are
+
+
 def test_equal_records_have_equal_bytes() -> None:
     whole = StudyPlan(1, 2, 3, [0], ["carry"], margins={"nll": 1})
     real = StudyPlan(1, 2, 3, [0], ["carry"], margins={"nll": 1.0})

@@ -85,6 +85,13 @@ def test_the_defaults_are_those_of_the_design() -> None:
         ),
         ({"margins": {"brier": float("inf")}}, "margin of inf for brier .* lie within 2 of"),
         ({"augmentation_rng": "global"}, "unknown augmentation_rng 'global'"),
+        ({"probe_at": [3]}, r"probe_at: step 3 is no further step .*after t0 = 3 and before T = 9"),
+        ({"probe_at": [4, 9]}, "probe_at: step 9 is no further step"),
+        ({"probe_at": [-4]}, "probe_at: step -4 is no further step"),
+        ({"probe_at": [5]}, r"probe_at: step 5 is no further step .*other than t0\+W = 5"),
+        ({"probe_at": [6, 4]}, "probe_at: step 4 stands after 6"),
+        ({"probe_at": [4, 4]}, "probe_at: step 4 stands after 4 .*ascending steps, each once"),
+        ({"horizon": 999, "probe_at": range(10, 111)}, "probe_at: more than 100, the most"),
     ],
 )
 def test_a_plan_that_contradicts_itself_is_refused(change: dict[str, Any], says: str) -> None:
@@ -120,6 +127,13 @@ def test_a_plan_that_contradicts_itself_is_refused(change: dict[str, Any], says:
         ({"primary_metric": ["tv"]}, r"primary_metric must be a text, not \['tv'\]"),
         ({"primary_metric": None}, "primary_metric must be a text, not None"),
         ({"augmentation_rng": True}, "augmentation_rng must be a text, not True"),
+        ({"probe_at": 4}, "probe_at must be a list or a range, not 4"),
+        ({"probe_at": "4"}, "probe_at must be a list or a range, not '4'"),
+        ({"probe_at": None}, "probe_at must be a list or a range, not None"),
+        ({"probe_at": [4.0]}, "probe_at must be whole numbers, not 4.0"),
+        ({"probe_at": [True]}, "probe_at must be whole numbers, not True"),
+        ({"probe_at": itertools.count(4)}, "probe_at: more than 100"),
+        ({"probe_at": [10**5000]}, "probe_at: step a number of thousands of digits is no"),
         ({"margins": {"tv": "0.1"}}, "margins: tv must be a number, not '0.1'"),
         ({"margins": {"tv": True}}, "margins: tv must be a number, not True"),
         ({"margins": {"tv": None}}, "margins: tv must be a number, not None"),
@@ -303,3 +317,13 @@ def test_equal_branch_names_mean_equal_parameters_in_any_order(
 def test_seeds_are_spelled_as_they_are_typed(seeds: tuple[int, ...], text: str) -> None:
     assert spelled_seeds(seeds) == text
     assert parse_seeds(text) == seeds
+
+
+def test_further_steps_have_names_and_are_no_times_of_a_test() -> None:
+    made = plan(probe_at=np.array([4, 8]))
+    assert made.probe_at == (4, 8)
+    assert list(made.probed.items()) == [("t0+1", 4), ("t0+W", 5), ("t0+5", 8), ("T", 9)]
+    assert made.times == plan().times == plan().probed == {"t0+W": 5, "T": 9}
+    assert list(plan(window=6).probed) == ["t0+W", "T"]
+    assert made.changed(seeds=[7]).probe_at == made.probe_at
+    assert len(plan(horizon=999, probe_at=range(10, 110)).probed) == 102

@@ -170,6 +170,17 @@ def test_distances_are_compared_by_their_excess_over_the_floor() -> None:
     assert row.difference == pytest.approx(0.05)
 
 
+def test_further_times_are_corrected_among_themselves_here_too() -> None:
+    before, after = signed(noisy(0.1)), signed(noisy(0.1))
+    alone = one(before, after)
+    times = [f"t0+{n}" for n in (1, 2, 3)]
+    befores, afters = ([row, *(replace(row, time=t) for t in times)] for row in (before, after))
+    together = compare(table(*befores), table(*afters), {})
+    assert alone.adjusted_p is not None
+    assert together[0] == alone
+    assert [row.adjusted_p for row in together[1:]] == [min(1.0, 3 * alone.adjusted_p)] * 3
+
+
 def test_an_estimand_that_only_one_has_is_not_compared() -> None:
     other = signed([0.1], perturbation="another")
     assert compare(table(signed([0.1])), table(other), {}) == ()

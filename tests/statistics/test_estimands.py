@@ -197,6 +197,45 @@ def test_families_and_their_corrections() -> None:
             assert row.verdict == ("effect" if row.adjusted_p <= 0.05 else "inconclusive")
 
 
+@pytest.mark.parametrize("metric", ["tv", "nll"])
+def test_further_times_are_corrected_among_themselves(metric: str) -> None:
+    """What is measured there changes no number of the two times, Holm's and q's included."""
+    names = (NAME, "optimizer-reset")
+    settings: dict[str, Any] = {
+        "perturbations": names,
+        "primary_metric": metric,
+        "margins": {"nll": 0.5},
+    }
+    plan = plan_for(6, **settings)
+    further = plan_for(6, **settings, probe_at=[12, 20, 40])
+    assert list(further.probed) == ["t0+2", "t0+W", "t0+10", "t0+30", "T"]
+    every = (*TIMES, "t0+2", "t0+10", "t0+30")  # those of TIMES are drawn first
+    keys = (*every, *(f"{time}/recalibrated" for time in every))
+    outcomes = study(6, noise=0.32, names=names, keys=keys)
+    without, result = estimate(outcomes, plan), estimate(outcomes, further)
+    assert without.rows == tuple(row for row in result.rows if row.time in TIMES)
+    assert without.persistence == result.persistence
+    assert without.notes == result.notes
+    assert (without.times, result.times) == (plan.times, further.probed)
+    rows = [row for row in result.rows if row.time not in TIMES]
+    assert len(rows) == 2 * 9 * 2 * 3
+    assert {row.family for row in rows} == {"exploratory"}
+    assert [row.adjusted_p for row in rows] == pytest.approx(
+        multipletests([row.test_p for row in rows], method="fdr_bh")[1]
+    )
+    assert signed(result, time="t0+10").adjusted_equivalence_p is not None
+    levels = [(level.metric, level.variant, level.time) for level in result.levels]
+    assert len(set(levels)) == len(levels) == 3 * 2 * 5
+
+
+def test_a_branch_without_a_table_of_a_further_time_is_refused() -> None:
+    with pytest.raises(FormatError, match=r"lacks a table .*t0\+W and t0\+10 and T"):
+        estimate(study(3), plan_for(3, probe_at=[20]))
+    keys = (*TIMES, "t0+10", "t0+W/recalibrated", "T/recalibrated")
+    with pytest.raises(FormatError, match="only some branches have recalibrated tables"):
+        estimate(study(3, keys=keys), plan_for(3, probe_at=[20]))
+
+
 def test_a_signed_primary_metric_is_corrected_with_its_t_test() -> None:
     result = estimate(study(6), plan_for(6, primary_metric="nll"))
     rows = [signed(result, time=time) for time in TIMES]

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from record_examples import NUDGE, PREFLIGHT
 from studies import PLAN, PROGRAMS, TINY, InProcessWorkers
 
+from auditkit.cli.preflight import estimate_cost
 from auditkit.errors import NothingToPerturb, PlanError, ProgramError, UncapturedState
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.records.preflight import Preflight
+from auditkit.statistics.design import design_of
 from auditkit.study.preflight import settled, try_program
 from auditkit.study.request import resolve
 
@@ -74,6 +78,18 @@ def test_a_program_that_can_be_studied_is_described() -> None:
     (nudge,) = found.nudges
     assert (nudge.scale, nudge.steps) == (1, PLAN.horizon - PLAN.fork_at)
     assert 0 <= nudge.end < 1e-3
+
+
+def test_further_times_cost_time_and_disk_and_no_power(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = SimpleNamespace(perf_counter=itertools.count().__next__, process_time=lambda: 0.0)
+    monkeypatch.setattr("auditkit.study.worker.preflight.time", ticks)
+    further = PLAN.changed(probe_at=[7, 8, 12])
+    without, within = (tried(plan).cost.branch_seconds for plan in (PLAN, further))
+    assert (without, within) == (2 + 3, 2 + 6)  # a fork, and an evaluation at every time
+    plain, more = (estimate_cost(PREFLIGHT.cost, plan, 1) for plan in (PLAN, further))
+    table = 4 * PREFLIGHT.cost.n_probe * PREFLIGHT.cost.n_classes
+    assert more.seed_bytes - plain.seed_bytes == len(PLAN.branch_names) * 2 * 3 * table
+    assert design_of(further) == design_of(PLAN)
 
 
 @pytest.mark.parametrize("optimizer", sorted(FITTING))

@@ -36,7 +36,7 @@ PLAN = StudyPlan(
 )
 OPTIONS = [
     *("--fork-at", "10", "--window", "3", "--horizon", "18", "--placebos", "1"),
-    *("--perturb", "order-reverse", "--perturb", "batchnorm-reset"),
+    *("--perturb", "order-reverse", "--perturb", "batchnorm-reset", "--probe-at", "12,16"),
 ]
 
 
@@ -97,6 +97,8 @@ def test_the_manifest_names_the_command_and_holds_the_script(study: Study) -> No
     assert program.command[-2:] == ("{seed}", "2")
     assert [file.name for file in program.code] == ["script_study.py"]
     assert study.manifest.plan.augmentation_rng == "inherit"
+    times = {"t0", "t0+2", "t0+W", "t0+6", "T"}
+    assert all(set(branch.digests) == times for branch in study.manifest.seeds[0].branches)
     contract = study.manifest.seeds[0].rng
     assert all(stream.seed is None for stream in contract.streams)
     assert not (study.folder / "recorded").exists()
@@ -114,7 +116,9 @@ def test_with_the_command_it_verifies_and_estimates(study: Study) -> None:
     done = study("verify", "out/manifest.json", "--json", "-", "--", *COMMAND)
     report: Any = canonical.loads(done.stdout.encode(), what="report")
     assert (done.returncode, report["verdict"]) == (0, "verified"), done.stdout
-    assert report["estimates"]["distances"]
+    estimates = report["estimates"]
+    assert estimates["times"] == {"t0+2": 12, "t0+W": 13, "t0+6": 16, "T": 18}
+    assert {row["time"] for row in estimates["distances"]} == set(estimates["times"])
 
 
 @pytest.mark.slow

@@ -70,6 +70,12 @@ def test_a_failed_verification_fits_the_schema(tmp_path: Path) -> None:
     assert report_from_json(canonical.encode(report), what="report.json") == report
 
 
+def named(time: str) -> dict[str, Any]:
+    """Estimates with a row of another time."""
+    row = replace(example_estimates().signed[0], time=time)
+    return structure.to_dict(replace(example_estimates(), signed=(row,)))
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -83,6 +89,7 @@ def test_a_failed_verification_fits_the_schema(tmp_path: Path) -> None:
         {"checks": []},
         {"environment_differences": [1]},
         {"estimates": {}},
+        *({"estimates": named(time)} for time in ("t0", "t0+0", "t0+01", "t0+W ", "T\n", "t1")),
     ],
 )
 def test_another_shape_is_refused(change: dict[str, Any]) -> None:
@@ -163,6 +170,11 @@ def other_estimates(**change: Any) -> VerificationReport:
         ),
         (
             other_estimates(signed=(replace(example_estimates().signed[0], seeds=(99,)),)),
+            "another plan",
+        ),
+        (other_estimates(times={**PLAN.times, "t0+1": PLAN.fork_at + 1}), "another plan"),
+        (
+            other_estimates(signed=(replace(example_estimates().signed[0], time="t0+1"),)),
             "another plan",
         ),
     ],

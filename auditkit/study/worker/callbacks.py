@@ -1,4 +1,4 @@
-"""Callbacks of a branch that is held: snapshot at t0, probe and commitments at t0, t0+W, T."""
+"""Callbacks of a branch that is held: snapshot at t0, probe and commitments at every time."""
 
 from __future__ import annotations
 
@@ -62,6 +62,7 @@ class BranchCallback:
     ) -> None:
         self._session = session
         self._plan = plan
+        self._times = {} if plan is None else plan.probed
         self._recalibration = recalibration
         self._content = content
         self._report_step = report_step
@@ -101,13 +102,11 @@ class BranchCallback:
             )
 
     def on_step_end(self, step: int, loss: float | None) -> None:
-        """Evaluate at t0+W and T; note divergence."""
+        """Evaluate at the plan's times; note divergence."""
         self._report_step(step)
         if loss is not None and not math.isfinite(loss) and self.diverged_at is None:
             self.diverged_at = step
-        if self._plan is None:
-            return
-        for name, time in self._plan.times.items():
+        for name, time in self._times.items():
             if step == time:
                 self._evaluate(name, step, self._session.state())
 
@@ -128,7 +127,7 @@ class BranchCallback:
             self.diverged_at = step
 
     def _check_probe(self, step: int) -> None:
-        """Outcomes of one branch at three times are of the same examples."""
+        """Outcomes of one branch at all times are of the same examples."""
         found = evaluation_digests(self._session, self._recalibration)
         if self.evaluated_on and self.evaluated_on != found:
             changed = [name for name in found if found[name] != self.evaluated_on.get(name)]

@@ -21,7 +21,7 @@ from auditkit.formats.run_files import trace_to_tensors
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.state.components import State, restore
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.digests import digest_leaves
+from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.program import program_failure
 from auditkit.program.session import Session
@@ -133,6 +133,7 @@ class PreflightCallback(TrunkCallback):
         snapshot = self.freeze()
         frozen = time.perf_counter() - begin
         begin = time.perf_counter()
+        commitments(self._session.state())
         table = evaluate_probe(self._session, self._first_batches)[""]
         evaluated = time.perf_counter() - begin
         rows = trace_to_tensors(auditor.trace())
@@ -140,7 +141,7 @@ class PreflightCallback(TrunkCallback):
             step_seconds=self._step_seconds(),
             start_seconds=start_seconds,
             build_seconds=build_seconds,
-            branch_seconds=2 * frozen + 3 * evaluated,
+            branch_seconds=2 * frozen + (1 + len(self._study.probed)) * evaluated,
             snapshot_bytes=sum(tensor.n_bytes for tensor in snapshot.tensors.values()),
             row_bytes=sum(tensor.n_bytes for tensor in rows.values()) // auditor.n_rows,
             n_probe=table.shape[0],
