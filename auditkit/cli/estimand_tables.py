@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from rich.console import Console
 
-from auditkit.cli.console import fixed, interval, number, print_table
+from auditkit.cli.columns import fold
+from auditkit.cli.console import fixed, interval, number, print_table, print_words
 from auditkit.cli.spelling import counted
 from auditkit.records.estimate import (
     AS_IS,
@@ -20,10 +21,13 @@ from auditkit.records.estimate import (
     Interval,
     SignedEstimate,
 )
-from auditkit.records.plan import as_typed, rounded
+from auditkit.records.plan import CONFIRMATORY, DISTANCE_METRICS, as_typed, rounded
 
 #: Metrics that are shown without ``--all``.
 _SHOWN = ("tv", "accuracy", "nll")
+
+#: A space at which no line is folded.
+_FAST = "\N{NO-BREAK SPACE}"
 
 #: What is added to a verdict that its row alone would not make one expect.
 _UNDEVELOPED, _ADJUSTED = " *", " ^"
@@ -31,7 +35,10 @@ _UNDEVELOPED, _ADJUSTED = " *", " ^"
 
 def print_estimates(out: Console, estimates: EstimateTable, *, everything: bool) -> None:
     """Print the estimand tables."""
-    times = ", ".join(f"{name} = step {step}" for name, step in estimates.times.items())
+    times = ", ".join(f"{name} = step {estimates.times[name]}" for name in CONFIRMATORY)
+    further = len(estimates.times) - len(CONFIRMATORY)
+    if further:
+        times += f", {counted(further, 'further time')}"
     out.print(
         f"Estimands over {counted(estimates.n_seeds, 'seed')}, "
         f"{counted(estimates.placebos, 'placebo')} each; {times}; "
@@ -50,6 +57,8 @@ def print_estimates(out: Console, estimates: EstimateTable, *, everything: bool)
         print_table(out, "levels", map(_level, levels), title=title)
     _print_distances(out, estimates, everything=everything)
     _print_effects(out, estimates, everything=everything)
+    if further:
+        _print_curves(out, estimates)
     for note in estimates.notes:
         out.print(f"Note: {note}")
 
@@ -104,9 +113,41 @@ def _print_effects(out: Console, estimates: EstimateTable, *, everything: bool) 
     )
 
 
+def _print_curves(out: Console, estimates: EstimateTable) -> None:
+    """Print the primary metric at every time, a line for each perturbation."""
+    curves: dict[str, list[str]] = {}
+    for row in estimates.rows:
+        if row.metric == estimates.primary_metric and row.variant == AS_IS:
+            curves.setdefault(as_typed(row.perturbation), []).append(f"{row.time} {_size(row)}")
+    for level in estimates.levels:
+        if level.metric == "accuracy" and level.variant == AS_IS:
+            point = f"{level.time} {number(level.mean)}"
+            curves.setdefault("accuracy of the control", []).append(point)
+    what = "excess over the floor" if estimates.primary_metric in DISTANCE_METRICS else "ATE"
+    out.print(f"{estimates.primary_metric} over time: {what}", style="bold")
+    for name, points in curves.items():
+        whole = ", ".join(point.replace(" ", _FAST) for point in points)  # never cut in two
+        first, *rest = fold(f"{name}: {whole}", out.width - 2)
+        for line in (first, *(f"  {line}" for line in rest)):
+            out.print(line.replace(_FAST, " "))
+    out.print("t0+N: exploratory; their tests, intervals and other metrics: --all, --json")
+    print_words(out, ("over time",))
+    out.print()
+
+
+def _size(row: SignedEstimate | DistanceEstimate) -> str:
+    """The effect by itself."""
+    if row.exactly_zero:
+        return "exactly 0"
+    effect = row.ate if isinstance(row, SignedEstimate) else row.excess
+    return number(rounded(effect, row.metric))
+
+
 def _is_shown(
     row: SignedEstimate | DistanceEstimate | ControlLevel, estimates: EstimateTable
 ) -> bool:
+    if row.time not in CONFIRMATORY:
+        return False
     if row.metric == estimates.primary_metric:
         return True
     return row.metric in _SHOWN and row.variant == AS_IS

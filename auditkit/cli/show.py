@@ -180,6 +180,7 @@ def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:
     margins = ", ".join(f"{name} {margin:g}" for name, margin in plan.margins.items())
     return [
         ("plan", f"t0 {plan.fork_at}, W {plan.window}, T {plan.horizon}, threads {plan.threads}"),
+        ("further steps", ", ".join(str(step) for step in plan.probe_at)),
         ("seeds", seeds),
         ("perturbations", "; ".join(spec.typed for spec in plan.perturbations)),
         ("placebos", f"{plan.placebos} a seed, scale {plan.placebo_scale}"),

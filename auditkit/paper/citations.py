@@ -15,7 +15,7 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.records.manifest import BranchRecord, SeedRecord, StudyManifest
-from auditkit.records.plan import as_typed, rounded
+from auditkit.records.plan import CONFIRMATORY, as_typed, rounded
 from auditkit.records.report import OPEN, CheckResult, VerificationReport
 
 #: Hex digits that are cited: enough to be found in the manifest, and not to be met by chance.
@@ -251,11 +251,11 @@ def floor_summary(estimates: EstimateTable) -> str:
 
 
 def floor_lines(estimates: EstimateTable) -> list[str]:
-    """The floor of the primary distance (of TV where the primary metric is none) at each time."""
+    """The floor of the primary distance (of TV where the primary metric is none), t0+W and T."""
     metrics = {row.metric for row in estimates.distances}
     metric = estimates.primary_metric if estimates.primary_metric in metrics else "tv"
     lines = []
-    for time, _ in sorted(estimates.times.items(), key=lambda item: item[1]):
+    for time in CONFIRMATORY:
         for row in estimates.distances:
             if (row.metric, row.time, row.variant) == (metric, time, AS_IS) and row.n_with_floor:
                 lines.append(

@@ -23,6 +23,7 @@ from auditkit.paper.citations import (
     uncertainty,
 )
 from auditkit.records.manifest import CODE_FOLDER, StudyManifest
+from auditkit.records.plan import StudyPlan
 from auditkit.records.report import VerificationReport
 
 TextAndEvidence = tuple[str, tuple[str, ...]]
@@ -79,7 +80,7 @@ def setting(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
     samples = "" if data.samples is None else f"; {count(data.samples, 'sample')} consumed a seed"
     text = (
         f"{about}. Training data: {pairs(data.loader)}{samples}. Fork at step {plan.fork_at}, "
-        f"window {plan.window}, horizon {plan.horizon} (steps are batches); "
+        f"window {plan.window}, horizon {plan.horizon} (steps are batches){_further(plan)}; "
         f"{count(len(plan.seeds), 'seed')}: {listed(plan.seeds, 24)}. Augmentation draws: "
         f"{plan.augmentation_rng}."
     )
@@ -89,6 +90,11 @@ def setting(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
         f"{digest(manifest.seeds[0].branches[0].digests.get('t0', {}).get('param_groups'))}",
     )
     return text, evidence
+
+
+def _further(plan: StudyPlan) -> str:
+    steps = listed(plan.probe_at, 24)
+    return f", branches evaluated after steps {steps} as well" if steps else ""
 
 
 def significance(_: StudyManifest, report: VerificationReport) -> TextAndEvidence:

@@ -83,14 +83,17 @@ def state(manifest: StudyManifest, report: VerificationReport) -> Facts:
     present = sorted(control.digests.get("t0", {}))
     buffers = [name for name in _BUFFERS if name in present]
     missing = [name for name in _BUFFERS if name not in present]
+    between = manifest.plan.probe_at
+    more = f"t0+W, T and {count(len(between), 'further time')}"
+    times = more if between else "t0+W and T"
     later = (
-        "those at t0+W and T are what re-execution gave (check 8)"
+        f"those at {times} are what re-execution gave (check 8)"
         if report.verdict == "verified"
-        else "those at t0+W and T are as recorded, not all re-executed"
+        else f"those at {times} are as recorded, not all re-executed"
     )
     text = (
         f"sha256/tensor-v1 of {count(len(present), 'component')} ({listed(present, 24)}) for every "
-        f"branch at t0, t0+W and T. The control's at t0 were computed again from the snapshot; "
+        f"branch at t0, {times}. The control's at t0 were computed again from the snapshot; "
         f"{later}."
     )
     if missing:

@@ -99,6 +99,60 @@ def test_rounding_is_0_and_a_perturbation_is_spelt_as_typed(printed: Printed) ->
     assert "by number of seeds: adam-reset:moments=v,step=keep in 1" in out
 
 
+def curved() -> EstimateTable:
+    """An effect at two further times and at T."""
+    row = replace(DISTANCE, variant="as-is", exactly_zero=False, excess=0.25, verdict="effect")
+    rows = (
+        replace(row, time="t0+1", exactly_zero=True, excess=None),
+        replace(row, time="t0+20", excess=1.5e-18),
+        replace(row, time="t0+40", metric="js"),
+        replace(row, time="T", perturbation=BRANCH),
+    )
+    levels = (LEVEL, replace(LEVEL, time="t0+1", mean=0.1254), replace(LEVEL, metric="nll"))
+    times = {"t0+1": 4, "t0+W": 5, "t0+20": 23, "t0+40": 43, "T": 99}
+    return replace(TABLE, times=times, distances=rows, levels=levels)
+
+
+def test_further_times_are_a_line_for_each_perturbation(printed: Printed) -> None:
+    out = printed(curved())
+    assert "t0+W = step 5, T = step 99, 3 further times; primary metric tv\n" in out
+    assert "tv over time: excess over the floor\n" in out
+    assert "momentum-reset: t0+1 exactly 0, t0+20 0\n" in out
+    assert "adam-reset:moments=v,step=keep: T 0.25\n" in out
+    assert "accuracy of the control: T 0.625, t0+1 0.125\n" in out
+    shown = [line.split()[:3] for line in out.splitlines()]
+    assert not [cells for cells in shown if "t0+20" in cells[1:] and "tv" in cells[:2]]
+    everything = printed(curved(), everything=True)
+    assert row(everything, "momentum-reset", "tv", "t0+20")
+    assert row(everything, "momentum-reset", "js", "t0+40")
+    assert row(everything, "accuracy", "t0+1", "0.125")
+
+
+def test_a_curve_is_of_the_primary_metric_and_none_is_shown_without_further_times(
+    printed: Printed,
+) -> None:
+    effects = (replace(SIGNED, time="t0+1", exactly_zero=False), replace(SIGNED, ate=None))
+    out = printed(replace(curved(), primary_metric="accuracy", signed=effects))
+    assert "accuracy over time: ATE\n" in out
+    assert "momentum-reset: t0+1 -0.075, T exactly 0\n" in out
+    assert "over time" not in printed(replace(curved(), times={"t0+W": 5, "T": 99}))
+
+
+def test_no_point_of_a_curve_is_cut_in_two(
+    printed: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    table = curved()
+    times = [f"t0+{n}" for n in range(10, 60)]
+    rows = [replace(table.distances[1], time=time, excess=0.1234) for time in times]
+    lines = printed(replace(table, distances=tuple(rows))).splitlines()
+    at = lines.index("tv over time: excess over the floor")
+    curve = [line for line in lines[at + 1 :] if "0.123" in line]
+    assert max(map(len, curve)) <= 60
+    points = [point.strip() for line in curve for point in line.split(",") if point.strip()]
+    assert points == ["momentum-reset: t0+10 0.123", *(f"{time} 0.123" for time in times[1:])]
+
+
 def test_exactly_0_says_bit_identical_wherever_there_is_room(
     printed: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:

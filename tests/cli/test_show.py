@@ -60,6 +60,12 @@ def test_plan_program_branches_and_streams_are_printed(small: Run) -> None:
     assert f"{len(manifest.files)}, {sum(file.size for file in manifest.files):,} bytes" in text
 
 
+def test_further_steps_are_printed_where_there_are_some(forged: Run) -> None:
+    assert "further steps" not in show(forged).out
+    edit_predicate(forged, lambda predicate: predicate["plan"].update(probe_at=[7, 12]))
+    assert "further steps 7, 12" in words(show(forged).out)
+
+
 def test_json_is_the_signed_statement_byte_for_byte(small: Run) -> None:
     done = CliRunner().invoke(main, ["show", str(small.path), "--json"], catch_exceptions=False)
     assert done.stdout_bytes == statement_bytes(small.path)

@@ -66,6 +66,20 @@ def test_a_perturbation_is_spelt_as_it_is_typed() -> None:
     assert spec.branch_name not in text
 
 
+def test_further_times_are_named_and_no_line_is_of_them() -> None:
+    plan = MANIFEST.plan.changed(probe_at=[MANIFEST.plan.fork_at + 1, MANIFEST.plan.horizon - 1])
+    table = example_estimates()
+    rows = [replace(row, time="t0+1", family="exploratory") for row in table.distances]
+    more = replace(table, times=plan.probed, distances=(*rows, *table.distances))
+    items = items_of(replace(MANIFEST, plan=plan), replace(REPORT, estimates=more))
+    before = items_of(MANIFEST, REPORT)
+    assert "for every branch at t0, t0+W, T and 2 further times." in items["state"].justification
+    steps = f", branches evaluated after steps {plan.probe_at[0]}, {plan.probe_at[1]} as well; "
+    assert steps in items["neurips-6"].justification
+    for key in ("floor", "uncertainty"):
+        assert items[key].evidence == before[key].evidence
+
+
 def behind(key: str) -> set[int]:
     question = next(question for question in QUESTIONS if question.key == key)
     return {*BASE_CHECKS, *question.checks}
