@@ -8,11 +8,14 @@ The names below are loaded when they are first used (PEP 562), so that ``import 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from auditkit.version import __version__
 
+TYPE_CHECKING = False  # typing's own takes as long to import as all else that is loaded before
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from auditkit.api.calls import load_manifest, load_report, verify
     from auditkit.api.difference import diff
     from auditkit.api.report import Report
