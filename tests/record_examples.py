@@ -510,6 +510,7 @@ EXAMPLES: tuple[Any, ...] = (
         code="/out/code",
         sample_seed=1,
         versions={"placebo-0": 1},
+        listed=("data.csv",),
         nudges=(1, 16),
     ),
     COST,
