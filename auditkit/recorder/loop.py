@@ -240,7 +240,7 @@ def own_errors() -> Iterator[None]:
     """
     try:
         yield
-    except AuditError:
+    except (AuditError, Warning):  # the latter where the user turns warnings into errors
         raise
     except Exception as error:
         if is_foreign(error) or raised_by_user_code(error):

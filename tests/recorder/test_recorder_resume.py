@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from auditkit.errors import (
 )
 from auditkit.files import store
 from auditkit.formats.run_files import trace_from_tensors
+from auditkit.recorder.writer import RecordingStopped
 
 SCRIPT = Path(__file__).parents[1] / "programs" / "killed_loop.py"
 
@@ -217,7 +219,10 @@ def test_a_resumed_loop_ends_as_if_nothing_had_happened(
     with pytest.raises(Killed), ak.Recorder(out, seed=7, checkpoint_every=3) as rec:
         loop(rec, kill_at)
     assert not (out / "manifest.json").exists()
-    with ak.Recorder.resume(out, seed=7, checkpoint_every=3) as rec:
+    # Killed in step 4, no row after the checkpoint of step 3 could prove that it is gone on from.
+    anew = pytest.warns(RecordingStopped, match="begins anew")
+    told: Any = anew if kill_at == 4 else nullcontext()
+    with told, ak.Recorder.resume(out, seed=7, checkpoint_every=3) as rec:
         assert loop(rec) == expected
     trace, rank = finished(out)
     whole, whole_rank = finished(tmp_path / "whole")
@@ -234,6 +239,17 @@ def test_a_resumed_loop_ends_as_if_nothing_had_happened(
         for folder in (out, tmp_path / "whole")
     ]
     assert digests[0] == digests[1]
+
+
+def test_a_warning_that_is_made_an_error_stays_what_it_is(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Killed), ak.Recorder(out, seed=7, checkpoint_every=3) as rec:
+        train(rec, 4)
+    with (
+        pytest.raises(RecordingStopped, match="begins anew"),
+        ak.Recorder.resume(out, seed=7, checkpoint_every=3) as rec,
+    ):
+        train(rec)
 
 
 def test_twice_killed_and_only_the_latest_checkpoints_kept(tmp_path: Path) -> None:
