@@ -74,7 +74,13 @@ CASES: dict[str, dict[str, Any]] = {
     "evaluating": {"eval_strategy": "epoch", "max_steps": 15},
     "workers": {"dataloader_num_workers": 2},
     "unseeded": {"accelerator_config": {"use_seedable_sampler": False}},
+    "encoded": {},
 }
+
+
+def _encoded(samples: list[dict[str, Any]]) -> Any:
+    """A batch of the class that a tokenizer's padding collator returns."""
+    return transformers.BatchEncoding(transformers.default_data_collator(samples))
 
 
 def _train(
@@ -103,7 +109,11 @@ def _train(
     if case == "stopping":
         callbacks.append(transformers.EarlyStoppingCallback())
     trainer = transformers.Trainer(
-        model, arguments, train_dataset=Named(samples), eval_dataset=Named(), callbacks=callbacks
+        *(model, arguments),
+        train_dataset=Named(samples),
+        eval_dataset=Named(),
+        callbacks=callbacks,
+        data_collator=_encoded if case == "encoded" else None,
     )
     trainer.train()
     return model
