@@ -311,8 +311,9 @@ def _notes(values: Sequence[SeedValues], n_seeds: int, plan: StudyPlan) -> list[
         m = len(plan.times) * len(plan.perturbations)
         needed = seeds_needed(m, plan.placebos, ALPHA)
         if len(values) < needed:
+            k = f"{plan.placebos} placebo{'' if plan.placebos == 1 else 's'}"
             notes.append(
                 f"no test of {plan.primary_metric} can reach {ALPHA:g} after Holm's correction: "
-                f"{m} tests with {plan.placebos} placebos a seed need {needed} seeds"
+                f"{m} tests with {k} a seed need {needed} seeds"
             )
     return notes
