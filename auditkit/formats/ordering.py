@@ -99,6 +99,13 @@ def moves_batches(spec: PerturbationSpec) -> bool:
     return spec.parameters.get("unit") == "batch"
 
 
+def moves_nothing(spec: PerturbationSpec, window: int, seed: int) -> bool:
+    """Whether an order perturbation of whole batches leaves a window as it is."""
+    if not moves_batches(spec):
+        return False
+    return np.array_equal(positions(spec, window, seed), np.arange(window))
+
+
 def delivered_order(
     control: Sequence[Batch], spec: PerturbationSpec | None, window: int, seed: int
 ) -> list[Batch]:

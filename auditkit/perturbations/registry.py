@@ -57,6 +57,11 @@ def registry() -> Mapping[str, Perturbation]:
         name = plug_in.declaration.name
         if name in found or name in DECLARATIONS:
             raise UnknownPerturbation(f"plug-in {entry.name} takes the name {name!r} again")
+        if plug_in.declaration.kind == "order":
+            raise UnknownPerturbation(
+                f"plug-in {entry.name} is of kind order, which only auditkit's own may be",
+                hint="a plug-in changes the state at t0 (kind state), or nothing",
+            )
         found[name] = plug_in
     return found
 

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from auditkit.errors import PlanError
+from auditkit.formats.ordering import moves_nothing, order_spec
 from auditkit.formats.redaction import redact_text
 from auditkit.records.declaration import Declaration, declaration_of
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
+from auditkit.records.plan_values import spelled_seeds
 from auditkit.records.preflight import Preflight
 from auditkit.study.extension import EarlierStudy
 from auditkit.study.script_workers import SEED
@@ -75,7 +77,17 @@ def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPl
 
     Raises:
         UnknownPerturbation: On a name, parameter or value that no declaration has.
-        PlanError: When two perturbations turn out to be the same.
+        PlanError: When two perturbations turn out to be the same, or one leaves the order of a
+            window's batches as it is.
     """
     specs = [declaration_of(spec.name, declarations).resolve(spec) for spec in plan.perturbations]
+    kinds = {name: declaration.kind for name, declaration in declarations.items()}
+    for spec in filter(None, (order_spec(spec, kinds) for spec in specs)):
+        still = [seed for seed in plan.seeds if moves_nothing(spec, plan.window, seed)]
+        if still:
+            raise PlanError(
+                f"{spec.typed} leaves the window's {plan.window} batches in their order for "
+                f"seed {spelled_seeds(still)}",
+                hint="a longer --window, another draw=, other seeds, or unit=sample",
+            )
     return plan.with_perturbations(specs)

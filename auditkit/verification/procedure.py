@@ -188,8 +188,8 @@ class _StudyVerification(Verification):
         by_whom = {0: "as the author re-ran it", len(seeds): "re-run here"}
         partly = f"re-run here for {n_replicas} of {len(seeds)} seeds"
         n_placebos = len(plan.placebo_names) * len(seeds)
-        floor = f"replica = control, {by_whom.get(n_replicas, partly)}; {n_placebos} placebos"
-        self._checks.ran(9, floor)
+        nudged = f"{n_placebos} placebo{'' if n_placebos == 1 else 's'}"
+        self._checks.ran(9, f"replica = control, {by_whom.get(n_replicas, partly)}; {nudged}")
 
     def _check_replay(self, run: RunEvidence) -> None:
         """Make check 8."""
@@ -232,7 +232,11 @@ class _StudyVerification(Verification):
         self._check_tolerance(outcome, sample)
         recorded = run.manifest.environment
         self._differences = environment_differences(recorded, *outcome.environments)
-        self._summarise_pairs(run, sample.choice)
+        rerun = {
+            seed: tuple(name for name in names if (seed, name) in outcome.outcomes)
+            for seed, names in sample.choice.items()
+        }
+        self._summarise_pairs(run, rerun)
         checks.ran(8, self._replay_text)
 
     def _why_not_executed(self, run: RunEvidence) -> str | None:

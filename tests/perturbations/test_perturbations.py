@@ -574,6 +574,10 @@ class _Thief(ZeroBias):
     declaration = DECLARATIONS["momentum-reset"]
 
 
+class _Mover(ZeroBias):
+    declaration = Declaration("mine", 1, "order", "another order", "nowhere")
+
+
 class _Undeclared(Perturbation):
     def apply(self, objects: TrainingObjects, parameters: Mapping[str, Any], seed: int) -> None:
         """Nothing."""
@@ -583,6 +587,7 @@ class _Undeclared(Perturbation):
     ("kind", "words"),
     [
         (_Thief, "takes the name 'momentum-reset' again"),
+        (_Mover, "is of kind order, which only auditkit's own may be"),
         (_Undeclared, "cannot be loaded"),
         (int, "no Perturbation"),
         (3, "no Perturbation"),

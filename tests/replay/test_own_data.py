@@ -91,6 +91,8 @@ def test_missing_data_are_named(
     monkeypatch.chdir(tmp_path)
     report = check(runs[kind])
     assert (report.exit_code, result_of(report, 8).status) == (6, "could not run")
+    assert "as the author re-ran it" in result_of(report, 9).summary
+    assert "that changes are as declared was not replayed" in result_of(report, 7).summary
     missing, raised = result_of(report, 8).findings
     assert missing.where == f"program/{NAMES[kind]}"
     assert missing.message.startswith("data missing: ")

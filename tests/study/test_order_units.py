@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from forging import copy_branch
-from studies import Run, check, findings_text, result_of, study_in_process
+from studies import Run, check, findings_text, result_of, study_in_process, tiny_session
 
+from auditkit.errors import NothingToPerturb
+from auditkit.formats.run_files import OrderFile
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey
+from auditkit.study.worker.job_files import follow_control
 
 #: Steps 7 to 9 have batches of 4, 2 and 4 samples.
 PLAN = StudyPlan(
@@ -37,6 +41,14 @@ def run(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey) -> Run:
 def test_every_unit_is_verified(run: Run) -> None:
     report = check(run)
     assert report.verdict == "verified", findings_text(report)
+
+
+def test_an_order_of_samples_that_is_the_controls_is_nothing_to_perturb() -> None:
+    single = OrderFile([np.array([[0, step]]) for step in range(PLAN.horizon)], None)
+    plan = PLAN.changed(window=1, perturbations=["order-reverse"])
+    (spec,) = plan.perturbations
+    with tiny_session() as session, pytest.raises(NothingToPerturb, match="in their order still"):
+        follow_control(session, plan, single, spec)
 
 
 def test_a_branch_that_moved_samples_is_none_that_moved_batches(

@@ -455,6 +455,23 @@ def test_parameters_are_filled_in_and_equal_perturbations_found() -> None:
         resolve(StudyPlan(1, 1, 2, [0], ["nope"]), DECLARATIONS)
 
 
+@pytest.mark.parametrize(
+    ("window", "name", "told"),
+    [
+        (1, "order-reverse:unit=batch", "window's 1 batches in their order for seed 0-3"),
+        (2, "order-shuffle:draw=1,unit=batch", "window's 2 batches in their order for seed 3"),
+    ],
+)
+def test_an_order_of_batches_that_is_the_controls_is_refused_with_the_seeds(
+    window: int, name: str, told: str
+) -> None:
+    plan = StudyPlan(1, window, 9, range(4), [name])
+    with pytest.raises(PlanError, match=told):
+        resolve(plan, DECLARATIONS)
+    resolve(plan.changed(perturbations=[name.replace("batch", "sample")]), DECLARATIONS)
+    resolve(plan.changed(window=5), DECLARATIONS)
+
+
 def test_a_failing_seed_stops_the_others(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     begun: list[int] = []
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from auditkit.errors import RestoreMismatch, UnsupportedLoader
+from auditkit.errors import NothingToPerturb, RestoreMismatch, UnsupportedLoader
 from auditkit.files import store
 from auditkit.formats.ordering import Batch, delivered_order, order_sha256
 from auditkit.formats.quote import class_of
@@ -206,6 +206,7 @@ def measure_samples(session: Session, plan: StudyPlan, spec: PerturbationSpec | 
 
     Raises:
         UnsupportedLoader: When an order perturbation meets a loader without indices.
+        NothingToPerturb: When it leaves the order as it is.
     """
     driver = session.driver
     specs = plan.perturbations if spec is None else (spec,)
@@ -252,6 +253,13 @@ def follow_control(
     if session.driver.iterable:
         return control
     follow = delivered_order(control, spec if moves else None, plan.window, session.seed)
+    window = zip(control[: plan.window], follow, strict=False)
+    if moves and all(np.array_equal(here, there) for here, there in window):
+        raise NothingToPerturb(
+            "the window's samples come in their order still",
+            component="order",
+            hint="a longer --window, or another draw=",
+        )
     session.driver.pin_order(control, follow, plan.fork_at + 1)
     return follow
 
