@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,12 @@ def _with_report(
     data = store.read_bytes(file, max_bytes=canonical.MAX_BYTES, what="a report")
     given = report_from_json(data, what=file.name)
     check_agreement(given, here, manifest, what=file.name)
-    return given
+    if given.manifest_sha256 != here.manifest_sha256:
+        say(
+            f"{file.name} names another state of the manifest file, SHA-256 "
+            f"{given.manifest_sha256}, with the same statement: signatures may have been added"
+        )
+    return replace(given, manifest_sha256=here.manifest_sha256)
 
 
 def _refuse(ctx: click.Context, path: Path, report: VerificationReport) -> None:

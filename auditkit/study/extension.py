@@ -34,11 +34,15 @@ class EarlierStudy:
     data: bytes
 
     @property
+    def name(self) -> str:
+        """The file in which its manifest is kept."""
+        return f"manifest-{len(self.manifest.extends) + 1}.json"
+
+    @property
     def extends(self) -> tuple[Extension, ...]:
         """What the new manifest says of it, and of those that it extends itself."""
         extends, plan = self.manifest.extends, self.manifest.plan
-        name = f"manifest-{len(extends) + 1}.json"
-        return (*extends, Extension(name, plan.seeds, self.manifest.run.finished))
+        return (*extends, Extension(self.name, plan.seeds, self.manifest.run.finished))
 
     def extended(self, seeds: Sequence[int]) -> StudyPlan:
         """Its plan with further seeds.
@@ -94,7 +98,8 @@ def read_earlier(folder: RunFolder, key: TrustedKey, *, resume: bool) -> Earlier
         resume: Whether adding them was begun already.
 
     Raises:
-        StoreError: When there is none.
+        StoreError: When there is none, or one of its files is not what it lists, or the name
+            under which its manifest is to be kept is taken.
         MalformedError: When its manifest is none.
         NotTrusted: When it is signed by another key.
         PlanError: When it is bound to a plan, which names its seeds.
@@ -108,4 +113,7 @@ def read_earlier(folder: RunFolder, key: TrustedKey, *, resume: bool) -> Earlier
             "the study is bound to a signed plan, which names its seeds",
             hint="make a new plan with all of them",
         )
-    return EarlierStudy(manifest, data)
+    earlier = EarlierStudy(manifest, data)
+    folder.require_listed(manifest.files)
+    folder.require_name(earlier.name, data)
+    return earlier

@@ -132,6 +132,16 @@ def test_a_report_fills_what_needs_a_replay(signed: Path, stub: Stub, tmp_path: 
     assert stub.request.replay == "none"
 
 
+def test_the_manifest_is_named_by_its_own_bytes_and_not_by_the_reports(
+    signed: Path, stub: Stub, tmp_path: Path
+) -> None:
+    result = invoke(signed, "--report", report_file(tmp_path, stub, manifest_sha256="0" * 64))
+    assert result.exit_code == 0
+    assert "0" * 64 not in result.stdout
+    assert f"SHA-256 `{stub.report.manifest_sha256}`" in result.stdout
+    assert "names another state of the manifest file" in result.stderr
+
+
 def test_a_report_on_another_manifest_is_refused(signed: Path, stub: Stub, tmp_path: Path) -> None:
     result = invoke(signed, "--report", report_file(tmp_path, stub, statement_sha256="0" * 64))
     assert result.exit_code == 1

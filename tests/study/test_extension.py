@@ -107,6 +107,17 @@ def test_what_is_no_such_study_is_refused_and_nothing_changes(author: Shell) -> 
         assert text in refusal(*add)
     finally:
         source.write_text(original)
+    taken = author.folder / "copied" / "manifest-1.json"
+    taken.write_text("my notes")
+    assert "manifest-1.json is not this study's" in refusal(*add)
+    assert taken.read_text() == "my notes"
+    taken.unlink()
+    damaged = author.folder / "copied" / "seed-0000" / "control.outcome.safetensors"
+    damaged.write_bytes(before["seed-0000/control.outcome.safetensors"] + b"x")
+    assert "seed-0000/control.outcome.safetensors is not the listed file" in refusal(*add)
+    damaged.unlink()
+    assert "seed-0000/control.outcome.safetensors is not the listed file" in refusal(*add)
+    damaged.write_bytes(before["seed-0000/control.outcome.safetensors"])
     other = Shell.at(author.folder.parent / "other")
     shutil.copytree(folder, other.folder / "out")
     assert other("run", TINY, *add, "--out", "out").code == 3  # signed by somebody else

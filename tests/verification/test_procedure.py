@@ -349,9 +349,7 @@ def test_what_was_not_re_run_is_not_said_to_have_been(
     monkeypatch.setattr("secrets.SystemRandom", Last)
     report = check(small, replay=1)  # order-reverse, the last
     assert report.verdict == "sampled", findings_text(report)
-    assert result_of(report, 9).summary == (
-        "replica = control, as the author re-ran it; 1 placebo"
-    )
+    assert result_of(report, 9).summary == ("replica = control, as the author re-ran it; 1 placebo")
     assert result_of(report, 7).summary.endswith("was replayed for 1")
     everything = check(small)
     assert result_of(everything, 9).summary == "replica = control, re-run here; 1 placebo"
