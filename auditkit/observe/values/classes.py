@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Literal
 
 from auditkit.observe.values.tensors import Leaves, class_name
@@ -28,10 +29,18 @@ def kind_of(cls: type[Any]) -> Kind | None:
 
 
 def items_of(value: Any) -> list[tuple[Any, Any]]:
-    """Keys, or names of fields, with what lies under them, of an object of such a class."""
+    """Keys, or names of fields, with what lies under them, of an object of such a class.
+
+    Raises:
+        TypeError: When a mapping has another number of keys than its length says: it may go on for
+            ever.
+    """
     kind = kind_of(type(value))
     if kind == "mapping":
-        return [(key, value[key]) for key in value]
+        keys = list(islice(value, len(value) + 1))
+        if len(keys) != len(value):
+            raise TypeError("a mapping has another number of keys than its length says")
+        return [(key, value[key]) for key in keys]
     if kind == "named tuple":
         return list(zip(value._fields, value, strict=True))
     return [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]

@@ -215,7 +215,11 @@ class _Encoder:
 
     def _object(self, value: Any, path: str) -> object:
         cls = type(value)
-        pairs = self._pairs(items_of(value), path)
+        try:
+            items = items_of(value)
+        except TypeError as error:
+            raise self._refusal(str(error), path) from error
+        pairs = self._pairs(items, path)
         return {"$": "object", "class": class_name(cls), "kind": kind_of(cls), **pairs}
 
     def _pairs(self, pairs: Iterable[tuple[object, object]], path: str) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict, UserDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -121,6 +122,15 @@ def test_an_item_that_cannot_be_captured_is_named_by_its_path() -> None:
     with pytest.raises(UncapturedState) as caught:
         batch_leaves(Example(Encoding({"lines": iter("ab")})))
     assert caught.value.where == "batch/inputs/lines"
+
+
+def test_a_mapping_that_goes_on_for_ever_is_refused() -> None:
+    class Endless(Frozen):
+        def __iter__(self) -> Iterator[str]:
+            return itertools.repeat("x")
+
+    with pytest.raises(UncapturedState, match="another number of keys than its length"):
+        batch_leaves([Endless({"x": X})])
 
 
 def test_a_container_of_a_class_that_contains_itself_is_refused() -> None:
