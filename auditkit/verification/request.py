@@ -12,11 +12,12 @@ from auditkit.signing.keys import TrustedKey
 from auditkit.signing.trust import BY_FINGERPRINT
 from auditkit.verification.plan_binding import Authorities
 
-#: What ``require`` takes, and the verdict that it asks for.
+#: What ``require`` takes, and the verdict that it asks for; that may be typed as it is printed.
 REQUIRED: Mapping[str, Passing] = {
     "verified": "verified",
     "sampled": "sampled",
     "integrity": "integrity-only",
+    "integrity-only": "integrity-only",
 }
 
 
