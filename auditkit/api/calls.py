@@ -87,6 +87,7 @@ def verify(  # noqa: PLR0913 # one argument an option
             jobs=jobs,
             command=tuple(command),
             named=bool(keys or fingerprints),
+            fingerprints=fingerprints,
             set_aside=aside,
             require=None if require is None else REQUIRED[require],
         )

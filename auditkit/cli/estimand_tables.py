@@ -104,6 +104,8 @@ def _print_effects(out: Console, estimates: EstimateTable, *, everything: bool) 
         notes.append(
             "^ the interval is of this row alone, and without 0; the verdict follows the adjusted p"
         )
+    if any(row.sd is not None and row.interval is None for row in shown):
+        notes.append("- for interval and p: the same in every seed: no spread, no test")
     print_table(
         out,
         "effects",

@@ -109,7 +109,7 @@ def _ending(meta: Mapping[str, Any] = {}) -> Iterator[None]:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, click.Abort) as error:  # the latter where something was asked
         how, code = how_it_ended(error)
-        _say(f"{how}; kept for --resume: {meta[KEPT]}" if meta.get(KEPT) else how)
+        _say(f"{how}; {meta[KEPT]}" if meta.get(KEPT) else how)
         sys.exit(code)
     except OSError as error:
         # What could not be written is still in the buffer, and Python would try again at its end.

@@ -237,7 +237,7 @@ def split_target(program: str) -> tuple[str, str]:
     return f"{place}:{name}", str(Path.cwd())
 
 
-#: Where a command leaves what it has kept of work that was interrupted, in ``ctx.meta``.
+#: Where a command leaves a line on what it kept of work that was interrupted, in ``ctx.meta``.
 KEPT = "auditkit.kept"
 
 #: Where :class:`CommandWithTail` leaves what follows ``--``, and the whole line as it was typed.

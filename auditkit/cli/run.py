@@ -234,7 +234,10 @@ def _run(ctx: click.Context, request: StudyRequest, signer: SigningKey, workers:
         with StepProgress(total_steps(request.plan, len(request.seeds)), "run") as progress:
             return run_study(request, signer, progress.report, warnings.append, workers)
     except KeyboardInterrupt:
-        ctx.meta[KEPT] = RunFolder(request.out).progress()
+        folder = RunFolder(request.out)
+        ctx.meta[KEPT] = (
+            f"kept for --resume: {folder.progress()}" if folder.has_parts else "nothing to keep yet"
+        )
         raise
     finally:
         _print_warnings([warning for warning in warnings if warning not in said])

@@ -72,7 +72,8 @@ from auditkit.verification.request import REQUIRED, VerifyRequest
 @click.option(
     "--require",
     type=click.Choice(list(REQUIRED)),
-    help="Exit with 7 where nothing is wrong and less than this was shown.",
+    help="Exit with 7 where nothing is wrong and less was shown: verified, sampled, "
+    "integrity-only.",
 )
 @wide_option
 @click.option("--all", "everything", is_flag=True, help="Print every estimate.")

@@ -131,6 +131,7 @@ def request_of(  # noqa: PLR0913 # one argument an option
         threshold=threshold,
         authorities=_authorities(authorities),
         named=named,
+        fingerprints=fingerprint,
         variables=parse_variables(variables),
         set_aside=aside,
         require=None if require is None else REQUIRED[require],

@@ -117,7 +117,9 @@ def _unfinished(root: Path, place: str, name: str) -> ListedRun:
         if kind == "recording":
             found = _recorded_so_far(path, found)
         else:
-            RunFolder(path).progress()
+            folder = RunFolder(path)
+            folder.progress()
+            found = found if folder.has_parts else replace(found, state="unfinished")
     except FormatError:  # its journal
         found = replace(found, state="broken")
     return replace(found, state="running") if locks.is_held(path / lock) else found

@@ -11,6 +11,7 @@ Nothing is verified here. Only regular files below the folder are read.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -185,9 +186,10 @@ def _select(run: ComparedRun, choice: str) -> ComparedRun:
     label = f"rank {int(found['rank'])}" if found["rank"] else ""
     label = label or f"seed {int(found['seed'])}, {found['branch']}"
     if label not in run.sources:
-        raise UsageError(
-            f"{run.name}: there is no {label}", hint=f"there are {'; '.join(run.sources)}"
-        )
+        alike = difflib.get_close_matches(label, run.sources, n=1)
+        meant = f"did you mean {alike[0]}? " if alike else ""
+        hint = f"{meant}there are {'; '.join(run.sources)}"
+        raise UsageError(f"{run.name}: there is no {label}", hint=hint)
     return replace(run, sources={label: run.sources[label]}, is_selected=True)
 
 

@@ -274,6 +274,11 @@ class RunFolder:
                 lines.append(f"seed {seed}: trunk and {n_parts - 1} of {n_branches} branches")
         return "; ".join([f"{whole} of {len(journal.seeds)} seeds complete", *lines])
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether anything is complete, so that there is something to go on with."""
+        return bool(notes(self.path))
+
     def parts(self, seed: int) -> SeedParts:
         """What is complete of a seed."""
         return SeedParts(self.path, seed)

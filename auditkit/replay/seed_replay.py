@@ -147,7 +147,8 @@ class SeedReplay:
         found = self._found
         found.undecided = found.unexplained = True
         found.lacking = error.lacking
-        text = f"cannot be replayed: {error}"
+        # the place is said by the finding: without it, those of several seeds are alike
+        text = f"cannot be replayed: {str(error).removeprefix(f'{self._place}, ')}"
         found.findings += self._task.opened.missing(str(error))
         found.findings.append(Finding(text, self._place, exit_code=6))
 

@@ -39,7 +39,10 @@ class SignatureOutcome:
 
 
 def check_signatures(
-    envelope: Envelope, trusted: Sequence[TrustedKey], threshold: int = 1
+    envelope: Envelope,
+    trusted: Sequence[TrustedKey],
+    threshold: int = 1,
+    given: Sequence[str] = (),
 ) -> SignatureOutcome:
     """Judge an envelope's signatures.
 
@@ -47,6 +50,7 @@ def check_signatures(
         envelope: As :func:`open_envelope` gave it.
         trusted: The keys that the verifier trusts; the first to have signed is *the* signer.
         threshold: How many different people among them must have signed; see the rules above.
+        given: Fingerprints that the verifier gave, to say so where they are those of others.
 
     Returns:
         Who signed.
@@ -77,6 +81,8 @@ def check_signatures(
     whose = _people(keys)
     people = len({whose[key.fingerprint] for key in signers})
     if people < threshold:
+        if not signers and given and not set(given) & set(untrusted):
+            raise _not_given(given, untrusted)
         raise _too_few(signers, people, untrusted, threshold)
     return SignatureOutcome(signers, tuple(untrusted))
 
@@ -117,6 +123,17 @@ def _people(trusted: Sequence[TrustedKey]) -> dict[str, int]:
                 person |= other
                 known.update(dict.fromkeys(other, person))
     return {key.fingerprint: id(known[key.fingerprint]) for key in trusted}
+
+
+def _not_given(given: Sequence[str], untrusted: Sequence[str]) -> NotTrusted:
+    one = "the fingerprint that you gave is not that"
+    return NotTrusted(
+        f"{one if len(given) == 1 else 'no fingerprint that you gave is that'} of the key that "
+        "signed",
+        expected=", ".join(given),
+        found=", ".join(untrusted),
+        hint="ask the author again, or this is not their run",
+    )
 
 
 def _too_few(

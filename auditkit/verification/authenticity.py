@@ -53,6 +53,7 @@ from auditkit.verification.countersigning import is_countersignature, read_count
 from auditkit.verification.needs import (
     MENDABLE,
     claimed_fingerprints,
+    is_of_another,
     lacking_needs,
     replay_needs,
     signer_needs,
@@ -179,9 +180,11 @@ class Verification:
     def _needs(self) -> Iterator[Need]:
         """Everything that a reader has to give for the checks that were refused."""
         request, manifest, own = self._request, self._opened.manifest, self._is_own
-        names_in_vain = request.named and not request.trusted  # another one than the files'
-        if self._signer is None and self._opened.envelope is not None and not names_in_vain:
-            claimed = claimed_fingerprints(self._opened.envelope, request.trusted)
+        envelope = self._opened.envelope
+        if self._signer is None and envelope is not None:
+            if is_of_another(envelope, request.fingerprints):
+                return  # nothing that could be added makes it the key of these files
+            claimed = claimed_fingerprints(envelope, request.trusted)
             aside = {key.fingerprint: key for key in request.set_aside}
             folder = self._opened.path.parent
             wanted = claimed[: request.threshold]
@@ -190,7 +193,9 @@ class Verification:
         is_study = isinstance(manifest, StudyManifest) and not manifest.program.command
         if isinstance(manifest, StudyManifest) and is_study and request.replay != "none":
             allowed = request.allow_code or own
-            needs = list(replay_needs(manifest, list(request.arguments), allowed=allowed))
+            ran = self._replayed != "none"
+            given = list(request.arguments)
+            needs = list(replay_needs(manifest, given, allowed=allowed, ran=ran))
             yield from needs
             known = {need.option for need in needs}
             yield from lacking_needs([name for name in self._lacking if name not in known])
@@ -208,7 +213,9 @@ class Verification:
             return
         request, envelope = self._request, self._opened.envelope
         try:
-            outcome = check_signatures(envelope, request.trusted, request.threshold)
+            outcome = check_signatures(
+                envelope, request.trusted, request.threshold, request.fingerprints
+            )
         except AuditError as error:
             self._checks.add(2, [as_finding(error)])
             return

@@ -13,6 +13,7 @@ from auditkit.errors import AuditError
 from auditkit.files.given_paths import is_missing
 from auditkit.formats.quote import brief
 from auditkit.records.manifest import SIGNER_NAME, StudyManifest
+from auditkit.records.opened import some_names
 from auditkit.records.report import Need
 from auditkit.signing.envelopes import Envelope
 from auditkit.signing.keys import TrustedKey, is_fingerprint
@@ -27,6 +28,11 @@ def claimed_fingerprints(envelope: Envelope, trusted: Sequence[TrustedKey]) -> l
     known = {key.fingerprint for key in trusted}
     claimed = [signature.keyid or "" for signature in envelope.signatures]
     return [name for name in dict.fromkeys(claimed) if is_fingerprint(name) and name not in known]
+
+
+def is_of_another(envelope: Envelope, fingerprints: Sequence[str]) -> bool:
+    """Whether one of some fingerprints that were given is of a key that no signature names."""
+    return bool(set(fingerprints) - {signature.keyid for signature in envelope.signatures})
 
 
 def signer_needs(
@@ -60,24 +66,52 @@ def signer_needs(
         yield Need(f"--fingerprint {name}" if lies_here else "--key FILE", why)
 
 
-def replay_needs(manifest: StudyManifest, given: Sequence[str], *, allowed: bool) -> Iterator[Need]:
-    """What a replay would lack.
+def replay_needs(
+    manifest: StudyManifest, given: Sequence[str], *, allowed: bool, ran: bool = False
+) -> Iterator[Need]:
+    """What a replay would lack, and where it would look for listed data.
 
     Args:
         manifest: The study, one of a program that is replayed from its recorded code.
         given: Names of the arguments that the verifier gave.
         allowed: Whether the code may be executed.
+        ran: Whether it was: then the program said what of its data it lacked.
     """
     if not allowed:
         why = "once you have read code/: a replay executes it, and somebody else signed it"
         yield Need("--allow-code", why)
-    files = () if manifest.opened is None else manifest.opened.files
-    # Data that were read through an argument are named for it: then it is a path for certain.
-    paths = {part[1] for file in files if (part := file.name.split("/"))[0] == "data" and part[1:]}
+    data = _data(manifest)
     for name, value in manifest.program.arguments.items():
-        lacks = is_missing(value, certain=name in paths)
-        if name not in given and name.isidentifier() and lacks:
+        if name in given or not name.isidentifier():
+            continue
+        # What data were read through is a path for certain.
+        if is_missing(value, certain=name in data):
             yield Need(f"--arg {name}=PATH", f"where it lies here: {brief(value, 200)} does not")
+        elif name in data and not ran:
+            yield _data_need(name, value, data[name])
+
+
+def _data(manifest: StudyManifest) -> dict[str, list[str]]:
+    """Listed data by the argument that they were read through, as paths below its value."""
+    found: dict[str, list[str]] = {}
+    for file in () if manifest.opened is None else manifest.opened.files:
+        kind, _, rest = file.name.partition("/")
+        name, _, path = rest.partition("/")
+        if kind == "data" and name:
+            found.setdefault(name, []).append(path)
+    return found
+
+
+def _data_need(name: str, value: str, paths: Sequence[str]) -> Need:
+    """Where data lie, of which at least the folder does lie here."""
+    absent = [path for path in paths if path and is_missing(f"{value}/{path}", certain=True)]
+    where = brief(value, 200)
+    if absent:
+        why = f"where its data lie here: {where} is without {some_names(absent)}"
+        return Need(f"--arg {name}=PATH", why)
+    names = some_names(paths) if any(paths) else "its data"
+    why = f"a replay looks there for {names}; give another path if they lie elsewhere here"
+    return Need(f"--arg {name}={value}", why)
 
 
 def lacking_needs(lacking: Sequence[str]) -> Iterator[Need]:

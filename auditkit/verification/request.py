@@ -12,11 +12,12 @@ from auditkit.signing.keys import TrustedKey
 from auditkit.signing.trust import BY_FINGERPRINT
 from auditkit.verification.plan_binding import Authorities
 
-#: What ``require`` takes, and the verdict that it asks for.
+#: What ``require`` takes, and the verdict that it asks for; that may be typed as it is printed.
 REQUIRED: Mapping[str, Passing] = {
     "verified": "verified",
     "sampled": "sampled",
     "integrity": "integrity-only",
+    "integrity-only": "integrity-only",
 }
 
 
@@ -39,6 +40,7 @@ class VerifyRequest:
         authorities: How timestamps are judged.
         named: Whether the trusted keys were named for this verification, and are not those that
             this machine trusts anyway.
+        fingerprints: Fingerprints that were given, also those of which no key is there.
         set_aside: Keys that this machine trusts, where naming others replaced them.
         require: The least verdict that satisfies; None for any that finds nothing wrong.
         variables: Environment variables that a replay has beside those that any has, by name.
@@ -57,6 +59,7 @@ class VerifyRequest:
     tolerance: float | None = None
     authorities: Authorities = field(default_factory=Authorities)
     named: bool = True
+    fingerprints: Sequence[str] = ()
     set_aside: Sequence[TrustedKey] = ()
     require: Passing | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -65,6 +68,8 @@ class VerifyRequest:
 def settings_of(request: VerifyRequest, manifest: Manifest | None) -> VerifierSettings:
     """What a verifier set, beside what the record says of it."""
     recorded = {} if manifest is None else manifest.program.arguments
+    named = request.trusted if request.named else ()
+    known = [key.fingerprint for key in named if key.source == BY_FINGERPRINT]
     return VerifierSettings(
         replay=str(request.replay),
         replay_seed=request.replay_seed,
@@ -79,13 +84,9 @@ def settings_of(request: VerifyRequest, manifest: Manifest | None) -> VerifierSe
         allow_code=request.allow_code,
         strict=request.strict,
         threshold=request.threshold,
-        keys=tuple(key.fingerprint for key in request.trusted) if request.named else (),
+        keys=tuple(dict.fromkeys((*(key.fingerprint for key in named), *request.fingerprints))),
         authorities=request.authorities.names,
-        fingerprints=tuple(
-            key.fingerprint for key in request.trusted if key.source == BY_FINGERPRINT
-        )
-        if request.named
-        else (),
+        fingerprints=tuple(dict.fromkeys((*known, *request.fingerprints))),
         require=request.require,
         variables=tuple(
             VariableSetting(name, redact_text(value))

@@ -80,7 +80,10 @@ def test_an_archive_is_taken_as_it_is(shell: Shell, small: Run, tmp_path: Path) 
         ({"replay": True}, "not True"),
         ({"replay": "some"}, "not 'some'"),
         ({"jobs": 0}, "jobs must be at least 1, not 0"),
-        ({"require": "all"}, "require is one of verified, sampled, integrity, not 'all'"),
+        (
+            {"require": "all"},
+            "require is one of verified, sampled, integrity, integrity-only, not 'all'",
+        ),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(

@@ -89,6 +89,14 @@ def test_inconclusive_beside_an_interval_without_0_says_why(printed: Printed) ->
     assert "^" not in printed(replace(TABLE, signed=(around,)))
 
 
+def test_a_difference_that_every_seed_shares_says_why_it_has_no_test(printed: Printed) -> None:
+    note = "- for interval and p: the same in every seed: no spread, no test"
+    same = replace(SIGNED, interval=None, t_p=None, sd=0.0)
+    assert note in printed(replace(TABLE, signed=(SIGNED, same)))
+    few = replace(same, sd=None)
+    assert note not in printed(replace(TABLE, signed=(SIGNED, few)))
+
+
 def test_rounding_is_0_and_a_perturbation_is_spelt_as_typed(printed: Printed) -> None:
     noise = replace(SIGNED, perturbation=BRANCH, ate=-4.63e-18, ate_in_control_sd=-1e-9)
     out = printed(replace(TABLE, signed=(noise,), diverged={BRANCH: 1}))

@@ -224,14 +224,33 @@ def test_naming_a_second_key_says_what_became_of_the_first(shell: Shell, receive
 
 def test_a_fingerprint_of_somebody_else_leads_to_no_other_one(shell: Shell, received: Run) -> None:
     paper = fingerprint(generate_key())
-    done = shell("verify", str(received.folder), "--replay", "none", "--fingerprint", paper)
-    assert (done.code, "next: " in done.out) == (3, False)
+    assert shell("pack", str(received.folder), "--out", "received.zip").code == 0
+    done = shell("verify", "received.zip", "--fingerprint", paper)
+    assert (done.code, "next: " in done.out, "To go on" in done.out) == (3, False, False)
+    said = " ".join(done.out.split())
+    assert (
+        "the fingerprint that you gave is not that of the key that signed "
+        f"(expected {paper}, found {fingerprint(received.key)}); ask the author again"
+    ) in said
+    assert f"Set by the verifier: --fingerprint {paper}" in said
+    assert "warning: --fingerprint: signer.pub: no key with that" in done.err  # nothing temporary
+
+
+def test_the_right_fingerprint_of_a_key_that_is_not_there_asks_for_the_key(
+    shell: Shell, received: Run
+) -> None:
+    (received.folder / "signer.pub").unlink()
+    options = ("--replay", "none", "--fingerprint", fingerprint(received.key))
+    done = shell("verify", str(received.folder), *options)
+    assert (done.code, next_line(done)[-2:]) == (3, ["--key", "FILE"])
+    assert "is not that of the key that signed" not in done.out
 
 
 @pytest.mark.parametrize(
     ("require", "replay", "code"),
     [
         ("integrity", "none", 0),
+        ("integrity-only", "none", 0),
         ("sampled", "none", 7),
         ("verified", "none", 7),
         ("sampled", "1", 0),
@@ -246,7 +265,7 @@ def test_less_than_required_has_an_exit_code_of_its_own(
     done = shell("verify", str(small.folder), *options, "--require", require)
     assert done.code == code, done.out
     assert f"(exit {code})" in done.out
-    assert f"--require {require}" in " ".join(done.out.split())
+    assert f"--require {require.removesuffix('-only')}" in " ".join(done.out.split())
     assert ("or more; this is less" in done.out) is (code == 7)
     assert "Shown: integrity" in done.out  # nothing is wrong
 

@@ -295,7 +295,9 @@ def test_progress_counts_the_branches_of_a_seed_that_is_not_complete(interrupted
     assert RunFolder(interrupted).progress() == (
         f"0 of 1 seeds complete; seed 0: trunk and {n_branches - 1} of {n_branches} branches"
     )
+    assert RunFolder(interrupted).has_parts
     RunFolder(interrupted).parts(0).discard()
+    assert not RunFolder(interrupted).has_parts
     assert RunFolder(interrupted).progress() == "0 of 1 seeds complete"
     assert RunFolder(interrupted.parent / "nothing").progress() == ""
 

@@ -24,6 +24,7 @@ from record_examples import PREFLIGHT
 from studies import PLAN, PROGRAMS, InProcessWorkers, Run, check_files
 
 from auditkit.cli.options import default_jobs
+from auditkit.diagnose.run_list import find_runs
 from auditkit.errors import PlanError, UnknownPerturbation
 from auditkit.files import artifacts, store
 from auditkit.formats.schema import check as check_schema
@@ -316,6 +317,8 @@ def test_a_run_of_which_nothing_was_complete_is_begun_anew_and_says_so(
     make_room = full_disk("seed-0000/.fork")
     assert shell(*one).code == 2
     make_room()
+    (run,) = find_runs(shell.folder / "out")
+    assert run.state == "unfinished"  # there is nothing to resume
     done = shell(*one)
     assert done.code == 0
     assert done.out.startswith("begins anew: of the interrupted run in this folder nothing was")

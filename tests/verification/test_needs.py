@@ -52,8 +52,25 @@ def test_what_data_were_read_through_is_a_path_whatever_it_looks_like(
     assert wanted({"data": "cifar"}, ("data/data/train.bin",)) == ["--arg data=PATH"]
     assert wanted({"data": "cifar"}, ("data/data",)) == ["--arg data=PATH"]
     assert wanted({"data": "cifar"}, ("data/other/a", "program/data/a", "data")) == []
+
+
+def test_where_listed_data_are_looked_for_is_said_before_a_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "cifar").mkdir()
-    assert wanted({"data": "cifar"}, ("data/data/train.bin",)) == []
+    opened = OpenedFiles((OpenedFile("data/data/train.bin", 1, "0" * 64),))
+    program = replace(MANIFEST.program, arguments={"data": "cifar"})
+    manifest = replace(MANIFEST, program=program, opened=opened)
+    (need,) = replay_needs(manifest, (), allowed=True)
+    assert need.option == "--arg data=PATH"
+    assert need.why == "where its data lie here: 'cifar' is without train.bin"
+    (tmp_path / "cifar" / "train.bin").touch()
+    (need,) = replay_needs(manifest, (), allowed=True)
+    assert need.option == "--arg data=cifar"
+    assert need.why.startswith("a replay looks there for train.bin; give another path if")
+    assert not list(replay_needs(manifest, (), allowed=True, ran=True))
+    assert not list(replay_needs(manifest, ("data",), allowed=True))
 
 
 def test_a_name_that_nobody_can_type_is_not_asked_for() -> None:

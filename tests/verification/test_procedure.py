@@ -424,6 +424,7 @@ def test_missing_data_are_undecided(with_data: Run) -> None:
     assert (report.verdict, report.exit_code) == ("undecided", 6)
     finding = first_finding(report, 8)
     assert "cannot be replayed" in finding.message
+    assert "seed" not in finding.message  # its place says which: one line for all seeds
     assert "FileNotFoundError" in finding.message
     assert report.estimates is None
 
