@@ -116,11 +116,10 @@ class StepProgress:
                 what = f"{self._what}: " if self._what else ""
                 return f"{what}{self._begins} {_clock(gone)} gone"
             since = now - (self._stepping or now)
+            head = f"{self._what}: {done:{len(str(total))}} of {total} {self._unit}, "
+            head += f"{_clock(gone)} gone"
             left = _clock(since * (total - done) / done) if since >= 1 else "-:--"
-            return (
-                f"{self._what}: {done:{len(str(total))}} of {total} {self._unit}, "
-                f"{_clock(gone)} gone, {left} left"
-            )
+            return head if done == total else f"{head}, {left} left"
 
     def share(self) -> float:
         """How much of it is done, 0 to 1."""

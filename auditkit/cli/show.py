@@ -239,8 +239,8 @@ def _of_recording(manifest: RecordingManifest) -> Rows:
         ("backend", world.backend or "none"),
         ("distributed settings", settings),
         ("seed, by the user", "not given" if manifest.seed is None else str(manifest.seed)),
-        ("command", shlex.join(manifest.command)),
-        *_of_program(manifest.program),
+        ("command", shlex.join(manifest.command) or "none"),
+        *_of_program(manifest.program, "at the start" if manifest.closed_as else "at the end"),
         *loaders,
         *_of_state(first.components, first.rng),
     ]
@@ -254,13 +254,15 @@ def _worded(facts: dict[str, str]) -> list[str]:
     return [f"{name} {text}" for name, text in facts.items()]
 
 
-def _of_program(program: ProgramRecord) -> Rows:
+def _of_program(program: ProgramRecord, when: str = "") -> Rows:
+    """Its rows; ``when`` a loop's hyper-parameters were read, which a scheduler changes."""
+    set_then = {"hyper-parameters": f"hyper-parameters {when}".rstrip()}
     git = f"{program.git_commit}{' with changes' if program.git_dirty else ''}"
     return [
         ("program", f"{program.target} {program.arguments or ''}"),
         ("code", ", ".join(file.name for file in program.code)),
         ("git", git if program.git_commit else "no repository"),
-        *program.description.items(),
+        *((set_then.get(name, name), text) for name, text in program.description.items()),
     ]
 
 

@@ -34,10 +34,11 @@ _REPLAYED = (
     "replay-consistency (the recorded states follow from the recorded inputs on this software and "
     "hardware)"
 )
-_NOT = (
-    "that this was the only run (seeds can be shopped), who ran it, when, on which hardware, that "
-    "the data are clean, or that the listed code treats all branches alike (read it: code can "
-    "look at its state, its call stack or the file system)"
+_NOT = "that this was the only run (seeds can be shopped), who ran it, when, on which hardware, "
+_NOT_OF_RECORDING = f"{_NOT}or that the data are clean"
+_NOT_OF_STUDY = (
+    f"{_NOT}that the data are clean, or that the listed code treats all branches alike (read it: "
+    "code can look at its state, its call stack or the file system)"
 )
 
 
@@ -139,7 +140,7 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
             if any(item.by_author for item in report.replays):
                 replayed += " by anybody but, in his own word, the author"
         out.print(f"Shown: {_PROVES_RECORDING if of_recording else _PROVES}{replayed}.")
-        out.print(f"Not shown: {_NOT}.")
+        out.print(f"Not shown: {_NOT_OF_RECORDING if of_recording else _NOT_OF_STUDY}.")
     if report.settings is not None and report.exit_code == LESS_THAN_REQUIRED:
         out.print(f"Required: {report.settings.require} or more; this is less")
     out.print(f"Verdict: {report.verdict} (exit {report.exit_code})")

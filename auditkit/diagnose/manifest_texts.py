@@ -37,7 +37,7 @@ def manifest_texts(manifest: Manifest) -> dict[str, Texts]:
     }
     if isinstance(manifest, RecordingManifest):
         world = {"size": manifest.world.size, "backend": manifest.world.backend}
-        found["command"] = {"command": shlex.join(manifest.command)}
+        found["command"] = {"command": shlex.join(manifest.command) or "none"}
         found["seed"] = {"seed": "not given" if manifest.seed is None else str(manifest.seed)}
         found["world"] = {**_texts(world), **manifest.world.settings}
     else:

@@ -25,9 +25,11 @@ from auditkit.errors import (
 from auditkit.files import artifacts, locks, store
 from auditkit.files.run_parts import SeedParts, notes, present, seed_name
 from auditkit.formats import canonical
+from auditkit.formats.quote import clipped_apart
 from auditkit.records.environment import Environment
 from auditkit.records.manifest import CODE_FOLDER, MANIFEST_NAME, CodeFile, FileRecord
 from auditkit.records.plan import StudyPlan
+from auditkit.records.plan_values import spelled_seeds
 from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 
 _JOURNAL = f"run.json{store.PARTIAL}"
@@ -70,10 +72,7 @@ class Journal:
         Sources and files are compared where both have them: what is imported late is not there
         to be compared, and :func:`merged_code` compares it at the end.
         """
-        for field in ("plan", "target", "arguments", "plan_sha256", "extends_sha256"):
-            if getattr(self, field) != getattr(other, field):
-                names = f": {self._other_fields(other)}" if field == "plan" else ""
-                yield f"the unfinished run has another {field}{names}"
+        yield from self._study_changes(other)
         sources = {file.name: file.sha256 for file in other.code}
         for file in self.code:
             if sources.get(file.name, file.sha256) != file.sha256:
@@ -87,15 +86,40 @@ class Journal:
             for name in self.built.differences(other.built):
                 yield f"the program now makes another {name} than when the run was stopped"
 
-    def _other_fields(self, other: Journal) -> str:
-        names = [item.name for item in fields(StudyPlan)]
-        here, there = self.plan, other.plan
-        return ", ".join(name for name in names if getattr(here, name) != getattr(there, name))
+    def _study_changes(self, other: Journal) -> Iterator[str]:
+        """What the other one was asked for in another way."""
+        both = (self, other)
+        plans = ({f.name: _spelled(f.name, one.plan) for f in fields(StudyPlan)} for one in both)
+        if lines := "; ".join(_differences(*plans)):
+            yield f"the unfinished run has another plan: {lines}"
+        for field in ("target", "plan_sha256", "extends_sha256"):
+            texts = ({field: getattr(one, field) or "none"} for one in both)
+            for line in _differences(*texts):
+                yield f"the unfinished run has another {line}"
+        if lines := "; ".join(_differences(self.arguments, other.arguments)):
+            yield f"the unfinished run has other arguments: {lines}"
 
     def environment_differences(self, other: Journal) -> tuple[str, ...]:
         """Lines about the environment; which packages were imported is not compared."""
         here, there = (replace(each.environment, packages={}) for each in (self, other))
         return tuple(here.differences(there))
+
+
+def _differences(there: Mapping[str, str], here: Mapping[str, str]) -> Iterator[str]:
+    """What two sets of named texts have differently, with both."""
+    for name in sorted(there.keys() | here.keys()):
+        if there.get(name) != here.get(name):
+            texts = clipped_apart(there.get(name, "none"), here.get(name, "none"))
+            yield "{}: {} there, {} here".format(name, *texts)
+
+
+def _spelled(field: str, plan: StudyPlan) -> str:
+    """A field of a plan, as it is typed."""
+    if field == "seeds":
+        return spelled_seeds(plan.seeds)
+    if field == "perturbations":
+        return "; ".join(spec.typed for spec in plan.perturbations)
+    return str(getattr(plan, field))
 
 
 @dataclass(frozen=True)

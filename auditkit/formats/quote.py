@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from itertools import takewhile
 from types import NoneType
+
+#: Characters of a text that are shown, and those before the first that differs.
+_SHOWN, _BEFORE = 120, 20
 
 
 def brief(value: object, limit: int = 60) -> str:
@@ -17,6 +21,21 @@ def brief(value: object, limit: int = 60) -> str:
         return "a very large integer"
     text = ascii(value[: limit + 1] if isinstance(value, (str, bytes)) else value)
     return text if len(text) <= limit else text[:limit] + "..."
+
+
+def clipped(text: str) -> str:
+    """The beginning of a text that is long."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+
+
+def clipped_apart(left: str, right: str) -> tuple[str, str]:
+    """Two texts, from where they differ on where they are long."""
+    if max(len(left), len(right)) > _SHOWN:
+        pairs = zip(left, right, strict=False)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        start = max(0, shared - _BEFORE)
+        left, right = (f"{'...' if start else ''}{text[start:]}" for text in (left, right))
+    return clipped(left), clipped(right)
 
 
 def class_of(value: object) -> str:

@@ -18,6 +18,7 @@ from auditkit.observe.state.components import State
 from auditkit.observe.state.counters import begun_anew
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import digest_leaves
+from auditkit.recorder.running_script import changed_files
 from auditkit.records.differences import by_cause, kind_of, resume_reason, resume_remedy
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import CONSUMED, Trace, is_consumed
@@ -180,8 +181,13 @@ class Proof:
             hint=f"{likely}; {_WAY_OUT}",
         )
 
-    def _failed(self, message: str, **parts: object) -> ResumeMismatch:
-        self._failure = ResumeMismatch(message, **parts)  # type: ignore[arg-type]
+    def _failed(self, message: str, *, hint: str, **parts: object) -> ResumeMismatch:
+        if changed := changed_files(self._resumption.journal.program):
+            is_others = "are other files" if ", " in changed else "is another file"
+            hint = (
+                f"likely {changed} {is_others} than when the recording began; if not that, {hint}"
+            )
+        self._failure = ResumeMismatch(message, hint=hint, **parts)  # type: ignore[arg-type]
         return self._failure
 
     def _differing_tensor(self, step: int, component: str, state: State) -> str | None:

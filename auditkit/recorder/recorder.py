@@ -68,7 +68,8 @@ class Recorder:
             processes keep two at least: a kill may fall between their writes.
         patience: Seconds that a process waits for the others, at the start and at the end.
         new: Whether to record into a new numbered folder beside ``out``: ``out-0001``, then
-            ``out-0002``. :attr:`out` has its name once wrap was called.
+            ``out-0002``; an ``out`` that is there counts as the first. :attr:`out` is the new
+            folder once wrap was called.
         key: Private key to sign with; else ``$AUDITKIT_KEY``, else this machine's own.
 
     Raises:
@@ -223,7 +224,7 @@ class Recorder:
 
     @property
     def out(self) -> Path:
-        """The recording's folder; with ``new=True`` it is known once wrap was called."""
+        """The recording's folder; with ``new=True`` wrap makes it, and before it is the base."""
         return self._settings.out
 
     @property

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from auditkit.errors import AuditError, RestoreMismatch, StoreError
@@ -15,9 +14,8 @@ from auditkit.files.recording_folder import RankResult, RecordingFolder
 from auditkit.files.store import PARTIAL
 from auditkit.formats.ordering import Batch
 from auditkit.formats.recipes import order_digest
-from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import to_statement
-from auditkit.observe.machine.code import git_state, user_code
+from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.distributed import Peers, parallel_settings
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
@@ -26,6 +24,7 @@ from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
 from auditkit.recorder.loop import GuardedBoundary, Loop, RecorderBackend
 from auditkit.recorder.proof import Proof, Resumption, choose_start
+from auditkit.recorder.running_script import argument_changes, command_now, program_record
 from auditkit.recorder.watch import Watch
 from auditkit.recorder.wrapping import Wrapped, instrument
 from auditkit.recorder.writer import (
@@ -43,7 +42,6 @@ from auditkit.records.manifest import (
     MANIFEST_NAME,
     SCHEMA_VERSION,
     SIGNER_NAME,
-    CodeFile,
     Producer,
     ProgramRecord,
     RunTimes,
@@ -56,6 +54,8 @@ from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import describe_objects
 from auditkit.study.stages.forker import Fork, read_fork
 from auditkit.version import __version__
+
+_LOG = logging.getLogger("auditkit")
 
 
 class RecordingBackend(RecorderBackend):
@@ -172,7 +172,7 @@ class RecordingBackend(RecorderBackend):
                 environment=environment(),
                 loaders=self._instrumented.describe_loaders(),
                 program=self._program_now() if self._rank == 0 else None,
-                command=_command(),
+                command=command_now(),
                 world=self._world(),
             )
             self._folder.write_journal(journal)
@@ -184,6 +184,7 @@ class RecordingBackend(RecorderBackend):
             if resumption.kept is None:
                 journal = replace(journal, stream_starts=starts)
             else:
+                self._tell_other_arguments(journal)
                 fork = self._go_on_from(resumption.kept, auditor)
         self._writer = RecordingWriter(
             self._settings,
@@ -258,6 +259,16 @@ class RecordingBackend(RecorderBackend):
                 hint="go on under the same ones, or start a new recording in another folder",
             )
 
+    def _tell_other_arguments(self, journal: RecordingJournal) -> None:
+        if self._rank or journal.program is None:  # an earlier build noted no arguments
+            return
+        if changes := argument_changes(journal.command, command_now()):
+            _LOG.warning(
+                "auditkit: the script's arguments are others than when the recording began: %s; "
+                "what a checkpoint holds, such as learning rates, stays as it was",
+                changes,
+            )
+
     def _finish(self) -> None:
         with self._peers.collective("finish the recording"):
             if self._loop.live:
@@ -292,7 +303,7 @@ class RecordingBackend(RecorderBackend):
             run=RunTimes.ending(results[0].started, now()),
             seed=self._settings.seed,
             program=program_record(results[0].code, describe_objects(objects)),
-            command=_command(),
+            command=command_now(),
             environment=results[0].environment,
             world=self._world(),
             ranks=tuple(result.record for result in results),
@@ -334,11 +345,6 @@ class RecordingBackend(RecorderBackend):
         warnings.warn(text, RecordingStopped, stacklevel=2)
 
 
-def _command() -> tuple[str, ...]:
-    """Arguments of the script."""
-    return tuple(redact_text(argument) for argument in sys.argv[1:])
-
-
 class _OrderCheck:
     """Compares batches that are loaded again with the rows that were recorded.
 
@@ -378,19 +384,3 @@ def _check_digests(fork: Fork, checkpoint: CheckpointRecord) -> None:
             raise RestoreMismatch(
                 "the checkpoint is not what was written", where=checkpoint.file, component=name
             )
-
-
-def program_record(code: tuple[CodeFile, ...], description: dict[str, str]) -> ProgramRecord:
-    """The script that is running."""
-    main = getattr(sys.modules.get("__main__"), "__file__", None)
-    path = Path(main).resolve() if isinstance(main, str) else None
-    known = path is not None and any(file.name == path.name for file in code)
-    commit, dirty = git_state(path.parent, path.name) if path and known else (None, None)
-    return ProgramRecord(
-        target=path.name if path and known else "interactive",
-        arguments={},
-        description=description,
-        git_commit=commit,
-        git_dirty=dirty,
-        code=code,
-    )

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from itertools import takewhile
 from typing import Any
 
 from auditkit.formats.group_values import GROUPS, hyper_parameters
+from auditkit.formats.quote import clipped, clipped_apart
 from auditkit.records.manifest import CodeFile, ProgramRecord
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.plan_values import spelled_seeds
 from auditkit.records.registration import DataIdentity
-
-#: Characters of a text that are shown, and those before the first that differs.
-_SHOWN, _BEFORE = 120, 20
 
 
 def plan_deviations(planned: StudyPlan, found: StudyPlan) -> Iterator[str]:
@@ -109,9 +106,9 @@ def _list_deviations(
     left_out = [item for item in planned if item not in found]
     added = [item for item in found if item not in planned]
     if left_out:
-        yield f"{what} planned and not run: {_clipped(spell(left_out))}"
+        yield f"{what} planned and not run: {clipped(spell(left_out))}"
     if added:
-        yield f"{what} run and not planned: {_clipped(spell(added))}"
+        yield f"{what} run and not planned: {clipped(spell(added))}"
     if not left_out and not added:
         yield f"{what}: {_differing(spell(planned), spell(found))}, which is another order"
 
@@ -130,14 +127,5 @@ def _mapping_deviations(
 
 
 def _differing(planned: str, found: str) -> str:
-    """Two texts, from where they differ on where they are long."""
-    if max(len(planned), len(found)) > _SHOWN:
-        pairs = zip(planned, found, strict=False)
-        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
-        start = max(0, shared - _BEFORE)
-        planned, found = (f"{'...' if start else ''}{text[start:]}" for text in (planned, found))
-    return f"{_clipped(planned)} was planned, {_clipped(found)} was run"
-
-
-def _clipped(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    here, there = clipped_apart(planned, found)
+    return f"{here} was planned, {there} was run"

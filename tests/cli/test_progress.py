@@ -102,6 +102,7 @@ def test_the_time_left_follows_from_the_steps_and_not_from_the_start(
     assert "100 of 1000" in progress.head()
     progress.expect(50, "verify", "checking ...")
     assert progress.share() == 1.0
+    assert progress.head() == "verify: 50 of 50 steps, 1:01:00 gone"  # no time is left
 
 
 def test_many_jobs_have_few_lines_in_the_order_of_their_seeds(

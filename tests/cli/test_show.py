@@ -184,6 +184,7 @@ def test_what_a_loop_logged_is_a_table(tmp_path: Path, monkeypatch: pytest.Monke
     record_loop(loop)
     text = words(CliRunner().invoke(main, ["show", str(loop.out)]).stdout)
     assert "rank logged numbers first last least most" in text
+    assert "hyper-parameters at the end lr=0.04, " in text
     assert "0 loss 12 " in text
     assert "0 param_groups[0].lr 2 0.05 at 1 0.04 at 10 0.04 0.05" in text
     edited = bytearray((loop.out / "scalars.safetensors").read_bytes())

@@ -74,3 +74,5 @@ def test_a_recording_has_no_rows_for_what_it_cannot_have(
     assert rows == ["1", "2", "3", "4", "5", "8"]
     assert NOT_APPLICABLE not in out
     assert "noise floor" not in out
+    assert "on which hardware, or that the data are clean." in " ".join(out.split())
+    assert "branches" not in out

@@ -162,6 +162,8 @@ def test_another_command_line_alone_is_a_note(write: Write) -> None:
     found = compare(write("a"), other)
     assert (found.same, found.ignored, found.fields) == (True, ("command",), ())
     assert found.notes == ("command: train.py --epochs 1; train.py --out '1 2'",)
+    bare = write("c", change=changed(command=()))
+    assert compare(bare, other).notes == ("command: none; train.py --out '1 2'",)
 
 
 def test_what_is_ignored_is_noted_and_makes_no_difference(write: Write) -> None:

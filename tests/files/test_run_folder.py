@@ -227,12 +227,24 @@ def test_a_damaged_journal_is_called_that_and_has_a_remedy(interrupted: Path, te
 def test_another_plan_target_or_argument_is_refused(interrupted: Path) -> None:
     plan, source = plan_of(interrupted), source_of(interrupted)
     others: list[tuple[str, StudyPlan, ProgramSource]] = [
-        ("plan: horizon", replace_horizon(plan, 20), source),
-        ("target", plan, replace(source, target="other.py:make_program")),
-        ("arguments", plan, replace(source, arguments={"data": "iterable"})),
+        (
+            f"another plan: horizon: {plan.horizon} there, 20 here; seeds: 0 there, 0-1 here",
+            replace(replace_horizon(plan, 20), seeds=(0, 1)),
+            source,
+        ),
+        (
+            "another target: tiny_study.py:make_program there, other.py:make_program here",
+            plan,
+            replace(source, target="other.py:make_program"),
+        ),
+        (
+            "other arguments: data: none there, iterable here; more: none there, 1 here",
+            plan,
+            replace(source, arguments={"data": "iterable", "more": "1"}),
+        ),
     ]
-    for field, other_plan, other_source in others:
-        with pytest.raises(StoreError, match=f"the unfinished run has another {field}; --resume"):
+    for said, other_plan, other_source in others:
+        with pytest.raises(StoreError, match=f"the unfinished run has {said}; --resume"):
             begin(interrupted, other_plan, other_source, resume=True)
 
 

@@ -142,6 +142,7 @@ def test_a_folder_without_a_number_counts_as_the_first(tmp_path: Path) -> None:
     with ak.Recorder(tmp_path / "exp1") as recorder:
         train(recorder, lambda _: None, epochs=1)
     with ak.Recorder(tmp_path / "exp1", new=True) as recorder:
+        assert recorder.out.name == "exp1"  # wrap makes the new one
         train(recorder, lambda _: None, epochs=1)
     assert recorder.out.name == "exp1-0002"
 

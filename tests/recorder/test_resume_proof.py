@@ -314,6 +314,32 @@ def test_a_loop_that_begins_anew_otherwise_is_refused(tmp_path: Path) -> None:
     assert content(out) == before
 
 
+def test_a_script_that_is_another_file_is_named_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tmp_path / "train.py", tmp_path / "out"
+    source.write_text("bias = 0")
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(source))
+    kill(train, partial(ak.Recorder, out, checkpoint_every=3), 15)
+    source.write_text("bias = 1")
+    with pytest.raises(ResumeMismatch) as caught:
+        resume(partial(train, hidden=5), out)
+    expected = "likely train.py is another file than when the recording began; if not that, likely"
+    assert expected in str(caught.value)
+
+
+def test_other_arguments_are_told_in_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py", "lr=0.05", "out=a"])
+    kill(train, partial(ak.Recorder, tmp_path / "out", checkpoint_every=3), 15)
+    caplog.clear()
+    monkeypatch.setattr(sys, "argv", ["train.py", "lr=0.04", "out=a", "resume=1"])
+    resume(train, tmp_path / "out")
+    (line,) = [m for m in caplog.messages if "script's arguments" in m]
+    assert "than when the recording began: lr=0.05 -> lr=0.04, resume=1 added; what a" in line
+
+
 def test_a_number_that_counts_the_steps_and_begins_anew_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -362,24 +362,40 @@ def test_finished_parts_are_not_run_again(cut_short: Path, shell: Shell) -> None
 
 
 @pytest.mark.parametrize(
-    ("options", "program", "field"),
+    ("options", "program", "change"),
     [
-        (("--seeds", "0,1", "--perturb", "order-swap"), TINY, "plan: perturbations"),
-        (("--seeds", "0-2", "--perturb", "carry"), TINY, "plan: seeds"),
-        ((*SMALL, "--horizon", "15"), TINY, "plan: horizon"),
-        ((*SMALL, "--arg", "accumulate=1"), TINY, "arguments"),
-        (SMALL, "halting_study.py", "target"),
-        (SMALL, "tiny_study:make_program", "target"),
+        (
+            ("--seeds", "0,1", "--perturb", "order-swap"),
+            TINY,
+            "another plan: perturbations: carry there, order-swap here",
+        ),
+        (
+            ("--seeds", "0-2", "--perturb", "carry"),
+            TINY,
+            "another plan: seeds: 0-1 there, 0-2 here",
+        ),
+        ((*SMALL, "--horizon", "15"), TINY, "another plan: horizon: 14 there, 15 here"),
+        (
+            (*SMALL, "--arg", "accumulate=1"),
+            TINY,
+            "other arguments: accumulate: none there, 1 here",
+        ),
+        (SMALL, "halting_study.py", "another target: {} there, halting_study.py:make_program here"),
+        (
+            SMALL,
+            "tiny_study:make_program",
+            "another target: {} there, tiny_study:make_program here",
+        ),
     ],
 )
 def test_another_study_is_not_mixed_into_an_unfinished_one(
-    options: tuple[str, ...], program: str, field: str, cut_short: Path, shell: Shell
+    options: tuple[str, ...], program: str, change: str, cut_short: Path, shell: Shell
 ) -> None:
     before = content(cut_short)
     done = resume(shell, *options, program=program)
     assert done.code == 2
     assert done.line == (
-        f"out: the unfinished run has another {field}; "
+        f"out: the unfinished run has {change.format('tiny_study.py:make_program')}; "
         "--resume takes the same program, data and plan; give another --out for others"
     )
     assert content(cut_short) == before
