@@ -10,18 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from auditkit.errors import (
-    AuditError,
-    FormatError,
-    MalformedError,
-    PlanError,
-    StoreError,
-    UnsafePath,
-)
+from auditkit.errors import FormatError, MalformedError, PlanError, StoreError, UnsafePath
 from auditkit.files import artifacts, locks, store
 from auditkit.files.run_parts import SeedParts, notes, present, seed_name
 from auditkit.formats import canonical
@@ -213,41 +206,6 @@ class RunFolder:
                 hint="go on with --resume",
             )
         return data
-
-    def require_listed(self, files: Iterable[FileRecord]) -> None:
-        """Require files to be what a manifest lists.
-
-        Raises:
-            StoreError: Naming the first that is not.
-        """
-        for file in files:
-            try:
-                found = artifacts.file_sha256(self.path, file.name, expected_size=file.size)
-            except AuditError as error:
-                found = str(error)
-            if found != file.sha256:
-                raise StoreError(
-                    f"seeds cannot be added to a study whose {file.name} is not the listed file",
-                    where=str(self.path),
-                    hint="auditkit verify names everything that is damaged",
-                )
-
-    def require_name(self, name: str, data: bytes) -> None:
-        """Require a name to be free, or to hold these bytes already.
-
-        Raises:
-            StoreError: When something else lies there.
-        """
-        if not os.path.lexists(self.path / name):
-            return
-        with suppress(AuditError):
-            if artifacts.safe_read(self.path, name) == data:
-                return
-        raise StoreError(
-            f"{name} is not this study's: the earlier manifest is kept under that name",
-            where=str(self.path),
-            hint="move it elsewhere",
-        )
 
     def begin(self, journal: Journal) -> str:
         """Claim a free folder for a run, or go on with it; without a part it is started anew.

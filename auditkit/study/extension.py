@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from auditkit.errors import PlanError
+from auditkit.files.extended import require_listed, require_name
 from auditkit.files.run_folder import RunFolder
 from auditkit.formats.statements import study_from_statement
 from auditkit.records.manifest import Extension, StudyManifest
@@ -114,6 +115,6 @@ def read_earlier(folder: RunFolder, key: TrustedKey, *, resume: bool) -> Earlier
             hint="make a new plan with all of them",
         )
     earlier = EarlierStudy(manifest, data)
-    folder.require_listed(manifest.files)
-    folder.require_name(earlier.name, data)
+    require_listed(folder.path, manifest.files)
+    require_name(folder.path, earlier.name, data)
     return earlier

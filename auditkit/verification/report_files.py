@@ -8,7 +8,8 @@ the latter is ever found again by itself: it was made here, and of this very man
 No copy names the user's home folder: what lies beside a manifest may be handed on.
 
 A weaker report does not replace a stronger one of the same manifest, since a replay may have taken
-hours; one that says that something is wrong replaces any.
+hours; one that says that something is wrong replaces any, and where a replay failed, none replaces
+it that did not replay.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ REPORT_NAME = "report.json"
 
 #: Recognises a report, which a later one may replace.
 IS_REPORT = json_with("verdict", "exit_code", "manifest_sha256", "checks")
+
+#: Verdicts of a report that found something wrong, and of one that did not replay; the check.
+_FAILED, _NOT_REPLAYED, _REPLAY = "failed", "integrity-only", 8
 
 #: Exit codes of reports that say nothing of the manifest: nobody trusted, consent, data missing.
 _NOTHING_SAID = (3, 6)
@@ -120,12 +124,18 @@ def _says_more(path: Path, report: VerificationReport) -> bool:
         data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a report")
         plain = canonical.loads(data, what=path.name)
         claimed = plain.get("verdict") if isinstance(plain, dict) else None
-        if _strength(claimed) <= _strength(report.verdict):
+        has_failed = claimed == _FAILED and report.verdict == _NOT_REPLAYED
+        if not has_failed and _strength(claimed) <= _strength(report.verdict):
             return False  # whatever else is in it, which takes longer to read
         earlier = report_from_json(data, what=path.name)
     except AuditError:
         return False
-    return earlier.manifest_sha256 == report.manifest_sha256
+    if earlier.manifest_sha256 != report.manifest_sha256:
+        return False
+    if not has_failed:
+        return True
+    failed = {check.number for check in earlier.checks if check.status == "failed"}
+    return _REPLAY in failed and _finds_something_wrong(earlier)
 
 
 def _finds_something_wrong(report: VerificationReport) -> bool:

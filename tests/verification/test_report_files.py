@@ -62,6 +62,8 @@ def test_it_stays_beside_the_manifest_and_in_the_cache(manifest: Path, env: dict
         (VERIFIED, found_wrong(1, "failed"), "failed"),
         (found_wrong(1, "failed"), VERIFIED, "verified"),
         (found_wrong(3, "failed"), WEAKER, "integrity-only"),
+        (found_wrong(1, "failed"), WEAKER, "failed"),
+        (replace(found_wrong(1, "failed"), manifest_sha256="0" * 64), WEAKER, "integrity-only"),
         (replace(VERIFIED, manifest_sha256="0" * 64), WEAKER, "integrity-only"),
     ],
 )
