@@ -234,6 +234,7 @@ RECORDING = RecordingManifest(
         FileRecord("scalars.safetensors", "scalars", 99, sha("d")),
     ),
     closed_as="the process was killed",
+    resumed_with=(("train.py", "--data", "~/other"), ()),
 )
 
 REPLAY = ReplayReport(
@@ -595,6 +596,7 @@ EXAMPLES: tuple[Any, ...] = (
         command=("--data", "~/data"),
         world=WORLD,
         final={"params": sha("6")},
+        resumed_with=(("--data", "~/other"), ()),
         unresumable="loader.dataset.rng is a generator that no checkpoint holds",
     ),
     RowsTask(

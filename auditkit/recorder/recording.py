@@ -182,9 +182,11 @@ class RecordingBackend(RecorderBackend):
             self._refuse_other_settings(journal)
             proof = Proof(resumption, self._read_state, self._instrumented.uncaptured)
             if resumption.kept is None:
-                journal = replace(journal, stream_starts=starts)
+                journal = replace(
+                    journal, stream_starts=starts, command=command_now(), resumed_with=()
+                )
             else:
-                self._tell_other_arguments(journal)
+                journal = self._with_other_arguments(journal)
                 fork = self._go_on_from(resumption.kept, auditor)
         self._writer = RecordingWriter(
             self._settings,
@@ -259,15 +261,21 @@ class RecordingBackend(RecorderBackend):
                 hint="go on under the same ones, or start a new recording in another folder",
             )
 
-    def _tell_other_arguments(self, journal: RecordingJournal) -> None:
-        if self._rank or journal.program is None:  # an earlier build noted no arguments
-            return
-        if changes := argument_changes(journal.command, command_now()):
+    def _with_other_arguments(self, journal: RecordingJournal) -> RecordingJournal:
+        """Tell, and note, that the script is resumed with other arguments than it began with."""
+        command, told = command_now(), journal.resumed_with
+        changes = argument_changes(journal.command, command)
+        if not changes or journal.world is None:  # an earlier build noted no arguments
+            return journal
+        if self._rank == 0:
             _LOG.warning(
                 "auditkit: the script's arguments are others than when the recording began: %s; "
                 "what a checkpoint holds, such as learning rates, stays as it was",
                 changes,
             )
+        return (
+            journal if told[-1:] == (command,) else replace(journal, resumed_with=(*told, command))
+        )
 
     def _finish(self) -> None:
         with self._peers.collective("finish the recording"):
@@ -295,7 +303,7 @@ class RecordingBackend(RecorderBackend):
         self.manifest = self._settings.out / MANIFEST_NAME
 
     def _manifest(self, results: list[RankResult]) -> RecordingManifest:
-        objects = self._wrapped.objects
+        objects, journal = self._wrapped.objects, self._writer.journal
         files = [file for result in results for file in result.files]
         return RecordingManifest(
             schema_version=SCHEMA_VERSION,
@@ -303,11 +311,12 @@ class RecordingBackend(RecorderBackend):
             run=RunTimes.ending(results[0].started, now()),
             seed=self._settings.seed,
             program=program_record(results[0].code, describe_objects(objects)),
-            command=command_now(),
+            command=command_now() if journal.world is None else journal.command,
             environment=results[0].environment,
             world=self._world(),
             ranks=tuple(result.record for result in results),
             files=tuple(sorted(files, key=lambda file: file.name)),
+            resumed_with=journal.resumed_with,
         )
 
     def _world(self) -> WorldRecord:

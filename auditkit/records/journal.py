@@ -53,9 +53,10 @@ class RecordingJournal:
         loaders: What its loaders were.
         unresumable: Why nothing can go on from its checkpoints, for people; None where it can.
         program: The script as it was when it began, of rank 0; None in journals of earlier builds.
-        command: Arguments of the script.
+        command: Arguments of the script when it began.
         world: The processes.
         final: Commitments to the state at the end of a script that never closed its Recorder.
+        resumed_with: Arguments that it was resumed with, where they were others.
     """
 
     seed: int | None
@@ -74,6 +75,7 @@ class RecordingJournal:
     command: tuple[str, ...] = ()
     world: WorldRecord | None = None
     final: dict[str, str] = field(default_factory=dict)
+    resumed_with: tuple[tuple[str, ...], ...] = ()
 
     @property
     def checkpoints(self) -> tuple[CheckpointRecord, ...]:

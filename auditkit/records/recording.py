@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from auditkit.records.environment import Environment
 from auditkit.records.manifest import FileRecord, Producer, ProgramRecord, RunTimes
+from auditkit.records.plan import LEFT_OUT_IF_DEFAULT
 from auditkit.records.rng import RngContract
 
 RECORDING_PREDICATE = "urn:auditkit:recording:v1"
@@ -112,7 +113,7 @@ class RecordingManifest:
         run: Start and end.
         seed: The seed that the user says the loop was run with, or None. Nothing was seeded.
         program: The script and every module that it imported; ``arguments`` is empty.
-        command: Arguments of the script, home folders as ``~``.
+        command: Arguments of the script when the recording began, home folders as ``~``.
         environment: What it ran on, as the loop left it.
         world: How many processes there were.
         ranks: One record a process, by rank.
@@ -120,6 +121,7 @@ class RecordingManifest:
             ``scalars`` and ``code``.
         closed_as: How the recorded process ended, where it did not end its recording: ``auditkit
             close`` made this manifest of what it had left.
+        resumed_with: Arguments that the script was resumed with, in order, where they were others.
     """
 
     schema_version: str
@@ -133,6 +135,7 @@ class RecordingManifest:
     ranks: tuple[RankRecord, ...]
     files: tuple[FileRecord, ...]
     closed_as: str | None = None
+    resumed_with: tuple[tuple[str, ...], ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     def file(self, name: str) -> FileRecord:
         """The file of that name.

@@ -292,6 +292,8 @@ class RecordedRows:
         if there != here:
             shown = [" ".join(arguments) or "none" for arguments in (there, here)]
             yield f"the script's arguments: {shown[0]} there, {shown[1]} here"
+        for arguments in self.manifest.resumed_with:
+            yield f"the recording was resumed with other arguments: {' '.join(arguments) or 'none'}"
 
     def _checkpoint(self, rank: int, step: int) -> CheckpointRecord:
         checkpoints = self.manifest.ranks[rank].checkpoints

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from forging import edit_predicate, edit_statement, sign_payload, statement_of
 from in_process_loops import Loop
 from in_process_loops import record as record_loop
-from record_examples import REGISTRATION, REPLAY, SIGNED_REPORT
+from record_examples import RECORDING, REGISTRATION, REPLAY, SIGNED_REPORT
 from studies import Run
 
 from auditkit.cli import main
@@ -159,6 +159,7 @@ def test_a_manifest_without_seeds_is_malformed_and_no_crash(forged: Run) -> None
 def test_what_else_is_signed_is_printed_too(tmp_path: Path) -> None:
     cases: dict[str, tuple[Statement, str]] = {
         "plan": (REGISTRATION, "576 samples"),
+        "recording": (RECORDING, "resumed with train.py --data '~/other'; none"),
         "replay": (replace(REPLAY, findings=()), "everything equal"),
         "countersign": (replace(SIGNED_REPORT, report=whole(SIGNED_REPORT.report)), "failed"),
     }

@@ -336,6 +336,9 @@ def test_other_arguments_are_told_in_one_line(
     caplog.clear()
     monkeypatch.setattr(sys, "argv", ["train.py", "lr=0.04", "out=a", "resume=1"])
     resume(train, tmp_path / "out")
+    manifest = read(tmp_path / "out").manifest
+    assert manifest.command == ("lr=0.05", "out=a")
+    assert manifest.resumed_with == (("lr=0.04", "out=a", "resume=1"),)
     (line,) = [m for m in caplog.messages if "script's arguments" in m]
     assert "than when the recording began: lr=0.05 -> lr=0.04, resume=1 added; what a" in line
 

@@ -210,9 +210,12 @@ def test_other_arguments_are_named(
 ) -> None:
     loop, evidence = recorded
     monkeypatch.setattr(sys, "argv", ["train.py", "--momentum", "0.2"])
-    found = replay_in_process(evidence, replace(loop, fault="batchnorm"))
+    manifest = replace(evidence.manifest, resumed_with=(("--momentum", "0.3"),))
+    resumed = RecordingEvidence(evidence.root, manifest)
+    found = replay_in_process(resumed, replace(loop, fault="batchnorm"))
     assert found.suspects[0].endswith("--momentum 0.2 here")
     assert found.suspects[0].startswith("the script's arguments: ")
+    assert found.suspects[1] == "the recording was resumed with other arguments: --momentum 0.3"
 
 
 def test_a_resumed_recording_is_replayed_from_its_start(tmp_path: Path) -> None:
