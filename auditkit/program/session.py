@@ -74,6 +74,10 @@ class TrainingSession:
         """The training state as live views, without the data position."""
         return self._reader.read(streams)
 
+    def streams(self) -> GlobalStreams:
+        """The global streams as they stand; draws nothing."""
+        return self._reader.streams()
+
     def attributes(self, *, strict: bool = False) -> State:
         """Plain attributes that training changed, as components.
 

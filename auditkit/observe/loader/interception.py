@@ -32,7 +32,7 @@ from auditkit.observe.rng.per_sample import (
     SampleStreams,
     draws_in_collate,
 )
-from auditkit.observe.rng.streams import Generator, GlobalStreams, capture_streams, seed_everything
+from auditkit.observe.rng.streams import Generator, GlobalStreams, StreamReader, seed_everything
 
 _ATTRIBUTE = "_auditkit_interception"
 
@@ -74,6 +74,7 @@ class Interception:
         self.suspects: Callable[[], list[str]] = list
         self._indices: _IndexIterator | None = None
         self._original = type(loader)
+        self._reader = StreamReader()
         self._order_streams: GlobalStreams | None = None
         self._control: Sequence[Batch] = ()
         self._delivered: Sequence[Batch] = ()
@@ -168,7 +169,7 @@ class Interception:
     def save_order_stream(self) -> None:
         """Remember where the sampler's streams stand."""
         if self.per_sample:
-            self._order_streams = capture_streams()
+            self._order_streams = self._reader.read()
 
     def resume_order_stream(self) -> None:
         """Go on where the sampler's streams stood."""

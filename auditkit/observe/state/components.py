@@ -16,6 +16,7 @@ put back; what no component would hold is an error, see ``auditkit.observe.state
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
@@ -28,6 +29,7 @@ from auditkit.observe.rng.per_sample import PerSample
 from auditkit.observe.rng.streams import (
     Generator,
     GlobalStreams,
+    StreamReader,
     capture_streams,
     generator_leaves,
     has_state,
@@ -157,6 +159,9 @@ class StateReader:
     def __init__(self, objects: TrainingObjects) -> None:
         self._objects = objects
         self._last: tuple[GlobalStreams, dict[str, Leaves]] | None = None
+        self._streams = StreamReader()
+        self._sources: list[Mapping[str, Tensor]] = []
+        self._all_parameters: dict[str, Tensor] = {}
         self._model = ModuleState(objects.model)
         known = _registered(objects)
         self._optimizer = OptimizerFamily(objects.optimizer, known)
@@ -176,9 +181,13 @@ class StateReader:
             map(_is_custom, objects.extras.values())
         )
 
+    def streams(self) -> GlobalStreams:
+        """The global streams as they stand."""
+        return self._streams.read()
+
     def read(self, streams: GlobalStreams | None = None) -> State:
         """See :func:`capture`."""
-        frozen = streams if streams is not None else capture_streams()
+        frozen = streams if streams is not None else self.streams()
         objects, model = self._objects, self._model
         parameters, components = model.components()
         trained = self._trained(parameters)
@@ -211,16 +220,21 @@ class StateReader:
         return leaves
 
     def _trained(self, parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Every parameter by name; the same mapping as long as none is replaced."""
         if not self._modules:
             return parameters
-        return {
-            **parameters,
-            **{
-                f"{component}.{name}": parameter
-                for component, module in self._modules.items()
-                for name, parameter in module.parameters().items()
-            },
-        }
+        sources = [parameters, *(module.parameters() for module in self._modules.values())]
+        if len(sources) != len(self._sources) or not all(map(operator.is_, sources, self._sources)):
+            self._sources = sources
+            self._all_parameters = {
+                **parameters,
+                **{
+                    f"{component}.{name}": parameter
+                    for component, found in zip(self._modules, sources[1:], strict=True)
+                    for name, parameter in found.items()
+                },
+            }
+        return self._all_parameters
 
     def _runs_custom_code(self) -> bool:
         found = (self._model, *self._modules.values())

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 from auditkit.errors import AuditError, ProgramError
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.driver import Delivery, LoaderDriver
-from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.program.program import program_failure
@@ -76,7 +75,7 @@ def _deliver(
 ) -> Delivery:
     empty_epochs = 0
     while True:
-        streams = capture_streams()
+        streams = session.streams()
         state = session.state(streams)
         evidence.cut(state)
         callback.on_boundary(step, state)
