@@ -28,6 +28,7 @@ from auditkit.observe.machine.imports import noted_opens
 from auditkit.observe.rng.per_sample import PerSample
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
+from auditkit.observe.state.named_groups import Groups, Patterns, group_patterns
 from auditkit.program.arguments import check_arguments, lacking_options, where_data_lie
 from auditkit.program.probe import Probe
 from auditkit.records.plan import StudyPlan
@@ -70,6 +71,9 @@ class Program:
         recalibrate: ``recalibrate(model, batch)`` calls the model on a batch, for BatchNorm's
             statistics; what it returns is dropped. By default ``loss`` does that.
         data_version: The data set's own digest or version, recorded as the program states it.
+        groups: Parts of the model that are components of their own: patterns (``fnmatch``) of
+            parameter and buffer names by group, as ``{"teacher": "encoder_k.*"}``; or
+            ``"children"``, a group for each child of the model.
     """
 
     model: nn.Module
@@ -88,6 +92,7 @@ class Program:
     on_epoch_end: Callable[[Program, int], None] | None = None
     recalibrate: Callable[[nn.Module, Batch], object] | None = None
     data_version: str | None = None
+    groups: Groups = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         kinds = {
@@ -118,6 +123,7 @@ class Program:
             )
         if self.accumulate < 1:
             raise ProgramError(f"accumulate must be at least 1, not {self.accumulate}")
+        object.__setattr__(self, "_patterns", group_patterns(self.model, self.groups))
         self._check_names()
 
     def _check_names(self) -> None:
@@ -158,7 +164,13 @@ class Program:
             scaler=self.scaler,
             averaged=self.averaged,
             extras=self.extras,  # type: ignore[arg-type]  # which takes generators out of it
+            groups=self._group_patterns,
         )
+
+    @property
+    def _group_patterns(self) -> Patterns:
+        found: Patterns = self.__dict__["_patterns"]
+        return found
 
     @property
     def sample_generators(self) -> dict[str, Generator]:

@@ -220,7 +220,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "move every trainable weight by -1, 0 or +1 times scale units in the last place",
             "noise floor",
             {"scale": Parameter(default=1, minimum=1), "draw": Parameter(default=0)},
-            _fixed("params"),
+            _fixed("params*"),  # the weights, and named groups of them
             needs="weights that are trained",
         ),
         Declaration(

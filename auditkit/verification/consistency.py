@@ -147,10 +147,11 @@ def _check_rows(trace: Trace, first: int, last: int, where: str) -> Iterator[Fin
             where,
         )
         return
-    if "params" not in trace.columns or any(name not in trace.columns for name in CONSUMED):
+    params = [name for name in trace.columns if name == "params" or name.startswith("params/")]
+    if not params or any(name not in trace.columns for name in CONSUMED):
         yield Finding("the trace has no column params, order or batch", where)
         return
-    for name in (*CONSUMED, "params"):
+    for name in (*CONSUMED, *sorted(params)):
         cells = np.frombuffer(trace.columns[name], dtype=np.uint8).reshape(-1, EVIDENCE_BYTES)
         empty = np.flatnonzero(~cells[:-1].any(axis=1))
         if len(empty):

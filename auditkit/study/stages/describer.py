@@ -52,6 +52,9 @@ def describe_objects(objects: TrainingObjects) -> dict[str, str]:
         found["averaged"] = ", ".join(sorted(objects.averaged))
     if objects.extras:
         found["extras"] = ", ".join(sorted(objects.extras))
+    if objects.groups:
+        groups = objects.groups.items()
+        found["groups"] = "; ".join(f"{name}: {', '.join(each)}" for name, each in groups)
     return found
 
 
