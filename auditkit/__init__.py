@@ -23,17 +23,19 @@ if TYPE_CHECKING:
     from auditkit.observe.rng.per_sample import PerSample
     from auditkit.observe.state.components import Stateful, TrainingObjects
     from auditkit.perturbations.base import Perturbation
+    from auditkit.perturbations.own import perturb
     from auditkit.program.probe import Probe
     from auditkit.program.program import Program
     from auditkit.recorder.recorder import Recorder
-    from auditkit.records.declaration import Declaration, Parameter
+    from auditkit.records.declaration import Declaration
+    from auditkit.records.parameter import Parameter
     from auditkit.records.plan import PerturbationSpec, StudyPlan
 
 _HOMES = {
     "AuditError": "auditkit.errors",
     "Declaration": "auditkit.records.declaration",
     "NothingToPerturb": "auditkit.errors",
-    "Parameter": "auditkit.records.declaration",
+    "Parameter": "auditkit.records.parameter",
     "PerSample": "auditkit.observe.rng.per_sample",
     "Perturbation": "auditkit.perturbations.base",
     "PerturbationSpec": "auditkit.records.plan",
@@ -47,6 +49,7 @@ _HOMES = {
     "diff": "auditkit.api.difference",
     "load_manifest": "auditkit.api.calls",
     "load_report": "auditkit.api.calls",
+    "perturb": "auditkit.perturbations.own",
     "verify": "auditkit.api.calls",
 }
 
@@ -69,6 +72,7 @@ __all__ = [
     "diff",
     "load_manifest",
     "load_report",
+    "perturb",
     "verify",
 ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from auditkit.records.agreement import Agreement, ReproductionReport
-from auditkit.records.declaration import Parameter
 from auditkit.records.digest import Digest
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import (
@@ -34,6 +33,8 @@ from auditkit.records.manifest import (
     StudyManifest,
 )
 from auditkit.records.opened import OpenedFile, OpenedFiles
+from auditkit.records.own_perturbation import OwnPerturbation
+from auditkit.records.parameter import Parameter
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.preflight import Cost, NudgeTrial, Preflight
 from auditkit.records.recording import CheckpointRecord, RankRecord, RecordingManifest, WorldRecord
@@ -75,6 +76,20 @@ PLAN = StudyPlan(
     threads=2,
     augmentation_rng="inherit",
     probe_at=[4, 7],
+    own_perturbations=[
+        OwnPerturbation(
+            "my-reset",
+            2,
+            "state",
+            ("buffers/{name}",),
+            ("params",),
+            ("optimizer/*",),
+            {"name": Parameter(default="queue", text=True)},
+            "the queue := 0",
+            "a paper",
+            "a queue",
+        )
+    ],
 )
 
 ENVIRONMENT = Environment(
@@ -516,7 +531,8 @@ EXAMPLES: tuple[Any, ...] = (
     ),
     COST,
     Description(None),
-    Description(PLAN),
+    Description(PLAN, PLAN.own_perturbations),
+    PLAN.own_perturbations[0],
     PLAN.changed(probe_at=()),
     NUDGE,
     PREFLIGHT,
@@ -529,6 +545,7 @@ EXAMPLES: tuple[Any, ...] = (
     Parameter(default=1, minimum=1),
     Parameter(default="m", choices=("m", "v")),
     Parameter(default="", text=True),
+    Parameter(default="0.5", decimal=True, optional=True),
     PerturbationSpec("order-shuffle", {"draw": 3, "how": "x"}),
     PLAN,
     FINDING,

@@ -29,6 +29,8 @@ from auditkit.observe.rng.per_sample import PerSample
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
 from auditkit.observe.state.named_groups import Groups, Patterns, group_patterns
+from auditkit.perturbations.own import adopt
+from auditkit.perturbations.registry import registry
 from auditkit.program.arguments import check_arguments, lacking_options, where_data_lie
 from auditkit.program.probe import Probe
 from auditkit.records.plan import StudyPlan
@@ -344,4 +346,5 @@ def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:
     plan = getattr(module, "STUDY", None)
     if plan is not None and not isinstance(plan, StudyPlan):
         raise ProgramError("STUDY must be an auditkit.StudyPlan", found=type(plan).__name__)
+    adopt(list(vars(module).values()), plan, registry())
     return LoadedFactory(make, module, name, plan)

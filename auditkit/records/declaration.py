@@ -12,51 +12,13 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from auditkit.errors import UnknownPerturbation
+from auditkit.records.parameter import Parameter
 from auditkit.records.plan import ParameterValue, PerturbationSpec
 
 #: Entry point group under which a package registers perturbations of its own.
 PLUGINS = "auditkit.perturbations"
 
 Kind = Literal["none", "state", "order"]
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of a perturbation.
-
-    Attributes:
-        default: Its value where a plan names none.
-        choices: Allowed strings; empty for whole numbers.
-        minimum: Least allowed whole number.
-        text: Whether any string is allowed.
-        optional: Whether its default is implied: a perturbation with it has the name and the
-            branch that it had before there was the parameter.
-    """
-
-    default: ParameterValue
-    choices: tuple[str, ...] = ()
-    minimum: int = 0
-    text: bool = False
-    optional: bool = False
-
-    def accepts(self, value: ParameterValue) -> bool:
-        """Whether ``value`` may be given."""
-        if self.text:
-            return isinstance(value, str)
-        if self.choices:
-            return value in self.choices
-        return isinstance(value, int) and not isinstance(value, bool) and value >= self.minimum
-
-    def implies(self, value: ParameterValue) -> bool:
-        """Whether a value goes without saying."""
-        return self.optional and value == self.default
-
-    @property
-    def allowed(self) -> str:
-        """The allowed values, for messages."""
-        if self.text:
-            return "a name"
-        return " or ".join(self.choices) or f"a whole number of at least {self.minimum}"
 
 
 @dataclass(frozen=True)

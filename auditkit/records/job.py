@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.plan import StudyPlan
 
 JobKind = Literal[
@@ -90,9 +91,11 @@ class Description:
 
     Attributes:
         plan: The program's ``STUDY``, or None.
+        own_perturbations: What the study file declares, whether the plan names it or not.
     """
 
     plan: StudyPlan | None
+    own_perturbations: tuple[OwnPerturbation, ...] = ()
 
 
 @dataclass(frozen=True)

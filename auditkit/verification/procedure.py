@@ -44,6 +44,7 @@ from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.opened import some_names
 from auditkit.records.plan import StudyPlan
+from auditkit.records.planned_declarations import declarations_of
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.replay.budget import replay_within
@@ -58,6 +59,7 @@ from auditkit.verification.authenticity import (
 )
 from auditkit.verification.content import content_findings, is_as_long_as_planned
 from auditkit.verification.extension import check_extension, look_note
+from auditkit.verification.own_perturbations import own_note
 from auditkit.verification.plan_binding import Registrar, bind_plan
 from auditkit.verification.program_code import (
     check_program,
@@ -139,7 +141,7 @@ class _StudyVerification(Verification):
         self._run = run
         self._replayer = callbacks.replayer
         self._estimator = callbacks.estimator
-        self._declarations = callbacks.declarations
+        self._declarations = declarations_of(run.manifest.plan, callbacks.declarations)
         self._registrar = callbacks.registrar
         self._replay_outcome: ReplayOutcome | None = None
 
@@ -183,7 +185,8 @@ class _StudyVerification(Verification):
         changes = {0: "; that changes are as declared was not replayed", n_all - len(seeds): ""}
         partly = f"; that changes are as declared was replayed for {n_rerun}"
         at_fork = f"{n_all} branches against their control after step {plan.fork_at}"
-        self._checks.ran(7, at_fork + changes.get(n_rerun, partly))
+        own = own_note(plan)
+        self._checks.ran(7, at_fork + changes.get(n_rerun, partly) + own)
         n_replicas = sum("replica" in names for names in rerun.values())
         by_whom = {0: "as the author re-ran it", len(seeds): "re-run here"}
         partly = f"re-run here for {n_replicas} of {len(seeds)} seeds"

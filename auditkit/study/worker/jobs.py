@@ -25,6 +25,7 @@ from auditkit.observe.machine.environment import environment, look_up_packages
 from auditkit.observe.machine.imports import watched_imports
 from auditkit.observe.machine.opened import opened_files
 from auditkit.observe.values.digests import commitments
+from auditkit.perturbations.own import adopted, require_declared
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.arguments import lacking_options, own_files_note, where_data_lie
 from auditkit.program.program import LoadedFactory, load_factory
@@ -97,6 +98,7 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
         }
         with unchanged_settings():
             factory = load_factory(target, folder)
+            require_declared(job.plan)
             result = kinds[job.kind](job, factory, report)
         if job.judged and isinstance(result, (TrunkResult, BranchesResult)):
             result = replace(result, imported=watch.files())
@@ -207,7 +209,7 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
 
 
 def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
-    return Description(plan=factory.plan)
+    return Description(factory.plan, tuple(found.own for found in adopted().values()))
 
 
 def _build(job: Job, factory: LoadedFactory, report: Report) -> BuiltProgram:

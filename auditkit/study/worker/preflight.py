@@ -23,8 +23,8 @@ from auditkit.observe.state.components import State, restore
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.perturbations.registry import perturbation_of
-from auditkit.program.program import program_failure
 from auditkit.program.session import Session
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.preflight import Cost, NudgeTrial
@@ -37,6 +37,7 @@ from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.stages.snapshotter import Snapshot
 from auditkit.study.worker.callbacks import StepReporter, TrunkCallback
+from auditkit.study.worker.declared_changes import perturb_as_declared
 from auditkit.study.worker.job_files import require_indices
 
 #: The first steps warm up and are not timed.
@@ -165,7 +166,7 @@ class PreflightCallback(TrunkCallback):
         evaluate_probe(self._session, self._first_batches)
         for name, spec in list(self._waiting.items()):
             try:
-                _apply(self._session, name, spec)
+                _apply(self._session, spec)
             except NothingToPerturb as error:
                 if not decides:
                     continue
@@ -185,15 +186,13 @@ def _asked(plan: StudyPlan) -> list[tuple[str, PerturbationSpec]]:
     return found
 
 
-def _apply(session: Session, name: str, spec: PerturbationSpec) -> None:
+def _apply(session: Session, spec: PerturbationSpec) -> None:
     if perturbation_of(spec.name).declaration.kind == "order":
         require_indices(session, [spec.name])
-    try:
+    if spec.name in DECLARATIONS:
         perturb(session, spec)
-    except AuditError:
-        raise
-    except Exception as error:  # a plug-in may raise anything
-        raise program_failure(error, f"applying {name}") from error
+    else:
+        perturb_as_declared(session, spec)
 
 
 def _weights(session: Session) -> bytes:
