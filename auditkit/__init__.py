@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from auditkit.api.difference import diff
     from auditkit.api.report import Report
     from auditkit.errors import AuditError, NothingToPerturb
+    from auditkit.observe.loader.consumption import consume
     from auditkit.observe.rng.per_sample import PerSample
     from auditkit.observe.state.components import Stateful, TrainingObjects
     from auditkit.perturbations.base import Perturbation
@@ -44,6 +45,7 @@ _HOMES = {
     "Stateful": "auditkit.observe.state.components",
     "StudyPlan": "auditkit.records.plan",
     "TrainingObjects": "auditkit.observe.state.components",
+    "consume": "auditkit.observe.loader.consumption",
     "diff": "auditkit.api.difference",
     "load_manifest": "auditkit.api.calls",
     "load_report": "auditkit.api.calls",
@@ -66,6 +68,7 @@ __all__ = [
     "StudyPlan",
     "TrainingObjects",
     "__version__",
+    "consume",
     "diff",
     "load_manifest",
     "load_report",

@@ -103,7 +103,7 @@ RNG = RngContract(
     uncovered=ALWAYS_UNCOVERED,
 )
 
-DATA = DataRecord(sha("d"), sha("e"), {"batch size": "64"}, "digits 1.0", 576)
+DATA = DataRecord(sha("d"), sha("e"), {"batch size": "64"}, "digits 1.0", 576, "model")
 
 
 def digests(first: str) -> dict[str, dict[str, str]]:

@@ -5,11 +5,18 @@ What the workers of a seed hand back is made of the same parts (:mod:`auditkit.r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from auditkit.records.environment import Environment
 from auditkit.records.opened import OpenedFiles
-from auditkit.records.plan import CONFIRMATORY, PerturbationSpec, Role, StudyPlan
+from auditkit.records.plan import (
+    CONFIRMATORY,
+    LEFT_OUT_IF_DEFAULT,
+    PerturbationSpec,
+    Role,
+    StudyPlan,
+)
 from auditkit.records.rng import RngContract
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -91,6 +98,9 @@ class DataRecord:
         loader: What the loader is: class, dataset class, batch size, workers ...
         declared: The program's own data digest or version, where it gives one.
         samples: How many samples the control consumed; None where batches are not indexed.
+        data_from: What decides which data a branch consumes: ``loader``, the same for all
+            branches; ``model``, a loader whose samples depend on the model; ``step``, where there
+            is no loader, what the step says that it consumed.
     """
 
     consumed_sha256: str
@@ -98,6 +108,9 @@ class DataRecord:
     loader: dict[str, str]
     declared: str | None
     samples: int | None
+    data_from: Literal["loader", "model", "step"] = field(
+        default="loader", metadata=LEFT_OUT_IF_DEFAULT
+    )
 
 
 @dataclass(frozen=True)

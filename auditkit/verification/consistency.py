@@ -103,7 +103,7 @@ def _used(manifest: StudyManifest) -> Iterator[tuple[str, str]]:
 def check_trunk(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
     """Findings about the trunk's trace, the order file and the fork's sections."""
     where = f"seed {seed.record.seed}, trunk"
-    yield from _check_rows(seed.trunk, 1, plan.fork_at, where)
+    yield from _check_rows(seed.trunk, 1, plan.fork_at, where, _needed(seed))
     if len(seed.order.batches) != plan.horizon:
         yield Finding(
             f"the order file has {len(seed.order.batches)} steps, the plan {plan.horizon}",
@@ -126,7 +126,7 @@ def check_branch(
 ) -> Iterator[Finding]:
     """Findings about one branch's trace and outcome."""
     plan, where = evidence.manifest.plan, seed.place(branch)
-    yield from _check_rows(trace, plan.fork_at + 1, plan.horizon, where)
+    yield from _check_rows(trace, plan.fork_at + 1, plan.horizon, where, _needed(seed))
     yield from _check_columns(seed.record, branch, trace, declarations, where)
     yield from _check_digests(branch, trace, plan, where)
     yield from _check_outcome(seed, branch, outcome, plan, where)
@@ -140,17 +140,24 @@ def check_branch(
         )
 
 
-def _check_rows(trace: Trace, first: int, last: int, where: str) -> Iterator[Finding]:
+def _needed(seed: SeedEvidence) -> tuple[str, ...]:
+    """Columns that have evidence in every row; a step without a loader may consume nothing."""
+    return ("params",) if seed.record.data.data_from == "step" else (*CONSUMED, "params")
+
+
+def _check_rows(
+    trace: Trace, first: int, last: int, where: str, needed: tuple[str, ...]
+) -> Iterator[Finding]:
     if (trace.first_step, trace.last_step) != (first, last):
         yield Finding(
             f"the trace has steps {trace.first_step}..{trace.last_step}, the plan {first}..{last}",
             where,
         )
         return
-    if "params" not in trace.columns or any(name not in trace.columns for name in CONSUMED):
+    if any(name not in trace.columns for name in needed):
         yield Finding("the trace has no column params, order or batch", where)
         return
-    for name in (*CONSUMED, "params"):
+    for name in needed:
         cells = np.frombuffer(trace.columns[name], dtype=np.uint8).reshape(-1, EVIDENCE_BYTES)
         empty = np.flatnonzero(~cells[:-1].any(axis=1))
         if len(empty):

@@ -100,6 +100,28 @@ class Auditor:
         self._pending["order"] = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         return leaves
 
+    def consume_part(self, indices: Any, batch: Any) -> None:
+        """Digest what a step without a loader says that it consumes; it may say so several times.
+
+        Args:
+            indices: Any tree of plain values; None where the batch stands for the order.
+            batch: As collated, or None.
+        """
+        parts = {"order": batch if indices is None else indices, "batch": batch}
+        for column, value in parts.items():
+            if value is not None:
+                digest, commitment = self._digests_of(batch_leaves(value))
+                if self._consumed is not None:
+                    self._consumed.update(commitment)
+                chained = hasher(EVIDENCE_RECIPE)
+                chained.update(self._pending.get(column, ABSENT) + digest)
+                self._pending[column] = chained.digest()
+
+    def _digests_of(self, leaves: Leaves) -> tuple[bytes, bytes]:
+        if self._consumed is None:
+            return digest_leaves(EVIDENCE_RECIPE, leaves), b""
+        return digest_and_commitment(leaves)
+
     def consume_auxiliary(self, name: str, batch: Any, order: Batch | None) -> None:
         """Digest a batch that the step drew from another loader; a step may draw several.
 
