@@ -16,6 +16,7 @@ TYPE_CHECKING = False  # typing's own takes as long to import as all else that i
 if TYPE_CHECKING:
     from typing import Any
 
+    from auditkit import extras as extras
     from auditkit.api.calls import load_manifest, load_report, verify
     from auditkit.api.difference import diff
     from auditkit.api.report import Report
@@ -52,6 +53,9 @@ _HOMES = {
     "verify": "auditkit.api.calls",
 }
 
+#: Modules that are used by their name, as ``auditkit.extras.Gymnasium``.
+_MODULES = {"extras": "auditkit.extras"}
+
 __all__ = [
     "AuditError",
     "Declaration",
@@ -77,6 +81,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'auditkit' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
