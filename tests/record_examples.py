@@ -122,6 +122,7 @@ CONTROL = BranchRecord(
     evaluated_on={"inputs": sha("8"), "labels": sha("9"), "recalibration": sha("e")},
     samples="seed-0000/control.samples.safetensors",
     reset=(),
+    consumed="seed-0000/consumed.safetensors",
 )
 TREATMENT = BranchRecord(
     name="adam-reset--moments-m--step-keep",

@@ -59,6 +59,8 @@ class BranchRecord:
             before it was kept, and where samples cannot be told apart.
         reset: What the perturbation changed in the optimizer's groups and plain attributes, by
             path, as ``param_groups[0].step``; None in a record from before it was noted.
+        consumed: Name of the file of what a control without a loader consumed after t0, where
+            branches are yoked to it.
     """
 
     name: str
@@ -73,6 +75,7 @@ class BranchRecord:
     evaluated_on: dict[str, str] | None = None
     samples: str | None = None
     reset: tuple[str, ...] | None = None
+    consumed: str | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -185,8 +188,8 @@ class FileRecord:
 
     Attributes:
         name: Path below the manifest's folder.
-        role: ``fork``, ``order``, ``trace``, ``outcome``, ``samples``, ``code``, ``plan``, or
-            ``earlier`` for the manifest of a study that this one extends.
+        role: ``fork``, ``order``, ``trace``, ``outcome``, ``samples``, ``consumed``, ``code``,
+            ``plan``, or ``earlier`` for the manifest of a study that this one extends.
         size: Bytes.
         sha256: Digest of its bytes; stands under ``subject`` in the statement.
     """

@@ -94,6 +94,8 @@ def _used(manifest: StudyManifest) -> Iterator[tuple[str, str]]:
             yield from ((branch.trace, "trace"), (branch.outcome, "outcome"))
             if branch.samples is not None:
                 yield branch.samples, "samples"
+            if branch.consumed is not None:
+                yield branch.consumed, "consumed"
     for extension in manifest.extends:
         yield extension.manifest, EARLIER_ROLE
     if any(file.name == PLAN_NAME for file in manifest.files):  # a plan is not referred to

@@ -336,7 +336,7 @@ class _StudyVerification(Verification):
         if not any(row.n for row in table.rows):
             self._checks.add(10, [Finding("no pair is left: every control or treatment diverged")])
             return None
-        table = labelled(table, self._departed, run.manifest.plan.treatment_names)
+        table = labelled(table, self._departed, run)
         if (note := look_note(run.manifest)) is not None:
             table = replace(table, notes=(note, *table.notes))
         label = "" if self._replayed == "all" else "; not every table was recomputed"

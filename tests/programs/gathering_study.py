@@ -66,7 +66,8 @@ def make_program(seed: int, says: str = "both", registered: str = "yes") -> ak.P
 
     Args:
         seed: The study seed.
-        says: What the step says that it consumes: ``both``, ``batch``, ``twice`` or ``nothing``.
+        says: What the step says that it consumes: ``both``, ``batch``, ``twice``, ``nothing`` or
+            ``sometimes``, when it has come to the left half.
         registered: Whether the walk is among the extras.
     """
     model = nn.Sequential(nn.Embedding(N_STATES, 4), nn.Linear(4, 2))
@@ -80,7 +81,7 @@ def make_program(seed: int, says: str = "both", registered: str = "yes") -> ak.P
         buffer.add((before, action, after))
         indices = torch.randint(min(buffer.count, 16), (4,))
         rows = buffer.rows[indices]
-        if says in ("both", "twice"):
+        if says in ("both", "twice") or (says == "sometimes" and after < 3):
             rows = ak.consume(indices, rows)
         if says == "twice":
             rows = torch.cat([rows, ak.consume(indices[:1], rows[:1])])

@@ -7,9 +7,10 @@ what the step says. The position is a count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from auditkit.errors import ProgramError
@@ -68,6 +69,47 @@ def refuse_consumption(indices: Any, batch: Any) -> Any:
     )
 
 
+@dataclass(frozen=True)
+class Said:
+    """What a step said at one call of :func:`consume`.
+
+    Attributes:
+        indices: As data in memory of its own; None where it said none.
+        batch: Likewise.
+    """
+
+    indices: Leaves | None
+    batch: Leaves | None
+
+
+def _frozen(value: Any, where: str) -> Leaves | None:
+    if value is None:
+        return None
+    leaves = flatten(value, where=where, data=True)
+    return {
+        name: leaf if isinstance(leaf, bytes) else leaf.detach().cpu().clone()
+        for name, leaf in leaves.items()
+    }
+
+
+def _thawed(leaves: Leaves | None) -> Any:
+    """The value again, in memory that the step may write to."""
+    if leaves is None:
+        return None
+    own = {k: leaf if isinstance(leaf, bytes) else leaf.clone() for k, leaf in leaves.items()}
+    return unflatten(own)
+
+
+def _unequal(step: int, n_calls: int, how: str) -> ProgramError:
+    return ProgramError(
+        f"a branch that is yoked says {how} than the control what it consumes",
+        step=step,
+        expected=f"{n_calls} calls of auditkit.consume in this step",
+        hint="what a step consumes, and when, must follow from the number of the step alone; or "
+        "leave yoked=yes out",
+    )
+
+
 class StepDriver:
     """The position of a program without a loader: how many steps of which epoch it has taken.
 
@@ -78,6 +120,7 @@ class StepDriver:
     Attributes:
         epoch: Number of the epoch that is under way; -1 before the first.
         position: Steps of it.
+        consumed: What steps said that they consume, of those that :meth:`keep` names.
     """
 
     iterable = True
@@ -85,6 +128,10 @@ class StepDriver:
     def __init__(self, augmentation_rng: str, steps_per_epoch: int | None) -> None:
         self.per_sample = augmentation_rng == "per-sample"
         self._steps_per_epoch = steps_per_epoch
+        self._kept: range = range(0)
+        self._given: Mapping[int, Sequence[Said]] | None = None
+        self._n_said = 0
+        self.consumed: dict[int, list[Said]] = {}
         self.epoch, self.position = -1, 0
 
     def begin_epoch(self) -> None:
@@ -97,6 +144,47 @@ class StepDriver:
             return None
         self.position += 1
         return Delivery(None, None, self.epoch)
+
+    def keep(self, steps: range) -> None:
+        """Keep what these steps say that they consume, for branches that are yoked to them."""
+        self._kept = steps
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is to be kept."""
+        return bool(self._kept)
+
+    def yoke(self, consumed: Mapping[int, Sequence[Said]]) -> None:
+        """Give every step what another branch consumed in its place."""
+        self._given = consumed
+
+    def take(self, step: int, indices: Any, batch: Any) -> tuple[Any, Any]:
+        """What a step consumes that says that it would consume this.
+
+        Raises:
+            ProgramError: When the control did not say it as often in that step.
+        """
+        self._n_said += 1
+        if step in self._kept:
+            said = Said(_frozen(indices, "indices"), _frozen(batch, "batch"))
+            self.consumed.setdefault(step, []).append(said)
+        if self._given is None:
+            return indices, batch
+        given = self._given.get(step, ())
+        if self._n_said > len(given):
+            raise _unequal(step, len(given), "more often")
+        said = given[self._n_said - 1]
+        return _thawed(said.indices), _thawed(said.batch)
+
+    def end_step(self, step: int) -> None:
+        """The step was taken.
+
+        Raises:
+            ProgramError: When the control said more than it did, in a branch that is yoked.
+        """
+        n_said, self._n_said = self._n_said, 0
+        if self._given is not None and n_said < len(self._given.get(step, ())):
+            raise _unequal(step, len(self._given[step]), "less often")
 
     def pin_order(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
         """Nothing: no order is drawn here."""

@@ -12,8 +12,9 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from auditkit.formats.consumed_file import chained
 from auditkit.formats.ordering import Batch
-from auditkit.formats.recipes import hasher, order_digest
+from auditkit.formats.recipes import order_digest
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import ComponentDigester, digest_and_commitment, digest_leaves
@@ -113,9 +114,7 @@ class Auditor:
                 digest, commitment = self._digests_of(batch_leaves(value))
                 if self._consumed is not None:
                     self._consumed.update(commitment)
-                chained = hasher(EVIDENCE_RECIPE)
-                chained.update(self._pending.get(column, ABSENT) + digest)
-                self._pending[column] = chained.digest()
+                self._pending[column] = chained(self._pending.get(column, ABSENT), digest)
 
     def _digests_of(self, leaves: Leaves) -> tuple[bytes, bytes]:
         if self._consumed is None:
@@ -134,9 +133,7 @@ class Auditor:
         content = digest_leaves(EVIDENCE_RECIPE, batch_leaves(batch))
         drawn = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         for column, digest in ((f"batch/{name}", content), (f"order/{name}", drawn)):
-            chained = hasher(EVIDENCE_RECIPE)
-            chained.update(self._auxiliary.get(column, ABSENT) + digest)
-            self._auxiliary[column] = chained.digest()
+            self._auxiliary[column] = chained(self._auxiliary.get(column, ABSENT), digest)
 
     @property
     def drawn(self) -> dict[str, str]:

@@ -76,6 +76,8 @@ def hold(
         callback.on_batch(step, delivery, leaves)
         with _blaming(f"step {step}"), taking(taker):
             loss = session.program.train_on(delivery.batch, step)
+        if isinstance(driver, StepDriver):
+            driver.end_step(step)
         evidence.finish_step(loss)
         callback.on_step_end(step, loss)
     evidence.close(session.state())
@@ -83,6 +85,7 @@ def hold(
 
 def _taker(driver: StepDriver, step: int, evidence: Evidence) -> Taker:
     def take(indices: Any, batch: Any) -> Any:
+        indices, batch = driver.take(step, indices, batch)
         evidence.consume_part(indices, batch)
         return indices if batch is None else batch
 

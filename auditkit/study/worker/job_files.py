@@ -40,6 +40,7 @@ from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import data_record, rng_contract
 from auditkit.study.worker.callbacks import BranchCallback, TrunkCallback
+from auditkit.study.worker.yoking import consumed_tensors
 
 
 class _JobFiles:
@@ -108,6 +109,9 @@ def trunk_result(
     files.write("order", order_to_tensors(callback.order, content))
     files.write("control.trace", trace_to_tensors(trace))
     files.write("control.outcome", outcome_to_tensors(callback.outcome()))
+    consumed = consumed_tensors(session)
+    if consumed is not None:
+        files.write("consumed", *consumed)
     tail = callback.order[plan.fork_at :]
     control = BranchRecord(
         name="control",
@@ -121,6 +125,7 @@ def trunk_result(
         diverged_at=callback.diverged_at,
         evaluated_on=callback.evaluated_on,
         samples=files.write_samples("control", callback),
+        consumed=None if consumed is None else files.name("consumed"),
     )
     return TrunkResult(
         control=control,
