@@ -16,10 +16,12 @@ TYPE_CHECKING = False  # typing's own takes as long to import as all else that i
 if TYPE_CHECKING:
     from typing import Any
 
+    from auditkit import extras as extras
     from auditkit.api.calls import load_manifest, load_report, verify
     from auditkit.api.difference import diff
     from auditkit.api.report import Report
     from auditkit.errors import AuditError, NothingToPerturb
+    from auditkit.observe.loader.consumption import consume
     from auditkit.observe.rng.per_sample import PerSample
     from auditkit.observe.state.components import Stateful, TrainingObjects
     from auditkit.perturbations.base import Perturbation
@@ -46,12 +48,16 @@ _HOMES = {
     "Stateful": "auditkit.observe.state.components",
     "StudyPlan": "auditkit.records.plan",
     "TrainingObjects": "auditkit.observe.state.components",
+    "consume": "auditkit.observe.loader.consumption",
     "diff": "auditkit.api.difference",
     "load_manifest": "auditkit.api.calls",
     "load_report": "auditkit.api.calls",
     "perturb": "auditkit.perturbations.own",
     "verify": "auditkit.api.calls",
 }
+
+#: Modules that are used by their name, as ``auditkit.extras.Gymnasium``.
+_MODULES = {"extras": "auditkit.extras"}
 
 __all__ = [
     "AuditError",
@@ -69,6 +75,7 @@ __all__ = [
     "StudyPlan",
     "TrainingObjects",
     "__version__",
+    "consume",
     "diff",
     "load_manifest",
     "load_report",
@@ -78,6 +85,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'auditkit' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

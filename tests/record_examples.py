@@ -118,7 +118,7 @@ RNG = RngContract(
     uncovered=ALWAYS_UNCOVERED,
 )
 
-DATA = DataRecord(sha("d"), sha("e"), {"batch size": "64"}, "digits 1.0", 576)
+DATA = DataRecord(sha("d"), sha("e"), {"batch size": "64"}, "digits 1.0", 576, "model")
 
 
 def digests(first: str) -> dict[str, dict[str, str]]:
@@ -137,6 +137,7 @@ CONTROL = BranchRecord(
     evaluated_on={"inputs": sha("8"), "labels": sha("9"), "recalibration": sha("e")},
     samples="seed-0000/control.samples.safetensors",
     reset=(),
+    consumed="seed-0000/consumed.safetensors",
 )
 TREATMENT = BranchRecord(
     name="adam-reset--moments-m--step-keep",

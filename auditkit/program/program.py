@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed
 from auditkit.formats.quote import class_of
-from auditkit.observe.loader.iterables import TAKEN, as_data_loader, is_loader
+from auditkit.observe.loader.iterables import TAKEN, as_data_loader, is_loader, without_batches
 from auditkit.observe.machine.code import import_file, import_module
 from auditkit.observe.machine.imports import noted_opens
 from auditkit.observe.rng.per_sample import PerSample
@@ -32,6 +32,7 @@ from auditkit.observe.state.named_groups import Groups, Patterns, group_patterns
 from auditkit.perturbations.own import adopt
 from auditkit.perturbations.registry import registry
 from auditkit.program.arguments import check_arguments, lacking_options, where_data_lie
+from auditkit.program.data_source import check_data_source
 from auditkit.program.probe import Probe
 from auditkit.records.plan import StudyPlan
 
@@ -51,7 +52,8 @@ class Program:
         model: The model.
         optimizer: Its optimizer.
         loader: A ``torch.utils.data.DataLoader``, or anything else whose ``iter()`` gives an
-            iterator over the batches of one epoch, a new one each time.
+            iterator over the batches of one epoch, a new one each time; or None, where ``step``
+            makes or finds its own data and says by :func:`auditkit.consume` what it consumes.
         loss: ``loss(model, batch)`` gives the scalar training loss. It is also called, without
             training, to recalibrate BatchNorm, so it must not count its calls, or there is
             ``recalibrate``. May be left out with a ``step`` of its own; recalibration is then
@@ -66,7 +68,7 @@ class Program:
             :class:`auditkit.observe.state.components.TrainingObjects`; and generators that follow
             the sample and not the position, as ``auditkit.PerSample(generator)``.
         step: ``step(program, batch, t)`` replaces the default step of batch number t (from 1)
-            and returns the loss, a float, or None.
+            and returns the loss, a float, or None. The batch is None without a loader.
         accumulate: Batches whose gradients are summed up before each optimizer step.
         clip_grad_norm: Largest gradient norm, or None.
         on_epoch_end: ``on_epoch_end(program, epoch)``, called after each epoch (from 0).
@@ -76,6 +78,10 @@ class Program:
         groups: Parts of the model that are components of their own: patterns (``fnmatch``) of
             parameter and buffer names by group, as ``{"teacher": "encoder_k.*"}``; or
             ``"children"``, a group for each child of the model.
+        data_from: ``loader``: every branch is delivered the control's samples. ``model``: which
+            samples the loader yields depends on the model (hard-example mining, active learning),
+            so that a treatment's own course makes other data, and its effect is a total one.
+        steps_per_epoch: Without a loader, the steps after which an epoch ends.
     """
 
     model: nn.Module
@@ -95,6 +101,8 @@ class Program:
     recalibrate: Callable[[nn.Module, Batch], object] | None = None
     data_version: str | None = None
     groups: Groups = field(default_factory=dict)
+    data_from: Literal["loader", "model"] = "loader"
+    steps_per_epoch: int | None = None
 
     def __post_init__(self) -> None:
         kinds = {
@@ -110,6 +118,7 @@ class Program:
                     expected=f"{kind.__module__}.{kind.__name__}",
                     found=class_of(value),
                 )
+        check_data_source(self)
         object.__setattr__(self, "_data_loader", _data_loader(self.loader))
         if self.loss is None and self.step is None:
             raise ProgramError("Program needs loss=, or step= for a step of its own")
@@ -239,6 +248,8 @@ class Program:
 
 
 def _data_loader(loader: object) -> DataLoader[Any]:
+    if loader is None:
+        return without_batches()
     if not is_loader(loader):
         once = ", which can be iterated once" if isinstance(loader, Iterator) else ""
         raise ProgramError(

@@ -21,6 +21,17 @@ PLUGINS = "auditkit.perturbations"
 Kind = Literal["none", "state", "order"]
 
 
+#: A parameter of everything that changes no data: whether the branch is given the control's data in
+#: place of those that its own course would make.
+YOKED = "yoked"
+_YOKED = {YOKED: Parameter(default="no", choices=("no", "yes"), optional=True)}
+
+
+def is_yoked(spec: PerturbationSpec | None) -> bool:
+    """Whether a branch is given the control's data in place of its own."""
+    return spec is not None and spec.parameters.get(YOKED) == "yes"
+
+
 @dataclass(frozen=True)
 class Declaration:
     """What a perturbation is.
@@ -75,18 +86,18 @@ class Declaration:
         Raises:
             UnknownPerturbation: On a parameter or value that the declaration does not have.
         """
+        known = {**self.parameters, **(_YOKED if self.kind in ("none", "state") else {})}
         for key, value in spec.parameters.items():
-            if key not in self.parameters:
+            if key not in known:
                 raise UnknownPerturbation(
                     f"perturbation {self.name} has no parameter {key!r}",
                     expected=", ".join(sorted(self.parameters)) or "no parameter",
                 )
-            if not self.parameters[key].accepts(value):
+            if not known[key].accepts(value):
                 raise UnknownPerturbation(
                     f"perturbation {self.name}: {key}={value} is not allowed",
-                    expected=self.parameters[key].allowed,
+                    expected=known[key].allowed,
                 )
-        known = self.parameters
         values = {**{key: known[key].default for key in known}, **spec.parameters}
         kept = {key: v for key, v in values.items() if not known[key].implies(v)}
         return PerturbationSpec(self.name, kept)
@@ -145,7 +156,8 @@ def _adam_allows(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
 
 def _adam_clears(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
     """Whatever else an optimizer of the family accumulates, of which no name tells anything."""
-    return ("optimizer/*",) if dict(parameters) == {"moments": "mv", "step": "reset"} else ()
+    is_whole = (parameters["moments"], parameters["step"]) == ("mv", "reset")
+    return ("optimizer/*",) if is_whole else ()
 
 
 def _second_allows(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:

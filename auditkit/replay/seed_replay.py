@@ -206,12 +206,13 @@ class SeedReplay:
         )
 
     def _give(self) -> None:
-        """Fork and order: the only recorded files that a replaying process can see.
+        """Fork, order and what branches are yoked to: all that a replaying process can see.
 
         The trunk's cannot: they are not there before it has ended.
         """
         store.make_folder(self._given)
-        for name in (self._record.fork, self._record.order):
+        consumed = self._record.branches[0].consumed
+        for name in filter(None, (self._record.fork, self._record.order, consumed)):
             store.write_bytes(self._given / Path(name).name, self._run.pieces(name))
 
     def _run_together(self) -> Generator[TrunkResult | BranchesResult]:

@@ -94,6 +94,8 @@ def _used(manifest: StudyManifest) -> Iterator[tuple[str, str]]:
             yield from ((branch.trace, "trace"), (branch.outcome, "outcome"))
             if branch.samples is not None:
                 yield branch.samples, "samples"
+            if branch.consumed is not None:
+                yield branch.consumed, "consumed"
     for extension in manifest.extends:
         yield extension.manifest, EARLIER_ROLE
     if any(file.name == PLAN_NAME for file in manifest.files):  # a plan is not referred to
@@ -103,7 +105,7 @@ def _used(manifest: StudyManifest) -> Iterator[tuple[str, str]]:
 def check_trunk(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
     """Findings about the trunk's trace, the order file and the fork's sections."""
     where = f"seed {seed.record.seed}, trunk"
-    yield from _check_rows(seed.trunk, 1, plan.fork_at, where)
+    yield from _check_rows(seed.trunk, 1, plan.fork_at, where, _needed(seed))
     if len(seed.order.batches) != plan.horizon:
         yield Finding(
             f"the order file has {len(seed.order.batches)} steps, the plan {plan.horizon}",
@@ -126,7 +128,7 @@ def check_branch(
 ) -> Iterator[Finding]:
     """Findings about one branch's trace and outcome."""
     plan, where = evidence.manifest.plan, seed.place(branch)
-    yield from _check_rows(trace, plan.fork_at + 1, plan.horizon, where)
+    yield from _check_rows(trace, plan.fork_at + 1, plan.horizon, where, _needed(seed))
     yield from _check_columns(seed.record, branch, trace, declarations, where)
     yield from _check_digests(branch, trace, plan, where)
     yield from _check_outcome(seed, branch, outcome, plan, where)
@@ -140,7 +142,14 @@ def check_branch(
         )
 
 
-def _check_rows(trace: Trace, first: int, last: int, where: str) -> Iterator[Finding]:
+def _needed(seed: SeedEvidence) -> tuple[str, ...]:
+    """Columns of what every row consumed; a step without a loader may consume nothing."""
+    return () if seed.record.data.data_from == "step" else CONSUMED
+
+
+def _check_rows(
+    trace: Trace, first: int, last: int, where: str, needed: tuple[str, ...]
+) -> Iterator[Finding]:
     if (trace.first_step, trace.last_step) != (first, last):
         yield Finding(
             f"the trace has steps {trace.first_step}..{trace.last_step}, the plan {first}..{last}",
@@ -148,10 +157,10 @@ def _check_rows(trace: Trace, first: int, last: int, where: str) -> Iterator[Fin
         )
         return
     params = [name for name in trace.columns if name == "params" or name.startswith("params/")]
-    if not params or any(name not in trace.columns for name in CONSUMED):
+    if not params or any(name not in trace.columns for name in needed):
         yield Finding("the trace has no column params, order or batch", where)
         return
-    for name in (*CONSUMED, *sorted(params)):
+    for name in (*needed, *sorted(params)):
         cells = np.frombuffer(trace.columns[name], dtype=np.uint8).reshape(-1, EVIDENCE_BYTES)
         empty = np.flatnonzero(~cells[:-1].any(axis=1))
         if len(empty):

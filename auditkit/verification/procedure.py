@@ -43,7 +43,7 @@ from auditkit.records.declaration import DECLARATIONS, Declaration
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.opened import some_names
-from auditkit.records.plan import StudyPlan
+from auditkit.records.plan import StudyPlan, as_typed
 from auditkit.records.planned_declarations import declarations_of
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
@@ -59,6 +59,7 @@ from auditkit.verification.authenticity import (
 )
 from auditkit.verification.content import content_findings, is_as_long_as_planned
 from auditkit.verification.extension import check_extension, look_note
+from auditkit.verification.own_data import departures, labelled
 from auditkit.verification.own_perturbations import own_note
 from auditkit.verification.plan_binding import Registrar, bind_plan
 from auditkit.verification.program_code import (
@@ -144,6 +145,7 @@ class _StudyVerification(Verification):
         self._declarations = declarations_of(run.manifest.plan, callbacks.declarations)
         self._registrar = callbacks.registrar
         self._replay_outcome: ReplayOutcome | None = None
+        self._departed: dict[str, int] = {}
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
@@ -174,8 +176,16 @@ class _StudyVerification(Verification):
         n_streams = sum(len(record.rng.streams) for record in seeds)
         self._checks.ran(4, f"{n_branches} branches of {len(seeds)} seeds, steps 1..{plan.horizon}")
         self._checks.ran(5, f"{n_streams} streams of {len(seeds)} seeds")
-        self._checks.ran(6, f"{n_branches} branches, every step")
+        self._checks.ran(6, f"{n_branches} branches, every step{self._own_data(run)}")
         self._summarise_pairs(run, {})
+
+    def _own_data(self, run: RunEvidence) -> str:
+        """Which branches consumed data that their own course made."""
+        if self._checks.failed(1, 4, 6):
+            return ""
+        self._departed = departures(run, self._declarations)
+        names = [as_typed(name) for name in self._departed]
+        return f"; made other data by their own course: {some_names(names)}" if names else ""
 
     def _summarise_pairs(self, run: RunEvidence, rerun: Mapping[int, tuple[str, ...]]) -> None:
         """Say what checks 7 and 9 rest on: which branches of which seed were re-run here."""
@@ -329,6 +339,7 @@ class _StudyVerification(Verification):
         if not any(row.n for row in table.rows):
             self._checks.add(10, [Finding("no pair is left: every control or treatment diverged")])
             return None
+        table = labelled(table, self._departed, run)
         if (note := look_note(run.manifest)) is not None:
             table = replace(table, notes=(note, *table.notes))
         label = "" if self._replayed == "all" else "; not every table was recomputed"

@@ -12,13 +12,14 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from auditkit.formats.consumed_file import chained
 from auditkit.formats.ordering import Batch
-from auditkit.formats.recipes import hasher, order_digest
+from auditkit.formats.recipes import order_digest
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import StateDigester, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
-from auditkit.records.digest import ABSENT, EVIDENCE_BYTES, EVIDENCE_RECIPE
+from auditkit.records.digest import ABSENT, COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace, is_consumed
 
 
@@ -86,6 +87,22 @@ class Auditor:
         self._pending["order"] = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         return leaves
 
+    def consume_part(self, indices: Any, batch: Any) -> None:
+        """Digest what a step without a loader says that it consumes; it may say so several times.
+
+        Args:
+            indices: Any tree of plain values; None where the batch stands for the order.
+            batch: As collated, or None.
+        """
+        parts = {"order": batch if indices is None else indices, "batch": batch}
+        for column, value in parts.items():
+            if value is not None:
+                leaves = batch_leaves(value)
+                digest = digest_leaves(EVIDENCE_RECIPE, leaves)
+                if self._consumed is not None:
+                    self._consumed.update(digest_leaves(COMMITMENT_RECIPE, leaves))
+                self._pending[column] = chained(self._pending.get(column, ABSENT), digest)
+
     def consume_auxiliary(self, name: str, batch: Any, order: Batch | None) -> None:
         """Digest a batch that the step drew from another loader; a step may draw several.
 
@@ -98,9 +115,7 @@ class Auditor:
         content = digest_leaves(EVIDENCE_RECIPE, batch_leaves(batch))
         drawn = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         for column, digest in ((f"batch/{name}", content), (f"order/{name}", drawn)):
-            chained = hasher(EVIDENCE_RECIPE)
-            chained.update(self._auxiliary.get(column, ABSENT) + digest)
-            self._auxiliary[column] = chained.digest()
+            self._auxiliary[column] = chained(self._auxiliary.get(column, ABSENT), digest)
 
     @property
     def drawn(self) -> dict[str, str]:

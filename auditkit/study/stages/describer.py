@@ -11,13 +11,14 @@ from torch import Tensor
 from auditkit.formats.ordering import Batch
 from auditkit.formats.quote import class_of
 from auditkit.formats.seeds import RECIPE
-from auditkit.observe.loader.iterables import BatchStream
+from auditkit.observe.loader.iterables import BatchStream, NoLoader
 from auditkit.observe.rng.per_sample import PerSampleDataset, SampleStreams
 from auditkit.observe.rng.streams import uncovered_streams
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.observe.values.codec import flatten
 from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
+from auditkit.program.data_source import data_source
 from auditkit.program.session import Session
 from auditkit.records.digest import COMMITMENT_RECIPE
 from auditkit.records.manifest import DataRecord
@@ -72,6 +73,7 @@ def data_record(session: Session, consumed_sha256: str, order: Sequence[Batch]) 
         loader=describe_loader(session.program.data_loader),
         declared=session.program.data_version,
         samples=None if session.driver.iterable else sum(len(batch) for batch in order),
+        data_from=data_source(session.program),
     )
 
 
@@ -187,6 +189,8 @@ def _hyper_parameters(group: Mapping[str, Any]) -> str:
 def describe_loader(loader: Any) -> dict[str, str]:
     """What a DataLoader is, for people."""
     if isinstance(loader.dataset, BatchStream):  # another library's, whose parts have no names
+        if isinstance(loader.dataset.loader, NoLoader):
+            return {"loader": "none"}
         return {"loader": class_of(loader.dataset.loader)}
     return {
         "loader": type(loader).__name__,

@@ -39,6 +39,8 @@ RECALIBRATION_BATCHES = 16
 def needs_recalibration(session: Session) -> bool:
     """Whether outcomes are also given with recalibrated BatchNorm statistics."""
     program = session.program
+    if program.loader is None:  # there are no batches that were delivered
+        return False
     return has_batchnorm(program.probed) and (program.recalibrate or program.loss) is not None
 
 

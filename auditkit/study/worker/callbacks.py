@@ -18,6 +18,7 @@ from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments, digest_leaves
+from auditkit.program.data_source import data_source
 from auditkit.program.session import Session
 from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.plan import StudyPlan
@@ -41,7 +42,8 @@ class BranchCallback:
         plan: When to evaluate.
         recalibration: Batches for BatchNorm recalibration.
         content: For an iterable dataset, the control's 16-byte order evidence a step from
-            step 1 on; None otherwise.
+            step 1 on; None otherwise. It is what the branch must consume, unless its own course
+            makes its data.
         report_step: Called after every step.
 
     Attributes:
@@ -64,7 +66,8 @@ class BranchCallback:
         self._plan = plan
         self._times = {} if plan is None else plan.probed
         self._recalibration = recalibration
-        self._content = content
+        is_held = data_source(session.program) == "loader"
+        self._content = content if is_held else None
         self._report_step = report_step
         self._tables: dict[str, NDArray[np.float32]] = {}
         self.digests: dict[str, dict[str, str]] = {}

@@ -56,6 +56,7 @@ from auditkit.study.worker.job_files import (
     trunk_result,
 )
 from auditkit.study.worker.preflight import PreflightCallback, trial_steps, try_nudges
+from auditkit.study.worker.yoking import keep_consumed, yoke
 
 Report = Callable[[Progress], None]
 Result = (
@@ -113,6 +114,7 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
     plan = plan_of(job)
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
         measure_samples(session, plan, None)
+        keep_consumed(session, plan)
         auditor = Auditor(1, commit_data=True)
         report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
         callback = TrunkCallback(session, plan, report_step)
@@ -184,7 +186,7 @@ def _branch(
     version = job.version_of(name)
     if spec is not None:
         measure_samples(session, plan, spec)
-    follow, reset = _start_branch(session, plan, fork, order, spec, version)
+    follow, reset = _start_branch(job, session, fork, order, spec, version)
     callback = BranchCallback(session, plan, fork.recalibration, order.content, report_step)
     auditor = Auditor(plan.fork_at + 1)
     hold(session, plan.fork_at + 1, plan.horizon, auditor, callback)
@@ -200,7 +202,7 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
             tensors, meta = store.read_tensors(Path(job.fork), what="fork")
             _, spec = plan.branch(job.branches[0])
             version = job.version_of(job.branches[0])
-            _start_branch(session, plan, read_fork(tensors, meta), read_order(job), spec, version)
+            _start_branch(job, session, read_fork(tensors, meta), read_order(job), spec, version)
             first = plan.fork_at + 1
         report_step = _step_reporter(report, job.seed, job.step, _constant("modules"))
         callback = ModuleCallback(session.program.model, job.step, report_step)
@@ -274,8 +276,8 @@ def _register(job: Job, factory: LoadedFactory, report: Report) -> RegisterResul
 
 
 def _start_branch(
+    job: Job,
     session: Session,
-    plan: StudyPlan,
     fork: Fork,
     order: OrderFile,
     spec: PerturbationSpec | None,
@@ -286,7 +288,9 @@ def _start_branch(
     Returns:
         The batches that it will be delivered, and what was reset, see :func:`perturb`.
     """
+    plan = plan_of(job)
     follow = follow_control(session, plan, order, spec)
+    yoke(session, plan, job, order.batches, spec)
     restore_fork(session, fork)
     return follow, perturb(session, spec, version)
 

@@ -39,6 +39,7 @@ from auditkit.study.stages.snapshotter import Snapshot
 from auditkit.study.worker.callbacks import StepReporter, TrunkCallback
 from auditkit.study.worker.declared_changes import perturb_as_declared
 from auditkit.study.worker.job_files import require_indices
+from auditkit.study.worker.yoking import require_yokable
 
 #: The first steps warm up and are not timed.
 _WARM_STEPS = 3
@@ -189,6 +190,7 @@ def _asked(plan: StudyPlan) -> list[tuple[str, PerturbationSpec]]:
 def _apply(session: Session, spec: PerturbationSpec) -> None:
     if perturbation_of(spec.name).declaration.kind == "order":
         require_indices(session, [spec.name])
+    require_yokable(session, spec)
     if spec.name in DECLARATIONS:
         perturb(session, spec)
     else:
