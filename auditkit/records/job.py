@@ -60,6 +60,8 @@ class Job:
         judged: Whether to report the files of every module that was imported (a replay).
         listed: Names of files below the program's folder that the recorded program opened
             (a replay).
+        references: Absolute folder in which the control left what branches are compared with where
+            a probe's tables are too large to keep; ``out`` where None.
         nudges: Scales of the placebo's nudge to try (``preflight``), until one has grown.
     """
 
@@ -79,6 +81,7 @@ class Job:
     versions: dict[str, int] | None = None
     listed: tuple[str, ...] = ()
     nudges: tuple[int, ...] = ()
+    references: str | None = None
 
     def version_of(self, branch: str) -> int | None:
         """Version of a branch's perturbation, or None for the current one."""

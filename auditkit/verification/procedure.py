@@ -51,6 +51,7 @@ from auditkit.replay.budget import replay_within
 from auditkit.replay.request import ReplayOutcome, ReplayRequest
 from auditkit.replay.sampling import Sample, by_seed, describe_sample, draw, shuffled
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
+from auditkit.statistics.positions import position_tables
 from auditkit.verification.authenticity import (
     COMPANIONS,
     OpenedManifest,
@@ -361,7 +362,8 @@ def branch_tables(
         tables = {}
         for branch in record.branches:
             outcome = recomputed.get((record.seed, branch.name)) or run.outcome(branch)
-            tables[branch.name] = BranchTables(outcome.tables, branch.diverged_at)
+            named = position_tables(outcome.tables)
+            tables[branch.name] = BranchTables(named, branch.diverged_at)
             labels = outcome.labels
         plan = run.manifest.plan
         found.append(

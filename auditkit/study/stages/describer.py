@@ -125,7 +125,10 @@ def probe_digests(session: Session) -> dict[str, str]:
     """``sha256/tensor-v1`` of the probe's ``inputs`` and ``labels``."""
     probe = session.program.probe
     assert probe is not None  # noqa: S101 # checked when the program was built
-    return commitments({"inputs": _leaves(probe.inputs), "labels": {"labels": probe.labels}})
+    found: dict[str, Any] = {"inputs": _leaves(probe.inputs)}
+    if probe.labels is not None:
+        found["labels"] = {"labels": probe.labels}
+    return commitments(found)
 
 
 def evaluation_digests(session: Session, recalibration: Sequence[Any]) -> dict[str, str]:
@@ -145,7 +148,7 @@ def built_program(session: Session) -> BuiltProgram:
 
 def _probe_sha256(session: Session) -> str:
     digests = probe_digests(session)
-    return hashlib.sha256(f"{digests['inputs']} {digests['labels']}".encode()).hexdigest()
+    return hashlib.sha256(" ".join(digests[name] for name in sorted(digests)).encode()).hexdigest()
 
 
 def rng_contract(session: Session, digests: Mapping[str, Mapping[str, str]]) -> RngContract:

@@ -140,6 +140,7 @@ def trunk_result(
         environment=environment(),
         code=user_code(_code_folder(job), job.suffix, main=main),
         opened=opened_files(job.program.arguments, job.listed),
+        left=callback.left,
     )
 
 

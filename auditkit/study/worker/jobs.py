@@ -29,6 +29,7 @@ from auditkit.perturbations.own import adopted, require_declared
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.arguments import lacking_options, own_files_note, where_data_lie
 from auditkit.program.program import LoadedFactory, load_factory
+from auditkit.program.reference import References
 from auditkit.program.session import Session, open_session
 from auditkit.records.job import Description, Job, ModuleTrace, Progress
 from auditkit.records.manifest import BranchRecord
@@ -117,7 +118,7 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
         keep_consumed(session, plan)
         auditor = Auditor(1, commit_data=True)
         report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
-        callback = TrunkCallback(session, plan, report_step)
+        callback = TrunkCallback(session, plan, report_step, References(Path(job.out)))
         hold(session, 1, plan.horizon, auditor, callback)
         return trunk_result(job, session, auditor, callback)
 
@@ -187,7 +188,10 @@ def _branch(
     if spec is not None:
         measure_samples(session, plan, spec)
     follow, reset = _start_branch(job, session, fork, order, spec, version)
-    callback = BranchCallback(session, plan, fork.recalibration, order.content, report_step)
+    callback = BranchCallback(
+        *(session, plan, fork.recalibration, order.content, report_step),
+        References(Path(job.references or job.out)),
+    )
     auditor = Auditor(plan.fork_at + 1)
     hold(session, plan.fork_at + 1, plan.horizon, auditor, callback)
     return branch_record(job, session, name, auditor, callback, follow, reset)
