@@ -37,8 +37,11 @@ runpy.run_path({script!r}, run_name="__main__")
 
 
 def test_there_is_a_test_of_every_example() -> None:
-    names = ["digits.py", "find_nondeterminism.py", "paper_table.py", "plain_loop.py"]
-    assert [path.name for path in sorted(EXAMPLES.glob("*.py"))] == names
+    here = ["digits", "find_nondeterminism", "paper_table", "plain_loop"]
+    on_real_data = ["cifar10_resnet18", "cifar10_vit", "drifting_stream", "gpt2_text"]
+    on_real_data += ["imagenet_bn", "sst2_distilbert"]  # tests/examples
+    names = sorted([*here, *on_real_data])
+    assert [path.stem for path in sorted(EXAMPLES.glob("*.py"))] == names
 
 
 def test_a_short_study_of_digits_runs_and_verifies(tmp_path: Path) -> None:

@@ -1,0 +1,241 @@
+"""The worked examples read their data sets' published layouts, and say what is missing or cut."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from worked_examples import EXAMPLES, skip_without_libraries
+
+from auditkit.program.program import Program, load_factory
+
+
+def load(name: str) -> ModuleType:
+    """An example, or a skip that says which library it lacks."""
+    skip_without_libraries(name)
+    return load_factory(f"{name}.py", EXAMPLES).module
+
+
+def build(name: str, **arguments: str) -> Program:
+    torch.manual_seed(0)
+    program = load(name).make_program(0, **arguments)
+    assert isinstance(program, Program)
+    return program
+
+
+def first_batch(program: Program) -> Any:
+    return next(iter(program.loader))
+
+
+def losses(program: Program, steps: int = 2) -> list[float | None]:
+    """Losses of some steps of training."""
+    return [program.train_on(first_batch(program), t) for t in range(1, steps + 1)]
+
+
+# CIFAR-10's binary version
+
+CIFAR = pytest.mark.parametrize("name", ["cifar10_resnet18", "cifar10_vit"])
+CIFAR_FILES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
+
+
+def write_cifar(folder: Path, n_images: int = 20) -> None:
+    """Images of one grey each: image i of a file has label i % 10 and pixels 2 * i."""
+    record = [bytes([i % 10]) + bytes([2 * i]) * 3072 for i in range(n_images)]
+    for file in CIFAR_FILES:
+        (folder / file).write_bytes(b"".join(record))
+
+
+@CIFAR
+def test_cifar_records_are_a_label_and_three_planes(name: str, tmp_path: Path) -> None:
+    colours = bytes([1]) * 1024 + bytes([2]) * 1024 + bytes([3]) * 1024
+    (tmp_path / "one.bin").write_bytes(bytes([7]) + colours + bytes([4]) + colours)
+    images, labels = load(name).read_records(tmp_path / "one.bin", 0)
+    assert labels.tolist() == [7, 4]
+    assert images.shape == (2, 3, 32, 32)
+    assert images[1].flatten(1).unique(dim=1).flatten().tolist() == [1, 2, 3]
+    assert len(load(name).read_records(tmp_path / "one.bin", 1)[1]) == 1
+
+
+@CIFAR
+def test_a_program_on_cifar_is_built_and_trains(name: str, tmp_path: Path) -> None:
+    write_cifar(tmp_path)
+    program = build(name, data=str(tmp_path))
+    images, labels = first_batch(program)
+    assert images.shape == (64, 3, 32, 32)
+    assert torch.equal(images[:, 0, 0, 0] // 2 % 10, labels)
+    assert all(isinstance(loss, float) for loss in losses(program))
+
+
+@CIFAR
+def test_cifar_that_is_missing_is_described_in_a_line(name: str, tmp_path: Path) -> None:
+    write_cifar(tmp_path)
+    (tmp_path / "data_batch_3.bin").unlink()
+    with pytest.raises(FileNotFoundError, match=r"has no data_batch_3.bin: expected .*https://"):
+        build(name, data=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"^data/cifar-10-batches-bin has no data_batch_1"):
+        build(name)
+
+
+@CIFAR
+def test_a_cifar_file_that_is_cut_is_named(name: str, tmp_path: Path) -> None:
+    write_cifar(tmp_path)
+    cut = tmp_path / "test_batch.bin"
+    cut.write_bytes(cut.read_bytes()[:-1])
+    with pytest.raises(OSError, match=r"test_batch.bin is truncated: 61459 bytes"):
+        build(name, data=str(tmp_path))
+    cut.write_bytes(b"")
+    with pytest.raises(OSError, match=r"test_batch.bin is truncated: 0 bytes"):
+        build(name, data=str(tmp_path))
+
+
+# ImageNet and Tiny ImageNet
+
+
+def jpeg(grey: int, side: int = 64) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (side, side + 6), (grey, grey, grey)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def write_image_folder(folder: Path) -> None:
+    """train/CLASS/*.JPEG and val/CLASS/*.JPEG of two classes."""
+    for part in ("train", "val"):
+        for grey, name in [(50, "n01"), (200, "n02")]:
+            (folder / part / name).mkdir(parents=True)
+            for number in range(30):
+                (folder / part / name / f"{number}.JPEG").write_bytes(jpeg(grey))
+
+
+def write_tiny_imagenet(folder: Path) -> None:
+    """Tiny ImageNet's layout, with two classes; val's annotations also name a third."""
+    for name, grey in [("n01", 50), ("n02", 200)]:
+        (folder / "train" / name / "images").mkdir(parents=True)
+        for number in range(30):
+            file = folder / "train" / name / "images" / f"{name}_{number}.JPEG"
+            file.write_bytes(jpeg(grey))
+    (folder / "val" / "images").mkdir(parents=True)
+    rows = [("val_0.JPEG", "n02"), ("val_1.JPEG", "n01"), ("val_2.JPEG", "n99")]
+    for file_name, name in rows:
+        grey = {"n01": 50, "n02": 200}.get(name, 0)
+        (folder / "val" / "images" / file_name).write_bytes(jpeg(grey))
+    lines = [f"{file_name}\t{name}\t0\t0\t9\t9\n" for file_name, name in rows]
+    (folder / "val" / "val_annotations.txt").write_text("".join(lines))
+
+
+@pytest.mark.parametrize("write", [write_image_folder, write_tiny_imagenet])
+def test_both_layouts_of_imagenet_are_read(write: Any, tmp_path: Path) -> None:
+    load("imagenet_bn")
+    write(tmp_path)
+    program = build("imagenet_bn", data=str(tmp_path), workers="0")
+    images, labels = first_batch(program)
+    assert images.shape == (50, 3, 64, 64)
+    assert ((images[:, 0, 0, 0] > 100).long() == labels).all()
+    assert set(labels.tolist()) == {0, 1}
+    probe = program.probe
+    assert probe is not None
+    assert ((probe.inputs[:, 0, 0, 0] > 100).long() == probe.labels).all()
+    assert set(probe.labels.tolist()) == {0, 1}
+    assert isinstance(program.train_on((images, labels), 1), float)
+
+
+def test_images_that_are_missing_or_cut_are_named(tmp_path: Path) -> None:
+    load("imagenet_bn")
+    with pytest.raises(FileNotFoundError, match=r"has no train: expected train/CLASS.*http://"):
+        build("imagenet_bn", data=str(tmp_path))
+    write_image_folder(tmp_path)
+    cut = tmp_path / "val" / "n02" / "3.JPEG"
+    cut.write_bytes(jpeg(9)[:-300])
+    with pytest.raises(OSError, match=r"n02/3.JPEG is no whole image"):
+        build("imagenet_bn", data=str(tmp_path), workers="0")
+
+
+def test_an_image_folder_without_images_is_described(tmp_path: Path) -> None:
+    load("imagenet_bn")
+    (tmp_path / "train" / "n01").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match=r"train has no images: expected train/CLASS"):
+        build("imagenet_bn", data=str(tmp_path))
+
+
+def test_the_resnets_have_as_many_weights_as_the_published_ones() -> None:
+    make = load("imagenet_bn").make_resnet
+    for depth, millions in [(18, 11_689_512), (50, 25_557_032)]:
+        with torch.device("meta"):
+            assert sum(w.numel() for w in make(depth, 64, 1000).parameters()) == millions
+
+
+# SST-2
+
+
+def write_sst2(folder: Path, n_sentences: int = 40) -> None:
+    rows = [f"{'a fine film' if i % 2 else 'dull'} , number {i}\t{i % 2}\n" for i in range(40)]
+    for file in ("train.tsv", "dev.tsv"):
+        (folder / file).write_text("".join(["sentence\tlabel\n", *rows[:n_sentences]]))
+
+
+def test_sentences_are_read_and_padded_batch_by_batch(tmp_path: Path) -> None:
+    load("sst2_distilbert")
+    write_sst2(tmp_path)
+    program = build("sst2_distilbert", data=str(tmp_path), weights="random")
+    batch = first_batch(program)
+    assert batch["input_ids"].shape[0] == 16
+    assert (batch["attention_mask"].sum(1) > 4).all()
+    assert set(batch["labels"].tolist()) == {0, 1}
+    assert isinstance(program.train_on(batch, 1), float)
+
+
+def test_a_table_of_sentences_that_is_missing_or_cut_is_named(tmp_path: Path) -> None:
+    load("sst2_distilbert")
+    with pytest.raises(FileNotFoundError, match=r"has no train.tsv: expected .*https://"):
+        build("sst2_distilbert", data=str(tmp_path), weights="random")
+    write_sst2(tmp_path)
+    text = (tmp_path / "dev.tsv").read_text()
+    (tmp_path / "dev.tsv").write_text(text[:-3])
+    with pytest.raises(OSError, match=r"dev.tsv is truncated, or another table: line 41"):
+        build("sst2_distilbert", data=str(tmp_path), weights="random")
+    (tmp_path / "dev.tsv").write_text("text\tscore\n")
+    with pytest.raises(OSError, match=r"dev.tsv is another table: expected"):
+        build("sst2_distilbert", data=str(tmp_path), weights="random")
+
+
+# A text
+
+
+def test_a_text_is_read_letter_by_letter(tmp_path: Path) -> None:
+    load("gpt2_text")
+    with pytest.raises(FileNotFoundError, match=r"has no input.txt: expected .*https://"):
+        build("gpt2_text", data=str(tmp_path))
+    (tmp_path / "input.txt").write_text("abcd\n" * 400)
+    with pytest.raises(OSError, match=r"input.txt"):
+        load("gpt2_text").cut(torch.zeros(64), 64)
+    program = build("gpt2_text", data=str(tmp_path))
+    probe = program.probe
+    assert probe is not None
+    assert len(probe.labels) == probe.inputs.numel()
+    assert torch.equal(probe.labels.view(-1, 64)[:, :-1], probe.inputs[:, 1:])
+    rows = first_batch(program)
+    assert rows.shape == (16, 65)
+    assert isinstance(program.train_on(rows, 1), float)
+
+
+# A stream
+
+
+def test_the_stream_becomes_another_kind_at_the_drift() -> None:
+    module = load("drifting_stream")
+    program = build("drifting_stream")
+    stream = program.loader.dataset
+    border = module.DRIFT * module.BATCH_SIZE
+    assert len(stream) == module.END * module.BATCH_SIZE
+    assert float(stream[border - 1][0].mean()) < 0 < float(stream[border][0].mean())
+    assert module.STUDY.fork_at + module.STUDY.window // 2 == module.DRIFT
+    before, after = (build("drifting_stream", probe=kind).probe for kind in ("before", "after"))
+    assert before is not None
+    assert after is not None
+    assert torch.equal(before.inputs, -after.inputs)
+    assert isinstance(losses(program)[0], float)
