@@ -268,7 +268,7 @@ REPLAY = ReplayReport(
     checkpoints=4,
 )
 
-COST = Cost(0.01, 2.5, 0.25, 0.5, 2**53 + 1, 320, 797, 10)
+COST = Cost(0.01, 2.5, 0.25, 0.5, 2**53 + 1, 320, 797, 10, outcome_bytes=4096)
 
 NUDGE = NudgeTrial(16, 64, 1e-6, 0.5)
 
@@ -523,6 +523,7 @@ EXAMPLES: tuple[Any, ...] = (
         fork="/out/fork",
         order="/out/order",
         branches=("replica", "placebo-0"),
+        references="/out/given",
         step=4,
         code="/out/code",
         sample_seed=1,
@@ -575,6 +576,7 @@ EXAMPLES: tuple[Any, ...] = (
         code=CODE,
         imported=IMPORTED,
         notes=("helper is in no distribution",),
+        left=("seed-0000/control.reference.safetensors",),
         opened=OPENED,
         made={"params": sha("1")},
     ),

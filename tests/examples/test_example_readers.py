@@ -216,6 +216,7 @@ def test_a_text_is_read_letter_by_letter(tmp_path: Path) -> None:
     program = build("gpt2_text", data=str(tmp_path))
     probe = program.probe
     assert probe is not None
+    assert probe.labels is not None
     assert len(probe.labels) == probe.inputs.numel()
     assert torch.equal(probe.labels.view(-1, 64)[:, :-1], probe.inputs[:, 1:])
     rows = first_batch(program)
