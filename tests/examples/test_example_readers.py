@@ -138,7 +138,7 @@ def test_both_layouts_of_imagenet_are_read(write: Any, tmp_path: Path) -> None:
     assert ((images[:, 0, 0, 0] > 100).long() == labels).all()
     assert set(labels.tolist()) == {0, 1}
     probe = program.probe
-    assert probe is not None
+    assert probe is not None and probe.labels is not None  # noqa: PT018
     assert ((probe.inputs[:, 0, 0, 0] > 100).long() == probe.labels).all()
     assert set(probe.labels.tolist()) == {0, 1}
     assert isinstance(program.train_on((images, labels), 1), float)
