@@ -78,7 +78,9 @@ def check_touched(
         yield Finding("declared but not changed at t0", where, step, allowed[0])
     for pattern in touched:
         if not any(matches(name, (pattern,)) for name in changed):
-            yield Finding("declared but not changed at t0", where, step, pattern)
+            there = [name for name in seed.control.columns if matches(name, (pattern,))]
+            named = there[0] if len(there) == 1 else pattern
+            yield Finding("declared but not changed at t0", where, step, named)
     if declared is not None and declared.kind == "order":
         window = range(step, plan.window_end + 1)
         if all(trace.cell(t, "order") == seed.control.cell(t, "order") for t in window):
