@@ -36,6 +36,7 @@ from auditkit.records.opened import OpenedFile, OpenedFiles
 from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.parameter import Parameter
 from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.power import PowerPoint, PowerReport, PowerRow, SeedCost
 from auditkit.records.preflight import Cost, NudgeTrial, Preflight
 from auditkit.records.recording import CheckpointRecord, RankRecord, RecordingManifest, WorldRecord
 from auditkit.records.registration import DataIdentity, RegisterResult, Registration
@@ -633,4 +634,20 @@ EXAMPLES: tuple[Any, ...] = (
         threads=2,
         commit_at=(4, 8),
     ),
+    PowerReport(
+        metric="nll",
+        effect=0.1,
+        margin=0.2,
+        power=0.8,
+        alpha=0.05,
+        n_tests=4,
+        fewest=8,
+        rows=(PowerRow("adam-reset", "T", 5, 0.1, 0.2, 40, 12, 0.3, 9),),
+        curve=(PowerPoint(3, 0.1),),
+        cost=SeedCost(300, 1.5, 2**40),
+        pilot_seeds=(0, 1),
+    ),
+    PowerRow("adam-reset", "T", 5, 0.1, 0.2, 40, 12, 0.3, 9),
+    PowerPoint(3, 0.1),
+    SeedCost(300, 1.5, 2**40),
 )

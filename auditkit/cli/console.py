@@ -139,6 +139,16 @@ LAYOUTS: Mapping[str, Layout] = {
         words=("outcome", "total variation"),
         is_grouped=True,
     ),
+    "power": Layout(
+        (
+            *("perturbation", "time", "pairs", "SD", "upper SD", "seeds", "by SD"),
+            *("smallest effect", "equivalence"),
+        ),
+        numbers=("pairs", "SD", "upper SD", "seeds", "by SD", "smallest effect", "equivalence"),
+        words=("power", "upper SD", "smallest effect"),
+        first_to_go=("equivalence", "pairs"),
+    ),
+    "power curve": Layout(("seeds", "power"), numbers=("seeds", "power"), words=("power",)),
     "branches": Layout(
         ("seed", "branch", "role", "version", "status", "order sha256"),
         whole=("seed", "branch", "role", "version", "order sha256"),

@@ -23,6 +23,7 @@ from auditkit.version import __version__
 #: Command by name; modules are loaded when a command is used, so that verifying without replay
 #: loads neither torch nor scipy.
 _COMMANDS = {
+    "power": "auditkit.cli.power:power",
     "plan": "auditkit.cli.plan:plan",
     "run": "auditkit.cli.run:run",
     "verify": "auditkit.cli.verify:verify_command",

@@ -24,6 +24,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "estimands.",
         "perturbations": "List every perturbation: what it does, its parameters, what it changes "
         "and needs.",
+        "power": "Say how many seeds a study needs, by the study PILOT or by a standard deviation.",
         "plan": "Sign the plan of PROGRAM's study: seeds, program and data digests.",
         "checklist": "Verify MANIFEST, then print the checklist that it can fill.",
     },
@@ -107,6 +108,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "auditkit run --out runs/loop --fork-at 100 --window 20 --horizon 300 \\",
         "    --seeds 0-4 --perturb adam-reset -- python train.py --seed {seed}",
     ),
+    "power": (
+        "auditkit power runs/pilot --effect 0.01 --metric accuracy",
+        "auditkit power --sd 0.02 --effect 0.01 --tests 4",
+    ),
     "plan": (
         "auditkit plan study.py --out plan.json",
         "auditkit run study.py --plan plan.json --out runs/mine",
@@ -153,6 +158,7 @@ METAVARS: Mapping[str, str] = {
     "--budget": "TIME",
     "--by": "SHA256:...",
     "--countersign": "FILE",
+    "--effect": "X",
     "--env": "NAME",
     "--fingerprint": "SHA256:...",
     "--ignore": "SECTIONS",
@@ -171,6 +177,10 @@ METAVARS: Mapping[str, str] = {
     "--seeds": "SEEDS",
     "--sign-with": "FILE",
     "--trust": "FILE",
+    "--metric": "METRIC",
+    "--power": "P",
+    "--sd": "SD",
+    "power --margin": "X",
     "reproduce --out": "DIR",
     "run --out": "DIR",
 }

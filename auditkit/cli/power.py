@@ -1,0 +1,184 @@
+"""``auditkit power``: how many seeds a study needs.
+
+``--json`` prints the record :class:`auditkit.records.power.PowerReport`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import click
+from rich.console import Console
+
+from auditkit.cli.console import console, number, print_facts, print_table
+from auditkit.cli.help import Command
+from auditkit.cli.options import TEXT, WHOLE
+from auditkit.cli.received import received_manifest
+from auditkit.cli.saying import say
+from auditkit.cli.spelling import counted
+from auditkit.errors import UsageError
+from auditkit.formats import canonical
+from auditkit.records.plan import DISTANCE_METRICS, as_typed
+from auditkit.records.plan_values import spelled_seeds
+from auditkit.records.power import PowerReport, PowerRow
+from auditkit.signing.trust import keys_that_count
+from auditkit.statistics.power import POWER, Aim, needs_of, needs_of_sd
+from auditkit.verification.pilot import read_pilot
+from auditkit.verification.request import VerifyRequest
+
+
+@click.command(cls=Command)
+@click.argument("pilot", required=False, type=TEXT)
+@click.option("--sd", type=TEXT, help="Without a pilot: SD of the paired differences.")
+@click.option("--effect", required=True, type=TEXT, help="Difference to detect, in the metric.")
+@click.option("--metric", type=TEXT, help="A metric; by default the primary one of the pilot.")
+@click.option("--margin", type=TEXT, help="Also: seeds to show that the effect is below this.")
+@click.option("--power", "aimed", type=TEXT, help="Chance to detect the effect, 0.8 by default.")
+@click.option(
+    "--tests", type=WHOLE, help="Tests to correct for; by default those of the pilot's plan, or 1."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON.")
+@click.pass_context
+def power(  # noqa: PLR0913 # one argument an option
+    ctx: click.Context,
+    /,
+    pilot: str | None,
+    sd: str | None,
+    effect: str,
+    metric: str | None,
+    margin: str | None,
+    aimed: str | None,
+    tests: int | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Say how many seeds a study needs, by the study PILOT or by a standard deviation."""
+    if (pilot is None) == (sd is None):
+        raise UsageError("give a pilot study, or --sd, and not both")
+    if tests is not None and tests < 1:
+        raise UsageError(f"--tests must be at least 1, not {tests}")
+    chance = POWER if aimed is None else _positive("--power", aimed)
+    if chance >= 1:
+        raise UsageError(f"--power must be below 1, not {chance:g}")
+    wanted, limit = _positive("--effect", effect), margin and _positive("--margin", margin)
+    if pilot is None or sd is not None:
+        name = metric or "the metric"
+        aim = Aim(name, wanted, limit or None, chance, tests or 1)
+        report = needs_of_sd(aim, _positive("--sd", sd or ""))
+    else:
+        report = _by_pilot(ctx, pilot, metric, wanted, limit or None, chance, tests)
+    if as_json:
+        click.echo(canonical.encode(report).decode("ascii"))
+        return
+    _print(report)
+
+
+def _by_pilot(
+    ctx: click.Context,
+    pilot: str,
+    metric: str | None,
+    effect: float,
+    margin: float | None,
+    chance: float,
+    tests: int | None,
+) -> PowerReport:
+    path = ctx.with_resource(received_manifest(pilot)).path
+    trusted, _ = keys_that_count(path.parent, (), (), strict=False, warn=say)
+    read = read_pilot(path, VerifyRequest(trusted), metric)
+    plan = read.plan
+    name = metric or plan.primary_metric
+    n_tests = tests or len(plan.times) * len(plan.perturbations)
+    placebos = plan.placebos if name in DISTANCE_METRICS else None
+    aim = Aim(name, effect, margin, chance, n_tests, placebos)
+    return needs_of(aim, read.spreads, read.cost, plan.seeds)
+
+
+def _positive(option: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError(f"{option} must be a number above 0", found=text)
+    return value
+
+
+def _print(report: PowerReport) -> None:
+    out = console()
+    print_facts(out, _facts(report), width=30)
+    print_table(out, "power", [_cells(row) for row in report.rows], title="seeds needed")
+    curve = [(str(point.seeds), f"{point.power:.2f}") for point in report.curve]
+    print_table(out, "power curve", curve, title="power by number of seeds, for the first row")
+    _print_cost(out, report)
+    out.print("For the paper:", style="bold")
+    out.print(_sentence(report))
+
+
+def _facts(report: PowerReport) -> Iterator[tuple[str, str]]:
+    yield "metric", report.metric
+    yield "effect", number(report.effect)
+    yield "margin", "" if report.margin is None else number(report.margin)
+    yield "power", f"{report.power:g}"
+    size = f"{report.alpha:g}"
+    if report.n_tests > 1:
+        size += f", Holm over {report.n_tests} tests: {report.alpha / report.n_tests:.2g} each"
+    yield "alpha", size
+    yield "fewest seeds", f"{report.fewest}: with less no test can reach it, whatever the data"
+
+
+def _cells(row: PowerRow) -> tuple[str, ...]:
+    return (
+        as_typed(row.perturbation) or "-",
+        row.time or "-",
+        "-" if row.n is None else str(row.n),
+        number(row.sd),
+        number(row.upper_sd),
+        _seeds(row.seeds),
+        _seeds(row.seeds_plug_in),
+        number(row.smallest_effect),
+        _seeds(row.seeds_equivalence),
+    )
+
+
+def _seeds(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _needed(report: PowerReport) -> int | None:
+    """Seeds for every row."""
+    counts = [row.seeds for row in report.rows]
+    return None if None in counts else max(report.fewest, *(n for n in counts if n is not None))
+
+
+def _print_cost(out: Console, report: PowerReport) -> None:
+    needed, cost = _needed(report), report.cost
+    if needed is None or cost is None:
+        return
+    hours, size = cost.seconds * needed / 3600, cost.bytes * needed / 1e9
+    out.print(
+        f"{counted(needed, 'seed')} would take {cost.steps * needed:,} steps, "
+        f"{number(hours)} hours as the pilot was run, and {number(size)} GB"
+    )
+    spelled = spelled_seeds(sorted(report.pilot_seeds))
+    out.print(
+        f"Use other seeds than the pilot's ({spelled}): with them again a test at 0.05 rejects "
+        "up to 9 % of true nulls"
+    )
+
+
+def _sentence(report: PowerReport) -> str:
+    needed, row = _needed(report), report.rows[0]
+    if needed is None:
+        return "No number of seeds within reason detects this effect."
+    sd = f"a standard deviation of {number(row.sd)}"
+    if row.upper_sd is not None:
+        pilot = counted(row.n or 0, "pilot seed")
+        sd = f"the 80 % upper confidence limit, {number(row.upper_sd)}, of the standard deviation "
+        sd += f"of {pilot}"
+    tests = f" after Holm's correction for {report.n_tests} tests" if report.n_tests > 1 else ""
+    return (
+        f"{needed} seeds detect a difference of {number(report.effect)} in {report.metric} with a "
+        f"power of at least {report.power:g} (paired t test, two-sided, alpha {report.alpha:g}"
+        f"{tests}), by {sd} of the paired differences."
+    )

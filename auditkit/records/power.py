@@ -1,0 +1,96 @@
+"""How many seeds a study needs, by a pilot or a given standard deviation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PowerRow:
+    """One standard deviation of paired differences, and what it asks for.
+
+    Attributes:
+        perturbation: Branch of the pilot that it is of; empty where it was given.
+        time: When it was measured there; empty likewise.
+        n: Pairs of the pilot; None likewise.
+        sd: Of the differences between treatment and control, over seeds (n - 1); of a distance, of
+            its excess over the placebo floor. In the metric's unit.
+        upper_sd: Its one-sided 80 % upper confidence limit; None where it was given.
+        seeds: Pairs with which the paired t test detects the effect, by ``upper_sd`` where there
+            is one; None where no number within reason does.
+        seeds_plug_in: The same by ``sd``.
+        smallest_effect: What as many pairs as the pilot had would detect, in the metric's unit, by
+            ``sd``; None where it was given.
+        seeds_equivalence: Pairs with which two one-sided t tests show that the mean is inside the
+            margin, where it is 0; None without a margin.
+    """
+
+    perturbation: str
+    time: str
+    n: int | None
+    sd: float
+    upper_sd: float | None
+    seeds: int | None
+    seeds_plug_in: int | None
+    smallest_effect: float | None
+    seeds_equivalence: int | None
+
+
+@dataclass(frozen=True)
+class PowerPoint:
+    """Power of the paired t test at one number of seeds.
+
+    Attributes:
+        seeds: Pairs.
+        power: Chance that the test rejects, by each row's standard deviation, the largest first.
+    """
+
+    seeds: int
+    power: float
+
+
+@dataclass(frozen=True)
+class SeedCost:
+    """What one seed of the pilot took.
+
+    Attributes:
+        steps: Training steps of trunk and branches.
+        seconds: Of the whole run, over its seeds.
+        bytes: Of its files.
+    """
+
+    steps: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class PowerReport:
+    """An answer to *how many seeds*.
+
+    Attributes:
+        metric: The metric.
+        effect: Difference that is to be detected, in the metric's unit.
+        margin: Of equivalence, in the same unit; None where none was given.
+        power: Aimed at.
+        alpha: Size of the tests, before the correction.
+        n_tests: Tests that Holm's method corrects for: each is planned at ``alpha / n_tests``.
+        fewest: Pairs below which no test of the metric can reach that, whatever the data: the
+            permutation of a distance, the sign flip of a signed metric.
+        rows: One a perturbation and time, the largest standard deviation first.
+        curve: Power over the number of seeds, for the first row.
+        cost: Of one seed; None without a pilot.
+        pilot_seeds: Seeds that the confirmatory study must not use again.
+    """
+
+    metric: str
+    effect: float
+    margin: float | None
+    power: float
+    alpha: float
+    n_tests: int
+    fewest: int
+    rows: tuple[PowerRow, ...]
+    curve: tuple[PowerPoint, ...]
+    cost: SeedCost | None
+    pilot_seeds: tuple[int, ...]

@@ -1,0 +1,95 @@
+"""A study as the pilot of another: how far its seeds spread, and what they took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from auditkit.errors import ArtifactError, PlanError
+from auditkit.evidence.reader import RunEvidence
+from auditkit.files import store
+from auditkit.formats import canonical
+from auditkit.records.estimate import AS_IS, DistanceEstimate, SignedEstimate
+from auditkit.records.manifest import StudyManifest
+from auditkit.records.plan import StudyPlan
+from auditkit.records.power import SeedCost
+from auditkit.statistics.estimands import estimate
+from auditkit.statistics.power import Spread
+from auditkit.verification.authenticity import open_manifest
+from auditkit.verification.procedure import branch_tables, verify
+from auditkit.verification.request import VerifyRequest
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """What a study says of the next one.
+
+    Attributes:
+        plan: Its plan.
+        spreads: One a perturbation and time.
+        cost: Of one seed.
+    """
+
+    plan: StudyPlan
+    spreads: tuple[Spread, ...]
+    cost: SeedCost
+
+
+def read_pilot(path: Path, request: VerifyRequest, metric: str | None) -> Pilot:
+    """Read a pilot's outcomes, once its files are what was signed; nothing is replayed.
+
+    Args:
+        path: Its manifest.
+        request: Whose signature counts.
+        metric: A metric; by default the primary one of its plan.
+
+    Raises:
+        ArtifactError: When the files are not what a trusted key signed.
+        PlanError: When it is no study, or has no such metric.
+    """
+    report = verify(path, replace(request, replay="none"))
+    broken = [finding for check in report.checks[:4] for finding in check.findings]
+    if broken:
+        raise ArtifactError(
+            f"the pilot does not verify: {broken[0].message}",
+            where=broken[0].where or str(path),
+            hint=f"auditkit verify {path} says more",
+        )
+    data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
+    manifest = open_manifest(path, data).manifest
+    if not isinstance(manifest, StudyManifest):
+        raise PlanError("a pilot is a study, and this is a recording", where=str(path))
+    plan = manifest.plan
+    wanted = metric or plan.primary_metric
+    table = estimate(branch_tables(RunEvidence(path.parent, manifest), {}), plan)
+    every: list[SignedEstimate | DistanceEstimate] = [*table.signed, *table.distances]
+    rows = [row for row in every if row.metric == wanted and row.variant == AS_IS]
+    if not rows:
+        known = ", ".join(sorted({row.metric for row in every}))
+        raise PlanError(f"the pilot has no metric {wanted!r}", expected=known)
+    spreads = tuple(
+        Spread(row.perturbation, row.time, _differences(row))
+        for row in rows
+        if not row.exactly_zero
+    )
+    return Pilot(plan, spreads, _cost(manifest))
+
+
+def _differences(row: SignedEstimate | DistanceEstimate) -> tuple[float, ...]:
+    if isinstance(row, SignedEstimate):
+        return row.per_seed
+    pairs = zip(row.per_seed, row.floor_per_seed, strict=True)
+    return tuple(distance - floor for distance, floor in pairs if floor is not None)
+
+
+def _cost(manifest: StudyManifest) -> SeedCost:
+    plan, n_seeds = manifest.plan, len(manifest.seeds)
+    began, ended = (
+        datetime.fromisoformat(t) for t in (manifest.run.started, manifest.run.finished)
+    )
+    return SeedCost(
+        steps=plan.fork_at + len(plan.branch_names) * (plan.horizon - plan.fork_at),
+        seconds=(ended - began).total_seconds() / n_seeds,
+        bytes=sum(file.size for file in manifest.files) // n_seeds,
+    )

@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_shell import Shell
+
+from auditkit.statistics.inference import standard_deviation
+from auditkit.statistics.power import seeds_for_t_test, t_test_power, upper_limit
+
+
+@pytest.fixture(scope="module")
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+    """With a study in ``a``."""
+    shell = Shell.at(tmp_path_factory.mktemp("power") / "home")
+    done = shell("run", "tiny_study.py", "--out", "a", "--seeds", "0-2")
+    assert done.code == 0, done.err
+    return shell
+
+
+def test_a_pilot_is_read_and_its_spread_is_planned_with(shell: Shell) -> None:
+    done = shell("power", "a", "--effect", "0.2", "--metric", "nll", "--json")
+    assert done.code == 0, done.err
+    found: dict[str, Any] = json.loads(done.out)
+    report = verified(shell)
+    rows = {
+        (row["perturbation"], row["time"]): row
+        for row in report["estimates"]["signed"]
+        if row["metric"] == "nll" and row["variant"] == "as-is"
+    }
+    assert found["rows"]
+    n_tests = found["n_tests"]
+    assert n_tests == len(rows)
+    for row in found["rows"]:
+        theirs = rows[row["perturbation"], row["time"]]
+        sd = standard_deviation_of(theirs["per_seed"])
+        assert row["sd"] == pytest.approx(sd, rel=1e-9)
+        upper = upper_limit(sd, len(theirs["per_seed"]))
+        assert row["upper_sd"] == pytest.approx(upper, rel=1e-9)
+        assert row["seeds"] == seeds_for_t_test(0.2 / upper, 0.8, 0.05 / n_tests)
+    assert found["rows"] == sorted(found["rows"], key=lambda row: -row["upper_sd"])
+    assert found["cost"]["bytes"] > 0
+    shown = shell("power", "a", "--effect", "0.2", "--metric", "nll").out
+    assert "For the paper:" in shown
+    assert "Use other seeds than the pilot's (" in shown
+
+
+def verified(shell: Shell) -> dict[str, Any]:
+    done = shell("verify", "a", "--json", "-")
+    assert done.code == 0, done.out + done.err
+    report: dict[str, Any] = json.loads(done.out)
+    return report
+
+
+def standard_deviation_of(values: list[float]) -> float:
+    found = standard_deviation(np.asarray(values))
+    assert found
+    return found
+
+
+def test_of_a_distance_the_excess_over_the_floor_is_planned_with(shell: Shell) -> None:
+    found = json.loads(shell("power", "a", "--effect", "0.01", "--metric", "tv", "--json").out)
+    report = verified(shell)
+    rows = {
+        (row["perturbation"], row["time"]): row
+        for row in report["estimates"]["distances"]
+        if row["metric"] == "tv" and row["variant"] == "as-is"
+    }
+    for row in found["rows"]:
+        theirs = rows[row["perturbation"], row["time"]]
+        pairs = zip(theirs["per_seed"], theirs["floor_per_seed"], strict=True)
+        assert row["sd"] == pytest.approx(standard_deviation_of([a - b for a, b in pairs]))
+
+
+def test_a_given_spread_needs_no_study(shell: Shell) -> None:
+    found = json.loads(shell("power", "--sd", "2", "--effect", "1", "--margin", "2", "--json").out)
+    (row,) = found["rows"]
+    assert (row["seeds"], row["seeds_plug_in"], row["upper_sd"]) == (34, 34, None)
+    assert row["seeds_equivalence"] is not None
+    assert found["fewest"] == 6
+    for point in found["curve"]:
+        assert point["power"] == t_test_power(0.5, point["seeds"])
+    assert "34 seeds detect a difference of 1" in " ".join(
+        shell("power", "--sd", "2", "--effect", "1").out.split()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--effect", "1"), "give a pilot study, or --sd"),
+        (("a", "--sd", "1", "--effect", "1"), "give a pilot study, or --sd"),
+        (("--sd", "0", "--effect", "1"), "--sd must be a number above 0"),
+        (("--sd", "nan", "--effect", "1"), "--sd must be a number above 0"),
+        (("--sd", "1", "--effect", "-1"), "--effect must be a number above 0"),
+        (("--sd", "1", "--effect", "1", "--power", "1"), "--power must be below 1"),
+        (("--sd", "1", "--effect", "1", "--tests", "0"), "--tests must be at least 1"),
+        (("a", "--effect", "1", "--metric", "f1"), "the pilot has no metric 'f1'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    shell: Shell, arguments: tuple[str, ...], words: str
+) -> None:
+    done = shell("power", *arguments)
+    assert done.code == 2
+    assert words in done.err
+
+
+def test_a_pilot_that_was_edited_is_refused(shell: Shell) -> None:
+    shutil.copytree(shell.folder / "a", shell.folder / "edited")
+    file = next((shell.folder / "edited").glob("seed-*/control.outcome.safetensors"))
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    done = shell("power", "edited", "--effect", "1")
+    assert done.code == 1
+    assert "the pilot does not verify" in done.err

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from statsmodels.stats.power import TTestPower
+
+from auditkit.statistics.power import (
+    equivalence_power,
+    seeds_for_equivalence,
+    seeds_for_sign_flip,
+    seeds_for_t_test,
+    smallest_effect,
+    t_test_power,
+    upper_limit,
+)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 20, 34, 100, 1000])
+@pytest.mark.parametrize("d_z", [0.05, 0.2, 0.5, 0.8, 1.0, 2.0])
+def test_power_is_that_of_an_independent_library(d_z: float, n: int) -> None:
+    expected = TTestPower().power(d_z, n, 0.05, alternative="two-sided")
+    if math.isnan(expected):  # where it is nearly 1
+        expected = 1.0
+    assert t_test_power(d_z, n) == pytest.approx(expected, abs=1e-7)
+
+
+@given(st.floats(0.05, 10), st.integers(2, 1000), st.sampled_from([0.001, 0.05, 0.1]))
+@settings(max_examples=200, deadline=None)
+def test_power_is_a_probability_that_grows(d_z: float, n: int, alpha: float) -> None:
+    power = t_test_power(d_z, n, alpha)
+    assert alpha - 1e-9 <= power <= 1
+    assert t_test_power(d_z, n + 1, alpha) >= power - 1e-9
+    assert t_test_power(d_z + 0.1, n, alpha) >= power - 1e-9
+    assert t_test_power(-d_z, n, alpha) == pytest.approx(power, abs=1e-12)
+
+
+def test_without_an_effect_power_is_the_size() -> None:
+    for n in (2, 3, 10, 200):
+        assert t_test_power(0.0, n) == pytest.approx(0.05, abs=1e-9)
+
+
+@pytest.mark.parametrize(("d_z", "n"), [(0.5, 34), (0.8, 15), (1.0, 10)])
+def test_seeds_of_the_textbooks(d_z: float, n: int) -> None:
+    assert seeds_for_t_test(d_z) == n
+    assert t_test_power(d_z, n) >= 0.8 > t_test_power(d_z, n - 1)
+    assert smallest_effect(n) <= d_z < smallest_effect(n - 1)
+
+
+@pytest.mark.parametrize(("n", "d_z"), [(3, 3.26), (5, 1.68), (8, 1.16), (20, 0.66)])
+def test_the_smallest_effect_of_few_seeds(n: int, d_z: float) -> None:
+    assert smallest_effect(n) == pytest.approx(d_z, abs=0.005)
+    assert t_test_power(smallest_effect(n), n) == pytest.approx(0.8, abs=1e-9)
+
+
+def test_no_effect_and_no_room_need_no_number_of_seeds() -> None:
+    assert seeds_for_t_test(0.0) is None
+    assert seeds_for_t_test(1e-4) is None
+    assert seeds_for_equivalence(1.0, true_z=1.0) is None
+
+
+def test_power_of_equivalence_is_what_a_simulation_finds() -> None:
+    random = np.random.default_rng(0)
+    for margin, n, true in ((1.0, 12, 0.0), (1.5, 8, 0.5), (0.3, 6, 0.0)):
+        x = random.normal(true, 1.0, size=(40_000, n))
+        half = stats.t.ppf(0.95, n - 1) * x.std(axis=1, ddof=1) / math.sqrt(n)
+        inside = (np.abs(x.mean(axis=1)) < margin - half).mean()
+        assert equivalence_power(margin, n, true) == pytest.approx(inside, abs=0.01)
+    n_seeds = seeds_for_equivalence(1.0)
+    assert n_seeds is not None
+    assert equivalence_power(1.0, n_seeds) >= 0.8 > equivalence_power(1.0, n_seeds - 1)
+
+
+@pytest.mark.parametrize(("m", "n"), [(1, 6), (5, 8), (10, 9), (20, 10), (40, 11), (100, 12)])
+def test_seeds_from_which_signs_can_tell(m: int, n: int) -> None:
+    assert seeds_for_sign_flip(m) == n
+    assert 2.0 ** (1 - n) * m <= 0.05 < 2.0 ** (2 - n) * m
+
+
+@pytest.mark.parametrize(("n", "factor"), [(3, 2.117), (5, 1.558), (8, 1.353), (10, 1.293)])
+def test_the_upper_limit_of_a_pilots_spread(n: int, factor: float) -> None:
+    assert upper_limit(1.0, n) == pytest.approx(factor, abs=5e-4)
+    random = np.random.default_rng(n)
+    sds = random.normal(size=(20_000, n)).std(axis=1, ddof=1)
+    covered = np.mean([upper_limit(float(sd), n) >= 1 for sd in sds[:4000]])
+    assert covered == pytest.approx(0.8, abs=0.02)
