@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from auditkit.errors import AuditError, NothingToPerturb
     from auditkit.observe.rng.per_sample import PerSample
     from auditkit.observe.state.components import Stateful, TrainingObjects
-    from auditkit.perturbations.base import Perturbation
+    from auditkit.perturbations.base import Material, Perturbation
     from auditkit.perturbations.own import perturb
     from auditkit.program.probe import Probe
     from auditkit.program.program import Program
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AuditError": "auditkit.errors",
     "Declaration": "auditkit.records.declaration",
+    "Material": "auditkit.perturbations.base",
     "NothingToPerturb": "auditkit.errors",
     "Parameter": "auditkit.records.parameter",
     "PerSample": "auditkit.observe.rng.per_sample",
@@ -56,6 +57,7 @@ _HOMES = {
 __all__ = [
     "AuditError",
     "Declaration",
+    "Material",
     "NothingToPerturb",
     "Parameter",
     "PerSample",

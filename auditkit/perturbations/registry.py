@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from functools import cache
 
 from auditkit.errors import UnknownPerturbation
+from auditkit.perturbations.averages import AverageReset, AverageRestart
 from auditkit.perturbations.base import Perturbation
-from auditkit.perturbations.batchnorm import BatchNormReset
+from auditkit.perturbations.batchnorm import BatchNormRecalibrate, BatchNormReset
 from auditkit.perturbations.optimizer_resets import (
     AdamReset,
     MomentumReset,
@@ -23,6 +24,10 @@ from auditkit.perturbations.order import (
     OrderWithReplacement,
 )
 from auditkit.perturbations.own import adopted
+from auditkit.perturbations.queues import QueueClear, QueueShuffle, QueueStale
+from auditkit.perturbations.scales import MomentumScale, SecondMomentScale
+from auditkit.perturbations.schedules import RngReseed, SchedulerReset
+from auditkit.perturbations.teachers import TeacherReset
 from auditkit.perturbations.ulp import Ulp
 from auditkit.perturbations.version_1 import AdamReset1, OptimizerReset1
 from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration
@@ -35,6 +40,17 @@ _OWN: tuple[type[Perturbation], ...] = (
     SecondMomentReset,
     OptimizerReset,
     BatchNormReset,
+    BatchNormRecalibrate,
+    MomentumScale,
+    SecondMomentScale,
+    AverageReset,
+    AverageRestart,
+    TeacherReset,
+    QueueClear,
+    QueueShuffle,
+    QueueStale,
+    SchedulerReset,
+    RngReseed,
     OrderReverse,
     OrderShuffle,
     OrderSwap,

@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from auditkit.errors import PlanError
 from auditkit.records import plan_values
-from auditkit.records.own_perturbation import OwnPerturbation, as_object
+from auditkit.records.file_names import from_file_name, in_file_name
+from auditkit.records.own_perturbation import OwnPerturbation, as_object, each_once
 from auditkit.records.plan_values import shown
 
 #: Metrics that a plan can name as primary, with the kind of estimand they get.
@@ -122,7 +123,7 @@ class PerturbationSpec:
     @property
     def branch_name(self) -> str:
         """File name stem of its branch: ``adam-reset--moments-mv--step-keep``."""
-        parts = [self.name, *(f"{key}-{value}" for key, value in sorted(self.parameters.items()))]
+        parts = [self.name, *(f"{k}-{in_file_name(v)}" for k, v in sorted(self.parameters.items()))]
         return "--".join(parts)
 
     @property
@@ -141,7 +142,8 @@ def rounded(value: float | None, metric: str) -> float | None:
 def as_typed(branch_name: str) -> str:
     """The name of a treatment's branch as its perturbation is typed; any other as it is."""
     name, *parts = _PARAMETER.split(branch_name)
-    given = ",".join(f"{key}={value}" for key, value in zip(parts[::2], parts[1::2], strict=True))
+    values = map(from_file_name, parts[1::2])
+    given = ",".join(f"{key}={value}" for key, value in zip(parts[::2], values, strict=True))
     return f"{name}:{given}" if name and given else branch_name
 
 
@@ -223,7 +225,10 @@ class StudyPlan:
             "threads": threads,
             "augmentation_rng": plan_values.text("augmentation_rng", augmentation_rng),
             "probe_at": plan_values.whole_numbers("probe_at", probe_at, _MAX_FURTHER),
-            "own_perturbations": _own(own_perturbations, objects.values()),
+            "own_perturbations": each_once(
+                plan_values.items("own_perturbations", own_perturbations, _MAX_PERTURBATIONS),
+                objects.values(),
+            ),
         }
         # Without a placebo there is no noise floor, and check 9 could never pass.
         limits = dict(_LIMITS)
@@ -382,14 +387,3 @@ def _perturbations(
                 expected="a name, a PerturbationSpec, or what auditkit.perturb gives",
             )
     return tuple(specs), objects
-
-
-def _own(given: object, found: Iterable[OwnPerturbation]) -> tuple[OwnPerturbation, ...]:
-    """Declarations by name, each once."""
-    by_name: dict[str, OwnPerturbation] = {}
-    for own in (*plan_values.items("own_perturbations", given, _MAX_PERTURBATIONS), *found):
-        if not isinstance(own, OwnPerturbation):
-            raise PlanError(f"own_perturbations must be declarations, not {shown(own)}")
-        if by_name.setdefault(own.name, own) != own:
-            raise PlanError(f"two perturbations are called {own.name!r}")
-    return tuple(by_name.values())

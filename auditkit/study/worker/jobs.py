@@ -288,7 +288,7 @@ def _start_branch(
     """
     follow = follow_control(session, plan, order, spec)
     restore_fork(session, fork)
-    return follow, perturb(session, spec, version)
+    return follow, perturb(session, spec, version, fork.recalibration)
 
 
 @contextmanager
