@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from auditkit.recorder.recorder import Recorder
     from auditkit.records.declaration import Declaration
     from auditkit.records.parameter import Parameter
-    from auditkit.records.plan import PerturbationSpec, StudyPlan
+    from auditkit.records.perturbation_spec import PerturbationSpec
+    from auditkit.records.plan import StudyPlan
 
 _HOMES = {
     "AuditError": "auditkit.errors",
@@ -39,7 +40,7 @@ _HOMES = {
     "Parameter": "auditkit.records.parameter",
     "PerSample": "auditkit.observe.rng.per_sample",
     "Perturbation": "auditkit.perturbations.base",
-    "PerturbationSpec": "auditkit.records.plan",
+    "PerturbationSpec": "auditkit.records.perturbation_spec",
     "Probe": "auditkit.program.probe",
     "Program": "auditkit.program.program",
     "Recorder": "auditkit.recorder.recorder",

@@ -10,6 +10,7 @@ from auditkit.errors import UnknownPerturbation
 from auditkit.perturbations.averages import AverageReset, AverageRestart
 from auditkit.perturbations.base import Perturbation
 from auditkit.perturbations.batchnorm import BatchNormRecalibrate, BatchNormReset
+from auditkit.perturbations.composed import Composed
 from auditkit.perturbations.optimizer_resets import (
     AdamReset,
     MomentumReset,
@@ -30,6 +31,7 @@ from auditkit.perturbations.schedules import RngReseed, SchedulerReset
 from auditkit.perturbations.teachers import TeacherReset
 from auditkit.perturbations.ulp import Ulp
 from auditkit.perturbations.version_1 import AdamReset1, OptimizerReset1
+from auditkit.records.composition import SIGN, versions_of
 from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration
 
 _OWN: tuple[type[Perturbation], ...] = (
@@ -107,6 +109,10 @@ def perturbation_of(name: str, version: int | None = None) -> Perturbation:
     Raises:
         UnknownPerturbation: When there is none of that name and version.
     """
+    names = name.split(SIGN)
+    if len(names) > 1:
+        versions = [None] * len(names) if version is None else versions_of(version, len(names))
+        return Composed([perturbation_of(*pair) for pair in zip(names, versions, strict=True)])
     found = {**adopted(), **registry()}
     if name not in found:
         raise UnknownPerturbation(

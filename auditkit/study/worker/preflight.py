@@ -190,7 +190,7 @@ def _asked(plan: StudyPlan) -> list[tuple[str, PerturbationSpec]]:
 def _apply(session: Session, spec: PerturbationSpec, recalibration: list[Any]) -> None:
     if perturbation_of(spec.name).declaration.kind == "order":
         require_indices(session, [spec.name])
-    if spec.name in DECLARATIONS:
+    if all(part.name in DECLARATIONS for part in spec.parts):
         perturb(session, spec, recalibration=recalibration)
     else:
         perturb_as_declared(session, spec, recalibration)
