@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 
-from auditkit.errors import UnknownPerturbation
+from auditkit.errors import StoreError, UnknownPerturbation
+from auditkit.files import store
 from auditkit.perturbations.averages import AverageReset, AverageRestart
 from auditkit.perturbations.base import Perturbation
 from auditkit.perturbations.batchnorm import BatchNormRecalibrate, BatchNormReset
@@ -33,6 +37,7 @@ from auditkit.perturbations.ulp import Ulp
 from auditkit.perturbations.version_1 import AdamReset1, OptimizerReset1
 from auditkit.records.composition import SIGN, versions_of
 from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration
+from auditkit.records.plug_in import PlugIn
 
 _OWN: tuple[type[Perturbation], ...] = (
     Carry,
@@ -83,6 +88,25 @@ def registry() -> Mapping[str, Perturbation]:
             )
         found[name] = plug_in
     return found
+
+
+def installed_plug_ins() -> Iterator[PlugIn]:
+    """Where the code of each installed plug-in lies, and what it is."""
+    for entry in importlib.metadata.entry_points(group=PLUGINS):
+        plug_in = _plug_in(entry)
+        distribution, kind = getattr(entry, "dist", None), type(plug_in)
+        try:
+            source = inspect.getsourcefile(kind)
+            data = None if source is None else store.read_bytes(Path(source), what="source")
+        except (TypeError, OSError, StoreError):  # made in memory
+            data = None
+        yield PlugIn(
+            name=plug_in.declaration.name,
+            distribution="" if distribution is None else distribution.name,
+            version="" if distribution is None else distribution.version,
+            module=kind.__module__,
+            sha256=None if data is None else hashlib.sha256(data).hexdigest(),
+        )
 
 
 def _plug_in(entry: importlib.metadata.EntryPoint) -> Perturbation:

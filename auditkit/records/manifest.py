@@ -5,11 +5,18 @@ What the workers of a seed hand back is made of the same parts (:mod:`auditkit.r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from auditkit.records.environment import Environment
 from auditkit.records.opened import OpenedFiles
-from auditkit.records.plan import CONFIRMATORY, PerturbationSpec, Role, StudyPlan
+from auditkit.records.plan import (
+    CONFIRMATORY,
+    LEFT_OUT_IF_DEFAULT,
+    PerturbationSpec,
+    Role,
+    StudyPlan,
+)
+from auditkit.records.plug_in import PlugIn
 from auditkit.records.rng import RngContract
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -236,6 +243,7 @@ class StudyManifest:
         opened: What the program opened while it was built, for any of the seeds; None in
             manifests of earlier builds, and of a script.
         extends: Studies that this one was, before seeds were added; the first one first.
+        plug_ins: Installed plug-ins that the plan names.
     """
 
     schema_version: str
@@ -248,6 +256,7 @@ class StudyManifest:
     files: tuple[FileRecord, ...]
     opened: OpenedFiles | None = None
     extends: tuple[Extension, ...] = ()
+    plug_ins: tuple[PlugIn, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     def file(self, name: str) -> FileRecord:
         """The file of that name.

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from record_examples import MANIFEST
 from tiny_programs import (
     ObjectsAndStep,
     batchnorm_net,
@@ -32,7 +36,10 @@ from auditkit.perturbations.base import Material, Perturbation
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.perturbations.ulp import nudge
 from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration, matches
-from auditkit.records.plan import PerturbationSpec
+from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.plug_in import PlugIn
+from auditkit.study.plug_ins import plug_ins_of
+from auditkit.verification.own_perturbations import plug_in_notes
 
 
 def _sgd(**options: Any) -> Callable[[], ObjectsAndStep]:
@@ -618,6 +625,27 @@ def test_a_plug_in_is_found_and_applied(plugged: Callable[[Any], None]) -> None:
     apply("zero-bias", made[0])
     after = digests(capture(made[0]))
     assert {name for name in before if before[name] != after[name]} == {"params"}
+
+
+def test_where_a_plug_in_comes_from_is_recorded(plugged: Callable[[Any], None]) -> None:
+    plugged(ZeroBias)
+    plan = StudyPlan(1, 1, 3, [0], ["carry+zero-bias", "momentum-reset"])
+    (found,) = plug_ins_of(plan)
+    source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    assert found == PlugIn("zero-bias", "", "", __name__, source)
+    assert plug_ins_of(plan.changed(perturbations=["carry"])) == ()
+
+
+def test_another_plug_in_is_told_from_the_one_that_was_recorded() -> None:
+    recorded = PlugIn("zero-bias", "resets", "1.2", "resets.bias", "a" * 64)
+    manifest = replace(MANIFEST, plug_ins=(recorded,))
+    assert list(plug_in_notes(manifest, {"zero-bias": recorded})) == []
+    (text,) = plug_in_notes(manifest, {})
+    assert text == "the plug-in zero-bias of resets is not installed here"
+    (text,) = plug_in_notes(manifest, {"zero-bias": replace(recorded, sha256="b" * 64)})
+    assert text.endswith("was of resets 1.2, resets.bias; here it is another source of resets.bias")
+    (text,) = plug_in_notes(manifest, {"zero-bias": replace(recorded, version="1.3")})
+    assert text.endswith("here it is resets 1.3, resets.bias")
 
 
 class _Thief(ZeroBias):
