@@ -198,3 +198,15 @@ def test_the_default_pattern_goes_without_saying() -> None:
     assert DECLARATIONS["momentum-reset"].resolve(
         PerturbationSpec("momentum-reset")
     ).branch_name == ("momentum-reset")
+
+
+@pytest.mark.parametrize("name", [*SCALES, "adam-reset", "optimizer-reset"])
+def test_an_optimizer_of_sparse_gradients(name: str) -> None:
+    torch.manual_seed(3)
+    model = nn.Embedding(5, 2, sparse=True)
+    objects = as_built(TrainingObjects(model, torch.optim.SparseAdam(model.parameters())))
+    for _ in range(2):
+        model(torch.tensor([0, 3])).square().sum().backward()
+        objects.optimizer.step()
+        objects.optimizer.zero_grad()
+    apply(name, objects)
