@@ -24,23 +24,25 @@ if TYPE_CHECKING:
     from auditkit.observe.loader.consumption import consume
     from auditkit.observe.rng.per_sample import PerSample
     from auditkit.observe.state.components import Stateful, TrainingObjects
-    from auditkit.perturbations.base import Perturbation
+    from auditkit.perturbations.base import Material, Perturbation
     from auditkit.perturbations.own import perturb
     from auditkit.program.probe import Probe
     from auditkit.program.program import Program
     from auditkit.recorder.recorder import Recorder
     from auditkit.records.declaration import Declaration
     from auditkit.records.parameter import Parameter
-    from auditkit.records.plan import PerturbationSpec, StudyPlan
+    from auditkit.records.perturbation_spec import PerturbationSpec
+    from auditkit.records.plan import StudyPlan
 
 _HOMES = {
     "AuditError": "auditkit.errors",
     "Declaration": "auditkit.records.declaration",
+    "Material": "auditkit.perturbations.base",
     "NothingToPerturb": "auditkit.errors",
     "Parameter": "auditkit.records.parameter",
     "PerSample": "auditkit.observe.rng.per_sample",
     "Perturbation": "auditkit.perturbations.base",
-    "PerturbationSpec": "auditkit.records.plan",
+    "PerturbationSpec": "auditkit.records.perturbation_spec",
     "Probe": "auditkit.program.probe",
     "Program": "auditkit.program.program",
     "Recorder": "auditkit.recorder.recorder",
@@ -62,6 +64,7 @@ _MODULES = {"extras": "auditkit.extras"}
 __all__ = [
     "AuditError",
     "Declaration",
+    "Material",
     "NothingToPerturb",
     "Parameter",
     "PerSample",

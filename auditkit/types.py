@@ -66,6 +66,9 @@ from auditkit.records.plan import (
     PerturbationSpec,
     StudyPlan,
 )
+from auditkit.records.plug_in import (
+    PlugIn,
+)
 from auditkit.records.recording import (
     CheckpointRecord,
     RankRecord,
@@ -123,6 +126,7 @@ __all__ = [
     "Persistence",
     "PerturbationSpec",
     "PlanBinding",
+    "PlugIn",
     "Producer",
     "ProgramRecord",
     "RankRecord",

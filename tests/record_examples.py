@@ -36,6 +36,7 @@ from auditkit.records.opened import OpenedFile, OpenedFiles
 from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.parameter import Parameter
 from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.plug_in import PlugIn
 from auditkit.records.power import PowerPoint, PowerReport, PowerRow, SeedCost
 from auditkit.records.preflight import Cost, NudgeTrial, Preflight
 from auditkit.records.recording import CheckpointRecord, RankRecord, RecordingManifest, WorldRecord
@@ -205,6 +206,7 @@ MANIFEST = StudyManifest(
         FileRecord("seed-0000/fork.safetensors", "fork", 2**37, sha("f")),
     ),
     extends=(EXTENSION,),
+    plug_ins=(PlugIn("zero-bias", "resets", "1.2", "resets.bias", sha("6")),),
 )
 
 CHECKPOINT = CheckpointRecord(
@@ -536,6 +538,7 @@ EXAMPLES: tuple[Any, ...] = (
     Description(None),
     Description(PLAN, PLAN.own_perturbations),
     PLAN.own_perturbations[0],
+    PlugIn("zero-bias", "", "", "resets.bias", None),
     PLAN.changed(probe_at=()),
     NUDGE,
     PREFLIGHT,

@@ -38,8 +38,10 @@ def verify_with_replay(
     )
     more: dict[str, Any] = {}
     if importlib.metadata.entry_points(group=PLUGINS):
-        known = importlib.import_module(_REGISTRY).registry()
+        registry = importlib.import_module(_REGISTRY)
+        known = registry.registry()
         more["declarations"] = {name: one.declaration for name, one in known.items()}
+        more["plug_ins"] = {one.name: one for one in registry.installed_plug_ins()}
     return procedure.verify(
         path, request, replayer or _replay, estimate, registrar=registrar, **more
     )

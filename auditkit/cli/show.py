@@ -22,6 +22,7 @@ from auditkit.formats.group_values import is_groups
 from auditkit.formats.scalar_file import Series, scalars_from_tensors
 from auditkit.formats.statements import Manifest, Statement, any_from_statement
 from auditkit.records.manifest import Extension, ProgramRecord, StudyManifest
+from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.plan import StudyPlan, as_typed
 from auditkit.records.plan_values import spelled_seeds
 from auditkit.records.recording import RecordingManifest
@@ -176,6 +177,11 @@ def _extended(extension: Extension) -> str:
     )
 
 
+def _declared(own: OwnPerturbation) -> str:
+    patterns = ", ".join((*own.touches, *own.allowed, *own.cleared)) or "nothing"
+    return f"{own.name}, version {own.version}, declared to change {patterns}"
+
+
 def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:
     margins = ", ".join(f"{name} {margin:g}" for name, margin in plan.margins.items())
     return [
@@ -183,6 +189,7 @@ def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:
         ("further steps", ", ".join(str(step) for step in plan.probe_at)),
         ("seeds", seeds),
         ("perturbations", "; ".join(spec.typed for spec in plan.perturbations)),
+        ("of the program's own", "; ".join(map(_declared, plan.own_perturbations))),
         ("placebos", f"{plan.placebos} a seed, scale {plan.placebo_scale}"),
         ("augmentation", plan.augmentation_rng),
         ("primary metric", plan.primary_metric),

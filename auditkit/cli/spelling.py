@@ -12,7 +12,7 @@ from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.plan import as_typed
 
 #: The name of a branch with parameters that stands in a text, and in no path or longer word.
-_VALUE = r"--[^\W\d]\w*-[\w+]+(?:-[\w+]+)*"
+_VALUE = r"--[^\W\d]\w*-[\w+%]+(?:-[\w+%]+|(?<=\d)\.\d+|\.%[\w+%]+)*"
 _BRANCH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(DECLARATIONS)})(?:{_VALUE})+(?![\w/-]|\.\w)")
 
 

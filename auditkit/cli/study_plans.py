@@ -171,7 +171,7 @@ def _declarations(plan: StudyPlan) -> Any:
     from auditkit.records.declaration import DECLARATIONS  # noqa: PLC0415
 
     own = {one.name for one in plan.own_perturbations}
-    if {spec.name for spec in plan.perturbations} <= own | set(DECLARATIONS):
+    if {part.name for spec in plan.perturbations for part in spec.parts} <= own | set(DECLARATIONS):
         return DECLARATIONS
     from auditkit.perturbations.registry import registry  # noqa: PLC0415 # loads torch and plug-ins
 

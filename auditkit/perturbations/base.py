@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
+from auditkit.errors import NothingToPerturb
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.records.declaration import Declaration
 from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.plan import ParameterValue
 from auditkit.records.planned_declarations import own_perturbation
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a perturbation may need besides the objects; a session has it, where it can.
+
+    Attributes:
+        rebuild: Builds the program's objects anew, from the same seed; None of a script.
+        recalibrate: Recomputes BatchNorm's running statistics over the control's first batches;
+            None where there are none.
+    """
+
+    rebuild: Callable[[], TrainingObjects] | None = None
+    recalibrate: Callable[[], None] | None = None
+
+    def rebuilt(self, name: str) -> TrainingObjects:
+        """The objects as newly built.
+
+        Raises:
+            NothingToPerturb: When nothing builds them.
+        """
+        if self.rebuild is None:
+            raise NothingToPerturb(f"{name} needs a factory that builds the program anew")
+        return self.rebuild()
 
 
 class Perturbation(ABC):
@@ -60,3 +86,13 @@ class Perturbation(ABC):
         Raises:
             NothingToPerturb: When there is nothing to change.
         """
+
+    def apply_with(
+        self,
+        objects: TrainingObjects,
+        parameters: Mapping[str, ParameterValue],
+        seed: int,
+        material: Material,
+    ) -> None:
+        """The same, with more at hand; what needs none of it is applied as above."""
+        self.apply(objects, parameters, seed)

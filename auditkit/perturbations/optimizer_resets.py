@@ -8,8 +8,10 @@ program was just built when its objects were looked at, and what differs from th
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -40,7 +42,7 @@ class MomentumReset(Perturbation):
         self, objects: TrainingObjects, parameters: Mapping[str, ParameterValue], seed: int
     ) -> None:
         """Zero ``momentum_buffer`` of every parameter."""
-        zero(objects.optimizer, ("momentum_buffer",))
+        zero(objects.optimizer, ("momentum_buffer",), chosen_states(objects, parameters))
 
 
 class AdamReset(Perturbation):
@@ -53,17 +55,18 @@ class AdamReset(Perturbation):
     ) -> None:
         """Zero the moments, and with ``step=reset`` whatever counts steps."""
         optimizer, moments = objects.optimizer, str(parameters["moments"])
-        resets_step = parameters["step"] == "reset"
-        zero(optimizer, [FIRST_MOMENT] if "m" in moments else [])
-        zero(optimizer, _ADAM_SECOND[:1] if "v" in moments else [])
+        resets_step, states = parameters["step"] == "reset", chosen_states(objects, parameters)
+        zero(optimizer, [FIRST_MOMENT] if "m" in moments else [], states)
+        zero(optimizer, _ADAM_SECOND[:1] if "v" in moments else [], states)
         known = {FIRST_MOMENT, *_ADAM_SECOND, *STEP_SLOTS}
         if resets_step and moments == "mv" and _slots(optimizer) - known:
+            _refuse_part(objects, parameters, _slots(optimizer) - known)
             _clear_slots(objects, known)  # accumulators that no name tells anything of
             reset_counters(objects)
             return
-        _set_slots(optimizer, _ADAM_SECOND[1:] if "v" in moments else (), 0)
+        _set_slots(states, _ADAM_SECOND[1:] if "v" in moments else (), 0)
         if resets_step:
-            _reset_steps(objects)
+            _reset_steps(objects, parameters)
 
 
 class SecondMomentReset(Perturbation):
@@ -75,18 +78,19 @@ class SecondMomentReset(Perturbation):
         self, objects: TrainingObjects, parameters: Mapping[str, ParameterValue], seed: int
     ) -> None:
         """Set them to what they begin with, and with ``step=reset`` whatever counts steps."""
-        optimizer = objects.optimizer
+        optimizer, chosen = objects.optimizer, chosen_states(objects, parameters)
         found = _slots(optimizer) & SECOND_MOMENTS
         if not found:
-            raise _unfit(optimizer, "second moment")
+            raise unfit(optimizer, "second moment")
         for group in optimizer.param_groups:
             begins = {"sum": group.get("initial_accumulator_value", 0), "mu": 1, "eta": group["lr"]}
             for parameter in group["params"]:
                 state = optimizer.state.get(parameter, {})
-                for slot in found & state.keys():
+                is_chosen = any(state is one for one in chosen)
+                for slot in found & state.keys() if is_chosen else ():
                     state[slot] = _filled(state[slot], begins.get(slot, 0))
         if parameters["step"] == "reset":
-            _reset_steps(objects)
+            _reset_steps(objects, parameters)
 
 
 class OptimizerReset(Perturbation):
@@ -98,21 +102,34 @@ class OptimizerReset(Perturbation):
         self, objects: TrainingObjects, parameters: Mapping[str, ParameterValue], seed: int
     ) -> None:
         """Reset slots, counters in the groups and plain attributes."""
+        if restricts(parameters):
+            _reset_chosen_slots(objects, parameters)
+            return
         had_slots = _reset_slots(objects)
         if not (reset_counters(objects) or had_slots):
             raise NothingToPerturb("the optimizer keeps no state", component="optimizer")
 
 
-def zero(optimizer: torch.optim.Optimizer, slots: Iterable[str]) -> None:
+def zero(
+    optimizer: torch.optim.Optimizer,
+    slots: Iterable[str],
+    chosen: Sequence[dict[str, Any]] | None = None,
+) -> None:
     """Set slots to zero.
+
+    Args:
+        optimizer: The optimizer.
+        slots: Their names.
+        chosen: The states that are meant; all by default.
 
     Raises:
         NothingToPerturb: When the optimizer keeps no such slot, or it is zero already.
     """
     for slot in slots:
-        states = [state for state in _states(optimizer) if state.get(slot) is not None]
+        of = _states(optimizer) if chosen is None else chosen
+        states = [state for state in of if state.get(slot) is not None]
         if not states:
-            raise _unfit(optimizer, slot)
+            raise unfit(optimizer, slot)
         if not any(_is_set(state[slot]) for state in states):
             raise NothingToPerturb(f"every {slot} is 0 already", component=f"optimizer/{slot}")
         for state in states:
@@ -178,6 +195,35 @@ def _reset_slots(objects: TrainingObjects) -> bool:
     return had_slots
 
 
+def _reset_chosen_slots(objects: TrainingObjects, parameters: Mapping[str, ParameterValue]) -> None:
+    """The slots of chosen parameters as newly built; those of others, and counters, as they are."""
+    chosen = chosen_states(objects, parameters)
+    if not any(chosen):
+        raise NothingToPerturb("the optimizer keeps no state", component="optimizer")
+    members = optimizer_family(objects).members.values()
+    kept = [
+        (member, parameter, copy.deepcopy(state))
+        for member in members
+        for parameter, state in member.state.items()
+        if not any(state is one for one in chosen)
+    ]
+    _reset_slots(objects)
+    for member, parameter, state in kept:
+        member.state[parameter] = state
+
+
+def _refuse_part(
+    objects: TrainingObjects, parameters: Mapping[str, ParameterValue], unknown: set[str]
+) -> None:
+    if restricts(parameters):
+        raise NothingToPerturb(
+            f"{type(objects.optimizer).__name__} keeps {', '.join(sorted(unknown))}, of which "
+            "adam-reset knows nothing",
+            component=f"optimizer/{min(unknown)}",
+            hint=f"optimizer-reset:params={parameters['params']} fits",
+        )
+
+
 def _clear_slots(objects: TrainingObjects, known: set[str]) -> None:
     """Every slot as newly built, which for those that are not known is absent.
 
@@ -196,26 +242,60 @@ def _clear_slots(objects: TrainingObjects, known: set[str]) -> None:
         )
 
 
-def _reset_steps(objects: TrainingObjects) -> None:
-    """Whatever counts steps: slots, groups or attributes.
+def _reset_steps(objects: TrainingObjects, parameters: Mapping[str, ParameterValue]) -> None:
+    """Whatever counts steps: slots, groups or attributes; of some parameters their slots alone.
 
     Raises:
         NothingToPerturb: When nothing does.
     """
     optimizer = objects.optimizer
-    steps = [state["step"] for state in _states(optimizer) if "step" in state]
+    states = chosen_states(objects, parameters)
+    steps = [state["step"] for state in states if "step" in state]
     had_slots = any(map(_is_set, steps))
-    _set_slots(optimizer, ("step",), 0)
-    _set_slots(optimizer, ("mu_product",), 1)
-    if not (reset_counters(objects) or had_slots):
-        raise _unfit(optimizer, "step count that could be reset")
+    _set_slots(states, ("step",), 0)
+    _set_slots(states, ("mu_product",), 1)
+    counted = not restricts(parameters) and reset_counters(objects)
+    if not (counted or had_slots):
+        raise unfit(optimizer, "step count that could be reset")
 
 
-def _set_slots(optimizer: torch.optim.Optimizer, slots: Iterable[str], value: float) -> None:
+def _set_slots(states: Iterable[dict[str, Any]], slots: Iterable[str], value: float) -> None:
     for slot in slots:
-        for state in _states(optimizer):
+        for state in states:
             if state.get(slot) is not None:
                 state[slot] = _filled(state[slot], value)
+
+
+def restricts(parameters: Mapping[str, ParameterValue]) -> bool:
+    """Whether ``params=`` chooses some of the parameters."""
+    return parameters.get("params", "*") != "*"
+
+
+def chosen_states(
+    objects: TrainingObjects, parameters: Mapping[str, ParameterValue]
+) -> list[dict[str, Any]]:
+    """What the optimizer keeps of the parameters that ``params=`` chooses; by default of all.
+
+    Raises:
+        NothingToPerturb: When no parameter of the optimizer has such a name.
+    """
+    optimizer = objects.optimizer
+    if not restricts(parameters):
+        return _states(optimizer)
+    pattern = str(parameters["params"])
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    names = {name: p for name, p in trained_parameters(objects).items() if id(p) in held}
+    chosen = {id(parameter) for name, parameter in names.items() if fnmatchcase(name, pattern)}
+    if not chosen:
+        listed = list(names)
+        more = f" and {len(listed) - 12} more" if len(listed) > 12 else ""
+        raise NothingToPerturb(
+            f"the optimizer trains no parameter that {pattern} fits",
+            component="optimizer",
+            hint=f"it trains {', '.join(listed[:12])}{more}",
+        )
+    states = optimizer.state.items()
+    return [state for p, state in states if id(p) in chosen and isinstance(state, dict)]
 
 
 def _states(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
@@ -249,7 +329,8 @@ def _constructor_arguments(kind: type) -> set[str]:
     return found
 
 
-def _unfit(optimizer: torch.optim.Optimizer, what: str) -> NothingToPerturb:
+def unfit(optimizer: torch.optim.Optimizer, what: str) -> NothingToPerturb:
+    """What to say where an optimizer keeps nothing of a kind: what fits what it keeps."""
     slots = _slots(optimizer)
     fitting = {
         "momentum-reset": "momentum_buffer" in slots,

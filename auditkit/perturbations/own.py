@@ -111,13 +111,16 @@ def _patterns(given: str | Iterable[str]) -> tuple[str, ...]:
 _adopted: dict[str, Perturbation] = {}
 
 
-def adopt(values: Iterable[object], plan: StudyPlan | None, known: Iterable[str]) -> None:
+def adopt(
+    values: Iterable[object], plan: StudyPlan | None, known: Callable[[], Iterable[str]]
+) -> None:
     """Take over what a study file declares; what an earlier one did is forgotten.
 
     Args:
         values: The module's.
         plan: Its plan.
-        known: Names that are taken.
+        known: Gives the names that are taken; asked where something is declared, since it loads
+            plug-ins.
 
     Raises:
         UnknownPerturbation: When two have one name, or one has a name that is taken.
@@ -128,7 +131,7 @@ def adopt(values: Iterable[object], plan: StudyPlan | None, known: Iterable[str]
     for perturbation in (*objects, *of_module):
         assert isinstance(perturbation, Perturbation)  # noqa: S101 # a plan takes no other
         name = perturbation.own.name
-        if name in known:
+        if name in known():
             raise UnknownPerturbation(
                 f"the study file declares {name!r}, which is the name of another perturbation",
                 hint="give it a name of its own",

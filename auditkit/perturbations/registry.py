@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
 from functools import cache
+from pathlib import Path
 
-from auditkit.errors import UnknownPerturbation
+from auditkit.errors import StoreError, UnknownPerturbation
+from auditkit.files import store
+from auditkit.perturbations.averages import AverageReset, AverageRestart
 from auditkit.perturbations.base import Perturbation
-from auditkit.perturbations.batchnorm import BatchNormReset
+from auditkit.perturbations.batchnorm import BatchNormRecalibrate, BatchNormReset
+from auditkit.perturbations.composed import Composed
 from auditkit.perturbations.optimizer_resets import (
     AdamReset,
     MomentumReset,
@@ -23,9 +29,15 @@ from auditkit.perturbations.order import (
     OrderWithReplacement,
 )
 from auditkit.perturbations.own import adopted
+from auditkit.perturbations.queues import QueueClear, QueueShuffle, QueueStale
+from auditkit.perturbations.scales import MomentumScale, SecondMomentScale
+from auditkit.perturbations.schedules import RngReseed, SchedulerReset
+from auditkit.perturbations.teachers import TeacherReset
 from auditkit.perturbations.ulp import Ulp
 from auditkit.perturbations.version_1 import AdamReset1, OptimizerReset1
+from auditkit.records.composition import SIGN, versions_of
 from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration
+from auditkit.records.plug_in import PlugIn
 
 _OWN: tuple[type[Perturbation], ...] = (
     Carry,
@@ -35,6 +47,17 @@ _OWN: tuple[type[Perturbation], ...] = (
     SecondMomentReset,
     OptimizerReset,
     BatchNormReset,
+    BatchNormRecalibrate,
+    MomentumScale,
+    SecondMomentScale,
+    AverageReset,
+    AverageRestart,
+    TeacherReset,
+    QueueClear,
+    QueueShuffle,
+    QueueStale,
+    SchedulerReset,
+    RngReseed,
     OrderReverse,
     OrderShuffle,
     OrderSwap,
@@ -67,6 +90,25 @@ def registry() -> Mapping[str, Perturbation]:
     return found
 
 
+def installed_plug_ins() -> Iterator[PlugIn]:
+    """Where the code of each installed plug-in lies, and what it is."""
+    for entry in importlib.metadata.entry_points(group=PLUGINS):
+        plug_in = _plug_in(entry)
+        distribution, kind = getattr(entry, "dist", None), type(plug_in)
+        try:
+            source = inspect.getsourcefile(kind)
+            data = None if source is None else store.read_bytes(Path(source), what="source")
+        except (TypeError, OSError, StoreError):  # made in memory
+            data = None
+        yield PlugIn(
+            name=plug_in.declaration.name,
+            distribution="" if distribution is None else distribution.name,
+            version="" if distribution is None else distribution.version,
+            module=kind.__module__,
+            sha256=None if data is None else hashlib.sha256(data).hexdigest(),
+        )
+
+
 def _plug_in(entry: importlib.metadata.EntryPoint) -> Perturbation:
     try:
         kind = entry.load()
@@ -91,6 +133,10 @@ def perturbation_of(name: str, version: int | None = None) -> Perturbation:
     Raises:
         UnknownPerturbation: When there is none of that name and version.
     """
+    names = name.split(SIGN)
+    if len(names) > 1:
+        versions = [None] * len(names) if version is None else versions_of(version, len(names))
+        return Composed([perturbation_of(*pair) for pair in zip(names, versions, strict=True)])
     found = {**adopted(), **registry()}
     if name not in found:
         raise UnknownPerturbation(

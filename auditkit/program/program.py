@@ -357,5 +357,5 @@ def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:
     plan = getattr(module, "STUDY", None)
     if plan is not None and not isinstance(plan, StudyPlan):
         raise ProgramError("STUDY must be an auditkit.StudyPlan", found=type(plan).__name__)
-    adopt(list(vars(module).values()), plan, registry())
+    adopt(list(vars(module).values()), plan, registry)
     return LoadedFactory(make, module, name, plan)

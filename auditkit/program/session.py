@@ -6,7 +6,7 @@ is written down.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -116,6 +116,7 @@ class Session(TrainingSession):
         stream_seeds: Derived seed of every global stream; empty where auditkit seeded none.
         stream_starts: ``sha256/tensor-v1`` of every global stream before the factory ran.
         generators: Those that no component records; nobody may draw from them.
+        rebuild: Builds the program's objects anew, from the same seed; None of a script.
     """
 
     program: Program
@@ -123,6 +124,7 @@ class Session(TrainingSession):
     stream_seeds: Mapping[str, int]
     stream_starts: Mapping[str, str]
     generators: tuple[PrivateGenerator, ...] = ()
+    rebuild: Callable[[], TrainingObjects] | None = None
 
     def state(self, streams: GlobalStreams | None = None) -> State:
         """The training state as live views, plain attributes included.
@@ -186,4 +188,15 @@ def open_session(
         seed=seed,
         stream_seeds=seeds,
         stream_starts=starts,
+        rebuild=lambda: _rebuilt(factory, arguments, seed),
     )
+
+
+def _rebuilt(factory: LoadedFactory, arguments: Mapping[str, str], seed: int) -> TrainingObjects:
+    """What the factory makes, called again; the global streams stay where they are."""
+    streams = capture_streams()
+    try:
+        seed_everything(seed)
+        return factory.build(seed, arguments).objects
+    finally:
+        streams.restore()

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from auditkit.errors import UnknownPerturbation
+from auditkit.records.memory_declarations import MEMORY, PARAMS
 from auditkit.records.parameter import Parameter
 from auditkit.records.plan import ParameterValue, PerturbationSpec
 
@@ -29,7 +30,7 @@ _YOKED = {YOKED: Parameter(default="no", choices=("no", "yes"), optional=True)}
 
 def is_yoked(spec: PerturbationSpec | None) -> bool:
     """Whether a branch is given the control's data in place of its own."""
-    return spec is not None and spec.parameters.get(YOKED) == "yes"
+    return spec is not None and any(part.parameters.get(YOKED) == "yes" for part in spec.parts)
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,8 @@ def _fixed(*patterns: str) -> Callable[[Mapping[str, ParameterValue]], tuple[str
 _DRAW = {"draw": Parameter(default=0)}
 _UNIT = {"unit": Parameter(default="sample", choices=("batch", "sample"), optional=True)}
 _STEP = Parameter(default="reset", choices=("keep", "reset"))
-_ADAM = {"moments": Parameter(default="mv", choices=("m", "v", "mv")), "step": _STEP}
+_ADAM_1 = {"moments": Parameter(default="mv", choices=("m", "v", "mv")), "step": _STEP}
+_ADAM = {**_ADAM_1, **PARAMS}
 _ADAM_SOURCE = "S1; arXiv 2306.17833, 2412.17113"
 _BREAK_SOURCE = "S1; causal break of arXiv 2601.16563"
 
@@ -203,6 +205,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "state",
             "SGD's momentum buffers := 0",
             "S1",
+            PARAMS,
             touched=_fixed("optimizer/momentum_buffer"),
             needs="momentum buffers: SGD or RMSprop with momentum above 0, Muon",
         ),
@@ -222,7 +225,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
                     "state",
                     "exp_avg and exp_avg_sq := 0, step kept or set to 0",
                     _ADAM_SOURCE,
-                    _ADAM,
+                    _ADAM_1,
                     _adam_touches_1,
                 ),
             ),
@@ -237,7 +240,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "running squares (RMSprop, Adagrad, Adadelta, Adafactor, Adamax) and ASGD's averages "
             "as they begin, the step count kept or as newly built",
             "S1",
-            {"step": _STEP},
+            {"step": _STEP, **PARAMS},
             allowed=_second_allows,
             needs="RMSprop, Adagrad, Adadelta, Adafactor, Adamax or ASGD",
         ),
@@ -248,6 +251,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "all that the optimizer accumulates as newly built: slots, counters in groups and "
             "attributes; hyper-parameters kept",
             _BREAK_SOURCE,
+            PARAMS,
             allowed=_fixed("optimizer/*", *_COUNTERS),
             earlier=(
                 Declaration(
@@ -306,6 +310,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             {**_DRAW, **_UNIT},
             needs="two samples in the window, or two batches",
         ),
+        *(Declaration(version=1, kind="state", **row) for row in MEMORY),
     )
 }
 

@@ -17,6 +17,7 @@ from auditkit.records.plan import (
     Role,
     StudyPlan,
 )
+from auditkit.records.plug_in import PlugIn
 from auditkit.records.rng import RngContract
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -252,6 +253,7 @@ class StudyManifest:
         opened: What the program opened while it was built, for any of the seeds; None in
             manifests of earlier builds, and of a script.
         extends: Studies that this one was, before seeds were added; the first one first.
+        plug_ins: Installed plug-ins that the plan names.
     """
 
     schema_version: str
@@ -264,6 +266,7 @@ class StudyManifest:
     files: tuple[FileRecord, ...]
     opened: OpenedFiles | None = None
     extends: tuple[Extension, ...] = ()
+    plug_ins: tuple[PlugIn, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     def file(self, name: str) -> FileRecord:
         """The file of that name.

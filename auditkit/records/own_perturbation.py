@@ -6,13 +6,15 @@ table, so the declaration stands in the plan, which is signed.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from auditkit.errors import PlanError
 from auditkit.records.parameter import Parameter, ParameterValue
+from auditkit.records.plan_values import shown
 
 OwnKind = Literal["none", "state"]
 
@@ -105,3 +107,18 @@ def as_object(item: object) -> tuple[object, OwnPerturbation] | None:
             raise PlanError(f"perturbations: {error}", hint="give an object of the class") from None
     own = getattr(item, "own", None)
     return (item, own) if isinstance(own, OwnPerturbation) else None
+
+
+def each_once(*several: Iterable[object]) -> tuple[OwnPerturbation, ...]:
+    """Declarations, those of one name once.
+
+    Raises:
+        PlanError: When something is none, or two of one name differ.
+    """
+    by_name: dict[str, OwnPerturbation] = {}
+    for own in itertools.chain(*several):
+        if not isinstance(own, OwnPerturbation):
+            raise PlanError(f"own_perturbations must be declarations, not {shown(own)}")
+        if by_name.setdefault(own.name, own) != own:
+            raise PlanError(f"two perturbations are called {own.name!r}")
+    return tuple(by_name.values())

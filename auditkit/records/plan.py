@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
@@ -11,8 +10,27 @@ from typing import Any, Literal
 
 from auditkit.errors import PlanError
 from auditkit.records import plan_values
-from auditkit.records.own_perturbation import OwnPerturbation, as_object
+from auditkit.records.own_perturbation import OwnPerturbation, as_object, each_once
+from auditkit.records.parameter import ParameterValue
+from auditkit.records.perturbation_spec import PerturbationSpec, as_typed
 from auditkit.records.plan_values import shown
+
+#: Those of other modules are looked for here, too.
+__all__ = [
+    "AUGMENTATION_RNG",
+    "AUTO",
+    "CONFIRMATORY",
+    "DISTANCE_METRICS",
+    "LEFT_OUT_IF_DEFAULT",
+    "RANGES",
+    "SIGNED_METRICS",
+    "ParameterValue",
+    "PerturbationSpec",
+    "Role",
+    "StudyPlan",
+    "as_typed",
+    "rounded",
+]
 
 #: Metrics that a plan can name as primary, with the kind of estimand they get.
 SIGNED_METRICS = ("accuracy", "nll", "brier", "ece", "squared_calibration_error")
@@ -48,13 +66,6 @@ AUGMENTATION_RNG = ("per-sample", "inherit")
 #: A ``placebo_scale`` that is chosen before the study runs; no manifest holds it.
 AUTO = "auto"
 
-ParameterValue = str | int
-
-_WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
-
-#: What stands in front of a parameter's value in the name of a branch.
-_PARAMETER = re.compile(r"--([^\W\d]\w*)-")
-
 #: Largest numbers that a plan may hold: a forged plan must not cost memory.
 _LIMITS = {
     "fork_at": 10**9,
@@ -73,76 +84,10 @@ _MAX_FURTHER = 100
 Role = Literal["control", "replica", "placebo", "treatment"]
 
 
-@dataclass(frozen=True)
-class PerturbationSpec:
-    """One perturbation as a plan names it.
-
-    Attributes:
-        name: Registered name, e.g. ``adam-reset``.
-        parameters: Values by parameter name, e.g. ``{"moments": "mv", "step": "keep"}``.
-            Parameters that are not given take the declaration's defaults when the plan is
-            resolved, so that a manifest always holds all of them.
-    """
-
-    name: str
-    parameters: dict[str, ParameterValue] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Check types, converting nothing but other kinds of whole numbers.
-
-        Raises:
-            PlanError: When something is neither a text nor a whole number, naming it.
-        """
-        if not plan_values.text("perturbations: a name", self.name):
-            raise PlanError("perturbations: a name is empty")
-        place = f"perturbations: {self.name}"
-        parameters = plan_values.parameters(place, self.parameters)
-        object.__setattr__(self, "parameters", parameters)  # frozen: the only way to fill it
-
-    @classmethod
-    def parse(cls, text: str) -> PerturbationSpec:
-        """Read ``NAME`` or ``NAME:key=value,key=value``.
-
-        Raises:
-            PlanError: On a parameter without ``=`` or given twice.
-        """
-        name, _, rest = text.strip().partition(":")
-        if not name:
-            raise PlanError(f"no perturbation name in {text!r}")
-        parameters: dict[str, ParameterValue] = {}
-        for item in filter(None, rest.split(",")):
-            key, equals, value = (part.strip() for part in item.partition("="))
-            if not equals or not key or not value:
-                raise PlanError(f"perturbation {text!r}: {item!r} is not key=value")
-            if key in parameters:
-                raise PlanError(f"perturbation {text!r}: {key!r} is given twice")
-            parameters[key] = int(value) if _WHOLE.fullmatch(value) else value
-        return cls(name, parameters)
-
-    @property
-    def branch_name(self) -> str:
-        """File name stem of its branch: ``adam-reset--moments-mv--step-keep``."""
-        parts = [self.name, *(f"{key}-{value}" for key, value in sorted(self.parameters.items()))]
-        return "--".join(parts)
-
-    @property
-    def typed(self) -> str:
-        """As it is typed: ``adam-reset:moments=mv,step=keep``."""
-        given = ",".join(f"{key}={value}" for key, value in sorted(self.parameters.items()))
-        return f"{self.name}:{given}" if given else self.name
-
-
 def rounded(value: float | None, metric: str) -> float | None:
     """A difference of a metric, 0 where only rounding made it."""
     is_rounding = value is not None and abs(value) < _ROUNDING * RANGES.get(metric, 0)
     return 0.0 if is_rounding else value
-
-
-def as_typed(branch_name: str) -> str:
-    """The name of a treatment's branch as its perturbation is typed; any other as it is."""
-    name, *parts = _PARAMETER.split(branch_name)
-    given = ",".join(f"{key}={value}" for key, value in zip(parts[::2], parts[1::2], strict=True))
-    return f"{name}:{given}" if name and given else branch_name
 
 
 @dataclass(frozen=True, init=False)
@@ -223,7 +168,10 @@ class StudyPlan:
             "threads": threads,
             "augmentation_rng": plan_values.text("augmentation_rng", augmentation_rng),
             "probe_at": plan_values.whole_numbers("probe_at", probe_at, _MAX_FURTHER),
-            "own_perturbations": _own(own_perturbations, objects.values()),
+            "own_perturbations": each_once(
+                plan_values.items("own_perturbations", own_perturbations, _MAX_PERTURBATIONS),
+                objects.values(),
+            ),
         }
         # Without a placebo there is no noise floor, and check 9 could never pass.
         limits = dict(_LIMITS)
@@ -382,14 +330,3 @@ def _perturbations(
                 expected="a name, a PerturbationSpec, or what auditkit.perturb gives",
             )
     return tuple(specs), objects
-
-
-def _own(given: object, found: Iterable[OwnPerturbation]) -> tuple[OwnPerturbation, ...]:
-    """Declarations by name, each once."""
-    by_name: dict[str, OwnPerturbation] = {}
-    for own in (*plan_values.items("own_perturbations", given, _MAX_PERTURBATIONS), *found):
-        if not isinstance(own, OwnPerturbation):
-            raise PlanError(f"own_perturbations must be declarations, not {shown(own)}")
-        if by_name.setdefault(own.name, own) != own:
-            raise PlanError(f"two perturbations are called {own.name!r}")
-    return tuple(by_name.values())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 
 from auditkit.errors import UnknownPerturbation
+from auditkit.records.composed_declarations import composed
 from auditkit.records.declaration import DECLARATIONS, Declaration
 from auditkit.records.own_perturbation import OwnPerturbation, filled
 from auditkit.records.parameter import ParameterValue
@@ -18,7 +20,13 @@ def declarations_of(
 ) -> Mapping[str, Declaration]:
     """What the perturbations of a plan are; what it says of auditkit's own counts for nothing."""
     own = {one.name: declared(one) for one in plan.own_perturbations}
-    return {**declarations, **own, **DECLARATIONS} if own else declarations
+    known = {**declarations, **own, **DECLARATIONS} if own else declarations
+    several: dict[str, Declaration] = {}
+    for spec in plan.perturbations:
+        if len(spec.parts) > 1:
+            with contextlib.suppress(UnknownPerturbation):  # then nothing is known of it
+                several[spec.name] = composed(spec.name, known)
+    return {**known, **several} if several else known
 
 
 def refuse_shadows(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> None:

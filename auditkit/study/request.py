@@ -10,6 +10,7 @@ from pathlib import Path
 from auditkit.errors import PlanError
 from auditkit.formats.ordering import moves_nothing, order_spec
 from auditkit.formats.redaction import redact_text
+from auditkit.records.composed_declarations import composed
 from auditkit.records.declaration import Declaration, declaration_of
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
@@ -83,6 +84,9 @@ def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPl
     """
     refuse_shadows(plan, declarations)
     declarations = declarations_of(plan, declarations)
+    for spec in plan.perturbations:
+        if len(spec.parts) > 1:  # says which part does not fit
+            composed(spec.name, declarations)
     specs = [declaration_of(spec.name, declarations).resolve(spec) for spec in plan.perturbations]
     kinds = {name: declaration.kind for name, declaration in declarations.items()}
     for spec in filter(None, (order_spec(spec, kinds) for spec in specs)):
@@ -93,6 +97,6 @@ def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPl
                 f"seed {spelled_seeds(still)}",
                 hint="a longer --window, another draw=, other seeds, or unit=sample",
             )
-    names = {spec.name for spec in specs}
+    names = {part.name for spec in specs for part in spec.parts}
     own = [one for one in plan.own_perturbations if one.name in names]
     return plan.changed(perturbations=specs, own_perturbations=own)

@@ -53,6 +53,7 @@ from auditkit.records.replication import equal_seeds
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
+from auditkit.study.plug_ins import plug_ins_of
 from auditkit.study.preflight import settled, try_program
 from auditkit.study.replicas import refuse_parted_branches
 from auditkit.study.request import StudyRequest
@@ -212,6 +213,7 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
         files=_files(request, finished, code),
         opened=merged_opened(opened if earlier is None else [earlier.opened, *opened]),
         extends=() if request.earlier is None else request.earlier.extends,
+        plug_ins=plug_ins_of(request.plan),
     )
 
 

@@ -1,15 +1,17 @@
-"""What a report says of perturbations that are the program's own.
+"""What a report says of perturbations that are the program's own, or a plug-in's.
 
 The verifier's table does not have them: they are judged by what the signed plan declares of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from auditkit.formats.quote import clipped
 from auditkit.records.declaration import DECLARATIONS
+from auditkit.records.manifest import StudyManifest
 from auditkit.records.plan import StudyPlan
+from auditkit.records.plug_in import PlugIn
 from auditkit.records.report import Finding
 
 
@@ -27,9 +29,16 @@ def own_note(plan: StudyPlan) -> str:
 
 def check_own(plan: StudyPlan) -> Iterator[Finding]:
     """Check 4, for declarations in a plan: each is of what the plan names, not auditkit's."""
-    named = {spec.name for spec in plan.perturbations}
+    named = {part.name for spec in plan.perturbations for part in spec.parts}
     for own in plan.own_perturbations:
         if own.name in DECLARATIONS:
             yield Finding(f"the plan declares {own.name!r}, which is auditkit's own", "plan")
         if own.name not in named:
             yield Finding(f"the plan declares {own.name!r} and does not name it", "plan")
+
+
+def plug_in_notes(manifest: StudyManifest, here: Mapping[str, PlugIn]) -> Iterator[str]:
+    """Installed plug-ins that were of another version, or have another source here."""
+    for one in manifest.plug_ins:
+        if text := one.differences(here.get(one.name)):
+            yield text

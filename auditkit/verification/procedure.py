@@ -31,6 +31,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from auditkit.errors import ArtifactError, AuditError
 from auditkit.evidence.comparison import environment_differences
@@ -45,6 +46,7 @@ from auditkit.records.manifest import StudyManifest
 from auditkit.records.opened import some_names
 from auditkit.records.plan import StudyPlan, as_typed
 from auditkit.records.planned_declarations import declarations_of
+from auditkit.records.plug_in import PlugIn
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.replay.budget import replay_within
@@ -61,7 +63,7 @@ from auditkit.verification.authenticity import (
 from auditkit.verification.content import content_findings, is_as_long_as_planned
 from auditkit.verification.extension import check_extension, look_note
 from auditkit.verification.own_data import departures, labelled
-from auditkit.verification.own_perturbations import own_note
+from auditkit.verification.own_perturbations import own_note, plug_in_notes
 from auditkit.verification.plan_binding import Registrar, bind_plan
 from auditkit.verification.program_code import (
     check_program,
@@ -86,6 +88,7 @@ def verify(
     estimator: Estimator | None = None,
     declarations: Mapping[str, Declaration] = DECLARATIONS,
     registrar: Registrar | None = None,
+    plug_ins: Mapping[str, PlugIn] = MappingProxyType({}),
 ) -> VerificationReport:
     """Verify the manifest of a study or of a recording.
 
@@ -96,6 +99,7 @@ def verify(
         estimator: Computes the estimands (check 10), where there was a replay.
         declarations: What each perturbation is, by the verifier's own table.
         registrar: Looks at a planned program's data again, where there was a replay.
+        plug_ins: Installed plug-ins by the name of their perturbation.
 
     Returns:
         The report; its exit code is 0 only where nothing is wrong.
@@ -110,7 +114,7 @@ def verify(
         if request.replay != "none":
             refuse_unknown_arguments(path.parent, opened.manifest.program, request.arguments)
         replayer = None if request.replay == "none" else replayer
-        callbacks = _Callbacks(replayer, estimator, declarations, registrar)
+        callbacks = _Callbacks(replayer, estimator, declarations, registrar, plug_ins)
         run = RunEvidence(path.parent, opened.manifest)
         return _StudyVerification(opened, request, run, callbacks).report()
     if isinstance(opened.manifest, RecordingManifest):
@@ -127,6 +131,7 @@ class _Callbacks:
     estimator: Estimator | None
     declarations: Mapping[str, Declaration]
     registrar: Registrar | None
+    plug_ins: Mapping[str, PlugIn]
 
 
 class _StudyVerification(Verification):
@@ -145,6 +150,7 @@ class _StudyVerification(Verification):
         self._estimator = callbacks.estimator
         self._declarations = declarations_of(run.manifest.plan, callbacks.declarations)
         self._registrar = callbacks.registrar
+        self._plug_ins = callbacks.plug_ins
         self._replay_outcome: ReplayOutcome | None = None
         self._departed: dict[str, int] = {}
 
@@ -235,7 +241,7 @@ class _StudyVerification(Verification):
         checks.add(8, outcome.findings)
         if not outcome.environments:
             checks.leave_open(8, "could not run")
-        for text in outcome.warnings:
+        for text in (*outcome.warnings, *plug_in_notes(run.manifest, self._plug_ins)):
             checks.warn(8, text)
         self._replay_outcome, self._lacking = outcome, outcome.lacking
         self._replay_text = sample.text if outcome.environments else "nothing could be replayed"

@@ -19,6 +19,8 @@ TYPED = "adam-reset:moments=v,step=keep"
         (f"seed 0, {BRANCH}, step 3: drift", f"seed 0, {TYPED}, step 3: drift"),
         (f"it is {BRANCH}.", f"it is {TYPED}."),
         ("order-shuffle--draw-12; carry", "order-shuffle:draw=12; carry"),
+        ("momentum-scale--factor-0.25, then", "momentum-scale:factor=0.25, then"),
+        ("momentum-reset--params-head.%2A: x", "momentum-reset:params=head.*: x"),
     ],
 )
 def test_a_branch_in_a_text_is_spelt_as_it_is_typed(text: str, expected: str) -> None:
@@ -30,6 +32,7 @@ def test_a_branch_in_a_text_is_spelt_as_it_is_typed(text: str, expected: str) ->
     [
         f"seed-0000/{BRANCH}.trace.safetensors",
         f"{BRANCH}.outcome.safetensors",
+        "momentum-scale--factor-0.25.trace.safetensors",
         f"runs/{BRANCH}/manifest.json",
         f"{BRANCH}/manifest.json",
         f"my-{BRANCH}",
@@ -47,6 +50,13 @@ def test_every_branch_is_spelt_as_its_perturbation(name: str) -> None:
     spec = DECLARATIONS[name].resolve(PerturbationSpec(name))
     assert as_typed(spec.branch_name) == spelt(spec.branch_name) == spec.typed
     assert PerturbationSpec.parse(spec.typed) == spec
+
+
+@pytest.mark.parametrize("pattern", ["*", "head.*", "[ab]?", "100%", "a/b", r"a\\b", "<x|y>"])
+def test_a_pattern_makes_a_file_name_that_every_system_takes(pattern: str) -> None:
+    spec = PerturbationSpec("momentum-reset", {"params": pattern})
+    assert not set(spec.branch_name) & set(r'*?[]/\\:<>|"')
+    assert as_typed(spec.branch_name) == spec.typed == f"momentum-reset:params={pattern}"
 
 
 def test_somebody_elses_perturbation_with_any_value() -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import struct
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from record_examples import MANIFEST
 from tiny_programs import (
     ObjectsAndStep,
     batchnorm_net,
@@ -22,16 +26,20 @@ from tiny_programs import (
     supervised,
 )
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from auditkit.errors import NothingToPerturb, UnknownPerturbation
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import TrainingObjects, as_built, capture
 from auditkit.perturbations import registry
-from auditkit.perturbations.base import Perturbation
+from auditkit.perturbations.base import Material, Perturbation
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.perturbations.ulp import nudge
 from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration, matches
-from auditkit.records.plan import PerturbationSpec
+from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.plug_in import PlugIn
+from auditkit.study.plug_ins import plug_ins_of
+from auditkit.verification.own_perturbations import plug_in_notes
 
 
 def _sgd(**options: Any) -> Callable[[], ObjectsAndStep]:
@@ -57,10 +65,42 @@ def _other(kind: str) -> Callable[[], ObjectsAndStep]:
     return make
 
 
-def apply(name: str, objects: TrainingObjects, seed: int = 5, **parameters: Any) -> Any:
+def _remembering() -> ObjectsAndStep:
+    """An average, a queue with a teacher in the model, and a schedule."""
+    model = nn.ModuleDict({"student": batchnorm_net(), "teacher": batchnorm_net()})
+    model.register_buffer("queue", torch.randn(5, 3))
+    model.register_buffer("queue_pointer", torch.zeros((), dtype=torch.long))
+    average = AveragedModel(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 2)
+    groups = {"teacher": ("teacher.*",), "queue": ("queue*",)}
+
+    def step(t: int) -> None:
+        optimizer.zero_grad()
+        model["student"](torch.randn(8, 4)).square().mean().backward()
+        optimizer.step()
+        average.update_parameters(model)
+        scheduler.step()
+        queue: Any = model.queue
+        queue[model.queue_pointer] = torch.randn(3)
+        model.queue_pointer.add_(1).remainder_(5)  # type: ignore[operator]
+
+    return as_built(
+        TrainingObjects(model, optimizer, scheduler, averaged={"ema": average}, groups=groups)
+    ), step
+
+
+def apply(name: str, objects: TrainingObjects, seed: int = 5, /, **parameters: Any) -> Any:
     perturbation = perturbation_of(name)
     spec = perturbation.declaration.resolve(PerturbationSpec(name, parameters))
-    perturbation.apply(objects, spec.parameters, seed)
+
+    def recalibrate() -> None:
+        for layer in objects.model.modules():
+            if isinstance(layer, nn.BatchNorm1d):
+                layer(torch.ones(3, 6))
+
+    material = Material(recalibrate=recalibrate)
+    perturbation.apply_with(objects, spec.parameters, seed, material)
     return spec
 
 
@@ -77,6 +117,23 @@ CASES: list[tuple[str, dict[str, Any], Callable[[], ObjectsAndStep]]] = [
     ("optimizer-reset", {}, _sgd(momentum=0.9)),
     ("optimizer-reset", {}, _adam),
     ("batchnorm-reset", {}, _sgd()),
+    ("batchnorm-recalibrate", {}, _sgd()),
+    *(
+        (name, {}, _remembering)
+        for name in (
+            *("average-reset", "average-restart", "teacher-reset", "scheduler-reset"),
+            *("queue-clear", "queue-shuffle", "queue-stale", "rng-reseed"),
+        )
+    ),
+    ("teacher-reset", {"name": "ema"}, _remembering),
+    ("average-reset", {"name": "ema"}, _remembering),
+    ("queue-shuffle", {"draw": 3, "dim": 1}, _remembering),
+    ("momentum-scale", {}, _sgd(momentum=0.9)),
+    ("momentum-scale", {"factor": 0}, _adam),
+    ("second-moment-scale", {"factor": "0.25"}, _adam),
+    ("momentum-reset", {"params": "0.*"}, _sgd(momentum=0.9)),
+    ("adam-reset", {"params": "*.weight"}, _adam),
+    ("optimizer-reset", {"params": "3.bias"}, _adam),
     *(
         ("second-moment-reset", {"step": step}, _other(kind))
         for kind in ("RMSprop", "Adagrad", "Adadelta", "Adafactor", "Adamax", "ASGD")
@@ -109,7 +166,7 @@ def test_exactly_the_declared_components_change(
         before, streams = digests(capture(made[0])), capture_streams()
         spec = apply(name, made[0], **parameters)
         after = digests(capture(made[0]))
-        assert capture_streams().same_as(streams)
+        assert capture_streams().same_as(streams) == (name != "rng-reseed")
         declaration = perturbation_of(name).declaration
         patterns, allowed = declaration.touches(spec), declaration.may_touch(spec)
         changed = {n for n in before.keys() | after.keys() if before.get(n) != after.get(n)}
@@ -496,7 +553,7 @@ def test_draws_and_seeds_give_other_placebos() -> None:
     found = []
     for seed, draw in ((1, 0), (1, 1), (2, 0), (1, 0)):
         made = build(_adam, seed=1)
-        apply("ulp", made[0], seed=seed, draw=draw)
+        apply("ulp", made[0], seed, draw=draw)
         found.append(digests(capture(made[0]))["params"])
     assert len(set(found)) == 3
     assert found[0] == found[3]
@@ -516,7 +573,7 @@ def test_golden_placebo() -> None:
     with torch.no_grad():
         model.weight.fill_(1.0)
     objects = TrainingObjects(model, torch.optim.SGD(model.parameters()))
-    apply("ulp", objects, seed=7, draw=2)
+    apply("ulp", objects, 7, draw=2)
     assert [new - 0x3F800000 for new in _ordered(model.weight.detach().reshape(-1))] == GOLDEN
 
 
@@ -568,6 +625,27 @@ def test_a_plug_in_is_found_and_applied(plugged: Callable[[Any], None]) -> None:
     apply("zero-bias", made[0])
     after = digests(capture(made[0]))
     assert {name for name in before if before[name] != after[name]} == {"params"}
+
+
+def test_where_a_plug_in_comes_from_is_recorded(plugged: Callable[[Any], None]) -> None:
+    plugged(ZeroBias)
+    plan = StudyPlan(1, 1, 3, [0], ["carry+zero-bias", "momentum-reset"])
+    (found,) = plug_ins_of(plan)
+    source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    assert found == PlugIn("zero-bias", "", "", __name__, source)
+    assert plug_ins_of(plan.changed(perturbations=["carry"])) == ()
+
+
+def test_another_plug_in_is_told_from_the_one_that_was_recorded() -> None:
+    recorded = PlugIn("zero-bias", "resets", "1.2", "resets.bias", "a" * 64)
+    manifest = replace(MANIFEST, plug_ins=(recorded,))
+    assert list(plug_in_notes(manifest, {"zero-bias": recorded})) == []
+    (text,) = plug_in_notes(manifest, {})
+    assert text == "the plug-in zero-bias of resets is not installed here"
+    (text,) = plug_in_notes(manifest, {"zero-bias": replace(recorded, sha256="b" * 64)})
+    assert text.endswith("was of resets 1.2, resets.bias; here it is another source of resets.bias")
+    (text,) = plug_in_notes(manifest, {"zero-bias": replace(recorded, version="1.3")})
+    assert text.endswith("here it is resets 1.3, resets.bias")
 
 
 class _Thief(ZeroBias):

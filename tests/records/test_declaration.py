@@ -77,7 +77,7 @@ def test_given_parameters_stay() -> None:
 def test_unknown_names_parameters_and_values_are_refused() -> None:
     with pytest.raises(UnknownPerturbation, match=r"unknown perturbation 'adam'.*adam-reset"):
         declaration_of("adam")
-    with pytest.raises(UnknownPerturbation, match=r"no parameter 'moment' \(expected moments, s"):
+    with pytest.raises(UnknownPerturbation, match=r"no parameter 'moment' \(expected moments, p"):
         DECLARATIONS["adam-reset"].resolve(PerturbationSpec("adam-reset", {"moment": "m"}))
     with pytest.raises(UnknownPerturbation, match=r"moments=x is not allowed \(expected m or v or"):
         DECLARATIONS["adam-reset"].resolve(PerturbationSpec("adam-reset", {"moments": "x"}))

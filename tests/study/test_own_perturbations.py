@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from forging import edit_predicate
 from studies import (
     PROGRAMS,
@@ -19,6 +20,7 @@ from studies import (
     study_in_process,
 )
 
+from auditkit.cli import main
 from auditkit.cli.study_plans import program_plan
 from auditkit.errors import AuditError, PlanError, UnknownPerturbation
 from auditkit.formats.structure import from_dict, to_dict
@@ -206,3 +208,9 @@ def test_a_branch_is_judged_by_what_the_signed_plan_declares(
     run: Run, copied: Callable[[Run], Run], values: dict[str, object], failed: set[int]
 ) -> None:
     assert declared_as(copied(run), **values) == failed
+
+
+def test_what_the_plan_declares_is_shown(run: Run) -> None:
+    done = CliRunner().invoke(main, ["show", str(run.path)], catch_exceptions=False)
+    text = " ".join(done.stdout.split())
+    assert "queue-blur, version 1, declared to change buffers/queue; zero-bias, version 3," in text

@@ -29,6 +29,14 @@ def test_what_moved_while_the_control_trained_tells_seeds_apart() -> None:
     assert training_marks(record) == {"parameters": "2" * 64, "optimizer/exp_avg": "3" * 64}
 
 
+def test_named_groups_of_weights_are_marks_too() -> None:
+    record = trained(0, **{"params/student": "2" * 64, "params/teacher": "3" * 64})
+    assert training_marks(record) == {
+        "parameters/student": "2" * 64,
+        "parameters/teacher": "3" * 64,
+    }
+
+
 @pytest.mark.parametrize(
     "name", ["optimizer/step", "optimizer/mu_product", "rng/torch", "norm/sum"]
 )

@@ -33,12 +33,14 @@ class AsBuilt:
         state: The optimizer's groups, and slots that its constructor made, by component.
         shapes: Shape and dtype of the model's parameters, by name.
         layers: Names of the model's layers.
+        scheduler: The scheduler's state; empty where there is none.
     """
 
     attributes: Attributes
     state: Mapping[str, Leaves]
     shapes: Mapping[str, str]
     layers: frozenset[str]
+    scheduler: Leaves
 
     def hyper_parameters(self, component: str) -> list[dict[str, Any]]:
         """A copy of an optimizer's groups, their parameters by name."""

@@ -128,6 +128,7 @@ def optimizer_state(objects: TrainingObjects) -> State:
 
 def as_built(objects: TrainingObjects) -> TrainingObjects:
     """The same objects with a note of what they are now, before they are trained."""
+    streams = capture_streams()
     averaged = {f"averaged[{name!r}]": average for name, average in objects.averaged.items()}
     named = {f"extras[{name!r}]": extra for name, extra in objects.extras.items()}
     extras = {path: extra for path, extra in named.items() if isinstance(extra, nn.Module)}
@@ -142,11 +143,15 @@ def as_built(objects: TrainingObjects) -> TrainingObjects:
         {"optimizer": objects.optimizer, **optimizers},
         [other for other in others if other is not None],
     )
+    scheduler = {} if objects.scheduler is None else state_of(objects.scheduler, "scheduler")
+    if _is_custom(objects.scheduler):
+        streams.restore()
     built = AsBuilt(
         attributes,
         frozen(optimizer_state(objects)),
         shapes_of(objects.model),
         layers_of(objects.model),
+        frozen({"": scheduler})[""],
     )
     return replace(objects, built=built)
 

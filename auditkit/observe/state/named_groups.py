@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
 
 from auditkit.errors import ProgramError
 from auditkit.formats.quote import brief
@@ -106,6 +106,14 @@ def _listed(names: Iterable[str]) -> str:
     found = list(names)
     more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     return ", ".join(found[:_LISTED]) + more
+
+
+def group_tensors(model: nn.Module, patterns: Patterns, group: str) -> dict[str, Tensor]:
+    """The parameters and buffers of a group by name."""
+    parameters, components = ModuleState(model).components()
+    found = {**parameters, **components["buffers"]}
+    members = NamedGroups(model, patterns).members(group, found)
+    return {name: value for name, value in members.items() if isinstance(value, Tensor)}
 
 
 class NamedGroups:

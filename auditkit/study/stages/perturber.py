@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
 from auditkit.errors import AuditError
 from auditkit.observe.rng.streams import GlobalStreams, capture_streams
 from auditkit.observe.state.attributes import OPTIMIZER
@@ -9,8 +13,10 @@ from auditkit.observe.state.components import optimizer_state
 from auditkit.observe.state.groups import GROUPS
 from auditkit.observe.values.codec import flatten, unflatten
 from auditkit.observe.values.digests import digest_leaves
+from auditkit.perturbations.base import Material
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.program import program_failure
+from auditkit.program.recalibration import recalibrate
 from auditkit.program.session import Session
 from auditkit.records.declaration import matches
 from auditkit.records.digest import EVIDENCE_RECIPE
@@ -18,7 +24,10 @@ from auditkit.records.plan import PerturbationSpec
 
 
 def perturb(
-    session: Session, spec: PerturbationSpec | None, version: int | None = None
+    session: Session,
+    spec: PerturbationSpec | None,
+    version: int | None = None,
+    recalibration: Sequence[Any] = (),
 ) -> tuple[str, ...]:
     """Apply a perturbation; None changes nothing.
 
@@ -29,6 +38,7 @@ def perturb(
         session: The restored session.
         spec: The perturbation.
         version: Of it, where an earlier study is replayed; None for the current one.
+        recalibration: The control's first batches.
 
     Returns:
         What it changed in the optimizer's groups and plain attributes, by path.
@@ -44,7 +54,8 @@ def perturb(
     complete = perturbation.declaration.resolve(spec)
     streams, before = capture_streams(), _counters(session)
     try:
-        perturbation.apply(session.objects, complete.parameters, session.seed)
+        material = Material(session.rebuild, _recalibrator(session, recalibration))
+        perturbation.apply_with(session.objects, complete.parameters, session.seed, material)
     except AuditError:
         raise
     except Exception as error:  # whatever somebody else's code raises is reported as ours
@@ -62,6 +73,10 @@ def perturb(
     GlobalStreams(**kept, cuda=cuda).restore()
     after = _counters(session)
     return tuple(sorted(p for p in {*before, *after} if before.get(p) != after.get(p)))
+
+
+def _recalibrator(session: Session, batches: Sequence[Any]) -> Callable[[], None] | None:
+    return partial(recalibrate, session.program, batches) if batches else None
 
 
 def _counters(session: Session) -> dict[str, bytes]:

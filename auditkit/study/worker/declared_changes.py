@@ -5,6 +5,9 @@ Check 7 asks the same of the evidence; there it would be found after everything 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from auditkit.errors import NothingToPerturb, PlanError
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.perturbations.registry import perturbation_of
@@ -15,7 +18,9 @@ from auditkit.records.plan import PerturbationSpec
 from auditkit.study.stages.perturber import perturb
 
 
-def perturb_as_declared(session: Session, spec: PerturbationSpec) -> None:
+def perturb_as_declared(
+    session: Session, spec: PerturbationSpec, recalibration: Sequence[Any] = ()
+) -> None:
     """Apply a perturbation, and compare what it changed with what it declares.
 
     Raises:
@@ -24,7 +29,7 @@ def perturb_as_declared(session: Session, spec: PerturbationSpec) -> None:
         AuditError: Whatever applying it ends in.
     """
     before = _digests(session)
-    perturb(session, spec)
+    perturb(session, spec, recalibration=recalibration)
     after = _digests(session)
     changed = {name for name in before | after if before.get(name) != after.get(name)}
     declaration = perturbation_of(spec.name).declaration

@@ -296,7 +296,7 @@ def _start_branch(
     follow = follow_control(session, plan, order, spec)
     yoke(session, plan, job, order.batches, spec)
     restore_fork(session, fork)
-    return follow, perturb(session, spec, version)
+    return follow, perturb(session, spec, version, fork.recalibration)
 
 
 @contextmanager

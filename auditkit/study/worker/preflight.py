@@ -13,6 +13,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -170,7 +171,7 @@ class PreflightCallback(TrunkCallback):
         evaluate_probe(self._session, self._first_batches)
         for name, spec in list(self._waiting.items()):
             try:
-                _apply(self._session, spec)
+                _apply(self._session, spec, self._first_batches)
             except NothingToPerturb as error:
                 if not decides:
                     continue
@@ -204,14 +205,14 @@ def _asked(plan: StudyPlan) -> list[tuple[str, PerturbationSpec]]:
     return found
 
 
-def _apply(session: Session, spec: PerturbationSpec) -> None:
+def _apply(session: Session, spec: PerturbationSpec, recalibration: list[Any]) -> None:
     if perturbation_of(spec.name).declaration.kind == "order":
         require_indices(session, [spec.name])
     require_yokable(session, spec)
-    if spec.name in DECLARATIONS:
-        perturb(session, spec)
+    if all(part.name in DECLARATIONS for part in spec.parts):
+        perturb(session, spec, recalibration=recalibration)
     else:
-        perturb_as_declared(session, spec)
+        perturb_as_declared(session, spec, recalibration)
 
 
 def _weights(session: Session) -> bytes:
