@@ -31,6 +31,7 @@ from auditkit.observe.state.uncaptured import (
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, Program
+from auditkit.program.supply import Supply
 from auditkit.records.plan import StudyPlan
 
 
@@ -112,6 +113,7 @@ class Session(TrainingSession):
         stream_seeds: Derived seed of every global stream; empty where auditkit seeded none.
         stream_starts: ``sha256/tensor-v1`` of every global stream before the factory ran.
         generators: Those that no component records; nobody may draw from them.
+        supply: What becomes of a batch between the loader and the step.
     """
 
     program: Program
@@ -119,6 +121,7 @@ class Session(TrainingSession):
     stream_seeds: Mapping[str, int]
     stream_starts: Mapping[str, str]
     generators: tuple[PrivateGenerator, ...] = ()
+    supply: Supply = field(default_factory=Supply)
 
     def state(self, streams: GlobalStreams | None = None) -> State:
         """The training state as live views, plain attributes included.
@@ -164,9 +167,10 @@ def open_session(
             )
     functions = {
         name: function
-        for name in ("loss", "step", "on_epoch_end")
+        for name in ("loss", "step", "on_epoch_end", "augment")
         if (function := getattr(program, name)) is not None
     }
+    functions |= {f"data_changes[{name!r}]": fn for name, fn in program.data_changes.items()}
     functions["make_program"] = factory.make
     objects = as_built(program.objects)
     generators = private_generators(objects, program.data_loader, functions)
@@ -176,6 +180,7 @@ def open_session(
         objects = replace(objects, extras=others)
     return Session(
         generators=generators,
+        supply=Supply.of(program, seed),
         program=program,
         objects=objects,
         driver=_driver(program, seed, plan, following, objects.generators),

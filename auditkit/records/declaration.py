@@ -6,6 +6,7 @@ holds no code: what carries it out lives in ``auditkit.perturbations``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -17,7 +18,10 @@ from auditkit.records.plan import ParameterValue, PerturbationSpec
 #: Entry point group under which a package registers perturbations of its own.
 PLUGINS = "auditkit.perturbations"
 
-Kind = Literal["none", "state", "order"]
+Kind = Literal["none", "state", "order", "data"]
+
+
+_PART = re.compile(r"0\.(?=[0-9]*[1-9])[0-9]{1,9}", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Parameter:
         choices: Allowed strings; empty for whole numbers.
         minimum: Least allowed whole number.
         text: Whether any string is allowed.
+        part: Whether a number above 0 and at most 1 is allowed, as text: ``0.2``.
         optional: Whether its default is implied: a perturbation with it has the name and the
             branch that it had before there was the parameter.
     """
@@ -38,9 +43,12 @@ class Parameter:
     minimum: int = 0
     text: bool = False
     optional: bool = False
+    part: bool = False
 
     def accepts(self, value: ParameterValue) -> bool:
         """Whether ``value`` may be given."""
+        if self.part:
+            return value == 1 or (isinstance(value, str) and bool(_PART.fullmatch(value)))
         if self.text:
             return isinstance(value, str)
         if self.choices:
@@ -54,6 +62,8 @@ class Parameter:
     @property
     def allowed(self) -> str:
         """The allowed values, for messages."""
+        if self.part:
+            return "a number above 0 and at most 1, as 0.2"
         if self.text:
             return "a name"
         return " or ".join(self.choices) or f"a whole number of at least {self.minimum}"
@@ -77,8 +87,9 @@ class Declaration:
     Attributes:
         name: Its name on the command line and in manifests.
         version: Raised whenever the same name and parameters would change other bits.
-        kind: ``none`` (changes nothing), ``state`` (changes the state at t0) or ``order``
-            (changes which batches are delivered inside the window).
+        kind: ``none`` (changes nothing), ``state`` (changes the state at t0), ``order`` (changes
+            which batches are delivered inside the window) or ``data`` (changes the bytes of the
+            samples that are delivered inside the window, not which they are).
         summary: One line for people.
         source: Where the literature describes it.
         parameters: Allowed parameters by name.
@@ -205,6 +216,10 @@ def _second_allows(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
 
 def _fixed(*patterns: str) -> Callable[[Mapping[str, ParameterValue]], tuple[str, ...]]:
     return lambda _: patterns
+
+
+def _data(name: str, summary: str, needs: str, given: dict[str, Parameter]) -> Declaration:
+    return Declaration(name, 1, "data", summary, "S2", given, needs=needs)
 
 
 _DRAW = {"draw": Parameter(default=0)}
@@ -343,6 +358,25 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "S2",
             {**_DRAW, **_UNIT},
             needs="two samples in the window, or two batches",
+        ),
+        _data(
+            "label-noise",
+            "a drawn part of the window's labels := other classes",
+            "batches with whole-number labels at their end, or under label, labels, target(s) or y",
+            {"fraction": Parameter(default="0.2", part=True), **_DRAW},
+        ),
+        _data("augmentation-off", "no augment= inside the window", "Program(augment=...)", {}),
+        _data(
+            "stage-shift",
+            "inside the window augment= as it is so many steps later",
+            "Program(augment=...)",
+            {"steps": Parameter(default=1, minimum=1)},
+        ),
+        _data(
+            "data-change",
+            "a function of the program's own on every batch of the window",
+            "Program(data_changes={name: function})",
+            {"name": Parameter(default="change", text=True)},
         ),
     )
 }

@@ -57,7 +57,7 @@ def _other(kind: str) -> Callable[[], ObjectsAndStep]:
     return make
 
 
-def apply(name: str, objects: TrainingObjects, seed: int = 5, **parameters: Any) -> Any:
+def apply(name: str, objects: TrainingObjects, /, seed: int = 5, **parameters: Any) -> Any:
     perturbation = perturbation_of(name)
     spec = perturbation.declaration.resolve(PerturbationSpec(name, parameters))
     perturbation.apply(objects, spec.parameters, seed)
@@ -71,6 +71,10 @@ CASES: list[tuple[str, dict[str, Any], Callable[[], ObjectsAndStep]]] = [
     ("order-swap", {}, _adam),
     ("order-swap", {"unit": "batch"}, _adam),
     ("order-with-replacement", {}, _adam),
+    ("label-noise", {}, _adam),
+    ("augmentation-off", {}, _adam),
+    ("stage-shift", {}, _adam),
+    ("data-change", {"name": "blur"}, _adam),
     ("ulp", {}, _adam),
     ("ulp", {"scale": 64, "draw": 3}, _sgd()),
     ("momentum-reset", {}, _sgd(momentum=0.9)),

@@ -43,12 +43,14 @@ class Delivery:
             dataset, whose samples have no index.
         epoch: Epoch (from 0) that was under way.
         samples: Digests of its samples; None where nobody asked for them.
+        delivered: What the loader yielded, where ``batch`` was made of it.
     """
 
     batch: Any
     order: Batch | None
     epoch: int
     samples: list[bytes] | None = None
+    delivered: Any = None
 
 
 class LoaderDriver:

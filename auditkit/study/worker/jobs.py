@@ -45,6 +45,7 @@ from auditkit.study.worker.ahead import try_schedule, try_stream
 from auditkit.study.worker.augmentation import require_per_sample
 from auditkit.study.worker.branch_processes import Forks, Unforkable
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
+from auditkit.study.worker.data_changes import change_data
 from auditkit.study.worker.job_files import (
     branch_record,
     branch_result,
@@ -289,6 +290,7 @@ def _start_branch(
     plan = plan_of(job)
     follow = follow_control(session, plan, order, spec)
     yoke(session, plan, job, order.batches, spec)
+    change_data(session, plan, spec, version)
     restore_fork(session, fork)
     return follow, perturb(session, spec, version)
 

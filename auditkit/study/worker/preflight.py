@@ -12,6 +12,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.stages.snapshotter import Snapshot
 from auditkit.study.worker.callbacks import StepReporter, TrunkCallback
+from auditkit.study.worker.data_changes import try_change
 from auditkit.study.worker.job_files import require_indices
 from auditkit.study.worker.yoking import require_yokable
 
@@ -80,6 +82,7 @@ class PreflightCallback(TrunkCallback):
         self._began: bytes | None = None
         self._asked_at = 0
         self._timestamps: list[float] = []
+        self._delivered: Any = None
 
     def on_boundary(self, step: int, state: State) -> None:
         """Ask for whatever was not decided yet."""
@@ -89,6 +92,12 @@ class PreflightCallback(TrunkCallback):
         if self._waiting and step - 1 in self._attempts and step - 1 > self._asked_at:
             self._asked_at = step - 1
             self._attempt(step - 1, state)
+
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """Keep the batch, to change it."""
+        super().on_batch(step, delivery, leaves)
+        replaced = delivery.delivered is not None
+        self._delivered = delivery.delivered if replaced else delivery.batch
 
     @property
     def _attempts(self) -> set[int]:
@@ -167,6 +176,7 @@ class PreflightCallback(TrunkCallback):
         for name, spec in list(self._waiting.items()):
             try:
                 _apply(self._session, name, spec)
+                try_change(self._session, spec, n_steps, self._delivered)
             except NothingToPerturb as error:
                 if not decides:
                     continue
