@@ -16,6 +16,7 @@ from auditkit.errors import UnknownPerturbation
 from auditkit.evidence.reader import RunEvidence, SeedEvidence
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome
+from auditkit.formats.snapshot_file import recalibrated_on
 from auditkit.records.declaration import Declaration, matches
 from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
 from auditkit.records.evidence import CONSUMED, DELIVERED, Trace
@@ -236,8 +237,10 @@ def _check_evaluated_on(record: SeedRecord, branch: BranchRecord, where: str) ->
     control = record.branches[0].evaluated_on or {}
     here = branch.evaluated_on or {}
     if branch is record.branches[0]:
-        batches, snapshot = here.get("recalibration"), record.fork_digests.get("recalibration")
-        if batches is not None and batches != snapshot:
+        digests = record.fork_digests
+        by_name = next(filter(None, map(recalibrated_on, sorted(digests))), None)
+        batches, snapshot = here.get("recalibration"), digests.get("recalibration")
+        if batches is not None and batches != (by_name or snapshot):
             yield Finding("recalibrated on other batches than the snapshot holds", where)
         return
     for name in sorted({*here, *control}):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from auditkit.evidence.reader import SeedEvidence
-from auditkit.formats.snapshot_file import UNTRACED
+from auditkit.formats.snapshot_file import UNTRACED, recalibrated_on
 from auditkit.records.declaration import Declaration, matches
 from auditkit.records.digest import ABSENT
 from auditkit.records.evidence import CONSUMED, DELIVERED, Trace
@@ -35,7 +35,7 @@ def check_fork(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
             yield Finding(
                 "the snapshot holds another state than committed", record.fork, step, name
             )
-        if name in UNTRACED:
+        if name in UNTRACED or recalibrated_on(name):
             continue
         if committed.get(name) != digest:
             yield Finding("the control's commitment is of another state", record.fork, step, name)

@@ -56,6 +56,7 @@ from auditkit.study.worker.job_files import (
     trunk_result,
 )
 from auditkit.study.worker.preflight import PreflightCallback, trial_steps, try_nudges
+from auditkit.study.worker.recalibration import with_batches
 from auditkit.study.worker.yoking import keep_consumed, yoke
 
 Report = Callable[[Progress], None]
@@ -101,10 +102,10 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
             factory = load_factory(target, folder)
             result = kinds[job.kind](job, factory, report)
         if job.judged and isinstance(result, (TrunkResult, BranchesResult)):
-            result = replace(result, imported=watch.files())
+            result = replace(result, imported=watch.files(), notes=())
         elif job.code and isinstance(result, (TrunkResult, BranchesResult)):
             opened = result.opened if isinstance(result, TrunkResult) else None
-            notes = (*import_notes(), *_own_files_note(job, factory, opened))
+            notes = (*result.notes, *import_notes(), *_own_files_note(job, factory, opened))
             result = replace(result, notes=notes)
         return result
 
@@ -180,7 +181,7 @@ def _branch(
 ) -> BranchRecord:
     plan = plan_of(job)
     tensors, meta = store.read_tensors(Path(job.fork or ""), what="fork")
-    fork, order = read_fork(tensors, meta), read_order(job)
+    fork, order = with_batches(session, read_fork(tensors, meta)), read_order(job)
     _, spec = plan.branch(name)
     version = job.version_of(name)
     if spec is not None:

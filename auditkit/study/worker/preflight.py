@@ -40,6 +40,7 @@ from auditkit.study.stages.snapshotter import Snapshot
 from auditkit.study.worker.callbacks import StepReporter, TrunkCallback
 from auditkit.study.worker.data_changes import try_change
 from auditkit.study.worker.job_files import require_indices
+from auditkit.study.worker.recalibration import kept_bytes
 from auditkit.study.worker.yoking import require_yokable
 
 #: The first steps warm up and are not timed.
@@ -152,7 +153,7 @@ class PreflightCallback(TrunkCallback):
             start_seconds=start_seconds,
             build_seconds=build_seconds,
             branch_seconds=2 * frozen + (1 + len(self._study.probed)) * evaluated,
-            snapshot_bytes=sum(tensor.n_bytes for tensor in snapshot.tensors.values()),
+            snapshot_bytes=kept_bytes(self._session, snapshot),
             row_bytes=sum(tensor.n_bytes for tensor in rows.values()) // auditor.n_rows,
             n_probe=table.shape[0],
             n_classes=table.shape[1],
