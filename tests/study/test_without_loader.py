@@ -18,12 +18,14 @@ from studies import (
 
 from auditkit.errors import OrderDrift, PlanError
 from auditkit.evidence.reader import RunEvidence
+from auditkit.formats import canonical
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.digest import ABSENT
 from auditkit.records.evidence import Trace
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.signing.keys import PrivateKey
 from auditkit.verification.order import check_branch_order
+from auditkit.verification.report_json import report_from_json
 
 GATHERING = "gathering_study.py:make_program"
 PLAN = StudyPlan(
@@ -65,6 +67,9 @@ def test_a_study_without_a_loader_verifies_and_its_effects_are_total(
         ("momentum-reset", "total"),
     }
     assert "momentum-reset is a total effect: in 1 of 1 seeds" in report.estimates.notes[0]
+    data = canonical.encode(report)
+    assert report_from_json(data, what="report") == report
+    assert data.count(b'"effect":"total"') == len(report.estimates.rows) // 2
     summary = result_of(report, 6).summary
     assert summary.endswith("made other data by their own course: momentum-reset")
 
