@@ -174,7 +174,8 @@ def open_session(
     functions["make_program"] = factory.make
     objects = as_built(program.objects)
     generators = private_generators(objects, program.data_loader, functions)
-    following = program.sample_generators if plan.augmentation_rng == "per-sample" else {}
+    seeds_samples = plan.augmentation_rng == "per-sample" and program.loader is not None
+    following = program.sample_generators if seeds_samples else {}
     if following:  # seeded anew for every sample, they have no state to keep
         others = {name: extra for name, extra in objects.extras.items() if name not in following}
         objects = replace(objects, extras=others)

@@ -102,6 +102,14 @@ def test_what_a_program_cannot_change_is_refused_before_it_trains(
         changed(tmp_path, key, PLAN.changed(perturbations=[perturbation]), **arguments)
 
 
+def test_samples_without_indices_have_nothing_but_their_bytes(
+    tmp_path: Path, key: PrivateKey
+) -> None:
+    plan = PLAN.changed(perturbations=["label-noise"])
+    with pytest.raises(PlanError, match="are known by their bytes alone"):
+        study_in_process(tmp_path / "run", key, plan, arguments={"data": "iterable"})
+
+
 def test_without_a_loader_there_is_no_batch_to_change(tmp_path: Path, key: PrivateKey) -> None:
     plan = PLAN.changed(perturbations=["label-noise"])
     with pytest.raises(PlanError, match="no loader delivers them to a branch"):

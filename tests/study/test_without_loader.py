@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from studies import (
+    PROGRAMS,
     Run,
     check,
     check_files,
@@ -14,11 +16,15 @@ from studies import (
     first_finding,
     result_of,
     study_in_process,
+    untouched,
 )
 
 from auditkit.errors import OrderDrift, PlanError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.formats import canonical
+from auditkit.observe.rng.per_sample import PerSample
+from auditkit.program.program import Program, load_factory
+from auditkit.program.session import open_session
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.digest import ABSENT
 from auditkit.records.evidence import Trace
@@ -121,6 +127,18 @@ def test_a_sampler_that_asks_the_model_is_refused_unless_the_program_says_so(
     assert report.estimates is not None
     effects = {row.perturbation: row.effect for row in report.estimates.rows}
     assert effects == {"carry": "", "momentum-reset": "total"}
+
+
+def test_a_generator_that_follows_the_sample_follows_the_position_without_samples() -> None:
+    with untouched(PROGRAMS):
+        factory = load_factory(GATHERING, PROGRAMS)
+
+        def make(seed: int) -> Program:
+            made = factory.make(seed)
+            return replace(made, extras={**made.extras, "rng": PerSample(random.Random(1))})
+
+        session = open_session(replace(factory, make=make), {}, PLAN, 0)
+        assert "rng/extras/rng" in session.state()
 
 
 def test_order_perturbations_are_refused_where_no_order_is_held(

@@ -53,3 +53,9 @@ def _require_delivered(session: Session, spec: PerturbationSpec) -> None:
             f"{spec.typed} changes the control's batches, and no loader delivers them to a branch",
             hint="leave it out; it is for programs whose loader does not depend on the model",
         )
+    if session.driver.iterable:
+        raise ProgramError(
+            f"{spec.typed} keeps the samples and changes their bytes, and samples without indices "
+            "are known by their bytes alone",
+            hint="leave it out, or use a map-style data set",
+        )
