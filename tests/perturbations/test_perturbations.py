@@ -582,6 +582,10 @@ class _Mover(ZeroBias):
     declaration = Declaration("mine", 1, "order", "another order", "nowhere")
 
 
+class _Changer(ZeroBias):
+    declaration = Declaration("mine", 1, "data", "other bytes", "nowhere")
+
+
 class _Undeclared(Perturbation):
     def apply(self, objects: TrainingObjects, parameters: Mapping[str, Any], seed: int) -> None:
         """Nothing."""
@@ -592,6 +596,7 @@ class _Undeclared(Perturbation):
     [
         (_Thief, "takes the name 'momentum-reset' again"),
         (_Mover, "is of kind order, which only auditkit's own may be"),
+        (_Changer, "is of kind data; kind data, and no other, is a subclass of DataPerturb"),
         (_Undeclared, "cannot be loaded"),
         (int, "no Perturbation"),
         (3, "no Perturbation"),
