@@ -145,6 +145,6 @@ def _lines(known: Known) -> Iterator[str]:
     for parameter in known.parameters:
         allowed = "|".join(parameter.choices) or parameter.allowed
         yield f"{parameter.name}={allowed}, {parameter.default} by default"
-    order = "the order inside the window" if known.kind == "order" else "nothing"
-    yield f"changes: {', '.join(known.touches) or order}"
+    inside = {"order": "the order inside the window", "data": "the data inside the window"}
+    yield f"changes: {', '.join(known.touches) or inside.get(known.kind, 'nothing')}"
     yield f"needs: {known.needs or 'not said by its author'}"

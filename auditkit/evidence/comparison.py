@@ -17,7 +17,7 @@ from auditkit.formats.run_files import Outcome
 from auditkit.records.differences import by_cause, kind_of
 from auditkit.records.digest import ABSENT
 from auditkit.records.environment import Environment
-from auditkit.records.evidence import Trace, is_consumed
+from auditkit.records.evidence import DELIVERED, Trace, is_consumed
 from auditkit.records.manifest import BranchRecord
 
 
@@ -74,6 +74,8 @@ class Mismatch:
 
 def _of_loader(column: str) -> str:
     """Which loader a column is of, where it is not the training loader's."""
+    if column == DELIVERED:
+        return " from its loader"
     name = column.partition("/")[2]
     return f" of the loader {name}" if name else ""
 

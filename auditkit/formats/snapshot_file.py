@@ -40,9 +40,18 @@ FORMAT: Final = "auditkit-snapshot/1"
 
 #: Sections beside the components: the data position, batches for recalibrating BatchNorm and, in
 #: a checkpoint, plain attributes. No trace has a column for them (a study's has for the last).
+#: Where indices give the batches again, ``recalibration/SHA256`` has these in place of the batches,
+#: whose commitment stands in its name.
 LOADER: Final = "loader"
 RECALIBRATION: Final = "recalibration"
 UNTRACED: Final = (LOADER, RECALIBRATION, "attributes")
+
+
+def recalibrated_on(section: str) -> str | None:
+    """The commitment to batches that a section with their indices has in its name."""
+    kind, _, sha256 = section.partition("/")
+    return sha256 if kind == RECALIBRATION and sha256 else None
+
 
 #: Dtypes that are stored as themselves; every other one is stored as uint8.
 STORED_AS_IS: Final = frozenset(

@@ -15,6 +15,13 @@ from auditkit.perturbations.averages import AverageReset, AverageRestart
 from auditkit.perturbations.base import Perturbation
 from auditkit.perturbations.batchnorm import BatchNormRecalibrate, BatchNormReset
 from auditkit.perturbations.composed import Composed
+from auditkit.perturbations.data import (
+    AugmentationOff,
+    DataChange,
+    DataPerturbation,
+    LabelNoise,
+    StageShift,
+)
 from auditkit.perturbations.optimizer_resets import (
     AdamReset,
     MomentumReset,
@@ -62,6 +69,10 @@ _OWN: tuple[type[Perturbation], ...] = (
     OrderShuffle,
     OrderSwap,
     OrderWithReplacement,
+    LabelNoise,
+    AugmentationOff,
+    StageShift,
+    DataChange,
 )
 
 #: What recorded studies of earlier builds replay with.
@@ -85,6 +96,11 @@ def registry() -> Mapping[str, Perturbation]:
             raise UnknownPerturbation(
                 f"plug-in {entry.name} is of kind order, which only auditkit's own may be",
                 hint="a plug-in changes the state at t0 (kind state), or nothing",
+            )
+        if (plug_in.declaration.kind == "data") != isinstance(plug_in, DataPerturbation):
+            raise UnknownPerturbation(
+                f"plug-in {entry.name} is of kind {plug_in.declaration.kind}",
+                hint="kind data, and no other, is a subclass of DataPerturbation",
             )
         found[name] = plug_in
     return found

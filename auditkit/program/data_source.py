@@ -26,6 +26,8 @@ class Sourced(Protocol):
     @property
     def data_from(self) -> Literal["loader", "model"]: ...  # noqa: D102
     @property
+    def augment(self) -> Any: ...  # noqa: D102
+    @property
     def steps_per_epoch(self) -> int | None: ...  # noqa: D102
 
 
@@ -60,6 +62,11 @@ def check_data_source(program: Sourced) -> None:
             "Program(loader=None) needs step=: nothing else says what is trained on",
             hint="step(program, None, t) does one step, and says by auditkit.consume(indices, "
             "batch) what it consumes",
+        )
+    if program.augment is not None:
+        raise ProgramError(
+            "Program(augment=...) is for batches that a loader delivers",
+            hint="without a loader the step augments what it consumes itself",
         )
     if length is not None and (type(length) is not int or length < 1):
         raise ProgramError(f"steps_per_epoch must be a whole number of at least 1, not {length!r}")

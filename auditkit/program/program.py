@@ -81,6 +81,11 @@ class Program:
         data_from: ``loader``: every branch is delivered the control's samples. ``model``: which
             samples the loader yields depends on the model (hard-example mining, active learning),
             so that a treatment's own course makes other data, and its effect is a total one.
+        augment: ``augment(batch, step, generator)`` makes of every batch that the loader delivers
+            what the step consumes; it may depend on the step (a schedule), and draws from the
+            generator or the global streams, which are seeded for it.
+        data_changes: ``change(batch, step, generator)`` by name, for the perturbation
+            ``data-change:name=NAME``.
         steps_per_epoch: Without a loader, the steps after which an epoch ends.
     """
 
@@ -103,6 +108,10 @@ class Program:
     groups: Groups = field(default_factory=dict)
     data_from: Literal["loader", "model"] = "loader"
     steps_per_epoch: int | None = None
+    augment: Callable[[Batch, int, torch.Generator], Batch] | None = None
+    data_changes: Mapping[str, Callable[[Batch, int, torch.Generator], Batch]] = field(
+        default_factory=dict
+    )
 
     def __post_init__(self) -> None:
         kinds = {

@@ -31,6 +31,7 @@ from auditkit.observe.state.uncaptured import (
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, Program
+from auditkit.program.supply import Supply
 from auditkit.records.plan import StudyPlan
 
 
@@ -117,6 +118,7 @@ class Session(TrainingSession):
         stream_starts: ``sha256/tensor-v1`` of every global stream before the factory ran.
         generators: Those that no component records; nobody may draw from them.
         rebuild: Builds the program's objects anew, from the same seed; None of a script.
+        supply: What becomes of a batch between the loader and the step.
     """
 
     program: Program
@@ -125,6 +127,7 @@ class Session(TrainingSession):
     stream_starts: Mapping[str, str]
     generators: tuple[PrivateGenerator, ...] = ()
     rebuild: Callable[[], TrainingObjects] | None = None
+    supply: Supply = field(default_factory=Supply)
 
     def state(self, streams: GlobalStreams | None = None) -> State:
         """The training state as live views, plain attributes included.
@@ -170,18 +173,21 @@ def open_session(
             )
     functions = {
         name: function
-        for name in ("loss", "step", "on_epoch_end")
+        for name in ("loss", "step", "on_epoch_end", "augment")
         if (function := getattr(program, name)) is not None
     }
+    functions |= {f"data_changes[{name!r}]": fn for name, fn in program.data_changes.items()}
     functions["make_program"] = factory.make
     objects = as_built(program.objects)
     generators = private_generators(objects, program.data_loader, functions)
-    following = program.sample_generators if plan.augmentation_rng == "per-sample" else {}
+    seeds_samples = plan.augmentation_rng == "per-sample" and program.loader is not None
+    following = program.sample_generators if seeds_samples else {}
     if following:  # seeded anew for every sample, they have no state to keep
         others = {name: extra for name, extra in objects.extras.items() if name not in following}
         objects = replace(objects, extras=others)
     return Session(
         generators=generators,
+        supply=Supply.of(program, seed),
         program=program,
         objects=objects,
         driver=_driver(program, seed, plan, following, objects.generators),

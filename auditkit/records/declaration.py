@@ -19,7 +19,7 @@ from auditkit.records.plan import ParameterValue, PerturbationSpec
 #: Entry point group under which a package registers perturbations of its own.
 PLUGINS = "auditkit.perturbations"
 
-Kind = Literal["none", "state", "order"]
+Kind = Literal["none", "state", "order", "data"]
 
 
 #: A parameter of everything that changes no data: whether the branch is given the control's data in
@@ -40,8 +40,9 @@ class Declaration:
     Attributes:
         name: Its name on the command line and in manifests.
         version: Raised whenever the same name and parameters would change other bits.
-        kind: ``none`` (changes nothing), ``state`` (changes the state at t0) or ``order``
-            (changes which batches are delivered inside the window).
+        kind: ``none`` (changes nothing), ``state`` (changes the state at t0), ``order`` (changes
+            which batches are delivered inside the window) or ``data`` (changes the bytes of the
+            samples that are delivered inside the window, not which they are).
         summary: One line for people.
         source: Where the literature describes it.
         parameters: Allowed parameters by name.
@@ -168,6 +169,10 @@ def _second_allows(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
 
 def _fixed(*patterns: str) -> Callable[[Mapping[str, ParameterValue]], tuple[str, ...]]:
     return lambda _: patterns
+
+
+def _data(name: str, summary: str, needs: str, given: dict[str, Parameter]) -> Declaration:
+    return Declaration(name, 1, "data", summary, "S2", given, needs=needs)
 
 
 _DRAW = {"draw": Parameter(default=0)}
@@ -311,6 +316,25 @@ DECLARATIONS: Mapping[str, Declaration] = {
             needs="two samples in the window, or two batches",
         ),
         *(Declaration(version=1, kind="state", **row) for row in MEMORY),
+        _data(
+            "label-noise",
+            "a drawn part of the window's labels := other classes",
+            "batches with whole-number labels at their end, or under label, labels, target(s) or y",
+            {"fraction": Parameter(default="0.2", part=True), **_DRAW},
+        ),
+        _data("augmentation-off", "no augment= inside the window", "Program(augment=...)", {}),
+        _data(
+            "stage-shift",
+            "inside the window augment= as it is so many steps later",
+            "Program(augment=...)",
+            {"steps": Parameter(default=1, minimum=1)},
+        ),
+        _data(
+            "data-change",
+            "a function of the program's own on every batch of the window",
+            "Program(data_changes={name: function})",
+            {"name": Parameter(default="change", text=True)},
+        ),
     )
 }
 

@@ -15,6 +15,9 @@ from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
 #: Columns of what a step consumed; every other column is a component of the training state.
 CONSUMED = ("order", "batch")
 
+#: Column of what the loader delivered, where the step consumed something else.
+DELIVERED = "batch/delivered"
+
 
 def is_consumed(name: str) -> bool:
     """Whether a column says what a step consumed, from the training loader or another one."""

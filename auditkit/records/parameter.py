@@ -8,6 +8,7 @@ from dataclasses import dataclass
 ParameterValue = str | int
 
 #: One spelling a number, since each is a branch of its own.
+_PART = re.compile(r"0\.(?=[0-9]*[1-9])[0-9]{1,9}", re.ASCII)
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{0,8}[1-9])?", re.ASCII)
 
 
@@ -22,6 +23,7 @@ class Parameter:
         text: Whether any string is allowed.
         optional: Whether its default is implied: a perturbation with it has the name and the
             branch that it had before there was the parameter.
+        part: Whether a number above 0 and at most 1 is allowed, as text: ``0.2``.
         decimal: Whether decimal numbers of 0 and more are allowed, each in one spelling: ``0.5``.
     """
 
@@ -30,10 +32,13 @@ class Parameter:
     minimum: int = 0
     text: bool = False
     optional: bool = False
+    part: bool = False
     decimal: bool = False
 
     def accepts(self, value: ParameterValue) -> bool:
         """Whether ``value`` may be given."""
+        if self.part:
+            return value == 1 or (isinstance(value, str) and bool(_PART.fullmatch(value)))
         if self.text:
             return isinstance(value, str)
         if self.decimal:
@@ -49,6 +54,8 @@ class Parameter:
     @property
     def allowed(self) -> str:
         """The allowed values, for messages."""
+        if self.part:
+            return "a number above 0 and at most 1, as 0.2"
         if self.text:
             return "a name"
         if self.decimal:

@@ -17,9 +17,10 @@ from auditkit.evidence.reader import RunEvidence, SeedEvidence
 from auditkit.formats.outcome_names import DISTANCE_COLUMNS, split_column, time_of
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome
+from auditkit.formats.snapshot_file import recalibrated_on
 from auditkit.records.declaration import Declaration, matches
 from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
-from auditkit.records.evidence import CONSUMED, Trace
+from auditkit.records.evidence import CONSUMED, DELIVERED, Trace
 from auditkit.records.manifest import (
     CODE_FOLDER,
     EARLIER_ROLE,
@@ -115,7 +116,7 @@ def check_trunk(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
     step = plan.fork_at + 1
     if seed.trunk.last_step == plan.fork_at and seed.control.first_step == step:
         for name in seed.trunk.row_difference(step, seed.control):
-            if name not in (*CONSUMED, "loss"):  # the trunk's last row consumed nothing
+            if name not in (*CONSUMED, DELIVERED, "loss"):  # the trunk's last row consumed nothing
                 yield Finding("the trunk's last row is not the control's first", where, step, name)
 
 
@@ -181,6 +182,8 @@ def _check_columns(
     touched: tuple[str, ...] = ()
     if spec and spec.name in declarations:
         touched = declarations[spec.name].of_version(branch.version).may_touch(spec)
+    if spec and spec.name in declarations and declarations[spec.name].kind == "data":
+        touched = (*touched, DELIVERED)
     for name in sorted(set(record.components) ^ set(trace.columns)):
         if not matches(name, touched):
             verb = "lacks" if name in record.components else "has"
@@ -202,7 +205,7 @@ def _check_digests(
         present = {
             name
             for name in trace.columns
-            if name not in CONSUMED and trace.cell(step, name) != ABSENT
+            if name not in (*CONSUMED, DELIVERED) and trace.cell(step, name) != ABSENT
         }
         # What exists on both sides of a step inside the branch existed there, too.
         before = {name for name in present if trace.cell(step - 1, name) != ABSENT}
@@ -218,8 +221,10 @@ def _check_evaluated_on(record: SeedRecord, branch: BranchRecord, where: str) ->
     control = record.branches[0].evaluated_on or {}
     here = branch.evaluated_on or {}
     if branch is record.branches[0]:
-        batches, snapshot = here.get("recalibration"), record.fork_digests.get("recalibration")
-        if batches is not None and batches != snapshot:
+        digests = record.fork_digests
+        by_name = next(filter(None, map(recalibrated_on, sorted(digests))), None)
+        batches, snapshot = here.get("recalibration"), digests.get("recalibration")
+        if batches is not None and batches != (by_name or snapshot):
             yield Finding("recalibrated on other batches than the snapshot holds", where)
         return
     for name in sorted({*here, *control}):

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from auditkit.evidence.reader import SeedEvidence
-from auditkit.formats.snapshot_file import UNTRACED
+from auditkit.formats.snapshot_file import UNTRACED, recalibrated_on
 from auditkit.records.declaration import Declaration, matches
 from auditkit.records.digest import ABSENT
-from auditkit.records.evidence import CONSUMED, Trace
+from auditkit.records.evidence import CONSUMED, DELIVERED, Trace
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding
@@ -35,13 +35,13 @@ def check_fork(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
             yield Finding(
                 "the snapshot holds another state than committed", record.fork, step, name
             )
-        if name in UNTRACED:
+        if name in UNTRACED or recalibrated_on(name):
             continue
         if committed.get(name) != digest:
             yield Finding("the control's commitment is of another state", record.fork, step, name)
         if control.cell(step, name) != sections[name].evidence:
             yield Finding("the control's first row is of another state", record.fork, step, name)
-    for name in sorted(set(control.columns) - set(sections) - set(CONSUMED)):
+    for name in sorted(set(control.columns) - set(sections) - {*CONSUMED, DELIVERED}):
         if any(control.cell(step, name)):
             yield Finding("the snapshot lacks a component", record.fork, step, name)
 
@@ -81,10 +81,24 @@ def check_touched(
             there = [name for name in seed.control.columns if matches(name, (pattern,))]
             named = there[0] if len(there) == 1 else pattern
             yield Finding("declared but not changed at t0", where, step, named)
-    if declared is not None and declared.kind == "order":
+    if declared is not None:
+        yield from _unchanged_window(seed, trace, plan, where, declared.kind)
+
+
+def _unchanged_window(
+    seed: SeedEvidence, trace: Trace, plan: StudyPlan, where: str, kind: str
+) -> Iterator[Finding]:
+    """What is to be changed inside the window differs there from the control's."""
+    step = plan.fork_at + 1
+    changes = {
+        "order": ("order", "the order inside the window is the control's"),
+        "data": ("batch", "the data inside the window are the control's"),
+    }
+    if kind in changes:
+        column, text = changes[kind]
         window = range(step, plan.window_end + 1)
-        if all(trace.cell(t, "order") == seed.control.cell(t, "order") for t in window):
-            yield Finding("the order inside the window is the control's", where, step, "order")
+        if all(trace.cell(t, column) == seed.control.cell(t, column) for t in window):
+            yield Finding(text, where, step, column)
 
 
 def _unwanted(name: str, allowed: tuple[str, ...]) -> str:
@@ -94,7 +108,7 @@ def _unwanted(name: str, allowed: tuple[str, ...]) -> str:
 
 
 def _changed_by_evidence(trace: Trace, control: Trace, step: int) -> set[str]:
-    names = (set(trace.columns) | set(control.columns)) - set(CONSUMED)
+    names = (set(trace.columns) | set(control.columns)) - {*CONSUMED, DELIVERED}
     return {name for name in names if trace.cell(step, name) != control.cell(step, name)}
 
 

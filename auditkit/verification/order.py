@@ -16,7 +16,7 @@ from auditkit.formats.recipes import order_digest
 from auditkit.formats.sample_digests import Window, augmentation_drift
 from auditkit.records.declaration import Declaration
 from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
-from auditkit.records.evidence import CONSUMED, Trace
+from auditkit.records.evidence import CONSUMED, DELIVERED, Trace
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding
@@ -82,6 +82,9 @@ def check_branch_order(
             where,
             component="order",
         )
+    if kind == "data":
+        yield from _check_data(seed, trace, where, plan)
+        return
     start = first if moved is None else plan.window_end + 1
     if moved is not None:
         for step, batch in zip(range(first, start), expected, strict=False):
@@ -90,6 +93,29 @@ def check_branch_order(
                 break
         yield from _check_samples(seed, branch, expected, plan)
     yield from _same_consumption(seed.control, trace, start, where, plan)
+
+
+def _check_data(seed: SeedEvidence, trace: Trace, where: str, plan: StudyPlan) -> Iterator[Finding]:
+    """The same samples everywhere; other bytes inside the window, made of the control's."""
+    control, first, after = seed.control, plan.fork_at + 1, plan.window_end + 1
+    stop = min(trace.last_step, control.last_step) + 1
+    step = control.first_unequal(trace, "order", first, stop)
+    if step is not None:
+        yield Finding("order drift: other samples than the control's", where, step, "order")
+    if plan.augmentation_rng != "per-sample":
+        return
+    source = DELIVERED if DELIVERED in control.columns else "batch"
+    for step in range(first, after):
+        if trace.cell(step, DELIVERED) != control.cell(step, source):
+            text = "data drift: what was changed is not what the control was delivered"
+            yield Finding(text, where, step, "batch")
+            break
+    for column in ("batch", DELIVERED):
+        step = control.first_unequal(trace, column, after, stop)
+        if step is not None:
+            text = "data drift: the control's samples with other bytes, outside the window"
+            yield Finding(text, where, step, "batch")
+            break
 
 
 def _own_order(seed: SeedEvidence, branch: BranchRecord, trace: Trace) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from auditkit.records.estimate import (
     FloorDevelopment,
     Interval,
 )
+from auditkit.records.plan import as_typed
 
 BRANCH = "adam-reset--moments-v--step-keep"
 
@@ -171,3 +172,11 @@ def test_exactly_0_says_bit_identical_wherever_there_is_room(
     narrow = printed(table)
     assert "exactly 0" in narrow
     assert max(map(len, narrow.splitlines())) <= 60
+
+
+def test_a_total_effect_is_called_that_in_both_tables(printed: Printed) -> None:
+    signed, distance = replace(SIGNED, effect="total"), replace(DISTANCE, effect="direct")
+    out = printed(replace(TABLE, signed=(signed,), distances=(distance,)))
+    assert f"{as_typed(SIGNED.perturbation)} (total effect)" in out
+    assert f"{as_typed(DISTANCE.perturbation)} (direct effect)" in out
+    assert "effect)" not in printed(TABLE)

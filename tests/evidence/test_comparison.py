@@ -209,6 +209,8 @@ def test_a_mismatch_reads_as_a_sentence() -> None:
     assert str(begun) == "it begins with another params, before step 9 (state drift)"
     order = Mismatch("carry", 9, "order/val", (), "order drift")
     assert str(order).startswith("step 9 took other samples, or in another order of the loader val")
+    given = Mismatch("carry", 9, "batch/delivered", (), "data drift")
+    assert str(given).startswith("step 9 took another batch from its loader: the same samples")
     assert (
         str(Mismatch("carry", 9, "loss", (), "state drift"))
         == "step 9 gave another loss (state drift)"

@@ -277,6 +277,8 @@ def test_the_perturbations_are_listed_with_their_parameters_and_components() -> 
         assert components == touched(declaration), name
         if declaration.kind == "order":
             assert cell == "the order inside the window"
+        if declaration.kind == "data":
+            assert cell == "the data inside the window"
         if declaration.kind == "none":
             assert cell == "nothing"
 

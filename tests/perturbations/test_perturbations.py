@@ -111,6 +111,10 @@ CASES: list[tuple[str, dict[str, Any], Callable[[], ObjectsAndStep]]] = [
     ("order-swap", {}, _adam),
     ("order-swap", {"unit": "batch"}, _adam),
     ("order-with-replacement", {}, _adam),
+    ("label-noise", {}, _adam),
+    ("augmentation-off", {}, _adam),
+    ("stage-shift", {}, _adam),
+    ("data-change", {"name": "blur"}, _adam),
     ("ulp", {}, _adam),
     ("ulp", {"scale": 64, "draw": 3}, _sgd()),
     ("momentum-reset", {}, _sgd(momentum=0.9)),
@@ -656,6 +660,10 @@ class _Mover(ZeroBias):
     declaration = Declaration("mine", 1, "order", "another order", "nowhere")
 
 
+class _Changer(ZeroBias):
+    declaration = Declaration("mine", 1, "data", "other bytes", "nowhere")
+
+
 class _Undeclared(Perturbation):
     def apply(self, objects: TrainingObjects, parameters: Mapping[str, Any], seed: int) -> None:
         """Nothing."""
@@ -666,6 +674,7 @@ class _Undeclared(Perturbation):
     [
         (_Thief, "takes the name 'momentum-reset' again"),
         (_Mover, "is of kind order, which only auditkit's own may be"),
+        (_Changer, "is of kind data; kind data, and no other, is a subclass of DataPerturb"),
         (_Undeclared, "cannot be loaded"),
         (int, "no Perturbation"),
         (3, "no Perturbation"),

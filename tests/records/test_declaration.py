@@ -20,6 +20,7 @@ from auditkit.records.plan import PerturbationSpec
 WHOLE = Parameter(default=1, minimum=1)
 CHOICE = Parameter(default="m", choices=("m", "v"))
 TEXT = Parameter(default="", text=True)
+PART = Parameter(default="0.2", part=True)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,12 @@ TEXT = Parameter(default="", text=True)
     [
         (WHOLE, [1, 2, 2**70], [0, -1, True, "1", "", 1.0, None], "a whole number of at least 1"),
         (CHOICE, ["m", "v"], ["", "mv", 0, None], "m or v"),
+        (
+            PART,
+            ["0.2", "0.000001", "0.50", 1],
+            ["0.0", "0", "1.5", ".5", "1e-3", "0.", "-0.2", "x", 2, 0, None],
+            "a number above 0 and at most 1, as 0.2",
+        ),
         (TEXT, ["", "any", "1"], [1, True, None], "a name"),
     ],
 )

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from studies import (
+    PROGRAMS,
     Run,
     check,
     check_files,
@@ -14,16 +16,22 @@ from studies import (
     first_finding,
     result_of,
     study_in_process,
+    untouched,
 )
 
 from auditkit.errors import OrderDrift, PlanError
 from auditkit.evidence.reader import RunEvidence
+from auditkit.formats import canonical
+from auditkit.observe.rng.per_sample import PerSample
+from auditkit.program.program import Program, load_factory
+from auditkit.program.session import open_session
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.digest import ABSENT
 from auditkit.records.evidence import Trace
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.signing.keys import PrivateKey
 from auditkit.verification.order import check_branch_order
+from auditkit.verification.report_json import report_from_json
 
 GATHERING = "gathering_study.py:make_program"
 PLAN = StudyPlan(
@@ -65,6 +73,9 @@ def test_a_study_without_a_loader_verifies_and_its_effects_are_total(
         ("momentum-reset", "total"),
     }
     assert "momentum-reset is a total effect: in 1 of 1 seeds" in report.estimates.notes[0]
+    data = canonical.encode(report)
+    assert report_from_json(data, what="report") == report
+    assert data.count(b'"effect":"total"') == len(report.estimates.rows) // 2
     summary = result_of(report, 6).summary
     assert summary.endswith("made other data by their own course: momentum-reset")
 
@@ -116,6 +127,18 @@ def test_a_sampler_that_asks_the_model_is_refused_unless_the_program_says_so(
     assert report.estimates is not None
     effects = {row.perturbation: row.effect for row in report.estimates.rows}
     assert effects == {"carry": "", "momentum-reset": "total"}
+
+
+def test_a_generator_that_follows_the_sample_follows_the_position_without_samples() -> None:
+    with untouched(PROGRAMS):
+        factory = load_factory(GATHERING, PROGRAMS)
+
+        def make(seed: int) -> Program:
+            made = factory.make(seed)
+            return replace(made, extras={**made.extras, "rng": PerSample(random.Random(1))})
+
+        session = open_session(replace(factory, make=make), {}, PLAN, 0)
+        assert "rng/extras/rng" in session.state()
 
 
 def test_order_perturbations_are_refused_where_no_order_is_held(

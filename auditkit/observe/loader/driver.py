@@ -43,12 +43,14 @@ class Delivery:
             dataset, whose samples have no index.
         epoch: Epoch (from 0) that was under way.
         samples: Digests of its samples; None where nobody asked for them.
+        delivered: What the loader yielded, where ``batch`` was made of it.
     """
 
     batch: Any
     order: Batch | None
     epoch: int
     samples: list[bytes] | None = None
+    delivered: Any = None
 
 
 class LoaderDriver:
@@ -79,6 +81,7 @@ class LoaderDriver:
         self._interception = Interception(
             loader, seed, per_sample=self._per_sample, generators=generators
         )
+        self._generators = registered or {}
         self._registered = registered if registered and self.iterable else {}
         self._iterator: Iterator[Any] | None = None
         self._watched = WatchedAttributes(loader)
@@ -100,6 +103,29 @@ class LoaderDriver:
     def per_sample(self) -> bool:
         """Whether loading draws from derived streams only."""
         return self._per_sample
+
+    @property
+    def loads_by_index(self) -> bool:
+        """Whether a batch is given again for its (epoch, index) pairs, whatever came before."""
+        registered = bool(self._generators)
+        return self._per_sample and not (
+            self.iterable or self._loader.batch_sampler is None or registered
+        )
+
+    def load(self, batches: Sequence[Batch]) -> list[Any]:
+        """Batches by their indices, where :attr:`loads_by_index`.
+
+        Leaves the global streams and what the data set holds anywhere.
+        """
+        epoch, found = self.epoch, []
+        for batch in batches:
+            self.epoch = int(batch[0, 0]) if len(batch) else epoch
+            self._set_epoch()
+            found.append(self._interception.load(batch))
+        self.epoch = epoch
+        if epoch >= 0:
+            self._set_epoch()
+        return found
 
     def pin_order(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
         """See :meth:`Interception.pin_order`."""

@@ -95,6 +95,13 @@ class Interception:
         if self.per_sample and library in ("torch", "torchdata"):
             self.measured = steps
 
+    def load(self, batch: Batch) -> Any:
+        """A batch of a map-style data set, by its indices, in this process."""
+        keys = [tuple(pair) for pair in batch.tolist()]
+        with self.wrapped_for_iterator():
+            dataset: Any = self.loader.dataset
+            return self.loader.collate_fn(dataset.__getitems__(keys))
+
     def remove(self) -> None:
         """Give the loader its own class back."""
         self.loader.__class__ = self._original

@@ -20,7 +20,7 @@ from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import StateDigester, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
 from auditkit.records.digest import ABSENT, COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
-from auditkit.records.evidence import Trace, is_consumed
+from auditkit.records.evidence import DELIVERED, Trace, is_consumed
 
 
 class Auditor:
@@ -86,6 +86,10 @@ class Auditor:
         self._pending["batch"] = content
         self._pending["order"] = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         return leaves
+
+    def note_delivered(self, batch: Any) -> None:
+        """Digest what the loader delivered, where the step consumes something else."""
+        self._pending[DELIVERED] = digest_leaves(EVIDENCE_RECIPE, batch_leaves(batch))
 
     def consume_part(self, indices: Any, batch: Any) -> None:
         """Digest what a step without a loader says that it consumes; it may say so several times.

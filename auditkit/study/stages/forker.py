@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auditkit.errors import RestoreMismatch
-from auditkit.formats.snapshot_file import LOADER, RECALIBRATION
+from auditkit.formats.snapshot_file import LOADER, RECALIBRATION, recalibrated_on
 from auditkit.observe.state.components import add_groups, restore
 from auditkit.observe.values.codec import Leaves, unflatten, unpack
 from auditkit.program.session import TrainingSession
@@ -26,14 +26,16 @@ class Fork:
     Attributes:
         state: Every component of the training state.
         loader: The data position.
-        recalibration: Batches for BatchNorm recalibration.
+        recalibration: Batches for BatchNorm recalibration; empty where the file has their indices.
         auxiliary: Data positions of further loaders by name.
+        recalibration_indices: Name and content of the section that has these instead.
     """
 
     state: Mapping[str, Leaves]
     loader: Leaves
     recalibration: list[Any]
     auxiliary: Mapping[str, Leaves] = field(default_factory=dict)
+    recalibration_indices: tuple[str, Leaves] | None = None
 
 
 def read_fork(tensors: Mapping[str, RawTensor], meta: object) -> Fork:
@@ -44,8 +46,11 @@ def read_fork(tensors: Mapping[str, RawTensor], meta: object) -> Fork:
         RestoreMismatch: When a section is missing.
     """
     sections = dict(unpack(tensors, meta))
+    by_index = next(filter(recalibrated_on, sections), None)
+    indices = None if by_index is None else (by_index, sections.pop(by_index))
     try:
-        loader, recalibration = sections.pop(LOADER), sections.pop(RECALIBRATION)
+        loader = sections.pop(LOADER)
+        recalibration = None if indices else sections.pop(RECALIBRATION)
     except KeyError as missing:
         raise RestoreMismatch("the snapshot has no such section", component=str(missing)) from None
     prefix = f"{LOADER}/"
@@ -53,8 +58,9 @@ def read_fork(tensors: Mapping[str, RawTensor], meta: object) -> Fork:
     return Fork(
         sections,
         loader,
-        list(unflatten(recalibration)),
+        [] if recalibration is None else list(unflatten(recalibration)),
         {name.removeprefix(prefix): leaves for name, leaves in auxiliary.items()},
+        indices,
     )
 
 

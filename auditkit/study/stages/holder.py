@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Protocol
 
 from auditkit.errors import AuditError, ProgramError
@@ -28,6 +29,9 @@ class Evidence(Protocol):
 
     def consume(self, batch: Any, order: Batch | None) -> Leaves:
         """What a step consumes."""
+
+    def note_delivered(self, batch: Any) -> None:
+        """What the loader delivered, where the step consumes something else."""
 
     def consume_part(self, indices: Any, batch: Any) -> None:
         """What a step without a loader says that it consumes."""
@@ -71,6 +75,10 @@ def hold(
         if isinstance(driver, StepDriver):
             taker = _taker(driver, step, evidence)
         else:
+            if session.supply.replaces(step):
+                given = delivery.batch
+                evidence.note_delivered(given)
+                delivery = replace(delivery, batch=session.supply(step, given), delivered=given)
             leaves = evidence.consume(delivery.batch, delivery.order)
         callback.on_batch(step, delivery, leaves)
         with _blaming(f"step {step}"), taking(taker):

@@ -35,6 +35,9 @@ from auditkit.study.stages.snapshotter import Snapshot, freeze, recalibration_ba
 
 StepReporter = Callable[[int], None]
 
+#: From so many bytes on, no further batch is kept for recalibration, where batches are kept whole.
+MOST_RECALIBRATION_BYTES = 2**30
+
 
 class BranchCallback:
     """Evaluates one branch.
@@ -185,11 +188,17 @@ class TrunkCallback(BranchCallback):
     ) -> None:
         super().__init__(session, plan, [], None, report_step, references)
         self._first_batches: list[Any] = []
+        self._first_bytes = 0
         self._snapshot: Snapshot | None = None
         self.initial: dict[str, str] = {}
         self.made: dict[str, str] = {}
         self.description = describe(session)
         self.left: tuple[str, ...] = ()
+
+    @property
+    def recalibration(self) -> list[Any]:
+        """The batches that BatchNorm is recalibrated on."""
+        return self._recalibration
 
     @property
     def snapshot(self) -> Snapshot:
@@ -216,8 +225,17 @@ class TrunkCallback(BranchCallback):
         """Keep the order and the first batches."""
         super().on_batch(step, delivery, leaves)
         missing = len(self._first_batches) < RECALIBRATION_BATCHES and self._snapshot is None
-        if missing and needs_recalibration(self._session):
+        if missing and not self.is_full and needs_recalibration(self._session):
             self._first_batches.append(recalibration_batch(leaves))
+            self._first_bytes += sum(
+                leaf.nbytes for leaf in leaves.values() if isinstance(leaf, Tensor)
+            )
+
+    @property
+    def is_full(self) -> bool:
+        """Whether batches that no indices give again take as much room as they may."""
+        by_index = getattr(self._session.driver, "loads_by_index", False)
+        return not by_index and self._first_bytes >= MOST_RECALIBRATION_BYTES
 
     def _look(self, time: str) -> dict[str, NDArray[Any]]:
         if self._references is None or time not in self._times:

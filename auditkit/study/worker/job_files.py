@@ -40,6 +40,7 @@ from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import data_record, rng_contract
 from auditkit.study.worker.callbacks import BranchCallback, TrunkCallback
+from auditkit.study.worker.recalibration import compact, notes
 from auditkit.study.worker.yoking import consumed_tensors
 
 
@@ -101,7 +102,7 @@ def trunk_result(
         main: Whether the script that was started belongs to the program's code.
     """
     plan, files = plan_of(job), _JobFiles(job)
-    snapshot = callback.snapshot
+    snapshot = compact(session, callback)
     files.write("fork", snapshot.tensors, snapshot.meta)
     files.write("trunk.trace", trace_to_tensors(auditor.trace(1, plan.fork_at)))
     trace = auditor.trace(plan.fork_at + 1)
@@ -141,6 +142,7 @@ def trunk_result(
         code=user_code(_code_folder(job), job.suffix, main=main),
         opened=opened_files(job.program.arguments, job.listed),
         left=callback.left,
+        notes=notes(callback, snapshot),
     )
 
 

@@ -47,6 +47,7 @@ from auditkit.study.worker.ahead import try_schedule, try_stream
 from auditkit.study.worker.augmentation import require_per_sample
 from auditkit.study.worker.branch_processes import Forks, Unforkable
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
+from auditkit.study.worker.data_changes import change_data
 from auditkit.study.worker.job_files import (
     branch_record,
     branch_result,
@@ -57,6 +58,7 @@ from auditkit.study.worker.job_files import (
     trunk_result,
 )
 from auditkit.study.worker.preflight import PreflightCallback, trial_steps, try_nudges
+from auditkit.study.worker.recalibration import with_batches
 from auditkit.study.worker.yoking import keep_consumed, yoke
 
 Report = Callable[[Progress], None]
@@ -103,10 +105,10 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
             require_declared(job.plan)
             result = kinds[job.kind](job, factory, report)
         if job.judged and isinstance(result, (TrunkResult, BranchesResult)):
-            result = replace(result, imported=watch.files())
+            result = replace(result, imported=watch.files(), notes=())
         elif job.code and isinstance(result, (TrunkResult, BranchesResult)):
             opened = result.opened if isinstance(result, TrunkResult) else None
-            notes = (*import_notes(), *_own_files_note(job, factory, opened))
+            notes = (*result.notes, *import_notes(), *_own_files_note(job, factory, opened))
             result = replace(result, notes=notes)
         return result
 
@@ -182,7 +184,7 @@ def _branch(
 ) -> BranchRecord:
     plan = plan_of(job)
     tensors, meta = store.read_tensors(Path(job.fork or ""), what="fork")
-    fork, order = read_fork(tensors, meta), read_order(job)
+    fork, order = with_batches(session, read_fork(tensors, meta)), read_order(job)
     _, spec = plan.branch(name)
     version = job.version_of(name)
     if spec is not None:
@@ -295,6 +297,7 @@ def _start_branch(
     plan = plan_of(job)
     follow = follow_control(session, plan, order, spec)
     yoke(session, plan, job, order.batches, spec)
+    change_data(session, plan, spec, version)
     restore_fork(session, fork)
     return follow, perturb(session, spec, version, fork.recalibration)
 

@@ -40,8 +40,10 @@ from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.stages.snapshotter import Snapshot
 from auditkit.study.worker.callbacks import StepReporter, TrunkCallback
+from auditkit.study.worker.data_changes import try_change
 from auditkit.study.worker.declared_changes import perturb_as_declared
 from auditkit.study.worker.job_files import require_indices
+from auditkit.study.worker.recalibration import kept_bytes
 from auditkit.study.worker.yoking import require_yokable
 
 #: The first steps warm up and are not timed.
@@ -84,6 +86,7 @@ class PreflightCallback(TrunkCallback):
         self._began: bytes | None = None
         self._asked_at = 0
         self._timestamps: list[float] = []
+        self._delivered: Any = None
 
     def on_boundary(self, step: int, state: State) -> None:
         """Ask for whatever was not decided yet."""
@@ -93,6 +96,12 @@ class PreflightCallback(TrunkCallback):
         if self._waiting and step - 1 in self._attempts and step - 1 > self._asked_at:
             self._asked_at = step - 1
             self._attempt(step - 1, state)
+
+    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
+        """Keep the batch, to change it."""
+        super().on_batch(step, delivery, leaves)
+        replaced = delivery.delivered is not None
+        self._delivered = delivery.delivered if replaced else delivery.batch
 
     @property
     def _attempts(self) -> set[int]:
@@ -147,7 +156,7 @@ class PreflightCallback(TrunkCallback):
             start_seconds=start_seconds,
             build_seconds=build_seconds,
             branch_seconds=2 * frozen + (1 + len(self._study.probed)) * evaluated,
-            snapshot_bytes=sum(tensor.n_bytes for tensor in snapshot.tensors.values()),
+            snapshot_bytes=kept_bytes(self._session, snapshot),
             row_bytes=sum(tensor.n_bytes for tensor in rows.values()) // auditor.n_rows,
             n_probe=len(next(iter(tables.values()))),
             n_classes=_n_classes(tables),
@@ -172,6 +181,7 @@ class PreflightCallback(TrunkCallback):
         for name, spec in list(self._waiting.items()):
             try:
                 _apply(self._session, spec, self._first_batches)
+                try_change(self._session, spec, n_steps, self._delivered)
             except NothingToPerturb as error:
                 if not decides:
                     continue

@@ -1,0 +1,53 @@
+"""A study of changes of the data: an augmentation by schedule, label noise, a blur of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import auditkit as ak
+
+
+def noisier(batch: Any, step: int, generator: torch.Generator) -> Any:
+    """Noise that grows with the step, of both kinds of stream."""
+    inputs, labels = batch
+    noise = torch.randn(inputs.shape, generator=generator) + torch.randn(inputs.shape)
+    return inputs + 0.01 * step * noise, labels
+
+
+def make_program(seed: int, augment: str = "yes", change: str = "blur") -> ak.Program:
+    """Build it.
+
+    Args:
+        seed: The study seed.
+        augment: Whether batches are augmented.
+        change: What the function ``blur`` does: ``blur``, ``nothing``, ``raise``, or ``leak``,
+            which writes into the data set.
+    """
+    inputs = torch.randn(40, 4, generator=torch.Generator().manual_seed(1))
+    labels = (inputs[:, 0] > 0).long()
+    data = TensorDataset(inputs.clone(), labels)
+    model = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.2), nn.ReLU(), nn.Linear(6, 2))
+
+    def blur(batch: Any, step: int, generator: torch.Generator) -> Any:
+        seen: Tensor = batch[0]
+        if change == "raise":
+            raise ValueError("no blur today")
+        if change == "leak":
+            data.tensors[0].add_(0.1)
+        if change != "nothing":
+            seen.copy_(seen.mean(1, keepdim=True) + 0.1 * torch.rand(1, generator=generator))
+        return batch
+
+    return ak.Program(
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+        loader=DataLoader(data, batch_size=8, shuffle=True),
+        loss=lambda model, batch: nn.functional.cross_entropy(model(batch[0]), batch[1]),
+        probe=ak.Probe(inputs[:10], labels[:10]),
+        augment=noisier if augment == "yes" else None,
+        data_changes={"blur": blur},
+    )
