@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from auditkit.observe.rng.per_sample import PerSample
     from auditkit.observe.state.components import Stateful, TrainingObjects
     from auditkit.perturbations.base import Perturbation
+    from auditkit.program.observables import Measure
     from auditkit.program.probe import Probe
     from auditkit.program.program import Program
     from auditkit.recorder.recorder import Recorder
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AuditError": "auditkit.errors",
     "Declaration": "auditkit.records.declaration",
+    "Measure": "auditkit.program.observables",
     "NothingToPerturb": "auditkit.errors",
     "Parameter": "auditkit.records.declaration",
     "PerSample": "auditkit.observe.rng.per_sample",
@@ -53,6 +55,7 @@ _HOMES = {
 __all__ = [
     "AuditError",
     "Declaration",
+    "Measure",
     "NothingToPerturb",
     "Parameter",
     "PerSample",

@@ -14,7 +14,6 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit.formats.outcome_names import split_column
 from auditkit.formats.recipes import ITEM_BYTES
 from auditkit.formats.run_files import Outcome
 from auditkit.formats.snapshot_file import raw_components
@@ -242,7 +241,7 @@ def probe_distances(where: str, recorded: Outcome, replayed: Outcome) -> Iterato
             yield Distance(where, "probe", name, None, None)
         elif here.tobytes() == there.tobytes():
             continue
-        elif split_column(name)[1]:  # of the table itself nothing is kept
+        elif here.ndim < 2:  # of a table by position nothing is kept; and a measure is none
             yield Distance(where, "probe", name, None, None)
         else:
             yield _probe_distance(where, name, here.astype(float), there.astype(float))
@@ -317,7 +316,7 @@ def total_variations(recorded: Outcome, replayed: Outcome) -> Mapping[str, float
     found = {}
     for name, table in recorded.tables.items():
         other = replayed.tables.get(name)
-        if other is not None and other.shape == table.shape and not split_column(name)[1]:
+        if other is not None and other.shape == table.shape and table.ndim == 2:
             gap = np.abs(table.astype(np.float64) - other.astype(np.float64))
             found[name] = float(gap.sum(axis=1).mean() / 2)
     return found

@@ -5,11 +5,18 @@ What the workers of a seed hand back is made of the same parts (:mod:`auditkit.r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from auditkit.records.environment import Environment
+from auditkit.records.observed import Observed
 from auditkit.records.opened import OpenedFiles
-from auditkit.records.plan import CONFIRMATORY, PerturbationSpec, Role, StudyPlan
+from auditkit.records.plan import (
+    CONFIRMATORY,
+    LEFT_OUT_IF_DEFAULT,
+    PerturbationSpec,
+    Role,
+    StudyPlan,
+)
 from auditkit.records.rng import RngContract
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -155,6 +162,7 @@ class ProgramRecord:
         code: Every module that was imported and is not installed.
         command: The user's own command, where the program is a script that runs its own loop;
             ``{seed}`` stands for the seed. Nothing ever runs a recorded command.
+        observed: What its branches are compared on.
     """
 
     target: str
@@ -164,6 +172,7 @@ class ProgramRecord:
     git_dirty: bool | None
     code: tuple[CodeFile, ...]
     command: tuple[str, ...] = ()
+    observed: Observed = field(default=Observed(), metadata=LEFT_OUT_IF_DEFAULT)
 
 
 @dataclass(frozen=True)

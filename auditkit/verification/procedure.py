@@ -343,14 +343,14 @@ def branch_tables(
         run: The run.
         recomputed: Outcomes from replay by seed and branch; recorded ones stand in elsewhere.
     """
-    found = []
+    found, observed = [], run.manifest.program.observed
     for record in run.manifest.seeds:
         tables = {}
         for branch in record.branches:
             outcome = recomputed.get((record.seed, branch.name)) or run.outcome(branch)
             named = position_tables(outcome.tables)
             tables[branch.name] = BranchTables(named, branch.diverged_at)
-            labels = outcome.labels
+            labels = {name: outcome.labels_of(name) for name in observed.probes}
         plan = run.manifest.plan
         found.append(
             SeedOutcomes(
@@ -359,6 +359,7 @@ def branch_tables(
                 control=tables["control"],
                 placebos=tuple(tables[name] for name in plan.placebo_names),
                 treatments={name: tables[name] for name in plan.treatment_names},
+                observed=observed,
             )
         )
     return found

@@ -134,6 +134,7 @@ def trunk_result(
         code=user_code(_code_folder(job), job.suffix, main=main),
         opened=opened_files(job.program.arguments, job.listed),
         left=callback.left,
+        observed=session.program.observed,
     )
 
 
