@@ -269,11 +269,16 @@ class _StudyVerification(Verification):
         if self._close:
             return
         text = f"not close within {tolerance:g}: something else than rounding differs"
-        gaps = [(d.total_variation or 0.0, d) for d in outcome.distances if d.kind == "probe"]
+        probes = [distance for distance in outcome.distances if distance.kind == "probe"]
+        unknown = next((d for d in probes if d.total_variation is None), None)
+        gaps = [(d.total_variation or 0.0, d) for d in probes]
         largest = max(gaps, key=lambda gap: gap[0], default=None)
         if largest is not None and largest[0] > tolerance:
             where = f"{largest[1].where}, {largest[1].name}"
             text = f"not close within {tolerance:g}: {where} is {largest[0]:.3g} away"
+        elif unknown is not None:
+            where = f"{unknown.where}, {unknown.name}"
+            text = f"not called close within {tolerance:g}: of {where} no distance can be told"
         elif not sample.is_everything:
             text = f"not called close within {tolerance:g}: not every branch was replayed"
         self._checks.warn(8, text)

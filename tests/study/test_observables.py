@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import forging
 import pytest
+from cli_shell import Shell
 from rich.console import Console
 from studies import (
     PLAN,
@@ -234,3 +236,9 @@ def test_probe_and_probes_are_not_given_together(single: Run) -> None:
             replace(program, probe=None, probes={"T": probe})
         with pytest.raises(ProgramError, match="is no Probe"):
             replace(program, probe=None, probes={"in": 1})  # type: ignore[dict-item]
+
+
+def test_show_names_them(run: Run, tmp_path: Path) -> None:
+    text = Shell(tmp_path)("show", str(run.path)).out
+    assert re.search(r"probes +out, in, bare\s", text)
+    assert re.search(r"measures +norm; hits \(higher is better, 0 to 1\)\s", text)
