@@ -116,7 +116,7 @@ def _distances(here: Tensor, there: Tensor) -> Columns:
     js = ((d + 1).mul_(up) + (1 - d).mul_(down)).mul_(total).sum(dim=1)
     square = d.square_()
     hellinger = (square / (1 - square).sqrt_().add_(1)).mul_(total).sum(dim=1)
-    logs = up.sub_(down) if bool((q >= CLIP).all()) else _clipped_logs(p, q)
+    logs = up.sub_(down) if float(q.min()) >= CLIP else _clipped_logs(p, q)
     return {
         "tv": gap.abs_().sum(dim=1) / 2,
         "js": js.clamp_(min=0) / (4 * math.log(2)),
