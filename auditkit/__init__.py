@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from auditkit.observe.state.components import Stateful, TrainingObjects
     from auditkit.perturbations.base import Material, Perturbation
     from auditkit.perturbations.own import perturb
+    from auditkit.program.observables import Measure
     from auditkit.program.probe import Probe
     from auditkit.program.program import Program
     from auditkit.recorder.recorder import Recorder
@@ -38,6 +39,7 @@ _HOMES = {
     "AuditError": "auditkit.errors",
     "Declaration": "auditkit.records.declaration",
     "Material": "auditkit.perturbations.base",
+    "Measure": "auditkit.program.observables",
     "NothingToPerturb": "auditkit.errors",
     "Parameter": "auditkit.records.parameter",
     "PerSample": "auditkit.observe.rng.per_sample",
@@ -65,6 +67,7 @@ __all__ = [
     "AuditError",
     "Declaration",
     "Material",
+    "Measure",
     "NothingToPerturb",
     "Parameter",
     "PerSample",

@@ -52,6 +52,7 @@ from auditkit.records.manifest import (
     SeedRecord,
     StudyManifest,
 )
+from auditkit.records.observed import MeasureRecord, Observed
 from auditkit.records.opened import (
     OpenedFile,
     OpenedFiles,
@@ -116,7 +117,9 @@ __all__ = [
     "FloorDevelopment",
     "Interval",
     "Magnitude",
+    "MeasureRecord",
     "Need",
+    "Observed",
     "OpenedFile",
     "OpenedFiles",
     "OpenedReport",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from auditkit.records.agreement import Agreement, ReproductionReport
@@ -32,6 +33,7 @@ from auditkit.records.manifest import (
     SeedRecord,
     StudyManifest,
 )
+from auditkit.records.observed import MeasureRecord, Observed
 from auditkit.records.opened import OpenedFile, OpenedFiles
 from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.parameter import Parameter
@@ -172,6 +174,10 @@ SEED = SeedRecord(
     branches=(CONTROL, TREATMENT),
 )
 
+MEASURE = MeasureRecord("return", "higher", 0.0, 500.0)
+
+OBSERVED = Observed(("in", "out"), (MEASURE, MeasureRecord("norm")))
+
 PROGRAM = ProgramRecord(
     target="digits.py:make_program",
     arguments={"data": "/data"},
@@ -181,6 +187,8 @@ PROGRAM = ProgramRecord(
     code=CODE,
     command=("python", "digits.py", "{seed}"),
 )
+
+STUDIED = replace(PROGRAM, observed=OBSERVED)
 
 OPENED = OpenedFiles(
     (
@@ -197,7 +205,7 @@ MANIFEST = StudyManifest(
     producer=Producer("auditkit", "0.1.0"),
     run=RunTimes("2026-01-01T00:00:00Z", "2026-01-01T00:10:00Z"),
     plan=PLAN,
-    program=PROGRAM,
+    program=STUDIED,
     environment=ENVIRONMENT,
     seeds=(SEED,),
     opened=OPENED,
@@ -271,7 +279,7 @@ REPLAY = ReplayReport(
     checkpoints=4,
 )
 
-COST = Cost(0.01, 2.5, 0.25, 0.5, 2**53 + 1, 320, 797, 10, outcome_bytes=4096)
+COST = Cost(0.01, 2.5, 0.25, 0.5, 2**53 + 1, 320, 797, 10, 2**20)
 
 NUDGE = NudgeTrial(16, 64, 1e-6, 0.5)
 
@@ -526,13 +534,13 @@ EXAMPLES: tuple[Any, ...] = (
         fork="/out/fork",
         order="/out/order",
         branches=("replica", "placebo-0"),
-        references="/out/given",
         step=4,
         code="/out/code",
         sample_seed=1,
         versions={"placebo-0": 1},
         listed=("data.csv",),
         nudges=(1, 16),
+        references="/out/given",
     ),
     COST,
     Description(None),
@@ -565,6 +573,7 @@ EXAMPLES: tuple[Any, ...] = (
     DATA,
     SEED,
     PROGRAM,
+    STUDIED,
     *MANIFEST.files,
     FileRecord("seed-0000/order.safetensors", "order", 2**54, sha("f")),
     TrunkResult(
@@ -580,10 +589,13 @@ EXAMPLES: tuple[Any, ...] = (
         code=CODE,
         imported=IMPORTED,
         notes=("helper is in no distribution",),
-        left=("seed-0000/control.reference.safetensors",),
         opened=OPENED,
         made={"params": sha("1")},
+        left=("control-T.reference.partial",),
+        observed=OBSERVED,
     ),
+    MEASURE,
+    OBSERVED,
     BUILT,
     BranchesResult(
         (CONTROL, TREATMENT),

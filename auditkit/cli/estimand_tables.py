@@ -21,6 +21,7 @@ from auditkit.records.estimate import (
     Interval,
     SignedEstimate,
 )
+from auditkit.records.metric_names import base_metric, is_measure
 from auditkit.records.plan import CONFIRMATORY, DISTANCE_METRICS, as_typed, rounded
 
 #: Metrics that are shown without ``--all``.
@@ -122,10 +123,11 @@ def _print_curves(out: Console, estimates: EstimateTable) -> None:
         if row.metric == estimates.primary_metric and row.variant == AS_IS:
             curves.setdefault(as_typed(row.perturbation), []).append(f"{row.time} {_size(row)}")
     for level in estimates.levels:
-        if level.metric == "accuracy" and level.variant == AS_IS:
+        if base_metric(level.metric) == "accuracy" and level.variant == AS_IS:
             point = f"{level.time} {number(level.mean)}"
-            curves.setdefault("accuracy of the control", []).append(point)
-    what = "excess over the floor" if estimates.primary_metric in DISTANCE_METRICS else "ATE"
+            curves.setdefault(f"{level.metric} of the control", []).append(point)
+    is_distance = base_metric(estimates.primary_metric) in DISTANCE_METRICS
+    what = "excess over the floor" if is_distance else "ATE"
     out.print(f"{estimates.primary_metric} over time: {what}", style="bold")
     for name, points in curves.items():
         whole = ", ".join(point.replace(" ", _FAST) for point in points)  # never cut in two
@@ -152,7 +154,8 @@ def _is_shown(
         return False
     if row.metric == estimates.primary_metric:
         return True
-    return row.metric in _SHOWN and row.variant == AS_IS
+    is_shown = base_metric(row.metric) in _SHOWN or is_measure(row.metric)
+    return is_shown and row.variant == AS_IS
 
 
 def _level(row: ControlLevel) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from rich.filesize import decimal
 from auditkit.cli.console import number, print_facts, print_words
 from auditkit.cli.spelling import counted
 from auditkit.records.estimate import ALPHA, MIN_PAIRS
+from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
 from auditkit.records.plan_values import spelled_seeds
 from auditkit.records.preflight import Cost, Preflight
@@ -105,7 +106,7 @@ def _tests(design: Design, plan: StudyPlan) -> str:
 
 
 def _smallest(design: Design) -> str:
-    if design.smallest_p is None and design.metric in DISTANCE_METRICS:
+    if design.smallest_p is None and base_metric(design.metric) in DISTANCE_METRICS:
         return f"none: fewer than {MIN_PAIRS} seeds are not tested"
     if design.smallest_p is None:
         return "none: a t test has no smallest p"

@@ -7,14 +7,14 @@ runs have; an edit can be as small, so a distance never proves that there was no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit.formats.outcome_names import split_column
+from auditkit.formats.outcome_names import is_recalibrated, split_measure, time_of
 from auditkit.formats.recipes import ITEM_BYTES
 from auditkit.formats.run_files import Outcome
 from auditkit.formats.snapshot_file import raw_components
@@ -242,7 +242,7 @@ def probe_distances(where: str, recorded: Outcome, replayed: Outcome) -> Iterato
             yield Distance(where, "probe", name, None, None)
         elif here.tobytes() == there.tobytes():
             continue
-        elif split_column(name)[1]:  # of the table itself nothing is kept
+        elif here.ndim < 2:  # of a table by position nothing is kept; and a measure is none
             yield Distance(where, "probe", name, None, None)
         else:
             yield _probe_distance(where, name, here.astype(float), there.astype(float))
@@ -285,8 +285,10 @@ def describe_distances(distances: Iterable[Distance], branch: str, times: Iterab
         times: Tables to name, in this order; 0 where the bits are equal.
     """
     found = tuple(distances)
-    tables = {item.name: item for item in found if item.kind == "probe"}
-    shown = ", ".join(f"{_variation(tables.get(time))} at {time}" for time in times)
+    probes = [item for item in found if item.kind == "probe" and not split_measure(item.name)[1]]
+    tables = [item for item in probes if not is_recalibrated(item.name)]
+    by_time = {time: [item for item in tables if time_of(item.name) == time] for time in times}
+    shown = ", ".join(f"{_variation(items)} at {time}" for time, items in by_time.items())
     text = f"; total variation between record and replay of {branch}: {shown}" if shown else ""
     states = sorted((item for item in found if item.kind == "state"), key=lambda item: -_size(item))
     parts = [_state(item) for item in states[:_SHOWN]]
@@ -296,10 +298,11 @@ def describe_distances(distances: Iterable[Distance], branch: str, times: Iterab
     return text + (f"; largest difference of the snapshots: {', '.join(parts)}" if parts else "")
 
 
-def _variation(item: Distance | None) -> str:
-    if item is None:
-        return "0"
-    return "no number" if item.total_variation is None else f"{item.total_variation:.2g}"
+def _variation(items: Sequence[Distance]) -> str:
+    """Of several probes the largest."""
+    values = [item.total_variation for item in items]
+    known = [value for value in values if value is not None]
+    return "no number" if len(known) < len(values) else f"{max(known, default=0):.2g}"
 
 
 def _size(item: Distance) -> float:
@@ -317,7 +320,7 @@ def total_variations(recorded: Outcome, replayed: Outcome) -> Mapping[str, float
     found = {}
     for name, table in recorded.tables.items():
         other = replayed.tables.get(name)
-        if other is not None and other.shape == table.shape and not split_column(name)[1]:
+        if other is not None and other.shape == table.shape and table.ndim == 2:
             gap = np.abs(table.astype(np.float64) - other.astype(np.float64))
             found[name] = float(gap.sum(axis=1).mean() / 2)
     return found

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 from auditkit.evidence.comparison import Mismatch
 from auditkit.formats.outcome_names import (
-    DISTANCE_COLUMNS,
+    is_distance,
     is_recalibrated,
-    split_column,
+    split_measure,
     time_of,
 )
 from auditkit.formats.run_files import Outcome
@@ -108,7 +108,7 @@ def _tables(
 ) -> Iterator[Mismatch]:
     """Tables of one state that are not the same, bit for bit."""
     for name in sorted({*recorded.tables, *replayed.tables}):
-        if time_of(name) != time or split_column(name)[1] in DISTANCE_COLUMNS:
+        if time_of(name) != time or is_distance(name) or split_measure(name)[1]:
             continue  # a distance follows from two states, of which this is one
         if not shared.probe or (is_recalibrated(name) and not shared.recalibration):
             continue

@@ -1,7 +1,8 @@
 """Names of the tensors of an outcome file.
 
-``TIME[/recalibrated]`` is a table of class probabilities. The tables of a probe whose labels are
-one a position have a tensor a column instead, ``TIME[/recalibrated]:COLUMN``.
+``TIME[@PROBE][/recalibrated]`` is a table of class probabilities. The tables of a probe with scores
+by position have a tensor a column instead, ``TIME[@PROBE][/recalibrated]:COLUMN``. ``labels`` and
+``labels@PROBE`` are what is right, ``TIME=MEASURE`` is a number of the program's own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 RECALIBRATED = "/recalibrated"
+
+LABELS = "labels"
 
 #: Columns of a table by position that look at one branch alone.
 OWN_COLUMNS: Mapping[str, str] = MappingProxyType(
@@ -30,6 +33,21 @@ DISTANCE_COLUMNS: Mapping[str, str] = MappingProxyType(
 COLUMNS: Mapping[str, str] = MappingProxyType({**OWN_COLUMNS, **DISTANCE_COLUMNS})
 
 
+def table_name(time: str, probe: str = "", variant: str = "") -> str:
+    """Name of a table; a probe that has no name is empty, the variant empty or RECALIBRATED."""
+    return f"{time}@{probe}{variant}" if probe else f"{time}{variant}"
+
+
+def labels_name(probe: str) -> str:
+    """Name of a probe's labels."""
+    return table_name(LABELS, probe)
+
+
+def measure_name(time: str, measure: str) -> str:
+    """Name of a measure's number."""
+    return f"{time}={measure}"
+
+
 def column_name(table: str, column: str) -> str:
     """Name of a column's tensor."""
     return f"{table}:{column}"
@@ -41,9 +59,20 @@ def split_column(name: str) -> tuple[str, str]:
     return table, column
 
 
+def split_measure(name: str) -> tuple[str, str]:
+    """Time and measure of a tensor's name; no measure where it is something else."""
+    time, _, measure = name.partition("=")
+    return time, measure
+
+
+def probe_of(name: str) -> str:
+    """The probe that a table, column or labels are of."""
+    return split_column(name)[0].partition("/")[0].partition("@")[2]
+
+
 def time_of(name: str) -> str:
-    """The time at which a table was made."""
-    return split_column(name)[0].partition("/")[0]
+    """The time at which a table or a measure was made; ``labels`` of labels."""
+    return split_measure(split_column(name)[0])[0].partition("/")[0].partition("@")[0]
 
 
 def is_recalibrated(name: str) -> bool:
@@ -51,10 +80,22 @@ def is_recalibrated(name: str) -> bool:
     return split_column(name)[0].endswith(RECALIBRATED)
 
 
+def is_distance(name: str) -> bool:
+    """Whether a column compares two branches; all else is of one alone."""
+    return split_column(name)[1] in DISTANCE_COLUMNS
+
+
+def is_labels(name: str) -> bool:
+    """Whether these are labels."""
+    return time_of(name) == LABELS
+
+
 def tables_of(names: Iterable[str]) -> dict[str, frozenset[str]]:
     """The tables that there are, with the columns of each; none of a whole table."""
     found: dict[str, set[str]] = {}
     for name in names:
+        if is_labels(name) or split_measure(name)[1]:
+            continue
         table, column = split_column(name)
         found.setdefault(table, set()).update([column] if column else [])
     return {table: frozenset(columns) for table, columns in found.items()}

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from auditkit.errors import FormatError
 from auditkit.formats.ordering import Batch, from_table, to_table
-from auditkit.formats.outcome_names import COLUMNS, split_column
+from auditkit.formats.outcome_names import (
+    COLUMNS,
+    LABELS,
+    is_labels,
+    labels_name,
+    probe_of,
+    split_column,
+    split_measure,
+)
 from auditkit.records.digest import EVIDENCE_BYTES
 from auditkit.records.evidence import Trace
 from auditkit.records.tensor import RawTensor
@@ -23,8 +31,6 @@ Tensors = Mapping[str, RawTensor]
 
 #: Columns that a trace file holds beside the components.
 _STEP, _LOSS = "step", "loss_bits"
-
-_LABELS = "labels"
 
 
 def trace_to_tensors(trace: Trace) -> dict[str, RawTensor]:
@@ -140,24 +146,28 @@ class Outcome:
 
     Attributes:
         labels: int64 ``(N,)``; of a probe with labels a position those of its M positions that
-            have one. Empty where the probe has no labels.
+            have one. Empty where the probe has no labels, and where probes have names.
         tables: float32 ``(N, C)`` of class probabilities by ``t0``, ``t0+W``, ``T``, a plan's
             further times and, where the model has BatchNorm, the same with ``/recalibrated``. Of
             a probe that is looked at by position there is a column ``(M,)`` each instead, such as
-            ``T:tv``, see :mod:`auditkit.formats.outcome_names`.
+            ``T:tv``; of named probes ``T@NAME``, and ``labels@NAME``; of measures ``T=NAME``,
+            float64 ``(1,)``. See :mod:`auditkit.formats.outcome_names`.
     """
 
     labels: NDArray[np.int64]
     tables: Mapping[str, NDArray[Any]]
 
+    def labels_of(self, probe: str) -> NDArray[np.int64]:
+        """The labels of a probe; empty where it has none."""
+        named = self.tables.get(labels_name(probe), np.empty(0, dtype=np.int64))
+        return named if probe else self.labels
+
 
 def outcome_to_tensors(outcome: Outcome) -> dict[str, RawTensor]:
     """An outcome as tensors."""
     tensors = {}
-    if outcome.labels.size:
-        labels = np.ascontiguousarray(outcome.labels, dtype="<i8")
-        tensors[_LABELS] = RawTensor("int64", labels.shape, labels.tobytes())
-    for name, table in outcome.tables.items():
+    arrays = {LABELS: outcome.labels} if outcome.labels.size else {}
+    for name, table in {**arrays, **outcome.tables}.items():
         dtype = _dtype_of(name)
         data = np.ascontiguousarray(table, dtype=np.dtype(dtype).newbyteorder("<"))
         tensors[name] = RawTensor(dtype, data.shape, data.tobytes())
@@ -170,27 +180,32 @@ def outcome_from_tensors(tensors: Tensors, *, what: str) -> Outcome:
     Raises:
         FormatError: When shapes or dtypes differ from the layout.
     """
-    labels = np.empty(0, dtype=np.int64)
-    if _LABELS in tensors:
-        labels = array_of(tensors, _LABELS, "int64", what=what).astype(np.int64)
-        if labels.ndim != 1 or len(labels) == 0:
-            raise FormatError(f"labels have shape {labels.shape}, not (N,) with N > 0", where=what)
-    tables = {
-        name: array_of(tensors, name, _dtype_of(name), what=what)
-        for name in tensors
-        if name != _LABELS
-    }
-    n_rows = len(labels) or next((len(table) for table in tables.values() if table.ndim), 0)
-    for name, table in tables.items():
-        column = split_column(name)[1]
-        is_shaped = table.ndim == 1 if column else table.ndim == 2 and table.shape[1] >= 2
-        if not is_shaped or len(table) != n_rows or n_rows == 0:
-            shape = f"({n_rows},)" if column else f"({n_rows}, C)"
-            raise FormatError(f"outcome {name!r} has shape {table.shape}, not {shape}", where=what)
-    return Outcome(labels, tables)
+    arrays = {name: array_of(tensors, name, _dtype_of(name), what=what) for name in tensors}
+    n_rows: dict[str, int] = {}  # by probe, of its labels if there are any
+    for name in sorted(arrays, key=lambda name: (not is_labels(name), name)):
+        array = arrays[name]
+        if split_measure(name)[1]:
+            if array.shape != (1,):
+                raise FormatError(f"measure {name!r} has shape {array.shape}, not (1,)", where=what)
+            continue
+        if is_labels(name) and (array.ndim != 1 or len(array) == 0):
+            raise FormatError(f"{name} have shape {array.shape}, not (N,) with N > 0", where=what)
+        rows = n_rows.setdefault(probe_of(name), len(array) if array.ndim else 0)
+        is_flat = is_labels(name) or split_column(name)[1] != ""
+        is_shaped = array.ndim == 1 if is_flat else array.ndim == 2 and array.shape[1] >= 2
+        if not is_shaped or len(array) != rows or rows == 0:
+            shape = f"({rows},)" if is_flat else f"({rows}, C)"
+            raise FormatError(f"outcome {name!r} has shape {array.shape}, not {shape}", where=what)
+    labels = arrays.pop(LABELS, np.empty(0)).astype(np.int64)
+    named = {name: array.astype(np.int64) for name, array in arrays.items() if is_labels(name)}
+    return Outcome(labels, {**arrays, **named})
 
 
 def _dtype_of(name: str) -> str:
+    if is_labels(name):
+        return "int64"
+    if split_measure(name)[1]:
+        return "float64"
     return COLUMNS.get(split_column(name)[1], "float32")
 
 

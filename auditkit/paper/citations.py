@@ -15,6 +15,7 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.records.manifest import BranchRecord, SeedRecord, StudyManifest
+from auditkit.records.metric_names import qualified, split_metric
 from auditkit.records.plan import CONFIRMATORY, as_typed, rounded
 from auditkit.records.report import OPEN, CheckResult, VerificationReport
 
@@ -253,7 +254,9 @@ def floor_summary(estimates: EstimateTable) -> str:
 def floor_lines(estimates: EstimateTable) -> list[str]:
     """The floor of the primary distance (of TV where the primary metric is none), t0+W and T."""
     metrics = {row.metric for row in estimates.distances}
-    metric = estimates.primary_metric if estimates.primary_metric in metrics else "tv"
+    probe = split_metric(next(iter(row.metric for row in estimates.distances), ""))[0]
+    first = qualified(probe, "tv")
+    metric = estimates.primary_metric if estimates.primary_metric in metrics else first
     lines = []
     for time in CONFIRMATORY:
         for row in estimates.distances:

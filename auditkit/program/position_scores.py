@@ -7,18 +7,23 @@ the numbers are those that the metrics (``auditkit.statistics.metrics``) give of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from auditkit.formats.outcome_names import DISTANCE_COLUMNS
 from auditkit.statistics.metrics import CLIP
 
 Columns = dict[str, Tensor]
 
 #: Probabilities that are looked at together: what is made of them stays in a processor's cache.
 _ELEMENTS = 2**18
+
+#: Stands for a logarithm of 0, which is always multiplied with 0 here.
+_LEAST = -1e9
 
 _FLOAT64_DEVICES = ("cpu", "cuda", "xpu")
 
@@ -71,6 +76,10 @@ def compared_columns(
     Returns:
         The control's own columns; the branch's, and its distances.
     """
+    if torch.equal(control, branch):
+        own = own_columns(branch, positions)
+        zero = torch.zeros(len(positions.where), dtype=torch.float64)
+        return own, {**own, **(dict.fromkeys(DISTANCE_COLUMNS, zero) if own else {})}
     tables = zip(positions.tables(control), positions.tables(branch), strict=True)
     pairs = [
         (_own(here, labels), {**_own(there, labels), **_distances(here, there)})
@@ -93,44 +102,32 @@ def _own(table: Tensor, labels: Tensor) -> Columns:
 
 
 def _distances(here: Tensor, there: Tensor) -> Columns:
+    """Every distance, of the logarithms and the root that they have in common.
+
+    With d = (p-q)/(p+q) they are, but for rounding, the formulas of the metrics: ln(p/q) is
+    ln(1+d) - ln(1-d), and (sqrt p - sqrt q)^2 is (p+q) d^2 / (1 + sqrt(1 - d^2)).
+    """
     if torch.equal(here, there):
-        zero = torch.zeros(len(here), dtype=torch.float64)
-        return dict.fromkeys(_DISTANCES, zero)
+        return dict.fromkeys(DISTANCE_COLUMNS, torch.zeros(len(here), dtype=torch.float64))
     p, q = here.double(), there.double()
-    return {name: distance(p, q) for name, distance in _DISTANCES.items()}
+    total, gap = p + q, p - q
+    d = (gap / total).nan_to_num_(nan=0.0)  # 0 / 0: a class that neither gives
+    up, down = d.log1p().clamp_(min=_LEAST), d.neg().log1p_().clamp_(min=_LEAST)
+    js = ((d + 1).mul_(up) + (1 - d).mul_(down)).mul_(total).sum(dim=1)
+    square = d.square_()
+    hellinger = (square / (1 - square).sqrt_().add_(1)).mul_(total).sum(dim=1)
+    logs = up.sub_(down) if float(q.min()) >= CLIP else _clipped_logs(p, q)
+    return {
+        "tv": gap.abs_().sum(dim=1) / 2,
+        "js": js.clamp_(min=0) / (4 * math.log(2)),
+        "hellinger": hellinger.div_(2).sqrt_(),
+        "kl": logs.mul_(p).sum(dim=1).clamp_(min=0),
+    }
 
 
-def _tv(p: Tensor, q: Tensor) -> Tensor:
-    return (p - q).abs_().sum(dim=1) / 2
-
-
-def _js(p: Tensor, q: Tensor) -> Tensor:
-    total = p + q
-    share = ((p - q) / total).nan_to_num_(nan=0.0)  # 0 / 0: a class that neither gives
-    each = _xlogx_of_one_plus(share).add_(_xlogx_of_one_plus(share.neg())).mul_(total)
-    return each.sum(dim=1).clamp_(min=0) / 4 / torch.log(torch.tensor(2.0, dtype=torch.float64))
-
-
-def _xlogx_of_one_plus(share: Tensor) -> Tensor:
-    """(1+d) ln(1+d) for d in -1 .. 1, with 0 ln 0 = 0."""
-    return share.log1p().clamp_(min=-1e9).mul_(share + 1)
-
-
-def _hellinger(p: Tensor, q: Tensor) -> Tensor:
-    return (p.sqrt() - q.sqrt()).square_().sum(dim=1).div_(2).sqrt_()
-
-
-def _kl(p: Tensor, q: Tensor) -> Tensor:
-    logs = (p / q.clamp(min=CLIP)).log_().clamp_(min=-1e9)  # 0 ln 0 = 0
-    return logs.mul_(p).sum(dim=1).clamp_(min=0)
-
-
-_DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "tv": _tv,
-    "js": _js,
-    "hellinger": _hellinger,
-    "kl": _kl,
-}
+def _clipped_logs(p: Tensor, q: Tensor) -> Tensor:
+    """ln(p/q), where no q is less than CLIP."""
+    return (p / q.clamp(min=CLIP)).log_().clamp_(min=_LEAST)
 
 
 def _joined(parts: Iterable[Columns]) -> Columns:

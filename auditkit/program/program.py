@@ -33,7 +33,15 @@ from auditkit.perturbations.own import adopt
 from auditkit.perturbations.registry import registry
 from auditkit.program.arguments import check_arguments, lacking_options, where_data_lie
 from auditkit.program.data_source import check_data_source
+from auditkit.program.observables import (
+    Measure,
+    check_observables,
+    measures_by_name,
+    observed,
+    probes_by_name,
+)
 from auditkit.program.probe import Probe
+from auditkit.records.observed import Observed
 from auditkit.records.plan import StudyPlan
 
 #: Where the sources of auditkit lie, and those of Python's own library.
@@ -59,6 +67,9 @@ class Program:
             ``recalibrate``. May be left out with a ``step`` of its own; recalibration is then
             left out, too, unless there is ``recalibrate``.
         probe: The examples on which branches are compared.
+        probes: The same by name, where there are several; in place of ``probe``.
+        measures: Numbers of the program's own by name, functions of the program or
+            :class:`~auditkit.program.observables.Measure`; with or without a probe.
         scheduler: Learning-rate scheduler, stepped after each optimizer step or each epoch.
         scheduler_interval: ``step`` or ``epoch``.
         scaler: ``torch.amp.GradScaler`` for mixed precision.
@@ -112,12 +123,13 @@ class Program:
     data_changes: Mapping[str, Callable[[Batch, int, torch.Generator], Batch]] = field(
         default_factory=dict
     )
+    probes: Mapping[str, Probe] = field(default_factory=dict)
+    measures: Mapping[str, Measure | Callable[[Program], Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         kinds = {
             "model": nn.Module,
             "optimizer": torch.optim.Optimizer,
-            "probe": Probe,
         }
         for name, kind in kinds.items():
             value = getattr(self, name)
@@ -128,6 +140,8 @@ class Program:
                     found=class_of(value),
                 )
         check_data_source(self)
+        check_observables(self.probe, self.probes, self.measures)
+        object.__setattr__(self, "_measures", measures_by_name(self.measures))
         object.__setattr__(self, "_data_loader", _data_loader(self.loader))
         if self.loss is None and self.step is None:
             raise ProgramError("Program needs loss=, or step= for a step of its own")
@@ -148,12 +162,13 @@ class Program:
 
     def _check_names(self) -> None:
         """Refuse a probe of no average, and an optimizer of another model."""
-        if self.probe is not None and self.probe.of not in (None, *self.averaged):
-            raise ProgramError(
-                "Probe.of is no averaged copy of this program",
-                expected=", ".join(sorted(self.averaged)) or "averaged={...}",
-                found=repr(self.probe.of),
-            )
+        for probe in self.named_probes.values():
+            if probe.of not in (None, *self.averaged):
+                raise ProgramError(
+                    "Probe.of is no averaged copy of this program",
+                    expected=", ".join(sorted(self.averaged)) or "averaged={...}",
+                    found=repr(probe.of),
+                )
         known = {id(p) for p in self.model.parameters()}
         for extra in (*self.averaged.values(), *self.extras.values()):
             if isinstance(extra, nn.Module):
@@ -169,10 +184,24 @@ class Program:
         return found
 
     @property
-    def probed(self) -> nn.Module:
-        """What the probe is asked: the model, or an averaged copy of it."""
-        of = None if self.probe is None else self.probe.of
-        return self.model if of is None else self.averaged[of]
+    def named_probes(self) -> dict[str, Probe]:
+        """Every probe; one that has no name under an empty one."""
+        return probes_by_name(self.probe, self.probes)
+
+    @property
+    def named_measures(self) -> dict[str, Measure]:
+        """Every measure."""
+        found: dict[str, Measure] = self.__dict__["_measures"]
+        return found
+
+    @property
+    def observed(self) -> Observed:
+        """What branches are compared on, as the manifest says it."""
+        return observed(self.named_probes, self.named_measures)
+
+    def probed(self, probe: Probe) -> nn.Module:
+        """What a probe asks: the model, or an averaged copy of it."""
+        return self.model if probe.of is None else self.averaged[probe.of]
 
     @property
     def objects(self) -> TrainingObjects:

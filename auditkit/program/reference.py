@@ -35,10 +35,12 @@ class Reference:
     Attributes:
         weights: Of each module that a probe asked, by its key.
         given: The columns of its tables, by name.
+        complete: Whether all of it is there, so that others can be compared with it.
     """
 
     weights: dict[str, Leaves] = field(default_factory=dict)
     given: dict[str, NDArray[Any]] = field(default_factory=dict)
+    complete: bool = False
     _fitted: dict[str, Weights] = field(default_factory=dict, repr=False)
 
     def keep(self, key: str, module: nn.Module) -> None:
@@ -98,7 +100,7 @@ class References:
             return None
         sections: dict[str, Any] = dict(unpack(*store.read_tensors(self.folder / name, what=name)))
         given = {key: np.asarray(column) for key, column in sections.pop(_GIVEN).items()}
-        return Reference(sections, given)
+        return Reference(sections, given, complete=True)
 
 
 def reference_name(time: str) -> str:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auditkit.errors import ProgramError
-from auditkit.formats.outcome_names import column_name
+from auditkit.formats.outcome_names import RECALIBRATED, column_name, is_recalibrated
 from auditkit.observe.rng.streams import seed_everything
 from auditkit.program.position_scores import Columns, Positions, compared_columns, own_columns
 from auditkit.program.probe import IGNORED, Probe
@@ -31,15 +31,15 @@ def look_by_position(
         probe: A probe with scores by position.
         seed: The study seed.
         table: Name of the table, without its time.
-        reference: The control: one that knows the table's module is compared with, and must give
-            what it gave; any other is told both.
+        reference: The control: a complete one is compared with, and must give what it gave; any
+            other is told both.
 
     Raises:
         ProgramError: When the scores do not fit the labels.
         ProbeDisturbance: When the control's weights do not give what the control gave.
     """
-    key = f"{probe.of or 'model'}{table}"
-    against = reference if reference is not None and key in reference.weights else None
+    key = f"{probe.of or 'model'}{RECALIBRATED if is_recalibrated(table) else ''}"
+    against = reference if reference is not None and reference.complete else None
     own: list[Columns] = []
     control: list[Columns] = []
     for number, (rows, inputs) in enumerate(probe.slices()):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from auditkit.records.environment import Environment
+from auditkit.records.observed import Observed
 from auditkit.records.opened import OpenedFiles
 from auditkit.records.plan import (
     CONFIRMATORY,
@@ -172,6 +173,7 @@ class ProgramRecord:
         code: Every module that was imported and is not installed.
         command: The user's own command, where the program is a script that runs its own loop;
             ``{seed}`` stands for the seed. Nothing ever runs a recorded command.
+        observed: What its branches are compared on.
     """
 
     target: str
@@ -181,6 +183,7 @@ class ProgramRecord:
     git_dirty: bool | None
     code: tuple[CodeFile, ...]
     command: tuple[str, ...] = ()
+    observed: Observed = field(default=Observed(), metadata=LEFT_OUT_IF_DEFAULT)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from auditkit.errors import PlanError
 from auditkit.records import plan_values
+from auditkit.records.metric_names import base_metric, is_measure, is_well_formed
 from auditkit.records.own_perturbation import OwnPerturbation, as_object, each_once
 from auditkit.records.parameter import ParameterValue
 from auditkit.records.perturbation_spec import PerturbationSpec, as_typed
@@ -86,7 +87,8 @@ Role = Literal["control", "replica", "placebo", "treatment"]
 
 def rounded(value: float | None, metric: str) -> float | None:
     """A difference of a metric, 0 where only rounding made it."""
-    is_rounding = value is not None and abs(value) < _ROUNDING * RANGES.get(metric, 0)
+    largest = RANGES.get(base_metric(metric), 0)
+    is_rounding = value is not None and abs(value) < _ROUNDING * largest
     return 0.0 if is_rounding else value
 
 
@@ -107,7 +109,8 @@ class StudyPlan:
         placebo_scale: Size of a placebo's nudge, in units in the last place; or ``"auto"``, the
             smallest power of 16 that grows in a short trial, which the study then records.
         primary_metric: The metric whose tests are corrected with Holm's method; all others
-            are exploratory.
+            are exploratory. Of a program with several probes it is the first one's, or
+            ``PROBE/METRIC``; a measure is ``measures/NAME``.
         margins: Equivalence margin by metric, in the metric's own unit; smaller than the metric's
             range, see :data:`RANGES`.
         threads: Intra-op threads; part of the contract because they change bits.
@@ -225,9 +228,12 @@ class StudyPlan:
         known = (*SIGNED_METRICS, *DISTANCE_METRICS)
         named = [("primary_metric", self.primary_metric), *(("margins", m) for m in self.margins)]
         for name, metric in named:
-            if metric not in known:
+            if is_measure(metric) and is_well_formed(metric):
+                continue
+            if base_metric(metric) not in known or not is_well_formed(metric):
                 raise PlanError(
-                    f"{name}: unknown metric {shown(metric)}", expected=", ".join(known)
+                    f"{name}: unknown metric {shown(metric)}",
+                    expected=f"{', '.join(known)}, PROBE/ and one of these, or measures/NAME",
                 )
         self._check_margins()
         if self.augmentation_rng not in AUGMENTATION_RNG:
@@ -241,10 +247,12 @@ class StudyPlan:
         for metric, margin in self.margins.items():
             if not margin > 0:
                 raise PlanError("margins: a margin must be positive", found=shown(margin))
-            if not margin < RANGES[metric]:
+            if is_measure(metric):
+                continue  # the program knows its range
+            if not margin < RANGES[base_metric(metric)]:
                 raise PlanError(
                     f"margins: a margin of {shown(margin)} for {metric} cannot fail: values of "
-                    f"{metric} lie within {RANGES[metric]:g} of each other"
+                    f"{metric} lie within {RANGES[base_metric(metric)]:g} of each other"
                 )
 
     def with_perturbations(self, specs: Iterable[PerturbationSpec]) -> StudyPlan:

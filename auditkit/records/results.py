@@ -9,7 +9,9 @@ from auditkit.errors import ProgramError, UncapturedState
 from auditkit.records.environment import Environment
 from auditkit.records.imports import ImportedFiles
 from auditkit.records.manifest import BranchRecord, CodeFile, DataRecord
+from auditkit.records.observed import Observed
 from auditkit.records.opened import OpenedFiles
+from auditkit.records.plan import LEFT_OUT_IF_DEFAULT
 from auditkit.records.rng import RngContract
 
 
@@ -86,6 +88,7 @@ class TrunkResult:
         made: As ``initial``, before the first epoch began, which may draw.
         left: Working files beside the others: what branches are compared with where a probe's
             tables are too large to keep.
+        observed: What branches are compared on.
     """
 
     control: BranchRecord
@@ -103,6 +106,7 @@ class TrunkResult:
     opened: OpenedFiles | None = None
     made: dict[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
+    observed: Observed = field(default=Observed(), metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def built(self) -> BuiltProgram:

@@ -24,6 +24,7 @@ from auditkit.evidence.comparison import (
 from auditkit.evidence.founding import BranchSide, Shared, unfounded
 from auditkit.evidence.reader import SeedEvidence
 from auditkit.files import store
+from auditkit.formats.outcome_names import labels_name
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
 from auditkit.formats.sample_digests import Digests, samples_from_tensors
 from auditkit.records.evidence import Trace
@@ -120,6 +121,8 @@ class SeedComparison:
         # What the manifest tells people of the program is the first seed's.
         if record.seed == manifest.seeds[0].seed:
             yield from _compare_descriptions(manifest.program.description, result.program)
+            if manifest.program.observed != result.observed:
+                yield Mismatch("trunk", None, "probes and measures", (), "description")
 
     def branches(self, attempt: Attempt) -> Iterator[Mismatch]:
         """Where each replayed branch differs from the record."""
@@ -207,8 +210,9 @@ class SeedComparison:
             if streams:
                 yield Mismatch(name, None, streams[0], tuple(streams[1:]), "RNG drift")
                 return
-        if recorded.labels.tobytes() != outcome.labels.tobytes():
-            yield Mismatch(name, None, "labels", (), "data drift")
+        for probe in self._seed.run.manifest.program.observed.probes:
+            if recorded.labels_of(probe).tobytes() != outcome.labels_of(probe).tobytes():
+                yield Mismatch(name, None, labels_name(probe), (), "data drift")
 
 
 def is_input(mismatch: Mismatch) -> bool:

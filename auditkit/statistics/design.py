@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from auditkit.records.estimate import ALPHA, MIN_PAIRS
+from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
 from auditkit.records.preflight import NudgeTrial
 from auditkit.statistics.multiplicity import seeds_needed
@@ -46,7 +47,7 @@ class Design:
 def design_of(plan: StudyPlan) -> Design:
     """The arithmetic of a plan."""
     n_tests, n_seeds = len(plan.times) * len(plan.perturbations), len(plan.seeds)
-    if plan.primary_metric not in DISTANCE_METRICS:
+    if base_metric(plan.primary_metric) not in DISTANCE_METRICS:
         return Design(plan.primary_metric, n_tests, None, MIN_PAIRS, n_seeds >= MIN_PAIRS)
     fewest = max(MIN_PAIRS, seeds_needed(n_tests, plan.placebos, ALPHA))
     smallest = _smallest_p(plan.placebos, n_seeds) if n_seeds >= MIN_PAIRS else None

@@ -20,6 +20,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from auditkit.formats.outcome_names import measure_name
 from auditkit.records.estimate import (
     ALPHA,
     AS_IS,
@@ -32,6 +33,8 @@ from auditkit.records.estimate import (
     FloorDevelopment,
     SignedEstimate,
 )
+from auditkit.records.metric_names import MEASURES, base_metric, qualified, split_metric
+from auditkit.records.observed import Observed
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference, resampling
 from auditkit.statistics.levels import control_levels
@@ -84,7 +87,14 @@ class _Estimand:
 
     @property
     def table_metric(self) -> tuple[str, str]:
-        return table_key(self.time, self.variant), self.metric
+        probe, metric = split_metric(self.metric)
+        if probe == MEASURES:
+            return measure_name(self.time, metric), ""
+        return table_key(self.time, self.variant, probe), metric
+
+    @property
+    def is_distance(self) -> bool:
+        return base_metric(self.metric) in DISTANCES
 
 
 def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable:
@@ -103,26 +113,26 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
     """
     check_outcomes(outcomes, plan)
     outcomes = sorted(outcomes, key=lambda outcome: plan.seeds.index(outcome.seed))
-    variants = variants_of(outcomes, plan)
-    keys = [table_key(time, variant) for variant in variants for time in plan.probed]
-    values = evaluate_metrics(outcomes, keys)
-    between_seeds, why_not = seed_distances(outcomes, keys)
-    floor = floor_development(values)
-    has_labels = all(outcome.labels.size for outcome in outcomes)
-    notes = () if has_labels else (NO_LABELS,)
-    signed = [
-        _signed(estimand, values, len(outcomes))
-        for estimand in _estimands(plan, tuple(SIGNED) if has_labels else (), variants)
-    ]
+    observed = outcomes[0].observed
+    looks = [_Looked.of(outcomes, plan, probe) for probe in observed.probes]
+    tables = [key for looked in looks for key in looked.keys(plan)]
+    measured = [measure_name(t, m.name) for t in plan.probed for m in observed.measures]
+    values = evaluate_metrics(outcomes, [*tables, *measured])
+    between_seeds, why_not = seed_distances(outcomes, tables)
+    primary = observed.primary(plan)
+    floor = floor_development(values, _floor_probe(observed, primary))
+    estimands = _estimands(plan, primary, looks, observed)
+    signed = [_signed(each, values, len(outcomes)) for each in estimands if not each.is_distance]
     distances = [
-        _distance(estimand, values, len(outcomes), between_seeds.get(estimand.table_metric), floor)
-        for estimand in _estimands(plan, tuple(DISTANCES), variants)
+        _distance(each, values, len(outcomes), between_seeds.get(each.table_metric), floor)
+        for each in estimands
+        if each.is_distance
     ]
     signed, distances = assign_verdicts(signed, distances, ALPHA)
     return EstimateTable(
         alpha=ALPHA,
         level=LEVEL,
-        primary_metric=plan.primary_metric,
+        primary_metric=primary,
         n_seeds=len(outcomes),
         n_seeds_left_out=len(outcomes) - len(values),
         placebos=plan.placebos,
@@ -132,27 +142,70 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
         signed=tuple(signed),
         distances=tuple(distances),
         persistence=(*persistences(signed, LEVEL), *persistences(distances, LEVEL)),
-        notes=(*_notes(values, len(outcomes), plan), *filter(None, [why_not]), *notes),
-        levels=control_levels(outcomes, values, variants, plan) if has_labels else (),
+        notes=(
+            *_notes(values, len(outcomes), plan, primary),
+            *why_not,
+            *(looked.without_labels for looked in looks if not looked.has_labels),
+        ),
+        levels=tuple(
+            level
+            for looked in looks
+            if looked.has_labels
+            for level in control_levels(outcomes, values, looked.variants, plan, looked.probe)
+        ),
     )
 
 
+@dataclass(frozen=True)
+class _Looked:
+    """What there is of one probe."""
+
+    probe: str
+    variants: tuple[str, ...]
+    has_labels: bool
+
+    @classmethod
+    def of(cls, outcomes: Sequence[SeedOutcomes], plan: StudyPlan, probe: str) -> _Looked:
+        has_labels = all(outcome.labels_of(probe).size for outcome in outcomes)
+        return cls(probe, variants_of(outcomes, plan, probe), has_labels)
+
+    def keys(self, plan: StudyPlan) -> list[str]:
+        return [table_key(t, variant, self.probe) for variant in self.variants for t in plan.probed]
+
+    @property
+    def without_labels(self) -> str:
+        return NO_LABELS if not self.probe else f"{self.probe}: {NO_LABELS}"
+
+
+def _floor_probe(observed: Observed, primary: str) -> str:
+    """The probe whose floor is spoken of: the primary metric's, or the first one."""
+    probe, first = split_metric(primary)[0], next(iter(observed.probes), "")
+    return probe if probe in observed.probes else first
+
+
 def _estimands(
-    plan: StudyPlan, metrics: tuple[str, ...], variants: tuple[str, ...]
+    plan: StudyPlan, primary: str, looks: Sequence[_Looked], observed: Observed
 ) -> list[_Estimand]:
-    primary = (plan.primary_metric, AS_IS)
+    rows = [
+        (qualified(looked.probe, metric), variant)
+        for looked in looks
+        for metric in (*(SIGNED if looked.has_labels else ()), *DISTANCES)
+        for variant in looked.variants
+    ]
+    rows += [(f"{MEASURES}/{measure.name}", AS_IS) for measure in observed.measures]
     return [
         _Estimand(
             perturbation,
             metric,
             variant,
             time,
-            PRIMARY if (metric, variant) == primary and time in plan.times else EXPLORATORY,
-            plan.margins.get(metric),
+            PRIMARY
+            if (metric, variant) == (primary, AS_IS) and time in plan.times
+            else EXPLORATORY,
+            plan.margins.get(metric, plan.margins.get(base_metric(metric))),
         )
         for perturbation in plan.treatment_names
-        for metric in metrics
-        for variant in variants
+        for metric, variant in rows
         for time in plan.probed
     ]
 
@@ -301,7 +354,7 @@ def _distance_tests(row: DistanceEstimate, placebos: list[list[float]]) -> Dista
     return replace(row, equivalence_p=inference.non_inferiority_p(excesses, row.margin))
 
 
-def _notes(values: Sequence[SeedValues], n_seeds: int, plan: StudyPlan) -> list[str]:
+def _notes(values: Sequence[SeedValues], n_seeds: int, plan: StudyPlan, primary: str) -> list[str]:
     """What holds for the study as a whole."""
     notes = []
     if n_seeds < len(plan.seeds):
@@ -312,13 +365,13 @@ def _notes(values: Sequence[SeedValues], n_seeds: int, plan: StudyPlan) -> list[
         notes.append(f"seeds left out because their control diverged: {n_seeds - len(values)}")
     if plan.placebos == 0:
         notes.append("no placebos: distances have no floor and are not tested")
-    elif plan.primary_metric in DISTANCES and len(values) >= MIN_PAIRS:
+    elif base_metric(primary) in DISTANCES and len(values) >= MIN_PAIRS:
         m = len(plan.times) * len(plan.perturbations)
         needed = seeds_needed(m, plan.placebos, ALPHA)
         if len(values) < needed:
             k = f"{plan.placebos} placebo{'' if plan.placebos == 1 else 's'}"
             notes.append(
-                f"no test of {plan.primary_metric} can reach {ALPHA:g} after Holm's correction: "
+                f"no test of {primary} can reach {ALPHA:g} after Holm's correction: "
                 f"{m} tests with {k} a seed need {needed} seeds"
             )
     return notes

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from auditkit.records.estimate import MIN_PAIRS, ControlLevel
+from auditkit.records.metric_names import qualified
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference
 from auditkit.statistics.metrics import CLIP, Labels
@@ -32,6 +33,7 @@ def control_levels(
     values: Sequence[SeedValues],
     variants: Sequence[str],
     plan: StudyPlan,
+    probe: str = "",
 ) -> tuple[ControlLevel, ...]:
     """Compare the controls with a constant guess.
 
@@ -40,16 +42,17 @@ def control_levels(
         values: The numbers of the seeds whose control stands.
         variants: As is, and perhaps recalibrated.
         plan: Names the times.
+        probe: The probe's name, where it has one.
 
     Returns:
         One level a metric, variant and time; none where no control stands.
     """
     if not values:
         return ()
-    by_seed = {outcome.seed: outcome.labels for outcome in outcomes}
+    by_seed = {outcome.seed: outcome.labels_of(probe) for outcome in outcomes}
     labels = [by_seed[value.seed] for value in values]
     return tuple(
-        _level(metric, variant, time, values, labels)
+        _level(metric, (variant, time, probe), values, labels)
         for metric in COMPARED
         for variant in variants
         for time in plan.probed
@@ -71,18 +74,19 @@ def constant_guess(metric: str, labels: Labels) -> float:
 
 def _level(
     metric: str,
-    variant: str,
-    time: str,
+    table: tuple[str, str, str],
     values: Sequence[SeedValues],
     labels: Sequence[Labels],
 ) -> ControlLevel:
-    reached = np.array([value.control[table_key(time, variant), metric] for value in values])
+    variant, time, probe = table
+    key = table_key(time, variant, probe)
+    reached = np.array([value.control[key, metric] for value in values])
     guessed = np.array([constant_guess(metric, each) for each in labels])
     gains = reached - guessed if metric in _MORE_IS_BETTER else guessed - reached
     interval = inference.t_interval(gains, _LEVEL) if len(gains) >= MIN_PAIRS else None
     low = interval.low if interval is not None else None
     return ControlLevel(
-        metric=metric,
+        metric=qualified(probe, metric),
         variant=variant,
         time=time,
         per_seed=tuple(float(value) for value in reached),

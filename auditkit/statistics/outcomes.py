@@ -8,7 +8,7 @@ metrics are those of ``positions``; what the numbers say is for ``estimands``.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.errors import FormatError
+from auditkit.formats.outcome_names import probe_of, split_measure, table_name
 from auditkit.records.estimate import (
     AS_IS,
     DEVELOPED_SHARE,
     RECALIBRATED,
     FloorDevelopment,
 )
+from auditkit.records.observed import Observed
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics.positions import (
     PositionTable,
@@ -59,17 +61,25 @@ class SeedOutcomes:
 
     Attributes:
         seed: The seed.
-        labels: Class indices of the probe, int64 ``(N,)``; empty where it has none.
+        labels: Class indices of the probe, int64 ``(N,)``, empty where it has none; or those of
+            every probe by name.
         control: The control's tables.
         placebos: The K placebos' tables, in the plan's order.
         treatments: The treatments' tables by branch name.
+        observed: What branches are compared on.
     """
 
     seed: int
-    labels: NDArray[np.int64]
+    labels: Any
     control: BranchTables
     placebos: tuple[BranchTables, ...]
     treatments: Mapping[str, BranchTables]
+    observed: Observed = field(default_factory=Observed)
+
+    def labels_of(self, probe: str) -> NDArray[np.int64]:
+        """The labels of a probe; empty where it has none."""
+        found: NDArray[np.int64] = self.labels
+        return self.labels[probe] if isinstance(self.labels, Mapping) else found
 
 
 @dataclass(frozen=True)
@@ -93,26 +103,29 @@ class SeedValues:
     identical: Mapping[str, frozenset[str]]
 
 
-def table_key(time: str, variant: str) -> str:
-    """Key of a table: ``T`` or ``T/recalibrated``."""
-    return time if variant == AS_IS else f"{time}/{variant}"
+def table_key(time: str, variant: str, probe: str = "") -> str:
+    """Key of a table: ``T`` or ``T/recalibrated``; of a named probe ``T@NAME``."""
+    return table_name(time, probe, "" if variant == AS_IS else f"/{variant}")
 
 
-def variants_of(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> tuple[str, ...]:
-    """The variants that every branch that stands has: as is, or both.
+def variants_of(
+    outcomes: Sequence[SeedOutcomes], plan: StudyPlan, probe: str = ""
+) -> tuple[str, ...]:
+    """The variants that every branch that stands has of a probe: as is, or both.
 
     Raises:
         FormatError: When a table is missing or only some branches have recalibrated ones.
     """
-    keys = [table_key(time, RECALIBRATED) for time in plan.probed]
+    plain = [table_key(time, AS_IS, probe) for time in plan.probed]
+    keys = [table_key(time, RECALIBRATED, probe) for time in plan.probed]
     included = [
         branch
         for outcome in outcomes
         for branch in _branches(outcome, plan).values()
         if branch.diverged_at is None
     ]
-    if any(time not in branch.tables for branch in included for time in plan.probed):
-        raise FormatError("a branch lacks a table", expected=" and ".join(plan.probed))
+    if any(key not in branch.tables for branch in included for key in plain):
+        raise FormatError("a branch lacks a table", expected=" and ".join(plain))
     present = {key in branch.tables for branch in included for key in keys}
     if len(present) > 1:
         raise FormatError("only some branches have recalibrated tables")
@@ -124,13 +137,17 @@ def check_outcomes(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> None:
 
     Raises:
         FormatError: Without any seed, on a seed given twice or not planned, on another number
-            of placebos, or on a missing treatment.
+            of placebos, on a missing treatment, or where seeds were compared on something else.
+        PlanError: When the plan names a probe or measure that there is not.
     """
     seeds = [outcome.seed for outcome in outcomes]
     if not seeds:
         raise FormatError("there are no outcomes to estimate anything from")
     if len(set(seeds)) != len(seeds) or not set(seeds) <= set(plan.seeds):
         raise FormatError("the outcomes' seeds are not the plan's", found=seeds)
+    if any(outcome.observed != outcomes[0].observed for outcome in outcomes):
+        raise FormatError("the seeds are not compared on the same probes and measures")
+    outcomes[0].observed.require(plan)
     for outcome in outcomes:
         where = f"seed {outcome.seed}"
         if len(outcome.placebos) != plan.placebos:
@@ -167,24 +184,29 @@ def evaluate_metrics(outcomes: Sequence[SeedOutcomes], keys: Sequence[str]) -> l
 
     Args:
         outcomes: One a seed; seeds whose control diverged are skipped.
-        keys: Keys of the tables to evaluate.
+        keys: Keys of the tables to evaluate, and of measures.
 
     Raises:
         FormatError: On a table that holds no probabilities, or of another shape than the
             control's.
     """
+    measured = [key for key in keys if split_measure(key)[1]]
+    looked_at = [key for key in keys if key not in measured]
 
     def score(branch: BranchTables, outcome: SeedOutcomes) -> dict[TableMetric, float]:
-        return {
+        of_tables = {
             (key, name): value
-            for key in keys
-            for name, value in signed_metrics(branch.tables[key], outcome.labels).items()
+            for key in looked_at
+            for name, value in signed_metrics(
+                branch.tables[key], outcome.labels_of(probe_of(key))
+            ).items()
         }
+        return {**of_tables, **{(key, ""): float(branch.tables[key][0]) for key in measured}}
 
     def compare(control: BranchTables, branch: BranchTables) -> dict[TableMetric, float]:
         return {
             (key, name): value
-            for key in keys
+            for key in looked_at
             for name, value in distances(control.tables[key], branch.tables[key]).items()
         }
 
@@ -218,32 +240,36 @@ def evaluate_metrics(outcomes: Sequence[SeedOutcomes], keys: Sequence[str]) -> l
 
 def seed_distances(
     outcomes: Sequence[SeedOutcomes], keys: Sequence[str]
-) -> tuple[dict[TableMetric, float], str | None]:
+) -> tuple[dict[TableMetric, float], tuple[str, ...]]:
     """Mean distance between the controls of different seeds, over all pairs of seeds.
 
     Returns:
-        The distances, and None; or no distances, and why there are none.
+        The distances, and why there are none of some.
     """
     included = [outcome for outcome in outcomes if outcome.control.diverged_at is None]
     if len(included) < 2:
-        return {}, "no seed-to-seed distance: fewer than two controls"
-    first = included[0].labels
-    if not all(np.array_equal(first, outcome.labels) for outcome in included):
-        return {}, "no seed-to-seed distance: the probe differs between seeds"
-    if any(isinstance(included[0].control.tables[key], PositionTable) for key in keys):
-        return {}, "no seed-to-seed distance: of tables by position none is kept to compare"
+        return {}, ("no seed-to-seed distance: fewer than two controls",)
     found: dict[TableMetric, float] = {}
+    reasons = []
     for key in keys:
-        pairs = combinations([outcome.control.tables[key] for outcome in included], 2)
-        each = [distances(here, there) for here, there in pairs]
-        for name in each[0]:
-            found[key, name] = float(np.mean([values[name] for values in each]))
-    return found, None
+        probe = probe_of(key)
+        said = f" of {probe}" if probe else ""
+        tables = [outcome.control.tables[key] for outcome in included]
+        labels = [outcome.labels_of(probe) for outcome in included]
+        if any(isinstance(table, PositionTable) for table in tables):
+            reasons.append(f"no seed-to-seed distance{said}: no table by position is kept")
+        elif not all(np.array_equal(labels[0], each) for each in labels):
+            reasons.append(f"no seed-to-seed distance{said}: the probe differs between seeds")
+        else:
+            each = [distances(here, there) for here, there in combinations(tables, 2)]
+            found |= {(key, n): float(np.mean([pair[n] for pair in each])) for n in each[0]}
+    return found, tuple(dict.fromkeys(reasons))
 
 
-def floor_development(values: Sequence[SeedValues]) -> FloorDevelopment:
-    """Whether the placebos' nudge has grown by T, over all placebos that stand."""
-    distances = [placebo["T", "tv"] for value in values for placebo in value.placebos]
-    above = sum(distance > GROWN for distance in distances)
-    developed = above >= DEVELOPED_SHARE * len(distances) if distances else None
-    return FloorDevelopment(GROWN, above, len(distances), developed)
+def floor_development(values: Sequence[SeedValues], probe: str = "") -> FloorDevelopment:
+    """Whether the placebos' nudge has grown by T on a probe, over all placebos that stand."""
+    column = table_key("T", AS_IS, probe), "tv"
+    found = [p[column] for value in values for p in value.placebos if column in p]
+    above = sum(distance > GROWN for distance in found)
+    developed = above >= DEVELOPED_SHARE * len(found) if found else None
+    return FloorDevelopment(GROWN, above, len(found), developed)

@@ -50,6 +50,7 @@ from auditkit.records.manifest import (
 from auditkit.records.opened import merged_opened, some_names, unhashed_notes
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
 from auditkit.records.replication import equal_seeds
+from auditkit.records.results import TrunkResult
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
@@ -207,7 +208,7 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
         producer=Producer("auditkit", __version__),
         run=RunTimes.ending(started, _now()),
         plan=request.plan,
-        program=_program(request, code, finished[0].trunk.program),
+        program=_program(request, code, finished[0].trunk),
         environment=merged_environment(finished, None if earlier is None else earlier.environment),
         seeds=seeds if earlier is None else (*earlier.seeds, *seeds),
         files=_files(request, finished, code),
@@ -218,7 +219,7 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
 
 
 def _program(
-    request: StudyRequest, code: tuple[CodeFile, ...], description: dict[str, str]
+    request: StudyRequest, code: tuple[CodeFile, ...], trunk: TrunkResult
 ) -> ProgramRecord:
     module_name, _, _ = request.program.target.partition(":")
     source = module_name if module_name.endswith(".py") else module_name.partition(".")[0]
@@ -228,11 +229,12 @@ def _program(
     return ProgramRecord(
         target=request.program.target,
         arguments=request.program.arguments,
-        description=description,
+        description=trunk.program,
         git_commit=commit,
         git_dirty=dirty,
         code=code,
         command=tuple(map(redact_text, request.command)),
+        observed=trunk.observed,
     )
 
 

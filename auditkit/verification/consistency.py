@@ -14,7 +14,7 @@ import numpy as np
 
 from auditkit.errors import UnknownPerturbation
 from auditkit.evidence.reader import RunEvidence, SeedEvidence
-from auditkit.formats.outcome_names import DISTANCE_COLUMNS, split_column, time_of
+from auditkit.formats.outcome_names import is_distance, time_of
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome
 from auditkit.formats.snapshot_file import recalibrated_on
@@ -133,7 +133,7 @@ def check_branch(
     yield from _check_rows(trace, plan.fork_at + 1, plan.horizon, where, _needed(seed))
     yield from _check_columns(seed.record, branch, trace, declarations, where)
     yield from _check_digests(branch, trace, plan, where)
-    yield from check_outcome(seed, branch, outcome, plan, where)
+    yield from check_outcome(evidence, seed, branch, outcome)
     yield from _check_evaluated_on(seed.record, branch, where)
     found = _diverged_at(trace, outcome, plan)
     if found != branch.diverged_at:
@@ -240,8 +240,7 @@ def _diverged_at(trace: Trace, outcome: Outcome, plan: StudyPlan) -> int | None:
     times = {"t0": plan.fork_at, **plan.probed}
     for name, table in outcome.tables.items():
         # A distance is of two branches, of which either may have diverged.
-        is_own = split_column(name)[1] not in DISTANCE_COLUMNS
-        if is_own and not np.isfinite(table).all():
+        if not is_distance(name) and not np.isfinite(table).all():
             steps.append(times.get(time_of(name), plan.horizon))
     return min(steps, default=None)
 

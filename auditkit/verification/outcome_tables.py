@@ -6,23 +6,28 @@ must be such as probabilities give, and must fit what was kept of the control's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit.evidence.reader import SeedEvidence
+from auditkit.evidence.reader import RunEvidence, SeedEvidence
 from auditkit.formats.outcome_names import (
     DISTANCE_COLUMNS,
     OWN_COLUMNS,
     RECALIBRATED,
     column_name,
+    measure_name,
+    probe_of,
+    split_measure,
+    table_name,
     tables_of,
+    time_of,
 )
 from auditkit.formats.run_files import Outcome
 from auditkit.records.manifest import BranchRecord
-from auditkit.records.plan import StudyPlan
+from auditkit.records.observed import Observed
 from auditkit.records.report import Finding
 from auditkit.statistics.metrics import CLIP, ROW_SUM_TOLERANCE
 
@@ -47,44 +52,91 @@ _SLACK = 1e-6
 
 
 def check_outcome(
-    seed: SeedEvidence, branch: BranchRecord, outcome: Outcome, plan: StudyPlan, where: str
+    run: RunEvidence, seed: SeedEvidence, branch: BranchRecord, outcome: Outcome
 ) -> Iterator[Finding]:
     """Findings about the outcome file of one branch."""
-    plain = {"t0", *plan.probed}
-    both = plain | {f"{time}{RECALIBRATED}" for time in plain}
-    control, is_control = seed.control_outcome, branch is seed.record.branches[0]
+    observed, where = run.manifest.program.observed, seed.place(branch)
+    times = ("t0", *run.manifest.plan.probed)
+    control = seed.control_outcome
     found, given = tables_of(outcome.tables), tables_of(control.tables)
-    if set(found) not in (plain, both) or set(found) != set(given):
-        yield Finding(f"outcome tables are {', '.join(sorted(found))}", where)
+    if not _are_planned(set(found), times, observed.probes) or set(found) != set(given):
+        yield Finding(f"outcome tables are {', '.join(sorted(found)) or 'not there'}", where)
         return
-    if not np.array_equal(outcome.labels, control.labels):
-        yield Finding("the probe's labels are not the control's", where)
-        return
-    for table, columns in sorted(found.items()):
-        if columns or given[table]:
-            wanted = _wanted(table, is_control=is_control, has_labels=outcome.labels.size > 0)
-            if columns != wanted:
-                text = f"outcome {table} has the columns {', '.join(sorted(columns)) or 'of none'}"
-                yield Finding(text, where)
-            elif branch.diverged_at is None and not is_control:
-                yield from _check_columns(table, outcome, where, control.tables)
-            elif branch.diverged_at is None:
-                yield from _check_columns(table, outcome, where)
-        elif outcome.tables[table].shape != control.tables[table].shape:
+    for probe in observed.probes:
+        if not np.array_equal(outcome.labels_of(probe), control.labels_of(probe)):
+            yield Finding(f"the {_probe(probe)}'s labels are not the control's", where)
+            return
+    for table in sorted(found):
+        yield from _check_table(seed, branch, outcome, table)
+    yield from _check_measures(observed, times, branch, outcome, where)
+
+
+def _probe(name: str) -> str:
+    return f"probe {name}" if name else "probe"
+
+
+def _are_planned(found: set[str], times: Sequence[str], probes: Sequence[str]) -> bool:
+    """Whether there is a table of every probe and time, and recalibrated ones of all or none."""
+    for probe in probes:
+        plain = {table_name(time, probe) for time in times}
+        both = plain | {table_name(time, probe, RECALIBRATED) for time in times}
+        own = {table for table in found if probe_of(table) == probe}
+        if own not in (plain, both):
+            return False
+    return all(probe_of(table) in probes for table in found)
+
+
+def _check_table(
+    seed: SeedEvidence, branch: BranchRecord, outcome: Outcome, table: str
+) -> Iterator[Finding]:
+    where, control = seed.place(branch), seed.control_outcome
+    is_control = branch is seed.record.branches[0]
+    columns, theirs = (tables_of(each.tables)[table] for each in (outcome, control))
+    labels = outcome.labels_of(probe_of(table))
+    if not columns and not theirs:
+        if outcome.tables[table].shape != control.tables[table].shape:
             yield Finding(f"outcome {table} has shape {outcome.tables[table].shape}", where)
         elif branch.diverged_at is None:
-            yield from _check_probabilities(table, outcome, where)
+            yield from _check_probabilities(table, outcome.tables[table], labels, where)
+    elif columns != _wanted(table, is_control=is_control, has_labels=labels.size > 0):
+        text = f"outcome {table} has the columns {', '.join(sorted(columns)) or 'of none'}"
+        yield Finding(text, where)
+    elif branch.diverged_at is None:
+        beside = seed.record.branches[0].diverged_at is None and not is_control
+        yield from _check_columns(
+            table, outcome.tables, labels, where, control.tables if beside else None
+        )
+
+
+def _check_measures(
+    observed: Observed,
+    times: Sequence[str],
+    branch: BranchRecord,
+    outcome: Outcome,
+    where: str,
+) -> Iterator[Finding]:
+    """Every measure at every time, within its range."""
+    planned = {measure_name(time, measure.name) for time in times for measure in observed.measures}
+    there = {name for name in outcome.tables if split_measure(name)[1]}
+    if there != planned:
+        yield Finding(f"measures are {', '.join(sorted(there)) or 'not there'}", where)
+        return
+    for name in sorted(planned) if branch.diverged_at is None else ():
+        measure, value = observed.measure(split_measure(name)[1]), float(outcome.tables[name][0])
+        if measure is not None and not (np.isfinite(value) and measure.allows(value)):
+            yield Finding(f"measure {name} is {value:g}, beyond {measure.told}", where)
 
 
 def _wanted(table: str, *, is_control: bool, has_labels: bool) -> set[str]:
     """The columns of a table: nothing is compared at t0, nor in the control."""
     wanted = set(OWN_COLUMNS) if has_labels else set(OWN_COLUMNS) - {"label_probability"}
-    is_compared = not is_control and table.partition("/")[0] != "t0"
+    is_compared = not is_control and time_of(table) != "t0"
     return wanted | set(DISTANCE_COLUMNS) if is_compared else wanted
 
 
-def _check_probabilities(name: str, outcome: Outcome, where: str) -> Iterator[Finding]:
-    table = outcome.tables[name]
+def _check_probabilities(
+    name: str, table: NDArray[Any], labels: NDArray[np.int64], where: str
+) -> Iterator[Finding]:
     finite = np.isfinite(table)
     if not finite.all():
         row = int(np.argwhere(~finite)[0][0])
@@ -93,18 +145,21 @@ def _check_probabilities(name: str, outcome: Outcome, where: str) -> Iterator[Fi
     sums = np.abs(table.astype(np.float64).sum(axis=1) - 1) > ROW_SUM_TOLERANCE
     if (table < 0).any() or (table > 1).any() or sums.any():
         yield Finding(f"outcome {name} holds no probabilities", where)
-    if (
-        outcome.labels.size
-        and not 0 <= outcome.labels.min() <= outcome.labels.max() < table.shape[1]
-    ):
+    if labels.size and not 0 <= labels.min() <= labels.max() < table.shape[1]:
         yield Finding(f"outcome {name}: a label is no class", where)
 
 
 def _check_columns(
-    table: str, outcome: Outcome, where: str, control: Columns | None = None
+    table: str,
+    tables: Columns,
+    labels: NDArray[np.int64],
+    where: str,
+    control: Columns | None,
 ) -> Iterator[Finding]:
     """Whether there are probabilities that what was kept of them follows from."""
-    here = _columns(outcome.tables, table)
+    here = _columns(tables, table)
+    if control is None:  # there is none, or it diverged: distances from it may be anything
+        here = {name: column for name, column in here.items() if name in OWN_COLUMNS}
     there = None if control is None else _columns(control, table)
     if there is not None and len(there["predicted"]) != len(here["predicted"]):
         yield Finding(f"outcome {table} is not of as many positions as the control's", where)
@@ -115,7 +170,7 @@ def _check_columns(
             yield Finding(f"outcome {table}: column {name} is not finite", where)
         elif not ((column >= 0) & (column <= largest)).all():
             yield Finding(f"outcome {table}: column {name} is beyond 0 to {largest:.3g}", where)
-    texts = [*_contradictions(here, outcome.labels)]
+    texts = [*_contradictions(here, labels)]
     if there is not None and "tv" in here:
         texts += _contradicted_by_control(here, there)
     yield from (Finding(f"outcome {table}: {text}", where) for text in texts)

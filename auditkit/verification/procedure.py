@@ -288,11 +288,16 @@ class _StudyVerification(Verification):
         if self._close:
             return
         text = f"not close within {tolerance:g}: something else than rounding differs"
-        gaps = [(d.total_variation or 0.0, d) for d in outcome.distances if d.kind == "probe"]
+        probes = [distance for distance in outcome.distances if distance.kind == "probe"]
+        unknown = next((d for d in probes if d.total_variation is None), None)
+        gaps = [(d.total_variation or 0.0, d) for d in probes]
         largest = max(gaps, key=lambda gap: gap[0], default=None)
         if largest is not None and largest[0] > tolerance:
             where = f"{largest[1].where}, {largest[1].name}"
             text = f"not close within {tolerance:g}: {where} is {largest[0]:.3g} away"
+        elif unknown is not None:
+            where = f"{unknown.where}, {unknown.name}"
+            text = f"not called close within {tolerance:g}: of {where} no distance can be told"
         elif not sample.is_everything:
             text = f"not called close within {tolerance:g}: not every branch was replayed"
         self._checks.warn(8, text)
@@ -363,14 +368,14 @@ def branch_tables(
         run: The run.
         recomputed: Outcomes from replay by seed and branch; recorded ones stand in elsewhere.
     """
-    found = []
+    found, observed = [], run.manifest.program.observed
     for record in run.manifest.seeds:
         tables = {}
         for branch in record.branches:
             outcome = recomputed.get((record.seed, branch.name)) or run.outcome(branch)
             named = position_tables(outcome.tables)
             tables[branch.name] = BranchTables(named, branch.diverged_at)
-            labels = outcome.labels
+            labels = {name: outcome.labels_of(name) for name in observed.probes}
         plan = run.manifest.plan
         found.append(
             SeedOutcomes(
@@ -379,6 +384,7 @@ def branch_tables(
                 control=tables["control"],
                 placebos=tuple(tables[name] for name in plan.placebo_names),
                 treatments={name: tables[name] for name in plan.treatment_names},
+                observed=observed,
             )
         )
     return found

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from auditkit.errors import AuditError
 from auditkit.evidence.reader import SeedEvidence
 from auditkit.formats.ordering import Batch
-from auditkit.formats.outcome_names import column_name
+from auditkit.formats.outcome_names import column_name, table_name
 from auditkit.records.replication import is_drawn, training_marks
 from auditkit.records.report import Finding
 
@@ -72,12 +72,14 @@ def _marks(seed: SeedEvidence) -> Iterator[tuple[str, str]]:
             yield "losses", hashlib.sha256(losses).hexdigest()
     with contextlib.suppress(AuditError):
         tables = seed.control_outcome.tables
-        table = tables.get("T")
-        if table is not None and _says_something(table):
-            yield "outcome tables", hashlib.sha256(table.tobytes()).hexdigest()
-        squares = tables.get(column_name("T", "sum_of_squares"))
-        if squares is not None and _differs(squares):
-            yield "outcome tables", hashlib.sha256(squares.tobytes()).hexdigest()
+        for probe in seed.run.manifest.program.observed.probes:
+            name = table_name("T", probe)
+            table, squares = tables.get(name), tables.get(column_name(name, "sum_of_squares"))
+            what = f"outcome tables of {probe}" if probe else "outcome tables"
+            if table is not None and _says_something(table):
+                yield what, hashlib.sha256(table.tobytes()).hexdigest()
+            if squares is not None and _differs(squares):
+                yield what, hashlib.sha256(squares.tobytes()).hexdigest()
     if is_drawn(record.data.loader):
         yield _ORDER, record.order_sha256
 

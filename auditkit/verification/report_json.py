@@ -68,11 +68,12 @@ def check_agreement(
     table, plan = given.estimates, manifest.plan
     if table is None:
         return
-    found = (table.primary_metric, table.placebos, table.times)
+    found = (table.placebos, table.times)
     branches = {row.perturbation for row in (*table.rows, *table.persistence)}
     seeds = {seed for row in table.rows for seed in row.seeds}
     times = {row.time for row in (*table.rows, *table.levels)}
-    is_same = found == (plan.primary_metric, plan.placebos, plan.probed)
+    is_same = found == (plan.placebos, plan.probed)
+    is_same &= table.primary_metric == manifest.program.observed.primary(plan)
     is_same &= branches <= set(plan.treatment_names) and times <= set(plan.probed)
     if not is_same or not seeds <= set(plan.seeds):
         raise AuditError("the report's estimates are of another plan", where=what)

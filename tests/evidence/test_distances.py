@@ -101,6 +101,31 @@ def test_what_has_no_number_is_told_first() -> None:
     )
 
 
+def test_of_several_probes_the_largest_is_told_and_of_tables_by_position_none() -> None:
+    of_named = [
+        Distance("seed 0, carry", "probe", name, 0.1, 0.2, size)
+        for name, size in [("T@in", 0.05), ("T@out", 0.25), ("T@out/recalibrated", 0.5)]
+    ]
+    by_position = Distance("seed 0, carry", "probe", "t0+W@in:tv", None, None)
+    measure = Distance("seed 0, carry", "probe", "t0=return", None, None)
+    assert describe_distances([*of_named, by_position, measure], "carry", TIMES) == (
+        "; total variation between record and replay of carry: 0 at t0, no number at t0+W, "
+        "0.25 at T"
+    )
+
+
+def test_a_table_by_position_and_a_measure_have_no_distance() -> None:
+    here, there = (
+        Outcome(np.array([0, 1]), {"T:tv": np.array([0.0, value]), "T=return": np.array([value])})
+        for value in (0.25, 0.5)
+    )
+    found = list(probe_distances("x", here, there))
+    assert [item.name for item in found] == ["T:tv", "T=return"]
+    assert all(item.total_variation is None for item in found)
+    assert total_variations(here, there) == {}
+    assert list(probe_distances("x", here, here)) == []
+
+
 def test_nothing_is_told_where_nothing_was_measured() -> None:
     assert describe_distances([], "carry", []) == ""
 

@@ -86,10 +86,15 @@ def test_further_times_cost_time_and_disk_and_no_power(monkeypatch: pytest.Monke
     further = PLAN.changed(probe_at=[7, 8, 12])
     without, within = (tried(plan).cost.branch_seconds for plan in (PLAN, further))
     assert (without, within) == (2 + 3, 2 + 6)  # a fork, and an evaluation at every time
-    plain, more = (estimate_cost(PREFLIGHT.cost, plan, 1) for plan in (PLAN, further))
+    whole = replace(PREFLIGHT.cost, outcome_bytes=None)
+    plain, more = (estimate_cost(whole, plan, 1) for plan in (PLAN, further))
     table = 4 * PREFLIGHT.cost.n_probe * PREFLIGHT.cost.n_classes
     assert more.seed_bytes - plain.seed_bytes == len(PLAN.branch_names) * 2 * 3 * table
     assert design_of(further) == design_of(PLAN)
+    kept = [estimate_cost(PREFLIGHT.cost, plan, 1).seed_bytes for plan in (PLAN, further)]
+    assert kept[1] - kept[0] - more.evidence_bytes + plain.evidence_bytes == (
+        len(PLAN.branch_names) * 3 * (PREFLIGHT.cost.outcome_bytes or 0)
+    )
 
 
 @pytest.mark.parametrize("optimizer", sorted(FITTING))

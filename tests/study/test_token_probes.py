@@ -12,6 +12,8 @@ import forging
 import pytest
 from studies import (
     PLAN,
+    PROGRAMS,
+    InProcessWorkers,
     Run,
     check,
     check_files,
@@ -21,14 +23,20 @@ from studies import (
     study_in_process,
 )
 
-from auditkit.errors import ProbeDisturbance
+from auditkit.errors import ProbeDisturbance, ProgramFailed
 from auditkit.evidence.reader import RunEvidence
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.estimate import EstimateTable
+from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.records.report import VerificationReport
-from auditkit.signing.keys import PrivateKey
+from auditkit.signing.keys import PrivateKey, fingerprint
+from auditkit.signing.trust import SigningKey
+from auditkit.statistics.design import SCALES
 from auditkit.statistics.estimands import NO_LABELS, estimate
 from auditkit.statistics.metrics import kl
 from auditkit.statistics.positions import DISTANCES_BY_POSITION, PositionTable, position_tables
+from auditkit.study.request import StudyRequest, resolve
+from auditkit.study.runner import run_study
 from auditkit.verification.procedure import branch_tables
 
 TARGET = "token_study.py:make_program"
@@ -164,6 +172,43 @@ def test_numbers_do_not_depend_on_how_many_positions_are_looked_at_together(
         )
         for column, values in here.tables.items():
             assert values.tobytes() == there.tables[column].tobytes()
+
+
+def test_a_nudge_is_tried_on_a_token_probe(tmp_path: Path, key: PrivateKey) -> None:
+    run = run_of(tmp_path / "run", key, STUDY.changed(seeds=[0], placebo_scale="auto"))
+    assert run.manifest.plan.placebo_scale in SCALES
+
+
+class Stopping(InProcessWorkers):
+    """Dies at a branch."""
+
+    def _one(self, job: Job, report: Callable[[Progress], None]) -> list[Any]:
+        if job.branches[:1] == ("momentum-reset",):
+            raise ProgramFailed("stopped")
+        return super()._one(job, report)
+
+
+@pytest.mark.parametrize("references", ["kept", "lost"])
+def test_a_study_that_was_stopped_between_branches_goes_on(
+    runs: dict[str, Run], tmp_path: Path, key: PrivateKey, references: str
+) -> None:
+    whole, out = runs["tokens"], tmp_path / "run"
+    source = ProgramSource(TARGET, str(PROGRAMS), {"view": "tokens", "rows": "5"})
+    request = StudyRequest(source, resolve(STUDY, DECLARATIONS), out, resume=True)
+    signed_by = SigningKey(key, fingerprint(key), "test")
+    with pytest.raises(ProgramFailed, match="stopped"):
+        run_study(request, signed_by, workers=Stopping())  # type: ignore[arg-type]
+    left = list(out.glob("seed-0000/*.reference.partial"))
+    assert len(left) == 3
+    if references == "lost":
+        left[0].unlink()
+    again = InProcessWorkers()
+    run_study(request, signed_by, workers=again)  # type: ignore[arg-type]
+    ran = [job.kind for job in again.jobs if job.seed == 0]
+    assert ("trunk" in ran) == (references == "lost")
+    for file in whole.manifest.files:
+        if file.role != "code":
+            assert (out / file.name).read_bytes() == (whole.folder / file.name).read_bytes()
 
 
 # Forgeries

@@ -45,7 +45,7 @@ from auditkit.observe.state.groups import GROUPS, add_missing_groups
 from auditkit.observe.state.modules import ModuleState
 from auditkit.observe.state.named_groups import NamedGroups, Patterns
 from auditkit.observe.state.optimizers import PREFIX
-from auditkit.observe.state.state_dicts import load_state, state_of
+from auditkit.observe.state.state_dicts import load_state, required, state_of
 from auditkit.observe.values.codec import Leaves
 
 State = dict[str, Leaves]
@@ -288,15 +288,15 @@ def restore(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
     modules.copy_tensors("params", modules.parameters(model), state.get("params", {}))
     modules.restore_buffers("batchnorm", model, state.get("batchnorm", {}), batchnorm=True)
     modules.restore_buffers("buffers", model, state.get("buffers", {}), batchnorm=False)
-    modules.restore_flags(model, _required(state, "modules"))
+    modules.restore_flags(model, required(state, "modules"))
     family.restore(
         trained, {name: leaves for name, leaves in state.items() if _is_of_optimizer(name)}
     )
     for name, stateful in _scheduler_and_scaler(objects).items():
-        load_state(stateful, _required(state, name), name)
+        load_state(stateful, required(state, name), name)
     for name, average in objects.averaged.items():
         component = f"averaged/{name}"
-        modules.restore_whole_module(average, _required(state, component), component)
+        modules.restore_whole_module(average, required(state, component), component)
     for name, extra in objects.extras.items():
         _restore_extra(name, extra, state, trained)
     modules.restore_gradients(trained, state.get("grad", {}))
@@ -342,20 +342,14 @@ def _restore_extra(
 ) -> None:
     component = f"extras/{name}"
     if isinstance(extra, Generator):
-        restore_generator(extra, _required(state, f"rng/extras/{name}"))
+        restore_generator(extra, required(state, f"rng/extras/{name}"))
     elif isinstance(extra, nn.Module):
-        modules.restore_whole_module(extra, _required(state, component), component)
+        modules.restore_whole_module(extra, required(state, component), component)
     elif isinstance(extra, torch.optim.Optimizer):
         family = OptimizerFamily(extra, ())
-        family.restore_whole(trained, _required(state, component))
+        family.restore_whole(trained, required(state, component))
     else:
-        load_state(extra, _required(state, component), component)
-
-
-def _required(state: Mapping[str, Leaves], component: str) -> Leaves:
-    if component not in state:
-        raise RestoreMismatch("the snapshot has no such component", component=component)
-    return state[component]
+        load_state(extra, required(state, component), component)
 
 
 def _refuse_unknown(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from auditkit.errors import AuditError, RestoreMismatch, UncapturedState
@@ -38,3 +39,14 @@ def load_state(stateful: Any, leaves: Leaves, component: str) -> None:
         raise RestoreMismatch(
             f"load_state_dict raised {type(error).__name__}: {error}", component=component
         ) from error
+
+
+def required(state: Mapping[str, Leaves], component: str) -> Leaves:
+    """A component of a snapshot.
+
+    Raises:
+        RestoreMismatch: When it has none of that name.
+    """
+    if component not in state:
+        raise RestoreMismatch("the snapshot has no such component", component=component)
+    return state[component]

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from auditkit.formats.ordering import Batch
+from auditkit.formats.outcome_names import labels_name, table_name
 from auditkit.formats.quote import class_of
 from auditkit.formats.seeds import RECIPE
 from auditkit.observe.loader.iterables import BatchStream, NoLoader
@@ -122,12 +123,12 @@ def _dataset_sha256(
 
 
 def probe_digests(session: Session) -> dict[str, str]:
-    """``sha256/tensor-v1`` of the probe's ``inputs`` and ``labels``."""
-    probe = session.program.probe
-    assert probe is not None  # noqa: S101 # checked when the program was built
-    found: dict[str, Any] = {"inputs": _leaves(probe.inputs)}
-    if probe.labels is not None:
-        found["labels"] = {"labels": probe.labels}
+    """``sha256/tensor-v1`` of each probe's ``inputs`` and ``labels``; of a named one ``@NAME``."""
+    found: dict[str, Any] = {}
+    for name, probe in session.program.named_probes.items():
+        found[table_name("inputs", name)] = _leaves(probe.inputs)
+        if probe.labels is not None:
+            found[labels_name(name)] = {"labels": probe.labels}
     return commitments(found)
 
 

@@ -7,6 +7,7 @@ error, not a nuisance.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,11 +19,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from auditkit.errors import AuditError, ProbeDisturbance, ProgramError, RestoreMismatch
-from auditkit.formats.outcome_names import DISTANCE_COLUMNS, RECALIBRATED, split_column
-from auditkit.observe.rng.streams import capture_streams
+from auditkit.formats.outcome_names import RECALIBRATED, is_distance, measure_name, table_name
+from auditkit.observe.rng.streams import capture_streams, seed_everything
 from auditkit.observe.state.attributes import ATTRIBUTES
 from auditkit.observe.state.modules import has_batchnorm
 from auditkit.observe.values.digests import digest_leaves
+from auditkit.program.observables import Measure
 from auditkit.program.probe import Probe
 from auditkit.program.program import Program, program_failure
 from auditkit.program.reference import Reference
@@ -32,8 +34,11 @@ from auditkit.records.digest import EVIDENCE_RECIPE
 
 Tables = dict[str, NDArray[Any]]
 
+MEASURING = "a measure"
+
 _REMEDIES = {
     "evaluating the probe": "where the model itself writes, let it call a copy.deepcopy of it",
+    MEASURING: "let it work on copies",
     "recalibrating BatchNorm": "give a function that calls the model and does no more, as "
     "Program(recalibrate=...), or in a script as loss=",
 }
@@ -47,7 +52,8 @@ def needs_recalibration(session: Session) -> bool:
     program = session.program
     if program.loader is None:  # there are no batches that were delivered
         return False
-    return has_batchnorm(program.probed) and (program.recalibrate or program.loss) is not None
+    has_forward = (program.recalibrate or program.loss) is not None
+    return has_forward and any(map(has_batchnorm, _probed(program)))
 
 
 def evaluate_probe(
@@ -64,7 +70,8 @@ def evaluate_probe(
     Returns:
         ``""``: float32 ``(N, C)`` as is; ``/recalibrated``: the same with BatchNorm statistics
         recomputed as the cumulative average over ``recalibration``. Of a probe that is looked at
-        by position these are columns, ``:tv`` and so on.
+        by position these are columns, ``:tv`` and so on; of named probes ``@NAME``; of measures
+        ``=NAME``, see :mod:`auditkit.formats.outcome_names`.
 
     Raises:
         ProbeDisturbance: When evaluating changed the training state.
@@ -74,7 +81,11 @@ def evaluate_probe(
     with _without_trace(session):
         tables = _tables(session, "", reference)
     _compare(before, _fingerprint(session), "evaluating the probe", "Probe.predict")
-    if recalibration:
+    for name, measure in session.program.named_measures.items():
+        with _without_trace(session, every=True):
+            tables[measure_name("", name)] = _measured(session, name, measure)
+        _compare(before, _fingerprint(session), MEASURING, f"measure {name}")
+    if recalibration and session.program.named_probes:
         with _without_trace(session), _recalibrated(session, recalibration):
             tables |= _tables(session, RECALIBRATED, reference)
         what = "recalibrate=" if session.program.recalibrate else "loss="
@@ -85,27 +96,51 @@ def evaluate_probe(
 def has_non_finite(tables: Tables) -> bool:
     """Whether a table holds a probability that is not finite; distances are of two branches."""
     return any(
-        not np.isfinite(table).all()
-        for name, table in tables.items()
-        if split_column(name)[1] not in DISTANCE_COLUMNS
+        not np.isfinite(table).all() for name, table in tables.items() if not is_distance(name)
     )
 
 
 def _tables(session: Session, variant: str, reference: Reference | None) -> Tables:
-    """A probe's table, or the columns of one."""
-    program, probe = session.program, session.program.probe
-    assert probe is not None  # noqa: S101 # checked when the program was built
+    """The table of every probe, or the columns of it."""
+    found: Tables = {}
+    for name, probe in session.program.named_probes.items():
+        module = session.program.probed(probe)
+        if not name or not variant or has_batchnorm(module):
+            found |= _table(module, probe, session.seed, table_name("", name, variant), reference)
+    return found
+
+
+def _table(
+    module: nn.Module, probe: Probe, seed: int, table: str, reference: Reference | None
+) -> Tables:
     try:
         if not probe.by_position:
-            parts = (probe.scores(program.probed, part) for part in probe.parts())
+            parts = (probe.scores(module, part) for part in probe.parts())
             first = next(parts)
             if probe.labels is not None or first.ndim != 3:
-                return {variant: _probabilities(probe, torch.cat([first, *parts]))}
-        return look_by_position(program.probed, probe, session.seed, variant, reference)
+                return {table: _probabilities(probe, torch.cat([first, *parts]))}
+        return look_by_position(module, probe, seed, table, reference)
     except (ProgramError, ProbeDisturbance, RestoreMismatch):
         raise
     except Exception as error:
         raise program_failure(error, "evaluating the probe") from error
+
+
+def _measured(session: Session, name: str, measure: Measure) -> NDArray[np.float64]:
+    """A measure, float64 ``(1,)``."""
+    seed_everything(session.seed, "measure", name)
+    try:
+        return np.array([measure.value(name, session.program)])
+    except AuditError:
+        raise
+    except Exception as error:
+        raise program_failure(error, f"measure {name}") from error
+
+
+def _probed(program: Program) -> list[nn.Module]:
+    """What the probes ask, each once."""
+    asked = [program.probed(probe) for probe in program.named_probes.values()]
+    return list({id(module): module for module in asked}.values())
 
 
 def _probabilities(probe: Probe, scores: Tensor) -> NDArray[np.float32]:
@@ -131,14 +166,21 @@ def _probabilities(probe: Probe, scores: Tensor) -> NDArray[np.float32]:
 
 
 @contextmanager
-def _without_trace(session: Session) -> Iterator[None]:
-    """What is probed in evaluation mode; afterwards every stream and flag as it was."""
+def _without_trace(session: Session, *, every: bool = False) -> Iterator[None]:
+    """What is probed in evaluation mode; afterwards every stream and flag as it was.
+
+    Args:
+        session: The live program.
+        every: Whether the model and every average are, asked or not.
+    """
     streams = capture_streams()
     objects = session.objects
     held = (objects.model, *objects.averaged.values(), *objects.extras.values())
     modules = [module for module in held if isinstance(module, nn.Module)]
     flags = {id(layer): (layer, layer.training) for module in modules for layer in module.modules()}
-    session.program.probed.eval()
+    program = session.program
+    for module in (program.model, *program.averaged.values()) if every else _probed(program):
+        module.eval()
     try:
         with torch.no_grad():
             yield
@@ -152,7 +194,8 @@ def _without_trace(session: Session) -> Iterator[None]:
 def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
     """BatchNorm statistics of the current weights over fixed batches; only BatchNorm trains."""
     program = session.program
-    layers = [layer for layer in program.probed.modules() if isinstance(layer, _BatchNorm)]
+    probed = [module for module in _probed(program) if has_batchnorm(module)]
+    layers = [m for module in probed for m in module.modules() if isinstance(m, _BatchNorm)]
     saved = [
         (layer, layer.momentum, layer.training, [(b, b.clone()) for b in layer.buffers()])
         for layer in layers
@@ -162,8 +205,8 @@ def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
             layer.reset_running_stats()
             layer.momentum = None  # cumulative average
             layer.train()
-        for batch in batches:
-            _forward(program, batch)
+        for module, batch in itertools.product(probed, batches):
+            _forward(program, module, batch)
         for layer in layers:
             layer.eval()
         yield
@@ -174,12 +217,12 @@ def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
                 buffer.copy_(value)
 
 
-def _forward(program: Program, batch: Any) -> None:
+def _forward(program: Program, module: nn.Module, batch: Any) -> None:
     given = "recalibrate" if program.recalibrate else "loss"
     forward = program.recalibrate or program.loss
     assert forward is not None  # noqa: S101 # see needs_recalibration
     try:
-        forward(program.probed, batch)
+        forward(module, batch)
     except AuditError:
         raise
     except Exception as error:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from auditkit.errors import OrderDrift, ProbeDisturbance, ProgramError, RestoreMismatch
 from auditkit.formats.ordering import Batch
-from auditkit.formats.outcome_names import split_column
+from auditkit.formats.outcome_names import labels_name, split_column
 from auditkit.formats.run_files import Outcome
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.state.components import State
@@ -123,9 +123,11 @@ class BranchCallback:
 
     def outcome(self) -> Outcome:
         """Probe results at every time."""
-        probe = self._session.program.probe
-        assert probe is not None  # noqa: S101 # checked when the program was built
-        return Outcome(probe.known_labels.numpy(), self._tables)
+        probes = self._session.program.named_probes
+        labels = {name: probe.known_labels.numpy() for name, probe in probes.items()}
+        unnamed = labels.pop("", np.empty(0, dtype=np.int64))
+        named = {labels_name(name): each for name, each in labels.items() if each.size}
+        return Outcome(unnamed, {**named, **self._tables})
 
     def _evaluate(self, name: str, step: int, state: State) -> None:
         # Commitments first: evaluating moves no bit of the state, but it allocates.

@@ -249,7 +249,8 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
             try_stream(again, plan)
         undecided += try_schedule(session.program, plan, last)
         make = partial(_open, job, factory)
-        nudges = try_nudges(make, snapshot, n_steps + 1, plan, job.nudges)
+        scales = job.nudges if session.program.named_probes else ()
+        nudges = try_nudges(make, snapshot, n_steps + 1, plan, scales)
     opened = opened_files(job.program.arguments)
     return Preflight(
         cost=cost,

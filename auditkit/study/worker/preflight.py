@@ -18,13 +18,14 @@ from typing import Any
 import numpy as np
 
 from auditkit.errors import AuditError, NothingToPerturb, PlanError
-from auditkit.formats.outcome_names import DISTANCE_COLUMNS, OWN_COLUMNS, split_column
+from auditkit.formats.outcome_names import DISTANCE_COLUMNS, RECALIBRATED, tables_of
 from auditkit.formats.run_files import trace_to_tensors
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.state.components import State, restore
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.perturbations.registry import perturbation_of
+from auditkit.program.observables import require_primary
 from auditkit.program.reference import Reference
 from auditkit.program.session import Session
 from auditkit.records.declaration import DECLARATIONS
@@ -79,6 +80,7 @@ class PreflightCallback(TrunkCallback):
 
     def __init__(self, session: Session, plan: StudyPlan, report_step: StepReporter) -> None:
         super().__init__(session, None, self._note_time)
+        require_primary(session.program, plan)
         self._study = plan
         self._report = report_step
         self._waiting = dict(_asked(plan))
@@ -158,9 +160,7 @@ class PreflightCallback(TrunkCallback):
             branch_seconds=2 * frozen + (1 + len(self._study.probed)) * evaluated,
             snapshot_bytes=kept_bytes(self._session, snapshot),
             row_bytes=sum(tensor.n_bytes for tensor in rows.values()) // auditor.n_rows,
-            n_probe=len(next(iter(tables.values()))),
-            n_classes=_n_classes(tables),
-            outcome_bytes=_outcome_bytes(tables),
+            **_sizes(tables),
         )
         return cost, snapshot
 
@@ -193,18 +193,18 @@ class PreflightCallback(TrunkCallback):
             del self._waiting[name]
 
 
-def _n_classes(tables: Tables) -> int:
-    """Numbers that an example is given: scores, or columns of a table by position."""
-    whole = next(iter(tables.values()))
-    return whole.shape[1] if whole.ndim == 2 else len(OWN_COLUMNS)
-
-
-def _outcome_bytes(tables: Tables) -> int | None:
-    """Size of what one branch keeps at one time of a table by position; None for a whole one."""
-    if not any(split_column(name)[1] for name in tables):
-        return None
-    rows = sum(len(table) for name, table in tables.items() if name.endswith("predicted"))
-    return sum(table.nbytes for table in tables.values()) + 8 * rows * len(DISTANCE_COLUMNS)
+def _sizes(tables: Tables) -> dict[str, Any]:
+    """Rows and classes of the first table, and what a branch keeps at one time in all."""
+    first = next(iter(tables.values()))
+    by_position = [len(table) for name, table in tables.items() if name.endswith(":predicted")]
+    n_bytes = sum(table.nbytes for table in tables.values())
+    n_bytes += 8 * len(DISTANCE_COLUMNS) * sum(by_position)
+    is_whole = set(tables) <= {"", RECALIBRATED}
+    return {
+        "n_probe": len(first),
+        "n_classes": first.shape[1] if first.ndim == 2 else 1,
+        "outcome_bytes": None if is_whole else n_bytes,
+    }
 
 
 def _asked(plan: StudyPlan) -> list[tuple[str, PerturbationSpec]]:
@@ -280,7 +280,8 @@ class _Look:
     def variation(self, control: _Look) -> float:
         """Total variation from the control's look."""
         here, there = position_tables(self.tables), position_tables(control.tables)
-        return distances(there[""], here[""])["tv"]
+        first = next(iter(tables_of(self.tables)))
+        return distances(there[first], here[first])["tv"]
 
 
 def _held(
@@ -324,4 +325,5 @@ class _Halves:
             of_control = self._control[len(self.looks)].reference if self._control else None
             reference = Reference() if of_control is None else of_control
             tables = evaluate_probe(self._session, [], reference)
+            reference.complete = True
             self.looks.append(_Look(tables, reference))

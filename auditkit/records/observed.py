@@ -1,0 +1,101 @@
+"""What a program's branches are compared on, as the program declares it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from auditkit.errors import PlanError
+from auditkit.records.metric_names import MEASURES, base_metric, qualified, split_metric
+from auditkit.records.plan import StudyPlan
+
+
+@dataclass(frozen=True)
+class MeasureRecord:
+    """A number of its own that a program gives.
+
+    Attributes:
+        name: Its name.
+        better: ``higher`` or ``lower``; None where the program does not say.
+        low: The least that it can be, or None.
+        high: The most, or None.
+    """
+
+    name: str
+    better: str | None = None
+    low: float | None = None
+    high: float | None = None
+
+    def allows(self, value: float) -> bool:
+        """Whether it can be that."""
+        is_above = self.low is None or value >= self.low
+        return is_above and (self.high is None or value <= self.high)
+
+    @property
+    def told(self) -> str:
+        """Direction and range, for people."""
+        ends = [None if end is None else f"{end:g}" for end in (self.low, self.high)]
+        span = f"{ends[0] or '-inf'} to {ends[1] or 'inf'}" if any(ends) else None
+        parts = [self.better and f"{self.better} is better", span]
+        told = ", ".join(part for part in parts if part)
+        return f"{self.name} ({told})" if told else self.name
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What branches are compared on.
+
+    Attributes:
+        probes: Names of the probes, the first one first; one empty name of a probe that has
+            none.
+        measures: The measures.
+    """
+
+    probes: tuple[str, ...] = ("",)
+    measures: tuple[MeasureRecord, ...] = ()
+
+    def measure(self, name: str) -> MeasureRecord | None:
+        """The measure of that name."""
+        return next((item for item in self.measures if item.name == name), None)
+
+    def primary(self, plan: StudyPlan) -> str:
+        """The plan's primary metric by its whole name: of the first probe, where it names none.
+
+        Raises:
+            PlanError: When there is no such probe or measure.
+        """
+        name = plan.primary_metric
+        if "/" not in name and self.probes:
+            name = qualified(self.probes[0], name)
+        self._require(name, "primary_metric")
+        return name
+
+    def require(self, plan: StudyPlan) -> None:
+        """Require every probe and measure that a plan names.
+
+        Raises:
+            PlanError: When there is none of this name, or a margin that no value can exceed.
+        """
+        self.primary(plan)
+        for name, margin in plan.margins.items():
+            if "/" in name:
+                self._require(name, "margins")
+            measure = self.measure(split_metric(name)[1]) if base_metric(name) == name else None
+            if measure is None or measure.low is None or measure.high is None:
+                continue
+            if not margin < measure.high - measure.low:
+                raise PlanError(
+                    f"margins: a margin of {margin:g} for {name} cannot fail: its values lie "
+                    f"within {measure.high - measure.low:g} of each other"
+                )
+
+    def _require(self, name: str, field: str) -> None:
+        first, last = split_metric(name)
+        known = self.measure(last) is not None if first == MEASURES else first in self.probes
+        if not known:
+            probes = [f"{probe}/METRIC" if probe else "METRIC" for probe in self.probes]
+            measures = [f"{MEASURES}/{item.name}" for item in self.measures]
+            raise PlanError(
+                f"{field}: the program has no {name}",
+                expected=" or ".join([*probes, *measures]),
+                hint="name a metric of one of its probes, or a measure",
+            )

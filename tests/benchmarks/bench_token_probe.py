@@ -1,0 +1,165 @@
+"""What a probe with a label a position costs, next to a whole table of the same positions.
+
+Run it from anywhere::
+
+    python tests/benchmarks/bench_token_probe.py [--rows 64] [--length 512] [--classes 50257]
+        [--share 32]
+
+One branch is looked at once, in a process of its own, as at one time of a study. The whole table
+is made of one ``--share``-th of the rows, and its numbers are multiplied: 64 x 512 positions of
+50,257 classes would need more than 30 GB.
+
+``memory``
+    peak resident memory beyond that of the process before it looked, in MB.
+``disk``
+    what the branch keeps of it, in MB.
+``look``
+    processor time to evaluate the branch, in seconds; streamed, beside its control.
+``verify``
+    the same that a verifier takes for it: to evaluate it once more, compare it with the recorded
+    file, check that file, and compute every metric.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from auditkit.files import store
+from auditkit.formats.run_files import Outcome, outcome_from_tensors, outcome_to_tensors
+from auditkit.program.probe import Probe
+from auditkit.program.reference import Reference
+from auditkit.program.streamed_probe import look_by_position
+from auditkit.statistics.positions import distances, position_tables, signed_metrics
+
+WIDTH = 64
+
+
+def make(rows: int, length: int, classes: int) -> tuple[nn.Module, nn.Module, torch.Tensor]:
+    """Control, a branch a little away from it, and tokens."""
+    torch.manual_seed(0)
+    control, branch = (
+        nn.Sequential(nn.Embedding(classes, WIDTH), nn.Linear(WIDTH, classes)) for _ in range(2)
+    )
+    weights = {name: w + 1e-3 * torch.randn_like(w) for name, w in control.state_dict().items()}
+    branch.load_state_dict(weights)
+    return control.eval(), branch.eval(), torch.randint(classes, (rows, length + 1))
+
+
+def peak() -> float:
+    """Largest resident memory so far, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@torch.no_grad()
+def streamed(rows: int, length: int, classes: int, folder: Path) -> dict[str, float]:
+    """Look as it is done now."""
+    control, branch, ids = make(rows, length, classes)
+    probe = Probe(ids[:, :-1], ids[:, 1:])
+    reference = Reference()
+    base = peak()
+    given = look_by_position(control, probe, 0, "T", reference)
+    reference.complete = True
+    begin = time.process_time()
+    found = look_by_position(branch, probe, 0, "T", reference)
+    look = time.process_time() - begin
+    labels = probe.known_labels.numpy()
+    path = folder / "branch.safetensors"
+    store.write_tensors(path, outcome_to_tensors(Outcome(labels, found)))
+    begin = time.process_time()
+    recorded = outcome_from_tensors(store.read_tensors(path, what="branch")[0], what="branch")
+    assert all(recorded.tables[name].tobytes() == found[name].tobytes() for name in found)
+    tables, there = position_tables(recorded.tables), position_tables(given)
+    signed_metrics(tables["T"], labels)
+    distances(there["T"], tables["T"])
+    again = time.process_time() - begin
+    return {
+        "memory": peak() - base,
+        "disk": path.stat().st_size / 1e6,
+        "look": look,
+        "verify": look + again,
+    }
+
+
+def whole_table(model: nn.Module, inputs: torch.Tensor) -> np.ndarray[Any, Any]:
+    """The table of all positions, as of a probe whose predict flattens them."""
+    scores = torch.cat([model(inputs).flatten(0, 1)])
+    return scores.to("cpu", torch.float64).softmax(dim=1).to(torch.float32).numpy()
+
+
+@torch.no_grad()
+def whole(rows: int, length: int, classes: int, folder: Path) -> dict[str, float]:
+    """Look as it was done before, and keep the table."""
+    control, branch, ids = make(rows, length, classes)
+    labels = ids[:, 1:].flatten().numpy()
+    given = whole_table(control, ids[:, :-1])
+    base = peak()
+    begin = time.process_time()
+    found = whole_table(branch, ids[:, :-1])
+    look = time.process_time() - begin
+    path = folder / "branch.safetensors"
+    store.write_tensors(path, outcome_to_tensors(Outcome(labels, {"T": found})))
+    begin = time.process_time()
+    recorded = outcome_from_tensors(store.read_tensors(path, what="branch")[0], what="branch")
+    table = recorded.tables["T"]
+    assert table.tobytes() == found.tobytes()
+    assert np.isfinite(table).all()
+    assert (np.abs(table.astype(np.float64).sum(axis=1) - 1) < 1e-4).all()
+    signed_metrics(table, labels)
+    distances(given, table)
+    again = time.process_time() - begin
+    return {
+        "memory": peak() - base,
+        "disk": path.stat().st_size / 1e6,
+        "look": look,
+        "verify": look + again,
+    }
+
+
+def measured(kind: str, rows: int, options: argparse.Namespace) -> dict[str, float]:
+    """The numbers of one kind, from a process of its own."""
+    shape = [str(rows), str(options.length), str(options.classes)]
+    command = [sys.executable, __file__, "--kind", kind]
+    command += ["--rows", shape[0], "--length", shape[1], "--classes", shape[2]]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def main() -> None:
+    """Parse, look, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=64)
+    parser.add_argument("--length", type=int, default=512)
+    parser.add_argument("--classes", type=int, default=50257)
+    parser.add_argument("--share", type=int, default=32)
+    parser.add_argument("--kind", choices=["streamed", "whole"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.kind:
+        look = streamed if options.kind == "streamed" else whole
+        with tempfile.TemporaryDirectory() as folder:
+            found = look(options.rows, options.length, options.classes, Path(folder))
+        print(json.dumps(found))
+        return
+    before = measured("whole", max(options.rows // options.share, 1), options)
+    now = measured("streamed", options.rows, options)
+    print(f"{options.rows} x {options.length} positions, {options.classes} classes, one look")
+    for name, value in now.items():
+        there = before[name] * options.share
+        print(f"{name:7} {value:10.1f}   whole table {there:10.1f}   ratio {value / there:.4f}")
+
+
+if __name__ == "__main__":
+    main()
