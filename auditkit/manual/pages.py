@@ -30,6 +30,7 @@ ORDER = (
     "checks",
     "errors",
     "estimands",
+    "experiments",
     "keys",
     "plans",
     "limits",

@@ -38,7 +38,7 @@ def losses(program: Program, steps: int = 2) -> list[float | None]:
 
 # CIFAR-10's binary version
 
-CIFAR = pytest.mark.parametrize("name", ["cifar10_resnet18", "cifar10_vit"])
+CIFAR = pytest.mark.parametrize("name", ["cifar10_resnet18", "cifar10_vit", "moco_queue"])
 CIFAR_FILES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
 
 
@@ -66,7 +66,8 @@ def test_a_program_on_cifar_is_built_and_trains(name: str, tmp_path: Path) -> No
     program = build(name, data=str(tmp_path))
     images, labels = first_batch(program)
     assert images.shape == (64, 3, 32, 32)
-    assert torch.equal(images[:, 0, 0, 0] // 2 % 10, labels)
+    if name != "moco_queue":  # whose batches are two views of the images
+        assert torch.equal(images[:, 0, 0, 0] // 2 % 10, labels)
     assert all(isinstance(loss, float) for loss in losses(program))
 
 
@@ -90,6 +91,23 @@ def test_a_cifar_file_that_is_cut_is_named(name: str, tmp_path: Path) -> None:
     cut.write_bytes(b"")
     with pytest.raises(OSError, match=r"test_batch.bin is truncated: 0 bytes"):
         build(name, data=str(tmp_path))
+
+
+def test_moco_s_teacher_follows_and_its_queue_goes_round(tmp_path: Path) -> None:
+    write_cifar(tmp_path, 32)
+    program = build("moco_queue", data=str(tmp_path))
+    moco: Any = program.model
+    assert torch.equal(moco.teacher[0].weight, moco.student[0].weight)
+    queue = moco.queue.clone()
+    losses(program, 1)
+    assert int(moco.place) == 64
+    assert torch.equal(moco.queue[64:], queue[64:])
+    assert not torch.equal(moco.queue[:64], queue[:64])
+    moved = (moco.student[0].weight - moco.teacher[0].weight).abs().max()
+    losses(program, 15)
+    assert int(moco.place) == 0
+    assert (moco.student[0].weight - moco.teacher[0].weight).abs().max() > moved > 0
+    assert all(weight.grad is None for weight in moco.teacher.parameters())
 
 
 # ImageNet and Tiny ImageNet

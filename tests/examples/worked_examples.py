@@ -20,6 +20,7 @@ STUDIES = {
     "drifting_stream": None,
     "gpt2_text": "tinyshakespeare",
     "imagenet_bn": "tiny-imagenet-200",
+    "moco_queue": "cifar-10-batches-bin",
     "sst2_distilbert": "SST-2",
 }
 
