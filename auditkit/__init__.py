@@ -16,24 +16,28 @@ TYPE_CHECKING = False  # typing's own takes as long to import as all else that i
 if TYPE_CHECKING:
     from typing import Any
 
+    from auditkit import extras as extras
     from auditkit.api.calls import load_manifest, load_report, verify
     from auditkit.api.difference import diff
     from auditkit.api.report import Report
     from auditkit.errors import AuditError, NothingToPerturb
+    from auditkit.observe.loader.consumption import consume
     from auditkit.observe.rng.per_sample import PerSample
     from auditkit.observe.state.components import Stateful, TrainingObjects
     from auditkit.perturbations.base import Perturbation
+    from auditkit.perturbations.own import perturb
     from auditkit.program.probe import Probe
     from auditkit.program.program import Program
     from auditkit.recorder.recorder import Recorder
-    from auditkit.records.declaration import Declaration, Parameter
+    from auditkit.records.declaration import Declaration
+    from auditkit.records.parameter import Parameter
     from auditkit.records.plan import PerturbationSpec, StudyPlan
 
 _HOMES = {
     "AuditError": "auditkit.errors",
     "Declaration": "auditkit.records.declaration",
     "NothingToPerturb": "auditkit.errors",
-    "Parameter": "auditkit.records.declaration",
+    "Parameter": "auditkit.records.parameter",
     "PerSample": "auditkit.observe.rng.per_sample",
     "Perturbation": "auditkit.perturbations.base",
     "PerturbationSpec": "auditkit.records.plan",
@@ -44,11 +48,16 @@ _HOMES = {
     "Stateful": "auditkit.observe.state.components",
     "StudyPlan": "auditkit.records.plan",
     "TrainingObjects": "auditkit.observe.state.components",
+    "consume": "auditkit.observe.loader.consumption",
     "diff": "auditkit.api.difference",
     "load_manifest": "auditkit.api.calls",
     "load_report": "auditkit.api.calls",
+    "perturb": "auditkit.perturbations.own",
     "verify": "auditkit.api.calls",
 }
+
+#: Modules that are used by their name, as ``auditkit.extras.Gymnasium``.
+_MODULES = {"extras": "auditkit.extras"}
 
 __all__ = [
     "AuditError",
@@ -66,14 +75,18 @@ __all__ = [
     "StudyPlan",
     "TrainingObjects",
     "__version__",
+    "consume",
     "diff",
     "load_manifest",
     "load_report",
+    "perturb",
     "verify",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'auditkit' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

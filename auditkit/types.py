@@ -56,6 +56,12 @@ from auditkit.records.opened import (
     OpenedFile,
     OpenedFiles,
 )
+from auditkit.records.own_perturbation import (
+    OwnPerturbation,
+)
+from auditkit.records.parameter import (
+    Parameter,
+)
 from auditkit.records.plan import (
     PerturbationSpec,
     StudyPlan,
@@ -112,6 +118,8 @@ __all__ = [
     "OpenedFiles",
     "OpenedReport",
     "OutcomeDifference",
+    "OwnPerturbation",
+    "Parameter",
     "Persistence",
     "PerturbationSpec",
     "PlanBinding",

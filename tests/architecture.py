@@ -38,6 +38,7 @@ ROOMS: tuple[str, ...] = (
     "observe.machine",
     "observe.state",
     "observe",
+    "extras",
     "perturbations",
     "program",
     "processes",
@@ -65,7 +66,7 @@ STANDARD = ("records", "manual")
 
 #: Rooms where torch may be imported; the command line does so only inside a function.
 TORCH = (
-    *("observe", "perturbations", "program", "study.stages", "study.worker"),
+    *("observe", "extras", "perturbations", "program", "study.stages", "study.worker"),
     *("recorder", "integrations"),
 )
 TORCH_LAZILY = ("cli",)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from auditkit.records.agreement import Agreement, ReproductionReport
-from auditkit.records.declaration import Parameter
 from auditkit.records.digest import Digest
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import (
@@ -34,6 +33,8 @@ from auditkit.records.manifest import (
     StudyManifest,
 )
 from auditkit.records.opened import OpenedFile, OpenedFiles
+from auditkit.records.own_perturbation import OwnPerturbation
+from auditkit.records.parameter import Parameter
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.preflight import Cost, NudgeTrial, Preflight
 from auditkit.records.recording import CheckpointRecord, RankRecord, RecordingManifest, WorldRecord
@@ -75,6 +76,20 @@ PLAN = StudyPlan(
     threads=2,
     augmentation_rng="inherit",
     probe_at=[4, 7],
+    own_perturbations=[
+        OwnPerturbation(
+            "my-reset",
+            2,
+            "state",
+            ("buffers/{name}",),
+            ("params",),
+            ("optimizer/*",),
+            {"name": Parameter(default="queue", text=True)},
+            "the queue := 0",
+            "a paper",
+            "a queue",
+        )
+    ],
 )
 
 ENVIRONMENT = Environment(
@@ -103,7 +118,7 @@ RNG = RngContract(
     uncovered=ALWAYS_UNCOVERED,
 )
 
-DATA = DataRecord(sha("d"), sha("e"), {"batch size": "64"}, "digits 1.0", 576)
+DATA = DataRecord(sha("d"), sha("e"), {"batch size": "64"}, "digits 1.0", 576, "model")
 
 
 def digests(first: str) -> dict[str, dict[str, str]]:
@@ -122,6 +137,7 @@ CONTROL = BranchRecord(
     evaluated_on={"inputs": sha("8"), "labels": sha("9"), "recalibration": sha("e")},
     samples="seed-0000/control.samples.safetensors",
     reset=(),
+    consumed="seed-0000/consumed.safetensors",
 )
 TREATMENT = BranchRecord(
     name="adam-reset--moments-m--step-keep",
@@ -252,7 +268,7 @@ REPLAY = ReplayReport(
     checkpoints=4,
 )
 
-COST = Cost(0.01, 2.5, 0.25, 0.5, 2**53 + 1, 320, 797, 10)
+COST = Cost(0.01, 2.5, 0.25, 0.5, 2**53 + 1, 320, 797, 10, outcome_bytes=4096)
 
 NUDGE = NudgeTrial(16, 64, 1e-6, 0.5)
 
@@ -507,6 +523,7 @@ EXAMPLES: tuple[Any, ...] = (
         fork="/out/fork",
         order="/out/order",
         branches=("replica", "placebo-0"),
+        references="/out/given",
         step=4,
         code="/out/code",
         sample_seed=1,
@@ -516,7 +533,8 @@ EXAMPLES: tuple[Any, ...] = (
     ),
     COST,
     Description(None),
-    Description(PLAN),
+    Description(PLAN, PLAN.own_perturbations),
+    PLAN.own_perturbations[0],
     PLAN.changed(probe_at=()),
     NUDGE,
     PREFLIGHT,
@@ -529,6 +547,7 @@ EXAMPLES: tuple[Any, ...] = (
     Parameter(default=1, minimum=1),
     Parameter(default="m", choices=("m", "v")),
     Parameter(default="", text=True),
+    Parameter(default="0.5", decimal=True, optional=True),
     PerturbationSpec("order-shuffle", {"draw": 3, "how": "x"}),
     PLAN,
     FINDING,
@@ -557,6 +576,7 @@ EXAMPLES: tuple[Any, ...] = (
         code=CODE,
         imported=IMPORTED,
         notes=("helper is in no distribution",),
+        left=("seed-0000/control.reference.safetensors",),
         opened=OPENED,
         made={"params": sha("1")},
     ),

@@ -168,7 +168,7 @@ def _level(row: ControlLevel) -> tuple[str, ...]:
 
 def _distance(row: DistanceEstimate, mark: str) -> tuple[str, ...]:
     return (
-        as_typed(row.perturbation),
+        _named(row),
         _metric(row),
         row.time,
         number(row.mean_distance),
@@ -183,7 +183,7 @@ def _distance(row: DistanceEstimate, mark: str) -> tuple[str, ...]:
 
 def _effect(row: SignedEstimate) -> tuple[str, ...]:
     return (
-        as_typed(row.perturbation),
+        _named(row),
         _metric(row),
         row.time,
         number(rounded(row.ate, row.metric)),
@@ -193,6 +193,12 @@ def _effect(row: SignedEstimate) -> tuple[str, ...]:
         _adjusted(row),
         row.verdict + (_ADJUSTED if _is_open_beside_an_interval_without_0(row) else ""),
     )
+
+
+def _named(row: SignedEstimate | DistanceEstimate) -> str:
+    """The treatment, and whether its data are its own."""
+    name = as_typed(row.perturbation)
+    return f"{name} ({row.effect} effect)" if row.effect else name
 
 
 def _is_undeveloped(row: DistanceEstimate, estimates: EstimateTable) -> bool:

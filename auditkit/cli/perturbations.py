@@ -17,7 +17,8 @@ from auditkit.cli.columns import fold
 from auditkit.cli.console import console, print_words
 from auditkit.cli.help import Command
 from auditkit.formats import canonical, structure
-from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration, Parameter
+from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration
+from auditkit.records.parameter import Parameter
 from auditkit.records.plan import ParameterValue, PerturbationSpec
 
 _INDENT = "    "

@@ -46,7 +46,8 @@ def estimate_cost(cost: Cost, plan: StudyPlan, n_seeds: int) -> Estimate:
     seconds += n_seeds * n_branches * (cost.build_seconds + cost.branch_seconds)
     seconds += (n_seeds + 3) * cost.start_seconds
     evidence = steps * cost.row_bytes
-    probes = n_branches * 2 * (1 + len(plan.probed)) * 4 * cost.n_probe * cost.n_classes
+    kept = cost.outcome_bytes or 2 * 4 * cost.n_probe * cost.n_classes
+    probes = n_branches * (1 + len(plan.probed)) * kept
     return Estimate(n_seeds * steps, seconds, cost.snapshot_bytes + evidence + probes, evidence)
 
 

@@ -131,7 +131,8 @@ def program_plan(workers: Workers, source: ProgramSource, given: dict[str, Any])
     """
     described: Description = workers.run(Job("describe", source, None, 0, out="", step=0))
     base = values_of(described.plan) if described.plan is not None else {}
-    values = {**base, **given}
+    own = described.own_perturbations
+    values = {**base, **given, **({"own_perturbations": own} if own else {})}
     _require(values, "the program has no STUDY", "write STUDY = auditkit.StudyPlan(...) in it")
     return resolved(values)
 
@@ -154,7 +155,8 @@ def values_of(plan: StudyPlan) -> dict[str, Any]:
 
 def resolved(values: dict[str, Any]) -> StudyPlan:
     """A plan with every parameter of its perturbations filled in."""
-    return resolve(StudyPlan(**values), _declarations(values["perturbations"]))
+    plan = StudyPlan(**values)
+    return resolve(plan, _declarations(plan))
 
 
 def _require(values: dict[str, Any], why: str, hint: str) -> None:
@@ -165,13 +167,11 @@ def _require(values: dict[str, Any], why: str, hint: str) -> None:
         )
 
 
-def _declarations(perturbations: Any) -> Any:
+def _declarations(plan: StudyPlan) -> Any:
     from auditkit.records.declaration import DECLARATIONS  # noqa: PLC0415
 
-    names = {
-        item.partition(":")[0] if isinstance(item, str) else item.name for item in perturbations
-    }
-    if names <= set(DECLARATIONS):
+    own = {one.name for one in plan.own_perturbations}
+    if {spec.name for spec in plan.perturbations} <= own | set(DECLARATIONS):
         return DECLARATIONS
     from auditkit.perturbations.registry import registry  # noqa: PLC0415 # loads torch and plug-ins
 

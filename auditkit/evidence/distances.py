@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from auditkit.formats.outcome_names import split_column
 from auditkit.formats.recipes import ITEM_BYTES
 from auditkit.formats.run_files import Outcome
 from auditkit.formats.snapshot_file import raw_components
@@ -228,7 +229,7 @@ def state_distances(where: str, recorded: Snapshot, replayed: Snapshot) -> Itera
 
 
 def probe_distances(where: str, recorded: Outcome, replayed: Outcome) -> Iterator[Distance]:
-    """The probe tables of one branch whose bits differ.
+    """The probe tables of one branch whose bits differ; one by position has no number.
 
     Args:
         where: Seed and branch.
@@ -239,7 +240,11 @@ def probe_distances(where: str, recorded: Outcome, replayed: Outcome) -> Iterato
         here, there = recorded.tables.get(name), replayed.tables.get(name)
         if here is None or there is None or here.shape != there.shape:
             yield Distance(where, "probe", name, None, None)
-        elif here.tobytes() != there.tobytes():
+        elif here.tobytes() == there.tobytes():
+            continue
+        elif split_column(name)[1]:  # of the table itself nothing is kept
+            yield Distance(where, "probe", name, None, None)
+        else:
             yield _probe_distance(where, name, here.astype(float), there.astype(float))
 
 
@@ -312,7 +317,7 @@ def total_variations(recorded: Outcome, replayed: Outcome) -> Mapping[str, float
     found = {}
     for name, table in recorded.tables.items():
         other = replayed.tables.get(name)
-        if other is not None and other.shape == table.shape:
+        if other is not None and other.shape == table.shape and not split_column(name)[1]:
             gap = np.abs(table.astype(np.float64) - other.astype(np.float64))
             found[name] = float(gap.sum(axis=1).mean() / 2)
     return found

@@ -17,16 +17,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from auditkit.evidence.comparison import Mismatch
+from auditkit.formats.outcome_names import (
+    DISTANCE_COLUMNS,
+    is_recalibrated,
+    split_column,
+    time_of,
+)
 from auditkit.formats.run_files import Outcome
 from auditkit.records.digest import EVIDENCE_BYTES
 from auditkit.records.evidence import Trace, is_consumed
 from auditkit.records.manifest import BranchRecord, SeedRecord
 from auditkit.records.results import TrunkResult
 
-#: Ends the name of a table that rests on recalibration batches, too.
-_RECALIBRATED = "/recalibrated"
-
-#: Section of a fork that holds these batches.
+#: Section of a fork that holds the batches of recalibration.
 _BATCHES = "recalibration"
 
 
@@ -104,12 +107,12 @@ def _tables(
     branch: str, time: str, recorded: Outcome, replayed: Outcome, shared: Shared
 ) -> Iterator[Mismatch]:
     """Tables of one state that are not the same, bit for bit."""
-    for name in (time, f"{time}{_RECALIBRATED}"):
-        if not shared.probe or (name.endswith(_RECALIBRATED) and not shared.recalibration):
+    for name in sorted({*recorded.tables, *replayed.tables}):
+        if time_of(name) != time or split_column(name)[1] in DISTANCE_COLUMNS:
+            continue  # a distance follows from two states, of which this is one
+        if not shared.probe or (is_recalibrated(name) and not shared.recalibration):
             continue
         here, there = recorded.tables.get(name), replayed.tables.get(name)
-        if here is None and there is None:
-            continue
         # Bytes, not values: a NaN equals itself here, and -0.0 is not 0.0.
         is_same = here is not None and there is not None and here.shape == there.shape
         if not is_same or here.tobytes() != there.tobytes():  # type: ignore[union-attr]

@@ -193,4 +193,6 @@ def _roles(branches: Iterable[BranchRecord]) -> dict[str, str]:
         roles[branch.trace], roles[branch.outcome] = "trace", "outcome"
         if branch.samples is not None:
             roles[branch.samples] = "samples"
+        if branch.consumed is not None:
+            roles[branch.consumed] = "consumed"
     return roles

@@ -260,9 +260,9 @@ def order_digest(recipe: str, order: NDArray[np.int64]) -> bytes:
             expected="int64 (B, 2)",
             found=f"{order.dtype} {order.shape}",
         )
-    content = np.ascontiguousarray(order, dtype="<i8").tobytes()
     hash_ = hasher(recipe)
-    hash_.update(_order_frame(len(order)) + content)
+    hash_.update(_order_frame(len(order)))
+    hash_.update(np.ascontiguousarray(order, dtype="<i8").data)
     return hash_.digest()
 
 

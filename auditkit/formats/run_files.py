@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from auditkit.errors import FormatError
 from auditkit.formats.ordering import Batch, from_table, to_table
+from auditkit.formats.outcome_names import COLUMNS, split_column
 from auditkit.records.digest import EVIDENCE_BYTES
 from auditkit.records.evidence import Trace
 from auditkit.records.tensor import RawTensor
@@ -138,22 +139,28 @@ class Outcome:
     """Probe results of one branch.
 
     Attributes:
-        labels: int64 ``(N,)``.
+        labels: int64 ``(N,)``; of a probe with labels a position those of its M positions that
+            have one. Empty where the probe has no labels.
         tables: float32 ``(N, C)`` of class probabilities by ``t0``, ``t0+W``, ``T``, a plan's
-            further times and, where the model has BatchNorm, the same with ``/recalibrated``.
+            further times and, where the model has BatchNorm, the same with ``/recalibrated``. Of
+            a probe that is looked at by position there is a column ``(M,)`` each instead, such as
+            ``T:tv``, see :mod:`auditkit.formats.outcome_names`.
     """
 
     labels: NDArray[np.int64]
-    tables: Mapping[str, NDArray[np.float32]]
+    tables: Mapping[str, NDArray[Any]]
 
 
 def outcome_to_tensors(outcome: Outcome) -> dict[str, RawTensor]:
     """An outcome as tensors."""
-    labels = np.ascontiguousarray(outcome.labels, dtype="<i8")
-    tensors = {_LABELS: RawTensor("int64", labels.shape, labels.tobytes())}
+    tensors = {}
+    if outcome.labels.size:
+        labels = np.ascontiguousarray(outcome.labels, dtype="<i8")
+        tensors[_LABELS] = RawTensor("int64", labels.shape, labels.tobytes())
     for name, table in outcome.tables.items():
-        data = np.ascontiguousarray(table, dtype="<f4")
-        tensors[name] = RawTensor("float32", data.shape, data.tobytes())
+        dtype = _dtype_of(name)
+        data = np.ascontiguousarray(table, dtype=np.dtype(dtype).newbyteorder("<"))
+        tensors[name] = RawTensor(dtype, data.shape, data.tobytes())
     return tensors
 
 
@@ -163,20 +170,28 @@ def outcome_from_tensors(tensors: Tensors, *, what: str) -> Outcome:
     Raises:
         FormatError: When shapes or dtypes differ from the layout.
     """
-    labels = array_of(tensors, _LABELS, "int64", what=what)
-    if labels.ndim != 1 or len(labels) == 0:
-        raise FormatError(f"labels have shape {labels.shape}, not (N,) with N > 0", where=what)
-    tables = {}
-    for name in tensors:
-        if name == _LABELS:
-            continue
-        table = array_of(tensors, name, "float32", what=what)
-        if table.ndim != 2 or len(table) != len(labels) or table.shape[1] < 2:
-            raise FormatError(
-                f"outcome {name!r} has shape {table.shape}, not ({len(labels)}, C)", where=what
-            )
-        tables[name] = table
-    return Outcome(labels.astype(np.int64), tables)
+    labels = np.empty(0, dtype=np.int64)
+    if _LABELS in tensors:
+        labels = array_of(tensors, _LABELS, "int64", what=what).astype(np.int64)
+        if labels.ndim != 1 or len(labels) == 0:
+            raise FormatError(f"labels have shape {labels.shape}, not (N,) with N > 0", where=what)
+    tables = {
+        name: array_of(tensors, name, _dtype_of(name), what=what)
+        for name in tensors
+        if name != _LABELS
+    }
+    n_rows = len(labels) or next((len(table) for table in tables.values() if table.ndim), 0)
+    for name, table in tables.items():
+        column = split_column(name)[1]
+        is_shaped = table.ndim == 1 if column else table.ndim == 2 and table.shape[1] >= 2
+        if not is_shaped or len(table) != n_rows or n_rows == 0:
+            shape = f"({n_rows},)" if column else f"({n_rows}, C)"
+            raise FormatError(f"outcome {name!r} has shape {table.shape}, not {shape}", where=what)
+    return Outcome(labels, tables)
+
+
+def _dtype_of(name: str) -> str:
+    return COLUMNS.get(split_column(name)[1], "float32")
 
 
 def array_of(tensors: Tensors, name: str, dtype: str, *, what: str) -> NDArray[Any]:

@@ -45,6 +45,7 @@ _Record = TypeVar("_Record", bound=Statement)
 #: it, and one with holes takes no room on a disk. What holds a whole training state may be large.
 MAX_FILE_BYTES: Final = {
     "checkpoint": 2**38,
+    "consumed": 2**38,
     "fork": 2**38,
     "order": 2**34,
     "outcome": 2**34,

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 #: The pages in the order in which they are read.
 ORDER = (
     "study",
+    "without-loader",
     "loop",
     "perturbations",
     "random-numbers",

@@ -81,8 +81,8 @@ def state(manifest: StudyManifest, report: VerificationReport) -> Facts:
     first = manifest.seeds[0]
     control = first.branches[0]
     present = sorted(control.digests.get("t0", {}))
-    buffers = [name for name in _BUFFERS if name in present]
-    missing = [name for name in _BUFFERS if name not in present]
+    buffers = [name for name in present if name.partition("/")[0] in _BUFFERS]
+    missing = [name for name in _BUFFERS if not any(b.partition("/")[0] == name for b in buffers)]
     between = manifest.plan.probe_at
     more = f"t0+W, T and {count(len(between), 'further time')}"
     times = more if between else "t0+W and T"
@@ -98,7 +98,7 @@ def state(manifest: StudyManifest, report: VerificationReport) -> Facts:
     )
     if missing:
         text += f" The training state has no component {' and no '.join(missing)}."
-    names = buffers or ["params"]
+    names = buffers or [name for name in present if name.partition("/")[0] == "params"]
     shown_by = (
         "check 7 for t0, check 8 for t0+W and T"
         if report.verdict == "verified"

@@ -8,14 +8,17 @@ from typing import ClassVar
 
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.records.declaration import Declaration
+from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.plan import ParameterValue
+from auditkit.records.planned_declarations import own_perturbation
 
 
 class Perturbation(ABC):
     """One named change of the training state at t0.
 
-    Subclass it, give it a :class:`~auditkit.records.declaration.Declaration`, and register it
-    under the entry point group ``auditkit.perturbations``::
+    Subclass it, give it a :class:`~auditkit.records.declaration.Declaration`, and put it into the
+    ``perturbations`` of a study file's plan, or register it under the entry point group
+    ``auditkit.perturbations``; a function is enough for :func:`auditkit.perturb`::
 
         class ZeroBias(Perturbation):
             declaration = Declaration(
@@ -33,6 +36,15 @@ class Perturbation(ABC):
     """
 
     declaration: ClassVar[Declaration]
+
+    @property
+    def own(self) -> OwnPerturbation:
+        """What a plan holds of it where it stands in a study file.
+
+        Raises:
+            UnknownPerturbation: When no plan can hold what it declares.
+        """
+        return own_perturbation(self.declaration)
 
     @abstractmethod
     def apply(

@@ -22,6 +22,7 @@ from auditkit.perturbations.order import (
     OrderSwap,
     OrderWithReplacement,
 )
+from auditkit.perturbations.own import adopted
 from auditkit.perturbations.ulp import Ulp
 from auditkit.perturbations.version_1 import AdamReset1, OptimizerReset1
 from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration
@@ -90,7 +91,7 @@ def perturbation_of(name: str, version: int | None = None) -> Perturbation:
     Raises:
         UnknownPerturbation: When there is none of that name and version.
     """
-    found = registry()
+    found = {**adopted(), **registry()}
     if name not in found:
         raise UnknownPerturbation(
             f"unknown perturbation {name!r}", expected=", ".join(sorted(found))

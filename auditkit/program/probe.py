@@ -15,6 +15,13 @@ from auditkit.errors import ProgramError
 from auditkit.formats.quote import class_of
 from auditkit.observe.values.classes import items_of, kind_of, of_items
 
+#: Stands for a label that is left out, whatever the probe's own ``ignore_index``.
+IGNORED = -100
+
+#: Rows that are passed at once, and positions where there is no label a row.
+_ROWS = 512
+_POSITIONS = 1024
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -23,41 +30,96 @@ class Probe:
     Attributes:
         inputs: What the model is called with: a tensor ``(N, ...)``, or tensors of N rows each
             in dicts, tuples and other mappings, such as a tokenizer's ``BatchEncoding``.
-        labels: int64 ``(N,)``, class indices.
-        predict: ``predict(model, inputs)`` gives class scores ``(N, C)``: logits or, where
-            ``probabilities`` is true, probabilities. By default ``model(**inputs)`` where the
-            inputs are a mapping whose keys ``forward`` takes, else ``model(inputs)``; where the
-            result is no tensor, its ``logits``.
+        labels: Class indices: int64 ``(N,)``, one a row, or ``(N, T)``, one a position of every
+            row, as of a language model's tokens; positions that hold ``ignore_index`` are left
+            out. None for distances between branches and nothing else.
+        predict: ``predict(model, inputs)`` gives class scores ``(N, C)``, or ``(N, T, C)`` by
+            position: logits or, where ``probabilities`` is true, probabilities. By default
+            ``model(**inputs)`` where the inputs are a mapping whose keys ``forward`` takes, else
+            ``model(inputs)``; where the result is no tensor, its ``logits``.
         probabilities: Whether ``predict`` gives probabilities instead of logits.
-        batch_size: Rows that are passed at once. What is not N rows long is passed whole.
+        batch_size: Rows that are passed at once. By default 512 and, where there is no label a
+            row, as many as hold 1,024 positions (at least one). What is not N rows long is passed
+            whole.
         of: The name of one of ``Program.averaged``, which is then asked in the model's place.
+        ignore_index: Marks positions without a label.
     """
 
     inputs: Any
-    labels: Tensor
+    labels: Tensor | None = None
     predict: Callable[[nn.Module, Any], Tensor] | None = None
     probabilities: bool = False
-    batch_size: int = 512
+    batch_size: int | None = None
     of: str | None = None
+    ignore_index: int = -100
 
     def __post_init__(self) -> None:
+        if self.batch_size is not None and self.batch_size < 1:
+            raise ProgramError(f"Probe.batch_size must be at least 1, not {self.batch_size}")
+        if self.labels is None:
+            return
         labels = torch.as_tensor(self.labels)
-        if labels.ndim != 1 or len(labels) == 0 or labels.is_floating_point():
+        if labels.ndim not in (1, 2) or labels.numel() == 0 or labels.is_floating_point():
             raise ProgramError(
-                "Probe.labels must hold one class index an example",
-                expected="int64 (N,)",
+                "Probe.labels must hold one class index an example, or one a position",
+                expected="int64 (N,) or (N, T)",
                 found=f"{labels.dtype} {tuple(labels.shape)}",
             )
-        object.__setattr__(self, "labels", labels.detach().to("cpu", torch.int64))
+        labels = labels.detach().to("cpu", torch.int64)
+        if labels.ndim == 2:
+            known = labels[labels != self.ignore_index]
+            if len(known) == 0:
+                raise ProgramError("every label of the probe is Probe.ignore_index")
+            if int(known.min()) < 0:
+                raise ProgramError(
+                    "a probe label is no class index",
+                    found=int(known.min()),
+                    hint="positions to leave out hold Probe(ignore_index=...), -100 by default",
+                )
+            labels = labels.masked_fill(labels == self.ignore_index, IGNORED)
+        object.__setattr__(self, "labels", labels)
+
+    @property
+    def by_position(self) -> bool:
+        """Whether there is a label a position."""
+        return self.labels is not None and self.labels.ndim == 2
+
+    @property
+    def known_labels(self) -> Tensor:
+        """int64 ``(M,)``: the labels of all rows or positions that have one."""
+        if self.labels is None:
+            return torch.empty(0, dtype=torch.int64)
+        return self.labels[self.labels != IGNORED] if self.by_position else self.labels
+
+    @property
+    def n_rows(self) -> int | None:
+        """N, by the labels or else by the inputs; None where these do not tell."""
+        if self.labels is not None:
+            return len(self.labels)
+        lengths = {shape[:1] for shape in _shapes(self.inputs)}
+        return lengths.pop()[0] if len(lengths) == 1 and () not in lengths else None
 
     def parts(self) -> Iterator[Any]:
         """The inputs, ``batch_size`` rows at a time where every tensor of them has N rows."""
-        n_rows = len(self.labels)
-        if not _has_rows(self.inputs, n_rows):
-            yield self.inputs
+        return (inputs for _, inputs in self.slices())
+
+    def slices(self) -> Iterator[tuple[slice, Any]]:
+        """The same, each with the rows that it is of."""
+        n_rows = self.n_rows
+        if n_rows is None or not _has_rows(self.inputs, n_rows):
+            yield slice(None), self.inputs
             return
-        for start in range(0, n_rows, self.batch_size):
-            yield _rows(self.inputs, n_rows, slice(start, start + self.batch_size))
+        size = self.batch_size or self._rows_at_once()
+        for start in range(0, n_rows, size):
+            rows = slice(start, start + size)
+            yield rows, _rows(self.inputs, n_rows, rows)
+
+    def _rows_at_once(self) -> int:
+        if self.labels is not None and self.labels.ndim == 1:
+            return _ROWS
+        shapes = [shape for shape in _shapes(self.inputs) if len(shape) > 1]
+        lengths = [shape[1] for shape in shapes] if self.labels is None else [self.labels.shape[1]]
+        return max(1, _POSITIONS // max(lengths, default=1)) if lengths else _ROWS
 
     def scores(self, model: nn.Module, inputs: Any) -> Tensor:
         """Class scores of some inputs, as ``predict`` or the model gives them.

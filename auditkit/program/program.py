@@ -22,13 +22,17 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import AuditError, ProgramError, ProgramFailed
 from auditkit.formats.quote import class_of
-from auditkit.observe.loader.iterables import TAKEN, as_data_loader, is_loader
+from auditkit.observe.loader.iterables import TAKEN, as_data_loader, is_loader, without_batches
 from auditkit.observe.machine.code import import_file, import_module
 from auditkit.observe.machine.imports import noted_opens
 from auditkit.observe.rng.per_sample import PerSample
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import Stateful, TrainingObjects
+from auditkit.observe.state.named_groups import Groups, Patterns, group_patterns
+from auditkit.perturbations.own import adopt
+from auditkit.perturbations.registry import registry
 from auditkit.program.arguments import check_arguments, lacking_options, where_data_lie
+from auditkit.program.data_source import check_data_source
 from auditkit.program.probe import Probe
 from auditkit.records.plan import StudyPlan
 
@@ -48,7 +52,8 @@ class Program:
         model: The model.
         optimizer: Its optimizer.
         loader: A ``torch.utils.data.DataLoader``, or anything else whose ``iter()`` gives an
-            iterator over the batches of one epoch, a new one each time.
+            iterator over the batches of one epoch, a new one each time; or None, where ``step``
+            makes or finds its own data and says by :func:`auditkit.consume` what it consumes.
         loss: ``loss(model, batch)`` gives the scalar training loss. It is also called, without
             training, to recalibrate BatchNorm, so it must not count its calls, or there is
             ``recalibrate``. May be left out with a ``step`` of its own; recalibration is then
@@ -63,13 +68,20 @@ class Program:
             :class:`auditkit.observe.state.components.TrainingObjects`; and generators that follow
             the sample and not the position, as ``auditkit.PerSample(generator)``.
         step: ``step(program, batch, t)`` replaces the default step of batch number t (from 1)
-            and returns the loss, a float, or None.
+            and returns the loss, a float, or None. The batch is None without a loader.
         accumulate: Batches whose gradients are summed up before each optimizer step.
         clip_grad_norm: Largest gradient norm, or None.
         on_epoch_end: ``on_epoch_end(program, epoch)``, called after each epoch (from 0).
         recalibrate: ``recalibrate(model, batch)`` calls the model on a batch, for BatchNorm's
             statistics; what it returns is dropped. By default ``loss`` does that.
         data_version: The data set's own digest or version, recorded as the program states it.
+        groups: Parts of the model that are components of their own: patterns (``fnmatch``) of
+            parameter and buffer names by group, as ``{"teacher": "encoder_k.*"}``; or
+            ``"children"``, a group for each child of the model.
+        data_from: ``loader``: every branch is delivered the control's samples. ``model``: which
+            samples the loader yields depends on the model (hard-example mining, active learning),
+            so that a treatment's own course makes other data, and its effect is a total one.
+        steps_per_epoch: Without a loader, the steps after which an epoch ends.
     """
 
     model: nn.Module
@@ -88,6 +100,9 @@ class Program:
     on_epoch_end: Callable[[Program, int], None] | None = None
     recalibrate: Callable[[nn.Module, Batch], object] | None = None
     data_version: str | None = None
+    groups: Groups = field(default_factory=dict)
+    data_from: Literal["loader", "model"] = "loader"
+    steps_per_epoch: int | None = None
 
     def __post_init__(self) -> None:
         kinds = {
@@ -103,6 +118,7 @@ class Program:
                     expected=f"{kind.__module__}.{kind.__name__}",
                     found=class_of(value),
                 )
+        check_data_source(self)
         object.__setattr__(self, "_data_loader", _data_loader(self.loader))
         if self.loss is None and self.step is None:
             raise ProgramError("Program needs loss=, or step= for a step of its own")
@@ -118,6 +134,7 @@ class Program:
             )
         if self.accumulate < 1:
             raise ProgramError(f"accumulate must be at least 1, not {self.accumulate}")
+        object.__setattr__(self, "_patterns", group_patterns(self.model, self.groups))
         self._check_names()
 
     def _check_names(self) -> None:
@@ -158,7 +175,13 @@ class Program:
             scaler=self.scaler,
             averaged=self.averaged,
             extras=self.extras,  # type: ignore[arg-type]  # which takes generators out of it
+            groups=self._group_patterns,
         )
+
+    @property
+    def _group_patterns(self) -> Patterns:
+        found: Patterns = self.__dict__["_patterns"]
+        return found
 
     @property
     def sample_generators(self) -> dict[str, Generator]:
@@ -225,6 +248,8 @@ class Program:
 
 
 def _data_loader(loader: object) -> DataLoader[Any]:
+    if loader is None:
+        return without_batches()
     if not is_loader(loader):
         once = ", which can be iterated once" if isinstance(loader, Iterator) else ""
         raise ProgramError(
@@ -332,4 +357,5 @@ def load_factory(target: str, folder: Path | None = None) -> LoadedFactory:
     plan = getattr(module, "STUDY", None)
     if plan is not None and not isinstance(plan, StudyPlan):
         raise ProgramError("STUDY must be an auditkit.StudyPlan", found=type(plan).__name__)
+    adopt(list(vars(module).values()), plan, registry())
     return LoadedFactory(make, module, name, plan)

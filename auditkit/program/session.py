@@ -14,8 +14,14 @@ from torch.nn.parameter import is_lazy
 
 from auditkit.errors import ProgramError
 from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.consumption import StepDriver
 from auditkit.observe.loader.driver import LoaderDriver
-from auditkit.observe.rng.streams import GlobalStreams, capture_streams, seed_everything
+from auditkit.observe.rng.streams import (
+    Generator,
+    GlobalStreams,
+    capture_streams,
+    seed_everything,
+)
 from auditkit.observe.state.components import State, StateReader, TrainingObjects, as_built
 from auditkit.observe.state.uncaptured import (
     PrivateGenerator,
@@ -74,6 +80,10 @@ class TrainingSession:
         """The training state as live views, without the data position."""
         return self._reader.read(streams)
 
+    def streams(self) -> GlobalStreams:
+        """The global streams as they stand; draws nothing."""
+        return self._reader.streams()
+
     def attributes(self, *, strict: bool = False) -> State:
         """Plain attributes that training changed, as components.
 
@@ -124,6 +134,18 @@ class Session(TrainingSession):
         return {**super().state(streams), **self.attributes()}
 
 
+def _driver(
+    program: Program,
+    seed: int,
+    plan: StudyPlan,
+    following: Mapping[str, Generator],
+    registered: Mapping[str, Generator],
+) -> LoaderDriver | StepDriver:
+    if program.loader is None:
+        return StepDriver(plan.augmentation_rng, program.steps_per_epoch)
+    return LoaderDriver(program.data_loader, seed, plan.augmentation_rng, following, registered)
+
+
 def open_session(
     factory: LoadedFactory, arguments: Mapping[str, str], plan: StudyPlan, seed: int
 ) -> Session:
@@ -160,9 +182,7 @@ def open_session(
         generators=generators,
         program=program,
         objects=objects,
-        driver=LoaderDriver(
-            program.data_loader, seed, plan.augmentation_rng, following, objects.generators
-        ),
+        driver=_driver(program, seed, plan, following, objects.generators),
         seed=seed,
         stream_seeds=seeds,
         stream_starts=starts,

@@ -99,7 +99,7 @@ class Loop:
     def batch_requested(self) -> GlobalStreams:
         """End the step before; cut a row."""
         self.end_step()
-        streams = capture_streams()
+        streams = self._session.streams()
         if self._disabled:
             return streams
         state = self._session.state(streams)

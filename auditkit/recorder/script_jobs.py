@@ -29,6 +29,7 @@ from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
 from auditkit.processes.protocol import Connection
 from auditkit.program.program import Program
+from auditkit.program.reference import References
 from auditkit.program.session import Session
 from auditkit.recorder.loop import Loop, RecorderBackend
 from auditkit.recorder.tasks import LoopStopped, describe_failure
@@ -176,8 +177,11 @@ class JobBackend(RecorderBackend):
             self._started, self._built = time.process_time(), built_program(session)
             return PreflightCallback(session, self._plan, self._report)
         if fork is None or order is None:
-            return TrunkCallback(session, self._plan, self._report)
-        return BranchCallback(session, self._plan, fork.recalibration, order.content, self._report)
+            return TrunkCallback(session, self._plan, self._report, References(Path(job.out)))
+        return BranchCallback(
+            *(session, self._plan, fork.recalibration, order.content, self._report),
+            References(Path(job.references or job.out)),
+        )
 
     def _restore(self, fork: Fork) -> None:
         self._instrumented.restore(fork)

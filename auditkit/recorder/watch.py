@@ -10,6 +10,7 @@ the surroundings are looked at a few times only.
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 from collections.abc import Callable, Mapping
@@ -273,11 +274,12 @@ class Watch:
 
 def _trained_state(digests: Mapping[str, bytes]) -> dict[str, bytes]:
     """What training changes: all but the random streams, which a loader draws from, too."""
-    return {
-        name: digest
-        for name, digest in digests.items()
-        if not name.startswith("rng/") and not is_consumed(name)
-    }
+    return {name: digest for name, digest in digests.items() if _is_trained(name)}
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_trained(name: str) -> bool:
+    return not name.startswith("rng/") and not is_consumed(name)
 
 
 def _reference(batch: Any) -> Callable[[], object]:

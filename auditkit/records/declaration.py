@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from auditkit.errors import UnknownPerturbation
+from auditkit.records.parameter import Parameter
 from auditkit.records.plan import ParameterValue, PerturbationSpec
 
 #: Entry point group under which a package registers perturbations of its own.
@@ -20,43 +21,15 @@ PLUGINS = "auditkit.perturbations"
 Kind = Literal["none", "state", "order"]
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """A parameter of a perturbation.
+#: A parameter of everything that changes no data: whether the branch is given the control's data in
+#: place of those that its own course would make.
+YOKED = "yoked"
+_YOKED = {YOKED: Parameter(default="no", choices=("no", "yes"), optional=True)}
 
-    Attributes:
-        default: Its value where a plan names none.
-        choices: Allowed strings; empty for whole numbers.
-        minimum: Least allowed whole number.
-        text: Whether any string is allowed.
-        optional: Whether its default is implied: a perturbation with it has the name and the
-            branch that it had before there was the parameter.
-    """
 
-    default: ParameterValue
-    choices: tuple[str, ...] = ()
-    minimum: int = 0
-    text: bool = False
-    optional: bool = False
-
-    def accepts(self, value: ParameterValue) -> bool:
-        """Whether ``value`` may be given."""
-        if self.text:
-            return isinstance(value, str)
-        if self.choices:
-            return value in self.choices
-        return isinstance(value, int) and not isinstance(value, bool) and value >= self.minimum
-
-    def implies(self, value: ParameterValue) -> bool:
-        """Whether a value goes without saying."""
-        return self.optional and value == self.default
-
-    @property
-    def allowed(self) -> str:
-        """The allowed values, for messages."""
-        if self.text:
-            return "a name"
-        return " or ".join(self.choices) or f"a whole number of at least {self.minimum}"
+def is_yoked(spec: PerturbationSpec | None) -> bool:
+    """Whether a branch is given the control's data in place of its own."""
+    return spec is not None and spec.parameters.get(YOKED) == "yes"
 
 
 @dataclass(frozen=True)
@@ -113,18 +86,18 @@ class Declaration:
         Raises:
             UnknownPerturbation: On a parameter or value that the declaration does not have.
         """
+        known = {**self.parameters, **(_YOKED if self.kind in ("none", "state") else {})}
         for key, value in spec.parameters.items():
-            if key not in self.parameters:
+            if key not in known:
                 raise UnknownPerturbation(
                     f"perturbation {self.name} has no parameter {key!r}",
                     expected=", ".join(sorted(self.parameters)) or "no parameter",
                 )
-            if not self.parameters[key].accepts(value):
+            if not known[key].accepts(value):
                 raise UnknownPerturbation(
                     f"perturbation {self.name}: {key}={value} is not allowed",
-                    expected=self.parameters[key].allowed,
+                    expected=known[key].allowed,
                 )
-        known = self.parameters
         values = {**{key: known[key].default for key in known}, **spec.parameters}
         kept = {key: v for key, v in values.items() if not known[key].implies(v)}
         return PerturbationSpec(self.name, kept)
@@ -183,7 +156,8 @@ def _adam_allows(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
 
 def _adam_clears(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
     """Whatever else an optimizer of the family accumulates, of which no name tells anything."""
-    return ("optimizer/*",) if dict(parameters) == {"moments": "mv", "step": "reset"} else ()
+    is_whole = (parameters["moments"], parameters["step"]) == ("mv", "reset")
+    return ("optimizer/*",) if is_whole else ()
 
 
 def _second_allows(parameters: Mapping[str, ParameterValue]) -> tuple[str, ...]:
@@ -220,7 +194,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "move every trainable weight by -1, 0 or +1 times scale units in the last place",
             "noise floor",
             {"scale": Parameter(default=1, minimum=1), "draw": Parameter(default=0)},
-            _fixed("params"),
+            _fixed("params*"),  # the weights, and named groups of them
             needs="weights that are trained",
         ),
         Declaration(

@@ -11,6 +11,8 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass, field
 
+from auditkit.records.plan import LEFT_OUT_IF_DEFAULT
+
 #: Variants: outcomes as the branch left them, and with recalibrated BatchNorm statistics.
 AS_IS = "as-is"
 RECALIBRATED = "recalibrated"
@@ -82,6 +84,9 @@ class SignedEstimate:
         exactly_zero: The probability tables of both branches have equal bits for every seed.
         verdict: One of ``VERDICTS``.
         notes: What to know about this row.
+        effect: ``total`` where the treatment's own course made other data than the control's, so
+            that what these did is part of it; ``direct`` where it was given the control's data in
+            place of its own; empty where both consumed the same data by themselves.
     """
 
     perturbation: str
@@ -110,6 +115,7 @@ class SignedEstimate:
     exactly_zero: bool = False
     verdict: str = INCONCLUSIVE
     notes: tuple[str, ...] = ()
+    effect: str = field(default="", metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def test_p(self) -> float | None:
@@ -160,6 +166,9 @@ class DistanceEstimate:
             Then nothing is tested.
         verdict: One of ``VERDICTS``.
         notes: What to know about this row.
+        effect: ``total`` where the treatment's own course made other data than the control's, so
+            that what these did is part of it; ``direct`` where it was given the control's data in
+            place of its own; empty where both consumed the same data by themselves.
     """
 
     perturbation: str
@@ -189,6 +198,7 @@ class DistanceEstimate:
     exactly_zero: bool = False
     verdict: str = INCONCLUSIVE
     notes: tuple[str, ...] = ()
+    effect: str = field(default="", metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def test_p(self) -> float | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.plan import StudyPlan
 
 JobKind = Literal[
@@ -59,6 +60,8 @@ class Job:
         judged: Whether to report the files of every module that was imported (a replay).
         listed: Names of files below the program's folder that the recorded program opened
             (a replay).
+        references: Absolute folder in which the control left what branches are compared with where
+            a probe's tables are too large to keep; ``out`` where None.
         nudges: Scales of the placebo's nudge to try (``preflight``), until one has grown.
     """
 
@@ -78,6 +81,7 @@ class Job:
     versions: dict[str, int] | None = None
     listed: tuple[str, ...] = ()
     nudges: tuple[int, ...] = ()
+    references: str | None = None
 
     def version_of(self, branch: str) -> int | None:
         """Version of a branch's perturbation, or None for the current one."""
@@ -90,9 +94,11 @@ class Description:
 
     Attributes:
         plan: The program's ``STUDY``, or None.
+        own_perturbations: What the study file declares, whether the plan names it or not.
     """
 
     plan: StudyPlan | None
+    own_perturbations: tuple[OwnPerturbation, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,18 @@ What the workers of a seed hand back is made of the same parts (:mod:`auditkit.r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
 
 from auditkit.records.environment import Environment
 from auditkit.records.opened import OpenedFiles
-from auditkit.records.plan import CONFIRMATORY, PerturbationSpec, Role, StudyPlan
+from auditkit.records.plan import (
+    CONFIRMATORY,
+    LEFT_OUT_IF_DEFAULT,
+    PerturbationSpec,
+    Role,
+    StudyPlan,
+)
 from auditkit.records.rng import RngContract
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -52,6 +59,8 @@ class BranchRecord:
             before it was kept, and where samples cannot be told apart.
         reset: What the perturbation changed in the optimizer's groups and plain attributes, by
             path, as ``param_groups[0].step``; None in a record from before it was noted.
+        consumed: Name of the file of what a control without a loader consumed after t0, where
+            branches are yoked to it.
     """
 
     name: str
@@ -66,6 +75,7 @@ class BranchRecord:
     evaluated_on: dict[str, str] | None = None
     samples: str | None = None
     reset: tuple[str, ...] | None = None
+    consumed: str | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,9 @@ class DataRecord:
         loader: What the loader is: class, dataset class, batch size, workers ...
         declared: The program's own data digest or version, where it gives one.
         samples: How many samples the control consumed; None where batches are not indexed.
+        data_from: What decides which data a branch consumes: ``loader``, the same for all
+            branches; ``model``, a loader whose samples depend on the model; ``step``, where there
+            is no loader, what the step says that it consumed.
     """
 
     consumed_sha256: str
@@ -98,6 +111,9 @@ class DataRecord:
     loader: dict[str, str]
     declared: str | None
     samples: int | None
+    data_from: Literal["loader", "model", "step"] = field(
+        default="loader", metadata=LEFT_OUT_IF_DEFAULT
+    )
 
 
 @dataclass(frozen=True)
@@ -172,8 +188,8 @@ class FileRecord:
 
     Attributes:
         name: Path below the manifest's folder.
-        role: ``fork``, ``order``, ``trace``, ``outcome``, ``samples``, ``code``, ``plan``, or
-            ``earlier`` for the manifest of a study that this one extends.
+        role: ``fork``, ``order``, ``trace``, ``outcome``, ``samples``, ``consumed``, ``code``,
+            ``plan``, or ``earlier`` for the manifest of a study that this one extends.
         size: Bytes.
         sha256: Digest of its bytes; stands under ``subject`` in the statement.
     """

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from auditkit.errors import PlanError
 from auditkit.records import plan_values
+from auditkit.records.own_perturbation import OwnPerturbation, as_object
 from auditkit.records.plan_values import shown
 
 #: Metrics that a plan can name as primary, with the kind of estimand they get.
@@ -155,7 +156,8 @@ class StudyPlan:
         window: W, in steps; effects are measured at t0+W ...
         horizon: ... and at T, an absolute step.
         seeds: One paired comparison a seed.
-        perturbations: Names (``"momentum-reset"``, ``"adam-reset:moments=m"``) or specs.
+        perturbations: Names (``"momentum-reset"``, ``"adam-reset:moments=m"``) or specs; in a study
+            file also what :func:`auditkit.perturb` gave, and objects and classes of perturbations.
         placebos: K, placebo branches a seed (the noise floor).
         placebo_scale: Size of a placebo's nudge, in units in the last place; or ``"auto"``, the
             smallest power of 16 that grows in a short trial, which the study then records.
@@ -167,6 +169,7 @@ class StudyPlan:
         augmentation_rng: ``per-sample`` or ``inherit``, see the manual page random-numbers.
         probe_at: Further steps between t0 and T, ascending, after which branches are evaluated,
             for effects over time; what is measured there is exploratory.
+        own_perturbations: Declarations of those perturbations that are the program's own.
 
     Raises:
         PlanError: When the numbers contradict each other.
@@ -184,6 +187,7 @@ class StudyPlan:
     threads: int = 1
     augmentation_rng: str = "per-sample"
     probe_at: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    own_perturbations: tuple[OwnPerturbation, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     def __init__(  # noqa: PLR0913, PLR0917 # one argument a field, as a dataclass has it
         self,
@@ -191,7 +195,7 @@ class StudyPlan:
         window: int,
         horizon: int,
         seeds: Iterable[int],
-        perturbations: Iterable[str | PerturbationSpec],
+        perturbations: Iterable[Any],
         placebos: int = 3,
         placebo_scale: int | str = 1,
         primary_metric: str = "tv",
@@ -199,17 +203,19 @@ class StudyPlan:
         threads: int = 1,
         augmentation_rng: str = "per-sample",
         probe_at: Iterable[int] = (),
+        own_perturbations: Iterable[OwnPerturbation] = (),
     ) -> None:
         """Accept any iterable of seeds, and perturbations by name; see the class.
 
         No value is converted into another: a seed of 1.5 is a mistake, not seed 1.
         """
+        specs, objects = _perturbations(perturbations)
         values: dict[str, object] = {
             "fork_at": fork_at,
             "window": window,
             "horizon": horizon,
             "seeds": plan_values.whole_numbers("seeds", seeds, _MAX_SEEDS),
-            "perturbations": _perturbations(perturbations),
+            "perturbations": specs,
             "placebos": placebos,
             "placebo_scale": placebo_scale,
             "primary_metric": plan_values.text("primary_metric", primary_metric),
@@ -217,6 +223,7 @@ class StudyPlan:
             "threads": threads,
             "augmentation_rng": plan_values.text("augmentation_rng", augmentation_rng),
             "probe_at": plan_values.whole_numbers("probe_at", probe_at, _MAX_FURTHER),
+            "own_perturbations": _own(own_perturbations, objects.values()),
         }
         # Without a placebo there is no noise floor, and check 9 could never pass.
         limits = dict(_LIMITS)
@@ -226,6 +233,8 @@ class StudyPlan:
             values[name] = plan_values.whole(name, values[name], most)
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen: the only way to fill it here
+        # No field: a plan is data, and these are what the study file holds beside it.
+        object.__setattr__(self, "_objects", tuple(objects))
         self._check()
 
     def _check(self) -> None:
@@ -300,6 +309,12 @@ class StudyPlan:
         return StudyPlan(**{**own, **values})
 
     @property
+    def objects(self) -> tuple[object, ...]:
+        """Perturbations that the plan was given as objects, where it was made in a study file."""
+        found: tuple[object, ...] = self.__dict__.get("_objects", ())
+        return found
+
+    @property
     def window_end(self) -> int:
         """The step t0+W."""
         return self.fork_at + self.window
@@ -347,15 +362,34 @@ class StudyPlan:
         return ("control", "replica", *self.placebo_names, *self.treatment_names)
 
 
-def _perturbations(values: Iterable[str | PerturbationSpec]) -> tuple[PerturbationSpec, ...]:
-    specs = []
+def _perturbations(
+    values: Iterable[object],
+) -> tuple[tuple[PerturbationSpec, ...], dict[object, OwnPerturbation]]:
+    """Specs, and of those that were given as objects, these with what they declare."""
+    specs: list[PerturbationSpec] = []
+    objects: dict[object, OwnPerturbation] = {}
     for item in plan_values.items("perturbations", values, _MAX_PERTURBATIONS):
         if isinstance(item, str):
             specs.append(PerturbationSpec.parse(item))
         elif isinstance(item, PerturbationSpec):
             specs.append(item)
+        elif (found := as_object(item)) is not None:
+            objects[found[0]] = found[1]
+            specs.append(PerturbationSpec(found[1].name))
         else:
             raise PlanError(
-                f"perturbations must be names or PerturbationSpec objects, not {shown(item)}"
+                f"perturbations must be names or perturbations, not {shown(item)}",
+                expected="a name, a PerturbationSpec, or what auditkit.perturb gives",
             )
-    return tuple(specs)
+    return tuple(specs), objects
+
+
+def _own(given: object, found: Iterable[OwnPerturbation]) -> tuple[OwnPerturbation, ...]:
+    """Declarations by name, each once."""
+    by_name: dict[str, OwnPerturbation] = {}
+    for own in (*plan_values.items("own_perturbations", given, _MAX_PERTURBATIONS), *found):
+        if not isinstance(own, OwnPerturbation):
+            raise PlanError(f"own_perturbations must be declarations, not {shown(own)}")
+        if by_name.setdefault(own.name, own) != own:
+            raise PlanError(f"two perturbations are called {own.name!r}")
+    return tuple(by_name.values())

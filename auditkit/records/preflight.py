@@ -23,6 +23,7 @@ class Cost:
         row_bytes: Evidence of one step.
         n_probe: Examples of the probe.
         n_classes: Scores that an example of the probe is given.
+        outcome_bytes: What a branch keeps of the probe at one time, where it is no whole table.
     """
 
     step_seconds: float
@@ -33,6 +34,7 @@ class Cost:
     row_bytes: int
     n_probe: int
     n_classes: int
+    outcome_bytes: int | None = None
 
 
 @dataclass(frozen=True)

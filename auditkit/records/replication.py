@@ -41,8 +41,9 @@ def training_marks(record: SeedRecord) -> dict[str, str]:
     digests = record.branches[0].digests
     at_fork, at_end = digests.get("t0", {}), digests.get("T", {})
     marks = {}
-    if at_end.get("params", "") not in ("", record.initial.get("params"), at_fork.get("params")):
-        marks["parameters"] = at_end["params"]
+    for name in (name for name in at_end if name == "params" or name.startswith("params/")):
+        if at_end[name] not in ("", record.initial.get(name), at_fork.get(name)):
+            marks[name.replace("params", "parameters", 1)] = at_end[name]
     for name, digest in at_end.items():
         section, _, slot = name.rpartition("/")
         is_moment = section.partition("/")[0] == "optimizer" and slot in _MOMENTS

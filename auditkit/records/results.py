@@ -84,6 +84,8 @@ class TrunkResult:
             were opened.
         opened: What the program opened while it was built; None where nobody looked (a script).
         made: As ``initial``, before the first epoch began, which may draw.
+        left: Working files beside the others: what branches are compared with where a probe's
+            tables are too large to keep.
     """
 
     control: BranchRecord
@@ -100,6 +102,7 @@ class TrunkResult:
     notes: tuple[str, ...] = ()
     opened: OpenedFiles | None = None
     made: dict[str, str] = field(default_factory=dict)
+    left: tuple[str, ...] = ()
 
     @property
     def built(self) -> BuiltProgram:

@@ -230,7 +230,7 @@ def compare_seeds(
         yield Mismatch("trunk", None, "order", (), "order drift")
     if left.rng.streams != right.rng.streams:
         yield Mismatch("trunk", None, "rng", (), "commitment")
-    for name in ("consumed_sha256", "probe_sha256", "declared", "samples", "loader"):
+    for name in ("consumed_sha256", "probe_sha256", "declared", "samples", "loader", "data_from"):
         if getattr(left.data, name) != getattr(right.data, name):
             yield Mismatch("trunk", None, f"data ({name})", (), "data drift")
 

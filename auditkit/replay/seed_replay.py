@@ -203,15 +203,16 @@ class SeedReplay:
             judged=not self._task.own_command,
             versions={b.name: b.version for b in record.branches if b.version},
             listed=self._task.opened.own,
+            references=str(self._given),
         )
 
     def _give(self) -> None:
-        """Fork and order: the only recorded files that a replaying process can see.
+        """Fork, order and what branches are yoked to: all that a replaying process can see.
 
         The trunk's cannot: they are not there before it has ended.
         """
-        store.make_folder(self._given)
-        for name in (self._record.fork, self._record.order):
+        consumed = self._record.branches[0].consumed
+        for name in filter(None, (self._record.fork, self._record.order, consumed)):
             store.write_bytes(self._given / Path(name).name, self._run.pieces(name))
 
     def _run_together(self) -> Generator[TrunkResult | BranchesResult]:
@@ -253,9 +254,16 @@ class SeedReplay:
         attempt = read_attempt(out, result)
         if first:
             self._measure(attempt, out)
+            self._keep_references(result, out)
         store.remove_folder(out)
         store.make_folder(out)  # what goes on may still write there
         return attempt
+
+    def _keep_references(self, result: TrunkResult | BranchesResult, out: Path) -> None:
+        """Give the branches what they are compared with: this replay's control, not the record."""
+        store.make_folder(self._given)
+        for name in result.left if isinstance(result, TrunkResult) else ():
+            store.rename(out / Path(name).name, self._given / Path(name).name)
 
     def _measure(self, attempt: Attempt, out: Path) -> None:
         where, found, result = self._place, self._found.distances, attempt.result

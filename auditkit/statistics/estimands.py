@@ -61,6 +61,9 @@ MIN_SIGN_FLIP = 6
 #: a t bound is too low (true size .13 to .24 at a nominal .05 for n = 3 .. 10).
 MIN_DISTANCE_EQUIVALENCE = 20
 
+#: What is said of a probe of which nobody knows what is right.
+NO_LABELS = "the probe has no labels: signed outcomes are not computed"
+
 #: What is said where equal values would give an interval of width 0.
 NO_SPREAD = "a standard deviation of exactly 0 gives no interval"
 
@@ -102,12 +105,14 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
     outcomes = sorted(outcomes, key=lambda outcome: plan.seeds.index(outcome.seed))
     variants = variants_of(outcomes, plan)
     keys = [table_key(time, variant) for variant in variants for time in plan.probed]
-    values = evaluate_metrics(outcomes, keys, SIGNED, DISTANCES)
-    between_seeds, why_not = seed_distances(outcomes, keys, DISTANCES)
+    values = evaluate_metrics(outcomes, keys)
+    between_seeds, why_not = seed_distances(outcomes, keys)
     floor = floor_development(values)
+    has_labels = all(outcome.labels.size for outcome in outcomes)
+    notes = () if has_labels else (NO_LABELS,)
     signed = [
         _signed(estimand, values, len(outcomes))
-        for estimand in _estimands(plan, tuple(SIGNED), variants)
+        for estimand in _estimands(plan, tuple(SIGNED) if has_labels else (), variants)
     ]
     distances = [
         _distance(estimand, values, len(outcomes), between_seeds.get(estimand.table_metric), floor)
@@ -127,8 +132,8 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
         signed=tuple(signed),
         distances=tuple(distances),
         persistence=(*persistences(signed, LEVEL), *persistences(distances, LEVEL)),
-        notes=(*_notes(values, len(outcomes), plan), *filter(None, [why_not])),
-        levels=control_levels(outcomes, values, variants, plan),
+        notes=(*_notes(values, len(outcomes), plan), *filter(None, [why_not]), *notes),
+        levels=control_levels(outcomes, values, variants, plan) if has_labels else (),
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from auditkit.records.estimate import MIN_PAIRS, ControlLevel
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference
-from auditkit.statistics.metrics import SIGNED, Labels
+from auditkit.statistics.metrics import CLIP, Labels
 from auditkit.statistics.outcomes import SeedOutcomes, SeedValues, table_key
 
 #: Metrics that a constant guess has a meaningful value of; and those of them of which more is
@@ -57,9 +57,16 @@ def control_levels(
 
 
 def constant_guess(metric: str, labels: Labels) -> float:
-    """A metric of the table that gives every example the share of each class among the labels."""
-    shares = np.bincount(labels, minlength=2) / len(labels)
-    return SIGNED[metric](np.tile(shares, (len(labels), 1)), labels)
+    """A metric of the table that gives every example the share of each class among the labels.
+
+    The table itself is never made: it could be of as many columns as a language has words.
+    """
+    shares = np.unique(labels, return_counts=True)[1] / len(labels)
+    return {
+        "accuracy": float(shares.max()),
+        "nll": float(-(shares * np.log(np.maximum(shares, CLIP))).sum()),
+        "brier": float(1 - np.square(shares).sum()),
+    }[metric]
 
 
 def _level(

@@ -136,8 +136,14 @@ def brier(table: Table, labels: Labels) -> float:
     return float(np.square(error).sum(axis=1).mean())
 
 
+def _confidence(table: Table, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Confidence in the top label of every row, and whether it is the right one."""
+    wide, classes = _checked_scores(table, labels)
+    return wide.max(axis=1), wide.argmax(axis=1) == classes
+
+
 def _bins(
-    table: Table, labels: Labels
+    confidence: NDArray[np.float64], is_right: NDArray[np.bool_]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Rows, mean confidence and accuracy per non-empty bin of the top-label confidence.
 
@@ -145,9 +151,7 @@ def _bins(
     bin is (lower edge, upper edge]. So all equal confidences share a bin, the lowest that
     their value ends, and the order of the rows plays no part; heavy ties leave fewer bins.
     """
-    wide, classes = _checked_scores(table, labels)
-    confidence = wide.max(axis=1)
-    correct = (wide.argmax(axis=1) == classes).astype(np.float64)
+    correct = is_right.astype(np.float64)
     n = len(confidence)
     ranks = -(-np.arange(1, N_BINS + 1) * n // N_BINS)  # ceil(kN/B), from 1
     edges = np.unique(np.sort(confidence)[ranks - 1])
@@ -169,8 +173,13 @@ def ece(table: Table, labels: Labels) -> float:
     Raises:
         FormatError: On a bad table or bad labels.
     """
-    size, confidence, hit_rate = _bins(table, labels)
-    return float((size * np.abs(confidence - hit_rate)).sum() / size.sum())
+    return calibration_error(*_confidence(table, labels))
+
+
+def calibration_error(confidence: NDArray[np.float64], is_right: NDArray[np.bool_]) -> float:
+    """:func:`ece` of rows with a confidence each, of which some are right."""
+    size, mean, hit_rate = _bins(confidence, is_right)
+    return float((size * np.abs(mean - hit_rate)).sum() / size.sum())
 
 
 def squared_calibration_error(table: Table, labels: Labels) -> float:
@@ -183,9 +192,16 @@ def squared_calibration_error(table: Table, labels: Labels) -> float:
     Raises:
         FormatError: On a bad table or bad labels.
     """
-    size, confidence, hit_rate = _bins(table, labels)
+    return squared_calibration_error_of(*_confidence(table, labels))
+
+
+def squared_calibration_error_of(
+    confidence: NDArray[np.float64], is_right: NDArray[np.bool_]
+) -> float:
+    """:func:`squared_calibration_error` of rows with a confidence each, of which some are right."""
+    size, mean, hit_rate = _bins(confidence, is_right)
     noise = hit_rate * (1 - hit_rate) / np.maximum(size - 1, 1)
-    gap = np.where(size > 1, np.square(confidence - hit_rate) - noise, 0.0)
+    gap = np.where(size > 1, np.square(mean - hit_rate) - noise, 0.0)
     return float((size * gap).sum() / size.sum())
 
 

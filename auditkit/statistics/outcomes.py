@@ -2,12 +2,12 @@
 
 Kept here: which branches count. A branch that diverged counts nowhere, at no time, so that
 all times speak of the same pairs; a seed whose control diverged is left out whole. The
-metrics come in as arguments; what the numbers say is for ``estimands``.
+metrics are those of ``positions``; what the numbers say is for ``estimands``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -23,11 +23,12 @@ from auditkit.records.estimate import (
     FloorDevelopment,
 )
 from auditkit.records.plan import StudyPlan
-
-Table = NDArray[np.floating[Any]]
-Labels = NDArray[np.integer[Any]]
-SignedMetrics = Mapping[str, Callable[[Table, Labels], float]]
-DistanceMetrics = Mapping[str, Callable[[Table, Table], float]]
+from auditkit.statistics.positions import (
+    PositionTable,
+    distances,
+    same_bits,
+    signed_metrics,
+)
 
 #: A placebo has grown when its total variation at T exceeds this.
 GROWN = 1e-3
@@ -41,13 +42,14 @@ class BranchTables:
     """Probe tables of one branch.
 
     Attributes:
-        tables: Probabilities, float32 ``(N, C)``, by ``"t0+W"``, ``"T"``, the plan's further
-            times and, where the model has BatchNorm, ``"t0+W/recalibrated"`` and so on. Other keys
-            are ignored. Those of a diverged branch are never read.
+        tables: Probabilities, float32 ``(N, C)``, or what was kept of them by position
+            (:class:`PositionTable`), by ``"t0+W"``, ``"T"``, the plan's further times and, where
+            the model has BatchNorm, ``"t0+W/recalibrated"`` and so on. Other keys are ignored.
+            Those of a diverged branch are never read.
         diverged_at: Step at which the branch diverged, or None.
     """
 
-    tables: Mapping[str, NDArray[np.float32]]
+    tables: Mapping[str, Any]
     diverged_at: int | None = None
 
 
@@ -57,7 +59,7 @@ class SeedOutcomes:
 
     Attributes:
         seed: The seed.
-        labels: Class indices of the probe, int64 ``(N,)``.
+        labels: Class indices of the probe, int64 ``(N,)``; empty where it has none.
         control: The control's tables.
         placebos: The K placebos' tables, in the plan's order.
         treatments: The treatments' tables by branch name.
@@ -160,37 +162,30 @@ def _branches(outcome: SeedOutcomes, plan: StudyPlan) -> dict[str, BranchTables]
     }
 
 
-def evaluate_metrics(
-    outcomes: Sequence[SeedOutcomes],
-    keys: Sequence[str],
-    signed: SignedMetrics,
-    distances: DistanceMetrics,
-) -> list[SeedValues]:
+def evaluate_metrics(outcomes: Sequence[SeedOutcomes], keys: Sequence[str]) -> list[SeedValues]:
     """Evaluate every metric once on every table that counts.
 
     Args:
         outcomes: One a seed; seeds whose control diverged are skipped.
         keys: Keys of the tables to evaluate.
-        signed: Metrics of a table against labels.
-        distances: Metrics between a branch and its control; the control goes first.
 
     Raises:
         FormatError: On a table that holds no probabilities, or of another shape than the
             control's.
     """
 
-    def score(branch: BranchTables, labels: Labels) -> dict[TableMetric, float]:
+    def score(branch: BranchTables, outcome: SeedOutcomes) -> dict[TableMetric, float]:
         return {
-            (key, name): metric(branch.tables[key], labels)
+            (key, name): value
             for key in keys
-            for name, metric in signed.items()
+            for name, value in signed_metrics(branch.tables[key], outcome.labels).items()
         }
 
     def compare(control: BranchTables, branch: BranchTables) -> dict[TableMetric, float]:
         return {
-            (key, name): metric(control.tables[key], branch.tables[key])
+            (key, name): value
             for key in keys
-            for name, metric in distances.items()
+            for name, value in distances(control.tables[key], branch.tables[key]).items()
         }
 
     values = []
@@ -206,13 +201,13 @@ def evaluate_metrics(
         values.append(
             SeedValues(
                 outcome.seed,
-                score(control, outcome.labels),
-                {name: score(branch, outcome.labels) for name, branch in included.items()},
+                score(control, outcome),
+                {name: score(branch, outcome) for name, branch in included.items()},
                 {name: compare(control, branch) for name, branch in included.items()},
                 tuple(compare(control, x) for x in outcome.placebos if x.diverged_at is None),
                 {
                     name: frozenset(
-                        key for key in keys if _same_bits(control.tables[key], branch.tables[key])
+                        key for key in keys if same_bits(control.tables[key], branch.tables[key])
                     )
                     for name, branch in included.items()
                 },
@@ -221,12 +216,8 @@ def evaluate_metrics(
     return values
 
 
-def _same_bits(a: Table, b: Table) -> bool:
-    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-
-
 def seed_distances(
-    outcomes: Sequence[SeedOutcomes], keys: Sequence[str], distances: DistanceMetrics
+    outcomes: Sequence[SeedOutcomes], keys: Sequence[str]
 ) -> tuple[dict[TableMetric, float], str | None]:
     """Mean distance between the controls of different seeds, over all pairs of seeds.
 
@@ -239,12 +230,15 @@ def seed_distances(
     first = included[0].labels
     if not all(np.array_equal(first, outcome.labels) for outcome in included):
         return {}, "no seed-to-seed distance: the probe differs between seeds"
-    pairs = [(a.control.tables, b.control.tables) for a, b in combinations(included, 2)]
-    return {
-        (key, name): float(np.mean([metric(a[key], b[key]) for a, b in pairs]))
-        for key in keys
-        for name, metric in distances.items()
-    }, None
+    if any(isinstance(included[0].control.tables[key], PositionTable) for key in keys):
+        return {}, "no seed-to-seed distance: of tables by position none is kept to compare"
+    found: dict[TableMetric, float] = {}
+    for key in keys:
+        pairs = combinations([outcome.control.tables[key] for outcome in included], 2)
+        each = [distances(here, there) for here, there in pairs]
+        for name in each[0]:
+            found[key, name] = float(np.mean([values[name] for values in each]))
+    return found, None
 
 
 def floor_development(values: Sequence[SeedValues]) -> FloorDevelopment:

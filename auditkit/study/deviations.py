@@ -24,6 +24,8 @@ def plan_deviations(planned: StudyPlan, found: StudyPlan) -> Iterator[str]:
             yield from _list_deviations("plan, seeds", here, there, spelled_seeds)
         elif item.name == "perturbations":
             yield from _list_deviations("plan, perturbations", here, there, _typed)
+        elif item.name == "own_perturbations":
+            yield from _list_deviations("plan, the program's own perturbations", here, there, repr)
         elif item.name == "margins":
             here, there = ({k: str(v) for k, v in side.items()} for side in (here, there))
             yield from _mapping_deviations("plan, margins", here, there)

@@ -14,6 +14,7 @@ from auditkit.records.declaration import Declaration, declaration_of
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.records.plan_values import spelled_seeds
+from auditkit.records.planned_declarations import declarations_of, refuse_shadows
 from auditkit.records.preflight import Preflight
 from auditkit.study.extension import EarlierStudy
 from auditkit.study.script_workers import SEED
@@ -73,13 +74,15 @@ def script_source(command: Sequence[str], plan: StudyPlan, folder: Path) -> Prog
 
 
 def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPlan:
-    """Fill in the parameters of every perturbation.
+    """Fill in the parameters of every perturbation; own ones that it does not name are left out.
 
     Raises:
         UnknownPerturbation: On a name, parameter or value that no declaration has.
         PlanError: When two perturbations turn out to be the same, or one leaves the order of a
             window's batches as it is.
     """
+    refuse_shadows(plan, declarations)
+    declarations = declarations_of(plan, declarations)
     specs = [declaration_of(spec.name, declarations).resolve(spec) for spec in plan.perturbations]
     kinds = {name: declaration.kind for name, declaration in declarations.items()}
     for spec in filter(None, (order_spec(spec, kinds) for spec in specs)):
@@ -90,4 +93,6 @@ def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPl
                 f"seed {spelled_seeds(still)}",
                 hint="a longer --window, another draw=, other seeds, or unit=sample",
             )
-    return plan.with_perturbations(specs)
+    names = {spec.name for spec in specs}
+    own = [one for one in plan.own_perturbations if one.name in names]
+    return plan.changed(perturbations=specs, own_perturbations=own)

@@ -80,6 +80,8 @@ def _run_seed(
     # The replica last: where something outside the processes (a file, a server) was changed by a
     # branch before it, it no longer equals the control.
     missing = tuple(sorted((name for name in names if name not in kept), key="replica".__eq__))
+    if trunk is not None and missing and not _is_left(job, trunk):
+        trunk, missing = None, tuple(sorted(names, key="replica".__eq__))
 
     def keep(result: BranchesResult) -> None:
         kept[result.branches[0].name] = parts.keep_branch(result)
@@ -103,7 +105,14 @@ def _run_seed(
         )
         rest = replace(job, kind="branches", branches=missing, fork=fork, order=order)
         workers.run(rest, report, keep)
+    for name in trunk.result.left:
+        store.remove(Path(job.out) / name)
     return _finished(request, folder, trunk, [kept[name] for name in names])
+
+
+def _is_left(job: Job, trunk: TrunkPart) -> bool:
+    """Whether what the branches are compared with is still there."""
+    return all((Path(job.out) / name).exists() for name in trunk.result.left)
 
 
 def _seed_job(request: StudyRequest, folder: RunFolder, seed: int) -> Job:

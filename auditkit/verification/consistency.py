@@ -14,6 +14,7 @@ import numpy as np
 
 from auditkit.errors import UnknownPerturbation
 from auditkit.evidence.reader import RunEvidence, SeedEvidence
+from auditkit.formats.outcome_names import DISTANCE_COLUMNS, split_column, time_of
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome
 from auditkit.records.declaration import Declaration, matches
@@ -31,7 +32,7 @@ from auditkit.records.manifest import (
 from auditkit.records.plan import PerturbationSpec, Role, StudyPlan
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
 from auditkit.records.report import Finding
-from auditkit.statistics.metrics import ROW_SUM_TOLERANCE
+from auditkit.verification.outcome_tables import check_outcome
 
 Declarations = Mapping[str, Declaration]
 
@@ -94,6 +95,8 @@ def _used(manifest: StudyManifest) -> Iterator[tuple[str, str]]:
             yield from ((branch.trace, "trace"), (branch.outcome, "outcome"))
             if branch.samples is not None:
                 yield branch.samples, "samples"
+            if branch.consumed is not None:
+                yield branch.consumed, "consumed"
     for extension in manifest.extends:
         yield extension.manifest, EARLIER_ROLE
     if any(file.name == PLAN_NAME for file in manifest.files):  # a plan is not referred to
@@ -103,7 +106,7 @@ def _used(manifest: StudyManifest) -> Iterator[tuple[str, str]]:
 def check_trunk(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
     """Findings about the trunk's trace, the order file and the fork's sections."""
     where = f"seed {seed.record.seed}, trunk"
-    yield from _check_rows(seed.trunk, 1, plan.fork_at, where)
+    yield from _check_rows(seed.trunk, 1, plan.fork_at, where, _needed(seed))
     if len(seed.order.batches) != plan.horizon:
         yield Finding(
             f"the order file has {len(seed.order.batches)} steps, the plan {plan.horizon}",
@@ -126,10 +129,10 @@ def check_branch(
 ) -> Iterator[Finding]:
     """Findings about one branch's trace and outcome."""
     plan, where = evidence.manifest.plan, seed.place(branch)
-    yield from _check_rows(trace, plan.fork_at + 1, plan.horizon, where)
+    yield from _check_rows(trace, plan.fork_at + 1, plan.horizon, where, _needed(seed))
     yield from _check_columns(seed.record, branch, trace, declarations, where)
     yield from _check_digests(branch, trace, plan, where)
-    yield from _check_outcome(seed, branch, outcome, plan, where)
+    yield from check_outcome(seed, branch, outcome, plan, where)
     yield from _check_evaluated_on(seed.record, branch, where)
     found = _diverged_at(trace, outcome, plan)
     if found != branch.diverged_at:
@@ -140,17 +143,25 @@ def check_branch(
         )
 
 
-def _check_rows(trace: Trace, first: int, last: int, where: str) -> Iterator[Finding]:
+def _needed(seed: SeedEvidence) -> tuple[str, ...]:
+    """Columns of what every row consumed; a step without a loader may consume nothing."""
+    return () if seed.record.data.data_from == "step" else CONSUMED
+
+
+def _check_rows(
+    trace: Trace, first: int, last: int, where: str, needed: tuple[str, ...]
+) -> Iterator[Finding]:
     if (trace.first_step, trace.last_step) != (first, last):
         yield Finding(
             f"the trace has steps {trace.first_step}..{trace.last_step}, the plan {first}..{last}",
             where,
         )
         return
-    if "params" not in trace.columns or any(name not in trace.columns for name in CONSUMED):
+    params = [name for name in trace.columns if name == "params" or name.startswith("params/")]
+    if not params or any(name not in trace.columns for name in needed):
         yield Finding("the trace has no column params, order or batch", where)
         return
-    for name in (*CONSUMED, "params"):
+    for name in (*needed, *sorted(params)):
         cells = np.frombuffer(trace.columns[name], dtype=np.uint8).reshape(-1, EVIDENCE_BYTES)
         empty = np.flatnonzero(~cells[:-1].any(axis=1))
         if len(empty):
@@ -202,24 +213,6 @@ def _check_digests(
             yield Finding(f"no commitment at {time}", where, step, name)
 
 
-def _check_outcome(
-    seed: SeedEvidence, branch: BranchRecord, outcome: Outcome, plan: StudyPlan, where: str
-) -> Iterator[Finding]:
-    plain = {"t0", *plan.probed}
-    both = plain | {f"{time}/recalibrated" for time in plain}
-    control = seed.control_outcome
-    if set(outcome.tables) not in (plain, both) or set(outcome.tables) != set(control.tables):
-        yield Finding(f"outcome tables are {', '.join(sorted(outcome.tables))}", where)
-        return
-    if not np.array_equal(outcome.labels, control.labels):
-        yield Finding("the probe's labels are not the control's", where)
-    for name, table in sorted(outcome.tables.items()):
-        if table.shape != control.tables[name].shape:
-            yield Finding(f"outcome {name} has shape {table.shape}", where)
-        elif branch.diverged_at is None:
-            yield from _check_probabilities(name, table, outcome, where)
-
-
 def _check_evaluated_on(record: SeedRecord, branch: BranchRecord, where: str) -> Iterator[Finding]:
     """Outcomes are compared, so they are of the same examples and the same batches."""
     control = record.branches[0].evaluated_on or {}
@@ -235,35 +228,16 @@ def _check_evaluated_on(record: SeedRecord, branch: BranchRecord, where: str) ->
             yield Finding(f"the {of} are not the control's", where, component=f"probe {name}")
 
 
-def _check_probabilities(
-    name: str,
-    table: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
-    outcome: Outcome,
-    where: str,
-) -> Iterator[Finding]:
-    finite = np.isfinite(table)
-    if not finite.all():
-        row = int(np.argwhere(~finite)[0][0])
-        yield Finding(f"outcome {name}: row {row} holds a value that is not finite", where)
-        return
-    sums = np.abs(table.astype(np.float64).sum(axis=1) - 1) > ROW_SUM_TOLERANCE
-    if (table < 0).any() or (table > 1).any() or sums.any():
-        yield Finding(f"outcome {name} holds no probabilities", where)
-    if (
-        outcome.labels.size
-        and not 0 <= outcome.labels.min() <= outcome.labels.max() < table.shape[1]
-    ):
-        yield Finding(f"outcome {name}: a label is no class", where)
-
-
 def _diverged_at(trace: Trace, outcome: Outcome, plan: StudyPlan) -> int | None:
     """First step whose loss or probabilities are not finite, by the evidence."""
     losses = np.frombuffer(trace.loss_bits[:-8], dtype="<f8")
     steps = [trace.first_step + int(row) for row in np.flatnonzero(~np.isfinite(losses))[:1]]
     times = {"t0": plan.fork_at, **plan.probed}
     for name, table in outcome.tables.items():
-        if not np.isfinite(table).all():
-            steps.append(times.get(name.partition("/")[0], plan.horizon))
+        # A distance is of two branches, of which either may have diverged.
+        is_own = split_column(name)[1] not in DISTANCE_COLUMNS
+        if is_own and not np.isfinite(table).all():
+            steps.append(times.get(time_of(name), plan.horizon))
     return min(steps, default=None)
 
 

@@ -14,6 +14,8 @@ from auditkit.verification.consistency import check_branch, check_plan, check_tr
 from auditkit.verification.fork import check_fork, check_touched
 from auditkit.verification.noise_floor import check_replica
 from auditkit.verification.order import check_branch_order, check_control_order
+from auditkit.verification.own_data import check_consumed
+from auditkit.verification.own_perturbations import check_own
 from auditkit.verification.program_code import check_opened, check_program
 from auditkit.verification.replication import Replication
 from auditkit.verification.rng_contract import check_branch_streams, check_contracts
@@ -27,7 +29,8 @@ def content_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
     manifest = run.manifest
     yield from _numbered(4, check_program(manifest.program))
     yield from _numbered(4, check_opened(manifest.opened))
-    found_in_plan = list(_numbered(4, check_plan(manifest, declarations)))
+    found_in_plan = list(_numbered(4, check_own(manifest.plan)))
+    found_in_plan += _numbered(4, check_plan(manifest, declarations))
     yield from found_in_plan
     yield from _numbered(5, check_contracts(manifest))
     if found_in_plan:
@@ -38,6 +41,7 @@ def content_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
         yield from _numbered(5, replication.findings(seed))
         yield from _numbered(4, check_trunk(seed, manifest.plan))
         yield from _numbered(6, check_control_order(seed, manifest.plan))
+        yield from _numbered(6, check_consumed(seed, manifest.plan))
         yield from _numbered(7, check_fork(seed, manifest.plan))
         for branch in record.branches:
             yield from _branch_findings(run, seed, branch, declarations)

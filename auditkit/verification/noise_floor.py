@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from auditkit.evidence.comparison import compare_traces
 from auditkit.evidence.reader import SeedEvidence
+from auditkit.formats.outcome_names import DISTANCE_COLUMNS, split_column
 from auditkit.formats.run_files import Outcome
 from auditkit.records.evidence import Trace
 from auditkit.records.manifest import BranchRecord
@@ -38,3 +39,6 @@ def check_replica(
         other = outcome.tables.get(name)
         if other is None or other.tobytes() != table.tobytes():
             yield Finding(f"{replica.name}'s outcome {name} is another", where, component="outcome")
+    for name, table in sorted(outcome.tables.items()):
+        if split_column(name)[1] in DISTANCE_COLUMNS and table.any():
+            yield Finding(f"{replica.name}'s outcome {name} is not 0", where, component="outcome")

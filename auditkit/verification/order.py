@@ -20,6 +20,7 @@ from auditkit.records.evidence import CONSUMED, Trace
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding
+from auditkit.verification.own_data import makes_own_data
 
 Declarations = Mapping[str, Declaration]
 
@@ -57,6 +58,9 @@ def check_branch_order(
 ) -> Iterator[Finding]:
     """Check 6, for one branch: the control's samples, or its own declared permutation of them."""
     where = seed.place(branch)
+    if makes_own_data(seed.record, branch, declarations):
+        yield from _own_order(seed, branch, trace)
+        return
     spec = branch.perturbation
     kind = declarations[spec.name].kind if spec and spec.name in declarations else "state"
     moved = spec if kind == "order" else None
@@ -86,6 +90,17 @@ def check_branch_order(
                 break
         yield from _check_samples(seed, branch, expected, plan)
     yield from _same_consumption(seed.control, trace, start, where, plan)
+
+
+def _own_order(seed: SeedEvidence, branch: BranchRecord, trace: Trace) -> Iterator[Finding]:
+    """An order of a branch's own is held to the one that it committed to, where that is kept."""
+    if seed.order.content is None:
+        return  # the cells are digests of batches of indices, which only a replay has
+    nothing = bytes(trace.n_rows * EVIDENCE_BYTES)
+    cells = trace.columns.get("order", nothing)[:-EVIDENCE_BYTES]
+    own = list(np.frombuffer(cells, dtype="<i8").reshape(-1, 1, 2))
+    if order_sha256(own) != branch.order_sha256:
+        yield Finding("the order is not the committed one", seed.place(branch), component="order")
 
 
 def _check_samples(

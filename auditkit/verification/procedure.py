@@ -43,13 +43,15 @@ from auditkit.records.declaration import DECLARATIONS, Declaration
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.opened import some_names
-from auditkit.records.plan import StudyPlan
+from auditkit.records.plan import StudyPlan, as_typed
+from auditkit.records.planned_declarations import declarations_of
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.replay.budget import replay_within
 from auditkit.replay.request import ReplayOutcome, ReplayRequest
 from auditkit.replay.sampling import Sample, by_seed, describe_sample, draw, shuffled
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
+from auditkit.statistics.positions import position_tables
 from auditkit.verification.authenticity import (
     COMPANIONS,
     OpenedManifest,
@@ -58,6 +60,8 @@ from auditkit.verification.authenticity import (
 )
 from auditkit.verification.content import content_findings, is_as_long_as_planned
 from auditkit.verification.extension import check_extension, look_note
+from auditkit.verification.own_data import departures, labelled
+from auditkit.verification.own_perturbations import own_note
 from auditkit.verification.plan_binding import Registrar, bind_plan
 from auditkit.verification.program_code import (
     check_program,
@@ -139,9 +143,10 @@ class _StudyVerification(Verification):
         self._run = run
         self._replayer = callbacks.replayer
         self._estimator = callbacks.estimator
-        self._declarations = callbacks.declarations
+        self._declarations = declarations_of(run.manifest.plan, callbacks.declarations)
         self._registrar = callbacks.registrar
         self._replay_outcome: ReplayOutcome | None = None
+        self._departed: dict[str, int] = {}
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
@@ -172,8 +177,16 @@ class _StudyVerification(Verification):
         n_streams = sum(len(record.rng.streams) for record in seeds)
         self._checks.ran(4, f"{n_branches} branches of {len(seeds)} seeds, steps 1..{plan.horizon}")
         self._checks.ran(5, f"{n_streams} streams of {len(seeds)} seeds")
-        self._checks.ran(6, f"{n_branches} branches, every step")
+        self._checks.ran(6, f"{n_branches} branches, every step{self._own_data(run)}")
         self._summarise_pairs(run, {})
+
+    def _own_data(self, run: RunEvidence) -> str:
+        """Which branches consumed data that their own course made."""
+        if self._checks.failed(1, 4, 6):
+            return ""
+        self._departed = departures(run, self._declarations)
+        names = [as_typed(name) for name in self._departed]
+        return f"; made other data by their own course: {some_names(names)}" if names else ""
 
     def _summarise_pairs(self, run: RunEvidence, rerun: Mapping[int, tuple[str, ...]]) -> None:
         """Say what checks 7 and 9 rest on: which branches of which seed were re-run here."""
@@ -183,7 +196,8 @@ class _StudyVerification(Verification):
         changes = {0: "; that changes are as declared was not replayed", n_all - len(seeds): ""}
         partly = f"; that changes are as declared was replayed for {n_rerun}"
         at_fork = f"{n_all} branches against their control after step {plan.fork_at}"
-        self._checks.ran(7, at_fork + changes.get(n_rerun, partly))
+        own = own_note(plan)
+        self._checks.ran(7, at_fork + changes.get(n_rerun, partly) + own)
         n_replicas = sum("replica" in names for names in rerun.values())
         by_whom = {0: "as the author re-ran it", len(seeds): "re-run here"}
         partly = f"re-run here for {n_replicas} of {len(seeds)} seeds"
@@ -326,6 +340,7 @@ class _StudyVerification(Verification):
         if not any(row.n for row in table.rows):
             self._checks.add(10, [Finding("no pair is left: every control or treatment diverged")])
             return None
+        table = labelled(table, self._departed, run)
         if (note := look_note(run.manifest)) is not None:
             table = replace(table, notes=(note, *table.notes))
         label = "" if self._replayed == "all" else "; not every table was recomputed"
@@ -347,7 +362,8 @@ def branch_tables(
         tables = {}
         for branch in record.branches:
             outcome = recomputed.get((record.seed, branch.name)) or run.outcome(branch)
-            tables[branch.name] = BranchTables(outcome.tables, branch.diverged_at)
+            named = position_tables(outcome.tables)
+            tables[branch.name] = BranchTables(named, branch.diverged_at)
             labels = outcome.labels
         plan = run.manifest.plan
         found.append(

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from auditkit.errors import AuditError
 from auditkit.evidence.reader import SeedEvidence
 from auditkit.formats.ordering import Batch
+from auditkit.formats.outcome_names import column_name
 from auditkit.records.replication import is_drawn, training_marks
 from auditkit.records.report import Finding
 
@@ -70,9 +71,13 @@ def _marks(seed: SeedEvidence) -> Iterator[tuple[str, str]]:
         if len(set(values[np.isfinite(values)].tolist())) >= _MIN_LOSSES:
             yield "losses", hashlib.sha256(losses).hexdigest()
     with contextlib.suppress(AuditError):
-        table = seed.control_outcome.tables.get("T")
+        tables = seed.control_outcome.tables
+        table = tables.get("T")
         if table is not None and _says_something(table):
             yield "outcome tables", hashlib.sha256(table.tobytes()).hexdigest()
+        squares = tables.get(column_name("T", "sum_of_squares"))
+        if squares is not None and _differs(squares):
+            yield "outcome tables", hashlib.sha256(squares.tobytes()).hexdigest()
     if is_drawn(record.data.loader):
         yield _ORDER, record.order_sha256
 
@@ -83,6 +88,11 @@ def _says_something(table: NDArray[np.float32]) -> bool:
         return False
     is_split = ((table > 0) & (table < 1)).any()
     return bool(is_split and (table != table[0]).any())
+
+
+def _differs(squares: NDArray[np.float64]) -> bool:
+    """The same of a table by position: not one of ones, nor of equal numbers."""
+    return bool(np.isfinite(squares).all() and ((squares < 1) & (squares != squares[0])).any())
 
 
 def _order_bits(seed: SeedEvidence) -> float:

@@ -70,7 +70,6 @@ from auditkit.formats import tensor_file
 from auditkit.formats.run_files import trace_to_tensors
 from auditkit.observe.loader.driver import Delivery, LoaderDriver
 from auditkit.observe.machine.determinism import deterministic
-from auditkit.observe.rng.streams import capture_streams
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.study.stages.auditor import Auditor
@@ -262,7 +261,7 @@ def _cut_and_load(session: Session, auditor: Auditor, clock: Clock) -> Delivery:
 
 
 def _capture(session: Session) -> Any:
-    streams = capture_streams()
+    streams = session.streams()
     return streams, session.state(streams)
 
 

@@ -18,7 +18,8 @@ from auditkit.errors import NothingToPerturb
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.perturbations.batchnorm import BatchNormReset
 from auditkit.perturbations.registry import perturbation_of, registry
-from auditkit.records.declaration import DECLARATIONS, Declaration, Parameter
+from auditkit.records.declaration import DECLARATIONS, Declaration
+from auditkit.records.parameter import Parameter
 from auditkit.records.plan import PerturbationSpec
 
 

@@ -156,7 +156,7 @@ def test_both_layouts_of_imagenet_are_read(write: Any, tmp_path: Path) -> None:
     assert ((images[:, 0, 0, 0] > 100).long() == labels).all()
     assert set(labels.tolist()) == {0, 1}
     probe = program.probe
-    assert probe is not None
+    assert probe is not None and probe.labels is not None  # noqa: PT018
     assert ((probe.inputs[:, 0, 0, 0] > 100).long() == probe.labels).all()
     assert set(probe.labels.tolist()) == {0, 1}
     assert isinstance(program.train_on((images, labels), 1), float)
@@ -234,6 +234,7 @@ def test_a_text_is_read_letter_by_letter(tmp_path: Path) -> None:
     program = build("gpt2_text", data=str(tmp_path))
     probe = program.probe
     assert probe is not None
+    assert probe.labels is not None
     assert len(probe.labels) == probe.inputs.numel()
     assert torch.equal(probe.labels.view(-1, 64)[:, :-1], probe.inputs[:, 1:])
     rows = first_batch(program)

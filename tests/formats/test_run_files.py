@@ -192,7 +192,10 @@ def test_an_order_of_another_shape_is_refused(tensors: dict[str, RawTensor], say
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"labels": None}, "no tensor 'labels'"),
+        ({"labels": None, "T/recalibrated": raw("float32", (3, 3))}, "has shape"),
+        ({"T:tv": raw("float32", (2,))}, "expected float64, found float32"),
+        ({"T:tv": raw("float64", (3,))}, r"'T:tv' has shape \(3,\), not \(2,\)"),
+        ({"T:predicted": raw("int32", (2, 1))}, "'T:predicted' has shape"),
         ({"labels": raw("int32", (2,))}, "expected int64, found int32"),
         ({"labels": raw("int64", (2, 1))}, "labels have shape"),
         ({"T": raw("float64", (2, 3))}, "expected float32, found float64"),

@@ -69,15 +69,32 @@ def test_a_scheduler_that_needs_a_metric_is_refused(changes: dict[str, Any]) -> 
     assert with_step.train_on(BATCH, 1) is None
 
 
-@pytest.mark.parametrize("labels", [torch.ones(3), torch.ones(2, 2).long(), torch.ones(0).long()])
+@pytest.mark.parametrize(
+    "labels", [torch.ones(3), torch.ones(2, 2, 2).long(), torch.ones(0).long()]
+)
 def test_probe_labels_must_be_class_indices(labels: Tensor) -> None:
     with pytest.raises(ProgramError, match="class index"):
         Probe(torch.ones(3, 4), labels)
 
 
 def test_probe_labels_become_int64() -> None:
-    assert Probe(None, torch.tensor([1, 0], dtype=torch.uint8)).labels.dtype is torch.int64
-    assert Probe(None, [1, 0]).labels.tolist() == [1, 0]  # type: ignore[arg-type]
+    octets, numbers = torch.tensor([1, 0], dtype=torch.uint8), [1, 0]
+    assert Probe(None, octets).known_labels.dtype is torch.int64
+    assert Probe(None, numbers).known_labels.tolist() == [1, 0]  # type: ignore[arg-type]
+
+
+def test_labels_by_position_that_are_left_out_are_no_labels() -> None:
+    probe = Probe(None, torch.tensor([[-1, 2], [1, -1]]), ignore_index=-1)
+    assert probe.by_position
+    assert probe.known_labels.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"), [([[-1, -1]], "every label"), ([[-1, -100, 2]], "no class index")]
+)
+def test_labels_by_position_that_say_nothing_are_refused(labels: Any, says: str) -> None:
+    with pytest.raises(ProgramError, match=says):
+        Probe(None, labels, ignore_index=-1)
 
 
 def test_the_default_step_is_the_usual_loop() -> None:

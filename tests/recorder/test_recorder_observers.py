@@ -31,7 +31,7 @@ OBSERVERS: dict[str, tuple[Any, str]] = {
     "generators": (wrapping, "HeldGenerators"),
     "the loaders": (wrapping, "RecordedLoader"),
     "the environment": (recording, "environment"),
-    "streams": (loop, "capture_streams"),
+    "streams": (StateReader, "streams"),
     "the state": (StateReader, "read"),
     "a row": (Auditor, "cut"),
     "a batch": (Auditor, "consume"),

@@ -331,7 +331,7 @@ def test_what_the_users_own_signal_handler_raises_is_theirs(tmp_path: Path) -> N
             loop_styles.update(optimizer, loop_styles.loss_of(model(x), y))
             if number == 2:
                 with pytest.MonkeyPatch.context() as patch:
-                    patch.setattr("auditkit.recorder.loop.capture_streams", handler)
+                    patch.setattr("auditkit.program.session.TrainingSession.streams", handler)
                     next(iter(loader))
     assert rec.manifest is None
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -10,10 +11,10 @@ from auditkit.errors import UnknownPerturbation
 from auditkit.records.declaration import (
     DECLARATIONS,
     Declaration,
-    Parameter,
     declaration_of,
     matches,
 )
+from auditkit.records.parameter import Parameter
 from auditkit.records.plan import PerturbationSpec
 
 WHOLE = Parameter(default=1, minimum=1)
@@ -158,3 +159,12 @@ def test_resolving_anything_gives_allowed_parameters_or_refuses(
     except UnknownPerturbation:
         return
     assert all(declaration.parameters[key].accepts(v) for key, v in full.parameters.items())
+
+
+def test_a_decimal_has_one_spelling() -> None:
+    factor = Parameter(default="0.5", decimal=True)
+    good: list[Any] = [0, 2, "0.5", "0.25", "10.0625", "2"]
+    bad: list[Any] = ["0.50", ".5", "05", "1e-3", "-1", -1, "nan", "", "1.", True, "1.0"]
+    assert [value for value in good if not factor.accepts(value)] == []
+    assert [value for value in bad if factor.accepts(value)] == []
+    assert factor.allowed == "a number of 0 or more, as 2 or 0.5"

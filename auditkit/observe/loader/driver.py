@@ -105,6 +105,11 @@ class LoaderDriver:
         """See :meth:`Interception.pin_order`."""
         self._interception.pin_order(control, delivered, step)
 
+    def yoke(self, control: Sequence[Batch], step: int) -> None:
+        """Deliver the control's batches, from this step on, whatever the sampler yields."""
+        self._interception.yoked = True
+        self._interception.pin_order(control, control, step)
+
     def measure(self, steps: range) -> None:
         """See :meth:`Interception.measure`."""
         self._interception.measure(steps)

@@ -40,6 +40,18 @@ class BatchStream(IterableDataset[Any]):
         return iter(self.loader)
 
 
+class NoLoader:
+    """Stands for the loader of a program that has none."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+def without_batches() -> DataLoader[Any]:
+    """Stands for the DataLoader of a program that has no loader; nothing iterates it."""
+    return DataLoader(BatchStream(NoLoader()), batch_size=None)
+
+
 def is_batch_stream(loader: DataLoader[Any]) -> bool:
     """Whether a DataLoader only passes on the batches of another loader."""
     return isinstance(loader.dataset, BatchStream)

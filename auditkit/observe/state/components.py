@@ -3,6 +3,7 @@
 Component names::
 
     params  batchnorm  buffers  modules  grad
+    params/GROUP  buffers/GROUP                 named groups of the model's tensors
     optimizer/SLOT  param_groups  scheduler  scaler
     optimizer/HELD/SLOT  param_groups/HELD      of an optimizer that the optimizer holds
     averaged/NAME  extras/NAME
@@ -16,6 +17,7 @@ put back; what no component would hold is an error, see ``auditkit.observe.state
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
@@ -23,11 +25,12 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from auditkit.errors import AuditError, RestoreMismatch, UncapturedState
+from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.rng.per_sample import PerSample
 from auditkit.observe.rng.streams import (
     Generator,
     GlobalStreams,
+    StreamReader,
     capture_streams,
     generator_leaves,
     has_state,
@@ -40,8 +43,10 @@ from auditkit.observe.state.built import AsBuilt, attributes_of, frozen, layers_
 from auditkit.observe.state.families import OptimizerFamily
 from auditkit.observe.state.groups import GROUPS, add_missing_groups
 from auditkit.observe.state.modules import ModuleState
+from auditkit.observe.state.named_groups import NamedGroups, Patterns
 from auditkit.observe.state.optimizers import PREFIX
-from auditkit.observe.values.codec import Leaves, flatten, unflatten
+from auditkit.observe.state.state_dicts import load_state, state_of
+from auditkit.observe.values.codec import Leaves
 
 State = dict[str, Leaves]
 
@@ -73,6 +78,8 @@ class TrainingObjects:
             and ``load_state_dict``, or random generators.
         built: What they were when they were built, see :func:`as_built`; None where nobody
             looked.
+        groups: Patterns of parameters and buffers that are components of their own, by name, see
+            :mod:`auditkit.observe.state.named_groups`.
     """
 
     model: nn.Module
@@ -82,6 +89,7 @@ class TrainingObjects:
     averaged: Mapping[str, nn.Module] = field(default_factory=dict)
     extras: Mapping[str, Stateful | Generator] = field(default_factory=dict)
     built: _Built = field(default=None, compare=False, repr=False)
+    groups: Patterns = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         plain = {
@@ -157,7 +165,11 @@ class StateReader:
     def __init__(self, objects: TrainingObjects) -> None:
         self._objects = objects
         self._last: tuple[GlobalStreams, dict[str, Leaves]] | None = None
+        self._streams = StreamReader()
+        self._sources: list[Mapping[str, Tensor]] = []
+        self._all_parameters: dict[str, Tensor] = {}
         self._model = ModuleState(objects.model)
+        self._groups = NamedGroups(objects.model, objects.groups)
         known = _registered(objects)
         self._optimizer = OptimizerFamily(objects.optimizer, known)
         self._optimizers = {
@@ -176,19 +188,23 @@ class StateReader:
             map(_is_custom, objects.extras.values())
         )
 
+    def streams(self) -> GlobalStreams:
+        """The global streams as they stand."""
+        return self._streams.read()
+
     def read(self, streams: GlobalStreams | None = None) -> State:
         """See :func:`capture`."""
-        frozen = streams if streams is not None else capture_streams()
+        frozen = streams if streams is not None else self.streams()
         objects, model = self._objects, self._model
         parameters, components = model.components()
         trained = self._trained(parameters)
         state: State = {
-            **components,
+            **self._groups.divided(components),
             "grad": modules.gradients(trained),
             **self._optimizer.state(trained),
         }
         for name, stateful in _scheduler_and_scaler(objects).items():
-            state[name] = _state_of(stateful, name)
+            state[name] = state_of(stateful, name)
         for name, module in self._modules.items():
             state[name] = module.whole()
         for name, extra in objects.extras.items():
@@ -197,7 +213,7 @@ class StateReader:
             elif isinstance(extra, Generator):
                 state[f"rng/extras/{name}"] = generator_leaves(extra)
             elif not isinstance(extra, nn.Module):
-                state[f"extras/{name}"] = _state_of(extra, f"extras/{name}")
+                state[f"extras/{name}"] = state_of(extra, f"extras/{name}")
         state.update(self._stream_leaves(frozen))
         if self._runs_custom_code() and not frozen.same_as(capture_streams()):
             frozen.restore()
@@ -211,16 +227,21 @@ class StateReader:
         return leaves
 
     def _trained(self, parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """Every parameter by name; the same mapping as long as none is replaced."""
         if not self._modules:
             return parameters
-        return {
-            **parameters,
-            **{
-                f"{component}.{name}": parameter
-                for component, module in self._modules.items()
-                for name, parameter in module.parameters().items()
-            },
-        }
+        sources = [parameters, *(module.parameters() for module in self._modules.values())]
+        if len(sources) != len(self._sources) or not all(map(operator.is_, sources, self._sources)):
+            self._sources = sources
+            self._all_parameters = {
+                **parameters,
+                **{
+                    f"{component}.{name}": parameter
+                    for component, found in zip(self._modules, sources[1:], strict=True)
+                    for name, parameter in found.items()
+                },
+            }
+        return self._all_parameters
 
     def _runs_custom_code(self) -> bool:
         found = (self._model, *self._modules.values())
@@ -253,8 +274,9 @@ def restore(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
     Raises:
         RestoreMismatch: When the snapshot does not fit the objects.
     """
-    _refuse_unknown(objects, state)
-    model = objects.model
+    model, groups = objects.model, NamedGroups(objects.model, objects.groups)
+    _refuse_unknown(objects, groups, state)
+    state = groups.gathered(state)
     trained = trained_parameters(objects)
     family = optimizer_family(objects)
     family.check(trained, state)
@@ -266,7 +288,7 @@ def restore(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
         trained, {name: leaves for name, leaves in state.items() if _is_of_optimizer(name)}
     )
     for name, stateful in _scheduler_and_scaler(objects).items():
-        _load(stateful, _required(state, name), name)
+        load_state(stateful, _required(state, name), name)
     for name, average in objects.averaged.items():
         component = f"averaged/{name}"
         modules.restore_whole_module(average, _required(state, component), component)
@@ -307,18 +329,6 @@ def _is_custom(stateful: object) -> bool:
     return not type(stateful).__module__.startswith("torch.")
 
 
-def _state_of(stateful: Stateful, component: str) -> Leaves:
-    try:
-        tree = stateful.state_dict()
-    except AuditError:
-        raise
-    except Exception as error:  # whatever the user's own object raises is reported as ours
-        raise UncapturedState(
-            f"state_dict raised {type(error).__name__}: {error}", component=component
-        ) from error
-    return flatten(tree, where=component)
-
-
 def _restore_extra(
     name: str,
     extra: Stateful | Generator,
@@ -334,17 +344,7 @@ def _restore_extra(
         family = OptimizerFamily(extra, ())
         family.restore_whole(trained, _required(state, component))
     else:
-        _load(extra, _required(state, component), component)
-
-
-def _load(stateful: Stateful, leaves: Leaves, component: str) -> None:
-    tree: Any = unflatten(leaves, where=component)
-    try:
-        stateful.load_state_dict(tree)
-    except Exception as error:  # whatever the user's own object raises is reported as ours
-        raise RestoreMismatch(
-            f"load_state_dict raised {type(error).__name__}: {error}", component=component
-        ) from error
+        load_state(extra, _required(state, component), component)
 
 
 def _required(state: Mapping[str, Leaves], component: str) -> Leaves:
@@ -353,8 +353,10 @@ def _required(state: Mapping[str, Leaves], component: str) -> Leaves:
     return state[component]
 
 
-def _refuse_unknown(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
-    known = {"params", "batchnorm", "buffers", "modules", "grad"}
+def _refuse_unknown(
+    objects: TrainingObjects, groups: NamedGroups, state: Mapping[str, Leaves]
+) -> None:
+    known = {"params", "batchnorm", "buffers", "modules", "grad"} | groups.components
     known |= set(_scheduler_and_scaler(objects)) | {f"averaged/{name}" for name in objects.averaged}
     for name, extra in objects.extras.items():
         known.add(f"rng/extras/{name}" if isinstance(extra, Generator) else f"extras/{name}")

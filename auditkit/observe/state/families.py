@@ -22,7 +22,7 @@ from auditkit.observe.state.groups import (
 )
 from auditkit.observe.state.holders import nested_optimizers
 from auditkit.observe.state.modules import SAME_OBJECTS
-from auditkit.observe.state.optimizers import PREFIX, restore_slots, slots
+from auditkit.observe.state.optimizers import PREFIX, SlotsState, restore_slots
 from auditkit.observe.values.codec import Leaves
 
 
@@ -40,6 +40,9 @@ class OptimizerFamily:
     def __init__(self, optimizer: torch.optim.Optimizer, known: Collection[int] = ()) -> None:
         self.members = {"": optimizer, **nested_optimizers(optimizer, known)}
         self._groups = {path: GroupsState(member) for path, member in self.members.items()}
+        self._slots = {
+            path: SlotsState(member, _prefix(path)) for path, member in self.members.items()
+        }
 
     def state(self, trained: Mapping[str, Tensor]) -> dict[str, Leaves]:
         """Components by name: groups and slots.
@@ -51,12 +54,12 @@ class OptimizerFamily:
             UncapturedState: When something of it means nothing in another process.
         """
         found: dict[str, Leaves] = {}
-        for path, member, has_groups, has_state in self._own():
-            names = parameter_names(member, trained)
+        for path, _, has_groups, has_state in self._own():
+            names = self._groups[path].names(trained)
             if has_groups:
                 found[groups_component(path)] = self._groups[path].groups(names)
             if has_state:
-                found.update(slots(member, names, _prefix(path)))
+                found.update(self._slots[path].slots(names))
         return found
 
     def whole(self, trained: Mapping[str, Tensor]) -> Leaves:

@@ -31,7 +31,9 @@ _CONSTANT_NAMES = "~constants"
 
 
 class GroupsState:
-    """An optimizer's hyper-parameters as a component, asked for at every step.
+    """An optimizer's parameters by name and its hyper-parameters, asked for at every step.
+
+    As long as they are the very same objects, so are the answers.
 
     Args:
         optimizer: The optimizer.
@@ -39,24 +41,37 @@ class GroupsState:
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self._optimizer = optimizer
+        self._known: object = None
+        self._members: list[Tensor] = []
+        self._names: dict[int, str] = {}
         self._key: object = None
         self._groups: Leaves = {}
         #: The very objects that the groups held, where none of them can change.
         self._seen: list[object] = []
         self._shape: object = None
+        self._named: object = None
+
+    def names(self, known: Mapping[str, Tensor]) -> dict[int, str]:
+        """See :func:`parameter_names`."""
+        members = [p for group in self._optimizer.param_groups for p in group["params"]]
+        is_same = known is self._known and len(members) == len(self._members)
+        if not is_same or not all(map(operator.is_, members, self._members)):
+            self._names = parameter_names(self._optimizer, known)
+            self._known, self._members = known, members
+        return self._names
 
     def groups(self, names: Mapping[int, str]) -> Leaves:
         """Hyper-parameters of every group, parameters replaced by their names."""
         groups = self._optimizer.param_groups
         seen = [value for group in groups for value in group.values() if type(value) is not list]
-        shape = ([(list(group), len(group["params"])) for group in groups], list(names.items()))
+        shape = [(list(group), len(group["params"])) for group in groups]
         unmoved = len(seen) == len(self._seen) and all(map(operator.is_, seen, self._seen))
-        if unmoved and shape == self._shape:
+        if unmoved and names is self._named and shape == self._shape:
             return self._groups
         found = self._read(names)
         lists = sum(type(value) is list for group in groups for value in group.values())
         fixed = lists == len(groups) and all(map(_is_fixed, seen))
-        self._seen, self._shape = seen, shape if fixed else None
+        self._seen, self._named, self._shape = seen, names, shape if fixed else None
         return found
 
     def _read(self, names: Mapping[int, str]) -> Leaves:

@@ -7,7 +7,8 @@ and estimands speak of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import operator
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -33,8 +34,9 @@ class ModuleState:
     """A module's state as components, asked for at every step.
 
     The tree of layers is walked once and walked again when it is not the same any more: a
-    layer added, removed, replaced or of another class. Tensors and flags are read anew at
-    every call, since programs replace buffers, freeze parameters and unfreeze them.
+    layer added, removed, replaced or of another class. Tensors and flags are looked at at every
+    call, since programs replace buffers, freeze parameters and unfreeze them; as long as all of
+    them are the very same objects, so are the components.
 
     Args:
         module: The module.
@@ -42,8 +44,8 @@ class ModuleState:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._flags_key: object = None
-        self._flags: Leaves = {}
+        self._flags: tuple[object, Leaves] = (None, {})
+        self._whole: tuple[object, Leaves] = (None, {})
         self._walk()
 
     @property
@@ -54,7 +56,7 @@ class ModuleState:
     def parameters(self) -> dict[str, Tensor]:
         """Every parameter by name, tied ones under each of their names."""
         self._refresh()
-        return self._parameters()
+        return self._parameters
 
     def components(self) -> tuple[dict[str, Tensor], dict[str, Leaves]]:
         """The parameters as above, and with them what else of the module is a component.
@@ -64,76 +66,91 @@ class ModuleState:
         layer, ``requires_grad`` of every parameter, and extra state.
         """
         self._refresh()
-        parameters = self._parameters()
-        return parameters, {
-            "params": parameters,
-            "batchnorm": _buffers(self._batchnorm),
-            "buffers": _buffers(self._others),
-            "modules": self._flags_of(parameters),
+        return self._parameters, {
+            "params": self._parameters,
+            "batchnorm": self._batchnorm,
+            "buffers": self._others,
+            "modules": self._flags_now(),
         }
 
-    def _parameters(self) -> dict[str, Tensor]:
-        return {
-            prefix + name: parameter
-            for prefix, layer in self._layers
-            for name, parameter in layer._parameters.items()
-            if parameter is not None
-        }
+    def whole(self) -> Leaves:
+        """The module as one component: parameters, all buffers, flags."""
+        self._refresh()
+        flags = self._flags_now()
+        if self._whole[0] is not flags:
+            texts = {f"{_FLAGS}{name}": value for name, value in flags.items()}
+            self._whole = flags, {**self._parameters, **_buffers(self._layers), **texts}
+        return self._whole[1]
 
-    def _flags_of(self, parameters: Mapping[str, Tensor]) -> Leaves:
+    def _flags_now(self) -> Leaves:
         training = [layer.training for layer in self._unique_layers.values()]
-        grad_flags = [parameter.requires_grad for parameter in parameters.values()]
-        key = (training, grad_flags, list(parameters))
-        if key == self._flags_key and not self._with_extra_state:
-            return self._flags
+        grad_flags = [parameter.requires_grad for parameter in self._parameters.values()]
+        key = (training, grad_flags)
+        if key == self._flags[0] and not self._with_extra_state:
+            return self._flags[1]
         tree: dict[str, object] = {
             "training": dict(zip(self._unique_layers, training, strict=True)),
-            "requires_grad": dict(zip(parameters, grad_flags, strict=True)),
+            "requires_grad": dict(zip(self._parameters, grad_flags, strict=True)),
         }
         if self._with_extra_state:
             tree["extra_state"] = {
                 name: layer.get_extra_state() for name, layer in self._with_extra_state.items()
             }
-        self._flags, self._flags_key = flatten(tree, where="modules"), key
-        return self._flags
+        self._flags = key, flatten(tree, where="modules")
+        return self._flags[1]
 
-    def whole(self) -> Leaves:
-        """The module as one component: parameters, all buffers, flags."""
-        parameters = self.parameters()
-        state: dict[str, Tensor | bytes] = {**parameters, **_buffers(self._layers)}
-        for name, value in self._flags_of(parameters).items():
-            state[f"{_FLAGS}{name}"] = value
-        return state
+    def _refresh(self) -> None:
+        """Walk the tree again where it is another, and its tensors where one of them is."""
+        layers = self._unique_layers.values()
+        if list(map(type, layers)) != self._classes or not self._children.are_same(layers):
+            self._walk()
+        elif not (self._own_parameters.are_same(layers) and self._own_buffers.are_same(layers)):
+            self._collect()
 
     def _walk(self) -> None:
         _refuse_scripted(self._module)
         layers = list(self._module.named_modules(remove_duplicate=False))
         self._layers = [(f"{path}." if path else "", layer) for path, layer in layers]
-        self._batchnorm = [pair for pair in self._layers if _is_batchnorm(pair[1])]
-        self._others = [pair for pair in self._layers if not _is_batchnorm(pair[1])]
         self._unique_layers = dict(self._module.named_modules())
         self._with_extra_state = {
             name: layer
             for name, layer in self._unique_layers.items()
             if type(layer).get_extra_state is not nn.Module.get_extra_state
         }
-        self._tree = self._current_tree()
-        self._flags_key = None  # the names of the layers are not in it
+        self._classes = list(map(type, self._unique_layers.values()))
+        self._children = _Members("_modules", self._unique_layers.values())
+        self._collect()
 
-    def _refresh(self) -> None:
-        if self._current_tree() != self._tree:
-            self._walk()
+    def _collect(self) -> None:
+        layers = self._unique_layers.values()
+        self._own_parameters = _Members("_parameters", layers)
+        self._own_buffers = _Members("_buffers", layers)
+        self._parameters = {
+            prefix + name: parameter
+            for prefix, layer in self._layers
+            for name, parameter in layer._parameters.items()
+            if parameter is not None
+        }
+        self._batchnorm = _buffers([one for one in self._layers if _is_batchnorm(one[1])])
+        self._others = _buffers([one for one in self._layers if not _is_batchnorm(one[1])])
+        self._flags = self._whole = (None, {})  # no name is in their keys
 
-    def _current_tree(self) -> list[object]:
-        # Identities, not the layers: a layer's own == need not mean the same layer. They cannot
-        # be taken over by other layers, since the ones seen are kept alive here.
-        found: list[object] = []
-        for layer in self._unique_layers.values():
-            found.append(type(layer))
-            children = layer._modules
-            if children:
-                found.append([*children, *map(id, children.values())])
-        return found
+
+class _Members:
+    """What some layers hold in one of their dicts, by name and identity."""
+
+    def __init__(self, attribute: str, layers: Iterable[nn.Module]) -> None:
+        self._get = operator.attrgetter(attribute)
+        self._names, self._values = self._read(layers)
+
+    def are_same(self, layers: Iterable[nn.Module]) -> bool:
+        """Whether the layers hold the very same objects, under the same names."""
+        names, values = self._read(layers)
+        return names == self._names and all(map(operator.is_, values, self._values))
+
+    def _read(self, layers: Iterable[nn.Module]) -> tuple[list[tuple[str, ...]], list[object]]:
+        held = list(map(self._get, layers))
+        return list(map(tuple, held)), [value for one in held for value in one.values()]
 
 
 def parameters(module: nn.Module) -> dict[str, Tensor]:

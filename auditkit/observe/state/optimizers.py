@@ -10,13 +10,14 @@ from __future__ import annotations
 import graphlib
 import heapq
 import itertools
+import operator
 import re
 from collections import OrderedDict, deque
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.state.modules import SAME_OBJECTS
@@ -30,6 +31,9 @@ SHARED = "~shared"
 
 #: Begins a key there that stands for a parameter.
 _PARAMETER = "~parameter:"
+
+#: Classes of slots that are the same component as long as they are the same object.
+_FIXED = frozenset({Tensor, nn.Parameter, type(None), bool, int, float, str})
 
 _LOOKS_LIKE_INT = re.compile(r"-?\d+", re.ASCII)
 
@@ -62,6 +66,43 @@ def slots(
     if shared:
         found[f"{prefix}{SHARED}"] = flatten(shared, where="optimizer state")
     return found
+
+
+class SlotsState:
+    """:func:`slots`, asked for at every step; the same answer as long as nothing is replaced.
+
+    Args:
+        optimizer: The optimizer.
+        prefix: Of the components.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, prefix: str = PREFIX) -> None:
+        self._optimizer, self._prefix = optimizer, prefix
+        self._names: object = None
+        self._seen: list[object] = []
+        self._forms: list[tuple[object, ...]] = []
+        self._slots: dict[str, Leaves] = {}
+
+    def slots(self, names: Mapping[int, str]) -> dict[str, Leaves]:
+        """See :func:`slots`.
+
+        Raises:
+            UncapturedState: When the state is keyed by something that another process has not.
+        """
+        state = self._optimizer.state
+        held = list(state.values())
+        if not all(type(one) is dict for one in held):
+            self._names = None
+            return slots(self._optimizer, names, self._prefix)
+        seen = [*state, *(value for one in held for value in one.values())]
+        forms = list(map(tuple, held))
+        is_same = names is self._names and forms == self._forms
+        if not (is_same and all(map(operator.is_, seen, self._seen))):
+            self._slots = slots(self._optimizer, names, self._prefix)
+            is_fixed = all(type(value) in _FIXED for value in seen[len(held) :])
+            self._names = names if is_fixed else None
+            self._seen, self._forms = seen, forms
+        return self._slots
 
 
 def restore_slots(

@@ -25,6 +25,7 @@ from auditkit.observe.rng.streams import (
     is_global_generator,
 )
 from auditkit.observe.state.components import TrainingObjects
+from auditkit.observe.state.environments import held_by
 from auditkit.observe.state.reach import reachable
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import EVIDENCE_RECIPE
@@ -134,9 +135,10 @@ def _advised(private: PrivateGenerator) -> PrivateGenerator:
 def _search(
     objects: TrainingObjects, loader: DataLoader[Any], functions: Mapping[str, Any]
 ) -> Iterator[PrivateGenerator]:
-    known = list(sampler_generators(loader).values())
+    known: list[object] = list(sampler_generators(loader).values())
     # What a registered object holds is that object's own business.
     known.extend(extra for extra in objects.extras.values() if not isinstance(extra, nn.Module))
+    known.extend(held_by(objects.extras.values()))
     roots: dict[str, Any] = {}
     for root, module in _module_roots(objects).items():
         # Each layer by itself: models are nested deeper than a search goes.

@@ -1,19 +1,23 @@
 """Digests of components that live in torch.
 
-`digest_leaves` is the recipe (:mod:`auditkit.formats.recipes`) word for word. `ComponentDigester`
-gives the same digests where one is due at every step: what does not depend on the tensors'
-contents, the frames and the views of their memory, is made once.
+`digest_leaves` is the recipe (:mod:`auditkit.formats.recipes`) word for word. `StateDigester`
+gives the same digests where they are due at every step: what does not depend on the tensors'
+contents, the frames and where their memory lies, is made once, and whether it still holds is
+asked of all tensors at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, cast
+import functools
+import math
+from collections.abc import Iterable, Mapping
+from itertools import chain
+from typing import cast
 
 import torch
 
-from auditkit.formats.recipes import alias_frame, frame, hasher, json_frame
+from auditkit.errors import UncapturedState
+from auditkit.formats.recipes import Hasher, alias_frame, frame, hasher, json_frame
 from auditkit.observe.values.tensors import (
     DTYPE_NAMES,
     Leaves,
@@ -21,9 +25,16 @@ from auditkit.observe.values.tensors import (
     alias_names,
     host_bytes,
     memory_key,
+    memory_view,
     refuse_unknown,
 )
-from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
+from auditkit.records.digest import COMMITMENT_RECIPE
+
+#: A view without a hold on its memory; gradients come to lie in the same places again and again.
+_view = functools.lru_cache(maxsize=16384)(memory_view)
+
+#: Classes of which a glance tells whether they are plain memory.
+_ORDINARY = (torch.Tensor, torch.nn.Parameter)
 
 
 def digest_leaves(recipe: str, leaves: Leaves) -> bytes:
@@ -40,17 +51,7 @@ def digest_leaves(recipe: str, leaves: Leaves) -> bytes:
         UncapturedState: A tensor that is not plain strided memory; ``where`` names it.
         FormatError: Unknown recipe, or a name that is no Unicode text.
     """
-    return _digest_slots(recipe, _slots(leaves))
-
-
-def digest_and_commitment(leaves: Leaves) -> tuple[bytes, bytes]:
-    """Both digests of a component that is looked at once: 16 bytes xxh3-128, 32 bytes SHA-256.
-
-    Raises:
-        UncapturedState: As :func:`digest_leaves`.
-    """
-    slots = _slots(leaves)
-    return _digest_slots(EVIDENCE_RECIPE, slots), _digest_slots(COMMITMENT_RECIPE, slots)
+    return _Stream(leaves).digest(hasher(recipe), leaves)
 
 
 def commitments(state: Mapping[str, Leaves]) -> dict[str, str]:
@@ -58,14 +59,14 @@ def commitments(state: Mapping[str, Leaves]) -> dict[str, str]:
     return {name: digest_leaves(COMMITMENT_RECIPE, leaves).hex() for name, leaves in state.items()}
 
 
-class ComponentDigester:
-    """Digests one component again and again; there is one for each component.
+class StateDigester:
+    """Digests the components of a state again and again.
 
-    A cached view is used only while its entry has the address, dtype, shape and contiguity that
-    it was made for, and a view owns the memory that it views, so that nothing else can come to
-    lie there. ``p.data = other``, ``load_state_dict(assign=True)`` or a tensor in the place of
-    a freed one therefore cannot give a stale digest. The price: memory that left the component
-    lives on until the next digest, or until `forget`.
+    A tensor's memory is read where it lies, by the address that the tensor itself gives in the
+    same call, and nothing is kept alive. Frames and addresses are used again only while every
+    tensor has the class, address, shape, dtype and contiguity that they were made for, so that
+    ``p.data = other``, ``load_state_dict(assign=True)`` or a tensor in the place of a freed one
+    cannot give a stale digest.
 
     Args:
         recipe: ``xxh3-128/tensor-v1`` or ``sha256/tensor-v1``.
@@ -77,165 +78,269 @@ class ComponentDigester:
     def __init__(self, recipe: str) -> None:
         hasher(recipe)  # refuses an unknown recipe here and not in the middle of a run
         self._recipe = recipe
-        self._cache: _Cache | None = None
+        self._streams: dict[str, _Stream] = {}
+        #: The streams whose tensors the forms and addresses are of, in their order.
+        self._order: list[_Stream] = []
+        self._forms = _Forms([])
+        self._addresses: list[int] = []
+        #: Of components that are one text: its name, itself, the digest.
+        self._texts: dict[str, tuple[str, bytes, bytes]] = {}
 
-    def digest(self, leaves: Leaves) -> bytes:
-        """Digest of the component as it is now.
+    def digest(self, state: Mapping[str, Leaves]) -> dict[str, bytes]:
+        """Digests of the components as they are now.
 
         Args:
-            leaves: The component. The mapping may be another object at every call.
+            state: Components by name. The mappings may be other objects at every call.
 
         Returns:
-            The bytes of `digest_leaves`.
+            The bytes of `digest_leaves` by component.
 
         Raises:
             UncapturedState: A tensor that is not plain strided memory; ``where`` names it.
             FormatError: A name that is no Unicode text.
         """
-        cache = self._cache
-        if cache is not None and len(cache.slots) == len(leaves):
-            value = _digest_if_valid(self._recipe, cache, leaves)
-            if value is not None:
-                return value
-        self._cache = None  # frees the memory of the old views before the new ones are made
-        slots = _slots(leaves)
-        value = _digest_slots(self._recipe, slots)
-        self._cache = _make_cache(slots, leaves)
-        return value
+        values = {name: self._of_text(name, leaves) for name, leaves in state.items()}
+        others = [name for name, value in values.items() if not value]
+        streams, lists = [], []
+        for name in others:
+            stream, tensors = self._stream(name, state[name])
+            streams.append(stream)
+            lists.append(tensors)
+        self._bring_up_to_date(state, others, streams, lists)
+        for name, stream in zip(others, streams, strict=True):
+            values[name] = stream.digest(hasher(self._recipe), state[name])
+        return values
 
-    def forget(self) -> None:
-        """Let go of the memory that the cache keeps alive."""
-        self._cache = None
+    def commitment(self, name: str, leaves: Leaves) -> bytes:
+        """SHA-256 of a component whose digest was made last, 32 bytes."""
+        stream = self._streams.get(name)
+        if stream is None or stream not in self._order:  # it is a text
+            return digest_leaves(COMMITMENT_RECIPE, leaves)
+        return stream.digest(hasher(COMMITMENT_RECIPE), leaves)
+
+    def _of_text(self, name: str, leaves: Leaves) -> bytes:
+        """The digest of a component that is one text, as most streams are; of others nothing."""
+        if len(leaves) != 1:
+            return b""
+        ((entry, text),) = leaves.items()
+        if type(text) is not bytes:
+            return b""
+        known = self._texts.get(name)
+        if known is None or known[0] != entry or known[1] != text:
+            known = self._texts[name] = (entry, text, digest_leaves(self._recipe, leaves))
+        return known[2]
+
+    def _stream(self, name: str, leaves: Leaves) -> tuple[_Stream, list[torch.Tensor]]:
+        """A component's stream, and its tensors that are read where they lie."""
+        stream = self._streams.get(name)
+        tensors = None if stream is None else stream.take(leaves)
+        if stream is None or tensors is None:
+            stream = self._begin(name, leaves)
+            tensors = stream.tensors(leaves)
+        return stream, tensors
+
+    def _begin(self, name: str, leaves: Leaves) -> _Stream:
+        stream = self._streams[name] = _Stream(leaves)
+        stream.forms = _Forms(stream.tensors(leaves))
+        return stream
+
+    def _bring_up_to_date(
+        self,
+        state: Mapping[str, Leaves],
+        names: list[str],
+        streams: list[_Stream],
+        lists: list[list[torch.Tensor]],
+    ) -> None:
+        """Make anew what does not hold any more: of all tensors at once where nothing has."""
+        tensors = [*chain.from_iterable(lists)]
+        is_known = streams == self._order and self._forms.are_of(tensors)
+        if is_known and _addresses(tensors) == self._addresses:
+            return
+        for index, (name, found) in enumerate(zip(names, lists, strict=True)):
+            stream = streams[index]
+            if not (is_known or stream.forms.are_of(found)) or not stream.move(found):
+                streams[index] = self._begin(name, state[name])
+        if streams != self._order:
+            self._order = streams
+            self._forms = _Forms.joined(stream.forms for stream in streams)
+        self._addresses = [*chain.from_iterable(stream.addresses for stream in streams)]
 
 
-@dataclass(slots=True)
-class _Slot:
-    """One entry of a component.
+class _Forms:
+    """What the frames of some tensors, and that their memory is their content, depend on.
 
-    Attributes:
-        name: Name of the entry.
-        kind: Class of the tensor, or bytes.
-        head: Its frame; of an alias, the whole record.
-        content: What follows the frame; empty for an alias.
-        nbytes: Length of the content.
-        is_view: Whether the content is a tensor's own memory, so that it stays right as long as
-            the tensor lies there; also of an alias of such a tensor.
-        is_alias: Whether the entry is an alias.
-        key: Memory of a tensor whose content must be copied each time, else None.
+    Each condition is one loop inside the interpreter over all tensors, which takes a fraction of
+    what all conditions tensor by tensor take.
     """
 
-    name: str
-    kind: type
-    head: bytes
-    content: bytes | memoryview
-    nbytes: int
-    is_view: bool = False
-    is_alias: bool = False
-    key: MemoryKey | None = None
+    def __init__(self, tensors: list[torch.Tensor]) -> None:
+        self._kinds = list(map(type, tensors))
+        self._sizes = list(map(torch.Tensor.size, tensors))
+        self._dtypes = [tensor.dtype for tensor in tensors]
+        self._has_complex = any(dtype.is_complex for dtype in self._dtypes)
 
+    @classmethod
+    def joined(cls, parts: Iterable[_Forms]) -> _Forms:
+        """The forms of several components, one after the other."""
+        whole = cls([])
+        for part in parts:
+            whole._kinds += part._kinds
+            whole._sizes += part._sizes
+            whole._dtypes += part._dtypes
+            whole._has_complex |= part._has_complex
+        return whole
 
-class _Views:
-    """The conditions under which the slots that are views may be used, column by column.
-
-    Each condition is one loop inside the interpreter over all tensors, which takes half as long
-    as all conditions tensor by tensor.
-    """
-
-    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
-        found = list(tensors.values())
-        self._names = list(tensors)
-        self._kinds = list(map(type, found))
-        self._addresses = list(map(torch.Tensor.data_ptr, found))
-        self._sizes = list(map(torch.Tensor.size, found))
-        self._dtypes = [tensor.dtype for tensor in found]
-        self._complex = [name for name, tensor in tensors.items() if tensor.is_complex()]
-
-    def are_valid(self, leaves: Leaves) -> bool:
-        """Whether every tensor lies where it lay, in the same form."""
-        found: list[Any] = list(map(leaves.get, self._names))
+    def are_of(self, tensors: list[torch.Tensor]) -> bool:
+        """Whether every tensor has the form that it had, wherever it lies."""
         return (
-            list(map(type, found)) == self._kinds
-            and list(map(torch.Tensor.data_ptr, found)) == self._addresses
-            and list(map(torch.Tensor.size, found)) == self._sizes
-            and [tensor.dtype for tensor in found] == self._dtypes
-            and all(map(torch.Tensor.is_contiguous, found))
-            and not any(map(torch.Tensor.is_neg, found))
-            and not any(torch.is_conj(cast(torch.Tensor, leaves[name])) for name in self._complex)
+            list(map(type, tensors)) == self._kinds
+            and list(map(torch.Tensor.size, tensors)) == self._sizes
+            and [tensor.dtype for tensor in tensors] == self._dtypes
+            and all(map(torch.Tensor.is_contiguous, tensors))
+            and not any(map(torch.Tensor.is_neg, tensors))
+            and not (self._has_complex and any(map(torch.is_conj, tensors)))
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Cache:
-    slots: list[_Slot]
-    views: _Views
+class _Stream:
+    """A component's stream of bytes, piece by piece.
 
+    Args:
+        leaves: The component.
 
-def _make_cache(slots: list[_Slot], leaves: Leaves) -> _Cache:
-    for slot in slots:
-        if not slot.is_view:
-            slot.content = b""  # a copy, or JSON: not used again
-    views = {slot.name: leaves[slot.name] for slot in slots if slot.is_view}
-    return _Cache(slots, _Views(cast(dict[str, torch.Tensor], views)))
+    Attributes:
+        forms: Of the tensors that are read where they lie.
+        addresses: Where they lie.
 
+    Raises:
+        UncapturedState: A tensor that is not plain strided memory.
+    """
 
-def _slots(leaves: Leaves) -> list[_Slot]:
-    for name, leaf in leaves.items():
-        if isinstance(leaf, torch.Tensor):
-            refuse_unknown(leaf, name)
-    aliases = alias_names(leaves)
-    slots = []
-    for name in sorted(leaves):
-        leaf = leaves[name]
-        if isinstance(leaf, torch.Tensor):
-            slots.append(_tensor_slot(name, leaf, aliases.get(name)))
-        else:
-            slots.append(_Slot(name, bytes, json_frame(name, len(leaf)), leaf, len(leaf)))
-    return slots
+    forms: _Forms
 
-
-def _tensor_slot(name: str, tensor: torch.Tensor, other: str | None) -> _Slot:
-    nbytes = tensor.numel() * tensor.itemsize
-    pending = tensor.is_conj() or tensor.is_neg()
-    is_view = nbytes > 0 and tensor.is_cpu and tensor.is_contiguous() and not pending
-    key = None if is_view else memory_key(tensor)
-    if other is not None:
-        head = alias_frame(name, other)
-        return _Slot(name, type(tensor), head, b"", nbytes, is_view, True, key)
-    head = frame(name, DTYPE_NAMES[tensor.dtype], tensor.shape, nbytes)
-    return _Slot(name, type(tensor), head, host_bytes(tensor), nbytes, is_view, False, key)
-
-
-def _digest_slots(recipe: str, slots: list[_Slot]) -> bytes:
-    stream = hasher(recipe)
-    for slot in slots:
-        stream.update(slot.head)
-        stream.update(slot.content)
-    return stream.digest()
-
-
-def _digest_if_valid(recipe: str, cache: _Cache, leaves: Leaves) -> bytes | None:
-    """The digest, or None where an entry is not the one that its slot was made for."""
-    stream = hasher(recipe)
-    update = stream.update  # looked up once: the loop takes a fraction of a microsecond an entry
-    try:
-        if not cache.views.are_valid(leaves):
-            return None
-        for slot in cache.slots:
-            if slot.is_view:
-                update(slot.head)
-                update(slot.content)
-                continue
-            leaf = leaves.get(slot.name)
-            if isinstance(leaf, torch.Tensor):
-                if memory_key(leaf) != slot.key or type(leaf) is not slot.kind:
-                    return None
-                update(slot.head)
-                update(b"" if slot.is_alias else host_bytes(leaf))
-            elif leaf is None or slot.key is not None:
-                return None
+    def __init__(self, leaves: Leaves) -> None:
+        self._n_leaves = len(leaves)
+        self._pieces: list[bytes | memoryview] = []
+        self._texts: list[tuple[int, str]] = []
+        #: Of tensors that must be copied to be read: where the copy goes, if anywhere.
+        self._copies: dict[str, tuple[type, MemoryKey, int | None]] = {}
+        names, plain = sorted(leaves), _plain_tensors(leaves)
+        aliases = _aliases(leaves, plain)
+        self._names = [name for name in names if name in plain]
+        self.addresses = [plain[name] for name in self._names]
+        self._places: list[int] = []  # of their memory among the pieces, if none is an alias
+        for name in names:
+            leaf = leaves[name]
+            if not isinstance(leaf, torch.Tensor):
+                self._texts.append((len(self._pieces), name))
+                self._pieces += (json_frame(name, len(leaf)), leaf)
+            elif name in aliases:
+                self._pieces.append(alias_frame(name, aliases[name]))
+            elif name in plain:
+                head = _tensor_frame(name, leaf.dtype, leaf.shape)
+                self._pieces += (head, _view(plain[name], leaf.nbytes))
+                self._places.append(len(self._pieces) - 1)
             else:
-                update(slot.head if len(leaf) == slot.nbytes else json_frame(slot.name, len(leaf)))
-                update(leaf)
-    except RuntimeError:  # a tensor without memory has no address
-        return None
-    return stream.digest()
+                self._pieces += (_tensor_frame(name, leaf.dtype, leaf.shape), b"")
+            if isinstance(leaf, torch.Tensor) and name not in plain:
+                place = None if name in aliases else len(self._pieces) - 1
+                self._copies[name] = (type(leaf), memory_key(leaf), place)
+
+    def tensors(self, leaves: Leaves) -> list[torch.Tensor]:
+        """Those that are read where they lie."""
+        return list(map(leaves.get, self._names))  # type: ignore[arg-type]
+
+    def take(self, leaves: Leaves) -> list[torch.Tensor] | None:
+        """Take in the texts of another mapping of the same entries.
+
+        Returns:
+            The tensors that are read where they lie, which must be checked by the columns; None
+            where the entries are others, or others of them must be copied.
+        """
+        if len(leaves) != self._n_leaves:
+            return None
+        for place, name in self._texts:
+            text = leaves.get(name)
+            if type(text) is not bytes:
+                return None
+            if text is not self._pieces[place + 1]:
+                self._pieces[place : place + 2] = [json_frame(name, len(text)), text]
+        for name, (kind, key, _) in self._copies.items():
+            leaf = leaves.get(name)
+            if type(leaf) is not kind or memory_key(cast(torch.Tensor, leaf)) != key:
+                return None
+        return self.tensors(leaves)
+
+    def move(self, tensors: list[torch.Tensor]) -> bool:
+        """Read tensors of the same forms where they lie now; returns whether that will do."""
+        addresses = _addresses(tensors)
+        if addresses == self.addresses:
+            return True
+        are_apart = len({0, *addresses}) > len(addresses) == len(self._places)
+        if not are_apart or not all(tensor.is_cpu for tensor in tensors):
+            return False
+        self.addresses = addresses
+        for place, address, tensor in zip(self._places, addresses, tensors, strict=True):
+            self._pieces[place] = _view(address, tensor.nbytes)
+        return True
+
+    def digest(self, hash_: Hasher, leaves: Leaves) -> bytes:
+        """The digest of the component that was taken in last."""
+        update = hash_.update
+        if not self._copies:
+            for piece in self._pieces:
+                update(piece)
+            return hash_.digest()
+        copied = {place: name for name, (_, _, place) in self._copies.items()}
+        for place, piece in enumerate(self._pieces):  # one copy at a time is in memory
+            name = copied.get(place)
+            update(piece if name is None else host_bytes(cast(torch.Tensor, leaves[name])))
+        return hash_.digest()
+
+
+def _addresses(tensors: list[torch.Tensor]) -> list[int]:
+    return list(map(torch.Tensor.data_ptr, tensors))
+
+
+def _plain_tensors(leaves: Leaves) -> dict[str, int]:
+    """Addresses of the tensors whose content is their own memory, in the host's.
+
+    Such memory is viewed without a hold on it, to be read only while the tensor lies there: a view
+    that holds it (by way of numpy) takes ten times as long to make, and keeps what the program has
+    let go.
+    """
+    found = {}
+    for name, leaf in leaves.items():
+        if not isinstance(leaf, torch.Tensor):
+            continue
+        if type(leaf) not in _ORDINARY or not _has_known_form(leaf):
+            refuse_unknown(leaf, name)
+        is_plain = leaf.is_cpu and leaf.nbytes and leaf.is_contiguous()
+        if is_plain and not (leaf.is_neg() or leaf.is_conj()):
+            found[name] = leaf.data_ptr()
+            if not found[name]:
+                raise UncapturedState(
+                    "a tensor whose memory was freed cannot be captured", where=name
+                )
+    return found
+
+
+def _has_known_form(tensor: torch.Tensor) -> bool:
+    is_strided = tensor.layout is torch.strided and not tensor.is_nested
+    return is_strided and not tensor.is_meta and tensor.dtype in DTYPE_NAMES
+
+
+def _aliases(leaves: Leaves, plain: Mapping[str, int]) -> Mapping[str, str]:
+    """`alias_names`, which need not be asked where no two tensors begin at one address."""
+    others = [
+        leaf.data_ptr()
+        for name, leaf in leaves.items()
+        if name not in plain and isinstance(leaf, torch.Tensor) and leaf.numel()
+    ]
+    is_simple = len({*plain.values(), *others}) == len(plain) + len(others)
+    return {} if is_simple else alias_names(leaves)
+
+
+@functools.lru_cache(maxsize=4096)  # batches and gradients are other tensors at every step
+def _tensor_frame(name: str, dtype: torch.dtype, shape: torch.Size) -> bytes:
+    return frame(name, DTYPE_NAMES[dtype], shape, math.prod(shape) * dtype.itemsize)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -32,6 +33,12 @@ _COPYABLE: Final[Mapping[int, torch.dtype]] = {
     8: torch.int64,
     16: torch.complex128,
 }
+
+#: A function of Python's own stable interface.
+_from_memory: Any = ctypes.pythonapi.PyMemoryView_FromMemory
+_from_memory.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
+_from_memory.restype = ctypes.py_object
+_READ_ONLY: Final = 0x100  # PyBUF_READ
 
 #: Identity of a tensor's memory, see the recipe's rule on aliases.
 MemoryKey: TypeAlias = tuple[str, int, torch.dtype, tuple[int, ...], tuple[int, ...], bool, bool]
@@ -140,6 +147,12 @@ def host_bytes(tensor: torch.Tensor) -> memoryview:
     if not plain.is_contiguous():
         plain = plain.view(_COPYABLE[plain.itemsize]).contiguous()
     return _bytes_of(plain.reshape(-1).view(torch.uint8))
+
+
+def memory_view(address: int, nbytes: int) -> memoryview:
+    """Bytes of memory by their address, read-only and without a hold on them."""
+    view: memoryview = _from_memory(address, nbytes, _READ_ONLY)
+    return view
 
 
 def _bytes_of(flat: torch.Tensor) -> memoryview:

@@ -12,13 +12,14 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from auditkit.formats.consumed_file import chained
 from auditkit.formats.ordering import Batch
-from auditkit.formats.recipes import hasher, order_digest
+from auditkit.formats.recipes import order_digest
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.digests import ComponentDigester, digest_and_commitment, digest_leaves
+from auditkit.observe.values.digests import StateDigester, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
-from auditkit.records.digest import ABSENT, EVIDENCE_BYTES, EVIDENCE_RECIPE
+from auditkit.records.digest import ABSENT, COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace, is_consumed
 
 
@@ -37,10 +38,10 @@ class Auditor:
         self._first_step = first_step
         self._columns: dict[str, bytearray] = {}
         self._losses = bytearray()
-        self._digesters: dict[str, ComponentDigester] = {}
+        self._digester = StateDigester(EVIDENCE_RECIPE)
+        self._batches = StateDigester(EVIDENCE_RECIPE)
         self.commitment = b""
         self._pending: dict[str, bytes] = {}
-        self._unchanged: dict[str, tuple[Leaves, bytes]] = {}
         self._auxiliary: dict[str, bytes] = {}
         self._seen_components: set[str] = set()
         self._consumed = hashlib.sha256() if commit_data else None
@@ -64,20 +65,7 @@ class Auditor:
 
     def cut(self, state: State) -> None:
         """Digest the state before the next step; a later cut of the same step replaces it."""
-        pending: dict[str, bytes] = {}
-        for name, leaves in state.items():
-            unchanged = self._unchanged.get(name)
-            if unchanged is not None and unchanged[0] is leaves:
-                pending[name] = unchanged[1]
-                continue
-            digester = self._digesters.get(name)
-            if digester is None:
-                digester = self._digesters[name] = ComponentDigester(EVIDENCE_RECIPE)
-            pending[name] = digester.digest(leaves)
-            # Text cannot change in place, so the same object has the same digest.
-            if all(type(leaf) is bytes for leaf in leaves.values()):
-                self._unchanged[name] = (leaves, pending[name])
-        self._pending = pending
+        self._pending = self._digester.digest(state)
 
     def consume(self, batch: Any, order: Batch | None) -> Leaves:
         """Digest what the step consumes.
@@ -91,14 +79,29 @@ class Auditor:
             The batch as leaves (live views).
         """
         leaves = batch_leaves(batch)
-        if self._consumed is None:
-            content = digest_leaves(EVIDENCE_RECIPE, leaves)
-        else:
-            content, self.commitment = digest_and_commitment(leaves)
+        content = self._batches.digest({"batch": leaves})["batch"]
+        if self._consumed is not None:
+            self.commitment = self._batches.commitment("batch", leaves)
             self._consumed.update(self.commitment)
         self._pending["batch"] = content
         self._pending["order"] = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         return leaves
+
+    def consume_part(self, indices: Any, batch: Any) -> None:
+        """Digest what a step without a loader says that it consumes; it may say so several times.
+
+        Args:
+            indices: Any tree of plain values; None where the batch stands for the order.
+            batch: As collated, or None.
+        """
+        parts = {"order": batch if indices is None else indices, "batch": batch}
+        for column, value in parts.items():
+            if value is not None:
+                leaves = batch_leaves(value)
+                digest = digest_leaves(EVIDENCE_RECIPE, leaves)
+                if self._consumed is not None:
+                    self._consumed.update(digest_leaves(COMMITMENT_RECIPE, leaves))
+                self._pending[column] = chained(self._pending.get(column, ABSENT), digest)
 
     def consume_auxiliary(self, name: str, batch: Any, order: Batch | None) -> None:
         """Digest a batch that the step drew from another loader; a step may draw several.
@@ -112,9 +115,7 @@ class Auditor:
         content = digest_leaves(EVIDENCE_RECIPE, batch_leaves(batch))
         drawn = content if order is None else order_digest(EVIDENCE_RECIPE, order)
         for column, digest in ((f"batch/{name}", content), (f"order/{name}", drawn)):
-            chained = hasher(EVIDENCE_RECIPE)
-            chained.update(self._auxiliary.get(column, ABSENT) + digest)
-            self._auxiliary[column] = chained.digest()
+            self._auxiliary[column] = chained(self._auxiliary.get(column, ABSENT), digest)
 
     @property
     def drawn(self) -> dict[str, str]:

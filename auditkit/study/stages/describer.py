@@ -11,13 +11,14 @@ from torch import Tensor
 from auditkit.formats.ordering import Batch
 from auditkit.formats.quote import class_of
 from auditkit.formats.seeds import RECIPE
-from auditkit.observe.loader.iterables import BatchStream
+from auditkit.observe.loader.iterables import BatchStream, NoLoader
 from auditkit.observe.rng.per_sample import PerSampleDataset, SampleStreams
 from auditkit.observe.rng.streams import uncovered_streams
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.observe.values.codec import flatten
 from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
+from auditkit.program.data_source import data_source
 from auditkit.program.session import Session
 from auditkit.records.digest import COMMITMENT_RECIPE
 from auditkit.records.manifest import DataRecord
@@ -52,6 +53,9 @@ def describe_objects(objects: TrainingObjects) -> dict[str, str]:
         found["averaged"] = ", ".join(sorted(objects.averaged))
     if objects.extras:
         found["extras"] = ", ".join(sorted(objects.extras))
+    if objects.groups:
+        groups = objects.groups.items()
+        found["groups"] = "; ".join(f"{name}: {', '.join(each)}" for name, each in groups)
     return found
 
 
@@ -69,6 +73,7 @@ def data_record(session: Session, consumed_sha256: str, order: Sequence[Batch]) 
         loader=describe_loader(session.program.data_loader),
         declared=session.program.data_version,
         samples=None if session.driver.iterable else sum(len(batch) for batch in order),
+        data_from=data_source(session.program),
     )
 
 
@@ -120,7 +125,10 @@ def probe_digests(session: Session) -> dict[str, str]:
     """``sha256/tensor-v1`` of the probe's ``inputs`` and ``labels``."""
     probe = session.program.probe
     assert probe is not None  # noqa: S101 # checked when the program was built
-    return commitments({"inputs": _leaves(probe.inputs), "labels": {"labels": probe.labels}})
+    found: dict[str, Any] = {"inputs": _leaves(probe.inputs)}
+    if probe.labels is not None:
+        found["labels"] = {"labels": probe.labels}
+    return commitments(found)
 
 
 def evaluation_digests(session: Session, recalibration: Sequence[Any]) -> dict[str, str]:
@@ -140,7 +148,7 @@ def built_program(session: Session) -> BuiltProgram:
 
 def _probe_sha256(session: Session) -> str:
     digests = probe_digests(session)
-    return hashlib.sha256(f"{digests['inputs']} {digests['labels']}".encode()).hexdigest()
+    return hashlib.sha256(" ".join(digests[name] for name in sorted(digests)).encode()).hexdigest()
 
 
 def rng_contract(session: Session, digests: Mapping[str, Mapping[str, str]]) -> RngContract:
@@ -184,6 +192,8 @@ def _hyper_parameters(group: Mapping[str, Any]) -> str:
 def describe_loader(loader: Any) -> dict[str, str]:
     """What a DataLoader is, for people."""
     if isinstance(loader.dataset, BatchStream):  # another library's, whose parts have no names
+        if isinstance(loader.dataset.loader, NoLoader):
+            return {"loader": "none"}
         return {"loader": class_of(loader.dataset.loader)}
     return {
         "loader": type(loader).__name__,

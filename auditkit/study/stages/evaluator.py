@@ -14,17 +14,23 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from auditkit.errors import AuditError, ProbeDisturbance, ProgramError
+from auditkit.errors import AuditError, ProbeDisturbance, ProgramError, RestoreMismatch
+from auditkit.formats.outcome_names import DISTANCE_COLUMNS, RECALIBRATED, split_column
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.attributes import ATTRIBUTES
 from auditkit.observe.state.modules import has_batchnorm
 from auditkit.observe.values.digests import digest_leaves
+from auditkit.program.probe import Probe
 from auditkit.program.program import Program, program_failure
+from auditkit.program.reference import Reference
 from auditkit.program.session import Session
+from auditkit.program.streamed_probe import look_by_position
 from auditkit.records.digest import EVIDENCE_RECIPE
+
+Tables = dict[str, NDArray[Any]]
 
 _REMEDIES = {
     "evaluating the probe": "where the model itself writes, let it call a copy.deepcopy of it",
@@ -39,21 +45,26 @@ RECALIBRATION_BATCHES = 16
 def needs_recalibration(session: Session) -> bool:
     """Whether outcomes are also given with recalibrated BatchNorm statistics."""
     program = session.program
+    if program.loader is None:  # there are no batches that were delivered
+        return False
     return has_batchnorm(program.probed) and (program.recalibrate or program.loss) is not None
 
 
 def evaluate_probe(
-    session: Session, recalibration: Sequence[Any]
-) -> dict[str, NDArray[np.float32]]:
+    session: Session, recalibration: Sequence[Any], reference: Reference | None = None
+) -> Tables:
     """Class probabilities on the probe.
 
     Args:
         session: The live program; its training state is the same afterwards.
         recalibration: The control's first batches; empty for no recalibrated table.
+        reference: Of a probe that is looked at by position: the control at this time, to compare
+            with it, or an empty one, which is then what this branch is.
 
     Returns:
         ``""``: float32 ``(N, C)`` as is; ``/recalibrated``: the same with BatchNorm statistics
-        recomputed as the cumulative average over ``recalibration``.
+        recomputed as the cumulative average over ``recalibration``. Of a probe that is looked at
+        by position these are columns, ``:tv`` and so on.
 
     Raises:
         ProbeDisturbance: When evaluating changed the training state.
@@ -61,38 +72,55 @@ def evaluate_probe(
     """
     before = _fingerprint(session)
     with _without_trace(session):
-        tables = {"": _probabilities(session)}
+        tables = _tables(session, "", reference)
     _compare(before, _fingerprint(session), "evaluating the probe", "Probe.predict")
     if recalibration:
         with _without_trace(session), _recalibrated(session, recalibration):
-            tables["/recalibrated"] = _probabilities(session)
+            tables |= _tables(session, RECALIBRATED, reference)
         what = "recalibrate=" if session.program.recalibrate else "loss="
         _compare(before, _fingerprint(session), "recalibrating BatchNorm", what)
     return tables
 
 
-def has_non_finite(tables: dict[str, NDArray[np.float32]]) -> bool:
-    """Whether a table holds a probability that is not finite."""
-    return any(not np.isfinite(table).all() for table in tables.values())
+def has_non_finite(tables: Tables) -> bool:
+    """Whether a table holds a probability that is not finite; distances are of two branches."""
+    return any(
+        not np.isfinite(table).all()
+        for name, table in tables.items()
+        if split_column(name)[1] not in DISTANCE_COLUMNS
+    )
 
 
-def _probabilities(session: Session) -> NDArray[np.float32]:
-    probe = session.program.probe
+def _tables(session: Session, variant: str, reference: Reference | None) -> Tables:
+    """A probe's table, or the columns of one."""
+    program, probe = session.program, session.program.probe
     assert probe is not None  # noqa: S101 # checked when the program was built
     try:
-        scores = torch.cat([probe.scores(session.program.probed, part) for part in probe.parts()])
-    except (ProgramError, ProbeDisturbance):
+        if not probe.by_position:
+            parts = (probe.scores(program.probed, part) for part in probe.parts())
+            first = next(parts)
+            if probe.labels is not None or first.ndim != 3:
+                return {variant: _probabilities(probe, torch.cat([first, *parts]))}
+        return look_by_position(program.probed, probe, session.seed, variant, reference)
+    except (ProgramError, ProbeDisturbance, RestoreMismatch):
         raise
     except Exception as error:
         raise program_failure(error, "evaluating the probe") from error
-    if scores.ndim != 2 or len(scores) != len(probe.labels) or scores.shape[1] < 2:
+
+
+def _probabilities(probe: Probe, scores: Tensor) -> NDArray[np.float32]:
+    n_rows = len(scores) if probe.labels is None else len(probe.labels)
+    if scores.ndim != 2 or len(scores) != n_rows or scores.shape[1] < 2:
         raise ProgramError(
             "the probe must give one row of class scores an example",
-            expected=f"({len(probe.labels)}, C) with C of at least 2",
+            expected=f"({n_rows}, C) with C of at least 2",
             found=f"{tuple(scores.shape)}",
             hint="give Probe(predict=...) for models that return something else",
         )
-    if int(probe.labels.min()) < 0 or int(probe.labels.max()) >= scores.shape[1]:
+    if (
+        probe.labels is not None
+        and not 0 <= int(probe.labels.min()) <= int(probe.labels.max()) < scores.shape[1]
+    ):
         raise ProgramError(
             "a probe label is no class index",
             expected=f"0 .. {scores.shape[1] - 1}",

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from auditkit.errors import AuditError, ProgramError
 from auditkit.formats.ordering import Batch
+from auditkit.observe.loader.consumption import StepDriver, Taker, refuse_consumption, taking
 from auditkit.observe.loader.driver import Delivery, LoaderDriver
-from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.program.program import program_failure
@@ -28,6 +28,9 @@ class Evidence(Protocol):
 
     def consume(self, batch: Any, order: Batch | None) -> Leaves:
         """What a step consumes."""
+
+    def consume_part(self, indices: Any, batch: Any) -> None:
+        """What a step without a loader says that it consumes."""
 
     def finish_step(self, loss: float | None) -> None:
         """The step was taken."""
@@ -59,24 +62,45 @@ def hold(
         ProgramError: When its loader yields no batch.
     """
     driver = session.driver
-    assert isinstance(driver, LoaderDriver)  # noqa: S101 # a loop of its own cannot be driven
+    # A loop of its own cannot be driven.
+    assert isinstance(driver, LoaderDriver | StepDriver)  # noqa: S101
     for step in range(first, last + 1):
         delivery = _deliver(session, driver, step, evidence, callback)
-        leaves = evidence.consume(delivery.batch, delivery.order)
+        taker: Taker = refuse_consumption
+        leaves: Leaves = {}
+        if isinstance(driver, StepDriver):
+            taker = _taker(driver, step, evidence)
+        else:
+            leaves = evidence.consume(delivery.batch, delivery.order)
         callback.on_batch(step, delivery, leaves)
-        with _blaming(f"step {step}"):
+        with _blaming(f"step {step}"), taking(taker):
             loss = session.program.train_on(delivery.batch, step)
+        if isinstance(driver, StepDriver):
+            driver.end_step(step)
         evidence.finish_step(loss)
         callback.on_step_end(step, loss)
     evidence.close(session.state())
 
 
+def _taker(driver: StepDriver, step: int, evidence: Evidence) -> Taker:
+    def take(indices: Any, batch: Any) -> Any:
+        indices, batch = driver.take(step, indices, batch)
+        evidence.consume_part(indices, batch)
+        return indices if batch is None else batch
+
+    return take
+
+
 def _deliver(
-    session: Session, driver: LoaderDriver, step: int, evidence: Evidence, callback: StepCallback
+    session: Session,
+    driver: LoaderDriver | StepDriver,
+    step: int,
+    evidence: Evidence,
+    callback: StepCallback,
 ) -> Delivery:
     empty_epochs = 0
     while True:
-        streams = capture_streams()
+        streams = session.streams()
         state = session.state(streams)
         evidence.cut(state)
         callback.on_boundary(step, state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from auditkit.errors import AuditError
 from auditkit.observe.rng.streams import GlobalStreams, capture_streams
 from auditkit.observe.state.attributes import OPTIMIZER
 from auditkit.observe.state.components import optimizer_state
@@ -9,6 +10,7 @@ from auditkit.observe.state.groups import GROUPS
 from auditkit.observe.values.codec import flatten, unflatten
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.perturbations.registry import perturbation_of
+from auditkit.program.program import program_failure
 from auditkit.program.session import Session
 from auditkit.records.declaration import matches
 from auditkit.records.digest import EVIDENCE_RECIPE
@@ -34,13 +36,19 @@ def perturb(
     Raises:
         UnknownPerturbation: When there is none of that name and version.
         NothingToPerturb: When the program has nothing that it could change.
+        ProgramFailed: When it raises.
     """
     if spec is None:
         return ()
     perturbation = perturbation_of(spec.name, version)
     complete = perturbation.declaration.resolve(spec)
     streams, before = capture_streams(), _counters(session)
-    perturbation.apply(session.objects, complete.parameters, session.seed)
+    try:
+        perturbation.apply(session.objects, complete.parameters, session.seed)
+    except AuditError:
+        raise
+    except Exception as error:  # whatever somebody else's code raises is reported as ours
+        raise program_failure(error, f"applying {spec.typed}") from error
     touched = perturbation.declaration.may_touch(complete)
     drawn = capture_streams()
     kept = {

@@ -13,6 +13,7 @@ from typing import Any
 
 from auditkit.errors import FormatError, UncapturedState
 from auditkit.formats.snapshot_file import RECALIBRATION
+from auditkit.observe.loader.consumption import StepDriver
 from auditkit.observe.loader.driver import LoaderDriver
 from auditkit.observe.state.components import State
 from auditkit.observe.values.classes import holds_objects
@@ -70,7 +71,7 @@ def sections(
         UnsupportedLoader: When the data position cannot be resumed exactly.
     """
     built = session.objects.built
-    if built is not None and isinstance(session.driver, LoaderDriver):
+    if built is not None and isinstance(session.driver, LoaderDriver | StepDriver):
         built.refuse_growth(session.objects.model)
     return {
         **state,

@@ -11,13 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from auditkit.errors import OrderDrift, ProbeDisturbance, ProgramError
+from auditkit.errors import OrderDrift, ProbeDisturbance, ProgramError, RestoreMismatch
 from auditkit.formats.ordering import Batch
+from auditkit.formats.outcome_names import split_column
 from auditkit.formats.run_files import Outcome
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments, digest_leaves
+from auditkit.program.data_source import data_source
+from auditkit.program.reference import Reference, References, reference_name
 from auditkit.program.session import Session
 from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
 from auditkit.records.plan import StudyPlan
@@ -41,8 +44,10 @@ class BranchCallback:
         plan: When to evaluate.
         recalibration: Batches for BatchNorm recalibration.
         content: For an iterable dataset, the control's 16-byte order evidence a step from
-            step 1 on; None otherwise.
+            step 1 on; None otherwise. It is what the branch must consume, unless its own course
+            makes its data.
         report_step: Called after every step.
+        references: Where the control left what large tables are compared with, if it has any.
 
     Attributes:
         digests: Commitments by time and component.
@@ -59,14 +64,17 @@ class BranchCallback:
         recalibration: list[Any],
         content: bytes | None,
         report_step: StepReporter,
+        references: References | None = None,
     ) -> None:
         self._session = session
         self._plan = plan
         self._times = {} if plan is None else plan.probed
         self._recalibration = recalibration
-        self._content = content
+        is_held = data_source(session.program) == "loader"
+        self._content = content if is_held else None
         self._report_step = report_step
-        self._tables: dict[str, NDArray[np.float32]] = {}
+        self._references = references
+        self._tables: dict[str, NDArray[Any]] = {}
         self.digests: dict[str, dict[str, str]] = {}
         self.order: list[Batch] = []
         self.samples: list[list[bytes]] = []
@@ -114,17 +122,29 @@ class BranchCallback:
         """Probe results at every time."""
         probe = self._session.program.probe
         assert probe is not None  # noqa: S101 # checked when the program was built
-        return Outcome(probe.labels.numpy(), self._tables)
+        return Outcome(probe.known_labels.numpy(), self._tables)
 
     def _evaluate(self, name: str, step: int, state: State) -> None:
         # Commitments first: evaluating moves no bit of the state, but it allocates.
         self.digests[name] = commitments(state)
         self._check_probe(step)
-        tables = evaluate_probe(self._session, self._recalibration)
+        tables = self._look(name)
         for suffix, table in tables.items():
             self._tables[f"{name}{suffix}"] = table
         if has_non_finite(tables) and self.diverged_at is None:
             self.diverged_at = step
+
+    def _look(self, time: str) -> dict[str, NDArray[Any]]:
+        """Evaluate; what is compared by position is set beside the control at this time."""
+        references, is_compared = self._references, time in self._times
+        control = references.read(time) if references is not None and is_compared else None
+        tables = evaluate_probe(self._session, self._recalibration, control)
+        if is_compared and control is None and any(split_column(name)[1] for name in tables):
+            raise RestoreMismatch(
+                f"the control left nothing at {time} to compare the probe with",
+                expected=reference_name(time),
+            )
+        return tables
 
     def _check_probe(self, step: int) -> None:
         """Outcomes of one branch at all times are of the same examples."""
@@ -143,19 +163,33 @@ class BranchCallback:
 class TrunkCallback(BranchCallback):
     """Evaluates trunk and control, and takes the snapshot in between.
 
+    Args:
+        session: The live program.
+        plan: When to evaluate.
+        report_step: Called after every step.
+        references: Where to leave what branches with large tables are compared with.
+
     Attributes:
         initial: Commitments before step 1, the first epoch begun.
         made: The same before the first epoch, which under inherited augmentation draws.
         description: The program before step 1: a scheduler changes hyper-parameters.
+        left: Names of the working files with what branches are compared with.
     """
 
-    def __init__(self, session: Session, plan: StudyPlan | None, report_step: StepReporter) -> None:
-        super().__init__(session, plan, [], None, report_step)
+    def __init__(
+        self,
+        session: Session,
+        plan: StudyPlan | None,
+        report_step: StepReporter,
+        references: References | None = None,
+    ) -> None:
+        super().__init__(session, plan, [], None, report_step, references)
         self._first_batches: list[Any] = []
         self._snapshot: Snapshot | None = None
         self.initial: dict[str, str] = {}
         self.made: dict[str, str] = {}
         self.description = describe(session)
+        self.left: tuple[str, ...] = ()
 
     @property
     def snapshot(self) -> Snapshot:
@@ -184,6 +218,15 @@ class TrunkCallback(BranchCallback):
         missing = len(self._first_batches) < RECALIBRATION_BATCHES and self._snapshot is None
         if missing and needs_recalibration(self._session):
             self._first_batches.append(recalibration_batch(leaves))
+
+    def _look(self, time: str) -> dict[str, NDArray[Any]]:
+        if self._references is None or time not in self._times:
+            return evaluate_probe(self._session, self._recalibration)
+        control = Reference()
+        tables = evaluate_probe(self._session, self._recalibration, control)
+        if control.weights:
+            self.left += (self._references.write(time, control),)
+        return tables
 
     def freeze(self, state: State | None = None) -> Snapshot:
         """A snapshot of this moment, or of the state at a boundary."""

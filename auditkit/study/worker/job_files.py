@@ -29,8 +29,10 @@ from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.machine.opened import opened_files
 from auditkit.perturbations.registry import perturbation_of
+from auditkit.program.data_source import data_source
 from auditkit.program.session import Session
-from auditkit.records.digest import ABSENT
+from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
+from auditkit.records.evidence import Trace
 from auditkit.records.job import Job
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.plan import PerturbationSpec, StudyPlan
@@ -38,6 +40,7 @@ from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import data_record, rng_contract
 from auditkit.study.worker.callbacks import BranchCallback, TrunkCallback
+from auditkit.study.worker.yoking import consumed_tensors
 
 
 class _JobFiles:
@@ -102,10 +105,13 @@ def trunk_result(
     files.write("fork", snapshot.tensors, snapshot.meta)
     files.write("trunk.trace", trace_to_tensors(auditor.trace(1, plan.fork_at)))
     trace = auditor.trace(plan.fork_at + 1)
-    content = auditor.trace().columns["order"][:-16] if session.driver.iterable else None
+    content = _content(session, auditor.trace())
     files.write("order", order_to_tensors(callback.order, content))
     files.write("control.trace", trace_to_tensors(trace))
     files.write("control.outcome", outcome_to_tensors(callback.outcome()))
+    consumed = consumed_tensors(session)
+    if consumed is not None:
+        files.write("consumed", *consumed)
     tail = callback.order[plan.fork_at :]
     control = BranchRecord(
         name="control",
@@ -119,6 +125,7 @@ def trunk_result(
         diverged_at=callback.diverged_at,
         evaluated_on=callback.evaluated_on,
         samples=files.write_samples("control", callback),
+        consumed=None if consumed is None else files.name("consumed"),
     )
     return TrunkResult(
         control=control,
@@ -133,6 +140,7 @@ def trunk_result(
         environment=environment(),
         code=user_code(_code_folder(job), job.suffix, main=main),
         opened=opened_files(job.program.arguments, job.listed),
+        left=callback.left,
     )
 
 
@@ -161,7 +169,7 @@ def branch_record(
     trace = auditor.trace()
     files.write(f"{name}.trace", trace_to_tensors(trace))
     files.write(f"{name}.outcome", outcome_to_tensors(callback.outcome()))
-    content = trace.columns["order"][:-16] if session.driver.iterable else None
+    content = _content(session, trace)
     return BranchRecord(
         name=name,
         role=role,
@@ -227,9 +235,19 @@ def require_indices(session: Session, moved: Sequence[str]) -> None:
     Raises:
         UnsupportedLoader: When it draws no indices.
     """
+    if data_source(session.program) == "model":
+        raise UnsupportedLoader(
+            "the program says data_from='model': no order is held that could be changed",
+            hint=f"leave {', '.join(dict.fromkeys(moved))} out",
+        )
     if not session.driver.iterable:
         return
     loader = session.program.loader
+    if loader is None:
+        raise UnsupportedLoader(
+            "a program without a loader has no order that could be changed",
+            hint=f"leave {', '.join(dict.fromkeys(moved))} out",
+        )
     is_torch = isinstance(loader, DataLoader)
     what = "an iterable data set" if is_torch else f"a loader that is a {class_of(loader)}"
     raise UnsupportedLoader(
@@ -250,7 +268,7 @@ def follow_control(
     moves = spec is not None and perturbation_of(spec.name).declaration.kind == "order"
     if moves and spec is not None:
         require_indices(session, [spec.name])
-    if session.driver.iterable:
+    if session.driver.iterable or data_source(session.program) != "loader":
         return control
     follow = delivered_order(control, spec if moves else None, plan.window, session.seed)
     window = zip(control[: plan.window], follow, strict=False)
@@ -262,6 +280,14 @@ def follow_control(
         )
     session.driver.pin_order(control, follow, plan.fork_at + 1)
     return follow
+
+
+def _content(session: Session, trace: Trace) -> bytes | None:
+    """Without indices, the order evidence of every step; None with indices."""
+    if not session.driver.iterable:
+        return None
+    nothing = bytes(trace.n_rows * EVIDENCE_BYTES)  # a step need not say what it consumes
+    return bytes(trace.columns.get("order", nothing)[:-EVIDENCE_BYTES])
 
 
 def _order_digest(batches: list[Batch], content: bytes | None, skip: int) -> str:

@@ -25,9 +25,11 @@ from auditkit.observe.machine.environment import environment, look_up_packages
 from auditkit.observe.machine.imports import watched_imports
 from auditkit.observe.machine.opened import opened_files
 from auditkit.observe.values.digests import commitments
+from auditkit.perturbations.own import adopted, require_declared
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.arguments import lacking_options, own_files_note, where_data_lie
 from auditkit.program.program import LoadedFactory, load_factory
+from auditkit.program.reference import References
 from auditkit.program.session import Session, open_session
 from auditkit.records.job import Description, Job, ModuleTrace, Progress
 from auditkit.records.manifest import BranchRecord
@@ -55,6 +57,7 @@ from auditkit.study.worker.job_files import (
     trunk_result,
 )
 from auditkit.study.worker.preflight import PreflightCallback, trial_steps, try_nudges
+from auditkit.study.worker.yoking import keep_consumed, yoke
 
 Report = Callable[[Progress], None]
 Result = (
@@ -97,6 +100,7 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
         }
         with unchanged_settings():
             factory = load_factory(target, folder)
+            require_declared(job.plan)
             result = kinds[job.kind](job, factory, report)
         if job.judged and isinstance(result, (TrunkResult, BranchesResult)):
             result = replace(result, imported=watch.files())
@@ -111,9 +115,10 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
     plan = plan_of(job)
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
         measure_samples(session, plan, None)
+        keep_consumed(session, plan)
         auditor = Auditor(1, commit_data=True)
         report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
-        callback = TrunkCallback(session, plan, report_step)
+        callback = TrunkCallback(session, plan, report_step, References(Path(job.out)))
         hold(session, 1, plan.horizon, auditor, callback)
         return trunk_result(job, session, auditor, callback)
 
@@ -182,8 +187,11 @@ def _branch(
     version = job.version_of(name)
     if spec is not None:
         measure_samples(session, plan, spec)
-    follow, reset = _start_branch(session, plan, fork, order, spec, version)
-    callback = BranchCallback(session, plan, fork.recalibration, order.content, report_step)
+    follow, reset = _start_branch(job, session, fork, order, spec, version)
+    callback = BranchCallback(
+        *(session, plan, fork.recalibration, order.content, report_step),
+        References(Path(job.references or job.out)),
+    )
     auditor = Auditor(plan.fork_at + 1)
     hold(session, plan.fork_at + 1, plan.horizon, auditor, callback)
     return branch_record(job, session, name, auditor, callback, follow, reset)
@@ -198,7 +206,7 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
             tensors, meta = store.read_tensors(Path(job.fork), what="fork")
             _, spec = plan.branch(job.branches[0])
             version = job.version_of(job.branches[0])
-            _start_branch(session, plan, read_fork(tensors, meta), read_order(job), spec, version)
+            _start_branch(job, session, read_fork(tensors, meta), read_order(job), spec, version)
             first = plan.fork_at + 1
         report_step = _step_reporter(report, job.seed, job.step, _constant("modules"))
         callback = ModuleCallback(session.program.model, job.step, report_step)
@@ -207,7 +215,7 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
 
 
 def _describe(job: Job, factory: LoadedFactory, report: Report) -> Description:
-    return Description(plan=factory.plan)
+    return Description(factory.plan, tuple(found.own for found in adopted().values()))
 
 
 def _build(job: Job, factory: LoadedFactory, report: Report) -> BuiltProgram:
@@ -272,8 +280,8 @@ def _register(job: Job, factory: LoadedFactory, report: Report) -> RegisterResul
 
 
 def _start_branch(
+    job: Job,
     session: Session,
-    plan: StudyPlan,
     fork: Fork,
     order: OrderFile,
     spec: PerturbationSpec | None,
@@ -284,7 +292,9 @@ def _start_branch(
     Returns:
         The batches that it will be delivered, and what was reset, see :func:`perturb`.
     """
+    plan = plan_of(job)
     follow = follow_control(session, plan, order, spec)
+    yoke(session, plan, job, order.batches, spec)
     restore_fork(session, fork)
     return follow, perturb(session, spec, version)
 

@@ -12,32 +12,36 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from auditkit.errors import AuditError, NothingToPerturb, PlanError
+from auditkit.formats.outcome_names import DISTANCE_COLUMNS, OWN_COLUMNS, split_column
 from auditkit.formats.run_files import trace_to_tensors
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.state.components import State, restore
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.perturbations.registry import perturbation_of
-from auditkit.program.program import program_failure
+from auditkit.program.reference import Reference
 from auditkit.program.session import Session
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.preflight import Cost, NudgeTrial
-from auditkit.statistics.metrics import tv
 from auditkit.statistics.outcomes import GROWN
+from auditkit.statistics.positions import distances, position_tables
 from auditkit.study.stages.auditor import Auditor
-from auditkit.study.stages.evaluator import evaluate_probe
+from auditkit.study.stages.evaluator import Tables, evaluate_probe
 from auditkit.study.stages.forker import Fork, read_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.stages.snapshotter import Snapshot
 from auditkit.study.worker.callbacks import StepReporter, TrunkCallback
+from auditkit.study.worker.declared_changes import perturb_as_declared
 from auditkit.study.worker.job_files import require_indices
+from auditkit.study.worker.yoking import require_yokable
 
 #: The first steps warm up and are not timed.
 _WARM_STEPS = 3
@@ -134,7 +138,7 @@ class PreflightCallback(TrunkCallback):
         frozen = time.perf_counter() - begin
         begin = time.perf_counter()
         commitments(self._session.state())
-        table = evaluate_probe(self._session, self._first_batches)[""]
+        tables = evaluate_probe(self._session, self._first_batches)
         evaluated = time.perf_counter() - begin
         rows = trace_to_tensors(auditor.trace())
         cost = Cost(
@@ -144,8 +148,9 @@ class PreflightCallback(TrunkCallback):
             branch_seconds=2 * frozen + (1 + len(self._study.probed)) * evaluated,
             snapshot_bytes=sum(tensor.n_bytes for tensor in snapshot.tensors.values()),
             row_bytes=sum(tensor.n_bytes for tensor in rows.values()) // auditor.n_rows,
-            n_probe=table.shape[0],
-            n_classes=table.shape[1],
+            n_probe=len(next(iter(tables.values()))),
+            n_classes=_n_classes(tables),
+            outcome_bytes=_outcome_bytes(tables),
         )
         return cost, snapshot
 
@@ -165,7 +170,7 @@ class PreflightCallback(TrunkCallback):
         evaluate_probe(self._session, self._first_batches)
         for name, spec in list(self._waiting.items()):
             try:
-                _apply(self._session, name, spec)
+                _apply(self._session, spec)
             except NothingToPerturb as error:
                 if not decides:
                     continue
@@ -177,6 +182,20 @@ class PreflightCallback(TrunkCallback):
             del self._waiting[name]
 
 
+def _n_classes(tables: Tables) -> int:
+    """Numbers that an example is given: scores, or columns of a table by position."""
+    whole = next(iter(tables.values()))
+    return whole.shape[1] if whole.ndim == 2 else len(OWN_COLUMNS)
+
+
+def _outcome_bytes(tables: Tables) -> int | None:
+    """Size of what one branch keeps at one time of a table by position; None for a whole one."""
+    if not any(split_column(name)[1] for name in tables):
+        return None
+    rows = sum(len(table) for name, table in tables.items() if name.endswith("predicted"))
+    return sum(table.nbytes for table in tables.values()) + 8 * rows * len(DISTANCE_COLUMNS)
+
+
 def _asked(plan: StudyPlan) -> list[tuple[str, PerturbationSpec]]:
     """Everything that branches are perturbed by, once each."""
     found = [(spec.typed, spec) for spec in plan.perturbations]
@@ -185,15 +204,14 @@ def _asked(plan: StudyPlan) -> list[tuple[str, PerturbationSpec]]:
     return found
 
 
-def _apply(session: Session, name: str, spec: PerturbationSpec) -> None:
+def _apply(session: Session, spec: PerturbationSpec) -> None:
     if perturbation_of(spec.name).declaration.kind == "order":
         require_indices(session, [spec.name])
-    try:
+    require_yokable(session, spec)
+    if spec.name in DECLARATIONS:
         perturb(session, spec)
-    except AuditError:
-        raise
-    except Exception as error:  # a plug-in may raise anything
-        raise program_failure(error, f"applying {name}") from error
+    else:
+        perturb_as_declared(session, spec)
 
 
 def _weights(session: Session) -> bytes:
@@ -227,13 +245,13 @@ def try_nudges(
     steps = min(plan.horizon - max(plan.fork_at, first - 1), _NUDGED_STEPS)
     if not scales or steps < 1:
         return ()
-    control = _held(make(), snapshot, first, steps, None)
+    control = _held(make(), snapshot, first, steps, None, None)
     trials: list[NudgeTrial] = []
     for scale in scales:
         specs = [PerturbationSpec("ulp", {"scale": scale, "draw": draw}) for draw in range(_DRAWS)]
-        nudged = [_held(make(), snapshot, first, steps, spec) for spec in specs]
+        nudged = [_held(make(), snapshot, first, steps, spec, control) for spec in specs]
         halfway, end = (
-            float(np.mean([tv(control[at], tables[at]) for tables in nudged])) for at in (0, 1)
+            float(np.mean([looks[at].variation(control[at]) for looks in nudged])) for at in (0, 1)
         )
         trials.append(NudgeTrial(scale, steps, halfway, end))
         if end > GROWN:
@@ -241,26 +259,47 @@ def try_nudges(
     return tuple(trials)
 
 
+@dataclass(frozen=True)
+class _Look:
+    """What the probe showed once, and what others are compared with where it is by position."""
+
+    tables: Tables
+    reference: Reference
+
+    def variation(self, control: _Look) -> float:
+        """Total variation from the control's look."""
+        here, there = position_tables(self.tables), position_tables(control.tables)
+        return distances(there[""], here[""])["tv"]
+
+
 def _held(
-    session: Session, snapshot: Snapshot, first: int, steps: int, spec: PerturbationSpec | None
-) -> list[NDArray[np.float32]]:
-    """Probe tables at half of the steps and at their end."""
+    session: Session,
+    snapshot: Snapshot,
+    first: int,
+    steps: int,
+    spec: PerturbationSpec | None,
+    control: list[_Look] | None,
+) -> list[_Look]:
+    """Looks at the probe at half of the steps and at their end."""
     try:
         restore_fork(session, _fork(snapshot))
         perturb(session, spec)
-        callback = _Halves(session, first + max(steps // 2, 1) - 1, first + steps - 1)
+        at = (first + max(steps // 2, 1) - 1, first + steps - 1)
+        callback = _Halves(session, at, control)
         hold(session, first, first + steps - 1, Auditor(first), callback)
     finally:
         session.close()
-    return callback.tables
+    return callback.looks
 
 
 class _Halves:
     """Evaluates the probe at two steps."""
 
-    def __init__(self, session: Session, *steps: int) -> None:
-        self._session, self._steps = session, steps
-        self.tables: list[NDArray[np.float32]] = []
+    def __init__(
+        self, session: Session, steps: tuple[int, ...], control: list[_Look] | None
+    ) -> None:
+        self._session, self._steps, self._control = session, steps, control
+        self.looks: list[_Look] = []
 
     def on_boundary(self, step: int, state: State) -> None:
         """Nothing to do."""
@@ -271,4 +310,7 @@ class _Halves:
     def on_step_end(self, step: int, loss: float | None) -> None:
         """Evaluate where it is asked for."""
         for _ in range(self._steps.count(step)):
-            self.tables.append(evaluate_probe(self._session, [])[""])
+            of_control = self._control[len(self.looks)].reference if self._control else None
+            reference = Reference() if of_control is None else of_control
+            tables = evaluate_probe(self._session, [], reference)
+            self.looks.append(_Look(tables, reference))

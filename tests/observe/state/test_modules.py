@@ -98,6 +98,36 @@ def test_a_replaced_layer_with_the_same_names_is_seen() -> None:
     assert state.parameters()["0.weight"] is model[0].weight
 
 
+def test_components_are_the_same_objects_until_something_is_replaced() -> None:
+    model = batchnorm_net()
+    model.register_buffer("queue", torch.zeros(3))
+    state = ModuleState(model)
+
+    before = state.components()[1], state.whole()
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.add_(1)
+    assert all(state.components()[1][name] is before[0][name] for name in before[0])
+    assert state.whole() is before[1]
+    changes: list[Any] = [
+        lambda: setattr(model, "queue", torch.zeros(3)),
+        lambda: setattr(model, "queue", None),
+        lambda: model.register_buffer("other", torch.zeros(1)),
+        model.eval,
+        lambda: setattr(model[0], "weight", nn.Parameter(torch.zeros(6, 4))),
+        lambda: model.append(nn.Linear(1, 1)),
+    ]
+    for change in changes:
+        change()
+        expected = ModuleState(model)
+        assert state.components()[1].keys() == expected.components()[1].keys()
+        for name, leaves in expected.components()[1].items():
+            assert digest_leaves(EVIDENCE_RECIPE, state.components()[1][name]) == digest_leaves(
+                EVIDENCE_RECIPE, leaves
+            ), name
+        assert state.whole().keys() == expected.whole().keys()
+
+
 def test_layers_that_call_themselves_equal_are_told_apart() -> None:
     class Same(nn.Linear):
         def __eq__(self, other: object) -> bool:

@@ -12,7 +12,7 @@ from torch import nn
 from auditkit.errors import FormatError, RestoreMismatch, UncapturedState
 from auditkit.observe.state.families import OptimizerFamily
 from auditkit.observe.state.groups import GroupsState, parameter_names, restore_groups
-from auditkit.observe.state.optimizers import restore_slots, slots
+from auditkit.observe.state.optimizers import SlotsState, restore_slots, slots
 from auditkit.observe.values.codec import flatten, unflatten
 
 
@@ -34,6 +34,35 @@ def test_slots_are_components_by_parameter() -> None:
     found = slots(optimizer, names_of(model, optimizer))
     assert set(found) == {"optimizer/momentum_buffer"}
     assert set(found["optimizer/momentum_buffer"]) == {"weight", "bias"}
+
+
+def test_slots_asked_for_at_every_step_are_those_of_the_moment() -> None:
+    model, optimizer = made()
+    state, names = SlotsState(optimizer), names_of(model, optimizer)
+    first = state.slots(names)
+    optimizer.step()
+    assert state.slots(names) is first
+    weight = model.weight
+
+    def put(slot: str, value: Any) -> Any:
+        return lambda: optimizer.state[weight].update({slot: value})
+
+    changes: list[Any] = [
+        put("momentum_buffer", torch.zeros(2, 2)),
+        put("count", 1),
+        put("count", True),
+        put("history", [torch.zeros(1)]),
+        lambda: optimizer.state[weight]["history"].append(torch.ones(1)),
+        lambda: optimizer.state[weight].pop("history"),
+        lambda: optimizer.state[weight].pop("count"),
+        lambda: optimizer.state.pop(weight),
+        lambda: cast(Any, optimizer.state).update({"shared": 3}),
+    ]
+    for change in changes:
+        change()
+        found, expected = state.slots(names), slots(optimizer, names)
+        assert digests(found) == digests(expected)
+    assert "optimizer/~shared" in state.slots(names)
 
 
 def test_slots_of_frozen_parameters_are_absent() -> None:

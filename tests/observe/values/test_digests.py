@@ -13,12 +13,19 @@ from auditkit.errors import FormatError, UncapturedState
 from auditkit.formats.recipes import digest_raw
 from auditkit.formats.snapshot_file import raw_components
 from auditkit.observe.values.codec import pack
-from auditkit.observe.values.digests import ComponentDigester, digest_leaves
+from auditkit.observe.values.digests import StateDigester, digest_leaves
 from auditkit.observe.values.tensors import DTYPE_NAMES, DTYPES, Leaves, host_bytes
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.tensor import RawTensor
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
+
+
+class ComponentDigester(StateDigester):
+    """Of a state with one component."""
+
+    def of(self, leaves: Leaves) -> bytes:
+        return self.digest({"component": leaves})["component"]
 
 
 def random_bytes(dtype: torch.dtype, *shape: int) -> Tensor:
@@ -81,13 +88,13 @@ def test_every_kind_of_tensor_is_digested_by_its_content(recipe: str) -> None:
         expected = digest_raw(recipe, {name: raw(tensor)}, {})
         assert digest_leaves(recipe, {name: tensor}) == expected, name
         digester = ComponentDigester(recipe)
-        assert [digester.digest({name: tensor}) for _ in range(3)] == [expected] * 3, name
+        assert [digester.of({name: tensor}) for _ in range(3)] == [expected] * 3, name
     together: Leaves = {**tensors, "": b"[1]"}
     entries = {name: raw(tensor) for name, tensor in tensors.items()}
     expected = digest_raw(recipe, {**entries, "": b"[1]"}, {})
     digester = ComponentDigester(recipe)
     assert digest_leaves(recipe, together) == expected
-    assert [digester.digest(together) for _ in range(2)] == [expected] * 2
+    assert [digester.of(together) for _ in range(2)] == [expected] * 2
 
 
 def test_digests_of_a_packed_state_need_no_torch() -> None:
@@ -126,13 +133,13 @@ def test_any_shape_and_dtype(name: str, shape: list[int], random: object) -> Non
 def test_every_bit_flip_changes_the_digest() -> None:
     content = torch.randn(5)
     digester = ComponentDigester(EVIDENCE_RECIPE)
-    seen = {digester.digest({"x": content})}
+    seen = {digester.of({"x": content})}
     flat = content.view(torch.uint8)
     for byte in range(flat.numel()):
         for bit in range(8):
             flat[byte] ^= 1 << bit
-            seen.add(digester.digest({"x": content}))
-            assert digester.digest({"x": content}) == digest_leaves(EVIDENCE_RECIPE, {"x": content})
+            seen.add(digester.of({"x": content}))
+            assert digester.of({"x": content}) == digest_leaves(EVIDENCE_RECIPE, {"x": content})
             flat[byte] ^= 1 << bit
     assert len(seen) == 1 + 8 * flat.numel()
 
@@ -191,9 +198,9 @@ class TestCache:
 
     def check(self, leaves: Leaves | None = None, *, is_new: bool = True) -> None:
         leaves = dict(self.model.named_parameters()) if leaves is None else leaves
-        found = self.digester.digest(leaves)
+        found = self.digester.of(leaves)
         assert found == digest_leaves(EVIDENCE_RECIPE, leaves)
-        assert self.digester.digest(leaves) == found
+        assert self.digester.of(leaves) == found
         assert (found not in self.seen) == is_new
         self.seen.add(found)
 
@@ -245,16 +252,22 @@ class TestCache:
         self.check({"x": z.conj()})
         self.check({"x": z}, is_new=False)
 
-    def test_memory_is_kept_until_it_is_left(self) -> None:
-        for _ in range(50):  # without a reference the allocator reuses the address at once
+    def test_memory_is_read_where_it_lies_and_not_kept(self) -> None:
+        for _ in range(50):  # the allocator reuses the address at once
             self.check({"x": torch.randn(64)})
         x = torch.randn(64)
         gone = weakref.ref(x.untyped_storage())
-        self.digester.digest({"x": x})
+        self.digester.of({"x": x})
         del x
-        self.digester.forget()
         gc.collect()
         assert gone() is None
+
+    def test_memory_that_was_freed_is_refused(self) -> None:
+        x = torch.randn(64)
+        self.check({"x": x})
+        x.untyped_storage().resize_(0)
+        with pytest.raises(UncapturedState, match="freed"):
+            self.digester.of({"x": x})
 
     def test_resized_memory(self) -> None:
         x = torch.randn(64)
@@ -312,6 +325,36 @@ class TestCache:
             self.check(is_new=False)
 
 
+def test_components_change_each_by_itself() -> None:
+    torch.manual_seed(0)
+    digester = StateDigester(EVIDENCE_RECIPE)
+    state: dict[str, Leaves] = {
+        "params": {"a": nn.Parameter(torch.randn(3)), "b": torch.randn(2, 2)},
+        "rng": {"": b"[1]"},
+        "grad": {"a": torch.randn(3)},
+        "strided": {"a": torch.randn(3, 4)[:, ::2]},
+        "mixed": {"": b"[2]", "a": torch.randn(2)},
+    }
+    changes: list[dict[str, Leaves]] = [
+        {},
+        {"grad": {"a": torch.randn(3)}},
+        {"rng": {"": b"[1,2]"}},
+        {"rng": {"text": b"[1,2]"}},
+        {"rng": {"": torch.randn(2)}},
+        {"grad": {"a": torch.randn(4)}, "mixed": {"": b"[3]", "a": torch.randn(2)}},
+        {"strided": {"a": torch.randn(3, 4)[:, ::2]}, "new": {"a": torch.randn(2)}},
+    ]
+    for change in changes:
+        state = {**state, **change}
+        for _ in range(2):
+            expected = {name: digest_leaves(EVIDENCE_RECIPE, state[name]) for name in state}
+            assert digester.digest(state) == expected
+    shown = {name: state[name] for name in ("new", "params")}  # others are gone, in another order
+    assert digester.digest(shown) == {
+        name: digest_leaves(EVIDENCE_RECIPE, shown[name]) for name in shown
+    }
+
+
 def bad_tensors() -> dict[str, Tensor]:
     return {
         "sparse": torch.eye(2).to_sparse(),
@@ -335,9 +378,9 @@ def test_tensors_without_plain_memory_are_refused_by_name(kind: str) -> None:
         digest_leaves(EVIDENCE_RECIPE, {"good": torch.ones(1), "layer.bad": bad})
     assert caught.value.where == "layer.bad"
     digester = ComponentDigester(EVIDENCE_RECIPE)
-    digester.digest({"layer.bad": torch.ones(2)})
+    digester.of({"layer.bad": torch.ones(2)})
     with pytest.raises(UncapturedState):
-        digester.digest({"layer.bad": bad})
+        digester.of({"layer.bad": bad})
 
 
 def test_unknown_recipe_and_names_that_are_no_text() -> None:
@@ -361,6 +404,6 @@ def test_a_gpu_gives_the_digest_of_the_host() -> None:
     assert digest_leaves(COMMITMENT_RECIPE, device) == digest_leaves(COMMITMENT_RECIPE, host)
     digester = ComponentDigester(COMMITMENT_RECIPE)
     for _ in range(3):
-        assert digester.digest(device) == digest_leaves(COMMITMENT_RECIPE, host)
+        assert digester.of(device) == digest_leaves(COMMITMENT_RECIPE, host)
         device["0-dim"].add_(1)
         host["0-dim"].add_(1)

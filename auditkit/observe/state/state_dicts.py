@@ -1,0 +1,40 @@
+"""What an object says of its own state, as a component and back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from auditkit.errors import AuditError, RestoreMismatch, UncapturedState
+from auditkit.observe.values.codec import Leaves, flatten, unflatten
+
+
+def state_of(stateful: Any, component: str) -> Leaves:
+    """What ``state_dict`` gives.
+
+    Raises:
+        UncapturedState: When it raises, or holds what cannot be captured.
+    """
+    try:
+        tree = stateful.state_dict()
+    except AuditError:
+        raise
+    except Exception as error:  # whatever the user's own object raises is reported as ours
+        raise UncapturedState(
+            f"state_dict raised {type(error).__name__}: {error}", component=component
+        ) from error
+    return flatten(tree, where=component)
+
+
+def load_state(stateful: Any, leaves: Leaves, component: str) -> None:
+    """Inverse of :func:`state_of`.
+
+    Raises:
+        RestoreMismatch: When ``load_state_dict`` raises.
+    """
+    tree: Any = unflatten(leaves, where=component)
+    try:
+        stateful.load_state_dict(tree)
+    except Exception as error:  # whatever the user's own object raises is reported as ours
+        raise RestoreMismatch(
+            f"load_state_dict raised {type(error).__name__}: {error}", component=component
+        ) from error

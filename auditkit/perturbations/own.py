@@ -1,0 +1,167 @@
+"""Perturbations of a study file: made of a function, and found again where the file is imported.
+
+A worker imports the study file, as a replay does, and looks at what it holds: perturbations in its
+plan, and those that are values of the module. The file lies in ``code/`` with all that it imports.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+
+from auditkit.errors import PlanError, UnknownPerturbation
+from auditkit.observe.state.components import TrainingObjects
+from auditkit.perturbations.base import Perturbation
+from auditkit.records.own_perturbation import OwnPerturbation
+from auditkit.records.parameter import Parameter, ParameterValue
+from auditkit.records.plan import StudyPlan
+from auditkit.records.planned_declarations import declared
+
+Change = Callable[[TrainingObjects, Mapping[str, ParameterValue], int], object]
+
+#: What ``fn`` is called with.
+_ARGUMENTS = ("objects", "parameters", "seed")
+
+
+class FunctionPerturbation(Perturbation):
+    """A function with a declaration.
+
+    Args:
+        own: The declaration.
+        change: The function.
+    """
+
+    def __init__(self, own: OwnPerturbation, change: Change) -> None:
+        self._own, self._change = own, change
+        self.declaration = declared(own)  # type: ignore[misc] # of each object its own
+
+    @property
+    def own(self) -> OwnPerturbation:
+        """What a plan holds of it."""
+        return self._own
+
+    def apply(
+        self, objects: TrainingObjects, parameters: Mapping[str, ParameterValue], seed: int
+    ) -> None:
+        """Call the function, with the parameters that go without saying, too."""
+        implied = {name: one.default for name, one in self._own.parameters.items()}
+        self._change(objects, {**implied, **parameters}, seed)
+
+
+def perturb(  # noqa: PLR0913 # one argument a field of the declaration
+    name: str,
+    *,
+    touches: str | Iterable[str],
+    fn: Change,
+    version: int = 1,
+    parameters: Mapping[str, Parameter] | None = None,
+    may_touch: str | Iterable[str] = (),
+    summary: str = "",
+    source: str = "",
+    needs: str = "",
+) -> Perturbation:
+    """Declare a perturbation in a study file, for ``StudyPlan(perturbations=[...])``.
+
+    Args:
+        name: Its name, which no other perturbation has.
+        touches: The component that it changes, or several, as patterns (``fnmatch``):
+            ``"buffers/queue"``. One without a wildcard must differ at t0, of one with a wildcard
+            something that matches; ``{NAME}`` stands for the value of a parameter.
+        fn: ``fn(objects, parameters, seed)`` changes the training objects in place. What it draws
+            must come from ``seed`` and the parameters.
+        version: Raise it whenever the same name would change other bits.
+        parameters: By name, as ``{"rows": auditkit.Parameter(default=8)}``.
+        may_touch: Further components that may differ.
+        summary: One line for people.
+        source: Where it is described.
+        needs: What a program must have for it.
+
+    Raises:
+        PlanError: When the declaration cannot be one.
+    """
+    if not callable(fn):
+        raise PlanError(f"perturbation {name}: fn is no function")
+    try:
+        inspect.signature(fn).bind(*_ARGUMENTS)
+    except TypeError:
+        raise PlanError(
+            f"perturbation {name}: fn does not take three arguments",
+            expected=f"fn({', '.join(_ARGUMENTS)})",
+        ) from None
+    except ValueError:  # without a signature that could be looked at
+        pass
+    own = OwnPerturbation(
+        name,
+        version,
+        "state",
+        _patterns(touches),
+        _patterns(may_touch),
+        parameters=dict(parameters or {}),
+        summary=summary,
+        source=source,
+        needs=needs,
+    )
+    return FunctionPerturbation(own, fn)
+
+
+def _patterns(given: str | Iterable[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+_adopted: dict[str, Perturbation] = {}
+
+
+def adopt(values: Iterable[object], plan: StudyPlan | None, known: Iterable[str]) -> None:
+    """Take over what a study file declares; what an earlier one did is forgotten.
+
+    Args:
+        values: The module's.
+        plan: Its plan.
+        known: Names that are taken.
+
+    Raises:
+        UnknownPerturbation: When two have one name, or one has a name that is taken.
+    """
+    _adopted.clear()
+    objects = () if plan is None else plan.objects
+    of_module = (value for value in values if isinstance(value, Perturbation))
+    for perturbation in (*objects, *of_module):
+        assert isinstance(perturbation, Perturbation)  # noqa: S101 # a plan takes no other
+        name = perturbation.own.name
+        if name in known:
+            raise UnknownPerturbation(
+                f"the study file declares {name!r}, which is the name of another perturbation",
+                hint="give it a name of its own",
+            )
+        other = _adopted.setdefault(name, perturbation)
+        if other is not perturbation and type(other) is not type(perturbation):
+            raise UnknownPerturbation(f"the study file declares {name!r} twice")
+        if isinstance(perturbation, FunctionPerturbation) and other is not perturbation:
+            raise UnknownPerturbation(f"the study file declares {name!r} twice")
+
+
+def adopted() -> Mapping[str, Perturbation]:
+    """What the study file that was imported last declares, by name."""
+    return _adopted
+
+
+def require_declared(plan: StudyPlan | None) -> None:
+    """Require the study file to declare what a plan says of it.
+
+    Raises:
+        UnknownPerturbation: Naming the first that it declares otherwise, or not at all.
+    """
+    for own in () if plan is None else plan.own_perturbations:
+        found = _adopted.get(own.name)
+        if found is None:
+            raise UnknownPerturbation(
+                f"the study file declares no perturbation {own.name!r}",
+                expected=", ".join(sorted(_adopted)) or None,
+                hint="it must be in the plan, or a value of the module",
+            )
+        if found.own != own:
+            raise UnknownPerturbation(
+                f"the study file declares {own.name!r} otherwise than the plan",
+                expected=f"version {own.version}, touching {', '.join(own.touches)}",
+                found=f"version {found.own.version}, touching {', '.join(found.own.touches)}",
+            )

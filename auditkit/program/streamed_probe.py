@@ -1,0 +1,110 @@
+"""Look at a probe position by position, a few rows of it at a time.
+
+Whatever is asked draws from a stream of its own, the same in every branch: a branch and the
+control's weights beside it are asked alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from auditkit.errors import ProgramError
+from auditkit.formats.outcome_names import column_name
+from auditkit.observe.rng.streams import seed_everything
+from auditkit.program.position_scores import Columns, Positions, compared_columns, own_columns
+from auditkit.program.probe import IGNORED, Probe
+from auditkit.program.reference import Reference
+
+
+def look_by_position(
+    module: nn.Module, probe: Probe, seed: int, table: str, reference: Reference | None
+) -> dict[str, NDArray[Any]]:
+    """The columns of a probe's table.
+
+    Args:
+        module: What the probe asks, as it is now.
+        probe: A probe with scores by position.
+        seed: The study seed.
+        table: Name of the table, without its time.
+        reference: The control: one that knows the table's module is compared with, and must give
+            what it gave; any other is told both.
+
+    Raises:
+        ProgramError: When the scores do not fit the labels.
+        ProbeDisturbance: When the control's weights do not give what the control gave.
+    """
+    key = f"{probe.of or 'model'}{table}"
+    against = reference if reference is not None and key in reference.weights else None
+    own: list[Columns] = []
+    control: list[Columns] = []
+    for number, (rows, inputs) in enumerate(probe.slices()):
+        scores = _scores(module, probe, inputs, (seed, number))
+        positions = _positions(probe, rows, scores)
+        if against is None:
+            own.append(own_columns(scores, positions))
+            continue
+        with against.asked(key, module):
+            there = _scores(module, probe, inputs, (seed, number))
+        of_control, of_branch = compared_columns(there, scores, positions)
+        own.append(of_branch)
+        control.append(of_control)
+    found = _named(table, own)
+    if against is not None:
+        against.require_given(_named(table, control))
+    elif reference is not None:
+        reference.keep(key, module)
+        reference.given.update(found)
+    return found
+
+
+def _scores(module: nn.Module, probe: Probe, inputs: Any, part: tuple[int, int]) -> Tensor:
+    seed, number = part
+    seed_everything(seed, "probe", number)
+    scores = probe.scores(module, inputs)
+    if scores.ndim != 3 or scores.shape[2] < 2:
+        raise ProgramError(
+            "the probe must give one row of class scores a position",
+            expected="(N, T, C) with C of at least 2",
+            found=f"{tuple(scores.shape)}",
+            hint="give Probe(predict=...) for models that return something else",
+        )
+    return scores
+
+
+def _positions(probe: Probe, rows: slice, scores: Tensor) -> Positions:
+    """Where to look, of some rows."""
+    if probe.labels is None:
+        where = torch.ones(scores.shape[:2], dtype=torch.bool).nonzero()
+        return Positions(where, torch.empty(0, dtype=torch.int64), probe.probabilities)
+    labels = probe.labels[rows]
+    if scores.shape[:2] != labels.shape:
+        raise ProgramError(
+            "the probe's scores are not of its labels' positions",
+            expected=f"{(*labels.shape, 'C')}",
+            found=f"{tuple(scores.shape)}",
+            hint="a language model's labels are its inputs moved on by one: "
+            "Probe(ids[:, :-1], ids[:, 1:])",
+        )
+    known = labels[labels != IGNORED]
+    if len(known) and int(known.max()) >= scores.shape[2]:
+        raise ProgramError(
+            "a probe label is no class index",
+            expected=f"0 .. {scores.shape[2] - 1}",
+            found=int(known.max()),
+        )
+    return Positions((labels != IGNORED).nonzero(), known, probe.probabilities)
+
+
+def _named(table: str, parts: list[Columns]) -> dict[str, NDArray[Any]]:
+    names = {name for part in parts for name in part}  # a part may have no position
+    return {
+        column_name(table, name): np.concatenate(
+            [part[name].numpy() for part in parts if name in part]
+        )
+        for name in sorted(names)
+    }
