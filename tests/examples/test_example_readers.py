@@ -235,11 +235,40 @@ def test_a_text_is_read_letter_by_letter(tmp_path: Path) -> None:
     probe = program.probe
     assert probe is not None
     assert probe.labels is not None
-    assert len(probe.labels) == probe.inputs.numel()
-    assert torch.equal(probe.labels.view(-1, 64)[:, :-1], probe.inputs[:, 1:])
+    assert torch.equal(probe.labels[:, :-1], probe.inputs[:, 1:])
     rows = first_batch(program)
     assert rows.shape == (16, 65)
     assert isinstance(program.train_on(rows, 1), float)
+
+
+# An environment
+
+
+@pytest.mark.slow
+def test_the_network_learns_to_keep_the_pole_up() -> None:
+    module = load("dqn_cartpole")
+    program = build("dqn_cartpole")
+    before = module.play_return(program.model)
+    for t in range(1, module.STUDY.fork_at + 1):
+        program.train_on(None, t)
+    assert module.play_return(program.model) >= 100 > before
+
+
+def test_a_step_plays_twice_and_learns_from_what_was_kept() -> None:
+    load("dqn_cartpole")
+    program = build("dqn_cartpole")
+    memory: Any = program.extras["memory"]
+    now = memory.now.clone()
+    assert isinstance(program.train_on(None, 1), float)
+    assert memory.count == 2
+    assert torch.equal(memory.rows[0, :4], now)
+    assert torch.equal(memory.rows[1, :4], memory.rows[0, 6:])
+    assert torch.equal(memory.now, memory.rows[1, 6:])
+    kept = memory.state_dict()
+    program.train_on(None, 2)
+    memory.load_state_dict(kept)
+    assert memory.count == 2
+    assert torch.equal(memory.now, memory.rows[1, 6:])
 
 
 # A stream
