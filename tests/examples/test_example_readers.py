@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from cli_shell import Shell
 from worked_examples import EXAMPLES, skip_without_libraries
 
 from auditkit.program.program import Program, load_factory
@@ -287,3 +288,22 @@ def test_the_stream_becomes_another_kind_at_the_drift() -> None:
     assert after is not None
     assert torch.equal(before.inputs, -after.inputs)
     assert isinstance(losses(program)[0], float)
+
+
+# What the command line says
+
+
+def test_missing_and_cut_data_are_one_line_on_the_command_line(tmp_path: Path) -> None:
+    shell = Shell.at(tmp_path / "user")
+    program = str(EXAMPLES / "cifar10_resnet18.py")
+    missing = shell("run", program, "--out", "run", "--arg", f"data={tmp_path}/none")
+    assert missing.code == 1
+    assert "none has no data_batch_1.bin: expected the binary version of" in missing.line
+    assert "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz unpacks to" in missing.line
+    assert missing.line.endswith("where data lie elsewhere here, give --arg data=PATH")
+    write_cifar(shell.folder)
+    (shell.folder / "test_batch.bin").write_bytes(bytes(100))
+    cut = shell("run", program, "--out", "run", "--arg", "data=.")
+    assert cut.code == 1
+    assert "test_batch.bin is truncated: 100 bytes, not a multiple of 3073" in cut.line
+    assert not (shell.folder / "run").exists()
