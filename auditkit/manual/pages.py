@@ -31,6 +31,7 @@ ORDER = (
     "checks",
     "errors",
     "estimands",
+    "experiments",
     "keys",
     "plans",
     "limits",

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from cli_shell import Shell
 from worked_examples import EXAMPLES, skip_without_libraries
 
 from auditkit.program.program import Program, load_factory
@@ -38,7 +39,7 @@ def losses(program: Program, steps: int = 2) -> list[float | None]:
 
 # CIFAR-10's binary version
 
-CIFAR = pytest.mark.parametrize("name", ["cifar10_resnet18", "cifar10_vit"])
+CIFAR = pytest.mark.parametrize("name", ["cifar10_resnet18", "cifar10_vit", "moco_queue"])
 CIFAR_FILES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
 
 
@@ -66,7 +67,8 @@ def test_a_program_on_cifar_is_built_and_trains(name: str, tmp_path: Path) -> No
     program = build(name, data=str(tmp_path))
     images, labels = first_batch(program)
     assert images.shape == (64, 3, 32, 32)
-    assert torch.equal(images[:, 0, 0, 0] // 2 % 10, labels)
+    if name != "moco_queue":  # whose batches are two views of the images
+        assert torch.equal(images[:, 0, 0, 0] // 2 % 10, labels)
     assert all(isinstance(loss, float) for loss in losses(program))
 
 
@@ -90,6 +92,23 @@ def test_a_cifar_file_that_is_cut_is_named(name: str, tmp_path: Path) -> None:
     cut.write_bytes(b"")
     with pytest.raises(OSError, match=r"test_batch.bin is truncated: 0 bytes"):
         build(name, data=str(tmp_path))
+
+
+def test_moco_s_teacher_follows_and_its_queue_goes_round(tmp_path: Path) -> None:
+    write_cifar(tmp_path, 32)
+    program = build("moco_queue", data=str(tmp_path))
+    moco: Any = program.model
+    assert torch.equal(moco.teacher[0].weight, moco.student[0].weight)
+    queue = moco.queue.clone()
+    losses(program, 1)
+    assert int(moco.place) == 64
+    assert torch.equal(moco.queue[64:], queue[64:])
+    assert not torch.equal(moco.queue[:64], queue[:64])
+    moved = (moco.student[0].weight - moco.teacher[0].weight).abs().max()
+    losses(program, 15)
+    assert int(moco.place) == 0
+    assert (moco.student[0].weight - moco.teacher[0].weight).abs().max() > moved > 0
+    assert all(weight.grad is None for weight in moco.teacher.parameters())
 
 
 # ImageNet and Tiny ImageNet
@@ -217,11 +236,40 @@ def test_a_text_is_read_letter_by_letter(tmp_path: Path) -> None:
     probe = program.probe
     assert probe is not None
     assert probe.labels is not None
-    assert len(probe.labels) == probe.inputs.numel()
-    assert torch.equal(probe.labels.view(-1, 64)[:, :-1], probe.inputs[:, 1:])
+    assert torch.equal(probe.labels[:, :-1], probe.inputs[:, 1:])
     rows = first_batch(program)
     assert rows.shape == (16, 65)
     assert isinstance(program.train_on(rows, 1), float)
+
+
+# An environment
+
+
+@pytest.mark.slow
+def test_the_network_learns_to_keep_the_pole_up() -> None:
+    module = load("dqn_cartpole")
+    program = build("dqn_cartpole")
+    before = module.play_return(program.model)
+    for t in range(1, module.STUDY.fork_at + 1):
+        program.train_on(None, t)
+    assert module.play_return(program.model) >= 100 > before
+
+
+def test_a_step_plays_twice_and_learns_from_what_was_kept() -> None:
+    load("dqn_cartpole")
+    program = build("dqn_cartpole")
+    memory: Any = program.extras["memory"]
+    now = memory.now.clone()
+    assert isinstance(program.train_on(None, 1), float)
+    assert memory.count == 2
+    assert torch.equal(memory.rows[0, :4], now)
+    assert torch.equal(memory.rows[1, :4], memory.rows[0, 6:])
+    assert torch.equal(memory.now, memory.rows[1, 6:])
+    kept = memory.state_dict()
+    program.train_on(None, 2)
+    memory.load_state_dict(kept)
+    assert memory.count == 2
+    assert torch.equal(memory.now, memory.rows[1, 6:])
 
 
 # A stream
@@ -240,3 +288,22 @@ def test_the_stream_becomes_another_kind_at_the_drift() -> None:
     assert after is not None
     assert torch.equal(before.inputs, -after.inputs)
     assert isinstance(losses(program)[0], float)
+
+
+# What the command line says
+
+
+def test_missing_and_cut_data_are_one_line_on_the_command_line(tmp_path: Path) -> None:
+    shell = Shell.at(tmp_path / "user")
+    program = str(EXAMPLES / "cifar10_resnet18.py")
+    missing = shell("run", program, "--out", "run", "--arg", f"data={tmp_path}/none")
+    assert missing.code == 1
+    assert "none has no data_batch_1.bin: expected the binary version of" in missing.line
+    assert "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz unpacks to" in missing.line
+    assert missing.line.endswith("where data lie elsewhere here, give --arg data=PATH")
+    write_cifar(shell.folder)
+    (shell.folder / "test_batch.bin").write_bytes(bytes(100))
+    cut = shell("run", program, "--out", "run", "--arg", "data=.")
+    assert cut.code == 1
+    assert "test_batch.bin is truncated: 100 bytes, not a multiple of 3073" in cut.line
+    assert not (shell.folder / "run").exists()

