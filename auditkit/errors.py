@@ -182,7 +182,13 @@ class ProbeDisturbance(CaptureError):
 
 
 class NothingToPerturb(CaptureError):
-    """The program has nothing that the perturbation could change."""
+    """The program has nothing that the perturbation could change.
+
+    Attributes:
+        for_now: Whether it has it, as it would become, and may have another value later.
+    """
+
+    for_now = False
 
 
 class RecordingIncomplete(AuditError):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from auditkit.errors import NothingToPerturb
 from auditkit.observe.state.components import TrainingObjects
-from auditkit.perturbations.base import Perturbation
+from auditkit.perturbations.base import Perturbation, nothing_yet
 from auditkit.perturbations.copying import copy_weights, inner, same_form, tensors_of
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.plan import ParameterValue
@@ -51,7 +51,7 @@ class AverageRestart(Perturbation):
                 hint="average-reset fits",
             )
         if not count.count_nonzero():
-            raise NothingToPerturb("n_averaged is 0 already", component=f"averaged/{name}")
+            raise nothing_yet("n_averaged is 0 already", f"averaged/{name}")
         count.zero_()
 
 

@@ -39,6 +39,13 @@ class Material:
         return self.rebuild()
 
 
+def nothing_yet(message: str, component: str) -> NothingToPerturb:
+    """What to say of something that is already what it would become, and may not be later."""
+    error = NothingToPerturb(message, component=component)
+    error.for_now = True
+    return error
+
+
 class Perturbation(ABC):
     """One named change of the training state at t0.
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from auditkit.errors import NothingToPerturb
+from auditkit.perturbations.base import nothing_yet
 
 Tensors = Mapping[str, Tensor]
 
@@ -45,7 +45,7 @@ def copy_weights(target: Tensors, source: Tensors, component: str, already: str)
     """
     changed = [name for name in target if not torch.equal(target[name], source[name])]
     if not changed:
-        raise NothingToPerturb(f"{component} holds {already}", component=component)
+        raise nothing_yet(f"{component} holds {already}", component)
     with torch.no_grad():
         for name in target:
             target[name].copy_(source[name])

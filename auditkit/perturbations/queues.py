@@ -19,7 +19,7 @@ from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.observe.state.named_groups import group_tensors
 from auditkit.observe.state.state_dicts import load_state, state_of
-from auditkit.perturbations.base import Perturbation
+from auditkit.perturbations.base import Perturbation, nothing_yet
 from auditkit.perturbations.copying import tensors_of
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.plan import ParameterValue
@@ -110,9 +110,7 @@ class _Queue:
             NothingToPerturb: When they are what is there.
         """
         if all(torch.equal(value, self.tensors[name]) for name, value in values.items()):
-            raise NothingToPerturb(
-                f"{self.component} is already what it would become", component=self.component
-            )
+            raise nothing_yet(f"{self.component} is already what it would become", self.component)
         self.write(values)
 
 

@@ -14,7 +14,7 @@ from auditkit.observe.state.components import TrainingObjects, optimizer_family
 from auditkit.observe.state.families import groups_component
 from auditkit.observe.state.state_dicts import load_state, state_of
 from auditkit.observe.values.digests import commitments
-from auditkit.perturbations.base import Perturbation
+from auditkit.perturbations.base import Perturbation, nothing_yet
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.plan import ParameterValue
 
@@ -40,7 +40,7 @@ class SchedulerReset(Perturbation):
             )
         began = {"scheduler": built.scheduler}
         if commitments({"scheduler": state_of(scheduler, "scheduler")}) == commitments(began):
-            raise NothingToPerturb("the scheduler is as newly built", component="scheduler")
+            raise nothing_yet("the scheduler is as newly built", "scheduler")
         load_state(scheduler, built.scheduler, "scheduler")
         names = ("lr", *(_CYCLED if getattr(scheduler, "cycle_momentum", False) else ()))
         for path, member in optimizer_family(objects).members.items():

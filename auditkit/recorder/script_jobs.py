@@ -186,7 +186,7 @@ class JobBackend(RecorderBackend):
     def _restore(self, fork: Fork) -> None:
         self._instrumented.restore(fork)
         version = self._job.version_of(self._job.branches[0])
-        self._reset = perturb(self._session, self._spec, version)
+        self._reset = perturb(self._session, self._spec, version, fork.recalibration)
 
     def _send_result(self) -> None:
         """Send the result and end the script."""

@@ -64,7 +64,8 @@ class Preflight:
         code: Its sources.
         opened: What it opened while it was built; None for a script, where nobody looks.
         environment: Where it ran.
-        undecided: What found nothing to change yet, a line each: the optimizer had not stepped.
+        undecided: What found nothing to change yet, a line each: the optimizer had not stepped, or
+            something is still what it would become.
         nudges: Trials of the placebo's nudge, the smallest first; none where none was asked for.
         notes: What a reviewer cannot compare, or will not find, of the files that it opened.
     """

@@ -79,8 +79,8 @@ def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPl
 
     Raises:
         UnknownPerturbation: On a name, parameter or value that no declaration has.
-        PlanError: When two perturbations turn out to be the same, or one leaves the order of a
-            window's batches as it is.
+        PlanError: When two perturbations turn out to be the same, one leaves the order of a
+            window's batches as it is, or one would change the data of a plan that cannot keep them.
     """
     refuse_shadows(plan, declarations)
     declarations = declarations_of(plan, declarations)
@@ -98,5 +98,11 @@ def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPl
                 hint="a longer --window, another draw=, other seeds, or unit=sample",
             )
     names = {part.name for spec in specs for part in spec.parts}
+    if "rng-reseed" in names and plan.augmentation_rng == "inherit":
+        raise PlanError(
+            "rng-reseed: data order and augmentation draw from the global streams under "
+            "augmentation_rng='inherit', and must stay the control's",
+            hint="augmentation_rng='per-sample', which a program with a factory has by default",
+        )
     own = [one for one in plan.own_perturbations if one.name in names]
     return plan.changed(perturbations=specs, own_perturbations=own)

@@ -6,8 +6,10 @@ import pytest
 from studies import check, findings_text, study_in_process
 
 from auditkit.errors import PlanError
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey
+from auditkit.study.request import resolve
 
 MEMORY = "memory_study.py:make_program"
 NAMES = (
@@ -51,3 +53,22 @@ def test_what_the_program_lacks_is_said_before_the_trunk(
     assert "the program has no scheduler" in error.value.message
     assert "rng-reseed" not in error.value.message
     assert not list(folder.glob("seed-*"))
+
+
+def test_streams_that_data_are_drawn_from_are_not_seeded_anew() -> None:
+    inherited = plan("carry+rng-reseed").changed(augmentation_rng="inherit")
+    with pytest.raises(PlanError, match="data order and augmentation draw from the global streams"):
+        resolve(inherited, DECLARATIONS)
+
+
+def test_what_has_not_moved_yet_is_asked_again_and_not_refused(
+    tmp_path_factory: pytest.TempPathFactory, key: PrivateKey
+) -> None:
+    # Stepped after each epoch of four batches: after two it is as newly built.
+    arguments = {"scheduler": "epoch"}
+    folder = tmp_path_factory.mktemp("later")
+    run = study_in_process(folder / "run", key, plan("scheduler-reset"), arguments=arguments)
+    assert run.manifest.plan.treatment_names == ("scheduler-reset",)
+    early = StudyPlan(2, 1, 4, [0], ["scheduler-reset"], placebos=1)
+    with pytest.raises(PlanError, match="the scheduler is as newly built"):
+        study_in_process(folder / "early", key, early, arguments=arguments)

@@ -43,11 +43,14 @@ def perturb_as_declared(
         )
     idle = [one for one in touches if not any(matches(name, (one,)) for name in changed)]
     if idle or (allowed and not changed):
-        raise NothingToPerturb(
+        error = NothingToPerturb(
             f"it does not change {idle[0] if idle else 'anything'}",
             component=idle[0] if idle else None,
             hint=f"components here: {', '.join(sorted(before))}",
         )
+        # What is there may be changed by it later; what is not there will not come.
+        error.for_now = any(matches(name, tuple(idle) or allowed) for name in before)
+        raise error
 
 
 def _digests(session: Session) -> dict[str, bytes]:

@@ -3,8 +3,8 @@
 A branch that cannot be made is found out after the trunk and the branches before it, which may be
 hours. So before anything else a program is built, trained for two steps and, on a copy of that
 state, perturbed in every way that the plan names; the probe is looked at, BatchNorm recalibrated,
-a snapshot taken. An optimizer that has not stepped by then (gradients are accumulated) is asked
-again later, at most at t0.
+a snapshot taken. An optimizer that has not stepped by then (gradients are accumulated), and what
+is still what it would become (a schedule, a queue), is asked again later, at most at t0.
 """
 
 from __future__ import annotations
@@ -130,8 +130,8 @@ class PreflightCallback(TrunkCallback):
                 hint="; ".join(hints) or None,
             )
         return tuple(
-            f"{name} found nothing to change after {self._asked_at} steps, in which the optimizer "
-            f"did not step; whether it fits is seen at step {self._study.fork_at}"
+            f"{name} found nothing to change after {self._asked_at} steps; whether it fits is seen "
+            f"at step {self._study.fork_at}"
             for name in self._waiting
         )
 
@@ -183,7 +183,7 @@ class PreflightCallback(TrunkCallback):
                 _apply(self._session, spec, self._first_batches)
                 try_change(self._session, spec, n_steps, self._delivered)
             except NothingToPerturb as error:
-                if not decides:
+                if not decides or (error.for_now and n_steps < self._study.fork_at):
                     continue
                 self._refused[name] = error
             except AuditError as error:
