@@ -3,12 +3,11 @@
 Scikit-learn's digits come one after the other, each once, first white on black, and from step 300
 on black on white. The fork lies half a window before the drift, and ``order-swap:unit=batch`` then
 brings the first batches of the new kind before the last ones of the old: the same batches, but the
-drift comes in two waves. ``probe`` says on which kind branches are compared, ``after`` the drift
-(adaptation) or ``before`` it (forgetting)::
+drift comes in two waves. Branches are compared on the new kind (adaptation) and on the old one
+(forgetting)::
 
     auditkit run examples/drifting_stream.py --out runs/drift
     auditkit verify runs/drift
-    auditkit run examples/drifting_stream.py --arg probe=before --out runs/drift-before
 """
 
 from __future__ import annotations
@@ -58,19 +57,19 @@ def make_model() -> nn.Module:
     )
 
 
-def make_program(seed: int, probe: str = "after") -> ak.Program:
-    """Model, optimizer, stream and probe of one seed."""
+def make_program(seed: int) -> ak.Program:
+    """Model, optimizer, stream and probes of one seed."""
     digits = load_digits()
     images = torch.from_numpy(digits.images).float().div(8).sub(1).unsqueeze(1)  # -1 .. 1
     labels = torch.from_numpy(digits.target)
-    held_out = {"before": images[N_TRAIN:], "after": -images[N_TRAIN:]}[probe]
+    held_out, answers = images[N_TRAIN:], labels[N_TRAIN:]
     model = make_model()
     return ak.Program(
         model=model,
         optimizer=torch.optim.SGD(model.parameters(), lr=0.02, momentum=0.9),
         loader=DataLoader(Stream(images[:N_TRAIN], labels[:N_TRAIN], seed), batch_size=BATCH_SIZE),
         loss=lambda model, batch: F.cross_entropy(model(batch[0]), batch[1]),
-        probe=ak.Probe(held_out, labels[N_TRAIN:]),
+        probes={"new": ak.Probe(-held_out, answers), "old": ak.Probe(held_out, answers)},
     )
 
 

@@ -52,12 +52,12 @@ def write(folder: Path, report: VerificationReport) -> Path:
     return folder
 
 
-def learned(accuracy: float) -> VerificationReport:
+def learned(accuracy: float, metric: str = "accuracy") -> VerificationReport:
     """A report whose control has reached an accuracy, where a constant guess has 0.1."""
     report = example_report()
     assert report.estimates is not None
     level = ControlLevel(
-        "accuracy", "as-is", "T", mean=accuracy, constant_guess=0.1, per_seed=(), at_chance=False
+        metric, "as-is", "T", mean=accuracy, constant_guess=0.1, per_seed=(), at_chance=False
     )
     environment = example_manifest().environment
     hardware = {"processor": "EPYC", "cpu capability": "AVX2"}
@@ -89,14 +89,14 @@ def test_a_control_that_has_not_learned_ends_it(results: ModuleType, tmp_path: P
     with pytest.raises(SystemExit, match=r"cifar10_resnet18: the control's accuracy is 0.44 only"):
         results.result("cifar10_resnet18", folder)
     with pytest.raises(SystemExit, match="drifting_stream"):  # 0.4 better than a constant guess
-        results.result("drifting_stream", folder)
+        results.result("drifting_stream", write(tmp_path / "b", learned(0.44, "new/accuracy")))
     assert results.result("cifar10_vit", folder)
 
 
 def test_only_the_block_of_a_study_is_written_anew(
     results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path / "out" / "drifting_stream", learned(0.9))
+    write(tmp_path / "out" / "drifting_stream", learned(0.9, "new/accuracy"))
     page = tmp_path / "page.md"
     page.write_text(PAGE)
     options = ["--only-page", "--out", str(tmp_path / "out"), "--page", str(page)]
