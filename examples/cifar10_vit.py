@@ -1,7 +1,8 @@
 """A Vision Transformer on CIFAR-10: how long do Adam's moments last in an averaged model?
 
-At step t0 the moments of AdamW are reset, and its count of steps with them. What is compared are
-the answers of an exponential moving average of the weights, as one would deploy. The data are the
+At step t0 the moments of AdamW are reset, and its count of steps with them, or the exponential
+moving average of the weights becomes the weights. What is compared are the answers of that average,
+as one would deploy them. The data are the
 binary version of CIFAR-10 (https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz), unpacked in
 ``data``.
 
@@ -117,7 +118,7 @@ STUDY = ak.StudyPlan(
     fork_at=340,
     window=20,
     horizon=400,
-    seeds=range(3),
-    perturbations=["adam-reset"],
+    seeds=range(4),
+    perturbations=["adam-reset", "average-reset"],
     placebo_scale=256,
 )

@@ -1,8 +1,9 @@
 """ResNets on ImageNet: how long do BatchNorm's running statistics remember?
 
-At step t0 the running means and variances are reset. Training itself never looks at them, so the
-weights go on as if nothing had happened; only what the model answers in eval mode changes, until
-the statistics have been collected anew. ``data`` is a folder of images by class
+At step t0 the running means and variances are reset, or averaged anew over the first batches.
+Training itself never looks at them, so the weights go on as if nothing had happened; only what the
+model answers in eval mode changes, until the statistics are those of the last batches again.
+``data`` is a folder of images by class
 (``train/CLASS/*.JPEG``, ``val/CLASS/*.JPEG``, as for torchvision's ImageFolder), or Tiny ImageNet
 as http://cs231n.stanford.edu/tiny-imagenet-200.zip unpacks it.
 
@@ -156,7 +157,7 @@ STUDY = ak.StudyPlan(
     fork_at=230,
     window=10,
     horizon=290,
-    seeds=range(3),
-    perturbations=["batchnorm-reset"],
+    seeds=range(4),
+    perturbations=["batchnorm-reset", "batchnorm-recalibrate"],
     placebo_scale=256,
 )

@@ -2,8 +2,8 @@
 
 The student learns to tell another view of the same image, as the teacher sees it, from the
 images in the queue. The teacher's weights are a moving average of the student's; the queue holds
-what the teacher made of the last batches. At step t0 the momentum buffers of the optimizer are
-reset. The probe is a vote of the nearest labelled images. The data are the binary version of
+what the teacher made of the last batches. At step t0 the queue is emptied, or its rows are put
+into another order, or the teacher becomes the student. The probe is a vote of the nearest labelled images. The data are the binary version of
 CIFAR-10 (https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz), unpacked in ``data``.
 
 Minutes on a CPU (2,000 images of each file, a small encoder)::
@@ -156,6 +156,7 @@ def make_program(
             TwoViews(images), batch_size=128 if full else 64, shuffle=True, drop_last=True
         ),
         step=train_step,
+        groups={"queue": "queue", "teacher": "teacher.*"},
         recalibrate=lambda model, batch: model(batch[0].to(device)),
         probe=ak.Probe(held_out, answers, predict=vote, probabilities=True),
     )
@@ -165,7 +166,7 @@ STUDY = ak.StudyPlan(
     fork_at=340,
     window=16,
     horizon=400,
-    seeds=range(3),
-    perturbations=["momentum-reset"],
+    seeds=range(4),
+    perturbations=["queue-clear", "queue-shuffle", "teacher-reset"],
     placebo_scale=256,
 )
