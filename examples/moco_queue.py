@@ -3,8 +3,9 @@
 The student learns to tell another view of the same image, as the teacher sees it, from the
 images in the queue. The teacher's weights are a moving average of the student's; the queue holds
 what the teacher made of the last batches. At step t0 the queue is emptied, or its rows are put
-into another order, or the teacher becomes the student. The probe is a vote of the nearest labelled images. The data are the binary version of
-CIFAR-10 (https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz), unpacked in ``data``.
+into another order, or the teacher becomes the student. The probe is a vote of the nearest labelled
+images. The data are the binary version of CIFAR-10
+(https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz), unpacked in ``data``.
 
 Minutes on a CPU (2,000 images of each file, a small encoder)::
 

@@ -51,6 +51,7 @@ STUDIES = {
     "gpt2_text": Study("tinyshakespeare", metric="nll", better_by=0.8),
     "cifar10_vit": Study("cifar-10-batches-bin", better_by=0.2),
     "moco_queue": Study("cifar-10-batches-bin", better_by=0.1),
+    "augmentation_stage": Study("cifar-10-batches-bin", better_by=0.25),
     "drifting_stream": Study(None, metric="new/accuracy", better_by=0.4),
 }
 

@@ -38,8 +38,14 @@ runpy.run_path({script!r}, run_name="__main__")
 
 def test_there_is_a_test_of_every_example() -> None:
     here = ["digits", "find_nondeterminism", "paper_table", "plain_loop"]
-    on_real_data = ["cifar10_resnet18", "cifar10_vit", "dqn_cartpole", "drifting_stream"]
-    on_real_data += ["gpt2_text", "imagenet_bn", "moco_queue", "sst2_distilbert"]  # tests/examples
+    on_real_data = ["augmentation_stage", "cifar10_resnet18", "cifar10_vit", "dqn_cartpole"]
+    on_real_data += [
+        "drifting_stream",
+        "gpt2_text",
+        "imagenet_bn",
+        "moco_queue",
+        "sst2_distilbert",
+    ]  # tests/examples
     names = sorted([*here, *on_real_data, "__init__", "results"])
     assert [path.stem for path in sorted(EXAMPLES.glob("*.py"))] == names
 

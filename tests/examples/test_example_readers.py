@@ -39,7 +39,9 @@ def losses(program: Program, steps: int = 2) -> list[float | None]:
 
 # CIFAR-10's binary version
 
-CIFAR = pytest.mark.parametrize("name", ["cifar10_resnet18", "cifar10_vit", "moco_queue"])
+CIFAR = pytest.mark.parametrize(
+    "name", ["augmentation_stage", "cifar10_resnet18", "cifar10_vit", "moco_queue"]
+)
 CIFAR_FILES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
 
 
@@ -92,6 +94,20 @@ def test_a_cifar_file_that_is_cut_is_named(name: str, tmp_path: Path) -> None:
     cut.write_bytes(b"")
     with pytest.raises(OSError, match=r"test_batch.bin is truncated: 0 bytes"):
         build(name, data=str(tmp_path))
+
+
+def test_a_stage_of_augmentation_takes_a_larger_square_away(tmp_path: Path) -> None:
+    write_cifar(tmp_path)
+    program = build("augmentation_stage", data=str(tmp_path))
+    batch = [torch.zeros(6, 3, 32, 32, dtype=torch.uint8), torch.arange(6)]
+    for step, side in [(149, 0), (150, 8), (299, 8), (300, 16), (9999, 16)]:
+        draw = torch.Generator().manual_seed(step)
+        images, labels = program.augment(batch, step, draw)
+        taken = (images == 115).flatten(1).sum(dim=1)
+        assert taken.tolist() == [3 * side**2] * 6
+        assert torch.equal(labels, batch[1])
+        assert side == 0 or len({image.numpy().tobytes() for image in images}) > 1
+    assert not batch[0].any()
 
 
 def test_moco_s_teacher_follows_and_its_queue_goes_round(tmp_path: Path) -> None:
