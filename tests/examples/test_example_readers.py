@@ -99,6 +99,7 @@ def test_a_cifar_file_that_is_cut_is_named(name: str, tmp_path: Path) -> None:
 def test_a_stage_of_augmentation_takes_a_larger_square_away(tmp_path: Path) -> None:
     write_cifar(tmp_path)
     program = build("augmentation_stage", data=str(tmp_path))
+    assert program.augment is not None
     batch = [torch.zeros(6, 3, 32, 32, dtype=torch.uint8), torch.arange(6)]
     for step, side in [(149, 0), (150, 8), (299, 8), (300, 16), (9999, 16)]:
         draw = torch.Generator().manual_seed(step)
