@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,12 +13,21 @@ from attacks.subjects import SUBJECTS
 from auditkit.signing.keys import PrivateKey
 
 
+#: A replay in new interpreters for what shows that the check looks: the attack beside it is enough.
+_SLOW = ("control: the same, let through by name",)
+
+
+def _marked(attack: Attack) -> Any:
+    marks = [pytest.mark.slow] if attack.name in _SLOW else []
+    return pytest.param(attack, id=f"{attack.group}: {attack.name}", marks=marks)
+
+
 @pytest.fixture(scope="session")
 def honest_runs(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey) -> Range:
     return Range(tmp_path_factory.mktemp("honest"), key, SUBJECTS)
 
 
-@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: f"{attack.group}: {attack.name}")
+@pytest.mark.parametrize("attack", [_marked(attack) for attack in ATTACKS])
 def test_an_attack_is_caught_by_the_check_that_is_meant_for_it(
     attack: Attack, honest_runs: Range, tmp_path: Path
 ) -> None:

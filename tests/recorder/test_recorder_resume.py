@@ -185,6 +185,10 @@ LOOPS: dict[str, Any] = {
 }
 
 
+#: What a neighbour shows, too: its kind of data set, or its number of workers.
+LIKE_ANOTHER = ("iterable, workers 2", "copies in workers")
+
+
 def test_a_pipeline_that_is_elsewhere_stops_the_resume(tmp_path: Path) -> None:
     with pytest.raises(Killed), ak.Recorder(tmp_path / "out", seed=7, checkpoint_every=9) as rec:
         unchecked(rec, 15, Hides())
@@ -208,7 +212,9 @@ def finished(out: Path) -> Any:
     [14, *(pytest.param(step, marks=pytest.mark.slow) for step in (4, 6, 7))],
     ids="step {}".format,
 )
-@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LIKE_ANOTHER)) for n in LOOPS]
+)
 def test_a_resumed_loop_ends_as_if_nothing_had_happened(
     tmp_path: Path, name: str, kill_at: int
 ) -> None:
