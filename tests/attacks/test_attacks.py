@@ -12,7 +12,6 @@ from attacks.corpus import ATTACKS
 from attacks.subjects import SUBJECTS
 from auditkit.signing.keys import PrivateKey
 
-
 #: A replay in new interpreters for what shows that the check looks: the attack beside it is enough.
 _SLOW = ("control: the same, let through by name",)
 
