@@ -546,7 +546,7 @@ EXAMPLES: tuple[Any, ...] = (
     Description(None),
     Description(PLAN, PLAN.own_perturbations),
     PLAN.own_perturbations[0],
-    PlugIn("zero-bias", "", "", "resets.bias", None),
+    PlugIn("zero-bias", "", "", "resets.bias", sha("9")),
     PLAN.changed(probe_at=()),
     NUDGE,
     PREFLIGHT,

@@ -258,6 +258,7 @@ def study_in_process(
     arguments: Mapping[str, str] | None = None,
     *,
     fresh: bool = False,
+    resume: bool = False,
     warn: Callable[[str], None] = lambda _: None,
 ) -> Run:
     """Run a study in this process, or in fresh ones after all.
@@ -269,7 +270,7 @@ def study_in_process(
     for file in program.glob("*.py"):
         store.copy_file(file, folder / file.name)
     source = ProgramSource(target, str(folder), dict(arguments or {}))
-    request = StudyRequest(source, resolve(plan, DECLARATIONS), out)
+    request = StudyRequest(source, resolve(plan, DECLARATIONS), out, resume=resume)
     with pytest.MonkeyPatch.context() as patch:
         if not fresh:
             patch.setattr("auditkit.study.seed_runs.Workers", InProcessWorkers)

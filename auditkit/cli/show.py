@@ -178,8 +178,7 @@ def _extended(extension: Extension) -> str:
 
 
 def _declared(own: OwnPerturbation) -> str:
-    patterns = ", ".join((*own.touches, *own.allowed, *own.cleared)) or "nothing"
-    return f"{own.name}, version {own.version}, declared to change {patterns}"
+    return f"{own.name}, version {own.version}, declared to change {own.changes}"
 
 
 def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:

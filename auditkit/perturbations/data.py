@@ -41,6 +41,8 @@ class WindowBatch:
         augment: The program's augmentation of a batch as it is at a step; None where it has none.
         changes: The program's own changes by name, with the generator filled in.
         n_classes: Classes of the probe's labels.
+        drawing: Calls a function of a batch, the step and a generator on a batch; what it draws
+            follows from the seed, the step and the name that it is given.
     """
 
     delivered: Any
@@ -49,6 +51,7 @@ class WindowBatch:
     augment: Callable[[Any, int], Any] | None
     changes: Mapping[str, Callable[[Any], Any]]
     n_classes: int
+    drawing: Callable[[Change, str, Any], Any]
 
     def usual(self) -> Any:
         """What the step would consume without a perturbation."""

@@ -8,22 +8,30 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, Literal
 
 from auditkit.errors import PlanError, UnknownPerturbation
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.perturbations.base import Perturbation
+from auditkit.perturbations.data import DataPerturbation, WindowBatch
 from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.parameter import Parameter, ParameterValue
 from auditkit.records.plan import StudyPlan
-from auditkit.records.planned_declarations import declared
+from auditkit.records.planned_declarations import ORDER_IS_FIXED, OTHER_KINDS, declared
 
-Change = Callable[[TrainingObjects, Mapping[str, ParameterValue], int], object]
+Change = Callable[..., Any]
 
-#: What ``fn`` is called with.
-_ARGUMENTS = ("objects", "parameters", "seed")
+#: What ``fn`` is called with, by kind.
+_ARGUMENTS = {
+    "state": ("objects", "parameters", "seed"),
+    "data": ("batch", "step", "generator"),
+}
+
+_PARAMETERS = "parameters"
 
 
-class FunctionPerturbation(Perturbation):
+class _OfFunction(Perturbation):
     """A function with a declaration.
 
     Args:
@@ -40,19 +48,38 @@ class FunctionPerturbation(Perturbation):
         """What a plan holds of it."""
         return self._own
 
+    def _complete(self, parameters: Mapping[str, ParameterValue]) -> dict[str, ParameterValue]:
+        """With the parameters that go without saying, too."""
+        return {**{name: one.default for name, one in self._own.parameters.items()}, **parameters}
+
+
+class FunctionPerturbation(_OfFunction):
+    """A function of the training objects."""
+
     def apply(
         self, objects: TrainingObjects, parameters: Mapping[str, ParameterValue], seed: int
     ) -> None:
-        """Call the function, with the parameters that go without saying, too."""
-        implied = {name: one.default for name, one in self._own.parameters.items()}
-        self._change(objects, {**implied, **parameters}, seed)
+        """Call the function."""
+        self._change(objects, self._complete(parameters), seed)
+
+
+class FunctionDataPerturbation(_OfFunction, DataPerturbation):
+    """A function of the window's batches."""
+
+    def change(self, batch: WindowBatch, parameters: Mapping[str, ParameterValue]) -> Any:
+        """Call the function on what the step would consume."""
+        change = self._change
+        if self._own.parameters:
+            change = partial(change, parameters=self._complete(parameters))
+        return batch.drawing(change, f"perturbation {self._own.name}", batch.usual())
 
 
 def perturb(  # noqa: PLR0913 # one argument a field of the declaration
     name: str,
     *,
-    touches: str | Iterable[str],
+    touches: str | Iterable[str] = (),
     fn: Change,
+    kind: Literal["state", "data"] = "state",
     version: int = 1,
     parameters: Mapping[str, Parameter] | None = None,
     may_touch: str | Iterable[str] = (),
@@ -66,9 +93,13 @@ def perturb(  # noqa: PLR0913 # one argument a field of the declaration
         name: Its name, which no other perturbation has.
         touches: The component that it changes, or several, as patterns (``fnmatch``):
             ``"buffers/queue"``. One without a wildcard must differ at t0, of one with a wildcard
-            something that matches; ``{NAME}`` stands for the value of a parameter.
+            something that matches; ``{NAME}`` stands for the value of a parameter. Nothing where
+            data are changed.
         fn: ``fn(objects, parameters, seed)`` changes the training objects in place. What it draws
-            must come from ``seed`` and the parameters.
+            must come from ``seed`` and the parameters. Where data are changed,
+            ``fn(batch, step, generator)`` is given a copy of what a step of the window would
+            consume and returns what it is to consume; parameters are given as ``parameters=``.
+        kind: ``state`` changes the state at t0, ``data`` the bytes of the window's samples.
         version: Raise it whenever the same name would change other bits.
         parameters: By name, as ``{"rows": auditkit.Parameter(default=8)}``.
         may_touch: Further components that may differ.
@@ -79,21 +110,13 @@ def perturb(  # noqa: PLR0913 # one argument a field of the declaration
     Raises:
         PlanError: When the declaration cannot be one.
     """
-    if not callable(fn):
-        raise PlanError(f"perturbation {name}: fn is no function")
-    try:
-        inspect.signature(fn).bind(*_ARGUMENTS)
-    except TypeError:
-        raise PlanError(
-            f"perturbation {name}: fn does not take three arguments",
-            expected=f"fn({', '.join(_ARGUMENTS)})",
-        ) from None
-    except ValueError:  # without a signature that could be looked at
-        pass
+    _require_kind(name, kind)
+    named = (_PARAMETERS,) if kind == "data" and parameters else ()
+    _require_arguments(name, fn, _ARGUMENTS[kind], named)
     own = OwnPerturbation(
         name,
         version,
-        "state",
+        kind,
         _patterns(touches),
         _patterns(may_touch),
         parameters=dict(parameters or {}),
@@ -101,7 +124,30 @@ def perturb(  # noqa: PLR0913 # one argument a field of the declaration
         source=source,
         needs=needs,
     )
-    return FunctionPerturbation(own, fn)
+    return FunctionPerturbation(own, fn) if kind == "state" else FunctionDataPerturbation(own, fn)
+
+
+def _require_kind(name: str, kind: str) -> None:
+    if kind == "order":
+        raise PlanError(f"perturbation {name}: kind order, {ORDER_IS_FIXED}", hint=OTHER_KINDS)
+    if kind not in _ARGUMENTS:
+        raise PlanError(f"perturbation {name}: no kind {kind!r}", expected=", ".join(_ARGUMENTS))
+
+
+def _require_arguments(
+    name: str, fn: object, arguments: tuple[str, ...], named: tuple[str, ...]
+) -> None:
+    if not callable(fn):
+        raise PlanError(f"perturbation {name}: fn is no function")
+    try:
+        inspect.signature(fn).bind(*arguments, **dict.fromkeys(named))
+    except TypeError:
+        raise PlanError(
+            f"perturbation {name}: fn does not take {'four' if named else 'three'} arguments",
+            expected=f"fn({', '.join((*arguments, *named))})",
+        ) from None
+    except ValueError:  # without a signature that could be looked at
+        pass
 
 
 def _patterns(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -136,10 +182,15 @@ def adopt(
                 f"the study file declares {name!r}, which is the name of another perturbation",
                 hint="give it a name of its own",
             )
+        if (perturbation.own.kind == "data") != isinstance(perturbation, DataPerturbation):
+            raise UnknownPerturbation(
+                f"the study file's {name!r} is of kind {perturbation.own.kind}",
+                hint="kind data, and no other, is a subclass of DataPerturbation",
+            )
         other = _adopted.setdefault(name, perturbation)
         if other is not perturbation and type(other) is not type(perturbation):
             raise UnknownPerturbation(f"the study file declares {name!r} twice")
-        if isinstance(perturbation, FunctionPerturbation) and other is not perturbation:
+        if isinstance(perturbation, _OfFunction) and other is not perturbation:
             raise UnknownPerturbation(f"the study file declares {name!r} twice")
 
 

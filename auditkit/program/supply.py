@@ -85,6 +85,7 @@ class Supply:
                 for name, change in self.changes.items()
             },
             n_classes=self.n_classes,
+            drawing=lambda change, name, given: self._drawing(change, step, name, given),
         )
         return perturbation.change(batch, parameters)
 

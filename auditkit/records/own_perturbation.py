@@ -16,7 +16,7 @@ from auditkit.errors import PlanError
 from auditkit.records.parameter import Parameter, ParameterValue
 from auditkit.records.plan_values import shown
 
-OwnKind = Literal["none", "state"]
+OwnKind = Literal["none", "state", "data"]
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", re.ASCII)
 
@@ -33,7 +33,7 @@ class OwnPerturbation:
     Attributes:
         name: Its name.
         version: Raised by its author whenever it would change other bits.
-        kind: ``none`` or ``state``.
+        kind: ``none``, ``state`` or ``data``.
         touches: Component patterns (``fnmatch``) of what it changes at t0, as of a declaration's
             ``touched``; ``{NAME}`` stands for the value of a parameter.
         allowed: Of what else it may change.
@@ -72,12 +72,25 @@ class OwnPerturbation:
             raise PlanError(f"{self.name}: version must be a whole number of at least 1")
         if self.kind == "state" and not (self.touches or self.allowed or self.cleared):
             raise PlanError(f"{self.name}: it touches nothing", expected="touches='params', say")
+        if self.kind == "data" and (self.touches or self.allowed or self.cleared):
+            raise PlanError(
+                f"{self.name}: it changes data, and no state at t0",
+                expected="no touches and no may_touch",
+                hint="declare two perturbations",
+            )
         for pattern in (*self.touches, *self.allowed, *self.cleared):
             if not isinstance(pattern, str) or not pattern:
                 raise PlanError(f"{self.name}: {pattern!r} names no component")
             unknown = set(_PLACEHOLDER.findall(pattern)) - self.parameters.keys()
             if unknown:
                 raise PlanError(f"{self.name}: {pattern} names no parameter {min(unknown)!r}")
+
+    @property
+    def changes(self) -> str:
+        """What it changes, for people."""
+        if self.kind == "data":
+            return "the window's data"
+        return ", ".join((*self.touches, *self.allowed, *self.cleared)) or "nothing"
 
 
 def filled(patterns: tuple[str, ...], values: Mapping[str, ParameterValue]) -> tuple[str, ...]:

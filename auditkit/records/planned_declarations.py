@@ -12,6 +12,13 @@ from auditkit.records.own_perturbation import OwnPerturbation, filled
 from auditkit.records.parameter import ParameterValue
 from auditkit.records.plan import StudyPlan
 
+#: Why a study file declares no order: a verifier makes each anew from the order file, without code.
+ORDER_IS_FIXED = "which only auditkit's own may be: check 6 computes an order without running code"
+OTHER_KINDS = (
+    "a study file's perturbation changes the state at t0 (kind state), the bytes of the window's "
+    "samples (kind data), or nothing"
+)
+
 Patterns = Callable[[Mapping[str, ParameterValue]], tuple[str, ...]]
 
 
@@ -87,11 +94,8 @@ def own_perturbation(declaration: Declaration) -> OwnPerturbation:
         PlanError: When a name can be no branch's.
     """
     kind, name = declaration.kind, declaration.name
-    if kind not in ("none", "state"):
-        raise UnknownPerturbation(
-            f"{name} is of kind {kind}, which only auditkit's own may be",
-            hint="a study file's perturbation changes the state at t0 (kind state), or nothing",
-        )
+    if kind == "order":
+        raise UnknownPerturbation(f"{name} is of kind order, {ORDER_IS_FIXED}", hint=OTHER_KINDS)
     found = []
     for patterns in (declaration.touched, declaration.allowed, declaration.cleared):
         values = _Watched({key: one.default for key, one in declaration.parameters.items()})
@@ -106,7 +110,7 @@ def own_perturbation(declaration: Declaration) -> OwnPerturbation:
     return OwnPerturbation(
         name,
         declaration.version,
-        "none" if kind == "none" else "state",
+        kind,
         touches,
         allowed,
         cleared,

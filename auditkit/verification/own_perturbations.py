@@ -17,14 +17,11 @@ from auditkit.records.report import Finding
 
 def own_note(plan: StudyPlan) -> str:
     """The end of a line on what check 7 looked at; empty where all perturbations are known."""
-    parts = []
-    for own in plan.own_perturbations:
-        patterns = ", ".join((*own.touches, *own.allowed, *own.cleared)) or "nothing"
-        parts.append(
-            f"; {own.name} is the program's own, judged by what its signed plan declares: version "
-            f"{own.version} changes {clipped(patterns)}"
-        )
-    return "".join(parts)
+    return "".join(
+        f"; {own.name} is the program's own, judged by what its signed plan declares: version "
+        f"{own.version} changes {clipped(own.changes)}"
+        for own in plan.own_perturbations
+    )
 
 
 def check_own(plan: StudyPlan) -> Iterator[Finding]:

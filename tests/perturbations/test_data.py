@@ -19,7 +19,7 @@ LABELS = torch.arange(400) % 4
 
 
 def given(delivered: Any, step: int = 3, seed: int = 1) -> WindowBatch:
-    return WindowBatch(delivered, step, seed, None, {}, 4)
+    return WindowBatch(delivered, step, seed, None, {}, 4, lambda _, name, given: given)
 
 
 def change(name: str, batch: WindowBatch, **parameters: Any) -> Any:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import auditkit as ak
+from auditkit.perturbations.data import DataPerturbation, WindowBatch
 
 
 def noisier(batch: Any, step: int, generator: torch.Generator) -> Any:
@@ -51,3 +52,35 @@ def make_program(seed: int, augment: str = "yes", change: str = "blur") -> ak.Pr
         augment=noisier if augment == "yes" else None,
         data_changes={"blur": blur},
     )
+
+
+def fade(batch: Any, step: int, generator: torch.Generator, parameters: dict[str, Any]) -> Any:
+    """Inputs nearer to noise, of both kinds of stream."""
+    inputs, labels = batch
+    noise = torch.randn(inputs.shape, generator=generator) + torch.randn(inputs.shape)
+    return inputs.lerp(noise, int(parameters["tenths"]) / 10), labels
+
+
+FADE = ak.perturb(
+    "fade",
+    kind="data",
+    version=2,
+    fn=fade,
+    parameters={"tenths": ak.Parameter(default=5, minimum=1)},
+)
+
+FLIP = ak.perturb("flip", kind="data", fn=lambda batch, step, generator: (-batch[0], batch[1]))
+
+
+class Truncate(DataPerturbation):
+    """The first input alone."""
+
+    declaration = ak.Declaration("truncate", 1, "data", "other inputs := 0", "nowhere")
+
+    def change(self, batch: WindowBatch, parameters: Any) -> Any:
+        inputs, labels = batch.usual()
+        inputs[:, 1:] = 0
+        return inputs, labels
+
+
+TRUNCATE = Truncate()

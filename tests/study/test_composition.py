@@ -99,6 +99,7 @@ def test_a_plan_of_what_does_not_compose_fails_check_4(
         ("carry+ulp+momentum-reset+adam-reset+batchnorm-reset", PlanError, "at most 4"),
         ("carry+nothing", UnknownPerturbation, "unknown perturbation 'nothing'"),
         ("carry+order-swap", UnknownPerturbation, "order-swap is of kind order"),
+        ("momentum-reset+label-noise", UnknownPerturbation, "label-noise is of kind data"),
         ("adam-reset:step=x+carry", UnknownPerturbation, "adam-reset.step=x is not allowed"),
     ],
 )

@@ -13,6 +13,7 @@ from studies import (
     study_in_process,
 )
 
+from auditkit.cli.study_plans import script_plan
 from auditkit.errors import PlanError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.records.evidence import DELIVERED
@@ -114,3 +115,10 @@ def test_without_a_loader_there_is_no_batch_to_change(tmp_path: Path, key: Priva
     plan = PLAN.changed(perturbations=["label-noise"])
     with pytest.raises(PlanError, match="no loader delivers them to a branch"):
         study_in_process(tmp_path / "run", key, plan, "gathering_study.py:make_program")
+
+
+def test_a_script_that_trains_by_itself_has_no_changes_of_data() -> None:
+    given = {"fork_at": 7, "window": 4, "horizon": 14, "perturbations": ["carry", "label-noise"]}
+    with pytest.raises(PlanError, match="which a script's own loop is given as"):
+        script_plan(given)
+    assert script_plan({**given, "perturbations": ["order-reverse"]}).seeds == (0,)

@@ -23,6 +23,7 @@ from studies import (
 from auditkit.cli import main
 from auditkit.cli.study_plans import program_plan
 from auditkit.errors import AuditError, PlanError, UnknownPerturbation
+from auditkit.evidence.reader import RunEvidence
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.perturbations.own import adopted
 from auditkit.records.job import ProgramSource
@@ -30,6 +31,7 @@ from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey
 
 OWN = "own_study.py:make_program"
+CHANGING = "changing_study.py:make_program"
 
 
 def planned(folder: Path = PROGRAMS, target: str = OWN, **given: object) -> StudyPlan:
@@ -65,6 +67,70 @@ def test_a_study_files_own_perturbations_verify(run: Run) -> None:
 def test_they_verify_in_processes_of_their_own(run: Run) -> None:
     report = check(run, fresh=True, replay=1)
     assert report.exit_code == 0, findings_text(report)
+
+
+@pytest.fixture(scope="module")
+def changing(tmp_path_factory: pytest.TempPathFactory, key: PrivateKey) -> Run:
+    names = ["fade", "fade:tenths=9", "flip", "truncate", "label-noise:fraction=1"]
+    plan = planned(
+        target=CHANGING,
+        fork_at=7,
+        window=4,
+        horizon=14,
+        seeds=[0],
+        placebos=1,
+        perturbations=names,
+    )
+    folder = tmp_path_factory.mktemp("changing") / "run"
+    return study_in_process(folder, key, plan, CHANGING)
+
+
+def test_a_study_files_own_changes_of_data_verify(changing: Run) -> None:
+    own = changing.manifest.plan.own_perturbations
+    assert [(one.name, one.version, one.kind) for one in own] == [
+        ("fade", 2, "data"),
+        ("flip", 1, "data"),
+        ("truncate", 1, "data"),
+    ]
+    report = check(changing)
+    assert report.verdict == "verified", findings_text(report)
+    assert "version 2 changes the window's data" in result_of(report, 7).summary
+    seed, evidence = changing.manifest.seeds[0], RunEvidence(changing.folder, changing.manifest)
+    control = evidence.trace(seed.branches[0].trace)
+    drawn = set()
+    for branch in seed.branches[3:]:
+        trace = evidence.trace(branch.trace)
+        differing = [t for t in range(8, 15) if trace.cell(t, "batch") != control.cell(t, "batch")]
+        assert differing == [8, 9, 10, 11], branch.name
+        assert control.first_unequal(trace, "order", 8, 15) is None
+        drawn.add(trace.cell(8, "batch"))
+    assert len(drawn) == 5
+
+
+def test_a_change_of_data_is_no_change_of_state(changing: Run) -> None:
+    def edit(predicate: dict[str, Any]) -> None:
+        predicate["plan"]["own_perturbations"][1].update(kind="state", touches=["params"])
+
+    edit_predicate(changing, edit)
+    assert {6, 7} <= failures(check(changing, replay="none"))
+
+
+@pytest.mark.parametrize(
+    ("does", "words"),
+    [
+        ("1 / 0", "perturbation mine, step 2 raised ZeroDivisionError"),
+        ("object()", "mine: "),
+    ],
+)
+def test_a_change_of_data_that_cannot_be_made_is_refused_before_the_trunk(
+    tmp_path: Path, key: PrivateKey, does: str, words: str
+) -> None:
+    text = f"X = ak.perturb('mine', kind='data', fn=lambda batch, step, generator: {does})"
+    folder = written(tmp_path, text)
+    plan = planned(folder, "other_study.py", perturbations=["mine"])
+    with pytest.raises(PlanError, match=words):
+        study_in_process(tmp_path / "run", key, plan, "other_study.py", folder)
+    assert not list((tmp_path / "run").glob("seed-*"))
 
 
 def test_a_plan_holds_what_it_names_and_comes_back_from_json() -> None:
@@ -121,6 +187,27 @@ def reset(name: str, touches: str = "params", does: str = "None", more: str = ""
             "give an object of the class",
         ),
         ("STUDY = STUDY.changed(perturbations=[3])", "must be names or perturbations"),
+        (
+            "X = ak.perturb('mine', kind='order', fn=lambda table, p, s: table)",
+            "kind order, which only auditkit's own may be: check 6 computes an order without",
+        ),
+        ("X = ak.perturb('mine', kind='date', fn=lambda b, s, g: b)", "no kind 'date'"),
+        ("X = ak.perturb('mine', kind='data', fn=lambda b: b)", "does not take three arguments"),
+        (
+            "X = ak.perturb('mine', kind='data', fn=lambda b, s, g: b,\n"
+            "    parameters={'a': ak.Parameter(1)})",
+            "does not take four arguments",
+        ),
+        (
+            "X = ak.perturb('mine', kind='data', touches='params', fn=lambda b, s, g: b)",
+            "it changes data, and no state at t0",
+        ),
+        (
+            "class X(ZeroBias):\n"
+            "    declaration = ak.Declaration('mine', 1, 'data', '', '')\n"
+            "STUDY = STUDY.changed(perturbations=[X])",
+            "kind data, and no other, is a subclass of DataPerturbation",
+        ),
     ],
 )
 def test_what_no_study_file_can_declare_is_refused_at_once(

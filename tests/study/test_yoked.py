@@ -2,11 +2,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cli_shell import content
 from studies import (
+    InProcessWorkers,
     Run,
     check,
+    failures,
     findings_text,
     study_in_process,
 )
@@ -15,6 +19,7 @@ from auditkit.errors import PlanError, ProgramError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.records.declaration import DECLARATIONS
+from auditkit.records.job import Job
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey
 from auditkit.verification.own_data import check_consumed
@@ -29,9 +34,16 @@ PLAN = StudyPlan(
 )
 
 
-def yoked(out: Path, key: PrivateKey, plan: StudyPlan = PLAN, **arguments: str) -> Run:
+def yoked(
+    out: Path,
+    key: PrivateKey,
+    plan: StudyPlan = PLAN,
+    *,
+    resume: bool = False,
+    **arguments: str,
+) -> Run:
     target = arguments.pop("target", "gathering_study.py:make_program")
-    return study_in_process(out / "run", key, plan, target, arguments=arguments)
+    return study_in_process(out / "run", key, plan, target, arguments=arguments, resume=resume)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +97,53 @@ def test_data_that_the_control_did_not_consume_are_caught_without_replay(
     (tmp_path / name).write_bytes(data)
     (found,) = check_consumed(RunEvidence(tmp_path, run.manifest).seed(seed), PLAN)
     assert found.message == "data drift: branches were yoked to other data than the control's"
+
+
+class Killed(BaseException):
+    """As a kill, nobody handles it."""
+
+
+def killed_before(branch: str, out: Path, key: PrivateKey, plan: StudyPlan) -> Path:
+    """A study that ends where a branch would begin; what it kept of the control's data."""
+    one = InProcessWorkers._one
+
+    def killing(self: InProcessWorkers, job: Job, report: Any) -> list[Any]:
+        if job.kind == "branches" and job.branches[0] == branch:
+            raise Killed
+        return one(self, job, report)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(InProcessWorkers, "_one", killing)
+        with pytest.raises(Killed):
+            yoked(out, key, plan, says="twice")
+    return out / "run" / "seed-0000" / f"consumed.safetensors{store.PARTIAL}"
+
+
+def test_a_yoked_study_that_is_killed_between_branches_is_resumed_with_the_controls_data(
+    run: Run, tmp_path: Path, key: PrivateKey
+) -> None:
+    kept = killed_before("momentum-reset--yoked-yes", tmp_path, key, PLAN)
+    assert (kept.parent / f"carry--yoked-yes.json{store.PARTIAL}").exists()
+    written = kept.stat().st_mtime_ns
+    resumed = yoked(tmp_path, key, resume=True, says="twice")
+    assert kept.with_suffix("").stat().st_mtime_ns == written
+    assert content(resumed.folder) == content(run.folder)
+    report = check(resumed, replay="none")
+    assert not failures(report), findings_text(report)
+
+
+def test_consumed_data_that_were_changed_in_between_are_not_resumed_with(
+    tmp_path: Path, key: PrivateKey
+) -> None:
+    plan = PLAN.changed(horizon=30, perturbations=["momentum-reset:yoked=yes"])
+    kept = killed_before("momentum-reset--yoked-yes", tmp_path, key, plan)
+    data = bytearray(kept.read_bytes())
+    data[-3] ^= 1
+    kept.write_bytes(data)
+    resumed = yoked(tmp_path, key, plan, resume=True, says="twice")
+    assert kept.with_suffix("").read_bytes() != bytes(data)
+    report = check(resumed, replay="none")
+    assert not failures(report), findings_text(report)
 
 
 def test_a_record_that_lacks_them_is_not_believed(run: Run) -> None:

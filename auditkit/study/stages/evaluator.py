@@ -7,7 +7,6 @@ error, not a nuisance.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from auditkit.errors import AuditError, ProbeDisturbance, ProgramError, RestoreMismatch
 from auditkit.formats.outcome_names import RECALIBRATED, is_distance, measure_name, table_name
@@ -27,6 +25,7 @@ from auditkit.observe.values.digests import digest_leaves
 from auditkit.program.observables import Measure
 from auditkit.program.probe import Probe
 from auditkit.program.program import Program, program_failure
+from auditkit.program.recalibration import batchnorm_layers, recompute
 from auditkit.program.reference import Reference
 from auditkit.program.session import Session
 from auditkit.program.streamed_probe import look_by_position
@@ -192,47 +191,21 @@ def _without_trace(session: Session, *, every: bool = False) -> Iterator[None]:
 
 @contextmanager
 def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
-    """BatchNorm statistics of the current weights over fixed batches; only BatchNorm trains."""
+    """BatchNorm statistics of the current weights over fixed batches; afterwards as they were."""
     program = session.program
     probed = [module for module in _probed(program) if has_batchnorm(module)]
-    layers = [m for module in probed for m in module.modules() if isinstance(m, _BatchNorm)]
     saved = [
-        (layer, layer.momentum, layer.training, [(b, b.clone()) for b in layer.buffers()])
-        for layer in layers
+        (buffer, buffer.clone())
+        for module in probed
+        for layer in batchnorm_layers(module)
+        for buffer in layer.buffers()
     ]
     try:
-        for layer in layers:
-            layer.reset_running_stats()
-            layer.momentum = None  # cumulative average
-            layer.train()
-        for module, batch in itertools.product(probed, batches):
-            _forward(program, module, batch)
-        for layer in layers:
-            layer.eval()
+        recompute(program, probed, batches)
         yield
     finally:
-        for layer, momentum, training, buffers in saved:
-            layer.momentum, layer.training = momentum, training
-            for buffer, value in buffers:
-                buffer.copy_(value)
-
-
-def _forward(program: Program, module: nn.Module, batch: Any) -> None:
-    given = "recalibrate" if program.recalibrate else "loss"
-    forward = program.recalibrate or program.loss
-    assert forward is not None  # noqa: S101 # see needs_recalibration
-    try:
-        forward(module, batch)
-    except AuditError:
-        raise
-    except Exception as error:
-        failure = program_failure(error, f"{given}(model, batch)")
-        raise ProgramError(
-            f"BatchNorm cannot be recalibrated: {failure.message}",
-            where=failure.where,
-            hint="it is given the model and a batch as the loader yields it; give a function that "
-            "calls the model on it as Program(recalibrate=...), or leave loss= out",
-        ) from error
+        for buffer, value in saved:
+            buffer.copy_(value)
 
 
 def _fingerprint(session: Session) -> dict[str, bytes]:
