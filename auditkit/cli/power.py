@@ -19,6 +19,7 @@ from auditkit.cli.saying import say
 from auditkit.cli.spelling import counted
 from auditkit.errors import UsageError
 from auditkit.formats import canonical
+from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import DISTANCE_METRICS, as_typed
 from auditkit.records.plan_values import spelled_seeds
 from auditkit.records.power import PowerReport, PowerRow
@@ -87,10 +88,9 @@ def _by_pilot(
     trusted, _ = keys_that_count(path.parent, (), (), strict=False, warn=say)
     read = read_pilot(path, VerifyRequest(trusted), metric)
     plan = read.plan
-    name = metric or plan.primary_metric
     n_tests = tests or len(plan.times) * len(plan.perturbations)
-    placebos = plan.placebos if name in DISTANCE_METRICS else None
-    aim = Aim(name, effect, margin, chance, n_tests, placebos)
+    placebos = plan.placebos if base_metric(read.metric) in DISTANCE_METRICS else None
+    aim = Aim(read.metric, effect, margin, chance, n_tests, placebos)
     return needs_of(aim, read.spreads, read.cost, plan.seeds)
 
 
@@ -118,13 +118,18 @@ def _print(report: PowerReport) -> None:
 def _facts(report: PowerReport) -> Iterator[tuple[str, str]]:
     yield "metric", report.metric
     yield "effect", number(report.effect)
-    yield "margin", "" if report.margin is None else number(report.margin)
+    if report.margin is not None:
+        yield "margin", number(report.margin)
     yield "power", f"{report.power:g}"
     size = f"{report.alpha:g}"
     if report.n_tests > 1:
-        size += f", Holm over {report.n_tests} tests: {report.alpha / report.n_tests:.2g} each"
+        size += f", Holm over {report.n_tests} tests: {report.alpha / report.n_tests:.3g} each"
     yield "alpha", size
-    yield "fewest seeds", f"{report.fewest}: with less no test can reach it, whatever the data"
+    if base_metric(report.metric) in DISTANCE_METRICS:
+        why = "with less the permutation test cannot reach it, whatever the data"
+    else:
+        why = "with less the sign-flip test, which does not assume normality, cannot reach it"
+    yield "fewest seeds", f"{report.fewest}: {why}"
 
 
 def _cells(row: PowerRow) -> tuple[str, ...]:
@@ -147,8 +152,11 @@ def _seeds(value: int | None) -> str:
 
 def _needed(report: PowerReport) -> int | None:
     """Seeds for every row."""
-    counts = [row.seeds for row in report.rows]
-    return None if None in counts else max(report.fewest, *(n for n in counts if n is not None))
+    counts = [row.seeds for row in report.rows if row.seeds is not None]
+    if len(counts) < len(report.rows):
+        return None
+    is_distance = base_metric(report.metric) in DISTANCE_METRICS
+    return max(*counts, report.fewest if is_distance else 0)
 
 
 def _print_cost(out: Console, report: PowerReport) -> None:

@@ -8,7 +8,6 @@ command line are notes: they make no two runs different.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
@@ -25,6 +24,7 @@ from auditkit.errors import UsageError
 from auditkit.evidence.comparison import Mismatch, causing_step
 from auditkit.evidence.distances import Magnitude, measure, total_variations
 from auditkit.evidence.settings import SettingDifference
+from auditkit.formats.outcome_names import outcome_differences
 from auditkit.records.evidence import Trace
 
 
@@ -362,16 +362,15 @@ class _Comparison:
 
     def _compare_outcomes(self, label: str, ours: str, theirs: str) -> None:
         here, there = self._left.outcome(ours), self._right.outcome(theirs)
-        before, variation = len(self._outcomes), total_variations(here, there)
-        for name in sorted(set(here.tables) | set(there.tables)):
-            one, other = here.tables.get(name), there.tables.get(name)
-            if one is None or other is None or one.tobytes() != other.tobytes():
-                value = variation.get(name)
-                value = value if value is not None and math.isfinite(value) else None
-                self._outcomes.append(OutcomeDifference(label, name, value))
+        variation = total_variations(here, there)
+        found = [
+            OutcomeDifference(label, name, variation.get(name))
+            for name in outcome_differences(here.tables, there.tables)
+        ]
         if here.labels.tobytes() != there.labels.tobytes():
-            self._outcomes.append(OutcomeDifference(label, "labels", None))
-        if len(self._outcomes) == before:
+            found.append(OutcomeDifference(label, "labels", None))
+        self._outcomes += found
+        if not found:
             self._equal.append(f"outcome of {label}")
 
 

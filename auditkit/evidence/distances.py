@@ -323,4 +323,4 @@ def total_variations(recorded: Outcome, replayed: Outcome) -> Mapping[str, float
         if other is not None and other.shape == table.shape and table.ndim == 2:
             gap = np.abs(table.astype(np.float64) - other.astype(np.float64))
             found[name] = float(gap.sum(axis=1).mean() / 2)
-    return found
+    return {name: value for name, value in found.items() if math.isfinite(value)}

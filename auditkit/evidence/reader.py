@@ -72,7 +72,7 @@ class SignedFolder:
             ArtifactError: When it is not listed, missing, or not what was signed.
             FormatError: When it is no tensor file.
         """
-        record = self._listed(name)
+        record = self.listed(name)
         data = artifacts.safe_read(
             self.root, name, expected_size=record.size, expected_sha256=record.sha256
         )
@@ -85,7 +85,7 @@ class SignedFolder:
             ArtifactError: When it is not listed or missing; at its end, when what was given is
                 not what was signed.
         """
-        record = self._listed(name)
+        record = self.listed(name)
         digest = hashlib.sha256()
         with artifacts.open_reader(self.root, name, expected_size=record.size) as read:
             for start in range(0, record.size, _PIECE):
@@ -107,7 +107,7 @@ class SignedFolder:
             ArtifactError: When it is not listed, missing, of another size, or was damaged.
             FormatError: When what was signed is no snapshot.
         """
-        listed = self._listed(name)
+        listed = self.listed(name)
         try:
             with artifacts.open_reader(self.root, name, expected_size=listed.size) as read:
                 parts = raw_components(*tensor_file.from_file(read, listed.size, what=name))
@@ -127,7 +127,12 @@ class SignedFolder:
         """A trace file; raises as :meth:`tensors`."""
         return trace_from_tensors(self.tensors(name)[0], what=name)
 
-    def _listed(self, name: str) -> FileRecord:
+    def listed(self, name: str) -> FileRecord:
+        """What the manifest says of a file.
+
+        Raises:
+            ArtifactMissing: When it lists none of that name.
+        """
         if name not in self._files:
             raise ArtifactMissing("the manifest lists no such file", where=name)
         return self._files[name]

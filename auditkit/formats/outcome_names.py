@@ -9,6 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import Any
+
+from numpy.typing import NDArray
 
 RECALIBRATED = "/recalibrated"
 
@@ -99,3 +102,18 @@ def tables_of(names: Iterable[str]) -> dict[str, frozenset[str]]:
         table, column = split_column(name)
         found.setdefault(table, set()).update([column] if column else [])
     return {table: frozenset(columns) for table, columns in found.items()}
+
+
+def outcome_differences(
+    here: Mapping[str, NDArray[Any]], there: Mapping[str, NDArray[Any]]
+) -> list[str]:
+    """Tables and columns that are not the same in two outcomes.
+
+    Distances from the control are the branch's alone: beside the control's they are no difference.
+    """
+    return [
+        name
+        for name in sorted({*here, *there})
+        if not (is_distance(name) and (name in here) != (name in there))
+        and (name not in here or name not in there or here[name].tobytes() != there[name].tobytes())
+    ]

@@ -67,11 +67,18 @@ def order(manifest: StudyManifest, _: VerificationReport) -> Facts:
     plan = manifest.plan
     indexed = all(seed.data.samples is not None for seed in manifest.seeds)
     hashed = "the (epoch, index) pairs" if indexed else "the content of the batches"
+    same = (
+        "every branch consumed the control's samples in the control's order or in its declared "
+        f"permutation inside steps {plan.fork_at + 1} to {plan.window_end}."
+    )
+    if any(seed.data.data_from != "loader" for seed in manifest.seeds):
+        same = (
+            "replica and carry consumed what the control did; the data of other branches are of "
+            "their own course, unless they were yoked to the control's (total and direct effects)."
+        )
     text = (
         f"SHA-256 over {hashed} of steps 1 to {plan.horizon}, for each of "
-        f"{count(len(manifest.seeds), 'seed')}; every branch consumed the control's samples in the "
-        f"control's order or in its declared permutation inside steps {plan.fork_at + 1} to "
-        f"{plan.window_end}."
+        f"{count(len(manifest.seeds), 'seed')}; {same}"
     )
     return Facts(text, (*order_lines(manifest), *more_seeds(manifest, 6)))
 

@@ -61,6 +61,10 @@ class Supply:
         """Whether a step consumes something else than what the loader delivers."""
         return self.augment is not None or step in self._window
 
+    def is_watched(self, step: int) -> bool:
+        """Whether the step is one of the window that a perturbation changes."""
+        return self._perturbation is not None and step in self._window
+
     def __call__(self, step: int, delivered: Any) -> Any:
         """What a step consumes where this is delivered."""
         if step in self._window and self._perturbation is not None:

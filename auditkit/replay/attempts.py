@@ -23,7 +23,8 @@ from auditkit.evidence.comparison import (
 )
 from auditkit.evidence.founding import BranchSide, Shared, unfounded
 from auditkit.evidence.reader import SeedEvidence
-from auditkit.files import store
+from auditkit.files import artifacts, store
+from auditkit.formats.consumed_file import CONSUMED_FILE
 from auditkit.formats.outcome_names import labels_name
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
 from auditkit.formats.sample_digests import Digests, samples_from_tensors
@@ -44,6 +45,7 @@ class Attempt:
         records: What the worker says of each branch.
         samples: What samples looked like, by branch, where that was measured.
         ended: Why the run was ended: a sampler that yielded other indices.
+        consumed: SHA-256 of what the control kept for branches that are yoked to it.
     """
 
     result: TrunkResult | BranchesResult | None
@@ -52,6 +54,7 @@ class Attempt:
     records: Mapping[str, BranchRecord]
     ended: Mismatch | None = None
     samples: Mapping[str, list[Digests]] = field(default_factory=dict)
+    consumed: str | None = None
 
 
 def ended_attempt(job: Job, error: OrderDrift) -> Attempt:
@@ -89,6 +92,7 @@ def read_attempt(folder: Path, result: TrunkResult | BranchesResult) -> Attempt:
         samples={
             record.name: _read_samples(folder, record.name) for record in records if record.samples
         },
+        consumed=_consumed_sha256(folder) if is_trunk else None,
     )
 
 
@@ -121,8 +125,12 @@ class SeedComparison:
         # What the manifest tells people of the program is the first seed's.
         if record.seed == manifest.seeds[0].seed:
             yield from _compare_descriptions(manifest.program.description, result.program)
-            if manifest.program.observed != result.observed:
-                yield Mismatch("trunk", None, "probes and measures", (), "description")
+        if manifest.program.observed != result.observed:  # the same of every seed
+            yield Mismatch("trunk", None, "probes and measures", (), "description")
+        consumed = record.branches[0].consumed
+        recorded = None if consumed is None else self._seed.run.listed(consumed).sha256
+        if recorded != attempt.consumed:
+            yield Mismatch("control", None, "what it consumed", (), "data drift")
 
     def branches(self, attempt: Attempt) -> Iterator[Mismatch]:
         """Where each replayed branch differs from the record."""
@@ -296,6 +304,11 @@ def find_disagreement(left: Attempt, right: Attempt) -> Mismatch | None:
             found.append(compare_outcomes(name, left.outcomes[name], right.outcomes[name]))
     mismatches = [mismatch for mismatch in found if mismatch is not None]
     return min(mismatches, key=lambda mismatch: mismatch.step or 2**63, default=None)
+
+
+def _consumed_sha256(folder: Path) -> str | None:
+    is_kept = (folder / CONSUMED_FILE).exists()
+    return artifacts.file_sha256(folder, CONSUMED_FILE) if is_kept else None
 
 
 def _read_trace(folder: Path, name: str) -> Trace:

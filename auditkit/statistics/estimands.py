@@ -33,7 +33,7 @@ from auditkit.records.estimate import (
     FloorDevelopment,
     SignedEstimate,
 )
-from auditkit.records.metric_names import MEASURES, base_metric, qualified, split_metric
+from auditkit.records.metric_names import MEASURES, base_metric, is_measure, qualified, split_metric
 from auditkit.records.observed import Observed
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference, resampling
@@ -65,7 +65,7 @@ MIN_SIGN_FLIP = 6
 MIN_DISTANCE_EQUIVALENCE = 20
 
 #: What is said of a probe of which nobody knows what is right.
-NO_LABELS = "the probe has no labels: signed outcomes are not computed"
+NO_LABELS = "the probe has no labels: accuracy, nll and the like are not computed"
 
 #: What is said where equal values would give an interval of width 0.
 NO_SPREAD = "a standard deviation of exactly 0 gives no interval"
@@ -215,6 +215,8 @@ def _mean(numbers: Sequence[float]) -> float | None:
 
 
 def _is_exactly_zero(estimand: _Estimand, pairs: Sequence[SeedValues]) -> bool:
+    if is_measure(estimand.metric):  # a number that is the same says nothing of bits behind it
+        return False
     key = estimand.table_metric[0]
     return bool(pairs) and all(key in pair.identical[estimand.perturbation] for pair in pairs)
 

@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from auditkit.errors import ReplicaMismatch
+from auditkit.errors import NothingToPerturb, ReplicaMismatch
 from auditkit.files import store
-from auditkit.formats.run_files import trace_from_tensors
+from auditkit.formats.outcome_names import outcome_differences
+from auditkit.formats.run_files import outcome_from_tensors, trace_from_tensors
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.evidence import Trace
 from auditkit.records.manifest import BranchRecord, StudyManifest
+from auditkit.records.planned_declarations import declarations_of
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ def parted_branches(folder: Path, manifest: StudyManifest) -> Iterator[PartedBra
             found = _trace(folder, branch).first_difference(control) if control else None
             if found is not None:
                 yield PartedBranch(seed.seed, branch.name, found.step, found.components)
+            elif others := _other_outcomes(folder, seed.branches[0], branch):
+                yield PartedBranch(seed.seed, branch.name, manifest.plan.horizon, others)
 
 
 def refuse_parted_branches(folder: Path, manifest: StudyManifest) -> None:
@@ -68,6 +73,41 @@ def refuse_parted_branches(folder: Path, manifest: StudyManifest) -> None:
         hint=f"the files are kept: `auditkit diff {run}/control {run}/{first.branch}`, and "
         "`auditkit doctor` looks for the cause",
     )
+
+
+def refuse_unchanged_data(folder: Path, manifest: StudyManifest) -> None:
+    """Say at once what check 7 would say of a change of data that changed none.
+
+    Raises:
+        NothingToPerturb: Naming it.
+    """
+    plan = manifest.plan
+    declarations = declarations_of(plan, DECLARATIONS)  # of a plug-in's nothing is known here
+    window = range(plan.fork_at + 1, plan.window_end + 1)
+    for seed in manifest.seeds:
+        control = None
+        for branch in seed.branches[1:]:
+            spec = branch.perturbation
+            declared = None if spec is None else declarations.get(spec.name)
+            if spec is None or declared is None or declared.kind != "data":
+                continue
+            control = control or _trace(folder, seed.branches[0])
+            trace = _trace(folder, branch)
+            if all(trace.cell(step, "batch") == control.cell(step, "batch") for step in window):
+                raise NothingToPerturb(
+                    f"this run will not verify: seed {seed.seed}, {spec.typed} changed no byte of "
+                    f"the batches of steps {window[0]} to {window[-1]}",
+                    hint="leave it out of the plan, or let it change something there",
+                )
+
+
+def _other_outcomes(folder: Path, control: BranchRecord, branch: BranchRecord) -> tuple[str, ...]:
+    """Tables and measures of a branch whose states are the control's that are other ones."""
+    here, there = (
+        outcome_from_tensors(store.read_tensors(folder / one.outcome, what=one.outcome)[0], what="")
+        for one in (control, branch)
+    )
+    return tuple(f"outcome {name}" for name in outcome_differences(here.tables, there.tables))
 
 
 def _changes_nothing(branch: BranchRecord) -> bool:

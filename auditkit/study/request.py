@@ -98,6 +98,18 @@ def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPl
                 hint="a longer --window, another draw=, other seeds, or unit=sample",
             )
     names = {part.name for spec in specs for part in spec.parts}
+    idle = sorted(name for name in names if kinds.get(name) == "none" and name != "carry")
+    if idle:
+        raise PlanError(
+            f"{idle[0]} declares that it changes nothing", hint="carry is the branch that does not"
+        )
+    changing = sorted(name for name in names if kinds.get(name) == "data")
+    if changing and plan.augmentation_rng == "inherit":
+        raise PlanError(
+            f"{changing[0]} changes data: under augmentation_rng='inherit', as in a script, "
+            "nothing tells whether other bytes than the window's were changed",
+            hint="augmentation_rng='per-sample', which a program with a factory has by default",
+        )
     if "rng-reseed" in names and plan.augmentation_rng == "inherit":
         raise PlanError(
             "rng-reseed: data order and augmentation draw from the global streams under "

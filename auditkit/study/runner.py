@@ -56,7 +56,7 @@ from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
 from auditkit.study.plug_ins import plug_ins_of
 from auditkit.study.preflight import settled, try_program
-from auditkit.study.replicas import refuse_parted_branches
+from auditkit.study.replicas import refuse_parted_branches, refuse_unchanged_data
 from auditkit.study.request import StudyRequest
 from auditkit.study.samples import unmeasured_samples
 from auditkit.study.seed_runs import Report, run_seeds, workers_of
@@ -136,6 +136,7 @@ def run_study(
     if not request.command:
         _warn_of_variables(request.out, manifest, warn)
     refuse_parted_branches(request.out, manifest)
+    refuse_unchanged_data(request.out, manifest)
     return request.out / MANIFEST_NAME
 
 

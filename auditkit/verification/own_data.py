@@ -97,7 +97,7 @@ def labelled(
     effects |= {
         spec.branch_name: DIRECT for spec in run.manifest.plan.perturbations if is_yoked(spec)
     }
-    notes = tuple(_notes(effects, departed_in, table.n_seeds))
+    notes = (*_notes(effects, departed_in, table.n_seeds), *_unseen(run))
     return replace(
         table,
         signed=tuple(
@@ -116,7 +116,8 @@ def _notes(
     for name, effect in effects.items():
         if effect == DIRECT:
             yield (
-                f"{as_typed(name)} is a direct effect: the treatment was given the control's data; "
+                f"{as_typed(name)} is a direct effect: the treatment was given the control's data "
+                "(without a loader by ak.consume, and its step must train on what that returns); "
                 "placebos make their own, so that its floor is too high where these differ"
             )
         else:
@@ -124,3 +125,16 @@ def _notes(
                 f"{as_typed(name)} is a total effect: in {departed_in[name]} of {n_seeds} seeds "
                 "its own course made other data than the control's, and what they did is part of it"
             )
+
+
+def _unseen(run: RunEvidence) -> Iterator[str]:
+    """What cannot be known of steps that never say what they consume."""
+    for record in run.manifest.seeds:
+        if record.data.data_from == "step":
+            control = run.trace(record.branches[0].trace)
+            if not any(any(control.columns.get(name, b"")) for name in CONSUMED):
+                yield (
+                    "no step said what it consumes (ak.consume): whether branches consumed other "
+                    "data was not seen, and any effect may be a total one"
+                )
+                return

@@ -30,6 +30,8 @@ def check_own(plan: StudyPlan) -> Iterator[Finding]:
     for own in plan.own_perturbations:
         if own.name in DECLARATIONS:
             yield Finding(f"the plan declares {own.name!r}, which is auditkit's own", "plan")
+        if own.kind == "none":
+            yield Finding(f"the plan declares that {own.name!r} changes nothing, as carry", "plan")
         if own.name not in named:
             yield Finding(f"the plan declares {own.name!r} and does not name it", "plan")
 

@@ -27,11 +27,13 @@ class Pilot:
 
     Attributes:
         plan: Its plan.
+        metric: The metric.
         spreads: One a perturbation and time.
         cost: Of one seed.
     """
 
     plan: StudyPlan
+    metric: str
     spreads: tuple[Spread, ...]
     cost: SeedCost
 
@@ -61,8 +63,8 @@ def read_pilot(path: Path, request: VerifyRequest, metric: str | None) -> Pilot:
     if not isinstance(manifest, StudyManifest):
         raise PlanError("a pilot is a study, and this is a recording", where=str(path))
     plan = manifest.plan
-    wanted = metric or plan.primary_metric
     table = estimate(branch_tables(RunEvidence(path.parent, manifest), {}), plan)
+    wanted = metric or table.primary_metric
     every: list[SignedEstimate | DistanceEstimate] = [*table.signed, *table.distances]
     rows = [row for row in every if row.metric == wanted and row.variant == AS_IS]
     if not rows:
@@ -73,7 +75,7 @@ def read_pilot(path: Path, request: VerifyRequest, metric: str | None) -> Pilot:
         for row in rows
         if not row.exactly_zero
     )
-    return Pilot(plan, spreads, _cost(manifest))
+    return Pilot(plan, wanted, spreads, _cost(manifest))
 
 
 def _differences(row: SignedEstimate | DistanceEstimate) -> tuple[float, ...]:

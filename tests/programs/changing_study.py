@@ -25,8 +25,8 @@ def make_program(seed: int, augment: str = "yes", change: str = "blur") -> ak.Pr
     Args:
         seed: The study seed.
         augment: Whether batches are augmented.
-        change: What the function ``blur`` does: ``blur``, ``nothing``, ``raise``, or ``leak``,
-            which writes into the data set.
+        change: What the function ``blur`` does: ``blur``, ``nothing``, ``raise``, ``leak``, which
+            writes into the data set, ``weights``, or ``hook``, which reach for the model.
     """
     inputs = torch.randn(40, 4, generator=torch.Generator().manual_seed(1))
     labels = (inputs[:, 0] > 0).long()
@@ -37,6 +37,10 @@ def make_program(seed: int, augment: str = "yes", change: str = "blur") -> ak.Pr
         seen: Tensor = batch[0]
         if change == "raise":
             raise ValueError("no blur today")
+        if change == "weights":
+            model[0].weight.data.add_(0.5)  # type: ignore[operator]
+        if change == "hook":
+            model[0].register_forward_hook(lambda layer, given, found: found * 2)
         if change == "leak":
             data.tensors[0].add_(0.1)
         if change != "nothing":

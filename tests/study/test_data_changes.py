@@ -14,11 +14,15 @@ from studies import (
 )
 
 from auditkit.cli.study_plans import script_plan
-from auditkit.errors import PlanError
+from auditkit.errors import NothingToPerturb, PlanError, ProbeDisturbance
 from auditkit.evidence.reader import RunEvidence
+from auditkit.program.untouched import MACHINERY
+from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.evidence import DELIVERED
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey
+from auditkit.study.replicas import refuse_unchanged_data
+from auditkit.study.request import resolve
 
 CHANGES = ("label-noise:fraction=0.5", "augmentation-off", "stage-shift:steps=9")
 PLAN = StudyPlan(
@@ -82,7 +86,12 @@ def test_a_byte_that_is_touched_outside_the_window_fails_check_6(
 
 
 def test_a_change_that_changes_nothing_fails_check_7(tmp_path: Path, key: PrivateKey) -> None:
-    report = check_files(changed(tmp_path, key, BLUR, augment="no", change="nothing"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("auditkit.study.runner.refuse_unchanged_data", lambda *_: None)
+        run = changed(tmp_path, key, BLUR, augment="no", change="nothing")
+    with pytest.raises(NothingToPerturb, match=r"data-change:name=blur changed no byte .* 8 to 11"):
+        refuse_unchanged_data(run.folder, run.manifest)
+    report = check_files(run)
     assert failures(report) == {7}
     assert first_finding(report, 7).message == "the data inside the window are the control's"
 
@@ -119,6 +128,25 @@ def test_without_a_loader_there_is_no_batch_to_change(tmp_path: Path, key: Priva
 
 def test_a_script_that_trains_by_itself_has_no_changes_of_data() -> None:
     given = {"fork_at": 7, "window": 4, "horizon": 14, "perturbations": ["carry", "label-noise"]}
-    with pytest.raises(PlanError, match="which a script's own loop is given as"):
+    with pytest.raises(PlanError, match="as in a script, nothing tells"):
         script_plan(given)
     assert script_plan({**given, "perturbations": ["order-reverse"]}).seeds == (0,)
+
+
+@pytest.mark.parametrize(("change", "component"), [("weights", "params"), ("hook", MACHINERY)])
+def test_a_change_of_the_data_may_touch_nothing_else(
+    tmp_path: Path, key: PrivateKey, change: str, component: str
+) -> None:
+    with pytest.raises(ProbeDisturbance, match="changing the data of step") as caught:
+        changed(tmp_path, key, BLUR, augment="no", change=change)
+    assert caught.value.component == component
+
+
+def test_a_change_that_changed_no_byte_is_said_by_the_run(tmp_path: Path, key: PrivateKey) -> None:
+    with pytest.raises(NothingToPerturb, match="this run will not verify"):
+        changed(tmp_path, key, BLUR, augment="no", change="nothing")
+
+
+def test_inherited_streams_and_changes_of_data_exclude_each_other() -> None:
+    with pytest.raises(PlanError, match="under augmentation_rng='inherit', as in a script"):
+        resolve(BLUR.changed(augmentation_rng="inherit"), DECLARATIONS)

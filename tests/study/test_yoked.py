@@ -187,3 +187,27 @@ def test_yoked_is_no_parameter_of_an_order_perturbation() -> None:
         DECLARATIONS["order-reverse"].resolve(spec)
     (spec,) = PLAN.changed(perturbations=["momentum-reset:yoked=no"]).perturbations
     assert DECLARATIONS["momentum-reset"].resolve(spec).branch_name == "momentum-reset"
+
+
+def test_nothing_can_be_yoked_to_a_control_that_says_nothing(
+    tmp_path: Path, key: PrivateKey
+) -> None:
+    with pytest.raises(ProgramError, match="no step of the control said what it consumes"):
+        yoked(tmp_path, key, PLAN.changed(perturbations=["carry:yoked=yes"]), says="nothing")
+
+
+def test_steps_that_say_nothing_are_noted_in_the_estimates(tmp_path: Path, key: PrivateKey) -> None:
+    plan = PLAN.changed(perturbations=["carry", "momentum-reset"])
+    report = check(yoked(tmp_path, key, plan, says="nothing"))
+    assert report.estimates is not None
+    assert any("no step said what it consumes" in note for note in report.estimates.notes)
+
+
+def test_a_control_that_keeps_other_data_in_replay_fails_check_8(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Evidence is no SHA-256: other data of the same evidence can be made.
+    monkeypatch.setattr("auditkit.replay.attempts._consumed_sha256", lambda folder: "0" * 64)
+    report = check(run)
+    assert failures(report) == {8, 9, 10} or failures(report) == {8}
+    assert "what it consumed" in findings_text(report)

@@ -19,9 +19,7 @@ from torch import Tensor, nn
 from auditkit.errors import AuditError, ProbeDisturbance, ProgramError, RestoreMismatch
 from auditkit.formats.outcome_names import RECALIBRATED, is_distance, measure_name, table_name
 from auditkit.observe.rng.streams import capture_streams, seed_everything
-from auditkit.observe.state.attributes import ATTRIBUTES
 from auditkit.observe.state.modules import has_batchnorm
-from auditkit.observe.values.digests import digest_leaves
 from auditkit.program.observables import Measure
 from auditkit.program.probe import Probe
 from auditkit.program.program import Program, program_failure
@@ -29,7 +27,7 @@ from auditkit.program.recalibration import batchnorm_layers, recompute
 from auditkit.program.reference import Reference
 from auditkit.program.session import Session
 from auditkit.program.streamed_probe import look_by_position
-from auditkit.records.digest import EVIDENCE_RECIPE
+from auditkit.program.untouched import fingerprint, require_untouched
 
 Tables = dict[str, NDArray[Any]]
 
@@ -76,19 +74,19 @@ def evaluate_probe(
         ProbeDisturbance: When evaluating changed the training state.
         ProgramError: When the probe gives no table of class scores.
     """
-    before = _fingerprint(session)
+    before = fingerprint(session)
     with _without_trace(session):
         tables = _tables(session, "", reference)
-    _compare(before, _fingerprint(session), "evaluating the probe", "Probe.predict")
+    _compare(before, fingerprint(session), "evaluating the probe", "Probe.predict")
     for name, measure in session.program.named_measures.items():
         with _without_trace(session, every=True):
             tables[measure_name("", name)] = _measured(session, name, measure)
-        _compare(before, _fingerprint(session), MEASURING, f"measure {name}")
+        _compare(before, fingerprint(session), MEASURING, f"measure {name}")
     if recalibration and session.program.named_probes:
         with _without_trace(session), _recalibrated(session, recalibration):
             tables |= _tables(session, RECALIBRATED, reference)
         what = "recalibrate=" if session.program.recalibrate else "loss="
-        _compare(before, _fingerprint(session), "recalibrating BatchNorm", what)
+        _compare(before, fingerprint(session), "recalibrating BatchNorm", what)
     return tables
 
 
@@ -208,19 +206,6 @@ def _recalibrated(session: Session, batches: Sequence[Any]) -> Iterator[None]:
             buffer.copy_(value)
 
 
-def _fingerprint(session: Session) -> dict[str, bytes]:
-    return {
-        name: digest_leaves(EVIDENCE_RECIPE, leaves)
-        for name, leaves in session.state().items()
-        if not name.startswith(ATTRIBUTES)  # a layer may count its calls, or keep its last output
-    }
-
-
 def _compare(before: dict[str, bytes], after: dict[str, bytes], doing: str, culprit: str) -> None:
-    for name in sorted(set(before) | set(after)):
-        if before.get(name) != after.get(name):
-            raise ProbeDisturbance(
-                f"{doing} changed the training state",
-                component=name,
-                hint=f"{culprit} must not train, draw or write; {_REMEDIES[doing]}",
-            )
+    hint = f"{culprit} must not train, draw or write; {_REMEDIES[doing]}"
+    require_untouched(before, after, doing, hint)

@@ -19,6 +19,7 @@ from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.program.program import program_failure
 from auditkit.program.session import Session
+from auditkit.program.untouched import fingerprint, require_untouched
 
 
 class Evidence(Protocol):
@@ -78,7 +79,8 @@ def hold(
             if session.supply.replaces(step):
                 given = delivery.batch
                 evidence.note_delivered(given)
-                delivery = replace(delivery, batch=session.supply(step, given), delivered=given)
+                batch = _supplied(session, step, given, watched=step == first)
+                delivery = replace(delivery, batch=batch, delivered=given)
             leaves = evidence.consume(delivery.batch, delivery.order)
         callback.on_batch(step, delivery, leaves)
         with _blaming(f"step {step}"), taking(taker):
@@ -88,6 +90,21 @@ def hold(
         evidence.finish_step(loss)
         callback.on_step_end(step, loss)
     evidence.close(session.state())
+
+
+def _supplied(session: Session, step: int, given: Any, *, watched: bool) -> Any:
+    """What the step consumes; whoever makes it must touch nothing else.
+
+    It is watched at the first step and inside the window: at every step it would cost as much as
+    the evidence.
+    """
+    if not watched and not session.supply.is_watched(step):
+        return session.supply(step, given)
+    before = fingerprint(session)
+    batch = session.supply(step, given)
+    hint = "augment= and changes of data make another batch of the one that they are given"
+    require_untouched(before, fingerprint(session), f"changing the data of step {step}", hint)
+    return batch
 
 
 def _taker(driver: StepDriver, step: int, evidence: Evidence) -> Taker:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from auditkit.errors import AuditError
+from auditkit.errors import AuditError, PlanError
 from auditkit.observe.rng.streams import GlobalStreams, capture_streams
 from auditkit.observe.state.attributes import OPTIMIZER
 from auditkit.observe.state.components import optimizer_state
@@ -18,6 +18,7 @@ from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.program import program_failure
 from auditkit.program.recalibration import recalibrate
 from auditkit.program.session import Session
+from auditkit.program.untouched import MACHINERY, machinery
 from auditkit.records.declaration import matches
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.plan import PerturbationSpec
@@ -46,6 +47,7 @@ def perturb(
     Raises:
         UnknownPerturbation: When there is none of that name and version.
         NothingToPerturb: When the program has nothing that it could change.
+        PlanError: When it attaches code, which would go on after t0.
         ProgramFailed: When it raises.
     """
     if spec is None:
@@ -53,6 +55,7 @@ def perturb(
     perturbation = perturbation_of(spec.name, version)
     complete = perturbation.declaration.resolve(spec)
     streams, before = capture_streams(), _counters(session)
+    attached = machinery(session.objects)
     try:
         material = Material(session.rebuild, _recalibrator(session, recalibration))
         perturbation.apply_with(session.objects, complete.parameters, session.seed, material)
@@ -60,6 +63,11 @@ def perturb(
         raise
     except Exception as error:  # whatever somebody else's code raises is reported as ours
         raise program_failure(error, f"applying {spec.typed}") from error
+    if machinery(session.objects) != attached:
+        raise PlanError(
+            f"{spec.typed} changes {MACHINERY}: what it does would go on after t0",
+            hint="a perturbation changes the state at t0, and leaves the program's code as it is",
+        )
     touched = perturbation.declaration.may_touch(complete)
     drawn = capture_streams()
     kept = {

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from auditkit.errors import RestoreMismatch
+from auditkit.errors import AuditError, RestoreMismatch
 from auditkit.formats.ordering import Batch, from_table, to_table
 from auditkit.formats.snapshot_file import RECALIBRATION, recalibrated_on
 from auditkit.observe.loader.driver import LoaderDriver
@@ -139,6 +139,14 @@ def _loaded(session: Session, order: list[Batch]) -> list[Any]:
         batches = driver.load(order)
         supplied = (session.supply(step, batch) for step, batch in enumerate(batches, start=1))
         return [recalibration_batch(batch_leaves(batch)) for batch in supplied]
+    except AuditError:
+        raise
+    except Exception as error:  # the data set's own
+        raise RestoreMismatch(
+            "the batches that BatchNorm is recalibrated on cannot be loaded again: "
+            f"{type(error).__name__}: {error}",
+            component=RECALIBRATION,
+        ) from error
     finally:
         streams.restore()
 

@@ -64,6 +64,12 @@ def consumed_tensors(session: Session) -> tuple[dict[str, RawTensor], Any] | Non
             for part, leaves in (("indices", said.indices), ("batch", said.batch)):
                 if leaves is not None:
                     sections[section_name(step, number, part)] = leaves
+    if not sections:
+        raise ProgramError(
+            "yoked=yes, and no step of the control said what it consumes",
+            hint="batch = ak.consume(indices, batch) in the step, which then trains on what it "
+            "is given back",
+        )
     return pack(sections)
 
 
