@@ -166,8 +166,8 @@ def make_program(
 STUDY = ak.StudyPlan(
     fork_at=340,
     window=16,
-    horizon=400,
-    seeds=range(4),
+    horizon=380,
+    seeds=range(3),
     perturbations=["queue-clear", "queue-shuffle", "teacher-reset"],
     placebo_scale=256,
 )
