@@ -111,6 +111,7 @@ STUDY = ak.StudyPlan(
     window=15,
     horizon=340,
     seeds=range(3),
+    placebos=4,
     perturbations=["augmentation-off", "stage-shift:steps=15"],
     placebo_scale=256,
 )

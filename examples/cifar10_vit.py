@@ -117,8 +117,9 @@ def make_program(
 STUDY = ak.StudyPlan(
     fork_at=300,
     window=20,
-    horizon=350,
+    horizon=340,
     seeds=range(3),
+    placebos=4,
     perturbations=["adam-reset", "average-reset"],
     # A smooth network hardly makes a nudge larger, so this one is: at most 0.8 % of a weight.
     placebo_scale=65536,

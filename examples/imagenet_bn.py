@@ -158,6 +158,7 @@ STUDY = ak.StudyPlan(
     window=8,
     horizon=160,
     seeds=range(3),
+    placebos=4,
     perturbations=["batchnorm-reset", "batchnorm-recalibrate"],
     placebo_scale=256,
 )

@@ -64,12 +64,16 @@ STUDIES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Run and verify the worked examples.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(STUDIES))
-    parser.add_argument("--data", type=Path, default=Path("data"), help="the downloads' folder")
-    parser.add_argument("--out", type=Path, default=Path("runs/results"))
-    parser.add_argument("--page", type=Path, default=PAGE)
-    parser.add_argument("--only-page", action="store_true", help="run nothing")
+    parser = argparse.ArgumentParser(
+        prog="python -m examples.results",
+        description="Run the worked examples, verify them, and write their tables into a page.",
+    )
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help=f"all where none is named: {', '.join(STUDIES)}")
+    add("--data", type=Path, default="data", metavar="FOLDER", help="the downloads (%(default)s)")
+    add("--out", type=Path, default="runs/results", metavar="FOLDER", help="runs (%(default)s)")
+    add("--page", type=Path, default=PAGE, metavar="FILE", help="by default the manual's page")
+    add("--only-page", action="store_true", help="run nothing: write what --out holds already")
     given = parser.parse_args()
     wrong = [name for name in given.names if name not in STUDIES]
     if wrong:

@@ -137,6 +137,19 @@ def test_a_name_that_is_no_study_is_refused(
     assert "no study 'digit'; there are cifar10_resnet18" in capsys.readouterr().err
 
 
+def test_its_help_says_how_it_is_called_and_what_there_is(
+    results: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["results", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        results.main()
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith("usage: python -m examples.results ")
+    assert all(name in text for name in STUDIES)
+    assert "the downloads (data)" in text
+
+
 # The page
 
 
