@@ -7,7 +7,8 @@ The tree (the number is the exit code that the command line gives it)::
     │   ├── PlanError               2  fork, window, horizon, seeds, perturbations
     │   ├── UnknownPerturbation     2  no perturbation of that name or with that parameter
     │   ├── ProgramError            2  the factory cannot be found or returned something else
-    │   │   └── UnknownArgument     2  the factory takes no argument of that name
+    │   │   ├── UnknownArgument     2  the factory takes no argument of that name
+    │   │   └── DataMissing         2  no data where an argument of the factory says they lie
     │   ├── CommandError            2  the user's command cannot be started
     │   ├── RecorderMisuse          2  objects that the Recorder cannot make sense of
     │   ├── KeyFileError            2  a key file that cannot be read
@@ -127,6 +128,10 @@ class ProgramError(UsageError):
 
 class UnknownArgument(ProgramError):
     """The factory takes no argument of that name, which is what was ``found``."""
+
+
+class DataMissing(ProgramError):
+    """The program has found no data where an argument of its factory says that they lie."""
 
 
 class CommandError(UsageError):

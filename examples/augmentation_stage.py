@@ -110,7 +110,8 @@ STUDY = ak.StudyPlan(
     fork_at=285,
     window=15,
     horizon=340,
-    seeds=range(4),
+    seeds=range(3),
+    placebos=4,
     perturbations=["augmentation-off", "stage-shift:steps=15"],
     placebo_scale=256,
 )

@@ -4,7 +4,8 @@ There is no loader: every step plays, keeps what it saw in a replay buffer, and 
 of it. At step t0 Adam's moments are reset. From then on the treatment plays otherwise and sees
 other states, so its effect is a *total* one; with ``yoked=yes`` it learns from what the control
 has drawn, which leaves the *direct* effect. Environment, replay buffer and target network belong
-to the state that is forked. The probe is what the network would do in states of random play.
+to the state that is forked. The probe is what the network would do in states of random play, the
+measure its return: how long its best actions keep the pole up.
 
 Minutes on a CPU::
 
@@ -135,6 +136,9 @@ def make_program(seed: int, preset: str = "small") -> ak.Program:
         step=step,
         extras={"target": target, "memory": memory, "env": ak.extras.Gymnasium(env)},
         probe=ak.Probe(random_states(300)),
+        measures={
+            "return": ak.Measure(lambda p: play_return(p.model), better="higher", low=0, high=500)
+        },
     )
 
 

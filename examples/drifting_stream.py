@@ -77,7 +77,7 @@ STUDY = ak.StudyPlan(
     fork_at=DRIFT - WINDOW // 2,
     window=WINDOW,
     horizon=END,
-    seeds=range(6),
+    seeds=range(4),
     perturbations=["order-swap:unit=batch"],
     placebo_scale=4096,
 )

@@ -133,7 +133,7 @@ def make_program(
     model = make_resnet(50, 64, classes) if full else make_resnet(18, 16, classes)
     model.to(device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-4)
-    steps = 450_000 if full else 290  # the learning rate falls to a hundredth by then
+    steps = 450_000 if full else 160  # the learning rate falls to a hundredth by then
     return ak.Program(
         model=model,
         optimizer=optimizer,
@@ -154,10 +154,11 @@ def scores(model: nn.Module, images: Tensor) -> Tensor:
 
 
 STUDY = ak.StudyPlan(
-    fork_at=230,
-    window=10,
-    horizon=290,
-    seeds=range(4),
+    fork_at=130,
+    window=8,
+    horizon=160,
+    seeds=range(3),
+    placebos=4,
     perturbations=["batchnorm-reset", "batchnorm-recalibrate"],
     placebo_scale=256,
 )

@@ -112,12 +112,11 @@ def train_step(program: ak.Program, batch: tuple[Tensor, Tensor], t: int) -> flo
     """Another view of the same image against all that is in the queue."""
     moco = program.model
     assert isinstance(moco, MoCo)  # noqa: S101
-    queries, keys = moco(batch[0].to(moco.queue.device)), moco.keys(batch[1].to(moco.queue.device))
+    first, second = (views.to(moco.queue.device) for views in batch)
+    queries, keys = moco(first), moco.keys(second)
     same = (queries * keys).sum(dim=1, keepdim=True)
     logits = torch.cat([same, queries @ moco.queue.clone().T], dim=1) / 0.1
-    loss = F.cross_entropy(
-        logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-    )
+    loss = -logits.log_softmax(dim=1)[:, 0].mean()
     program.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     program.optimizer.step()
@@ -166,8 +165,9 @@ def make_program(
 STUDY = ak.StudyPlan(
     fork_at=340,
     window=16,
-    horizon=400,
-    seeds=range(4),
+    horizon=380,
+    seeds=range(3),
+    placebos=4,
     perturbations=["queue-clear", "queue-shuffle", "teacher-reset"],
     placebo_scale=256,
 )

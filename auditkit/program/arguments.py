@@ -12,7 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from auditkit.errors import ProgramError, UnknownArgument
+from auditkit.errors import (
+    AuditError,
+    DataMissing,
+    ProgramError,
+    ProgramFailed,
+    UnknownArgument,
+)
 from auditkit.files.given_paths import missing
 from auditkit.formats.redaction import expand_home
 from auditkit.records.opened import OWN, OpenedFiles, some_names
@@ -87,7 +93,7 @@ def lacking_options(
     given: dict[str, object] = {name: parameters[name].default for name in others} | dict(arguments)
     names = missing(given)
     if not names and isinstance(error, FileNotFoundError):
-        names = _leading_to(str(error.filename or ""), given)
+        names = _leading_to(str(error.filename or ""), given) or _named_in(str(error), given)
     if names:
         return tuple(f"--arg {name}=PATH" for name in names)
     variable = _variable(error)
@@ -98,6 +104,24 @@ def where_data_lie(options: Sequence[str]) -> str | None:
     """What to do about such options, as a hint; None where no data are lacking."""
     paths = [option for option in options if option.startswith("--arg ")]
     return f"where data lie elsewhere here, give {' '.join(paths)}" if paths else None
+
+
+def kind_of_failure(
+    options: Sequence[str], arguments: Mapping[str, str], error: Exception
+) -> tuple[type[AuditError], str | None]:
+    """What it is that a factory has raised, and what to do about it.
+
+    Args:
+        options: Options that are lacking.
+        arguments: What the factory was given.
+        error: What it raised.
+    """
+    hint = where_data_lie(options)
+    if hint is not None and isinstance(error, FileNotFoundError):
+        return DataMissing, hint
+    if hint is None and arguments and isinstance(error, TypeError | ValueError):
+        hint = "what --arg gives is text: convert it in the factory, as in float(lr)"
+    return ProgramFailed, hint
 
 
 def _variable(error: BaseException | None) -> str | None:
@@ -151,9 +175,22 @@ def _place_in(folder: Path, default: object) -> Path | None:
 
 def _leading_to(path: str, arguments: Mapping[str, object]) -> list[str]:
     """Names of the arguments that a path begins with."""
-    texts = {
-        name: expand_home(str(value))
+    return [name for name, text in _paths(arguments) if Path(path).is_relative_to(text)]
+
+
+def _named_in(message: str, arguments: Mapping[str, object]) -> list[str]:
+    """Names of the arguments whose folder a message begins with, or names among its words."""
+    return [
+        name
+        for name, text in _paths(arguments)
+        if message.startswith(f"{text} ") or (os.sep in text and text in message.split())
+    ]
+
+
+def _paths(arguments: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Names and texts of the arguments that could be paths."""
+    return [
+        (name, expand_home(str(value)))
         for name, value in arguments.items()
         if isinstance(value, (str, Path)) and str(value)
-    }
-    return [name for name, text in texts.items() if Path(path).is_relative_to(text)]
+    ]

@@ -31,7 +31,7 @@ from auditkit.observe.state.components import Stateful, TrainingObjects
 from auditkit.observe.state.named_groups import Groups, Patterns, group_patterns
 from auditkit.perturbations.own import adopt
 from auditkit.perturbations.registry import registry
-from auditkit.program.arguments import check_arguments, lacking_options, where_data_lie
+from auditkit.program.arguments import check_arguments, kind_of_failure, lacking_options
 from auditkit.program.data_source import check_data_source
 from auditkit.program.observables import (
     Measure,
@@ -320,7 +320,8 @@ class LoadedFactory:
         Raises:
             UnknownArgument: When it takes other arguments.
             ProgramError: When it needs one that is not given, or returns something else.
-            ProgramFailed: When it raises.
+            DataMissing: When it finds no file where an argument says that data lie.
+            ProgramFailed: When it raises anything else.
         """
         parameters = inspect.signature(self.make).parameters
         check_arguments(self.name, parameters, arguments)
@@ -331,10 +332,8 @@ class LoadedFactory:
             raise
         except Exception as error:
             lacking = lacking_options(parameters, arguments, error)
-            hint = where_data_lie(lacking)
-            if hint is None and arguments and isinstance(error, TypeError | ValueError):
-                hint = "what --arg gives is text: convert it in the factory, as in float(lr)"
-            failure = program_failure(error, f"the factory {self.name}", hint)
+            kind, hint = kind_of_failure(lacking, arguments, error)
+            failure = program_failure(error, f"the factory {self.name}", hint, kind)
             failure.lacking = lacking
             raise failure from error
         if not isinstance(program, Program):
@@ -346,7 +345,9 @@ class LoadedFactory:
         return program
 
 
-def program_failure(error: Exception, what: str, hint: str | None = None) -> ProgramFailed:
+def program_failure(
+    error: Exception, what: str, hint: str | None = None, kind: type[AuditError] = ProgramFailed
+) -> AuditError:
     """An error of the user's program, as one line with its place."""
     frames = traceback.extract_tb(error.__traceback__)
     # Where the user's own code stood; the frames below it are a library's.
@@ -355,7 +356,7 @@ def program_failure(error: Exception, what: str, hint: str | None = None) -> Pro
     place = f"{Path(last.filename).name}:{last.lineno}" if last is not None else None
     if isinstance(error, SyntaxError) and error.filename:
         place = f"{Path(error.filename).name}:{error.lineno}"
-    return ProgramFailed(f"{what} raised {type(error).__name__}: {error}", where=place, hint=hint)
+    return kind(f"{what} raised {type(error).__name__}: {error}", where=place, hint=hint)
 
 
 def _is_library_file(filename: str) -> bool:

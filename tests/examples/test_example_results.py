@@ -13,6 +13,7 @@ import pytest
 import torch
 from checklist_example import example_manifest, example_report
 from cli_shell import PATIENCE, Process, Shell
+from safetensors.torch import save_file
 from worked_examples import DATA, EXAMPLES, ROOT, STUDIES, data_of
 
 from auditkit.formats import canonical
@@ -93,6 +94,22 @@ def test_a_control_that_has_not_learned_ends_it(results: ModuleType, tmp_path: P
     assert results.result("cifar10_vit", folder)
 
 
+def test_a_measure_of_the_control_is_read_from_what_was_verified(
+    results: ModuleType, tmp_path: Path
+) -> None:
+    folder = write(tmp_path / "a", learned(0.5))
+    for seed, value in enumerate([90.0, 130.0]):
+        below = folder / "study" / f"seed-000{seed}"
+        below.mkdir(parents=True)
+        values = {"T=return": torch.tensor([value]), "t0=return": torch.tensor([9.0])}
+        save_file(values, below / "control.outcome.safetensors")
+    text = results.result("dqn_cartpole", folder)
+    assert "At T the control's measures/return is 110, a constant guess's 9.6." in text
+    save_file({"T=return": torch.tensor([20.0])}, below / "control.outcome.safetensors")
+    with pytest.raises(SystemExit, match="dqn_cartpole: the control's measures/return is 55 only"):
+        results.result("dqn_cartpole", folder)
+
+
 def test_only_the_block_of_a_study_is_written_anew(
     results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +137,19 @@ def test_a_name_that_is_no_study_is_refused(
     assert "no study 'digit'; there are cifar10_resnet18" in capsys.readouterr().err
 
 
+def test_its_help_says_how_it_is_called_and_what_there_is(
+    results: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["results", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        results.main()
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert text.startswith("usage: python -m examples.results ")
+    assert all(name in text for name in STUDIES)
+    assert "the downloads (data)" in text
+
+
 # The page
 
 
@@ -139,7 +169,8 @@ def test_every_study_on_the_page_was_verified_and_stands_with_what_it_says(
         assert f"`examples/{name}.py`: " in PAGE
         block = shown(name)
         assert "Verdict *verified*, all " in block
-        assert "\nWhat the control reaches: mean over" in block
+        has_levels = "\nWhat the control reaches: mean over" in block
+        assert has_levels == (results.STUDIES[name].guess is None)
         assert re.search(r"SHA-256 of the manifest: `[0-9a-f]{16}`", block)
     for start in ("It says", "It does not say"):
         assert PAGE.count(f"\n{start}: ") == len(told)
@@ -153,7 +184,8 @@ def test_every_study_on_the_page_was_verified_and_stands_with_what_it_says(
 def test_a_short_study_of_every_worked_example_runs_and_verifies(name: str, tmp_path: Path) -> None:
     where = data_of(name, STUDIES[name])
     shell = Shell.at(tmp_path / "user")
-    times = ["--fork-at", "5", "--window", "4", "--horizon", "11"]
+    fork_at = 147 if name == "augmentation_stage" else 5  # just before its second stage
+    times = ["--fork-at", f"{fork_at}", "--window", "4", "--horizon", f"{fork_at + 6}"]
     short = ["--seeds", "0", "--placebos", "1", *times, "--out", "study"]
     finish(shell.start("run", str(EXAMPLES / f"{name}.py"), *where, *short))
     finish(shell.start("verify", "study", *where))

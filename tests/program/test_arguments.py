@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from auditkit.errors import ProgramError, UnknownArgument
+from auditkit.errors import DataMissing, ProgramError, ProgramFailed, UnknownArgument
 from auditkit.program.arguments import (
     check_arguments,
+    kind_of_failure,
     lacking_options,
     own_files_note,
     where_data_lie,
@@ -61,6 +62,27 @@ def test_the_argument_whose_path_leads_nowhere_says_where_data_lie(tmp_path: Pat
     assert lacking == ("--arg data=PATH",)
     assert lacking_options(_parameters(_takes), {"data": "cifar"}, error) == ()
     assert lacking_options(_parameters(_takes), {"data": "a\0/b"}, missing) == ()
+
+
+@pytest.mark.parametrize(
+    ("data", "message", "found"),
+    [
+        ("data/cifar", "data/cifar has no one.bin", True),
+        ("data/cifar", "no images below data/cifar or elsewhere", True),
+        ("cifar", "cifar has no one.bin", True),
+        (".", ". has no one.bin", True),
+        ("cifar", "no images of cifar here", False),  # any word could be
+        ("data/cifar", "data/cifar100 has no one.bin", False),
+    ],
+)
+def test_a_program_s_own_words_name_the_argument_too(data: str, message: str, found: bool) -> None:
+    error = FileNotFoundError(message)
+    lacking = lacking_options(_parameters(_takes), {"data": data}, error)
+    assert lacking == (("--arg data=PATH",) if found else ())
+    kind, hint = kind_of_failure(lacking, {"data": data}, error)
+    assert kind is (DataMissing if found else ProgramFailed)
+    assert (hint is not None) == found
+    assert lacking_options(_parameters(_takes), {"data": data}, OSError(message)) == ()
 
 
 def test_files_of_the_own_folder_are_named_with_the_argument_that_leads_there(
