@@ -147,6 +147,7 @@ LAYOUTS: Mapping[str, Layout] = {
         numbers=("pairs", "SD", "upper SD", "seeds", "by SD", "smallest effect", "equivalence"),
         words=("power", "upper SD", "smallest effect"),
         first_to_go=("equivalence", "pairs", "smallest effect", "by SD"),
+        is_grouped=True,
     ),
     "power curve": Layout(("seeds", "power"), numbers=("seeds", "power"), words=("power",)),
     "branches": Layout(

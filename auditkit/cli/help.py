@@ -71,6 +71,11 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "The run": ("--out", "--arg", "--jobs", "--dry-run", "--resume", "--add-seeds", "--json"),
         "Plan and key": ("--plan", "--deviate", "--key"),
     },
+    "power": {
+        "The spread": ("--sd", "--metric"),
+        "What is to be shown": ("--effect", "--margin", "--power", "--tests"),
+        "What is written": ("--json",),
+    },
     "plan": {
         "The study, in place of the program's STUDY": _PLAN,
         "The plan": ("--out", "--arg", "--skip-data", "--key"),

@@ -24,8 +24,6 @@ from auditkit.records.plan import DISTANCE_METRICS, as_typed
 from auditkit.records.plan_values import spelled_seeds
 from auditkit.records.power import PowerReport, PowerRow
 from auditkit.signing.trust import keys_that_count
-from auditkit.statistics.power import POWER, Aim, needs_of, needs_of_sd
-from auditkit.verification.pilot import read_pilot
 from auditkit.verification.request import VerifyRequest
 
 
@@ -55,6 +53,8 @@ def power(  # noqa: PLR0913 # one argument an option
     as_json: bool,
 ) -> None:
     """Say how many seeds a study needs, by the study PILOT or by a standard deviation."""
+    from auditkit.statistics.power import POWER, Aim, needs_of_sd  # noqa: PLC0415 # loads scipy
+
     if (pilot is None) == (sd is None):
         raise UsageError("give a pilot study, or --sd, and not both")
     if tests is not None and tests < 1:
@@ -84,6 +84,9 @@ def _by_pilot(
     chance: float,
     tests: int | None,
 ) -> PowerReport:
+    from auditkit.statistics.power import Aim, needs_of  # noqa: PLC0415 # loads scipy
+    from auditkit.verification.pilot import read_pilot  # noqa: PLC0415 # likewise
+
     path = ctx.with_resource(received_manifest(pilot)).path
     trusted, _ = keys_that_count(path.parent, (), (), strict=False, warn=say)
     read = read_pilot(path, VerifyRequest(trusted), metric)
