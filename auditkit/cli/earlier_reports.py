@@ -68,7 +68,12 @@ def _own_report(path: Path, here: VerificationReport) -> VerificationReport:
 
 
 def read_manifest(path: Path, report: VerificationReport) -> StudyManifest:
-    """The manifest that the report is about.
+    """The study that the report is about; raises as :func:`read_statement`."""
+    return study_from_statement(read_statement(path, report), what=path.name)
+
+
+def read_statement(path: Path, report: VerificationReport) -> bytes:
+    """The statement that the report is about.
 
     Raises:
         ArtifactMismatch: When the file has changed since it was verified.
@@ -83,7 +88,7 @@ def read_manifest(path: Path, report: VerificationReport) -> StudyManifest:
             found=found,
             where=path.name,
         )
-    return study_from_statement(payload, what=path.name)
+    return payload
 
 
 def _with_report(

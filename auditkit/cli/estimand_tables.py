@@ -20,10 +20,15 @@ from auditkit.records.estimate import (
     EstimateTable,
     FloorDevelopment,
     Interval,
+    Persistence,
     SignedEstimate,
 )
 from auditkit.records.metric_names import base_metric, is_measure
 from auditkit.records.plan import CONFIRMATORY, DISTANCE_METRICS, as_typed, rounded
+
+#: Name of the table of persistence, and what stands above its columns.
+PERSISTENCE = "persistence"
+PERSISTENCE_HEADINGS = ("perturbation", "metric", "persistence", "95 % interval", "note")
 
 #: Metrics that are shown without ``--all``.
 _SHOWN = ("tv", "accuracy", "nll")
@@ -114,6 +119,21 @@ def _floor(floor: FloorDevelopment) -> Iterator[str]:
         "  The nudge has not grown yet: make it larger (run --placebo-scale, or placebo_scale= in "
         "the plan), or T later (--horizon)"
     )
+
+
+def persistence_table(estimates: EstimateTable) -> EstimandTable:
+    """Effect at T over effect at t0+W, of every row that has both."""
+    rows = (
+        (
+            as_typed(row.perturbation),
+            _metric(row),
+            number(row.ratio),
+            "-" if row.interval is None else interval(row.interval, ""),
+            row.reason or "",
+        )
+        for row in estimates.persistence
+    )
+    return EstimandTable(PERSISTENCE, "Persistence: the effect at T over that at t0+W", tuple(rows))
 
 
 def _distances(rows: Sequence[DistanceEstimate], estimates: EstimateTable) -> EstimandTable:
@@ -242,7 +262,7 @@ def _excludes_0(bounds: Interval) -> bool:
     return is_above or (bounds.high is not None and bounds.high < 0)
 
 
-def _metric(row: SignedEstimate | DistanceEstimate | ControlLevel) -> str:
+def _metric(row: SignedEstimate | DistanceEstimate | ControlLevel | Persistence) -> str:
     return row.metric if row.variant == AS_IS else f"{row.metric} (recal.)"
 
 
