@@ -43,7 +43,7 @@ from auditkit.paper.pictures import loss_pictures, study_pictures
 from auditkit.paper.report_page import Picture, Said, Shown, is_page, page
 from auditkit.paper.report_tables import ReportTable
 from auditkit.records.estimate import EstimateTable
-from auditkit.records.manifest import StudyManifest
+from auditkit.records.manifest import MANIFEST_NAME, StudyManifest
 from auditkit.records.report import VerificationReport
 
 #: Rows beyond which a page does not hold every estimate: it would be megabytes.
@@ -106,12 +106,16 @@ def report_command(
         everything=tuple(_everything(found)),
         pictures=tuple(Picture(item.title, item.caption, to_svg(item)) for item in drawn),
     )
-    text = page(Path(manifest).name, report, found.manifest, _said(found, note), shown)
+    text = page(_name(manifest), report, found.manifest, _said(found, note), shown)
     written_to.write(text.encode("utf-8", "backslashreplace"))
     if figure_files is not None:
         figure_files.write(drawn)
+        if not drawn:
+            say("no figures: there is nothing to draw")
     if table_files is not None and found.estimates is not None:
         table_files.write([*shown.tables, *_persistence(found)], found.estimates)
+    elif table_files is not None:
+        say("no tables: there are no estimates")
     if not written_to.is_stdout:
         say(f"page: {out}")
     ctx.exit(report.exit_code)
@@ -135,6 +139,12 @@ class _Found:
     def estimates(self) -> EstimateTable | None:
         """The estimates, where they may be shown."""
         return None if self.manifest is None else self.report.estimates
+
+
+def _name(typed: str) -> str:
+    """What the manifest is called, by no more than was typed."""
+    path = Path(typed)
+    return (path.parent.name if path.name == MANIFEST_NAME else path.name) or "a manifest"
 
 
 def _found(path: Path, report: VerificationReport) -> _Found:

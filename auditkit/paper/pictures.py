@@ -63,6 +63,32 @@ def study_pictures(estimates: EstimateTable) -> Iterator[Drawn]:
             1.2 + 0.45 * len(names),
             lambda figure: _draw_forest(figure, names, primary, what),
         )
+    yield from _effect_curves(estimates)
+
+
+def _effect_curves(estimates: EstimateTable) -> Iterator[Drawn]:
+    """Effects over steps, where the plan has times beside those that are tested."""
+    chosen = [row for row in estimates.rows if row.metric == estimates.primary_metric]
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in chosen:
+        size = _size(row)
+        if row.variant == AS_IS and size is not None:
+            points = curves.setdefault(as_typed(row.perturbation), [])
+            points.append((estimates.times[row.time], size))
+    shown = {
+        name: ([x for x, _ in sorted(points)], [y for _, y in sorted(points)])
+        for name, points in list(curves.items())[:_MAX_CURVES]
+    }
+    if shown and len(estimates.times) > len(CONFIRMATORY):
+        what = _what(chosen)
+        yield Drawn(
+            "curves",
+            f"Effect over steps: {estimates.primary_metric}",
+            f"{what}, mean over seeds, at every time at which branches are compared; of the first "
+            f"{_MAX_CURVES} perturbations. All but t0+W and T are exploratory.",
+            3.2,
+            lambda figure: _draw_curves(figure, shown, what, "."),
+        )
 
 
 def loss_pictures(logged: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Iterator[Drawn]:
@@ -79,7 +105,7 @@ def loss_pictures(logged: Mapping[str, tuple[Sequence[float], Sequence[float]]])
             "The loss that the loop logged, over steps; of a long curve the least and the most of "
             "every stretch are drawn.",
             3.0,
-            lambda figure: _draw_curves(figure, curves),
+            lambda figure: _draw_curves(figure, curves, "Loss"),
         )
 
 
@@ -187,7 +213,10 @@ def _draw_distances(figure: Any, names: Sequence[str], rows: Sequence[DistanceEs
 
 
 def _draw_curves(
-    figure: Any, curves: Mapping[str, tuple[Sequence[float], Sequence[float]]]
+    figure: Any,
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    what: str,
+    marker: str = "",
 ) -> None:
     (panel,) = _panels(figure, 1)
     colours = (BLUE, VERMILION, GREEN)
@@ -195,8 +224,9 @@ def _draw_curves(
         style = ("-", "--", ":")[number // len(colours) % 3]
         shown = _thinned(steps, values)
         colour = colours[number % len(colours)]
-        panel.plot(*shown, style, color=colour, linewidth=1.2, label=label(name))
+        panel.plot(*shown, f"{marker}{style}", color=colour, linewidth=1.2, label=label(name))
     panel.set_xlabel("Step")
+    panel.set_ylabel(what)
     panel.grid(visible=True, color="#888888", alpha=0.35, linewidth=0.6)
     _legend(figure)
 

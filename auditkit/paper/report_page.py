@@ -243,6 +243,8 @@ def _estimands(report: VerificationReport, said: Said, shown: Shown) -> Iterator
     rows = sum(len(item.rows) for item in shown.everything)
     if rows:
         yield folded(f"Every estimate ({rows} rows)", *map(to_html, shown.everything))
+    else:
+        yield paragraph("Every estimate is too many for a page: --tables writes them.", "muted")
     if report.estimates is not None:
         yield bullets(report.estimates.notes)
 

@@ -190,6 +190,35 @@ def test_pictures_and_tables_are_files(
     assert (tmp_path / "tables" / "distances.tex").read_text().count(r" \\") == 5
 
 
+def test_where_there_is_nothing_to_draw_it_says_so(
+    signed: Path, told: Callable[..., VerificationReport], tmp_path: Path
+) -> None:
+    told(example_report(replayed=False))
+    folders = ("--figures", str(tmp_path / "f"), "--tables", str(tmp_path / "t"))
+    result = invoke(signed, "--out", str(tmp_path / "r.html"), *folders)
+    assert result.exit_code == 0
+    assert "no figures: there is nothing to draw" in result.stderr
+    assert "no tables: there are no estimates" in result.stderr
+
+
+def test_a_large_study_stays_below_two_megabytes(
+    signed: Path, told: Callable[..., VerificationReport], tmp_path: Path
+) -> None:
+    report = full_report()
+    assert report.estimates is not None
+    (row, *_) = report.estimates.signed
+    many = tuple(replace(row, metric="brier", time=f"t0+{n}") for n in range(1990))
+    told(replace(report, estimates=replace(report.estimates, signed=many)))
+    out = tmp_path / "r.html"
+    assert invoke(signed, "--out", str(out), "--replay", "all", "--allow-code").exit_code == 0
+    assert f"{EFFECTS}: all rows" in out.read_text(encoding="utf-8")
+    assert out.stat().st_size < 2_000_000
+    told(replace(report, estimates=replace(report.estimates, signed=many * 20)))
+    assert invoke(signed, "--out", str(out), "--replay", "all", "--allow-code").exit_code == 0
+    assert f"{EFFECTS}: all rows" not in out.read_text(encoding="utf-8")
+    assert "too many for a page" in out.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("option", "name"), [("--figures", "forest.pdf"), ("--tables", "levels.csv")]
 )

@@ -61,6 +61,20 @@ def test_each_picture_has_the_rows_that_it_says() -> None:
     assert {"placebo floor", "another seed", "treatment"} <= in_svg(pictures["distances"])
 
 
+def test_further_times_make_a_curve() -> None:
+    estimates = example_estimates()
+    early = [
+        type(row)(**{**vars(row), "time": "t0+5", "family": "exploratory"})
+        for row in estimates.distances
+        if row.time == "T"
+    ]
+    changed = {"times": {**estimates.times, "t0+5": 105}}
+    changed["distances"] = (*estimates.distances, *early)  # type: ignore[assignment]
+    table = type(estimates)(**{**vars(estimates), **changed})
+    pictures = {drawn.name: drawn for drawn in study_pictures(table)}
+    assert {"Step", "order-reverse"} <= in_svg(pictures["curves"])
+
+
 def test_values_that_do_not_exist_are_left_out() -> None:
     estimates = example_estimates()
     bare = [
