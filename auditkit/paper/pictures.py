@@ -221,7 +221,7 @@ def _draw_curves(
     (panel,) = _panels(figure, 1)
     colours = (BLUE, VERMILION, GREEN)
     for number, (name, (steps, values)) in enumerate(curves.items()):
-        style = ("-", "--", ":")[number // len(colours) % 3]
+        style = ("-", "--", ":")[(number + number // len(colours)) % 3]
         shown = _thinned(steps, values)
         colour = colours[number % len(colours)]
         panel.plot(*shown, f"{marker}{style}", color=colour, linewidth=1.2, label=label(name))

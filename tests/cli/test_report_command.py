@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from checklist_example import example_manifest, example_report
 from click.testing import CliRunner, Result
-from report_reading import parsed, tables, words
+from report_reading import named, parsed, tables, words
+from torch.utils.data import DataLoader, TensorDataset
 
+import auditkit as ak
 from auditkit.cli import report as command
 from auditkit.cli.group import main
 from auditkit.errors import UsageError
@@ -288,6 +291,36 @@ def test_a_recording_is_shown_with_components_and_checkpoints(tmp_path: Path) ->
     changed = {row[0]: row[3] for row in found["Components of rank 0"][1:]}
     assert changed["params"] == "yes"
     assert "Estimands" not in found
+
+
+def test_the_loss_that_a_loop_logged_is_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = DataLoader(TensorDataset(torch.ones(8, 3)), batch_size=2)
+    with ak.Recorder(tmp_path / "exp") as recorder:
+        recorder.wrap(model, optimizer, loader)
+        for (x,) in loader:
+            loss = model(x).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            recorder.log(loss=1 / 4, broken=float("nan"))
+    out = tmp_path / "r.html"
+    figures = ("--figures", str(tmp_path / "figures"))
+    result = CliRunner().invoke(
+        main, ["report", str(tmp_path / "exp"), "--out", str(out), *figures]
+    )
+    assert result.exit_code == 0
+    page = out.read_text(encoding="utf-8")
+    rows = {row[1]: row for row in tables(page)["Numbers that the loop logged"][1:]}
+    assert rows["loss"] == ["0", "loss", "4", "0.25 at 1", "0.25 at 4", "0.25", "0.25"]
+    assert rows["broken"][3:] == ["nan at 1", "nan at 4", "-", "-"]
+    (picture,) = named(parsed(page), "svg")
+    assert "loss, rank 0" in {words(node) for node in named(picture, "text")}
+    assert {file.name for file in (tmp_path / "figures").iterdir()} == {"loss.pdf", "loss.png"}
 
 
 def test_without_matplotlib_nothing_is_begun(
