@@ -68,6 +68,8 @@ def table(
     headings: Sequence[Html],
     rows: Iterable[Sequence[Html]],
     numbers: frozenset[int] = frozenset(),
+    *,
+    is_prose: bool = False,
 ) -> Html:
     """A table whose first column names its rows.
 
@@ -76,6 +78,7 @@ def table(
         headings: A ``th`` each, or what belongs into one.
         rows: Cells.
         numbers: Positions of columns of numbers.
+        is_prose: Whether its last column is text that may be broken anywhere.
     """
     head = [element("th", cell, scope="col", class_=_kind(n, numbers)) for n, cell in _at(headings)]
     body = [
@@ -95,6 +98,7 @@ def table(
         element("caption", text(caption)),
         element("thead", element("tr", *head)),
         element("tbody", joined(body)),
+        class_="prose" if is_prose else None,
     )
     # wider than a phone: it is moved by itself, with the keyboard, too
     return element("div", whole, class_="wide", tabindex="0", role="region", aria_label=caption)
@@ -103,7 +107,8 @@ def table(
 def facts(caption: str, rows: Iterable[tuple[str, str]]) -> Html:
     """A table of names and what they are; of none where the latter is empty."""
     cells = [(text(name), text(value)) for name, value in rows if value]
-    return table(caption, (text("name"), text("value")), cells) if cells else Html("")
+    headings = (text("name"), text("value"))
+    return table(caption, headings, cells, is_prose=True) if cells else Html("")
 
 
 def folded(summary: str, *content: Html) -> Html:

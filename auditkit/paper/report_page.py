@@ -204,7 +204,7 @@ def _signed(report: VerificationReport, said: Said) -> Iterator[Html]:
 def _checks(report: VerificationReport, said: Said) -> Html:
     rows = [_check(check) for check in report.checks if check.summary != NOT_APPLICABLE]
     headings = [*map(heading, _CHECKS), text("what")]
-    shown = table("What was checked", headings, rows)
+    shown = table("What was checked", headings, rows, is_prose=True)
     found = section(3, "Findings and warnings", bullets(said.findings)) if said.findings else ""
     return section(2, "Checks", shown, Html(found), bullets(said.about))
 

@@ -160,6 +160,20 @@ def test_who_signed_stands_large_and_each_check_in_words(whole: str) -> None:
     ]
 
 
+def test_what_a_phone_cannot_show_beside_each_other_is_broken_or_moved(whole: str) -> None:
+    prose = {
+        words(table.find("caption")): table.get("class") == "prose"
+        for table in named(parsed(whole), "table")
+    }
+    assert prose["What was checked"]
+    assert prose["Packages"]
+    assert not prose["Seed 0: recipe auditkit-seed/1"]
+    for place in named(parsed(whole), "div"):
+        if place.get("class") == "wide":  # moved by the keyboard, too
+            assert place.get("tabindex") == "0"
+            assert place.get("aria-label")
+
+
 def test_headings_say_what_they_mean(whole: str) -> None:
     tree = parsed(whole)
     links = {words(node): node.get("title") for node in named(tree, "a")}
