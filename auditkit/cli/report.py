@@ -38,7 +38,7 @@ from auditkit.cli.verify_options import (
 from auditkit.errors import UsageError
 from auditkit.evidence.verdicts import is_recording_report
 from auditkit.formats.statements import Manifest, manifest_from_statement
-from auditkit.paper.drawing import Drawn, load_matplotlib, to_svg
+from auditkit.paper.drawing import Drawn, require_matplotlib, to_svg
 from auditkit.paper.pictures import loss_pictures, study_pictures
 from auditkit.paper.report_page import Picture, Said, Shown, is_page, page
 from auditkit.paper.report_tables import ReportTable
@@ -84,7 +84,7 @@ def report_command(
     is_default = ctx.get_parameter_source("amount") == ParameterSource.DEFAULT
     if report_file is not None and not is_default:
         raise UsageError("--report and --replay exclude each other")
-    load_matplotlib()
+    require_matplotlib()
     path = ctx.with_resource(received_manifest(manifest)).path
     written_to = destination("--out", out, is_page, "page", path)
     figure_files = None if figures is None else FigureFiles(figures)

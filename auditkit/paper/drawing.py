@@ -7,6 +7,7 @@ and the few below are used, and nothing says when it was made.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import io
 import re
 from collections.abc import Callable
@@ -91,19 +92,17 @@ class Drawn:
     draw: Callable[[Any], None]
 
 
-def load_matplotlib() -> Any:
-    """Matplotlib.
+def require_matplotlib() -> None:
+    """Look whether pictures can be drawn, and load nothing: matplotlib makes a folder at once.
 
     Raises:
-        UsageError: When it is not installed.
+        UsageError: When matplotlib is not installed.
     """
-    try:
-        return importlib.import_module(_MATPLOTLIB)
-    except ModuleNotFoundError as error:
+    if importlib.util.find_spec(_MATPLOTLIB) is None:
         raise UsageError(
             "auditkit report needs matplotlib, which is not installed",
             hint="pip install matplotlib, or auditkit[report]",
-        ) from error
+        )
 
 
 def to_svg(drawn: Drawn) -> Html:
@@ -141,7 +140,7 @@ def label(words: str, limit: int = 30) -> str:
 
 
 def _settings() -> AbstractContextManager[None]:
-    library = load_matplotlib()
+    library = importlib.import_module(_MATPLOTLIB)
     defaults = library.rcParamsDefault
     own = {name: defaults[name] for name in defaults if not name.startswith(_NOT_OURS)}
     found: AbstractContextManager[None] = library.rc_context({**own, **_STYLE})

@@ -332,7 +332,7 @@ def test_without_matplotlib_nothing_is_begun(
     def verify(path: Path, request: VerifyRequest) -> VerificationReport:
         raise AssertionError("verified")
 
-    monkeypatch.setattr(command, "load_matplotlib", missing)
+    monkeypatch.setattr(command, "require_matplotlib", missing)
     monkeypatch.setattr(command, "verify_path", verify)
     result = invoke(signed, "--out", str(tmp_path / "r.html"))
     assert result.exit_code == 2

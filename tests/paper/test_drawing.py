@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+import importlib.util
 
 import pytest
 from checklist_example import example_estimates
@@ -99,10 +99,7 @@ def test_a_long_curve_keeps_its_peaks() -> None:
 
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(name: str) -> Any:
-        raise ModuleNotFoundError(name)
-
-    monkeypatch.setattr(importlib, "import_module", missing)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"needs matplotlib.*not installed") as caught:
-        drawing.load_matplotlib()
+        drawing.require_matplotlib()
     assert "auditkit[report]" in str(caught.value)
