@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from rich.console import Console
 
@@ -19,10 +20,15 @@ from auditkit.records.estimate import (
     EstimateTable,
     FloorDevelopment,
     Interval,
+    Persistence,
     SignedEstimate,
 )
 from auditkit.records.metric_names import base_metric, is_measure
 from auditkit.records.plan import CONFIRMATORY, DISTANCE_METRICS, as_typed, rounded
+
+#: Name of the table of persistence, and what stands above its columns.
+PERSISTENCE = "persistence"
+PERSISTENCE_HEADINGS = ("perturbation", "metric", "persistence", "95 % interval", "note")
 
 #: Metrics that are shown without ``--all``.
 _SHOWN = ("tv", "accuracy", "nll")
@@ -30,38 +36,73 @@ _SHOWN = ("tv", "accuracy", "nll")
 #: A space at which no line is folded.
 _FAST = "\N{NO-BREAK SPACE}"
 
+#: Where a reader of the terminal finds the rest.
+_MORE = "; the sign-flip test, other metrics and persistence: --all, --json"
+
 #: What is added to a verdict that its row alone would not make one expect.
 _UNDEVELOPED, _ADJUSTED = " *", " ^"
 
 
+@dataclass(frozen=True)
+class EstimandTable:
+    """One table of estimands, formatted.
+
+    Attributes:
+        name: Its layout in :data:`auditkit.cli.console.LAYOUTS`.
+        title: The line above it.
+        rows: Cells under each heading.
+        notes: Lines below it.
+    """
+
+    name: str
+    title: str
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
 def print_estimates(out: Console, estimates: EstimateTable, *, everything: bool) -> None:
     """Print the estimand tables."""
+    for line in head_lines(estimates):
+        out.print(line)
+    out.print()
+    for table in estimand_tables(estimates, everything=everything):
+        notes = list(table.notes)
+        if table.name == "effects":
+            notes[0] += _MORE
+        print_table(out, table.name, table.rows, title=table.title, notes=notes)
+    if len(estimates.times) > len(CONFIRMATORY):
+        _print_curves(out, estimates)
+    for note in estimates.notes:
+        out.print(f"Note: {note}")
+
+
+def head_lines(estimates: EstimateTable) -> Iterator[str]:
+    """What stands above the tables: how many seeds, when, and whether the floor has developed."""
     times = ", ".join(f"{name} = step {estimates.times[name]}" for name in CONFIRMATORY)
     further = len(estimates.times) - len(CONFIRMATORY)
     if further:
         times += f", {counted(further, 'further time')}"
-    out.print(
+    yield (
         f"Estimands over {counted(estimates.n_seeds, 'seed')}, "
         f"{counted(estimates.placebos, 'placebo')} each; {times}; "
         f"primary metric {estimates.primary_metric}"
     )
-    for line in _floor(estimates.floor):
-        out.print(line)
+    yield from _floor(estimates.floor)
     diverged = {name: count for name, count in estimates.diverged.items() if count}
     if diverged:
         shown = ", ".join(f"{as_typed(name)} in {count}" for name, count in diverged.items())
-        out.print(f"Diverged and left out, by number of seeds: {shown}")
-    out.print()
+        yield f"Diverged and left out, by number of seeds: {shown}"
+
+
+def estimand_tables(estimates: EstimateTable, *, everything: bool) -> Iterator[EstimandTable]:
+    """The control's own level, distances and effects: all rows, or those shown by default."""
     levels = [level for level in estimates.levels if everything or _is_shown(level, estimates)]
     if levels:
         title = f"What the control reaches: mean over {counted(len(levels[0].per_seed), 'seed')}"
-        print_table(out, "levels", map(_level, levels), title=title)
-    _print_distances(out, estimates, everything=everything)
-    _print_effects(out, estimates, everything=everything)
-    if further:
-        _print_curves(out, estimates)
-    for note in estimates.notes:
-        out.print(f"Note: {note}")
+        yield EstimandTable("levels", title, tuple(map(_level, levels)))
+    distances = [row for row in estimates.distances if everything or _is_shown(row, estimates)]
+    yield _distances(distances, estimates)
+    yield _effects([row for row in estimates.signed if everything or _is_shown(row, estimates)])
 
 
 def _floor(floor: FloorDevelopment) -> Iterator[str]:
@@ -80,40 +121,44 @@ def _floor(floor: FloorDevelopment) -> Iterator[str]:
     )
 
 
-def _print_distances(out: Console, estimates: EstimateTable, *, everything: bool) -> None:
-    shown = [row for row in estimates.distances if everything or _is_shown(row, estimates)]
-    is_late = [_is_undeveloped(row, estimates) for row in shown]
+def persistence_table(estimates: EstimateTable) -> EstimandTable:
+    """Effect at T over effect at t0+W, of every row that has both."""
+    rows = (
+        (
+            as_typed(row.perturbation),
+            _metric(row),
+            number(row.ratio),
+            "-" if row.interval is None else interval(row.interval, ""),
+            row.reason or "",
+        )
+        for row in estimates.persistence
+    )
+    return EstimandTable(PERSISTENCE, "Persistence: the effect at T over that at t0+W", tuple(rows))
+
+
+def _distances(rows: Sequence[DistanceEstimate], estimates: EstimateTable) -> EstimandTable:
+    is_late = [_is_undeveloped(row, estimates) for row in rows]
     notes = ["rho: 0 = floor, 1 = as different as another seed; p: within-seed permutation"]
     if any(is_late):
         notes.append("* floor not developed at T: compared with a nudge that has not grown yet")
-    print_table(
-        out,
-        "distances",
-        [
-            _distance(row, _UNDEVELOPED if late else "")
-            for row, late in zip(shown, is_late, strict=True)
-        ],
-        title="Distance from the control, and its excess over the placebo floor",
-        notes=notes,
-    )
+    cells = [
+        _distance(row, _UNDEVELOPED if late else "")
+        for row, late in zip(rows, is_late, strict=True)
+    ]
+    title = "Distance from the control, and its excess over the placebo floor"
+    return EstimandTable("distances", title, tuple(cells), tuple(notes))
 
 
-def _print_effects(out: Console, estimates: EstimateTable, *, everything: bool) -> None:
-    shown = [row for row in estimates.signed if everything or _is_shown(row, estimates)]
-    notes = ["p: paired t; the sign-flip test, other metrics and persistence: --all, --json"]
-    if any(_is_open_beside_an_interval_without_0(row) for row in shown):
+def _effects(rows: Sequence[SignedEstimate]) -> EstimandTable:
+    notes = ["p: paired t"]
+    if any(_is_open_beside_an_interval_without_0(row) for row in rows):
         notes.append(
             "^ the interval is of this row alone, and without 0; the verdict follows the adjusted p"
         )
-    if any(row.sd is not None and row.interval is None for row in shown):
+    if any(row.sd is not None and row.interval is None for row in rows):
         notes.append("- for interval and p: the same in every seed: no spread, no test")
-    print_table(
-        out,
-        "effects",
-        map(_effect, shown),
-        title="Treatment minus control, paired by seed",
-        notes=notes,
-    )
+    title = "Treatment minus control, paired by seed"
+    return EstimandTable("effects", title, tuple(map(_effect, rows)), tuple(notes))
 
 
 def _print_curves(out: Console, estimates: EstimateTable) -> None:
@@ -217,7 +262,7 @@ def _excludes_0(bounds: Interval) -> bool:
     return is_above or (bounds.high is not None and bounds.high < 0)
 
 
-def _metric(row: SignedEstimate | DistanceEstimate | ControlLevel) -> str:
+def _metric(row: SignedEstimate | DistanceEstimate | ControlLevel | Persistence) -> str:
     return row.metric if row.variant == AS_IS else f"{row.metric} (recal.)"
 
 

@@ -36,6 +36,7 @@ _COMMANDS = {
     "list": "auditkit.cli.list_runs:list_runs",
     "close": "auditkit.cli.close:close",
     "perturbations": "auditkit.cli.perturbations:perturbations",
+    "report": "auditkit.cli.report:report_command",
     "checklist": "auditkit.cli.checklist:checklist",
     "explain": "auditkit.cli.explain:explain_command",
     "keygen": "auditkit.cli.keygen:keygen",

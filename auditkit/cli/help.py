@@ -26,6 +26,8 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "and needs.",
         "power": "Say how many seeds a study needs, by the study PILOT or by a standard deviation.",
         "plan": "Sign the plan of PROGRAM's study: seeds, program and data digests.",
+        "report": "Verify MANIFEST, then write it as one page with pictures, tables and "
+        "explanations.",
         "checklist": "Verify MANIFEST, then print the checklist that it can fill.",
     },
     "A loop of your own": {
@@ -62,7 +64,17 @@ _PLAN = (
     *("--fork-at", "--window", "--horizon", "--seeds", "--seeds-from-timestamp", "--perturb"),
     *("--placebos", "--placebo-scale", "--primary", "--margin", "--threads", "--probe-at"),
 )
-_OUTPUT = ("--require", "--countersign", "--report", "--format", "--out", "--all", "--wide")
+_OUTPUT = (
+    "--require",
+    "--countersign",
+    "--report",
+    "--format",
+    "--out",
+    "--figures",
+    "--tables",
+    "--all",
+    "--wide",
+)
 
 #: Titles and options, by command; a command that is not here has too few options to be grouped.
 GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
@@ -90,6 +102,11 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "Whom to trust": _TRUST,
         "How": _REPLAY,
         "What is written": ("--all", "--wide", "--json"),
+    },
+    "report": {
+        "Whom to trust": _TRUST,
+        "What is replayed": _REPLAY,
+        "What is written": (*_OUTPUT, "--json"),
     },
     "checklist": {
         "Whom to trust": _TRUST,
@@ -128,6 +145,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "auditkit verify runs/mine --json report.json",
     ),
     "reproduce": ("auditkit reproduce study --fingerprint SHA256:... --allow-code --out again",),
+    "report": (
+        "auditkit report runs/mine --out report.html --replay all",
+        "auditkit report runs/mine --out report.html --figures figures --tables tables",
+    ),
     "checklist": (
         "auditkit checklist runs/mine --format latex --replay all",
         "auditkit checklist runs/mine --report report.json --out CHECKLIST.md",
@@ -165,6 +186,7 @@ METAVARS: Mapping[str, str] = {
     "--countersign": "FILE",
     "--effect": "X",
     "--env": "NAME",
+    "--figures": "DIR",
     "--fingerprint": "SHA256:...",
     "--ignore": "SECTIONS",
     "--json": "FILE",
@@ -181,6 +203,7 @@ METAVARS: Mapping[str, str] = {
     "--require": "VERDICT",
     "--seeds": "SEEDS",
     "--sign-with": "FILE",
+    "--tables": "DIR",
     "--trust": "FILE",
     "--metric": "METRIC",
     "--power": "P",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from pathlib import Path
@@ -12,14 +11,12 @@ from rich.console import Console
 
 from auditkit.cli.console import console, print_facts, print_table, print_words
 from auditkit.cli.help import Command
+from auditkit.cli.logged import logged_rows, read_logged
 from auditkit.cli.options import TEXT, wide_option
 from auditkit.cli.received import received_manifest
 from auditkit.cli.spelling import counted
-from auditkit.errors import AuditError
-from auditkit.files import artifacts, store
+from auditkit.files import store
 from auditkit.formats import canonical
-from auditkit.formats.group_values import is_groups
-from auditkit.formats.scalar_file import Series, scalars_from_tensors
 from auditkit.formats.statements import Manifest, Statement, any_from_statement
 from auditkit.records.manifest import Extension, ProgramRecord, StudyManifest
 from auditkit.records.own_perturbation import OwnPerturbation
@@ -104,39 +101,23 @@ def _ranks(manifest: RecordingManifest) -> list[tuple[str, ...]]:
 
 def _print_logged(out: Console, folder: Path, manifest: RecordingManifest) -> None:
     """Print what the loop logged, where the file of it lies beside the manifest."""
-    rows = []
-    for rank in manifest.ranks:
-        if rank.scalars is None:
-            continue
-        try:
-            listed = manifest.file(rank.scalars)
-            data = artifacts.safe_read(folder, listed.name, expected_sha256=listed.sha256)
-            tensors, _ = store.read_tensors(data, what=rank.scalars)
-            scalars = scalars_from_tensors(tensors, what=rank.scalars)
-        except AuditError as error:
-            out.print(f"Not shown: what rank {rank.rank} logged: {error}")
-            continue
-        rows += [
-            (str(rank.rank), name, *_told(series))
-            for name, series in sorted(scalars.items())
-            # of what an optimizer is set to, what changes, and the learning rate
-            if not is_groups(name) or len(series.steps) > 1 or name.endswith(".lr")
-        ]
+    rows: list[tuple[str, ...]] = []
+    for found in read_logged(folder, manifest):
+        if found.problem:
+            out.print(found.problem)
+        rows += logged_rows(found)
     if rows:
         print_table(out, "logged", rows)
 
 
-def _told(series: Series) -> tuple[str, ...]:
-    """How many numbers, the first and the last with their steps, and the extremes."""
-    steps, values = series.steps.tolist(), series.values.tolist()
-    finite = [value for value in values if math.isfinite(value)]
-    ends = (min(finite), max(finite)) if finite else (None, None)
-    return (
-        str(len(values)),
-        f"{values[0]:.6g} at {steps[0]}",
-        f"{values[-1]:.6g} at {steps[-1]}",
-        *("-" if value is None else f"{value:.6g}" for value in ends),
-    )
+def facts_of(manifest: Manifest) -> list[tuple[str, str]]:
+    """What a manifest says of plan, program, data and files: names and texts."""
+    rows = _of_study(manifest) if isinstance(manifest, StudyManifest) else _of_recording(manifest)
+    head = [
+        ("run", f"{manifest.run.started} to {manifest.run.finished} (self-reported)"),
+        ("producer", f"{manifest.producer.name} {manifest.producer.version}"),
+    ]
+    return [(name, text) for name, text in (*head, *rows, *_foot(manifest)[-1:]) if text]
 
 
 Rows = list[tuple[str, str]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,19 +52,19 @@ def print_report(report: VerificationReport, *, everything: bool) -> None:
         if check.summary != NOT_APPLICABLE  # a recording has no branches to check
     ]
     print_table(out, "checks", rows)
-    damaged = {finding.where for finding in report.checks[2].findings if finding.where}
-    for check in report.checks:
-        _print_findings(out, check, damaged if check.number != 3 else set())
+    for line in finding_lines(report):
+        out.print(line)
     _print_distances(out, report)
-    _print_opened(out, report)
-    _print_plan(out, report)
+    for line in (*opened_lines(report), *plan_lines(report)):
+        out.print(line)
     if report.estimates is not None:
         if report.verdict == "sampled":
             out.print(
                 f"SAMPLED: most tables below are as recorded, not recomputed. {report.replay}"
             )
         print_estimates(out, report.estimates, everything=everything)
-    _print_verdict(out, report)
+    for line in verdict_lines(report):
+        out.print(line)
 
 
 def print_run(manifest: Path, fingerprint: str) -> None:
@@ -88,11 +88,17 @@ def _print_headline(out: Console, report: VerificationReport) -> None:
         out.print("; ".join(causes))
 
 
-def _print_findings(out: Console, check: CheckResult, damaged: Set[str]) -> None:
-    """Print findings; what repeats one cause stands under it.
+def finding_lines(report: VerificationReport) -> Iterator[str]:
+    """What the checks found wrong, and their warnings."""
+    damaged = {finding.where for finding in report.checks[2].findings if finding.where}
+    for check in report.checks:
+        yield from _findings(check, damaged if check.number != 3 else set())
+
+
+def _findings(check: CheckResult, damaged: Set[str]) -> Iterator[str]:
+    """Findings; what repeats one cause stands under it.
 
     Args:
-        out: Where.
         check: The check.
         damaged: Files of which check 3 has said that they are not what was signed.
     """
@@ -105,27 +111,28 @@ def _print_findings(out: Console, check: CheckResult, damaged: Set[str]) -> None
     for group, places in list(groups.items())[:_MOST_FINDINGS]:
         more = f" and {len(places) - 3} more" if len(places) > 3 else ""
         where = "; ".join(filter(None, places[:3])) + more
-        out.print(f"{name}: {replace(group, where=where or None)}")
+        yield f"{name}: {replace(group, where=where or None)}"
     if len(groups) > _MOST_FINDINGS:
-        out.print(f"{name}: ... and {len(groups) - _MOST_FINDINGS} more")
+        yield f"{name}: ... and {len(groups) - _MOST_FINDINGS} more"
     if follows and check.status != "could not run":  # the table says it of a whole check
         files = counted(len(follows), "file")
-        out.print(f"{name}: cannot be made of {files} that check 3 names")
+        yield f"{name}: cannot be made of {files} that check 3 names"
     for warning in check.warnings[:_MOST_FINDINGS]:
-        out.print(f"{name}, warning: {warning}")
+        yield f"{name}, warning: {warning}"
 
 
-def _print_verdict(out: Console, report: VerificationReport) -> None:
-    out.print(f"Trust: {report.trust}" + (f" ({report.signed_by})" if report.signed_by else ""))
+def verdict_lines(report: VerificationReport) -> Iterator[str]:
+    """Trust, replay, what is shown and what is not, and the verdict."""
+    yield f"Trust: {report.trust}" + (f" ({report.signed_by})" if report.signed_by else "")
     for stamp in report.timestamps:
-        out.print(f"Signed before {stamp.time}, says {stamp.authority}")
-    _print_countersignatures(out, report)
-    _print_replays(out, report)
+        yield f"Signed before {stamp.time}, says {stamp.authority}"
+    yield from _countersignatures(report)
+    yield from _replays(report)
     if report.settings is not None and report.settings.options:
-        out.print(f"Set by the verifier: {', '.join(report.settings.options)}")
-    out.print(f"Replay: {report.replay}")
+        yield f"Set by the verifier: {', '.join(report.settings.options)}"
+    yield f"Replay: {report.replay}"
     if report.verdict == "close":
-        out.print(
+        yield (
             "Close: bits differ with the environment, and no probe table by more than the "
             "tolerance. That is not verified: an edit of that size looks the same."
         )
@@ -139,11 +146,11 @@ def _print_verdict(out: Console, report: VerificationReport) -> None:
             replayed = "; that the recorded states follow from the recorded inputs was not replayed"
             if any(item.by_author for item in report.replays):
                 replayed += " by anybody but, in his own word, the author"
-        out.print(f"Shown: {_PROVES_RECORDING if of_recording else _PROVES}{replayed}.")
-        out.print(f"Not shown: {_NOT_OF_RECORDING if of_recording else _NOT_OF_STUDY}.")
+        yield f"Shown: {_PROVES_RECORDING if of_recording else _PROVES}{replayed}."
+        yield f"Not shown: {_NOT_OF_RECORDING if of_recording else _NOT_OF_STUDY}."
     if report.settings is not None and report.exit_code == LESS_THAN_REQUIRED:
-        out.print(f"Required: {report.settings.require} or more; this is less")
-    out.print(f"Verdict: {report.verdict} (exit {report.exit_code})")
+        yield f"Required: {report.settings.require} or more; this is less"
+    yield f"Verdict: {report.verdict} (exit {report.exit_code})"
 
 
 def _print_distances(out: Console, report: VerificationReport) -> None:
@@ -169,51 +176,51 @@ def _print_distances(out: Console, report: VerificationReport) -> None:
         out.print(f"... and {len(report.distances) - _MOST_DISTANCES} more, with --json")
 
 
-def _print_opened(out: Console, report: VerificationReport) -> None:
-    """Print which files the program opened while it was built, and which nobody hashed."""
+def opened_lines(report: VerificationReport) -> Iterator[str]:
+    """Which files the program opened while it was built, and which nobody hashed."""
     opened = report.opened
     if opened is None:
         return
     compared = f", {opened.compared} of them opened here and equal" if opened.compared else ""
     hashed = f"{opened.hashed} listed by SHA-256{compared}"
-    out.print(f"Opened files: {hashed}; {opened.n_unhashed} that nobody hashed")
+    yield f"Opened files: {hashed}; {opened.n_unhashed} that nobody hashed"
     if opened.n_unhashed:
-        out.print(f"  not hashed: {some_names(opened.unhashed, opened.n_unhashed)}")
+        yield f"  not hashed: {some_names(opened.unhashed, opened.n_unhashed)}"
     if opened.n_unopened:
         names = some_names(opened.unopened, opened.n_unopened)
-        out.print(f"  listed and not opened here: {names}")
+        yield f"  listed and not opened here: {names}"
 
 
-def _print_plan(out: Console, report: VerificationReport) -> None:
-    """Print what the plan that was signed before the run is worth."""
+def plan_lines(report: VerificationReport) -> Iterator[str]:
+    """What the plan that was signed before the run is worth."""
     if report.plan is None:
         return
-    out.print(f"Plan: {report.plan.status}")
+    yield f"Plan: {report.plan.status}"
     for remark in report.plan.remarks:
-        out.print(f"  {remark}")
+        yield f"  {remark}"
     for line in report.plan.deviations:
-        out.print(f"  deviates: {line}")
+        yield f"  deviates: {line}"
 
 
-def _print_countersignatures(out: Console, report: VerificationReport) -> None:
-    """Print who else verified, and how many of them count."""
+def _countersignatures(report: VerificationReport) -> Iterator[str]:
+    """Who else verified, and how many of them count."""
     if not report.countersignatures:
         return
     n_counted = sum(item.counts for item in report.countersignatures)
-    out.print(f"Countersigned: {n_counted} by trusted keys other than the author's")
+    yield f"Countersigned: {n_counted} by trusted keys other than the author's"
     for item in report.countersignatures:
         who = item.signed_by or "nobody trusted"
         verdict = f"{item.verdict}, " if item.verdict else ""
-        out.print(f"  {item.file}: {who}: {verdict}{item.remark}")
+        yield f"  {item.file}: {who}: {verdict}{item.remark}"
 
 
-def _print_replays(out: Console, report: VerificationReport) -> None:
-    """Print every signed replay of a recording, contradictions first."""
+def _replays(report: VerificationReport) -> Iterator[str]:
+    """Every signed replay of a recording, contradictions first."""
     if not report.replays:
         return
     n_counted = sum(item.counts for item in report.replays)
-    out.print(f"Replays beside the recording: {len(report.replays)}, of which {n_counted} count")
+    yield f"Replays beside the recording: {len(report.replays)}, of which {n_counted} count"
     for item in report.replays:
         when = f", {item.finished} by its own clock" if item.finished else ""
         who = item.signed_by or "nobody trusted"
-        out.print(f"  {item.file}: {who}: {item.remark}{when}")
+        yield f"  {item.file}: {who}: {item.remark}{when}"

@@ -164,6 +164,11 @@ def _latex(text: str) -> str:
     return _LATEX_SPECIAL.sub(lambda match: _LATEX[match[0]], line)
 
 
+def latex_text(text: str) -> str:
+    r"""Plain text as LaTeX that typesets only itself, for other modules of this room."""
+    return _latex(text)
+
+
 def _one_line(text: str, is_allowed: Callable[[str], bool]) -> str:
     flat = " ".join(text.split())
     return "".join(char if is_allowed(char) else f"[U+{ord(char):04X}]" for char in flat)

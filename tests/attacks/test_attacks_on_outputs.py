@@ -29,6 +29,7 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
     "replay --json": ("replay", "run", "--json"),
     "doctor --json": ("doctor", "tiny_study.py", "--json"),
     "checklist --out": ("checklist", "run", "--out"),
+    "report --out": ("report", "run", "--out"),
     "pack --out": ("pack", "run", "--out"),
     "export --out": ("export", "run", "--format", "sigstore", "--out"),
     "keygen --out": ("keygen", "--out"),

@@ -26,6 +26,7 @@ _NEEDED = {
     "list": ("d",),
     "plan": ("p.py",),
     "replay": ("m",),
+    "report": ("m", "--out", "o"),
     "reproduce": ("m", "--out", "o"),
     "run": ("p.py", "--out", "o"),
     "show": ("m",),

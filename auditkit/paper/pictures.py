@@ -1,0 +1,249 @@
+"""The pictures of a study: effects a seed, distances beside their scales, and all effects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from auditkit.paper.drawing import Drawn, label
+from auditkit.paper.style import BLUE, GREEN, VERMILION
+from auditkit.records.estimate import (
+    AS_IS,
+    EFFECT,
+    NEGLIGIBLE,
+    DistanceEstimate,
+    EstimateTable,
+    SignedEstimate,
+)
+from auditkit.records.metric_names import qualified, split_metric
+from auditkit.records.plan import CONFIRMATORY, as_typed
+
+_Row = SignedEstimate | DistanceEstimate
+
+#: Colour and marker of each time, so that neither stands alone.
+_TIMES = dict(zip(CONFIRMATORY, ((VERMILION, "o"), (BLUE, "s")), strict=True))
+
+#: Perturbations of a picture, points of a curve, and curves of a picture that are drawn.
+_MAX_ROWS, _MAX_POINTS, _MAX_CURVES = 40, 400, 8
+
+
+def study_pictures(estimates: EstimateTable) -> Iterator[Drawn]:
+    """The pictures that a study's estimates can fill."""
+    primary = [row for row in estimates.rows if row.metric == estimates.primary_metric]
+    primary = [row for row in primary if row.variant == AS_IS and row.time in CONFIRMATORY]
+    names = list(dict.fromkeys(row.perturbation for row in primary))[:_MAX_ROWS]
+    metric = estimates.primary_metric
+    what = _what(primary)
+    if any(row.effect_per_seed for row in primary):
+        yield Drawn(
+            "seeds",
+            f"Effect of each seed: {metric}",
+            f"{what} of each seed (small points), their mean (large) and its "
+            f"{100 * estimates.level:g} % interval where there is one, at t0+W and at T.",
+            1.2 + 0.55 * len(names) * len(CONFIRMATORY),
+            lambda figure: _draw_seeds(figure, names, primary, what),
+        )
+    distances = _distances(estimates)
+    if distances:
+        shown = list(dict.fromkeys(row.perturbation for row in distances))[:_MAX_ROWS]
+        yield Drawn(
+            "distances",
+            f"Distance beside its scales: {distances[0].metric}",
+            "Distance of each treatment from its control (circle), of the placebos (bar: the "
+            "floor), and between controls of different seeds (cross), each a mean over seeds.",
+            1.4 + 0.5 * len(shown) * len(CONFIRMATORY),
+            lambda figure: _draw_distances(figure, shown, distances),
+        )
+    if any(_size(row) is not None for row in primary):
+        yield Drawn(
+            "forest",
+            f"All perturbations: {metric}",
+            f"{what} with its {100 * estimates.level:g} % interval. A filled marker: the row's "
+            "verdict is an effect, after correction; a hollow one: it is not.",
+            1.2 + 0.45 * len(names),
+            lambda figure: _draw_forest(figure, names, primary, what),
+        )
+    yield from _effect_curves(estimates)
+
+
+def _effect_curves(estimates: EstimateTable) -> Iterator[Drawn]:
+    """Effects over steps, where the plan has times beside those that are tested."""
+    chosen = [row for row in estimates.rows if row.metric == estimates.primary_metric]
+    curves: dict[str, list[tuple[float, float]]] = {}
+    for row in chosen:
+        size = _size(row)
+        if row.variant == AS_IS and size is not None:
+            points = curves.setdefault(as_typed(row.perturbation), [])
+            points.append((estimates.times[row.time], size))
+    shown = {
+        name: ([x for x, _ in sorted(points)], [y for _, y in sorted(points)])
+        for name, points in list(curves.items())[:_MAX_CURVES]
+    }
+    if shown and len(estimates.times) > len(CONFIRMATORY):
+        what = _what(chosen)
+        yield Drawn(
+            "curves",
+            f"Effect over steps: {estimates.primary_metric}",
+            f"{what}, mean over seeds, at every time at which branches are compared; of the first "
+            f"{_MAX_CURVES} perturbations. All but t0+W and T are exploratory.",
+            3.2,
+            lambda figure: _draw_curves(figure, shown, what, "."),
+        )
+
+
+def loss_pictures(logged: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Iterator[Drawn]:
+    """The curves of what a loop logged as its loss.
+
+    Args:
+        logged: Steps and finite numbers, by the name of the curve.
+    """
+    curves = {name: pair for name, pair in list(logged.items())[:_MAX_CURVES] if pair[0]}
+    if curves:
+        yield Drawn(
+            "loss",
+            "Loss",
+            "The loss that the loop logged, over steps; of a long curve the least and the most of "
+            "every stretch are drawn.",
+            3.0,
+            lambda figure: _draw_curves(figure, curves, "Loss"),
+        )
+
+
+def _what(rows: Sequence[_Row]) -> str:
+    is_distance = any(isinstance(row, DistanceEstimate) for row in rows)
+    return "Excess over the placebo floor" if is_distance else "Treatment minus control"
+
+
+def _size(row: _Row) -> float | None:
+    return row.ate if isinstance(row, SignedEstimate) else row.excess
+
+
+def _distances(estimates: EstimateTable) -> list[DistanceEstimate]:
+    """Rows of the primary metric, or of total variation where that is no distance."""
+    metrics = list(dict.fromkeys(row.metric for row in estimates.distances))
+    if not metrics:
+        return []
+    first = qualified(split_metric(metrics[0])[0], "tv")
+    wanted = next((m for m in (estimates.primary_metric, first) if m in metrics), metrics[0])
+    return [
+        row
+        for row in estimates.distances
+        if (row.metric, row.variant) == (wanted, AS_IS) and row.time in CONFIRMATORY
+    ]
+
+
+def _panels(figure: Any, count: int) -> list[Any]:
+    panels = figure.subplots(count, 1, sharex=True, squeeze=False)
+    return [row[0] for row in panels]
+
+
+def _name_rows(panel: Any, names: Sequence[str]) -> None:
+    panel.set_yticks(range(len(names)), [label(as_typed(name)) for name in names])
+    panel.set_ylim(len(names) - 0.5, -0.5)
+    panel.locator_params(axis="x", nbins=6)
+    panel.grid(visible=True, axis="x", color="#888888", alpha=0.35, linewidth=0.6)
+
+
+def _draw_seeds(figure: Any, names: Sequence[str], rows: Sequence[_Row], what: str) -> None:
+    panels = _panels(figure, len(CONFIRMATORY))
+    for panel, time in zip(panels, CONFIRMATORY, strict=True):
+        colour, marker = _TIMES[time]
+        panel.axvline(0, color="#888888", linewidth=1)
+        for row in rows:
+            if row.time != time or row.perturbation not in names:
+                continue
+            y = names.index(row.perturbation)
+            values = row.effect_per_seed
+            panel.plot(values, [y + 0.18] * len(values), "o", color=colour, markersize=3)
+            _draw_estimate(panel, row, y - 0.12, colour, marker, is_filled=True)
+        panel.set_title(time)
+        _name_rows(panel, names)
+    panels[-1].set_xlabel(what)
+
+
+def _draw_forest(figure: Any, names: Sequence[str], rows: Sequence[_Row], what: str) -> None:
+    (panel,) = _panels(figure, 1)
+    panel.axvline(0, color="#888888", linewidth=1)
+    for time, offset in zip(CONFIRMATORY, (-0.16, 0.16), strict=True):
+        colour, marker = _TIMES[time]
+        panel.plot([], [], marker, color=colour, label=time)
+        for row in rows:
+            if row.time == time and row.perturbation in names:
+                y = names.index(row.perturbation) + offset
+                is_filled = row.verdict in (EFFECT, NEGLIGIBLE)
+                _draw_estimate(panel, row, y, colour, marker, is_filled=is_filled)
+    _name_rows(panel, names)
+    panel.set_xlabel(what)
+    _legend(figure)
+
+
+def _draw_estimate(
+    panel: Any, row: _Row, y: float, colour: str, marker: str, *, is_filled: bool
+) -> None:
+    size = _size(row)
+    if size is None:
+        return
+    bounds = row.interval
+    if bounds is not None and bounds.low is not None and bounds.high is not None:
+        panel.plot([bounds.low, bounds.high], [y, y], "-", color=colour, linewidth=1.6)
+    face = colour if is_filled else "none"
+    panel.plot([size], [y], marker, color=colour, markerfacecolor=face, markersize=6)
+
+
+def _draw_distances(figure: Any, names: Sequence[str], rows: Sequence[DistanceEstimate]) -> None:
+    kinds = (
+        ("treatment", "mean_distance", BLUE, "o"),
+        ("placebo floor", "floor", VERMILION, "|"),
+        ("another seed", "seed_distance", GREEN, "x"),
+    )
+    panels = _panels(figure, len(CONFIRMATORY))
+    for panel, time in zip(panels, CONFIRMATORY, strict=True):
+        for title, field, colour, marker in kinds:
+            chosen = [row for row in rows if row.time == time and row.perturbation in names]
+            points = [(getattr(row, field), names.index(row.perturbation)) for row in chosen]
+            there = [point for point in points if point[0] is not None]
+            style = {"color": colour, "markersize": 8, "markeredgewidth": 2}
+            named = {"label": title} if panel is panels[0] else {}
+            panel.plot([x for x, _ in there], [y for _, y in there], marker, **style, **named)
+        panel.set_title(time)
+        panel.axvline(0, color="#888888", linewidth=1)
+        _name_rows(panel, names)
+    panels[-1].set_xlabel(f"Mean {label(rows[0].metric)}")
+    _legend(figure)
+
+
+def _draw_curves(
+    figure: Any,
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    what: str,
+    marker: str = "",
+) -> None:
+    (panel,) = _panels(figure, 1)
+    colours = (BLUE, VERMILION, GREEN)
+    for number, (name, (steps, values)) in enumerate(curves.items()):
+        style = ("-", "--", ":")[(number + number // len(colours)) % 3]
+        shown = _thinned(steps, values)
+        colour = colours[number % len(colours)]
+        panel.plot(*shown, f"{marker}{style}", color=colour, linewidth=1.2, label=label(name))
+    panel.set_xlabel("Step")
+    panel.set_ylabel(what)
+    panel.grid(visible=True, color="#888888", alpha=0.35, linewidth=0.6)
+    _legend(figure)
+
+
+def _thinned(
+    steps: Sequence[float], values: Sequence[float]
+) -> tuple[Sequence[float], Sequence[float]]:
+    """Of every stretch of a long curve the least and the most, in their order."""
+    if len(steps) <= 2 * _MAX_POINTS:
+        return steps, values
+    kept: list[int] = []
+    for part in range(_MAX_POINTS):
+        start, end = (len(steps) * n // _MAX_POINTS for n in (part, part + 1))
+        stretch = range(start, end)
+        kept += sorted({min(stretch, key=values.__getitem__), max(stretch, key=values.__getitem__)})
+    return [steps[n] for n in kept], [values[n] for n in kept]
+
+
+def _legend(figure: Any) -> None:
+    figure.legend(loc="outside upper left", ncols=3, frameon=False)
