@@ -22,7 +22,10 @@ TELLING = (
 
 #: Places that hold the names of all branches or perturbations, whichever is run.
 ALL_NAMES = (
-    *("heap: auditkit.records.job.Job", "heap: auditkit.records.perturbation_spec.PerturbationSpec"),
+    *(
+        "heap: auditkit.records.job.Job",
+        "heap: auditkit.records.perturbation_spec.PerturbationSpec",
+    ),
     *("heap: auditkit.records.declaration.Declaration", "heap: auditkit.records.plan.StudyPlan"),
     *("stack: auditkit.study.worker.jobs.", "stack: auditkit.cli.worker."),
     "stack: auditkit.processes.",

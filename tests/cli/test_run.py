@@ -405,7 +405,10 @@ def test_a_factory_that_builds_something_else_is_told_with_its_seed(
     ("options", "line"),
     [
         ("--perturb nope", "unknown perturbation 'nope' (expected adam-reset, augmentation-off, "),
-        ("--perturb adam-reset:x=1", "adam-reset has no parameter 'x' (expected moments, params, step)"),
+        (
+            "--perturb adam-reset:x=1",
+            "adam-reset has no parameter 'x' (expected moments, params, step)",
+        ),
         ("--perturb adam-reset:moments=x", "moments=x is not allowed (expected m or v or mv)"),
         ("--perturb adam-reset:moments", "'moments' is not key=value"),
         ("--perturb ulp:scale=0", "scale=0 is not allowed (expected a whole number of at least 1)"),
