@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from functools import partial
 from typing import Any, Literal
 
-from auditkit.errors import PlanError, UnknownPerturbation
+from auditkit.errors import ArtifactMismatch, PlanError, UnknownPerturbation
+from auditkit.formats.quote import brief
 from auditkit.observe.state.components import TrainingObjects
 from auditkit.perturbations.base import Perturbation
 from auditkit.perturbations.data import DataPerturbation, WindowBatch
@@ -203,7 +205,9 @@ def require_declared(plan: StudyPlan | None) -> None:
     """Require the study file to declare what a plan says of it.
 
     Raises:
-        UnknownPerturbation: Naming the first that it declares otherwise, or not at all.
+        UnknownPerturbation: Naming the first that it does not declare.
+        ArtifactMismatch: Naming the first that it declares otherwise: plan and code, which one
+            signature covers, contradict each other.
     """
     for own in () if plan is None else plan.own_perturbations:
         found = _adopted.get(own.name)
@@ -214,8 +218,13 @@ def require_declared(plan: StudyPlan | None) -> None:
                 hint="it must be in the plan, or a value of the module",
             )
         if found.own != own:
-            raise UnknownPerturbation(
-                f"the study file declares {own.name!r} otherwise than the plan",
-                expected=f"version {own.version}, touching {', '.join(own.touches)}",
-                found=f"version {found.own.version}, touching {', '.join(found.own.touches)}",
+            name = next(f.name for f in fields(own) if _differs(own, found.own, f.name))
+            raise ArtifactMismatch(
+                f"the study file declares {own.name!r} otherwise than the plan: {name}",
+                expected=brief(str(getattr(own, name))),
+                found=brief(str(getattr(found.own, name))),
             )
+
+
+def _differs(one: object, other: object, name: str) -> bool:
+    return bool(getattr(one, name) != getattr(other, name))

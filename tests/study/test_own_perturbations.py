@@ -22,7 +22,7 @@ from studies import (
 
 from auditkit.cli import main
 from auditkit.cli.study_plans import program_plan
-from auditkit.errors import AuditError, PlanError, UnknownPerturbation
+from auditkit.errors import ArtifactMismatch, AuditError, PlanError, UnknownPerturbation
 from auditkit.evidence.reader import RunEvidence
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.perturbations.own import adopted
@@ -246,11 +246,24 @@ def test_a_study_file_that_declares_something_else_than_the_plan_is_refused(
     )
     text = (tmp_path / "own_study.py").read_text()
     (tmp_path / "own_study.py").write_text(text.replace('"buffers/queue",\n', '"buffers*",\n'))
-    with pytest.raises(UnknownPerturbation, match="otherwise than the plan"):
+    with pytest.raises(ArtifactMismatch, match="otherwise than the plan: touches"):
         study_in_process(tmp_path / "run", key, plan, "other_study.py", tmp_path)
     (tmp_path / "own_study.py").write_text(text.replace("queue-blur", "blur"))
     with pytest.raises(UnknownPerturbation, match="declares no perturbation 'queue-blur'"):
         study_in_process(tmp_path / "run2", key, plan, "other_study.py", tmp_path)
+
+
+def test_a_declaration_that_was_widened_and_signed_anew_fails(
+    run: Run, copied: Callable[[Run], Run]
+) -> None:
+    def widen(predicate: Any) -> None:
+        predicate["plan"]["own_perturbations"][1]["touches"] = ["*"]
+
+    forged = copied(run)
+    edit_predicate(forged, widen)
+    report = check(forged)
+    assert report.exit_code == 1, findings_text(report)
+    assert "declares 'zero-bias' otherwise than the plan: touches" in findings_text(report)
 
 
 def test_what_another_study_file_declared_is_forgotten() -> None:
