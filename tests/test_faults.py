@@ -24,7 +24,7 @@ from studies import (
     study_in_process,
 )
 
-from auditkit.errors import OrderDrift, ProgramFailed
+from auditkit.errors import OrderDrift, ProgramFailed, RestoreMismatch
 from auditkit.formats.ordering import Batch
 from auditkit.perturbations.optimizer_resets import AdamReset, MomentumReset
 from auditkit.perturbations.ulp import Ulp
@@ -101,7 +101,18 @@ def test_a_disturbed_replica_is_seen_without_a_replay(faulty: Faulty) -> None:
     assert (finding.step, finding.component, report.exit_code) == (9, "params", 1)
 
 
-def test_other_bytes_under_the_same_indices_are_data_drift(faulty: Faulty) -> None:
+def test_other_bytes_under_the_same_indices_stop_the_branch_that_loads_them_again(
+    faulty: Faulty,
+) -> None:
+    with pytest.raises(RestoreMismatch, match="are not the control's when they are loaded again"):
+        faulty("bytes", "momentum-reset", 1)
+
+
+def test_other_bytes_under_the_same_indices_are_data_drift(
+    faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A fork that holds the batches themselves: none is loaded again where the branch begins.
+    monkeypatch.setattr("auditkit.study.worker.recalibration.can_load_again", lambda _: False)
     report = check(faulty("bytes", "momentum-reset", 1))
     for number in (6, 8):
         finding = first_finding(report, number)

@@ -153,7 +153,7 @@ def children(pid: int) -> list[int]:
 
 @pytest.mark.parametrize(
     ("branch", "step", "arguments"),
-    [pytest.param(1, 3, ("--arg", "workers=2"), marks=pytest.mark.slow), (2, 9, ())],
+    [(1, 3, ("--arg", "workers=2")), pytest.param(2, 9, (), marks=pytest.mark.slow)],
     ids=["in the trunk, with loader workers", "in a branch"],
 )
 def test_a_run_whose_parent_is_killed_leaves_partial_files_and_no_process(

@@ -149,8 +149,9 @@ def entropy_dropout(seed: int) -> ak.Program:
     """A dropout mask of the operating system's entropy."""
 
     def drop(values: Tensor) -> Tensor:
-        kept = np.frombuffer(os.urandom(values.numel()), dtype=np.uint8) > 64
-        return values * torch.from_numpy(kept.copy()).reshape(values.shape)
+        drawn = np.frombuffer(os.urandom(4 * values.numel()), dtype=np.uint32) / 2**32
+        kept = torch.from_numpy(drawn.astype(np.float32)).reshape(values.shape)
+        return values * kept  # not 0 or 1: two masks of few bits may be one
 
     return with_layer(seed, drop)
 
