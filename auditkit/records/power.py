@@ -42,7 +42,7 @@ class PowerPoint:
 
     Attributes:
         seeds: Pairs.
-        power: Chance that the test rejects, by each row's standard deviation, the largest first.
+        power: Chance that the test rejects, by the largest standard deviation of the rows.
     """
 
     seeds: int

@@ -1,0 +1,45 @@
+"""What a run says itself, before anybody verifies it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from studies import Run
+
+from auditkit.errors import PlanError, ReplicaMismatch
+from auditkit.formats.outcome_names import outcome_differences
+from auditkit.records.declaration import DECLARATIONS, Declaration
+from auditkit.records.plan import StudyPlan
+from auditkit.study.replicas import refuse_parted_branches
+from auditkit.study.request import resolve
+
+
+def test_a_replica_with_another_outcome_of_the_same_states_is_told(
+    small: Run, copied: Callable[[Run], Run]
+) -> None:
+    run = copied(small)
+    refuse_parted_branches(run.folder, run.manifest)
+    seed = run.manifest.seeds[0]
+    there = seed.branches[-1].outcome
+    (run.folder / seed.branch("replica").outcome).write_bytes((run.folder / there).read_bytes())
+    with pytest.raises(ReplicaMismatch, match="replica is not what the control is") as caught:
+        refuse_parted_branches(run.folder, run.manifest)
+    assert "outcome T" in str(caught.value.component)
+
+
+def test_distances_from_the_control_are_no_difference_beside_it() -> None:
+    one, other = np.zeros(2), np.ones(2)
+    control = {"T:predicted": one, "T=score": one}
+    assert outcome_differences(control, {**control, "T:tv": other}) == []
+    assert outcome_differences(control, {"T:predicted": one, "T=score": other}) == ["T=score"]
+    assert outcome_differences(control, {"T=score": one}) == ["T:predicted"]
+    assert outcome_differences({"T:tv": one}, {"T:tv": other}) == ["T:tv"]
+
+
+def test_only_carry_may_declare_that_it_changes_nothing() -> None:
+    idle = Declaration("idle", 1, "none", "nothing", "nowhere")
+    plan = StudyPlan(fork_at=1, window=1, horizon=3, seeds=[0], perturbations=["idle"])
+    with pytest.raises(PlanError, match="idle declares that it changes nothing"):
+        resolve(plan, {**DECLARATIONS, "idle": idle})
