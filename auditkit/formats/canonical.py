@@ -51,7 +51,7 @@ def dumps(value: object) -> bytes:
         JsonError: When the value holds anything else: bytes, sets, records, NaN, numpy scalars
             other than float64, half a surrogate pair, or nesting beyond :data:`MAX_DEPTH`.
     """
-    ready = _ready(value, "$", MAX_DEPTH)
+    ready = value if _is_ready(value, MAX_DEPTH) else _ready(value, "$", MAX_DEPTH)
     text = json.dumps(ready, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return text.encode("ascii")
 
@@ -117,6 +117,27 @@ def decode(cls: type[T], data: bytes, *, what: str) -> T:
         SchemaError: When the JSON is no such record.
     """
     return from_dict(cls, loads(data, what=what), what=what)
+
+
+def _is_ready(value: object, depth: int) -> bool:
+    """Whether json.dumps writes a value canonically as it is, as nearly every one.
+
+    A glance, which needs no path: that is made where there is something to say.
+    """
+    kind = type(value)
+    if kind is str:
+        return value.isascii()  # type: ignore[attr-defined, no-any-return]
+    if kind is int:
+        return -EXACT_LIMIT < value < EXACT_LIMIT  # type: ignore[operator]
+    if kind is dict:
+        return (
+            depth > 0
+            and all(type(key) is str and key.isascii() for key in value)  # type: ignore[attr-defined]
+            and all(_is_ready(item, depth - 1) for item in value.values())  # type: ignore[attr-defined]
+        )
+    if kind is list or kind is tuple:
+        return depth > 0 and all(_is_ready(item, depth - 1) for item in value)  # type: ignore[attr-defined]
+    return value is None or kind is bool or (kind is float and math.isfinite(value))  # type: ignore[arg-type]
 
 
 def _ready(value: object, path: str, depth: int) -> object:

@@ -12,10 +12,10 @@ import numpy as np
 
 from auditkit.evidence.reader import SeedEvidence
 from auditkit.formats.ordering import Batch, delivered_order, order_sha256
-from auditkit.formats.recipes import order_digest
+from auditkit.formats.recipes import order_digests
 from auditkit.formats.sample_digests import Window, augmentation_drift
 from auditkit.records.declaration import Declaration
-from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
+from auditkit.records.digest import EVIDENCE_BYTES
 from auditkit.records.evidence import CONSUMED, DELIVERED, Trace
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.plan import StudyPlan
@@ -35,18 +35,17 @@ def check_control_order(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding
     tail = batches[plan.fork_at :]
     if order_sha256(tail) != record.branches[0].order_sha256:
         yield Finding("the control's order is not the committed one", where, component="order")
+    cells = order_digests(order.batches) if order.content is None else order.content
     for name, trace in (("trunk", seed.trunk), ("control", seed.control)):
-        for step in range(trace.first_step, trace.last_step + 1):
-            if step > len(order.batches):
-                break
-            if trace.cell(step, "order") != _order_cell(seed, step):
-                yield Finding(
-                    "order drift: consumed other samples than the order file says",
-                    f"{where}, {name}",
-                    step,
-                    "order",
-                )
-                break
+        begin = (trace.first_step - 1) * EVIDENCE_BYTES
+        step = _first_other(trace, cells[begin : trace.last_step * EVIDENCE_BYTES])
+        if step is not None:
+            yield Finding(
+                "order drift: consumed other samples than the order file says",
+                f"{where}, {name}",
+                step,
+                "order",
+            )
 
 
 def check_branch_order(
@@ -87,10 +86,9 @@ def check_branch_order(
         return
     start = first if moved is None else plan.window_end + 1
     if moved is not None:
-        for step, batch in zip(range(first, start), expected, strict=False):
-            if trace.cell(step, "order") != order_digest(EVIDENCE_RECIPE, batch):
-                yield Finding("order drift: not the declared permutation", where, step, "order")
-                break
+        step = _first_other(trace, order_digests(expected[: start - first]))
+        if step is not None:
+            yield Finding("order drift: not the declared permutation", where, step, "order")
         yield from _check_samples(seed, branch, expected, plan)
     yield from _same_consumption(seed.control, trace, start, where, plan)
 
@@ -171,8 +169,19 @@ def _as_batches(seed: SeedEvidence) -> list[Batch]:
     return list(np.frombuffer(seed.order.content, dtype="<i8").reshape(-1, 1, 2))
 
 
-def _order_cell(seed: SeedEvidence, step: int) -> bytes:
-    if seed.order.content is not None:
-        start = (step - 1) * EVIDENCE_BYTES
-        return seed.order.content[start : start + EVIDENCE_BYTES]
-    return order_digest(EVIDENCE_RECIPE, seed.order.batches[step - 1])
+def _first_other(trace: Trace, cells: bytes) -> int | None:
+    """The first step whose order has not the digest that it should have.
+
+    Args:
+        trace: The trace.
+        cells: The digests of its first steps.
+    """
+    column = trace.columns.get("order", bytes(len(cells)))
+    if column[: len(cells)] == cells:
+        return None
+    steps = range(trace.first_step, trace.first_step + len(cells) // EVIDENCE_BYTES)
+    for row, step in enumerate(steps):
+        at = row * EVIDENCE_BYTES
+        if trace.cell(step, "order") != cells[at : at + EVIDENCE_BYTES]:
+            return step
+    return None

@@ -187,3 +187,31 @@ def test_a_caller_near_the_end_of_the_stack_gets_json_error() -> None:
             continue
         except RecursionError:
             break  # not even the call fitted
+
+
+@given(values)
+def test_a_value_that_is_written_as_it_is_has_the_bytes_of_one_that_was_made_ready(
+    value: Any,
+) -> None:
+    ready = canonical._ready(value, "$", canonical.MAX_DEPTH)
+    text = json.dumps(ready, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    assert canonical.dumps(value) == text.encode()
+
+
+@pytest.mark.parametrize(
+    ("value", "is_ready"),
+    [
+        ({"a": [1, 2.5, None, True]}, True),
+        (((),), True),
+        (2**53, False),
+        ({"a": "\ud800"}, False),
+        ({1: 2}, False),
+        (np.float64(1), False),
+        (math.nan, False),
+        ([[[]]], False),
+    ],
+)
+def test_only_what_json_writes_canonically_is_written_as_it_is(
+    value: object, *, is_ready: bool
+) -> None:
+    assert canonical._is_ready(value, 2) is is_ready

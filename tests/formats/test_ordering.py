@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from auditkit.formats import ordering
 from auditkit.formats.ordering import (
     PADDING,
     Batch,
@@ -156,3 +158,14 @@ def test_only_order_perturbations_are_order_perturbations() -> None:
     assert order_spec(REVERSE, kinds) is REVERSE
     assert order_spec(PerturbationSpec("ulp", {}), kinds) is None
     assert order_spec(None, kinds) is None
+
+
+@given(BATCHES, st.sampled_from([1, 3, 1024]))
+def test_the_digest_is_of_sizes_and_pairs(batches: list[Batch], together: int) -> None:
+    stream = b"".join(
+        len(batch).to_bytes(8, "little") + batch.astype("<i8").tobytes() for batch in batches
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ordering, "_HASHED_TOGETHER", together)
+        assert order_sha256(batches) == hashlib.sha256(stream).hexdigest()
+        assert order_sha256([b[::-1][::-1] for b in batches]) == hashlib.sha256(stream).hexdigest()

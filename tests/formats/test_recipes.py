@@ -80,6 +80,32 @@ def test_order_digest_is_the_digest_of_one_entry() -> None:
             recipes.order_digest(COMMITMENT_RECIPE, bad)
 
 
+def _order(n_samples: int) -> Any:
+    return np.arange(2 * n_samples, dtype=np.int64).reshape(n_samples, 2) + n_samples
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        [],
+        [_order(4)] * 3 + [_order(4) + 1],
+        [_order(4), _order(4), _order(2), _order(0), _order(3)],
+        [_order(0), _order(0)],
+        [np.asfortranarray(_order(3)), _order(6)[::2]],
+        [_order(3).astype(">i8"), _order(3)],
+    ],
+)
+def test_digests_of_many_orders_are_those_of_each(
+    order: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = b"".join(recipes.order_digest(EVIDENCE_RECIPE, step) for step in order)
+    assert recipes.order_digests(order) == expected
+    monkeypatch.setattr(recipes, "_DIGESTED_TOGETHER", 2)
+    assert recipes.order_digests(order) == expected
+    with pytest.raises(UsageError):
+        recipes.order_digests([*order, np.zeros((3, 1), np.int64)])
+
+
 def test_names_sort_as_their_utf8_does() -> None:
     names = ["é", "z", "\U0001f600", "\uffff", "a/b", "a.b", ""]
     entries = dict.fromkeys(names, SEVEN)

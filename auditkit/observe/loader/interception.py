@@ -32,7 +32,8 @@ from auditkit.observe.rng.per_sample import (
     SampleStreams,
     draws_in_collate,
 )
-from auditkit.observe.rng.streams import Generator, GlobalStreams, StreamReader, seed_everything
+from auditkit.observe.rng.reading import StreamReader
+from auditkit.observe.rng.streams import Generator, GlobalStreams, seed_everything
 
 _ATTRIBUTE = "_auditkit_interception"
 

@@ -27,12 +27,8 @@ from auditkit.records.rng import ALWAYS_UNCOVERED
 #: Generator objects that a program may hold and register as extras.
 Generator = torch.Generator | np.random.Generator | np.random.RandomState | random.Random
 
-#: numpy's own accessor, which its type hints leave out.
-_current_generator: Any = np.random.get_bit_generator  # type: ignore[attr-defined]
-
-#: The Mersenne Twister's 624 words and a position; the same as it lies in memory.
+#: The Mersenne Twister's 624 words and a position.
 _MT_STATE = struct.Struct("<625I")
-_MT_MEMORY = struct.Struct("=624Ii")
 
 _OTHER_LIBRARIES = ("jax", "tensorflow", "cupy", "numba", "torchdata", "dgl")
 
@@ -58,10 +54,10 @@ class GlobalStreams:
         components = {
             "rng/python": _python_leaves(self.python),
             "rng/numpy": _numpy_leaves(self.numpy),
-            "rng/torch": _encode(b"%s", _to_bytes(self.torch)),
+            "rng/torch": _encode(b"%s", state_bytes(self.torch)),
         }
         for index, state in self.cuda.items():
-            components[f"rng/cuda:{index}"] = _encode(b"%s", _to_bytes(state))
+            components[f"rng/cuda:{index}"] = _encode(b"%s", state_bytes(state))
         return components
 
     def leaves_since(self, before: GlobalStreams, known: Mapping[str, Leaves]) -> dict[str, Leaves]:
@@ -79,7 +75,7 @@ class GlobalStreams:
         if self.numpy is not before.numpy:
             found["rng/numpy"] = _numpy_leaves(self.numpy)
         if self.torch is not before.torch:
-            found["rng/torch"] = _encode(b"%s", _to_bytes(self.torch))
+            found["rng/torch"] = _encode(b"%s", state_bytes(self.torch))
         return found
 
     def same_as(self, other: GlobalStreams) -> bool:
@@ -101,74 +97,21 @@ class GlobalStreams:
             torch.cuda.set_rng_state(state, index)
 
 
-class StreamReader:
-    """Freezes the global streams again and again; where nobody drew, nothing is copied."""
-
-    def __init__(self) -> None:
-        self._python: tuple[Any, ...] = ()
-        self._numpy = _NumpyReader()
-        self._torch: tuple[Tensor, bytes] | None = None
-
-    def read(self) -> GlobalStreams:
-        """The streams as they stand; what has not moved is the same object as the last time.
-
-        Raises:
-            UncapturedState: When numpy's global stream was given another bit generator.
-        """
-        python, torch_state = random.getstate(), torch.get_rng_state()
-        if python != self._python:
-            self._python = python
-        content = _to_bytes(torch_state)
-        if self._torch is None or content != self._torch[1]:
-            self._torch = torch_state, content
-        return GlobalStreams(self._python, self._numpy.read(), self._torch[0], _cuda_states())
-
-
-class _NumpyReader:
-    """numpy's global state, which takes 30 microseconds to copy: copied where it has moved.
-
-    Whether it has is seen in the memory of the bit generator, whose place numpy tells for this
-    use. The half of a pair of normal numbers that the old functions keep is not in there: while
-    there is one, the state is copied always. (Who lays such a half back, by ``set_state`` to the
-    very words that the generator stands at, is seen once it moves, or where a snapshot is taken.)
-    """
-
-    def __init__(self) -> None:
-        self._generator: object = None
-        self._memory: memoryview | None = None
-        self._seen = b""
-        self._state: tuple[Any, ...] = ()
-
-    def read(self) -> tuple[Any, ...]:
-        """See :attr:`GlobalStreams.numpy`."""
-        generator: object = _current_generator()
-        memory, is_halfway = self._memory, bool(self._state and self._state[3])
-        is_known = generator is self._generator and memory is not None and not is_halfway
-        if not is_known or memory is None or memory.tobytes() != self._seen:
-            self._state = _numpy_state()
-            if generator is not self._generator:
-                self._generator, self._memory = generator, _words_of(generator, self._state)
-            self._seen = b"" if self._memory is None else self._memory.tobytes()
-        return self._state
-
-
-def _words_of(generator: Any, state: tuple[Any, ...]) -> memoryview | None:
-    """A view of a Mersenne Twister's memory; None where its content is not as was expected."""
-    expected = _MT_MEMORY.pack(*state[1].tolist(), state[2])
-    memory = memory_view(generator.ctypes.state_address, len(expected))
-    return memory if memory.tobytes() == expected else None
-
-
 def capture_streams() -> GlobalStreams:
     """Freeze the global streams; draws nothing.
 
     Raises:
         UncapturedState: When numpy's global stream was given another bit generator.
     """
-    return GlobalStreams(random.getstate(), _numpy_state(), torch.get_rng_state(), _cuda_states())
+    return GlobalStreams(random.getstate(), numpy_state(), torch.get_rng_state(), cuda_states())
 
 
-def _numpy_state() -> tuple[Any, ...]:
+def numpy_state() -> tuple[Any, ...]:
+    """State of numpy's global generator, in the order of its legacy form.
+
+    Raises:
+        UncapturedState: When it runs on another bit generator.
+    """
     state: Any = np.random.get_state(legacy=False)
     if state["bit_generator"] != "MT19937":
         raise UncapturedState(
@@ -349,7 +292,8 @@ def _decode(leaves: Leaves) -> Any:
     return unflatten({"": leaves[""]})
 
 
-def _to_bytes(state: Tensor) -> bytes:
+def state_bytes(state: Tensor) -> bytes:
+    """A generator's state that is a tensor in the host's memory."""
     return memory_view(state.data_ptr(), state.nbytes).tobytes()
 
 
@@ -372,5 +316,6 @@ def _cuda_devices() -> range:
     return range(torch.cuda.device_count() if ready else 0)
 
 
-def _cuda_states() -> dict[int, Tensor]:
+def cuda_states() -> dict[int, Tensor]:
+    """State of every device's generator, by index; none before CUDA is initialised."""
     return {index: torch.cuda.get_rng_state(index) for index in _cuda_devices()}

@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.rng.per_sample import PerSample
+from auditkit.observe.rng.reading import StreamReader
 from auditkit.observe.rng.streams import (
     Generator,
     GlobalStreams,
-    StreamReader,
     capture_streams,
     generator_leaves,
     has_state,

@@ -24,6 +24,7 @@ _MAX_OBJECTS = 50_000
 _MAX_CONTAINER = 200
 
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, Tensor)
+_PLAIN_KEYS = (str, bytes, int, float, complex, bool, type(None))
 _CONTAINERS = (list, tuple, set, frozenset, deque, dict)
 
 #: Loggers, threads, locks and paths lead everywhere and hold nothing of the program's.
@@ -99,7 +100,19 @@ def _items(path: str, value: Any) -> Iterator[Found]:
     for n, (key, item) in enumerate(pairs):
         if n >= _MAX_CONTAINER:
             return
-        yield f"{path}[{key!r}]", item
+        if not isinstance(item, _LEAVES):
+            yield f"{path}[{_key_name(key, n)}]", item
+
+
+def _key_name(key: object, place: int) -> str:
+    """A key for a path: itself where it is plain.
+
+    Another's own text may take long, as a tensor's does, and change with what it holds.
+    """
+    is_plain = isinstance(key, _PLAIN_KEYS) or (
+        isinstance(key, tuple) and all(isinstance(item, _PLAIN_KEYS) for item in key)
+    )
+    return repr(key) if is_plain else f"<{type(key).__name__} {place}>"
 
 
 def _attributes(value: Any) -> dict[str, Any]:
@@ -111,7 +124,9 @@ def _attributes(value: Any) -> dict[str, Any]:
             if isinstance(member, types.MemberDescriptorType) and hasattr(value, name):
                 found[name] = getattr(value, name)
     own = getattr(value, "__dict__", None)
-    return {**found, **own} if isinstance(own, dict) else found
+    if isinstance(own, dict):
+        found.update(own)
+    return {name: item for name, item in found.items() if not isinstance(item, _LEAVES)}
 
 
 def _class(path: str, kind: type) -> Iterator[Found]:

@@ -7,6 +7,7 @@ turns all components into what a safetensors file holds (:mod:`auditkit.formats.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import torch
@@ -42,6 +43,8 @@ __all__ = ["Leaves", "flatten", "pack", "unflatten", "unpack"]
 # readers allow.
 _INLINE_BYTES = 4096
 _INLINE_DEPTH = 24
+# What is longer is checked anew each time.
+_KEPT_BYTES = 2**16
 
 
 def pack(state: Mapping[str, Leaves]) -> tuple[dict[str, RawTensor], dict[str, object]]:
@@ -124,15 +127,26 @@ def _pack_leaf(leaf: torch.Tensor | bytes, key: str) -> tuple[dict[str, object],
 
 def _pack_json(leaf: bytes, key: str) -> tuple[dict[str, object], RawTensor | None]:
     try:
-        value = loads(leaf, what=key)
-        is_canonical = dumps(value) == leaf
+        inline = (_inline if len(leaf) <= _KEPT_BYTES else _inline.__wrapped__)(leaf)
     except JsonError as error:
         raise UncapturedState(error.message, where=key) from None
-    if not is_canonical:
-        raise UncapturedState("bytes that are no canonical JSON cannot be captured", where=key)
-    if len(leaf) <= _INLINE_BYTES and _depth(value) <= _INLINE_DEPTH:
-        return {"json": value}, None
-    return {"json_bytes": len(leaf)}, RawTensor("uint8", (len(leaf),), leaf)
+    if inline is None:
+        return {"json_bytes": len(leaf)}, RawTensor("uint8", (len(leaf),), leaf)
+    return {"json": inline[0]}, None
+
+
+@functools.lru_cache(maxsize=256)  # hyper-parameters and most streams are those of the last time
+def _inline(leaf: bytes) -> tuple[object] | None:
+    """The value of canonical JSON that is stored among the metadata; None where it is not.
+
+    Raises:
+        JsonError: When it is no canonical JSON.
+    """
+    value = loads(leaf, what="")
+    if dumps(value) != leaf:
+        raise JsonError("bytes that are no canonical JSON cannot be captured")
+    is_short = len(leaf) <= _INLINE_BYTES and _depth(value) <= _INLINE_DEPTH
+    return (value,) if is_short else None
 
 
 def _depth(value: object) -> int:

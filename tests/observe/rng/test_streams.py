@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.formats.seeds import derive_seed
 from auditkit.observe.rng.streams import (
-    StreamReader,
     capture_streams,
     generator_leaves,
     is_generator,
@@ -96,45 +95,6 @@ def test_a_kept_back_normal_is_seen() -> None:
     before = capture_streams()
     np.random.randn()  # takes the second of a pair: no word of the state changes
     assert capture_streams().leaves()["rng/numpy"] != before.leaves()["rng/numpy"]
-
-
-def test_a_reader_gives_what_capturing_gives_whatever_happens() -> None:
-    reader = StreamReader()
-    halfway = np.random.RandomState(3)
-    halfway.randn()
-    generator = random.Random(0)
-    actions: list[Any] = [
-        random.random,
-        lambda: random.gauss(0, 1),
-        np.random.rand,
-        np.random.randn,  # twice: the second takes what the first kept back
-        np.random.randn,
-        lambda: torch.rand(1),
-        lambda: np.random.seed(1),
-        lambda: np.random.set_state(halfway.get_state()),
-        lambda: seed_everything(3),
-        lambda: None,
-    ]
-    for _ in range(200):
-        generator.choice(actions)()
-        found, expected = reader.read(), capture_streams()
-        assert found.same_as(expected)
-        assert found.leaves() == expected.leaves()
-
-
-def test_a_stream_that_nobody_draws_from_is_read_as_the_very_same_object() -> None:
-    np.random.seed(0)
-    reader = StreamReader()
-    first = reader.read()
-    np.random.rand()
-    second = reader.read()
-    assert second.python is first.python
-    assert second.torch is first.torch
-    assert second.numpy is not first.numpy
-    known = first.leaves()
-    moved = second.leaves_since(first, known)
-    assert [name for name in known if moved[name] is not known[name]] == ["rng/numpy"]
-    assert reader.read().numpy is second.numpy
 
 
 def test_leaves_are_json_v1() -> None:

@@ -308,3 +308,24 @@ def test_a_generator_that_takes_the_place_of_another_has_moved() -> None:
     moved = held.moved()
     assert moved is not None
     assert moved.path == "loader.dataset.late"
+
+
+class _Unspeakable:
+    """A key whose text is not to be asked for."""
+
+    def __repr__(self) -> str:
+        raise AssertionError
+
+
+def test_a_path_does_not_hold_the_text_of_a_key_which_changes_with_what_it_holds() -> None:
+    weight = torch.zeros(3)
+    data: Any = Data(rngs={weight: random.Random(0), _Unspeakable(): [random.Random(1)]})
+    model = small_net()
+    objects = TrainingObjects(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    held = HeldGenerators(objects, DataLoader(data))
+    assert held.moved() is None
+    weight += 1
+    data.rngs[weight].random()
+    moved = held.moved()
+    assert moved is not None
+    assert moved.path == "loader.dataset.rngs[<Tensor 0>]"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from auditkit.errors import FormatError, UncapturedState
 from auditkit.formats.canonical import dumps, loads
+from auditkit.observe.values import codec
 from auditkit.observe.values.codec import flatten, pack, unflatten, unpack
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.observe.values.tensors import DTYPES, Leaves, host_bytes
@@ -497,3 +498,19 @@ def test_unknown_dtype_of_a_newer_torch(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("auditkit.observe.values.codec.DTYPES", {})
     with pytest.raises(FormatError):
         unpack(tensors, meta)
+
+
+def test_a_text_that_did_not_change_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[bytes] = []
+
+    def read(data: bytes, *, what: str) -> object:
+        reads.append(data)
+        return loads(data, what=what)
+
+    monkeypatch.setattr(codec, "loads", read)
+    first, second = ({"c": {"": dumps(["text", n])}} for n in (0, 1))
+    assert pack(first) == pack(first)
+    assert pack(second) == pack(second)
+    long = {"c": {"": dumps(["x" * 2**17])}}
+    assert pack(long) == pack(long)
+    assert [len(data) > 2**16 for data in reads] == [False, False, True, True]
