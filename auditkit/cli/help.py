@@ -111,7 +111,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "checklist": {
         "Whom to trust": _TRUST,
         "What is replayed": _REPLAY,
-        "What is written": (*_OUTPUT, "--json"),
+        "What is written": ("--for", *_OUTPUT),
     },
     "replay": {
         "Whom to trust": ("--trust", "--fingerprint"),
@@ -152,6 +152,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "checklist": (
         "auditkit checklist runs/mine --format latex --replay all",
         "auditkit checklist runs/mine --report report.json --out CHECKLIST.md",
+        "auditkit checklist runs/mine --for aaai --for mlsys --format html --out c.html",
     ),
     "replay": ("auditkit replay runs/exp1 -- python train.py",),
     "doctor": ("auditkit doctor study.py", "auditkit doctor -- python train.py"),
