@@ -3,7 +3,8 @@
 For a reader: ``questions`` (records), ``citations`` (how facts are worded), ``survey``, ``neurips``
 and ``topics`` (facts), ``survey_questions``, ``neurips_questions``, ``paper_lists`` and
 ``artifact_lists`` (what is asked, by ``asking``), ``lists`` (all of them), ``checklist`` (filled),
-``rendering`` (Markdown, LaTeX) and ``checklist_page``; ``escaping``. Of the report's page:
+``rendering`` (Markdown, LaTeX) and ``checklist_page``; ``escaping``. For an archive: ``crate`` and
+``attribution``. Of the report's page:
 ``markup`` and ``style`` (HTML), ``words`` (the manual's), ``timeline`` and ``pictures`` (by
 ``drawing``), ``report_tables``, ``report_page`` (all of it).
 """
