@@ -36,12 +36,16 @@ NOTHING: TextAndEvidence = ("No manifest shows anything of this.", ())
 
 
 def together(*topics: Topic) -> Topic:
-    """Several topics as one; a line of evidence that two of them give stands there once."""
+    """Several topics as one; what two of them say stands there once."""
 
     def told(manifest: StudyManifest, report: VerificationReport) -> TextAndEvidence:
         parts = [topic(manifest, report) for topic in topics]
         lines = dict.fromkeys(line for _, evidence in parts for line in evidence)
-        return " ".join(text for text, _ in parts), tuple(lines)
+        texts = [text for text, _ in parts]
+        whole = [
+            text for text in texts if not any(text in other for other in texts if other != text)
+        ]
+        return " ".join(dict.fromkeys(whole)), tuple(lines)
 
     return told
 
@@ -127,10 +131,13 @@ def data(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
 
 
 def evaluation(manifest: StudyManifest, report: VerificationReport) -> TextAndEvidence:
-    """That what evaluates is part of the listed code."""
-    text = "What evaluates (probe, measures) is built by the same listed code as what is trained."
-    first = manifest.seeds[0]
-    line = f"check 2 (recorded); probe of seed {first.seed}: {digest(first.data.probe_sha256)}"
+    """What is known of the code that evaluates."""
+    again = {
+        "verified": "the listed code gave every one of them again (check 8)",
+        "sampled": f"the listed code gave some of them again (check 8: {clipped(report.replay)})",
+    }.get(report.verdict, "that the listed code gives them was not replayed")
+    text = f"What evaluation gave is in the outcome files of all branches; {again}."
+    line = f"check 2 (recorded); probe: {digest(manifest.seeds[0].data.probe_sha256)}"
     return text, (line, *outcome_lines(manifest, report, "treatment"))
 
 

@@ -28,6 +28,7 @@ from auditkit.records.report import (
     Countersignature,
     Finding,
     Status,
+    Verdict,
     VerificationReport,
 )
 
@@ -366,3 +367,19 @@ def test_nothing_of_the_machine_that_verifies_is_told() -> None:
     filled = fill(MANIFEST, report, lists=tuple(LISTS))
     for text in (to_markdown(filled), to_latex(filled), to_page(filled)):
         assert "alice" not in text
+
+
+def test_what_two_topics_say_stands_there_once() -> None:
+    items = items_of(MANIFEST, example_report(replayed=False))
+    assert items["mlsys-a.6"].justification.count("Check 8 was not run") == 1
+    for item in items_of(MANIFEST, REPORT).values():
+        assert len(set(item.evidence)) == len(item.evidence)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "says"),
+    [("verified", "every one"), ("sampled", "some of them"), ("integrity-only", "not replayed")],
+)
+def test_evaluation_is_as_far_shown_as_it_was_replayed(verdict: Verdict, says: str) -> None:
+    item = items_of(MANIFEST, replace(REPORT, verdict=verdict))["pineau-4.3"]
+    assert says in item.justification

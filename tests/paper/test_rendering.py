@@ -2,12 +2,16 @@ from __future__ import annotations
 
 import html
 import re
+import shutil
+import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import checklist_example
 import html5lib
+import pytest
 from checklist_example import example_estimates, example_manifest, example_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -209,3 +213,14 @@ def test_both_forms_name_manifest_and_signer_once_at_the_top() -> None:
     assert text.count(REPORT.manifest_sha256) == 1
     assert "- a note\n" in text
     assert "no trusted key" in to_markdown(replace(checklist, signed_by=None))
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize("text", ["plain", HOSTILE])
+def test_latex_compiles_by_itself(text: str, tmp_path: Path) -> None:
+    latex = lines_with(text, to_latex)
+    whole = f"\\documentclass{{article}}\n\\begin{{document}}\n{latex}\\end{{document}}\n"
+    (tmp_path / "list.tex").write_text(whole, encoding="ascii")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "list.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
