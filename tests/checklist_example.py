@@ -9,7 +9,8 @@ import hashlib
 from pathlib import Path
 
 from auditkit.paper.checklist import fill
-from auditkit.paper.questions import QUESTIONS, Question
+from auditkit.paper.lists import LISTS, QUESTIONS
+from auditkit.paper.questions import SURVEY, Question, Source
 from auditkit.paper.rendering import to_markdown
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.environment import Environment
@@ -262,8 +263,11 @@ def example_report(*, replayed: bool = True) -> VerificationReport:
 
 
 def template() -> str:
-    """The empty checklist: every item with its question and what fills it."""
-    return "\n".join(_template_item(question) for question in QUESTIONS)
+    """The empty checklist: every list, and every item with its question and what fills it."""
+    parts = []
+    for name, source in LISTS.items():
+        parts += [_template_list(source), *map(_template_item, QUESTIONS[name])]
+    return "\n".join(parts)
 
 
 def example() -> str:
@@ -283,15 +287,20 @@ def generated(page: str) -> str:
     return page
 
 
+def _template_list(source: Source) -> str:
+    return f"### {source.title}\n\n`--for {source.name}`. {source.version}\n"
+
+
 def _template_item(question: Question) -> str:
+    title = f"{question.number} {question.title}".strip()
     lines = [
-        f"### {question.title} ({question.source})\n",
+        f"#### {title}\n",
         f"- **Question:** {question.text}",
         f"- **Filled from:** {question.filled_from}",
     ]
     if question.person:
         lines.append(f"- **A person must add:** {question.person}")
-    answer = "TODO, always" if question.source == "NeurIPS" else "Yes / No / N/A / TODO"
+    answer = "Yes / No / N/A / TODO" if question.source == SURVEY else "TODO, always"
     lines.append(f"- **Answer:** {answer}")
     return "\n".join(lines) + "\n"
 

@@ -24,16 +24,29 @@ from auditkit.cli.verify_options import (
 from auditkit.errors import UsageError
 from auditkit.evidence.verdicts import is_recording_report
 from auditkit.paper.checklist import fill
+from auditkit.paper.checklist_page import is_checklist_page, to_page
+from auditkit.paper.lists import DEFAULT_LISTS, LISTS
 from auditkit.paper.rendering import is_checklist, to_latex, to_markdown
 from auditkit.records.report import VerificationReport
 
-_FORMATS = {"markdown": to_markdown, "latex": to_latex}
+_FORMATS = {"markdown": to_markdown, "latex": to_latex, "html": to_page}
+
+_ALL = "all"
 
 
 @click.command(cls=Command)
 @click.argument("manifest", type=TEXT)
 @click.option(
     "--format", "form", type=click.Choice(list(_FORMATS)), default="markdown", show_default=True
+)
+@click.option(
+    "--for",
+    "lists",
+    multiple=True,
+    type=click.Choice([*LISTS, _ALL]),
+    default=DEFAULT_LISTS,
+    show_default=True,
+    help="A list to fill; repeatable.",
 )
 @click.option(
     "--report",
@@ -50,6 +63,7 @@ def checklist(
     /,
     manifest: str,
     form: str,
+    lists: tuple[str, ...],
     report_file: str | None,
     out: str | None,
     **options: Any,
@@ -57,14 +71,16 @@ def checklist(
     """Verify MANIFEST, then print the checklist that it can fill.
 
     What needs a replay is taken from the report that your last `auditkit verify` left, if there
-    is one, or that --report names; --replay all makes it anew. A manifest that fails a check gets
-    no checklist; exit codes are those of `auditkit verify`.
+    is one, or that --report names; --replay all makes it anew. The checklist of a manifest that
+    fails a check says so on its first line and is filled with nothing else; exit codes are those
+    of `auditkit verify`.
     """
     is_default = ctx.get_parameter_source("amount") == ParameterSource.DEFAULT
     if report_file is not None and not is_default:
         raise UsageError("--report and --replay exclude each other")
     path = ctx.with_resource(received_manifest(manifest)).path
-    written_to = destination("--out", "-" if out is None else out, is_checklist, "checklist", path)
+    typed = "-" if out is None else out
+    written_to = destination("--out", typed, _is_own, "checklist", path)
     request = request_of(path, **options)
     refuse_idle(request)
     report = verify_path(path, request)
@@ -76,19 +92,25 @@ def checklist(
         )
     made_here = report
     report = with_earlier(path, report, report_file, is_default=is_default)
-    if report.exit_code not in GOOD:
-        _refuse(ctx, path, report)
+    good = report.exit_code in GOOD
+    if not good:
+        _say_why(path, report)
     notes = (FROM_REPORT.format(noun="checklist"),) if report is not made_here else ()
-    text = _FORMATS[form](fill(read_manifest(path, report), report, notes))
-    written_to.write(text.encode("utf-8", "backslashreplace"))
+    found = read_manifest(path, report) if good else None
+    filled = fill(found, report, notes, tuple(LISTS) if _ALL in lists else lists)
+    written_to.write(_FORMATS[form](filled).encode("utf-8", "backslashreplace"))
     if not written_to.is_stdout:
         click.echo(f"checklist: {out}", err=True)
+    ctx.exit(report.exit_code)
 
 
-def _refuse(ctx: click.Context, path: Path, report: VerificationReport) -> None:
-    """Say which checks failed, and leave with the verifier's exit code."""
-    say(f"{path.name} does not verify, so there is no checklist")
+def _is_own(data: bytes) -> bool:
+    return is_checklist(data) or is_checklist_page(data)
+
+
+def _say_why(path: Path, report: VerificationReport) -> None:
+    """Say which checks failed."""
+    say(f"{path.name} does not verify, so nothing is filled in")
     for check in report.checks:
         for finding in check.findings[:5]:
             say(f"check {check.number} {check.name}: {finding}")
-    ctx.exit(report.exit_code)

@@ -48,8 +48,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
         "keygen": "Make an Ed25519 key.",
         "sign": "Add your signature to MANIFEST.",
         "timestamp": "Time stamps of signatures by a third party (RFC 3161).",
-        "export": "Write MANIFEST as a Sigstore bundle: the same payload, one signature, its time "
-        "stamps.",
+        "export": "Write MANIFEST as a Sigstore bundle, or its run as an RO-Crate.",
         "pack": "Pack the study or recording in DIR into a .zip that `auditkit verify` takes as it "
         "is.",
     },
@@ -111,7 +110,15 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "checklist": {
         "Whom to trust": _TRUST,
         "What is replayed": _REPLAY,
-        "What is written": (*_OUTPUT, "--json"),
+        "What is written": ("--for", *_OUTPUT),
+    },
+    "export": {
+        "What is written": ("--format", "--out"),
+        "Of a Sigstore bundle": ("--by",),
+        "Whom to trust, of an RO-Crate": ("--key", "--fingerprint"),
+        "What people say, of an RO-Crate": (
+            *("--title", "--description", "--license", "--author", "--published"),
+        ),
     },
     "replay": {
         "Whom to trust": ("--trust", "--fingerprint"),
@@ -152,6 +159,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "checklist": (
         "auditkit checklist runs/mine --format latex --replay all",
         "auditkit checklist runs/mine --report report.json --out CHECKLIST.md",
+        "auditkit checklist runs/mine --for aaai --for mlsys --format html --out c.html",
     ),
     "replay": ("auditkit replay runs/exp1 -- python train.py",),
     "doctor": ("auditkit doctor study.py", "auditkit doctor -- python train.py"),
@@ -172,7 +180,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "sign": ("auditkit sign runs/mine --key second-author.key",),
     "request": ("auditkit timestamp request runs/mine",),
     "attach": ("auditkit timestamp attach runs/mine manifest.tsr --authority root.pem",),
-    "export": ("auditkit export runs/mine --format sigstore --out mine.sigstore.json",),
+    "export": (
+        "auditkit export runs/mine --format sigstore --out mine.sigstore.json",
+        "auditkit export runs/mine --format ro-crate --out crate --license CC-BY-4.0 \\",
+        "    --author 'Ada Lovelace <0000-0002-1825-0097>' --title 'Momentum'",
+    ),
 }
 
 
@@ -180,10 +192,12 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
 METAVARS: Mapping[str, str] = {
     "--add-seeds": "SEEDS",
     "--arg": "NAME=VALUE",
+    "--author": "PERSON",
     "--authority": "FILE",
     "--budget": "TIME",
     "--by": "SHA256:...",
     "--countersign": "FILE",
+    "--description": "ABSTRACT",
     "--effect": "X",
     "--env": "NAME",
     "--figures": "DIR",
@@ -191,6 +205,7 @@ METAVARS: Mapping[str, str] = {
     "--ignore": "SECTIONS",
     "--json": "FILE",
     "--key": "FILE",
+    "--license": "LICENCE",
     "--margin": "METRIC=X",
     "--out": "FILE",
     "--perturb": "PERTURBATION",
@@ -198,12 +213,14 @@ METAVARS: Mapping[str, str] = {
     "--plan": "FILE",
     "--primary": "METRIC",
     "--probe-at": "STEPS",
+    "--published": "DATE",
     "--replay": "AMOUNT",
     "--report": "FILE",
     "--require": "VERDICT",
     "--seeds": "SEEDS",
     "--sign-with": "FILE",
     "--tables": "DIR",
+    "--title": "TITLE",
     "--trust": "FILE",
     "--metric": "METRIC",
     "--power": "P",

@@ -281,6 +281,15 @@ def token_sha256(reply: bytes) -> str:
     return str(timestamps().token_sha256(reply))
 
 
+def crates() -> Any:
+    """:mod:`auditkit.paper.crate`.
+
+    Raises:
+        UsageError: When its package is not installed.
+    """
+    return _load("auditkit.paper.crate", "crate")
+
+
 def _load(module: str, extra: str) -> Any:
     try:
         return importlib.import_module(module)

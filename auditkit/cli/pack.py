@@ -48,7 +48,7 @@ def pack_command(folder: str, out: str | None) -> None:
     )
     manifest = manifest_from_statement(envelope.payload, what=path.name)
     top = "study" if isinstance(manifest, StudyManifest) else "recording"
-    n_files = pack(root, top, manifest.files, _made_from_it(root), output)
+    n_files = pack(root, top, manifest.files, made_from_it(root), output)
     size, sha256 = store.stream_sha256(output.path)
     claimed = [signature.keyid or "" for signature in envelope.signatures]
     signer = next(filter(is_fingerprint, claimed), "SHA256:...")
@@ -65,7 +65,7 @@ def _beside(root: Path) -> Path:
     return root.parent / name if root.name not in ("", "..") else whole.parent / name
 
 
-def _made_from_it(root: Path) -> list[str]:
+def made_from_it(root: Path) -> list[str]:
     """Names of what lies beside the listed files and was made from them."""
     there = set(artifacts.names_in(root))
     signer = [SIGNER_NAME] if SIGNER_NAME in there else []

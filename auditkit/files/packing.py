@@ -27,8 +27,13 @@ _SYSTEM = 3
 _ATTRIBUTES = 0o100644 << 16
 
 
-def pack(
-    root: Path, top: str, listed: Iterable[FileRecord], beside: Iterable[str], output: Output
+def pack(  # what goes in, and where
+    root: Path,
+    top: str,
+    listed: Iterable[FileRecord],
+    beside: Iterable[str],
+    output: Output,
+    made: Mapping[str, bytes] | None = None,
 ) -> int:
     """Write an archive of a run.
 
@@ -38,6 +43,7 @@ def pack(
         listed: The files that the manifest lists; each must be what it says.
         beside: Names of further files of the folder: the manifest, and what was made from it.
         output: Where the archive goes.
+        made: Further files of the archive, outside of that folder, by name.
 
     Returns:
         How many files are in it.
@@ -52,28 +58,50 @@ def pack(
         # Beside the archive, where there must be room for it anyway; a file without a name.
         with tempfile.TemporaryFile(dir=output.path.parent) as scratch:
             with zipfile.ZipFile(scratch, "w", zipfile.ZIP_STORED) as archive:
-                _write(archive, root, top, files)
+                _write(archive, root, top, files, made or {})
             scratch.seek(0)
             output.write_pieces(_pieces(scratch))
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise StoreError(f"cannot write {str(output.path)!r}: {reason}") from error
-    return len(files)
+    return len(files) + len(made or {})
 
 
 def _write(
-    archive: zipfile.ZipFile, root: Path, top: str, files: Mapping[str, FileRecord | None]
+    archive: zipfile.ZipFile,
+    root: Path,
+    top: str,
+    files: Mapping[str, FileRecord | None],
+    made: Mapping[str, bytes],
 ) -> None:
+    for name in sorted(made):
+        archive.writestr(_entry(name), made[name])
     for name in sorted(files):
-        entry = zipfile.ZipInfo(f"{top}/{name}", _TIME)
-        entry.create_system, entry.external_attr = _SYSTEM, _ATTRIBUTES
+        entry = _entry(f"{top}/{name}")
         entry.file_size = artifacts.file_size(root, name)
         with archive.open(entry, "w") as target:
-            _copy(root, name, files[name], target)
+            copy_checked(root, name, files[name], target)
 
 
-def _copy(root: Path, name: str, record: FileRecord | None, target: IO[bytes]) -> None:
-    """Copy a file, and require that what was copied is what the manifest lists."""
+def _entry(name: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(name, _TIME)
+    entry.create_system, entry.external_attr = _SYSTEM, _ATTRIBUTES
+    return entry
+
+
+def copy_checked(root: Path, name: str, record: FileRecord | None, target: IO[bytes]) -> None:
+    """Copy a file of a run, and require that what was copied is what the manifest lists.
+
+    Args:
+        root: The run's folder.
+        name: The file's name below it.
+        record: What the manifest says of it; None where it does not list it.
+        target: What is written to.
+
+    Raises:
+        ArtifactError: When it is missing, or not what the manifest says.
+        StoreError: When it cannot be read.
+    """
     digest = hashlib.sha256()
     with artifacts.open_artifact(root, name) as file:
         for piece in _pieces(file):

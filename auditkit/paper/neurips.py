@@ -1,14 +1,13 @@
 """Items 4 to 8 of the NeurIPS checklist: the facts that a manifest has, never the answer.
 
-They ask about the paper, which no manifest has seen. So the answer stays open, a failed check is
-named in the facts, and what a person must add stands beside them.
+Item 12 and those of other lists are in :mod:`auditkit.paper.topics`. They ask about the paper,
+which no manifest has seen. So the answer stays open, a failed check is named in the facts, and
+what a person must add stands beside them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from datetime import datetime
-from types import MappingProxyType
 
 from auditkit.paper.citations import (
     answer_from_checks,
@@ -17,6 +16,7 @@ from auditkit.paper.citations import (
     digest,
     file_digest,
     listed,
+    outcome_lines,
     pairs,
     passed,
     primary_lines,
@@ -42,7 +42,7 @@ def reproducibility(manifest: StudyManifest, report: VerificationReport) -> Text
         f"{report.signed_by or 'SHA256:...'} --allow-code."
     )
     ran = ", ".join(str(check.number) for check in report.checks if check.status == "passed")
-    evidence = (f"checks passed: {ran}", *_code_lines(manifest))
+    evidence = (f"checks {ran}: passed", *code_lines(manifest))
     return text, evidence
 
 
@@ -63,7 +63,7 @@ def access(manifest: StudyManifest, report: VerificationReport) -> TextAndEviden
         f"{_opened(manifest, report)}"
     )
     evidence = (
-        *_code_lines(manifest),
+        *code_lines(manifest),
         f"check 2 (recorded); data consumed by seed {manifest.seeds[0].seed}: "
         f"{digest(data.consumed_sha256)}",
         f"check 2 (recorded); probe: {digest(data.probe_sha256)}",
@@ -72,7 +72,7 @@ def access(manifest: StudyManifest, report: VerificationReport) -> TextAndEviden
     return text, evidence
 
 
-def setting(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
+def setting(manifest: StudyManifest, report: VerificationReport) -> TextAndEvidence:
     """Item 6."""
     plan, description, data = manifest.plan, manifest.program.description, manifest.seeds[0].data
     others = {name: text for name, text in description.items() if name not in _SETTING}
@@ -84,9 +84,10 @@ def setting(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
         f"{count(len(plan.seeds), 'seed')}: {listed(plan.seeds, 24)}. Augmentation draws: "
         f"{plan.augmentation_rng}."
     )
+    shown_by = "check 7" if passed(report, 7) else "check 2 (recorded)"
     evidence = (
-        "check 2; signed in the manifest, as the run described its own objects",
-        f"check 7; seed {manifest.seeds[0].seed}, param_groups at t0: "
+        signed_line(report, "as the run described its own objects"),
+        f"{shown_by}; seed {manifest.seeds[0].seed}, param_groups at t0: "
         f"{digest(manifest.seeds[0].branches[0].digests.get('t0', {}).get('param_groups'))}",
     )
     return text, evidence
@@ -97,7 +98,7 @@ def _further(plan: StudyPlan) -> str:
     return f", branches evaluated after steps {steps} as well" if steps else ""
 
 
-def significance(_: StudyManifest, report: VerificationReport) -> TextAndEvidence:
+def significance(manifest: StudyManifest, report: VerificationReport) -> TextAndEvidence:
     """Item 7."""
     if report.estimates is None or not passed(report, 10):
         return answer_from_checks(report, (8, 9, 10))[1], ()
@@ -106,10 +107,11 @@ def significance(_: StudyManifest, report: VerificationReport) -> TextAndEvidenc
         "augmentation, as far as the program draws them from the seeded streams."
     )
     lines = tuple(f"check 10; {line}" for line in primary_lines(report.estimates))
-    return uncertainty(report.estimates) + varies, lines
+    outcomes = outcome_lines(manifest, report, "treatment")
+    return uncertainty(report.estimates) + varies, (*lines, *outcomes)
 
 
-def resources(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
+def resources(manifest: StudyManifest, report: VerificationReport) -> TextAndEvidence:
     """Item 8."""
     plan, environment = manifest.plan, manifest.environment
     branch_steps = plan.horizon - plan.fork_at
@@ -117,28 +119,11 @@ def resources(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence
     size = sum(file.size for file in manifest.files)
     text = (
         f"Hardware: {pairs(environment.hardware)}. {count(plan.threads, 'thread')} a run. "
-        f"{_duration(manifest)} {steps:,} training steps in all; the files of the run take "
+        f"{duration(manifest)} {steps:,} training steps in all; the files of the run take "
         f"{size:,} bytes."
     )
-    evidence = (
-        "check 2; signed in the manifest, self-reported: no check shows on which hardware or when "
-        "it ran",
-    )
-    return text, evidence
-
-
-#: The function of each item, by the question's key.
-NEURIPS_ITEMS: Mapping[str, Callable[[StudyManifest, VerificationReport], TextAndEvidence]] = (
-    MappingProxyType(
-        {
-            "neurips-4": reproducibility,
-            "neurips-5": access,
-            "neurips-6": setting,
-            "neurips-7": significance,
-            "neurips-8": resources,
-        }
-    )
-)
+    said = "self-reported: no check shows on which hardware or when it ran"
+    return text, (signed_line(report, said),)
 
 
 def _replay(report: VerificationReport) -> str:
@@ -148,7 +133,13 @@ def _replay(report: VerificationReport) -> str:
     return answer_from_checks(report, (8,))[1]
 
 
-def _code_lines(manifest: StudyManifest) -> tuple[str, ...]:
+def signed_line(report: VerificationReport, what: str) -> str:
+    """A line for what is signed, and rests on nothing that could be computed again."""
+    return f"check 2; in the signed statement {digest(report.statement_sha256)}: {what}"
+
+
+def code_lines(manifest: StudyManifest) -> tuple[str, ...]:
+    """A line for each code file."""
     files = manifest.program.code[:8]
     lines = [
         f"check 3; {clipped(file.name)}: {file_digest(manifest, f'{CODE_FOLDER}/{file.name}')}"
@@ -195,7 +186,8 @@ def _verb(is_unopened: bool) -> str:
     return "listed and not opened in the replay," if is_unopened else "opened"
 
 
-def _duration(manifest: StudyManifest) -> str:
+def duration(manifest: StudyManifest) -> str:
+    """How long the run took, by its own clock."""
     run = manifest.run
     try:
         begin, end = datetime.fromisoformat(run.started), datetime.fromisoformat(run.finished)

@@ -7,17 +7,13 @@ the macros of the NeurIPS style (``\answerYes{}`` ...) and defines them where th
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from auditkit.paper.questions import NEURIPS, SURVEY, Answer, Checklist, ChecklistItem
+from auditkit.paper.escaping import hex_text, latex_digest, latex_text, markdown_text
+from auditkit.paper.questions import Answer, Checklist, ChecklistItem, Source
 
-_HEADINGS = {
-    SURVEY: f"Training memory ({SURVEY})",
-    NEURIPS: "NeurIPS Paper Checklist, items 4 to 8",
-}
-
-_WORDS: dict[Answer, str] = {"yes": "Yes", "no": "No", "na": "N/A", "todo": "TODO"}
+#: Answers for people.
+WORDS: dict[Answer, str] = {"yes": "Yes", "no": "No", "na": "N/A", "todo": "TODO"}
 
 _MACROS: dict[Answer, str] = {
     "yes": r"\answerYes{}",
@@ -26,159 +22,116 @@ _MACROS: dict[Answer, str] = {
     "todo": r"\answerTODO{}",
 }
 
-_LEGEND = (
+#: What the answers mean.
+LEGEND = (
     "Yes: every check behind the item passed. No: one failed, or the record says so. TODO: a "
     "person must answer, or a check was not run."
 )
 
-# Punctuation that means something anywhere in a line; `_` inside a word, `:` and `.` elsewhere than
-# in what GitHub takes for a link, and `]` without `[` mean nothing.
-_MARKDOWN = re.compile(
-    r"[\\`*\[<&~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])|:(?=//)|(?<=www)\.(?=\w)", re.IGNORECASE
-)
-# What means something only where a line begins: headings, quotes, lists.
-_MARKDOWN_START = re.compile(r"^(\d{0,9})([#>+=.)-])")
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    # Where a macro looks for an argument, a brace ends the search.
-    "[": "{[}",
-    # By their numbers: these form ligatures, and babel gives " a meaning of its own.
-    '"': r"{\char34}",
-    "`": r"{\char96}",
-    "-": "-{}",
-    **{char: f"\\{char}" for char in "$&#_%"},
-}
-# A hyphen only before another one, where the two would become a dash.
-_LATEX_SPECIAL = re.compile("-(?=-)|[" + re.escape("".join(_LATEX).replace("-", "")) + "]")
-
-#: Hex digits between two places where LaTeX may break a line.
-_HEX_BLOCK = 16
-
-
 #: What a checklist begins with, as Markdown and as LaTeX.
 _MARKDOWN_HEAD = "# Checklist\n\n- Manifest: SHA-256 "
+_MARKDOWN_PROBLEM = "# Checklist: THIS MANIFEST DOES NOT VERIFY"
 _LATEX_HEAD = "% Written by auditkit checklist;"
 
 
 def is_checklist(data: bytes) -> bool:
     """Whether a file is a checklist that this module has written, of whatever manifest."""
-    return data.startswith((_MARKDOWN_HEAD.encode(), _LATEX_HEAD.encode()))
+    heads = (_MARKDOWN_HEAD, _MARKDOWN_PROBLEM, _LATEX_HEAD)
+    return data.startswith(tuple(head.encode() for head in heads))
+
+
+def head_lines(checklist: Checklist) -> Iterator[tuple[str, str]]:
+    """What stands above the items, after the SHA-256: names, perhaps empty, and texts."""
+    yield "Signed by", checklist.signed_by or "no trusted key"
+    yield "Verification", checklist.verification
+    yield "Checks", "; ".join(checklist.checks)
+    for note in (*checklist.notes, LEGEND):
+        yield "", note
+
+
+def by_source(checklist: Checklist) -> Iterator[tuple[Source, list[tuple[str, ChecklistItem]]]]:
+    """Items by who asks, under their own numbers; where there are none, counted."""
+    for source in checklist.sources:
+        items = [item for item in checklist.items if item.source == source.key]
+        if items:
+            yield source, [(item.number or str(n), item) for n, item in enumerate(items, start=1)]
 
 
 def to_markdown(checklist: Checklist) -> str:
     """The checklist as Markdown."""
-    lines = [
-        f"{_MARKDOWN_HEAD}`{_hex(checklist.manifest_sha256)}`",
-        f"- Signed by: {_markdown(checklist.signed_by or 'no trusted key')}",
-        f"- Verification: {_markdown(checklist.verification)}",
-        f"- Checks: {_markdown('; '.join(checklist.checks))}",
-        *(f"- {_markdown(note)}" for note in checklist.notes),
-        f"- {_LEGEND}",
-    ]
-    for source, items in _by_source(checklist):
-        lines += ["", f"## {_HEADINGS[source]}"]
-        for n, item in items:
-            lines += ["", *_markdown_item(n, item)]
+    digest = hex_text(checklist.manifest_sha256)
+    head = _MARKDOWN_HEAD
+    if checklist.problem:
+        wrong = markdown_text(checklist.problem)
+        head = f"# Checklist: {wrong}\n\n- Manifest: SHA-256 "
+    lines = [f"{head}`{digest}`"]
+    for name, text in head_lines(checklist):
+        lines.append(f"- {name}: {markdown_text(text)}" if name else f"- {markdown_text(text)}")
+    for source, items in by_source(checklist):
+        lines += ["", f"## {markdown_text(source.title)}", "", markdown_text(source.version)]
+        for number, item in items:
+            lines += ["", *_markdown_item(number, item)]
     return "\n".join(lines) + "\n"
 
 
 def to_latex(checklist: Checklist) -> str:
     r"""The checklist as a LaTeX fragment, for ``\input`` or to be pasted into checklist.tex."""
+    problem = latex_text(checklist.problem)
+    said = problem or "NeurIPS items replace those of the same numbers in checklist.tex."
     lines = [
-        f"{_LATEX_HEAD} items 4 to 8 replace those of the NeurIPS checklist.",
+        f"{_LATEX_HEAD} {said}",
+        *([rf"\noindent{{\bf {problem}}}"] if problem else ()),
         *(rf"\providecommand{{\answer{name}}}[1][]{{[{word}]#1}}" for name, word in _fallbacks()),
         r"\begin{itemize}",
-        rf"\item Manifest: SHA-256 \texttt{{{_breakable(checklist.manifest_sha256)}}}",
-        rf"\item Signed by: {_latex(checklist.signed_by or 'no trusted key')}",
-        rf"\item Verification: {_latex(checklist.verification)}",
-        rf"\item Checks: {_latex('; '.join(checklist.checks))}",
-        *(rf"\item {_latex(note)}" for note in checklist.notes),
-        rf"\item {_latex(_LEGEND)}",
-        r"\end{itemize}",
+        rf"\item Manifest: SHA-256 \texttt{{{latex_digest(checklist.manifest_sha256)}}}",
     ]
-    for source, items in _by_source(checklist):
-        lines += ["", rf"\subsection*{{{_latex(_HEADINGS[source])}}}", r"\begin{enumerate}"]
-        lines.append(rf"\setcounter{{enumi}}{{{items[0][0] - 1}}}")
-        for _, item in items:
-            lines += ["", *_latex_item(item)]
+    for name, text in head_lines(checklist):
+        lines.append(rf"\item {name}: {latex_text(text)}" if name else rf"\item {latex_text(text)}")
+    lines.append(r"\end{itemize}")
+    for source, items in by_source(checklist):
+        lines += ["", rf"\subsection*{{{latex_text(source.title)}}}"]
+        lines += [latex_text(source.version), r"\begin{enumerate}"]
+        for number, item in items:
+            lines += ["", *_latex_item(number, item)]
         lines += ["", r"\end{enumerate}"]
     return "\n".join(lines) + "\n"
 
 
-def _by_source(checklist: Checklist) -> Iterator[tuple[str, list[tuple[int, ChecklistItem]]]]:
-    """Numbered items by who asks; the NeurIPS items keep their own numbers."""
-    for source in _HEADINGS:
-        items = [item for item in checklist.items if item.source == source]
-        if items:
-            yield source, list(enumerate(items, start=4 if source == NEURIPS else 1))
+def numbered(number: str) -> str:
+    """A number in front of a title: a whole one with its full stop."""
+    return f"{number}." if number.isdigit() else number
 
 
-def _markdown_item(n: int, item: ChecklistItem) -> Iterator[str]:
-    yield f"### {n}. {_markdown(item.title)}"
+def _markdown_item(number: str, item: ChecklistItem) -> Iterator[str]:
+    yield f"### {numbered(number)} {markdown_text(item.title)}"
     yield ""
-    yield f"- **Question:** {_markdown(item.question)}"
-    yield f"- **Answer:** {_WORDS[item.answer]}"
-    yield f"- **Justification:** {_markdown(item.justification)}"
+    yield f"- **Question:** {markdown_text(item.question)}"
+    yield f"- **Answer:** {WORDS[item.answer]}"
+    yield f"- **Justification:** {markdown_text(item.justification)}"
     if item.person:
-        yield f"- **A person must add:** {_markdown(item.person)}"
+        yield f"- **A person must add:** {markdown_text(item.person)}"
     if item.evidence:
         yield "- **Evidence:**"
-        yield from (f"  - {_markdown(line)}" for line in item.evidence)
+        yield from (f"  - {markdown_text(line)}" for line in item.evidence)
 
 
-def _latex_item(item: ChecklistItem) -> Iterator[str]:
-    yield rf"\item {{\bf {_latex(item.title)}}}"
-    yield rf"\item[] Question: {_latex(item.question)}"
+def _latex_item(number: str, item: ChecklistItem) -> Iterator[str]:
+    if number.isdigit():
+        yield rf"\setcounter{{enumi}}{{{int(number) - 1}}}"
+        yield rf"\item {{\bf {latex_text(item.title)}}}"
+    else:
+        yield rf"\item[] {{\bf {number} {latex_text(item.title)}}}"
+    yield rf"\item[] Question: {latex_text(item.question)}"
     yield rf"\item[] Answer: {_MACROS[item.answer]}"
-    yield rf"\item[] Justification: {_latex(item.justification)}"
+    yield rf"\item[] Justification: {latex_text(item.justification)}"
     if item.person:
-        yield rf"\item[] \answerTODO{{}} A person must add: {_latex(item.person)}"
+        yield rf"\item[] \answerTODO{{}} A person must add: {latex_text(item.person)}"
     if item.evidence:
         yield r"\item[] Evidence:"
         yield r"\begin{itemize}"
-        yield from (rf"\item {_latex(line)}" for line in item.evidence)
+        yield from (rf"\item {latex_text(line)}" for line in item.evidence)
         yield r"\end{itemize}"
 
 
 def _fallbacks() -> Iterable[tuple[str, str]]:
     return (("Yes", "Yes"), ("No", "No"), ("NA", "N/A"), ("TODO", "TODO"))
-
-
-def _markdown(text: str) -> str:
-    r"""Plain text as one line of Markdown that means only itself."""
-    line = _MARKDOWN.sub(lambda match: f"\\{match[0]}", _one_line(text, str.isprintable))
-    return _MARKDOWN_START.sub(r"\1\\\2", line)
-
-
-def _latex(text: str) -> str:
-    r"""Plain text as LaTeX that typesets only itself, in any font encoding."""
-    line = _one_line(text, lambda char: char.isascii() and char.isprintable())
-    return _LATEX_SPECIAL.sub(lambda match: _LATEX[match[0]], line)
-
-
-def latex_text(text: str) -> str:
-    r"""Plain text as LaTeX that typesets only itself, for other modules of this room."""
-    return _latex(text)
-
-
-def _one_line(text: str, is_allowed: Callable[[str], bool]) -> str:
-    flat = " ".join(text.split())
-    return "".join(char if is_allowed(char) else f"[U+{ord(char):04X}]" for char in flat)
-
-
-def _hex(digest: str) -> str:
-    return "".join(char for char in digest if char in "0123456789abcdef")
-
-
-def _breakable(digest: str) -> str:
-    digits = _hex(digest)
-    blocks = [digits[n : n + _HEX_BLOCK] for n in range(0, len(digits), _HEX_BLOCK)]
-    return r"\allowbreak{}".join(blocks)

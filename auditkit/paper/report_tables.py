@@ -10,8 +10,8 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
+from auditkit.paper.escaping import latex_text
 from auditkit.paper.markup import Html, bullets, joined, table, text
-from auditkit.paper.rendering import latex_text
 from auditkit.paper.words import heading
 from auditkit.records.estimate import (
     ControlLevel,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from auditkit.cli import checklist as command
 from auditkit.cli.group import main
 from auditkit.formats import canonical
 from auditkit.formats.statements import to_statement
+from auditkit.paper.lists import LISTS
 from auditkit.records.report import Finding, VerificationReport
 from auditkit.signing.envelopes import open_envelope, sign_statement
 from auditkit.signing.keys import generate_key, public_line
@@ -70,11 +72,15 @@ def report_file(folder: Path, stub: Stub, **change: Any) -> str:
     return str(path)
 
 
-def test_a_manifest_that_fails_gets_no_checklist(signed: Path) -> None:
+def test_the_checklist_of_a_manifest_that_fails_says_so_and_holds_nothing(signed: Path) -> None:
     result = invoke(signed)  # really verified: none of its files exists
     assert result.exit_code == 1
-    assert result.stdout == ""
-    assert "manifest.json does not verify, so there is no checklist" in result.stderr
+    said = "# Checklist: THIS MANIFEST DOES NOT VERIFY: check 3 (artifacts) failed"
+    assert result.stdout.splitlines()[0].startswith(said)
+    assert "**Evidence:**" not in result.stdout
+    assert "**Answer:** Yes" not in result.stdout
+    assert "torch" not in result.stdout
+    assert "manifest.json does not verify, so nothing is filled in" in result.stderr
     assert "auditkit: check 3 artifacts: code/study.py" in result.stderr
 
 
@@ -84,6 +90,7 @@ def test_the_exit_code_is_the_verifier_s(signed: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["checklist", str(broken), "--strict"])
     assert result.exit_code == 5
     assert "check 1 envelope" in result.stderr
+    assert "check 1 (envelope) failed" in result.stdout.splitlines()[0]
 
 
 def test_a_missing_manifest_is_one_line(tmp_path: Path) -> None:
@@ -121,6 +128,23 @@ def test_it_can_be_written_to_a_file(signed: Path, stub: Stub, tmp_path: Path) -
     assert result.exit_code == 0
     assert result.stdout == ""
     assert out.read_text(encoding="utf-8") == invoke(signed).stdout
+
+
+def test_lists_and_form_are_chosen(signed: Path, stub: Stub, tmp_path: Path) -> None:
+    assert "AAAI" not in invoke(signed).stdout
+    two = invoke(signed, "--for", "aaai", "--for", "reforms").stdout
+    assert "### 4.7 Seeds" in two
+    assert "## REFORMS, items 2a to 2c" in two
+    assert "NeurIPS" not in two
+    out = tmp_path / "checklist.html"
+    for _ in range(2):  # its own earlier file is replaced
+        done = invoke(signed, "--for", "all", "--format", "html", "--out", str(out))
+        assert done.exit_code == 0, done.stderr
+    page = out.read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert all(f">{escape(source.title)}</h2>" in page for source in LISTS.values())
+    out.write_text("<!DOCTYPE html>\n<p>mine</p>")
+    assert invoke(signed, "--format", "html", "--out", str(out)).exit_code == 2
 
 
 def test_a_report_fills_what_needs_a_replay(signed: Path, stub: Stub, tmp_path: Path) -> None:
@@ -163,10 +187,10 @@ def test_a_report_does_not_outvote_what_is_verified_here(
     result = invoke(signed, "--report", good)
     assert result.exit_code == 1
     assert "check 6 order: other order" in result.stderr
-    assert result.stdout == ""
+    assert "THIS MANIFEST DOES NOT VERIFY: check 6 (order)" in result.stdout.splitlines()[0]
 
 
-def test_a_failed_report_gets_no_checklist(signed: Path, stub: Stub, tmp_path: Path) -> None:
+def test_a_failed_report_fills_nothing(signed: Path, stub: Stub, tmp_path: Path) -> None:
     checks = tuple(
         replace(check, status="failed", findings=(Finding("no data here", exit_code=6),))
         if check.number == 8
@@ -177,6 +201,8 @@ def test_a_failed_report_gets_no_checklist(signed: Path, stub: Stub, tmp_path: P
     result = invoke(signed, "--report", report_file(tmp_path, stub, **change))
     assert result.exit_code == 6
     assert "check 8 replay: no data here" in result.stderr
+    assert "DOES NOT VERIFY: check 8 (replay) failed" in result.stdout.splitlines()[0]
+    assert "**Evidence:**" not in result.stdout
 
 
 def test_what_is_no_report_is_refused(signed: Path, stub: Stub, tmp_path: Path) -> None:
@@ -200,6 +226,8 @@ def test_a_manifest_that_changes_meanwhile_is_refused(signed: Path, stub: Stub) 
     assert "changed while it was verified" in result.stderr
 
 
-@pytest.mark.parametrize("options", [("--format", "html"), ("--replay", "0"), ("--jobs", "0")])
+@pytest.mark.parametrize(
+    "options", [("--format", "pdf"), ("--for", "nips"), ("--replay", "0"), ("--jobs", "0")]
+)
 def test_wrong_use(signed: Path, stub: Stub, options: tuple[str, str]) -> None:
     assert invoke(signed, *options).exit_code == 2

@@ -1,16 +1,26 @@
 from __future__ import annotations
 
+import html
 import re
+import shutil
+import subprocess
 from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import checklist_example
+import html5lib
+import pytest
 from checklist_example import example_estimates, example_manifest, example_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from auditkit.paper.checklist import fill
+from auditkit.paper.checklist_page import to_page
+from auditkit.paper.escaping import markdown_text
+from auditkit.paper.lists import LISTS
 from auditkit.paper.questions import SURVEY, ChecklistItem
 from auditkit.paper.rendering import to_latex, to_markdown
 from auditkit.records.manifest import RunTimes, StudyManifest
@@ -100,7 +110,44 @@ def token_types(text: str) -> list[str]:
 
 
 def lines_with(text: str, make: Any) -> str:
-    return str(make(fill(hostile_manifest(text), hostile_report(text))))
+    return str(make(fill(hostile_manifest(text), hostile_report(text), lists=tuple(LISTS))))
+
+
+class Tags(HTMLParser):
+    """The elements of a page, with their attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, tuple[tuple[str, str | None], ...]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, tuple(attrs)))
+
+
+def test_no_value_of_a_manifest_means_anything_in_html() -> None:
+    plain, hostile = lines_with("plain", to_page), lines_with(HOSTILE, to_page)
+    assert Tags(hostile).found == Tags(plain).found
+    assert "<script" not in hostile
+    assert "default-src &#x27;none&#x27;" in hostile
+    html5lib.HTMLParser(strict=True).parse(hostile)
+
+
+def test_a_page_says_what_markdown_says() -> None:
+    checklist = fill(MANIFEST, REPORT, lists=tuple(LISTS))
+    page, markdown = html.unescape(to_page(checklist)), to_markdown(checklist)
+    for item in checklist.items:
+        for said in (item.question, item.justification, item.person, *item.evidence, item.title):
+            assert said in page
+            assert markdown_text(said) in markdown
+
+
+def test_a_list_without_whole_numbers_shows_its_own() -> None:
+    checklist = fill(MANIFEST, REPORT, lists=("aaai", "reforms"))
+    assert "### 4.13 Final hyper-parameters" in to_markdown(checklist)
+    assert r"\item[] {\bf 4.13 Final hyper-parameters}" in to_latex(checklist)
+    assert "<h3>2c Computing infrastructure</h3>" in to_page(checklist)
+    assert "https\\://aaai.org" in to_markdown(checklist)
 
 
 def test_no_value_of_a_manifest_means_anything_in_markdown() -> None:
@@ -148,10 +195,12 @@ def test_latex_has_the_neurips_form() -> None:
     text = to_latex(fill(MANIFEST, example_report(replayed=False)))
     start = text.index(r"\item {\bf Experiments compute resources}")
     lines = text[start:].splitlines()
-    assert lines[1].startswith(r"\item[] Question: For each experiment, does the paper provide")
+    assert lines[1].startswith(r"\item[] Question: Does the paper say for every experiment which")
     assert lines[2] == r"\item[] Answer: \answerTODO{}"
     assert lines[3].startswith(r"\item[] Justification: Hardware: system: Linux")
     assert r"\setcounter{enumi}{3}" in text
+    licences = text.index(r"\setcounter{enumi}{11}" + "\n" + r"\item {\bf Licenses for existing")
+    assert licences > start
     assert r"\providecommand{\answerYes}[1][]{[Yes]#1}" in text
     assert text.count(r"\item[] Answer: \answerYes{}") == 5
     digits = checklist_example.invented("manifest")
@@ -164,3 +213,14 @@ def test_both_forms_name_manifest_and_signer_once_at_the_top() -> None:
     assert text.count(REPORT.manifest_sha256) == 1
     assert "- a note\n" in text
     assert "no trusted key" in to_markdown(replace(checklist, signed_by=None))
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize("text", ["plain", HOSTILE])
+def test_latex_compiles_by_itself(text: str, tmp_path: Path) -> None:
+    latex = lines_with(text, to_latex)
+    whole = f"\\documentclass{{article}}\n\\begin{{document}}\n{latex}\\end{{document}}\n"
+    (tmp_path / "list.tex").write_text(whole, encoding="ascii")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "-draftmode", "list.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
