@@ -346,6 +346,10 @@ DISTANCE = DistanceEstimate(
     permutation_kind="monte-carlo",
     n_labelings=4,
     interval=INTERVAL,
+    studentised=Interval(None, 0.5, 0.95),
+    below_p=0.75,
+    adjusted_below_p=0.8,
+    log_equivalence_p=0.7,
     seed_distance=0.5,
     rho=0.4,
     adjusted_p=0.5,
@@ -359,7 +363,9 @@ DISTANCE = DistanceEstimate(
 
 FLOOR = FloorDevelopment(1e-3, 3, 4, developed=False)
 LEVEL = ControlLevel("accuracy", "as-is", "T", (0.5, 0.75), 0.625, 0.5, at_chance=True)
-PERSISTENCE = Persistence("momentum-reset", "tv", "as-is", 0.5, INTERVAL, "two pairs")
+PERSISTENCE = Persistence(
+    "momentum-reset", "tv", "as-is", 0.5, INTERVAL, "two pairs", Interval(0.25, None, 0.95)
+)
 
 TABLE = EstimateTable(
     alpha=0.05,

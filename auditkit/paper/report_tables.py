@@ -28,7 +28,7 @@ LATEX_HEAD = "% Written by auditkit report; needs \\usepackage{booktabs}\n"
 Row = SignedEstimate | DistanceEstimate | ControlLevel | Persistence
 
 #: Fields that hold an interval, or None.
-_INTERVALS = ("interval", "studentised")
+_INTERVALS = ("interval", "studentised", "ruled_out")
 
 #: Characters that a spreadsheet takes for the begin of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

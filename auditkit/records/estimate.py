@@ -33,8 +33,9 @@ EFFECT = "effect"
 NEGLIGIBLE = "effect but negligible"
 EQUIVALENT = "equivalent"
 INCONCLUSIVE = "inconclusive"
+BELOW_FLOOR = "below the floor"
 EXACTLY_ZERO = "exactly 0 (bit-identical)"
-VERDICTS = (EFFECT, NEGLIGIBLE, EQUIVALENT, INCONCLUSIVE, EXACTLY_ZERO)
+VERDICTS = (EFFECT, NEGLIGIBLE, BELOW_FLOOR, EQUIVALENT, INCONCLUSIVE, EXACTLY_ZERO)
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,16 @@ class SignedEstimate:
         return self.t_p
 
     @property
+    def below_p(self) -> float | None:
+        """None: a difference has no floor to be below."""
+        return None
+
+    @property
+    def margin_p(self) -> float | None:
+        """The p value of equivalence that its family corrects."""
+        return self.equivalence_p
+
+    @property
     def effect_per_seed(self) -> tuple[float, ...]:
         """What the estimate is the mean of: the differences."""
         return self.per_seed
@@ -156,12 +167,18 @@ class DistanceEstimate:
         n_labelings: Labelings enumerated, or drawn for ``monte-carlo``.
         interval: t interval of the per-seed excess. Secondary: the test is the permutation;
             excesses are skewed, so the interval covers less than it says.
+        studentised: Studentised bootstrap interval of the excess, beside the t interval where the
+            skewness exceeds 1 in size and n >= 5.
+        below_p: One-sided p (excess less) of the same permutation.
+        adjusted_below_p: The same after Holm or as a q value, in a family of its own.
         seed_distance: Mean distance between the controls of different seeds.
         rho: excess / (seed_distance - floor): 0 is the floor, 1 another seed.
         adjusted_p: ``permutation_p`` after Holm (primary) or the q value (exploratory).
         margin: Equivalence margin from the plan.
         equivalence_p: p of the one-sided t test of excess < margin; from n = 20.
-        adjusted_equivalence_p: The same, corrected within its family.
+        log_equivalence_p: p of the one-sided t test that the mean of log(distance) - log(floor +
+            margin) is below 0: of the typical seed; what counts below n = 20.
+        adjusted_equivalence_p: The one that counts, corrected within its family.
         exactly_zero: The probability tables of both branches have equal bits for every seed.
             Then nothing is tested.
         verdict: One of ``VERDICTS``.
@@ -199,11 +216,20 @@ class DistanceEstimate:
     verdict: str = INCONCLUSIVE
     notes: tuple[str, ...] = ()
     effect: str = field(default="", metadata=LEFT_OUT_IF_DEFAULT)
+    studentised: Interval | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
+    below_p: float | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
+    adjusted_below_p: float | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
+    log_equivalence_p: float | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def test_p(self) -> float | None:
         """The p value that its family corrects."""
         return self.permutation_p
+
+    @property
+    def margin_p(self) -> float | None:
+        """The p value of equivalence that its family corrects: of the mean, else of logarithms."""
+        return self.log_equivalence_p if self.equivalence_p is None else self.equivalence_p
 
     @property
     def effect_per_seed(self) -> tuple[float, ...]:
@@ -226,6 +252,8 @@ class Persistence:
         ratio: None where it is undefined.
         interval: Fieller interval; bounded wherever the ratio is defined.
         reason: Why the ratio is undefined, or how it came about without an interval.
+        ruled_out: Where the effect at t0+W is not established, the only ratios that Fieller's
+            unbounded set leaves out; None where it leaves out none.
     """
 
     perturbation: str
@@ -234,6 +262,7 @@ class Persistence:
     ratio: float | None
     interval: Interval | None
     reason: str | None = None
+    ruled_out: Interval | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from auditkit.records.agreement import Agreement, AgreementVerdict
 from auditkit.records.estimate import (
+    BELOW_FLOOR,
     EFFECT,
     NEGLIGIBLE,
     DistanceEstimate,
@@ -178,7 +179,7 @@ def _established_signs(pair: _Pair) -> set[int | None]:
     signs: set[int | None] = set()
     for row in (pair.recorded, pair.reproduced):
         value = _estimate(row)
-        established = row.verdict in (EFFECT, NEGLIGIBLE) and bool(value)
+        established = row.verdict in (EFFECT, NEGLIGIBLE, BELOW_FLOOR) and bool(value)
         signs.add((1 if value and value > 0 else -1) if established else None)
     return signs
 

@@ -31,15 +31,17 @@ from auditkit.records.estimate import (
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
+    Interval,
     SignedEstimate,
 )
 from auditkit.records.metric_names import MEASURES, base_metric, is_measure, qualified, split_metric
 from auditkit.records.observed import Observed
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference, resampling
+from auditkit.statistics.equal_treatments import equal_treatments, equality_notes
 from auditkit.statistics.levels import control_levels
 from auditkit.statistics.metrics import DISTANCES, SIGNED
-from auditkit.statistics.multiplicity import assign_verdicts, seeds_needed
+from auditkit.statistics.multiplicity import assign_verdicts
 from auditkit.statistics.outcomes import (
     SeedOutcomes,
     SeedValues,
@@ -52,6 +54,7 @@ from auditkit.statistics.outcomes import (
     variants_of,
 )
 from auditkit.statistics.persistence import persistences
+from auditkit.statistics.study_notes import study_notes
 
 _Row = TypeVar("_Row", SignedEstimate, DistanceEstimate)
 
@@ -128,7 +131,8 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
         for each in estimands
         if each.is_distance
     ]
-    signed, distances = assign_verdicts(signed, distances, ALPHA)
+    equal = equal_treatments(outcomes, plan, [*tables, *measured])
+    signed, distances = assign_verdicts(signed, distances, ALPHA, equal)
     return EstimateTable(
         alpha=ALPHA,
         level=LEVEL,
@@ -143,7 +147,8 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
         distances=tuple(distances),
         persistence=(*persistences(signed, LEVEL), *persistences(distances, LEVEL)),
         notes=(
-            *_notes(values, len(outcomes), plan, primary),
+            *study_notes(values, len(outcomes), plan, primary, len(set(equal.values()))),
+            *equality_notes(equal),
             *why_not,
             *(looked.without_labels for looked in looks if not looked.has_labels),
         ),
@@ -247,7 +252,6 @@ def _signed(estimand: _Estimand, values: Sequence[SeedValues], n_seeds: int) -> 
 def _signed_inference(row: SignedEstimate, differences: NDArray[np.float64]) -> SignedEstimate:
     """Add intervals and tests to a row of at least three pairs."""
     t_test = inference.paired_t_test(differences)
-    skewness = inference.skewness(differences)
     flips = resampling.sign_flip_test(differences) if row.n >= MIN_SIGN_FLIP else None
     notes = []
     if t_test is None:
@@ -264,11 +268,7 @@ def _signed_inference(row: SignedEstimate, differences: NDArray[np.float64]) -> 
         row,
         sd=inference.standard_deviation(differences),
         interval=inference.t_interval(differences, LEVEL),
-        studentised=(
-            resampling.studentised_bootstrap_interval(differences, LEVEL)
-            if skewness is not None and abs(skewness) > SKEWNESS_THRESHOLD
-            else None
-        ),
+        studentised=_studentised(differences),
         d_z=inference.cohens_dz(differences),
         ate_in_control_sd=float(differences.mean()) / row.control_sd if row.control_sd else None,
         t_p=t_test.p if t_test else None,
@@ -334,8 +334,17 @@ def _excess(row: DistanceEstimate, floor: float) -> DistanceEstimate:
         excess=float(excesses.mean()),
         rho=float(excesses.mean()) / scale if scale is not None and scale > 0 else None,
         interval=interval,
+        studentised=_studentised(excesses),
         notes=notes,
     )
+
+
+def _studentised(values: NDArray[np.float64]) -> Interval | None:
+    """The bootstrap's interval where skewness makes the t interval doubtful."""
+    skewness = inference.skewness(values)
+    if skewness is None or abs(skewness) <= SKEWNESS_THRESHOLD:
+        return None
+    return resampling.studentised_bootstrap_interval(values, LEVEL)
 
 
 def _distance_tests(row: DistanceEstimate, placebos: list[list[float]]) -> DistanceEstimate:
@@ -345,35 +354,24 @@ def _distance_tests(row: DistanceEstimate, placebos: list[list[float]]) -> Dista
     treated = [d for d, floor in zip(row.per_seed, placebos, strict=True) if floor]
     test = resampling.within_seed_permutation_test(treated, [each for each in placebos if each])
     row = replace(
-        row, permutation_p=test.p, permutation_kind=test.kind, n_labelings=test.n_labelings
+        row,
+        permutation_p=test.p,
+        permutation_kind=test.kind,
+        n_labelings=test.n_labelings,
+        below_p=test.lower_p,
     )
-    if row.margin is None:
-        return row
-    if row.n_with_floor < MIN_DISTANCE_EQUIVALENCE:
-        note = f"equivalence of distances is tested from {MIN_DISTANCE_EQUIVALENCE} pairs only"
-        return replace(row, notes=(*row.notes, note))
-    excesses = np.array(row.effect_per_seed)
-    return replace(row, equivalence_p=inference.non_inferiority_p(excesses, row.margin))
+    return row if row.margin is None else _distance_equivalence(row, row.margin)
 
 
-def _notes(values: Sequence[SeedValues], n_seeds: int, plan: StudyPlan, primary: str) -> list[str]:
-    """What holds for the study as a whole."""
-    notes = []
-    if n_seeds < len(plan.seeds):
-        notes.append(
-            f"planned seeds that are missing: {len(plan.seeds) - n_seeds} of {len(plan.seeds)}"
-        )
-    if len(values) < n_seeds:
-        notes.append(f"seeds left out because their control diverged: {n_seeds - len(values)}")
-    if plan.placebos == 0:
-        notes.append("no placebos: distances have no floor and are not tested")
-    elif base_metric(primary) in DISTANCES and len(values) >= MIN_PAIRS:
-        m = len(plan.times) * len(plan.perturbations)
-        needed = seeds_needed(m, plan.placebos, ALPHA)
-        if len(values) < needed:
-            k = f"{plan.placebos} placebo{'' if plan.placebos == 1 else 's'}"
-            notes.append(
-                f"no test of {primary} can reach {ALPHA:g} after Holm's correction: "
-                f"{m} tests with {k} a seed need {needed} seeds"
-            )
-    return notes
+def _distance_equivalence(row: DistanceEstimate, margin: float) -> DistanceEstimate:
+    """Test a distance against its margin: of logarithms, and of the mean where it may be."""
+    pairs = zip(row.per_seed, row.floor_per_seed, strict=True)
+    p = inference.log_non_inferiority_p([(d, f) for d, f in pairs if f is not None], margin)
+    row = replace(row, log_equivalence_p=p)
+    if row.n_with_floor >= MIN_DISTANCE_EQUIVALENCE:
+        excesses = np.array(row.effect_per_seed)
+        return replace(row, equivalence_p=inference.non_inferiority_p(excesses, margin))
+    note = f"equivalence below {MIN_DISTANCE_EQUIVALENCE} pairs: of logarithms, the typical seed's"
+    if p is None:
+        note = "no test of equivalence: a distance is 0, or all are equal"
+    return replace(row, notes=(*row.notes, note))

@@ -9,6 +9,7 @@ Methods that resample are in ``resampling``, corrections for many tests in ``mul
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,6 +102,27 @@ def non_inferiority_p(values: Values, margin: float) -> float | None:
     """
     test = paired_t_test(values - margin)
     return float(special.stdtr(test.df, test.t)) if test else None
+
+
+def log_non_inferiority_p(distances: Sequence[tuple[float, float]], margin: float) -> float | None:
+    """One-sided p of the t test that distances are typically below their floor and a margin.
+
+    Distances are skewed to the right, and a t bound of their mean is then too low (true size .13
+    to .24 at a nominal .05 for n = 3 .. 10). Logarithms cure that: the null is that the mean of
+    log(distance) - log(floor + margin) is at least 0. So it speaks of the typical seed (the
+    geometric mean), which is less than the mean where single seeds lie far out.
+
+    Args:
+        distances: Of each seed the treatment's distance, and its floor.
+        margin: In the unit of the distances, more than 0.
+
+    Returns:
+        None as for the interval, and where a distance is 0, which has no logarithm.
+    """
+    if not distances or any(distance <= 0 for distance, _ in distances):
+        return None
+    ratios = [math.log(distance) - math.log(floor + margin) for distance, floor in distances]
+    return non_inferiority_p(np.array(ratios), 0.0)
 
 
 def tost_p(values: Values, margin: float) -> float | None:

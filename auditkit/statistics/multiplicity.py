@@ -10,21 +10,25 @@ Rules kept here:
 * A family is what the plan names. A test that could not be made (too few pairs, equal bits)
   keeps its place in the correction as p = 1, so that the data do not choose how many tests
   there are.
-* Equivalence is claimed as carefully as effect: its p values are corrected in the same way.
+* Treatments that gave equal bits in every seed are one treatment: their tests are one test each.
+* Equivalence, and being below the floor, is claimed as carefully as effect: its p values
+  are corrected in the same way, in a family of their own.
 * Never "no effect": without a margin a large p value is inconclusive.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.records.estimate import (
+    BELOW_FLOOR,
     EFFECT,
     EQUIVALENT,
     EXPLORATORY,
@@ -42,6 +46,12 @@ Row = TypeVar("Row", SignedEstimate, DistanceEstimate)
 Family = tuple[str, bool]
 
 _UNTESTED: Family = ("", True)
+
+#: A test: its family, its p, and what it is the test of, by which equal ones are known.
+_Test = tuple[Family, float | None, tuple[str, ...]]
+
+#: No two treatments are equal.
+NONE_EQUAL: Mapping[str, str] = MappingProxyType({})
 
 
 def family_of(row: SignedEstimate | DistanceEstimate) -> Family:
@@ -81,17 +91,28 @@ def seeds_needed(n_tests: int, placebos: int, alpha: float) -> int:
     return math.ceil(exact - 1e-9)  # a power that is hit exactly is enough
 
 
-def verdict(adjusted_p: float | None, adjusted_equivalence_p: float | None, alpha: float) -> str:
+def verdict(
+    adjusted_p: float | None,
+    adjusted_equivalence_p: float | None,
+    alpha: float,
+    adjusted_below_p: float | None = None,
+) -> str:
     """What may be said of one row; None stands for a test that was not made."""
-    effect = adjusted_p is not None and adjusted_p <= alpha
-    inside = adjusted_equivalence_p is not None and adjusted_equivalence_p <= alpha
+    effect, inside, below = (
+        p is not None and p <= alpha for p in (adjusted_p, adjusted_equivalence_p, adjusted_below_p)
+    )
     if effect:
         return NEGLIGIBLE if inside else EFFECT
+    if below:
+        return BELOW_FLOOR
     return EQUIVALENT if inside else INCONCLUSIVE
 
 
 def assign_verdicts(
-    signed: Sequence[SignedEstimate], distances: Sequence[DistanceEstimate], alpha: float
+    signed: Sequence[SignedEstimate],
+    distances: Sequence[DistanceEstimate],
+    alpha: float,
+    equal: Mapping[str, str] = NONE_EQUAL,
 ) -> tuple[list[SignedEstimate], list[DistanceEstimate]]:
     """Correct both kinds of p values within their families and give every row its verdict.
 
@@ -99,27 +120,44 @@ def assign_verdicts(
         signed: Rows of the signed metrics.
         distances: Rows of the distances; a family spans both.
         alpha: Size of the tests.
+        equal: By treatment, the first one that it gave equal bits with; those that are missing are
+            equal to no other.
 
     Returns:
-        The same rows with ``adjusted_p``, ``adjusted_equivalence_p`` and ``verdict``.
+        The same rows with ``adjusted_p``, ``adjusted_equivalence_p`` and ``verdict``; distances
+        also with ``adjusted_below_p``.
     """
     rows: list[SignedEstimate | DistanceEstimate] = [*signed, *distances]
-    adjusted = _adjusted_within_families([(family_of(row), row.test_p) for row in rows])
+    whats = [(equal.get(r.perturbation, r.perturbation), r.metric, r.variant, r.time) for r in rows]
+    families = [family_of(row) for row in rows]
+    with_margin = [
+        family if row.margin is not None else _UNTESTED
+        for row, family in zip(rows, families, strict=True)
+    ]
+    adjusted = _adjusted_within_families(
+        list(zip(families, [row.test_p for row in rows], whats, strict=True))
+    )
     equivalent = _adjusted_within_families(
-        [
-            (family_of(row) if row.margin is not None else _UNTESTED, row.equivalence_p)
-            for row in rows
-        ]
+        list(zip(with_margin, [row.margin_p for row in rows], whats, strict=True))
     )
     cut = len(signed)
+    below = _adjusted_within_families(
+        list(
+            zip(families[cut:], [row.below_p for row in distances], whats[cut:], strict=True),
+        )
+    )
+    closer = [replace(r, adjusted_below_p=p) for r, p in zip(distances, below, strict=True)]
     return (
-        _with_verdicts(signed, adjusted[:cut], equivalent[:cut], alpha),
-        _with_verdicts(distances, adjusted[cut:], equivalent[cut:], alpha),
+        _with_verdicts(signed, adjusted[:cut], equivalent[:cut], [None] * cut, alpha),
+        _with_verdicts(closer, adjusted[cut:], equivalent[cut:], below, alpha),
     )
 
 
-def _adjusted_within_families(tests: Sequence[tuple[Family, float | None]]) -> list[float | None]:
-    """Correct (family, p) within each family; a test that was not made counts as p = 1."""
+def _adjusted_within_families(tests: Sequence[_Test]) -> list[float | None]:
+    """Correct p within each family.
+
+    A test that was not made counts as p = 1, and equal ones count once.
+    """
     result: list[float | None] = [None] * len(tests)
     procedures: dict[Family, Callable[[Sequence[float]], tuple[float, ...]]] = {
         (PRIMARY, True): holm,
@@ -128,11 +166,12 @@ def _adjusted_within_families(tests: Sequence[tuple[Family, float | None]]) -> l
     }
     for family, adjust in procedures.items():
         members = [index for index, test in enumerate(tests) if test[0] == family]
-        tested = [tests[index][1] for index in members]
-        for index, p, value in zip(
-            members, tested, adjust([1.0 if p is None else p for p in tested]), strict=True
-        ):
-            result[index] = None if p is None else value
+        each = {tests[index][2]: tests[index][1] for index in members}
+        corrected = adjust([1.0 if p is None else p for p in each.values()])
+        by_test = dict(zip(each, corrected, strict=True))
+        for index in members:
+            _, p, what = tests[index]
+            result[index] = None if p is None else by_test[what]
     return result
 
 
@@ -140,6 +179,7 @@ def _with_verdicts(
     rows: Sequence[Row],
     adjusted: Sequence[float | None],
     equivalent: Sequence[float | None],
+    below: Sequence[float | None],
     alpha: float,
 ) -> list[Row]:
     return [
@@ -147,7 +187,7 @@ def _with_verdicts(
             row,
             adjusted_p=p,
             adjusted_equivalence_p=margin_p,
-            verdict=row.verdict if row.exactly_zero else verdict(p, margin_p, alpha),
+            verdict=row.verdict if row.exactly_zero else verdict(p, margin_p, alpha, below_p),
         )
-        for row, p, margin_p in zip(rows, adjusted, equivalent, strict=True)
+        for row, p, margin_p, below_p in zip(rows, adjusted, equivalent, below, strict=True)
     ]

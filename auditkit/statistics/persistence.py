@@ -55,23 +55,60 @@ def fieller_interval(numerator: Values, denominator: Values, level: float = 0.95
         level: Coverage.
 
     Returns:
-        None where the interval would be unbounded, or for n < 2.
+        None where the interval would be unbounded (see :func:`ruled_out_ratios`), or for n < 2.
     """
     n = len(numerator)
     if n < 2:
         return None
-    x, y = float(numerator.mean()), float(denominator.mean())
-    covariance = np.cov(numerator, denominator) / n  # (2, 2), of the means
-    t2 = float(special.stdtrit(n - 1, (1 + level) / 2)) ** 2
-    # The set of ratios is a r^2 - 2 b r + c <= 0.
-    a = y * y - t2 * float(covariance[1, 1])
-    b = x * y - t2 * float(covariance[0, 1])
-    c = x * x - t2 * float(covariance[0, 0])
+    a, b, c, y = _fieller_terms(numerator, denominator, level)
     if a <= TOUCHES_ZERO * y * y:
         return None
     # Not negative in exact arithmetic: x / y solves the inequality.
     root = math.sqrt(max(b * b - a * c, 0.0))
-    return Ratio(x / y, Interval((b - root) / a, (b + root) / a, level))
+    return Ratio(float(numerator.mean()) / y, Interval((b - root) / a, (b + root) / a, level))
+
+
+def ruled_out_ratios(
+    numerator: Values, denominator: Values, level: float = 0.95
+) -> Interval | None:
+    """The ratios that Fieller's set leaves out, where it is unbounded.
+
+    An unbounded set is all ratios but those of one open interval, or all of them; where the
+    denominator's own t interval ends exactly at 0, that interval has one end only.
+
+    Args:
+        numerator: ``(n,)``.
+        denominator: ``(n,)``, of the same seeds, n >= 2.
+        level: Coverage.
+
+    Returns:
+        What is left out; None where nothing is.
+    """
+    a, b, c, y = _fieller_terms(numerator, denominator, level)
+    if a >= -TOUCHES_ZERO * y * y:
+        if b == 0:
+            return None
+        edge = c / (2 * b)
+        return Interval(None, edge, level) if b > 0 else Interval(edge, None, level)
+    inside = b * b - a * c
+    if inside <= 0:
+        return None
+    root = math.sqrt(inside)
+    return Interval((b + root) / a, (b - root) / a, level)
+
+
+def _fieller_terms(
+    numerator: Values, denominator: Values, level: float
+) -> tuple[float, float, float, float]:
+    """Of the set of ratios a r^2 - 2 b r + c <= 0 the three factors; and the denominator's mean."""
+    n = len(numerator)
+    x, y = float(numerator.mean()), float(denominator.mean())
+    covariance = np.cov(numerator, denominator) / n  # (2, 2), of the means
+    t2 = float(special.stdtrit(n - 1, (1 + level) / 2)) ** 2
+    a = y * y - t2 * float(covariance[1, 1])
+    b = x * y - t2 * float(covariance[0, 1])
+    c = x * x - t2 * float(covariance[0, 0])
+    return a, b, c, y
 
 
 def persistences(rows: Sequence[Row], level: float) -> list[Persistence]:
@@ -94,7 +131,7 @@ def _persistence(early: Row, late: Row, level: float) -> Persistence:
         return replace(undefined, reason=reason)
     ratio = fieller_interval(numerator, denominator, level)
     if ratio is None:
-        return replace(undefined, reason="undefined: the effect at t0+W is not established")
+        return _not_established(undefined, ruled_out_ratios(numerator, denominator, level))
     if late.exactly_zero:
         return replace(undefined, ratio=0.0, reason="the effect at T is exactly 0 (bit-identical)")
     left_over = numerator - ratio.value * denominator
@@ -102,3 +139,18 @@ def _persistence(early: Row, late: Row, level: float) -> Persistence:
         reason = "every seed gives the same ratio: a standard deviation of 0 gives no interval"
         return replace(undefined, ratio=ratio.value, reason=reason)
     return replace(undefined, ratio=ratio.value, interval=ratio.interval)
+
+
+def _not_established(undefined: Persistence, ruled_out: Interval | None) -> Persistence:
+    """What is said of an unbounded set."""
+    reason = "undefined: the effect at t0+W is not established"
+    if ruled_out is None:
+        return replace(undefined, reason=f"{reason}; every ratio is possible")
+    if ruled_out.low is None:
+        which = f"below {ruled_out.high:.3g}"
+    elif ruled_out.high is None:
+        which = f"above {ruled_out.low:.3g}"
+    else:
+        which = f"between {ruled_out.low:.3g} and {ruled_out.high:.3g}"
+    reason = f"{reason}; only ratios {which} are ruled out"
+    return replace(undefined, reason=reason, ruled_out=ruled_out)

@@ -48,11 +48,13 @@ class RandomisationTest:
         p: The p value.
         kind: ``exact`` (every labeling was counted) or ``monte-carlo``.
         n_labelings: How many labelings were counted or drawn.
+        lower_p: Of a one-sided test, the p value of the other side.
     """
 
     p: float
     kind: str
     n_labelings: int
+    lower_p: float | None = None
 
 
 class _Draws:
@@ -125,7 +127,8 @@ def within_seed_permutation_test(
     Treatment and placebos are each one change away from the control, so if the treatment is
     no more than a nudge, the label *treatment* could be on any of a seed's K + 1 branches. The
     statistic is the sum over seeds of the labelled distance minus the mean of the others; the
-    null is its distribution over all labelings, permuted within each seed.
+    null is its distribution over all labelings, permuted within each seed. ``lower_p`` is of the
+    opposite question: whether treatments lie closer.
 
     Args:
         treatments: ``(n,)``, distance of the treatment from the control, per seed.
@@ -140,12 +143,18 @@ def within_seed_permutation_test(
         # labelled - mean of the others; where K_s differs, so does the weight of a seed
         choices.append(distances - (distances.sum() - distances) / len(others))
         scale += float(distances.max())
-    least = sum(float(statistic[0]) for statistic in choices) - TIE_TOLERANCE * scale
+    observed = sum(float(statistic[0]) for statistic in choices)
+    least, most = observed - TIE_TOLERANCE * scale, observed + TIE_TOLERANCE * scale
     total = math.prod(len(statistic) for statistic in choices)
     if total <= limit:
-        return RandomisationTest(float(np.mean(_all_sums(choices) >= least)), EXACT, total)
-    extreme = int((_drawn_sums(choices, draws, seed) >= least).sum())
-    return RandomisationTest((extreme + 1) / (draws + 1), MONTE_CARLO, draws)
+        sums = _all_sums(choices)
+        above, below = float(np.mean(sums >= least)), float(np.mean(sums <= most))
+        return RandomisationTest(above, EXACT, total, below)
+    sums = _drawn_sums(choices, draws, seed)
+    above, below = (
+        (int(extreme.sum()) + 1) / (draws + 1) for extreme in (sums >= least, sums <= most)
+    )
+    return RandomisationTest(above, MONTE_CARLO, draws, below)
 
 
 def studentised_bootstrap_interval(

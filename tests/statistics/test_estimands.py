@@ -428,8 +428,9 @@ def test_equivalence_against_a_margin(margin: float, noise: float, verdict: str)
 def test_equivalence_of_distances_waits_for_20_pairs() -> None:
     few = distance(estimate(study(6), plan_for(6, margins={"tv": 0.9})))
     assert few.equivalence_p is None
-    assert few.verdict == "effect"
-    assert "equivalence of distances is tested from 20 pairs only" in few.notes
+    assert few.log_equivalence_p is not None  # of logarithms, which any number may be tested by
+    assert few.verdict == "effect but negligible"
+    assert "equivalence below 20 pairs: of logarithms, the typical seed's" in few.notes
     plan = plan_for(20, placebos=1, margins={"tv": 0.9})
     many = distance(estimate(study(20, placebos=1, noise=0.3), plan))
     assert many.verdict == "equivalent"
@@ -451,7 +452,12 @@ def test_persistence_is_the_ratio_with_fieller() -> None:
 def test_persistence_is_undefined_without_an_effect_in_the_window() -> None:
     result = estimate(study(6, noise=0.3), plan_for(6))  # treatment = placebo
     assert persistence(result, "tv") == Persistence(
-        NAME, "tv", "as-is", None, None, "undefined: the effect at t0+W is not established"
+        NAME,
+        "tv",
+        "as-is",
+        None,
+        None,
+        "undefined: the effect at t0+W is not established; every ratio is possible",
     )
 
 
@@ -582,3 +588,55 @@ def test_one_ratio_in_every_seed_is_no_interval_of_width_0() -> None:
     kept = persistence(estimate(outcomes, plan_for(6)), "nll")
     assert (kept.ratio, kept.interval) == (1.0, None)
     assert "gives no interval" in (kept.reason or "")
+
+
+def test_below_the_floor_is_a_verdict_of_its_own() -> None:
+    result = estimate(study(4, noise=0.1, placebo_noise=0.5), plan_for(4))
+    row = distance(result)
+    assert row.below_p == 4.0**-4
+    assert row.adjusted_below_p == 2 * 4.0**-4
+    assert row.permutation_p == 1.0
+    assert row.verdict == "below the floor"
+    assert distance(estimate(study(4), plan_for(4))).verdict == "effect"
+
+
+def test_a_skewed_excess_has_the_bootstrap_interval_beside_it() -> None:
+    outcomes = [seed_outcomes(seed, noise=5.0 if seed == 3 else 0.4) for seed in range(6)]
+    skewed = distance(estimate(outcomes, plan_for(6)))
+    assert skewed.studentised is not None
+    few = distance(estimate(outcomes[1:5], plan_for(6)))
+    assert few.studentised is None
+    assert distance(estimate(study(6), plan_for(6))).studentised is None
+
+
+def equal_pair(n_seeds: int) -> tuple[list[SeedOutcomes], StudyPlan]:
+    names = (NAME, "optimizer-reset", "order-reverse")
+    outcomes = [
+        with_treatment(outcome, outcome.treatments[NAME], "optimizer-reset")
+        for outcome in study(n_seeds, names=names)
+    ]
+    return outcomes, plan_for(n_seeds, perturbations=list(names))
+
+
+def test_treatments_of_equal_bits_are_said_to_be_one() -> None:
+    outcomes, plan = equal_pair(3)
+    result = estimate(outcomes, plan)
+    note = f"{NAME}, optimizer-reset: equal bits in every seed, so each of their tests is counted"
+    assert any(text.startswith(note) for text in result.notes)
+    row = distance(result)
+    assert row.permutation_p == 4.0**-3
+    assert row.adjusted_p == 4 * 4.0**-3  # two treatments at two times
+    other = with_treatment(outcomes[0], outcomes[0].control, "optimizer-reset")
+    apart = estimate([other, *outcomes[1:]], plan)
+    assert not any("equal bits" in text for text in apart.notes)
+    assert any("6 tests with 3 placebos" in text for text in apart.notes)
+
+
+def test_treatments_that_diverge_alike_are_equal_and_at_another_step_are_not() -> None:
+    outcomes, plan = equal_pair(3)
+    both = with_treatment(
+        with_treatment(outcomes[0], diverged(20)), diverged(20), "optimizer-reset"
+    )
+    assert any("equal bits" in text for text in estimate([both, *outcomes[1:]], plan).notes)
+    apart = with_treatment(both, diverged(21))
+    assert not any("equal bits" in text for text in estimate([apart, *outcomes[1:]], plan).notes)

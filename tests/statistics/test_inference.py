@@ -70,3 +70,16 @@ def test_upper_bound_is_the_one_sided_t_test() -> None:
     values = draw(12)
     expected = stats.ttest_1samp(values, 0.8, alternative="less").pvalue
     assert inference.non_inferiority_p(values, 0.8) == pytest.approx(expected)
+
+
+def test_equivalence_of_logarithms_agrees_with_scipy() -> None:
+    distances, floors = np.exp(draw(6, 3)), np.exp(draw(6, 4))
+    expected = stats.ttest_1samp(np.log(distances / (floors + 0.5)), 0, alternative="less")
+    pairs = list(zip(distances.tolist(), floors.tolist(), strict=True))
+    assert inference.log_non_inferiority_p(pairs, 0.5) == pytest.approx(expected.pvalue, abs=1e-9)
+
+
+def test_a_distance_of_0_has_no_logarithm() -> None:
+    assert inference.log_non_inferiority_p([(0.1, 0.1), (0.0, 0.1), (0.2, 0.1)], 0.5) is None
+    assert inference.log_non_inferiority_p([], 0.5) is None
+    assert inference.log_non_inferiority_p([(0.1, 0.0), (0.2, 0.0), (0.3, 0.0)], 0.5) is not None

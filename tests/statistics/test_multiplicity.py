@@ -2,13 +2,21 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
-from auditkit.records.estimate import EFFECT, EQUIVALENT, INCONCLUSIVE, NEGLIGIBLE
+from auditkit.records.estimate import (
+    BELOW_FLOOR,
+    EFFECT,
+    EQUIVALENT,
+    INCONCLUSIVE,
+    NEGLIGIBLE,
+    DistanceEstimate,
+)
 from auditkit.statistics import multiplicity
 
 p_values = st.lists(st.floats(0, 1), min_size=1, max_size=12)
@@ -59,3 +67,25 @@ def test_seeds_needed(m: int, placebos: int, n: int) -> None:
 )
 def test_verdicts(p: float | None, margin_p: float | None, expected: str) -> None:
     assert multiplicity.verdict(p, margin_p, 0.05) == expected
+
+
+def distance_row(name: str, p: float, below: float | None = None) -> DistanceEstimate:
+    row = DistanceEstimate(name, "tv", "as-is", "T", "primary", (), (), (), 0, 0, 0)
+    return replace(row, permutation_p=p, below_p=below)
+
+
+def test_equal_treatments_are_counted_once() -> None:
+    rows = [distance_row("a", 0.01), distance_row("b", 0.01), distance_row("c", 0.04)]
+    _, apart = multiplicity.assign_verdicts([], rows, 0.05)
+    assert [row.adjusted_p for row in apart] == pytest.approx([0.03, 0.03, 0.04])
+    _, found = multiplicity.assign_verdicts([], rows, 0.05, {"a": "a", "b": "a", "c": "c"})
+    assert [row.adjusted_p for row in found] == pytest.approx([0.02, 0.02, 0.04])
+
+
+def test_below_the_floor_is_corrected_by_itself() -> None:
+    rows = [distance_row("a", 0.99, 0.02), distance_row("b", 0.98, 0.04), distance_row("c", 0.01)]
+    _, found = multiplicity.assign_verdicts([], rows, 0.05)
+    assert [row.adjusted_below_p for row in found] == [pytest.approx(0.06), 0.08, None]
+    assert [row.verdict for row in found] == [INCONCLUSIVE, INCONCLUSIVE, EFFECT]
+    _, found = multiplicity.assign_verdicts([], [rows[0], rows[2]], 0.05)
+    assert [row.verdict for row in found] == [BELOW_FLOOR, EFFECT]

@@ -181,3 +181,17 @@ def test_studentised_interval_covers_a_skewed_mean_better_than_t() -> None:
     t, studentised = hits / tries
     assert studentised > t
     assert studentised > 0.9
+
+
+@pytest.mark.parametrize("limit", [resampling.ENUMERATION_LIMIT, 1])
+def test_the_other_side_of_the_permutation_is_that_of_mirrored_distances(limit: int) -> None:
+    rng = np.random.default_rng(5)
+    treated, placebos = rng.uniform(1, 2, 5), rng.uniform(1, 2, (5, 3))
+    found, other = (
+        resampling.within_seed_permutation_test(a.tolist(), b.tolist(), limit=limit, draws=9999)
+        for a, b in ((treated, placebos), (3 - treated, 3 - placebos))
+    )
+    assert found.lower_p is not None
+    assert found.lower_p == pytest.approx(other.p)
+    assert found.p == pytest.approx(other.lower_p)
+    assert found.p + found.lower_p > 1  # the observed labeling is on both sides
