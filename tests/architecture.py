@@ -74,7 +74,7 @@ TORCH_LAZILY = ("cli",)
 #: Rooms where files may be opened. What has no name (pipes, anonymous temporary files) is no file,
 #: and what is part of the package is found where it is used.
 FILES = ("files",)
-PACKAGED = ("formats.schema", "manual")
+PACKAGED = ("formats.schema", "manual", "paper.self_check")
 
 #: Rooms that print and exit; and the modules that end a user's script, quietly, or processes that
 #: they forked.

@@ -15,7 +15,7 @@ from auditkit.formats import canonical
 from auditkit.formats.statements import study_from_statement
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.report import VerificationReport
-from auditkit.signing.envelopes import open_envelope
+from auditkit.signing.envelopes import Envelope, open_envelope
 from auditkit.verification.report_files import REPORT_NAME, find
 from auditkit.verification.report_json import check_agreement, report_from_json
 
@@ -73,14 +73,19 @@ def read_manifest(path: Path, report: VerificationReport) -> StudyManifest:
 
 
 def read_statement(path: Path, report: VerificationReport) -> bytes:
-    """The statement that the report is about.
+    """The statement that the report is about; raises as :func:`read_envelope`."""
+    return read_envelope(path, report).payload
+
+
+def read_envelope(path: Path, report: VerificationReport) -> Envelope:
+    """The statement that the report is about, with its signatures.
 
     Raises:
         ArtifactMismatch: When the file has changed since it was verified.
     """
     data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
-    payload = open_envelope(data, what=path.name).payload
-    found = hashlib.sha256(payload).hexdigest()
+    envelope = open_envelope(data, what=path.name)
+    found = hashlib.sha256(envelope.payload).hexdigest()
     if found != report.statement_sha256:
         raise ArtifactMismatch(
             "the manifest changed while it was verified",
@@ -88,7 +93,7 @@ def read_statement(path: Path, report: VerificationReport) -> bytes:
             found=found,
             where=path.name,
         )
-    return payload
+    return envelope
 
 
 def _with_report(

@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from auditkit.cli.console import LAYOUTS
-from auditkit.cli.earlier_reports import FROM_REPORT, GOOD, read_statement, with_earlier
+from auditkit.cli.earlier_reports import FROM_REPORT, GOOD, read_envelope, with_earlier
 from auditkit.cli.estimand_tables import (
     PERSISTENCE_HEADINGS,
     estimand_tables,
@@ -42,9 +42,11 @@ from auditkit.paper.drawing import Drawn, require_matplotlib, to_svg
 from auditkit.paper.pictures import loss_pictures, study_pictures
 from auditkit.paper.report_page import Picture, Said, Shown, is_page, page
 from auditkit.paper.report_tables import ReportTable
+from auditkit.paper.self_check import SignedStatement, signed_statement
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import MANIFEST_NAME, StudyManifest
 from auditkit.records.report import VerificationReport
+from auditkit.verification.request import VerifyRequest
 
 #: Rows beyond which a page does not hold every estimate: it would be megabytes.
 _MAX_ROWS = 2000
@@ -76,10 +78,11 @@ def report_command(
 ) -> None:
     """Verify MANIFEST, then write it as one page with pictures, tables and explanations.
 
-    The page opens offline and needs no scripts. What needs a replay is taken from the report that
-    your last `auditkit verify` left, if there is one, or that --report names; --replay all makes
-    it anew. The page of a manifest that fails a check says so and shows no estimands; exit codes
-    are those of `auditkit verify`.
+    The page opens offline, needs no scripts, and where a browser has them checks its signature and
+    the run's files itself. What needs a replay is taken from the report that your last `auditkit
+    verify` left, if there is one, or that --report names; --replay all makes it anew. The page of
+    a manifest that fails a check says so and shows no estimands; exit codes are those of `auditkit
+    verify`.
     """
     is_default = ctx.get_parameter_source("amount") == ParameterSource.DEFAULT
     if report_file is not None and not is_default:
@@ -99,14 +102,15 @@ def report_command(
     else:
         report = with_earlier(path, here, report_file, is_default=is_default)
     note = "" if report is here else FROM_REPORT.format(noun="page")
-    found = _found(path, report)
+    found = _found(path, report, request)
     drawn = tuple(_drawn(found))
     shown = Shown(
         tables=tuple(_tables(found)),
         everything=tuple(_everything(found)),
         pictures=tuple(Picture(item.title, item.caption, to_svg(item)) for item in drawn),
     )
-    text = page(_name(manifest), report, found.manifest, _said(found, note), shown)
+    said = _said(found, note)
+    text = page(_name(manifest), report, found.manifest, said, shown, found.signed)
     written_to.write(text.encode("utf-8", "backslashreplace"))
     if figure_files is not None:
         figure_files.write(drawn)
@@ -128,11 +132,13 @@ class _Found:
     Attributes:
         report: The verifier's report.
         manifest: The manifest; None where it does not verify.
+        signed: What the page checks by itself.
         logged: What a recorded loop logged.
     """
 
     report: VerificationReport
     manifest: Manifest | None
+    signed: SignedStatement | None = None
     logged: tuple[Logged, ...] = ()
 
     @property
@@ -147,13 +153,15 @@ def _name(typed: str) -> str:
     return (path.parent.name if path.name == MANIFEST_NAME else path.name) or "a manifest"
 
 
-def _found(path: Path, report: VerificationReport) -> _Found:
+def _found(path: Path, report: VerificationReport, request: VerifyRequest) -> _Found:
     if report.exit_code not in GOOD:
         return _Found(report, None)
-    manifest = manifest_from_statement(read_statement(path, report), what=path.name)
+    envelope = read_envelope(path, report)
+    signed = signed_statement(envelope, request.trusted, report.signed_by)
+    manifest = manifest_from_statement(envelope.payload, what=path.name)
     if isinstance(manifest, StudyManifest):
-        return _Found(report, manifest)
-    return _Found(report, manifest, tuple(read_logged(path.parent, manifest)))
+        return _Found(report, manifest, signed)
+    return _Found(report, manifest, signed, tuple(read_logged(path.parent, manifest)))
 
 
 def _said(found: _Found, note: str) -> Said:

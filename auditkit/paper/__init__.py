@@ -6,5 +6,5 @@ and ``topics`` (facts), ``survey_questions``, ``neurips_questions``, ``paper_lis
 ``rendering`` (Markdown, LaTeX) and ``checklist_page``; ``escaping``. For an archive: ``crate`` and
 ``attribution``. Of the report's page:
 ``markup`` and ``style`` (HTML), ``words`` (the manual's), ``timeline`` and ``pictures`` (by
-``drawing``), ``report_tables``, ``report_page`` (all of it).
+``drawing``), ``report_tables``, ``self_check`` (in a browser), ``report_page`` (all of it).
 """

@@ -15,7 +15,7 @@ from auditkit.formats.quote import printable
 Html = NewType("Html", str)
 
 #: Elements that are empty.
-_VOID = frozenset({"meta", "line", "circle", "rect", "path"})
+_VOID = frozenset({"meta", "input", "line", "circle", "rect", "path"})
 
 
 def text(plain: object) -> Html:

@@ -1,4 +1,4 @@
-"""A verified study or recording as one page that opens anywhere, offline and without scripts."""
+"""A verified study or recording as one page that opens anywhere, offline, whole without scripts."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ from auditkit.paper.markup import (
     text,
 )
 from auditkit.paper.report_tables import ReportTable, to_html
+from auditkit.paper.self_check import (
+    SignedStatement,
+    script_element,
+    script_source,
+    self_check,
+)
 from auditkit.paper.style import style_sheet
 from auditkit.paper.timeline import timeline
 from auditkit.paper.words import glossary, heading, hover
@@ -34,8 +40,11 @@ PAGE_HEAD = (
     '<meta name="generator" content="auditkit report"/>\n'
 )
 
-#: Nothing is loaded from anywhere, whatever a manifest holds.
+#: Nothing is loaded from anywhere, and nothing sent, whatever a manifest holds.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+#: The one script that a page may have.
+_SCRIPT_POLICY = "; script-src {}; require-trusted-types-for 'script'"
 
 _VIEWPORT = Html('<meta name="viewport" content="width=device-width, initial-scale=1"/>')
 
@@ -139,6 +148,7 @@ def page(
     manifest: StudyManifest | RecordingManifest | None,
     said: Said,
     shown: Shown,
+    signed: SignedStatement | None = None,
 ) -> str:
     """The page.
 
@@ -148,6 +158,7 @@ def page(
         manifest: The manifest; None where it does not verify, and then nothing of it is shown.
         said: What the page says in the words of ``auditkit verify``.
         shown: Its tables and pictures.
+        signed: What it checks in its reader's browser; None where it cannot.
     """
     good = is_good(report)
     kind, verdict = _verdict(report)
@@ -156,6 +167,7 @@ def page(
         element("h1", text(f"Verification of {name}")),
         *_signed(report, said),
         _checks(report, said),
+        *([self_check(signed)] if good else ()),
     ]
     if good and isinstance(manifest, StudyManifest):
         parts += _study(report, manifest, said, shown)
@@ -165,13 +177,16 @@ def page(
     own = (*_CHECKS, *_CHECKPOINTS, *_COMPONENTS, *_STREAMS)
     asked = (*own, *words, *(_WORDS if isinstance(manifest, StudyManifest) else ()))
     parts += [section(2, "Glossary", glossary(asked), id_="glossary"), _foot(report)]
+    has_script = good and signed is not None and signed.fits
+    policy = _POLICY + (_SCRIPT_POLICY.format(script_source()) if has_script else "")
     head = [
         _VIEWPORT,
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+        element("meta", http_equiv="Content-Security-Policy", content=policy),
         element("title", text(f"{verdict.partition(':')[0]}: {name}")),
         Html(f"<style>\n{style_sheet()}</style>"),
     ]
-    body = element("body", element("main", joined(parts)))
+    end = script_element() if has_script else Html("")
+    body = element("body", element("main", joined(parts)), end)
     return f"{PAGE_HEAD}{joined(head)}\n</head>\n{body}\n</html>\n"
 
 

@@ -55,6 +55,11 @@ code { font-size: .9em; }
 .bad { color: var(--bad); }
 .muted { color: var(--muted); }
 .fingerprint { font: bold 1.4rem/1.4 ui-monospace, monospace; }
+.self-check { border-left: .2rem solid var(--line); padding-left: .8rem; }
+.self-check label { display: block; }
+.self-check input, .self-check progress { font: inherit; width: 100%; max-width: 34rem; }
+.self-check input[type=file] { padding: 1.6rem 1rem; border: .15rem dashed var(--line); }
+.self-check input[type=text] { font-family: ui-monospace, monospace; }
 .wide { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal; }
 caption { text-align: left; font-weight: bold; padding: .2rem 0; }
@@ -74,6 +79,7 @@ figcaption { color: var(--muted); font-size: .9rem; }
 dt { font-weight: bold; margin-top: .8rem; }
 dd { margin: 0 0 0 1rem; }
 @media print {
+  .self-check { display: none; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   .wide { overflow: visible; }
   table { font-size: 7.5pt; }

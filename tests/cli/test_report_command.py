@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +15,7 @@ import torch
 from checklist_example import example_manifest, example_report
 from click.testing import CliRunner, Result
 from report_reading import named, parsed, tables, words
+from self_checking import held_by
 from torch.utils.data import DataLoader, TensorDataset
 
 import auditkit as ak
@@ -279,6 +282,9 @@ def test_a_study_of_an_earlier_build_is_shown(tmp_path: Path) -> None:
     assert "Integrity only" in page
     assert {"Hardware", "Packages", "The plan and the program"} <= set(tables(page))
     assert "Not shown: that this was the only run" in page
+    payload = open_envelope((GOLDEN / "study" / "manifest.json").read_bytes()).payload
+    statement = base64.b64decode(held_by(page)["statement"])  # which the page checks itself
+    assert zlib.decompress(statement) == payload
 
 
 def test_a_recording_is_shown_with_components_and_checkpoints(tmp_path: Path) -> None:

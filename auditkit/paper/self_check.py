@@ -1,0 +1,179 @@
+"""The part of a page with which it checks itself, in its reader's browser.
+
+The page holds the signed statement, its signature and the signer's key; the script beside this
+module (``self_check.js``) verifies the one and compares the files of a run with the other. It is
+copied into the page as it is, and the page's policy allows no other script, by its digest.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib.resources
+import json
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from auditkit.paper.markup import Html, element, joined, paragraph, section, text
+from auditkit.signing.envelopes import Envelope, pae
+from auditkit.signing.keys import TrustedKey, verifies
+
+#: Compressed statements beyond this are not held: a page is to stay below 2 MB.
+MAX_STATEMENT_BYTES = 700_000
+
+_TITLE = "Check it in this browser"
+
+_OFF = (
+    "This page can check its own signature, and the files of the run, but JavaScript is off, "
+    "blocked or too old here. Nothing else on the page needs it. auditkit verify makes these "
+    "checks and all others."
+)
+
+_COVERED = (
+    "Checks 2 (signature) and 3 (files) of auditkit verify, made here and now. Nothing is "
+    "uploaded: the page's policy forbids every connection. Not covered: all other checks; replay "
+    "needs auditkit. Who made this page could have changed this script, too: what it finds wrong "
+    "is wrong, and whoever must not be deceived runs auditkit verify or makes the page anew."
+)
+
+_WHY_NOT = "This page does not check itself: {}. auditkit verify makes these checks and all others."
+
+
+@dataclass(frozen=True)
+class SignedStatement:
+    """What a page can check by itself.
+
+    Attributes:
+        payload: The exact bytes that were signed.
+        payload_type: Their media type.
+        signature: Ed25519 signature of both.
+        key: The signer's public key, 32 bytes.
+    """
+
+    payload: bytes
+    payload_type: str
+    signature: bytes
+    key: bytes
+
+    @functools.cached_property
+    def deflated(self) -> bytes:
+        """The signed bytes as the page holds them."""
+        return zlib.compress(self.payload, 9)
+
+    @property
+    def fits(self) -> bool:
+        """Whether a page holds them."""
+        return len(self.deflated) <= MAX_STATEMENT_BYTES
+
+
+def signed_statement(
+    envelope: Envelope, trusted: Iterable[TrustedKey], signed_by: str | None
+) -> SignedStatement | None:
+    """The statement with the signature of the key that a report names; None where it is no Ed25519.
+
+    Args:
+        envelope: The manifest's.
+        trusted: Keys that count.
+        signed_by: Fingerprint of the key that the verifier's report names.
+    """
+    message = pae(envelope.payload, envelope.payload_type)
+    for key in trusted:
+        public = key.public_key
+        if key.fingerprint != signed_by or not isinstance(public, Ed25519PublicKey):
+            continue
+        for signature in envelope.signatures:
+            if verifies(public, signature.value, message):
+                kind, raw = envelope.payload_type, public.public_bytes_raw()
+                return SignedStatement(envelope.payload, kind, signature.value, raw)
+    return None
+
+
+@functools.cache
+def script() -> str:
+    """The script of a page, without its last line end."""
+    file = importlib.resources.files("auditkit.paper") / "self_check.js"
+    return file.read_text(encoding="utf-8").rstrip()
+
+
+def script_source() -> str:
+    """What a Content-Security-Policy allows the script by."""
+    digest = hashlib.sha256(script().encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+
+
+def self_check(signed: SignedStatement | None) -> Html:
+    """The section, without its script; why there is none where there is nothing to check."""
+    if signed is None:
+        return section(2, _TITLE, paragraph(_WHY_NOT.format("it was not signed with Ed25519")))
+    if not signed.fits:
+        why = f"its statement of {len(signed.payload):,} bytes is too large for a page"
+        return section(2, _TITLE, paragraph(_WHY_NOT.format(why)))
+    controls = (
+        paragraph(_COVERED, "muted"),
+        element("h3", text("Signature: which key")),
+        element("p", class_="fingerprint", id="self-check-key"),
+        _status("signature"),
+        element(
+            "p",
+            element("label", text("Fingerprint in the paper"), for_="self-check-typed"),
+            element(
+                "input",
+                id="self-check-typed",
+                type="text",
+                size="50",
+                autocomplete="off",
+                spellcheck="false",
+                placeholder="SHA256:",
+            ),
+        ),
+        _status("whose"),
+        element("h3", text("Files: size and SHA-256")),
+        element(
+            "p",
+            element(
+                "label",
+                text("The run's folder: drop it on this field, or choose it"),
+                for_="self-check-folder",
+            ),
+            element("input", id="self-check-folder", type="file", webkitdirectory="", multiple=""),
+        ),
+        element("progress", id="self-check-progress", aria_label="bytes read", max="1", hidden=""),
+        _status("files"),
+        element("ul", id="self-check-found"),
+    )
+    return section(
+        2,
+        _TITLE,
+        element("p", text(_OFF), id="self-check-off"),
+        element("div", joined(controls), id="self-check-on", class_="self-check", hidden=""),
+        _data(signed),
+    )
+
+
+def script_element() -> Html:
+    """The script, for the end of a page."""
+    return Html(f"<script>{script()}</script>")
+
+
+def _status(name: str) -> Html:
+    return element("p", id=f"self-check-{name}", role="status")
+
+
+def _data(signed: SignedStatement) -> Html:
+    """What the script works on; base64 and a media type, in which nothing can end an element."""
+    held = {
+        "key": _base64(signed.key),
+        "signature": _base64(signed.signature),
+        "statement": _base64(signed.deflated),
+        "type": signed.payload_type,
+    }
+    content = json.dumps(held).replace("<", "\\u003c")
+    return Html(f'<script type="application/json" id="self-check-data">{content}</script>')
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
