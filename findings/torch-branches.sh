@@ -7,7 +7,7 @@
 # ablations) starts every branch but the first with the moments of the one before: the very same
 # branch, run twice, ends in other weights.
 #
-# Hurt: every comparison of branches in one process; the control is the branch that is right.
+# Hurt: comparisons of branches in one process. Only the first, often the control, begins right.
 # What helps: `load_state_dict(copy.deepcopy(checkpoint["optimizer"]))`, or the file loaded anew.
 # Source: https://github.com/pytorch/pytorch/issues/196083 (open); the method's documentation
 #   says nothing of it.
