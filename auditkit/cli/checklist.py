@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from auditkit.cli.earlier_reports import FROM_REPORT, GOOD, read_manifest, with_earlier
+from auditkit.cli.earlier_reports import FROM_REPORT, GOOD, read_statement, with_earlier
 from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT
 from auditkit.cli.outputs import destination
@@ -23,7 +23,8 @@ from auditkit.cli.verify_options import (
 )
 from auditkit.errors import UsageError
 from auditkit.evidence.verdicts import is_recording_report
-from auditkit.paper.checklist import fill
+from auditkit.formats.statements import manifest_from_statement
+from auditkit.paper.checklist import RECORDING_LISTS, fill
 from auditkit.paper.checklist_page import is_checklist_page, to_page
 from auditkit.paper.lists import DEFAULT_LISTS, LISTS
 from auditkit.paper.rendering import is_checklist, to_latex, to_markdown
@@ -84,24 +85,39 @@ def checklist(
     request = request_of(path, **options)
     refuse_idle(request)
     report = verify_path(path, request)
-    if is_recording_report(report.checks):
-        raise UsageError(
-            "a recording has no branches, estimands or noise floor to fill a checklist with",
-            where=path.name,
-            hint="give the manifest of a study",
-        )
+    wanted = tuple(LISTS) if _ALL in lists else lists
     made_here = report
-    report = with_earlier(path, report, report_file, is_default=is_default)
+    if is_recording_report(report.checks):
+        if report_file is not None:
+            raise UsageError("--report is for a study: of a recording all was checked here")
+        is_given = ctx.get_parameter_source("lists") != ParameterSource.DEFAULT
+        wanted = _of_recording(path, wanted, is_given=is_given and _ALL not in lists)
+    else:
+        report = with_earlier(path, report, report_file, is_default=is_default)
     good = report.exit_code in GOOD
     if not good:
         _say_why(path, report)
     notes = (FROM_REPORT.format(noun="checklist"),) if report is not made_here else ()
-    found = read_manifest(path, report) if good else None
-    filled = fill(found, report, notes, tuple(LISTS) if _ALL in lists else lists)
+    found = None
+    if good:
+        found = manifest_from_statement(read_statement(path, report), what=path.name)
+    filled = fill(found, report, notes, wanted)
     written_to.write(_FORMATS[form](filled).encode("utf-8", "backslashreplace"))
     if not written_to.is_stdout:
         click.echo(f"checklist: {out}", err=True)
     ctx.exit(report.exit_code)
+
+
+def _of_recording(path: Path, wanted: tuple[str, ...], *, is_given: bool) -> tuple[str, ...]:
+    """The lists that a recording can have facts for; all but the survey's."""
+    rest = tuple(name for name in wanted if name in RECORDING_LISTS)
+    if is_given and rest != wanted:
+        raise UsageError(
+            "a recording has no branches, estimands or noise floor that the survey's list asks for",
+            where=path.name,
+            hint=f"--for {', '.join(RECORDING_LISTS)} have facts of it",
+        )
+    return rest
 
 
 def _is_own(data: bytes) -> bool:

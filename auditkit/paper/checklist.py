@@ -13,12 +13,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from auditkit.evidence.verdicts import is_recording_report
+from auditkit.formats.statements import Manifest
 from auditkit.paper.citations import answer_from_checks, clipped, passed
 from auditkit.paper.lists import ABOUT_PAPERS, DEFAULT_LISTS, LISTS, QUESTIONS
 from auditkit.paper.questions import Answer, Checklist, ChecklistItem, Question
-from auditkit.paper.survey import SURVEY_ITEMS
+from auditkit.paper.recording_facts import RECORDING_FACTS
+from auditkit.paper.survey import SURVEY_ITEMS, Facts
+from auditkit.paper.topics import nothing
 from auditkit.records.manifest import StudyManifest
+from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import VerificationReport
+
+#: Lists that a recording has facts for: it has no branches that the survey's could be about.
+RECORDING_LISTS = tuple(name for name in LISTS if name != "survey")
+
+_NOT_SHOWN_OF_RECORDING = (
+    "Not shown: that this was the only run, who ran it, when, on which hardware, or that the data "
+    "are clean. A recording has no branches, and no effects."
+)
 
 _NOT_SHOWN = (
     "Not shown: that this was the only run (seeds can be shopped), who ran it, when, on which "
@@ -27,7 +40,7 @@ _NOT_SHOWN = (
 
 
 def fill(
-    manifest: StudyManifest | None,
+    manifest: Manifest | None,
     report: VerificationReport,
     notes: tuple[str, ...] = (),
     lists: Sequence[str] = DEFAULT_LISTS,
@@ -38,13 +51,16 @@ def fill(
         manifest: The manifest; None where it does not verify, and then nothing of it is cited.
         report: The verifier's report on it.
         notes: Further notes, such as where the report comes from.
-        lists: Names of :data:`auditkit.paper.lists.LISTS`.
+        lists: Names of :data:`auditkit.paper.lists.LISTS`; of a recording, of
+            :data:`RECORDING_LISTS`.
 
     Returns:
         An item for each question of the lists, in the order of :data:`auditkit.paper.lists.LISTS`.
     """
     chosen = [name for name in LISTS if name in lists]
-    shown = () if manifest is None else (_shown(report), _NOT_SHOWN)
+    is_study = isinstance(manifest, StudyManifest)
+    not_shown = _NOT_SHOWN if is_study else _NOT_SHOWN_OF_RECORDING
+    shown = () if manifest is None else (_shown(report), not_shown)
     return Checklist(
         manifest_sha256=report.manifest_sha256,
         signed_by=report.signed_by,
@@ -68,35 +84,43 @@ def _problem(report: VerificationReport) -> str:
 
 
 def _item(
-    question: Question, manifest: StudyManifest | None, report: VerificationReport
+    question: Question, manifest: Manifest | None, report: VerificationReport
 ) -> ChecklistItem:
-    answer, text = answer_from_checks(report, question.checks)
-    evidence: tuple[str, ...] = ()
-    about_paper = ABOUT_PAPERS.get(question.key)
+    behind = question.checks
+    if isinstance(manifest, RecordingManifest):  # others replay it, and its facts say whether
+        behind = tuple(number for number in behind if number != 8)
+    answer, text = answer_from_checks(report, behind)
+    facts = Facts(text, (), answer)
     if manifest is None:
-        answer, text = _without_manifest(answer, text)
-    elif answer == "yes" and about_paper is not None:
-        text, evidence = about_paper.facts(manifest, report)
+        facts = _without_manifest(answer, text)
     elif answer == "yes":
-        facts = SURVEY_ITEMS[question.key](manifest, report)
-        answer, text, evidence = facts.answer, facts.text, facts.evidence
+        facts = _facts(question.key, manifest, report)
+    is_open = question.key in ABOUT_PAPERS  # a person's, whatever the facts
     return ChecklistItem(
         key=question.key,
         source=question.source,
         question=question.text,
-        answer="todo" if about_paper is not None else answer,
-        justification=text,
-        evidence=evidence,
+        answer="todo" if is_open else facts.answer,
+        justification=facts.text,
+        evidence=facts.evidence,
         title=question.title,
         person=question.person,
         number=question.number,
     )
 
 
-def _without_manifest(answer: Answer, text: str) -> tuple[Answer, str]:
+def _facts(key: str, manifest: Manifest, report: VerificationReport) -> Facts:
+    if isinstance(manifest, RecordingManifest):
+        return Facts(*RECORDING_FACTS.get(key, nothing)(manifest, report))
+    if key in ABOUT_PAPERS:
+        return Facts(*ABOUT_PAPERS[key].facts(manifest, report))
+    return SURVEY_ITEMS[key](manifest, report)
+
+
+def _without_manifest(answer: Answer, text: str) -> Facts:
     """A failed check stays a no; whatever else it was, nothing is filled in."""
-    nothing = "Nothing is filled in: the manifest does not verify."
-    return ("no", text) if answer == "no" else ("todo", nothing)
+    nothing_said = Facts("Nothing is filled in: the manifest does not verify.", (), "todo")
+    return Facts(text, (), "no") if answer == "no" else nothing_said
 
 
 def _shown(report: VerificationReport) -> str:
@@ -108,7 +132,9 @@ def _shown(report: VerificationReport) -> str:
             "pairing (control and treatment share their state up to t0 and differ only in the "
             "declared perturbation)"
         )
-    if passed(report, 8, 9):
+    if passed(report, 8) and is_recording_report(report.checks):
+        shown.append("replay (somebody else's run of the script gave what is recorded)")
+    elif passed(report, 8, 9):
         part = "" if report.verdict == "verified" else " in the branches that were replayed"
         shown.append(
             f"replay-consistency{part} (the recorded states follow from the recorded inputs on "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from auditkit.formats.statements import Manifest
 from auditkit.paper.questions import BASE_CHECKS, Answer
 from auditkit.records.estimate import (
     AS_IS,
@@ -108,7 +109,7 @@ def more_seeds(manifest: StudyManifest, check: int) -> tuple[str, ...]:
     return (f"check {check}; {count(rest, 'more seed')}: see the manifest",) if rest > 0 else ()
 
 
-def file_digest(manifest: StudyManifest, name: str) -> str:
+def file_digest(manifest: Manifest, name: str) -> str:
     """The first digits of a file's SHA-256."""
     return digest(next((file.sha256 for file in manifest.files if file.name == name), None))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from auditkit.formats.statements import Manifest
 from auditkit.paper.citations import (
     answer_from_checks,
     clipped,
@@ -138,7 +139,7 @@ def signed_line(report: VerificationReport, what: str) -> str:
     return f"check 2; in the signed statement {digest(report.statement_sha256)}: {what}"
 
 
-def code_lines(manifest: StudyManifest) -> tuple[str, ...]:
+def code_lines(manifest: Manifest) -> tuple[str, ...]:
     """A line for each code file."""
     files = manifest.program.code[:8]
     lines = [
@@ -186,7 +187,7 @@ def _verb(is_unopened: bool) -> str:
     return "listed and not opened in the replay," if is_unopened else "opened"
 
 
-def duration(manifest: StudyManifest) -> str:
+def duration(manifest: Manifest) -> str:
     """How long the run took, by its own clock."""
     run = manifest.run
     try:
@@ -194,5 +195,5 @@ def duration(manifest: StudyManifest) -> str:
         seconds = (end - begin).total_seconds()
     except (TypeError, ValueError):  # not ISO 8601, or one with and one without a zone
         return f"Run from {clipped(run.started)} to {clipped(run.finished)} (self-reported)."
-    length = f"{seconds / 3600:,.2f} hours" if seconds >= 3600 else f"{seconds:,.0f} seconds"
-    return f"Wall-clock time of the whole study: {length} (self-reported)."
+    length = f"{seconds / 3600:,.2f} hours" if seconds >= 3600 else count(round(seconds), "second")
+    return f"Wall-clock time of the whole run: {length} (self-reported)."

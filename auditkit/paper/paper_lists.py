@@ -172,7 +172,7 @@ PINEAU_ASKED: tuple[Asked, ...] = (
         "How long does a result take, or how much energy?",
         "the signed record of the run's times (self-reported)",
         duration_and_size,
-        "Energy, and time a result where it is not that of the whole study.",
+        "Energy, and time a result where it is not that of the whole run.",
     ),
     _pineau(
         "5.6",

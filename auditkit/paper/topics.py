@@ -7,7 +7,9 @@ said here. The answer stays a person's (see :mod:`auditkit.paper.neurips`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
+from auditkit.formats.statements import Manifest
 from auditkit.paper.citations import (
     MAX_LISTED,
     answer_from_checks,
@@ -27,30 +29,33 @@ from auditkit.paper.neurips import TextAndEvidence, duration, signed_line
 from auditkit.paper.survey import rng
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.metric_names import is_measure
+from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import VerificationReport
 
-Topic = Callable[[StudyManifest, VerificationReport], TextAndEvidence]
+_Record = TypeVar("_Record", StudyManifest, RecordingManifest)
 
 #: What there is to say where no manifest can say anything.
 NOTHING: TextAndEvidence = ("No manifest shows anything of this.", ())
 
 
-def together(*topics: Topic) -> Topic:
+def together(
+    *topics: Callable[[_Record, VerificationReport], TextAndEvidence],
+) -> Callable[[_Record, VerificationReport], TextAndEvidence]:
     """Several topics as one; what two of them say stands there once."""
 
-    def told(manifest: StudyManifest, report: VerificationReport) -> TextAndEvidence:
+    def told(manifest: _Record, report: VerificationReport) -> TextAndEvidence:
         parts = [topic(manifest, report) for topic in topics]
         lines = dict.fromkeys(line for _, evidence in parts for line in evidence)
-        texts = [text for text, _ in parts]
+        texts = dict.fromkeys(text for text, _ in parts)
         whole = [
-            text for text in texts if not any(text in other for other in texts if other != text)
+            text for text in texts if not any(text in other for other in texts.keys() - {text})
         ]
-        return " ".join(dict.fromkeys(whole)), tuple(lines)
+        return " ".join(whole), tuple(lines)
 
     return told
 
 
-def nothing(_: StudyManifest, __: VerificationReport) -> TextAndEvidence:
+def nothing(_: Manifest, __: VerificationReport) -> TextAndEvidence:
     """An item that is a person's alone."""
     return NOTHING
 
@@ -61,7 +66,7 @@ def seeding(manifest: StudyManifest, report: VerificationReport) -> TextAndEvide
     return facts.text, facts.evidence
 
 
-def software(manifest: StudyManifest, report: VerificationReport) -> TextAndEvidence:
+def software(manifest: Manifest, report: VerificationReport) -> TextAndEvidence:
     """Interpreter, distributions and math libraries."""
     environment = manifest.environment
     text = f"{clipped(environment.python)}; {pairs(environment.packages)}."
@@ -171,7 +176,7 @@ def commands(manifest: StudyManifest, report: VerificationReport) -> TextAndEvid
     return text, (signed_line(report, f"plan and program {clipped(manifest.program.target)}"),)
 
 
-def duration_and_size(manifest: StudyManifest, report: VerificationReport) -> TextAndEvidence:
+def duration_and_size(manifest: Manifest, report: VerificationReport) -> TextAndEvidence:
     """How long it took, and how much it takes."""
     size = sum(file.size for file in manifest.files)
     text = f"{duration(manifest)} The {len(manifest.files):,} files take {size:,} bytes."
@@ -195,7 +200,7 @@ def versions(manifest: StudyManifest, report: VerificationReport) -> TextAndEvid
     return text, (signed_line(report, "environment, as the run recorded it"), line, *plugs)
 
 
-def inventory(manifest: StudyManifest, report: VerificationReport) -> TextAndEvidence:
+def inventory(manifest: Manifest, report: VerificationReport) -> TextAndEvidence:
     """Which files there are."""
     roles: dict[str, int] = {}
     for file in manifest.files:
@@ -227,7 +232,7 @@ def replayed(manifest: StudyManifest, report: VerificationReport) -> TextAndEvid
     return text, (*lines, *more_seeds(manifest, 8))
 
 
-def by_others(_: StudyManifest, report: VerificationReport) -> TextAndEvidence:
+def by_others(_: Manifest, report: VerificationReport) -> TextAndEvidence:
     """Whose signed reports lie beside the manifest."""
     good = [item for item in report.countersignatures if item.counts]
     if not good:

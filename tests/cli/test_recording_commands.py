@@ -101,8 +101,26 @@ def test_verify_lists_every_replay_contradictions_first(recording: Recording) ->
     assert text.index(f"{late}: SHA256:") < text.index("replay.json: SHA256:")
 
 
-def test_a_recording_fills_no_checklist(recording: Recording) -> None:
+def test_a_recording_fills_the_lists_about_papers(recording: Recording) -> None:
     done = call("checklist", recording)
+    assert done.code == 0, done.err
+    assert "## NeurIPS Paper Checklist" in done.out
+    assert "arXiv 2601.21624" not in done.out
+    assert (
+        f"One run: {recording.recorded.ranks[0].steps} steps"
+        in call("checklist", recording, "--for", "all").out
+    )
+    done = call("checklist", recording, "--for", "survey", "--for", "aaai")
     assert (done.code, done.out) == (2, "")
     assert "a recording has no branches, estimands or noise floor" in done.line
-    assert done.line.endswith("give the manifest of a study")
+    done = call("checklist", recording, "--report", "report.json")
+    assert (done.code, "--report is for a study" in done.line) == (2, True)
+
+
+def test_the_checklist_of_a_recording_that_does_not_verify_says_so(recording: Recording) -> None:
+    name = recording.recorded.files[0].name
+    (recording.folder / name).write_bytes(b"")
+    done = call("checklist", recording, "--format", "latex")
+    assert done.code == 1
+    assert "THIS MANIFEST DOES NOT VERIFY: check 3" in done.out.splitlines()[0]
+    assert "Evidence:" not in done.out
