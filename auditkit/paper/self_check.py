@@ -145,13 +145,14 @@ def self_check(signed: SignedStatement | None) -> Html:
         _status("files"),
         element("ul", id="self-check-found"),
     )
-    return section(
+    whole = section(
         2,
         _TITLE,
         element("p", text(_OFF), id="self-check-off"),
         element("div", joined(controls), id="self-check-on", class_="self-check", hidden=""),
         _data(signed),
     )
+    return element("section", whole, class_="on-screen")
 
 
 def script_element() -> Html:
