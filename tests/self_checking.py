@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from report_reading import named, parsed
 
@@ -26,11 +24,11 @@ def signed_of(run: Path) -> SignedStatement:
     return signed
 
 
-def held_by(page: str) -> dict[str, Any]:
+def held_by(page: str) -> dict[str, str]:
     """The data of a page's script."""
-    (data,) = (n for n in named(parsed(page), "script") if n.get("id") == "self-check-data")
-    held: dict[str, Any] = json.loads(data.text)
-    return held
+    (part,) = (n for n in named(parsed(page), "div") if n.get("id") == "self-check-on")
+    names = ("key", "signature", "statement", "type")
+    return {name: part.get(f"data-{name}") for name in names}
 
 
 def largest_file(run: Path) -> str:

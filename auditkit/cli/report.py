@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,16 +35,20 @@ from auditkit.cli.verify_options import (
     request_of,
     verification_options,
 )
-from auditkit.errors import UsageError
+from auditkit.errors import AuditError, UsageError
+from auditkit.evidence.reader import RunEvidence
 from auditkit.evidence.verdicts import is_recording_report
 from auditkit.formats.statements import Manifest, manifest_from_statement
 from auditkit.paper.drawing import Drawn, require_matplotlib, to_svg
 from auditkit.paper.pictures import loss_pictures, study_pictures
 from auditkit.paper.report_page import Picture, Said, Shown, is_page, page
 from auditkit.paper.report_tables import ReportTable
+from auditkit.paper.run_curves import loss_courses, reliability_curves
+from auditkit.paper.run_pictures import divergence_picture, reliability_picture
 from auditkit.paper.self_check import SignedStatement, signed_statement
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import MANIFEST_NAME, StudyManifest
+from auditkit.records.metric_names import split_metric
 from auditkit.records.report import VerificationReport
 from auditkit.verification.request import VerifyRequest
 
@@ -103,7 +107,7 @@ def report_command(
         report = with_earlier(path, here, report_file, is_default=is_default)
     note = "" if report is here else FROM_REPORT.format(noun="page")
     found = _found(path, report, request)
-    drawn = tuple(_drawn(found))
+    drawn = tuple(_drawn(found, path.parent))
     shown = Shown(
         tables=tuple(_tables(found)),
         everything=tuple(_everything(found)),
@@ -176,10 +180,29 @@ def _said(found: _Found, note: str) -> Said:
     )
 
 
-def _drawn(found: _Found) -> Iterator[Drawn]:
+def _drawn(found: _Found, folder: Path) -> Iterator[Drawn]:
     if found.estimates is not None:
         yield from study_pictures(found.estimates)
+        if isinstance(found.manifest, StudyManifest):
+            run = RunEvidence(folder, found.manifest)
+            yield from _drawn_of_files(run, split_metric(found.estimates.primary_metric)[0])
     yield from loss_pictures(dict(curve for item in found.logged for curve in loss_curves(item)))
+
+
+def _drawn_of_files(run: RunEvidence, probe: str) -> Iterator[Drawn]:
+    """Pictures of what was verified; where it has changed since, there is one less."""
+    makers: tuple[Callable[[], Drawn | None], ...] = (
+        lambda: divergence_picture(loss_courses(run)),
+        lambda: reliability_picture(reliability_curves(run, probe)),
+    )
+    for make in makers:
+        try:
+            drawn = make()
+        except AuditError as error:
+            say(f"not drawn: {error}")
+            continue
+        if drawn is not None:
+            yield drawn
 
 
 def _tables(found: _Found) -> Iterator[ReportTable]:

@@ -19,7 +19,7 @@ from auditkit.records.estimate import (
 )
 
 #: Names of all pictures, and of the tables with the records that they are made of.
-FIGURES = ("seeds", "distances", "forest", "curves", "loss")
+FIGURES = ("seeds", "distances", "forest", "curves", "divergence", "reliability", "loss")
 RECORDS = {
     "levels": ControlLevel,
     "distances": DistanceEstimate,

@@ -135,7 +135,8 @@ def to_bytes(drawn: Drawn, form: str) -> bytes:
 def label(words: str, limit: int = 30) -> str:
     """Words from a file as matplotlib can write them in any font, in lines of a length."""
     plain = printable(words).encode("ascii", "backslashreplace").decode("ascii")
-    lines = [plain[n : n + limit] for n in range(0, len(plain), limit)]
+    # behind a separator where there is one, else in the middle of a word
+    lines = re.findall(rf".{{1,{limit}}}(?:$|(?<=[,:+/ ]))|.{{1,{limit}}}", plain)
     return "\n".join(lines if len(lines) <= 3 else [*lines[:2], "..."])
 
 

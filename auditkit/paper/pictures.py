@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from auditkit.paper.drawing import Drawn, label
@@ -25,6 +25,9 @@ _TIMES = dict(zip(CONFIRMATORY, ((VERMILION, "o"), (BLUE, "s")), strict=True))
 
 #: Perturbations of a picture, points of a curve, and curves of a picture that are drawn.
 _MAX_ROWS, _MAX_POINTS, _MAX_CURVES = 40, 400, 8
+
+#: Characters beside each other in a legend, what stands before each name counted as eight.
+_LEGEND_CHARS = 72
 
 
 def study_pictures(estimates: EstimateTable) -> Iterator[Drawn]:
@@ -86,7 +89,7 @@ def _effect_curves(estimates: EstimateTable) -> Iterator[Drawn]:
             f"Effect over steps: {estimates.primary_metric}",
             f"{what}, mean over seeds, at every time at which branches are compared; of the first "
             f"{_MAX_CURVES} perturbations. All but t0+W and T are exploratory.",
-            3.2,
+            2.8 + legend_height(shown),
             lambda figure: _draw_curves(figure, shown, what, "."),
         )
 
@@ -104,7 +107,7 @@ def loss_pictures(logged: Mapping[str, tuple[Sequence[float], Sequence[float]]])
             "Loss",
             "The loss that the loop logged, over steps; of a long curve the least and the most of "
             "every stretch are drawn.",
-            3.0,
+            2.7 + legend_height(curves),
             lambda figure: _draw_curves(figure, curves, "Loss"),
         )
 
@@ -174,7 +177,7 @@ def _draw_forest(figure: Any, names: Sequence[str], rows: Sequence[_Row], what: 
                 _draw_estimate(panel, row, y, colour, marker, is_filled=is_filled)
     _name_rows(panel, names)
     panel.set_xlabel(what)
-    _legend(figure)
+    legend(figure)
 
 
 def _draw_estimate(
@@ -209,7 +212,7 @@ def _draw_distances(figure: Any, names: Sequence[str], rows: Sequence[DistanceEs
         panel.axvline(0, color="#888888", linewidth=1)
         _name_rows(panel, names)
     panels[-1].set_xlabel(f"Mean {label(rows[0].metric)}")
-    _legend(figure)
+    legend(figure)
 
 
 def _draw_curves(
@@ -222,16 +225,16 @@ def _draw_curves(
     colours = (BLUE, VERMILION, GREEN)
     for number, (name, (steps, values)) in enumerate(curves.items()):
         style = ("-", "--", ":")[(number + number // len(colours)) % 3]
-        shown = _thinned(steps, values)
+        shown = thinned(steps, values)
         colour = colours[number % len(colours)]
         panel.plot(*shown, f"{marker}{style}", color=colour, linewidth=1.2, label=label(name))
     panel.set_xlabel("Step")
     panel.set_ylabel(what)
     panel.grid(visible=True, color="#888888", alpha=0.35, linewidth=0.6)
-    _legend(figure)
+    legend(figure)
 
 
-def _thinned(
+def thinned(
     steps: Sequence[float], values: Sequence[float]
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Of every stretch of a long curve the least and the most, in their order."""
@@ -245,5 +248,14 @@ def _thinned(
     return [steps[n] for n in kept], [values[n] for n in kept]
 
 
-def _legend(figure: Any) -> None:
-    figure.legend(loc="outside upper left", ncols=3, frameon=False)
+def legend_height(names: Iterable[str]) -> float:
+    """Inches that a legend of these names takes at most."""
+    return 0.17 * sum(label(name).count("\n") + 1 for name in names)
+
+
+def legend(figure: Any) -> None:
+    """A legend above the panels, in as many columns as its longest line leaves room for."""
+    names = [name for panel in figure.axes for name in panel.get_legend_handles_labels()[1]]
+    longest = max(len(line) for name in names for line in name.split("\n"))
+    n_columns = max(1, min(3, _LEGEND_CHARS // (longest + 8)))
+    figure.legend(loc="outside upper left", ncols=n_columns, frameon=False)

@@ -382,7 +382,7 @@ async function start(document) {
     );
   };
 
-  const signed = await unpacked(JSON.parse(part("data").textContent));
+  const signed = await unpacked(part("on").dataset);
   part("off").hidden = true;
   part("on").hidden = false;
   const key = fingerprint(signed.key);
@@ -426,6 +426,7 @@ async function start(document) {
     }
   };
   const folder = part("folder");
+  folder.webkitdirectory = true; // every browser has it, and no validator of HTML
   folder.addEventListener("change", () => {
     const files = Array.from(folder.files, (file) => ({ path: file.webkitRelativePath, file }));
     folder.value = ""; // so that the same folder can be chosen again

@@ -11,7 +11,6 @@ import base64
 import functools
 import hashlib
 import importlib.resources
-import json
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -139,19 +138,29 @@ def self_check(signed: SignedStatement | None) -> Html:
                 text("The run's folder: drop it on this field, or choose it"),
                 for_="self-check-folder",
             ),
-            element("input", id="self-check-folder", type="file", webkitdirectory="", multiple=""),
+            element("input", id="self-check-folder", type="file", multiple=""),
         ),
         element("progress", id="self-check-progress", aria_label="bytes read", max="1", hidden=""),
         _status("files"),
         element("ul", id="self-check-found"),
     )
-    return section(
+    whole = section(
         2,
         _TITLE,
         element("p", text(_OFF), id="self-check-off"),
-        element("div", joined(controls), id="self-check-on", class_="self-check", hidden=""),
-        _data(signed),
+        element(
+            "div",
+            joined(controls),
+            id="self-check-on",
+            class_="self-check",
+            hidden="",
+            data_key=_base64(signed.key),
+            data_signature=_base64(signed.signature),
+            data_statement=_base64(signed.deflated),
+            data_type=signed.payload_type,
+        ),
     )
+    return element("section", whole, class_="on-screen")
 
 
 def script_element() -> Html:
@@ -161,18 +170,6 @@ def script_element() -> Html:
 
 def _status(name: str) -> Html:
     return element("p", id=f"self-check-{name}", role="status")
-
-
-def _data(signed: SignedStatement) -> Html:
-    """What the script works on; base64 and a media type, in which nothing can end an element."""
-    held = {
-        "key": _base64(signed.key),
-        "signature": _base64(signed.signature),
-        "statement": _base64(signed.deflated),
-        "type": signed.payload_type,
-    }
-    content = json.dumps(held).replace("<", "\\u003c")
-    return Html(f'<script type="application/json" id="self-check-data">{content}</script>')
 
 
 def _base64(data: bytes) -> str:

@@ -79,7 +79,7 @@ figcaption { color: var(--muted); font-size: .9rem; }
 dt { font-weight: bold; margin-top: .8rem; }
 dd { margin: 0 0 0 1rem; }
 @media print {
-  .self-check { display: none; }
+  .on-screen { display: none; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   .wide { overflow: visible; }
   table { font-size: 7.5pt; }

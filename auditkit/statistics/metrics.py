@@ -164,6 +164,23 @@ def _bins(
     )
 
 
+def top_label(table: Table, labels: Labels) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Confidence in the top label of every row, and whether it is the right one.
+
+    Raises:
+        FormatError: On a bad table or bad labels.
+    """
+    return _confidence(table, labels)
+
+
+def reliability(
+    confidence: NDArray[np.float64], is_right: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean confidence and accuracy of the bins of :func:`ece`: what a reliability diagram shows."""
+    _, mean, hit_rate = _bins(confidence, is_right)
+    return mean, hit_rate
+
+
 def ece(table: Table, labels: Labels) -> float:
     """Expected calibration error of the top label, 15 equal-mass bins, edges (a, b].
 

@@ -196,6 +196,41 @@ def test_pictures_and_tables_are_files(
     assert (tmp_path / "tables" / "distances.tex").read_text().count(r" \\") == 5
 
 
+def test_what_lies_in_the_files_is_drawn_and_what_has_gone_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(GOLDEN / "study", run)
+    payload = open_envelope((run / "manifest.json").read_bytes()).payload
+    found = replace(full_report(), statement_sha256=hashlib.sha256(payload).hexdigest())
+    monkeypatch.setattr(command, "verify_path", lambda path, request: found)
+    asked = [
+        "report",
+        str(run),
+        "--key",
+        str(run / "signer.pub"),
+        "--out",
+        str(tmp_path / "r.html"),
+    ]
+    asked += ["--figures", str(tmp_path / "f"), "--replay", "all", "--allow-code"]
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 0
+    assert "not drawn" not in result.stderr
+    names = {file.stem for file in (tmp_path / "f").iterdir()}
+    assert {"divergence", "reliability"} <= names
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert {"Divergence over steps", "Reliability at T"} <= {
+        words(node) for node in named(parsed(page), "h3")
+    }
+    (run / "seed-0000" / "placebo-0.trace.safetensors").unlink()
+    result = CliRunner().invoke(main, asked)
+    assert result.exit_code == 0
+    assert "not drawn: seed-0000/placebo-0.trace.safetensors" in result.stderr
+    page = (tmp_path / "r.html").read_text(encoding="utf-8")
+    assert "Divergence over steps" not in page
+    assert "Reliability at T" in page
+
+
 def test_where_there_is_nothing_to_draw_it_says_so(
     signed: Path, told: Callable[..., VerificationReport], tmp_path: Path
 ) -> None:

@@ -1,0 +1,110 @@
+"""Pictures of what the files of a study hold: losses step by step, and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from auditkit.paper.drawing import Drawn, label
+from auditkit.paper.pictures import legend, legend_height, thinned
+from auditkit.paper.run_curves import CONTROL, PLACEBOS, Course
+from auditkit.paper.style import BLUE, GREEN, VERMILION
+
+Floats = NDArray[np.float64]
+
+#: Treatments of a picture of curves, each with a colour and a dash of its own; and of panels.
+_STYLES = tuple(product(("-", "--", ":", "-."), (BLUE, GREEN)))
+_MAX_PANELS = 6
+
+_GREY, _TICKS = "#888888", (0, 0.25, 0.5, 0.75, 1)
+
+
+def divergence_picture(course: Course) -> Drawn | None:
+    """How far losses are from the control's, over steps; None where none ever is."""
+    parted = {name: y for name, y in course.differences.items() if np.any(y > 0)}
+    if not parted:
+        return None
+    treatments = [name for name in parted if name != PLACEBOS][: len(_STYLES)]
+    names = [*([PLACEBOS] if PLACEBOS in parted else []), *treatments]
+    drawn = {name: parted[name] for name in names}
+    never = [name for name in course.differences if name not in parted]
+    same = f" Equal to the control's at every step: {', '.join(never)}." if never else ""
+    rest = len(parted) - len(drawn)
+    more = f" {rest} more are not drawn." if rest else ""
+    return Drawn(
+        "divergence",
+        "Divergence over steps",
+        "Absolute difference of the training loss from the control's, mean over seeds, in a "
+        "logarithmic scale; a step at which it is 0 is left out, and of a long curve the least and "
+        f"the most of every stretch are drawn. Placebos are where noise alone leads.{same}{more}",
+        2.8 + legend_height(drawn),
+        lambda figure: _draw_divergence(figure, course.steps, drawn),
+    )
+
+
+def reliability_picture(curves: Mapping[str, tuple[Floats, Floats]]) -> Drawn | None:
+    """Accuracy over confidence, each treatment beside the control; None where there is none."""
+    control = curves.get(CONTROL)
+    names = [name for name in curves if name != CONTROL]
+    if control is None or not names:
+        return None
+    shown = names[:_MAX_PANELS]
+    n_rows, n_columns = _grid(len(shown))
+    more = f" {len(names) - len(shown)} more are not drawn." if len(names) > len(shown) else ""
+    return Drawn(
+        "reliability",
+        "Reliability at T",
+        "Accuracy over confidence in the top label, in bins of equal mass, of the probe's examples "
+        "of all seeds together: to be looked at, not tested. On the line a model is as often right "
+        f"as it is confident; below it, it is overconfident.{more}",
+        0.7 + (2.6 if n_columns > 1 else 3.4) * n_rows,
+        lambda figure: _draw_reliability(figure, control, {n: curves[n] for n in shown}),
+    )
+
+
+def _draw_divergence(
+    figure: Any, steps: NDArray[np.int64], differences: Mapping[str, Floats]
+) -> None:
+    panel = figure.subplots()
+    styles = iter(_STYLES)
+    for name, y in differences.items():
+        is_drawn = y > 0  # false for NaN, too
+        dash, colour = ("-", VERMILION) if name == PLACEBOS else next(styles)
+        points = thinned(steps[is_drawn].tolist(), y[is_drawn].tolist())
+        width = 2.2 if name == PLACEBOS else 1.2
+        panel.plot(*points, dash, color=colour, linewidth=width, label=label(name))
+    panel.set_yscale("log")
+    panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # no mathematics in a page
+    panel.yaxis.set_minor_formatter(lambda value, _: "")
+    panel.set_xlabel("Step")
+    panel.set_ylabel("Loss: distance from control")
+    panel.grid(visible=True, color=_GREY, alpha=0.35, linewidth=0.6)
+    legend(figure)
+
+
+def _draw_reliability(
+    figure: Any, control: tuple[Floats, Floats], treatments: Mapping[str, tuple[Floats, Floats]]
+) -> None:
+    n_rows, n_columns = _grid(len(treatments))
+    panels = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for number, (name, curve) in enumerate(treatments.items()):
+        panel = panels[number]
+        named = (CONTROL, "treatment") if number == 0 else (None, None)
+        panel.plot([0, 1], [0, 1], "-", color=_GREY, linewidth=1)
+        panel.plot(*control, "o-", color=GREEN, markersize=4, linewidth=1, label=named[0])
+        panel.plot(*curve, "s--", color=BLUE, markersize=4, linewidth=1, label=named[1])
+        panel.set(title=label(name), xlabel="Confidence", ylabel="Accuracy", aspect="equal")
+        panel.set(xticks=_TICKS, yticks=_TICKS)
+        panel.grid(visible=True, color=_GREY, alpha=0.35, linewidth=0.6)
+    for panel in panels[len(treatments) :]:
+        panel.set_visible(False)
+    legend(figure)
+
+
+def _grid(n_panels: int) -> tuple[int, int]:
+    """Rows and columns of so many panels."""
+    return (n_panels + 1) // 2, min(n_panels, 2)
