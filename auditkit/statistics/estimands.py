@@ -28,6 +28,7 @@ from auditkit.records.estimate import (
     EXPLORATORY,
     MIN_PAIRS,
     PRIMARY,
+    UNDEVELOPED,
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
@@ -39,7 +40,7 @@ from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference, resampling
 from auditkit.statistics.levels import control_levels
 from auditkit.statistics.metrics import DISTANCES, SIGNED
-from auditkit.statistics.multiplicity import assign_verdicts, seeds_needed
+from auditkit.statistics.multiplicity import assign_verdicts, out_of_reach
 from auditkit.statistics.outcomes import (
     SeedOutcomes,
     SeedValues,
@@ -314,7 +315,7 @@ def _distance(
     if row.n_with_floor < row.n:
         notes.append(f"pairs without a placebo that stands: {row.n - row.n_with_floor}")
     if estimand.time == "T" and development.developed is False:
-        notes.append("floor not developed at T")
+        notes.append(UNDEVELOPED)
     return _distance_tests(replace(row, notes=tuple(notes)), placebos)
 
 
@@ -367,13 +368,6 @@ def _notes(values: Sequence[SeedValues], n_seeds: int, plan: StudyPlan, primary:
         notes.append(f"seeds left out because their control diverged: {n_seeds - len(values)}")
     if plan.placebos == 0:
         notes.append("no placebos: distances have no floor and are not tested")
-    elif base_metric(primary) in DISTANCES and len(values) >= MIN_PAIRS:
-        m = len(plan.times) * len(plan.perturbations)
-        needed = seeds_needed(m, plan.placebos, ALPHA)
-        if len(values) < needed:
-            k = f"{plan.placebos} placebo{'' if plan.placebos == 1 else 's'}"
-            notes.append(
-                f"no test of {primary} can reach {ALPHA:g} after Holm's correction: "
-                f"{m} tests with {k} a seed need {needed} seeds"
-            )
+    elif (note := out_of_reach(primary, len(values), plan)) is not None:
+        notes.append(note)
     return notes

@@ -25,16 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.records.estimate import (
+    ALPHA,
     EFFECT,
     EQUIVALENT,
     EXPLORATORY,
     INCONCLUSIVE,
+    MIN_PAIRS,
     NEGLIGIBLE,
     PRIMARY,
     DistanceEstimate,
     SignedEstimate,
 )
-from auditkit.records.plan import CONFIRMATORY
+from auditkit.records.metric_names import base_metric
+from auditkit.records.plan import CONFIRMATORY, DISTANCE_METRICS, StudyPlan
 
 Row = TypeVar("Row", SignedEstimate, DistanceEstimate)
 
@@ -79,6 +82,26 @@ def seeds_needed(n_tests: int, placebos: int, alpha: float) -> int:
     """
     exact = math.log(n_tests / alpha) / math.log(placebos + 1)
     return math.ceil(exact - 1e-9)  # a power that is hit exactly is enough
+
+
+def out_of_reach(primary: str, n_seeds: int, plan: StudyPlan) -> str | None:
+    """A note where no data whatever could give an effect on the primary metric.
+
+    Args:
+        primary: The metric.
+        n_seeds: Seeds whose control stands.
+        plan: Names perturbations, forks and placebos.
+    """
+    if base_metric(primary) not in DISTANCE_METRICS or n_seeds < MIN_PAIRS or not plan.placebos:
+        return None
+    needed = seeds_needed(plan.n_tests, plan.placebos, ALPHA)
+    if n_seeds >= needed:
+        return None
+    k = f"{plan.placebos} placebo{'' if plan.placebos == 1 else 's'}"
+    return (
+        f"no test of {primary} can reach {ALPHA:g} after Holm's correction: "
+        f"{plan.n_tests} tests with {k} a seed need {needed} seeds"
+    )
 
 
 def verdict(adjusted_p: float | None, adjusted_equivalence_p: float | None, alpha: float) -> str:

@@ -110,7 +110,7 @@ def trunk_result(
     files.write("order", order_to_tensors(callback.order, content))
     files.write("control.trace", trace_to_tensors(trace))
     files.write("control.outcome", outcome_to_tensors(callback.outcome()))
-    consumed = consumed_tensors(session)
+    consumed = consumed_tensors(session, plan)
     if consumed is not None:
         files.write("consumed", *consumed)
     tail = callback.order[plan.fork_at :]
@@ -225,7 +225,8 @@ def measure_samples(session: Session, plan: StudyPlan, spec: PerturbationSpec | 
     if moved:
         require_indices(session, moved)
     if moved and isinstance(driver, LoaderDriver):
-        driver.measure(range(plan.fork_at + 1, plan.window_end + 1))
+        # Of several forks from the first one's window to the last one's: see ForksCallback.
+        driver.measure(range(plan.fork_at + 1, plan.forks[-1] + plan.window + 1))
 
 
 def require_indices(session: Session, moved: Sequence[str]) -> None:
