@@ -45,11 +45,11 @@ def require_same_samples(
         return store.read_tensors(folder.path / present(folder.path, name), what=name)[0]
 
     order = order_from_tensors(read(f"{folder.seed_name(seed)}/order.safetensors"), what="order")
-    tail = order.batches[plan.fork_at :]
+    tail, difficulty = order.batches[plan.fork_at :], order.difficulty
 
     def window(name: str, spec: PerturbationSpec | None) -> Window:
         digests = samples_from_tensors(read(name), what=name)
-        order = delivered_order(tail, spec, plan.window, seed)
+        order = delivered_order(tail, spec, plan.window, seed, difficulty)
         return Window(order[: plan.window], digests)
 
     control = window(trunk.control.samples, None)
