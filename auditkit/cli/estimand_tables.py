@@ -15,6 +15,7 @@ from auditkit.records.estimate import (
     DEVELOPED_SHARE,
     INCONCLUSIVE,
     PRIMARY,
+    UNDEVELOPED,
     ControlLevel,
     DistanceEstimate,
     EstimateTable,
@@ -24,6 +25,7 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.records.metric_names import base_metric, is_measure
+from auditkit.records.perturbation_spec import FORK_MARK
 from auditkit.records.plan import CONFIRMATORY, DISTANCE_METRICS, as_typed, rounded
 
 #: Name of the table of persistence, and what stands above its columns.
@@ -79,6 +81,11 @@ def print_estimates(out: Console, estimates: EstimateTable, *, everything: bool)
 def head_lines(estimates: EstimateTable) -> Iterator[str]:
     """What stands above the tables: how many seeds, when, and whether the floor has developed."""
     times = ", ".join(f"{name} = step {estimates.times[name]}" for name in CONFIRMATORY)
+    if estimates.forks:
+        window = estimates.times[CONFIRMATORY[0]] - estimates.forks[0]
+        steps = ", ".join(map(str, estimates.forks))
+        times = f"forks after steps {steps}, W = {counted(window, 'step')}, "
+        times += f"T = step {estimates.times['T']}"
     further = len(estimates.times) - len(CONFIRMATORY)
     if further:
         times += f", {counted(further, 'further time')}"
@@ -195,7 +202,7 @@ def _size(row: SignedEstimate | DistanceEstimate) -> str:
 def _is_shown(
     row: SignedEstimate | DistanceEstimate | ControlLevel, estimates: EstimateTable
 ) -> bool:
-    if row.time not in CONFIRMATORY:
+    if row.time.partition(FORK_MARK)[0] not in CONFIRMATORY:
         return False
     if row.metric == estimates.primary_metric:
         return True
@@ -206,7 +213,7 @@ def _is_shown(
 def _level(row: ControlLevel) -> tuple[str, ...]:
     return (
         _metric(row),
-        row.time,
+        as_typed(row.time),
         number(row.mean),
         number(row.spread),
         number(row.constant_guess),
@@ -250,6 +257,8 @@ def _named(row: SignedEstimate | DistanceEstimate) -> str:
 
 
 def _is_undeveloped(row: DistanceEstimate, estimates: EstimateTable) -> bool:
+    if estimates.forks:  # the floor of one fork says nothing of another's
+        return UNDEVELOPED in row.notes
     return row.time == "T" and not row.exactly_zero and estimates.floor.developed is False
 
 

@@ -91,7 +91,7 @@ def _by_pilot(
     trusted, _ = keys_that_count(path.parent, (), (), strict=False, warn=say)
     read = read_pilot(path, VerifyRequest(trusted), metric)
     plan = read.plan
-    n_tests = tests or len(plan.times) * len(plan.perturbations)
+    n_tests = tests or plan.n_tests
     placebos = plan.placebos if base_metric(read.metric) in DISTANCE_METRICS else None
     aim = Aim(read.metric, effect, margin, chance, n_tests, placebos)
     return needs_of(aim, read.spreads, read.cost, plan.seeds)

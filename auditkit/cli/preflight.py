@@ -40,16 +40,16 @@ class Estimate:
 
 def estimate_cost(cost: Cost, plan: StudyPlan, n_seeds: int) -> Estimate:
     """What so many of a plan's seeds take."""
-    n_branches = len(plan.branch_names)
-    steps = plan.horizon + (n_branches - 1) * (plan.horizon - plan.fork_at)
+    n_branches, steps = 1 + len(plan.forks) * (len(plan.branch_names) - 1), plan.seed_steps
     seconds = n_seeds * steps * cost.step_seconds
     # Every process calls the factory; a seed's share the imports, but for the first seed's.
     seconds += n_seeds * n_branches * (cost.build_seconds + cost.branch_seconds)
     seconds += (n_seeds + 3) * cost.start_seconds
     evidence = steps * cost.row_bytes
     kept = cost.outcome_bytes or 2 * 4 * cost.n_probe * cost.n_classes
-    probes = n_branches * (1 + len(plan.probed)) * kept
-    return Estimate(n_seeds * steps, seconds, cost.snapshot_bytes + evidence + probes, evidence)
+    probes = len(plan.forks) * len(plan.branch_names) * (1 + len(plan.probed)) * kept
+    forks = len(plan.forks) * cost.snapshot_bytes
+    return Estimate(n_seeds * steps, seconds, forks + evidence + probes, evidence)
 
 
 def print_dry_run(out: Console, found: Preflight, plan: StudyPlan, jobs: int) -> None:
@@ -63,6 +63,7 @@ def print_dry_run(out: Console, found: Preflight, plan: StudyPlan, jobs: int) ->
         ("seeds x branches", f"{n_seeds} x {len(plan.branch_names)}, seeds {seeds}"),
         ("branches", f"control, replica, {counted(plan.placebos, 'placebo')}, {treatments}"),
         *([("further steps", _further(plan))] if plan.probe_at else []),
+        *([("forks", _forks(plan))] if plan.further_forks else []),
         ("training steps", f"{cost.steps:,}"),
         ("one step", f"{found.cost.step_seconds * 1000:.2f} ms with its evidence"),
         ("processor time", f"{_duration(cost.seconds)}, process starts included"),
@@ -86,7 +87,8 @@ def print_outlook(out: Console, request: StudyRequest) -> None:
     n_seeds = len(request.seeds)
     cost, design = estimate_cost(found.cost, plan, n_seeds), design_of(plan)
     out.print(
-        f"{counted(n_seeds, 'seed')}, {len(plan.branch_names)} branches each, to step "
+        f"{counted(n_seeds, 'seed')}, {len(plan.branch_names)} branches each"
+        f"{f' at each of {len(plan.forks)} forks' if plan.further_forks else ''}, to step "
         f"{plan.horizon}: {cost.steps:,} training steps, about {_duration(cost.seconds / jobs)} "
         f"with --jobs {jobs}, and as long to verify; {decimal(cost.seed_bytes)} a seed"
     )
@@ -100,9 +102,16 @@ def _further(plan: StudyPlan) -> str:
     return f"{steps}: every branch is evaluated there, too, and no test of the primary metric added"
 
 
+def _forks(plan: StudyPlan) -> str:
+    steps = ", ".join(map(str, plan.forks))
+    return f"after steps {steps} of one trunk: all branches but the control begin at each of them"
+
+
 def _tests(design: Design, plan: StudyPlan) -> str:
     perturbations = counted(len(plan.perturbations), "perturbation")
-    return f"{design.metric}, {design.n_tests} tests ({perturbations} x {len(plan.times)} times)"
+    forks = f" x {len(plan.forks)} forks" if plan.further_forks else ""
+    times = f"{len(plan.times)} times"
+    return f"{design.metric}, {design.n_tests} tests ({perturbations}{forks} x {times})"
 
 
 def _smallest(design: Design) -> str:

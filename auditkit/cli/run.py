@@ -250,8 +250,7 @@ def _print_warnings(warnings: Iterable[str]) -> None:
 
 def total_steps(plan: StudyPlan, n_seeds: int) -> int:
     """Training steps of a study's seeds."""
-    branches = (plan.horizon - plan.fork_at) * (len(plan.branch_names) - 1)
-    return n_seeds * (plan.horizon + branches)
+    return n_seeds * plan.seed_steps
 
 
 def _what_to_run(
@@ -281,8 +280,8 @@ def _what_to_run(
         )
     if not arguments:
         source = replace(source, arguments=bound.registration.program.arguments)
-    planned = values_of(bound.study_plan(token_sha256))
-    return source, resolved({**planned, **given})
+    planned = values_of(bound.study_plan(token_sha256).changed(**given))
+    return source, resolved(planned)
 
 
 def _check_deviations(

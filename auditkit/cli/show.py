@@ -18,7 +18,8 @@ from auditkit.cli.spelling import counted
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.statements import Manifest, Statement, any_from_statement
-from auditkit.records.manifest import Extension, ProgramRecord, StudyManifest
+from auditkit.records.fork_points import marked, views
+from auditkit.records.manifest import BranchRecord, Extension, ProgramRecord, StudyManifest
 from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.plan import StudyPlan, as_typed
 from auditkit.records.plan_values import spelled_seeds
@@ -71,18 +72,25 @@ def _print(path: Path, envelope: Envelope, record: Statement) -> None:
 
 
 def _branches(manifest: StudyManifest) -> list[tuple[str, ...]]:
+    several = bool(manifest.plan.further_forks)
     return [
         (
             str(seed.seed),
-            branch.name if branch.role != "treatment" else as_typed(branch.name),
+            _branch_name(branch, view.plan.fork_at if several else None),
             branch.role,
             "-" if branch.version is None else str(branch.version),
             "completed" if branch.diverged_at is None else f"diverged at step {branch.diverged_at}",
             branch.order_sha256[:16],
         )
-        for seed in manifest.seeds
+        for view in views(manifest)
+        for seed in view.seeds
         for branch in seed.branches
     ]
+
+
+def _branch_name(branch: BranchRecord, fork: int | None) -> str:
+    name = branch.name if fork is None else marked(branch.name, fork)
+    return as_typed(name) if branch.role == "treatment" or fork is not None else name
 
 
 def _ranks(manifest: RecordingManifest) -> list[tuple[str, ...]]:
@@ -163,9 +171,10 @@ def _declared(own: OwnPerturbation) -> str:
 
 
 def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:
+    forks = ", ".join(map(str, plan.forks))
     margins = ", ".join(f"{name} {margin:g}" for name, margin in plan.margins.items())
     return [
-        ("plan", f"t0 {plan.fork_at}, W {plan.window}, T {plan.horizon}, threads {plan.threads}"),
+        ("plan", f"t0 {forks}, W {plan.window}, T {plan.horizon}, threads {plan.threads}"),
         ("further steps", ", ".join(str(step) for step in plan.probe_at)),
         ("seeds", seeds),
         ("perturbations", "; ".join(spec.typed for spec in plan.perturbations)),

@@ -26,7 +26,11 @@ _OPTIONS = (
         type=TEXT,
         help="An argument of the factory; repeatable.",
     ),
-    click.option("--fork-at", type=WHOLE, help="t0: the step after which the state is forked."),
+    click.option(
+        "--fork-at",
+        type=TEXT,
+        help="t0: the step after which the state is forked; or several, like 100,200.",
+    ),
     click.option("--window", type=WHOLE, help="W: effects are measured at t0+W."),
     click.option(
         "--horizon", type=WHOLE, help="T: they are measured there, too; an absolute step."
@@ -70,7 +74,7 @@ def plan_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def overrides(  # noqa: PLR0913 # one argument an option
     *,
-    fork_at: int | None,
+    fork_at: str | None,
     window: int | None,
     horizon: int | None,
     seeds: str | None,
@@ -84,7 +88,7 @@ def overrides(  # noqa: PLR0913 # one argument an option
 ) -> dict[str, Any]:
     """What was given of a plan, by field."""
     values = {
-        "fork_at": fork_at,
+        "fork_at": None if fork_at is None else _forks(fork_at),
         "window": window,
         "horizon": horizon,
         "seeds": None if seeds is None else parse_seeds(seeds),
@@ -110,6 +114,11 @@ def _steps(text: str) -> tuple[int, ...]:
     return () if text == "none" else parse_seeds(text, "--probe-at")
 
 
+def _forks(text: str) -> int | tuple[int, ...]:
+    number = whole_number(text)
+    return parse_seeds(text, "--fork-at") if number is None else number
+
+
 def _margins(items: tuple[str, ...]) -> dict[str, float]:
     margins: dict[str, float] = {}
     for item in items:
@@ -131,6 +140,8 @@ def program_plan(workers: Workers, source: ProgramSource, given: dict[str, Any])
     """
     described: Description = workers.run(Job("describe", source, None, 0, out="", step=0))
     base = values_of(described.plan) if described.plan is not None else {}
+    if "fork_at" in given:
+        base["further_forks"] = ()
     own = described.own_perturbations
     values = {**base, **given, **({"own_perturbations": own} if own else {})}
     _require(values, "the program has no STUDY", "write STUDY = auditkit.StudyPlan(...) in it")

@@ -158,11 +158,12 @@ def _replay_with_progress(
     progress: StepProgress, run: RunEvidence, request: ReplayRequest
 ) -> ReplayOutcome:
     # what starts processes is loaded only where something is replayed
+    from auditkit.replay.budget import steps_of  # noqa: PLC0415
     from auditkit.replay.study_replay import replay  # noqa: PLC0415
 
     plan = run.manifest.plan
-    branch_steps = plan.horizon - plan.fork_at
-    total = sum(plan.horizon + branch_steps * len(names) for names in request.choice.values())
+    pairs = [(seed, name) for seed, names in request.choice.items() for name in names]
+    total = steps_of(plan, pairs)
     jobs = request.jobs or default_jobs(plan.threads, len(request.choice))
     progress.expect(total, "replay", "building the program ...")
     return replay(run, replace(request, jobs=jobs), progress.report)

@@ -129,11 +129,11 @@ def _samples(run: ComparedRun, source: TraceSource) -> Iterator[tuple[tuple[int,
     where = source.samples
     if where is None:
         return
-    order = order_from_tensors(run.tensors(where.order)[0], what=where.order).batches
-    tail = order[where.fork_at :]
+    order = order_from_tensors(run.tensors(where.order)[0], what=where.order)
+    tail = order.batches[where.fork_at :]
     kinds = {name: declared.kind for name, declared in DECLARATIONS.items()}
     spec = order_spec(where.spec, kinds)
-    delivered = delivered_order(tail, spec, where.window, where.seed)
+    delivered = delivered_order(tail, spec, where.window, where.seed, order.difficulty)
     digests = samples_from_tensors(run.tensors(where.file)[0], what=where.file)
     for (epoch, index), digest, offset in Window(delivered[: where.window], digests).measured():
         yield (where.fork_at + 1 + offset, epoch, index), digest

@@ -392,6 +392,6 @@ def _joined(left: str, right: str) -> str:
     return left if left == right else f"{left} / {right}"
 
 
-def _natural(label: str) -> tuple[int, str]:
+def _natural(label: str) -> tuple[list[int], str]:
     group, _, name = label.partition(", ")
-    return int(group.rpartition(" ")[2]), name
+    return [int(word) for word in group.split() if word.isdecimal()], name

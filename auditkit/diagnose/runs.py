@@ -4,6 +4,7 @@ A run is named by a manifest or a folder, and one of its traces by what follows 
 
     runs/digits                     everything in it
     runs/digits#seed-0/control      one branch, or the trunk, of one seed
+    runs/forks#seed-0-fork-40/control     the same, of one of several forks
     runs/exp1/manifest.json#rank-1  one process of a recording
 
 Nothing is verified here. Only regular files below the folder are read.
@@ -26,6 +27,7 @@ from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from
 from auditkit.formats.scalar_file import Series, scalars_from_tensors
 from auditkit.formats.statements import Manifest, manifest_from_statement
 from auditkit.records.evidence import Trace
+from auditkit.records.fork_points import views
 from auditkit.records.manifest import MANIFEST_NAME, BranchRecord, SeedRecord, StudyManifest
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.recording import RankRecord, RecordingManifest
@@ -35,11 +37,14 @@ from auditkit.signing.envelopes import open_envelope
 
 Texts = Mapping[str, str]
 
-_CHOICE = re.compile(r"(?a)seed-(?P<seed>\d{1,20})/(?P<branch>[^/#]+)|rank-(?P<rank>\d{1,9})")
+_CHOICE = re.compile(
+    r"(?a)seed-(?P<seed>\d{1,20})(?:-fork-(?P<fork>\d{1,9}))?/(?P<branch>[^/#]+)"
+    r"|rank-(?P<rank>\d{1,9})"
+)
 
 #: Names of an unfinished run's files; the parts are those of :data:`_CHOICE`.
 _BRANCH_FILE = re.compile(
-    r"(?a)seed-(\d+)/([^/]+)\.(trace|outcome)\.safetensors(?:\.partial)?",
+    r"(?a)seed-(\d+)(?:-fork-(\d+))?/([^/]+)\.(trace|outcome)\.safetensors(?:\.partial)?",
 )
 _CHUNK_FILE = re.compile(
     r"(?a)(?:(?:.*/)?rank-(\d+)/)?trace/(?:rank-(\d+)/)?(\d+)\.safetensors(?:\.partial)?"
@@ -184,13 +189,18 @@ def _select(run: ComparedRun, choice: str) -> ComparedRun:
     if found is None:
         raise UsageError(f"#{brief(choice)} is not like #seed-0/control or #rank-0")
     label = f"rank {int(found['rank'])}" if found["rank"] else ""
-    label = label or f"seed {int(found['seed'])}, {found['branch']}"
+    label = label or f"{_group(found['seed'], found['fork'])}, {found['branch']}"
     if label not in run.sources:
         alike = difflib.get_close_matches(label, run.sources, n=1)
         meant = f"did you mean {alike[0]}? " if alike else ""
         hint = f"{meant}there are {'; '.join(run.sources)}"
         raise UsageError(f"{run.name}: there is no {label}", hint=hint)
     return replace(run, sources={label: run.sources[label]}, is_selected=True)
+
+
+def _group(seed: str | int, fork: str | int | None) -> str:
+    """How traces of a seed are called; of a fork's, where the study has several."""
+    return f"seed {int(seed)}" if fork is None else f"seed {int(seed)} fork {int(fork)}"
 
 
 def _finished(name: str, path: Path) -> ComparedRun:
@@ -203,7 +213,10 @@ def _finished(name: str, path: Path) -> ComparedRun:
     else:
         kind = "study"
         sources = [
-            source for record in manifest.seeds for source in _seed_sources(record, manifest)
+            source
+            for view in views(manifest)
+            for record in view.seeds
+            for source in _seed_sources(record, view, several=bool(manifest.further))
         ]
     signers = tuple(signature.keyid or "a key without name" for signature in envelope.signatures)
     return ComparedRun(name, kind, path.parent, manifest, _labelled(sources, str(path)), signers)
@@ -216,8 +229,11 @@ def _labelled(sources: list[TraceSource], where: str) -> dict[str, TraceSource]:
     return found
 
 
-def _seed_sources(record: SeedRecord, manifest: StudyManifest) -> Iterator[TraceSource]:
-    group, row = f"seed {record.seed}", manifest.plan.fork_at + 1
+def _seed_sources(
+    record: SeedRecord, manifest: StudyManifest, *, several: bool
+) -> Iterator[TraceSource]:
+    row = manifest.plan.fork_at + 1
+    group = _group(record.seed, manifest.plan.fork_at if several else None)
     data = {
         "consumed_sha256": record.data.consumed_sha256,
         "probe_sha256": record.data.probe_sha256,
@@ -307,8 +323,8 @@ def _unfinished(name: str, folder: Path) -> ComparedRun:
     # A file that is still partial is newer than a whole one of the same name.
     for file in artifacts.list_files(folder):
         if branch := _BRANCH_FILE.fullmatch(file):
-            group, is_trace = f"seed {int(branch[1])}", branch[3] == "trace"
-            label = f"{group}, {branch[2]}"
+            group, is_trace = _group(branch[1], branch[2]), branch[4] == "trace"
+            label = f"{group}, {branch[3]}"
             source = sources.get(label, TraceSource(label, group))
             change = replace(source, traces=(file,)) if is_trace else replace(source, outcome=file)
             sources[label] = change

@@ -124,12 +124,14 @@ class FinishedSeed:
         trunk: What the trunk's process answered.
         branches: What those of the branches did.
         files: Its files under their final names.
+        fork: Its fork, where the study has several.
     """
 
     seed: int
     trunk: TrunkResult
     branches: BranchesResult
     files: tuple[FileRecord, ...]
+    fork: int | None = None
 
 
 class RunFolder:
@@ -137,14 +139,19 @@ class RunFolder:
 
     Args:
         path: The folder; it need not exist yet.
+        fork: The fork whose seeds' folders are meant, where the study has several.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, fork: int | None = None) -> None:
+        self.path, self.fork = path, fork
+
+    def seed_name(self, seed: int) -> str:
+        """Name of a seed's folder."""
+        return seed_name(seed, self.fork)
 
     def seed_folder(self, seed: int) -> Path:
         """A seed's folder."""
-        return self.path / seed_name(seed)
+        return self.path / self.seed_name(seed)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -248,12 +255,15 @@ class RunFolder:
         journal = self._journal()
         if journal is None:
             return ""
-        n_branches, whole, lines = len(journal.plan.branch_names) - 1, 0, []
+        plan = journal.plan
+        forks = plan.forks if plan.further_forks else (None,)
+        n_branches, whole, lines = len(forks) * (len(plan.branch_names) - 1), 0, []
         for seed in journal.seeds:
-            n_parts = len(notes(self.path, seed))
-            whole += n_parts > n_branches
-            if 0 < n_parts <= n_branches:
-                lines.append(f"seed {seed}: trunk and {n_parts - 1} of {n_branches} branches")
+            n_parts = sum(len(notes(self.path, seed, fork)) for fork in forks)
+            n_done = max(n_parts - len(forks), 0)  # the trunk is noted for every fork
+            whole += n_done == n_branches
+            if n_parts and n_done < n_branches:
+                lines.append(f"seed {seed}: trunk and {n_done} of {n_branches} branches")
         return "; ".join([f"{whole} of {len(journal.seeds)} seeds complete", *lines])
 
     @property
@@ -263,7 +273,7 @@ class RunFolder:
 
     def parts(self, seed: int) -> SeedParts:
         """What is complete of a seed."""
-        return SeedParts(self.path, seed)
+        return SeedParts(self.path, seed, self.fork)
 
     def code_sizes(self, code: Iterable[CodeFile]) -> list[int]:
         """Sizes in bytes of the copied sources."""

@@ -34,11 +34,13 @@ class TrunkPart:
         seed: The seed.
         result: What its process answered.
         files: Its files under their final names.
+        fork: Its fork, where the study has several.
     """
 
     seed: int
     result: TrunkResult
     files: tuple[FileRecord, ...]
+    fork: int | None = None
 
     @property
     def name(self) -> str:
@@ -54,11 +56,13 @@ class BranchPart:
         seed: The seed.
         result: What its process answered.
         files: Its files under their final names.
+        fork: Its fork, where the study has several.
     """
 
     seed: int
     result: BranchesResult
     files: tuple[FileRecord, ...]
+    fork: int | None = None
 
     @property
     def name(self) -> str:
@@ -75,10 +79,11 @@ class SeedParts:
     Args:
         folder: The run's folder.
         seed: The seed.
+        fork: Its fork, where the study has several.
     """
 
-    def __init__(self, folder: Path, seed: int) -> None:
-        self._folder, self._seed = folder, seed
+    def __init__(self, folder: Path, seed: int, fork: int | None = None) -> None:
+        self._folder, self._seed, self._fork = folder, seed, fork
 
     def keep_trunk(self, result: TrunkResult) -> TrunkPart:
         """Note that trunk and control are complete.
@@ -86,11 +91,11 @@ class SeedParts:
         Raises:
             StoreError: When their files cannot be read or the note not be written.
         """
-        name = seed_name(self._seed)
+        name = seed_name(self._seed, self._fork)
         roles = {f"{name}/fork.safetensors": "fork", f"{name}/order.safetensors": "order"}
         roles[f"{name}/trunk.trace.safetensors"] = "trace"
         files = self._files({**roles, **_roles([result.control])})
-        return self._write(TrunkPart(self._seed, result, files))
+        return self._write(TrunkPart(self._seed, result, files, self._fork))
 
     def keep_branch(self, result: BranchesResult) -> BranchPart:
         """Note that a branch is complete.
@@ -99,7 +104,7 @@ class SeedParts:
             StoreError: As :meth:`keep_trunk`.
         """
         files = self._files(_roles(result.branches))
-        return self._write(BranchPart(self._seed, result, files))
+        return self._write(BranchPart(self._seed, result, files, self._fork))
 
     def trunk(self) -> TrunkPart | None:
         """The complete trunk, rechecked by SHA-256."""
@@ -112,11 +117,11 @@ class SeedParts:
 
     def discard(self) -> None:
         """Remove every note: without its trunk no branch is worth anything."""
-        for path in notes(self._folder, self._seed):
+        for path in notes(self._folder, self._seed, self._fork):
             store.remove(path)
 
     def _note(self, name: str) -> Path:
-        return self._folder / seed_name(self._seed) / f"{name}{_NOTE}"
+        return self._folder / seed_name(self._seed, self._fork) / f"{name}{_NOTE}"
 
     def _write(self, part: _Part) -> _Part:
         text = canonical.encode(part)
@@ -134,7 +139,7 @@ class SeedParts:
                 return None
             part = canonical.decode(kind, text, what=path.name)
             # one that is not its own seed's and branch's was put under another's name
-            is_own = (part.seed, part.name) == (self._seed, name)
+            is_own = (part.seed, part.fork, part.name) == (self._seed, self._fork, name)
             return part if is_own and self._is_whole(part) else None
         except AuditError:
             return None  # whatever is wrong with it, it is run again
@@ -167,9 +172,9 @@ class SeedParts:
         return True
 
 
-def seed_name(seed: int) -> str:
-    """Name of a seed's folder."""
-    return f"seed-{seed:04d}"
+def seed_name(seed: int, fork: int | None = None) -> str:
+    """Name of a seed's folder; of a fork's, where the study has several."""
+    return f"seed-{seed:04d}" if fork is None else f"seed-{seed:04d}-fork-{fork}"
 
 
 def present(folder: Path, name: str) -> str:
@@ -181,9 +186,9 @@ def present(folder: Path, name: str) -> str:
     return partial if os.path.lexists(folder / partial) else name
 
 
-def notes(folder: Path, seed: int | None = None) -> list[Path]:
-    """Every note that lies in a run's folder, of one seed or of all."""
-    where = "seed-*" if seed is None else seed_name(seed)
+def notes(folder: Path, seed: int | None = None, fork: int | None = None) -> list[Path]:
+    """Every note that lies in a run's folder, of one seed and fork or of all."""
+    where = "seed-*" if seed is None else seed_name(seed, fork)
     return sorted(folder.glob(f"{where}/*{_NOTE}"))
 
 

@@ -7,6 +7,7 @@ is not needed, so that a verifier can derive every branch's order from the contr
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,6 +20,12 @@ Batch = NDArray[np.int64]
 
 #: Fills batches that are shorter than the longest one in an order table.
 PADDING = -1
+
+#: The order perturbation that goes by what the program says of its samples.
+CURRICULUM = "order-curriculum"
+
+#: Largest difficulty in size: sums of them are finite.
+LARGEST = 1e200
 
 #: Batches that are hashed at a time: a call costs more than hashing a small batch.
 _HASHED_TOGETHER = 1024
@@ -65,21 +72,31 @@ def from_table(table: NDArray[np.int64]) -> list[Batch]:
     return [rows[mask] for rows, mask in zip(table, is_sample, strict=True)]
 
 
-def positions(spec: PerturbationSpec, n_items: int, seed: int) -> NDArray[np.intp]:
+def positions(
+    spec: PerturbationSpec, n_items: int, seed: int, difficulty: Sequence[float] = ()
+) -> NDArray[np.intp]:
     """Which of a window's samples, or batches, an order perturbation puts where.
 
     Args:
         spec: An order perturbation with complete parameters.
         n_items: Samples or batches in the window.
         seed: The study seed, from which ``order-shuffle`` and ``order-with-replacement`` draw.
+        difficulty: Of every sample, or batch, for ``order-curriculum``; equal ones keep their
+            order.
 
     Returns:
         Indices ``(n_items,)``: position i of the new window takes old position ``out[i]``.
 
     Raises:
         KeyError: When ``spec`` is no order perturbation.
+        ValueError: When there is not one difficulty for each.
     """
     identity = np.arange(n_items)
+    if spec.name == CURRICULUM:
+        if len(difficulty) != n_items:
+            raise ValueError(f"{len(difficulty)} difficulties for {n_items} places")
+        sign = -1.0 if spec.parameters.get("first") == "hard" else 1.0
+        return np.argsort(sign * np.asarray(difficulty, dtype=np.float64), kind="stable")
     if spec.name == "order-reverse":
         return identity[::-1]
     if spec.name == "order-swap":
@@ -101,14 +118,21 @@ def moves_batches(spec: PerturbationSpec) -> bool:
 
 
 def moves_nothing(spec: PerturbationSpec, window: int, seed: int) -> bool:
-    """Whether an order perturbation of whole batches leaves a window as it is."""
-    if not moves_batches(spec):
+    """Whether an order perturbation of whole batches leaves a window as it is.
+
+    What is ordered by difficulty is not known before the program says it.
+    """
+    if not moves_batches(spec) or spec.name == CURRICULUM:
         return False
     return np.array_equal(positions(spec, window, seed), np.arange(window))
 
 
 def delivered_order(
-    control: Sequence[Batch], spec: PerturbationSpec | None, window: int, seed: int
+    control: Sequence[Batch],
+    spec: PerturbationSpec | None,
+    window: int,
+    seed: int,
+    difficulty: Sequence[float] | None = None,
 ) -> list[Batch]:
     """What a branch delivers, given what the control delivered.
 
@@ -117,23 +141,42 @@ def delivered_order(
         spec: An order perturbation, or None for every other branch.
         window: W, in steps.
         seed: The study seed.
+        difficulty: Of every sample of the window in the control's order, for ``order-curriculum``;
+            a batch's is the mean over its samples.
 
     Returns:
         One batch a step. Inside the window the control's flat sequence of (epoch, index) is
         put in another order and cut again to the control's batch sizes, or its batches are put in
         another order as they are; beyond it nothing changes.
+
+    Raises:
+        ValueError: When an order by difficulty lacks one for each sample.
     """
     if spec is None:
         return list(control)
     inside = list(control[:window])
     if not inside:
         return list(control)
-    if moves_batches(spec):
-        return [*(inside[at] for at in positions(spec, len(inside), seed)), *control[window:]]
-    flat = np.concatenate(inside)
-    moved = flat[positions(spec, len(flat), seed)]
+    hard = list(difficulty or ()) if spec.name == CURRICULUM else []
     cuts = np.cumsum([len(batch) for batch in inside])[:-1]
+    flat = np.concatenate(inside)
+    if spec.name == CURRICULUM and len(hard) != len(flat):
+        raise ValueError(f"{len(hard)} difficulties for {len(flat)} samples")
+    if moves_batches(spec):
+        means = _means(hard, inside)
+        at = positions(spec, len(inside), seed, means)
+        return [*(inside[place] for place in at), *control[window:]]
+    moved = flat[positions(spec, len(flat), seed, hard)]
     return [*np.split(moved, cuts), *control[window:]]
+
+
+def _means(difficulty: list[float], batches: Sequence[Batch]) -> list[float]:
+    """A batch's difficulty, exactly summed: the same on every machine."""
+    if not difficulty:
+        return []
+    ends = np.cumsum([len(batch) for batch in batches]).tolist()
+    parts = [difficulty[end - len(batch) : end] for end, batch in zip(ends, batches, strict=True)]
+    return [math.fsum(part) / max(len(part), 1) for part in parts]
 
 
 def order_spec(spec: PerturbationSpec | None, kinds: Mapping[str, str]) -> PerturbationSpec | None:

@@ -5,7 +5,7 @@ No torch, and nothing is opened here: ``auditkit.files.store`` reads and writes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.errors import FormatError
-from auditkit.formats.ordering import Batch, from_table, to_table
+from auditkit.formats.ordering import LARGEST, Batch, from_table, to_table
 from auditkit.formats.outcome_names import (
     COLUMNS,
     LABELS,
@@ -76,18 +76,24 @@ def trace_from_tensors(tensors: Tensors, *, what: str) -> Trace:
     return Trace(int(steps[0]), losses.astype("<u8").tobytes(), columns)
 
 
-def order_to_tensors(batches: list[Batch], content: bytes | None) -> dict[str, RawTensor]:
+def order_to_tensors(
+    batches: list[Batch], content: bytes | None, difficulty: Sequence[float] | None = None
+) -> dict[str, RawTensor]:
     """An order as tensors: ``order`` int64 (steps, longest batch, 2), padded with -1.
 
     Args:
         batches: One int64 ``(B, 2)`` a step; empty batches for an iterable dataset.
         content: For an iterable dataset, one 16-byte digest a step; stored as ``content``.
+        difficulty: Of every sample of the window, where a branch is ordered by it.
     """
     table = to_table(batches).astype("<i8")
     tensors = {"order": RawTensor("int64", table.shape, table.tobytes())}
     if content is not None:
         shape = (len(batches), EVIDENCE_BYTES)
         tensors["content"] = RawTensor("uint8", shape, content)
+    if difficulty is not None:
+        numbers = np.asarray(difficulty, dtype="<f8")
+        tensors["difficulty"] = RawTensor("float64", numbers.shape, numbers.tobytes())
     return tensors
 
 
@@ -98,10 +104,13 @@ class OrderFile:
     Attributes:
         batches: int64 ``(B, 2)`` of (epoch, index) for each of steps 1..T.
         content: For an iterable dataset, a 16-byte digest a step; None otherwise.
+        difficulty: Of every sample of the window in the control's order, as the program gives it;
+            None where no branch is ordered by it.
     """
 
     batches: list[Batch]
     content: bytes | None
+    difficulty: tuple[float, ...] | None = None
 
 
 def order_from_tensors(tensors: Tensors, *, what: str) -> OrderFile:
@@ -134,10 +143,19 @@ def order_from_tensors(tensors: Tensors, *, what: str) -> OrderFile:
             found=table.shape[1],
             where=what,
         )
-    extra = set(tensors) - {"order", "content"}
+    extra = set(tensors) - {"order", "content", "difficulty"}
     if extra:
         raise FormatError(f"unknown tensor {min(extra)!r}", where=what)
-    return OrderFile(from_table(table.astype(np.int64)), content)
+    return OrderFile(from_table(table.astype(np.int64)), content, _difficulty(tensors, what))
+
+
+def _difficulty(tensors: Tensors, what: str) -> tuple[float, ...] | None:
+    if "difficulty" not in tensors:
+        return None
+    numbers = array_of(tensors, "difficulty", "float64", what=what)
+    if numbers.ndim != 1 or not (np.abs(numbers) <= LARGEST).all():
+        raise FormatError(f"difficulties are not (samples,) numbers up to {LARGEST:g}", where=what)
+    return tuple(numbers.tolist())
 
 
 @dataclass(frozen=True)

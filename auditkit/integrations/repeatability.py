@@ -242,7 +242,8 @@ def _compare_trunk(evidence: RunEvidence, subject: _Subject, steps: int) -> list
     record = manifest.seeds[0]
     last = min(steps, manifest.plan.fork_at)
     nothing = (PerturbationSpec("carry", {}),)
-    plan = replace(manifest.plan, fork_at=last, window=1, horizon=last + 2, perturbations=nothing)
+    first = manifest.plan.at(manifest.plan.fork_at)
+    plan = replace(first, fork_at=last, window=1, horizon=last + 2, perturbations=nothing)
     with tempfile.TemporaryDirectory(prefix="auditkit-same-") as scratch, Workers() as workers:
         result = workers.run(Job("trunk", subject.program, plan, record.seed, out=scratch))
         attempt = read_attempt(Path(scratch), result)

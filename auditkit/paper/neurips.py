@@ -80,8 +80,9 @@ def setting(manifest: StudyManifest, report: VerificationReport) -> TextAndEvide
     about = "; ".join(filter(None, (pairs(description, _SETTING), pairs(others))))
     samples = "" if data.samples is None else f"; {count(data.samples, 'sample')} consumed a seed"
     text = (
-        f"{about}. Training data: {pairs(data.loader)}{samples}. Fork at step {plan.fork_at}, "
-        f"window {plan.window}, horizon {plan.horizon} (steps are batches){_further(plan)}; "
+        f"{about}. Training data: {pairs(data.loader)}{samples}. "
+        f"Fork at step {listed(plan.forks, 24)}, window {plan.window}, "
+        f"horizon {plan.horizon} (steps are batches){_further(plan)}; "
         f"{count(len(plan.seeds), 'seed')}: {listed(plan.seeds, 24)}. Augmentation draws: "
         f"{plan.augmentation_rng}."
     )
@@ -115,8 +116,7 @@ def significance(manifest: StudyManifest, report: VerificationReport) -> TextAnd
 def resources(manifest: StudyManifest, report: VerificationReport) -> TextAndEvidence:
     """Item 8."""
     plan, environment = manifest.plan, manifest.environment
-    branch_steps = plan.horizon - plan.fork_at
-    steps = len(manifest.seeds) * (plan.horizon + branch_steps * (len(plan.branch_names) - 1))
+    steps = len(manifest.seeds) * plan.seed_steps
     size = sum(file.size for file in manifest.files)
     text = (
         f"Hardware: {pairs(environment.hardware)}. {count(plan.threads, 'thread')} a run. "

@@ -29,6 +29,7 @@ from auditkit.paper.style import style_sheet
 from auditkit.paper.timeline import timeline
 from auditkit.paper.words import glossary, heading, hover
 from auditkit.records.environment import Environment
+from auditkit.records.fork_points import plans
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import CheckResult, VerificationReport
@@ -237,7 +238,8 @@ def _check(check: CheckResult) -> tuple[Html, ...]:
 def _study(
     report: VerificationReport, manifest: StudyManifest, said: Said, shown: Shown
 ) -> Iterator[Html]:
-    yield section(2, "Plan", timeline(manifest.plan), facts("The plan and the program", said.facts))
+    drawn = map(timeline, plans(manifest.plan))
+    yield section(2, "Plan", *drawn, facts("The plan and the program", said.facts))
     if report.estimates is None:
         why = "None are shown: they are computed after a replay (auditkit report --replay all)."
         yield section(2, "Estimands", paragraph(why))

@@ -33,6 +33,7 @@ from auditkit.paper.citations import (
     uncertainty,
 )
 from auditkit.paper.questions import Answer
+from auditkit.records.fork_points import plans
 from auditkit.records.manifest import TIMES, StudyManifest
 from auditkit.records.report import VerificationReport
 
@@ -66,10 +67,11 @@ def order(manifest: StudyManifest, _: VerificationReport) -> Facts:
     """Order hashes."""
     plan = manifest.plan
     indexed = all(seed.data.samples is not None for seed in manifest.seeds)
+    windows = ", ".join(f"{each.fork_at + 1} to {each.window_end}" for each in plans(plan))
     hashed = "the (epoch, index) pairs" if indexed else "the content of the batches"
     same = (
         "every branch consumed the control's samples in the control's order or in its declared "
-        f"permutation inside steps {plan.fork_at + 1} to {plan.window_end}."
+        f"permutation inside steps {windows}."
     )
     if any(seed.data.data_from != "loader" for seed in manifest.seeds):
         same = (
@@ -148,9 +150,10 @@ def paired(manifest: StudyManifest, _: VerificationReport) -> Facts:
     plan = manifest.plan
     text = (
         f"{count(len(plan.seeds), 'seed')} ({listed(plan.seeds, 24)}), one fork each after step "
-        f"{plan.fork_at}; the control and {count(len(plan.treatment_names), 'treatment')} of a "
-        "seed start from the same state, random streams and order, but for what the perturbation "
-        "declares. No two seeds start from the same random streams. The unit is the seed."
+        f"{listed(plan.forks, 24)}; the control and "
+        f"{count(len(plan.treatment_names), 'treatment')} of a seed start from the same state, "
+        "random streams and order, but for what the perturbation declares. "
+        "No two seeds start from the same random streams. The unit is the seed."
     )
     lines = [
         f"checks 3 and 7; seed {seed.seed}: fork file {file_digest(manifest, seed.fork)}, params "

@@ -43,6 +43,12 @@ class OrderSwap(Carry):
     declaration = DECLARATIONS["order-swap"]
 
 
+class OrderCurriculum(Carry):
+    """The window's samples, or batches, from the easiest to the hardest, or the other way round."""
+
+    declaration = DECLARATIONS["order-curriculum"]
+
+
 class OrderWithReplacement(Carry):
     """As many samples, or batches, drawn from the window's with replacement."""
 

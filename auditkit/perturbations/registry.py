@@ -30,6 +30,7 @@ from auditkit.perturbations.optimizer_resets import (
 )
 from auditkit.perturbations.order import (
     Carry,
+    OrderCurriculum,
     OrderReverse,
     OrderShuffle,
     OrderSwap,
@@ -69,6 +70,7 @@ _OWN: tuple[type[Perturbation], ...] = (
     OrderShuffle,
     OrderSwap,
     OrderWithReplacement,
+    OrderCurriculum,
     LabelNoise,
     AugmentationOff,
     StageShift,

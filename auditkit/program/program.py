@@ -98,6 +98,7 @@ class Program:
         data_changes: ``change(batch, step, generator)`` by name, for the perturbation
             ``data-change:name=NAME``.
         steps_per_epoch: Without a loader, the steps after which an epoch ends.
+        difficulty: How hard a sample is, for ``order-curriculum``: by its index, or a function.
     """
 
     model: nn.Module
@@ -125,12 +126,10 @@ class Program:
     )
     probes: Mapping[str, Probe] = field(default_factory=dict)
     measures: Mapping[str, Measure | Callable[[Program], Any]] = field(default_factory=dict)
+    difficulty: Any = None
 
     def __post_init__(self) -> None:
-        kinds = {
-            "model": nn.Module,
-            "optimizer": torch.optim.Optimizer,
-        }
+        kinds = {"model": nn.Module, "optimizer": torch.optim.Optimizer}
         for name, kind in kinds.items():
             value = getattr(self, name)
             if not isinstance(value, kind):

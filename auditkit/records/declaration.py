@@ -315,6 +315,15 @@ DECLARATIONS: Mapping[str, Declaration] = {
             {**_DRAW, **_UNIT},
             needs="two samples in the window, or two batches",
         ),
+        Declaration(
+            "order-curriculum",
+            1,
+            "order",
+            "the window's samples, or batches, by the difficulty that the program gives them",
+            "S2",
+            {"first": Parameter(default="easy", choices=("easy", "hard")), **_UNIT},
+            needs="Program(difficulty=...), and two samples in the window, or two batches",
+        ),
         *(Declaration(version=1, kind="state", **row) for row in MEMORY),
         _data(
             "label-noise",

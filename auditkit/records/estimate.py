@@ -298,6 +298,9 @@ class ControlLevel:
         return statistics.stdev(self.per_seed) if len(self.per_seed) > 1 else None
 
 
+#: Note of a row whose placebos have not grown by T.
+UNDEVELOPED = "floor not developed at T"
+
 #: The floor has developed when this share of the placebos has grown.
 DEVELOPED_SHARE = 0.8
 
@@ -339,6 +342,11 @@ class EstimateTable:
         persistence: One per perturbation, metric and variant.
         notes: What to know about the study as a whole.
         levels: What the controls reach by themselves; empty in reports of earlier builds.
+        forks: Steps after which the state was forked, where there are several: rows are then named
+            after perturbation and fork, ``momentum-reset/t0=40``, the controls' levels after time
+            and fork, and ``times`` are those of the first fork.
+        equal: By treatment, an earlier one that gave equal bits in every seed, with which its
+            tests are counted once.
     """
 
     alpha: float
@@ -355,6 +363,8 @@ class EstimateTable:
     persistence: tuple[Persistence, ...]
     notes: tuple[str, ...] = field(default=())
     levels: tuple[ControlLevel, ...] = field(default=())
+    forks: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    equal: dict[str, str] = field(default_factory=dict, metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def rows(self) -> tuple[SignedEstimate | DistanceEstimate, ...]:

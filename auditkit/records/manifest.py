@@ -148,6 +148,15 @@ class SeedRecord:
     data: DataRecord
     branches: tuple[BranchRecord, ...]
 
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """Every file that it refers to."""
+        found = [self.fork, self.order, self.trunk]
+        for branch in self.branches:
+            found += [branch.trace, branch.outcome]
+            found += [name for name in (branch.samples, branch.consumed) if name is not None]
+        return tuple(found)
+
     def branch(self, name: str) -> BranchRecord:
         """The branch of that name.
 
@@ -158,6 +167,19 @@ class SeedRecord:
             if branch.name == name:
                 return branch
         raise KeyError(name)
+
+
+@dataclass(frozen=True)
+class FurtherFork:
+    """A fork after the first one, in a study that has several.
+
+    Attributes:
+        fork_at: The step after which the trunk was forked.
+        seeds: One record a seed, in the plan's order, as a study of this fork alone has them.
+    """
+
+    fork_at: int
+    seeds: tuple[SeedRecord, ...]
 
 
 @dataclass(frozen=True)
@@ -257,6 +279,8 @@ class StudyManifest:
             manifests of earlier builds, and of a script.
         extends: Studies that this one was, before seeds were added; the first one first.
         plug_ins: Installed plug-ins that the plan names.
+        further: Forks after the first one, in the plan's order, where there are several; ``seeds``
+            are those of the first one.
     """
 
     schema_version: str
@@ -270,6 +294,7 @@ class StudyManifest:
     opened: OpenedFiles | None = None
     extends: tuple[Extension, ...] = ()
     plug_ins: tuple[PlugIn, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    further: tuple[FurtherFork, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     def file(self, name: str) -> FileRecord:
         """The file of that name.

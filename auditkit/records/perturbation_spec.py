@@ -15,6 +15,9 @@ _WHOLE = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 #: What stands in front of a parameter's value in the name of a branch.
 _PARAMETER = re.compile(r"--([^\W\d]\w*)-")
 
+#: What stands between the name of a branch and its fork where a study has several: no name has it.
+FORK_MARK = "/t0="
+
 
 @dataclass(frozen=True)
 class PerturbationSpec:
@@ -92,6 +95,9 @@ class PerturbationSpec:
 
 def as_typed(branch_name: str) -> str:
     """The name of a treatment's branch as its perturbation is typed; any other as it is."""
+    branch_name, mark, fork = branch_name.partition(FORK_MARK)
+    if mark:
+        return f"{as_typed(branch_name)} at t0={fork}"
     if len(several := composition.texts(branch_name)) > 1:
         return composition.SIGN.join(map(as_typed, several))
     name, *parts = _PARAMETER.split(branch_name)

@@ -81,6 +81,7 @@ _LIMITS = {
 _MAX_SEEDS = 10_000
 _MAX_PERTURBATIONS = 1000
 _MAX_FURTHER = 100
+_MAX_FORKS = 100
 
 Role = Literal["control", "replica", "placebo", "treatment"]
 
@@ -99,7 +100,8 @@ class StudyPlan:
     A step is one batch of the training loader; all times count steps from the start of training.
 
     Attributes:
-        fork_at: t0, the step after which the state is forked.
+        fork_at: t0, the step after which the state is forked; or several, ascending: one trunk a
+            seed, and from each of them a control, its replica, placebos and treatments.
         window: W, in steps; effects are measured at t0+W ...
         horizon: ... and at T, an absolute step.
         seeds: One paired comparison a seed.
@@ -118,6 +120,7 @@ class StudyPlan:
         probe_at: Further steps between t0 and T, ascending, after which branches are evaluated,
             for effects over time; what is measured there is exploratory.
         own_perturbations: Declarations of those perturbations that are the program's own.
+        further_forks: Forks after the first one, where ``fork_at`` was given several.
 
     Raises:
         PlanError: When the numbers contradict each other.
@@ -136,10 +139,11 @@ class StudyPlan:
     augmentation_rng: str = "per-sample"
     probe_at: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     own_perturbations: tuple[OwnPerturbation, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    further_forks: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     def __init__(  # noqa: PLR0913, PLR0917 # one argument a field, as a dataclass has it
         self,
-        fork_at: int,
+        fork_at: int | Iterable[int],
         window: int,
         horizon: int,
         seeds: Iterable[int],
@@ -152,14 +156,16 @@ class StudyPlan:
         augmentation_rng: str = "per-sample",
         probe_at: Iterable[int] = (),
         own_perturbations: Iterable[OwnPerturbation] = (),
+        further_forks: Iterable[int] = (),
     ) -> None:
         """Accept any iterable of seeds, and perturbations by name; see the class.
 
         No value is converted into another: a seed of 1.5 is a mistake, not seed 1.
         """
         specs, objects = _perturbations(perturbations)
+        first, more = plan_values.first_and_more("fork_at", fork_at, _MAX_FORKS)
         values: dict[str, object] = {
-            "fork_at": fork_at,
+            "fork_at": first,
             "window": window,
             "horizon": horizon,
             "seeds": plan_values.whole_numbers("seeds", seeds, _MAX_SEEDS),
@@ -175,6 +181,8 @@ class StudyPlan:
                 plan_values.items("own_perturbations", own_perturbations, _MAX_PERTURBATIONS),
                 objects.values(),
             ),
+            "further_forks": more
+            or plan_values.whole_numbers("further_forks", further_forks, _MAX_FORKS),
         }
         # Without a placebo there is no noise floor, and check 9 could never pass.
         limits = dict(_LIMITS)
@@ -196,6 +204,7 @@ class StudyPlan:
                 hint="lower --fork-at or --window, or raise --horizon",
             )
         self._check_further_steps()
+        self._check_forks()
         if not self.seeds:
             raise PlanError("seeds: a study needs at least one seed")
         if len(set(self.seeds)) != len(self.seeds):
@@ -218,6 +227,25 @@ class StudyPlan:
                     f"probe_at: step {following} stands after {step}",
                     expected="ascending steps, each once",
                 )
+
+    def _check_forks(self) -> None:
+        for step, following in pairwise(self.forks):
+            if following <= step:
+                raise PlanError(
+                    f"fork_at: step {shown(following)} stands after {shown(step)}",
+                    expected="ascending steps, each once",
+                )
+        if self.further_forks and self.probe_at:
+            raise PlanError(
+                "probe_at: a study with several forks is measured at t0+W and T only",
+                hint="leave probe_at out, or make a study of each fork",
+            )
+        if self.forks[-1] + self.window > self.horizon:
+            raise PlanError(
+                f"the window of the fork at step {self.forks[-1]} ends at step "
+                f"{self.forks[-1] + self.window}, beyond the horizon {self.horizon}",
+                hint="lower --fork-at or --window, or raise --horizon",
+            )
 
     def _check_names(self) -> None:
         if not self.perturbations:
@@ -262,6 +290,8 @@ class StudyPlan:
     def changed(self, **values: Any) -> StudyPlan:
         """The same plan with other values of some fields."""
         own = {item.name: getattr(self, item.name) for item in fields(self)}
+        if "fork_at" in values:
+            own["further_forks"] = ()  # they are of the forks that are replaced
         return StudyPlan(**{**own, **values})
 
     @property
@@ -269,6 +299,15 @@ class StudyPlan:
         """Perturbations that the plan was given as objects, where it was made in a study file."""
         found: tuple[object, ...] = self.__dict__.get("_objects", ())
         return found
+
+    @property
+    def forks(self) -> tuple[int, ...]:
+        """Every step after which the state is forked."""
+        return (self.fork_at, *self.further_forks)
+
+    def at(self, fork: int) -> StudyPlan:
+        """The plan of one of its forks, as a study of that fork alone would have it."""
+        return self.changed(fork_at=fork) if self.further_forks else self
 
     @property
     def window_end(self) -> int:
@@ -279,6 +318,17 @@ class StudyPlan:
     def times(self) -> dict[str, int]:
         """Steps after which effects are tested: the window's end and the horizon."""
         return dict(zip(CONFIRMATORY, (self.window_end, self.horizon), strict=True))
+
+    @property
+    def n_tests(self) -> int:
+        """Tests of the primary metric, which are corrected together."""
+        return len(self.times) * len(self.perturbations) * len(self.forks)
+
+    @property
+    def seed_steps(self) -> int:
+        """Training steps of one seed: trunk and control, then every other branch."""
+        others = len(self.branch_names) - 1
+        return self.horizon + others * sum(self.horizon - fork for fork in self.forks)
 
     @property
     def probed(self) -> dict[str, int]:

@@ -63,6 +63,20 @@ def whole_numbers(name: str, values: object, most: int) -> tuple[int, ...]:
     return tuple(found)
 
 
+def first_and_more(name: str, value: object, most: int) -> tuple[object, tuple[int, ...]]:
+    """One number as it is, or the first of several and the others.
+
+    Raises:
+        PlanError: When several are none, or are no whole numbers.
+    """
+    if isinstance(value, (str, bytes, bytearray)) or not isinstance(value, Iterable):
+        return value, ()
+    numbers = whole_numbers(name, value, most)
+    if not numbers:
+        raise PlanError(f"{name}: an empty list has no step")
+    return numbers[0], numbers[1:]
+
+
 def text(name: str, value: object) -> str:
     """A text.
 

@@ -89,6 +89,7 @@ class TrunkResult:
         left: Working files beside the others: what branches are compared with where a probe's
             tables are too large to keep.
         observed: What branches are compared on.
+        further: The same of every further fork, where the plan has several.
     """
 
     control: BranchRecord
@@ -107,6 +108,7 @@ class TrunkResult:
     made: dict[str, str] = field(default_factory=dict)
     left: tuple[str, ...] = ()
     observed: Observed = field(default=Observed(), metadata=LEFT_OUT_IF_DEFAULT)
+    further: tuple[TrunkResult, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def built(self) -> BuiltProgram:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from auditkit.evidence.reader import RunEvidence
+from auditkit.records.fork_points import fork_of
 from auditkit.records.plan import StudyPlan
 from auditkit.replay.opened import OpenedHere
 from auditkit.replay.request import ReplayOutcome, ReplayRequest
@@ -59,31 +60,33 @@ def replay_within(
         started = time.monotonic()
         outcomes.append(replayer(run, replace(request, choice=by_seed(batch))))
         now = time.monotonic()
-        step = (now - started) / _steps(run.manifest.plan, batch)
+        step = (now - started) / steps_of(run.manifest.plan, batch)
         del pending[: len(batch)]
         left = (seconds - (now - began)) * _CAUTION
         batch = _fitting(run.manifest.plan, pending, left / step)
     done = tuple(order[: len(order) - len(pending)])
-    return BudgetedReplay(_merged(outcomes), done, time.monotonic() - began)
+    return BudgetedReplay(merged(outcomes), done, time.monotonic() - began)
 
 
 def _fitting(plan: StudyPlan, pending: Sequence[BranchName], steps: float) -> list[BranchName]:
     """The longest beginning of what waits that takes at most so many steps."""
     batch: list[BranchName] = []
     for name in pending:
-        if _steps(plan, [*batch, name]) > steps:
+        if steps_of(plan, [*batch, name]) > steps:
             break
         batch.append(name)
     return batch
 
 
-def _steps(plan: StudyPlan, batch: Sequence[BranchName]) -> int:
-    """Training steps of some branches with the trunks and controls of their seeds."""
-    seeds = {seed for seed, _ in batch}
-    return len(seeds) * plan.horizon + len(batch) * (plan.horizon - plan.fork_at)
+def steps_of(plan: StudyPlan, batch: Sequence[BranchName]) -> int:
+    """Training steps of some branches with the trunks and controls of their seeds and forks."""
+    forks = [fork_of(name, plan) for _, name in batch]
+    trunks = {(seed, fork) for (seed, _), fork in zip(batch, forks, strict=True)}
+    return len(trunks) * plan.horizon + sum(plan.horizon - fork for fork in forks)
 
 
-def _merged(outcomes: Sequence[ReplayOutcome]) -> ReplayOutcome:
+def merged(outcomes: Sequence[ReplayOutcome]) -> ReplayOutcome:
+    """What several replays found, as one."""
     differing = [outcome for outcome in outcomes if outcome.findings]
     return ReplayOutcome(
         findings=tuple(dict.fromkeys(item for each in outcomes for item in each.findings)),

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 
+from auditkit.records.fork_points import marked, views
 from auditkit.records.manifest import StudyManifest
 
-#: A seed, and a branch of it.
+#: A seed, and a branch of it; with its fork behind the name where the study has several.
 BranchName = tuple[int, str]
 
 #: Numbers of bad branches for which the odds of catching one are stated.
@@ -68,7 +69,7 @@ def describe_sample(manifest: StudyManifest, n_drawn: int, seed: int | None, how
         seed: As in :func:`draw`.
         how: Further words on how many they are.
     """
-    n_all, n_trunks = len(_branches(manifest)), len(manifest.seeds)
+    n_all, n_trunks = len(_branches(manifest)), sum(len(v.seeds) for v in views(manifest))
     if n_drawn >= n_all:
         trunks = "1 trunk" if n_trunks == 1 else f"{n_trunks} trunks"
         return f"all {n_all} branches and {trunks}"
@@ -103,6 +104,10 @@ def by_seed(drawn: Iterable[BranchName]) -> dict[int, tuple[str, ...]]:
 
 
 def _branches(manifest: StudyManifest) -> list[BranchName]:
+    several = bool(manifest.plan.further_forks)
     return [
-        (record.seed, branch.name) for record in manifest.seeds for branch in record.branches[1:]
+        (record.seed, marked(branch.name, view.plan.fork_at) if several else branch.name)
+        for view in views(manifest)
+        for record in view.seeds
+        for branch in record.branches[1:]
     ]

@@ -12,14 +12,17 @@ import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from auditkit.evidence.distances import within
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import artifacts, own_data, store
 from auditkit.processes.worker_pool import Report, Workers
+from auditkit.records.fork_points import at_fork, marked, of_fork, views
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.opened import OWN
+from auditkit.replay.budget import merged
 from auditkit.replay.imports import ImportJudge
 from auditkit.replay.opened import OpenedJudge
 from auditkit.replay.request import ReplayOutcome, ReplayRequest
@@ -38,6 +41,8 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
         request: What to replay.
         report: Called with progress, from several threads.
     """
+    if run.manifest.plan.further_forks:
+        return _replay_forks(run, request, report)
     seeds = [record for record in run.manifest.seeds if record.seed in request.choice]
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="auditkit-replay-"))
@@ -85,6 +90,22 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
         opened=opened.here,
         lacking=tuple(dict.fromkeys(option for seed in done for option in seed.lacking)),
     )
+
+
+def _replay_forks(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOutcome:
+    """Replay the chosen branches of one fork after the other, each with a trunk of its own."""
+    found = []
+    for view in views(run.manifest):
+        fork = view.plan.fork_at
+        own = {seed: of_fork(names, fork) for seed, names in request.choice.items()}
+        choice = {seed: names for seed, names in own.items() if names}
+        if not choice:
+            continue
+        outcome = replay(RunEvidence(run.root, view), replace(request, choice=choice), report)
+        outcomes = {(seed, marked(name, fork)): o for (seed, name), o in outcome.outcomes.items()}
+        findings = tuple(at_fork(finding, fork) for finding in outcome.findings)
+        found.append(replace(outcome, outcomes=outcomes, findings=findings))
+    return merged(found)
 
 
 def _is_close(seeds: Sequence[SeedResult], tolerance: float | None) -> bool:

@@ -29,7 +29,7 @@ class Design:
 
     Attributes:
         metric: The primary metric.
-        n_tests: Perturbations times the times at which they are measured.
+        n_tests: Perturbations times forks times the times at which they are measured.
         smallest_p: Of one test, before correction; None where the test has no smallest p (the
             paired t test of a signed metric) or cannot be made.
         fewest_seeds: Seeds from which a test can reach :data:`ALPHA` after correction; None where
@@ -46,7 +46,7 @@ class Design:
 
 def design_of(plan: StudyPlan) -> Design:
     """The arithmetic of a plan."""
-    n_tests, n_seeds = len(plan.times) * len(plan.perturbations), len(plan.seeds)
+    n_tests, n_seeds = plan.n_tests, len(plan.seeds)
     if base_metric(plan.primary_metric) not in DISTANCE_METRICS:
         return Design(plan.primary_metric, n_tests, None, MIN_PAIRS, n_seeds >= MIN_PAIRS)
     fewest = max(MIN_PAIRS, seeds_needed(n_tests, plan.placebos, ALPHA))
@@ -74,7 +74,7 @@ def grown(trial: NudgeTrial, plan: StudyPlan) -> bool | None:
     """
     if trial.end > GROWN:
         return True
-    length = plan.horizon - plan.fork_at
+    length = plan.horizon - plan.forks[-1]  # the shortest branch
     if trial.steps >= length:
         return False
     if not trial.halfway > 0:

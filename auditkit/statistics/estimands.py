@@ -28,6 +28,7 @@ from auditkit.records.estimate import (
     EXPLORATORY,
     MIN_PAIRS,
     PRIMARY,
+    UNDEVELOPED,
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
@@ -158,6 +159,7 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
             if looked.has_labels
             for level in control_levels(outcomes, values, looked.variants, plan, looked.probe)
         ),
+        equal={name: first for name, first in equal.items() if name != first},
     )
 
 
@@ -314,7 +316,7 @@ def _distance(
     if row.n_with_floor < row.n:
         notes.append(f"pairs without a placebo that stands: {row.n - row.n_with_floor}")
     if estimand.time == "T" and development.developed is False:
-        notes.append("floor not developed at T")
+        notes.append(UNDEVELOPED)
     return _distance_tests(replace(row, notes=tuple(notes)), placebos)
 
 

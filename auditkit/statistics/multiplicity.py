@@ -28,17 +28,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.records.estimate import (
+    ALPHA,
     BELOW_FLOOR,
     EFFECT,
     EQUIVALENT,
     EXPLORATORY,
     INCONCLUSIVE,
+    MIN_PAIRS,
     NEGLIGIBLE,
     PRIMARY,
     DistanceEstimate,
     SignedEstimate,
 )
-from auditkit.records.plan import CONFIRMATORY
+from auditkit.records.metric_names import base_metric
+from auditkit.records.plan import CONFIRMATORY, DISTANCE_METRICS
 
 Row = TypeVar("Row", SignedEstimate, DistanceEstimate)
 
@@ -89,6 +92,27 @@ def seeds_needed(n_tests: int, placebos: int, alpha: float) -> int:
     """
     exact = math.log(n_tests / alpha) / math.log(placebos + 1)
     return math.ceil(exact - 1e-9)  # a power that is hit exactly is enough
+
+
+def out_of_reach(primary: str, n_seeds: int, placebos: int, n_tests: int) -> str | None:
+    """A note where no data whatever could give an effect on the primary metric.
+
+    Args:
+        primary: The metric.
+        n_seeds: Seeds whose control stands.
+        placebos: K, placebos a seed.
+        n_tests: Tests that are corrected together, equal ones counted once.
+    """
+    if base_metric(primary) not in DISTANCE_METRICS or n_seeds < MIN_PAIRS or not placebos:
+        return None
+    needed = seeds_needed(n_tests, placebos, ALPHA)
+    if n_seeds >= needed:
+        return None
+    k = f"{placebos} placebo{'' if placebos == 1 else 's'}"
+    return (
+        f"no test of {primary} can reach {ALPHA:g} after Holm's correction: "
+        f"{n_tests} tests with {k} a seed need {needed} seeds"
+    )
 
 
 def verdict(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from auditkit.records.estimate import ALPHA, MIN_PAIRS
-from auditkit.records.metric_names import base_metric
-from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
-from auditkit.statistics.multiplicity import seeds_needed
+from auditkit.records.plan import StudyPlan
+from auditkit.statistics.multiplicity import out_of_reach
 from auditkit.statistics.outcomes import SeedValues
 
 
@@ -23,7 +21,7 @@ def study_notes(
         primary: Its primary metric.
         n_treatments: Treatments, equal ones counted once.
     """
-    notes = []
+    notes: list[str | None] = []
     if n_seeds < len(plan.seeds):
         notes.append(
             f"planned seeds that are missing: {len(plan.seeds) - n_seeds} of {len(plan.seeds)}"
@@ -32,13 +30,7 @@ def study_notes(
         notes.append(f"seeds left out because their control diverged: {n_seeds - len(values)}")
     if plan.placebos == 0:
         notes.append("no placebos: distances have no floor and are not tested")
-    elif base_metric(primary) in DISTANCE_METRICS and len(values) >= MIN_PAIRS:
-        m = len(plan.times) * n_treatments
-        needed = seeds_needed(m, plan.placebos, ALPHA)
-        if len(values) < needed:
-            k = f"{plan.placebos} placebo{'' if plan.placebos == 1 else 's'}"
-            notes.append(
-                f"no test of {primary} can reach {ALPHA:g} after Holm's correction: "
-                f"{m} tests with {k} a seed need {needed} seeds"
-            )
-    return notes
+    else:
+        n_tests = len(plan.times) * n_treatments
+        notes.append(out_of_reach(primary, len(values), plan.placebos, n_tests))
+    return [note for note in notes if note is not None]

@@ -13,6 +13,7 @@ from auditkit.errors import PlanError
 from auditkit.files.extended import require_listed, require_name
 from auditkit.files.run_folder import RunFolder
 from auditkit.formats.statements import study_from_statement
+from auditkit.records.fork_points import require_one_fork
 from auditkit.records.manifest import Extension, StudyManifest
 from auditkit.records.plan import StudyPlan
 from auditkit.records.preflight import Preflight
@@ -52,6 +53,7 @@ class EarlierStudy:
             PlanError: When it has one of them already.
         """
         plan = self.manifest.plan
+        require_one_fork(plan, "a study that seeds are added to")
         known = sorted(set(seeds) & set(plan.seeds))
         if known:
             raise PlanError(f"the study has seed {known[0]} already", hint="give other seeds")

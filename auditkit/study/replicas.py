@@ -25,12 +25,14 @@ class PartedBranch:
         branch: ``replica``, or the treatment that carries over.
         step: The first step whose row differs.
         components: What differs in it.
+        folder: As ``auditkit diff`` takes it behind ``#``: seed, and fork where there are several.
     """
 
     seed: int
     branch: str
     step: int
     components: tuple[str, ...]
+    folder: str
 
 
 def parted_branches(folder: Path, manifest: StudyManifest) -> Iterator[PartedBranch]:
@@ -43,12 +45,14 @@ def parted_branches(folder: Path, manifest: StudyManifest) -> Iterator[PartedBra
     for seed in manifest.seeds:
         same = [branch for branch in seed.branches[1:] if _changes_nothing(branch)]
         control = _trace(folder, seed.branches[0]) if same else None
+        _, mark, fork = seed.fork.partition("/")[0].partition("-fork-")
+        where = f"seed-{seed.seed}{mark}{fork}"
         for branch in same:
             found = _trace(folder, branch).first_difference(control) if control else None
             if found is not None:
-                yield PartedBranch(seed.seed, branch.name, found.step, found.components)
+                yield PartedBranch(seed.seed, branch.name, found.step, found.components, where)
             elif others := _other_outcomes(folder, seed.branches[0], branch):
-                yield PartedBranch(seed.seed, branch.name, manifest.plan.horizon, others)
+                yield PartedBranch(seed.seed, branch.name, manifest.plan.horizon, others, where)
 
 
 def refuse_parted_branches(folder: Path, manifest: StudyManifest) -> None:
@@ -63,7 +67,7 @@ def refuse_parted_branches(folder: Path, manifest: StudyManifest) -> None:
     first, others = parted[0], len(parted) - 1
     also = f" (also {', '.join(first.components[1:])})" if first.components[1:] else ""
     more = f"; {others} more such {'branch' if others == 1 else 'branches'}" if others else ""
-    run = f"{folder}#seed-{first.seed}"
+    run = f"{folder}#{first.folder}"
     raise ReplicaMismatch(
         f"this run will not verify: seed {first.seed}, {first.branch} is not what the control "
         f"is{more}; either the kernels are not deterministic, or the program keeps state that no "

@@ -12,6 +12,7 @@ from auditkit.formats.ordering import moves_nothing, order_spec
 from auditkit.formats.redaction import redact_text
 from auditkit.records.composed_declarations import composed
 from auditkit.records.declaration import Declaration, declaration_of
+from auditkit.records.fork_points import require_one_fork
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.records.plan_values import spelled_seeds
@@ -64,8 +65,9 @@ def script_source(command: Sequence[str], plan: StudyPlan, folder: Path) -> Prog
         folder: Where it runs.
 
     Raises:
-        PlanError: When several seeds would run the same command.
+        PlanError: When several seeds would run the same command, or there are several forks.
     """
+    require_one_fork(plan, "a study of a script")
     if len(plan.seeds) > 1 and not any(SEED in part for part in command):
         raise PlanError(
             f"{len(plan.seeds)} seeds, and the command is the same for all",

@@ -33,6 +33,7 @@ from auditkit.formats.redaction import redact_text
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import git_state
 from auditkit.processes.worker_pool import Workers
+from auditkit.records.fork_points import views
 from auditkit.records.manifest import (
     CODE_FOLDER,
     EARLIER_ROLE,
@@ -41,6 +42,7 @@ from auditkit.records.manifest import (
     SIGNER_NAME,
     CodeFile,
     FileRecord,
+    FurtherFork,
     Producer,
     ProgramRecord,
     RunTimes,
@@ -135,8 +137,9 @@ def run_study(
         folder.publish(manifest.files, {SIGNER_NAME: signer, MANIFEST_NAME: envelope})
     if not request.command:
         _warn_of_variables(request.out, manifest, warn)
-    refuse_parted_branches(request.out, manifest)
-    refuse_unchanged_data(request.out, manifest)
+    for view in views(manifest):
+        refuse_parted_branches(request.out, view)
+        refuse_unchanged_data(request.out, view)
     return request.out / MANIFEST_NAME
 
 
@@ -202,7 +205,12 @@ def _warn_of_variables(out: Path, manifest: StudyManifest, warn: Warn) -> None:
 def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str) -> StudyManifest:
     earlier = None if request.earlier is None else request.earlier.manifest
     code = merged_code(finished, () if earlier is None else earlier.program.code)
-    seeds = tuple(_seed_record(seed) for seed in finished)
+    forks = request.plan.forks
+    seeds, *others = (
+        tuple(_seed_record(seed) for seed in finished if seed.fork in (fork, None))
+        for fork in forks
+    )
+    further = zip(request.plan.further_forks, others, strict=True)
     opened = [seed.trunk.opened for seed in finished]
     return StudyManifest(
         schema_version=SCHEMA_VERSION,
@@ -216,6 +224,7 @@ def _manifest(request: StudyRequest, finished: list[FinishedSeed], started: str)
         opened=merged_opened(opened if earlier is None else [earlier.opened, *opened]),
         extends=() if request.earlier is None else request.earlier.extends,
         plug_ins=plug_ins_of(request.plan),
+        further=tuple(FurtherFork(fork, records) for fork, records in further),
     )
 
 
@@ -268,7 +277,7 @@ def _sha256(data: bytes | None) -> str | None:
 
 
 def _seed_record(finished: FinishedSeed) -> SeedRecord:
-    trunk, folder = finished.trunk, seed_name(finished.seed)
+    trunk, folder = finished.trunk, seed_name(finished.seed, finished.fork)
     return SeedRecord(
         seed=finished.seed,
         fork=f"{folder}/fork.safetensors",

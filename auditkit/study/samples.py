@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from auditkit.errors import AugmentationDrift
 from auditkit.files import store
-from auditkit.files.run_folder import FinishedSeed
-from auditkit.files.run_parts import present, seed_name
+from auditkit.files.run_folder import FinishedSeed, RunFolder
+from auditkit.files.run_parts import present
 from auditkit.formats.ordering import delivered_order
 from auditkit.formats.run_files import order_from_tensors
 from auditkit.formats.sample_digests import Window, augmentation_drift, samples_from_tensors
@@ -19,7 +18,7 @@ from auditkit.records.tensor import RawTensor
 
 
 def require_same_samples(
-    folder: Path,
+    folder: RunFolder,
     plan: StudyPlan,
     seed: int,
     trunk: TrunkResult,
@@ -43,14 +42,14 @@ def require_same_samples(
         return
 
     def read(name: str) -> Mapping[str, RawTensor]:
-        return store.read_tensors(folder / present(folder, name), what=name)[0]
+        return store.read_tensors(folder.path / present(folder.path, name), what=name)[0]
 
-    order = order_from_tensors(read(f"{seed_name(seed)}/order.safetensors"), what="order")
-    tail = order.batches[plan.fork_at :]
+    order = order_from_tensors(read(f"{folder.seed_name(seed)}/order.safetensors"), what="order")
+    tail, difficulty = order.batches[plan.fork_at :], order.difficulty
 
     def window(name: str, spec: PerturbationSpec | None) -> Window:
         digests = samples_from_tensors(read(name), what=name)
-        order = delivered_order(tail, spec, plan.window, seed)
+        order = delivered_order(tail, spec, plan.window, seed, difficulty)
         return Window(order[: plan.window], digests)
 
     control = window(trunk.control.samples, None)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from auditkit.files import store
 from auditkit.files.run_folder import FinishedSeed, RunFolder
-from auditkit.files.run_parts import BranchPart, TrunkPart, present, seed_name
+from auditkit.files.run_parts import BranchPart, TrunkPart, present
 from auditkit.processes.worker_pool import Workers, run_apart
 from auditkit.records.job import Job, Progress
 from auditkit.records.manifest import CODE_FOLDER
@@ -42,15 +42,18 @@ def workers_of(request: StudyRequest, given: Workers | None) -> Iterator[Workers
 def run_seeds(
     request: StudyRequest, folder: RunFolder, report: Report, given: Workers | None
 ) -> list[FinishedSeed]:
-    """Run what is not complete yet of every seed; all that are run, in the plan's order."""
-    finished: dict[int, FinishedSeed] = {}
+    """Run what is not complete yet of every seed; all that are run, in the plan's order.
+
+    Of a study with several forks there is one for each seed and fork, those of a seed together.
+    """
+    finished: dict[int, tuple[FinishedSeed, ...]] = {}
+    run = _run_forks if request.plan.further_forks else _run_seed
     with (
         workers_of(request, given) as workers,
         ThreadPoolExecutor(max_workers=request.jobs) as pool,
     ):
         running = {
-            pool.submit(_run_seed, workers, request, folder, seed, report): seed
-            for seed in request.seeds
+            pool.submit(run, workers, request, folder, seed, report): seed for seed in request.seeds
         }
         try:
             ended, _ = wait(running, return_when=FIRST_EXCEPTION)
@@ -61,7 +64,36 @@ def run_seeds(
             workers.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [finished[seed] for seed in request.seeds]
+    return [each for seed in request.seeds for each in finished[seed]]
+
+
+def _run_forks(
+    workers: Workers | ScriptWorkers,
+    request: StudyRequest,
+    folder: RunFolder,
+    seed: int,
+    report: Report,
+) -> tuple[FinishedSeed, ...]:
+    """Run a seed's one trunk to its end, then the branches of one fork after the other."""
+    plan = request.plan
+    folders = [RunFolder(folder.path, fork) for fork in plan.forks]
+    jobs = [
+        _seed_job(replace(request, plan=plan.at(each.fork or 0)), each, seed) for each in folders
+    ]
+    trunks = [each.parts(seed).trunk() for each in folders]
+    if any(t is None or not _is_left(job, t) for job, t in zip(jobs, trunks, strict=True)):
+        for each, job in zip(folders, jobs, strict=True):
+            store.make_folder(Path(job.out))
+            each.parts(seed).discard()
+        job = replace(jobs[0], kind="trunk", plan=plan, fork=None, order=None)
+        result = workers.run(job, report)
+        for each, part in zip(folders, (result, *result.further), strict=True):
+            each.parts(seed).keep_trunk(replace(part, further=()))
+    found: list[FinishedSeed] = []
+    for each in folders:
+        one = replace(request, plan=plan.at(each.fork or 0))
+        found += _run_seed(workers, one, each, seed, report)
+    return tuple(found)
 
 
 def _run_seed(
@@ -70,7 +102,7 @@ def _run_seed(
     folder: RunFolder,
     seed: int,
     report: Report,
-) -> FinishedSeed:
+) -> tuple[FinishedSeed, ...]:
     """Run a seed's trunk and branches but for those that are complete."""
     parts, names = folder.parts(seed), request.plan.branch_names[1:]
     job = _seed_job(request, folder, seed)
@@ -100,14 +132,14 @@ def _run_seed(
     elif missing:
         # Under its final name, where an earlier run was killed while it published.
         fork, order = (
-            str(folder.path.absolute() / present(folder.path, f"{seed_name(seed)}/{stem}"))
+            str(folder.path.absolute() / present(folder.path, f"{folder.seed_name(seed)}/{stem}"))
             for stem in ("fork.safetensors", "order.safetensors")
         )
         rest = replace(job, kind="branches", branches=missing, fork=fork, order=order)
         workers.run(rest, report, keep)
     for name in trunk.result.left:
         store.remove(Path(job.out) / name)
-    return _finished(request, folder, trunk, [kept[name] for name in names])
+    return (_finished(request, folder, trunk, [kept[name] for name in names]),)
 
 
 def _is_left(job: Job, trunk: TrunkPart) -> bool:
@@ -137,8 +169,8 @@ def _finished(
     joined = BranchesResult.joined([part.result for part in branches])
     for built in joined.built:
         trunk.result.built.require_same(built)
-    require_same_samples(folder.path, request.plan, trunk.seed, trunk.result, joined)
+    require_same_samples(folder, request.plan, trunk.seed, trunk.result, joined)
     parts: list[TrunkPart | BranchPart] = [trunk, *branches]
     files = [file for part in parts for file in part.files]
     ordered = tuple(sorted(files, key=lambda file: file.name))
-    return FinishedSeed(trunk.seed, trunk.result, joined, ordered)
+    return FinishedSeed(trunk.seed, trunk.result, joined, ordered, folder.fork)

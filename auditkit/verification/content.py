@@ -8,6 +8,7 @@ from auditkit.errors import AuditError
 from auditkit.evidence.reader import RunEvidence, SeedEvidence
 from auditkit.evidence.verdicts import as_finding
 from auditkit.records.declaration import Declaration
+from auditkit.records.fork_points import at_fork
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.report import Finding
 from auditkit.verification.consistency import check_branch, check_plan, check_trunk
@@ -19,6 +20,7 @@ from auditkit.verification.own_perturbations import check_own
 from auditkit.verification.program_code import check_opened, check_program
 from auditkit.verification.replication import Replication
 from auditkit.verification.rng_contract import check_branch_streams, check_contracts
+from auditkit.verification.several_forks import check_listed_forks, check_one_trunk, fork_runs
 
 Declarations = Mapping[str, Declaration]
 Numbered = Iterator[tuple[int, Finding]]
@@ -29,6 +31,21 @@ def content_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
     manifest = run.manifest
     yield from _numbered(4, check_program(manifest.program))
     yield from _numbered(4, check_opened(manifest.opened))
+    listed = list(_numbered(4, check_listed_forks(run)))
+    yield from listed
+    if listed:
+        return
+    runs = fork_runs(run)
+    for one in runs:
+        for number, finding in _fork_findings(one, declarations):
+            several = len(runs) > 1
+            yield number, at_fork(finding, one.manifest.plan.fork_at) if several else finding
+    yield from _numbered(4, check_one_trunk(runs))
+
+
+def _fork_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
+    """The findings of one fork."""
+    manifest = run.manifest
     found_in_plan = list(_numbered(4, check_own(manifest.plan)))
     found_in_plan += _numbered(4, check_plan(manifest, declarations))
     yield from found_in_plan
@@ -49,6 +66,10 @@ def content_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
 
 def is_as_long_as_planned(run: RunEvidence) -> bool:
     """Whether there is evidence of every step that a replay would take."""
+    return all(map(_is_as_long_as_planned, fork_runs(run)))
+
+
+def _is_as_long_as_planned(run: RunEvidence) -> bool:
     plan = run.manifest.plan
     ends = (plan.fork_at, plan.horizon)
     try:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from auditkit.evidence.reader import SeedEvidence
-from auditkit.formats.ordering import Batch, delivered_order, order_sha256
+from auditkit.formats.ordering import CURRICULUM, Batch, delivered_order, order_sha256
 from auditkit.formats.recipes import order_digests
 from auditkit.formats.sample_digests import Window, augmentation_drift
 from auditkit.records.declaration import Declaration
@@ -32,6 +32,10 @@ def check_control_order(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding
     batches = _as_batches(seed)
     if order_sha256(batches) != record.order_sha256:
         yield Finding("the order file is not the committed order", record.order, component="order")
+    by_difficulty = any(spec.name == CURRICULUM for spec in plan.perturbations)
+    if (order.difficulty is not None) != by_difficulty:
+        said = "lacks" if by_difficulty else "has, though nothing is ordered by them,"
+        yield Finding(f"the order file {said} difficulties", record.order, component="order")
     tail = batches[plan.fork_at :]
     if order_sha256(tail) != record.branches[0].order_sha256:
         yield Finding("the control's order is not the committed one", where, component="order")
@@ -72,7 +76,12 @@ def check_branch_order(
     committed = seed.record.branches[0].order_sha256
     expected: list[Batch] = []
     if moved is not None:
-        expected = delivered_order(tail, moved, plan.window, seed.record.seed)
+        try:
+            hard = seed.order.difficulty
+            expected = delivered_order(tail, moved, plan.window, seed.record.seed, hard)
+        except ValueError as error:
+            yield Finding(f"the order file does not fit the window: {error}", where)
+            return
         committed = order_sha256(expected)
     if branch.order_sha256 != committed:
         yield Finding(

@@ -17,7 +17,8 @@ from auditkit.records.power import SeedCost
 from auditkit.statistics.estimands import estimate
 from auditkit.statistics.power import Spread
 from auditkit.verification.authenticity import open_manifest
-from auditkit.verification.procedure import branch_tables, verify
+from auditkit.verification.branch_tables import estimates
+from auditkit.verification.procedure import verify
 from auditkit.verification.request import VerifyRequest
 
 
@@ -63,7 +64,7 @@ def read_pilot(path: Path, request: VerifyRequest, metric: str | None) -> Pilot:
     if not isinstance(manifest, StudyManifest):
         raise PlanError("a pilot is a study, and this is a recording", where=str(path))
     plan = manifest.plan
-    table = estimate(branch_tables(RunEvidence(path.parent, manifest), {}), plan)
+    table = estimates(RunEvidence(path.parent, manifest), estimate, {}, {})
     wanted = metric or table.primary_metric
     every: list[SignedEstimate | DistanceEstimate] = [*table.signed, *table.distances]
     rows = [row for row in every if row.metric == wanted and row.variant == AS_IS]
@@ -91,7 +92,7 @@ def _cost(manifest: StudyManifest) -> SeedCost:
         datetime.fromisoformat(t) for t in (manifest.run.started, manifest.run.finished)
     )
     return SeedCost(
-        steps=plan.fork_at + len(plan.branch_names) * (plan.horizon - plan.fork_at),
+        steps=plan.seed_steps,
         seconds=(ended - began).total_seconds() / n_seeds,
         bytes=sum(file.size for file in manifest.files) // n_seeds,
     )

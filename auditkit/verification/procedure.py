@@ -28,7 +28,7 @@ no torch. Of a recording, which has no branches, checks 1 to 5 and 8 are made
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -39,12 +39,11 @@ from auditkit.evidence.reader import RecordingEvidence, RunEvidence
 from auditkit.evidence.verdicts import as_change, as_finding
 from auditkit.files import store
 from auditkit.formats import canonical
-from auditkit.formats.run_files import Outcome
 from auditkit.records.declaration import DECLARATIONS, Declaration
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.opened import some_names
-from auditkit.records.plan import StudyPlan, as_typed
+from auditkit.records.plan import as_typed
 from auditkit.records.planned_declarations import declarations_of
 from auditkit.records.plug_in import PlugIn
 from auditkit.records.recording import RecordingManifest
@@ -52,17 +51,16 @@ from auditkit.records.report import Finding, VerificationReport
 from auditkit.replay.budget import replay_within
 from auditkit.replay.request import ReplayOutcome, ReplayRequest
 from auditkit.replay.sampling import Sample, by_seed, describe_sample, draw, shuffled
-from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
-from auditkit.statistics.positions import position_tables
 from auditkit.verification.authenticity import (
     COMPANIONS,
     OpenedManifest,
     Verification,
     open_manifest,
 )
+from auditkit.verification.branch_tables import Estimator, branch_tables, estimates
 from auditkit.verification.content import content_findings, is_as_long_as_planned
 from auditkit.verification.extension import check_extension, look_note
-from auditkit.verification.own_data import departures, labelled
+from auditkit.verification.own_data import departures
 from auditkit.verification.own_perturbations import own_note, plug_in_notes
 from auditkit.verification.plan_binding import Registrar, bind_plan
 from auditkit.verification.program_code import (
@@ -73,12 +71,19 @@ from auditkit.verification.program_code import (
 )
 from auditkit.verification.recordings import RecordingVerification
 from auditkit.verification.request import VerifyRequest
+from auditkit.verification.several_forks import (
+    all_seeds,
+    fork_runs,
+    forks_note,
+    in_table,
+    is_replica,
+    spelled_forks,
+)
 
-__all__ = ["COMPANIONS", "Estimator", "Replayer", "VerifyRequest", "verify"]
+__all__ = ["COMPANIONS", "Estimator", "Replayer", "VerifyRequest", "branch_tables", "verify"]
 
 Replayer = Callable[[RunEvidence, ReplayRequest], ReplayOutcome]
 Declarations = Mapping[str, Declaration]
-Estimator = Callable[[Sequence[SeedOutcomes], StudyPlan], EstimateTable]
 
 
 def verify(
@@ -178,11 +183,12 @@ class _StudyVerification(Verification):
             self._checks.add(number, [finding])
         if not self._checks.failed(1, 2, 3):
             self._checks.add(4, list(check_extension(run, self._signers)))
-        plan, seeds = run.manifest.plan, run.manifest.seeds
+        plan, seeds = run.manifest.plan, all_seeds(run.manifest)
         n_branches = sum(len(record.branches) for record in seeds)
         n_streams = sum(len(record.rng.streams) for record in seeds)
-        self._checks.ran(4, f"{n_branches} branches of {len(seeds)} seeds, steps 1..{plan.horizon}")
-        self._checks.ran(5, f"{n_streams} streams of {len(seeds)} seeds")
+        of = f"{len(run.manifest.seeds)} seeds{forks_note(plan)}"
+        self._checks.ran(4, f"{n_branches} branches of {of}, steps 1..{plan.horizon}")
+        self._checks.ran(5, f"{n_streams} streams of {of}")
         self._checks.ran(6, f"{n_branches} branches, every step{self._own_data(run)}")
         self._summarise_pairs(run, {})
 
@@ -190,23 +196,26 @@ class _StudyVerification(Verification):
         """Which branches consumed data that their own course made."""
         if self._checks.failed(1, 4, 6):
             return ""
-        self._departed = departures(run, self._declarations)
+        for one in fork_runs(run):
+            found = departures(one, self._declarations)
+            self._departed |= {in_table(name, one, run): count for name, count in found.items()}
         names = [as_typed(name) for name in self._departed]
         return f"; made other data by their own course: {some_names(names)}" if names else ""
 
     def _summarise_pairs(self, run: RunEvidence, rerun: Mapping[int, tuple[str, ...]]) -> None:
         """Say what checks 7 and 9 rest on: which branches of which seed were re-run here."""
-        plan, seeds = run.manifest.plan, run.manifest.seeds
+        plan, seeds = run.manifest.plan, all_seeds(run.manifest)
         n_all = sum(len(record.branches) for record in seeds)
         n_rerun = sum(len(names) for names in rerun.values())
         changes = {0: "; that changes are as declared was not replayed", n_all - len(seeds): ""}
         partly = f"; that changes are as declared was replayed for {n_rerun}"
-        at_fork = f"{n_all} branches against their control after step {plan.fork_at}"
+        at_fork = f"{n_all} branches against their control after {spelled_forks(plan)}"
         own = own_note(plan)
         self._checks.ran(7, at_fork + changes.get(n_rerun, partly) + own)
-        n_replicas = sum("replica" in names for names in rerun.values())
+        n_replicas = sum(is_replica(name) for names in rerun.values() for name in names)
         by_whom = {0: "as the author re-ran it", len(seeds): "re-run here"}
-        partly = f"re-run here for {n_replicas} of {len(seeds)} seeds"
+        of = "forks" if plan.further_forks else "seeds"
+        partly = f"re-run here for {n_replicas} of {len(seeds)} {of}"
         n_placebos = len(plan.placebo_names) * len(seeds)
         nudged = f"{n_placebos} placebo{'' if n_placebos == 1 else 's'}"
         self._checks.ran(9, f"replica = control, {by_whom.get(n_replicas, partly)}; {nudged}")
@@ -343,48 +352,16 @@ class _StudyVerification(Verification):
             self._checks.skip(10, "withheld: nothing was replayed")
             return None
         try:
-            outcomes = branch_tables(run, self._replay_outcome.outcomes)
-            table = self._estimator(outcomes, run.manifest.plan)
+            recomputed = self._replay_outcome.outcomes
+            table = estimates(run, self._estimator, recomputed, self._departed)
         except AuditError as error:
             self._checks.add(10, [as_finding(error)])
             return None
         if not any(row.n for row in table.rows):
             self._checks.add(10, [Finding("no pair is left: every control or treatment diverged")])
             return None
-        table = labelled(table, self._departed, run)
         if (note := look_note(run.manifest)) is not None:
             table = replace(table, notes=(note, *table.notes))
         label = "" if self._replayed == "all" else "; not every table was recomputed"
         self._checks.ran(10, f"{len(table.rows)} estimates{label}")
         return table
-
-
-def branch_tables(
-    run: RunEvidence, recomputed: Mapping[tuple[int, str], Outcome]
-) -> list[SeedOutcomes]:
-    """The probe tables of a run as the estimator takes them.
-
-    Args:
-        run: The run.
-        recomputed: Outcomes from replay by seed and branch; recorded ones stand in elsewhere.
-    """
-    found, observed = [], run.manifest.program.observed
-    for record in run.manifest.seeds:
-        tables = {}
-        for branch in record.branches:
-            outcome = recomputed.get((record.seed, branch.name)) or run.outcome(branch)
-            named = position_tables(outcome.tables)
-            tables[branch.name] = BranchTables(named, branch.diverged_at)
-            labels = {name: outcome.labels_of(name) for name in observed.probes}
-        plan = run.manifest.plan
-        found.append(
-            SeedOutcomes(
-                seed=record.seed,
-                labels=labels,
-                control=tables["control"],
-                placebos=tuple(tables[name] for name in plan.placebo_names),
-                treatments={name: tables[name] for name in plan.treatment_names},
-                observed=observed,
-            )
-        )
-    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 from auditkit.errors import AuditError, SchemaError
 from auditkit.evidence.verdicts import ARTIFACTS, exit_code_of, required_code, verdict_of
 from auditkit.formats import canonical, schema, structure
+from auditkit.records.fork_points import level_times, treatments
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.report import CHECKS, OPEN, UNDECIDED, CheckResult, VerificationReport
 
@@ -74,7 +75,9 @@ def check_agreement(
     times = {row.time for row in (*table.rows, *table.levels)}
     is_same = found == (plan.placebos, plan.probed)
     is_same &= table.primary_metric == manifest.program.observed.primary(plan)
-    is_same &= branches <= set(plan.treatment_names) and times <= set(plan.probed)
+    is_same &= branches <= set(treatments(plan)) and table.forks == plan.forks[: len(table.forks)]
+    is_same &= times <= {*plan.probed, *level_times(plan)}
+    is_same &= bool(table.forks) == bool(plan.further_forks)
     if not is_same or not seeds <= set(plan.seeds):
         raise AuditError("the report's estimates are of another plan", where=what)
 

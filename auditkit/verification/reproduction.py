@@ -26,7 +26,8 @@ from auditkit.statistics.estimands import estimate
 from auditkit.study.request import StudyRequest, script_source
 from auditkit.study.runner import Warn, run_study
 from auditkit.study.seed_runs import Report
-from auditkit.verification.procedure import branch_tables
+from auditkit.verification.branch_tables import estimates
+from auditkit.verification.several_forks import fork_runs
 
 
 @dataclass(frozen=True)
@@ -128,16 +129,17 @@ def compare_studies(recorded: VerifiedStudy, reproduced: VerifiedStudy) -> Repro
     """Compare two studies of one plan: states, probe tables, and the estimands of these tables."""
     before, after = recorded.run, reproduced.run
     plan = before.manifest.plan
-    tables = [estimate(branch_tables(run, {}), plan) for run in (before, after)]
-    bit_identical, edited = _compare_bits(before, after)
+    tables = [estimates(run, estimate, {}, {}) for run in (before, after)]
+    pairs = zip(fork_runs(before), fork_runs(after), strict=True)
+    same, differing = zip(*(_compare_bits(here, there) for here, there in pairs), strict=True)
     return ReproductionReport(
         recorded_sha256=recorded.manifest_sha256,
         reproduced_sha256=reproduced.manifest_sha256,
         environment_differences=environment_differences(
             before.manifest.environment, after.manifest.environment
         ),
-        bit_identical=bit_identical,
-        edited=edited,
+        bit_identical=all(same),
+        edited=tuple(line for lines in differing for line in lines),
         rows=compare(tables[0], tables[1], plan.margins),
         other_code=_other_code(before.manifest, after.manifest),
         other_data=_other_data(before.manifest, after.manifest),

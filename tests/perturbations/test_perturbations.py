@@ -111,6 +111,7 @@ CASES: list[tuple[str, dict[str, Any], Callable[[], ObjectsAndStep]]] = [
     ("order-swap", {}, _adam),
     ("order-swap", {"unit": "batch"}, _adam),
     ("order-with-replacement", {}, _adam),
+    ("order-curriculum", {}, _adam),
     ("label-noise", {}, _adam),
     ("augmentation-off", {}, _adam),
     ("stage-shift", {}, _adam),

@@ -30,6 +30,7 @@ from auditkit.observe.machine.environment import environment
 from auditkit.observe.machine.opened import opened_files
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.data_source import data_source
+from auditkit.program.difficulty import require_difficulty
 from auditkit.program.session import Session
 from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
 from auditkit.records.evidence import Trace
@@ -107,10 +108,11 @@ def trunk_result(
     files.write("trunk.trace", trace_to_tensors(auditor.trace(1, plan.fork_at)))
     trace = auditor.trace(plan.fork_at + 1)
     content = _content(session, auditor.trace())
-    files.write("order", order_to_tensors(callback.order, content))
+    hard = _difficulty(session, plan, callback.order)
+    files.write("order", order_to_tensors(callback.order, content, hard))
     files.write("control.trace", trace_to_tensors(trace))
     files.write("control.outcome", outcome_to_tensors(callback.outcome()))
-    consumed = consumed_tensors(session)
+    consumed = consumed_tensors(session, plan)
     if consumed is not None:
         files.write("consumed", *consumed)
     tail = callback.order[plan.fork_at :]
@@ -225,7 +227,8 @@ def measure_samples(session: Session, plan: StudyPlan, spec: PerturbationSpec | 
     if moved:
         require_indices(session, moved)
     if moved and isinstance(driver, LoaderDriver):
-        driver.measure(range(plan.fork_at + 1, plan.window_end + 1))
+        # Of several forks from the first one's window to the last one's: see ForksCallback.
+        driver.measure(range(plan.fork_at + 1, plan.forks[-1] + plan.window + 1))
 
 
 def require_indices(session: Session, moved: Sequence[str]) -> None:
@@ -273,7 +276,13 @@ def follow_control(
         require_indices(session, [spec.name])
     if session.driver.iterable or data_source(session.program) != "loader":
         return control
-    follow = delivered_order(control, spec if moves else None, plan.window, session.seed)
+    hard = require_difficulty(session, spec, control[: plan.window]) if spec else None
+    if hard is not None and tuple(hard) != order.difficulty:
+        raise RestoreMismatch(
+            "Program.difficulty does not give what it gave the control", component="order"
+        )
+    moved = spec if moves else None
+    follow = delivered_order(control, moved, plan.window, session.seed, hard)
     window = zip(control[: plan.window], follow, strict=False)
     if moves and all(np.array_equal(here, there) for here, there in window):
         raise NothingToPerturb(
@@ -283,6 +292,13 @@ def follow_control(
         )
     session.driver.pin_order(control, follow, plan.fork_at + 1)
     return follow
+
+
+def _difficulty(session: Session, plan: StudyPlan, order: list[Batch]) -> list[float] | None:
+    """Of the window's samples, where a branch is ordered by it."""
+    window = order[plan.fork_at : plan.window_end]
+    found = (require_difficulty(session, spec, window) for spec in plan.perturbations)
+    return next((each for each in found if each is not None), None)
 
 
 def _content(session: Session, trace: Trace) -> bytes | None:

@@ -46,8 +46,9 @@ from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.ahead import try_schedule, try_stream
 from auditkit.study.worker.augmentation import require_per_sample
 from auditkit.study.worker.branch_processes import Forks, Unforkable
-from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
+from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback
 from auditkit.study.worker.data_changes import change_data
+from auditkit.study.worker.forks import ForksCallback, fork_jobs
 from auditkit.study.worker.job_files import (
     branch_record,
     branch_result,
@@ -55,7 +56,6 @@ from auditkit.study.worker.job_files import (
     measure_samples,
     plan_of,
     read_order,
-    trunk_result,
 )
 from auditkit.study.worker.preflight import PreflightCallback, trial_steps, try_nudges
 from auditkit.study.worker.recalibration import with_batches
@@ -120,9 +120,9 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
         keep_consumed(session, plan)
         auditor = Auditor(1, commit_data=True)
         report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
-        callback = TrunkCallback(session, plan, report_step, References(Path(job.out)))
+        callback = ForksCallback(session, fork_jobs(job), report_step)
         hold(session, 1, plan.horizon, auditor, callback)
-        return trunk_result(job, session, auditor, callback)
+        return callback.result(auditor)
 
 
 def _branches(

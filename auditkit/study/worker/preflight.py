@@ -25,6 +25,7 @@ from auditkit.observe.state.components import State, restore
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.perturbations.registry import perturbation_of
+from auditkit.program.difficulty import require_difficulty
 from auditkit.program.observables import require_primary
 from auditkit.program.reference import Reference
 from auditkit.program.session import Session
@@ -181,6 +182,7 @@ class PreflightCallback(TrunkCallback):
         for name, spec in list(self._waiting.items()):
             try:
                 _apply(self._session, spec, self._first_batches)
+                require_difficulty(self._session, spec, self.order[-1:])
                 try_change(self._session, spec, n_steps, self._delivered)
             except NothingToPerturb as error:
                 if not decides or (error.for_now and n_steps < self._study.fork_at):

@@ -53,13 +53,15 @@ def keep_consumed(session: Session, plan: StudyPlan) -> None:
         session.driver.keep(range(plan.fork_at + 1, plan.horizon + 1))
 
 
-def consumed_tensors(session: Session) -> tuple[dict[str, RawTensor], Any] | None:
-    """What was kept, as the content of a file; None where nothing was to be kept."""
+def consumed_tensors(session: Session, plan: StudyPlan) -> tuple[dict[str, RawTensor], Any] | None:
+    """What was kept after the fork, as the content of a file; None where nothing was to be."""
     driver = session.driver
     if not isinstance(driver, StepDriver) or not driver.keeps:
         return None
     sections: dict[str, Leaves] = {}
     for step, calls in driver.consumed.items():
+        if step <= plan.fork_at:
+            continue  # kept for an earlier fork
         for number, said in enumerate(calls):
             for part, leaves in (("indices", said.indices), ("batch", said.batch)):
                 if leaves is not None:

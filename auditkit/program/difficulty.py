@@ -1,0 +1,72 @@
+"""How hard a program says that its samples are: what a curriculum inside the window is made by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from auditkit.errors import NothingToPerturb, ProgramError
+from auditkit.formats.ordering import CURRICULUM, LARGEST, Batch
+from auditkit.formats.quote import class_of
+from auditkit.observe.rng.streams import capture_streams
+from auditkit.program.program import program_failure
+from auditkit.program.session import Session
+from auditkit.records.plan import PerturbationSpec
+
+_HINT = "Program(difficulty=...): a function of a sample's index, or numbers by index"
+
+
+def difficulties(session: Session, batches: Sequence[Batch]) -> list[float] | None:
+    """The difficulty of every sample of some batches; None where the program gives none.
+
+    Args:
+        session: The live program; its random streams stay where they are.
+        batches: int64 ``(B, 2)`` of (epoch, index).
+
+    Raises:
+        ProgramError: When one is no finite number.
+        ProgramFailed: When the program's function raises.
+    """
+    given: Any = session.program.difficulty
+    if given is None:
+        return None
+    ask: Any = given if callable(given) else getattr(given, "__getitem__", None)
+    if ask is None:
+        raise ProgramError(
+            "Program.difficulty has the wrong type", found=class_of(given), hint=_HINT
+        )
+    streams = capture_streams()
+    try:
+        return [_number(ask, int(index)) for batch in batches for _, index in batch]
+    finally:
+        streams.restore()
+
+
+def require_difficulty(
+    session: Session, spec: PerturbationSpec, batches: Sequence[Batch]
+) -> list[float] | None:
+    """The same where an order is made by difficulty; None where it is not.
+
+    Raises:
+        NothingToPerturb: When the program says nothing of its samples' difficulty.
+        ProgramError: As :func:`difficulties`.
+    """
+    if spec.name != CURRICULUM:
+        return None
+    found = difficulties(session, batches)
+    if found is None:
+        raise NothingToPerturb("the program does not say how hard its samples are", hint=_HINT)
+    return found
+
+
+def _number(ask: Callable[[int], Any], index: int) -> float:
+    try:
+        found = float(ask(index))
+    except Exception as error:  # whatever the program's function raises
+        raise program_failure(error, f"Program.difficulty of sample {index}", _HINT) from error
+    if not abs(found) <= LARGEST:  # true for NaN, too
+        raise ProgramError(
+            f"Program.difficulty of sample {index} is {found}",
+            expected=f"a number of at most {LARGEST:g} in size",
+        )
+    return found
