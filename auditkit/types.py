@@ -40,6 +40,7 @@ from auditkit.records.estimate import (
     Persistence,
     SignedEstimate,
 )
+from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
 from auditkit.records.manifest import (
     BranchRecord,
     CodeFile,
@@ -115,6 +116,7 @@ __all__ = [
     "FileRecord",
     "Finding",
     "FloorDevelopment",
+    "Generalised",
     "Interval",
     "Magnitude",
     "MeasureRecord",
@@ -131,6 +133,7 @@ __all__ = [
     "PlanBinding",
     "PlugIn",
     "Producer",
+    "ProfileRow",
     "ProgramRecord",
     "RankRecord",
     "RecordingManifest",
@@ -143,6 +146,7 @@ __all__ = [
     "SettingDifference",
     "SignedEstimate",
     "SnapshotDistance",
+    "Spread",
     "StatedReplay",
     "StreamContract",
     "StudyManifest",

@@ -72,6 +72,8 @@ _OUTPUT = (
     "--out",
     "--figures",
     "--tables",
+    "--generalise-probe",
+    "--pilot",
     "--all",
     "--wide",
 )
@@ -194,6 +196,7 @@ METAVARS: Mapping[str, str] = {
     "--margin": "METRIC=X",
     "--out": "FILE",
     "--perturb": "PERTURBATION",
+    "--pilot": "MANIFEST",
     "--placebo-scale": "N",
     "--plan": "FILE",
     "--primary": "METRIC",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from auditkit.records.estimate import ALPHA, MIN_PAIRS
 from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
+from auditkit.statistics.equal_treatments import equality_notes
 from auditkit.statistics.multiplicity import seeds_needed
 from auditkit.statistics.outcomes import SeedValues
 
 
 def study_notes(
-    values: Sequence[SeedValues], n_seeds: int, plan: StudyPlan, primary: str, n_treatments: int
+    values: Sequence[SeedValues],
+    n_seeds: int,
+    plan: StudyPlan,
+    primary: str,
+    equal: Mapping[str, str],
 ) -> list[str]:
     """Notes on seeds, placebos, and what the tests can show.
 
@@ -21,7 +26,7 @@ def study_notes(
         n_seeds: Seeds with outcomes.
         plan: The plan.
         primary: Its primary metric.
-        n_treatments: Treatments, equal ones counted once.
+        equal: By treatment, the first one that it gave equal bits with.
     """
     notes = []
     if n_seeds < len(plan.seeds):
@@ -33,7 +38,7 @@ def study_notes(
     if plan.placebos == 0:
         notes.append("no placebos: distances have no floor and are not tested")
     elif base_metric(primary) in DISTANCE_METRICS and len(values) >= MIN_PAIRS:
-        m = len(plan.times) * n_treatments
+        m = len(plan.times) * len(set(equal.values()))
         needed = seeds_needed(m, plan.placebos, ALPHA)
         if len(values) < needed:
             k = f"{plan.placebos} placebo{'' if plan.placebos == 1 else 's'}"
@@ -41,4 +46,4 @@ def study_notes(
                 f"no test of {primary} can reach {ALPHA:g} after Holm's correction: "
                 f"{m} tests with {k} a seed need {needed} seeds"
             )
-    return notes
+    return [*notes, *equality_notes(equal)]
