@@ -40,6 +40,7 @@ from auditkit.records.estimate import (
     Persistence,
     SignedEstimate,
 )
+from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
 from auditkit.records.manifest import (
     BranchRecord,
     CodeFile,
@@ -117,6 +118,7 @@ __all__ = [
     "Finding",
     "FloorDevelopment",
     "FurtherFork",
+    "Generalised",
     "Interval",
     "Magnitude",
     "MeasureRecord",
@@ -133,6 +135,7 @@ __all__ = [
     "PlanBinding",
     "PlugIn",
     "Producer",
+    "ProfileRow",
     "ProgramRecord",
     "RankRecord",
     "RecordingManifest",
@@ -145,6 +148,7 @@ __all__ = [
     "SettingDifference",
     "SignedEstimate",
     "SnapshotDistance",
+    "Spread",
     "StatedReplay",
     "StreamContract",
     "StudyManifest",

@@ -18,6 +18,7 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.records.evidence import Difference
+from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
 from auditkit.records.imports import ImportedFiles
 from auditkit.records.job import Description, Job, ModuleTrace, ProgramSource, Progress
 from auditkit.records.journal import KeptCheckpoint, RecordingJournal
@@ -368,6 +369,23 @@ PERSISTENCE = Persistence(
     "momentum-reset", "tv", "as-is", 0.5, INTERVAL, "two pairs", Interval(0.25, None, 0.95)
 )
 
+SPREAD = Spread(
+    *("momentum-reset", "tv", "as-is", "T"),
+    n=3,
+    new_seed=INTERVAL,
+    noise_sd=0.1,
+    noise_df=6,
+    tau=0.2,
+    i_squared=0.75,
+    q=8.0,
+    p=0.03,
+    adjusted_p=0.06,
+)
+GENERALISED = Generalised("momentum-reset", "nll", "as-is", "T", 3, 100, 0.5, INTERVAL, 2.5)
+PROFILE = ProfileRow(
+    "momentum-reset", "tv", "T", "margin 1/4", 3, 24.5, 0.25, INTERVAL, 0.02, adjusted_p=0.04
+)
+
 TABLE = EstimateTable(
     alpha=0.05,
     level=0.95,
@@ -383,6 +401,9 @@ TABLE = EstimateTable(
     persistence=(PERSISTENCE,),
     notes=("one seed diverged",),
     levels=(LEVEL,),
+    spreads=(SPREAD,),
+    generalised=(GENERALISED,),
+    profiles=(PROFILE,),
 )
 
 FINDING = Finding("the digests differ", "seed 0, control", 4, "params", exit_code=1)
@@ -421,6 +442,8 @@ SETTINGS = VerifierSettings(
     variables=(VARIABLE,),
     fingerprints=("SHA256:abc",),
     require="sampled",
+    generalise_probe=True,
+    pilot=sha("8"),
 )
 
 NEED = Need("--arg data=PATH", "where it lies here: '/there' does not")
@@ -553,6 +576,9 @@ EXAMPLES: tuple[Any, ...] = (
     FLOOR,
     LEVEL,
     PERSISTENCE,
+    SPREAD,
+    GENERALISED,
+    PROFILE,
     TABLE,
     SOURCE,
     Job("describe", SOURCE, None, 0, "/runs/out"),

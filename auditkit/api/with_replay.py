@@ -36,6 +36,7 @@ def verify_with_replay(
     registrar = functools.partial(
         rebuild_program, arguments=request.arguments, variables=request.variables
     )
+    estimator = functools.partial(estimate, generalise_probe=request.generalise_probe)
     more: dict[str, Any] = {}
     if importlib.metadata.entry_points(group=PLUGINS):
         registry = importlib.import_module(_REGISTRY)
@@ -43,7 +44,7 @@ def verify_with_replay(
         more["declarations"] = {name: one.declaration for name, one in known.items()}
         more["plug_ins"] = {one.name: one for one in registry.installed_plug_ins()}
     return procedure.verify(
-        path, request, replayer or _replay, estimate, registrar=registrar, **more
+        path, request, replayer or _replay, estimator, registrar=registrar, **more
     )
 
 

@@ -111,6 +111,45 @@ LAYOUTS: Mapping[str, Layout] = {
         is_grouped=True,
         remark=" (bit-identical)",
     ),
+    "equivalence": Layout(
+        (*_ESTIMATE, "margin", "p (mean)", "p (log)", "adjusted", "verdict"),
+        numbers=("margin", "p (mean)", "p (log)", "adjusted"),
+        whole=_ESTIMATE,
+        words=("margin", "p (log)", "equivalent"),
+        first_to_go=("p (mean)", "p (log)"),
+        is_grouped=True,
+        remark=" (bit-identical)",
+    ),
+    "spread": Layout(
+        (
+            *(*_ESTIMATE, "95 % interval", "studentised", "new seed"),
+            *("noise SD", "tau", "I2", "p", "adjusted"),
+        ),
+        numbers=(
+            *("95 % interval", "studentised", "new seed"),
+            *("noise SD", "tau", "I2", "p", "adjusted"),
+        ),
+        whole=_ESTIMATE,
+        words=("studentised", "new seed", "noise SD", "tau", "I2"),
+        first_to_go=("p", "95 % interval", "noise SD", "studentised", "tau"),
+        is_grouped=True,
+    ),
+    "generalised": Layout(
+        (*_ESTIMATE, "effect", "this probe", "other examples", "df"),
+        numbers=("effect", "this probe", "other examples", "df"),
+        whole=_ESTIMATE,
+        words=("this probe", "other examples", "df"),
+        first_to_go=("df", "effect"),
+        is_grouped=True,
+    ),
+    "profile": Layout(
+        (*_ESTIMATE, "part", "examples", "effect", "95 % interval", "p", "adjusted"),
+        numbers=("examples", "effect", "95 % interval", "p", "adjusted"),
+        whole=(*_ESTIMATE, "part"),
+        words=("part", "examples", "q"),
+        first_to_go=("p", "examples", "95 % interval"),
+        is_grouped=True,
+    ),
     "agreement": Layout(
         (
             *_ESTIMATE,

@@ -12,6 +12,7 @@ from auditkit.cli.console import fixed, interval, number, print_table, print_wor
 from auditkit.cli.spelling import counted
 from auditkit.records.estimate import (
     AS_IS,
+    BELOW_FLOOR,
     DEVELOPED_SHARE,
     INCONCLUSIVE,
     PRIMARY,
@@ -24,6 +25,7 @@ from auditkit.records.estimate import (
     Persistence,
     SignedEstimate,
 )
+from auditkit.records.further_estimates import Generalised, Spread
 from auditkit.records.metric_names import base_metric, is_measure
 from auditkit.records.perturbation_spec import FORK_MARK
 from auditkit.records.plan import CONFIRMATORY, DISTANCE_METRICS, as_typed, rounded
@@ -103,13 +105,13 @@ def head_lines(estimates: EstimateTable) -> Iterator[str]:
 
 def estimand_tables(estimates: EstimateTable, *, everything: bool) -> Iterator[EstimandTable]:
     """The control's own level, distances and effects: all rows, or those shown by default."""
-    levels = [level for level in estimates.levels if everything or _is_shown(level, estimates)]
+    levels = [level for level in estimates.levels if everything or is_shown(level, estimates)]
     if levels:
         title = f"What the control reaches: mean over {counted(len(levels[0].per_seed), 'seed')}"
         yield EstimandTable("levels", title, tuple(map(_level, levels)))
-    distances = [row for row in estimates.distances if everything or _is_shown(row, estimates)]
+    distances = [row for row in estimates.distances if everything or is_shown(row, estimates)]
     yield _distances(distances, estimates)
-    yield _effects([row for row in estimates.signed if everything or _is_shown(row, estimates)])
+    yield _effects([row for row in estimates.signed if everything or is_shown(row, estimates)])
 
 
 def _floor(floor: FloorDevelopment) -> Iterator[str]:
@@ -148,12 +150,21 @@ def _distances(rows: Sequence[DistanceEstimate], estimates: EstimateTable) -> Es
     notes = ["rho: 0 = floor, 1 = as different as another seed; p: within-seed permutation"]
     if any(is_late):
         notes.append("* floor not developed at T: compared with a nudge that has not grown yet")
+    notes += [_closer(row) for row in rows if row.verdict == BELOW_FLOOR]
     cells = [
         _distance(row, _UNDEVELOPED if late else "")
         for row, late in zip(rows, is_late, strict=True)
     ]
     title = "Distance from the control, and its excess over the placebo floor"
     return EstimandTable("distances", title, tuple(cells), tuple(notes))
+
+
+def _closer(row: DistanceEstimate) -> str:
+    """The p value that a verdict of being closer rests on; the table has those of the other end."""
+    return (
+        f"{_named(row)}, {_metric(row)}, {row.time}: below the floor by the permutation's other "
+        f"end, p {p_value(row.below_p)}, adjusted {p_value(row.adjusted_below_p)}"
+    )
 
 
 def _effects(rows: Sequence[SignedEstimate]) -> EstimandTable:
@@ -199,9 +210,11 @@ def _size(row: SignedEstimate | DistanceEstimate) -> str:
     return number(rounded(effect, row.metric))
 
 
-def _is_shown(
-    row: SignedEstimate | DistanceEstimate | ControlLevel, estimates: EstimateTable
+def is_shown(
+    row: SignedEstimate | DistanceEstimate | ControlLevel | Spread | Generalised,
+    estimates: EstimateTable,
 ) -> bool:
+    """Whether a row is of a metric and time that is shown by default."""
     if row.time.partition(FORK_MARK)[0] not in CONFIRMATORY:
         return False
     if row.metric == estimates.primary_metric:
@@ -230,7 +243,7 @@ def _distance(row: DistanceEstimate, mark: str) -> tuple[str, ...]:
         number(row.floor),
         number(rounded(row.excess, row.metric)),
         fixed(row.rho),
-        _p(row.permutation_p),
+        p_value(row.permutation_p),
         _adjusted(row),
         row.verdict + mark,
     )
@@ -244,7 +257,7 @@ def _effect(row: SignedEstimate) -> tuple[str, ...]:
         number(rounded(row.ate, row.metric)),
         interval(row.interval, row.metric),
         fixed(row.ate_in_control_sd),
-        _p(row.t_p),
+        p_value(row.t_p),
         _adjusted(row),
         row.verdict + (_ADJUSTED if _is_open_beside_an_interval_without_0(row) else ""),
     )
@@ -278,10 +291,11 @@ def _metric(row: SignedEstimate | DistanceEstimate | ControlLevel | Persistence)
 def _adjusted(row: SignedEstimate | DistanceEstimate) -> str:
     if row.adjusted_p is None:
         return "-"
-    return f"{_p(row.adjusted_p)} {'Holm' if row.family == PRIMARY else 'q'}"
+    return f"{p_value(row.adjusted_p)} {'Holm' if row.family == PRIMARY else 'q'}"
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """A p value with three digits; a small one with two that count."""
     if value is None:
         return "-"
     return f"{value:.2g}" if value < 0.001 else f"{value:.3f}"

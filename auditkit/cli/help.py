@@ -71,6 +71,8 @@ _OUTPUT = (
     "--out",
     "--figures",
     "--tables",
+    "--generalise-probe",
+    "--pilot",
     "--all",
     "--wide",
 )
@@ -209,6 +211,7 @@ METAVARS: Mapping[str, str] = {
     "--margin": "METRIC=X",
     "--out": "FILE",
     "--perturb": "PERTURBATION",
+    "--pilot": "MANIFEST",
     "--placebo-scale": "N",
     "--plan": "FILE",
     "--primary": "METRIC",

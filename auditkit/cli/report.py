@@ -18,6 +18,7 @@ from auditkit.cli.estimand_tables import (
     head_lines,
     persistence_table,
 )
+from auditkit.cli.further_tables import further_tables
 from auditkit.cli.help import Command
 from auditkit.cli.logged import Logged, logged_rows, loss_curves, read_logged
 from auditkit.cli.options import TEXT
@@ -210,6 +211,8 @@ def _tables(found: _Found) -> Iterator[ReportTable]:
     if found.estimates is not None:
         for table in estimand_tables(found.estimates, everything=False):
             yield _as_table(table.name, table.title, table.rows, table.notes)
+        for table in further_tables(found.estimates, everything=False):
+            yield _as_table(table.name, table.title, table.rows, table.notes)
     rows = [row for item in found.logged for row in logged_rows(item)]
     problems = tuple(item.problem for item in found.logged if item.problem)
     if rows or problems:
@@ -221,6 +224,9 @@ def _everything(found: _Found) -> Iterator[ReportTable]:
     if estimates is None or len(estimates.rows) > _MAX_ROWS:
         return
     for table in estimand_tables(estimates, everything=True):
+        yield _as_table(table.name, f"{table.title}: all rows", table.rows, table.notes)
+    further = (*estimates.rows, *estimates.spreads, *estimates.generalised, *estimates.profiles)
+    for table in further_tables(estimates, everything=len(further) <= _MAX_ROWS):
         yield _as_table(table.name, f"{table.title}: all rows", table.rows, table.notes)
     yield from _persistence(found)
 

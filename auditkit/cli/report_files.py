@@ -17,6 +17,7 @@ from auditkit.records.estimate import (
     Persistence,
     SignedEstimate,
 )
+from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
 
 #: Names of all pictures, and of the tables with the records that they are made of.
 FIGURES = ("seeds", "distances", "forest", "curves", "divergence", "reliability", "loss")
@@ -25,7 +26,13 @@ RECORDS = {
     "distances": DistanceEstimate,
     "effects": SignedEstimate,
     PERSISTENCE: Persistence,
+    "spread": Spread,
+    "generalised": Generalised,
+    "profile": ProfileRow,
 }
+
+#: Tables whose numbers stand in the CSV files of others.
+WITHOUT_RECORDS = ("equivalence",)
 
 _MAGIC = {"pdf": b"%PDF-", "png": b"\x89PNG"}
 
@@ -64,7 +71,7 @@ class TableFiles(_Folder):
         names = [
             (f"{name}.csv", _begins(",".join(csv_head(kind)))) for name, kind in RECORDS.items()
         ]
-        names += [(f"{name}.tex", _begins(LATEX_HEAD)) for name in RECORDS]
+        names += [(f"{name}.tex", _begins(LATEX_HEAD)) for name in (*RECORDS, *WITHOUT_RECORDS)]
         super().__init__("--tables", text, names)
 
     def write(self, tables: Sequence[ReportTable], estimates: EstimateTable) -> None:
@@ -74,6 +81,9 @@ class TableFiles(_Folder):
             "distances": estimates.distances,
             "effects": estimates.signed,
             PERSISTENCE: estimates.persistence,
+            "spread": estimates.spreads,
+            "generalised": estimates.generalised,
+            "profile": estimates.profiles,
         }
         for name, kind in RECORDS.items():
             self.outputs[f"{name}.csv"].write(to_csv(kind, rows[name]).encode())

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from auditkit.cli.console import console, number, print_table
 from auditkit.cli.estimand_tables import print_estimates
+from auditkit.cli.further_tables import print_further
 from auditkit.cli.spelling import counted
 from auditkit.evidence.verdicts import (
     LESS_THAN_REQUIRED,
@@ -63,6 +64,7 @@ def print_report(report: VerificationReport, *, everything: bool) -> None:
                 f"SAMPLED: most tables below are as recorded, not recomputed. {report.replay}"
             )
         print_estimates(out, report.estimates, everything=everything)
+        print_further(out, report.estimates, everything=everything)
     for line in verdict_lines(report):
         out.print(line)
 

@@ -44,6 +44,7 @@ from auditkit.records.report import VerificationReport
 from auditkit.replay.request import ReplayOutcome, ReplayRequest
 from auditkit.signing.trust import SigningKey
 from auditkit.verification.countersigning import countersign, countersignature_output
+from auditkit.verification.pilot_seeds import PilotSeeds
 from auditkit.verification.report_files import IS_REPORT, keep
 from auditkit.verification.request import REQUIRED, VerifyRequest
 
@@ -74,6 +75,14 @@ from auditkit.verification.request import REQUIRED, VerifyRequest
     type=click.Choice(list(REQUIRED)),
     help="Exit with 7 where nothing is wrong and less was shown: verified, sampled, "
     "integrity-only.",
+)
+@click.option(
+    "--generalise-probe",
+    is_flag=True,
+    help="Also give effects for other examples than the probe's: two-way intervals.",
+)
+@click.option(
+    "--pilot", type=TEXT, help="The study that this one was planned by: are its seeds new?"
 )
 @wide_option
 @click.option("--all", "everything", is_flag=True, help="Print every estimate.")
@@ -109,12 +118,15 @@ def verify_command(
     key = signing_key_of(countersigner) if countersigner is not None else None
     if key is not None:
         _check_countersigning(received, key)
+    pilot = options.pop("pilot")
     request = replace(
         request_of(path, replay_seed=replay_seed, **options),
         command=ctx.meta[TAIL],
         budget=None if budget is None else _seconds(budget),
         tolerance=tolerance,
     )
+    if pilot is not None:
+        request = replace(request, pilot=_pilot(ctx, pilot, request))
     if request.tolerance is not None and not 0 <= request.tolerance <= 1:  # false for NaN, too
         raise UsageError(f"--tolerance is a total variation, 0 to 1, not {request.tolerance}")
     refuse_idle(request)
@@ -131,6 +143,13 @@ def verify_command(
     if not json_to.is_stdout:
         print_needs(report, "verify", ctx.meta[TYPED])
     ctx.exit(report.exit_code)
+
+
+def _pilot(ctx: click.Context, pilot: str, request: VerifyRequest) -> PilotSeeds:
+    # loads the estimands, and so scipy
+    from auditkit.verification.pilot import pilot_seeds  # noqa: PLC0415
+
+    return pilot_seeds(ctx.with_resource(received_manifest(pilot)).path, request)
 
 
 def _check_countersigning(received: Received, key: SigningKey) -> None:

@@ -107,6 +107,7 @@ def request_of(  # noqa: PLR0913 # one argument an option
     replay_seed: int | None = None,
     variables: tuple[str, ...] = (),
     require: str | None = None,
+    generalise_probe: bool = False,
 ) -> VerifyRequest:
     """What the options of :func:`verification_options` and :data:`let_through_option` ask for.
 
@@ -135,6 +136,7 @@ def request_of(  # noqa: PLR0913 # one argument an option
         variables=parse_variables(variables),
         set_aside=aside,
         require=None if require is None else REQUIRED[require],
+        generalise_probe=generalise_probe,
     )
 
 
@@ -150,6 +152,7 @@ def refuse_idle(request: VerifyRequest) -> None:
         "--replay-seed": request.replay_seed is not None,
         "--arg": bool(request.arguments),
         "--env": bool(request.variables),
+        "--generalise-probe": request.generalise_probe,
         "a command after --": bool(request.command),
     }
     idle = [name for name, is_given in given.items() if is_given]

@@ -20,15 +20,24 @@ from auditkit.records.estimate import (
     Persistence,
     SignedEstimate,
 )
+from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
 
 #: What a LaTeX table of this module begins with.
 LATEX_HEAD = "% Written by auditkit report; needs \\usepackage{booktabs}\n"
 
 #: What a table in full is made of.
-Row = SignedEstimate | DistanceEstimate | ControlLevel | Persistence
+Row = (
+    SignedEstimate
+    | DistanceEstimate
+    | ControlLevel
+    | Persistence
+    | Spread
+    | Generalised
+    | ProfileRow
+)
 
 #: Fields that hold an interval, or None.
-_INTERVALS = ("interval", "studentised", "ruled_out")
+_INTERVALS = ("interval", "studentised", "ruled_out", "new_seed")
 
 #: Characters that a spreadsheet takes for the begin of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

@@ -11,7 +11,33 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass, field
 
+from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
+from auditkit.records.interval import Interval
 from auditkit.records.plan import LEFT_OUT_IF_DEFAULT
+
+__all__ = [
+    "ALPHA",
+    "AS_IS",
+    "BELOW_FLOOR",
+    "DEVELOPED_SHARE",
+    "EFFECT",
+    "EQUIVALENT",
+    "EXACTLY_ZERO",
+    "EXPLORATORY",
+    "INCONCLUSIVE",
+    "MIN_PAIRS",
+    "NEGLIGIBLE",
+    "PRIMARY",
+    "RECALIBRATED",
+    "VERDICTS",
+    "ControlLevel",
+    "DistanceEstimate",
+    "EstimateTable",
+    "FloorDevelopment",
+    "Interval",
+    "Persistence",
+    "SignedEstimate",
+]
 
 #: Variants: outcomes as the branch left them, and with recalibrated BatchNorm statistics.
 AS_IS = "as-is"
@@ -36,21 +62,6 @@ INCONCLUSIVE = "inconclusive"
 BELOW_FLOOR = "below the floor"
 EXACTLY_ZERO = "exactly 0 (bit-identical)"
 VERDICTS = (EFFECT, NEGLIGIBLE, BELOW_FLOOR, EQUIVALENT, INCONCLUSIVE, EXACTLY_ZERO)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A two-sided confidence interval.
-
-    Attributes:
-        low: Lower end, in the unit of the estimate; None where it is unbounded.
-        high: Upper end, likewise.
-        level: Coverage aimed at, e.g. 0.95.
-    """
-
-    low: float | None
-    high: float | None
-    level: float
 
 
 @dataclass(frozen=True)
@@ -347,6 +358,9 @@ class EstimateTable:
             and fork, and ``times`` are those of the first fork.
         equal: By treatment, an earlier one that gave equal bits in every seed, with which its
             tests are counted once.
+        spreads: How far seeds lie apart, of every row of at least three pairs with a spread.
+        generalised: Effects for other examples, too, where that was asked for.
+        profiles: Effects on parts of a probe, exploratory.
     """
 
     alpha: float
@@ -365,6 +379,9 @@ class EstimateTable:
     levels: tuple[ControlLevel, ...] = field(default=())
     forks: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     equal: dict[str, str] = field(default_factory=dict, metadata=LEFT_OUT_IF_DEFAULT)
+    spreads: tuple[Spread, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    generalised: tuple[Generalised, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    profiles: tuple[ProfileRow, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def rows(self) -> tuple[SignedEstimate | DistanceEstimate, ...]:

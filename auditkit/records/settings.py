@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from auditkit.records.plan import LEFT_OUT_IF_DEFAULT
+
 #: Verdicts that find nothing wrong, the weakest first.
 Passing = Literal["integrity-only", "sampled", "verified"]
 
@@ -67,6 +69,9 @@ class VerifierSettings:
         variables: Environment variables that the replay had beside those that any has.
         fingerprints: Those of the keys that were named by their fingerprint.
         require: The least verdict that was asked for; None for any that finds nothing wrong.
+        generalise_probe: Whether effects were also asked for of other examples than the probe's.
+        pilot: SHA-256 of the statement of the study that this one was planned by; None where none
+            was named.
     """
 
     replay: str
@@ -84,6 +89,8 @@ class VerifierSettings:
     variables: tuple[VariableSetting, ...] = field(default=())
     fingerprints: tuple[str, ...] = field(default=())
     require: Passing | None = None
+    generalise_probe: bool = field(default=False, metadata=LEFT_OUT_IF_DEFAULT)
+    pilot: str | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -100,8 +107,13 @@ class VerifierSettings:
             "--jobs": self.jobs,
             "--threshold": None if self.threshold == 1 else self.threshold,
             "--require": self.require and self.require.removesuffix("-only"),
+            "--pilot": self.pilot,
         }
-        flags = {"--allow-code": self.allow_code, "--strict": self.strict}
+        flags = {
+            "--allow-code": self.allow_code,
+            "--strict": self.strict,
+            "--generalise-probe": self.generalise_probe,
+        }
         return (
             *(() if self.replay == "all" else (f"--replay {self.replay}",)),
             *(f"{name} {value}" for name, value in numbers.items() if value is not None),

@@ -29,6 +29,7 @@ from auditkit.records.estimate import (
     MIN_PAIRS,
     PRIMARY,
     UNDEVELOPED,
+    ControlLevel,
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
@@ -39,7 +40,8 @@ from auditkit.records.metric_names import MEASURES, base_metric, is_measure, qua
 from auditkit.records.observed import Observed
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference, resampling
-from auditkit.statistics.equal_treatments import equal_treatments, equality_notes
+from auditkit.statistics.equal_treatments import equal_treatments
+from auditkit.statistics.generalised import generalised
 from auditkit.statistics.levels import control_levels
 from auditkit.statistics.metrics import DISTANCES, SIGNED
 from auditkit.statistics.multiplicity import assign_verdicts
@@ -52,9 +54,12 @@ from auditkit.statistics.outcomes import (
     floor_development,
     seed_distances,
     table_key,
+    table_metric,
     variants_of,
 )
 from auditkit.statistics.persistence import persistences
+from auditkit.statistics.profiles import profiles
+from auditkit.statistics.spreads import spreads
 from auditkit.statistics.study_notes import study_notes
 
 _Row = TypeVar("_Row", SignedEstimate, DistanceEstimate)
@@ -91,23 +96,22 @@ class _Estimand:
 
     @property
     def table_metric(self) -> tuple[str, str]:
-        probe, metric = split_metric(self.metric)
-        if probe == MEASURES:
-            return measure_name(self.time, metric), ""
-        return table_key(self.time, self.variant, probe), metric
+        return table_metric(self.metric, self.variant, self.time)
 
     @property
     def is_distance(self) -> bool:
         return base_metric(self.metric) in DISTANCES
 
 
-def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable:
+def estimate(
+    outcomes: Sequence[SeedOutcomes], plan: StudyPlan, *, generalise_probe: bool = False
+) -> EstimateTable:
     """Estimate every effect of a study.
 
     Args:
-        outcomes: One a seed, in any order (rows keep the plan's); seeds of the plan that are
-            missing are noted.
+        outcomes: One a seed, in any order; seeds of the plan that are missing are noted.
         plan: The plan, which names the perturbations, the primary metric and the margins.
+        generalise_probe: Whether to add two-way intervals, for other examples, too.
 
     Returns:
         Rows for every perturbation, metric, variant and time, in this order.
@@ -134,6 +138,8 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
     ]
     equal = equal_treatments(outcomes, plan, [*tables, *measured])
     signed, distances = assign_verdicts(signed, distances, ALPHA, equal)
+    parts, why_no_parts = profiles(outcomes, plan, LEVEL)
+    wider, why_no_wider = generalised(outcomes, plan, LEVEL) if generalise_probe else ((), ())
     return EstimateTable(
         alpha=ALPHA,
         level=LEVEL,
@@ -148,18 +154,29 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
         distances=tuple(distances),
         persistence=(*persistences(signed, LEVEL), *persistences(distances, LEVEL)),
         notes=(
-            *study_notes(values, len(outcomes), plan, primary, len(set(equal.values()))),
-            *equality_notes(equal),
-            *why_not,
+            *study_notes(values, len(outcomes), plan, primary, equal),
+            *(*why_not, *why_no_parts, *why_no_wider),
             *(looked.without_labels for looked in looks if not looked.has_labels),
         ),
-        levels=tuple(
-            level
-            for looked in looks
-            if looked.has_labels
-            for level in control_levels(outcomes, values, looked.variants, plan, looked.probe)
-        ),
         equal={name: first for name, first in equal.items() if name != first},
+        levels=_levels(outcomes, values, looks, plan),
+        spreads=spreads([*signed, *distances], values, LEVEL),
+        generalised=wider,
+        profiles=parts,
+    )
+
+
+def _levels(
+    outcomes: Sequence[SeedOutcomes],
+    values: Sequence[SeedValues],
+    looks: Sequence[_Looked],
+    plan: StudyPlan,
+) -> tuple[ControlLevel, ...]:
+    return tuple(
+        level
+        for looked in looks
+        if looked.has_labels
+        for level in control_levels(outcomes, values, looked.variants, plan, looked.probe)
     )
 
 

@@ -19,10 +19,14 @@ from auditkit.records.estimate import (
     SignedEstimate,
 )
 from auditkit.records.fork_points import marked
+from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
 from auditkit.records.plan import CONFIRMATORY, StudyPlan
-from auditkit.statistics.multiplicity import assign_verdicts, out_of_reach
+from auditkit.statistics.multiplicity import assign_verdicts, out_of_reach, q_values
 
-_Row = TypeVar("_Row", SignedEstimate, DistanceEstimate, Persistence)
+_Row = TypeVar(
+    "_Row", SignedEstimate, DistanceEstimate, Persistence, Spread, Generalised, ProfileRow
+)
+_Exploratory = TypeVar("_Exploratory", Spread, ProfileRow)
 
 
 def joined(tables: Mapping[int, EstimateTable], plan: StudyPlan) -> EstimateTable:
@@ -65,11 +69,19 @@ def joined(tables: Mapping[int, EstimateTable], plan: StudyPlan) -> EstimateTabl
         notes=tuple(_notes(tables, plan)),
         levels=tuple(_levels(tables)),
         equal=equal,
+        spreads=_corrected([row for fork, t in tables.items() for row in _of(t.spreads, fork)]),
+        generalised=tuple(row for fork, t in tables.items() for row in _of(t.generalised, fork)),
+        profiles=_corrected([row for fork, t in tables.items() for row in _of(t.profiles, fork)]),
     )
 
 
 def _of(rows: Sequence[_Row], fork: int) -> list[_Row]:
     return [replace(row, perturbation=marked(row.perturbation, fork)) for row in rows]
+
+
+def _corrected(rows: Sequence[_Exploratory]) -> tuple[_Exploratory, ...]:
+    adjusted = q_values([row.p for row in rows])
+    return tuple(replace(row, adjusted_p=q) for row, q in zip(rows, adjusted, strict=True))
 
 
 def _levels(tables: Mapping[int, EstimateTable]) -> Iterator[ControlLevel]:

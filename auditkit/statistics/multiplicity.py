@@ -79,6 +79,12 @@ def benjamini_hochberg(p_values: Sequence[float]) -> tuple[float, ...]:
     return _in_input_order(np.minimum(stepped, 1.0), order)
 
 
+def q_values(p_values: Sequence[float | None]) -> list[float | None]:
+    """Benjamini-Hochberg of tests some of which were not made: those count as p = 1."""
+    corrected = benjamini_hochberg([1.0 if p is None else p for p in p_values])
+    return [None if p is None else q for p, q in zip(p_values, corrected, strict=True)]
+
+
 def _in_input_order(ordered: NDArray[np.float64], order: NDArray[np.intp]) -> tuple[float, ...]:
     result = np.empty_like(ordered)
     result[order] = ordered

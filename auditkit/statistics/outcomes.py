@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.errors import FormatError
-from auditkit.formats.outcome_names import probe_of, split_measure, table_name
+from auditkit.formats.outcome_names import measure_name, probe_of, split_measure, table_name
 from auditkit.records.estimate import (
     AS_IS,
     DEVELOPED_SHARE,
     RECALIBRATED,
     FloorDevelopment,
 )
+from auditkit.records.metric_names import MEASURES, split_metric
 from auditkit.records.observed import Observed
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics.positions import (
@@ -93,6 +94,7 @@ class SeedValues:
         distances: Distances from the control by treatment.
         placebos: Distances from the control, one mapping a placebo that stands.
         identical: By treatment, the keys at which its table has the control's bits.
+        placebo_scores: Signed metrics, one mapping a placebo that stands.
     """
 
     seed: int
@@ -101,11 +103,20 @@ class SeedValues:
     distances: Mapping[str, Mapping[TableMetric, float]]
     placebos: tuple[Mapping[TableMetric, float], ...]
     identical: Mapping[str, frozenset[str]]
+    placebo_scores: tuple[Mapping[TableMetric, float], ...] = ()
 
 
 def table_key(time: str, variant: str, probe: str = "") -> str:
     """Key of a table: ``T`` or ``T/recalibrated``; of a named probe ``T@NAME``."""
     return table_name(time, probe, "" if variant == AS_IS else f"/{variant}")
+
+
+def table_metric(metric: str, variant: str, time: str) -> TableMetric:
+    """What a row's number belongs to, by the name of its metric."""
+    probe, name = split_metric(metric)
+    if probe == MEASURES:
+        return measure_name(time, name), ""
+    return table_key(time, variant, probe), name
 
 
 def variants_of(
@@ -233,6 +244,7 @@ def evaluate_metrics(outcomes: Sequence[SeedOutcomes], keys: Sequence[str]) -> l
                     )
                     for name, branch in included.items()
                 },
+                tuple(score(x, outcome) for x in outcome.placebos if x.diverged_at is None),
             )
         )
     return values

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from auditkit.records.plan import StudyPlan
+from auditkit.statistics.equal_treatments import equality_notes
 from auditkit.statistics.multiplicity import out_of_reach
 from auditkit.statistics.outcomes import SeedValues
 
 
 def study_notes(
-    values: Sequence[SeedValues], n_seeds: int, plan: StudyPlan, primary: str, n_treatments: int
+    values: Sequence[SeedValues],
+    n_seeds: int,
+    plan: StudyPlan,
+    primary: str,
+    equal: Mapping[str, str],
 ) -> list[str]:
     """Notes on seeds, placebos, and what the tests can show.
 
@@ -19,7 +24,7 @@ def study_notes(
         n_seeds: Seeds with outcomes.
         plan: The plan.
         primary: Its primary metric.
-        n_treatments: Treatments, equal ones counted once.
+        equal: By treatment, the first one that it gave equal bits with.
     """
     notes: list[str | None] = []
     if n_seeds < len(plan.seeds):
@@ -31,6 +36,6 @@ def study_notes(
     if plan.placebos == 0:
         notes.append("no placebos: distances have no floor and are not tested")
     else:
-        n_tests = len(plan.times) * n_treatments
+        n_tests = len(plan.times) * len(set(equal.values()))
         notes.append(out_of_reach(primary, len(values), plan.placebos, n_tests))
-    return [note for note in notes if note is not None]
+    return [*(note for note in notes if note is not None), *equality_notes(equal)]

@@ -18,6 +18,7 @@ from auditkit.statistics.estimands import estimate
 from auditkit.statistics.power import Spread
 from auditkit.verification.authenticity import open_manifest
 from auditkit.verification.branch_tables import estimates
+from auditkit.verification.pilot_seeds import PilotSeeds
 from auditkit.verification.procedure import verify
 from auditkit.verification.request import VerifyRequest
 
@@ -51,18 +52,7 @@ def read_pilot(path: Path, request: VerifyRequest, metric: str | None) -> Pilot:
         ArtifactError: When the files are not what a trusted key signed.
         PlanError: When it is no study, or has no such metric.
     """
-    report = verify(path, replace(request, replay="none"))
-    broken = [finding for check in report.checks[:4] for finding in check.findings]
-    if broken:
-        raise ArtifactError(
-            f"the pilot does not verify: {broken[0].message}",
-            where=broken[0].where or str(path),
-            hint=f"auditkit verify {path} says more",
-        )
-    data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
-    manifest = open_manifest(path, data).manifest
-    if not isinstance(manifest, StudyManifest):
-        raise PlanError("a pilot is a study, and this is a recording", where=str(path))
+    manifest = _verified(path, request)[0]
     plan = manifest.plan
     table = estimates(RunEvidence(path.parent, manifest), estimate, {}, {})
     wanted = metric or table.primary_metric
@@ -77,6 +67,37 @@ def read_pilot(path: Path, request: VerifyRequest, metric: str | None) -> Pilot:
         if not row.exactly_zero
     )
     return Pilot(plan, wanted, spreads, _cost(manifest))
+
+
+def pilot_seeds(path: Path, request: VerifyRequest) -> PilotSeeds:
+    """The seeds of a pilot, once its files are what was signed; nothing is replayed.
+
+    Args:
+        path: Its manifest.
+        request: Whose signature counts.
+
+    Raises:
+        ArtifactError: When the files are not what a trusted key signed.
+        PlanError: When it is no study.
+    """
+    return PilotSeeds.of(*_verified(path, request))
+
+
+def _verified(path: Path, request: VerifyRequest) -> tuple[StudyManifest, str]:
+    """The manifest of a study whose files are what was signed, and the digest of its statement."""
+    report = verify(path, replace(request, replay="none", require=None, pilot=None))
+    broken = [finding for check in report.checks[:4] for finding in check.findings]
+    if broken:
+        raise ArtifactError(
+            f"the pilot does not verify: {broken[0].message}",
+            where=broken[0].where or str(path),
+            hint=f"auditkit verify {path} says more",
+        )
+    data = store.read_bytes(path, max_bytes=canonical.MAX_BYTES, what="a manifest")
+    opened = open_manifest(path, data)
+    if not isinstance(opened.manifest, StudyManifest):
+        raise PlanError("a pilot is a study, and this is a recording", where=str(path))
+    return opened.manifest, opened.statement_sha256 or ""
 
 
 def _differences(row: SignedEstimate | DistanceEstimate) -> tuple[float, ...]:

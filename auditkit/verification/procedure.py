@@ -62,6 +62,7 @@ from auditkit.verification.content import content_findings, is_as_long_as_planne
 from auditkit.verification.extension import check_extension, look_note
 from auditkit.verification.own_data import departures
 from auditkit.verification.own_perturbations import own_note, plug_in_notes
+from auditkit.verification.pilot_seeds import NONE_AGAIN, refuse_itself, reuse_note
 from auditkit.verification.plan_binding import Registrar, bind_plan
 from auditkit.verification.program_code import (
     check_program,
@@ -158,10 +159,16 @@ class _StudyVerification(Verification):
         self._plug_ins = callbacks.plug_ins
         self._replay_outcome: ReplayOutcome | None = None
         self._departed: dict[str, int] = {}
+        self._reused: str | None = None
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
-        estimates, run = None, self._run
+        estimates, run, pilot = None, self._run, self._request.pilot
+        if pilot is not None:
+            refuse_itself(pilot, self._opened.statement_sha256)
+            self._reused = reuse_note(pilot, run.manifest)
+            if self._reused is not None:
+                self._checks.warn(10, self._reused)
         self._check_signature()
         self._check_artifacts(run)
         self._check_content(run)
@@ -360,8 +367,10 @@ class _StudyVerification(Verification):
         if not any(row.n for row in table.rows):
             self._checks.add(10, [Finding("no pair is left: every control or treatment diverged")])
             return None
-        if (note := look_note(run.manifest)) is not None:
-            table = replace(table, notes=(note, *table.notes))
+        seen = [note for note in (self._reused, look_note(run.manifest)) if note is not None]
+        table = replace(table, notes=(*seen, *table.notes))
         label = "" if self._replayed == "all" else "; not every table was recomputed"
+        if self._request.pilot is not None and self._reused is None:
+            label += f"; {NONE_AGAIN}"
         self._checks.ran(10, f"{len(table.rows)} estimates{label}")
         return table

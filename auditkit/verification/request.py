@@ -10,6 +10,7 @@ from auditkit.formats.statements import Manifest
 from auditkit.records.settings import ArgumentSetting, Passing, VariableSetting, VerifierSettings
 from auditkit.signing.keys import TrustedKey
 from auditkit.signing.trust import BY_FINGERPRINT
+from auditkit.verification.pilot_seeds import PilotSeeds
 from auditkit.verification.plan_binding import Authorities
 
 #: What ``require`` takes, and the verdict that it asks for; that may be typed as it is printed.
@@ -44,6 +45,8 @@ class VerifyRequest:
         set_aside: Keys that this machine trusts, where naming others replaced them.
         require: The least verdict that satisfies; None for any that finds nothing wrong.
         variables: Environment variables that a replay has beside those that any has, by name.
+        generalise_probe: Whether effects are also given for other examples than the probe's.
+        pilot: The study that this one was planned by; None where none was named.
     """
 
     trusted: Sequence[TrustedKey]
@@ -63,6 +66,8 @@ class VerifyRequest:
     set_aside: Sequence[TrustedKey] = ()
     require: Passing | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    generalise_probe: bool = False
+    pilot: PilotSeeds | None = None
 
 
 def settings_of(request: VerifyRequest, manifest: Manifest | None) -> VerifierSettings:
@@ -92,4 +97,6 @@ def settings_of(request: VerifyRequest, manifest: Manifest | None) -> VerifierSe
             VariableSetting(name, redact_text(value))
             for name, value in sorted(request.variables.items())
         ),
+        generalise_probe=request.generalise_probe,
+        pilot=None if request.pilot is None else request.pilot.statement_sha256,
     )

@@ -116,3 +116,34 @@ def test_a_pilot_that_was_edited_is_refused(shell: Shell) -> None:
     done = shell("power", "edited", "--effect", "1")
     assert done.code == 1
     assert "the pilot does not verify" in done.err
+
+
+def test_verify_says_which_seeds_of_the_pilot_are_used_again(shell: Shell) -> None:
+    done = shell("run", "tiny_study.py", "--out", "b", "--seeds", "2-4")
+    assert done.code == 0, done.err
+    found = json.loads(shell("verify", "b", "--pilot", "a", "--replay", "none", "--json", "-").out)
+    note = "seeds of the pilot are used again: 2 (1 of 3, at equal weights before step 1); "
+    (warning,) = found["checks"][9]["warnings"]
+    assert warning.startswith(note)
+    assert len(found["settings"]["pilot"]) == 64
+    done = shell("verify", "b", "--pilot", "a", "--generalise-probe", "--json", "-")
+    found = json.loads(done.out)
+    assert done.code == 0
+    assert found["estimates"]["notes"][0] == warning
+    assert found["estimates"]["generalised"]
+    assert found["settings"]["generalise_probe"] is True
+    shutil.copytree(shell.folder / "a", shell.folder / "c")
+    bad = shell("verify", "a", "--pilot", "c", "--replay", "none")
+    assert (bad.code, "very study" in bad.err) == (2, True)
+    (shell.folder / "c" / "seed-0000" / "fork.safetensors").write_bytes(b"")
+    bad = shell("verify", "b", "--pilot", "c", "--replay", "none")
+    assert bad.code == 1
+    assert "the pilot does not verify" in bad.err
+    idle = shell("verify", "b", "--generalise-probe", "--replay", "none")
+    assert (idle.code, "--generalise-probe would do nothing" in idle.err) == (2, True)
+
+
+def test_new_seeds_are_said_to_be_new(shell: Shell) -> None:
+    assert shell("run", "tiny_study.py", "--out", "d", "--seeds", "7").code == 0
+    out = shell("verify", "d", "--pilot", "a").out
+    assert "estimates; no seed of the pilot again" in out

@@ -192,7 +192,8 @@ def test_pictures_and_tables_are_files(
     assert names == {f"{name}.{form}" for name in pictures for form in ("pdf", "png")}
     names = {file.name for file in (tmp_path / "tables").iterdir()}
     kinds = ("levels", "distances", "effects", "persistence")
-    assert names == {f"{kind}.{form}" for kind in kinds for form in ("csv", "tex")}
+    further = {f"{kind}.csv" for kind in ("spread", "generalised", "profile")}
+    assert names == {f"{kind}.{form}" for kind in kinds for form in ("csv", "tex")} | further
     assert (tmp_path / "tables" / "distances.tex").read_text().count(r" \\") == 5
 
 

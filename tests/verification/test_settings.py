@@ -93,6 +93,8 @@ def test_every_setting_is_printed_unless_it_is_the_default() -> None:
         *(3, True, True, 2, ("SHA256:abc",), ("00ff",)),
         variables=(VariableSetting("SCALE", "y"),),
         require="integrity-only",
+        generalise_probe=True,
+        pilot="ab" * 32,
     )
     text = "\n".join(everything.options)
     assert len(everything.options) == len(fields(VerifierSettings)) - len(ALSO)

@@ -1,0 +1,135 @@
+"""Estimates beside the rows of the estimand tables: spread, other examples, margins, profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+
+from auditkit.cli.console import fixed, interval, number, print_table
+from auditkit.cli.estimand_tables import EstimandTable, is_shown, p_value
+from auditkit.records.estimate import (
+    AS_IS,
+    DistanceEstimate,
+    EstimateTable,
+    SignedEstimate,
+)
+from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
+from auditkit.records.plan import as_typed, rounded
+
+_Row = SignedEstimate | DistanceEstimate
+_Shown = TypeVar("_Shown", Spread, Generalised, SignedEstimate | DistanceEstimate)
+_Key = tuple[str, str, str, str]
+
+#: Where profiles end that are not printed in full.
+_MAX_PROFILE = 40
+
+
+def further_tables(estimates: EstimateTable, *, everything: bool) -> Iterator[EstimandTable]:
+    """Tables that there is something in: all rows, or those of metrics shown by default."""
+    rows: dict[_Key, _Row] = {_key(row): row for row in estimates.rows}
+    chosen = _chooser(estimates, everything=everything)
+    with_margin = chosen([row for row in estimates.rows if row.margin is not None])
+    if with_margin:
+        title = "Equivalence: is the effect inside the plan's margin?"
+        yield EstimandTable("equivalence", title, tuple(map(_equivalence, with_margin)))
+    if spreads := chosen(estimates.spreads):
+        title = "Seeds apart: what another seed would show, and what is more than noise"
+        cells = tuple(_spread(each, rows.get(_key(each))) for each in spreads)
+        yield EstimandTable("spread", title, cells)
+    if wider := chosen(estimates.generalised):
+        title = "Other examples: the same effects, for examples that are not in the probe"
+        cells = tuple(_generalised(each, rows.get(_key(each))) for each in wider)
+        yield EstimandTable("generalised", title, cells)
+    if estimates.profiles:
+        yield _profile(estimates.profiles, everything=everything)
+
+
+def print_further(out: Console, estimates: EstimateTable, *, everything: bool) -> None:
+    """Print all of these tables; or only the one that somebody has asked for by its own option."""
+    for table in further_tables(estimates, everything=everything):
+        if everything or table.name == "generalised":
+            print_table(out, table.name, table.rows, title=table.title, notes=table.notes)
+
+
+def _chooser(
+    estimates: EstimateTable, *, everything: bool
+) -> Callable[[Sequence[_Shown]], list[_Shown]]:
+    return lambda rows: [row for row in rows if everything or is_shown(row, estimates)]
+
+
+def _key(row: _Row | Spread | Generalised) -> _Key:
+    return row.perturbation, row.metric, row.variant, row.time
+
+
+def _equivalence(row: _Row) -> tuple[str, ...]:
+    log_p = row.log_equivalence_p if isinstance(row, DistanceEstimate) else None
+    return (
+        *_named(row),
+        number(row.margin),
+        p_value(row.equivalence_p),
+        p_value(log_p),
+        p_value(row.adjusted_equivalence_p),
+        row.verdict,
+    )
+
+
+def _spread(spread: Spread, row: _Row | None) -> tuple[str, ...]:
+    return (
+        *_named(spread),
+        interval(None if row is None else row.interval, spread.metric),
+        interval(None if row is None else row.studentised, spread.metric),
+        interval(spread.new_seed, spread.metric),
+        number(spread.noise_sd),
+        number(spread.tau),
+        fixed(spread.i_squared),
+        p_value(spread.p),
+        _q(spread.adjusted_p),
+    )
+
+
+def _generalised(wider: Generalised, row: _Row | None) -> tuple[str, ...]:
+    return (
+        *_named(wider),
+        number(rounded(wider.effect, wider.metric)),
+        interval(None if row is None else row.interval, wider.metric),
+        interval(wider.interval, wider.metric),
+        number(wider.df),
+    )
+
+
+def _profile(rows: Sequence[ProfileRow], *, everything: bool) -> EstimandTable:
+    title = "Parts of the probe (exploratory)"
+    notes = ["class: by label; margin 1/4: the quarter that the control was least sure of at t0"]
+    shown = list(rows)
+    if not everything and len(rows) > _MAX_PROFILE:
+        shown = sorted(rows, key=lambda row: 2.0 if row.adjusted_p is None else row.adjusted_p)
+        shown = shown[:_MAX_PROFILE]
+        notes.append(
+            f"the {_MAX_PROFILE} rows of {len(rows)} with the smallest q; the rest: --json"
+        )
+    cells = tuple(
+        (
+            as_typed(row.perturbation),
+            row.metric,
+            row.time,
+            row.part,
+            number(row.n_examples),
+            number(rounded(row.effect, row.metric)),
+            interval(row.interval, row.metric),
+            p_value(row.p),
+            _q(row.adjusted_p),
+        )
+        for row in shown
+    )
+    return EstimandTable("profile", title, cells, tuple(notes))
+
+
+def _named(row: _Row | Spread | Generalised) -> tuple[str, str, str]:
+    metric = row.metric if row.variant == AS_IS else f"{row.metric} (recal.)"
+    return as_typed(row.perturbation), metric, row.time
+
+
+def _q(value: float | None) -> str:
+    return "-" if value is None else f"{p_value(value)} q"

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from checklist_example import example_manifest
+
+from auditkit.errors import UsageError
+from auditkit.records.manifest import StudyManifest
+from auditkit.verification.pilot_seeds import PilotSeeds, refuse_itself, reuse_note
+
+
+def study(*seeds: int, weights: str = "a") -> StudyManifest:
+    manifest = example_manifest()
+    record = manifest.seeds[0]
+    records = tuple(
+        replace(record, seed=seed, initial={"params": f"{weights}{seed}"}) for seed in seeds
+    )
+    return replace(manifest, seeds=records)
+
+
+def test_seeds_that_stand_in_both_are_named() -> None:
+    pilot = PilotSeeds.of(study(0, 1, 2, 3), "f" * 64)
+    note = reuse_note(pilot, study(2, 3, 4, 5, 6))
+    assert note is not None
+    assert note.startswith(
+        "seeds of the pilot are used again: 2-3 (2 of 5, at equal weights before step 1); a test"
+    )
+    assert reuse_note(pilot, study(4, 5)) is None
+
+
+def test_equal_numbers_of_another_program_are_told_apart() -> None:
+    pilot = PilotSeeds.of(study(0, 1, 2), "f" * 64)
+    other = reuse_note(pilot, study(0, 1, weights="b"))
+    assert other is not None
+    assert "0-1 (2 of 2, at other weights before step 1)" in other
+    mixed = study(0, 1)
+    changed = replace(mixed.seeds[1], initial={"params": "c"})
+    some = reuse_note(pilot, replace(mixed, seeds=(mixed.seeds[0], changed)))
+    assert some is not None
+    assert "0-1 (2 of 2, 1 of them at equal weights)" in some
+
+
+def test_a_study_is_no_pilot_of_its_own() -> None:
+    pilot = PilotSeeds.of(study(0), "f" * 64)
+    refuse_itself(pilot, "e" * 64)
+    with pytest.raises(UsageError, match="very study"):
+        refuse_itself(pilot, "f" * 64)
