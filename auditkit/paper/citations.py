@@ -244,7 +244,7 @@ def floor_summary(estimates: EstimateTable) -> str:
     state = "has developed" if floor.developed else "has not developed"
     text = (
         f"The floor {state} at T: {floor.n_above} of {count(floor.n_placebos, 'placebo')} exceed "
-        f"TV {floor.threshold:g}"
+        f"{floor.of} {floor.threshold:g}"
     )
     return text + (
         "." if floor.developed else "; an excess at T is over a nudge that has not grown yet."

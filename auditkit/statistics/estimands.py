@@ -35,21 +35,22 @@ from auditkit.records.estimate import (
 )
 from auditkit.records.metric_names import MEASURES, base_metric, is_measure, qualified, split_metric
 from auditkit.records.observed import Observed
-from auditkit.records.plan import StudyPlan
+from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
 from auditkit.statistics import inference, resampling
 from auditkit.statistics.levels import control_levels
-from auditkit.statistics.metrics import DISTANCES, SIGNED
+from auditkit.statistics.looks import Looked, floor_probe, notes_on
 from auditkit.statistics.multiplicity import assign_verdicts, seeds_needed
 from auditkit.statistics.outcomes import (
     SeedOutcomes,
     SeedValues,
+    Units,
     check_outcomes,
     count_diverged,
     evaluate_metrics,
     floor_development,
     seed_distances,
     table_key,
-    variants_of,
+    units_of,
 )
 from auditkit.statistics.persistence import persistences
 
@@ -63,9 +64,6 @@ MIN_SIGN_FLIP = 6
 #: Pairs from which distances are tested for equivalence: they are skewed to the right, where
 #: a t bound is too low (true size .13 to .24 at a nominal .05 for n = 3 .. 10).
 MIN_DISTANCE_EQUIVALENCE = 20
-
-#: What is said of a probe of which nobody knows what is right.
-NO_LABELS = "the probe has no labels: accuracy, nll and the like are not computed"
 
 #: What is said where equal values would give an interval of width 0.
 NO_SPREAD = "a standard deviation of exactly 0 gives no interval"
@@ -94,7 +92,7 @@ class _Estimand:
 
     @property
     def is_distance(self) -> bool:
-        return base_metric(self.metric) in DISTANCES
+        return base_metric(self.metric) in DISTANCE_METRICS
 
 
 def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable:
@@ -114,14 +112,16 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
     check_outcomes(outcomes, plan)
     outcomes = sorted(outcomes, key=lambda outcome: plan.seeds.index(outcome.seed))
     observed = outcomes[0].observed
-    looks = [_Looked.of(outcomes, plan, probe) for probe in observed.probes]
+    looks = [Looked.of(outcomes, plan, probe) for probe in observed.probes]
     tables = [key for looked in looks for key in looked.keys(plan)]
     measured = [measure_name(t, m.name) for t in plan.probed for m in observed.measures]
-    values = evaluate_metrics(outcomes, [*tables, *measured])
-    between_seeds, why_not = seed_distances(outcomes, tables)
+    units = units_of(outcomes, tables)
+    values = evaluate_metrics(outcomes, [*tables, *measured], units)
+    between_seeds, why_not = seed_distances(outcomes, tables, units)
     primary = observed.primary(plan)
-    floor = floor_development(values, _floor_probe(observed, primary))
-    estimands = _estimands(plan, primary, looks, observed)
+    probe = floor_probe(observed, primary)
+    floor = floor_development(values, probe, observed.kind_of(probe).growth)
+    estimands = _estimands(plan, primary, looks, observed, units)
     signed = [_signed(each, values, len(outcomes)) for each in estimands if not each.is_distance]
     distances = [
         _distance(each, values, len(outcomes), between_seeds.get(each.table_metric), floor)
@@ -145,7 +145,7 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
         notes=(
             *_notes(values, len(outcomes), plan, primary),
             *why_not,
-            *(looked.without_labels for looked in looks if not looked.has_labels),
+            *notes_on(looks, units, outcomes, tables),
         ),
         levels=tuple(
             level
@@ -156,44 +156,17 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
     )
 
 
-@dataclass(frozen=True)
-class _Looked:
-    """What there is of one probe."""
-
-    probe: str
-    variants: tuple[str, ...]
-    has_labels: bool
-
-    @classmethod
-    def of(cls, outcomes: Sequence[SeedOutcomes], plan: StudyPlan, probe: str) -> _Looked:
-        has_labels = all(outcome.labels_of(probe).size for outcome in outcomes)
-        return cls(probe, variants_of(outcomes, plan, probe), has_labels)
-
-    def keys(self, plan: StudyPlan) -> list[str]:
-        return [table_key(t, variant, self.probe) for variant in self.variants for t in plan.probed]
-
-    @property
-    def without_labels(self) -> str:
-        return NO_LABELS if not self.probe else f"{self.probe}: {NO_LABELS}"
-
-
-def _floor_probe(observed: Observed, primary: str) -> str:
-    """The probe whose floor is spoken of: the primary metric's, or the first one."""
-    probe, first = split_metric(primary)[0], next(iter(observed.probes), "")
-    return probe if probe in observed.probes else first
-
-
 def _estimands(
-    plan: StudyPlan, primary: str, looks: Sequence[_Looked], observed: Observed
+    plan: StudyPlan, primary: str, looks: Sequence[Looked], observed: Observed, units: Units
 ) -> list[_Estimand]:
     rows = [
         (qualified(looked.probe, metric), variant)
         for looked in looks
-        for metric in (*(SIGNED if looked.has_labels else ()), *DISTANCES)
+        for metric in looked.metrics
         for variant in looked.variants
     ]
     rows += [(f"{MEASURES}/{measure.name}", AS_IS) for measure in observed.measures]
-    return [
+    all_of_them = [
         _Estimand(
             perturbation,
             metric,
@@ -208,6 +181,7 @@ def _estimands(
         for metric, variant in rows
         for time in plan.probed
     ]
+    return [each for each in all_of_them if each.table_metric not in units.undefined]
 
 
 def _mean(numbers: Sequence[float]) -> float | None:
@@ -367,7 +341,7 @@ def _notes(values: Sequence[SeedValues], n_seeds: int, plan: StudyPlan, primary:
         notes.append(f"seeds left out because their control diverged: {n_seeds - len(values)}")
     if plan.placebos == 0:
         notes.append("no placebos: distances have no floor and are not tested")
-    elif base_metric(primary) in DISTANCES and len(values) >= MIN_PAIRS:
+    elif base_metric(primary) in DISTANCE_METRICS and len(values) >= MIN_PAIRS:
         m = len(plan.times) * len(plan.perturbations)
         needed = seeds_needed(m, plan.placebos, ALPHA)
         if len(values) < needed:

@@ -33,7 +33,7 @@ from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.preflight import Cost, NudgeTrial
 from auditkit.statistics.outcomes import GROWN
-from auditkit.statistics.positions import distances, position_tables
+from auditkit.statistics.positions import distances, growth, position_tables
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.evaluator import Tables, evaluate_probe
 from auditkit.study.stages.forker import Fork, read_fork, restore_fork
@@ -278,10 +278,10 @@ class _Look:
     reference: Reference
 
     def variation(self, control: _Look) -> float:
-        """Total variation from the control's look."""
+        """Total variation from the control's look, or what stands for it."""
         here, there = position_tables(self.tables), position_tables(control.tables)
         first = next(iter(tables_of(self.tables)))
-        return distances(there[first], here[first])["tv"]
+        return growth(there[first], distances(there[first], here[first]))
 
 
 def _held(
