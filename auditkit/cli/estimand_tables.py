@@ -32,7 +32,10 @@ PERSISTENCE = "persistence"
 PERSISTENCE_HEADINGS = ("perturbation", "metric", "persistence", "95 % interval", "note")
 
 #: Metrics that are shown without ``--all``.
-_SHOWN = ("tv", "accuracy", "nll", "rmsd", "scaled_rmsd", "mse", "r2", "cka_distance")
+_SHOWN = (
+    *("tv", "accuracy", "nll"),
+    *("rmsd", "scaled_rmsd", "mse", "r2", "cka_distance", "relative_distance"),
+)
 
 #: A space at which no line is folded.
 _FAST = "\N{NO-BREAK SPACE}"

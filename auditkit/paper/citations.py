@@ -252,11 +252,11 @@ def floor_summary(estimates: EstimateTable) -> str:
 
 
 def floor_lines(estimates: EstimateTable) -> list[str]:
-    """The floor of the primary distance (of TV where the primary metric is none), t0+W and T."""
-    metrics = {row.metric for row in estimates.distances}
-    probe = split_metric(next(iter(row.metric for row in estimates.distances), ""))[0]
-    first = qualified(probe, "tv")
-    metric = estimates.primary_metric if estimates.primary_metric in metrics else first
+    """The floor of the primary distance (of TV, or the first, where that is none), t0+W and T."""
+    metrics = list(dict.fromkeys(row.metric for row in estimates.distances))
+    first = next(iter(metrics), "")
+    tv = qualified(split_metric(first)[0], "tv")
+    metric = next((m for m in (estimates.primary_metric, tv) if m in metrics), first)
     lines = []
     for time in CONFIRMATORY:
         for row in estimates.distances:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from studies import (
 from auditkit.cli.estimand_tables import print_estimates
 from auditkit.errors import PlanError, ProgramError, ProgramFailed
 from auditkit.evidence.reader import RunEvidence
+from auditkit.paper.citations import floor_lines, floor_summary
+from auditkit.paper.report_page import Said, Shown, page
 from auditkit.records.estimate import DistanceEstimate, EstimateTable, SignedEstimate
 from auditkit.records.output_kinds import KINDS
 from auditkit.records.plan import StudyPlan
@@ -155,6 +158,17 @@ def test_tables_say_which_way_is_better(
     text = capsys.readouterr().out
     assert "mse, rmse, mae: lower is better; r2: higher is better" in text
     assert "exceed an RMSD over the predictions' own SD of 0.001" in text
+
+
+def test_a_page_explains_their_metrics_and_names_their_floor(
+    run: Run, report: VerificationReport, found: EstimateTable
+) -> None:
+    whole = page("a study", report, run.manifest, Said(), Shown())
+    assert '<dt id="word-estimands-metrics-of-real-numbers">' in whole
+    assert floor_lines(found)[0].startswith("floor of real/scaled_rmsd at t0+W: ")
+    other = replace(found, primary_metric="real/mse")
+    assert floor_lines(other)[0].startswith("floor of real/rmsd at t0+W: ")
+    assert "exceed an RMSD over the predictions' own SD of 0.001" in floor_summary(found)
 
 
 def test_an_unnamed_probe_has_the_same_numbers(
