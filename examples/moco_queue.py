@@ -4,13 +4,18 @@ The student learns to tell another view of the same image, as the teacher sees i
 images in the queue. The teacher's weights are a moving average of the student's; the queue holds
 what the teacher made of the last batches. At step t0 the queue is emptied, or its rows are put
 into another order, or the teacher becomes the student. The probe is a vote of the nearest labelled
-images. The data are the binary version of CIFAR-10
-(https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz), unpacked in ``data``.
+images or, without any label, what the student makes of the held-out ones. The data are the binary
+version of CIFAR-10 (https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz), unpacked in ``data``.
 
 Minutes on a CPU (2,000 images of each file, a small encoder)::
 
     auditkit run examples/moco_queue.py --out runs/moco
     auditkit verify runs/moco
+
+Without labels::
+
+    auditkit run examples/moco_queue.py --arg probe=embedding --primary relative_distance \
+        --out runs/moco-embeddings
 
 All 50,000 images, on a GPU where there is one::
 
@@ -125,9 +130,15 @@ def train_step(program: ak.Program, batch: tuple[Tensor, Tensor], t: int) -> flo
 
 
 def make_program(
-    seed: int, data: str = "data/cifar-10-batches-bin", preset: str = "small"
+    seed: int,
+    data: str = "data/cifar-10-batches-bin",
+    preset: str = "small",
+    probe: str = "vote",
 ) -> ak.Program:
-    """Student and teacher, optimizer, data and probe of one seed; preset is small or full."""
+    """Student and teacher, optimizer, data and probe of one seed.
+
+    The preset is small or full, the probe vote or embedding.
+    """
     full = preset == "full"
     device = "cuda" if full and torch.cuda.is_available() else "cpu"
     files = [
@@ -146,6 +157,10 @@ def make_program(
         shares: Tensor = 0.99 * (weights * bank_labels[which]).sum(dim=1) + 0.001
         return shares
 
+    def embed(model: nn.Module, queries: Tensor) -> Tensor:
+        found: Tensor = model(queries.to(device).float() / 255)
+        return found
+
     model = MoCo(64, 128, 4096) if full else MoCo(16, 64, 1024)
     return ak.Program(
         model=model.to(device),
@@ -158,7 +173,11 @@ def make_program(
         step=train_step,
         groups={"queue": "queue", "teacher": "teacher.*"},
         recalibrate=lambda model, batch: model(batch[0].to(device)),
-        probe=ak.Probe(held_out, answers, predict=vote, probabilities=True),
+        probe=(
+            ak.Probe(held_out, predict=embed, outputs="embedding")
+            if probe == "embedding"
+            else ak.Probe(held_out, answers, predict=vote, probabilities=True)
+        ),
     )
 
 

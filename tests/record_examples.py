@@ -37,6 +37,7 @@ from auditkit.records.manifest import (
 )
 from auditkit.records.observed import MeasureRecord, Observed
 from auditkit.records.opened import OpenedFile, OpenedFiles
+from auditkit.records.output_kinds import KINDS
 from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.parameter import Parameter
 from auditkit.records.plan import PerturbationSpec, StudyPlan
@@ -176,9 +177,9 @@ SEED = SeedRecord(
     branches=(CONTROL, TREATMENT),
 )
 
-MEASURE = MeasureRecord("return", "higher", 0.0, 500.0)
+MEASURE = MeasureRecord("return", "higher", 0.0, 500.0, on="in")
 
-OBSERVED = Observed(("in", "out"), (MEASURE, MeasureRecord("norm")))
+OBSERVED = Observed(("in", "out"), (MEASURE, MeasureRecord("norm")), ("classes", "regression"))
 
 PROGRAM = ProgramRecord(
     target="digits.py:make_program",
@@ -363,7 +364,7 @@ DISTANCE = DistanceEstimate(
     notes=("one seed has no placebo",),
 )
 
-FLOOR = FloorDevelopment(1e-3, 3, 4, developed=False)
+FLOOR = FloorDevelopment(1e-3, 3, 4, developed=False, of="a relative_distance of")
 LEVEL = ControlLevel("accuracy", "as-is", "T", (0.5, 0.75), 0.625, 0.5, at_chance=True)
 PERSISTENCE = Persistence(
     "momentum-reset", "tv", "as-is", 0.5, INTERVAL, "two pairs", Interval(0.25, None, 0.95)
@@ -643,6 +644,7 @@ EXAMPLES: tuple[Any, ...] = (
     replace(TABLE, equal={"optimizer-reset": "momentum-reset"}),
     MEASURE,
     OBSERVED,
+    KINDS["regression"],
     BUILT,
     BranchesResult(
         (CONTROL, TREATMENT),

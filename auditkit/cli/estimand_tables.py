@@ -27,6 +27,7 @@ from auditkit.records.estimate import (
 )
 from auditkit.records.further_estimates import Generalised, Spread
 from auditkit.records.metric_names import base_metric, is_measure
+from auditkit.records.output_kinds import BETTER
 from auditkit.records.perturbation_spec import FORK_MARK
 from auditkit.records.plan import CONFIRMATORY, DISTANCE_METRICS, as_typed, rounded
 
@@ -35,7 +36,10 @@ PERSISTENCE = "persistence"
 PERSISTENCE_HEADINGS = ("perturbation", "metric", "persistence", "95 % interval", "note")
 
 #: Metrics that are shown without ``--all``.
-_SHOWN = ("tv", "accuracy", "nll")
+_SHOWN = (
+    *("tv", "accuracy", "nll"),
+    *("rmsd", "scaled_rmsd", "mse", "r2", "cka_distance", "relative_distance"),
+)
 
 #: A space at which no line is folded.
 _FAST = "\N{NO-BREAK SPACE}"
@@ -121,9 +125,9 @@ def _floor(floor: FloorDevelopment) -> Iterator[str]:
     share = f"{floor.n_above} of {counted(floor.n_placebos, 'placebo')}"
     rule = f"at least {DEVELOPED_SHARE * 100:g} % have to"
     if floor.developed:
-        yield f"Floor developed at T: {share} exceed TV {floor.threshold:g} ({rule})"
+        yield f"Floor developed at T: {share} exceed {floor.of} {floor.threshold:g} ({rule})"
         return
-    yield f"Floor not developed at T: {share} exceed TV {floor.threshold:g}; {rule}"
+    yield f"Floor not developed at T: {share} exceed {floor.of} {floor.threshold:g}; {rule}"
     yield (
         "  The nudge has not grown yet: make it larger (run --placebo-scale, or placebo_scale= in "
         "the plan), or T later (--horizon)"
@@ -168,7 +172,7 @@ def _closer(row: DistanceEstimate) -> str:
 
 
 def _effects(rows: Sequence[SignedEstimate]) -> EstimandTable:
-    notes = ["p: paired t"]
+    notes = ["p: paired t", *_directions(rows)]
     if any(_is_open_beside_an_interval_without_0(row) for row in rows):
         notes.append(
             "^ the interval is of this row alone, and without 0; the verdict follows the adjusted p"
@@ -177,6 +181,20 @@ def _effects(rows: Sequence[SignedEstimate]) -> EstimandTable:
         notes.append("- for interval and p: the same in every seed: no spread, no test")
     title = "Treatment minus control, paired by seed"
     return EstimandTable("effects", title, tuple(map(_effect, rows)), tuple(notes))
+
+
+def _directions(rows: Sequence[SignedEstimate]) -> Iterator[str]:
+    """Which way is better, of metrics of real numbers."""
+    named = {base_metric(row.metric) for row in rows}
+    parts = {
+        better: [metric for metric in BETTER if metric in named and BETTER[metric] == better]
+        for better in dict.fromkeys(BETTER.values())
+    }
+    told = [
+        f"{', '.join(metrics)}: {better} is better" for better, metrics in parts.items() if metrics
+    ]
+    if told:
+        yield "; ".join(told)
 
 
 def _print_curves(out: Console, estimates: EstimateTable) -> None:

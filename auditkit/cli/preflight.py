@@ -144,8 +144,8 @@ def _floor(found: Preflight, plan: StudyPlan) -> str:
     }[grown(trial, plan)]
     return (
         f"{'chosen: ' if was_chosen else ''}a nudge of scale {trial.scale:,} carried the probe by "
-        f"TV {number(trial.end)} in {counted(trial.steps, 'step')} ({GROWN:g} counts as grown): "
-        f"{will}"
+        f"{trial.of} {number(trial.end)} in {counted(trial.steps, 'step')} ({GROWN:g} counts as "
+        f"grown): {will}"
     )
 
 

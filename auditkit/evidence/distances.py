@@ -14,7 +14,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit.formats.outcome_names import is_recalibrated, split_measure, time_of
+from auditkit.formats.outcome_names import (
+    is_real,
+    is_recalibrated,
+    is_targets,
+    split_measure,
+    time_of,
+)
 from auditkit.formats.recipes import ITEM_BYTES
 from auditkit.formats.run_files import Outcome
 from auditkit.formats.snapshot_file import raw_components
@@ -229,7 +235,7 @@ def state_distances(where: str, recorded: Snapshot, replayed: Snapshot) -> Itera
 
 
 def probe_distances(where: str, recorded: Outcome, replayed: Outcome) -> Iterator[Distance]:
-    """The probe tables of one branch whose bits differ; one by position has no number.
+    """The probe tables of one branch whose bits differ; numbers are of whole probabilities only.
 
     Args:
         where: Seed and branch.
@@ -242,7 +248,8 @@ def probe_distances(where: str, recorded: Outcome, replayed: Outcome) -> Iterato
             yield Distance(where, "probe", name, None, None)
         elif here.tobytes() == there.tobytes():
             continue
-        elif here.ndim < 2:  # of a table by position nothing is kept; and a measure is none
+        elif here.ndim < 2 or is_real(name) or is_targets(name):
+            # Of a table by position nothing is kept, and all else holds no probabilities.
             yield Distance(where, "probe", name, None, None)
         else:
             yield _probe_distance(where, name, here.astype(float), there.astype(float))
@@ -319,7 +326,7 @@ def total_variations(recorded: Outcome, replayed: Outcome) -> Mapping[str, float
     """Mean total variation between recorded and replayed probe tables, by table."""
     found = {}
     for name, table in recorded.tables.items():
-        other = replayed.tables.get(name)
+        other = None if is_real(name) or is_targets(name) else replayed.tables.get(name)
         if other is not None and other.shape == table.shape and table.ndim == 2:
             gap = np.abs(table.astype(np.float64) - other.astype(np.float64))
             found[name] = float(gap.sum(axis=1).mean() / 2)

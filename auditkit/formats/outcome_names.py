@@ -1,8 +1,10 @@
 """Names of the tensors of an outcome file.
 
 ``TIME[@PROBE][/recalibrated]`` is a table of class probabilities. The tables of a probe with scores
-by position have a tensor a column instead, ``TIME[@PROBE][/recalibrated]:COLUMN``. ``labels`` and
-``labels@PROBE`` are what is right, ``TIME=MEASURE`` is a number of the program's own.
+by position have a tensor a column instead, ``TIME[@PROBE][/recalibrated]:COLUMN``; a table that
+holds something else than probabilities is called by what that is, ``:regression`` or
+``:embedding``. ``labels`` and ``labels@PROBE`` are what is right, of real numbers ``targets`` and
+``targets@PROBE``; ``TIME=MEASURE`` is a number of the program's own.
 """
 
 from __future__ import annotations
@@ -13,9 +15,14 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from auditkit.records.output_kinds import CLASSES, KINDS
+
 RECALIBRATED = "/recalibrated"
 
-LABELS = "labels"
+LABELS, TARGETS = "labels", "targets"
+
+#: What stands in a column's place where a table holds no probabilities.
+REAL = tuple(kind for kind in KINDS if kind != CLASSES)
 
 #: Columns of a table by position that look at one branch alone.
 OWN_COLUMNS: Mapping[str, str] = MappingProxyType(
@@ -44,6 +51,11 @@ def table_name(time: str, probe: str = "", variant: str = "") -> str:
 def labels_name(probe: str) -> str:
     """Name of a probe's labels."""
     return table_name(LABELS, probe)
+
+
+def targets_name(probe: str) -> str:
+    """Name of what is right for a probe of real numbers."""
+    return table_name(TARGETS, probe)
 
 
 def measure_name(time: str, measure: str) -> str:
@@ -89,8 +101,23 @@ def is_distance(name: str) -> bool:
 
 
 def is_labels(name: str) -> bool:
-    """Whether these are labels."""
-    return time_of(name) == LABELS
+    """Whether these are labels or targets."""
+    return time_of(name) in (LABELS, TARGETS)
+
+
+def is_targets(name: str) -> bool:
+    """Whether these are targets."""
+    return time_of(name) == TARGETS
+
+
+def is_real(name: str) -> bool:
+    """Whether a table holds something else than probabilities, whole."""
+    return split_column(name)[1] in REAL
+
+
+def is_by_position(name: str) -> bool:
+    """Whether it is one of the columns of a table by position."""
+    return split_column(name)[1] in COLUMNS
 
 
 def tables_of(names: Iterable[str]) -> dict[str, frozenset[str]]:

@@ -18,10 +18,13 @@ from auditkit.formats.outcome_names import (
     COLUMNS,
     LABELS,
     is_labels,
+    is_real,
+    is_targets,
     labels_name,
     probe_of,
     split_column,
     split_measure,
+    targets_name,
 )
 from auditkit.records.digest import EVIDENCE_BYTES
 from auditkit.records.evidence import Trace
@@ -169,14 +172,18 @@ class Outcome:
             further times and, where the model has BatchNorm, the same with ``/recalibrated``. Of
             a probe that is looked at by position there is a column ``(M,)`` each instead, such as
             ``T:tv``; of named probes ``T@NAME``, and ``labels@NAME``; of measures ``T=NAME``,
-            float64 ``(1,)``. See :mod:`auditkit.formats.outcome_names`.
+            float64 ``(1,)``. Outputs that are no probabilities are float32 ``(N, D)``, as
+            ``T:regression``, beside ``targets`` float64 ``(N, D)``. See
+            :mod:`auditkit.formats.outcome_names`.
     """
 
     labels: NDArray[np.int64]
     tables: Mapping[str, NDArray[Any]]
 
-    def labels_of(self, probe: str) -> NDArray[np.int64]:
-        """The labels of a probe; empty where it has none."""
+    def labels_of(self, probe: str) -> NDArray[Any]:
+        """The labels or targets of a probe; empty where it has none."""
+        if targets_name(probe) in self.tables:
+            return self.tables[targets_name(probe)]
         named = self.tables.get(labels_name(probe), np.empty(0, dtype=np.int64))
         return named if probe else self.labels
 
@@ -206,20 +213,29 @@ def outcome_from_tensors(tensors: Tensors, *, what: str) -> Outcome:
             if array.shape != (1,):
                 raise FormatError(f"measure {name!r} has shape {array.shape}, not (1,)", where=what)
             continue
-        if is_labels(name) and (array.ndim != 1 or len(array) == 0):
+        is_flat_label = is_labels(name) and not is_targets(name)
+        if is_flat_label and (array.ndim != 1 or len(array) == 0):
             raise FormatError(f"{name} have shape {array.shape}, not (N,) with N > 0", where=what)
         rows = n_rows.setdefault(probe_of(name), len(array) if array.ndim else 0)
-        is_flat = is_labels(name) or split_column(name)[1] != ""
-        is_shaped = array.ndim == 1 if is_flat else array.ndim == 2 and array.shape[1] >= 2
+        is_wide = is_real(name) or is_targets(name)
+        is_flat = not is_wide and (is_labels(name) or split_column(name)[1] != "")
+        least = 1 if is_wide else 2
+        is_shaped = array.ndim == 1 if is_flat else array.ndim == 2 and array.shape[1] >= least
         if not is_shaped or len(array) != rows or rows == 0:
             shape = f"({rows},)" if is_flat else f"({rows}, C)"
             raise FormatError(f"outcome {name!r} has shape {array.shape}, not {shape}", where=what)
     labels = arrays.pop(LABELS, np.empty(0)).astype(np.int64)
-    named = {name: array.astype(np.int64) for name, array in arrays.items() if is_labels(name)}
+    named = {
+        name: array.astype(np.float64 if is_targets(name) else np.int64)
+        for name, array in arrays.items()
+        if is_labels(name)
+    }
     return Outcome(labels, {**arrays, **named})
 
 
 def _dtype_of(name: str) -> str:
+    if is_targets(name):
+        return "float64"
     if is_labels(name):
         return "int64"
     if split_measure(name)[1]:

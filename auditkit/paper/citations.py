@@ -245,7 +245,7 @@ def floor_summary(estimates: EstimateTable) -> str:
     state = "has developed" if floor.developed else "has not developed"
     text = (
         f"The floor {state} at T: {floor.n_above} of {count(floor.n_placebos, 'placebo')} exceed "
-        f"TV {floor.threshold:g}"
+        f"{floor.of} {floor.threshold:g}"
     )
     return text + (
         "." if floor.developed else "; an excess at T is over a nudge that has not grown yet."
@@ -253,11 +253,11 @@ def floor_summary(estimates: EstimateTable) -> str:
 
 
 def floor_lines(estimates: EstimateTable) -> list[str]:
-    """The floor of the primary distance (of TV where the primary metric is none), t0+W and T."""
-    metrics = {row.metric for row in estimates.distances}
-    probe = split_metric(next(iter(row.metric for row in estimates.distances), ""))[0]
-    first = qualified(probe, "tv")
-    metric = estimates.primary_metric if estimates.primary_metric in metrics else first
+    """The floor of the primary distance (of TV, or the first, where that is none), t0+W and T."""
+    metrics = list(dict.fromkeys(row.metric for row in estimates.distances))
+    first = next(iter(metrics), "")
+    tv = qualified(split_metric(first)[0], "tv")
+    metric = next((m for m in (estimates.primary_metric, tv) if m in metrics), first)
     lines = []
     for time in CONFIRMATORY:
         for row in estimates.distances:

@@ -31,6 +31,7 @@ from auditkit.paper.words import glossary, heading, hover
 from auditkit.records.environment import Environment
 from auditkit.records.fork_points import plans
 from auditkit.records.manifest import StudyManifest
+from auditkit.records.metric_names import base_metric
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import CheckResult, VerificationReport
 from auditkit.records.rng import RngContract
@@ -176,7 +177,9 @@ def page(
         parts += _recording(manifest, said, shown)
     words = dict.fromkeys(h for t in (*shown.tables, *shown.everything) for h in t.headings)
     own = (*_CHECKS, *_CHECKPOINTS, *_COMPONENTS, *_STREAMS)
-    asked = (*own, *words, *(_WORDS if isinstance(manifest, StudyManifest) else ()))
+    rows = report.estimates.rows if good and report.estimates is not None else ()
+    metrics = dict.fromkeys(base_metric(row.metric) for row in rows)
+    asked = (*own, *words, *metrics, *(_WORDS if isinstance(manifest, StudyManifest) else ()))
     parts += [section(2, "Glossary", glossary(asked), id_="glossary"), _foot(report)]
     has_script = good and signed is not None and signed.fits
     policy = _POLICY + (_SCRIPT_POLICY.format(script_source()) if has_script else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from torch import Tensor
@@ -13,7 +13,12 @@ from auditkit.formats.quote import class_of
 from auditkit.program.probe import Probe
 from auditkit.records.metric_names import MEASURES, NAME, split_metric
 from auditkit.records.observed import MeasureRecord, Observed
+from auditkit.records.output_kinds import CLASSES, KINDS
 from auditkit.records.plan import SIGNED_METRICS, StudyPlan
+from auditkit.statistics.real_outputs import CONSTANT_TARGETS, has_constant_output
+
+#: How a measure names the probe of a program that has one without a name.
+UNNAMED = "probe"
 
 #: Names that say something else in an outcome file.
 _TAKEN = (MEASURES, "labels", "t0", "T")
@@ -30,12 +35,17 @@ class Measure:
         better: Whether more of it is better, ``higher`` or ``lower``; only told.
         low: The least that it can be; less is an error.
         high: The most.
+        on: The name of one of ``Program.probes``, or ``"probe"`` for ``Program.probe``: then it is
+            a metric of that probe's outputs, and ``fn(outputs, labels)`` is given the table that
+            is kept of them (class probabilities, predictions, embeddings: float32 ``(N, C)``) and
+            the probe's labels or targets, or None.
     """
 
-    fn: Callable[[Any], Any]
+    fn: Callable[..., Any]
     better: Literal["higher", "lower"] | None = None
     low: float | None = None
     high: float | None = None
+    on: str | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.fn):
@@ -50,13 +60,17 @@ class Measure:
         low, high = (None if end is None else float(end) for end in (self.low, self.high))
         return MeasureRecord(name, self.better, low, high)
 
-    def value(self, name: str, program: object) -> float:
+    def value(self, name: str, *given: object) -> float:
         """The number.
+
+        Args:
+            name: Its name.
+            given: The program; or outputs and labels.
 
         Raises:
             ProgramError: When it is none, or beyond its range.
         """
-        found = self.fn(program)
+        found = self.fn(*given)
         if isinstance(found, Tensor) and found.numel() == 1:
             found = found.item()
         try:
@@ -84,9 +98,19 @@ def measures_by_name(measures: Mapping[str, Measure | Callable[[Any], Any]]) -> 
     }
 
 
-def observed(probes: Iterable[str], measures: Mapping[str, Measure]) -> Observed:
+def probe_on(measure: Measure, probes: Iterable[str]) -> str | None:
+    """The probe whose outputs a measure is of; one that has no name is empty."""
+    return "" if measure.on == UNNAMED and "" in probes else measure.on
+
+
+def observed(probes: Mapping[str, Probe], measures: Mapping[str, Measure]) -> Observed:
     """What the manifest says of them."""
-    return Observed(tuple(probes), tuple(m.record(name) for name, m in measures.items()))
+    kinds = tuple(probe.outputs for probe in probes.values())
+    records = tuple(
+        replace(measure.record(name), on=probe_on(measure, probes))
+        for name, measure in measures.items()
+    )
+    return Observed(tuple(probes), records, kinds if set(kinds) - {CLASSES} else ())
 
 
 def check_observables(
@@ -115,6 +139,15 @@ def check_observables(
     for name, each in probes.items():
         if not isinstance(each, Probe):
             raise ProgramError(f"Program.probes[{name!r}] is no Probe", found=class_of(each))
+    known = tuple(probes) if probe is None else (UNNAMED,)
+    for name, measure in measures.items():
+        on = measure.on if isinstance(measure, Measure) else None
+        if on is not None and on not in known:
+            raise ProgramError(
+                f"measure {name} is on a probe that there is not",
+                expected=" or ".join(map(repr, known)) or "a program with a probe",
+                found=repr(on),
+            )
 
 
 def require_primary(program: Observable, plan: StudyPlan) -> None:
@@ -127,10 +160,24 @@ def require_primary(program: Observable, plan: StudyPlan) -> None:
     observed.require(plan)
     name, metric = split_metric(observed.primary(plan))
     probe = program.named_probes.get(name)
-    if probe is not None and probe.labels is None and metric in SIGNED_METRICS:
+    if probe is None:
+        return
+    if probe.labels is None and metric in SIGNED_METRICS:
+        what = "labels" if probe.outputs == CLASSES else "targets"
         raise PlanError(
-            f"primary_metric: {metric} needs labels, which the probe has not",
-            hint="give Probe(labels=...), or name a distance, such as tv",
+            f"primary_metric: {metric} needs {what}, which the probe has not",
+            hint=f"give Probe(labels=...), or name a distance, such as "
+            f"{KINDS[probe.outputs].distances[0]}",
+        )
+    if metric == "r2" and probe.targets is not None and has_constant_output(probe.targets.numpy()):
+        raise PlanError(
+            f"primary_metric: r2 does not exist: {CONSTANT_TARGETS}", hint="name mse, rmse or mae"
+        )
+    if metric == "scaled_rmsd" and len(plan.seeds) < 2:
+        raise PlanError(
+            "primary_metric: scaled_rmsd is in units of the spread between seeds, and there is one "
+            "seed",
+            hint="name rmsd, or plan more seeds",
         )
 
 

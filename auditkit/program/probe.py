@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from auditkit.errors import ProgramError
 from auditkit.formats.quote import class_of
 from auditkit.observe.values.classes import items_of, kind_of, of_items
+from auditkit.program.real_outputs import check_kind, checked_targets
+from auditkit.records.output_kinds import CLASSES, OutputKindName
 
 #: Stands for a label that is left out, whatever the probe's own ``ignore_index``.
 IGNORED = -100
@@ -32,7 +34,8 @@ class Probe:
             in dicts, tuples and other mappings, such as a tokenizer's ``BatchEncoding``.
         labels: Class indices: int64 ``(N,)``, one a row, or ``(N, T)``, one a position of every
             row, as of a language model's tokens; positions that hold ``ignore_index`` are left
-            out. None for distances between branches and nothing else.
+            out. Where ``outputs`` are real numbers, the targets: floating point ``(N,)`` or
+            ``(N, ...)``. None for distances between branches and nothing else.
         predict: ``predict(model, inputs)`` gives class scores ``(N, C)``, or ``(N, T, C)`` by
             position: logits or, where ``probabilities`` is true, probabilities. By default
             ``model(**inputs)`` where the inputs are a mapping whose keys ``forward`` takes, else
@@ -43,6 +46,10 @@ class Probe:
             whole.
         of: The name of one of ``Program.averaged``, which is then asked in the model's place.
         ignore_index: Marks positions without a label.
+        outputs: ``classes``; ``regression`` where ``predict`` or the model gives real numbers
+            ``(N, ...)``, told by errors and by differences in units of the seeds' spread; or
+            ``embedding``, where it gives ``(N, D)`` without a right answer, told by how examples
+            lie to each other.
     """
 
     inputs: Any
@@ -52,10 +59,15 @@ class Probe:
     batch_size: int | None = None
     of: str | None = None
     ignore_index: int = -100
+    outputs: OutputKindName = "classes"
 
     def __post_init__(self) -> None:
+        check_kind(self.outputs, probabilities=self.probabilities)
         if self.batch_size is not None and self.batch_size < 1:
             raise ProgramError(f"Probe.batch_size must be at least 1, not {self.batch_size}")
+        if self.outputs != CLASSES:
+            object.__setattr__(self, "labels", checked_targets(self.labels, self.outputs))
+            return
         if self.labels is None:
             return
         labels = torch.as_tensor(self.labels)
@@ -64,6 +76,7 @@ class Probe:
                 "Probe.labels must hold one class index an example, or one a position",
                 expected="int64 (N,) or (N, T)",
                 found=f"{labels.dtype} {tuple(labels.shape)}",
+                hint="real numbers are of Probe(inputs, targets, outputs='regression')",
             )
         labels = labels.detach().to("cpu", torch.int64)
         if labels.ndim == 2:
@@ -82,12 +95,17 @@ class Probe:
     @property
     def by_position(self) -> bool:
         """Whether there is a label a position."""
-        return self.labels is not None and self.labels.ndim == 2
+        return self.outputs == CLASSES and self.labels is not None and self.labels.ndim == 2
+
+    @property
+    def targets(self) -> Tensor | None:
+        """float64 ``(N, D)``: what is right where outputs are real numbers."""
+        return None if self.outputs == CLASSES else self.labels
 
     @property
     def known_labels(self) -> Tensor:
         """int64 ``(M,)``: the labels of all rows or positions that have one."""
-        if self.labels is None:
+        if self.labels is None or self.outputs != CLASSES:
             return torch.empty(0, dtype=torch.int64)
         return self.labels[self.labels != IGNORED] if self.by_position else self.labels
 
@@ -115,7 +133,7 @@ class Probe:
             yield rows, _rows(self.inputs, n_rows, rows)
 
     def _rows_at_once(self) -> int:
-        if self.labels is not None and self.labels.ndim == 1:
+        if self.outputs != CLASSES or (self.labels is not None and self.labels.ndim == 1):
             return _ROWS
         shapes = [shape for shape in _shapes(self.inputs) if len(shape) > 1]
         lengths = [shape[1] for shape in shapes] if self.labels is None else [self.labels.shape[1]]

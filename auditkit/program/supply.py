@@ -44,8 +44,8 @@ class Supply:
     @classmethod
     def of(cls, program: Program, seed: int) -> Supply:
         """The supply of a program."""
-        labels = [one.labels for one in program.named_probes.values() if one.labels is not None]
-        n_classes = max((int(one.max()) + 1 for one in labels), default=0)
+        labels = [one.known_labels for one in program.named_probes.values()]
+        n_classes = max((int(one.max()) + 1 for one in labels if one.numel()), default=0)
         return cls(program.augment, program.data_changes, n_classes, seed)
 
     def begin(

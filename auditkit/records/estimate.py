@@ -284,7 +284,7 @@ class ControlLevel:
     example of this probe. No other constant table does better on these labels.
 
     Attributes:
-        metric: ``accuracy``, ``nll`` or ``brier``.
+        metric: ``accuracy``, ``nll`` or ``brier``; of real numbers ``mse`` or ``mae``.
         variant: ``as-is`` or ``recalibrated``.
         time: ``t0+W``, ``T``, or a further time ``t0+N``.
         per_seed: The metric of each seed's control, in the plan's order.
@@ -321,17 +321,20 @@ class FloorDevelopment:
     """Whether the placebos' nudge has grown by T.
 
     Attributes:
-        threshold: Total variation above which a placebo counts as grown.
+        threshold: Total variation (see ``of``) above which a placebo counts as grown.
         n_above: Placebos above the threshold at T, over all seeds.
         n_placebos: Placebos that stand, over all seeds.
         developed: At least 80 % are above (:data:`DEVELOPED_SHARE`); None without placebos.
             Where False, an excess at T is a comparison with a nudge that has not grown yet.
+        of: What has to exceed the threshold, for people: ``TV``, or what stands for it where there
+            are no probabilities.
     """
 
     threshold: float
     n_above: int
     n_placebos: int
     developed: bool | None
+    of: str = field(default="TV", metadata=LEFT_OUT_IF_DEFAULT)
 
 
 @dataclass(frozen=True)

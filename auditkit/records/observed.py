@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from auditkit.errors import PlanError
 from auditkit.records.metric_names import MEASURES, base_metric, qualified, split_metric
-from auditkit.records.plan import StudyPlan
+from auditkit.records.output_kinds import CLASSES, KINDS, OutputKind
+from auditkit.records.plan import LEFT_OUT_IF_DEFAULT, StudyPlan
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,15 @@ class MeasureRecord:
         better: ``higher`` or ``lower``; None where the program does not say.
         low: The least that it can be, or None.
         high: The most, or None.
+        on: The probe whose outputs it is of, empty for one without a name; None for a number of
+            the whole program.
     """
 
     name: str
     better: str | None = None
     low: float | None = None
     high: float | None = None
+    on: str | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
 
     def allows(self, value: float) -> bool:
         """Whether it can be that."""
@@ -48,10 +52,18 @@ class Observed:
         probes: Names of the probes, the first one first; one empty name of a probe that has
             none.
         measures: The measures.
+        outputs: What each of the probes gives, a name of :data:`.KINDS`; empty where all give class
+            probabilities.
     """
 
     probes: tuple[str, ...] = ("",)
     measures: tuple[MeasureRecord, ...] = ()
+    outputs: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+
+    def kind_of(self, probe: str) -> OutputKind:
+        """What a probe gives."""
+        named = dict(zip(self.probes, self.outputs, strict=False))
+        return KINDS[named.get(probe, CLASSES)]
 
     def measure(self, name: str) -> MeasureRecord | None:
         """The measure of that name."""
@@ -79,6 +91,8 @@ class Observed:
         for name, margin in plan.margins.items():
             if "/" in name:
                 self._require(name, "margins")
+            elif self.outputs and not any(name in self.kind_of(p).metrics for p in self.probes):
+                self._require(qualified(self.probes[0], name), "margins")
             measure = self.measure(split_metric(name)[1]) if base_metric(name) == name else None
             if measure is None or measure.low is None or measure.high is None:
                 continue
@@ -98,4 +112,11 @@ class Observed:
                 f"{field}: the program has no {name}",
                 expected=" or ".join([*probes, *measures]),
                 hint="name a metric of one of its probes, or a measure",
+            )
+        if first != MEASURES and last not in self.kind_of(first).metrics:
+            kind = self.kind_of(first)
+            raise PlanError(
+                f"{field}: the probe gives {kind.told}, and {name} is no metric of these",
+                expected=" or ".join(qualified(first, metric) for metric in kind.metrics),
+                hint=f"name one of them: StudyPlan({field}=...)",
             )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from auditkit.errors import PlanError
 from auditkit.records import plan_values
 from auditkit.records.metric_names import base_metric, is_measure, is_well_formed
+from auditkit.records.output_kinds import KINDS
 from auditkit.records.own_perturbation import OwnPerturbation, as_object, each_once
 from auditkit.records.parameter import ParameterValue
 from auditkit.records.perturbation_spec import PerturbationSpec, as_typed
@@ -34,12 +35,12 @@ __all__ = [
 ]
 
 #: Metrics that a plan can name as primary, with the kind of estimand they get.
-SIGNED_METRICS = ("accuracy", "nll", "brier", "ece", "squared_calibration_error")
-DISTANCE_METRICS = ("tv", "js", "hellinger", "churn")
+SIGNED_METRICS = tuple(name for kind in KINDS.values() for name in kind.signed)
+DISTANCE_METRICS = tuple(name for kind in KINDS.values() for name in kind.distances)
 
-#: How far two values of a metric can lie apart. The Brier score is summed over classes; a
-#: logarithm is taken of 1e-12 at least (``auditkit.statistics.metrics.CLIP``); the debiased
-#: calibration error of bins of two rows goes down to -1/4.
+#: How far two values of a metric can lie apart, where there is an end. The Brier score is summed
+#: over classes; a logarithm is taken of 1e-12 at least (``auditkit.statistics.metrics.CLIP``); the
+#: debiased calibration error of bins of two rows goes down to -1/4.
 RANGES = {
     "accuracy": 1.0,
     "nll": 27.631,
@@ -50,6 +51,8 @@ RANGES = {
     "js": 1.0,
     "hellinger": 1.0,
     "churn": 1.0,
+    "cka_distance": 1.0,
+    "relative_distance": 1.0,
 }
 
 #: A difference this small beside the range of its metric is made by rounding.
@@ -275,8 +278,8 @@ class StudyPlan:
         for metric, margin in self.margins.items():
             if not margin > 0:
                 raise PlanError("margins: a margin must be positive", found=shown(margin))
-            if is_measure(metric):
-                continue  # the program knows its range
+            if is_measure(metric) or base_metric(metric) not in RANGES:
+                continue  # the program knows its range; or there is none
             if not margin < RANGES[base_metric(metric)]:
                 raise PlanError(
                     f"margins: a margin of {shown(margin)} for {metric} cannot fail: values of "

@@ -46,12 +46,14 @@ class NudgeTrial:
         steps: Steps that were trained after it.
         halfway: Mean total variation from the same steps without it, at half of these steps.
         end: The same at the last of them.
+        of: What stands for total variation where the probe gives no probabilities, for people.
     """
 
     scale: int
     steps: int
     halfway: float
     end: float
+    of: str = "TV"
 
 
 @dataclass(frozen=True)

@@ -36,26 +36,26 @@ from auditkit.records.estimate import (
     Interval,
     SignedEstimate,
 )
-from auditkit.records.metric_names import MEASURES, base_metric, is_measure, qualified, split_metric
+from auditkit.records.metric_names import MEASURES, base_metric, is_measure, qualified
 from auditkit.records.observed import Observed
-from auditkit.records.plan import StudyPlan
+from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
 from auditkit.statistics import inference, resampling
 from auditkit.statistics.equal_treatments import equal_treatments
 from auditkit.statistics.generalised import generalised
 from auditkit.statistics.levels import control_levels
-from auditkit.statistics.metrics import DISTANCES, SIGNED
+from auditkit.statistics.looks import Looked, floor_probe, notes_on
 from auditkit.statistics.multiplicity import assign_verdicts
 from auditkit.statistics.outcomes import (
     SeedOutcomes,
     SeedValues,
+    Units,
     check_outcomes,
     count_diverged,
     evaluate_metrics,
     floor_development,
     seed_distances,
-    table_key,
     table_metric,
-    variants_of,
+    units_of,
 )
 from auditkit.statistics.persistence import persistences
 from auditkit.statistics.profiles import profiles
@@ -72,9 +72,6 @@ MIN_SIGN_FLIP = 6
 #: Pairs from which distances are tested for equivalence: they are skewed to the right, where
 #: a t bound is too low (true size .13 to .24 at a nominal .05 for n = 3 .. 10).
 MIN_DISTANCE_EQUIVALENCE = 20
-
-#: What is said of a probe of which nobody knows what is right.
-NO_LABELS = "the probe has no labels: accuracy, nll and the like are not computed"
 
 #: What is said where equal values would give an interval of width 0.
 NO_SPREAD = "a standard deviation of exactly 0 gives no interval"
@@ -100,7 +97,7 @@ class _Estimand:
 
     @property
     def is_distance(self) -> bool:
-        return base_metric(self.metric) in DISTANCES
+        return base_metric(self.metric) in DISTANCE_METRICS
 
 
 def estimate(
@@ -122,14 +119,16 @@ def estimate(
     check_outcomes(outcomes, plan)
     outcomes = sorted(outcomes, key=lambda outcome: plan.seeds.index(outcome.seed))
     observed = outcomes[0].observed
-    looks = [_Looked.of(outcomes, plan, probe) for probe in observed.probes]
+    looks = [Looked.of(outcomes, plan, probe) for probe in observed.probes]
     tables = [key for looked in looks for key in looked.keys(plan)]
     measured = [measure_name(t, m.name) for t in plan.probed for m in observed.measures]
-    values = evaluate_metrics(outcomes, [*tables, *measured])
-    between_seeds, why_not = seed_distances(outcomes, tables)
+    units = units_of(outcomes, tables)
+    values = evaluate_metrics(outcomes, [*tables, *measured], units)
+    between_seeds, why_not = seed_distances(outcomes, tables, units)
     primary = observed.primary(plan)
-    floor = floor_development(values, _floor_probe(observed, primary))
-    estimands = _estimands(plan, primary, looks, observed)
+    probe = floor_probe(observed, primary)
+    floor = floor_development(values, probe, observed.kind_of(probe).growth)
+    estimands = _estimands(plan, primary, looks, observed, units)
     signed = [_signed(each, values, len(outcomes)) for each in estimands if not each.is_distance]
     distances = [
         _distance(each, values, len(outcomes), between_seeds.get(each.table_metric), floor)
@@ -156,7 +155,7 @@ def estimate(
         notes=(
             *study_notes(values, len(outcomes), plan, primary, equal),
             *(*why_not, *why_no_parts, *why_no_wider),
-            *(looked.without_labels for looked in looks if not looked.has_labels),
+            *notes_on(looks, units, outcomes, tables),
         ),
         equal={name: first for name, first in equal.items() if name != first},
         levels=_levels(outcomes, values, looks, plan),
@@ -169,7 +168,7 @@ def estimate(
 def _levels(
     outcomes: Sequence[SeedOutcomes],
     values: Sequence[SeedValues],
-    looks: Sequence[_Looked],
+    looks: Sequence[Looked],
     plan: StudyPlan,
 ) -> tuple[ControlLevel, ...]:
     return tuple(
@@ -180,44 +179,17 @@ def _levels(
     )
 
 
-@dataclass(frozen=True)
-class _Looked:
-    """What there is of one probe."""
-
-    probe: str
-    variants: tuple[str, ...]
-    has_labels: bool
-
-    @classmethod
-    def of(cls, outcomes: Sequence[SeedOutcomes], plan: StudyPlan, probe: str) -> _Looked:
-        has_labels = all(outcome.labels_of(probe).size for outcome in outcomes)
-        return cls(probe, variants_of(outcomes, plan, probe), has_labels)
-
-    def keys(self, plan: StudyPlan) -> list[str]:
-        return [table_key(t, variant, self.probe) for variant in self.variants for t in plan.probed]
-
-    @property
-    def without_labels(self) -> str:
-        return NO_LABELS if not self.probe else f"{self.probe}: {NO_LABELS}"
-
-
-def _floor_probe(observed: Observed, primary: str) -> str:
-    """The probe whose floor is spoken of: the primary metric's, or the first one."""
-    probe, first = split_metric(primary)[0], next(iter(observed.probes), "")
-    return probe if probe in observed.probes else first
-
-
 def _estimands(
-    plan: StudyPlan, primary: str, looks: Sequence[_Looked], observed: Observed
+    plan: StudyPlan, primary: str, looks: Sequence[Looked], observed: Observed, units: Units
 ) -> list[_Estimand]:
     rows = [
         (qualified(looked.probe, metric), variant)
         for looked in looks
-        for metric in (*(SIGNED if looked.has_labels else ()), *DISTANCES)
+        for metric in looked.metrics
         for variant in looked.variants
     ]
     rows += [(f"{MEASURES}/{measure.name}", AS_IS) for measure in observed.measures]
-    return [
+    all_of_them = [
         _Estimand(
             perturbation,
             metric,
@@ -232,6 +204,7 @@ def _estimands(
         for metric, variant in rows
         for time in plan.probed
     ]
+    return [each for each in all_of_them if each.table_metric not in units.undefined]
 
 
 def _mean(numbers: Sequence[float]) -> float | None:

@@ -18,6 +18,7 @@ from scipy import special
 from auditkit.records.estimate import MIN_PAIRS, Interval
 from auditkit.records.further_estimates import Generalised
 from auditkit.records.metric_names import qualified
+from auditkit.records.output_kinds import CLASSES
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics.examples import distance_examples, signed_examples
 from auditkit.statistics.inference import RELATIVE_ZERO
@@ -90,12 +91,15 @@ def generalised(
     standing = [outcome for outcome in outcomes if outcome.control.diverged_at is None]
     found: list[Generalised] = []
     reasons = []
-    for probe in outcomes[0].observed.probes:
+    observed = outcomes[0].observed
+    for probe in observed.probes:
         said = f" of {probe}" if probe else ""
         labels = [outcome.labels_of(probe) for outcome in standing]
         first = table_key("T", "as-is", probe)
         if len(standing) < MIN_PAIRS:
             reasons.append(f"no two-way interval: fewer than {MIN_PAIRS} seeds")
+        elif (kind := observed.kind_of(probe)).name != CLASSES:
+            reasons.append(f"no two-way interval{said}: of {kind.told} it is not computed")
         elif any(isinstance(each.control.tables[first], PositionTable) for each in standing):
             reasons.append(f"no two-way interval{said}: no table by position is kept")
         elif not all(np.array_equal(labels[0], each) for each in labels) or _lengths_differ(

@@ -6,19 +6,23 @@ A difference means little where the control itself says no more than how often e
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auditkit.records.estimate import MIN_PAIRS, ControlLevel
 from auditkit.records.metric_names import qualified
+from auditkit.records.output_kinds import REGRESSION
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference
-from auditkit.statistics.metrics import CLIP, Labels
+from auditkit.statistics.metrics import CLIP
 from auditkit.statistics.outcomes import SeedOutcomes, SeedValues, table_key
 
 #: Metrics that a constant guess has a meaningful value of; and those of them of which more is
 #: better. The guess has no calibration error, and need not be any good for that.
 COMPARED = ("accuracy", "nll", "brier")
+COMPARED_OF_REALS = ("mse", "mae")
 _MORE_IS_BETTER = ("accuracy",)
 
 #: Twice the size of the one-sided test whose lower end is looked at.
@@ -51,19 +55,25 @@ def control_levels(
         return ()
     by_seed = {outcome.seed: outcome.labels_of(probe) for outcome in outcomes}
     labels = [by_seed[value.seed] for value in values]
+    is_real = outcomes[0].observed.kind_of(probe).name == REGRESSION
     return tuple(
         _level(metric, (variant, time, probe), values, labels)
-        for metric in COMPARED
+        for metric in (COMPARED_OF_REALS if is_real else COMPARED)
         for variant in variants
         for time in plan.probed
     )
 
 
-def constant_guess(metric: str, labels: Labels) -> float:
+def constant_guess(metric: str, labels: NDArray[Any]) -> float:
     """A metric of the table that gives every example the share of each class among the labels.
 
-    The table itself is never made: it could be of as many columns as a language has words.
+    The table itself is never made: it could be of as many columns as a language has words. Of
+    targets it is the best constant: the mean for ``mse``, a median for ``mae``.
     """
+    if metric == "mse":
+        return float(labels.var(axis=0).mean())
+    if metric == "mae":
+        return float(np.abs(labels - np.median(labels, axis=0)).mean())
     shares = np.unique(labels, return_counts=True)[1] / len(labels)
     return {
         "accuracy": float(shares.max()),
@@ -76,7 +86,7 @@ def _level(
     metric: str,
     table: tuple[str, str, str],
     values: Sequence[SeedValues],
-    labels: Sequence[Labels],
+    labels: Sequence[NDArray[Any]],
 ) -> ControlLevel:
     variant, time, probe = table
     key = table_key(time, variant, probe)

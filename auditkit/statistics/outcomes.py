@@ -25,16 +25,24 @@ from auditkit.records.estimate import (
 )
 from auditkit.records.metric_names import MEASURES, split_metric
 from auditkit.records.observed import Observed
+from auditkit.records.output_kinds import REGRESSION
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics.positions import (
     PositionTable,
     distances,
+    growth,
     same_bits,
     signed_metrics,
 )
+from auditkit.statistics.real_outputs import Reals
+from auditkit.statistics.real_tables import collapsed, scale_of, why_no_r2
 
-#: A placebo has grown when its total variation at T exceeds this.
+#: A placebo has grown when its total variation at T exceeds this, or what stands for it where
+#: there are no probabilities.
 GROWN = 1e-3
+
+#: Stands among a placebo's distances for how far it has grown.
+_GROWTH = "growth"
 
 #: What one number belongs to: a table's key (``T/recalibrated``) and a metric.
 TableMetric = tuple[str, str]
@@ -62,8 +70,8 @@ class SeedOutcomes:
 
     Attributes:
         seed: The seed.
-        labels: Class indices of the probe, int64 ``(N,)``, empty where it has none; or those of
-            every probe by name.
+        labels: Class indices of the probe, int64 ``(N,)``, or targets, float64 ``(N, D)``; empty
+            where it has none; or those of every probe by name.
         control: The control's tables.
         placebos: The K placebos' tables, in the plan's order.
         treatments: The treatments' tables by branch name.
@@ -77,9 +85,9 @@ class SeedOutcomes:
     treatments: Mapping[str, BranchTables]
     observed: Observed = field(default_factory=Observed)
 
-    def labels_of(self, probe: str) -> NDArray[np.int64]:
-        """The labels of a probe; empty where it has none."""
-        found: NDArray[np.int64] = self.labels
+    def labels_of(self, probe: str) -> NDArray[Any]:
+        """The labels or targets of a probe; empty where it has none."""
+        found: NDArray[Any] = self.labels
         return self.labels[probe] if isinstance(self.labels, Mapping) else found
 
 
@@ -190,12 +198,71 @@ def _branches(outcome: SeedOutcomes, plan: StudyPlan) -> dict[str, BranchTables]
     }
 
 
-def evaluate_metrics(outcomes: Sequence[SeedOutcomes], keys: Sequence[str]) -> list[SeedValues]:
+@dataclass(frozen=True)
+class Units:
+    """In which units distances are told, and what cannot be told.
+
+    Attributes:
+        scales: What ``scaled_rmsd`` is divided by, by key.
+        undefined: Why a metric of a table has no value.
+    """
+
+    scales: Mapping[str, Reals] = field(default_factory=dict)
+    undefined: Mapping[TableMetric, str] = field(default_factory=dict)
+
+
+def units_of(outcomes: Sequence[SeedOutcomes], keys: Sequence[str]) -> Units:
+    """The units of all tables.
+
+    Raises:
+        FormatError: On a table that holds what is not finite.
+    """
+    scales: dict[str, Reals] = {}
+    undefined: dict[TableMetric, str] = {}
+    standing = [outcome for outcome in outcomes if outcome.control.diverged_at is None]
+    for key in keys:
+        tables = [outcome.control.tables[key] for outcome in standing]
+        if outcomes[0].observed.kind_of(probe_of(key)).name != REGRESSION:
+            continue
+        targets = [outcome.labels_of(probe_of(key)) for outcome in standing]
+        scale = scale_of(tables, targets)
+        if isinstance(scale, str):
+            undefined[key, "scaled_rmsd"] = scale
+        else:
+            scales[key] = scale
+        if (reason := why_no_r2(targets)) is not None:
+            undefined[key, "r2"] = reason
+    return Units(scales, undefined)
+
+
+def collapse_notes(outcomes: Sequence[SeedOutcomes], keys: Sequence[str]) -> list[str]:
+    """Where every example has one embedding, which CKA says nothing of."""
+    notes = []
+    for key in keys:
+        branches = [
+            branch
+            for outcome in outcomes
+            for branch in (outcome.control, *outcome.placebos, *outcome.treatments.values())
+            if branch.diverged_at is None
+        ]
+        count = collapsed([branch.tables[key] for branch in branches])
+        if count:
+            notes.append(
+                f"{key}: in {count} of {len(branches)} branches every example has the same "
+                "embedding (collapse): cka_distance counts 1 from any other, 0 from another such"
+            )
+    return notes
+
+
+def evaluate_metrics(
+    outcomes: Sequence[SeedOutcomes], keys: Sequence[str], units: Units | None = None
+) -> list[SeedValues]:
     """Evaluate every metric once on every table that counts.
 
     Args:
         outcomes: One a seed; seeds whose control diverged are skipped.
         keys: Keys of the tables to evaluate, and of measures.
+        units: Of all tables of real numbers.
 
     Raises:
         FormatError: On a table that holds no probabilities, or of another shape than the
@@ -203,6 +270,7 @@ def evaluate_metrics(outcomes: Sequence[SeedOutcomes], keys: Sequence[str]) -> l
     """
     measured = [key for key in keys if split_measure(key)[1]]
     looked_at = [key for key in keys if key not in measured]
+    scales = (units or Units()).scales
 
     def score(branch: BranchTables, outcome: SeedOutcomes) -> dict[TableMetric, float]:
         of_tables = {
@@ -215,11 +283,7 @@ def evaluate_metrics(outcomes: Sequence[SeedOutcomes], keys: Sequence[str]) -> l
         return {**of_tables, **{(key, ""): float(branch.tables[key][0]) for key in measured}}
 
     def compare(control: BranchTables, branch: BranchTables) -> dict[TableMetric, float]:
-        return {
-            (key, name): value
-            for key in looked_at
-            for name, value in distances(control.tables[key], branch.tables[key]).items()
-        }
+        return _distances(control, branch, looked_at, scales)
 
     values = []
     for outcome in outcomes:
@@ -250,8 +314,23 @@ def evaluate_metrics(outcomes: Sequence[SeedOutcomes], keys: Sequence[str]) -> l
     return values
 
 
+def _distances(
+    control: BranchTables,
+    branch: BranchTables,
+    keys: Sequence[str],
+    scales: Mapping[str, Reals],
+) -> dict[TableMetric, float]:
+    """Every distance of a branch from its control, and how far it has grown."""
+    found: dict[TableMetric, float] = {}
+    for key in keys:
+        each = distances(control.tables[key], branch.tables[key], scales.get(key))
+        each[_GROWTH] = growth(control.tables[key], each)
+        found |= {(key, name): value for name, value in each.items()}
+    return found
+
+
 def seed_distances(
-    outcomes: Sequence[SeedOutcomes], keys: Sequence[str]
+    outcomes: Sequence[SeedOutcomes], keys: Sequence[str], units: Units | None = None
 ) -> tuple[dict[TableMetric, float], tuple[str, ...]]:
     """Mean distance between the controls of different seeds, over all pairs of seeds.
 
@@ -273,15 +352,18 @@ def seed_distances(
         elif not all(np.array_equal(labels[0], each) for each in labels):
             reasons.append(f"no seed-to-seed distance{said}: the probe differs between seeds")
         else:
-            each = [distances(here, there) for here, there in combinations(tables, 2)]
+            scale = (units or Units()).scales.get(key)
+            each = [distances(here, there, scale) for here, there in combinations(tables, 2)]
             found |= {(key, n): float(np.mean([pair[n] for pair in each])) for n in each[0]}
     return found, tuple(dict.fromkeys(reasons))
 
 
-def floor_development(values: Sequence[SeedValues], probe: str = "") -> FloorDevelopment:
+def floor_development(
+    values: Sequence[SeedValues], probe: str = "", of: str = "TV"
+) -> FloorDevelopment:
     """Whether the placebos' nudge has grown by T on a probe, over all placebos that stand."""
-    column = table_key("T", AS_IS, probe), "tv"
+    column = table_key("T", AS_IS, probe), _GROWTH
     found = [p[column] for value in values for p in value.placebos if column in p]
     above = sum(distance > GROWN for distance in found)
     developed = above >= DEVELOPED_SHARE * len(found) if found else None
-    return FloorDevelopment(GROWN, above, len(found), developed)
+    return FloorDevelopment(GROWN, above, len(found), developed, of)

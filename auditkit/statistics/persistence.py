@@ -117,7 +117,7 @@ def persistences(rows: Sequence[Row], level: float) -> list[Persistence]:
     return [
         _persistence(row, late[row.perturbation, row.metric, row.variant], level)
         for row in rows
-        if row.time == "t0+W"
+        if row.time == "t0+W" and (row.perturbation, row.metric, row.variant) in late
     ]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.errors import FormatError
-from auditkit.formats.outcome_names import split_column
+from auditkit.formats.outcome_names import REAL, split_column
 from auditkit.statistics.metrics import (
     CLIP,
     DISTANCES,
@@ -23,6 +23,8 @@ from auditkit.statistics.metrics import (
     calibration_error,
     squared_calibration_error_of,
 )
+from auditkit.statistics.real_outputs import Reals
+from auditkit.statistics.real_tables import RealTable
 
 Column = NDArray[Any]
 
@@ -55,13 +57,19 @@ class PositionTable:
         return found
 
 
-def position_tables(tables: Mapping[str, Column]) -> dict[str, Column | PositionTable]:
-    """The tables of a branch by name, whole ones as they are."""
-    found: dict[str, Column | PositionTable] = {}
+#: What there may be of a probe at one time.
+Table = Column | PositionTable | RealTable
+
+
+def position_tables(tables: Mapping[str, Column]) -> dict[str, Table]:
+    """The tables of a branch by name, whole ones of probabilities as they are."""
+    found: dict[str, Table] = {}
     columns: dict[str, dict[str, Column]] = {}
     for name, array in tables.items():
         table, column = split_column(name)
-        if column:
+        if column in REAL:
+            found[table] = RealTable(column, array)
+        elif column:
             columns.setdefault(table, {})[column] = array
         else:
             found[table] = array
@@ -123,14 +131,16 @@ def is_control(table: PositionTable) -> bool:
     return not table.column("tv").any()
 
 
-def signed_metrics(table: Column | PositionTable, labels: Labels) -> dict[str, float]:
-    """Every signed metric of a table; none without labels.
+def signed_metrics(table: Table, labels: NDArray[Any]) -> dict[str, float]:
+    """Every signed metric of a table; none without labels or targets.
 
     Raises:
         FormatError: On a table that holds no probabilities, or labels that are none of it.
     """
     if labels.size == 0:
         return {}
+    if isinstance(table, RealTable):
+        return table.signed(labels)
     if isinstance(table, PositionTable):
         if len(labels) != len(table):
             raise FormatError("labels are not one a position", expected=len(table))
@@ -138,12 +148,21 @@ def signed_metrics(table: Column | PositionTable, labels: Labels) -> dict[str, f
     return {name: metric(table, labels) for name, metric in SIGNED.items()}
 
 
-def distances(control: Column | PositionTable, branch: Column | PositionTable) -> dict[str, float]:
+def distances(control: Table, branch: Table, scale: Reals | None = None) -> dict[str, float]:
     """Every distance of a branch's table from its control's.
+
+    Args:
+        control: The control's.
+        branch: The branch's.
+        scale: Of a regression probe, what ``scaled_rmsd`` is in units of.
 
     Raises:
         FormatError: When they are no tables of one probe.
     """
+    if isinstance(control, RealTable) and isinstance(branch, RealTable):
+        return control.distances(branch, scale)
+    if isinstance(control, RealTable) or isinstance(branch, RealTable):
+        raise FormatError("a table of probabilities stands beside one of something else")
     if isinstance(control, PositionTable) and isinstance(branch, PositionTable):
         if len(control) != len(branch):
             raise FormatError("two tables by position of different length", expected=len(control))
@@ -153,8 +172,22 @@ def distances(control: Column | PositionTable, branch: Column | PositionTable) -
     return {name: metric(control, branch) for name, metric in DISTANCES.items()}
 
 
-def same_bits(control: Column | PositionTable, branch: Column | PositionTable) -> bool:
+def growth(control: Table, found: Mapping[str, float]) -> float:
+    """How far a placebo has grown: its total variation, or what stands for it.
+
+    Args:
+        control: The control's table.
+        found: The distances of the placebo's from it.
+    """
+    return control.growth(found) if isinstance(control, RealTable) else found["tv"]
+
+
+def same_bits(control: Table, branch: Table) -> bool:
     """Whether a branch gives its control's table, bit for bit."""
+    if isinstance(control, RealTable) and isinstance(branch, RealTable):
+        return control.kind == branch.kind and same_bits(control.values, branch.values)
+    if isinstance(control, RealTable) or isinstance(branch, RealTable):
+        return False
     if isinstance(control, PositionTable) or isinstance(branch, PositionTable):
         return isinstance(branch, PositionTable) and is_control(branch)
     a, b = control, branch

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from auditkit.records.estimate import AS_IS, MIN_PAIRS
 from auditkit.records.further_estimates import ProfileRow
 from auditkit.records.metric_names import qualified
+from auditkit.records.output_kinds import CLASSES
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference, resampling
 from auditkit.statistics.examples import margins, tv_examples
@@ -71,9 +72,12 @@ def profiles(
     standing = [outcome for outcome in outcomes if outcome.control.diverged_at is None]
     rows: list[ProfileRow] = []
     notes: list[str] = []
-    for probe in outcomes[0].observed.probes if len(standing) >= MIN_PAIRS else ():
+    observed = outcomes[0].observed
+    for probe in observed.probes if len(standing) >= MIN_PAIRS else ():
         first = table_key("T", AS_IS, probe)
-        if any(isinstance(each.control.tables[first], PositionTable) for each in standing):
+        if observed.kind_of(probe).name != CLASSES or any(
+            isinstance(each.control.tables[first], PositionTable) for each in standing
+        ):
             continue
         labels = [outcome.labels_of(probe) for outcome in standing]
         classes = sorted({int(label) for each in labels for label in np.unique(each)})

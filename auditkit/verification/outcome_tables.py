@@ -23,12 +23,15 @@ from auditkit.formats.outcome_names import (
     split_measure,
     table_name,
     tables_of,
+    targets_name,
     time_of,
 )
 from auditkit.formats.run_files import Outcome
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.observed import Observed
+from auditkit.records.output_kinds import CLASSES, EMBEDDING, REGRESSION
 from auditkit.records.report import Finding
+from auditkit.statistics.embeddings import FEWEST_EXAMPLES
 from auditkit.statistics.metrics import CLIP, ROW_SUM_TOLERANCE
 
 Columns = Mapping[str, NDArray[Any]]
@@ -59,12 +62,19 @@ def check_outcome(
     times = ("t0", *run.manifest.plan.probed)
     control = seed.control_outcome
     found, given = tables_of(outcome.tables), tables_of(control.tables)
+    if len(observed.outputs) not in {0, len(observed.probes)}:
+        yield Finding("not every probe is said what it gives", where)
+        return
     if not _are_planned(set(found), times, observed.probes) or set(found) != set(given):
         yield Finding(f"outcome tables are {', '.join(sorted(found)) or 'not there'}", where)
         return
     for probe in observed.probes:
         if not np.array_equal(outcome.labels_of(probe), control.labels_of(probe)):
             yield Finding(f"the {_probe(probe)}'s labels are not the control's", where)
+            return
+        kind = observed.kind_of(probe).name
+        if (targets_name(probe) in outcome.tables) and kind != REGRESSION:
+            yield Finding(f"the {_probe(probe)} has targets and gives {kind}", where)
             return
     for table in sorted(found):
         yield from _check_table(seed, branch, outcome, table)
@@ -93,7 +103,10 @@ def _check_table(
     is_control = branch is seed.record.branches[0]
     columns, theirs = (tables_of(each.tables)[table] for each in (outcome, control))
     labels = outcome.labels_of(probe_of(table))
-    if not columns and not theirs:
+    kind = seed.run.manifest.program.observed.kind_of(probe_of(table)).name
+    if kind != CLASSES:
+        yield from _check_real(kind, table, outcome, control, where)
+    elif not columns and not theirs:
         if outcome.tables[table].shape != control.tables[table].shape:
             yield Finding(f"outcome {table} has shape {outcome.tables[table].shape}", where)
         elif branch.diverged_at is None:
@@ -106,6 +119,26 @@ def _check_table(
         yield from _check_columns(
             table, outcome.tables, labels, where, control.tables if beside else None
         )
+
+
+def _check_real(
+    kind: str, table: str, outcome: Outcome, control: Outcome, where: str
+) -> Iterator[Finding]:
+    """A table that holds no probabilities; what is not finite is for check 4's divergence."""
+    name, targets = column_name(table, kind), outcome.labels_of(probe_of(table))
+    is_that = tables_of(outcome.tables)[table] == {kind} and table not in outcome.tables
+    if not is_that or name not in control.tables:
+        yield Finding(f"outcome {table} holds no {kind}", where)
+        return
+    shape = outcome.tables[name].shape
+    if shape != control.tables[name].shape:
+        yield Finding(f"outcome {table} has shape {shape}", where)
+    elif kind == REGRESSION and targets.size and targets.shape != shape:
+        yield Finding(f"outcome {table} has shape {shape}, its targets {targets.shape}", where)
+    elif not np.isfinite(targets).all():
+        yield Finding(f"outcome {table}: a target is not finite", where)
+    elif kind == EMBEDDING and shape[0] < FEWEST_EXAMPLES:
+        yield Finding(f"outcome {table} has fewer than {FEWEST_EXAMPLES} examples", where)
 
 
 def _check_measures(

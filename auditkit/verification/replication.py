@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from auditkit.errors import AuditError
 from auditkit.evidence.reader import SeedEvidence
 from auditkit.formats.ordering import Batch
-from auditkit.formats.outcome_names import column_name, table_name
+from auditkit.formats.outcome_names import REAL, column_name, table_name
 from auditkit.records.replication import is_drawn, training_marks
 from auditkit.records.report import Finding
 
@@ -80,6 +80,9 @@ def _marks(seed: SeedEvidence) -> Iterator[tuple[str, str]]:
                 yield what, hashlib.sha256(table.tobytes()).hexdigest()
             if squares is not None and _differs(squares):
                 yield what, hashlib.sha256(squares.tobytes()).hexdigest()
+            for real in (tables.get(column_name(name, kind)) for kind in REAL):
+                if real is not None and np.isfinite(real).all() and (real != real[0]).any():
+                    yield what, hashlib.sha256(real.tobytes()).hexdigest()
     if is_drawn(record.data.loader):
         yield _ORDER, record.order_sha256
 

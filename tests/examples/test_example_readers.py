@@ -13,6 +13,7 @@ from cli_shell import Shell
 from worked_examples import EXAMPLES, skip_without_libraries
 
 from auditkit.program.program import Program, load_factory
+from auditkit.program.real_outputs import real_table
 
 
 def load(name: str) -> ModuleType:
@@ -126,6 +127,19 @@ def test_moco_s_teacher_follows_and_its_queue_goes_round(tmp_path: Path) -> None
     assert int(moco.place) == 0
     assert (moco.student[0].weight - moco.teacher[0].weight).abs().max() > moved > 0
     assert all(weight.grad is None for weight in moco.teacher.parameters())
+
+
+def test_moco_is_compared_without_labels_where_that_is_asked(tmp_path: Path) -> None:
+    write_cifar(tmp_path, 32)
+    program = build("moco_queue", data=str(tmp_path), probe="embedding")
+    (probe,) = program.named_probes.values()
+    assert (probe.outputs, probe.labels) == ("embedding", None)
+    program.model.eval()
+    with torch.no_grad():
+        table = real_table(
+            probe, torch.cat([*(probe.scores(program.model, x) for x in probe.parts())])
+        )
+    assert table.shape == (len(probe.inputs), 64)
 
 
 # ImageNet and Tiny ImageNet

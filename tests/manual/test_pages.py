@@ -35,12 +35,14 @@ from auditkit.records.agreement import AgreementVerdict
 from auditkit.records.declaration import DECLARATIONS, Declaration
 from auditkit.records.estimate import DEVELOPED_SHARE, VERDICTS
 from auditkit.records.manifest import STUDY_PREDICATE
-from auditkit.records.plan import PerturbationSpec, StudyPlan
+from auditkit.records.output_kinds import BETTER, KINDS
+from auditkit.records.plan import DISTANCE_METRICS, SIGNED_METRICS, PerturbationSpec, StudyPlan
 from auditkit.records.recording import RECORDING_PREDICATE, TRACE_STEPS
 from auditkit.records.registration import PLAN_PREDICATE
 from auditkit.records.report import CHECKS, Binding, Status, Verdict
 from auditkit.replay.seed_replay import MAX_REPLAYS
 from auditkit.signing.keys import fingerprint
+from auditkit.statistics.embeddings import MOST_ANCHORS
 from auditkit.statistics.metrics import DISTANCES, N_BINS, SIGNED
 from auditkit.statistics.outcomes import GROWN
 from auditkit.statistics.resampling import DRAWS, ENUMERATION_LIMIT
@@ -198,8 +200,8 @@ WORDS = (
     *typing.get_args(Binding),
     *typing.get_args(AgreementVerdict),
     *("order drift", "data drift", "RNG drift", "state drift", "length", "outcome", "commitment"),
-    *DISTANCES,
-    *SIGNED,
+    *DISTANCE_METRICS,
+    *SIGNED_METRICS,
 )
 
 
@@ -318,6 +320,15 @@ def test_the_verdicts_are_those_of_the_reports() -> None:
 def test_the_metrics_are_those_that_there_are() -> None:
     rows = table(PAGES["estimands"], "name", "what it is")
     assert [names(cell)[0] for cell, _ in rows] == [*DISTANCES, *SIGNED]
+    others = [KINDS["regression"], KINDS["embedding"]]
+    listed = {
+        names(cell)[0]: (kind, told)
+        for cell, kind, told in table(PAGES["estimands"], "metric", "of", "what it is")
+    }
+    expected = {metric: kind.name for kind in others for metric in kind.metrics}
+    assert {metric: kind for metric, (kind, _) in listed.items()} == expected
+    assert all(f"{better} is better" in listed[metric][1] for metric, better in BETTER.items())
+    assert f"to {MOST_ANCHORS} of them" in PAGES["estimands"]
 
 
 def test_a_plan_and_a_program_have_the_fields_that_are_listed() -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from auditkit.errors import ProgramError
 from auditkit.program.probe import Probe
+from auditkit.program.real_outputs import real_table
 
 LABELS = torch.arange(5) % 3
 X = torch.arange(15.0).view(5, 3)
@@ -118,3 +119,56 @@ def test_what_is_no_tensor_of_scores_is_refused_by_its_class(predict: Any, found
 
     with pytest.raises(ProgramError, match=f"gives .*{found}.*, not a tensor of class scores"):
         Probe(X, LABELS, predict=predict).scores(Model(), X)
+
+
+# Real numbers
+
+
+@pytest.mark.parametrize(
+    ("targets", "options", "says"),
+    [
+        (LABELS, {}, "must be real numbers"),
+        (torch.ones(0), {}, "must be real numbers"),
+        (torch.tensor(1.0), {}, "must be real numbers"),
+        (torch.full((5,), torch.nan), {}, "NaN, infinite or beyond float32"),
+        (torch.full((5,), 1e300, dtype=torch.float64), {}, "NaN, infinite or beyond float32"),
+        (torch.ones(5), {"outputs": "embedding"}, "an embedding has no targets"),
+        (torch.ones(5), {"outputs": "numbers"}, "expected classes or regression or embedding"),
+        (torch.ones(5), {"probabilities": True}, "outputs='classes', probabilities=True"),
+        (torch.ones(5), {"outputs": "classes"}, "outputs='regression'"),
+    ],
+)
+def test_targets_and_kinds_that_do_not_fit_are_refused(
+    targets: Tensor, options: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(ProgramError) as caught:
+        Probe(X, targets, **{"outputs": "regression", **options})
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (5, 2), (5, 2, 3)])
+def test_targets_are_one_row_an_example(shape: tuple[int, ...]) -> None:
+    probe = Probe(X, torch.ones(shape, dtype=torch.float16), outputs="regression", batch_size=2)
+    assert probe.targets is not None
+    assert (probe.targets.dtype, len(probe.targets)) == (torch.float64, 5)
+    assert probe.targets.numel() == torch.ones(shape).numel()
+    assert (probe.by_position, len(probe.known_labels)) == (False, 0)
+    table = real_table(probe, torch.zeros(shape))
+    assert table.dtype.name == "float32"
+    assert table.shape == tuple(probe.targets.shape)
+    assert [len(part) for part in probe.parts()] == [2, 2, 1]
+
+
+def test_rows_of_proportions_may_be_predicted_where_they_are_the_targets() -> None:
+    proportions = torch.full((5, 2), 0.5)
+    probe = Probe(X, proportions, outputs="regression")
+    assert real_table(probe, proportions).shape == (5, 2)
+    for other in (Probe(X, 2 * proportions, outputs="regression"), Probe(X, outputs="regression")):
+        with pytest.raises(ProgramError, match="as class probabilities do"):
+            real_table(other, proportions)
+
+
+def test_other_numbers_of_rows_are_refused() -> None:
+    for outputs in (torch.zeros(4, 2), torch.tensor(1.0)):
+        with pytest.raises(ProgramError, match=r"expected floating point \(5, D\)"):
+            real_table(Probe(X, outputs="embedding"), outputs)

@@ -44,12 +44,18 @@ class Player:
         self.count, self.seen = state_dict["count"], np.array(state_dict["seen"])
 
 
-def make_program(seed: int, registered: str = "yes") -> ak.Program:
+def policy(net: nn.Module, states: Tensor) -> Tensor:
+    """Probabilities of its actions in some states, as it plays them."""
+    return (20 * net(states)).softmax(1)  # type: ignore[no-any-return]
+
+
+def make_program(seed: int, registered: str = "yes", asked: str = "answers") -> ak.Program:
     """Build it.
 
     Args:
         seed: The study seed.
         registered: Whether the environment is among the extras.
+        asked: ``answers``, beside those of a policy made by hand, or ``policy``.
     """
     env = gymnasium.make("CartPole-v1")
     env.reset(seed=seed)
@@ -87,5 +93,9 @@ def make_program(seed: int, registered: str = "yes") -> ak.Program:
         loader=None,
         step=step,
         extras=extras,
-        probe=ak.Probe(drawn, (drawn[:, 2] + 0.3 * drawn[:, 3] > 0).long()),
+        probe=(
+            ak.Probe(drawn, predict=policy, probabilities=True)
+            if asked == "policy"
+            else ak.Probe(drawn, (drawn[:, 2] + 0.3 * drawn[:, 3] > 0).long())
+        ),
     )

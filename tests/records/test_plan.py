@@ -189,9 +189,12 @@ def test_the_edges_are_allowed() -> None:
     assert made.times == {"t0+W": 2, "T": 2}
     for metric in (*SIGNED_METRICS, *DISTANCE_METRICS):
         assert plan(primary_metric=metric, margins={metric: 1e-9}).primary_metric == metric
+    assert plan(margins={"mse": 1e9}).margins == {"mse": 1e9}  # there is no most
+    with pytest.raises(PlanError, match="for cka_distance cannot fail"):
+        plan(margins={"cka_distance": 1.0})
 
 
-@pytest.mark.parametrize("metric", [*SIGNED_METRICS, *DISTANCE_METRICS])
+@pytest.mark.parametrize("metric", [*SIGNED, *DISTANCES])
 def test_a_margin_is_smaller_than_what_any_two_values_can_differ_by(metric: str) -> None:
     # The extremes are reached: the ranges are those of the metrics, not looser ones.
     sure, wrong = np.array([[1.0, 0.0]] * 2), np.array([[0.0, 1.0]] * 2)

@@ -20,7 +20,7 @@ from auditkit.records.estimate import (
     Persistence,
     SignedEstimate,
 )
-from auditkit.records.plan import DISTANCE_METRICS, SIGNED_METRICS, StudyPlan
+from auditkit.records.plan import StudyPlan
 from auditkit.statistics import metrics
 from auditkit.statistics.estimands import estimate
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
@@ -115,7 +115,7 @@ def test_a_row_for_everything() -> None:
     result = estimate(study(6, names=(NAME, "optimizer-reset")), plan)
     expected = [
         (name, metric, time)
-        for kind in (SIGNED_METRICS, DISTANCE_METRICS)
+        for kind in (metrics.SIGNED, metrics.DISTANCES)
         for name in plan.treatment_names
         for metric in kind
         for time in TIMES

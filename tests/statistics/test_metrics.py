@@ -13,7 +13,7 @@ from scipy.special import rel_entr, softmax
 from sklearn.metrics import brier_score_loss, log_loss
 
 from auditkit.errors import FormatError
-from auditkit.records.plan import DISTANCE_METRICS, SIGNED_METRICS
+from auditkit.records.output_kinds import KINDS
 from auditkit.statistics import metrics
 
 Table = NDArray[np.float64]
@@ -46,8 +46,8 @@ def row(*values: float) -> Table:
 
 
 def test_registries_are_the_plans() -> None:
-    assert tuple(metrics.SIGNED) == SIGNED_METRICS
-    assert tuple(metrics.DISTANCES) == DISTANCE_METRICS
+    assert tuple(metrics.SIGNED) == KINDS["classes"].signed
+    assert tuple(metrics.DISTANCES) == KINDS["classes"].distances
 
 
 @pytest.mark.parametrize(("name", "value"), [("tv", 1), ("js", 1), ("hellinger", 1), ("churn", 1)])

@@ -27,10 +27,12 @@ from auditkit.cli.estimand_tables import print_estimates
 from auditkit.errors import PlanError, ProbeDisturbance, ProgramError, ProgramFailed
 from auditkit.evidence.reader import RunEvidence
 from auditkit.records.estimate import EstimateTable
-from auditkit.records.plan import DISTANCE_METRICS, SIGNED_METRICS, StudyPlan
+from auditkit.records.plan import StudyPlan
 from auditkit.records.report import VerificationReport
 from auditkit.signing.keys import PrivateKey
-from auditkit.statistics.estimands import NO_LABELS, estimate
+from auditkit.statistics.estimands import estimate
+from auditkit.statistics.looks import NO_LABELS
+from auditkit.statistics.metrics import DISTANCES, SIGNED
 from auditkit.verification.procedure import branch_tables
 
 TARGET = "observed_study.py:make_program"
@@ -73,12 +75,12 @@ def test_every_probe_and_measure_has_rows_under_its_name(report: VerificationRep
     assert found is not None
     metrics = list(dict.fromkeys(row.metric for row in found.signed))
     assert metrics == [
-        *(f"out/{metric}" for metric in SIGNED_METRICS),
-        *(f"in/{metric}" for metric in SIGNED_METRICS),
+        *(f"out/{metric}" for metric in SIGNED),
+        *(f"in/{metric}" for metric in SIGNED),
         "measures/norm",
         "measures/hits",
     ]
-    named = [f"{probe}/{metric}" for probe in ("out", "in", "bare") for metric in DISTANCE_METRICS]
+    named = [f"{probe}/{metric}" for probe in ("out", "in", "bare") for metric in DISTANCES]
     assert list(dict.fromkeys(row.metric for row in found.distances)) == named
     assert f"bare: {NO_LABELS}" in found.notes
     assert {level.metric.partition("/")[0] for level in found.levels} == {"out", "in"}

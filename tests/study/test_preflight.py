@@ -15,7 +15,7 @@ import pytest
 from record_examples import NUDGE, PREFLIGHT
 from studies import PLAN, PROGRAMS, TINY, InProcessWorkers
 
-from auditkit.cli.preflight import estimate_cost
+from auditkit.cli.preflight import _floor, estimate_cost
 from auditkit.errors import NothingToPerturb, PlanError, ProgramError, UncapturedState
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.job import ProgramSource
@@ -78,6 +78,23 @@ def test_a_program_that_can_be_studied_is_described() -> None:
     (nudge,) = found.nudges
     assert (nudge.scale, nudge.steps) == (1, PLAN.horizon - PLAN.fork_at)
     assert 0 <= nudge.end < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("probes", "primary", "of"),
+    [
+        ("real", "rmsd", "an RMSD over the predictions' own SD of"),
+        ("emb", "cka_distance", "a relative_distance of"),
+    ],
+)
+def test_a_nudge_of_what_is_no_probability_is_told_in_other_words(
+    probes: str, primary: str, of: str
+) -> None:
+    plan = PLAN.changed(primary_metric=primary, placebo_scale=2**20)
+    found = tried(plan, "real_study.py:make_program", nudge=True, probes=probes)
+    assert found.nudges[-1].of == of
+    assert found.nudges[-1].end > 0
+    assert f"carried the probe by {of} 0." in _floor(found, plan)
 
 
 def test_further_times_cost_time_and_disk_and_no_power(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,8 @@ from auditkit.records.report import VerificationReport
 from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
 from auditkit.statistics.design import SCALES
-from auditkit.statistics.estimands import NO_LABELS, estimate
+from auditkit.statistics.estimands import estimate
+from auditkit.statistics.looks import NO_LABELS
 from auditkit.statistics.metrics import kl
 from auditkit.statistics.positions import DISTANCES_BY_POSITION, PositionTable, position_tables
 from auditkit.study.request import StudyRequest, resolve

@@ -17,17 +17,25 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from auditkit.errors import AuditError, ProbeDisturbance, ProgramError, RestoreMismatch
-from auditkit.formats.outcome_names import RECALIBRATED, is_distance, measure_name, table_name
+from auditkit.formats.outcome_names import (
+    RECALIBRATED,
+    column_name,
+    is_distance,
+    measure_name,
+    table_name,
+)
 from auditkit.observe.rng.streams import capture_streams, seed_everything
 from auditkit.observe.state.modules import has_batchnorm
-from auditkit.program.observables import Measure
+from auditkit.program.observables import Measure, probe_on
 from auditkit.program.probe import Probe
 from auditkit.program.program import Program, program_failure
+from auditkit.program.real_outputs import real_table
 from auditkit.program.recalibration import batchnorm_layers, recompute
 from auditkit.program.reference import Reference
 from auditkit.program.session import Session
 from auditkit.program.streamed_probe import look_by_position
 from auditkit.program.untouched import fingerprint, require_untouched
+from auditkit.records.output_kinds import CLASSES
 
 Tables = dict[str, NDArray[Any]]
 
@@ -80,7 +88,7 @@ def evaluate_probe(
     _compare(before, fingerprint(session), "evaluating the probe", "Probe.predict")
     for name, measure in session.program.named_measures.items():
         with _without_trace(session, every=True):
-            tables[measure_name("", name)] = _measured(session, name, measure)
+            tables[measure_name("", name)] = _measured(session, name, measure, tables)
         _compare(before, fingerprint(session), MEASURING, f"measure {name}")
     if recalibration and session.program.named_probes:
         with _without_trace(session), _recalibrated(session, recalibration):
@@ -114,6 +122,9 @@ def _table(
         if not probe.by_position:
             parts = (probe.scores(module, part) for part in probe.parts())
             first = next(parts)
+            if probe.outputs != CLASSES:
+                whole = real_table(probe, torch.cat([first, *parts]))
+                return {column_name(table, probe.outputs): whole}
             if probe.labels is not None or first.ndim != 3:
                 return {table: _probabilities(probe, torch.cat([first, *parts]))}
         return look_by_position(module, probe, seed, table, reference)
@@ -123,15 +134,40 @@ def _table(
         raise program_failure(error, "evaluating the probe") from error
 
 
-def _measured(session: Session, name: str, measure: Measure) -> NDArray[np.float64]:
+def _measured(session: Session, name: str, measure: Measure, tables: Tables) -> NDArray[np.float64]:
     """A measure, float64 ``(1,)``."""
     seed_everything(session.seed, "measure", name)
+    on = probe_on(measure, session.program.named_probes)
     try:
-        return np.array([measure.value(name, session.program)])
+        if on is None:
+            return np.array([measure.value(name, session.program)])
+        return _measured_on(session.program.named_probes[on], on, name, measure, tables)
     except AuditError:
         raise
     except Exception as error:
         raise program_failure(error, f"measure {name}") from error
+
+
+def _measured_on(
+    probe: Probe, on: str, name: str, measure: Measure, tables: Tables
+) -> NDArray[np.float64]:
+    """A measure of what a probe gave, as it is kept."""
+    table = table_name("", on)
+    if probe.outputs != CLASSES:
+        table = column_name(table, probe.outputs)
+    if table not in tables:
+        raise ProgramError(
+            f"measure {name} is on a probe that is looked at by position, of which no whole table "
+            "is kept",
+            hint="give a measure of the program: Measure(fn) with fn(program)",
+        )
+    if not np.isfinite(tables[table]).all():  # the branch has diverged, and this with it
+        return np.array([np.nan])
+    labels = None if probe.labels is None else probe.labels.clone()
+    value = measure.value(name, torch.from_numpy(tables[table].copy()), labels)
+    if not np.isfinite(value):
+        raise ProgramError(f"measure {name} is {value} where all outputs of the probe are finite")
+    return np.array([value])
 
 
 def _probed(program: Program) -> list[nn.Module]:

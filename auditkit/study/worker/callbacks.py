@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from auditkit.errors import OrderDrift, ProbeDisturbance, ProgramError, RestoreMismatch
 from auditkit.formats.ordering import Batch
-from auditkit.formats.outcome_names import labels_name, split_column
+from auditkit.formats.outcome_names import is_by_position, labels_name, targets_name
 from auditkit.formats.run_files import Outcome
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.state.components import State
@@ -127,7 +127,12 @@ class BranchCallback:
         labels = {name: probe.known_labels.numpy() for name, probe in probes.items()}
         unnamed = labels.pop("", np.empty(0, dtype=np.int64))
         named = {labels_name(name): each for name, each in labels.items() if each.size}
-        return Outcome(unnamed, {**named, **self._tables})
+        targets = {
+            targets_name(name): probe.targets.numpy()
+            for name, probe in probes.items()
+            if probe.targets is not None
+        }
+        return Outcome(unnamed, {**named, **targets, **self._tables})
 
     def _evaluate(self, name: str, step: int, state: State) -> None:
         # Commitments first: evaluating moves no bit of the state, but it allocates.
@@ -144,7 +149,7 @@ class BranchCallback:
         references, is_compared = self._references, time in self._times
         control = references.read(time) if references is not None and is_compared else None
         tables = evaluate_probe(self._session, self._recalibration, control)
-        if is_compared and control is None and any(split_column(name)[1] for name in tables):
+        if is_compared and control is None and any(map(is_by_position, tables)):
             raise RestoreMismatch(
                 f"the control left nothing at {time} to compare the probe with",
                 expected=reference_name(time),

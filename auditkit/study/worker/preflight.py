@@ -18,7 +18,13 @@ from typing import Any
 import numpy as np
 
 from auditkit.errors import AuditError, NothingToPerturb, PlanError
-from auditkit.formats.outcome_names import DISTANCE_COLUMNS, RECALIBRATED, tables_of
+from auditkit.formats.outcome_names import (
+    DISTANCE_COLUMNS,
+    REAL,
+    RECALIBRATED,
+    split_column,
+    tables_of,
+)
 from auditkit.formats.run_files import trace_to_tensors
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.state.components import State, restore
@@ -31,10 +37,11 @@ from auditkit.program.reference import Reference
 from auditkit.program.session import Session
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.digest import EVIDENCE_RECIPE
+from auditkit.records.output_kinds import CLASSES, KINDS
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.preflight import Cost, NudgeTrial
 from auditkit.statistics.outcomes import GROWN
-from auditkit.statistics.positions import distances, position_tables
+from auditkit.statistics.positions import distances, growth, position_tables
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.evaluator import Tables, evaluate_probe
 from auditkit.study.stages.forker import Fork, read_fork, restore_fork
@@ -266,7 +273,7 @@ def try_nudges(
         halfway, end = (
             float(np.mean([looks[at].variation(control[at]) for looks in nudged])) for at in (0, 1)
         )
-        trials.append(NudgeTrial(scale, steps, halfway, end))
+        trials.append(NudgeTrial(scale, steps, halfway, end, control[0].of))
         if end > GROWN:
             break
     return tuple(trials)
@@ -279,11 +286,17 @@ class _Look:
     tables: Tables
     reference: Reference
 
+    @property
+    def of(self) -> str:
+        """What is said to vary."""
+        kind = split_column(next(iter(self.tables)))[1]
+        return KINDS[kind if kind in REAL else CLASSES].growth
+
     def variation(self, control: _Look) -> float:
-        """Total variation from the control's look."""
+        """Total variation from the control's look, or what stands for it."""
         here, there = position_tables(self.tables), position_tables(control.tables)
         first = next(iter(tables_of(self.tables)))
-        return distances(there[first], here[first])["tv"]
+        return growth(there[first], distances(there[first], here[first]))
 
 
 def _held(
