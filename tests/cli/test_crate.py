@@ -199,9 +199,7 @@ def test_a_recording_has_a_crate_too(
     assert checked.code == 0, checked.out
 
 
-def test_what_does_not_verify_is_not_exported(
-    shell: Shell, forged: Run, export: Export, tmp_path: Path
-) -> None:
+def test_what_does_not_verify_is_not_exported(forged: Run, export: Export, tmp_path: Path) -> None:
     code = forged.folder / "code" / "tiny_study.py"
     code.write_text(code.read_text() + "\n")
     before = sorted(tmp_path.iterdir())
@@ -209,30 +207,38 @@ def test_what_does_not_verify_is_not_exported(
     assert done.code == 1
     assert "does not verify, so nothing is exported" in done.err
     assert "check 3 artifacts: code/tiny_study.py" in done.err
-    untrusted = shell(
-        "export", str(forged.folder), "--format", "ro-crate", "--out", str(tmp_path / "crate")
-    )
-    assert untrusted.code == 1
     forged.path.write_bytes(b"{}")
     assert export(forged.folder, tmp_path / "crate.zip").code == 5
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_what_nobody_trusted_signed_is_not_exported(
+    shell: Shell, small: Run, tmp_path: Path
+) -> None:
+    out = str(tmp_path / "crate")
+    done = shell("export", str(small.folder), "--format", "ro-crate", "--out", out)
+    assert (done.code, "check 2 signature" in done.err) == (3, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("changed", ["seed-0000/trunk.trace.safetensors", "manifest.json"])
 def test_what_changes_after_it_was_verified_leaves_nothing(
-    forged: Run, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    forged: Run, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
 ) -> None:
     before = sorted(tmp_path.iterdir())
+    file = forged.folder / changed
+    whole = file.read_bytes()
 
     def meanwhile(path: Path, report: Any) -> bytes:
         statement = read_statement(path, report)
-        (forged.folder / "seed-0000" / "trunk.trace.safetensors").write_bytes(b"other")
+        file.write_bytes(b"other")
         return statement
 
     monkeypatch.setattr("auditkit.cli.crate.read_statement", meanwhile)
     for name in ("crate", "crate.zip"):
         done = export(forged.folder, tmp_path / name)
-        assert done.code == 1
-        assert "trunk.trace.safetensors" in done.err
+        assert (done.code, changed in done.line) == (1, True)
+        file.write_bytes(whole)
     assert sorted(tmp_path.iterdir()) == before
 
 
