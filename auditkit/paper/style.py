@@ -62,7 +62,7 @@ code { font-size: .9em; }
 .self-check input[type=text] { font-family: ui-monospace, monospace; }
 .wide { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal; }
-caption { text-align: left; font-weight: bold; padding: .2rem 0; }
+caption { text-align: left; break-after: avoid; font-weight: bold; padding: .2rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0;
   border-bottom: 1px solid var(--line); }
 .prose td:last-child { overflow-wrap: anywhere; }

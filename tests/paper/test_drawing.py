@@ -53,6 +53,7 @@ def test_names_are_no_formulas_and_need_no_font() -> None:
             assert "$\\frac{x}$" in in_svg(drawn)
     assert label("\u30c6\u30b9\u30c8") == "\\u30c6\\u30b9\\u30c8"
     assert label("x" * 200).endswith("\n...")
+    assert label("adam-reset:moments=mv,step=reset") == "adam-reset:moments=mv,\nstep=reset"
 
 
 def test_each_picture_has_the_rows_that_it_says() -> None:

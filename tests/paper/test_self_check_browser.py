@@ -76,7 +76,7 @@ class Reader:
     """Somebody who opens a page and looks at what it says."""
 
     def __init__(self, browser: Any, file: Path, signed: SignedStatement, **context: Any) -> None:
-        prepared = context.pop("prepared", None)
+        prepared, served_at = context.pop("prepared", None), context.pop("served_at", None)
         self.context = browser.new_context(**context)
         self.page = self.context.new_page()
         self.wrong: list[str] = []
@@ -87,7 +87,9 @@ class Reader:
         if prepared is not None:
             self.page.add_init_script(prepared)
         file.write_text(page_of(signed), encoding="utf-8")
-        self.page.goto(file.as_uri())
+        if served_at is not None:  # as by a server, without one
+            self.page.route(served_at, lambda route: route.fulfill(path=file))
+        self.page.goto(served_at or file.as_uri())
 
     def says(self, part: str) -> tuple[str, str]:
         found = self.page.locator(f"#self-check-{part}")
@@ -187,6 +189,34 @@ def test_what_is_dropped_beside_the_field_is_taken_or_refused_in_words(
     _, words = reader.drops(cases["honest"], on="#self-check-key")
     assert "Drop the folder on the field itself" in words or words.startswith("Check 3 passed")
     assert reader.page.url.endswith("report.html")
+
+
+def test_what_is_dropped_on_a_page_from_a_server_is_read(
+    browser: Any, tmp_path: Path, signed: SignedStatement, cases: dict[str, Path]
+) -> None:
+    reader = Reader(browser, tmp_path / "report.html", signed, served_at="https://a.invalid/")
+    reader.page.wait_for_selector("html[data-self-check=ready]", state="attached")
+    kind, words = reader.drops(cases["honest"], on="#self-check-key")
+    assert kind == "good", words
+    assert not reader.wrong
+    assert reader.asked == ["https://a.invalid/"]
+    reader.page.reload()
+    reader.page.wait_for_selector("html[data-self-check=ready]", state="attached")
+    kind, words = reader.drops(*sorted(cases["flipped"].iterdir()), on="#self-check-key")
+    assert words == "Check 3 failed: 1 edited."
+    reader.context.close()
+
+
+def test_a_page_over_an_unsafe_connection_says_what_it_cannot(
+    browser: Any, tmp_path: Path, signed: SignedStatement, cases: dict[str, Path], key: str
+) -> None:
+    reader = Reader(browser, tmp_path / "report.html", signed, served_at="http://a.invalid/")
+    reader.page.wait_for_selector("html[data-self-check=ready]", state="attached")
+    assert reader.says("key")[1] == key
+    assert "browsers have no WebCrypto" in reader.says("signature")[1]
+    assert reader.gives(cases["honest"])[0] == "open"
+    assert reader.gives(cases["missing"])[0] == "bad"
+    reader.context.close()
 
 
 def test_a_page_whose_key_did_not_sign(
