@@ -17,9 +17,16 @@ ROUNDING = 0.11
 
 
 def printed() -> list[list[str]]:
-    """The rows of the page's table."""
+    """The rows of the page's two tables, side by side."""
+    intervals, tests = table("| shape | seeds | t |"), table("| shape | seeds | p |")
+    assert [row[:2] for row in intervals] == [row[:2] for row in tests]
+    return [[*ours, *theirs[2:]] for ours, theirs in zip(intervals, tests, strict=True)]
+
+
+def table(begin: str) -> list[list[str]]:
+    """The rows of a table of the page."""
     lines = PAGE.read_text(encoding="utf-8").splitlines()
-    (start,) = (n for n, line in enumerate(lines) if line.startswith("| shape | seeds | t |"))
+    (start,) = (n for n, line in enumerate(lines) if line.startswith(begin))
     rows = []
     for line in lines[start + 2 :]:
         if not line.startswith("|"):
