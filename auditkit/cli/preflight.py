@@ -63,6 +63,7 @@ def print_dry_run(out: Console, found: Preflight, plan: StudyPlan, jobs: int) ->
         ("seeds x branches", f"{n_seeds} x {len(plan.branch_names)}, seeds {seeds}"),
         ("branches", f"control, replica, {counted(plan.placebos, 'placebo')}, {treatments}"),
         *([("further steps", _further(plan))] if plan.probe_at else []),
+        *([("evidence", plan.evidence_note)] if plan.evidence_note else []),
         ("training steps", f"{cost.steps:,}"),
         ("one step", f"{found.cost.step_seconds * 1000:.2f} ms with its evidence"),
         ("processor time", f"{_duration(cost.seconds)}, process starts included"),

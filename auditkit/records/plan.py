@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
@@ -75,6 +76,7 @@ _LIMITS = {
     "threads": 4096,
     "placebos": 1000,
     "placebo_scale": 2**31,
+    "evidence_every": 10**9,
 }
 
 #: Most seeds, perturbations and further steps of a plan, for the same reason.
@@ -117,6 +119,8 @@ class StudyPlan:
         augmentation_rng: ``per-sample`` or ``inherit``, see the manual page random-numbers.
         probe_at: Further steps between t0 and T, ascending, after which branches are evaluated,
             for effects over time; what is measured there is exploratory.
+        evidence_every: Steps between rows that hold the state; order and batch are in every row,
+            and the state is in those of every time at which branches are evaluated.
         own_perturbations: Declarations of those perturbations that are the program's own.
 
     Raises:
@@ -135,6 +139,7 @@ class StudyPlan:
     threads: int = 1
     augmentation_rng: str = "per-sample"
     probe_at: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    evidence_every: int = field(default=1, metadata=LEFT_OUT_IF_DEFAULT)
     own_perturbations: tuple[OwnPerturbation, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     def __init__(  # noqa: PLR0913, PLR0917 # one argument a field, as a dataclass has it
@@ -151,6 +156,7 @@ class StudyPlan:
         threads: int = 1,
         augmentation_rng: str = "per-sample",
         probe_at: Iterable[int] = (),
+        evidence_every: int = 1,
         own_perturbations: Iterable[OwnPerturbation] = (),
     ) -> None:
         """Accept any iterable of seeds, and perturbations by name; see the class.
@@ -171,6 +177,7 @@ class StudyPlan:
             "threads": threads,
             "augmentation_rng": plan_values.text("augmentation_rng", augmentation_rng),
             "probe_at": plan_values.whole_numbers("probe_at", probe_at, _MAX_FURTHER),
+            "evidence_every": evidence_every,
             "own_perturbations": each_once(
                 plan_values.items("own_perturbations", own_perturbations, _MAX_PERTURBATIONS),
                 objects.values(),
@@ -285,6 +292,26 @@ class StudyPlan:
         """All steps after which branches are evaluated, by name and in their order."""
         further = {f"t0+{step - self.fork_at}": step for step in self.probe_at}
         return dict(sorted({**self.times, **further}.items(), key=lambda item: item[1]))
+
+    @functools.cached_property
+    def stated(self) -> frozenset[int]:
+        """Steps whose rows hold the state whatever :attr:`evidence_every` is.
+
+        Of a time that is evaluated they are the rows on both sides of its step.
+        """
+        around = (row for step in self.probed.values() for row in (step, step + 1))
+        return frozenset((1, self.fork_at + 1, *around))
+
+    def has_state(self, step: int) -> bool:
+        """Whether the row of a step holds the state before it."""
+        return (step - 1) % self.evidence_every == 0 or step in self.stated
+
+    @property
+    def evidence_note(self) -> str:
+        """How rarely the state is in evidence, for people; empty where it is in every row."""
+        if self.evidence_every == 1:
+            return ""
+        return f"the state is in evidence every {self.evidence_every} steps and at the plan's times"
 
     @property
     def treatment_names(self) -> tuple[str, ...]:

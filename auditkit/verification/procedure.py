@@ -153,6 +153,8 @@ class _StudyVerification(Verification):
         self._plug_ins = callbacks.plug_ins
         self._replay_outcome: ReplayOutcome | None = None
         self._departed: dict[str, int] = {}
+        sparse = run.manifest.plan.evidence_note
+        self._sparse = sparse and f"; {sparse}"
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
@@ -181,7 +183,8 @@ class _StudyVerification(Verification):
         plan, seeds = run.manifest.plan, run.manifest.seeds
         n_branches = sum(len(record.branches) for record in seeds)
         n_streams = sum(len(record.rng.streams) for record in seeds)
-        self._checks.ran(4, f"{n_branches} branches of {len(seeds)} seeds, steps 1..{plan.horizon}")
+        steps = f"steps 1..{plan.horizon}{self._sparse}"
+        self._checks.ran(4, f"{n_branches} branches of {len(seeds)} seeds, {steps}")
         self._checks.ran(5, f"{n_streams} streams of {len(seeds)} seeds")
         self._checks.ran(6, f"{n_branches} branches, every step{self._own_data(run)}")
         self._summarise_pairs(run, {})
@@ -208,7 +211,7 @@ class _StudyVerification(Verification):
         by_whom = {0: "as the author re-ran it", len(seeds): "re-run here"}
         partly = f"re-run here for {n_replicas} of {len(seeds)} seeds"
         n_placebos = len(plan.placebo_names) * len(seeds)
-        nudged = f"{n_placebos} placebo{'' if n_placebos == 1 else 's'}"
+        nudged = f"{n_placebos} placebo{'' if n_placebos == 1 else 's'}{self._sparse}"
         self._checks.ran(9, f"replica = control, {by_whom.get(n_replicas, partly)}; {nudged}")
 
     def _check_replay(self, run: RunEvidence) -> None:
@@ -257,7 +260,7 @@ class _StudyVerification(Verification):
             for seed, names in sample.choice.items()
         }
         self._summarise_pairs(run, rerun)
-        checks.ran(8, self._replay_text)
+        checks.ran(8, f"{self._replay_text}{self._sparse}")
 
     def _why_not_executed(self, run: RunEvidence) -> str | None:
         if self._checks.failed(1, 2, 3):
