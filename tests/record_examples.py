@@ -83,6 +83,7 @@ PLAN = StudyPlan(
     threads=2,
     augmentation_rng="inherit",
     probe_at=[4, 7],
+    evidence_every=2,
     own_perturbations=[
         OwnPerturbation(
             "my-reset",
@@ -606,7 +607,7 @@ EXAMPLES: tuple[Any, ...] = (
     Description(PLAN, PLAN.own_perturbations),
     PLAN.own_perturbations[0],
     PlugIn("zero-bias", "", "", "resets.bias", sha("9")),
-    PLAN.changed(probe_at=()),
+    PLAN.changed(probe_at=(), evidence_every=1),
     NUDGE,
     PREFLIGHT,
     ModuleTrace((("0 (Conv2d) input", sha("1")), ("0 (Conv2d) output", sha("2")))),

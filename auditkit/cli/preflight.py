@@ -64,6 +64,7 @@ def print_dry_run(out: Console, found: Preflight, plan: StudyPlan, jobs: int) ->
         ("branches", f"control, replica, {counted(plan.placebos, 'placebo')}, {treatments}"),
         *([("further steps", _further(plan))] if plan.probe_at else []),
         *([("forks", _forks(plan))] if plan.further_forks else []),
+        *([("evidence", plan.evidence_note)] if plan.evidence_note else []),
         ("training steps", f"{cost.steps:,}"),
         ("one step", f"{found.cost.step_seconds * 1000:.2f} ms with its evidence"),
         ("processor time", f"{_duration(cost.seconds)}, process starts included"),

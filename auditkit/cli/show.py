@@ -176,6 +176,7 @@ def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:
     return [
         ("plan", f"t0 {forks}, W {plan.window}, T {plan.horizon}, threads {plan.threads}"),
         ("further steps", ", ".join(str(step) for step in plan.probe_at)),
+        ("evidence", plan.evidence_note),
         ("seeds", seeds),
         ("perturbations", "; ".join(spec.typed for spec in plan.perturbations)),
         ("of the program's own", "; ".join(map(_declared, plan.own_perturbations))),

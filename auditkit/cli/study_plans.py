@@ -62,6 +62,11 @@ _OPTIONS = (
         type=TEXT,
         help="Further steps at which effects are measured, like 45,50,55; or none.",
     ),
+    click.option(
+        "--evidence-every",
+        type=WHOLE,
+        help="Steps between rows that hold the state; order and batch are in every row.",
+    ),
 )
 
 
@@ -85,6 +90,7 @@ def overrides(  # noqa: PLR0913 # one argument an option
     margins: tuple[str, ...],
     threads: int | None,
     probe_at: str | None,
+    evidence_every: int | None,
 ) -> dict[str, Any]:
     """What was given of a plan, by field."""
     values = {
@@ -99,6 +105,7 @@ def overrides(  # noqa: PLR0913 # one argument an option
         "margins": _margins(margins) or None,
         "threads": threads,
         "probe_at": None if probe_at is None else _steps(probe_at),
+        "evidence_every": evidence_every,
     }
     return {name: value for name, value in values.items() if value is not None}
 

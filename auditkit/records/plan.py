@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Literal
 
 from auditkit.errors import PlanError
-from auditkit.records import plan_values
+from auditkit.records import plan_steps, plan_values
 from auditkit.records.metric_names import base_metric, is_measure, is_well_formed
 from auditkit.records.output_kinds import KINDS
 from auditkit.records.own_perturbation import OwnPerturbation, as_object, each_once
@@ -78,6 +78,7 @@ _LIMITS = {
     "threads": 4096,
     "placebos": 1000,
     "placebo_scale": 2**31,
+    "evidence_every": 10**9,
 }
 
 #: Most seeds, perturbations and further steps of a plan, for the same reason.
@@ -122,6 +123,8 @@ class StudyPlan:
         augmentation_rng: ``per-sample`` or ``inherit``, see the manual page random-numbers.
         probe_at: Further steps between t0 and T, ascending, after which branches are evaluated,
             for effects over time; what is measured there is exploratory.
+        evidence_every: Steps between rows that hold the state; order and batch are in every row,
+            and the state is in those of every time at which branches are evaluated.
         own_perturbations: Declarations of those perturbations that are the program's own.
         further_forks: Forks after the first one, where ``fork_at`` was given several.
 
@@ -141,6 +144,7 @@ class StudyPlan:
     threads: int = 1
     augmentation_rng: str = "per-sample"
     probe_at: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    evidence_every: int = field(default=1, metadata=LEFT_OUT_IF_DEFAULT)
     own_perturbations: tuple[OwnPerturbation, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     further_forks: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
@@ -158,6 +162,7 @@ class StudyPlan:
         threads: int = 1,
         augmentation_rng: str = "per-sample",
         probe_at: Iterable[int] = (),
+        evidence_every: int = 1,
         own_perturbations: Iterable[OwnPerturbation] = (),
         further_forks: Iterable[int] = (),
     ) -> None:
@@ -180,6 +185,7 @@ class StudyPlan:
             "threads": threads,
             "augmentation_rng": plan_values.text("augmentation_rng", augmentation_rng),
             "probe_at": plan_values.whole_numbers("probe_at", probe_at, _MAX_FURTHER),
+            "evidence_every": evidence_every,
             "own_perturbations": each_once(
                 plan_values.items("own_perturbations", own_perturbations, _MAX_PERTURBATIONS),
                 objects.values(),
@@ -200,14 +206,8 @@ class StudyPlan:
         self._check()
 
     def _check(self) -> None:
-        if self.fork_at + self.window > self.horizon:
-            raise PlanError(
-                f"the window ends at step {self.fork_at + self.window}, beyond the horizon "
-                f"{self.horizon}",
-                hint="lower --fork-at or --window, or raise --horizon",
-            )
-        self._check_further_steps()
-        self._check_forks()
+        plan_steps.check_steps(self.forks, self.window, self.horizon, self.probe_at)
+        plan_steps.check_several(self.forks, self.probe_at, self.evidence_every)
         if not self.seeds:
             raise PlanError("seeds: a study needs at least one seed")
         if len(set(self.seeds)) != len(self.seeds):
@@ -215,40 +215,6 @@ class StudyPlan:
         if any(seed < 0 or seed >= 2**63 for seed in self.seeds):
             raise PlanError("seeds must lie in 0 .. 2**63-1", found=shown(self.seeds))
         self._check_names()
-
-    def _check_further_steps(self) -> None:
-        for step in self.probe_at:
-            if not self.fork_at < step < self.horizon or step == self.window_end:
-                raise PlanError(
-                    f"probe_at: step {shown(step)} is no further step",
-                    expected=f"steps after t0 = {self.fork_at} and before T = {self.horizon}, "
-                    f"other than t0+W = {self.window_end}",
-                )
-        for step, following in pairwise(self.probe_at):
-            if following <= step:
-                raise PlanError(
-                    f"probe_at: step {following} stands after {step}",
-                    expected="ascending steps, each once",
-                )
-
-    def _check_forks(self) -> None:
-        for step, following in pairwise(self.forks):
-            if following <= step:
-                raise PlanError(
-                    f"fork_at: step {shown(following)} stands after {shown(step)}",
-                    expected="ascending steps, each once",
-                )
-        if self.further_forks and self.probe_at:
-            raise PlanError(
-                "probe_at: a study with several forks is measured at t0+W and T only",
-                hint="leave probe_at out, or make a study of each fork",
-            )
-        if self.forks[-1] + self.window > self.horizon:
-            raise PlanError(
-                f"the window of the fork at step {self.forks[-1]} ends at step "
-                f"{self.forks[-1] + self.window}, beyond the horizon {self.horizon}",
-                hint="lower --fork-at or --window, or raise --horizon",
-            )
 
     def _check_names(self) -> None:
         if not self.perturbations:
@@ -338,6 +304,26 @@ class StudyPlan:
         """All steps after which branches are evaluated, by name and in their order."""
         further = {f"t0+{step - self.fork_at}": step for step in self.probe_at}
         return dict(sorted({**self.times, **further}.items(), key=lambda item: item[1]))
+
+    @functools.cached_property
+    def stated(self) -> frozenset[int]:
+        """Steps whose rows hold the state whatever :attr:`evidence_every` is.
+
+        Of a time that is evaluated they are the rows on both sides of its step.
+        """
+        around = (row for step in self.probed.values() for row in (step, step + 1))
+        return frozenset((1, self.fork_at + 1, *around))
+
+    def has_state(self, step: int) -> bool:
+        """Whether the row of a step holds the state before it."""
+        return (step - 1) % self.evidence_every == 0 or step in self.stated
+
+    @property
+    def evidence_note(self) -> str:
+        """How rarely the state is in evidence, for people; empty where it is in every row."""
+        if self.evidence_every == 1:
+            return ""
+        return f"the state is in evidence every {self.evidence_every} steps and at the plan's times"
 
     @property
     def treatment_names(self) -> tuple[str, ...]:

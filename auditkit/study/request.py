@@ -65,9 +65,14 @@ def script_source(command: Sequence[str], plan: StudyPlan, folder: Path) -> Prog
         folder: Where it runs.
 
     Raises:
-        PlanError: When several seeds would run the same command, or there are several forks.
+        PlanError: When several seeds would run the same command, there are several forks, or the
+            state is not to be in every row, as it is where a Recorder cuts them.
     """
     require_one_fork(plan, "a study of a script")
+    if plan.evidence_every != 1:
+        raise PlanError(
+            "evidence_every: a script has evidence of every step", found=plan.evidence_every
+        )
     if len(plan.seeds) > 1 and not any(SEED in part for part in command):
         raise PlanError(
             f"{len(plan.seeds)} seeds, and the command is the same for all",

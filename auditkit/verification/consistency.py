@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auditkit.errors import UnknownPerturbation
 from auditkit.evidence.reader import RunEvidence, SeedEvidence
@@ -107,7 +108,7 @@ def _used(manifest: StudyManifest) -> Iterator[tuple[str, str]]:
 def check_trunk(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
     """Findings about the trunk's trace, the order file and the fork's sections."""
     where = f"seed {seed.record.seed}, trunk"
-    yield from _check_rows(seed.trunk, 1, plan.fork_at, where, _needed(seed))
+    yield from _check_rows(seed.trunk, 1, plan.fork_at, where, _needed(seed), plan)
     if len(seed.order.batches) != plan.horizon:
         yield Finding(
             f"the order file has {len(seed.order.batches)} steps, the plan {plan.horizon}",
@@ -130,7 +131,7 @@ def check_branch(
 ) -> Iterator[Finding]:
     """Findings about one branch's trace and outcome."""
     plan, where = evidence.manifest.plan, seed.place(branch)
-    yield from _check_rows(trace, plan.fork_at + 1, plan.horizon, where, _needed(seed))
+    yield from _check_rows(trace, plan.fork_at + 1, plan.horizon, where, _needed(seed), plan)
     yield from _check_columns(seed.record, branch, trace, declarations, where)
     yield from _check_digests(branch, trace, plan, where)
     yield from check_outcome(evidence, seed, branch, outcome)
@@ -150,7 +151,7 @@ def _needed(seed: SeedEvidence) -> tuple[str, ...]:
 
 
 def _check_rows(
-    trace: Trace, first: int, last: int, where: str, needed: tuple[str, ...]
+    trace: Trace, first: int, last: int, where: str, needed: tuple[str, ...], plan: StudyPlan
 ) -> Iterator[Finding]:
     if (trace.first_step, trace.last_step) != (first, last):
         yield Finding(
@@ -164,11 +165,21 @@ def _check_rows(
         return
     for name in (*needed, *sorted(params)):
         cells = np.frombuffer(trace.columns[name], dtype=np.uint8).reshape(-1, EVIDENCE_BYTES)
-        empty = np.flatnonzero(~cells[:-1].any(axis=1))
+        is_empty = ~cells[:-1].any(axis=1)
+        if name not in needed:
+            is_empty &= _has_state(plan, first, last)
+        empty = np.flatnonzero(is_empty)
         if len(empty):
             yield Finding("no evidence in this row", where, first + int(empty[0]), name)
     if any(trace.cell(last + 1, name) != ABSENT for name in CONSUMED) or any(trace.loss(last + 1)):
         yield Finding("the last row consumed something", where, last + 1)
+
+
+def _has_state(plan: StudyPlan, first: int, last: int) -> NDArray[np.bool_]:
+    """Of which rows of these steps the plan wants the state."""
+    steps = np.arange(first, last + 1)
+    is_turn: NDArray[np.bool_] = (steps - 1) % plan.evidence_every == 0
+    return is_turn | np.isin(steps, list(plan.stated))
 
 
 def _check_columns(

@@ -160,6 +160,8 @@ class _StudyVerification(Verification):
         self._replay_outcome: ReplayOutcome | None = None
         self._departed: dict[str, int] = {}
         self._reused: str | None = None
+        sparse = run.manifest.plan.evidence_note
+        self._sparse = sparse and f"; {sparse}"
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
@@ -194,7 +196,7 @@ class _StudyVerification(Verification):
         n_branches = sum(len(record.branches) for record in seeds)
         n_streams = sum(len(record.rng.streams) for record in seeds)
         of = f"{len(run.manifest.seeds)} seeds{forks_note(plan)}"
-        self._checks.ran(4, f"{n_branches} branches of {of}, steps 1..{plan.horizon}")
+        self._checks.ran(4, f"{n_branches} branches of {of}, steps 1..{plan.horizon}{self._sparse}")
         self._checks.ran(5, f"{n_streams} streams of {of}")
         self._checks.ran(6, f"{n_branches} branches, every step{self._own_data(run)}")
         self._summarise_pairs(run, {})
@@ -224,7 +226,7 @@ class _StudyVerification(Verification):
         of = "forks" if plan.further_forks else "seeds"
         partly = f"re-run here for {n_replicas} of {len(seeds)} {of}"
         n_placebos = len(plan.placebo_names) * len(seeds)
-        nudged = f"{n_placebos} placebo{'' if n_placebos == 1 else 's'}"
+        nudged = f"{n_placebos} placebo{'' if n_placebos == 1 else 's'}{self._sparse}"
         self._checks.ran(9, f"replica = control, {by_whom.get(n_replicas, partly)}; {nudged}")
 
     def _check_replay(self, run: RunEvidence) -> None:
@@ -273,7 +275,7 @@ class _StudyVerification(Verification):
             for seed, names in sample.choice.items()
         }
         self._summarise_pairs(run, rerun)
-        checks.ran(8, self._replay_text)
+        checks.ran(8, f"{self._replay_text}{self._sparse}")
 
     def _why_not_executed(self, run: RunEvidence) -> str | None:
         if self._checks.failed(1, 2, 3):

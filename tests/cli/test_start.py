@@ -97,3 +97,30 @@ def test_no_command_loads_what_only_its_workers_need() -> None:
     command = [sys.executable, "-c", _EVERY_COMMAND, *_HEAVY]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+#: Prepares as a worker does, does a job, and prints what that was still to load, and what is heavy.
+_WORKER = """
+import sys
+from auditkit.cli import worker
+from auditkit.records.job import Job, ProgramSource
+from auditkit.records.plan import StudyPlan
+run_job = worker._prepare()
+before = set(sys.modules)
+plan = StudyPlan(3, 2, 6, [0], ["carry"], placebos=1)
+source = ProgramSource("tiny_study.py:make_program", sys.argv[1], {})
+run_job(Job("trunk", source, plan, 0, out=sys.argv[2]), lambda progress: None)
+late = {name for name in set(sys.modules) - before if not name.startswith("torch.profiler")}
+print(*sorted(late), "|", *sorted(set(sys.argv[3:]) & set(sys.modules)))
+"""
+
+
+def test_a_worker_loads_at_first_all_that_a_job_takes_and_nothing_else(tmp_path: Path) -> None:
+    programs = Path(__file__).parents[1] / "programs"
+    unwanted = ("scipy", "pandas", "matplotlib", "cryptography", "jsonschema", "rich")
+    # torch's own optimizers load torch._dynamo: once, before the forks
+    arguments = (str(programs), str(tmp_path), *unwanted)
+    done = subprocess.run(
+        [sys.executable, "-c", _WORKER, *arguments], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "tiny_study |", done.stderr

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from auditkit.cli.options import parse_seeds
 from auditkit.errors import PlanError
+from auditkit.formats import canonical
 from auditkit.records.plan import (
     DISTANCE_METRICS,
     RANGES,
@@ -85,6 +86,9 @@ def test_the_defaults_are_those_of_the_design() -> None:
         ),
         ({"margins": {"brier": float("inf")}}, "margin of inf for brier .* lie within 2 of"),
         ({"augmentation_rng": "global"}, "unknown augmentation_rng 'global'"),
+        ({"evidence_every": 0}, "evidence_every must be"),
+        ({"evidence_every": 10**9 + 1}, "evidence_every must be"),
+        ({"evidence_every": 2.0}, "evidence_every must be"),
         ({"probe_at": [3]}, r"probe_at: step 3 is no further step .*after t0 = 3 and before T = 9"),
         ({"probe_at": [4, 9]}, "probe_at: step 9 is no further step"),
         ({"probe_at": [-4]}, "probe_at: step -4 is no further step"),
@@ -330,3 +334,15 @@ def test_further_steps_have_names_and_are_no_times_of_a_test() -> None:
     assert list(plan(window=6).probed) == ["t0+W", "T"]
     assert made.changed(seeds=[7]).probe_at == made.probe_at
     assert len(plan(horizon=999, probe_at=range(10, 110)).probed) == 102
+
+
+def test_the_state_is_in_every_kth_row_and_in_those_of_the_times() -> None:
+    made = plan(fork_at=10, window=3, horizon=40, probe_at=[22], evidence_every=8)
+    stated = [step for step in range(1, 42) if made.has_state(step)]
+    assert stated == [1, 9, 11, 13, 14, 17, 22, 23, 25, 33, 40, 41]
+    assert "every 8 steps" in made.evidence_note
+    whole = made.changed(evidence_every=1)
+    assert all(map(whole.has_state, range(1, 42)))
+    assert not whole.evidence_note
+    assert b"evidence_every" in canonical.encode(made)
+    assert b"evidence_every" not in canonical.encode(whole)

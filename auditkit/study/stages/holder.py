@@ -6,7 +6,7 @@ epoch; what is evaluated, and when, comes in as a callback.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -58,9 +58,22 @@ class StepCallback(Protocol):
 
 
 def hold(
-    session: Session, first: int, last: int, evidence: Evidence, callback: StepCallback
+    session: Session,
+    first: int,
+    last: int,
+    evidence: Evidence,
+    callback: StepCallback,
+    has_state: Callable[[int], bool] = lambda _: True,
 ) -> None:
     """Train steps ``first`` .. ``last``.
+
+    Args:
+        session: The live program.
+        first: The first step.
+        last: The last step.
+        evidence: What the loop reports to.
+        callback: Called while the branch is held; of a boundary without one it is given no state.
+        has_state: Of which steps the row holds the state.
 
     Raises:
         ProgramFailed: When the user's program raises.
@@ -70,7 +83,7 @@ def hold(
     # A loop of its own cannot be driven.
     assert isinstance(driver, LoaderDriver | StepDriver)  # noqa: S101
     for step in range(first, last + 1):
-        delivery = _deliver(session, driver, step, evidence, callback)
+        delivery = _deliver(session, driver, step, evidence, callback, has_state(step))
         taker: Taker = refuse_consumption
         leaves: Leaves = {}
         if isinstance(driver, StepDriver):
@@ -122,12 +135,15 @@ def _deliver(
     step: int,
     evidence: Evidence,
     callback: StepCallback,
+    is_cut: bool,
 ) -> Delivery:
     empty_epochs = 0
     while True:
         streams = session.streams()
-        state = session.state(streams)
-        evidence.cut(state)
+        state: State = {}
+        if is_cut:
+            state = session.state(streams)
+            evidence.cut(state)
         callback.on_boundary(step, state)
         with _blaming(f"loading the batch of step {step}"):
             delivery = driver.next(streams)

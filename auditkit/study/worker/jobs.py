@@ -121,7 +121,7 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
         auditor = Auditor(1, commit_data=True)
         report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
         callback = ForksCallback(session, fork_jobs(job), report_step)
-        hold(session, 1, plan.horizon, auditor, callback)
+        hold(session, 1, plan.horizon, auditor, callback, plan.has_state)
         return callback.result(auditor)
 
 
@@ -195,7 +195,7 @@ def _branch(
         References(Path(job.references or job.out)),
     )
     auditor = Auditor(plan.fork_at + 1)
-    hold(session, plan.fork_at + 1, plan.horizon, auditor, callback)
+    hold(session, plan.fork_at + 1, plan.horizon, auditor, callback, plan.has_state)
     return branch_record(job, session, name, auditor, callback, follow, reset)
 
 
