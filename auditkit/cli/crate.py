@@ -15,7 +15,7 @@ from auditkit.cli.received import received_manifest
 from auditkit.cli.saying import say
 from auditkit.cli.verify import verify_path
 from auditkit.cli.verify_options import request_of
-from auditkit.errors import UsageError
+from auditkit.errors import StoreError, UsageError
 from auditkit.files import store
 from auditkit.files.outputs import Output, never
 from auditkit.files.packing import pack
@@ -86,6 +86,8 @@ def _output(out: str, manifest: Path) -> Output:
         raise UsageError("--out -: a crate is not printed", hint=_HINT)
     if manifest.name != MANIFEST_NAME:
         raise UsageError(f"{manifest.name} is no {MANIFEST_NAME}", hint="give the run's folder")
+    if os.path.lexists(out):
+        raise StoreError(f"--out {out!r} exists already, and stays as it is", hint=_HINT)
     output = Output("--out", Path(out), never, "crate", manifest, _HINT)
     output.check()
     inside = Path(os.path.realpath(output.path)).is_relative_to(os.path.realpath(manifest.parent))
