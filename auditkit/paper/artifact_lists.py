@@ -35,7 +35,7 @@ APPENDIX_LIST = Source(
     "mlsys",
     "Artifact appendix",
     "Artifact appendix (MLSys, ACM conferences)",
-    "Sections of the unified artifact appendix of cTuning, ae.tex, V20201122 "
+    "Sections of the unified artifact appendix of cTuning, docs/template/ae.tex, V20240722 "
     "(https://github.com/ctuning/artifact-evaluation), which MLSys and several ACM conferences "
     "use. Rows of A.2 that are the author's alone are one item here.",
 )
