@@ -56,7 +56,8 @@ def loss_courses(run: RunEvidence) -> Course:
         seed = run.seed(record)
         control = _losses(seed.control)
         for name, branch in _compared(seed):
-            difference = np.abs(_losses(run.trace(branch.trace)) - control)
+            with np.errstate(invalid="ignore", over="ignore"):  # of branches that diverged
+                difference = np.abs(_losses(run.trace(branch.trace)) - control)
             is_there = np.isfinite(difference)
             total = sums.setdefault(name, np.zeros(n_steps))
             total += np.where(is_there, difference, 0.0)

@@ -142,7 +142,21 @@ function joined(...pieces) {
 
 // The statement and its signature
 
-/** What the page holds: `statement` (its exact bytes), `type`, `signature` and raw `key`. */
+/** Kinds of keys: their names in OpenSSH's format, and what WebCrypto calls them. */
+const KINDS = {
+  Ed25519: {
+    names: ["ssh-ed25519"],
+    key: { name: "Ed25519" },
+    signature: { name: "Ed25519" },
+  },
+  "P-256": {
+    names: ["ecdsa-sha2-nistp256", "nistp256"],
+    key: { name: "ECDSA", namedCurve: "P-256" },
+    signature: { name: "ECDSA", hash: "SHA-256" },
+  },
+};
+
+/** What the page holds: the `statement` (its exact bytes), `type`, `signature`, `kind`, `key`. */
 async function unpacked(data) {
   const deflated = new Blob([fromBase64(data.statement)]).stream();
   const inflated = deflated.pipeThrough(new DecompressionStream("deflate"));
@@ -150,15 +164,16 @@ async function unpacked(data) {
     statement: new Uint8Array(await new Response(inflated).arrayBuffer()),
     type: data.type,
     signature: fromBase64(data.signature),
+    kind: KINDS[data.kind],
     key: fromBase64(data.key),
   };
 }
 
-/** OpenSSH's fingerprint of an Ed25519 key, as `ssh-keygen -lf` prints it. */
-function fingerprint(key) {
-  const name = new TextEncoder().encode("ssh-ed25519");
-  const blob = joined([0, 0, 0, name.length], name, [0, 0, 0, key.length], key);
-  const digest = new Sha256().update(blob).digest();
+/** OpenSSH's fingerprint of the key, as `ssh-keygen -lf` prints it. */
+function fingerprint(signed) {
+  const names = signed.kind.names.map((name) => new TextEncoder().encode(name));
+  const parts = [...names, signed.key].flatMap((part) => [[0, 0, 0, part.length], part]);
+  const digest = new Sha256().update(joined(...parts)).digest();
   return "SHA256:" + btoa(String.fromCharCode(...digest)).replace(/=+$/, "");
 }
 
@@ -177,11 +192,11 @@ async function judged(signed, subtle) {
   const message = joined(new TextEncoder().encode(head), signed.statement);
   let key;
   try {
-    key = await subtle.importKey("raw", signed.key, { name: "Ed25519" }, false, ["verify"]);
+    key = await subtle.importKey("raw", signed.key, signed.kind.key, false, ["verify"]);
   } catch (error) {
     return error.name === "NotSupportedError" ? "no-ed25519" : "bad";
   }
-  const isGood = await subtle.verify({ name: "Ed25519" }, key, signed.signature, message);
+  const isGood = await subtle.verify(signed.kind.signature, key, signed.signature, message);
   return isGood ? "good" : "bad";
 }
 
@@ -385,7 +400,7 @@ async function start(document) {
   const signed = await unpacked(part("on").dataset);
   part("off").hidden = true;
   part("on").hidden = false;
-  const key = fingerprint(signed.key);
+  const key = fingerprint(signed);
   part("key").textContent = key;
   const isSigned = judged(signed, globalThis.crypto?.subtle).then((state) => {
     say("signature", SIGNATURE[state]);

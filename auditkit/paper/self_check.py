@@ -16,10 +16,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from auditkit.paper.markup import Html, element, joined, paragraph, section, text
 from auditkit.signing.envelopes import Envelope, pae
-from auditkit.signing.keys import TrustedKey, verifies
+from auditkit.signing.keys import PublicKey, TrustedKey, verifies
 
 #: Compressed statements beyond this are not held: a page is to stay below 2 MB.
 MAX_STATEMENT_BYTES = 700_000
@@ -49,14 +51,16 @@ class SignedStatement:
     Attributes:
         payload: The exact bytes that were signed.
         payload_type: Their media type.
-        signature: Ed25519 signature of both.
-        key: The signer's public key, 32 bytes.
+        signature: Of both, as WebCrypto takes it: 64 bytes.
+        key: The signer's public key: the 32 bytes of an Ed25519 key, a P-256 key's point.
+        kind: ``Ed25519`` or ``P-256``.
     """
 
     payload: bytes
     payload_type: str
     signature: bytes
     key: bytes
+    kind: str = "Ed25519"
 
     @functools.cached_property
     def deflated(self) -> bytes:
@@ -72,7 +76,7 @@ class SignedStatement:
 def signed_statement(
     envelope: Envelope, trusted: Iterable[TrustedKey], signed_by: str | None
 ) -> SignedStatement | None:
-    """The statement with the signature of the key that a report names; None where it is no Ed25519.
+    """The statement with the signature of the key that a report names; None where there is none.
 
     Args:
         envelope: The manifest's.
@@ -81,14 +85,20 @@ def signed_statement(
     """
     message = pae(envelope.payload, envelope.payload_type)
     for key in trusted:
-        public = key.public_key
-        if key.fingerprint != signed_by or not isinstance(public, Ed25519PublicKey):
-            continue
-        for signature in envelope.signatures:
-            if verifies(public, signature.value, message):
-                kind, raw = envelope.payload_type, public.public_bytes_raw()
-                return SignedStatement(envelope.payload, kind, signature.value, raw)
+        for signature in envelope.signatures if key.fingerprint == signed_by else ():
+            if verifies(key.public_key, signature.value, message):
+                parts = _as_web_crypto(key.public_key, signature.value)
+                return SignedStatement(envelope.payload, envelope.payload_type, *parts)
     return None
+
+
+def _as_web_crypto(key: PublicKey, signature: bytes) -> tuple[bytes, bytes, str]:
+    """Signature, key and its kind: WebCrypto knows no DER."""
+    if isinstance(key, Ed25519PublicKey):
+        return signature, key.public_bytes_raw(), "Ed25519"
+    numbers = decode_dss_signature(signature)
+    point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return b"".join(number.to_bytes(32, "big") for number in numbers), point, "P-256"
 
 
 @functools.cache
@@ -107,7 +117,9 @@ def script_source() -> str:
 def self_check(signed: SignedStatement | None) -> Html:
     """The section, without its script; why there is none where there is nothing to check."""
     if signed is None:
-        return section(2, _TITLE, paragraph(_WHY_NOT.format("it was not signed with Ed25519")))
+        return section(
+            2, _TITLE, paragraph(_WHY_NOT.format("the key that signed it is not at hand"))
+        )
     if not signed.fits:
         why = f"its statement of {len(signed.payload):,} bytes is too large for a page"
         return section(2, _TITLE, paragraph(_WHY_NOT.format(why)))
@@ -155,6 +167,7 @@ def self_check(signed: SignedStatement | None) -> Html:
             class_="self-check",
             hidden="",
             data_key=_base64(signed.key),
+            data_kind=signed.kind,
             data_signature=_base64(signed.signature),
             data_statement=_base64(signed.deflated),
             data_type=signed.payload_type,

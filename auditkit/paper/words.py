@@ -66,10 +66,13 @@ def _paragraphs(item: Section) -> list[str]:
 
 
 def _html(item: Section) -> Iterator[Html]:
+    n_tables = 0
     for part in _paragraphs(item):
         if part.startswith("|"):
+            n_tables += 1
             head, _, *rows = (_cells(line) for line in part.splitlines())
-            yield table(item.heading, head, rows)
+            again = f" ({n_tables})" if n_tables > 1 else ""  # no two tables have one name
+            yield table(f"{item.heading}{again}", head, rows)
         elif not part.startswith("```"):
             yield element("p", _inline(part))
 

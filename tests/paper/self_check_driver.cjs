@@ -26,7 +26,7 @@ async function main() {
     const [kind, words] = check.summary(found, state === "good");
     results.push({ kind, words, ...found, steps });
   }
-  const key = check.fingerprint(signed.key);
+  const key = check.fingerprint(signed);
   process.stdout.write(JSON.stringify({ state, key, results }));
 }
 

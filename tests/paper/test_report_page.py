@@ -191,6 +191,13 @@ def test_every_heading_is_explained(name: str) -> None:
         assert f'id="{place}"' in glossary([word])
 
 
+def test_no_two_tables_of_the_glossary_have_one_name() -> None:
+    page_ = f"<!DOCTYPE html><title>x</title>{glossary(f'check {n}' for n in range(1, 11))}"
+    names = [words(node.find("caption")) for node in named(parsed(page_), "table")]
+    assert {"Check 8, replay", "Check 8, replay (2)"} <= set(names)
+    assert len(names) == len(set(names))
+
+
 def test_a_manifest_that_does_not_verify_says_so_first_and_shows_nothing_of_itself() -> None:
     manifest = replace(
         example_manifest(),

@@ -83,7 +83,7 @@ def test_a_page_that_cannot_check_itself_says_why_and_has_no_script(
 ) -> None:
     shown = page_of(None)
     assert not list(named(parsed(shown), "script"))
-    assert "it was not signed with Ed25519" in shown
+    assert "the key that signed it is not at hand" in shown
     monkeypatch.setattr(self_check, "MAX_STATEMENT_BYTES", 100)
     shown = page_of(signed)
     assert not list(named(parsed(shown), "script"))
@@ -110,7 +110,9 @@ def test_the_signature_is_that_of_the_key_that_the_report_names() -> None:
     assert signed_statement(envelope, keys, fingerprint(second)) is None
     assert signed_statement(envelope, keys, None) is None
     envelope = open_envelope(sign_statement(payload, other))
-    assert signed_statement(envelope, keys, fingerprint(other)) is None
+    found = signed_statement(envelope, keys, fingerprint(other))
+    assert found is not None
+    assert (found.kind, len(found.key), len(found.signature)) == ("P-256", 65, 64)
 
 
 # What the script does, by Node.js, on real files
@@ -172,6 +174,20 @@ def test_the_run_s_folder_may_lie_in_what_was_chosen(tmp_path: Path, check: Chec
     (above / "README.md").write_text("not of the run")
     found = check(held_by(page_of(signed_of(GOLDEN / "study"))), above)
     assert found["results"][0]["kind"] == "good"
+
+
+@needs_node
+def test_a_p_256_signature_is_judged_too(check: Check) -> None:
+    payload = open_envelope((GOLDEN / "study" / "manifest.json").read_bytes()).payload
+    key = ec.generate_private_key(ec.SECP256R1())
+    trusted = [TrustedKey(fingerprint(key), key.public_key(), "k")]
+    envelope = open_envelope(sign_statement(payload, key))
+    signed = signed_statement(envelope, trusted, fingerprint(key))
+    assert signed is not None
+    found = check(held_by(page_of(signed)))
+    assert (found["state"], found["key"]) == ("good", fingerprint(key))
+    wrong = replace(signed, signature=signed.signature[32:] + signed.signature[:32])
+    assert check(held_by(page_of(wrong)))["state"] == "bad"
 
 
 @needs_node
