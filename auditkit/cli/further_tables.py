@@ -37,7 +37,13 @@ def further_tables(estimates: EstimateTable, *, everything: bool) -> Iterator[Es
     if spreads := chosen(estimates.spreads):
         title = "Seeds apart: what another seed would show, and what is more than noise"
         cells = tuple(_spread(each, rows.get(_key(each))) for each in spreads)
-        yield EstimandTable("spread", title, cells)
+        notes = ["noise SD: as the placebos of a seed differ; exploratory"]
+        if estimates.floor.developed is False:
+            notes.append(
+                "floor not developed at T: the placebos' nudge has not grown yet, so seeds differ "
+                "by more than that noise whatever the treatment; tau, I2 and p say no more"
+            )
+        yield EstimandTable("spread", title, cells, tuple(notes))
     if wider := chosen(estimates.generalised):
         title = "Other examples: the same effects, for examples that are not in the probe"
         cells = tuple(_generalised(each, rows.get(_key(each))) for each in wider)

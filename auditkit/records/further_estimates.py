@@ -60,7 +60,7 @@ class Generalised:
         n_seeds: Seeds with a pair (of a distance: with a floor).
         n_examples: Examples of the probe.
         effect: Mean difference; of a distance the excess over the floor.
-        interval: Two-way t interval; never narrower in variance than that over the seeds alone.
+        interval: Two-way t interval; never narrower than that over the seeds alone.
         df: Its degrees of freedom (Satterthwaite).
     """
 

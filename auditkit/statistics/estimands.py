@@ -33,7 +33,6 @@ from auditkit.records.estimate import (
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
-    Interval,
     SignedEstimate,
 )
 from auditkit.records.metric_names import MEASURES, base_metric, is_measure, qualified
@@ -75,9 +74,6 @@ MIN_DISTANCE_EQUIVALENCE = 20
 
 #: What is said where equal values would give an interval of width 0.
 NO_SPREAD = "a standard deviation of exactly 0 gives no interval"
-
-#: Skewness beyond which the studentised bootstrap interval stands beside the t interval.
-SKEWNESS_THRESHOLD = 1.0
 
 
 @dataclass(frozen=True)
@@ -245,7 +241,8 @@ def _signed_inference(row: SignedEstimate, differences: NDArray[np.float64]) -> 
     """Add intervals and tests to a row of at least three pairs."""
     t_test = inference.paired_t_test(differences)
     flips = resampling.sign_flip_test(differences) if row.n >= MIN_SIGN_FLIP else None
-    notes = []
+    studentised, refused = resampling.beside_t(differences, LEVEL)
+    notes = [*refused]
     if t_test is None:
         notes.append(f"every pair gives the same difference: {NO_SPREAD}")
     elif row.n <= 4:
@@ -260,7 +257,7 @@ def _signed_inference(row: SignedEstimate, differences: NDArray[np.float64]) -> 
         row,
         sd=inference.standard_deviation(differences),
         interval=inference.t_interval(differences, LEVEL),
-        studentised=_studentised(differences),
+        studentised=studentised,
         d_z=inference.cohens_dz(differences),
         ate_in_control_sd=float(differences.mean()) / row.control_sd if row.control_sd else None,
         t_p=t_test.p if t_test else None,
@@ -316,7 +313,8 @@ def _excess(row: DistanceEstimate, floor: float) -> DistanceEstimate:
     scale = None if row.seed_distance is None else row.seed_distance - floor
     few = len(excesses) < MIN_PAIRS
     interval = None if few else inference.t_interval(excesses, LEVEL)
-    notes: tuple[str, ...] = ()
+    studentised, refused = resampling.beside_t(excesses, LEVEL)
+    notes = refused
     if few:
         notes = (f"values only: fewer than {MIN_PAIRS} pairs",)
     elif interval is None:
@@ -326,17 +324,9 @@ def _excess(row: DistanceEstimate, floor: float) -> DistanceEstimate:
         excess=float(excesses.mean()),
         rho=float(excesses.mean()) / scale if scale is not None and scale > 0 else None,
         interval=interval,
-        studentised=_studentised(excesses),
+        studentised=studentised,
         notes=notes,
     )
-
-
-def _studentised(values: NDArray[np.float64]) -> Interval | None:
-    """The bootstrap's interval where skewness makes the t interval doubtful."""
-    skewness = inference.skewness(values)
-    if skewness is None or abs(skewness) <= SKEWNESS_THRESHOLD:
-        return None
-    return resampling.studentised_bootstrap_interval(values, LEVEL)
 
 
 def _distance_tests(row: DistanceEstimate, placebos: list[list[float]]) -> DistanceEstimate:

@@ -8,6 +8,7 @@ to 90 % where 95 % is said.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from auditkit.records.plan import StudyPlan
 from auditkit.statistics.examples import distance_examples, signed_examples
 from auditkit.statistics.inference import RELATIVE_ZERO
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes, table_key, variants_of
-from auditkit.statistics.positions import PositionTable
+from auditkit.statistics.positions import PositionTable, same_bits
 
 Values = NDArray[np.float64]
 
@@ -46,9 +47,9 @@ class TwoWay:
 def two_way_interval(table: Values, level: float = 0.95) -> TwoWay | None:
     """Interval for the mean of ``(S, X)`` over seeds and examples, both drawn at random.
 
-    The variance of the mean is (MS_seeds + MS_examples - MS_residual) / (S X) (Owen and Eckles
-    2012 for such crossed designs), and at least MS_seeds / (S X), which is that of the means of the
-    seeds alone.
+    The variance of the mean is (MS_seeds + MS_examples - MS_residual) / (S X), with Satterthwaite's
+    degrees of freedom. The interval is never narrower than that of the seeds' means alone, which
+    speaks of these examples only.
 
     Returns:
         None for fewer than two seeds or examples, and where the seeds' means do not differ.
@@ -65,14 +66,18 @@ def two_way_interval(table: Values, level: float = 0.95) -> TwoWay | None:
     seeds = n_examples * float(np.square(of_seed - mean).sum()) / df_seeds
     examples = n_seeds * float(np.square(of_example - mean).sum()) / df_examples
     noise = float(np.square(residual).sum()) / df_residual
-    df = float(df_seeds)
-    total = seeds
+    choices = [(_half_width(seeds / table.size, df_seeds, level), float(df_seeds))]
     if examples > noise:
         total = seeds + examples - noise
         parts = seeds**2 / df_seeds + examples**2 / df_examples + noise**2 / df_residual
-        df = max(df, total**2 / parts)
-    half = float(special.stdtrit(df, (1 + level) / 2)) * float(np.sqrt(total / table.size))
+        df = max(df_seeds, total**2 / parts)
+        choices.append((_half_width(total / table.size, df, level), df))
+    half, df = max(choices)
     return TwoWay(mean, Interval(mean - half, mean + half, level), df)
+
+
+def _half_width(variance: float, df: float, level: float) -> float:
+    return float(special.stdtrit(df, (1 + level) / 2)) * math.sqrt(variance)
 
 
 def generalised(
@@ -133,7 +138,7 @@ def _of_table(
                 for metric, column in effects.items():
                     columns.setdefault(metric, []).append(column)
         for metric, rows in columns.items():
-            if len(rows) < MIN_PAIRS:
+            if len(rows) < MIN_PAIRS or _is_exactly_zero(standing, name, key):
                 continue
             two_way = two_way_interval(np.array(rows), level)
             if two_way is not None:
@@ -145,6 +150,15 @@ def _of_table(
                     interval=two_way.interval,
                     df=two_way.df,
                 )
+
+
+def _is_exactly_zero(standing: Sequence[SeedOutcomes], name: str, key: str) -> bool:
+    """Whether every treatment that stands has its control's bits: then there is no estimate."""
+    return all(
+        same_bits(outcome.control.tables[key], outcome.treatments[name].tables[key])
+        for outcome in standing
+        if outcome.treatments[name].diverged_at is None
+    )
 
 
 def _floor(outcome: SeedOutcomes, key: str) -> dict[str, Values]:

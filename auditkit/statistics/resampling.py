@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.records.estimate import Interval
+from auditkit.statistics import inference
 
 Values = NDArray[np.float64]
 
@@ -34,6 +35,12 @@ DRAWS = 99_999
 
 #: Bootstrap resamples. With B + 1 = 2000 the 2.5 % points are order statistics.
 RESAMPLES = 1_999
+
+#: Pairs from which there is a studentised interval: of fewer, too many resamples have no spread.
+MIN_STUDENTISED = 5
+
+#: Skewness beyond which the studentised bootstrap interval stands beside the t interval.
+SKEWNESS_THRESHOLD = 1.0
 
 #: Statistics closer than this, relative to their size, are ties. Sums over the seeds taken in
 #: another order differ by 1e-16 or so, and a tie that is missed makes p too small.
@@ -157,6 +164,20 @@ def within_seed_permutation_test(
     return RandomisationTest(above, MONTE_CARLO, draws, below)
 
 
+def beside_t(values: Values, level: float) -> tuple[Interval | None, tuple[str, ...]]:
+    """The studentised interval where skewness makes the t interval doubtful.
+
+    Returns:
+        It, or None; and what is said where it is wanted and cannot be had.
+    """
+    skewness = inference.skewness(values)
+    if skewness is None or abs(skewness) <= SKEWNESS_THRESHOLD:
+        return None, ()
+    if len(values) < MIN_STUDENTISED:
+        return None, (f"skewed, and no studentised interval below {MIN_STUDENTISED} pairs",)
+    return studentised_bootstrap_interval(values, level), ()
+
+
 def studentised_bootstrap_interval(
     values: Values, level: float = 0.95, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Interval | None:
@@ -170,7 +191,7 @@ def studentised_bootstrap_interval(
         None for n < 5, where it does not exist in practice, or for values without spread.
     """
     n = len(values)
-    if n < 5 or np.ptp(values) == 0:
+    if n < MIN_STUDENTISED or np.ptp(values) == 0:
         return None
     mean, error = float(values.mean()), float(values.std(ddof=1)) / math.sqrt(n)
     sample = values[_Draws(seed).indices(n, (resamples, n))]  # (B, n)

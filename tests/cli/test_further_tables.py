@@ -107,6 +107,13 @@ def test_every_cell_is_a_number_of_the_json(told: dict[str, Any]) -> None:
     )
 
 
+def test_noise_that_has_not_grown_is_said_to_say_little() -> None:
+    grown = replace(EXAMPLE, floor=replace(EXAMPLE.floor, developed=True))
+    note = "floor not developed at T: the placebos' nudge has not grown yet"
+    assert any(text.startswith(note) for text in of(EXAMPLE, "spread").notes)
+    assert len(of(grown, "spread").notes) == 1
+
+
 def test_every_heading_is_explained_and_stands_on_the_page() -> None:
     for name in NAMES:
         layout, table = LAYOUTS[name], of(EXAMPLE, name)

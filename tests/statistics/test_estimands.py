@@ -606,6 +606,8 @@ def test_a_skewed_excess_has_the_bootstrap_interval_beside_it() -> None:
     assert skewed.studentised is not None
     few = distance(estimate(outcomes[1:5], plan_for(6)))
     assert few.studentised is None
+    assert "skewed, and no studentised interval below 5 pairs" in few.notes
+    assert not any("studentised" in note for note in skewed.notes)
     assert distance(estimate(study(6), plan_for(6))).studentised is None
 
 

@@ -45,8 +45,11 @@ def test_two_way_interval_agrees_with_statsmodels(sds: tuple[float, float, float
     expected_df = total**2 / (squares**2 / df).sum()
     found = two_way_interval(table)
     assert found is not None
-    assert found.df == pytest.approx(max(expected_df, 3), abs=1e-9)
-    half = stats.t.ppf(0.975, found.df) * np.sqrt(total / table.size)
+    bare = stats.t.ppf(0.975, 3) * np.sqrt(squares["C(seed)"] / table.size)
+    wide = stats.t.ppf(0.975, max(expected_df, 3)) * np.sqrt(total / table.size)
+    half = max(bare, wide)  # more degrees of freedom make nobody surer of other examples
+    assert found.df == pytest.approx(3 if bare > wide else max(expected_df, 3), abs=1e-9)
+    assert (bare > wide) == (sds == (1.0, 0.2, 0.1))
     assert found.mean == pytest.approx(table.mean(), abs=1e-9)
     assert found.interval.low == pytest.approx(table.mean() - half, abs=1e-9)
     assert found.interval.high == pytest.approx(table.mean() + half, abs=1e-9)
@@ -129,6 +132,11 @@ def test_what_diverged_is_left_out_and_no_floor_gives_no_distance() -> None:
     bare = [replace(outcome, placebos=(diverged(),) * 3) for outcome in study_of(3)]
     rows, _ = generalised(bare, plan_of(3), 0.95)
     assert {row.metric for row in rows} == {"accuracy", "nll", "brier"}
+
+
+def test_equal_bits_have_no_estimate() -> None:
+    same = [replace(outcome, treatments={NAME: outcome.control}) for outcome in study_of(4)]
+    assert generalised(same, plan_of(4), 0.95) == ((), ())
 
 
 def other_probe(outcome: SeedOutcomes) -> SeedOutcomes:
