@@ -261,7 +261,7 @@ def _of_program(program: ProgramRecord, when: str = "") -> Rows:
         ("code", ", ".join(file.name for file in program.code)),
         ("git", git if program.git_commit else "no repository"),
         *((set_then.get(name, name), text) for name, text in program.description.items()),
-        ("probes", ", ".join(filter(None, program.observed.probes))),
+        ("probes", program.observed.told),
         ("measures", "; ".join(measure.told for measure in program.observed.measures)),
     ]
 

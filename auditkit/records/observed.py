@@ -39,7 +39,8 @@ class MeasureRecord:
         """Direction and range, for people."""
         ends = [None if end is None else f"{end:g}" for end in (self.low, self.high)]
         span = f"{ends[0] or '-inf'} to {ends[1] or 'inf'}" if any(ends) else None
-        parts = [self.better and f"{self.better} is better", span]
+        of = None if self.on is None else f"of probe {self.on}" if self.on else "of the probe"
+        parts = [self.better and f"{self.better} is better", span, of]
         told = ", ".join(part for part in parts if part)
         return f"{self.name} ({told})" if told else self.name
 
@@ -59,6 +60,16 @@ class Observed:
     probes: tuple[str, ...] = ("",)
     measures: tuple[MeasureRecord, ...] = ()
     outputs: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+
+    @property
+    def told(self) -> str:
+        """Names of the probes and what they give, where that is not class probabilities."""
+        kinds = dict(zip(self.probes, self.outputs or [CLASSES] * len(self.probes), strict=False))
+        told = [
+            probe if kind == CLASSES else f"{probe} ({kind})" if probe else kind
+            for probe, kind in kinds.items()
+        ]
+        return ", ".join(filter(None, told))
 
     def kind_of(self, probe: str) -> OutputKind:
         """What a probe gives."""

@@ -80,8 +80,10 @@ def _marks(seed: SeedEvidence) -> Iterator[tuple[str, str]]:
                 yield what, hashlib.sha256(table.tobytes()).hexdigest()
             if squares is not None and _differs(squares):
                 yield what, hashlib.sha256(squares.tobytes()).hexdigest()
-            for real in (tables.get(column_name(name, kind)) for kind in REAL):
-                if real is not None and np.isfinite(real).all() and (real != real[0]).any():
+            for kind in REAL:
+                real = tables.get(column_name(name, kind))
+                began = tables.get(column_name(table_name("t0", probe), kind))
+                if real is not None and _was_learned(real, began):
                     yield what, hashlib.sha256(real.tobytes()).hexdigest()
     if is_drawn(record.data.loader):
         yield _ORDER, record.order_sha256
@@ -93,6 +95,12 @@ def _says_something(table: NDArray[np.float32]) -> bool:
         return False
     is_split = ((table > 0) & (table < 1)).any()
     return bool(is_split and (table != table[0]).any())
+
+
+def _was_learned(real: NDArray[np.float32], began: NDArray[np.float32] | None) -> bool:
+    """The same of a table of real numbers: rows that differ, and are not what they were at t0."""
+    is_split = np.isfinite(real).all() and (real != real[0]).any()
+    return bool(is_split and began is not None and real.tobytes() != began.tobytes())
 
 
 def _differs(squares: NDArray[np.float64]) -> bool:

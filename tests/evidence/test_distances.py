@@ -126,6 +126,18 @@ def test_a_table_by_position_and_a_measure_have_no_distance() -> None:
     assert list(probe_distances("x", here, here)) == []
 
 
+def test_what_holds_no_probabilities_has_no_distance() -> None:
+    names = ("T:regression", "T:embedding", "targets")
+    here, there = (
+        Outcome(np.array([]), {name: np.full((2, 3), value) for name in names})
+        for value in (0.25, 0.5)
+    )
+    found = list(probe_distances("x", here, there))
+    assert {(item.name, item.total_variation) for item in found} == {(name, None) for name in names}
+    assert total_variations(here, there) == {}
+    assert not within(found, 1.0)
+
+
 def test_nothing_is_told_where_nothing_was_measured() -> None:
     assert describe_distances([], "carry", []) == ""
 

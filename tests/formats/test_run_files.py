@@ -102,6 +102,22 @@ def test_an_outcome_survives_bit_for_bit(outcome: Outcome) -> None:
         assert again.tables[name].shape == table.shape
 
 
+def test_predictions_and_targets_survive_bit_for_bit() -> None:
+    rng = np.random.default_rng(0)
+    tables: dict[str, Any] = {
+        "targets@x": rng.normal(size=(4, 1)),
+        "T@x:regression": rng.normal(size=(4, 1)).astype(np.float32),
+        "T:embedding": rng.normal(size=(5, 7)).astype(np.float32),
+    }
+    written = outcome_to_tensors(Outcome(np.empty(0, dtype=np.int64), tables))
+    again = outcome_from_tensors(through_a_file(written), what="outcome")
+    assert {name: table.tobytes() for name, table in again.tables.items()} == {
+        name: table.tobytes() for name, table in tables.items()
+    }
+    assert again.labels_of("x").tobytes() == tables["targets@x"].tobytes()
+    assert again.labels_of("").size == 0
+
+
 def test_the_layout_is_the_one_of_the_design() -> None:
     tensors = trace_to_tensors(Trace(4, bytes(16), {"params": bytes(32)}))
     assert {name: (t.dtype, t.shape) for name, t in tensors.items()} == {
@@ -203,6 +219,12 @@ def test_an_order_of_another_shape_is_refused(tensors: dict[str, RawTensor], say
         ({"T": raw("float32", (2, 0))}, "outcome 'T' has shape"),
         ({"T": raw("float32", (2,))}, "outcome 'T' has shape"),
         ({"T": raw("float32", ())}, "outcome 'T' has shape"),
+        ({"T:regression": raw("float32", (2, 0))}, "'T:regression' has shape"),
+        ({"T:embedding": raw("float32", (2,))}, "'T:embedding' has shape"),
+        ({"T:embedding": raw("float64", (2, 3))}, "expected float32, found float64"),
+        ({"targets@x": raw("float32", (2, 1))}, "expected float64, found float32"),
+        ({"targets@x": raw("float64", (2,))}, "'targets@x' has shape"),
+        ({"targets@x": raw("float64", (2, 1)), "T@x:regression": raw("float32", (3, 1))}, "has sh"),
     ],
 )
 def test_an_outcome_of_another_shape_is_refused(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+
+import cattrs
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,8 +14,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from auditkit.errors import FormatError
+from auditkit.records.observed import Observed
 from auditkit.records.output_kinds import BETTER, KINDS
+from auditkit.records.plan import StudyPlan
 from auditkit.statistics import real_outputs as metrics
+from auditkit.statistics.estimands import estimate
+from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
 from auditkit.statistics.real_tables import RealTable, scale_of, why_no_r2
 
 Reals = NDArray[np.float64]
@@ -117,3 +124,46 @@ def test_what_does_not_fit_is_refused() -> None:
         metrics.mae(table, random_table())
     with pytest.raises(FormatError, match="beside one of regression"):
         RealTable("regression", table).distances(RealTable("embedding", table), None)
+
+
+def test_what_is_undefined_at_one_time_has_no_row_there_and_no_persistence() -> None:
+    plan = StudyPlan(
+        fork_at=10,
+        window=5,
+        horizon=50,
+        seeds=range(3),
+        perturbations=["momentum-reset"],
+        placebos=1,
+        primary_metric="scaled_rmsd",
+    )
+    targets = random_table(seed=50).astype(np.float64)
+
+    def branch(seed: int) -> BranchTables:
+        late = np.ones((20, 3), dtype=np.float32)  # by then every model says the same
+        tables = {"t0+W": RealTable("regression", random_table(seed=seed))}
+        return BranchTables({**tables, "T": RealTable("regression", late)})
+
+    observed = Observed(outputs=("regression",))
+    outcomes = [
+        SeedOutcomes(
+            seed,
+            targets,
+            branch(seed),
+            (branch(9 + seed),),
+            {"momentum-reset": branch(19 + seed)},
+            observed,
+        )
+        for seed in plan.seeds
+    ]
+    found = estimate(outcomes, plan)
+    rows = [(row.metric, row.time) for row in found.distances]
+    assert rows == [("rmsd", "t0+W"), ("rmsd", "T"), ("scaled_rmsd", "t0+W")]
+    assert "scaled_rmsd is not computed (T): the controls of all seeds" in " ".join(found.notes)
+    assert {item.metric for item in found.persistence} == {"mse", "rmse", "mae", "r2", "rmsd"}
+    levels = {(level.metric, level.time): level for level in found.levels}
+    guess = float(np.square(targets - targets.mean(axis=0)).mean())
+    assert levels["mse", "T"].constant_guess == pytest.approx(guess)
+    median = float(np.abs(targets - np.median(targets, axis=0)).mean())
+    assert levels["mae", "t0+W"].constant_guess == pytest.approx(median)
+    assert levels["mse", "T"].at_chance
+    json.dumps(cattrs.unstructure(found), allow_nan=False)

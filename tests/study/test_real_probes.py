@@ -10,6 +10,7 @@ from typing import Any
 import forging
 import numpy as np
 import pytest
+from cli_shell import Shell
 from rich.console import Console
 from studies import (
     PLAN,
@@ -27,6 +28,7 @@ from auditkit.evidence.reader import RunEvidence
 from auditkit.paper.citations import floor_lines, floor_summary
 from auditkit.paper.report_page import Said, Shown, page
 from auditkit.records.estimate import DistanceEstimate, EstimateTable, SignedEstimate
+from auditkit.records.observed import MeasureRecord, Observed
 from auditkit.records.output_kinds import KINDS
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import VerificationReport
@@ -169,6 +171,14 @@ def test_a_page_explains_their_metrics_and_names_their_floor(
     other = replace(found, primary_metric="real/mse")
     assert floor_lines(other)[0].startswith("floor of real/rmsd at t0+W: ")
     assert "exceed an RMSD over the predictions' own SD of 0.001" in floor_summary(found)
+
+
+def test_show_says_what_probes_give(run: Run, tmp_path: Path) -> None:
+    shown = " ".join(Shell(tmp_path)("show", str(run.path)).out.split())
+    assert "probes real (regression), emb (embedding), policy, constant (regression)" in shown
+    assert "measures worst (lower is better, 0 to inf, of probe real)" in shown
+    assert Observed(outputs=("embedding",)).told == "embedding"
+    assert MeasureRecord("f1", on="").told == "f1 (of the probe)"
 
 
 def test_an_unnamed_probe_has_the_same_numbers(

@@ -10,7 +10,7 @@ from record_examples import MANIFEST
 
 from auditkit.records.manifest import SeedRecord
 from auditkit.records.replication import equal_seeds, training_marks
-from auditkit.verification.replication import _says_something
+from auditkit.verification.replication import _says_something, _was_learned
 
 FIRST = MANIFEST.seeds[0]
 
@@ -69,3 +69,20 @@ def test_a_drawn_order_is_one_too_and_another_is_not() -> None:
 )
 def test_a_table_that_many_models_give_says_nothing(table: list[list[float]], says: bool) -> None:
     assert _says_something(np.array(table, dtype=np.float32)) == says
+
+
+@pytest.mark.parametrize(
+    ("end", "began", "says"),
+    [
+        ([[3.0], [5.0]], [[3.0], [4.0]], True),
+        ([[3.0], [5.0]], [[3.0], [5.0]], False),  # a part of the model that is not trained
+        ([[3.0], [5.0]], None, False),
+        ([[3.0], [3.0]], [[2.0], [1.0]], False),
+        ([[np.inf], [3.0]], [[2.0], [1.0]], False),
+    ],
+)
+def test_real_numbers_say_something_where_they_were_learned(
+    end: list[list[float]], began: list[list[float]] | None, says: bool
+) -> None:
+    first = None if began is None else np.array(began, dtype=np.float32)
+    assert _was_learned(np.array(end, dtype=np.float32), first) == says
