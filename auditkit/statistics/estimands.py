@@ -13,7 +13,7 @@ What is left to others: the metrics, the formulas, and how an estimate is printe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ from auditkit.records.estimate import (
     MIN_PAIRS,
     PRIMARY,
     UNDEVELOPED,
+    ControlLevel,
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
@@ -38,7 +39,7 @@ from auditkit.records.metric_names import MEASURES, base_metric, is_measure, qua
 from auditkit.records.observed import Observed
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference, resampling
-from auditkit.statistics.levels import control_levels
+from auditkit.statistics.levels import control_levels, measure_levels
 from auditkit.statistics.metrics import DISTANCES, SIGNED
 from auditkit.statistics.multiplicity import assign_verdicts, out_of_reach
 from auditkit.statistics.outcomes import (
@@ -48,6 +49,7 @@ from auditkit.statistics.outcomes import (
     count_diverged,
     evaluate_metrics,
     floor_development,
+    non_finite_measures,
     seed_distances,
     table_key,
     variants_of,
@@ -145,16 +147,26 @@ def estimate(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> EstimateTable
         persistence=(*persistences(signed, LEVEL), *persistences(distances, LEVEL)),
         notes=(
             *_notes(values, len(outcomes), plan, primary),
+            *non_finite_measures(outcomes, plan, observed),
             *why_not,
             *(looked.without_labels for looked in looks if not looked.has_labels),
         ),
-        levels=tuple(
-            level
-            for looked in looks
-            if looked.has_labels
-            for level in control_levels(outcomes, values, looked.variants, plan, looked.probe)
-        ),
+        levels=tuple(_levels(outcomes, values, looks, plan)),
     )
+
+
+def _levels(
+    outcomes: Sequence[SeedOutcomes],
+    values: Sequence[SeedValues],
+    looks: Sequence[_Looked],
+    plan: StudyPlan,
+) -> Iterator[ControlLevel]:
+    """What the controls reach, of probes with labels and of measures."""
+    for looked in looks:
+        if looked.has_labels:
+            yield from control_levels(outcomes, values, looked.variants, plan, looked.probe)
+    names = [measure.name for measure in outcomes[0].observed.measures]
+    yield from measure_levels(values, names, plan)
 
 
 @dataclass(frozen=True)
