@@ -150,6 +150,8 @@ def reached(study: Study, folder: Path, levels: Sequence[ControlLevel]) -> tuple
     if study.guess is None:
         goal = (study.metric, "T", "as-is")
         level = next(each for each in levels if (each.metric, each.time, each.variant) == goal)
+        if level.constant_guess is None:
+            sys.exit(f"{study.metric}: nothing is guessed of it")
         return level.mean, level.constant_guess
     name = f"T={study.metric.removeprefix('measures/')}"
     files = folder.glob("study/seed-*/control.outcome.safetensors")

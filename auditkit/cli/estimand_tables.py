@@ -112,7 +112,9 @@ def estimand_tables(estimates: EstimateTable, *, everything: bool) -> Iterator[E
     levels = [level for level in estimates.levels if everything or is_shown(level, estimates)]
     if levels:
         title = f"What the control reaches: mean over {counted(len(levels[0].per_seed), 'seed')}"
-        yield EstimandTable("levels", title, tuple(map(_level, levels)))
+        guessed = all(level.constant_guess is not None for level in levels)
+        notes = () if guessed else ("- for constant guess: a measure is the program's own",)
+        yield EstimandTable("levels", title, tuple(map(_level, levels)), notes)
     distances = [row for row in estimates.distances if everything or is_shown(row, estimates)]
     yield _distances(distances, estimates)
     yield _effects([row for row in estimates.signed if everything or is_shown(row, estimates)])
@@ -248,7 +250,7 @@ def _level(row: ControlLevel) -> tuple[str, ...]:
         number(row.mean),
         number(row.spread),
         number(row.constant_guess),
-        "at chance" if row.at_chance else "better",
+        {True: "at chance", False: "better", None: "-"}[row.at_chance],
     )
 
 

@@ -158,15 +158,24 @@ def _pointer(objects: TrainingObjects, queue: _Queue, name: str) -> int:
     """The row that is written next: a whole number of one element, in the queue or the model."""
     buffers = dict(objects.model.named_buffers())
     among = {name: buffers.get(name, queue.tensors.get(name))} if name else dict(queue.tensors)
-    found = [
-        int(value)
-        for value in among.values()
-        if value is not None and value.numel() == 1 and not value.is_floating_point()
-    ]
+    found = _whole_numbers(among)
     if len(found) == 1:
-        return found[0]
+        return next(iter(found.values()))
+    known = _whole_numbers({**buffers, **queue.tensors})
+    which = f"one of {', '.join(sorted(known))}" if known else "of which there is none"
     raise NothingToPerturb(
         f"{queue.component}: {'several pointers' if found else 'no pointer'} of one whole number",
         component=queue.component,
-        hint="say which buffer it is: pointer=queue_ptr",
+        expected=name or None,
+        hint=f"queue-stale needs to know which row is written next: pointer=NAME of a buffer that "
+        f"holds one whole number, {which}",
     )
+
+
+def _whole_numbers(tensors: Mapping[str, Tensor | None]) -> dict[str, int]:
+    """Tensors of one whole number, by name: what a pointer can be."""
+    return {
+        name: int(value)
+        for name, value in tensors.items()
+        if value is not None and value.numel() == 1 and not value.is_floating_point()
+    }

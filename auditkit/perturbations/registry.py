@@ -44,7 +44,12 @@ from auditkit.perturbations.teachers import TeacherReset
 from auditkit.perturbations.ulp import Ulp
 from auditkit.perturbations.version_1 import AdamReset1, OptimizerReset1
 from auditkit.records.composition import SIGN, versions_of
-from auditkit.records.declaration import DECLARATIONS, PLUGINS, Declaration
+from auditkit.records.declaration import (
+    DECLARATIONS,
+    PLUGINS,
+    Declaration,
+    unknown_perturbation,
+)
 from auditkit.records.plug_in import PlugIn
 
 _OWN: tuple[type[Perturbation], ...] = (
@@ -157,9 +162,7 @@ def perturbation_of(name: str, version: int | None = None) -> Perturbation:
         return Composed([perturbation_of(*pair) for pair in zip(names, versions, strict=True)])
     found = {**adopted(), **registry()}
     if name not in found:
-        raise UnknownPerturbation(
-            f"unknown perturbation {name!r}", expected=", ".join(sorted(found))
-        )
+        raise unknown_perturbation(name, found)
     current = found[name]
     if version in (None, current.declaration.version):
         return current

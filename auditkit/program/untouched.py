@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from auditkit.errors import ProbeDisturbance
 from auditkit.observe.state.attributes import ATTRIBUTES
@@ -18,6 +19,12 @@ from auditkit.records.digest import EVIDENCE_RECIPE
 MACHINERY = "hooks and methods"
 
 _HOOKS = "_hooks"
+
+#: Modules that hold hooks of all modules and optimizers; torch.optim hides the second of them.
+_SHARED = tuple(map(importlib.import_module, ("torch.nn.modules.module", "torch.optim.optimizer")))
+
+#: Where a tensor keeps those that are called with its gradient.
+_TENSOR_HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 def fingerprint(session: Session) -> dict[str, bytes]:
@@ -37,7 +44,10 @@ def machinery(objects: TrainingObjects) -> bytes:
     """
     held = [objects.model, *objects.averaged.values(), *objects.extras.values()]
     layers = [layer for one in held if isinstance(one, nn.Module) for layer in one.modules()]
-    return repr([list(_attached(one)) for one in (*layers, objects.optimizer)]).encode()
+    weights = [weight for layer in layers for weight in layer.parameters(recurse=False)]
+    owners = (*layers, objects.optimizer)
+    parts = [*map(_attached, owners), *map(_on_tensor, weights), _on_everything()]
+    return repr([list(part) for part in parts]).encode()
 
 
 def _attached(owner: Any) -> Iterator[object]:
@@ -47,6 +57,19 @@ def _attached(owner: Any) -> Iterator[object]:
             yield name, [id(hook) for hook in value.values()]
         elif name in ("forward", "step"):
             yield name, id(value)
+
+
+def _on_tensor(weight: Tensor) -> Iterator[object]:
+    for name in _TENSOR_HOOKS:
+        yield [id(hook) for hook in (getattr(weight, name, None) or {}).values()]
+
+
+def _on_everything() -> Iterator[object]:
+    """Hooks that run for every module and optimizer there is."""
+    for module in _SHARED:
+        for name, value in vars(module).items():
+            if name.startswith("_global") and name.endswith(_HOOKS) and isinstance(value, Mapping):
+                yield name, [id(hook) for hook in value.values()]
 
 
 def require_untouched(

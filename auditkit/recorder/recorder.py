@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from auditkit.errors import PlanError, RecorderMisuse
 from auditkit.files import run_numbers
 from auditkit.observe.machine.distributed import Peers, refuse_unconnected
+from auditkit.observe.state.named_groups import Groups, group_patterns
 from auditkit.recorder.endings import tell_in_one_line
 from auditkit.recorder.loop import RecorderBackend, own_errors
 from auditkit.recorder.recording import RecordingBackend
@@ -151,6 +152,7 @@ class Recorder:
         extras: Mapping[str, Any] | None = None,
         probe: Any = None,
         loss: Any = None,
+        groups: Groups | None = None,
     ) -> Any:
         """Record these objects from now on.
 
@@ -165,6 +167,7 @@ class Recorder:
             probe: :class:`auditkit.Probe` on which ``auditkit run ... -- COMMAND`` compares
                 branches.
             loss: ``loss(model, batch)``, with which it recalibrates BatchNorm.
+            groups: Named groups of the model's tensors, which are components of such a study.
 
         Returns:
             The very same positional objects, in their order; a single one by itself.
@@ -188,7 +191,8 @@ class Recorder:
                 objects, scheduler=scheduler, scaler=scaler, averaged=averaged, extras=extras
             )
             self._training_loader = loader
-            wrapped = Wrapped(training, loader, auxiliary, probe, loss)
+            patterns = group_patterns(training.model, groups or {})
+            wrapped = Wrapped(training, loader, auxiliary, probe, loss, patterns)
             self._backend = self._make_backend(wrapped)
         return objects if len(objects) > 1 else objects[0]
 

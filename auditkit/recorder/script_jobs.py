@@ -134,7 +134,7 @@ class JobBackend(RecorderBackend):
         settings.enter_context(unchanged_settings())
         self._settings = settings.pop_all()
         starts = commitments(capture_streams().leaves())
-        self._instrumented: InstrumentedLoop = instrument(wrapped)
+        self._instrumented: InstrumentedLoop = instrument(wrapped.in_study)
         stack.callback(self._instrumented.close)
         self._refuse_uncaptured()
         self._session = _make_session(wrapped, self._instrumented, job.seed, starts)
@@ -296,6 +296,7 @@ def _make_session(
         scaler=objects.scaler,
         averaged=objects.averaged,
         extras=objects.extras,
+        groups=wrapped.groups,
         step=_trains_by_itself,
     )
     return Session(

@@ -7,7 +7,7 @@ What becomes of the batches of the first loader and of further (auxiliary) ones 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from auditkit.observe.machine.distributed import SyncFlags, rank_and_size, refus
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.state.components import TrainingObjects, as_built, restore
 from auditkit.observe.state.groups import parameter_names
+from auditkit.observe.state.named_groups import Patterns
 from auditkit.observe.state.uncaptured import HeldGenerators
 from auditkit.program.session import TrainingSession
 from auditkit.study.stages.describer import describe_loader
@@ -44,6 +45,8 @@ class Wrapped:
         auxiliary: Further loaders by name; what a step draws from them belongs to the step.
         probe: The examples on which branches are compared, or None.
         loss: ``loss(model, batch)``, for recalibrating BatchNorm, or None.
+        groups: Patterns of parameters and buffers that a study has as components of their own; a
+            recording has one of each.
     """
 
     objects: TrainingObjects
@@ -51,6 +54,12 @@ class Wrapped:
     auxiliary: Mapping[str, Any]
     probe: Any = None
     loss: Any = None
+    groups: Patterns = field(default_factory=dict)
+
+    @property
+    def in_study(self) -> Wrapped:
+        """The same with the groups as components."""
+        return replace(self, objects=replace(self.objects, groups=self.groups))
 
     @property
     def needs_warmup(self) -> bool:

@@ -6,7 +6,8 @@ holds no code: what carries it out lives in ``auditkit.perturbations``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
@@ -357,7 +358,15 @@ def declaration_of(
         UnknownPerturbation: When there is none of that name.
     """
     if name not in declarations:
-        raise UnknownPerturbation(
-            f"unknown perturbation {name!r}", expected=", ".join(sorted(declarations))
-        )
+        raise unknown_perturbation(name, declarations)
     return declarations[name]
+
+
+def unknown_perturbation(name: str, known: Collection[str]) -> UnknownPerturbation:
+    """What to say of a name that no perturbation has: the one that is most like it."""
+    alike = difflib.get_close_matches(name, list(known), n=1)
+    return UnknownPerturbation(
+        f"unknown perturbation {name!r}",
+        expected=", ".join(sorted(known)),
+        hint=f"did you mean {alike[0]}?" if alike else None,
+    )

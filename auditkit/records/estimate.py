@@ -284,15 +284,17 @@ class ControlLevel:
     example of this probe. No other constant table does better on these labels.
 
     Attributes:
-        metric: ``accuracy``, ``nll`` or ``brier``; of real numbers ``mse`` or ``mae``.
+        metric: ``accuracy``, ``nll`` or ``brier``; of real numbers ``mse`` or ``mae``; or
+            ``measures/NAME``.
         variant: ``as-is`` or ``recalibrated``.
         time: ``t0+W``, ``T``, or a further time ``t0+N``.
         per_seed: The metric of each seed's control, in the plan's order.
         mean: Mean of ``per_seed``.
-        constant_guess: The same metric of the constant guess, averaged over the seeds.
+        constant_guess: The same metric of the constant guess, averaged over the seeds; None of a
+            measure, which only the program can take.
         at_chance: Whether the controls are not shown to be better than it: the lower end of the
             one-sided 95 % t interval of what they are better by is not above 0; with fewer than
-            three seeds, or no spread, the mean is not.
+            three seeds, or no spread, the mean is not. None without a guess.
     """
 
     metric: str
@@ -300,8 +302,8 @@ class ControlLevel:
     time: str
     per_seed: tuple[float, ...]
     mean: float
-    constant_guess: float
-    at_chance: bool
+    constant_guess: float | None
+    at_chance: bool | None
 
     @property
     def spread(self) -> float | None:

@@ -13,7 +13,7 @@ What is left to others: the metrics, the formulas, and how an estimate is printe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -41,7 +41,7 @@ from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
 from auditkit.statistics import inference, resampling
 from auditkit.statistics.equal_treatments import equal_treatments
 from auditkit.statistics.generalised import generalised
-from auditkit.statistics.levels import control_levels
+from auditkit.statistics.levels import control_levels, measure_levels
 from auditkit.statistics.looks import Looked, floor_probe, notes_on
 from auditkit.statistics.multiplicity import assign_verdicts
 from auditkit.statistics.outcomes import (
@@ -52,6 +52,7 @@ from auditkit.statistics.outcomes import (
     count_diverged,
     evaluate_metrics,
     floor_development,
+    non_finite_measures,
     seed_distances,
     table_metric,
     units_of,
@@ -150,11 +151,12 @@ def estimate(
         persistence=(*persistences(signed, LEVEL), *persistences(distances, LEVEL)),
         notes=(
             *study_notes(values, len(outcomes), plan, primary, equal),
+            *non_finite_measures(outcomes, plan, observed),
             *(*why_not, *why_no_parts, *why_no_wider),
             *notes_on(looks, units, outcomes, tables),
         ),
         equal={name: first for name, first in equal.items() if name != first},
-        levels=_levels(outcomes, values, looks, plan),
+        levels=tuple(_levels(outcomes, values, looks, plan)),
         spreads=spreads([*signed, *distances], values, LEVEL),
         generalised=wider,
         profiles=parts,
@@ -166,13 +168,13 @@ def _levels(
     values: Sequence[SeedValues],
     looks: Sequence[Looked],
     plan: StudyPlan,
-) -> tuple[ControlLevel, ...]:
-    return tuple(
-        level
-        for looked in looks
-        if looked.has_labels
-        for level in control_levels(outcomes, values, looked.variants, plan, looked.probe)
-    )
+) -> Iterator[ControlLevel]:
+    """What the controls reach, of probes with labels and of measures."""
+    for looked in looks:
+        if looked.has_labels:
+            yield from control_levels(outcomes, values, looked.variants, plan, looked.probe)
+    names = [measure.name for measure in outcomes[0].observed.measures]
+    yield from measure_levels(values, names, plan)
 
 
 def _estimands(

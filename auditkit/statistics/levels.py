@@ -5,14 +5,15 @@ A difference means little where the control itself says no more than how often e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit.records.estimate import MIN_PAIRS, ControlLevel
-from auditkit.records.metric_names import qualified
+from auditkit.formats.outcome_names import measure_name
+from auditkit.records.estimate import AS_IS, MIN_PAIRS, ControlLevel
+from auditkit.records.metric_names import MEASURES, qualified
 from auditkit.records.output_kinds import REGRESSION
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference
@@ -62,6 +63,31 @@ def control_levels(
         for variant in variants
         for time in plan.probed
     )
+
+
+def measure_levels(
+    values: Sequence[SeedValues], measures: Iterable[str], plan: StudyPlan
+) -> tuple[ControlLevel, ...]:
+    """What the program's own measures of the controls are; nothing is guessed of them.
+
+    Args:
+        values: The numbers of the seeds whose control stands.
+        measures: Names of the measures.
+        plan: Names the times.
+
+    Returns:
+        One level a measure and time; none where no control stands.
+    """
+    found = []
+    for name in measures if values else ():
+        for time in plan.probed:
+            reached = [value.control[measure_name(time, name), ""] for value in values]
+            mean = float(np.mean(reached))
+            level = ControlLevel(
+                f"{MEASURES}/{name}", AS_IS, time, tuple(reached), mean, None, at_chance=None
+            )
+            found.append(level)
+    return tuple(found)
 
 
 def constant_guess(metric: str, labels: NDArray[Any]) -> float:

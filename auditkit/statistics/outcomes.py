@@ -7,7 +7,8 @@ metrics are those of ``positions``; what the numbers say is for ``estimands``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
@@ -26,7 +27,7 @@ from auditkit.records.estimate import (
 from auditkit.records.metric_names import MEASURES, split_metric
 from auditkit.records.observed import Observed
 from auditkit.records.output_kinds import REGRESSION
-from auditkit.records.plan import StudyPlan
+from auditkit.records.plan import StudyPlan, as_typed
 from auditkit.statistics.positions import (
     PositionTable,
     distances,
@@ -43,6 +44,9 @@ GROWN = 1e-3
 
 #: Stands among a placebo's distances for how far it has grown.
 _GROWTH = "growth"
+
+#: Most branches that a note on a measure names.
+_PLACES = 5
 
 #: What one number belongs to: a table's key (``T/recalibrated``) and a metric.
 TableMetric = tuple[str, str]
@@ -188,6 +192,31 @@ def count_diverged(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> dict[st
         for name, branch in _branches(outcome, plan).items():
             counts[name] += branch.diverged_at is not None
     return counts
+
+
+def non_finite_measures(
+    outcomes: Sequence[SeedOutcomes], plan: StudyPlan, observed: Observed
+) -> Iterator[str]:
+    """Where a measure is no finite number, so that its branch counts as diverged: a note each."""
+    for measure in observed.measures:
+        places = []
+        for outcome in outcomes:
+            for name, branch in _branches(outcome, plan).items():
+                values = {
+                    time: float(branch.tables[key][0])
+                    for time in ("t0", *plan.probed)
+                    if (key := measure_name(time, measure.name)) in branch.tables
+                }
+                first = next(((t, v) for t, v in values.items() if not math.isfinite(v)), None)
+                if first is not None:
+                    told = f"seed {outcome.seed}, {as_typed(name)} ({first[1]} at {first[0]})"
+                    places.append(told)
+        if places:
+            more = f"; and {len(places) - _PLACES} more" if len(places) > _PLACES else ""
+            yield (
+                f"{MEASURES}/{measure.name} is not finite, and its branch left out as diverged: "
+                f"{'; '.join(places[:_PLACES])}{more}"
+            )
 
 
 def _branches(outcome: SeedOutcomes, plan: StudyPlan) -> dict[str, BranchTables]:

@@ -174,6 +174,12 @@ def _warn_of_seeds(request: StudyRequest, finished: Sequence[FinishedSeed], warn
         warn(line)
     if text := unmeasured_samples(request.plan, finished[0]):
         warn(text)
+    other = next((s for s in finished if s.trunk.observed != finished[0].trunk.observed), None)
+    if other is not None:
+        warn(
+            f"this run will not verify: seed {other.seed} has other probes or measures than seed "
+            f"{finished[0].seed}; let the factory's seed not decide which there are"
+        )
     notes = (note for seed in finished for note in (*seed.trunk.notes, *seed.branches.notes))
     for note in dict.fromkeys(notes):
         warn(note)

@@ -45,17 +45,28 @@ def check_plan(manifest: StudyManifest, declarations: Declarations) -> Iterator[
     if tuple(record.seed for record in manifest.seeds) != plan.seeds:
         yield Finding("the seeds are not the plan's")
     for spec in plan.perturbations:
-        declared = declarations.get(spec.name)
-        if declared is None:
+        if spec.name not in declarations:
             yield Finding(f"no perturbation {spec.name!r} is known here", where="plan")
-        elif declared.resolve(spec) != spec:
-            yield Finding("a parameter is left open", where=f"plan, {spec.branch_name}")
+    yield from check_parameters(plan, declarations)
     wanted = {name: plan.branch(name) for name in plan.branch_names}
     for record in manifest.seeds:
         yield from _check_branches(record, wanted, declarations)
     yield from check_listing(manifest.files, _used(manifest), manifest.program.code)
     for text in manifest.environment.contradictions(plan.threads):
         yield Finding(text, "environment")
+
+
+def check_parameters(plan: StudyPlan, declarations: Declarations) -> Iterator[Finding]:
+    """Findings about parameters that no run writes: what has any of them cannot be replayed."""
+    for spec in plan.perturbations:
+        if spec.name not in declarations:
+            continue
+        where = f"plan, {spec.branch_name}"
+        try:
+            if declarations[spec.name].resolve(spec) != spec:
+                yield Finding("a parameter is left open", where)
+        except UnknownPerturbation as error:  # of the plan, and not of what the verifier typed
+            yield Finding(f"{error.message}{error.details()}", where)
 
 
 def _check_branches(

@@ -58,6 +58,7 @@ from auditkit.verification.authenticity import (
     open_manifest,
 )
 from auditkit.verification.branch_tables import Estimator, branch_tables, estimates
+from auditkit.verification.consistency import check_parameters
 from auditkit.verification.content import content_findings, is_as_long_as_planned
 from auditkit.verification.extension import check_extension, look_note
 from auditkit.verification.own_data import departures
@@ -282,6 +283,8 @@ class _StudyVerification(Verification):
             return "code is executed only where checks 1 to 3 passed"
         if any(check_program(run.manifest.program)):
             return "what would be executed is not what the manifest lists, see check 4"
+        if any(check_parameters(run.manifest.plan, self._declarations)):
+            return "no run has such a plan, see check 4"
         if not is_as_long_as_planned(run):
             return "the traces are not of the plan's steps, see check 4"
         return None
@@ -367,7 +370,9 @@ class _StudyVerification(Verification):
             self._checks.add(10, [as_finding(error)])
             return None
         if not any(row.n for row in table.rows):
-            self._checks.add(10, [Finding("no pair is left: every control or treatment diverged")])
+            why = "".join(f"; {note}" for note in table.notes if "is not finite" in note)
+            text = f"no pair is left: every control or treatment diverged{why}"
+            self._checks.add(10, [Finding(text)])
             return None
         seen = [note for note in (self._reused, look_note(run.manifest)) if note is not None]
         table = replace(table, notes=(*seen, *table.notes))

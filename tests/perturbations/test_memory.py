@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,6 +235,20 @@ def test_a_stale_queue_holds_its_older_half_twice(n_rows: int, pointer: int, dim
     assert model.queue_pointer.tolist() == [pointer]
 
 
+def test_a_stale_queue_without_its_pointer_is_told_which_there_are() -> None:
+    objects, model = queued(4, 3)
+    model.register_buffer("seen", torch.tensor(7))
+    groups = group_patterns(model, {"queue": "queue"})
+    with pytest.raises(NothingToPerturb, match="no pointer of one whole number") as caught:
+        run("queue-stale", replace(objects, groups=groups))
+    assert "pointer=NAME" in str(caught.value.hint)
+    assert str(caught.value.hint).endswith("one of queue_pointer, seen")
+    del model.queue_pointer, model.seen
+    with pytest.raises(NothingToPerturb) as caught:
+        run("queue-stale", replace(objects, groups=groups))
+    assert str(caught.value.hint).endswith("of which there is none")
+
+
 @settings(deadline=None)
 @given(st.integers(2, 9), st.integers(0, 3), st.integers(0, 1))
 def test_a_shuffled_queue_holds_the_same_rows(n_rows: int, draw: int, dim: int) -> None:
@@ -280,7 +295,7 @@ def test_queues_that_do_not_fit_are_refused() -> None:
     bare = TrainingObjects(model, objects.optimizer, groups=only)
     with pytest.raises(NothingToPerturb, match="no pointer") as error:
         run("queue-stale", bare)
-    assert error.value.hint == "say which buffer it is: pointer=queue_ptr"
+    assert str(error.value.hint).endswith("one of count, queue_pointer")
     run("queue-stale", bare, pointer="queue_pointer")
     assert model.queue[:, 0].tolist() == [1, 1, 2, 2] or len(set(model.queue[:, 0].tolist())) == 2
     both = TrainingObjects(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.optim.swa_utils import AveragedModel
 
 from auditkit.errors import ProbeDisturbance
@@ -32,6 +33,14 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "class of the optimizer": lambda o: setattr(o.optimizer, "__class__", Idle),
     "step": lambda o: setattr(o.optimizer, "step", lambda: None),
     "optimizer hook": lambda o: o.optimizer.register_step_pre_hook(lambda *given: None),
+    "gradient hook": lambda o: o.model[0].weight.register_hook(lambda grad: None),
+    "hook after a gradient": lambda o: o.model[0].bias.register_post_accumulate_grad_hook(
+        lambda weight: None
+    ),
+    "hook of every module": lambda o: nn.modules.module.register_module_forward_hook(
+        lambda *given: None
+    ),
+    "hook of every optimizer": lambda o: register_optimizer_step_pre_hook(lambda *given: None),
     "average": lambda o: o.averaged["ema"].module[0].register_forward_pre_hook(lambda *g: None),
 }
 

@@ -35,13 +35,28 @@ def writing(program: ak.Program) -> float:
     return 0.0
 
 
+def hooking(program: ak.Program) -> float:
+    """It changes what training computes from now on."""
+    last: Any = program.model.last
+    last.weight.register_hook(lambda grad: grad * 2)
+    return 0.0
+
+
+def lost(program: ak.Program) -> float:
+    """No number once the momentum was reset."""
+    states = list(program.optimizer.state.values())
+    buffers = [state["momentum_buffer"] for state in states if "momentum_buffer" in state]
+    return float("nan") if any(not b.any() for b in buffers if b is not None) else 1.0
+
+
 def make_program(seed: int, probes: str = "in+out", measures: str = "", **given: str) -> ak.Program:
     """Build one variant.
 
     Args:
         seed: The study seed.
         probes: Of ``in``, ``out``, ``bare`` (no labels), joined by ``+`` in their order; ``none``.
-        measures: Of ``hits``, ``norm``, ``text``, ``beyond``, ``writes``, ``raises``, the same.
+        measures: Of ``hits``, ``norm``, ``text``, ``beyond``, ``writes``, ``raises``, ``hooks``,
+            ``lost``, the same.
         given: As of the tiny study.
     """
     base = tiny_study.make_program(seed, **given)
@@ -60,6 +75,8 @@ def make_program(seed: int, probes: str = "in+out", measures: str = "", **given:
         "beyond": ak.Measure(norm, high=1e-6),
         "writes": writing,
         "raises": lambda program: 1 / 0,
+        "hooks": hooking,
+        "lost": lost,
     }
     chosen = [] if probes == "none" else probes.split("+")
     return replace(

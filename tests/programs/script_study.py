@@ -1,7 +1,7 @@
 """A training script of its own, with the Recorder's three lines: ``script_study.py SEED WORKERS``.
 
 It trains 24 steps, or as many as the variable ``SCRIPT_STEPS`` says; ``SCRIPT_PROBE=none``
-leaves the probe out.
+leaves the probe out; ``SCRIPT_GROUP`` is the pattern of a named group.
 """
 
 from __future__ import annotations
@@ -48,12 +48,14 @@ loader = DataLoader(Noisy(), batch_size=4, shuffle=True, num_workers=workers)
 loss_of = nn.functional.cross_entropy
 fixed = torch.Generator().manual_seed(5)
 probe = ak.Probe(torch.randn(8, 3, 4, 4, generator=fixed), torch.arange(8) % 4)
+group = os.environ.get("SCRIPT_GROUP", "")
 n_left = int(os.environ.get("SCRIPT_STEPS", "24"))
 with ak.Recorder("recorded", seed=seed) as rec:
     rec.wrap(
         *(model, optimizer, loader),
         scheduler=scheduler,
         probe=None if os.environ.get("SCRIPT_PROBE") == "none" else probe,
+        groups={"head": group} if group else None,
         loss=lambda trained, batch: loss_of(trained(batch[0]), batch[1]),
     )
     for _epoch in range(3):

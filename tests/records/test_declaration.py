@@ -84,6 +84,13 @@ def test_given_parameters_stay() -> None:
 def test_unknown_names_parameters_and_values_are_refused() -> None:
     with pytest.raises(UnknownPerturbation, match=r"unknown perturbation 'adam'.*adam-reset"):
         declaration_of("adam")
+    for typed, meant in (("momentum_reset", "momentum-reset"), ("order-revers", "order-reverse")):
+        with pytest.raises(UnknownPerturbation) as caught:
+            declaration_of(typed)
+        assert caught.value.hint == f"did you mean {meant}?"
+    with pytest.raises(UnknownPerturbation) as caught:
+        declaration_of("qqqq")
+    assert caught.value.hint is None
     with pytest.raises(UnknownPerturbation, match=r"no parameter 'moment' \(expected moments, p"):
         DECLARATIONS["adam-reset"].resolve(PerturbationSpec("adam-reset", {"moment": "m"}))
     with pytest.raises(UnknownPerturbation, match=r"moments=x is not allowed \(expected m or v or"):

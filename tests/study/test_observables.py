@@ -19,6 +19,7 @@ from studies import (
     check_files,
     failures,
     findings_text,
+    result_of,
     study_in_process,
     tiny_session,
 )
@@ -26,6 +27,7 @@ from studies import (
 from auditkit.cli.estimand_tables import print_estimates
 from auditkit.errors import PlanError, ProbeDisturbance, ProgramError, ProgramFailed
 from auditkit.evidence.reader import RunEvidence
+from auditkit.formats import canonical
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import VerificationReport
@@ -34,6 +36,7 @@ from auditkit.statistics.estimands import estimate
 from auditkit.statistics.looks import NO_LABELS
 from auditkit.statistics.metrics import DISTANCES, SIGNED
 from auditkit.verification.procedure import branch_tables
+from auditkit.verification.report_json import report_from_json
 
 TARGET = "observed_study.py:make_program"
 STUDY = PLAN.changed(seeds=range(3), perturbations=["momentum-reset"])
@@ -83,7 +86,38 @@ def test_every_probe_and_measure_has_rows_under_its_name(report: VerificationRep
     named = [f"{probe}/{metric}" for probe in ("out", "in", "bare") for metric in DISTANCES]
     assert list(dict.fromkeys(row.metric for row in found.distances)) == named
     assert f"bare: {NO_LABELS}" in found.notes
-    assert {level.metric.partition("/")[0] for level in found.levels} == {"out", "in"}
+    assert {level.metric.partition("/")[0] for level in found.levels} == {"out", "in", "measures"}
+
+
+def test_what_the_control_reaches_of_a_measure_is_told_without_a_guess(
+    run: Run, report: VerificationReport, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report.estimates is not None
+    level = next(
+        each
+        for each in report.estimates.levels
+        if (each.metric, each.time) == ("measures/norm", "T")
+    )
+    evidence = RunEvidence(run.folder, run.manifest)
+    controls = [evidence.outcome(seed.branches[0]) for seed in run.manifest.seeds]
+    assert level.per_seed == tuple(float(control.tables["T=norm"][0]) for control in controls)
+    assert (level.constant_guess, level.at_chance) == (None, None)
+    assert report_from_json(canonical.encode(report), what="report.json") == report
+    print_estimates(Console(width=100), report.estimates, everything=False)
+    text = capsys.readouterr().out
+    assert re.search(r"measures/norm +T +[0-9.]+ +[0-9.]+ +- +-\s", text)
+    assert "- for constant guess: a measure is the program's own" in text
+
+
+def test_a_measure_that_is_no_number_names_branch_and_seed(tmp_path: Path, key: PrivateKey) -> None:
+    plan = STUDY.changed(seeds=[0, 1], perturbations=["momentum-reset", "carry"])
+    run = run_of(tmp_path / "run", key, plan, measures="lost")
+    (note,) = [note for note in estimates_of(run).notes if "is not finite" in note]
+    assert note == (
+        "measures/lost is not finite, and its branch left out as diverged: "
+        "seed 0, momentum-reset (nan at t0); seed 1, momentum-reset (nan at t0)"
+    )
+    assert estimates_of(run).diverged["momentum-reset"] == 2
 
 
 def test_the_primary_metric_is_the_first_probes_unless_another_is_named(run: Run) -> None:
@@ -157,6 +191,7 @@ def test_a_plan_is_written_as_before_where_there_is_one_probe(single: Run) -> No
         ({"measures": "text"}, ONE, ProgramError, "measure text gives"),
         ({"measures": "beyond"}, ONE, ProgramError, "beyond its range"),
         ({"measures": "writes"}, ONE, ProbeDisturbance, "measure writes"),
+        ({"measures": "hooks"}, ONE, ProbeDisturbance, "hooks and methods.*measure hooks must not"),
         ({"measures": "raises"}, ONE, ProgramFailed, "measure raises raised ZeroDivisionError"),
         ({"probes": "bare+in"}, ONE.changed(primary_metric="nll"), PlanError, "needs labels"),
         ({}, ONE.changed(primary_metric="none/tv"), PlanError, "no none/tv"),
@@ -225,7 +260,8 @@ def test_other_declarations_than_the_programs_fail_replay(
     forging.edit_predicate(other, edit)
     report = check(other)
     assert failures(report) == {8}
-    assert "probes and measures" in findings_text(report)
+    places = [f.where for f in result_of(report, 8).findings if "probes and measures" in f.message]
+    assert places == [f"seed {seed}, trunk" for seed in range(3)]
 
 
 def test_probe_and_probes_are_not_given_together(single: Run) -> None:

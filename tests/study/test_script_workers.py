@@ -146,9 +146,15 @@ def job(tmp_path: Path, **changes: Any) -> Job:
         (("false",), {}, ProgramFailed, "status 1"),
         ((*COMMAND[:3], "0"), {"SCRIPT_PROBE": "none"}, ProgramError, "probe"),
         ((*COMMAND[:3], "0"), {"SCRIPT_STEPS": "12"}, ProgramError, "ended after 14 steps"),
+        (
+            (*COMMAND[:3], "0"),
+            {"SCRIPT_GROUP": "top"},
+            AuditError,
+            "no parameter or buffer",
+        ),
         (("no-such-command",), {}, AuditError, "no-such-command"),
     ],
-    ids=["no Recorder", "fails", "no probe", "too short", "not found"],
+    ids=["no Recorder", "fails", "no probe", "too short", "no such group", "not found"],
 )
 def test_a_script_that_cannot_do_the_job_is_told(
     tmp_path: Path,
@@ -162,6 +168,14 @@ def test_a_script_that_cannot_do_the_job_is_told(
         pytest.raises(error, match=message),
     ):
         workers.run(job(tmp_path))
+
+
+def test_named_groups_are_components_of_a_study_of_a_script(tmp_path: Path) -> None:
+    command, variables = (*COMMAND[:3], "0"), {"SCRIPT_GROUP": "5.*"}
+    with ScriptWorkers(command, tmp_path, variables) as workers:
+        trunk = workers.run(job(tmp_path, plan=PLAN.changed(fork_at=2, window=1, horizon=4)))
+    assert {"params", "params/head"} <= set(trunk.components)
+    assert "params/head" in trunk.fork_digests or "params/head" in trunk.initial
 
 
 def test_several_seeds_need_a_place_in_the_command(tmp_path: Path) -> None:

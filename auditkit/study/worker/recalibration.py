@@ -8,6 +8,7 @@ when the control has ended, where nothing that trains is touched any more.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from auditkit.formats.ordering import Batch, from_table, to_table
 from auditkit.formats.snapshot_file import RECALIBRATION, recalibrated_on
 from auditkit.observe.loader.driver import LoaderDriver
 from auditkit.observe.rng.streams import capture_streams
-from auditkit.observe.values.codec import flatten, pack, unflatten
+from auditkit.observe.values.codec import Leaves, flatten, pack, unflatten
 from auditkit.observe.values.digests import commitments
 from auditkit.observe.values.flatten import batch_leaves
 from auditkit.program.session import Session
@@ -27,6 +28,9 @@ from auditkit.study.stages.snapshotter import Snapshot, recalibration_batch
 from auditkit.study.worker.callbacks import TrunkCallback
 
 _TABLE = "indices"
+
+#: No training has so many epochs; larger numbers do not fit a sampler's.
+_EPOCHS = 2**31
 
 #: Bytes of batches in a fork that are worth a note.
 _LARGE = 2**26
@@ -115,8 +119,7 @@ def with_batches(session: Session, fork: Fork) -> Fork:
     if fork.recalibration_indices is None:
         return fork
     name, leaves = fork.recalibration_indices
-    tree: Any = unflatten(leaves)
-    order = from_table(np.asarray(tree[_TABLE], dtype=np.int64))
+    order = _order(session, leaves)
     batches = _loaded(session, order)
     found = _commitment(batches)
     if found != recalibrated_on(name):
@@ -129,6 +132,36 @@ def with_batches(session: Session, fork: Fork) -> Fork:
             hint="what a sample looks like must follow from (seed, epoch, index)",
         )
     return replace(fork, recalibration=batches)
+
+
+def _order(session: Session, leaves: Leaves) -> list[Batch]:
+    """The indices that a fork holds.
+
+    Raises:
+        RestoreMismatch: When they are none, or none of the data set's.
+    """
+    tree: Any = unflatten(leaves)
+    table = np.asarray(tree.get(_TABLE) if isinstance(tree, Mapping) else None)
+    if table.ndim != 3 or table.shape[2] != 2 or table.dtype != np.int64:
+        raise RestoreMismatch(
+            "the fork's recalibration batches are no table of indices",
+            component=RECALIBRATION,
+            expected="int64 (batches, longest batch, 2)",
+            found=f"{table.dtype} {table.shape}",
+        )
+    order = from_table(table)
+    dataset = session.program.data_loader.dataset
+    length = len(dataset) if hasattr(dataset, "__len__") else None
+    for number, batch in enumerate(order):
+        for epoch, index in batch.tolist():
+            if not (0 <= epoch < _EPOCHS and 0 <= index < (length or index + 1)):
+                raise RestoreMismatch(
+                    f"recalibration batch {number} names sample {index} of epoch {epoch}, "
+                    "which the data set has not",
+                    component=RECALIBRATION,
+                    expected="a sample" if length is None else f"0 .. {length - 1}",
+                )
+    return order
 
 
 def _loaded(session: Session, order: list[Batch]) -> list[Any]:

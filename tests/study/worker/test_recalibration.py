@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from studies import PLAN, Run, check, findings_text, study_in_process, tiny_session
 
-from auditkit.errors import RestoreMismatch
+from auditkit.errors import AuditError, RestoreMismatch
 from auditkit.evidence.reader import RunEvidence
+from auditkit.observe.values.flatten import flatten
 from auditkit.program.program import Program
 from auditkit.signing.keys import PrivateKey
 from auditkit.study.stages.auditor import Auditor
@@ -54,6 +57,32 @@ def test_other_data_are_refused_by_digest() -> None:
         session.program.loader.dataset.inputs.add_(1)
         with pytest.raises(RestoreMismatch, match="are not the control's when they are loaded"):
             with_batches(session, fork)
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        (np.array([[[0, 99]]]), "batch 0 names sample 99 of epoch 0, which the data set has not"),
+        (np.array([[[0, 1]], [[0, -2]]]), "batch 1 names sample -2 of epoch 0"),
+        (np.array([[[2**62, 1]]]), "names sample 1 of epoch 4611686018427387904"),
+        (np.array([[0, 1]]), "are no table of indices"),
+        (np.array([[[0.0, 1.0]]]), "are no table of indices"),
+        ("text", "are no table of indices"),
+    ],
+)
+def test_indices_that_no_sample_has_are_named(table: Any, says: str) -> None:
+    with tiny_session() as session:
+        snapshot = compact(session, trunk(session))
+    fork = read_fork(snapshot.tensors, snapshot.meta)
+    assert fork.recalibration_indices is not None
+    leaves = flatten({recalibration._TABLE: table}, where="forged")
+    forged = replace(fork, recalibration_indices=(fork.recalibration_indices[0], leaves))
+    nothing = replace(fork, recalibration_indices=(fork.recalibration_indices[0], {}))
+    with tiny_session() as session:
+        with pytest.raises(RestoreMismatch, match=says):
+            with_batches(session, forged)
+        with pytest.raises(AuditError):
+            with_batches(session, nothing)
 
 
 def drawing_elsewhere(program: Program) -> Program:
