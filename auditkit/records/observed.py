@@ -9,6 +9,9 @@ from auditkit.records.metric_names import MEASURES, base_metric, qualified, spli
 from auditkit.records.output_kinds import CLASSES, KINDS, OutputKind
 from auditkit.records.plan import LEFT_OUT_IF_DEFAULT, StudyPlan
 
+#: Options of the command line by the field of the plan that they set.
+_OPTIONS = {"primary_metric": "--primary", "margins": "--margin"}
+
 
 @dataclass(frozen=True)
 class MeasureRecord:
@@ -129,5 +132,5 @@ class Observed:
             raise PlanError(
                 f"{field}: the probe gives {kind.told}, and {name} is no metric of these",
                 expected=" or ".join(qualified(first, metric) for metric in kind.metrics),
-                hint=f"name one of them: StudyPlan({field}=...)",
+                hint=f"name one of them, with {_OPTIONS[field]} or {field}= in the plan",
             )

@@ -230,7 +230,7 @@ def test_what_cannot_be_told_is_said(
         ({"probes": "whole"}, "rmsd", ProgramError, "found torch.int64"),
         ({"probes": "empty"}, "cka_distance", ProgramError, "width 0"),
         ({"probes": "pair"}, "cka_distance", ProgramError, "too few examples"),
-        ({"probes": "real"}, "tv", PlanError, "tv is no metric of these"),
+        ({"probes": "real"}, "tv", PlanError, "one of them, with --primary or primary_metric="),
         ({"probes": "emb"}, "mse", PlanError, "mse is no metric of these"),
         ({"probes": "classes"}, "rmsd", PlanError, "rmsd is no metric of these"),
         ({"probes": "bare"}, "mse", PlanError, "needs targets"),
