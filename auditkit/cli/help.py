@@ -205,6 +205,7 @@ METAVARS: Mapping[str, str] = {
     "--env": "NAME",
     "--figures": "DIR",
     "--fingerprint": "SHA256:...",
+    "--fork-at": "STEPS",
     "--ignore": "SECTIONS",
     "--json": "FILE",
     "--key": "FILE",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from os.path import normpath
 from pathlib import Path
 
@@ -47,6 +48,23 @@ def test_seeds_that_are_no_numbers_are_refused_with_an_example(text: str) -> Non
 def test_a_range_that_runs_backwards_or_never_ends_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no range"):
         parse_seeds(text)
+
+
+def test_forks_are_a_number_or_a_list_of_them() -> None:
+    study = StudyPlan([2, 4], 3, 9, [0], ["carry"])
+    rest = dict.fromkeys(signature(overrides).parameters) | {"perturb": (), "margins": ()}
+
+    def forks(text: str | None) -> tuple[int, ...]:
+        given = overrides(**{**rest, "fork_at": text})  # type: ignore[arg-type]
+        return study.changed(**given).forks
+
+    assert forks(None) == (2, 4)
+    assert forks("3") == (3,)
+    assert forks("1,3,5-6") == (1, 3, 5, 6)
+    with pytest.raises(UsageError, match="--fork-at 'soon' is not like"):
+        forks("soon")
+    with pytest.raises(PlanError, match="fork_at: step 3 stands after 5"):
+        forks("5,3")
 
 
 def test_further_steps_override_those_of_the_study_and_none_takes_them_away() -> None:
