@@ -247,13 +247,11 @@ class RecordingFolder:
         """A chunk of the trace; raises as :meth:`read_last_trace`."""
         return self._read_trace(self._trace_path(number), self.trace_name(number))
 
-    def write_checkpoint(
-        self, step: int, tensors: Mapping[str, RawTensor], meta: object, digests: dict[str, str]
-    ) -> CheckpointRecord:
-        """Write a snapshot."""
+    def write_checkpoint(self, step: int, tensors: Mapping[str, RawTensor], meta: object) -> str:
+        """Write a snapshot; returns its name."""
         name = f"{self._prefix}checkpoint-{step:08d}.safetensors"
         store.write_tensors(self.path / f"{name}{store.PARTIAL}", tensors, meta)
-        return CheckpointRecord(step, name, digests)
+        return name
 
     def read_checkpoint(
         self, checkpoint: CheckpointRecord

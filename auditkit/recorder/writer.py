@@ -35,11 +35,11 @@ from auditkit.recorder.proof import BegunCounters, Proof, Resumption, RowPace
 from auditkit.recorder.scalars import ScalarLog
 from auditkit.records.journal import NEVER_CLOSED, KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import CODE_FOLDER
-from auditkit.records.recording import TRACE_STEPS, RankRecord
+from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
 from auditkit.records.rng import UNSEEDED, RngContract, StreamContract
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import describe_loader
-from auditkit.study.stages.snapshotter import Snapshot, freeze
+from auditkit.study.stages.snapshotter import Snapshot, freeze, hashed_beside
 
 
 class RecordingStopped(UserWarning):
@@ -319,9 +319,11 @@ class RecordingWriter:
         if not at_end:
             self._folder.write_trace(self._auditor.partial_trace())
             self._put(self._chains.heads)
-        taken = self._folder.write_checkpoint(steps, frozen.tensors, frozen.meta, frozen.digests)
+        with hashed_beside(frozen):
+            file = self._folder.write_checkpoint(steps, frozen.tensors, frozen.meta)
+        taken = CheckpointRecord(steps, file, frozen.digests, drawn=self._auditor.drawn)
         latest = KeptCheckpoint(
-            replace(taken, drawn=self._auditor.drawn),
+            taken,
             self._chains.order.hex(),
             self._chains.consumed.hex(),
             tuple(sorted(self._auditor.component_names)),

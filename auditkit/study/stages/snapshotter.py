@@ -7,12 +7,16 @@ The snapshot holds every component of the training state, the data position (sec
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from auditkit.errors import FormatError, UncapturedState
-from auditkit.formats.snapshot_file import RECALIBRATION
+from auditkit.formats.recipes import digest_raw
+from auditkit.formats.snapshot_file import RECALIBRATION, raw_components
 from auditkit.observe.loader.consumption import StepDriver
 from auditkit.observe.loader.driver import LoaderDriver
 from auditkit.observe.state.components import State
@@ -21,7 +25,11 @@ from auditkit.observe.values.codec import Leaves, flatten, pack, unflatten
 from auditkit.observe.values.digests import commitments
 from auditkit.observe.values.flatten import batch_leaves
 from auditkit.program.session import TrainingSession
+from auditkit.records.digest import COMMITMENT_RECIPE
 from auditkit.records.tensor import RawTensor
+
+#: Bytes of tensors from which on a snapshot is large.
+_LARGE = 2**22
 
 
 @dataclass(frozen=True)
@@ -31,12 +39,45 @@ class Snapshot:
     Attributes:
         tensors: By key of the snapshot file.
         meta: The file's JSON value.
-        digests: ``sha256/tensor-v1`` of every section.
+        known: Those of :attr:`digests` that were made of the same state elsewhere.
     """
 
     tensors: dict[str, RawTensor]
     meta: dict[str, object]
-    digests: dict[str, str]
+    known: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """``sha256/tensor-v1`` of every section, made when they are first asked for.
+
+        Of a large state they take as long as its file: whoever only restores it needs none.
+        """
+        components: Any = self.meta["components"]
+        if self.known.keys() == components.keys():
+            return dict(self.known)
+        return {
+            name: self.known.get(name) or digest_raw(COMMITMENT_RECIPE, *part).hex()
+            for name, part in raw_components(self.tensors, self.meta).items()
+        }
+
+    @property
+    def is_large(self) -> bool:
+        """Whether its digests take long enough for a thread of their own."""
+        return sum(tensor.n_bytes for tensor in self.tensors.values()) >= _LARGE
+
+
+@contextmanager
+def hashed_beside(frozen: Snapshot) -> Iterator[None]:
+    """While a large snapshot is written, another thread makes its digests: both let others run."""
+    if not frozen.is_large:
+        yield
+        return
+    hashing = threading.Thread(target=getattr, args=(frozen, "digests"), daemon=True)
+    hashing.start()
+    try:
+        yield
+    finally:
+        hashing.join()
 
 
 def freeze(session: TrainingSession, state: State, recalibration: Sequence[Any]) -> Snapshot:
@@ -52,7 +93,9 @@ def freeze(session: TrainingSession, state: State, recalibration: Sequence[Any])
     """
     found = sections(session, state, recalibration)
     tensors, meta = pack(found)
-    return Snapshot(tensors, meta, commitments(found))
+    snapshot = Snapshot(tensors, meta)
+    # Of a small one the texts as they are here are hashed sooner than made again.
+    return snapshot if snapshot.is_large else replace(snapshot, known=commitments(found))
 
 
 def sections(

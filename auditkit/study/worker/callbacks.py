@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -227,6 +228,9 @@ class TrunkCallback(BranchCallback):
             self._recalibration = list(self._first_batches)
             self._snapshot = freeze(self._session, state, self._recalibration)
         super().on_boundary(step, state)
+        if self._snapshot is not None and not self._snapshot.known:
+            # the control's commitments at t0 are of the very state that was frozen
+            self._snapshot = replace(self._snapshot, known=self.digests["t0"])
 
     def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """Keep the order and the first batches."""

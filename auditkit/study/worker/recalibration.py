@@ -70,7 +70,7 @@ def compact(session: Session, callback: TrunkCallback) -> Snapshot:
     return Snapshot(
         tensors=kept | tensors,
         meta={**snapshot.meta, "components": dict(sorted({**others, **added}.items()))},
-        digests=dict(sorted({**digests, **commitments(section)}.items())),
+        known={**digests, **commitments(section)},
     )
 
 

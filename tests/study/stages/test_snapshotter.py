@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections import UserDict
 from dataclasses import replace
 from typing import Any
@@ -15,8 +16,9 @@ from auditkit.formats.snapshot_file import raw_components
 from auditkit.observe.values.flatten import batch_leaves
 from auditkit.program.program import Program
 from auditkit.records.digest import COMMITMENT_RECIPE
+from auditkit.study.stages import snapshotter
 from auditkit.study.stages.forker import read_fork
-from auditkit.study.stages.snapshotter import freeze, recalibration_batch
+from auditkit.study.stages.snapshotter import freeze, hashed_beside, recalibration_batch
 
 
 class Forgetful(nn.Module):
@@ -177,3 +179,44 @@ def test_a_recalibration_batch_that_cannot_be_made_again_is_refused() -> None:
             recalibration_batch(batch_leaves(batch))
         assert "cannot be made again from its items" in caught.value.message
         assert "let collate_fn return a dict" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("limit", [0, 2**62])
+def test_digests_of_a_large_snapshot_are_made_once_and_while_it_is_written(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshotter, "_LARGE", limit)
+    with tiny_session() as session:
+        trained(session, 1, 6)
+        snapshot = freeze(session, session.state(), [torch.ones(2)])
+        expected = digests_of(session)
+        trained(session, 7, 8)
+    threads = []
+
+    def digest(*part: Any) -> bytes:
+        threads.append(threading.current_thread())
+        return digest_raw(*part)
+
+    monkeypatch.setattr(snapshotter, "digest_raw", digest)
+    with hashed_beside(snapshot):
+        pass
+    n_made = len(threads)
+    assert {name: snapshot.digests[name] for name in expected} == expected
+    assert len(threads) == n_made == (0 if limit else len(snapshot.digests))
+    assert threading.current_thread() not in threads
+
+
+def test_what_is_known_of_a_state_is_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshotter, "_LARGE", 0)
+    made = []
+    with tiny_session() as session:
+        snapshot = freeze(session, session.state(), [])
+        known = digests_of(session)
+
+    def digest(*part: Any) -> bytes:
+        made.append(digest_raw(*part))
+        return made[-1]
+
+    monkeypatch.setattr(snapshotter, "digest_raw", digest)
+    assert replace(snapshot, known=known).digests == snapshot.digests
+    assert len(made) == 2 * len(snapshot.digests) - len(known)
