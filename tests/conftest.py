@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from cli_shell import end_processes
+from hypothesis import settings
 from studies import PROGRAMS, Run, study_in_process
 
 from auditkit.signing.keys import PrivateKey, generate_key
@@ -40,6 +41,8 @@ def pytest_configure() -> None:
     """
     torch.set_num_threads(1)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    settings.register_profile("suite", deadline=None)  # a busy machine is no fault of a test's
+    settings.load_profile("suite")
     os.environ["AUDITKIT_PROGRESS"] = "0"  # how long a test takes must not change what it sees
     os.environ.pop("COLUMNS", None)
     _use_memory()

@@ -546,7 +546,7 @@ TRUNK = TrunkResult(
 
 FORKED = replace(
     MANIFEST,
-    plan=PLAN.changed(probe_at=(), fork_at=[3, 4, 7]),
+    plan=PLAN.changed(probe_at=(), evidence_every=1, fork_at=[3, 4, 7]),
     further=(FurtherFork(4, (SEED,)), FurtherFork(7, (SEED,))),
 )
 

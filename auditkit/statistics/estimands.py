@@ -38,7 +38,7 @@ from auditkit.records.estimate import (
 from auditkit.records.metric_names import MEASURES, base_metric, is_measure, qualified
 from auditkit.records.observed import Observed
 from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
-from auditkit.statistics import inference, resampling
+from auditkit.statistics import inference, moments, resampling
 from auditkit.statistics.equal_treatments import equal_treatments
 from auditkit.statistics.generalised import generalised
 from auditkit.statistics.levels import control_levels, measure_levels
@@ -123,15 +123,11 @@ def estimate(
     values = evaluate_metrics(outcomes, [*tables, *measured], units)
     between_seeds, why_not = seed_distances(outcomes, tables, units)
     primary = observed.primary(plan)
-    probe = floor_probe(observed, primary)
-    floor = floor_development(values, probe, observed.kind_of(probe).growth)
+    floor = floor_development(values, *_grown(observed, primary))
     estimands = _estimands(plan, primary, looks, observed, units)
     signed = [_signed(each, values, len(outcomes)) for each in estimands if not each.is_distance]
-    distances = [
-        _distance(each, values, len(outcomes), between_seeds.get(each.table_metric), floor)
-        for each in estimands
-        if each.is_distance
-    ]
+    apart = [(each, between_seeds.get(each.table_metric)) for each in estimands if each.is_distance]
+    distances = [_distance(each, values, len(outcomes), seeds, floor) for each, seeds in apart]
     equal = equal_treatments(outcomes, plan, [*tables, *measured])
     signed, distances = assign_verdicts(signed, distances, ALPHA, equal)
     parts, why_no_parts = profiles(outcomes, plan, LEVEL)
@@ -161,6 +157,12 @@ def estimate(
         generalised=wider,
         profiles=parts,
     )
+
+
+def _grown(observed: Observed, primary: str) -> tuple[str, str]:
+    """The probe whose floor is spoken of, and what of it must have grown."""
+    probe = floor_probe(observed, primary)
+    return probe, observed.kind_of(probe).growth
 
 
 def _levels(
@@ -230,7 +232,7 @@ def _signed(estimand: _Estimand, values: Sequence[SeedValues], n_seeds: int) -> 
         n=len(pairs),
         n_left_out=n_seeds - len(pairs),
         ate=_mean(differences.tolist()),
-        control_sd=inference.standard_deviation(controls) if len(controls) >= MIN_PAIRS else None,
+        control_sd=moments.standard_deviation(controls) if len(controls) >= MIN_PAIRS else None,
     )
     if _is_exactly_zero(estimand, pairs):
         return replace(row, exactly_zero=True, verdict=EXACTLY_ZERO)
@@ -257,7 +259,7 @@ def _signed_inference(row: SignedEstimate, differences: NDArray[np.float64]) -> 
         notes.append("the controls do not differ between seeds: no seed SDs")
     return replace(
         row,
-        sd=inference.standard_deviation(differences),
+        sd=moments.standard_deviation(differences),
         interval=inference.t_interval(differences, LEVEL),
         studentised=studentised,
         d_z=inference.cohens_dz(differences),

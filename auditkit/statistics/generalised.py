@@ -22,7 +22,7 @@ from auditkit.records.metric_names import qualified
 from auditkit.records.output_kinds import CLASSES
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics.examples import distance_examples, signed_examples
-from auditkit.statistics.inference import RELATIVE_ZERO
+from auditkit.statistics.moments import RELATIVE_ZERO
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes, table_key, variants_of
 from auditkit.statistics.positions import PositionTable, same_bits
 

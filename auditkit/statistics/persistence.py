@@ -18,7 +18,7 @@ from auditkit.records.estimate import (
     Persistence,
     SignedEstimate,
 )
-from auditkit.statistics.inference import RELATIVE_ZERO
+from auditkit.statistics.moments import RELATIVE_ZERO
 
 Values = NDArray[np.float64]
 Row = TypeVar("Row", SignedEstimate, DistanceEstimate)

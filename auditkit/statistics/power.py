@@ -21,7 +21,7 @@ from scipy import special
 from auditkit.errors import PlanError
 from auditkit.records.estimate import ALPHA
 from auditkit.records.power import PowerPoint, PowerReport, PowerRow, SeedCost
-from auditkit.statistics.inference import standard_deviation
+from auditkit.statistics.moments import standard_deviation
 from auditkit.statistics.multiplicity import seeds_needed
 
 #: Aim of a plan that names none, and confidence of the upper limit of a pilot's SD.

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.records.estimate import Interval
-from auditkit.statistics import inference
+from auditkit.statistics import moments
 
 Values = NDArray[np.float64]
 
@@ -170,7 +170,7 @@ def beside_t(values: Values, level: float) -> tuple[Interval | None, tuple[str, 
     Returns:
         It, or None; and what is said where it is wanted and cannot be had.
     """
-    skewness = inference.skewness(values)
+    skewness = moments.skewness(values)
     if skewness is None or abs(skewness) <= SKEWNESS_THRESHOLD:
         return None, ()
     if len(values) < MIN_STUDENTISED:

@@ -18,7 +18,7 @@ from scipy import special
 
 from auditkit.records.estimate import MIN_PAIRS, DistanceEstimate, Interval, SignedEstimate
 from auditkit.records.further_estimates import Spread
-from auditkit.statistics.inference import RELATIVE_ZERO, standard_deviation
+from auditkit.statistics.moments import RELATIVE_ZERO, standard_deviation
 from auditkit.statistics.multiplicity import q_values
 from auditkit.statistics.outcomes import SeedValues, table_metric
 

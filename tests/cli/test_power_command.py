@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from cli_shell import Shell
 
-from auditkit.statistics.inference import standard_deviation
+from auditkit.statistics.moments import standard_deviation
 from auditkit.statistics.power import seeds_for_t_test, t_test_power, upper_limit
 
 

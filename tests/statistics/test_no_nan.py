@@ -15,7 +15,7 @@ from synthetic_outcomes import KEYS, NAME, diverged, outcome_of, plan_of, study_
 from auditkit.errors import FormatError
 from auditkit.formats import canonical
 from auditkit.records.estimate import INCONCLUSIVE, SignedEstimate
-from auditkit.statistics import inference, power, resampling
+from auditkit.statistics import inference, moments, power, resampling
 from auditkit.statistics.estimands import estimate
 from auditkit.statistics.generalised import two_way_interval
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
@@ -67,7 +67,7 @@ def test_what_is_estimated_is_finite_or_not_there(d_z: float, n: int, seed: int)
         inference.t_interval(values),
         inference.paired_t_test(values),
         inference.cohens_dz(values),
-        inference.skewness(values),
+        moments.skewness(values),
         inference.tost_p(values, 0.1),
         inference.log_non_inferiority_p([(abs(v) + 0.1, 0.1) for v in values.tolist()], 1.0),
         prediction_interval(values, 0.95),
