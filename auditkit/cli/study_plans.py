@@ -67,6 +67,11 @@ _OPTIONS = (
         type=WHOLE,
         help="Steps between rows that hold the state; order and batch are in every row.",
     ),
+    click.option(
+        "--causal-break",
+        type=TEXT,
+        help="A reset at t0+W, in a second copy of every branch: back-flow with and without it.",
+    ),
 )
 
 
@@ -91,6 +96,7 @@ def overrides(  # noqa: PLR0913 # one argument an option
     threads: int | None,
     probe_at: str | None,
     evidence_every: int | None,
+    causal_break: str | None,
 ) -> dict[str, Any]:
     """What was given of a plan, by field."""
     values = {
@@ -106,6 +112,7 @@ def overrides(  # noqa: PLR0913 # one argument an option
         "threads": threads,
         "probe_at": None if probe_at is None else _steps(probe_at),
         "evidence_every": evidence_every,
+        "causal_break": causal_break,
     }
     return {name: value for name, value in values.items() if value is not None}
 
@@ -189,7 +196,7 @@ def _declarations(plan: StudyPlan) -> Any:
     from auditkit.records.declaration import DECLARATIONS  # noqa: PLC0415
 
     own = {one.name for one in plan.own_perturbations}
-    if {part.name for spec in plan.perturbations for part in spec.parts} <= own | set(DECLARATIONS):
+    if {part.name for spec in plan.specs for part in spec.parts} <= own | set(DECLARATIONS):
         return DECLARATIONS
     from auditkit.perturbations.registry import registry  # noqa: PLC0415 # loads torch and plug-ins
 
