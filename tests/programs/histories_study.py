@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import torch
@@ -9,6 +10,34 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import auditkit as ak
+
+#: Steps of the trunk and of a history in the test of regimes.
+FORK, WINDOW = 6, 6
+
+
+def of_regime(  # one argument a column of the paper's table
+    seed: int,
+    lr: str,
+    momentum: str,
+    history: str,
+    segment: str,
+    overlap: str,
+    same_classes: str,
+) -> ak.Program:
+    """Build it for a regime; which indices are drawn is the same in all of them here."""
+    program = make_program(seed, momentum)
+    program.optimizer.param_groups[0]["lr"] = float(lr)
+    kinds = {"none": 0.0, "weak": 0.01, "color": 0.1, "blur": -0.3}
+
+    def augment(batch: Any, step: int, generator: torch.Generator) -> Any:
+        kind = history if step <= FORK + WINDOW else segment
+        return batch[0] + kinds[kind], batch[1]
+
+    def change(kind: str) -> Any:
+        return lambda batch, step, generator: (batch[0] + kinds[kind], batch[1])
+
+    changes = {kind: change(kind) for kind in ("color", "blur")}
+    return dataclasses.replace(program, augment=augment, data_changes=changes)
 
 
 def make_program(seed: int, momentum: str = "0.9", data_from: str = "loader") -> ak.Program:
