@@ -89,8 +89,10 @@ def check_version(
 
 def _is_inside_epoch(seed: SeedEvidence, step: int) -> bool:
     """Whether no epoch ends before a step, whose hooks would come between break and row."""
-    before, after = seed.order.batches[step - 2 : step]
-    return len(before) > 0 and len(after) > 0 and bool(before[-1][0] == after[0][0])
+    around = seed.order.batches[step - 2 : step]
+    if len(around) < 2 or any(len(batch) == 0 for batch in around):  # cut off, or without indices
+        return False
+    return bool(around[0][-1][0] == around[1][0][0])
 
 
 def _changed_by_evidence(

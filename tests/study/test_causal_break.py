@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forging import branch_in, edit_statement, edit_trace, statement_of
+from forging import branch_in, edit_order, edit_statement, edit_trace, statement_of
 from studies import (
     PROGRAMS,
     InProcessWorkers,
@@ -194,6 +194,11 @@ def test_a_history_that_is_another_before_the_break_fails_check_7(forged: Run) -
     finding = first_finding(report, 7)
     assert (finding.step, finding.component) == (6, "params")
     assert "before the causal break" in finding.message
+
+
+def test_an_order_file_that_ends_before_the_break_is_a_finding(forged: Run) -> None:
+    edit_order(forged, lambda batches: batches.__delitem__(slice(6, None)))
+    assert {4, 6} <= failures(check_files(forged))
 
 
 def test_a_branch_that_has_a_break_without_being_broken(forged: Run) -> None:
