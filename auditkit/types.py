@@ -28,6 +28,8 @@ from auditkit.evidence.distances import (
 from auditkit.evidence.settings import (
     SettingDifference,
 )
+from auditkit.records.back_flow import BackFlow
+from auditkit.records.causal_break import BreakRecord
 from auditkit.records.environment import (
     Environment,
 )
@@ -101,7 +103,9 @@ from auditkit.records.settings import (
 
 __all__ = [
     "ArgumentSetting",
+    "BackFlow",
     "BranchRecord",
+    "BreakRecord",
     "CheckResult",
     "CheckpointRecord",
     "CodeFile",

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from auditkit.records.agreement import Agreement, ReproductionReport
+from auditkit.records.back_flow import BackFlow
+from auditkit.records.causal_break import BreakRecord
 from auditkit.records.digest import Digest
 from auditkit.records.environment import Environment
 from auditkit.records.estimate import (
@@ -98,6 +100,7 @@ PLAN = StudyPlan(
             "a queue",
         )
     ],
+    causal_break="adam-reset:moments=mv,step=reset",
 )
 
 ENVIRONMENT = Environment(
@@ -147,6 +150,7 @@ CONTROL = BranchRecord(
     reset=(),
     consumed="seed-0000/consumed.safetensors",
 )
+BREAK = BreakRecord(2, {"params": sha("7")}, ("param_groups[0].step",))
 TREATMENT = BranchRecord(
     name="adam-reset--moments-m--step-keep",
     role="treatment",
@@ -160,6 +164,7 @@ TREATMENT = BranchRecord(
     evaluated_on={"inputs": sha("8"), "labels": sha("9")},
     samples="seed-0000/treatment.samples.safetensors",
     reset=("optimizer.schedule.calls", "param_groups[0].step"),
+    broken=BREAK,
 )
 
 BUILT = BuiltProgram({"params": sha("0")}, {"inputs": sha("8")}, {"model": "Net"})
@@ -388,6 +393,30 @@ PROFILE = ProfileRow(
     "momentum-reset", "tv", "T", "margin 1/4", 3, 24.5, 0.25, INTERVAL, 0.02, adjusted_p=0.04
 )
 
+BACK_FLOW = BackFlow(
+    "momentum-reset",
+    "tv",
+    "as-is",
+    "carried",
+    (0, 1, 2),
+    (0.25, 0.5, 0.75),
+    (0.125, 0.25, None),
+    3,
+    1,
+    d1=0.25,
+    d2=0.75,
+    mean=0.5,
+    interval=INTERVAL,
+    p=0.02,
+    floor=0.1875,
+    excess=0.25,
+    excess_interval=INTERVAL,
+    excess_p=0.03,
+    adjusted_p=0.04,
+    exactly_zero=False,
+    verdict="amplification",
+)
+
 TABLE = EstimateTable(
     alpha=0.05,
     level=0.95,
@@ -406,6 +435,7 @@ TABLE = EstimateTable(
     spreads=(SPREAD,),
     generalised=(GENERALISED,),
     profiles=(PROFILE,),
+    back_flow=(BACK_FLOW,),
 )
 
 FINDING = Finding("the digests differ", "seed 0, control", 4, "params", exit_code=1)
@@ -546,7 +576,7 @@ TRUNK = TrunkResult(
 
 FORKED = replace(
     MANIFEST,
-    plan=PLAN.changed(probe_at=(), evidence_every=1, fork_at=[3, 4, 7]),
+    plan=PLAN.changed(probe_at=(), evidence_every=1, fork_at=[3, 4, 7], causal_break=None),
     further=(FurtherFork(4, (SEED,)), FurtherFork(7, (SEED,))),
 )
 
@@ -581,6 +611,8 @@ EXAMPLES: tuple[Any, ...] = (
     SPREAD,
     GENERALISED,
     PROFILE,
+    BACK_FLOW,
+    BREAK,
     TABLE,
     SOURCE,
     Job("describe", SOURCE, None, 0, "/runs/out"),

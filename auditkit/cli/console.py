@@ -150,6 +150,18 @@ LAYOUTS: Mapping[str, Layout] = {
         first_to_go=("p", "examples", "95 % interval"),
         is_grouped=True,
     ),
+    "back-flow": Layout(
+        (
+            *("perturbation", "metric", "arm", "D1", "D2", "D2 - D1", "95 % interval"),
+            *("floor", "95 % above floor", "adjusted", "verdict"),
+        ),
+        numbers=("D1", "D2", "D2 - D1", "95 % interval", "floor", "95 % above floor", "adjusted"),
+        whole=("perturbation", "metric", "arm"),
+        words=("back-flow", "carried", "broken", "contrast", "D1", "D2", "causal break"),
+        sometimes=("amplification", "recal."),
+        first_to_go=("D1", "D2", "floor", "95 % interval"),
+        is_grouped=True,
+    ),
     "agreement": Layout(
         (
             *_ESTIMATE,

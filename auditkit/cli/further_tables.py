@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
+from auditkit.cli.back_flow_table import BACK_FLOW, back_flow_table
 from auditkit.cli.console import fixed, interval, number, print_table
 from auditkit.cli.estimand_tables import EstimandTable, is_shown, p_value
 from auditkit.records.estimate import (
@@ -50,12 +51,14 @@ def further_tables(estimates: EstimateTable, *, everything: bool) -> Iterator[Es
         yield EstimandTable("generalised", title, cells)
     if estimates.profiles:
         yield _profile(estimates.profiles, everything=everything)
+    if (flows := back_flow_table(estimates, everything=everything)) is not None:
+        yield flows
 
 
 def print_further(out: Console, estimates: EstimateTable, *, everything: bool) -> None:
-    """Print all of these tables; or only the one that somebody has asked for by its own option."""
+    """Print all of these tables; or only those that somebody asked for, by option or by plan."""
     for table in further_tables(estimates, everything=everything):
-        if everything or table.name == "generalised":
+        if everything or table.name in ("generalised", BACK_FLOW):
             print_table(out, table.name, table.rows, title=table.title, notes=table.notes)
 
 

@@ -62,7 +62,7 @@ _REPLAY = (
 _PLAN = (
     *("--fork-at", "--window", "--horizon", "--seeds", "--seeds-from-timestamp", "--perturb"),
     *("--placebos", "--placebo-scale", "--primary", "--margin", "--threads", "--probe-at"),
-    "--evidence-every",
+    *("--evidence-every", "--causal-break", "--design"),
 )
 _OUTPUT = (
     "--require",
@@ -196,6 +196,8 @@ METAVARS: Mapping[str, str] = {
     "--add-seeds": "SEEDS",
     "--arg": "NAME=VALUE",
     "--author": "PERSON",
+    "--causal-break": "PERTURBATION",
+    "--design": "DESIGN",
     "--authority": "FILE",
     "--budget": "TIME",
     "--by": "SHA256:...",

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from auditkit.cli.console import console
+from auditkit.cli.designs import factory_arguments
 from auditkit.cli.help import Command
-from auditkit.cli.options import TEXT, WHOLE, parse_arguments, split_target
+from auditkit.cli.options import TEXT, WHOLE, split_target
 from auditkit.cli.outputs import new_file
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress, waiting
@@ -67,7 +68,7 @@ def plan(
         if not 1 <= count <= 100_000:
             raise UsageError(f"--seeds-from-timestamp must be 1 to 100000, not {count}")
         given["seeds"] = range(count)
-    source = ProgramSource(target, folder, parse_arguments(arguments))
+    source = ProgramSource(target, folder, factory_arguments(given, arguments))
     with Workers() as workers:
         with waiting("building the program ..."):
             made = program_plan(workers, source, given)

@@ -62,6 +62,7 @@ def print_dry_run(out: Console, found: Preflight, plan: StudyPlan, jobs: int) ->
     facts = [
         ("seeds x branches", f"{n_seeds} x {len(plan.branch_names)}, seeds {seeds}"),
         ("branches", f"control, replica, {counted(plan.placebos, 'placebo')}, {treatments}"),
+        *([("causal break", _break(plan))] if plan.causal_break else []),
         *([("further steps", _further(plan))] if plan.probe_at else []),
         *([("forks", _forks(plan))] if plan.further_forks else []),
         *([("evidence", plan.evidence_note)] if plan.evidence_note else []),
@@ -96,6 +97,11 @@ def print_outlook(out: Console, request: StudyRequest) -> None:
     out.print(f"{_tests(design, plan)}: {_seeds(design, plan)}")
     if found.nudges:
         out.print(f"placebos: {_floor(found, plan)}")
+
+
+def _break(plan: StudyPlan) -> str:
+    spec = plan.causal_break.typed if plan.causal_break else ""
+    return f"{spec} after step {plan.window_end}, in a second copy of every branch but the replica"
 
 
 def _further(plan: StudyPlan) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from auditkit.cli.back_flow_table import BACK_FLOW
 from auditkit.cli.estimand_tables import PERSISTENCE
 from auditkit.files import store
 from auditkit.files.outputs import Output, Recogniser
 from auditkit.paper.drawing import MADE_BY, Drawn, to_bytes
 from auditkit.paper.report_tables import LATEX_HEAD, ReportTable, Row, csv_head, to_csv, to_latex
+from auditkit.records.back_flow import BackFlow
 from auditkit.records.estimate import (
     ControlLevel,
     DistanceEstimate,
@@ -29,6 +31,7 @@ RECORDS = {
     "spread": Spread,
     "generalised": Generalised,
     "profile": ProfileRow,
+    BACK_FLOW: BackFlow,
 }
 
 #: Tables whose numbers stand in the CSV files of others.
@@ -84,9 +87,11 @@ class TableFiles(_Folder):
             "spread": estimates.spreads,
             "generalised": estimates.generalised,
             "profile": estimates.profiles,
+            BACK_FLOW: estimates.back_flow,
         }
         for name, kind in RECORDS.items():
-            self.outputs[f"{name}.csv"].write(to_csv(kind, rows[name]).encode())
+            if rows[name] or name != BACK_FLOW:  # which is of few studies
+                self.outputs[f"{name}.csv"].write(to_csv(kind, rows[name]).encode())
         for table in tables:
             self.outputs[f"{table.name}.tex"].write(to_latex(table).encode())
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from auditkit.cli.console import console
+from auditkit.cli.designs import factory_arguments, refuse_design
 from auditkit.cli.options import (
     KEPT,
     TAIL,
@@ -269,7 +270,7 @@ def _what_to_run(
     if not program:
         raise UsageError("give a PROGRAM, or a command after --")
     target, folder = split_target(program)
-    source = ProgramSource(target, folder, parse_arguments(arguments))
+    source = ProgramSource(target, folder, factory_arguments(given, arguments))
     if bound is None:
         with waiting("building the program ..."):
             return source, program_plan(workers, source, given)
@@ -278,6 +279,7 @@ def _what_to_run(
             f"--plan settles {', '.join(sorted(given))} already",
             hint="leave the options out, or give --deviate: verify will list what differs",
         )
+    refuse_design(given, "--plan")
     if not arguments:
         source = replace(source, arguments=bound.registration.program.arguments)
     planned = values_of(bound.study_plan(token_sha256).changed(**given))

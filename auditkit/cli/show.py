@@ -90,7 +90,7 @@ def _branches(manifest: StudyManifest) -> list[tuple[str, ...]]:
 
 def _branch_name(branch: BranchRecord, fork: int | None) -> str:
     name = branch.name if fork is None else marked(branch.name, fork)
-    return as_typed(name) if branch.role == "treatment" or fork is not None else name
+    return as_typed(name) if branch.role in ("treatment", "broken") or fork is not None else name
 
 
 def _ranks(manifest: RecordingManifest) -> list[tuple[str, ...]]:
@@ -179,6 +179,7 @@ def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:
         ("evidence", plan.evidence_note),
         ("seeds", seeds),
         ("perturbations", "; ".join(spec.typed for spec in plan.perturbations)),
+        ("causal break", plan.causal_break.typed if plan.causal_break else ""),
         ("of the program's own", "; ".join(map(_declared, plan.own_perturbations))),
         ("placebos", f"{plan.placebos} a seed, scale {plan.placebo_scale}"),
         ("augmentation", plan.augmentation_rng),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from auditkit.cli.designs import DESIGN, parse_design, refuse_design
 from auditkit.cli.options import TEXT, WHOLE, decimal_number, parse_seeds, whole_number
 from auditkit.errors import PlanError, UsageError
 from auditkit.formats.quote import brief
@@ -67,6 +68,16 @@ _OPTIONS = (
         type=WHOLE,
         help="Steps between rows that hold the state; order and batch are in every row.",
     ),
+    click.option(
+        "--causal-break",
+        type=TEXT,
+        help="A reset at t0+W, in a second copy of every branch: back-flow with and without it.",
+    ),
+    click.option(
+        "--design",
+        type=TEXT,
+        help="back-flow, or back-flow:REGIME: W, T, causal break and arguments (see the manual).",
+    ),
 )
 
 
@@ -91,6 +102,8 @@ def overrides(  # noqa: PLR0913 # one argument an option
     threads: int | None,
     probe_at: str | None,
     evidence_every: int | None,
+    causal_break: str | None,
+    design: str | None,
 ) -> dict[str, Any]:
     """What was given of a plan, by field."""
     values = {
@@ -106,6 +119,8 @@ def overrides(  # noqa: PLR0913 # one argument an option
         "threads": threads,
         "probe_at": None if probe_at is None else _steps(probe_at),
         "evidence_every": evidence_every,
+        "causal_break": causal_break,
+        DESIGN: None if design is None else parse_design(design),
     }
     return {name: value for name, value in values.items() if value is not None}
 
@@ -150,6 +165,9 @@ def program_plan(workers: Workers, source: ProgramSource, given: dict[str, Any])
     if "fork_at" in given:
         base["further_forks"] = ()
     own = described.own_perturbations
+    given = {**given}
+    design = given.pop(DESIGN, None)
+    base = base if design is None else design.filled(base, given)
     values = {**base, **given, **({"own_perturbations": own} if own else {})}
     _require(values, "the program has no STUDY", "write STUDY = auditkit.StudyPlan(...) in it")
     return resolved(values)
@@ -161,6 +179,7 @@ def script_plan(given: dict[str, Any]) -> StudyPlan:
     Raises:
         PlanError: As :func:`program_plan`.
     """
+    refuse_design(given, "a script")
     values = {"seeds": [0], "augmentation_rng": "inherit", **given}
     _require(values, "a script has no STUDY", "for example --fork-at 100 --window 20 --horizon 300")
     return resolved(values)
@@ -189,7 +208,7 @@ def _declarations(plan: StudyPlan) -> Any:
     from auditkit.records.declaration import DECLARATIONS  # noqa: PLC0415
 
     own = {one.name for one in plan.own_perturbations}
-    if {part.name for spec in plan.perturbations for part in spec.parts} <= own | set(DECLARATIONS):
+    if {part.name for spec in plan.specs for part in spec.parts} <= own | set(DECLARATIONS):
         return DECLARATIONS
     from auditkit.perturbations.registry import registry  # noqa: PLC0415 # loads torch and plug-ins
 

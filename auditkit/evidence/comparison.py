@@ -19,6 +19,7 @@ from auditkit.records.digest import ABSENT
 from auditkit.records.environment import Environment
 from auditkit.records.evidence import DELIVERED, Trace, is_consumed
 from auditkit.records.manifest import BranchRecord
+from auditkit.records.plan import CONFIRMATORY
 
 
 @dataclass(frozen=True)
@@ -188,15 +189,9 @@ def compare_records(
         replayed: From the replay.
         steps: Step of each time at which commitments were made.
     """
-    for time in steps:
-        mismatch = compare_commitments(
-            recorded.name,
-            recorded.digests.get(time, {}),
-            replayed.digests.get(time, {}),
-            steps[time],
-        )
-        if mismatch is not None:
-            return mismatch
+    mismatch = _compare_all_commitments(recorded, replayed, steps)
+    if mismatch is not None:
+        return mismatch
     if recorded.order_sha256 != replayed.order_sha256:
         return Mismatch(recorded.name, None, "order", (), "order drift")
     if recorded.diverged_at != replayed.diverged_at:
@@ -210,6 +205,24 @@ def compare_records(
         names = sorted({*recorded.reset} ^ {*(replayed.reset or ())}) or ["reset"]
         return Mismatch(recorded.name, None, names[0], tuple(names[1:]), "description")
     return None
+
+
+def _compare_all_commitments(
+    recorded: BranchRecord, replayed: BranchRecord, steps: Mapping[str, int]
+) -> Mismatch | None:
+    """Those of every time, and of what a causal break left."""
+    pairs = [
+        (recorded.digests.get(time, {}), replayed.digests.get(time, {}), steps[time])
+        for time in steps
+    ]
+    here, there = recorded.broken, replayed.broken
+    if here is not None and there is not None:
+        pairs.append((here.digests, there.digests, steps[CONFIRMATORY[0]]))
+    compared = (compare_commitments(recorded.name, *pair) for pair in pairs)
+    mismatch = next(filter(None, compared), None)
+    if mismatch is None and here != there:
+        return Mismatch(recorded.name, None, "causal break", (), "description")
+    return mismatch
 
 
 def first_differing_module(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from auditkit.paper.escaping import latex_text
 from auditkit.paper.markup import Html, bullets, joined, table, text
 from auditkit.paper.words import heading
+from auditkit.records.back_flow import BackFlow
 from auditkit.records.estimate import (
     ControlLevel,
     DistanceEstimate,
@@ -34,10 +35,11 @@ Row = (
     | Spread
     | Generalised
     | ProfileRow
+    | BackFlow
 )
 
 #: Fields that hold an interval, or None.
-_INTERVALS = ("interval", "studentised", "ruled_out", "new_seed")
+_INTERVALS = ("interval", "studentised", "ruled_out", "new_seed", "excess_interval")
 
 #: Characters that a spreadsheet takes for the begin of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")

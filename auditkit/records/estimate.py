@@ -11,6 +11,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass, field
 
+from auditkit.records.back_flow import BackFlow
 from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
 from auditkit.records.interval import Interval
 from auditkit.records.plan import LEFT_OUT_IF_DEFAULT
@@ -366,6 +367,7 @@ class EstimateTable:
         spreads: How far seeds lie apart, of every row of at least three pairs with a spread.
         generalised: Effects for other examples, too, where that was asked for.
         profiles: Effects on parts of a probe, exploratory.
+        back_flow: Of a study with a causal break, exploratory.
     """
 
     alpha: float
@@ -387,6 +389,7 @@ class EstimateTable:
     spreads: tuple[Spread, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     generalised: tuple[Generalised, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     profiles: tuple[ProfileRow, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    back_flow: tuple[BackFlow, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def rows(self) -> tuple[SignedEstimate | DistanceEstimate, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from auditkit.records.causal_break import BROKEN, BreakRecord
 from auditkit.records.environment import Environment
 from auditkit.records.observed import Observed
 from auditkit.records.opened import OpenedFiles
@@ -63,6 +64,7 @@ class BranchRecord:
             path, as ``param_groups[0].step``; None in a record from before it was noted.
         consumed: Name of the file of what a control without a loader consumed after t0, where
             branches are yoked to it.
+        broken: What the plan's causal break did to it; None of a branch that it is not applied to.
     """
 
     name: str
@@ -78,6 +80,7 @@ class BranchRecord:
     samples: str | None = None
     reset: tuple[str, ...] | None = None
     consumed: str | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
+    broken: BreakRecord | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ class SeedRecord:
         components: Component names of the control's trace.
         rng: The RNG contract.
         data: Identity of the data.
-        branches: Control first, then replica, placebos, treatments.
+        branches: Control first, then replica, placebos, treatments, and broken ones.
     """
 
     seed: int
@@ -156,6 +159,13 @@ class SeedRecord:
             found += [branch.trace, branch.outcome]
             found += [name for name in (branch.samples, branch.consumed) if name is not None]
         return tuple(found)
+
+    @property
+    def versions(self) -> dict[str, int]:
+        """Version of each branch's perturbation, and of the causal break by its mark."""
+        found = {branch.name: branch.version for branch in self.branches if branch.version}
+        found.update((BROKEN, b.broken.version) for b in self.branches if b.broken)
+        return found
 
     def branch(self, name: str) -> BranchRecord:
         """The branch of that name.

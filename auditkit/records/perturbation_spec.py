@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from auditkit.errors import PlanError
 from auditkit.records import composition, plan_values
+from auditkit.records.causal_break import BROKEN
 from auditkit.records.file_names import from_file_name, in_file_name
 from auditkit.records.parameter import ParameterValue
 
@@ -98,6 +99,8 @@ def as_typed(branch_name: str) -> str:
     branch_name, mark, fork = branch_name.partition(FORK_MARK)
     if mark:
         return f"{as_typed(branch_name)} at t0={fork}"
+    if branch_name.endswith(BROKEN):
+        return f"{as_typed(branch_name.removesuffix(BROKEN))}, broken"
     if len(several := composition.texts(branch_name)) > 1:
         return composition.SIGN.join(map(as_typed, several))
     name, *parts = _PARAMETER.split(branch_name)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from auditkit.errors import PlanError
 from auditkit.records import plan_steps, plan_values
+from auditkit.records.causal_break import broken, check_break, unbroken
 from auditkit.records.metric_names import base_metric, is_measure, is_well_formed
 from auditkit.records.output_kinds import KINDS
 from auditkit.records.own_perturbation import OwnPerturbation, as_object, each_once
@@ -87,7 +88,7 @@ _MAX_PERTURBATIONS = 1000
 _MAX_FURTHER = 100
 _MAX_FORKS = 100
 
-Role = Literal["control", "replica", "placebo", "treatment"]
+Role = Literal["control", "replica", "placebo", "treatment", "broken"]
 
 
 def rounded(value: float | None, metric: str) -> float | None:
@@ -127,6 +128,7 @@ class StudyPlan:
             and the state is in those of every time at which branches are evaluated.
         own_perturbations: Declarations of those perturbations that are the program's own.
         further_forks: Forks after the first one, where ``fork_at`` was given several.
+        causal_break: A reset that is applied at t0+W in a second copy of every branch.
 
     Raises:
         PlanError: When the numbers contradict each other.
@@ -147,6 +149,7 @@ class StudyPlan:
     evidence_every: int = field(default=1, metadata=LEFT_OUT_IF_DEFAULT)
     own_perturbations: tuple[OwnPerturbation, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     further_forks: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    causal_break: PerturbationSpec | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
 
     def __init__(  # noqa: PLR0913, PLR0917 # one argument a field, as a dataclass has it
         self,
@@ -165,12 +168,14 @@ class StudyPlan:
         evidence_every: int = 1,
         own_perturbations: Iterable[OwnPerturbation] = (),
         further_forks: Iterable[int] = (),
+        causal_break: Any = None,
     ) -> None:
         """Accept any iterable of seeds, and perturbations by name; see the class.
 
         No value is converted into another: a seed of 1.5 is a mistake, not seed 1.
         """
         specs, objects = _perturbations(perturbations)
+        breaks, of_break = _perturbations(() if causal_break is None else (causal_break,))
         first, more = plan_values.first_and_more("fork_at", fork_at, _MAX_FORKS)
         values: dict[str, object] = {
             "fork_at": first,
@@ -188,10 +193,11 @@ class StudyPlan:
             "evidence_every": evidence_every,
             "own_perturbations": each_once(
                 plan_values.items("own_perturbations", own_perturbations, _MAX_PERTURBATIONS),
-                objects.values(),
+                (objects | of_break).values(),
             ),
             "further_forks": more
             or plan_values.whole_numbers("further_forks", further_forks, _MAX_FORKS),
+            "causal_break": breaks[0] if breaks else None,
         }
         # Without a placebo there is no noise floor, and check 9 could never pass.
         limits = dict(_LIMITS)
@@ -202,12 +208,13 @@ class StudyPlan:
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen: the only way to fill it here
         # No field: a plan is data, and these are what the study file holds beside it.
-        object.__setattr__(self, "_objects", tuple(objects))
+        object.__setattr__(self, "_objects", tuple(objects | of_break))
         self._check()
 
     def _check(self) -> None:
         plan_steps.check_steps(self.forks, self.window, self.horizon, self.probe_at)
         plan_steps.check_several(self.forks, self.probe_at, self.evidence_every)
+        check_break(self.causal_break is not None, self.forks, self.window_end, self.horizon)
         if not self.seeds:
             raise PlanError("seeds: a study needs at least one seed")
         if len(set(self.seeds)) != len(self.seeds):
@@ -220,7 +227,7 @@ class StudyPlan:
         if not self.perturbations:
             raise PlanError("perturbations: a study needs at least one perturbation")
         names = [spec.branch_name for spec in self.perturbations]
-        if len(set(names)) != len(names):
+        if len(set(names)) != len(names) or not set(names).isdisjoint(self.broken_names):
             raise PlanError("a perturbation is given twice")
         known = (*SIGNED_METRICS, *DISTANCE_METRICS)
         named = [("primary_metric", self.primary_metric), *(("margins", m) for m in self.margins)]
@@ -349,12 +356,26 @@ class StudyPlan:
         for spec in self.perturbations:
             if spec.branch_name == name:
                 return "treatment", spec
+        if name in self.broken_names:
+            return "broken", self.branch(unbroken(name))[1]
         raise PlanError(f"the plan has no branch {name!r}")
 
     @property
     def branch_names(self) -> tuple[str, ...]:
         """Every branch a seed has, in the order in which they are run."""
-        return ("control", "replica", *self.placebo_names, *self.treatment_names)
+        others = (*self.placebo_names, *self.treatment_names, *self.broken_names)
+        return ("control", "replica", *others)
+
+    @property
+    def broken_names(self) -> tuple[str, ...]:
+        """Branches in which the causal break is applied; none without one."""
+        names = ("control", *self.placebo_names, *self.treatment_names)
+        return () if self.causal_break is None else tuple(map(broken, names))
+
+    @property
+    def specs(self) -> tuple[PerturbationSpec, ...]:
+        """Every perturbation that the plan names, the causal break included."""
+        return (*self.perturbations, *filter(None, (self.causal_break,)))
 
 
 def _perturbations(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 
-from auditkit.errors import UnknownPerturbation
+from auditkit.errors import PlanError, UnknownPerturbation
 from auditkit.records.composed_declarations import composed
-from auditkit.records.declaration import DECLARATIONS, Declaration
+from auditkit.records.declaration import DECLARATIONS, Declaration, declaration_of, is_yoked
 from auditkit.records.own_perturbation import OwnPerturbation, filled
 from auditkit.records.parameter import ParameterValue
-from auditkit.records.plan import StudyPlan
+from auditkit.records.plan import PerturbationSpec, StudyPlan
 
 #: Why a study file declares no order: a verifier makes each anew from the order file, without code.
 ORDER_IS_FIXED = "which only auditkit's own may be: check 6 computes an order without running code"
@@ -29,7 +29,7 @@ def declarations_of(
     own = {one.name: declared(one) for one in plan.own_perturbations}
     known = {**declarations, **own, **DECLARATIONS} if own else declarations
     several: dict[str, Declaration] = {}
-    for spec in plan.perturbations:
+    for spec in plan.specs:
         if len(spec.parts) > 1:
             with contextlib.suppress(UnknownPerturbation):  # then nothing is known of it
                 several[spec.name] = composed(spec.name, known)
@@ -48,6 +48,28 @@ def refuse_shadows(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> 
                 f"the study file declares {own.name!r}, which is the name of another perturbation",
                 hint="give it a name of its own",
             )
+
+
+def resolved_break(
+    spec: PerturbationSpec | None, declarations: Mapping[str, Declaration]
+) -> PerturbationSpec | None:
+    """A plan's causal break with its parameters filled in; None without one.
+
+    Raises:
+        UnknownPerturbation: On a name, parameter or value that no declaration has.
+        PlanError: When it does not change the state.
+    """
+    if spec is None:
+        return None
+    declaration = declaration_of(spec.name, declarations)
+    if declaration.kind != "state":
+        raise PlanError(
+            f"causal_break: {spec.typed} is of kind {declaration.kind}",
+            expected="a reset of the state, such as optimizer-reset",
+        )
+    if is_yoked(spec):
+        raise PlanError(f"causal_break: {spec.typed}: yoked= is for a whole branch")
+    return declaration.resolve(spec)
 
 
 def declared(own: OwnPerturbation) -> Declaration:

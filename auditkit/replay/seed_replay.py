@@ -201,7 +201,7 @@ class SeedReplay:
             order=str(self._given / Path(record.order).name),
             branches=self._task.branches,
             judged=not self._task.own_command,
-            versions={b.name: b.version for b in record.branches if b.version},
+            versions=record.versions,
             listed=self._task.opened.own,
             references=str(self._given),
         )

@@ -13,7 +13,7 @@ What is left to others: the metrics, the formulas, and how an estimate is printe
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -39,6 +39,7 @@ from auditkit.records.metric_names import MEASURES, base_metric, is_measure, qua
 from auditkit.records.observed import Observed
 from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
 from auditkit.statistics import inference, moments, resampling
+from auditkit.statistics.back_flow import back_flows
 from auditkit.statistics.equal_treatments import equal_treatments
 from auditkit.statistics.generalised import generalised
 from auditkit.statistics.levels import control_levels, measure_levels
@@ -123,15 +124,18 @@ def estimate(
     values = evaluate_metrics(outcomes, [*tables, *measured], units)
     between_seeds, why_not = seed_distances(outcomes, tables, units)
     primary = observed.primary(plan)
-    floor = floor_development(values, *_grown(observed, primary))
+    floor = _floor(values, observed, primary)
     estimands = _estimands(plan, primary, looks, observed, units)
     signed = [_signed(each, values, len(outcomes)) for each in estimands if not each.is_distance]
-    apart = [(each, between_seeds.get(each.table_metric)) for each in estimands if each.is_distance]
-    distances = [_distance(each, values, len(outcomes), seeds, floor) for each, seeds in apart]
+    distances = list(_distances(estimands, values, len(outcomes), between_seeds, floor))
     equal = equal_treatments(outcomes, plan, [*tables, *measured])
     signed, distances = assign_verdicts(signed, distances, ALPHA, equal)
     parts, why_no_parts = profiles(outcomes, plan, LEVEL)
     wider, why_no_wider = generalised(outcomes, plan, LEVEL) if generalise_probe else ((), ())
+    flows, why_no_flows = back_flows(outcomes, plan, looks, units, LEVEL)
+    why_not += (*why_no_parts, *why_no_wider, *why_no_flows)
+    notes = study_notes(values, len(outcomes), plan, primary, equal)
+    notes += non_finite_measures(outcomes, plan, observed)
     return EstimateTable(
         alpha=ALPHA,
         level=LEVEL,
@@ -145,24 +149,32 @@ def estimate(
         signed=tuple(signed),
         distances=tuple(distances),
         persistence=(*persistences(signed, LEVEL), *persistences(distances, LEVEL)),
-        notes=(
-            *study_notes(values, len(outcomes), plan, primary, equal),
-            *non_finite_measures(outcomes, plan, observed),
-            *(*why_not, *why_no_parts, *why_no_wider),
-            *notes_on(looks, units, outcomes, tables),
-        ),
+        notes=(*notes, *why_not, *notes_on(looks, units, outcomes, tables)),
         equal={name: first for name, first in equal.items() if name != first},
         levels=tuple(_levels(outcomes, values, looks, plan)),
         spreads=spreads([*signed, *distances], values, LEVEL),
         generalised=wider,
         profiles=parts,
+        back_flow=flows,
     )
 
 
-def _grown(observed: Observed, primary: str) -> tuple[str, str]:
-    """The probe whose floor is spoken of, and what of it must have grown."""
+def _floor(values: Sequence[SeedValues], observed: Observed, primary: str) -> FloorDevelopment:
+    """Whether the floor of the primary metric's probe has developed."""
     probe = floor_probe(observed, primary)
-    return probe, observed.kind_of(probe).growth
+    return floor_development(values, probe, observed.kind_of(probe).growth)
+
+
+def _distances(
+    estimands: Sequence[_Estimand],
+    values: Sequence[SeedValues],
+    n_seeds: int,
+    between_seeds: Mapping[tuple[str, str], float],
+    floor: FloorDevelopment,
+) -> Iterator[DistanceEstimate]:
+    for each in estimands:
+        if each.is_distance:
+            yield _distance(each, values, n_seeds, between_seeds.get(each.table_metric), floor)
 
 
 def _levels(

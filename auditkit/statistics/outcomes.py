@@ -80,6 +80,7 @@ class SeedOutcomes:
         placebos: The K placebos' tables, in the plan's order.
         treatments: The treatments' tables by branch name.
         observed: What branches are compared on.
+        broken: Tables of broken branches, where the plan has a causal break.
     """
 
     seed: int
@@ -88,6 +89,7 @@ class SeedOutcomes:
     placebos: tuple[BranchTables, ...]
     treatments: Mapping[str, BranchTables]
     observed: Observed = field(default_factory=Observed)
+    broken: Mapping[str, BranchTables] = field(default_factory=dict)
 
     def labels_of(self, probe: str) -> NDArray[Any]:
         """The labels or targets of a probe; empty where it has none."""
@@ -180,14 +182,15 @@ def check_outcomes(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> None:
                 found=len(outcome.placebos),
                 where=where,
             )
-        missing = set(plan.treatment_names) - set(outcome.treatments)
+        missing = {*plan.treatment_names, *plan.broken_names}
+        missing -= {*outcome.treatments, *outcome.broken}
         if missing:
             raise FormatError(f"no outcome of {', '.join(sorted(missing))}", where=where)
 
 
 def count_diverged(outcomes: Sequence[SeedOutcomes], plan: StudyPlan) -> dict[str, int]:
     """In how many seeds each branch diverged."""
-    counts = {name: 0 for name in plan.branch_names if name != "replica"}
+    counts = dict.fromkeys((name for name in plan.branch_names if name != "replica"), 0)
     for outcome in outcomes:
         for name, branch in _branches(outcome, plan).items():
             counts[name] += branch.diverged_at is not None
@@ -220,11 +223,9 @@ def non_finite_measures(
 
 
 def _branches(outcome: SeedOutcomes, plan: StudyPlan) -> dict[str, BranchTables]:
-    return {
-        "control": outcome.control,
-        **dict(zip(plan.placebo_names, outcome.placebos, strict=True)),
-        **{name: outcome.treatments[name] for name in plan.treatment_names},
-    }
+    placebos = dict(zip(plan.placebo_names, outcome.placebos, strict=True))
+    every = {"control": outcome.control, **placebos, **outcome.treatments, **outcome.broken}
+    return {name: every[name] for name in plan.branch_names if name != "replica"}
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,9 @@ def plan_deviations(planned: StudyPlan, found: StudyPlan) -> Iterator[str]:
             yield from _list_deviations("plan, perturbations", here, there, _typed)
         elif item.name == "own_perturbations":
             yield from _list_deviations("plan, the program's own perturbations", here, there, repr)
+        elif item.name == "causal_break":
+            here, there = (side.typed if side else "none" for side in (here, there))
+            yield f"plan, causal_break: {here} was planned, {there} was run"
         elif item.name == "margins":
             here, there = ({k: str(v) for k, v in side.items()} for side in (here, there))
             yield from _mapping_deviations("plan, margins", here, there)

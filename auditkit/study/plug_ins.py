@@ -15,7 +15,7 @@ _REGISTRY = "auditkit.perturbations.registry"
 def plug_ins_of(plan: StudyPlan) -> tuple[PlugIn, ...]:
     """Where the code of those perturbations lies that neither auditkit nor the program has."""
     known = {*DECLARATIONS, *(own.name for own in plan.own_perturbations)}
-    names = {part.name for spec in plan.perturbations for part in spec.parts} - known
+    names = {part.name for spec in plan.specs for part in spec.parts} - known
     if not names:
         return ()
     installed = importlib.import_module(_REGISTRY).installed_plug_ins()

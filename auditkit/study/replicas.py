@@ -115,7 +115,7 @@ def _other_outcomes(folder: Path, control: BranchRecord, branch: BranchRecord) -
 
 
 def _changes_nothing(branch: BranchRecord) -> bool:
-    spec = branch.perturbation
+    spec = branch.perturbation if branch.broken is None else None
     return branch.role == "replica" or (spec is not None and spec.name == "carry")
 
 

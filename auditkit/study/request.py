@@ -16,7 +16,7 @@ from auditkit.records.fork_points import require_one_fork
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.records.plan_values import spelled_seeds
-from auditkit.records.planned_declarations import declarations_of, refuse_shadows
+from auditkit.records.planned_declarations import declarations_of, refuse_shadows, resolved_break
 from auditkit.records.preflight import Preflight
 from auditkit.study.extension import EarlierStudy
 from auditkit.study.script_workers import SEED
@@ -65,10 +65,16 @@ def script_source(command: Sequence[str], plan: StudyPlan, folder: Path) -> Prog
         folder: Where it runs.
 
     Raises:
-        PlanError: When several seeds would run the same command, there are several forks, or the
-            state is not to be in every row, as it is where a Recorder cuts them.
+        PlanError: When several seeds would run the same command, there are several forks or a
+            causal break, or the state is not to be in every row, as it is where a Recorder cuts
+            them.
     """
     require_one_fork(plan, "a study of a script")
+    if plan.causal_break is not None:
+        raise PlanError(
+            "causal_break: a script's own loop is not stopped at the window's end to reset it",
+            hint="write it as a program (auditkit explain study)",
+        )
     if plan.evidence_every != 1:
         raise PlanError(
             "evidence_every: a script has evidence of every step", found=plan.evidence_every
@@ -91,7 +97,7 @@ def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPl
     """
     refuse_shadows(plan, declarations)
     declarations = declarations_of(plan, declarations)
-    for spec in plan.perturbations:
+    for spec in plan.specs:
         if len(spec.parts) > 1:  # says which part does not fit
             composed(spec.name, declarations)
     specs = [declaration_of(spec.name, declarations).resolve(spec) for spec in plan.perturbations]
@@ -104,7 +110,9 @@ def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPl
                 f"seed {spelled_seeds(still)}",
                 hint="a longer --window, another draw=, other seeds, or unit=sample",
             )
-    names = {part.name for spec in specs for part in spec.parts}
+    causal_break = resolved_break(plan.causal_break, declarations)
+    every = (*specs, *filter(None, (causal_break,)))
+    names = {part.name for spec in every for part in spec.parts}
     idle = sorted(name for name in names if kinds.get(name) == "none" and name != "carry")
     if idle:
         raise PlanError(
@@ -124,4 +132,4 @@ def resolve(plan: StudyPlan, declarations: Mapping[str, Declaration]) -> StudyPl
             hint="augmentation_rng='per-sample', which a program with a factory has by default",
         )
     own = [one for one in plan.own_perturbations if one.name in names]
-    return plan.changed(perturbations=specs, own_perturbations=own)
+    return plan.changed(perturbations=specs, own_perturbations=own, causal_break=causal_break)

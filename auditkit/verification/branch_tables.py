@@ -75,6 +75,7 @@ def branch_tables(
                 placebos=tuple(tables[name] for name in plan.placebo_names),
                 treatments={name: tables[name] for name in plan.treatment_names},
                 observed=observed,
+                broken={name: tables[name] for name in plan.broken_names},
             )
         )
     return found

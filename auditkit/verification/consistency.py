@@ -31,7 +31,7 @@ from auditkit.records.manifest import (
     SeedRecord,
     StudyManifest,
 )
-from auditkit.records.plan import PerturbationSpec, Role, StudyPlan
+from auditkit.records.plan import CONFIRMATORY, PerturbationSpec, Role, StudyPlan
 from auditkit.records.registration import PLAN_NAME, PLAN_ROLE
 from auditkit.records.report import Finding
 from auditkit.verification.outcome_tables import check_outcome
@@ -44,7 +44,7 @@ def check_plan(manifest: StudyManifest, declarations: Declarations) -> Iterator[
     plan = manifest.plan
     if tuple(record.seed for record in manifest.seeds) != plan.seeds:
         yield Finding("the seeds are not the plan's")
-    for spec in plan.perturbations:
+    for spec in plan.specs:
         if spec.name not in declarations:
             yield Finding(f"no perturbation {spec.name!r} is known here", where="plan")
     yield from check_parameters(plan, declarations)
@@ -58,7 +58,7 @@ def check_plan(manifest: StudyManifest, declarations: Declarations) -> Iterator[
 
 def check_parameters(plan: StudyPlan, declarations: Declarations) -> Iterator[Finding]:
     """Findings about parameters that no run writes: what has any of them cannot be replayed."""
-    for spec in plan.perturbations:
+    for spec in plan.specs:
         if spec.name not in declarations:
             continue
         where = f"plan, {spec.branch_name}"
@@ -90,6 +90,10 @@ def _check_branches(
         role, spec = wanted[branch.name]
         if branch.role != role or branch.perturbation != spec:
             yield Finding("role or perturbation is not the plan's", f"{where}, {branch.name}")
+            continue
+        if (branch.broken is not None) != (role == "broken"):
+            text = "lacks" if role == "broken" else "has"
+            yield Finding(f"the record {text} a causal break", f"{where}, {branch.name}")
             continue
         try:
             if spec is not None and spec.name in declarations:
@@ -231,10 +235,13 @@ def _check_digests(
         }
         # What exists on both sides of a step inside the branch existed there, too.
         before = {name for name in present if trace.cell(step - 1, name) != ABSENT}
-        for name in sorted(set(branch.digests[time]) - present):
+        # The row behind the window's end is that of the state after a causal break.
+        is_broken = branch.broken is not None and time == CONFIRMATORY[0]
+        committed = branch.broken.digests if branch.broken and is_broken else branch.digests[time]
+        for name in sorted(set(committed) - present):
             yield Finding(f"committed to at {time} but absent from the trace", where, step, name)
         wanted = present if time in ("t0", "T") else before
-        for name in sorted(wanted - set(branch.digests[time])):
+        for name in sorted(wanted - set(committed)):
             yield Finding(f"no commitment at {time}", where, step, name)
 
 

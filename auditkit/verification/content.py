@@ -11,6 +11,7 @@ from auditkit.records.declaration import Declaration
 from auditkit.records.fork_points import at_fork
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.report import Finding
+from auditkit.verification.causal_break import check_broken, check_history, check_version
 from auditkit.verification.consistency import check_branch, check_plan, check_trunk
 from auditkit.verification.fork import check_fork, check_touched
 from auditkit.verification.noise_floor import check_replica
@@ -98,6 +99,12 @@ def _branch_findings(
     yield from _numbered(5, check_branch_streams(seed, branch, touched))
     yield from _numbered(6, check_branch_order(seed, branch, trace, plan, declarations))
     yield from _numbered(7, check_touched(seed, branch, trace, plan, declarations))
+    if branch.broken is not None:
+        version = check_version(branch.broken, plan, declarations, seed.place(branch))
+        unknown = list(_numbered(4, version))
+        yield from unknown or _numbered(7, check_broken(seed, branch, trace, plan, declarations))
+        yield from _numbered(7, check_history(seed, branch, trace, plan))
+        return
     # carry changes nothing, so that whatever it shows has leaked from somewhere.
     if branch.role == "replica" or (spec is not None and spec.name == "carry"):
         yield from _numbered(9, check_replica(seed, branch, trace, outcome))

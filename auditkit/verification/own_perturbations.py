@@ -26,7 +26,7 @@ def own_note(plan: StudyPlan) -> str:
 
 def check_own(plan: StudyPlan) -> Iterator[Finding]:
     """Check 4, for declarations in a plan: each is of what the plan names, not auditkit's."""
-    named = {part.name for spec in plan.perturbations for part in spec.parts}
+    named = {part.name for spec in plan.specs for part in spec.parts}
     for own in plan.own_perturbations:
         if own.name in DECLARATIONS:
             yield Finding(f"the plan declares {own.name!r}, which is auditkit's own", "plan")

@@ -58,6 +58,7 @@ from auditkit.verification.authenticity import (
     open_manifest,
 )
 from auditkit.verification.branch_tables import Estimator, branch_tables, estimates
+from auditkit.verification.causal_break import break_note
 from auditkit.verification.consistency import check_parameters
 from auditkit.verification.content import content_findings, is_as_long_as_planned
 from auditkit.verification.extension import check_extension, look_note
@@ -220,6 +221,7 @@ class _StudyVerification(Verification):
         changes = {0: "; that changes are as declared was not replayed", n_all - len(seeds): ""}
         partly = f"; that changes are as declared was replayed for {n_rerun}"
         at_fork = f"{n_all} branches against their control after {spelled_forks(plan)}"
+        at_fork += break_note(plan)
         own = own_note(plan)
         self._checks.ran(7, at_fork + changes.get(n_rerun, partly) + own)
         n_replicas = sum(is_replica(name) for names in rerun.values() for name in names)

@@ -156,7 +156,8 @@ def test_only_what_was_asked_for_is_printed_without_all(
     assert "Seeds apart" in out
     assert "Parts of the probe (exploratory)" in out
     assert "nan" not in out
-    print_further(console(), replace(EXAMPLE, generalised=()), everything=False)
+    nothing = replace(EXAMPLE, generalised=(), back_flow=())
+    print_further(console(), nothing, everything=False)
     assert capsys.readouterr().out == ""
 
 

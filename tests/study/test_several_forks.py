@@ -255,7 +255,7 @@ def test_one_fork_in_a_list_is_the_plan_of_a_number() -> None:
         ({"fork_at": [4, 4.5]}, "fork_at must be whole numbers, not 4.5"),
         ({"fork_at": [0, 4]}, "fork_at must be a whole number of 1"),
         ({"fork_at": "46"}, "fork_at must be a whole number of 1"),
-        ({"evidence_every": 2}, "evidence_every: a study with several forks"),
+        ({"fork_at": [4, 6], "evidence_every": 2}, "evidence_every: a study with several forks"),
         ({"fork_at": [4, 12]}, "the window of the fork at step 12 ends at step 15"),
         ({"fork_at": [4, 6], "probe_at": [13]}, "probe_at: a study with several forks"),
     ],

@@ -47,6 +47,7 @@ from auditkit.study.worker.ahead import try_schedule, try_stream
 from auditkit.study.worker.augmentation import require_per_sample
 from auditkit.study.worker.branch_processes import Forks, Unforkable
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback
+from auditkit.study.worker.causal_break import Breaking
 from auditkit.study.worker.data_changes import change_data
 from auditkit.study.worker.forks import ForksCallback, fork_jobs
 from auditkit.study.worker.job_files import (
@@ -195,24 +196,27 @@ def _branch(
         References(Path(job.references or job.out)),
     )
     auditor = Auditor(plan.fork_at + 1)
-    hold(session, plan.fork_at + 1, plan.horizon, auditor, callback, plan.has_state)
-    return branch_record(job, session, name, auditor, callback, follow, reset)
+    breaking = Breaking(callback, job, session, name, fork.recalibration)
+    hold(session, plan.fork_at + 1, plan.horizon, auditor, breaking, plan.has_state)
+    record = branch_record(job, session, name, auditor, callback, follow, reset)
+    return replace(record, broken=breaking.record)
 
 
 def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
     plan = plan_of(job)
     assert job.step is not None  # noqa: S101 # every modules job names its step
     with _session(job, factory) as session:
-        first = 1
+        first, name, recalibration = 1, "", []
         if job.fork is not None:
             tensors, meta = store.read_tensors(Path(job.fork), what="fork")
-            _, spec = plan.branch(job.branches[0])
-            version = job.version_of(job.branches[0])
-            _start_branch(job, session, read_fork(tensors, meta), read_order(job), spec, version)
-            first = plan.fork_at + 1
+            fork, name = with_batches(session, read_fork(tensors, meta)), job.branches[0]
+            _, spec = plan.branch(name)
+            _start_branch(job, session, fork, read_order(job), spec, job.version_of(name))
+            first, recalibration = plan.fork_at + 1, fork.recalibration
         report_step = _step_reporter(report, job.seed, job.step, _constant("modules"))
         callback = ModuleCallback(session.program.model, job.step, report_step)
-        hold(session, first, job.step, Auditor(first), callback)
+        breaking = Breaking(callback, job, session, name, recalibration)
+        hold(session, first, job.step, Auditor(first), breaking)
         return ModuleTrace(tuple(callback.entries))
 
 

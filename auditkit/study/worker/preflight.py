@@ -35,6 +35,7 @@ from auditkit.program.difficulty import require_difficulty
 from auditkit.program.observables import require_primary
 from auditkit.program.reference import Reference
 from auditkit.program.session import Session
+from auditkit.records.causal_break import VACUOUS
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.output_kinds import CLASSES, KINDS
@@ -49,6 +50,7 @@ from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.stages.snapshotter import Snapshot
 from auditkit.study.worker.callbacks import StepReporter, TrunkCallback
+from auditkit.study.worker.causal_break import require_breakable
 from auditkit.study.worker.data_changes import try_change
 from auditkit.study.worker.declared_changes import perturb_as_declared
 from auditkit.study.worker.job_files import require_indices
@@ -63,6 +65,9 @@ _ATTEMPTS = (2, 8, 32, 64)
 
 #: Steps that a nudge is held at most.
 _NUDGED_STEPS = 64
+
+#: The one causal break that may find nothing to change.
+VACUOUS_BREAK = f"causal_break {VACUOUS}"
 
 #: Nudges that are tried of one scale: the floor has developed when most placebos have grown.
 _DRAWS = 2
@@ -89,6 +94,7 @@ class PreflightCallback(TrunkCallback):
     def __init__(self, session: Session, plan: StudyPlan, report_step: StepReporter) -> None:
         super().__init__(session, None, self._note_time)
         require_primary(session.program, plan)
+        require_breakable(session.program, plan)
         self._study = plan
         self._report = report_step
         self._waiting = dict(_asked(plan))
@@ -194,7 +200,8 @@ class PreflightCallback(TrunkCallback):
             except NothingToPerturb as error:
                 if not decides or (error.for_now and n_steps < self._study.fork_at):
                     continue
-                self._refused[name] = error
+                if name != VACUOUS_BREAK:
+                    self._refused[name] = error
             except AuditError as error:
                 self._refused[name] = error
             finally:
@@ -219,6 +226,8 @@ def _sizes(tables: Tables) -> dict[str, Any]:
 def _asked(plan: StudyPlan) -> list[tuple[str, PerturbationSpec]]:
     """Everything that branches are perturbed by, once each."""
     found = [(spec.typed, spec) for spec in plan.perturbations]
+    if plan.causal_break is not None:
+        found.append((f"causal_break {plan.causal_break.typed}", plan.causal_break))
     if plan.placebos:
         found.append(("a placebo", PerturbationSpec("ulp", {"scale": plan.placebo_scale})))
     return found

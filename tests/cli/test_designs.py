@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from documents import PAGES, table
+from studies import PROGRAMS, InProcessWorkers, check, findings_text, study_in_process
+
+from auditkit.cli.designs import (
+    DESIGN,
+    REGIMES,
+    Design,
+    factory_arguments,
+    parse_design,
+    refuse_design,
+)
+from auditkit.cli.study_plans import program_plan, script_plan
+from auditkit.errors import PlanError, UsageError
+from auditkit.records.job import ProgramSource
+from auditkit.records.plan import StudyPlan
+from auditkit.signing.keys import PrivateKey
+
+TARGET = "histories_study.py:of_regime"
+GIVEN = {"fork_at": 6, "seeds": [0], "placebos": 1}
+
+
+def planned(design: str, **given: Any) -> StudyPlan:
+    source = ProgramSource(TARGET, str(PROGRAMS), {})
+    values = {**GIVEN, DESIGN: parse_design(design), **given}
+    return program_plan(InProcessWorkers(), source, values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["resonant-strong", "negative"])
+def test_a_regime_makes_a_study_that_verifies(tmp_path: Path, key: PrivateKey, name: str) -> None:
+    arguments = factory_arguments({DESIGN: parse_design(f"back-flow:{name}")}, [])
+    plan = planned(f"back-flow:{name}")
+    report = check(study_in_process(tmp_path / "run", key, plan, TARGET, arguments=arguments))
+    assert report.verdict == "verified", findings_text(report)
+    assert report.estimates is not None
+    is_zero = {row.exactly_zero for row in report.estimates.back_flow}
+    assert is_zero == {name == "negative"}
+
+
+def test_a_regime_sets_window_horizon_break_and_treatment() -> None:
+    plan = planned("back-flow:resonant-mid")
+    assert (plan.window, plan.horizon) == (6, 18)
+    assert plan.treatment_names == ("data-change--name-blur",)
+    assert plan.causal_break is not None
+    assert plan.causal_break.typed == "optimizer-reset"
+
+
+def test_options_come_before_a_design_and_an_arg_before_a_regimes() -> None:
+    given = {"horizon": 30, "window": 4, "causal_break": "momentum-reset"}
+    plan = planned("back-flow:standard", **given, perturbations=("momentum-reset",))
+    assert (plan.window, plan.horizon, plan.treatment_names) == (4, 30, ("momentum-reset",))
+    assert plan.causal_break is not None
+    assert plan.causal_break.typed == "momentum-reset"
+    found = factory_arguments({DESIGN: parse_design("back-flow:standard")}, ["lr=1", "data=here"])
+    assert (found["lr"], found["momentum"], found["data"]) == ("1", "0.9", "here")
+
+
+def test_a_design_without_a_regime_gives_the_factory_nothing() -> None:
+    plan = planned("back-flow", window=5, perturbations=("momentum-reset",))
+    assert (plan.horizon, plan.specs[-1].typed) == (16, "optimizer-reset")
+    assert factory_arguments({DESIGN: Design()}, []) == {}
+
+
+def test_a_design_lacks_what_it_does_not_set() -> None:
+    with pytest.raises(PlanError, match="no option gives window, horizon, perturbations"):
+        planned("back-flow")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("forward-flow", "there is no such design .*back-flow"),
+        ("", "there is no such design"),
+        ("back-flow:", "there is no such regime .*standard, resonant-strong"),
+        ("back-flow:Standard", "there is no such regime"),
+    ],
+)
+def test_what_is_no_design_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        parse_design(text)
+
+
+def test_where_the_plan_is_not_made_there_is_no_design() -> None:
+    given = {DESIGN: Design(), "fork_at": 7, "window": 4, "horizon": 14}
+    with pytest.raises(UsageError, match="--design and a script exclude each other"):
+        script_plan({**given, "perturbations": ["momentum-reset"]})
+    with pytest.raises(UsageError, match="--design and --plan exclude each other"):
+        refuse_design(given, "--plan")
+
+
+def test_the_manual_has_every_regime() -> None:
+    headings = ("regime", "W", "`lr`", "`momentum`", "A / A' / B", "`overlap`", "`same_classes`")
+    assert table(PAGES["estimands"], *headings) == [
+        [
+            *(f"`{name}`", str(regime.steps), regime.lr, regime.momentum),
+            f"{regime.history} / {regime.other} / {regime.segment}",
+            *(regime.overlap, regime.same_classes),
+        ]
+        for name, regime in REGIMES.items()
+    ]
