@@ -290,7 +290,7 @@ REPLAY = ReplayReport(
 
 COST = Cost(0.01, 2.5, 0.25, 0.5, 2**53 + 1, 320, 797, 10, 2**20)
 
-NUDGE = NudgeTrial(16, 64, 1e-6, 0.5)
+NUDGE = NudgeTrial(16, 64, 1e-6, 0.5, "an RMSD of", 100)
 
 PREFLIGHT = Preflight(
     cost=COST,

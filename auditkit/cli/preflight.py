@@ -11,10 +11,11 @@ from auditkit.cli.console import number, print_facts, print_words
 from auditkit.cli.spelling import counted
 from auditkit.records.estimate import ALPHA, MIN_PAIRS
 from auditkit.records.metric_names import base_metric
+from auditkit.records.nudge_size import spelled_scale
 from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
 from auditkit.records.plan_values import spelled_seeds
-from auditkit.records.preflight import Cost, Preflight
-from auditkit.statistics.design import Design, design_of, grown
+from auditkit.records.preflight import Cost, NudgeTrial, Preflight
+from auditkit.statistics.design import Design, design_of, grown, shrinks
 from auditkit.statistics.outcomes import GROWN
 from auditkit.study.request import StudyRequest
 
@@ -75,7 +76,7 @@ def print_dry_run(out: Console, found: Preflight, plan: StudyPlan, jobs: int) ->
         ("primary metric", _tests(design, plan)),
         ("smallest p", _smallest(design)),
         ("seeds", _seeds(design, plan)),
-        *([("noise floor", _floor(found, plan))] if found.nudges else []),
+        ("placebo", _placebos(found, plan)),
         *(("not seen yet", line) for line in found.undecided),
     ]
     print_facts(out, facts)
@@ -95,8 +96,7 @@ def print_outlook(out: Console, request: StudyRequest) -> None:
         f"with --jobs {jobs}, and as long to verify; {decimal(cost.seed_bytes)} a seed"
     )
     out.print(f"{_tests(design, plan)}: {_seeds(design, plan)}")
-    if found.nudges:
-        out.print(f"placebos: {_floor(found, plan)}")
+    out.print(f"placebos: {_placebos(found, plan)}")
 
 
 def _break(plan: StudyPlan) -> str:
@@ -140,20 +140,33 @@ def _seeds(design: Design, plan: StudyPlan) -> str:
     return f"no test can reach {ALPHA:g} with {seeds}; {fewest} with {placebos} a seed"
 
 
+def _placebos(found: Preflight, plan: StudyPlan) -> str:
+    scale = f"scale {spelled_scale(int(plan.placebo_scale))}"
+    return f"{scale}; {_floor(found, plan)}" if found.nudges else scale
+
+
 def _floor(found: Preflight, plan: StudyPlan) -> str:
     trial = found.nudges[-1]  # where one was to be chosen, it is that one
     was_chosen = len(found.nudges) > 1
     remedy = "give T later" if was_chosen else "give --placebo-scale auto, or T later"
+    seen = trial.end > GROWN
     will = {
-        True: "it will have grown by T",
-        False: f"it is not likely to grow by T: {remedy}",
+        True: "it grew in the trial" if seen else "growing on like this, it will have grown by T",
+        False: f"it is not likely to have grown by T: {remedy}",
         None: f"whether it grows by T cannot be told: {remedy}",
     }[grown(trial, plan)]
+    if shrinks(trial):
+        will += f"; it shrinks (half of the trial: {number(trial.halfway)}): training contracts"
     return (
-        f"{'chosen: ' if was_chosen else ''}a nudge of scale {trial.scale:,} carried the probe by "
-        f"{trial.of} {number(trial.end)} in {counted(trial.steps, 'step')} ({GROWN:g} counts as "
-        f"grown): {will}"
+        f"{'chosen: ' if was_chosen else ''}nudged after step {trial.began} of seed "
+        f"{plan.seeds[0]}, a placebo was {trial.of} {number(trial.end)} from the control after "
+        f"{_length(trial, plan)} ({GROWN:g} counts as grown): {will}"
     )
+
+
+def _length(trial: NudgeTrial, plan: StudyPlan) -> str:
+    length, steps = plan.horizon - plan.forks[-1], counted(trial.steps, "step")
+    return f"{steps}, as long as a branch" if trial.steps == length else f"{steps} of {length}"
 
 
 def _duration(seconds: float) -> str:

@@ -42,7 +42,9 @@ from auditkit.errors import PlanError, UsageError
 from auditkit.files.run_folder import RunFolder
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.job import ProgramSource
+from auditkit.records.nudge_size import large_nudge
 from auditkit.records.plan import StudyPlan
+from auditkit.records.preflight import Preflight
 from auditkit.signing.trust import SigningKey
 from auditkit.study.deviations import argument_deviations, plan_deviations
 from auditkit.study.extension import EarlierStudy, read_earlier
@@ -222,13 +224,14 @@ def _try(request: StudyRequest, workers: Workers) -> None:
             steps=MANY_STEPS,
             nudge=True,
         )
-    print_dry_run(console(), found, settled(request.plan, found), request.jobs)
-    _print_warnings(found.notes)
+    plan = settled(request.plan, found)
+    print_dry_run(console(), found, plan, request.jobs)
+    _print_warnings(_said(found, plan))
 
 
 def _run(ctx: click.Context, request: StudyRequest, signer: SigningKey, workers: Workers) -> Path:
     found = request.preflight
-    said = () if found is None else (*found.undecided, *found.notes)
+    said = () if found is None else (*found.undecided, *_said(found, request.plan))
     _print_warnings(said)
     warnings: list[str] = []
     try:
@@ -242,6 +245,12 @@ def _run(ctx: click.Context, request: StudyRequest, signer: SigningKey, workers:
         raise
     finally:
         _print_warnings([warning for warning in warnings if warning not in said])
+
+
+def _said(found: Preflight, plan: StudyPlan) -> tuple[str, ...]:
+    """What a preflight warns of, whether or not a study follows."""
+    large = large_nudge(int(plan.placebo_scale))
+    return found.notes if large is None else (*found.notes, large)
 
 
 def _print_warnings(warnings: Iterable[str]) -> None:

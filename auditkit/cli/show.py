@@ -20,6 +20,7 @@ from auditkit.formats import canonical
 from auditkit.formats.statements import Manifest, Statement, any_from_statement
 from auditkit.records.fork_points import marked, views
 from auditkit.records.manifest import BranchRecord, Extension, ProgramRecord, StudyManifest
+from auditkit.records.nudge_size import spelled_scale
 from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.plan import StudyPlan, as_typed
 from auditkit.records.plan_values import spelled_seeds
@@ -181,7 +182,7 @@ def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:
         ("perturbations", "; ".join(spec.typed for spec in plan.perturbations)),
         ("causal break", plan.causal_break.typed if plan.causal_break else ""),
         ("of the program's own", "; ".join(map(_declared, plan.own_perturbations))),
-        ("placebos", f"{plan.placebos} a seed, scale {plan.placebo_scale}"),
+        ("placebos", f"{plan.placebos} a seed, {spelled_scale(int(plan.placebo_scale))}"),
         ("augmentation", plan.augmentation_rng),
         ("primary metric", plan.primary_metric),
         ("equivalence margins", margins),

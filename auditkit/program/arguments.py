@@ -120,7 +120,7 @@ def kind_of_failure(
     if hint is not None and isinstance(error, FileNotFoundError):
         return DataMissing, hint
     if hint is None and arguments and isinstance(error, TypeError | ValueError):
-        hint = "what --arg gives is text: convert it in the factory, as in float(lr)"
+        hint = "what --arg gives is text: annotate the argument, as in lr: float, or convert it"
     return ProgramFailed, hint
 
 

@@ -41,6 +41,7 @@ from auditkit.program.observables import (
     probes_by_name,
 )
 from auditkit.program.probe import Probe
+from auditkit.program.typed_arguments import typed
 from auditkit.records.observed import Observed
 from auditkit.records.plan import StudyPlan
 
@@ -318,7 +319,7 @@ class LoadedFactory:
 
         Raises:
             UnknownArgument: When it takes other arguments.
-            ProgramError: When it needs one that is not given, or returns something else.
+            ProgramError: When one is lacking or of another type, or it returns something else.
             DataMissing: When it finds no file where an argument says that data lie.
             ProgramFailed: When it raises anything else.
         """
@@ -326,7 +327,7 @@ class LoadedFactory:
         check_arguments(self.name, parameters, arguments)
         try:
             with noted_opens():
-                program = self.make(seed, **arguments)
+                program = self.make(seed, **typed(self.name, parameters, arguments))
         except AuditError:
             raise
         except Exception as error:

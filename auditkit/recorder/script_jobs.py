@@ -209,9 +209,8 @@ class JobBackend(RecorderBackend):
         self._refuse_uncaptured()
         job, callback = self._job, self._callback
         if isinstance(callback, PreflightCallback):
-            cost, _ = callback.cost(self._auditor, self._started, 0.0)
             return Preflight(
-                cost=cost,
+                cost=callback.cost(self._auditor, self._started, 0.0),
                 built=self._built,
                 code=user_code(main=True),
                 opened=None,

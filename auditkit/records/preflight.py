@@ -44,9 +44,11 @@ class NudgeTrial:
     Attributes:
         scale: Size of the nudge, in units in the last place.
         steps: Steps that were trained after it.
-        halfway: Mean total variation from the same steps without it, at half of these steps.
+        halfway: Total variation from the same steps without it, at half of these steps, of the
+            draw that was carried less far.
         end: The same at the last of them.
         of: What stands for total variation where the probe gives no probabilities, for people.
+        began: The step after which the weights were nudged.
     """
 
     scale: int
@@ -54,6 +56,7 @@ class NudgeTrial:
     halfway: float
     end: float
     of: str = "TV"
+    began: int = 0
 
 
 @dataclass(frozen=True)

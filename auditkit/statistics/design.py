@@ -66,23 +66,36 @@ def _smallest_p(placebos: int, n_seeds: int) -> float:
 def grown(trial: NudgeTrial, plan: StudyPlan) -> bool | None:
     """Whether a nudge will have grown at T, by how it grew in a trial.
 
-    Distances between chaotic trajectories grow exponentially before they saturate, so the growth
-    from half of the trial to its end is carried on to the length of a branch.
+    A trial as long as a branch has shown it. Distances between chaotic trajectories grow
+    exponentially before they saturate, and where training contracts they shrink as fast: what
+    changed from half of a shorter trial to its end is carried on to the length of a branch, but
+    for what has grown and grows on.
 
     Returns:
         None where the trial does not tell: nothing had moved at half of it.
     """
-    if trial.end > GROWN:
-        return True
     length = plan.horizon - plan.forks[-1]  # the shortest branch
-    if trial.steps >= length:
-        return False
+    has_moved = trial.end > GROWN
+    if trial.steps >= length or (has_moved and not shrinks(trial)):
+        return has_moved
     if not trial.halfway > 0:
         return None
-    rate = math.log(max(trial.end, trial.halfway) / trial.halfway) / max(trial.steps / 2, 1)
-    return math.log(max(trial.end, trial.halfway)) + rate * (length - trial.steps) > math.log(GROWN)
+    if not has_moved and trial.end <= trial.halfway:
+        return False
+    rate = math.log(trial.end / trial.halfway) / max(trial.steps / 2, 1)
+    return math.log(trial.end) + rate * (length - trial.steps) > math.log(GROWN)
 
 
-def chosen_scale(trials: Sequence[NudgeTrial]) -> int:
+def shrinks(trial: NudgeTrial) -> bool:
+    """Whether training contracts: a nudge had carried the probe further at half of the trial."""
+    return trial.end < trial.halfway
+
+
+def has_grown(trial: NudgeTrial, plan: StudyPlan) -> bool:
+    """Whether a nudge was seen to grow, and is not seen to shrink away before T."""
+    return trial.end > GROWN and grown(trial, plan) is True
+
+
+def chosen_scale(trials: Sequence[NudgeTrial], plan: StudyPlan) -> int:
     """The scale of the first nudge that has grown, else the largest that was tried."""
-    return next((trial.scale for trial in trials if trial.end > GROWN), trials[-1].scale)
+    return next((trial.scale for trial in trials if has_grown(trial, plan)), trials[-1].scale)

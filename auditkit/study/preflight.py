@@ -76,4 +76,4 @@ def settled(plan: StudyPlan, found: Preflight) -> StudyPlan:
             expected="a program with a factory, and a horizon beyond the first steps",
             hint="give a number",
         )
-    return plan.changed(placebo_scale=chosen_scale(found.nudges))
+    return plan.changed(placebo_scale=chosen_scale(found.nudges, plan))

@@ -134,7 +134,10 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(shell: Shell, out: str) -> 
         "no test can reach 0.05 with 2 seeds; 8 are the fewest that can with 1 placebo a seed"
     )
     text = " ".join(done.out.split())
-    assert "in 8 steps (0.001 counts as grown): it is not likely to grow by T" in text
+    assert rows["placebo"].startswith("scale 1 ulp, up to 0.000012 % of a float32 weight; nudged")
+    assert "after step 6 of seed 0, a placebo was TV " in text
+    assert "from the control after 8 steps, as long as a branch (0.001 counts as grown): " in text
+    assert "it is not likely to have grown by T: give --placebo-scale auto, or T later" in text
     assert not Path(out).exists()
     assert names_in(shell.folder) == before
 

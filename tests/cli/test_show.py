@@ -60,6 +60,11 @@ def test_plan_program_branches_and_streams_are_printed(small: Run) -> None:
     assert f"{len(manifest.files)}, {sum(file.size for file in manifest.files):,} bytes" in text
 
 
+def test_the_size_of_a_nudge_is_told_as_a_share_of_a_weight(forged: Run) -> None:
+    edit_predicate(forged, lambda predicate: predicate["plan"].update(placebo_scale=65536))
+    assert "a seed, 65,536 ulp, up to 0.78 % of a float32 weight" in words(show(forged).out)
+
+
 def test_further_steps_are_printed_where_there_are_some(forged: Run) -> None:
     assert "further steps" not in show(forged).out
     edit_predicate(forged, lambda predicate: predicate["plan"].update(probe_at=[7, 12]))

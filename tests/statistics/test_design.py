@@ -77,9 +77,15 @@ def test_a_nudge_grows_as_it_grew() -> None:
     assert grown(replace(trial, halfway=0.0, end=0.0), LONG) is None
     assert grown(replace(trial, steps=45, end=9e-4), LONG) is False
     assert grown(replace(trial, end=1e-7), LONG) is False
+    shrinking = replace(trial, halfway=5e-3, end=2e-3)
+    assert grown(shrinking, LONG) is False  # to 0.4 of it every ten steps, and 25 to go
+    assert grown(replace(shrinking, steps=45), LONG)
+    assert grown(replace(shrinking, halfway=2e-3), LONG)
 
 
 def test_the_first_scale_that_has_grown_is_chosen() -> None:
     trials = [replace(NUDGE, scale=scale, end=end) for scale, end in ((1, 1e-6), (16, 2e-3))]
-    assert chosen_scale(trials) == 16
-    assert chosen_scale(trials[:1]) == 1
+    assert chosen_scale(trials, LONG) == 16
+    assert chosen_scale(trials[:1], LONG) == 1
+    away = replace(trials[1], halfway=1e-1, steps=20)
+    assert chosen_scale([away, replace(away, scale=256, end=0.2)], LONG) == 256

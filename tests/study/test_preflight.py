@@ -22,7 +22,7 @@ from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.records.preflight import Preflight
 from auditkit.statistics.design import design_of
-from auditkit.study.preflight import settled, try_program
+from auditkit.study.preflight import FEW_STEPS, MANY_STEPS, settled, try_program
 from auditkit.study.request import resolve
 
 #: What fits an optimizer that keeps what these do; everything else does not.
@@ -94,7 +94,7 @@ def test_a_nudge_of_what_is_no_probability_is_told_in_other_words(
     found = tried(plan, "real_study.py:make_program", nudge=True, probes=probes)
     assert found.nudges[-1].of == of
     assert found.nudges[-1].end > 0
-    assert f"carried the probe by {of} 0." in _floor(found, plan)
+    assert f"a placebo was {of} 0." in _floor(found, plan)
 
 
 def test_further_times_cost_time_and_disk_and_no_power(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,6 +311,43 @@ def test_the_smallest_scale_that_grows_is_chosen_and_recorded() -> None:
     assert found.nudges[-1].end > 1e-3
     assert settled(plan, found).placebo_scale == scales[-1]
     assert settled(PLAN, found) == PLAN
+
+
+@pytest.mark.parametrize("fork_at", [2, 6, (6, 9), 40])
+def test_a_dry_run_and_a_run_try_the_same_placebos_where_branches_begin(
+    fork_at: int | tuple[int, ...],
+) -> None:
+    last = fork_at if isinstance(fork_at, int) else fork_at[-1]
+    plan = StudyPlan(fork_at, 3, last + 5, [0], ["carry"], placebos=2, placebo_scale="auto")
+    run, dry = tried(plan, steps=FEW_STEPS), tried(plan, steps=MANY_STEPS, nudge=True)
+    assert run.nudges == dry.nudges
+    assert {(trial.began, trial.steps) for trial in run.nudges} == {(last, 5)}
+    assert settled(plan, run) == settled(plan, dry)
+
+
+def test_a_trial_looks_at_the_probe_of_the_primary_metric(program: Callable[[str], Path]) -> None:
+    folder = program(
+        "def make_program(seed):\n"
+        "    p = tiny_study.make_program(seed)\n"
+        "    def predict(model, x): return torch.eye(3)[x.long()[:, 0] % 3]\n"
+        "    still = ak.Probe(p.probe.inputs, predict=predict)\n"
+        "    return replace(p, probe=None, probes={'still': still, 'moving': p.probe})\n"
+    )
+    plan = PLAN.changed(placebo_scale=2**20, perturbations=["carry"])
+    ends = [
+        tried(plan.changed(primary_metric=f"{probe}/tv"), "own.py:make_program", folder, nudge=True)
+        for probe in ("still", "moving")
+    ]
+    still, moving = (found.nudges[-1].end for found in ends)
+    assert still == 0 < moving
+
+
+def test_where_training_contracts_it_is_said() -> None:
+    shrinking = replace(PREFLIGHT, nudges=(replace(NUDGE, steps=5, halfway=0.9, end=0.5),))
+    text = _floor(shrinking, PLAN)
+    assert "after 5 steps of 8" in text
+    assert text.endswith("it shrinks (half of the trial: 0.9): training contracts")
+    assert "training contracts" not in _floor(PREFLIGHT, PLAN)
 
 
 def test_where_nothing_can_be_tried_a_number_is_asked_for() -> None:

@@ -58,7 +58,8 @@ from auditkit.study.worker.job_files import (
     plan_of,
     read_order,
 )
-from auditkit.study.worker.preflight import PreflightCallback, trial_steps, try_nudges
+from auditkit.study.worker.nudges import nudged_after, try_nudges
+from auditkit.study.worker.preflight import PreflightCallback, trial_steps
 from auditkit.study.worker.recalibration import with_batches
 from auditkit.study.worker.yoking import keep_consumed, yoke
 
@@ -240,21 +241,25 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
             seconds = time.perf_counter() - begin
             built = built_program(session)
             _examine(plan, session)
-            callback, auditor = PreflightCallback(session, plan, report_step), Auditor(1)
-            hold(session, 1, n_steps, auditor, callback)
-            cost, snapshot = callback.cost(auditor, started, seconds)
-            last = n_steps
+            scales = job.nudges if session.program.named_probes else ()
+            nudged = nudged_after(plan) if scales else None
+            callback = PreflightCallback(session, plan, report_step, nudged)
+            hold(session, 1, n_steps, auditor := Auditor(1), callback)
+            cost, last = callback.cost(auditor, started, seconds), n_steps
             while (step := callback.next_attempt) is not None:
                 hold(session, last + 1, step + 1, Auditor(last + 1), callback)
                 last = step + 1
             undecided = callback.require_possible()
+            if nudged is not None and nudged >= last:
+                hold(session, last + 1, nudged + 1, Auditor(last + 1), callback)
+                last = nudged + 1
         with _session(job, factory) as again:
             built.require_same(built_program(again), "when it is called again")
             try_stream(again, plan)
         undecided += try_schedule(session.program, plan, last)
         make = partial(_open, job, factory)
-        scales = job.nudges if session.program.named_probes else ()
-        nudges = try_nudges(make, snapshot, n_steps + 1, plan, scales)
+        state = callback.nudged
+        nudges = () if state is None else try_nudges(make, state, plan, scales)
     opened = opened_files(job.program.arguments)
     return Preflight(
         cost=cost,

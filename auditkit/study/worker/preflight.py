@@ -11,20 +11,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from auditkit.errors import AuditError, NothingToPerturb, PlanError
-from auditkit.formats.outcome_names import (
-    DISTANCE_COLUMNS,
-    REAL,
-    RECALIBRATED,
-    split_column,
-    tables_of,
-)
+from auditkit.formats.outcome_names import DISTANCE_COLUMNS, RECALIBRATED
 from auditkit.formats.run_files import trace_to_tensors
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.state.components import State, restore
@@ -33,20 +25,15 @@ from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.difficulty import require_difficulty
 from auditkit.program.observables import require_primary
-from auditkit.program.reference import Reference
 from auditkit.program.session import Session
 from auditkit.records.causal_break import VACUOUS
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.digest import EVIDENCE_RECIPE
-from auditkit.records.output_kinds import CLASSES, KINDS
 from auditkit.records.plan import PerturbationSpec, StudyPlan
-from auditkit.records.preflight import Cost, NudgeTrial
-from auditkit.statistics.outcomes import GROWN
-from auditkit.statistics.positions import distances, growth, position_tables
+from auditkit.records.preflight import Cost
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.evaluator import Tables, evaluate_probe
-from auditkit.study.stages.forker import Fork, read_fork, restore_fork
-from auditkit.study.stages.holder import hold
+from auditkit.study.stages.forker import read_fork
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.stages.snapshotter import Snapshot
 from auditkit.study.worker.callbacks import StepReporter, TrunkCallback
@@ -63,21 +50,14 @@ _WARM_STEPS = 3
 #: Steps after which perturbations are tried, the later ones for optimizers that step late.
 _ATTEMPTS = (2, 8, 32, 64)
 
-#: Steps that a nudge is held at most.
-_NUDGED_STEPS = 64
-
 #: The one causal break that may find nothing to change.
 VACUOUS_BREAK = f"causal_break {VACUOUS}"
-
-#: Nudges that are tried of one scale: the floor has developed when most placebos have grown.
-_DRAWS = 2
 
 
 def trial_steps(plan: StudyPlan, timed: int) -> int:
     """How many steps a preflight trains, to time so many of them.
 
-    No more than the trunk has, where that is enough: nudges are held from there, and a schedule
-    may end at the horizon.
+    No more than the trunk has, where that is enough: a schedule may end at the horizon.
     """
     return min(_WARM_STEPS + timed, max(plan.fork_at, _WARM_STEPS), plan.horizon)
 
@@ -89,10 +69,22 @@ class PreflightCallback(TrunkCallback):
         session: The live program.
         plan: The plan.
         report_step: Called after every step.
+        nudged_after: The step whose state nudges are tried on; None for no trial of them.
+
+    Attributes:
+        nudged: That state; None until the step is over.
     """
 
-    def __init__(self, session: Session, plan: StudyPlan, report_step: StepReporter) -> None:
+    def __init__(
+        self,
+        session: Session,
+        plan: StudyPlan,
+        report_step: StepReporter,
+        nudged_after: int | None = None,
+    ) -> None:
         super().__init__(session, None, self._note_time)
+        self._nudged_after = nudged_after
+        self.nudged: Snapshot | None = None
         require_primary(session.program, plan)
         require_breakable(session.program, plan)
         self._study = plan
@@ -109,6 +101,8 @@ class PreflightCallback(TrunkCallback):
         super().on_boundary(step, state)
         if self._began is None:
             self._began = _weights(self._session)
+        if step - 1 == self._nudged_after:
+            self.nudged = self.freeze(state)
         if self._waiting and step - 1 in self._attempts and step - 1 > self._asked_at:
             self._asked_at = step - 1
             self._attempt(step - 1, state)
@@ -149,10 +143,8 @@ class PreflightCallback(TrunkCallback):
             for name in self._waiting
         )
 
-    def cost(
-        self, auditor: Auditor, start_seconds: float, build_seconds: float
-    ) -> tuple[Cost, Snapshot]:
-        """What the steps cost, and a snapshot and the probe at their end; that snapshot.
+    def cost(self, auditor: Auditor, start_seconds: float, build_seconds: float) -> Cost:
+        """What the steps cost, and a snapshot and the probe at their end.
 
         Args:
             auditor: Its rows.
@@ -167,7 +159,7 @@ class PreflightCallback(TrunkCallback):
         tables = evaluate_probe(self._session, self._first_batches)
         evaluated = time.perf_counter() - begin
         rows = trace_to_tensors(auditor.trace())
-        cost = Cost(
+        return Cost(
             step_seconds=self._step_seconds(),
             start_seconds=start_seconds,
             build_seconds=build_seconds,
@@ -176,7 +168,6 @@ class PreflightCallback(TrunkCallback):
             row_bytes=sum(tensor.n_bytes for tensor in rows.values()) // auditor.n_rows,
             **_sizes(tables),
         )
-        return cost, snapshot
 
     def _step_seconds(self) -> float:
         steps = np.diff(self._timestamps)
@@ -205,7 +196,8 @@ class PreflightCallback(TrunkCallback):
             except AuditError as error:
                 self._refused[name] = error
             finally:
-                restore(self._session.objects, _fork(snapshot).state)
+                fork = read_fork(snapshot.tensors, snapshot.meta)
+                restore(self._session.objects, fork.state)
             del self._waiting[name]
 
 
@@ -249,105 +241,3 @@ def _weights(session: Session) -> bytes:
     weights = [weight for group in groups for weight in group["params"]]
     leaves = {str(number): weight.detach() for number, weight in enumerate(weights)}
     return digest_leaves(EVIDENCE_RECIPE, leaves)
-
-
-def _fork(snapshot: Snapshot) -> Fork:
-    return read_fork(snapshot.tensors, snapshot.meta)
-
-
-def try_nudges(
-    make: Callable[[], Session],
-    snapshot: Snapshot,
-    first: int,
-    plan: StudyPlan,
-    scales: tuple[int, ...],
-) -> tuple[NudgeTrial, ...]:
-    """Hold nudged copies of a program for a short while, until a nudge has grown.
-
-    Args:
-        make: Builds the program anew.
-        snapshot: The state that is nudged.
-        first: The step that comes next there.
-        plan: Says how long a branch will be.
-        scales: Sizes of the nudge, ascending; none larger than the first that has grown is tried.
-    """
-    steps = min(plan.horizon - max(plan.fork_at, first - 1), _NUDGED_STEPS)
-    if not scales or steps < 1:
-        return ()
-    control = _held(make(), snapshot, first, steps, None, None)
-    trials: list[NudgeTrial] = []
-    for scale in scales:
-        specs = [PerturbationSpec("ulp", {"scale": scale, "draw": draw}) for draw in range(_DRAWS)]
-        nudged = [_held(make(), snapshot, first, steps, spec, control) for spec in specs]
-        halfway, end = (
-            float(np.mean([looks[at].variation(control[at]) for looks in nudged])) for at in (0, 1)
-        )
-        trials.append(NudgeTrial(scale, steps, halfway, end, control[0].of))
-        if end > GROWN:
-            break
-    return tuple(trials)
-
-
-@dataclass(frozen=True)
-class _Look:
-    """What the probe showed once, and what others are compared with where it is by position."""
-
-    tables: Tables
-    reference: Reference
-
-    @property
-    def of(self) -> str:
-        """What is said to vary."""
-        kind = split_column(next(iter(self.tables)))[1]
-        return KINDS[kind if kind in REAL else CLASSES].growth
-
-    def variation(self, control: _Look) -> float:
-        """Total variation from the control's look, or what stands for it."""
-        here, there = position_tables(self.tables), position_tables(control.tables)
-        first = next(iter(tables_of(self.tables)))
-        return growth(there[first], distances(there[first], here[first]))
-
-
-def _held(
-    session: Session,
-    snapshot: Snapshot,
-    first: int,
-    steps: int,
-    spec: PerturbationSpec | None,
-    control: list[_Look] | None,
-) -> list[_Look]:
-    """Looks at the probe at half of the steps and at their end."""
-    try:
-        restore_fork(session, _fork(snapshot))
-        perturb(session, spec)
-        at = (first + max(steps // 2, 1) - 1, first + steps - 1)
-        callback = _Halves(session, at, control)
-        hold(session, first, first + steps - 1, Auditor(first), callback)
-    finally:
-        session.close()
-    return callback.looks
-
-
-class _Halves:
-    """Evaluates the probe at two steps."""
-
-    def __init__(
-        self, session: Session, steps: tuple[int, ...], control: list[_Look] | None
-    ) -> None:
-        self._session, self._steps, self._control = session, steps, control
-        self.looks: list[_Look] = []
-
-    def on_boundary(self, step: int, state: State) -> None:
-        """Nothing to do."""
-
-    def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
-        """Nothing to do."""
-
-    def on_step_end(self, step: int, loss: float | None) -> None:
-        """Evaluate where it is asked for."""
-        for _ in range(self._steps.count(step)):
-            of_control = self._control[len(self.looks)].reference if self._control else None
-            reference = Reference() if of_control is None else of_control
-            tables = evaluate_probe(self._session, [], reference)
-            reference.complete = True
-            self.looks.append(_Look(tables, reference))
