@@ -110,7 +110,7 @@ LAYOUTS: Mapping[str, Layout] = {
         numbers=("ATE", "95 % interval", "seed SDs", "p", "adjusted"),
         whole=_ESTIMATE,
         words=("ATE", "seed SDs", "q", "inconclusive", "sign-flip", "persistence"),
-        sometimes=("nll", "Holm", "recal.", "exactly 0", "^", "mse", "r2"),
+        sometimes=("nll", "Holm", "recal.", "exactly 0", "^", "~", "mse", "r2"),
         first_to_go=("p", "seed SDs", "95 % interval"),
         is_grouped=True,
         remark=" (bit-identical)",
@@ -123,6 +123,22 @@ LAYOUTS: Mapping[str, Layout] = {
         first_to_go=("p (mean)", "p (log)"),
         is_grouped=True,
         remark=" (bit-identical)",
+    ),
+    "sign-flip": Layout(
+        (*_ESTIMATE, "d_z", "p", "sign-flip"),
+        numbers=("d_z", "p", "sign-flip"),
+        whole=_ESTIMATE,
+        words=("sign-flip", "d_z"),
+        first_to_go=("d_z",),
+        is_grouped=True,
+    ),
+    "persistence": Layout(
+        ("perturbation", "metric", "persistence", "95 % interval", "note"),
+        numbers=("persistence", "95 % interval"),
+        whole=("perturbation", "metric"),
+        words=("persistence",),
+        first_to_go=("note", "95 % interval"),
+        is_grouped=True,
     ),
     "spread": Layout(
         (
