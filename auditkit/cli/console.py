@@ -7,6 +7,7 @@ gets what fits its width; a pipe, and ``--wide``, gets every column.
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,16 +88,19 @@ LAYOUTS: Mapping[str, Layout] = {
         ("metric", "time", "control", "seed SD", "constant guess", "level"),
         numbers=("control", "seed SD", "constant guess"),
         whole=("metric", "time", "level"),
-        words=("control", "seed SD", "constant guess", "nll"),
-        sometimes=("at chance", "recal.", "mse"),
+        words=("control", "seed SD", "constant guess"),
+        sometimes=("nll", "at chance", "recal.", "mse"),
         first_to_go=("seed SD",),
     ),
     "distances": Layout(
         (*_ESTIMATE, "distance", "floor", "excess", "rho", "p", "adjusted", "verdict"),
         numbers=("distance", "floor", "excess", "rho", "p", "adjusted"),
         whole=_ESTIMATE,
-        words=("floor", "developed", "excess", "rho", "p", "Holm", "q", "tv", "verdict"),
-        sometimes=("recal.", "exactly 0", "*", "scaled_rmsd", "cka_distance", "relative_distance"),
+        words=("floor", "developed", "excess", "rho", "p", "Holm", "q", "verdict"),
+        sometimes=(
+            *("tv", "recal.", "exactly 0", "*", "^"),
+            *("scaled_rmsd", "cka_distance", "relative_distance"),
+        ),
         first_to_go=("p", "floor", "rho", "distance"),
         is_grouped=True,
         remark=" (bit-identical)",
@@ -105,8 +109,8 @@ LAYOUTS: Mapping[str, Layout] = {
         (*_ESTIMATE, "ATE", "95 % interval", "seed SDs", "p", "adjusted", "verdict"),
         numbers=("ATE", "95 % interval", "seed SDs", "p", "adjusted"),
         whole=_ESTIMATE,
-        words=("ATE", "seed SDs", "nll", "q", "inconclusive", "sign-flip", "persistence"),
-        sometimes=("Holm", "recal.", "exactly 0", "^", "mse", "r2"),
+        words=("ATE", "seed SDs", "q", "inconclusive", "sign-flip", "persistence"),
+        sometimes=("nll", "Holm", "recal.", "exactly 0", "^", "~", "mse", "r2"),
         first_to_go=("p", "seed SDs", "95 % interval"),
         is_grouped=True,
         remark=" (bit-identical)",
@@ -119,6 +123,22 @@ LAYOUTS: Mapping[str, Layout] = {
         first_to_go=("p (mean)", "p (log)"),
         is_grouped=True,
         remark=" (bit-identical)",
+    ),
+    "sign-flip": Layout(
+        (*_ESTIMATE, "d_z", "p", "sign-flip"),
+        numbers=("d_z", "p", "sign-flip"),
+        whole=_ESTIMATE,
+        words=("sign-flip", "d_z"),
+        first_to_go=("d_z",),
+        is_grouped=True,
+    ),
+    "persistence": Layout(
+        ("perturbation", "metric", "persistence", "95 % interval", "note"),
+        numbers=("persistence", "95 % interval"),
+        whole=("perturbation", "metric"),
+        words=("persistence",),
+        first_to_go=("note", "95 % interval"),
+        is_grouped=True,
     ),
     "spread": Layout(
         (
@@ -300,8 +320,13 @@ def print_table(
     for note in notes:
         out.print(note)
     text = " ".join((title, *notes, *(cell for row in cells for cell in row)))
-    print_words(out, (*layout.words, *(word for word in layout.sometimes if word in text)))
+    print_words(out, (*layout.words, *(word for word in layout.sometimes if _has(text, word))))
     out.print()
+
+
+def _has(text: str, word: str) -> bool:
+    """Whether a word stands in a text, and not as a part of another one."""
+    return re.search(rf"(?<!\w){re.escape(word)}s?(?!\w)", text) is not None
 
 
 def _fitted(out: Console, layout: Layout, cells: list[tuple[str, ...]]) -> Fitted:

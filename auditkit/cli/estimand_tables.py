@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rich.console import Console
 
 from auditkit.cli.columns import fold
 from auditkit.cli.console import fixed, interval, number, print_table, print_words
+from auditkit.cli.row_signs import (
+    Row,
+    distance_notes,
+    drawn_p,
+    effect_notes,
+    p_value,
+    verdict_of,
+)
 from auditkit.cli.spelling import counted
 from auditkit.records.estimate import (
     AS_IS,
     BELOW_FLOOR,
     DEVELOPED_SHARE,
-    INCONCLUSIVE,
     PRIMARY,
     UNDEVELOPED,
     ControlLevel,
     DistanceEstimate,
     EstimateTable,
     FloorDevelopment,
-    Interval,
     Persistence,
     SignedEstimate,
 )
@@ -47,8 +54,8 @@ _FAST = "\N{NO-BREAK SPACE}"
 #: Where a reader of the terminal finds the rest.
 _MORE = "; the sign-flip test, other metrics and persistence: --all, --json"
 
-#: What is added to a verdict that its row alone would not make one expect.
-_UNDEVELOPED, _ADJUSTED = " *", " ^"
+#: Rows that are shown, of some kind.
+_Shown = TypeVar("_Shown", SignedEstimate, DistanceEstimate, ControlLevel, Spread, Generalised, Row)
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,11 @@ def print_estimates(out: Console, estimates: EstimateTable, *, everything: bool)
     out.print()
     for table in estimand_tables(estimates, everything=everything):
         notes = list(table.notes)
-        if table.name == "effects":
+        if table.name == "effects" and not everything:
             notes[0] += _MORE
         print_table(out, table.name, table.rows, title=table.title, notes=notes)
     if len(estimates.times) > len(CONFIRMATORY):
-        _print_curves(out, estimates)
+        _print_curves(out, estimates, everything=everything)
     for note in estimates.notes:
         out.print(f"Note: {note}")
 
@@ -109,15 +116,14 @@ def head_lines(estimates: EstimateTable) -> Iterator[str]:
 
 def estimand_tables(estimates: EstimateTable, *, everything: bool) -> Iterator[EstimandTable]:
     """The control's own level, distances and effects: all rows, or those shown by default."""
-    levels = [level for level in estimates.levels if everything or is_shown(level, estimates)]
+    levels = shown_rows(estimates.levels, estimates, everything=everything)
     if levels:
         title = f"What the control reaches: mean over {counted(len(levels[0].per_seed), 'seed')}"
         guessed = all(level.constant_guess is not None for level in levels)
         notes = () if guessed else ("- for constant guess: a measure is the program's own",)
         yield EstimandTable("levels", title, tuple(map(_level, levels)), notes)
-    distances = [row for row in estimates.distances if everything or is_shown(row, estimates)]
-    yield _distances(distances, estimates)
-    yield _effects([row for row in estimates.signed if everything or is_shown(row, estimates)])
+    yield _distances(shown_rows(estimates.distances, estimates, everything=everything), estimates)
+    yield _effects(shown_rows(estimates.signed, estimates, everything=everything))
 
 
 def _floor(floor: FloorDevelopment) -> Iterator[str]:
@@ -148,7 +154,9 @@ def persistence_table(estimates: EstimateTable) -> EstimandTable:
         )
         for row in estimates.persistence
     )
-    return EstimandTable(PERSISTENCE, "Persistence: the effect at T over that at t0+W", tuple(rows))
+    return EstimandTable(
+        "persistence", "Persistence: the effect at T over that at t0+W", tuple(rows)
+    )
 
 
 def _distances(rows: Sequence[DistanceEstimate], estimates: EstimateTable) -> EstimandTable:
@@ -156,11 +164,9 @@ def _distances(rows: Sequence[DistanceEstimate], estimates: EstimateTable) -> Es
     notes = ["rho: 0 = floor, 1 = as different as another seed; p: within-seed permutation"]
     if any(is_late):
         notes.append("* floor not developed at T: compared with a nudge that has not grown yet")
+    notes += distance_notes(rows)
     notes += [_closer(row) for row in rows if row.verdict == BELOW_FLOOR]
-    cells = [
-        _distance(row, _UNDEVELOPED if late else "")
-        for row, late in zip(rows, is_late, strict=True)
-    ]
+    cells = [_distance(row, is_undeveloped=late) for row, late in zip(rows, is_late, strict=True)]
     title = "Distance from the control, and its excess over the placebo floor"
     return EstimandTable("distances", title, tuple(cells), tuple(notes))
 
@@ -174,11 +180,7 @@ def _closer(row: DistanceEstimate) -> str:
 
 
 def _effects(rows: Sequence[SignedEstimate]) -> EstimandTable:
-    notes = ["p: paired t", *_directions(rows)]
-    if any(_is_open_beside_an_interval_without_0(row) for row in rows):
-        notes.append(
-            "^ the interval is of this row alone, and without 0; the verdict follows the adjusted p"
-        )
+    notes = ["p: paired t", *_directions(rows), *effect_notes(rows)]
     if any(row.sd is not None and row.interval is None for row in rows):
         notes.append("- for interval and p: the same in every seed: no spread, no test")
     title = "Treatment minus control, paired by seed"
@@ -199,7 +201,7 @@ def _directions(rows: Sequence[SignedEstimate]) -> Iterator[str]:
         yield "; ".join(told)
 
 
-def _print_curves(out: Console, estimates: EstimateTable) -> None:
+def _print_curves(out: Console, estimates: EstimateTable, *, everything: bool) -> None:
     """Print the primary metric at every time, a line for each perturbation."""
     curves: dict[str, list[str]] = {}
     for row in estimates.rows:
@@ -217,7 +219,8 @@ def _print_curves(out: Console, estimates: EstimateTable) -> None:
         first, *rest = fold(f"{name}: {whole}", out.width - 2)
         for line in (first, *(f"  {line}" for line in rest)):
             out.print(line.replace(_FAST, " "))
-    out.print("t0+N: exploratory; their tests, intervals and other metrics: --all, --json")
+    more = "" if everything else "; their tests, intervals and other metrics: --all, --json"
+    out.print(f"t0+N: exploratory{more}")
     print_words(out, ("over time",))
     out.print()
 
@@ -230,17 +233,29 @@ def _size(row: SignedEstimate | DistanceEstimate) -> str:
     return number(rounded(effect, row.metric))
 
 
-def is_shown(
-    row: SignedEstimate | DistanceEstimate | ControlLevel | Spread | Generalised,
-    estimates: EstimateTable,
-) -> bool:
-    """Whether a row is of a metric and time that is shown by default."""
-    if row.time.partition(FORK_MARK)[0] not in CONFIRMATORY:
-        return False
-    if row.metric == estimates.primary_metric:
-        return True
-    is_shown = base_metric(row.metric) in _SHOWN or is_measure(row.metric)
-    return is_shown and row.variant == AS_IS
+def shown_rows(
+    rows: Sequence[_Shown], estimates: EstimateTable, *, everything: bool
+) -> list[_Shown]:
+    """Rows of the metrics and times that are shown by default, or all of them.
+
+    A metric with a margin is among them: somebody asked about it before the run.
+    """
+    if everything:
+        return list(rows)
+    asked = {row.metric for row in estimates.rows if row.margin is not None}
+    return [
+        row
+        for row in rows
+        if row.time.partition(FORK_MARK)[0] in CONFIRMATORY
+        and (
+            row.metric == estimates.primary_metric
+            or (row.variant == AS_IS and (row.metric in asked or _is_shown(row.metric)))
+        )
+    ]
+
+
+def _is_shown(metric: str) -> bool:
+    return base_metric(metric) in _SHOWN or is_measure(metric)
 
 
 def _level(row: ControlLevel) -> tuple[str, ...]:
@@ -254,7 +269,7 @@ def _level(row: ControlLevel) -> tuple[str, ...]:
     )
 
 
-def _distance(row: DistanceEstimate, mark: str) -> tuple[str, ...]:
+def _distance(row: DistanceEstimate, *, is_undeveloped: bool) -> tuple[str, ...]:
     return (
         _named(row),
         _metric(row),
@@ -263,9 +278,9 @@ def _distance(row: DistanceEstimate, mark: str) -> tuple[str, ...]:
         number(row.floor),
         number(rounded(row.excess, row.metric)),
         fixed(row.rho),
-        p_value(row.permutation_p),
+        drawn_p(row.permutation_p, row.permutation_kind),
         _adjusted(row),
-        row.verdict + mark,
+        verdict_of(row, is_undeveloped=is_undeveloped),
     )
 
 
@@ -279,7 +294,7 @@ def _effect(row: SignedEstimate) -> tuple[str, ...]:
         fixed(row.ate_in_control_sd),
         p_value(row.t_p),
         _adjusted(row),
-        row.verdict + (_ADJUSTED if _is_open_beside_an_interval_without_0(row) else ""),
+        verdict_of(row),
     )
 
 
@@ -295,15 +310,6 @@ def _is_undeveloped(row: DistanceEstimate, estimates: EstimateTable) -> bool:
     return row.time == "T" and not row.exactly_zero and estimates.floor.developed is False
 
 
-def _is_open_beside_an_interval_without_0(row: SignedEstimate) -> bool:
-    return row.verdict == INCONCLUSIVE and row.interval is not None and _excludes_0(row.interval)
-
-
-def _excludes_0(bounds: Interval) -> bool:
-    is_above = bounds.low is not None and bounds.low > 0
-    return is_above or (bounds.high is not None and bounds.high < 0)
-
-
 def _metric(row: SignedEstimate | DistanceEstimate | ControlLevel | Persistence) -> str:
     return row.metric if row.variant == AS_IS else f"{row.metric} (recal.)"
 
@@ -312,10 +318,3 @@ def _adjusted(row: SignedEstimate | DistanceEstimate) -> str:
     if row.adjusted_p is None:
         return "-"
     return f"{p_value(row.adjusted_p)} {'Holm' if row.family == PRIMARY else 'q'}"
-
-
-def p_value(value: float | None) -> str:
-    """A p value with three digits; a small one with two that count."""
-    if value is None:
-        return "-"
-    return f"{value:.2g}" if value < 0.001 else f"{value:.3f}"

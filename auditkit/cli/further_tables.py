@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
 from auditkit.cli.back_flow_table import BACK_FLOW, back_flow_table
 from auditkit.cli.console import fixed, interval, number, print_table
-from auditkit.cli.estimand_tables import EstimandTable, is_shown, p_value
+from auditkit.cli.estimand_tables import EstimandTable, persistence_table, shown_rows
+from auditkit.cli.row_signs import drawn_p, p_value, said
 from auditkit.records.estimate import (
     AS_IS,
     DistanceEstimate,
@@ -20,7 +20,6 @@ from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
 from auditkit.records.plan import as_typed, rounded
 
 _Row = SignedEstimate | DistanceEstimate
-_Shown = TypeVar("_Shown", Spread, Generalised, SignedEstimate | DistanceEstimate)
 _Key = tuple[str, str, str, str]
 
 #: Where profiles end that are not printed in full.
@@ -30,12 +29,13 @@ _MAX_PROFILE = 40
 def further_tables(estimates: EstimateTable, *, everything: bool) -> Iterator[EstimandTable]:
     """Tables that there is something in: all rows, or those of metrics shown by default."""
     rows: dict[_Key, _Row] = {_key(row): row for row in estimates.rows}
-    chosen = _chooser(estimates, everything=everything)
-    with_margin = chosen([row for row in estimates.rows if row.margin is not None])
-    if with_margin:
+    limited = [row for row in estimates.rows if row.margin is not None]
+    if with_margin := shown_rows(limited, estimates, everything=everything):
         title = "Equivalence: is the effect inside the plan's margin?"
         yield EstimandTable("equivalence", title, tuple(map(_equivalence, with_margin)))
-    if spreads := chosen(estimates.spreads):
+    if everything:
+        yield from _sign_flips(estimates.signed)
+    if spreads := shown_rows(estimates.spreads, estimates, everything=everything):
         title = "Seeds apart: what another seed would show, and what is more than noise"
         cells = tuple(_spread(each, rows.get(_key(each))) for each in spreads)
         notes = ["noise SD: as the placebos of a seed differ; exploratory"]
@@ -45,7 +45,7 @@ def further_tables(estimates: EstimateTable, *, everything: bool) -> Iterator[Es
                 "by more than that noise whatever the treatment; tau, I2 and p say no more"
             )
         yield EstimandTable("spread", title, cells, tuple(notes))
-    if wider := chosen(estimates.generalised):
+    if wider := shown_rows(estimates.generalised, estimates, everything=everything):
         title = "Other examples: the same effects, for examples that are not in the probe"
         cells = tuple(_generalised(each, rows.get(_key(each))) for each in wider)
         yield EstimandTable("generalised", title, cells)
@@ -60,12 +60,26 @@ def print_further(out: Console, estimates: EstimateTable, *, everything: bool) -
     for table in further_tables(estimates, everything=everything):
         if everything or table.name in ("generalised", BACK_FLOW):
             print_table(out, table.name, table.rows, title=table.title, notes=table.notes)
+    if everything and estimates.persistence:
+        table = persistence_table(estimates)
+        print_table(out, table.name, table.rows, title=table.title, notes=table.notes)
 
 
-def _chooser(
-    estimates: EstimateTable, *, everything: bool
-) -> Callable[[Sequence[_Shown]], list[_Shown]]:
-    return lambda rows: [row for row in rows if everything or is_shown(row, estimates)]
+def _sign_flips(rows: Sequence[SignedEstimate]) -> Iterator[EstimandTable]:
+    """The test beside the paired t test that takes no difference for normal."""
+    cells = tuple(
+        (
+            *_named(row),
+            fixed(row.d_z),
+            p_value(row.t_p),
+            drawn_p(row.sign_flip_p, row.sign_flip_kind),
+        )
+        for row in rows
+        if row.sign_flip_p is not None
+    )
+    if cells:
+        title = "Sign-flip test beside the paired t test, before correction"
+        yield EstimandTable("sign-flip", title, cells)
 
 
 def _key(row: _Row | Spread | Generalised) -> _Key:
@@ -80,7 +94,7 @@ def _equivalence(row: _Row) -> tuple[str, ...]:
         p_value(row.equivalence_p),
         p_value(log_p),
         p_value(row.adjusted_equivalence_p),
-        row.verdict,
+        said(row),
     )
 
 

@@ -52,6 +52,7 @@ from auditkit.records.manifest import MANIFEST_NAME, StudyManifest
 from auditkit.records.metric_names import split_metric
 from auditkit.records.report import VerificationReport
 from auditkit.verification.request import VerifyRequest
+from auditkit.verification.several_forks import fork_runs
 
 #: Rows beyond which a page does not hold every estimate: it would be megabytes.
 _MAX_ROWS = 2000
@@ -193,7 +194,7 @@ def _drawn(found: _Found, folder: Path) -> Iterator[Drawn]:
 def _drawn_of_files(run: RunEvidence, probe: str) -> Iterator[Drawn]:
     """Pictures of what was verified; where it has changed since, there is one less."""
     makers: tuple[Callable[[], Drawn | None], ...] = (
-        lambda: divergence_picture(loss_courses(run)),
+        lambda: divergence_picture(*map(loss_courses, fork_runs(run))),
         lambda: reliability_picture(reliability_curves(run, probe)),
     )
     for make in makers:

@@ -15,6 +15,7 @@ from auditkit.records.estimate import (
     Interval,
     SignedEstimate,
 )
+from auditkit.records.fork_points import views
 from auditkit.records.manifest import BranchRecord, SeedRecord, StudyManifest
 from auditkit.records.metric_names import qualified, split_metric
 from auditkit.records.plan import CONFIRMATORY, as_typed, rounded
@@ -103,6 +104,14 @@ def cited_seeds(manifest: StudyManifest) -> tuple[SeedRecord, ...]:
     return manifest.seeds[:MAX_LISTED]
 
 
+def cited_forks(manifest: StudyManifest) -> Iterator[tuple[str, SeedRecord]]:
+    """The cited seeds at every fork, and what t0 is called there: with its step, of several."""
+    forked = views(manifest)
+    for by_fork in zip(*map(cited_seeds, forked), strict=False):
+        for view, seed in zip(forked, by_fork, strict=True):
+            yield "t0" if len(forked) == 1 else f"t0={view.plan.fork_at}", seed
+
+
 def more_seeds(manifest: StudyManifest, check: int) -> tuple[str, ...]:
     """A line for the seeds that are not cited one by one."""
     rest = len(manifest.seeds) - MAX_LISTED
@@ -121,16 +130,16 @@ def digest_at(branch: BranchRecord, time: str, component: str) -> str | None:
 
 def order_lines(manifest: StudyManifest) -> Iterator[str]:
     """The order of the cited seeds, and of their branches that have another."""
-    for seed in cited_seeds(manifest):
+    for t0, seed in cited_forks(manifest):
         control = seed.branches[0]
         yield (
             f"check 6; order sha256 of seed {seed.seed}: whole run {digest(seed.order_sha256)}, "
-            f"control after t0 {digest(control.order_sha256)}"
+            f"control after {t0} {digest(control.order_sha256)}"
         )
         for branch in seed.branches:
             if branch.order_sha256 != control.order_sha256:
                 yield (
-                    f"check 6; order sha256 of seed {seed.seed}, {_name(branch)} after t0 "
+                    f"check 6; order sha256 of seed {seed.seed}, {_name(branch)} after {t0} "
                     f"{digest(branch.order_sha256)}"
                 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any
 
@@ -22,27 +22,39 @@ _MAX_PANELS = 6
 
 _GREY, _TICKS = "#888888", (0, 0.25, 0.5, 0.75, 1)
 
+#: The course of what a fork does not have.
+_NONE: Floats = np.zeros(0)
 
-def divergence_picture(course: Course) -> Drawn | None:
-    """How far losses are from the control's, over steps; None where none ever is."""
-    parted = {name: y for name, y in course.differences.items() if np.any(y > 0)}
+
+def divergence_picture(*courses: Course) -> Drawn | None:
+    """How far losses are from the control's, over steps; None where none ever is.
+
+    Args:
+        courses: One a fork; each has a panel.
+    """
+    known = list(dict.fromkeys(name for course in courses for name in course.differences))
+    parted = [n for n in known if any(np.any(c.differences.get(n, _NONE) > 0) for c in courses)]
     if not parted:
         return None
     treatments = [name for name in parted if name != PLACEBOS][: len(_STYLES)]
-    names = [*([PLACEBOS] if PLACEBOS in parted else []), *treatments]
-    drawn = {name: parted[name] for name in names}
-    never = [name for name in course.differences if name not in parted]
+    styles = dict(zip(treatments, _STYLES, strict=False))
+    if PLACEBOS in parted:
+        styles = {PLACEBOS: ("-", VERMILION), **styles}
+    never = [name for name in known if name not in parted]
     same = f" Equal to the control's at every step: {', '.join(never)}." if never else ""
-    rest = len(parted) - len(drawn)
+    rest = len(parted) - len(styles)
     more = f" {rest} more are not drawn." if rest else ""
+    forks = ", ".join(str(course.steps[0] - 1) for course in courses)
+    panels = f" One panel a fork, after steps {forks}." if len(courses) > 1 else ""
     return Drawn(
         "divergence",
-        "Divergence over steps",
+        f"Divergence over steps{', of each fork' if panels else ''}",
         "Absolute difference of the training loss from the control's, mean over seeds, in a "
         "logarithmic scale; a step at which it is 0 is left out, and of a long curve the least and "
-        f"the most of every stretch are drawn. Placebos are where noise alone leads.{same}{more}",
-        2.8 + legend_height(drawn),
-        lambda figure: _draw_divergence(figure, course.steps, drawn),
+        f"the most of every stretch are drawn. Placebos are where noise alone leads."
+        f"{panels}{same}{more}",
+        0.4 + 2.4 * len(courses) + legend_height(styles),
+        lambda figure: _draw_divergence(figure, courses, styles),
     )
 
 
@@ -67,22 +79,29 @@ def reliability_picture(curves: Mapping[str, tuple[Floats, Floats]]) -> Drawn | 
 
 
 def _draw_divergence(
-    figure: Any, steps: NDArray[np.int64], differences: Mapping[str, Floats]
+    figure: Any, courses: Sequence[Course], styles: Mapping[str, tuple[str, str]]
 ) -> None:
-    panel = figure.subplots()
-    styles = iter(_STYLES)
-    for name, y in differences.items():
-        is_drawn = y > 0  # false for NaN, too
-        dash, colour = ("-", VERMILION) if name == PLACEBOS else next(styles)
-        points = thinned(steps[is_drawn].tolist(), y[is_drawn].tolist())
-        width = 2.2 if name == PLACEBOS else 1.2
-        panel.plot(*points, dash, color=colour, linewidth=width, label=label(name))
-    panel.set_yscale("log")
-    panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # no mathematics in a page
-    panel.yaxis.set_minor_formatter(lambda value, _: "")
-    panel.set_xlabel("Step")
-    panel.set_ylabel("Loss: distance from control")
-    panel.grid(visible=True, color=_GREY, alpha=0.35, linewidth=0.6)
+    panels = figure.subplots(len(courses), 1, sharex=True, squeeze=False)[:, 0]
+    unnamed = dict.fromkeys(styles)
+    for panel, course in zip(panels, courses, strict=True):
+        for name, (dash, colour) in styles.items():
+            y = course.differences.get(name, _NONE)
+            is_drawn = y > 0  # false for NaN, too
+            if not is_drawn.any():
+                continue
+            points = thinned(course.steps[is_drawn].tolist(), y[is_drawn].tolist())
+            width = 2.2 if name == PLACEBOS else 1.2
+            named = {"label": label(name)} if name in unnamed else {}
+            panel.plot(*points, dash, color=colour, linewidth=width, **named)
+            unnamed.pop(name, None)
+        panel.set_yscale("log")
+        panel.yaxis.set_major_formatter(lambda value, _: f"{value:g}")  # no mathematics in a page
+        panel.yaxis.set_minor_formatter(lambda value, _: "")
+        panel.set_ylabel("Loss: distance from control")
+        panel.grid(visible=True, color=_GREY, alpha=0.35, linewidth=0.6)
+        if len(courses) > 1:
+            panel.set_title(f"t0 = {course.steps[0] - 1}")
+    panels[-1].set_xlabel("Step")
     legend(figure)
 
 

@@ -14,6 +14,7 @@ from types import MappingProxyType
 from auditkit.paper.citations import (
     MAX_LISTED,
     changed_at_fork,
+    cited_forks,
     cited_seeds,
     clipped,
     count,
@@ -115,11 +116,14 @@ def state(manifest: StudyManifest, report: VerificationReport) -> Facts:
     )
     evidence = [
         f"{shown_by}; seed {seed.seed}, control, {name}: "
-        + ", ".join(f"{time} {digest(digest_at(seed.branches[0], time, name))}" for time in TIMES)
-        for seed in cited_seeds(manifest)
+        + ", ".join(
+            f"{time.replace('t0', t0)} {digest(digest_at(seed.branches[0], time, name))}"
+            for time in TIMES
+        )
+        for t0, seed in cited_forks(manifest)
         for name in names
     ]
-    return Facts(text, (*evidence, *more_seeds(manifest, 7)), "yes" if buffers else "na")
+    return Facts(text, (*evidence, *more_seeds(manifest, 7)))
 
 
 def rng(manifest: StudyManifest, _: VerificationReport) -> Facts:
@@ -148,17 +152,19 @@ def rng(manifest: StudyManifest, _: VerificationReport) -> Facts:
 def paired(manifest: StudyManifest, _: VerificationReport) -> Facts:
     """Paired seeds."""
     plan = manifest.plan
+    forks = f"one fork each after step {plan.fork_at}"
+    if plan.further_forks:
+        forks = f"{len(plan.forks)} forks each, after steps {listed(plan.forks, 24)}"
     text = (
-        f"{count(len(plan.seeds), 'seed')} ({listed(plan.seeds, 24)}), one fork each after step "
-        f"{listed(plan.forks, 24)}; the control and "
+        f"{count(len(plan.seeds), 'seed')} ({listed(plan.seeds, 24)}), {forks}; the control and "
         f"{count(len(plan.treatment_names), 'treatment')} of a seed start from the same state, "
         "random streams and order, but for what the perturbation declares. "
         "No two seeds start from the same random streams. The unit is the seed."
     )
     lines = [
         f"checks 3 and 7; seed {seed.seed}: fork file {file_digest(manifest, seed.fork)}, params "
-        f"at t0 {digest(digest_at(seed.branches[0], 't0', 'params'))}"
-        for seed in cited_seeds(manifest)
+        f"at {t0} {digest(digest_at(seed.branches[0], 't0', 'params'))}"
+        for t0, seed in cited_forks(manifest)
     ]
     return Facts(text, (*lines, *more_seeds(manifest, 7)))
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auditkit.records.perturbation_spec import as_typed
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
-from auditkit.statistics.positions import PositionTable
+from auditkit.statistics.positions import PositionTable, Table
+from auditkit.statistics.real_tables import RealTable
 
 
 def equal_treatments(
@@ -50,13 +53,17 @@ def equality_notes(equal: Mapping[str, str]) -> list[str]:
     ]
 
 
+def _columns(table: Table) -> Mapping[str, NDArray[Any]]:
+    if isinstance(table, PositionTable):
+        return table.columns
+    return {table.kind: table.values} if isinstance(table, RealTable) else {"": table}
+
+
 def _digest(branch: BranchTables, keys: Sequence[str]) -> bytes:
     """Of where it diverged, and else of all that it gave."""
     whole = hashlib.sha256(repr(branch.diverged_at).encode())
     for key in keys if branch.diverged_at is None else ():
-        table = branch.tables[key]
-        columns = table.columns if isinstance(table, PositionTable) else {"": table}
-        for name, column in sorted(columns.items()):
+        for name, column in sorted(_columns(branch.tables[key]).items()):
             array = np.ascontiguousarray(column)
             whole.update(repr((key, name, array.dtype.str, array.shape)).encode())
             whole.update(array.data)

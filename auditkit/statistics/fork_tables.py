@@ -99,11 +99,11 @@ def _levels(tables: Mapping[int, EstimateTable]) -> Iterator[ControlLevel]:
 def _floor(floors: Sequence[FloorDevelopment]) -> FloorDevelopment:
     """Developed where it is at every fork."""
     judged = [floor.developed for floor in floors if floor.developed is not None]
-    return FloorDevelopment(
-        floors[0].threshold,
-        sum(floor.n_above for floor in floors),
-        sum(floor.n_placebos for floor in floors),
-        all(judged) if judged else None,
+    return replace(
+        floors[0],
+        n_above=sum(floor.n_above for floor in floors),
+        n_placebos=sum(floor.n_placebos for floor in floors),
+        developed=all(judged) if judged else None,
     )
 
 

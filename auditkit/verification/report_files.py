@@ -31,6 +31,9 @@ from auditkit.verification.report_json import report_from_json
 
 REPORT_NAME = "report.json"
 
+#: What lies at the top of an RO-Crate.
+CRATE_NAME = "ro-crate-metadata.json"
+
 #: Recognises a report, which a later one may replace.
 IS_REPORT = json_with("verdict", "exit_code", "manifest_sha256", "checks")
 
@@ -52,8 +55,8 @@ def keep(
         env: Environment variables; default this process's.
 
     Returns:
-        Where it lies: beside the manifest if it may, else in the cache folder; None where it can
-        lie nowhere, is of no manifest, or because an earlier one says more.
+        Where it lies: beside the manifest if it may, and in no RO-Crate, else in the cache folder;
+        None where it can lie nowhere, is of no manifest, or because an earlier one says more.
     """
     if report.statement_sha256 is None:
         return None  # of what is no manifest
@@ -63,12 +66,18 @@ def keep(
         path = cached(report.manifest_sha256, env)
         store.make_folder(path.parent, private=True)
         kept = _write(report, data, Output("the report", path, IS_REPORT, "report"))
-    if manifest is not None:
+    if manifest is not None and not is_inside_crate(manifest):
         with suppress(StoreError):
             path = manifest.parent / REPORT_NAME
             output = Output("the report", path, IS_REPORT, "report", manifest)
             kept = _write(report, data, output) or kept
     return kept
+
+
+def is_inside_crate(manifest: Path) -> bool:
+    """Whether a manifest lies in an RO-Crate: what that lists is what it holds, and no more."""
+    folders = manifest.resolve().parents
+    return any((folder / CRATE_NAME).is_file() for folder in folders)
 
 
 def find(manifest_sha256: str, env: Mapping[str, str] | None = None) -> Path | None:

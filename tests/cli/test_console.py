@@ -160,3 +160,13 @@ def test_rounding_noise_beside_a_metric_is_0() -> None:
     assert rounded(-4.63e-18, "of a plug-in") == -4.63e-18
     assert interval(Interval(-1e-17, None, 0.95), "accuracy") == "[0, inf]"
     assert [fixed(value) for value in (-0.001, 0.3, None)] == ["0.00", "0.30", "-"]
+
+
+def test_a_word_of_some_tables_is_offered_where_it_stands_by_itself() -> None:
+    def report(metric: str) -> Callable[[], None]:
+        row = ("x", metric, "T", *["1"] * 7)
+        return lambda: print_table(console(), "distances", [row])
+
+    assert "tv" in printed(report("in/tv")).split(": ")[-1].strip().split(", ")
+    assert "tv" not in printed(report("measures/utv")).split(": ")[-1].strip().split(", ")
+    assert "cka_distance" in printed(report("cka_distance"))

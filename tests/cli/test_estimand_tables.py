@@ -87,7 +87,7 @@ def test_inconclusive_beside_an_interval_without_0_says_why(printed: Printed) ->
     assert row(out, "momentum-reset", "accuracy", "T")[-1] == "inconclusive ^"
     assert row(out, "momentum-reset", "accuracy", "t0+W")[-1] == "inconclusive"
     assert "the verdict follows the adjusted p" in out
-    assert "^" not in printed(replace(TABLE, signed=(around,)))
+    assert "^" not in printed(replace(TABLE, signed=(around,), distances=()))
 
 
 def test_a_difference_that_every_seed_shares_says_why_it_has_no_test(printed: Printed) -> None:

@@ -20,7 +20,7 @@ from auditkit.paper.lists import ABOUT_PAPERS, LISTS
 from auditkit.paper.questions import BASE_CHECKS, NEURIPS, SURVEY, ChecklistItem
 from auditkit.paper.rendering import is_checklist, to_latex, to_markdown
 from auditkit.paper.survey import SURVEY_ITEMS
-from auditkit.records.manifest import BranchRecord, RunTimes, StudyManifest
+from auditkit.records.manifest import BranchRecord, FurtherFork, RunTimes, StudyManifest
 from auditkit.records.plan import PerturbationSpec
 from auditkit.records.report import (
     CHECKS,
@@ -89,6 +89,41 @@ def test_further_times_are_named_and_no_line_is_of_them() -> None:
     assert steps in items["neurips-6"].justification
     for key in ("floor", "uncertainty"):
         assert items[key].evidence == before[key].evidence
+
+
+def test_the_digests_of_every_fork_are_cited() -> None:
+    plan = MANIFEST.plan
+    first, second = plan.fork_at, plan.fork_at + 1
+    others = tuple(
+        replace(
+            seed,
+            branches=tuple(
+                replace(
+                    branch,
+                    order_sha256="5" * 64,
+                    digests={
+                        time: dict.fromkeys(found, "7" * 64)
+                        for time, found in branch.digests.items()
+                    },
+                )
+                for branch in seed.branches
+            ),
+        )
+        for seed in MANIFEST.seeds
+    )
+    forked = replace(
+        MANIFEST,
+        plan=plan.changed(fork_at=[first, second]),
+        further=(FurtherFork(second, others),),
+    )
+    items, alone = items_of(forked, REPORT), items_of(MANIFEST, REPORT)
+    assert f"2 forks each, after steps {first}, {second}; " in items["pairs"].justification
+    assert f"one fork each after step {first}; " in alone["pairs"].justification
+    for key, other in (("order", "5" * 16), ("state", "7" * 16), ("pairs", "7" * 16)):
+        lines = items[key].evidence
+        assert any(f"t0={first}" in line and other not in line for line in lines), key
+        assert any(f"t0={second}" in line and other in line for line in lines), key
+        assert not any("t0=" in line for line in alone[key].evidence)
 
 
 def behind(key: str) -> set[int]:
@@ -318,7 +353,7 @@ def test_a_model_without_buffers_is_said_to_have_none() -> None:
         return replace(branch, digests=digests)
 
     item = items_of(map_branches(MANIFEST, strip), REPORT)["state"]
-    assert item.answer == "na"
+    assert item.answer == "yes"  # all that there is has its checksums
     assert "no component batchnorm and no buffers" in item.justification
     assert "params" in item.evidence[0]
 

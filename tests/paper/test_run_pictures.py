@@ -194,3 +194,20 @@ def test_what_is_too_many_for_a_picture_is_counted() -> None:
     many = divergence_picture(Course(np.arange(1, 3), long))
     assert many is not None
     assert to_bytes(many, "pdf").startswith(b"%PDF")
+
+
+def test_each_fork_has_a_panel_that_names_it() -> None:
+    late = Course(np.arange(61, 64), {"b": np.ones(3), PLACEBOS: np.zeros(3)})
+    early = Course(np.arange(31, 64), {"a": np.ones(33), "b": np.zeros(33), "c": np.zeros(33)})
+    drawn = divergence_picture(early, late)
+    assert drawn is not None
+    assert drawn.title == "Divergence over steps, of each fork"
+    assert "One panel a fork, after steps 30, 60." in drawn.caption
+    assert "Equal to the control's at every step: c, placebos." in drawn.caption
+    svg = to_svg(drawn)
+    for text in ("t0 = 30", "t0 = 60", "a", "b"):
+        assert svg.count(f">{text}</text>") == 1
+    alone = divergence_picture(early)
+    assert alone is not None
+    assert "fork" not in f"{alone.title} {alone.caption}"
+    assert "t0 =" not in to_svg(alone)

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from checklist_example import example_report
 
+from auditkit.paper.crate import METADATA_NAME
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.verification.report_files import cached, find, keep
+from auditkit.verification.report_files import CRATE_NAME, cached, find, keep
 from auditkit.verification.report_json import report_from_json
 
 VERIFIED = example_report()
@@ -50,6 +51,16 @@ def test_it_stays_beside_the_manifest_and_in_the_cache(manifest: Path, env: dict
     beside = keep(VERIFIED, manifest, env)
     assert beside == manifest.with_name("report.json")
     assert verdict_of(beside) == verdict_of(find(SHA256, env)) == "verified"
+
+
+def test_nothing_is_put_into_an_ro_crate(tmp_path: Path, env: dict[str, str]) -> None:
+    assert CRATE_NAME == METADATA_NAME
+    manifest = tmp_path / "crate" / "run" / "manifest.json"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text("{}")
+    (tmp_path / "crate" / CRATE_NAME).write_text("{}")
+    assert keep(VERIFIED, manifest, env) == find(SHA256, env) is not None
+    assert [path.name for path in manifest.parent.iterdir()] == ["manifest.json"]
 
 
 @pytest.mark.parametrize(
