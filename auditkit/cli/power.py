@@ -154,12 +154,11 @@ def _seeds(value: int | None) -> str:
 
 
 def _needed(report: PowerReport) -> int | None:
-    """Seeds for every row."""
+    """Seeds for every row, and no fewer than a test of any kind needs."""
     counts = [row.seeds for row in report.rows if row.seeds is not None]
     if len(counts) < len(report.rows):
         return None
-    is_distance = base_metric(report.metric) in DISTANCE_METRICS
-    return max(*counts, report.fewest if is_distance else 0)
+    return max(*counts, report.fewest)
 
 
 def _print_cost(out: Console, report: PowerReport) -> None:

@@ -11,9 +11,12 @@ from auditkit.formats.quote import class_of
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.program.program import program_failure
 from auditkit.program.session import Session
+from auditkit.program.untouched import fingerprint, require_untouched
 from auditkit.records.plan import PerturbationSpec
 
 _HINT = "Program(difficulty=...): a function of a sample's index, or numbers by index"
+
+_RULE = "a difficulty follows from the index alone: it must not train, draw or write"
 
 
 def difficulties(session: Session, batches: Sequence[Batch]) -> list[float] | None:
@@ -24,8 +27,9 @@ def difficulties(session: Session, batches: Sequence[Batch]) -> list[float] | No
         batches: int64 ``(B, 2)`` of (epoch, index).
 
     Raises:
-        ProgramError: When one is no finite number.
+        ProgramError: When one is no finite number, or another when it is asked for again.
         ProgramFailed: When the program's function raises.
+        ProbeDisturbance: When asking changed the training state, its hooks or its methods.
     """
     given: Any = session.program.difficulty
     if given is None:
@@ -35,11 +39,13 @@ def difficulties(session: Session, batches: Sequence[Batch]) -> list[float] | No
         raise ProgramError(
             "Program.difficulty has the wrong type", found=class_of(given), hint=_HINT
         )
-    streams = capture_streams()
+    before, streams = fingerprint(session), capture_streams()
     try:
-        return [_number(ask, int(index)) for batch in batches for _, index in batch]
+        found = _numbers(ask, [int(index) for batch in batches for _, index in batch])
     finally:
         streams.restore()
+    require_untouched(before, fingerprint(session), "Program.difficulty", _RULE)
+    return found
 
 
 def require_difficulty(
@@ -57,6 +63,24 @@ def require_difficulty(
     if found is None:
         raise NothingToPerturb("the program does not say how hard its samples are", hint=_HINT)
     return found
+
+
+def _numbers(ask: Callable[[int], Any], indices: Sequence[int]) -> list[float]:
+    """One number an index; the first index is asked for once more at the end."""
+    known: dict[int, float] = {}
+    for index in indices:
+        if index not in known:
+            known[index] = _number(ask, index)
+    for index in indices[:1]:
+        again = _number(ask, index)
+        if again != known[index]:
+            raise ProgramError(
+                f"Program.difficulty of sample {index} is {known[index]}, and {again} when it is "
+                "asked for again",
+                expected="one number an index",
+                hint=_RULE,
+            )
+    return [known[index] for index in indices]
 
 
 def _number(ask: Callable[[int], Any], index: int) -> float:

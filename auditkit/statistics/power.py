@@ -19,7 +19,9 @@ from numpy.typing import NDArray
 from scipy import special
 
 from auditkit.errors import PlanError
-from auditkit.records.estimate import ALPHA
+from auditkit.records.estimate import ALPHA, MIN_PAIRS
+from auditkit.records.metric_names import base_metric
+from auditkit.records.plan import RANGES
 from auditkit.records.power import PowerPoint, PowerReport, PowerRow, SeedCost
 from auditkit.statistics.moments import standard_deviation
 from auditkit.statistics.multiplicity import seeds_needed
@@ -151,6 +153,9 @@ class Aim:
         power: Chance to detect it.
         n_tests: Tests that Holm's method corrects for.
         placebos: K, for a distance, whose test permutes labels; None for a signed metric.
+
+    Raises:
+        PlanError: When no two values of the metric lie as far apart as the effect, or the margin.
     """
 
     metric: str
@@ -159,6 +164,16 @@ class Aim:
     power: float = POWER
     n_tests: int = 1
     placebos: int | None = None
+
+    def __post_init__(self) -> None:
+        largest = RANGES.get(base_metric(self.metric))
+        if largest is None:
+            return  # the program knows its range; or there is none
+        lie = f"values of {self.metric} lie within {largest:g} of each other"
+        if self.effect > largest:
+            raise PlanError(f"--effect: a difference of {self.effect:g} cannot be: {lie}")
+        if self.margin is not None and self.margin >= largest:
+            raise PlanError(f"--margin: a margin of {self.margin:g} cannot fail: {lie}")
 
     @property
     def alpha(self) -> float:
@@ -241,7 +256,7 @@ def _report(
 def _fewest_of_any(aim: Aim) -> int:
     if aim.placebos is None:
         return seeds_for_sign_flip(aim.n_tests)
-    return seeds_needed(aim.n_tests, aim.placebos, ALPHA)
+    return max(MIN_PAIRS, seeds_needed(aim.n_tests, aim.placebos, ALPHA))
 
 
 def _mean_over_sd(value: Callable[[NDArray[np.float64]], NDArray[np.float64]], df: int) -> float:
@@ -261,8 +276,8 @@ def _mean_over_sd(value: Callable[[NDArray[np.float64]], NDArray[np.float64]], d
 
 
 def _fewest(power_of: Callable[[int], float], power: float) -> int | None:
-    """The least n from 2 whose power suffices, for power that grows with n."""
-    low, high = 1, 2
+    """The least n that is tested at all whose power suffices, for power that grows with n."""
+    low, high = MIN_PAIRS - 1, MIN_PAIRS
     while power_of(high) < power:
         low, high = high, 2 * high
         if high > MOST_SEEDS:

@@ -6,7 +6,8 @@ again, 6 to 9 % of true nulls are rejected at 5 %.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from auditkit.errors import UsageError
@@ -39,8 +40,25 @@ def reuse_note(pilot: PilotSeeds, study: StudyManifest) -> str | None:
     """What stands with the estimands of a study that has seeds of its pilot again; None if none."""
     initial = {record.seed: record.initial for record in study.seeds}
     again = sorted(set(initial) & set(pilot.initial))
-    if not again:
+    parts = [_again(pilot, initial, again)] if again else []
+    pairs = _renumbered(pilot, initial)
+    if pairs:
+        here, there = (spelled_seeds(seeds) for seeds in zip(*pairs, strict=True))
+        are = f"seeds {here} are the pilot's {there} under other numbers"
+        if len(pairs) == 1:
+            are = f"seed {here} is the pilot's {there} under another number"
+        parts.append(f"{are}: equal weights before step 1 ({len(pairs)} of {len(initial)})")
+    if not parts:
         return None
+    return (
+        f"{'; '.join(parts)}; a test of seeds that its plan was made from rejects up to 9 % of "
+        "true nulls at 5 %"
+    )
+
+
+def _again(
+    pilot: PilotSeeds, initial: Mapping[int, Mapping[str, str]], again: Sequence[int]
+) -> str:
     same = [seed for seed in again if initial[seed] == pilot.initial[seed]]
     began = (
         "at other weights before step 1" if not same else f"{len(same)} of them at equal weights"
@@ -49,9 +67,41 @@ def reuse_note(pilot: PilotSeeds, study: StudyManifest) -> str | None:
         began = "at equal weights before step 1"
     return (
         f"seeds of the pilot are used again: {spelled_seeds(again)} ({len(again)} of "
-        f"{len(initial)}, {began}); a test of seeds that its plan was made from rejects up to 9 % "
-        "of true nulls at 5 %"
+        f"{len(initial)}, {began})"
     )
+
+
+def _renumbered(
+    pilot: PilotSeeds, initial: Mapping[int, Mapping[str, str]]
+) -> list[tuple[int, int]]:
+    """Seeds that began with the weights of a seed of the pilot that has another number.
+
+    Weights that two seeds of one study have, such as pretrained ones, are not made by a seed.
+    """
+    here, there = _weights(initial), _weights(pilot.initial)
+    n_here, n_there = Counter(here.values()), Counter(there.values())
+    known = {weights: seed for seed, weights in there.items() if n_there[weights] == 1}
+    return [
+        (seed, known[weights])
+        for seed, weights in sorted(here.items())
+        if known.get(weights, seed) != seed
+        and (len(there) > 1 or (n_here[weights] == 1 and len(here) > 1))  # else nobody knows
+    ]
+
+
+def _weights(initial: Mapping[int, Mapping[str, str]]) -> dict[int, tuple[tuple[str, str], ...]]:
+    """What is trained, before step 1, by seed."""
+    found = {
+        seed: tuple(
+            sorted(
+                (name, digest)
+                for name, digest in components.items()
+                if name.partition("/")[0] == "params"
+            )
+        )
+        for seed, components in initial.items()
+    }
+    return {seed: weights for seed, weights in found.items() if weights}
 
 
 def refuse_itself(pilot: PilotSeeds, statement_sha256: str | None) -> None:

@@ -88,6 +88,14 @@ def test_a_given_spread_needs_no_study(shell: Shell) -> None:
     )
 
 
+def test_no_fewer_seeds_are_said_to_do_than_a_test_needs(shell: Shell) -> None:
+    arguments = ("power", "--sd", "0.02", "--effect", "1")
+    found = json.loads(shell(*arguments, "--json").out)
+    assert (found["rows"][0]["seeds"], found["fewest"]) == (3, 6)
+    assert "6 seeds detect a difference of 1" in " ".join(shell(*arguments).out.split())
+    assert shell("power", "--sd", "1", "--effect", "5", "--metric", "measures/tv").code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -98,6 +106,16 @@ def test_a_given_spread_needs_no_study(shell: Shell) -> None:
         (("--sd", "1", "--effect", "-1"), "--effect must be a number above 0"),
         (("--sd", "1", "--effect", "1", "--power", "1"), "--power must be below 1"),
         (("--sd", "1", "--effect", "1", "--tests", "0"), "--tests must be at least 1"),
+        (
+            ("--sd", "1", "--effect", "5", "--metric", "tv"),
+            "a difference of 5 cannot be: values of",
+        ),
+        (("--sd", "1", "--effect", "3", "--metric", "in/accuracy"), "lie within 1 of each other"),
+        (
+            ("--sd", "1", "--effect", "0.1", "--metric", "tv", "--margin", "1"),
+            "--margin: a margin of 1 cannot fail",
+        ),
+        (("a", "--effect", "5"), "a difference of 5 cannot be: values of tv"),
         (("a", "--effect", "1", "--metric", "f1"), "the pilot has no metric 'f1'"),
     ],
 )

@@ -21,7 +21,13 @@ from studies import (
     tiny_session,
 )
 
-from auditkit.errors import AuditError, NothingToPerturb, PlanError
+from auditkit.errors import (
+    AuditError,
+    NothingToPerturb,
+    PlanError,
+    ProbeDisturbance,
+    RestoreMismatch,
+)
 from auditkit.files import store
 from auditkit.formats.ordering import delivered_order
 from auditkit.formats.run_files import OrderFile, order_from_tensors
@@ -213,3 +219,96 @@ def test_a_window_that_is_in_that_order_already_is_nothing_to_perturb() -> None:
         pytest.raises(NothingToPerturb, match="in their order still"),
     ):
         follow_control(session, PLAN, same, PerturbationSpec(EASY, {"first": "easy"}))
+
+
+def test_a_control_that_left_too_few_difficulties_is_followed_by_nobody() -> None:
+    short = OrderFile([np.array([[0, step]]) for step in range(PLAN.horizon)], None, (1.0,) * 2)
+    with (
+        tiny_session(lambda program: replace(program, difficulty=lambda _: 1.0)) as session,
+        pytest.raises(RestoreMismatch, match="2 difficulties, not one for each"),
+    ):
+        follow_control(session, PLAN, short, PerturbationSpec(EASY, {"first": "easy"}))
+
+
+#: What is done to a program at the number-th time that it is asked how hard a sample is.
+MEDDLING = """
+from dataclasses import replace
+
+import tiny_study
+import torch
+
+def make_program(seed, number, what):
+    program = tiny_study.make_program(seed)
+    last, asked = program.model.last, []
+
+    def forge(given):
+        return torch.nn.functional.linear(given, last.weight) + torch.tensor([5.0, 0.0, 0.0])
+
+    def hard(index):
+        asked.append(index)
+        if len(asked) == int(number):
+            if what == "hook":
+                last.register_forward_hook(lambda *a: a[2] + torch.tensor([5.0, 0.0, 0.0]))
+            elif what == "forward":
+                last.forward = forge
+            elif what == "weights":
+                last.weight.data.mul_(2.0)
+        return len(asked) if what == "count" else index * 5 % 14
+
+    def loss(model, batch):
+        return program.loss(model, batch) * (2.0 if what == "loss" and asked else 1.0)
+
+    return replace(program, loss=loss, difficulty=hard)
+"""
+
+DISTURBED = "Program.difficulty changed the training state"
+
+
+def meddling(tmp_path: Path, key: PrivateKey, number: int, what: str) -> Run:
+    program = tmp_path / "program"
+    store.make_folder(program)
+    store.copy_file(PROGRAMS / "tiny_study.py", program / "tiny_study.py")
+    store.write_bytes(program / "meddling.py", MEDDLING.encode())
+    plan = PLAN.changed(perturbations=[EASY])
+    arguments = {"number": str(number), "what": what}
+    target = "meddling.py:make_program"
+    return study_in_process(tmp_path / "run", key, plan, target, program, arguments)
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("hook", DISTURBED),
+        ("forward", DISTURBED),
+        ("weights", DISTURBED),
+        ("count", "asked for again"),
+    ],
+)
+def test_a_difficulty_that_meddles_is_refused_before_the_trunk(
+    tmp_path: Path, key: PrivateKey, what: str, says: str
+) -> None:
+    with pytest.raises(PlanError, match=says):
+        meddling(tmp_path, key, 1, what)
+
+
+@pytest.mark.parametrize("what", ["hook", "forward"])
+def test_a_difficulty_that_meddles_later_is_refused_in_the_run(
+    tmp_path: Path, key: PrivateKey, what: str
+) -> None:
+    with pytest.raises(ProbeDisturbance, match=DISTURBED):
+        meddling(tmp_path, key, 7, what)  # preflight asks for one batch of four, and one again
+
+
+def test_what_no_fingerprint_holds_is_meddled_with_after_training_in_every_branch(
+    tmp_path: Path, key: PrivateKey
+) -> None:
+    """A loss that knows whether it was asked would otherwise be another in one branch only."""
+    honest = meddling(tmp_path / "honest", key, 0, "")
+    other = meddling(tmp_path / "other", key, 0, "loss")
+    here, there = (
+        store.read_bytes(run.folder / branch.trace, what="trace")
+        for run in (honest, other)
+        for branch in run.manifest.seeds[0].branches
+        if branch.role == "treatment"
+    )
+    assert here == there

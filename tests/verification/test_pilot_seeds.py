@@ -41,6 +41,40 @@ def test_equal_numbers_of_another_program_are_told_apart() -> None:
     assert "0-1 (2 of 2, 1 of them at equal weights)" in some
 
 
+def renumbered(manifest: StudyManifest, by: int) -> StudyManifest:
+    seeds = tuple(replace(record, seed=record.seed + by) for record in manifest.seeds)
+    return replace(manifest, seeds=seeds)
+
+
+def test_seeds_under_other_numbers_are_known_by_their_weights() -> None:
+    pilot = PilotSeeds.of(study(0, 1, 2, 3), "f" * 64)
+    note = reuse_note(pilot, renumbered(study(0, 1, 2, 3, 4), 100))
+    assert note is not None
+    assert note.startswith(
+        "seeds 100-103 are the pilot's 0-3 under other numbers: equal weights before step 1 "
+        "(4 of 5); a test"
+    )
+    both = replace(study(3), seeds=(*study(3).seeds, *renumbered(study(0), 7).seeds))
+    note = reuse_note(pilot, both)
+    assert note is not None
+    assert (
+        "used again: 3 (1 of 2, at equal weights before step 1); seed 7 is the pilot's 0 " in note
+    )
+
+
+def test_weights_that_no_seed_draws_are_nobodys() -> None:
+    def pretrained(*seeds: int) -> StudyManifest:
+        manifest = study(*seeds)
+        return replace(
+            manifest,
+            seeds=tuple(replace(each, initial={"params": "p"}) for each in manifest.seeds),
+        )
+
+    assert reuse_note(PilotSeeds.of(pretrained(0, 1), "f" * 64), pretrained(2, 3)) is None
+    assert reuse_note(PilotSeeds.of(pretrained(0), "f" * 64), pretrained(1)) is None
+    assert reuse_note(PilotSeeds.of(pretrained(0), "f" * 64), pretrained(1, 2)) is None
+
+
 def test_a_study_is_no_pilot_of_its_own() -> None:
     pilot = PilotSeeds.of(study(0), "f" * 64)
     refuse_itself(pilot, "e" * 64)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import NothingToPerturb, RestoreMismatch, UnsupportedLoader
 from auditkit.files import store
-from auditkit.formats.ordering import Batch, delivered_order, order_sha256
+from auditkit.formats.ordering import CURRICULUM, Batch, delivered_order, order_sha256
 from auditkit.formats.quote import class_of
 from auditkit.formats.run_files import (
     OrderFile,
@@ -168,9 +168,14 @@ def branch_record(
         callback: What was evaluated.
         follow: The order that it was given, where none was consumed by index.
         reset: What its perturbation changed in the optimizer's groups and attributes.
+
+    Raises:
+        RestoreMismatch: When the program's difficulties are not those that the control was given.
     """
     plan, files = plan_of(job), _JobFiles(job)
     role, spec = plan.branch(name)
+    if spec is not None and spec.name == CURRICULUM:
+        _require_same_difficulty(session, plan, read_order(job), spec)
     trace = auditor.trace()
     files.write(f"{name}.trace", trace_to_tensors(trace))
     files.write(f"{name}.outcome", outcome_to_tensors(callback.outcome()))
@@ -269,6 +274,7 @@ def follow_control(
 
     Raises:
         UnsupportedLoader: When an order perturbation meets a loader without indices.
+        RestoreMismatch: When the control left not one difficulty for each sample.
     """
     control = order.batches[plan.fork_at :]
     moves = spec is not None and perturbation_of(spec.name).declaration.kind == "order"
@@ -276,11 +282,16 @@ def follow_control(
         require_indices(session, [spec.name])
     if session.driver.iterable or data_source(session.program) != "loader":
         return control
-    hard = require_difficulty(session, spec, control[: plan.window]) if spec else None
-    if hard is not None and tuple(hard) != order.difficulty:
-        raise RestoreMismatch(
-            "Program.difficulty does not give what it gave the control", component="order"
-        )
+    hard = None
+    if spec is not None and spec.name == CURRICULUM:
+        require_difficulty(session, spec, ())
+        hard = order.difficulty or ()
+        if len(hard) != sum(map(len, control[: plan.window])):
+            raise RestoreMismatch(
+                f"the order file has {len(hard)} difficulties, not one for each of the window's "
+                "samples",
+                component="order",
+            )
     moved = spec if moves else None
     follow = delivered_order(control, moved, plan.window, session.seed, hard)
     window = zip(control[: plan.window], follow, strict=False)
@@ -292,6 +303,22 @@ def follow_control(
         )
     session.driver.pin_order(control, follow, plan.fork_at + 1)
     return follow
+
+
+def _require_same_difficulty(
+    session: Session, plan: StudyPlan, order: OrderFile, spec: PerturbationSpec
+) -> None:
+    """Ask the program for the difficulties that a branch was ordered by.
+
+    This is after the branch has trained, as it is in the control: what the program does when it is
+    asked must not be in one branch only.
+    """
+    window = order.batches[plan.fork_at : plan.window_end]
+    hard = require_difficulty(session, spec, window)
+    if hard is not None and tuple(hard) != order.difficulty:
+        raise RestoreMismatch(
+            "Program.difficulty does not give what it gave the control", component="order"
+        )
 
 
 def _difficulty(session: Session, plan: StudyPlan, order: list[Batch]) -> list[float] | None:
