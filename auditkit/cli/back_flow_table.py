@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from auditkit.cli.console import interval, number
-from auditkit.cli.estimand_tables import EstimandTable, p_value
+from auditkit.cli.estimand_tables import EstimandTable
+from auditkit.cli.row_signs import p_value
 from auditkit.records.back_flow import BackFlow
 from auditkit.records.estimate import AS_IS, EstimateTable
 from auditkit.records.metric_names import base_metric
