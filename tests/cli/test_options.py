@@ -70,7 +70,9 @@ def test_forks_are_a_number_or_a_list_of_them() -> None:
 def test_further_steps_override_those_of_the_study_and_none_takes_them_away() -> None:
     study = StudyPlan(3, 3, 9, [0], ["carry"], probe_at=[5])
     nothing = dict.fromkeys(("fork_at", "window", "horizon", "seeds", "placebos", "placebo_scale"))
-    nothing |= dict.fromkeys(("primary_metric", "threads", "evidence_every", "causal_break", "design"))
+    nothing |= dict.fromkeys(
+        ("primary_metric", "threads", "evidence_every", "causal_break", "design")
+    )
     rest = {**nothing, "perturb": (), "margins": ()}
 
     def steps(text: str | None) -> tuple[int, ...]:
