@@ -55,8 +55,10 @@ def power(  # noqa: PLR0913 # one argument an option
     """Say how many seeds a study needs, by the study PILOT or by a standard deviation."""
     from auditkit.statistics.power import POWER, Aim, needs_of_sd  # noqa: PLC0415 # loads scipy
 
-    if (pilot is None) == (sd is None):
-        raise UsageError("give a pilot study, or --sd, and not both")
+    if pilot is not None and sd is not None:
+        raise UsageError("a pilot study says the standard deviation: give it, or --sd, not both")
+    if pilot is None and sd is None:
+        raise UsageError("give a pilot study (PILOT), or a standard deviation with --sd")
     if tests is not None and tests < 1:
         raise UsageError(f"--tests must be at least 1, not {tests}")
     chance = POWER if aimed is None else _positive("--power", aimed)

@@ -93,7 +93,8 @@ def print_outlook(out: Console, request: StudyRequest) -> None:
         f"{counted(n_seeds, 'seed')}, {len(plan.branch_names)} branches each"
         f"{f' at each of {len(plan.forks)} forks' if plan.further_forks else ''}, to step "
         f"{plan.horizon}: {cost.steps:,} training steps, about {_duration(cost.seconds / jobs)} "
-        f"with --jobs {jobs}, and as long to verify; {decimal(cost.seed_bytes)} a seed"
+        f"with --jobs {jobs}, process starts included, and as long to verify; "
+        f"{decimal(cost.seed_bytes)} a seed"
     )
     out.print(f"{_tests(design, plan)}: {_seeds(design, plan)}")
     out.print(f"placebos: {_placebos(found, plan)}")

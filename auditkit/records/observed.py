@@ -116,21 +116,25 @@ class Observed:
                     f"within {measure.high - measure.low:g} of each other"
                 )
 
+    @property
+    def _measure_metrics(self) -> list[str]:
+        return [f"{MEASURES}/{item.name}" for item in self.measures]
+
     def _require(self, name: str, field: str) -> None:
         first, last = split_metric(name)
         known = self.measure(last) is not None if first == MEASURES else first in self.probes
         if not known:
             probes = [f"{probe}/METRIC" if probe else "METRIC" for probe in self.probes]
-            measures = [f"{MEASURES}/{item.name}" for item in self.measures]
             raise PlanError(
                 f"{field}: the program has no {name}",
-                expected=" or ".join([*probes, *measures]),
+                expected=" or ".join([*probes, *self._measure_metrics]),
                 hint="name a metric of one of its probes, or a measure",
             )
         if first != MEASURES and last not in self.kind_of(first).metrics:
             kind = self.kind_of(first)
+            metrics = [qualified(first, metric) for metric in kind.metrics]
             raise PlanError(
                 f"{field}: the probe gives {kind.told}, and {name} is no metric of these",
-                expected=" or ".join(qualified(first, metric) for metric in kind.metrics),
+                expected=" or ".join([*metrics, *self._measure_metrics]),
                 hint=f"name one of them, with {_OPTIONS[field]} or {field}= in the plan",
             )

@@ -72,7 +72,8 @@ class Preflight:
         undecided: What found nothing to change yet, a line each: the optimizer had not stepped, or
             something is still what it would become.
         nudges: Trials of the placebo's nudge, the smallest first; none where none was asked for.
-        notes: What a reviewer cannot compare, or will not find, of the files that it opened.
+        notes: What a reviewer cannot compare, or will not find, of the files that it opened, and
+            what the program warned of, once each.
     """
 
     cost: Cost

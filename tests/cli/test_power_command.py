@@ -99,8 +99,8 @@ def test_no_fewer_seeds_are_said_to_do_than_a_test_needs(shell: Shell) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--effect", "1"), "give a pilot study, or --sd"),
-        (("a", "--sd", "1", "--effect", "1"), "give a pilot study, or --sd"),
+        (("--effect", "1"), "give a pilot study (PILOT), or a standard deviation"),
+        (("a", "--sd", "1", "--effect", "1"), "give it, or --sd, not both"),
         (("--sd", "0", "--effect", "1"), "--sd must be a number above 0"),
         (("--sd", "nan", "--effect", "1"), "--sd must be a number above 0"),
         (("--sd", "1", "--effect", "-1"), "--effect must be a number above 0"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,8 @@ import pytest
 from record_examples import NUDGE, PREFLIGHT
 from studies import PLAN, PROGRAMS, TINY, InProcessWorkers
 
-from auditkit.cli.preflight import _floor, estimate_cost
+from auditkit.cli.console import console
+from auditkit.cli.preflight import _floor, estimate_cost, print_dry_run, print_outlook
 from auditkit.errors import NothingToPerturb, PlanError, ProgramError, UncapturedState
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.job import ProgramSource
@@ -23,7 +25,7 @@ from auditkit.records.plan import StudyPlan
 from auditkit.records.preflight import Preflight
 from auditkit.statistics.design import design_of
 from auditkit.study.preflight import FEW_STEPS, MANY_STEPS, settled, try_program
-from auditkit.study.request import resolve
+from auditkit.study.request import StudyRequest, resolve
 
 #: What fits an optimizer that keeps what these do; everything else does not.
 FITTING = {
@@ -299,6 +301,23 @@ def test_a_perturbation_of_a_plug_in_that_fails_is_named(
         tried(PLAN.changed(perturbations=["carry"]))
 
 
+@pytest.mark.filterwarnings("default")
+def test_what_the_program_warns_of_is_passed_on_once(program: Callable[[str], Path]) -> None:
+    folder = program(
+        "from torch.nn import functional as F\n"
+        "def make_program(seed):\n"
+        "    p = tiny_study.make_program(seed)\n"
+        "    def loss(model, batch):\n"
+        "        out = model(batch[0])\n"
+        "        return F.mse_loss(out[:, :1], batch[1].float())\n"
+        "    return replace(p, loss=loss)\n"
+    )
+    (line,) = tried(target="own.py:make_program", folder=folder).notes
+    assert line.startswith("the program warned at own.py:9: UserWarning: Using a target size (")
+    assert len(line) < 500
+    assert tried().notes == ()
+
+
 # A placebo whose size is chosen
 
 
@@ -348,6 +367,16 @@ def test_where_training_contracts_it_is_said() -> None:
     assert "after 5 steps of 8" in text
     assert text.endswith("it shrinks (half of the trial: 0.9): training contracts")
     assert "training contracts" not in _floor(PREFLIGHT, PLAN)
+
+
+def test_a_run_and_its_dry_run_estimate_the_same_time(capsys: pytest.CaptureFixture[str]) -> None:
+    source = ProgramSource(TINY, str(PROGRAMS), {})
+    request = StudyRequest(source, PLAN, Path("out"), jobs=2, preflight=PREFLIGHT)
+    print_dry_run(console(), PREFLIGHT, PLAN, 2)
+    print_outlook(console(), request)
+    dry, run = capsys.readouterr().out.split("`auditkit explain WORD`")
+    (wall,) = re.findall(r"wall time +(.*) with --jobs 2", dry)
+    assert f"about {wall} with --jobs 2, process starts included" in " ".join(run.split())
 
 
 def test_where_nothing_can_be_tried_a_number_is_asked_for() -> None:

@@ -232,6 +232,7 @@ def test_what_cannot_be_told_is_said(
         ({"probes": "pair"}, "cka_distance", ProgramError, "too few examples"),
         ({"probes": "real"}, "tv", PlanError, "one of them, with --primary or primary_metric="),
         ({"probes": "emb"}, "mse", PlanError, "mse is no metric of these"),
+        ({"measures": "worst"}, "tv", PlanError, "scaled_rmsd or measures/worst"),
         ({"probes": "classes"}, "rmsd", PlanError, "rmsd is no metric of these"),
         ({"probes": "bare"}, "mse", PlanError, "needs targets"),
         ({"probes": "constant"}, "r2", PlanError, "r2 does not exist"),

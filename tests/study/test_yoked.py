@@ -192,8 +192,12 @@ def test_yoked_is_no_parameter_of_an_order_perturbation() -> None:
 def test_nothing_can_be_yoked_to_a_control_that_says_nothing(
     tmp_path: Path, key: PrivateKey
 ) -> None:
-    with pytest.raises(ProgramError, match="no step of the control said what it consumes"):
+    with pytest.raises(PlanError, match="yoked=yes, and no step said what it consumes") as refused:
         yoked(tmp_path, key, PLAN.changed(perturbations=["carry:yoked=yes"]), says="nothing")
+    assert (
+        refused.value.where == "seed 0, after 2 steps"
+    )  # of the preflight: nothing was spent on it
+    assert "batch = ak.consume(indices, batch) in the step" in str(refused.value)
 
 
 def test_steps_that_say_nothing_are_noted_in_the_estimates(tmp_path: Path, key: PrivateKey) -> None:

@@ -121,6 +121,7 @@ class StepDriver:
         epoch: Number of the epoch that is under way; -1 before the first.
         position: Steps of it.
         consumed: What steps said that they consume, of those that :meth:`keep` names.
+        has_said: Whether any step said anything.
     """
 
     iterable = True
@@ -131,6 +132,7 @@ class StepDriver:
         self._kept: range = range(0)
         self._given: Mapping[int, Sequence[Said]] | None = None
         self._n_said = 0
+        self.has_said = False
         self.consumed: dict[int, list[Said]] = {}
         self.epoch, self.position = -1, 0
 
@@ -165,6 +167,7 @@ class StepDriver:
             ProgramError: When the control did not say it as often in that step.
         """
         self._n_said += 1
+        self.has_said = True
         if step in self._kept:
             said = Said(_frozen(indices, "indices"), _frozen(batch, "batch"))
             self.consumed.setdefault(step, []).append(said)

@@ -60,6 +60,7 @@ from auditkit.study.worker.job_files import (
 )
 from auditkit.study.worker.nudges import nudged_after, try_nudges
 from auditkit.study.worker.preflight import PreflightCallback, trial_steps
+from auditkit.study.worker.program_warnings import noted_warnings
 from auditkit.study.worker.recalibration import with_batches
 from auditkit.study.worker.yoking import keep_consumed, yoke
 
@@ -235,7 +236,7 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
     started, plan = time.process_time(), plan_of(job)  # since this process began
     n_steps = trial_steps(plan, job.step or 0)
     report_step = _step_reporter(report, job.seed, n_steps, _constant("preflight"))
-    with _error_location(f"seed {job.seed}"):
+    with _error_location(f"seed {job.seed}"), noted_warnings() as warned:
         begin = time.perf_counter()
         with _session(job, factory) as session:
             seconds = time.perf_counter() - begin
@@ -269,7 +270,7 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
         environment=environment(),
         undecided=undecided,
         nudges=nudges,
-        notes=(*unhashed_notes(opened), *_own_files_note(job, factory, opened)),
+        notes=(*unhashed_notes(opened), *_own_files_note(job, factory, opened), *warned),
     )
 
 

@@ -42,7 +42,7 @@ from auditkit.study.worker.data_changes import try_change
 from auditkit.study.worker.declared_changes import perturb_as_declared
 from auditkit.study.worker.job_files import require_indices
 from auditkit.study.worker.recalibration import kept_bytes
-from auditkit.study.worker.yoking import require_yokable
+from auditkit.study.worker.yoking import require_said, require_yokable
 
 #: The first steps warm up and are not timed.
 _WARM_STEPS = 3
@@ -186,6 +186,7 @@ class PreflightCallback(TrunkCallback):
         for name, spec in list(self._waiting.items()):
             try:
                 _apply(self._session, spec, self._first_batches)
+                require_said(self._session, spec)
                 require_difficulty(self._session, spec, self.order[-1:])
                 try_change(self._session, spec, n_steps, self._delivered)
             except NothingToPerturb as error:

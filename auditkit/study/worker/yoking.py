@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from auditkit.errors import ProgramError
+from auditkit.errors import NothingToPerturb, ProgramError
 from auditkit.files import store
 from auditkit.formats.consumed_file import CONSUMED_FILE, section_name, sections_by_step
 from auditkit.formats.ordering import Batch
@@ -24,6 +24,8 @@ from auditkit.records.declaration import is_yoked
 from auditkit.records.job import Job
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.tensor import RawTensor
+
+_HINT = "batch = ak.consume(indices, batch) in the step, which then trains on what it is given back"
 
 
 def require_yokable(session: Session, spec: PerturbationSpec | None) -> None:
@@ -45,6 +47,16 @@ def require_yokable(session: Session, spec: PerturbationSpec | None) -> None:
             "a loader without indices cannot be yoked: what it yields is not kept",
             hint="leave yoked=yes out, or use a map-style data set",
         )
+
+
+def require_said(session: Session, spec: PerturbationSpec) -> None:
+    """Require steps to have said what they consume, before anything is yoked to it.
+
+    Raises:
+        NothingToPerturb: When none of those that were taken has.
+    """
+    if is_yoked(spec) and isinstance(session.driver, StepDriver) and not session.driver.has_said:
+        raise NothingToPerturb("yoked=yes, and no step said what it consumes", hint=_HINT)
 
 
 def keep_consumed(session: Session, plan: StudyPlan) -> None:
@@ -69,8 +81,7 @@ def consumed_tensors(session: Session, plan: StudyPlan) -> tuple[dict[str, RawTe
     if not sections:
         raise ProgramError(
             "yoked=yes, and no step of the control said what it consumes",
-            hint="batch = ak.consume(indices, batch) in the step, which then trains on what it "
-            "is given back",
+            hint=_HINT,
         )
     return pack(sections)
 
