@@ -114,7 +114,10 @@ def _print(report: PowerReport) -> None:
     print_facts(out, _facts(report), width=30)
     print_table(out, "power", [_cells(row) for row in report.rows], title="seeds needed")
     curve = [(str(point.seeds), f"{point.power:.2f}") for point in report.curve]
-    print_table(out, "power curve", curve, title="power by number of seeds, for the first row")
+    title = "power of the t test by number of seeds"
+    if report.of_curve.perturbation:
+        title += f", for {_place(report.of_curve)}"
+    print_table(out, "power curve", curve, title=title)
     _print_cost(out, report)
     out.print("For the paper:", style="bold")
     out.print(_sentence(report))
@@ -132,8 +135,14 @@ def _facts(report: PowerReport) -> Iterator[tuple[str, str]]:
     yield "alpha", size
     if base_metric(report.metric) in DISTANCE_METRICS:
         why = "with less the permutation test cannot reach it, whatever the data"
+        yield (
+            "test",
+            "the numbers are the paired t test's of the excess; a study judges a distance by the "
+            "permutation, which may need more or fewer",
+        )
     else:
         why = "with less the sign-flip test, which does not assume normality, cannot reach it"
+        yield "test", "paired t test, which can do with fewer seeds than the sign-flip test"
     yield "fewest seeds", f"{report.fewest}: {why}"
 
 
@@ -156,11 +165,13 @@ def _seeds(value: int | None) -> str:
 
 
 def _needed(report: PowerReport) -> int | None:
-    """Seeds for every row, and no fewer than a test of any kind needs."""
+    """Seeds for every row that has an answer, no fewer than any test needs; None where none has."""
     counts = [row.seeds for row in report.rows if row.seeds is not None]
-    if len(counts) < len(report.rows):
-        return None
-    return max(*counts, report.fewest)
+    return max(*counts, report.fewest) if counts else None
+
+
+def _place(row: PowerRow) -> str:
+    return f"{as_typed(row.perturbation)} at {row.time}"
 
 
 def _print_cost(out: Console, report: PowerReport) -> None:
@@ -180,7 +191,7 @@ def _print_cost(out: Console, report: PowerReport) -> None:
 
 
 def _sentence(report: PowerReport) -> str:
-    needed, row = _needed(report), report.rows[0]
+    needed, row = _needed(report), report.of_curve
     if needed is None:
         return "No number of seeds within reason detects this effect."
     sd = f"a standard deviation of {number(row.sd)}"
@@ -192,5 +203,11 @@ def _sentence(report: PowerReport) -> str:
     return (
         f"{needed} seeds detect a difference of {number(report.effect)} in {report.metric} with a "
         f"power of at least {report.power:g} (paired t test, two-sided, alpha {report.alpha:g}"
-        f"{tests}), by {sd} of the paired differences."
+        f"{tests}), by {sd} of the paired differences.{_without_answer(report)}"
     )
+
+
+def _without_answer(report: PowerReport) -> str:
+    """What the sentence does not hold for."""
+    places = [_place(row) for row in report.rows if row.seeds is None]
+    return f" Not of {', '.join(places)}: no number of seeds within reason does." if places else ""

@@ -17,7 +17,8 @@ class PowerRow:
             its excess over the placebo floor. In the metric's unit.
         upper_sd: Its one-sided 80 % upper confidence limit; None where it was given.
         seeds: Pairs with which the paired t test detects the effect, by ``upper_sd`` where there
-            is one; None where no number within reason does.
+            is one, and never fewer than the permutation of a distance needs; None where no number
+            within reason does.
         seeds_plug_in: The same by ``sd``.
         smallest_effect: What as many pairs as the pilot had would detect, in the metric's unit, by
             ``sd``; None where it was given.
@@ -42,7 +43,7 @@ class PowerPoint:
 
     Attributes:
         seeds: Pairs.
-        power: Chance that the test rejects, by the largest standard deviation of the rows.
+        power: Chance that the t test rejects, by the standard deviation of the curve's row.
     """
 
     seeds: int
@@ -78,7 +79,8 @@ class PowerReport:
         fewest: Pairs below which no test of the metric can reach that, whatever the data: the
             permutation of a distance, the sign flip of a signed metric.
         rows: One a perturbation and time, the largest standard deviation first.
-        curve: Power over the number of seeds, for the first row.
+        curve: Power over the number of seeds, for the first row that has an answer; of none, for
+            the first one. It goes on to the answer.
         cost: Of one seed; None without a pilot.
         pilot_seeds: Seeds that the confirmatory study must not use again.
     """
@@ -94,3 +96,8 @@ class PowerReport:
     curve: tuple[PowerPoint, ...]
     cost: SeedCost | None
     pilot_seeds: tuple[int, ...]
+
+    @property
+    def of_curve(self) -> PowerRow:
+        """The row that the curve is of."""
+        return next((row for row in self.rows if row.seeds is not None), self.rows[0])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -224,7 +224,7 @@ def _row(
         n=n,
         sd=sd,
         upper_sd=upper,
-        seeds=seeds_for_t_test(aim.effect / planned, aim.power, aim.alpha),
+        seeds=_of_test(aim, seeds_for_t_test(aim.effect / planned, aim.power, aim.alpha)),
         seeds_plug_in=seeds_for_t_test(aim.effect / sd, aim.power, aim.alpha),
         smallest_effect=None if n is None else sd * smallest_effect(n, aim.power, aim.alpha),
         seeds_equivalence=None
@@ -237,8 +237,7 @@ def _report(
     aim: Aim, rows: list[PowerRow], cost: SeedCost | None, pilot_seeds: Sequence[int]
 ) -> PowerReport:
     rows.sort(key=lambda row: -(row.upper_sd or row.sd))
-    largest = rows[0].upper_sd or rows[0].sd
-    return PowerReport(
+    report = PowerReport(
         metric=aim.metric,
         effect=aim.effect,
         margin=aim.margin,
@@ -247,10 +246,29 @@ def _report(
         n_tests=aim.n_tests,
         fewest=_fewest_of_any(aim),
         rows=tuple(rows),
-        curve=tuple(PowerPoint(n, t_test_power(aim.effect / largest, n, aim.alpha)) for n in CURVE),
+        curve=(),
         cost=cost,
         pilot_seeds=tuple(pilot_seeds),
     )
+    row = report.of_curve
+    d_z = aim.effect / (row.upper_sd or row.sd)
+    points = (PowerPoint(n, t_test_power(d_z, n, aim.alpha)) for n in _numbers(row.seeds))
+    return replace(report, curve=tuple(points))
+
+
+def _numbers(answer: int | None) -> list[int]:
+    """Numbers of seeds of a curve, which goes on to the answer."""
+    if answer is None:
+        return list(CURVE)
+    further = [n * 10**k for k in range(2, 6) for n in (2, 5, 10)]
+    return sorted({*CURVE, *(n for n in further if n < answer), answer})
+
+
+def _of_test(aim: Aim, seeds: int | None) -> int | None:
+    """Seeds for a row: a distance is judged by a permutation, which needs its own number."""
+    if seeds is None or aim.placebos is None:
+        return seeds
+    return max(seeds, _fewest_of_any(aim))
 
 
 def _fewest_of_any(aim: Aim) -> int:

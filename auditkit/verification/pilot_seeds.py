@@ -1,4 +1,4 @@
-"""Seeds of a pilot that the study which it led to has again.
+"""Seeds of a pilot that the study which it led to has again, and whether it was of the same thing.
 
 A number of seeds that was planned by a pilot's spread fits that pilot: with its seeds in the test
 again, 6 to 9 % of true nulls are rejected at 5 %.
@@ -7,11 +7,13 @@ again, 6 to 9 % of true nulls are rejected at 5 %.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from auditkit.errors import UsageError
-from auditkit.records.manifest import StudyManifest
+from auditkit.formats.quote import brief
+from auditkit.records.manifest import ProgramRecord, StudyManifest
+from auditkit.records.plan import StudyPlan
 from auditkit.records.plan_values import spelled_seeds
 
 #: What a report says where no seed is used twice.
@@ -25,15 +27,55 @@ class PilotSeeds:
     Attributes:
         statement_sha256: Which study it is: SHA-256 of what is signed in its manifest.
         initial: Digests of every component before step 1, by seed.
+        program: What was run.
+        plan: How.
     """
 
     statement_sha256: str
     initial: Mapping[int, Mapping[str, str]]
+    program: ProgramRecord
+    plan: StudyPlan
 
     @classmethod
     def of(cls, manifest: StudyManifest, statement_sha256: str) -> PilotSeeds:
         """Of a manifest."""
-        return cls(statement_sha256, {record.seed: record.initial for record in manifest.seeds})
+        initial = {record.seed: record.initial for record in manifest.seeds}
+        return cls(statement_sha256, initial, manifest.program, manifest.plan)
+
+
+def difference_note(pilot: PilotSeeds, study: StudyManifest) -> str | None:
+    """What stands with the estimands of a study whose pilot is of something else; None if none."""
+    there, here = _program(pilot.program), _program(study.program)
+    differences = [*_differences(there, here)]
+    what = "the pilot is of another program" if differences else "the pilot's plan is another one"
+    differences += _differences(_plan(pilot.plan), _plan(study.plan))
+    if not differences:
+        return None
+    return f"{what}: {'; '.join(differences)}: what it says of spread may not hold here"
+
+
+def _program(program: ProgramRecord) -> dict[str, str]:
+    return {"factory": program.target, **program.description}
+
+
+def _plan(plan: StudyPlan) -> dict[str, str]:
+    """What the spread of differences depends on."""
+    return {
+        "primary metric": plan.primary_metric,
+        "perturbations": ", ".join(spec.typed for spec in plan.perturbations),
+        "forks": ", ".join(map(str, plan.forks)),
+        "window": str(plan.window),
+        "horizon": str(plan.horizon),
+        "placebos": str(plan.placebos),
+        "placebo scale": str(plan.placebo_scale),
+    }
+
+
+def _differences(there: Mapping[str, str], here: Mapping[str, str]) -> Iterator[str]:
+    for name in {**there, **here}:
+        if there.get(name) != here.get(name):
+            then, now = (brief(values.get(name, "none")) for values in (there, here))
+            yield f"{name} {then} in the pilot, {now} here"
 
 
 def reuse_note(pilot: PilotSeeds, study: StudyManifest) -> str | None:

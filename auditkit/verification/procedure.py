@@ -64,7 +64,7 @@ from auditkit.verification.content import content_findings, is_as_long_as_planne
 from auditkit.verification.extension import check_extension, look_note
 from auditkit.verification.own_data import departures
 from auditkit.verification.own_perturbations import own_note, plug_in_notes
-from auditkit.verification.pilot_seeds import NONE_AGAIN, refuse_itself, reuse_note
+from auditkit.verification.pilot_seeds import NONE_AGAIN, difference_note, refuse_itself, reuse_note
 from auditkit.verification.plan_binding import Registrar, bind_plan
 from auditkit.verification.program_code import (
     check_program,
@@ -162,6 +162,7 @@ class _StudyVerification(Verification):
         self._replay_outcome: ReplayOutcome | None = None
         self._departed: dict[str, int] = {}
         self._reused: str | None = None
+        self._another: str | None = None
         sparse = run.manifest.plan.evidence_note
         self._sparse = sparse and f"; {sparse}"
 
@@ -171,8 +172,9 @@ class _StudyVerification(Verification):
         if pilot is not None:
             refuse_itself(pilot, self._opened.statement_sha256)
             self._reused = reuse_note(pilot, run.manifest)
-            if self._reused is not None:
-                self._checks.warn(10, self._reused)
+            self._another = difference_note(pilot, run.manifest)
+            for note in filter(None, (self._another, self._reused)):
+                self._checks.warn(10, note)
         self._check_signature()
         self._check_artifacts(run)
         self._check_content(run)
@@ -376,7 +378,8 @@ class _StudyVerification(Verification):
             text = f"no pair is left: every control or treatment diverged{why}"
             self._checks.add(10, [Finding(text)])
             return None
-        seen = [note for note in (self._reused, look_note(run.manifest)) if note is not None]
+        notes = (self._another, self._reused, look_note(run.manifest))
+        seen = [note for note in notes if note is not None]
         table = replace(table, notes=(*seen, *table.notes))
         label = "" if self._replayed == "all" else "; not every table was recomputed"
         if self._request.pilot is not None and self._reused is None:

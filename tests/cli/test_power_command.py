@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 from cli_shell import Shell
 
+from auditkit.cli import power as command
 from auditkit.statistics.moments import standard_deviation
-from auditkit.statistics.power import seeds_for_t_test, t_test_power, upper_limit
+from auditkit.statistics.power import (
+    Aim,
+    Spread,
+    needs_of,
+    seeds_for_t_test,
+    t_test_power,
+    upper_limit,
+)
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +173,20 @@ def test_new_seeds_are_said_to_be_new(shell: Shell) -> None:
     assert shell("run", "tiny_study.py", "--out", "d", "--seeds", "7").code == 0
     out = shell("verify", "d", "--pilot", "a").out
     assert "estimates; no seed of the pilot again" in out
+
+
+def test_a_row_without_an_answer_does_not_stand_for_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spreads = [Spread("wide", "T", (0.0, 1e4, 2e4)), Spread("narrow", "T", (0.0, 1.0, 2.0))]
+    report = needs_of(Aim("tv", 1.0, placebos=3), spreads, None, (0, 1, 2))
+    command._print(report)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "power of the t test by number of seeds, for narrow at T" in out
+    assert f"{report.rows[1].seeds} seeds detect a difference of 1 in tv" in out
+    assert "Not of wide at T: no number of seeds within reason does." in out
+    assert "judges a distance by the permutation" in out
+    command._print(needs_of(Aim("nll", 1.0), spreads[:1], None, (0, 1, 2)))
+    out = " ".join(capsys.readouterr().out.split())
+    assert "No number of seeds within reason detects this effect." in out
+    assert "fewer seeds than the sign-flip test" in out

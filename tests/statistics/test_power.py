@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from auditkit.statistics import power
 from auditkit.statistics.power import (
     equivalence_power,
     seeds_for_equivalence,
@@ -88,3 +89,29 @@ def test_the_upper_limit_of_a_pilots_spread(n: int, factor: float) -> None:
     sds = random.normal(size=(20_000, n)).std(axis=1, ddof=1)
     covered = np.mean([upper_limit(float(sd), n) >= 1 for sd in sds[:4000]])
     assert covered == pytest.approx(0.8, abs=0.02)
+
+
+def test_no_row_of_a_distance_has_fewer_seeds_than_the_permutation_needs() -> None:
+    spreads = (power.Spread("a", "T", (0.0, 0.001, 0.002)),)
+    aim = power.Aim("tv", 1.0, n_tests=8, placebos=1)
+    report = power.needs_of(aim, spreads, None, (0, 1, 2))
+    assert report.rows[0].seeds == report.fewest == 8
+    signed = power.needs_of(power.Aim("nll", 1.0, n_tests=8), spreads, None, (0, 1, 2))
+    assert signed.rows[0].seeds is not None
+    assert signed.rows[0].seeds < signed.fewest
+
+
+def test_the_curve_is_of_a_row_with_an_answer_and_goes_on_to_it() -> None:
+    wide = power.Spread("wide", "T", (0.0, 1000.0, 2000.0))
+    narrow = power.Spread("narrow", "T", (0.0, 10.0, 20.0))
+    report = power.needs_of(power.Aim("nll", 1.0), (narrow, wide), None, (0, 1, 2))
+    first, second = report.rows
+    assert (first.perturbation, first.seeds) == ("wide", None)
+    assert second.seeds is not None
+    assert second.seeds > power.CURVE[-1]
+    assert report.of_curve == second
+    assert report.curve[-1].seeds == second.seeds
+    assert report.curve[-1].power >= report.power > report.curve[-2].power
+    hopeless = power.needs_of(power.Aim("nll", 1.0), (wide,), None, (0, 1, 2))
+    assert [point.seeds for point in hopeless.curve] == list(power.CURVE)
+    assert hopeless.of_curve == hopeless.rows[0]

@@ -7,7 +7,7 @@ from checklist_example import example_manifest
 
 from auditkit.errors import UsageError
 from auditkit.records.manifest import StudyManifest
-from auditkit.verification.pilot_seeds import PilotSeeds, refuse_itself, reuse_note
+from auditkit.verification.pilot_seeds import PilotSeeds, difference_note, refuse_itself, reuse_note
 
 
 def study(*seeds: int, weights: str = "a") -> StudyManifest:
@@ -73,6 +73,22 @@ def test_weights_that_no_seed_draws_are_nobodys() -> None:
     assert reuse_note(PilotSeeds.of(pretrained(0, 1), "f" * 64), pretrained(2, 3)) is None
     assert reuse_note(PilotSeeds.of(pretrained(0), "f" * 64), pretrained(1)) is None
     assert reuse_note(PilotSeeds.of(pretrained(0), "f" * 64), pretrained(1, 2)) is None
+
+
+def test_a_pilot_of_something_else_is_said_to_be_that() -> None:
+    here = study(0)
+    assert difference_note(PilotSeeds.of(study(7), "f" * 64), here) is None
+    scaled = replace(here, plan=here.plan.changed(placebo_scale=64))
+    note = difference_note(PilotSeeds.of(scaled, "f" * 64), here)
+    assert note is not None
+    scale = here.plan.placebo_scale
+    assert note.startswith("the pilot's plan is another one: placebo scale '64' in the pilot, ")
+    assert f"'{scale}' here" in note
+    other = replace(scaled, program=replace(here.program, description={"model": "Other"}))
+    note = difference_note(PilotSeeds.of(other, "f" * 64), here)
+    assert note is not None
+    assert note.startswith("the pilot is of another program: model 'Other' in the pilot, ")
+    assert "placebo scale '64'" in note
 
 
 def test_a_study_is_no_pilot_of_its_own() -> None:
