@@ -296,7 +296,7 @@ class _Look:
         """Total variation from the control's look, or what stands for it."""
         here, there = position_tables(self.tables), position_tables(control.tables)
         first = next(iter(tables_of(self.tables)))
-        return growth(there[first], distances(there[first], here[first]))
+        return growth(there[first], distances(there[first], here[first])) or 0.0
 
 
 def _held(
