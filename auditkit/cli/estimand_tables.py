@@ -34,7 +34,7 @@ from auditkit.records.estimate import (
 )
 from auditkit.records.further_estimates import Generalised, Spread
 from auditkit.records.metric_names import base_metric, is_measure
-from auditkit.records.output_kinds import BETTER
+from auditkit.records.output_kinds import BETTER, SIZELESS
 from auditkit.records.perturbation_spec import FORK_MARK
 from auditkit.records.plan import CONFIRMATORY, DISTANCE_METRICS, as_typed, rounded
 
@@ -129,6 +129,7 @@ def estimand_tables(estimates: EstimateTable, *, everything: bool) -> Iterator[E
 def _floor(floor: FloorDevelopment) -> Iterator[str]:
     """Whether the floor has developed, by which rule, and what to do where it has not."""
     if floor.developed is None:
+        yield from [SIZELESS] if floor.n_placebos else []
         return
     share = f"{floor.n_above} of {counted(floor.n_placebos, 'placebo')}"
     rule = f"at least {DEVELOPED_SHARE * 100:g} % have to"

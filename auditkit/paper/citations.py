@@ -18,6 +18,7 @@ from auditkit.records.estimate import (
 from auditkit.records.fork_points import views
 from auditkit.records.manifest import BranchRecord, SeedRecord, StudyManifest
 from auditkit.records.metric_names import qualified, split_metric
+from auditkit.records.output_kinds import SIZELESS
 from auditkit.records.plan import CONFIRMATORY, as_typed, rounded
 from auditkit.records.report import OPEN, CheckResult, VerificationReport
 
@@ -250,7 +251,7 @@ def floor_summary(estimates: EstimateTable) -> str:
     """Whether the floor has developed."""
     floor = estimates.floor
     if floor.developed is None:
-        return "No placebo stands, so there is no floor."
+        return SIZELESS if floor.n_placebos else "No placebo stands, so there is no floor."
     state = "has developed" if floor.developed else "has not developed"
     text = (
         f"The floor {state} at T: {floor.n_above} of {count(floor.n_placebos, 'placebo')} exceed "

@@ -327,7 +327,8 @@ class FloorDevelopment:
         threshold: Total variation (see ``of``) above which a placebo counts as grown.
         n_above: Placebos above the threshold at T, over all seeds.
         n_placebos: Placebos that stand, over all seeds.
-        developed: At least 80 % are above (:data:`DEVELOPED_SHARE`); None without placebos.
+        developed: At least 80 % are above (:data:`DEVELOPED_SHARE`); None without placebos, or
+            where controls predict 0 only, beside which no nudge is large or small.
             Where False, an excess at T is a comparison with a nudge that has not grown yet.
         of: What has to exceed the threshold, for people: ``TV``, or what stands for it where there
             are no probabilities.

@@ -72,3 +72,8 @@ KINDS: Mapping[str, OutputKind] = MappingProxyType(
 BETTER: Mapping[str, str] = MappingProxyType(
     {"mse": "lower", "rmse": "lower", "mae": "lower", "r2": "higher"}
 )
+
+#: Said of a floor where there is nothing that a nudge could be large beside.
+SIZELESS = (
+    "Whether the floor has developed cannot be said: the controls' predictions are all 0 at T."
+)

@@ -55,11 +55,13 @@ from auditkit.statistics.outcomes import (
     floor_development,
     non_finite_measures,
     seed_distances,
+    table_key,
     table_metric,
     units_of,
 )
 from auditkit.statistics.persistence import persistences
 from auditkit.statistics.profiles import profiles
+from auditkit.statistics.real_tables import growth_named
 from auditkit.statistics.spreads import spreads
 from auditkit.statistics.study_notes import study_notes
 
@@ -124,7 +126,7 @@ def estimate(
     values = evaluate_metrics(outcomes, [*tables, *measured], units)
     between_seeds, why_not = seed_distances(outcomes, tables, units)
     primary = observed.primary(plan)
-    floor = _floor(values, observed, primary)
+    floor = floor_development(values, *_grown(outcomes, primary, units))
     estimands = _estimands(plan, primary, looks, observed, units)
     signed = [_signed(each, values, len(outcomes)) for each in estimands if not each.is_distance]
     distances = list(_distances(estimands, values, len(outcomes), between_seeds, floor))
@@ -159,10 +161,13 @@ def estimate(
     )
 
 
-def _floor(values: Sequence[SeedValues], observed: Observed, primary: str) -> FloorDevelopment:
-    """Whether the floor of the primary metric's probe has developed."""
+def _grown(outcomes: Sequence[SeedOutcomes], primary: str, units: Units) -> tuple[str, str]:
+    """The probe whose floor is spoken of, and what of it must have grown."""
+    observed = outcomes[0].observed
     probe = floor_probe(observed, primary)
-    return floor_development(values, probe, observed.kind_of(probe).growth)
+    key, controls = table_key("T", AS_IS, probe), [outcome.control for outcome in outcomes]
+    tables = [each.tables.get(key) for each in controls if each.diverged_at is None]
+    return probe, growth_named(tables, units.scales.get(key), observed.kind_of(probe).growth)
 
 
 def _distances(

@@ -354,8 +354,9 @@ def _distances(
     found: dict[TableMetric, float] = {}
     for key in keys:
         each = distances(control.tables[key], branch.tables[key], scales.get(key))
-        each[_GROWTH] = growth(control.tables[key], each)
+        grown = growth(control.tables[key], each, scales.get(key))
         found |= {(key, name): value for name, value in each.items()}
+        found |= {} if grown is None else {(key, _GROWTH): grown}
     return found
 
 
@@ -392,8 +393,9 @@ def floor_development(
     values: Sequence[SeedValues], probe: str = "", of: str = "TV"
 ) -> FloorDevelopment:
     """Whether the placebos' nudge has grown by T on a probe, over all placebos that stand."""
-    column = table_key("T", AS_IS, probe), _GROWTH
-    found = [p[column] for value in values for p in value.placebos if column in p]
+    key = table_key("T", AS_IS, probe)
+    standing = [p for value in values for p in value.placebos if any(k == key for k, _ in p)]
+    found = [p[key, _GROWTH] for p in standing if (key, _GROWTH) in p]
     above = sum(distance > GROWN for distance in found)
     developed = above >= DEVELOPED_SHARE * len(found) if found else None
-    return FloorDevelopment(GROWN, above, len(found), developed, of)
+    return FloorDevelopment(GROWN, above, len(found or standing), developed, of)

@@ -172,14 +172,18 @@ def distances(control: Table, branch: Table, scale: Reals | None = None) -> dict
     return {name: metric(control, branch) for name, metric in DISTANCES.items()}
 
 
-def growth(control: Table, found: Mapping[str, float]) -> float:
+def growth(control: Table, found: Mapping[str, float], scale: Reals | None = None) -> float | None:
     """How far a placebo has grown: its total variation, or what stands for it.
 
     Args:
         control: The control's table.
         found: The distances of the placebo's from it.
+        scale: As for :func:`distances`.
+
+    Returns:
+        None where it cannot be said.
     """
-    return control.growth(found) if isinstance(control, RealTable) else found["tv"]
+    return control.growth(found, scale) if isinstance(control, RealTable) else found["tv"]
 
 
 def same_bits(control: Table, branch: Table) -> bool:

@@ -149,3 +149,8 @@ def own_spread(table: NDArray[Any]) -> float:
     """Standard deviation of a table's predictions over the examples, all outputs taken together."""
     wide = as_reals(table)
     return float(np.sqrt(np.square(wide - wide.mean(axis=0)).mean()))
+
+
+def root_mean_square(table: NDArray[Any]) -> float:
+    """How large a table's predictions are, all outputs taken together."""
+    return float(np.sqrt(np.square(as_reals(table)).mean()))

@@ -23,9 +23,13 @@ from auditkit.statistics.real_outputs import (
     has_constant_output,
     own_spread,
     rmsd,
+    root_mean_square,
     seed_spread,
     signed_of_reals,
 )
+
+#: A spread this small beside the predictions themselves is made by rounding.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,48 @@ class RealTable:
         scaled = {} if scale is None else {"scaled_rmsd": rmsd(here, there, scale)}
         return {"rmsd": rmsd(here, there), **scaled}
 
-    def growth(self, distances: Mapping[str, float]) -> float:
-        """By how much of its own size a nudge has moved this table, the control's."""
+    def growth(self, distances: Mapping[str, float], scale: Reals | None) -> float | None:
+        """By how much of its own size a nudge has moved this table, the control's.
+
+        Args:
+            distances: Of the nudged branch from it.
+            scale: As for :meth:`distances`.
+
+        Returns:
+            None where it cannot be said: it moved, and the table has no size of any kind.
+        """
         if self.kind == EMBEDDING:
             return distances["relative_distance"]
-        moved, own = distances["rmsd"], own_spread(self.values)
-        return moved / own if own else float(moved > 0)
+        moved, (unit, _) = distances["rmsd"], self.size(scale)
+        if not moved:
+            return 0.0
+        return moved / unit if unit else None
+
+    def size(self, scale: Reals | None) -> tuple[float, str]:
+        """What predictions are large or small beside, and what that is for people.
+
+        Their own spread over the examples; of one example, or equal ones, it is nothing but
+        rounding, and how far seeds are apart says more; without that, how large they are.
+        """
+        own, whole = own_spread(self.values), root_mean_square(self.values)
+        if own and own >= _ROUNDING * whole:
+            return own, "the predictions' own SD"
+        if scale is not None:
+            return float(np.sqrt(np.square(scale).mean())), "the seeds' SD of the predictions"
+        return whole, "the predictions' own size"
+
+
+def growth_named(controls: Sequence[Any], scale: Reals | None, usual: str) -> str:
+    """What of a probe must have grown, for people.
+
+    Args:
+        controls: The table of each seed's control that stands.
+        scale: As for :meth:`RealTable.distances`.
+        usual: What it is for most tables of this kind.
+    """
+    real = [each for each in controls if isinstance(each, RealTable) and each.kind == REGRESSION]
+    units = dict.fromkeys(each.size(scale)[1] for each in real)
+    return f"an RMSD over {' or '.join(units)} of" if units else usual
 
 
 def scale_of(controls: Sequence[Any], targets: Sequence[NDArray[Any]]) -> Reals | str:

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
 from auditkit.errors import FormatError
+from auditkit.paper.citations import floor_summary
 from auditkit.records.observed import Observed
-from auditkit.records.output_kinds import BETTER, KINDS
+from auditkit.records.output_kinds import BETTER, KINDS, SIZELESS
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import real_outputs as metrics
 from auditkit.statistics.estimands import estimate
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
-from auditkit.statistics.real_tables import RealTable, scale_of, why_no_r2
+from auditkit.statistics.real_tables import RealTable, growth_named, scale_of, why_no_r2
 
 Reals = NDArray[np.float64]
 
@@ -99,11 +100,49 @@ def test_growth_is_told_beside_the_predictions_own_spread() -> None:
     for unit in (1.0, 1e-6):
         here = RealTable("regression", table * unit)
         there = RealTable("regression", here.values * 1.01)
-        moved = here.growth(here.distances(there, None))
+        moved = here.growth(here.distances(there, None), None)
         assert moved == pytest.approx(0.01, rel=0.2)
-    still = RealTable("regression", np.ones((4, 2)))
-    assert still.growth({"rmsd": 0.0}) == 0.0
-    assert still.growth({"rmsd": 1e-9}) == 1.0
+        assert here.size(None)[1] == "the predictions' own SD"
+
+
+@pytest.mark.parametrize("rounded", [0.0, 1e-7])
+def test_without_a_spread_of_their_own_predictions_are_as_large_as_seeds_are_apart(
+    rounded: float,
+) -> None:
+    """Of one example any nudge exceeds a spread of 0, and of equal ones that of rounding."""
+    table = RealTable("regression", np.full((4, 1), 10.0) + rounded * np.eye(4)[:, :1])
+    scale = np.array([0.5])
+    assert table.growth({"rmsd": 0.0}, scale) == 0.0
+    assert table.growth({"rmsd": 1e-6}, scale) == pytest.approx(2e-6)
+    assert table.growth({"rmsd": 1e-3}, None) == pytest.approx(1e-4)
+    assert growth_named([table], scale, "TV") == "an RMSD over the seeds' SD of the predictions of"
+    assert growth_named([table], None, "TV") == "an RMSD over the predictions' own size of"
+    wide = RealTable("regression", random_table())
+    assert growth_named([wide, table], None, "TV") == (
+        "an RMSD over the predictions' own SD or the predictions' own size of"
+    )
+    assert growth_named([None], None, "TV") == "TV"
+
+
+def test_beside_nothing_at_all_no_nudge_is_large_or_small() -> None:
+    nothing = RealTable("regression", np.zeros((4, 2), dtype=np.float32))
+    assert nothing.growth({"rmsd": 0.0}, None) == 0.0
+    assert nothing.growth({"rmsd": 1e-9}, None) is None
+    plan = StudyPlan(6, 3, 14, range(3), ["carry"], placebos=1, primary_metric="rmsd")
+    nudged = RealTable("regression", nothing.values + np.float32(1e-9))
+    control, placebo = (
+        BranchTables(dict.fromkeys(plan.probed, each)) for each in (nothing, nudged)
+    )
+    observed, targets = Observed(outputs=("regression",)), np.ones((4, 2))
+    found = estimate(
+        [
+            SeedOutcomes(seed, targets, control, (placebo,), {"carry": control}, observed)
+            for seed in plan.seeds
+        ],
+        plan,
+    )
+    assert (found.floor.developed, found.floor.n_placebos) == (None, 3)
+    assert floor_summary(found) == SIZELESS
 
 
 @pytest.mark.parametrize("shape", [(0, 2), (3, 0), (3,)])

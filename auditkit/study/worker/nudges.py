@@ -97,7 +97,7 @@ class _Look:
 
     def variation(self, control: _Look) -> float:
         """Total variation from the control's look, or what stands for it."""
-        return growth(control._table, distances(control._table, self._table))
+        return growth(control._table, distances(control._table, self._table)) or 0.0
 
 
 def _held(
