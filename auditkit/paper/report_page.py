@@ -345,9 +345,11 @@ def _contracts(contracts: Mapping[str, RngContract], more: int) -> Html:
 
 
 def _foot(report: VerificationReport) -> Html:
-    rows = (
-        ("manifest sha256", report.manifest_sha256),
-        ("statement sha256", report.statement_sha256 or ""),
-        ("report by auditkit", report.auditkit or ""),
-    )
-    return section(2, "Which manifest", facts("Digests", rows))
+    statement = element("span", text(report.statement_sha256 or ""), id="statement-sha256")
+    rows = [
+        (text("manifest sha256"), text(report.manifest_sha256)),
+        *([(text("statement sha256"), statement)] if report.statement_sha256 else ()),
+        *([(text("report by auditkit"), text(report.auditkit))] if report.auditkit else ()),
+    ]
+    headings = (text("name"), text("value"))
+    return section(2, "Which manifest", table("Digests", headings, rows, is_prose=True))
