@@ -27,7 +27,7 @@ def signed_of(run: Path) -> SignedStatement:
 def held_by(page: str) -> dict[str, str]:
     """The data of a page's script."""
     (part,) = (n for n in named(parsed(page), "div") if n.get("id") == "self-check-on")
-    names = ("key", "kind", "signature", "statement", "type")
+    names = ("key", "kind", "recorded", "signature", "statement", "type")
     return {name: part.get(f"data-{name}") for name in names}
 
 

@@ -10,7 +10,7 @@ numbers in another order. What was consumed, and where the random streams stand,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from auditkit.formats.run_files import Outcome
@@ -201,10 +201,14 @@ def compare_records(
     changed = [name for name in here if here[name] != there.get(name)]
     if changed:
         return Mismatch(recorded.name, None, f"probe {changed[0]}", (), "data drift")
+    return next(compare_resets(recorded, replayed), None)
+
+
+def compare_resets(recorded: BranchRecord, replayed: BranchRecord) -> Iterator[Mismatch]:
+    """What is said to be reset in one branch; an older record does not say it."""
     if recorded.reset is not None and recorded.reset != replayed.reset:
         names = sorted({*recorded.reset} ^ {*(replayed.reset or ())}) or ["reset"]
-        return Mismatch(recorded.name, None, names[0], tuple(names[1:]), "description")
-    return None
+        yield Mismatch(recorded.name, None, names[0], tuple(names[1:]), "description")
 
 
 def _compare_all_commitments(

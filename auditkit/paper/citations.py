@@ -66,6 +66,11 @@ def passed(report: VerificationReport, *checks: int) -> bool:
     return good.issuperset(checks)
 
 
+def unreplayed(report: VerificationReport) -> str:
+    """What to say beside plan, optimizer and data that nothing has executed again."""
+    return "" if passed(report, 8) else " Not replayed: as recorded, and executed by no check."
+
+
 def digest(sha256: str | None) -> str:
     """The first digits of a digest."""
     return "absent" if sha256 is None else f"{sha256[:SHOWN_DIGITS]}..."

@@ -19,6 +19,8 @@ from rocrate.rocrate import ROCrate
 from auditkit.formats.quote import printable
 from auditkit.formats.statements import Manifest
 from auditkit.paper.attribution import Attribution
+from auditkit.paper.citations import unreplayed
+from auditkit.paper.neurips import REPORTED
 from auditkit.records.manifest import CODE_FOLDER, MANIFEST_NAME, StudyManifest
 from auditkit.records.report import VerificationReport
 
@@ -104,7 +106,8 @@ def _describe(
     root["name"] = said.title or f"{noun}: {printable(manifest.program.target)}"
     about = (
         f"{noun}, made with {printable(manifest.producer.name)} "
-        f"{printable(manifest.producer.version)}. The run's folder is {top}/; its manifest, "
+        f"{printable(manifest.producer.version)}. That version, hardware, commit and times are "
+        f"{REPORTED}.{unreplayed(report)} The run's folder is {top}/; its manifest, "
         f"SHA-256 {report.manifest_sha256}, is signed by {report.signed_by or 'no trusted key'} "
         f"and lists every file. {STATEMENT_NAME} is what is signed in it. To check it: auditkit "
         f"verify {top} --fingerprint {report.signed_by or 'SHA256:...'} --replay none"
@@ -230,7 +233,7 @@ def _machine(crate: ROCrate, manifest: Manifest) -> ContextEntity:
         crate,
         "#machine",
         "IndividualProduct",
-        name="The machine and its settings, as the run recorded them",
+        name=f"The machine and its settings, {REPORTED}",
         additionalProperty=_one_or_all(_values(crate, "machine", settings)),
     )
 

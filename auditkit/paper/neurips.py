@@ -22,12 +22,16 @@ from auditkit.paper.citations import (
     passed,
     primary_lines,
     uncertainty,
+    unreplayed,
 )
 from auditkit.records.manifest import CODE_FOLDER, StudyManifest
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import VerificationReport
 
 TextAndEvidence = tuple[str, tuple[str, ...]]
+
+#: What is said of what no check of this verifier has found.
+REPORTED = "as the author's machine reported, not confirmed here"
 
 _SETTING = ("model", "parameters", "trainable parameters", "optimizer", "hyper-parameters")
 
@@ -53,13 +57,16 @@ def access(manifest: StudyManifest, report: VerificationReport) -> TextAndEviden
     data = manifest.seeds[0].data
     dirty = " with uncommitted changes" if program.git_dirty else ""
     commit = (
-        f"commit {clipped(program.git_commit)}{dirty}" if program.git_commit else "no repository"
+        f"commit {clipped(program.git_commit)}{dirty}, {REPORTED}"
+        if program.git_commit
+        else "no repository"
     )
     arguments = f", arguments {pairs(program.arguments)}" if program.arguments else ""
     text = (
         f"The code as run lies beside the manifest: {listed(f.name for f in program.code)} "
         f"({commit}); factory {clipped(program.target)}{arguments}. Environment: "
-        f"{clipped(environment.python)}, {pairs(environment.packages)}. Data version given by the "
+        f"{clipped(environment.python)}, {pairs(environment.packages)}"
+        f"{reported(report, 'python', 'packages')}. Data version given by the "
         f"program: {clipped(data.declared) if data.declared else 'none'}."
         f"{_opened(manifest, report)}"
     )
@@ -84,7 +91,7 @@ def setting(manifest: StudyManifest, report: VerificationReport) -> TextAndEvide
         f"Fork at step {listed(plan.forks, 24)}, window {plan.window}, "
         f"horizon {plan.horizon} (steps are batches){_further(plan)}; "
         f"{count(len(plan.seeds), 'seed')}: {listed(plan.seeds, 24)}. Augmentation draws: "
-        f"{plan.augmentation_rng}."
+        f"{plan.augmentation_rng}.{unreplayed(report)}"
     )
     shown_by = "check 7" if passed(report, 7) else "check 2 (recorded)"
     evidence = (
@@ -119,7 +126,8 @@ def resources(manifest: StudyManifest, report: VerificationReport) -> TextAndEvi
     steps = len(manifest.seeds) * plan.seed_steps
     size = sum(file.size for file in manifest.files)
     text = (
-        f"Hardware: {pairs(environment.hardware)}. {count(plan.threads, 'thread')} a run. "
+        f"Hardware: {pairs(environment.hardware)}{reported(report, 'hardware')}. "
+        f"{count(plan.threads, 'thread')} a run. "
         f"{duration(manifest)} {steps:,} training steps in all; the files of the run take "
         f"{size:,} bytes."
     )
@@ -132,6 +140,12 @@ def _replay(report: VerificationReport) -> str:
         replayed = clipped(report.replay)
         return f"Re-executed in fresh processes with equal bits at every step: {replayed}."
     return answer_from_checks(report, (8,))[1]
+
+
+def reported(report: VerificationReport, *sections: str) -> str:
+    """What to say of a recorded environment; empty where a replay here found these sections."""
+    differ = any(line.startswith(sections) for line in report.environment_differences)
+    return "" if report.environment is not None and not differ else f" ({REPORTED})"
 
 
 def signed_line(report: VerificationReport, what: str) -> str:
@@ -194,6 +208,7 @@ def duration(manifest: Manifest) -> str:
         begin, end = datetime.fromisoformat(run.started), datetime.fromisoformat(run.finished)
         seconds = (end - begin).total_seconds()
     except (TypeError, ValueError):  # not ISO 8601, or one with and one without a zone
-        return f"Run from {clipped(run.started)} to {clipped(run.finished)} (self-reported)."
+        between = f"{clipped(run.started)} to {clipped(run.finished)}"
+        return f"Run from {between} (self-reported: {REPORTED})."
     length = f"{seconds / 3600:,.2f} hours" if seconds >= 3600 else count(round(seconds), "second")
-    return f"Wall-clock time of the whole run: {length} (self-reported)."
+    return f"Wall-clock time of the whole run: {length} (self-reported: {REPORTED})."

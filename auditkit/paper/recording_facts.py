@@ -15,8 +15,9 @@ from auditkit.paper.citations import (
     listed,
     pairs,
     passed,
+    unreplayed,
 )
-from auditkit.paper.neurips import TextAndEvidence, code_lines, signed_line
+from auditkit.paper.neurips import REPORTED, TextAndEvidence, code_lines, reported, signed_line
 from auditkit.paper.topics import by_others, duration_and_size, inventory, software, together
 from auditkit.records.recording import RankRecord, RecordingManifest
 from auditkit.records.report import VerificationReport
@@ -28,7 +29,8 @@ def access(manifest: RecordingManifest, _: VerificationReport) -> TextAndEvidenc
     """The code."""
     program = manifest.program
     dirty = " with uncommitted changes" if program.git_dirty else ""
-    commit = f"commit {clipped(program.git_commit)}{dirty}" if program.git_commit else "no commit"
+    told = f"commit {clipped(program.git_commit)}{dirty}, {REPORTED}"
+    commit = told if program.git_commit else "no commit"
     text = (
         f"The code as run lies beside the manifest: {listed(f.name for f in program.code)} "
         f"({commit}). Script {clipped(program.target)}, arguments "
@@ -44,7 +46,7 @@ def setting(manifest: RecordingManifest, report: VerificationReport) -> TextAndE
         f"{clipped(name) or 'training'} loader ({pairs(about)})"
         for name, about in list(first.loaders.items())[:MAX_LISTED]
     )
-    text = f"{pairs(manifest.program.description)}. {loaders or 'No loader'}."
+    text = f"{pairs(manifest.program.description)}. {loaders or 'No loader'}.{unreplayed(report)}"
     groups = first.final.get("param_groups")
     own = [f"check 2 (recorded); param_groups at the end: {digest(groups)}"] if groups else []
     return text, (signed_line(report, "as the run described its own objects"), *own)
@@ -61,13 +63,13 @@ def runs(manifest: RecordingManifest, _: VerificationReport) -> TextAndEvidence:
     return text, tuple(_of_ranks(manifest, "order sha256", lambda rank: rank.order_sha256))
 
 
-def data(manifest: RecordingManifest, _: VerificationReport) -> TextAndEvidence:
+def data(manifest: RecordingManifest, report: VerificationReport) -> TextAndEvidence:
     """Which data were consumed."""
     first = manifest.ranks[0]
     loaders = "; ".join(pairs(about) for about in list(first.loaders.values())[:MAX_LISTED])
     lines = tuple(_of_ranks(manifest, "data consumed", lambda rank: rank.consumed_sha256))
     text = f"{loaders or 'No loader'}; {count(first.steps, 'batch', 'batches')} consumed."
-    return text, lines
+    return f"{text}{unreplayed(report)}", lines
 
 
 def seeding(manifest: RecordingManifest, _: VerificationReport) -> TextAndEvidence:
@@ -106,7 +108,8 @@ def models(manifest: RecordingManifest, _: VerificationReport) -> TextAndEvidenc
 def hardware(manifest: RecordingManifest, report: VerificationReport) -> TextAndEvidence:
     """What it ran on."""
     line = signed_line(report, "hardware, self-reported: no check shows on which it ran")
-    return f"Hardware: {pairs(manifest.environment.hardware)}.", (line,)
+    told = f"{pairs(manifest.environment.hardware)}{reported(report, 'hardware')}"
+    return f"Hardware: {told}.", (line,)
 
 
 def commands(manifest: RecordingManifest, report: VerificationReport) -> TextAndEvidence:

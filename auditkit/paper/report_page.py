@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from auditkit.evidence.verdicts import LESS_THAN_REQUIRED, NOT_APPLICABLE
+from auditkit.paper.citations import unreplayed
 from auditkit.paper.markup import (
     Html,
     bullets,
@@ -174,7 +175,7 @@ def page(
     if good and isinstance(manifest, StudyManifest):
         parts += _study(report, manifest, said, shown)
     elif good and isinstance(manifest, RecordingManifest):
-        parts += _recording(manifest, said, shown)
+        parts += _recording(report, manifest, said, shown)
     words = dict.fromkeys(h for t in (*shown.tables, *shown.everything) for h in t.headings)
     own = (*_CHECKS, *_CHECKPOINTS, *_COMPONENTS, *_STREAMS)
     rows = report.estimates.rows if good and report.estimates is not None else ()
@@ -242,7 +243,8 @@ def _study(
     report: VerificationReport, manifest: StudyManifest, said: Said, shown: Shown
 ) -> Iterator[Html]:
     drawn = map(timeline, plans(manifest.plan))
-    yield section(2, "Plan", *drawn, facts("The plan and the program", said.facts))
+    about = facts("The plan and the program", said.facts)
+    yield section(2, "Plan", _unreplayed(report), *drawn, about)
     if report.estimates is None:
         why = "None are shown: they are computed after a replay (auditkit report --replay all)."
         yield section(2, "Estimands", paragraph(why))
@@ -251,6 +253,12 @@ def _study(
     yield _environment(manifest.environment)
     contracts = {f"Seed {item.seed}": item.rng for item in manifest.seeds[:_MAX_SEEDS]}
     yield _contracts(contracts, len(manifest.seeds) - _MAX_SEEDS)
+
+
+def _unreplayed(report: VerificationReport) -> Html:
+    """What stands above plan, optimizer and data that nothing has executed again."""
+    words = unreplayed(report).strip()
+    return paragraph(words, "open") if words else Html("")
 
 
 def _estimands(report: VerificationReport, said: Said, shown: Shown) -> Iterator[Html]:
@@ -273,8 +281,11 @@ def _figure(picture: Picture) -> Html:
     return element("figure", picture.svg, element("figcaption", text(picture.caption)))
 
 
-def _recording(manifest: RecordingManifest, said: Said, shown: Shown) -> Iterator[Html]:
-    yield section(2, "The recording", facts("The loop and the program", said.facts))
+def _recording(
+    report: VerificationReport, manifest: RecordingManifest, said: Said, shown: Shown
+) -> Iterator[Html]:
+    about = facts("The loop and the program", said.facts)
+    yield section(2, "The recording", _unreplayed(report), about)
     if shown.tables:
         yield section(2, "What the loop logged", *map(to_html, shown.tables))
     for picture in shown.pictures:
@@ -345,9 +356,11 @@ def _contracts(contracts: Mapping[str, RngContract], more: int) -> Html:
 
 
 def _foot(report: VerificationReport) -> Html:
-    rows = (
-        ("manifest sha256", report.manifest_sha256),
-        ("statement sha256", report.statement_sha256 or ""),
-        ("report by auditkit", report.auditkit or ""),
-    )
-    return section(2, "Which manifest", facts("Digests", rows))
+    statement = element("span", text(report.statement_sha256 or ""), id="statement-sha256")
+    rows = [
+        (text("manifest sha256"), text(report.manifest_sha256)),
+        *([(text("statement sha256"), statement)] if report.statement_sha256 else ()),
+        *([(text("report by auditkit"), text(report.auditkit))] if report.auditkit else ()),
+    ]
+    headings = (text("name"), text("value"))
+    return section(2, "Which manifest", table("Digests", headings, rows, is_prose=True))

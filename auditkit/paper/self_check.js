@@ -19,6 +19,11 @@ const MAX_ENTRIES = 200000;
 /** Folders with a manifest that are tried, where more was chosen than a run's folder. */
 const MAX_FOLDERS = 20;
 
+/** What no check of this script says, beside every line that says that something is good. */
+const NOT_SHOWN =
+  "This says nothing of the numbers, pictures and verdicts shown on this page: none of them is " +
+  "under the signature.";
+
 /** Lines of findings that are shown. */
 const MAX_SHOWN = 50;
 
@@ -156,7 +161,10 @@ const KINDS = {
   },
 };
 
-/** What the page holds: the `statement` (its exact bytes), `type`, `signature`, `kind`, `key`. */
+/**
+ * What the page holds: the `statement` (its exact bytes), `type`, `signature`, `kind`, `key`, and
+ * the signature as the manifest has it (`recorded`).
+ */
 async function unpacked(data) {
   const deflated = new Blob([fromBase64(data.statement)]).stream();
   const inflated = deflated.pipeThrough(new DecompressionStream("deflate"));
@@ -164,6 +172,7 @@ async function unpacked(data) {
     statement: new Uint8Array(await new Response(inflated).arrayBuffer()),
     type: data.type,
     signature: fromBase64(data.signature),
+    recorded: fromBase64(data.recorded),
     kind: KINDS[data.kind],
     key: fromBase64(data.key),
   };
@@ -200,11 +209,46 @@ async function judged(signed, subtle) {
   return isGood ? "good" : "bad";
 }
 
+// What was signed, in the statement's own words
+
+/** What a plan, or a recording, says of itself: names and values, those that there are. */
+function signedFacts(statement) {
+  const { plan = {}, ...told } = parsed(statement).predicate;
+  const worded = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+  const valued = ([name, value]) => `${name}=${worded(value)}`;
+  const perturbation = ({ name, parameters }) => {
+    const values = Object.entries(parameters ?? {}).map(valued);
+    return values.length ? `${name} (${values.join(", ")})` : name;
+  };
+  const { target, command } = told.program ?? {};
+  const forks = [plan.fork_at, ...(plan.further_forks ?? [])].join(", ");
+  const facts = {
+    "statement SHA-256": hex(new Sha256().update(statement).digest()),
+    program: target || (command ?? []).join(" "),
+    seeds: plan.seeds?.join(", "),
+    seed: told.seed == null ? "" : `${told.seed}`,
+    perturbations: plan.perturbations?.map(perturbation).join("; "),
+    "fork, window, horizon": plan.seeds && `${forks}; ${plan.window}; ${plan.horizon}`,
+    processes: told.world && `${told.world.size}`,
+  };
+  return Object.entries(facts).filter(([, value]) => value);
+}
+
+/** Whether the page names the digest of what it holds, in a sentence. */
+function named(found, shown) {
+  if (found === shown) return ["muted", "The last section of this page names the same SHA-256."];
+  return ["bad", `The last section of this page names another SHA-256: ${shown || "none"}.`];
+}
+
+function parsed(statement) {
+  return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(statement));
+}
+
 // The files
 
 /** The files that a statement lists, by name, with `size` and `sha256`. */
 function listedFiles(statement) {
-  const told = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(statement));
+  const told = parsed(statement);
   const digests = new Map(told.subject.map((item) => [item.name, item.digest.sha256]));
   const sizes = told.predicate.files.map((file) => [file.name, Number(file.size)]);
   return new Map(sizes.map(([name, size]) => [name, { size, sha256: digests.get(name) }]));
@@ -257,28 +301,33 @@ async function examined(name, listed, file, onRead) {
   return ["edited", `${name}: SHA-256 is ${found}, the manifest says ${listed.sha256}`];
 }
 
-/** Whether the manifest.json of the folder holds the page's statement; null where it is absent. */
-async function holdsStatement(file, statement) {
-  if (!file) return null;
+/** What is wrong with the manifest.json of a folder: its kind and a sentence; null if nothing. */
+async function examinedManifest(file, signed) {
+  const isSame = (found, held) =>
+    found.length === held.length && found.every((byte, n) => byte === held[n]);
+  const bytes = (text) => fromBase64(text.replaceAll("-", "+").replaceAll("_", "/"));
   try {
-    const { payload } = JSON.parse(await file.text());
-    const found = fromBase64(payload.replaceAll("-", "+").replaceAll("_", "/"));
-    return found.length === statement.length && found.every((byte, n) => byte === statement[n]);
+    const { payload, payloadType, signatures } = JSON.parse(await file.text());
+    if (!isSame(bytes(payload), signed.statement) || payloadType !== signed.type) {
+      return ["of another study", "manifest.json: another statement than the one in this page"];
+    }
+    if (signatures.some(({ sig }) => isSame(bytes(sig), signed.recorded))) return null;
+    return ["otherwise signed", "manifest.json: without the signature that this page holds"];
   } catch {
-    return false;
+    return ["malformed", "manifest.json: no manifest, or it cannot be read"];
   }
 }
 
 /**
  * Check 3: what was found; null where nobody waits for it any more.
  *
- * @param statement The exact bytes that were signed.
+ * @param signed What the page holds.
  * @param chosen Everything that the reader gave, each with `path` and `file`.
  * @param onProgress Told how many bytes are done, of how many.
  * @param isStale Whether nobody waits any more.
  */
-async function checkedFiles(statement, chosen, onProgress = () => {}, isStale = () => false) {
-  const listed = listedFiles(statement);
+async function checkedFiles(signed, chosen, onProgress = () => {}, isStale = () => false) {
+  const listed = listedFiles(signed.statement);
   const files = insideRun(chosen, listed);
   const total = Array.from(listed.values()).reduce((sum, file) => sum + file.size, 0);
   const kinds = new Map();
@@ -299,12 +348,19 @@ async function checkedFiles(statement, chosen, onProgress = () => {}, isStale = 
     onProgress(done, total);
     if (found) note(...found);
   }
-  if ((await holdsStatement(files.get("manifest.json"), statement)) === false) {
-    note("of another study", "manifest.json: another statement than the one in this page");
-  }
+  const manifest = files.get("manifest.json");
+  const found = manifest ? await examinedManifest(manifest, signed) : null;
+  if (found) note(...found);
   const isKnown = (name) => listed.has(name) || COMPANION.test(name);
   const unlisted = Array.from(files.keys()).filter((name) => !isKnown(name));
-  return { nFiles: listed.size, nBytes: total, kinds: Object.fromEntries(kinds), wrong, unlisted };
+  return {
+    nFiles: listed.size,
+    nBytes: total,
+    kinds: Object.fromEntries(kinds),
+    wrong,
+    unlisted,
+    hasManifest: Boolean(manifest),
+  };
 }
 
 /** Check 3 in a sentence, with what the style sheet calls it. */
@@ -318,8 +374,11 @@ function summary(found, isSigned) {
   const bytes = found.nBytes.toLocaleString("en");
   const all = `size and SHA-256 of all ${found.nFiles} files (${bytes} bytes) are as listed`;
   if (!isSigned) return ["open", `In this page's list, ${all}; but who signed that list is open.`];
+  if (!found.hasManifest) {
+    return ["open", `Check 3 is open: ${all}; but manifest.json is missing from the folder.`];
+  }
   const more = found.unlisted.length;
-  if (!more) return ["good", `Check 3 passed: ${all}.`];
+  if (!more) return ["good", `Check 3 passed: ${all}. ${NOT_SHOWN}`];
   const lie = more === 1 ? "1 file lies" : `${more} files lie`;
   return ["open", `Check 3 passed with a warning: ${all}; ${lie} there unlisted.`];
 }
@@ -327,7 +386,7 @@ function summary(found, isSigned) {
 // The page
 
 const SIGNATURE = {
-  good: ["good", "It signed the statement in this page: the signature is good."],
+  good: ["good", `It signed the statement in this page: the signature is good. ${NOT_SHOWN}`],
   bad: ["bad", "Check 2 failed: this key did not sign the statement in this page."],
   "no-webcrypto": [
     "open",
@@ -348,7 +407,8 @@ function whose(isTyped, isSigned) {
   if (isTyped === null) return ["open", "Check 2 is open until a whole fingerprint is typed here."];
   if (!isTyped) return ["bad", "Check 2 failed: that is the fingerprint of another key."];
   if (!isSigned) return ["open", "That is this key, but its signature is not shown to be good."];
-  return ["good", "Check 2 passed: the key of this fingerprint signed the statement in this page."];
+  const passed = "Check 2 passed: the key of this fingerprint signed the statement in this page.";
+  return ["good", `${passed} ${NOT_SHOWN}`];
 }
 
 /** A name as it can be shown: what would change how the rest is read is an escape. */
@@ -385,10 +445,10 @@ async function start(document) {
     part(name).className = kind;
     part(name).textContent = words;
   };
-  const list = (lines) => {
+  const list = (name, lines) => {
     const more = lines.length - MAX_SHOWN;
     const shown = more > 0 ? [...lines.slice(0, MAX_SHOWN), `and ${more} more`] : lines;
-    part("found").replaceChildren(
+    part(name).replaceChildren(
       ...shown.map((line) => {
         const item = document.createElement("li");
         item.textContent = printable(line);
@@ -402,8 +462,12 @@ async function start(document) {
   part("on").hidden = false;
   const key = fingerprint(signed);
   part("key").textContent = key;
+  const facts = signedFacts(signed.statement);
+  list("signed", facts.map(([name, value]) => `${name}: ${value}`));
+  say("digest", named(facts[0][1], document.getElementById("statement-sha256")?.textContent));
   const isSigned = judged(signed, globalThis.crypto?.subtle).then((state) => {
     say("signature", SIGNATURE[state]);
+    if (state === "bad") list("signed", []); // words that this key did not sign
     return state === "good";
   });
   const compare = async () => say("whose", whose(isSame(part("typed").value, key), await isSigned));
@@ -415,7 +479,7 @@ async function start(document) {
     const number = ++nGiven;
     const isStale = () => number !== nGiven;
     const bar = part("progress");
-    list([]);
+    list("found", []);
     bar.value = 0;
     bar.hidden = false;
     say("files", ["muted", "Reading ..."]);
@@ -428,10 +492,11 @@ async function start(document) {
       const onProgress = (done, total) => {
         if (!isStale()) bar.value = total ? done / total : 1;
       };
-      const found = await checkedFiles(signed.statement, chosen, onProgress, isStale);
+      const found = await checkedFiles(signed, chosen, onProgress, isStale);
       if (!found || isStale()) return;
       say("files", summary(found, await isSigned));
-      list([...found.wrong, ...found.unlisted.map((name) => `${name}: not listed`)]);
+      const unlisted = found.unlisted.map((name) => `${name}: not listed`);
+      list("found", [...found.wrong, ...unlisted]);
     } catch (error) {
       // Chromium keeps a page that was opened from a file from reading what is dropped beside it
       const why = `Not checked: what was dropped cannot be read here (${error.name}). ${INSTEAD}`;
@@ -464,4 +529,5 @@ if (typeof document !== "undefined") {
 } else {
   module.exports = { Sha256, hex, unpacked, fingerprint, isSame, judged, whose, insideRun };
   Object.assign(module.exports, { fileSha256, checkedFiles, summary, COMPANION });
+  Object.assign(module.exports, { signedFacts, named, NOT_SHOWN });
 }

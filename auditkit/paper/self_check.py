@@ -36,8 +36,9 @@ _OFF = (
 
 _COVERED = (
     "Checks 2 (signature) and 3 (files) of auditkit verify, made here and now. Nothing is "
-    "uploaded: the page's policy forbids every connection. Not covered: all other checks; replay "
-    "needs auditkit. Who made this page could have changed this script, too: what it finds wrong "
+    "uploaded: the page's policy forbids every connection. Not covered: all other checks (replay "
+    "needs auditkit), and the numbers, pictures and verdicts of this page: none of them is under "
+    "the signature. Who made this page could have changed this script, too: what it finds wrong "
     "is wrong, and whoever must not be deceived runs auditkit verify or makes the page anew."
 )
 
@@ -53,6 +54,7 @@ class SignedStatement:
         payload_type: Their media type.
         signature: Of both, as WebCrypto takes it: 64 bytes.
         key: The signer's public key: the 32 bytes of an Ed25519 key, a P-256 key's point.
+        recorded: The signature as the manifest has it: of P-256 that is DER.
         kind: ``Ed25519`` or ``P-256``.
     """
 
@@ -60,6 +62,7 @@ class SignedStatement:
     payload_type: str
     signature: bytes
     key: bytes
+    recorded: bytes
     kind: str = "Ed25519"
 
     @functools.cached_property
@@ -87,8 +90,9 @@ def signed_statement(
     for key in trusted:
         for signature in envelope.signatures if key.fingerprint == signed_by else ():
             if verifies(key.public_key, signature.value, message):
-                parts = _as_web_crypto(key.public_key, signature.value)
-                return SignedStatement(envelope.payload, envelope.payload_type, *parts)
+                found, held, kind = _as_web_crypto(key.public_key, signature.value)
+                signed = (envelope.payload, envelope.payload_type, found)
+                return SignedStatement(*signed, held, signature.value, kind)
     return None
 
 
@@ -123,7 +127,30 @@ def self_check(signed: SignedStatement | None) -> Html:
     if not signed.fits:
         why = f"its statement of {len(signed.payload):,} bytes is too large for a page"
         return section(2, _TITLE, paragraph(_WHY_NOT.format(why)))
-    controls = (
+    whole = section(
+        2,
+        _TITLE,
+        element("p", text(_OFF), id="self-check-off"),
+        element(
+            "div",
+            joined(_controls()),
+            id="self-check-on",
+            class_="self-check",
+            hidden="",
+            data_key=_base64(signed.key),
+            data_kind=signed.kind,
+            data_recorded=_base64(signed.recorded),
+            data_signature=_base64(signed.signature),
+            data_statement=_base64(signed.deflated),
+            data_type=signed.payload_type,
+        ),
+    )
+    return element("section", whole, class_="on-screen")
+
+
+def _controls() -> tuple[Html, ...]:
+    """What the reader gives, and where the script says what it found."""
+    return (
         paragraph(_COVERED, "muted"),
         element("h3", text("Signature: which key")),
         element("p", class_="fingerprint", id="self-check-key"),
@@ -142,6 +169,9 @@ def self_check(signed: SignedStatement | None) -> Html:
             ),
         ),
         _status("whose"),
+        element("h3", text("What was signed, in the statement's own words")),
+        element("ul", id="self-check-signed"),
+        _status("digest"),
         element("h3", text("Files: size and SHA-256")),
         element(
             "p",
@@ -156,24 +186,6 @@ def self_check(signed: SignedStatement | None) -> Html:
         _status("files"),
         element("ul", id="self-check-found"),
     )
-    whole = section(
-        2,
-        _TITLE,
-        element("p", text(_OFF), id="self-check-off"),
-        element(
-            "div",
-            joined(controls),
-            id="self-check-on",
-            class_="self-check",
-            hidden="",
-            data_key=_base64(signed.key),
-            data_kind=signed.kind,
-            data_signature=_base64(signed.signature),
-            data_statement=_base64(signed.deflated),
-            data_type=signed.payload_type,
-        ),
-    )
-    return element("section", whole, class_="on-screen")
 
 
 def script_element() -> Html:

@@ -24,8 +24,9 @@ from auditkit.paper.citations import (
     outcome_lines,
     pairs,
     passed,
+    unreplayed,
 )
-from auditkit.paper.neurips import TextAndEvidence, duration, signed_line
+from auditkit.paper.neurips import TextAndEvidence, duration, reported, signed_line
 from auditkit.paper.survey import rng
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.metric_names import is_measure
@@ -69,7 +70,8 @@ def seeding(manifest: StudyManifest, report: VerificationReport) -> TextAndEvide
 def software(manifest: Manifest, report: VerificationReport) -> TextAndEvidence:
     """Interpreter, distributions and math libraries."""
     environment = manifest.environment
-    text = f"{clipped(environment.python)}; {pairs(environment.packages)}."
+    text = f"{clipped(environment.python)}; {pairs(environment.packages)}"
+    text += f"{reported(report, 'python', 'packages', 'libraries')}."
     if environment.libraries:
         text += f" Math libraries: {pairs(environment.libraries)}."
     return text, (signed_line(report, "environment, as the run recorded it"),)
@@ -79,7 +81,7 @@ def hardware(manifest: StudyManifest, report: VerificationReport) -> TextAndEvid
     """What it ran on."""
     text = f"{pairs(manifest.environment.hardware)}; {count(manifest.plan.threads, 'thread')} a run"
     line = signed_line(report, "hardware, self-reported: no check shows on which it ran")
-    return f"Hardware: {text}.", (line,)
+    return f"Hardware: {text}{reported(report, 'hardware')}.", (line,)
 
 
 def runs(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
@@ -116,7 +118,7 @@ def measures(manifest: StudyManifest, report: VerificationReport) -> TextAndEvid
     )
 
 
-def data(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
+def data(manifest: StudyManifest, report: VerificationReport) -> TextAndEvidence:
     """Which data were consumed."""
     record = manifest.seeds[0].data
     samples = (
@@ -126,6 +128,7 @@ def data(manifest: StudyManifest, _: VerificationReport) -> TextAndEvidence:
     )
     version = clipped(record.declared) if record.declared else "none"
     text = f"{pairs(record.loader)}; {samples}. Version given by the program: {version}."
+    text += unreplayed(report)
     lines = [
         f"check 2 (recorded); data consumed by seed {seed.seed}: "
         f"{digest(seed.data.consumed_sha256)}"

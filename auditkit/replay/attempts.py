@@ -19,6 +19,7 @@ from auditkit.evidence.comparison import (
     compare_inputs,
     compare_outcomes,
     compare_records,
+    compare_resets,
     compare_traces,
 )
 from auditkit.evidence.founding import BranchSide, Shared, unfounded
@@ -182,6 +183,18 @@ class SeedComparison:
             yield from self._compare_shapes(name, record, attempt.outcomes[name])
         yield from filter(is_input, self.trunk(attempt))
 
+    def reached(self, mismatch: Mismatch, attempt: Attempt) -> bool:
+        """Whether a replay stood in every state that the record commits to, of a branch.
+
+        The trunk and the fork are judged by the control, which goes on from them.
+        """
+        name = "control" if mismatch.branch in ("trunk", "fork") else mismatch.branch
+        if name not in attempt.records:
+            return False
+        here, there = self._seed.record.branch(name).digests, attempt.records[name].digests
+        times = ("t0", *self._seed.run.manifest.plan.probed)
+        return all(time in here and here[time] == there.get(time) for time in times)
+
     def unfounded(self, attempt: Attempt) -> Iterator[Mismatch]:
         """Where the record contradicts states that the replay reached, too.
 
@@ -211,6 +224,7 @@ class SeedComparison:
             yield Mismatch(name, None, "order", (), "order drift")
         if record.diverged_at != replayed.diverged_at:
             yield Mismatch(name, replayed.diverged_at, "loss", (), "state drift")
+        yield from compare_resets(record, replayed)
         for time, digests in record.digests.items():
             there = replayed.digests.get(time, {})
             changed = [key for key in sorted(digests) if there.get(key) != digests[key]]

@@ -31,6 +31,7 @@ from auditkit.records.environment import Environment
 from auditkit.records.recording import RankRecord
 from auditkit.records.report import Finding
 from auditkit.records.task import RowsTask
+from auditkit.replay.excuses import excusing, excusing_end
 from auditkit.replay.live_comparison import (
     CommandConfig,
     LiveComparison,
@@ -149,6 +150,7 @@ class _Replay:
             steps = None
         self._steps = steps
         self._n_checkpoints = 0
+        self._is_whole = False  # whether every row was the recorded one
 
     def run(self, report: Callable[[int], None]) -> RecordingReplay:
         """Run the command, compare, explain."""
@@ -157,6 +159,7 @@ class _Replay:
         comparison.run(self._config, RowsTask(last_step=self._steps and self._steps + 1))
         statuses = [comparison.server.by_rank[rank] for rank in sorted(comparison.server.by_rank)]
         differing = comparison.first
+        self._is_whole = differing is None
         if differing is None:
             explanation = _Explanation()
             mismatches = (
@@ -309,13 +312,15 @@ class _Replay:
         suspects = self._recorded.differing_code(status) if mismatches else ()
         starts = self._recorded.drawn_starts(status) if mismatches else ()
         resumed = self._resumed_before(mismatches)
-        cause = _cause(explanation, lines, suspects, starts, resumed)
-        code = 6 if lines and explanation.cause != NONDETERMINISM else 1
+        excuse = excusing_end if self._is_whole else excusing
+        excused = [excuse(mismatch, lines) for mismatch in mismatches]
+        cause = _cause(explanation, tuple(*excused[:1]), suspects, starts, resumed)
         findings = []
-        for mismatch in mismatches:
+        for mismatch, excuses in zip(mismatches, excused, strict=True):
             is_first = mismatch is mismatches[0]
             parts = [*map(str, settings), str(mismatch), cause] if is_first else [str(mismatch)]
             text = "; ".join(filter(None, parts))
+            code = 6 if excuses and explanation.cause != NONDETERMINISM else 1
             place = (mismatch.branch, mismatch.step, mismatch.component)
             findings.append(Finding(text, *place, code))
         steps = [

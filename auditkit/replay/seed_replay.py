@@ -14,7 +14,7 @@ found.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +45,7 @@ from auditkit.replay.attempts import (
     is_input,
     read_attempt,
 )
+from auditkit.replay.excuses import UNCAUSED, UNFOUNDED, excusing, reason
 from auditkit.replay.live_comparison import find_differing_module
 from auditkit.replay.seed_task import SeedResult, SeedTask
 from auditkit.study.script_workers import ScriptWorkers
@@ -60,21 +61,8 @@ _REORDERED = 3
 _UNFIT = (RestoreMismatch, FormatError)
 _UNFIT_FORK = "the recorded program cannot go on from the recorded fork"
 
-#: Ends what no other environment excuses.
-_UNFOUNDED = "the state is the recorded one, so no other environment excuses it"
-
 
 _Compare = Callable[[Attempt], Iterator[Mismatch]]
-
-
-def _reason(differences: Sequence[str]) -> tuple[str, int]:
-    """Why a replay may part from the record, as the end of a finding, and its exit code."""
-    if differences:
-        return f"; environment differs ({differences[0]}), an edit cannot be excluded", 6
-    return (
-        ", so the record is of something else: edited evidence, other code, other data,"
-        " or a variable, date or path that the program looks at"
-    ), 1
 
 
 class SeedReplay:
@@ -164,10 +152,10 @@ class SeedReplay:
         self._found.unexplained = True
         differences = self.environment_differences()
         self._found.undecided |= bool(differences)
-        reason, exit_code = _reason(differences)
+        why, exit_code = reason(differences)
         self._found.findings.append(
             Finding(
-                f"{_UNFIT_FORK}: {error.message}{error.details()}{reason}",
+                f"{_UNFIT_FORK}: {error.message}{error.details()}{why}",
                 ", ".join(part for part in (self._place, error.where) if part),
                 error.step,
                 error.component,
@@ -307,14 +295,26 @@ class SeedReplay:
         for mismatch in unexplained:  # what hides behind an earlier difference of its branch
             if not any(is_input(other) and other.branch == mismatch.branch for other in mismatches):
                 mismatches.append(mismatch)
-        differences = self.environment_differences()
-        self._found.undecided |= bool(differences)
         for mismatch in mismatches:
-            excused = [] if mismatch in unfounded else differences
-            finding = self._difference(mismatch, first, n_replays, excused)
-            if mismatch in unfounded:
-                finding = replace(finding, message=f"{finding.message}; {_UNFOUNDED}")
-            self._found.findings.append(finding)
+            self._judge(mismatch, first, n_replays, is_unfounded=mismatch in unfounded)
+
+    def _judge(
+        self, mismatch: Mismatch, first: Attempt, n_replays: int, *, is_unfounded: bool
+    ) -> None:
+        differences = excused = self.environment_differences()
+        if is_unfounded or (
+            differences and not self._is_other_code and self._comparison.reached(mismatch, first)
+        ):
+            excused, end = [], f"; {UNFOUNDED}"
+        elif self._is_other_code:
+            end = ""
+        else:
+            excused = excusing(mismatch, differences, self._record.data)
+            end = f"; {UNCAUSED}" if differences and not excused else ""
+        self._found.undecided |= bool(excused)
+        self._found.unexplained |= not excused
+        finding = self._difference(mismatch, first, n_replays, excused)
+        self._found.findings.append(replace(finding, message=f"{finding.message}{end}"))
 
     def _reordered(self, job: Job) -> Job:
         """The same branches after others: all of the seed's, or the same the other way round.
@@ -331,9 +331,9 @@ class SeedReplay:
     def _difference(
         self, mismatch: Mismatch, first: Attempt, n_replays: int, differences: list[str]
     ) -> Finding:
-        reason, exit_code = _reason(differences)
+        why, exit_code = reason(differences)
         replays = f"{n_replays} replay{'' if n_replays == 1 else 's'}"
-        text = f"{mismatch}; no nondeterminism seen in {replays}{reason}"
+        text = f"{mismatch}; no nondeterminism seen in {replays}{why}"
         if differences:
             text += self._distance(mismatch.branch, first)
         where = f"{self._place}, {mismatch.branch}"

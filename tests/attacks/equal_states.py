@@ -82,6 +82,8 @@ def _really_here(_: Run) -> Iterator[None]:
 _OTHER_TORCH = claimed("packages", "torch", "2.99.0")
 _OTHER_CPU = claimed("hardware", "processor", "an abacus")
 
+_LR = "param_groups[0].lr"
+
 
 def _excused(
     name: str, apply: Forge, component: str, where: str = TREATED, **options: Any
@@ -97,6 +99,43 @@ def _contradiction(name: str, value: str) -> Attack:
     says = f"{name} was {value}, the protocol asks for"
     return Attack(f"{name} is {value}", GROUP, forge, 4, 1, says, where="environment")
 
+
+def _told(name: str, change: Callable[[dict[str, Any]], object], component: str) -> Attack:
+    """What people are told of program and data, under cover of another processor."""
+    return _excused(name, both(predicate(change), _OTHER_CPU), component, "seed 0, trunk")
+
+
+def _data(told: dict[str, Any]) -> dict[str, Any]:
+    data: dict[str, Any] = told["seeds"][0]["data"]
+    return data
+
+
+_TOLD = (
+    _told("the model's class", lambda t: t["program"]["description"].update(model="R"), "model"),
+    _told(
+        "the optimizer's class, another torch claimed, too",
+        lambda t: (
+            t["program"]["description"].update(optimizer="AdamW"),
+            t["environment"]["packages"].update(torch="2.99.0"),
+        ),
+        "optimizer",
+    ),
+    _told(
+        "the batch size",
+        lambda t: _data(t)["loader"].update({"batch size": "256"}),
+        "data (loader)",
+    ),
+    _told("the declared digest", lambda t: _data(t).update(declared="0" * 64), "data (declared)"),
+    _told("the number of samples", lambda t: _data(t).update(samples=1281167), "data (samples)"),
+    _excused(
+        "what was reset",
+        both(
+            branch("momentum-reset", lambda told: told.update(reset=["param_groups[0].lr"])),
+            _OTHER_CPU,
+        ),
+        _LR,
+    ),
+)
 
 ATTACKS = (
     _contradiction("OMP_NUM_THREADS", "7"),
@@ -144,6 +183,7 @@ ATTACKS = (
     _excused(
         "a commitment alone", both(end("momentum-reset"), _OTHER_TORCH), "params", tolerance=0.5
     ),
+    *_TOLD,
     Attack(
         "control: another torch claimed, and nothing edited",
         GROUP,

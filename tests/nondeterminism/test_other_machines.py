@@ -214,6 +214,28 @@ def test_an_edit_under_cover_of_other_kernels_is_not_close(
     assert component is None or (place, component) in found
 
 
+def edit_reset(run: Run) -> None:
+    """What a treatment is said to have reset."""
+    forging.edit_statement(
+        run,
+        lambda told: forging.branch_in(told, "momentum-reset").update(reset=["param_groups[0].lr"]),
+    )
+
+
+def test_no_processor_excuses_what_follows_from_no_rounding(copy: Run) -> None:
+    for edit in (edit_description, edit_data, edit_reset):
+        edit(copy)
+    found = replayed(copy, None, OtherThreads()).findings
+    codes = {(each.where, each.component): each.exit_code for each in found}
+    failed = {place for place, code in codes.items() if code == 1}
+    assert failed == {
+        ("seed 0, trunk", "optimizer"),
+        ("seed 0, trunk", "data (declared)"),
+        ("seed 0, momentum-reset", "param_groups[0].lr"),
+    }
+    assert len(codes) > len(failed)  # the states, which are honestly others
+
+
 @needs_onednn
 def test_an_edit_as_small_as_rounding_is_not_excluded(copy: Run) -> None:
     # Its estimates are those of the recomputed tables, which the edit has not touched.

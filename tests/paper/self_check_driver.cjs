@@ -22,12 +22,13 @@ async function main() {
   for (const folder of folders) {
     const chosen = Array.from(filesBelow(folder, path.basename(folder)));
     const steps = [];
-    const found = await check.checkedFiles(signed.statement, chosen, (...step) => steps.push(step));
+    const found = await check.checkedFiles(signed, chosen, (...step) => steps.push(step));
     const [kind, words] = check.summary(found, state === "good");
     results.push({ kind, words, ...found, steps });
   }
   const key = check.fingerprint(signed);
-  process.stdout.write(JSON.stringify({ state, key, results }));
+  const facts = Object.fromEntries(check.signedFacts(signed.statement));
+  process.stdout.write(JSON.stringify({ state, key, facts, results }));
 }
 
 main();

@@ -397,6 +397,28 @@ def test_run_times_are_self_reported(times: tuple[str, str], says: str) -> None:
     assert "self-reported" in item.justification
 
 
+def test_what_this_verifier_did_not_find_is_called_the_author_s_word() -> None:
+    word = "as the author's machine reported, not confirmed here"
+    program = replace(MANIFEST.program, git_commit="0" * 40)
+    manifest = replace(MANIFEST, program=program)
+    here = replace(REPORT, environment=MANIFEST.environment)
+    line = "hardware: processor is an abacus there, Intel here"
+    other = replace(here, environment_differences=(line,))
+    for report, is_told in ((REPORT, True), (here, False), (other, True)):
+        items = items_of(manifest, report)
+        hardware = items["neurips-8"].justification.partition(" a run.")[0]
+        assert (word in hardware) is is_told
+        assert f"commit {'0' * 40}, {word}" in items["neurips-5"].justification
+        assert f"(self-reported: {word})" in items["neurips-8"].justification
+
+
+def test_optimizer_and_data_are_marked_where_nothing_was_replayed() -> None:
+    mark = "Not replayed: as recorded, and executed by no check."
+    for report in (REPORT, checklist_example.example_report(replayed=False)):
+        told = items_of(MANIFEST, report)["neurips-6"].justification
+        assert (mark in told) is (report is not REPORT)
+
+
 def test_nothing_of_the_machine_that_verifies_is_told() -> None:
     report = replace(REPORT, trust="trusted by /home/alice/keys/author.pub")
     filled = fill(MANIFEST, report, lists=tuple(LISTS))

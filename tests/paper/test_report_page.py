@@ -216,6 +216,14 @@ def test_a_manifest_that_does_not_verify_says_so_first_and_shows_nothing_of_itse
     assert "check 3: a.txt" in shown
 
 
+def test_plan_optimizer_and_data_are_marked_where_nothing_was_replayed(whole: str) -> None:
+    mark = "Not replayed: as recorded, and executed by no check."
+    report = example_report(replayed=False)
+    shown = page("example", report, example_manifest(), Said(), Shown())
+    assert mark in shown.partition(">Plan<")[2].partition(">Estimands<")[0]
+    assert mark not in whole
+
+
 def test_without_a_replay_it_says_how_to_get_estimates() -> None:
     report = example_report(replayed=False)
     shown = page("example", report, example_manifest(), Said(), Shown())

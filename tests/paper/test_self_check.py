@@ -167,6 +167,63 @@ def test_it_finds_what_was_done_to_the_files(tmp_path: Path, check: Check, kind:
 
 
 @needs_node
+@pytest.mark.parametrize("is_p_256", [False, True])
+def test_a_folder_without_the_signature_of_the_page_is_not_called_good(
+    tmp_path: Path, check: Check, is_p_256: bool
+) -> None:
+    run, other = tmp_path / "run", generate_key()
+    shutil.copytree(GOLDEN / "study", run)
+    manifest = run / "manifest.json"
+    payload = open_envelope(manifest.read_bytes()).payload
+    key = ec.generate_private_key(ec.SECP256R1()) if is_p_256 else generate_key()
+    manifest.write_bytes(sign_statement(payload, key))
+    trusted = [TrustedKey(fingerprint(key), key.public_key(), "k")]
+    signed = signed_statement(open_envelope(manifest.read_bytes()), trusted, fingerprint(key))
+    held = held_by(page_of(signed))
+    assert check(held, run)["results"][0]["kind"] == "good"
+    told = json.loads(manifest.read_bytes())
+    broken = base64.b64decode(told["signatures"][0]["sig"])[:-1] + b"\0"
+    wrong = {**told["signatures"][0], "sig": base64.b64encode(broken).decode()}
+    for data, words_ in (
+        (sign_statement(payload, other), "1 otherwise signed"),
+        (json.dumps({**told, "signatures": [wrong]}).encode(), "1 otherwise signed"),
+        (json.dumps({**told, "signatures": []}).encode(), "1 otherwise signed"),
+        (json.dumps({**told, "payloadType": "text/plain"}).encode(), "1 of another study"),
+        (b"{", "1 malformed"),
+    ):
+        manifest.write_bytes(data)
+        (result,) = check(held, run)["results"]
+        assert (result["kind"], result["words"]) == ("bad", f"Check 3 failed: {words_}.")
+    countersigned = json.loads(sign_statement(payload, other))["signatures"]
+    both = json.dumps({**told, "signatures": [*countersigned, *told["signatures"]]})
+    manifest.write_text(both)
+    assert check(held, run)["results"][0]["kind"] == "good"
+    manifest.unlink()
+    (result,) = check(held, run)["results"]
+    assert result["kind"] == "open"
+    assert result["words"].startswith("Check 3 is open: ")
+    assert result["words"].endswith("but manifest.json is missing from the folder.")
+
+
+@needs_node
+def test_it_says_what_was_signed(check: Check) -> None:
+    signed = signed_of(GOLDEN / "study")
+    assert check(held_by(page_of(signed)))["facts"] == {
+        "statement SHA-256": hashlib.sha256(signed.payload).hexdigest(),
+        "program": "study.py:make_program",
+        "seeds": "0, 1",
+        "perturbations": "adam-reset (moments=mv, step=reset); batchnorm-reset; order-reverse",
+        "fork, window, horizon": "6; 4; 14",
+    }
+    facts = check(held_by(page_of(signed_of(GOLDEN / "recording"))))["facts"]
+    assert {name: facts[name] for name in ("program", "seed", "processes")} == {
+        "program": "loop.py",
+        "seed": "0",
+        "processes": "1",
+    }
+
+
+@needs_node
 def test_the_run_s_folder_may_lie_in_what_was_chosen(tmp_path: Path, check: Check) -> None:
     above = tmp_path / "paper"
     shutil.copytree(GOLDEN / "study", above / "runs" / "mine")

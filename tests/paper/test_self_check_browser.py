@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -32,6 +33,12 @@ NO_ED25519 = """
     throw new DOMException("Algorithm: Unrecognized name", "NotSupportedError");
   };
 """
+
+#: What stands beside every green line.
+SHOWN = (
+    "This says nothing of the numbers, pictures and verdicts shown on this page: none of them is "
+    "under the signature."
+)
 
 DONE = "#self-check-files.good, #self-check-files.bad, #self-check-files.open"
 
@@ -63,7 +70,7 @@ def key() -> str:
 
 @functools.cache
 def page_of(signed: SignedStatement) -> str:
-    report = example_report()
+    report = replace(example_report(), statement_sha256=hashlib.sha256(signed.payload).hexdigest())
     assert report.estimates is not None
     pictures = tuple(
         Picture(drawn.title, drawn.caption, to_svg(drawn))
@@ -77,6 +84,7 @@ class Reader:
 
     def __init__(self, browser: Any, file: Path, signed: SignedStatement, **context: Any) -> None:
         prepared, served_at = context.pop("prepared", None), context.pop("served_at", None)
+        edited = context.pop("edited", None)
         self.context = browser.new_context(**context)
         self.page = self.context.new_page()
         self.wrong: list[str] = []
@@ -86,7 +94,7 @@ class Reader:
         self.page.on("request", lambda request: self.asked.append(request.url))
         if prepared is not None:
             self.page.add_init_script(prepared)
-        file.write_text(page_of(signed), encoding="utf-8")
+        file.write_text(edited or page_of(signed), encoding="utf-8")
         if served_at is not None:  # as by a server, without one
             self.page.route(served_at, lambda route: route.fulfill(path=file))
         self.page.goto(served_at or file.as_uri())
@@ -135,14 +143,46 @@ def test_an_honest_run_of_the_paper_s_key(reader: Reader, cases: dict[str, Path]
     reader.page.fill("#self-check-typed", key)
     assert reader.says("whose") == (
         "good",
-        "Check 2 passed: the key of this fingerprint signed the statement in this page.",
+        "Check 2 passed: the key of this fingerprint signed the statement in this page. " + SHOWN,
     )
+    assert reader.says("signature")[1].endswith(SHOWN)
     kind, words = reader.gives(cases["honest"])
     assert kind == "good"
     assert words.startswith("Check 3 passed: size and SHA-256 of all ")
+    assert words.endswith(SHOWN)
     assert not reader.found
     assert not reader.page.locator("#self-check-off").is_visible()
     assert not reader.page.locator("#self-check-progress").is_visible()
+
+
+def test_what_was_signed_stands_beside_what_the_page_shows(
+    reader: Reader, signed: SignedStatement
+) -> None:
+    digest = hashlib.sha256(signed.payload).hexdigest()
+    lines = reader.page.locator("#self-check-signed li").all_inner_texts()
+    assert lines[:3] == [
+        f"statement SHA-256: {digest}",
+        "program: study.py:make_program",
+        "seeds: 0, 1",
+    ]
+    assert lines[-1] == "fork, window, horizon: 6; 4; 14"
+    assert reader.says("digest") == (
+        "muted",
+        "The last section of this page names the same SHA-256.",
+    )
+
+
+def test_a_page_whose_last_section_names_another_statement(
+    browser: Any, tmp_path: Path, signed: SignedStatement
+) -> None:
+    digest = hashlib.sha256(signed.payload).hexdigest()
+    edited = page_of(signed).replace(digest, "0" * 64)
+    reader = Reader(browser, tmp_path / "report.html", signed, edited=edited)
+    reader.page.wait_for_selector("html[data-self-check=ready]", state="attached")
+    kind, words = reader.says("digest")
+    assert kind == "bad"
+    assert words == f"The last section of this page names another SHA-256: {'0' * 64}."
+    reader.context.close()
 
 
 def test_a_wrong_fingerprint(reader: Reader, key: str) -> None:
@@ -230,6 +270,7 @@ def test_a_page_whose_key_did_not_sign(
         "Check 2 failed: this key did not sign the statement in this page.",
     )
     assert reader.says("key")[1] != key
+    assert not reader.page.locator("#self-check-signed li").count()
     assert reader.gives(cases["honest"])[0] == "open"
     assert "who signed that list is open" in reader.says("files")[1]
     reader.context.close()
