@@ -90,7 +90,7 @@ def _effect_curves(estimates: EstimateTable) -> Iterator[Drawn]:
             f"{what}, mean over seeds, at every time at which branches are compared; of the first "
             f"{_MAX_CURVES} perturbations. All but t0+W and T are exploratory.",
             2.8 + legend_height(shown),
-            lambda figure: _draw_curves(figure, shown, what, "."),
+            lambda figure: _draw_curves(figure, shown, what, ".", has_zero=True),
         )
 
 
@@ -220,6 +220,8 @@ def _draw_curves(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     what: str,
     marker: str = "",
+    *,
+    has_zero: bool = False,
 ) -> None:
     (panel,) = _panels(figure, 1)
     colours = (BLUE, VERMILION, GREEN)
@@ -228,6 +230,8 @@ def _draw_curves(
         shown = thinned(steps, values)
         colour = colours[number % len(colours)]
         panel.plot(*shown, f"{marker}{style}", color=colour, linewidth=1.2, label=label(name))
+    if has_zero:  # of an effect: how far it is from none
+        panel.axhline(0, color="#888888", linewidth=1)
     panel.set_xlabel("Step")
     panel.set_ylabel(what)
     panel.grid(visible=True, color="#888888", alpha=0.35, linewidth=0.6)

@@ -73,7 +73,8 @@ def to_html(shown: ReportTable) -> Html:
     """The table with its notes; every heading says what it means."""
     cells = [[text(cell) for cell in row] for row in shown.rows]
     headings = [heading(name) for name in shown.headings]
-    whole = table(shown.title, headings, cells, shown.number_columns)
+    is_judged = shown.headings[-1] == "verdict"
+    whole = table(shown.title, headings, cells, shown.number_columns, is_judged=is_judged)
     return joined((whole, bullets(shown.notes)))
 
 

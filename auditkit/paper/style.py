@@ -60,8 +60,12 @@ code { font-size: .9em; }
 .self-check input, .self-check progress { font: inherit; width: 100%; max-width: 34rem; }
 .self-check input[type=file] { padding: 1.6rem 1rem; border: .15rem dashed var(--line); }
 .self-check input[type=text] { font-family: ui-monospace, monospace; }
-.wide { overflow-x: auto; margin: .8rem 0; }
-table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal; }
+.wide { overflow-x: auto; margin: .8rem 0; --cover: linear-gradient(var(--ground), var(--ground));
+  background: var(--cover) left / 1.2rem 100% no-repeat local,
+    var(--cover) right / 1.2rem 100% no-repeat local,
+    linear-gradient(to right, var(--line), transparent) left / .8rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--line), transparent) right / .8rem 100% no-repeat scroll; }
+table { border-collapse: collapse; font-size: .82rem; overflow-wrap: normal; }
 caption { text-align: left; break-after: avoid; font-weight: bold; padding: .2rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0;
   border-bottom: 1px solid var(--line); }
@@ -78,10 +82,15 @@ figure svg text { font-family: system-ui, sans-serif !important; }
 figcaption { color: var(--muted); font-size: .9rem; }
 dt { font-weight: bold; margin-top: .8rem; }
 dd { margin: 0 0 0 1rem; }
+@media screen and (max-width: 48rem) {
+  .judged th:last-child, .judged td:last-child { position: sticky; right: 0; min-width: 5.5rem;
+    max-width: 7rem; padding-left: .4rem; background: var(--ground);
+    box-shadow: inset 1px 0 var(--line); }
+}
 @media print {
   .on-screen { display: none; }
   body { max-width: none; padding: 0; font-size: 10pt; }
-  .wide { overflow: visible; }
+  .wide { overflow: visible; background: none; }
   table { font-size: 7.5pt; }
   tr, figure { break-inside: avoid; }
   h2, h3 { break-after: avoid; }

@@ -3,8 +3,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
+import numpy as np
 import pytest
 from checklist_example import example_estimates
+from matplotlib.figure import Figure
 from report_reading import named, parsed, words
 
 from auditkit.errors import UsageError
@@ -73,6 +75,12 @@ def test_further_times_make_a_curve() -> None:
     changed["distances"] = (*estimates.distances, *early)  # type: ignore[assignment]
     table = type(estimates)(**{**vars(estimates), **changed})
     pictures = {drawn.name: drawn for drawn in study_pictures(table)}
+    figure = Figure()
+    pictures["curves"].draw(figure)
+    (panel,) = figure.axes
+    low, high = panel.get_ylim()
+    assert low <= 0 <= high
+    assert any(not np.any(line.get_ydata()) for line in panel.lines)
     assert {"Step", "order-reverse"} <= in_svg(pictures["curves"])
 
 

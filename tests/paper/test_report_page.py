@@ -172,6 +172,8 @@ def test_what_a_phone_cannot_show_beside_each_other_is_broken_or_moved(whole: st
         if place.get("class") == "wide":  # moved by the keyboard, too
             assert place.get("tabindex") == "0"
             assert place.get("aria-label")
+    assert ".judged td:last-child { position: sticky; right: 0;" in whole
+    assert "no-repeat scroll" in whole  # the shadow at an end that hides columns
 
 
 def test_headings_say_what_they_mean(whole: str) -> None:
