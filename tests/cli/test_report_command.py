@@ -115,7 +115,9 @@ def three(value: float | None) -> str:
 def p_value(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:.2g}" if value < 0.001 else f"{value:.3f}"
+    if value < 0.001:
+        return f"{value:.2g}"
+    return f"{value:.4f}" if 0.0475 <= value <= 0.0525 else f"{value:.3f}"
 
 
 def adjusted(row: dict[str, Any]) -> str:
