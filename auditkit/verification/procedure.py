@@ -51,6 +51,7 @@ from auditkit.records.report import Finding, VerificationReport
 from auditkit.replay.budget import replay_within
 from auditkit.replay.request import ReplayOutcome, ReplayRequest
 from auditkit.replay.sampling import Sample, by_seed, describe_sample, draw, shuffled
+from auditkit.statistics.near_copies import near_copies
 from auditkit.verification.authenticity import (
     COMPANIONS,
     OpenedManifest,
@@ -378,7 +379,10 @@ class _StudyVerification(Verification):
             text = f"no pair is left: every control or treatment diverged{why}"
             self._checks.add(10, [Finding(text)])
             return None
-        notes = (self._another, self._reused, look_note(run.manifest))
+        near = near_copies(table.distances)
+        if near is not None:
+            self._checks.warn(10, near)
+        notes = (self._another, self._reused, near, look_note(run.manifest))
         seen = [note for note in notes if note is not None]
         table = replace(table, notes=(*seen, *table.notes))
         label = "" if self._replayed == "all" else "; not every table was recomputed"
