@@ -42,11 +42,8 @@ from auditkit.statistics.real_tables import collapsed, scale_of, why_no_r2
 #: there are no probabilities.
 GROWN = 1e-3
 
-#: Stands among a placebo's distances for how far it has grown.
-_GROWTH = "growth"
-
-#: Most branches that a note on a measure names.
-_PLACES = 5
+#: Stands among a placebo's distances for how far it has grown; and most branches that a note names.
+_GROWTH, _PLACES = "growth", 5
 
 #: What one number belongs to: a table's key (``T/recalibrated``) and a metric.
 TableMetric = tuple[str, str]

@@ -22,9 +22,9 @@ from auditkit.statistics.power import (
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
-    """With a study in ``a``."""
+    """With a study in ``a``; one job, for threads of one process see each other open files."""
     shell = Shell.at(tmp_path_factory.mktemp("power") / "home")
-    done = shell("run", "tiny_study.py", "--out", "a", "--seeds", "0-2")
+    done = shell("run", "tiny_study.py", "--out", "a", "--seeds", "0-2", "--jobs", "1")
     assert done.code == 0, done.err
     return shell
 
@@ -57,7 +57,7 @@ def test_a_pilot_is_read_and_its_spread_is_planned_with(shell: Shell) -> None:
 
 
 def verified(shell: Shell) -> dict[str, Any]:
-    done = shell("verify", "a", "--json", "-")
+    done = shell("verify", "a", "--json", "-", "--jobs", "1")
     assert done.code == 0, done.out + done.err
     report: dict[str, Any] = json.loads(done.out)
     return report
