@@ -179,7 +179,7 @@ LAYOUTS: Mapping[str, Layout] = {
         whole=("perturbation", "metric", "arm"),
         words=("back-flow", "carried", "broken", "contrast", "D1", "D2", "causal break"),
         sometimes=("amplification", "recal."),
-        first_to_go=("D1", "D2", "floor", "95 % interval"),
+        first_to_go=("D1", "D2", "floor", "95 % interval", "95 % above floor", "adjusted"),
         is_grouped=True,
     ),
     "agreement": Layout(

@@ -243,7 +243,7 @@ PLANTED = [
     Planted(
         "edit in another environment",
         "file_that_changes",
-        "environment",
+        "edit",
         10,
         "params",
         arguments={"path": "{data}/points.txt"},
