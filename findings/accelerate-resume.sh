@@ -79,5 +79,8 @@ PYTHON
 
 for how in uninterrupted skipped-only resumed; do venv/bin/python train.py $how; done | tee seen.txt
 sed -n 's/^#> //p' "$here" >expected.txt
-diff expected.txt seen.txt || { echo "NO LONGER SO: $claim"; exit 1; }
+if ! diff expected.txt seen.txt; then
+  echo "NO LONGER SO: $claim"
+  exit 1
+fi
 echo "still so: $claim"

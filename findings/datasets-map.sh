@@ -53,5 +53,8 @@ say() { venv/bin/python prepare.py "$1"; }
   say "cache not read"
 } | tee seen.txt
 sed -n 's/^#> //p' "$here" >expected.txt
-diff expected.txt seen.txt || { echo "NO LONGER SO: $claim"; exit 1; }
+if ! diff expected.txt seen.txt; then
+  echo "NO LONGER SO: $claim"
+  exit 1
+fi
 echo "still so: $claim"

@@ -77,5 +77,8 @@ PYTHON
 
 venv/bin/python order.py | tee seen.txt
 sed -n 's/^#> //p' "$here" >expected.txt
-diff expected.txt seen.txt || { echo "NO LONGER SO: $claim"; exit 1; }
+if ! diff expected.txt seen.txt; then
+  echo "NO LONGER SO: $claim"
+  exit 1
+fi
 echo "still so: $claim"
