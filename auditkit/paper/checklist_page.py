@@ -5,28 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from auditkit.paper.escaping import hex_text
-from auditkit.paper.markup import Html, bullets, element, facts, joined, paragraph, section, text
+from auditkit.paper.markup import Html, bullets, element, facts, paragraph, section, text
 from auditkit.paper.questions import Answer, Checklist, ChecklistItem
 from auditkit.paper.rendering import WORDS, by_source, head_lines, numbered
-from auditkit.paper.style import style_sheet
-
-#: What a page of this module begins with.
-_PAGE_HEAD = (
-    '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
-    '<meta name="generator" content="auditkit checklist"/>\n'
-)
-
-#: Nothing is loaded from anywhere, whatever a manifest holds.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-
-_VIEWPORT = Html('<meta name="viewport" content="width=device-width, initial-scale=1"/>')
+from auditkit.paper.whole_page import beginning, whole_page
 
 _KINDS: dict[Answer, str] = {"yes": "good", "no": "bad", "na": "muted", "todo": "open"}
 
 
 def is_checklist_page(data: bytes) -> bool:
     """Whether a file is a page that this module has made, of whatever manifest."""
-    return data.startswith(_PAGE_HEAD.encode())
+    return data.startswith(beginning("checklist").encode())
 
 
 def to_page(checklist: Checklist) -> str:
@@ -45,14 +34,7 @@ def to_page(checklist: Checklist) -> str:
     for source, items in by_source(checklist):
         told = [_item(number, item) for number, item in items]
         parts.append(section(2, source.title, paragraph(source.version, "muted"), *told))
-    head = [
-        _VIEWPORT,
-        element("meta", http_equiv="Content-Security-Policy", content=_POLICY),
-        element("title", text(title)),
-        Html(f"<style>\n{style_sheet()}</style>"),
-    ]
-    body = element("body", element("main", joined(parts)))
-    return f"{_PAGE_HEAD}{joined(head)}\n</head>\n{body}\n</html>\n"
+    return whole_page("checklist", text(title), parts)
 
 
 def _item(number: str, item: ChecklistItem) -> Html:

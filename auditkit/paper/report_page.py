@@ -13,7 +13,6 @@ from auditkit.paper.markup import (
     element,
     facts,
     folded,
-    joined,
     paragraph,
     section,
     table,
@@ -26,8 +25,8 @@ from auditkit.paper.self_check import (
     script_source,
     self_check,
 )
-from auditkit.paper.style import style_sheet
 from auditkit.paper.timeline import timeline
+from auditkit.paper.whole_page import beginning, whole_page
 from auditkit.paper.words import glossary, heading, hover
 from auditkit.records.environment import Environment
 from auditkit.records.fork_points import plans
@@ -37,19 +36,8 @@ from auditkit.records.recording import RecordingManifest
 from auditkit.records.report import CheckResult, VerificationReport
 from auditkit.records.rng import RngContract
 
-#: What a page of this module begins with.
-PAGE_HEAD = (
-    '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8"/>\n'
-    '<meta name="generator" content="auditkit report"/>\n'
-)
-
-#: Nothing is loaded from anywhere, and nothing sent, whatever a manifest holds.
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-
 #: The one script that a page may have.
 _SCRIPT_POLICY = "; script-src {}; require-trusted-types-for 'script'"
-
-_VIEWPORT = Html('<meta name="viewport" content="width=device-width, initial-scale=1"/>')
 
 #: Seeds whose random streams are shown.
 _MAX_SEEDS = 20
@@ -137,7 +125,7 @@ class Shown:
 
 def is_page(data: bytes) -> bool:
     """Whether a file is a page that this module has made, of whatever manifest."""
-    return data.startswith(PAGE_HEAD.encode())
+    return data.startswith(beginning("report").encode())
 
 
 def is_good(report: VerificationReport) -> bool:
@@ -183,16 +171,13 @@ def page(
     asked = (*own, *words, *metrics, *(_WORDS if isinstance(manifest, StudyManifest) else ()))
     parts += [section(2, "Glossary", glossary(asked), id_="glossary"), _foot(report)]
     has_script = good and signed is not None and signed.fits
-    policy = _POLICY + (_SCRIPT_POLICY.format(script_source()) if has_script else "")
-    head = [
-        _VIEWPORT,
-        element("meta", http_equiv="Content-Security-Policy", content=policy),
-        element("title", text(f"{verdict.partition(':')[0]}: {name}")),
-        Html(f"<style>\n{style_sheet()}</style>"),
-    ]
-    end = script_element() if has_script else Html("")
-    body = element("body", element("main", joined(parts)), end)
-    return f"{PAGE_HEAD}{joined(head)}\n</head>\n{body}\n</html>\n"
+    return whole_page(
+        "report",
+        text(f"{verdict.partition(':')[0]}: {name}"),
+        parts,
+        script=script_element() if has_script else None,
+        policy=_SCRIPT_POLICY.format(script_source()) if has_script else "",
+    )
 
 
 def _verdict(report: VerificationReport) -> tuple[str, str]:
