@@ -19,10 +19,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
 from typing import Any
-
-from safetensors.numpy import load_file
 
 import auditkit as ak
 from auditkit.types import ControlLevel
@@ -130,7 +127,7 @@ def result(name: str, folder: Path) -> str:
     report = ak.load_report(folder / "report.json")
     if report.estimates is None or report.environment is None:
         sys.exit(f"{folder}: {report.verdict}")
-    control, guess = reached(study, folder, report.estimates.levels)
+    control, guess = reached(study, report.estimates.levels)
     better = guess - control if study.metric.endswith("nll") else control - guess
     if better < study.better_by or (study.level is not None and control < study.level):
         sys.exit(f"{name}: the control's {study.metric} is {control:.3g} only")
@@ -145,17 +142,14 @@ def result(name: str, folder: Path) -> str:
     return f"{about}\n\n```\n{tables(told['text'])}\n```"
 
 
-def reached(study: Study, folder: Path, levels: Sequence[ControlLevel]) -> tuple[float, float]:
+def reached(study: Study, levels: Sequence[ControlLevel]) -> tuple[float, float]:
     """What the control has at T, as a mean over the seeds, and a constant guess."""
-    if study.guess is None:
-        goal = (study.metric, "T", "as-is")
-        level = next(each for each in levels if (each.metric, each.time, each.variant) == goal)
-        if level.constant_guess is None:
-            sys.exit(f"{study.metric}: nothing is guessed of it")
-        return level.mean, level.constant_guess
-    name = f"T={study.metric.removeprefix('measures/')}"
-    files = folder.glob("study/seed-*/control.outcome.safetensors")
-    return fmean(float(load_file(file)[name][0]) for file in sorted(files)), study.guess
+    goal = (study.metric, "T", "as-is")
+    level = next(each for each in levels if (each.metric, each.time, each.variant) == goal)
+    guess = study.guess if level.constant_guess is None else level.constant_guess
+    if guess is None:
+        sys.exit(f"{study.metric}: nothing is guessed of it")
+    return level.mean, guess
 
 
 def tables(text: str) -> str:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from checklist_example import example_manifest, example_report
 from cli_shell import PATIENCE, Process, Shell
-from safetensors.torch import save_file
 from worked_examples import DATA, EXAMPLES, ROOT, STUDIES, data_of
 
 from auditkit.formats import canonical
@@ -47,18 +46,20 @@ Trust: self-signed
 
 
 def write(folder: Path, report: VerificationReport) -> Path:
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "tables.json").write_text(json.dumps({"text": TEXT, "run": 12, "verify": 13}))
     (folder / "report.json").write_bytes(canonical.encode(report))
     return folder
 
 
-def learned(accuracy: float, metric: str = "accuracy") -> VerificationReport:
-    """A report whose control has reached an accuracy, where a constant guess has 0.1."""
+def learned(
+    value: float, metric: str = "accuracy", guess: float | None = 0.1
+) -> VerificationReport:
+    """A report of what a control has reached at T, and what a constant guess has."""
     report = example_report()
     assert report.estimates is not None
     level = ControlLevel(
-        metric, "as-is", "T", mean=accuracy, constant_guess=0.1, per_seed=(), at_chance=False
+        metric, "as-is", "T", mean=value, constant_guess=guess, per_seed=(), at_chance=False
     )
     environment = example_manifest().environment
     hardware = {"processor": "EPYC", "cpu capability": "AVX2"}
@@ -94,20 +95,18 @@ def test_a_control_that_has_not_learned_ends_it(results: ModuleType, tmp_path: P
     assert results.result("cifar10_vit", folder)
 
 
-def test_a_measure_of_the_control_is_read_from_what_was_verified(
+def test_a_measure_has_its_constant_guess_from_the_list_of_studies(
     results: ModuleType, tmp_path: Path
 ) -> None:
-    folder = write(tmp_path / "a", learned(0.5))
-    for seed, value in enumerate([90.0, 130.0]):
-        below = folder / "study" / f"seed-000{seed}"
-        below.mkdir(parents=True)
-        values = {"T=return": torch.tensor([value]), "t0=return": torch.tensor([9.0])}
-        save_file(values, below / "control.outcome.safetensors")
+    folder = write(tmp_path / "a", learned(110.0, "measures/return", guess=None))
     text = results.result("dqn_cartpole", folder)
     assert "At T the control's measures/return is 110, a constant guess's 9.6." in text
-    save_file({"T=return": torch.tensor([20.0])}, below / "control.outcome.safetensors")
+    write(folder, learned(55.0, "measures/return", guess=None))
     with pytest.raises(SystemExit, match="dqn_cartpole: the control's measures/return is 55 only"):
         results.result("dqn_cartpole", folder)
+    folder = write(tmp_path / "b", learned(0.5, guess=None))
+    with pytest.raises(SystemExit, match="accuracy: nothing is guessed of it"):
+        results.result("cifar10_vit", folder)
 
 
 def test_only_the_block_of_a_study_is_written_anew(
@@ -169,8 +168,7 @@ def test_every_study_on_the_page_was_verified_and_stands_with_what_it_says(
         assert f"`examples/{name}.py`: " in PAGE
         block = shown(name)
         assert "Verdict *verified*, all " in block
-        has_levels = "\nWhat the control reaches: mean over" in block
-        assert has_levels == (results.STUDIES[name].guess is None)
+        assert "\nWhat the control reaches: mean over" in block
         assert re.search(r"SHA-256 of the manifest: `[0-9a-f]{16}`", block)
     for start in ("It says", "It does not say"):
         assert PAGE.count(f"\n{start}: ") == len(told)
