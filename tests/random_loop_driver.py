@@ -9,6 +9,7 @@ one line of JSON, and answers with one::
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import logging
@@ -138,6 +139,8 @@ def main() -> None:
         # What this process has imported and looked up, its forks need not.
         plan = LoopPlan("adam", "epoch", "shuffle", "torch", 0, 1, 2, 0, True, "plain", True, None)
         _run_here(plan, Path(name) / "out", "recorded", 0, 0)
+    gc.collect()
+    gc.freeze()  # what is never collected is never copied into a fork
     for line in sys.stdin:
         asked: dict[str, Any] = json.loads(line)
         plan = LoopPlan(**asked["plan"])
