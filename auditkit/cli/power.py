@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import click
 from rich.console import Console
 
+from auditkit.api.seeds_needed import Asked, by_pilot, by_sd
 from auditkit.cli.console import console, number, print_facts, print_table
 from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT, WHOLE
@@ -22,9 +23,7 @@ from auditkit.formats import canonical
 from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import DISTANCE_METRICS, as_typed
 from auditkit.records.plan_values import spelled_seeds
-from auditkit.records.power import PowerReport, PowerRow
-from auditkit.signing.trust import keys_that_count
-from auditkit.verification.request import VerifyRequest
+from auditkit.records.power import POWER, PowerReport, PowerRow
 
 
 @click.command(cls=Command)
@@ -53,8 +52,6 @@ def power(  # noqa: PLR0913 # one argument an option
     as_json: bool,
 ) -> None:
     """Say how many seeds a study needs, by the study PILOT or by a standard deviation."""
-    from auditkit.statistics.power import POWER, Aim, needs_of_sd  # noqa: PLC0415 # loads scipy
-
     if pilot is not None and sd is not None:
         raise UsageError("a pilot study says the standard deviation: give it, or --sd, not both")
     if pilot is None and sd is None:
@@ -65,38 +62,15 @@ def power(  # noqa: PLR0913 # one argument an option
     if chance >= 1:
         raise UsageError(f"--power must be below 1, not {chance:g}")
     wanted, limit = _positive("--effect", effect), margin and _positive("--margin", margin)
-    if pilot is None or sd is not None:
-        name = metric or "the metric"
-        aim = Aim(name, wanted, limit or None, chance, tests or 1)
-        report = needs_of_sd(aim, _positive("--sd", sd or ""))
+    asked = Asked(metric, wanted, limit or None, chance, tests)
+    if pilot is None:
+        report = by_sd(_positive("--sd", sd or ""), asked)
     else:
-        report = _by_pilot(ctx, pilot, metric, wanted, limit or None, chance, tests)
+        report = by_pilot(ctx.with_resource(received_manifest(pilot)).path, asked, say)
     if as_json:
         click.echo(canonical.encode(report).decode("ascii"))
         return
     _print(report)
-
-
-def _by_pilot(
-    ctx: click.Context,
-    pilot: str,
-    metric: str | None,
-    effect: float,
-    margin: float | None,
-    chance: float,
-    tests: int | None,
-) -> PowerReport:
-    from auditkit.statistics.power import Aim, needs_of  # noqa: PLC0415 # loads scipy
-    from auditkit.verification.pilot import read_pilot  # noqa: PLC0415 # likewise
-
-    path = ctx.with_resource(received_manifest(pilot)).path
-    trusted, _ = keys_that_count(path.parent, (), (), strict=False, warn=say)
-    read = read_pilot(path, VerifyRequest(trusted), metric)
-    plan = read.plan
-    n_tests = tests or plan.n_tests
-    placebos = plan.placebos if base_metric(read.metric) in DISTANCE_METRICS else None
-    aim = Aim(read.metric, effect, margin, chance, n_tests, placebos)
-    return needs_of(aim, read.spreads, read.cost, plan.seeds)
 
 
 def _positive(option: str, text: str) -> float:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+#: Aim of a plan that names none.
+POWER: Final = 0.8
 
 
 @dataclass(frozen=True)

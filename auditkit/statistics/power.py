@@ -22,12 +22,11 @@ from auditkit.errors import PlanError
 from auditkit.records.estimate import ALPHA, MIN_PAIRS
 from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import RANGES
-from auditkit.records.power import PowerPoint, PowerReport, PowerRow, SeedCost
+from auditkit.records.power import POWER, PowerPoint, PowerReport, PowerRow, SeedCost
 from auditkit.statistics.moments import standard_deviation
 from auditkit.statistics.multiplicity import seeds_needed
 
-#: Aim of a plan that names none, and confidence of the upper limit of a pilot's SD.
-POWER: Final = 0.8
+#: Confidence of the upper limit of a pilot's SD.
 CONFIDENCE: Final = 0.8
 
 #: Numbers of seeds at which power is told.
