@@ -24,6 +24,9 @@ PathLike = str | Path
 _STATISTICS = "auditkit.statistics.power"
 _PILOT = "auditkit.verification.pilot"
 
+#: Placebos a seed where no pilot says how many: those of a plan that names none.
+PLACEBOS = 3
+
 
 def power(
     pilot: PathLike | None = None,
@@ -84,7 +87,8 @@ def by_sd(sd: float, asked: Asked) -> PowerReport:
     """Seeds by a standard deviation that is taken for the true one."""
     statistics = importlib.import_module(_STATISTICS)
     name = asked.metric or "the metric"
-    aim = statistics.Aim(name, asked.effect, asked.margin, asked.power, asked.tests or 1)
+    placebos = PLACEBOS if base_metric(name) in DISTANCE_METRICS else None
+    aim = statistics.Aim(name, asked.effect, asked.margin, asked.power, asked.tests or 1, placebos)
     report: PowerReport = statistics.needs_of_sd(aim, sd)
     return report
 

@@ -109,14 +109,22 @@ def _facts(report: PowerReport) -> Iterator[tuple[str, str]]:
     yield "alpha", size
     if base_metric(report.metric) in DISTANCE_METRICS:
         why = "with less the permutation test cannot reach it, whatever the data"
+        simulated = any(row.seeds_simulated is not None for row in report.rows)
         yield (
             "test",
-            "the numbers are the paired t test's of the excess; a study judges a distance by the "
-            "permutation, which may need more or fewer",
+            "the permutation, which judges a distance, in studies simulated from the pilot's own "
+            "seeds; beside it the paired t test of the excess"
+            if simulated
+            else "the numbers are the paired t test's of the excess; a study judges a distance by "
+            "the permutation, which is not simulated here and may need more or fewer",
         )
     else:
         why = "with less the sign-flip test, which does not assume normality, cannot reach it"
-        yield "test", "paired t test, which can do with fewer seeds than the sign-flip test"
+        yield (
+            "test",
+            "paired t test, which can do with fewer seeds than the sign-flip test; that is "
+            "simulated",
+        )
     yield "fewest seeds", f"{report.fewest}: {why}"
 
 
@@ -129,6 +137,7 @@ def _cells(row: PowerRow) -> tuple[str, ...]:
         number(row.upper_sd),
         _seeds(row.seeds),
         _seeds(row.seeds_plug_in),
+        _seeds(row.seeds_simulated),
         number(row.smallest_effect),
         _seeds(row.seeds_equivalence),
     )
@@ -140,7 +149,12 @@ def _seeds(value: int | None) -> str:
 
 def _needed(report: PowerReport) -> int | None:
     """Seeds for every row that has an answer, no fewer than any test needs; None where none has."""
-    counts = [row.seeds for row in report.rows if row.seeds is not None]
+    judged = base_metric(report.metric) in DISTANCE_METRICS
+    counts = [
+        row.seeds if row.seeds_simulated is None or not judged else row.seeds_simulated
+        for row in report.rows
+        if row.seeds is not None
+    ]
     return max(*counts, report.fewest) if counts else None
 
 
@@ -174,10 +188,16 @@ def _sentence(report: PowerReport) -> str:
         sd = f"the 80 % upper confidence limit, {number(row.upper_sd)}, of the standard deviation "
         sd += f"of {pilot}"
     tests = f" after Holm's correction for {report.n_tests} tests" if report.n_tests > 1 else ""
+    distances = base_metric(report.metric) in DISTANCE_METRICS
+    answered = [row for row in report.rows if row.seeds is not None]
+    test, what = "paired t test, two-sided", "paired differences"
+    if distances and all(row.seeds_simulated is not None for row in answered):
+        test = "permutation of labels within seeds, one-sided, simulated from the pilot's seeds"
+        what = "excess"
     return (
         f"{needed} seeds detect a difference of {number(report.effect)} in {report.metric} with a "
-        f"power of at least {report.power:g} (paired t test, two-sided, alpha {report.alpha:g}"
-        f"{tests}), by {sd} of the paired differences.{_without_answer(report)}"
+        f"power of at least {report.power:g} ({test}, alpha {report.alpha:g}"
+        f"{tests}), by {sd} of the {what}.{_without_answer(report)}"
     )
 
 
