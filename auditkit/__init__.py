@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from auditkit.api.calls import load_manifest, load_report, verify
     from auditkit.api.difference import diff
     from auditkit.api.report import Report
+    from auditkit.api.seeds_needed import power
     from auditkit.errors import AuditError, NothingToPerturb
     from auditkit.observe.loader.consumption import consume
     from auditkit.observe.rng.per_sample import PerSample
@@ -57,6 +58,7 @@ _HOMES = {
     "load_manifest": "auditkit.api.calls",
     "load_report": "auditkit.api.calls",
     "perturb": "auditkit.perturbations.own",
+    "power": "auditkit.api.seeds_needed",
     "verify": "auditkit.api.calls",
 }
 
@@ -86,6 +88,7 @@ __all__ = [
     "load_manifest",
     "load_report",
     "perturb",
+    "power",
     "verify",
 ]
 

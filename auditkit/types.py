@@ -2,9 +2,9 @@
 
 ``auditkit.verify`` and ``auditkit.load_report`` give a :class:`Report`, ``auditkit.load_manifest``
 gives a :class:`StudyManifest` or a :class:`RecordingManifest`, ``auditkit.diff`` gives a
-:class:`RunDifference`; the other classes are what stands in these. All are frozen dataclasses that
-hold what the JSON holds. Later versions add fields; within version 1 of the schemas none is renamed
-or taken away.
+:class:`RunDifference`, ``auditkit.power`` a :class:`PowerReport`; the other classes are what stands
+in these. All are frozen dataclasses that hold what the JSON holds. Later versions add fields;
+within version 1 of the schemas none is renamed or taken away.
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ from auditkit.records.plan import (
 from auditkit.records.plug_in import (
     PlugIn,
 )
+from auditkit.records.power import PowerPoint, PowerReport, PowerRow, SeedCost
 from auditkit.records.recording import (
     CheckpointRecord,
     RankRecord,
@@ -138,6 +139,9 @@ __all__ = [
     "PerturbationSpec",
     "PlanBinding",
     "PlugIn",
+    "PowerPoint",
+    "PowerReport",
+    "PowerRow",
     "Producer",
     "ProfileRow",
     "ProgramRecord",
@@ -148,6 +152,7 @@ __all__ = [
     "RunDifference",
     "RunTimes",
     "SampleDifference",
+    "SeedCost",
     "SeedRecord",
     "SettingDifference",
     "SignedEstimate",

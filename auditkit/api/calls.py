@@ -7,29 +7,49 @@ finds is no error: it is in the report.
 
 from __future__ import annotations
 
+import importlib
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from auditkit.api.countersigned import countersigned, countersigner, utc_now
+from auditkit.api.given import authorities_of, refuse_idle, variables_of
+from auditkit.api.received import manifest_file, received
 from auditkit.api.report import Report, as_report
 from auditkit.api.verifying import verify_as_asked
 from auditkit.errors import UsageError
-from auditkit.files import archives, store
-from auditkit.files.archive_kinds import is_archive
-from auditkit.files.unfinished import refuse_unfinished
+from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.redaction import redact_path
 from auditkit.formats.statements import manifest_from_statement
-from auditkit.records.manifest import MANIFEST_NAME, StudyManifest
+from auditkit.records.manifest import StudyManifest
 from auditkit.records.recording import RecordingManifest
+from auditkit.records.settings import Passing
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.trust import keys_that_count
 from auditkit.verification.report_json import report_from_json
 from auditkit.verification.request import REQUIRED, VerifyRequest
 
 PathLike = str | Path
+
+#: Loads the estimands, and so scipy.
+_PILOT = "auditkit.verification.pilot"
+
+#: Arguments that do nothing without a replay, by the field of the request.
+_SPELT = {
+    "replay": "replay='none'",
+    "budget": "budget",
+    "tolerance": "tolerance",
+    "replay_seed": "replay_seed",
+    "arguments": "arguments",
+    "variables": "environment",
+    "generalise_probe": "generalise_probe",
+    "command": "command",
+}
 
 
 def verify(  # noqa: PLR0913 # one argument an option
@@ -42,14 +62,25 @@ def verify(  # noqa: PLR0913 # one argument an option
     arguments: Mapping[str, str] | None = None,
     command: Sequence[str] = (),
     jobs: int = 1,
-    require: Literal["verified", "sampled", "integrity"] | None = None,
+    require: Literal["verified", "sampled", "integrity", "integrity-only"] | None = None,
     strict: bool = False,
+    threshold: int = 1,
+    authority: PathLike | Sequence[PathLike] = (),
+    environment: str | Sequence[str] = (),
+    replay_seed: int | None = None,
+    budget: float | None = None,
+    tolerance: float | None = None,
+    generalise_probe: bool = False,
+    pilot: PathLike | None = None,
+    countersign: PathLike | None = None,
 ) -> Report:
-    """Verify a study or recording, as ``auditkit verify`` does.
+    """Verify a study or recording, as ``auditkit verify`` does; the arguments are its options.
+
+    What is found is in the report, which is true where all is well; other errors are raised.
 
     Args:
         path: Its manifest, its folder, or a ``.zip`` or ``.tar.gz`` of it.
-        key: Files of public keys to trust; without any key or fingerprint this machine's own.
+        key: Files of public keys to trust; without key or fingerprint this machine's own.
         fingerprint: ``SHA256:...`` of keys to trust, as the paper prints them.
         replay: ``"all"``, ``"none"``, or how many branches to draw by chance.
         allow_code: Whether code that somebody else signed may be executed.
@@ -58,40 +89,52 @@ def verify(  # noqa: PLR0913 # one argument an option
         jobs: Seeds that are replayed at a time.
         require: Let the exit code be 7, and the report false, where less than this is shown.
         strict: Whether this machine's own trust is set aside, and unlisted files are failures.
-
-    Returns:
-        The report; it is true where nothing is wrong.
-
-    Raises:
-        UsageError: When an argument means nothing, or the factory does not take one.
-        StoreError: When there is no such file, or no manifest yet.
-        ArchiveError: When an archive is broken, or holds what it must not.
-        KeyFileError: When a key cannot be read, or a fingerprint is none.
+        threshold: How many people whose keys are trusted must have signed.
+        authority: Certificate files of timestamp authorities to trust.
+        environment: Names of this process's variables that the replay has, too.
+        replay_seed: Repeats a draw of so many branches.
+        budget: Seconds to spend on replay, as many branches as fit.
+        tolerance: Total variation up to which another environment's tables are called close.
+        generalise_probe: Whether effects are also given for other examples than the probe's.
+        pilot: The study that this one was planned by: are its seeds new?
+        countersign: Key file to sign the report with; a warning says why, where it is not.
     """
-    _check(replay, jobs, require)
-    keys, fingerprints = _several(key), _several(fingerprint)
+    request = VerifyRequest(
+        (),
+        *(replay, replay_seed, strict, allow_code, _redacted(arguments), jobs, tuple(command)),
+        *(threshold, budget, tolerance, authorities_of(_several(authority))),
+        fingerprints=_several(fingerprint),
+        require=_required(require),
+        variables=variables_of(_several(environment)),
+        generalise_probe=generalise_probe,
+    )
+    _check(request)
+    return _verified(Path(path), request, _several(key), pilot, countersign)
+
+
+def _verified(
+    path: Path,
+    request: VerifyRequest,
+    keys: Sequence[PathLike],
+    pilot: PathLike | None,
+    countersign: PathLike | None,
+) -> Report:
     with ExitStack() as stack:
-        place = Path(path)
-        if is_archive(place):
-            place = stack.enter_context(archives.unpacked(place))
-        place = _manifest(place)
+        place = received(stack, path)
+        signer = None if countersign is None else countersigner(countersign, path, place)
         trusted, aside = keys_that_count(
-            place.parent, keys, fingerprints, strict=strict, warn=_warn
+            place.parent, keys, request.fingerprints, strict=request.strict, warn=_warn
         )
-        request = VerifyRequest(
-            trusted=trusted,
-            replay=replay,
-            strict=strict,
-            allow_code=allow_code,
-            arguments={name: redact_path(text) for name, text in (arguments or {}).items()},
-            jobs=jobs,
-            command=tuple(command),
-            named=bool(keys or fingerprints),
-            fingerprints=fingerprints,
-            set_aside=aside,
-            require=None if require is None else REQUIRED[require],
-        )
-        return as_report(verify_as_asked(place, request))
+        named = bool(keys or request.fingerprints)
+        request = replace(request, trusted=trusted, set_aside=aside, named=named)
+        if pilot is not None:
+            seeds = importlib.import_module(_PILOT).pilot_seeds(received(stack, pilot), request)
+            request = replace(request, pilot=seeds)
+        started = utc_now()
+        report = as_report(verify_as_asked(place, request))
+        if signer is not None:
+            countersigned(place, report, started, signer, _warn)
+        return report
 
 
 def load_report(path: PathLike) -> Report:
@@ -121,27 +164,45 @@ def load_manifest(path: PathLike) -> StudyManifest | RecordingManifest:
         StoreError: When it cannot be read, or is not there yet.
         MalformedError: When it is no manifest.
     """
-    place = _manifest(Path(path))
+    place = manifest_file(Path(path))
     data = store.read_bytes(place, max_bytes=canonical.MAX_BYTES, what="a manifest")
     payload = open_envelope(data, what=place.name).payload
     return manifest_from_statement(payload, what=place.name)
 
 
-def _manifest(path: Path) -> Path:
-    """The manifest of a folder, or the file that was named."""
-    place = path / MANIFEST_NAME if path.is_dir() else path
-    refuse_unfinished(place)
-    return place
-
-
-def _check(replay: object, jobs: int, require: object) -> None:
-    is_number = isinstance(replay, int) and not isinstance(replay, bool) and replay > 0
-    if replay not in ("all", "none") and not is_number:
+def _check(request: VerifyRequest) -> None:
+    replay, seed = request.replay, request.replay_seed
+    if replay not in ("all", "none") and not _is_whole(replay, 1):
         raise UsageError(f"replay is 'all', 'none' or a whole number of at least 1, not {replay!r}")
-    if jobs < 1:
-        raise UsageError(f"jobs must be at least 1, not {jobs}")
-    if require is not None and require not in REQUIRED:
-        raise UsageError(f"require is one of {', '.join(REQUIRED)}, not {require!r}")
+    for name, value in (("jobs", request.jobs), ("threshold", request.threshold)):
+        if not _is_whole(value, 1):
+            raise UsageError(f"{name} must be at least 1, not {value!r}")
+    if seed is not None and not _is_whole(seed, 0):
+        raise UsageError(f"replay_seed is a whole number of at least 0, not {seed!r}")
+    budget, tolerance = request.budget, request.tolerance
+    if budget is not None and not (_is_number(budget) and 0 < budget < math.inf):
+        raise UsageError(f"budget is a number of seconds above 0, not {budget!r}")
+    if tolerance is not None and not (_is_number(tolerance) and 0 <= tolerance <= 1):
+        raise UsageError(f"tolerance is a total variation, 0 to 1, not {tolerance!r}")
+    refuse_idle(request, _SPELT)
+
+
+def _required(verdict: str | None) -> Passing | None:
+    if verdict is not None and verdict not in REQUIRED:
+        raise UsageError(f"require is one of {', '.join(REQUIRED)}, not {verdict!r}")
+    return None if verdict is None else REQUIRED[verdict]
+
+
+def _redacted(arguments: Mapping[str, str] | None) -> dict[str, str]:
+    return {name: redact_path(text) for name, text in (arguments or {}).items()}
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _several(given: Any) -> list[Any]:
@@ -150,4 +211,4 @@ def _several(given: Any) -> list[Any]:
 
 
 def _warn(line: str) -> None:
-    warnings.warn(line, stacklevel=4)  # where auditkit.verify was called
+    warnings.warn(line, stacklevel=5)  # where auditkit.verify was called

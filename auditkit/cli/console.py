@@ -212,11 +212,14 @@ LAYOUTS: Mapping[str, Layout] = {
     ),
     "power": Layout(
         (
-            *("perturbation", "time", "pairs", "SD", "upper SD", "seeds", "by SD"),
+            *("perturbation", "time", "pairs", "SD", "upper SD", "seeds", "by SD", "relabeling"),
             *("smallest effect", "equivalence"),
         ),
-        numbers=("pairs", "SD", "upper SD", "seeds", "by SD", "smallest effect", "equivalence"),
-        words=("power", "upper SD", "smallest effect"),
+        numbers=(
+            *("pairs", "SD", "upper SD", "seeds", "by SD", "relabeling", "smallest effect"),
+            "equivalence",
+        ),
+        words=("power", "upper SD", "relabeling", "smallest effect"),
         first_to_go=("equivalence", "pairs", "smallest effect", "by SD"),
         is_grouped=True,
     ),

@@ -22,6 +22,15 @@ from auditkit.records.plan import as_typed, rounded
 _Row = SignedEstimate | DistanceEstimate
 _Key = tuple[str, str, str, str]
 
+#: What parts of a probe are, by the first word of their names.
+_PARTS = {
+    "class": "class: by label",
+    "margin": "margin 1/4: the quarter that the control was least sure of at t0",
+    "confidence": "confidence 1/4: the positions that the control was least sure of at t0",
+    "error": "error 1/4: the quarter on which the control was least wrong at t0",
+    "target": "target 1/4: the quarter with the smallest targets",
+}
+
 #: Where profiles end that are not printed in full.
 _MAX_PROFILE = 40
 
@@ -124,7 +133,7 @@ def _generalised(wider: Generalised, row: _Row | None) -> tuple[str, ...]:
 
 def _profile(rows: Sequence[ProfileRow], *, everything: bool) -> EstimandTable:
     title = "Parts of the probe (exploratory)"
-    notes = ["class: by label; margin 1/4: the quarter that the control was least sure of at t0"]
+    notes = [_parts_of(rows)]
     shown = list(rows)
     if not everything and len(rows) > _MAX_PROFILE:
         shown = sorted(rows, key=lambda row: 2.0 if row.adjusted_p is None else row.adjusted_p)
@@ -147,6 +156,12 @@ def _profile(rows: Sequence[ProfileRow], *, everything: bool) -> EstimandTable:
         for row in shown
     )
     return EstimandTable("profile", title, cells, tuple(notes))
+
+
+def _parts_of(rows: Sequence[ProfileRow]) -> str:
+    """What the parts of some rows are."""
+    there = {row.part.partition(" ")[0] for row in rows}
+    return "; ".join(text for part, text in _PARTS.items() if part in there)
 
 
 def _named(row: _Row | Spread | Generalised) -> tuple[str, str, str]:

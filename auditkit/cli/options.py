@@ -1,20 +1,20 @@
-"""Option values shared by commands, and the optional packages that some of them need."""
+"""Option values shared by commands."""
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from auditkit.api.needed import load_extra
 from auditkit.cli.help import Command
 from auditkit.errors import UsageError
-from auditkit.formats.quote import brief, escaped, printable
+from auditkit.formats.quote import brief
 from auditkit.formats.redaction import redact_path
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ _WHOLE = re.compile("-?[0-9]{1,40}")
 _NUMBER = re.compile(
     r"-?([0-9]{1,40}(\.[0-9]{0,40})?|\.[0-9]{1,40})(e-?[0-9]{1,3})?", re.IGNORECASE
 )
-
-#: Characters of a variable's value, as of any text of a report.
-_MAX_VALUE = 65536
 
 
 def whole_number(text: str) -> int | None:
@@ -159,36 +156,6 @@ def parse_arguments(items: Iterable[str]) -> dict[str, str]:
     return arguments
 
 
-def parse_variables(names: Sequence[str]) -> dict[str, str]:
-    """Read ``--env NAME`` options: variables of this process's environment, with their values.
-
-    Raises:
-        UsageError: On one that is not set, empty, no text, given twice, or not to be chosen.
-    """
-    return _values_of(names) if names else {}
-
-
-def _values_of(names: Sequence[str]) -> dict[str, str]:
-    from auditkit.processes.interpreter import is_set_by_auditkit  # noqa: PLC0415 # few need it
-
-    variables: dict[str, str] = {}
-    for name in names:
-        value = os.environ.get(name, "")
-        if is_set_by_auditkit(name):
-            raise UsageError(f"--env {brief(name)}: that is for auditkit to set in a replay")
-        if not name.isidentifier() or not value:
-            raise UsageError(
-                f"--env {brief(name)} is no variable of this environment, or empty",
-                hint="give the name alone; the value is the one that it has here",
-            )
-        if escaped(value) != printable(value) or len(value) > _MAX_VALUE:
-            raise UsageError(f"--env {brief(name)}: its value is too long, or no UTF-8 text")
-        if name in variables:
-            raise UsageError(f"--env {brief(name)} is given twice")
-        variables[name] = value
-    return variables
-
-
 def parse_seeds(text: str, option: str = "--seeds") -> tuple[int, ...]:
     """Read ``0-7`` or ``1,3,5-9``.
 
@@ -263,39 +230,10 @@ class CommandWithTail(Command):
         return [*super().collect_usage_pieces(ctx), "[-- COMMAND ...]"]
 
 
-def timestamps() -> Any:
-    """:mod:`auditkit.signing.timestamps`.
-
-    Raises:
-        UsageError: When its package is not installed.
-    """
-    return _load("auditkit.signing.timestamps", "timestamp")
-
-
-def token_sha256(reply: bytes) -> str:
-    """:func:`auditkit.signing.timestamps.token_sha256`, loaded when it is needed.
-
-    Raises:
-        UsageError: When its package is not installed.
-    """
-    return str(timestamps().token_sha256(reply))
-
-
 def crates() -> Any:
     """:mod:`auditkit.paper.crate`.
 
     Raises:
         UsageError: When its package is not installed.
     """
-    return _load("auditkit.paper.crate", "crate")
-
-
-def _load(module: str, extra: str) -> Any:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] == "auditkit":
-            raise
-        raise UsageError(
-            f"the package {error.name} is not installed", hint=f'pip install "auditkit[{extra}]"'
-        ) from error
+    return load_extra("auditkit.paper.crate", "crate")

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import click
 from rich.console import Console
 
+from auditkit.api.seeds_needed import Asked, by_pilot, by_sd
 from auditkit.cli.console import console, number, print_facts, print_table
 from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT, WHOLE
@@ -22,9 +23,7 @@ from auditkit.formats import canonical
 from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import DISTANCE_METRICS, as_typed
 from auditkit.records.plan_values import spelled_seeds
-from auditkit.records.power import PowerReport, PowerRow
-from auditkit.signing.trust import keys_that_count
-from auditkit.verification.request import VerifyRequest
+from auditkit.records.power import POWER, PowerReport, PowerRow
 
 
 @click.command(cls=Command)
@@ -53,8 +52,6 @@ def power(  # noqa: PLR0913 # one argument an option
     as_json: bool,
 ) -> None:
     """Say how many seeds a study needs, by the study PILOT or by a standard deviation."""
-    from auditkit.statistics.power import POWER, Aim, needs_of_sd  # noqa: PLC0415 # loads scipy
-
     if pilot is not None and sd is not None:
         raise UsageError("a pilot study says the standard deviation: give it, or --sd, not both")
     if pilot is None and sd is None:
@@ -65,38 +62,15 @@ def power(  # noqa: PLR0913 # one argument an option
     if chance >= 1:
         raise UsageError(f"--power must be below 1, not {chance:g}")
     wanted, limit = _positive("--effect", effect), margin and _positive("--margin", margin)
-    if pilot is None or sd is not None:
-        name = metric or "the metric"
-        aim = Aim(name, wanted, limit or None, chance, tests or 1)
-        report = needs_of_sd(aim, _positive("--sd", sd or ""))
+    asked = Asked(metric, wanted, limit or None, chance, tests)
+    if pilot is None:
+        report = by_sd(_positive("--sd", sd or ""), asked)
     else:
-        report = _by_pilot(ctx, pilot, metric, wanted, limit or None, chance, tests)
+        report = by_pilot(ctx.with_resource(received_manifest(pilot)).path, asked, say)
     if as_json:
         click.echo(canonical.encode(report).decode("ascii"))
         return
     _print(report)
-
-
-def _by_pilot(
-    ctx: click.Context,
-    pilot: str,
-    metric: str | None,
-    effect: float,
-    margin: float | None,
-    chance: float,
-    tests: int | None,
-) -> PowerReport:
-    from auditkit.statistics.power import Aim, needs_of  # noqa: PLC0415 # loads scipy
-    from auditkit.verification.pilot import read_pilot  # noqa: PLC0415 # likewise
-
-    path = ctx.with_resource(received_manifest(pilot)).path
-    trusted, _ = keys_that_count(path.parent, (), (), strict=False, warn=say)
-    read = read_pilot(path, VerifyRequest(trusted), metric)
-    plan = read.plan
-    n_tests = tests or plan.n_tests
-    placebos = plan.placebos if base_metric(read.metric) in DISTANCE_METRICS else None
-    aim = Aim(read.metric, effect, margin, chance, n_tests, placebos)
-    return needs_of(aim, read.spreads, read.cost, plan.seeds)
 
 
 def _positive(option: str, text: str) -> float:
@@ -135,14 +109,22 @@ def _facts(report: PowerReport) -> Iterator[tuple[str, str]]:
     yield "alpha", size
     if base_metric(report.metric) in DISTANCE_METRICS:
         why = "with less the permutation test cannot reach it, whatever the data"
+        simulated = any(row.seeds_simulated is not None for row in report.rows)
         yield (
             "test",
-            "the numbers are the paired t test's of the excess; a study judges a distance by the "
-            "permutation, which may need more or fewer",
+            "the permutation, which judges a distance, in studies simulated from the pilot's own "
+            "seeds; beside it the paired t test of the excess"
+            if simulated
+            else "the numbers are the paired t test's of the excess; a study judges a distance by "
+            "the permutation, which is not simulated here and may need more or fewer",
         )
     else:
         why = "with less the sign-flip test, which does not assume normality, cannot reach it"
-        yield "test", "paired t test, which can do with fewer seeds than the sign-flip test"
+        yield (
+            "test",
+            "paired t test, which can do with fewer seeds than the sign-flip test; that is "
+            "simulated",
+        )
     yield "fewest seeds", f"{report.fewest}: {why}"
 
 
@@ -155,6 +137,7 @@ def _cells(row: PowerRow) -> tuple[str, ...]:
         number(row.upper_sd),
         _seeds(row.seeds),
         _seeds(row.seeds_plug_in),
+        _seeds(row.seeds_simulated),
         number(row.smallest_effect),
         _seeds(row.seeds_equivalence),
     )
@@ -166,7 +149,12 @@ def _seeds(value: int | None) -> str:
 
 def _needed(report: PowerReport) -> int | None:
     """Seeds for every row that has an answer, no fewer than any test needs; None where none has."""
-    counts = [row.seeds for row in report.rows if row.seeds is not None]
+    judged = base_metric(report.metric) in DISTANCE_METRICS
+    counts = [
+        row.seeds if row.seeds_simulated is None or not judged else row.seeds_simulated
+        for row in report.rows
+        if row.seeds is not None
+    ]
     return max(*counts, report.fewest) if counts else None
 
 
@@ -200,10 +188,16 @@ def _sentence(report: PowerReport) -> str:
         sd = f"the 80 % upper confidence limit, {number(row.upper_sd)}, of the standard deviation "
         sd += f"of {pilot}"
     tests = f" after Holm's correction for {report.n_tests} tests" if report.n_tests > 1 else ""
+    distances = base_metric(report.metric) in DISTANCE_METRICS
+    answered = [row for row in report.rows if row.seeds is not None]
+    test, what = "paired t test, two-sided", "paired differences"
+    if distances and all(row.seeds_simulated is not None for row in answered):
+        test = "permutation of labels within seeds, one-sided, simulated from the pilot's seeds"
+        what = "excess"
     return (
         f"{needed} seeds detect a difference of {number(report.effect)} in {report.metric} with a "
-        f"power of at least {report.power:g} (paired t test, two-sided, alpha {report.alpha:g}"
-        f"{tests}), by {sd} of the paired differences.{_without_answer(report)}"
+        f"power of at least {report.power:g} ({test}, alpha {report.alpha:g}"
+        f"{tests}), by {sd} of the {what}.{_without_answer(report)}"
     )
 
 

@@ -158,10 +158,11 @@ def _floor(found: Preflight, plan: StudyPlan) -> str:
     }[grown(trial, plan)]
     if shrinks(trial):
         will += f"; it shrinks (half of the trial: {number(trial.halfway)}): training contracts"
+    alone = " alone" if len(plan.seeds) > 1 else ""  # others may need another scale
     return (
         f"{'chosen: ' if was_chosen else ''}nudged after step {trial.began} of seed "
-        f"{plan.seeds[0]}, a placebo was {trial.of} {number(trial.end)} from the control after "
-        f"{_length(trial, plan)} ({GROWN:g} counts as grown): {will}"
+        f"{plan.seeds[0]}{alone}, a placebo was {trial.of} {number(trial.end)} from the control "
+        f"after {_length(trial, plan)} ({GROWN:g} counts as grown): {will}"
     )
 
 

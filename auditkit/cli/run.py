@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from auditkit.api.needed import token_sha256
 from auditkit.cli.console import console
 from auditkit.cli.designs import factory_arguments, refuse_design
 from auditkit.cli.options import (
@@ -21,7 +22,6 @@ from auditkit.cli.options import (
     parse_arguments,
     parse_seeds,
     split_target,
-    token_sha256,
 )
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.plan import look_at

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import click
 
+from auditkit.api.needed import timestamps
 from auditkit.cli.help import Command, Group
 from auditkit.cli.manifest_update import read_manifest, rewrite
-from auditkit.cli.options import TEXT, timestamps
+from auditkit.cli.options import TEXT
 from auditkit.cli.outputs import new_file
 from auditkit.cli.received import manifest_path
 from auditkit.errors import AuditError, StoreError

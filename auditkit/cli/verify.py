@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
+from auditkit.api.countersigned import countersigned, utc_now
 from auditkit.api.verifying import verify_as_asked
 from auditkit.cli.needs import print_needs
 from auditkit.cli.options import (
@@ -39,11 +39,10 @@ from auditkit.errors import UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.formats import canonical, structure
 from auditkit.formats.quote import brief
-from auditkit.records.manifest import RunTimes
 from auditkit.records.report import VerificationReport
 from auditkit.replay.request import ReplayOutcome, ReplayRequest
 from auditkit.signing.trust import SigningKey
-from auditkit.verification.countersigning import countersign, countersignature_output
+from auditkit.verification.countersigning import countersignature_output
 from auditkit.verification.pilot_seeds import PilotSeeds
 from auditkit.verification.report_files import IS_REPORT, keep
 from auditkit.verification.request import REQUIRED, VerifyRequest
@@ -130,10 +129,10 @@ def verify_command(
     if request.tolerance is not None and not 0 <= request.tolerance <= 1:  # false for NaN, too
         raise UsageError(f"--tolerance is a total variation, 0 to 1, not {request.tolerance}")
     refuse_idle(request)
-    started = _now()
+    started = utc_now()
     report = verify_path(path, request)
     if key is not None:
-        _countersign(path, report, RunTimes.ending(started, _now()), key)
+        _countersign(path, report, started, key)
     if not json_to.is_stdout:
         print_report(report, everything=everything)
     json_to.write(canonical.dumps(structure.to_dict(report)))
@@ -188,18 +187,10 @@ def _replay_with_progress(
     return replay(run, replace(request, jobs=jobs), progress.report)
 
 
-def _countersign(path: Path, report: VerificationReport, run: RunTimes, key: SigningKey) -> None:
+def _countersign(path: Path, report: VerificationReport, started: str, key: SigningKey) -> None:
     """Sign a report, where there is something to put one's name to; says why where not."""
-    if report.signed_by == key.fingerprint:
-        say(
-            "warning: this key signed the manifest itself, so no reader will count its "
-            "countersignature"
-        )
-    try:
-        written = countersign(path.parent, report, run, key)
-    except UsageError as error:  # the report is still to be printed
-        say(str(error))
-    else:
+    written = countersigned(path, report, started, key, say)
+    if written is not None:
         say(f"wrote {written}, signed by {key.fingerprint}")
 
 
@@ -209,7 +200,3 @@ def _seconds(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise UsageError(f"--budget {brief(text)} is not like 90s, 30m or 6h")
     return seconds
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -8,21 +8,14 @@ from typing import Any
 
 import click
 
-from auditkit.cli.options import (
-    TEXT,
-    WHOLE,
-    parse_arguments,
-    parse_variables,
-    timestamps,
-    token_sha256,
-    whole_number,
-)
+from auditkit.api.given import authorities_of, variables_of
+from auditkit.api.given import refuse_idle as refuse_idle_by
+from auditkit.cli.options import TEXT, WHOLE, parse_arguments, whole_number
 from auditkit.cli.saying import say
 from auditkit.errors import UsageError
 from auditkit.formats.quote import brief
 from auditkit.signing.keys import TrustedKey
 from auditkit.signing.trust import keys_that_count
-from auditkit.verification.plan_binding import Authorities
 from auditkit.verification.request import REQUIRED, VerifyRequest
 
 _SHARED_OPTIONS = (
@@ -57,6 +50,18 @@ _SHARED_OPTIONS = (
         help="Certificate file of a timestamp authority to trust; repeatable.",
     ),
 )
+
+#: How options are typed that do nothing without a replay, by the field of the request.
+OPTIONS = {
+    "replay": "--replay none",
+    "budget": "--budget",
+    "tolerance": "--tolerance",
+    "replay_seed": "--replay-seed",
+    "arguments": "--arg",
+    "variables": "--env",
+    "generalise_probe": "--generalise-probe",
+    "command": "a command after --",
+}
 
 #: For commands that replay in an interpreter that is kept apart. A reproduction, or a command of
 #: the user's own, runs in his whole environment.
@@ -130,10 +135,10 @@ def request_of(  # noqa: PLR0913 # one argument an option
         arguments=parse_arguments(arguments),
         jobs=jobs if jobs is not None else 0,
         threshold=threshold,
-        authorities=_authorities(authorities),
+        authorities=authorities_of(authorities),
         named=named,
         fingerprints=fingerprint,
-        variables=parse_variables(variables),
+        variables=variables_of(variables),
         set_aside=aside,
         require=None if require is None else REQUIRED[require],
         generalise_probe=generalise_probe,
@@ -146,20 +151,7 @@ def refuse_idle(request: VerifyRequest) -> None:
     Raises:
         UsageError: When there are any.
     """
-    given = {
-        "--budget": request.budget is not None,
-        "--tolerance": request.tolerance is not None,
-        "--replay-seed": request.replay_seed is not None,
-        "--arg": bool(request.arguments),
-        "--env": bool(request.variables),
-        "--generalise-probe": request.generalise_probe,
-        "a command after --": bool(request.command),
-    }
-    idle = [name for name, is_given in given.items() if is_given]
-    if request.replay == "none" and idle:
-        raise UsageError(f"{', '.join(idle)} would do nothing: --replay none replays nothing")
-    if request.command and request.variables:
-        raise UsageError("--env would do nothing: your own command runs in your environment")
+    refuse_idle_by(request, OPTIONS)
 
 
 def trusted_keys(
@@ -171,19 +163,6 @@ def trusted_keys(
 
 def _warn(line: str) -> None:
     say(f"warning: {line}")
-
-
-def _authorities(files: tuple[str, ...]) -> Authorities:
-    """How timestamps are judged; the package for it is only needed where there are some."""
-    if not files:
-        return Authorities(token_sha256=token_sha256)
-    module = timestamps()
-    certificates = [found for name in files for found in module.load_certificates(name)]
-    return Authorities(
-        check=lambda reply, message: module.check_timestamp(reply, message, certificates),
-        token_sha256=token_sha256,
-        names=tuple(module.certificate_sha256(certificate) for certificate in certificates),
-    )
 
 
 def _amount(text: str) -> str | int:

@@ -58,7 +58,7 @@ class Generalised:
         variant: ``as-is`` or ``recalibrated``.
         time: ``t0+W`` or ``T``.
         n_seeds: Seeds with a pair (of a distance: with a floor).
-        n_examples: Examples of the probe.
+        n_examples: Examples of the probe; of scores by position, runs of successive positions.
         effect: Mean difference; of a distance the excess over the floor.
         interval: Two-way t interval; never narrower than that over the seeds alone.
         df: Its degrees of freedom (Satterthwaite).
@@ -81,15 +81,19 @@ class ProfileRow:
 
     Attributes:
         perturbation: Branch name of the treatment.
-        metric: ``accuracy`` or ``tv``, perhaps of a named probe.
+        metric: ``accuracy`` or ``tv``, of real numbers ``mse`` or ``rmsd``; perhaps of a named
+            probe.
         time: ``t0+W`` or ``T``.
         part: ``class 3`` (label), or ``margin 1/4``: by what the most likely class was ahead of
-            the second one in the control at t0, the quarter with the least.
-        n: Seeds with a pair (of ``tv``: with a floor) and an example in this part.
+            the second one in the control at t0, the quarter with the least. Of scores by position
+            ``confidence 1/4``, by the probability of the most likely class. Of real numbers
+            ``error 1/4``, by the control's error at t0, and of a single output ``target 1/4``.
+        n: Seeds with a pair (of a distance: with a floor) and an example in this part.
         n_examples: Examples in this part, mean over these seeds.
-        effect: Difference of ``accuracy``, or excess of ``tv`` over the floor, mean over the seeds.
+        effect: Difference of ``accuracy`` or ``mse``, or excess of ``tv`` or ``rmsd`` over the
+            floor, mean over the seeds.
         interval: t interval; None for n < 3 and without spread.
-        p: Paired t, two-sided; of ``tv`` the permutation within seeds, one-sided.
+        p: Paired t, two-sided; of a distance the permutation within seeds, one-sided.
         adjusted_p: Its q value over the whole profile (Benjamini-Hochberg).
     """
 

@@ -18,3 +18,8 @@ class Interval:
     low: float | None
     high: float | None
     level: float
+
+    def moved(self, by: float) -> Interval:
+        """The same interval about another estimate."""
+        low, high = (None if end is None else end + by for end in (self.low, self.high))
+        return Interval(low, high, self.level)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+#: Aim of a plan that names none.
+POWER: Final = 0.8
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,10 @@ class PowerRow:
         seeds: Pairs with which the paired t test detects the effect, by ``upper_sd`` where there
             is one, and never fewer than the permutation of a distance needs; None where no number
             within reason does.
+        seeds_simulated: Pairs with which the test by relabeling does in simulated studies, by the
+            same standard deviation: of a distance the permutation that gives its verdict, of a
+            signed metric the sign flip. None where more than 200 do, or nothing was simulated.
+        power_simulated: Share of the simulated studies that reject with so many.
         seeds_plug_in: The same by ``sd``.
         smallest_effect: What as many pairs as the pilot had would detect, in the metric's unit, by
             ``sd``; None where it was given.
@@ -35,6 +43,8 @@ class PowerRow:
     seeds_plug_in: int | None
     smallest_effect: float | None
     seeds_equivalence: int | None
+    seeds_simulated: int | None = None
+    power_simulated: float | None = None
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,9 @@ MIN_SIGN_FLIP = 6
 #: a t bound is too low (true size .13 to .24 at a nominal .05 for n = 3 .. 10).
 MIN_DISTANCE_EQUIVALENCE = 20
 
+#: What is said where tables differ in bits that no distance sees, such as the sign of a zero.
+ZERO_WITH_OTHER_BITS = "a distance of 0 in every seed, although the bits of the tables differ"
+
 #: What is said where equal values would give an interval of width 0.
 NO_SPREAD = "a standard deviation of exactly 0 gives no interval"
 
@@ -321,6 +324,8 @@ def _distance(
         return replace(row, notes=(f"no {missing} stands: floor and excess are undefined",))
     row = _excess(row, row.floor)
     notes = list(row.notes)
+    if not any(distances) and base_metric(estimand.metric) != "churn":  # classes say little of bits
+        notes.append(ZERO_WITH_OTHER_BITS)
     if row.n_with_floor < row.n:
         notes.append(f"pairs without a placebo that stands: {row.n - row.n_with_floor}")
     if estimand.time == "T" and development.developed is False:

@@ -19,7 +19,7 @@ from scipy import special
 from auditkit.records.estimate import MIN_PAIRS, Interval
 from auditkit.records.further_estimates import Generalised
 from auditkit.records.metric_names import qualified
-from auditkit.records.output_kinds import CLASSES
+from auditkit.records.output_kinds import EMBEDDING, REGRESSION
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics.examples import distance_examples, signed_examples
 from auditkit.statistics.moments import RELATIVE_ZERO
@@ -27,6 +27,15 @@ from auditkit.statistics.outcomes import BranchTables, SeedOutcomes, table_key, 
 from auditkit.statistics.positions import PositionTable, same_bits
 
 Values = NDArray[np.float64]
+
+#: Positions of one text are no examples that were drawn apart. Which of them are one text, nothing
+#: says; successive ones are taken together, in so many runs (the method of batch means).
+RUNS = 20
+
+POSITIONS = (
+    f"positions are taken together in {RUNS} runs of successive ones, which is right where no run "
+    "is shorter than a text"
+)
 
 
 @dataclass(frozen=True)
@@ -103,19 +112,35 @@ def generalised(
         first = table_key("T", "as-is", probe)
         if len(standing) < MIN_PAIRS:
             reasons.append(f"no two-way interval: fewer than {MIN_PAIRS} seeds")
-        elif (kind := observed.kind_of(probe)).name != CLASSES:
+        elif (kind := observed.kind_of(probe)).name == EMBEDDING:
             reasons.append(f"no two-way interval{said}: of {kind.told} it is not computed")
-        elif any(isinstance(each.control.tables[first], PositionTable) for each in standing):
-            reasons.append(f"no two-way interval{said}: no table by position is kept")
         elif not all(np.array_equal(labels[0], each) for each in labels) or _lengths_differ(
             standing, first
         ):
             reasons.append(f"no two-way interval{said}: the probe differs between seeds")
+        elif kind.name == REGRESSION and not labels[0].size:
+            reasons.append(f"no two-way interval{said}: of predictions errors alone have one")
+        elif is_by_position(standing, first) and len(standing[0].control.tables[first]) < 2 * RUNS:
+            reasons.append(f"no two-way interval{said}: fewer than {2 * RUNS} positions")
         else:
+            if is_by_position(standing, first):
+                reasons.append(f"two-way intervals{said}: {POSITIONS}")
             for variant in variants_of(outcomes, plan, probe):
                 for time in plan.times:
                     found += _of_table(standing, plan, (probe, variant, time), level)
     return tuple(found), tuple(dict.fromkeys(reasons))
+
+
+def is_by_position(outcomes: Sequence[SeedOutcomes], key: str) -> bool:
+    """Whether there is no whole table, but what was kept of every position."""
+    return any(isinstance(each.control.tables[key], PositionTable) for each in outcomes)
+
+
+def _runs(table: Values, *, by_position: bool) -> Values:
+    """The examples of ``(S, X)``; of positions the means of successive ones."""
+    if not by_position:
+        return table
+    return np.stack([run.mean(axis=1) for run in np.array_split(table, RUNS, axis=1)], axis=1)
 
 
 def _lengths_differ(standing: Sequence[SeedOutcomes], key: str) -> bool:
@@ -140,14 +165,17 @@ def _of_table(
         for metric, rows in columns.items():
             if len(rows) < MIN_PAIRS or _is_exactly_zero(standing, name, key):
                 continue
-            two_way = two_way_interval(np.array(rows), level)
+            table = np.array(rows)
+            units = _runs(table, by_position=is_by_position(standing, key))
+            two_way = two_way_interval(units, level)
             if two_way is not None:
                 yield Generalised(
                     *(name, qualified(probe, metric), variant, time),
-                    n_seeds=len(rows),
-                    n_examples=len(rows[0]),
-                    effect=two_way.mean,
-                    interval=two_way.interval,
+                    n_seeds=len(units),
+                    n_examples=units.shape[1],
+                    effect=float(table.mean()),
+                    # runs may differ by a position in length
+                    interval=two_way.interval.moved(float(table.mean()) - two_way.mean),
                     df=two_way.df,
                 )
 

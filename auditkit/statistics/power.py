@@ -4,7 +4,8 @@ Effects are in units of the standard deviation of the paired differences, d_z = 
 is integrated over the distribution of the sample's standard deviation: the non-central t functions
 of the usual libraries give NaN where power is near 1. A pilot's standard deviation is itself
 uncertain, and a plan from it alone misses its power in more than half of all cases; from the
-upper confidence limit of :func:`upper_limit` (80 %) it reaches it in four of five.
+upper confidence limit of :func:`upper_limit` (80 %) it reaches it in four of five. Tests by
+relabeling have no such formula and are simulated, see :mod:`auditkit.statistics.relabeling_power`.
 """
 
 from __future__ import annotations
@@ -21,13 +22,17 @@ from scipy import special
 from auditkit.errors import PlanError
 from auditkit.records.estimate import ALPHA, MIN_PAIRS
 from auditkit.records.metric_names import base_metric
-from auditkit.records.plan import RANGES
-from auditkit.records.power import PowerPoint, PowerReport, PowerRow, SeedCost
+from auditkit.records.plan import DISTANCE_METRICS, RANGES
+from auditkit.records.power import POWER, PowerPoint, PowerReport, PowerRow, SeedCost
 from auditkit.statistics.moments import standard_deviation
 from auditkit.statistics.multiplicity import seeds_needed
+from auditkit.statistics.relabeling_power import (
+    fewest_seeds,
+    permutation_power,
+    sign_flip_power,
+)
 
-#: Aim of a plan that names none, and confidence of the upper limit of a pilot's SD.
-POWER: Final = 0.8
+#: Confidence of the upper limit of a pilot's SD.
 CONFIDENCE: Final = 0.8
 
 #: Numbers of seeds at which power is told.
@@ -135,11 +140,14 @@ class Spread:
         perturbation: Branch name.
         time: When they were measured.
         differences: Treatment minus control a seed; of a distance, its excess over the floor.
+        labelled: Of a distance, those of the treatment and of every placebo from the control, by
+            seed; without them no permutation is simulated.
     """
 
     perturbation: str
     time: str
     differences: tuple[float, ...]
+    labelled: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -180,6 +188,11 @@ class Aim:
         """Size of one test."""
         return ALPHA / self.n_tests
 
+    @property
+    def is_distance(self) -> bool:
+        """Whether the metric is a distance."""
+        return base_metric(self.metric) in DISTANCE_METRICS
+
 
 def needs_of(
     aim: Aim, spreads: Sequence[Spread], cost: SeedCost | None, pilot_seeds: Sequence[int]
@@ -199,7 +212,8 @@ def needs_of(
     for spread in spreads:
         sd, n = standard_deviation(np.asarray(spread.differences)), len(spread.differences)
         if sd:
-            rows.append(_row(aim, sd, upper_limit(sd, n), spread.perturbation, spread.time, n))
+            row = _row(aim, sd, upper_limit(sd, n), spread.perturbation, spread.time, n)
+            rows.append(_simulated(aim, row, spread))
     if not rows:
         raise PlanError(
             f"the pilot's differences of {aim.metric} have no spread",
@@ -210,7 +224,8 @@ def needs_of(
 
 def needs_of_sd(aim: Aim, sd: float) -> PowerReport:
     """How many seeds a study needs, by a standard deviation that is taken for the true one."""
-    return _report(aim, [_row(aim, sd, None, "", "", None)], None, ())
+    row = _simulated(aim, _row(aim, sd, None, "", "", None), Spread("", "", ()))
+    return _report(aim, [row], None, ())
 
 
 def _row(
@@ -231,6 +246,30 @@ def _row(
         if margin is None
         else seeds_for_equivalence(margin / planned, aim.power, alpha=aim.alpha),
     )
+
+
+def _simulated(aim: Aim, row: PowerRow, spread: Spread) -> PowerRow:
+    """Add what the test by relabeling needs, where there is what to simulate it from."""
+    sd = row.sd if row.upper_sd is None else row.upper_sd
+
+    def power_of(n: int, alpha: float) -> float:
+        if aim.is_distance:
+            return permutation_power(_complete(spread.labelled), aim.effect, sd, n, alpha)
+        return sign_flip_power(spread.differences or None, aim.effect, sd, n, alpha)
+
+    if row.seeds is None or (aim.is_distance and len(_complete(spread.labelled)) < MIN_PAIRS):
+        return row
+    least = max(MIN_PAIRS, _fewest_of_any(aim))
+    found = fewest_seeds(power_of, aim.alpha, aim.power, least, row.seeds)
+    if found is None:
+        return row
+    return replace(row, seeds_simulated=found.seeds, power_simulated=found.power)
+
+
+def _complete(labelled: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
+    """Seeds of a pilot of which no placebo diverged, if others have more."""
+    most = max(map(len, labelled), default=0)
+    return [each for each in labelled if len(each) == most > 1]
 
 
 def _report(

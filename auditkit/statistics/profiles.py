@@ -1,13 +1,14 @@
 """Effects on parts of a probe: examples of one class, and those that the control is unsure of.
 
 Exploratory, all of it, and corrected as one: the parts are many, and nobody named one beforehand.
-Parts are made of what no treatment can change: the labels, and the control's table at t0.
+Parts are made of what no treatment can change: labels or targets, and the control's table at t0.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +16,25 @@ from numpy.typing import NDArray
 from auditkit.records.estimate import AS_IS, MIN_PAIRS
 from auditkit.records.further_estimates import ProfileRow
 from auditkit.records.metric_names import qualified
-from auditkit.records.output_kinds import CLASSES
+from auditkit.records.output_kinds import CLASSES, EMBEDDING
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference, resampling
-from auditkit.statistics.examples import margins, tv_examples
+from auditkit.statistics.examples import margins, signed_examples, squared_gaps, tv_examples
 from auditkit.statistics.multiplicity import q_values
 from auditkit.statistics.outcomes import SeedOutcomes, table_key
-from auditkit.statistics.positions import PositionTable
+from auditkit.statistics.positions import PositionTable, Table
+from auditkit.statistics.real_tables import RealTable
 
 Values = NDArray[np.float64]
+
+#: What parts are told by: a signed metric and a distance.
+OF_CLASSES = ("accuracy", "tv")
+OF_REALS = ("mse", "rmsd")
 
 #: Classes up to which there is a part of each.
 MAX_CLASSES = 20
 
-#: Parts by the control's margin at t0.
+#: Parts by the control's margin at t0, or what stands for it.
 QUARTERS = 4
 
 #: Labelings that are enumerated, and those that are drawn beyond: rows are many here, and the
@@ -45,8 +51,10 @@ class _Examples:
         seed: The seed.
         parts: Which examples each part has.
         differences: Treatment minus control in being right, by treatment; empty without labels.
-        distances: Total variation from the control, by treatment.
+        distances: Total variation from the control, by treatment; of predictions the square of
+            their difference.
         placebos: The same of the placebos that stand.
+        metrics: What the differences and the distances are called.
     """
 
     seed: int
@@ -54,6 +62,12 @@ class _Examples:
     differences: Mapping[str, Values]
     distances: Mapping[str, Values]
     placebos: tuple[Values, ...]
+    metrics: tuple[str, str]
+
+    def apart(self, distances: Values, part: str) -> float:
+        """The distance on a part of the probe."""
+        mean = float(distances[self.parts[part]].mean())
+        return mean**0.5 if self.metrics == OF_REALS else mean
 
 
 def profiles(
@@ -74,12 +88,9 @@ def profiles(
     notes: list[str] = []
     observed = outcomes[0].observed
     for probe in observed.probes if len(standing) >= MIN_PAIRS else ():
-        first = table_key("T", AS_IS, probe)
-        if observed.kind_of(probe).name != CLASSES or any(
-            isinstance(each.control.tables[first], PositionTable) for each in standing
-        ):
+        if (kind := observed.kind_of(probe).name) == EMBEDDING:
             continue
-        labels = [outcome.labels_of(probe) for outcome in standing]
+        labels = [outcome.labels_of(probe) for outcome in standing] if kind == CLASSES else []
         classes = sorted({int(label) for each in labels for label in np.unique(each)})
         if 0 < len(classes) < 2 or len(classes) > MAX_CLASSES:
             notes.append(_no_classes(probe, classes))
@@ -110,9 +121,20 @@ def _parts(
     labels = outcome.labels_of(probe)
     found = {f"class {label}": np.flatnonzero(labels == label) for label in classes}
     before = outcome.control.tables.get(table_key("t0", AS_IS, probe))
-    if before is not None and len(before) >= QUARTERS:
-        quarters = np.array_split(np.argsort(margins(before), kind="stable"), QUARTERS)
-        found |= {f"margin {n}/{QUARTERS}": part for n, part in enumerate(quarters, 1)}
+    ranks: dict[str, Values] = {}
+    if isinstance(before, RealTable):
+        if labels.size:
+            ranks["error"] = signed_examples(before, labels)["mse"]
+        if labels.size and labels.shape[1] == 1:
+            ranks["target"] = labels[:, 0]
+    elif isinstance(before, PositionTable):
+        ranks["confidence"] = before.column("confidence")
+    elif before is not None:
+        ranks["margin"] = margins(before)
+    for name, values in ranks.items():
+        if len(values) >= QUARTERS:
+            quarters = np.array_split(np.argsort(values, kind="stable"), QUARTERS)
+            found |= {f"{name} {n}/{QUARTERS}": part for n, part in enumerate(quarters, 1)}
     return {name: part for name, part in found.items() if part.size}
 
 
@@ -125,24 +147,39 @@ def _examples(
 ) -> _Examples:
     key, labels = table_key(time, AS_IS, probe), outcome.labels_of(probe)
     control = outcome.control.tables[key]
+    metrics = OF_REALS if isinstance(control, RealTable) else OF_CLASSES
     treated = {
         name: outcome.treatments[name].tables[key]
         for name in plan.treatment_names
         if outcome.treatments[name].diverged_at is None
     }
-    right = {name: table.argmax(axis=1) == labels for name, table in treated.items() if labels.size}
-    ours = control.argmax(axis=1) == labels if labels.size else None
+    ours = _scores(control, labels, metrics[0])
     return _Examples(
         outcome.seed,
         parts,
-        {name: each.astype(np.float64) - ours for name, each in right.items()},
-        {name: tv_examples(control, table) for name, table in treated.items()},
+        {name: _scores(each, labels, metrics[0]) - ours for name, each in treated.items()}
+        if labels.size
+        else {},
+        {name: _apart(control, table) for name, table in treated.items()},
         tuple(
-            tv_examples(control, placebo.tables[key])
+            _apart(control, placebo.tables[key])
             for placebo in outcome.placebos
             if placebo.diverged_at is None
         ),
+        metrics,
     )
+
+
+def _scores(table: Table, labels: NDArray[Any], metric: str) -> Values:
+    return signed_examples(table, labels)[metric] if labels.size else np.empty(0)
+
+
+def _apart(control: Table, branch: Table) -> Values:
+    if isinstance(control, RealTable) and isinstance(branch, RealTable):
+        return squared_gaps(control, branch)
+    if isinstance(branch, PositionTable):
+        return branch.column("tv")
+    return tv_examples(control, branch)  # type: ignore[arg-type]
 
 
 def _rows(
@@ -161,7 +198,7 @@ def _difference(
     effects = np.array([each.differences[name][each.parts[part]].mean() for each in pairs])
     if len(effects):
         test = inference.paired_t_test(effects) if len(effects) >= MIN_PAIRS else None
-        row = _row(pairs, (name, "accuracy", part), place, effects, level)
+        row = _row(pairs, (name, pairs[0].metrics[0], part), place, effects, level)
         yield replace(row, p=test.p if test else None)
 
 
@@ -169,12 +206,12 @@ def _excess(
     seen: Sequence[_Examples], name: str, part: str, place: tuple[str, str], level: float
 ) -> Iterator[ProfileRow]:
     pairs = [each for each in seen if name in each.distances and each.placebos]
-    treated = [float(each.distances[name][each.parts[part]].mean()) for each in pairs]
-    floors = [[float(x[each.parts[part]].mean()) for x in each.placebos] for each in pairs]
+    treated = [each.apart(each.distances[name], part) for each in pairs]
+    floors = [[each.apart(x, part) for x in each.placebos] for each in pairs]
     if not treated or not any(treated):  # all of them bit-identical
         return
     effects = np.array(treated) - [float(np.mean(each)) for each in floors]
-    row = _row(pairs, (name, "tv", part), place, effects, level)
+    row = _row(pairs, (name, pairs[0].metrics[1], part), place, effects, level)
     if len(effects) >= MIN_PAIRS:
         test = resampling.within_seed_permutation_test(
             treated, floors, limit=PROFILE_LABELINGS, draws=PROFILE_DRAWS

@@ -44,6 +44,10 @@ class RealTable:
     kind: str
     values: NDArray[Any]
 
+    def __len__(self) -> int:
+        """N."""
+        return len(self.values)
+
     def signed(self, targets: NDArray[Any]) -> dict[str, float]:
         """Every signed metric that there is.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -10,11 +11,19 @@ from auditkit.errors import ArtifactError, PlanError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats import canonical
-from auditkit.records.estimate import AS_IS, DistanceEstimate, SignedEstimate
+from auditkit.records.estimate import AS_IS, DistanceEstimate, EstimateTable, SignedEstimate
+from auditkit.records.fork_points import marked
 from auditkit.records.manifest import StudyManifest
-from auditkit.records.plan import StudyPlan
+from auditkit.records.metric_names import base_metric
+from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
 from auditkit.records.power import SeedCost
 from auditkit.statistics.estimands import estimate
+from auditkit.statistics.outcomes import (
+    SeedOutcomes,
+    evaluate_metrics,
+    table_metric,
+    units_of,
+)
 from auditkit.statistics.power import Spread
 from auditkit.verification.authenticity import open_manifest
 from auditkit.verification.branch_tables import estimates
@@ -54,7 +63,15 @@ def read_pilot(path: Path, request: VerifyRequest, metric: str | None) -> Pilot:
     """
     manifest = _verified(path, request)[0]
     plan = manifest.plan
-    table = estimates(RunEvidence(path.parent, manifest), estimate, {}, {})
+    labelled: dict[tuple[str, str], tuple[tuple[float, ...], ...]] = {}
+
+    def estimator(outcomes: Sequence[SeedOutcomes], of_fork: StudyPlan) -> EstimateTable:
+        for (name, time), values in _labelled(outcomes, of_fork, metric).items():
+            shown = marked(name, of_fork.fork_at) if plan.further_forks else name
+            labelled[shown, time] = values
+        return estimate(outcomes, of_fork)
+
+    table = estimates(RunEvidence(path.parent, manifest), estimator, {}, {})
     wanted = metric or table.primary_metric
     every: list[SignedEstimate | DistanceEstimate] = [*table.signed, *table.distances]
     rows = [row for row in every if row.metric == wanted and row.variant == AS_IS]
@@ -62,7 +79,12 @@ def read_pilot(path: Path, request: VerifyRequest, metric: str | None) -> Pilot:
         known = ", ".join(sorted({row.metric for row in every}))
         raise PlanError(f"the pilot has no metric {wanted!r}", expected=known)
     spreads = tuple(
-        Spread(row.perturbation, row.time, _differences(row))
+        Spread(
+            row.perturbation,
+            row.time,
+            _differences(row),
+            labelled.get((row.perturbation, row.time), ()),
+        )
         for row in rows
         if not row.exactly_zero
     )
@@ -105,6 +127,30 @@ def _differences(row: SignedEstimate | DistanceEstimate) -> tuple[float, ...]:
         return row.per_seed
     pairs = zip(row.per_seed, row.floor_per_seed, strict=True)
     return tuple(distance - floor for distance, floor in pairs if floor is not None)
+
+
+def _labelled(
+    outcomes: Sequence[SeedOutcomes], plan: StudyPlan, metric: str | None
+) -> dict[tuple[str, str], tuple[tuple[float, ...], ...]]:
+    """Distances of treatment and placebos from the control by seed, by treatment and time."""
+    wanted = metric or outcomes[0].observed.primary(plan)
+    if base_metric(wanted) not in DISTANCE_METRICS:
+        return {}
+    columns = {time: table_metric(wanted, AS_IS, time) for time in plan.probed}
+    standing = [each for each in outcomes if each.control.diverged_at is None]
+    keys = [key for key, _ in columns.values()]
+    if not standing or any(key not in standing[0].control.tables for key in keys):
+        return {}  # no such metric, which is said elsewhere
+    values = evaluate_metrics(standing, keys, units_of(standing, keys))
+    return {
+        (name, time): tuple(
+            (each.distances[name][column], *(placebo[column] for placebo in each.placebos))
+            for each in values
+            if column in each.distances.get(name, {})
+        )
+        for name in plan.treatment_names
+        for time, column in columns.items()
+    }
 
 
 def _cost(manifest: StudyManifest) -> SeedCost:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import inspect
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +18,21 @@ from cli_shell import Shell
 from studies import InProcessWorkers, Run
 
 import auditkit
-from auditkit.errors import ArchiveError, KeyFileError, StoreError, UnknownArgument, UsageError
+from auditkit.cli.power import power as power_command
+from auditkit.cli.verify import verify_command
+from auditkit.errors import (
+    ArchiveError,
+    ArtifactError,
+    KeyFileError,
+    StoreError,
+    UnknownArgument,
+    UsageError,
+)
 from auditkit.formats import canonical
+from auditkit.records.report import VerificationReport
 from auditkit.signing.keys import fingerprint, generate_key
+from auditkit.verification import procedure
+from auditkit.verification.request import VerifyRequest
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +96,20 @@ def test_an_archive_is_taken_as_it_is(shell: Shell, small: Run, tmp_path: Path) 
         ({"replay": True}, "not True"),
         ({"replay": "some"}, "not 'some'"),
         ({"jobs": 0}, "jobs must be at least 1, not 0"),
+        ({"threshold": 0}, "threshold must be at least 1, not 0"),
+        ({"replay_seed": -1}, "replay_seed is a whole number of at least 0, not -1"),
+        ({"budget": float("nan")}, "budget is a number of seconds above 0, not nan"),
+        ({"budget": "90s"}, "budget is a number of seconds above 0, not '90s'"),
+        ({"tolerance": 1.5}, "tolerance is a total variation, 0 to 1, not 1.5"),
+        (
+            {"replay": "none", "generalise_probe": True, "budget": 5},
+            "budget, generalise_probe would do nothing: replay='none' replays nothing",
+        ),
+        (
+            {"environment": "HOME", "command": ["python", "x.py"]},
+            "environment would do nothing: your own command runs in your environment",
+        ),
+        ({"environment": "NO_SUCH_VARIABLE"}, "--env 'NO_SUCH_VARIABLE' is no variable"),
         (
             {"require": "all"},
             "require is one of verified, sampled, integrity, integrity-only, not 'all'",
@@ -136,3 +166,94 @@ def test_without_replay_no_torch_is_loaded(small: Run) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_whatever_verify_takes_as_an_option_a_program_can_give(small: Run) -> None:
+    """Of each command that verifies; what only says how something is printed is no argument."""
+    arguments = set(inspect.signature(auditkit.verify).parameters)
+    called = {
+        **{"keys": "key", "amount": "replay", "authorities": "authority", "manifest": "path"},
+        **{"variables": "environment", "countersigner": "countersign"},
+    }
+    printing = {"wide", "everything", "json_out"}
+    options = {str(option.name) for option in verify_command.params} - printing
+    assert {called.get(name, name) for name in options} | {"command"} == arguments
+    spelt = {"sd", "effect", "metric", "margin", "tests", "pilot"} | {"power"}
+    assert spelt == set(inspect.signature(auditkit.power).parameters) - {"key", "fingerprint"}
+    options = {str(option.name) for option in power_command.params}
+    assert options - {"as_json"} == spelt - {"power"} | {"aimed"}
+
+
+def test_effects_for_other_examples_are_given_where_asked_for(
+    monkeypatch: pytest.MonkeyPatch, small: Run
+) -> None:
+    asked: list[VerifyRequest] = []
+
+    def verified(place: Path, request: VerifyRequest) -> VerificationReport:
+        asked.append(request)
+        return procedure.verify(place, replace(request, replay="none", pilot=None))
+
+    monkeypatch.setattr("auditkit.api.calls.verify_as_asked", verified)
+    monkeypatch.setenv("OF_MINE", "7")
+    name = fingerprint(small.key)
+    auditkit.verify(
+        small.path,
+        fingerprint=name,
+        threshold=1,
+        environment=["OF_MINE"],
+        replay=2,
+        replay_seed=3,
+        budget=60,
+        tolerance=0.1,
+        generalise_probe=True,
+        pilot=small.folder,
+    )
+    (request,) = asked
+    assert (request.replay, request.replay_seed, request.budget) == (2, 3, 60)
+    assert (request.tolerance, request.generalise_probe) == (0.1, True)
+    assert dict(request.variables) == {"OF_MINE": "7"}
+    assert request.pilot is not None
+    assert set(request.pilot.initial) == set(small.manifest.plan.seeds)
+
+
+def test_a_report_is_countersigned_for_a_program(
+    shell: Shell, small: Run, copied: Callable[[Run], Run], tmp_path: Path
+) -> None:
+    assert shell("keygen", "--out", str(tmp_path / "mine")).code == 0
+    theirs, name = copied(small), fingerprint(small.key)
+    report = auditkit.verify(
+        theirs.folder, fingerprint=name, replay="none", countersign=tmp_path / "mine"
+    )
+    assert report.exit_code == 0
+    (written,) = theirs.folder.glob("countersign-*.json")
+    assert b"integrity" in base64.b64decode(json.loads(written.read_bytes())["payload"])
+    with pytest.warns(UserWarning, match="not countersigned: the verdict is failed"):
+        auditkit.verify(theirs.folder, strict=True, replay="none", countersign=tmp_path / "mine")
+    assert shell("pack", str(small.folder), "--out", str(tmp_path / "c.zip")).code == 0
+    with pytest.raises(UsageError, match="this one lies in an archive"):
+        auditkit.verify(tmp_path / "c.zip", countersign=tmp_path / "mine")
+
+
+def test_seeds_are_those_of_the_command_line(shell: Shell, small: Run) -> None:
+    report = auditkit.power(sd=2, effect=1, margin=2.0, tests=3)
+    options = ("--sd", "2", "--effect", "1", "--margin", "2", "--tests", "3", "--json")
+    assert canonical.encode(report).decode() == shell("power", *options).out.strip()
+    with pytest.raises(ArtifactError, match="the pilot does not verify"):
+        auditkit.power(small.folder, effect=0.1)  # this machine does not trust its key
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"effect": 1}, "give either a pilot study or a standard deviation"),
+        ({"pilot": "a", "sd": 1, "effect": 1}, "give either a pilot study or a standard deviation"),
+        ({"sd": 1, "effect": math.nan}, "effect must be a number above 0, not nan"),
+        ({"sd": "1", "effect": 1}, "sd must be a number above 0, not '1'"),
+        ({"sd": 1, "effect": 1, "margin": -1}, "margin must be a number above 0, not -1"),
+        ({"sd": 1, "effect": 1, "power": 1}, "power must be below 1, not 1"),
+        ({"sd": 1, "effect": 1, "tests": 1.5}, "tests must be a whole number of at least 1"),
+    ],
+)
+def test_seeds_for_what_means_nothing_are_refused(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        auditkit.power(**arguments)

@@ -77,6 +77,7 @@ def test_of_a_distance_the_excess_over_the_floor_is_planned_with(shell: Shell) -
         for row in report["estimates"]["distances"]
         if row["metric"] == "tv" and row["variant"] == "as-is"
     }
+    assert any(row["seeds_simulated"] for row in found["rows"])
     for row in found["rows"]:
         theirs = rows[row["perturbation"], row["time"]]
         pairs = zip(theirs["per_seed"], theirs["floor_per_seed"], strict=True)
@@ -102,6 +103,8 @@ def test_no_fewer_seeds_are_said_to_do_than_a_test_needs(shell: Shell) -> None:
     assert (found["rows"][0]["seeds"], found["fewest"]) == (3, 6)
     assert "6 seeds detect a difference of 1" in " ".join(shell(*arguments).out.split())
     assert shell("power", "--sd", "1", "--effect", "5", "--metric", "measures/tv").code == 0
+    distance = json.loads(shell(*arguments[:-1], "0.9", "--metric", "tv", "--json").out)
+    assert distance["fewest"] == 3  # by the permutation, with the placebos of a plan
 
 
 @pytest.mark.parametrize(
@@ -190,3 +193,19 @@ def test_a_row_without_an_answer_does_not_stand_for_the_others(
     out = " ".join(capsys.readouterr().out.split())
     assert "No number of seeds within reason detects this effect." in out
     assert "fewer seeds than the sign-flip test" in out
+
+
+def test_a_distance_is_planned_by_the_permutation_where_it_is_simulated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labelled = tuple((0.2 + gap, 0.1, 0.11, 0.09) for gap in (0.0, 0.1, 0.2))
+    spread = Spread("narrow", "T", (0.1, 0.2, 0.3), labelled)
+    report = needs_of(Aim("tv", 0.1, placebos=3), [spread], None, (0, 1, 2))
+    (row,) = report.rows
+    assert row.seeds is not None
+    assert row.seeds_simulated not in (None, row.seeds)
+    command._print(report)
+    out = " ".join(capsys.readouterr().out.split())
+    assert f"{row.seeds_simulated} seeds detect a difference of 0.1 in tv" in out
+    assert "(permutation of labels within seeds, one-sided, simulated from" in out
+    assert "in studies simulated from the pilot's own seeds" in out

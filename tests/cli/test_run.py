@@ -135,7 +135,7 @@ def test_a_dry_run_tells_the_cost_and_writes_nothing(shell: Shell, out: str) -> 
     )
     text = " ".join(done.out.split())
     assert rows["placebo"].startswith("scale 1 ulp, up to 0.000012 % of a float32 weight; nudged")
-    assert "after step 6 of seed 0, a placebo was TV " in text
+    assert "after step 6 of seed 0 alone, a placebo was TV " in text
     assert "from the control after 8 steps, as long as a branch (0.001 counts as grown): " in text
     assert "it is not likely to have grown by T: give --placebo-scale auto, or T later" in text
     assert not Path(out).exists()

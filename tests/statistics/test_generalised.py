@@ -11,13 +11,13 @@ from statsmodels.formula.api import ols
 from synthetic_outcomes import NAME, diverged, outcome_of, plan_of, study_of
 
 from auditkit.records.further_estimates import Generalised
+from auditkit.records.observed import Observed
 from auditkit.statistics import metrics
 from auditkit.statistics.estimands import estimate
 from auditkit.statistics.examples import distance_examples, margins, signed_examples
 from auditkit.statistics.generalised import generalised, two_way_interval
 from auditkit.statistics.inference import t_interval
 from auditkit.statistics.outcomes import SeedOutcomes
-from auditkit.statistics.positions import PositionTable
 
 
 def crossed(seed: int, n_seeds: int, n_examples: int, sds: tuple[float, float, float]) -> object:
@@ -143,10 +143,8 @@ def other_probe(outcome: SeedOutcomes) -> SeedOutcomes:
     return replace(outcome, labels=outcome.labels[::-1].copy())
 
 
-def by_position(outcome: SeedOutcomes) -> SeedOutcomes:
-    return replace(
-        outcome, control=replace(outcome.control, tables={"T": PositionTable({}), "t0+W": None})
-    )
+def embedded(outcome: SeedOutcomes) -> SeedOutcomes:
+    return replace(outcome, observed=Observed(outputs=("embedding",)))
 
 
 def test_it_says_why_there_is_none() -> None:
@@ -154,7 +152,10 @@ def test_it_says_why_there_is_none() -> None:
     for outcomes, why in (
         ([first, *others[:1]], "no two-way interval: fewer than 3 seeds"),
         ([other_probe(first), *others], "no two-way interval: the probe differs between seeds"),
-        ([by_position(first), *others], "no two-way interval: no table by position is kept"),
+        (
+            [embedded(outcome) for outcome in (first, *others)],
+            "no two-way interval: of embeddings it is not computed",
+        ),
     ):
         assert generalised(outcomes, plan_of(4), 0.95) == ((), (why,))
     result = estimate([other_probe(first), *others], plan_of(4), generalise_probe=True)
