@@ -45,7 +45,7 @@ from auditkit.paper.pictures import loss_pictures, study_pictures
 from auditkit.paper.report_page import Picture, Said, Shown, is_page, page
 from auditkit.paper.report_tables import ReportTable
 from auditkit.paper.run_curves import loss_courses, reliability_curves
-from auditkit.paper.run_pictures import divergence_picture, reliability_picture
+from auditkit.paper.run_pictures import Curves, divergence_picture, reliability_picture
 from auditkit.paper.self_check import SignedStatement, signed_statement
 from auditkit.records.estimate import EstimateTable
 from auditkit.records.manifest import MANIFEST_NAME, StudyManifest
@@ -195,7 +195,7 @@ def _drawn_of_files(run: RunEvidence, probe: str) -> Iterator[Drawn]:
     """Pictures of what was verified; where it has changed since, there is one less."""
     makers: tuple[Callable[[], Drawn | None], ...] = (
         lambda: divergence_picture(*map(loss_courses, fork_runs(run))),
-        lambda: reliability_picture(reliability_curves(run, probe)),
+        lambda: reliability_picture(*_reliability(run, probe)),
     )
     for make in makers:
         try:
@@ -205,6 +205,13 @@ def _drawn_of_files(run: RunEvidence, probe: str) -> Iterator[Drawn]:
             continue
         if drawn is not None:
             yield drawn
+
+
+def _reliability(run: RunEvidence, probe: str) -> Iterator[tuple[int | None, Curves]]:
+    plan = run.manifest.plan
+    for one in fork_runs(run):
+        t0 = one.manifest.plan.fork_at if plan.further_forks else None
+        yield t0, reliability_curves(one, probe)
 
 
 def _tables(found: _Found) -> Iterator[ReportTable]:

@@ -8,6 +8,7 @@ from auditkit.records.estimate import (
     EQUIVALENT,
     EXACTLY_ZERO,
     INCONCLUSIVE,
+    SAME,
     DistanceEstimate,
     Interval,
     SignedEstimate,
@@ -17,9 +18,6 @@ Row = SignedEstimate | DistanceEstimate
 
 #: The floor has not developed; verdict and interval differ; the two tests of a difference differ.
 UNDEVELOPED_SIGN, INTERVAL_SIGN, TESTS_SIGN = "*", "^", "~"
-
-#: What is said in place of *inconclusive* where there is nothing that could be.
-SAME = "the same in every seed"
 
 #: Rounded to three digits, p values from here to there would all look like 0.050.
 _NEAR_ALPHA = (0.0475, 0.0525)
@@ -58,7 +56,7 @@ def verdict_of(row: Row, *, is_undeveloped: bool = False) -> str:
 
 
 def said(row: Row) -> str:
-    """The verdict in words; of a difference that is 0 in every seed, nothing could be otherwise."""
+    """The verdict in words; in reports of earlier builds a difference of 0 was inconclusive."""
     is_0 = isinstance(row, SignedEstimate) and bool(row.per_seed) and not any(row.per_seed)
     return SAME if is_0 and row.verdict == INCONCLUSIVE else row.verdict
 

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from auditkit.paper.drawing import Drawn, label
-from auditkit.paper.style import BLUE, GREEN, VERMILION
+from auditkit.paper.effect_curves import effect_curves
+from auditkit.paper.style import BLUE, GREEN, GREY, VERMILION
 from auditkit.records.estimate import (
     AS_IS,
     EFFECT,
@@ -66,32 +67,7 @@ def study_pictures(estimates: EstimateTable) -> Iterator[Drawn]:
             1.2 + 0.45 * len(names),
             lambda figure: _draw_forest(figure, names, primary, what),
         )
-    yield from _effect_curves(estimates)
-
-
-def _effect_curves(estimates: EstimateTable) -> Iterator[Drawn]:
-    """Effects over steps, where the plan has times beside those that are tested."""
-    chosen = [row for row in estimates.rows if row.metric == estimates.primary_metric]
-    curves: dict[str, list[tuple[float, float]]] = {}
-    for row in chosen:
-        size = _size(row)
-        if row.variant == AS_IS and size is not None:
-            points = curves.setdefault(as_typed(row.perturbation), [])
-            points.append((estimates.times[row.time], size))
-    shown = {
-        name: ([x for x, _ in sorted(points)], [y for _, y in sorted(points)])
-        for name, points in list(curves.items())[:_MAX_CURVES]
-    }
-    if shown and len(estimates.times) > len(CONFIRMATORY):
-        what = _what(chosen)
-        yield Drawn(
-            "curves",
-            f"Effect over steps: {estimates.primary_metric}",
-            f"{what}, mean over seeds, at every time at which branches are compared; of the first "
-            f"{_MAX_CURVES} perturbations. All but t0+W and T are exploratory.",
-            2.8 + legend_height(shown),
-            lambda figure: _draw_curves(figure, shown, what, ".", has_zero=True),
-        )
+    yield from effect_curves(estimates, what)
 
 
 def loss_pictures(logged: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Iterator[Drawn]:
@@ -144,14 +120,14 @@ def _name_rows(panel: Any, names: Sequence[str]) -> None:
     panel.set_yticks(range(len(names)), [label(as_typed(name)) for name in names])
     panel.set_ylim(len(names) - 0.5, -0.5)
     panel.locator_params(axis="x", nbins=6)
-    panel.grid(visible=True, axis="x", color="#888888", alpha=0.35, linewidth=0.6)
+    panel.grid(visible=True, axis="x", color=GREY, alpha=0.35, linewidth=0.6)
 
 
 def _draw_seeds(figure: Any, names: Sequence[str], rows: Sequence[_Row], what: str) -> None:
     panels = _panels(figure, len(CONFIRMATORY))
     for panel, time in zip(panels, CONFIRMATORY, strict=True):
         colour, marker = _TIMES[time]
-        panel.axvline(0, color="#888888", linewidth=1)
+        panel.axvline(0, color=GREY, linewidth=1)
         for row in rows:
             if row.time != time or row.perturbation not in names:
                 continue
@@ -166,7 +142,7 @@ def _draw_seeds(figure: Any, names: Sequence[str], rows: Sequence[_Row], what: s
 
 def _draw_forest(figure: Any, names: Sequence[str], rows: Sequence[_Row], what: str) -> None:
     (panel,) = _panels(figure, 1)
-    panel.axvline(0, color="#888888", linewidth=1)
+    panel.axvline(0, color=GREY, linewidth=1)
     for time, offset in zip(CONFIRMATORY, (-0.16, 0.16), strict=True):
         colour, marker = _TIMES[time]
         panel.plot([], [], marker, color=colour, label=time)
@@ -209,7 +185,7 @@ def _draw_distances(figure: Any, names: Sequence[str], rows: Sequence[DistanceEs
             named = {"label": title} if panel is panels[0] else {}
             panel.plot([x for x, _ in there], [y for _, y in there], marker, **style, **named)
         panel.set_title(time)
-        panel.axvline(0, color="#888888", linewidth=1)
+        panel.axvline(0, color=GREY, linewidth=1)
         _name_rows(panel, names)
     panels[-1].set_xlabel(f"Mean {label(rows[0].metric)}")
     legend(figure)
@@ -219,9 +195,6 @@ def _draw_curves(
     figure: Any,
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     what: str,
-    marker: str = "",
-    *,
-    has_zero: bool = False,
 ) -> None:
     (panel,) = _panels(figure, 1)
     colours = (BLUE, VERMILION, GREEN)
@@ -229,12 +202,10 @@ def _draw_curves(
         style = ("-", "--", ":")[(number + number // len(colours)) % 3]
         shown = thinned(steps, values)
         colour = colours[number % len(colours)]
-        panel.plot(*shown, f"{marker}{style}", color=colour, linewidth=1.2, label=label(name))
-    if has_zero:  # of an effect: how far it is from none
-        panel.axhline(0, color="#888888", linewidth=1)
+        panel.plot(*shown, style, color=colour, linewidth=1.2, label=label(name))
     panel.set_xlabel("Step")
     panel.set_ylabel(what)
-    panel.grid(visible=True, color="#888888", alpha=0.35, linewidth=0.6)
+    panel.grid(visible=True, color=GREY, alpha=0.35, linewidth=0.6)
     legend(figure)
 
 

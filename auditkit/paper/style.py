@@ -10,6 +10,9 @@ from __future__ import annotations
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"
 SERIES = (BLUE, VERMILION, GREEN)
 
+#: Colour of lines that are no data: grids, and where 0 is.
+GREY = "#888888"
+
 #: What text is drawn in where a picture stands by itself; in a page it is the page's own colour.
 INK = "#1a1a1a"
 

@@ -30,6 +30,7 @@ __all__ = [
     "NEGLIGIBLE",
     "PRIMARY",
     "RECALIBRATED",
+    "SAME",
     "VERDICTS",
     "ControlLevel",
     "DistanceEstimate",
@@ -61,8 +62,9 @@ NEGLIGIBLE = "effect but negligible"
 EQUIVALENT = "equivalent"
 INCONCLUSIVE = "inconclusive"
 BELOW_FLOOR = "below the floor"
+SAME = "the same in every seed"
 EXACTLY_ZERO = "exactly 0 (bit-identical)"
-VERDICTS = (EFFECT, NEGLIGIBLE, BELOW_FLOOR, EQUIVALENT, INCONCLUSIVE, EXACTLY_ZERO)
+VERDICTS = (EFFECT, NEGLIGIBLE, BELOW_FLOOR, EQUIVALENT, INCONCLUSIVE, SAME, EXACTLY_ZERO)
 
 
 @dataclass(frozen=True)

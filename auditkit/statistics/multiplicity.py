@@ -37,6 +37,7 @@ from auditkit.records.estimate import (
     MIN_PAIRS,
     NEGLIGIBLE,
     PRIMARY,
+    SAME,
     DistanceEstimate,
     SignedEstimate,
 )
@@ -177,8 +178,9 @@ def assign_verdicts(
         )
     )
     closer = [replace(r, adjusted_below_p=p) for r, p in zip(distances, below, strict=True)]
+    judged = _with_verdicts(signed, adjusted[:cut], equivalent[:cut], [None] * cut, alpha)
     return (
-        _with_verdicts(signed, adjusted[:cut], equivalent[:cut], [None] * cut, alpha),
+        list(map(_same, judged)),
         _with_verdicts(closer, adjusted[cut:], equivalent[cut:], below, alpha),
     )
 
@@ -221,3 +223,9 @@ def _with_verdicts(
         )
         for row, p, margin_p, below_p in zip(rows, adjusted, equivalent, below, strict=True)
     ]
+
+
+def _same(row: SignedEstimate) -> SignedEstimate:
+    """A row that says so where nothing could be otherwise: its difference is 0 in every seed."""
+    is_0 = bool(row.per_seed) and not any(row.per_seed)
+    return replace(row, verdict=SAME) if is_0 and row.verdict == INCONCLUSIVE else row

@@ -3,10 +3,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
-import numpy as np
 import pytest
 from checklist_example import example_estimates
-from matplotlib.figure import Figure
 from report_reading import named, parsed, words
 
 from auditkit.errors import UsageError
@@ -62,26 +60,6 @@ def test_each_picture_has_the_rows_that_it_says() -> None:
     pictures = {drawn.name: drawn for drawn in study_pictures(example_estimates())}
     assert list(pictures) == ["seeds", "distances", "forest"]
     assert {"placebo floor", "another seed", "treatment"} <= in_svg(pictures["distances"])
-
-
-def test_further_times_make_a_curve() -> None:
-    estimates = example_estimates()
-    early = [
-        type(row)(**{**vars(row), "time": "t0+5", "family": "exploratory"})
-        for row in estimates.distances
-        if row.time == "T"
-    ]
-    changed = {"times": {**estimates.times, "t0+5": 105}}
-    changed["distances"] = (*estimates.distances, *early)  # type: ignore[assignment]
-    table = type(estimates)(**{**vars(estimates), **changed})
-    pictures = {drawn.name: drawn for drawn in study_pictures(table)}
-    figure = Figure()
-    pictures["curves"].draw(figure)
-    (panel,) = figure.axes
-    low, high = panel.get_ylim()
-    assert low <= 0 <= high
-    assert any(not np.any(line.get_ydata()) for line in panel.lines)
-    assert {"Step", "order-reverse"} <= in_svg(pictures["curves"])
 
 
 def test_values_that_do_not_exist_are_left_out() -> None:

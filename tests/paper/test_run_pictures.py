@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from auditkit.errors import ArtifactMissing
@@ -23,7 +24,7 @@ from auditkit.paper.run_curves import (
     loss_courses,
     reliability_curves,
 )
-from auditkit.paper.run_pictures import divergence_picture, reliability_picture
+from auditkit.paper.run_pictures import Floats, divergence_picture, reliability_picture
 from auditkit.records.manifest import StudyManifest
 from auditkit.signing.envelopes import open_envelope
 from auditkit.statistics.metrics import calibration_error, reliability
@@ -141,7 +142,8 @@ def test_a_probe_by_position_and_one_without_labels(
         np.testing.assert_allclose(columns[name], pair, rtol=1e-6)
     assert reliability_curves(run, "bare") == {}
     assert reliability_curves(run, "other") == {}
-    assert reliability_picture({}) is None
+    assert reliability_picture((None, {})) is None
+    assert reliability_picture() is None
 
 
 def test_a_branch_that_diverged_is_in_no_reliability_curve(run: RunEvidence) -> None:
@@ -182,13 +184,40 @@ def test_branches_that_never_part_are_named_and_not_drawn() -> None:
     assert divergence_picture(Course(steps, {"a": never, "b": np.full(4, np.nan)})) is None
 
 
+def test_a_branch_without_a_loss_is_not_called_equal() -> None:
+    lost, part = np.full(3, np.nan), np.array([0.0, np.nan, np.nan])
+    course = Course(np.arange(1, 4), {"a": np.ones(3), "b": lost, "c": part})
+    drawn = divergence_picture(course)
+    assert drawn is not None
+    assert "Without a loss that is a number: b." in drawn.caption
+    assert "Equal to the control's as long as the loss is a number: c." in drawn.caption
+
+
+def test_each_fork_has_reliability_panels_beside_its_own_control() -> None:
+    def forked(at: float) -> dict[str, tuple[Floats, Floats]]:
+        return {
+            name: (np.array([at, 0.9]), np.array([at, height]))
+            for name, height in ((CONTROL, 0.8), ("a", 0.7))
+        }
+
+    drawn = reliability_picture((30, forked(0.3)), (60, forked(0.6)))
+    assert drawn is not None
+    figure = Figure()
+    drawn.draw(figure)
+    assert [panel.get_title() for panel in figure.axes] == ["a at t0=30", "a at t0=60"]
+    for panel, at in zip(figure.axes, (0.3, 0.6), strict=True):
+        _, control, treatment = panel.lines
+        assert control.get_xydata().tolist() == [[at, at], [0.9, 0.8]]
+        assert treatment.get_xydata().tolist() == [[at, at], [0.9, 0.7]]
+
+
 def test_what_is_too_many_for_a_picture_is_counted() -> None:
     curve = (np.array([0.4, 0.9]), np.array([0.5, 0.8]))
-    curves = {CONTROL: curve, **{f"treatment-{n}": curve for n in range(9)}}
-    drawn = reliability_picture(curves)
+    curves = {CONTROL: curve, **{f"treatment-{n}": curve for n in range(15)}}
+    drawn = reliability_picture((None, curves))
     assert drawn is not None
     assert "3 more are not drawn" in drawn.caption
-    assert to_svg(drawn).count(">treatment-") == 6
+    assert to_svg(drawn).count(">treatment-") == 12
     assert to_bytes(drawn, "png").startswith(b"\x89PNG")
     long = {f"{n}-{'x' * 90}": np.array([1.0, 2.0]) for n in range(12)}
     many = divergence_picture(Course(np.arange(1, 3), long))

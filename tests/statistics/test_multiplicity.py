@@ -13,9 +13,12 @@ from auditkit.records.estimate import (
     BELOW_FLOOR,
     EFFECT,
     EQUIVALENT,
+    EXACTLY_ZERO,
     INCONCLUSIVE,
     NEGLIGIBLE,
+    SAME,
     DistanceEstimate,
+    SignedEstimate,
 )
 from auditkit.statistics import multiplicity
 
@@ -89,3 +92,13 @@ def test_below_the_floor_is_corrected_by_itself() -> None:
     assert [row.verdict for row in found] == [INCONCLUSIVE, INCONCLUSIVE, EFFECT]
     _, found = multiplicity.assign_verdicts([], [rows[0], rows[2]], 0.05)
     assert [row.verdict for row in found] == [BELOW_FLOOR, EFFECT]
+
+
+def test_a_number_that_never_differs_says_so() -> None:
+    row = SignedEstimate(
+        *("a", "accuracy", "as-is", "T", "exploratory"), (0, 1), (0.0, 0.0), n=2, n_left_out=0
+    )
+    rows = [row, replace(row, per_seed=(0.0, 0.1)), replace(row, per_seed=(), seeds=(), n=0)]
+    rows += [replace(row, verdict=EXACTLY_ZERO, exactly_zero=True)]
+    found, _ = multiplicity.assign_verdicts(rows, [], 0.05)
+    assert [row.verdict for row in found] == [SAME, INCONCLUSIVE, INCONCLUSIVE, EXACTLY_ZERO]
