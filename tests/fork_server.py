@@ -7,6 +7,7 @@ input and answers with the exit codes, negative where a signal ended it.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -131,6 +132,8 @@ def main() -> None:
     """Fork what is asked for, until the input ends."""
     for name in MODULES:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what is never collected is never copied into a fork
     for line in sys.stdin:
         request = json.loads(line)
         codes = _codes([_start(request, rank) for rank in range(len(request["logs"]))])

@@ -23,6 +23,8 @@ _MAX_DEPTH = 8
 _MAX_OBJECTS = 50_000
 _MAX_CONTAINER = 200
 
+#: Asked by type before ``isinstance`` is: most values are one of these.
+_PLAIN_TYPES = frozenset((str, bytes, int, float, complex, bool, type(None), type))
 _LEAVES = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, Tensor)
 _PLAIN_KEYS = (str, bytes, int, float, complex, bool, type(None))
 _CONTAINERS = (list, tuple, set, frozenset, deque, dict)
@@ -53,13 +55,17 @@ def reachable(
     n_seen = 0
     while queue and n_seen < limit:
         path, value, depth = queue.popleft()
-        if isinstance(value, _LEAVES) or id(value) in seen:
+        if id(value) in seen or _is_leaf(value):
             continue
         seen.add(id(value))
         n_seen += 1
         yield path, value
         if depth < _MAX_DEPTH and not is_closed(value):
             queue.extend((name, child, depth + 1) for name, child in _children(path, value))
+
+
+def _is_leaf(value: object) -> bool:
+    return type(value) in _PLAIN_TYPES or isinstance(value, _LEAVES)
 
 
 @functools.cache
@@ -100,7 +106,7 @@ def _items(path: str, value: Any) -> Iterator[Found]:
     for n, (key, item) in enumerate(pairs):
         if n >= _MAX_CONTAINER:
             return
-        if not isinstance(item, _LEAVES):
+        if not _is_leaf(item):
             yield f"{path}[{_key_name(key, n)}]", item
 
 
@@ -126,7 +132,7 @@ def _attributes(value: Any) -> dict[str, Any]:
     own = getattr(value, "__dict__", None)
     if isinstance(own, dict):
         found.update(own)
-    return {name: item for name, item in found.items() if not isinstance(item, _LEAVES)}
+    return {name: item for name, item in found.items() if not _is_leaf(item)}
 
 
 def _class(path: str, kind: type) -> Iterator[Found]:
@@ -172,17 +178,19 @@ def _globals(path: str, function: types.FunctionType) -> Iterator[Found]:
 
 
 def _worth_following(value: object) -> bool:
-    if isinstance(value, (*_LEAVES, np.ndarray)):
-        return False
     if isinstance(value, types.FunctionType):
         return not is_library_module(sys.modules.get(value.__module__ or ""))
+    if _is_leaf(value) or isinstance(value, np.ndarray):
+        return False
     # Instances of installed classes too, but only to be seen: a global generator is one.
     return True
 
 
+@functools.lru_cache(maxsize=4096)
 def _names(code: types.CodeType) -> tuple[str, ...]:
     nested = (const for const in code.co_consts if isinstance(const, types.CodeType))
-    return (*code.co_names, *(name for inner in nested for name in _names(inner)))
+    names = (*code.co_names, *(name for inner in nested for name in _names(inner)))
+    return tuple(dict.fromkeys(names))
 
 
 def is_library_module(module: types.ModuleType | None) -> bool:
@@ -192,6 +200,11 @@ def is_library_module(module: types.ModuleType | None) -> bool:
     file = vars(module).get("__file__")
     if not isinstance(file, str):
         return module.__name__ != "__main__"
+    return _is_library_file(file)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_library_file(file: str) -> bool:
     return "site-packages" in file or "dist-packages" in file or file.startswith(_OWN_LIBRARY)
 
 
