@@ -180,10 +180,8 @@ def _globals(path: str, function: types.FunctionType) -> Iterator[Found]:
 def _worth_following(value: object) -> bool:
     if isinstance(value, types.FunctionType):
         return not is_library_module(sys.modules.get(value.__module__ or ""))
-    if _is_leaf(value) or isinstance(value, np.ndarray):
-        return False
     # Instances of installed classes too, but only to be seen: a global generator is one.
-    return True
+    return not _is_leaf(value) and not isinstance(value, np.ndarray)
 
 
 @functools.lru_cache(maxsize=4096)
