@@ -31,6 +31,14 @@ PER_EPOCH = {2: 6, 3: 4}
 #: Three processes show what two do.
 SIZES = [pytest.param(2, marks=pytest.mark.slow), 3]
 
+#: How a process ends, and where: of 4 steps, so that at 5 the last has been taken.
+ENDS = [
+    ("--exit", "1:3"),
+    ("--raise", "0:5"),
+    *(pytest.param("--exit", where, marks=pytest.mark.slow) for where in ("0:3", "0:5", "1:5")),
+    *(pytest.param("--raise", where, marks=pytest.mark.slow) for where in ("0:3", "1:3", "1:5")),
+]
+
 
 @dataclass(frozen=True)
 class Job:
@@ -117,12 +125,12 @@ def is_over(job: Job) -> bool:
 # Recording
 
 
-@pytest.mark.parametrize("size", PER_EPOCH)
+@pytest.mark.parametrize("size", SIZES)
 def test_recording_changes_no_bit_of_any_process(jobs: Jobs, size: int) -> None:
     assert jobs.whole(size).results() == jobs.whole(size, "--plain").results()
 
 
-@pytest.mark.parametrize("size", PER_EPOCH)
+@pytest.mark.parametrize("size", SIZES)
 def test_every_process_is_in_the_manifest_and_verify_accepts_it(jobs: Jobs, size: int) -> None:
     job = jobs.whole(size)
     manifest = manifest_of(job.out)
@@ -314,8 +322,7 @@ def test_an_unfinished_recording_is_of_its_number_of_processes(jobs: Jobs) -> No
 # Processes that fail
 
 
-@pytest.mark.parametrize("end", ["--exit", "--raise"])
-@pytest.mark.parametrize("where", ["0:3", "1:3", "0:5", "1:5"])  # 4 steps: the last has been taken
+@pytest.mark.parametrize(("end", "where"), ENDS)
 def test_a_process_that_ends_takes_the_recording_with_it(jobs: Jobs, end: str, where: str) -> None:
     job = jobs.run(f"dies {end} {where}", 3, end, where, "--epochs", 1)
     assert not is_over(job)

@@ -192,7 +192,9 @@ def test_every_row_is_compared(tmp_path: Path, planted: int) -> None:
     assert (caught.value.step, caught.value.component) == (step, "params")
 
 
-@pytest.mark.parametrize("kill_at", [9, 12, 15])
+@pytest.mark.parametrize(
+    "kill_at", [12, *(pytest.param(n, marks=pytest.mark.slow) for n in (9, 15))]
+)
 def test_what_is_drawn_between_two_epochs_is_in_the_checkpoint_at_their_boundary(
     tmp_path: Path, kill_at: int
 ) -> None:
@@ -264,8 +266,7 @@ def test_a_mean_that_is_logged_is_said_and_stops_nothing(tmp_path: Path) -> None
     [
         (8, None),
         (11, 1),
-        (16, 1),
-        *(pytest.param(n, 1, marks=pytest.mark.slow) for n in (9, 10, 21)),
+        *(pytest.param(n, 1, marks=pytest.mark.slow) for n in (9, 10, 16, 21)),
     ],
 )
 def test_a_kill_right_after_a_checkpoint_goes_on_from_the_one_before(

@@ -58,8 +58,14 @@ def looks(run: Run, plan: StudyPlan = PLAN) -> dict[str, Window]:
     }
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("kind", ["numpy", "legacy", "python", "torch"])
+@pytest.mark.parametrize(
+    ("kind", "workers"),
+    [
+        *((kind, "0") for kind in ("numpy", "legacy", "python", "torch")),
+        ("numpy", "2"),
+        *(pytest.param(n, "2", marks=pytest.mark.slow) for n in ("legacy", "python", "torch")),
+    ],
+)
 def test_a_generator_that_follows_the_sample(
     tmp_path: Path, key: Any, kind: str, workers: str
 ) -> None:

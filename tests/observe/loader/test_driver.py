@@ -165,6 +165,19 @@ LOADERS_AND_WORKERS = [
     *((name, "2") for name in (*_WITH_WORKERS, "no batches", "distributed")),
 ]
 
+#: Every position is gone back to, with new workers each time: for few loaders in both modes.
+_IN_BOTH_MODES = ("shuffle", "stateful", "collate")
+RESUMED = [
+    *((name, workers, "per-sample") for name, workers in LOADERS_AND_WORKERS),
+    *((name, "0", "inherit") for name in LOADERS),
+    *((name, "2", "inherit") for name in _IN_BOTH_MODES),
+    *(
+        pytest.param(name, "2", "inherit", marks=pytest.mark.slow)
+        for name in (*_WITH_WORKERS, "no batches", "distributed")
+        if name not in _IN_BOTH_MODES
+    ),
+]
+
 
 @pytest.fixture(autouse=True)
 def _streams_put_back() -> Iterator[None]:
@@ -254,8 +267,7 @@ def test_per_sample_loading_leaves_the_global_streams_alone(name: str, workers: 
     assert capture_streams().same_as(before)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("name", "workers"), LOADERS_AND_WORKERS)
+@pytest.mark.parametrize(("name", "workers", "mode"), RESUMED)
 def test_resumed_anywhere_the_rest_is_the_same(name: str, workers: str, mode: str) -> None:
     positions = range(11) if workers == "0" else (0, 6)  # workers take long to start
     original = opened(LOADERS[name], mode, **WORKERS[workers])
