@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 from auditkit.paper.escaping import latex_text
+from auditkit.paper.grouped import grouped_table
 from auditkit.paper.markup import Html, bullets, joined, table, text
 from auditkit.paper.words import heading
 from auditkit.records.back_flow import BackFlow
@@ -77,6 +78,14 @@ def to_html(shown: ReportTable) -> Html:
     headings = [heading(name) for name in shown.headings]
     is_judged = shown.headings[-1] == "verdict"
     whole = table(shown.title, headings, cells, shown.number_columns, is_judged=is_judged)
+    return joined((whole, bullets(shown.notes)))
+
+
+def to_grouped(shown: ReportTable) -> Html:
+    """The same, for what is read on a narrow screen, too: rows in groups in place of columns."""
+    headings = [heading(name) for name in shown.headings]
+    numbers = shown.number_columns
+    whole = grouped_table(shown.title, headings, shown.headings, shown.rows, numbers)
     return joined((whole, bullets(shown.notes)))
 
 

@@ -207,8 +207,8 @@ def test_each_fork_has_reliability_panels_beside_its_own_control() -> None:
     assert [panel.get_title() for panel in figure.axes] == ["a at t0=30", "a at t0=60"]
     for panel, at in zip(figure.axes, (0.3, 0.6), strict=True):
         _, control, treatment = panel.lines
-        assert control.get_xydata().tolist() == [[at, at], [0.9, 0.8]]
-        assert treatment.get_xydata().tolist() == [[at, at], [0.9, 0.7]]
+        assert np.asarray(control.get_xydata()).tolist() == [[at, at], [0.9, 0.8]]
+        assert np.asarray(treatment.get_xydata()).tolist() == [[at, at], [0.9, 0.7]]
 
 
 def test_what_is_too_many_for_a_picture_is_counted() -> None:
