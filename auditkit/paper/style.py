@@ -106,6 +106,7 @@ dd { margin: 0 0 0 1rem; }
   .wide { overflow: visible; background: none; }
   table { font-size: 7.5pt; }
   tr, figure { break-inside: avoid; }
+  figure svg { max-width: 14cm; max-height: 20cm; }
   h2, h3 { break-after: avoid; }
 }
 """

@@ -35,3 +35,4 @@ def test_groups_are_for_narrow_screens_alone() -> None:
     narrow, _, printed = after.partition("@media print")
     assert 'content: attr(data-label) " "' in narrow
     assert ".grouped" not in printed
+    assert "figure svg { max-width: 14cm; max-height: 20cm; }" in printed  # one sheet, and whole
