@@ -37,12 +37,13 @@ class Point:
     is_tested: bool
 
 
-def effect_curves(estimates: EstimateTable, what: str) -> Iterator[Drawn]:
+def effect_curves(estimates: EstimateTable, what: str, caution: str = "") -> Iterator[Drawn]:
     """The picture; none where the plan has no further times, or no effect is known.
 
     Args:
         estimates: The study's.
         what: What is drawn, for people.
+        caution: What else its reader must know.
     """
     curves = effect_points(estimates)
     if not curves or len(estimates.times) <= len(CONFIRMATORY):
@@ -60,7 +61,7 @@ def effect_curves(estimates: EstimateTable, what: str) -> Iterator[Drawn]:
         f"{what}, mean over seeds (line), at every time at which branches are compared, with its "
         f"{100 * estimates.level:g} % interval (band): each of its own time alone, not of the "
         "curve as a whole. Large squares: t0+W and T; all other times are exploratory."
-        f"{bare}{more}",
+        f"{bare}{more}{caution}",
         0.5 + _ROW * _rows(len(shown)),
         lambda figure: _draw(figure, shown, what),
     )

@@ -11,7 +11,9 @@ from auditkit.paper.style import BLUE, GREEN, GREY, VERMILION
 from auditkit.records.estimate import (
     AS_IS,
     EFFECT,
+    MIN_PAIRS,
     NEGLIGIBLE,
+    UNDEVELOPED,
     DistanceEstimate,
     EstimateTable,
     SignedEstimate,
@@ -38,12 +40,13 @@ def study_pictures(estimates: EstimateTable) -> Iterator[Drawn]:
     names = list(dict.fromkeys(row.perturbation for row in primary))[:_MAX_ROWS]
     metric = estimates.primary_metric
     what = _what(primary)
+    caution = "".join(_cautions(primary))
     if any(row.effect_per_seed for row in primary):
         yield Drawn(
             "seeds",
             f"Effect of each seed: {metric}",
             f"{what} of each seed (small points), their mean (large) and its "
-            f"{100 * estimates.level:g} % interval where there is one, at t0+W and at T.",
+            f"{100 * estimates.level:g} % interval where there is one, at t0+W and at T.{caution}",
             1.2 + 0.55 * len(names) * len(CONFIRMATORY),
             lambda figure: _draw_seeds(figure, names, primary, what),
         )
@@ -54,7 +57,8 @@ def study_pictures(estimates: EstimateTable) -> Iterator[Drawn]:
             "distances",
             f"Distance beside its scales: {distances[0].metric}",
             "Distance of each treatment from its control (circle), of the placebos (bar: the "
-            "floor), and between controls of different seeds (cross), each a mean over seeds.",
+            "floor), and between controls of different seeds (cross), each a mean over seeds."
+            f"{''.join(_of_floor(distances))}",
             1.4 + 0.5 * len(shown) * len(CONFIRMATORY),
             lambda figure: _draw_distances(figure, shown, distances),
         )
@@ -63,11 +67,12 @@ def study_pictures(estimates: EstimateTable) -> Iterator[Drawn]:
             "forest",
             f"All perturbations: {metric}",
             f"{what} with its {100 * estimates.level:g} % interval. A filled marker: the row's "
-            "verdict is an effect, after correction; a hollow one: it is not.",
+            "verdict is an effect, after correction; a hollow one: it is not."
+            f"{caution}{''.join(_without_size(primary))}",
             1.2 + 0.45 * len(names),
             lambda figure: _draw_forest(figure, names, primary, what),
         )
-    yield from effect_curves(estimates, what)
+    yield from effect_curves(estimates, what, "".join(_of_floor(primary)))
 
 
 def loss_pictures(logged: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Iterator[Drawn]:
@@ -86,6 +91,28 @@ def loss_pictures(logged: Mapping[str, tuple[Sequence[float], Sequence[float]]])
             2.7 + legend_height(curves),
             lambda figure: _draw_curves(figure, curves, "Loss"),
         )
+
+
+def _cautions(rows: Sequence[_Row]) -> Iterator[str]:
+    """What a reader of a picture must know who reads nothing else."""
+    if rows and all(row.n < MIN_PAIRS for row in rows):
+        yield f" Fewer than {MIN_PAIRS} pairs of seeds: values only, no interval and no test."
+    yield from _of_floor(rows)
+
+
+def _of_floor(rows: Sequence[_Row]) -> Iterator[str]:
+    if any(UNDEVELOPED in row.notes for row in rows):
+        yield " Floor not developed at T: there the floor is of a nudge that has not grown yet."
+
+
+def _without_size(rows: Sequence[_Row]) -> Iterator[str]:
+    """Which rows of a picture are empty, and why."""
+    kinds = (("exactly 0 (bit-identical)", True), ("no pair, or no placebo, that stands", False))
+    for words, is_zero in kinds:
+        empty = [row for row in rows if _size(row) is None and row.exactly_zero == is_zero]
+        if empty:
+            named = ", ".join(f"{as_typed(row.perturbation)} at {row.time}" for row in empty)
+            yield f" Without a marker: {named}: {words}."
 
 
 def _what(rows: Sequence[_Row]) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 
 from auditkit.paper.escaping import latex_text
+from auditkit.paper.grouped import grouped_table
 from auditkit.paper.markup import Html, bullets, joined, table, text
 from auditkit.paper.words import heading
 from auditkit.records.back_flow import BackFlow
@@ -25,6 +26,9 @@ from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
 
 #: What a LaTeX table of this module begins with.
 LATEX_HEAD = "% Written by auditkit report; needs \\usepackage{booktabs}\n"
+
+#: A column of sentences in LaTeX: they are broken.
+_PROSE = r"p{0.3\linewidth}"
 
 #: What a table in full is made of.
 Row = (
@@ -80,17 +84,27 @@ def to_html(shown: ReportTable) -> Html:
     return joined((whole, bullets(shown.notes)))
 
 
+def to_grouped(shown: ReportTable) -> Html:
+    """The same, for what is read on a narrow screen, too: rows in groups in place of columns."""
+    headings = [heading(name) for name in shown.headings]
+    numbers = shown.number_columns
+    whole = grouped_table(shown.title, headings, shown.headings, shown.rows, numbers)
+    return joined((whole, bullets(shown.notes)))
+
+
 def to_latex(shown: ReportTable) -> str:
     r"""The table as a ``tabular`` of booktabs, for ``\input``."""
-    columns = "".join("r" if n in shown.number_columns else "l" for n in range(len(shown.headings)))
+    kinds = {name: "r" for name in shown.numbers} | {"note": _PROSE}
+    columns = "".join(kinds.get(name, "l") for name in shown.headings)
     lines = [
+        r"{\footnotesize\setlength{\tabcolsep}{3pt}%",
         rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
         r"\toprule",
         _latex_row(shown.headings),
         r"\midrule",
         *map(_latex_row, shown.rows),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
     ]
     notes = [f"% {latex_text(note)}" for note in (shown.title, *shown.notes)]
     return LATEX_HEAD + "\n".join([*notes, *lines]) + "\n"

@@ -89,6 +89,16 @@ dd { margin: 0 0 0 1rem; }
   .judged th:last-child, .judged td:last-child { position: sticky; right: 0; min-width: 5.5rem;
     max-width: 7rem; padding-left: .4rem; background: var(--ground);
     box-shadow: inset 1px 0 var(--line); }
+  .wide:has(> .grouped) { background: none; }
+  .grouped, .grouped caption, .grouped tbody, .grouped tbody th { display: block; }
+  .grouped thead { display: none; }
+  .grouped tr { display: flex; flex-wrap: wrap; gap: 0 .9rem; padding: .3rem 0 .3rem .6rem;
+    border-top: 1px solid var(--line); }
+  .grouped tr:not(.again) { border-top-width: .15rem; }
+  .grouped tbody th { flex: 1 0 100%; margin-left: -.6rem; font-weight: bold; }
+  .grouped tr.again th { position: absolute; clip-path: inset(50%); width: 1px; height: 1px; }
+  .grouped tbody th, .grouped td { display: block; border: 0; padding: 0; text-align: left; }
+  .grouped td::before { content: attr(data-label) " "; color: var(--muted); }
 }
 @media print {
   .on-screen { display: none; }
@@ -96,6 +106,7 @@ dd { margin: 0 0 0 1rem; }
   .wide { overflow: visible; background: none; }
   table { font-size: 7.5pt; }
   tr, figure { break-inside: avoid; }
+  figure svg { max-width: 14cm; max-height: 20cm; }
   h2, h3 { break-after: avoid; }
 }
 """

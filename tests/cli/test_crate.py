@@ -64,7 +64,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
 def offline(monkeypatch: pytest.MonkeyPatch) -> Any:
     """The validator, with the context that rocrate brings in place of the one on the web."""
     why = "roc-validator is not installed (it needs an older rich than the tests do: pip install "
-    reason = f"{why}--no-deps roc-validator, and rdflib pyshacl requests-cache enum-tools toml)"
+    reason = (
+        f"{why}--no-deps roc-validator, and rdflib pyshacl requests-cache enum-tools toml colorlog)"
+    )
     validator = pytest.importorskip("rocrate_validator.services", reason=reason)
     import requests
     from rocrate.vocabs import RO_CRATE

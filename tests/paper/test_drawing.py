@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from dataclasses import replace
 
 import pytest
 from checklist_example import example_estimates
@@ -12,6 +13,7 @@ from auditkit.paper import drawing
 from auditkit.paper.drawing import Drawn, label, to_bytes, to_svg
 from auditkit.paper.pictures import loss_pictures, study_pictures
 from auditkit.paper.style import INK
+from auditkit.records.estimate import UNDEVELOPED
 
 FORMS = ("svg", "pdf", "png")
 
@@ -90,3 +92,24 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch: pytest.MonkeyPa
     with pytest.raises(UsageError, match=r"needs matplotlib.*not installed") as caught:
         drawing.require_matplotlib()
     assert "auditkit[report]" in str(caught.value)
+
+
+def test_a_caption_says_what_its_picture_cannot_show() -> None:
+    estimates = example_estimates()
+    captions = {d.name: d.caption for d in study_pictures(estimates)}
+    assert not any("Floor not" in text or "Without a" in text for text in captions.values())
+    assert not any("Fewer than" in text for text in captions.values())
+    (first, second, *_) = estimates.distances
+    rows = (
+        replace(first, excess=None, exactly_zero=True, n=2),
+        replace(second, notes=(UNDEVELOPED,), n=2),
+        replace(second, perturbation="b", excess=None, n=0),
+    )
+    told = {d.name: d.caption for d in study_pictures(replace(estimates, distances=rows))}
+    zero = f"Without a marker: {first.perturbation} at t0+W: exactly 0 (bit-identical)."
+    assert zero in told["forest"]
+    assert "Without a marker: b at T: no pair, or no placebo, that stands." in told["forest"]
+    for name in ("seeds", "forest"):
+        assert "Fewer than 3 pairs of seeds: values only" in told[name]
+    for name in ("seeds", "distances", "forest"):
+        assert "Floor not developed at T" in told[name]

@@ -25,6 +25,7 @@ def test_latex_is_escaped_and_its_numbers_stand_right() -> None:
     assert lines == [
         r"% Distance\_of 100 \%",
         r"% * note \$1\$",
+        r"{\footnotesize\setlength{\tabcolsep}{3pt}%",
         r"\begin{tabular}{@{}lr@{}}",
         r"\toprule",
         r"perturbation & excess \\",
@@ -32,7 +33,7 @@ def test_latex_is_escaped_and_its_numbers_stand_right() -> None:
         r"a\_b \& \{c\} & 1e-05 \\",
         r"\textless{}b\textgreater{} & -0.1 \\",
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
     ]
 
 

@@ -18,6 +18,7 @@ from self_checking import GOLDEN, copies, signed_of
 from auditkit.paper.drawing import to_svg
 from auditkit.paper.pictures import study_pictures
 from auditkit.paper.report_page import Picture, Said, Shown, page
+from auditkit.paper.report_tables import ReportTable
 from auditkit.paper.self_check import SignedStatement
 from auditkit.signing.keys import generate_key, parse_public_keys
 
@@ -38,6 +39,15 @@ NO_ED25519 = """
 SHOWN = (
     "This says nothing of the numbers, pictures and verdicts shown on this page: none of them is "
     "under the signature."
+)
+
+#: A table that is wider than a phone.
+WIDE = ReportTable(
+    "effects",
+    "Effects",
+    ("perturbation", *(f"column {n}" for n in range(9))),
+    tuple(f"column {n}" for n in range(9)),
+    tuple((name, *("-0.000123" for _ in range(9))) for name in ("a", "a", "b")),
 )
 
 DONE = "#self-check-files.good, #self-check-files.bad, #self-check-files.open"
@@ -76,7 +86,8 @@ def page_of(signed: SignedStatement) -> str:
         Picture(drawn.title, drawn.caption, to_svg(drawn))
         for drawn in study_pictures(report.estimates)
     )
-    return page("example", report, example_manifest(), Said(), Shown(pictures=pictures), signed)
+    shown = Shown(tables=(WIDE,), pictures=pictures)
+    return page("example", report, example_manifest(), Said(), shown, signed)
 
 
 class Reader:
@@ -324,7 +335,7 @@ def test_the_policy_forbids_every_connection_and_every_other_script(
     reader.context.close()
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 1100), ("light", 375)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1100), ("dark", 768), ("light", 375)])
 def test_axe_finds_no_serious_fault(
     browser: Any, tmp_path: Path, signed: SignedStatement, scheme: str, width: int
 ) -> None:
@@ -344,4 +355,13 @@ def test_axe_finds_no_serious_fault(
     assert len(results["passes"]) > 10
     wide = reader.page.evaluate("document.documentElement.scrollWidth")
     assert wide <= width  # tables and pictures are moved by themselves
+    ends = reader.page.evaluate(
+        "[...document.querySelectorAll('.grouped td')].map(e => e.getBoundingClientRect().right)"
+    )
+    assert len(ends) == 27
+    assert max(ends) <= width  # and of the first ones nothing has to be
+    shown = reader.page.locator(".grouped tbody th").evaluate_all(
+        "all => all.filter(e => e.getBoundingClientRect().width > 1).map(e => e.innerText)"
+    )
+    assert shown == (["a", "b"] if width <= 768 else ["a", "a", "b"])
     reader.context.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from self_checking import GOLDEN, signed_of
 from auditkit.paper.drawing import to_svg
 from auditkit.paper.pictures import study_pictures
 from auditkit.paper.report_page import Picture, Said, Shown, page
+from auditkit.paper.report_tables import ReportTable
 
 JAR, JAVA = os.environ.get("AUDITKIT_VNU"), shutil.which("java")
 
@@ -30,7 +32,10 @@ def test_the_checker_of_the_w3c_finds_no_error(tmp_path: Path) -> None:
         for drawn in study_pictures(report.estimates)
     )
     signed = signed_of(GOLDEN / "study")
-    shown = Shown(pictures=pictures)
+    cells = (("a", "t0+W", "0.1", "effect"), ("a", "T", "-", "inconclusive"))
+    headings = ("perturbation", "time", "ATE", "verdict")
+    table = ReportTable("effects", "Effects", headings, ("ATE",), cells, ("a note",))
+    shown = Shown((table,), (replace(table, title="Effects: all rows"),), pictures)
     text = page("example", report, example_manifest(), Said(), shown, signed)
     (tmp_path / "report.html").write_text(text, encoding="utf-8")
     command = [str(JAVA), "-jar", str(JAR), "--errors-only", "--format", "text", "report.html"]

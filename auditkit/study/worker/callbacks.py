@@ -116,7 +116,9 @@ class BranchCallback:
     def on_step_end(self, step: int, loss: float | None) -> None:
         """Evaluate at the plan's times; note divergence."""
         self._report_step(step)
-        if loss is not None and not math.isfinite(loss) and self.diverged_at is None:
+        # the trunk is no branch: what it has left behind at t0 is evaluated in every one alike
+        is_branch = self._plan is None or step > self._plan.fork_at
+        if is_branch and loss is not None and not math.isfinite(loss) and self.diverged_at is None:
             self.diverged_at = step
         for name, time in self._times.items():
             if step == time:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from auditkit.evidence.comparison import first_differing_module
 from auditkit.observe.loader.driver import Delivery
-from auditkit.study.worker.callbacks import ModuleCallback
+from auditkit.records.plan import StudyPlan
+from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback
 
 BATCH = torch.linspace(-1, 1, 8).reshape(2, 4)
 
@@ -108,3 +111,14 @@ def test_compiled_modules_are_left_out() -> None:
     names = [name for name, _ in watched(model)]
     assert "0 (Linear) output" in names
     assert not any(name.startswith("1 ") for name in names)
+
+
+def test_a_loss_before_the_fork_is_no_branch_s_divergence() -> None:
+    plan = StudyPlan(4, 2, 10, [0], ["momentum-reset"], placebos=1)
+    session: Any = SimpleNamespace(program=SimpleNamespace(loader=None, data_from="step"))
+    callback = BranchCallback(session, plan, [], None, lambda _: None)
+    callback.on_step_end(3, float("inf"))
+    assert callback.diverged_at is None
+    callback.on_step_end(5, float("nan"))
+    callback.on_step_end(7, float("nan"))
+    assert callback.diverged_at == 5
