@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from auditkit.api.difference import diff
     from auditkit.api.report import Report
     from auditkit.api.seeds_needed import power
+    from auditkit.cli.calls import command
     from auditkit.errors import AuditError, NothingToPerturb
     from auditkit.observe.loader.consumption import consume
     from auditkit.observe.rng.per_sample import PerSample
@@ -53,6 +54,7 @@ _HOMES = {
     "Stateful": "auditkit.observe.state.components",
     "StudyPlan": "auditkit.records.plan",
     "TrainingObjects": "auditkit.observe.state.components",
+    "command": "auditkit.cli.calls",
     "consume": "auditkit.observe.loader.consumption",
     "diff": "auditkit.api.difference",
     "load_manifest": "auditkit.api.calls",
@@ -83,6 +85,7 @@ __all__ = [
     "StudyPlan",
     "TrainingObjects",
     "__version__",
+    "command",
     "consume",
     "diff",
     "load_manifest",

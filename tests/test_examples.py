@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,15 @@ import pytest
 from checklist_example import example_report
 from cli_shell import PATIENCE, Process, Shell
 
+import auditkit
+from auditkit.evidence.reader import RunEvidence
 from auditkit.files import store
 from auditkit.formats import canonical
+from auditkit.records.manifest import StudyManifest
+from auditkit.records.plan import StudyPlan
+from auditkit.statistics.estimands import estimate
+from auditkit.statistics.outcomes import SeedOutcomes
+from auditkit.verification.branch_tables import branch_tables
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DIGITS = str(EXAMPLES / "digits.py")
@@ -191,6 +199,51 @@ def test_the_floor_of_the_digits_has_developed(digits: tuple[Path, dict[str, Any
     floor = digits[1]["estimates"]["floor"]
     assert floor["developed"] is True
     assert floor["n_above"] >= 0.8 * floor["n_placebos"]
+
+
+def outcomes_of(folder: Path) -> tuple[list[SeedOutcomes], StudyPlan]:
+    """The recorded tables of the digits, which a replay has confirmed."""
+    manifest = auditkit.load_manifest(folder)
+    assert isinstance(manifest, StudyManifest)
+    return branch_tables(RunEvidence(folder, manifest), {}), manifest.plan
+
+
+@pytest.mark.slow
+def test_of_the_digits_a_placebo_that_poses_as_treatment_is_rarely_an_effect(
+    digits: tuple[Path, dict[str, Any]],
+) -> None:
+    """In every seed another of its placebos, drawn anew in each of 400 tries."""
+    outcomes, plan = outcomes_of(digits[0])
+    treated, *_ = plan.perturbations
+    posing = replace(plan, placebos=plan.placebos - 1, perturbations=(treated,))
+    (name,), found, random = posing.treatment_names, 0, np.random.default_rng(0)
+    for _ in range(400):
+        drawn = []
+        for outcome in outcomes:
+            chosen = int(random.integers(plan.placebos))
+            rest = (p for number, p in enumerate(outcome.placebos) if number != chosen)
+            treatments = {name: outcome.placebos[chosen]}
+            drawn.append(replace(outcome, placebos=tuple(rest), treatments=treatments))
+        rows = estimate(drawn, posing).distances
+        found += any(row.verdict == "effect" for row in rows if row.family == "primary")
+    assert found <= 0.05 * 400
+
+
+@pytest.mark.slow
+def test_of_the_digits_a_momentum_reset_is_always_an_effect_after_the_window(
+    digits: tuple[Path, dict[str, Any]],
+) -> None:
+    """With whichever six of the eight seeds."""
+    outcomes, plan = outcomes_of(digits[0])
+    for chosen in combinations(outcomes, 6):
+        own = replace(plan, seeds=tuple(outcome.seed for outcome in chosen))
+        (row,) = (
+            row
+            for row in estimate(chosen, own).distances
+            if (row.perturbation, row.metric) == ("momentum-reset", "tv")
+            and (row.variant, row.time) == ("as-is", "t0+W")
+        )
+        assert row.verdict == "effect"
 
 
 @pytest.mark.slow

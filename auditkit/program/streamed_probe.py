@@ -18,6 +18,7 @@ from auditkit.formats.outcome_names import RECALIBRATED, column_name, is_recalib
 from auditkit.observe.rng.streams import seed_everything
 from auditkit.program.position_scores import Columns, Positions, compared_columns, own_columns
 from auditkit.program.probe import IGNORED, Probe
+from auditkit.program.real_probabilities import require_probabilities
 from auditkit.program.reference import Reference
 
 
@@ -73,6 +74,8 @@ def _scores(module: nn.Module, probe: Probe, inputs: Any, part: tuple[int, int])
             found=f"{tuple(scores.shape)}",
             hint="give Probe(predict=...) for models that return something else",
         )
+    if probe.probabilities:
+        require_probabilities(scores)
     return scores
 
 

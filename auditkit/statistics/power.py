@@ -214,6 +214,13 @@ def needs_of(
         if sd:
             row = _row(aim, sd, upper_limit(sd, n), spread.perturbation, spread.time, n)
             rows.append(_simulated(aim, row, spread))
+    if not spreads:
+        raise PlanError(
+            f"no spread to plan {aim.metric} by: every effect of the pilot is exactly 0",
+            hint="another perturbation, metric or a later horizon",
+        )
+    if not any(spread.differences for spread in spreads):
+        raise PlanError("no pair of the pilot is left: every control or treatment diverged")
     if not rows:
         raise PlanError(
             f"the pilot's differences of {aim.metric} have no spread",

@@ -56,6 +56,7 @@ from auditkit.records.results import TrunkResult
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
+from auditkit.study.divergence import divergence_note
 from auditkit.study.plug_ins import plug_ins_of
 from auditkit.study.preflight import settled, try_program
 from auditkit.study.replicas import refuse_parted_branches, refuse_unchanged_data
@@ -189,6 +190,9 @@ def _warn_of_manifest(request: StudyRequest, manifest: StudyManifest, warn: Warn
     """Say what a reviewer will be told, while there is time to mend it."""
     for note in unhashed_notes(manifest.opened):
         warn(note)
+    for records in (manifest.seeds, *(fork.seeds for fork in manifest.further)):
+        if gone := divergence_note(records):
+            warn(gone)
     for text in manifest.environment.contradictions(request.plan.threads):
         warn(f"this run will not verify: {text}; leave it to the plan")
     for (first, again), names in equal_seeds(manifest.seeds).items():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from auditkit.errors import PlanError
 from auditkit.statistics import power
 from auditkit.statistics.power import (
     equivalence_power,
@@ -115,3 +116,15 @@ def test_the_curve_is_of_a_row_with_an_answer_and_goes_on_to_it() -> None:
     hopeless = power.needs_of(power.Aim("nll", 1.0), (wide,), None, (0, 1, 2))
     assert [point.seeds for point in hopeless.curve] == list(power.CURVE)
     assert hopeless.of_curve == hopeless.rows[0]
+
+
+def test_a_pilot_that_tells_nothing_is_refused_with_the_reason() -> None:
+    aim = power.Aim("tv", 0.1)
+    for spreads, words in (
+        ((), "every effect of the pilot is exactly 0"),
+        ((power.Spread("a", "T", ()),), "no pair of the pilot is left"),
+        ((power.Spread("a", "T", (0.1,)),), "have no spread .expected two seeds at least"),
+        ((power.Spread("a", "T", (0.1, 0.1)),), "have no spread .expected two seeds at least"),
+    ):
+        with pytest.raises(PlanError, match=words):
+            power.needs_of(aim, spreads, None, ())

@@ -30,6 +30,7 @@ from auditkit.program.observables import Measure, probe_on
 from auditkit.program.probe import Probe
 from auditkit.program.program import Program, program_failure
 from auditkit.program.real_outputs import real_table
+from auditkit.program.real_probabilities import require_probabilities
 from auditkit.program.recalibration import batchnorm_layers, recompute
 from auditkit.program.reference import Reference
 from auditkit.program.session import Session
@@ -195,6 +196,8 @@ def _probabilities(probe: Probe, scores: Tensor) -> NDArray[np.float32]:
             found=f"{int(probe.labels.min())} .. {int(probe.labels.max())}",
         )
     wide = scores.to("cpu", torch.float64)
+    if probe.probabilities:
+        require_probabilities(wide)
     return (wide if probe.probabilities else wide.softmax(dim=1)).to(torch.float32).numpy()
 
 

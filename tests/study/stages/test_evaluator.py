@@ -326,3 +326,16 @@ def test_a_probe_of_an_average_that_there_is_not_is_refused_with_the_names() -> 
     ):
         pass
     assert (caught.value.expected, caught.value.found) == ("averaged={...}", "'ema'")
+
+
+@pytest.mark.parametrize(
+    ("row", "found"), [([0.5, 0.2, 0.2], "sums to 0.9"), ([1.2, -0.1, -0.1], "least -0.1")]
+)
+def test_what_is_said_to_be_probabilities_has_to_be_some(row: list[float], found: str) -> None:
+    with pytest.raises(ProgramError, match=f"gives no probabilities .*row 1.*{found}"):
+        look_with(
+            lambda _, x: torch.tensor([[0.2, 0.3, 0.5], row]).repeat(len(x) // 2, 1),
+            probabilities=True,
+        )
+    diverged = look_with(lambda _, x: torch.full((len(x), 3), torch.nan), probabilities=True)
+    assert has_non_finite(diverged)
