@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from auditkit.program.observables import Measure
     from auditkit.program.probe import Probe
     from auditkit.program.program import Program
+    from auditkit.program.segments import Segments
     from auditkit.recorder.recorder import Recorder
     from auditkit.records.declaration import Declaration
     from auditkit.records.parameter import Parameter
@@ -49,6 +50,7 @@ _HOMES = {
     "Program": "auditkit.program.program",
     "Recorder": "auditkit.recorder.recorder",
     "Report": "auditkit.api.report",
+    "Segments": "auditkit.program.segments",
     "Stateful": "auditkit.observe.state.components",
     "StudyPlan": "auditkit.records.plan",
     "TrainingObjects": "auditkit.observe.state.components",
@@ -77,6 +79,7 @@ __all__ = [
     "Program",
     "Recorder",
     "Report",
+    "Segments",
     "Stateful",
     "StudyPlan",
     "TrainingObjects",

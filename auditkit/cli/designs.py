@@ -55,8 +55,8 @@ class Regime:
     @property
     def arguments(self) -> dict[str, str]:
         """What the factory is given."""
-        names = ("lr", "momentum", "history", "segment", "overlap", "same_classes")
-        return {name: getattr(self, name) for name in names}
+        names = ("steps", "lr", "momentum", "history", "segment", "overlap", "same_classes")
+        return {name: str(getattr(self, name)) for name in names}
 
 
 REGIMES: Mapping[str, Regime] = MappingProxyType(
