@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from auditkit.records.parameter import Parameter
     from auditkit.records.perturbation_spec import PerturbationSpec
     from auditkit.records.plan import StudyPlan
+    from auditkit.records.segments import SegmentPlan
 
 _HOMES = {
     "AuditError": "auditkit.errors",
@@ -50,6 +51,7 @@ _HOMES = {
     "Program": "auditkit.program.program",
     "Recorder": "auditkit.recorder.recorder",
     "Report": "auditkit.api.report",
+    "SegmentPlan": "auditkit.records.segments",
     "Segments": "auditkit.program.segments",
     "Stateful": "auditkit.observe.state.components",
     "StudyPlan": "auditkit.records.plan",
@@ -79,6 +81,7 @@ __all__ = [
     "Program",
     "Recorder",
     "Report",
+    "SegmentPlan",
     "Segments",
     "Stateful",
     "StudyPlan",
