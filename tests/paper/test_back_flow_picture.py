@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from record_examples import BACK_FLOW, PLAN, TABLE
@@ -36,7 +37,7 @@ def lines(table: EstimateTable) -> list[Any]:
     figure = Figure()
     drawn.draw(figure)
     (panel,) = figure.axes
-    return [line for line in panel.lines if len(line.get_xdata())]
+    return [line for line in panel.lines if np.size(line.get_xdata())]
 
 
 def means(table: EstimateTable) -> list[Any]:
