@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from auditkit.program.observables import Measure
     from auditkit.program.probe import Probe
     from auditkit.program.program import Program
+    from auditkit.program.segments import Segments
     from auditkit.recorder.recorder import Recorder
     from auditkit.records.declaration import Declaration
     from auditkit.records.parameter import Parameter
     from auditkit.records.perturbation_spec import PerturbationSpec
     from auditkit.records.plan import StudyPlan
+    from auditkit.records.segments import SegmentPlan
 
 _HOMES = {
     "AuditError": "auditkit.errors",
@@ -51,6 +53,8 @@ _HOMES = {
     "Program": "auditkit.program.program",
     "Recorder": "auditkit.recorder.recorder",
     "Report": "auditkit.api.report",
+    "SegmentPlan": "auditkit.records.segments",
+    "Segments": "auditkit.program.segments",
     "Stateful": "auditkit.observe.state.components",
     "StudyPlan": "auditkit.records.plan",
     "TrainingObjects": "auditkit.observe.state.components",
@@ -81,6 +85,8 @@ __all__ = [
     "Program",
     "Recorder",
     "Report",
+    "SegmentPlan",
+    "Segments",
     "Stateful",
     "StudyPlan",
     "TrainingObjects",

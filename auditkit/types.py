@@ -28,7 +28,7 @@ from auditkit.evidence.distances import (
 from auditkit.evidence.settings import (
     SettingDifference,
 )
-from auditkit.records.back_flow import BackFlow
+from auditkit.records.back_flow import Alignment, BackFlow
 from auditkit.records.causal_break import BreakRecord
 from auditkit.records.environment import (
     Environment,
@@ -103,6 +103,7 @@ from auditkit.records.settings import (
 )
 
 __all__ = [
+    "Alignment",
     "ArgumentSetting",
     "BackFlow",
     "BranchRecord",

@@ -23,6 +23,7 @@ from typing import Any
 
 import auditkit as ak
 from auditkit.types import ControlLevel
+from examples.back_flow_results import PAPER, block
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "auditkit" / "manual" / "experiments.md"
@@ -38,6 +39,7 @@ class Study:
         better_by: By how much it must be better than a constant guess.
         level: What it must reach; None where only ``better_by`` counts.
         guess: What a constant guess has of a measure, which the report does not know.
+        regimes: Of a back-flow study; each is a study of its own.
     """
 
     data: str | None
@@ -45,6 +47,7 @@ class Study:
     better_by: float = 0.1
     level: float | None = None
     guess: float | None = None
+    regimes: tuple[str, ...] = ()
 
 
 STUDIES = {
@@ -57,6 +60,9 @@ STUDIES = {
     "augmentation_stage": Study("cifar-10-batches-bin", better_by=0.25),
     "dqn_cartpole": Study(None, metric="measures/return", better_by=75, level=100, guess=9.6),
     "drifting_stream": Study(None, metric="new/accuracy", better_by=0.4),
+    "back_flow": Study(
+        "cifar-10-batches-bin", "classes/accuracy", better_by=0.2, regimes=tuple(PAPER)
+    ),
 }
 
 
@@ -76,23 +82,28 @@ def main() -> None:
     if wrong:
         parser.error(f"no study {wrong[0]!r}; there are {', '.join(STUDIES)}")
     for name in [] if given.only_page else given.names or STUDIES:
-        run(name, given.data, given.out)
+        for regime in STUDIES[name].regimes or [""]:
+            run(name, given.data, given.out, regime)
     page = given.page.read_text(encoding="utf-8")
-    for name in STUDIES:
-        if (given.out / name / "tables.json").exists() and f"<!-- {name}:begin -->" in page:
+    for name, study in STUDIES.items():
+        left = [given.out / name / regime for regime in study.regimes or [""]]
+        is_whole = all((folder / "tables.json").exists() for folder in left)
+        if is_whole and f"<!-- {name}:begin -->" in page:
             page = replaced(page, name, result(name, given.out / name))
     given.page.write_text(page, encoding="utf-8")
 
 
-def run(name: str, data: Path, out: Path) -> None:
+def run(name: str, data: Path, out: Path, regime: str = "", *options: str) -> None:
     """Run and verify a study; what it printed and how long it took lies beside its folder."""
-    folder, below = out / name, STUDIES[name].data
+    folder, below = out / name / regime, STUDIES[name].data
     if folder.exists():
         sys.exit(f"{folder} is there already: move it away, or name another --out")
     folder.mkdir(parents=True)
     where = [] if below is None else ["--arg", f"data={data / below}"]
+    where += ["--design", f"back-flow:{regime}"] if regime else []
     study_folder = str(folder / "study")
-    _, run_time = call("run", f"{ROOT}/examples/{name}.py", *where, "--out", study_folder)
+    program = f"{ROOT}/examples/{name}.py"
+    _, run_time = call("run", program, *where, *options, "--out", study_folder)
     report = str(folder / "report.json")
     text, verify_time = call("verify", study_folder, "--json", report)
     times = {"run": round(run_time), "verify": round(verify_time)}
@@ -122,15 +133,18 @@ def result(name: str, folder: Path) -> str:
     Raises:
         SystemExit: When its control did not learn what it should.
     """
+    told: dict[str, Any]
     study = STUDIES[name]
-    told: dict[str, Any] = json.loads((folder / "tables.json").read_text())
+    if study.regimes:
+        for regime in study.regimes:
+            require_learned(name, ak.load_report(folder / regime / "report.json"))
+        told = json.loads((folder / study.regimes[0] / "tables.json").read_text())
+        return f"{block(folder)}\n\n`{study.regimes[0]}`:\n\n```\n{tables(told['text'])}\n```"
+    told = json.loads((folder / "tables.json").read_text())
     report = ak.load_report(folder / "report.json")
     if report.estimates is None or report.environment is None:
         sys.exit(f"{folder}: {report.verdict}")
-    control, guess = reached(study, report.estimates.levels)
-    better = guess - control if study.metric.endswith("nll") else control - guess
-    if better < study.better_by or (study.level is not None and control < study.level):
-        sys.exit(f"{name}: the control's {study.metric} is {control:.3g} only")
+    control, guess = require_learned(name, report)
     hardware, packages = report.environment.hardware, report.environment.packages
     about = (
         f"Verdict *{report.verdict}*, {report.replay}. At T the control's {study.metric} is "
@@ -140,6 +154,22 @@ def result(name: str, folder: Path) -> str:
         f"SHA-256 of the manifest: `{report.manifest_sha256[:16]}`."
     )
     return f"{about}\n\n```\n{tables(told['text'])}\n```"
+
+
+def require_learned(name: str, report: ak.Report) -> tuple[float, float]:
+    """What the control has at T, and a constant guess.
+
+    Raises:
+        SystemExit: When it did not learn what it should.
+    """
+    study = STUDIES[name]
+    if report.estimates is None:
+        sys.exit(f"{name}: {report.verdict}")
+    control, guess = reached(study, report.estimates.levels)
+    better = guess - control if study.metric.endswith("nll") else control - guess
+    if better < study.better_by or (study.level is not None and control < study.level):
+        sys.exit(f"{name}: the control's {study.metric} is {control:.3g} only")
+    return control, guess
 
 
 def reached(study: Study, levels: Sequence[ControlLevel]) -> tuple[float, float]:

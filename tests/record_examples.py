@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from auditkit.records.agreement import Agreement, ReproductionReport
-from auditkit.records.back_flow import BackFlow
+from auditkit.records.back_flow import Alignment, BackFlow
 from auditkit.records.causal_break import BreakRecord
 from auditkit.records.digest import Digest
 from auditkit.records.environment import Environment
@@ -64,6 +64,7 @@ from auditkit.records.report import (
 )
 from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.records.rng import ALWAYS_UNCOVERED, RngContract, StreamContract
+from auditkit.records.segments import SegmentPlan
 from auditkit.records.settings import ArgumentSetting, VariableSetting, VerifierSettings
 from auditkit.records.task import RowsTask
 
@@ -101,6 +102,7 @@ PLAN = StudyPlan(
         )
     ],
     causal_break="adam-reset:moments=mv,step=reset",
+    segments=SegmentPlan(0.75, same_classes=True, hold_batchnorm=True, alignment=True),
 )
 
 ENVIRONMENT = Environment(
@@ -416,6 +418,9 @@ BACK_FLOW = BackFlow(
     exactly_zero=False,
     verdict="amplification",
 )
+ALIGNED = Alignment(
+    "control", (0, 1, 2), (0.25, 0.5, 0.75), 3, 1, mean=0.5, interval=INTERVAL, p=0.02
+)
 
 TABLE = EstimateTable(
     alpha=0.05,
@@ -436,6 +441,7 @@ TABLE = EstimateTable(
     generalised=(GENERALISED,),
     profiles=(PROFILE,),
     back_flow=(BACK_FLOW,),
+    alignments=(ALIGNED,),
 )
 
 FINDING = Finding("the digests differ", "seed 0, control", 4, "params", exit_code=1)
@@ -576,7 +582,9 @@ TRUNK = TrunkResult(
 
 FORKED = replace(
     MANIFEST,
-    plan=PLAN.changed(probe_at=(), evidence_every=1, fork_at=[3, 4, 7], causal_break=None),
+    plan=PLAN.changed(
+        probe_at=(), evidence_every=1, fork_at=[3, 4, 7], causal_break=None, segments=None
+    ),
     further=(FurtherFork(4, (SEED,)), FurtherFork(7, (SEED,))),
 )
 
@@ -612,6 +620,8 @@ EXAMPLES: tuple[Any, ...] = (
     GENERALISED,
     PROFILE,
     BACK_FLOW,
+    ALIGNED,
+    PLAN.segments,
     BREAK,
     TABLE,
     SOURCE,

@@ -53,8 +53,9 @@ def test_there_is_a_test_of_every_example() -> None:
         "imagenet_bn",
         "moco_queue",
         "sst2_distilbert",
+        "back_flow",
     ]  # tests/examples
-    names = sorted([*here, *on_real_data, "__init__", "results"])
+    names = sorted([*here, *on_real_data, "__init__", "results", "back_flow_results"])
     assert [path.stem for path in sorted(EXAMPLES.glob("*.py"))] == names
 
 

@@ -1,4 +1,4 @@
-"""Back-flow as a table: carried, broken, and the contrast, below each other."""
+"""Back-flow as a table: carried, broken, and the contrast; and the momentum where B begins."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from auditkit.records.estimate import AS_IS, EstimateTable
 from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import as_typed, rounded
 
-#: Name of its layout.
-BACK_FLOW = "back-flow"
+#: Names of their layouts.
+BACK_FLOW, ALIGNMENT = "back-flow", "alignment"
 
 _NOTES = (
     "D1: distance of the histories at t0+W; D2: at T, after the same steps; the floor is the "
@@ -29,6 +29,24 @@ def back_flow_table(estimates: EstimateTable, *, everything: bool) -> EstimandTa
         return None
     title = "Back-flow: do two histories part further on common data? D2 - D1"
     return EstimandTable("back-flow", title, tuple(map(_cells, shown)), _NOTES)
+
+
+def alignment_table(estimates: EstimateTable) -> EstimandTable | None:
+    """Momentum against gradient, a row a history; None where it was not measured."""
+    cells = tuple(
+        (
+            "A, the control" if row.history == "control" else f"A', {as_typed(row.history)}",
+            number(row.mean),
+            interval(row.interval, "cosine"),
+            number(min(row.per_seed, default=None)),
+            number(max(row.per_seed, default=None)),
+            str(row.n),
+        )
+        for row in estimates.alignments
+    )
+    title = "Momentum against gradient where B begins: their cosine"
+    notes = ("1: the history goes where B goes, 0: at right angles; exploratory",)
+    return EstimandTable("alignment", title, cells, notes) if cells else None
 
 
 def _is_shown(row: BackFlow, primary: str) -> bool:

@@ -182,6 +182,13 @@ LAYOUTS: Mapping[str, Layout] = {
         first_to_go=("D1", "D2", "floor", "95 % interval", "95 % above floor", "adjusted"),
         is_grouped=True,
     ),
+    "alignment": Layout(
+        ("history", "cosine", "95 % interval", "least", "most", "seeds"),
+        numbers=("cosine", "95 % interval", "least", "most", "seeds"),
+        whole=("history",),
+        words=("cosine", "momentum against gradient"),
+        first_to_go=("least", "most", "seeds"),
+    ),
     "agreement": Layout(
         (
             *_ESTIMATE,

@@ -12,12 +12,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from auditkit.cli.options import parse_arguments
+from auditkit.cli.options import decimal_number, parse_arguments
 from auditkit.errors import UsageError
 from auditkit.formats.quote import brief
 from auditkit.records.causal_break import VACUOUS
+from auditkit.records.segments import SegmentPlan
 
 BACK_FLOW = "back-flow"
+
+#: What ``--segments`` is where nothing is said of them.
+NO_SEGMENTS = "none"
+
+_FLAGS = ("same_classes", "hold_batchnorm", "alignment")
 
 #: Among the fields of a plan that options give: what is none of them.
 DESIGN = "design"
@@ -55,8 +61,16 @@ class Regime:
     @property
     def arguments(self) -> dict[str, str]:
         """What the factory is given."""
-        names = ("lr", "momentum", "history", "segment", "overlap", "same_classes")
-        return {name: getattr(self, name) for name in names}
+        names = ("steps", "lr", "momentum", "history", "segment", "overlap", "same_classes")
+        return {name: str(getattr(self, name)) for name in names}
+
+    @property
+    def segments(self) -> SegmentPlan:
+        """What the plan says of A and B; the paper holds BatchNorm's statistics in both."""
+        same = self.same_classes == "yes"
+        return SegmentPlan(
+            float(self.overlap), same_classes=same, hold_batchnorm=True, alignment=True
+        )
 
 
 REGIMES: Mapping[str, Regime] = MappingProxyType(
@@ -95,6 +109,7 @@ class Design:
         values = {**base, "causal_break": base.get("causal_break") or VACUOUS}
         if self.regime is not None:
             values |= {"window": self.regime.steps, "perturbations": (self.regime.treatment,)}
+            values |= {"segments": self.regime.segments}
         values |= given
         fork, window = values.get("fork_at"), values.get("window")
         if "horizon" not in given and isinstance(fork, int) and isinstance(window, int):
@@ -120,6 +135,30 @@ def refuse_design(given: Mapping[str, Any], with_what: str) -> None:
     """
     if DESIGN in given:
         raise UsageError(f"--design and {with_what} exclude each other")
+
+
+def parse_segments(text: str) -> SegmentPlan | None:
+    """Read ``overlap=0.75,same-classes,hold-batchnorm,alignment``, or ``none``.
+
+    Raises:
+        UsageError: On a word that is none of these, or that comes twice.
+    """
+    if text == NO_SEGMENTS:
+        return None
+    values: dict[str, Any] = {}
+    for word in text.split(","):
+        name, equals, number = word.strip().partition("=")
+        field, value = name.replace("-", "_"), decimal_number(number)
+        if field in _FLAGS and not equals and field not in values:
+            values[field] = True
+        elif name == "overlap" and value is not None and field not in values:
+            values[field] = value
+        else:
+            raise UsageError(
+                f"--segments {brief(text)}: {brief(word)} says nothing",
+                expected="overlap=NUMBER, same-classes, hold-batchnorm, alignment, each once; none",
+            )
+    return SegmentPlan(**values)
 
 
 def parse_design(text: str) -> Design:

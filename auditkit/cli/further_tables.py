@@ -6,7 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
-from auditkit.cli.back_flow_table import BACK_FLOW, back_flow_table
+from auditkit.cli.back_flow_table import (
+    ALIGNMENT,
+    BACK_FLOW,
+    alignment_table,
+    back_flow_table,
+)
 from auditkit.cli.console import fixed, interval, number, print_table
 from auditkit.cli.estimand_tables import EstimandTable, persistence_table, shown_rows
 from auditkit.cli.row_signs import drawn_p, p_value, said
@@ -62,12 +67,14 @@ def further_tables(estimates: EstimateTable, *, everything: bool) -> Iterator[Es
         yield _profile(estimates.profiles, everything=everything)
     if (flows := back_flow_table(estimates, everything=everything)) is not None:
         yield flows
+    if (aligned := alignment_table(estimates)) is not None:
+        yield aligned
 
 
 def print_further(out: Console, estimates: EstimateTable, *, everything: bool) -> None:
     """Print all of these tables; or only those that somebody asked for, by option or by plan."""
     for table in further_tables(estimates, everything=everything):
-        if everything or table.name in ("generalised", BACK_FLOW):
+        if everything or table.name in ("generalised", BACK_FLOW, ALIGNMENT):
             print_table(out, table.name, table.rows, title=table.title, notes=table.notes)
     if everything and estimates.persistence:
         table = persistence_table(estimates)

@@ -62,7 +62,7 @@ _REPLAY = (
 _PLAN = (
     *("--fork-at", "--window", "--horizon", "--seeds", "--seeds-from-timestamp", "--perturb"),
     *("--placebos", "--placebo-scale", "--primary", "--margin", "--threads", "--probe-at"),
-    *("--evidence-every", "--causal-break", "--design"),
+    *("--evidence-every", "--causal-break", "--segments", "--design"),
 )
 _OUTPUT = (
     "--require",
@@ -197,6 +197,7 @@ METAVARS: Mapping[str, str] = {
     "--arg": "NAME=VALUE",
     "--author": "PERSON",
     "--causal-break": "PERTURBATION",
+    "--segments": "WORDS",
     "--design": "DESIGN",
     "--authority": "FILE",
     "--budget": "TIME",

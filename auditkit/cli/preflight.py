@@ -64,6 +64,7 @@ def print_dry_run(out: Console, found: Preflight, plan: StudyPlan, jobs: int) ->
         ("seeds x branches", f"{n_seeds} x {len(plan.branch_names)}, seeds {seeds}"),
         ("branches", f"control, replica, {counted(plan.placebos, 'placebo')}, {treatments}"),
         *([("causal break", _break(plan))] if plan.causal_break else []),
+        *([("segments", plan.segments.told)] if plan.segments else []),
         *([("further steps", _further(plan))] if plan.probe_at else []),
         *([("forks", _forks(plan))] if plan.further_forks else []),
         *([("evidence", plan.evidence_note)] if plan.evidence_note else []),

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from auditkit.cli.back_flow_table import BACK_FLOW
+from auditkit.cli.back_flow_table import ALIGNMENT, BACK_FLOW
 from auditkit.cli.estimand_tables import PERSISTENCE
 from auditkit.files import store
 from auditkit.files.outputs import Output, Recogniser
 from auditkit.paper.drawing import MADE_BY, Drawn, to_bytes
 from auditkit.paper.report_tables import LATEX_HEAD, ReportTable, Row, csv_head, to_csv, to_latex
-from auditkit.records.back_flow import BackFlow
+from auditkit.records.back_flow import Alignment, BackFlow
 from auditkit.records.estimate import (
     ControlLevel,
     DistanceEstimate,
@@ -22,7 +22,10 @@ from auditkit.records.estimate import (
 from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
 
 #: Names of all pictures, and of the tables with the records that they are made of.
-FIGURES = ("seeds", "distances", "forest", "curves", "divergence", "reliability", "loss")
+FIGURES = (
+    *("seeds", "distances", "forest", "curves", "back-flow"),
+    *("divergence", "reliability", "loss"),
+)
 RECORDS = {
     "levels": ControlLevel,
     "distances": DistanceEstimate,
@@ -32,6 +35,7 @@ RECORDS = {
     "generalised": Generalised,
     "profile": ProfileRow,
     BACK_FLOW: BackFlow,
+    ALIGNMENT: Alignment,
 }
 
 #: Tables whose numbers stand in the CSV files of others.
@@ -88,9 +92,10 @@ class TableFiles(_Folder):
             "generalised": estimates.generalised,
             "profile": estimates.profiles,
             BACK_FLOW: estimates.back_flow,
+            ALIGNMENT: estimates.alignments,
         }
         for name, kind in RECORDS.items():
-            if rows[name] or name != BACK_FLOW:  # which is of few studies
+            if rows[name] or name not in {BACK_FLOW, ALIGNMENT}:  # which are of few studies
                 self.outputs[f"{name}.csv"].write(to_csv(kind, rows[name]).encode())
         for table in tables:
             self.outputs[f"{table.name}.tex"].write(to_latex(table).encode())

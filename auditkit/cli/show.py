@@ -181,6 +181,7 @@ def _plan_rows(plan: StudyPlan, seeds: str) -> Rows:
         ("seeds", seeds),
         ("perturbations", "; ".join(spec.typed for spec in plan.perturbations)),
         ("causal break", plan.causal_break.typed if plan.causal_break else ""),
+        ("segments", plan.segments.told if plan.segments else ""),
         ("of the program's own", "; ".join(map(_declared, plan.own_perturbations))),
         ("placebos", f"{plan.placebos} a seed, {spelled_scale(int(plan.placebo_scale))}"),
         ("augmentation", plan.augmentation_rng),

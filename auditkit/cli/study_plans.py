@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from auditkit.cli.designs import DESIGN, parse_design, refuse_design
+from auditkit.cli.designs import (
+    DESIGN,
+    NO_SEGMENTS,
+    parse_design,
+    parse_segments,
+    refuse_design,
+)
 from auditkit.cli.options import TEXT, WHOLE, decimal_number, parse_seeds, whole_number
 from auditkit.errors import PlanError, UsageError
 from auditkit.formats.quote import brief
@@ -74,6 +80,11 @@ _OPTIONS = (
         help="A reset at t0+W, in a second copy of every branch: back-flow with and without it.",
     ),
     click.option(
+        "--segments",
+        type=TEXT,
+        help="Of A and B: overlap=0.75,same-classes,hold-batchnorm,alignment, some of it; or none.",
+    ),
+    click.option(
         "--design",
         type=TEXT,
         help="back-flow, or back-flow:REGIME: W, T, causal break and arguments (see the manual).",
@@ -103,6 +114,7 @@ def overrides(  # noqa: PLR0913 # one argument an option
     probe_at: str | None,
     evidence_every: int | None,
     causal_break: str | None,
+    segments: str | None,
     design: str | None,
 ) -> dict[str, Any]:
     """What was given of a plan, by field."""
@@ -120,9 +132,11 @@ def overrides(  # noqa: PLR0913 # one argument an option
         "probe_at": None if probe_at is None else _steps(probe_at),
         "evidence_every": evidence_every,
         "causal_break": causal_break,
+        "segments": None if segments is None else parse_segments(segments),
         DESIGN: None if design is None else parse_design(design),
     }
-    return {name: value for name, value in values.items() if value is not None}
+    found = {name: value for name, value in values.items() if value is not None}
+    return found | ({"segments": None} if segments == NO_SEGMENTS else {})
 
 
 def _scale(text: str) -> int | str:

@@ -4,7 +4,8 @@
 by position have a tensor a column instead, ``TIME[@PROBE][/recalibrated]:COLUMN``; a table that
 holds something else than probabilities is called by what that is, ``:regression`` or
 ``:embedding``. ``labels`` and ``labels@PROBE`` are what is right, of real numbers ``targets`` and
-``targets@PROBE``; ``TIME=MEASURE`` is a number of the program's own.
+``targets@PROBE``; ``TIME=MEASURE`` is a number of the program's own, and ``B=alignment`` what was
+measured where segment B begins.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from auditkit.records.output_kinds import CLASSES, KINDS
 
 RECALIBRATED = "/recalibrated"
+
+#: The cosine of momentum and gradient at the first optimizer step of segment B.
+ALIGNMENT = "B=alignment"
 
 LABELS, TARGETS = "labels", "targets"
 

@@ -138,12 +138,13 @@ def _distances(estimates: EstimateTable) -> list[DistanceEstimate]:
     ]
 
 
-def _panels(figure: Any, count: int) -> list[Any]:
-    panels = figure.subplots(count, 1, sharex=True, squeeze=False)
-    return [row[0] for row in panels]
+def panels(figure: Any, count: int) -> list[Any]:
+    """Panels below each other, with one axis."""
+    return [row[0] for row in figure.subplots(count, 1, sharex=True, squeeze=False)]
 
 
-def _name_rows(panel: Any, names: Sequence[str]) -> None:
+def name_rows(panel: Any, names: Sequence[str]) -> None:
+    """Write the names of branches beside a panel's rows, the first one on top."""
     panel.set_yticks(range(len(names)), [label(as_typed(name)) for name in names])
     panel.set_ylim(len(names) - 0.5, -0.5)
     panel.locator_params(axis="x", nbins=6)
@@ -151,8 +152,8 @@ def _name_rows(panel: Any, names: Sequence[str]) -> None:
 
 
 def _draw_seeds(figure: Any, names: Sequence[str], rows: Sequence[_Row], what: str) -> None:
-    panels = _panels(figure, len(CONFIRMATORY))
-    for panel, time in zip(panels, CONFIRMATORY, strict=True):
+    below = panels(figure, len(CONFIRMATORY))
+    for panel, time in zip(below, CONFIRMATORY, strict=True):
         colour, marker = _TIMES[time]
         panel.axvline(0, color=GREY, linewidth=1)
         for row in rows:
@@ -163,12 +164,12 @@ def _draw_seeds(figure: Any, names: Sequence[str], rows: Sequence[_Row], what: s
             panel.plot(values, [y + 0.18] * len(values), "o", color=colour, markersize=3)
             _draw_estimate(panel, row, y - 0.12, colour, marker, is_filled=True)
         panel.set_title(time)
-        _name_rows(panel, names)
-    panels[-1].set_xlabel(what)
+        name_rows(panel, names)
+    below[-1].set_xlabel(what)
 
 
 def _draw_forest(figure: Any, names: Sequence[str], rows: Sequence[_Row], what: str) -> None:
-    (panel,) = _panels(figure, 1)
+    (panel,) = panels(figure, 1)
     panel.axvline(0, color=GREY, linewidth=1)
     for time, offset in zip(CONFIRMATORY, (-0.16, 0.16), strict=True):
         colour, marker = _TIMES[time]
@@ -178,7 +179,7 @@ def _draw_forest(figure: Any, names: Sequence[str], rows: Sequence[_Row], what: 
                 y = names.index(row.perturbation) + offset
                 is_filled = row.verdict in (EFFECT, NEGLIGIBLE)
                 _draw_estimate(panel, row, y, colour, marker, is_filled=is_filled)
-    _name_rows(panel, names)
+    name_rows(panel, names)
     panel.set_xlabel(what)
     legend(figure)
 
@@ -202,19 +203,19 @@ def _draw_distances(figure: Any, names: Sequence[str], rows: Sequence[DistanceEs
         ("placebo floor", "floor", VERMILION, "|"),
         ("another seed", "seed_distance", GREEN, "x"),
     )
-    panels = _panels(figure, len(CONFIRMATORY))
-    for panel, time in zip(panels, CONFIRMATORY, strict=True):
+    below = panels(figure, len(CONFIRMATORY))
+    for panel, time in zip(below, CONFIRMATORY, strict=True):
         for title, field, colour, marker in kinds:
             chosen = [row for row in rows if row.time == time and row.perturbation in names]
             points = [(getattr(row, field), names.index(row.perturbation)) for row in chosen]
             there = [point for point in points if point[0] is not None]
             style = {"color": colour, "markersize": 8, "markeredgewidth": 2}
-            named = {"label": title} if panel is panels[0] else {}
+            named = {"label": title} if panel is below[0] else {}
             panel.plot([x for x, _ in there], [y for _, y in there], marker, **style, **named)
         panel.set_title(time)
         panel.axvline(0, color=GREY, linewidth=1)
-        _name_rows(panel, names)
-    panels[-1].set_xlabel(f"Mean {label(rows[0].metric)}")
+        name_rows(panel, names)
+    below[-1].set_xlabel(f"Mean {label(rows[0].metric)}")
     legend(figure)
 
 
@@ -223,7 +224,7 @@ def _draw_curves(
     curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     what: str,
 ) -> None:
-    (panel,) = _panels(figure, 1)
+    (panel,) = panels(figure, 1)
     colours = (BLUE, VERMILION, GREEN)
     for number, (name, (steps, values)) in enumerate(curves.items()):
         style = ("-", "--", ":")[(number + number // len(colours)) % 3]

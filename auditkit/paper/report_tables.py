@@ -14,7 +14,7 @@ from auditkit.paper.escaping import latex_text
 from auditkit.paper.grouped import grouped_table
 from auditkit.paper.markup import Html, bullets, joined, table, text
 from auditkit.paper.words import heading
-from auditkit.records.back_flow import BackFlow
+from auditkit.records.back_flow import Alignment, BackFlow
 from auditkit.records.estimate import (
     ControlLevel,
     DistanceEstimate,
@@ -40,6 +40,7 @@ Row = (
     | Generalised
     | ProfileRow
     | BackFlow
+    | Alignment
 )
 
 #: Fields that hold an interval, or None.

@@ -85,7 +85,7 @@ class LabelNoise(DataPerturbation):
     def change(self, batch: WindowBatch, parameters: Mapping[str, ParameterValue]) -> Any:
         """Draws from (seed, ``draw``, step) alone."""
         usual = batch.usual()
-        labels = _labels(usual)
+        labels = labels_of(usual)
         drawn = derive_seed(batch.seed, "label-noise", int(parameters["draw"]), batch.step)
         stream = np.random.RandomState(drawn & 0xFFFFFFFF)  # whose numbers are frozen (NEP 19)
         n_classes = max(batch.n_classes, 2)
@@ -147,7 +147,12 @@ def _require_augment(batch: WindowBatch) -> Callable[[Any, int], Any]:
     return batch.augment
 
 
-def _labels(batch: Any) -> Tensor:
+def labels_of(batch: Any) -> Tensor:
+    """The whole-number labels of a batch.
+
+    Raises:
+        NothingToPerturb: When it has none where they are looked for.
+    """
     found = None
     if isinstance(batch, Mapping):
         found = next((batch[name] for name in _LABELS if name in batch), None)

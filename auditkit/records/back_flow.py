@@ -72,3 +72,28 @@ class BackFlow:
     adjusted_p: float | None = None
     exactly_zero: bool = False
     verdict: str = ""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """The cosine of momentum and gradient where segment B begins, over the seeds.
+
+    Attributes:
+        history: ``control`` for history A, or the branch name of the treatment that is A'.
+        seeds: Seeds of which there is one, in the plan's order.
+        per_seed: The cosine of each: 1 where the history goes where B goes.
+        n: Seeds.
+        n_left_out: Seeds in which the branch diverged, or there was no momentum.
+        mean: Mean of ``per_seed``; None without a seed.
+        interval: t interval; None for n < 3 and without spread.
+        p: t test against 0, two-sided.
+    """
+
+    history: str
+    seeds: tuple[int, ...]
+    per_seed: tuple[float, ...]
+    n: int
+    n_left_out: int
+    mean: float | None = None
+    interval: Interval | None = None
+    p: float | None = None

@@ -11,7 +11,7 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass, field
 
-from auditkit.records.back_flow import BackFlow
+from auditkit.records.back_flow import Alignment, BackFlow
 from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
 from auditkit.records.interval import Interval
 from auditkit.records.plan import LEFT_OUT_IF_DEFAULT
@@ -371,6 +371,7 @@ class EstimateTable:
         generalised: Effects for other examples, too, where that was asked for.
         profiles: Effects on parts of a probe, exploratory.
         back_flow: Of a study with a causal break, exploratory.
+        alignments: Momentum against gradient where segment B begins, where the plan asks for it.
     """
 
     alpha: float
@@ -393,6 +394,7 @@ class EstimateTable:
     generalised: tuple[Generalised, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     profiles: tuple[ProfileRow, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     back_flow: tuple[BackFlow, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    alignments: tuple[Alignment, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def rows(self) -> tuple[SignedEstimate | DistanceEstimate, ...]:

@@ -12,11 +12,13 @@ from auditkit.errors import PlanError
 from auditkit.records import plan_steps, plan_values
 from auditkit.records.causal_break import broken, check_break, unbroken
 from auditkit.records.metric_names import base_metric, is_measure, is_well_formed
+from auditkit.records.metric_ranges import RANGES, rounded
 from auditkit.records.output_kinds import KINDS
 from auditkit.records.own_perturbation import OwnPerturbation, as_object, each_once
 from auditkit.records.parameter import ParameterValue
 from auditkit.records.perturbation_spec import PerturbationSpec, as_typed
 from auditkit.records.plan_values import shown
+from auditkit.records.segments import SegmentPlan, check_segments
 
 #: Those of other modules are looked for here, too.
 __all__ = [
@@ -38,26 +40,6 @@ __all__ = [
 #: Metrics that a plan can name as primary, with the kind of estimand they get.
 SIGNED_METRICS = tuple(name for kind in KINDS.values() for name in kind.signed)
 DISTANCE_METRICS = tuple(name for kind in KINDS.values() for name in kind.distances)
-
-#: How far two values of a metric can lie apart, where there is an end. The Brier score is summed
-#: over classes; a logarithm is taken of 1e-12 at least (``auditkit.statistics.metrics.CLIP``); the
-#: debiased calibration error of bins of two rows goes down to -1/4.
-RANGES = {
-    "accuracy": 1.0,
-    "nll": 27.631,
-    "brier": 2.0,
-    "ece": 1.0,
-    "squared_calibration_error": 1.25,
-    "tv": 1.0,
-    "js": 1.0,
-    "hellinger": 1.0,
-    "churn": 1.0,
-    "cka_distance": 1.0,
-    "relative_distance": 1.0,
-}
-
-#: A difference this small beside the range of its metric is made by rounding.
-_ROUNDING = 1e-14
 
 #: Metadata of a field that is not written where it has its default: a plan without it has the bytes
 #: that it had before there was such a field.
@@ -91,13 +73,6 @@ _MAX_FORKS = 100
 Role = Literal["control", "replica", "placebo", "treatment", "broken"]
 
 
-def rounded(value: float | None, metric: str) -> float | None:
-    """A difference of a metric, 0 where only rounding made it."""
-    largest = RANGES.get(base_metric(metric), 0)
-    is_rounding = value is not None and abs(value) < _ROUNDING * largest
-    return 0.0 if is_rounding else value
-
-
 @dataclass(frozen=True, init=False)
 class StudyPlan:
     """A Branch-and-Hold study (survey arXiv 2601.21624, section on Branch-and-Hold).
@@ -129,6 +104,7 @@ class StudyPlan:
         own_perturbations: Declarations of those perturbations that are the program's own.
         further_forks: Forks after the first one, where ``fork_at`` was given several.
         causal_break: A reset that is applied at t0+W in a second copy of every branch.
+        segments: What is held and measured of segments A (the window) and B (what follows).
 
     Raises:
         PlanError: When the numbers contradict each other.
@@ -150,6 +126,7 @@ class StudyPlan:
     own_perturbations: tuple[OwnPerturbation, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     further_forks: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     causal_break: PerturbationSpec | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
+    segments: SegmentPlan | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
 
     def __init__(  # noqa: PLR0913, PLR0917 # one argument a field, as a dataclass has it
         self,
@@ -169,6 +146,7 @@ class StudyPlan:
         own_perturbations: Iterable[OwnPerturbation] = (),
         further_forks: Iterable[int] = (),
         causal_break: Any = None,
+        segments: SegmentPlan | None = None,
     ) -> None:
         """Accept any iterable of seeds, and perturbations by name; see the class.
 
@@ -198,13 +176,12 @@ class StudyPlan:
             "further_forks": more
             or plan_values.whole_numbers("further_forks", further_forks, _MAX_FORKS),
             "causal_break": breaks[0] if breaks else None,
+            "segments": segments,
         }
         # Without a placebo there is no noise floor, and check 9 could never pass.
-        limits = dict(_LIMITS)
-        if placebo_scale == AUTO:
-            del limits["placebo_scale"]
-        for name, most in limits.items():
-            values[name] = plan_values.whole(name, values[name], most)
+        for name, most in _LIMITS.items():
+            if (name, placebo_scale) != ("placebo_scale", AUTO):
+                values[name] = plan_values.whole(name, values[name], most)
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen: the only way to fill it here
         # No field: a plan is data, and these are what the study file holds beside it.
@@ -215,6 +192,7 @@ class StudyPlan:
         plan_steps.check_steps(self.forks, self.window, self.horizon, self.probe_at)
         plan_steps.check_several(self.forks, self.probe_at, self.evidence_every)
         check_break(self.causal_break is not None, self.forks, self.window_end, self.horizon)
+        check_segments(self.segments, self.forks, self.window_end, self.horizon)
         if not self.seeds:
             raise PlanError("seeds: a study needs at least one seed")
         if len(set(self.seeds)) != len(self.seeds):

@@ -39,6 +39,7 @@ from auditkit.records.metric_names import MEASURES, base_metric, is_measure, qua
 from auditkit.records.observed import Observed
 from auditkit.records.plan import DISTANCE_METRICS, StudyPlan
 from auditkit.statistics import inference, moments, resampling
+from auditkit.statistics.alignment import alignments
 from auditkit.statistics.back_flow import back_flows
 from auditkit.statistics.equal_treatments import equal_treatments
 from auditkit.statistics.generalised import generalised
@@ -161,6 +162,7 @@ def estimate(
         generalised=wider,
         profiles=parts,
         back_flow=flows,
+        alignments=tuple(alignments(outcomes, plan, LEVEL)),
     )
 
 

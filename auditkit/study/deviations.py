@@ -29,6 +29,9 @@ def plan_deviations(planned: StudyPlan, found: StudyPlan) -> Iterator[str]:
         elif item.name == "causal_break":
             here, there = (side.typed if side else "none" for side in (here, there))
             yield f"plan, causal_break: {here} was planned, {there} was run"
+        elif item.name == "segments":
+            here, there = (side.told if side else "nothing" for side in (here, there))
+            yield f"plan, segments: {here} was planned, {there} was run"
         elif item.name == "margins":
             here, there = ({k: str(v) for k, v in side.items()} for side in (here, there))
             yield from _mapping_deviations("plan, margins", here, there)

@@ -65,14 +65,19 @@ def script_source(command: Sequence[str], plan: StudyPlan, folder: Path) -> Prog
         folder: Where it runs.
 
     Raises:
-        PlanError: When several seeds would run the same command, there are several forks or a
-            causal break, or the state is not to be in every row, as it is where a Recorder cuts
-            them.
+        PlanError: When several seeds would run the same command, there are several forks, a
+            causal break or segments, or the state is not to be in every row, as it is where a
+            Recorder cuts them.
     """
     require_one_fork(plan, "a study of a script")
     if plan.causal_break is not None:
         raise PlanError(
             "causal_break: a script's own loop is not stopped at the window's end to reset it",
+            hint="write it as a program (auditkit explain study)",
+        )
+    if plan.segments is not None:
+        raise PlanError(
+            "segments: in a script's own loop nothing is held or measured between the steps",
             hint="write it as a program (auditkit explain study)",
         )
     if plan.evidence_every != 1:

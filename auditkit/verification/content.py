@@ -21,6 +21,7 @@ from auditkit.verification.own_perturbations import check_own
 from auditkit.verification.program_code import check_opened, check_program
 from auditkit.verification.replication import Replication
 from auditkit.verification.rng_contract import check_branch_streams, check_contracts
+from auditkit.verification.segments import check_held, check_overlap
 from auditkit.verification.several_forks import check_listed_forks, check_one_trunk, fork_runs
 
 Declarations = Mapping[str, Declaration]
@@ -60,6 +61,7 @@ def _fork_findings(run: RunEvidence, declarations: Declarations) -> Numbered:
         yield from _numbered(4, check_trunk(seed, manifest.plan))
         yield from _numbered(6, check_control_order(seed, manifest.plan))
         yield from _numbered(6, check_consumed(seed, manifest.plan))
+        yield from _numbered(6, check_overlap(seed, manifest.plan))
         yield from _numbered(7, check_fork(seed, manifest.plan))
         for branch in record.branches:
             yield from _branch_findings(run, seed, branch, declarations)
@@ -92,6 +94,7 @@ def _branch_findings(
         yield 4, as_finding(error)
         return
     yield from _numbered(4, check_branch(run, seed, branch, trace, outcome, declarations))
+    yield from _numbered(7, check_held(seed, branch, trace, plan))
     if is_control:
         return
     spec = branch.perturbation

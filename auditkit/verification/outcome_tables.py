@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from auditkit.evidence.reader import RunEvidence, SeedEvidence
 from auditkit.formats.outcome_names import (
+    ALIGNMENT,
     DISTANCE_COLUMNS,
     OWN_COLUMNS,
     RECALIBRATED,
@@ -33,6 +34,7 @@ from auditkit.records.output_kinds import CLASSES, EMBEDDING, REGRESSION
 from auditkit.records.report import Finding
 from auditkit.statistics.embeddings import FEWEST_EXAMPLES
 from auditkit.statistics.metrics import CLIP, ROW_SUM_TOLERANCE
+from auditkit.verification.segments import check_alignment
 
 Columns = Mapping[str, NDArray[Any]]
 
@@ -79,6 +81,7 @@ def check_outcome(
     for table in sorted(found):
         yield from _check_table(seed, branch, outcome, table)
     yield from _check_measures(observed, times, branch, outcome, where)
+    yield from check_alignment(outcome, run.manifest.plan, where)
 
 
 def _probe(name: str) -> str:
@@ -150,7 +153,7 @@ def _check_measures(
 ) -> Iterator[Finding]:
     """Every measure at every time, within its range."""
     planned = {measure_name(time, measure.name) for time in times for measure in observed.measures}
-    there = {name for name in outcome.tables if split_measure(name)[1]}
+    there = {name for name in outcome.tables if split_measure(name)[1]} - {ALIGNMENT}
     if there != planned:
         yield Finding(f"measures are {', '.join(sorted(there)) or 'not there'}", where)
         return

@@ -75,6 +75,7 @@ from auditkit.verification.program_code import (
 )
 from auditkit.verification.recordings import RecordingVerification
 from auditkit.verification.request import VerifyRequest
+from auditkit.verification.segments import segments_note
 from auditkit.verification.several_forks import (
     all_seeds,
     fork_runs,
@@ -203,7 +204,8 @@ class _StudyVerification(Verification):
         of = f"{len(run.manifest.seeds)} seeds{forks_note(plan)}"
         self._checks.ran(4, f"{n_branches} branches of {of}, steps 1..{plan.horizon}{self._sparse}")
         self._checks.ran(5, f"{n_streams} streams of {of}")
-        self._checks.ran(6, f"{n_branches} branches, every step{self._own_data(run)}")
+        said = segments_note(plan) + self._own_data(run)
+        self._checks.ran(6, f"{n_branches} branches, every step{said}")
         self._summarise_pairs(run, {})
 
     def _own_data(self, run: RunEvidence) -> str:

@@ -13,12 +13,14 @@ from auditkit.cli.designs import (
     Design,
     factory_arguments,
     parse_design,
+    parse_segments,
     refuse_design,
 )
 from auditkit.cli.study_plans import program_plan, script_plan
-from auditkit.errors import PlanError, UsageError
+from auditkit.errors import AuditError, PlanError, UsageError
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
+from auditkit.records.segments import SegmentPlan
 from auditkit.signing.keys import PrivateKey
 
 TARGET = "histories_study.py:of_regime"
@@ -103,3 +105,25 @@ def test_the_manual_has_every_regime() -> None:
         ]
         for name, regime in REGIMES.items()
     ]
+
+
+def test_a_regime_says_of_the_segments_what_it_gives_the_factory() -> None:
+    plan = planned("back-flow:resonant-mid")
+    assert plan.segments == SegmentPlan(0.75, True, True, True)
+    assert planned("back-flow:resonant-mid", segments=None).segments is None
+    assert planned("back-flow:negative").segments == SegmentPlan(0.0, False, True, True)
+
+
+def test_segments_are_typed_as_words() -> None:
+    text = "overlap=0.75,same-classes,hold-batchnorm,alignment"
+    assert parse_segments(text) == SegmentPlan(0.75, True, True, True)
+    assert parse_segments("alignment") == SegmentPlan(alignment=True)
+    assert parse_segments("none") is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "overlap", "overlap=x", "alignment=1", "alignment,alignment", "same", "overlap=-1"]
+)
+def test_words_that_say_nothing_of_segments_are_refused(text: str) -> None:
+    with pytest.raises(AuditError, match=r"says nothing|overlap is 0 to 1"):
+        parse_segments(text)

@@ -156,9 +156,23 @@ def test_only_what_was_asked_for_is_printed_without_all(
     assert "Seeds apart" in out
     assert "Parts of the probe (exploratory)" in out
     assert "nan" not in out
-    nothing = replace(EXAMPLE, generalised=(), back_flow=())
+    nothing = replace(EXAMPLE, generalised=(), back_flow=(), alignments=())
     print_further(console(), nothing, everything=False)
     assert capsys.readouterr().out == ""
+
+
+def test_momentum_against_gradient_has_a_row_for_each_history(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    other = replace(EXAMPLE.alignments[0], history="data-change--name-blur")
+    table = replace(EXAMPLE, back_flow=(), generalised=(), alignments=(*EXAMPLE.alignments, other))
+    print_further(console(), table, everything=False)
+    out = capsys.readouterr().out
+    assert "Momentum against gradient where B begins: their cosine" in out
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[3][:4] == ["A,", "the", "control", "0.5"]
+    assert lines[4][:3] == ["A',", "data-change:name=blur", "0.5"]
+    assert lines[3][-3:] == ["0.25", "0.75", "3"]
 
 
 def test_a_verdict_below_the_floor_says_which_p_it_rests_on(

@@ -22,7 +22,7 @@ def load(name: str) -> ModuleType:
     return load_factory(f"{name}.py", EXAMPLES).module
 
 
-def build(name: str, **arguments: str) -> Program:
+def build(name: str, **arguments: Any) -> Program:
     torch.manual_seed(0)
     program = load(name).make_program(0, **arguments)
     assert isinstance(program, Program)
@@ -40,9 +40,9 @@ def losses(program: Program, steps: int = 2) -> list[float | None]:
 
 # CIFAR-10's binary version
 
-CIFAR = pytest.mark.parametrize(
-    "name", ["augmentation_stage", "cifar10_resnet18", "cifar10_vit", "moco_queue"]
-)
+OF_CIFAR = ["augmentation_stage", "cifar10_resnet18", "cifar10_vit", "moco_queue"]
+CIFAR = pytest.mark.parametrize("name", OF_CIFAR)
+CIFAR_OR_BACK_FLOW = pytest.mark.parametrize("name", [*OF_CIFAR, "back_flow"])
 CIFAR_FILES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
 
 
@@ -53,7 +53,7 @@ def write_cifar(folder: Path, n_images: int = 20) -> None:
         (folder / file).write_bytes(b"".join(record))
 
 
-@CIFAR
+@CIFAR_OR_BACK_FLOW
 def test_cifar_records_are_a_label_and_three_planes(name: str, tmp_path: Path) -> None:
     colours = bytes([1]) * 1024 + bytes([2]) * 1024 + bytes([3]) * 1024
     (tmp_path / "one.bin").write_bytes(bytes([7]) + colours + bytes([4]) + colours)
@@ -75,7 +75,7 @@ def test_a_program_on_cifar_is_built_and_trains(name: str, tmp_path: Path) -> No
     assert all(isinstance(loss, float) for loss in losses(program))
 
 
-@CIFAR
+@CIFAR_OR_BACK_FLOW
 def test_cifar_that_is_missing_is_described_in_a_line(name: str, tmp_path: Path) -> None:
     write_cifar(tmp_path)
     (tmp_path / "data_batch_3.bin").unlink()
@@ -85,7 +85,7 @@ def test_cifar_that_is_missing_is_described_in_a_line(name: str, tmp_path: Path)
         build(name)
 
 
-@CIFAR
+@CIFAR_OR_BACK_FLOW
 def test_a_cifar_file_that_is_cut_is_named(name: str, tmp_path: Path) -> None:
     write_cifar(tmp_path)
     cut = tmp_path / "test_batch.bin"
@@ -95,6 +95,58 @@ def test_a_cifar_file_that_is_cut_is_named(name: str, tmp_path: Path) -> None:
     cut.write_bytes(b"")
     with pytest.raises(OSError, match=r"test_batch.bin is truncated: 0 bytes"):
         build(name, data=str(tmp_path))
+
+
+def test_back_flow_s_base_ends_at_t0_and_its_segments_have_a_new_optimizer(tmp_path: Path) -> None:
+    write_cifar(tmp_path, 120)
+    program = build("back_flow", data=str(tmp_path), momentum=0.5, overlap=0.75)
+    assert program.augment is not None
+    sampler = program.loader.batch_sampler
+    first, second = set(sampler.first), set(sampler.second)
+    assert (len(first), len(second), len(first & second)) == (256, 256, 192)
+    (group,) = program.optimizer.param_groups
+    batches = list(program.loader)
+    assert len(batches) == 3 * 2 + 12
+    for t, batch in enumerate(batches[:7], 1):
+        consumed = program.augment(batch, t, torch.Generator().manual_seed(t))
+        assert isinstance(program.train_on(consumed, t), float)
+        if t == 6:
+            assert not program.optimizer.state
+            assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.03, 0.5, 1e-4)
+    assert len(program.optimizer.state) == len(list(program.model.parameters()))
+
+
+def test_back_flow_s_other_history_begins_from_the_same_images(tmp_path: Path) -> None:
+    write_cifar(tmp_path, 120)
+    program = build("back_flow", data=str(tmp_path))
+    assert program.augment is not None
+    batch = [torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8), torch.arange(6)]
+    seen = program.augment(batch, 7, torch.Generator().manual_seed(1))
+    again = program.data_changes["blur"](seen, 7, torch.Generator().manual_seed(2))
+    raw = load("back_flow").blur(batch[0].float() / 255, torch.Generator().manual_seed(2))
+    assert torch.equal(again[0], raw)
+    assert torch.equal(again[2], batch[0])
+
+
+def test_back_flow_s_augmentations_do_what_they_say() -> None:
+    module, draw = load("back_flow"), torch.Generator().manual_seed(0)
+    images = torch.rand(64, 3, 32, 32, generator=draw)
+    assert module.none(images, draw) is images
+    moved = module.weak(images, draw)
+    inside = {float(each) for each in images[0].flatten()}
+    assert {float(each) for each in moved[0].flatten()} <= inside
+    assert len({float(each) for each in moved[:, 0, 0, 0]}) > 32
+    assert ((moved == images).flatten(1).all(dim=1)).float().mean() < 0.2
+    flat = torch.full((4, 3, 32, 32), 0.25)
+    assert torch.allclose(module.blur(flat, draw), flat)
+    spike = torch.zeros(64, 1, 32, 32).index_fill(2, torch.tensor([16]), 1).expand(-1, 3, -1, -1)
+    blurred = module.blur(spike, draw)
+    assert float(blurred.max()) <= 1
+    assert len({round(float(each.max()), 4) for each in blurred}) > 32  # a sigma of its own
+    coloured = module.color(images, draw)
+    is_grey = (coloured[:, 0] == coloured[:, 1]).flatten(1).all(dim=1)
+    assert 0.02 < float(is_grey.float().mean()) < 0.5
+    assert 0 <= float(coloured.min()) <= float(coloured.max()) <= 1
 
 
 def test_a_stage_of_augmentation_takes_a_larger_square_away(tmp_path: Path) -> None:

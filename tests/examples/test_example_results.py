@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from cli_shell import PATIENCE, Process, Shell
 from worked_examples import DATA, EXAMPLES, ROOT, STUDIES, data_of
 
 from auditkit.formats import canonical
+from auditkit.records.back_flow import Alignment, BackFlow
 from auditkit.records.estimate import ControlLevel
 from auditkit.records.report import VerificationReport
 
@@ -126,6 +128,47 @@ def test_only_the_block_of_a_study_is_written_anew(
     assert new.count("accuracy is 0.9") == 1
 
 
+def flows(carried: Sequence[float], broken: Sequence[float]) -> tuple[BackFlow, ...]:
+    """Rows of total variation, of seeds 5, 6, ..."""
+    contrast = [here - there for here, there in zip(carried, broken, strict=True)]
+    seeds = tuple(range(5, 5 + len(carried)))
+    floors = (0.0002,) * len(seeds)
+    return tuple(
+        BackFlow(
+            *("data-change--name-blur", "classes/tv", "as-is", arm, seeds, tuple(values), floors),
+            *(len(seeds), 0),
+            exactly_zero=not any(values),
+            verdict="verdict",
+        )
+        for arm, values in [("carried", carried), ("broken", broken), ("contrast", contrast)]
+    )
+
+
+def test_regimes_stand_beside_what_the_paper_prints(results: ModuleType, tmp_path: Path) -> None:
+    given = {
+        "resonant-strong": flows((0.01, 0.03), (-0.05, -0.03)),
+        "resonant-mid": flows((0.0, -0.02), (-0.06, -0.06)),
+        "negative": flows((0.0, 0.0), (0.0, 0.0)),
+    }
+    cosines = Alignment("control", (5, 6), (0.25, 0.75), 2, 0, mean=0.5)
+    for regime, rows in given.items():
+        report = learned(0.36, "classes/accuracy")
+        assert report.estimates is not None
+        estimates = replace(report.estimates, back_flow=rows, alignments=(cosines,))
+        write(tmp_path / "back_flow" / regime, replace(report, estimates=estimates))
+    text = results.result("back_flow", tmp_path / "back_flow")
+    interval = "[-0.1071, +0.1471]"  # 0.02 and 12.706 * 0.01
+    assert f"| resonant-strong | carried | 2 | +0.0200 {interval} | verdict | +0.0073 |" in text
+    assert "| resonant-strong | carried less broken | 2 | +0.0600 | verdict | +0.0383 |" in text
+    assert "| negative | broken | 2 | 0, to the bit | verdict | +0.0005 |" in text
+    assert "paired by seed: carried +0.0300 [" in text
+    assert "at most 0.0002 in any seed: inside the paper's margin" in text
+    assert "resonant-mid, A +0.5000 [" in text
+    assert "resonant-strong, broken, seeds 5-6\n  -0.0500 -0.0300\n" in text
+    assert text.count("Verdict *verified*, all ") == 3
+    assert text.endswith("accuracy   T   0.01\n```")
+
+
 def test_a_name_that_is_no_study_is_refused(
     results: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,7 +225,8 @@ def test_every_study_on_the_page_was_verified_and_stands_with_what_it_says(
 def test_a_short_study_of_every_worked_example_runs_and_verifies(name: str, tmp_path: Path) -> None:
     where = data_of(name, STUDIES[name])
     shell = Shell.at(tmp_path / "user")
-    fork_at = 147 if name == "augmentation_stage" else 5  # just before its second stage
+    # just before its second stage, or its segments
+    fork_at = {"augmentation_stage": 147, "back_flow": 117}.get(name, 5)
     times = ["--fork-at", f"{fork_at}", "--window", "4", "--horizon", f"{fork_at + 6}"]
     short = ["--seeds", "0", "--placebos", "1", *times, "--out", "study"]
     finish(shell.start("run", str(EXAMPLES / f"{name}.py"), *where, *short))
@@ -202,6 +246,25 @@ def test_the_tables_of_the_stream_are_those_on_the_page(
     results.run("drifting_stream", DATA, tmp_path / "out")
     text = results.result("drifting_stream", tmp_path / "out" / "drifting_stream")
     assert text.split("\n\n```\n")[1] == shown("drifting_stream").strip().split("\n\n```\n")[1]
+
+
+@pytest.mark.slow
+def test_the_back_flow_of_two_seeds_is_that_on_the_page(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = platform(torch.backends.cpu.get_cpu_capability(), torch.__version__)
+    if here not in shown("back_flow") or not DATA.is_dir():
+        pytest.skip(f"the page is of another machine or torch, or there are no data: {here}")
+    shell = Shell.at(tmp_path / "user")
+    for name in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(name, shell.env[name])
+    results.run("back_flow", DATA, tmp_path / "out", "resonant-strong", "--seeds", "5,6")
+    folder = tmp_path / "out" / "back_flow" / "resonant-strong"
+    estimates = json.loads((folder / "report.json").read_text())["estimates"]
+    found = {row["arm"]: row for row in estimates["back_flow"] if row["metric"] == "classes/tv"}
+    for arm in ("carried", "broken"):
+        values = " ".join(f"{value:+.4f}" for value in found[arm]["per_seed"])
+        assert f"resonant-strong, {arm}, seeds 5-14\n  {values} " in shown("back_flow")
 
 
 def platform(capability: str, version: str) -> str:

@@ -16,6 +16,7 @@ DATA = ROOT.parent / "shared" / "data"
 #: The examples on real data, and the folders of their data.
 STUDIES = {
     "augmentation_stage": "cifar-10-batches-bin",
+    "back_flow": "cifar-10-batches-bin",
     "cifar10_resnet18": "cifar-10-batches-bin",
     "cifar10_vit": "cifar-10-batches-bin",
     "dqn_cartpole": None,

@@ -7,37 +7,50 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 import auditkit as ak
 
-#: Steps of the trunk and of a history in the test of regimes.
-FORK, WINDOW = 6, 6
+#: Steps of the trunk in the test of regimes.
+FORK = 6
 
 
 def of_regime(  # one argument a column of the paper's table
     seed: int,
+    steps: int,
     lr: str,
     momentum: str,
     history: str,
     segment: str,
-    overlap: str,
+    overlap: float,
     same_classes: str,
 ) -> ak.Program:
-    """Build it for a regime; which indices are drawn is the same in all of them here."""
+    """Build it for a regime."""
     program = make_program(seed, momentum)
+    dataset = program.loader.dataset
+    sampler = ak.Segments(
+        BatchSampler(RandomSampler(dataset), 8, drop_last=True),
+        dataset.tensors[1],
+        fork_at=FORK,
+        steps=steps,
+        batch_size=8,
+        overlap=overlap,
+        same_classes=same_classes == "yes",
+        seed=seed,
+    )
     program.optimizer.param_groups[0]["lr"] = float(lr)
     kinds = {"none": 0.0, "weak": 0.01, "color": 0.1, "blur": -0.3}
 
     def augment(batch: Any, step: int, generator: torch.Generator) -> Any:
-        kind = history if step <= FORK + WINDOW else segment
+        kind = history if step <= FORK + steps else segment
         return batch[0] + kinds[kind], batch[1]
 
     def change(kind: str) -> Any:
         return lambda batch, step, generator: (batch[0] + kinds[kind], batch[1])
 
     changes = {kind: change(kind) for kind in ("color", "blur")}
-    return dataclasses.replace(program, augment=augment, data_changes=changes)
+    loader = DataLoader(dataset, batch_sampler=sampler)
+    return dataclasses.replace(program, loader=loader, augment=augment, data_changes=changes)
 
 
 def make_program(seed: int, momentum: str = "0.9", data_from: str = "loader") -> ak.Program:

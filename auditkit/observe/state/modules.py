@@ -158,12 +158,18 @@ def parameters(module: nn.Module) -> dict[str, Tensor]:
     return ModuleState(module).parameters()
 
 
+def batchnorm_layers(module: nn.Module) -> list[nn.Module]:
+    """BatchNorm layers that keep running statistics."""
+    return [
+        layer
+        for layer in module.modules()
+        if isinstance(layer, _BatchNorm) and layer.running_mean is not None
+    ]
+
+
 def has_batchnorm(module: nn.Module) -> bool:
     """Whether a BatchNorm layer keeps running statistics."""
-    return any(
-        isinstance(layer, _BatchNorm) and layer.running_mean is not None
-        for layer in module.modules()
-    )
+    return bool(batchnorm_layers(module))
 
 
 def restore_flags(module: nn.Module, leaves: Leaves, component: str = "modules") -> None:

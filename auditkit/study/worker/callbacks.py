@@ -33,6 +33,7 @@ from auditkit.study.stages.evaluator import (
     needs_recalibration,
 )
 from auditkit.study.stages.snapshotter import Snapshot, freeze, recalibration_batch
+from auditkit.study.worker.segments import SegmentWatch
 
 StepReporter = Callable[[int], None]
 
@@ -59,6 +60,7 @@ class BranchCallback:
         samples: Digests of the samples of every step that they were measured of.
         diverged_at: First step whose loss or probabilities are not finite.
         evaluated_on: Commitments to the probe and to the recalibration batches.
+        segments: What the plan holds and measures of its segments.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class BranchCallback:
         self._report_step = report_step
         self._references = references
         self._tables: dict[str, NDArray[Any]] = {}
+        self.segments = SegmentWatch(session, plan)
         self.digests: dict[str, dict[str, str]] = {}
         self.order: list[Batch] = []
         self.samples: list[list[bytes]] = []
@@ -92,6 +95,7 @@ class BranchCallback:
 
     def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """Keep the order; compare an iterable dataset with the control's content."""
+        self.segments.on_batch(step, delivery)
         if delivery.samples is not None:
             self.samples.append(delivery.samples)
         if delivery.order is not None:
@@ -116,6 +120,7 @@ class BranchCallback:
     def on_step_end(self, step: int, loss: float | None) -> None:
         """Evaluate at the plan's times; note divergence."""
         self._report_step(step)
+        self.segments.on_step_end(step)
         # the trunk is no branch: what it has left behind at t0 is evaluated in every one alike
         is_branch = self._plan is None or step > self._plan.fork_at
         if is_branch and loss is not None and not math.isfinite(loss) and self.diverged_at is None:
@@ -135,7 +140,7 @@ class BranchCallback:
             for name, probe in probes.items()
             if probe.targets is not None
         }
-        return Outcome(unnamed, {**named, **targets, **self._tables})
+        return Outcome(unnamed, {**named, **targets, **self._tables, **self.segments.found})
 
     def _evaluate(self, name: str, step: int, state: State) -> None:
         # Commitments first: evaluating moves no bit of the state, but it allocates.
@@ -278,8 +283,14 @@ class ModuleCallback:
         entries: Name and digest in the order in which things happened.
     """
 
-    def __init__(self, model: nn.Module, step: int, report_step: StepReporter) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: nn.Module,
+        step: int,
+        report_step: StepReporter,
+        segments: SegmentWatch | None = None,
+    ) -> None:
+        self._model, self._segments = model, segments
         self._step = step
         self._report_step = report_step
         self._hooks: list[torch.utils.hooks.RemovableHandle] = []
@@ -290,6 +301,8 @@ class ModuleCallback:
 
     def on_batch(self, step: int, delivery: Delivery, leaves: Leaves) -> None:
         """Attach the hooks when the step begins."""
+        if self._segments is not None:
+            self._segments.on_batch(step, delivery)
         if step == self._step:
             self._note("<batch>", leaves)
             self._attach()
@@ -297,6 +310,8 @@ class ModuleCallback:
     def on_step_end(self, step: int, loss: float | None) -> None:
         """Remove the hooks."""
         self._report_step(step)
+        if self._segments is not None:
+            self._segments.on_step_end(step)
         for handle in self._hooks:
             handle.remove()
         self._hooks.clear()

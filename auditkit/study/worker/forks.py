@@ -72,6 +72,9 @@ class ForksCallback:
 
     def result(self, auditor: Auditor) -> TrunkResult:
         """Write the files of every fork; the first one's result with the others in it."""
+        for callback in self._callbacks:
+            callback.segments.close()
+            callback.segments.require_planned(callback.order)
         first, *further = (
             trunk_result(job, self._session, auditor, callback)
             for job, callback in zip(self._jobs, self._callbacks, strict=True)

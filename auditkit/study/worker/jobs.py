@@ -62,6 +62,7 @@ from auditkit.study.worker.nudges import nudged_after, try_nudges
 from auditkit.study.worker.preflight import PreflightCallback, trial_steps
 from auditkit.study.worker.program_warnings import noted_warnings
 from auditkit.study.worker.recalibration import with_batches
+from auditkit.study.worker.segments import SegmentWatch
 from auditkit.study.worker.yoking import keep_consumed, yoke
 
 Report = Callable[[Progress], None]
@@ -200,6 +201,7 @@ def _branch(
     auditor = Auditor(plan.fork_at + 1)
     breaking = Breaking(callback, job, session, name, fork.recalibration)
     hold(session, plan.fork_at + 1, plan.horizon, auditor, breaking, plan.has_state)
+    callback.segments.close()
     record = branch_record(job, session, name, auditor, callback, follow, reset)
     return replace(record, broken=breaking.record)
 
@@ -216,9 +218,11 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
             _start_branch(job, session, fork, read_order(job), spec, job.version_of(name))
             first, recalibration = plan.fork_at + 1, fork.recalibration
         report_step = _step_reporter(report, job.seed, job.step, _constant("modules"))
-        callback = ModuleCallback(session.program.model, job.step, report_step)
+        segments = SegmentWatch(session, plan)
+        callback = ModuleCallback(session.program.model, job.step, report_step, segments)
         breaking = Breaking(callback, job, session, name, recalibration)
         hold(session, first, job.step, Auditor(first), breaking)
+        segments.close()
         return ModuleTrace(tuple(callback.entries))
 
 

@@ -42,6 +42,7 @@ from auditkit.study.worker.data_changes import try_change
 from auditkit.study.worker.declared_changes import perturb_as_declared
 from auditkit.study.worker.job_files import require_indices
 from auditkit.study.worker.recalibration import kept_bytes
+from auditkit.study.worker.segments import require_segments, try_segments
 from auditkit.study.worker.yoking import require_said, require_yokable
 
 #: The first steps warm up and are not timed.
@@ -87,6 +88,7 @@ class PreflightCallback(TrunkCallback):
         self.nudged: Snapshot | None = None
         require_primary(session.program, plan)
         require_breakable(session.program, plan)
+        require_segments(session, plan)
         self._study = plan
         self._report = report_step
         self._waiting = dict(_asked(plan))
@@ -112,6 +114,8 @@ class PreflightCallback(TrunkCallback):
         super().on_batch(step, delivery, leaves)
         replaced = delivery.delivered is not None
         self._delivered = delivery.delivered if replaced else delivery.batch
+        if step == 1:
+            try_segments(self._study.segments, self._delivered)
 
     @property
     def _attempts(self) -> set[int]:
