@@ -101,6 +101,7 @@ PLAN = StudyPlan(
         )
     ],
     causal_break="adam-reset:moments=mv,step=reset",
+    evidence_digest="int64-mix/1",
 )
 
 ENVIRONMENT = Environment(
