@@ -17,7 +17,7 @@ from auditkit.errors import ArtifactMismatch, ArtifactMissing, FormatError
 from auditkit.files import artifacts, store
 from auditkit.formats import tensor_file
 from auditkit.formats.data_position import epoch_of
-from auditkit.formats.recipes import digests_raw
+from auditkit.formats.recipes import digests_raw, evidence_recipe
 from auditkit.formats.run_files import (
     OrderFile,
     Outcome,
@@ -154,7 +154,8 @@ def _section_digests(
     entries: Mapping[str, Tensor | bytes],
     aliases: Mapping[str, str],
 ) -> SectionDigests:
-    commitment, evidence = digests_raw((COMMITMENT_RECIPE, recipe), entries, aliases)
+    recipes = (COMMITMENT_RECIPE, evidence_recipe(recipe, entries.get("")))
+    commitment, evidence = digests_raw(recipes, entries, aliases)
     text = entries.get("") if section == LOADER else None
     epoch = epoch_of(text) if isinstance(text, bytes) else None
     return SectionDigests(commitment.hex(), evidence, epoch)

@@ -95,6 +95,11 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
 }
 
 
+#: The one key of what a ring buffer says of itself.
+RING_KEY: Final = "auditkit.RingBuffer"
+
+_OF_RING: Final = b'{"$":"dict","keys":["%s"],' % RING_KEY.encode()
+
 #: Steps whose orders are laid out in memory at a time.
 _DIGESTED_TOGETHER: Final = 1024
 
@@ -134,6 +139,21 @@ def hasher(recipe: str) -> Hasher:
         raise FormatError(
             "unknown digest recipe", expected=" or ".join(_HASHERS), found=recipe
         ) from None
+
+
+def evidence_recipe(recipe: str, text: object) -> str:
+    """The recipe of a component's evidence.
+
+    Args:
+        recipe: The plan's.
+        text: The component's entry ``""``, where it has one.
+
+    Returns:
+        The plan's; of a ring buffer, whose text is a dict with the one key
+        ``auditkit.RingBuffer``, always ``int64-mix/1``.
+    """
+    is_of_ring = isinstance(text, bytes) and text.startswith(_OF_RING)
+    return MIX_RECIPE if is_of_ring else recipe
 
 
 def tensor_update(hash_: Hasher) -> Callable[[bytes | bytearray | memoryview], None]:

@@ -89,23 +89,25 @@ def multipliers(first: int, count: int) -> Words:
     return odd
 
 
-def mixed_rows(words: Words, factors: Words) -> tuple[Words, Words]:
-    """Both sums of each row.
+def mixed_rows(words: Words, factors: Words) -> Words:
+    """Both sums of each row, (2, n).
 
     Args:
         words: (n, 64).
         factors: (n,), the rows' multipliers.
     """
+    found = np.empty((2, len(words)), np.uint64)
     x = words ^ KEYS
     x *= factors[:, None]
     shifted = np.empty_like(x)
     _fold(x, shifted, _MIXED[0])
     _fold(x, shifted, _MIXED[1])
     _fold(x, shifted)
-    first: Words = x.sum(axis=1)
+    np.add.reduce(x, 1, None, found[0])
     x *= _MIXED[2]
     _fold(x, shifted)
-    return first, x.sum(axis=1)
+    np.add.reduce(x, 1, None, found[1])
+    return found
 
 
 def _fold(x: Words, shifted: Words, factor: np.uint64 | None = None) -> None:
@@ -153,10 +155,10 @@ class TensorSums:
 
     def _add(self, rows: bytes | bytearray | memoryview) -> None:
         words = np.frombuffer(rows, "<u8").reshape(-1, COLUMNS).astype(np.uint64, copy=False)
-        first, second = mixed_rows(words, multipliers(self._row, len(words)))
+        first, second = mixed_rows(words, multipliers(self._row, len(words))).sum(axis=1)
         self._row += len(words)
-        self._first += int(first.sum())
-        self._second += int(second.sum())
+        self._first += int(first)
+        self._second += int(second)
 
 
 def tensor_sums(content: bytes | bytearray | memoryview) -> bytes:

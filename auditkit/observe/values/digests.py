@@ -26,7 +26,7 @@ from auditkit.formats.recipes import (
     tensor_update,
 )
 from auditkit.formats.word_mix import WordMix
-from auditkit.observe.values.summed import SummedLeaves
+from auditkit.observe.values.summed import SummedLeaves, require_whole
 from auditkit.observe.values.tensors import (
     DTYPE_NAMES,
     Leaves,
@@ -69,9 +69,7 @@ def commitments(state: Mapping[str, Leaves]) -> dict[str, str]:
     Raises:
         AuditError: When a component that keeps its own digest holds something else.
     """
-    for name, leaves in state.items():
-        if isinstance(leaves, SummedLeaves):
-            leaves.require_whole(name)
+    require_whole(state)
     return {name: digest_leaves(COMMITMENT_RECIPE, leaves).hex() for name, leaves in state.items()}
 
 

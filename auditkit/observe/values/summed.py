@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 
 
@@ -22,3 +25,14 @@ class SummedLeaves(dict[str, Tensor | bytes]):
             AuditError: When something changed that the owner was not told of.
         """
         raise NotImplementedError
+
+
+def require_whole(state: Mapping[str, Any]) -> None:
+    """Make the digests of such components anew, and compare.
+
+    Raises:
+        AuditError: When a component that keeps its own digest holds something else.
+    """
+    for name, leaves in state.items():
+        if isinstance(leaves, SummedLeaves):
+            leaves.require_whole(name)

@@ -22,7 +22,6 @@ from auditkit.observe.values.flatten import batch_leaves
 from auditkit.observe.values.word_sums import Unread, WordSummer
 from auditkit.records.digest import (
     ABSENT,
-    COMMITMENT_RECIPE,
     EVIDENCE_BYTES,
     EVIDENCE_RECIPE,
     MIX_RECIPE,
@@ -121,13 +120,11 @@ class Auditor:
             batch: As collated, or None.
         """
         parts = {"order": batch if indices is None else indices, "batch": batch}
-        for column, value in parts.items():
-            if value is not None:
-                leaves = batch_leaves(value)
-                digest = digest_leaves(EVIDENCE_RECIPE, leaves)
-                if self._consumed is not None:
-                    self._consumed.update(digest_leaves(COMMITMENT_RECIPE, leaves))
-                self._pending[column] = chained(self._pending.get(column, ABSENT), digest)
+        leaves = {name: batch_leaves(value) for name, value in parts.items() if value is not None}
+        for column, digest in self._batches.digest(leaves).items():
+            if self._consumed is not None:
+                self._consumed.update(self._batches.commitment(column, leaves[column]))
+            self._pending[column] = chained(self._pending.get(column, ABSENT), digest)
 
     def consume_auxiliary(self, name: str, batch: Any, order: Batch | None) -> None:
         """Digest a batch that the step drew from another loader; a step may draw several.
