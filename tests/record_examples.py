@@ -103,6 +103,7 @@ PLAN = StudyPlan(
     ],
     causal_break="adam-reset:moments=mv,step=reset",
     segments=SegmentPlan(0.75, same_classes=True, hold_batchnorm=True, alignment=True),
+    evidence_digest="int64-mix/1",
 )
 
 ENVIRONMENT = Environment(

@@ -62,7 +62,7 @@ _REPLAY = (
 _PLAN = (
     *("--fork-at", "--window", "--horizon", "--seeds", "--seeds-from-timestamp", "--perturb"),
     *("--placebos", "--placebo-scale", "--primary", "--margin", "--threads", "--probe-at"),
-    *("--evidence-every", "--causal-break", "--segments", "--design"),
+    *("--evidence-every", "--evidence-digest", "--causal-break", "--segments", "--design"),
 )
 _OUTPUT = (
     "--require",

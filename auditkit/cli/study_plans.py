@@ -75,6 +75,11 @@ _OPTIONS = (
         help="Steps between rows that hold the state; order and batch are in every row.",
     ),
     click.option(
+        "--evidence-digest",
+        type=TEXT,
+        help="Recipe of the state's digests: int64-mix/1 is made on the GPU where the state is.",
+    ),
+    click.option(
         "--causal-break",
         type=TEXT,
         help="A reset at t0+W, in a second copy of every branch: back-flow with and without it.",
@@ -113,6 +118,7 @@ def overrides(  # noqa: PLR0913 # one argument an option
     threads: int | None,
     probe_at: str | None,
     evidence_every: int | None,
+    evidence_digest: str | None,
     causal_break: str | None,
     segments: str | None,
     design: str | None,
@@ -131,6 +137,7 @@ def overrides(  # noqa: PLR0913 # one argument an option
         "threads": threads,
         "probe_at": None if probe_at is None else _steps(probe_at),
         "evidence_every": evidence_every,
+        "evidence_digest": evidence_digest,
         "causal_break": causal_break,
         "segments": None if segments is None else parse_segments(segments),
         DESIGN: None if design is None else parse_design(design),

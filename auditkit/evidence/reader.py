@@ -17,7 +17,7 @@ from auditkit.errors import ArtifactMismatch, ArtifactMissing, FormatError
 from auditkit.files import artifacts, store
 from auditkit.formats import tensor_file
 from auditkit.formats.data_position import epoch_of
-from auditkit.formats.recipes import digests_raw
+from auditkit.formats.recipes import digests_raw, evidence_recipe
 from auditkit.formats.run_files import (
     OrderFile,
     Outcome,
@@ -44,7 +44,7 @@ class SectionDigests:
 
     Attributes:
         commitment: ``sha256/tensor-v1``, in hexadecimal digits.
-        evidence: ``xxh3-128/tensor-v1``.
+        evidence: By the recipe that was asked for.
         epoch: Of a data position, its epoch, from 0; None where it says none.
     """
 
@@ -97,11 +97,15 @@ class SignedFolder:
                 "another SHA-256", expected=record.sha256, found=digest.hexdigest(), where=name
             )
 
-    def sections(self, name: str) -> dict[str, SectionDigests]:
+    def sections(self, name: str, recipe: str = EVIDENCE_RECIPE) -> dict[str, SectionDigests]:
         """Digests of what a snapshot holds, in memory that does not grow with it.
 
         The file's own SHA-256 is not looked at here: every byte that is read enters the
         digests, which the caller compares with signed ones.
+
+        Args:
+            name: Of the file.
+            recipe: Of the evidence.
 
         Raises:
             ArtifactError: When it is not listed, missing, of another size, or was damaged.
@@ -112,7 +116,8 @@ class SignedFolder:
             with artifacts.open_reader(self.root, name, expected_size=listed.size) as read:
                 parts = raw_components(*tensor_file.from_file(read, listed.size, what=name))
                 return {
-                    section: _section_digests(section, *part) for section, part in parts.items()
+                    section: _section_digests(section, recipe, *part)
+                    for section, part in parts.items()
                 }
         except FormatError:
             # A file that was damaged is not what was signed; only what was signed is malformed.
@@ -144,9 +149,13 @@ class SignedFolder:
 
 
 def _section_digests(
-    section: str, entries: Mapping[str, Tensor | bytes], aliases: Mapping[str, str]
+    section: str,
+    recipe: str,
+    entries: Mapping[str, Tensor | bytes],
+    aliases: Mapping[str, str],
 ) -> SectionDigests:
-    commitment, evidence = digests_raw((COMMITMENT_RECIPE, EVIDENCE_RECIPE), entries, aliases)
+    recipes = (COMMITMENT_RECIPE, evidence_recipe(recipe, entries.get("")))
+    commitment, evidence = digests_raw(recipes, entries, aliases)
     text = entries.get("") if section == LOADER else None
     epoch = epoch_of(text) if isinstance(text, bytes) else None
     return SectionDigests(commitment.hex(), evidence, epoch)

@@ -58,7 +58,8 @@ import xxhash
 from numpy.typing import NDArray
 
 from auditkit.errors import FormatError, UsageError
-from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
+from auditkit.formats.word_mix import WordMix
+from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE, MIX_RECIPE
 from auditkit.records.tensor import Tensor
 
 #: dtype of an entry that is canonical JSON.
@@ -94,6 +95,11 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
 }
 
 
+#: The one key of what a ring buffer says of itself.
+RING_KEY: Final = "auditkit.RingBuffer"
+
+_OF_RING: Final = b'{"$":"dict","keys":["%s"],' % RING_KEY.encode()
+
 #: Steps whose orders are laid out in memory at a time.
 _DIGESTED_TOGETHER: Final = 1024
 
@@ -111,6 +117,7 @@ class Hasher(Protocol):
 _HASHERS: Final[Mapping[str, Callable[[], Hasher]]] = {
     EVIDENCE_RECIPE: xxhash.xxh3_128,
     COMMITMENT_RECIPE: hashlib.sha256,
+    MIX_RECIPE: WordMix,
 }
 
 
@@ -118,10 +125,10 @@ def hasher(recipe: str) -> Hasher:
     """A fresh hash object.
 
     Args:
-        recipe: ``xxh3-128/tensor-v1`` or ``sha256/tensor-v1``.
+        recipe: ``xxh3-128/tensor-v1``, ``sha256/tensor-v1`` or ``int64-mix/1``.
 
     Returns:
-        An object with ``update`` and ``digest``.
+        An object with ``update`` and ``digest``; a tensor's content goes to :func:`tensor_update`.
 
     Raises:
         FormatError: The recipe is none of these.
@@ -132,6 +139,26 @@ def hasher(recipe: str) -> Hasher:
         raise FormatError(
             "unknown digest recipe", expected=" or ".join(_HASHERS), found=recipe
         ) from None
+
+
+def evidence_recipe(recipe: str, text: object) -> str:
+    """The recipe of a component's evidence.
+
+    Args:
+        recipe: The plan's.
+        text: The component's entry ``""``, where it has one.
+
+    Returns:
+        The plan's; of a ring buffer, whose text is a dict with the one key
+        ``auditkit.RingBuffer``, always ``int64-mix/1``.
+    """
+    is_of_ring = isinstance(text, bytes) and text.startswith(_OF_RING)
+    return MIX_RECIPE if is_of_ring else recipe
+
+
+def tensor_update(hash_: Hasher) -> Callable[[bytes | bytearray | memoryview], None]:
+    """What takes in the contents of tensors, which one recipe sums up instead."""
+    return hash_.update_tensor if isinstance(hash_, WordMix) else hash_.update
 
 
 def frame(name: str, dtype: str, shape: Sequence[int], nbytes: int) -> bytes:
@@ -188,7 +215,7 @@ def digest_raw(
     """Digest of a component that is given as bytes.
 
     Args:
-        recipe: ``xxh3-128/tensor-v1`` or ``sha256/tensor-v1``.
+        recipe: As of :func:`hasher`.
         entries: The component's tensors and its canonical JSON, by name, in any order.
         aliases: Names of the other tensors, each with the entry whose memory it is.
 
@@ -220,17 +247,24 @@ def digests_raw(
         FormatError: As :func:`digest_raw`.
     """
     hashers = [hasher(recipe) for recipe in recipes]
+    tensor_updates = [*map(tensor_update, hashers)]
     for name in sorted(set(entries) | set(aliases)):  # code points sort as their UTF-8 does
-        for piece in _record(name, entries, aliases):
+        for piece in _head(name, entries, aliases):
             for hash_ in hashers:
                 hash_.update(piece)
+        entry = entries.get(name)
+        if entry is None or isinstance(entry, bytes):
+            continue
+        for content in entry.pieces():
+            for update in tensor_updates:
+                update(content)
     return tuple(hash_.digest() for hash_ in hashers)
 
 
-def _record(
+def _head(
     name: str, entries: Mapping[str, Tensor | bytes], aliases: Mapping[str, str]
-) -> Iterator[bytes | bytearray | memoryview]:
-    """An entry's part of the stream."""
+) -> Iterator[bytes]:
+    """An entry's part of the stream, up to the content of a tensor."""
     if name in aliases:
         _check_alias(name, aliases[name], entries)
         yield alias_frame(name, aliases[name])
@@ -241,7 +275,6 @@ def _record(
         yield entry
     else:
         yield frame(name, entry.dtype, entry.shape, _checked_bytes(name, entry))
-        yield from entry.pieces()
 
 
 def order_digest(recipe: str, order: NDArray[np.int64]) -> bytes:
@@ -266,7 +299,7 @@ def order_digest(recipe: str, order: NDArray[np.int64]) -> bytes:
         )
     hash_ = hasher(recipe)
     hash_.update(_order_frame(len(order)))
-    hash_.update(np.ascontiguousarray(order, dtype="<i8").data)
+    tensor_update(hash_)(np.ascontiguousarray(order, dtype="<i8").data)
     return hash_.digest()
 
 

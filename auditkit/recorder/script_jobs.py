@@ -139,13 +139,14 @@ class JobBackend(RecorderBackend):
         self._refuse_uncaptured()
         self._session = _make_session(wrapped, self._instrumented, job.seed, starts)
         fork, order = self._open_fork()
-        self._auditor = Auditor(1 if fork is None else plan.fork_at + 1, commit_data=fork is None)
+        first = 1 if fork is None else plan.fork_at + 1
+        self._auditor = Auditor(first, commit_data=fork is None, recipe=plan.evidence_digest)
         self._callback = self._make_callback(fork, order)
         self._loop = Loop(
             self._session,
             self._auditor,
             self,
-            first_step=1 if fork is None else plan.fork_at + 1,
+            first_step=first,
             restore=None if fork is None else lambda: self._restore(fork),
             needs_warmup=wrapped.needs_warmup,
         )

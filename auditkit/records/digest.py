@@ -8,6 +8,13 @@ from dataclasses import dataclass
 #: be made at will.
 EVIDENCE_RECIPE = "xxh3-128/tensor-v1"
 
+#: The other recipe of the evidence: sums that a GPU makes where the state lies, and that can be
+#: kept up while a ring buffer is written.
+MIX_RECIPE = "int64-mix/1"
+
+#: Recipes that a plan may choose for the state's evidence.
+EVIDENCE_RECIPES = (EVIDENCE_RECIPE, MIX_RECIPE)
+
 #: Recipe of everything that a verdict rests on.
 COMMITMENT_RECIPE = "sha256/tensor-v1"
 

@@ -11,10 +11,12 @@ from typing import Any, Literal
 from auditkit.errors import PlanError
 from auditkit.records import plan_steps, plan_values
 from auditkit.records.causal_break import broken, check_break, unbroken
+from auditkit.records.digest import EVIDENCE_RECIPE, EVIDENCE_RECIPES
+from auditkit.records.given_perturbations import MAX_PERTURBATIONS, given_perturbations
 from auditkit.records.metric_names import base_metric, is_measure, is_well_formed
 from auditkit.records.metric_ranges import RANGES, rounded
 from auditkit.records.output_kinds import KINDS
-from auditkit.records.own_perturbation import OwnPerturbation, as_object, each_once
+from auditkit.records.own_perturbation import OwnPerturbation, each_once
 from auditkit.records.parameter import ParameterValue
 from auditkit.records.perturbation_spec import PerturbationSpec, as_typed
 from auditkit.records.plan_values import shown
@@ -66,7 +68,6 @@ _LIMITS = {
 
 #: Most seeds, perturbations and further steps of a plan, for the same reason.
 _MAX_SEEDS = 10_000
-_MAX_PERTURBATIONS = 1000
 _MAX_FURTHER = 100
 _MAX_FORKS = 100
 
@@ -105,6 +106,7 @@ class StudyPlan:
         further_forks: Forks after the first one, where ``fork_at`` was given several.
         causal_break: A reset that is applied at t0+W in a second copy of every branch.
         segments: What is held and measured of segments A (the window) and B (what follows).
+        evidence_digest: Recipe of the state's digests in every row; order and batch keep theirs.
 
     Raises:
         PlanError: When the numbers contradict each other.
@@ -127,6 +129,7 @@ class StudyPlan:
     further_forks: tuple[int, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     causal_break: PerturbationSpec | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
     segments: SegmentPlan | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
+    evidence_digest: str = field(default=EVIDENCE_RECIPE, metadata=LEFT_OUT_IF_DEFAULT)
 
     def __init__(  # noqa: PLR0913, PLR0917 # one argument a field, as a dataclass has it
         self,
@@ -147,13 +150,14 @@ class StudyPlan:
         further_forks: Iterable[int] = (),
         causal_break: Any = None,
         segments: SegmentPlan | None = None,
+        evidence_digest: str = EVIDENCE_RECIPE,
     ) -> None:
         """Accept any iterable of seeds, and perturbations by name; see the class.
 
         No value is converted into another: a seed of 1.5 is a mistake, not seed 1.
         """
-        specs, objects = _perturbations(perturbations)
-        breaks, of_break = _perturbations(() if causal_break is None else (causal_break,))
+        specs, objects = given_perturbations(perturbations)
+        breaks, of_break = given_perturbations(() if causal_break is None else (causal_break,))
         first, more = plan_values.first_and_more("fork_at", fork_at, _MAX_FORKS)
         values: dict[str, object] = {
             "fork_at": first,
@@ -170,13 +174,14 @@ class StudyPlan:
             "probe_at": plan_values.whole_numbers("probe_at", probe_at, _MAX_FURTHER),
             "evidence_every": evidence_every,
             "own_perturbations": each_once(
-                plan_values.items("own_perturbations", own_perturbations, _MAX_PERTURBATIONS),
+                plan_values.items("own_perturbations", own_perturbations, MAX_PERTURBATIONS),
                 (objects | of_break).values(),
             ),
             "further_forks": more
             or plan_values.whole_numbers("further_forks", further_forks, _MAX_FORKS),
             "causal_break": breaks[0] if breaks else None,
             "segments": segments,
+            "evidence_digest": plan_values.text("evidence_digest", evidence_digest),
         }
         # Without a placebo there is no noise floor, and check 9 could never pass.
         for name, most in _LIMITS.items():
@@ -199,6 +204,11 @@ class StudyPlan:
             raise PlanError("a seed is given twice: pairs of equal seeds are no replication")
         if any(seed < 0 or seed >= 2**63 for seed in self.seeds):
             raise PlanError("seeds must lie in 0 .. 2**63-1", found=shown(self.seeds))
+        if self.evidence_digest not in EVIDENCE_RECIPES:
+            raise PlanError(
+                f"unknown evidence_digest {shown(self.evidence_digest)}",
+                expected=" or ".join(EVIDENCE_RECIPES),
+            )
         self._check_names()
 
     def _check_names(self) -> None:
@@ -305,10 +315,12 @@ class StudyPlan:
 
     @property
     def evidence_note(self) -> str:
-        """How rarely the state is in evidence, for people; empty where it is in every row."""
-        if self.evidence_every == 1:
-            return ""
-        return f"the state is in evidence every {self.evidence_every} steps and at the plan's times"
+        """What is unusual about the state's evidence, for people; empty where nothing is."""
+        sparse = f"every {self.evidence_every} steps and at the plan's times"
+        how = "" if self.evidence_every == 1 else f" {sparse}"
+        if self.evidence_digest != EVIDENCE_RECIPE:
+            how += f" by {self.evidence_digest}"
+        return f"the state is in evidence{how}" if how else ""
 
     @property
     def treatment_names(self) -> tuple[str, ...]:
@@ -354,25 +366,3 @@ class StudyPlan:
     def specs(self) -> tuple[PerturbationSpec, ...]:
         """Every perturbation that the plan names, the causal break included."""
         return (*self.perturbations, *filter(None, (self.causal_break,)))
-
-
-def _perturbations(
-    values: Iterable[object],
-) -> tuple[tuple[PerturbationSpec, ...], dict[object, OwnPerturbation]]:
-    """Specs, and of those that were given as objects, these with what they declare."""
-    specs: list[PerturbationSpec] = []
-    objects: dict[object, OwnPerturbation] = {}
-    for item in plan_values.items("perturbations", values, _MAX_PERTURBATIONS):
-        if isinstance(item, str):
-            specs.append(PerturbationSpec.parse(item))
-        elif isinstance(item, PerturbationSpec):
-            specs.append(item)
-        elif (found := as_object(item)) is not None:
-            objects[found[0]] = found[1]
-            specs.append(PerturbationSpec(found[1].name))
-        else:
-            raise PlanError(
-                f"perturbations must be names or perturbations, not {shown(item)}",
-                expected="a name, a PerturbationSpec, or what auditkit.perturb gives",
-            )
-    return tuple(specs), objects

@@ -23,7 +23,7 @@ Declarations = Mapping[str, Declaration]
 def check_fork(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
     """Check 7, for the snapshot: its content is the control's first row and the commitments."""
     record, control = seed.record, seed.control
-    sections = seed.run.sections(record.fork)
+    sections = seed.run.sections(record.fork, plan.evidence_digest)
     step = plan.fork_at + 1
     committed = record.branches[0].digests.get("t0", {})
     for name in sorted(set(sections) | set(record.fork_digests)):

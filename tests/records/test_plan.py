@@ -86,6 +86,8 @@ def test_the_defaults_are_those_of_the_design() -> None:
         ),
         ({"margins": {"brier": float("inf")}}, "margin of inf for brier .* lie within 2 of"),
         ({"augmentation_rng": "global"}, "unknown augmentation_rng 'global'"),
+        ({"evidence_digest": "sha256/tensor-v1"}, "unknown evidence_digest 'sha256/tensor-v1'"),
+        ({"evidence_digest": 1}, "evidence_digest"),
         ({"evidence_every": 0}, "evidence_every must be"),
         ({"evidence_every": 10**9 + 1}, "evidence_every must be"),
         ({"evidence_every": 2.0}, "evidence_every must be"),
@@ -344,5 +346,7 @@ def test_the_state_is_in_every_kth_row_and_in_those_of_the_times() -> None:
     whole = made.changed(evidence_every=1)
     assert all(map(whole.has_state, range(1, 42)))
     assert not whole.evidence_note
+    assert whole.changed(evidence_digest="int64-mix/1").evidence_note.endswith("by int64-mix/1")
+    assert b"evidence_digest" not in canonical.encode(made)
     assert b"evidence_every" in canonical.encode(made)
     assert b"evidence_every" not in canonical.encode(whole)

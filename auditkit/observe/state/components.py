@@ -45,6 +45,7 @@ from auditkit.observe.state.groups import GROUPS, add_missing_groups
 from auditkit.observe.state.modules import ModuleState
 from auditkit.observe.state.named_groups import NamedGroups, Patterns
 from auditkit.observe.state.optimizers import PREFIX
+from auditkit.observe.state.ring_buffer import RingBuffer
 from auditkit.observe.state.state_dicts import load_state, required, state_of
 from auditkit.observe.values.codec import Leaves
 
@@ -329,7 +330,8 @@ def _scheduler_and_scaler(objects: TrainingObjects) -> dict[str, Stateful]:
 
 def _is_custom(stateful: object) -> bool:
     """Whether reading its state runs code that is not torch's, and that might draw."""
-    if stateful is None or isinstance(stateful, (Generator, nn.Module, torch.optim.Optimizer)):
+    known = (Generator, nn.Module, torch.optim.Optimizer, RingBuffer)
+    if stateful is None or isinstance(stateful, known):
         return False
     return not type(stateful).__module__.startswith("torch.")
 

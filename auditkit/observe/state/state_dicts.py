@@ -6,15 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from auditkit.errors import AuditError, RestoreMismatch, UncapturedState
+from auditkit.observe.state.ring_buffer import RingBuffer
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 
 
 def state_of(stateful: Any, component: str) -> Leaves:
-    """What ``state_dict`` gives.
+    """What ``state_dict`` gives; of a ring buffer, which keeps it, the same leaves again.
 
     Raises:
         UncapturedState: When it raises, or holds what cannot be captured.
     """
+    if isinstance(stateful, RingBuffer):
+        return stateful.leaves
     try:
         tree = stateful.state_dict()
     except AuditError:

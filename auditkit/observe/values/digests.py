@@ -17,7 +17,16 @@ from typing import cast
 import torch
 
 from auditkit.errors import UncapturedState
-from auditkit.formats.recipes import Hasher, alias_frame, frame, hasher, json_frame
+from auditkit.formats.recipes import (
+    Hasher,
+    alias_frame,
+    frame,
+    hasher,
+    json_frame,
+    tensor_update,
+)
+from auditkit.formats.word_mix import WordMix
+from auditkit.observe.values.summed import SummedLeaves, require_whole
 from auditkit.observe.values.tensors import (
     DTYPE_NAMES,
     Leaves,
@@ -41,7 +50,7 @@ def digest_leaves(recipe: str, leaves: Leaves) -> bytes:
     """Digest of a component.
 
     Args:
-        recipe: ``xxh3-128/tensor-v1`` or ``sha256/tensor-v1``.
+        recipe: ``xxh3-128/tensor-v1``, ``sha256/tensor-v1`` or ``int64-mix/1``.
         leaves: The component.
 
     Returns:
@@ -55,7 +64,12 @@ def digest_leaves(recipe: str, leaves: Leaves) -> bytes:
 
 
 def commitments(state: Mapping[str, Leaves]) -> dict[str, str]:
-    """``sha256/tensor-v1`` of every component of a training state, in hexadecimal."""
+    """``sha256/tensor-v1`` of every component of a training state, in hexadecimal.
+
+    Raises:
+        AuditError: When a component that keeps its own digest holds something else.
+    """
+    require_whole(state)
     return {name: digest_leaves(COMMITMENT_RECIPE, leaves).hex() for name, leaves in state.items()}
 
 
@@ -119,7 +133,12 @@ class StateDigester:
         return stream.digest(hasher(COMMITMENT_RECIPE), leaves)
 
     def _of_text(self, name: str, leaves: Leaves) -> bytes:
-        """The digest of a component that is one text, as most streams are; of others nothing."""
+        """The digest of a component that is one text, as most streams are; of others nothing.
+
+        Nor is one made of a component that keeps its own.
+        """
+        if isinstance(leaves, SummedLeaves):
+            return leaves.digest()
         if len(leaves) != 1:
             return b""
         ((entry, text),) = leaves.items()
@@ -287,14 +306,18 @@ class _Stream:
     def digest(self, hash_: Hasher, leaves: Leaves) -> bytes:
         """The digest of the component that was taken in last."""
         update = hash_.update
-        if not self._copies:
+        if not self._copies and not isinstance(hash_, WordMix):
             for piece in self._pieces:
                 update(piece)
             return hash_.digest()
+        content = tensor_update(hash_)
         copied = {place: name for name, (_, _, place) in self._copies.items()}
         for place, piece in enumerate(self._pieces):  # one copy at a time is in memory
             name = copied.get(place)
-            update(piece if name is None else host_bytes(cast(torch.Tensor, leaves[name])))
+            if name is not None:
+                content(host_bytes(cast(torch.Tensor, leaves[name])))
+            else:
+                (content if type(piece) is memoryview else update)(piece)
         return hash_.digest()
 
 

@@ -25,8 +25,8 @@ DTYPES: Final[Mapping[str, torch.dtype]] = {
 #: The name of each of `DTYPES`.
 DTYPE_NAMES: Final[Mapping[torch.dtype, str]] = {dtype: name for name, dtype in DTYPES.items()}
 
-# copies between strides are not implemented for every dtype, but are for these
-_COPYABLE: Final[Mapping[int, torch.dtype]] = {
+#: Copies between strides are not implemented for every dtype, but are for these, by size.
+COPYABLE: Final[Mapping[int, torch.dtype]] = {
     1: torch.uint8,
     2: torch.int16,
     4: torch.int32,
@@ -145,7 +145,7 @@ def host_bytes(tensor: torch.Tensor) -> memoryview:
         return memoryview(b"")
     plain = tensor.detach().resolve_conj().resolve_neg().cpu()
     if not plain.is_contiguous():
-        plain = plain.view(_COPYABLE[plain.itemsize]).contiguous()
+        plain = plain.view(COPYABLE[plain.itemsize]).contiguous()
     return _bytes_of(plain.reshape(-1).view(torch.uint8))
 
 
@@ -183,7 +183,7 @@ def from_bytes(
         flat = torch.empty(len(data), dtype=torch.uint8, device="cpu")
         if len(data):
             _bytes_of(flat)[:] = memoryview(data).cast("B")
-        integers = _COPYABLE[dtype.itemsize]
+        integers = COPYABLE[dtype.itemsize]
         rows = flat.view(integers).view(shape)
         if rows.stride() == stride or not len(data):
             return rows.view(dtype)

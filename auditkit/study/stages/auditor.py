@@ -19,7 +19,13 @@ from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import StateDigester, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
-from auditkit.records.digest import ABSENT, COMMITMENT_RECIPE, EVIDENCE_BYTES, EVIDENCE_RECIPE
+from auditkit.observe.values.word_sums import Unread, WordSummer
+from auditkit.records.digest import (
+    ABSENT,
+    EVIDENCE_BYTES,
+    EVIDENCE_RECIPE,
+    MIX_RECIPE,
+)
 from auditkit.records.evidence import DELIVERED, Trace, is_consumed
 
 
@@ -29,16 +35,21 @@ class Auditor:
     Args:
         first_step: Step of the first row.
         commit_data: Whether every consumed batch also enters :attr:`consumed_sha256`.
+        recipe: Of the state's digests; what is consumed has ``xxh3-128/tensor-v1`` always.
 
     Attributes:
         commitment: SHA-256 of the batch that was consumed last, with ``commit_data``.
     """
 
-    def __init__(self, first_step: int, *, commit_data: bool = False) -> None:
+    def __init__(
+        self, first_step: int, *, commit_data: bool = False, recipe: str = EVIDENCE_RECIPE
+    ) -> None:
         self._first_step = first_step
         self._columns: dict[str, bytearray] = {}
         self._losses = bytearray()
-        self._digester = StateDigester(EVIDENCE_RECIPE)
+        self._digester = WordSummer() if recipe == MIX_RECIPE else StateDigester(recipe)
+        #: Of the state that was cut last, where it is not in the pending row yet.
+        self._unread: Unread | None = None
         self._batches = StateDigester(EVIDENCE_RECIPE)
         self.commitment = b""
         self._pending: dict[str, bytes] = {}
@@ -61,11 +72,21 @@ class Auditor:
     @property
     def digests(self) -> Mapping[str, bytes]:
         """Of the state that was cut last, by component; at its boundary nothing else."""
-        return self._pending
+        return self._read()
 
     def cut(self, state: State) -> None:
         """Digest the state before the next step; a later cut of the same step replaces it."""
-        self._pending = self._digester.digest(state)
+        if isinstance(self._digester, WordSummer):
+            self._unread, self._pending = self._digester.start(state), {}
+        else:
+            self._pending = self._digester.digest(state)
+
+    def _read(self) -> dict[str, bytes]:
+        """The pending row, with the sums that a device may have been making until now."""
+        if self._unread is not None:
+            self._pending = {**self._unread.read(), **self._pending}
+            self._unread = None
+        return self._pending
 
     def consume(self, batch: Any, order: Batch | None) -> Leaves:
         """Digest what the step consumes.
@@ -99,13 +120,11 @@ class Auditor:
             batch: As collated, or None.
         """
         parts = {"order": batch if indices is None else indices, "batch": batch}
-        for column, value in parts.items():
-            if value is not None:
-                leaves = batch_leaves(value)
-                digest = digest_leaves(EVIDENCE_RECIPE, leaves)
-                if self._consumed is not None:
-                    self._consumed.update(digest_leaves(COMMITMENT_RECIPE, leaves))
-                self._pending[column] = chained(self._pending.get(column, ABSENT), digest)
+        leaves = {name: batch_leaves(value) for name, value in parts.items() if value is not None}
+        for column, digest in self._batches.digest(leaves).items():
+            if self._consumed is not None:
+                self._consumed.update(self._batches.commitment(column, leaves[column]))
+            self._pending[column] = chained(self._pending.get(column, ABSENT), digest)
 
     def consume_auxiliary(self, name: str, batch: Any, order: Batch | None) -> None:
         """Digest a batch that the step drew from another loader; a step may draw several.
@@ -174,7 +193,7 @@ class Auditor:
 
     def pending_row(self) -> Trace:
         """The row of the step that is under way: the state before it, and its batch."""
-        return Trace(self._first_step + self.n_rows, bytes(8), dict(self._pending))
+        return Trace(self._first_step + self.n_rows, bytes(8), dict(self._read()))
 
     def discard_rows(self) -> None:
         """Drop the rows of finished steps."""
@@ -187,7 +206,7 @@ class Auditor:
         Args:
             first_step: By default the first recorded step.
         """
-        kept = (dict(self._pending), self.n_rows)
+        kept = (dict(self._read()), self.n_rows)
         self._append(bytes(8))
         trace = self.trace(first_step)
         self._pending, self.n_rows = kept
@@ -225,11 +244,12 @@ class Auditor:
         }
 
     def _append(self, loss: bytes) -> None:
-        for name in self._pending:
+        pending = self._read()
+        for name in pending:
             if name not in self._columns:
                 self._columns[name] = bytearray(ABSENT * self.n_rows)
         for name, column in self._columns.items():
-            column.extend(self._pending.get(name, ABSENT))
+            column.extend(pending.get(name, ABSENT))
         self._losses += loss
         self._pending = {}
         self.n_rows += 1

@@ -24,6 +24,7 @@ from auditkit.observe.values.classes import holds_objects
 from auditkit.observe.values.codec import Leaves, flatten, pack, unflatten
 from auditkit.observe.values.digests import commitments
 from auditkit.observe.values.flatten import batch_leaves
+from auditkit.observe.values.summed import require_whole
 from auditkit.program.session import TrainingSession
 from auditkit.records.digest import COMMITMENT_RECIPE
 from auditkit.records.tensor import RawTensor
@@ -92,6 +93,7 @@ def freeze(session: TrainingSession, state: State, recalibration: Sequence[Any])
         AuditError: As :func:`sections`.
     """
     found = sections(session, state, recalibration)
+    require_whole(found)
     tensors, meta = pack(found)
     snapshot = Snapshot(tensors, meta)
     # Of a small one the texts as they are here are hashed sooner than made again.

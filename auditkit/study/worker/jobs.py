@@ -122,7 +122,7 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
         measure_samples(session, plan, None)
         keep_consumed(session, plan)
-        auditor = Auditor(1, commit_data=True)
+        auditor = Auditor(1, commit_data=True, recipe=plan.evidence_digest)
         report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
         callback = ForksCallback(session, fork_jobs(job), report_step)
         hold(session, 1, plan.horizon, auditor, callback, plan.has_state)
@@ -198,7 +198,7 @@ def _branch(
         *(session, plan, fork.recalibration, order.content, report_step),
         References(Path(job.references or job.out)),
     )
-    auditor = Auditor(plan.fork_at + 1)
+    auditor = Auditor(plan.fork_at + 1, recipe=plan.evidence_digest)
     breaking = Breaking(callback, job, session, name, fork.recalibration)
     hold(session, plan.fork_at + 1, plan.horizon, auditor, breaking, plan.has_state)
     callback.segments.close()
@@ -249,7 +249,7 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
             scales = job.nudges if session.program.named_probes else ()
             nudged = nudged_after(plan) if scales else None
             callback = PreflightCallback(session, plan, report_step, nudged)
-            hold(session, 1, n_steps, auditor := Auditor(1), callback)
+            hold(session, 1, n_steps, auditor := Auditor(1, recipe=plan.evidence_digest), callback)
             cost, last = callback.cost(auditor, started, seconds), n_steps
             while (step := callback.next_attempt) is not None:
                 hold(session, last + 1, step + 1, Auditor(last + 1), callback)
