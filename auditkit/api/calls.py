@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from auditkit.api.report import Report, as_report
 from auditkit.api.verifying import verify_as_asked
+from auditkit.engines.spec import parse_engine
 from auditkit.errors import UsageError
 from auditkit.files import archives, store
 from auditkit.files.archive_kinds import is_archive
@@ -44,6 +45,7 @@ def verify(  # noqa: PLR0913 # one argument an option
     jobs: int = 1,
     require: Literal["verified", "sampled", "integrity"] | None = None,
     strict: bool = False,
+    engine: str | None = None,
 ) -> Report:
     """Verify a study or recording, as ``auditkit verify`` does.
 
@@ -58,6 +60,7 @@ def verify(  # noqa: PLR0913 # one argument an option
         jobs: Seeds that are replayed at a time.
         require: Let the exit code be 7, and the report false, where less than this is shown.
         strict: Whether this machine's own trust is set aside, and unlisted files are failures.
+        engine: ``dask``, ``ray``, or either with ``:ADDRESS``, to have it replayed there.
 
     Returns:
         The report; it is true where nothing is wrong.
@@ -71,10 +74,7 @@ def verify(  # noqa: PLR0913 # one argument an option
     _check(replay, jobs, require)
     keys, fingerprints = _several(key), _several(fingerprint)
     with ExitStack() as stack:
-        place = Path(path)
-        if is_archive(place):
-            place = stack.enter_context(archives.unpacked(place))
-        place = _manifest(place)
+        place = _received(Path(path), stack)
         trusted, aside = keys_that_count(
             place.parent, keys, fingerprints, strict=strict, warn=_warn
         )
@@ -90,6 +90,7 @@ def verify(  # noqa: PLR0913 # one argument an option
             fingerprints=fingerprints,
             set_aside=aside,
             require=None if require is None else REQUIRED[require],
+            engine=None if engine is None else parse_engine(engine),
         )
         return as_report(verify_as_asked(place, request))
 
@@ -125,6 +126,11 @@ def load_manifest(path: PathLike) -> StudyManifest | RecordingManifest:
     data = store.read_bytes(place, max_bytes=canonical.MAX_BYTES, what="a manifest")
     payload = open_envelope(data, what=place.name).payload
     return manifest_from_statement(payload, what=place.name)
+
+
+def _received(path: Path, stack: ExitStack) -> Path:
+    """The manifest of what was named, unpacked until the stack is left where it is an archive."""
+    return _manifest(stack.enter_context(archives.unpacked(path)) if is_archive(path) else path)
 
 
 def _manifest(path: Path) -> Path:

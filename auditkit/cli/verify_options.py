@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from auditkit.cli.engine_options import engine_option
 from auditkit.cli.options import (
     TEXT,
     WHOLE,
@@ -18,6 +19,7 @@ from auditkit.cli.options import (
     whole_number,
 )
 from auditkit.cli.saying import say
+from auditkit.engines.spec import EngineSpec
 from auditkit.errors import UsageError
 from auditkit.formats.quote import brief
 from auditkit.signing.keys import TrustedKey
@@ -42,6 +44,7 @@ _SHARED_OPTIONS = (
         "--arg", "arguments", multiple=True, type=TEXT, help="Where data lie here; repeatable."
     ),
     click.option("--jobs", type=WHOLE, help="Seeds that are replayed at a time."),
+    engine_option,
     click.option("--strict", is_flag=True, help="No machine trust; unlisted files are failures."),
     click.option(
         "--threshold",
@@ -108,6 +111,7 @@ def request_of(  # noqa: PLR0913 # one argument an option
     variables: tuple[str, ...] = (),
     require: str | None = None,
     generalise_probe: bool = False,
+    engine: EngineSpec | None = None,
 ) -> VerifyRequest:
     """What the options of :func:`verification_options` and :data:`let_through_option` ask for.
 
@@ -137,6 +141,7 @@ def request_of(  # noqa: PLR0913 # one argument an option
         set_aside=aside,
         require=None if require is None else REQUIRED[require],
         generalise_probe=generalise_probe,
+        engine=engine,
     )
 
 
@@ -153,6 +158,7 @@ def refuse_idle(request: VerifyRequest) -> None:
         "--arg": bool(request.arguments),
         "--env": bool(request.variables),
         "--generalise-probe": request.generalise_probe,
+        "--engine": request.engine is not None,
         "a command after --": bool(request.command),
     }
     idle = [name for name, is_given in given.items() if is_given]
