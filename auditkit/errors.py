@@ -25,6 +25,7 @@ The tree (the number is the exit code that the command line gives it)::
     │   └── NothingToPerturb        1  the program has nothing that a perturbation could change
     ├── RecordingIncomplete         1  a recording that cannot be finished or resumed
     ├── ResumeMismatch              1  a resumed loop that is not the one that was recorded
+    ├── AttemptsDiffer              1  a job that an engine ran twice left other files
     ├── OrderDrift                  1  a sampler yielded other indices than the control's
     ├── AugmentationDrift           1  a sample that does not look the same again
     ├── ArtifactError               1  a file of a run is not what the manifest says
@@ -202,6 +203,10 @@ class RecordingIncomplete(AuditError):
 
 class ResumeMismatch(AuditError):
     """A loop that goes on from a checkpoint, and not as the killed run went on from there."""
+
+
+class AttemptsDiffer(AuditError):
+    """A job that an engine ran twice, since a worker was lost, and that left other files."""
 
 
 class OrderDrift(AuditError):

@@ -42,6 +42,7 @@ ROOMS: tuple[str, ...] = (
     "perturbations",
     "program",
     "processes",
+    "engines",
     "study.stages",
     "study.worker",
     "study",

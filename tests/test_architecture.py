@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -32,9 +33,16 @@ from architecture import (
 
 PACKAGE = read_package(Path(__file__).parents[1] / "auditkit")
 
+#: Modules that need what may not be installed.
+NEEDS = {"auditkit.engines.dask_engine": "distributed", "auditkit.engines.ray_engine": "ray"}
+
 #: Reading, judging and starting workers: everything outside the rooms where torch is at home.
 WITHOUT_TORCH = tuple(
-    name for name in PACKAGE if not in_rooms(name, TORCH) and name != "auditkit.__main__"
+    name
+    for name in PACKAGE
+    if not in_rooms(name, TORCH)
+    and name != "auditkit.__main__"
+    and importlib.util.find_spec(NEEDS.get(name, "auditkit"))
 )
 
 LONG_FUNCTION = "def f():\n" + "    pass\n" * MAX_FUNCTION_LINES

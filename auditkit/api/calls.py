@@ -21,6 +21,7 @@ from auditkit.api.given import authorities_of, refuse_idle, variables_of
 from auditkit.api.received import manifest_file, received
 from auditkit.api.report import Report, as_report
 from auditkit.api.verifying import verify_as_asked
+from auditkit.engines.spec import parse_engine
 from auditkit.errors import UsageError
 from auditkit.files import store
 from auditkit.formats import canonical
@@ -48,6 +49,7 @@ _SPELT = {
     "arguments": "arguments",
     "variables": "environment",
     "generalise_probe": "generalise_probe",
+    "engine": "engine",
     "command": "command",
 }
 
@@ -73,10 +75,9 @@ def verify(  # noqa: PLR0913 # one argument an option
     generalise_probe: bool = False,
     pilot: PathLike | None = None,
     countersign: PathLike | None = None,
+    engine: str | None = None,
 ) -> Report:
     """Verify a study or recording, as ``auditkit verify`` does; the arguments are its options.
-
-    What is found is in the report, which is true where all is well; other errors are raised.
 
     Args:
         path: Its manifest, its folder, or a ``.zip`` or ``.tar.gz`` of it.
@@ -98,6 +99,14 @@ def verify(  # noqa: PLR0913 # one argument an option
         generalise_probe: Whether effects are also given for other examples than the probe's.
         pilot: The study that this one was planned by: are its seeds new?
         countersign: Key file to sign the report with; a warning says why, where it is not.
+        engine: ``dask``, ``ray``, or either with ``:ADDRESS``, to have it replayed there.
+
+    Returns:
+        The report; it is true where nothing is wrong.
+
+    Raises:
+        AuditError: What the command ends with, but for what a check finds, as a `UsageError` for
+            an argument that means nothing, or a `StoreError` where there is no such file.
     """
     request = VerifyRequest(
         (),
@@ -107,6 +116,7 @@ def verify(  # noqa: PLR0913 # one argument an option
         require=_required(require),
         variables=variables_of(_several(environment)),
         generalise_probe=generalise_probe,
+        engine=None if engine is None else parse_engine(engine),
     )
     _check(request)
     return _verified(Path(path), request, _several(key), pilot, countersign)

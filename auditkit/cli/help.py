@@ -57,7 +57,7 @@ SECTIONS: Mapping[str, Mapping[str, str]] = {
 _TRUST = ("--key", "--trust", "--fingerprint", "--threshold", "--authority", "--strict")
 _REPLAY = (
     *("--replay", "--replay-seed", "--budget", "--tolerance", "--allow-code", "--arg", "--env"),
-    "--jobs",
+    *("--jobs", "--engine"),
 )
 _PLAN = (
     *("--fork-at", "--window", "--horizon", "--seeds", "--seeds-from-timestamp", "--perturb"),
@@ -82,7 +82,10 @@ _OUTPUT = (
 GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "run": {
         "The study, in place of the program's STUDY": _PLAN,
-        "The run": ("--out", "--arg", "--jobs", "--dry-run", "--resume", "--add-seeds", "--json"),
+        "The run": (
+            *("--out", "--arg", "--jobs", "--engine", "--dry-run", "--resume", "--add-seeds"),
+            "--json",
+        ),
         "Plan and key": ("--plan", "--deviate", "--key"),
     },
     "power": {
@@ -137,6 +140,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "auditkit run study.py --out runs/mine --jobs 2",
         "auditkit run study.py --out runs/v --perturb adam-reset:moments=v,step=keep",
         "auditkit run study.py --out runs/mine --add-seeds 8-11",
+        "auditkit run study.py --out /shared/mine --engine dask:tcp://node:8786",
         "auditkit run --out runs/loop --fork-at 100 --window 20 --horizon 300 \\",
         "    --seeds 0-4 --perturb adam-reset -- python train.py --seed {seed}",
     ),
@@ -205,6 +209,7 @@ METAVARS: Mapping[str, str] = {
     "--countersign": "FILE",
     "--description": "ABSTRACT",
     "--effect": "X",
+    "--engine": "ENGINE",
     "--env": "NAME",
     "--figures": "DIR",
     "--fingerprint": "SHA256:...",

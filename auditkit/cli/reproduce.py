@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from auditkit.cli.console import console, interval, number, print_table
-from auditkit.cli.options import TAIL, TEXT, CommandWithTail, default_jobs, wide_option
+from auditkit.cli.engine_options import jobs_for
+from auditkit.cli.options import TAIL, TEXT, CommandWithTail, wide_option
 from auditkit.cli.outputs import REPRODUCTION, destination
 from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress, waiting
@@ -115,8 +116,10 @@ def _rerun(
     from auditkit.verification.reproduction import ReproductionRequest, rerun_study  # noqa: PLC0415
 
     plan = run.manifest.plan
-    jobs = request.jobs or default_jobs(plan.threads, len(plan.seeds))
-    again = ReproductionRequest(folder, request.arguments, jobs, resume, request.command)
+    jobs = request.jobs or jobs_for(request.engine, plan.threads, len(plan.seeds))
+    again = ReproductionRequest(
+        folder, request.arguments, jobs, resume, request.command, request.engine
+    )
     warnings: list[str] = []
     with StepProgress(total_steps(plan, len(plan.seeds)), "reproduce") as progress:
         made = rerun_study(run, again, signer, progress.report, warnings.append)

@@ -12,13 +12,13 @@ import click
 from auditkit.api.needed import token_sha256
 from auditkit.cli.console import console
 from auditkit.cli.designs import factory_arguments, refuse_design
+from auditkit.cli.engine_options import engine_option, jobs_for, remote_workers
 from auditkit.cli.options import (
     KEPT,
     TAIL,
     TEXT,
     WHOLE,
     CommandWithTail,
-    default_jobs,
     parse_arguments,
     parse_seeds,
     split_target,
@@ -38,6 +38,7 @@ from auditkit.cli.study_plans import (
     values_of,
 )
 from auditkit.cli.tables import print_run
+from auditkit.engines.spec import EngineSpec
 from auditkit.errors import PlanError, UsageError
 from auditkit.files.run_folder import RunFolder
 from auditkit.processes.worker_pool import Workers
@@ -64,6 +65,7 @@ from auditkit.study.seed_runs import workers_of
 )
 @click.option("--deviate", is_flag=True, help="Run although something differs from the plan.")
 @click.option("--jobs", type=WHOLE, help="Seeds that run at a time; by default as cores allow.")
+@engine_option
 @click.option(
     "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."
 )
@@ -86,6 +88,7 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
     plan_file: str | None,
     deviate: bool,
     jobs: int | None,
+    engine: EngineSpec | None,
     key: str | None,
     add_seeds: str | None,
     resume: bool,
@@ -109,21 +112,17 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
     if add_seeds is not None and signer is not None:
         _refuse_with_added_seeds(given, plan_file, dry=dry_run)
         earlier = read_earlier(RunFolder(Path(out or "")), signer.trusted, resume=resume)
-    with Workers() as workers:
+    with Workers() if engine is None else remote_workers(engine, jobs) as workers:
         asked = (program, arguments, command)
         if earlier is not None:
             source, plan = _extended(earlier, *asked, add_seeds or "")
         else:
             source, plan = _what_to_run(workers, *asked, given, bound, deviate=deviate)
         request = StudyRequest(
-            program=source,
-            plan=plan,
-            out=Path(out or ""),
-            jobs=_jobs(jobs, plan),
-            resume=resume,
-            command=command,
+            *(source, plan, Path(out or ""), _jobs(jobs, plan, engine), resume, command),
             plan_file=bound.data if bound else None,
             earlier=earlier,
+            engine=engine,
         )
         if dry_run:
             _try(request, workers)
@@ -166,8 +165,8 @@ def _print_interrupted(request: StudyRequest) -> None:
         console().print("begins anew: of the interrupted run in this folder nothing was complete")
 
 
-def _jobs(given: int | None, plan: StudyPlan) -> int:
-    jobs = default_jobs(plan.threads, len(plan.seeds)) if given is None else given
+def _jobs(given: int | None, plan: StudyPlan, engine: EngineSpec | None) -> int:
+    jobs = jobs_for(engine, plan.threads, len(plan.seeds)) if given is None else given
     if jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}")
     return jobs

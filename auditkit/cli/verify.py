@@ -11,6 +11,7 @@ import click
 
 from auditkit.api.countersigned import countersigned, utc_now
 from auditkit.api.verifying import verify_as_asked
+from auditkit.cli.engine_options import jobs_for
 from auditkit.cli.needs import print_needs
 from auditkit.cli.options import (
     NUMBER,
@@ -20,7 +21,6 @@ from auditkit.cli.options import (
     WHOLE,
     CommandWithTail,
     decimal_number,
-    default_jobs,
     wide_option,
 )
 from auditkit.cli.outputs import destination
@@ -182,7 +182,7 @@ def _replay_with_progress(
     plan = run.manifest.plan
     pairs = [(seed, name) for seed, names in request.choice.items() for name in names]
     total = steps_of(plan, pairs)
-    jobs = request.jobs or default_jobs(plan.threads, len(request.choice))
+    jobs = request.jobs or jobs_for(request.engine, plan.threads, len(request.choice))
     progress.expect(total, "replay", "building the program ...")
     return replay(run, replace(request, jobs=jobs), progress.report)
 

@@ -10,8 +10,10 @@ import click
 
 from auditkit.api.given import authorities_of, variables_of
 from auditkit.api.given import refuse_idle as refuse_idle_by
+from auditkit.cli.engine_options import engine_option
 from auditkit.cli.options import TEXT, WHOLE, parse_arguments, whole_number
 from auditkit.cli.saying import say
+from auditkit.engines.spec import EngineSpec
 from auditkit.errors import UsageError
 from auditkit.formats.quote import brief
 from auditkit.signing.keys import TrustedKey
@@ -35,6 +37,7 @@ _SHARED_OPTIONS = (
         "--arg", "arguments", multiple=True, type=TEXT, help="Where data lie here; repeatable."
     ),
     click.option("--jobs", type=WHOLE, help="Seeds that are replayed at a time."),
+    engine_option,
     click.option("--strict", is_flag=True, help="No machine trust; unlisted files are failures."),
     click.option(
         "--threshold",
@@ -60,6 +63,7 @@ OPTIONS = {
     "arguments": "--arg",
     "variables": "--env",
     "generalise_probe": "--generalise-probe",
+    "engine": "--engine",
     "command": "a command after --",
 }
 
@@ -113,6 +117,7 @@ def request_of(  # noqa: PLR0913 # one argument an option
     variables: tuple[str, ...] = (),
     require: str | None = None,
     generalise_probe: bool = False,
+    engine: EngineSpec | None = None,
 ) -> VerifyRequest:
     """What the options of :func:`verification_options` and :data:`let_through_option` ask for.
 
@@ -142,6 +147,7 @@ def request_of(  # noqa: PLR0913 # one argument an option
         set_aside=aside,
         require=None if require is None else REQUIRED[require],
         generalise_probe=generalise_probe,
+        engine=engine,
     )
 
 

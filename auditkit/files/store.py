@@ -138,6 +138,23 @@ def copy_file(source: str | Path, target: str | Path) -> None:
         write_bytes(target, iter(lambda: file.read(CHUNK_BYTES), b""))
 
 
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """Give a regular file a second name, replacing what has it; a copy where that is not possible.
+
+    Only for files that are never written in place.
+
+    Raises:
+        StoreError: When the source cannot be read or the target not be written.
+    """
+    aside = Path(target).with_name(f".{Path(target).name}.{secrets.token_hex(4)}{PARTIAL}")
+    try:
+        os.link(source, aside, follow_symlinks=False)
+    except OSError:  # another file system, or one without such links
+        copy_file(source, target)
+    else:
+        rename(aside, target)
+
+
 def make_folder(path: str | Path, *, private: bool = False) -> None:
     """Make a folder and those above it, if they do not exist; ``private`` is mode 0700.
 
@@ -191,6 +208,12 @@ def remove_folder(path: str | Path) -> None:
     """
     with _store_errors(path, "remove"), contextlib.suppress(FileNotFoundError):
         shutil.rmtree(path)
+
+
+def remove_empty_folder(path: str | Path) -> None:
+    """Remove a folder; one that does not exist, or is not empty, stays as it is."""
+    with contextlib.suppress(OSError):
+        Path(path).rmdir()
 
 
 def _write_new(path: Path, chunks: Iterable[Buffer], mode: int) -> None:

@@ -24,6 +24,7 @@ from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.fork_server import CAN_FORK, ForkServer
 from auditkit.processes.interpreter import isolated_arguments, isolated_environment
 from auditkit.processes.subprocesses import describe_exit, environment, log_tail
+from auditkit.records.environment import Environment
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
 from auditkit.records.preflight import Preflight
 from auditkit.records.registration import RegisterResult
@@ -42,6 +43,7 @@ RESULTS: Mapping[JobKind, type[Any]] = {
     "branches": BranchesResult,
     "seed": BranchesResult,  # after that of its trunk
     "modules": ModuleTrace,
+    "environment": Environment,
 }
 
 #: The worker's command, run by this interpreter. ``-P`` keeps the working folder, which may be

@@ -13,7 +13,15 @@ from auditkit.records.own_perturbation import OwnPerturbation
 from auditkit.records.plan import StudyPlan
 
 JobKind = Literal[
-    "describe", "build", "preflight", "register", "trunk", "branches", "seed", "modules"
+    "describe",
+    "build",
+    "preflight",
+    "register",
+    "trunk",
+    "branches",
+    "seed",
+    "modules",
+    "environment",
 ]
 
 
@@ -41,7 +49,8 @@ class Job:
             it for a few steps and ask it for all that a study needs), ``register`` (build the
             program and digest its code and data), ``trunk`` (steps 1..T of one seed from its
             start), ``branches`` (branches of one seed from its fork), ``seed`` (both, one after
-            the other) or ``modules`` (re-run one branch and digest every module at one step).
+            the other), ``modules`` (re-run one branch and digest every module at one step) or
+            ``environment`` (say what it runs on; nothing of the program is loaded).
         program: The factory.
         plan: The study plan; None for ``describe``, which reads the program's own.
         seed: The study seed.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from auditkit.engines.spec import EngineSpec
 from auditkit.errors import UsageError
 from auditkit.formats.run_files import Outcome
 from auditkit.records.environment import Environment
@@ -31,6 +32,7 @@ class ReplayRequest:
             nothing but equal bits will do.
         variables: Environment variables that replaying processes have beside those that any has;
             a command of the user's own has his whole environment anyway.
+        engine: Has it done on other machines (:mod:`auditkit.engines`); None for here.
 
     Raises:
         UsageError: When the tolerance is no number from 0 to 1.
@@ -42,6 +44,7 @@ class ReplayRequest:
     command: tuple[str, ...] = ()
     tolerance: float | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    engine: EngineSpec | None = None
 
     def __post_init__(self) -> None:
         if self.tolerance is not None and not 0 <= self.tolerance <= 1:  # false for NaN, too

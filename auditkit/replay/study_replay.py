@@ -15,6 +15,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from auditkit.engines.remote_workers import RemoteWorkers, refuse_command
 from auditkit.evidence.distances import within
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import artifacts, own_data, store
@@ -46,11 +47,7 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
     seeds = [record for record in run.manifest.seeds if record.seed in request.choice]
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="auditkit-replay-"))
-        workers: Workers | ScriptWorkers
-        if request.command:
-            workers = ScriptWorkers(request.command)
-        else:
-            workers = Workers(variables=request.variables, scratch=Path(scratch))
+        workers = _workers(request, Path(scratch))
         stack.enter_context(workers)
         judge = ImportJudge(run.manifest.program.code, Path(scratch))
         opened = OpenedJudge(run.manifest.opened, copy_code(run, Path(scratch)))
@@ -90,6 +87,15 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
         opened=opened.here,
         lacking=tuple(dict.fromkeys(option for seed in done for option in seed.lacking)),
     )
+
+
+def _workers(request: ReplayRequest, scratch: Path) -> Workers | ScriptWorkers:
+    if request.command:
+        refuse_command(request.engine)
+        return ScriptWorkers(request.command)
+    if request.engine is not None:
+        return RemoteWorkers(request.engine, request.jobs, request.variables, scratch)
+    return Workers(variables=request.variables, scratch=scratch)
 
 
 def _replay_forks(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOutcome:

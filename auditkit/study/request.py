@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from auditkit.engines.spec import EngineSpec
 from auditkit.errors import PlanError
 from auditkit.formats.ordering import moves_nothing, order_spec
 from auditkit.formats.redaction import redact_text
@@ -37,6 +38,7 @@ class StudyRequest:
         plan_file: The signed plan (:mod:`auditkit.study.planning`) that the study is bound to.
         preflight: What was found out about the program, where it was tried already.
         earlier: The finished study that seeds are added to.
+        engine: Has the jobs done on other machines (:mod:`auditkit.engines`); None for here.
     """
 
     program: ProgramSource
@@ -48,6 +50,7 @@ class StudyRequest:
     plan_file: bytes | None = None
     preflight: Preflight | None = None
     earlier: EarlierStudy | None = None
+    engine: EngineSpec | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from auditkit.engines.remote_workers import RemoteWorkers, refuse_command
 from auditkit.files import store
 from auditkit.files.run_folder import FinishedSeed, RunFolder
 from auditkit.files.run_parts import BranchPart, TrunkPart, present
@@ -30,12 +31,14 @@ Report = Callable[[Progress], None]
 def workers_of(request: StudyRequest, given: Workers | None) -> Iterator[Workers | ScriptWorkers]:
     """What runs the program; it is stopped at the end unless it was given."""
     if request.command:
+        refuse_command(request.engine)
         with ScriptWorkers(request.command) as scripts:
             yield scripts
     elif given is not None:
         yield given
     else:
-        with Workers() as workers:
+        made = Workers() if request.engine is None else RemoteWorkers(request.engine, request.jobs)
+        with made as workers:
             yield workers
 
 

@@ -336,7 +336,7 @@ class _StudyVerification(Verification):
         sample = draw(manifest, request.replay, request.replay_seed)
         replay_request = ReplayRequest(
             *(sample.choice, request.arguments, request.jobs, request.command),
-            *(request.tolerance, request.variables),
+            *(request.tolerance, request.variables, request.engine),
         )
         if request.budget is None:
             return replayer(run, replay_request), sample

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from auditkit.engines.spec import EngineSpec
 from auditkit.errors import ArtifactMismatch
 from auditkit.evidence.comparison import Mismatch, environment_differences
 from auditkit.evidence.founding import BranchSide, Shared, unfounded
@@ -40,6 +41,7 @@ class ReproductionRequest:
         jobs: Seeds that run at the same time.
         resume: Whether to finish an interrupted reproduction.
         command: The user's own command, for the study of a script.
+        engine: Has the jobs done on other machines (:mod:`auditkit.engines`); None for here.
     """
 
     out: Path
@@ -47,6 +49,7 @@ class ReproductionRequest:
     jobs: int
     resume: bool = False
     command: tuple[str, ...] = ()
+    engine: EngineSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,8 @@ def rerun_study(
             arguments = {**program.arguments, **request.arguments}
             source = ProgramSource(program.target, str(Path(scratch) / CODE_FOLDER), arguments)
         study = StudyRequest(
-            source, manifest.plan, request.out, request.jobs, request.resume, request.command
+            *(source, manifest.plan, request.out, request.jobs, request.resume, request.command),
+            engine=request.engine,
         )
         return run_study(study, key, report, warn)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from auditkit.engines.spec import EngineSpec
 from auditkit.formats.redaction import redact_path, redact_text
 from auditkit.formats.statements import Manifest
 from auditkit.records.settings import ArgumentSetting, Passing, VariableSetting, VerifierSettings
@@ -47,6 +48,7 @@ class VerifyRequest:
         variables: Environment variables that a replay has beside those that any has, by name.
         generalise_probe: Whether effects are also given for other examples than the probe's.
         pilot: The study that this one was planned by; None where none was named.
+        engine: See :class:`auditkit.replay.request.ReplayRequest`.
     """
 
     trusted: Sequence[TrustedKey]
@@ -68,6 +70,7 @@ class VerifyRequest:
     variables: Mapping[str, str] = field(default_factory=dict)
     generalise_probe: bool = False
     pilot: PilotSeeds | None = None
+    engine: EngineSpec | None = None
 
 
 def settings_of(request: VerifyRequest, manifest: Manifest | None) -> VerifierSettings:

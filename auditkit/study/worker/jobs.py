@@ -31,6 +31,7 @@ from auditkit.program.arguments import lacking_options, own_files_note, where_da
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.reference import References
 from auditkit.program.session import Session, open_session
+from auditkit.records.environment import Environment
 from auditkit.records.job import Description, Job, ModuleTrace, Progress
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.opened import OpenedFiles, unhashed_notes
@@ -74,6 +75,7 @@ Result = (
     | Preflight
     | ModuleTrace
     | RegisterResult
+    | Environment
 )
 
 
@@ -92,6 +94,9 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
         AuditError: Whatever went wrong.
     """
     threads = job.plan.threads if job.plan else 1
+    if job.kind == "environment":
+        with deterministic(threads):
+            return environment()
     folder, target = Path(job.program.folder), job.program.target
     with deterministic(threads), watched_imports(folder, target) as watch:
         kinds: dict[str, Callable[[Job, LoadedFactory, Report], Result]] = {
