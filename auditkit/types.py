@@ -100,6 +100,7 @@ from auditkit.records.settings import (
     VariableSetting,
     VerifierSettings,
 )
+from auditkit.records.sharding import ShardedState
 
 __all__ = [
     "ArgumentSetting",
@@ -150,6 +151,7 @@ __all__ = [
     "SampleDifference",
     "SeedRecord",
     "SettingDifference",
+    "ShardedState",
     "SignedEstimate",
     "SnapshotDistance",
     "Spread",

@@ -65,6 +65,7 @@ from auditkit.records.report import (
 from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.records.rng import ALWAYS_UNCOVERED, RngContract, StreamContract
 from auditkit.records.settings import ArgumentSetting, VariableSetting, VerifierSettings
+from auditkit.records.sharding import Shard, ShardedState
 from auditkit.records.task import RowsTask
 
 
@@ -250,6 +251,7 @@ RANK = RankRecord(
     resumed_at=(2,),
     proven_by=(9,),
     scalars="scalars.safetensors",
+    sharded=("params",),
 )
 
 WORLD = WorldRecord(2, "gloo", {"bucket_cap_mb": "25"})
@@ -271,6 +273,7 @@ RECORDING = RecordingManifest(
     ),
     closed_as="the process was killed",
     resumed_with=(("train.py", "--data", "~/other"), ()),
+    sharded=(ShardedState(2, {"params": sha("8")}),),
 )
 
 REPLAY = ReplayReport(
@@ -696,6 +699,8 @@ EXAMPLES: tuple[Any, ...] = (
     RANK,
     WORLD,
     RECORDING,
+    *RECORDING.sharded,
+    Shard((5, 2), 3),
     REPLAY,
     KEPT,
     RecordingJournal(

@@ -33,6 +33,7 @@ from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, Program
 from auditkit.program.supply import Supply
 from auditkit.records.plan import StudyPlan
+from auditkit.records.sharding import Sharding
 
 
 class DataPosition(Protocol):
@@ -80,6 +81,10 @@ class TrainingSession:
     def state(self, streams: GlobalStreams | None = None) -> State:
         """The training state as live views, without the data position."""
         return self._reader.read(streams)
+
+    def sharding(self) -> Sharding:
+        """Where in the whole lies what this process holds of sharded tensors."""
+        return self._reader.sharding()
 
     def streams(self) -> GlobalStreams:
         """The global streams as they stand; draws nothing."""

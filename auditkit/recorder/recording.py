@@ -25,6 +25,7 @@ from auditkit.observe.values.flatten import batch_leaves
 from auditkit.recorder.loop import GuardedBoundary, Loop, RecorderBackend
 from auditkit.recorder.proof import Proof, Resumption, choose_start
 from auditkit.recorder.running_script import argument_changes, command_now, program_record
+from auditkit.recorder.sharded_states import states_of
 from auditkit.recorder.watch import Watch
 from auditkit.recorder.wrapping import Wrapped, instrument
 from auditkit.recorder.writer import (
@@ -317,6 +318,7 @@ class RecordingBackend(RecorderBackend):
             ranks=tuple(result.record for result in results),
             files=tuple(sorted(files, key=lambda file: file.name)),
             resumed_with=journal.resumed_with,
+            sharded=states_of(self._settings.out, [result.record for result in results]),
         )
 
     def _world(self) -> WorldRecord:

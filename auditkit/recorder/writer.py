@@ -33,6 +33,7 @@ from auditkit.recorder.chains import HashChains
 from auditkit.recorder.group_changes import GroupChanges
 from auditkit.recorder.proof import BegunCounters, Proof, Resumption, RowPace
 from auditkit.recorder.scalars import ScalarLog
+from auditkit.recorder.sharded_states import leave_checkpoints, leave_parts
 from auditkit.records.journal import NEVER_CLOSED, KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
@@ -172,6 +173,8 @@ class RecordingWriter:
             self._state = state
         if step == 1:
             self.journal = replace(self.journal, initial=commitments(state))
+            if not self.proving:
+                leave_parts(self._folder.parts, 0, state, self._session.sharding())
         if self.journal.unresumable is not None:
             return
         if self.is_due(step):
@@ -256,6 +259,9 @@ class RecordingWriter:
         state = self._session.state()
         final = commitments(state)
         self.scalars.note(self.steps + 1, numbers(self._groups.changes(state)))
+        sharding = self._session.sharding()
+        leave_checkpoints(self._folder, journal.checkpoints)
+        leave_parts(self._folder.parts, self.steps, state, sharding)
         n_chunks = -(-self.steps // TRACE_STEPS)
         streams = tuple(
             StreamContract(name, None, journal.stream_starts.get(name), None, final[name])
@@ -278,6 +284,7 @@ class RecordingWriter:
             resumed_at=journal.resumed_at,
             proven_by=journal.proven_by,
             scalars=self.scalars.finish(),
+            sharded=tuple(sorted(sharding)),
         )
 
     def _freeze(self, state: State) -> Snapshot | None:

@@ -159,7 +159,10 @@ def make_trained(sharded: str | None) -> tuple[Any, torch.optim.Optimizer]:
         from torch.distributed.device_mesh import init_device_mesh  # takes a second
         from torch.distributed.fsdp import fully_shard
 
-        fully_shard(plain, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+        mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+        for name in ("4", "6"):
+            fully_shard(plain.get_submodule(name), mesh=mesh)
+        fully_shard(plain, mesh=mesh)
         return plain, torch.optim.AdamW(plain.parameters(), lr=0.01)
     if sharded == "fsdp1":
         from torch.distributed.fsdp import FullyShardedDataParallel
@@ -177,7 +180,10 @@ def make_trained(sharded: str | None) -> tuple[Any, torch.optim.Optimizer]:
 def leave(path: Path, model: nn.Module) -> None:
     """Keep what this process ends with."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = {name: value.tolist() for name, value in model.state_dict().items()}
+    held = {
+        name: getattr(value, "to_local", lambda value=value: value)().tolist()
+        for name, value in model.state_dict().items()
+    }
     streams = (random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist())
     path.write_text(repr((held, streams)))
 
