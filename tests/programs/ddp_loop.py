@@ -57,7 +57,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--patience", type=float, default=30.0)
     parser.add_argument("--only", type=int, help="the one process that wraps")
-    parser.add_argument("--sharded", choices=["fsdp", "fsdp1", "zero"])
+    parser.add_argument(
+        "--sharded", choices=["fsdp", "fsdp-whole", "fsdp-columns", "fsdp1", "zero"]
+    )
     parser.add_argument("--elsewhere", type=int, help="the process that records elsewhere")
     parser.add_argument("--nokey", type=int, help="the process that finds no key")
     for name in ("plain", "resume", "rounds", "evaluate", "accumulate", "destroy"):
@@ -155,13 +157,16 @@ def train(chosen: argparse.Namespace) -> None:
 def make_trained(sharded: str | None) -> tuple[Any, torch.optim.Optimizer]:
     """A model that all processes train and its optimizer, which may be sharded."""
     plain = make_model()
-    if sharded == "fsdp":
+    if sharded and sharded.startswith("fsdp") and sharded != "fsdp1":
         from torch.distributed.device_mesh import init_device_mesh  # takes a second
         from torch.distributed.fsdp import fully_shard
+        from torch.distributed.tensor import Shard
 
         mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-        for name in ("4", "6"):
-            fully_shard(plain.get_submodule(name), mesh=mesh)
+        by_columns = (lambda _: Shard(1)) if sharded == "fsdp-columns" else None
+        for name in ("4", "6") if sharded != "fsdp-whole" else ():
+            layer = plain.get_submodule(name)
+            fully_shard(layer, mesh=mesh, shard_placement_fn=by_columns)
         fully_shard(plain, mesh=mesh)
         return plain, torch.optim.AdamW(plain.parameters(), lr=0.01)
     if sharded == "fsdp1":

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from auditkit.errors import RecorderMisuse, RecordingIncomplete
 from auditkit.observe.values.shards import is_sharded, why_unknown
+from auditkit.records.recording import WorldRecord
 
 #: What ``DistributedDataParallel`` reports of itself that changes the order of summation.
 _SETTINGS = (
@@ -33,6 +34,9 @@ _SETTINGS = (
     "gradient_as_bucket_view",
     "static_graph",
 )
+
+#: Begins the names of settings that say how a model is sharded.
+_FULLY_SHARD = "fully_shard"
 
 #: Most characters of a setting.
 _LONGEST = 1000
@@ -180,6 +184,18 @@ def parallel_settings(modules: Iterable[Any]) -> dict[str, str]:
     return settings
 
 
+def sharding_differences(there: WorldRecord | None, here: WorldRecord) -> list[str]:
+    """What of the sharding is not as it was, for people."""
+    names = [name for name in here.settings if name.startswith(_FULLY_SHARD)]
+    names += [name for name in (there.settings if there else ()) if name.startswith(_FULLY_SHARD)]
+    before = there.settings if there else {}
+    return [
+        f"{name}: {before.get(name, 'not applied')}, now {here.settings.get(name, 'not applied')}"
+        for name in dict.fromkeys(names)
+        if before.get(name) != here.settings.get(name)
+    ]
+
+
 def _sharded_settings(model: nn.Module) -> dict[str, str]:
     """How a model is sharded: over which mesh, by which layers, with which precision."""
     sharded: list[Any] = [one for one in model.parameters() if is_sharded(one)]
@@ -193,9 +209,9 @@ def _sharded_settings(model: nn.Module) -> dict[str, str]:
         if hasattr(layer, "_get_fsdp_state")
     }
     found = {
-        "fully_shard": "; ".join(sorted(meshes)),
-        "fully_shard layers": ", ".join(name or "the model" for name in layers),
-        "fully_shard precision": "; ".join(sorted({str(policy) for policy in layers.values()})),
+        _FULLY_SHARD: "; ".join(sorted(meshes)),
+        f"{_FULLY_SHARD} layers": ", ".join(name or "the model" for name in layers),
+        f"{_FULLY_SHARD} precision": "; ".join(sorted({str(policy) for policy in layers.values()})),
     }
     return {name: value[:_LONGEST] for name, value in found.items()} if meshes else {}
 
