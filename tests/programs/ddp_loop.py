@@ -103,7 +103,9 @@ def make_recorder(chosen: argparse.Namespace) -> ak.Recorder | None:
 
 def forward_backward(model: Any, batch: list[Tensor], *, apart: bool) -> Tensor:
     """One forward and backward pass; ``apart`` leaves the gradients unshared."""
-    with model.no_sync() if apart else nullcontext():
+    if hasattr(model, "set_requires_gradient_sync"):
+        model.set_requires_gradient_sync(not apart)
+    with model.no_sync() if apart and hasattr(model, "no_sync") else nullcontext():
         loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
         loss.backward()  # type: ignore[no-untyped-call]
     return loss
@@ -163,7 +165,7 @@ def make_trained(sharded: str | None) -> tuple[Any, torch.optim.Optimizer]:
         from torch.distributed.tensor import Shard
 
         mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-        by_columns = (lambda _: Shard(1)) if sharded == "fsdp-columns" else None
+        by_columns = (lambda one: Shard(one.ndim - 1)) if sharded == "fsdp-columns" else None
         for name in ("4", "6") if sharded != "fsdp-whole" else ():
             layer = plain.get_submodule(name)
             fully_shard(layer, mesh=mesh, shard_placement_fn=by_columns)

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import runpy
+import shutil
 from collections.abc import Iterator
 
 import pytest
 from frameworks import manifest_of
-from process_groups import Job, Jobs, check_equal, content, everywhere, go_on, running_jobs
+from process_groups import (
+    SCRIPT,
+    Job,
+    Jobs,
+    check_equal,
+    content,
+    everywhere,
+    go_on,
+    is_over,
+    running_jobs,
+)
 
+from auditkit.errors import UsageError
+from auditkit.formats.chunk_digests import digest_parts, parts_of
 from auditkit.records.recording import RecordingManifest
+from auditkit.records.tensor import RawTensor
 
 FSDP = ("--sharded", "fsdp")
 SHARDED = ("optimizer/exp_avg", "optimizer/exp_avg_sq", "params")
@@ -74,6 +89,7 @@ def test_a_fault_planted_in_what_one_process_holds_is_caught(jobs: Jobs) -> None
     assert content(killed.out) == before
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_or_other_layers_are_refused(jobs: Jobs) -> None:
     options = (*FSDP, "--every", 4, "--epochs", 2)
     killed = jobs.run("others", 2, "--kill", everywhere(2, 7), *options)
@@ -91,3 +107,79 @@ def test_another_number_of_processes_or_other_layers_are_refused(jobs: Jobs) -> 
         assert job.ended.codes == [1, 1]
         assert f"ran under other settings: {message}" in " ".join(job.ended.texts[0].split())
     assert content(killed.out) == before
+
+
+# Reading checkpoints elsewhere
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+def test_torch_reads_a_checkpoint_of_all_ranks_in_one_process(jobs: Jobs) -> None:
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.state_dict_loader import load  # takes a second
+
+    from auditkit.integrations.dcp import CheckpointReader
+
+    job = whole(jobs)
+    manifest = manifest_of(job.out)
+    model = runpy.run_path(str(SCRIPT))["make_model"]()
+    state = {f"params/{name}": one.detach() for name, one in model.named_parameters()}
+    reader = CheckpointReader(job.out / "manifest.json", 8)
+    load(state, storage_reader=reader, no_dist=True)
+    entries = {
+        name: RawTensor("float32", tuple(one.shape), one.detach().numpy().tobytes())
+        for name, one in model.named_parameters()
+    }
+    read = digest_parts([parts_of(entries, {}, "params")], "params").hex()
+    assert read == digests(manifest)[8]["params"]
+    assert CheckpointReader(job.out / "manifest.json").step == 8
+    with pytest.raises(UsageError, match=r"no such checkpoint \(expected one after step 4, 8"):
+        CheckpointReader(job.out / "manifest.json", 5)
+    damaged = job.out.with_name("damaged")
+    shutil.copytree(job.out, damaged)
+    file = damaged / "rank-0001" / "checkpoint-00000008.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CheckpointException, match="another SHA-256"):
+        load(state, storage_reader=CheckpointReader(damaged / "manifest.json", 8), no_dist=True)
+
+
+# What fully_shard does between two batches
+
+
+@pytest.mark.slow
+def test_parameters_that_stay_whole_after_an_evaluation(jobs: Jobs) -> None:
+    options = (*FSDP, "--evaluate", "--epochs", 2)
+    evaluated = jobs.whole(2, *options, "--every", 6)
+    assert evaluated.results() == jobs.whole(2, *options, "--plain").results()
+    job = go_on(jobs, "evaluated", 2, everywhere(2, 10), *options, "--every", 6)
+    check_equal(jobs, job, evaluated, (6,))
+
+
+def test_gradients_that_wait_to_be_synchronised_are_refused(jobs: Jobs) -> None:
+    job = jobs.run("accumulated", 2, *FSDP, "--accumulate", "--epochs", 1)
+    assert job.ended.codes == [0, 0]
+    assert not is_over(job)
+    for text in job.ended.texts:
+        said = " ".join(text.split())
+        assert "the recording stopped at step 2: grad: gradients wait to be synchronised" in said
+
+
+# Processes that fail
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_recording_which_can_be_gone_on_with(jobs: Jobs) -> None:
+    options = (*FSDP, "--every", 4, "--epochs", 2)
+    dead = jobs.run("dead", 2, "--exit", "1:7", *options)
+    assert dead.ended.codes[1] == 3
+    assert not is_over(dead)
+    assert dead.ended.seconds < 30  # patience
+    check_equal(jobs, jobs.run("dead", 2, "--resume", *options), whole(jobs), (4,))
+
+
+def test_a_tensor_split_by_columns_is_refused(jobs: Jobs) -> None:
+    job = jobs.run("columns", 2, "--sharded", "fsdp-columns")
+    assert job.ended.codes == [1, 1]
+    for text in job.ended.texts:
+        assert "4.weight is a DTensor, and it is split along dimension 1" in " ".join(text.split())
