@@ -721,6 +721,7 @@ EXAMPLES: tuple[Any, ...] = (
         final={"params": sha("6")},
         resumed_with=(("--data", "~/other"), ()),
         unresumable="loader.dataset.rng is a generator that no checkpoint holds",
+        sharded=("params",),
     ),
     RowsTask(
         checkpoint="/run/checkpoint.safetensors",

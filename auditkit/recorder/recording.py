@@ -25,6 +25,7 @@ from auditkit.observe.values.digests import commitments
 from auditkit.recorder.checkpoint_checks import OrderCheck, check_digests
 from auditkit.recorder.loop import GuardedBoundary, Loop, RecorderBackend
 from auditkit.recorder.proof import Proof, Resumption, choose_start
+from auditkit.recorder.rank_result import make_rank_result
 from auditkit.recorder.running_script import argument_changes, command_now, program_record
 from auditkit.recorder.sharded_states import states_of
 from auditkit.recorder.watch import Watch
@@ -33,7 +34,6 @@ from auditkit.recorder.writer import (
     RecordingStopped,
     RecordingWriter,
     RecordSettings,
-    make_rank_result,
     now,
 )
 from auditkit.records.journal import NEVER_CLOSED, KeptCheckpoint, RecordingJournal

@@ -8,37 +8,17 @@ all are done. So nothing is sent in the midst of the loop, and nothing can wait 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from auditkit.errors import FormatError
 from auditkit.files.recording_folder import RecordingFolder
 from auditkit.files.shard_parts import ShardParts
-from auditkit.formats.chunk_digests import digest_parts, parts_of
+from auditkit.formats.chunk_digests import digest_parts
 from auditkit.formats.shard_parts import checkpoint_parts
 from auditkit.formats.snapshot_file import raw_components
-from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.tensors import DTYPE_NAMES, host_bytes
 from auditkit.records.recording import CheckpointRecord, RankRecord
-from auditkit.records.sharding import ShardedState, Sharding
-from auditkit.records.tensor import RawTensor
-
-
-def leave_parts(
-    parts: ShardParts, step: int, state: Mapping[str, Leaves], sharding: Sharding
-) -> None:
-    """Leave what this process holds of a live state; nothing where nothing is sharded."""
-    found = {}
-    for name, shards in sharding.items():
-        entries = {
-            entry: leaf
-            if isinstance(leaf, bytes)
-            else RawTensor(DTYPE_NAMES[leaf.dtype], tuple(leaf.shape), host_bytes(leaf))
-            for entry, leaf in state[name].items()
-        }
-        found[name] = parts_of(entries, shards, name)
-    if found:
-        parts.write(step, found)
+from auditkit.records.sharding import ShardedState
 
 
 def leave_checkpoints(folder: RecordingFolder, checkpoints: Iterable[CheckpointRecord]) -> None:

@@ -22,8 +22,10 @@ from process_groups import (
 
 from auditkit.errors import UsageError
 from auditkit.formats.chunk_digests import digest_parts, parts_of
+from auditkit.recorder.closing import close_recording
 from auditkit.records.recording import RecordingManifest
 from auditkit.records.tensor import RawTensor
+from auditkit.signing.trust import signing_key
 
 FSDP = ("--sharded", "fsdp")
 SHARDED = ("optimizer/exp_avg", "optimizer/exp_avg_sq", "params")
@@ -183,3 +185,13 @@ def test_a_tensor_split_by_columns_is_refused(jobs: Jobs) -> None:
     assert job.ended.codes == [1, 1]
     for text in job.ended.texts:
         assert "4.weight is a DTensor, and it is split along dimension 1" in " ".join(text.split())
+
+
+@pytest.mark.slow
+def test_what_dead_processes_have_left_is_closed_and_verifies(jobs: Jobs) -> None:
+    dead = jobs.run("closed", 2, *FSDP, "--every", 4, "--epochs", 2, "--kill", everywhere(2, 7))
+    manifest = close_recording(dead.out, signing_key(None, jobs.variables))
+    assert {rank.sharded for rank in manifest.ranks} == {SHARDED}
+    recorded = digests(manifest_of(whole(jobs).out))
+    assert digests(manifest) == {step: recorded[step] for step in (0, 4)}
+    assert jobs.check(dead).exit_code == 0

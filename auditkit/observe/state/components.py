@@ -48,7 +48,7 @@ from auditkit.observe.state.optimizers import PREFIX
 from auditkit.observe.state.sharded import refuse_hidden_gradients, reshard
 from auditkit.observe.state.state_dicts import load_state, required, state_of
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.shards import local_state, sharding_of, whole_state
+from auditkit.observe.values.shards import are_possible, local_state, sharding_of, whole_state
 from auditkit.records.sharding import Sharding
 
 State = dict[str, Leaves]
@@ -206,7 +206,7 @@ class StateReader:
 
     def sharding(self) -> Sharding:
         """Where in the whole lies what this process holds of sharded tensors."""
-        return sharding_of(self._read(None))
+        return sharding_of(self._read(None)) if are_possible() else {}
 
     def _read(self, streams: GlobalStreams | None) -> State:
         """The state with its sharded tensors as they are."""
