@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -78,6 +79,13 @@ class Jobs:
         return verify(job.out / "manifest.json", VerifyRequest(trusted=trusted, replay="none"))
 
 
+def _free_port() -> int:
+    """A port for processes that meet by themselves."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
 @contextmanager
 def running_jobs(folder: Path, *modules: str) -> Iterator[Jobs]:
     """Jobs in a folder; every process has imported ``modules`` beforehand."""
@@ -85,6 +93,8 @@ def running_jobs(folder: Path, *modules: str) -> Iterator[Jobs]:
         "XDG_CONFIG_HOME": str(folder / "config"),
         "HOME": str(folder),
         "OMP_NUM_THREADS": "1",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(_free_port()),
         "PYTHONPATH": str(Path(__file__).parents[1]),
     }
     forks = ForkServer(folder, variables, *modules)

@@ -16,6 +16,7 @@ from auditkit.errors import ProgramError
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.consumption import StepDriver
 from auditkit.observe.loader.driver import LoaderDriver
+from auditkit.observe.machine.distributed import refuse_sharded_study
 from auditkit.observe.rng.streams import (
     Generator,
     GlobalStreams,
@@ -176,6 +177,7 @@ def open_session(
                 f"the model's parameter {name} has no shape yet",
                 hint="call the model once on a batch in the factory",
             )
+    refuse_sharded_study(program.model)
     functions = {
         name: function
         for name in ("loss", "step", "on_epoch_end", "augment")

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from documents import PAGES, blocks
 from frameworks import manifest_of
 from process_groups import (
     SCRIPT,
@@ -61,6 +62,16 @@ def test_every_process_records_what_it_holds_and_verify_accepts_it(jobs: Jobs) -
     assert manifest.world.settings["fully_shard"] == "mesh (2,), S(0)"
     report = jobs.check(whole(jobs))
     assert (report.exit_code, report.verdict) == (0, "integrity-only"), report.checks
+
+
+def test_the_example_of_the_manual_runs(jobs: Jobs) -> None:
+    (example,) = (block for block in blocks(PAGES["loop"], "python") if "fully_shard(" in block)
+    out, script = jobs.folder / "sharded", jobs.folder / "train.py"
+    script.write_text(example.replace("runs/sharded", str(out)))
+    ended = jobs.forks.run(2, script)
+    assert ended.codes == [0, 0], ended.texts
+    assert list(digests(manifest_of(out))) == [0, 4, 8]
+    assert jobs.check(Job(out, out, ended)).exit_code == 0
 
 
 def test_a_digest_of_the_whole_does_not_hang_on_the_number_of_processes(jobs: Jobs) -> None:

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from auditkit.errors import RecorderMisuse, RecordingIncomplete
+from auditkit.errors import ProgramError, RecorderMisuse, RecordingIncomplete
 from auditkit.observe.values.shards import is_sharded, why_unknown
 from auditkit.records.recording import WorldRecord
 
@@ -103,6 +103,20 @@ def refuse_sharded(modules: Iterable[Any], optimizers: Iterable[Any]) -> None:
         if number and any(map(is_sharded, trained)):
             text = f"a further optimizer, {type(optimizer).__name__}, trains sharded parameters"
             raise RecorderMisuse(text, hint=_SHARDED)
+
+
+def refuse_sharded_study(model: nn.Module) -> None:
+    """Refuse a model of which a branch, which is one process, would hold a part.
+
+    Raises:
+        ProgramError: Naming its first parameter that is sharded.
+    """
+    for name, parameter in model.named_parameters():
+        if is_sharded(parameter):
+            raise ProgramError(
+                f"the model's parameter {name} is sharded, and a branch of a study is one process",
+                hint="record the loop: Recorder.wrap takes what fully_shard makes",
+            )
 
 
 def _why_unknown(tensor: torch.Tensor, *, is_of_model: bool) -> str | None:
