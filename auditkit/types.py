@@ -101,6 +101,7 @@ from auditkit.records.settings import (
     VariableSetting,
     VerifierSettings,
 )
+from auditkit.records.sharding import ShardedState
 
 __all__ = [
     "Alignment",
@@ -156,6 +157,7 @@ __all__ = [
     "SeedCost",
     "SeedRecord",
     "SettingDifference",
+    "ShardedState",
     "SignedEstimate",
     "SnapshotDistance",
     "Spread",

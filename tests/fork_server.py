@@ -51,13 +51,14 @@ class ForkServer:
     Args:
         folder: Where the processes' output is kept.
         variables: Environment variables of every process.
+        modules: What every process has imported, beside `MODULES`.
     """
 
-    def __init__(self, folder: Path, variables: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str], *modules: str) -> None:
         self._folder = folder
         self._number = 0
         self._process = subprocess.Popen(
-            [sys.executable, __file__],
+            [sys.executable, __file__, *modules],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, **variables},
@@ -130,7 +131,7 @@ def _codes(processes: Sequence[int]) -> list[int]:
 
 def main() -> None:
     """Fork what is asked for, until the input ends."""
-    for name in MODULES:
+    for name in (*MODULES, *sys.argv[1:]):
         importlib.import_module(name)
     gc.collect()
     gc.freeze()  # what is never collected is never copied into a fork

@@ -66,6 +66,7 @@ from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.records.rng import ALWAYS_UNCOVERED, RngContract, StreamContract
 from auditkit.records.segments import SegmentPlan
 from auditkit.records.settings import ArgumentSetting, VariableSetting, VerifierSettings
+from auditkit.records.sharding import Shard, ShardedState
 from auditkit.records.task import RowsTask
 
 
@@ -253,6 +254,7 @@ RANK = RankRecord(
     resumed_at=(2,),
     proven_by=(9,),
     scalars="scalars.safetensors",
+    sharded=("params",),
 )
 
 WORLD = WorldRecord(2, "gloo", {"bucket_cap_mb": "25"})
@@ -274,6 +276,7 @@ RECORDING = RecordingManifest(
     ),
     closed_as="the process was killed",
     resumed_with=(("train.py", "--data", "~/other"), ()),
+    sharded=(ShardedState(2, {"params": sha("8")}),),
 )
 
 REPLAY = ReplayReport(
@@ -707,6 +710,8 @@ EXAMPLES: tuple[Any, ...] = (
     RANK,
     WORLD,
     RECORDING,
+    *RECORDING.sharded,
+    Shard((5, 2), 3),
     REPLAY,
     KEPT,
     RecordingJournal(
@@ -727,6 +732,7 @@ EXAMPLES: tuple[Any, ...] = (
         final={"params": sha("6")},
         resumed_with=(("--data", "~/other"), ()),
         unresumable="loader.dataset.rng is a generator that no checkpoint holds",
+        sharded=("params",),
     ),
     RowsTask(
         checkpoint="/run/checkpoint.safetensors",

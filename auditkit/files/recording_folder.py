@@ -18,6 +18,7 @@ from pathlib import Path
 from auditkit.errors import AuditError, FormatError, RecordingIncomplete, StoreError
 from auditkit.files import artifacts, locks, parts, store
 from auditkit.files.recording_log import RecordingLog
+from auditkit.files.shard_parts import ShardParts
 from auditkit.formats import canonical
 from auditkit.formats.run_files import trace_from_tensors, trace_to_tensors
 from auditkit.formats.scalar_file import Scalars, scalars_to_tensors
@@ -58,13 +59,14 @@ class RecordingFolder:
 
     Attributes:
         log: What goes with the rows while they are written.
+        parts: What this rank contributes to digests of sharded components.
     """
 
     def __init__(self, path: Path, rank: int = 0, size: int = 1) -> None:
         self.path, self._size = path, size
         self._prefix = f"rank-{rank:04d}/" if rank else ""
         self._own = path / self._prefix
-        self.log = RecordingLog(self._own)
+        self.log, self.parts = RecordingLog(self._own), ShardParts(self._own)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -39,12 +39,14 @@ T = TypeVar("T", bound=Tensor)
 FORMAT: Final = "auditkit-snapshot/1"
 
 #: Sections beside the components: the data position, batches for recalibrating BatchNorm and, in
-#: a checkpoint, plain attributes. No trace has a column for them (a study's has for the last).
+#: a checkpoint, plain attributes, and where in the whole the parts of sharded tensors lie. No trace
+#: has a column for them (a study's has for the attributes).
 #: Where indices give the batches again, ``recalibration/SHA256`` has these in place of the batches,
 #: whose commitment stands in its name.
 LOADER: Final = "loader"
 RECALIBRATION: Final = "recalibration"
-UNTRACED: Final = (LOADER, RECALIBRATION, "attributes")
+SHARDING: Final = "sharding"
+UNTRACED: Final = (LOADER, RECALIBRATION, "attributes", SHARDING)
 
 
 def recalibrated_on(section: str) -> str | None:

@@ -16,6 +16,7 @@ from auditkit.errors import ProgramError
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.consumption import StepDriver
 from auditkit.observe.loader.driver import LoaderDriver
+from auditkit.observe.machine.distributed import refuse_sharded_study
 from auditkit.observe.rng.streams import (
     Generator,
     GlobalStreams,
@@ -33,6 +34,7 @@ from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory, Program
 from auditkit.program.supply import Supply
 from auditkit.records.plan import StudyPlan
+from auditkit.records.sharding import Sharding
 
 
 class DataPosition(Protocol):
@@ -80,6 +82,10 @@ class TrainingSession:
     def state(self, streams: GlobalStreams | None = None) -> State:
         """The training state as live views, without the data position."""
         return self._reader.read(streams)
+
+    def sharding(self) -> Sharding:
+        """Where in the whole lies what this process holds of sharded tensors."""
+        return self._reader.sharding()
 
     def streams(self) -> GlobalStreams:
         """The global streams as they stand; draws nothing."""
@@ -171,6 +177,7 @@ def open_session(
                 f"the model's parameter {name} has no shape yet",
                 hint="call the model once on a batch in the factory",
             )
+    refuse_sharded_study(program.model)
     functions = {
         name: function
         for name in ("loss", "step", "on_epoch_end", "augment")

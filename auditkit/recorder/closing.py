@@ -19,6 +19,7 @@ from auditkit.formats.chain_heads import ChainHeads
 from auditkit.formats.group_values import is_groups
 from auditkit.formats.snapshot_file import UNTRACED
 from auditkit.formats.statements import to_statement
+from auditkit.recorder.sharded_states import leave_checkpoints, states_of
 from auditkit.records.journal import NEVER_CLOSED, RecordingJournal
 from auditkit.records.manifest import (
     CODE_FOLDER,
@@ -67,6 +68,8 @@ def close_recording(out: Path, key: SigningKey) -> RecordingManifest:
                 "1,024 steps, and where a script ends; earlier builds left less",
             )
         ranks = tuple(one.record(steps) for one in left)
+        for one, rank in zip(left, ranks, strict=True):
+            leave_checkpoints(one.folder, rank.checkpoints)
         code = _kept_code(out, first.program.code)
         manifest = RecordingManifest(
             schema_version=SCHEMA_VERSION,
@@ -81,6 +84,7 @@ def close_recording(out: Path, key: SigningKey) -> RecordingManifest:
             files=_files(left, ranks, code),
             closed_as=_ended(first),
             resumed_with=first.resumed_with,
+            sharded=states_of(out, ranks),
         )
         envelope = sign_statement(to_statement(manifest), key.key)
         signer = f"{public_line(key.key)}\n".encode()
@@ -132,6 +136,7 @@ class _Left:
             resumed_at=journal.resumed_at,
             proven_by=journal.proven_by,
             scalars=self._scalars(steps),
+            sharded=journal.sharded,
         )
 
     def _final(self, steps: int) -> dict[str, str]:

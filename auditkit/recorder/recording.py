@@ -7,35 +7,35 @@ import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any
 
 from auditkit.errors import AuditError, RestoreMismatch, StoreError
 from auditkit.files.recording_folder import RankResult, RecordingFolder
 from auditkit.files.store import PARTIAL
-from auditkit.formats.ordering import Batch
-from auditkit.formats.recipes import order_digest
 from auditkit.formats.statements import to_statement
 from auditkit.observe.machine.code import user_code
-from auditkit.observe.machine.distributed import Peers, parallel_settings
+from auditkit.observe.machine.distributed import (
+    Peers,
+    parallel_settings,
+    sharding_differences,
+)
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.digests import commitments, digest_leaves
-from auditkit.observe.values.flatten import batch_leaves
+from auditkit.observe.values.digests import commitments
+from auditkit.recorder.checkpoint_checks import OrderCheck, check_digests
 from auditkit.recorder.loop import GuardedBoundary, Loop, RecorderBackend
 from auditkit.recorder.proof import Proof, Resumption, choose_start
+from auditkit.recorder.rank_result import make_rank_result
 from auditkit.recorder.running_script import argument_changes, command_now, program_record
+from auditkit.recorder.sharded_states import states_of
 from auditkit.recorder.watch import Watch
 from auditkit.recorder.wrapping import Wrapped, instrument
 from auditkit.recorder.writer import (
     RecordingStopped,
     RecordingWriter,
     RecordSettings,
-    make_rank_result,
     now,
 )
-from auditkit.records.digest import EVIDENCE_RECIPE
-from auditkit.records.evidence import Trace
 from auditkit.records.journal import NEVER_CLOSED, KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import (
     CODE_FOLDER,
@@ -46,7 +46,7 @@ from auditkit.records.manifest import (
     ProgramRecord,
     RunTimes,
 )
-from auditkit.records.recording import CheckpointRecord, RecordingManifest, WorldRecord
+from auditkit.records.recording import RecordingManifest, WorldRecord
 from auditkit.signing.envelopes import sign_statement
 from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
@@ -221,14 +221,14 @@ class RecordingBackend(RecorderBackend):
     def _go_on_from(self, kept: KeptCheckpoint, auditor: Auditor) -> Fork:
         """Let loader and auditor stand where a checkpoint was taken."""
         fork = read_fork(*self._folder.read_checkpoint(kept.record))
-        _check_digests(fork, kept.record)
+        check_digests(fork, kept.record)
         trace = self._folder.read_last_trace(kept.record.step)
         auditor.resume_from(trace, kept.components)
         auditor.resume_drawn(kept.record.drawn)
         loader = self._instrumented.loaders[""]
         loader.restore(fork.loader)
         loader.next_step = kept.record.step + 1
-        loader.check = _OrderCheck(trace)
+        loader.check = OrderCheck(trace)
         return fork
 
     def _read_state(self, kept: KeptCheckpoint) -> Mapping[str, Leaves]:
@@ -254,6 +254,7 @@ class RecordingBackend(RecorderBackend):
             lines.extend(there.differences(replace(here, packages=shared)))
         if journal.loaders != self._instrumented.describe_loaders():
             lines.append("the loaders are set up in another way")
+        lines.extend(sharding_differences(journal.world, self._world()))
         if lines:
             raise RestoreMismatch(
                 f"the unfinished recording ran under other settings: {lines[0]}",
@@ -317,6 +318,7 @@ class RecordingBackend(RecorderBackend):
             ranks=tuple(result.record for result in results),
             files=tuple(sorted(files, key=lambda file: file.name)),
             resumed_with=journal.resumed_with,
+            sharded=states_of(self._settings.out, [result.record for result in results]),
         )
 
     def _world(self) -> WorldRecord:
@@ -352,44 +354,3 @@ class RecordingBackend(RecorderBackend):
     @staticmethod
     def _warn(text: str) -> None:
         warnings.warn(text, RecordingStopped, stacklevel=2)
-
-
-class _OrderCheck:
-    """Compares batches that are loaded again with the rows that were recorded.
-
-    Args:
-        trace: The rows.
-    """
-
-    def __init__(self, trace: Trace) -> None:
-        self._trace = trace
-
-    def __call__(self, step: int, order: Batch | None, batch: Any) -> None:
-        """Refuse a batch that is not the recorded one.
-
-        Raises:
-            RestoreMismatch: Naming the step.
-        """
-        if not self._trace.first_step <= step <= self._trace.last_step:
-            return
-        if order is None:
-            found = digest_leaves(EVIDENCE_RECIPE, batch_leaves(batch))
-        else:
-            found = order_digest(EVIDENCE_RECIPE, order)
-        if found != self._trace.cell(step, "order"):
-            raise RestoreMismatch(
-                "the loader yields other samples than were recorded",
-                step=step,
-                component="order",
-                hint="go on with the same data, batch size and sampler; what a sampler or data "
-                "set keeps must be registered (extras=)",
-            )
-
-
-def _check_digests(fork: Fork, checkpoint: CheckpointRecord) -> None:
-    """Refuse a checkpoint that is not the one that was written."""
-    for name, sha256 in commitments({**fork.state, "loader": fork.loader}).items():
-        if checkpoint.digests.get(name) != sha256:
-            raise RestoreMismatch(
-                "the checkpoint is not what was written", where=checkpoint.file, component=name
-            )

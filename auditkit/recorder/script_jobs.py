@@ -22,6 +22,7 @@ from auditkit.formats.structure import to_dict
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.machine.code import user_code
 from auditkit.observe.machine.determinism import deterministic, unchanged_settings
+from auditkit.observe.machine.distributed import refuse_sharded_study
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
@@ -129,6 +130,7 @@ class JobBackend(RecorderBackend):
 
     def _begin(self, wrapped: Wrapped, stack: ExitStack) -> None:
         job, plan = self._job, self._plan
+        refuse_sharded_study(wrapped.objects.model)
         stack.enter_context(deterministic(plan.threads))
         settings = stack.enter_context(ExitStack())
         settings.enter_context(unchanged_settings())

@@ -103,7 +103,7 @@ class InstrumentedLoop:
         for name, leaves in fork.auxiliary.items():
             if name in self.loaders:
                 self.loaders[name].seek(leaves)
-        restore(self.session.objects, fork.state)
+        restore(self.session.objects, fork.state, fork.sharding)
 
     def describe_loaders(self) -> dict[str, dict[str, str]]:
         """What the loaders are, by name."""

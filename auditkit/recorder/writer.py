@@ -14,15 +14,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from auditkit.errors import AuditError, RecordingIncomplete
-from auditkit.files.recording_folder import RankResult, RecordingFolder, not_resumable
-from auditkit.files.store import PARTIAL
+from auditkit.errors import AuditError
+from auditkit.files.recording_folder import RecordingFolder, not_resumable
 from auditkit.formats.chain_heads import ChainHeads
 from auditkit.formats.group_values import numbers
 from auditkit.observe.loader.driver import Delivery
-from auditkit.observe.loader.recorded_loader import RecordedLoader
-from auditkit.observe.machine.code import user_code
-from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import uncovered_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.state.counters import step_counters
@@ -33,13 +29,16 @@ from auditkit.recorder.chains import HashChains
 from auditkit.recorder.group_changes import GroupChanges
 from auditkit.recorder.proof import BegunCounters, Proof, Resumption, RowPace
 from auditkit.recorder.scalars import ScalarLog
+from auditkit.recorder.sharded_parts import leave_parts
+from auditkit.recorder.sharded_states import leave_checkpoints
 from auditkit.records.journal import NEVER_CLOSED, KeptCheckpoint, RecordingJournal
-from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
 from auditkit.records.rng import UNSEEDED, RngContract, StreamContract
 from auditkit.study.stages.auditor import Auditor
-from auditkit.study.stages.describer import describe_loader
 from auditkit.study.stages.snapshotter import Snapshot, freeze, hashed_beside
+
+#: The step before which an optimizer has made its slots, if it makes any.
+_SLOTS_BY = 2
 
 
 class RecordingStopped(UserWarning):
@@ -172,6 +171,11 @@ class RecordingWriter:
             self._state = state
         if step == 1:
             self.journal = replace(self.journal, initial=commitments(state))
+            if not self.proving:
+                leave_parts(self._folder.parts, 0, state, self._session.sharding())
+        if step <= _SLOTS_BY:
+            sharded = tuple(sorted(self._session.sharding()))
+            self.journal = replace(self.journal, sharded=sharded)
         if self.journal.unresumable is not None:
             return
         if self.is_due(step):
@@ -198,7 +202,7 @@ class RecordingWriter:
             self._folder.append_rows(self._auditor.partial_trace(self._pace.written + 1))
             self._put(self._chains.heads)
             self._rows_written(step - 1)
-        elif step == 1 and not self.proving:
+        elif step <= (_SLOTS_BY if self.journal.sharded else 1) and not self.proving:
             self._folder.write_journal(self.journal)  # with the state at the start
         self._chains.link(delivery, self._auditor.commitment)
 
@@ -256,6 +260,9 @@ class RecordingWriter:
         state = self._session.state()
         final = commitments(state)
         self.scalars.note(self.steps + 1, numbers(self._groups.changes(state)))
+        sharding = self._session.sharding()
+        leave_checkpoints(self._folder, journal.checkpoints)
+        leave_parts(self._folder.parts, self.steps, state, sharding)
         n_chunks = -(-self.steps // TRACE_STEPS)
         streams = tuple(
             StreamContract(name, None, journal.stream_starts.get(name), None, final[name])
@@ -278,6 +285,7 @@ class RecordingWriter:
             resumed_at=journal.resumed_at,
             proven_by=journal.proven_by,
             scalars=self.scalars.finish(),
+            sharded=tuple(sorted({*journal.sharded, *sharding})),
         )
 
     def _freeze(self, state: State) -> Snapshot | None:
@@ -329,7 +337,8 @@ class RecordingWriter:
             tuple(sorted(self._auditor.component_names)),
             {} if at_end else self._counters,
         )
-        self.journal = replace(self.journal, kept=(*self.journal.kept, latest))
+        sharded = tuple(sorted({*self.journal.sharded, *self._session.sharding()}))
+        self.journal = replace(self.journal, kept=(*self.journal.kept, latest), sharded=sharded)
         self._pace.checkpoint_taken(steps)
         # One that no row follows yet proves nothing: the one before stays until there are some.
         keep = self._settings.keep_checkpoints
@@ -354,37 +363,6 @@ class RecordingWriter:
         # Before the rows: their last one is no boundary's then, and must not be taken for one.
         self.journal = replace(self.journal, ended=how)
         self._folder.write_journal(self.journal)
-
-
-def make_rank_result(
-    writer: RecordingWriter,
-    folder: RecordingFolder,
-    rank: int,
-    loaders: dict[str, RecordedLoader],
-) -> RankResult:
-    """Everything that a rank leaves for the manifest.
-
-    Raises:
-        RecordingIncomplete: When no step was recorded.
-    """
-    if not writer.steps:
-        raise RecordingIncomplete(
-            "no step was recorded",
-            hint="iterate the loader that wrap was given; Accelerate and Lightning make new ones, "
-            "see auditkit.integrations",
-        )
-    described = {name: describe_loader(loader.base) for name, loader in loaders.items()}
-    record = writer.record(rank, described, loaders[""].epoch + 1)
-    code = user_code(folder.path / CODE_FOLDER if rank == 0 else None, PARTIAL, main=True)
-    roles = {
-        **dict.fromkeys(record.traces, "trace"),
-        **{checkpoint.file: "checkpoint" for checkpoint in record.checkpoints},
-    }
-    if record.scalars is not None:
-        roles[record.scalars] = "scalars"
-    if rank == 0:
-        roles |= {f"{CODE_FOLDER}/{file.name}": "code" for file in code}
-    return RankResult(writer.journal.started, record, folder.files(roles), environment(), code)
 
 
 def now() -> str:

@@ -57,6 +57,7 @@ class RecordingJournal:
         world: The processes.
         final: Commitments to the state at the end of a script that never closed its Recorder.
         resumed_with: Arguments that it was resumed with, where they were others.
+        sharded: Components of which this process holds only a part.
     """
 
     seed: int | None
@@ -76,6 +77,7 @@ class RecordingJournal:
     world: WorldRecord | None = None
     final: dict[str, str] = field(default_factory=dict)
     resumed_with: tuple[tuple[str, ...], ...] = ()
+    sharded: tuple[str, ...] = ()
 
     @property
     def checkpoints(self) -> tuple[CheckpointRecord, ...]:

@@ -8,6 +8,7 @@ from auditkit.records.environment import Environment
 from auditkit.records.manifest import FileRecord, Producer, ProgramRecord, RunTimes
 from auditkit.records.plan import LEFT_OUT_IF_DEFAULT
 from auditkit.records.rng import RngContract
+from auditkit.records.sharding import ShardedState
 
 RECORDING_PREDICATE = "urn:auditkit:recording:v1"
 
@@ -60,6 +61,8 @@ class RankRecord:
             proven*. Empty in records of earlier builds, which did not compare.
         scalars: Name of the file of what it logged, and of the numbers of its optimizer's groups;
             None where there are none, and in records of earlier builds.
+        sharded: Components of which it holds only a part; its columns and commitments are of
+            that part.
     """
 
     rank: int
@@ -77,6 +80,7 @@ class RankRecord:
     resumed_at: tuple[int, ...]
     proven_by: tuple[int, ...] = ()
     scalars: str | None = None
+    sharded: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def resumptions(self) -> tuple[tuple[int, str], ...]:
@@ -122,6 +126,8 @@ class RecordingManifest:
         closed_as: How the recorded process ended, where it did not end its recording: ``auditkit
             close`` made this manifest of what it had left.
         resumed_with: Arguments that the script was resumed with, in order, where they were others.
+        sharded: Digests of what the processes hold together, whatever their number: of the state
+            at the start, in each checkpoint and at the end.
     """
 
     schema_version: str
@@ -136,6 +142,7 @@ class RecordingManifest:
     files: tuple[FileRecord, ...]
     closed_as: str | None = None
     resumed_with: tuple[tuple[str, ...], ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    sharded: tuple[ShardedState, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
 
     def file(self, name: str) -> FileRecord:
         """The file of that name.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from auditkit.errors import AuditError, ProgramFailed
+from auditkit.errors import AuditError, ProgramFailed, Undecided
 from auditkit.evidence.comparison import Mismatch, first_differing_module
 from auditkit.formats.group_values import Plain
 from auditkit.processes.row_server import CommandRunner, RankStatus, RowServer
@@ -93,13 +93,15 @@ class LiveComparison:
             start: Step of the checkpoint to go on from; 0 for the loop's own start.
 
         Raises:
-            Undecided: When no loop was seen, or it ended in an error before it differed.
+            Undecided: When no loop was seen, or it ended in an error before it differed; and where
+                the command has another number of processes than were recorded.
         """
         self._task, self._start = task, start
         self._recorded.begin()
         if task.dump_at is not None:
             self.dumped_at = task.dump_at
         ended = self.server.run(config.runner, config.command, config.variables, config.output)
+        self._refuse_other_size()
         if self.first is None:
             self.server.check(ended)
 
@@ -125,7 +127,21 @@ class LiveComparison:
             task = replace(task, dump_to=str(self.dump_path(rank)))
         return task
 
+    def _refuse_other_size(self) -> None:
+        """Judge nothing where there are more processes, or fewer: each has other samples then."""
+        size = self._recorded.size
+        found = {status.size for status in self.server.by_rank.values()} - {size}
+        if found:
+            raise Undecided(
+                "the command has another number of processes than were recorded",
+                expected=size,
+                found=min(found),
+                hint="start as many, such as by torchrun --nproc-per-node",
+            )
+
     def _on_row(self, status: RankStatus, row: Trace) -> dict[str, Any]:
+        if status.size != self._recorded.size:
+            return {"go": False}
         if status.rank == 0:
             self._report(row.first_step)
         mismatch = self._recorded.compare_row(status, row)

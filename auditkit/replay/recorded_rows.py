@@ -53,6 +53,11 @@ class RecordedRows:
         """Another run is compared from now on: what the one before drew from says nothing of it."""
         self._first, self._latest = {}, {}
 
+    @property
+    def size(self) -> int:
+        """How many processes were recorded."""
+        return self.manifest.world.size
+
     def rank(self, number: int) -> RankRecord | None:
         """The record of a rank, or None where there is no such rank."""
         ranks = self.manifest.ranks

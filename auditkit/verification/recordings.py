@@ -32,6 +32,7 @@ from auditkit.verification.replay_results import (
 )
 from auditkit.verification.request import VerifyRequest
 from auditkit.verification.rng_contract import GLOBAL_STREAMS, check_uncovered
+from auditkit.verification.sharded_states import check_sharded
 
 #: Settings without which nobody could tell why a replay differs.
 _SETTINGS = ("torch threads", "deterministic algorithms")
@@ -155,6 +156,7 @@ def check_recording(evidence: RecordingEvidence) -> Iterator[Finding]:
         yield from _check_rank(rank)
         yield from _check_scalars(evidence, rank)
     yield from check_chunks(evidence)
+    yield from check_sharded(evidence)
 
 
 def _check_scalars(evidence: RecordingEvidence, rank: RankRecord) -> Iterator[Finding]:

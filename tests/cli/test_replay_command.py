@@ -383,3 +383,24 @@ def test_several_processes_are_held_against_their_own_records(
     # Its weights are moved within step 7, whose loss is the first thing to show it.
     assert "rank 1: step 7 gave another loss (state drift" in text
     assert "after step 8, replay and record are apart by: batchnorm" in text
+
+
+@pytest.mark.slow
+def test_a_sharded_loop_is_replayed_by_as_many_processes(
+    tmp_path: Path, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+    script = (str(PROGRAMS / "ddp_loop.py"), "--out", "run", "--every", "4", "--epochs", "1")
+    command = [*script, "--sharded", "fsdp"]
+    subprocess.run([*launcher, "2", *command], check=True, timeout=PATIENCE, capture_output=True)
+    done = call("replay", "run/manifest.json", "--no-write", "--", *launcher, "2", *command)
+    told = "Equal: 6 steps of 2 processes, every row, order and commitment."
+    assert (done.code, done.out.splitlines()[0]) == (0, told)
+    drifting = (*launcher, "2", *command, "--drift", "1:5")
+    done = call("replay", "run/manifest.json", "--no-write", "--", *drifting)
+    text = " ".join(done.out.split())
+    assert (done.code, "rank 1: step 6" in text or "step 5" in text) == (1, True), text
+    done = call("replay", "run/manifest.json", "--", *launcher, "3", *command)
+    assert done.code == 6
+    assert "another number of processes than were recorded (expected 2, found 3)" in done.err

@@ -13,7 +13,7 @@ from tiny_programs import digests
 from torch.utils.data import DataLoader
 
 import auditkit as ak
-from auditkit.errors import UncapturedState, UnsupportedLoader
+from auditkit.errors import ProgramError, UncapturedState, UnsupportedLoader
 from auditkit.formats.seeds import derive_seed
 from auditkit.observe.loader.driver import LoaderDriver
 from auditkit.observe.rng.streams import capture_streams
@@ -106,3 +106,9 @@ def test_loaders_that_cannot_be_recorded_are_refused() -> None:
     with pytest.raises(UnsupportedLoader):
         opened(lambda seed: session.program)
     session.close()
+
+
+def test_a_sharded_model_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auditkit.observe.machine.distributed.is_sharded", lambda _: True)
+    with pytest.raises(ProgramError, match="is sharded, and a branch of a study is one process"):
+        opened()

@@ -57,7 +57,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--patience", type=float, default=30.0)
     parser.add_argument("--only", type=int, help="the one process that wraps")
-    parser.add_argument("--sharded", choices=["fsdp", "fsdp1", "zero"])
+    parser.add_argument(
+        "--sharded", choices=["fsdp", "fsdp-whole", "fsdp-columns", "fsdp1", "zero"]
+    )
     parser.add_argument("--elsewhere", type=int, help="the process that records elsewhere")
     parser.add_argument("--nokey", type=int, help="the process that finds no key")
     for name in ("plain", "resume", "rounds", "evaluate", "accumulate", "destroy"):
@@ -101,7 +103,9 @@ def make_recorder(chosen: argparse.Namespace) -> ak.Recorder | None:
 
 def forward_backward(model: Any, batch: list[Tensor], *, apart: bool) -> Tensor:
     """One forward and backward pass; ``apart`` leaves the gradients unshared."""
-    with model.no_sync() if apart else nullcontext():
+    if hasattr(model, "set_requires_gradient_sync"):
+        model.set_requires_gradient_sync(not apart)
+    with model.no_sync() if apart and hasattr(model, "no_sync") else nullcontext():
         loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
         loss.backward()  # type: ignore[no-untyped-call]
     return loss
@@ -155,11 +159,17 @@ def train(chosen: argparse.Namespace) -> None:
 def make_trained(sharded: str | None) -> tuple[Any, torch.optim.Optimizer]:
     """A model that all processes train and its optimizer, which may be sharded."""
     plain = make_model()
-    if sharded == "fsdp":
+    if sharded and sharded.startswith("fsdp") and sharded != "fsdp1":
         from torch.distributed.device_mesh import init_device_mesh  # takes a second
         from torch.distributed.fsdp import fully_shard
+        from torch.distributed.tensor import Shard
 
-        fully_shard(plain, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+        mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+        by_columns = (lambda one: Shard(one.ndim - 1)) if sharded == "fsdp-columns" else None
+        for name in ("4", "6") if sharded != "fsdp-whole" else ():
+            layer = plain.get_submodule(name)
+            fully_shard(layer, mesh=mesh, shard_placement_fn=by_columns)
+        fully_shard(plain, mesh=mesh)
         return plain, torch.optim.AdamW(plain.parameters(), lr=0.01)
     if sharded == "fsdp1":
         from torch.distributed.fsdp import FullyShardedDataParallel
@@ -177,7 +187,10 @@ def make_trained(sharded: str | None) -> tuple[Any, torch.optim.Optimizer]:
 def leave(path: Path, model: nn.Module) -> None:
     """Keep what this process ends with."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = {name: value.tolist() for name, value in model.state_dict().items()}
+    held = {
+        name: getattr(value, "to_local", lambda value=value: value)().tolist()
+        for name, value in model.state_dict().items()
+    }
     streams = (random.getstate(), repr(np.random.get_state()), torch.get_rng_state().tolist())
     path.write_text(repr((held, streams)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import loop_styles
 import pytest
 import torch
+from record_examples import EXAMPLES
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -18,13 +20,19 @@ from auditkit.errors import (
     AuditError,
     KeyFileError,
     PlanError,
+    ProgramError,
     RecorderMisuse,
     StoreError,
     UncapturedState,
     UnsupportedLoader,
 )
 from auditkit.files import artifacts
+from auditkit.observe.state.components import TrainingObjects
+from auditkit.processes.protocol import Connection
+from auditkit.recorder.script_jobs import JobBackend
+from auditkit.recorder.wrapping import Wrapped
 from auditkit.recorder.writer import RecordingStopped
+from auditkit.records.job import Job
 
 
 @pytest.fixture(autouse=True)
@@ -209,3 +217,13 @@ def test_nobodys_name_is_in_a_recording(tmp_path: Path, monkeypatch: pytest.Monk
     for name in names:
         data = (tmp_path / "out" / name).read_bytes()
         assert b"jane.doe" not in data, name
+
+
+def test_a_study_of_a_script_whose_model_is_sharded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("auditkit.observe.machine.distributed.is_sharded", lambda _: True)
+    model, optimizer, loader = objects()
+    wrapped = Wrapped(TrainingObjects(model, optimizer), loader, {})
+    (job,) = (one for one in EXAMPLES if isinstance(one, Job) and one.kind == "branches")
+    parent, child = socket.socketpair()
+    with parent, pytest.raises(ProgramError, match="a branch of a study is one process"):
+        JobBackend(wrapped, Connection(child), job)

@@ -69,6 +69,15 @@ def test_an_equal_loop_is_equal_in_every_step(recorded: tuple[Loop, RecordingEvi
     assert sorted(path.name for path in loop.out.rglob("*")) == before
 
 
+def test_a_command_of_another_number_of_processes_decides_nothing(
+    recorded: tuple[Loop, RecordingEvidence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, evidence = recorded
+    monkeypatch.setattr("auditkit.recorder.tasks.rank_and_size", lambda: (0, 2))
+    with pytest.raises(Undecided, match=r"another number of processes .*\(expected 1, found 2\)"):
+        replay_in_process(evidence, loop)
+
+
 def test_rows_are_compared_across_the_chunks_of_a_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

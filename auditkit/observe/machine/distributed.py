@@ -19,7 +19,9 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from auditkit.errors import RecorderMisuse, RecordingIncomplete
+from auditkit.errors import ProgramError, RecorderMisuse, RecordingIncomplete
+from auditkit.observe.values.shards import is_sharded, why_unknown
+from auditkit.records.recording import WorldRecord
 
 #: What ``DistributedDataParallel`` reports of itself that changes the order of summation.
 _SETTINGS = (
@@ -31,6 +33,17 @@ _SETTINGS = (
     "find_unused_parameters",
     "gradient_as_bucket_view",
     "static_graph",
+)
+
+#: Begins the names of settings that say how a model is sharded.
+_FULLY_SHARD = "fully_shard"
+
+#: Most characters of a setting.
+_LONGEST = 1000
+
+_SHARDED = (
+    "DistributedDataParallel is supported, and fully_shard (FSDP2) of the model, by rows, with one "
+    "optimizer; other sharding is not"
 )
 
 #: Integers in one exchange, the first of which says whether the process is well.
@@ -65,22 +78,53 @@ def refuse_unconnected(variables: Mapping[str, str] = os.environ) -> None:
 
 
 def refuse_sharded(modules: Iterable[Any], optimizers: Iterable[Any]) -> None:
-    """Refuse objects of which each process holds a part only: no process has the state.
+    """Refuse objects of which each process holds a part, but for what ``fully_shard`` makes.
+
+    Args:
+        modules: The model, then others.
+        optimizers: Its optimizer, then others.
 
     Raises:
         RecorderMisuse: Naming the first one.
     """
-    hint = "DistributedDataParallel is supported; FSDP, DTensor and sharded optimizers are not"
-    for root in modules:
+    for number, root in enumerate(modules):
         for name, module in root.named_modules():
             if _is_a("FullyShardedDataParallel", module):
-                raise RecorderMisuse(f"the module {name or 'model'} is sharded by FSDP", hint=hint)
-        for name, parameter in root.named_parameters():
-            if _is_a("DTensor", parameter) or _is_a("DTensor", parameter.data):
-                raise RecorderMisuse(f"the parameter {name} is a DTensor", hint=hint)
-    for optimizer in optimizers:
+                text = f"the module {name or 'model'} is sharded by FullyShardedDataParallel"
+                raise RecorderMisuse(text, hint=_SHARDED)
+        for name, tensor in (*root.named_parameters(), *root.named_buffers()):
+            why = _why_unknown(tensor, is_of_model=not number)
+            if why:
+                raise RecorderMisuse(f"{name} is a DTensor, and {why}", hint=_SHARDED)
+    for number, optimizer in enumerate(optimizers):
         if _is_a("ZeroRedundancyOptimizer", optimizer):
-            raise RecorderMisuse("the state of ZeroRedundancyOptimizer is sharded", hint=hint)
+            raise RecorderMisuse("the state of ZeroRedundancyOptimizer is sharded", hint=_SHARDED)
+        trained = (member for group in optimizer.param_groups for member in group["params"])
+        if number and any(map(is_sharded, trained)):
+            text = f"a further optimizer, {type(optimizer).__name__}, trains sharded parameters"
+            raise RecorderMisuse(text, hint=_SHARDED)
+
+
+def refuse_sharded_study(model: nn.Module) -> None:
+    """Refuse a model of which a branch, which is one process, would hold a part.
+
+    Raises:
+        ProgramError: Naming its first parameter that is sharded.
+    """
+    for name, parameter in model.named_parameters():
+        if is_sharded(parameter):
+            raise ProgramError(
+                f"the model's parameter {name} is sharded, and a branch of a study is one process",
+                hint="record the loop: Recorder.wrap takes what fully_shard makes",
+            )
+
+
+def _why_unknown(tensor: torch.Tensor, *, is_of_model: bool) -> str | None:
+    if not is_sharded(tensor):
+        return None
+    if not is_of_model:
+        return "it is not the model's"
+    return why_unknown(tensor) if isinstance(tensor, nn.Parameter) else "it is no parameter"
 
 
 def _is_a(name: str, found: object) -> bool:
@@ -140,16 +184,50 @@ def backend() -> str | None:
 
 
 def parallel_settings(modules: Iterable[Any]) -> dict[str, str]:
-    """What of ``DistributedDataParallel`` changes bits.
+    """What of ``DistributedDataParallel`` and ``fully_shard`` changes bits.
 
     Args:
-        modules: What is trained; those that are data-parallel are asked for theirs.
+        modules: What is trained; those that are data-parallel or sharded are asked for theirs.
     """
     settings: dict[str, str] = {}
     for module in modules:
+        if isinstance(module, nn.Module):
+            settings.update(_sharded_settings(module))
         if isinstance(module, DistributedDataParallel):
             settings.update(_ddp_settings(module))
     return settings
+
+
+def sharding_differences(there: WorldRecord | None, here: WorldRecord) -> list[str]:
+    """What of the sharding is not as it was, for people."""
+    names = [name for name in here.settings if name.startswith(_FULLY_SHARD)]
+    names += [name for name in (there.settings if there else ()) if name.startswith(_FULLY_SHARD)]
+    before = there.settings if there else {}
+    return [
+        f"{name}: {before.get(name, 'not applied')}, now {here.settings.get(name, 'not applied')}"
+        for name in dict.fromkeys(names)
+        if before.get(name) != here.settings.get(name)
+    ]
+
+
+def _sharded_settings(model: nn.Module) -> dict[str, str]:
+    """How a model is sharded: over which mesh, by which layers, with which precision."""
+    sharded: list[Any] = [one for one in model.parameters() if is_sharded(one)]
+    meshes = {
+        f"mesh {tuple(one.device_mesh.shape)}, {', '.join(map(str, one.placements))}"
+        for one in sharded
+    }
+    layers = {
+        name: getattr(layer._get_fsdp_state(), "_mp_policy", None)
+        for name, layer in model.named_modules()
+        if hasattr(layer, "_get_fsdp_state")
+    }
+    found = {
+        _FULLY_SHARD: "; ".join(sorted(meshes)),
+        f"{_FULLY_SHARD} layers": ", ".join(name or "the model" for name in layers),
+        f"{_FULLY_SHARD} precision": "; ".join(sorted({str(policy) for policy in layers.values()})),
+    }
+    return {name: value[:_LONGEST] for name, value in found.items()} if meshes else {}
 
 
 def _ddp_settings(module: nn.Module) -> dict[str, str]:

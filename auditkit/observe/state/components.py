@@ -34,20 +34,23 @@ from auditkit.observe.rng.streams import (
     capture_streams,
     generator_leaves,
     has_state,
-    restore_generator,
     streams_from_leaves,
 )
 from auditkit.observe.state import modules
 from auditkit.observe.state.attributes import ATTRIBUTES
 from auditkit.observe.state.built import AsBuilt, attributes_of, frozen, layers_of, shapes_of
+from auditkit.observe.state.extra_objects import restore_extra
 from auditkit.observe.state.families import OptimizerFamily
 from auditkit.observe.state.groups import GROUPS, add_missing_groups
 from auditkit.observe.state.modules import ModuleState
 from auditkit.observe.state.named_groups import NamedGroups, Patterns
 from auditkit.observe.state.optimizers import PREFIX
 from auditkit.observe.state.ring_buffer import RingBuffer
+from auditkit.observe.state.sharded import refuse_hidden_gradients, reshard
 from auditkit.observe.state.state_dicts import load_state, required, state_of
 from auditkit.observe.values.codec import Leaves
+from auditkit.observe.values.shards import are_possible, local_state, sharding_of, whole_state
+from auditkit.records.sharding import Sharding
 
 State = dict[str, Leaves]
 
@@ -149,7 +152,7 @@ def as_built(objects: TrainingObjects) -> TrainingObjects:
         streams.restore()
     built = AsBuilt(
         attributes,
-        frozen(optimizer_state(objects)),
+        frozen(local_state(optimizer_state(objects))),
         shapes_of(objects.model),
         layers_of(objects.model),
         frozen({"": scheduler})[""],
@@ -200,9 +203,18 @@ class StateReader:
 
     def read(self, streams: GlobalStreams | None = None) -> State:
         """See :func:`capture`."""
+        return local_state(self._read(streams))
+
+    def sharding(self) -> Sharding:
+        """Where in the whole lies what this process holds of sharded tensors."""
+        return sharding_of(self._read(None)) if are_possible() else {}
+
+    def _read(self, streams: GlobalStreams | None) -> State:
+        """The state with its sharded tensors as they are."""
         frozen = streams if streams is not None else self.streams()
         objects, model = self._objects, self._model
         parameters, components = model.components()
+        refuse_hidden_gradients(objects.model, parameters)
         trained = self._trained(parameters)
         state: State = {
             **self._groups.divided(components),
@@ -272,18 +284,26 @@ def capture(objects: TrainingObjects, streams: GlobalStreams | None = None) -> S
     return StateReader(objects).read(streams)
 
 
-def restore(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
+def restore(
+    objects: TrainingObjects, state: Mapping[str, Leaves], sharding: Sharding | None = None
+) -> None:
     """Write a captured state into live objects built by the same factory.
 
     The global streams come last, so that nothing that restoring does is left in them.
 
+    Args:
+        objects: The live objects.
+        state: As this process held it.
+        sharding: Which tensors of it are parts of sharded ones.
+
     Raises:
         RestoreMismatch: When the snapshot does not fit the objects.
     """
+    reshard(objects.model)
     model, groups = objects.model, NamedGroups(objects.model, objects.groups)
     _refuse_unknown(objects, groups, state)
-    state = groups.gathered(state)
     trained = trained_parameters(objects)
+    state = whole_state(groups.gathered(state), sharding or {}, trained)
     family = optimizer_family(objects)
     family.check(trained, state)
     modules.copy_tensors("params", modules.parameters(model), state.get("params", {}))
@@ -299,7 +319,7 @@ def restore(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
         component = f"averaged/{name}"
         modules.restore_whole_module(average, required(state, component), component)
     for name, extra in objects.extras.items():
-        _restore_extra(name, extra, state, trained)
+        restore_extra(name, extra, state, trained)
     modules.restore_gradients(trained, state.get("grad", {}))
     if objects.built is not None:
         objects.built.attributes.restore(state)
@@ -334,24 +354,6 @@ def _is_custom(stateful: object) -> bool:
     if stateful is None or isinstance(stateful, known):
         return False
     return not type(stateful).__module__.startswith("torch.")
-
-
-def _restore_extra(
-    name: str,
-    extra: Stateful | Generator,
-    state: Mapping[str, Leaves],
-    trained: Mapping[str, Tensor],
-) -> None:
-    component = f"extras/{name}"
-    if isinstance(extra, Generator):
-        restore_generator(extra, required(state, f"rng/extras/{name}"))
-    elif isinstance(extra, nn.Module):
-        modules.restore_whole_module(extra, required(state, component), component)
-    elif isinstance(extra, torch.optim.Optimizer):
-        family = OptimizerFamily(extra, ())
-        family.restore_whole(trained, required(state, component))
-    else:
-        load_state(extra, required(state, component), component)
 
 
 def _refuse_unknown(

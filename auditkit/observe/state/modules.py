@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from auditkit.errors import RestoreMismatch, UncapturedState
+from auditkit.observe.state.sharded import kept_part
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 from auditkit.observe.values.tensors import dense_stride
 
@@ -46,6 +47,7 @@ class ModuleState:
         self._module = module
         self._flags: tuple[object, Leaves] = (None, {})
         self._whole: tuple[object, Leaves] = (None, {})
+        self._parameters: dict[str, Tensor] = {}
         self._walk()
 
     @property
@@ -125,8 +127,9 @@ class ModuleState:
         layers = self._unique_layers.values()
         self._own_parameters = _Members("_parameters", layers)
         self._own_buffers = _Members("_buffers", layers)
+        before = self._parameters
         self._parameters = {
-            prefix + name: parameter
+            prefix + name: kept_part(before.get(prefix + name), parameter)
             for prefix, layer in self._layers
             for name, parameter in layer._parameters.items()
             if parameter is not None

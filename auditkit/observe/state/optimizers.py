@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.state.modules import SAME_OBJECTS
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
+from auditkit.observe.values.shards import is_sharded
 from auditkit.observe.values.tensors import has_inner_tensors
 
 PREFIX = "optimizer/"
@@ -160,7 +161,8 @@ def restore_slots(
 
 def _slot_leaves(slot: str, by_name: Mapping[str, Any]) -> Leaves:
     if all(
-        type(value) is Tensor or (isinstance(value, Tensor) and not has_inner_tensors(value))
+        type(value) is Tensor
+        or (isinstance(value, Tensor) and (is_sharded(value) or not has_inner_tensors(value)))
         for value in by_name.values()
     ):
         return dict(by_name)

@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auditkit.errors import RestoreMismatch
-from auditkit.formats.snapshot_file import LOADER, RECALIBRATION, recalibrated_on
+from auditkit.formats.sharding import read_sharding
+from auditkit.formats.snapshot_file import LOADER, RECALIBRATION, SHARDING, recalibrated_on
 from auditkit.observe.state.components import add_groups, restore
 from auditkit.observe.values.codec import Leaves, unflatten, unpack
 from auditkit.program.session import TrainingSession
+from auditkit.records.sharding import Sharding
 from auditkit.records.tensor import RawTensor
 
 
@@ -29,6 +31,7 @@ class Fork:
         recalibration: Batches for BatchNorm recalibration; empty where the file has their indices.
         auxiliary: Data positions of further loaders by name.
         recalibration_indices: Name and content of the section that has these instead.
+        sharding: Which tensors of the state are parts of sharded ones.
     """
 
     state: Mapping[str, Leaves]
@@ -36,6 +39,7 @@ class Fork:
     recalibration: list[Any]
     auxiliary: Mapping[str, Leaves] = field(default_factory=dict)
     recalibration_indices: tuple[str, Leaves] | None = None
+    sharding: Sharding = field(default_factory=dict)
 
 
 def read_fork(tensors: Mapping[str, RawTensor], meta: object) -> Fork:
@@ -53,6 +57,7 @@ def read_fork(tensors: Mapping[str, RawTensor], meta: object) -> Fork:
         recalibration = None if indices else sections.pop(RECALIBRATION)
     except KeyError as missing:
         raise RestoreMismatch("the snapshot has no such section", component=str(missing)) from None
+    sharding = read_sharding(sections.pop(SHARDING, None))
     prefix = f"{LOADER}/"
     auxiliary = {name: sections.pop(name) for name in list(sections) if name.startswith(prefix)}
     return Fork(
@@ -61,6 +66,7 @@ def read_fork(tensors: Mapping[str, RawTensor], meta: object) -> Fork:
         [] if recalibration is None else list(unflatten(recalibration)),
         {name.removeprefix(prefix): leaves for name, leaves in auxiliary.items()},
         indices,
+        sharding,
     )
 
 

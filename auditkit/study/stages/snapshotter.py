@@ -16,6 +16,7 @@ from typing import Any
 
 from auditkit.errors import FormatError, UncapturedState
 from auditkit.formats.recipes import digest_raw
+from auditkit.formats.sharding import sharding_leaves
 from auditkit.formats.snapshot_file import RECALIBRATION, raw_components
 from auditkit.observe.loader.consumption import StepDriver
 from auditkit.observe.loader.driver import LoaderDriver
@@ -122,6 +123,7 @@ def sections(
         **state,
         **session.attributes(strict=True),
         **session.positions(),
+        **sharding_leaves(session.sharding()),
         RECALIBRATION: flatten(list(recalibration), where=RECALIBRATION, data=True),
     }
 
