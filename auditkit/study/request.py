@@ -37,6 +37,7 @@ class StudyRequest:
         plan_file: The signed plan (:mod:`auditkit.study.planning`) that the study is bound to.
         preflight: What was found out about the program, where it was tried already.
         earlier: The finished study that seeds are added to.
+        position_recipe: By which recipe other seeds of it were looked at; None for the current.
     """
 
     program: ProgramSource
@@ -48,6 +49,7 @@ class StudyRequest:
     plan_file: bytes | None = None
     preflight: Preflight | None = None
     earlier: EarlierStudy | None = None
+    position_recipe: int | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -24,6 +24,7 @@ from auditkit.program.data_source import data_source
 from auditkit.program.reference import Reference, References, reference_name
 from auditkit.program.session import Session
 from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
+from auditkit.records.observed import POSITION_RECIPE, Observed
 from auditkit.records.plan import StudyPlan
 from auditkit.study.stages.describer import describe, evaluation_digests
 from auditkit.study.stages.evaluator import (
@@ -52,6 +53,7 @@ class BranchCallback:
             makes its data.
         report_step: Called after every step.
         references: Where the control left what large tables are compared with, if it has any.
+        position_recipe: How what is kept of such tables is computed; None for the current way.
 
     Attributes:
         digests: Commitments by time and component.
@@ -69,6 +71,7 @@ class BranchCallback:
         content: bytes | None,
         report_step: StepReporter,
         references: References | None = None,
+        position_recipe: int | None = None,
     ) -> None:
         self._session = session
         self._plan = plan
@@ -78,6 +81,7 @@ class BranchCallback:
         self._content = content if is_held else None
         self._report_step = report_step
         self._references = references
+        self._recipe = position_recipe or POSITION_RECIPE
         self._tables: dict[str, NDArray[Any]] = {}
         self.digests: dict[str, dict[str, str]] = {}
         self.order: list[Batch] = []
@@ -149,13 +153,16 @@ class BranchCallback:
         """Evaluate; what is compared by position is set beside the control at this time."""
         references, is_compared = self._references, time in self._times
         control = references.read(time) if references is not None and is_compared else None
-        tables = evaluate_probe(self._session, self._recalibration, control)
+        tables = self._tables_beside(control)
         if is_compared and control is None and any(map(is_by_position, tables)):
             raise RestoreMismatch(
                 f"the control left nothing at {time} to compare the probe with",
                 expected=reference_name(time),
             )
         return tables
+
+    def _tables_beside(self, reference: Reference | None) -> dict[str, NDArray[Any]]:
+        return evaluate_probe(self._session, self._recalibration, reference, self._recipe)
 
     def _check_probe(self, step: int) -> None:
         """Outcomes of one branch at all times are of the same examples."""
@@ -179,6 +186,7 @@ class TrunkCallback(BranchCallback):
         plan: When to evaluate.
         report_step: Called after every step.
         references: Where to leave what branches with large tables are compared with.
+        position_recipe: As of a branch.
 
     Attributes:
         initial: Commitments before step 1, the first epoch begun.
@@ -193,8 +201,9 @@ class TrunkCallback(BranchCallback):
         plan: StudyPlan | None,
         report_step: StepReporter,
         references: References | None = None,
+        position_recipe: int | None = None,
     ) -> None:
-        super().__init__(session, plan, [], None, report_step, references)
+        super().__init__(session, plan, [], None, report_step, references, position_recipe)
         self._first_batches: list[Any] = []
         self._first_bytes = 0
         self._snapshot: Snapshot | None = None
@@ -207,6 +216,14 @@ class TrunkCallback(BranchCallback):
     def recalibration(self) -> list[Any]:
         """The batches that BatchNorm is recalibrated on."""
         return self._recalibration
+
+    @property
+    def observed(self) -> Observed:
+        """What branches are compared on, and how it was computed."""
+        observed = self._session.program.observed
+        if not any(map(is_by_position, self._tables)):
+            return observed
+        return replace(observed, position_recipe=self._recipe)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -250,9 +267,9 @@ class TrunkCallback(BranchCallback):
 
     def _look(self, time: str) -> dict[str, NDArray[Any]]:
         if self._references is None or time not in self._times:
-            return evaluate_probe(self._session, self._recalibration)
+            return self._tables_beside(None)
         control = Reference()
-        tables = evaluate_probe(self._session, self._recalibration, control)
+        tables = self._tables_beside(control)
         if control.weights:
             self.left += (self._references.write(time, control),)
         return tables

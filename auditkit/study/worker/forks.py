@@ -47,7 +47,9 @@ class ForksCallback:
         for job in jobs:
             store.make_folder(Path(job.out))
         self._callbacks = [
-            TrunkCallback(session, job.plan, _say_nothing, References(Path(job.out)))
+            TrunkCallback(
+                session, job.plan, _say_nothing, References(Path(job.out)), job.position_recipe
+            )
             for job in jobs
         ]
 
