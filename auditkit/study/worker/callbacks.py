@@ -34,6 +34,7 @@ from auditkit.study.stages.evaluator import (
     needs_recalibration,
 )
 from auditkit.study.stages.snapshotter import Snapshot, freeze, recalibration_batch
+from auditkit.study.worker.shared_looks import SharedLooks
 
 StepReporter = Callable[[int], None]
 
@@ -193,6 +194,7 @@ class TrunkCallback(BranchCallback):
         made: The same before the first epoch, which under inherited augmentation draws.
         description: The program before step 1: a scheduler changes hyper-parameters.
         left: Names of the working files with what branches are compared with.
+        looks: What was looked at last; forks of one trunk have one.
     """
 
     def __init__(
@@ -211,6 +213,7 @@ class TrunkCallback(BranchCallback):
         self.made: dict[str, str] = {}
         self.description = describe(session)
         self.left: tuple[str, ...] = ()
+        self.looks = SharedLooks()
 
     @property
     def recalibration(self) -> list[Any]:
@@ -266,12 +269,12 @@ class TrunkCallback(BranchCallback):
         return not by_index and self._first_bytes >= MOST_RECALIBRATION_BYTES
 
     def _look(self, time: str) -> dict[str, NDArray[Any]]:
-        if self._references is None or time not in self._times:
-            return self._tables_beside(None)
-        control = Reference()
-        tables = self._tables_beside(control)
-        if control.weights:
-            self.left += (self._references.write(time, control),)
+        left = self._references if time in self._times else None
+        given = (self.digests[time], self.evaluated_on)
+        wanted = None if left is None else Reference()
+        tables, control = self.looks.at(given, wanted, self._tables_beside)
+        if left is not None and control is not None and control.weights:
+            self.left += (left.write(time, control),)
         return tables
 
     def freeze(self, state: State | None = None) -> Snapshot:

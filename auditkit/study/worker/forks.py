@@ -19,6 +19,7 @@ from auditkit.records.results import TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.worker.callbacks import StepReporter, TrunkCallback
 from auditkit.study.worker.job_files import plan_of, trunk_result
+from auditkit.study.worker.shared_looks import SharedLooks
 
 
 def fork_jobs(job: Job) -> tuple[Job, ...]:
@@ -52,6 +53,9 @@ class ForksCallback:
             )
             for job in jobs
         ]
+        looks = SharedLooks(several=len(jobs) > 1)
+        for callback in self._callbacks:
+            callback.looks = looks
 
     def on_boundary(self, step: int, state: State) -> None:
         """Begin the forks that begin here."""
