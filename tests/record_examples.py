@@ -189,7 +189,7 @@ SEED = SeedRecord(
 
 MEASURE = MeasureRecord("return", "higher", 0.0, 500.0, on="in")
 
-OBSERVED = Observed(("in", "out"), (MEASURE, MeasureRecord("norm")), ("classes", "regression"))
+OBSERVED = Observed(("in", "out"), (MEASURE, MeasureRecord("norm")), ("classes", "regression"), 2)
 
 PROGRAM = ProgramRecord(
     target="digits.py:make_program",
@@ -646,6 +646,7 @@ EXAMPLES: tuple[Any, ...] = (
         versions={"placebo-0": 1},
         listed=("data.csv",),
         nudges=(1, 16),
+        position_recipe=2,
         references="/out/given",
     ),
     COST,

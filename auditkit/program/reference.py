@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from auditkit.errors import ProbeDisturbance
 from auditkit.files import store
 from auditkit.observe.values.codec import Leaves, pack, unpack
+from auditkit.observe.values.digests import digest_leaves
 from auditkit.program.swapping import Weights, fitted, swapped, weights_of
+from auditkit.records.digest import EVIDENCE_RECIPE
 
 #: Section of the file that holds what the control gave.
 _GIVEN = "given"
@@ -52,10 +54,21 @@ class Reference:
     @contextmanager
     def asked(self, key: str, module: nn.Module) -> Iterator[None]:
         """The module with the control's weights."""
+        with swapped(module, self._fit(key, module)):
+            yield
+
+    def is_now(self, key: str, module: nn.Module) -> bool:
+        """Whether the module has the control's weights, bit for bit: it need not be asked twice.
+
+        That what is asked depends on nothing else is still seen by :meth:`require_given`.
+        """
+        there = self._fit(key, module)
+        return all(_bits(live) == _bits(there[name]) for name, live in weights_of(module).items())
+
+    def _fit(self, key: str, module: nn.Module) -> Weights:
         if key not in self._fitted:
             self._fitted[key] = fitted(module, self.weights[key])  # type: ignore[arg-type]
-        with swapped(module, self._fitted[key]):
-            yield
+        return self._fitted[key]
 
     def require_given(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """Require the control to give again what it gave in its own process.
@@ -101,6 +114,11 @@ class References:
         sections: dict[str, Any] = dict(unpack(*store.read_tensors(self.folder / name, what=name)))
         given = {key: np.asarray(column) for key, column in sections.pop(_GIVEN).items()}
         return Reference(sections, given, complete=True)
+
+
+def _bits(tensor: Tensor) -> bytes:
+    """Zeros of another sign are other bits."""
+    return digest_leaves(EVIDENCE_RECIPE, {"": tensor.detach()})
 
 
 def reference_name(time: str) -> str:

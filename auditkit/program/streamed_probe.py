@@ -6,6 +6,9 @@ control's weights beside it are asked alike.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,50 +19,79 @@ from torch import Tensor, nn
 from auditkit.errors import ProgramError
 from auditkit.formats.outcome_names import RECALIBRATED, column_name, is_recalibrated
 from auditkit.observe.rng.streams import seed_everything
-from auditkit.program.position_scores import Columns, Positions, compared_columns, own_columns
+from auditkit.program import position_blocks, position_scores
+from auditkit.program.position_scores import Columns, Positions
 from auditkit.program.probe import IGNORED, Probe
 from auditkit.program.real_probabilities import require_probabilities
 from auditkit.program.reference import Reference
+from auditkit.records.observed import FIRST_POSITION_RECIPE, POSITION_RECIPE
+
+#: What own and compared columns are computed by.
+_RECIPES: Mapping[int, Any] = MappingProxyType(
+    {FIRST_POSITION_RECIPE: position_scores, POSITION_RECIPE: position_blocks}
+)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a look at a probe is to be compared with.
+
+    Attributes:
+        seed: The study seed.
+        reference: The control: a complete one is compared with, and must give what it gave; any
+            other is told both.
+        recipe: How numbers a position are computed.
+    """
+
+    seed: int
+    reference: Reference | None
+    recipe: int = POSITION_RECIPE
+
+    @property
+    def control(self) -> Reference | None:
+        """The control, where there is one to compare with."""
+        return self.reference if self.reference is not None and self.reference.complete else None
 
 
 def look_by_position(
-    module: nn.Module, probe: Probe, seed: int, table: str, reference: Reference | None
+    module: nn.Module, probe: Probe, table: str, beside: Beside
 ) -> dict[str, NDArray[Any]]:
     """The columns of a probe's table.
 
     Args:
         module: What the probe asks, as it is now.
         probe: A probe with scores by position.
-        seed: The study seed.
         table: Name of the table, without its time.
-        reference: The control: a complete one is compared with, and must give what it gave; any
-            other is told both.
+        beside: What to compare it with.
 
     Raises:
         ProgramError: When the scores do not fit the labels.
         ProbeDisturbance: When the control's weights do not give what the control gave.
     """
     key = f"{probe.of or 'model'}{RECALIBRATED if is_recalibrated(table) else ''}"
-    against = reference if reference is not None and reference.complete else None
+    against, recipe = beside.control, _RECIPES[beside.recipe]
+    is_control = against is not None and against.is_now(key, module)
     own: list[Columns] = []
     control: list[Columns] = []
     for number, (rows, inputs) in enumerate(probe.slices()):
-        scores = _scores(module, probe, inputs, (seed, number))
+        scores = _scores(module, probe, inputs, (beside.seed, number))
         positions = _positions(probe, rows, scores)
         if against is None:
-            own.append(own_columns(scores, positions))
+            own.append(recipe.own_columns(scores, positions))
             continue
-        with against.asked(key, module):
-            there = _scores(module, probe, inputs, (seed, number))
-        of_control, of_branch = compared_columns(there, scores, positions)
+        there = scores
+        if not is_control:
+            with against.asked(key, module):
+                there = _scores(module, probe, inputs, (beside.seed, number))
+        of_control, of_branch = recipe.compared_columns(there, scores, positions)
         own.append(of_branch)
         control.append(of_control)
     found = _named(table, own)
     if against is not None:
         against.require_given(_named(table, control))
-    elif reference is not None:
-        reference.keep(key, module)
-        reference.given.update(found)
+    elif beside.reference is not None:
+        beside.reference.keep(key, module)
+        beside.reference.given.update(found)
     return found
 
 

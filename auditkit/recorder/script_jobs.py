@@ -180,10 +180,12 @@ class JobBackend(RecorderBackend):
             self._started, self._built = time.process_time(), built_program(session)
             return PreflightCallback(session, self._plan, self._report)
         if fork is None or order is None:
-            return TrunkCallback(session, self._plan, self._report, References(Path(job.out)))
+            references = References(Path(job.out))
+            return TrunkCallback(session, self._plan, self._report, references, job.position_recipe)
         return BranchCallback(
             *(session, self._plan, fork.recalibration, order.content, self._report),
             References(Path(job.references or job.out)),
+            job.position_recipe,
         )
 
     def _restore(self, fork: Fork) -> None:

@@ -72,6 +72,8 @@ class Job:
         references: Absolute folder in which the control left what branches are compared with where
             a probe's tables are too large to keep; ``out`` where None.
         nudges: Scales of the placebo's nudge to try (``preflight``), until one has grown.
+        position_recipe: How what is kept of a probe by position is computed, where branches of
+            an earlier build stand beside it; None for the current way.
     """
 
     kind: JobKind
@@ -91,6 +93,7 @@ class Job:
     listed: tuple[str, ...] = ()
     nudges: tuple[int, ...] = ()
     references: str | None = None
+    position_recipe: int | None = None
 
     def version_of(self, branch: str) -> int | None:
         """Version of a branch's perturbation, or None for the current one."""

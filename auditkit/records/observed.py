@@ -9,6 +9,10 @@ from auditkit.records.metric_names import MEASURES, base_metric, qualified, spli
 from auditkit.records.output_kinds import CLASSES, KINDS, OutputKind
 from auditkit.records.plan import LEFT_OUT_IF_DEFAULT, StudyPlan
 
+#: How numbers a position are computed, of scores that are too many to keep. All agree but for
+#: rounding; a study is replayed by its own.
+FIRST_POSITION_RECIPE, POSITION_RECIPE = 1, 2
+
 #: Options of the command line by the field of the plan that they set.
 _OPTIONS = {"primary_metric": "--primary", "margins": "--margin"}
 
@@ -58,11 +62,14 @@ class Observed:
         measures: The measures.
         outputs: What each of the probes gives, a name of :data:`.KINDS`; empty where all give class
             probabilities.
+        position_recipe: How what is kept of a probe by position was computed; the first recipe
+            where there is no such probe.
     """
 
     probes: tuple[str, ...] = ("",)
     measures: tuple[MeasureRecord, ...] = ()
     outputs: tuple[str, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    position_recipe: int = field(default=FIRST_POSITION_RECIPE, metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def told(self) -> str:

@@ -175,13 +175,11 @@ class SeedReplay:
     def _job(self) -> Job:
         """Trunk and branches."""
         manifest, record = self._run.manifest, self._record
+        program, code = manifest.program, str(self._task.scratch / CODE_FOLDER)
+        arguments = {**program.arguments, **self._task.arguments}
         return Job(
             kind="seed",
-            program=ProgramSource(
-                target=manifest.program.target,
-                folder=str(self._task.scratch / CODE_FOLDER),
-                arguments={**manifest.program.arguments, **self._task.arguments},
-            ),
+            program=ProgramSource(program.target, code, arguments),
             plan=manifest.plan,
             seed=record.seed,
             out="",
@@ -192,6 +190,7 @@ class SeedReplay:
             versions=record.versions,
             listed=self._task.opened.own,
             references=str(self._given),
+            position_recipe=program.observed.position_recipe,
         )
 
     def _give(self) -> None:

@@ -39,6 +39,7 @@ class StudyRequest:
         preflight: What was found out about the program, where it was tried already.
         earlier: The finished study that seeds are added to.
         engine: Has the jobs done on other machines (:mod:`auditkit.engines`); None for here.
+        position_recipe: By which recipe other seeds of it were looked at; None for the current.
     """
 
     program: ProgramSource
@@ -51,6 +52,7 @@ class StudyRequest:
     preflight: Preflight | None = None
     earlier: EarlierStudy | None = None
     engine: EngineSpec | None = None
+    position_recipe: int | None = None
 
     @property
     def seeds(self) -> tuple[int, ...]:

@@ -49,6 +49,7 @@ def run_seeds(
 
     Of a study with several forks there is one for each seed and fork, those of a seed together.
     """
+    request = replace(request, position_recipe=_position_recipe(request, folder))
     finished: dict[int, tuple[FinishedSeed, ...]] = {}
     run = _run_forks if request.plan.further_forks else _run_seed
     with (
@@ -68,6 +69,22 @@ def run_seeds(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return [each for seed in request.seeds for each in finished[seed]]
+
+
+def _position_recipe(request: StudyRequest, folder: RunFolder) -> int | None:
+    """By which recipe the study's other seeds were looked at: an earlier build may have run them.
+
+    None where there are none yet.
+    """
+    if request.earlier is not None:
+        return request.earlier.manifest.program.observed.position_recipe
+    forks = request.plan.forks if request.plan.further_forks else (folder.fork,)
+    for seed in request.seeds:
+        for fork in forks:
+            trunk = RunFolder(folder.path, fork).parts(seed).trunk()
+            if trunk is not None:
+                return trunk.result.observed.position_recipe
+    return None
 
 
 def _run_forks(
@@ -139,6 +156,7 @@ def _run_seed(
             for stem in ("fork.safetensors", "order.safetensors")
         )
         rest = replace(job, kind="branches", branches=missing, fork=fork, order=order)
+        rest = replace(rest, position_recipe=trunk.result.observed.position_recipe)
         workers.run(rest, report, keep)
     for name in trunk.result.left:
         store.remove(Path(job.out) / name)
@@ -162,6 +180,7 @@ def _seed_job(request: StudyRequest, folder: RunFolder, seed: int) -> Job:
         code=str((folder.path / CODE_FOLDER).absolute()),
         fork=str(out / f"fork.safetensors{store.PARTIAL}"),
         order=str(out / f"order.safetensors{store.PARTIAL}"),
+        position_recipe=request.position_recipe,
     )
 
 

@@ -3,11 +3,12 @@
 Run it from anywhere::
 
     python tests/benchmarks/bench_token_probe.py [--rows 64] [--length 512] [--classes 50257]
-        [--share 32]
+        [--share 32] [--repeat 5]
 
-One branch is looked at once, in a process of its own, as at one time of a study. The whole table
-is made of one ``--share``-th of the rows, and its numbers are multiplied: 64 x 512 positions of
-50,257 classes would need more than 30 GB.
+Both are measured ``--repeat`` times in turn, and the medians are shown. One branch is looked at
+once, in a process of its own, as at one time of a study. The whole table is made of one
+``--share``-th of the rows, and its numbers are multiplied: 64 x 512 positions of 50,257 classes
+would need more than 30 GB.
 
 ``memory``
     peak resident memory beyond that of the process before it looked, in MB.
@@ -18,6 +19,8 @@ is made of one ``--share``-th of the rows, and its numbers are multiplied: 64 x 
 ``verify``
     the same that a verifier takes for it: to evaluate it once more, compare it with the recorded
     file, check that file, and compute every metric.
+``equal``
+    as ``look``, of a branch that has its control's weights, such as the replica.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -40,7 +44,7 @@ from auditkit.files import store
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, outcome_to_tensors
 from auditkit.program.probe import Probe
 from auditkit.program.reference import Reference
-from auditkit.program.streamed_probe import look_by_position
+from auditkit.program.streamed_probe import Beside, look_by_position
 from auditkit.statistics.positions import distances, position_tables, signed_metrics
 
 WIDTH = 64
@@ -69,11 +73,14 @@ def streamed(rows: int, length: int, classes: int, folder: Path) -> dict[str, fl
     probe = Probe(ids[:, :-1], ids[:, 1:])
     reference = Reference()
     base = peak()
-    given = look_by_position(control, probe, 0, "T", reference)
+    given = look_by_position(control, probe, "T", Beside(0, reference))
     reference.complete = True
     begin = time.process_time()
-    found = look_by_position(branch, probe, 0, "T", reference)
+    found = look_by_position(branch, probe, "T", Beside(0, reference))
     look = time.process_time() - begin
+    begin = time.process_time()
+    look_by_position(control, probe, "T", Beside(0, reference))
+    equal = time.process_time() - begin
     labels = probe.known_labels.numpy()
     path = folder / "branch.safetensors"
     store.write_tensors(path, outcome_to_tensors(Outcome(labels, found)))
@@ -88,6 +95,7 @@ def streamed(rows: int, length: int, classes: int, folder: Path) -> dict[str, fl
         "memory": peak() - base,
         "disk": path.stat().st_size / 1e6,
         "look": look,
+        "equal": equal,
         "verify": look + again,
     }
 
@@ -123,6 +131,7 @@ def whole(rows: int, length: int, classes: int, folder: Path) -> dict[str, float
         "memory": peak() - base,
         "disk": path.stat().st_size / 1e6,
         "look": look,
+        "equal": look,
         "verify": look + again,
     }
 
@@ -144,6 +153,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=512)
     parser.add_argument("--classes", type=int, default=50257)
     parser.add_argument("--share", type=int, default=32)
+    parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--kind", choices=["streamed", "whole"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -153,12 +163,14 @@ def main() -> None:
             found = look(options.rows, options.length, options.classes, Path(folder))
         print(json.dumps(found))
         return
-    before = measured("whole", max(options.rows // options.share, 1), options)
-    now = measured("streamed", options.rows, options)
+    rows = {"whole": max(options.rows // options.share, 1), "streamed": options.rows}
+    turns = range(options.repeat)
+    runs = [{kind: measured(kind, rows[kind], options) for kind in rows} for _ in turns]
     print(f"{options.rows} x {options.length} positions, {options.classes} classes, one look")
-    for name, value in now.items():
-        there = before[name] * options.share
-        print(f"{name:7} {value:10.1f}   whole table {there:10.1f}   ratio {value / there:.4f}")
+    for name in runs[0]["streamed"]:
+        now, before = (median(run[kind][name] for run in runs) for kind in ("streamed", "whole"))
+        before *= options.share
+        print(f"{name:7} {now:10.1f}   whole table {before:10.1f}   ratio {now / before:.4f}")
 
 
 if __name__ == "__main__":

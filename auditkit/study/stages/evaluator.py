@@ -34,8 +34,9 @@ from auditkit.program.real_probabilities import require_probabilities
 from auditkit.program.recalibration import batchnorm_layers, recompute
 from auditkit.program.reference import Reference
 from auditkit.program.session import Session
-from auditkit.program.streamed_probe import look_by_position
+from auditkit.program.streamed_probe import Beside, look_by_position
 from auditkit.program.untouched import fingerprint, require_untouched
+from auditkit.records.observed import POSITION_RECIPE
 from auditkit.records.output_kinds import CLASSES
 
 Tables = dict[str, NDArray[Any]]
@@ -63,7 +64,10 @@ def needs_recalibration(session: Session) -> bool:
 
 
 def evaluate_probe(
-    session: Session, recalibration: Sequence[Any], reference: Reference | None = None
+    session: Session,
+    recalibration: Sequence[Any],
+    reference: Reference | None = None,
+    recipe: int = POSITION_RECIPE,
 ) -> Tables:
     """Class probabilities on the probe.
 
@@ -72,6 +76,7 @@ def evaluate_probe(
         recalibration: The control's first batches; empty for no recalibrated table.
         reference: Of a probe that is looked at by position: the control at this time, to compare
             with it, or an empty one, which is then what this branch is.
+        recipe: How what is kept of such a probe is computed.
 
     Returns:
         ``""``: float32 ``(N, C)`` as is; ``/recalibrated``: the same with BatchNorm statistics
@@ -85,7 +90,7 @@ def evaluate_probe(
     """
     before = fingerprint(session)
     with _without_trace(session):
-        tables = _tables(session, "", reference)
+        tables = _tables(session, "", reference, recipe)
     _compare(before, fingerprint(session), "evaluating the probe", "Probe.predict")
     for name, measure in session.program.named_measures.items():
         with _without_trace(session, every=True):
@@ -93,7 +98,7 @@ def evaluate_probe(
         _compare(before, fingerprint(session), MEASURING, f"measure {name}")
     if recalibration and session.program.named_probes:
         with _without_trace(session), _recalibrated(session, recalibration):
-            tables |= _tables(session, RECALIBRATED, reference)
+            tables |= _tables(session, RECALIBRATED, reference, recipe)
         what = "recalibrate=" if session.program.recalibrate else "loss="
         _compare(before, fingerprint(session), "recalibrating BatchNorm", what)
     return tables
@@ -106,19 +111,18 @@ def has_non_finite(tables: Tables) -> bool:
     )
 
 
-def _tables(session: Session, variant: str, reference: Reference | None) -> Tables:
+def _tables(session: Session, variant: str, reference: Reference | None, recipe: int) -> Tables:
     """The table of every probe, or the columns of it."""
+    beside = Beside(session.seed, reference, recipe)
     found: Tables = {}
     for name, probe in session.program.named_probes.items():
         module = session.program.probed(probe)
         if not name or not variant or has_batchnorm(module):
-            found |= _table(module, probe, session.seed, table_name("", name, variant), reference)
+            found |= _table(module, probe, table_name("", name, variant), beside)
     return found
 
 
-def _table(
-    module: nn.Module, probe: Probe, seed: int, table: str, reference: Reference | None
-) -> Tables:
+def _table(module: nn.Module, probe: Probe, table: str, beside: Beside) -> Tables:
     try:
         if not probe.by_position:
             parts = (probe.scores(module, part) for part in probe.parts())
@@ -128,7 +132,7 @@ def _table(
                 return {column_name(table, probe.outputs): whole}
             if probe.labels is not None or first.ndim != 3:
                 return {table: _probabilities(probe, torch.cat([first, *parts]))}
-        return look_by_position(module, probe, seed, table, reference)
+        return look_by_position(module, probe, table, beside)
     except (ProgramError, ProbeDisturbance, RestoreMismatch):
         raise
     except Exception as error:

@@ -24,6 +24,7 @@ from auditkit.program.data_source import data_source
 from auditkit.program.reference import Reference, References, reference_name
 from auditkit.program.session import Session
 from auditkit.records.digest import EVIDENCE_BYTES, EVIDENCE_RECIPE
+from auditkit.records.observed import POSITION_RECIPE, Observed
 from auditkit.records.plan import StudyPlan
 from auditkit.study.stages.describer import describe, evaluation_digests
 from auditkit.study.stages.evaluator import (
@@ -34,6 +35,7 @@ from auditkit.study.stages.evaluator import (
 )
 from auditkit.study.stages.snapshotter import Snapshot, freeze, recalibration_batch
 from auditkit.study.worker.segments import SegmentWatch
+from auditkit.study.worker.shared_looks import SharedLooks
 
 StepReporter = Callable[[int], None]
 
@@ -53,6 +55,7 @@ class BranchCallback:
             makes its data.
         report_step: Called after every step.
         references: Where the control left what large tables are compared with, if it has any.
+        position_recipe: How what is kept of such tables is computed; None for the current way.
 
     Attributes:
         digests: Commitments by time and component.
@@ -71,6 +74,7 @@ class BranchCallback:
         content: bytes | None,
         report_step: StepReporter,
         references: References | None = None,
+        position_recipe: int | None = None,
     ) -> None:
         self._session = session
         self._plan = plan
@@ -80,6 +84,7 @@ class BranchCallback:
         self._content = content if is_held else None
         self._report_step = report_step
         self._references = references
+        self._recipe = position_recipe or POSITION_RECIPE
         self._tables: dict[str, NDArray[Any]] = {}
         self.segments = SegmentWatch(session, plan)
         self.digests: dict[str, dict[str, str]] = {}
@@ -156,13 +161,16 @@ class BranchCallback:
         """Evaluate; what is compared by position is set beside the control at this time."""
         references, is_compared = self._references, time in self._times
         control = references.read(time) if references is not None and is_compared else None
-        tables = evaluate_probe(self._session, self._recalibration, control)
+        tables = self._tables_beside(control)
         if is_compared and control is None and any(map(is_by_position, tables)):
             raise RestoreMismatch(
                 f"the control left nothing at {time} to compare the probe with",
                 expected=reference_name(time),
             )
         return tables
+
+    def _tables_beside(self, reference: Reference | None) -> dict[str, NDArray[Any]]:
+        return evaluate_probe(self._session, self._recalibration, reference, self._recipe)
 
     def _check_probe(self, step: int) -> None:
         """Outcomes of one branch at all times are of the same examples."""
@@ -186,12 +194,14 @@ class TrunkCallback(BranchCallback):
         plan: When to evaluate.
         report_step: Called after every step.
         references: Where to leave what branches with large tables are compared with.
+        position_recipe: As of a branch.
 
     Attributes:
         initial: Commitments before step 1, the first epoch begun.
         made: The same before the first epoch, which under inherited augmentation draws.
         description: The program before step 1: a scheduler changes hyper-parameters.
         left: Names of the working files with what branches are compared with.
+        looks: What was looked at last; forks of one trunk have one.
     """
 
     def __init__(
@@ -200,8 +210,9 @@ class TrunkCallback(BranchCallback):
         plan: StudyPlan | None,
         report_step: StepReporter,
         references: References | None = None,
+        position_recipe: int | None = None,
     ) -> None:
-        super().__init__(session, plan, [], None, report_step, references)
+        super().__init__(session, plan, [], None, report_step, references, position_recipe)
         self._first_batches: list[Any] = []
         self._first_bytes = 0
         self._snapshot: Snapshot | None = None
@@ -209,11 +220,20 @@ class TrunkCallback(BranchCallback):
         self.made: dict[str, str] = {}
         self.description = describe(session)
         self.left: tuple[str, ...] = ()
+        self.looks = SharedLooks()
 
     @property
     def recalibration(self) -> list[Any]:
         """The batches that BatchNorm is recalibrated on."""
         return self._recalibration
+
+    @property
+    def observed(self) -> Observed:
+        """What branches are compared on, and how it was computed."""
+        observed = self._session.program.observed
+        if not any(map(is_by_position, self._tables)):
+            return observed
+        return replace(observed, position_recipe=self._recipe)
 
     @property
     def snapshot(self) -> Snapshot:
@@ -256,12 +276,12 @@ class TrunkCallback(BranchCallback):
         return not by_index and self._first_bytes >= MOST_RECALIBRATION_BYTES
 
     def _look(self, time: str) -> dict[str, NDArray[Any]]:
-        if self._references is None or time not in self._times:
-            return evaluate_probe(self._session, self._recalibration)
-        control = Reference()
-        tables = evaluate_probe(self._session, self._recalibration, control)
-        if control.weights:
-            self.left += (self._references.write(time, control),)
+        left = self._references if time in self._times else None
+        given = (self.digests[time], self.evaluated_on)
+        wanted = None if left is None else Reference()
+        tables, control = self.looks.at(given, wanted, self._tables_beside)
+        if left is not None and control is not None and control.weights:
+            self.left += (left.write(time, control),)
         return tables
 
     def freeze(self, state: State | None = None) -> Snapshot:

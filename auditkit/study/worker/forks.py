@@ -19,6 +19,7 @@ from auditkit.records.results import TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.worker.callbacks import StepReporter, TrunkCallback
 from auditkit.study.worker.job_files import plan_of, trunk_result
+from auditkit.study.worker.shared_looks import SharedLooks
 
 
 def fork_jobs(job: Job) -> tuple[Job, ...]:
@@ -47,9 +48,14 @@ class ForksCallback:
         for job in jobs:
             store.make_folder(Path(job.out))
         self._callbacks = [
-            TrunkCallback(session, job.plan, _say_nothing, References(Path(job.out)))
+            TrunkCallback(
+                session, job.plan, _say_nothing, References(Path(job.out)), job.position_recipe
+            )
             for job in jobs
         ]
+        looks = SharedLooks(several=len(jobs) > 1)
+        for callback in self._callbacks:
+            callback.looks = looks
 
     def on_boundary(self, step: int, state: State) -> None:
         """Begin the forks that begin here."""

@@ -145,7 +145,7 @@ def trunk_result(
         opened=opened_files(job.program.arguments, job.listed),
         left=callback.left,
         notes=notes(callback, snapshot),
-        observed=session.program.observed,
+        observed=callback.observed,
     )
 
 

@@ -202,6 +202,7 @@ def _branch(
     callback = BranchCallback(
         *(session, plan, fork.recalibration, order.content, report_step),
         References(Path(job.references or job.out)),
+        job.position_recipe,
     )
     auditor = Auditor(plan.fork_at + 1, recipe=plan.evidence_digest)
     breaking = Breaking(callback, job, session, name, fork.recalibration)

@@ -1,0 +1,166 @@
+"""The second recipe of numbers a position: those of the first, but for rounding."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from auditkit.program import position_blocks, position_scores
+from auditkit.program.position_blocks import compared_columns, own_columns
+from auditkit.program.position_scores import Columns, Positions
+from auditkit.statistics.metrics import CLIP
+
+DISTANCES = ("tv", "js", "hellinger", "kl")
+
+
+def scores(seed: int, n_classes: int, n: int = 4, size: float = 3) -> Tensor:
+    draw = torch.Generator().manual_seed(seed)
+    return size * torch.randn((2, n // 2, n_classes), generator=draw)
+
+
+def everywhere(given: Tensor) -> Positions:
+    where = torch.ones(given.shape[:2], dtype=torch.bool).nonzero()
+    return Positions(where, torch.arange(len(where)) % given.shape[2], probabilities=False)
+
+
+def extended(given: Tensor) -> NDArray[np.longdouble]:
+    """The table that is compared, in more digits than any recipe has."""
+    return given.flatten(0, 1).double().softmax(1).float().numpy().astype(np.longdouble)
+
+
+def exact(control: Tensor, branch: Tensor) -> dict[str, NDArray[np.longdouble]]:
+    """The distances from the definitions, where no probability is 0."""
+    p, q = extended(control), extended(branch)
+    half = (p + q) / 2
+    return {
+        "tv": np.abs(p - q).sum(axis=1) / 2,
+        "js": (p * np.log2(p / half) + q * np.log2(q / half)).sum(axis=1) / 2,
+        "hellinger": np.sqrt(np.square(np.sqrt(p) - np.sqrt(q)).sum(axis=1) / 2),
+        "kl": np.maximum((p * np.log(p / np.maximum(q, CLIP))).sum(axis=1), 0),
+    }
+
+
+def same(left: Columns, right: Columns) -> bool:
+    return left.keys() == right.keys() and all(
+        left[name].numpy().tobytes() == right[name].numpy().tobytes() for name in left
+    )
+
+
+@pytest.mark.parametrize("n_classes", [7, 1000, 40_000])
+@pytest.mark.parametrize("apart", [1e-3, 0.3, 3, 8])
+def test_both_recipes_agree_and_are_exact(n_classes: int, apart: float) -> None:
+    control = scores(1, n_classes)
+    branch = control + scores(2, n_classes, size=apart)
+    own, found = compared_columns(control, branch, everywhere(control))
+    first_own, first = position_scores.compared_columns(control, branch, everywhere(control))
+    truth = exact(control, branch)
+    for name in DISTANCES:
+        error = np.abs(found[name].numpy() - truth[name]).max()
+        assert error < 1e-12, name
+        if apart < 8:  # there the first recipe loses digits, where d is nearly 1
+            assert found[name].numpy() == pytest.approx(first[name].numpy(), abs=1e-12), name
+    for here, there in ((own, first_own), (found, first)):
+        for name in ("predicted", "confidence", "label_probability"):
+            assert torch.equal(here[name], there[name]), name
+        squares = there["sum_of_squares"].numpy()
+        assert here["sum_of_squares"].numpy() == pytest.approx(squares, rel=1e-13)
+
+
+def without_some(control: Tensor, branch: Tensor) -> None:
+    """Scores whose probabilities underflow to 0, on either side or both."""
+    control[..., 0] = branch[..., 0] = -1e4
+    control[..., 1] -= 1e4
+    branch[..., 2] -= 1e4
+    branch[1, 1] = control[1, 1]
+
+
+@pytest.mark.parametrize("n_classes", [6, 40_000])
+def test_a_class_that_a_side_does_not_give(n_classes: int) -> None:
+    control, branch = scores(1, n_classes), scores(2, n_classes)
+    without_some(control, branch)
+    _, found = compared_columns(control, branch, everywhere(control))
+    _, first = position_scores.compared_columns(control, branch, everywhere(control))
+    for name in DISTANCES:
+        assert found[name].numpy() == pytest.approx(first[name].numpy(), rel=1e-12), name
+        assert found[name][-1] == 0
+
+
+def test_a_position_is_looked_at_alike_in_any_company() -> None:
+    control, branch = scores(1, 50, 20), scores(2, 50, 20)
+    control[0, 3, 7] = branch[1, 2, 9] = -1e4  # one row with a 0, others with none
+    branch[0, 1] = control[0, 1]
+    branch[0, 5, 4] = control[0, 5, 4] - 40
+    every = everywhere(control)
+    own, found = compared_columns(control, branch, every)
+    for number in range(len(every.where)):
+        one = slice(number, number + 1)
+        alone = Positions(every.where[one], every.labels[one], probabilities=False)
+        here, there = compared_columns(control, branch, alone)
+        assert same(here, {name: column[one] for name, column in own.items()})
+        assert same(there, {name: column[one] for name, column in found.items()})
+
+
+@pytest.mark.parametrize("n_classes", [6, 40_000])
+def test_what_a_branch_gives_is_the_same_with_and_without_a_control_beside_it(
+    n_classes: int,
+) -> None:
+    control, branch = scores(1, n_classes), scores(2, n_classes)
+    here, there = compared_columns(control, branch, everywhere(control))
+    assert same(own_columns(control, everywhere(control)), here)
+    alone = own_columns(branch, everywhere(branch))
+    assert same(alone, {name: there[name] for name in alone})
+
+
+def test_equal_scores_are_exactly_no_distance_apart() -> None:
+    control, branch = scores(1, 9), scores(1, 9)
+    _, found = compared_columns(control, branch, everywhere(control))
+    zero = torch.zeros(4, dtype=torch.float64)
+    assert same({name: found[name] for name in DISTANCES}, dict.fromkeys(DISTANCES, zero))
+    branch[0, 0, 0] += 1  # and beside a position that is another
+    _, found = compared_columns(control, branch, everywhere(control))
+    assert same({name: found[name][1:] for name in DISTANCES}, dict.fromkeys(DISTANCES, zero[1:]))
+
+
+def test_positions_that_do_not_follow_each_other() -> None:
+    control, branch = scores(1, 9, 8), scores(2, 9, 8)
+    every = everywhere(control)
+    some = torch.tensor([0, 2, 3, 7])
+    few = Positions(every.where[some], every.labels[some], probabilities=False)
+    _, found = compared_columns(control, branch, every)
+    _, picked = compared_columns(control, branch, few)
+    assert same(picked, {name: column[some] for name, column in found.items()})
+
+
+def test_probabilities_are_taken_as_they_are_and_labels_may_be_missing() -> None:
+    given, every = scores(1, 9), everywhere(scores(1, 9))
+    there = own_columns(
+        given.double().softmax(dim=2), Positions(every.where, every.labels, probabilities=True)
+    )
+    assert same(own_columns(given, every), there)
+    nobody = Positions(every.where, every.labels[:0], probabilities=False)
+    assert "label_probability" not in own_columns(given, nobody)
+
+
+def test_what_is_not_finite_is_seen() -> None:
+    control, broken = scores(1, 9), scores(2, 9)
+    broken[0, 1, 3] = torch.nan
+    _, found = compared_columns(control, broken, everywhere(control))
+    for name in ("sum_of_squares", "confidence", "tv", "js"):
+        assert found[name].isfinite().tolist() == [True, False, True, True], name
+
+
+def test_a_part_without_positions_gives_nothing() -> None:
+    given, every = scores(1, 9), everywhere(scores(1, 9))
+    nowhere = Positions(every.where[:0], every.labels[:0], probabilities=False)
+    assert own_columns(given, nowhere) == {}
+    assert compared_columns(given, scores(2, 9), nowhere) == ({}, {})
+
+
+def test_no_sum_is_so_long_that_a_library_splits_it_over_threads() -> None:
+    assert position_blocks._SUMMED < 10_000  # OpenBLAS: more are split
+    a = np.arange(3 * 8192 + 5, dtype=np.float64)[None] / 1e4
+    parts = [np.vecdot(a[0, k : k + 8192], a[0, k : k + 8192]) for k in range(0, a.size, 8192)]
+    assert position_blocks._dot(a, a)[0] == parts[0] + parts[1] + parts[2] + parts[3]
