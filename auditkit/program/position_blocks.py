@@ -40,6 +40,9 @@ _BLOCK = 4 * _SUMMED
 #: Below this A is of a class that is a thousand times as likely on one side.
 _FAR = -6.0
 
+#: The largest float32 below CLIP, to which CLIP is rounded.
+_CLIP = np.float32(CLIP)
+
 #: Stands for the logarithm of 0 beside the mean of both sides; of no float32 it is that small.
 _NONE = -200.0
 
@@ -94,7 +97,7 @@ def compared_columns(
                 there.squares[rows] = here.squares[rows]
                 continue
             work.add(sums[:, rows], here.squares[rows], there.squares[rows], p, q)
-            if q.min() < CLIP:
+            if q.min() <= _CLIP:
                 sums[5, rows] = _clipped(p, q)
         return here.columns(), {**there.columns(), **_distances(sums)}
 
@@ -144,8 +147,7 @@ class _Work:
 
     def __init__(self, scores: Tensor, positions: Positions, n_sides: int) -> None:
         n_classes = scores.shape[2]
-        row, position = positions.where.unbind(1)
-        self._index = (row * scores.shape[1] + position).tolist()
+        self._where = positions.where
         self._probabilities = positions.probabilities
         self._at_once = max(1, _BLOCK // n_classes)
         shape = (self._at_once, n_classes)
@@ -156,18 +158,16 @@ class _Work:
 
     def parts(self) -> list[slice]:
         """A few positions at a time."""
-        starts = range(0, len(self._index), self._at_once)
+        starts = range(0, len(self._where), self._at_once)
         return [slice(start, start + self._at_once) for start in starts]
 
     def table(self, side: int, scores: Tensor, rows: slice) -> Narrow:
         """Probabilities ``(P, C)`` of one side, until the next ones are asked for."""
-        index = self._index[rows]
-        flat = scores.flatten(0, 1)
-        follow = index[-1] - index[0] == len(index) - 1  # they ascend
-        given = flat[index[0] : index[-1] + 1] if follow else flat[index]
-        narrow = self._narrow[side, : len(index)]
+        where = self._where[rows]
+        given, n = _rows_at(scores, where), len(where)
+        narrow = self._narrow[side, :n]
         if not self._probabilities:
-            given = torch.softmax(given, 1, dtype=torch.float64, out=self._wide[: len(index)])
+            given = torch.softmax(given, 1, dtype=torch.float64, out=self._wide[:n])
         found: Narrow = narrow.copy_(given).numpy()
         return found
 
@@ -216,6 +216,14 @@ class _Work:
             sums[0] += np.absolute(g, out=g).sum(axis=1)
 
 
+def _rows_at(scores: Tensor, where: Tensor) -> Tensor:
+    """The scores ``(P, C)`` at some positions; no copy of one, and of none that follow another."""
+    (row, first), (last_row, last) = where[0].tolist(), where[-1].tolist()
+    if row == last_row and last - first == len(where) - 1:  # they ascend
+        return scores[row, first : last + 1]
+    return scores[where[:, 0], where[:, 1]]
+
+
 def _blocks(narrow: Narrow) -> list[Any]:
     return [np.s_[:, start : start + _BLOCK] for start in range(0, narrow.shape[1], _BLOCK)]
 
@@ -243,7 +251,7 @@ def _take_apart(both: Reals, log: Reals, control: Narrow, branch: Narrow) -> Non
 
 def _clipped(p: Narrow, q: Narrow) -> Reals:
     """What is added to each row's Kullback-Leibler divergence for the q below CLIP."""
-    row, column = np.nonzero((q < CLIP) & (p > 0))
+    row, column = np.nonzero((q <= _CLIP) & (p > 0))
     few, of_control = q[row, column].astype(np.float64), p[row, column].astype(np.float64)
     logs = np.where(few > 0, np.log(few), np.log(of_control / 2) + _NONE) - math.log(CLIP)
     found: Reals = np.bincount(row, weights=of_control * logs, minlength=len(q)).astype(np.float64)

@@ -134,6 +134,32 @@ def test_positions_that_do_not_follow_each_other() -> None:
     assert same(picked, {name: column[some] for name, column in found.items()})
 
 
+def test_scores_that_are_a_view_are_looked_at_in_place() -> None:
+    control, branch = scores(1, 9, 8), scores(2, 9, 8)
+    every = everywhere(control[:, 1:])
+    here = compared_columns(control[:, 1:], branch[:, 1:], every)
+    there = compared_columns(control[:, 1:].contiguous(), branch[:, 1:].contiguous(), every)
+    turned = compared_columns(control[:, 1:].mT.contiguous().mT, branch[:, 1:], every)
+    assert all(same(left, right) for left, right in zip(here, there, strict=True))
+    assert all(same(left, right) for left, right in zip(turned, there, strict=True))
+
+
+@pytest.mark.parametrize("q", [CLIP, 0.9 * CLIP, 1.1 * CLIP, 1e-30, 0.0])
+def test_what_is_below_the_clip_counts_as_the_clip(q: float) -> None:
+    control = torch.tensor([[[0.25, 0.25, 0.5]]])
+    branch = torch.tensor([[[q, 0.5, 0.5 - q]]])
+    one = torch.zeros((1, 2), dtype=torch.int64)
+    _, found = compared_columns(control, branch, Positions(one, one[0, :1], probabilities=True))
+    there = max(float(np.float32(q)), CLIP)
+    truth = 0.25 * np.log(0.25 / there) + 0.25 * np.log(0.25 / 0.5)
+    assert found["kl"].item() == pytest.approx(truth, abs=1e-12)
+
+
+def test_no_float32_lies_between_the_clip_and_what_stands_for_it() -> None:
+    here = position_blocks._CLIP
+    assert float(here) < CLIP < float(np.nextafter(here, np.float32(1)))
+
+
 def test_probabilities_are_taken_as_they_are_and_labels_may_be_missing() -> None:
     given, every = scores(1, 9), everywhere(scores(1, 9))
     there = own_columns(
