@@ -208,6 +208,48 @@ def test_classes_that_are_not_a_s_are_seen_in_replay(tmp_path: Path, key: Privat
     assert "samples of class" in findings_text(report)
 
 
+# The two segments in the other order
+
+SWAP = PLAN.changed(
+    window=4,
+    horizon=8,
+    perturbations=["order-swap:unit=batch", "order-swap:unit=batch,augment=kept"],
+    causal_break=None,
+    segments=None,
+)
+
+
+def test_segments_that_are_swapped_take_their_augmentation_along(
+    tmp_path: Path, key: PrivateKey
+) -> None:
+    run = study_in_process(tmp_path / "run", key, SWAP, DIRECTIONS)
+    report = check(run)
+    assert report.verdict == "verified", findings_text(report)
+    evidence, seed = RunEvidence(run.folder, run.manifest), run.manifest.seeds[0]
+    names = ("control", *SWAP.treatment_names)
+    control, by_step, kept = (evidence.trace(seed.branch(name).trace) for name in names)
+    for step, source in [(4, 6), (5, 7), (6, 4), (7, 5), (8, 8)]:
+        assert kept.cell(step, "batch") == control.cell(source, "batch")
+        assert by_step.cell(step, "batch") == control.cell(step, "batch")
+        assert kept.cell(step, "order") == by_step.cell(step, "order")
+    # All of the batch is made by the augmentation, so that only what is kept is another course.
+    assert by_step.cell(8, "params") == control.cell(8, "params") != kept.cell(8, "params")
+
+
+@pytest.mark.parametrize(
+    ("target", "swap", "said"),
+    [
+        (DIRECTIONS, "order-swap:augment=kept", "augment=kept is of whole batches"),
+        (BATCHNORM, "order-swap:unit=batch,augment=kept", "the program augments no batches"),
+    ],
+)
+def test_augmentation_that_cannot_be_kept_is_refused(
+    tmp_path: Path, key: PrivateKey, target: str, swap: str, said: str
+) -> None:
+    with pytest.raises(PlanError, match=said):
+        study_in_process(tmp_path / "run", key, SWAP.changed(perturbations=[swap]), target)
+
+
 # What a plan can say
 
 
