@@ -151,10 +151,40 @@ def test_where_it_is_not_asked_statistics_move(tmp_path: Path, key: PrivateKey) 
     assert (finding.step, finding.component) == (5, "batchnorm")
 
 
-def test_a_causal_break_may_reset_what_is_held(tmp_path: Path, key: PrivateKey) -> None:
-    plan = PLAN.changed(causal_break="batchnorm-reset")
-    report = check(study_in_process(tmp_path / "run", key, plan, BATCHNORM))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"causal_break": "batchnorm-reset"},
+        {"causal_break": None, "perturbations": ["batchnorm-reset"]},
+        {"evidence_every": 3},
+    ],
+    ids=["a causal break resets them", "a treatment at t0 does", "sparse evidence"],
+)
+def test_what_is_held_is_what_a_branch_began_with(
+    tmp_path: Path, key: PrivateKey, changes: dict[str, Any]
+) -> None:
+    run = study_in_process(tmp_path / "run", key, PLAN.changed(**changes), BATCHNORM)
+    report = check(run)
     assert report.verdict == "verified", findings_text(report)
+
+
+@pytest.mark.parametrize(
+    ("segments", "said"),
+    [
+        (dict.fromkeys(("same_classes", "hold_batchnorm", "alignment"), False), "nothing is said"),
+        ({"overlap": 2}, "overlap"),
+        ({"overlap": "0.5"}, "overlap"),
+        ({"held": True}, "held"),
+    ],
+)
+def test_a_forged_plan_of_segments_is_malformed(
+    forged: Run, segments: dict[str, Any], said: str
+) -> None:
+    nothing = {"overlap": None} if len(segments) > 1 else {}
+    edit_predicate(forged, lambda told: told["plan"]["segments"].update({**nothing, **segments}))
+    report = check_files(forged)
+    assert failures(report) == {1}
+    assert said in findings_text(report)
 
 
 @pytest.mark.parametrize("name", ["control", SHIFTED, f"{SHIFTED}~broken"])
