@@ -117,6 +117,11 @@ def moves_batches(spec: PerturbationSpec) -> bool:
     return spec.parameters.get("unit") == "batch"
 
 
+def keeps_augmentation(spec: PerturbationSpec) -> bool:
+    """Whether batches that are moved are augmented as at the steps that they come from."""
+    return spec.parameters.get("augment") == "kept"
+
+
 def moves_nothing(spec: PerturbationSpec, window: int, seed: int) -> bool:
     """Whether an order perturbation of whole batches leaves a window as it is.
 

@@ -40,6 +40,7 @@ class Supply:
     _perturbation: DataPerturbation | None = None
     _parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
     _window: range = range(0)
+    _sources: Mapping[int, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, program: Program, seed: int) -> Supply:
@@ -57,6 +58,14 @@ class Supply:
         """Let a perturbation change what the steps of a window consume."""
         self._perturbation, self._parameters, self._window = perturbation, parameters, window
 
+    def keep_augmentation(self, sources: Mapping[int, int]) -> None:
+        """Augment what these steps are delivered as at the steps that it comes from.
+
+        Args:
+            sources: By the step that consumes a batch, the step that the control consumed it at.
+        """
+        self._sources = sources
+
     def replaces(self, step: int) -> bool:
         """Whether a step consumes something else than what the loader delivers."""
         return self.augment is not None or step in self._window
@@ -69,7 +78,9 @@ class Supply:
         """What a step consumes where this is delivered."""
         if step in self._window and self._perturbation is not None:
             return self.changed(step, delivered, self._perturbation, self._parameters)
-        return delivered if self.augment is None else self._augmented(delivered, step)
+        if self.augment is None:
+            return delivered
+        return self._augmented(delivered, self._sources.get(step, step))
 
     def changed(
         self,

@@ -178,6 +178,7 @@ def _data(name: str, summary: str, needs: str, given: dict[str, Parameter]) -> D
 
 _DRAW = {"draw": Parameter(default=0)}
 _UNIT = {"unit": Parameter(default="sample", choices=("batch", "sample"), optional=True)}
+_AUGMENT = {"augment": Parameter(default="step", choices=("kept", "step"), optional=True)}
 _STEP = Parameter(default="reset", choices=("keep", "reset"))
 _ADAM_1 = {"moments": Parameter(default="mv", choices=("m", "v", "mv")), "step": _STEP}
 _ADAM = {**_ADAM_1, **PARAMS}
@@ -304,7 +305,7 @@ DECLARATIONS: Mapping[str, Declaration] = {
             "order",
             "the window's first and second half exchanged, cut between samples or batches",
             "S2",
-            _UNIT,
+            {**_UNIT, **_AUGMENT},
             needs="two samples in the window, or two batches",
         ),
         Declaration(

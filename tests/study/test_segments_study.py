@@ -151,10 +151,40 @@ def test_where_it_is_not_asked_statistics_move(tmp_path: Path, key: PrivateKey) 
     assert (finding.step, finding.component) == (5, "batchnorm")
 
 
-def test_a_causal_break_may_reset_what_is_held(tmp_path: Path, key: PrivateKey) -> None:
-    plan = PLAN.changed(causal_break="batchnorm-reset")
-    report = check(study_in_process(tmp_path / "run", key, plan, BATCHNORM))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"causal_break": "batchnorm-reset"},
+        {"causal_break": None, "perturbations": ["batchnorm-reset"]},
+        {"evidence_every": 3},
+    ],
+    ids=["a causal break resets them", "a treatment at t0 does", "sparse evidence"],
+)
+def test_what_is_held_is_what_a_branch_began_with(
+    tmp_path: Path, key: PrivateKey, changes: dict[str, Any]
+) -> None:
+    run = study_in_process(tmp_path / "run", key, PLAN.changed(**changes), BATCHNORM)
+    report = check(run)
     assert report.verdict == "verified", findings_text(report)
+
+
+@pytest.mark.parametrize(
+    ("segments", "said"),
+    [
+        (dict.fromkeys(("same_classes", "hold_batchnorm", "alignment"), False), "nothing is said"),
+        ({"overlap": 2}, "overlap"),
+        ({"overlap": "0.5"}, "overlap"),
+        ({"held": True}, "held"),
+    ],
+)
+def test_a_forged_plan_of_segments_is_malformed(
+    forged: Run, segments: dict[str, Any], said: str
+) -> None:
+    nothing = {"overlap": None} if len(segments) > 1 else {}
+    edit_predicate(forged, lambda told: told["plan"]["segments"].update({**nothing, **segments}))
+    report = check_files(forged)
+    assert failures(report) == {1}
+    assert said in findings_text(report)
 
 
 @pytest.mark.parametrize("name", ["control", SHIFTED, f"{SHIFTED}~broken"])
@@ -206,6 +236,48 @@ def test_classes_that_are_not_a_s_are_seen_in_replay(tmp_path: Path, key: Privat
     report = check(run)
     assert failures(report) == {8}
     assert "samples of class" in findings_text(report)
+
+
+# The two segments in the other order
+
+SWAP = PLAN.changed(
+    window=4,
+    horizon=8,
+    perturbations=["order-swap:unit=batch", "order-swap:unit=batch,augment=kept"],
+    causal_break=None,
+    segments=None,
+)
+
+
+def test_segments_that_are_swapped_take_their_augmentation_along(
+    tmp_path: Path, key: PrivateKey
+) -> None:
+    run = study_in_process(tmp_path / "run", key, SWAP, DIRECTIONS)
+    report = check(run)
+    assert report.verdict == "verified", findings_text(report)
+    evidence, seed = RunEvidence(run.folder, run.manifest), run.manifest.seeds[0]
+    names = ("control", *SWAP.treatment_names)
+    control, by_step, kept = (evidence.trace(seed.branch(name).trace) for name in names)
+    for step, source in [(4, 6), (5, 7), (6, 4), (7, 5), (8, 8)]:
+        assert kept.cell(step, "batch") == control.cell(source, "batch")
+        assert by_step.cell(step, "batch") == control.cell(step, "batch")
+        assert kept.cell(step, "order") == by_step.cell(step, "order")
+    # All of the batch is made by the augmentation, so that only what is kept is another course.
+    assert by_step.cell(8, "params") == control.cell(8, "params") != kept.cell(8, "params")
+
+
+@pytest.mark.parametrize(
+    ("target", "swap", "said"),
+    [
+        (DIRECTIONS, "order-swap:augment=kept", "augment=kept is of whole batches"),
+        (BATCHNORM, "order-swap:unit=batch,augment=kept", "the program augments no batches"),
+    ],
+)
+def test_augmentation_that_cannot_be_kept_is_refused(
+    tmp_path: Path, key: PrivateKey, target: str, swap: str, said: str
+) -> None:
+    with pytest.raises(PlanError, match=said):
+        study_in_process(tmp_path / "run", key, SWAP.changed(perturbations=[swap]), target)
 
 
 # What a plan can say

@@ -14,7 +14,15 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import NothingToPerturb, RestoreMismatch, UnsupportedLoader
 from auditkit.files import store
-from auditkit.formats.ordering import CURRICULUM, Batch, delivered_order, order_sha256
+from auditkit.formats.ordering import (
+    CURRICULUM,
+    Batch,
+    delivered_order,
+    keeps_augmentation,
+    moves_batches,
+    order_sha256,
+    positions,
+)
 from auditkit.formats.quote import class_of
 from auditkit.formats.run_files import (
     OrderFile,
@@ -302,7 +310,28 @@ def follow_control(
             hint="a longer --window, or another draw=",
         )
     session.driver.pin_order(control, follow, plan.fork_at + 1)
+    if spec is not None and keeps_augmentation(spec):
+        require_kept(session, spec)
+        at, first = positions(spec, plan.window, session.seed), plan.fork_at + 1
+        session.supply.keep_augmentation({first + n: first + int(m) for n, m in enumerate(at)})
     return follow
+
+
+def require_kept(session: Session, spec: PerturbationSpec) -> None:
+    """Refuse to keep the augmentation of batches that are not moved, or not augmented.
+
+    Raises:
+        NothingToPerturb: Saying which.
+    """
+    if not keeps_augmentation(spec):
+        return
+    if not moves_batches(spec):
+        raise NothingToPerturb("augment=kept is of whole batches", hint="unit=batch,augment=kept")
+    if session.supply.augment is None:
+        raise NothingToPerturb(
+            "augment=kept: the program augments no batches that are delivered",
+            hint="leave augment=kept out: a sample that is moved keeps its own augmentation",
+        )
 
 
 def _require_same_difficulty(

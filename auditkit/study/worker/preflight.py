@@ -40,7 +40,7 @@ from auditkit.study.worker.callbacks import StepReporter, TrunkCallback
 from auditkit.study.worker.causal_break import require_breakable
 from auditkit.study.worker.data_changes import try_change
 from auditkit.study.worker.declared_changes import perturb_as_declared
-from auditkit.study.worker.job_files import require_indices
+from auditkit.study.worker.job_files import require_indices, require_kept
 from auditkit.study.worker.recalibration import kept_bytes
 from auditkit.study.worker.segments import require_segments, try_segments
 from auditkit.study.worker.yoking import require_said, require_yokable
@@ -233,6 +233,7 @@ def _asked(plan: StudyPlan) -> list[tuple[str, PerturbationSpec]]:
 def _apply(session: Session, spec: PerturbationSpec, recalibration: list[Any]) -> None:
     if perturbation_of(spec.name).declaration.kind == "order":
         require_indices(session, [spec.name])
+        require_kept(session, spec)
     require_yokable(session, spec)
     if all(part.name in DECLARATIONS for part in spec.parts):
         perturb(session, spec, recalibration=recalibration)
