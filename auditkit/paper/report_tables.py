@@ -94,7 +94,7 @@ def to_grouped(shown: ReportTable) -> Html:
 
 def to_latex(shown: ReportTable) -> str:
     r"""The table as a ``tabular`` of booktabs, for ``\input``."""
-    kinds = {name: "r" for name in shown.numbers} | {"note": _PROSE}
+    kinds = dict.fromkeys(shown.numbers, "r") | {"note": _PROSE}
     columns = "".join(kinds.get(name, "l") for name in shown.headings)
     lines = [
         r"{\footnotesize\setlength{\tabcolsep}{3pt}%",

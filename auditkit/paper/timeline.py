@@ -9,6 +9,12 @@ from auditkit.records.plan import StudyPlan, as_typed
 #: In units of the drawing: it is as wide as a phone.
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW = 420.0, 12.0, 400.0, 34.0, 30.0
 
+#: How far below a branch its broken copy runs.
+_BELOW = 6.0
+
+#: The branch that has none.
+_REPLICA = "replica"
+
 #: Characters of a branch's name, and branches, that are drawn.
 _MAX_NAME, _MAX_BRANCHES = 38, 24
 
@@ -31,6 +37,13 @@ def timeline(plan: StudyPlan) -> Html:
         y = _TOP + _ROW * row
         parts += [_line(fork, y, _RIGHT, y, colour), _text(name, fork + 6, y - 6)]
         parts += [_dot(at(step), y, colour) for step in plan.probed.values()]
+        if plan.causal_break is not None and name != _REPLICA:
+            start = at(plan.window_end)
+            parts += [
+                _line(start, y, start + _BELOW, y + _BELOW, colour),
+                _line(start + _BELOW, y + _BELOW, _RIGHT, y + _BELOW, colour, dashes="5 3"),
+                _dot(_RIGHT, y + _BELOW, colour),
+            ]
     parts += [
         _text(f"t0 = {plan.fork_at}", fork, 14, "middle"),
         _text(f"t0+W = {plan.window_end}", max(at(plan.window_end), fork + 62), 27, "middle"),
@@ -44,12 +57,15 @@ def timeline(plan: StudyPlan) -> Html:
         "svg",
         element("title", text(said)),
         *parts,
-        viewBox=f"0 0 {_WIDTH:g} {bottom + 12:g}",
+        viewBox=f"0 0 {_WIDTH:g} {bottom + 14:g}",
         role="img",
         aria_label=said,
     )
     caption = "One seed: steps from left to right, not to scale before t0; dots: where branches "
     caption += "are compared with the control."
+    if plan.causal_break is not None:
+        reset = as_typed(plan.causal_break.branch_name)
+        caption += f" Dashed: the second copy of each, with {reset} at t0+W, the causal break."
     return element("figure", drawn, element("figcaption", text(caption)))
 
 
@@ -60,13 +76,21 @@ def _branches(plan: StudyPlan) -> list[tuple[str, str]]:
     if rest > 0:
         treatments = [*treatments[:_MAX_BRANCHES], (f"and {rest} more", BLUE)]
     placebos = "placebo" if plan.placebos == 1 else f"{plan.placebos} placebos"
-    return [("control", GREEN), ("replica", GREEN), (placebos, VERMILION), *treatments]
+    return [("control", GREEN), (_REPLICA, GREEN), (placebos, VERMILION), *treatments]
 
 
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str = "currentColor") -> Html:
+def _line(
+    x1: float,
+    y1: float,
+    x2: float,
+    y2: float,
+    colour: str = "currentColor",
+    *,
+    dashes: str | None = None,
+) -> Html:
     where = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
     ends = {name: f"{value:.1f}" for name, value in where.items()}
-    return element("line", **ends, stroke=colour, stroke_width="2")
+    return element("line", **ends, stroke=colour, stroke_width="2", stroke_dasharray=dashes)
 
 
 def _dot(x: float, y: float, colour: str) -> Html:
