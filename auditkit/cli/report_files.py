@@ -22,7 +22,10 @@ from auditkit.records.estimate import (
 from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
 
 #: Names of all pictures, and of the tables with the records that they are made of.
-FIGURES = ("seeds", "distances", "forest", "curves", "divergence", "reliability", "loss")
+FIGURES = (
+    *("seeds", "distances", "forest", "curves", "back-flow"),
+    *("divergence", "reliability", "loss"),
+)
 RECORDS = {
     "levels": ControlLevel,
     "distances": DistanceEstimate,
