@@ -40,7 +40,6 @@ from auditkit.errors import AuditError, UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.evidence.verdicts import is_recording_report
 from auditkit.formats.statements import Manifest, manifest_from_statement
-from auditkit.paper.back_flow_picture import back_flow_pictures
 from auditkit.paper.drawing import Drawn, require_matplotlib, to_svg
 from auditkit.paper.pictures import loss_pictures, study_pictures
 from auditkit.paper.report_page import Picture, Said, Shown, is_page, page
@@ -186,7 +185,6 @@ def _said(found: _Found, note: str) -> Said:
 def _drawn(found: _Found, folder: Path) -> Iterator[Drawn]:
     if found.estimates is not None:
         yield from study_pictures(found.estimates)
-        yield from back_flow_pictures(found.estimates)
         if isinstance(found.manifest, StudyManifest):
             run = RunEvidence(folder, found.manifest)
             yield from _drawn_of_files(run, split_metric(found.estimates.primary_metric)[0])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from auditkit.paper.back_flow_picture import back_flow_picture
 from auditkit.paper.drawing import Drawn, label
 from auditkit.paper.effect_curves import effect_curves
 from auditkit.paper.style import BLUE, GREEN, GREY, VERMILION
@@ -73,6 +74,7 @@ def study_pictures(estimates: EstimateTable) -> Iterator[Drawn]:
             lambda figure: _draw_forest(figure, names, primary, what),
         )
     yield from effect_curves(estimates, what, "".join(_of_floor(primary)))
+    yield from back_flow_picture(estimates)
 
 
 def loss_pictures(logged: Mapping[str, tuple[Sequence[float], Sequence[float]]]) -> Iterator[Drawn]:

@@ -9,8 +9,11 @@ from auditkit.records.plan import StudyPlan, as_typed
 #: In units of the drawing: it is as wide as a phone.
 _WIDTH, _LEFT, _RIGHT, _TOP, _ROW = 420.0, 12.0, 400.0, 34.0, 30.0
 
-#: How far below a branch its broken copy is drawn.
-_APART = 9.0
+#: How far below a branch its broken copy runs.
+_BELOW = 6.0
+
+#: The branch that has none.
+_REPLICA = "replica"
 
 #: Characters of a branch's name, and branches, that are drawn.
 _MAX_NAME, _MAX_BRANCHES = 38, 24
@@ -34,8 +37,13 @@ def timeline(plan: StudyPlan) -> Html:
         y = _TOP + _ROW * row
         parts += [_line(fork, y, _RIGHT, y, colour), _text(name, fork + 6, y - 6)]
         parts += [_dot(at(step), y, colour) for step in plan.probed.values()]
-        if plan.causal_break is not None and name != "replica":
-            parts += _broken(at(plan.window_end), y, colour)
+        if plan.causal_break is not None and name != _REPLICA:
+            start = at(plan.window_end)
+            parts += [
+                _line(start, y, start + _BELOW, y + _BELOW, colour),
+                _line(start + _BELOW, y + _BELOW, _RIGHT, y + _BELOW, colour, dashes="5 3"),
+                _dot(_RIGHT, y + _BELOW, colour),
+            ]
     parts += [
         _text(f"t0 = {plan.fork_at}", fork, 14, "middle"),
         _text(f"t0+W = {plan.window_end}", max(at(plan.window_end), fork + 62), 27, "middle"),
@@ -45,43 +53,20 @@ def timeline(plan: StudyPlan) -> Html:
         f"Timeline: the trunk runs to step {plan.fork_at}; {len(names)} lines of branches run from "
         f"there to step {plan.horizon} and are compared at t0+W, step {plan.window_end}, and at T"
     )
-    if plan.causal_break is not None:
-        said += (
-            f"; dashed: a second copy of each but the replica, in which {_break(plan)} is applied "
-            "at t0+W (cross)"
-        )
     drawn = element(
         "svg",
         element("title", text(said)),
         *parts,
-        viewBox=f"0 0 {_WIDTH:g} {bottom + (12 if plan.causal_break is None else 12 + _APART):g}",
+        viewBox=f"0 0 {_WIDTH:g} {bottom + 14:g}",
         role="img",
         aria_label=said,
     )
     caption = "One seed: steps from left to right, not to scale before t0; dots: where branches "
     caption += "are compared with the control."
     if plan.causal_break is not None:
-        caption += (
-            f" Dashed: a second copy of the branch, in which the causal break, {_break(plan)}, is "
-            "applied at t0+W (cross). Up to there is segment A, the histories; then segment B."
-        )
+        reset = as_typed(plan.causal_break.branch_name)
+        caption += f" Dashed: the second copy of each, with {reset} at t0+W, the causal break."
     return element("figure", drawn, element("figcaption", text(caption)))
-
-
-def _break(plan: StudyPlan) -> str:
-    return plan.causal_break.typed if plan.causal_break else ""
-
-
-def _broken(x: float, y: float, colour: str) -> list[Html]:
-    """The copy that is broken: apart from the branch at t0+W, and below it up to T."""
-    below, arm = y + _APART, 3.5
-    return [
-        _line(x, y, x, below, colour, dashed=True),
-        _line(x, below, _RIGHT, below, colour, dashed=True),
-        _line(x - arm, below - arm, x + arm, below + arm),
-        _line(x - arm, below + arm, x + arm, below - arm),
-        _dot(_RIGHT, below, colour),
-    ]
 
 
 def _branches(plan: StudyPlan) -> list[tuple[str, str]]:
@@ -91,7 +76,7 @@ def _branches(plan: StudyPlan) -> list[tuple[str, str]]:
     if rest > 0:
         treatments = [*treatments[:_MAX_BRANCHES], (f"and {rest} more", BLUE)]
     placebos = "placebo" if plan.placebos == 1 else f"{plan.placebos} placebos"
-    return [("control", GREEN), ("replica", GREEN), (placebos, VERMILION), *treatments]
+    return [("control", GREEN), (_REPLICA, GREEN), (placebos, VERMILION), *treatments]
 
 
 def _line(
@@ -101,12 +86,11 @@ def _line(
     y2: float,
     colour: str = "currentColor",
     *,
-    dashed: bool = False,
+    dashes: str | None = None,
 ) -> Html:
     where = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
-    given = {name: f"{value:.1f}" for name, value in where.items()}
-    given |= {"stroke_dasharray": "5 3"} if dashed else {}
-    return element("line", **given, stroke=colour, stroke_width="2")
+    ends = {name: f"{value:.1f}" for name, value in where.items()}
+    return element("line", **ends, stroke=colour, stroke_width="2", stroke_dasharray=dashes)
 
 
 def _dot(x: float, y: float, colour: str) -> Html:

@@ -272,6 +272,11 @@ def test_every_point_of_every_picture(estimates: EstimateTable, told: dict[str, 
     ]
     means = [[r["excess"], r["interval"]["low"], r["interval"]["high"]] for r in rows]
     scales = [[r["mean_distance"], r["floor"], r["seed_distance"]] for r in rows]
+    flows = [
+        [*r["per_seed"], r["floor"], r["mean"], r["interval"]["low"], r["interval"]["high"]]
+        for r in told["back_flow"]
+    ]
+    assert drawn_points(estimates, "back-flow") == sorted(chain(*flows))
     assert drawn_points(estimates, "seeds") == sorted(chain(*excesses, *means))
     assert drawn_points(estimates, "forest") == sorted(chain(*means))
     assert drawn_points(estimates, "distances") == sorted(chain(*scales))
