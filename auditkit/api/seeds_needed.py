@@ -120,4 +120,4 @@ def _check_positive(name: str, value: object) -> None:
 
 
 def _warn(line: str) -> None:
-    warnings.warn(line, stacklevel=4)  # where auditkit.power was called
+    warnings.warn(line, stacklevel=5)  # where auditkit.power was called
