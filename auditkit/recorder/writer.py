@@ -33,6 +33,7 @@ from auditkit.recorder.chains import HashChains
 from auditkit.recorder.group_changes import GroupChanges
 from auditkit.recorder.proof import BegunCounters, Proof, Resumption, RowPace
 from auditkit.recorder.scalars import ScalarLog
+from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.journal import NEVER_CLOSED, KeptCheckpoint, RecordingJournal
 from auditkit.records.manifest import CODE_FOLDER
 from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
@@ -59,6 +60,7 @@ class RecordSettings:
         unproven: Whether to resume without comparing anything.
         new: Whether ``out`` is to get a number of its own.
         call: What takes ``extras=`` and ``averaged=``, for advice: a callback calls ``wrap``.
+        evidence_digest: Recipe of the state's digests.
     """
 
     out: Path
@@ -69,6 +71,7 @@ class RecordSettings:
     unproven: bool = False
     new: bool = False
     call: str = "wrap"
+    evidence_digest: str = EVIDENCE_RECIPE
 
 
 class RecordingWriter:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.environment import Environment
 from auditkit.records.manifest import ProgramRecord
 from auditkit.records.recording import CheckpointRecord, WorldRecord
@@ -57,6 +58,7 @@ class RecordingJournal:
         world: The processes.
         final: Commitments to the state at the end of a script that never closed its Recorder.
         resumed_with: Arguments that it was resumed with, where they were others.
+        evidence_digest: Recipe of the state's digests in its rows.
     """
 
     seed: int | None
@@ -76,6 +78,7 @@ class RecordingJournal:
     world: WorldRecord | None = None
     final: dict[str, str] = field(default_factory=dict)
     resumed_with: tuple[tuple[str, ...], ...] = ()
+    evidence_digest: str = EVIDENCE_RECIPE
 
     @property
     def checkpoints(self) -> tuple[CheckpointRecord, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.environment import Environment
 from auditkit.records.manifest import FileRecord, Producer, ProgramRecord, RunTimes
 from auditkit.records.plan import LEFT_OUT_IF_DEFAULT
@@ -122,6 +123,7 @@ class RecordingManifest:
         closed_as: How the recorded process ended, where it did not end its recording: ``auditkit
             close`` made this manifest of what it had left.
         resumed_with: Arguments that the script was resumed with, in order, where they were others.
+        evidence_digest: Recipe of the state's digests in every row.
     """
 
     schema_version: str
@@ -136,6 +138,7 @@ class RecordingManifest:
     files: tuple[FileRecord, ...]
     closed_as: str | None = None
     resumed_with: tuple[tuple[str, ...], ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    evidence_digest: str = field(default=EVIDENCE_RECIPE, metadata=LEFT_OUT_IF_DEFAULT)
 
     def file(self, name: str) -> FileRecord:
         """The file of that name.
