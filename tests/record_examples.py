@@ -277,6 +277,7 @@ RECORDING = RecordingManifest(
     closed_as="the process was killed",
     resumed_with=(("train.py", "--data", "~/other"), ()),
     sharded=(ShardedState(2, {"params": sha("8")}),),
+    evidence_digest="int64-mix/1",
 )
 
 REPLAY = ReplayReport(
@@ -732,6 +733,7 @@ EXAMPLES: tuple[Any, ...] = (
         world=WORLD,
         final={"params": sha("6")},
         resumed_with=(("--data", "~/other"), ()),
+        evidence_digest="int64-mix/1",
         unresumable="loader.dataset.rng is a generator that no checkpoint holds",
         sharded=("params",),
     ),
@@ -748,6 +750,7 @@ EXAMPLES: tuple[Any, ...] = (
         deterministic=True,
         threads=2,
         commit_at=(4, 8),
+        evidence_digest="int64-mix/1",
     ),
     PowerReport(
         metric="nll",

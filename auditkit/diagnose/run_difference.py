@@ -19,7 +19,7 @@ from auditkit.diagnose.details import (
 )
 from auditkit.diagnose.first_difference import first_mismatch, first_steps
 from auditkit.diagnose.manifest_texts import NOTE_NAMES, manifest_texts, note_texts
-from auditkit.diagnose.runs import ComparedRun, Texts, TraceSource, open_run
+from auditkit.diagnose.runs import ComparedRun, Texts, TraceSource, open_run, require_one_recipe
 from auditkit.errors import UsageError
 from auditkit.evidence.comparison import Mismatch, causing_step
 from auditkit.evidence.distances import Magnitude, measure, total_variations
@@ -145,10 +145,13 @@ def compare_runs(left: str, right: str, ignored: Collection[str] = ()) -> RunDif
         ignored: Of :data:`IGNORABLE`, what is only noted; the command line always is.
 
     Raises:
-        UsageError: When one of them does not exist, or it is not clear what is meant.
+        UsageError: When one of them does not exist, it is not clear what is meant, or the two
+            have digests of two recipes.
         MalformedError: When one of them is broken.
     """
-    return _Comparison(open_run(left), open_run(right), {"command", *ignored}).result()
+    ours, theirs = open_run(left), open_run(right)
+    require_one_recipe(ours, theirs)
+    return _Comparison(ours, theirs, {"command", *ignored}).result()
 
 
 class _Comparison:

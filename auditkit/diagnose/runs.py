@@ -128,6 +128,15 @@ class ComparedRun:
     signers: tuple[str, ...] = ()
     is_selected: bool = False
 
+    @property
+    def evidence_digest(self) -> str | None:
+        """Recipe of the state's digests, where there is a manifest that says it."""
+        if self.manifest is None:
+            return None
+        if isinstance(self.manifest, StudyManifest):
+            return self.manifest.plan.evidence_digest
+        return self.manifest.evidence_digest
+
     def trace(self, source: TraceSource) -> Iterator[Trace]:
         """The pieces of a trace, one in memory at a time.
 
@@ -314,6 +323,22 @@ def _streams(contract: RngContract) -> Texts:
 
 def _prefixed(prefix: str, texts: Texts) -> dict[str, str]:
     return {f"{prefix}: {name}": text for name, text in texts.items()}
+
+
+def require_one_recipe(left: ComparedRun, right: ComparedRun) -> None:
+    """Two runs can be compared row by row where their digests are of one recipe.
+
+    Raises:
+        UsageError: When their manifests name two.
+    """
+    ours, theirs = left.evidence_digest, right.evidence_digest
+    if None not in {ours, theirs} and ours != theirs:
+        raise UsageError(
+            "the rows of the two have digests of two recipes, which cannot be compared",
+            expected=ours,
+            found=theirs,
+            hint="run one of them again with the evidence_digest of the other",
+        )
 
 
 def _unfinished(name: str, folder: Path) -> ComparedRun:

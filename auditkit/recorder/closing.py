@@ -85,6 +85,7 @@ def close_recording(out: Path, key: SigningKey) -> RecordingManifest:
             closed_as=_ended(first),
             resumed_with=first.resumed_with,
             sharded=states_of(out, ranks),
+            evidence_digest=first.evidence_digest,
         )
         envelope = sign_statement(to_statement(manifest), key.key)
         signer = f"{public_line(key.key)}\n".encode()

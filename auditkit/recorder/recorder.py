@@ -42,6 +42,7 @@ from auditkit.recorder.script_jobs import JobBackend
 from auditkit.recorder.tasks import receive_task
 from auditkit.recorder.wrapping import Wrapped, sort_objects
 from auditkit.recorder.writer import RecordingStopped, RecordSettings
+from auditkit.records.digest import EVIDENCE_RECIPE, EVIDENCE_RECIPES
 from auditkit.records.job import Job
 from auditkit.signing.trust import KEY_VARIABLE, SigningKey, signing_key
 
@@ -72,6 +73,8 @@ class Recorder:
             ``out-0002``; an ``out`` that is there counts as the first. :attr:`out` is the new
             folder once wrap was called.
         key: Private key to sign with; else ``$AUDITKIT_KEY``, else this machine's own.
+        evidence_digest: Recipe of the state's digests; ``int64-mix/1`` is made on the GPU where
+            the state lies.
 
     Raises:
         PlanError: On numbers that mean nothing.
@@ -88,14 +91,23 @@ class Recorder:
         key: str | os.PathLike[str] | None = None,
         patience: float = 600.0,
         new: bool = False,
+        evidence_digest: str = EVIDENCE_RECIPE,
     ) -> None:
+        if evidence_digest not in EVIDENCE_RECIPES:
+            raise PlanError(
+                "unknown evidence_digest",
+                expected=" or ".join(EVIDENCE_RECIPES),
+                found=repr(evidence_digest)[:80],
+            )
         if not 0 < patience <= _LONGEST:
             raise PlanError(f"patience is above 0 and at most {_LONGEST:g} seconds")
         if checkpoint_every < 0 or (keep_checkpoints is not None and keep_checkpoints < 1):
             raise PlanError("checkpoint_every is at least 0, keep_checkpoints at least 1")
         # Absolute from now on: a script may change its working directory.
         self._settings = RecordSettings(
-            Path(out).absolute(), seed, checkpoint_every, keep_checkpoints, patience, new=new
+            *(Path(out).absolute(), seed, checkpoint_every, keep_checkpoints, patience),
+            new=new,
+            evidence_digest=evidence_digest,
         )
         named = key if key is not None else os.environ.get(KEY_VARIABLE) or None
         self._key_file = None if named is None else Path(named).absolute()

@@ -160,7 +160,8 @@ class RecordingBackend(RecorderBackend):
         return Resumption(journal, kept.get(start), rows.until(last))
 
     def _begin(self, resumption: Resumption | None) -> None:
-        auditor, session = Auditor(1, commit_data=True), self._instrumented.session
+        recipe, session = self._settings.evidence_digest, self._instrumented.session
+        auditor = Auditor(1, commit_data=True, recipe=recipe)
         fork, proof = None, None
         starts = commitments(capture_streams().leaves())
         if resumption is None:
@@ -174,6 +175,7 @@ class RecordingBackend(RecorderBackend):
                 program=self._program_now() if self._rank == 0 else None,
                 command=command_now(),
                 world=self._world(),
+                evidence_digest=recipe,
             )
             self._folder.write_journal(journal)
         else:
@@ -255,6 +257,8 @@ class RecordingBackend(RecorderBackend):
         if journal.loaders != self._instrumented.describe_loaders():
             lines.append("the loaders are set up in another way")
         lines.extend(sharding_differences(journal.world, self._world()))
+        if journal.evidence_digest != self._settings.evidence_digest:
+            lines.append(f"evidence_digest was {journal.evidence_digest}")
         if lines:
             raise RestoreMismatch(
                 f"the unfinished recording ran under other settings: {lines[0]}",
@@ -319,6 +323,7 @@ class RecordingBackend(RecorderBackend):
             files=tuple(sorted(files, key=lambda file: file.name)),
             resumed_with=journal.resumed_with,
             sharded=states_of(self._settings.out, [result.record for result in results]),
+            evidence_digest=journal.evidence_digest,
         )
 
     def _world(self) -> WorldRecord:

@@ -69,7 +69,7 @@ class StreamingBackend(RecorderBackend):
             fork = read_fork(*store.read_tensors(Path(task.checkpoint), what="checkpoint"))
             self._instrumented.loaders[""].restore(fork.loader)
             self._instrumented.loaders[""].next_step = task.first_step
-        auditor = Auditor(task.first_step, commit_data=True)
+        auditor = Auditor(task.first_step, commit_data=True, recipe=task.evidence_digest)
         auditor.resume_drawn(task.drawn)
         self._chains = HashChains(bytes.fromhex(task.order_head), bytes.fromhex(task.consumed_head))
         callback = _RowSender(connection, task, self._instrumented, auditor, self._chains)

@@ -31,6 +31,7 @@ from auditkit.recorder.proof import BegunCounters, Proof, Resumption, RowPace
 from auditkit.recorder.scalars import ScalarLog
 from auditkit.recorder.sharded_parts import leave_parts
 from auditkit.recorder.sharded_states import leave_checkpoints
+from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.journal import NEVER_CLOSED, KeptCheckpoint, RecordingJournal
 from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
 from auditkit.records.rng import UNSEEDED, RngContract, StreamContract
@@ -58,6 +59,7 @@ class RecordSettings:
         unproven: Whether to resume without comparing anything.
         new: Whether ``out`` is to get a number of its own.
         call: What takes ``extras=`` and ``averaged=``, for advice: a callback calls ``wrap``.
+        evidence_digest: Recipe of the state's digests.
     """
 
     out: Path
@@ -68,6 +70,7 @@ class RecordSettings:
     unproven: bool = False
     new: bool = False
     call: str = "wrap"
+    evidence_digest: str = EVIDENCE_RECIPE
 
 
 class RecordingWriter:

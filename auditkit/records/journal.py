@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
+from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.environment import Environment
 from auditkit.records.manifest import ProgramRecord
 from auditkit.records.recording import CheckpointRecord, WorldRecord
@@ -58,6 +59,7 @@ class RecordingJournal:
         final: Commitments to the state at the end of a script that never closed its Recorder.
         resumed_with: Arguments that it was resumed with, where they were others.
         sharded: Components of which this process holds only a part.
+        evidence_digest: Recipe of the state's digests in its rows.
     """
 
     seed: int | None
@@ -78,6 +80,7 @@ class RecordingJournal:
     final: dict[str, str] = field(default_factory=dict)
     resumed_with: tuple[tuple[str, ...], ...] = ()
     sharded: tuple[str, ...] = ()
+    evidence_digest: str = EVIDENCE_RECIPE
 
     @property
     def checkpoints(self) -> tuple[CheckpointRecord, ...]:

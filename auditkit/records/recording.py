@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.environment import Environment
 from auditkit.records.manifest import FileRecord, Producer, ProgramRecord, RunTimes
 from auditkit.records.plan import LEFT_OUT_IF_DEFAULT
@@ -128,6 +129,7 @@ class RecordingManifest:
         resumed_with: Arguments that the script was resumed with, in order, where they were others.
         sharded: Digests of what the processes hold together, whatever their number: of the state
             at the start, in each checkpoint and at the end.
+        evidence_digest: Recipe of the state's digests in every row.
     """
 
     schema_version: str
@@ -143,6 +145,7 @@ class RecordingManifest:
     closed_as: str | None = None
     resumed_with: tuple[tuple[str, ...], ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     sharded: tuple[ShardedState, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    evidence_digest: str = field(default=EVIDENCE_RECIPE, metadata=LEFT_OUT_IF_DEFAULT)
 
     def file(self, name: str) -> FileRecord:
         """The file of that name.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from auditkit.records.digest import EVIDENCE_RECIPE
+
 
 @dataclass(frozen=True)
 class RowsTask:
@@ -27,6 +29,7 @@ class RowsTask:
         deterministic: Whether to set deterministic kernels, which a Recorder never does by
             itself.
         threads: Threads to set then.
+        evidence_digest: Recipe of the state's digests.
     """
 
     checkpoint: str | None = None
@@ -41,3 +44,4 @@ class RowsTask:
     consumed_head: str = ""
     deterministic: bool = False
     threads: int = 1
+    evidence_digest: str = EVIDENCE_RECIPE

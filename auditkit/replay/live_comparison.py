@@ -117,7 +117,8 @@ class LiveComparison:
         return self._dump / f"state-{rank}.safetensors"
 
     def _task_of(self, rank: int) -> RowsTask:
-        task, record = self._task, self._recorded.rank(rank)
+        record = self._recorded.rank(rank)
+        task = replace(self._task, evidence_digest=self._recorded.manifest.evidence_digest)
         if self._start and record is not None:
             task = self._recorded.task_from(rank, self._start, task)
         if record is not None and self._commits:

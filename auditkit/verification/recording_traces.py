@@ -146,7 +146,7 @@ class _Reader:
         """The file holds the committed state, which is that of the row after its step."""
         file, row = checkpoint.file, checkpoint.step + 1
         try:
-            sections = self.evidence.sections(file)
+            sections = self.evidence.sections(file, self.evidence.manifest.evidence_digest)
         except AuditError as error:
             yield as_finding(error)
             return

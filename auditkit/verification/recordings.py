@@ -15,6 +15,7 @@ from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.verdicts import NOT_APPLICABLE, as_finding
 from auditkit.formats.scalar_file import scalars_from_tensors
 from auditkit.formats.snapshot_file import UNTRACED
+from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import CONSUMED, is_consumed
 from auditkit.records.recording import TRACE_STEPS, RankRecord, RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
@@ -53,6 +54,10 @@ class RecordingVerification(Verification):
     ) -> None:
         super().__init__(opened, request)
         self._recording = recording
+        recipe = recording.manifest.evidence_digest
+        self._recipe = (
+            "" if recipe == EVIDENCE_RECIPE else f"; the state is in evidence by {recipe}"
+        )
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""
@@ -83,7 +88,7 @@ class RecordingVerification(Verification):
         for where, step, proof in resumed:
             if proof == "not proven":
                 self._checks.warn(4, f"{where}: resumed after step {step}, not proven")
-        text = f"{steps} of {who}, {_counted(n_checkpoints, 'checkpoint')}"
+        text = f"{steps} of {who}, {_counted(n_checkpoints, 'checkpoint')}{self._recipe}"
         for step, proof in dict.fromkeys((step, proof) for _, step, proof in resumed):
             text += f", resumed after step {step} ({proof})"
         self._checks.ran(4, text)
@@ -104,7 +109,7 @@ class RecordingVerification(Verification):
         elif equal:
             self._replayed = "all"
             self._conclude(equal)
-            self._checks.ran(8, self._replay_text)
+            self._checks.ran(8, f"{self._replay_text}{self._recipe}")
         elif counted:
             self._conclude(counted)
             self._checks.skip(8, f"in part; {_WITHOUT_REPLAY}")

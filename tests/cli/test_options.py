@@ -71,7 +71,10 @@ def test_further_steps_override_those_of_the_study_and_none_takes_them_away() ->
     study = StudyPlan(3, 3, 9, [0], ["carry"], probe_at=[5])
     nothing = dict.fromkeys(("fork_at", "window", "horizon", "seeds", "placebos", "placebo_scale"))
     nothing |= dict.fromkeys(
-        ("primary_metric", "threads", "evidence_every", "causal_break", "design")
+        (
+            *("primary_metric", "threads", "causal_break", "design"),
+            *("evidence_every", "evidence_digest"),
+        )
     )
     rest = {**nothing, "perturb": (), "margins": ()}
 

@@ -14,8 +14,13 @@ from auditkit.signing.keys import PrivateKey
 from auditkit.verification.fork import check_fork
 
 RINGS = "ring_study.py:make_program"
+QUEUE_STALE = "queue-stale:name=memory,pointer=auditkit.RingBuffer/position"
 STUDY = PLAN.changed(
-    fork_at=50, window=2, horizon=56, placebos=1, perturbations=["queue-clear:name=memory"]
+    fork_at=50,
+    window=2,
+    horizon=56,
+    placebos=1,
+    perturbations=["queue-clear:name=memory", QUEUE_STALE, "queue-shuffle:name=memory"],
 )
 
 

@@ -62,10 +62,11 @@ class RingBuffer:
             )
         self.arrays: Mapping[str, Any] = MappingProxyType(dict(arrays))
         self.capacity = counts.pop()
-        self._at = torch.zeros(2, dtype=torch.int64)
-        self._counts = np.from_dlpack(self._at)  # the same memory, which numpy reads sooner
+        counts_here = torch.zeros(2, dtype=torch.int64)
+        self._counts = np.from_dlpack(counts_here)  # the same memory, which numpy reads sooner
+        self._position, self._filled = counts_here[:1], counts_here[1:]
         self._tensors = found
-        self._leaves = RingLeaves({RING_KEY: {"at": self._at, "arrays": found}}, self.capacity)
+        self._leaves = RingLeaves(self.state_dict(), self.capacity)
 
     @classmethod
     def zeros(cls, capacity: int, **fields: tuple[Sequence[int], Any]) -> RingBuffer:
@@ -97,6 +98,9 @@ class RingBuffer:
     def position(self) -> int:
         """The row that :meth:`add` writes next."""
         return int(self._counts[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (dict(self.arrays), self.position, len(self))
 
     def __len__(self) -> int:
         return int(self._counts[1])
@@ -176,7 +180,8 @@ class RingBuffer:
 
     def state_dict(self) -> dict[str, Any]:
         """What it holds, live."""
-        return {RING_KEY: {"at": self._at, "arrays": dict(self._tensors)}}
+        counts = {"position": self._position, "filled": self._filled}
+        return {RING_KEY: {**counts, "arrays": dict(self._tensors)}}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Put back what it held.
@@ -190,7 +195,8 @@ class RingBuffer:
         if there != here:
             raise RestoreMismatch("the ring buffer has other arrays", expected=there, found=here)
         with torch.no_grad():
-            self._at.copy_(saved["at"])
+            self._position.copy_(saved["position"])
+            self._filled.copy_(saved["filled"])
             for name, tensor in self._tensors.items():
                 tensor.copy_(saved["arrays"][name])
         self.wrote()
@@ -221,6 +227,13 @@ def _plain(value: Any, *, as_tensor: bool) -> Any:
     if value.requires_grad:
         value = value.detach()
     return value if value.is_cpu else value.cpu()
+
+
+def _again(arrays: Mapping[str, Array], position: int, count: int) -> RingBuffer:
+    """A copy, of arrays that were copied."""
+    made = RingBuffer(arrays)
+    made._counts[:] = position, count
+    return made
 
 
 def _name(name: object) -> str:

@@ -56,7 +56,7 @@ class RingLeaves(SummedLeaves):
             if leaf.nbytes:
                 self._places.append(len(self._pieces))
                 self._pieces.append(b"")
-                self._arrays.append(_Array(name, leaf, n_rows, capacity))
+                self._arrays.append(_Array(name, leaf, n_rows))
                 n_rows += self._arrays[-1].n_rows
         self._factors = multipliers(0, max(array.n_rows for array in self._arrays))
         self._rows = np.zeros((2, n_rows), np.uint64)
@@ -156,10 +156,9 @@ class _Array:
         name: Of its entry.
         tensor: The array; it must stay where it is.
         first: Where its rows of 512 bytes begin among those of all arrays.
-        capacity: Rows of the memory; what has another number is where the memory stands.
     """
 
-    def __init__(self, name: str, tensor: Tensor, first: int, capacity: int) -> None:
+    def __init__(self, name: str, tensor: Tensor, first: int) -> None:
         self.name = name.removeprefix(f"{RING_KEY}/").removeprefix("arrays/")
         self._tensor, self._address, self.first = tensor, tensor.data_ptr(), first
         self.data = memory_view(self._address, tensor.nbytes)

@@ -36,7 +36,7 @@ State = Mapping[str, Leaves]
 _LAID_OUT = 2**28
 
 #: Rows that are mixed at a time: of a processor those that stay in its cache.
-_ROWS_AT_ONCE, _ROWS_AT_ONCE_ELSEWHERE = 512, 2**18
+_ROWS_AT_ONCE, _ROWS_AT_ONCE_ELSEWHERE = 1024, 2**18
 
 #: Layouts that are kept: a loop that accumulates gradients has two.
 _KEPT = 4
