@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 from ray.exceptions import RayError, RayTaskError
@@ -15,6 +17,9 @@ from auditkit.engines.remote_job import WorkerDied, do
 
 #: How often a job is tried again whose worker died, or whose process was killed there.
 _RETRIES = 3
+
+#: Seconds to connect in.
+_CONNECT = 15.0
 
 
 def connect(address: str | None, jobs: int) -> RayEngine:
@@ -30,6 +35,7 @@ def connect(address: str | None, jobs: int) -> RayEngine:
     if ray.is_initialized():
         return RayEngine(address, is_ours=False)
     try:
+        _require_somebody(address)
         ray.init(
             address=address or "local",
             log_to_driver=False,
@@ -39,6 +45,21 @@ def connect(address: str | None, jobs: int) -> RayEngine:
     except (OSError, ValueError, RuntimeError, RayError) as error:
         raise unreachable("ray", address, error) from error
     return RayEngine(address, is_ours=True)
+
+
+def _require_somebody(address: str | None) -> None:
+    """Require that a port is open, for which ray itself would wait for many minutes.
+
+    Raises:
+        OSError: When it is not.
+        ValueError: When the address has none.
+    """
+    if address in (None, "auto", "local"):
+        return
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname is None or place.port is None:
+        raise ValueError("an address is HOST:PORT, ray://HOST:PORT or auto")
+    socket.create_connection((place.hostname, place.port), timeout=_CONNECT).close()
 
 
 class RayEngine:
