@@ -51,3 +51,20 @@ def test_a_signal_while_modules_are_imported_is_one_line(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr, done.stdout) == (code, line, "")
+
+
+def test_an_engine_that_would_crash_at_the_end_does_not_change_the_exit_code() -> None:
+    script = (
+        "import atexit, os, sys\n"
+        "from auditkit.__main__ import main\n"
+        "from auditkit.engines import lost\n"
+        "atexit.register(os._exit, 139)\n"
+        "lost.ABANDONED.append('ray')\n"
+        "sys.argv[1:] = ['show', '/nowhere']\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("auditkit: cannot read '/nowhere'")

@@ -43,12 +43,20 @@ class Received:
 
 @contextmanager
 def received_manifest(text: str) -> Iterator[Received]:
-    """The manifest that a user named, by itself, by its folder, or by a .zip or .tar.gz.
+    """The manifest that a user named: by itself, its folder, its URL, or a .zip or .tar.gz.
 
     Raises:
         ArchiveError: When the archive is broken, or holds what it must not.
         StoreError: When there is no manifest yet, since the run is unfinished.
     """
+    if "://" in text:
+        # few are given a URL
+        from auditkit.files.far_folders import FarFolder, is_url  # noqa: PLC0415
+
+        if is_url(text):
+            with FarFolder(text.removesuffix(f"/{MANIFEST_NAME}")).fetched() as manifest:
+                yield Received(manifest, is_unpacked=True)
+            return
     path = _named_path(text)
     if not is_archive(path):
         yield Received(path)

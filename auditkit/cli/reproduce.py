@@ -16,6 +16,7 @@ from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.progress import StepProgress, waiting
 from auditkit.cli.received import manifest_path
 from auditkit.cli.run import total_steps
+from auditkit.cli.run_places import local_folder
 from auditkit.cli.saying import say
 from auditkit.cli.spelling import counted
 from auditkit.cli.tables import print_report
@@ -68,7 +69,7 @@ def reproduce(
     # Lazy for start-up time: scipy.
     from auditkit.verification.reproduction import compare_studies, read_study  # noqa: PLC0415
 
-    path, folder = manifest_path(manifest), Path(out)
+    path, folder = manifest_path(manifest), local_folder(out)
     json_to = destination("--json", json_out, REPRODUCTION, "comparison", path)
     request = replace(request_of(path, **options), replay="none", command=ctx.meta[TAIL])
     with waiting("checking the files ..."):

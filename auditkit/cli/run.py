@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from auditkit.cli.passwords import signing_key_of
 from auditkit.cli.plan import look_at
 from auditkit.cli.preflight import print_dry_run, print_outlook
 from auditkit.cli.progress import StepProgress, waiting
+from auditkit.cli.run_places import RunPlace, run_place
 from auditkit.cli.saying import say
 from auditkit.cli.spelling import counted
 from auditkit.cli.study_plans import (
@@ -58,7 +60,9 @@ from auditkit.study.seed_runs import workers_of
 
 @click.command(cls=CommandWithTail)
 @click.argument("program", required=False, type=TEXT)
-@click.option("--out", type=TEXT, help="Folder of the run; new, or unfinished with --resume.")
+@click.option(
+    "--out", type=TEXT, help="Folder of the run, or URL; new, or unfinished with --resume."
+)
 @plan_options
 @click.option(
     "--plan", "plan_file", type=TEXT, help="A signed plan (auditkit plan) to bind the study to."
@@ -106,12 +110,16 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
     command: tuple[str, ...] = ctx.meta[TAIL]
     given = overrides(**options)
     _refuse_combinations(command, program, arguments, out, plan_file, deviate=deviate, dry=dry_run)
+    place = run_place(out, resume=resume)
+    if place.is_built:
+        say(f"manifest: {place.move()}")
+        return
     signer = signing_key_of(key) if plan_file or add_seeds else None
     bound = read_plan(Path(plan_file), signer.trusted) if plan_file and signer else None
     earlier = None
     if add_seeds is not None and signer is not None:
-        _refuse_with_added_seeds(given, plan_file, dry=dry_run)
-        earlier = read_earlier(RunFolder(Path(out or "")), signer.trusted, resume=resume)
+        _refuse_with_added_seeds(given, plan_file, place, dry=dry_run)
+        earlier = read_earlier(RunFolder(place.folder), signer.trusted, resume=resume)
     with Workers() if engine is None else remote_workers(engine, jobs) as workers:
         asked = (program, arguments, command)
         if earlier is not None:
@@ -119,10 +127,8 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
         else:
             source, plan = _what_to_run(workers, *asked, given, bound, deviate=deviate)
         request = StudyRequest(
-            *(source, plan, Path(out or ""), _jobs(jobs, plan, engine), resume, command),
-            plan_file=bound.data if bound else None,
-            earlier=earlier,
-            engine=engine,
+            *(source, plan, place.folder, _jobs(jobs, plan, engine), resume, command),
+            *(bound.data if bound else None, None, earlier, engine),
         )
         if dry_run:
             _try(request, workers)
@@ -134,7 +140,7 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
             request = prepare_study(request, progress.report, workers)
         _print_interrupted(request)
         print_outlook(console(), request)
-        manifest = _run(ctx, request, signer, workers)
+        manifest = place.moved(partial(_run, ctx, request, signer, workers))
     print_run(manifest, signer.fingerprint)
 
 
@@ -172,7 +178,11 @@ def _jobs(given: int | None, plan: StudyPlan, engine: EngineSpec | None) -> int:
     return jobs
 
 
-def _refuse_with_added_seeds(given: dict[str, Any], plan_file: str | None, *, dry: bool) -> None:
+def _refuse_with_added_seeds(
+    given: dict[str, Any], plan_file: str | None, place: RunPlace, *, dry: bool
+) -> None:
+    if place.far is not None:
+        raise UsageError(f"--add-seeds goes on with a run in a folder, not at {place.far.url}")
     if given or plan_file or dry:
         names = ", ".join(sorted(given)) or ("--plan" if plan_file else "--dry-run")
         raise UsageError(

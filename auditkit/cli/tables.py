@@ -69,7 +69,7 @@ def print_report(report: VerificationReport, *, everything: bool) -> None:
         out.print(line)
 
 
-def print_run(manifest: Path, fingerprint: str) -> None:
+def print_run(manifest: Path | str, fingerprint: str) -> None:
     """Print where the manifest is and what comes next."""
     out = console()
     out.print(f"manifest: {manifest}")

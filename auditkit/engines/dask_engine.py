@@ -32,8 +32,7 @@ def connect(address: str | None, jobs: int) -> DaskEngine:
     Raises:
         ConnectionLost: When there is none.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said by errors
-    cluster = None
+    quiet, cluster = _Quiet(), None
     try:
         if address is None:
             cluster = SubprocessCluster(
@@ -49,8 +48,24 @@ def connect(address: str | None, jobs: int) -> DaskEngine:
     except (OSError, ValueError, TimeoutError, RuntimeError, asyncio.CancelledError) as error:
         if cluster is not None:
             cluster.close()
+        quiet.end()
         raise unreachable("dask", address, error) from error
-    return DaskEngine(client, cluster, address)
+    return DaskEngine(client, cluster, address, quiet)
+
+
+class _Quiet:
+    """Nothing is logged by dask, whose every message stands on stderr: errors say what matters."""
+
+    def __init__(self) -> None:
+        known = (name for name in logging.root.manager.loggerDict if name.startswith("distributed"))
+        self._levels = {name: logging.getLogger(name).level for name in (*known, "asyncio")}
+        for name in self._levels:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+    def end(self) -> None:
+        """Have everything as it was."""
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 class DaskEngine:
@@ -60,10 +75,12 @@ class DaskEngine:
         client: The client.
         cluster: What was started for it.
         address: The scheduler's, as it was given.
+        quiet: Ends with it.
     """
 
-    def __init__(self, client: Any, cluster: Any, address: str | None) -> None:
+    def __init__(self, client: Any, cluster: Any, address: str | None, quiet: _Quiet) -> None:
         self._client, self._cluster, self.address = client, cluster, address
+        self._quiet = quiet
         self._silent_since: float | None = None
 
     def submit(self, order: str, name: str, threads: int) -> DaskTicket:
@@ -95,6 +112,7 @@ class DaskEngine:
         if self._cluster is not None:
             with contextlib.suppress(OSError, TimeoutError, RuntimeError):
                 self._cluster.close(timeout=10)
+        self._quiet.end()
 
 
 class DaskTicket:

@@ -7,6 +7,9 @@ from auditkit.formats import canonical
 from auditkit.formats.quote import clipped
 from auditkit.processes.worker_pool import rebuild_error
 
+#: Engines that could not be let go of, and whose threads do not outlive the interpreter's end.
+ABANDONED: list[str] = []
+
 _KEPT = "what was complete is kept: go on with --resume"
 
 

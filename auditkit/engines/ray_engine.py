@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
+import math
 import os
+import socket
+import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from auditkit.engines.lost import died, gone, unreachable
+from auditkit.engines.lost import ABANDONED, died, gone, unreachable
 from auditkit.engines.remote_job import WorkerDied, do
 
 #: How often a job is tried again whose worker died, or whose process was killed there.
 _RETRIES = 3
+
+#: Seconds to connect in; between two looks whether the scheduler is there, and after which it
+#: counts as gone. Ray itself ends the process without a word of ours after a minute.
+_CONNECT, _LOOKS, _GONE = 15.0, 2.0, 10.0
 
 
 def connect(address: str | None, jobs: int) -> RayEngine:
@@ -30,15 +39,31 @@ def connect(address: str | None, jobs: int) -> RayEngine:
     if ray.is_initialized():
         return RayEngine(address, is_ours=False)
     try:
+        _require_somebody(address)
         ray.init(
             address=address or "local",
             log_to_driver=False,
             logging_level=logging.CRITICAL,
             **started,
         )
-    except (OSError, ValueError, RuntimeError, RayError) as error:
+    except Exception as error:  # ray raises that very class where a node does not come up
         raise unreachable("ray", address, error) from error
     return RayEngine(address, is_ours=True)
+
+
+def _require_somebody(address: str | None, seconds: float = _CONNECT) -> None:
+    """Require that a port is open, for which ray itself would wait for many minutes.
+
+    Raises:
+        OSError: When it is not.
+        ValueError: When the address has none.
+    """
+    if address in (None, "auto", "local"):
+        return
+    place = urlsplit(address if "://" in address else f"//{address}")
+    if place.hostname is None or place.port is None:
+        raise ValueError("an address is HOST:PORT, ray://HOST:PORT or auto")
+    socket.create_connection((place.hostname, place.port), timeout=seconds).close()
 
 
 class RayEngine:
@@ -52,9 +77,14 @@ class RayEngine:
     def __init__(self, address: str | None, *, is_ours: bool) -> None:
         self.address, self._is_ours = address, is_ours
         self._function = ray.remote(do)
+        is_client = (address or "").startswith("ray://")
+        self._place = address if is_client else ray.get_runtime_context().gcs_address
+        self._looked, self._silent_since = time.monotonic(), math.inf
+        self.is_gone = False
 
     def submit(self, order: str, name: str, threads: int) -> RayTicket:
         """As :meth:`auditkit.engines.spec.Engine.submit`."""
+        self.require_running()
         settings = {
             "name": name,
             "num_cpus": threads,
@@ -66,9 +96,30 @@ class RayEngine:
         except (RayError, OSError, RuntimeError) as error:
             raise gone("ray", self.address) from error
 
+    def require_running(self) -> None:
+        """Require a scheduler that answers.
+
+        Raises:
+            ConnectionLost: When it has been gone for long.
+        """
+        now = time.monotonic()
+        if now - self._looked >= _LOOKS and not self.is_gone:
+            self._looked = now
+            try:
+                _require_somebody(self._place, _LOOKS)
+                self._silent_since = math.inf
+            except (OSError, ValueError):
+                self._silent_since = min(self._silent_since, now)
+                self.is_gone = now - self._silent_since > _GONE
+        if self.is_gone:
+            raise gone("ray", self.address)
+
     def close(self) -> None:
         """As :meth:`auditkit.engines.spec.Engine.close`."""
-        if self._is_ours:
+        if self.is_gone:  # a farewell would wait for an answer until the process is ended
+            atexit.unregister(ray.shutdown)
+            ABANDONED.append("ray")
+        elif self._is_ours:
             with contextlib.suppress(RayError, OSError, RuntimeError):
                 ray.shutdown()
 
@@ -81,6 +132,7 @@ class RayTicket:
 
     def answer(self) -> str | None:
         """As :meth:`auditkit.engines.spec.Ticket.answer`."""
+        self._engine.require_running()
         try:
             done, _ = ray.wait([self._reference], timeout=0)
             return str(ray.get(self._reference)) if done else None
@@ -93,5 +145,7 @@ class RayTicket:
 
     def cancel(self) -> None:
         """As :meth:`auditkit.engines.spec.Ticket.cancel`."""
+        if self._engine.is_gone:
+            return
         with contextlib.suppress(RayError, OSError, RuntimeError):
             ray.cancel(self._reference, force=True)

@@ -1,0 +1,91 @@
+"""``--out``: the folder of a new run, or a URL that it is moved to when it is finished."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from auditkit.cli.saying import say
+from auditkit.errors import ReplicaMismatch, StoreError, UsageError
+from auditkit.records.manifest import MANIFEST_NAME
+
+if TYPE_CHECKING:
+    from auditkit.files.far_folders import FarFolder
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """Where a run is built, and where it goes.
+
+    Attributes:
+        folder: The folder that it is built in.
+        far: Where it is moved to; None where it stays.
+    """
+
+    folder: Path
+    far: FarFolder | None = None
+
+    @property
+    def is_built(self) -> bool:
+        """Whether an earlier command has built it, and not moved it."""
+        return self.far is not None and (self.folder / MANIFEST_NAME).exists()
+
+    def moved(self, build: Callable[[], Path]) -> Path | str:
+        """Build it, and move it where it goes; its manifest there."""
+        try:
+            manifest = build()
+        except ReplicaMismatch:  # it is there all the same
+            if self.is_built:
+                self.move()
+            raise
+        return manifest if self.far is None else self.move()
+
+    def move(self) -> str:
+        """Move what was built; its manifest there.
+
+        Raises:
+            StoreError: When it cannot be moved, and stays where it is.
+        """
+        assert self.far is not None  # noqa: S101 # asked by whoever calls
+        say(f"moving the run to {self.far.url}")
+        return self.far.move_here(self.folder)
+
+
+def run_place(out: str | None, *, resume: bool) -> RunPlace:
+    """Where a run goes.
+
+    Raises:
+        StoreError: When the URL cannot be reached, or a run lies there, or one was built for it.
+    """
+    if out is None or "://" not in out:
+        return RunPlace(Path(out or ""))
+    # Lazy for start-up time.
+    from auditkit.files.far_folders import FarFolder, is_url  # noqa: PLC0415
+
+    if not is_url(out):
+        return RunPlace(Path(out))
+    far = FarFolder(out)
+    far.require_free()
+    place = RunPlace(far.staging, far)
+    if place.is_built and not resume:
+        raise StoreError(
+            f"a run for {far.url} is finished, and was not moved there",
+            where=str(place.folder),
+            hint="move it with --resume, or remove that folder",
+        )
+    return place
+
+
+def local_folder(out: str) -> Path:
+    """The folder that was given where no URL is taken.
+
+    Raises:
+        UsageError: When it is one.
+    """
+    if "://" in out:
+        raise UsageError(
+            f"--out {out} is a URL", hint="give a folder; only auditkit run moves a study away"
+        )
+    return Path(out)

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from auditkit.engines.spec import EngineSpec
+from auditkit.errors import ConnectionLost
+
+pytest.importorskip("ray", reason='needs pip install "auditkit[ray]"')
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:9", "ray://127.0.0.1:9", "nowhere", "ray://x:y"])
+def test_a_cluster_that_does_not_answer_is_named(address: str) -> None:
+    with pytest.raises(ConnectionLost, match="no scheduler of ray answers") as caught:
+        EngineSpec("ray", address).connect(1)
+    assert caught.value.where == address
+
+
+def test_a_scheduler_that_is_gone_ends_the_study_before_ray_ends_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from auditkit.engines import ray_engine  # needs ray
+
+    def unreachable() -> None:
+        raise AssertionError("nobody is there to say farewell to")
+
+    context = SimpleNamespace(gcs_address="127.0.0.1:9")
+    fake = SimpleNamespace(
+        remote=lambda function: function,
+        get_runtime_context=lambda: context,
+        shutdown=unreachable,
+    )
+    monkeypatch.setattr(ray_engine, "ray", fake)
+    monkeypatch.setattr(ray_engine, "_LOOKS", 0.001)
+    abandoned: list[str] = []
+    monkeypatch.setattr(ray_engine, "ABANDONED", abandoned)
+    engine = ray_engine.RayEngine(None, is_ours=True)
+    ticket = ray_engine.RayTicket(engine, None)
+    time.sleep(0.002)
+    engine.require_running()  # a moment without an answer is none
+    monkeypatch.setattr(ray_engine, "_GONE", 0.0)
+    time.sleep(0.002)
+    with pytest.raises(ConnectionLost, match="the scheduler of ray is gone"):
+        ticket.answer()
+    ticket.cancel()
+    engine.close()
+    assert abandoned == ["ray"]
+
+
+def test_a_node_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    from auditkit.engines import ray_engine  # needs ray
+
+    def failing(**_: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    fake = SimpleNamespace(is_initialized=lambda: False, init=failing)
+    monkeypatch.setattr(ray_engine, "ray", fake)
+    with pytest.raises(ConnectionLost, match=r"ray could not be started here .*timed out"):
+        EngineSpec("ray", None).connect(1)
