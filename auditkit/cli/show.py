@@ -238,6 +238,7 @@ def _of_recording(manifest: RecordingManifest) -> Rows:
         ("closed by auditkit close", manifest.closed_as or ""),
         ("backend", world.backend or "none"),
         ("distributed settings", settings),
+        ("sharded", ", ".join(first.sharded)),
         ("seed, by the user", "not given" if manifest.seed is None else str(manifest.seed)),
         ("command", shlex.join(manifest.command) or "none"),
         ("resumed with", "; ".join(shlex.join(one) or "none" for one in manifest.resumed_with)),

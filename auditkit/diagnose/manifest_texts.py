@@ -40,6 +40,13 @@ def manifest_texts(manifest: Manifest) -> dict[str, Texts]:
         found["command"] = {"command": shlex.join(manifest.command) or "none"}
         found["seed"] = {"seed": "not given" if manifest.seed is None else str(manifest.seed)}
         found["world"] = {**_texts(world), **manifest.world.settings}
+        found["whole state"] = {
+            f"{name} at the {time}": sha256
+            for time, step in (("start", 0), ("end", manifest.ranks[0].steps))
+            for state in manifest.sharded
+            for name, sha256 in state.digests.items()
+            if state.step == step
+        }
     else:
         seeds = spelled_seeds(manifest.plan.seeds)
         found["plan"] = {**_texts(to_dict(manifest.plan)), "seeds": seeds}

@@ -308,7 +308,7 @@ class _Comparison:
     def _trace_pair(
         self, ours: TraceSource, theirs: TraceSource
     ) -> tuple[Iterator[Trace], Iterator[Trace]]:
-        """Both traces, without the random streams that nothing drew from on either side."""
+        """Both traces, without what is not compared in them."""
         idle = _idle(ours, theirs)
 
         def kept(run: ComparedRun, source: TraceSource) -> Iterator[Trace]:
@@ -378,8 +378,10 @@ class _Comparison:
 
 
 def _idle(ours: TraceSource, theirs: TraceSource) -> list[str]:
-    """Random streams that nothing drew from on either side: where they stood is no matter."""
-    return [name for name in ours.idle if name in theirs.idle]
+    """What no two rows are compared in: streams that nothing drew from, and other parts of it."""
+    here, there = ours.sharded, theirs.sharded
+    apart = [name for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
+    return [*(name for name in ours.idle if name in theirs.idle), *apart]
 
 
 def _without(texts: Texts, idle: Collection[str]) -> Texts:

@@ -25,6 +25,7 @@ from auditkit.formats import canonical
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
 from auditkit.formats.scalar_file import Series, scalars_from_tensors
+from auditkit.formats.snapshot_file import SHARDING
 from auditkit.formats.statements import Manifest, manifest_from_statement
 from auditkit.records.evidence import Trace
 from auditkit.records.fork_points import views
@@ -91,6 +92,7 @@ class TraceSource:
         samples: Where its samples were digested one by one.
         scalars: Name of the file of what its loop logged.
         idle: Random streams that nothing drew from.
+        sharded: Components that are parts of a whole, with which part of it.
     """
 
     label: str
@@ -104,6 +106,7 @@ class TraceSource:
     samples: SampleSource | None = None
     scalars: str | None = None
     idle: tuple[str, ...] = ()
+    sharded: Texts = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -218,7 +221,7 @@ def _finished(name: str, path: Path) -> ComparedRun:
     envelope = open_envelope(data, what=str(path))
     manifest = manifest_from_statement(envelope.payload, what=str(path))
     if isinstance(manifest, RecordingManifest):
-        kind, sources = "recording", [_rank_source(rank) for rank in manifest.ranks]
+        kind, sources = "recording", [_rank_source(rank, manifest) for rank in manifest.ranks]
     else:
         kind = "study"
         sources = [
@@ -288,8 +291,9 @@ def _commitments(branch: BranchRecord) -> Texts:
     return found
 
 
-def _rank_source(rank: RankRecord) -> TraceSource:
-    label = f"rank {rank.rank}"
+def _rank_source(rank: RankRecord, manifest: RecordingManifest) -> TraceSource:
+    label, world = f"rank {rank.rank}", manifest.world
+    part = f"{label} of {world.size}, {world.settings.get('fully_shard')}"
     loaders = {
         f"loader {loader or 'for training'}: {name}": text
         for loader, settings in rank.loaders.items()
@@ -310,6 +314,7 @@ def _rank_source(rank: RankRecord) -> TraceSource:
         data=loaders,
         scalars=rank.scalars,
         idle=tuple(one.stream for one in rank.rng.streams if one.start and one.start == one.end),
+        sharded=dict.fromkeys((*rank.sharded, SHARDING), part) if rank.sharded else {},
     )
 
 

@@ -58,7 +58,8 @@ def options() -> argparse.Namespace:
     parser.add_argument("--patience", type=float, default=30.0)
     parser.add_argument("--only", type=int, help="the one process that wraps")
     parser.add_argument(
-        "--sharded", choices=["fsdp", "fsdp-whole", "fsdp-columns", "fsdp1", "zero"]
+        "--sharded",
+        choices=["fsdp", "fsdp-whole", "fsdp-columns", "fsdp-replicas", "fsdp1", "zero"],
     )
     parser.add_argument("--elsewhere", type=int, help="the process that records elsewhere")
     parser.add_argument("--nokey", type=int, help="the process that finds no key")
@@ -164,7 +165,9 @@ def make_trained(sharded: str | None) -> tuple[Any, torch.optim.Optimizer]:
         from torch.distributed.fsdp import fully_shard
         from torch.distributed.tensor import Shard
 
-        mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+        size = dist.get_world_size()
+        shape = (2, size // 2) if sharded == "fsdp-replicas" else (size,)
+        mesh = init_device_mesh("cpu", shape, mesh_dim_names=("replicas", "rows")[-len(shape) :])
         by_columns = (lambda one: Shard(one.ndim - 1)) if sharded == "fsdp-columns" else None
         for name in ("4", "6") if sharded != "fsdp-whole" else ():
             layer = plain.get_submodule(name)

@@ -21,6 +21,7 @@ from process_groups import (
     running_jobs,
 )
 
+from auditkit.diagnose.run_difference import compare_runs
 from auditkit.errors import UsageError
 from auditkit.formats.chunk_digests import digest_parts, parts_of
 from auditkit.recorder.closing import close_recording
@@ -206,3 +207,36 @@ def test_what_dead_processes_have_left_is_closed_and_verifies(jobs: Jobs) -> Non
     recorded = digests(manifest_of(whole(jobs).out))
     assert digests(manifest) == {step: recorded[step] for step in (0, 4)}
     assert jobs.check(dead).exit_code == 0
+
+
+# Other ways to look at it
+
+
+def test_two_numbers_of_processes_are_compared_by_what_is_whole(jobs: Jobs) -> None:
+    two, three = (whole(jobs, size).out for size in (2, 3))
+    found = compare_runs(str(two), str(three))
+    named = {name for trace in found.traces for name in trace.first_steps}
+    assert named
+    assert not named & set(SHARDED)
+    measured = [trace.distance for trace in found.traces if trace.distance is not None]
+    apart = {one.component for distance in measured for one in distance.components}
+    assert not apart & {*SHARDED, "sharding"}
+    differing = {field.name for field in found.fields if field.section == "whole state"}
+    assert differing == {f"{name} at the end" for name in SHARDED}
+    same = compare_runs(str(two), str(two))
+    assert same.same
+    assert "whole state" in same.equal
+
+
+@pytest.mark.slow
+def test_replicas_of_a_shard_are_held_against_each_other(jobs: Jobs) -> None:
+    options = ("--sharded", "fsdp-replicas", "--every", 2, "--epochs", 1)
+    job = jobs.run("replicas", 4, *options)
+    assert digests(manifest_of(job.out))[0] == digests(manifest_of(whole(jobs).out))[0]
+    assert jobs.check(job).exit_code == 0
+    job = jobs.run("replicas apart", 4, *options, "--drift", "3:2")
+    report = jobs.check(job)
+    assert report.exit_code == 1
+    (found,) = next(check.findings for check in report.checks if check.number == 4)
+    assert (found.where, found.step, found.component) == ("sharded", 2, "params")
+    assert found.message == "processes that hold the same rows hold other numbers"
