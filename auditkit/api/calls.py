@@ -101,12 +101,8 @@ def verify(  # noqa: PLR0913 # one argument an option
         countersign: Key file to sign the report with; a warning says why, where it is not.
         engine: ``dask``, ``ray``, or either with ``:ADDRESS``, to have it replayed there.
 
-    Returns:
-        The report; it is true where nothing is wrong.
-
     Raises:
-        AuditError: What the command ends with, but for what a check finds, as a `UsageError` for
-            an argument that means nothing, or a `StoreError` where there is no such file.
+        AuditError: Where the command ends in one line; a report that is false says what is wrong.
     """
     request = VerifyRequest(
         (),
@@ -118,7 +114,6 @@ def verify(  # noqa: PLR0913 # one argument an option
         generalise_probe=generalise_probe,
         engine=None if engine is None else parse_engine(engine),
     )
-    _check(request)
     return _verified(Path(path), request, _several(key), pilot, countersign)
 
 
@@ -129,6 +124,7 @@ def _verified(
     pilot: PathLike | None,
     countersign: PathLike | None,
 ) -> Report:
+    _check(request)
     with ExitStack() as stack:
         place = received(stack, path)
         signer = None if countersign is None else countersigner(countersign, path, place)

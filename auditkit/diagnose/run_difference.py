@@ -11,12 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
-from auditkit.diagnose.details import (
-    SampleDifference,
-    first_sample,
-    first_unequal,
-    settings_of,
-)
+from auditkit.diagnose.details import SampleDifference, first_sample, first_unequal, settings_of
 from auditkit.diagnose.first_difference import first_mismatch, first_steps
 from auditkit.diagnose.manifest_texts import NOTE_NAMES, manifest_texts, note_texts
 from auditkit.diagnose.runs import ComparedRun, Texts, TraceSource, open_run, require_one_recipe
@@ -145,8 +140,7 @@ def compare_runs(left: str, right: str, ignored: Collection[str] = ()) -> RunDif
         ignored: Of :data:`IGNORABLE`, what is only noted; the command line always is.
 
     Raises:
-        UsageError: When one of them does not exist, it is not clear what is meant, or the two
-            have digests of two recipes.
+        UsageError: When one does not exist or is not clear, or their digests are of two recipes.
         MalformedError: When one of them is broken.
     """
     ours, theirs = open_run(left), open_run(right)
@@ -379,8 +373,8 @@ class _Comparison:
 
 def _idle(ours: TraceSource, theirs: TraceSource) -> list[str]:
     """What no two rows are compared in: streams that nothing drew from, and other parts of it."""
-    here, there = ours.sharded, theirs.sharded
-    apart = [name for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
+    differing = set(ours.sharded.items()) ^ set(theirs.sharded.items())
+    apart = sorted({name for name, _ in differing})
     return [*(name for name in ours.idle if name in theirs.idle), *apart]
 
 

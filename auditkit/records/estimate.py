@@ -330,8 +330,7 @@ class FloorDevelopment:
         n_above: Placebos above the threshold at T, over all seeds.
         n_placebos: Placebos that stand, over all seeds.
         developed: At least 80 % are above (:data:`DEVELOPED_SHARE`); None without placebos, or
-            where controls predict 0 only, beside which no nudge is large or small.
-            Where False, an excess at T is a comparison with a nudge that has not grown yet.
+            where controls predict 0 only. Where False, the nudge has not grown by T.
         of: What has to exceed the threshold, for people: ``TV``, or what stands for it where there
             are no probabilities.
     """
@@ -363,8 +362,7 @@ class EstimateTable:
         notes: What to know about the study as a whole.
         levels: What the controls reach by themselves; empty in reports of earlier builds.
         forks: Steps after which the state was forked, where there are several: rows are then named
-            after perturbation and fork, ``momentum-reset/t0=40``, the controls' levels after time
-            and fork, and ``times`` are those of the first fork.
+            ``momentum-reset/t0=40``, levels by time and fork; ``times`` are the first fork's.
         equal: By treatment, an earlier one that gave equal bits in every seed, with which its
             tests are counted once.
         spreads: How far seeds lie apart, of every row of at least three pairs with a spread.

@@ -177,8 +177,9 @@ class StudyPlan:
                 plan_values.items("own_perturbations", own_perturbations, MAX_PERTURBATIONS),
                 (objects | of_break).values(),
             ),
-            "further_forks": more
-            or plan_values.whole_numbers("further_forks", further_forks, _MAX_FORKS),
+            "further_forks": plan_values.whole_numbers(
+                "further_forks", more or further_forks, _MAX_FORKS
+            ),
             "causal_break": breaks[0] if breaks else None,
             "segments": segments,
             "evidence_digest": plan_values.text("evidence_digest", evidence_digest),
