@@ -47,7 +47,11 @@ PLAN = StudyPlan(
     causal_break="optimizer-reset",
     segments=SegmentPlan(overlap=0.5, same_classes=True, hold_batchnorm=True),
 )
-TURN = PLAN.changed(perturbations=["data-change:name=turn"], segments=SegmentPlan(alignment=True))
+TURN = PLAN.changed(
+    perturbations=["data-change:name=turn"],
+    causal_break=None,
+    segments=SegmentPlan(alignment=True),
+)
 TURNED, SHIFTED = "data-change--name-turn", "data-change--name-shift"
 
 
@@ -67,7 +71,9 @@ def test_the_cosine_of_momentum_and_gradient_is_the_known_one(
     tmp_path: Path, key: PrivateKey, second: str, control: float, optimizer: str
 ) -> None:
     given = {"second": second, "optimizer": optimizer}
-    run = study_in_process(tmp_path / "run", key, TURN, DIRECTIONS, arguments=given)
+    is_broken = (second, optimizer) == ("y", "sgd")
+    plan = TURN.changed(causal_break="optimizer-reset") if is_broken else TURN
+    run = study_in_process(tmp_path / "run", key, plan, DIRECTIONS, arguments=given)
     found = cosines(run)
     assert found["control"] == found["replica"] == pytest.approx(control, abs=1e-7)
     # History A' saw the axis turned into y inside the window, and x before it.
@@ -75,7 +81,7 @@ def test_the_cosine_of_momentum_and_gradient_is_the_known_one(
     wanted = {"x": x, "y": y, "-x": -x}[second] / np.hypot(x, y)
     assert found[TURNED] == pytest.approx(wanted, rel=1e-6)
     assert {name for name in found if name.endswith("~broken")} == set()
-    if optimizer == "sgd" and second == "y":
+    if is_broken:
         report = check(run)
         assert report.verdict == "verified", findings_text(report)
 
@@ -99,9 +105,6 @@ def test_a_forged_cosine_is_seen(tmp_path: Path, key: PrivateKey) -> None:
     assert ALIGNMENT in findings_text(report)
     edit_tensors(copy, name, lambda a: a.update({ALIGNMENT: np.array([1.25])}))
     assert "cosine of momentum and gradient is 1.25" in findings_text(check_files(copy))
-    edit_tensors(copy, name, lambda a: a.__delitem__(ALIGNMENT))
-    assert failures(check_files(copy)) == set()
-    assert failures(check(copy)) == {8}
     edit_predicate(run, lambda told: told["plan"].pop("segments"))
     assert "the plan does not ask it" in findings_text(check_files(run))
 
