@@ -9,8 +9,7 @@ import secrets
 import time
 from typing import Any
 
-from distributed import Client
-from distributed.deploy.subprocess import SubprocessCluster
+from distributed import Client, LocalCluster
 from distributed.scheduler import KilledWorker
 
 from auditkit.engines.lost import died, gone, unreachable
@@ -35,12 +34,13 @@ def connect(address: str | None, jobs: int) -> DaskEngine:
     quiet, cluster = _Quiet(), None
     try:
         if address is None:
-            cluster = SubprocessCluster(
+            cluster = LocalCluster(
                 n_workers=jobs,
                 threads_per_worker=1,
+                processes=False,  # jobs have their own, which share one that is prepared
                 dashboard_address=":0",
                 silence_logs=logging.CRITICAL,
-                worker_kwargs={"memory_limit": 0},  # what a job may take is not dask's to say
+                memory_limit=0,  # what a job may take is not dask's to say
             )
         client = Client(
             cluster if address is None else address, timeout=_CONNECT, set_as_default=False

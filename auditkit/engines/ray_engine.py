@@ -17,6 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 
 from auditkit.engines.lost import ABANDONED, died, gone, unreachable
 from auditkit.engines.remote_job import WorkerDied, do
+from auditkit.errors import UsageError
 
 #: How often a job is tried again whose worker died, or whose process was killed there.
 _RETRIES = 3
@@ -85,9 +86,11 @@ class RayEngine:
     def submit(self, order: str, name: str, threads: int) -> RayTicket:
         """As :meth:`auditkit.engines.spec.Engine.submit`."""
         self.require_running()
+        cores = 1 if self.address is None else threads  # here, who started it said how many jobs
+        self._require_cores(cores)
         settings = {
             "name": name,
-            "num_cpus": threads,
+            "num_cpus": cores,
             "max_retries": _RETRIES,
             "retry_exceptions": [WorkerDied],
         }
@@ -95,6 +98,20 @@ class RayEngine:
             return RayTicket(self, self._function.options(**settings).remote(order))
         except (RayError, OSError, RuntimeError) as error:
             raise gone("ray", self.address) from error
+
+    def _require_cores(self, cores: int) -> None:
+        """Require a node that is large enough: ray itself would wait for one.
+
+        Raises:
+            UsageError: When all are too small.
+        """
+        nodes = (node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"])
+        most = max(nodes, default=0)
+        if 0 < most < cores:
+            raise UsageError(
+                f"a job of this plan uses {cores} cores, and no node of ray has more than {most:g}",
+                hint="fewer threads in the plan, or larger nodes",
+            )
 
     def require_running(self) -> None:
         """Require a scheduler that answers.

@@ -106,13 +106,15 @@ class RemoteWorkers(Workers):
             yield self._checked(result)
             return
         base = Path(job.out).parent
-        task = self._task_folder(base)
-        inbox = Inbox(task, base)
+        with self._opening:  # so that nobody removes the folder above it meanwhile
+            task = self._task_folder(base)
+            inbox = Inbox(task, base)
         try:
             yield from map(self._checked, self._files_of(job, task, inbox, report))
         finally:
             inbox.close()
-            store.remove_empty_folder(base / ATTEMPTS)
+            with self._opening:
+                store.remove_empty_folder(base / ATTEMPTS)
 
     def _files_of(self, job: Job, task: Path, inbox: Inbox, report: Report) -> Iterator[Any]:
         """Take over results with their files."""
@@ -137,9 +139,8 @@ class RemoteWorkers(Workers):
         for name in FolderPlace(base / ATTEMPTS).names():
             if not name.startswith(self._session):
                 FolderPlace(base / ATTEMPTS).remove(name)
-        with self._opening:
-            self._n_tasks += 1
-            return base.absolute() / ATTEMPTS / f"{self._session}-{self._n_tasks}"
+        self._n_tasks += 1
+        return base.absolute() / ATTEMPTS / f"{self._session}-{self._n_tasks}"
 
     def _ship(self, job: Job, task: Path | None) -> Ticket:
         order = Order(

@@ -6,6 +6,7 @@ Names in a place have ``/`` between their parts and are made by auditkit.
 from __future__ import annotations
 
 import contextlib
+import errno
 from pathlib import Path
 
 from auditkit.errors import StoreError
@@ -42,7 +43,7 @@ class FolderPlace:
         try:
             return store.read_bytes(self.root / name)
         except StoreError as error:
-            if isinstance(error.__cause__, (FileNotFoundError, NotADirectoryError)):
+            if _is_gone(error):
                 return None
             raise
 
@@ -77,6 +78,16 @@ class FolderPlace:
         try:
             return store.stream_sha256(self.root / name)
         except StoreError as error:
-            if isinstance(error.__cause__, FileNotFoundError):
+            if _is_gone(error):
                 return None
             raise
+
+
+def _is_gone(error: StoreError) -> bool:
+    """Whether there is no such file; of a network's file system, no longer."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.ESTALE,
+    }

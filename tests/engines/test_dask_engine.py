@@ -23,9 +23,12 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::R
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[Any]:
-    engine = EngineSpec("dask", None).connect(2)
-    yield engine
-    engine.close()
+    from distributed.deploy.subprocess import SubprocessCluster  # needs dask
+
+    with SubprocessCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster:
+        engine = EngineSpec("dask", cluster.scheduler_address).connect(2)
+        yield engine
+        engine.close()
 
 
 def answer_of(ticket: Ticket) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from auditkit.engines.spec import EngineSpec
-from auditkit.errors import ConnectionLost
+from auditkit.errors import ConnectionLost, UsageError
 
 pytest.importorskip("ray", reason='needs pip install "auditkit[ray]"')
 
@@ -59,3 +59,27 @@ def test_a_node_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ray_engine, "ray", fake)
     with pytest.raises(ConnectionLost, match=r"ray could not be started here .*timed out"):
         EngineSpec("ray", None).connect(1)
+
+
+def test_a_job_that_no_node_has_the_cores_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from auditkit.engines import ray_engine  # needs ray
+
+    asked: list[object] = []
+
+    class Function:
+        def options(self, **settings: object) -> SimpleNamespace:
+            asked.append(settings["num_cpus"])
+            return SimpleNamespace(remote=lambda order: order)
+
+    fake = SimpleNamespace(
+        remote=lambda function: Function(),
+        get_runtime_context=lambda: SimpleNamespace(gcs_address="127.0.0.1:9"),
+        nodes=lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False}],
+    )
+    monkeypatch.setattr(ray_engine, "ray", fake)
+    there = ray_engine.RayEngine("head:6379", is_ours=True)
+    there.submit("{}", "auditkit-test", 2)
+    with pytest.raises(UsageError, match="uses 3 cores, and no node of ray has more than 2;"):
+        there.submit("{}", "auditkit-test", 3)
+    ray_engine.RayEngine(None, is_ours=True).submit("{}", "auditkit-test", 3)
+    assert asked == [2, 1]
