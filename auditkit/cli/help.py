@@ -212,6 +212,7 @@ METAVARS: Mapping[str, str] = {
     "--engine": "ENGINE",
     "--env": "NAME",
     "--figures": "DIR",
+    "--evidence-digest": "RECIPE",
     "--fingerprint": "SHA256:...",
     "--fork-at": "STEPS",
     "--ignore": "SECTIONS",

@@ -129,6 +129,8 @@ def request_of(  # noqa: PLR0913 # one argument an option
         raise UsageError(f"--threshold must be at least 1, not {threshold}")
     if jobs is not None and jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}")
+    if engine is not None:
+        engine.require_installed()
     named = bool(keys or fingerprint)
     trusted, aside = keys_that_count(path.parent, keys, fingerprint, strict=strict, warn=_warn)
     return VerifyRequest(
