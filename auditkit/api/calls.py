@@ -105,9 +105,8 @@ def verify(  # noqa: PLR0913 # one argument an option
         AuditError: Where the command ends in one line; a report that is false says what is wrong.
     """
     request = VerifyRequest(
-        (),
-        *(replay, replay_seed, strict, allow_code, _redacted(arguments), jobs, tuple(command)),
-        *(threshold, budget, tolerance, authorities_of(_several(authority))),
+        *((), replay, replay_seed, strict, allow_code, _redacted(arguments), jobs),
+        *(tuple(command), threshold, budget, tolerance, authorities_of(_several(authority))),
         fingerprints=_several(fingerprint),
         require=_required(require),
         variables=variables_of(_several(environment)),

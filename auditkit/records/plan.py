@@ -152,10 +152,7 @@ class StudyPlan:
         segments: SegmentPlan | None = None,
         evidence_digest: str = EVIDENCE_RECIPE,
     ) -> None:
-        """Accept any iterable of seeds, and perturbations by name; see the class.
-
-        No value is converted into another: a seed of 1.5 is a mistake, not seed 1.
-        """
+        """Take any iterables, and names of perturbations. A seed of 1.5 is a mistake, not 1."""
         specs, objects = given_perturbations(perturbations)
         breaks, of_break = given_perturbations(() if causal_break is None else (causal_break,))
         first, more = plan_values.first_and_more("fork_at", fork_at, _MAX_FORKS)

@@ -271,8 +271,7 @@ def capture(objects: TrainingObjects, streams: GlobalStreams | None = None) -> S
 
     Args:
         objects: The live objects.
-        streams: The global streams as they stand, where they are already frozen; frozen here
-            otherwise.
+        streams: The global streams, where they are already frozen; frozen here otherwise.
 
     Returns:
         Leaves by component name; components that do not exist (no BatchNorm, no slot yet) are
@@ -287,9 +286,7 @@ def capture(objects: TrainingObjects, streams: GlobalStreams | None = None) -> S
 def restore(
     objects: TrainingObjects, state: Mapping[str, Leaves], sharding: Sharding | None = None
 ) -> None:
-    """Write a captured state into live objects built by the same factory.
-
-    The global streams come last, so that nothing that restoring does is left in them.
+    """Write a captured state into live objects built by the same factory; the streams come last.
 
     Args:
         objects: The live objects.
