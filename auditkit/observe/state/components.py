@@ -239,6 +239,7 @@ class StateReader:
 
     def _look(self) -> None:
         """Look at models and optimizers part by part, and note what there is."""
+        self._changed = None
         parameters, components = self._model.components()
         trained = self._parameters = self._trained(parameters)
         families = [self._optimizer, *self._optimizers.values()]

@@ -20,16 +20,10 @@ from auditkit.observe.state.glance import Fields, Glance
 
 _REQUIRES_GRAD: Any = operator.attrgetter("requires_grad")
 
-#: What torch itself keeps on every module, but for what is state or leads there, and on every
-#: optimizer.
-_BOOKKEEPING = frozenset({*vars(nn.Module()), *vars(SGD([torch.zeros(1)], lr=0.1))}) - {
-    "training",
-    "_modules",
-    "_parameters",
-    "_buffers",
-    "state",
-    "param_groups",
-}
+#: What torch itself keeps on every module and on every optimizer, but for what is state or leads
+#: there.
+_OF_MODULES = frozenset(vars(nn.Module())) - {"training", "_modules", "_parameters", "_buffers"}
+_OF_OPTIMIZERS = frozenset(vars(SGD([torch.zeros(1)], lr=0.1))) - {"state", "param_groups"}
 
 #: Steps in a row after which something moves always, and steps that are left out then, at most.
 _PATIENCE, _LONGEST = 3, 512
@@ -103,4 +97,5 @@ class Standing:
 
 
 def _looked_at(owner: object) -> list[str]:
-    return [name for name in vars(owner) if name not in _BOOKKEEPING]
+    bookkeeping = _OF_OPTIMIZERS if isinstance(owner, Optimizer) else _OF_MODULES
+    return [name for name in vars(owner) if name not in bookkeeping]

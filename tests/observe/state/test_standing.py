@@ -13,6 +13,7 @@ from auditkit.observe.state.standing import Standing
 
 def make() -> tuple[Any, torch.optim.Adam, Standing]:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2), nn.Linear(2, 2))
+    model[0].defaults = 0  # type: ignore[assignment]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     model(torch.randn(4, 2)).sum().backward()
     optimizer.step()
@@ -34,6 +35,7 @@ CHANGES: dict[str, Callable[[Any, torch.optim.Adam], object]] = {
     "attribute": lambda m, _: setattr(m[0], "counter", 1),
     "number": lambda m, _: setattr(m[1], "momentum", 0.2),
     "removed": lambda m, _: delattr(m[1], "momentum"),
+    "a name of optimizers": lambda m, _: setattr(m[0], "defaults", m[0].defaults + 1),
     "rate": lambda _, o: o.param_groups[0].update(lr=0.2),
     "group": lambda _, o: o.add_param_group({"params": [nn.Parameter(torch.zeros(1))]}),
     "member": lambda _, o: o.param_groups[0]["params"].append(nn.Parameter(torch.zeros(1))),
@@ -75,6 +77,20 @@ def test_a_reader_that_has_read_gives_what_a_new_one_gives(change: str) -> None:
             assert list(found[name]) == list(leaves)
             assert all(found[name][k] is v or found[name][k] == v for k, v in leaves.items())
         assert reader.attributes() == objects.built.attributes.changed()
+
+
+def test_attributes_are_of_now_where_they_were_not_asked_for_in_between() -> None:
+    model, optimizer, _ = make()
+    objects = as_built(TrainingObjects(model, optimizer))
+    assert objects.built is not None
+    reader = StateReader(objects)
+    for _ in range(2):
+        reader.read()
+        assert reader.attributes() == {}
+    model[1].momentum = 0.2
+    for _ in range(2):
+        reader.read()
+    assert reader.attributes() == objects.built.attributes.changed() != {}
 
 
 def test_what_moves_at_every_step_is_not_asked_for_long() -> None:
