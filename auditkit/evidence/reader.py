@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -60,10 +60,12 @@ class SignedFolder:
     Attributes:
         root: The manifest's folder.
         manifest: The manifest.
+        intact: The files that were read whole, and are what was signed.
     """
 
     root: Path
     manifest: Manifest
+    intact: set[FileRecord] = field(default_factory=set, compare=False, repr=False)
 
     def tensors(self, name: str) -> tuple[Mapping[str, RawTensor], object]:
         """Tensors and metadata of a listed file.
@@ -76,6 +78,7 @@ class SignedFolder:
         data = artifacts.safe_read(
             self.root, name, expected_size=record.size, expected_sha256=record.sha256
         )
+        self.intact.add(record)
         return store.read_tensors(data, what=name)
 
     def pieces(self, name: str) -> Iterator[bytes]:
@@ -96,6 +99,7 @@ class SignedFolder:
             raise ArtifactMismatch(
                 "another SHA-256", expected=record.sha256, found=digest.hexdigest(), where=name
             )
+        self.intact.add(record)
 
     def sections(self, name: str, recipe: str = EVIDENCE_RECIPE) -> dict[str, SectionDigests]:
         """Digests of what a snapshot holds, in memory that does not grow with it.

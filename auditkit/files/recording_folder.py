@@ -270,7 +270,11 @@ class RecordingFolder:
 
     def remove_checkpoint(self, checkpoint: CheckpointRecord) -> None:
         """Remove a snapshot."""
-        store.remove(self.path / f"{checkpoint.file}{store.PARTIAL}")
+        self.remove_snapshot(checkpoint.file)
+
+    def remove_snapshot(self, name: str) -> None:
+        """Remove a snapshot by its name."""
+        store.remove(self.path / f"{name}{store.PARTIAL}")
 
     def files(self, roles: Mapping[str, str]) -> tuple[FileRecord, ...]:
         """Sizes and digests of files by name; those with ``.partial`` are looked at there."""

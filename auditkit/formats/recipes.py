@@ -95,6 +95,8 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
 }
 
 
+_INT64: Final = np.dtype("<i8")
+
 #: The one key of what a ring buffer says of itself.
 RING_KEY: Final = "auditkit.RingBuffer"
 
@@ -159,6 +161,23 @@ def evidence_recipe(recipe: str, text: object) -> str:
 def tensor_update(hash_: Hasher) -> Callable[[bytes | bytearray | memoryview], None]:
     """What takes in the contents of tensors, which one recipe sums up instead."""
     return hash_.update_tensor if isinstance(hash_, WordMix) else hash_.update
+
+
+def is_of_stream(recipe: str) -> bool:
+    """Whether a recipe hashes the stream as it is, in whatever pieces it comes."""
+    return recipe != MIX_RECIPE
+
+
+def digest_bytes(recipe: str, stream: bytes) -> bytes:
+    """Digest of a whole stream that lies in one piece.
+
+    Args:
+        recipe: A known one that hashes the stream as it is, see :func:`is_of_stream`.
+        stream: The component's bytes.
+    """
+    if recipe == EVIDENCE_RECIPE:
+        return xxhash.xxh3_128_digest(stream)
+    return hashlib.sha256(stream).digest()
 
 
 def frame(name: str, dtype: str, shape: Sequence[int], nbytes: int) -> bytes:
@@ -298,8 +317,11 @@ def order_digest(recipe: str, order: NDArray[np.int64]) -> bytes:
             found=f"{order.dtype} {order.shape}",
         )
     hash_ = hasher(recipe)
+    content = order if order.dtype == _INT64 else order.astype("<i8")
+    if is_of_stream(recipe):
+        return digest_bytes(recipe, _order_frame(len(order)) + content.tobytes())
     hash_.update(_order_frame(len(order)))
-    tensor_update(hash_)(np.ascontiguousarray(order, dtype="<i8").data)
+    tensor_update(hash_)(content.tobytes())
     return hash_.digest()
 
 

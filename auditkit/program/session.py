@@ -142,7 +142,7 @@ class Session(TrainingSession):
             UncapturedState: When somebody drew from a generator that no component records.
         """
         refuse_moved_generators(self.generators)
-        return {**super().state(streams), **self.attributes()}
+        return {**super().state(streams), **self._reader.attributes()}
 
 
 def _driver(

@@ -22,9 +22,10 @@ from auditkit.observe.loader.iterables import TAKEN, as_data_loader, is_loader
 from auditkit.observe.loader.recorded_loader import RecordedLoader
 from auditkit.observe.machine.distributed import SyncFlags, rank_and_size, refuse_sharded
 from auditkit.observe.rng.streams import Generator
-from auditkit.observe.state.components import TrainingObjects, as_built, restore
+from auditkit.observe.state.components import TrainingObjects, as_built
 from auditkit.observe.state.groups import parameter_names
 from auditkit.observe.state.named_groups import Patterns
+from auditkit.observe.state.restoring import restore
 from auditkit.observe.state.uncaptured import HeldGenerators
 from auditkit.program.session import TrainingSession
 from auditkit.study.stages.describer import describe_loader

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from auditkit.errors import AuditError
+from auditkit.errors import AuditError, StoreError
 from auditkit.files.recording_folder import RecordingFolder, not_resumable
 from auditkit.formats.chain_heads import ChainHeads
 from auditkit.formats.group_values import numbers
@@ -27,6 +27,7 @@ from auditkit.observe.values.digests import commitments
 from auditkit.program.session import TrainingSession
 from auditkit.recorder.chains import HashChains
 from auditkit.recorder.group_changes import GroupChanges
+from auditkit.recorder.pending_checkpoint import PendingCheckpoint
 from auditkit.recorder.proof import BegunCounters, Proof, Resumption, RowPace
 from auditkit.recorder.scalars import ScalarLog
 from auditkit.recorder.sharded_parts import leave_parts
@@ -36,7 +37,6 @@ from auditkit.records.journal import NEVER_CLOSED, KeptCheckpoint, RecordingJour
 from auditkit.records.recording import TRACE_STEPS, CheckpointRecord, RankRecord
 from auditkit.records.rng import UNSEEDED, RngContract, StreamContract
 from auditkit.study.stages.auditor import Auditor
-from auditkit.study.stages.snapshotter import Snapshot, freeze, hashed_beside
 
 #: The step before which an optimizer has made its slots, if it makes any.
 _SLOTS_BY = 2
@@ -115,7 +115,7 @@ class RecordingWriter:
             0 if resumption is None else resumption.step,
         )
         self._checkpoint_requested = False
-        self._frozen: Snapshot | None = None
+        self._pending = PendingCheckpoint(session, folder)
         self._counters: dict[str, int] = {}
         self._counters_begun = None if kept is None else BegunCounters(kept.counters)
         self._state: State = {}
@@ -161,11 +161,12 @@ class RecordingWriter:
                 self._folder.write_journal(self.journal)
         if self._is_from_checkpoint:
             raise not_resumable(reason, self._folder.path)
-        self._frozen, self._checkpoint_requested = None, False
+        self._checkpoint_requested = False
+        self._pending.drop()
 
     def on_boundary(self, step: int, state: State) -> None:
         """Freeze the state where a checkpoint is due."""
-        self._frozen = None
+        self._pending.drop()
         self.scalars.note(step, numbers(self._groups.changes(state)))
         if self._counters_begun is not None:
             self._counters_begun.look(step - 1)
@@ -183,7 +184,8 @@ class RecordingWriter:
             return
         if self.is_due(step):
             self._checkpoint_requested = self._checkpoint_requested or self.batch_in_hand
-            self._frozen = None if self.batch_in_hand else self._freeze(state)
+            if not self.batch_in_hand:
+                self._freeze(step - 1, state)
             self._counters = step_counters(step - 1)
 
     def is_due(self, step: int) -> bool:
@@ -198,9 +200,9 @@ class RecordingWriter:
         """The boundary counted: compare or write what is due, then link the chains."""
         if self._proof is not None:
             self._prove(self._proof, step)
-        if self._frozen is not None:  # of a boundary where an epoch ended there is another one
-            self._write_checkpoint(step - 1, self._frozen)
-            self._frozen, self._checkpoint_requested = None, False
+        if self._pending.is_taken:  # of a boundary where an epoch ended there is another one
+            self._write_checkpoint(step - 1)
+            self._checkpoint_requested = False
         elif not self.proving and self._pace.is_due(step - 1):
             self._folder.append_rows(self._auditor.partial_trace(self._pace.written + 1))
             self._put(self._chains.heads)
@@ -229,21 +231,23 @@ class RecordingWriter:
         """
         if self._proof is not None:
             self._proof.refuse_end(self.steps)
+        self._pending.drop()
         self._write_journal_of_end("the loop was over")
         trace = self._auditor.trace()
         if trace.n_rows > 1 or not self.steps:
             self._folder.write_trace(trace)
         wanted = self._checkpoint_requested and self.journal.unresumable is None
         if wanted and self.steps > self.journal.steps:
-            frozen = self._freeze(self._session.state())
-            if frozen is not None:
-                self._write_checkpoint(self.steps, frozen, at_end=True)
+            self._freeze(self.steps, self._session.state(), at_end=True)
+            if self._pending.is_taken:
+                self._write_checkpoint(self.steps, at_end=True)
         self._drop_checkpoints(self._settings.keep_checkpoints)
 
     def record_interruption(self, how: str) -> None:
         """Keep what there is of a loop that ended before its time."""
         if self.proving:
             return  # what the killed run left is more
+        self._pending.drop()
         if how == NEVER_CLOSED:
             self.journal = replace(self.journal, final=commitments(self._session.state()))
         self._write_journal_of_end(how)
@@ -291,14 +295,15 @@ class RecordingWriter:
             sharded=tuple(sorted({*journal.sharded, *sharding})),
         )
 
-    def _freeze(self, state: State) -> Snapshot | None:
+    def _freeze(self, steps: int, state: State, *, at_end: bool = False) -> None:
         try:
-            return freeze(self._session, state, [])
+            self._pending.take(steps, state, counts=at_end)
+        except StoreError:
+            raise
         except AuditError as error:
             # The position or some state cannot be kept; the loop goes on.
             self._checkpoint_requested = False
             warnings.warn(f"no checkpoint was taken: {error}", RecordingStopped, stacklevel=2)
-            return None
 
     def _prove(self, proof: Proof, step: int) -> None:
         """Compare what the boundary cut; where that was the last of it, take the folder over."""
@@ -326,13 +331,12 @@ class RecordingWriter:
                 stacklevel=2,
             )
 
-    def _write_checkpoint(self, steps: int, frozen: Snapshot, *, at_end: bool = False) -> None:
+    def _write_checkpoint(self, steps: int, *, at_end: bool = False) -> None:
         if not at_end:
             self._folder.write_trace(self._auditor.partial_trace())
             self._put(self._chains.heads)
-        with hashed_beside(frozen):
-            file = self._folder.write_checkpoint(steps, frozen.tensors, frozen.meta)
-        taken = CheckpointRecord(steps, file, frozen.digests, drawn=self._auditor.drawn)
+        file, digests = self._pending.write(steps)
+        taken = CheckpointRecord(steps, file, digests, drawn=self._auditor.drawn)
         latest = KeptCheckpoint(
             taken,
             self._chains.order.hex(),

@@ -178,8 +178,9 @@ class _StudyVerification(Verification):
             for note in filter(None, (self._another, self._reused)):
                 self._checks.warn(10, note)
         self._check_signature()
+        content = list(content_findings(run, self._declarations))  # which reads most files
         self._check_artifacts(run)
-        self._check_content(run)
+        self._check_content(run, content)
         self._check_replay(run)
         self._bind_plan(run)
         here = None if self._replay_outcome is None else self._replay_outcome.opened
@@ -192,9 +193,9 @@ class _StudyVerification(Verification):
             self._checks.skip(10, "withheld: computed only where checks 1 to 9 passed")
         return self._report(estimates)
 
-    def _check_content(self, run: RunEvidence) -> None:
+    def _check_content(self, run: RunEvidence, found: list[tuple[int, Finding]]) -> None:
         """Make checks 4, 5, 6, 7 and 9."""
-        for number, finding in content_findings(run, self._declarations):
+        for number, finding in found:
             self._checks.add(number, [finding])
         if not self._checks.failed(1, 2, 3):
             self._checks.add(4, list(check_extension(run, self._signers)))

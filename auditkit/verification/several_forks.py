@@ -23,7 +23,7 @@ _OF_THE_TRUNK = ("seed", "order_sha256", "initial", "components", "data")
 
 def fork_runs(run: RunEvidence) -> tuple[RunEvidence, ...]:
     """The study of each fork; of one fork, the study itself."""
-    return tuple(RunEvidence(run.root, view) for view in views(run.manifest))
+    return tuple(RunEvidence(run.root, view, run.intact) for view in views(run.manifest))
 
 
 def all_seeds(manifest: StudyManifest) -> tuple[SeedRecord, ...]:

@@ -127,6 +127,14 @@ class RecordedLoader:
         """Batches of this epoch that were delivered."""
         return 0 if self._current is None else self._current.position
 
+    @property
+    def may_be_over(self) -> bool:
+        """Whether the next batch that is asked for may turn out not to be there."""
+        try:
+            return self.position >= len(self.loader)
+        except Exception:  # a loader without a length, or whose length is the user's code
+            return True
+
     def pin_order(self, control: Sequence[Batch], delivered: Sequence[Batch], step: int) -> None:
         """Deliver given batches where the loader's own sampler yields the control's.
 

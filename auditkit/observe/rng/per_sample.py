@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch.utils.data import Dataset, IterableDataset, get_worker_info
+from torch import Tensor
+from torch.utils.data import (
+    ConcatDataset,
+    Dataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    get_worker_info,
+)
 from torch.utils.data._utils.collate import default_collate, default_convert
 from torch.utils.data._utils.pin_memory import pin_memory
 
@@ -153,12 +161,14 @@ class PerSampleDataset(_Forwarding, Dataset[Any]):
         self._auditkit_inner = inner
         self._auditkit_streams = streams
         self._auditkit_last: tuple[int, ...] = (0, 0)
+        self._auditkit_draws = True
         self._auditkit_measured: list[bytes] = []
 
     def __len__(self) -> int:
         return len(self._auditkit_inner)
 
     def __getitem__(self, key: Any) -> Any:
+        self._auditkit_draws = not draws_nothing(self._auditkit_inner)
         if isinstance(key, list):  # a loader with batch_size=None whose sampler yields lists
             epoch = key[0][0] if key else 0
             indices = [part[1] for part in key]
@@ -174,6 +184,7 @@ class PerSampleDataset(_Forwarding, Dataset[Any]):
         many = getattr(self._auditkit_inner, "__getitems__", None)
         if not many:
             return [self[key] for key in keys]
+        self._auditkit_draws = not draws_nothing(self._auditkit_inner)
         samples = []
         for epoch, index, *measured in keys:
             self._auditkit_begin(epoch, index)
@@ -183,7 +194,8 @@ class PerSampleDataset(_Forwarding, Dataset[Any]):
 
     def _auditkit_begin(self, epoch: int, *indices: int) -> None:
         self._auditkit_last = (epoch, *indices)
-        self._auditkit_streams.begin(epoch, *indices)
+        if self._auditkit_draws:
+            self._auditkit_streams.begin(epoch, *indices)
 
     def _auditkit_note(self, sample: Any, measured: list[int]) -> Any:
         if measured:
@@ -262,6 +274,19 @@ class PerWorkerInit:
         """Prepare a worker."""
         seed_sample(derive_seed(self._seed, "worker", worker))
         self._inner(worker)
+
+
+def draws_nothing(dataset: Any) -> bool:
+    """Whether a data set is known to draw no random numbers: torch's own of plain tensors.
+
+    To seed every stream for a sample takes longer than to load it from there.
+    """
+    kind = type(dataset)
+    if kind is TensorDataset:
+        return all(type(tensor) is Tensor for tensor in dataset.tensors)
+    if kind is Subset:
+        return draws_nothing(dataset.dataset) and type(dataset.indices) in (list, tuple, range)
+    return kind is ConcatDataset and all(map(draws_nothing, dataset.datasets))
 
 
 def draws_in_collate(collate_fn: Callable[[Any], Any]) -> bool:

@@ -11,23 +11,20 @@ import random
 import struct
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from auditkit.observe.rng.numpy_memory import current_generator, words_of
 from auditkit.observe.rng.streams import (
     GlobalStreams,
     cuda_states,
     numpy_state,
     state_bytes,
 )
+from auditkit.observe.rng.torch_memory import GeneratorMemory, generator_memory
 from auditkit.observe.values.tensors import memory_view
 
-#: numpy's own accessor, which its type hints leave out.
-_current_generator: Any = np.random.get_bit_generator  # type: ignore[attr-defined]
-
-#: A Mersenne Twister's 624 words and its position, as they lie in numpy's memory and in python's.
-_NUMPY_MEMORY = struct.Struct("=624Ii")
+#: A Mersenne Twister's position and its 624 words, as they lie in python's memory.
 _PYTHON_MEMORY = struct.Struct("=i624I")
 
 
@@ -37,7 +34,8 @@ class StreamReader:
     def __init__(self) -> None:
         self._python = _PythonReader()
         self._numpy = _NumpyReader()
-        self._torch: tuple[Tensor, bytes] | None = None
+        self._torch = _TorchReader()
+        self._last: GlobalStreams | None = None
 
     def read(self) -> GlobalStreams:
         """The streams as they stand; what has not moved is the same object as the last time.
@@ -45,11 +43,47 @@ class StreamReader:
         Raises:
             UncapturedState: When numpy's global stream was given another bit generator.
         """
-        torch_state = torch.get_rng_state()
-        content = state_bytes(torch_state)
-        if self._torch is None or content != self._torch[1]:
-            self._torch = torch_state, content
-        return GlobalStreams(self._python.read(), self._numpy.read(), self._torch[0], cuda_states())
+        last, cuda = self._last, cuda_states()
+        python, numpy, state = self._python.read(), self._numpy.read(), self._torch.read()
+        if (
+            last is None
+            or cuda
+            or last.cuda
+            or python is not last.python
+            or numpy is not last.numpy
+            or state is not last.torch
+        ):
+            last = self._last = GlobalStreams(python, numpy, state, cuda)
+        return last
+
+
+class _TorchReader:
+    """torch's global state, whose 5 kB are made anew whenever torch is asked for them.
+
+    Whether it has moved is seen in the memory of the object behind it, where that is laid out as a
+    generator of our own is found to be.
+    """
+
+    def __init__(self) -> None:
+        self._memory: GeneratorMemory | None = None
+        self._generator: object = None
+        self._seen = b""
+        self._state: tuple[Tensor, bytes] | None = None
+
+    def read(self) -> Tensor:
+        """As ``torch.get_rng_state``; the same object as long as nobody draws."""
+        generator = torch.default_generator
+        if generator is not self._generator:
+            self._generator, self._memory = generator, generator_memory(generator)
+            self._seen = b""
+        seen = b"" if self._memory is None else self._memory.read()
+        if seen and seen == self._seen and self._state is not None:
+            return self._state[0]
+        state, self._seen = generator.get_state(), seen
+        content = state_bytes(state)
+        if self._state is None or content != self._state[1]:
+            self._state = state, content
+        return self._state[0]
 
 
 class _PythonReader:
@@ -114,19 +148,12 @@ class _NumpyReader:
 
     def read(self) -> tuple[Any, ...]:
         """As of :class:`auditkit.observe.rng.streams.GlobalStreams`."""
-        generator: object = _current_generator()
+        generator: object = current_generator()
         memory, is_halfway = self._memory, bool(self._state and self._state[3])
         is_known = generator is self._generator and memory is not None and not is_halfway
         if not is_known or memory is None or memory.tobytes() != self._seen:
             self._state = numpy_state()
             if generator is not self._generator:
-                self._generator, self._memory = generator, _words_of(generator, self._state)
+                self._generator, self._memory = generator, words_of(generator, self._state)
             self._seen = b"" if self._memory is None else self._memory.tobytes()
         return self._state
-
-
-def _words_of(generator: Any, state: tuple[Any, ...]) -> memoryview | None:
-    """A view of a Mersenne Twister's memory; None where its content is not as was expected."""
-    expected = _NUMPY_MEMORY.pack(*state[1].tolist(), state[2])
-    memory = memory_view(generator.ctypes.state_address, len(expected))
-    return memory if memory.tobytes() == expected else None

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from auditkit.errors import FormatError, RestoreMismatch, UncapturedState
 from auditkit.formats.seeds import derive_seed
+from auditkit.observe.rng.numpy_memory import NumpyWriter
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
-from auditkit.observe.values.tensors import memory_view
+from auditkit.observe.values.tensors import KeptLeaves, memory_view
 from auditkit.records.rng import ALWAYS_UNCOVERED
 
 #: Generator objects that a program may hold and register as extras.
@@ -29,6 +30,8 @@ Generator = torch.Generator | np.random.Generator | np.random.RandomState | rand
 
 #: The Mersenne Twister's 624 words and a position.
 _MT_STATE = struct.Struct("<625I")
+
+_NUMPY = NumpyWriter()
 
 _OTHER_LIBRARIES = ("jax", "tensorflow", "cupy", "numba", "torchdata", "dgl")
 
@@ -91,7 +94,7 @@ class GlobalStreams:
     def restore(self) -> None:
         """Put every stream back to this state."""
         random.setstate(self.python)
-        np.random.set_state(self.numpy)
+        _NUMPY.write(self.numpy)
         torch.set_rng_state(self.torch)
         for index, state in self.cuda.items():
             torch.cuda.set_rng_state(state, index)
@@ -272,10 +275,10 @@ def _numpy_leaves(state: tuple[Any, ...]) -> Leaves:
     return _encode(b"[%s,%s,%d,%d,%s]", kind, data, position, has_gauss, cached)
 
 
-def _encode(form: bytes, *values: Any) -> Leaves:
+def _encode(form: bytes, *values: Any) -> KeptLeaves:
     # ``flatten`` word for word (a test holds the two together) but written out: this runs at
     # every step, and a tensor in new memory would cost the digest more than all of its JSON.
-    return {"": form % tuple(_json(value) for value in values)}
+    return KeptLeaves({"": form % tuple(_json(value) for value in values)})
 
 
 def _json(value: Any) -> bytes | int:

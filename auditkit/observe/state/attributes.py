@@ -13,12 +13,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 
 from auditkit.errors import RestoreMismatch, UncapturedState
+from auditkit.observe.state.glance import are_same
 from auditkit.observe.state.holders import holders
 from auditkit.observe.state.plain_values import (
     MISSING,
@@ -57,6 +59,7 @@ class Scope:
         get: Gives the object that is there now.
         hidden: Attributes that have a component, or none of which is state.
         aliases: Addresses of tensors that have a component.
+        owner: The object, where it can be no other one.
     """
 
     component: str
@@ -64,6 +67,7 @@ class Scope:
     get: Callable[[], Any]
     hidden: frozenset[str] = frozenset()
     aliases: frozenset[int] = frozenset()
+    owner: Any = None
 
 
 class _Quick:
@@ -81,7 +85,43 @@ class _Quick:
 
     def is_same(self, live: Mapping[str, Any]) -> bool:
         """Whether all of them are the very same objects."""
-        return all(map(operator.is_, map(live.get, self.names), self.values)) and self.is_whole
+        return are_same(map(live.get, self.names), self.values) and self.is_whole
+
+
+class _AllQuick:
+    """The same of many objects at once.
+
+    Args:
+        owners: Gives each object that is there now.
+        quick: Of each.
+    """
+
+    def __init__(self, owners: list[Callable[[], Any]], quick: list[_Quick]) -> None:
+        self._owners = owners
+        self._sizes = [len(one.keys) for one in quick]
+        # A single name would be given by itself, and not in a tuple.
+        names = [[*one.names, one.names[0]] if one.names else [] for one in quick]
+        self._places = [place for place, found in enumerate(names) if found]
+        self._getters = [operator.itemgetter(*found) for found in names if found]
+        self._values = [
+            value for one in quick if one.names for value in (*one.values, one.values[0])
+        ]
+        self._is_known = not any(one.others for one in quick)
+
+    def are_same(self) -> bool:
+        """Whether nothing is another object, nothing is new, and nothing is looked at otherwise."""
+        if not self._is_known:
+            return False
+        live = [getattr(owner(), "__dict__", {}) for owner in self._owners]
+        if list(map(len, live)) != self._sizes:
+            return False
+        if len(self._places) < len(live):
+            live = [live[place] for place in self._places]
+        try:
+            found = chain.from_iterable(map(operator.call, self._getters, live))
+            return are_same(found, self._values)
+        except KeyError:
+            return False
 
 
 class Attributes:
@@ -90,6 +130,10 @@ class Attributes:
     Args:
         scopes: The objects; made when the program was built.
         parameters: ``id`` of every parameter: a key that is one is an address.
+
+    Attributes:
+        owners: The objects, where what they hold by identity tells whether anything has changed;
+            None where it does not.
     """
 
     def __init__(self, scopes: list[Scope], parameters: Collection[int]) -> None:
@@ -101,6 +145,10 @@ class Attributes:
             self._scopes.append((scope, found))
         # Most attributes are numbers that never change: asked for by identity, all at once.
         self._quick = [_Quick(scope.get(), before) for scope, before in self._scopes]
+        owners = [scope.owner for scope, _ in self._scopes]
+        is_told = not any(quick.others for quick in self._quick) and None not in owners
+        self.owners = owners if is_told else None
+        self._all = _AllQuick([scope.get for scope, _ in self._scopes], self._quick)
 
     def changed(self, *, strict: bool = False) -> dict[str, Leaves]:
         """Components of the attributes that differ from when the program was built.
@@ -111,6 +159,8 @@ class Attributes:
         Raises:
             UncapturedState: Naming an attribute that cannot be captured.
         """
+        if self._all.are_same():
+            return {}
         values: dict[str, dict[str, Any]] = {}
         absent: dict[str, list[str]] = {}
         devices: dict[str, dict[str, str]] = {}
@@ -232,7 +282,7 @@ def module_scopes(
             continue
         place = f"{path}.{name}" if name else path
         own = _MODULE_ATTRIBUTES | frozenset(hidden) | _reparametrized_weights(layer)
-        yield Scope(MODULES, place, _constant(layer), own, aliases)
+        yield Scope(MODULES, place, _constant(layer), own, aliases, layer)
         if is_library_class(layer.__class__):
             continue
         for holder in holders(place, layer, own, known):
@@ -246,7 +296,7 @@ def optimizer_scopes(
     """An optimizer and what it holds, other optimizers included."""
     members = [member for group in optimizer.param_groups for member in group["params"]]
     aliases = _addresses(members)
-    yield Scope(OPTIMIZER, path, _constant(optimizer), _OPTIMIZER_ATTRIBUTES, aliases)
+    yield Scope(OPTIMIZER, path, _constant(optimizer), _OPTIMIZER_ATTRIBUTES, aliases, optimizer)
     for holder in holders(path, optimizer, _OPTIMIZER_ATTRIBUTES, known):
         is_optimizer = isinstance(holder.get(), torch.optim.Optimizer)
         hidden = _OPTIMIZER_ATTRIBUTES if is_optimizer else frozenset()

@@ -25,7 +25,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from auditkit.errors import RestoreMismatch, UncapturedState
+from auditkit.errors import UncapturedState
 from auditkit.observe.rng.per_sample import PerSample
 from auditkit.observe.rng.reading import StreamReader
 from auditkit.observe.rng.streams import (
@@ -34,27 +34,22 @@ from auditkit.observe.rng.streams import (
     capture_streams,
     generator_leaves,
     has_state,
-    streams_from_leaves,
 )
 from auditkit.observe.state import modules
-from auditkit.observe.state.attributes import ATTRIBUTES
 from auditkit.observe.state.built import AsBuilt, attributes_of, frozen, layers_of, shapes_of
-from auditkit.observe.state.extra_objects import restore_extra
 from auditkit.observe.state.families import OptimizerFamily
-from auditkit.observe.state.groups import GROUPS, add_missing_groups
 from auditkit.observe.state.modules import ModuleState
 from auditkit.observe.state.named_groups import NamedGroups, Patterns
-from auditkit.observe.state.optimizers import PREFIX
 from auditkit.observe.state.ring_buffer import RingBuffer
-from auditkit.observe.state.sharded import refuse_hidden_gradients, reshard
-from auditkit.observe.state.state_dicts import load_state, required, state_of
+from auditkit.observe.state.sharded import refuse_hidden_gradients
+from auditkit.observe.state.standing import Standing
+from auditkit.observe.state.state_dicts import state_of
 from auditkit.observe.values.codec import Leaves
-from auditkit.observe.values.shards import are_possible, local_state, sharding_of, whole_state
+from auditkit.observe.values.shards import are_possible, is_sharded, local_state, sharding_of
 from auditkit.records.sharding import Sharding
 
 State = dict[str, Leaves]
 
-_GLOBAL_STREAMS = ("rng/python", "rng/numpy", "rng/torch", "rng/cuda:")
 _Built = AsBuilt | None  # a session notes it; nobody gives it
 
 
@@ -193,6 +188,22 @@ class StateReader:
             for name, extra in objects.extras.items()
             if isinstance(extra, nn.Module)
         }
+        families = (self._optimizer, *self._optimizers.values())
+        self._standing = Standing([o for family in families for o in family.members.values()])
+        self._stands = False
+        self._template: State = {}
+        self._parameters: Mapping[str, Tensor] = {}
+        self._changed: State | None = None
+        self._runs_custom = False
+        #: What is asked for its state each time, by component.
+        self._stateful: dict[str, Any] = {
+            **scheduler_and_scaler(objects),
+            **{
+                f"extras/{name}": extra
+                for name, extra in objects.extras.items()
+                if _is_asked(extra)
+            },
+        }
         self._custom = any(map(_is_custom, (objects.scheduler, objects.scaler))) or any(
             map(_is_custom, objects.extras.values())
         )
@@ -212,34 +223,67 @@ class StateReader:
     def _read(self, streams: GlobalStreams | None) -> State:
         """The state with its sharded tensors as they are."""
         frozen = streams if streams is not None else self.streams()
-        objects, model = self._objects, self._model
-        parameters, components = model.components()
-        refuse_hidden_gradients(objects.model, parameters)
-        trained = self._trained(parameters)
-        state: State = {
-            **self._groups.divided(components),
-            "grad": modules.gradients(trained),
-            **self._optimizer.state(trained),
-        }
-        for name, stateful in _scheduler_and_scaler(objects).items():
+        self._stands = self._standing.holds()
+        if not self._stands:
+            self._look()
+        objects, state, trained = self._objects, dict(self._template), self._parameters
+        state["grad"] = modules.gradients(trained)
+        for name, stateful in self._stateful.items():
             state[name] = state_of(stateful, name)
-        for name, module in self._modules.items():
-            state[name] = module.whole()
-        for name, extra in objects.extras.items():
-            if name in self._optimizers:
-                state[f"extras/{name}"] = self._optimizers[name].whole(trained)
-            elif isinstance(extra, Generator):
-                state[f"rng/extras/{name}"] = generator_leaves(extra)
-            elif not isinstance(extra, nn.Module):
-                state[f"extras/{name}"] = state_of(extra, f"extras/{name}")
+        for name, generator in objects.generators.items() if objects.extras else ():
+            state[f"rng/extras/{name}"] = generator_leaves(generator)
         state.update(self._stream_leaves(frozen))
-        if self._runs_custom_code() and not frozen.same_as(capture_streams()):
+        if self._runs_custom and not frozen.same_as(capture_streams()):
             frozen.restore()
         return {name: leaves for name, leaves in state.items() if leaves}
+
+    def attributes(self) -> State:
+        """Plain attributes that training changed, as components; asked after :meth:`read`."""
+        if self._objects.built is None:
+            return {}
+        attributes = self._objects.built.attributes
+        if not self._stands or self._changed is None:
+            changed = attributes.changed()
+            is_settled = attributes.owners is not None and self._standing.owns(attributes.owners)
+            self._changed = changed if is_settled else None
+            return changed
+        return self._changed
+
+    def _look(self) -> None:
+        """Look at models and optimizers part by part, and note what there is."""
+        self._changed = None
+        parameters, components = self._model.components()
+        refuse_hidden_gradients(self._objects.model, parameters)
+        trained = self._parameters = self._trained(parameters)
+        families = [self._optimizer, *self._optimizers.values()]
+        self._template = {
+            **self._groups.divided(components),
+            "grad": {},
+            **self._optimizer.state(trained),
+            **{name: {} for name in self._stateful if not name.startswith("extras/")},
+            **{name: module.whole() for name, module in self._modules.items()},
+        }
+        for name, extra in self._objects.extras.items():
+            prefix = "rng/extras" if isinstance(extra, Generator) else "extras"
+            self._template.setdefault(f"{prefix}/{name}", {})
+        for name, family in self._optimizers.items():
+            self._template[f"extras/{name}"] = family.whole(trained)
+        found = (self._model, *self._modules.values())
+        has_extra_state = any(module.extra_state for module in found)
+        self._runs_custom = self._custom or has_extra_state
+        is_told = all(family.is_fixed for family in families) and not has_extra_state
+        # What fully_shard keeps of gradients is found at no parameter: it is looked for each time.
+        if is_told and not _is_any_sharded(self._template):
+            layers = [layer for module in found for layer in module.layers]
+            self._standing.note(layers, trained.values())
+        else:
+            self._standing.forget()
 
     def _stream_leaves(self, streams: GlobalStreams) -> dict[str, Leaves]:
         """Components of the streams; the same objects as long as a stream does not move."""
         last = self._last
+        if last is not None and streams is last[0]:
+            return last[1]
         leaves = streams.leaves() if last is None else streams.leaves_since(*last)
         self._last = (streams, leaves)
         return leaves
@@ -261,10 +305,6 @@ class StateReader:
             }
         return self._all_parameters
 
-    def _runs_custom_code(self) -> bool:
-        found = (self._model, *self._modules.values())
-        return self._custom or any(module.extra_state for module in found)
-
 
 def capture(objects: TrainingObjects, streams: GlobalStreams | None = None) -> State:
     """The training state as live views.
@@ -283,98 +323,28 @@ def capture(objects: TrainingObjects, streams: GlobalStreams | None = None) -> S
     return StateReader(objects).read(streams)
 
 
-def restore(
-    objects: TrainingObjects, state: Mapping[str, Leaves], sharding: Sharding | None = None
-) -> None:
-    """Write a captured state into live objects built by the same factory; the streams come last.
-
-    Args:
-        objects: The live objects.
-        state: As this process held it.
-        sharding: Which tensors of it are parts of sharded ones.
-
-    Raises:
-        RestoreMismatch: When the snapshot does not fit the objects.
-    """
-    reshard(objects.model)
-    model, groups = objects.model, NamedGroups(objects.model, objects.groups)
-    _refuse_unknown(objects, groups, state)
-    trained = trained_parameters(objects)
-    state = whole_state(groups.gathered(state), sharding or {}, trained)
-    family = optimizer_family(objects)
-    family.check(trained, state)
-    modules.copy_tensors("params", modules.parameters(model), state.get("params", {}))
-    modules.restore_buffers("batchnorm", model, state.get("batchnorm", {}), batchnorm=True)
-    modules.restore_buffers("buffers", model, state.get("buffers", {}), batchnorm=False)
-    modules.restore_flags(model, required(state, "modules"))
-    family.restore(
-        trained, {name: leaves for name, leaves in state.items() if _is_of_optimizer(name)}
-    )
-    for name, stateful in _scheduler_and_scaler(objects).items():
-        load_state(stateful, required(state, name), name)
-    for name, average in objects.averaged.items():
-        component = f"averaged/{name}"
-        modules.restore_whole_module(average, required(state, component), component)
-    for name, extra in objects.extras.items():
-        restore_extra(name, extra, state, trained)
-    modules.restore_gradients(trained, state.get("grad", {}))
-    if objects.built is not None:
-        objects.built.attributes.restore(state)
-    restore_streams(state)
-
-
-def add_groups(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
-    """Add to the optimizer the groups that joined while training, where they fit."""
-    if GROUPS in state:
-        add_missing_groups(objects.optimizer, trained_parameters(objects), state[GROUPS])
-
-
-def restore_streams(state: Mapping[str, Leaves]) -> None:
-    """Put only the global streams back.
-
-    Raises:
-        RestoreMismatch: When a stream is missing.
-    """
-    streams_from_leaves(
-        {name: leaves for name, leaves in state.items() if name.startswith(_GLOBAL_STREAMS)}
-    ).restore()
-
-
-def _scheduler_and_scaler(objects: TrainingObjects) -> dict[str, Stateful]:
+def scheduler_and_scaler(objects: TrainingObjects) -> dict[str, Stateful]:
+    """Those that there are, by component."""
     found = {"scheduler": objects.scheduler, "scaler": objects.scaler}
     return {name: stateful for name, stateful in found.items() if stateful is not None}
 
 
+def _is_asked(extra: object) -> bool:
+    """Whether an extra is neither a module, nor an optimizer, nor a generator."""
+    return not isinstance(extra, (Generator, nn.Module, torch.optim.Optimizer))
+
+
 def _is_custom(stateful: object) -> bool:
     """Whether reading its state runs code that is not torch's, and that might draw."""
-    known = (Generator, nn.Module, torch.optim.Optimizer, RingBuffer)
-    if stateful is None or isinstance(stateful, known):
+    if stateful is None or isinstance(stateful, RingBuffer) or not _is_asked(stateful):
         return False
     return not type(stateful).__module__.startswith("torch.")
 
 
-def _refuse_unknown(
-    objects: TrainingObjects, groups: NamedGroups, state: Mapping[str, Leaves]
-) -> None:
-    known = {"params", "batchnorm", "buffers", "modules", "grad"} | groups.components
-    known |= set(_scheduler_and_scaler(objects)) | {f"averaged/{name}" for name in objects.averaged}
-    for name, extra in objects.extras.items():
-        known.add(f"rng/extras/{name}" if isinstance(extra, Generator) else f"extras/{name}")
-    for component in state:
-        if component in known or _is_of_optimizer(component):
-            continue
-        if objects.built is not None and component.startswith(ATTRIBUTES):
-            continue
-        if not component.startswith(_GLOBAL_STREAMS):
-            raise RestoreMismatch(
-                "the program has no such component",
-                component=component,
-                hint=modules.SAME_OBJECTS,
-            )
-
-
-def _is_of_optimizer(component: str) -> bool:
-    return component == GROUPS or component.startswith((PREFIX, f"{GROUPS}/"))
+def _is_any_sharded(state: State) -> bool:
+    return are_possible() and any(
+        is_sharded(leaf) for leaves in state.values() for leaf in leaves.values()
+    )
 
 
 def _registered(objects: TrainingObjects) -> set[int]:

@@ -62,6 +62,13 @@ class OptimizerFamily:
                 found.update(self._slots[path].slots(names))
         return found
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether what was given last is the same as long as the same objects are held."""
+        return all(groups.is_fixed for groups in self._groups.values()) and all(
+            slots.is_fixed for slots in self._slots.values()
+        )
+
     def whole(self, trained: Mapping[str, Tensor]) -> Leaves:
         """Everything as one component (for extras)."""
         return {
@@ -140,6 +147,9 @@ class OptimizerFamily:
 
         What is shared may change while training, so it is looked at anew.
         """
+        if len(self.members) == 1:
+            yield "", self.members[""], True, True
+            return
         seen: set[int] = set()
         for path, member in self.members.items():
             groups = [id(group) for group in member.param_groups]

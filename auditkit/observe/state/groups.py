@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import enum
-import operator
 import types
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from auditkit.errors import RestoreMismatch, UncapturedState
+from auditkit.observe.state.glance import Glance, are_same
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
+from auditkit.observe.values.tensors import KeptLeaves
 
 GROUPS = "param_groups"
 
@@ -43,38 +45,48 @@ class GroupsState:
         self._optimizer = optimizer
         self._known: object = None
         self._members: list[Tensor] = []
+        self._lengths: list[int] = []
         self._names: dict[int, str] = {}
         self._key: object = None
-        self._groups: Leaves = {}
-        #: The very objects that the groups held, where none of them can change.
-        self._seen: list[object] = []
-        self._shape: object = None
+        self._groups = KeptLeaves()
+        #: The groups and what they held, where none of that can change.
+        self._seen: tuple[list[dict[str, Any]], Glance] | None = None
         self._named: object = None
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether what was given last is the same as long as the same objects are held."""
+        return self._seen is not None
 
     def names(self, known: Mapping[str, Tensor]) -> dict[int, str]:
         """See :func:`parameter_names`."""
-        members = [p for group in self._optimizer.param_groups for p in group["params"]]
-        is_same = known is self._known and len(members) == len(self._members)
-        if not is_same or not all(map(operator.is_, members, self._members)):
+        lists = [group["params"] for group in self._optimizer.param_groups]
+        members, lengths = [*chain.from_iterable(lists)], list(map(len, lists))
+        is_same = known is self._known and lengths == self._lengths
+        if not is_same or not are_same(members, self._members):
             self._names = parameter_names(self._optimizer, known)
-            self._known, self._members = known, members
+            self._known, self._members, self._lengths = known, members, lengths
         return self._names
 
     def groups(self, names: Mapping[int, str]) -> Leaves:
-        """Hyper-parameters of every group, parameters replaced by their names."""
+        """Hyper-parameters of every group, parameters replaced by their names.
+
+        Args:
+            names: From :meth:`names`, just now.
+        """
         groups = self._optimizer.param_groups
-        seen = [value for group in groups for value in group.values() if type(value) is not list]
-        shape = [(list(group), len(group["params"])) for group in groups]
-        unmoved = len(seen) == len(self._seen) and all(map(operator.is_, seen, self._seen))
-        if unmoved and names is self._named and shape == self._shape:
-            return self._groups
+        if self._seen is not None and names is self._named and len(groups) == len(self._seen[0]):
+            before, held = self._seen
+            if are_same(groups, before) and held.holds():
+                return self._groups
         found = self._read(names)
-        lists = sum(type(value) is list for group in groups for value in group.values())
-        fixed = lists == len(groups) and all(map(_is_fixed, seen))
-        self._seen, self._named, self._shape = seen, names, shape if fixed else None
+        # The list of parameters is known by the names.
+        others = [value for group in groups for name, value in group.items() if name != "params"]
+        self._named = names
+        self._seen = ([*groups], Glance(groups)) if all(map(_is_fixed, others)) else None
         return found
 
-    def _read(self, names: Mapping[int, str]) -> Leaves:
+    def _read(self, names: Mapping[int, str]) -> KeptLeaves:
         tree = [_described(group, names) for group in self._optimizer.param_groups]
         key = None
         if all(_is_plain(value) for group in tree for value in group.values()):
@@ -82,7 +94,7 @@ class GroupsState:
             key = repr(tree)
             if key == self._key:
                 return self._groups
-        self._groups, self._key = flatten(tree, where=GROUPS), key
+        self._groups, self._key = KeptLeaves(flatten(tree, where=GROUPS)), key
         return self._groups
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -16,9 +17,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from auditkit.errors import RestoreMismatch, UncapturedState
+from auditkit.observe.state.glance import Glance, are_same
 from auditkit.observe.state.sharded import kept_part
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
-from auditkit.observe.values.tensors import dense_stride
+from auditkit.observe.values.tensors import KeptLeaves, dense_stride
+
+#: What a layer is, as far as its tree and its tensors go.
+_FACTS: Any = operator.attrgetter("__class__", "_modules", "_parameters", "_buffers")
+_TRAINING: Any = operator.attrgetter("training")
+_REQUIRES_GRAD: Any = operator.attrgetter("requires_grad")
 
 #: Entry of a module's flags inside a component that holds a whole module.
 _FLAGS = "#flags"
@@ -45,8 +52,8 @@ class ModuleState:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._flags: tuple[object, Leaves] = (None, {})
-        self._whole: tuple[object, Leaves] = (None, {})
+        self._flags: tuple[object, KeptLeaves] = (None, KeptLeaves())
+        self._whole: tuple[object, KeptLeaves] = (None, KeptLeaves())
         self._parameters: dict[str, Tensor] = {}
         self._walk()
 
@@ -54,6 +61,11 @@ class ModuleState:
     def extra_state(self) -> bool:
         """Whether a layer has a ``get_extra_state`` of its own."""
         return bool(self._with_extra_state)
+
+    @property
+    def layers(self) -> Iterable[nn.Module]:
+        """Every layer once, as they were when they were asked for last."""
+        return self._unique_layers.values()
 
     def parameters(self) -> dict[str, Tensor]:
         """Every parameter by name, tied ones under each of their names."""
@@ -69,7 +81,7 @@ class ModuleState:
         """
         self._refresh()
         return self._parameters, {
-            "params": self._parameters,
+            "params": self._params,
             "batchnorm": self._batchnorm,
             "buffers": self._others,
             "modules": self._flags_now(),
@@ -81,12 +93,13 @@ class ModuleState:
         flags = self._flags_now()
         if self._whole[0] is not flags:
             texts = {f"{_FLAGS}{name}": value for name, value in flags.items()}
-            self._whole = flags, {**self._parameters, **_buffers(self._layers), **texts}
+            leaves = {**self._parameters, **_buffers(self._layers), **texts}
+            self._whole = flags, KeptLeaves(leaves)
         return self._whole[1]
 
-    def _flags_now(self) -> Leaves:
-        training = [layer.training for layer in self._unique_layers.values()]
-        grad_flags = [parameter.requires_grad for parameter in self._parameters.values()]
+    def _flags_now(self) -> KeptLeaves:
+        training = list(map(_TRAINING, self._unique_layers.values()))
+        grad_flags = list(map(_REQUIRES_GRAD, self._parameters.values()))
         key = (training, grad_flags)
         if key == self._flags[0] and not self._with_extra_state:
             return self._flags[1]
@@ -98,16 +111,18 @@ class ModuleState:
             tree["extra_state"] = {
                 name: layer.get_extra_state() for name, layer in self._with_extra_state.items()
             }
-        self._flags = key, flatten(tree, where="modules")
+        self._flags = key, KeptLeaves(flatten(tree, where="modules"))
         return self._flags[1]
 
     def _refresh(self) -> None:
         """Walk the tree again where it is another, and its tensors where one of them is."""
-        layers = self._unique_layers.values()
-        if list(map(type, layers)) != self._classes or not self._children.are_same(layers):
+        if not (are_same(self._facts_now(), self._facts) and self._children.holds()):
             self._walk()
-        elif not (self._own_parameters.are_same(layers) and self._own_buffers.are_same(layers)):
+        elif not self._members.holds():
             self._collect()
+
+    def _facts_now(self) -> list[object]:
+        return [*chain.from_iterable(map(_FACTS, self._unique_layers.values()))]
 
     def _walk(self) -> None:
         _refuse_scripted(self._module)
@@ -119,14 +134,15 @@ class ModuleState:
             for name, layer in self._unique_layers.items()
             if type(layer).get_extra_state is not nn.Module.get_extra_state
         }
-        self._classes = list(map(type, self._unique_layers.values()))
-        self._children = _Members("_modules", self._unique_layers.values())
+        self._facts = self._facts_now()
+        self._children = Glance(layer._modules for layer in self._unique_layers.values())
         self._collect()
 
     def _collect(self) -> None:
         layers = self._unique_layers.values()
-        self._own_parameters = _Members("_parameters", layers)
-        self._own_buffers = _Members("_buffers", layers)
+        self._members = Glance(
+            held for layer in layers for held in (layer._parameters, layer._buffers)
+        )
         before = self._parameters
         self._parameters = {
             prefix + name: kept_part(before.get(prefix + name), parameter)
@@ -134,26 +150,13 @@ class ModuleState:
             for name, parameter in layer._parameters.items()
             if parameter is not None
         }
-        self._batchnorm = _buffers([one for one in self._layers if _is_batchnorm(one[1])])
-        self._others = _buffers([one for one in self._layers if not _is_batchnorm(one[1])])
-        self._flags = self._whole = (None, {})  # no name is in their keys
-
-
-class _Members:
-    """What some layers hold in one of their dicts, by name and identity."""
-
-    def __init__(self, attribute: str, layers: Iterable[nn.Module]) -> None:
-        self._get = operator.attrgetter(attribute)
-        self._names, self._values = self._read(layers)
-
-    def are_same(self, layers: Iterable[nn.Module]) -> bool:
-        """Whether the layers hold the very same objects, under the same names."""
-        names, values = self._read(layers)
-        return names == self._names and all(map(operator.is_, values, self._values))
-
-    def _read(self, layers: Iterable[nn.Module]) -> tuple[list[tuple[str, ...]], list[object]]:
-        held = list(map(self._get, layers))
-        return list(map(tuple, held)), [value for one in held for value in one.values()]
+        self._params = KeptLeaves(self._parameters)
+        own: list[tuple[str, nn.Module]] = []
+        others: list[tuple[str, nn.Module]] = []
+        for layer in self._layers:
+            (own if _is_batchnorm(layer[1]) else others).append(layer)
+        self._batchnorm, self._others = KeptLeaves(_buffers(own)), KeptLeaves(_buffers(others))
+        self._flags = self._whole = (None, KeptLeaves())  # no name is in their keys
 
 
 def parameters(module: nn.Module) -> dict[str, Tensor]:
@@ -254,7 +257,9 @@ def restore_buffers(
 def gradients(trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Gradients that have not been cleared, by the parameter's name."""
     return {
-        name: parameter.grad for name, parameter in trained.items() if parameter.grad is not None
+        name: gradient
+        for name, parameter in trained.items()
+        if (gradient := parameter.grad) is not None
     }
 
 

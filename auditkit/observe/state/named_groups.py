@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from auditkit.errors import ProgramError
 from auditkit.formats.quote import brief
+from auditkit.observe.state.glance import are_same
 from auditkit.observe.state.modules import ModuleState
 from auditkit.observe.values.codec import Leaves
+from auditkit.observe.values.tensors import KeptLeaves
 
 T = TypeVar("T")
 
@@ -128,6 +130,9 @@ class NamedGroups:
         self._patterns = patterns
         self._group = _assigned(model, patterns) if patterns else {}
         self._others: set[str] = set()
+        #: What was divided last, where its owner keeps it, and its parts.
+        self._whole: list[Leaves] = []
+        self._parts: dict[str, dict[str, Leaves]] = {}
 
     @property
     def components(self) -> set[str]:
@@ -142,18 +147,23 @@ class NamedGroups:
         """Components with the groups cut out; nothing is left of a section that is all groups."""
         if not self._patterns:
             return dict(components)
+        sections = [section for section in _DIVIDED if section in components]
+        whole = [components[section] for section in sections]
+        if not self._whole or len(whole) != len(self._whole) or not are_same(whole, self._whole):
+            self._whole = whole if all(type(leaves) is KeptLeaves for leaves in whole) else []
+            self._parts = {section: self._parts_of(section, components) for section in sections}
         found: dict[str, Leaves] = {}
         for section, leaves in components.items():
-            if section not in _DIVIDED:
-                found[section] = leaves
-                continue
-            parts: dict[str, dict[str, object]] = {}
-            for name, value in leaves.items():
-                group = self._group_of(name)
-                component = section if group is None else f"{section}/{group}"
-                parts.setdefault(component, {})[name] = value
-            found.update(parts)  # type: ignore[arg-type] # the same values
+            found.update(self._parts.get(section, {section: leaves}))
         return found
+
+    def _parts_of(self, section: str, components: Mapping[str, Leaves]) -> dict[str, Leaves]:
+        parts: dict[str, KeptLeaves] = {}
+        for name, value in components[section].items():
+            group = self._group_of(name)
+            component = section if group is None else f"{section}/{group}"
+            parts.setdefault(component, KeptLeaves())[name] = value
+        return dict(parts)
 
     def gathered(self, state: Mapping[str, Leaves]) -> dict[str, Leaves]:
         """Inverse of :meth:`divided`."""

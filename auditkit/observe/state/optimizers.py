@@ -10,7 +10,6 @@ from __future__ import annotations
 import graphlib
 import heapq
 import itertools
-import operator
 import re
 from collections import OrderedDict, deque
 from collections.abc import Mapping
@@ -20,10 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from auditkit.errors import RestoreMismatch, UncapturedState
+from auditkit.observe.state.glance import Glance
 from auditkit.observe.state.modules import SAME_OBJECTS
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 from auditkit.observe.values.shards import is_sharded
-from auditkit.observe.values.tensors import has_inner_tensors
+from auditkit.observe.values.tensors import KeptLeaves, has_inner_tensors
 
 PREFIX = "optimizer/"
 
@@ -80,9 +80,14 @@ class SlotsState:
     def __init__(self, optimizer: torch.optim.Optimizer, prefix: str = PREFIX) -> None:
         self._optimizer, self._prefix = optimizer, prefix
         self._names: object = None
-        self._seen: list[object] = []
-        self._forms: list[tuple[object, ...]] = []
+        #: The optimizer's state and what it held, where all of it stays what it is.
+        self._seen: tuple[object, Glance] | None = None
         self._slots: dict[str, Leaves] = {}
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether what was given last is the same as long as the same objects are held."""
+        return self._seen is not None
 
     def slots(self, names: Mapping[int, str]) -> dict[str, Leaves]:
         """See :func:`slots`.
@@ -91,19 +96,17 @@ class SlotsState:
             UncapturedState: When the state is keyed by something that another process has not.
         """
         state = self._optimizer.state
-        held = list(state.values())
-        if not all(type(one) is dict for one in held):
-            self._names = None
-            return slots(self._optimizer, names, self._prefix)
-        seen = [*state, *(value for one in held for value in one.values())]
-        forms = list(map(tuple, held))
-        is_same = names is self._names and forms == self._forms
-        if not (is_same and all(map(operator.is_, seen, self._seen))):
-            self._slots = slots(self._optimizer, names, self._prefix)
-            is_fixed = all(type(value) in _FIXED for value in seen[len(held) :])
-            self._names = names if is_fixed else None
-            self._seen, self._forms = seen, forms
-        return self._slots
+        seen = self._seen
+        if seen is not None and names is self._names and state is seen[0] and seen[1].holds():
+            return self._slots
+        found = slots(self._optimizer, names, self._prefix)
+        self._seen, held = None, list(state.values())
+        if all(type(one) is dict for one in held) and all(
+            type(value) in _FIXED for one in held for value in one.values()
+        ):
+            found = {slot: KeptLeaves(leaves) for slot, leaves in found.items()}
+            self._seen, self._names, self._slots = (state, Glance([state, *held])), names, found
+        return found
 
 
 def restore_slots(

@@ -47,11 +47,15 @@ _INLINE_DEPTH = 24
 _KEPT_BYTES = 2**16
 
 
-def pack(state: Mapping[str, Leaves]) -> tuple[dict[str, RawTensor], dict[str, object]]:
+def pack(
+    state: Mapping[str, Leaves], *, live: bool = False
+) -> tuple[dict[str, RawTensor], dict[str, object]]:
     """Freeze a training state.
 
     Args:
         state: Components by name. Tensors on other devices are copied to the host.
+        live: Whether the tensors may be views of live memory, for whoever is done with them before
+            training goes on.
 
     Returns:
         Tensors by key, in copies that no live memory backs, and the JSON value that describes
@@ -74,7 +78,7 @@ def pack(state: Mapping[str, Leaves]) -> tuple[dict[str, RawTensor], dict[str, o
                 specs[entry] = {"alias": aliases[entry]}
                 continue
             key = tensor_key(name, entry)
-            specs[entry], stored = _pack_leaf(leaves[entry], key)
+            specs[entry], stored = _pack_leaf(leaves[entry], key, live=live)
             if stored is not None:
                 tensors[key] = stored
         components[name] = specs
@@ -114,11 +118,14 @@ def _check_leaf(leaf: torch.Tensor | bytes, key: str) -> None:
         raise UncapturedState(error.message, where=where) from None
 
 
-def _pack_leaf(leaf: torch.Tensor | bytes, key: str) -> tuple[dict[str, object], RawTensor | None]:
+def _pack_leaf(
+    leaf: torch.Tensor | bytes, key: str, *, live: bool
+) -> tuple[dict[str, object], RawTensor | None]:
     if not isinstance(leaf, torch.Tensor):
         return _pack_json(bytes(leaf), key)
     shape, stride = tuple(leaf.shape), dense_stride(leaf)
-    raw = RawTensor(DTYPE_NAMES[leaf.dtype], shape, bytes(host_bytes(leaf)))
+    content = host_bytes(leaf)
+    raw = RawTensor(DTYPE_NAMES[leaf.dtype], shape, content if live else bytes(content))
     spec: dict[str, object] = {"dtype": raw.dtype, "shape": list(shape)}
     if stride != contiguous_strides(shape):
         spec["stride"] = list(stride)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import cast
 
@@ -18,17 +18,20 @@ import torch
 
 from auditkit.errors import UncapturedState
 from auditkit.formats.recipes import (
-    Hasher,
     alias_frame,
+    digest_bytes,
     frame,
     hasher,
+    is_of_stream,
     json_frame,
     tensor_update,
 )
 from auditkit.formats.word_mix import WordMix
+from auditkit.observe.values.forms import Forms
 from auditkit.observe.values.summed import SummedLeaves, require_whole
 from auditkit.observe.values.tensors import (
     DTYPE_NAMES,
+    KeptLeaves,
     Leaves,
     MemoryKey,
     alias_names,
@@ -41,6 +44,9 @@ from auditkit.records.digest import COMMITMENT_RECIPE
 
 #: A view without a hold on its memory; gradients come to lie in the same places again and again.
 _view = functools.lru_cache(maxsize=16384)(memory_view)
+
+#: Bytes of a component up to which its pieces are put together before they are hashed.
+_JOINED = 1 << 15
 
 #: Classes of which a glance tells whether they are plain memory.
 _ORDINARY = (torch.Tensor, torch.nn.Parameter)
@@ -60,7 +66,8 @@ def digest_leaves(recipe: str, leaves: Leaves) -> bytes:
         UncapturedState: A tensor that is not plain strided memory; ``where`` names it.
         FormatError: Unknown recipe, or a name that is no Unicode text.
     """
-    return _Stream(leaves).digest(hasher(recipe), leaves)
+    hasher(recipe)  # refuses an unknown one
+    return Stream(leaves).digest(recipe, leaves)
 
 
 def commitments(state: Mapping[str, Leaves]) -> dict[str, str]:
@@ -77,10 +84,10 @@ class StateDigester:
     """Digests the components of a state again and again.
 
     A tensor's memory is read where it lies, by the address that the tensor itself gives in the
-    same call, and nothing is kept alive. Frames and addresses are used again only while every
-    tensor has the class, address, shape, dtype and contiguity that they were made for, so that
-    ``p.data = other``, ``load_state_dict(assign=True)`` or a tensor in the place of a freed one
-    cannot give a stale digest.
+    same call, and nothing is kept alive that its owner does not keep. Frames and addresses are used
+    again only while every tensor has the class, address, shape, dtype and contiguity that they were
+    made for, so that ``p.data = other``, ``load_state_dict(assign=True)`` or a tensor in the place
+    of a freed one cannot give a stale digest.
 
     Args:
         recipe: ``xxh3-128/tensor-v1`` or ``sha256/tensor-v1``.
@@ -92,13 +99,13 @@ class StateDigester:
     def __init__(self, recipe: str) -> None:
         hasher(recipe)  # refuses an unknown recipe here and not in the middle of a run
         self._recipe = recipe
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, Stream] = {}
         #: The streams whose tensors the forms and addresses are of, in their order.
-        self._order: list[_Stream] = []
-        self._forms = _Forms([])
+        self._order: list[Stream] = []
+        self._forms = Forms([])
         self._addresses: list[int] = []
-        #: Of components that are one text: its name, itself, the digest.
-        self._texts: dict[str, tuple[str, bytes, bytes]] = {}
+        #: Of components that are one text: what keeps it, its name, itself, the digest.
+        self._texts: dict[str, tuple[KeptLeaves | None, str, bytes, bytes]] = {}
 
     def digest(self, state: Mapping[str, Leaves]) -> dict[str, bytes]:
         """Digests of the components as they are now.
@@ -113,16 +120,27 @@ class StateDigester:
             UncapturedState: A tensor that is not plain strided memory; ``where`` names it.
             FormatError: A name that is no Unicode text.
         """
-        values = {name: self._of_text(name, leaves) for name, leaves in state.items()}
-        others = [name for name, value in values.items() if not value]
-        streams, lists = [], []
-        for name in others:
-            stream, tensors = self._stream(name, state[name])
+        values = dict.fromkeys(state, b"")
+        names: list[str] = []
+        streams: list[Stream] = []
+        lists: list[list[torch.Tensor]] = []
+        for name, leaves in state.items():
+            text, stream = self._texts.get(name), self._streams.get(name)
+            if text is not None and text[0] is leaves:
+                values[name] = text[3]
+                continue
+            found = None if stream is None else stream.tensors_of(leaves)
+            if stream is None or found is None:
+                values[name] = self._of_text(name, leaves)
+                if values[name]:
+                    continue
+                stream, found = self._stream(name, leaves)
+            names.append(name)
             streams.append(stream)
-            lists.append(tensors)
-        self._bring_up_to_date(state, others, streams, lists)
-        for name, stream in zip(others, streams, strict=True):
-            values[name] = stream.digest(hasher(self._recipe), state[name])
+            lists.append(found)
+        self._bring_up_to_date(state, names, streams, lists)
+        for name, stream in zip(names, streams, strict=True):
+            values[name] = stream.digest(self._recipe, state[name])
         return values
 
     def commitment(self, name: str, leaves: Leaves) -> bytes:
@@ -130,7 +148,7 @@ class StateDigester:
         stream = self._streams.get(name)
         if stream is None or stream not in self._order:  # it is a text
             return digest_leaves(COMMITMENT_RECIPE, leaves)
-        return stream.digest(hasher(COMMITMENT_RECIPE), leaves)
+        return stream.digest(COMMITMENT_RECIPE, leaves)
 
     def _of_text(self, name: str, leaves: Leaves) -> bytes:
         """The digest of a component that is one text, as most streams are; of others nothing.
@@ -145,11 +163,12 @@ class StateDigester:
         if type(text) is not bytes:
             return b""
         known = self._texts.get(name)
-        if known is None or known[0] != entry or known[1] != text:
-            known = self._texts[name] = (entry, text, digest_leaves(self._recipe, leaves))
-        return known[2]
+        is_known = known is not None and known[1] == entry and known[2] == text
+        value = known[3] if known and is_known else digest_leaves(self._recipe, leaves)
+        self._texts[name] = (_kept(leaves), entry, text, value)
+        return value
 
-    def _stream(self, name: str, leaves: Leaves) -> tuple[_Stream, list[torch.Tensor]]:
+    def _stream(self, name: str, leaves: Leaves) -> tuple[Stream, list[torch.Tensor]]:
         """A component's stream, and its tensors that are read where they lie."""
         stream = self._streams.get(name)
         tensors = None if stream is None else stream.take(leaves)
@@ -158,16 +177,16 @@ class StateDigester:
             tensors = stream.tensors(leaves)
         return stream, tensors
 
-    def _begin(self, name: str, leaves: Leaves) -> _Stream:
-        stream = self._streams[name] = _Stream(leaves)
-        stream.forms = _Forms(stream.tensors(leaves))
+    def _begin(self, name: str, leaves: Leaves) -> Stream:
+        stream = self._streams[name] = Stream(leaves)
+        stream.forms = Forms(stream.tensors(leaves))
         return stream
 
     def _bring_up_to_date(
         self,
         state: Mapping[str, Leaves],
         names: list[str],
-        streams: list[_Stream],
+        streams: list[Stream],
         lists: list[list[torch.Tensor]],
     ) -> None:
         """Make anew what does not hold any more: of all tensors at once where nothing has."""
@@ -179,63 +198,29 @@ class StateDigester:
             stream = streams[index]
             if not (is_known or stream.forms.are_of(found)) or not stream.move(found):
                 streams[index] = self._begin(name, state[name])
+                lists[index] = streams[index].tensors(state[name])
         if streams != self._order:
             self._order = streams
-            self._forms = _Forms.joined(stream.forms for stream in streams)
+            self._forms = Forms([*chain.from_iterable(lists)])
         self._addresses = [*chain.from_iterable(stream.addresses for stream in streams)]
 
 
-class _Forms:
-    """What the frames of some tensors, and that their memory is their content, depend on.
-
-    Each condition is one loop inside the interpreter over all tensors, which takes a fraction of
-    what all conditions tensor by tensor take.
-    """
-
-    def __init__(self, tensors: list[torch.Tensor]) -> None:
-        self._kinds = list(map(type, tensors))
-        self._sizes = list(map(torch.Tensor.size, tensors))
-        self._dtypes = [tensor.dtype for tensor in tensors]
-        self._has_complex = any(dtype.is_complex for dtype in self._dtypes)
-
-    @classmethod
-    def joined(cls, parts: Iterable[_Forms]) -> _Forms:
-        """The forms of several components, one after the other."""
-        whole = cls([])
-        for part in parts:
-            whole._kinds += part._kinds
-            whole._sizes += part._sizes
-            whole._dtypes += part._dtypes
-            whole._has_complex |= part._has_complex
-        return whole
-
-    def are_of(self, tensors: list[torch.Tensor]) -> bool:
-        """Whether every tensor has the form that it had, wherever it lies."""
-        return (
-            list(map(type, tensors)) == self._kinds
-            and list(map(torch.Tensor.size, tensors)) == self._sizes
-            and [tensor.dtype for tensor in tensors] == self._dtypes
-            and all(map(torch.Tensor.is_contiguous, tensors))
-            and not any(map(torch.Tensor.is_neg, tensors))
-            and not (self._has_complex and any(map(torch.is_conj, tensors)))
-        )
-
-
-class _Stream:
+class Stream:
     """A component's stream of bytes, piece by piece.
 
     Args:
         leaves: The component.
 
     Attributes:
-        forms: Of the tensors that are read where they lie.
+        names: Of the tensors that are read where they lie.
+        forms: Of these.
         addresses: Where they lie.
 
     Raises:
         UncapturedState: A tensor that is not plain strided memory.
     """
 
-    forms: _Forms
+    forms: Forms
 
     def __init__(self, leaves: Leaves) -> None:
         self._n_leaves = len(leaves)
@@ -243,10 +228,13 @@ class _Stream:
         self._texts: list[tuple[int, str]] = []
         #: Of tensors that must be copied to be read: where the copy goes, if anywhere.
         self._copies: dict[str, tuple[type, MemoryKey, int | None]] = {}
+        #: What was taken in last and its tensors, where their owner keeps it.
+        self._kept: KeptLeaves | None = None
+        self._tensors: list[torch.Tensor] = []
         names, plain = sorted(leaves), _plain_tensors(leaves)
         aliases = _aliases(leaves, plain)
-        self._names = [name for name in names if name in plain]
-        self.addresses = [plain[name] for name in self._names]
+        self.names = [name for name in names if name in plain]
+        self.addresses = [plain[name] for name in self.names]
         self._places: list[int] = []  # of their memory among the pieces, if none is an alias
         for name in names:
             leaf = leaves[name]
@@ -264,10 +252,15 @@ class _Stream:
             if isinstance(leaf, torch.Tensor) and name not in plain:
                 place = None if name in aliases else len(self._pieces) - 1
                 self._copies[name] = (type(leaf), memory_key(leaf), place)
+        self._is_small = self._fits()
 
     def tensors(self, leaves: Leaves) -> list[torch.Tensor]:
         """Those that are read where they lie."""
-        return list(map(leaves.get, self._names))  # type: ignore[arg-type]
+        return list(map(leaves.get, self.names))  # type: ignore[arg-type]
+
+    def tensors_of(self, leaves: Leaves) -> list[torch.Tensor] | None:
+        """The same of what was taken in last; None of anything else, or where it is not kept."""
+        return self._tensors if leaves is self._kept else None
 
     def take(self, leaves: Leaves) -> list[torch.Tensor] | None:
         """Take in the texts of another mapping of the same entries.
@@ -284,11 +277,16 @@ class _Stream:
                 return None
             if text is not self._pieces[place + 1]:
                 self._pieces[place : place + 2] = [json_frame(name, len(text)), text]
+                self._is_small = self._fits()
         for name, (kind, key, _) in self._copies.items():
             leaf = leaves.get(name)
             if type(leaf) is not kind or memory_key(cast(torch.Tensor, leaf)) != key:
                 return None
-        return self.tensors(leaves)
+        found = self.tensors(leaves)
+        if not self._copies:  # those have to be looked at each time
+            self._kept = _kept(leaves)
+            self._tensors = [] if self._kept is None else found
+        return found
 
     def move(self, tensors: list[torch.Tensor]) -> bool:
         """Read tensors of the same forms where they lie now; returns whether that will do."""
@@ -296,15 +294,18 @@ class _Stream:
         if addresses == self.addresses:
             return True
         are_apart = len({0, *addresses}) > len(addresses) == len(self._places)
-        if not are_apart or not all(tensor.is_cpu for tensor in tensors):
+        if not are_apart:
             return False
         self.addresses = addresses
-        for place, address, tensor in zip(self._places, addresses, tensors, strict=True):
-            self._pieces[place] = _view(address, tensor.nbytes)
+        for place, address in zip(self._places, addresses, strict=True):
+            self._pieces[place] = _view(address, len(self._pieces[place]))
         return True
 
-    def digest(self, hash_: Hasher, leaves: Leaves) -> bytes:
+    def digest(self, recipe: str, leaves: Leaves) -> bytes:
         """The digest of the component that was taken in last."""
+        if self._is_small and is_of_stream(recipe):
+            return digest_bytes(recipe, b"".join(self._pieces))
+        hash_ = hasher(recipe)
         update = hash_.update
         if not self._copies and not isinstance(hash_, WordMix):
             for piece in self._pieces:
@@ -319,6 +320,21 @@ class _Stream:
             else:
                 (content if type(piece) is memoryview else update)(piece)
         return hash_.digest()
+
+    def digests(self, recipes: Sequence[str], leaves: Leaves) -> list[bytes]:
+        """Digests by several recipes; what is small is put together once."""
+        if not self._is_small or not all(map(is_of_stream, recipes)):
+            return [self.digest(recipe, leaves) for recipe in recipes]
+        whole = b"".join(self._pieces)
+        return [digest_bytes(recipe, whole) for recipe in recipes]
+
+    def _fits(self) -> bool:
+        """Whether to put the pieces together costs less than to hash each by itself."""
+        return not self._copies and sum(map(len, self._pieces)) <= _JOINED
+
+
+def _kept(leaves: Leaves) -> KeptLeaves | None:
+    return leaves if type(leaves) is KeptLeaves else None
 
 
 def _addresses(tensors: list[torch.Tensor]) -> list[int]:

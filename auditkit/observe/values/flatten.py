@@ -100,7 +100,7 @@ def batch_leaves(batch: Any) -> Leaves:
     Raises:
         UncapturedState: The batch holds something that has no digest.
     """
-    if not _is_plain_batch(batch):
+    if not is_plain_batch(batch):
         return _Encoder("batch", data=True, any_array=True).leaves(batch)
     key = (type(batch), len(batch))
     if key not in _KNOWN_BATCHES:
@@ -115,7 +115,8 @@ def batch_leaves(batch: Any) -> Leaves:
     return {"": text, **dict(zip(names, batch, strict=True))}
 
 
-def _is_plain_batch(batch: Any) -> bool:
+def is_plain_batch(batch: Any) -> bool:
+    """Whether a batch is a list or tuple of plain tensors, each one once."""
     if type(batch) not in (list, tuple) or not batch:
         return False
     for item in batch:

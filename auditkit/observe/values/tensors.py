@@ -17,6 +17,14 @@ from auditkit.formats.snapshot_file import contiguous_strides, is_dense
 #: A component of the training state: tensors and canonical JSON (``json-v1``), by entry name.
 Leaves: TypeAlias = Mapping[str, torch.Tensor | bytes]
 
+
+class KeptLeaves(dict[str, torch.Tensor | bytes]):
+    """A component that somebody keeps: the same object only as long as its entries are the same.
+
+    What its tensors hold may change; which tensors, and which texts, may not.
+    """
+
+
 #: torch's dtypes that have a digest, by the name they have in recipes and files.
 DTYPES: Final[Mapping[str, torch.dtype]] = {
     name: getattr(torch, name) for name in ITEM_BYTES if hasattr(torch, name)
@@ -39,6 +47,7 @@ _from_memory: Any = ctypes.pythonapi.PyMemoryView_FromMemory
 _from_memory.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
 _from_memory.restype = ctypes.py_object
 _READ_ONLY: Final = 0x100  # PyBUF_READ
+_WRITABLE: Final = 0x200  # PyBUF_WRITE
 
 #: Identity of a tensor's memory, see the recipe's rule on aliases.
 MemoryKey: TypeAlias = tuple[str, int, torch.dtype, tuple[int, ...], tuple[int, ...], bool, bool]
@@ -149,9 +158,9 @@ def host_bytes(tensor: torch.Tensor) -> memoryview:
     return _bytes_of(plain.reshape(-1).view(torch.uint8))
 
 
-def memory_view(address: int, nbytes: int) -> memoryview:
-    """Bytes of memory by their address, read-only and without a hold on them."""
-    view: memoryview = _from_memory(address, nbytes, _READ_ONLY)
+def memory_view(address: int, nbytes: int, *, writable: bool = False) -> memoryview:
+    """Bytes of memory by their address, read-only by default, and without a hold on them."""
+    view: memoryview = _from_memory(address, nbytes, _WRITABLE if writable else _READ_ONLY)
     return view
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 from auditkit.formats.consumed_file import chained
 from auditkit.formats.ordering import Batch
 from auditkit.formats.recipes import order_digest
 from auditkit.observe.state.components import State
+from auditkit.observe.values.batches import BatchDigester
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import StateDigester, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
@@ -27,6 +29,9 @@ from auditkit.records.digest import (
     MIX_RECIPE,
 )
 from auditkit.records.evidence import DELIVERED, Trace, is_consumed
+
+#: Rows that wait to be put into columns.
+_FOLDED = 64
 
 
 class Auditor:
@@ -47,10 +52,13 @@ class Auditor:
         self._first_step = first_step
         self._columns: dict[str, bytearray] = {}
         self._losses = bytearray()
+        #: Closed rows that are in no column yet.
+        self._new: list[Mapping[str, bytes]] = []
         self._digester = WordSummer() if recipe == MIX_RECIPE else StateDigester(recipe)
         #: Of the state that was cut last, where it is not in the pending row yet.
         self._unread: Unread | None = None
-        self._batches = StateDigester(EVIDENCE_RECIPE)
+        self._batches = BatchDigester(commit=commit_data)
+        self._parts = StateDigester(EVIDENCE_RECIPE)
         self.commitment = b""
         self._pending: dict[str, bytes] = {}
         self._auxiliary: dict[str, bytes] = {}
@@ -66,7 +74,7 @@ class Auditor:
     @property
     def component_names(self) -> set[str]:
         """Columns that are not zeros throughout, of all rows since the first."""
-        self._seen_components |= {name for name, column in self._columns.items() if any(column)}
+        self._seen_components |= {name for name, column in self._fold().items() if any(column)}
         return self._seen_components
 
     @property
@@ -99,10 +107,8 @@ class Auditor:
         Returns:
             The batch as leaves (live views).
         """
-        leaves = batch_leaves(batch)
-        content = self._batches.digest({"batch": leaves})["batch"]
+        leaves, content, self.commitment = self._batches.digest(batch)
         if self._consumed is not None:
-            self.commitment = self._batches.commitment("batch", leaves)
             self._consumed.update(self.commitment)
         self._pending["batch"] = content
         self._pending["order"] = content if order is None else order_digest(EVIDENCE_RECIPE, order)
@@ -121,9 +127,9 @@ class Auditor:
         """
         parts = {"order": batch if indices is None else indices, "batch": batch}
         leaves = {name: batch_leaves(value) for name, value in parts.items() if value is not None}
-        for column, digest in self._batches.digest(leaves).items():
+        for column, digest in self._parts.digest(leaves).items():
             if self._consumed is not None:
-                self._consumed.update(self._batches.commitment(column, leaves[column]))
+                self._consumed.update(self._parts.commitment(column, leaves[column]))
             self._pending[column] = chained(self._pending.get(column, ABSENT), digest)
 
     def consume_auxiliary(self, name: str, batch: Any, order: Batch | None) -> None:
@@ -173,7 +179,7 @@ class Auditor:
         begin = first - self._first_step
         end = self.n_rows if last_step is None else last_step + 2 - self._first_step
         columns = {
-            name: bytes(column[begin * 16 : end * 16]) for name, column in self._columns.items()
+            name: bytes(column[begin * 16 : end * 16]) for name, column in self._fold().items()
         }
         for name in filter(is_consumed, columns):
             columns[name] = columns[name][:-16] + ABSENT
@@ -187,7 +193,7 @@ class Auditor:
         begin = step - self._first_step
         columns = {
             name: bytes(column[begin * EVIDENCE_BYTES : (begin + 1) * EVIDENCE_BYTES])
-            for name, column in self._columns.items()
+            for name, column in self._fold().items()
         }
         return Trace(step, bytes(self._losses[begin * 8 : begin * 8 + 8]), columns)
 
@@ -198,7 +204,7 @@ class Auditor:
     def discard_rows(self) -> None:
         """Drop the rows of finished steps."""
         self._first_step += self.n_rows
-        self._columns, self._losses, self.n_rows = {}, bytearray(), 0
+        self._columns, self._new, self._losses, self.n_rows = {}, [], bytearray(), 0
 
     def partial_trace(self, first_step: int | None = None) -> Trace:
         """The rows so far and, as the last one, the state that was cut for the next step.
@@ -210,7 +216,7 @@ class Auditor:
         self._append(bytes(8))
         trace = self.trace(first_step)
         self._pending, self.n_rows = kept
-        for column in self._columns.values():
+        for column in self._fold().values():
             del column[-EVIDENCE_BYTES:]
         del self._losses[-8:]
         return trace
@@ -222,7 +228,7 @@ class Auditor:
         """
         trace = self.trace(last_step=self._first_step + n_steps - 1)
         self._seen_components |= set(trace.columns)
-        for column in self._columns.values():
+        for column in self._fold().values():
             del column[: n_steps * EVIDENCE_BYTES]
         del self._losses[: n_steps * 8]
         self._first_step += n_steps
@@ -238,18 +244,26 @@ class Auditor:
         """
         self._seen_components = set(components)
         self._first_step, self.n_rows = trace.first_step, trace.n_rows - 1
-        self._losses = bytearray(trace.loss_bits[:-8])
+        self._losses, self._new = bytearray(trace.loss_bits[:-8]), []
         self._columns = {
             name: bytearray(column[:-EVIDENCE_BYTES]) for name, column in trace.columns.items()
         }
 
     def _append(self, loss: bytes) -> None:
-        pending = self._read()
-        for name in pending:
-            if name not in self._columns:
-                self._columns[name] = bytearray(ABSENT * self.n_rows)
-        for name, column in self._columns.items():
-            column.extend(pending.get(name, ABSENT))
+        self._new.append(self._read())
         self._losses += loss
         self._pending = {}
         self.n_rows += 1
+        if len(self._new) >= _FOLDED:
+            self._fold()
+
+    def _fold(self) -> dict[str, bytearray]:
+        """Put the rows that were closed since into columns; all at once costs less than each."""
+        rows, self._new = self._new, []
+        n_before = self.n_rows - len(rows)
+        for name in dict.fromkeys(chain.from_iterable(rows)):
+            if name not in self._columns:
+                self._columns[name] = bytearray(ABSENT * n_before)
+        for name, column in self._columns.items() if rows else ():
+            column.extend(b"".join([row.get(name, ABSENT) for row in rows]))
+        return self._columns

@@ -14,7 +14,7 @@ from typing import Any
 from auditkit.errors import RestoreMismatch
 from auditkit.formats.sharding import read_sharding
 from auditkit.formats.snapshot_file import LOADER, RECALIBRATION, SHARDING, recalibrated_on
-from auditkit.observe.state.components import add_groups, restore
+from auditkit.observe.state.restoring import add_groups, restore
 from auditkit.observe.values.codec import Leaves, unflatten, unpack
 from auditkit.program.session import TrainingSession
 from auditkit.records.sharding import Sharding

@@ -62,6 +62,10 @@ class Snapshot:
             for name, part in raw_components(self.tensors, self.meta).items()
         }
 
+    def without_content(self) -> Snapshot:
+        """What is left of it once it is written: its digests."""
+        return Snapshot({}, self.meta, self.digests)
+
     @property
     def is_large(self) -> bool:
         """Whether its digests take long enough for a thread of their own."""
@@ -82,21 +86,27 @@ def hashed_beside(frozen: Snapshot) -> Iterator[None]:
         hashing.join()
 
 
-def freeze(session: TrainingSession, state: State, recalibration: Sequence[Any]) -> Snapshot:
+def freeze(
+    session: TrainingSession, state: State, recalibration: Sequence[Any], *, live: bool = False
+) -> Snapshot:
     """Freeze a session at a batch boundary.
 
     Args:
         session: The live objects.
         state: Its state at the boundary, as live views.
         recalibration: Batches for BatchNorm recalibration; empty where there is no BatchNorm.
+        live: Whether a large snapshot may be of live memory, for whoever writes it before training
+            goes on.
 
     Raises:
         AuditError: As :func:`sections`.
     """
     found = sections(session, state, recalibration)
     require_whole(found)
-    tensors, meta = pack(found)
+    tensors, meta = pack(found, live=live)
     snapshot = Snapshot(tensors, meta)
+    if live and not snapshot.is_large:
+        snapshot = Snapshot(*pack(found))
     # Of a small one the texts as they are here are hashed sooner than made again.
     return snapshot if snapshot.is_large else replace(snapshot, known=commitments(found))
 

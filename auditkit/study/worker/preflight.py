@@ -19,7 +19,8 @@ from auditkit.errors import AuditError, NothingToPerturb, PlanError
 from auditkit.formats.outcome_names import DISTANCE_COLUMNS, RECALIBRATED
 from auditkit.formats.run_files import trace_to_tensors
 from auditkit.observe.loader.driver import Delivery
-from auditkit.observe.state.components import State, restore
+from auditkit.observe.state.components import State
+from auditkit.observe.state.restoring import restore
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.perturbations.registry import perturbation_of

@@ -9,9 +9,17 @@ import numpy as np
 import pytest
 import torch
 from tiny_programs import Numbers, row
-from torch.utils.data import IterableDataset, default_collate, default_convert
+from torch.utils.data import (
+    ConcatDataset,
+    IterableDataset,
+    Subset,
+    TensorDataset,
+    default_collate,
+    default_convert,
+)
 
 from auditkit.formats.seeds import derive_seed
+from auditkit.observe.rng import per_sample
 from auditkit.observe.rng.per_sample import (
     PerBatchCollate,
     PerSampleDataset,
@@ -110,3 +118,26 @@ def test_torchs_own_collates_are_known_not_to_draw() -> None:
     assert not draws_in_collate(default_collate)
     assert not draws_in_collate(default_convert)
     assert draws_in_collate(lambda samples: samples)
+
+
+class _Own(TensorDataset):
+    """A subclass, which may do anything."""
+
+
+def test_only_what_is_known_to_draw_nothing_is_loaded_without_seeding(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, y = torch.randn(6, 2), torch.arange(6)
+    plain = TensorDataset(x, y)
+    known = [plain, Subset(plain, [1, 3]), ConcatDataset([plain, Subset(plain, range(2))])]
+    odd: Any = torch.Tensor._make_subclass(type("Odd", (torch.Tensor,), {}), x)
+    others = [_Own(x, y), TensorDataset(odd, y), Subset(_Own(x, y), [0]), [1, 2, 3], object()]
+    assert all(map(per_sample.draws_nothing, known))
+    assert not any(map(per_sample.draws_nothing, others))
+    seeded: list[int] = []
+    monkeypatch.setattr(per_sample, "seed_sample", seeded.append)
+    for dataset, n_seeded in ((plain, 0), (_Own(x, y), 2)):
+        wrapped = per_sample.PerSampleDataset(dataset, per_sample.SampleStreams(0))
+        found = wrapped.__getitems__([(0, 4), (0, 2)])
+        assert [int(label) for _, label in found] == [4, 2]
+        assert len(seeded) == n_seeded

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.state.attributes import MODULES, OPTIMIZER
-from auditkit.observe.state.components import TrainingObjects, as_built, restore
+from auditkit.observe.state.components import TrainingObjects, as_built
+from auditkit.observe.state.restoring import restore
 from auditkit.observe.values.codec import unflatten
 
 

@@ -27,7 +27,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.machine.determinism import deterministic
 from auditkit.observe.rng.streams import capture_streams
-from auditkit.observe.state.components import StateReader, TrainingObjects, capture, restore
+from auditkit.observe.state.components import StateReader, TrainingObjects, capture
+from auditkit.observe.state.restoring import restore
 
 N_BEFORE, N_AFTER = 5, 8
 

@@ -14,8 +14,9 @@ from tiny_programs import batchnorm_net, build, digests, follow, frozen, supervi
 from torch import nn
 
 from auditkit.errors import ProgramError, RestoreMismatch
-from auditkit.observe.state.components import TrainingObjects, capture, restore
+from auditkit.observe.state.components import TrainingObjects, capture
 from auditkit.observe.state.named_groups import NamedGroups, group_patterns
+from auditkit.observe.state.restoring import restore
 
 
 class Queued(nn.Module):

@@ -18,7 +18,8 @@ from auditkit.extras import RingBuffer
 from auditkit.formats import word_mix
 from auditkit.formats.recipes import digests_raw, evidence_recipe
 from auditkit.formats.snapshot_file import raw_components
-from auditkit.observe.state.components import TrainingObjects, capture, restore
+from auditkit.observe.state.components import StateReader, TrainingObjects, capture
+from auditkit.observe.state.restoring import restore
 from auditkit.observe.values import ring_leaves
 from auditkit.observe.values.codec import pack, unpack
 from auditkit.observe.values.digests import StateDigester, commitments, digest_leaves
@@ -85,6 +86,28 @@ def test_the_digest_is_that_of_the_whole(writes: list[tuple[str, int]]) -> None:
     assert ring.leaves.digest() == whole(ring)
     ring.leaves.require_whole("extras/memory")
     assert (ring.position, len(ring)) == (total % 41, min(total, 41))
+
+
+@pytest.mark.parametrize("recipe", [EVIDENCE_RECIPE, MIX_RECIPE])
+def test_it_is_asked_anew_where_all_else_stands(recipe: str) -> None:
+    ring, model = memory(), nn.Linear(2, 2)
+    objects = TrainingObjects(
+        model, torch.optim.SGD(model.parameters(), lr=0.1), extras={"memory": ring}
+    )
+    reader, digester, summer = StateReader(objects), StateDigester(recipe), WordSummer()
+    found = []
+    for step in range(4):
+        ring.add(**row(step))
+        with torch.no_grad():
+            model.weight.add_(1)
+        state = reader.read()
+        digests = summer.start(state).read() if recipe == MIX_RECIPE else digester.digest(state)
+        for name, leaves in state.items():
+            own = MIX_RECIPE if name == "extras/memory" else recipe
+            assert digests[name] == digest_leaves(own, leaves)
+        found.append((digests["extras/memory"], digests["params"]))
+    assert reader._stands
+    assert len(set(found)) == len({ring for ring, _ in found}) == 4
 
 
 def test_the_values_are_where_they_belong() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,12 +11,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from auditkit.errors import ProgramError, RecorderMisuse, RestoreMismatch
+from auditkit.errors import ProgramError, RecorderMisuse, RestoreMismatch, UncapturedState
 from auditkit.observe.machine.distributed import (
     refuse_sharded,
     refuse_sharded_study,
     sharding_differences,
 )
+from auditkit.observe.state.components import StateReader, TrainingObjects
 from auditkit.observe.state.sharded import kept_part
 from auditkit.observe.values.shards import (
     is_sharded,
@@ -150,6 +152,23 @@ def test_a_parameter_that_is_whole_for_the_moment_is_the_part_that_is_trained(me
     assert kept_part(None, whole) is whole
     assert kept_part(whole, part) is part
     assert kept_part(part, other := torch.ones(4, 3)) is other
+
+
+def test_gradients_are_looked_for_at_every_read_where_a_parameter_is_sharded(mesh: Any) -> None:
+    held = SimpleNamespace(unsharded_accumulated_grad=None)
+    group = SimpleNamespace(fsdp_params=[held])
+
+    class Layer(Net):
+        def _get_fsdp_state(self) -> Any:
+            return SimpleNamespace(_fsdp_param_group=group)
+
+    net = Layer(sharded(mesh, torch.ones(2, 3), 8, 3))
+    reader = StateReader(TrainingObjects(net, torch.optim.SGD(net.parameters(), lr=0.1)))
+    for _ in range(3):
+        assert reader.read()["params"]["weight"].shape == (2, 3)  # type: ignore[union-attr]
+    held.unsharded_accumulated_grad = torch.ones(8, 3)
+    with pytest.raises(UncapturedState, match="wait to be synchronised"):
+        reader.read()
 
 
 def test_sharding_that_is_not_as_it_was() -> None:

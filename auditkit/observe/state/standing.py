@@ -1,0 +1,101 @@
+"""Whether models and optimizers are, object for object, what they were at the step before.
+
+Training changes what tensors hold; which tensors there are, and every flag and number beside
+them, nearly always stay. All of that is asked in one go: as long as it stands, no part has to be
+looked at by itself. Where something moves at every step (a counter, a learning rate), asking is
+given up for a while, and every part looks for itself.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Optimizer
+
+from auditkit.observe.state.glance import Fields, Glance
+
+_REQUIRES_GRAD: Any = operator.attrgetter("requires_grad")
+
+#: What torch itself keeps on every module and on every optimizer, but for what is state or leads
+#: there.
+_OF_MODULES = frozenset(vars(nn.Module())) - {"training", "_modules", "_parameters", "_buffers"}
+_OF_OPTIMIZERS = frozenset(vars(SGD([torch.zeros(1)], lr=0.1))) - {"state", "param_groups"}
+
+#: Steps in a row after which something moves always, and steps that are left out then, at most.
+_PATIENCE, _LONGEST = 3, 512
+
+
+class Standing:
+    """What some models and optimizers consist of.
+
+    Args:
+        optimizers: The optimizers, those that others hold included.
+    """
+
+    def __init__(self, optimizers: Iterable[Optimizer]) -> None:
+        self._optimizers = list(optimizers)
+        self._glance: Glance | None = None
+        self._fields = Fields((), ())
+        self._layers: list[nn.Module] = []
+        self._classes: list[type] = []
+        self._parameters: list[Tensor] = []
+        self._flags: list[bool] = []
+        self._misses = self._left_out = 0
+
+    def note(self, layers: Iterable[nn.Module], parameters: Iterable[Tensor]) -> None:
+        """From now on, what there is now.
+
+        Args:
+            layers: Every layer of the models.
+            parameters: Every parameter.
+        """
+        if self._left_out:
+            return
+        self._layers, self._parameters = list(layers), list(parameters)
+        self._classes = list(map(type, self._layers))
+        self._flags = list(map(_REQUIRES_GRAD, self._parameters))
+        owners = [*self._layers, *self._optimizers]
+        self._fields = Fields(map(vars, owners), map(_looked_at, owners))
+        held: list[Mapping[Any, Any]] = []
+        for layer in self._layers:
+            held += (layer._modules, layer._parameters, layer._buffers)
+        lists: list[Collection[object]] = []
+        for optimizer in self._optimizers:
+            groups = optimizer.param_groups
+            lists += (groups, *(group["params"] for group in groups))
+            held += (*groups, optimizer.state, *optimizer.state.values())
+        self._glance = Glance(held, lists)
+
+    def forget(self) -> None:
+        """There is something that identity does not tell: every part looks for itself."""
+        self._glance = None
+
+    def owns(self, objects: Iterable[object]) -> bool:
+        """Whether the attributes of these objects are among what was noted."""
+        own = {*map(id, self._layers), *map(id, self._optimizers)}
+        return self._glance is not None and own.issuperset(map(id, objects))
+
+    def holds(self) -> bool:
+        """Whether everything is what it was; False may also be said where nobody has looked."""
+        if self._glance is None or self._left_out:
+            self._left_out = max(self._left_out - 1, 0)
+            return False
+        is_same = (
+            list(map(type, self._layers)) == self._classes
+            and self._fields.hold()
+            and self._glance.holds()
+            and list(map(_REQUIRES_GRAD, self._parameters)) == self._flags
+        )
+        self._misses = 0 if is_same else self._misses + 1
+        if self._misses > _PATIENCE:
+            self._glance, self._left_out = None, min(2**self._misses, _LONGEST)
+        return is_same
+
+
+def _looked_at(owner: object) -> list[str]:
+    bookkeeping = _OF_OPTIMIZERS if isinstance(owner, Optimizer) else _OF_MODULES
+    return [name for name in vars(owner) if name not in bookkeeping]

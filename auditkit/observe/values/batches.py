@@ -1,0 +1,97 @@
+"""Digests of what is consumed at every step: batches of the same kind, again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from auditkit.observe.values.digests import StateDigester, Stream
+from auditkit.observe.values.flatten import batch_leaves, is_plain_batch
+from auditkit.observe.values.forms import Forms
+from auditkit.observe.values.tensors import Leaves
+from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
+
+_NAME = "batch"
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Batches of one kind: a list or tuple of plain tensors of certain forms.
+
+    Attributes:
+        kind: List or tuple.
+        forms: Of the tensors.
+        text: Their structure.
+        names: Of the tensors in it.
+        places: Where in the batch the stream's tensors are.
+        stream: Reads them where they lie.
+    """
+
+    kind: Any
+    forms: Forms
+    text: bytes
+    names: tuple[str, ...]
+    places: tuple[int, ...]
+    stream: Stream
+
+    @classmethod
+    def of(cls, batch: Any, leaves: Leaves) -> _Known | None:
+        """The kind of a batch; None where it is of none that can be told at a glance."""
+        text = leaves.get("")
+        if not is_plain_batch(batch) or not isinstance(text, bytes):
+            return None
+        by_tensor = {id(leaf): name for name, leaf in leaves.items()}
+        names = tuple(by_tensor.get(id(item), "") for item in batch)
+        stream = Stream(leaves)
+        if not all(names) or stream.names != sorted(names):  # some are copied, or aliases
+            return None
+        places = tuple(names.index(name) for name in stream.names)
+        forms = Forms(batch, with_grad=True)  # which the structure says
+        return cls(type(batch), forms, text, names, places, stream)
+
+    def take(self, batch: Any) -> bool:
+        """Whether a batch is of this kind; then the stream stands for it."""
+        return (
+            type(batch) is self.kind
+            and len(batch) == len(self.names)
+            and self.forms.are_of(batch)
+            and self.stream.move([batch[place] for place in self.places])
+        )
+
+
+class BatchDigester:
+    """Digests one batch after the other.
+
+    Args:
+        commit: Whether every batch gets a commitment, too.
+    """
+
+    def __init__(self, *, commit: bool) -> None:
+        self._recipes = (EVIDENCE_RECIPE, COMMITMENT_RECIPE)[: 1 + commit]
+        self._known: _Known | None = None
+        self._others = StateDigester(EVIDENCE_RECIPE)
+
+    def digest(self, batch: Any) -> tuple[Leaves, bytes, bytes]:
+        """Digest a batch.
+
+        Args:
+            batch: As collated.
+
+        Returns:
+            The batch as leaves (live views), its digest, and its SHA-256; nothing for the latter
+            where none is asked for.
+
+        Raises:
+            UncapturedState: The batch holds something that has no digest.
+        """
+        known = self._known
+        if known is not None and known.take(batch):
+            leaves: Leaves = {"": known.text, **dict(zip(known.names, batch, strict=True))}
+            evidence, *commitment = known.stream.digests(self._recipes, leaves)
+            return leaves, evidence, b"".join(commitment)
+        leaves = batch_leaves(batch)
+        self._known = _Known.of(batch, leaves)
+        evidence = self._others.digest({_NAME: leaves})[_NAME]
+        if len(self._recipes) == 1:
+            return leaves, evidence, b""
+        return leaves, evidence, self._others.commitment(_NAME, leaves)

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from auditkit.errors import UncapturedState
+from auditkit.observe.values import forms
+from auditkit.observe.values.batches import BatchDigester
+from auditkit.observe.values.digests import digest_leaves
+from auditkit.observe.values.flatten import batch_leaves
+from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
+
+x, y = torch.randn(4, 3), torch.arange(4)
+
+#: One after the other: of the same kind, of another, with what no glance tells apart.
+BATCHES: list[Any] = [
+    [x, y],
+    [x.clone(), y + 1],
+    [x * 2, y],
+    (x, y),
+    [x[:2], y[:2]],
+    [x.double(), y],
+    [x.t().contiguous().t(), y],
+    [x, x],
+    [x, x.view(4, 3)],
+    [x, y],
+    [torch._neg_view(x), y],
+    [y, x],
+    [nn.Parameter(x), y],
+    [x, y, "text"],
+    {"x": x, "y": y},
+    {"x": x + 1, "y": y},
+    x,
+    [torch.randn(2) for _ in range(12)],
+    [torch.randn(2) for _ in range(12)],
+    [x, y],
+    [torch.randn(200, 200), y],
+    [torch.randn(200, 200), y],
+]
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_digester_gives_what_digesting_gives(
+    guarded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not guarded:
+        monkeypatch.setattr(forms, "_is_known_good", lambda: False)
+    digester = BatchDigester(commit=True)
+    for number, batch in enumerate([*BATCHES, *BATCHES[::-1]]):
+        leaves, evidence, commitment = digester.digest(batch)
+        expected = batch_leaves(batch)
+        assert evidence == digest_leaves(EVIDENCE_RECIPE, expected), number
+        assert commitment == digest_leaves(COMMITMENT_RECIPE, expected), number
+        assert list(leaves) == list(expected)
+        assert all(leaves[name] is leaf or leaves[name] == leaf for name, leaf in expected.items())
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_what_has_a_graph_behind_it_is_refused_after_what_has_none(
+    guarded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not guarded:
+        monkeypatch.setattr(forms, "_is_known_good", lambda: False)
+    digester = BatchDigester(commit=False)
+    assert digester.digest([x, y])[2] == b""
+    with pytest.raises(UncapturedState, match="graph"):
+        digester.digest([nn.Parameter(x) * 2, y])
+    assert digester.digest([x, y])[1] == digest_leaves(EVIDENCE_RECIPE, batch_leaves([x, y]))
