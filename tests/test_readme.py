@@ -98,6 +98,7 @@ def test_every_command_that_is_shown_exists_with_its_options(path: Path, text: s
 def test_every_option_that_is_mentioned_exists(path: Path, text: str) -> None:
     told = re.sub(r" -- [^`\n|]*", "", prose(text))  # a user's own command has its own options
     told = re.sub(r"python tests/[^`\n]*`( \(with `[^`]+`)?", "", told)  # as have own scripts
+    told = re.sub(r"`ray start [^`]*`", "", told)
     told = re.sub(r"\[[^]]*\]\([^)]*\)|`[\w-]*--[\w-]+-[\w-]+`", "", told)  # links, branch names
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", told))
     assert mentioned <= all_options()

@@ -73,7 +73,7 @@ def test_further_steps_override_those_of_the_study_and_none_takes_them_away() ->
     nothing |= dict.fromkeys(
         (
             *("primary_metric", "threads", "causal_break", "design"),
-            *("evidence_every", "evidence_digest"),
+            *("evidence_every", "evidence_digest", "segments"),
         )
     )
     rest = {**nothing, "perturb": (), "margins": ()}
