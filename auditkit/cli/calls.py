@@ -12,6 +12,8 @@ from auditkit.cli.group import main
 from auditkit.errors import UsageError
 from auditkit.formats.quote import brief
 
+_SPLIT = 'tail=["python", "train.py"], or shlex.split(...)'
+
 
 def command(name: str, *arguments: str | os.PathLike[str], **options: Any) -> int:
     """Run a command of the command line, with its options as keywords.
@@ -39,6 +41,8 @@ def command(name: str, *arguments: str | os.PathLike[str], **options: Any) -> in
     if found is None:
         raise UsageError(f"there is no command {brief(name)}", hint="auditkit --help lists them")
     tail = options.pop("tail", ())
+    if isinstance(tail, str):
+        raise UsageError(f"tail is a list of words, and not {brief(tail)}", hint=_SPLIT)
     typed = [*_typed(found, name, options), *(os.fspath(each) for each in arguments)]
     if tail:
         typed += ["--", *tail]

@@ -51,8 +51,11 @@ _SHOWN = (
 #: A space at which no line is folded.
 _FAST = "\N{NO-BREAK SPACE}"
 
-#: Where a reader of the terminal finds the rest.
-_MORE = "; the sign-flip test, other metrics and persistence: --all, --json"
+#: Where a reader of the terminal finds the rest, below the last table.
+_MORE = {
+    "distances": "; other metrics and persistence: --all, --json",
+    "effects": "; the sign-flip test, other metrics and persistence: --all, --json",
+}
 
 #: Rows that are shown, of some kind.
 _Shown = TypeVar("_Shown", SignedEstimate, DistanceEstimate, ControlLevel, Spread, Generalised, Row)
@@ -80,10 +83,11 @@ def print_estimates(out: Console, estimates: EstimateTable, *, everything: bool)
     for line in head_lines(estimates):
         out.print(line)
     out.print()
-    for table in estimand_tables(estimates, everything=everything):
+    tables = list(estimand_tables(estimates, everything=everything))
+    for table in tables:
         notes = list(table.notes)
-        if table.name == "effects" and not everything:
-            notes[0] += _MORE
+        if table is tables[-1] and not everything:
+            notes[0] += _MORE[table.name]
         print_table(out, table.name, table.rows, title=table.title, notes=notes)
     if len(estimates.times) > len(CONFIRMATORY):
         _print_curves(out, estimates, everything=everything)
@@ -115,15 +119,22 @@ def head_lines(estimates: EstimateTable) -> Iterator[str]:
 
 
 def estimand_tables(estimates: EstimateTable, *, everything: bool) -> Iterator[EstimandTable]:
-    """The control's own level, distances and effects: all rows, or those shown by default."""
+    """The control's own level, distances and effects: all rows, or those shown by default.
+
+    Of distances and effects only one stands where a probe or measure gives nothing of the other.
+    """
     levels = shown_rows(estimates.levels, estimates, everything=everything)
     if levels:
         title = f"What the control reaches: mean over {counted(len(levels[0].per_seed), 'seed')}"
         guessed = all(level.constant_guess is not None for level in levels)
         notes = () if guessed else ("- for constant guess: a measure is the program's own",)
         yield EstimandTable("levels", title, tuple(map(_level, levels)), notes)
-    yield _distances(shown_rows(estimates.distances, estimates, everything=everything), estimates)
-    yield _effects(shown_rows(estimates.signed, estimates, everything=everything))
+    distances = shown_rows(estimates.distances, estimates, everything=everything)
+    effects = shown_rows(estimates.signed, estimates, everything=everything)
+    if distances or not effects:
+        yield _distances(distances, estimates)
+    if effects or not distances:
+        yield _effects(effects)
 
 
 def _floor(floor: FloorDevelopment) -> Iterator[str]:

@@ -1,11 +1,11 @@
-"""The interpreter that a replay runs in: what it can import is known.
+"""The interpreters that workers run in; of a replay's it is known what it can import.
 
-Its path holds the standard library and the folders that distributions are installed into (with
-what those say in ``.pth`` files: they are the verifier's own), and later the recorded ``code/``.
-Not the working folder, not ``PYTHONPATH``, not the user's own site. So that auditkit need not be
-found through any of these, the package itself is given by its folder. Of the verifier's variables
-it has those that the system needs or that the record lists, and those that he lets through by name:
-any other would be a setting that no report names.
+A replay's path holds the standard library and the folders that distributions are installed into
+(with what those say in ``.pth`` files: they are the verifier's own), and later the recorded
+``code/``. Not the working folder, not ``PYTHONPATH``, not the user's own site. So that auditkit
+need not be found through any of these, the package itself is given by its folder. Of the verifier's
+variables it has those that the system needs or that the record lists, and those that he lets
+through by name: any other would be a setting that no report names.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ GENERATED_FOLDER = "generated"
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 
-#: As ``python -m auditkit worker PIPE``, with the package from the folder that is named.
+#: As ``python -m auditkit worker PIPE`` does it, with the package from the folder that is named.
 _START = """
 import importlib.util, sys
 _, folder, pipe = sys.argv
@@ -39,9 +39,13 @@ _OWN_PREFIXES = ("PYTHON", "AUDITKIT")
 _COMPILED = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
 
 
-def isolated_arguments() -> tuple[str, ...]:
-    """Arguments of the interpreter before the number of the answer pipe."""
-    return ("-P", "-s", "-c", _START, _PACKAGE)
+#: Arguments of a worker's interpreter before the number of its pipe. ``-P`` keeps the working
+#: folder, which may be somebody else's run, off ``sys.path``: a ``torch.py`` that lies there must
+#: not be imported. A worker has the auditkit that starts it, whichever is installed.
+WORKER_ARGUMENTS = ("-P", "-c", _START, _PACKAGE)
+
+#: Of a replay's: without the user's own site, too.
+ISOLATED_ARGUMENTS = ("-s", *WORKER_ARGUMENTS)
 
 
 def is_set_by_auditkit(name: str) -> bool:

@@ -22,7 +22,11 @@ from auditkit.errors import AuditError, JsonError, ProgramFailed, StoreError
 from auditkit.formats import canonical
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.fork_server import CAN_FORK, ForkServer
-from auditkit.processes.interpreter import isolated_arguments, isolated_environment
+from auditkit.processes.interpreter import (
+    ISOLATED_ARGUMENTS,
+    WORKER_ARGUMENTS,
+    isolated_environment,
+)
 from auditkit.processes.subprocesses import describe_exit, environment, log_tail
 from auditkit.records.environment import Environment
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
@@ -45,10 +49,6 @@ RESULTS: Mapping[JobKind, type[Any]] = {
     "modules": ModuleTrace,
     "environment": Environment,
 }
-
-#: The worker's command, run by this interpreter. ``-P`` keeps the working folder, which may be
-#: somebody else's run, off ``sys.path``: a ``torch.py`` that lies there must not be imported.
-WORKER_ARGUMENTS = ("-P", "-m", "auditkit", "worker")
 
 
 class Workers:
@@ -195,7 +195,7 @@ class Workers:
         if self._scratch is None:
             return ForkServer(WORKER_ARGUMENTS, variables)
         isolated = isolated_environment(variables, self._scratch, self._variables)
-        return ForkServer(isolated_arguments(), isolated)
+        return ForkServer(ISOLATED_ARGUMENTS, isolated)
 
 
 class CanRun(Protocol):

@@ -54,6 +54,7 @@ def test_files_and_exit_codes_are_those_of_the_command(
         ("power", (), {"sdd": 1}, "auditkit power has no option '--sdd'"),
         ("checklist", ("a", "b"), {}, "unexpected extra argument"),
         ("verify", ("a",), {"require": "much"}, "'much' is not one of"),
+        ("replay", ("a",), {"tail": "python x.py"}, "a list of words, and not 'python x.py'"),
     ],
 )
 def test_what_there_is_not_is_refused(

@@ -79,6 +79,16 @@ def test_the_controls_level_stands_above_the_estimands(printed: Printed) -> None
     assert "What the control reaches" not in printed(replace(TABLE, levels=()))
 
 
+def test_a_table_without_rows_is_not_printed(printed: Printed) -> None:
+    distances, effects = "Distance from the control", "Treatment minus control"
+    text = printed(replace(TABLE, signed=()))
+    assert (distances in text, effects in text) == (True, False)
+    assert "permutation; other metrics and persistence: --all" in text
+    text = printed(replace(TABLE, distances=()))
+    assert (distances in text, effects in text) == (False, True)
+    assert "the sign-flip test, other metrics" in text
+
+
 def test_inconclusive_beside_an_interval_without_0_says_why(printed: Printed) -> None:
     effect = replace(SIGNED, ate=-0.0105, adjusted_p=0.108, verdict=INCONCLUSIVE)
     apart = replace(effect, interval=Interval(-0.02, -0.000997, 0.95))

@@ -19,7 +19,8 @@ from studies import PLAN, PROGRAMS
 from auditkit.errors import AuditError, ProgramFailed
 from auditkit.processes import fork_server
 from auditkit.processes.fork_server import ForkServer
-from auditkit.processes.worker_pool import WORKER_ARGUMENTS, Workers, child_environment
+from auditkit.processes.interpreter import WORKER_ARGUMENTS
+from auditkit.processes.worker_pool import Workers, child_environment
 from auditkit.records.job import Job, ProgramSource
 
 pytestmark = pytest.mark.skipif(not fork_server.CAN_FORK, reason="this system forks no process")
@@ -171,8 +172,18 @@ def test_a_prepared_process_has_one_thread_and_has_drawn_nothing() -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "1"), done.stderr
 
 
-def test_the_real_worker_command_is_the_hidden_one() -> None:
-    assert WORKER_ARGUMENTS[-1] == "worker"
+def test_a_worker_has_the_auditkit_that_starts_it(tmp_path: Path) -> None:
+    other = tmp_path / "auditkit"
+    other.mkdir()
+    (other / "__init__.py").write_text("raise SystemExit('another auditkit')")
+    done = subprocess.run(
+        [sys.executable, *WORKER_ARGUMENTS, "no number"],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "CONTROL 'no number' is not a whole number" in done.stderr
 
 
 class in_thread:  # noqa: N801 # reads as a statement

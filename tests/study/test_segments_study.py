@@ -214,8 +214,9 @@ def test_a_step_that_moves_them_is_refused(tmp_path: Path, key: PrivateKey) -> N
 def test_segments_that_are_not_as_planned_are_refused(
     tmp_path: Path, key: PrivateKey, given: dict[str, str], said: str
 ) -> None:
-    with pytest.raises(PlanError, match=said):
+    with pytest.raises(PlanError, match=said) as refused:
         study_in_process(tmp_path / "run", key, PLAN, BATCHNORM, arguments=given)
+    assert "fork_at=3, steps=2" in str(refused.value.hint)
 
 
 def test_an_order_of_another_overlap_fails_check_6(forged: Run) -> None:

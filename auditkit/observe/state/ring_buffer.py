@@ -52,13 +52,18 @@ class RingBuffer:
     """
 
     def __init__(self, arrays: Mapping[str, Array]) -> None:
+        if not hasattr(arrays, "items"):
+            raise UsageError(
+                "a ring buffer's arrays are given by name", found=type(arrays).__name__
+            )
         found = {_name(name): _tensor(name, array) for name, array in arrays.items()}
         counts = {len(tensor) for tensor in found.values()}
         if len(counts) != 1 or not max(counts):
             raise UsageError(
                 "a ring buffer is made of arrays of as many rows each",
                 expected="one array at least, of one row at least",
-                found=", ".join(f"{name} {tuple(one.shape)}" for name, one in found.items()),
+                found=", ".join(f"{name} {tuple(one.shape)}" for name, one in found.items())
+                or "none",
             )
         self.arrays: Mapping[str, Any] = MappingProxyType(dict(arrays))
         self.capacity = counts.pop()
@@ -131,12 +136,14 @@ class RingBuffer:
         Raises:
             UsageError: When they are not, or are more than the memory has rows.
         """
-        counts = {len(values) if hasattr(values, "__len__") else -1 for values in rows.values()}
-        count = counts.pop() if len(counts) == 1 else -1
-        if not 0 <= count <= self.capacity:
+        counts = {name: len(v) if hasattr(v, "__len__") else -1 for name, v in rows.items()}
+        count = max(counts.values(), default=0)
+        if len(set(counts.values())) > 1 or not 0 <= count <= self.capacity:
+            told = (f"{name} {one if one >= 0 else 'no length'}" for name, one in counts.items())
             raise UsageError(
                 "as many values are wanted for each array, and no more than there are rows",
                 expected=f"0 to {self.capacity}",
+                found=", ".join(told),
             )
         here = self.position
         before_end = min(count, self.capacity - here)
@@ -189,6 +196,8 @@ class RingBuffer:
         Raises:
             RestoreMismatch: When that was a memory of other arrays.
         """
+        if not isinstance(state_dict, Mapping) or RING_KEY not in state_dict:
+            raise RestoreMismatch("this is no state of a ring buffer", expected=RING_KEY)
         saved = state_dict[RING_KEY]
         there = {name: (tuple(one.shape), one.dtype) for name, one in saved["arrays"].items()}
         here = {name: (tuple(one.shape), one.dtype) for name, one in self._tensors.items()}

@@ -119,7 +119,9 @@ class SegmentWatch:
         if text is not None:
             raise PlanError(
                 f"segments: {text}",
-                hint="the loader decides it: auditkit.Segments draws two segments as planned",
+                hint="the loader decides it: auditkit.Segments draws them as planned where it is "
+                f"given fork_at={plan.fork_at}, steps={plan.window}, and the plan's share and "
+                "classes",
             )
 
     def _look(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:

@@ -178,6 +178,9 @@ def test_it_is_restored() -> None:
     assert (other.position, len(other)) == (50, 300)
     with pytest.raises(RestoreMismatch, match="other arrays"):
         restore(objects(memory(7)), saved)
+    for foreign in ({"x": 1}, None):
+        with pytest.raises(RestoreMismatch, match="no state of a ring buffer"):
+            other.load_state_dict(foreign)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -247,6 +250,7 @@ BAD: dict[str, Callable[[], object]] = {
     "other counts": lambda: RingBuffer({"x": np.zeros(3), "y": np.zeros(4)}),
     "a scalar": lambda: RingBuffer({"x": torch.tensor(1.0)}),
     "a list": lambda: RingBuffer({"x": [1, 2]}),  # type: ignore[dict-item]
+    "no names": lambda: RingBuffer(np.zeros(3)),  # type: ignore[arg-type]
     "a number's name": lambda: RingBuffer({1: np.zeros(3)}),  # type: ignore[dict-item]
     "objects": lambda: RingBuffer({"x": np.array([None])}),
     "text": lambda: RingBuffer({"x": np.array(["a"])}),
@@ -280,6 +284,12 @@ def test_what_is_no_ring_buffer_or_row_is_refused(case: str) -> None:
     with pytest.raises((UsageError, UncapturedState)) as raised:
         BAD[case]()
     assert isinstance(raised.value, AuditError)
+
+
+def test_it_is_said_how_many_values_there_were() -> None:
+    with pytest.raises(UsageError) as raised:
+        memory(3).extend(**{**rows(0, 2), "done": [True], "action": 1})
+    assert raised.value.found == "obs 2, done 1, action no length, frame 2"
 
 
 def test_a_row_that_did_not_fit_leaves_the_digest_right() -> None:
