@@ -347,8 +347,9 @@ def _scheduler_and_scaler(objects: TrainingObjects) -> dict[str, Stateful]:
 
 def _is_custom(stateful: object) -> bool:
     """Whether reading its state runs code that is not torch's, and that might draw."""
-    known = (Generator, nn.Module, torch.optim.Optimizer, RingBuffer)
-    if stateful is None or isinstance(stateful, known):
+    if isinstance(stateful, RingBuffer):
+        return not stateful.is_whole
+    if stateful is None or isinstance(stateful, (Generator, nn.Module, torch.optim.Optimizer)):
         return False
     return not type(stateful).__module__.startswith("torch.")
 

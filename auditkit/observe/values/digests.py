@@ -20,6 +20,7 @@ from auditkit.errors import UncapturedState
 from auditkit.formats.recipes import (
     Hasher,
     alias_frame,
+    evidence_recipe,
     frame,
     hasher,
     json_frame,
@@ -122,7 +123,8 @@ class StateDigester:
             lists.append(tensors)
         self._bring_up_to_date(state, others, streams, lists)
         for name, stream in zip(others, streams, strict=True):
-            values[name] = stream.digest(hasher(self._recipe), state[name])
+            recipe = evidence_recipe(self._recipe, state[name].get(""))
+            values[name] = stream.digest(hasher(recipe), state[name])
         return values
 
     def commitment(self, name: str, leaves: Leaves) -> bytes:
