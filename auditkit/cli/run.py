@@ -111,7 +111,8 @@ def run(  # noqa: PLR0913, PLR0917 # one argument an option
     given = overrides(**options)
     _refuse_combinations(command, program, arguments, out, plan_file, deviate=deviate, dry=dry_run)
     place = run_place(out, resume=resume)
-    if place.is_built:
+    if place.is_built and not dry_run:
+        say("an earlier command finished this run: it is moved as it is, and nothing is run")
         say(f"manifest: {place.move()}")
         return
     signer = signing_key_of(key) if plan_file or add_seeds else None

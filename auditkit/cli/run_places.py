@@ -57,7 +57,9 @@ def run_place(out: str | None, *, resume: bool) -> RunPlace:
     """Where a run goes.
 
     Raises:
-        StoreError: When the URL cannot be reached, or a run lies there, or one was built for it.
+        StoreError: When the URL cannot be reached, or something lies there, or a run was built
+            for it.
+        UsageError: When it is no URL, and looks like one.
     """
     if out is None or "://" not in out:
         return RunPlace(Path(out or ""))
@@ -65,10 +67,12 @@ def run_place(out: str | None, *, resume: bool) -> RunPlace:
     from auditkit.files.far_folders import FarFolder, is_url  # noqa: PLC0415
 
     if not is_url(out):
-        return RunPlace(Path(out))
+        raise UsageError(f"--out {out} names no folder", hint="give a folder, or PROTOCOL://FOLDER")
     far = FarFolder(out)
     far.require_free()
     place = RunPlace(far.staging, far)
+    if not resume and not place.is_built:
+        far.require_no_others()
     if place.is_built and not resume:
         raise StoreError(
             f"a run for {far.url} is finished, and was not moved there",

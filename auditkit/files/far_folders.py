@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,25 @@ class FarFolder:
                 "the folder holds a finished run", where=self.url, hint="give another --out"
             )
 
+    def require_no_others(self, names: Collection[str] = ()) -> None:
+        """Require that nothing lies there but files of these names.
+
+        Raises:
+            StoreError: Naming a file that does, as of another run's upload that was killed.
+        """
+        with _told(self.url):
+            there = self._system.find(self._root) if self._system.exists(self._root) else []
+        known = {self._root, f"{self._root}/", *map(self._path, names)}
+        others = sorted(path for path in there if path not in known)
+        if others:
+            name = printable(others[0].removeprefix(f"{self._root}/"))
+            more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+            raise StoreError(
+                f"the folder is not empty: it holds {clipped(name)}{more}",
+                where=self.url,
+                hint="give another --out, or remove what lies there",
+            )
+
     def move_here(self, folder: Path) -> str:
         """Move a finished run here; the manifest last.
 
@@ -75,11 +94,13 @@ class FarFolder:
             URL of the manifest.
 
         Raises:
-            StoreError: When something cannot be written; the run stays where it was.
+            StoreError: When something else lies there, or cannot be written; the run stays where
+                it was.
             ArtifactMismatch: When what was written is read back as something else.
         """
         self.require_free()
         names = [name for name in artifacts.list_files(folder) if name != MANIFEST_NAME]
+        self.require_no_others([*names, f"{MANIFEST_NAME}{store.PARTIAL}"])
         for name in names:
             self._put(folder, name, name)
         self._put(folder, MANIFEST_NAME, f"{MANIFEST_NAME}{store.PARTIAL}")

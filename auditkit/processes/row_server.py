@@ -53,6 +53,7 @@ class LoopSummary:
         order_sha256: As in :class:`auditkit.records.recording.RankRecord`.
         consumed_sha256: The same.
         final: Commitments to the state at the end.
+        sharded: Components of which it holds only a part, at the end.
     """
 
     steps: int
@@ -60,6 +61,7 @@ class LoopSummary:
     order_sha256: str
     consumed_sha256: str
     final: dict[str, str]
+    sharded: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ class StreamingBackend(RecorderBackend):
             "order_sha256": self._chains.order.hex(),
             "consumed_sha256": self._chains.consumed.hex(),
             "final": commitments(self._instrumented.session.state()),
+            "sharded": sorted(self._instrumented.session.sharding()),
             **self._info(),
         }
 

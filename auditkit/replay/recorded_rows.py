@@ -218,6 +218,9 @@ class RecordedRows:
         yield from self._compare_state(
             status, record, record.final, summary.final, record.steps + 1
         )
+        # What is said to be a part need not be the same in all ranks.
+        for name in sorted(summary.final.keys() & ({*record.sharded} ^ {*summary.sharded})):
+            yield Mismatch(status.where, None, f"sharding of {name}", (), "description")
         for loader, key, *_ in _loader_differences(record, status.info):
             if key not in _SPEED_ONLY:
                 yield Mismatch(

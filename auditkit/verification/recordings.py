@@ -33,7 +33,7 @@ from auditkit.verification.replay_results import (
 )
 from auditkit.verification.request import VerifyRequest
 from auditkit.verification.rng_contract import GLOBAL_STREAMS, check_uncovered
-from auditkit.verification.sharded_states import check_sharded
+from auditkit.verification.sharded_states import check_sharded, sharded_note
 
 #: Settings without which nobody could tell why a replay differs.
 _SETTINGS = ("torch threads", "deterministic algorithms")
@@ -91,7 +91,7 @@ class RecordingVerification(Verification):
         text = f"{steps} of {who}, {_counted(n_checkpoints, 'checkpoint')}{self._recipe}"
         for step, proof in dict.fromkeys((step, proof) for _, step, proof in resumed):
             text += f", resumed after step {step} ({proof})"
-        self._checks.ran(4, text)
+        self._checks.ran(4, f"{text}{sharded_note(manifest)}")
         self._checks.ran(5, f"{_counted(n_streams, 'stream')} of {who}")
 
     def _check_replay(self) -> None:

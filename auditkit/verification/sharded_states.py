@@ -6,7 +6,7 @@ which there is no checkpoint nobody can make it; a replay compares the commitmen
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from auditkit.errors import AuditError
 from auditkit.evidence.reader import RecordingEvidence
@@ -16,7 +16,7 @@ from auditkit.formats import tensor_file
 from auditkit.formats.chunk_digests import digest_parts
 from auditkit.formats.shard_parts import Parts, checkpoint_parts
 from auditkit.formats.snapshot_file import raw_components
-from auditkit.records.recording import CheckpointRecord, RankRecord
+from auditkit.records.recording import CheckpointRecord, RankRecord, RecordingManifest
 from auditkit.records.report import Finding
 
 _WORLD = "sharded"
@@ -31,25 +31,39 @@ def check_sharded(evidence: RecordingEvidence) -> Iterator[Finding]:
     for rank in ranks[1:]:
         if rank.sharded != ranks[0].sharded:
             yield Finding("other components are sharded than of rank 0", f"rank {rank.rank}")
-    steps = {checkpoint.step for checkpoint in ranks[0].checkpoints}
+    taken = [{checkpoint.step: checkpoint for checkpoint in rank.checkpoints} for rank in ranks]
+    steps = _kept(ranks)
     for step in sorted(set(states) - {0, ranks[0].steps, *steps}):
-        yield Finding("a digest of a state that was not kept", _WORLD, step)
+        yield Finding("a digest of a state that not every rank has kept", _WORLD, step)
     for step in sorted(steps):
-        taken = [_taken(rank, step) for rank in ranks]
         digests = states[step].digests if step in states else {}
-        if all(taken):
-            found: dict[str, str] = {}
-            yield from _check_step(evidence, [one for one in taken if one], ranks[0], found)
-            for name in sorted(set(found) ^ set(digests)):
-                yield Finding("what is sharded has no digest, or is not", _WORLD, step, name)
-            for name in sorted(set(found) & set(digests)):
-                if found[name] != digests[name]:
-                    text = "the checkpoints hold another state than committed"
-                    yield Finding(text, _WORLD, step, name)
+        found: dict[str, str] = {}
+        yield from _check_step(evidence, [one[step] for one in taken], ranks[0], found)
+        for name in sorted(set(found) ^ set(digests)):
+            yield Finding("what is sharded has no digest, or is not", _WORLD, step, name)
+        for name in sorted(set(found) & set(digests)):
+            if found[name] != digests[name]:
+                text = "the checkpoints hold another state than committed"
+                yield Finding(text, _WORLD, step, name)
 
 
-def _taken(rank: RankRecord, step: int) -> CheckpointRecord | None:
-    return next((one for one in rank.checkpoints if one.step == step), None)
+def sharded_note(manifest: RecordingManifest) -> str:
+    """Which digests of the whole were made again, for people; empty where nothing is sharded."""
+    steps = {state.step for state in manifest.sharded}
+    if not steps:
+        return ""
+    made = steps & _kept(manifest.ranks)
+    parts = [
+        f"{told} after {', '.join(map(str, sorted(some)))}"
+        for told, some in (("made again", made), ("not made again", steps - made))
+        if some
+    ]
+    return f"; digests of the whole {' and '.join(parts)}"
+
+
+def _kept(ranks: Sequence[RankRecord]) -> set[int]:
+    """Steps after which every rank has a checkpoint."""
+    return set.intersection(*({one.step for one in rank.checkpoints} for rank in ranks))
 
 
 def _check_step(

@@ -346,6 +346,15 @@ ATTACKS = (
         subject="loop",
     ),
     _in_first(
+        "a whole state said to be a part, which ranks need not share",
+        replayed(lambda told: told.update(sharded=["params"])),
+        "sharding of params is another",
+        check=8,
+        where="rank 0",
+        component="sharding of params",
+        subject="loop",
+    ),
+    _in_first(
         "another start of a random stream",
         replayed(_other_start),
         "another rng/torch, before step 1 (RNG drift",

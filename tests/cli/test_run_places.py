@@ -38,8 +38,13 @@ def test_a_run_goes_to_a_url_and_is_verified_there(
     done = shell(*STUDY, "--out", url)
     assert done.code == 2
     assert "a run for memory://bucket/mine is finished, and was not moved there" in done.line
-    done = shell(*STUDY, "--out", url, "--resume")
+    other = [*STUDY, "--out", url, "--resume"]
+    other[other.index("--seeds") + 1] = "7"
+    assert shell(*other, "--dry-run").code == 0
+    assert not fsspec.filesystem("memory").store
+    done = shell(*other)
     assert done.code == 0
+    assert "an earlier command finished this run: it is moved as it is" in done.err
     assert f"manifest: {url}/manifest.json" in done.err
     assert not any((tmp_path / "cache" / "auditkit" / "staging").iterdir())
     for place in (url, f"{url}/manifest.json"):
@@ -52,6 +57,7 @@ def test_a_run_goes_to_a_url_and_is_verified_there(
     [
         ((*STUDY, "--out", "nobody://x"), "cannot reach nobody://x: "),
         ((*STUDY, "--out", "memory://x", "--add-seeds", "1"), "--add-seeds"),
+        ((*STUDY, "--out", "memory://"), "--out memory:// names no folder"),
         (("reproduce", "study", "--out", "memory://x"), "is a URL"),
         (("verify", "memory://nothing", "--replay", "none"), "there is no manifest"),
     ],

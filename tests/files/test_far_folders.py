@@ -85,6 +85,18 @@ def test_a_killed_upload_leaves_no_manifest_and_is_begun_anew(
     assert there(url) == FILES
 
 
+def test_what_another_run_has_left_there_is_in_the_way(folder: Path, url: str) -> None:
+    system, root = fsspec.core.url_to_fs(url)
+    system.makedirs(f"{root}/seed-0001", exist_ok=True)
+    system.pipe_file(f"{root}/seed-0001/fork.safetensors", b"another")
+    far = FarFolder(url)
+    for is_refused in (far.require_no_others, lambda: far.move_here(folder)):
+        with pytest.raises(StoreError, match=r"not empty: it holds seed-0001/fork\.safetensors"):
+            is_refused()
+    assert "manifest.json" not in there(url)
+    assert (folder / "manifest.json").exists()
+
+
 def test_what_is_read_back_as_something_else_is_an_error(
     folder: Path, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

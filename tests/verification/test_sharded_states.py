@@ -18,7 +18,7 @@ from auditkit.records.manifest import FileRecord
 from auditkit.records.recording import CheckpointRecord
 from auditkit.records.sharding import Shard, ShardedState
 from auditkit.records.tensor import RawTensor
-from auditkit.verification.sharded_states import check_sharded
+from auditkit.verification.sharded_states import check_sharded, sharded_note
 
 NUMBERS = np.arange(12, dtype="<f4").reshape(6, 2)
 WHOLE = digest_parts(
@@ -111,7 +111,7 @@ def _unequal_replicas(forged: Forged) -> None:
             lambda f: setattr(f, "sharded", [("params",), ()]),
             "other components are sharded than of rank 0",
         ),
-        (lambda f: setattr(f, "steps", (2, 7)), "a digest of a state that was not kept"),
+        (lambda f: setattr(f, "steps", (2, 7)), "a digest of a state that not every rank has kept"),
         (lambda f: setattr(f, "steps", (2, 0)), "digests are not in the order of their steps"),
         (
             lambda f: setattr(f, "shards", [{"v": Shard((6, 2), 0)}, None]),
@@ -143,3 +143,22 @@ def test_what_is_said_to_be_sharded_and_is_whole_in_the_checkpoints(tmp_path: Pa
     evidence = RecordingEvidence(tmp_path, replace(evidence.manifest, ranks=ranks))
     (finding,) = check_sharded(evidence)
     assert (finding.component, finding.step) == ("grad", 2)
+
+
+def test_a_digest_of_what_one_rank_alone_has_kept_is_nobody_s_to_make_again(tmp_path: Path) -> None:
+    evidence = Forged(claimed={"params": "5" * 64}).write(tmp_path)
+    kept, other = evidence.manifest.ranks
+    ranks = tuple(replace(rank, steps=9) for rank in (kept, replace(other, checkpoints=())))
+    evidence = RecordingEvidence(tmp_path, replace(evidence.manifest, ranks=ranks))
+    (finding,) = check_sharded(evidence)
+    assert (finding.message, finding.step) == (
+        "a digest of a state that not every rank has kept",
+        2,
+    )
+
+
+def test_it_is_said_which_digests_of_the_whole_were_made_again(tmp_path: Path) -> None:
+    manifest = Forged(steps=(0, 2, 5)).write(tmp_path).manifest
+    told = "; digests of the whole made again after 2 and not made again after 0, 5"
+    assert sharded_note(manifest) == told
+    assert sharded_note(replace(manifest, sharded=())) == ""

@@ -336,7 +336,9 @@ def _is_asked(extra: object) -> bool:
 
 def _is_custom(stateful: object) -> bool:
     """Whether reading its state runs code that is not torch's, and that might draw."""
-    if stateful is None or isinstance(stateful, RingBuffer) or not _is_asked(stateful):
+    if isinstance(stateful, RingBuffer):
+        return not stateful.is_whole
+    if stateful is None or not _is_asked(stateful):
         return False
     return not type(stateful).__module__.startswith("torch.")
 

@@ -71,7 +71,7 @@ class RingBuffer:
         self._counts = np.from_dlpack(counts_here)  # the same memory, which numpy reads sooner
         self._position, self._filled = counts_here[:1], counts_here[1:]
         self._tensors = found
-        self._leaves = RingLeaves(self.state_dict(), self.capacity)
+        self._leaves = RingLeaves(RingBuffer.state_dict(self), self.capacity)
 
     @classmethod
     def zeros(cls, capacity: int, **fields: tuple[Sequence[int], Any]) -> RingBuffer:
@@ -185,6 +185,11 @@ class RingBuffer:
         """What it holds, live."""
         return self._leaves
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether that is its state: a subclass's own ``state_dict`` may say more."""
+        return type(self).state_dict is RingBuffer.state_dict
+
     def state_dict(self) -> dict[str, Any]:
         """What it holds, live."""
         counts = {"position": self._position, "filled": self._filled}
@@ -203,6 +208,13 @@ class RingBuffer:
         here = {name: (tuple(one.shape), one.dtype) for name, one in self._tensors.items()}
         if there != here:
             raise RestoreMismatch("the ring buffer has other arrays", expected=there, found=here)
+        position, filled = int(saved["position"]), int(saved["filled"])
+        if not (0 <= position < self.capacity and 0 <= filled <= self.capacity):
+            raise RestoreMismatch(
+                "the ring buffer cannot stand there",
+                expected=f"one of {self.capacity} rows",
+                found=f"row {position}, of {filled} that are filled",
+            )
         with torch.no_grad():
             self._position.copy_(saved["position"])
             self._filled.copy_(saved["filled"])

@@ -16,7 +16,7 @@ def state_of(stateful: Any, component: str) -> Leaves:
     Raises:
         UncapturedState: When it raises, or holds what cannot be captured.
     """
-    if isinstance(stateful, RingBuffer):
+    if isinstance(stateful, RingBuffer) and stateful.is_whole:
         return stateful.leaves
     try:
         tree = stateful.state_dict()

@@ -20,6 +20,7 @@ from auditkit.errors import UncapturedState
 from auditkit.formats.recipes import (
     alias_frame,
     digest_bytes,
+    evidence_recipe,
     frame,
     hasher,
     is_of_stream,
@@ -140,7 +141,8 @@ class StateDigester:
             lists.append(found)
         self._bring_up_to_date(state, names, streams, lists)
         for name, stream in zip(names, streams, strict=True):
-            values[name] = stream.digest(self._recipe, state[name])
+            recipe = evidence_recipe(self._recipe, state[name].get(""))
+            values[name] = stream.digest(recipe, state[name])
         return values
 
     def commitment(self, name: str, leaves: Leaves) -> bytes:

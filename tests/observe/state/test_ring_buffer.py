@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -161,11 +161,61 @@ def test_evidence_is_the_same_from_memory_and_from_a_file(make: Callable[[], Any
         assert evidence_recipe(EVIDENCE_RECIPE, text) == EVIDENCE_RECIPE
 
 
-def objects(ring: RingBuffer) -> TrainingObjects:
+def objects(ring: Any) -> TrainingObjects:
     model = nn.Linear(2, 2)
     return TrainingObjects(
         model, torch.optim.SGD(model.parameters(), lr=0.1), extras={"memory": ring}
     )
+
+
+class Saying(RingBuffer):
+    """Says more than what it holds."""
+
+    n_said = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "said": self.n_said}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.n_said = state_dict["said"]
+
+
+class Handing:
+    """Has a ring buffer, and nothing besides."""
+
+    def __init__(self) -> None:
+        self.ring = memory()
+        self.state_dict, self.load_state_dict = self.ring.state_dict, self.ring.load_state_dict
+
+
+@pytest.mark.parametrize("make", [lambda: Saying({"x": np.zeros(3)}), Handing])
+@pytest.mark.parametrize("plan", [EVIDENCE_RECIPE, MIX_RECIPE])
+def test_evidence_of_what_is_around_it_is_that_of_the_file(
+    make: Callable[[], Any], plan: str
+) -> None:
+    extra = make()
+    if isinstance(extra, Saying):
+        extra.n_said = 7
+    state = capture(objects(extra))
+    digests = WordSummer().start(state).read() if plan == MIX_RECIPE else None
+    live = (digests or StateDigester(plan).digest(state))["extras/memory"]
+    entries, aliases = raw_components(*pack(state))["extras/memory"]
+    recipe = evidence_recipe(plan, entries[""])
+    assert digests_raw((recipe,), entries, aliases) == (live,)
+    again = make()
+    restore(objects(again), dict(unpack(*pack(state))))
+    assert getattr(again, "n_said", 7) == 7
+
+
+@pytest.mark.parametrize("stands", [(-1, 0), (300, 0), (0, -1), (0, 301)])
+def test_a_place_that_there_is_not_is_refused(stands: tuple[int, int]) -> None:
+    ring = memory()
+    saved = copy.deepcopy(ring.state_dict())
+    for name, number in zip(("position", "filled"), stands, strict=True):
+        saved["auditkit.RingBuffer"][name][:] = number
+    with pytest.raises(RestoreMismatch, match="cannot stand there"):
+        ring.load_state_dict(saved)
 
 
 def test_it_is_restored() -> None:
