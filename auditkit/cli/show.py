@@ -239,6 +239,7 @@ def _of_recording(manifest: RecordingManifest) -> Rows:
         ("backend", world.backend or "none"),
         ("distributed settings", settings),
         ("sharded", ", ".join(first.sharded)),
+        ("evidence", manifest.evidence_note),
         ("seed, by the user", "not given" if manifest.seed is None else str(manifest.seed)),
         ("command", shlex.join(manifest.command) or "none"),
         ("resumed with", "; ".join(shlex.join(one) or "none" for one in manifest.resumed_with)),

@@ -66,6 +66,10 @@ class Segments(Sampler[list[int]]):
                 raise ProgramError(f"Segments: {name} is {brief(str(value))}, not 1 or more")
         if not isinstance(overlap, (int, float)) or not 0 <= overlap <= 1:
             raise ProgramError(f"Segments: overlap is {brief(str(overlap))}, not 0 to 1")
+        if batches > steps:
+            raise ProgramError(
+                f"Segments: batches is {batches}, and a segment of {steps} steps has no more"
+            )
         classes = _classes(labels)
         size = batch_size * batches
         if size > len(classes):

@@ -147,6 +147,12 @@ class RecordingManifest:
     sharded: tuple[ShardedState, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
     evidence_digest: str = field(default=EVIDENCE_RECIPE, metadata=LEFT_OUT_IF_DEFAULT)
 
+    @property
+    def evidence_note(self) -> str:
+        """What is unusual about the state's evidence, for people; empty where nothing is."""
+        recipe = self.evidence_digest
+        return "" if recipe == EVIDENCE_RECIPE else f"the state is in evidence by {recipe}"
+
     def file(self, name: str) -> FileRecord:
         """The file of that name.
 

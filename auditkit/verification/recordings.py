@@ -15,7 +15,6 @@ from auditkit.evidence.reader import RecordingEvidence
 from auditkit.evidence.verdicts import NOT_APPLICABLE, as_finding
 from auditkit.formats.scalar_file import scalars_from_tensors
 from auditkit.formats.snapshot_file import UNTRACED
-from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import CONSUMED, is_consumed
 from auditkit.records.recording import TRACE_STEPS, RankRecord, RecordingManifest
 from auditkit.records.report import Finding, VerificationReport
@@ -54,10 +53,8 @@ class RecordingVerification(Verification):
     ) -> None:
         super().__init__(opened, request)
         self._recording = recording
-        recipe = recording.manifest.evidence_digest
-        self._recipe = (
-            "" if recipe == EVIDENCE_RECIPE else f"; the state is in evidence by {recipe}"
-        )
+        note = recording.manifest.evidence_note
+        self._recipe = f"; {note}" if note else ""
 
     def report(self) -> VerificationReport:
         """Make every check that can be made."""

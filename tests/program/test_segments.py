@@ -69,6 +69,7 @@ def test_what_is_drawn_follows_from_the_seed_alone() -> None:
         ({"steps": 0}, "steps is .0., not 1 or more"),
         ({"batch_size": 2.0}, "batch_size is .2.0."),
         ({"fork_at": True}, "fork_at is .True."),
+        ({"steps": 2, "batches": 3}, "batches is 3, and a segment of 2 steps has no more"),
         ({"batch_size": 101}, "a segment has 101 indices, and there are 100 samples"),
         ({"batch_size": 60}, "B needs 60 samples that A does not have, and there are 40"),
         ({"batch_size": 60, "same_classes": True}, "samples of class [0-3] that A does not have"),
