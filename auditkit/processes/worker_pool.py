@@ -277,6 +277,10 @@ def child_environment(threads: int, variables: Mapping[str, str]) -> dict[str, s
     return environment({"PYTHONDONTWRITEBYTECODE": "1", **variables}, threads)
 
 
+#: What an error says of itself beside its message, for people.
+_TEXTS = ("expected", "found", "where", "component", "hint")
+
+
 def describe_error(error: AuditError) -> dict[str, Any]:
     """An error as a worker reports it."""
     return {
@@ -350,8 +354,18 @@ def _answers_on(line: socket.socket) -> Iterator[dict[str, Any]]:
 
 
 def rebuild_error(described: Mapping[str, Any]) -> AuditError:
-    """Inverse of :func:`describe_error`; an error of a kind unknown here is an AuditError."""
-    kind = getattr(errors, str(described.get("kind")), AuditError)
-    parts = {key: value for key, value in described.items() if key not in ("kind", "message")}
-    rebuilt = kind(described["message"], **parts)
-    return rebuilt if isinstance(rebuilt, AuditError) else AuditError(described["message"], **parts)
+    """Inverse of :func:`describe_error`; an error of a kind unknown here is an AuditError.
+
+    Whatever else it is given becomes an error, too: the program can have written it.
+    """
+    kind = getattr(errors, str(described.get("kind")), None)
+    if not (isinstance(kind, type) and issubclass(kind, AuditError)):
+        kind = AuditError
+    step, lacking = described.get("step"), described.get("lacking")
+    texts = {name: described.get(name) for name in _TEXTS}
+    return kind(
+        str(described.get("message", "an error that nothing is said of")),
+        **{name: None if text is None else str(text) for name, text in texts.items()},
+        step=step if isinstance(step, int) else None,
+        lacking=tuple(map(str, lacking)) if isinstance(lacking, list) else (),
+    )

@@ -325,3 +325,20 @@ def test_a_program_that_asks_a_question_or_forks_loader_workers_does_not_hang() 
     with Workers(fork=False) as workers:
         answer: Preflight = workers.run(job("preflight", program=loading, plan=PLAN, step=1))
     assert answer.cost.n_probe
+
+
+@pytest.mark.parametrize(
+    "described",
+    [
+        {},
+        {"message": 3, "kind": "StoreError", "where": 7, "step": "x", "lacking": 1},
+        {"message": "m", "kind": "dataclass", "more": 1},
+        {"message": None, "kind": None, "hint": [], "lacking": [3]},
+    ],
+)
+def test_what_is_no_description_of_an_error_becomes_one_all_the_same(
+    described: dict[str, Any],
+) -> None:
+    rebuilt = worker_pool.rebuild_error(described)
+    assert isinstance(rebuilt, AuditError)
+    assert str(rebuilt)
