@@ -487,6 +487,7 @@ SETTINGS = VerifierSettings(
     require="sampled",
     generalise_probe=True,
     pilot=sha("8"),
+    engine="dask",
 )
 
 NEED = Need("--arg data=PATH", "where it lies here: '/there' does not")

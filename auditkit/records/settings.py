@@ -72,6 +72,8 @@ class VerifierSettings:
         generalise_probe: Whether effects were also asked for of other examples than the probe's.
         pilot: SHA-256 of the statement of the study that this one was planned by; None where none
             was named.
+        engine: What the replay was shipped to, ``dask`` or ``ray``, without its address; None for
+            this machine.
     """
 
     replay: str
@@ -91,6 +93,7 @@ class VerifierSettings:
     require: Passing | None = None
     generalise_probe: bool = field(default=False, metadata=LEFT_OUT_IF_DEFAULT)
     pilot: str | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
+    engine: str | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -108,6 +111,7 @@ class VerifierSettings:
             "--threshold": None if self.threshold == 1 else self.threshold,
             "--require": self.require and self.require.removesuffix("-only"),
             "--pilot": self.pilot,
+            "--engine": self.engine,
         }
         flags = {
             "--allow-code": self.allow_code,

@@ -102,4 +102,5 @@ def settings_of(request: VerifyRequest, manifest: Manifest | None) -> VerifierSe
         ),
         generalise_probe=request.generalise_probe,
         pilot=None if request.pilot is None else request.pilot.statement_sha256,
+        engine=None if request.engine is None else request.engine.name,
     )

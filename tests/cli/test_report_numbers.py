@@ -229,7 +229,10 @@ def test_the_comparison_itself_sees_a_digit() -> None:
 def test_every_number_of_every_csv_file(
     name: str, estimates: EstimateTable, told: dict[str, Any]
 ) -> None:
-    fields_ = {"effects": "signed", "spread": "spreads", "profile": "profiles"}
+    fields_ = {
+        **{"effects": "signed", "spread": "spreads", "profile": "profiles"},
+        "alignment": "alignments",
+    }
     field = fields_.get(name, name.replace("-", "_"))
     lines = list(csv.DictReader(to_csv(RECORDS[name], getattr(estimates, field)).splitlines()))
     assert len(lines) == len(told[field])

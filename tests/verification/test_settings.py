@@ -95,6 +95,7 @@ def test_every_setting_is_printed_unless_it_is_the_default() -> None:
         require="integrity-only",
         generalise_probe=True,
         pilot="ab" * 32,
+        engine="ray",
     )
     text = "\n".join(everything.options)
     assert len(everything.options) == len(fields(VerifierSettings)) - len(ALSO)
