@@ -12,6 +12,7 @@ from test_countersigning import REVIEWER, TIMES, signing
 
 from auditkit.cli.tables import print_report
 from auditkit.cli.verify_options import request_of
+from auditkit.engines.spec import EngineSpec
 from auditkit.formats import canonical
 from auditkit.formats.statements import record_from_statement
 from auditkit.formats.structure import from_dict, to_dict
@@ -64,6 +65,13 @@ def test_variables_are_named_with_their_values(small: Run) -> None:
         VariableSetting("SCALE", "3"),
     )
     assert "--env SCALE=3" in found.options
+
+
+def test_an_engine_is_named_without_its_address(small: Run) -> None:
+    assert settings(small).engine is None
+    found = settings(small, engine=EngineSpec("dask", "tcp://node-of-mine:8786"))
+    assert (found.engine, "--engine dask" in found.options) == ("dask", True)
+    assert "node-of-mine" not in str(found)
 
 
 def test_a_variable_is_printed_on_one_line(
