@@ -24,14 +24,14 @@ MARGIN = 0.001  # the paper's, for equivalence
 TV = "classes/tv"
 
 
-def block(folder: Path) -> str:
+def block(folder: Path, regimes: Sequence[str]) -> str:
     """What was run, the table, the difference of two regimes, and the numbers of each seed."""
-    found = {regime: _estimates(folder / regime) for regime in PAPER}
+    found = {regime: _estimates(folder / regime) for regime in regimes}
     parts = [
-        *(about(regime, folder / regime) for regime in PAPER),
+        *(about(regime, folder / regime) for regime in regimes),
         "\n".join(_table(found)),
         _strong_less_mid(found),
-        _negative(found["negative"]),
+        *(_negative(found[regime]) for regime in regimes if regime == "negative"),
         _alignment(found),
         f"```\n{per_seed(found)}\n```",
     ]
@@ -58,9 +58,9 @@ def per_seed(found: Mapping[str, EstimateTable]) -> str:
     for regime, estimates in found.items():
         for arm, row in rows(estimates).items():
             if arm != "contrast":
-                values = " ".join(f"{value:+.4f}" for value in row.per_seed)
-                seeds = f"{row.seeds[0]}-{row.seeds[-1]}"
-                lines += [f"{regime}, {arm}, seeds {seeds}", f"  {values}"]
+                values = [f"{value:+.4f}" for value in row.per_seed]
+                lines.append(f"{regime}, {arm}, seeds {row.seeds[0]}-{row.seeds[-1]}")
+                lines += ["  " + " ".join(values[at : at + 10]) for at in range(0, len(values), 10)]
     return "\n".join(lines)
 
 

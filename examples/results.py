@@ -40,6 +40,9 @@ class Study:
         level: What it must reach; None where only ``better_by`` counts.
         guess: What a constant guess has of a measure, which the report does not know.
         regimes: Of a back-flow study; each is a study of its own.
+        program: The example that is run; by default that of the study's name.
+        options: Of ``run``, beside those of the example.
+        is_long: It takes more than an hour: run only where it is named.
     """
 
     data: str | None
@@ -48,6 +51,9 @@ class Study:
     level: float | None = None
     guess: float | None = None
     regimes: tuple[str, ...] = ()
+    program: str | None = None
+    options: tuple[str, ...] = ()
+    is_long: bool = False
 
 
 STUDIES = {
@@ -62,6 +68,15 @@ STUDIES = {
     "drifting_stream": Study(None, metric="new/accuracy", better_by=0.4),
     "back_flow": Study(
         "cifar-10-batches-bin", "classes/accuracy", better_by=0.2, regimes=tuple(PAPER)
+    ),
+    "back_flow_confirmed": Study(
+        "cifar-10-batches-bin",
+        "classes/accuracy",
+        better_by=0.2,
+        regimes=("resonant-strong", "resonant-mid"),
+        program="back_flow",
+        options=("--seeds", "15-78"),
+        is_long=True,
     ),
 }
 
@@ -81,7 +96,8 @@ def main() -> None:
     wrong = [name for name in given.names if name not in STUDIES]
     if wrong:
         parser.error(f"no study {wrong[0]!r}; there are {', '.join(STUDIES)}")
-    for name in [] if given.only_page else given.names or STUDIES:
+    short = [name for name, study in STUDIES.items() if not study.is_long]
+    for name in [] if given.only_page else given.names or short:
         for regime in STUDIES[name].regimes or [""]:
             run(name, given.data, given.out, regime)
     page = given.page.read_text(encoding="utf-8")
@@ -95,15 +111,16 @@ def main() -> None:
 
 def run(name: str, data: Path, out: Path, regime: str = "", *options: str) -> None:
     """Run and verify a study; what it printed and how long it took lies beside its folder."""
-    folder, below = out / name / regime, STUDIES[name].data
+    study, folder = STUDIES[name], out / name / regime
     if folder.exists():
         sys.exit(f"{folder} is there already: move it away, or name another --out")
     folder.mkdir(parents=True)
-    where = [] if below is None else ["--arg", f"data={data / below}"]
-    where += ["--design", f"back-flow:{regime}"] if regime else []
+    asked = [] if study.data is None else ["--arg", f"data={data / study.data}"]
+    asked += ["--design", f"back-flow:{regime}"] if regime else []
+    asked += study.options
     study_folder = str(folder / "study")
-    program = f"{ROOT}/examples/{name}.py"
-    _, run_time = call("run", program, *where, *options, "--out", study_folder)
+    program = f"{ROOT}/examples/{study.program or name}.py"
+    _, run_time = call("run", program, *asked, *options, "--out", study_folder)
     report = str(folder / "report.json")
     text, verify_time = call("verify", study_folder, "--json", report)
     times = {"run": round(run_time), "verify": round(verify_time)}
@@ -139,7 +156,8 @@ def result(name: str, folder: Path) -> str:
         for regime in study.regimes:
             require_learned(name, ak.load_report(folder / regime / "report.json"))
         told = json.loads((folder / study.regimes[0] / "tables.json").read_text())
-        return f"{block(folder)}\n\n`{study.regimes[0]}`:\n\n```\n{tables(told['text'])}\n```"
+        shown = f"`{study.regimes[0]}`:\n\n```\n{tables(told['text'])}\n```"
+        return f"{block(folder, study.regimes)}\n\n{shown}"
     told = json.loads((folder / "tables.json").read_text())
     report = ak.load_report(folder / "report.json")
     if report.estimates is None or report.environment is None:

@@ -203,12 +203,12 @@ def shown(name: str) -> str:
 def test_every_study_on_the_page_was_verified_and_stands_with_what_it_says(
     results: ModuleType,
 ) -> None:
-    assert {name: study.data for name, study in results.STUDIES.items()}.items() <= STUDIES.items()
+    asked = {(study.program or name): study.data for name, study in results.STUDIES.items()}
+    assert asked.items() <= STUDIES.items()
     told = re.findall(r"<!-- (\w+):begin -->", PAGE)
     assert len(told) == len(set(told)) >= 2
     for name in told:
-        assert name in STUDIES
-        assert f"`examples/{name}.py`: " in PAGE
+        assert f"`examples/{results.STUDIES[name].program or name}.py`: " in PAGE
         block = shown(name)
         assert "Verdict *verified*, all " in block
         assert "\nWhat the control reaches: mean over" in block
@@ -249,22 +249,31 @@ def test_the_tables_of_the_stream_are_those_on_the_page(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "two", "all_seeds"),
+    [("back_flow", "5,6", "5-14"), ("back_flow_confirmed", "15,16", "15-78")],
+)
 def test_the_back_flow_of_two_seeds_is_that_on_the_page(
-    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    results: ModuleType,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    two: str,
+    all_seeds: str,
 ) -> None:
     here = platform(torch.backends.cpu.get_cpu_capability(), torch.__version__)
-    if here not in shown("back_flow") or not DATA.is_dir():
+    if here not in shown(name) or not DATA.is_dir():
         pytest.skip(f"the page is of another machine or torch, or there are no data: {here}")
     shell = Shell.at(tmp_path / "user")
-    for name in ("HOME", "XDG_CONFIG_HOME"):
-        monkeypatch.setenv(name, shell.env[name])
-    results.run("back_flow", DATA, tmp_path / "out", "resonant-strong", "--seeds", "5,6")
-    folder = tmp_path / "out" / "back_flow" / "resonant-strong"
+    for variable in ("HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.setenv(variable, shell.env[variable])
+    results.run(name, DATA, tmp_path / "out", "resonant-strong", "--seeds", two)
+    folder = tmp_path / "out" / name / "resonant-strong"
     estimates = json.loads((folder / "report.json").read_text())["estimates"]
     found = {row["arm"]: row for row in estimates["back_flow"] if row["metric"] == "classes/tv"}
     for arm in ("carried", "broken"):
         values = " ".join(f"{value:+.4f}" for value in found[arm]["per_seed"])
-        assert f"resonant-strong, {arm}, seeds 5-14\n  {values} " in shown("back_flow")
+        assert f"resonant-strong, {arm}, seeds {all_seeds}\n  {values} " in shown(name)
 
 
 def platform(capability: str, version: str) -> str:
