@@ -71,6 +71,16 @@ def unreplayed(report: VerificationReport) -> str:
     return "" if passed(report, 8) else " Not replayed: as recorded, and executed by no check."
 
 
+def why_no_estimates(report: VerificationReport) -> str | None:
+    """Why nothing can be estimated from what otherwise verifies; None where that is not so.
+
+    An honest study of which everything diverged is such: nothing in it is false.
+    """
+    if [check.number for check in report.checks if check.findings] != [10]:
+        return None
+    return f"checks 1 to 9 passed, and nothing can be estimated: {report.checks[9].findings[0]}"
+
+
 def digest(sha256: str | None) -> str:
     """The first digits of a digest."""
     return "absent" if sha256 is None else f"{sha256[:SHOWN_DIGITS]}..."
