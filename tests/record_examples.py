@@ -422,6 +422,9 @@ BACK_FLOW = BackFlow(
     adjusted_p=0.04,
     exactly_zero=False,
     verdict="amplification",
+    margin=0.6,
+    equivalence_p=0.07,
+    adjusted_equivalence_p=0.08,
 )
 ALIGNED = Alignment(
     "control", (0, 1, 2), (0.25, 0.5, 0.75), 3, 1, mean=0.5, interval=INTERVAL, p=0.02

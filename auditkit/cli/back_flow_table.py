@@ -19,16 +19,38 @@ _NOTES = (
     "amplification alone shows no memory: what the break takes away does (contrast)",
 )
 
+_WITHIN = (
+    "equivalent, or negligible: D2 - D1, and what of it lies above the floor, is shown to be "
+    "inside the plan's margin"
+)
+
 
 def back_flow_table(estimates: EstimateTable, *, everything: bool) -> EstimandTable | None:
     """All rows, or those of tv and of the primary metric; None where there are none."""
-    shown = [
-        row for row in estimates.back_flow if everything or _is_shown(row, estimates.primary_metric)
-    ]
+    shown = shown_back_flow(estimates, everything=everything)
     if not shown:
         return None
     title = "Back-flow: do two histories part further on common data? D2 - D1"
-    return EstimandTable("back-flow", title, tuple(map(_cells, shown)), _NOTES)
+    notes = (*_NOTES, _WITHIN) if any(row.margin is not None for row in shown) else _NOTES
+    return EstimandTable("back-flow", title, tuple(map(_cells, shown)), notes)
+
+
+def shown_back_flow(estimates: EstimateTable, *, everything: bool) -> list[BackFlow]:
+    """Rows that are shown: all, or those of tv, of the primary metric, and with a margin."""
+    return [
+        row
+        for row in estimates.back_flow
+        if everything or _is_shown(row, estimates.primary_metric)
+    ]
+
+
+def equivalence_cells(row: BackFlow) -> tuple[str, ...]:
+    """A row of the table of equivalence."""
+    return (
+        *(as_typed(row.perturbation), _metric(row), f"D2 - D1, {row.arm}"),
+        *(number(row.margin), p_value(row.equivalence_p), "-", p_value(row.adjusted_equivalence_p)),
+        row.verdict or "-",
+    )
 
 
 def alignment_table(estimates: EstimateTable) -> EstimandTable | None:
@@ -50,14 +72,15 @@ def alignment_table(estimates: EstimateTable) -> EstimandTable | None:
 
 
 def _is_shown(row: BackFlow, primary: str) -> bool:
-    return row.metric == primary or (base_metric(row.metric) == "tv" and row.variant == AS_IS)
+    asked = base_metric(row.metric) == "tv" or row.margin is not None
+    return row.metric == primary or (asked and row.variant == AS_IS)
 
 
 def _cells(row: BackFlow) -> tuple[str, ...]:
     q = "-" if row.adjusted_p is None else f"{p_value(row.adjusted_p)} q"
     return (
         as_typed(row.perturbation),
-        row.metric if row.variant == AS_IS else f"{row.metric} (recal.)",
+        _metric(row),
         row.arm,
         number(row.d1),
         number(row.d2),
@@ -68,6 +91,10 @@ def _cells(row: BackFlow) -> tuple[str, ...]:
         q,
         row.verdict or "-",
     )
+
+
+def _metric(row: BackFlow) -> str:
+    return row.metric if row.variant == AS_IS else f"{row.metric} (recal.)"
 
 
 def _plain(value: float | None, row: BackFlow) -> float | None:

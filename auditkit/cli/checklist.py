@@ -8,12 +8,17 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from auditkit.cli.earlier_reports import FROM_REPORT, GOOD, read_statement, with_earlier
+from auditkit.cli.earlier_reports import (
+    GOOD,
+    read_statement,
+    say_why_not,
+    source_note,
+    with_earlier,
+)
 from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT
 from auditkit.cli.outputs import destination
 from auditkit.cli.received import received_manifest
-from auditkit.cli.saying import say
 from auditkit.cli.verify import verify_path
 from auditkit.cli.verify_options import (
     let_through_option,
@@ -28,7 +33,6 @@ from auditkit.paper.checklist import RECORDING_LISTS, fill
 from auditkit.paper.checklist_page import is_checklist_page, to_page
 from auditkit.paper.lists import DEFAULT_LISTS, LISTS
 from auditkit.paper.rendering import is_checklist, to_latex, to_markdown
-from auditkit.records.report import VerificationReport
 
 _FORMATS = {"markdown": to_markdown, "latex": to_latex, "html": to_page}
 
@@ -96,12 +100,12 @@ def checklist(
         report = with_earlier(path, report, report_file, is_default=is_default)
     good = report.exit_code in GOOD
     if not good:
-        _say_why(path, report)
-    notes = (FROM_REPORT.format(noun="checklist"),) if report is not made_here else ()
+        say_why_not(path, report, "nothing is filled in")
+    note = source_note(report, made_here, "checklist")
     found = None
     if good:
         found = manifest_from_statement(read_statement(path, report), what=path.name)
-    filled = fill(found, report, notes, wanted)
+    filled = fill(found, report, (note,) if note else (), wanted)
     written_to.write(_FORMATS[form](filled).encode("utf-8", "backslashreplace"))
     if not written_to.is_stdout:
         click.echo(f"checklist: {out}", err=True)
@@ -122,11 +126,3 @@ def _of_recording(path: Path, wanted: tuple[str, ...], *, is_given: bool) -> tup
 
 def _is_own(data: bytes) -> bool:
     return is_checklist(data) or is_checklist_page(data)
-
-
-def _say_why(path: Path, report: VerificationReport) -> None:
-    """Say which checks failed."""
-    say(f"{path.name} does not verify, so nothing is filled in")
-    for check in report.checks:
-        for finding in check.findings[:5]:
-            say(f"check {check.number} {check.name}: {finding}")

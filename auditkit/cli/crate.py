@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from auditkit.cli.earlier_reports import GOOD, read_statement
+from auditkit.cli.earlier_reports import GOOD, read_statement, say_why_not
 from auditkit.cli.options import crates
 from auditkit.cli.pack import made_from_it
 from auditkit.cli.received import received_manifest
@@ -115,9 +115,6 @@ def _verified(
     )
     report = verify_path(path, request)
     if report.exit_code not in GOOD:
-        say(f"{path.name} does not verify, so nothing is exported")
-        for check in report.checks:
-            for finding in check.findings[:5]:
-                say(f"check {check.number} {check.name}: {finding}")
+        say_why_not(path, report, "nothing is exported")
         ctx.exit(report.exit_code)
     return report

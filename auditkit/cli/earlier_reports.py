@@ -17,15 +17,37 @@ from auditkit.records.manifest import StudyManifest
 from auditkit.records.report import VerificationReport
 from auditkit.signing.envelopes import Envelope, open_envelope
 from auditkit.verification.report_files import REPORT_NAME, find
-from auditkit.verification.report_json import check_agreement, report_from_json
+from auditkit.verification.report_json import check_agreement, report_from_json, went_wrong
 
 #: Exit codes of reports that find nothing wrong.
 GOOD = (0, LESS_THAN_REQUIRED)
 
-FROM_REPORT = (
+_FROM_REPORT = (
     "Checks 8 and 10, and the estimates, are taken from a report that auditkit verify wrote "
     "earlier and that nobody signed; all other checks were made again for this {noun}."
 )
+_WENT_WRONG = (
+    "Checks 4 to 10 are taken from a report that auditkit verify wrote earlier and that nobody "
+    "signed; checks 1 to 3 were made again for this {noun}."
+)
+
+#: Findings of one check that are said.
+_MAX_SAID = 5
+
+
+def source_note(report: VerificationReport, here: VerificationReport, noun: str) -> str:
+    """Where a report comes from; empty where all of it was made here."""
+    if report is here:
+        return ""
+    return (_WENT_WRONG if went_wrong(report) else _FROM_REPORT).format(noun=noun)
+
+
+def say_why_not(path: Path, report: VerificationReport, so: str) -> None:
+    """Say which checks of a manifest that does not verify have findings."""
+    say(f"{path.name} does not verify, so {so}")
+    for check in report.checks:
+        for finding in check.findings[:_MAX_SAID]:
+            say(f"check {check.number} {check.name}: {finding}")
 
 
 def with_earlier(
@@ -47,7 +69,8 @@ def with_earlier(
 def _own_report(path: Path, here: VerificationReport) -> VerificationReport:
     """The report that this user's own verification of the manifest left, where it says more.
 
-    Says which it is, or why it is not used.
+    It says more where it has estimates, and where what was executed did not verify: a page that
+    is made afterwards is no better. Says which it is, or why it is not used.
     """
     found = find(here.manifest_sha256)
     if found is None:
@@ -60,7 +83,7 @@ def _own_report(path: Path, here: VerificationReport) -> VerificationReport:
     except AuditError as error:
         say(f"the report of your verification is not used: {error}")
         return here
-    if own.verdict not in ("verified", "sampled"):
+    if own.verdict not in ("verified", "sampled") and not went_wrong(own):
         say(f"the report of your verification is not used: its verdict is {own.verdict}")
         return here
     say(f"with the report of your verification, {found}")

@@ -11,6 +11,8 @@ from auditkit.cli.back_flow_table import (
     BACK_FLOW,
     alignment_table,
     back_flow_table,
+    equivalence_cells,
+    shown_back_flow,
 )
 from auditkit.cli.console import fixed, interval, number, print_table
 from auditkit.cli.estimand_tables import EstimandTable, persistence_table, shown_rows
@@ -46,27 +48,30 @@ def further_tables(estimates: EstimateTable, *, everything: bool) -> Iterator[Es
     limited = [row for row in estimates.rows if row.margin is not None]
     if with_margin := shown_rows(limited, estimates, everything=everything):
         title = "Equivalence: is the effect inside the plan's margin?"
-        yield EstimandTable("equivalence", title, tuple(map(_equivalence, with_margin)))
+        flows = shown_back_flow(estimates, everything=everything)
+        cells = [*map(_equivalence, with_margin)]
+        cells += [equivalence_cells(row) for row in flows if row.margin is not None]
+        yield EstimandTable("equivalence", title, tuple(cells))
     if everything:
         yield from _sign_flips(estimates.signed)
     if spreads := shown_rows(estimates.spreads, estimates, everything=everything):
         title = "Seeds apart: what another seed would show, and what is more than noise"
-        cells = tuple(_spread(each, rows.get(_key(each))) for each in spreads)
+        spread = tuple(_spread(each, rows.get(_key(each))) for each in spreads)
         notes = ["noise SD: as the placebos of a seed differ; exploratory"]
         if estimates.floor.developed is False:
             notes.append(
                 "floor not developed at T: the placebos' nudge has not grown yet, so seeds differ "
                 "by more than that noise whatever the treatment; tau, I2 and p say no more"
             )
-        yield EstimandTable("spread", title, cells, tuple(notes))
+        yield EstimandTable("spread", title, spread, tuple(notes))
     if wider := shown_rows(estimates.generalised, estimates, everything=everything):
         title = "Other examples: the same effects, for examples that are not in the probe"
-        cells = tuple(_generalised(each, rows.get(_key(each))) for each in wider)
-        yield EstimandTable("generalised", title, cells)
+        general = tuple(_generalised(each, rows.get(_key(each))) for each in wider)
+        yield EstimandTable("generalised", title, general)
     if estimates.profiles:
         yield _profile(estimates.profiles, everything=everything)
-    if (flows := back_flow_table(estimates, everything=everything)) is not None:
-        yield flows
+    if (flow := back_flow_table(estimates, everything=everything)) is not None:
+        yield flow
     if (aligned := alignment_table(estimates)) is not None:
         yield aligned
 

@@ -11,7 +11,13 @@ import click
 from click.core import ParameterSource
 
 from auditkit.cli.console import LAYOUTS
-from auditkit.cli.earlier_reports import FROM_REPORT, GOOD, read_envelope, with_earlier
+from auditkit.cli.earlier_reports import (
+    GOOD,
+    read_envelope,
+    say_why_not,
+    source_note,
+    with_earlier,
+)
 from auditkit.cli.estimand_tables import (
     PERSISTENCE_HEADINGS,
     estimand_tables,
@@ -107,7 +113,9 @@ def report_command(
         report = here
     else:
         report = with_earlier(path, here, report_file, is_default=is_default)
-    note = "" if report is here else FROM_REPORT.format(noun="page")
+    note = source_note(report, here, "page")
+    if report.exit_code not in GOOD:
+        say_why_not(path, report, "the page shows no more than that")
     found = _found(path, report, request)
     drawn = tuple(_drawn(found, path.parent))
     shown = Shown(

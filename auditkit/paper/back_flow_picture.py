@@ -8,7 +8,7 @@ from typing import Any
 from auditkit.paper.drawing import Drawn, label
 from auditkit.paper.style import BLUE, GREEN, GREY, VERMILION
 from auditkit.records.back_flow import ARMS, BROKEN_ARM, CARRIED, CONTRAST, BackFlow
-from auditkit.records.estimate import AS_IS, INCONCLUSIVE, EstimateTable
+from auditkit.records.estimate import AS_IS, EQUIVALENT, EXACTLY_ZERO, INCONCLUSIVE, EstimateTable
 from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import as_typed
 
@@ -18,6 +18,9 @@ _STYLES = {
     BROKEN_ARM: (VERMILION, "s", 0.0),
     CONTRAST: (GREEN, "D", 0.25),
 }
+
+#: Verdicts of an empty marker.
+_NO_DIRECTION = ("", INCONCLUSIVE, EQUIVALENT, EXACTLY_ZERO)
 
 #: Treatments that are drawn, and inches of one.
 _MAX_ROWS, _ROW = 20, 0.95
@@ -43,7 +46,8 @@ def back_flow_picture(estimates: EstimateTable) -> Iterator[Drawn]:
         "D2 - D1, how much further two histories part on common data: with the memory carried "
         "over, with it reset at t0+W (broken), and the first less the second (contrast). Small "
         f"points: seeds; large: their mean with its {100 * estimates.level:g} % interval, filled "
-        "where there is a verdict; grey bar: the placebos' mean. Amplification alone is no memory: "
+        "where the verdict is a direction; grey bar: the placebos' mean"
+        f"{_margin_words(rows)}. Amplification alone is no memory: "
         f"the contrast is what the break takes away. Exploratory.{more}",
         1.0 + _ROW * len(shown),
         lambda figure: _draw(figure, shown, rows),
@@ -58,9 +62,16 @@ def _metric(estimates: EstimateTable) -> str | None:
     return next((m for m in metrics if base_metric(m) == "tv"), next(iter(metrics), None))
 
 
+def _margin_words(rows: Sequence[BackFlow]) -> str:
+    return "" if rows[0].margin is None else "; dotted lines: the plan's margin"
+
+
 def _draw(figure: Any, names: Sequence[str], rows: Sequence[BackFlow]) -> None:
     panel = figure.subplots()
     panel.axvline(0, color=GREY, linewidth=1)
+    margin = rows[0].margin
+    for place in () if margin is None else (-margin, margin):
+        panel.axvline(place, color=GREY, linewidth=1, linestyle=":")
     for arm in ARMS:
         colour, marker, offset = _STYLES[arm]
         panel.plot([], [], marker, color=colour, label=arm)
@@ -83,5 +94,5 @@ def _draw_row(panel: Any, row: BackFlow, y: float, colour: str, marker: str) -> 
     bounds = row.interval
     if bounds is not None and bounds.low is not None and bounds.high is not None:
         panel.plot([bounds.low, bounds.high], [y, y], "-", color=colour, linewidth=1.6)
-    face = colour if row.verdict not in ("", INCONCLUSIVE) else "none"
+    face = "none" if row.verdict in _NO_DIRECTION else colour
     panel.plot([row.mean], [y], marker, color=colour, markerfacecolor=face, markersize=5.5)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from auditkit.evidence.verdicts import is_recording_report
 from auditkit.formats.statements import Manifest
-from auditkit.paper.citations import answer_from_checks, clipped, passed
+from auditkit.paper.citations import answer_from_checks, clipped, passed, why_no_estimates
 from auditkit.paper.lists import ABOUT_PAPERS, DEFAULT_LISTS, LISTS, QUESTIONS
 from auditkit.paper.questions import Answer, Checklist, ChecklistItem, Question
 from auditkit.paper.recording_facts import RECORDING_FACTS
@@ -77,10 +77,8 @@ def fill(
 
 def _problem(report: VerificationReport) -> str:
     wrong = [f"check {c.number} ({c.name}) {c.status}" for c in report.checks if c.findings]
-    return (
-        f"THIS MANIFEST DOES NOT VERIFY: {', '.join(wrong) or report.verdict}. Nothing is filled "
-        "in from it."
-    )
+    why = why_no_estimates(report) or ", ".join(wrong) or report.verdict
+    return f"THIS MANIFEST DOES NOT VERIFY: {why}. Nothing is filled in from it."
 
 
 def _item(

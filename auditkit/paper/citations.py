@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from auditkit.formats.statements import Manifest
 from auditkit.paper.questions import BASE_CHECKS, Answer
+from auditkit.records.back_flow import BackFlow
 from auditkit.records.estimate import (
     AS_IS,
     MIN_PAIRS,
@@ -69,6 +70,16 @@ def passed(report: VerificationReport, *checks: int) -> bool:
 def unreplayed(report: VerificationReport) -> str:
     """What to say beside plan, optimizer and data that nothing has executed again."""
     return "" if passed(report, 8) else " Not replayed: as recorded, and executed by no check."
+
+
+def why_no_estimates(report: VerificationReport) -> str | None:
+    """Why nothing can be estimated from what otherwise verifies; None where that is not so.
+
+    An honest study of which everything diverged is such: nothing in it is false.
+    """
+    if [check.number for check in report.checks if check.findings] != [10]:
+        return None
+    return f"checks 1 to 9 passed, and nothing can be estimated: {report.checks[9].findings[0]}"
 
 
 def digest(sha256: str | None) -> str:
@@ -237,6 +248,12 @@ def uncertainty(estimates: EstimateTable) -> str:
         f"{count(len(estimates.rows) - len(rows), 'other estimate')} exploratory, with "
         f"Benjamini-Hochberg q values. Intervals and tests need at least {MIN_PAIRS} pairs."
     )
+    if estimates.back_flow:
+        text += (
+            " Back-flow is D2 - D1 of each seed: t tests against 0 and of what lies above the "
+            "placebos' floor, of which the larger p counts, with q values over its own rows; "
+            "exploratory."
+        )
     diverged = {name: n for name, n in estimates.diverged.items() if n}
     if diverged:
         shown = ", ".join(f"{clipped(name)} in {count(n, 'seed')}" for name, n in diverged.items())
@@ -250,6 +267,17 @@ def primary_lines(estimates: EstimateTable) -> list[str]:
     lines = [_row(row) + _undeveloped(row, estimates) for row in rows[: 2 * MAX_LISTED]]
     rest = len(rows) - len(lines)
     return [*lines, f"{count(rest, 'more primary estimate')}"] if rest > 0 else lines
+
+
+def back_flow_lines(estimates: EstimateTable) -> list[str]:
+    """A line for each back-flow of the primary metric, or of the first one that there is."""
+    first = next((row.metric for row in estimates.back_flow), "")
+    metrics = {row.metric for row in estimates.back_flow}
+    metric = estimates.primary_metric if estimates.primary_metric in metrics else first
+    rows = [row for row in estimates.back_flow if (row.metric, row.variant) == (metric, AS_IS)]
+    lines = [_back_flow(row) for row in rows[: 2 * MAX_LISTED]]
+    rest = len(rows) - len(lines)
+    return [*lines, f"{count(rest, 'more back-flow')}"] if rest > 0 else lines
 
 
 def floor_summary(estimates: EstimateTable) -> str:
@@ -299,6 +327,22 @@ def _row(row: _Row) -> str:
     p = "" if row.test_p is None else f", {kind}p = {row.test_p:.2g}"
     holm = "" if row.adjusted_p is None else f", Holm {row.adjusted_p:.2g}"
     return f"{name}: {what}{_interval(row.interval)} ({n}{p}{holm}): {clipped(row.verdict)}"
+
+
+def _back_flow(row: BackFlow) -> str:
+    name = f"back-flow of {clipped(as_typed(row.perturbation))}, {clipped(row.metric)}, {row.arm}"
+    n = f"n = {row.n}" + (f", {row.n_left_out} left out" if row.n_left_out else "")
+    q = "" if row.adjusted_p is None else f", q {row.adjusted_p:.2g}"
+    inside = row.adjusted_equivalence_p
+    within = (
+        ""
+        if row.margin is None
+        else f", inside the margin {number(row.margin)}: "
+        + ("not tested" if inside is None else f"q {inside:.2g}")
+    )
+    what = f"D2 - D1 {number(rounded(row.mean, row.metric))}{_interval(row.interval)}"
+    said = clipped(row.verdict) if row.verdict else f"fewer than {MIN_PAIRS} seeds"
+    return f"{name}: {what} ({n}{q}{within}): {said}"
 
 
 def _undeveloped(row: _Row, estimates: EstimateTable) -> str:

@@ -12,6 +12,7 @@ from datetime import datetime
 from auditkit.formats.statements import Manifest
 from auditkit.paper.citations import (
     answer_from_checks,
+    back_flow_lines,
     clipped,
     count,
     digest,
@@ -115,7 +116,8 @@ def significance(manifest: StudyManifest, report: VerificationReport) -> TextAnd
         " The variability captured is that of the study seed: initialisation, data order and "
         "augmentation, as far as the program draws them from the seeded streams."
     )
-    lines = tuple(f"check 10; {line}" for line in primary_lines(report.estimates))
+    said = (*primary_lines(report.estimates), *back_flow_lines(report.estimates))
+    lines = tuple(f"check 10; {line}" for line in said)
     outcomes = outcome_lines(manifest, report, "treatment")
     return uncertainty(report.estimates) + varies, (*lines, *outcomes)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from auditkit.evidence.verdicts import LESS_THAN_REQUIRED, NOT_APPLICABLE
-from auditkit.paper.citations import unreplayed
+from auditkit.paper.citations import unreplayed, why_no_estimates
 from auditkit.paper.markup import (
     Html,
     bullets,
@@ -185,6 +185,9 @@ def _verdict(report: VerificationReport) -> tuple[str, str]:
         kind, words = _VERDICTS[report.verdict]
         recorded = any(check.summary == NOT_APPLICABLE for check in report.checks)
         return kind, words.replace("; so no estimates are shown", "") if recorded else words
+    lacking = why_no_estimates(report)
+    if lacking is not None:
+        return "bad", f"Does not verify: {lacking}. No estimates are shown."
     wrong = [f"{c.number} {c.name} ({c.status})" for c in report.checks if c.findings]
     where = f"see check {', '.join(wrong)}" if wrong else "see below"
     told = {

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 from auditkit.paper.citations import (
     MAX_LISTED,
+    back_flow_lines,
     changed_at_fork,
     cited_forks,
     cited_seeds,
@@ -253,7 +254,8 @@ def uncertain(manifest: StudyManifest, report: VerificationReport) -> Facts:
     """Uncertainty."""
     if report.estimates is None:
         return Facts("The report holds no estimates.", (), "todo")
-    lines = tuple(f"check 10; {line}" for line in primary_lines(report.estimates))
+    said = (*primary_lines(report.estimates), *back_flow_lines(report.estimates))
+    lines = tuple(f"check 10; {line}" for line in said)
     text = uncertainty(report.estimates)
     if report.verdict == "sampled":
         text += f" Not every table was computed again: {clipped(report.replay)}."

@@ -8,9 +8,10 @@ memory is what a causal break takes away.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from auditkit.records.interval import Interval
+from auditkit.records.plan import LEFT_OUT_IF_DEFAULT
 
 #: The memory is carried over from the histories; it is reset in both; the first less the second.
 CARRIED, BROKEN_ARM, CONTRAST = ARMS = ("carried", "broken", "contrast")
@@ -18,6 +19,9 @@ CARRIED, BROKEN_ARM, CONTRAST = ARMS = ("carried", "broken", "contrast")
 AMPLIFICATION = "amplification"
 CONTRACTION = "contraction"
 LOWERS, RAISES = "the break lowers it", "the break raises it"
+
+#: Behind one of these where it is shown to be inside the plan's margin all the same.
+WITHIN_MARGIN = "{} (negligible)"
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,10 @@ class BackFlow:
             (Benjamini-Hochberg).
         exactly_zero: Whether the tables of all seeds have equal bits, so that it is 0.
         verdict: In words; only where both tests say so, on the same side.
+        margin: Equivalence margin from the plan, of the metric.
+        equivalence_p: The larger p of two one-sided t tests (TOST) that ``per_seed``, and that what
+            lies above the floor, is inside the margin.
+        adjusted_equivalence_p: Its q value, over all rows with a margin.
     """
 
     perturbation: str
@@ -72,6 +80,9 @@ class BackFlow:
     adjusted_p: float | None = None
     exactly_zero: bool = False
     verdict: str = ""
+    margin: float | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
+    equivalence_p: float | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
+    adjusted_equivalence_p: float | None = field(default=None, metadata=LEFT_OUT_IF_DEFAULT)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from auditkit.records.back_flow import (
     AMPLIFICATION,
@@ -19,10 +20,11 @@ from auditkit.records.back_flow import (
     CONTRAST,
     LOWERS,
     RAISES,
+    WITHIN_MARGIN,
     BackFlow,
 )
 from auditkit.records.causal_break import broken
-from auditkit.records.estimate import ALPHA, EXACTLY_ZERO, INCONCLUSIVE, MIN_PAIRS
+from auditkit.records.estimate import ALPHA, EQUIVALENT, EXACTLY_ZERO, INCONCLUSIVE, MIN_PAIRS
 from auditkit.records.metric_names import qualified
 from auditkit.records.plan import CONFIRMATORY, StudyPlan
 from auditkit.statistics import inference
@@ -166,6 +168,7 @@ def _rows(
                 len(outcomes) - len(courses),
                 *_ends(arm, courses),
                 exactly_zero=bool(courses) and all(course.equal[arm] for course in courses),
+                margin=plan.margins.get(qualified(looked.probe, metric), plan.margins.get(metric)),
             )
             yield _with_inference(row, level)
 
@@ -219,29 +222,49 @@ def _with_inference(row: BackFlow, level: float) -> BackFlow:
         row,
         excess_interval=inference.t_interval(above, level),
         excess_p=None if test is None else test.p,
+        equivalence_p=None if row.margin is None else _inside(row.margin, values, above),
     )
+
+
+def _inside(margin: float, *values: NDArray[np.float64]) -> float | None:
+    """The larger p that the means of all of these are inside a margin."""
+    found = [inference.tost_p(each, margin) for each in values]
+    return None if None in found else max(p for p in found if p is not None)
 
 
 def _judged(rows: Sequence[BackFlow]) -> tuple[BackFlow, ...]:
-    """Add q values and verdicts: both tests have to say so, so that the larger p counts."""
-    p_values = [
-        None if row.p is None or row.excess_p is None else max(row.p, row.excess_p) for row in rows
-    ]
-    found = q_values(p_values)
+    """Add q values and verdicts: both tests have to say so, so that the larger p counts.
+
+    Equivalence is claimed as carefully, over the rows that have a margin.
+    """
+    found = q_values(
+        [None if r.p is None or r.excess_p is None else max(r.p, r.excess_p) for r in rows]
+    )
+    inside = iter(q_values([row.equivalence_p for row in rows if row.margin is not None]))
+    within = [None if row.margin is None else next(inside) for row in rows]
     return tuple(
-        replace(row, adjusted_p=q, verdict=_verdict(row, q))
-        for row, q in zip(rows, found, strict=True)
+        replace(row, adjusted_p=q, adjusted_equivalence_p=e, verdict=_verdict(row, q, e))
+        for row, q, e in zip(rows, found, within, strict=True)
     )
 
 
-def _verdict(row: BackFlow, q: float | None) -> str:
+def _verdict(row: BackFlow, q: float | None, equivalence_q: float | None) -> str:
     if row.exactly_zero:
         return EXACTLY_ZERO
     if row.n < MIN_PAIRS:
         return ""
-    up, down = _WORDS[row.arm]
+    is_inside = equivalence_q is not None and equivalence_q <= ALPHA
+    side = _side(row, q)
+    if side is None:
+        return EQUIVALENT if is_inside else INCONCLUSIVE
+    return WITHIN_MARGIN.format(side) if is_inside else side
+
+
+def _side(row: BackFlow, q: float | None) -> str | None:
+    """The word for it where both tests say so; None where they do not."""
     if q is None or row.mean is None or row.excess is None or q > ALPHA:
-        return INCONCLUSIVE
+        return None
     if row.mean * row.excess <= 0:
-        return INCONCLUSIVE
+        return None
+    up, down = _WORDS[row.arm]
     return up if row.mean > 0 else down

@@ -7,10 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from auditkit.evidence.reader import RunEvidence
 from auditkit.formats.run_files import Outcome
 from auditkit.records.estimate import EstimateTable
+from auditkit.records.fork_points import views
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics.fork_tables import joined
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
 from auditkit.statistics.positions import position_tables
+from auditkit.study.divergence import told_divergence
 from auditkit.verification.own_data import labelled
 from auditkit.verification.several_forks import fork_runs, own_names
 
@@ -47,6 +49,19 @@ def estimates(
         tables[one.manifest.plan.fork_at] = labelled(table, counts, one)
     plan = run.manifest.plan
     return joined(tables, plan) if plan.further_forks else tables[plan.fork_at]
+
+
+def why_no_pair(run: RunEvidence, table: EstimateTable) -> str | None:
+    """Which controls and treatments diverged, and from which step on; None where a pair is left."""
+    if any(row.n for row in table.rows):
+        return None
+    told = [
+        f"after step {view.plan.fork_at} {text}" if run.manifest.plan.further_forks else text
+        for view in views(run.manifest)
+        if (text := told_divergence(view.seeds, ("control", "treatment")))
+    ]
+    told += [note for note in table.notes if "is not finite" in note]
+    return f"no pair is left: every control or treatment diverged: {'; '.join(told)}"
 
 
 def branch_tables(

@@ -58,7 +58,7 @@ from auditkit.verification.authenticity import (
     Verification,
     open_manifest,
 )
-from auditkit.verification.branch_tables import Estimator, branch_tables, estimates
+from auditkit.verification.branch_tables import Estimator, branch_tables, estimates, why_no_pair
 from auditkit.verification.causal_break import break_note
 from auditkit.verification.consistency import check_parameters
 from auditkit.verification.content import content_findings, is_as_long_as_planned
@@ -377,10 +377,9 @@ class _StudyVerification(Verification):
         except AuditError as error:
             self._checks.add(10, [as_finding(error)])
             return None
-        if not any(row.n for row in table.rows):
-            why = "".join(f"; {note}" for note in table.notes if "is not finite" in note)
-            text = f"no pair is left: every control or treatment diverged{why}"
-            self._checks.add(10, [Finding(text)])
+        left_out = why_no_pair(run, table)
+        if left_out is not None:
+            self._checks.add(10, [Finding(left_out)])
             return None
         near = near_copies(table.distances)
         if near is not None:

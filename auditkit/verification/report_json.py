@@ -6,12 +6,15 @@ only for what needs a replay; the other checks are made again and must agree.
 
 from __future__ import annotations
 
+from typing import get_args
+
 from auditkit.errors import AuditError, SchemaError
 from auditkit.evidence.verdicts import ARTIFACTS, exit_code_of, required_code, verdict_of
 from auditkit.formats import canonical, schema, structure
 from auditkit.records.fork_points import level_times, treatments
 from auditkit.records.manifest import StudyManifest
 from auditkit.records.report import CHECKS, OPEN, UNDECIDED, CheckResult, VerificationReport
+from auditkit.records.settings import Passing
 
 #: Checks that execute the program or rest on that; all others are made wherever there is a file.
 NEED_REPLAY = (8, 10)
@@ -48,6 +51,9 @@ def check_agreement(
         manifest: That manifest.
         what: The file, for messages.
 
+    A replay looks further in checks 4 to 9, too: where it found something that does not verify, the
+    two have to agree only on who signed and that the files are those that were signed.
+
     Raises:
         AuditError: When it is about another manifest, or the two differ in a check that both
             made, or its estimates are of another plan.
@@ -58,8 +64,9 @@ def check_agreement(
             raise AuditError(
                 f"the report's {name} is another", expected=expected, found=found, where=what
             )
+    numbers = set(range(1, ARTIFACTS + 1)) if went_wrong(given) else {*CHECKS} - {*NEED_REPLAY}
     for ours, theirs in zip(here.checks, given.checks, strict=True):
-        if ours.number not in NEED_REPLAY and ours.status != theirs.status:
+        if ours.number in numbers and ours.status != theirs.status:
             raise AuditError(
                 f"the report does not agree with check {ours.number} ({ours.name}) made here",
                 expected=ours.status,
@@ -80,6 +87,11 @@ def check_agreement(
     is_same &= bool(table.forks) == bool(plan.further_forks)
     if not is_same or not seeds <= set(plan.seeds):
         raise AuditError("the report's estimates are of another plan", where=what)
+
+
+def went_wrong(report: VerificationReport) -> bool:
+    """Whether something was executed for a report, and what it is about does not verify."""
+    return report.environment is not None and report.verdict not in get_args(Passing)
 
 
 def _contradiction(report: VerificationReport) -> str:

@@ -99,11 +99,11 @@ def test_every_cell_is_a_number_of_the_json(told: dict[str, Any]) -> None:
     )
     assert of(EXAMPLE, "equivalence").rows == tuple(
         (
-            *(row["perturbation"], row["metric"], "T", three(row["margin"])),
+            *(row["perturbation"], row["metric"], row["time"], three(row["margin"])),
             *(p(row["equivalence_p"]), p(row.get("log_equivalence_p"))),
             *(p(row["adjusted_equivalence_p"]), row["verdict"]),
         )
-        for row in (signed, distance)
+        for row in (signed, distance, {**told["back_flow"][0], "time": "D2 - D1, carried"})
     )
 
 

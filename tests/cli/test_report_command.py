@@ -25,9 +25,10 @@ from auditkit.errors import UsageError
 from auditkit.formats import canonical
 from auditkit.formats.statements import to_statement
 from auditkit.records.estimate import ControlLevel, Interval, Persistence, SignedEstimate
-from auditkit.records.report import VerificationReport
+from auditkit.records.report import CHECKS, CheckResult, Finding, VerificationReport
 from auditkit.signing.envelopes import open_envelope, sign_statement
 from auditkit.signing.keys import generate_key, public_line
+from auditkit.verification.report_files import cached
 from auditkit.verification.request import VerifyRequest
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "0.1"
@@ -309,6 +310,31 @@ def test_a_report_fills_what_needs_a_replay_and_the_page_says_where_it_is_from(
     assert "that nobody signed" in page
     both = invoke(signed, "--out", str(out), "--report", str(file), "--replay", "all")
     assert both.exit_code == 2
+
+
+@pytest.mark.parametrize("number", [8, 10])
+def test_a_page_of_what_did_not_verify_says_so_and_does_not_end_with_0(
+    signed: Path, told: Callable[..., VerificationReport], tmp_path: Path, number: int
+) -> None:
+    here = told(example_report(replayed=False))
+    wrong = CheckResult(number, "failed", "1 finding", (Finding("another number"),))
+    checks = tuple(wrong if check.number == number else check for check in here.checks)
+    seen = example_manifest().environment
+    replayed = replace(here, checks=checks, verdict="failed", exit_code=1, environment=seen)
+    kept = cached(here.manifest_sha256)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(canonical.encode(replayed))
+    out = tmp_path / "report.html"
+    result = invoke(signed, "--out", str(out))
+    assert result.exit_code == 1
+    assert f"check {number} {CHECKS[number]}: another number" in result.stderr
+    page = out.read_text(encoding="utf-8")
+    assert "Does not verify" in page
+    assert "checks 1 to 3 were made again for this page" in page
+    assert invoke(signed, "--out", str(out), "--replay", "none").exit_code == 0
+    kept.write_bytes(canonical.encode(replace(replayed, environment=None)))  # it was not executed
+    assert invoke(signed, "--out", str(out)).exit_code == 0
+    kept.unlink()
 
 
 def test_a_study_of_an_earlier_build_is_shown(tmp_path: Path) -> None:

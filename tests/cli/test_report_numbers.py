@@ -200,7 +200,7 @@ def test_every_cell_of_every_table(
     (whole,) = (table for table in command._everything(found) if table.name == name)
     rows = {key(row): row for row in (*told["signed"], *told["distances"])}
     field, of = TABLES[name]
-    wanted = list(rows.values()) if field == "rows" else told[field]
+    wanted = [*rows.values(), *told["back_flow"]] if field == "rows" else told[field]
     named = NAMED.get(name, 3)
     for html in (to_html(whole), to_grouped(whole)):
         (shown,) = tables(f"<!DOCTYPE html><title>x</title>{html}").values()

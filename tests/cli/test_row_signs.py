@@ -76,7 +76,7 @@ def test_a_number_that_is_the_same_in_every_seed_is_not_inconclusive() -> None:
 def test_a_metric_with_a_margin_is_shown() -> None:
     row = replace(EFFECT, metric="brier")
     rows = [row, replace(row, variant="recalibrated"), replace(row, time="t0+1")]
-    table = replace(TABLE, signed=tuple(rows), distances=())
+    table = replace(TABLE, signed=tuple(rows), distances=(), back_flow=())
     assert shown_rows(rows, table, everything=False) == [row]
     free = tuple(replace(each, margin=None) for each in rows)
     assert shown_rows(free, replace(TABLE, signed=free, distances=()), everything=False) == []

@@ -9,6 +9,7 @@ import pytest
 from checklist_example import example_estimates, example_manifest, example_report
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from record_examples import BACK_FLOW
 
 from auditkit.formats import schema
 from auditkit.formats.statements import study_from_statement, to_statement
@@ -365,6 +366,22 @@ def test_an_undeveloped_floor_stands_beside_every_excess_at_the_horizon() -> Non
     assert "has not developed at T: 1 of 8" in items["floor"].justification
     for line in items["uncertainty"].evidence[:4]:
         assert ("floor not developed at T" in line) == (" at T:" in line)
+
+
+def test_back_flow_is_cited_with_its_margin() -> None:
+    report = example_report()
+    assert report.estimates is not None
+    rows = (BACK_FLOW, replace(BACK_FLOW, arm="contrast", margin=None, adjusted_p=None, verdict=""))
+    report = replace(report, estimates=replace(report.estimates, back_flow=rows))
+    items = fill(example_manifest(), report, (), ("survey", "neurips")).items
+    told = [item for item in items if any("back-flow" in line for line in item.evidence)]
+    assert {item.source for item in told} == {LISTS["survey"].key, LISTS["neurips"].key}
+    for item in told:
+        carried, contrast = (line for line in item.evidence if "back-flow" in line)
+        assert "q 0.04, inside the margin 0.6: q 0.08): amplification" in carried
+        assert "inside" not in contrast
+        assert contrast.endswith("(n = 3, 1 left out): fewer than 3 seeds")
+        assert "D2 - D1 of each seed" in item.justification
 
 
 def test_a_signed_primary_metric_is_told_as_one() -> None:

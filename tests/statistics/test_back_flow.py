@@ -10,7 +10,7 @@ from scipy import stats
 from synthetic_outcomes import NAME, diverged, outcome_of, plan_of
 
 from auditkit.records.back_flow import BackFlow
-from auditkit.records.estimate import EXACTLY_ZERO, INCONCLUSIVE, EstimateTable
+from auditkit.records.estimate import EQUIVALENT, EXACTLY_ZERO, INCONCLUSIVE, EstimateTable
 from auditkit.statistics.estimands import estimate
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
 
@@ -116,6 +116,55 @@ def test_equal_bits_are_said_and_not_tested() -> None:
     assert found["contrast"].verdict == EXACTLY_ZERO
     assert found["contrast"].p is None
     assert found["carried"].per_seed == found["broken"].per_seed
+
+
+def test_two_one_sided_tests_against_the_margin_are_those_of_scipy() -> None:
+    plan = PLAN.changed(margins={"tv": 0.12, "js": 0.5})
+    floors = [0.02 + j for j in JITTER]
+    ends = [(0.1 + j, 0.13 - j / 2, f) for j, f in zip(JITTER, floors, strict=True)]
+    outcomes = [seed_of(n, 0.1, d2, broken, f) for n, (d2, broken, f) in enumerate(ends)]
+    found = estimate(outcomes, plan).back_flow
+    for row in (row for row in found if row.metric == "tv"):
+        above = np.subtract(row.per_seed, np.array(row.floor_per_seed, dtype=float))
+        p = max(
+            stats.ttest_1samp(values, end, alternative=side).pvalue
+            for values in (row.per_seed, above)
+            for end, side in ((0.12, "less"), (-0.12, "greater"))
+        )
+        assert row.margin == 0.12
+        assert row.equivalence_p == pytest.approx(p, rel=1e-9)
+    tested = [row for row in found if row.margin is not None]
+    assert {row.metric for row in tested} == {"tv", "js"}
+    assert [row.adjusted_equivalence_p for row in tested] == pytest.approx(
+        stats.false_discovery_control([row.equivalence_p or 0.0 for row in tested]), rel=1e-9
+    )
+    untested = next(row for row in found if row.margin is None)
+    assert (untested.equivalence_p, untested.adjusted_equivalence_p) == (None, None)
+
+
+def test_equivalence_is_a_verdict_of_its_own_and_beside_a_direction() -> None:
+    wide = PLAN.changed(margins={"tv": 0.5})
+    assert {arm: row.verdict for arm, row in flows(AMPLIFIED, wide).items()} == {
+        "carried": "amplification (negligible)",
+        "broken": "contraction (negligible)",
+        "contrast": "the break lowers it (negligible)",
+    }
+    outcomes = [seed_of(n, 0.1, 0.09 + j, 0.1 + j, 0.01) for n, j in enumerate(JITTER)]
+    assert flows(outcomes)["carried"].verdict == INCONCLUSIVE
+    assert flows(outcomes, wide)["carried"].verdict == EQUIVALENT
+    narrow = PLAN.changed(margins={"tv": 0.001})
+    assert flows(outcomes, narrow)["carried"].verdict == INCONCLUSIVE
+
+
+def test_without_a_floor_or_a_third_seed_nothing_is_called_equivalent() -> None:
+    plan = PLAN.changed(margins={"tv": 0.5})
+    bare = [
+        replace(one, broken={**one.broken, "placebo-0~broken": diverged()}) for one in AMPLIFIED
+    ]
+    row = flows(bare, plan)["carried"]
+    assert (row.margin, row.equivalence_p, row.verdict) == (0.5, None, INCONCLUSIVE)
+    two = flows(AMPLIFIED[:2], PLAN.changed(seeds=range(2), margins={"tv": 0.5}))["carried"]
+    assert (two.margin, two.equivalence_p, two.verdict) == (0.5, None, "")
 
 
 def _unbroken(one: SeedOutcomes) -> dict[str, BranchTables]:

@@ -33,7 +33,10 @@ from studies import (
 )
 
 from auditkit.formats import canonical
+from auditkit.paper.checklist import fill
+from auditkit.paper.report_page import Said, Shown, page
 from auditkit.records.environment import Environment
+from auditkit.records.plan import StudyPlan
 from auditkit.signing.envelopes import pae
 from auditkit.signing.keys import PrivateKey, TrustedKey, fingerprint, generate_key
 
@@ -588,3 +591,23 @@ def test_a_plan_that_is_longer_than_its_traces_is_not_executed(forged: Run) -> N
     assert (4 in failures(report), report.exit_code) == (True, 1)
     assert result_of(report, 8).status == "not run"
     assert "not of the plan's steps" in result_of(report, 8).summary
+
+
+def test_treatments_that_all_diverged_are_named_with_their_step(
+    author: Author, tmp_path: Path
+) -> None:
+    plan = StudyPlan(
+        fork_at=6, window=1, horizon=8, seeds=[0], perturbations=["momentum-reset"], placebos=1
+    )
+    given = {"at": "7", "without_momentum": "yes"}
+    target = "odd_study.py:diverging"
+    run = study_in_process(tmp_path / "run", author.key, plan, target, arguments=given)
+    report = check(run)
+    assert failures(report) == {10}, findings_text(report)
+    assert (report.verdict, report.exit_code, report.estimates) == ("failed", 1, None)
+    said = first_finding(report, 10).message
+    assert "no pair is left: every control or treatment diverged: momentum-reset in 1 of 1" in said
+    assert "seeds (first at step 7)" in said
+    shown = page("run", report, run.manifest, Said(), Shown())
+    assert f"Does not verify: checks 1 to 9 passed, and nothing can be estimated: {said}." in shown
+    assert said in fill(None, report, (), ("neurips",)).problem
