@@ -62,8 +62,8 @@ _CHECKLIST = ("checklist", "study", "--key", "study/signer.pub")
 FORBIDDEN = {
     ("--help",): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN, "auditkit.manual"),
     ("explain", "rho"): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN),
-    _VERIFY: (*_HEAVY, *_STANDARD, *_REPLAY),
-    _CHECKLIST: (*_HEAVY, *_STANDARD, *_REPLAY),
+    _VERIFY: (*_HEAVY, *_STANDARD, *_REPLAY, "jsonschema"),
+    _CHECKLIST: (*_HEAVY, *_STANDARD, *_REPLAY, "jsonschema"),
 }
 
 

@@ -71,7 +71,7 @@ def test_every_schema_is_sound_and_carries_its_own_name(file: Path) -> None:
 def test_no_command_spends_time_on_what_the_test_above_has_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    schema._validator.cache_clear()
+    schema._read.cache_clear()
     monkeypatch.delattr(jsonschema.Draft202012Validator, "check_schema")
     schema.check(ENVELOPE, "envelope", what="m")
 
@@ -174,13 +174,13 @@ def test_a_pattern_ends_where_the_text_ends(
     pattern: str, matches: str, fails: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "load", lambda *_: {"pattern": pattern})
-    schema._validator.cache_clear()
+    schema._read.cache_clear()
     try:
         schema.check(matches, "any", what="x")
         with pytest.raises(SchemaError, match="expected pattern"):
             schema.check(fails, "any", what="x")
     finally:
-        schema._validator.cache_clear()
+        schema._read.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -204,12 +204,12 @@ def test_messages_are_short_and_printable(
     content: dict[str, Any], value: object, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(schema, "load", lambda *_: content)
-    schema._validator.cache_clear()
+    schema._read.cache_clear()
     try:
         with pytest.raises(SchemaError) as caught:
             schema.check(value, "any", what="x")
     finally:
-        schema._validator.cache_clear()
+        schema._read.cache_clear()
     message = str(caught.value)
     assert says in message
     assert message.isprintable()
