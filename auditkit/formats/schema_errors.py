@@ -1,4 +1,4 @@
-"""What jsonschema says of a value that is not surely what its schema asks for.
+"""What jsonschema says of a value that does not surely fit its schema.
 
 A pattern means what JSON Schema says, not what Python's :mod:`re` says: ``$`` is the very end of
 the text, not also the place before a last line end. An error names the JSON path and what was
@@ -15,7 +15,9 @@ from typing import Any
 import jsonschema  # type: ignore[import-untyped]  # it ships no type information
 
 from auditkit.formats.quote import brief, json_type
-from auditkit.formats.schema_glance import strict_pattern
+
+# What may stand before a `$` that is no end of text: an escape or a character class.
+_DOLLAR = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\$", re.DOTALL)
 
 
 def error_of(instance: object, schema: Mapping[str, Any]) -> str | None:
@@ -31,8 +33,14 @@ def _strict_class() -> Any:
 
 
 def _pattern(validator: Any, pattern: str, instance: object, _: object) -> Iterator[Any]:
-    if validator.is_type(instance, "string") and not strict_pattern(pattern).search(str(instance)):
+    if validator.is_type(instance, "string") and not _strict(pattern).search(str(instance)):
         yield jsonschema.ValidationError(f"does not match {pattern}")
+
+
+@functools.cache
+def _strict(pattern: str) -> re.Pattern[str]:
+    """A schema's pattern for Python: ``$`` is the end of the text, digits are ASCII."""
+    return re.compile("(?a)" + _DOLLAR.sub(lambda m: r"\Z" if m[0] == "$" else m[0], pattern))
 
 
 def _path(error: Any) -> str:

@@ -39,10 +39,23 @@ print(*sorted(set(sys.argv[1:]) & set(sys.modules)))
 _HEAVY = ("torch", "scipy", "pandas", "matplotlib", "multiprocessing", "asyncio")
 
 #: What a page of help does not need.
-_LIBRARIES = ("numpy", "rich", "pygments", "cattrs", "attr", "jsonschema", "cryptography", "xxhash")
+_LIBRARIES = (
+    "numpy",
+    "rich",
+    "pygments",
+    "cattrs",
+    "attr",
+    "jsonschema",
+    "jsonschema_rs",
+    "cryptography",
+    "xxhash",
+)
 
 #: What an archive, a replay, or the name of a plug-in takes.
 _STANDARD = ("tarfile", "concurrent", "subprocess", "selectors", "email", "importlib.metadata")
+
+#: Of these, what jsonschema-rs does not load.
+_ARCHIVES = ("tarfile", "concurrent", "subprocess", "importlib.metadata")
 
 #: What starts processes, runs programs, or computes estimates; and numpy's masked arrays.
 _REPLAY = (
@@ -62,8 +75,8 @@ _CHECKLIST = ("checklist", "study", "--key", "study/signer.pub")
 FORBIDDEN = {
     ("--help",): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN, "auditkit.manual"),
     ("explain", "rho"): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN),
-    _VERIFY: (*_HEAVY, *_STANDARD, *_REPLAY, "jsonschema"),
-    _CHECKLIST: (*_HEAVY, *_STANDARD, *_REPLAY, "jsonschema"),
+    _VERIFY: (*_HEAVY, *_ARCHIVES, *_REPLAY, "jsonschema"),
+    _CHECKLIST: (*_HEAVY, *_ARCHIVES, *_REPLAY, "jsonschema"),
 }
 
 
