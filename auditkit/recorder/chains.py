@@ -11,6 +11,9 @@ from auditkit.observe.loader.driver import Delivery
 #: Head of a chain before its first link.
 _NO_HEAD = bytes(32)
 
+#: Links that wait to be made: all at once cost less than each in the midst of a step.
+_MADE_TOGETHER = 64
+
 
 class HashChains:
     """Two SHA-256 chains over what a loop consumes.
@@ -21,31 +24,59 @@ class HashChains:
         steps: How many steps they have.
 
     Attributes:
+        order: Head of the chain over the order.
+        consumed: Head of the chain over the batches.
         heads: How far they are.
         before: How far they were before the last link.
     """
 
     def __init__(self, order: bytes = b"", consumed: bytes = b"", steps: int = 0) -> None:
-        self.order, self.consumed = order or _NO_HEAD, consumed or _NO_HEAD
-        self._at = self._was = (steps, 0, self.order, self.consumed)
+        self._at = self._was = (steps, 0, order or _NO_HEAD, consumed or _NO_HEAD)
+        #: Order, number of the epoch and content of links that are not made yet.
+        self._waiting: list[tuple[Batch | None, int, bytes]] = []
 
     def link(self, delivery: Delivery, content: bytes) -> None:
         """Add what one step consumed; ``content`` is the SHA-256 of its batch."""
-        drawn = content if delivery.order is None else _order_bytes(delivery.order)
-        self.order = hashlib.sha256(self.order + drawn).digest()
-        self.consumed = hashlib.sha256(self.consumed + content).digest()
-        self._was = self._at
-        self._at = (self._at[0] + 1, delivery.epoch + 1, self.order, self.consumed)
+        self._waiting.append((delivery.order, delivery.epoch, content))
+        if len(self._waiting) >= _MADE_TOGETHER:
+            self._make()
+
+    @property
+    def order(self) -> bytes:
+        """See the class."""
+        self._make()
+        return self._at[2]
+
+    @property
+    def consumed(self) -> bytes:
+        """See the class."""
+        self._make()
+        return self._at[3]
 
     @property
     def heads(self) -> ChainHeads:
         """See the class."""
+        self._make()
         return _heads(*self._at)
 
     @property
     def before(self) -> ChainHeads:
         """See the class."""
+        self._make()
         return _heads(*self._was)
+
+    def _make(self) -> None:
+        """Make the links that wait."""
+        waiting, self._waiting = self._waiting, []
+        for order, epoch, content in waiting:
+            self._was = step, _, ordered, consumed = self._at
+            drawn = content if order is None else _order_bytes(order)
+            self._at = (
+                step + 1,
+                epoch + 1,
+                hashlib.sha256(ordered + drawn).digest(),
+                hashlib.sha256(consumed + content).digest(),
+            )
 
 
 def _heads(step: int, epochs: int, order: bytes, consumed: bytes) -> ChainHeads:

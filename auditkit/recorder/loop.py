@@ -9,9 +9,10 @@ What further loaders deliver in between belongs to the step (:class:`AuxiliaryBo
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol
 
 from auditkit.errors import AuditError, CaptureError
@@ -231,24 +232,36 @@ def raised_by_user_code(error: BaseException) -> bool:
     return bool(frames) and not isinstance(error, AuditError) and is_user_file(frames[-1].filename)
 
 
-@contextmanager
-def own_errors() -> Iterator[None]:
+class _OwnErrors:
+    """See :func:`own_errors`; it is entered several times a step, so nothing is made for that."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        # Warnings are raised where the user turns them into errors.
+        if not isinstance(error, Exception) or isinstance(error, (AuditError, Warning)):
+            return
+        if is_foreign(error) or raised_by_user_code(error):
+            return
+        raise CaptureError(
+            f"auditkit could not observe the loop: {type(error).__name__}: {error}",
+            hint="this is a fault of auditkit's; train without the Recorder, and please report it",
+        ) from error
+
+
+_OWN_ERRORS = _OwnErrors()
+
+
+def own_errors() -> AbstractContextManager[None]:
     """Whatever goes wrong in here and is neither the user's doing nor said well, is said as ours.
 
     Raises:
         CaptureError: In place of an error that auditkit made without meaning to.
     """
-    try:
-        yield
-    except (AuditError, Warning):  # the latter where the user turns warnings into errors
-        raise
-    except Exception as error:
-        if is_foreign(error) or raised_by_user_code(error):
-            raise
-        raise CaptureError(
-            f"auditkit could not observe the loop: {type(error).__name__}: {error}",
-            hint="this is a fault of auditkit's; train without the Recorder, and please report it",
-        ) from error
+    return _OWN_ERRORS
 
 
 class TellingBoundary:

@@ -15,6 +15,10 @@ from auditkit.formats.scalar_file import merged, series_of
 
 _LONGEST_NAME = 200
 
+#: Names that were found good, so that they are looked at once and not at every step.
+_KNOWN_NAMES: set[str] = set()
+_MOST_KNOWN = 1000
+
 
 def as_number(name: object, value: Any) -> float:
     """A number that somebody logs.
@@ -22,18 +26,25 @@ def as_number(name: object, value: Any) -> float:
     Raises:
         RecorderMisuse: When it is none, or its name cannot be one.
     """
-    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
-        raise RecorderMisuse(f"{brief(repr(name))} is no name for a number")
-    if is_groups(name):
-        raise RecorderMisuse(f"{name!r} is the Recorder's own name", hint="give it another")
+    if type(name) is not str or name not in _KNOWN_NAMES:
+        _require_name(name)
     if isinstance(value, Tensor) and value.numel() != 1:
         raise RecorderMisuse(
             f"the {name} has {value.numel()} elements", expected="a scalar", hint="log its mean"
         )
     try:
-        return float(value.detach().item()) if isinstance(value, Tensor) else float(value)
+        return float(value.item() if isinstance(value, Tensor) else value)
     except (TypeError, ValueError, OverflowError) as error:
         raise RecorderMisuse(f"the {name} is no number: {brief(repr(value))}") from error
+
+
+def _require_name(name: object) -> None:
+    if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= _LONGEST_NAME:
+        raise RecorderMisuse(f"{brief(repr(name))} is no name for a number")
+    if is_groups(name):
+        raise RecorderMisuse(f"{name!r} is the Recorder's own name", hint="give it another")
+    if len(_KNOWN_NAMES) < _MOST_KNOWN:
+        _KNOWN_NAMES.add(name)
 
 
 class ScalarLog:

@@ -137,6 +137,8 @@ class Watch:
         self._first_look, self._next_look = writer.steps + 1, 0
         self._iteration = _Iteration(-1)
         self._row: dict[str, bytes] | None = None
+        #: The same of the boundary that was looked at last; None where it was not.
+        self._cut: dict[str, bytes] | None = None
         self._batch: Callable[[], object] = _nothing
         self._is_requested = False
         self._waited = self._strange = 0
@@ -181,6 +183,7 @@ class Watch:
 
     def on_boundary(self, step: int, state: State) -> None:
         """A batch is asked for: what has become of the last one?"""
+        self._cut = None
         if self._row is not None:
             self._check_thread()
             if not self._is_requested:
@@ -196,7 +199,9 @@ class Watch:
         """The boundary counted: a row begins, with this batch."""
         if delivery.epoch != self._iteration.epoch:
             self._iteration = _Iteration(delivery.epoch)
-        self._row, self._batch = _trained_state(self._digests()), _reference(delivery.batch)
+        # Between the boundary and its batch nothing else is cut.
+        self._row = _trained_state(self._digests()) if self._cut is None else self._cut
+        self._batch = _reference(delivery.batch)
         self._is_requested, self._late = False, {}
         self._steps.reset()
         self._writer.on_batch(step, delivery, leaves)
@@ -208,6 +213,7 @@ class Watch:
     def _end_interval(self, before: dict[str, bytes]) -> None:
         """The batch that was delivered last is done with, by what the rows say."""
         after, counts = _trained_state(self._digests()), self._steps.counts
+        self._cut = after
         for key, n_steps in counts.items():
             self._most[key] = max(n_steps, self._most.get(key, 0))
         if after == before:

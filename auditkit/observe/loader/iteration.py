@@ -238,7 +238,7 @@ class Iteration:
         ):
             delivered = recorded.delivered[row]
         self.dispatched.append((pairs, delivered))
-        if np.array_equal(delivered, pairs):
+        if delivered is pairs or np.array_equal(delivered, pairs):
             return yielded
         keys = delivered[:, 1].tolist()
         return keys if is_batch(yielded) else keys[0]

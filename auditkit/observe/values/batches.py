@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from auditkit.observe.values.digests import StateDigester, Stream
+from auditkit.observe.values.digests import StateDigester
 from auditkit.observe.values.flatten import batch_leaves, is_plain_batch
 from auditkit.observe.values.forms import Forms
+from auditkit.observe.values.pieces import Stream, addresses_of
 from auditkit.observe.values.tensors import Leaves
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 
@@ -55,7 +56,7 @@ class _Known:
             type(batch) is self.kind
             and len(batch) == len(self.names)
             and self.forms.are_of(batch)
-            and self.stream.move([batch[place] for place in self.places])
+            and self.stream.move(addresses_of([batch[place] for place in self.places]))
         )
 
 
