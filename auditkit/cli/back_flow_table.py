@@ -38,9 +38,7 @@ def back_flow_table(estimates: EstimateTable, *, everything: bool) -> EstimandTa
 def shown_back_flow(estimates: EstimateTable, *, everything: bool) -> list[BackFlow]:
     """Rows that are shown: all, or those of tv, of the primary metric, and with a margin."""
     return [
-        row
-        for row in estimates.back_flow
-        if everything or _is_shown(row, estimates.primary_metric)
+        row for row in estimates.back_flow if everything or _is_shown(row, estimates.primary_metric)
     ]
 
 
