@@ -765,11 +765,11 @@ EXAMPLES: tuple[Any, ...] = (
         n_tests=4,
         fewest=8,
         rows=(PowerRow("adam-reset", "T", 5, 0.1, 0.2, 40, 12, 0.3, 9, 14, 0.82),),
-        curve=(PowerPoint(3, 0.1),),
+        curve=(PowerPoint(3, 0.1, 0.15),),
         cost=SeedCost(300, 1.5, 2**40),
         pilot_seeds=(0, 1),
     ),
     PowerRow("adam-reset", "T", 5, 0.1, 0.2, 40, 12, 0.3, 9, 14, 0.82),
-    PowerPoint(3, 0.1),
+    PowerPoint(3, 0.1, 0.15),
     SeedCost(300, 1.5, 2**40),
 )

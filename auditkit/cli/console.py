@@ -230,7 +230,11 @@ LAYOUTS: Mapping[str, Layout] = {
         first_to_go=("equivalence", "pairs", "smallest effect", "by SD"),
         is_grouped=True,
     ),
-    "power curve": Layout(("seeds", "power"), numbers=("seeds", "power"), words=("power",)),
+    "power curve": Layout(
+        ("seeds", "t test", "relabeling"),
+        numbers=("seeds", "t test", "relabeling"),
+        words=("power", "relabeling"),
+    ),
     "branches": Layout(
         ("seed", "branch", "role", "version", "status", "order sha256"),
         whole=("seed", "branch", "role", "version", "order sha256"),

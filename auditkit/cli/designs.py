@@ -20,8 +20,8 @@ from auditkit.records.segments import SegmentPlan
 
 BACK_FLOW = "back-flow"
 
-#: What ``--segments`` is where nothing is said of them.
-NO_SEGMENTS = "none"
+#: What ``--segments`` and ``--causal-break`` are where the program's plan has one, and this none.
+NONE = "none"
 
 _FLAGS = ("same_classes", "hold_batchnorm", "alignment")
 
@@ -143,7 +143,7 @@ def parse_segments(text: str) -> SegmentPlan | None:
     Raises:
         UsageError: On a word that is none of these, or that comes twice.
     """
-    if text == NO_SEGMENTS:
+    if text == NONE:
         return None
     values: dict[str, Any] = {}
     for word in text.split(","):

@@ -35,6 +35,7 @@ _PARTS = {
     "margin": "margin 1/4: the quarter that the control was least sure of at t0",
     "confidence": "confidence 1/4: the positions that the control was least sure of at t0",
     "error": "error 1/4: the quarter on which the control was least wrong at t0",
+    "likeness": "likeness 1/4: the quarter that was least like all others in the control at t0",
     "target": "target 1/4: the quarter with the smallest targets",
 }
 

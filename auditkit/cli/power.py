@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from auditkit.api.seeds_needed import Asked, by_pilot, by_sd
-from auditkit.cli.console import console, number, print_facts, print_table
+from auditkit.cli.console import console, fixed, number, print_facts, print_table
 from auditkit.cli.help import Command
 from auditkit.cli.options import TEXT, WHOLE
 from auditkit.cli.received import received_manifest
@@ -87,14 +87,28 @@ def _print(report: PowerReport) -> None:
     out = console()
     print_facts(out, _facts(report), width=30)
     print_table(out, "power", [_cells(row) for row in report.rows], title="seeds needed")
-    curve = [(str(point.seeds), f"{point.power:.2f}") for point in report.curve]
-    title = "power of the t test by number of seeds"
+    curve = [
+        (str(point.seeds), f"{point.power:.2f}", fixed(point.power_simulated))
+        for point in report.curve
+    ]
+    title = "power by number of seeds"
     if report.of_curve.perturbation:
         title += f", for {_place(report.of_curve)}"
-    print_table(out, "power curve", curve, title=title)
+    print_table(out, "power curve", curve, title=title, notes=[_tests(report)])
     _print_cost(out, report)
     out.print("For the paper:", style="bold")
     out.print(_sentence(report))
+
+
+def _tests(report: PowerReport) -> str:
+    """Which test each column of the curve is of, and which of them gives the verdict."""
+    if base_metric(report.metric) not in DISTANCE_METRICS:
+        return "relabeling: the sign-flip test, simulated; the verdict follows the t test"
+    if all(point.power_simulated is None for point in report.curve):
+        return (
+            "a distance is judged by the permutation, which is not simulated here: this is not it"
+        )
+    return "relabeling: the permutation, simulated, which judges a distance; the t test does not"
 
 
 def _facts(report: PowerReport) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ import click
 
 from auditkit.cli.designs import (
     DESIGN,
-    NO_SEGMENTS,
+    NONE,
     parse_design,
     parse_segments,
     refuse_design,
@@ -82,7 +82,8 @@ _OPTIONS = (
     click.option(
         "--causal-break",
         type=TEXT,
-        help="A reset at t0+W, in a second copy of every branch: back-flow with and without it.",
+        help="A reset at t0+W, in a second copy of every branch: back-flow with and without it; "
+        "or none.",
     ),
     click.option(
         "--segments",
@@ -143,7 +144,8 @@ def overrides(  # noqa: PLR0913 # one argument an option
         DESIGN: None if design is None else parse_design(design),
     }
     found = {name: value for name, value in values.items() if value is not None}
-    return found | ({"segments": None} if segments == NO_SEGMENTS else {})
+    emptied = {"segments": segments, "causal_break": causal_break}
+    return found | {name: None for name, text in emptied.items() if text == NONE}
 
 
 def _scale(text: str) -> int | str:

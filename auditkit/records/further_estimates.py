@@ -87,7 +87,8 @@ class ProfileRow:
         part: ``class 3`` (label), or ``margin 1/4``: by what the most likely class was ahead of
             the second one in the control at t0, the quarter with the least. Of scores by position
             ``confidence 1/4``, by the probability of the most likely class. Of real numbers
-            ``error 1/4``, by the control's error at t0, and of a single output ``target 1/4``.
+            ``error 1/4``, by the control's error at t0, and of a single output ``target 1/4``. Of
+            embeddings ``likeness 1/4``, by the control's mean cosine similarity to all others.
         n: Seeds with a pair (of a distance: with a floor) and an example in this part.
         n_examples: Examples in this part, mean over these seeds.
         effect: Difference of ``accuracy`` or ``mse``, or excess of ``tv`` or ``rmsd`` over the

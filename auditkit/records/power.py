@@ -49,15 +49,18 @@ class PowerRow:
 
 @dataclass(frozen=True)
 class PowerPoint:
-    """Power of the paired t test at one number of seeds.
+    """Power of the tests at one number of seeds, by the standard deviation of the curve's row.
 
     Attributes:
         seeds: Pairs.
-        power: Chance that the t test rejects, by the standard deviation of the curve's row.
+        power: Chance that the paired t test rejects.
+        power_simulated: Share of simulated studies in which the test by relabeling does, as for
+            ``seeds_simulated``; None beyond 200 seeds, or where nothing was simulated.
     """
 
     seeds: int
     power: float
+    power_simulated: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class PowerReport:
             permutation of a distance, the sign flip of a signed metric.
         rows: One a perturbation and time, the largest standard deviation first.
         curve: Power over the number of seeds, for the first row that has an answer; of none, for
-            the first one. It goes on to the answer.
+            the first one. It goes on to the answers of both tests.
         cost: Of one seed; None without a pilot.
         pilot_seeds: Seeds that the confirmatory study must not use again.
     """

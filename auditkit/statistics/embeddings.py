@@ -97,15 +97,31 @@ def relative_distance(control: NDArray[Any], branch: NDArray[Any]) -> float:
     Raises:
         FormatError: On other shapes, what is not finite, or fewer than three examples.
     """
+    return min(float(relative_examples(control, branch).mean()), 1.0)
+
+
+def relative_examples(control: NDArray[Any], branch: NDArray[Any]) -> Reals:
+    """What :func:`relative_distance` is the mean of, a number an example; raises as that."""
     here, there = map(_directions, _pair(control, branch))
     count = min(len(here), MOST_ANCHORS)
     anchors = np.arange(count) * len(here) // count
-    total = 0.0
+    found = np.empty(len(here))
     for start in range(0, len(here), _ROWS):
         rows = slice(start, start + _ROWS)
         gaps = here[rows] @ here[anchors].T - there[rows] @ there[anchors].T
-        total += float(np.abs(gaps).sum())
-    return min(total / (2 * len(here) * count), 1.0)
+        found[rows] = np.abs(gaps).sum(axis=1) / (2 * count)
+    return found
+
+
+def likeness(table: NDArray[Any]) -> Reals:
+    """Mean cosine similarity of each example to all others; of one of length 0 it is 0.
+
+    Raises:
+        FormatError: On what is not finite, or fewer than three examples.
+    """
+    directions = _directions(_pair(table, table)[0])
+    others = directions.sum(axis=0) - directions
+    return np.asarray((directions * others).sum(axis=1) / (len(directions) - 1))
 
 
 def _directions(table: Reals) -> Reals:

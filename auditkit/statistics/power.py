@@ -11,7 +11,7 @@ relabeling have no such formula and are simulated, see :mod:`auditkit.statistics
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -27,6 +27,7 @@ from auditkit.records.power import POWER, PowerPoint, PowerReport, PowerRow, See
 from auditkit.statistics.moments import standard_deviation
 from auditkit.statistics.multiplicity import seeds_needed
 from auditkit.statistics.relabeling_power import (
+    can_be_simulated,
     fewest_seeds,
     permutation_power,
     sign_flip_power,
@@ -209,12 +210,12 @@ def needs_of(
     Raises:
         PlanError: When no differences of the pilot have a spread.
     """
-    rows = []
+    planned = []
     for spread in spreads:
         sd, n = standard_deviation(np.asarray(spread.differences)), len(spread.differences)
         if sd:
             row = _row(aim, sd, upper_limit(sd, n), spread.perturbation, spread.time, n)
-            rows.append(_simulated(aim, row, spread))
+            planned.append(_simulated(aim, row, spread))
     if not spreads:
         raise PlanError(
             f"no spread to plan {aim.metric} by: every effect of the pilot is exactly 0",
@@ -222,18 +223,18 @@ def needs_of(
         )
     if not any(spread.differences for spread in spreads):
         raise PlanError("no pair of the pilot is left: every control or treatment diverged")
-    if not rows:
+    if not planned:
         raise PlanError(
             f"the pilot's differences of {aim.metric} have no spread",
             expected="two seeds at least, and differences that are not equal",
         )
-    return _report(aim, rows, cost, pilot_seeds)
+    return _report(aim, planned, cost, pilot_seeds)
 
 
 def needs_of_sd(aim: Aim, sd: float) -> PowerReport:
     """How many seeds a study needs, by a standard deviation that is taken for the true one."""
-    row = _simulated(aim, _row(aim, sd, None, "", "", None), Spread("", "", ()))
-    return _report(aim, [row], None, ())
+    planned = _simulated(aim, _row(aim, sd, None, "", "", None), Spread("", "", ()))
+    return _report(aim, [planned], None, ())
 
 
 def _row(
@@ -256,7 +257,11 @@ def _row(
     )
 
 
-def _simulated(aim: Aim, row: PowerRow, spread: Spread) -> PowerRow:
+#: Power by the number of seeds and alpha; None where there is nothing to simulate it from.
+_PowerOf = Callable[[int, float], float] | None
+
+
+def _simulated(aim: Aim, row: PowerRow, spread: Spread) -> tuple[PowerRow, _PowerOf]:
     """Add what the test by relabeling needs, where there is what to simulate it from."""
     sd = row.sd if row.upper_sd is None else row.upper_sd
 
@@ -266,12 +271,12 @@ def _simulated(aim: Aim, row: PowerRow, spread: Spread) -> PowerRow:
         return sign_flip_power(spread.differences or None, aim.effect, sd, n, alpha)
 
     if row.seeds is None or (aim.is_distance and len(_complete(spread.labelled)) < MIN_PAIRS):
-        return row
+        return row, None
     least = max(MIN_PAIRS, _fewest_of_any(aim))
     found = fewest_seeds(power_of, aim.alpha, aim.power, least, row.seeds)
     if found is None:
-        return row
-    return replace(row, seeds_simulated=found.seeds, power_simulated=found.power)
+        return row, power_of
+    return replace(row, seeds_simulated=found.seeds, power_simulated=found.power), power_of
 
 
 def _complete(labelled: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
@@ -281,9 +286,13 @@ def _complete(labelled: Sequence[tuple[float, ...]]) -> list[tuple[float, ...]]:
 
 
 def _report(
-    aim: Aim, rows: list[PowerRow], cost: SeedCost | None, pilot_seeds: Sequence[int]
+    aim: Aim,
+    planned: list[tuple[PowerRow, _PowerOf]],
+    cost: SeedCost | None,
+    pilot_seeds: Sequence[int],
 ) -> PowerReport:
-    rows.sort(key=lambda row: -(row.upper_sd or row.sd))
+    planned.sort(key=lambda each: -(each[0].upper_sd or each[0].sd))
+    rows = [row for row, _ in planned]
     report = PowerReport(
         metric=aim.metric,
         effect=aim.effect,
@@ -297,18 +306,24 @@ def _report(
         cost=cost,
         pilot_seeds=tuple(pilot_seeds),
     )
-    row = report.of_curve
+    power_of = planned[rows.index(report.of_curve)][1]
+    return replace(report, curve=tuple(_curve(aim, report.of_curve, power_of)))
+
+
+def _curve(aim: Aim, row: PowerRow, power_of: _PowerOf) -> Iterator[PowerPoint]:
     d_z = aim.effect / (row.upper_sd or row.sd)
-    points = (PowerPoint(n, t_test_power(d_z, n, aim.alpha)) for n in _numbers(row.seeds))
-    return replace(report, curve=tuple(points))
+    for n in _numbers(row.seeds, row.seeds_simulated):
+        simulated = None
+        if power_of is not None and can_be_simulated(n, aim.alpha):
+            simulated = power_of(n, aim.alpha)
+        yield PowerPoint(n, t_test_power(d_z, n, aim.alpha), simulated)
 
 
-def _numbers(answer: int | None) -> list[int]:
-    """Numbers of seeds of a curve, which goes on to the answer."""
-    if answer is None:
-        return list(CURVE)
+def _numbers(*answers: int | None) -> list[int]:
+    """Numbers of seeds of a curve, which goes on to the answers."""
+    known = [answer for answer in answers if answer is not None]
     further = [n * 10**k for k in range(2, 6) for n in (2, 5, 10)]
-    return sorted({*CURVE, *(n for n in further if n < answer), answer})
+    return sorted({*CURVE, *(n for n in further if n < max(known, default=0)), *known})
 
 
 def _of_test(aim: Aim, seeds: int | None) -> int | None:

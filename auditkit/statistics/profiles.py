@@ -19,6 +19,7 @@ from auditkit.records.metric_names import qualified
 from auditkit.records.output_kinds import CLASSES, EMBEDDING
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics import inference, resampling
+from auditkit.statistics.embeddings import likeness, relative_examples
 from auditkit.statistics.examples import margins, signed_examples, squared_gaps, tv_examples
 from auditkit.statistics.multiplicity import q_values
 from auditkit.statistics.outcomes import SeedOutcomes, table_key
@@ -30,6 +31,7 @@ Values = NDArray[np.float64]
 #: What parts are told by: a signed metric and a distance.
 OF_CLASSES = ("accuracy", "tv")
 OF_REALS = ("mse", "rmsd")
+OF_EMBEDDINGS = ("", "relative_distance")
 
 #: Classes up to which there is a part of each.
 MAX_CLASSES = 20
@@ -52,7 +54,7 @@ class _Examples:
         parts: Which examples each part has.
         differences: Treatment minus control in being right, by treatment; empty without labels.
         distances: Total variation from the control, by treatment; of predictions the square of
-            their difference.
+            their difference; of embeddings their part of the relative distance.
         placebos: The same of the placebos that stand.
         metrics: What the differences and the distances are called.
     """
@@ -88,9 +90,8 @@ def profiles(
     notes: list[str] = []
     observed = outcomes[0].observed
     for probe in observed.probes if len(standing) >= MIN_PAIRS else ():
-        if (kind := observed.kind_of(probe).name) == EMBEDDING:
-            continue
-        labels = [outcome.labels_of(probe) for outcome in standing] if kind == CLASSES else []
+        of_classes = observed.kind_of(probe).name == CLASSES
+        labels = [outcome.labels_of(probe) for outcome in standing] if of_classes else []
         classes = sorted({int(label) for each in labels for label in np.unique(each)})
         if 0 < len(classes) < 2 or len(classes) > MAX_CLASSES:
             notes.append(_no_classes(probe, classes))
@@ -122,7 +123,10 @@ def _parts(
     found = {f"class {label}": np.flatnonzero(labels == label) for label in classes}
     before = outcome.control.tables.get(table_key("t0", AS_IS, probe))
     ranks: dict[str, Values] = {}
-    if isinstance(before, RealTable):
+    if isinstance(before, RealTable) and before.kind == EMBEDDING:
+        if np.ptp(alike := likeness(before.values)):
+            ranks["likeness"] = alike
+    elif isinstance(before, RealTable):
         if labels.size:
             ranks["error"] = signed_examples(before, labels)["mse"]
         if labels.size and labels.shape[1] == 1:
@@ -147,7 +151,7 @@ def _examples(
 ) -> _Examples:
     key, labels = table_key(time, AS_IS, probe), outcome.labels_of(probe)
     control = outcome.control.tables[key]
-    metrics = OF_REALS if isinstance(control, RealTable) else OF_CLASSES
+    metrics = _metrics(control)
     treated = {
         name: outcome.treatments[name].tables[key]
         for name in plan.treatment_names
@@ -170,12 +174,20 @@ def _examples(
     )
 
 
+def _metrics(control: Table) -> tuple[str, str]:
+    if not isinstance(control, RealTable):
+        return OF_CLASSES
+    return OF_EMBEDDINGS if control.kind == EMBEDDING else OF_REALS
+
+
 def _scores(table: Table, labels: NDArray[Any], metric: str) -> Values:
     return signed_examples(table, labels)[metric] if labels.size else np.empty(0)
 
 
 def _apart(control: Table, branch: Table) -> Values:
     if isinstance(control, RealTable) and isinstance(branch, RealTable):
+        if control.kind == EMBEDDING:
+            return relative_examples(control.values, branch.values)
         return squared_gaps(control, branch)
     if isinstance(branch, PositionTable):
         return branch.column("tv")

@@ -108,7 +108,7 @@ def fewest_seeds(
     Returns:
         None beyond :data:`MOST_SEEDS`, and where alpha is less than what is drawn can tell.
     """
-    if alpha * _MOST_DRAWS < 1 or least > MOST_SEEDS:
+    if not can_be_simulated(least, alpha):
         return None
     high = min(max(least, guess), MOST_SEEDS)
     low, found = least - 1, power_of(high, alpha)
@@ -125,6 +125,11 @@ def fewest_seeds(
         else:
             high, found = middle, power
     return Simulated(high, found)
+
+
+def can_be_simulated(seeds: int, alpha: float) -> bool:
+    """Whether so many seeds are simulated, and what is drawn can tell alpha."""
+    return seeds <= MOST_SEEDS and alpha * _MOST_DRAWS >= 1
 
 
 def _widened(effects: Values, sd: float) -> Values:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from cli_shell import Shell
 
 from auditkit.cli import power as command
+from auditkit.statistics import relabeling_power
 from auditkit.statistics.moments import standard_deviation
 from auditkit.statistics.power import (
     Aim,
@@ -53,6 +56,8 @@ def test_a_pilot_is_read_and_its_spread_is_planned_with(shell: Shell) -> None:
     assert found["cost"]["bytes"] > 0
     shown = shell("power", "a", "--effect", "0.2", "--metric", "nll").out
     assert "For the paper:" in shown
+    assert re.search(r"seeds +t test +relabeling", shown)
+    assert "relabeling: the sign-flip test, simulated; the verdict follows the t test" in shown
     assert "Use other seeds than the pilot's (" in shown
 
 
@@ -78,6 +83,7 @@ def test_of_a_distance_the_excess_over_the_floor_is_planned_with(shell: Shell) -
         if row["metric"] == "tv" and row["variant"] == "as-is"
     }
     assert any(row["seeds_simulated"] for row in found["rows"])
+    assert any(point["power_simulated"] for point in found["curve"])
     for row in found["rows"]:
         theirs = rows[row["perturbation"], row["time"]]
         pairs = zip(theirs["per_seed"], theirs["floor_per_seed"], strict=True)
@@ -178,6 +184,28 @@ def test_new_seeds_are_said_to_be_new(shell: Shell) -> None:
     assert "estimates; no seed of the pilot again" in out
 
 
+def test_the_curve_says_of_which_test_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relabeling_power, "STUDIES", 40)
+    labelled = tuple((0.03 + 0.004 * n, 0.01, 0.012) for n in range(4))
+    spread = Spread("a", "T", (0.019, 0.023, 0.027, 0.031), labelled)
+    for metric, told, words in (
+        ("tv", spread, "relabeling: the permutation, simulated, which judges a distance"),
+        ("tv", replace(spread, labelled=()), "by the permutation, which is not simulated here"),
+        ("nll", spread, "the sign-flip test, simulated; the verdict follows the t test"),
+    ):
+        aim = Aim(metric, 0.02, placebos=2 if metric == "tv" else None)
+        report = needs_of(aim, [told], None, range(4))
+        command._print(report)
+        shown = capsys.readouterr().out
+        assert words in " ".join(shown.split())
+        assert re.search(r"seeds +t test +relabeling", shown)
+        last = report.curve[-1]
+        simulated = "-" if last.power_simulated is None else f"{last.power_simulated:.2f}"
+        assert re.search(rf"\n *{last.seeds} +{last.power:.2f} +{simulated}", shown)
+
+
 def test_a_row_without_an_answer_does_not_stand_for_the_others(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -185,7 +213,7 @@ def test_a_row_without_an_answer_does_not_stand_for_the_others(
     report = needs_of(Aim("tv", 1.0, placebos=3), spreads, None, (0, 1, 2))
     command._print(report)
     out = " ".join(capsys.readouterr().out.split())
-    assert "power of the t test by number of seeds, for narrow at T" in out
+    assert "power by number of seeds, for narrow at T" in out
     assert f"{report.rows[1].seeds} seeds detect a difference of 1 in tv" in out
     assert "Not of wide at T: no number of seeds within reason does." in out
     assert "judges a distance by the permutation" in out

@@ -224,3 +224,61 @@ def test_a_zero_of_another_sign_is_a_distance_of_0_and_no_equal_bits() -> None:
     same = [replace(o, treatments={NAME: o.control}) for o in outcomes]
     rows = estimate(same, plan_of(4, primary_metric="rmsd")).distances
     assert all(row.exactly_zero and not row.notes for row in rows)
+
+
+def embedded(outcome: SeedOutcomes) -> SeedOutcomes:
+    """The same seed with embeddings, one per example, in place of probabilities."""
+
+    def as_table(branch: BranchTables) -> BranchTables:
+        tables = {key: RealTable("embedding", np.log(t)) for key, t in branch.tables.items()}
+        return BranchTables(tables)
+
+    return replace(
+        outcome,
+        labels=np.empty(0, dtype=np.int64),
+        observed=Observed(outputs=("embedding",)),
+        control=as_table(outcome.control),
+        placebos=tuple(map(as_table, outcome.placebos)),
+        treatments={name: as_table(branch) for name, branch in outcome.treatments.items()},
+    )
+
+
+def cosines(table: NDArray[Any]) -> NDArray[np.float64]:
+    directions = table.astype(np.float64)
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    return np.asarray(directions @ directions.T)
+
+
+def test_quarters_of_embeddings_are_by_likeness_and_make_up_the_whole() -> None:
+    outcomes = [embedded(outcome) for outcome in study_of(4)]
+    plan = plan_of(4, primary_metric="relative_distance")
+    result = estimate(outcomes, plan)
+    rows = {(r.part, r.time): r for r in result.profiles}
+    assert {r.metric for r in rows.values()} == {"relative_distance"}
+    assert list(rows) == [(f"likeness {n}/4", time) for time in ("t0+W", "T") for n in range(1, 5)]
+    treated, floors = [], []
+    for outcome in outcomes:
+        before, control = (cosines(outcome.control.tables[t].values) for t in ("t0", "T"))
+        n = len(before)
+        least = np.argsort((before.sum(axis=1) - 1) / (n - 1), kind="stable")[: n // 4]
+        apart = [
+            np.abs(control - cosines(branch.tables["T"].values))[least].mean() / 2
+            for branch in (outcome.treatments[NAME], *outcome.placebos)
+        ]
+        treated.append(apart[0])
+        floors.append(apart[1:])
+    least_like = rows["likeness 1/4", "T"]
+    assert least_like.effect == pytest.approx(np.mean(treated) - np.mean(floors), abs=1e-9)
+    assert least_like.p == within_seed_permutation_test(treated, floors).p
+    whole = next(r for r in result.distances if (r.metric, r.time) == ("relative_distance", "T"))
+    parts = [rows[f"likeness {n}/4", "T"].effect for n in range(1, 5)]
+    assert np.mean(parts) == pytest.approx(whole.excess, abs=1e-9)
+
+
+def test_a_control_that_collapsed_has_no_parts() -> None:
+    outcomes = [embedded(outcome) for outcome in study_of(3)]
+    point = RealTable("embedding", np.ones((48, 4), dtype=np.float32))
+    for outcome in outcomes:
+        outcome.control.tables["t0"] = point  # type: ignore[index]
+    result = estimate(outcomes, plan_of(3, primary_metric="relative_distance"))
+    assert result.profiles == ()

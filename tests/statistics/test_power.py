@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from scipy import stats
 from statsmodels.stats.power import TTestPower
 
 from auditkit.errors import PlanError
-from auditkit.statistics import power
+from auditkit.statistics import power, relabeling_power
 from auditkit.statistics.power import (
     equivalence_power,
     seeds_for_equivalence,
@@ -20,6 +21,7 @@ from auditkit.statistics.power import (
     t_test_power,
     upper_limit,
 )
+from auditkit.statistics.relabeling_power import permutation_power
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 8, 20, 34, 100, 1000])
@@ -116,6 +118,32 @@ def test_the_curve_is_of_a_row_with_an_answer_and_goes_on_to_it() -> None:
     hopeless = power.needs_of(power.Aim("nll", 1.0), (wide,), None, (0, 1, 2))
     assert [point.seeds for point in hopeless.curve] == list(power.CURVE)
     assert hopeless.of_curve == hopeless.rows[0]
+
+
+def test_the_curve_has_the_power_of_the_test_that_gives_the_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(relabeling_power, "STUDIES", 60)
+    labelled = tuple((0.03 + 0.004 * (n % 3), 0.01, 0.01 + 0.002 * n) for n in range(5))
+    excess = tuple(row[0] - (row[1] + row[2]) / 2 for row in labelled)
+    spread = power.Spread("a", "T", excess, labelled)
+    report = power.needs_of(power.Aim("tv", 0.008, placebos=2), (spread,), None, range(5))
+    (row,) = report.rows
+    points = {point.seeds: point for point in report.curve}
+    assert row.seeds_simulated is not None
+    assert points[row.seeds_simulated].power_simulated == row.power_simulated
+    expected = permutation_power(labelled, 0.008, row.upper_sd or 0.0, 12, 0.05)
+    assert points[12].power_simulated == expected
+    assert points[12].power_simulated != points[12].power
+    bare = power.needs_of(
+        *(power.Aim("tv", 0.008, placebos=2), (replace(spread, labelled=()),), None, range(5))
+    )
+    assert {point.power_simulated for point in bare.curve} == {None}
+    signed = power.needs_of(power.Aim("nll", 0.0005), (replace(spread, labelled=()),), None, ())
+    last = signed.curve[-1]
+    assert last.seeds > relabeling_power.MOST_SEEDS
+    assert last.power_simulated is None
+    assert signed.curve[3].power_simulated is not None
 
 
 def test_a_pilot_that_tells_nothing_is_refused_with_the_reason() -> None:
