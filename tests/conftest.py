@@ -15,8 +15,10 @@ import pytest
 import torch
 from cli_shell import end_processes
 from hypothesis import settings
+from prepared_workers import PreparedWorkers
 from studies import PROGRAMS, Run, study_in_process
 
+from auditkit.processes import fork_server
 from auditkit.signing.keys import PrivateKey, generate_key
 from auditkit.signing.trust import default_key, ensure_default_key
 
@@ -73,6 +75,24 @@ def _no_plug_is_pulled() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)  # a disk that is busy takes its time
         yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _workers_are_forked() -> Iterator[None]:
+    if not fork_server.CAN_FORK:
+        yield
+        return
+    prepared = PreparedWorkers()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fork_server, "subprocess", prepared)
+        yield
+    prepared.close()
+
+
+@pytest.fixture
+def new_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start every prepared process anew after all."""
+    monkeypatch.setattr(fork_server, "subprocess", subprocess)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -292,6 +292,7 @@ def test_threads_come_from_the_plan(worker: Worker) -> None:
 # The real worker
 
 
+@pytest.mark.usefixtures("new_interpreters")
 def test_modules_in_the_working_folder_are_not_imported_by_a_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -336,6 +336,7 @@ def test_a_seed_that_is_another_fails_its_replay(forged: Run) -> None:
     assert first_finding(report, 8).step == 1
 
 
+@pytest.mark.usefixtures("new_interpreters")
 def test_workers_import_nothing_from_the_working_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
