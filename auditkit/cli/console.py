@@ -71,10 +71,7 @@ LAYOUTS: Mapping[str, Layout] = {
         ("#", "check", "result", "what"),
         whole=("#", "check", "result"),
         words=("check", "RNG contract", "replay"),
-        sometimes=(
-            *("fork", "noise floor", "placebo", "estimands"),
-            *("(self)", "trunk", "replica"),
-        ),
+        sometimes=("fork", "noise floor", "placebo", "estimands", "(self)", "trunk", "replica"),
     ),
     "replay distances": Layout(
         ("where", "what", "largest absolute", "largest relative", "total variation"),
