@@ -27,6 +27,12 @@ from auditkit.records.further_estimates import Generalised, ProfileRow, Spread
 #: What a LaTeX table of this module begins with.
 LATEX_HEAD = "% Written by auditkit report; needs \\usepackage{booktabs}\n"
 
+#: Makes what is wider than a line as wide as one, where the document has graphicx.
+_FITTED = (
+    "\\providecommand{\\resizebox}[3]{#3}% without \\usepackage{graphicx} as wide as it is",
+    r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+)
+
 #: A column of sentences in LaTeX: they are broken.
 _PROSE = r"p{0.3\linewidth}"
 
@@ -94,18 +100,19 @@ def to_grouped(shown: ReportTable) -> Html:
 
 
 def to_latex(shown: ReportTable) -> str:
-    r"""The table as a ``tabular`` of booktabs, for ``\input``."""
+    r"""The table as a ``tabular`` of booktabs, for ``\input``, no wider than a line."""
     kinds = dict.fromkeys(shown.numbers, "r") | {"note": _PROSE}
     columns = "".join(kinds.get(name, "l") for name in shown.headings)
     lines = [
         r"{\footnotesize\setlength{\tabcolsep}{3pt}%",
+        *_FITTED,
         rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
         r"\toprule",
         _latex_row(shown.headings),
         r"\midrule",
         *map(_latex_row, shown.rows),
         r"\bottomrule",
-        r"\end{tabular}}",
+        r"\end{tabular}}}",
     ]
     notes = [f"% {latex_text(note)}" for note in (shown.title, *shown.notes)]
     return LATEX_HEAD + "\n".join([*notes, *lines]) + "\n"

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from documents import PAGES, table
 from studies import PROGRAMS, InProcessWorkers, check, findings_text, study_in_process
@@ -16,7 +17,7 @@ from auditkit.cli.designs import (
     parse_segments,
     refuse_design,
 )
-from auditkit.cli.study_plans import program_plan, script_plan
+from auditkit.cli.study_plans import overrides, plan_options, program_plan, script_plan
 from auditkit.errors import AuditError, PlanError, UsageError
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
@@ -127,3 +128,15 @@ def test_segments_are_typed_as_words() -> None:
 def test_words_that_say_nothing_of_segments_are_refused(text: str) -> None:
     with pytest.raises(AuditError, match=r"says nothing|overlap is 0 to 1"):
         parse_segments(text)
+
+
+def test_what_a_program_plans_of_break_and_segments_can_be_taken_out() -> None:
+    command: Any = plan_options(click.command()(lambda: None))
+    names = [str(option.name) for option in command.params]
+    nothing = {name: () if name in {"perturb", "margins"} else None for name in names}
+    del nothing["arguments"]
+    given = overrides(**{**nothing, "causal_break": "none", "segments": "none"})  # type: ignore[arg-type]
+    assert given == {"causal_break": None, "segments": None}
+    assert overrides(**nothing) == {}  # type: ignore[arg-type]
+    plan = planned("back-flow:standard", **given)
+    assert (plan.causal_break, plan.segments) == (None, None)
