@@ -16,7 +16,10 @@ splits them over threads. On an accelerator it is the first recipe.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,10 +35,13 @@ from auditkit.statistics.metrics import CLIP
 Narrow = NDArray[np.float32]
 Reals = NDArray[np.float64]
 
-#: Products that are summed at once, and classes that are looked at together. Both are part of the
-#: recipe: other numbers give other bits.
+#: Products that are summed at once, and classes whose sums are added up before others are, or
+#: positions that are looked at together. Both are part of the recipe: other numbers, other bits.
 _SUMMED = 2**13
 _BLOCK = 4 * _SUMMED
+
+#: Classes that are looked at together, some blocks of them: for fewer, calls take much of the time.
+_ELEMENTS = 2 * _BLOCK
 
 #: Below this A is of a class that is a thousand times as likely on one side.
 _FAR = -6.0
@@ -46,8 +52,12 @@ _CLIP = np.float32(CLIP)
 #: Stands for the logarithm of 0 beside the mean of both sides; of no float32 it is that small.
 _NONE = -200.0
 
-#: Sums a position that the distances are made of; see :meth:`_Work.add`.
-_SUMS = 6
+#: Sums of products a position; see :meth:`_Work.compare`.
+_DOTS = 6
+
+#: Where in :attr:`_Block.arrays` is what: p and q; s; g, in p's place; A and L.
+_SIDES, _SUM, _BOTH, _LOG = slice(0, 2), 2, 3, 4
+_SUM_AND_GAP, _BOTH_AND_LOG = slice(2, None, -2), slice(3, 5)
 
 #: Blocks of memory, a little apart: at equal places in a page they would share a cache's lines.
 _BUFFERS, _APART = 5, 72
@@ -57,12 +67,14 @@ def own_columns(scores: Tensor, positions: Positions) -> Columns:
     """What one branch gives at every position; its scores are ``(rows, T, C)``."""
     if scores.device.type != "cpu" or len(positions.where) == 0:
         return position_scores.own_columns(scores, positions)
-    work, own = _Work(scores, positions, 1), _Own(positions)
+    work, own = _Work([scores], positions), _Own(positions)
+    dots = work.dots(1)
     for rows in work.parts():
-        narrow = work.table(0, scores, rows)
+        narrow = work.table(0, rows)
         own.take(rows, narrow)
-        work.add_squares(own.squares[rows], narrow)
-    return own.columns()
+        work.square(dots[0, rows], narrow)
+    (squares,) = _summed(dots)
+    return own.columns(squares)
 
 
 def compared_columns(
@@ -84,22 +96,24 @@ def compared_columns(
         own = own_columns(branch, positions)
         zero = torch.zeros(len(positions.where), dtype=torch.float64)
         return own, {**own, **dict.fromkeys(DISTANCE_COLUMNS, zero)}
-    work = _Work(branch, positions, 2)
+    work = _Work([control, branch], positions)
     here, there = _Own(positions), _Own(positions)
-    sums = np.zeros((_SUMS, len(positions.where)))
+    dots, gaps, clipped = work.dots(_DOTS), *np.zeros((2, len(positions.where)))
     with np.errstate(all="ignore"):  # what is not finite is seen where it is judged
         for rows in work.parts():
-            p, q = work.table(0, control, rows), work.table(1, branch, rows)
+            p, q = work.table(0, rows), work.table(1, rows)
             here.take(rows, p)
             there.take(rows, q)
-            if np.array_equal(p[:, 0], q[:, 0]) and np.array_equal(p, q):
-                work.add_squares(here.squares[rows], p)
-                there.squares[rows] = here.squares[rows]
+            if p[0, 0] == q[0, 0] and np.array_equal(p, q):
+                work.square(dots[0, rows], p)
+                dots[1, rows] = dots[0, rows]
                 continue
-            work.add(sums[:, rows], here.squares[rows], there.squares[rows], p, q)
+            work.compare(dots[:, rows], gaps[rows], p, q)
             if q.min() <= _CLIP:
-                sums[5, rows] = _clipped(p, q)
-        return here.columns(), {**there.columns(), **_distances(sums)}
+                clipped[rows] = _clipped(p, q)
+        of_control, of_branch, *sums = _summed(dots)
+        distances = _distances(gaps, sums, clipped)
+    return here.columns(of_control), {**there.columns(of_branch), **distances}
 
 
 class _Own:
@@ -115,90 +129,123 @@ class _Own:
         self._predicted = np.empty(n, dtype=np.int32)
         self._confidence = np.empty(n, dtype=np.float32)
         self._of_label = np.empty(len(self._labels), dtype=np.float32)
-        self.squares = np.zeros(n)
 
     def take(self, rows: slice, narrow: Narrow) -> None:
         """Pick what is picked of some rows' probabilities."""
-        every, predicted = np.arange(len(narrow)), narrow.argmax(axis=1)
+        every, predicted = _counted(len(narrow)), narrow.argmax(axis=1)
         self._predicted[rows] = predicted
         self._confidence[rows] = narrow[every, predicted]
         if len(self._labels):
             self._of_label[rows] = narrow[every, self._labels[rows]]
 
-    def columns(self) -> Columns:
-        """All of them."""
+    def columns(self, squares: Reals) -> Columns:
+        """All of them, with the sums of squares."""
         found: dict[str, NDArray[Any]] = {
             "predicted": self._predicted,
             "confidence": self._confidence,
-            "sum_of_squares": self.squares,
+            "sum_of_squares": squares,
             "label_probability": self._of_label,
         }
         return {name: torch.from_numpy(column) for name, column in found.items() if len(column)}
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Classes that are looked at together, of a number of positions, and memory for them.
+
+    Attributes:
+        classes: Which they are, of a table ``(P, C)``.
+        arrays: The memory: ``(P, W)`` each.
+        pieces: All of it in pieces whose products are summed at once, ``(arrays, P, n, classes)``,
+            each with where its n sums are among those of all classes.
+    """
+
+    classes: tuple[slice, slice]
+    arrays: list[Reals]
+    pieces: list[tuple[Reals, slice]]
+
+    def dot(self, left: int | slice, right: int | slice, out: Reals) -> None:
+        """Sums of products of arrays, piece by piece, into ``(…, P, pieces)``."""
+        for memory, at in self.pieces:
+            np.vecdot(memory[left], memory[right], out=out[..., at])
 
 
 class _Work:
     """Memory for a few positions, used again for the next, and what is computed in it.
 
     Args:
-        scores: Of one side ``(rows, T, C)``.
+        sides: The scores of every side that is looked at ``(rows, T, C)``.
         positions: Where to look.
-        n_sides: How many sides are looked at together.
     """
 
-    def __init__(self, scores: Tensor, positions: Positions, n_sides: int) -> None:
-        n_classes = scores.shape[2]
-        self._where = positions.where
+    def __init__(self, sides: list[Tensor], positions: Positions) -> None:
+        self._n_classes = sides[0].shape[2]
+        self._sides = sides
+        self._rows = [scores.unbind(0) for scores in sides]
+        self._where = positions.where.tolist()
         self._probabilities = positions.probabilities
-        self._at_once = max(1, _BLOCK // n_classes)
-        shape = (self._at_once, n_classes)
+        self._at_once = max(1, _BLOCK // self._n_classes)
+        shape = (self._at_once, self._n_classes)
         self._wide = torch.empty(shape, dtype=torch.float64)
-        self._narrow = torch.empty((n_sides, *shape), dtype=torch.float32)
-        memory = torch.empty((_BUFFERS, _BLOCK + _APART), dtype=torch.float64)
-        self._buffers = list(memory.numpy()[:, :_BLOCK])
+        self._tables = list(torch.empty((len(sides), *shape), dtype=torch.float32))
+        self._narrow: list[Narrow] = [table.numpy() for table in self._tables]
+        self._memory = torch.empty((_BUFFERS, _ELEMENTS + _APART), dtype=torch.float64).numpy()
+        self._blocks: dict[int, list[_Block]] = {}
 
-    def parts(self) -> list[slice]:
+    def parts(self) -> Iterator[slice]:
         """A few positions at a time."""
-        starts = range(0, len(self._where), self._at_once)
-        return [slice(start, start + self._at_once) for start in starts]
+        return _slices(len(self._where), self._at_once)
 
-    def table(self, side: int, scores: Tensor, rows: slice) -> Narrow:
+    def dots(self, n: int) -> Reals:
+        """Room for n sums of products of every position, in pieces: ``(n, P, pieces)``."""
+        return np.zeros((n, len(self._where), -(-self._n_classes // _SUMMED)))
+
+    def table(self, side: int, rows: slice) -> Narrow:
         """Probabilities ``(P, C)`` of one side, until the next ones are asked for."""
-        where = self._where[rows]
-        given, n = _rows_at(scores, where), len(where)
-        narrow = self._narrow[side, :n]
+        given, n = self._given(side, self._where[rows]), rows.stop - rows.start
+        table, narrow, wide = self._tables[side], self._narrow[side], self._wide
+        if n < self._at_once:
+            table, narrow, wide = table[:n], narrow[:n], wide[:n]
         if not self._probabilities:
-            given = torch.softmax(given, 1, dtype=torch.float64, out=self._wide[:n])
-        found: Narrow = narrow.copy_(given).numpy()
-        return found
+            given = torch.softmax(given, 1, dtype=torch.float64, out=wide)
+        table.copy_(given)
+        return narrow
 
-    def _views(self, narrow: Narrow) -> list[Reals]:
-        """Buffers of a block's shape."""
-        return [buffer[: narrow.size].reshape(narrow.shape) for buffer in self._buffers]
+    def _given(self, side: int, where: list[list[int]]) -> Tensor:
+        """Scores ``(P, C)``; no copy of one, and of none that follow another."""
+        (row, first), (last_row, last) = where[0], where[-1]
+        if row == last_row and last - first == len(where) - 1:  # they ascend
+            return self._rows[side][row].narrow(0, first, len(where))
+        return self._sides[side][torch.tensor(where).unbind(1)]
 
-    def add_squares(self, squares: Reals, narrow: Narrow) -> None:
-        """Add the sum of each row's squares."""
-        for part in _blocks(narrow):
-            wide = self._views(narrow[part])[0]
-            np.copyto(wide, narrow[part])
-            squares += _dot(wide, wide)
+    def _blocks_of(self, n: int) -> list[_Block]:
+        """The blocks of n positions."""
+        if n not in self._blocks:
+            classes = _slices(self._n_classes, _ELEMENTS)
+            self._blocks[n] = [_block(n, chosen, self._memory) for chosen in classes]
+        return self._blocks[n]
 
-    def add(self, sums: Reals, here: Reals, there: Reals, control: Narrow, branch: Narrow) -> None:
-        """Add what is summed of some rows.
+    def square(self, squares: Reals, narrow: Narrow) -> None:
+        """The sums of each row's squares, ``(P, pieces)``."""
+        for block in self._blocks_of(len(narrow)):
+            np.copyto(block.arrays[0], narrow[block.classes])
+            block.dot(0, 0, squares)
+
+    def compare(self, dots: Reals, gaps: Reals, control: Narrow, branch: Narrow) -> None:
+        """What is summed of some rows.
 
         Args:
-            sums: ``(6, P)``: of ``|g|``, ``s A``, ``g L``, ``s L`` and ``s (e^(A/2) - 1)``; the
-                last is not of all classes.
-            here: The control's sums of squares.
-            there: The branch's.
+            dots: ``(6, P, pieces)``: for the sums of squares of the control and of the branch, of
+                ``s A``, ``g L``, ``s L`` and ``s (e^(A/2) - 1)``.
+            gaps: ``(P,)``: what the sum of ``|g|`` is added to.
             control: The control's probabilities.
             branch: The branch's.
         """
-        for part in _blocks(control):
-            p, q, s, up, both = self._views(control[part])
-            np.copyto(p, control[part])
-            np.copyto(q, branch[part])
-            here += _dot(p, p)
-            there += _dot(q, q)
+        for block in self._blocks_of(len(control)):
+            p, q, s, both, up = block.arrays
+            np.copyto(p, control[block.classes])
+            np.copyto(q, branch[block.classes])
+            block.dot(_SIDES, _SIDES, dots[:2])
             np.add(p, q, out=s)
             g = np.subtract(p, q, out=p)
             d = np.divide(g, s, out=q)
@@ -206,34 +253,53 @@ class _Work:
             down = np.log1p(np.negative(d, out=d), out=d)
             np.add(up, down, out=both)
             log = np.subtract(up, down, out=up)
-            if not both.min() >= _FAR:  # also where it is not a number
-                _take_apart(both, log, control[part], branch[part])
-            sums[1] += _dot(s, both)
-            sums[2] += _dot(g, log)
-            sums[3] += _dot(s, log)
+            if not np.minimum.reduce(both, axis=None) >= _FAR:  # also where it is not a number
+                _take_apart(both, log, control[block.classes], branch[block.classes])
+            block.dot(_SUM_AND_GAP, _BOTH_AND_LOG, dots[2:4])
+            block.dot(_SUM, _LOG, dots[4])
             np.multiply(both, 0.5, out=both)
-            sums[4] += _dot(s, np.expm1(both, out=both))
-            sums[0] += np.absolute(g, out=g).sum(axis=1)
+            np.expm1(both, out=both)
+            block.dot(_SUM, _BOTH, dots[5])
+            np.absolute(g, out=g)
+            for few in range(0, g.shape[1], _BLOCK):
+                gaps += np.add.reduce(g[:, few : few + _BLOCK], axis=1)
 
 
-def _rows_at(scores: Tensor, where: Tensor) -> Tensor:
-    """The scores ``(P, C)`` at some positions; no copy of one, and of none that follow another."""
-    (row, first), (last_row, last) = where[0].tolist(), where[-1].tolist()
-    if row == last_row and last - first == len(where) - 1:  # they ascend
-        return scores[row, first : last + 1]
-    return scores[where[:, 0], where[:, 1]]
+def _block(n: int, classes: slice, memory: Reals) -> _Block:
+    """Some classes of n positions."""
+    width, first = classes.stop - classes.start, classes.start // _SUMMED
+    arrays = memory[:, : n * width].reshape(len(memory), n, width)
+    whole = width // _SUMMED
+    cuts = [(slice(0, whole), _SUMMED), (slice(whole, whole + 1), width % _SUMMED)]
+    pieces = []
+    for at, size in cuts:
+        n_pieces = at.stop - at.start
+        if n_pieces * size:
+            start = at.start * _SUMMED
+            few = arrays[..., start : start + n_pieces * size]
+            there = slice(first + at.start, first + at.stop)
+            pieces.append((few.reshape(*few.shape[:2], n_pieces, size), there))
+    return _Block(np.s_[:, classes], list(arrays), pieces)
 
 
-def _blocks(narrow: Narrow) -> list[Any]:
-    return [np.s_[:, start : start + _BLOCK] for start in range(0, narrow.shape[1], _BLOCK)]
+@functools.cache
+def _counted(n: int) -> NDArray[np.int64]:
+    return np.arange(n)
 
 
-def _dot(a: Reals, b: Reals) -> Reals:
-    """The sum of products of each row."""
-    found: Reals = np.vecdot(a[:, :_SUMMED], b[:, :_SUMMED])
-    for start in range(_SUMMED, a.shape[1], _SUMMED):
-        few = np.s_[:, start : start + _SUMMED]
-        found += np.vecdot(a[few], b[few])
+def _slices(n: int, size: int) -> Iterator[slice]:
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))
+
+
+def _summed(dots: Reals) -> Reals:
+    """The sums of all classes from those of pieces: of a block's pieces, then of blocks."""
+    found = np.zeros(dots.shape[:2])
+    for block in _slices(dots.shape[2], _BLOCK // _SUMMED):
+        first, *others = np.moveaxis(dots[..., block], 2, 0)
+        of_block = first.copy()
+        for other in others:
+            of_block += other
+        found += of_block
     return found
 
 
@@ -258,9 +324,9 @@ def _clipped(p: Narrow, q: Narrow) -> Reals:
     return found
 
 
-def _distances(sums: Reals) -> Columns:
+def _distances(gaps: Reals, sums: Sequence[Reals], clipped: Reals) -> Columns:
     """The distances that sums of whole rows make."""
-    gaps, both, log_of_gap, log_of_sum, roots, clipped = sums
+    both, log_of_gap, log_of_sum, roots = sums
     found = [
         gaps / 2,
         np.maximum(both + log_of_gap, 0) / (4 * math.log(2)),

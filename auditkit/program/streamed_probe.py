@@ -73,12 +73,14 @@ def look_by_position(
     is_control = against is not None and against.is_now(key, module)
     own: list[Columns] = []
     control: list[Columns] = []
-    for number, (rows, inputs) in enumerate(probe.slices()):
+
+    def look(number: int, rows: slice, inputs: Any) -> None:
+        """At some rows, whose scores are given back before the next ones are asked for."""
         scores = _scores(module, probe, inputs, (beside.seed, number))
         positions = _positions(probe, rows, scores)
         if against is None:
             own.append(recipe.own_columns(scores, positions))
-            continue
+            return
         there = scores
         if not is_control:
             with against.asked(key, module):
@@ -86,6 +88,9 @@ def look_by_position(
         of_control, of_branch = recipe.compared_columns(there, scores, positions)
         own.append(of_branch)
         control.append(of_control)
+
+    for number, (rows, inputs) in enumerate(probe.slices()):
+        look(number, rows, inputs)
     found = _named(table, own)
     if against is not None:
         against.require_given(_named(table, control))

@@ -188,5 +188,57 @@ def test_a_part_without_positions_gives_nothing() -> None:
 def test_no_sum_is_so_long_that_a_library_splits_it_over_threads() -> None:
     assert position_blocks._SUMMED < 10_000  # OpenBLAS: more are split
     a = np.arange(3 * 8192 + 5, dtype=np.float64)[None] / 1e4
+    block, out = position_blocks._block(1, slice(0, a.size), a), np.zeros((1, 4))
+    block.dot(0, 0, out)
     parts = [np.vecdot(a[0, k : k + 8192], a[0, k : k + 8192]) for k in range(0, a.size, 8192)]
-    assert position_blocks._dot(a, a)[0] == parts[0] + parts[1] + parts[2] + parts[3]
+    assert out[0].tolist() == parts
+    summed = position_blocks._summed(out[None])
+    assert summed[0, 0] == parts[0] + parts[1] + parts[2] + parts[3]
+
+
+def plainly(p: NDArray[np.float32], q: NDArray[np.float32]) -> dict[str, float]:
+    """One position by the second recipe, as its first build computed it."""
+
+    def dot(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+        found = np.vecdot(a[:8192], b[:8192])
+        for k in range(8192, len(a), 8192):
+            found += np.vecdot(a[k : k + 8192], b[k : k + 8192])
+        return float(found)
+
+    sums = [0.0] * 6
+    for start in range(0, len(p), 32768):
+        here, there = (each[start : start + 32768].astype(np.float64) for each in (p, q))
+        s, g = here + there, here - there
+        up, down = np.log1p(g / s), np.log1p(-(g / s))
+        both, log = up + down, up - down
+        assert both.min() >= -6
+        pairs = ((there, there), (s, both), (g, log), (s, log), (s, np.expm1(both / 2)))
+        for number, (a, b) in enumerate(pairs):
+            sums[number] += dot(a, b)
+        sums[5] += np.abs(g).sum()
+    squares, first, second, third, roots, gaps = sums
+    return {
+        "sum_of_squares": squares,
+        "tv": gaps / 2,
+        "js": max(first + second, 0) / (4 * np.log(2)),
+        "hellinger": np.sqrt(-roots / 2),
+        "kl": max((third + second) / 2, 0),
+    }
+
+
+@pytest.mark.parametrize("n_classes", [7, 8192, 33_000, 70_000])
+def test_the_second_recipe_s_bits_are_those_of_its_first_build(
+    n_classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control = scores(1, n_classes, n=6, size=1)  # none is below KL's clip
+    branch = control + scores(2, n_classes, n=6, size=0.3)
+    own, found = compared_columns(control, branch, everywhere(control))
+    tables = [each.flatten(0, 1).double().softmax(1).float().numpy() for each in (control, branch)]
+    for number, (p, q) in enumerate(zip(*tables, strict=True)):
+        for name, value in plainly(p, q).items():
+            assert found[name][number].item() == value, name
+    for n_together in (1, 4):  # of it, how many are looked at together is no part
+        monkeypatch.setattr(position_blocks, "_ELEMENTS", n_together * position_blocks._BLOCK)
+        again = compared_columns(control, branch, everywhere(control))
+        assert same(own, again[0])
+        assert same(found, again[1])
