@@ -29,7 +29,7 @@ from typing import BinaryIO
 from auditkit.errors import MalformedError, StoreError
 from auditkit.files.artifacts import CHUNK_BYTES
 from auditkit.formats import tensor_file
-from auditkit.records.tensor import RawTensor
+from auditkit.records.tensor import FileTensor, RawTensor
 
 #: Suffix of every file that is not complete yet.
 PARTIAL = ".partial"
@@ -308,6 +308,26 @@ def read_tensors(source: str | Path | Buffer, *, what: str) -> tuple[dict[str, R
     """
     data = read_bytes(source, what=what) if isinstance(source, (str, Path)) else source
     return tensor_file.from_bytes(data, what=what)
+
+
+@contextlib.contextmanager
+def open_tensors(path: str | Path, *, what: str) -> Iterator[tuple[dict[str, FileTensor], object]]:
+    """Open a safetensors file that the caller named; its tensors stay in it until they are read.
+
+    Raises:
+        StoreError: When the file cannot be read, here or later.
+        FormatError: When it is no safetensors file.
+    """
+    with _open_regular(path) as file:
+
+        def read(start: int, n_bytes: int) -> bytes:
+            with _store_errors(path, "read"):
+                data = os.pread(file.fileno(), n_bytes, start)
+            if len(data) != n_bytes:
+                raise StoreError(f"cannot read {str(path)!r}: it changed meanwhile")
+            return data
+
+        yield tensor_file.from_file(read, os.fstat(file.fileno()).st_size, what=what)
 
 
 def _open_regular(path: str | Path) -> BinaryIO:

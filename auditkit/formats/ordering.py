@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from auditkit.formats.flat_order import FlatOrder
 from auditkit.formats.seeds import derive_seed
 from auditkit.records.plan import PerturbationSpec
 
@@ -41,17 +42,20 @@ def order_sha256(batches: Sequence[Batch]) -> str:
         Lower-case hexadecimal digits. Each batch is preceded by its size as int64, so that the
         same samples cut elsewhere give another digest.
     """
+    return flat_sha256(FlatOrder.of(batches))
+
+
+def flat_sha256(*orders: FlatOrder) -> str:
+    """What :func:`order_sha256` gives of the batches of orders in a row."""
     digest = hashlib.sha256()
-    for start in range(0, len(batches), _HASHED_TOGETHER):
-        digest.update(_with_sizes(batches[start : start + _HASHED_TOGETHER]))
+    for order in orders:
+        for start in range(0, len(order), _HASHED_TOGETHER):
+            steps = order.part(start, start + _HASHED_TOGETHER)
+            # each size stands where its batch's numbers begin
+            places = 2 * (steps.ends - steps.sizes)
+            stream = np.insert(steps.pairs.reshape(-1), places, steps.sizes)
+            digest.update(stream.astype("<i8", copy=False).data)
     return digest.hexdigest()
-
-
-def _with_sizes(batches: Sequence[Batch]) -> bytes:
-    sizes = np.array([len(batch) for batch in batches], "<i8")
-    flat = np.concatenate(batches).astype("<i8", copy=False).reshape(-1)
-    # each size stands where its batch's numbers begin
-    return np.insert(flat, 2 * (np.cumsum(sizes) - sizes), sizes).tobytes()
 
 
 def to_table(batches: Sequence[Batch]) -> NDArray[np.int64]:
@@ -65,11 +69,18 @@ def to_table(batches: Sequence[Batch]) -> NDArray[np.int64]:
 
 def from_table(table: NDArray[np.int64]) -> list[Batch]:
     """Cut a table ``(steps, longest batch, 2)`` back into batches."""
+    return flat_from_table(table).batches()
+
+
+def flat_from_table(table: NDArray[np.int64]) -> FlatOrder:
+    """The order that a table ``(steps, longest batch, 2)`` holds."""
     # A real epoch is never negative, whatever the index is, so the epoch marks the padding.
     is_sample = table[:, :, 0] != PADDING
     if is_sample.all():
-        return list(table)
-    return [rows[mask] for rows, mask in zip(table, is_sample, strict=True)]
+        sizes, pairs = np.full(len(table), table.shape[1], np.int64), table.reshape(-1, 2)
+    else:
+        sizes, pairs = is_sample.sum(axis=1, dtype=np.int64), table[is_sample]
+    return FlatOrder(np.ascontiguousarray(pairs, np.int64), sizes)
 
 
 def positions(
@@ -159,20 +170,38 @@ def delivered_order(
     """
     if spec is None:
         return list(control)
-    inside = list(control[:window])
-    if not inside:
-        return list(control)
+    moved = delivered_window(FlatOrder.of(control[:window]), spec, seed, difficulty)
+    return [*moved.batches(), *control[window:]]
+
+
+def delivered_window(
+    control: FlatOrder,
+    spec: PerturbationSpec,
+    seed: int,
+    difficulty: Sequence[float] | None = None,
+) -> FlatOrder:
+    """What :func:`delivered_order` gives of the window alone.
+
+    Args:
+        control: What the control delivered inside the window.
+        spec: An order perturbation.
+        seed: As of :func:`delivered_order`.
+        difficulty: As of :func:`delivered_order`.
+
+    Raises:
+        ValueError: When an order by difficulty lacks one for each sample.
+    """
+    if not len(control):
+        return control
     hard = list(difficulty or ()) if spec.name == CURRICULUM else []
-    cuts = np.cumsum([len(batch) for batch in inside])[:-1]
-    flat = np.concatenate(inside)
-    if spec.name == CURRICULUM and len(hard) != len(flat):
-        raise ValueError(f"{len(hard)} difficulties for {len(flat)} samples")
+    if spec.name == CURRICULUM and len(hard) != len(control.pairs):
+        raise ValueError(f"{len(hard)} difficulties for {len(control.pairs)} samples")
     if moves_batches(spec):
-        means = _means(hard, inside)
-        at = positions(spec, len(inside), seed, means)
-        return [*(inside[place] for place in at), *control[window:]]
-    moved = flat[positions(spec, len(flat), seed, hard)]
-    return [*np.split(moved, cuts), *control[window:]]
+        inside = control.batches()
+        at = positions(spec, len(inside), seed, _means(hard, inside))
+        return FlatOrder.of([inside[place] for place in at])
+    at = positions(spec, len(control.pairs), seed, hard)
+    return FlatOrder(control.pairs[at], control.sizes)
 
 
 def _means(difficulty: list[float], batches: Sequence[Batch]) -> list[float]:

@@ -58,6 +58,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from auditkit.errors import FormatError, UsageError
+from auditkit.formats.flat_order import FlatOrder
 from auditkit.formats.word_mix import WordMix
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE, MIX_RECIPE
 from auditkit.records.tensor import Tensor
@@ -101,9 +102,6 @@ _INT64: Final = np.dtype("<i8")
 RING_KEY: Final = "auditkit.RingBuffer"
 
 _OF_RING: Final = b'{"$":"dict","keys":["%s"],' % RING_KEY.encode()
-
-#: Steps whose orders are laid out in memory at a time.
-_DIGESTED_TOGETHER: Final = 1024
 
 
 class Hasher(Protocol):
@@ -325,29 +323,18 @@ def order_digest(recipe: str, order: NDArray[np.int64]) -> bytes:
     return hash_.digest()
 
 
-def order_digests(order: Sequence[NDArray[np.int64]]) -> bytes:
+def order_digests(order: FlatOrder) -> bytes:
     """Evidence digests of the orders of many steps, one after the other.
 
     Args:
         order: What :func:`order_digest` takes, of each step.
     """
-    found = []
-    for start in range(0, len(order), _DIGESTED_TOGETHER):
-        steps = order[start : start + _DIGESTED_TOGETHER]
-        n_samples = len(steps[0])
-        if any(step.shape != (n_samples, 2) or step.dtype != np.int64 for step in steps):
-            found += [order_digest(EVIDENCE_RECIPE, step) for step in steps]
-            continue
-        head = np.frombuffer(_order_frame(n_samples), np.uint8)
-        rows = np.empty((len(steps), len(head) + 16 * n_samples), np.uint8)
-        rows[:, : len(head)] = head
-        content = np.concatenate(steps).astype("<i8", copy=False).reshape(len(steps), -1)
-        rows[:, len(head) :] = content.view(np.uint8)
-        stream, width = rows.reshape(-1).data, rows.shape[1]
-        found += [
-            xxhash.xxh3_128_digest(stream[at : at + width]) for at in range(0, len(stream), width)
-        ]
-    return b"".join(found)
+    stream = order.pairs.astype("<i8", copy=False).reshape(-1).view(np.uint8).data
+    frames = {size: _order_frame(size) for size in set(order.sizes.tolist())}
+    starts, ends = 16 * (order.ends - order.sizes), 16 * order.ends
+    spans = zip(order.sizes.tolist(), starts.tolist(), ends.tolist(), strict=True)
+    digest = xxhash.xxh3_128_digest
+    return b"".join([digest(frames[size] + stream[begin:end]) for size, begin, end in spans])
 
 
 @functools.lru_cache(maxsize=256)  # most batches of a run are of one size

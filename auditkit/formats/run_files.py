@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.errors import FormatError
-from auditkit.formats.ordering import LARGEST, Batch, from_table, to_table
+from auditkit.formats.flat_order import FlatOrder
+from auditkit.formats.ordering import LARGEST, Batch, flat_from_table, to_table
 from auditkit.formats.outcome_names import (
     COLUMNS,
     LABELS,
@@ -34,6 +36,8 @@ Tensors = Mapping[str, RawTensor]
 
 #: Columns that a trace file holds beside the components.
 _STEP, _LOSS = "step", "loss_bits"
+
+_PADDED_OTHERWISE = "the order table is padded with something else than -1"
 
 
 def trace_to_tensors(trace: Trace) -> dict[str, RawTensor]:
@@ -105,15 +109,20 @@ class OrderFile:
     """The control's data order.
 
     Attributes:
-        batches: int64 ``(B, 2)`` of (epoch, index) for each of steps 1..T.
+        flat: (epoch, index) of the samples of each of steps 1..T.
         content: For an iterable dataset, a 16-byte digest a step; None otherwise.
         difficulty: Of every sample of the window in the control's order, as the program gives it;
             None where no branch is ordered by it.
     """
 
-    batches: list[Batch]
+    flat: FlatOrder
     content: bytes | None
     difficulty: tuple[float, ...] | None = None
+
+    @cached_property
+    def batches(self) -> list[Batch]:
+        """int64 ``(B, 2)`` of (epoch, index) for each of steps 1..T."""
+        return self.flat.batches()
 
 
 def order_from_tensors(tensors: Tensors, *, what: str) -> OrderFile:
@@ -135,9 +144,21 @@ def order_from_tensors(tensors: Tensors, *, what: str) -> OrderFile:
         if digests.shape != (len(table), EVIDENCE_BYTES) or digests.dtype != "uint8":
             raise FormatError(f"content has shape {digests.shape}", where=what)
         content = bytes(digests.data)
+    flat = flat_from_table(table)
+    if len(flat.pairs) < len(table) * table.shape[1] or not len(flat.pairs):
+        _check_padding(table, what)
+    elif flat.pairs[:, 0].min() < 0:
+        raise FormatError(_PADDED_OTHERWISE, where=what)
+    extra = set(tensors) - {"order", "content", "difficulty"}
+    if extra:
+        raise FormatError(f"unknown tensor {min(extra)!r}", where=what)
+    return OrderFile(flat, content, _difficulty(tensors, what))
+
+
+def _check_padding(table: NDArray[np.int64], what: str) -> None:
     is_sample = table[:, :, 0] >= 0
     if np.any(is_sample[:, 1:] & ~is_sample[:, :-1]) or np.any(table[~is_sample] != -1):
-        raise FormatError("the order table is padded with something else than -1", where=what)
+        raise FormatError(_PADDED_OTHERWISE, where=what)
     longest = int(is_sample.sum(axis=1).max(initial=0))
     if table.shape[1] != longest:  # the same batches would have many files
         raise FormatError(
@@ -146,10 +167,6 @@ def order_from_tensors(tensors: Tensors, *, what: str) -> OrderFile:
             found=table.shape[1],
             where=what,
         )
-    extra = set(tensors) - {"order", "content", "difficulty"}
-    if extra:
-        raise FormatError(f"unknown tensor {min(extra)!r}", where=what)
-    return OrderFile(from_table(table.astype(np.int64)), content, _difficulty(tensors, what))
 
 
 def _difficulty(tensors: Tensors, what: str) -> tuple[float, ...] | None:

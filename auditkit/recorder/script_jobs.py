@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from auditkit.errors import AuditError, ProgramError
-from auditkit.files import store
 from auditkit.formats.ordering import Batch
 from auditkit.formats.run_files import OrderFile
 from auditkit.formats.structure import to_dict
@@ -40,7 +39,7 @@ from auditkit.records.preflight import Preflight
 from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import built_program
-from auditkit.study.stages.forker import Fork, read_fork
+from auditkit.study.stages.forker import Fork, load_fork
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
 from auditkit.study.worker.job_files import (
@@ -162,7 +161,7 @@ class JobBackend(RecorderBackend):
         if job.fork is None:
             return None, None
         _, self._spec = plan.branch(job.branches[0])
-        fork = read_fork(*store.read_tensors(Path(job.fork), what="fork"))
+        fork = load_fork(Path(job.fork))
         order = read_order(job)
         self._follow = follow_control(self._session, plan, order, self._spec)
         self._session.driver.restore(fork.loader)

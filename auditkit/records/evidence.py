@@ -134,11 +134,15 @@ class Trace:
             start: First step to look at.
             stop: Step to stop before.
         """
-        here, there = (
-            trace.columns.get(component, bytes(trace.n_rows * EVIDENCE_BYTES))[
-                (start - trace.first_step) * EVIDENCE_BYTES :
-            ]
+        whole = [
+            trace.columns.get(component, bytes(trace.n_rows * EVIDENCE_BYTES))
             for trace in (self, other)
+        ]
+        if whole[0] == whole[1] and self.first_step == other.first_step:
+            return None  # without a copy
+        here, there = (
+            column[(start - trace.first_step) * EVIDENCE_BYTES :]
+            for column, trace in zip(whole, (self, other), strict=True)
         )
         found = list(_first_unequal_cell(here, there, max(stop - start, 0), EVIDENCE_BYTES))
         return start + found[0] if found else None

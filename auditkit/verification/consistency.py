@@ -20,7 +20,7 @@ from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome
 from auditkit.formats.snapshot_file import recalibrated_on
 from auditkit.records.declaration import Declaration, matches
-from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
+from auditkit.records.digest import ABSENT
 from auditkit.records.evidence import CONSUMED, DELIVERED, Trace
 from auditkit.records.manifest import (
     CODE_FOLDER,
@@ -124,9 +124,9 @@ def check_trunk(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
     """Findings about the trunk's trace, the order file and the fork's sections."""
     where = f"seed {seed.record.seed}, trunk"
     yield from _check_rows(seed.trunk, 1, plan.fork_at, where, _needed(seed), plan)
-    if len(seed.order.batches) != plan.horizon:
+    if len(seed.order.flat) != plan.horizon:
         yield Finding(
-            f"the order file has {len(seed.order.batches)} steps, the plan {plan.horizon}",
+            f"the order file has {len(seed.order.flat)} steps, the plan {plan.horizon}",
             where=seed.record.order,
         )
     step = plan.fork_at + 1
@@ -179,8 +179,8 @@ def _check_rows(
         yield Finding("the trace has no column params, order or batch", where)
         return
     for name in (*needed, *sorted(params)):
-        cells = np.frombuffer(trace.columns[name], dtype=np.uint8).reshape(-1, EVIDENCE_BYTES)
-        is_empty = ~cells[:-1].any(axis=1)
+        halves = np.frombuffer(trace.columns[name], dtype=np.uint64).reshape(-1, 2)[:-1]
+        is_empty = (halves[:, 0] | halves[:, 1]) == 0
         if name not in needed:
             is_empty &= _has_state(plan, first, last)
         empty = np.flatnonzero(is_empty)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-import numpy as np
-
 from auditkit.evidence.reader import SeedEvidence
-from auditkit.formats.ordering import CURRICULUM, Batch, delivered_order, order_sha256
+from auditkit.formats.flat_order import FlatOrder
+from auditkit.formats.ordering import CURRICULUM, delivered_window, flat_sha256
 from auditkit.formats.recipes import order_digests
 from auditkit.formats.sample_digests import Window, augmentation_drift
 from auditkit.records.declaration import Declaration
@@ -29,17 +28,17 @@ def check_control_order(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding
     """Check 6, for trunk and control: what they consumed is what the order file says."""
     record, order = seed.record, seed.order
     where = f"seed {record.seed}"
-    batches = _as_batches(seed)
-    if order_sha256(batches) != record.order_sha256:
+    committed = order.flat if order.content is None else FlatOrder.of_content(order.content)
+    if flat_sha256(committed) != record.order_sha256:
         yield Finding("the order file is not the committed order", record.order, component="order")
     by_difficulty = any(spec.name == CURRICULUM for spec in plan.perturbations)
     if (order.difficulty is not None) != by_difficulty:
         said = "lacks" if by_difficulty else "has, though nothing is ordered by them,"
         yield Finding(f"the order file {said} difficulties", record.order, component="order")
-    tail = batches[plan.fork_at :]
-    if order_sha256(tail) != record.branches[0].order_sha256:
+    tail = committed.part(plan.fork_at)
+    if flat_sha256(tail) != record.branches[0].order_sha256:
         yield Finding("the control's order is not the committed one", where, component="order")
-    cells = order_digests(order.batches) if order.content is None else order.content
+    cells = order_digests(order.flat) if order.content is None else order.content
     for name, trace in (("trunk", seed.trunk), ("control", seed.control)):
         begin = (trace.first_step - 1) * EVIDENCE_BYTES
         step = _first_other(trace, cells[begin : trace.last_step * EVIDENCE_BYTES])
@@ -68,21 +67,20 @@ def check_branch_order(
     kind = declarations[spec.name].kind if spec and spec.name in declarations else "state"
     moved = spec if kind == "order" else None
     first = plan.fork_at + 1
-    tail = seed.order.batches[plan.fork_at :]
     if moved is not None and seed.order.content is not None:
         yield Finding("an iterable dataset cannot be put in another order", where)
         return
     # Whether the control's own commitment is that of the order file was seen with the control.
     committed = seed.record.branches[0].order_sha256
-    expected: list[Batch] = []
+    flat = seed.order.flat
+    window = flat.part(plan.fork_at, plan.window_end)
     if moved is not None:
         try:
-            hard = seed.order.difficulty
-            expected = delivered_order(tail, moved, plan.window, seed.record.seed, hard)
+            window = delivered_window(window, moved, seed.record.seed, seed.order.difficulty)
         except ValueError as error:
             yield Finding(f"the order file does not fit the window: {error}", where)
             return
-        committed = order_sha256(expected)
+        committed = flat_sha256(window, flat.part(plan.window_end))
     if branch.order_sha256 != committed:
         yield Finding(
             "the order is not the control's"
@@ -95,10 +93,10 @@ def check_branch_order(
         return
     start = first if moved is None else plan.window_end + 1
     if moved is not None:
-        step = _first_other(trace, order_digests(expected[: start - first]))
+        step = _first_other(trace, order_digests(window))
         if step is not None:
             yield Finding("order drift: not the declared permutation", where, step, "order")
-        yield from _check_samples(seed, branch, expected, plan)
+        yield from _check_samples(seed, branch, window, plan)
     yield from _same_consumption(seed.control, trace, start, where, plan)
 
 
@@ -131,13 +129,12 @@ def _own_order(seed: SeedEvidence, branch: BranchRecord, trace: Trace) -> Iterat
         return  # the cells are digests of batches of indices, which only a replay has
     nothing = bytes(trace.n_rows * EVIDENCE_BYTES)
     cells = trace.columns.get("order", nothing)[:-EVIDENCE_BYTES]
-    own = list(np.frombuffer(cells, dtype="<i8").reshape(-1, 1, 2))
-    if order_sha256(own) != branch.order_sha256:
+    if flat_sha256(FlatOrder.of_content(cells)) != branch.order_sha256:
         yield Finding("the order is not the committed one", seed.place(branch), component="order")
 
 
 def _check_samples(
-    seed: SeedEvidence, branch: BranchRecord, order: list[Batch], plan: StudyPlan
+    seed: SeedEvidence, branch: BranchRecord, order: FlatOrder, plan: StudyPlan
 ) -> Iterator[Finding]:
     """A sample that is moved keeps its looks, where they were measured."""
     control, where = seed.record.branches[0], seed.place(branch)
@@ -148,7 +145,7 @@ def _check_samples(
         return
     first, last = plan.fork_at, plan.window_end
     here = Window(seed.order.batches[first:last], seed.run.samples(control.samples))
-    there = Window(order[: plan.window], seed.run.samples(branch.samples))
+    there = Window(order.batches(), seed.run.samples(branch.samples))
     drift = augmentation_drift(here, there)
     if drift is not None:
         yield Finding(str(drift), where, plan.fork_at + 1 + drift.offset, "batch")
@@ -169,13 +166,6 @@ def _same_consumption(
         if step is not None:
             yield Finding(texts[name], where, step, name)
             return
-
-
-def _as_batches(seed: SeedEvidence) -> list[Batch]:
-    """The order as what ``order_sha256`` runs over; for an iterable dataset its content."""
-    if seed.order.content is None:
-        return seed.order.batches
-    return list(np.frombuffer(seed.order.content, dtype="<i8").reshape(-1, 1, 2))
 
 
 def _first_other(trace: Trace, cells: bytes) -> int | None:

@@ -173,13 +173,14 @@ def _wanted(table: str, *, is_control: bool, has_labels: bool) -> set[str]:
 def _check_probabilities(
     name: str, table: NDArray[Any], labels: NDArray[np.int64], where: str
 ) -> Iterator[Finding]:
-    finite = np.isfinite(table)
-    if not finite.all():
-        row = int(np.argwhere(~finite)[0][0])
+    least, largest = float(table.min()), float(table.max())  # of which a NaN is one
+    if not (np.isfinite(least) and np.isfinite(largest)):
+        row = int(np.argwhere(~np.isfinite(table))[0][0])
         yield Finding(f"outcome {name}: row {row} holds a value that is not finite", where)
         return
-    sums = np.abs(table.astype(np.float64).sum(axis=1) - 1) > ROW_SUM_TOLERANCE
-    if (table < 0).any() or (table > 1).any() or sums.any():
+    # the sums of rows, in half the time of sum(axis=1)
+    sums = np.abs(np.einsum("ij->i", table.astype(np.float64)) - 1) > ROW_SUM_TOLERANCE
+    if least < 0 or largest > 1 or sums.any():
         yield Finding(f"outcome {name} holds no probabilities", where)
     if labels.size and not 0 <= labels.min() <= labels.max() < table.shape[1]:
         yield Finding(f"outcome {name}: a label is no class", where)

@@ -28,6 +28,7 @@ no torch. Of a recording, which has no branches, checks 1 to 5 and 8 are made
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,7 +74,6 @@ from auditkit.verification.program_code import (
     refuse_unknown_arguments,
     unopened_finding,
 )
-from auditkit.verification.recordings import RecordingVerification
 from auditkit.verification.request import VerifyRequest
 from auditkit.verification.segments import segments_note
 from auditkit.verification.several_forks import (
@@ -86,6 +86,9 @@ from auditkit.verification.several_forks import (
 )
 
 __all__ = ["COMPANIONS", "Estimator", "Replayer", "VerifyRequest", "branch_tables", "verify"]
+
+#: Loaded for a recording only.
+_OF_RECORDINGS = "auditkit.verification.recordings"
 
 Replayer = Callable[[RunEvidence, ReplayRequest], ReplayOutcome]
 Declarations = Mapping[str, Declaration]
@@ -129,7 +132,9 @@ def verify(
         return _StudyVerification(opened, request, run, callbacks).report()
     if isinstance(opened.manifest, RecordingManifest):
         recording = RecordingEvidence(path.parent, opened.manifest)
-        return RecordingVerification(opened, request, recording).report()
+        made = importlib.import_module(_OF_RECORDINGS).RecordingVerification
+        report: VerificationReport = made(opened, request, recording).report()
+        return report
     return Verification(opened, request).report()
 
 

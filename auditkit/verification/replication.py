@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from auditkit.errors import AuditError
 from auditkit.evidence.reader import SeedEvidence
-from auditkit.formats.ordering import Batch
 from auditkit.formats.outcome_names import REAL, column_name, table_name
 from auditkit.records.replication import is_drawn, training_marks
 from auditkit.records.report import Finding
@@ -67,8 +66,7 @@ def _marks(seed: SeedEvidence) -> Iterator[tuple[str, str]]:
     with contextlib.suppress(AuditError):
         losses = seed.trunk.loss_bits[:-8] + seed.control.loss_bits[:-8]
         values = np.frombuffer(losses, dtype="<f8")
-        # a set: numpy.unique would load numpy.ma, which takes longer than everything here
-        if len(set(values[np.isfinite(values)].tolist())) >= _MIN_LOSSES:
+        if _are_several(values[np.isfinite(values)]):
             yield "losses", hashlib.sha256(losses).hexdigest()
     with contextlib.suppress(AuditError):
         tables = seed.control_outcome.tables
@@ -87,6 +85,13 @@ def _marks(seed: SeedEvidence) -> Iterator[tuple[str, str]]:
                     yield what, hashlib.sha256(real.tobytes()).hexdigest()
     if is_drawn(record.data.loader):
         yield _ORDER, record.order_sha256
+
+
+def _are_several(losses: NDArray[np.float64]) -> bool:
+    """Whether so many different ones are among them that equal ones are no coincidence."""
+    for _ in range(_MIN_LOSSES - 1):
+        losses = losses[losses != losses[:1]]  # numpy.unique would load numpy.ma
+    return len(losses) > 0
 
 
 def _says_something(table: NDArray[np.float32]) -> bool:
@@ -110,12 +115,11 @@ def _differs(squares: NDArray[np.float64]) -> bool:
 
 def _order_bits(seed: SeedEvidence) -> float:
     """About how many bits of chance an order holds: 0 where its epochs only ascend."""
-    batches: list[Batch] = []
+    pairs = np.empty((0, 2), np.int64)
     with contextlib.suppress(AuditError):
-        batches = [batch for batch in seed.order.batches if len(batch)]
-    if not batches:
+        pairs = seed.order.flat.pairs
+    if not len(pairs):
         return 0.0
-    pairs = np.concatenate(batches)
     if (np.lexsort((pairs[:, 1], pairs[:, 0])) == np.arange(len(pairs))).all():
         return 0.0
     bits = 0.0

@@ -66,6 +66,8 @@ _REPLAY = (
     "auditkit.files.archives",
 )
 
+_OF_RECORDINGS = "auditkit.verification.recordings"
+
 _ROOMS = ("records", "files", "signing", "statistics", "processes", "verification")
 _OWN = tuple(f"auditkit.{room}" for room in _ROOMS)
 
@@ -75,7 +77,7 @@ _CHECKLIST = ("checklist", "study", "--key", "study/signer.pub")
 FORBIDDEN = {
     ("--help",): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN, "auditkit.manual"),
     ("explain", "rho"): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN),
-    _VERIFY: (*_HEAVY, *_ARCHIVES, *_REPLAY, "jsonschema"),
+    _VERIFY: (*_HEAVY, *_ARCHIVES, *_REPLAY, "jsonschema", _OF_RECORDINGS),
     _CHECKLIST: (*_HEAVY, *_ARCHIVES, *_REPLAY, "jsonschema"),
 }
 

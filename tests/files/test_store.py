@@ -190,6 +190,18 @@ def test_tensor_files_are_written_and_read(tmp_path: Path) -> None:
         assert metadata == {"step": 3}
 
 
+def test_a_tensor_stays_in_its_file_until_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    store.write_tensors(path, {"a": RawTensor("int16", (2,), b"1234")}, {"step": 3})
+    with store.open_tensors(path, what="x") as (tensors, metadata):
+        assert metadata == {"step": 3}
+        path.write_bytes(path.read_bytes().replace(b"1234", b"5678"))
+        assert b"".join(tensors["a"].pieces()) == b"5678"
+        path.write_bytes(path.read_bytes()[:-1])
+        with pytest.raises(StoreError, match="changed meanwhile"):
+            list(tensors["a"].pieces())
+
+
 # Reading what the caller named
 
 

@@ -29,6 +29,7 @@ from auditkit.errors import (
     RestoreMismatch,
 )
 from auditkit.files import store
+from auditkit.formats.flat_order import FlatOrder
 from auditkit.formats.ordering import delivered_order
 from auditkit.formats.run_files import OrderFile, order_from_tensors
 from auditkit.program.difficulty import difficulties
@@ -213,7 +214,9 @@ def test_difficulties_may_be_numbers_by_index() -> None:
 
 
 def test_a_window_that_is_in_that_order_already_is_nothing_to_perturb() -> None:
-    same = OrderFile([np.array([[0, step]]) for step in range(PLAN.horizon)], None, (1.0,) * 3)
+    same = OrderFile(
+        FlatOrder.of([np.array([[0, step]]) for step in range(PLAN.horizon)]), None, (1.0,) * 3
+    )
     with (
         tiny_session(lambda program: replace(program, difficulty=lambda _: 1.0)) as session,
         pytest.raises(NothingToPerturb, match="in their order still"),
@@ -222,7 +225,9 @@ def test_a_window_that_is_in_that_order_already_is_nothing_to_perturb() -> None:
 
 
 def test_a_control_that_left_too_few_difficulties_is_followed_by_nobody() -> None:
-    short = OrderFile([np.array([[0, step]]) for step in range(PLAN.horizon)], None, (1.0,) * 2)
+    short = OrderFile(
+        FlatOrder.of([np.array([[0, step]]) for step in range(PLAN.horizon)]), None, (1.0,) * 2
+    )
     with (
         tiny_session(lambda program: replace(program, difficulty=lambda _: 1.0)) as session,
         pytest.raises(RestoreMismatch, match="2 difficulties, not one for each"),

@@ -10,6 +10,7 @@ from forging import copy_branch
 from studies import Run, check, findings_text, result_of, study_in_process, tiny_session
 
 from auditkit.errors import NothingToPerturb
+from auditkit.formats.flat_order import FlatOrder
 from auditkit.formats.run_files import OrderFile
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey
@@ -44,7 +45,7 @@ def test_every_unit_is_verified(run: Run) -> None:
 
 
 def test_an_order_of_samples_that_is_the_controls_is_nothing_to_perturb() -> None:
-    single = OrderFile([np.array([[0, step]]) for step in range(PLAN.horizon)], None)
+    single = OrderFile(FlatOrder.of([np.array([[0, step]]) for step in range(PLAN.horizon)]), None)
     plan = PLAN.changed(window=1, perturbations=["order-reverse"])
     (spec,) = plan.perturbations
     with tiny_session() as session, pytest.raises(NothingToPerturb, match="in their order still"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import TypeVar
 
 import torch
 
@@ -30,12 +31,14 @@ from auditkit.observe.values.tensors import (
     Leaves,
     alias_names,
     dense_stride,
-    from_bytes,
+    from_pieces,
     host_bytes,
     refuse_unknown,
 )
 from auditkit.observe.values.unflatten import unflatten
-from auditkit.records.tensor import RawTensor
+from auditkit.records.tensor import RawTensor, Tensor
+
+T = TypeVar("T", bound=Tensor)
 
 __all__ = ["Leaves", "flatten", "pack", "unflatten", "unpack"]
 
@@ -85,13 +88,11 @@ def pack(
     return tensors, {"format": FORMAT, "components": components}
 
 
-def unpack(
-    tensors: Mapping[str, RawTensor], meta: object
-) -> dict[str, dict[str, torch.Tensor | bytes]]:
+def unpack(tensors: Mapping[str, T], meta: object) -> dict[str, dict[str, torch.Tensor | bytes]]:
     """Thaw a training state.
 
     Args:
-        tensors: A file's tensors by key.
+        tensors: A file's tensors by key, in memory or still in the file.
         meta: The file's JSON, decoded.
 
     Returns:
@@ -161,7 +162,7 @@ def _depth(value: object) -> int:
     return 1 + max((_depth(item) for item in items), default=0)
 
 
-def _unpack_component(name: str, part: Component[RawTensor]) -> dict[str, torch.Tensor | bytes]:
+def _unpack_component(name: str, part: Component[T]) -> dict[str, torch.Tensor | bytes]:
     leaves: dict[str, torch.Tensor | bytes] = {}
     for entry in sorted(part.entries):
         raw = part.entries[entry]
@@ -172,7 +173,8 @@ def _unpack_component(name: str, part: Component[RawTensor]) -> dict[str, torch.
         if dtype is None:
             where = ascii(tensor_key(name, entry))
             raise FormatError("a dtype that this torch lacks", found=raw.dtype, where=where)
-        leaves[entry] = from_bytes(raw.data, dtype, raw.shape, part.strides[entry])
+        strides = part.strides[entry]
+        leaves[entry] = from_pieces(raw.pieces(), raw.n_bytes, dtype, raw.shape, strides)
     for entry, other in part.aliases.items():
         leaves[entry] = leaves[other]
     return dict(sorted(leaves.items()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -175,12 +175,24 @@ def from_bytes(
     shape: tuple[int, ...],
     stride: tuple[int, ...],
 ) -> torch.Tensor:
+    """What :func:`from_pieces` gives of elements that are in memory."""
+    return from_pieces([data], len(data), dtype, shape, stride)
+
+
+def from_pieces(
+    pieces: Iterable[bytes | bytearray | memoryview],
+    n_bytes: int,
+    dtype: torch.dtype,
+    shape: tuple[int, ...],
+    stride: tuple[int, ...],
+) -> torch.Tensor:
     """A new tensor on the host, in memory of its own that is aligned to 64 bytes.
 
     Alignment decides which vector instructions run, and so decides bits.
 
     Args:
-        data: The elements in row-major order, of exactly the right length.
+        pieces: The elements in row-major order.
+        n_bytes: Their length, of exactly the right size.
         dtype: One of `DTYPES`.
         shape: Sizes.
         stride: Strides in elements, of a non-overlapping, dense layout.
@@ -189,15 +201,23 @@ def from_bytes(
         The tensor; it requires no gradient.
     """
     with torch.inference_mode(mode=False), torch.no_grad():
-        flat = torch.empty(len(data), dtype=torch.uint8, device="cpu")
-        if len(data):
-            _bytes_of(flat)[:] = memoryview(data).cast("B")
+        flat = torch.empty(n_bytes, dtype=torch.uint8, device="cpu")
+        if n_bytes:
+            _fill(_bytes_of(flat), pieces)
         integers = COPYABLE[dtype.itemsize]
         rows = flat.view(integers).view(shape)
-        if rows.stride() == stride or not len(data):
+        if rows.stride() == stride or not n_bytes:
             return rows.view(dtype)
         out = torch.empty_strided(shape, stride, dtype=integers, device="cpu")
         return out.copy_(rows).view(dtype)
+
+
+def _fill(memory: memoryview, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
+    done = 0
+    for piece in pieces:
+        data = memoryview(piece).cast("B")
+        memory[done : done + len(data)] = data
+        done += len(data)
 
 
 def clone_aligned(tensor: torch.Tensor) -> torch.Tensor:

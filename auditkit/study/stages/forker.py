@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from auditkit.errors import RestoreMismatch
+from auditkit.files import store
 from auditkit.formats.sharding import read_sharding
 from auditkit.formats.snapshot_file import LOADER, RECALIBRATION, SHARDING, recalibrated_on
 from auditkit.observe.state.restoring import add_groups, restore
 from auditkit.observe.values.codec import Leaves, unflatten, unpack
 from auditkit.program.session import TrainingSession
 from auditkit.records.sharding import Sharding
-from auditkit.records.tensor import RawTensor
+from auditkit.records.tensor import Tensor
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,19 @@ class Fork:
     sharding: Sharding = field(default_factory=dict)
 
 
-def read_fork(tensors: Mapping[str, RawTensor], meta: object) -> Fork:
+def load_fork(path: Path, *, what: str = "fork") -> Fork:
+    """Thaw a snapshot file, tensor by tensor: no more of it than that is in memory twice.
+
+    Raises:
+        StoreError: When it cannot be read.
+        FormatError: As :func:`read_fork`.
+        RestoreMismatch: As :func:`read_fork`.
+    """
+    with store.open_tensors(path, what=what) as content:
+        return read_fork(*content)
+
+
+def read_fork(tensors: Mapping[str, Tensor], meta: object) -> Fork:
     """Thaw a snapshot file's content into memory of its own.
 
     Raises:

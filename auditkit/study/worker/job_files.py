@@ -14,10 +14,12 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import NothingToPerturb, RestoreMismatch, UnsupportedLoader
 from auditkit.files import store
+from auditkit.formats.flat_order import FlatOrder
 from auditkit.formats.ordering import (
     CURRICULUM,
     Batch,
     delivered_order,
+    flat_sha256,
     keeps_augmentation,
     moves_batches,
     order_sha256,
@@ -375,8 +377,7 @@ def _order_digest(batches: list[Batch], content: bytes | None, skip: int) -> str
     """
     if content is None:
         return order_sha256(batches)
-    cells = np.frombuffer(content, dtype="<i8").reshape(-1, 1, 2)[skip:]
-    return order_sha256(list(cells))
+    return flat_sha256(FlatOrder.of_content(content).part(skip))
 
 
 def _code_folder(job: Job) -> Path | None:

@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 
 from auditkit.errors import AuditError, ProgramFailed
-from auditkit.files import store
 from auditkit.formats.ordering import Batch
 from auditkit.formats.redaction import expand_home
 from auditkit.formats.run_files import OrderFile
@@ -41,7 +40,7 @@ from auditkit.records.registration import RegisterResult
 from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import built_program, data_identity, describe
-from auditkit.study.stages.forker import Fork, read_fork, restore_fork
+from auditkit.study.stages.forker import Fork, load_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.ahead import try_schedule, try_stream
@@ -192,8 +191,7 @@ def _branch(
     job: Job, session: Session, name: str, report_step: Callable[[int], None]
 ) -> BranchRecord:
     plan = plan_of(job)
-    tensors, meta = store.read_tensors(Path(job.fork or ""), what="fork")
-    fork, order = with_batches(session, read_fork(tensors, meta)), read_order(job)
+    fork, order = with_batches(session, load_fork(Path(job.fork or ""))), read_order(job)
     _, spec = plan.branch(name)
     version = job.version_of(name)
     if spec is not None:
@@ -218,8 +216,7 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
     with _session(job, factory) as session:
         first, name, recalibration = 1, "", []
         if job.fork is not None:
-            tensors, meta = store.read_tensors(Path(job.fork), what="fork")
-            fork, name = with_batches(session, read_fork(tensors, meta)), job.branches[0]
+            fork, name = with_batches(session, load_fork(Path(job.fork))), job.branches[0]
             _, spec = plan.branch(name)
             _start_branch(job, session, fork, read_order(job), spec, job.version_of(name))
             first, recalibration = plan.fork_at + 1, fork.recalibration

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from studies import digests_of, tiny_session, trained
 
-from auditkit.errors import FormatError, RestoreMismatch
-from auditkit.study.stages.forker import read_fork, restore_fork
+from auditkit.errors import FormatError, RestoreMismatch, StoreError
+from auditkit.files import store
+from auditkit.study.stages.forker import load_fork, read_fork, restore_fork
 from auditkit.study.stages.snapshotter import Snapshot, freeze
 
 FULL = {"parts": "batchnorm+dropout+ema+scaler", "scheduler": "step", "optimizer": "adamw"}
@@ -101,3 +103,21 @@ def test_a_file_that_is_no_snapshot_is_refused(spoil: Callable[[Any], Any]) -> N
     snapshot, _ = snapshot_at(2)
     with pytest.raises(FormatError):
         read_fork(snapshot.tensors, spoil(snapshot.meta))
+
+
+def test_a_fork_is_read_tensor_by_tensor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot, digests = snapshot_at(6, **FULL)
+    store.write_tensors(tmp_path / "fork", snapshot.tensors, snapshot.meta)
+    monkeypatch.setattr(store, "read_bytes", None)  # which would have all of it in memory
+    with tiny_session(**FULL) as session:
+        restore_fork(session, load_fork(tmp_path / "fork"))
+        assert digests_of(session) == digests
+
+
+def test_what_is_no_fork_is_refused(tmp_path: Path) -> None:
+    for name, data in {"empty": b"", "short": b"\x02" + bytes(7) + b"{"}.items():
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(FormatError, match="not a safetensors file"):
+            load_fork(tmp_path / name)
+    with pytest.raises(StoreError, match="cannot read"):
+        load_fork(tmp_path / "none")
