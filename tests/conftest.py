@@ -18,6 +18,7 @@ from hypothesis import settings
 from prepared_workers import PreparedWorkers
 from studies import PROGRAMS, Run, study_in_process
 
+from auditkit.observe.machine import code
 from auditkit.processes import fork_server
 from auditkit.signing.keys import PrivateKey, generate_key
 from auditkit.signing.trust import default_key, ensure_default_key
@@ -99,6 +100,22 @@ def new_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
 def _no_report_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_test_is_a_users_program() -> Iterator[None]:
+    """Keep hundreds of test modules out of the sources of every recording that is made here."""
+    tests, library = str(Path(__file__).parent), code._library_prefixes
+    files = [str(getattr(module, "__file__", "")) for module in list(sys.modules.values())]
+    known = {file for file in files if file.startswith(tests)}
+
+    def prefixes() -> tuple[str, ...]:
+        script = getattr(sys.modules["__main__"], "__file__", None)  # a test may say it is one
+        return (*library(), *known - {script})
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(code, "_library_prefixes", prefixes)
         yield
 
 

@@ -30,7 +30,10 @@ SETTINGS = settings(
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )
-EVERY, KILL = st.integers(1, 7), st.integers(1, 12)
+EVERY = st.integers(1, 7)
+#: The simplest example of all is the first that is drawn: it is killed where something follows.
+KILL = st.sampled_from([8, *range(1, 13)])
+KILL_AMIDST = st.sampled_from([8, 4, 5, 6, 7, 9, 10])
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ SILENT = ("silently wrong", "crashed", "recording changed it")
 
 
 @seed(1)
-@settings(SETTINGS, max_examples=36)
+@settings(SETTINGS, max_examples=30)
 @given(plan=random_loops.plans(None), every=EVERY, kill=KILL)
 def test_an_honest_loop_resumes_to_the_same_weights(
     judge: Judge, plan: LoopPlan, every: int, kill: int
@@ -77,8 +80,8 @@ def test_an_honest_loop_resumes_to_the_same_weights(
 @pytest.mark.parametrize("flaw", random_loops.FLAWS)
 def test_no_flawed_loop_resumes_to_other_weights_in_silence(judge: Judge, flaw: str) -> None:
     @seed(zlib.crc32(flaw.encode()))
-    @settings(SETTINGS, max_examples=4)
-    @given(random_loops.plans(flaw), EVERY, KILL)
+    @settings(SETTINGS, max_examples=3)
+    @given(random_loops.plans(flaw), EVERY, KILL_AMIDST)
     def sample(plan: LoopPlan, every: int, kill: int) -> None:
         verdict, why = judge(plan, every, kill)
         assert verdict not in SILENT, (verdict, why)
