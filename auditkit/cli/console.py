@@ -64,6 +64,7 @@ class Layout:
 
 
 _ESTIMATE = ("perturbation", "metric", "time")
+_TESTS = ("seeds", "t test", "relabeling")
 
 #: Every table with column headings that the command line prints.
 LAYOUTS: Mapping[str, Layout] = {
@@ -227,11 +228,7 @@ LAYOUTS: Mapping[str, Layout] = {
         first_to_go=("equivalence", "pairs", "smallest effect", "by SD"),
         is_grouped=True,
     ),
-    "power curve": Layout(
-        ("seeds", "t test", "relabeling"),
-        numbers=("seeds", "t test", "relabeling"),
-        words=("power", "relabeling"),
-    ),
+    "power curve": Layout(_TESTS, numbers=_TESTS, words=("power", "relabeling")),
     "branches": Layout(
         ("seed", "branch", "role", "version", "status", "order sha256"),
         whole=("seed", "branch", "role", "version", "order sha256"),

@@ -70,7 +70,6 @@ def table(
     numbers: frozenset[int] = frozenset(),
     *,
     is_prose: bool = False,
-    is_judged: bool = False,
 ) -> Html:
     """A table whose first column names its rows.
 
@@ -80,8 +79,6 @@ def table(
         rows: Cells.
         numbers: Positions of columns of numbers.
         is_prose: Whether its last column is text that may be broken anywhere.
-        is_judged: Whether its last column is what its rows come to: it stays where a narrow
-            screen moves the others.
     """
     head = [element("th", cell, scope="col", class_=_kind(n, numbers)) for n, cell in _at(headings)]
     body = [
@@ -101,7 +98,7 @@ def table(
         element("caption", text(caption)),
         element("thead", element("tr", *head)),
         element("tbody", joined(body)),
-        class_="prose" if is_prose else "judged" if is_judged else None,
+        class_="prose" if is_prose else None,
     )
     # wider than a phone: it is moved by itself, with the keyboard, too
     return element("div", whole, class_="wide", tabindex="0", role="region", aria_label=caption)

@@ -18,7 +18,7 @@ from auditkit.paper.markup import (
     table,
     text,
 )
-from auditkit.paper.report_tables import ReportTable, to_grouped, to_html
+from auditkit.paper.report_tables import ReportTable, to_html
 from auditkit.paper.self_check import (
     SignedStatement,
     script_element,
@@ -253,7 +253,7 @@ def _estimands(report: VerificationReport, said: Said, shown: Shown) -> Iterator
     if report.verdict == "sampled":
         yield paragraph(f"Sampled: most numbers are as recorded, not recomputed. {report.replay}")
     yield bullets(said.estimates)
-    yield from map(to_grouped, shown.tables)
+    yield from map(to_html, shown.tables)
     for picture in shown.pictures:
         yield section(3, picture.title, _figure(picture))
     rows = sum(len(item.rows) for item in shown.everything)
@@ -275,7 +275,7 @@ def _recording(
     about = facts("The loop and the program", said.facts)
     yield section(2, "The recording", _unreplayed(report), about)
     if shown.tables:
-        yield section(2, "What the loop logged", *map(to_grouped, shown.tables))
+        yield section(2, "What the loop logged", *map(to_html, shown.tables))
     for picture in shown.pictures:
         yield section(2, picture.title, _figure(picture))
     rows = [

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 
 from auditkit.paper.escaping import latex_text
 from auditkit.paper.grouped import grouped_table
-from auditkit.paper.markup import Html, bullets, joined, table, text
+from auditkit.paper.markup import Html, bullets, joined
 from auditkit.paper.words import heading
 from auditkit.records.back_flow import Alignment, BackFlow
 from auditkit.records.estimate import (
@@ -83,16 +83,10 @@ class ReportTable:
 
 
 def to_html(shown: ReportTable) -> Html:
-    """The table with its notes; every heading says what it means."""
-    cells = [[text(cell) for cell in row] for row in shown.rows]
-    headings = [heading(name) for name in shown.headings]
-    is_judged = shown.headings[-1] == "verdict"
-    whole = table(shown.title, headings, cells, shown.number_columns, is_judged=is_judged)
-    return joined((whole, bullets(shown.notes)))
+    """The table with its notes; every heading says what it means.
 
-
-def to_grouped(shown: ReportTable) -> Html:
-    """The same, for what is read on a narrow screen, too: rows in groups in place of columns."""
+    On a narrow screen it has rows in groups in place of columns, so that nothing is cut off.
+    """
     headings = [heading(name) for name in shown.headings]
     numbers = shown.number_columns
     whole = grouped_table(shown.title, headings, shown.headings, shown.rows, numbers)

@@ -86,9 +86,6 @@ figcaption { color: var(--muted); font-size: .9rem; }
 dt { font-weight: bold; margin-top: .8rem; }
 dd { margin: 0 0 0 1rem; }
 @media screen and (max-width: 48rem) {
-  .judged th:last-child, .judged td:last-child { position: sticky; right: 0; min-width: 5.5rem;
-    max-width: 7rem; padding-left: .4rem; background: var(--ground);
-    box-shadow: inset 1px 0 var(--line); }
   .wide:has(> .grouped) { background: none; }
   .grouped, .grouped caption, .grouped tbody, .grouped tbody th { display: block; }
   .grouped thead { display: none; }
@@ -100,6 +97,7 @@ dd { margin: 0 0 0 1rem; }
   .grouped tbody th, .grouped td { display: block; border: 0; padding: 0; text-align: left; }
   .grouped td::before { content: attr(data-label) " "; color: var(--muted); }
 }
+@page { margin: 16mm 14mm; }
 @media print {
   .on-screen { display: none; }
   body { max-width: none; padding: 0; font-size: 10pt; }

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from report_reading import named, parsed, tables, words
 
-from auditkit.paper.report_tables import ReportTable, to_grouped
+from auditkit.paper.report_tables import ReportTable, to_html
 from auditkit.paper.style import style_sheet
 
 TABLE = ReportTable(
@@ -15,7 +15,7 @@ TABLE = ReportTable(
 
 
 def test_a_row_that_follows_one_of_the_same_name_is_marked_and_every_cell_named() -> None:
-    page = f"<!DOCTYPE html><title>x</title>{to_grouped(TABLE)}"
+    page = f"<!DOCTYPE html><title>x</title>{to_html(TABLE)}"
     assert tables(page)["Effects"] == [list(TABLE.headings), *map(list, TABLE.rows)]
     rows = list(named(parsed(page), "tr"))[1:]
     assert [row.get("class") for row in rows] == [None, "again", None, None]

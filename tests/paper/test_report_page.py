@@ -12,6 +12,7 @@ from auditkit.cli.console import LAYOUTS
 from auditkit.paper.drawing import to_svg
 from auditkit.paper.pictures import study_pictures
 from auditkit.paper.report_page import Picture, Said, Shown, is_page, page
+from auditkit.paper.report_tables import ReportTable
 from auditkit.paper.style import PALETTES, SERIES
 from auditkit.paper.words import anchor, glossary, hover
 from auditkit.records.manifest import StudyManifest
@@ -172,7 +173,18 @@ def test_what_a_phone_cannot_show_beside_each_other_is_broken_or_moved(whole: st
         if place.get("class") == "wide":  # moved by the keyboard, too
             assert place.get("tabindex") == "0"
             assert place.get("aria-label")
-    assert ".judged td:last-child { position: sticky; right: 0;" in whole
+    estimate = ReportTable("x", "Effects: all rows", ("a", "verdict"), (), (("b", "effect"),))
+    shown = Shown(everything=(estimate,))
+    every = page("example", example_report(), example_manifest(), Said(), shown)
+    (table,) = (
+        t
+        for d in named(parsed(every), "details")
+        for t in named(d, "table")
+        if estimate.title in words(t)
+    )
+    assert table.get("class") == "grouped"  # nothing of it has to be moved
+    assert "position: sticky" not in whole  # it hides what lies below
+    assert "@page { margin: " in whole
     assert "no-repeat scroll" in whole  # the shadow at an end that hides columns
 
 

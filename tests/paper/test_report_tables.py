@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import io
-from dataclasses import replace
 
 from checklist_example import example_estimates
 from report_reading import tables
@@ -26,6 +25,8 @@ def test_latex_is_escaped_and_its_numbers_stand_right() -> None:
         r"% Distance\_of 100 \%",
         r"% * note \$1\$",
         r"{\footnotesize\setlength{\tabcolsep}{3pt}%",
+        r"\providecommand{\resizebox}[3]{#3}% without \usepackage{graphicx} as wide as it is",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         r"\begin{tabular}{@{}lr@{}}",
         r"\toprule",
         r"perturbation & excess \\",
@@ -33,19 +34,13 @@ def test_latex_is_escaped_and_its_numbers_stand_right() -> None:
         r"a\_b \& \{c\} & 1e-05 \\",
         r"\textless{}b\textgreater{} & -0.1 \\",
         r"\bottomrule",
-        r"\end{tabular}}",
+        r"\end{tabular}}}",
     ]
 
 
 def test_html_holds_the_same_cells() -> None:
     page = f"<!DOCTYPE html><title>x</title>{to_html(TABLE)}"
     assert tables(page)["Distance_of 100 %"] == [list(TABLE.headings), *map(list, TABLE.rows)]
-
-
-def test_a_verdict_stays_where_a_phone_moves_the_other_columns() -> None:
-    judged = replace(TABLE, headings=("perturbation", "verdict"), numbers=())
-    assert '<table class="judged">' in to_html(judged)
-    assert "judged" not in to_html(TABLE)
 
 
 def test_csv_holds_every_number_in_full() -> None:
