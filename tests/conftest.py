@@ -15,11 +15,11 @@ import pytest
 import torch
 from cli_shell import end_processes
 from hypothesis import settings
-from prepared_workers import PreparedWorkers
+from prepared_interpreters import PreparedInterpreters
 from studies import PROGRAMS, Run, study_in_process
 
 from auditkit.observe.machine import code
-from auditkit.processes import fork_server
+from auditkit.processes import commands, fork_server
 from auditkit.signing.keys import PrivateKey, generate_key
 from auditkit.signing.trust import default_key, ensure_default_key
 
@@ -79,21 +79,23 @@ def _no_plug_is_pulled() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _workers_are_forked() -> Iterator[None]:
+def _processes_are_forked() -> Iterator[None]:
     if not fork_server.CAN_FORK:
         yield
         return
-    prepared = PreparedWorkers()
+    prepared = PreparedInterpreters()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fork_server, "subprocess", prepared)
+        for starts in (fork_server, commands):
+            patch.setattr(starts, "subprocess", prepared)
         yield
     prepared.close()
 
 
 @pytest.fixture
 def new_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start every prepared process anew after all."""
-    monkeypatch.setattr(fork_server, "subprocess", subprocess)
+    """Start every worker and command anew after all."""
+    for starts in (fork_server, commands):
+        monkeypatch.setattr(starts, "subprocess", subprocess)
 
 
 @pytest.fixture(autouse=True, scope="session")

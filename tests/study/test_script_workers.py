@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_shell import CompletedCommand, Shell
 from studies import PROGRAMS
 
 from auditkit.errors import AuditError, PlanError, ProgramError, ProgramFailed
@@ -41,27 +40,15 @@ OPTIONS = [
 
 
 class Study:
-    """One study of the script, run by the real command line."""
+    """One study of the script, whose command runs in processes of its own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environment = {
-            **os.environ,
-            "XDG_CONFIG_HOME": str(folder / "config"),
-            "HOME": str(folder / "home"),
-        }
+        self._shell = Shell.at(folder / "user", keygen=False)
+        self.folder = self._shell.folder
         self.ran = self("run", *OPTIONS, "--out", "out", "--", *COMMAND)
 
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "auditkit", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+    def __call__(self, *arguments: str) -> CompletedCommand:
+        return self._shell(*arguments)
 
     @property
     def manifest(self) -> StudyManifest:
@@ -72,7 +59,7 @@ class Study:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     found = Study(tmp_path_factory.mktemp("scripts"))
-    assert found.ran.returncode == 0, found.ran.stderr
+    assert found.ran.code == 0, found.ran.err
     return found
 
 
@@ -106,16 +93,16 @@ def test_the_manifest_names_the_command_and_holds_the_script(study: Study) -> No
 
 def test_without_a_command_nothing_is_replayed(study: Study) -> None:
     done = study("verify", "out/manifest.json", "--json", "-")
-    report: Any = canonical.loads(done.stdout.encode(), what="report")
-    assert (done.returncode, report["verdict"]) == (0, "integrity-only")
+    report: Any = canonical.loads(done.out.encode(), what="report")
+    assert (done.code, report["verdict"]) == (0, "integrity-only")
     assert "verify MANIFEST -- COMMAND" in report["checks"][7]["summary"]
     assert report["estimates"] is None
 
 
 def test_with_the_command_it_verifies_and_estimates(study: Study) -> None:
     done = study("verify", "out/manifest.json", "--json", "-", "--", *COMMAND)
-    report: Any = canonical.loads(done.stdout.encode(), what="report")
-    assert (done.returncode, report["verdict"]) == (0, "verified"), done.stdout
+    report: Any = canonical.loads(done.out.encode(), what="report")
+    assert (done.code, report["verdict"]) == (0, "verified"), done.out
     estimates = report["estimates"]
     assert estimates["times"] == {"t0+2": 12, "t0+W": 13, "t0+6": 16, "T": 18}
     assert {row["time"] for row in estimates["distances"]} == set(estimates["times"])
@@ -127,8 +114,8 @@ def test_another_script_is_told(study: Study) -> None:
     (study.folder / "other.py").write_text(text)
     command = (sys.executable, "other.py", "{seed}", "2")
     done = study("verify", "out/manifest.json", "--replay", "1", "--json", "-", "--", *command)
-    report: Any = canonical.loads(done.stdout.encode(), what="report")
-    assert done.returncode == 1
+    report: Any = canonical.loads(done.out.encode(), what="report")
+    assert done.code == 1
     findings = report["checks"][7]["findings"]
     assert any("other.py, script_study.py" in finding["message"] for finding in findings)
     assert (findings[1]["step"], findings[1]["where"]) == (1, "seed 0, trunk")

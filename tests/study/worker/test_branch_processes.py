@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from auditkit.errors import (
 )
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.declaration import DECLARATIONS
-from auditkit.records.job import ProgramSource
+from auditkit.records.job import Job, ProgramSource
 from auditkit.records.plan import StudyPlan
 from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
@@ -92,15 +92,39 @@ def run(
     return files, said
 
 
-@pytest.mark.parametrize("n_workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
+class PartlyForked:
+    """Workers of which those of some seeds are new interpreters."""
+
+    def __init__(self, forked: Workers, alone: Workers, seeds: Collection[int]) -> None:
+        self._forked, self._alone, self._seeds = forked, alone, seeds
+
+    def _of(self, job: Job) -> Workers:
+        return self._alone if job.seed in self._seeds else self._forked
+
+    def run(self, job: Job, *told: Any) -> Any:
+        return self._of(job).run(job, *told)
+
+    def run_seed(self, job: Job, *told: Any) -> Any:
+        return self._of(job).run_seed(job, *told)
+
+    def stop(self) -> None:
+        """Both are stopped elsewhere."""
+
+
+@pytest.mark.usefixtures("new_interpreters")
+@pytest.mark.parametrize(
+    ("n_workers", "seeds"), [("0", {5}), pytest.param("2", {4, 5}, marks=pytest.mark.slow)]
+)
 def test_forks_leave_the_bytes_of_new_interpreters(
-    tmp_path: Path, forked: Workers, n_workers: str
+    tmp_path: Path, forked: Workers, n_workers: str, seeds: set[int]
 ) -> None:
+    # Of the later seed trunk and branches are forks that share their imports.
     arguments = {"workers": n_workers, "optimizer": "adam", "parts": "batchnorm+dropout+ema"}
     target = "tiny_study.py:make_program"
     by_forks, _ = run(tmp_path / "forks", target, forked, arguments, FEW)
     with Workers(fork=False) as alone:
-        by_new_ones, _ = run(tmp_path / "new", target, alone, arguments, FEW)
+        others: Any = PartlyForked(forked, alone, seeds)
+        by_new_ones, _ = run(tmp_path / "new", target, others, arguments, FEW)
     assert by_forks == by_new_ones
     assert len(by_forks) > 4 * len(FEW.branch_names)
 
