@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from auditkit.cli.console import interval, number
 from auditkit.cli.estimand_tables import EstimandTable
-from auditkit.cli.row_signs import p_value
+from auditkit.cli.row_signs import INTERVAL_SIGN, excludes_0, p_value
 from auditkit.records.back_flow import BackFlow
-from auditkit.records.estimate import AS_IS, EstimateTable
+from auditkit.records.estimate import AS_IS, EQUIVALENT, INCONCLUSIVE, EstimateTable
 from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import as_typed, rounded
 
@@ -24,6 +24,11 @@ _WITHIN = (
     "inside the plan's margin"
 )
 
+_APART = (
+    f"{INTERVAL_SIGN} the interval is of this row alone, and without 0; the verdict follows both "
+    "tests and the adjusted p"
+)
+
 
 def back_flow_table(estimates: EstimateTable, *, everything: bool) -> EstimandTable | None:
     """All rows, or those of tv and of the primary metric; None where there are none."""
@@ -31,8 +36,9 @@ def back_flow_table(estimates: EstimateTable, *, everything: bool) -> EstimandTa
     if not shown:
         return None
     title = "Back-flow: do two histories part further on common data? D2 - D1"
-    notes = (*_NOTES, _WITHIN) if any(row.margin is not None for row in shown) else _NOTES
-    return EstimandTable("back-flow", title, tuple(map(_cells, shown)), notes)
+    notes = [*_NOTES, *([_WITHIN] if any(row.margin is not None for row in shown) else ())]
+    notes += [_APART] if any(map(_is_beside_another_interval, shown)) else []
+    return EstimandTable("back-flow", title, tuple(map(_cells, shown)), tuple(notes))
 
 
 def shown_back_flow(estimates: EstimateTable, *, everything: bool) -> list[BackFlow]:
@@ -87,8 +93,12 @@ def _cells(row: BackFlow) -> tuple[str, ...]:
         number(_plain(row.floor, row)),
         interval(row.excess_interval, row.metric),
         q,
-        row.verdict or "-",
+        (row.verdict or "-") + (f" {INTERVAL_SIGN}" if _is_beside_another_interval(row) else ""),
     )
+
+
+def _is_beside_another_interval(row: BackFlow) -> bool:
+    return row.verdict in {INCONCLUSIVE, EQUIVALENT} and excludes_0(row.interval)
 
 
 def _metric(row: BackFlow) -> str:

@@ -149,10 +149,12 @@ def _profile(rows: Sequence[ProfileRow], *, everything: bool) -> EstimandTable:
     notes = [_parts_of(rows)]
     shown = list(rows)
     if not everything and len(rows) > _MAX_PROFILE:
-        shown = sorted(rows, key=lambda row: 2.0 if row.adjusted_p is None else row.adjusted_p)
-        shown = shown[:_MAX_PROFILE]
+        shown = sorted(rows, key=_profile_q)[:_MAX_PROFILE]
+        tied = sum(_profile_q(row) <= _profile_q(shown[-1]) for row in rows)
+        which = f", the first of {tied} with no larger one" if tied > _MAX_PROFILE else ""
         notes.append(
-            f"the {_MAX_PROFILE} rows of {len(rows)} with the smallest q; the rest: --json"
+            f"the {_MAX_PROFILE} rows of {len(rows)} with the smallest q{which}; the rest: "
+            "--all, --json"
         )
     cells = tuple(
         (
@@ -169,6 +171,10 @@ def _profile(rows: Sequence[ProfileRow], *, everything: bool) -> EstimandTable:
         for row in shown
     )
     return EstimandTable("profile", title, cells, tuple(notes))
+
+
+def _profile_q(row: ProfileRow) -> float:
+    return 2.0 if row.adjusted_p is None else row.adjusted_p
 
 
 def _parts_of(rows: Sequence[ProfileRow]) -> str:

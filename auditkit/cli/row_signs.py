@@ -65,7 +65,7 @@ def is_beside_another_interval(row: Row) -> bool:
     """Whether the interval, by itself, would make one expect another verdict."""
     if row.interval is None or row.verdict == EXACTLY_ZERO:
         return False
-    is_apart, is_difference = _excludes_0(row.interval), isinstance(row, SignedEstimate)
+    is_apart, is_difference = excludes_0(row.interval), isinstance(row, SignedEstimate)
     if row.verdict == INCONCLUSIVE:  # a distance's interval does not stand beside its verdict
         return is_difference and is_apart
     return is_apart if row.verdict == EQUIVALENT else not (is_difference or is_apart)
@@ -110,6 +110,9 @@ def _of_equivalent(marked: Sequence[Row]) -> Iterator[str]:
         )
 
 
-def _excludes_0(bounds: Interval) -> bool:
+def excludes_0(bounds: Interval | None) -> bool:
+    """Whether there is an interval, and 0 is not in it."""
+    if bounds is None:
+        return False
     is_above = bounds.low is not None and bounds.low > 0
     return is_above or (bounds.high is not None and bounds.high < 0)

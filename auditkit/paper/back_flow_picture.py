@@ -8,7 +8,14 @@ from typing import Any
 from auditkit.paper.drawing import Drawn, label
 from auditkit.paper.style import BLUE, GREEN, GREY, VERMILION
 from auditkit.records.back_flow import ARMS, BROKEN_ARM, CARRIED, CONTRAST, BackFlow
-from auditkit.records.estimate import AS_IS, EQUIVALENT, EXACTLY_ZERO, INCONCLUSIVE, EstimateTable
+from auditkit.records.estimate import (
+    AS_IS,
+    EQUIVALENT,
+    EXACTLY_ZERO,
+    INCONCLUSIVE,
+    SAME,
+    EstimateTable,
+)
 from auditkit.records.metric_names import base_metric
 from auditkit.records.plan import as_typed
 
@@ -20,7 +27,7 @@ _STYLES = {
 }
 
 #: Verdicts of an empty marker.
-_NO_DIRECTION = ("", INCONCLUSIVE, EQUIVALENT, EXACTLY_ZERO)
+_NO_DIRECTION = ("", INCONCLUSIVE, EQUIVALENT, EXACTLY_ZERO, SAME)
 
 #: Treatments that are drawn, and inches of one.
 _MAX_ROWS, _ROW = 20, 0.95

@@ -44,8 +44,9 @@ PALETTES = {
 
 _RULES = """
 * { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 64rem; padding: 1rem; background: var(--ground);
+body { margin: 0 auto; max-width: 76rem; padding: 1rem; background: var(--ground);
   color: var(--text); font: 1rem/1.5 system-ui, sans-serif; overflow-wrap: anywhere; }
+p, ul, dl { max-width: 62rem; }
 h1 { font-size: 1.6rem; margin: .5rem 0; }
 h2 { font-size: 1.3rem; margin: 2.2rem 0 .5rem; border-bottom: 1px solid var(--line); }
 h3 { font-size: 1.05rem; margin: 1.4rem 0 .3rem; }

@@ -24,7 +24,7 @@ from auditkit.records.back_flow import (
     BackFlow,
 )
 from auditkit.records.causal_break import broken
-from auditkit.records.estimate import ALPHA, EQUIVALENT, EXACTLY_ZERO, INCONCLUSIVE, MIN_PAIRS
+from auditkit.records.estimate import ALPHA, EQUIVALENT, EXACTLY_ZERO, INCONCLUSIVE, MIN_PAIRS, SAME
 from auditkit.records.metric_names import qualified
 from auditkit.records.plan import CONFIRMATORY, StudyPlan
 from auditkit.statistics import inference
@@ -253,6 +253,8 @@ def _verdict(row: BackFlow, q: float | None, equivalence_q: float | None) -> str
         return EXACTLY_ZERO
     if row.n < MIN_PAIRS:
         return ""
+    if not any(row.per_seed):
+        return SAME
     is_inside = equivalence_q is not None and equivalence_q <= ALPHA
     side = _side(row, q)
     if side is None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from record_examples import DISTANCE, GENERALISED, PROFILE, SIGNED, SPREAD, TABLE
+from record_examples import BACK_FLOW, DISTANCE, GENERALISED, PROFILE, SIGNED, SPREAD, TABLE
 from report_reading import tables
 
 from auditkit.cli import report as command
@@ -135,7 +135,30 @@ def test_the_page_has_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
     few = command._Found(replace_report(many), object())  # type: ignore[arg-type]
     (profile,) = (table for table in command._everything(few) if table.name == "profile")
     assert len(profile.rows) == 40
-    assert "the 40 rows of 50 with the smallest q; the rest: --json" in profile.notes
+    tied = "the 40 rows of 50 with the smallest q, the first of 50 with no larger one; the rest: "
+    assert f"{tied}--all, --json" in profile.notes
+    apart = tuple(replace(PROFILE, adjusted_p=n / 100) for n in range(50))
+    shown_ = further_tables(replace(EXAMPLE, profiles=apart), everything=False)
+    (notes,) = (table.notes for table in shown_ if table.name == "profile")
+    assert "the 40 rows of 50 with the smallest q; the rest: --all, --json" in notes
+
+
+@pytest.mark.parametrize(
+    ("verdict", "low", "is_marked"),
+    [
+        ("equivalent", 0.1, True),
+        ("inconclusive", 0.1, True),
+        ("inconclusive", -0.1, False),
+        ("amplification", 0.1, False),
+    ],
+)
+def test_a_back_flow_whose_interval_says_another_thing_is_marked(
+    verdict: str, low: float, is_marked: bool
+) -> None:
+    row = replace(BACK_FLOW, verdict=verdict, interval=Interval(low, 0.9, 0.95))
+    found = of(replace(EXAMPLE, back_flow=(row,)), "back-flow")
+    assert found.rows[0][-1] == f"{verdict} ^" if is_marked else verdict
+    assert any(note.startswith("^ the interval") for note in found.notes) == is_marked
 
 
 def replace_report(estimates: EstimateTable) -> Any:

@@ -10,7 +10,7 @@ from scipy import stats
 from synthetic_outcomes import NAME, diverged, outcome_of, plan_of
 
 from auditkit.records.back_flow import BackFlow
-from auditkit.records.estimate import EQUIVALENT, EXACTLY_ZERO, INCONCLUSIVE, EstimateTable
+from auditkit.records.estimate import EQUIVALENT, EXACTLY_ZERO, INCONCLUSIVE, SAME, EstimateTable
 from auditkit.statistics.estimands import estimate
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
 
@@ -169,6 +169,13 @@ def test_without_a_floor_or_a_third_seed_nothing_is_called_equivalent() -> None:
 
 def _unbroken(one: SeedOutcomes) -> dict[str, BranchTables]:
     return {"control": one.control, "placebo-0": one.placebos[0], **one.treatments}
+
+
+def test_a_contrast_of_two_zeros_is_the_same_in_every_seed() -> None:
+    still = [seed_of(n, 0.0, 0.0, 0.0, 0.01 + j) for n, j in enumerate(JITTER)]
+    found = flows(still)
+    assert found["carried"].verdict == found["broken"].verdict == EXACTLY_ZERO
+    assert (found["contrast"].mean, found["contrast"].verdict) == (0.0, SAME)
 
 
 def test_two_seeds_give_values_only() -> None:
