@@ -66,7 +66,7 @@ SILENT = ("silently wrong", "crashed", "recording changed it")
 
 
 @seed(1)
-@settings(SETTINGS, max_examples=30)
+@settings(SETTINGS, max_examples=36)
 @given(plan=random_loops.plans(None), every=EVERY, kill=KILL)
 def test_an_honest_loop_resumes_to_the_same_weights(
     judge: Judge, plan: LoopPlan, every: int, kill: int
@@ -80,7 +80,7 @@ def test_an_honest_loop_resumes_to_the_same_weights(
 @pytest.mark.parametrize("flaw", random_loops.FLAWS)
 def test_no_flawed_loop_resumes_to_other_weights_in_silence(judge: Judge, flaw: str) -> None:
     @seed(zlib.crc32(flaw.encode()))
-    @settings(SETTINGS, max_examples=3)
+    @settings(SETTINGS, max_examples=4)
     @given(random_loops.plans(flaw), EVERY, KILL_AMIDST)
     def sample(plan: LoopPlan, every: int, kill: int) -> None:
         verdict, why = judge(plan, every, kill)
