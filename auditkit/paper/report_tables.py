@@ -106,7 +106,7 @@ def to_latex(shown: ReportTable) -> str:
         r"\midrule",
         *map(_latex_row, shown.rows),
         r"\bottomrule",
-        r"\end{tabular}}}",
+        r"\end{tabular}}}%",  # a space behind it would not fit
     ]
     notes = [f"% {latex_text(note)}" for note in (shown.title, *shown.notes)]
     return LATEX_HEAD + "\n".join([*notes, *lines]) + "\n"

@@ -385,6 +385,7 @@ class _StudyVerification(Verification):
         left_out = why_no_pair(run, table)
         if left_out is not None:
             self._checks.add(10, [Finding(left_out)])
+            self._checks.sum_up(10, "every control or treatment diverged")
             return None
         near = near_copies(table.distances)
         if near is not None:

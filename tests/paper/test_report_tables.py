@@ -34,7 +34,7 @@ def test_latex_is_escaped_and_its_numbers_stand_right() -> None:
         r"a\_b \& \{c\} & 1e-05 \\",
         r"\textless{}b\textgreater{} & -0.1 \\",
         r"\bottomrule",
-        r"\end{tabular}}}",
+        r"\end{tabular}}}%",
     ]
 
 

@@ -605,6 +605,7 @@ def test_treatments_that_all_diverged_are_named_with_their_step(
     report = check(run)
     assert failures(report) == {10}, findings_text(report)
     assert (report.verdict, report.exit_code, report.estimates) == ("failed", 1, None)
+    assert result_of(report, 10).summary == "every control or treatment diverged"
     said = first_finding(report, 10).message
     assert "no pair is left: every control or treatment diverged: momentum-reset in 1 of 1" in said
     assert "seeds (first at step 7)" in said

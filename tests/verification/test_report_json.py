@@ -185,6 +185,21 @@ def test_a_report_that_does_not_agree_is_refused(given: VerificationReport, says
     assert caught.value.exit_code == 1
 
 
+def test_a_replay_that_found_more_wrong_need_not_agree_beyond_the_files() -> None:
+    seen = replace(REPORT, verdict="failed", exit_code=1, estimates=None)
+    executed = replace(seen, environment=MANIFEST.environment)
+    for number in (4, 9):
+        found = changed_check(executed, number, status="failed", findings=(Finding("m"),))
+        check_agreement(found, HERE, MANIFEST, what="report.json")
+        with pytest.raises(AuditError, match=f"check {number}"):  # it was not executed
+            check_agreement(replace(found, environment=None), HERE, MANIFEST, what="report.json")
+        with pytest.raises(AuditError, match=f"check {number}"):  # nor does it verify by that
+            check_agreement(replace(found, verdict="verified"), HERE, MANIFEST, what="report.json")
+    other_files = changed_check(executed, 3, status="failed")
+    with pytest.raises(AuditError, match="check 3"):
+        check_agreement(other_files, HERE, MANIFEST, what="report.json")
+
+
 def test_the_schema_has_a_place_for_every_field() -> None:
     full = replace(
         REPORT,
