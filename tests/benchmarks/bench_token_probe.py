@@ -21,6 +21,9 @@ would need more than 30 GB.
     file, check that file, and compute every metric.
 ``equal``
     as ``look``, of a branch that has its control's weights, such as the replica.
+``seed``
+    as ``verify``, of a control, a branch and a replica: what a study of one treatment has at each
+    time. Of whole tables the replica is taken to need what the branch does.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -66,37 +70,58 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+def timed(call: Callable[[], Any]) -> tuple[float, Any]:
+    """Processor time of a call, and its result."""
+    begin = time.process_time()
+    found = call()
+    return time.process_time() - begin, found
+
+
+def kept(folder: Path, labels: np.ndarray[Any, Any], tables: dict[str, Any]) -> Path:
+    """The file of a branch."""
+    path = folder / "branch.safetensors"
+    store.write_tensors(path, outcome_to_tensors(Outcome(labels, tables)))
+    return path
+
+
+def again(path: Path, found: dict[str, Any], given: dict[str, Any] | None) -> None:
+    """What a verifier does with the file of a branch, or of the control where none is given."""
+    recorded = outcome_from_tensors(store.read_tensors(path, what="branch")[0], what="branch")
+    assert all(recorded.tables[name].tobytes() == found[name].tobytes() for name in found)
+    table = position_tables(recorded.tables)["T"]
+    if isinstance(table, np.ndarray):
+        assert np.isfinite(table).all()
+        assert (np.abs(table.astype(np.float64).sum(axis=1) - 1) < 1e-4).all()
+    signed_metrics(table, recorded.labels)
+    if given is not None:
+        distances(position_tables(given)["T"], table)
+
+
 @torch.no_grad()
 def streamed(rows: int, length: int, classes: int, folder: Path) -> dict[str, float]:
     """Look as it is done now."""
     control, branch, ids = make(rows, length, classes)
     probe = Probe(ids[:, :-1], ids[:, 1:])
+    labels = probe.known_labels.numpy()
     reference = Reference()
     base = peak()
-    given = look_by_position(control, probe, "T", Beside(0, reference))
+    own, given = timed(lambda: look_by_position(control, probe, "T", Beside(0, reference)))
+    path = kept(folder, labels, given)
+    seed = own + timed(lambda: again(path, given, None))[0]
     reference.complete = True
-    begin = time.process_time()
-    found = look_by_position(branch, probe, "T", Beside(0, reference))
-    look = time.process_time() - begin
-    begin = time.process_time()
-    look_by_position(control, probe, "T", Beside(0, reference))
-    equal = time.process_time() - begin
-    labels = probe.known_labels.numpy()
-    path = folder / "branch.safetensors"
-    store.write_tensors(path, outcome_to_tensors(Outcome(labels, found)))
-    begin = time.process_time()
-    recorded = outcome_from_tensors(store.read_tensors(path, what="branch")[0], what="branch")
-    assert all(recorded.tables[name].tobytes() == found[name].tobytes() for name in found)
-    tables, there = position_tables(recorded.tables), position_tables(given)
-    signed_metrics(tables["T"], labels)
-    distances(there["T"], tables["T"])
-    again = time.process_time() - begin
+    look, found = timed(lambda: look_by_position(branch, probe, "T", Beside(0, reference)))
+    equal, replica = timed(lambda: look_by_position(control, probe, "T", Beside(0, reference)))
+    path = kept(folder, labels, replica)
+    seed += equal + timed(lambda: again(path, replica, given))[0]
+    path = kept(folder, labels, found)
+    verify = look + timed(lambda: again(path, found, given))[0]
     return {
         "memory": peak() - base,
         "disk": path.stat().st_size / 1e6,
         "look": look,
         "equal": equal,
-        "verify": look + again,
+        "verify": verify,
+        "seed": seed + verify,
     }
 
 
@@ -111,28 +136,21 @@ def whole(rows: int, length: int, classes: int, folder: Path) -> dict[str, float
     """Look as it was done before, and keep the table."""
     control, branch, ids = make(rows, length, classes)
     labels = ids[:, 1:].flatten().numpy()
-    given = whole_table(control, ids[:, :-1])
+    own, given = timed(lambda: {"T": whole_table(control, ids[:, :-1])})
     base = peak()
-    begin = time.process_time()
-    found = whole_table(branch, ids[:, :-1])
-    look = time.process_time() - begin
-    path = folder / "branch.safetensors"
-    store.write_tensors(path, outcome_to_tensors(Outcome(labels, {"T": found})))
-    begin = time.process_time()
-    recorded = outcome_from_tensors(store.read_tensors(path, what="branch")[0], what="branch")
-    table = recorded.tables["T"]
-    assert table.tobytes() == found.tobytes()
-    assert np.isfinite(table).all()
-    assert (np.abs(table.astype(np.float64).sum(axis=1) - 1) < 1e-4).all()
-    signed_metrics(table, labels)
-    distances(given, table)
-    again = time.process_time() - begin
+    look, found = timed(lambda: {"T": whole_table(branch, ids[:, :-1])})
+    path = kept(folder, labels, found)
+    verify = look + timed(lambda: again(path, found, given))[0]
+    memory = peak() - base
+    path = kept(folder, labels, given)
+    own += timed(lambda: again(path, given, None))[0]
     return {
-        "memory": peak() - base,
+        "memory": memory,
         "disk": path.stat().st_size / 1e6,
         "look": look,
         "equal": look,
-        "verify": look + again,
+        "verify": verify,
+        "seed": own + 2 * verify,
     }
 
 
