@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from auditkit.errors import ArtifactMismatch, ArtifactMissing, FormatError
-from auditkit.files import artifacts, store
+from auditkit.files import artifacts
 from auditkit.formats import tensor_file
 from auditkit.formats.data_position import epoch_of
 from auditkit.formats.recipes import digests_raw, evidence_recipe
@@ -32,10 +33,13 @@ from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
 from auditkit.records.manifest import BranchRecord, FileRecord, SeedRecord, StudyManifest
 from auditkit.records.recording import RecordingManifest
-from auditkit.records.tensor import RawTensor, Tensor
+from auditkit.records.tensor import FileTensor, RawTensor, Tensor
 
 #: Bytes of a large file that are in memory at a time.
 _PIECE = 2**22
+
+#: Most bytes that are read at once: the kernel gives 2 GiB.
+_ONE_READ = 2**30
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,19 @@ class SignedFolder:
             ArtifactError: When it is not listed, missing, or not what was signed.
             FormatError: When it is no tensor file.
         """
-        record = self.listed(name)
-        data = artifacts.safe_read(
-            self.root, name, expected_size=record.size, expected_sha256=record.sha256
-        )
+        record, digest = self.listed(name), hashlib.sha256()
+        with (
+            self._damage_first(record),
+            artifacts.open_reader(self.root, name, expected_size=record.size) as read,
+        ):
+            found, metadata = tensor_file.from_file(read, record.size, what=name)
+            in_file = sorted(found, key=lambda key: found[key].start)
+            # They fill the file without a gap, so that all of it is read, and nothing twice.
+            digest.update(read(0, found[in_file[0]].start if found else record.size))
+            loaded = {key: _loaded(found[key], digest) for key in in_file}
+        _require_sha256(record, digest.hexdigest())
         self.intact.add(record)
-        return store.read_tensors(data, what=name)
+        return {key: loaded[key] for key in found}, metadata
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """A listed file, piece by piece: a snapshot may be larger than the memory.
@@ -95,10 +106,7 @@ class SignedFolder:
                 piece = read(start, min(_PIECE, record.size - start))
                 digest.update(piece)
                 yield piece
-        if digest.hexdigest() != record.sha256:
-            raise ArtifactMismatch(
-                "another SHA-256", expected=record.sha256, found=digest.hexdigest(), where=name
-            )
+        _require_sha256(record, digest.hexdigest())
         self.intact.add(record)
 
     def sections(self, name: str, recipe: str = EVIDENCE_RECIPE) -> dict[str, SectionDigests]:
@@ -116,21 +124,26 @@ class SignedFolder:
             FormatError: When what was signed is no snapshot.
         """
         listed = self.listed(name)
+        with (
+            self._damage_first(listed),
+            artifacts.open_reader(self.root, name, expected_size=listed.size) as read,
+        ):
+            parts = raw_components(*tensor_file.from_file(read, listed.size, what=name))
+            return {
+                section: _section_digests(section, recipe, *part) for section, part in parts.items()
+            }
+
+    @contextmanager
+    def _damage_first(self, listed: FileRecord) -> Iterator[None]:
+        """A file that was damaged is not what was signed; only what was signed is malformed."""
         try:
-            with artifacts.open_reader(self.root, name, expected_size=listed.size) as read:
-                parts = raw_components(*tensor_file.from_file(read, listed.size, what=name))
-                return {
-                    section: _section_digests(section, recipe, *part)
-                    for section, part in parts.items()
-                }
+            yield
         except FormatError:
-            # A file that was damaged is not what was signed; only what was signed is malformed.
-            found = artifacts.file_sha256(self.root, name, expected_size=listed.size)
-            if found == listed.sha256:
-                raise
-            raise ArtifactMismatch(
-                "another SHA-256", expected=listed.sha256, found=found, where=name
-            ) from None
+            size = listed.size
+            _require_sha256(
+                listed, artifacts.file_sha256(self.root, listed.name, expected_size=size)
+            )
+            raise
 
     def trace(self, name: str) -> Trace:
         """A trace file; raises as :meth:`tensors`."""
@@ -150,6 +163,23 @@ class SignedFolder:
     def _files(self) -> Mapping[str, FileRecord]:
         """The listed files by name: a forged manifest may list, and use, very many."""
         return {file.name: file for file in self.manifest.files}
+
+
+def _require_sha256(listed: FileRecord, found: str) -> None:
+    if found != listed.sha256:
+        raise ArtifactMismatch(
+            "another SHA-256", expected=listed.sha256, found=found, where=listed.name
+        )
+
+
+def _loaded(tensor: FileTensor, digest: hashlib._Hash) -> RawTensor:
+    """A tensor in memory; what was read enters the digest."""
+    if tensor.n_bytes <= _ONE_READ:
+        data = tensor.read(tensor.start, tensor.n_bytes)
+    else:
+        data = b"".join(tensor.pieces())
+    digest.update(data)
+    return RawTensor(tensor.dtype, tensor.shape, data)
 
 
 def _section_digests(
