@@ -5,6 +5,7 @@ point: a process that loads torch takes seconds, a job takes milliseconds.
 from __future__ import annotations
 
 import sys
+import sysconfig
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
-from auditkit.processes.worker_pool import RESULTS, Keep, run_apart, run_branches
+from auditkit.processes.worker_pool import RESULTS, Keep, Workers, run_apart, run_branches
 from auditkit.program.program import Program, load_factory
 from auditkit.program.session import Session, open_session
 from auditkit.records.declaration import DECLARATIONS
@@ -45,7 +46,7 @@ from auditkit.study.request import StudyRequest, resolve
 from auditkit.study.runner import run_study
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.holder import hold
-from auditkit.study.worker import job_files, jobs
+from auditkit.study.worker import branch_processes, job_files, jobs
 from auditkit.verification.procedure import VerifyRequest, verify
 
 TESTS = Path(__file__).parent
@@ -64,6 +65,13 @@ PLAN = StudyPlan(
 )
 
 _LOCK = threading.Lock()
+
+#: Where libraries lie, and names of modules that were found there: a test process has thousands.
+_LIBRARIES = tuple(f"{path}/" for path in {*map(sysconfig.get_path, ("stdlib", "purelib"))})
+_INSTALLED: set[str] = set()
+
+#: After so many modules that were there before, no other is looked for.
+_KNOWN_IN_A_ROW = 300
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,8 @@ class InProcessWorkers:
             threads = job.plan.threads if job.plan else 1
             for name, value in protocol_variables(threads).items():
                 patch.setenv(name, value)  # as in a process of its own
+            # Of a fork of the tests' own process the parent would end, with no failure of any test.
+            patch.setattr(branch_processes, "CAN_FORK", False)
             result: Any = jobs.run_job(job, report)
         if self._environment is not None and hasattr(result, "environment"):
             result = replace(result, environment=self._environment)
@@ -169,20 +179,33 @@ def untouched(folder: Path) -> Iterator[None]:
         finally:
             sys.path[:] = path
             prefix = f"{folder}/"
-            for name, module in list(sys.modules.items()):
-                if (getattr(module, "__file__", None) or "").startswith(prefix):
+            for name in sys.modules.keys() - _INSTALLED:
+                file = getattr(sys.modules.get(name), "__file__", None) or ""
+                if file.startswith(prefix):
                     del sys.modules[name]
+                elif file.startswith(_LIBRARIES):
+                    _INSTALLED.add(name)
             streams.restore()
 
 
 def _files_since(known: Mapping[str, ModuleType]) -> dict[str, str]:
     found: dict[str, str] = {}
-    fresh = [item for item in sys.modules.copy().items() if known.get(item[0]) is not item[1]]
-    for name, module in sorted(fresh):
+    for name, module in sorted(_modules_since(known)):
         file = getattr(module, "__dict__", {}).get("__file__")
         if isinstance(file, str) and not _is_test(file):
             found.setdefault(file, name)
     return found
+
+
+def _modules_since(known: Mapping[str, ModuleType]) -> Iterator[tuple[str, ModuleType]]:
+    """They are the last ones, but for those that have taken another's place."""
+    in_a_row = 0
+    for name, module in reversed(sys.modules.copy().items()):
+        if known.get(name) is not module:
+            yield name, module
+            in_a_row = 0
+        elif (in_a_row := in_a_row + 1) == _KNOWN_IN_A_ROW:
+            return
 
 
 def _is_test(path: str) -> bool:
@@ -271,18 +294,23 @@ def study_in_process(
         store.copy_file(file, folder / file.name)
     source = ProgramSource(target, str(folder), dict(arguments or {}))
     request = StudyRequest(source, resolve(plan, DECLARATIONS), out, resume=resume)
-    with pytest.MonkeyPatch.context() as patch:
-        if not fresh:
-            patch.setattr("auditkit.study.seed_runs.Workers", InProcessWorkers)
+    kind: Any = Workers if fresh else InProcessWorkers
+    with kind() as workers:
         try:
-            run_study(request, SigningKey(key, fingerprint(key), "test"), warn=warn)
+            signing = SigningKey(key, fingerprint(key), "test")
+            run_study(request, signing, warn=warn, workers=workers)
         except ReplicaMismatch as error:  # its manifest is there to be verified
             warn(error.message)
     return Run(out, key)
 
 
 def check(
-    run: Run, *, environment: Environment | None = None, fresh: bool = False, **options: Any
+    run: Run,
+    *,
+    environment: Environment | None = None,
+    fresh: bool = False,
+    replays: int | None = None,
+    **options: Any,
 ) -> VerificationReport:
     """Verify a run.
 
@@ -290,16 +318,18 @@ def check(
         run: The run.
         environment: What replays seem to run in; by default what was recorded.
         fresh: Whether to replay in fresh processes after all.
+        replays: How often what differs is replayed at most, where the usual number takes too long.
         options: Of the :class:`VerifyRequest`.
     """
     request = VerifyRequest(**{"trusted": run.trusted, **options})
 
     def replayer(evidence: RunEvidence, wanted: ReplayRequest) -> ReplayOutcome:
-        if fresh:
-            return replay(evidence, wanted, lambda _: None)
         here = InProcessWorkers(environment or evidence.manifest.environment)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("auditkit.replay.study_replay.Workers", lambda **_: here)
+            if replays is not None:
+                patch.setattr("auditkit.replay.seed_replay.MAX_REPLAYS", replays)
+            if not fresh:
+                patch.setattr("auditkit.replay.study_replay.Workers", lambda **_: here)
             return replay(evidence, wanted, lambda _: None)
 
     return verify(run.path, request, replayer, estimate)

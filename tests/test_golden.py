@@ -45,6 +45,16 @@ def call(shell: Shell) -> Call:
     return call
 
 
+@pytest.fixture
+def read(shell: Shell) -> Call:
+    def read(*arguments: str) -> tuple[int, Any]:
+        """In this process, where none of its workers is asked for."""
+        done = shell(*arguments, "--json", "-")
+        return done.code, json.loads(done.out)
+
+    return read
+
+
 @pytest.fixture(scope="module")
 def again(shell: Shell) -> Path:
     """The same study, made by the build that is tested."""
@@ -63,21 +73,21 @@ def same_environment(again: Path) -> bool:
 
 
 @pytest.mark.parametrize("kind", ["study", "recording"])
-def test_it_verifies_without_replay(call: Call, kind: str) -> None:
+def test_it_verifies_without_replay(read: Call, kind: str) -> None:
     replay = ("--replay", "none") if kind == "study" else ()
-    code, report = call("verify", f"golden/{kind}/manifest.json", *TRUST, *replay)
+    code, report = read("verify", f"golden/{kind}/manifest.json", *TRUST, *replay)
     assert (code, report["verdict"]) == (0, "integrity-only")
 
 
 @pytest.mark.parametrize("kind", ["study", "recording"])
-def test_one_bit_of_a_trace_and_it_does_not(shell: Shell, call: Call, kind: str) -> None:
+def test_one_bit_of_a_trace_and_it_does_not(shell: Shell, read: Call, kind: str) -> None:
     shutil.copytree(GOLDEN / kind, shell.folder / "edited" / kind)
     trace = next((shell.folder / "edited" / kind).rglob("*trace*/*.safetensors"), None)
     trace = trace or next((shell.folder / "edited" / kind).rglob("*.trace.safetensors"))
     data = bytearray(trace.read_bytes())
     data[-1] ^= 1
     trace.write_bytes(bytes(data))
-    code, report = call("verify", f"edited/{kind}/manifest.json", *TRUST, "--replay", "none")
+    code, report = read("verify", f"edited/{kind}/manifest.json", *TRUST, "--replay", "none")
     failed = [check["number"] for check in report["checks"] if check["status"] == "failed"]
     assert code == 1
     assert 3 in failed

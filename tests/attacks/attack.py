@@ -8,6 +8,7 @@ attack runs under a time limit, and everything but a report or an error of the t
 from __future__ import annotations
 
 import contextlib
+import functools
 import shutil
 import signal
 import traceback
@@ -93,20 +94,21 @@ class Hang(Exception):
     """The verification did not end."""
 
 
-def strike(attack: Attack, honest: Run, folder: Path) -> Outcome:
+def strike(attack: Attack, honest: Run, folder: Path, *, replays: int | None = None) -> Outcome:
     """Make an attack.
 
     Args:
         attack: The attack.
         honest: What it is made on; it is copied.
         folder: An empty folder.
+        replays: As of :func:`studies.check`.
     """
     target = folder / "run"
     shutil.copytree(honest.folder, target)
     with limited(LIMIT):
         forged = attack.apply(replace(honest, folder=target))
     run = forged if isinstance(forged, Run) else replace(honest, folder=target)
-    verify = check if attack.needs_replay else check_files
+    verify = functools.partial(check, replays=replays) if attack.needs_replay else check_files
     try:
         with limited(LIMIT), attack.during(run):
             report = verify(run, **attack.options)

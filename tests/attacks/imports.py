@@ -16,7 +16,6 @@ import pytest
 from studies import Run, study_in_process
 
 from attacks.attack import Attack
-from attacks.subjects import FEW
 from auditkit.records.plan import StudyPlan
 
 GROUP = "code that was not listed"
@@ -56,7 +55,7 @@ def dropped(
         lines += "    del sys.modules[_n]\n"
         lines += top.format(folder=str(path.parent), path=str(path))
         program = _program(run.folder.parent / "program", lines)
-        forged = study_in_process(run.folder.parent / "forged", run.key, FEW, _TARGET, program)
+        forged = study_in_process(run.folder.parent / "forged", run.key, _SHORT, _TARGET, program)
         names = [file.name for file in forged.manifest.program.code if _HELPER in file.name]
         for listed in names:
             _unlist(forged, listed)

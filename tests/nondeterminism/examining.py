@@ -85,13 +85,14 @@ def run_program(
     return study_in_process(folder / "run", key, plan, target, sources, arguments)
 
 
-def examine(planted: Planted, folder: Path, key: PrivateKey) -> Said:
+def examine(planted: Planted, folder: Path, key: PrivateKey, *, replays: int | None = None) -> Said:
     """Plant a source, run a study, verify it.
 
     Args:
         planted: The source.
         folder: An empty folder.
         key: To sign with.
+        replays: As of :func:`studies.check`.
     """
     data = make_data(folder / "data")
     arguments = {name: text.format(data=data) for name, text in planted.arguments.items()}
@@ -109,7 +110,7 @@ def examine(planted: Planted, folder: Path, key: PrivateKey) -> Said:
     with _world("another" if planted.other_world else "first"):
         if planted.branches is not None:
             return _said(_replay(run, planted.branches))
-        return said_of(check(run, environment=here))
+        return said_of(check(run, environment=here, replays=replays))
 
 
 def said_of(report: VerificationReport) -> Said:

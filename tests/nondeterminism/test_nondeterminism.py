@@ -13,12 +13,16 @@ from studies import check
 from auditkit.processes.worker_pool import Workers
 from auditkit.signing.keys import PrivateKey
 
+#: Where nothing is drawn by chance, two replays agree as four do.
+REPLAYS = 2
+
 
 @pytest.mark.parametrize("planted", PLANTED, ids=str)
 def test_a_source_is_named_with_class_step_component_and_module(
     planted: Planted, tmp_path: Path, key: PrivateKey
 ) -> None:
-    said = examine(planted, tmp_path, key)
+    replays = None if planted.kind == "nondeterminism" else REPLAYS
+    said = examine(planted, tmp_path, key, replays=replays)
     assert (said.kind, said.exit_code) == (planted.kind, EXIT_CODES[planted.kind]), said.text
     assert said.place_is_right(planted), said.text
     assert said.module_is_right(planted), said.text

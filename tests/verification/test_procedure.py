@@ -403,7 +403,7 @@ BREAKS: dict[int, Forge] = {
 @pytest.mark.parametrize("number", BREAKS)
 def test_estimands_are_withheld_unless_checks_1_to_9_passed(forged: Run, number: int) -> None:
     BREAKS[number](forged)
-    report = check(forged)
+    report = check(forged, replays=1)
     assert number in failures(report)
     assert (report.exit_code, report.estimates) == (1, None)
     assert result_of(report, 10).status == "not run"
@@ -464,7 +464,7 @@ def test_another_environment_is_undecided_and_the_distance_is_told(forged: Run) 
     forging.edit_outcome(forged, "momentum-reset", "T", forging.flatter)
     forging.edit_trace(forged, "momentum-reset", 15, "params")
     forging.edit_statement(forged, _other_end)
-    report = check(forged, environment=here)
+    report = check(forged, environment=here, replays=2)
     assert (report.verdict, report.exit_code) == ("undecided", 6)
     assert result_of(report, 8).status == "undecided"
     finding = first_finding(report, 8)

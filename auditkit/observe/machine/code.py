@@ -14,7 +14,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -115,22 +115,12 @@ def user_modules(*, main: bool = False) -> tuple[tuple[str, Path], ...]:
 
 def _user_modules(watch: ImportWatch | None, *, main: bool) -> Iterator[tuple[str, Path]]:
     executed = {} if watch is None else watch.since()
-    library = _library_prefixes()
-    for name, module in sorted(sys.modules.copy().items()):
-        # Its own dict: a lazy module would import what it is asked for.
-        file = getattr(module, "__dict__", {}).get("__file__")
-        if not isinstance(file, str):
-            continue
+    target = None if watch is None else watch.target
+    for name, file in sorted(_possible_modules(target, executed)):
         # multiprocessing gives the script a second name
         if name == "__mp_main__" or (name == "__main__" and not main):
             continue
-        is_target = watch is not None and name == watch.target
-        since = file in executed
-        # Thousands of modules are loaded; RECORD is asked of what the program imported.
-        if not is_target and (
-            (not since and file.startswith(library))
-            or origin_of(file, imported_since=since).installed
-        ):
+        if name != target and origin_of(file, imported_since=file in executed).installed:
             continue
         path = Path(file).resolve()
         executed.pop(file, None)
@@ -144,6 +134,18 @@ def _user_modules(watch: ImportWatch | None, *, main: bool) -> Iterator[tuple[st
         path = Path(file).resolve()
         if watch and path.is_relative_to(watch.folder) and not _is_library(file):
             yield path.relative_to(watch.folder).as_posix(), path
+
+
+def _possible_modules(target: str | None, executed: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """All but those that a library has had from the start; RECORD is not asked of thousands."""
+    library = _library_prefixes()
+    for name, module in sys.modules.copy().items():
+        # Its own dict: a lazy module would import what it is asked for.
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if isinstance(file, str) and (
+            not file.startswith(library) or file in executed or name == target
+        ):
+            yield name, file
 
 
 def is_user_file(filename: str) -> bool:

@@ -50,10 +50,9 @@ def _variables() -> dict[str, str]:
 
 
 def _packages() -> dict[str, str]:
-    imported = {name.partition(".")[0] for name in sys.modules}
     names = set(_PACKAGES)
     for module, distributions in _distributions().items():
-        if module in imported:
+        if module in sys.modules:  # as it is where one below it was imported
             names.update(distributions)
     versions = {name: _version(name) for name in sorted(names)}
     return {name: version for name, version in versions.items() if version is not None}

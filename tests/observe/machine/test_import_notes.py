@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cli_shell import PATIENCE, Shell
+from cli_shell import Shell
 
 from auditkit.files import installed
 from auditkit.observe.machine import code
@@ -114,9 +114,8 @@ def test_the_command_line_warns(tmp_path: Path) -> None:
         "from tiny_study import make_program\n"
     )
     options = ("--seeds", "0", "--perturb", "carry", "--fork-at", "2", "--window", "1")
-    process = shell.start(
+    done = shell(
         "run", "warned_study.py", "--out", "out", *options, "--horizon", "4", "--placebos", "1"
     )
-    _, err = process.communicate(timeout=PATIENCE)
-    assert process.returncode == 0, err
-    assert f"auditkit: warning: {HELPER}" in " ".join(err.split())
+    assert done.code == 0, done.err
+    assert f"auditkit: warning: {HELPER}" in " ".join(done.err.split())
