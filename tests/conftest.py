@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import shutil
@@ -107,8 +108,12 @@ def _no_report_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
 
 @pytest.fixture(autouse=True, scope="session")
 def _no_test_is_a_users_program() -> Iterator[None]:
-    """Keep hundreds of test modules out of the sources of every recording that is made here."""
-    tests, library = str(Path(__file__).parent), code._library_prefixes
+    """Keep hundreds of test modules out of the sources of every recording that is made here.
+
+    And git, which takes as long as a small recording, is asked once about the suite's folders.
+    """
+    tests, library, git = str(Path(__file__).parent), code._library_prefixes, code._git
+    known_git = functools.cache(git)
     files = [str(getattr(module, "__file__", "")) for module in list(sys.modules.values())]
     known = {file for file in files if file.startswith(tests)}
 
@@ -116,8 +121,13 @@ def _no_test_is_a_users_program() -> Iterator[None]:
         script = getattr(sys.modules["__main__"], "__file__", None)  # a test may say it is one
         return (*library(), *known - {script})
 
+    def ask_git(folder: Path, *arguments: str) -> str | None:
+        ask = known_git if str(folder).startswith(tests) else git
+        return ask(folder, *arguments)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(code, "_library_prefixes", prefixes)
+        patch.setattr(code, "_git", ask_git)
         yield
 
 

@@ -24,7 +24,10 @@ from pathlib import Path
 from typing import Any
 
 #: Modules that every fork has.
-MODULES = ("numpy", "torch", "torch.distributed", "torch.nn.parallel", "auditkit.recorder.recorder")
+MODULES = (
+    *("numpy", "torch", "torch.distributed", "torch.nn.parallel"),
+    *("auditkit.recorder.recorder", "auditkit.recorder.recording"),
+)
 
 #: Seconds after which a group hangs, which no group may.
 TIMEOUT = 60
@@ -129,10 +132,26 @@ def _codes(processes: Sequence[int]) -> list[int]:
     return [os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) for process in processes]
 
 
+def _look_up() -> None:
+    """What every recording looks up, reads and compiles at first: nothing is drawn or trained."""
+    from record_examples import JOURNAL, RECORDING
+
+    from auditkit.formats import canonical, statements
+    from auditkit.observe.machine.code import user_code
+    from auditkit.observe.machine.environment import environment
+
+    environment()
+    user_code(main=True)
+    statements.manifest_from_statement(statements.to_statement(RECORDING), what="an example")
+    canonical.decode(type(JOURNAL), canonical.encode(JOURNAL), what="an example")
+    del sys.modules["record_examples"]  # no source of the script's
+
+
 def main() -> None:
     """Fork what is asked for, until the input ends."""
     for name in (*MODULES, *sys.argv[1:]):
         importlib.import_module(name)
+    _look_up()
     gc.collect()
     gc.freeze()  # what is never collected is never copied into a fork
     for line in sys.stdin:

@@ -136,6 +136,9 @@ class NoRecorder:
         """As the built-in."""
         yield from enumerate(loader)
 
+    def log(self, **_: Any) -> None:
+        """Nothing is kept."""
+
 
 class Examples(Dataset[tuple[Tensor, int]]):
     """Random points; their noise is drawn when they are looked at."""

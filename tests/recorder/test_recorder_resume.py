@@ -258,9 +258,21 @@ def test_a_warning_that_is_made_an_error_stays_what_it_is(tmp_path: Path) -> Non
         train(rec)
 
 
-def test_twice_killed_and_only_the_latest_checkpoints_kept(tmp_path: Path) -> None:
-    with ak.Recorder(tmp_path / "whole", seed=7) as rec:
-        expected = train(rec)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A recording that nothing interrupts, and what its loop ends in."""
+    home = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+        patch.setattr(sys.modules["__main__"], "__file__", __file__, raising=False)
+        with ak.Recorder(home / "out", seed=7) as rec:
+            return home / "out", train(rec)
+
+
+def test_twice_killed_and_only_the_latest_checkpoints_kept(
+    tmp_path: Path, whole: tuple[Path, bytes]
+) -> None:
+    complete, expected = whole
     out = tmp_path / "out"
     settings: dict[str, Any] = {"seed": 7, "checkpoint_every": 2, "keep_checkpoints": 2}
     for kill_at in (6, 13):
@@ -273,7 +285,7 @@ def test_twice_killed_and_only_the_latest_checkpoints_kept(tmp_path: Path) -> No
     assert rank.resumed_at == (2, 10)  # one row of a step follows the latest, too few
     assert rank.proven_by == (3, 2)
     assert [checkpoint.step for checkpoint in rank.checkpoints] == [20, 22]
-    assert finished(out)[0].first_difference(finished(tmp_path / "whole")[0]) is None
+    assert finished(out)[0].first_difference(finished(complete)[0]) is None
 
 
 def test_a_checkpoint_that_is_asked_for_is_taken_at_the_boundary(tmp_path: Path) -> None:
@@ -388,10 +400,9 @@ def test_a_loader_iterated_twice_at_once_gets_no_checkpoint(tmp_path: Path) -> N
     [1, 5, *(pytest.param(n, marks=pytest.mark.slow) for n in (2, 3, 4, 6, 7, 8))],
 )
 def test_killed_while_it_publishes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int, whole: tuple[Path, bytes]
 ) -> None:
-    with ak.Recorder(tmp_path / "whole", seed=7) as rec:
-        expected = train(rec)
+    complete, expected = whole
     out, left, real = tmp_path / "out", [renames], store.rename
 
     def rename(source: Any, target: Any) -> None:
@@ -411,7 +422,7 @@ def test_killed_while_it_publishes(
     assert not (out / "manifest.json").exists()
     with ak.Recorder.resume(out, seed=7, checkpoint_every=5) as rec:
         assert train(rec) == expected
-    assert finished(out)[0].first_difference(finished(tmp_path / "whole")[0]) is None
+    assert finished(out)[0].first_difference(finished(complete)[0]) is None
 
 
 def test_a_finished_recording_is_not_gone_on_from(tmp_path: Path) -> None:

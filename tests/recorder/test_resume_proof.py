@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from in_process_loops import read
+from random_loops import NoRecorder
 from torch.utils.data import DataLoader
 
 import auditkit as ak
@@ -108,9 +109,9 @@ def kill(loop: Loop, make: Callable[[], Any], kill_at: int) -> None:
     rec._backend._resources.close()
 
 
-def whole(loop: Loop, out: Path) -> bytes:
-    with ak.Recorder(out) as rec:
-        return loop(rec)
+def whole(loop: Loop) -> bytes:
+    """What it ends in where nothing kills it, and nothing records it."""
+    return loop(NoRecorder())
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -137,7 +138,7 @@ def test_a_resume_that_goes_wrong_is_refused_and_leaves_everything_as_it_was(
     tmp_path: Path,
 ) -> None:
     loop, out = partial(train, hidden=5), tmp_path / "out"
-    expected = whole(loop, tmp_path / "whole")
+    expected = whole(loop)
     kill(loop, partial(ak.Recorder, out, checkpoint_every=3), 15)
     before = content(out)
     for _ in range(2):  # the second time from the very same
@@ -162,7 +163,7 @@ def test_without_the_comparison_the_same_resume_ends_in_other_weights(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop, out = partial(train, hidden=5), tmp_path / "out"
-    expected = whole(loop, tmp_path / "whole")
+    expected = whole(loop)
     kill(loop, partial(ak.Recorder, out, checkpoint_every=3), 15)
     monkeypatch.setattr(Trace, "row_difference", lambda *_: [])
     assert resume(loop, out) != expected
@@ -199,7 +200,7 @@ def test_what_is_drawn_between_two_epochs_is_in_the_checkpoint_at_their_boundary
     tmp_path: Path, kill_at: int
 ) -> None:
     loop, out = partial(train, validates=1), tmp_path / "out"
-    expected = whole(loop, tmp_path / "whole")
+    expected = whole(loop)
     kill(loop, partial(ak.Recorder, out, checkpoint_every=6), kill_at)
     assert resume(loop, out, checkpoint_every=6) == expected
     assert rank_of(out).resumed_at == (6,)
@@ -252,7 +253,7 @@ def test_a_tensor_is_named_where_a_checkpoint_lies_at_the_row(tmp_path: Path) ->
 
 def test_a_mean_that_is_logged_is_said_and_stops_nothing(tmp_path: Path) -> None:
     loop, out = partial(train, mean=True), tmp_path / "out"
-    expected = whole(loop, tmp_path / "whole")
+    expected = whole(loop)
     kill(loop, partial(ak.Recorder, out, checkpoint_every=3), 15)
     with pytest.warns(RecordingStopped, match="from step 7 on the loop logs another loss"):
         assert resume(loop, out, checkpoint_every=3) == expected
@@ -272,7 +273,7 @@ def test_a_mean_that_is_logged_is_said_and_stops_nothing(tmp_path: Path) -> None
 def test_a_kill_right_after_a_checkpoint_goes_on_from_the_one_before(
     tmp_path: Path, kill_at: int, keep: int | None
 ) -> None:
-    expected = whole(train, tmp_path / "whole")
+    expected = whole(train)
     out = tmp_path / "out"
     settings: dict[str, Any] = {"checkpoint_every": 5, "keep_checkpoints": keep}
     kill(train, partial(ak.Recorder, out, **settings), kill_at)
@@ -297,7 +298,7 @@ def test_with_one_kept_checkpoint_the_one_before_stays_until_rows_follow(tmp_pat
 
 def test_where_no_row_follows_the_only_checkpoint_the_loop_begins_anew(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    expected = whole(train, tmp_path / "whole")
+    expected = whole(train)
     kill(train, partial(ak.Recorder, out, checkpoint_every=5), 6)
     with pytest.warns(RecordingStopped, match="the loop begins anew, and is compared"):
         assert resume(train, out, checkpoint_every=5) == expected
@@ -357,7 +358,7 @@ def test_a_number_that_counts_the_steps_and_begins_anew_is_told(
 
 def test_a_resume_that_is_killed_while_it_proves_is_resumed_as_before(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    expected = whole(train, tmp_path / "whole")
+    expected = whole(train)
     settings: dict[str, Any] = {"checkpoint_every": 3}
     kill(train, partial(ak.Recorder, out, **settings), 15)
     before = content(out)
@@ -380,7 +381,7 @@ def test_a_resume_that_is_killed_while_it_proves_is_resumed_as_before(tmp_path: 
 def test_an_interrupted_step_is_not_compared(tmp_path: Path) -> None:
     """Ctrl-C falls between backward and step: the last state that was kept is no boundary's."""
     out = tmp_path / "out"
-    expected = whole(train, tmp_path / "whole")
+    expected = whole(train)
 
     def interrupted(rec: Any) -> None:
         def step(self: Any, real: Any = torch.optim.SGD.step) -> None:
@@ -487,7 +488,7 @@ def test_a_kill_before_the_journal_names_the_first_checkpoint_begins_anew(tmp_pa
     text = (out / "recording.json.partial").read_bytes().partition(b"\n")[0]
     journal = canonical.decode(RecordingJournal, text, what="journal")
     folder.write_journal(replace(journal, kept=()))
-    assert resume(train, out) == whole(train, tmp_path / "whole")
+    assert resume(train, out) == whole(train)
 
 
 def test_killed_while_the_last_checkpoint_was_written_the_end_is_no_boundary(
@@ -503,7 +504,7 @@ def test_killed_while_the_last_checkpoint_was_written_the_end_is_no_boundary(
             rec.checkpoint()
             torch.rand(1)  # a draw between the last step and the end
 
-    expected = whole(train, tmp_path / "whole")
+    expected = whole(train)
     with (  # noqa: PT012
         pytest.raises(KeyboardInterrupt),
         monkeypatch.context() as patch,

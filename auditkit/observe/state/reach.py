@@ -61,7 +61,7 @@ def reachable(
         n_seen += 1
         yield path, value
         if depth < _MAX_DEPTH and not is_closed(value):
-            queue.extend((name, child, depth + 1) for name, child in _children(path, value))
+            queue.extend((name, child, depth + 1) for name, child in _children(path, value, seen))
 
 
 def _is_leaf(value: object) -> bool:
@@ -74,7 +74,7 @@ def is_library_class(kind: type) -> bool:
     return is_library_module(sys.modules.get(kind.__module__))
 
 
-def _children(path: str, value: Any) -> Iterator[Found]:
+def _children(path: str, value: Any, seen: set[int]) -> Iterator[Found]:
     if isinstance(value, np.ndarray):
         return
     if isinstance(value, _CONTAINERS):
@@ -89,7 +89,7 @@ def _children(path: str, value: Any) -> Iterator[Found]:
     elif isinstance(value, types.BuiltinMethodType):
         yield f"{path}.__self__", value.__self__
     elif isinstance(value, types.FunctionType):
-        yield from _function(path, value)
+        yield from _function(path, value, seen)
     elif isinstance(value, functools._lru_cache_wrapper):
         yield path, value.__wrapped__
     elif type(value).__module__.partition(".")[0] not in _NOT_OPENED or _is_namespace(value):
@@ -149,7 +149,7 @@ def _class(path: str, kind: type) -> Iterator[Found]:
                 yield f"{path}.{name}", member
 
 
-def _function(path: str, function: types.FunctionType) -> Iterator[Found]:
+def _function(path: str, function: types.FunctionType, seen: set[int]) -> Iterator[Found]:
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         try:
             yield f"{path}'s {name}", cell.cell_contents
@@ -161,13 +161,15 @@ def _function(path: str, function: types.FunctionType) -> Iterator[Found]:
     if wrapped is not None:
         yield path, wrapped
     if not is_library_module(sys.modules.get(function.__module__ or "")):
-        yield from _globals(path, function)
+        yield from _globals(path, function, seen)
 
 
-def _globals(path: str, function: types.FunctionType) -> Iterator[Found]:
-    names = _names(function.__code__)
+def _globals(path: str, function: types.FunctionType, seen: set[int]) -> Iterator[Found]:
+    names, there = _names(function.__code__), function.__globals__
     for name in names:
-        value = function.__globals__.get(name)
+        value = there.get(name)
+        if value is None or id(value) in seen:
+            continue  # an attribute's name, mostly, or what a function before this one names
         if isinstance(value, types.ModuleType) and not is_library_module(value):
             for inner in names:
                 item = vars(value).get(inner)
