@@ -124,12 +124,24 @@ def read_package(folder: Path) -> dict[str, str]:
 
 def imports_of(name: str, sources: Sources) -> list[Import]:
     """Everything that a module imports, wherever in it: functions and TYPE_CHECKING included."""
-    is_package = any(other.startswith(f"{name}.") for other in sources)
-    found: list[Import] = []
-    for node, in_function in _nodes(sources[name]):
-        for target in _targets(node, name if is_package else name.rpartition(".")[0]):
-            found.append(Import(target, node.lineno, in_function))
-    return found
+    is_package = name in _packages(tuple(sources))
+    return list(_imports(sources[name], name if is_package else name.rpartition(".")[0]))
+
+
+@functools.cache
+def _packages(names: tuple[str, ...]) -> frozenset[str]:
+    """Modules that others lie in."""
+    parts = (name.split(".") for name in names)
+    return frozenset(".".join(path[:length]) for path in parts for length in range(1, len(path)))
+
+
+@functools.cache
+def _imports(source: str, package: str) -> tuple[Import, ...]:
+    return tuple(
+        Import(target, node.lineno, in_function)
+        for node, in_function in _nodes(source)
+        for target in _targets(node, package)
+    )
 
 
 @functools.cache
@@ -155,10 +167,9 @@ def _targets(node: ast.AST, package: str) -> Iterator[str]:
             above = package.split(".")[: len(package.split(".")) - node.level + 1]
             base = ".".join([*above, *filter(None, [base])])
         yield from (f"{base}.{alias.name}" for alias in node.names)
-    elif isinstance(node, ast.Call) and node.args:
+    elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
         function = ast.unparse(node.func)
-        named = function.endswith("import_module") or function == "__import__"
-        if named and isinstance(node.args[0], ast.Constant):
+        if function.endswith("import_module") or function == "__import__":
             yield str(node.args[0].value)
 
 
@@ -182,6 +193,7 @@ def _below(name: str, places: tuple[str, ...]) -> bool:
     return any(short == place or short.startswith(f"{place}.") for place in places)
 
 
+@functools.cache
 def room_of(name: str) -> str | None:
     """The most particular room that a module lies in."""
     return max((room for room in ROOMS if _below(name, (room,))), key=len, default=None)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,17 +80,23 @@ def _no_plug_is_pulled() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(autouse=True, scope="session")
-def _processes_are_forked() -> Iterator[None]:
+@pytest.fixture(scope="session")
+def interpreters() -> Iterator[Any]:
+    """As ``subprocess``; where processes can be forked, it forks Python scripts and workers."""
     if not fork_server.CAN_FORK:
-        yield
+        yield subprocess
         return
     prepared = PreparedInterpreters()
+    yield prepared
+    prepared.close()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _processes_are_forked(interpreters: Any) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for starts in (fork_server, commands):
-            patch.setattr(starts, "subprocess", prepared)
+            patch.setattr(starts, "subprocess", interpreters)
         yield
-    prepared.close()
 
 
 @pytest.fixture

@@ -120,6 +120,7 @@ class _Forked(subprocess.Popen[bytes]):
         self.stdin = None
         self.stdout = None if out is None else os.fdopen(out, "rb")
         self.stderr = None if err is None else os.fdopen(err, "rb")
+        self.text_mode = None
         self._child_created = True
         self._waitpid_lock = threading.Lock()
         self._communication_started = False
@@ -177,7 +178,7 @@ class PreparedInterpreters:
         if tuple(command[:-1]) in _WORKERS:
             return self._worker(command, **options)
         is_script = list(command[:1]) == [_PYTHON] and str(command[1]).endswith(".py")
-        if is_script and Path(options["cwd"] or "", command[1]).is_file():
+        if is_script and Path(options.get("cwd") or "", command[1]).is_file():
             return self._script(command, **options)
         return subprocess.Popen(command, **options)
 
@@ -194,7 +195,7 @@ class PreparedInterpreters:
     def _script(
         self, command: Sequence[str], env: Mapping[str, str], **options: Any
     ) -> subprocess.Popen[bytes]:
-        folder = str(Path(options["cwd"] or "").absolute())
+        folder = str(Path(options.get("cwd") or "").absolute())
         told = {"folder": folder, "variables": dict(env), "arguments": [*map(str, command[1:])]}
         (out, to_out), (err, to_err) = os.pipe(), os.pipe()
         try:

@@ -128,26 +128,25 @@ def test_the_fault_of_the_loop_is_found_by_the_doctor(tmp_path: Path) -> None:
     assert not (shell.folder / "runs").exists()
 
 
-def test_the_plain_loop_goes_on_after_a_kill_and_replays(tmp_path: Path) -> None:
+def test_the_plain_loop_goes_on_after_a_kill_and_replays(tmp_path: Path, interpreters: Any) -> None:
     shell = Shell.at(tmp_path / "user")
     script = str(EXAMPLES / "plain_loop.py")
     killed = shell.write("killed.py", KILLED.format(script=script))
-    dead = subprocess.run(
-        [sys.executable, str(killed), "plain"],
-        cwd=shell.folder,
-        env=shell.env,
-        capture_output=True,
-        timeout=PATIENCE,
-        check=False,
-    )
-    assert dead.returncode == 9, dead.stderr
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with interpreters.Popen(
+        [sys.executable, str(killed), "plain"], cwd=shell.folder, env=shell.env, **pipes
+    ) as dead:
+        _, said = dead.communicate(timeout=PATIENCE)
+    assert dead.returncode == 9, said
     command = [sys.executable, script, "plain"]
     whole = subprocess.run(
         command, cwd=shell.folder, env=shell.env, capture_output=True, text=True, check=True
     )
     assert whole.stdout.startswith("accuracy 0.9")
     manifest = "plain/manifest.json"
-    assert "Equal: 150 steps" in finish(shell.start("replay", manifest, "--", *command))
+    replayed = shell("replay", manifest, "--", *command)
+    assert replayed.code == 0, replayed.err
+    assert "Equal: 150 steps" in replayed.out
     verified = shell("verify", manifest)
     assert verified.code == 0  # by the author himself, so that it is his word
     assert "Verdict: integrity-only (exit 0)" in " ".join(verified.out.split())

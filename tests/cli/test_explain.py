@@ -113,10 +113,11 @@ def test_a_terminal_gets_a_pager_with_rendered_markdown(monkeypatch: pytest.Monk
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
     shell = Shell.at(tmp_path_factory.mktemp("explain") / "user")
-    options = ("--jobs", "1", "--seeds", "0-2", "--horizon", "7", "--fork-at", "4", "--window", "2")
-    done = shell("run", "tiny_study.py", "--out", "a", *options)
+    times = ("--jobs", "1", "--horizon", "7", "--fork-at", "4", "--window", "2")
+    options = (*times, "--perturb", "momentum-reset", "--seeds")
+    done = shell("run", "tiny_study.py", "--out", "a", *options, "0-2")
     assert done.code == 0, done.err
-    assert shell("run", "tiny_study.py", "--out", "b", *options, "--placebos", "2").code == 0
+    assert shell("run", "tiny_study.py", "--out", "b", *options, "0", "--placebos", "2").code == 0
     return shell
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -78,10 +79,13 @@ def test_every_command_of_auditkit_in_it_passes_where_training_is_as_recorded(
     assert not list(loop.out.glob("replay-*"))
 
 
-def test_its_tests_pass_where_training_is_as_recorded(repository: Path) -> None:
+def test_its_tests_pass_where_training_is_as_recorded(repository: Path, interpreters: Any) -> None:
     Path("train.py").write_text(SCRIPT)
     python = [sys.executable]
-    subprocess.run([*python, "train.py"], check=True, timeout=PATIENCE, capture_output=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with interpreters.Popen([*python, "train.py"], env=dict(os.environ), **pipes) as training:
+        _, said = training.communicate(timeout=PATIENCE)
+    assert training.returncode == 0, said
     *_, line = COMMANDS
     assert shlex.split(line) == ["pytest", "test_training.py"]
     Path("test_training.py").write_text(TESTS)

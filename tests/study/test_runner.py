@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -210,35 +212,38 @@ def test_a_run_killed_between_two_seeds_is_finished_to_the_same_study(
 # Cut short in this process: what is written when a seed is complete and the next one fails
 
 
-@pytest.fixture
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Callable[[], None]]:
-    """Lets the disk be full when a certain file is written; gives a way to make room."""
+@contextmanager
+def full_disk(name: str) -> Iterator[None]:
+    """Lets the disk be full when a certain file is written."""
+    real = store._write_new
 
-    def fill(name: str) -> Callable[[], None]:
-        real = store._write_new
-        room: list[bool] = []
+    def write(path: Path, chunks: Any, mode: int) -> None:
+        if name in str(path):
+            real(path, [b"half"], mode)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(path, chunks, mode)
 
-        def write(path: Path, chunks: Any, mode: int) -> None:
-            if name in str(path) and not room:
-                real(path, [b"half"], mode)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            real(path, chunks, mode)
-
-        monkeypatch.setattr(store, "_write_new", write)
-        return lambda: room.append(True)
-
-    return fill
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(store, "_write_new", write)
+        yield
 
 
-@pytest.fixture
-def cut_short(shell: Shell, full_disk: Callable[[str], Callable[[], None]]) -> Path:
-    """A run whose seed 0 is complete; its seed 1 met a full disk."""
-    make_room = full_disk("seed-0001/.carry.trace")
-    done = shell("run", TINY, *SMALL, "--out", "out")
+@pytest.fixture(scope="module")
+def met_a_full_disk(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a user whose run was cut short: seed 0 is complete, 1 met a full disk."""
+    shell = Shell.at(tmp_path_factory.mktemp("cut-short") / "user")
+    with full_disk("seed-0001/.carry.trace"):
+        done = shell("run", TINY, *SMALL, "--out", "out")
     assert done.code == 2
     assert done.line.startswith("seed 1, carry: cannot write ")
     assert done.line.endswith(": No space left on device")
-    make_room()
+    return shell.folder
+
+
+@pytest.fixture
+def cut_short(shell: Shell, met_a_full_disk: Path) -> Path:
+    """A copy of that run, in a copy of the user's folder."""
+    shutil.copytree(met_a_full_disk, shell.folder, dirs_exist_ok=True)
     return shell.folder / "out"
 
 
@@ -258,14 +263,13 @@ def test_a_full_disk_keeps_complete_seeds_and_no_half_file(
 
 
 def test_a_disk_that_is_full_when_the_manifest_is_written_loses_nothing(
-    shell: Shell, full_disk: Callable[[str], Callable[[], None]], uninterrupted: Path
+    shell: Shell, uninterrupted: Path
 ) -> None:
-    make_room = full_disk(".manifest.json.")
-    done = shell("run", TINY, *SMALL, "--out", "out")
+    with full_disk(".manifest.json."):
+        done = shell("run", TINY, *SMALL, "--out", "out")
     assert done.code == 2
     assert "No space left on device" in done.line
     assert shell("verify", "out/manifest.json").code == 2
-    make_room()
     assert resume(shell).code == 0
     same_study(shell.folder / "out", uninterrupted)
 
@@ -310,13 +314,10 @@ def test_a_run_killed_while_it_published_is_gone_on_with(
     same_study(shell.folder / "out", shell.folder / "again")
 
 
-def test_a_run_of_which_nothing_was_complete_is_begun_anew_and_says_so(
-    shell: Shell, full_disk: Callable[[str], Callable[[], None]]
-) -> None:
+def test_a_run_of_which_nothing_was_complete_is_begun_anew_and_says_so(shell: Shell) -> None:
     one = ("run", TINY, "--seeds", "0", "--perturb", "carry", "--out", "out")
-    make_room = full_disk("seed-0000/.fork")
-    assert shell(*one).code == 2
-    make_room()
+    with full_disk("seed-0000/.fork"):
+        assert shell(*one).code == 2
     (run,) = find_runs(shell.folder / "out")
     assert run.state == "unfinished"  # there is nothing to resume
     done = shell(*one)
