@@ -231,9 +231,12 @@ def test_carry_and_recalibrated_batchnorm_reset_are_exactly_zero_in_the_estimate
 # Through real processes
 
 
-def test_a_study_with_everything_is_verified_in_fresh_processes(all_in_one: Run) -> None:
-    report = check(all_in_one, fresh=True)
-    assert (report.verdict, report.exit_code) == ("verified", 0), findings_text(report)
+def test_a_study_with_everything_is_verified_in_fresh_processes(
+    author: Author, all_in_one: Run
+) -> None:
+    done = author.auditkit("verify", str(all_in_one.path), "--json", "-")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"verdict":"verified"' in done.stdout
 
 
 def test_an_honest_study_is_verified_in_fresh_processes(honest: Run) -> None:
