@@ -1,0 +1,37 @@
+"""What a search finds through the functions of a program."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from auditkit.observe.state.reach import reachable
+
+COIN = random.Random(1)
+SHARED = [COIN]
+
+
+def tossed() -> float:
+    return COIN.random()
+
+
+def tossed_by_another() -> float:
+    return tossed() + len(SHARED)
+
+
+def found_from(**roots: Any) -> dict[str, Any]:
+    return dict(reachable(roots, ()))
+
+
+def test_a_global_is_found_through_the_functions_that_name_it() -> None:
+    found = found_from(f=tossed_by_another)
+    assert [path for path, value in found.items() if value is COIN] == [
+        "f's global tossed's global COIN"
+    ]
+    assert found["f's global SHARED"] is SHARED
+
+
+def test_what_two_functions_name_is_found_once_by_the_nearest_path() -> None:
+    found = found_from(f=tossed_by_another, g=tossed)
+    assert [path for path, value in found.items() if value is COIN] == ["g's global COIN"]
+    assert [path for path, value in found.items() if value is tossed] == ["g"]
