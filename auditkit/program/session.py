@@ -142,7 +142,8 @@ class Session(TrainingSession):
             UncapturedState: When somebody drew from a generator that no component records.
         """
         refuse_moved_generators(self.generators)
-        return {**super().state(streams), **self._reader.attributes()}
+        state, attributes = super().state(streams), self._reader.attributes()
+        return {**state, **attributes} if attributes else state
 
 
 def _driver(

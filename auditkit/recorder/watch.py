@@ -183,11 +183,12 @@ class Watch:
 
     def on_boundary(self, step: int, state: State) -> None:
         """A batch is asked for: what has become of the last one?"""
-        self._cut = None
+        cut = None
         if self._row is not None:
             self._check_thread()
             if not self._is_requested:
-                self._end_interval(self._row)
+                cut = self._end_interval(self._row)
+        self._cut = cut
         self._is_requested = True
         self._look(step)
         is_waiting = self._iteration.is_in_hand and self._waited < _MAX_WAIT
@@ -210,10 +211,9 @@ class Watch:
         """The writer's own business."""
         self._writer.on_step_end(step, loss)
 
-    def _end_interval(self, before: dict[str, bytes]) -> None:
-        """The batch that was delivered last is done with, by what the rows say."""
+    def _end_interval(self, before: dict[str, bytes]) -> dict[str, bytes]:
+        """The batch that was delivered last is done with, by what the rows say; returns the row."""
         after, counts = _trained_state(self._digests()), self._steps.counts
-        self._cut = after
         for key, n_steps in counts.items():
             self._most[key] = max(n_steps, self._most.get(key, 0))
         if after == before:
@@ -221,7 +221,7 @@ class Watch:
             self._strange = self._strange + 1 if self._steps.others else 0
             if self._strange > 1:
                 self.cannot_resume(_OTHER_OBJECTS)
-            return
+            return after
         self._strange = 0
         moved = after.get("params") != before.get("params")
         worked = bool(counts) or any(
@@ -233,6 +233,7 @@ class Watch:
         self._n_worked += worked
         if self._iteration.add_trained(has_stepped=bool(counts)):
             self.cannot_resume(_AHEAD)
+        return after
 
     def _on_step(self, key: int) -> None:
         """An optimizer has stepped; called in the midst of the user's code."""

@@ -48,6 +48,8 @@ def index_pairs(yielded: Any, epoch: int, loader: DataLoader[Any]) -> Batch:
     Raises:
         UnsupportedLoader: When it is something else than whole numbers.
     """
+    if type(yielded) is list and set(map(type, yielded)) == {int}:
+        return _pairs_of_ints(yielded, epoch)
     indices = yielded.tolist() if isinstance(yielded, (Tensor, np.ndarray)) else yielded
     indices = indices if is_batch(indices) else [indices]
     if isinstance(yielded, tuple) and loader.batch_sampler is None:

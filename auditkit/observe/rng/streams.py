@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import struct
 import sys
+from binascii import hexlify
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -57,10 +58,10 @@ class GlobalStreams:
         components = {
             "rng/python": _python_leaves(self.python),
             "rng/numpy": _numpy_leaves(self.numpy),
-            "rng/torch": _encode(b"%s", state_bytes(self.torch)),
+            "rng/torch": _torch_leaves(self.torch),
         }
         for index, state in self.cuda.items():
-            components[f"rng/cuda:{index}"] = _encode(b"%s", state_bytes(state))
+            components[f"rng/cuda:{index}"] = _torch_leaves(state)
         return components
 
     def leaves_since(self, before: GlobalStreams, known: Mapping[str, Leaves]) -> dict[str, Leaves]:
@@ -78,7 +79,7 @@ class GlobalStreams:
         if self.numpy is not before.numpy:
             found["rng/numpy"] = _numpy_leaves(self.numpy)
         if self.torch is not before.torch:
-            found["rng/torch"] = _encode(b"%s", state_bytes(self.torch))
+            found["rng/torch"] = _torch_leaves(self.torch)
         return found
 
     def same_as(self, other: GlobalStreams) -> bool:
@@ -275,6 +276,10 @@ def _numpy_leaves(state: tuple[Any, ...]) -> Leaves:
     return _encode(b"[%s,%s,%d,%d,%s]", kind, data, position, has_gauss, cached)
 
 
+def _torch_leaves(state: Tensor) -> Leaves:
+    return KeptLeaves({"": _bytes_json(state_bytes(state))})
+
+
 def _encode(form: bytes, *values: Any) -> KeptLeaves:
     # ``flatten`` word for word (a test holds the two together) but written out: this runs at
     # every step, and a tensor in new memory would cost the digest more than all of its JSON.
@@ -283,12 +288,16 @@ def _encode(form: bytes, *values: Any) -> KeptLeaves:
 
 def _json(value: Any) -> bytes | int:
     if isinstance(value, bytes):
-        return b'{"$":"bytes","hex":"%s"}' % value.hex().encode()
+        return _bytes_json(value)
     if isinstance(value, float):
         return b'{"$":"float","bits":"%s"}' % struct.pack(">d", value).hex().encode()
     if isinstance(value, str):
         return b'"%s"' % value.encode()
     return b"null" if value is None else int(value)
+
+
+def _bytes_json(value: bytes) -> bytes:
+    return b"".join((b'{"$":"bytes","hex":"', hexlify(value), b'"}'))
 
 
 def _decode(leaves: Leaves) -> Any:

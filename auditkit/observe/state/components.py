@@ -192,6 +192,8 @@ class StateReader:
         self._standing = Standing([o for family in families for o in family.members.values()])
         self._stands = False
         self._template: State = {}
+        #: All but gradients and what is asked for its state, as of certain leaves of the streams.
+        self._base: tuple[object, State] = (None, {})
         self._parameters: Mapping[str, Tensor] = {}
         self._changed: State | None = None
         self._runs_custom = False
@@ -204,6 +206,8 @@ class StateReader:
                 if _is_asked(extra)
             },
         }
+        generators = {f"rng/extras/{name}" for name in objects.generators}
+        self._asked = frozenset({"grad", *self._stateful, *generators})
         self._custom = any(map(_is_custom, (objects.scheduler, objects.scaler))) or any(
             map(_is_custom, objects.extras.values())
         )
@@ -226,16 +230,25 @@ class StateReader:
         self._stands = self._standing.holds()
         if not self._stands:
             self._look()
-        objects, state, trained = self._objects, dict(self._template), self._parameters
-        state["grad"] = modules.gradients(trained)
+        objects, state = self._objects, self._begun(frozen)
+        state["grad"] = modules.gradients(self._parameters)
         for name, stateful in self._stateful.items():
             state[name] = state_of(stateful, name)
         for name, generator in objects.generators.items() if objects.extras else ():
             state[f"rng/extras/{name}"] = generator_leaves(generator)
-        state.update(self._stream_leaves(frozen))
         if self._runs_custom and not frozen.same_as(capture_streams()):
             frozen.restore()
+        if all(state.values()):
+            return state
         return {name: leaves for name, leaves in state.items() if leaves}
+
+    def _begun(self, streams: GlobalStreams) -> State:
+        """All components, those still empty or outdated that are asked for at each call."""
+        leaves = self._stream_leaves(streams)
+        if not self._stands or self._base[0] is not leaves:
+            whole = {**self._template, **leaves}
+            self._base = leaves, {n: one for n, one in whole.items() if one or n in self._asked}
+        return dict(self._base[1])
 
     def attributes(self) -> State:
         """Plain attributes that training changed, as components; asked after :meth:`read`."""

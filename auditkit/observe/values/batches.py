@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from torch import Tensor
+
 from auditkit.observe.values.digests import StateDigester
 from auditkit.observe.values.flatten import batch_leaves, is_plain_batch
 from auditkit.observe.values.forms import Forms
@@ -14,13 +16,16 @@ from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 
 _NAME = "batch"
 
+#: Kinds of batches that are told apart: the last one of an epoch is shorter, a step takes several.
+_MOST_KNOWN = 4
+
 
 @dataclass(frozen=True)
 class _Known:
-    """Batches of one kind: a list or tuple of plain tensors of certain forms.
+    """Batches of one kind: a tensor by itself, or a list or tuple of plain tensors, of some forms.
 
     Attributes:
-        kind: List or tuple.
+        kind: List, tuple or tensor.
         forms: Of the tensors.
         text: Their structure.
         names: Of the tensors in it.
@@ -39,25 +44,35 @@ class _Known:
     def of(cls, batch: Any, leaves: Leaves) -> _Known | None:
         """The kind of a batch; None where it is of none that can be told at a glance."""
         text = leaves.get("")
-        if not is_plain_batch(batch) or not isinstance(text, bytes):
+        items = _items(batch)
+        if not is_plain_batch(items) or not isinstance(text, bytes):
             return None
         by_tensor = {id(leaf): name for name, leaf in leaves.items()}
-        names = tuple(by_tensor.get(id(item), "") for item in batch)
+        names = tuple(by_tensor.get(id(item), "") for item in items)
         stream = Stream(leaves)
         if not all(names) or stream.names != sorted(names):  # some are copied, or aliases
             return None
         places = tuple(names.index(name) for name in stream.names)
-        forms = Forms(batch, with_grad=True)  # which the structure says
+        forms = Forms(items, with_grad=True)  # which the structure says
         return cls(type(batch), forms, text, names, places, stream)
 
     def take(self, batch: Any) -> bool:
         """Whether a batch is of this kind; then the stream stands for it."""
         return (
             type(batch) is self.kind
-            and len(batch) == len(self.names)
-            and self.forms.are_of(batch)
-            and self.stream.move(addresses_of([batch[place] for place in self.places]))
+            and len(items := _items(batch)) == len(self.names)
+            and self.forms.are_of(items)
+            and self.stream.move(addresses_of([items[place] for place in self.places]))
         )
+
+    def leaves(self, batch: Any) -> Leaves:
+        """The leaves of a batch that was taken."""
+        return {"": self.text, **dict(zip(self.names, _items(batch), strict=True))}
+
+
+def _items(batch: Any) -> Any:
+    """The tensors of a batch of a kind that may be known."""
+    return (batch,) if type(batch) is Tensor else batch
 
 
 class BatchDigester:
@@ -69,7 +84,7 @@ class BatchDigester:
 
     def __init__(self, *, commit: bool) -> None:
         self._recipes = (EVIDENCE_RECIPE, COMMITMENT_RECIPE)[: 1 + commit]
-        self._known: _Known | None = None
+        self._known: list[_Known] = []  # the latest first
         self._others = StateDigester(EVIDENCE_RECIPE)
 
     def digest(self, batch: Any) -> tuple[Leaves, bytes, bytes]:
@@ -85,13 +100,15 @@ class BatchDigester:
         Raises:
             UncapturedState: The batch holds something that has no digest.
         """
-        known = self._known
-        if known is not None and known.take(batch):
-            leaves: Leaves = {"": known.text, **dict(zip(known.names, batch, strict=True))}
-            evidence, *commitment = known.stream.digests(self._recipes, leaves)
-            return leaves, evidence, b"".join(commitment)
+        for known in self._known:
+            if known.take(batch):
+                leaves = known.leaves(batch)
+                evidence, *commitment = known.stream.digests(self._recipes, leaves)
+                return leaves, evidence, b"".join(commitment)
         leaves = batch_leaves(batch)
-        self._known = _Known.of(batch, leaves)
+        new = _Known.of(batch, leaves)
+        if new is not None:
+            self._known = [new, *self._known[: _MOST_KNOWN - 1]]
         evidence = self._others.digest({_NAME: leaves})[_NAME]
         if len(self._recipes) == 1:
             return leaves, evidence, b""

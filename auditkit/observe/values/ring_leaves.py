@@ -58,7 +58,10 @@ class RingLeaves(SummedLeaves):
                 self._pieces.append(b"")
                 self._arrays.append(_Array(name, leaf, n_rows))
                 n_rows += self._arrays[-1].n_rows
+        self._tensors = [array.tensor for array in self._arrays]
+        self._addresses = [array.address for array in self._arrays]
         self._factors = multipliers(0, max(array.n_rows for array in self._arrays))
+        self._numbers = list(range(len(self._arrays)))
         self._rows = np.zeros((2, n_rows), np.uint64)
         self._totals = np.zeros((2, len(self._arrays)), np.uint64)
         self._written: list[tuple[int, int]] = []
@@ -82,11 +85,14 @@ class RingLeaves(SummedLeaves):
             UncapturedState: When an array does not lie any more where it did.
         """
         if self._written:
-            parts = []
-            for number, array in enumerate(self._arrays):
-                array.require_place()
-                parts += [(number, *part) for part in array.parts(self._written)]
-            for some in _cut(parts):
+            self._require_places()
+            parts = [
+                (number, start, stop)
+                for number, array in enumerate(self._arrays)
+                for start, stop in array.parts(self._written)
+            ]
+            n_rows = sum(stop - start for _, start, stop in parts)
+            for some in (parts,) if 0 < n_rows <= _AT_ONCE else _cut(parts):
                 self._renew(some)
             self._written = []
             sums = self._totals.T.astype("<u8").tobytes()
@@ -109,6 +115,12 @@ class RingLeaves(SummedLeaves):
             if unequal.any():
                 raise self._written_past(component, int(places[np.argmax(unequal)]))
 
+    def _require_places(self) -> None:
+        """Raise where a tensor was given other memory: what was here would be freed."""
+        if list(map(Tensor.data_ptr, self._tensors)) != self._addresses:
+            for array in self._arrays:
+                array.require_place()
+
     def _written_past(self, component: str, place: int) -> UncapturedState:
         array = next(one for one in self._arrays if place < one.first + one.n_rows)
         return UncapturedState(
@@ -123,6 +135,9 @@ class RingLeaves(SummedLeaves):
         changes = found - self._rows[:, places]  # modulo 2^64, as the recipe adds
         self._rows[:, places] = found
         numbers = [number for number, _, _ in parts]
+        if numbers == self._numbers and len(parts) == len(places):  # of a write of one row
+            self._totals += changes
+            return
         if len(parts) < len(places):
             lengths = [stop - start for _, start, stop in parts]
             starts = list(accumulate(lengths[:-1], initial=0))
@@ -140,11 +155,16 @@ class RingLeaves(SummedLeaves):
         places: list[int] = []
         for number, start, stop in parts:
             array = self._arrays[number]
+            first = array.first
             pieces.append(array.data[start * ROW_BYTES : stop * ROW_BYTES])
             if stop == array.n_rows:
                 pieces.append(array.padding)
-            rows += range(start, stop)
-            places += range(array.first + start, array.first + stop)
+            if stop == start + 1:  # of a write of one row
+                rows.append(start)
+                places.append(first + start)
+            else:
+                rows += range(start, stop)
+                places += range(first + start, first + stop)
         words = np.frombuffer(b"".join(pieces), "<u8").reshape(-1, COLUMNS)
         return mixed_rows(words.astype(np.uint64, copy=False), self._factors[rows]), places
 
@@ -160,8 +180,8 @@ class _Array:
 
     def __init__(self, name: str, tensor: Tensor, first: int) -> None:
         self.name = name.removeprefix(f"{RING_KEY}/").removeprefix("arrays/")
-        self._tensor, self._address, self.first = tensor, tensor.data_ptr(), first
-        self.data = memory_view(self._address, tensor.nbytes)
+        self.tensor, self.address, self.first = tensor, tensor.data_ptr(), first
+        self.data = memory_view(self.address, tensor.nbytes)
         self.padding = bytes(-tensor.nbytes % ROW_BYTES)
         self.n_rows = -(-tensor.nbytes // ROW_BYTES)
         self._of_rows = name.startswith(f"{RING_KEY}/arrays/")
@@ -169,7 +189,7 @@ class _Array:
 
     def require_place(self) -> None:
         """Raise where the tensor was given other memory: what is here would be freed."""
-        if self._tensor.data_ptr() != self._address:
+        if self.tensor.data_ptr() != self.address:
             raise UncapturedState("an array was given other memory", where=self.name)
 
     def parts(self, written: Sequence[tuple[int, int]]) -> Iterable[tuple[int, int]]:
@@ -183,7 +203,7 @@ class _Array:
     def rows_of(self, row: int) -> str:
         """Which of the array's rows a row of 512 bytes is of, for people."""
         start, stop = row * ROW_BYTES // self._per_row, -(-(row + 1) * ROW_BYTES // self._per_row)
-        return f"{start} to {min(stop, len(self._tensor)) - 1}"
+        return f"{start} to {min(stop, len(self.tensor)) - 1}"
 
 
 def _united(parts: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:

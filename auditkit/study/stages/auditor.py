@@ -58,7 +58,8 @@ class Auditor:
         #: Of the state that was cut last, where it is not in the pending row yet.
         self._unread: Unread | None = None
         self._batches = BatchDigester(commit=commit_data)
-        self._parts = StateDigester(EVIDENCE_RECIPE)
+        #: Digest what a step without a loader says, by column.
+        self._parts = {column: BatchDigester(commit=commit_data) for column in ("order", "batch")}
         self.commitment = b""
         self._pending: dict[str, bytes] = {}
         self._auxiliary: dict[str, bytes] = {}
@@ -126,10 +127,14 @@ class Auditor:
             batch: As collated, or None.
         """
         parts = {"order": batch if indices is None else indices, "batch": batch}
-        leaves = {name: batch_leaves(value) for name, value in parts.items() if value is not None}
-        for column, digest in self._parts.digest(leaves).items():
+        found = [
+            (column, *self._parts[column].digest(value)[1:])
+            for column, value in parts.items()
+            if value is not None
+        ]
+        for column, digest, commitment in found:  # nothing is noted where one is refused
             if self._consumed is not None:
-                self._consumed.update(self._parts.commitment(column, leaves[column]))
+                self._consumed.update(commitment)
             self._pending[column] = chained(self._pending.get(column, ABSENT), digest)
 
     def consume_auxiliary(self, name: str, batch: Any, order: Batch | None) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from auditkit.errors import UncapturedState
-from auditkit.observe.values import forms
+from auditkit.observe.values import batches, forms
 from auditkit.observe.values.batches import BatchDigester
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
@@ -34,6 +34,15 @@ BATCHES: list[Any] = [
     {"x": x, "y": y},
     {"x": x + 1, "y": y},
     x,
+    x + 1,
+    y,
+    x.t(),
+    x.t() + 1,
+    x.clone().requires_grad_(),
+    x + 2,
+    x[:3],
+    torch.tensor(3.0),
+    torch.empty(0),
     [torch.randn(2) for _ in range(12)],
     [torch.randn(2) for _ in range(12)],
     [x, y],
@@ -69,3 +78,13 @@ def test_what_has_a_graph_behind_it_is_refused_after_what_has_none(
     with pytest.raises(UncapturedState, match="graph"):
         digester.digest([nn.Parameter(x) * 2, y])
     assert digester.digest([x, y])[1] == digest_leaves(EVIDENCE_RECIPE, batch_leaves([x, y]))
+
+
+@pytest.mark.parametrize("kinds", [[x], [y], [[x, y]], [[x, y], [x[:2], y[:2]], x, y]])
+def test_what_is_of_a_kind_is_not_looked_into_again(
+    kinds: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digester = BatchDigester(commit=True)
+    expected = [digester.digest(batch) for batch in kinds]
+    monkeypatch.setattr(batches, "batch_leaves", None)
+    assert [digester.digest(batch)[1:] for batch in kinds] == [one[1:] for one in expected]
