@@ -37,15 +37,10 @@ class Glance:
         """Whether the dicts hold the very same objects, under the same names, in the same order."""
         return (
             list(map(len, self._held)) == self._sizes
-            and self.lists_hold()
+            and list(map(len, self._lists)) == self._lengths
+            and are_same(chain.from_iterable(self._lists), self._items)
             and are_same(chain.from_iterable(self._filled), self._names)
             and are_same(chain.from_iterable(map(_values, self._filled)), self._objects)
-        )
-
-    def lists_hold(self) -> bool:
-        """Whether the lists do."""
-        return list(map(len, self._lists)) == self._lengths and are_same(
-            chain.from_iterable(self._lists), self._items
         )
 
 

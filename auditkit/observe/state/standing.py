@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 from auditkit.observe.state.glance import Fields, Glance
-from auditkit.observe.state.versions import Versions
 
 _REQUIRES_GRAD: Any = operator.attrgetter("requires_grad")
 
@@ -41,8 +40,6 @@ class Standing:
         self._optimizers = list(optimizers)
         self._glance: Glance | None = None
         self._fields = Fields((), ())
-        #: Of all dicts, where this Python keeps any: then none has to be looked at by itself.
-        self._versions: Versions | None = None
         self._layers: list[nn.Module] = []
         self._classes: list[type] = []
         self._parameters: list[Tensor] = []
@@ -72,7 +69,6 @@ class Standing:
             lists += (groups, *(group["params"] for group in groups))
             held += (*groups, optimizer.state, *optimizer.state.values())
         self._glance = Glance(held, lists)
-        self._versions = Versions.of([*map(vars, owners), *held])
 
     def forget(self) -> None:
         """There is something that identity does not tell: every part looks for itself."""
@@ -90,22 +86,13 @@ class Standing:
             return False
         is_same = (
             list(map(type, self._layers)) == self._classes
-            and self._glance.lists_hold()
-            and self._dicts_hold()
+            and self._fields.hold()
+            and self._glance.holds()
             and list(map(_REQUIRES_GRAD, self._parameters)) == self._flags
         )
         self._misses = 0 if is_same else self._misses + 1
         if self._misses > _PATIENCE:
             self._glance, self._left_out = None, min(2**self._misses, _LONGEST)
-        return is_same
-
-    def _dicts_hold(self) -> bool:
-        """Whether every dict holds what it held: asked only where one may have been written to."""
-        if self._versions is not None and self._versions.hold():
-            return True
-        is_same = self._glance is not None and self._fields.hold() and self._glance.holds()
-        if is_same and self._versions is not None:
-            self._versions.renew()
         return is_same
 
 
