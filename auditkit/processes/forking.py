@@ -138,10 +138,12 @@ def _begin_job(line: socket.socket, log: int, *, alone: bool) -> socket.socket:
         os.dup2(log, target)
     os.close(log)
     sys.stdin = io.StringIO()  # a program that asks a question gets an end of file, not a wait
+    # As in a new interpreter, and as Python does for its own stream: a program that draws before it
+    # is seeded must not look as if it were.
     if "numpy" in sys.modules:
-        # As in a new interpreter: Python itself does so for its own stream, torch begins with a
-        # constant. A program that draws before it is seeded must not look as if it were.
         sys.modules["numpy"].random.seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.seed()
     if alone:  # there is no prepared process that would notice
         threading.Thread(target=_exit_with, args=(line,), daemon=True).start()
     return line
