@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import auditkit as ak
-from auditkit.statistics.inference import t_interval
+from auditkit.statistics.inference import paired_t_test, t_interval
 from auditkit.types import BackFlow, EstimateTable
 
 #: Mean back-flow (total variation) without and with a causal break, as section 4.4 of
@@ -97,7 +97,9 @@ def _strong_less_mid(found: Mapping[str, EstimateTable]) -> str:
             for row in (rows(found[name])[arm] for name in ("resonant-strong", "resonant-mid"))
         )
         differences = [strong[seed] - mid[seed] for seed in strong if seed in mid]
-        parts.append(f"{ARMS[arm]} {_with_interval(differences)}, {len(differences)} pairs")
+        test = paired_t_test(np.array(differences))
+        tested = "" if test is None else f", t = {test.t:.2f}, p = {test.p:.2g}"
+        parts.append(f"{ARMS[arm]} {_with_interval(differences)}, {len(differences)} pairs{tested}")
     carried = PAPER["resonant-strong"][0] - PAPER["resonant-mid"][0]
     return (
         f"resonant-strong less resonant-mid, paired by seed: {'; '.join(parts)} "

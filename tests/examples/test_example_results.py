@@ -162,6 +162,7 @@ def test_regimes_stand_beside_what_the_paper_prints(results: ModuleType, tmp_pat
     assert "| resonant-strong | carried less broken | 2 | +0.0600 | verdict | +0.0383 |" in text
     assert "| negative | broken | 2 | 0, to the bit | verdict | +0.0005 |" in text
     assert "paired by seed: carried +0.0300 [" in text
+    assert ", 2 pairs, t = 1.50, p = 0.37; " in text  # 0.03 over 0.02; atan(2 / 3) * 2 / pi
     assert "at most 0.0002 in any seed: inside the paper's margin" in text
     assert "resonant-mid, A +0.5000 [" in text
     assert "resonant-strong, broken, seeds 5-6\n  -0.0500 -0.0300\n" in text
