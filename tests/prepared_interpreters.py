@@ -154,7 +154,8 @@ class _Prepared:
         return pid
 
     def close(self) -> None:
-        """End it."""
+        """End it, whoever else has a copy of its socket: loader workers that a test left."""
+        self._requests.shutdown(socket.SHUT_RDWR)
         self._requests.close()
         self._process.wait()
 
