@@ -30,7 +30,7 @@ LATEX_HEAD = "% Written by auditkit report; needs \\usepackage{booktabs}\n"
 #: Makes what is wider than a line as wide as one, where the document has graphicx.
 _FITTED = (
     "\\providecommand{\\resizebox}[3]{#3}% without \\usepackage{graphicx} as wide as it is",
-    r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+    r"\noindent\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
 )
 
 #: A column of sentences in LaTeX: they are broken.

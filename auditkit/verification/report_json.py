@@ -62,7 +62,11 @@ def check_agreement(
         expected, found = getattr(here, name), getattr(given, name)
         if expected != found:
             raise AuditError(
-                f"the report's {name} is another", expected=expected, found=found, where=what
+                f"the report's {name} is another; give the one that auditkit verify wrote of "
+                "this manifest, or make one",
+                expected=expected,
+                found=found,
+                where=what,
             )
     numbers = set(range(1, ARTIFACTS + 1)) if went_wrong(given) else {*CHECKS} - {*NEED_REPLAY}
     for ours, theirs in zip(here.checks, given.checks, strict=True):

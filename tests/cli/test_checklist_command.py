@@ -171,6 +171,7 @@ def test_a_report_on_another_manifest_is_refused(signed: Path, stub: Stub, tmp_p
     assert result.exit_code == 1
     assert result.stdout == ""
     assert "report.json: the report's statement_sha256 is another" in result.stderr
+    assert "give the one that auditkit verify wrote of this manifest" in result.stderr
 
 
 def test_a_report_does_not_outvote_what_is_verified_here(

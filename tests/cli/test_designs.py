@@ -69,6 +69,12 @@ def test_a_design_without_a_regime_gives_the_factory_nothing() -> None:
     assert factory_arguments({DESIGN: Design()}, []) == {}
 
 
+def test_a_design_sets_the_end_in_place_of_the_plans_and_keeps_its_break() -> None:
+    base = {"fork_at": 7, "window": 4, "horizon": 60, "causal_break": "momentum-reset"}
+    assert Design().filled(base, {}) == {**base, "horizon": 15}
+    assert Design().filled(base, {"horizon": 30})["horizon"] == 30
+
+
 def test_a_design_lacks_what_it_does_not_set() -> None:
     with pytest.raises(PlanError, match="no option gives window, horizon, perturbations"):
         planned("back-flow")

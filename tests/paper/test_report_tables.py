@@ -26,7 +26,7 @@ def test_latex_is_escaped_and_its_numbers_stand_right() -> None:
         r"% * note \$1\$",
         r"{\footnotesize\setlength{\tabcolsep}{3pt}%",
         r"\providecommand{\resizebox}[3]{#3}% without \usepackage{graphicx} as wide as it is",
-        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        r"\noindent\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         r"\begin{tabular}{@{}lr@{}}",
         r"\toprule",
         r"perturbation & excess \\",
