@@ -25,6 +25,10 @@ from auditkit.processes import commands, fork_server
 from auditkit.signing.keys import PrivateKey, generate_key
 from auditkit.signing.trust import default_key, ensure_default_key
 
+# As in workers: a program that a test writes anew within a second, at the same length, would be
+# imported from the bytecode of what stood there before.
+sys.dont_write_bytecode = True
+
 #: A user who must not be found in any file of a run.
 USER = "alice-the-author"
 REMOTE = f"git@git.example.org:{USER}/not-yet-published.git"

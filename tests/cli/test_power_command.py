@@ -154,7 +154,7 @@ def test_a_pilot_that_was_edited_is_refused(shell: Shell) -> None:
 
 
 def test_verify_says_which_seeds_of_the_pilot_are_used_again(shell: Shell) -> None:
-    done = shell("run", "tiny_study.py", "--out", "b", "--seeds", "2-4")
+    done = shell("run", "tiny_study.py", "--out", "b", "--seeds", "2-4", "--jobs", "1")
     assert done.code == 0, done.err
     found = json.loads(shell("verify", "b", "--pilot", "a", "--replay", "none", "--json", "-").out)
     note = "seeds of the pilot are used again: 2 (1 of 3, at equal weights before step 1); "
