@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
-from auditkit.observe.state.glance import Fields, Glance
+from auditkit.observe.state.glance import Fields, Glance, are_same
 
+_ATTRIBUTES: Any = operator.attrgetter("__dict__")
 _REQUIRES_GRAD: Any = operator.attrgetter("requires_grad")
 
 #: What torch itself keeps on every module and on every optimizer, but for what is state or leads
@@ -40,6 +41,8 @@ class Standing:
         self._optimizers = list(optimizers)
         self._glance: Glance | None = None
         self._fields = Fields((), ())
+        self._owners: list[object] = []
+        self._attributes: list[dict[str, Any]] = []
         self._layers: list[nn.Module] = []
         self._classes: list[type] = []
         self._parameters: list[Tensor] = []
@@ -58,8 +61,9 @@ class Standing:
         self._layers, self._parameters = list(layers), list(parameters)
         self._classes = list(map(type, self._layers))
         self._flags = list(map(_REQUIRES_GRAD, self._parameters))
-        owners = [*self._layers, *self._optimizers]
-        self._fields = Fields(map(vars, owners), map(_looked_at, owners))
+        self._owners = [*self._layers, *self._optimizers]
+        self._attributes = list(map(_ATTRIBUTES, self._owners))
+        self._fields = Fields(self._attributes, map(_looked_at, self._owners))
         held: list[Mapping[Any, Any]] = []
         for layer in self._layers:
             held += (layer._modules, layer._parameters, layer._buffers)
@@ -86,6 +90,7 @@ class Standing:
             return False
         is_same = (
             list(map(type, self._layers)) == self._classes
+            and are_same(map(_ATTRIBUTES, self._owners), self._attributes)
             and self._fields.hold()
             and self._glance.holds()
             and list(map(_REQUIRES_GRAD, self._parameters)) == self._flags

@@ -34,6 +34,7 @@ CHANGES: dict[str, Callable[[Any, torch.optim.Adam], object]] = {
     "class": lambda m, _: setattr(m[0], "__class__", type("Own", (nn.Linear,), {})),
     "attribute": lambda m, _: setattr(m[0], "counter", 1),
     "number": lambda m, _: setattr(m[1], "momentum", 0.2),
+    "all attributes": lambda m, _: setattr(m[1], "__dict__", {**vars(m[1]), "momentum": 0.2}),
     "removed": lambda m, _: delattr(m[1], "momentum"),
     "a name of optimizers": lambda m, _: setattr(m[0], "defaults", m[0].defaults + 1),
     "rate": lambda _, o: o.param_groups[0].update(lr=0.2),
