@@ -52,7 +52,7 @@ class ModuleState:
 
     def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._flags: tuple[object, KeptLeaves] = (None, KeptLeaves())
+        self._flags: tuple[list[bool], KeptLeaves] = ([], KeptLeaves())
         self._whole: tuple[object, KeptLeaves] = (None, KeptLeaves())
         self._parameters: dict[str, Tensor] = {}
         self._walk()
@@ -100,8 +100,10 @@ class ModuleState:
     def _flags_now(self) -> KeptLeaves:
         training = list(map(_TRAINING, self._unique_layers.values()))
         grad_flags = list(map(_REQUIRES_GRAD, self._parameters.values()))
-        key = (training, grad_flags)
-        if key == self._flags[0] and not self._with_extra_state:
+        key, known = [*training, *grad_flags], self._flags[0]
+        # by identity: a program's own 1 equals True, and is another text
+        is_known = len(key) == len(known) and are_same(key, known)
+        if is_known and not self._with_extra_state:
             return self._flags[1]
         tree: dict[str, object] = {
             "training": dict(zip(self._unique_layers, training, strict=True)),
@@ -156,7 +158,8 @@ class ModuleState:
         for layer in self._layers:
             (own if _is_batchnorm(layer[1]) else others).append(layer)
         self._batchnorm, self._others = KeptLeaves(_buffers(own)), KeptLeaves(_buffers(others))
-        self._flags = self._whole = (None, KeptLeaves())  # no name is in their keys
+        # no name is in their keys
+        self._flags, self._whole = ([], KeptLeaves()), (None, KeptLeaves())
 
 
 def parameters(module: nn.Module) -> dict[str, Tensor]:

@@ -90,6 +90,15 @@ def test_flags_are_read_anew() -> None:
     assert len(seen) == 4  # train() undoes eval()
 
 
+def test_a_flag_that_only_equals_the_one_before_is_another() -> None:
+    model = batchnorm_net()
+    state = ModuleState(model)
+    state.components()
+    model[0].__dict__["training"] = 1
+    expected = ModuleState(model).components()[1]["modules"]
+    assert state.components()[1]["modules"] == expected
+
+
 def test_a_replaced_layer_with_the_same_names_is_seen() -> None:
     model = nn.Sequential(nn.Linear(2, 2))
     state = ModuleState(model)
