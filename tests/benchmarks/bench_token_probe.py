@@ -7,7 +7,7 @@ Run it from anywhere::
 
 Both are measured ``--repeat`` times in turn, and the medians are shown. One branch is looked at
 once, in a process of its own, as at one time of a study. The whole table is made of one
-``--share``-th of the rows, and its numbers are multiplied: 64 x 512 positions of 50,257 classes
+``--share``-th of the rows, one at least, and its numbers are multiplied: 64 x 512 positions of 50,257 classes
 would need more than 30 GB.
 
 ``memory``
@@ -187,7 +187,7 @@ def main() -> None:
     print(f"{options.rows} x {options.length} positions, {options.classes} classes, one look")
     for name in runs[0]["streamed"]:
         now, before = (median(run[kind][name] for run in runs) for kind in ("streamed", "whole"))
-        before *= options.share
+        before *= rows["streamed"] / rows["whole"]
         print(f"{name:7} {now:10.1f}   whole table {before:10.1f}   ratio {now / before:.4f}")
 
 
