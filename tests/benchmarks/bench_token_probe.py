@@ -7,8 +7,8 @@ Run it from anywhere::
 
 Both are measured ``--repeat`` times in turn, and the medians are shown. One branch is looked at
 once, in a process of its own, as at one time of a study. The whole table is made of one
-``--share``-th of the rows, one at least, and its numbers are multiplied: 64 x 512 positions of 50,257 classes
-would need more than 30 GB.
+``--share``-th of the rows, one at least, and its numbers are multiplied: 64 x 512 positions of
+50,257 classes would need more than 30 GB.
 
 ``memory``
     peak resident memory beyond that of the process before it looked, in MB.
