@@ -117,10 +117,10 @@ def run(name: str, data: Path, out: Path, regime: str = "", *options: str) -> No
     folder.mkdir(parents=True)
     asked = [] if study.data is None else ["--arg", f"data={data / study.data}"]
     asked += ["--design", f"back-flow:{regime}"] if regime else []
-    asked += study.options
+    asked += options or study.options
     study_folder = str(folder / "study")
     program = f"{ROOT}/examples/{study.program or name}.py"
-    _, run_time = call("run", program, *asked, *options, "--out", study_folder)
+    _, run_time = call("run", program, *asked, "--out", study_folder)
     report = str(folder / "report.json")
     text, verify_time = call("verify", study_folder, "--json", report)
     times = {"run": round(run_time), "verify": round(verify_time)}
