@@ -36,6 +36,9 @@ class StreamReader:
         self._numpy = _NumpyReader()
         self._torch = _TorchReader()
         self._last: GlobalStreams | None = None
+        #: Where every stream is seen in memory: that memory, and what was there.
+        self._memory: list[memoryview] = []
+        self._seen = b""
 
     def read(self) -> GlobalStreams:
         """The streams as they stand; what has not moved is the same object as the last time.
@@ -43,7 +46,10 @@ class StreamReader:
         Raises:
             UncapturedState: When numpy's global stream was given another bit generator.
         """
-        last, cuda = self._last, cuda_states()
+        last = self._last
+        if last is not None and self._memory and self._stand():
+            return last
+        cuda = cuda_states()
         python, numpy, state = self._python.read(), self._numpy.read(), self._torch.read()
         if (
             last is None
@@ -54,7 +60,23 @@ class StreamReader:
             or state is not last.torch
         ):
             last = self._last = GlobalStreams(python, numpy, state, cuda)
+        readers = (self._python, self._numpy, self._torch)
+        is_seen = not cuda and all(reader.seen for reader in readers)
+        self._memory = [part for one in readers for part in one.memory] if is_seen else []
+        self._seen = b"".join([reader.seen for reader in readers])
         return last
+
+    def _stand(self) -> bool:
+        """Whether no stream has moved, asked of all in one go."""
+        owner: Any = getattr(random.getstate, "__self__", None)
+        return (
+            b"".join(self._memory) == self._seen
+            and owner is self._python.owner
+            and owner.gauss_next is self._python.state[2]
+            and current_generator() is self._numpy.generator
+            and torch.default_generator is self._torch.generator
+            and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        )
 
 
 class _TorchReader:
@@ -62,24 +84,33 @@ class _TorchReader:
 
     Whether it has moved is seen in the memory of the object behind it, where that is laid out as a
     generator of our own is found to be.
+
+    Attributes:
+        generator: That object.
+        memory: Its memory, where it can be seen there.
+        seen: What was there; nothing where that does not tell whether it moves.
     """
 
     def __init__(self) -> None:
         self._memory: GeneratorMemory | None = None
-        self._generator: object = None
-        self._seen = b""
+        self.generator: object = None
+        self.seen = b""
         self._state: tuple[Tensor, bytes] | None = None
+
+    @property
+    def memory(self) -> list[memoryview]:
+        return [] if self._memory is None else self._memory.parts
 
     def read(self) -> Tensor:
         """As ``torch.get_rng_state``; the same object as long as nobody draws."""
         generator = torch.default_generator
-        if generator is not self._generator:
-            self._generator, self._memory = generator, generator_memory(generator)
-            self._seen = b""
+        if generator is not self.generator:
+            self.generator, self._memory = generator, generator_memory(generator)
+            self.seen = b""
         seen = b"" if self._memory is None else self._memory.read()
-        if seen and seen == self._seen and self._state is not None:
+        if seen and seen == self.seen and self._state is not None:
             return self._state[0]
-        state, self._seen = generator.get_state(), seen
+        state, self.seen = generator.get_state(), seen
         content = state_bytes(state)
         if self._state is None or content != self._state[1]:
             self._state = state, content
@@ -91,44 +122,50 @@ class _PythonReader:
 
     Whether it has moved is seen in the memory of the object behind ``random``, where that is laid
     out as CPython's is, as a comparison with what ``getstate`` says finds at first.
+
+    Attributes:
+        owner: That object.
+        memory: As of `_TorchReader`.
+        seen: The same.
+        state: What was read last.
     """
 
     def __init__(self) -> None:
-        self._owner: Any = None
-        self._memory: memoryview | None = None
-        self._seen = b""
-        self._state: tuple[Any, ...] = ()
+        self.owner: Any = None
+        self.memory: list[memoryview] = []
+        self.seen = b""
+        self.state: tuple[Any, ...] = ()
 
     def read(self) -> tuple[Any, ...]:
         """As ``random.getstate``; the same object as long as nobody draws."""
         owner: Any = getattr(random.getstate, "__self__", None)
-        memory, is_known = self._memory, owner is self._owner
+        is_known = owner is self.owner
         if (
             is_known
-            and memory is not None
-            and owner.gauss_next is self._state[2]
-            and memory.tobytes() == self._seen
+            and self.memory
+            and owner.gauss_next is self.state[2]
+            and self.memory[0].tobytes() == self.seen
         ):
-            return self._state
+            return self.state
         state = random.getstate()
         if not is_known or owner is None:
-            self._owner, self._memory = owner, _python_words(owner, state)
-        self._seen = b"" if self._memory is None else self._memory.tobytes()
-        if state != self._state:
-            self._state = state
-        return self._state
+            self.owner, self.memory = owner, _python_words(owner, state)
+        self.seen = b"".join(self.memory)
+        if state != self.state:
+            self.state = state
+        return self.state
 
 
-def _python_words(owner: Any, state: tuple[Any, ...]) -> memoryview | None:
-    """A view of a `random.Random`'s memory; None where its content is not as was expected."""
+def _python_words(owner: Any, state: tuple[Any, ...]) -> list[memoryview]:
+    """A view of a `random.Random`'s memory; nothing where its content is not as was expected."""
     if type(owner) is not random.Random or state[0] != owner.VERSION:
-        return None
+        return []
     *words, position = state[1]
     expected = _PYTHON_MEMORY.pack(position, *words)
     if _random.Random.__basicsize__ < object.__basicsize__ + len(expected):
-        return None
+        return []
     memory = memory_view(id(owner) + object.__basicsize__, len(expected))
-    return memory if memory.tobytes() == expected else None
+    return [memory] if memory.tobytes() == expected else []
 
 
 class _NumpyReader:
@@ -138,22 +175,28 @@ class _NumpyReader:
     use. The half of a pair of normal numbers that the old functions keep is not in there: while
     there is one, the state is copied always. (Who lays such a half back, by ``set_state`` to the
     very words that the generator stands at, is seen once it moves, or where a snapshot is taken.)
+
+    Attributes:
+        generator: The bit generator.
+        memory: As of `_TorchReader`.
+        seen: The same.
     """
 
     def __init__(self) -> None:
-        self._generator: object = None
-        self._memory: memoryview | None = None
-        self._seen = b""
+        self.generator: object = None
+        self.memory: list[memoryview] = []
+        self.seen = b""
         self._state: tuple[Any, ...] = ()
 
     def read(self) -> tuple[Any, ...]:
         """As of :class:`auditkit.observe.rng.streams.GlobalStreams`."""
         generator: object = current_generator()
-        memory, is_halfway = self._memory, bool(self._state and self._state[3])
-        is_known = generator is self._generator and memory is not None and not is_halfway
-        if not is_known or memory is None or memory.tobytes() != self._seen:
+        is_known = generator is self.generator and bool(self.seen)
+        if not is_known or self.memory[0].tobytes() != self.seen:
             self._state = numpy_state()
-            if generator is not self._generator:
-                self._generator, self._memory = generator, words_of(generator, self._state)
-            self._seen = b"" if self._memory is None else self._memory.tobytes()
+            if generator is not self.generator:
+                words = words_of(generator, self._state)
+                self.generator, self.memory = generator, [] if words is None else [words]
+            is_halfway = bool(self._state[3])
+            self.seen = b"" if is_halfway else b"".join(self.memory)
         return self._state

@@ -218,7 +218,9 @@ class StateReader:
 
     def read(self, streams: GlobalStreams | None = None) -> State:
         """See :func:`capture`."""
-        return local_state(self._read(streams))
+        state = self._read(streams)
+        # Where all stands, there was nothing sharded among it.
+        return local_state(state, self._asked if self._stands else None)
 
     def sharding(self) -> Sharding:
         """Where in the whole lies what this process holds of sharded tensors."""

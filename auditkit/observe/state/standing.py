@@ -9,7 +9,8 @@ given up for a while, and every part looks for itself.
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -42,11 +43,12 @@ class Standing:
         self._glance: Glance | None = None
         self._fields = Fields((), ())
         self._owners: list[object] = []
-        self._attributes: list[dict[str, Any]] = []
         self._layers: list[nn.Module] = []
-        self._classes: list[type] = []
         self._parameters: list[Tensor] = []
-        self._flags: list[bool] = []
+        #: All that has a length, the lengths, and all that is compared by identity.
+        self._sized: list[Collection[object]] = []
+        self._sizes: list[int] = []
+        self._seen: list[object] = []
         self._misses = self._left_out = 0
 
     def note(self, layers: Iterable[nn.Module], parameters: Iterable[Tensor]) -> None:
@@ -59,11 +61,9 @@ class Standing:
         if self._left_out:
             return
         self._layers, self._parameters = list(layers), list(parameters)
-        self._classes = list(map(type, self._layers))
-        self._flags = list(map(_REQUIRES_GRAD, self._parameters))
         self._owners = [*self._layers, *self._optimizers]
-        self._attributes = list(map(_ATTRIBUTES, self._owners))
-        self._fields = Fields(self._attributes, map(_looked_at, self._owners))
+        attributes: list[dict[str, Any]] = list(map(_ATTRIBUTES, self._owners))
+        self._fields = Fields(attributes, map(_looked_at, self._owners))
         held: list[Mapping[Any, Any]] = []
         for layer in self._layers:
             held += (layer._modules, layer._parameters, layer._buffers)
@@ -72,7 +72,10 @@ class Standing:
             groups = optimizer.param_groups
             lists += (groups, *(group["params"] for group in groups))
             held += (*groups, optimizer.state, *optimizer.state.values())
-        self._glance = Glance(held, lists)
+        glance = self._glance = Glance(held, lists)
+        self._sized = [*attributes, *glance.sized]
+        self._sizes = list(map(len, self._sized))
+        self._seen = [*self._objects(glance)]
 
     def forget(self) -> None:
         """There is something that identity does not tell: every part looks for itself."""
@@ -85,20 +88,30 @@ class Standing:
 
     def holds(self) -> bool:
         """Whether everything is what it was; False may also be said where nobody has looked."""
-        if self._glance is None or self._left_out:
+        glance = self._glance
+        if glance is None or self._left_out:
             self._left_out = max(self._left_out - 1, 0)
             return False
-        is_same = (
-            list(map(type, self._layers)) == self._classes
-            and are_same(map(_ATTRIBUTES, self._owners), self._attributes)
-            and self._fields.hold()
-            and self._glance.holds()
-            and list(map(_REQUIRES_GRAD, self._parameters)) == self._flags
-        )
+        try:
+            is_same = list(map(len, self._sized)) == self._sizes and are_same(
+                self._objects(glance), self._seen
+            )
+        except KeyError:  # an attribute of another name
+            is_same = False
         self._misses = 0 if is_same else self._misses + 1
         if self._misses > _PATIENCE:
             self._glance, self._left_out = None, min(2**self._misses, _LONGEST)
         return is_same
+
+    def _objects(self, glance: Glance) -> Iterator[object]:
+        """All that is compared by identity; as much of it as long as all has its length."""
+        return chain(
+            map(type, self._layers),
+            map(_ATTRIBUTES, self._owners),
+            self._fields.objects(),
+            glance.objects(),
+            map(_REQUIRES_GRAD, self._parameters),
+        )
 
 
 def _looked_at(owner: object) -> list[str]:

@@ -28,8 +28,8 @@ class _Known:
         kind: List, tuple or tensor.
         forms: Of the tensors.
         text: Their structure.
-        names: Of the tensors in it.
-        places: Where in the batch the stream's tensors are.
+        names: Of it, and of the tensors.
+        places: Where in the batch the stream's tensors are; None where in the same order.
         stream: Reads them where they lie.
     """
 
@@ -37,7 +37,7 @@ class _Known:
     forms: Forms
     text: bytes
     names: tuple[str, ...]
-    places: tuple[int, ...]
+    places: tuple[int, ...] | None
     stream: Stream
 
     @classmethod
@@ -53,21 +53,21 @@ class _Known:
         if not all(names) or stream.names != sorted(names):  # some are copied, or aliases
             return None
         places = tuple(names.index(name) for name in stream.names)
+        in_order = places == tuple(range(len(items)))
         forms = Forms(items, with_grad=True)  # which the structure says
-        return cls(type(batch), forms, text, names, places, stream)
+        return cls(type(batch), forms, text, ("", *names), None if in_order else places, stream)
 
-    def take(self, batch: Any) -> bool:
-        """Whether a batch is of this kind; then the stream stands for it."""
-        return (
-            type(batch) is self.kind
-            and len(items := _items(batch)) == len(self.names)
-            and self.forms.are_of(items)
-            and self.stream.move(addresses_of([items[place] for place in self.places]))
-        )
-
-    def leaves(self, batch: Any) -> Leaves:
-        """The leaves of a batch that was taken."""
-        return {"": self.text, **dict(zip(self.names, _items(batch), strict=True))}
+    def take(self, batch: Any) -> Leaves | None:
+        """The leaves of a batch of this kind, and the stream stands for it; None of another."""
+        if type(batch) is not self.kind:
+            return None
+        items, places = _items(batch), self.places
+        if len(items) != len(self.names) - 1 or not self.forms.are_of(items):
+            return None
+        tensors = items if places is None else [items[place] for place in places]
+        if not self.stream.move(addresses_of(tensors)):
+            return None
+        return dict(zip(self.names, (self.text, *items), strict=True))
 
 
 def _items(batch: Any) -> Any:
@@ -101,8 +101,8 @@ class BatchDigester:
             UncapturedState: The batch holds something that has no digest.
         """
         for known in self._known:
-            if known.take(batch):
-                leaves = known.leaves(batch)
+            leaves = known.take(batch)
+            if leaves is not None:
                 evidence, *commitment = known.stream.digests(self._recipes, leaves)
                 return leaves, evidence, b"".join(commitment)
         leaves = batch_leaves(batch)

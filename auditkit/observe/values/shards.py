@@ -8,7 +8,7 @@ split along another dimension, or hold sums that are not carried out, are refuse
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -19,6 +19,9 @@ from auditkit.observe.values.tensors import Leaves
 from auditkit.records.sharding import Shard, Sharding
 
 _MODULE = "torch.distributed.tensor"
+
+#: Of what nearly all components consist.
+_PLAIN = frozenset({bytes, Tensor, torch.nn.Parameter})
 
 
 def are_possible() -> bool:
@@ -45,16 +48,25 @@ def why_unknown(tensor: Tensor) -> str | None:
     return "it is split along two dimensions of the mesh" if len(sharded) > 1 else None
 
 
-def local_state(state: Mapping[str, Leaves]) -> dict[str, Leaves]:
-    """The components as this process holds them."""
+def local_state(
+    state: Mapping[str, Leaves], among: Iterable[str] | None = None
+) -> dict[str, Leaves]:
+    """The components as this process holds them.
+
+    Args:
+        state: Components by name.
+        among: Those that may hold sharded tensors; all by default.
+    """
+    found = dict(state)
     if not are_possible():
-        return dict(state)
-    return {
-        name: {entry: local_part(leaf) for entry, leaf in leaves.items()}
-        if any(map(is_sharded, leaves.values()))
-        else leaves
-        for name, leaves in state.items()
-    }
+        return found
+    for name in found if among is None else among:
+        leaves = found.get(name)
+        if not leaves or _PLAIN.issuperset(map(type, leaves.values())):
+            continue
+        if any(map(is_sharded, leaves.values())):
+            found[name] = {entry: local_part(leaf) for entry, leaf in leaves.items()}
+    return found
 
 
 def local_part(leaf: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -48,6 +49,11 @@ _from_memory.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
 _from_memory.restype = ctypes.py_object
 _READ_ONLY: Final = 0x100  # PyBUF_READ
 _WRITABLE: Final = 0x200  # PyBUF_WRITE
+
+#: All memory from the second page on: a part of a view is had in a fraction of the time of a new
+#: one.
+_FIRST: Final = 4096
+_ALL: Final[memoryview] = _from_memory(_FIRST, sys.maxsize - _FIRST, _READ_ONLY)
 
 #: Identity of a tensor's memory, see the recipe's rule on aliases.
 MemoryKey: TypeAlias = tuple[str, int, torch.dtype, tuple[int, ...], tuple[int, ...], bool, bool]
@@ -160,6 +166,10 @@ def host_bytes(tensor: torch.Tensor) -> memoryview:
 
 def memory_view(address: int, nbytes: int, *, writable: bool = False) -> memoryview:
     """Bytes of memory by their address, read-only by default, and without a hold on them."""
+    if not writable and address >= _FIRST:
+        part = _ALL[address - _FIRST : address - _FIRST + nbytes]
+        if part.nbytes == nbytes:
+            return part
     view: memoryview = _from_memory(address, nbytes, _WRITABLE if writable else _READ_ONLY)
     return view
 

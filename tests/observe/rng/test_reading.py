@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from auditkit.observe.rng import reading
+from auditkit.observe.rng.numpy_memory import current_generator
 from auditkit.observe.rng.reading import StreamReader
 from auditkit.observe.rng.streams import capture_streams, seed_everything
 
@@ -100,3 +101,46 @@ def test_another_generator_behind_random_is_seen(monkeypatch: pytest.MonkeyPatch
         assert reader.read().python == other.getstate()
         other.random()
         assert reader.read().python == other.getstate()
+
+
+def test_other_generators_behind_numpy_and_torch_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = StreamReader()
+    assert reader.read() is reader.read()
+    set_bit_generator: Any = np.random.set_bit_generator  # type: ignore[attr-defined]
+    own = current_generator()
+    try:
+        set_bit_generator(np.random.MT19937(7))
+        assert reader.read().same_as(capture_streams())
+    finally:
+        set_bit_generator(own)
+    other = torch.Generator()
+    other.manual_seed(5)
+    monkeypatch.setattr(torch, "default_generator", other)
+    assert torch.equal(reader.read().torch, other.get_state())
+    monkeypatch.undo()
+    assert reader.read().same_as(capture_streams())
+
+
+def test_a_normal_number_that_torch_keeps_back_is_seen() -> None:
+    reader = StreamReader()
+    before = reader.read()
+    state = torch.get_rng_state()
+    state[5048:5053] = 1
+    try:
+        torch.set_rng_state(state)
+        assert torch.equal(reader.read().torch, torch.get_rng_state())
+        assert not torch.equal(reader.read().torch, before.torch)
+    finally:
+        torch.set_rng_state(before.torch)
+    assert reader.read().same_as(before)
+
+
+def test_a_device_that_comes_into_use_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = StreamReader()
+    reader.read()
+    states = {0: torch.zeros(16, dtype=torch.uint8)}
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(reading, "cuda_states", lambda: states)
+    assert reader.read().cuda == states
+    states[0] = torch.ones(16, dtype=torch.uint8)
+    assert reader.read().cuda == states

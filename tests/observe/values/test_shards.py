@@ -140,6 +140,14 @@ def test_what_is_not_known_of_sharding_is_refused_by_name(mesh: Any) -> None:
             refuse_sharded(modules, optimizers)
 
 
+def test_what_this_process_holds_is_looked_for_among_what_may_be_sharded(mesh: Any) -> None:
+    state = {"a": {"w": sharded(mesh, torch.ones(2, 3), 8, 3)}, "b": {"w": torch.ones(8, 3)}}
+    assert local_state(state)["a"]["w"].shape == (2, 3)  # type: ignore[union-attr]
+    assert local_state(state, ["a", "gone"])["a"]["w"].shape == (2, 3)  # type: ignore[union-attr]
+    assert local_state(state, ["b"])["a"] is state["a"]
+    assert local_state(state)["b"] is state["b"]
+
+
 def test_a_study_is_of_whole_models(mesh: Any) -> None:
     refuse_sharded_study(Net(torch.ones(2)))
     with pytest.raises(ProgramError, match="parameter weight is sharded"):
