@@ -103,16 +103,10 @@ def _first_steps(overlap: Overlap) -> dict[str, int]:
         )
         if step is not None:
             found[column] = step
-    ours, theirs = (_losses(trace, overlap.start, overlap.end) for trace in (here, there))
-    if ours != theirs:
-        steps = range(overlap.start, overlap.end + 1)
-        found["loss"] = next(s for s in steps if here.loss(s) != there.loss(s))
+    loss = here.first_other_loss(there, overlap.start, overlap.end + 1)
+    if loss is not None:
+        found["loss"] = loss
     return found
-
-
-def _losses(trace: Trace, start: int, end: int) -> bytes:
-    first = trace.first_step
-    return trace.loss_bits[(start - first) * 8 : max(end + 1 - first, 0) * 8]
 
 
 def _components(overlap: Overlap, step: int) -> list[str]:

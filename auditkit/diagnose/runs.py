@@ -15,13 +15,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from auditkit.errors import ArtifactError, MalformedError, UsageError
 from auditkit.files import artifacts, store
 from auditkit.files.unfinished import refuse_misnamed
-from auditkit.formats import canonical
+from auditkit.formats import canonical, tensor_file
 from auditkit.formats.quote import brief
 from auditkit.formats.run_files import Outcome, outcome_from_tensors, trace_from_tensors
 from auditkit.formats.scalar_file import Series, scalars_from_tensors
@@ -33,10 +34,13 @@ from auditkit.records.manifest import MANIFEST_NAME, BranchRecord, SeedRecord, S
 from auditkit.records.plan import PerturbationSpec, StudyPlan
 from auditkit.records.recording import RankRecord, RecordingManifest
 from auditkit.records.rng import RngContract
-from auditkit.records.tensor import RawTensor
+from auditkit.records.tensor import FileTensor, RawTensor
 from auditkit.signing.envelopes import open_envelope
 
 Texts = Mapping[str, str]
+
+#: Bytes of a trace from which on it is not in memory as a whole.
+_AT_ONCE = 2**24
 
 _CHOICE = re.compile(
     r"(?a)seed-(?P<seed>\d{1,20})(?:-fork-(?P<fork>\d{1,9}))?/(?P<branch>[^/#]+)"
@@ -141,13 +145,27 @@ class ComparedRun:
         return self.manifest.evidence_digest
 
     def trace(self, source: TraceSource) -> Iterator[Trace]:
-        """The pieces of a trace, one in memory at a time.
+        """The pieces of a trace, one in memory at a time; a large one stays in its file.
 
         Raises:
-            MalformedError: When a file is not there or is no trace.
+            MalformedError: When a file is not there or is no trace, here or when it is looked at.
         """
         for name in source.traces:
-            yield trace_from_tensors(self.tensors(name)[0], what=name)
+            yield trace_from_tensors(self._stored(name), what=name)
+
+    def _stored(self, name: str) -> Mapping[str, RawTensor | FileTensor]:
+        """Tensors of a file; where it is large they stay there until they are looked at."""
+        with self._malformed(name):
+            size = artifacts.file_size(self.root, name)
+        if size <= _AT_ONCE:
+            return self.tensors(name)[0]
+
+        def read(start: int, n_bytes: int) -> bytes:
+            opened = artifacts.open_reader(self.root, name, expected_size=size)
+            with self._malformed(name), opened as read_at:
+                return read_at(start, n_bytes)
+
+        return tensor_file.from_file(read, size, what=f"{self.root.name}/{name}")[0]
 
     def outcome(self, name: str) -> Outcome:
         """An outcome file; raises as :meth:`trace`."""
@@ -160,12 +178,17 @@ class ComparedRun:
 
     def tensors(self, name: str) -> tuple[Mapping[str, RawTensor], object]:
         """Tensors and metadata of a file; raises as :meth:`trace`."""
-        try:
+        with self._malformed(name):
             data = artifacts.safe_read(self.root, name)
-        except ArtifactError as error:
-            # Exit code 1 would say that the two differ.
-            raise MalformedError(error.message, where=f"{self.root.name}/{name}") from error
         return store.read_tensors(data, what=f"{self.root.name}/{name}")
+
+    @contextmanager
+    def _malformed(self, name: str) -> Iterator[None]:
+        """Exit code 1 would say that the two differ."""
+        try:
+            yield
+        except ArtifactError as error:
+            raise MalformedError(error.message, where=f"{self.root.name}/{name}") from error
 
 
 def open_run(name: str) -> ComparedRun:

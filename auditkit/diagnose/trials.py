@@ -192,4 +192,4 @@ def _without(row: Trace, ignored: Collection[str]) -> Trace:
 
 def _step_rows(rows: list[Trace]) -> list[Trace]:
     """Rows of steps, without that of the state at the end."""
-    return [row for row in rows if any(row.columns.get("batch", b""))]
+    return [row for row in rows if any(row.columns.get("batch", b"")[:])]

@@ -1,8 +1,8 @@
 """The evidence of a run as a verifier reads it: with distrust, one seed at a time.
 
 Every read goes through the safe paths of ``auditkit.files.store`` and checks the SHA-256 that the
-manifest lists, so that what is judged is what was signed. Long traces stay in memory only
-while their seed is looked at.
+manifest lists, so that what is judged is what was signed. Traces stay in memory only while their
+seed is looked at; long ones, and long orders, stay in their files.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from auditkit.errors import ArtifactMismatch, ArtifactMissing, FormatError
+from auditkit.errors import ArtifactError, ArtifactMismatch, ArtifactMissing, FormatError
 from auditkit.files import artifacts
+from auditkit.files.steady_file import SteadyFile
 from auditkit.formats import tensor_file
 from auditkit.formats.data_position import epoch_of
 from auditkit.formats.recipes import digests_raw, evidence_recipe
@@ -38,8 +39,8 @@ from auditkit.records.tensor import FileTensor, RawTensor, Tensor
 #: Bytes of a large file that are in memory at a time.
 _PIECE = 2**22
 
-#: Most bytes that are read at once: the kernel gives 2 GiB.
-_ONE_READ = 2**30
+#: Bytes of a trace or an order from which on it is not in memory as a whole.
+_AT_ONCE = 2**24
 
 
 @dataclass(frozen=True)
@@ -78,19 +79,12 @@ class SignedFolder:
             ArtifactError: When it is not listed, missing, or not what was signed.
             FormatError: When it is no tensor file.
         """
-        record, digest = self.listed(name), hashlib.sha256()
-        with (
-            self._damage_first(record),
-            artifacts.open_reader(self.root, name, expected_size=record.size) as read,
-        ):
-            found, metadata = tensor_file.from_file(read, record.size, what=name)
-            in_file = sorted(found, key=lambda key: found[key].start)
-            # They fill the file without a gap, so that all of it is read, and nothing twice.
-            digest.update(read(0, found[in_file[0]].start if found else record.size))
-            loaded = {key: _loaded(found[key], digest) for key in in_file}
-        _require_sha256(record, digest.hexdigest())
+        record = self.listed(name)
+        data = artifacts.safe_read(
+            self.root, name, expected_size=record.size, expected_sha256=record.sha256
+        )
         self.intact.add(record)
-        return {key: loaded[key] for key in found}, metadata
+        return tensor_file.from_bytes(data, what=name)
 
     def pieces(self, name: str) -> Iterator[bytes]:
         """A listed file, piece by piece: a snapshot may be larger than the memory.
@@ -146,8 +140,29 @@ class SignedFolder:
             raise
 
     def trace(self, name: str) -> Trace:
-        """A trace file; raises as :meth:`tensors`."""
-        return trace_from_tensors(self.tensors(name)[0], what=name)
+        """A trace file; raises as :meth:`tensors`, a long one also when it is looked at."""
+        return trace_from_tensors(self._stored(name), what=name)
+
+    def order(self, name: str) -> OrderFile:
+        """An order file; raises as :meth:`trace`."""
+        return order_from_tensors(self._stored(name), what=name)
+
+    def _stored(self, name: str) -> Mapping[str, RawTensor | FileTensor]:
+        """Tensors of a listed file; where it is large they stay there until they are looked at."""
+        record = self.listed(name)
+        if record.size <= _AT_ONCE:
+            return self.tensors(name)[0]
+        file = SteadyFile(self.root, name, record.size, record.sha256)
+        self.intact.add(record)
+
+        def read(start: int, n_bytes: int) -> bytes:
+            try:
+                return file.read(start, n_bytes)
+            except ArtifactError:
+                self.intact.discard(record)
+                raise
+
+        return tensor_file.from_file(read, record.size, what=name)[0]
 
     def listed(self, name: str) -> FileRecord:
         """What the manifest says of a file.
@@ -170,16 +185,6 @@ def _require_sha256(listed: FileRecord, found: str) -> None:
         raise ArtifactMismatch(
             "another SHA-256", expected=listed.sha256, found=found, where=listed.name
         )
-
-
-def _loaded(tensor: FileTensor, digest: hashlib._Hash) -> RawTensor:
-    """A tensor in memory; what was read enters the digest."""
-    if tensor.n_bytes <= _ONE_READ:
-        data = tensor.read(tensor.start, tensor.n_bytes)
-    else:
-        data = b"".join(tensor.pieces())
-    digest.update(data)
-    return RawTensor(tensor.dtype, tensor.shape, data)
 
 
 def _section_digests(
@@ -251,7 +256,7 @@ class SeedEvidence:
     @cached_property
     def order(self) -> OrderFile:
         """The control's order of steps 1..T."""
-        return order_from_tensors(self.run.tensors(self.record.order)[0], what=self.record.order)
+        return self.run.order(self.record.order)
 
     def place(self, branch: BranchRecord) -> str:
         """How messages name a branch."""

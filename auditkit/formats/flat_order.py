@@ -5,11 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.errors import UsageError
+
+
+class Order(Protocol):
+    """What the steps of a branch consumed: in memory, or in a file."""
+
+    @property
+    def pairs(self) -> NDArray[np.int64]:
+        """int64 ``(samples, 2)`` of (epoch, index), contiguous."""
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """int64 ``(steps,)``: how many of them each step consumed."""
+
+    @property
+    def ends(self) -> NDArray[np.int64]:
+        """Where in ``pairs`` the samples of each step end."""
+
+    def __len__(self) -> int:
+        """Steps."""
+
+    def part(self, first: int, stop: int | None = None) -> Self:
+        """Steps ``first`` .. ``stop - 1``, counted from 0."""
+
+    def batches(self) -> list[NDArray[np.int64]]:
+        """The batches."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,13 +7,14 @@ is not needed, so that a verifier can derive every branch's order from the contr
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from auditkit.formats.flat_order import FlatOrder
+from auditkit.formats.flat_order import FlatOrder, Order
 from auditkit.formats.seeds import derive_seed
 from auditkit.records.plan import PerturbationSpec
 
@@ -45,17 +46,38 @@ def order_sha256(batches: Sequence[Batch]) -> str:
     return flat_sha256(FlatOrder.of(batches))
 
 
-def flat_sha256(*orders: FlatOrder) -> str:
+def flat_sha256(*orders: Order) -> str:
     """What :func:`order_sha256` gives of the batches of orders in a row."""
     digest = hashlib.sha256()
-    for order in orders:
-        for start in range(0, len(order), _HASHED_TOGETHER):
-            steps = order.part(start, start + _HASHED_TOGETHER)
-            # each size stands where its batch's numbers begin
-            places = 2 * (steps.ends - steps.sizes)
-            stream = np.insert(steps.pairs.reshape(-1), places, steps.sizes)
-            digest.update(stream.astype("<i8", copy=False).data)
+    for stream in itertools.chain.from_iterable(map(_streams, orders)):
+        digest.update(stream)
     return digest.hexdigest()
+
+
+def whole_and_tail_sha256(order: Order, first: int) -> tuple[str, str]:
+    """What :func:`flat_sha256` gives of an order, and of its steps from ``first`` on."""
+    whole, tail = hashlib.sha256(), hashlib.sha256()
+    for stream in _streams(order.part(0, first)):
+        whole.update(stream)
+    for stream in _streams(order.part(first)):
+        whole.update(stream)
+        tail.update(stream)
+    return whole.hexdigest(), tail.hexdigest()
+
+
+def _streams(order: Order) -> Iterator[memoryview]:
+    """Batches as they are hashed, many at a time: each after its size."""
+    for start in range(0, len(order), _HASHED_TOGETHER):
+        steps = order.part(start, start + _HASHED_TOGETHER)
+        sizes, numbers = steps.sizes, steps.pairs.reshape(-1)
+        if (sizes == sizes[0]).all():
+            table = np.empty((len(sizes), 1 + 2 * int(sizes[0])), "<i8")
+            table[:, 0] = sizes[0]
+            table[:, 1:] = numbers.reshape(len(sizes), 2 * int(sizes[0]))
+            yield table.reshape(-1).data
+        else:  # each size stands where its batch's numbers begin
+            stream = np.insert(numbers, 2 * (steps.ends - sizes), sizes)
+            yield stream.astype("<i8", copy=False).data
 
 
 def to_table(batches: Sequence[Batch]) -> NDArray[np.int64]:
@@ -175,7 +197,7 @@ def delivered_order(
 
 
 def delivered_window(
-    control: FlatOrder,
+    control: Order,
     spec: PerturbationSpec,
     seed: int,
     difficulty: Sequence[float] | None = None,
@@ -192,7 +214,7 @@ def delivered_window(
         ValueError: When an order by difficulty lacks one for each sample.
     """
     if not len(control):
-        return control
+        return FlatOrder.of([])
     hard = list(difficulty or ()) if spec.name == CURRICULUM else []
     if spec.name == CURRICULUM and len(hard) != len(control.pairs):
         raise ValueError(f"{len(hard)} difficulties for {len(control.pairs)} samples")

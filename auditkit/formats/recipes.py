@@ -58,7 +58,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from auditkit.errors import FormatError, UsageError
-from auditkit.formats.flat_order import FlatOrder
+from auditkit.formats.flat_order import Order
 from auditkit.formats.word_mix import WordMix
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE, MIX_RECIPE
 from auditkit.records.tensor import Tensor
@@ -97,6 +97,9 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
 
 
 _INT64: Final = np.dtype("<i8")
+
+#: Steps whose orders are in memory at a time.
+_ORDERS_AT_ONCE: Final = 1024
 
 #: The one key of what a ring buffer says of itself.
 RING_KEY: Final = "auditkit.RingBuffer"
@@ -325,18 +328,27 @@ def order_digest(recipe: str, order: NDArray[np.int64]) -> bytes:
     return hash_.digest()
 
 
-def order_digests(order: FlatOrder) -> bytes:
+def order_digests(order: Order) -> bytes:
     """Evidence digests of the orders of many steps, one after the other.
 
     Args:
         order: What :func:`order_digest` takes, of each step.
     """
+    starts = range(0, len(order), _ORDERS_AT_ONCE)
+    return b"".join(
+        digest
+        for start in starts
+        for digest in _order_digests(order.part(start, start + _ORDERS_AT_ONCE))
+    )
+
+
+def _order_digests(order: Order) -> list[bytes]:
     stream = order.pairs.astype("<i8", copy=False).reshape(-1).view(np.uint8).data
     frames = {size: _order_frame(size) for size in set(order.sizes.tolist())}
     starts, ends = 16 * (order.ends - order.sizes), 16 * order.ends
     spans = zip(order.sizes.tolist(), starts.tolist(), ends.tolist(), strict=True)
     digest = xxhash.xxh3_128_digest
-    return b"".join([digest(frames[size] + stream[begin:end]) for size, begin, end in spans])
+    return [digest(frames[size] + stream[begin:end]) for size, begin, end in spans]
 
 
 @functools.lru_cache(maxsize=256)  # most batches of a run are of one size

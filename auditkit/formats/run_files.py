@@ -5,7 +5,7 @@ No torch, and nothing is opened here: ``auditkit.files.store`` reads and writes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from auditkit.errors import FormatError
-from auditkit.formats.flat_order import FlatOrder
+from auditkit.formats.flat_order import Order
 from auditkit.formats.ordering import LARGEST, Batch, flat_from_table, to_table
 from auditkit.formats.outcome_names import (
     COLUMNS,
@@ -28,14 +28,21 @@ from auditkit.formats.outcome_names import (
     split_measure,
     targets_name,
 )
+from auditkit.formats.stored_order import StoredOrder, tables
 from auditkit.records.digest import EVIDENCE_BYTES
-from auditkit.records.evidence import Trace
-from auditkit.records.tensor import RawTensor
+from auditkit.records.evidence import Column, Trace
+from auditkit.records.tensor import FileColumn, FileTensor, RawTensor
 
 Tensors = Mapping[str, RawTensor]
 
+#: Tensors of which some may stay in their file.
+StoredTensors = Mapping[str, RawTensor | FileTensor]
+
 #: Columns that a trace file holds beside the components.
 _STEP, _LOSS = "step", "loss_bits"
+
+#: Tensors of an order file.
+_ORDER, _CONTENT = "order", "content"
 
 _PADDED_OTHERWISE = "the order table is padded with something else than -1"
 
@@ -46,41 +53,56 @@ def trace_to_tensors(trace: Trace) -> dict[str, RawTensor]:
     steps = np.arange(trace.first_step, trace.first_step + rows, dtype="<i8")
     tensors = {
         _STEP: RawTensor("int64", (rows,), steps.tobytes()),
-        _LOSS: RawTensor("uint64", (rows,), trace.loss_bits),
+        _LOSS: RawTensor("uint64", (rows,), trace.loss_bits[:]),
     }
     for name, column in trace.columns.items():
-        tensors[name] = RawTensor("uint8", (rows, EVIDENCE_BYTES), column)
+        tensors[name] = RawTensor("uint8", (rows, EVIDENCE_BYTES), column[:])
     return tensors
 
 
-def trace_from_tensors(tensors: Tensors, *, what: str) -> Trace:
-    """Inverse of :func:`trace_to_tensors`.
+def trace_from_tensors(tensors: StoredTensors, *, what: str) -> Trace:
+    """Inverse of :func:`trace_to_tensors`; what stays in a file is read there when it is needed.
 
     Raises:
         FormatError: When columns are missing, have other shapes, or steps are not consecutive.
     """
-    steps = array_of(tensors, _STEP, "int64", what=what)
-    losses = array_of(tensors, _LOSS, "uint64", what=what)
-    if steps.ndim != 1 or len(steps) == 0 or losses.shape != steps.shape:
+    steps = _tensor_of(tensors, _STEP, "int64", what)
+    losses = _tensor_of(tensors, _LOSS, "uint64", what)
+    if len(steps.shape) != 1 or steps.shape[0] == 0 or losses.shape != steps.shape:
         raise FormatError("a trace needs step (n,) and loss_bits (n,)", where=what)
-    first = int(steps[0])
-    is_other = steps != first + np.arange(len(steps))  # wraps around to what is below 1
-    if is_other.any() or steps.min() < 1:
-        row = int(np.argmax(is_other) if is_other.any() else np.argmin(steps))
-        raise FormatError(f"steps are not consecutive: row {row} is step {steps[row]}", where=what)
-    columns: dict[str, bytes] = {}
+    n_rows, columns = steps.shape[0], {}
+    first = _first_of_consecutive(steps, what)
     for name, tensor in tensors.items():
         if name in (_STEP, _LOSS):
             continue
-        if tensor.dtype != "uint8" or tensor.shape != (len(steps), EVIDENCE_BYTES):
+        if tensor.dtype != "uint8" or tensor.shape != (n_rows, EVIDENCE_BYTES):
             raise FormatError(
                 f"column {name!r} has another shape",
-                expected=f"uint8 ({len(steps)}, {EVIDENCE_BYTES})",
+                expected=f"uint8 ({n_rows}, {EVIDENCE_BYTES})",
                 found=f"{tensor.dtype} {tensor.shape}",
                 where=what,
             )
-        columns[name] = bytes(tensor.data)
-    return Trace(int(steps[0]), losses.astype("<u8").tobytes(), columns)
+        columns[name] = _column(tensor)
+    return Trace(first, _column(losses), columns)
+
+
+def _first_of_consecutive(steps: RawTensor | FileTensor, what: str) -> int:
+    """The first of steps that are counted up by one from there."""
+    first, row = 0, 0
+    for piece in steps.pieces():
+        numbers = np.frombuffer(piece, dtype="<i8")
+        first = first or int(numbers[0])
+        is_other = numbers - np.arange(row, row + len(numbers)) != first
+        if is_other.any() or numbers.min() < 1:  # counting wraps around to what is below 1
+            at = int(np.argmax(is_other) if is_other.any() else np.argmin(numbers))
+            text = f"steps are not consecutive: row {row + at} is step {numbers[at]}"
+            raise FormatError(text, where=what)
+        row += len(numbers)
+    return first
+
+
+def _column(tensor: RawTensor | FileTensor) -> Column:
+    return FileColumn(tensor) if isinstance(tensor, FileTensor) else bytes(tensor.data)
 
 
 def order_to_tensors(
@@ -94,10 +116,10 @@ def order_to_tensors(
         difficulty: Of every sample of the window, where a branch is ordered by it.
     """
     table = to_table(batches).astype("<i8")
-    tensors = {"order": RawTensor("int64", table.shape, table.tobytes())}
+    tensors = {_ORDER: RawTensor("int64", table.shape, table.tobytes())}
     if content is not None:
         shape = (len(batches), EVIDENCE_BYTES)
-        tensors["content"] = RawTensor("uint8", shape, content)
+        tensors[_CONTENT] = RawTensor("uint8", shape, content)
     if difficulty is not None:
         numbers = np.asarray(difficulty, dtype="<f8")
         tensors["difficulty"] = RawTensor("float64", numbers.shape, numbers.tobytes())
@@ -115,7 +137,7 @@ class OrderFile:
             None where no branch is ordered by it.
     """
 
-    flat: FlatOrder
+    flat: Order
     content: bytes | None
     difficulty: tuple[float, ...] | None = None
 
@@ -125,51 +147,59 @@ class OrderFile:
         return self.flat.batches()
 
 
-def order_from_tensors(tensors: Tensors, *, what: str) -> OrderFile:
-    """Inverse of :func:`order_to_tensors`.
+def order_from_tensors(tensors: StoredTensors, *, what: str) -> OrderFile:
+    """Inverse of :func:`order_to_tensors`; what stays in a file is read there when it is needed.
 
     Raises:
         FormatError: When the table has another shape, padding in front of samples, or more of it
             than the longest batch needs.
     """
-    table = array_of(tensors, "order", "int64", what=what)
-    if table.ndim != 3 or table.shape[2] != 2:
+    table = _tensor_of(tensors, _ORDER, "int64", what)
+    if len(table.shape) != 3 or table.shape[2] != 2:
         raise FormatError(f"order has shape {table.shape}, not (steps, batch, 2)", where=what)
-    if table.size == 0 and "content" not in tensors:
+    if table.n_bytes == 0 and _CONTENT not in tensors:
         # Batches without samples take no bytes, so that only content bounds their number.
         raise FormatError("the order table holds no samples", where=what)
     content = None
-    if "content" in tensors:
-        digests = tensors["content"]
-        if digests.shape != (len(table), EVIDENCE_BYTES) or digests.dtype != "uint8":
+    if _CONTENT in tensors:
+        digests = tensors[_CONTENT]
+        if digests.shape != (table.shape[0], EVIDENCE_BYTES) or digests.dtype != "uint8":
             raise FormatError(f"content has shape {digests.shape}", where=what)
-        content = bytes(digests.data)
-    flat = flat_from_table(table)
-    if len(flat.pairs) < len(table) * table.shape[1] or not len(flat.pairs):
-        _check_padding(table, what)
-    elif flat.pairs[:, 0].min() < 0:
-        raise FormatError(_PADDED_OTHERWISE, where=what)
-    extra = set(tensors) - {"order", "content", "difficulty"}
+        content = _column(digests)[:]
+    if isinstance(table, FileTensor) and table.n_bytes:
+        order: Order = StoredOrder.whole(table)
+        _check_padding(tables(table), table.shape[1], what)
+    else:
+        array = array_of(tensors, _ORDER, "int64", what=what)
+        order = flat_from_table(array)
+        _check_padding([array], table.shape[1], what)
+    extra = set(tensors) - {_ORDER, _CONTENT, "difficulty"}
     if extra:
         raise FormatError(f"unknown tensor {min(extra)!r}", where=what)
-    return OrderFile(flat, content, _difficulty(tensors, what))
+    return OrderFile(order, content, _difficulty(tensors, what))
 
 
-def _check_padding(table: NDArray[np.int64], what: str) -> None:
-    is_sample = table[:, :, 0] >= 0
-    if np.any(is_sample[:, 1:] & ~is_sample[:, :-1]) or np.any(table[~is_sample] != -1):
-        raise FormatError(_PADDED_OTHERWISE, where=what)
-    longest = int(is_sample.sum(axis=1).max(initial=0))
-    if table.shape[1] != longest:  # the same batches would have many files
+def _check_padding(parts: Iterable[NDArray[np.int64]], width: int, what: str) -> None:
+    """Whether a table, given in parts, is padded behind its samples, and only there."""
+    longest = 0
+    for table in parts:
+        is_sample = table[:, :, 0] >= 0
+        if is_sample.all():
+            longest = width if len(table) else longest
+            continue
+        if np.any(is_sample[:, 1:] & ~is_sample[:, :-1]) or np.any(table[~is_sample] != -1):
+            raise FormatError(_PADDED_OTHERWISE, where=what)
+        longest = max(longest, int(is_sample.sum(axis=1).max(initial=0)))
+    if width != longest:  # the same batches would have many files
         raise FormatError(
             "the order table is wider than its longest batch",
             expected=longest,
-            found=table.shape[1],
+            found=width,
             where=what,
         )
 
 
-def _difficulty(tensors: Tensors, what: str) -> tuple[float, ...] | None:
+def _difficulty(tensors: StoredTensors, what: str) -> tuple[float, ...] | None:
     if "difficulty" not in tensors:
         return None
     numbers = array_of(tensors, "difficulty", "float64", what=what)
@@ -260,15 +290,21 @@ def _dtype_of(name: str) -> str:
     return COLUMNS.get(split_column(name)[1], "float32")
 
 
-def array_of(tensors: Tensors, name: str, dtype: str, *, what: str) -> NDArray[Any]:
+def array_of(tensors: StoredTensors, name: str, dtype: str, *, what: str) -> NDArray[Any]:
     """A tensor as a read-only array.
 
     Raises:
         FormatError: When it is missing or has another dtype.
     """
+    tensor = _tensor_of(tensors, name, dtype, what)
+    data = _column(tensor)[:] if isinstance(tensor, FileTensor) else tensor.data
+    flat = np.frombuffer(data, dtype=np.dtype(dtype).newbyteorder("<"))
+    return flat.reshape(tensor.shape)
+
+
+def _tensor_of(tensors: StoredTensors, name: str, dtype: str, what: str) -> RawTensor | FileTensor:
     tensor = tensors.get(name)
     if tensor is None or tensor.dtype != dtype:
         found = "nothing" if tensor is None else tensor.dtype
         raise FormatError(f"no tensor {name!r}", expected=dtype, found=found, where=what)
-    flat = np.frombuffer(tensor.data, dtype=np.dtype(dtype).newbyteorder("<"))
-    return flat.reshape(tensor.shape)
+    return tensor

@@ -108,7 +108,7 @@ def _compared(seed: SeedEvidence) -> Iterator[tuple[str, BranchRecord]]:
 
 def _losses(trace: Trace) -> Floats:
     """The loss of every step; the last row took none."""
-    return np.frombuffer(trace.loss_bits, dtype="<f8")[:-1]
+    return np.frombuffer(trace.loss_bits[:], dtype="<f8")[:-1]
 
 
 def _top_label(outcome: Outcome, probe: str) -> tuple[Floats, NDArray[np.bool_]] | None:

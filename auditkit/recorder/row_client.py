@@ -233,8 +233,8 @@ class _RowSender:
         return LoopStopped()
 
     def _send_row(self, row: Trace) -> None:
-        columns = {name: cell.hex() for name, cell in row.columns.items()}
-        told = {"step": row.first_step, "columns": columns, "loss": row.loss_bits.hex()}
+        columns = {name: cell[:].hex() for name, cell in row.columns.items()}
+        told = {"step": row.first_step, "columns": columns, "loss": row.loss_bits[:].hex()}
         answer = self._connection.request({"row": told, "groups": self._changed})
         self._changed = {}
         if "dump_at" in answer:

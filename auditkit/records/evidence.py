@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from auditkit.records.digest import ABSENT, EVIDENCE_BYTES
 
@@ -17,6 +18,9 @@ CONSUMED = ("order", "batch")
 
 #: Column of what the loader delivered, where the step consumed something else.
 DELIVERED = "batch/delivered"
+
+#: Rows of a long trace that are looked at together, and are in memory at a time.
+ROWS_AT_ONCE = 2**16
 
 
 def is_consumed(name: str) -> bool:
@@ -38,6 +42,16 @@ class Difference:
     components: tuple[str, ...]
 
 
+class Column(Protocol):
+    """A column of a trace: bytes, or what reads them from a file when they are asked for."""
+
+    def __len__(self) -> int:
+        """Length in bytes."""
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """A part of it."""
+
+
 @dataclass(frozen=True)
 class Trace:
     """Evidence of steps ``first_step`` .. ``first_step + n_rows - 2``.
@@ -47,12 +61,13 @@ class Trace:
         loss_bits: ``n_rows`` little-endian uint64: the bits of each step's float64 loss, 0 in
             the last row.
         columns: Per component, ``n_rows`` digests of 16 bytes
-            (``xxh3-128/tensor-v1``). A column that is absent means zeros throughout.
+            (``xxh3-128/tensor-v1``). A column that is absent means zeros throughout; a long one
+            may stay in its file.
     """
 
     first_step: int
-    loss_bits: bytes
-    columns: Mapping[str, bytes]
+    loss_bits: Column
+    columns: Mapping[str, Column]
 
     @property
     def n_rows(self) -> int:
@@ -71,6 +86,17 @@ class Trace:
             return ABSENT
         row = step - self.first_step
         return bytes(column[row * EVIDENCE_BYTES : (row + 1) * EVIDENCE_BYTES])
+
+    def cells(self, component: str, start: int, stop: int) -> bytes:
+        """Digests of ``component`` in the rows of the steps ``start`` .. ``stop - 1``."""
+        column = self.columns.get(component)
+        if column is None:
+            return bytes(max(stop - start, 0) * EVIDENCE_BYTES)
+        return _rows(column, start - self.first_step, stop - self.first_step, EVIDENCE_BYTES)
+
+    def losses(self, start: int, stop: int) -> bytes:
+        """The losses of the steps ``start`` .. ``stop - 1``, eight bytes each."""
+        return _rows(self.loss_bits, start - self.first_step, stop - self.first_step, 8)
 
     def loss(self, step: int) -> bytes:
         """The eight bytes of the loss of ``step``."""
@@ -103,7 +129,7 @@ class Trace:
         names = {name for part in parts for name in part.columns}
 
         def column(part: Trace, name: str) -> bytes:
-            return part.columns.get(name, bytes(part.n_rows * EVIDENCE_BYTES))
+            return part.columns.get(name, bytes(part.n_rows * EVIDENCE_BYTES))[:]
 
         columns = {
             name: b"".join(
@@ -111,7 +137,7 @@ class Trace:
             )
             for name in names
         }
-        losses = [*(part.loss_bits[:-8] for part in heads), last.loss_bits]
+        losses = [*(part.loss_bits[:-8] for part in heads), last.loss_bits[:]]
         return cls(parts[0].first_step, b"".join(losses), columns)
 
     def row_difference(self, step: int, other: Trace, other_step: int | None = None) -> list[str]:
@@ -134,18 +160,19 @@ class Trace:
             start: First step to look at.
             stop: Step to stop before.
         """
-        whole = [
-            trace.columns.get(component, bytes(trace.n_rows * EVIDENCE_BYTES))
-            for trace in (self, other)
-        ]
-        if whole[0] == whole[1] and self.first_step == other.first_step:
-            return None  # without a copy
-        here, there = (
-            column[(start - trace.first_step) * EVIDENCE_BYTES :]
-            for column, trace in zip(whole, (self, other), strict=True)
-        )
-        found = list(_first_unequal_cell(here, there, max(stop - start, 0), EVIDENCE_BYTES))
-        return start + found[0] if found else None
+        for begin, end in blocks(start, stop):
+            here, there = (trace.cells(component, begin, end) for trace in (self, other))
+            if here != there:
+                return begin + first_unequal_cell(here, there, end - begin, EVIDENCE_BYTES)
+        return None
+
+    def first_other_loss(self, other: Trace, start: int, stop: int) -> int | None:
+        """As :meth:`first_unequal`, of the losses."""
+        for begin, end in blocks(start, stop):
+            here, there = (trace.losses(begin, end) for trace in (self, other))
+            if here != there:
+                return begin + first_unequal_cell(here, there, end - begin, 8)
+        return None
 
     def first_difference(self, other: Trace) -> Difference | None:
         """The first row in which two traces differ, or None where they are equal.
@@ -164,24 +191,32 @@ class Trace:
         return None
 
 
+def blocks(start: int, stop: int) -> Iterator[tuple[int, int]]:
+    """Steps ``start`` .. ``stop - 1`` in parts: where each begins, and ends before."""
+    for begin in range(start, stop, ROWS_AT_ONCE):
+        yield begin, min(begin + ROWS_AT_ONCE, stop)
+
+
+def _rows(column: Column, begin: int, end: int, width: int) -> bytes:
+    return bytes(column[max(begin, 0) * width : max(end, 0) * width])
+
+
 def _first_unequal_row(left: Trace, right: Trace, rows: int) -> int | None:
-    found: list[int] = []
-    for name in set(left.columns) | set(right.columns):
-        blank = bytes(rows * EVIDENCE_BYTES)
-        here, there = left.columns.get(name, blank), right.columns.get(name, blank)
-        found.extend(_first_unequal_cell(here, there, rows, EVIDENCE_BYTES))
-    found.extend(_first_unequal_cell(left.loss_bits, right.loss_bits, rows, 8))
-    return left.first_step + min(found) if found else None
+    start, stop = left.first_step, left.first_step + rows
+    found = left.first_other_loss(right, start, stop)
+    for name in {*left.columns, *right.columns}:  # of which only what is earlier counts
+        step = left.first_unequal(right, name, start, stop if found is None else found)
+        found = found if step is None else step
+    return found
 
 
-def _first_unequal_cell(here: bytes, there: bytes, rows: int, width: int) -> Iterator[int]:
-    if here[: rows * width] == there[: rows * width]:
-        return
-    low, high = 0, rows  # the first unequal cell lies in [low, high)
+def first_unequal_cell(here: bytes, there: bytes, rows: int, width: int) -> int:
+    """Which cell is the first that differs, of columns that do."""
+    low, high = 0, rows  # it lies in [low, high)
     while high - low > 1:
         middle = (low + high) // 2
         if here[low * width : middle * width] != there[low * width : middle * width]:
             high = middle
         else:
             low = middle
-    yield low
+    return low

@@ -88,3 +88,23 @@ class FileTensor:
     def recast(self, dtype: str, shape: tuple[int, ...]) -> FileTensor:
         """The same data under another dtype and shape."""
         return replace(self, dtype=dtype, shape=shape)
+
+
+@dataclass(frozen=True)
+class FileColumn:
+    """The bytes of a tensor that stays in its file, read where and when they are asked for.
+
+    Attributes:
+        tensor: The tensor.
+    """
+
+    tensor: FileTensor
+
+    def __len__(self) -> int:
+        """Length in bytes."""
+        return self.tensor.n_bytes
+
+    def __getitem__(self, part: slice, /) -> bytes:
+        """A part without gaps, read now; raises what the tensor's ``read`` raises."""
+        begin, end, _ = part.indices(self.tensor.n_bytes)
+        return bytes(self.tensor.read(self.tensor.start + begin, max(end - begin, 0)))

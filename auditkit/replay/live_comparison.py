@@ -51,8 +51,8 @@ class RankMismatch:
     @property
     def row_key(self) -> object:
         """Equal where two runs differ first at the same row, and in it alike."""
-        cells = {name: cell for name, cell in self.row.columns.items() if any(cell)}
-        return self.rank, self.row.first_step, cells, self.row.loss_bits
+        cells = {name: cell[:] for name, cell in self.row.columns.items() if any(cell[:])}
+        return self.rank, self.row.first_step, cells, self.row.loss_bits[:]
 
 
 class LiveComparison:

@@ -89,7 +89,7 @@ def check_version(
 
 def _is_inside_epoch(seed: SeedEvidence, step: int) -> bool:
     """Whether no epoch ends before a step, whose hooks would come between break and row."""
-    around = seed.order.batches[step - 2 : step]
+    around = seed.order.flat.part(step - 2, step).batches()
     if len(around) < 2 or any(len(batch) == 0 for batch in around):  # cut off, or without indices
         return False
     return bool(around[0][-1][0] == around[1][0][0])

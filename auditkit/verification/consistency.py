@@ -21,7 +21,7 @@ from auditkit.formats.run_files import Outcome
 from auditkit.formats.snapshot_file import recalibrated_on
 from auditkit.records.declaration import Declaration, matches
 from auditkit.records.digest import ABSENT
-from auditkit.records.evidence import CONSUMED, DELIVERED, Trace
+from auditkit.records.evidence import CONSUMED, DELIVERED, Trace, blocks
 from auditkit.records.manifest import (
     CODE_FOLDER,
     EARLIER_ROLE,
@@ -179,20 +179,28 @@ def _check_rows(
         yield Finding("the trace has no column params, order or batch", where)
         return
     for name in (*needed, *sorted(params)):
-        halves = np.frombuffer(trace.columns[name], dtype=np.uint64).reshape(-1, 2)[:-1]
-        is_empty = (halves[:, 0] | halves[:, 1]) == 0
-        if name not in needed:
-            is_empty &= _has_state(plan, first, last)
-        empty = np.flatnonzero(is_empty)
-        if len(empty):
-            yield Finding("no evidence in this row", where, first + int(empty[0]), name)
+        empty = _first_empty(trace, name, None if name in needed else plan)
+        if empty is not None:
+            yield Finding("no evidence in this row", where, empty, name)
     if any(trace.cell(last + 1, name) != ABSENT for name in CONSUMED) or any(trace.loss(last + 1)):
         yield Finding("the last row consumed something", where, last + 1)
 
 
-def _has_state(plan: StudyPlan, first: int, last: int) -> NDArray[np.bool_]:
+def _first_empty(trace: Trace, name: str, plan: StudyPlan | None) -> int | None:
+    """The first step without a digest in a column, of those in which the plan wants the state."""
+    for begin, end in blocks(trace.first_step, trace.last_step + 1):
+        halves = np.frombuffer(trace.cells(name, begin, end), dtype=np.uint64).reshape(-1, 2)
+        is_empty = (halves[:, 0] | halves[:, 1]) == 0
+        if plan is not None and is_empty.any():
+            is_empty &= _has_state(plan, begin, end)
+        if is_empty.any():
+            return begin + int(np.argmax(is_empty))
+    return None
+
+
+def _has_state(plan: StudyPlan, first: int, stop: int) -> NDArray[np.bool_]:
     """Of which rows of these steps the plan wants the state."""
-    steps = np.arange(first, last + 1)
+    steps = np.arange(first, stop)
     is_turn: NDArray[np.bool_] = (steps - 1) % plan.evidence_every == 0
     return is_turn | np.isin(steps, list(plan.stated))
 
@@ -264,8 +272,12 @@ def _check_evaluated_on(record: SeedRecord, branch: BranchRecord, where: str) ->
 
 def _diverged_at(trace: Trace, outcome: Outcome, plan: StudyPlan) -> int | None:
     """First step whose loss or probabilities are not finite, by the evidence."""
-    losses = np.frombuffer(trace.loss_bits[:-8], dtype="<f8")
-    steps = [trace.first_step + int(row) for row in np.flatnonzero(~np.isfinite(losses))[:1]]
+    steps = []
+    for begin, end in blocks(trace.first_step, trace.last_step + 1):
+        is_finite = np.isfinite(np.frombuffer(trace.losses(begin, end), dtype="<f8"))
+        if not is_finite.all():
+            steps.append(begin + int(np.argmin(is_finite)))
+            break
     times = {"t0": plan.fork_at, **plan.probed}
     for name, table in outcome.tables.items():
         # A distance is of two branches, of which either may have diverged.

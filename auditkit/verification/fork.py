@@ -96,8 +96,7 @@ def _unchanged_window(
     }
     if kind in changes:
         column, text = changes[kind]
-        window = range(step, plan.window_end + 1)
-        if all(trace.cell(t, column) == seed.control.cell(t, column) for t in window):
+        if trace.first_unequal(seed.control, column, step, plan.window_end + 1) is None:
             yield Finding(text, where, step, column)
 
 

@@ -9,13 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from auditkit.evidence.reader import SeedEvidence
-from auditkit.formats.flat_order import FlatOrder
-from auditkit.formats.ordering import CURRICULUM, delivered_window, flat_sha256
+from auditkit.formats.flat_order import FlatOrder, Order
+from auditkit.formats.ordering import (
+    CURRICULUM,
+    delivered_window,
+    flat_sha256,
+    whole_and_tail_sha256,
+)
 from auditkit.formats.recipes import order_digests
+from auditkit.formats.run_files import OrderFile
 from auditkit.formats.sample_digests import Window, augmentation_drift
 from auditkit.records.declaration import Declaration
 from auditkit.records.digest import EVIDENCE_BYTES
-from auditkit.records.evidence import CONSUMED, DELIVERED, Trace
+from auditkit.records.evidence import CONSUMED, DELIVERED, Trace, blocks, first_unequal_cell
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding
@@ -29,19 +35,19 @@ def check_control_order(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding
     record, order = seed.record, seed.order
     where = f"seed {record.seed}"
     committed = order.flat if order.content is None else FlatOrder.of_content(order.content)
-    if flat_sha256(committed) != record.order_sha256:
+    whole, tail = whole_and_tail_sha256(committed, plan.fork_at)
+    if whole != record.order_sha256:
         yield Finding("the order file is not the committed order", record.order, component="order")
     by_difficulty = any(spec.name == CURRICULUM for spec in plan.perturbations)
     if (order.difficulty is not None) != by_difficulty:
         said = "lacks" if by_difficulty else "has, though nothing is ordered by them,"
         yield Finding(f"the order file {said} difficulties", record.order, component="order")
-    tail = committed.part(plan.fork_at)
-    if flat_sha256(tail) != record.branches[0].order_sha256:
+    if tail != record.branches[0].order_sha256:
         yield Finding("the control's order is not the committed one", where, component="order")
-    cells = order_digests(order.flat) if order.content is None else order.content
     for name, trace in (("trunk", seed.trunk), ("control", seed.control)):
-        begin = (trace.first_step - 1) * EVIDENCE_BYTES
-        step = _first_other(trace, cells[begin : trace.last_step * EVIDENCE_BYTES])
+        parts = blocks(trace.first_step, trace.last_step + 1)
+        others = (_first_other(trace, begin, _cells(order, begin, end)) for begin, end in parts)
+        step = next((step for step in others if step is not None), None)
         if step is not None:
             yield Finding(
                 "order drift: consumed other samples than the order file says",
@@ -93,7 +99,7 @@ def check_branch_order(
         return
     start = first if moved is None else plan.window_end + 1
     if moved is not None:
-        step = _first_other(trace, order_digests(window))
+        step = _first_other(trace, trace.first_step, order_digests(window))
         if step is not None:
             yield Finding("order drift: not the declared permutation", where, step, "order")
         yield from _check_samples(seed, branch, window, plan)
@@ -134,7 +140,7 @@ def _own_order(seed: SeedEvidence, branch: BranchRecord, trace: Trace) -> Iterat
 
 
 def _check_samples(
-    seed: SeedEvidence, branch: BranchRecord, order: FlatOrder, plan: StudyPlan
+    seed: SeedEvidence, branch: BranchRecord, order: Order, plan: StudyPlan
 ) -> Iterator[Finding]:
     """A sample that is moved keeps its looks, where they were measured."""
     control, where = seed.record.branches[0], seed.place(branch)
@@ -144,7 +150,7 @@ def _check_samples(
         yield Finding("the samples of one branch were measured, and not the control's", where)
         return
     first, last = plan.fork_at, plan.window_end
-    here = Window(seed.order.batches[first:last], seed.run.samples(control.samples))
+    here = Window(seed.order.flat.part(first, last).batches(), seed.run.samples(control.samples))
     there = Window(order.batches(), seed.run.samples(branch.samples))
     drift = augmentation_drift(here, there)
     if drift is not None:
@@ -168,19 +174,23 @@ def _same_consumption(
             return
 
 
-def _first_other(trace: Trace, cells: bytes) -> int | None:
+def _cells(order: OrderFile, start: int, stop: int) -> bytes:
+    """The digests of the order of the steps ``start`` .. ``stop - 1``, of those that it has."""
+    if order.content is None:
+        return order_digests(order.flat.part(start - 1, stop - 1))
+    return order.content[(start - 1) * EVIDENCE_BYTES : (stop - 1) * EVIDENCE_BYTES]
+
+
+def _first_other(trace: Trace, start: int, cells: bytes) -> int | None:
     """The first step whose order has not the digest that it should have.
 
     Args:
         trace: The trace.
-        cells: The digests of its first steps.
+        start: A step.
+        cells: The digests from there on.
     """
-    column = trace.columns.get("order", bytes(len(cells)))
-    if column[: len(cells)] == cells:
+    rows = len(cells) // EVIDENCE_BYTES
+    column = trace.cells("order", start, start + rows)
+    if column == cells:
         return None
-    steps = range(trace.first_step, trace.first_step + len(cells) // EVIDENCE_BYTES)
-    for row, step in enumerate(steps):
-        at = row * EVIDENCE_BYTES
-        if trace.cell(step, "order") != cells[at : at + EVIDENCE_BYTES]:
-            return step
-    return None
+    return start + first_unequal_cell(column, cells, rows, EVIDENCE_BYTES)

@@ -132,7 +132,7 @@ def _unseen(run: RunEvidence) -> Iterator[str]:
     for record in run.manifest.seeds:
         if record.data.data_from == "step":
             control = run.trace(record.branches[0].trace)
-            if not any(any(control.columns.get(name, b"")) for name in CONSUMED):
+            if not any(any(control.columns.get(name, b"")[:]) for name in CONSUMED):
                 yield (
                     "no step said what it consumes (ak.consume): whether branches consumed other "
                     "data was not seen, and any effect may be a total one"

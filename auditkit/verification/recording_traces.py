@@ -210,7 +210,7 @@ def _check_rows(chunk: Trace, where: str) -> Iterator[Finding]:
 
 def _filled(chunk: Trace, name: str) -> NDArray[np.bool_]:
     """Which rows of a column hold a digest."""
-    cells = np.frombuffer(chunk.columns[name], dtype=np.uint8).reshape(-1, EVIDENCE_BYTES)
+    cells = np.frombuffer(chunk.columns[name][:], dtype=np.uint8).reshape(-1, EVIDENCE_BYTES)
     return np.asarray(cells.any(axis=1), dtype=np.bool_)
 
 

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from auditkit.errors import AuditError
 from auditkit.evidence.reader import SeedEvidence
 from auditkit.formats.outcome_names import REAL, column_name, table_name
+from auditkit.records.evidence import blocks
 from auditkit.records.replication import is_drawn, training_marks
 from auditkit.records.report import Finding
 
@@ -64,10 +65,12 @@ def _marks(seed: SeedEvidence) -> Iterator[tuple[str, str]]:
     yield from training_marks(record).items()
     # A file that cannot be read is for checks 3 and 4 to report.
     with contextlib.suppress(AuditError):
-        losses = seed.trunk.loss_bits[:-8] + seed.control.loss_bits[:-8]
-        values = np.frombuffer(losses, dtype="<f8")
-        if _are_several(values[np.isfinite(values)]):
-            yield "losses", hashlib.sha256(losses).hexdigest()
+        digest, values = hashlib.sha256(), np.empty(0)
+        for losses in _losses(seed):
+            digest.update(losses)
+            values = _several(np.append(values, np.frombuffer(losses, dtype="<f8")))
+        if len(values) == _MIN_LOSSES:
+            yield "losses", digest.hexdigest()
     with contextlib.suppress(AuditError):
         tables = seed.control_outcome.tables
         for probe in seed.run.manifest.program.observed.probes:
@@ -87,11 +90,20 @@ def _marks(seed: SeedEvidence) -> Iterator[tuple[str, str]]:
         yield _ORDER, record.order_sha256
 
 
-def _are_several(losses: NDArray[np.float64]) -> bool:
-    """Whether so many different ones are among them that equal ones are no coincidence."""
-    for _ in range(_MIN_LOSSES - 1):
-        losses = losses[losses != losses[:1]]  # numpy.unique would load numpy.ma
-    return len(losses) > 0
+def _losses(seed: SeedEvidence) -> Iterator[bytes]:
+    """The losses of all steps of a seed's control, and of its trunk before them, in parts."""
+    for trace in (seed.trunk, seed.control):
+        for begin, end in blocks(trace.first_step, trace.last_step + 1):
+            yield trace.losses(begin, end)
+
+
+def _several(losses: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As many different finite ones of them as it takes for equal ones to be no coincidence."""
+    rest, found = losses[np.isfinite(losses)], list[float]()
+    while len(rest) and len(found) < _MIN_LOSSES:
+        found.append(float(rest[0]))
+        rest = rest[rest != rest[0]]  # numpy.unique would load numpy.ma
+    return np.array(found)
 
 
 def _says_something(table: NDArray[np.float32]) -> bool:

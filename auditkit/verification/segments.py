@@ -7,18 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from auditkit.evidence.reader import SeedEvidence
+from auditkit.formats.flat_order import Order
 from auditkit.formats.outcome_names import ALIGNMENT
 from auditkit.formats.run_files import Outcome
-from auditkit.records.evidence import Trace
+from auditkit.records.digest import EVIDENCE_BYTES
+from auditkit.records.evidence import Trace, blocks
 from auditkit.records.manifest import BranchRecord
 from auditkit.records.plan import CONFIRMATORY, StudyPlan
 from auditkit.records.report import Finding
 from auditkit.records.segments import overlap_fault
 
 _BATCHNORM = "batchnorm"
+
+#: Steps whose order is in memory at a time.
+_STEPS_AT_ONCE = 1024
 
 
 def segments_note(plan: StudyPlan) -> str:
@@ -32,14 +35,20 @@ def check_overlap(seed: SeedEvidence, plan: StudyPlan) -> Iterator[Finding]:
     """Check 6: B has the planned share of A's indices."""
     if plan.segments is None or plan.segments.overlap is None:
         return
-    order = seed.order.batches
-    parts = order[plan.fork_at : plan.window_end], order[plan.window_end : plan.horizon]
-    first, second = (
-        {int(index) for batch in part for index in np.asarray(batch)[:, 1]} for part in parts
-    )
+    order = seed.order.flat
+    parts = order.part(plan.fork_at, plan.window_end), order.part(plan.window_end, plan.horizon)
+    first, second = map(_indices, parts)
     text = overlap_fault(plan.segments, first, second)
     if text is not None:
         yield Finding(text, seed.record.order, plan.window_end + 1, "order")
+
+
+def _indices(order: Order) -> set[int]:
+    """Which samples an order has, read in parts."""
+    parts = (
+        order.part(start, start + _STEPS_AT_ONCE) for start in range(0, len(order), _STEPS_AT_ONCE)
+    )
+    return {index for part in parts for index in part.pairs[:, 1].tolist()}
 
 
 def check_held(
@@ -52,12 +61,9 @@ def check_held(
         return  # the model has none
     where, end = seed.place(branch), plan.window_end
     for first, last in ((plan.fork_at + 1, end), (end + 1, trace.last_step)):
-        rows = [step for step in range(first, last + 1) if plan.has_state(step)]
-        cells = [trace.cell(step, _BATCHNORM) for step in rows]
-        moved = [step for step, cell in zip(rows, cells, strict=True) if cell != cells[0]]
-        if moved:
-            text = "BatchNorm's statistics are not held"
-            yield Finding(text, where, moved[0], _BATCHNORM)
+        moved = _first_moved(trace, first, last, plan)
+        if moved is not None:
+            yield Finding("BatchNorm's statistics are not held", where, moved, _BATCHNORM)
             return
     at_end = branch.digests.get(CONFIRMATORY[0], {}).get(_BATCHNORM)
     after = branch.digests if branch.broken is None else {"broken": branch.broken.digests}
@@ -68,6 +74,20 @@ def check_held(
         if digests.get(_BATCHNORM) != other:
             yield Finding(f"BatchNorm's statistics are not held ({name})", where, None, _BATCHNORM)
             return
+
+
+def _first_moved(trace: Trace, first: int, last: int, plan: StudyPlan) -> int | None:
+    """The first row with a state that is not the first one's, of BatchNorm."""
+    held: bytes | None = None
+    for begin, end in blocks(first, last + 1):
+        cells = trace.cells(_BATCHNORM, begin, end)
+        for step in filter(plan.has_state, range(begin, end)):
+            at = (step - begin) * EVIDENCE_BYTES
+            cell = cells[at : at + EVIDENCE_BYTES]
+            held = cell if held is None else held
+            if cell != held:
+                return step
+    return None
 
 
 def check_alignment(outcome: Outcome, plan: StudyPlan, where: str) -> Iterator[Finding]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from auditkit.evidence.reader import RunEvidence, SeedEvidence
-from auditkit.records.evidence import Trace
 from auditkit.records.fork_points import at_fork, marked, of_fork, views
 from auditkit.records.manifest import SeedRecord, StudyManifest
 from auditkit.records.perturbation_spec import FORK_MARK
@@ -105,12 +104,8 @@ def _rows(left: SeedEvidence, right: SeedEvidence, first_fork: int) -> Iterator[
                 text = "the forks of a seed are not of one trunk"
                 yield Finding(text, f"seed {right.record.seed}", step, name)
                 return
-        lost = _other_loss(here, there, range(start, stop))
+        lost = here.first_other_loss(there, start, stop)
         if lost is not None:
             text = "the forks of a seed are not of one trunk"
             yield Finding(text, f"seed {right.record.seed}", lost, "loss")
             return
-
-
-def _other_loss(here: Trace, there: Trace, steps: range) -> int | None:
-    return next((step for step in steps if here.loss(step) != there.loss(step)), None)

@@ -16,10 +16,12 @@ from hypothesis import strategies as st
 from studies import Run
 from synthetic_recordings import Loop, Recording, write_recording, write_unfinished
 
+from auditkit.diagnose import runs
 from auditkit.diagnose.run_difference import FieldDifference, RunDifference, compare_runs
 from auditkit.errors import AuditError, MalformedError, UsageError
 from auditkit.formats import canonical
 from auditkit.formats.structure import to_dict
+from auditkit.records import evidence
 from auditkit.records.recording import RecordingManifest
 from auditkit.signing.keys import PrivateKey, generate_key
 
@@ -292,6 +294,31 @@ def test_a_trace_and_an_outcome_of_a_study_that_differ_are_named(small: Run, for
     assert (outcome.trace, outcome.table) == ("seed 0, carry", "T")
     assert outcome.total_variation is not None
     assert 0 < outcome.total_variation < 1
+
+
+def test_traces_that_stay_in_their_files_differ_at_the_same_place(
+    small: Run, forged: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forging.edit_trace(forged, "control", 8, "params")
+    expected = compare(small, forged)
+    monkeypatch.setattr(runs, "_AT_ONCE", 0)
+    monkeypatch.setattr(evidence, "ROWS_AT_ONCE", 2)
+    assert compare(small, forged) == expected
+    assert expected.traces
+    assert compare(small, small).same
+
+
+def test_a_trace_that_stays_in_its_file_and_loses_its_end_is_malformed(
+    forged: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "_AT_ONCE", 0)
+    run = runs.open_run(str(forged.folder))
+    source = run.sources["seed 0, control"]
+    (trace,) = run.trace(source)
+    with (forged.folder / source.traces[0]).open("r+b") as file:
+        file.truncate(100)
+    with pytest.raises(MalformedError, match="another size"):
+        trace.cell(trace.last_step + 1, "params")
 
 
 def test_a_diverged_outcome_has_no_distance(small: Run, forged: Run) -> None:

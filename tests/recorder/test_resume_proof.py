@@ -183,7 +183,7 @@ def test_every_row_is_compared(tmp_path: Path, planted: int) -> None:
     assert rows is not None
     assert rows.last_step >= 13  # killed in step 15, and at most one row behind
     step = (7, rows.last_step + 1)[planted]
-    column = bytearray(rows.columns["params"])
+    column = bytearray(rows.columns["params"][:])
     column[(step - 1) * 16] ^= 1
     RecordingFolder(out).write_trace(
         replace(rows, columns={**rows.columns, "params": bytes(column)})

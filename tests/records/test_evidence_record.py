@@ -28,8 +28,8 @@ def traces(draw: st.DrawFn, first: st.SearchStrategy[int] = st.integers(1, 2)) -
 def near_pairs(draw: st.DrawFn) -> tuple[Trace, Trace]:
     """A trace and one that differs in a few cells, perhaps in length."""
     left = draw(traces())
-    columns = {name: bytearray(column) for name, column in left.columns.items()}
-    loss = bytearray(left.loss_bits)
+    columns = {name: bytearray(column[:]) for name, column in left.columns.items()}
+    loss = bytearray(left.loss_bits[:])
     for _ in range(draw(st.integers(0, 2))):
         row = draw(st.integers(0, left.n_rows - 1))
         name = draw(st.sampled_from([*columns, "loss"]))
@@ -75,7 +75,7 @@ def test_the_first_difference_is_the_naive_one(pair: tuple[Trace, Trace]) -> Non
 
 @given(traces())
 def test_a_trace_equals_itself_with_and_without_columns_of_zeros(trace: Trace) -> None:
-    columns = {name: column for name, column in trace.columns.items() if any(column)}
+    columns = {name: column for name, column in trace.columns.items() if any(column[:])}
     zeros = {"extras/x": ABSENT * trace.n_rows}
     same = Trace(trace.first_step, trace.loss_bits, {**columns, **zeros})
     assert trace.first_difference(trace) is None

@@ -19,10 +19,10 @@ from auditkit.records.job import Job
 from auditkit.records.manifest import SeedRecord
 from auditkit.records.plan import StudyPlan
 from auditkit.records.report import Finding, VerificationReport
-from auditkit.records.tensor import FileTensor, RawTensor
+from auditkit.records.tensor import FileColumn, FileTensor, RawTensor
 
 #: Records that never stand in a JSON document: bytes and functions.
-NOT_JSON: set[type[Any]] = {Trace, RawTensor, FileTensor, Declaration}
+NOT_JSON: set[type[Any]] = {Trace, RawTensor, FileTensor, FileColumn, Declaration}
 
 
 def record_classes() -> list[type[Any]]:

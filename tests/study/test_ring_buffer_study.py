@@ -30,7 +30,7 @@ def test_it_runs_and_verifies(tmp_path: Path, key: PrivateKey) -> None:
     assert report.verdict == "verified", findings_text(report)
     evidence = RunEvidence(run.folder, run.manifest)
     seed = evidence.seed(run.manifest.seeds[0])
-    rows = np.frombuffer(seed.trunk.columns["extras/memory"], np.uint8).reshape(-1, 16)
+    rows = np.frombuffer(seed.trunk.columns["extras/memory"][:], np.uint8).reshape(-1, 16)
     assert len(np.unique(rows, axis=0)) == len(rows)
     # Its recipe does not hang on the plan's, and the file's digest is that of the row.
     assert not list(check_fork(seed, STUDY))
