@@ -9,6 +9,7 @@ from auditkit.formats.ordering import Batch
 from auditkit.formats.recipes import order_digest
 from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
+from auditkit.observe.values.stored import loaded
 from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
 from auditkit.records.recording import CheckpointRecord
@@ -53,7 +54,8 @@ def check_digests(fork: Fork, checkpoint: CheckpointRecord) -> None:
     Raises:
         RestoreMismatch: Naming its first section that is another.
     """
-    for name, sha256 in commitments({**fork.state, "loader": fork.loader}).items():
+    state = {name: loaded(leaves) for name, leaves in fork.state.items()}
+    for name, sha256 in commitments({**state, "loader": fork.loader}).items():
         if checkpoint.digests.get(name) != sha256:
             raise RestoreMismatch(
                 "the checkpoint is not what was written", where=checkpoint.file, component=name

@@ -22,6 +22,7 @@ from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
+from auditkit.observe.values.stored import loaded
 from auditkit.recorder.checkpoint_checks import OrderCheck, check_digests
 from auditkit.recorder.loop import GuardedBoundary, Loop, RecorderBackend
 from auditkit.recorder.proof import Proof, Resumption, choose_start
@@ -234,7 +235,8 @@ class RecordingBackend(RecorderBackend):
         return fork
 
     def _read_state(self, kept: KeptCheckpoint) -> Mapping[str, Leaves]:
-        return read_fork(*self._folder.read_checkpoint(kept.record)).state
+        fork = read_fork(*self._folder.read_checkpoint(kept.record))
+        return {name: loaded(leaves) for name, leaves in fork.state.items()}
 
     def _refuse_another_seed(self, journal: RecordingJournal) -> None:
         if self._settings.seed is None:
