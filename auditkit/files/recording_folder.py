@@ -255,18 +255,9 @@ class RecordingFolder:
         store.write_tensors(self.path / f"{name}{store.PARTIAL}", tensors, meta)
         return name
 
-    def read_checkpoint(
-        self, checkpoint: CheckpointRecord
-    ) -> tuple[Mapping[str, RawTensor], object]:
-        """Read a snapshot back.
-
-        Raises:
-            StoreError: When it cannot be read.
-            FormatError: When it is broken.
-        """
-        return store.read_tensors(
-            self.path / f"{checkpoint.file}{store.PARTIAL}", what=checkpoint.file
-        )
+    def checkpoint_path(self, checkpoint: CheckpointRecord) -> Path:
+        """Where a snapshot lies."""
+        return self.path / f"{checkpoint.file}{store.PARTIAL}"
 
     def remove_checkpoint(self, checkpoint: CheckpointRecord) -> None:
         """Remove a snapshot."""

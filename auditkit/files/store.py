@@ -327,7 +327,14 @@ def open_tensors(path: str | Path, *, what: str) -> Iterator[tuple[dict[str, Fil
                 raise StoreError(f"cannot read {str(path)!r}: it changed meanwhile")
             return data
 
-        yield tensor_file.from_file(read, os.fstat(file.fileno()).st_size, what=what)
+        def read_into(start: int, memory: memoryview) -> None:
+            with _store_errors(path, "read"):
+                n_read = os.preadv(file.fileno(), [memory], start)
+            if n_read != len(memory):
+                raise StoreError(f"cannot read {str(path)!r}: it changed meanwhile")
+
+        size = os.fstat(file.fileno()).st_size
+        yield tensor_file.from_file(read, size, what=what, read_into=read_into)
 
 
 def _open_regular(path: str | Path) -> BinaryIO:

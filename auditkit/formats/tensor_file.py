@@ -29,6 +29,9 @@ T = TypeVar("T", bound=Tensor)
 #: Reads at a place so many bytes.
 Read = Callable[[int, int], bytes | memoryview]
 
+#: Fills memory from a place.
+ReadInto = Callable[[int, memoryview], None]
+
 #: safetensors code and bytes per element, by torch's dtype name. Only what version 0.5 reads.
 CODES: Mapping[str, tuple[str, int]] = {
     "bool": ("BOOL", 1),
@@ -148,13 +151,16 @@ def from_bytes(
     )
 
 
-def from_file(read: Read, n_bytes: int, *, what: str) -> tuple[dict[str, FileTensor], object]:
+def from_file(
+    read: Read, n_bytes: int, *, what: str, read_into: ReadInto | None = None
+) -> tuple[dict[str, FileTensor], object]:
     """Read the header of a safetensors file; the tensors stay in the file.
 
     Args:
         read: Reads from the file: at a place, so many bytes.
         n_bytes: Length of the file.
         what: What is being read, for the error message.
+        read_into: Fills memory from the file, where there is something better than ``read``.
 
     Returns:
         As :func:`from_bytes`.
@@ -163,7 +169,10 @@ def from_file(read: Read, n_bytes: int, *, what: str) -> tuple[dict[str, FileTen
         FormatError: When the header is not that of such a file; also what ``read`` raises.
     """
     return _read(
-        read, n_bytes, lambda e, start: FileTensor(e.dtype, e.shape, e.n_bytes, start, read), what
+        read,
+        n_bytes,
+        lambda e, start: FileTensor(e.dtype, e.shape, e.n_bytes, start, read, read_into),
+        what,
     )
 
 

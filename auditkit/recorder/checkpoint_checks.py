@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from auditkit.errors import RestoreMismatch
+from auditkit.files import store
 from auditkit.formats.ordering import Batch
-from auditkit.formats.recipes import order_digest
-from auditkit.observe.values.digests import commitments, digest_leaves
+from auditkit.formats.recipes import digest_raw, order_digest
+from auditkit.formats.snapshot_file import raw_components
+from auditkit.observe.values.codec import Leaves
+from auditkit.observe.values.digests import digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
-from auditkit.records.digest import EVIDENCE_RECIPE
+from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
 from auditkit.records.recording import CheckpointRecord
-from auditkit.study.stages.forker import Fork
+from auditkit.study.stages.forker import Fork, load_fork
+
+#: Bytes of a checkpoint that are hashed sooner than anybody waits for them.
+_HASHED_AT_ONCE = 2**26
 
 
 class OrderCheck:
@@ -47,14 +54,39 @@ class OrderCheck:
             )
 
 
-def check_digests(fork: Fork, checkpoint: CheckpointRecord) -> None:
-    """Refuse a checkpoint that is not the one that was written.
+def open_checkpoint(path: Path, checkpoint: CheckpointRecord, *, at_once: bool) -> Fork:
+    """Open a checkpoint to go on from; every byte that is restored from it is checked.
+
+    A component is checked where it was written, so that what is trained with is what was recorded,
+    whatever becomes of the file meanwhile. Of a file that is not large this is known before
+    anything is written, too; a large one would be hashed twice for that. So restoring may raise
+    when a part of the state is written: whoever restores must not train with it then.
+
+    Args:
+        path: The file.
+        checkpoint: What was recorded of it.
+        at_once: Whether to know in any case before anything is written.
 
     Raises:
-        RestoreMismatch: Naming its first section that is another.
+        RestoreMismatch: When it is not what was written, naming the first section that differs.
+        StoreError: When it cannot be read.
+        FormatError: When it is no snapshot.
     """
-    for name, sha256 in commitments({**fork.state, "loader": fork.loader}).items():
+
+    def require(name: str, sha256: str) -> None:
         if checkpoint.digests.get(name) != sha256:
             raise RestoreMismatch(
                 "the checkpoint is not what was written", where=checkpoint.file, component=name
             )
+
+    def check(name: str, leaves: Leaves) -> None:
+        require(name, digest_leaves(COMMITMENT_RECIPE, leaves).hex())
+
+    with store.open_tensors(path, what=checkpoint.file) as (tensors, meta):
+        sections = raw_components(tensors, meta)
+        for name in sorted(set(checkpoint.digests) - set(sections)):
+            require(name, "")
+        if at_once or sum(tensor.n_bytes for tensor in tensors.values()) <= _HASHED_AT_ONCE:
+            for name, section in sections.items():
+                require(name, digest_raw(COMMITMENT_RECIPE, *section).hex())
+    return load_fork(path, what=checkpoint.file, check=check)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from auditkit.errors import AuditError, CaptureError
+from auditkit.errors import AuditError, CaptureError, RestoreMismatch
 from auditkit.formats.ordering import Batch
 from auditkit.observe.loader.blame import is_foreign
 from auditkit.observe.loader.driver import Delivery
@@ -70,6 +70,7 @@ class Loop:
         trained = (session.objects.model, *session.objects.extras.values())
         self._undo = always_synchronised(trained) if restore and needs_warmup else None
         self._live = restore is None
+        self._half_restored: BaseException | None = None
         self._step_open = False
         self._disabled = False
         self._loss: float | None = None
@@ -89,16 +90,35 @@ class Loop:
         self._disabled = True
 
     def position_reached(self) -> None:
-        """Write the state that the loop resumes from."""
+        """Write the state that the loop resumes from.
+
+        Raises:
+            AuditError: When it cannot be written to its end; every later boundary raises, too.
+        """
         if self._undo is not None:
             self._undo()
         if self._restore is not None:
-            self._restore()
+            try:
+                self._restore()
+            except BaseException as error:
+                self._half_restored = error
+                raise
         self._live = True
         self._step_open = False
 
     def batch_requested(self) -> GlobalStreams:
-        """End the step before; cut a row."""
+        """End the step before; cut a row.
+
+        Raises:
+            RestoreMismatch: Where the state to go on from may be there in part, and the loop caught
+                what was raised then: nothing trains with it.
+        """
+        if self._half_restored is not None:
+            cause = str(self._half_restored) or type(self._half_restored).__name__
+            raise RestoreMismatch(
+                f"the state to go on from was not written to its end: {cause}",
+                hint="start the process again: its model and optimizer may hold a part of it",
+            ) from self._half_restored
         self.end_step()
         streams = self._session.streams()
         if self._disabled:

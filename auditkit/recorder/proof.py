@@ -11,13 +11,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from auditkit.errors import AuditError, ResumeMismatch, UncapturedState
 from auditkit.observe.state.components import State
 from auditkit.observe.state.counters import begun_anew
-from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import digest_leaves
+from auditkit.observe.values.stored import Saved, loaded
 from auditkit.recorder.running_script import changed_files
 from auditkit.records.differences import by_cause, kind_of, resume_reason, resume_remedy
 from auditkit.records.digest import EVIDENCE_RECIPE
@@ -88,7 +89,7 @@ class Proof:
 
     Args:
         resumption: From where it goes on.
-        read_state: The state in a checkpoint, by which a difference there is told to a tensor.
+        opened_state: The state in a checkpoint, by which a difference there is told to a tensor.
         uncaptured: A generator that is used and that no component holds, where there is one.
 
     Attributes:
@@ -98,10 +99,10 @@ class Proof:
     def __init__(
         self,
         resumption: Resumption,
-        read_state: Callable[[KeptCheckpoint], Mapping[str, Leaves]],
+        opened_state: Callable[[KeptCheckpoint], AbstractContextManager[Mapping[str, Saved]]],
         uncaptured: Callable[[], UncapturedState | None] = lambda: None,
     ) -> None:
-        self._resumption, self._read_state = resumption, read_state
+        self._resumption, self._opened_state = resumption, opened_state
         self._uncaptured = uncaptured
         self._failure: ResumeMismatch | None = None
         self.start, self.last = resumption.step, resumption.last
@@ -196,16 +197,19 @@ class Proof:
         if not kept or component not in state:
             return None
         try:
-            there = self._read_state(kept[0]).get(component, {})
+            with self._opened_state(kept[0]) as saved:
+                here, there = state[component], saved.get(component, {})
+                names = [name for name in sorted(set(here) | set(there)) if name]
+                others = (name for name in names if _leaf(here, name) != _leaf(there, name))
+                return next(others, None)
         except AuditError:
             return None
-        here = state[component]
-        names = [name for name in sorted(set(here) | set(there)) if name]
-        return next((name for name in names if _leaf(here, name) != _leaf(there, name)), None)
 
 
-def _leaf(leaves: Leaves, name: str) -> bytes | None:
-    return digest_leaves(EVIDENCE_RECIPE, {name: leaves[name]}) if name in leaves else None
+def _leaf(leaves: Saved, name: str) -> bytes | None:
+    if name not in leaves:
+        return None
+    return digest_leaves(EVIDENCE_RECIPE, loaded({name: leaves[name]}))
 
 
 class RowPace:

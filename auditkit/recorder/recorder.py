@@ -139,7 +139,9 @@ class Recorder:
 
         The resumed loop must give the rows that the killed run left after the checkpoint; it goes
         on from the latest one with enough of them. Where a row differs, ``ResumeMismatch`` is
-        raised into the loop and the folder stays as it was.
+        raised into the loop and the folder stays as it was. A checkpoint that is not what was
+        recorded is a ``RestoreMismatch``: from :meth:`wrap`, or where it is large from the first
+        batch, when a part of it is in the model already; no batch is given to the loop then.
 
         Args:
             out: The recording's folder; a new one starts a new recording.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 
 from auditkit.errors import AuditError, RestoreMismatch, StoreError
@@ -20,9 +20,9 @@ from auditkit.observe.machine.distributed import (
 )
 from auditkit.observe.machine.environment import environment
 from auditkit.observe.rng.streams import capture_streams
-from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
-from auditkit.recorder.checkpoint_checks import OrderCheck, check_digests
+from auditkit.observe.values.stored import Saved
+from auditkit.recorder.checkpoint_checks import OrderCheck, open_checkpoint
 from auditkit.recorder.loop import GuardedBoundary, Loop, RecorderBackend
 from auditkit.recorder.proof import Proof, Resumption, choose_start
 from auditkit.recorder.rank_result import make_rank_result
@@ -52,7 +52,7 @@ from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import describe_objects
-from auditkit.study.stages.forker import Fork, read_fork
+from auditkit.study.stages.forker import Fork, load_fork
 from auditkit.version import __version__
 
 _LOG = logging.getLogger("auditkit")
@@ -182,7 +182,7 @@ class RecordingBackend(RecorderBackend):
             journal = resumption.journal
             self._refuse_another_seed(journal)
             self._refuse_other_settings(journal)
-            proof = Proof(resumption, self._read_state, self._instrumented.uncaptured)
+            proof = Proof(resumption, self._opened_state, self._instrumented.uncaptured)
             if resumption.kept is None:
                 journal = replace(
                     journal, stream_starts=starts, command=command_now(), resumed_with=()
@@ -222,8 +222,9 @@ class RecordingBackend(RecorderBackend):
 
     def _go_on_from(self, kept: KeptCheckpoint, auditor: Auditor) -> Fork:
         """Let loader and auditor stand where a checkpoint was taken."""
-        fork = read_fork(*self._folder.read_checkpoint(kept.record))
-        check_digests(fork, kept.record)
+        path = self._folder.checkpoint_path(kept.record)
+        # An error in one of several processes must be told to all, who agree here.
+        fork = open_checkpoint(path, kept.record, at_once=self._peers.size > 1)
         trace = self._folder.read_last_trace(kept.record.step)
         auditor.resume_from(trace, kept.components)
         auditor.resume_drawn(kept.record.drawn)
@@ -233,8 +234,11 @@ class RecordingBackend(RecorderBackend):
         loader.check = OrderCheck(trace)
         return fork
 
-    def _read_state(self, kept: KeptCheckpoint) -> Mapping[str, Leaves]:
-        return read_fork(*self._folder.read_checkpoint(kept.record)).state
+    @contextmanager
+    def _opened_state(self, kept: KeptCheckpoint) -> Iterator[Mapping[str, Saved]]:
+        fork = load_fork(self._folder.checkpoint_path(kept.record), what=kept.record.file)
+        with closing(fork):
+            yield fork.state
 
     def _refuse_another_seed(self, journal: RecordingJournal) -> None:
         if self._settings.seed is None:

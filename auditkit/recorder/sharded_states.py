@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from auditkit.errors import FormatError
+from auditkit.files import store
 from auditkit.files.recording_folder import RecordingFolder
 from auditkit.files.shard_parts import ShardParts
 from auditkit.formats.chunk_digests import digest_parts
@@ -24,8 +25,9 @@ from auditkit.records.sharding import ShardedState
 def leave_checkpoints(folder: RecordingFolder, checkpoints: Iterable[CheckpointRecord]) -> None:
     """Leave what this process holds of the states in its checkpoints."""
     for checkpoint in checkpoints:
-        tensors, meta = folder.read_checkpoint(checkpoint)
-        found = checkpoint_parts(raw_components(tensors, meta))
+        path = folder.checkpoint_path(checkpoint)
+        with store.open_tensors(path, what=checkpoint.file) as content:
+            found = checkpoint_parts(raw_components(*content))
         if found:
             folder.parts.write(checkpoint.step, found)
 

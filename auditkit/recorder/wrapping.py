@@ -101,10 +101,13 @@ class InstrumentedLoop:
 
     def restore(self, fork: Fork) -> None:
         """Write a snapshot's state, further loaders included."""
-        for name, leaves in fork.auxiliary.items():
-            if name in self.loaders:
-                self.loaders[name].seek(leaves)
-        restore(self.session.objects, fork.state, fork.sharding)
+        try:
+            for name, leaves in fork.auxiliary.items():
+                if name in self.loaders:
+                    self.loaders[name].seek(leaves)
+            restore(self.session.objects, fork.state, fork.sharding)
+        finally:
+            fork.close()
 
     def describe_loaders(self) -> dict[str, dict[str, str]]:
         """What the loaders are, by name."""

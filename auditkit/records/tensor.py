@@ -28,6 +28,9 @@ class Tensor(Protocol):
     def pieces(self) -> Iterator[bytes | bytearray | memoryview]:
         """The data, in order."""
 
+    def fill(self, memory: memoryview) -> None:
+        """Write the data into memory of their length."""
+
     def recast(self, dtype: str, shape: tuple[int, ...]) -> Self:
         """The same data under another dtype and shape."""
 
@@ -57,6 +60,11 @@ class RawTensor:
         if self.n_bytes:  # memoryview cannot cast a shape with a zero in it
             yield memoryview(self.data).cast("B")
 
+    def fill(self, memory: memoryview) -> None:
+        """Copy the data."""
+        for piece in self.pieces():
+            memory[:] = piece
+
     def recast(self, dtype: str, shape: tuple[int, ...]) -> RawTensor:
         """The same data under another dtype and shape."""
         return replace(self, dtype=dtype, shape=shape)
@@ -72,6 +80,7 @@ class FileTensor:
         n_bytes: Length of the data in bytes.
         start: Where the data start in the file.
         read: Reads from the file: at a place, so many bytes.
+        read_into: Fills memory from the file: at a place; None where all goes through ``read``.
     """
 
     dtype: str
@@ -79,11 +88,23 @@ class FileTensor:
     n_bytes: int
     start: int
     read: Callable[[int, int], bytes | memoryview]
+    read_into: Callable[[int, memoryview], None] | None = None
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         """The data, read now; raises what ``read`` raises."""
         for done in range(0, self.n_bytes, PIECE_BYTES):
             yield self.read(self.start + done, min(PIECE_BYTES, self.n_bytes - done))
+
+    def fill(self, memory: memoryview) -> None:
+        """Read the data into memory of their length; raises as :meth:`pieces`."""
+        if self.read_into is not None:
+            for done in range(0, self.n_bytes, PIECE_BYTES):
+                self.read_into(self.start + done, memory[done : done + PIECE_BYTES])
+            return
+        done = 0
+        for piece in self.pieces():
+            memory[done : done + len(piece)] = piece
+            done += len(piece)
 
     def recast(self, dtype: str, shape: tuple[int, ...]) -> FileTensor:
         """The same data under another dtype and shape."""

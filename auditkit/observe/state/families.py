@@ -24,6 +24,7 @@ from auditkit.observe.state.holders import nested_optimizers
 from auditkit.observe.state.modules import SAME_OBJECTS
 from auditkit.observe.state.optimizers import PREFIX, SlotsState, restore_slots
 from auditkit.observe.values.codec import Leaves
+from auditkit.observe.values.stored import Saved, StoredTensor, loaded
 
 
 class OptimizerFamily:
@@ -77,7 +78,7 @@ class OptimizerFamily:
             for entry, value in leaves.items()
         }
 
-    def check(self, trained: Mapping[str, Tensor], saved: Mapping[str, Leaves]) -> None:
+    def check(self, trained: Mapping[str, Tensor], saved: Mapping[str, Saved]) -> None:
         """Require the groups of a snapshot, before anything is written.
 
         Raises:
@@ -86,9 +87,9 @@ class OptimizerFamily:
         for path, member, has_groups, _ in self._own():
             if has_groups and groups_component(path) in saved:
                 names = parameter_names(member, trained)
-                check_groups(member, names, saved[groups_component(path)])
+                check_groups(member, names, loaded(saved[groups_component(path)]))
 
-    def restore(self, trained: Mapping[str, Tensor], saved: Mapping[str, Leaves]) -> None:
+    def restore(self, trained: Mapping[str, Tensor], saved: Mapping[str, Saved]) -> None:
         """Inverse of :meth:`state`.
 
         Raises:
@@ -115,13 +116,13 @@ class OptimizerFamily:
                 component = groups_component(path)
                 if component not in remaining:
                     raise RestoreMismatch("the snapshot has no such component", component=component)
-                restore_groups(member, names, remaining.pop(component))
+                restore_groups(member, names, loaded(remaining.pop(component)))
         if remaining:
             raise RestoreMismatch(
                 "the program has no such component", component=min(remaining), hint=SAME_OBJECTS
             )
 
-    def restore_slots(self, trained: Mapping[str, Tensor], saved: Mapping[str, Leaves]) -> None:
+    def restore_slots(self, trained: Mapping[str, Tensor], saved: Mapping[str, Saved]) -> None:
         """Replace all slots, and leave the groups as they are.
 
         Raises:
@@ -130,13 +131,13 @@ class OptimizerFamily:
         groups = {n: leaves for n, leaves in self.state(trained).items() if not _is_slot(n)}
         self.restore(trained, {**{n: s for n, s in saved.items() if _is_slot(n)}, **groups})
 
-    def restore_whole(self, trained: Mapping[str, Tensor], leaves: Leaves) -> None:
+    def restore_whole(self, trained: Mapping[str, Tensor], leaves: Saved) -> None:
         """Inverse of :meth:`whole`.
 
         Raises:
             RestoreMismatch: When it is the state of another optimizer.
         """
-        parts: dict[str, dict[str, Tensor | bytes]] = {}
+        parts: dict[str, dict[str, Tensor | StoredTensor | bytes]] = {}
         for name, value in leaves.items():
             component, _, entry = name.partition("#")
             parts.setdefault(component, {})[entry] = value

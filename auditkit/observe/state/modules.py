@@ -20,6 +20,7 @@ from auditkit.errors import RestoreMismatch, UncapturedState
 from auditkit.observe.state.glance import Glance, are_same
 from auditkit.observe.state.sharded import kept_part
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
+from auditkit.observe.values.stored import TENSORS, Saved, StoredTensor, copied, loaded, write
 from auditkit.observe.values.tensors import KeptLeaves, dense_stride
 
 #: What a layer is, as far as its tree and its tensors go.
@@ -213,7 +214,7 @@ def restore_flags(module: nn.Module, leaves: Leaves, component: str = "modules")
             ) from error
 
 
-def restore_whole_module(module: nn.Module, leaves: Leaves, component: str) -> None:
+def restore_whole_module(module: nn.Module, leaves: Saved, component: str) -> None:
     """Inverse of :meth:`ModuleState.whole`.
 
     Raises:
@@ -225,11 +226,11 @@ def restore_whole_module(module: nn.Module, leaves: Leaves, component: str) -> N
     copy_tensors(component, live, {k: v for k, v in tensors.items() if k in live})
     buffers = {k: v for k, v in tensors.items() if k not in live}
     restore_buffers(component, module, buffers, batchnorm=None)
-    restore_flags(module, own, component)
+    restore_flags(module, loaded(own), component)
 
 
 def restore_buffers(
-    component: str, module: nn.Module, saved: Leaves, *, batchnorm: bool | None
+    component: str, module: nn.Module, saved: Saved, *, batchnorm: bool | None
 ) -> None:
     """Put buffers back: BatchNorm's, the others' (``batchnorm=False``) or all (None).
 
@@ -247,7 +248,7 @@ def restore_buffers(
             continue
         for name, live in list(layer._buffers.items()):
             value = remaining.pop(f"{path}.{name}" if path else name, None)
-            if isinstance(value, Tensor):
+            if isinstance(value, TENSORS):
                 if id(value) not in placed:
                     placed[id(value)] = _restored_buffer(live, value, device, placed)
                 layer._buffers[name] = placed[id(value)]
@@ -266,7 +267,7 @@ def gradients(trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def restore_gradients(trained: Mapping[str, Tensor], saved: Leaves) -> None:
+def restore_gradients(trained: Mapping[str, Tensor], saved: Saved) -> None:
     """Put gradients back.
 
     Raises:
@@ -277,13 +278,13 @@ def restore_gradients(trained: Mapping[str, Tensor], saved: Leaves) -> None:
             raise RestoreMismatch(f"the program has no parameter {name!r}", component="grad")
     for name, parameter in trained.items():
         value = saved.get(name)
-        if isinstance(value, Tensor):
-            parameter.grad = value.to(parameter.device, copy=True)
+        if isinstance(value, TENSORS):
+            parameter.grad = copied(value, parameter.device)
         else:
             parameter.grad = None
 
 
-def copy_tensors(component: str, live: Mapping[str, Tensor], saved: Leaves) -> None:
+def copy_tensors(component: str, live: Mapping[str, Tensor], saved: Saved) -> None:
     """Copy saved values into live tensors of the same names, shapes and dtypes.
 
     Raises:
@@ -293,13 +294,13 @@ def copy_tensors(component: str, live: Mapping[str, Tensor], saved: Leaves) -> N
     done: set[int] = set()
     for name, tensor in live.items():
         value = saved[name]
-        if not isinstance(value, Tensor) or not _same_form(tensor, value):
+        if not isinstance(value, TENSORS) or not _same_form(tensor, value):
             raise RestoreMismatch(
                 f"{name} has another shape or dtype",
                 component=component,
                 expected=f"{tuple(tensor.shape)} {tensor.dtype}",
                 found=f"{tuple(value.shape)} {value.dtype}"
-                if isinstance(value, Tensor)
+                if isinstance(value, TENSORS)
                 else type(value).__name__,
             )
         if id(tensor) not in done:
@@ -325,25 +326,28 @@ def same_names(component: str, live: Mapping[str, object], saved: Mapping[str, o
 
 
 def _restored_buffer(
-    live: Tensor | None, value: Tensor, device: torch.device | None, placed: Mapping[int, Tensor]
+    live: Tensor | None,
+    value: Tensor | StoredTensor,
+    device: torch.device | None,
+    placed: Mapping[int, Tensor],
 ) -> Tensor:
     is_placed = any(live is other for other in placed.values())
     if live is not None and not is_placed and _same_form(live, value):
         _copy(live, value)
         return live
     # A copy always: training writes into buffers, and the snapshot must stay what it is.
-    return value.to(device if live is None else live.device, copy=True)
+    return copied(value, device if live is None else live.device)
 
 
-def _copy(live: Tensor, value: Tensor) -> None:
+def _copy(live: Tensor, value: Tensor | StoredTensor) -> None:
     with torch.no_grad():
         if dense_stride(live) == value.stride():
-            live.copy_(value)
+            write(value, live)
         else:  # the memory layout changes bits, so it is part of the state
-            live.data = value.to(live.device, copy=True)
+            live.data = copied(value, live.device)
 
 
-def _same_form(live: Tensor, value: Tensor) -> bool:
+def _same_form(live: Tensor, value: Tensor | StoredTensor) -> bool:
     return live.shape == value.shape and live.dtype == value.dtype
 
 

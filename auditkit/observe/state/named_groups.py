@@ -19,6 +19,7 @@ from auditkit.formats.quote import brief
 from auditkit.observe.state.glance import are_same
 from auditkit.observe.state.modules import ModuleState
 from auditkit.observe.values.codec import Leaves
+from auditkit.observe.values.stored import Saved
 from auditkit.observe.values.tensors import KeptLeaves
 
 T = TypeVar("T")
@@ -165,7 +166,7 @@ class NamedGroups:
             parts.setdefault(component, KeptLeaves())[name] = value
         return dict(parts)
 
-    def gathered(self, state: Mapping[str, Leaves]) -> dict[str, Leaves]:
+    def gathered(self, state: Mapping[str, Saved]) -> dict[str, Saved]:
         """Inverse of :meth:`divided`."""
         found = dict(state)
         for section in _DIVIDED if self._patterns else ():

@@ -23,6 +23,7 @@ from auditkit.observe.state.glance import Glance
 from auditkit.observe.state.modules import SAME_OBJECTS
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 from auditkit.observe.values.shards import is_sharded
+from auditkit.observe.values.stored import TENSORS, Saved, StoredTensor, copied, loaded
 from auditkit.observe.values.tensors import KeptLeaves, has_inner_tensors
 
 PREFIX = "optimizer/"
@@ -112,7 +113,7 @@ class SlotsState:
 def restore_slots(
     optimizer: torch.optim.Optimizer,
     names: Mapping[int, str],
-    saved: Mapping[str, Leaves],
+    saved: Mapping[str, Saved],
     prefix: str = PREFIX,
 ) -> None:
     """Replace all slots by those of a snapshot.
@@ -132,7 +133,7 @@ def restore_slots(
         for parameter in group["params"]
     }
     by_slot: dict[str, Any] = {
-        component.removeprefix(prefix): unflatten(leaves) if "" in leaves else leaves
+        component.removeprefix(prefix): unflatten(loaded(leaves)) if "" in leaves else leaves
         for component, leaves in saved.items()
     }
     shared = by_slot.pop(SHARED, {})
@@ -283,12 +284,14 @@ class _Copies:
 
     def to(self, value: Any, device: torch.device) -> Any:
         """A copy of a tree."""
-        if isinstance(value, Tensor):
+        if isinstance(value, TENSORS):
             key = (id(value), device)
-            if has_inner_tensors(value):  # decoded into memory of its own
+            if not isinstance(value, StoredTensor) and has_inner_tensors(
+                value
+            ):  # decoded into memory of its own
                 return value if value.device == device else value.to(device)
             if key not in self._made:
-                self._made[key] = value.to(device, copy=True)
+                self._made[key] = copied(value, device)
             return self._made[key]
         if type(value) in (list, tuple):  # LBFGS keeps its history in lists
             return type(value)(self.to(item, device) for item in value)

@@ -20,19 +20,21 @@ from auditkit.observe.state.named_groups import NamedGroups
 from auditkit.observe.state.optimizers import PREFIX
 from auditkit.observe.state.sharded import reshard
 from auditkit.observe.state.state_dicts import load_state, required
-from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.shards import whole_state
+from auditkit.observe.values.stored import Saved, judge_written, loaded
 from auditkit.records.sharding import Sharding
 
 _GLOBAL_STREAMS = ("rng/python", "rng/numpy", "rng/torch", "rng/cuda:")
 
 
 def restore(
-    objects: TrainingObjects, state: Mapping[str, Leaves], sharding: Sharding | None = None
+    objects: TrainingObjects, state: Mapping[str, Saved], sharding: Sharding | None = None
 ) -> None:
     """Write a captured state into live objects built by the same factory.
 
-    The global streams come last, so that nothing that restoring does is left in them.
+    The global streams come last, so that nothing that restoring does is left in them. What a
+    snapshot's components are checked for is known of those in its file only when they are written:
+    where this raises, the objects may hold a part of it, and must not be trained any more.
 
     Args:
         objects: The live objects.
@@ -41,7 +43,9 @@ def restore(
 
     Raises:
         RestoreMismatch: When the snapshot does not fit the objects.
+        AuditError: What the check of a component raises, or its file.
     """
+    saved = state
     reshard(objects.model)
     model, groups = objects.model, NamedGroups(objects.model, objects.groups)
     _refuse_unknown(objects, groups, state)
@@ -52,42 +56,49 @@ def restore(
     modules.copy_tensors("params", modules.parameters(model), state.get("params", {}))
     modules.restore_buffers("batchnorm", model, state.get("batchnorm", {}), batchnorm=True)
     modules.restore_buffers("buffers", model, state.get("buffers", {}), batchnorm=False)
-    modules.restore_flags(model, required(state, "modules"))
+    judge_written(saved)  # before anybody else's code can change it
+    modules.restore_flags(model, loaded(required(state, "modules")))
     family.restore(
         trained, {name: leaves for name, leaves in state.items() if _is_of_optimizer(name)}
     )
+    judge_written(saved)
     for name, stateful in scheduler_and_scaler(objects).items():
-        load_state(stateful, required(state, name), name)
+        load_state(stateful, loaded(required(state, name)), name)
     for name, average in objects.averaged.items():
         component = f"averaged/{name}"
         modules.restore_whole_module(average, required(state, component), component)
+        judge_written(saved)
     for name, extra in objects.extras.items():
         restore_extra(name, extra, state, trained)
+        judge_written(saved)
     modules.restore_gradients(trained, state.get("grad", {}))
+    judge_written(saved, all_of_it=True)
     if objects.built is not None:
-        objects.built.attributes.restore(state)
+        objects.built.attributes.restore(
+            {name: loaded(part) for name, part in state.items() if name.startswith(ATTRIBUTES)}
+        )
     restore_streams(state)
 
 
-def add_groups(objects: TrainingObjects, state: Mapping[str, Leaves]) -> None:
+def add_groups(objects: TrainingObjects, state: Mapping[str, Saved]) -> None:
     """Add to the optimizer the groups that joined while training, where they fit."""
     if GROUPS in state:
-        add_missing_groups(objects.optimizer, trained_parameters(objects), state[GROUPS])
+        add_missing_groups(objects.optimizer, trained_parameters(objects), loaded(state[GROUPS]))
 
 
-def restore_streams(state: Mapping[str, Leaves]) -> None:
+def restore_streams(state: Mapping[str, Saved]) -> None:
     """Put only the global streams back.
 
     Raises:
         RestoreMismatch: When a stream is missing.
     """
     streams_from_leaves(
-        {name: leaves for name, leaves in state.items() if name.startswith(_GLOBAL_STREAMS)}
+        {name: loaded(part) for name, part in state.items() if name.startswith(_GLOBAL_STREAMS)}
     ).restore()
 
 
 def _refuse_unknown(
-    objects: TrainingObjects, groups: NamedGroups, state: Mapping[str, Leaves]
+    objects: TrainingObjects, groups: NamedGroups, state: Mapping[str, Saved]
 ) -> None:
     known = {"params", "batchnorm", "buffers", "modules", "grad"} | groups.components
     known |= set(scheduler_and_scaler(objects)) | {f"averaged/{name}" for name in objects.averaged}

@@ -8,6 +8,7 @@ from typing import Any
 from auditkit.errors import AuditError, RestoreMismatch, UncapturedState
 from auditkit.observe.state.ring_buffer import RingBuffer
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
+from auditkit.observe.values.stored import Saved
 
 
 def state_of(stateful: Any, component: str) -> Leaves:
@@ -44,7 +45,7 @@ def load_state(stateful: Any, leaves: Leaves, component: str) -> None:
         ) from error
 
 
-def required(state: Mapping[str, Leaves], component: str) -> Leaves:
+def required(state: Mapping[str, Saved], component: str) -> Saved:
     """A component of a snapshot.
 
     Raises:

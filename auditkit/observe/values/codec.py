@@ -8,7 +8,7 @@ turns all components into what a safetensors file holds (:mod:`auditkit.formats.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import torch
@@ -25,22 +25,24 @@ from auditkit.formats.snapshot_file import (
     tensor_key,
 )
 from auditkit.observe.values.flatten import flatten
+from auditkit.observe.values.stored import Check, Saved, StoredLeaves, StoredTensor
 from auditkit.observe.values.tensors import (
     DTYPE_NAMES,
     DTYPES,
     Leaves,
     alias_names,
     dense_stride,
-    from_pieces,
+    filled,
     host_bytes,
     refuse_unknown,
 )
 from auditkit.observe.values.unflatten import unflatten
-from auditkit.records.tensor import RawTensor, Tensor
+from auditkit.records.tensor import FileTensor, RawTensor, Tensor
 
+S = TypeVar("S")
 T = TypeVar("T", bound=Tensor)
 
-__all__ = ["Leaves", "flatten", "pack", "unflatten", "unpack"]
+__all__ = ["Leaves", "flatten", "pack", "unflatten", "unpack", "unpack_in_place"]
 
 # Longer or deeper JSON is stored as a tensor: metadata stay readable and within the depth that
 # readers allow.
@@ -106,6 +108,34 @@ def unpack(tensors: Mapping[str, T], meta: object) -> dict[str, dict[str, torch.
     return {name: _unpack_component(name, part) for name, part in components.items()}
 
 
+def unpack_in_place(
+    tensors: Mapping[str, FileTensor], meta: object, check: Check | None = None
+) -> dict[str, Saved]:
+    """Thaw a training state whose tensors stay in the file until they are written where they go.
+
+    Trees and random streams, which are read into something else, are thawed at once.
+
+    Args:
+        tensors: As of :func:`unpack`.
+        meta: As of :func:`unpack`.
+        check: Called with the name and the content of each component: with what was thawed here,
+            and with what was written elsewhere once it is.
+
+    Raises:
+        FormatError: As :func:`unpack`.
+        AuditError: What ``check`` raises.
+    """
+    found: dict[str, Saved] = {}
+    for name, part in read_components(tensors, meta).items():
+        if "" not in part.entries and not name.startswith("rng/"):
+            found[name] = StoredLeaves(name, _component(name, part, StoredTensor), check)
+            continue
+        found[name] = leaves = _unpack_component(name, part)
+        if check is not None:
+            check(name, leaves)
+    return found
+
+
 def _check_leaf(leaf: torch.Tensor | bytes, key: str) -> None:
     where = key.encode("utf-8", "backslashreplace").decode()
     if where != key:
@@ -163,7 +193,17 @@ def _depth(value: object) -> int:
 
 
 def _unpack_component(name: str, part: Component[T]) -> dict[str, torch.Tensor | bytes]:
-    leaves: dict[str, torch.Tensor | bytes] = {}
+    return _component(
+        name,
+        part,
+        lambda raw, dtype, strides: filled(raw.fill, raw.n_bytes, dtype, raw.shape, strides),
+    )
+
+
+def _component(
+    name: str, part: Component[T], make: Callable[[T, torch.dtype, tuple[int, ...]], S]
+) -> dict[str, S | bytes]:
+    leaves: dict[str, S | bytes] = {}
     for entry in sorted(part.entries):
         raw = part.entries[entry]
         if isinstance(raw, bytes):
@@ -173,8 +213,7 @@ def _unpack_component(name: str, part: Component[T]) -> dict[str, torch.Tensor |
         if dtype is None:
             where = ascii(tensor_key(name, entry))
             raise FormatError("a dtype that this torch lacks", found=raw.dtype, where=where)
-        strides = part.strides[entry]
-        leaves[entry] = from_pieces(raw.pieces(), raw.n_bytes, dtype, raw.shape, strides)
+        leaves[entry] = make(raw, dtype, part.strides[entry])
     for entry, other in part.aliases.items():
         leaves[entry] = leaves[other]
     return dict(sorted(leaves.items()))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from auditkit.errors import RestoreMismatch
+from auditkit.observe.values.stored import TENSORS, Saved, copied
 from auditkit.observe.values.tensors import Leaves
 from auditkit.records.sharding import Shard, Sharding
 
@@ -88,8 +89,8 @@ def sharding_of(state: Mapping[str, Leaves]) -> Sharding:
 
 
 def whole_state(
-    state: Mapping[str, Leaves], sharding: Sharding, parameters: Mapping[str, Tensor]
-) -> dict[str, Leaves]:
+    state: Mapping[str, Saved], sharding: Sharding, parameters: Mapping[str, Tensor]
+) -> dict[str, Saved]:
     """Inverse of :func:`local_state`.
 
     Args:
@@ -121,7 +122,7 @@ def _shard(tensor: Any) -> Shard:
 
 
 def _placed(name: str, entry: str, leaf: Any, shard: Shard, parameter: Any) -> Tensor:
-    if not is_sharded(parameter) or not isinstance(leaf, Tensor):
+    if not is_sharded(parameter) or not isinstance(leaf, TENSORS):
         raise RestoreMismatch(
             f"{entry} is a part of a sharded tensor, and here it is none",
             component=name,
@@ -137,7 +138,7 @@ def _placed(name: str, entry: str, leaf: Any, shard: Shard, parameter: Any) -> T
             found=f"rows {here.first}.. of {here.shape}, in a part {tuple(local.shape)}",
         )
     placed: Tensor = type(parameter).from_local(
-        leaf.clone().to(local.device),
+        copied(leaf, local.device),
         parameter.device_mesh,
         parameter.placements,
         run_check=False,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -185,12 +186,12 @@ def from_bytes(
     shape: tuple[int, ...],
     stride: tuple[int, ...],
 ) -> torch.Tensor:
-    """What :func:`from_pieces` gives of elements that are in memory."""
-    return from_pieces([data], len(data), dtype, shape, stride)
+    """What :func:`filled` gives of elements that are in memory."""
+    return filled(partial(_copy, data), len(data), dtype, shape, stride)
 
 
-def from_pieces(
-    pieces: Iterable[bytes | bytearray | memoryview],
+def filled(
+    fill: Callable[[memoryview], None],
     n_bytes: int,
     dtype: torch.dtype,
     shape: tuple[int, ...],
@@ -201,7 +202,7 @@ def from_pieces(
     Alignment decides which vector instructions run, and so decides bits.
 
     Args:
-        pieces: The elements in row-major order.
+        fill: Writes the elements, in row-major order, into memory of their length.
         n_bytes: Their length, of exactly the right size.
         dtype: One of `DTYPES`.
         shape: Sizes.
@@ -213,7 +214,7 @@ def from_pieces(
     with torch.inference_mode(mode=False), torch.no_grad():
         flat = torch.empty(n_bytes, dtype=torch.uint8, device="cpu")
         if n_bytes:
-            _fill(_bytes_of(flat), pieces)
+            fill(_bytes_of(flat))
         integers = COPYABLE[dtype.itemsize]
         rows = flat.view(integers).view(shape)
         if rows.stride() == stride or not n_bytes:
@@ -222,12 +223,8 @@ def from_pieces(
         return out.copy_(rows).view(dtype)
 
 
-def _fill(memory: memoryview, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
-    done = 0
-    for piece in pieces:
-        data = memoryview(piece).cast("B")
-        memory[done : done + len(data)] = data
-        done += len(data)
+def _copy(data: bytes | bytearray | memoryview, memory: memoryview) -> None:
+    memory[:] = memoryview(data).cast("B")
 
 
 def clone_aligned(tensor: torch.Tensor) -> torch.Tensor:

@@ -7,8 +7,9 @@ last. Nothing is shared but the file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from auditkit.files import store
 from auditkit.formats.sharding import read_sharding
 from auditkit.formats.snapshot_file import LOADER, RECALIBRATION, SHARDING, recalibrated_on
 from auditkit.observe.state.restoring import add_groups, restore
-from auditkit.observe.values.codec import Leaves, unflatten, unpack
+from auditkit.observe.values.codec import Leaves, unflatten, unpack, unpack_in_place
+from auditkit.observe.values.stored import Check, Saved, loaded
 from auditkit.program.session import TrainingSession
 from auditkit.records.sharding import Sharding
 from auditkit.records.tensor import Tensor
@@ -28,32 +30,43 @@ class Fork:
     """A snapshot read back.
 
     Attributes:
-        state: Every component of the training state.
+        state: Every component of the training state; of those in a file the tensors are read when
+            they are restored, which can be done once.
         loader: The data position.
         recalibration: Batches for BatchNorm recalibration; empty where the file has their indices.
         auxiliary: Data positions of further loaders by name.
         recalibration_indices: Name and content of the section that has these instead.
         sharding: Which tensors of the state are parts of sharded ones.
+        close: Lets go of the file.
     """
 
-    state: Mapping[str, Leaves]
+    state: Mapping[str, Saved]
     loader: Leaves
     recalibration: list[Any]
     auxiliary: Mapping[str, Leaves] = field(default_factory=dict)
     recalibration_indices: tuple[str, Leaves] | None = None
     sharding: Sharding = field(default_factory=dict)
+    close: Callable[[], None] = lambda: None
 
 
-def load_fork(path: Path, *, what: str = "fork") -> Fork:
-    """Thaw a snapshot file, tensor by tensor: no more of it than that is in memory twice.
+def load_fork(path: Path, *, what: str = "fork", check: Check | None = None) -> Fork:
+    """Open a snapshot file, to be restored from tensor by tensor: no more is in memory twice.
+
+    Args:
+        path: The file.
+        what: What it is, for error messages.
+        check: Judges each component, see :func:`auditkit.observe.values.codec.unpack_in_place`.
 
     Raises:
-        StoreError: When it cannot be read.
+        StoreError: When it cannot be read; restoring raises it, too.
         FormatError: As :func:`read_fork`.
         RestoreMismatch: As :func:`read_fork`.
+        AuditError: What ``check`` raises; restoring raises it, too.
     """
-    with store.open_tensors(path, what=what) as content:
-        return read_fork(*content)
+    with ExitStack() as stack:
+        content = stack.enter_context(store.open_tensors(path, what=what))
+        fork = _fork_of(unpack_in_place(*content, check))
+        return replace(fork, close=stack.pop_all().close)
 
 
 def read_fork(tensors: Mapping[str, Tensor], meta: object) -> Fork:
@@ -63,12 +76,16 @@ def read_fork(tensors: Mapping[str, Tensor], meta: object) -> Fork:
         FormatError: When it is no snapshot.
         RestoreMismatch: When a section is missing.
     """
-    sections = dict(unpack(tensors, meta))
+    return _fork_of(unpack(tensors, meta))
+
+
+def _fork_of(saved: Mapping[str, Saved]) -> Fork:
+    sections = dict(saved)
     by_index = next(filter(recalibrated_on, sections), None)
-    indices = None if by_index is None else (by_index, sections.pop(by_index))
+    indices = None if by_index is None else (by_index, loaded(sections.pop(by_index)))
     try:
-        loader = sections.pop(LOADER)
-        recalibration = None if indices else sections.pop(RECALIBRATION)
+        loader = loaded(sections.pop(LOADER))
+        recalibration = None if indices else loaded(sections.pop(RECALIBRATION))
     except KeyError as missing:
         raise RestoreMismatch("the snapshot has no such section", component=str(missing)) from None
     sharding = read_sharding(sections.pop(SHARDING, None))
@@ -78,7 +95,7 @@ def read_fork(tensors: Mapping[str, Tensor], meta: object) -> Fork:
         sections,
         loader,
         [] if recalibration is None else list(unflatten(recalibration)),
-        {name.removeprefix(prefix): leaves for name, leaves in auxiliary.items()},
+        {name.removeprefix(prefix): loaded(leaves) for name, leaves in auxiliary.items()},
         indices,
         sharding,
     )
@@ -90,6 +107,9 @@ def restore_fork(session: TrainingSession, fork: Fork) -> None:
     Raises:
         RestoreMismatch: When the snapshot is of another program.
     """
-    session.driver.restore(fork.loader)
-    add_groups(session.objects, fork.state)
-    restore(session.objects, fork.state)
+    try:
+        session.driver.restore(fork.loader)
+        add_groups(session.objects, fork.state)
+        restore(session.objects, fork.state)
+    finally:
+        fork.close()

@@ -114,6 +114,16 @@ def test_a_fork_is_read_tensor_by_tensor(tmp_path: Path, monkeypatch: pytest.Mon
         assert digests_of(session) == digests
 
 
+def test_a_fork_is_restored_once_and_lets_go_of_its_file(tmp_path: Path) -> None:
+    snapshot, _ = snapshot_at(6, **FULL)
+    store.write_tensors(tmp_path / "fork", snapshot.tensors, snapshot.meta)
+    fork = load_fork(tmp_path / "fork")
+    with tiny_session(**FULL) as session:
+        restore_fork(session, fork)
+        with pytest.raises(StoreError, match="cannot read"):
+            restore_fork(session, fork)
+
+
 def test_what_is_no_fork_is_refused(tmp_path: Path) -> None:
     for name, data in {"empty": b"", "short": b"\x02" + bytes(7) + b"{"}.items():
         (tmp_path / name).write_bytes(data)
