@@ -28,13 +28,14 @@ _CONNECT, _LOOKS, _GONE = 15.0, 2.0, 10.0
 
 
 def connect(address: str | None, jobs: int) -> RayEngine:
-    """Connect to a cluster, or start one with as many cores as jobs.
+    """Connect to a cluster, or start a node of this machine.
 
     Raises:
         ConnectionLost: When there is none.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a study tells nobody that it runs
-    started: dict[str, Any] = {"num_cpus": jobs, "include_dashboard": False}
+    # One core is one process of ray's, which is all that is needed here: see _start_worker.
+    started: dict[str, Any] = {"num_cpus": 1, "include_dashboard": False}
     if address is not None:
         started = {}
     if ray.is_initialized():
@@ -49,7 +50,7 @@ def connect(address: str | None, jobs: int) -> RayEngine:
         )
     except Exception as error:  # ray raises that very class where a node does not come up
         raise unreachable("ray", address, error) from error
-    return RayEngine(address, is_ours=True)
+    return RayEngine(address, is_ours=True, worker=None if address else _start_worker(jobs))
 
 
 def _require_somebody(address: str | None, seconds: float = _CONNECT) -> None:
@@ -67,17 +68,37 @@ def _require_somebody(address: str | None, seconds: float = _CONNECT) -> None:
     socket.create_connection((place.hostname, place.port), timeout=seconds).close()
 
 
+class _Worker:
+    """Does jobs in threads of one process of ray's.
+
+    Every process that does jobs prepares one of its own that job processes are forked from, which
+    takes seconds: on one machine all share one.
+    """
+
+    def do(self, order: str) -> str:
+        """Do a job."""
+        return do(order)
+
+
+def _start_worker(jobs: int) -> Any:
+    """Start the worker of this machine, which does so many jobs at a time."""
+    settings = {"max_concurrency": jobs, "max_restarts": _RETRIES, "max_task_retries": _RETRIES}
+    return ray.remote(**settings)(_Worker).remote()
+
+
 class RayEngine:
     """This process as a driver.
 
     Args:
         address: Of the cluster, as it was given.
         is_ours: Whether the connection was made for this, and is closed after it.
+        worker: Does all jobs; None where every job goes to a node that has the cores for it.
     """
 
-    def __init__(self, address: str | None, *, is_ours: bool) -> None:
-        self.address, self._is_ours = address, is_ours
+    def __init__(self, address: str | None, *, is_ours: bool, worker: Any = None) -> None:
+        self.address, self._is_ours, self._worker = address, is_ours, worker
         self._function = ray.remote(do)
+        self.is_shared = worker is not None
         is_client = (address or "").startswith("ray://")
         self._place = address if is_client else ray.get_runtime_context().gcs_address
         self._looked, self._silent_since = time.monotonic(), math.inf
@@ -86,18 +107,18 @@ class RayEngine:
     def submit(self, order: str, name: str, threads: int) -> RayTicket:
         """As :meth:`auditkit.engines.spec.Engine.submit`."""
         self.require_running()
-        cores = 1 if self.address is None else threads  # here, who started it said how many jobs
-        self._require_cores(cores)
-        settings = {
-            "name": name,
-            "num_cpus": cores,
-            "max_retries": _RETRIES,
-            "retry_exceptions": [WorkerDied],
-        }
         try:
-            return RayTicket(self, self._function.options(**settings).remote(order))
+            return RayTicket(self, self._call(name, threads).remote(order))
         except (RayError, OSError, RuntimeError) as error:
             raise gone("ray", self.address) from error
+
+    def _call(self, name: str, threads: int) -> Any:
+        settings: dict[str, Any] = {"name": name, "retry_exceptions": [WorkerDied]}
+        if self._worker is not None:
+            return self._worker.do.options(**settings)
+        cores = 1 if self.address is None else threads  # here, who started it said how many jobs
+        self._require_cores(cores)
+        return self._function.options(num_cpus=cores, max_retries=_RETRIES, **settings)
 
     def _require_cores(self, cores: int) -> None:
         """Require a node that is large enough: ray itself would wait for one.
@@ -165,4 +186,5 @@ class RayTicket:
         if self._engine.is_gone:
             return
         with contextlib.suppress(RayError, OSError, RuntimeError):
-            ray.cancel(self._reference, force=True)
+            # A process that others' jobs run in, too, is not killed: what runs sees it by itself.
+            ray.cancel(self._reference, force=not self._engine.is_shared)

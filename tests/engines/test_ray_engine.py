@@ -83,3 +83,35 @@ def test_a_job_that_no_node_has_the_cores_for_is_refused(monkeypatch: pytest.Mon
         there.submit("{}", "auditkit-test", 3)
     ray_engine.RayEngine(None, is_ours=True).submit("{}", "auditkit-test", 3)
     assert asked == [2, 1]
+
+
+def test_jobs_of_one_machine_share_a_process_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    from auditkit.engines import ray_engine  # needs ray
+
+    started: list[dict[str, object]] = []
+    sent: list[tuple[object, str]] = []
+    forced: list[object] = []
+
+    def remote(thing: object = None, **settings: object) -> object:
+        if thing is None:
+            started.append(settings)
+            return lambda cls: SimpleNamespace(remote=lambda: SimpleNamespace(do=Method()))
+        return thing
+
+    class Method:
+        def options(self, **settings: object) -> SimpleNamespace:
+            return SimpleNamespace(remote=lambda order: sent.append((settings["name"], order)))
+
+    fake = SimpleNamespace(
+        is_initialized=lambda: False,
+        init=lambda **settings: started.append(settings),
+        remote=remote,
+        get_runtime_context=lambda: SimpleNamespace(gcs_address="127.0.0.1:9"),
+        cancel=lambda _, force: forced.append(force),
+    )
+    monkeypatch.setattr(ray_engine, "ray", fake)
+    ticket = EngineSpec("ray", None).connect(3).submit("{}", "auditkit-test", 8)
+    assert (started[0]["num_cpus"], started[1]["max_concurrency"]) == (1, 3)
+    assert sent == [("auditkit-test", "{}")]
+    ticket.cancel()
+    assert forced == [False]

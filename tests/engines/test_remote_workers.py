@@ -199,20 +199,24 @@ def test_progress_comes_back(program: Path, tmp_path: Path) -> None:
 # What is refused
 
 
+@pytest.mark.parametrize(
+    ("part", "name", "said"),
+    [("hardware", "cpu", "hardware"), ("packages", "torch", r"packages: torch is 2\.0 there, \d")],
+)
 def test_a_worker_with_another_environment_is_refused_before_it_begins(
-    program: Path, tmp_path: Path
+    program: Path, tmp_path: Path, part: str, name: str, said: str
 ) -> None:
     def elsewhere(text: str) -> str:
         order = tell(text)
         if order["environment"] is not None:
-            order["environment"]["hardware"]["cpu"] = "a better one"
+            order["environment"][part][name] = "2.0"
         return do(json.dumps(order))
 
     source, outs = ProgramSource(TINY, str(program), {}), [tmp_path / "0", tmp_path / "1"]
     first, second = (Job("trunk", source, SMALL, 0, str(out / "seed-0000")) for out in outs)
     with RemoteWorkers(ThreadEngine(elsewhere), 1) as workers:
         workers.run(first)
-        with pytest.raises(PlanError, match="has another environment than the workers before: har"):
+        with pytest.raises(PlanError, match=f"environment than the workers before: {said}"):
             workers.run(second)
     assert (outs[0] / "seed-0000" / "fork.safetensors").exists()
     assert not outs[1].exists() or not artifacts.list_files(outs[1])
