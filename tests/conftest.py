@@ -18,7 +18,7 @@ import torch
 from cli_shell import end_processes
 from hypothesis import settings
 from prepared_interpreters import PreparedInterpreters
-from studies import PROGRAMS, Run, study_in_process
+from studies import PROGRAMS, TESTS, Run, study_in_process
 
 from auditkit.observe.machine import code
 from auditkit.processes import commands, fork_server
@@ -81,6 +81,22 @@ def pytest_collection_finish() -> None:
 def _no_plug_is_pulled() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)  # a disk that is busy takes its time
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _a_plug_in_of_pytest_is_no_program() -> Iterator[None]:
+    """What who runs the tests brings along (``-p``) would be code of what runs in this process."""
+    loaded = {getattr(m, "__dict__", {}).get("__file__") for m in sys.modules.copy().values()}
+    files = {file for file in loaded if isinstance(file, str) and code.is_user_file(file)}
+    foreign = {file for file in files if not Path(file).is_relative_to(TESTS)}
+    origin_of = code._origin_of
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            code,
+            "_origin_of",
+            lambda path, since: code._LIBRARY if path in foreign else origin_of(path, since),
+        )
         yield
 
 

@@ -23,6 +23,9 @@ BACK_FLOW = "back-flow"
 #: What ``--segments`` and ``--causal-break`` are where the program's plan has one, and this none.
 NONE = "none"
 
+#: What a design sets in place of a program's own plan, as the manual calls it.
+_SET = {"window": "W", "horizon": "T", "perturbations": "the treatment", "segments": "the segments"}
+
 _FLAGS = ("same_classes", "hold_batchnorm", "alignment")
 
 #: Among the fields of a plan that options give: what is none of them.
@@ -115,6 +118,31 @@ class Design:
         if "horizon" not in given and isinstance(fork, int) and isinstance(window, int):
             values["horizon"] = fork + 2 * window
         return values
+
+
+def replaced(base: Mapping[str, Any], values: Mapping[str, Any], given: Iterable[str]) -> str:
+    """What a design sets in place of a program's own plan, in a line; "" where it is nothing.
+
+    Args:
+        base: The fields of that plan.
+        values: Those with the design.
+        given: The fields that options give, which are not the design's affair.
+    """
+    fields = [name for name in _SET if name not in given and base.get(name) is not None]
+    told = [(name, _told(values[name]), _told(base[name])) for name in fields]
+    return ", ".join(
+        f"{_SET[name]} to {now} in place of the plan's {before}"
+        for name, now, before in told
+        if now != before
+    )
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, SegmentPlan):
+        return f"({value.told})"
+    if isinstance(value, tuple):
+        return ", ".join(str(getattr(one, "typed", one)) for one in value)
+    return str(value)
 
 
 def factory_arguments(given: Mapping[str, Any], items: Iterable[str]) -> dict[str, str]:

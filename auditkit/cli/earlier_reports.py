@@ -9,7 +9,7 @@ from pathlib import Path
 
 from auditkit.cli.saying import say
 from auditkit.errors import ArtifactMismatch, AuditError
-from auditkit.evidence.verdicts import LESS_THAN_REQUIRED
+from auditkit.evidence.verdicts import LESS_THAN_REQUIRED, is_recording_report
 from auditkit.files import store
 from auditkit.formats import canonical
 from auditkit.formats.statements import study_from_statement
@@ -66,6 +66,18 @@ def with_earlier(
     return _own_report(path, here) if here.exit_code == 0 and is_default else here
 
 
+def earlier_failure(path: Path, here: VerificationReport) -> VerificationReport | None:
+    """The report of this user's own verification, where what was executed did not verify.
+
+    For a command that takes nothing good from it. None, too, where the manifest is of a recording.
+    """
+    found = None if is_recording_report(here.checks) else find(here.manifest_sha256)
+    if found is None:
+        return None
+    own = _agreeing(found, path, here)
+    return own if own is not None and went_wrong(own) else None
+
+
 def _own_report(path: Path, here: VerificationReport) -> VerificationReport:
     """The report that this user's own verification of the manifest left, where it says more.
 
@@ -78,10 +90,8 @@ def _own_report(path: Path, here: VerificationReport) -> VerificationReport:
             why = "was not made here, or of another manifest; --report names one to use"
             say(f"{REPORT_NAME} beside the manifest is not used: it {why}")
         return here
-    try:
-        own = _with_report(found, here, read_manifest(path, here))
-    except AuditError as error:
-        say(f"the report of your verification is not used: {error}")
+    own = _agreeing(found, path, here)
+    if own is None:
         return here
     if own.verdict not in ("verified", "sampled") and not went_wrong(own):
         say(f"the report of your verification is not used: its verdict is {own.verdict}")
@@ -117,6 +127,15 @@ def read_envelope(path: Path, report: VerificationReport) -> Envelope:
             where=path.name,
         )
     return envelope
+
+
+def _agreeing(found: Path, path: Path, here: VerificationReport) -> VerificationReport | None:
+    """An own report, once it agrees with what was verified here; says why it does not."""
+    try:
+        return _with_report(found, here, read_manifest(path, here))
+    except AuditError as error:
+        say(f"the report of your verification is not used: {error}")
+        return None
 
 
 def _with_report(

@@ -45,6 +45,7 @@ from auditkit.cli.verify_options import (
 from auditkit.errors import AuditError, UsageError
 from auditkit.evidence.reader import RunEvidence
 from auditkit.evidence.verdicts import is_recording_report
+from auditkit.formats.quote import brief
 from auditkit.formats.statements import Manifest, manifest_from_statement
 from auditkit.paper.drawing import Drawn, require_matplotlib, to_svg
 from auditkit.paper.pictures import loss_pictures, study_pictures
@@ -62,6 +63,8 @@ from auditkit.verification.several_forks import fork_runs
 
 #: Rows beyond which a page does not hold every estimate: it would be megabytes.
 _MAX_ROWS = 2000
+
+_ENDINGS = (".html", ".htm")
 
 
 @click.command("report", cls=Command)
@@ -99,11 +102,12 @@ def report_command(
     is_default = ctx.get_parameter_source("amount") == ParameterSource.DEFAULT
     if report_file is not None and not is_default:
         raise UsageError("--report and --replay exclude each other")
+    _check_ending(out)
     require_matplotlib()
     path = ctx.with_resource(received_manifest(manifest)).path
     written_to = destination("--out", out, is_page, "page", path)
-    figure_files = None if figures is None else FigureFiles(figures)
-    table_files = None if tables is None else TableFiles(tables)
+    figure_files = None if figures is None else ctx.with_resource(FigureFiles(figures))
+    table_files = None if tables is None else ctx.with_resource(TableFiles(tables))
     request = request_of(path, **options)
     refuse_idle(request)
     here = verify_path(path, request)
@@ -137,6 +141,11 @@ def report_command(
     if not written_to.is_stdout:
         say(f"page: {out}")
     ctx.exit(report.exit_code)
+
+
+def _check_ending(out: str) -> None:
+    if out != "-" and not out.lower().endswith(_ENDINGS):
+        raise UsageError(f"--out {brief(out)} does not end in .html", hint="name an .html file")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 from auditkit.cli.back_flow_table import ALIGNMENT, BACK_FLOW
 from auditkit.cli.estimand_tables import PERSISTENCE
@@ -45,16 +47,27 @@ _MAGIC = {"pdf": b"%PDF-", "png": b"\x89PNG"}
 
 
 class _Folder:
-    """A folder with files that an option names; made where there is none."""
+    """A folder with files that an option names; made where there is none.
+
+    As a context it takes back what it made, where nothing came into it.
+    """
 
     def __init__(self, option: str, text: str, names: Iterable[tuple[str, Recogniser]]) -> None:
-        store.make_folder(text)
         folder = Path(text)
+        self._missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
+        store.make_folder(text)
         self.outputs = {
             name: Output(option, folder / name, is_own, "file") for name, is_own in names
         }
         for output in self.outputs.values():
             output.check()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for folder in self._missing:
+            store.remove_empty_folder(folder)
 
 
 class FigureFiles(_Folder):

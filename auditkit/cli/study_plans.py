@@ -14,8 +14,10 @@ from auditkit.cli.designs import (
     parse_design,
     parse_segments,
     refuse_design,
+    replaced,
 )
 from auditkit.cli.options import TEXT, WHOLE, decimal_number, parse_seeds, whole_number
+from auditkit.cli.saying import say
 from auditkit.errors import PlanError, UsageError
 from auditkit.formats.quote import brief
 from auditkit.processes.worker_pool import Workers
@@ -190,8 +192,10 @@ def program_plan(workers: Workers, source: ProgramSource, given: dict[str, Any])
     own = described.own_perturbations
     given = {**given}
     design = given.pop(DESIGN, None)
-    base = base if design is None else design.filled(base, given)
-    values = {**base, **given, **({"own_perturbations": own} if own else {})}
+    filled = base if design is None else design.filled(base, given)
+    if told := replaced(base, filled, given):
+        say(f"--design sets {told}")
+    values = {**filled, **given, **({"own_perturbations": own} if own else {})}
     _require(values, "the program has no STUDY", "write STUDY = auditkit.StudyPlan(...) in it")
     return resolved(values)
 

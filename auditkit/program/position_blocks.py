@@ -9,9 +9,10 @@ g = p-q, d = g/s, L = ln(1+d) - ln(1-d) and A = ln(1+d) + ln(1-d) the distances 
 - Hellinger: the root of sum s (1 - e^(A/2)) / 2, for e^(A/2) is sqrt(1-d^2)
 - Kullback-Leibler: sum (s L + g L) / 2, and p ln(q/CLIP) of the classes whose q is below CLIP
 
-so that two tables a rounding apart are no rounding noise apart. A block of classes at a time stays
-in a processor's cache. Products are summed by numpy's ``vecdot``, so few at once that no library
-splits them over threads. On an accelerator it is the first recipe.
+so that two tables a rounding apart are no rounding noise apart. Where a probability on either side
+is not a number, no distance of that position is one, and those of all others are as without it. A
+block of classes at a time stays in a processor's cache. Products are summed by numpy's ``vecdot``,
+so few at once that no library splits them over threads. On an accelerator it is the first recipe.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ def compared_columns(
                 dots[1, rows] = dots[0, rows]
                 continue
             work.compare(dots[:, rows], gaps[rows], p, q)
-            if q.min() <= _CLIP:
+            if not q.min() > _CLIP:  # also where another row is not a number
                 clipped[rows] = _clipped(p, q)
         of_control, of_branch, *sums = _summed(dots)
         distances = _distances(gaps, sums, clipped)

@@ -25,6 +25,10 @@ from auditkit.statistics.outcomes import SeedValues, table_metric
 Values = NDArray[np.float64]
 
 
+#: Least variance, of effects of about 1, whose inverse can still be reckoned with.
+_LEAST = 1e-120
+
+
 @dataclass(frozen=True)
 class Heterogeneity:
     """Spread of effects over seeds beyond noise; the fields are those of :class:`Spread`."""
@@ -67,7 +71,9 @@ def heterogeneity(
     groups = [np.asarray(each, dtype=np.float64) / scale for each in replicates]
     effects = np.asarray(treated) / scale - np.array([each.mean() for each in groups])
     noise = sum(float(np.square(each - each.mean()).sum()) for each in groups) / df
-    if noise <= RELATIVE_ZERO**2:
+    # Placebos are as exact as they are large: of distances much smaller ones than the treated.
+    largest = max(float(np.abs(each).max()) for each in groups)
+    if noise <= max((RELATIVE_ZERO * largest) ** 2, _LEAST):
         apart = standard_deviation(effects) or 0.0
         return Heterogeneity(0.0, df, apart * scale, float(apart > 0), None, None)
     variances = noise * np.array([1 + 1 / len(each) for each in groups])

@@ -7,15 +7,18 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_shell import CompletedCommand, Shell
-from studies import Run
+from studies import Run, check_files
 from synthetic_recordings import write_recording
 
 from auditkit.cli.earlier_reports import read_statement
+from auditkit.formats import canonical
+from auditkit.records.report import CheckResult, Finding
 from auditkit.signing.envelopes import open_envelope
 from auditkit.signing.keys import PrivateKey, fingerprint, public_line
 
@@ -213,6 +216,28 @@ def test_what_does_not_verify_is_not_exported(forged: Run, export: Export, tmp_p
     assert "check 3 artifacts: code/tiny_study.py" in done.err
     forged.path.write_bytes(b"{}")
     assert export(forged.folder, tmp_path / "crate.zip").code == 5
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_did_not_verify_when_it_was_replayed_is_not_exported(
+    forged: Run, export: Export, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    good = check_files(forged)
+    wrong = CheckResult(8, "failed", "1 finding", (Finding("other weights"),))
+    checks = tuple(wrong if one.number == 8 else one for one in good.checks)
+    seen = forged.manifest.environment
+    failed = replace(good, checks=checks, verdict="failed", exit_code=1, environment=seen)
+    kept = tmp_path / "kept.json"
+    monkeypatch.setattr("auditkit.cli.earlier_reports.find", lambda sha256: kept)
+    for report, code in ((failed, 1), (replace(failed, environment=None), 0), (good, 0)):
+        kept.write_bytes(canonical.encode(report))
+        done = export(forged.folder, tmp_path / "crate.zip")
+        assert done.code == code
+        assert (tmp_path / "crate.zip").is_file() == (code == 0)
+        assert ("check 8 replay: other weights" in done.err) == (code == 1)
+        (tmp_path / "crate.zip").unlink(missing_ok=True)
+    kept.unlink()
     assert sorted(tmp_path.iterdir()) == before
 
 

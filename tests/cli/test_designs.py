@@ -16,8 +16,9 @@ from auditkit.cli.designs import (
     parse_design,
     parse_segments,
     refuse_design,
+    replaced,
 )
-from auditkit.cli.study_plans import overrides, plan_options, program_plan, script_plan
+from auditkit.cli.study_plans import overrides, plan_options, program_plan, script_plan, values_of
 from auditkit.errors import AuditError, PlanError, UsageError
 from auditkit.records.job import ProgramSource
 from auditkit.records.plan import StudyPlan
@@ -73,6 +74,41 @@ def test_a_design_sets_the_end_in_place_of_the_plans_and_keeps_its_break() -> No
     base = {"fork_at": 7, "window": 4, "horizon": 60, "causal_break": "momentum-reset"}
     assert Design().filled(base, {}) == {**base, "horizon": 15}
     assert Design().filled(base, {"horizon": 30})["horizon"] == 30
+
+
+@pytest.mark.parametrize(
+    ("design", "given", "said"),
+    [
+        ("back-flow", {}, "T to 13 in place of the plan's 60"),
+        ("back-flow", {"horizon": 30}, ""),
+        ("back-flow", {"window": 4}, "T to 15 in place of the plan's 60"),
+        (
+            "back-flow:negative",
+            {},
+            "W to 1 in place of the plan's 3, T to 9 in place of the plan's 60, the treatment to "
+            "carry in place of the plan's momentum-reset, order-reverse, the segments to (B has a "
+            "share of 0 of A's indices; BatchNorm's statistics are held from t0 on; momentum "
+            "against gradient is measured) in place of the plan's (B has A's classes)",
+        ),
+    ],
+)
+def test_what_a_design_takes_the_place_of_is_told(
+    design: str, given: dict[str, Any], said: str
+) -> None:
+    specs = ("momentum-reset", "order-reverse")
+    plan = StudyPlan(7, 3, 60, [0], specs, segments=SegmentPlan(same_classes=True))
+    base = values_of(plan)
+    assert replaced(base, parse_design(design).filled(base, given), given) == said
+
+
+def test_a_command_says_what_a_design_takes_the_place_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = ProgramSource("tiny_study.py:make_program", str(PROGRAMS), {})
+    for given in ({}, {DESIGN: Design()}):
+        program_plan(InProcessWorkers(), source, given)  # type: ignore[arg-type]
+    said = "auditkit: --design sets T to 12 in place of the plan's 14\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_design_lacks_what_it_does_not_set() -> None:

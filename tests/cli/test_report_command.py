@@ -239,11 +239,22 @@ def test_where_there_is_nothing_to_draw_it_says_so(
     signed: Path, told: Callable[..., VerificationReport], tmp_path: Path
 ) -> None:
     told(example_report(replayed=False))
-    folders = ("--figures", str(tmp_path / "f"), "--tables", str(tmp_path / "t"))
-    result = invoke(signed, "--out", str(tmp_path / "r.html"), *folders)
+    (tmp_path / "t").mkdir()
+    folders = ("--figures", str(tmp_path / "f" / "g"), "--tables", str(tmp_path / "t"))
+    result = invoke(signed, "--out", str(tmp_path / "r.HTM"), *folders)
     assert result.exit_code == 0
     assert "no figures: there is nothing to draw" in result.stderr
     assert "no tables: there are no estimates" in result.stderr
+    assert not (tmp_path / "f").exists()  # what it made is gone, what was there is left
+    assert (tmp_path / "t").is_dir()
+
+
+def test_a_page_is_called_one(signed: Path, tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("page.txt", "page", "there"):
+        result = invoke(signed, "--out", str(tmp_path / name), "--tables", str(tmp_path / "t"))
+        assert (result.exit_code, "does not end in .html" in result.stderr) == (2, True)
+    assert {path.name for path in tmp_path.iterdir()} & {"page.txt", "page", "t"} == set()
 
 
 def test_a_large_study_stays_below_two_megabytes(

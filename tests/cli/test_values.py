@@ -26,7 +26,7 @@ _NEEDED = {
     "list": ("d",),
     "plan": ("p.py",),
     "replay": ("m",),
-    "report": ("m", "--out", "o"),
+    "report": ("m", "--out", "o.html"),
     "reproduce": ("m", "--out", "o"),
     "run": ("p.py", "--out", "o"),
     "show": ("m",),

@@ -178,6 +178,21 @@ def test_what_is_not_finite_is_seen() -> None:
         assert found[name].isfinite().tolist() == [True, False, True, True], name
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_beside_what_is_not_a_number_every_other_position_is_as_without_it(side: int) -> None:
+    sides = [scores(1, 9), scores(2, 9)]
+    sides[1][..., 4] = -90  # below the clip in every row
+    every = everywhere(sides[0])
+    wanted = compared_columns(sides[0], sides[1], every)
+    sides[side][0, 1, 3] = torch.nan
+    found = compared_columns(sides[0], sides[1], every)
+    rest = torch.tensor([0, 2, 3])
+    for before, after in zip(wanted, found, strict=True):
+        assert same(*({name: column[rest] for name, column in x.items()} for x in (before, after)))
+    assert all(found[1][name][1].isnan() for name in DISTANCES)
+    assert found[side]["confidence"][1].isnan()
+
+
 def test_a_part_without_positions_gives_nothing() -> None:
     given, every = scores(1, 9), everywhere(scores(1, 9))
     nowhere = Positions(every.where[:0], every.labels[:0], probabilities=False)

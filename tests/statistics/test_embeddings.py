@@ -92,6 +92,18 @@ def test_small_distances_keep_their_digits(shape: tuple[int, int]) -> None:
     assert [distance(x, x.copy()) for distance in DISTANCES] == [0.0, 0.0]
 
 
+def test_equal_embeddings_are_at_distance_0_however_a_platform_sums(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, drawn = table((40, 5)), np.random.default_rng(0)
+    for name in ("_normalised", "_directions"):
+        exact = getattr(embeddings, name)
+        rounded = lambda t, f=exact: f(t) * (1 + 1e-15 * drawn.normal(size=t.shape))  # noqa: E731
+        monkeypatch.setattr(embeddings, name, rounded)
+    assert [distance(x, x.copy()) for distance in DISTANCES] == [0.0, 0.0]
+    assert all(distance(x, x + 1e-12) > 0 for distance in DISTANCES)
+
+
 def test_more_rows_than_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = table((30, 40)), table((30, 40), 1)
     whole = [distance(x, y) for distance in DISTANCES]

@@ -57,6 +57,19 @@ def test_without_noise_all_of_the_spread_is_between_seeds() -> None:
     assert (same.tau, same.i_squared) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("size", [1e-6, 1e-14, 1e-30])
+def test_noise_far_below_the_effects_is_noise(size: float) -> None:
+    """As of CKA's distance, which goes with the square of a nudge: no threshold is in between."""
+    found = heterogeneity([0.01, 0.02, 0.04], [[size, 3 * size]] * 3)
+    assert found is not None
+    assert found.noise_sd == pytest.approx(size * np.sqrt(2 * 1.5))
+    assert found.i_squared == pytest.approx(1.0)
+    assert found.p == pytest.approx(0.0, abs=1e-9)
+    equal = heterogeneity([0.01, 0.02, 0.04], [[size, size * (1 + 1e-15)]] * 3)
+    assert equal is not None
+    assert (equal.noise_sd, equal.p) == (0.0, None)
+
+
 def test_without_replicates_there_is_no_heterogeneity() -> None:
     assert heterogeneity([1.0, 2.0, 3.0], [[0.5]] * 3) is None
     assert heterogeneity([1.0], [[0.5, 0.4]]) is None
@@ -66,7 +79,9 @@ def test_without_replicates_there_is_no_heterogeneity() -> None:
 @settings(deadline=None, max_examples=60)
 def test_heterogeneity_is_never_nan(treated: list[float], seed: int) -> None:
     rng = np.random.default_rng(seed)
-    replicates = (rng.normal(size=(len(treated), 3)) * rng.choice([0, 1e-150, 1, 1e3])).tolist()
+    replicates = (
+        rng.normal(size=(len(treated), 3)) * rng.choice([0, 1e-150, 1e-57, 1, 1e3])
+    ).tolist()
     found = heterogeneity(treated, replicates)
     assert found is not None
     assert np.isfinite(
