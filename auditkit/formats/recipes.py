@@ -169,7 +169,7 @@ def is_of_stream(recipe: str) -> bool:
     return recipe != MIX_RECIPE
 
 
-def digest_bytes(recipe: str, stream: bytes) -> bytes:
+def digest_bytes(recipe: str, stream: bytes | bytearray) -> bytes:
     """Digest of a whole stream that lies in one piece.
 
     Args:

@@ -218,7 +218,7 @@ def _measure(name: str, session: Session, plain: Iterator[Any], steps: int) -> R
     for step in range(1, WARM_STEPS + 1):
         program.train_on(next(plain), step)
     peak_bare = _peak_mib()
-    auditor = Auditor(1, commit_data=True)
+    auditor = Auditor(1, commit_data=True, beside=True)
     for step in range(1, steps + WARM_STEPS + 1):
         if step == WARM_STEPS + 1:
             clock = Clock()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
+from auditkit.formats.recipes import digest_bytes
+from auditkit.observe.values.beside import Beside
 from auditkit.observe.values.digests import StateDigester
 from auditkit.observe.values.flatten import batch_leaves, is_plain_batch
 from auditkit.observe.values.forms import Forms
@@ -18,6 +21,13 @@ _NAME = "batch"
 
 #: Kinds of batches that are told apart: the last one of an epoch is shorter, a step takes several.
 _MOST_KNOWN = 4
+
+#: Bytes of a batch from which on hashing them takes longer than to begin a thread, and up to which
+#: a copy is kept.
+_BESIDE = range(1 << 18, 1 << 28)
+
+#: Of evidence, and the commitment.
+Digests: TypeAlias = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True)
@@ -80,12 +90,17 @@ class BatchDigester:
 
     Args:
         commit: Whether every batch gets a commitment, too.
+        beside: Whether :meth:`begin` may leave a large one to another thread.
     """
 
-    def __init__(self, *, commit: bool) -> None:
+    def __init__(self, *, commit: bool, beside: bool = False) -> None:
         self._recipes = (EVIDENCE_RECIPE, COMMITMENT_RECIPE)[: 1 + commit]
         self._known: list[_Known] = []  # the latest first
         self._others = StateDigester(EVIDENCE_RECIPE)
+        self._beside = _BESIDE if commit and beside else range(0)
+        #: Where a large batch is copied to, and who reads it there.
+        self._copy = bytearray()
+        self._reader: Beside[Digests] | None = None
 
     def digest(self, batch: Any) -> tuple[Leaves, bytes, bytes]:
         """Digest a batch.
@@ -100,16 +115,46 @@ class BatchDigester:
         Raises:
             UncapturedState: The batch holds something that has no digest.
         """
+        leaves, stream = self._taken(batch)
+        return leaves, *self._digests(leaves, stream)
+
+    def begin(self, batch: Any) -> tuple[Leaves, Digests | Beside[Digests]]:
+        """:meth:`digest`; of a large batch another thread makes the digests, from a copy.
+
+        So they are those of the batch as it is now, whatever a step writes into it.
+        """
+        leaves, stream = self._taken(batch)
+        if stream is None or stream.n_bytes not in self._beside:
+            return leaves, self._digests(leaves, stream)
+        if self._reader is not None:
+            self._reader.wait()
+        if len(self._copy) != stream.n_bytes:
+            self._copy = bytearray(stream.n_bytes)
+        stream.copy_to(self._copy)
+        self._reader = Beside(partial(_digests_of, self._copy))
+        return leaves, self._reader
+
+    def _digests(self, leaves: Leaves, stream: Stream | None) -> Digests:
+        if stream is not None:
+            evidence, *commitment = stream.digests(self._recipes, leaves)
+            return evidence, b"".join(commitment)
+        evidence = self._others.digest({_NAME: leaves})[_NAME]
+        if len(self._recipes) == 1:
+            return evidence, b""
+        return evidence, self._others.commitment(_NAME, leaves)
+
+    def _taken(self, batch: Any) -> tuple[Leaves, Stream | None]:
+        """The leaves of a batch, and what stands for them where it is of a known kind."""
         for known in self._known:
             leaves = known.take(batch)
             if leaves is not None:
-                evidence, *commitment = known.stream.digests(self._recipes, leaves)
-                return leaves, evidence, b"".join(commitment)
+                return leaves, known.stream
         leaves = batch_leaves(batch)
         new = _Known.of(batch, leaves)
         if new is not None:
             self._known = [new, *self._known[: _MOST_KNOWN - 1]]
-        evidence = self._others.digest({_NAME: leaves})[_NAME]
-        if len(self._recipes) == 1:
-            return leaves, evidence, b""
-        return leaves, evidence, self._others.commitment(_NAME, leaves)
+        return leaves, None if new is None else new.stream
+
+
+def _digests_of(stream: bytearray) -> Digests:
+    return digest_bytes(EVIDENCE_RECIPE, stream), digest_bytes(COMMITMENT_RECIPE, stream)

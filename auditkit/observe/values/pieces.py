@@ -54,12 +54,14 @@ class Stream:
         forms: Of these.
         addresses: Where they lie.
         has_texts: Whether there are entries that are no tensors.
+        n_bytes: The length of the stream; 0 where a tensor must be copied to be read.
 
     Raises:
         UncapturedState: A tensor that is not plain strided memory.
     """
 
     forms: Forms
+    n_bytes: int
 
     def __init__(self, leaves: Leaves) -> None:
         self._n_leaves = len(leaves)
@@ -156,6 +158,17 @@ class Stream:
                 (content if type(piece) is memoryview else update)(piece)
         return hash_.digest()
 
+    def copy_to(self, memory: bytearray) -> None:
+        """Copy the stream of the component that was taken in last, all of it read in place.
+
+        Args:
+            memory: As long as the stream.
+        """
+        done = 0
+        for piece in self._pieces:
+            memory[done : done + len(piece)] = piece
+            done += len(piece)
+
     def digests(self, recipes: Sequence[str], leaves: Leaves) -> list[bytes]:
         """Digests by several recipes; what is small is put together once."""
         if not self._is_small or not all(map(is_of_stream, recipes)):
@@ -165,7 +178,8 @@ class Stream:
 
     def _fits(self) -> bool:
         """Whether to put the pieces together costs less than to hash each by itself."""
-        return not self._copies and sum(map(len, self._pieces)) <= _JOINED
+        self.n_bytes = 0 if self._copies else sum(map(len, self._pieces))
+        return not self._copies and self.n_bytes <= _JOINED
 
 
 def addresses_of(tensors: Sequence[torch.Tensor]) -> list[int]:

@@ -17,7 +17,8 @@ from auditkit.formats.consumed_file import chained
 from auditkit.formats.ordering import Batch
 from auditkit.formats.recipes import order_digest
 from auditkit.observe.state.components import State
-from auditkit.observe.values.batches import BatchDigester
+from auditkit.observe.values.batches import BatchDigester, Digests
+from auditkit.observe.values.beside import Beside
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import StateDigester, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
@@ -41,13 +42,16 @@ class Auditor:
         first_step: Step of the first row.
         commit_data: Whether every consumed batch also enters :attr:`consumed_sha256`.
         recipe: Of the state's digests; what is consumed has ``xxh3-128/tensor-v1`` always.
-
-    Attributes:
-        commitment: SHA-256 of the batch that was consumed last, with ``commit_data``.
+        beside: Whether another thread may hash a large batch until the step is finished.
     """
 
     def __init__(
-        self, first_step: int, *, commit_data: bool = False, recipe: str = EVIDENCE_RECIPE
+        self,
+        first_step: int,
+        *,
+        commit_data: bool = False,
+        recipe: str = EVIDENCE_RECIPE,
+        beside: bool = False,
     ) -> None:
         self._first_step = first_step
         self._columns: dict[str, bytearray] = {}
@@ -57,10 +61,13 @@ class Auditor:
         self._digester = WordSummer() if recipe == MIX_RECIPE else StateDigester(recipe)
         #: Of the state that was cut last, where it is not in the pending row yet.
         self._unread: Unread | None = None
-        self._batches = BatchDigester(commit=commit_data)
+        self._batches = BatchDigester(commit=commit_data, beside=beside)
         #: Digest what a step without a loader says, by column.
         self._parts = {column: BatchDigester(commit=commit_data) for column in ("order", "batch")}
-        self.commitment = b""
+        self._commitment = b""
+        #: Of the pending row's batch, where another thread makes them, and whether its order is
+        #: its content.
+        self._hashed: tuple[Beside[Digests], bool] | None = None
         self._pending: dict[str, bytes] = {}
         self._auxiliary: dict[str, bytes] = {}
         self._seen_components: set[str] = set()
@@ -68,8 +75,15 @@ class Auditor:
         self.n_rows = 0
 
     @property
+    def commitment(self) -> bytes:
+        """SHA-256 of the batch that was consumed last, with ``commit_data``."""
+        self._take_in()
+        return self._commitment
+
+    @property
     def consumed_sha256(self) -> str:
         """SHA-256 over the SHA-256 of every batch consumed so far, in order."""
+        self._take_in()
         return self._consumed.hexdigest() if self._consumed is not None else ""
 
     @property
@@ -85,13 +99,15 @@ class Auditor:
 
     def cut(self, state: State) -> None:
         """Digest the state before the next step; a later cut of the same step replaces it."""
+        self._take_in()
         if isinstance(self._digester, WordSummer):
             self._unread, self._pending = self._digester.start(state), {}
         else:
             self._pending = self._digester.digest(state)
 
     def _read(self) -> dict[str, bytes]:
-        """The pending row, with the sums that a device may have been making until now."""
+        """The pending row, with what a device or another thread may have been making until now."""
+        self._take_in()
         if self._unread is not None:
             self._pending = {**self._unread.read(), **self._pending}
             self._unread = None
@@ -108,12 +124,31 @@ class Auditor:
         Returns:
             The batch as leaves (live views).
         """
-        leaves, content, self.commitment = self._batches.digest(batch)
-        if self._consumed is not None:
-            self._consumed.update(self.commitment)
-        self._pending["batch"] = content
-        self._pending["order"] = content if order is None else order_digest(EVIDENCE_RECIPE, order)
+        self._take_in()
+        leaves, made = self._batches.begin(batch)
+        if isinstance(made, Beside):
+            self._hashed = made, order is None
+            made = ABSENT, b""
+        self._note(made, is_order=order is None)
+        if order is not None:
+            self._pending["order"] = order_digest(EVIDENCE_RECIPE, order)
         return leaves
+
+    def _note(self, digests: Digests, *, is_order: bool) -> None:
+        """Take in the digests of the batch."""
+        content, self._commitment = digests
+        if self._consumed is not None:
+            self._consumed.update(self._commitment)
+        self._pending["batch"] = content
+        if is_order:
+            self._pending["order"] = content
+
+    def _take_in(self) -> None:
+        """Take in what another thread may have been making until now."""
+        if self._hashed is not None:
+            hashed, is_order = self._hashed
+            self._note(hashed.value(), is_order=is_order)
+            self._hashed = None
 
     def note_delivered(self, batch: Any) -> None:
         """Digest what the loader delivered, where the step consumes something else."""

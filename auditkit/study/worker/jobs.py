@@ -126,7 +126,7 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
     with _error_location(f"seed {job.seed}"), _session(job, factory) as session:
         measure_samples(session, plan, None)
         keep_consumed(session, plan)
-        auditor = Auditor(1, commit_data=True, recipe=plan.evidence_digest)
+        auditor = Auditor(1, commit_data=True, recipe=plan.evidence_digest, beside=True)
         report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
         callback = ForksCallback(session, fork_jobs(job), report_step)
         hold(session, 1, plan.horizon, auditor, callback, plan.has_state)

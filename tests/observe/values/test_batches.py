@@ -9,6 +9,7 @@ from torch import nn
 from auditkit.errors import UncapturedState
 from auditkit.observe.values import batches, forms
 from auditkit.observe.values.batches import BatchDigester
+from auditkit.observe.values.beside import Beside
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
@@ -88,3 +89,29 @@ def test_what_is_of_a_kind_is_not_looked_into_again(
     expected = [digester.digest(batch) for batch in kinds]
     monkeypatch.setattr(batches, "batch_leaves", None)
     assert [digester.digest(batch)[1:] for batch in kinds] == [one[1:] for one in expected]
+
+
+LARGE = [torch.randn(300, 300), torch.arange(300)]
+
+
+def test_what_is_begun_is_what_digesting_gives_whatever_is_written_meanwhile() -> None:
+    digester, others = BatchDigester(commit=True, beside=True), BatchDigester(commit=True)
+    begun = 0
+    for batch in [*BATCHES, LARGE, LARGE[:1], LARGE[0], LARGE[0][:280], *BATCHES[::-1]]:
+        expected = others.digest(batch)[1:]
+        leaves, made = digester.begin(batch)
+        assert list(leaves) == list(batch_leaves(batch))
+        if isinstance(made, Beside):
+            begun += 1
+            LARGE[0].add_(1)
+            made = made.value()
+        assert made == expected
+    assert begun == 4
+
+
+def test_a_copy_is_used_again_when_it_has_been_read() -> None:
+    digester = BatchDigester(commit=True, beside=True)
+    made = [digester.begin([LARGE[0] * number, LARGE[1]])[1] for number in range(5)]
+    found = [one.value() if isinstance(one, Beside) else None for one in made]
+    others = BatchDigester(commit=True)
+    assert found == [others.digest([LARGE[0] * n, LARGE[1]])[1:] for n in range(5)]

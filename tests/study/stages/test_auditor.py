@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
+import numpy as np
+import pytest
 import torch
 from studies import CallbackSpy, tiny_session, trained
 
 from auditkit.formats.recipes import order_digest
+from auditkit.observe.values import batches
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.records.digest import ABSENT, COMMITMENT_RECIPE, EVIDENCE_RECIPE
+from auditkit.records.evidence import Trace
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.holder import hold
 
@@ -107,3 +112,48 @@ def test_the_loss_is_kept_by_its_bits() -> None:
     trace = auditor.trace()
     assert trace.loss(3) == bytes.fromhex("000000000000f87f")
     assert trace.loss(4) == bytes.fromhex("0000000000000080")
+
+
+def _rows(given: list[Any], *, beside: bool, indexed: bool) -> tuple[Trace, str, list[Any]]:
+    auditor = Auditor(1, commit_data=True, beside=beside)
+    found: list[Any] = []
+    for number, batch in enumerate(given):
+        auditor.cut({"params": {"w": torch.ones(2)}})
+        order = np.array([[0, number]]) if indexed else None
+        auditor.consume(batch.clone(), None)  # another one takes its place
+        auditor.consume(batch, order)
+        batch.add_(1)  # as a step may
+        if number == 1:
+            found += [auditor.commitment, auditor.pending_row().columns["batch"]]
+        elif number == 2:
+            found.append(auditor.consumed_sha256)
+        auditor.finish_step(0.5)
+    auditor.consume(given[0], None)
+    auditor.cut({"params": {"w": torch.ones(2)}})  # nothing was done with it
+    found.append(list(auditor.pending_row().columns))
+    auditor.close({"params": {"w": torch.ones(2)}})
+    return auditor.trace(), auditor.consumed_sha256, found
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_large_batch_that_is_hashed_beside_the_step_leaves_the_same_row(indexed: bool) -> None:
+    given = [torch.full((300, 300), float(number)) for number in range(4)]
+    both = [
+        _rows([one.clone() for one in given], beside=beside, indexed=indexed)
+        for beside in (True, False)
+    ]
+    assert both[0] == both[1]
+    assert list(both[0][0].columns) == list(both[1][0].columns)
+
+
+def test_what_fails_beside_a_step_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(batches, "_digests_of", fail)
+    auditor = Auditor(1, commit_data=True, beside=True)
+    auditor.cut({"params": {"w": torch.ones(2)}})
+    auditor.consume(torch.zeros(300, 300), None)
+    for _ in range(2):
+        with pytest.raises(MemoryError):
+            auditor.finish_step(0.5)
