@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from auditkit.errors import RestoreMismatch
-from auditkit.formats.ordering import Batch
+from auditkit.formats.packed_batch import Drawn, as_pairs
 from auditkit.formats.recipes import order_digest
 from auditkit.observe.values.digests import commitments, digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
@@ -25,7 +25,7 @@ class OrderCheck:
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
 
-    def __call__(self, step: int, order: Batch | None, batch: Any) -> None:
+    def __call__(self, step: int, order: Drawn | None, batch: Any) -> None:
         """Refuse a batch that is not the recorded one.
 
         Raises:
@@ -36,7 +36,7 @@ class OrderCheck:
         if order is None:
             found = digest_leaves(EVIDENCE_RECIPE, batch_leaves(batch))
         else:
-            found = order_digest(EVIDENCE_RECIPE, order)
+            found = order_digest(EVIDENCE_RECIPE, as_pairs(order))
         if found != self._trace.cell(step, "order"):
             raise RestoreMismatch(
                 "the loader yields other samples than were recorded",
