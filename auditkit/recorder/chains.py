@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 from auditkit.formats.chain_heads import ChainHeads
-from auditkit.formats.ordering import Batch
+from auditkit.formats.packed_batch import Drawn, PackedBatch
 from auditkit.observe.loader.driver import Delivery
 
 #: Head of a chain before its first link.
@@ -33,11 +33,11 @@ class HashChains:
     def __init__(self, order: bytes = b"", consumed: bytes = b"", steps: int = 0) -> None:
         self._at = self._was = (steps, 0, order or _NO_HEAD, consumed or _NO_HEAD)
         #: Order, number of the epoch and content of links that are not made yet.
-        self._waiting: list[tuple[Batch | None, int, bytes]] = []
+        self._waiting: list[tuple[Drawn | None, int, bytes]] = []
 
     def link(self, delivery: Delivery, content: bytes) -> None:
         """Add what one step consumed; ``content`` is the SHA-256 of its batch."""
-        self._waiting.append((delivery.order, delivery.epoch, content))
+        self._waiting.append((delivery.drawn, delivery.epoch, content))
         if len(self._waiting) >= _MADE_TOGETHER:
             self._make()
 
@@ -83,5 +83,5 @@ def _heads(step: int, epochs: int, order: bytes, consumed: bytes) -> ChainHeads:
     return ChainHeads(step, epochs, order.hex(), consumed.hex())
 
 
-def _order_bytes(order: Batch) -> bytes:
-    return len(order).to_bytes(8, "little") + order.astype("<i8").tobytes()
+def _order_bytes(order: Drawn) -> bytes:
+    return order.link if isinstance(order, PackedBatch) else PackedBatch.of(order).link

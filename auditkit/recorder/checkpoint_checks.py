@@ -7,7 +7,7 @@ from typing import Any
 
 from auditkit.errors import RestoreMismatch
 from auditkit.files import store
-from auditkit.formats.ordering import Batch
+from auditkit.formats.packed_batch import Drawn, as_pairs
 from auditkit.formats.recipes import digest_raw, order_digest
 from auditkit.formats.snapshot_file import raw_components
 from auditkit.observe.values.codec import Leaves
@@ -32,7 +32,7 @@ class OrderCheck:
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
 
-    def __call__(self, step: int, order: Batch | None, batch: Any) -> None:
+    def __call__(self, step: int, order: Drawn | None, batch: Any) -> None:
         """Refuse a batch that is not the recorded one.
 
         Raises:
@@ -43,7 +43,7 @@ class OrderCheck:
         if order is None:
             found = digest_leaves(EVIDENCE_RECIPE, batch_leaves(batch))
         else:
-            found = order_digest(EVIDENCE_RECIPE, order)
+            found = order_digest(EVIDENCE_RECIPE, as_pairs(order))
         if found != self._trace.cell(step, "order"):
             raise RestoreMismatch(
                 "the loader yields other samples than were recorded",

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from auditkit.errors import AuditError, CaptureError, RestoreMismatch
-from auditkit.formats.ordering import Batch
+from auditkit.formats.packed_batch import Drawn
 from auditkit.observe.loader.blame import is_foreign
 from auditkit.observe.loader.driver import Delivery
 from auditkit.observe.loader.iteration import Boundary
@@ -31,7 +31,7 @@ from auditkit.study.stages.holder import Evidence, StepCallback
 class AuxiliaryEvidence(Evidence, Protocol):
     """Evidence that also takes what a step draws from other loaders."""
 
-    def consume_auxiliary(self, name: str, batch: Any, order: Batch | None) -> None:
+    def consume_auxiliary(self, name: str, batch: Any, order: Drawn | None) -> None:
         """A batch of another loader."""
 
 
@@ -89,6 +89,10 @@ class Loop:
         """From now on only count: a loop may go by the number of its steps."""
         self._disabled = True
 
+    def streams(self) -> GlobalStreams:
+        """The global streams as they stand."""
+        return self._session.streams()
+
     def position_reached(self) -> None:
         """Write the state that the loop resumes from.
 
@@ -128,7 +132,7 @@ class Loop:
         self._callback.on_boundary(self.step, state)
         return streams
 
-    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+    def batch_delivered(self, batch: Any, order: Drawn | None, epoch: int) -> None:
         """Note what the step consumes."""
         self._step_open, self._loss = True, None
         if self._disabled:
@@ -196,9 +200,9 @@ class AuxiliaryBoundary:
 
     def batch_requested(self) -> GlobalStreams:
         """Draws nothing, cuts nothing."""
-        return capture_streams()
+        return self._loop.streams()
 
-    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+    def batch_delivered(self, batch: Any, order: Drawn | None, epoch: int) -> None:
         """Add it to the step that is under way, or to the one that comes first."""
         if not self._loop.is_recording:
             return
@@ -236,7 +240,7 @@ class GuardedBoundary:
             self._on_error(error)
             return capture_streams()
 
-    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+    def batch_delivered(self, batch: Any, order: Drawn | None, epoch: int) -> None:
         """See :class:`auditkit.recorder.loop.Loop`."""
         try:
             self._inner.batch_delivered(batch, order, epoch)
@@ -282,33 +286,6 @@ def own_errors() -> AbstractContextManager[None]:
         CaptureError: In place of an error that auditkit made without meaning to.
     """
     return _OWN_ERRORS
-
-
-class TellingBoundary:
-    """A boundary that nothing leaves but the user's own errors and auditkit's.
-
-    Args:
-        inner: The boundary.
-    """
-
-    def __init__(self, inner: Boundary) -> None:
-        self._inner = inner
-        self.needs_warmup = inner.needs_warmup
-
-    def position_reached(self) -> None:
-        """See :class:`auditkit.observe.loader.iteration.Boundary`."""
-        with own_errors():
-            self._inner.position_reached()
-
-    def batch_requested(self) -> GlobalStreams:
-        """See :class:`auditkit.observe.loader.iteration.Boundary`."""
-        with own_errors():
-            return self._inner.batch_requested()
-
-    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
-        """See :class:`auditkit.observe.loader.iteration.Boundary`."""
-        with own_errors():
-            self._inner.batch_delivered(batch, order, epoch)
 
 
 class RecorderBackend:
@@ -360,5 +337,5 @@ class RecorderBackend:
         """Let the training loader report to ``boundary``, and further loaders to the loop."""
         for name, loader in self._instrumented.loaders.items():
             auxiliary = AuxiliaryBoundary(name, self._loop, evidence, on_error) if name else None
-            loader.boundary = TellingBoundary(auxiliary or boundary)
-            loader.guard = own_errors
+            loader.boundary = auxiliary or boundary
+            loader.guard = own_errors  # which the loader also asks the boundary in

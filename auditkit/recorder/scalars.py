@@ -28,6 +28,8 @@ def as_number(name: object, value: Any) -> float:
     """
     if type(name) is not str or name not in _KNOWN_NAMES:
         _require_name(name)
+    if type(value) is float:
+        return value
     if isinstance(value, Tensor) and value.numel() != 1:
         raise RecorderMisuse(
             f"the {name} has {value.numel()} elements", expected="a scalar", hint="log its mean"
@@ -63,7 +65,10 @@ class ScalarLog:
     def note(self, step: int, numbers: Mapping[str, float]) -> None:
         """Keep numbers of a step; a later one of the same step and name takes the place."""
         for name, value in numbers.items():
-            self._new.setdefault(name, {})[step] = value
+            pairs = self._new.get(name)
+            if pairs is None:
+                pairs = self._new[name] = {}
+            pairs[step] = value
 
     def flush(self) -> None:
         """Put on disk what is new."""

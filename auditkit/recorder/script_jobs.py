@@ -16,6 +16,7 @@ from typing import Any
 
 from auditkit.errors import AuditError, ProgramError
 from auditkit.formats.ordering import Batch
+from auditkit.formats.packed_batch import Drawn
 from auditkit.formats.run_files import OrderFile
 from auditkit.formats.structure import to_dict
 from auditkit.observe.loader.driver import Delivery
@@ -268,7 +269,7 @@ class _ReportingBoundary:
     def batch_requested(self) -> Any:
         return self._guarded(self._inner.batch_requested)
 
-    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+    def batch_delivered(self, batch: Any, order: Drawn | None, epoch: int) -> None:
         self._guarded(self._inner.batch_delivered, batch, order, epoch)
 
     def _guarded(self, call: Any, *arguments: Any) -> Any:

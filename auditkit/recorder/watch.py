@@ -10,12 +10,13 @@ the surroundings are looked at a few times only.
 
 from __future__ import annotations
 
-import functools
 import threading
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from torch import Tensor
 
 from auditkit.errors import UncapturedState
 from auditkit.observe.loader.driver import Delivery
@@ -136,6 +137,9 @@ class Watch:
         self._surroundings, self._uncaptured = Surroundings(objects, held), uncaptured
         self._first_look, self._next_look = writer.steps + 1, 0
         self._iteration = _Iteration(-1)
+        #: Components, and those that training changes.
+        self._names: list[str] = []
+        self._trained_names: list[str] = []
         self._row: dict[str, bytes] | None = None
         #: The same of the boundary that was looked at last; None where it was not.
         self._cut: dict[str, bytes] | None = None
@@ -185,12 +189,14 @@ class Watch:
         """A batch is asked for: what has become of the last one?"""
         cut = None
         if self._row is not None:
-            self._check_thread()
+            if self._steps.thread not in (None, threading.get_ident()):
+                self.cannot_resume(_OTHER_THREAD)
             if not self._is_requested:
                 cut = self._end_interval(self._row)
         self._cut = cut
         self._is_requested = True
-        self._look(step)
+        if step >= self._next_look or self._writer.is_due(step):
+            self._look(step)
         is_waiting = self._iteration.is_in_hand and self._waited < _MAX_WAIT
         self._waited = self._waited + 1 if is_waiting else 0
         self._writer.batch_in_hand = is_waiting
@@ -201,7 +207,7 @@ class Watch:
         if delivery.epoch != self._iteration.epoch:
             self._iteration = _Iteration(delivery.epoch)
         # Between the boundary and its batch nothing else is cut.
-        self._row = _trained_state(self._digests()) if self._cut is None else self._cut
+        self._row = self._trained(self._digests()) if self._cut is None else self._cut
         self._batch = _reference(delivery.batch)
         self._is_requested, self._late = False, {}
         self._steps.reset()
@@ -213,7 +219,7 @@ class Watch:
 
     def _end_interval(self, before: dict[str, bytes]) -> dict[str, bytes]:
         """The batch that was delivered last is done with, by what the rows say; returns the row."""
-        after, counts = _trained_state(self._digests()), self._steps.counts
+        after, counts = self._trained(self._digests()), self._steps.counts
         for key, n_steps in counts.items():
             self._most[key] = max(n_steps, self._most.get(key, 0))
         if after == before:
@@ -261,14 +267,16 @@ class Watch:
                 f"more, without another batch of it: {_ENDLESS}"
             )
 
-    def _check_thread(self) -> None:
-        if self._steps.thread not in (None, threading.get_ident()):
-            self.cannot_resume(_OTHER_THREAD)
+    def _trained(self, digests: Mapping[str, bytes]) -> dict[str, bytes]:
+        """What training changes: all but the random streams, which a loader draws from, too."""
+        if [*digests] != self._names:
+            self._names = [*digests]
+            self._trained_names = [name for name in self._names if _is_trained(name)]
+        return {name: digests[name] for name in self._trained_names}
 
     def _look(self, step: int) -> None:
         """Look around: at the first steps, ever more rarely, and before each checkpoint."""
-        is_time = step >= self._next_look or self._writer.is_due(step)
-        if not is_time or self._writer.journal.unresumable is not None:
+        if self._writer.journal.unresumable is not None:
             return
         self._next_look = step + max(1, step - self._first_look)
         uncaptured, found = self._uncaptured(), self._surroundings.look(step)
@@ -279,18 +287,14 @@ class Watch:
             self.cannot_resume("; ".join(candidate.describe(call) for candidate in found))
 
 
-def _trained_state(digests: Mapping[str, bytes]) -> dict[str, bytes]:
-    """What training changes: all but the random streams, which a loader draws from, too."""
-    return {name: digest for name, digest in digests.items() if _is_trained(name)}
-
-
-@functools.lru_cache(maxsize=1024)
 def _is_trained(name: str) -> bool:
     return not name.startswith("rng/") and not is_consumed(name)
 
 
 def _reference(batch: Any) -> Callable[[], object]:
     """Tells whether a batch is still there, by the first thing in it that can be asked about."""
+    if type(batch) is list and batch and type(batch[0]) is Tensor:  # what nearly all are
+        return weakref.ref(batch[0])
     if isinstance(batch, (list, tuple, dict)):
         items = batch.values() if isinstance(batch, dict) else batch
         return next(

@@ -167,7 +167,8 @@ class RecordingWriter:
     def on_boundary(self, step: int, state: State) -> None:
         """Freeze the state where a checkpoint is due."""
         self._pending.drop()
-        self.scalars.note(step, numbers(self._groups.changes(state)))
+        if changed := self._groups.changes(state):
+            self.scalars.note(step, numbers(changed))
         if self._counters_begun is not None:
             self._counters_begun.look(step - 1)
         if self._proof is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from auditkit.formats.chain_heads import ChainHeads
+from auditkit.formats.packed_batch import PackedBatch
 from auditkit.observe.loader.driver import Delivery
 from auditkit.recorder.chains import HashChains
 
@@ -30,7 +31,8 @@ def test_links_are_made_in_order_whenever_the_heads_are_asked_for(asked: int) ->
     for number in range(150):
         epoch = number // 10
         pairs = None if number % 3 == 0 else np.array([(epoch, number), (epoch, 7)], np.int64)
-        chains.link(Delivery(None, pairs, epoch), bytes([number]) * 32)
+        drawn = PackedBatch.of(pairs) if pairs is not None and number % 2 else pairs
+        chains.link(Delivery(None, drawn, epoch), bytes([number]) * 32)
         if (number + 1) % asked == 0:
             assert (chains.before, chains.heads) == (heads(number), heads(number + 1))
     assert chains.order.hex() == heads(150).order

@@ -46,7 +46,7 @@ OBSERVERS: dict[str, tuple[Any, str]] = {
     "the counters of an epoch": (recorded_loader, "epoch_counters"),
     "the sampler": (recorded_loader, "has_state_dict"),
     "the sampler's iteration": (RecordedLoader, "_iteration_for_sampler"),
-    "the sampler's indices": (iteration, "index_pairs"),
+    "the sampler's indices": (iteration, "packed_indices"),
     "the order of a batch": (Iteration, "_consumed"),
     "the iteration": (RecordedLoader, "make_current"),
     "the iterator": (recorded_loader, "iterator_class"),

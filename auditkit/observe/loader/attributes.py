@@ -110,10 +110,12 @@ class WatchedAttributes:
         return found
 
     def _sampler_values(self) -> list[Any]:
-        found: list[Any] = []
-        for name in _SAMPLERS:
-            found.extend(getattr(getattr(self._loader, name), "__dict__", {}).values())
-        return found
+        """In the order of :meth:`_sampler_paths`; written out, since every step asks twice."""
+        loader = self._loader
+        return [
+            *getattr(loader.sampler, "__dict__", _NOTHING).values(),
+            *getattr(loader.batch_sampler, "__dict__", _NOTHING).values(),
+        ]
 
     def _sampler_paths(self) -> list[str]:
         return [
@@ -235,6 +237,7 @@ class WatchedAttributes:
 
 
 _ABSENT, _ANY = object(), object()
+_NOTHING: Mapping[str, Any] = {}
 
 
 def _attributes(loader: DataLoader[Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import RestoreMismatch, UnsupportedLoader
 from auditkit.formats.ordering import Batch
+from auditkit.formats.packed_batch import Drawn, as_pairs
 from auditkit.observe.loader.attributes import Changes, WatchedAttributes
 from auditkit.observe.loader.interception import Interception
 from auditkit.observe.loader.iterables import loaders_in
@@ -39,18 +40,23 @@ class Delivery:
 
     Attributes:
         batch: What the loader yielded.
-        order: int64 ``(B, 2)`` of (epoch, index) in consumption order; None for an iterable
-            dataset, whose samples have no index.
+        drawn: int64 ``(B, 2)`` of (epoch, index) in consumption order, perhaps packed; None for an
+            iterable dataset, whose samples have no index.
         epoch: Epoch (from 0) that was under way.
         samples: Digests of its samples; None where nobody asked for them.
         delivered: What the loader yielded, where ``batch`` was made of it.
     """
 
     batch: Any
-    order: Batch | None
+    drawn: Drawn | None
     epoch: int
     samples: list[bytes] | None = None
     delivered: Any = None
+
+    @property
+    def order(self) -> Batch | None:
+        """What was drawn, as an array."""
+        return None if self.drawn is None else as_pairs(self.drawn)
 
 
 class LoaderDriver:

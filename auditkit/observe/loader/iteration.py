@@ -13,10 +13,16 @@ from torch.utils.data import DataLoader
 
 from auditkit.errors import OrderDrift, RestoreMismatch
 from auditkit.formats.ordering import Batch
+from auditkit.formats.packed_batch import Drawn, as_pairs
 from auditkit.observe.loader.attributes import WatchedAttributes
 from auditkit.observe.loader.blame import Guard, foreign
 from auditkit.observe.loader.position import IterationStart
-from auditkit.observe.loader.samplers import index_pairs, is_batch, order_hint
+from auditkit.observe.loader.samplers import (
+    index_pairs,
+    is_batch,
+    order_hint,
+    packed_indices,
+)
 from auditkit.observe.rng.streams import GlobalStreams
 
 
@@ -36,7 +42,7 @@ class Boundary(Protocol):
     def batch_requested(self) -> GlobalStreams:
         """The loop asks for a batch; returns the global streams as they stand."""
 
-    def batch_delivered(self, batch: Any, order: Batch | None, epoch: int) -> None:
+    def batch_delivered(self, batch: Any, order: Drawn | None, epoch: int) -> None:
         """The loop gets this batch."""
 
 
@@ -73,7 +79,7 @@ class Recorded(Protocol):
     pid: int
     keep_call_streams: bool
     watched: WatchedAttributes
-    check: Callable[[int, Batch | None, Any], None] | None
+    check: Callable[[int, Drawn | None, Any], None] | None
 
     def suspects(self) -> list[str]:
         """What changed while training, of what is drawn from."""
@@ -115,7 +121,7 @@ class Iteration:
     ) -> None:
         self.recorded, self.start, self.position = recorded, start, n_discarded
         self.epoch = recorded.epoch
-        self.dispatched: deque[tuple[Batch, Batch]] = deque()
+        self.dispatched: deque[tuple[Drawn, Drawn]] = deque()
         self._limit = limit
         self._at_position = False
         self._redirection: tuple[Iteration, Iterator[Any]] | None = None
@@ -224,9 +230,13 @@ class Iteration:
 
     def _dispatched(self, yielded: Any) -> Any:
         recorded = self.recorded
-        pairs = index_pairs(yielded, self.epoch, recorded.base)
         number = self._n_dispatched
         self._n_dispatched += 1
+        if not len(recorded.control):  # there is nothing to compare it with
+            packed = packed_indices(yielded, self.epoch, recorded.base)
+            self.dispatched.append((packed, packed))
+            return yielded
+        pairs = index_pairs(yielded, self.epoch, recorded.base)
         row = self._resume_step + number - self._n_discarded - recorded.first_step
         delivered = pairs
         # An order that is not the control's is an error when it is consumed: a loop that breaks
@@ -243,12 +253,13 @@ class Iteration:
         keys = delivered[:, 1].tolist()
         return keys if is_batch(yielded) else keys[0]
 
-    def _consumed(self) -> Batch:
+    def _consumed(self) -> Drawn:
         yielded, delivered = self.dispatched.popleft()
         recorded = self.recorded
         row = recorded.next_step - recorded.first_step
         if 0 <= row < len(recorded.control):
             control, replacement = recorded.control[row], recorded.delivered[row]
+            yielded, delivered = as_pairs(yielded), as_pairs(delivered)
             if not (np.array_equal(yielded, control) and np.array_equal(delivered, replacement)):
                 raise OrderDrift(
                     "the loader's own sampler yielded other samples than for the control",

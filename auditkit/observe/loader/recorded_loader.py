@@ -27,6 +27,7 @@ from torch.utils.data.dataloader import _BaseDataLoaderIter
 
 from auditkit.errors import RestoreMismatch
 from auditkit.formats.ordering import Batch
+from auditkit.formats.packed_batch import Drawn
 from auditkit.observe.loader.attributes import WatchedAttributes
 from auditkit.observe.loader.blame import Guard, foreign
 from auditkit.observe.loader.iteration import Boundary, Iteration
@@ -105,7 +106,7 @@ class RecordedLoader:
         self.open = True
         self.watched = WatchedAttributes(self.base)
         self.pid = os.getpid()
-        self.check: Callable[[int, Batch | None, Any], None] | None = None
+        self.check: Callable[[int, Drawn | None, Any], None] | None = None
         self._unfinished: weakref.WeakSet[Iteration] = weakref.WeakSet()
         self._current: Iteration | None = None
         self._early_iteration: Iteration | None = None

@@ -27,6 +27,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from auditkit.errors import RestoreMismatch, UnsupportedLoader
 from auditkit.formats.ordering import Batch
+from auditkit.formats.packed_batch import PackedBatch
 from auditkit.observe.rng.streams import generator_leaves, is_generator, restore_generator
 from auditkit.observe.values.codec import flatten, unflatten
 
@@ -61,6 +62,12 @@ def index_pairs(yielded: Any, epoch: int, loader: DataLoader[Any]) -> Batch:
         return np.array(pairs, dtype=np.int64).reshape(-1, 2)
     except (TypeError, OverflowError) as error:
         raise _unsupported(yielded) from error
+
+
+def packed_indices(yielded: Any, epoch: int, loader: DataLoader[Any]) -> PackedBatch:
+    """The same, packed: of a list, as nearly every sampler yields, in a fraction of the time."""
+    packed = PackedBatch.of_numbers(yielded, epoch) if type(yielded) is list else None
+    return packed or PackedBatch.of(index_pairs(yielded, epoch, loader))
 
 
 def _pairs_of_ints(indices: list[int], epoch: int) -> Batch:

@@ -14,7 +14,7 @@ from itertools import chain
 from typing import Any
 
 from auditkit.formats.consumed_file import chained
-from auditkit.formats.ordering import Batch
+from auditkit.formats.packed_batch import Drawn, PackedBatch
 from auditkit.formats.recipes import order_digest
 from auditkit.observe.state.components import State
 from auditkit.observe.values.batches import BatchDigester, Digests
@@ -113,13 +113,13 @@ class Auditor:
             self._unread = None
         return self._pending
 
-    def consume(self, batch: Any, order: Batch | None) -> Leaves:
+    def consume(self, batch: Any, order: Drawn | None) -> Leaves:
         """Digest what the step consumes.
 
         Args:
             batch: As collated.
-            order: int64 ``(B, 2)``; None for an iterable dataset, whose order evidence is the
-                content of its batches.
+            order: int64 ``(B, 2)``, perhaps packed; None for an iterable dataset, whose order
+                evidence is the content of its batches.
 
         Returns:
             The batch as leaves (live views).
@@ -131,7 +131,7 @@ class Auditor:
             made = ABSENT, b""
         self._note(made, is_order=order is None)
         if order is not None:
-            self._pending["order"] = order_digest(EVIDENCE_RECIPE, order)
+            self._pending["order"] = _digest_of(order)
         return leaves
 
     def _note(self, digests: Digests, *, is_order: bool) -> None:
@@ -172,7 +172,7 @@ class Auditor:
                 self._consumed.update(commitment)
             self._pending[column] = chained(self._pending.get(column, ABSENT), digest)
 
-    def consume_auxiliary(self, name: str, batch: Any, order: Batch | None) -> None:
+    def consume_auxiliary(self, name: str, batch: Any, order: Drawn | None) -> None:
         """Digest a batch that the step drew from another loader; a step may draw several.
 
         Args:
@@ -182,7 +182,7 @@ class Auditor:
             order: int64 ``(B, 2)``, or None.
         """
         content = digest_leaves(EVIDENCE_RECIPE, batch_leaves(batch))
-        drawn = content if order is None else order_digest(EVIDENCE_RECIPE, order)
+        drawn = content if order is None else _digest_of(order)
         for column, digest in ((f"batch/{name}", content), (f"order/{name}", drawn)):
             self._auxiliary[column] = chained(self._auxiliary.get(column, ABSENT), digest)
 
@@ -307,3 +307,9 @@ class Auditor:
         for name, column in self._columns.items() if rows else ():
             column.extend(b"".join([row.get(name, ABSENT) for row in rows]))
         return self._columns
+
+
+def _digest_of(order: Drawn) -> bytes:
+    if isinstance(order, PackedBatch):
+        return order.digest
+    return order_digest(EVIDENCE_RECIPE, order)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from auditkit.errors import AuditError, ProgramError
-from auditkit.formats.ordering import Batch
+from auditkit.formats.packed_batch import Drawn
 from auditkit.observe.loader.consumption import StepDriver, Taker, refuse_consumption, taking
 from auditkit.observe.loader.driver import Delivery, LoaderDriver
 from auditkit.observe.state.components import State
@@ -28,7 +28,7 @@ class Evidence(Protocol):
     def cut(self, state: State) -> None:
         """The state at a batch boundary."""
 
-    def consume(self, batch: Any, order: Batch | None) -> Leaves:
+    def consume(self, batch: Any, order: Drawn | None) -> Leaves:
         """What a step consumes."""
 
     def note_delivered(self, batch: Any) -> None:
@@ -94,7 +94,7 @@ def hold(
                 evidence.note_delivered(given)
                 batch = _supplied(session, step, given, watched=step == first)
                 delivery = replace(delivery, batch=batch, delivered=given)
-            leaves = evidence.consume(delivery.batch, delivery.order)
+            leaves = evidence.consume(delivery.batch, delivery.drawn)
         callback.on_batch(step, delivery, leaves)
         with _blaming(f"step {step}"), taking(taker):
             loss = session.program.train_on(delivery.batch, step)
