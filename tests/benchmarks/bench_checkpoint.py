@@ -14,8 +14,10 @@ the processor and of the clock, with a ratio to the row that each is held agains
 ``digest``
     SHA-256 of every component of the live state; held, as all that follows, against SHA-256 of
     as many bytes (*throughput* is the inverse of that ratio).
-``read back``
-    the checkpoint's file as tensors, and restored into the live objects.
+``restore``
+    the file as a fork: read into the live objects.
+``resume``
+    the file as a recording goes on from it: read into the live objects and hashed there.
 ``fork check``
     both digests of every section of the file, as ``auditkit verify`` makes them.
 
@@ -49,8 +51,10 @@ from auditkit.files.recording_folder import RecordingFolder
 from auditkit.observe.values.digests import commitments
 from auditkit.program.program import LoadedFactory
 from auditkit.program.session import Session, open_session
+from auditkit.recorder.checkpoint_checks import open_checkpoint
 from auditkit.recorder.pending_checkpoint import PendingCheckpoint
 from auditkit.records.manifest import FileRecord
+from auditkit.records.recording import CheckpointRecord
 from auditkit.study.stages.forker import load_fork, restore_fork
 
 PIECE = 2**20  # elements of a tensor
@@ -113,10 +117,10 @@ def _torch_save(session: Session, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _checkpoint(session: Session, folder: RecordingFolder) -> str:
+def _checkpoint(session: Session, folder: RecordingFolder) -> CheckpointRecord:
     pending = PendingCheckpoint(session, folder)
     pending.take(1, session.state(), counts=True)
-    return pending.write(1)[0]
+    return CheckpointRecord(1, *pending.write(1))
 
 
 def _sha256(session: Session) -> None:
@@ -125,8 +129,12 @@ def _sha256(session: Session) -> None:
         digest.update(parameter.detach().numpy().data)
 
 
-def _read_back(session: Session, path: Path) -> None:
+def _restore(session: Session, path: Path) -> None:
     restore_fork(session, load_fork(path))
+
+
+def _resume(session: Session, path: Path, checkpoint: CheckpointRecord) -> None:
+    restore_fork(session, open_checkpoint(path, checkpoint, at_once=False))
 
 
 def _fork_check(path: Path) -> None:
@@ -146,13 +154,15 @@ def measure(folder: Path, megabytes: int, repeat: int, *, with_torch: bool) -> d
     session = open_session(factory, {}, plan, seed=0)
     recording = RecordingFolder(folder / "recording")
     (folder / "recording").mkdir()
-    file = folder / "recording" / f"{_checkpoint(session, recording)}.partial"
+    checkpoint = _checkpoint(session, recording)
+    file = recording.checkpoint_path(checkpoint)
     rows: dict[str, Callable[[], object]] = {
         "torch.save + fsync": partial(_torch_save, session, folder / "torch.pt"),
         "checkpoint": partial(_checkpoint, session, recording),
         "SHA-256": partial(_sha256, session),
         "digest": lambda: commitments(session.state()),
-        "read back": partial(_read_back, session, file),
+        "restore": partial(_restore, session, file),
+        "resume": partial(_resume, session, file, checkpoint),
         "fork check": partial(_fork_check, file),
     }
     if not with_torch:

@@ -35,4 +35,4 @@ def restore_extra(
         family = OptimizerFamily(extra, ())
         family.restore_whole(trained, required(state, component))
     else:
-        load_state(extra, loaded(required(state, component)), component)
+        load_state(extra, required(state, component), component)

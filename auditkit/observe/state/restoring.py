@@ -63,7 +63,7 @@ def restore(
     )
     judge_written(saved)
     for name, stateful in scheduler_and_scaler(objects).items():
-        load_state(stateful, loaded(required(state, name)), name)
+        load_state(stateful, required(state, name), name)
     for name, average in objects.averaged.items():
         component = f"averaged/{name}"
         modules.restore_whole_module(average, required(state, component), component)
@@ -72,12 +72,12 @@ def restore(
         restore_extra(name, extra, state, trained)
         judge_written(saved)
     modules.restore_gradients(trained, state.get("grad", {}))
-    judge_written(saved, all_of_it=True)
     if objects.built is not None:
         objects.built.attributes.restore(
             {name: loaded(part) for name, part in state.items() if name.startswith(ATTRIBUTES)}
         )
     restore_streams(state)
+    judge_written(saved, rest=True)
 
 
 def add_groups(objects: TrainingObjects, state: Mapping[str, Saved]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from auditkit.errors import AuditError, RestoreMismatch, UncapturedState
 from auditkit.observe.state.ring_buffer import RingBuffer
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
-from auditkit.observe.values.stored import Saved
+from auditkit.observe.values.stored import Saved, StoredLeaves, loaded
 
 
 def state_of(stateful: Any, component: str) -> Leaves:
@@ -30,13 +30,14 @@ def state_of(stateful: Any, component: str) -> Leaves:
     return flatten(tree, where=component)
 
 
-def load_state(stateful: Any, leaves: Leaves, component: str) -> None:
+def load_state(stateful: Any, leaves: Saved, component: str) -> None:
     """Inverse of :func:`state_of`.
 
     Raises:
         RestoreMismatch: When ``load_state_dict`` raises.
     """
-    tree: Any = unflatten(leaves, where=component)
+    is_own = isinstance(leaves, StoredLeaves)
+    tree: Any = unflatten(loaded(leaves), where=component, is_own=is_own)
     try:
         stateful.load_state_dict(tree)
     except Exception as error:  # whatever the user's own object raises is reported as ours

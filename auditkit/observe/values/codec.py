@@ -113,27 +113,18 @@ def unpack_in_place(
 ) -> dict[str, Saved]:
     """Thaw a training state whose tensors stay in the file until they are written where they go.
 
-    Trees and random streams, which are read into something else, are thawed at once.
-
     Args:
         tensors: As of :func:`unpack`.
         meta: As of :func:`unpack`.
-        check: Called with the name and the content of each component: with what was thawed here,
-            and with what was written elsewhere once it is.
+        check: Called with the name and the content of each component once that is in memory.
 
     Raises:
         FormatError: As :func:`unpack`.
-        AuditError: What ``check`` raises.
     """
-    found: dict[str, Saved] = {}
-    for name, part in read_components(tensors, meta).items():
-        if "" not in part.entries and not name.startswith("rng/"):
-            found[name] = StoredLeaves(name, _component(name, part, StoredTensor), check)
-            continue
-        found[name] = leaves = _unpack_component(name, part)
-        if check is not None:
-            check(name, leaves)
-    return found
+    return {
+        name: StoredLeaves(name, _component(name, part, StoredTensor), check)
+        for name, part in read_components(tensors, meta).items()
+    }
 
 
 def _check_leaf(leaf: torch.Tensor | bytes, key: str) -> None:

@@ -8,7 +8,7 @@ judged are the bytes that are trained with, whatever becomes of the file meanwhi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 import torch
@@ -95,44 +95,67 @@ class StoredLeaves(dict[str, StoredTensor | bytes]):
     ) -> None:
         super().__init__(leaves)
         self._name, self._check = name, check
-        for tensor in self._tensors():
+        self._tensors = [leaf for leaf in leaves.values() if isinstance(leaf, StoredTensor)]
+        self._is_judged = False
+        for tensor in self._tensors:
             tensor.is_checked = check is not None
 
-    @property
-    def is_written(self) -> bool:
-        """Whether each of its tensors was written somewhere."""
-        return all(tensor.written is not None for tensor in self._tensors())
-
-    def judge(self) -> None:
-        """Judge what was written, once, and forget where that is.
+    def judge(self, leaves: Leaves) -> None:
+        """Judge what is in memory of it, and forget where that is.
 
         Raises:
             AuditError: What the check raises.
         """
         if self._check is None:
             return
-        check, self._check = self._check, None
-        check(self._name, loaded(self))
-        for tensor in self._tensors():
-            tensor.is_checked, tensor.written = False, None
+        self._is_judged = True
+        self._check(self._name, leaves)
+        for tensor in self._tensors:
+            tensor.written = None
 
-    def _tensors(self) -> Iterable[StoredTensor]:
-        return [leaf for leaf in self.values() if isinstance(leaf, StoredTensor)]
+    def judge_written(self, *, rest: bool) -> None:
+        """Judge it where all of it was written since; for the rest where anything was, or nothing.
+
+        Raises:
+            AuditError: What the check raises.
+        """
+        if self._check is None:
+            return
+        n_written = sum(tensor.written is not None for tensor in self._tensors)
+        is_due = n_written or not self._is_judged if rest else 0 < n_written == len(self._tensors)
+        if is_due:
+            self.judge(_in_memory(self))
 
 
-def judge_written(state: Mapping[str, Saved], *, all_of_it: bool = False) -> None:
-    """Judge the components that are written by now, or all.
+def judge_written(state: Mapping[str, Saved], *, rest: bool = False) -> None:
+    """Judge the components that were written since.
+
+    Args:
+        state: By name.
+        rest: Judge also what was written in part or was never judged: nothing comes after this.
 
     Raises:
         AuditError: What a check raises.
     """
     for leaves in state.values():
-        if isinstance(leaves, StoredLeaves) and (all_of_it or leaves.is_written):
-            leaves.judge()
+        if isinstance(leaves, StoredLeaves):
+            leaves.judge_written(rest=rest)
 
 
 def loaded(leaves: Saved) -> Leaves:
-    """The same component in memory; of what was written, and is still to be judged, that."""
+    """The same component in memory, in memory of its own where it was in a file.
+
+    Raises:
+        AuditError: What a check of it raises, or when it cannot be read.
+    """
+    found = _in_memory(leaves)
+    if isinstance(leaves, StoredLeaves):
+        leaves.judge(found)
+    return found
+
+
+def _in_memory(leaves: Saved) -> Leaves:
+    """A component; of what was written, and is still to be judged, that."""
     new: dict[int, torch.Tensor] = {}
     found: dict[str, torch.Tensor | bytes] = {}
     for entry, leaf in leaves.items():

@@ -34,12 +34,13 @@ _HEX_BYTES = re.compile(r"([0-9a-f]{2})*")
 _DECIMALS = re.compile(r"-?\d{1,19}(,-?\d{1,19})*", re.ASCII)
 
 
-def unflatten(leaves: Leaves, *, where: str = "snapshot") -> Any:
+def unflatten(leaves: Leaves, *, where: str = "snapshot", is_own: bool = False) -> Any:
     """Decode a tree.
 
     Args:
         leaves: What `flatten` gave, or `unpack` for that component.
         where: What it is, for error messages.
+        is_own: Whether the tensors are nobody else's, in memory as below, and need not be copied.
 
     Returns:
         The tree. Its tensors are copies in aligned host memory, with the strides of the entry
@@ -55,7 +56,7 @@ def unflatten(leaves: Leaves, *, where: str = "snapshot") -> Any:
         structure = loads(text, what=where)
     except JsonError as error:
         raise FormatError(error.message, where=where) from None
-    decoder = _Decoder(leaves, where)
+    decoder = _Decoder(leaves, where, is_own=is_own)
     tree = decoder.decode(structure)
     decoder.finish()
     return tree
@@ -64,9 +65,10 @@ def unflatten(leaves: Leaves, *, where: str = "snapshot") -> Any:
 class _Decoder:
     """One walk over a structure."""
 
-    def __init__(self, leaves: Leaves, where: str) -> None:
+    def __init__(self, leaves: Leaves, where: str, *, is_own: bool) -> None:
         self._leaves = leaves
         self._where = where
+        self._is_own = is_own
         self._unused = set(leaves) - {""}
         self._memories: dict[MemoryKey, torch.Tensor] = {}
         self._tensors: dict[tuple[MemoryKey, bool, bool], torch.Tensor] = {}
@@ -153,6 +155,10 @@ class _Decoder:
         self._unused.discard(str(entry))
         return leaf
 
+    def own(self, leaf: torch.Tensor) -> torch.Tensor:
+        """A tensor that nobody else has."""
+        return leaf if self._is_own else clone_aligned(leaf)
+
     def tensor(self, fields: dict[str, object]) -> torch.Tensor:
         """A tensor or parameter."""
         leaf, as_parameter, grad = self.leaf(fields["entry"]), fields["parameter"], fields["grad"]
@@ -161,10 +167,10 @@ class _Decoder:
         if grad and not (leaf.is_floating_point() or leaf.is_complex()):
             raise self.fault("a tensor of integers that requires a gradient")
         if not leaf.numel():
-            return _as_live_tensor(clone_aligned(leaf), as_parameter, grad)
+            return _as_live_tensor(self.own(leaf), as_parameter, grad)
         key = memory_key(leaf)
         if key not in self._memories:
-            self._memories[key] = clone_aligned(leaf)
+            self._memories[key] = self.own(leaf)
         live_key = (key, as_parameter, grad)
         if live_key not in self._tensors:
             self._tensors[live_key] = _as_live_tensor(self._memories[key], as_parameter, grad)

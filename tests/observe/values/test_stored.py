@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,9 @@ from auditkit.errors import RestoreMismatch, StoreError
 from auditkit.files import store
 from auditkit.observe.state.components import TrainingObjects, capture
 from auditkit.observe.state.restoring import restore
-from auditkit.observe.values.codec import Leaves, pack, unpack_in_place
+from auditkit.observe.state.state_dicts import load_state
+from auditkit.observe.values import unflatten
+from auditkit.observe.values.codec import Leaves, flatten, pack, unpack_in_place
 from auditkit.observe.values.digests import commitments
 from auditkit.observe.values.stored import Check, Saved, StoredTensor
 
@@ -160,7 +163,7 @@ def test_what_is_judged_is_what_was_written_and_not_the_file(tmp_path: Path) -> 
     whole: list[bytes] = []
 
     def check(name: str, leaves: Leaves) -> None:
-        if whole:
+        if name == "params":
             path.write_bytes(whole[0])  # as it was: too late
         if commitments({name: leaves})[name] != expected[name]:
             raise RestoreMismatch("another", component=name)
@@ -192,3 +195,45 @@ def test_no_more_is_written_than_a_live_tensor_has_memory(tmp_path: Path) -> Non
     ):
         stored["params"]["w"].write(shared)  # type: ignore[union-attr]
     assert shared.tolist() == [0, 0, 0, 0]
+
+
+class Memory:
+    """What a program registers: it keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.held: Any = None
+
+    def state_dict(self) -> Any:
+        return self.held
+
+    def load_state_dict(self, state: Any) -> None:
+        self.held = state
+
+
+def test_a_tree_is_read_once_and_kept_by_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = torch.rand(5, 3)
+    saved = {"extras/m": flatten({"rows": rows, "same": rows}, where="m")}
+    monkeypatch.setattr(unflatten, "clone_aligned", None)
+    memory = Memory()
+    with in_file(tmp_path / "f", dict(saved), lambda *_: None) as stored:
+        load_state(memory, stored["extras/m"], "extras/m")
+        assert torch.equal(memory.held["rows"], rows)
+        assert memory.held["same"] is memory.held["rows"]
+        held = weakref.ref(memory.held["rows"])
+        memory.held = None
+        assert held() is None
+
+
+def test_a_tree_that_is_another_is_given_to_nobody(tmp_path: Path) -> None:
+    def refuse(name: str, leaves: Leaves) -> None:
+        raise RestoreMismatch("another", component=name)
+
+    memory, saved = Memory(), {"extras/m": flatten({"rows": torch.rand(2)}, where="m")}
+    with (
+        in_file(tmp_path / "f", dict(saved), refuse) as stored,
+        pytest.raises(RestoreMismatch, match="another"),
+    ):
+        load_state(memory, stored["extras/m"], "extras/m")
+    assert memory.held is None
