@@ -63,7 +63,7 @@ from auditkit.program.session import open_session
 from auditkit.study.stages.auditor import Auditor
 
 #: Blocks that are timed, and steps of one, where neither is given.
-BLOCKS = {"mlp": (60, 10), "cnn": (9, 10), "resnet18": (5, 4)}
+BLOCKS = {"mlp": (60, 10), "cnn": (5, 10), "resnet18": (5, 4)}
 
 
 @dataclass
