@@ -20,8 +20,8 @@ blocks. ``bytes`` is what a step leaves on disk.
 ``sha256``
     One SHA-256 a step of model, optimizer, random streams and batch: a line of a file.
 ``debug norm``, ``debug xor``
-    ``DebugMode`` of torch around the step, with either of its hashes of what every operation
-    gives. They stay in memory.
+    ``DebugMode`` of torch around forward, backward and optimizer step, with either of its hashes
+    of what every operation gives. They stay in memory.
 ``every K``
     The rule of Proof-of-Learning (Jia et al. 2021), and not its authors' tool: the state saved
     every K steps, and SHA-256 of the indices of every batch.
@@ -42,7 +42,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
@@ -63,7 +63,7 @@ from auditkit.program.session import open_session
 from auditkit.study.stages.auditor import Auditor
 
 #: Blocks that are timed, and steps of one, where neither is given.
-BLOCKS = {"mlp": (60, 10), "cnn": (9, 10), "resnet18": (5, 4)}
+BLOCKS = {"mlp": (60, 10), "cnn": (5, 10), "resnet18": (5, 4)}
 
 
 @dataclass
@@ -118,6 +118,7 @@ class Loop:
         name: Of the model.
         leave: Called with the loop after every step.
         loader_of: Makes another loader of the program's.
+        around: What forward, backward and optimizer step are done in.
     """
 
     def __init__(
@@ -125,10 +126,11 @@ class Loop:
         name: str,
         leave: Callable[[Loop], object] = lambda _: None,
         loader_of: Callable[[Any], Any] = lambda loader: loader,
+        around: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.program = factory(name).build(0, {})
         self.loader = loader_of(self.program.loader)
-        self.leave, self.n_steps = leave, 0
+        self.leave, self.around, self.n_steps = leave, around, 0
         self.batch: Any = None
         self._batches = _endless(self.loader)
 
@@ -136,7 +138,8 @@ class Loop:
         """Take a step."""
         self.batch = next(self._batches)
         self.n_steps += 1
-        self.program.train_on(self.batch, self.n_steps)
+        with self.around():
+            self.program.train_on(self.batch, self.n_steps)
         self.leave(self)
 
     def state(self) -> dict[str, Any]:
@@ -257,14 +260,15 @@ def debugged(name: str, hash_fn: str) -> Way | None:
         from torch.utils._debug_mode import DebugMode  # since torch 2.10
     except ImportError:
         return None
-    loop = Loop(name)
 
-    def take() -> None:
+    @contextmanager
+    def around() -> Iterator[None]:
         with DebugMode() as mode, DebugMode.log_tensor_hashes(hash_fn=hash_fn):
-            loop.take()
+            yield
         assert mode.operators
 
-    return Way(take, loop.program.model.parameters, ("no", "step, operation", "no"))
+    loop = Loop(name, around=around)
+    return Way(loop.take, loop.program.model.parameters, ("no", "step, operation", "no"))
 
 
 class Telling:
