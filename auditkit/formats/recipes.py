@@ -224,6 +224,7 @@ def alias_frame(name: str, other: str) -> bytes:
     return frame(name, ALIAS_DTYPE, (), len(content)) + content
 
 
+@functools.lru_cache(maxsize=1024)  # the texts of a component mostly keep their lengths
 def json_frame(name: str, nbytes: int) -> bytes:
     """The frame of an entry of ``nbytes`` bytes of canonical JSON."""
     return frame(name, JSON_DTYPE, (), nbytes)

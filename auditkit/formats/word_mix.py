@@ -96,25 +96,44 @@ def mixed_rows(words: Words, factors: Words) -> Words:
         words: (n, 64).
         factors: (n,), the rows' multipliers.
     """
-    found = np.empty((2, len(words)), np.uint64)
-    x = words ^ KEYS
-    x *= factors[:, None]
-    shifted = np.empty_like(x)
-    _fold(x, shifted, _MIXED[0])
-    _fold(x, shifted, _MIXED[1])
-    _fold(x, shifted)
-    np.add.reduce(x, 1, None, found[0])
-    x *= _MIXED[2]
-    _fold(x, shifted)
-    np.add.reduce(x, 1, None, found[1])
-    return found
+    return Mixer(factors).sums(words)
 
 
-def _fold(x: Words, shifted: Words, factor: np.uint64 | None = None) -> None:
-    np.right_shift(x, _HALF, out=shifted)
-    np.bitwise_xor(x, shifted, out=x)
-    if factor is not None:
-        np.multiply(x, factor, out=x)
+class Mixer:
+    """Makes the sums of some rows, again and again in the same memory.
+
+    Args:
+        factors: (n,), the rows' multipliers.
+    """
+
+    def __init__(self, factors: Words) -> None:
+        self._factors = factors[:, None]
+        self._mixed = np.empty((len(factors), COLUMNS), np.uint64)
+        self._shifted = np.empty_like(self._mixed)
+
+    def sums(self, words: Words) -> Words:
+        """Both sums of each row, (2, n).
+
+        Args:
+            words: (n, 64).
+        """
+        mixed, found = self._mixed, np.empty((2, len(words)), np.uint64)
+        np.bitwise_xor(words, KEYS, mixed)
+        np.multiply(mixed, self._factors, mixed)
+        self._fold()
+        np.multiply(mixed, _MIXED[0], mixed)
+        self._fold()
+        np.multiply(mixed, _MIXED[1], mixed)
+        self._fold()
+        np.add.reduce(mixed, 1, None, found[0])
+        np.multiply(mixed, _MIXED[2], mixed)
+        self._fold()
+        np.add.reduce(mixed, 1, None, found[1])
+        return found
+
+    def _fold(self) -> None:
+        np.right_shift(self._mixed, _HALF, self._shifted)
+        np.bitwise_xor(self._mixed, self._shifted, self._mixed)
 
 
 def packed(first: int, second: int) -> bytes:

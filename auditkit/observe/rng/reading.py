@@ -36,7 +36,7 @@ class StreamReader:
         self._numpy = _NumpyReader()
         self._torch = _TorchReader()
         self._last: GlobalStreams | None = None
-        #: Where every stream is seen in memory: that memory, and what was there.
+        #: Where all but torch's are seen in memory: that memory, and what was there.
         self._memory: list[memoryview] = []
         self._seen = b""
 
@@ -47,10 +47,14 @@ class StreamReader:
             UncapturedState: When numpy's global stream was given another bit generator.
         """
         last = self._last
-        if last is not None and self._memory and self._stand():
-            return last
-        cuda = cuda_states()
-        python, numpy, state = self._python.read(), self._numpy.read(), self._torch.read()
+        if last is not None and self._memory and self._others_stand():
+            python, numpy, cuda = last.python, last.numpy, last.cuda
+        else:
+            python, numpy, cuda = self._python.read(), self._numpy.read(), cuda_states()
+            are_seen = not cuda and self._python.seen and self._numpy.seen
+            self._memory = [*self._python.memory, *self._numpy.memory] if are_seen else []
+            self._seen = self._python.seen + self._numpy.seen
+        state = self._torch.read()
         if (
             last is None
             or cuda
@@ -60,21 +64,16 @@ class StreamReader:
             or state is not last.torch
         ):
             last = self._last = GlobalStreams(python, numpy, state, cuda)
-        readers = (self._python, self._numpy, self._torch)
-        is_seen = not cuda and all(reader.seen for reader in readers)
-        self._memory = [part for one in readers for part in one.memory] if is_seen else []
-        self._seen = b"".join([reader.seen for reader in readers])
         return last
 
-    def _stand(self) -> bool:
-        """Whether no stream has moved, asked of all in one go."""
+    def _others_stand(self) -> bool:
+        """Whether no stream but torch's has moved, asked of all in one go."""
         owner: Any = getattr(random.getstate, "__self__", None)
         return (
             b"".join(self._memory) == self._seen
             and owner is self._python.owner
             and owner.gauss_next is self._python.state[2]
             and current_generator() is self._numpy.generator
-            and torch.default_generator is self._torch.generator
             and not torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         )
 
@@ -84,33 +83,24 @@ class _TorchReader:
 
     Whether it has moved is seen in the memory of the object behind it, where that is laid out as a
     generator of our own is found to be.
-
-    Attributes:
-        generator: That object.
-        memory: Its memory, where it can be seen there.
-        seen: What was there; nothing where that does not tell whether it moves.
     """
 
     def __init__(self) -> None:
         self._memory: GeneratorMemory | None = None
-        self.generator: object = None
-        self.seen = b""
+        self._generator: object = None
+        self._seen = b""
         self._state: tuple[Tensor, bytes] | None = None
-
-    @property
-    def memory(self) -> list[memoryview]:
-        return [] if self._memory is None else self._memory.parts
 
     def read(self) -> Tensor:
         """As ``torch.get_rng_state``; the same object as long as nobody draws."""
         generator = torch.default_generator
-        if generator is not self.generator:
-            self.generator, self._memory = generator, generator_memory(generator)
-            self.seen = b""
+        if generator is not self._generator:
+            self._generator, self._memory = generator, generator_memory(generator)
+            self._seen = b""
         seen = b"" if self._memory is None else self._memory.read()
-        if seen and seen == self.seen and self._state is not None:
+        if seen and seen == self._seen and self._state is not None:
             return self._state[0]
-        state, self.seen = generator.get_state(), seen
+        state, self._seen = generator.get_state(), seen
         content = state_bytes(state)
         if self._state is None or content != self._state[1]:
             self._state = state, content
@@ -125,8 +115,8 @@ class _PythonReader:
 
     Attributes:
         owner: That object.
-        memory: As of `_TorchReader`.
-        seen: The same.
+        memory: Its memory, where it can be seen there.
+        seen: What was there; nothing where that does not tell whether it moves.
         state: What was read last.
     """
 
@@ -178,7 +168,7 @@ class _NumpyReader:
 
     Attributes:
         generator: The bit generator.
-        memory: As of `_TorchReader`.
+        memory: As of `_PythonReader`.
         seen: The same.
     """
 

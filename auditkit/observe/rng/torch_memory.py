@@ -43,13 +43,12 @@ class GeneratorMemory:
 
     def __init__(self, generator: torch.Generator, place: int) -> None:
         view = memory_view(_address(generator) + place - _BEFORE, _FLAGS[-1] + 1)
+        self._parts = [view[part] for part in _PARTS]
         self._flags = [view[flag : flag + 1] for flag in _FLAGS]
-        #: What is the same as long as nobody draws, if no normal number is kept back.
-        self.parts = [*self._flags, *(view[part] for part in _PARTS)]
 
     def read(self) -> bytes:
         """What is the same as long as nobody draws; nothing while a normal number is kept back."""
-        return b"" if any(flag[0] for flag in self._flags) else b"".join(self.parts)
+        return b"" if any(flag[0] for flag in self._flags) else b"".join(self._parts)
 
 
 def generator_memory(generator: torch.Generator) -> GeneratorMemory | None:

@@ -193,7 +193,7 @@ class StateReader:
         self._stands = False
         self._template: State = {}
         #: All but gradients and what is asked for its state, as of certain leaves of the streams.
-        self._base: tuple[object, State] = (None, {})
+        self._base: tuple[Mapping[str, Leaves], State] = ({}, {})
         self._parameters: Mapping[str, Tensor] = {}
         self._changed: State | None = None
         self._runs_custom = False
@@ -247,7 +247,11 @@ class StateReader:
     def _begun(self, streams: GlobalStreams) -> State:
         """All components, those still empty or outdated that are asked for at each call."""
         leaves = self._stream_leaves(streams)
-        if not self._stands or self._base[0] is not leaves:
+        before, base = self._base
+        if self._stands and before.keys() == leaves.keys():
+            if before is not leaves:
+                self._base = leaves, {**base, **leaves}
+        else:
             whole = {**self._template, **leaves}
             self._base = leaves, {n: one for n, one in whole.items() if one or n in self._asked}
         return dict(self._base[1])

@@ -16,7 +16,13 @@ from typing import Any
 
 import torch
 
-from auditkit.formats.recipes import evidence_recipe, hasher
+from auditkit.formats.recipes import (
+    digest_bytes,
+    evidence_recipe,
+    hasher,
+    is_of_stream,
+    json_frame,
+)
 from auditkit.observe.values.forms import Forms
 from auditkit.observe.values.pieces import Stream, addresses_of
 from auditkit.observe.values.summed import SummedLeaves, require_whole
@@ -193,7 +199,7 @@ class StateDigester:
             return b""
         known = self._texts.get(name)
         is_known = known is not None and known[1] == entry and known[2] == text
-        value = known[3] if known and is_known else digest_leaves(self._recipe, leaves)
+        value = known[3] if known and is_known else _digest_of_text(self._recipe, entry, text)
         self._texts[name] = (_kept(leaves), entry, text, value)
         return value
 
@@ -208,6 +214,13 @@ class StateDigester:
         own = stream.tensors(leaves)
         stream.forms = Forms(own)
         return stream, own
+
+
+def _digest_of_text(recipe: str, name: str, text: bytes) -> bytes:
+    """`digest_leaves` of one text, which is a stream's at every step that draws."""
+    if not is_of_stream(recipe):
+        return digest_leaves(recipe, {name: text})
+    return digest_bytes(recipe, json_frame(name, len(text)) + text)
 
 
 _NO_STREAM: tuple[None, slice] = (None, slice(0))

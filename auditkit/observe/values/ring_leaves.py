@@ -6,6 +6,7 @@ They are kept, and of a write only those that it fell into are made anew.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, Final, TypeAlias
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from auditkit.errors import UncapturedState
 from auditkit.formats.recipes import RING_KEY, frame, json_frame
-from auditkit.formats.word_mix import COLUMNS, ROW_BYTES, mixed_rows, multipliers
+from auditkit.formats.word_mix import COLUMNS, ROW_BYTES, Mixer, Words, multipliers
 from auditkit.observe.values.flatten import flatten
 from auditkit.observe.values.summed import SummedLeaves
 from auditkit.observe.values.tensors import DTYPE_NAMES, memory_view
@@ -61,9 +62,10 @@ class RingLeaves(SummedLeaves):
         self._tensors = [array.tensor for array in self._arrays]
         self._addresses = [array.address for array in self._arrays]
         self._factors = multipliers(0, max(array.n_rows for array in self._arrays))
-        self._numbers = list(range(len(self._arrays)))
         self._rows = np.zeros((2, n_rows), np.uint64)
-        self._totals = np.zeros((2, len(self._arrays)), np.uint64)
+        self._totals = np.zeros((len(self._arrays), 2), np.uint64)
+        #: Of the last write, if it fell into one row of each array: the next one mostly does, too.
+        self._last: _Mixed | None = None
         self._written: list[tuple[int, int]] = []
         self._digest = b""
         self.mark(0, capacity)
@@ -86,16 +88,12 @@ class RingLeaves(SummedLeaves):
         """
         if self._written:
             self._require_places()
-            parts = [
-                (number, start, stop)
-                for number, array in enumerate(self._arrays)
-                for start, stop in array.parts(self._written)
-            ]
-            n_rows = sum(stop - start for _, start, stop in parts)
-            for some in (parts,) if 0 < n_rows <= _AT_ONCE else _cut(parts):
-                self._renew(some)
+            if self._last is not None and self._last.takes(self._written):
+                self._renew(self._last)
+            else:
+                self._renew_all()
             self._written = []
-            sums = self._totals.T.astype("<u8").tobytes()
+            sums = self._totals.astype("<u8", copy=False).tobytes()
             for number, place in enumerate(self._places):
                 self._pieces[place] = sums[16 * number : 16 * number + 16]
             self._digest = xxhash.xxh3_128_digest(b"".join(self._pieces))
@@ -110,10 +108,10 @@ class RingLeaves(SummedLeaves):
         self.digest()
         whole = [(number, 0, array.n_rows) for number, array in enumerate(self._arrays)]
         for some in _cut(whole):
-            found, places = self._mixed(some)
-            unequal = (found != self._rows[:, places]).any(axis=0)
+            mixed = _Mixed(self._arrays, some, self._factors)
+            unequal = (mixed.sums() != self._rows[:, mixed.places]).any(axis=0)
             if unequal.any():
-                raise self._written_past(component, int(places[np.argmax(unequal)]))
+                raise self._written_past(component, int(mixed.places[np.argmax(unequal)]))
 
     def _require_places(self) -> None:
         """Raise where a tensor was given other memory: what was here would be freed."""
@@ -130,43 +128,86 @@ class RingLeaves(SummedLeaves):
             hint="write by add or extend, or say wrote(row) after each write",
         )
 
-    def _renew(self, parts: Sequence[_Part]) -> None:
-        found, places = self._mixed(parts)
+    def _renew_all(self) -> None:
+        """Make anew what all writes fell into."""
+        self._last = None
+        parts = [
+            (number, start, stop)
+            for number, array in enumerate(self._arrays)
+            for start, stop in array.parts(self._written)
+        ]
+        n_rows = sum(stop - start for _, start, stop in parts)
+        for some in (parts,) if 0 < n_rows <= _AT_ONCE else _cut(parts):
+            mixed = _Mixed(self._arrays, some, self._factors)
+            self._renew(mixed)
+            if mixed.is_row_each:
+                self._last = mixed
+
+    def _renew(self, mixed: _Mixed) -> None:
+        found, places = mixed.sums(), mixed.places
         changes = found - self._rows[:, places]  # modulo 2^64, as the recipe adds
         self._rows[:, places] = found
-        numbers = [number for number, _, _ in parts]
-        if numbers == self._numbers and len(parts) == len(places):  # of a write of one row
-            self._totals += changes
+        if mixed.is_row_each:
+            self._totals += changes.T
             return
+        parts = mixed.parts
+        numbers = [number for number, _, _ in parts]
         if len(parts) < len(places):
             lengths = [stop - start for _, start, stop in parts]
             starts = list(accumulate(lengths[:-1], initial=0))
             changes = np.add.reduceat(changes, starts, axis=1)
         if len(set(numbers)) == len(numbers):
-            self._totals[:, numbers] += changes
+            self._totals[numbers] += changes.T
         else:
             for number, change in zip(numbers, changes.T, strict=True):
-                self._totals[:, number] += change
+                self._totals[number] += change
 
-    def _mixed(self, parts: Sequence[_Part]) -> tuple[NDArray[np.uint64], list[int]]:
-        """Both sums of rows of 512 bytes, (2, n), and the places of these rows among all."""
-        pieces: list[memoryview | bytes] = []
+
+class _Mixed:
+    """Rows of 512 bytes that are mixed together.
+
+    Args:
+        arrays: The arrays.
+        parts: Which of their rows.
+        factors: The multipliers of an array's rows.
+
+    Attributes:
+        parts: As they were given.
+        places: Of these rows among those of all arrays.
+        is_row_each: Whether they are one row of each array.
+    """
+
+    def __init__(self, arrays: Sequence[_Array], parts: Sequence[_Part], factors: Words) -> None:
+        self._pieces: list[memoryview | bytes] = []
         rows: list[int] = []
         places: list[int] = []
         for number, start, stop in parts:
-            array = self._arrays[number]
-            first = array.first
-            pieces.append(array.data[start * ROW_BYTES : stop * ROW_BYTES])
+            array = arrays[number]
+            self._pieces.append(array.data[start * ROW_BYTES : stop * ROW_BYTES])
             if stop == array.n_rows:
-                pieces.append(array.padding)
-            if stop == start + 1:  # of a write of one row
-                rows.append(start)
-                places.append(first + start)
-            else:
-                rows += range(start, stop)
-                places += range(first + start, first + stop)
-        words = np.frombuffer(b"".join(pieces), "<u8").reshape(-1, COLUMNS)
-        return mixed_rows(words.astype(np.uint64, copy=False), self._factors[rows]), places
+                self._pieces.append(array.padding)
+            rows += range(start, stop)
+            places += range(array.first + start, array.first + stop)
+        self.parts = parts
+        self.is_row_each = len(parts) == len(places) == len(arrays) == len({p[0] for p in parts})
+        self._rows = range(0)
+        if self.is_row_each:
+            within = [arrays[number].within(start) for number, start, _ in parts]
+            self._rows = range(max(w.start for w in within), min(w.stop for w in within))
+        self.places: NDArray[np.intp] = np.array(places, np.intp)
+        self._mixer = Mixer(factors[rows])
+
+    def takes(self, written: Sequence[tuple[int, int]]) -> bool:
+        """Whether it is these rows that writes of the memory's rows fell into."""
+        return (
+            len(written) == 1
+            and self._rows.start <= written[0][0] < written[0][1] <= self._rows.stop
+        )
+
+    def sums(self) -> Words:
+        """Both sums of each row as it is now, (2, n)."""
+        words: Any = np.frombuffer(b"".join(self._pieces), "<u8")
+        return self._mixer.sums(words.reshape(-1, COLUMNS))
 
 
 class _Array:
@@ -199,6 +240,12 @@ class _Array:
         width = self._per_row
         parts = [(a * width // ROW_BYTES, -(-b * width // ROW_BYTES)) for a, b in written]
         return parts if len(parts) == 1 and parts[0][0] < parts[0][1] else _united(parts)
+
+    def within(self, row: int) -> range:
+        """Which of the array's rows lie in a row of 512 bytes and in no other."""
+        if not self._of_rows:
+            return range(sys.maxsize)  # it is made anew with every write
+        return range(-(-row * ROW_BYTES // self._per_row), (row + 1) * ROW_BYTES // self._per_row)
 
     def rows_of(self, row: int) -> str:
         """Which of the array's rows a row of 512 bytes is of, for people."""

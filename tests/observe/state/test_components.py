@@ -639,3 +639,16 @@ def test_a_deep_copy_of_the_model_has_the_same_digest() -> None:
         for m in (model, copied)
     )
     assert first == second
+
+
+def test_a_stream_that_moves_is_seen_where_all_else_stands() -> None:
+    model = nn.Linear(2, 2)
+    objects = TrainingObjects(model, torch.optim.SGD(model.parameters(), lr=0.1))
+    reader = StateReader(objects)
+    for _ in range(4):
+        torch.rand(1)
+        found, expected = reader.read(), capture(objects)
+        assert list(found) == list(expected)
+        for name in ("rng/torch", "rng/numpy", "rng/python"):
+            assert found[name] == expected[name]
+    assert reader._stands

@@ -88,6 +88,21 @@ def test_the_digest_is_that_of_the_whole(writes: list[tuple[str, int]]) -> None:
     assert (ring.position, len(ring)) == (total % 41, min(total, 41))
 
 
+def test_the_digest_after_each_write_is_that_of_the_whole() -> None:
+    ring = memory(61)
+    for n in range(130):
+        if n % 7:
+            ring.add(**row(n))
+        else:
+            ring.extend(**rows(n, n % 4))
+        assert ring.leaves.digest() == whole(ring), n
+    for n in (7, 6, 7, 8, 7, 8, 14, 13, 60, 0, 59):  # some lie in two rows of 512 bytes
+        ring["frame"][n] += 7
+        ring.wrote(n)
+        assert ring.leaves.digest() == whole(ring), n
+    ring.leaves.require_whole("extras/memory")
+
+
 @pytest.mark.parametrize("recipe", [EVIDENCE_RECIPE, MIX_RECIPE])
 def test_it_is_asked_anew_where_all_else_stands(recipe: str) -> None:
     ring, model = memory(), nn.Linear(2, 2)
@@ -124,13 +139,13 @@ def test_the_values_are_where_they_belong() -> None:
 def test_only_what_was_written_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     ring, seen = memory(5000), []
     ring.leaves.digest()
-    mixed = word_mix.mixed_rows
 
-    def counted(words: Any, factors: Any) -> Any:
-        seen.append(len(words))
-        return mixed(words, factors)
+    class Counted(word_mix.Mixer):
+        def sums(self, words: Any) -> Any:
+            seen.append(len(words))
+            return super().sums(words)
 
-    monkeypatch.setattr(ring_leaves, "mixed_rows", counted)
+    monkeypatch.setattr(ring_leaves, "Mixer", Counted)
     ring.add(**row(1))
     ring.add(**row(2))
     assert ring.leaves.digest() == whole(ring)

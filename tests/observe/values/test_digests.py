@@ -15,7 +15,7 @@ from auditkit.formats.snapshot_file import raw_components
 from auditkit.observe.values.codec import pack
 from auditkit.observe.values.digests import StateDigester, digest_leaves
 from auditkit.observe.values.tensors import DTYPE_NAMES, DTYPES, Leaves, host_bytes
-from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
+from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE, MIX_RECIPE
 from auditkit.records.tensor import RawTensor
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
@@ -407,3 +407,11 @@ def test_a_gpu_gives_the_digest_of_the_host() -> None:
         assert digester.of(device) == digest_leaves(COMMITMENT_RECIPE, host)
         device["0-dim"].add_(1)
         host["0-dim"].add_(1)
+
+
+@pytest.mark.parametrize("recipe", [EVIDENCE_RECIPE, COMMITMENT_RECIPE, MIX_RECIPE])
+def test_a_component_of_one_text_has_the_digest_of_any(recipe: str) -> None:
+    digester = StateDigester(recipe)
+    for text in (b'"a"', b'"b"', b'"longer"'):
+        leaves: Leaves = {"é": text}
+        assert digester.digest({"x": leaves}) == {"x": digest_leaves(recipe, leaves)}
