@@ -9,7 +9,7 @@ from auditkit.formats.packed_batch import PackedBatch, as_pairs
 from auditkit.formats.recipes import order_digest
 from auditkit.records.digest import EVIDENCE_RECIPE
 
-BATCHES = ([3, 1, 2], [0], [], [2**63 - 1, -(2**63)], [np.int64(4), True])
+BATCHES: tuple[list[Any], ...] = ([3, 1, 2], [0], [], [2**63 - 1, -(2**63)], [np.int64(4), True])
 
 
 @pytest.mark.parametrize("indices", BATCHES, ids=str)

@@ -164,8 +164,9 @@ class Auditor:
         """Close the row of the step that was just taken."""
         # A custom step that gives no loss leaves zeros, which no recorded loss of 0.0 differs
         # from; the components of the next row differ where it matters.
-        self._pending.update(self._auxiliary)
-        self._auxiliary = {}
+        if self._auxiliary:
+            self._pending.update(self._auxiliary)
+            self._auxiliary = {}
         self._append(struct.pack("<d", 0.0 if loss is None else loss))
 
     def close(self, state: State) -> None:
