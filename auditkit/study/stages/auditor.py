@@ -81,7 +81,7 @@ class Auditor:
     @property
     def digests(self) -> Mapping[str, bytes]:
         """Of the state that was cut last, by component; at its boundary nothing else."""
-        return self._read()
+        return self._pending if self._unread is None else self._read()
 
     def cut(self, state: State) -> None:
         """Digest the state before the next step; a later cut of the same step replaces it."""
