@@ -140,15 +140,15 @@ class Loop:
         leaves = self._evidence.consume(batch, order)
         self._callback.on_batch(self.step, Delivery(batch, order, epoch), leaves)
 
-    @property
-    def logged_step(self) -> int | None:
-        """The step of what is logged now: the one under way, or the last; None if it counts not."""
-        return self.step - (not self._step_open) if self.is_recording else None
+    def log(self, numbers: Mapping[str, float]) -> int | None:
+        """Note the loss of the step that is under way.
 
-    def log(self, loss: float) -> None:
-        """Note the loss of the step that is under way."""
-        if self._live and self._step_open:
-            self._loss = loss
+        Returns:
+            The step of what is logged now: the one under way, or the last; None if it counts not.
+        """
+        if self._live and self._step_open and "loss" in numbers:
+            self._loss = numbers["loss"]
+        return self.step - (not self._step_open) if self.is_recording else None
 
     def end_step(self) -> None:
         """The step that is under way, if any, is over."""
@@ -315,8 +315,7 @@ class RecorderBackend:
 
     def log(self, numbers: Mapping[str, float]) -> None:
         """Numbers by name; the loss is that of the step that is under way."""
-        if "loss" in numbers:
-            self._loop.log(numbers["loss"])
+        self._loop.log(numbers)
 
     def checkpoint(self) -> None:
         """Take a checkpoint at the next boundary; only a recording has any."""

@@ -226,7 +226,8 @@ class Recorder:
         Raises:
             RecorderMisuse: On what is no number, or a name that is none.
         """
-        numbers = {name: as_number(name, one) for name, one in {**(values or {}), **named}.items()}
+        given = {**values, **named} if values else named
+        numbers = {name: as_number(name, one) for name, one in given.items()}
         with own_errors():
             self._require_backend().log(numbers)
 

@@ -108,8 +108,7 @@ class RecordingBackend(RecorderBackend):
 
     def log(self, numbers: Mapping[str, float]) -> None:
         """Keep numbers, of the step that is under way or the last one."""
-        super().log(numbers)
-        step = self._loop.logged_step
+        step = self._loop.log(numbers)
         if step is not None:
             self._writer.scalars.note(step, numbers)
 

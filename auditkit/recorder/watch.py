@@ -221,7 +221,8 @@ class Watch:
         """The batch that was delivered last is done with, by what the rows say; returns the row."""
         after, counts = self._trained(self._digests()), self._steps.counts
         for key, n_steps in counts.items():
-            self._most[key] = max(n_steps, self._most.get(key, 0))
+            if n_steps > self._most.get(key, 0):
+                self._most[key] = n_steps
         if after == before:
             self._iteration.add_idle(self._batch)
             self._strange = self._strange + 1 if self._steps.others else 0

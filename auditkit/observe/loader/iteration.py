@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -55,13 +54,12 @@ class Recorded(Protocol):
         guard: What auditkit's own code runs in.
         epoch: Number of the last iteration (from 0).
         iterable: Whether the dataset is iterable-style.
-        open: Whether the loader is still recorded.
+        open: Whether the loader is still recorded; in a fork of the process it is not.
         next_step: Step of the next batch that is delivered.
         control: The control's batches from ``first_step`` on.
         delivered: What to deliver in their place.
         first_step: Step of the first of them.
         keep_call_streams: Whether the streams at every call must be kept to go through it again.
-        pid: The process that is recorded; a fork of it is not.
         watched: Plain attributes of what the loader draws from.
         check: Called with step, order and batch of what is discarded, to compare with a record.
     """
@@ -76,7 +74,6 @@ class Recorded(Protocol):
     control: Sequence[Batch]
     delivered: Sequence[Batch]
     first_step: int
-    pid: int
     keep_call_streams: bool
     watched: WatchedAttributes
     check: Callable[[int, Drawn | None, Any], None] | None
@@ -140,7 +137,7 @@ class Iteration:
     def next(self, fetch: Callable[[], Any]) -> Any:
         """Stands in for an iterator's ``__next__``; ``fetch`` is its own."""
         recorded = self.recorded
-        if not recorded.open or os.getpid() != recorded.pid:
+        if not recorded.open:
             return fetch()
         if self._redirection is not None:
             iteration, iterator = self._redirection

@@ -58,6 +58,19 @@ from auditkit.observe.loader.samplers import capture_samplers, draws_once, resto
 from auditkit.observe.rng.streams import Generator
 from auditkit.observe.values.codec import Leaves, flatten, unflatten
 
+#: The recorded loaders of this process. To be told of a fork costs less than to ask for the number
+#: of the process at every step.
+_IN_PROCESS: weakref.WeakSet[RecordedLoader] = weakref.WeakSet()
+
+
+def _close_in_fork() -> None:
+    """A fork of the recorded process is not recorded."""
+    for recorded in _IN_PROCESS:
+        recorded.open = False
+
+
+os.register_at_fork(after_in_child=_close_in_fork)
+
 
 class RecordedLoader:
     """A loader whose every batch passes a boundary.
@@ -104,8 +117,8 @@ class RecordedLoader:
         self.control: Sequence[Batch] = ()
         self.delivered: Sequence[Batch] = ()
         self.open = True
+        _IN_PROCESS.add(self)
         self.watched = WatchedAttributes(self.base)
-        self.pid = os.getpid()
         self.check: Callable[[int, Drawn | None, Any], None] | None = None
         self._unfinished: weakref.WeakSet[Iteration] = weakref.WeakSet()
         self._current: Iteration | None = None

@@ -95,7 +95,7 @@ class Auditor:
     @property
     def digests(self) -> Mapping[str, bytes]:
         """Of the state that was cut last, by component; at its boundary nothing else."""
-        return self._read()
+        return self._pending if self._unread is None else self._read()
 
     def cut(self, state: State) -> None:
         """Digest the state before the next step; a later cut of the same step replaces it."""
@@ -199,8 +199,9 @@ class Auditor:
         """Close the row of the step that was just taken."""
         # A custom step that gives no loss leaves zeros, which no recorded loss of 0.0 differs
         # from; the components of the next row differ where it matters.
-        self._pending.update(self._auxiliary)
-        self._auxiliary = {}
+        if self._auxiliary:
+            self._pending.update(self._auxiliary)
+            self._auxiliary = {}
         self._append(struct.pack("<d", 0.0 if loss is None else loss))
 
     def close(self, state: State) -> None:
