@@ -9,8 +9,6 @@ from pathlib import Path
 from rich.console import Console
 
 from auditkit.cli.console import console, number, print_table
-from auditkit.cli.estimand_tables import print_estimates
-from auditkit.cli.further_tables import print_further
 from auditkit.cli.spelling import counted
 from auditkit.evidence.verdicts import (
     LESS_THAN_REQUIRED,
@@ -63,6 +61,10 @@ def print_report(report: VerificationReport, *, everything: bool) -> None:
             out.print(
                 f"SAMPLED: most tables below are as recorded, not recomputed. {report.replay}"
             )
+        # half of what a verification without estimates would print is imported for them
+        from auditkit.cli.estimand_tables import print_estimates  # noqa: PLC0415
+        from auditkit.cli.further_tables import print_further  # noqa: PLC0415
+
         print_estimates(out, report.estimates, everything=everything)
         print_further(out, report.estimates, everything=everything)
     for line in verdict_lines(report):

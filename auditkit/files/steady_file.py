@@ -1,9 +1,9 @@
 """A file of a run that is read piece by piece, and again: always the bytes that were signed.
 
 Once it is read to its end for its SHA-256, and on the way the state of the hash is kept at every
-64 KiB. What is read later is hashed on from the state before it and must lead to the state behind
-it, so that a file which is changed after it was checked is refused, and not judged: no second
-digest is trusted, and nothing but the hash states stays in memory.
+64 KiB, which takes some 250 bytes. What is read later is hashed on from the state before it and
+must lead to the state behind it, so that a file which is changed after it was checked is refused,
+and not judged: no second digest is trusted.
 """
 
 from __future__ import annotations

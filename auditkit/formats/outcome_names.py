@@ -10,6 +10,7 @@ measured where segment B begins.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -89,6 +90,7 @@ def probe_of(name: str) -> str:
     return split_column(name)[0].partition("/")[0].partition("@")[2]
 
 
+@functools.lru_cache(maxsize=1024)  # a study has few names, and asks for each again and again
 def time_of(name: str) -> str:
     """The time at which a table or a measure was made; ``labels`` of labels."""
     return split_measure(split_column(name)[0])[0].partition("/")[0].partition("@")[0]
@@ -124,8 +126,13 @@ def is_by_position(name: str) -> bool:
     return split_column(name)[1] in COLUMNS
 
 
-def tables_of(names: Iterable[str]) -> dict[str, frozenset[str]]:
+def tables_of(names: Iterable[str]) -> Mapping[str, frozenset[str]]:
     """The tables that there are, with the columns of each; none of a whole table."""
+    return _tables_of(tuple(names))
+
+
+@functools.lru_cache(maxsize=64)
+def _tables_of(names: tuple[str, ...]) -> Mapping[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     for name in names:
         if is_labels(name) or split_measure(name)[1]:

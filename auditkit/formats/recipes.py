@@ -345,20 +345,16 @@ def order_digests(order: Order) -> bytes:
         order: What :func:`order_digest` takes, of each step.
     """
     starts = range(0, len(order), _ORDERS_AT_ONCE)
-    return b"".join(
-        digest
-        for start in starts
-        for digest in _order_digests(order.part(start, start + _ORDERS_AT_ONCE))
-    )
+    return b"".join(_order_digests(order.part(at, at + _ORDERS_AT_ONCE)) for at in starts)
 
 
-def _order_digests(order: Order) -> list[bytes]:
+def _order_digests(order: Order) -> bytes:
     stream = order.pairs.astype("<i8", copy=False).reshape(-1).view(np.uint8).data
     frames = {size: _order_frame(size) for size in set(order.sizes.tolist())}
     starts, ends = 16 * (order.ends - order.sizes), 16 * order.ends
     spans = zip(order.sizes.tolist(), starts.tolist(), ends.tolist(), strict=True)
     digest = xxhash.xxh3_128_digest
-    return [digest(frames[size] + stream[begin:end]) for size, begin, end in spans]
+    return b"".join([digest(frames[size] + stream[begin:end]) for size, begin, end in spans])
 
 
 @functools.lru_cache(maxsize=256)  # most batches of a run are of one size

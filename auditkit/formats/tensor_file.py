@@ -14,8 +14,9 @@ What is written is a standard safetensors file that any reader opens. Rules that
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -70,6 +71,9 @@ MAX_HEADER_BYTES = canonical.MAX_BYTES
 #: Most dimensions of a tensor; torch's own limit.
 MAX_DIMENSIONS = 64
 
+#: Bytes of a header that may be remembered.
+_SHORT = 2**14
+
 _BY_CODE = {code: name for name, (code, _) in CODES.items()} | {
     "C64": "complex64",  # written by newer safetensors
     "F8_E8M0": "float8_e8m0fnu",
@@ -84,6 +88,10 @@ class _Entry:
     shape: tuple[int, ...]
     begin: int
     n_bytes: int
+
+
+#: Metadata, the true forms of tensors that are stored as bytes, and all tensors.
+_Layout = tuple[object, Mapping[str, object], Sequence[_Entry]]
 
 
 def to_chunks(tensors: Mapping[str, RawTensor], metadata: object = None) -> list[memoryview]:
@@ -180,11 +188,9 @@ def _read(
     read: Read, n_bytes: int, make: Callable[[_Entry, int], T], what: str
 ) -> tuple[dict[str, T], object]:
     try:
-        header, start = _header(read, n_bytes)
-        metadata, true_forms = _metadata(header)
-        entries = [_entry(name, item) for name, item in header.items()]
-        _check_layout(entries, n_bytes - start)
-        entries.sort(key=lambda entry: entry.name)
+        text = _header(read, n_bytes)
+        start = 8 + len(text)
+        metadata, true_forms, entries = _layout(bytes(text), n_bytes - start)
         tensors = {entry.name: make(entry, start + entry.begin) for entry in entries}
         for name, form in true_forms.items():
             tensors[name] = _restored(name, form, tensors.get(name))
@@ -230,18 +236,34 @@ def _metadata_header(tensors: Mapping[str, RawTensor], metadata: object) -> dict
     return {"__metadata__": {METADATA_KEY: canonical.dumps(content).decode("ascii")}}
 
 
-def _header(read: Read, n_bytes: int) -> tuple[dict[str, object], int]:
-    """The header, and where the data start."""
+def _layout(text: bytes, n_bytes: int) -> _Layout:
+    """What a header says of so many bytes; the tensors in the order of their names."""
+    if len(text) <= _SHORT and b"metadata" not in text and b"\\" not in text:
+        return _known_layout(text, n_bytes)
+    return _new_layout(text, n_bytes)
+
+
+def _new_layout(text: bytes, n_bytes: int) -> _Layout:
+    header = canonical.loads(text, what="header", max_bytes=MAX_HEADER_BYTES)
+    if not isinstance(header, dict) or text[:1] != b"{":
+        raise FormatError("the header is no JSON object")
+    metadata, true_forms = _metadata(header)
+    entries = [_entry(name, item) for name, item in header.items()]
+    _check_layout(entries, n_bytes)
+    return metadata, true_forms, sorted(entries, key=lambda entry: entry.name)
+
+
+#: The traces of a study have one header, as its outcomes have.
+_known_layout = functools.lru_cache(maxsize=8)(_new_layout)
+
+
+def _header(read: Read, n_bytes: int) -> bytes | memoryview:
     if n_bytes < 8:
         raise FormatError(f"{n_bytes} bytes are too few")
     length = int.from_bytes(read(0, 8), "little")
     if length > min(MAX_HEADER_BYTES, n_bytes - 8):
         raise FormatError("the header is longer than the file or than the limit")
-    text = read(8, length)
-    header = canonical.loads(text, what="header", max_bytes=MAX_HEADER_BYTES)
-    if not isinstance(header, dict) or bytes(text[:1]) != b"{":
-        raise FormatError("the header is no JSON object")
-    return header, 8 + length
+    return read(8, length)
 
 
 def _metadata(header: dict[str, object]) -> tuple[object, Mapping[str, object]]:

@@ -10,11 +10,14 @@ from auditkit.records.estimate import EstimateTable
 from auditkit.records.fork_points import views
 from auditkit.records.plan import StudyPlan
 from auditkit.statistics.fork_tables import joined
+from auditkit.statistics.near_copies import near_copies
 from auditkit.statistics.outcomes import BranchTables, SeedOutcomes
 from auditkit.statistics.positions import position_tables
 from auditkit.study.divergence import told_divergence
 from auditkit.verification.own_data import labelled
 from auditkit.verification.several_forks import fork_runs, own_names
+
+__all__ = ["Estimator", "branch_tables", "estimates", "near_copies", "why_no_pair"]
 
 Estimator = Callable[[Sequence[SeedOutcomes], StudyPlan], EstimateTable]
 

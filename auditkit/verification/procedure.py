@@ -20,10 +20,9 @@ of reports, which counts ten), a module of its own that yields findings, its cal
 :mod:`auditkit.verification.content`, and a line on what it looked at where the lines of the others
 are (:meth:`CheckResults.ran`); a check without one counts as not made.
 
-Checks that can run do run, so that the report lists every failure; nothing verified is a
-failure. Code is executed only in check 8, which comes in as an argument: this module imports
-no torch. Of a recording, which has no branches, checks 1 to 5 and 8 are made
-(:mod:`auditkit.verification.recordings`).
+Checks that can run do run, so that the report lists every failure; nothing verified is a failure.
+Code is executed only in check 8, which comes in as an argument: no torch is imported here. Of a
+recording checks 1 to 5 and 8 are made (:mod:`auditkit.verification.recordings`).
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from auditkit.errors import ArtifactError, AuditError
 from auditkit.evidence.comparison import environment_differences
@@ -52,14 +52,12 @@ from auditkit.records.report import Finding, VerificationReport
 from auditkit.replay.budget import replay_within
 from auditkit.replay.request import ReplayOutcome, ReplayRequest
 from auditkit.replay.sampling import Sample, by_seed, describe_sample, draw, shuffled
-from auditkit.statistics.near_copies import near_copies
 from auditkit.verification.authenticity import (
     COMPANIONS,
     OpenedManifest,
     Verification,
     open_manifest,
 )
-from auditkit.verification.branch_tables import Estimator, branch_tables, estimates, why_no_pair
 from auditkit.verification.causal_break import break_note
 from auditkit.verification.consistency import check_parameters
 from auditkit.verification.content import content_findings, is_as_long_as_planned
@@ -85,10 +83,13 @@ from auditkit.verification.several_forks import (
     spelled_forks,
 )
 
-__all__ = ["COMPANIONS", "Estimator", "Replayer", "VerifyRequest", "branch_tables", "verify"]
+if TYPE_CHECKING:
+    from auditkit.verification.branch_tables import Estimator
 
-#: Loaded for a recording only.
-_OF_RECORDINGS = "auditkit.verification.recordings"
+__all__ = ["COMPANIONS", "Replayer", "VerifyRequest", "verify"]
+
+_OF_RECORDINGS = "auditkit.verification.recordings"  # loaded for one only
+_OF_ESTIMATES = "auditkit.verification.branch_tables"  # loaded for these only
 
 Replayer = Callable[[RunEvidence, ReplayRequest], ReplayOutcome]
 Declarations = Mapping[str, Declaration]
@@ -232,9 +233,8 @@ class _StudyVerification(Verification):
         changes = {0: "; that changes are as declared was not replayed", n_all - len(seeds): ""}
         partly = f"; that changes are as declared was replayed for {n_rerun}"
         at_fork = f"{n_all} branches against their control after {spelled_forks(plan)}"
-        at_fork += break_note(plan)
-        own = own_note(plan)
-        self._checks.ran(7, at_fork + changes.get(n_rerun, partly) + own)
+        at_fork += break_note(plan) + changes.get(n_rerun, partly) + own_note(plan)
+        self._checks.ran(7, at_fork)
         n_replicas = sum(is_replica(name) for names in rerun.values() for name in names)
         by_whom = {0: "as the author re-ran it", len(seeds): "re-run here"}
         of = "forks" if plan.further_forks else "seeds"
@@ -376,23 +376,23 @@ class _StudyVerification(Verification):
         if self._estimator is None or self._replay_outcome is None:
             self._checks.skip(10, "withheld: nothing was replayed")
             return None
+        made = importlib.import_module(_OF_ESTIMATES)
         try:
             recomputed = self._replay_outcome.outcomes
-            table = estimates(run, self._estimator, recomputed, self._departed)
+            table: EstimateTable = made.estimates(run, self._estimator, recomputed, self._departed)
         except AuditError as error:
             self._checks.add(10, [as_finding(error)])
             return None
-        left_out = why_no_pair(run, table)
+        left_out = made.why_no_pair(run, table)
         if left_out is not None:
             self._checks.add(10, [Finding(left_out)])
             self._checks.sum_up(10, "every control or treatment diverged")
             return None
-        near = near_copies(table.distances)
+        near = made.near_copies(table.distances)
         if near is not None:
             self._checks.warn(10, near)
         notes = (self._another, self._reused, near, look_note(run.manifest))
-        seen = [note for note in notes if note is not None]
-        table = replace(table, notes=(*seen, *table.notes))
+        table = replace(table, notes=(*filter(None, notes), *table.notes))
         label = "" if self._replayed == "all" else "; not every table was recomputed"
         if self._request.pilot is not None and self._reused is None:
             label += f"; {NONE_AGAIN}"

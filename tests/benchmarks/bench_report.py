@@ -36,7 +36,7 @@ from auditkit.evidence.reader import RunEvidence
 from auditkit.formats.statements import manifest_from_statement
 from auditkit.signing.envelopes import open_envelope
 from auditkit.statistics.estimands import estimate
-from auditkit.verification.procedure import branch_tables
+from auditkit.verification.branch_tables import branch_tables
 
 verify = command.verify_path
 spent = 0.0

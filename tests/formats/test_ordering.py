@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditkit.formats import ordering
+from auditkit.formats.flat_order import FlatOrder
 from auditkit.formats.ordering import (
     PADDING,
     Batch,
@@ -169,3 +170,11 @@ def test_the_digest_is_of_sizes_and_pairs(batches: list[Batch], together: int) -
         patch.setattr(ordering, "_HASHED_TOGETHER", together)
         assert order_sha256(batches) == hashlib.sha256(stream).hexdigest()
         assert order_sha256([b[::-1][::-1] for b in batches]) == hashlib.sha256(stream).hexdigest()
+
+
+@given(BATCHES, st.integers(0, 8))
+def test_a_whole_and_its_tail_are_hashed_as_each_alone(batches: list[Batch], first: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ordering, "_HASHED_TOGETHER", 2)
+        found = ordering.whole_and_tail_sha256(FlatOrder.of(batches), first)
+    assert found == (order_sha256(batches), order_sha256(batches[first:]))

@@ -96,7 +96,11 @@ def _order(n_samples: int) -> Any:
         [_order(3).astype(">i8"), _order(3)],
     ],
 )
-def test_digests_of_many_orders_are_those_of_each(order: list[Any]) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 1024])
+def test_digests_of_many_orders_are_those_of_each(
+    monkeypatch: pytest.MonkeyPatch, order: list[Any], at_once: int
+) -> None:
+    monkeypatch.setattr(recipes, "_ORDERS_AT_ONCE", at_once)
     expected = b"".join(recipes.order_digest(EVIDENCE_RECIPE, step) for step in order)
     assert recipes.order_digests(FlatOrder.of(order)) == expected
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from auditkit.errors import FormatError
-from auditkit.formats import tensor_file
+from auditkit.formats import stored_order, tensor_file
 from auditkit.formats.ordering import Batch
 from auditkit.formats.run_files import (
     Outcome,
@@ -21,8 +23,9 @@ from auditkit.formats.run_files import (
     trace_from_tensors,
     trace_to_tensors,
 )
+from auditkit.records import tensor
 from auditkit.records.evidence import Trace
-from auditkit.records.tensor import RawTensor
+from auditkit.records.tensor import FileTensor, RawTensor
 
 names = st.text("abcdefgh/_:0", min_size=1, max_size=12).filter(
     lambda name: name not in ("step", "loss_bits")
@@ -254,6 +257,68 @@ def test_any_tensors_are_read_or_refused(tensors: dict[str, RawTensor]) -> None:
             assert read(tensors, what="fuzz") is not None
         except FormatError:
             continue
+
+
+def stored(tensors: Mapping[str, RawTensor]) -> dict[str, FileTensor]:
+    """The same tensors, as those of a file that are read when they are asked for."""
+    return tensor_file.from_file(*_file_of(tensor_file.to_bytes(tensors)), what="x")[0]
+
+
+def _file_of(data: bytes) -> tuple[tensor_file.Read, int]:
+    return lambda start, n_bytes: data[start : start + n_bytes], len(data)
+
+
+@pytest.fixture(scope="module")
+def small_pieces() -> Iterator[None]:
+    """Little of a file is in memory at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (stored_order, tensor):
+            patch.setattr(module, "PIECE_BYTES", 40)
+        yield
+
+
+@pytest.mark.usefixtures("small_pieces")
+@given(any_file)
+def test_what_stays_in_a_file_is_read_or_refused_alike(tensors: dict[str, RawTensor]) -> None:
+    for read in (trace_from_tensors, order_from_tensors):
+        texts = []
+        for given_as in (tensors, stored(tensors)):
+            try:
+                texts.append(type(read(given_as, what="fuzz")).__name__)
+            except FormatError as error:
+                texts.append(str(error))
+        assert texts[0] == texts[1]
+
+
+@pytest.mark.usefixtures("small_pieces")
+@given(traces())
+def test_a_trace_that_stays_in_its_file_is_the_one_in_memory(trace: Trace) -> None:
+    found = trace_from_tensors(stored(trace_to_tensors(trace)), what="x")
+    assert (found.first_step, found.n_rows) == (trace.first_step, trace.n_rows)
+    assert found.first_difference(trace) is None
+    assert {name: column[:] for name, column in found.columns.items()} == trace.columns
+    assert found.loss_bits[:] == trace.loss_bits
+
+
+@pytest.mark.usefixtures("small_pieces")
+@given(st.lists(st.integers(-2, 3), min_size=12, max_size=12), st.integers(0, 4), st.integers(0, 4))
+def test_an_order_that_stays_in_its_file_is_the_one_in_memory(
+    values: list[int], first: int, stop: int
+) -> None:
+    tensors = {"order": raw("int64", (3, 2, 2), np.reshape(values, (3, 2, 2)))}
+    try:
+        expected = order_from_tensors(tensors, what="fuzz").flat
+    except FormatError as refused:
+        with pytest.raises(FormatError, match=re.escape(str(refused))):
+            order_from_tensors(stored(tensors), what="fuzz")
+        return
+    found = order_from_tensors(stored(tensors), what="fuzz").flat
+    for one, other in ((found, expected), (found.part(first, stop), expected.part(first, stop))):
+        assert len(one) == len(other)
+        assert np.array_equal(one.pairs, other.pairs)
+        assert np.array_equal(one.sizes, other.sizes)
+        assert np.array_equal(one.ends, other.ends)
+        assert all(map(np.array_equal, one.batches(), other.batches()))
 
 
 @given(st.lists(st.integers(-3, 3), min_size=8, max_size=8))

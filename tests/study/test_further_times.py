@@ -28,7 +28,7 @@ from auditkit.records.report import VerificationReport
 from auditkit.replay.attempts import Attempt, SeedComparison
 from auditkit.signing.keys import PrivateKey
 from auditkit.statistics.estimands import estimate
-from auditkit.verification.procedure import branch_tables
+from auditkit.verification.branch_tables import branch_tables
 from auditkit.verification.report_json import check_agreement, report_from_json
 from auditkit.verification.reproduction import compare_studies, read_study
 

@@ -35,7 +35,7 @@ from auditkit.signing.keys import PrivateKey
 from auditkit.statistics.estimands import estimate
 from auditkit.statistics.looks import NO_LABELS
 from auditkit.statistics.metrics import DISTANCES, SIGNED
-from auditkit.verification.procedure import branch_tables
+from auditkit.verification.branch_tables import branch_tables
 from auditkit.verification.report_json import report_from_json
 
 TARGET = "observed_study.py:make_program"

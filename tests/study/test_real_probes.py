@@ -36,7 +36,7 @@ from auditkit.signing.keys import PrivateKey
 from auditkit.statistics.estimands import estimate
 from auditkit.statistics.looks import NO_TARGETS
 from auditkit.statistics.real_outputs import CONSTANT_TARGETS
-from auditkit.verification.procedure import branch_tables
+from auditkit.verification.branch_tables import branch_tables
 
 TARGET = "real_study.py:make_program"
 STUDY = PLAN.changed(

@@ -38,7 +38,7 @@ from auditkit.statistics.metrics import kl
 from auditkit.statistics.positions import DISTANCES_BY_POSITION, PositionTable, position_tables
 from auditkit.study.request import StudyRequest, resolve
 from auditkit.study.runner import run_study
-from auditkit.verification.procedure import branch_tables
+from auditkit.verification.branch_tables import branch_tables
 
 TARGET = "token_study.py:make_program"
 STUDY = PLAN.changed(
