@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from auditkit.errors import RestoreMismatch
-from auditkit.observe.values.stored import TENSORS, Saved, copied
+from auditkit.observe.values.stored import TENSORS, Saved, StoredTensor, copied
 from auditkit.observe.values.tensors import Leaves
 from auditkit.records.sharding import Shard, Sharding
 
@@ -121,7 +121,9 @@ def _shard(tensor: Any) -> Shard:
     return Shard(shape, first)
 
 
-def _placed(name: str, entry: str, leaf: Any, shard: Shard, parameter: Any) -> Tensor:
+def _placed(
+    name: str, entry: str, leaf: Any, shard: Shard, parameter: Any
+) -> Tensor | StoredTensor:
     if not is_sharded(parameter) or not isinstance(leaf, TENSORS):
         raise RestoreMismatch(
             f"{entry} is a part of a sharded tensor, and here it is none",
@@ -137,12 +139,49 @@ def _placed(name: str, entry: str, leaf: Any, shard: Shard, parameter: Any) -> T
             expected=f"rows {shard.first}.. of {shard.shape}, in a part {tuple(leaf.shape)}",
             found=f"rows {here.first}.. of {here.shape}, in a part {tuple(local.shape)}",
         )
-    placed: Tensor = type(parameter).from_local(
-        copied(leaf, local.device),
+    if isinstance(leaf, StoredTensor):
+        return StoredPart(leaf, parameter)
+    return _on_mesh(copied(leaf, local.device), parameter)
+
+
+def _on_mesh(local: Tensor, parameter: Any) -> Tensor:
+    """The tensor of which this process holds a part, sharded as a parameter is."""
+    whole: Tensor = type(parameter).from_local(
+        local,
         parameter.device_mesh,
         parameter.placements,
         run_check=False,
         shape=parameter.shape,
         stride=parameter.stride(),
     )
-    return placed
+    return whole
+
+
+class StoredPart(StoredTensor):
+    """A sharded tensor of which a file has the part of this process.
+
+    Args:
+        part: The part.
+        parameter: The live parameter that is sharded as it is.
+    """
+
+    def __init__(self, part: StoredTensor, parameter: Any) -> None:
+        self.dtype, self.shape = part.dtype, parameter.shape
+        self.is_checked, self.written = False, None
+        self._part, self._parameter = part, parameter
+
+    def stride(self) -> tuple[int, ...]:
+        """Strides in elements of the whole."""
+        return tuple(self._parameter.stride())
+
+    def new(self) -> Tensor:
+        """See :meth:`StoredTensor.new`."""
+        return _on_mesh(self._part.new(), self._parameter)
+
+    def on(self, device: torch.device | None) -> Tensor:
+        """See :meth:`StoredTensor.on`."""
+        return _on_mesh(self._part.on(device), self._parameter)
+
+    def write(self, live: Tensor) -> None:
+        """See :meth:`StoredTensor.write`."""
+        self._part.write(local_part(live))

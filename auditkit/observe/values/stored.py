@@ -189,4 +189,6 @@ def _is_plain(live: Any) -> bool:
         and live.layout is torch.strided
         and live.is_contiguous()
         and not (live.is_conj() or live.is_neg() or live.is_inference())
+        # else it has been taken away, as data-parallel wrappers do between two passes
+        and live.untyped_storage().nbytes() >= live.storage_offset() * live.itemsize + live.nbytes
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,13 +13,16 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from auditkit.errors import ProgramError, RecorderMisuse, RestoreMismatch, UncapturedState
+from auditkit.files import store
 from auditkit.observe.machine.distributed import (
     refuse_sharded,
     refuse_sharded_study,
     sharding_differences,
 )
 from auditkit.observe.state.components import StateReader, TrainingObjects
+from auditkit.observe.state.modules import copy_tensors
 from auditkit.observe.state.sharded import kept_part
+from auditkit.observe.values.codec import pack, unpack_in_place
 from auditkit.observe.values.shards import (
     is_sharded,
     local_part,
@@ -26,6 +30,7 @@ from auditkit.observe.values.shards import (
     sharding_of,
     whole_state,
 )
+from auditkit.observe.values.stored import StoredTensor, judge_written
 from auditkit.records.recording import WorldRecord
 from auditkit.records.sharding import Shard
 
@@ -91,6 +96,29 @@ def test_it_is_put_back_on_the_mesh(mesh: Any) -> None:
     assert torch.equal(local_part(tensor), torch.full((2, 3), 5.0))
     assert local_part(tensor).data_ptr() != saved["optimizer/exp_avg"]["w"].data_ptr()
     assert whole_state(saved, {}, {}) == saved
+
+
+def test_a_part_in_a_file_is_written_into_the_part_that_is_live(
+    mesh: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {"params": {"weight": sharded(mesh, torch.full((2, 3), 5.0), 8, 3)}}
+    store.write_tensors(tmp_path / "f", *pack(local_state(state)))
+    judged: list[Any] = []
+    live: Any = nn.Parameter(sharded(mesh, torch.ones(2, 3), 8, 3))
+    place = local_part(live).data_ptr()
+    with store.open_tensors(tmp_path / "f", what="f") as content:
+        stored = unpack_in_place(*content, lambda *given: judged.append(given))
+        back = whole_state(stored, sharding_of(state), {"weight": live})
+        part: Any = back["params"]["weight"]
+        made = part.on(torch.device("cpu"))
+        monkeypatch.setattr(StoredTensor, "new", None)  # which would be another one in memory
+        copy_tensors("params", {"weight": live}, back["params"])
+        judge_written(stored)
+    ((name, leaves),) = judged
+    assert torch.equal(local_part(live), torch.full((2, 3), 5.0))
+    assert local_part(live).data_ptr() == place == leaves["weight"].data_ptr()
+    assert (name, made.shape, made.placements) == ("params", live.shape, live.placements)
+    assert torch.equal(local_part(made), local_part(live))
 
 
 @pytest.mark.parametrize(

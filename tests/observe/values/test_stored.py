@@ -21,7 +21,7 @@ from auditkit.observe.state.state_dicts import load_state
 from auditkit.observe.values import unflatten
 from auditkit.observe.values.codec import Leaves, flatten, pack, unpack_in_place
 from auditkit.observe.values.digests import commitments
-from auditkit.observe.values.stored import Check, Saved, StoredTensor
+from auditkit.observe.values.stored import Check, Saved, StoredTensor, _is_plain
 
 
 class Odd(nn.Module):
@@ -189,6 +189,9 @@ def test_a_file_that_ends_early_is_an_error(tmp_path: Path, n_left: int | None) 
 
 def test_no_more_is_written_than_a_live_tensor_has_memory(tmp_path: Path) -> None:
     shared = torch.zeros(1).expand(4)  # four elements in one place
+    freed = torch.zeros(4)
+    freed.untyped_storage().resize_(8)
+    assert not _is_plain(freed)
     with (
         in_file(tmp_path / "f", {"params": {"w": torch.arange(4.0)}}) as stored,
         pytest.raises(RuntimeError),
