@@ -675,6 +675,7 @@ EXAMPLES: tuple[Any, ...] = (
         nudges=(1, 16),
         position_recipe=2,
         references="/out/given",
+        one_by_one=True,
     ),
     COST,
     Description(None),

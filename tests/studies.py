@@ -28,6 +28,7 @@ from auditkit.observe.rng.streams import capture_streams
 from auditkit.observe.state.components import State
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
+from auditkit.processes.side_by_side import SeveralProgress
 from auditkit.processes.worker_pool import RESULTS, Keep, Workers, run_apart, run_branches
 from auditkit.program.program import Program, load_factory
 from auditkit.program.session import Session, open_session
@@ -128,7 +129,7 @@ class InProcessWorkers:
         """Do a job; its answer goes through JSON, as a worker's does."""
         self.jobs.append(job)
         if job.kind == "branches":
-            return run_branches(self._one, job, report, keep=keep)
+            return run_branches(self._one, job, SeveralProgress(report, job.branches), keep=keep)
         return self._one(job, report)[0]
 
     def run_seed(

@@ -87,7 +87,7 @@ def verify(  # noqa: PLR0913 # one argument an option
         allow_code: Whether code that somebody else signed may be executed.
         arguments: Arguments of the factory that say where data lie here.
         command: Of the study of a script: its command, with ``{seed}``.
-        jobs: Seeds that are replayed at a time.
+        jobs: Processes that replay at a time: seeds, and where fewer are left, their branches.
         require: Let the exit code be 7, and the report false, where less than this is shown.
         strict: Whether this machine's own trust is set aside, and unlisted files are failures.
         threshold: How many people whose keys are trusted must have signed.

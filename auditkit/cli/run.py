@@ -68,7 +68,9 @@ from auditkit.study.seed_runs import workers_of
     "--plan", "plan_file", type=TEXT, help="A signed plan (auditkit plan) to bind the study to."
 )
 @click.option("--deviate", is_flag=True, help="Run although something differs from the plan.")
-@click.option("--jobs", type=WHOLE, help="Seeds that run at a time; by default as cores allow.")
+@click.option(
+    "--jobs", type=WHOLE, help="Seeds, then branches, at a time; by default as cores allow."
+)
 @engine_option
 @click.option(
     "--key", type=TEXT, help="Private key to sign with; else $AUDITKIT_KEY, else this machine's."

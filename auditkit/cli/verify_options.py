@@ -36,7 +36,7 @@ _SHARED_OPTIONS = (
     click.option(
         "--arg", "arguments", multiple=True, type=TEXT, help="Where data lie here; repeatable."
     ),
-    click.option("--jobs", type=WHOLE, help="Seeds that are replayed at a time."),
+    click.option("--jobs", type=WHOLE, help="Processes at a time: seeds, then branches."),
     engine_option,
     click.option("--strict", is_flag=True, help="No machine trust; unlisted files are failures."),
     click.option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import signal
@@ -32,15 +33,21 @@ def worker(control: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # who stops us need not wait for the imports
     run_job = _prepare()
     line = serve(socket.socket(fileno=control))
-    # This is a process of one job now.
+    # This is a process of one job now, and of branches that are forked from it.
     with line, line.makefile("rb") as told:
+        answer = _Answers(line, file=2)  # what a program prints goes to a file of its job
         job = from_dict(Job, canonical.loads(told.readline(), what="job"), what="job")
+
+        def lent(wanted: int) -> int:
+            answer("beside", wanted)
+            return int(told.readline() or 0)
+
         try:
-            result = run_job(job, _reporter(line), told.readline)
-            _answer(line, "result", to_dict(result))
+            result = run_job(job, _reporter(answer), told.readline, lent)
+            answer("result", to_dict(result))
             status = 0
         except AuditError as error:
-            _answer(line, "error", describe_error(error))
+            answer("error", describe_error(error))
             status = 1  # of a branch: there is no need for the next one
     # Loader workers or libraries may hold threads that would keep this process alive.
     sys.stdout.flush()
@@ -48,7 +55,28 @@ def worker(control: int) -> None:
     os._exit(status)
 
 
-def _prepare() -> Callable[[Job, Callable[[Progress], None], Callable[[], object]], Any]:
+class _Answers:
+    """Sends lines, which processes that are forked from this one may do at the same time.
+
+    Args:
+        line: Where to.
+        file: A file that all of them have, and nobody else: whoever locks it has the turn.
+    """
+
+    def __init__(self, line: socket.socket, file: int) -> None:
+        self._line = line
+        self.turn = os.dup(file)  # the program may close its own
+
+    def __call__(self, kind: str, value: Any) -> None:
+        """Send a line whole."""
+        fcntl.lockf(self.turn, fcntl.LOCK_EX)
+        try:
+            self._line.sendall(canonical.dumps({kind: value}) + b"\n")
+        finally:
+            fcntl.lockf(self.turn, fcntl.LOCK_UN)
+
+
+def _prepare() -> Callable[..., Any]:
     """Import what every job needs, once for all of them."""
     import torch  # noqa: PLC0415 # lazy for start-up time; before any parallel work
 
@@ -64,7 +92,7 @@ def _prepare() -> Callable[[Job, Callable[[Progress], None], Callable[[], object
     return run_job
 
 
-def _reporter(line: socket.socket) -> Callable[[Progress], None]:
+def _reporter(answer: _Answers) -> Callable[[Progress], None]:
     last = 0.0
 
     def report(progress: Progress) -> None:
@@ -72,10 +100,6 @@ def _reporter(line: socket.socket) -> Callable[[Progress], None]:
         now = time.monotonic()
         if now - last >= 1 / _LINES_PER_SECOND or progress.done == progress.total:
             last = now
-            _answer(line, "progress", to_dict(progress))
+            answer("progress", to_dict(progress))
 
     return report
-
-
-def _answer(line: socket.socket, kind: str, value: Any) -> None:
-    line.sendall(canonical.dumps({kind: value}) + b"\n")

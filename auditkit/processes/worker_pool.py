@@ -2,8 +2,9 @@
 
 Each is forked from one prepared process that has imported what every job needs
 (:mod:`auditkit.processes.forking`), and a job of several branches runs each in a process of its
-own. A job is told and answered on a socket of its own in JSON lines, so that whatever the user's
-program prints cannot be mistaken for an answer. No pickle.
+own, several at a time where there are free processes (:mod:`auditkit.processes.side_by_side`). A
+job is told and answered on a socket of its own in JSON lines, so that whatever the user's program
+prints cannot be mistaken for an answer. No pickle.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from auditkit.processes.interpreter import (
     WORKER_ARGUMENTS,
     isolated_environment,
 )
+from auditkit.processes.side_by_side import SeveralProgress, Slots, side_by_side
 from auditkit.processes.subprocesses import describe_exit, environment, log_tail
 from auditkit.records.environment import Environment
 from auditkit.records.job import Description, Job, JobKind, ModuleTrace, Progress
@@ -60,6 +62,7 @@ class Workers:
             installed, and have few other variables (:mod:`auditkit.processes.interpreter`); None
             for a run, whose program imports what it likes.
         fork: Whether processes are forked; if not, every one is a new interpreter.
+        slots: Processes that may be at work beside that of every seed; by default none.
     """
 
     def __init__(
@@ -68,10 +71,12 @@ class Workers:
         scratch: Path | None = None,
         *,
         fork: bool = CAN_FORK,
+        slots: Slots | None = None,
     ) -> None:
         self._variables = dict(variables or {})
         self._scratch = scratch
         self._fork = fork
+        self.slots = slots or Slots()
         #: By threads; of jobs that are not forked, by their lines.
         self._servers: dict[object, ForkServer] = {}
         self._running: set[socket.socket] = set()
@@ -111,7 +116,8 @@ class Workers:
             AuditError: What the worker raised, or :class:`ProgramFailed` when it died.
         """
         if job.kind == "branches":
-            return run_branches(self._answers, job, report, keep=keep)
+            total = SeveralProgress(report, job.branches)
+            return run_branches(self._answers, job, total, keep=keep, slots=self.slots)
         result, *others = self._answers(job, report)
         if others:
             raise _foreign_answer(job)
@@ -136,10 +142,11 @@ class Workers:
         if not job.branches:
             yield from run_apart(self, job, report, keep)
             return
-        with contextlib.closing(self._answers(job, report)) as answers:
+        total = SeveralProgress(report, job.branches)
+        with contextlib.closing(self._answers(job, total)) as answers:
             yield next(answers)
             rest = replace(job, kind="branches")
-            yield run_branches(self._answers, rest, report, answers, keep)
+            yield run_branches(self._answers, rest, total, answers, keep, self.slots)
 
     def _answers(self, job: Job, report: Report) -> Generator[Any]:
         """The results of a job, of as many of its parts as its process could be forked for."""
@@ -154,7 +161,7 @@ class Workers:
                 reason = error.strerror or str(error)
                 raise StoreError(f"cannot start a worker process: {reason}") from error
             try:
-                n_results, status = yield from _communicate(line, job, report)
+                n_results, status = yield from _communicate(line, job, report, self.slots)
                 if self._stopped:
                     raise ProgramFailed("stopped")
                 if n_results == 0:
@@ -223,6 +230,7 @@ def run_branches(
     report: Report,
     found: Iterable[BranchesResult] = (),
     keep: Keep = lambda _: None,
+    slots: Slots | None = None,
 ) -> BranchesResult:
     """Run branches, each in a process of its own.
 
@@ -230,40 +238,29 @@ def run_branches(
         run: Runs a job; the results are of as many of its branches as could be run at once, but
             of the first at least.
         job: Names the branches.
-        report: Called with progress of the whole.
+        report: Called with the progress of each branch.
         found: Results that are coming already.
-        keep: Called with each.
+        keep: Called with each, from several threads.
+        slots: Processes that may be at work beside one; by default none.
     """
     parts: dict[str, BranchesResult] = {}
 
-    def take(part: BranchesResult) -> None:
-        keep(part)
-        parts[part.branches[0].name] = part
+    def take(results: Iterable[BranchesResult]) -> None:
+        for part in results:
+            keep(part)
+            parts[part.branches[0].name] = part
 
-    for part in found:
-        take(part)
-    while missing := tuple(name for name in job.branches if name not in parts):
-        asked = missing[:1] if parts else missing
-        partial = report
-        if len(asked) < len(job.branches):
-            partial = PartialProgress(report, len(parts), len(job.branches))
-        for part in run(replace(job, branches=asked), partial):
-            take(part)
+    def run_alone(name: str) -> None:
+        take(run(replace(job, branches=(name,)), report))
+        if name not in parts:
+            raise _foreign_answer(job)
+
+    take(found)
+    if not parts:
+        take(run(job, report))
+    missing = [name for name in job.branches if name not in parts]
+    side_by_side(missing, run_alone, Slots() if slots is None or job.one_by_one else slots)
     return BranchesResult.joined([parts[name] for name in job.branches])
-
-
-class PartialProgress:
-    """Reports the progress of one of several processes of a job."""
-
-    def __init__(self, report: Report, position: int, n_parts: int) -> None:
-        self._report, self._position, self._n_parts = report, position, n_parts
-
-    def __call__(self, progress: Progress) -> None:
-        """Report it as a part of the whole."""
-        before = self._position * progress.total
-        self._report(
-            replace(progress, done=before + progress.done, total=self._n_parts * progress.total)
-        )
 
 
 def child_environment(threads: int, variables: Mapping[str, str]) -> dict[str, str]:
@@ -297,9 +294,11 @@ def describe_error(error: AuditError) -> dict[str, Any]:
 
 
 def _communicate(
-    line: socket.socket, job: Job, report: Report
+    line: socket.socket, job: Job, report: Report, slots: Slots
 ) -> Generator[Any, None, tuple[int, int | None]]:
     """Tell a job, and let its process go on when the result of a trunk has been taken.
+
+    It is lent the processes that it can use, where there are any.
 
     Yields:
         Its results.
@@ -310,26 +309,32 @@ def _communicate(
     Raises:
         AuditError: What the worker raised.
     """
-    n_results = 0
+    n_results = n_lent = 0
     _tell(line, canonical.dumps(to_dict(job)))
-    with contextlib.suppress(ConnectionResetError):
-        for answer in _answers_on(line):
-            if "progress" in answer:
-                report(from_dict(Progress, answer["progress"], what="progress"))
-            elif "result" in answer:
-                is_trunk = job.kind == "seed" and n_results == 0
-                kind: type[Any] = TrunkResult if is_trunk else RESULTS[job.kind]
-                yield from_dict(kind, answer["result"], what=f"answer of a {job.kind} job")
-                n_results += 1
-                if is_trunk:
-                    _tell(line, b"")
-            elif "error" in answer:
-                raise rebuild_error(answer["error"])
-            elif isinstance(answer.get("exit"), int):
-                return n_results, answer["exit"]
-            else:
-                raise _foreign_answer(job)
-    return n_results, None
+    try:
+        with contextlib.suppress(ConnectionResetError):
+            for answer in _answers_on(line):
+                if "progress" in answer:
+                    report(from_dict(Progress, answer["progress"], what="progress"))
+                elif "result" in answer:
+                    is_trunk = job.kind == "seed" and n_results == 0
+                    kind: type[Any] = TrunkResult if is_trunk else RESULTS[job.kind]
+                    yield from_dict(kind, answer["result"], what=f"answer of a {job.kind} job")
+                    n_results += 1
+                    if is_trunk:
+                        _tell(line, b"")
+                elif "error" in answer:
+                    raise rebuild_error(answer["error"])
+                elif isinstance(answer.get("exit"), int):
+                    return n_results, answer["exit"]
+                elif isinstance(wanted := answer.get("beside"), int) and wanted >= 0:
+                    n_lent = slots.adjust(n_lent, wanted)
+                    _tell(line, b"%d" % n_lent)
+                else:
+                    raise _foreign_answer(job)
+        return n_results, None
+    finally:
+        slots.adjust(n_lent, 0)
 
 
 def _foreign_answer(job: Job) -> ProgramFailed:

@@ -74,6 +74,7 @@ class Job:
         nudges: Scales of the placebo's nudge to try (``preflight``), until one has grown.
         position_recipe: How what is kept of a probe by position is computed, where branches of
             an earlier build stand beside it; None for the current way.
+        one_by_one: Whether a branch begins only when the one before it has ended.
     """
 
     kind: JobKind
@@ -94,6 +95,7 @@ class Job:
     nudges: tuple[int, ...] = ()
     references: str | None = None
     position_recipe: int | None = None
+    one_by_one: bool = False
 
     def version_of(self, branch: str) -> int | None:
         """Version of a branch's perturbation, or None for the current one."""
@@ -133,8 +135,8 @@ class Progress:
         seed: The study seed.
         branch: ``trunk``, ``control`` or another branch.
         step: The last step that was taken.
-        done: Steps that this job has taken.
-        total: Steps that this job will take.
+        done: Steps that this job has taken; of a worker's branch, that this branch has.
+        total: Steps that it will take.
     """
 
     seed: int

@@ -71,12 +71,15 @@ def ended_attempt(job: Job, error: OrderDrift) -> Attempt:
     return Attempt(None, {}, {}, {}, Mismatch(branch, error.step, component, (), "order drift"))
 
 
-def read_attempt(folder: Path, result: TrunkResult | BranchesResult) -> Attempt:
+def read_attempt(
+    folder: Path, result: TrunkResult | BranchesResult, recorded: SeedRecord | None = None
+) -> Attempt:
     """Read what a job left behind.
 
     Args:
         folder: The job's folder.
         result: What its worker answered.
+        recorded: The seed whose branches these are, in an order that was drawn: they come in its.
 
     Raises:
         StoreError: When a file is missing.
@@ -84,6 +87,9 @@ def read_attempt(folder: Path, result: TrunkResult | BranchesResult) -> Attempt:
     """
     is_trunk = isinstance(result, TrunkResult)
     records = (result.control,) if isinstance(result, TrunkResult) else result.branches
+    order = () if recorded is None else recorded.branches
+    place = {branch.name: n for n, branch in enumerate(order)}
+    records = tuple(sorted(records, key=lambda one: place.get(one.name, len(place))))
     names = [*(["trunk"] if is_trunk else []), *(record.name for record in records)]
     return Attempt(
         result,

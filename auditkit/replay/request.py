@@ -24,7 +24,7 @@ class ReplayRequest:
         choice: Branches (the control excluded) to replay, by seed; seeds that are absent are
             not replayed at all.
         arguments: Arguments of the factory that replace recorded ones.
-        jobs: Seeds that are replayed at the same time.
+        jobs: Processes at work at a time: of seeds, and where fewer are left, of branches.
         command: The user's own command, for a study of a script; given by the verifier, never
             taken from a record.
         tolerance: Largest mean total variation between a recorded probe table and its

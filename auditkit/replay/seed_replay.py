@@ -238,7 +238,7 @@ class SeedReplay:
             self._found.findings.extend(others)
             self._found.undecided |= bool(others)
             self._found.unexplained |= bool(others)
-        attempt = read_attempt(out, result)
+        attempt = read_attempt(out, result, self._record)
         if first:
             self._measure(attempt, out)
             self._keep_references(result, out)
@@ -270,9 +270,9 @@ class SeedReplay:
         n_replays = 1
         while n_replays < MAX_REPLAYS:
             n_replays += 1
-            varied = job
+            varied = replace(job, one_by_one=True)
             if n_replays == _REORDERED and first.ended is None:
-                varied = self._reordered(job)
+                varied = self._reordered(varied)
             try:
                 again = self._attempt(varied)
             except AuditError:
@@ -280,7 +280,7 @@ class SeedReplay:
                 break
             disagreement = find_disagreement(first, again)
             if disagreement is not None:
-                leaks = varied is not job
+                leaks = varied.branches != job.branches
                 finding = self._nondeterminism(job, disagreement, n_replays, leaks=leaks)
                 self._found.findings.append(finding)
                 self._found.unexplained = True

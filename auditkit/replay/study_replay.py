@@ -13,12 +13,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from auditkit.engines.remote_workers import RemoteWorkers, refuse_command
 from auditkit.evidence.distances import within
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import artifacts, own_data, store
+from auditkit.processes.side_by_side import Slots
 from auditkit.processes.worker_pool import Report, Workers
 from auditkit.records.fork_points import at_fork, marked, of_fork, views
 from auditkit.records.manifest import CODE_FOLDER
@@ -47,7 +49,8 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
     seeds = [record for record in run.manifest.seeds if record.seed in request.choice]
     with ExitStack() as stack:
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="auditkit-replay-"))
-        workers = _workers(request, Path(scratch))
+        slots = Slots(request.jobs, len(seeds))
+        workers = _workers(request, Path(scratch), slots)
         stack.enter_context(workers)
         judge = ImportJudge(run.manifest.program.code, Path(scratch))
         opened = OpenedJudge(run.manifest.opened, copy_code(run, Path(scratch)))
@@ -67,7 +70,7 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
         replays = [SeedReplay(task, workers, report) for task in tasks]
         with ThreadPoolExecutor(max_workers=request.jobs) as pool:
             try:
-                done = list(pool.map(SeedReplay.run, replays))
+                done = list(pool.map(partial(_run, slots), replays))
             except BaseException:
                 workers.stop()
                 pool.shutdown(wait=False, cancel_futures=True)
@@ -89,13 +92,20 @@ def replay(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOu
     )
 
 
-def _workers(request: ReplayRequest, scratch: Path) -> Workers | ScriptWorkers:
+def _run(slots: Slots, seed: SeedReplay) -> SeedResult:
+    try:
+        return seed.run()
+    finally:
+        slots.end_seed()
+
+
+def _workers(request: ReplayRequest, scratch: Path, slots: Slots) -> Workers | ScriptWorkers:
     if request.command:
         refuse_command(request.engine)
         return ScriptWorkers(request.command)
     if request.engine is not None:
         return RemoteWorkers(request.engine, request.jobs, request.variables, scratch)
-    return Workers(variables=request.variables, scratch=scratch)
+    return Workers(variables=request.variables, scratch=scratch, slots=slots)
 
 
 def _replay_forks(run: RunEvidence, request: ReplayRequest, report: Report) -> ReplayOutcome:

@@ -31,7 +31,7 @@ class StudyRequest:
         program: Where the factory is.
         plan: The plan, perturbations resolved (see :func:`resolve`).
         out: The run's folder.
-        jobs: Seeds that run at the same time, in processes of their own.
+        jobs: Processes at work at a time: of seeds, and where fewer are left, of branches.
         resume: Whether to finish an interrupted run.
         command: The user's own command, where the program is a script with a Recorder in it;
             see :func:`script_source`.

@@ -17,15 +17,9 @@ from auditkit.errors import ProgramFailed
 from auditkit.formats.structure import from_dict, to_dict
 from auditkit.processes.commands import CommandResult, Commands
 from auditkit.processes.protocol import Connection
+from auditkit.processes.side_by_side import SeveralProgress
 from auditkit.processes.subprocesses import describe_exit
-from auditkit.processes.worker_pool import (
-    RESULTS,
-    Keep,
-    PartialProgress,
-    Report,
-    rebuild_error,
-    run_apart,
-)
+from auditkit.processes.worker_pool import RESULTS, Keep, Report, rebuild_error, run_apart
 from auditkit.records.job import Job, Progress
 from auditkit.records.results import BranchesResult, TrunkResult
 
@@ -76,7 +70,8 @@ class ScriptWorkers:
         """Do a job; safe to call from several threads.
 
         A job of several branches is done in as many processes, the replica last; ``keep`` is called
-        with the result of each.
+        with the result of each. They run one after the other: nothing that a script is told by its
+        command says which branch it is, so they all write to the same places.
 
         Raises:
             AuditError: What the script's Recorder raised.
@@ -85,9 +80,9 @@ class ScriptWorkers:
         if job.kind != "branches":
             return self._run(job, report)
         parts: list[BranchesResult] = []
-        for position, name in enumerate(job.branches):
-            partial = PartialProgress(report, position, len(job.branches))
-            parts.append(self._run(replace(job, branches=(name,)), partial))
+        total = SeveralProgress(report, job.branches)
+        for name in job.branches:
+            parts.append(self._run(replace(job, branches=(name,)), total))
             keep(parts[-1])
         return BranchesResult.joined(parts)
 

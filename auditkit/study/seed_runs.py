@@ -16,6 +16,7 @@ from auditkit.engines.remote_workers import RemoteWorkers, refuse_command
 from auditkit.files import store
 from auditkit.files.run_folder import FinishedSeed, RunFolder
 from auditkit.files.run_parts import BranchPart, TrunkPart, present
+from auditkit.processes.side_by_side import Slots
 from auditkit.processes.worker_pool import Workers, run_apart
 from auditkit.records.job import Job, Progress
 from auditkit.records.manifest import CODE_FOLDER
@@ -28,16 +29,24 @@ Report = Callable[[Progress], None]
 
 
 @contextmanager
-def workers_of(request: StudyRequest, given: Workers | None) -> Iterator[Workers | ScriptWorkers]:
+def workers_of(
+    request: StudyRequest, given: Workers | None, slots: Slots | None = None
+) -> Iterator[Workers | ScriptWorkers]:
     """What runs the program; it is stopped at the end unless it was given."""
     if request.command:
         refuse_command(request.engine)
         with ScriptWorkers(request.command) as scripts:
             yield scripts
     elif given is not None:
+        if slots is not None:
+            given.slots = slots
         yield given
     else:
-        made = Workers() if request.engine is None else RemoteWorkers(request.engine, request.jobs)
+        made = (
+            Workers(slots=slots)
+            if request.engine is None
+            else RemoteWorkers(request.engine, request.jobs)
+        )
         with made as workers:
             yield workers
 
@@ -52,13 +61,19 @@ def run_seeds(
     request = replace(request, position_recipe=_position_recipe(request, folder))
     finished: dict[int, tuple[FinishedSeed, ...]] = {}
     run = _run_forks if request.plan.further_forks else _run_seed
+    slots = Slots(request.jobs, len(request.seeds))
+
+    def run_seed(seed: int) -> tuple[FinishedSeed, ...]:
+        try:
+            return run(workers, request, folder, seed, report)
+        finally:
+            slots.end_seed()
+
     with (
-        workers_of(request, given) as workers,
+        workers_of(request, given, slots) as workers,
         ThreadPoolExecutor(max_workers=request.jobs) as pool,
     ):
-        running = {
-            pool.submit(run, workers, request, folder, seed, report): seed for seed in request.seeds
-        }
+        running = {pool.submit(run_seed, seed): seed for seed in request.seeds}
         try:
             ended, _ = wait(running, return_when=FIRST_EXCEPTION)
             for future, seed in running.items():  # of several that failed, the first is raised

@@ -38,7 +38,7 @@ class ReproductionRequest:
     Attributes:
         out: Folder of the new study.
         arguments: Arguments of the factory that replace recorded ones.
-        jobs: Seeds that run at the same time.
+        jobs: Processes at work at the same time.
         resume: Whether to finish an interrupted reproduction.
         command: The user's own command, for the study of a script.
         engine: Has the jobs done on other machines (:mod:`auditkit.engines`); None for here.

@@ -34,7 +34,7 @@ class VerifyRequest:
         strict: Whether unlisted files are failures.
         allow_code: Whether code signed by somebody else's key may be executed.
         arguments: Arguments of the factory that replace recorded ones.
-        jobs: Seeds that are replayed at the same time; None for as many as cores allow.
+        jobs: Processes that replay at a time; None for as many as cores allow.
         command: The verifier's own command for the study of a script.
         threshold: How many people whose keys are trusted must have signed.
         budget: Seconds to spend on replay, as many branches as fit; None for no limit.

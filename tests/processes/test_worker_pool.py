@@ -12,19 +12,28 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cli_shell import PATIENCE, is_running, names_in, wait_for
+from record_examples import ENVIRONMENT
 from studies import PLAN, PROGRAMS
 
 from auditkit import errors
 from auditkit.errors import AuditError, OrderDrift, ProgramFailed, StoreError
 from auditkit.processes import worker_pool
-from auditkit.processes.worker_pool import Workers, child_environment, describe_error
+from auditkit.processes.side_by_side import Slots
+from auditkit.processes.worker_pool import (
+    Workers,
+    child_environment,
+    describe_error,
+    run_branches,
+)
 from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
 from auditkit.records.job import Description, Job, JobKind, ProgramSource, Progress
 from auditkit.records.preflight import Preflight
+from auditkit.records.results import BranchesResult
 
 #: The beginning of every worker here, which does its job without being forked: ``job`` is what it
 #: was told, ``answer`` sends a line.
@@ -111,6 +120,84 @@ def test_an_answer_of_another_shape_is_refused(worker: Worker) -> None:
         pytest.raises(AuditError, match="answer of a describe job"),
     ):
         workers.run(job())
+
+
+# Processes that are lent
+
+
+@pytest.mark.parametrize(("asked", "lent"), [([1], [1]), ([5, 1, 0, 9], [2, 1, 0, 2]), ([0], [0])])
+def test_a_job_is_lent_what_is_free_and_gives_it_back(
+    worker: Worker, asked: list[int], lent: list[int]
+) -> None:
+    worker(
+        "told = line.makefile()\n"
+        f"for n, expected in zip({asked}, {lent}):\n"
+        "    answer({'beside': n})\n"
+        "    assert int(told.readline()) == expected\n"
+        f"answer({_PLAN_NONE})"
+    )
+    slots = Slots(jobs=3)
+    with Workers(fork=False, slots=slots) as workers:
+        assert workers.run(job()) == Description(None)
+    assert slots.adjust(0, 100) == 2
+
+
+def test_what_was_lent_to_a_job_that_died_is_not_lost(worker: Worker) -> None:
+    worker("answer({'beside': 2})\nline.makefile().readline()\nos.kill(os.getpid(), 9)")
+    slots = Slots(jobs=3)
+    with Workers(fork=False, slots=slots) as workers, pytest.raises(ProgramFailed, match="SIGKILL"):
+        workers.run(job())
+    assert slots.adjust(0, 100) == 2
+
+
+@pytest.mark.parametrize("number", ["-1", "'2'", "None", "1.5", "[1]"])
+def test_a_number_of_processes_that_is_none_is_no_answer(worker: Worker, number: str) -> None:
+    worker(f"answer({{'beside': {number}}})\nanswer({_PLAN_NONE})")
+    assert str(failure()) == "seed 3: the program wrote to auditkit's own pipe"
+
+
+def part_of(name: str) -> BranchesResult:
+    """The result of a branch of which nothing else is looked at."""
+    record: Any = SimpleNamespace(name=name)
+    return BranchesResult((record,), ENVIRONMENT, ())
+
+
+@pytest.mark.parametrize(("one_by_one", "n_at_once"), [(False, 2), (True, 1)])
+def test_branches_that_cannot_be_forked_run_at_once_too_and_come_in_order(
+    one_by_one: bool, n_at_once: int
+) -> None:
+    names = ("a", "b", "c", "d", "replica")
+    together, lock = threading.Barrier(n_at_once), threading.Lock()
+    running: list[str] = []
+    most: list[int] = []
+
+    def run(asked: Job, _: object) -> list[BranchesResult]:
+        name = asked.branches[0]
+        with lock:
+            running.append(name)
+            most.append(len(running))
+        if name in ("b", "c"):
+            together.wait(PATIENCE)
+            time.sleep(0.02)  # room for one that should not have begun
+        with lock:
+            running.remove(name)
+        return [part_of(name)]
+
+    asked, kept = job("branches", branches=names, one_by_one=one_by_one), list[str]()
+    result = run_branches(
+        *(run, asked, lambda _: None),
+        keep=lambda part: kept.append(part.branches[0].name),
+        slots=Slots(jobs=2),
+    )
+    assert tuple(branch.name for branch in result.branches) == names
+    assert sorted(kept) == sorted(names)
+    assert (max(most), most[-1], kept[-1]) == (n_at_once, 1, "replica")
+
+
+def test_a_process_that_answers_for_another_branch_is_told_so() -> None:
+    asked = job("branches", branches=("a", "b"))
+    with pytest.raises(ProgramFailed, match="wrote to auditkit's own pipe"):
+        run_branches(lambda *_: [part_of("a")], asked, lambda _: None)
 
 
 # Errors

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,37 @@ def dies_in_a_branch(seed: int) -> ak.Program:
         return inner(model, batch)
 
     return replace(program, loss=loss)
+
+
+def meeting(seed: int, room: str) -> ak.Program:
+    """Branches of which the first waits for the second.
+
+    Each notes in ``room`` at its first step how many have begun, and how many of them are there.
+    """
+    program = tiny_study.make_program(seed)
+    inner, born = program.loss, os.getpid()
+    assert inner is not None
+    steps = itertools.count()
+
+    def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        if os.getpid() != born and next(steps) == 0:
+            _meet(Path(room))
+        return inner(model, batch)
+
+    return replace(program, loss=loss)
+
+
+def _meet(room: Path) -> None:
+    processes = room.with_suffix(".processes")
+    processes.mkdir(exist_ok=True)
+    (processes / str(os.getpid())).touch()
+    begun = [int(path.name) for path in processes.iterdir()]
+    alive = [pid for pid in begun if Path(f"/proc/{pid}").exists()]
+    with room.open("a", encoding="utf-8") as log:
+        log.write(f"{len(begun)} {len(alive)}\n")
+    until = time.monotonic() + 60
+    while len(list(processes.iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
 
 
 def _thread() -> object:

@@ -27,6 +27,7 @@ from studies import (
 from auditkit.errors import OrderDrift, ProgramFailed, RestoreMismatch
 from auditkit.evidence.reader import RunEvidence
 from auditkit.formats.structure import to_dict
+from auditkit.processes.side_by_side import Slots
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.environment import Environment
 from auditkit.records.job import Description, Job, ProgramSource
@@ -132,6 +133,43 @@ def test_one_repetition_runs_other_branches_before(forged: Run) -> None:
         everything[::-1],
         everything,
     ]
+
+
+def test_only_the_first_replay_runs_branches_at_once(forged: Run) -> None:
+    # What one leaves behind for the next shows where they come one after the other.
+    forging.edit_trace(forged, "carry", 9, "params")
+    spy, _ = replay_with(SpyingWorkers(forged), forged)
+    assert [job.one_by_one for job in spy.jobs] == [False, False, True, True, True]
+
+
+def test_a_replay_has_as_many_processes_as_it_is_allowed(small: Run) -> None:
+    given: list[Slots] = []
+
+    def workers(slots: Slots, **_: object) -> InProcessWorkers:
+        given.append(slots)
+        assert slots.adjust(0, 100) == 2  # of three, the seed has one
+        assert slots.adjust(2, 0) == 0
+        return InProcessWorkers(small.manifest.environment)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("auditkit.replay.study_replay.Workers", workers)
+        request = ReplayRequest({0: ()}, {}, jobs=3)
+        replay(RunEvidence(small.folder, small.manifest), request, lambda _: None)
+    assert given[0].adjust(0, 100) == 3  # it has ended
+
+
+def test_what_is_found_comes_in_the_plans_order_whatever_order_was_drawn(
+    forged: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("auditkit.replay.seed_replay.MAX_REPLAYS", 1)
+    names = forged.manifest.plan.branch_names[1:]
+    for name in names:
+        forging.edit_outcome(forged, name, "T", forging.flatter)
+    spy, outcome = replay_with(SpyingWorkers(forged), forged, names[::-1])
+    assert spy.jobs[1].branches == names[::-1]
+    places = [f"seed 0, {name}" for name in names]
+    assert [finding.where for finding in outcome.findings] == places
+    assert list(dict.fromkeys(distance.where for distance in outcome.distances)) == places
 
 
 def test_no_nondeterminism_is_said_to_have_been_seen_in_so_many_replays(forged: Run) -> None:

@@ -30,6 +30,7 @@ from auditkit.diagnose.run_list import find_runs
 from auditkit.errors import PlanError, UnknownPerturbation
 from auditkit.files import artifacts, store
 from auditkit.formats.schema import check as check_schema
+from auditkit.processes.side_by_side import Slots
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.job import Job, ProgramSource
@@ -490,6 +491,25 @@ def test_an_order_of_batches_that_is_the_controls_is_refused_with_the_seeds(
         resolve(plan, DECLARATIONS)
     resolve(plan.changed(perturbations=[name.replace("batch", "sample")]), DECLARATIONS)
     resolve(plan.changed(window=5), DECLARATIONS)
+
+
+def test_branches_have_the_processes_that_no_seed_needs(shell: Shell) -> None:
+    free: list[int] = []
+
+    class Counting(InProcessWorkers):
+        slots = Slots()
+
+        def run(self, job: Job, *told: Any) -> Any:
+            free.append(self.slots.adjust(0, 100))
+            self.slots.adjust(free[-1], 0)
+            raise PlanError("enough")
+
+    workers: Any = Counting()
+    asked = request(shell.folder / "out", jobs=5, preflight=PREFLIGHT)
+    with pytest.raises(PlanError, match="enough"):
+        run_study(asked, SigningKey(None, "", "test"), workers=workers)  # type: ignore[arg-type]
+    assert free[0] == 5 - len(asked.seeds) > 0
+    assert workers.slots.adjust(0, 100) == 5
 
 
 def test_a_failing_seed_stops_the_others(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from auditkit.errors import StoreError
 from auditkit.files.store import read_bytes
 from auditkit.observe.rng.streams import capture_streams
 from auditkit.processes.fork_server import CAN_FORK
+from auditkit.processes.side_by_side import n_ready
 
 _PROC = Path("/proc/self")
 
@@ -97,29 +99,57 @@ class Forks:
         """
         if not self.can_fork:
             return True
-        sys.stdout.flush()
-        sys.stderr.flush()
-        streams = capture_streams()
-        pid = os.fork()
+        pid = _fork()
         if pid == 0:
-            streams.restore()  # Python seeds its own anew in every new process
             return True
         _, status = os.waitpid(pid, 0)
         if status:
             _end_like(os.waitstatus_to_exitcode(status))
         return False
 
-    def each(self, names: Sequence[str]) -> str:
-        """Fork a process for every branch, one after the other.
+    def each(self, names: Sequence[str], lent: Callable[[int], int] = lambda _: 0) -> str:
+        """Fork a process for every branch, in their order.
+
+        Args:
+            names: The branches.
+            lent: Called with how many processes beside one could be at work; says how many may.
 
         Returns:
             In every process the branch that it is to run. The process that forked does not come
             back; where it cannot fork it comes back with the first branch.
         """
-        for name in names:
-            if self.begin():
-                return name
+        if not self.can_fork:
+            return names[0]
+        waiting, running, at_once, failed = deque(names), set[int](), 1, 0
+        while waiting or running:
+            useful = len(running) + n_ready(waiting, len(running))
+            if useful != at_once:
+                at_once = 1 + lent(useful - 1)
+            while n_ready(waiting, len(running)) and len(running) < at_once:
+                name = waiting.popleft()
+                pid = _fork()
+                if pid == 0:
+                    return name
+                running.add(pid)
+            pid, status = os.wait()
+            running.discard(pid)
+            if status:  # those that are running are worth their end
+                failed = failed or status
+                waiting.clear()
+        if failed:
+            _end_like(os.waitstatus_to_exitcode(failed))
         os._exit(0)
+
+
+def _fork() -> int:
+    """Fork a process with the same random streams; 0 in the new one."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    streams = capture_streams()
+    pid = os.fork()
+    if pid == 0:
+        streams.restore()  # Python seeds its own anew in every new process
+    return pid
 
 
 def _end_like(code: int) -> None:

@@ -78,7 +78,12 @@ Result = (
 )
 
 
-def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None) -> Result:
+def run_job(
+    job: Job,
+    report: Report,
+    wait: Callable[[], object] = lambda: None,
+    lent: Callable[[int], int] = lambda _: 0,
+) -> Result:
     """Do a job.
 
     Of a job of several branches, this returns in as many processes, in each with one result.
@@ -88,6 +93,7 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
         report: Called with the progress, many times a second.
         wait: Called between trunk and branches of a ``seed`` job; returns when fork and order are
             where the job says.
+        lent: How many processes beside one may be at work of so many as could be.
 
     Raises:
         AuditError: Whatever went wrong.
@@ -98,14 +104,16 @@ def run_job(job: Job, report: Report, wait: Callable[[], object] = lambda: None)
             return environment()
     folder, target = Path(job.program.folder), job.program.target
     with deterministic(threads), watched_imports(folder, target) as watch:
+        before = Unforkable.now()  # what the watch holds
+        branches = partial(_branches, before, (lambda _: 0) if job.one_by_one else lent)
         kinds: dict[str, Callable[[Job, LoadedFactory, Report], Result]] = {
             "describe": _describe,
             "build": _build,
             "preflight": _preflight,
             "register": _register,
             "trunk": _trunk,
-            "branches": partial(_branches, before := Unforkable.now()),  # what the watch holds
-            "seed": partial(_seed, before, wait),
+            "branches": branches,
+            "seed": partial(_seed, before, wait, branches),
             "modules": _modules,
         }
         with unchanged_settings():
@@ -134,7 +142,11 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
 
 
 def _branches(
-    before: Unforkable | None, job: Job, factory: LoadedFactory, report: Report
+    before: Unforkable | None,
+    lent: Callable[[int], int],
+    job: Job,
+    factory: LoadedFactory,
+    report: Report,
 ) -> BranchesResult:
     """Run one of the job's branches; the others in forks of this process, where it can be forked.
 
@@ -147,12 +159,9 @@ def _branches(
         look_up_packages()
         if job.code is not None:
             import_notes()
-        forks = Forks(before)
-        name = forks.each(job.branches)
+        name = Forks(before).each(job.branches, lent)
         steps = plan.horizon - plan.fork_at
-        base = job.branches.index(name) * steps - plan.fork_at
-        total = steps * len(job.branches)
-        report_step = _step_reporter(report, job.seed, total, _constant(name), base)
+        report_step = _step_reporter(report, job.seed, steps, _constant(name), -plan.fork_at)
         with _error_location(name):
             record = _branch(job, session, name, report_step)
     return branch_result(job, record, built)
@@ -161,6 +170,7 @@ def _branches(
 def _seed(
     before: Unforkable | None,
     wait: Callable[[], object],
+    branches: Callable[[Job, LoadedFactory, Report], BranchesResult],
     job: Job,
     factory: LoadedFactory,
     report: Report,
@@ -173,7 +183,7 @@ def _seed(
     if Forks(before).begin():
         return _trunk(job, factory, report)
     wait()
-    return _branches(before, job, factory, report)
+    return branches(job, factory, report)
 
 
 def _examine(plan: StudyPlan, session: Session) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 import shutil
+import signal
+import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import forging
 import pytest
+from cli_shell import wait_for
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from studies import (
     PLAN,
@@ -32,14 +37,17 @@ from auditkit.errors import (
     ReplicaMismatch,
     UncapturedState,
 )
+from auditkit.processes.side_by_side import Slots
 from auditkit.processes.worker_pool import Workers
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.plan import StudyPlan
+from auditkit.records.results import BranchesResult
 from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
 from auditkit.study.request import StudyRequest, resolve
 from auditkit.study.runner import run_study
+from auditkit.study.worker.branch_processes import Forks
 
 #: As few branches as there can be, and one that changes nothing.
 SMALL = StudyPlan(3, 2, 7, [4], ["carry", "order-reverse"], placebos=1)
@@ -181,6 +189,113 @@ def test_what_a_fork_would_share_or_lack_gives_every_branch_a_new_process(
     calls = Counter(calls_of(tmp_path, forked, holds))
     # Before the study twice by one process and once by another; then by the trunk's and branches'.
     assert sorted(calls.values(), reverse=True) == [2, *[1] * (1 + 1 + N_BRANCHES)]
+
+
+def test_branches_that_run_at_once_leave_the_bytes_of_those_that_do_not(
+    tmp_path: Path, forked: Workers
+) -> None:
+    room, names = tmp_path / "room", ("carry", "order-reverse", "placebo-0", "replica")
+    source = ProgramSource("tiny_study.py:make_program", str(PROGRAMS), {})
+    forked.run(trunk := Job("trunk", source, SMALL, 4, str(folder(tmp_path, "trunk"))))
+    fork, order = (f"{trunk.out}/{stem}.safetensors" for stem in ("fork", "order"))
+    apart = replace(trunk, kind="branches", fork=fork, order=order, branches=names)
+    meeting = ProgramSource("held_study.py:meeting", str(PROGRAMS), {"room": str(room)})
+    at_once = replace(apart, program=meeting)
+    results = []
+    for job, slots in ((apart, Slots()), (at_once, Slots(jobs=2))):
+        forked.slots = slots
+        out = folder(tmp_path, job.program.target)
+        result: BranchesResult = forked.run(replace(job, out=str(out)))
+        files = {file.name: file.read_bytes() for file in out.iterdir()}
+        results.append((result.branches, files))
+    assert results[0] == results[1]
+    assert len(results[0][1]) >= 2 * N_BRANCHES
+    # Two are at work in every branch but the replica, which is alone.
+    met = [tuple(map(int, line.split())) for line in room.read_text().splitlines()]
+    assert len(met) == N_BRANCHES
+    assert max(alive for _, alive in met) == 2
+    assert met[-1] == (N_BRANCHES, 1)
+    assert forked.slots.adjust(0, 9) == 1
+
+
+def folder(above: Path, name: str) -> Path:
+    """A new folder, of the name that a seed's has."""
+    made = above / name.replace(":", "-") / "seed-0004"
+    made.mkdir(parents=True)
+    return made
+
+
+def outcome_of_forks(
+    tmp_path: Path,
+    names: Sequence[str],
+    lent: Callable[[int], int],
+    run_one: Callable[[str], object],
+) -> tuple[int, list[tuple[str, str]]]:
+    """How a process ended that forked branches, and what they and it noted, in its order."""
+    notes = tmp_path / "notes"
+
+    def note(*words: object) -> None:
+        with notes.open("a", encoding="utf-8") as file:
+            file.write(" ".join(map(str, words)) + "\n")
+
+    def asked(wanted: int) -> int:
+        note("asked", wanted)
+        return lent(wanted)
+
+    pid = os.fork()
+    if pid == 0:  # nothing of the tests may go on here
+        try:
+            forks = Forks(None)
+            forks.can_fork = True
+            name = forks.each(names, asked)
+            note("began", name)
+            run_one(name)
+            note("ended", name)
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    lines = [tuple(line.split()) for line in notes.read_text().splitlines()]
+    return os.waitstatus_to_exitcode(status), [(what, name) for what, name in lines]
+
+
+def at_once(notes: Sequence[tuple[str, str]]) -> list[int]:
+    """How many branches were at work when each began."""
+    running = itertools.accumulate({"began": 1, "ended": -1}.get(what, 0) for what, _ in notes)
+    return [n for n, (what, _) in zip(running, notes, strict=True) if what == "began"]
+
+
+def test_no_more_branches_are_forked_than_may_be_at_work(tmp_path: Path) -> None:
+    names = ["a", "b", "c", "d", "e", "replica"]
+
+    def run_one(_: str) -> None:  # the first three are there at once
+        wait_for(lambda: (tmp_path / "notes").read_text().count("began") >= 3)
+
+    status, notes = outcome_of_forks(tmp_path, names, lambda wanted: min(wanted, 2), run_one)
+    assert status == 0
+    assert sorted(name for what, name in notes if what == "ended") == names
+    assert max(at_once(notes)) == 3
+    assert notes[-2:] == [("began", "replica"), ("ended", "replica")]
+    asked = [int(n) for what, n in notes if what == "asked"]
+    assert asked[0] == 4  # five branches but the first, and not the replica
+    assert asked[-1] == 0  # what is not needed any more is given back
+
+
+def test_branches_are_forked_one_by_one_where_nothing_is_lent(tmp_path: Path) -> None:
+    names = ["a", "replica", "b"]
+    status, notes = outcome_of_forks(tmp_path, names, lambda _: 0, lambda _: None)
+    assert (status, at_once(notes)) == (0, [1, 1, 1])
+    assert [name for what, name in notes if what == "began"] == names
+
+
+def test_when_a_branch_dies_those_that_run_end_and_no_further_one_begins(tmp_path: Path) -> None:
+    def run_one(name: str) -> None:
+        if name == "a":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.2)
+
+    status, notes = outcome_of_forks(tmp_path, ["a", "b", "c", "replica"], lambda _: 1, run_one)
+    assert status == -signal.SIGKILL
+    assert [name for what, name in notes if what == "ended"] == ["b"]
 
 
 def test_what_a_branch_counts_reaches_no_other_branch(tmp_path: Path, forked: Workers) -> None:

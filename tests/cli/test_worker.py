@@ -1,0 +1,40 @@
+"""What the processes of one job say on one line, at the same time."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+
+from auditkit.cli.worker import _Answers
+
+#: Far more than a socket takes at once.
+_LENGTH = 1_000_000
+_N = 4
+
+
+def test_long_answers_of_several_processes_come_whole() -> None:
+    ours, theirs = socket.socketpair()
+    with tempfile.TemporaryFile() as log, ours:
+        with theirs:
+            answer = _Answers(theirs, log.fileno())
+            pids = [_saying(answer, n, ours) for n in range(_N)]
+            os.close(answer.turn)
+        with ours.makefile("rb") as lines:
+            found = [json.loads(line)["result"] for line in lines]
+    assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * _N
+    assert sorted(found) == [str(n) * _LENGTH for n in range(_N)]
+
+
+def _saying(answer: _Answers, n: int, ours: socket.socket) -> int:
+    pid = os.fork()
+    if pid == 0:  # nothing of the tests may go on here
+        status = 1
+        try:
+            ours.close()  # else it would wait for itself where nobody listens any more
+            answer("result", str(n) * _LENGTH)
+            status = 0
+        finally:
+            os._exit(status)
+    return pid
