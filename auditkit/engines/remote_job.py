@@ -22,6 +22,7 @@ from auditkit.errors import AuditError, ProgramFailed, StoreError
 from auditkit.formats import canonical
 from auditkit.formats.structure import to_dict
 from auditkit.processes.worker_pool import Workers, describe_error
+from auditkit.records.environment import Environment
 from auditkit.records.job import Job, Progress
 from auditkit.records.results import BranchesResult
 
@@ -62,8 +63,7 @@ def _answer(order: Order) -> Answer:
     pool = _pool_of(order)
     with pool.used():
         if order.environment is not None:
-            here = pool.workers.run(replace(order.job, kind="environment"))
-            refuse_other(order.environment, here, socket.gethostname())
+            refuse_other(order.environment, pool.environment(order.job), socket.gethostname())
         if order.task is None:
             return Answer(result=to_dict(pool.workers.run(order.job)))
         outbox = Outbox(Path(order.task))
@@ -114,6 +114,14 @@ class _Pool:
         self.workers = workers
         self.n_running = 0
         self.since = time.monotonic()
+        self._environments: dict[int, Environment] = {}
+
+    def environment(self, job: Job) -> Environment:
+        """Where a job would run: of all that are forked from one process the same, by threads."""
+        threads = job.plan.threads if job.plan else 1
+        if threads not in self._environments:
+            self._environments[threads] = self.workers.run(replace(job, kind="environment"))
+        return self._environments[threads]
 
     def used(self) -> _Use:
         """Keep it while the block runs."""

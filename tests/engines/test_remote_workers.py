@@ -222,6 +222,24 @@ def test_a_worker_with_another_environment_is_refused_before_it_begins(
     assert not outs[1].exists() or not artifacts.list_files(outs[1])
 
 
+def test_a_worker_is_asked_once_for_what_all_its_processes_have(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    class Counting(InProcessWorkers):
+        def run(self, job: Job, *told: Any) -> Any:
+            asked.append(job.kind)
+            return super().run(job, *told)
+
+    monkeypatch.setattr(remote_job, "Workers", lambda **_: Counting())
+    with RemoteWorkers(ThreadEngine(), 1) as workers:
+        for name in "abc":
+            out = str(tmp_path / name / "seed-0000")
+            workers.run(Job("trunk", ProgramSource(TINY, str(program), {}), SMALL, 0, out))
+    assert asked == ["trunk", "environment", "trunk", "trunk"]
+
+
 def test_other_packages_that_a_worker_says_afterwards_are_refused(
     request_: StudyRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
