@@ -35,8 +35,8 @@ _ITERATORS: Final[tuple[type[Any], ...]] = (
     type(iter([])),
 )
 
-#: Items of a container that are compared, and containers in containers.
-_N_ITEMS, _DEPTH = 200, 3
+#: Items of a container or array that are compared, and containers in containers.
+_N_ITEMS, _DEPTH = 200, 2
 
 #: Things that are named, and characters of each name.
 _MOST_NAMED, _MOST_SHOWN = 5, 80
@@ -114,7 +114,7 @@ def _mark(value: Any, depth: int = _DEPTH) -> object:
     if isinstance(value, Tensor):
         return ("tensor", id(value), 0 if value.is_inference() else value._version)
     if isinstance(value, np.ndarray):
-        return ("array", id(value), value.tobytes() if value.nbytes < 2**20 else None)
+        return ("array", id(value), value.flat[:_N_ITEMS].tobytes())
     if isinstance(value, _ITERATORS):
         return _place(value, depth)
     if type(value) in _CONTAINERS and depth:

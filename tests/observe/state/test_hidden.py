@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -101,7 +102,9 @@ def test_what_a_class_keeps_is_named_and_an_attribute_is_a_snapshots_affair() ->
 
 
 def test_tensors_are_compared_by_what_was_written() -> None:
-    bank, other = torch.zeros(3), torch.zeros(3)
-    hidden = HiddenValues({"loss": lambda: bank + other})
+    bank, other, array = torch.zeros(3), torch.zeros(3), np.zeros((2, 2))
+    hidden = HiddenValues({"loss": lambda: (bank + other, array)})
     bank[0] = 1
     assert hidden.moved() == ("bank of loss",)
+    array[1, 1] = 1
+    assert set(hidden.moved()) == {"bank of loss", "array of loss"}
