@@ -330,6 +330,7 @@ PREFLIGHT = Preflight(
     undecided=("adam-reset found nothing to change after 64 steps",),
     nudges=(NUDGE,),
     notes=("the program opened files that nobody hashed: ~/x.csv",),
+    moved=("study.SEEN",),
 )
 
 SOURCE = ProgramSource("digits.py:make_program", "/programs", {"data": "/data"})

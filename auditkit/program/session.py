@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch.nn.parameter import is_lazy
 
@@ -24,10 +24,12 @@ from auditkit.observe.rng.streams import (
     seed_everything,
 )
 from auditkit.observe.state.components import State, StateReader, TrainingObjects, as_built
+from auditkit.observe.state.hidden import HiddenValues
 from auditkit.observe.state.uncaptured import (
     PrivateGenerator,
     private_generators,
     refuse_moved_generators,
+    search_roots,
 )
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import commitments
@@ -146,6 +148,23 @@ class Session(TrainingSession):
         return {**state, **attributes} if attributes else state
 
 
+def _functions(program: Program) -> dict[str, Any]:
+    """What training calls, by name."""
+    found = {
+        name: function
+        for name in ("loss", "step", "on_epoch_end", "augment")
+        if (function := getattr(program, name)) is not None
+    }
+    return found | {f"data_changes[{name!r}]": fn for name, fn in program.data_changes.items()}
+
+
+def hidden_values(session: Session) -> HiddenValues:
+    """What the program's code keeps by itself, to be compared with later."""
+    objects, program = session.objects, session.program
+    roots = search_roots(objects, program.data_loader, _functions(program))
+    return HiddenValues(roots, [program.loader, *objects.extras.values()])
+
+
 def _driver(
     program: Program,
     seed: int,
@@ -179,13 +198,7 @@ def open_session(
                 hint="call the model once on a batch in the factory",
             )
     refuse_sharded_study(program.model)
-    functions = {
-        name: function
-        for name in ("loss", "step", "on_epoch_end", "augment")
-        if (function := getattr(program, name)) is not None
-    }
-    functions |= {f"data_changes[{name!r}]": fn for name, fn in program.data_changes.items()}
-    functions["make_program"] = factory.make
+    functions = {**_functions(program), "make_program": factory.make}
     objects = as_built(program.objects)
     generators = private_generators(objects, program.data_loader, functions)
     seeds_samples = plan.augmentation_rng == "per-sample" and program.loader is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +55,15 @@ def parted_branches(folder: Path, manifest: StudyManifest) -> Iterator[PartedBra
                 yield PartedBranch(seed.seed, branch.name, manifest.plan.horizon, others, where)
 
 
-def refuse_parted_branches(folder: Path, manifest: StudyManifest) -> None:
+def refuse_parted_branches(
+    folder: Path, manifest: StudyManifest, moved: Sequence[str] = ()
+) -> None:
     """Say at once what check 9 would say after a replay.
+
+    Args:
+        folder: Of the finished study.
+        manifest: Its manifest.
+        moved: What the program's code keeps where no snapshot looks, and had changed.
 
     Raises:
         ReplicaMismatch: When a branch parts from its control without a reason.
@@ -67,11 +74,13 @@ def refuse_parted_branches(folder: Path, manifest: StudyManifest) -> None:
     first, others = parted[0], len(parted) - 1
     also = f" (also {', '.join(first.components[1:])})" if first.components[1:] else ""
     more = f"; {others} more such {'branch' if others == 1 else 'branches'}" if others else ""
-    run = f"{folder}#{first.folder}"
+    run, kept = f"{folder}#{first.folder}", ""
+    if moved:
+        kept = f"by the first steps these had changed: {', '.join(moved)}"
     raise ReplicaMismatch(
         f"this run will not verify: seed {first.seed}, {first.branch} is not what the control "
         f"is{more}; either the kernels are not deterministic, or the program keeps state that no "
-        "snapshot holds",
+        f"snapshot holds{f' ({kept})' if kept else ''}",
         step=first.step,
         component=f"{first.components[0]}{also}",
         hint=f"the files are kept: `auditkit diff {run}/control {run}/{first.branch}`, and "

@@ -139,7 +139,8 @@ def run_study(
     if not request.command:
         _warn_of_variables(request.out, manifest, warn)
     for view in views(manifest):
-        refuse_parted_branches(request.out, view)
+        moved = request.preflight.moved if request.preflight else ()
+        refuse_parted_branches(request.out, view, moved)
         refuse_unchanged_data(request.out, view)
     return request.out / MANIFEST_NAME
 

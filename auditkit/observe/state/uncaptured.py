@@ -139,6 +139,16 @@ def _search(
     # What a registered object holds is that object's own business.
     known.extend(extra for extra in objects.extras.values() if not isinstance(extra, nn.Module))
     known.extend(held_by(objects.extras.values()))
+    roots = search_roots(objects, loader, functions)
+    for path, value in reachable(roots, known):
+        if isinstance(value, Generator) and not is_global_generator(value):
+            yield PrivateGenerator(path, value, _registration_hint(path, loader), _digest(value))
+
+
+def search_roots(
+    objects: TrainingObjects, loader: DataLoader[Any], functions: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Where a search through a program begins, by path."""
     roots: dict[str, Any] = {}
     for root, module in _module_roots(objects).items():
         # Each layer by itself: models are nested deeper than a search goes.
@@ -151,9 +161,7 @@ def _search(
         for name in ("dataset", "collate_fn", "worker_init_fn", "sampler", "batch_sampler"):
             roots[f"loader.{name}"] = getattr(loader, name)
     roots.update(functions)
-    for path, value in reachable(roots, known):
-        if isinstance(value, Generator) and not is_global_generator(value):
-            yield PrivateGenerator(path, value, _registration_hint(path, loader), _digest(value))
+    return roots
 
 
 def _digest(generator: Generator) -> bytes:

@@ -29,7 +29,7 @@ from auditkit.perturbations.registry import perturbation_of
 from auditkit.program.arguments import lacking_options, own_files_note, where_data_lie
 from auditkit.program.program import LoadedFactory, load_factory
 from auditkit.program.reference import References
-from auditkit.program.session import Session, open_session
+from auditkit.program.session import Session, hidden_values, open_session
 from auditkit.records.environment import Environment
 from auditkit.records.job import Description, Job, ModuleTrace, Progress
 from auditkit.records.manifest import BranchRecord
@@ -259,6 +259,7 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
             seconds = time.perf_counter() - begin
             built = built_program(session)
             _examine(plan, session)
+            hidden = hidden_values(session)
             scales = job.nudges if session.program.named_probes else ()
             nudged = nudged_after(plan) if scales else None
             callback = PreflightCallback(session, plan, report_step, nudged)
@@ -267,7 +268,7 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
             while (step := callback.next_attempt) is not None:
                 hold(session, last + 1, step + 1, Auditor(last + 1), callback)
                 last = step + 1
-            undecided = callback.require_possible()
+            undecided, moved = callback.require_possible(), hidden.moved()
             if nudged is not None and nudged >= last:
                 hold(session, last + 1, nudged + 1, Auditor(last + 1), callback)
                 last = nudged + 1
@@ -288,6 +289,7 @@ def _preflight(job: Job, factory: LoadedFactory, report: Report) -> Preflight:
         undecided=undecided,
         nudges=nudges,
         notes=(*unhashed_notes(opened), *_own_files_note(job, factory, opened), *warned),
+        moved=moved,
     )
 
 
