@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from auditkit.errors import RestoreMismatch
-from auditkit.files import store
 from auditkit.formats.packed_batch import Drawn, as_pairs
 from auditkit.formats.recipes import digest_raw, order_digest
 from auditkit.formats.snapshot_file import raw_components
@@ -16,6 +16,7 @@ from auditkit.observe.values.flatten import batch_leaves
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
 from auditkit.records.recording import CheckpointRecord
+from auditkit.records.tensor import FileTensor
 from auditkit.study.stages.forker import Fork, load_fork
 
 #: Bytes of a checkpoint that are hashed sooner than anybody waits for them.
@@ -82,11 +83,12 @@ def open_checkpoint(path: Path, checkpoint: CheckpointRecord, *, at_once: bool) 
     def check(name: str, leaves: Leaves) -> None:
         require(name, digest_leaves(COMMITMENT_RECIPE, leaves).hex())
 
-    with store.open_tensors(path, what=checkpoint.file) as (tensors, meta):
+    def look(tensors: Mapping[str, FileTensor], meta: object) -> None:
         sections = raw_components(tensors, meta)
         for name in sorted(set(checkpoint.digests) - set(sections)):
             require(name, "")
         if at_once or sum(tensor.n_bytes for tensor in tensors.values()) <= _HASHED_AT_ONCE:
             for name, section in sections.items():
                 require(name, digest_raw(COMMITMENT_RECIPE, *section).hex())
-    return load_fork(path, what=checkpoint.file, check=check)
+
+    return load_fork(path, what=checkpoint.file, look=look, check=check)

@@ -110,12 +110,12 @@ class Loop:
         self._live = True
         self._step_open = False
 
-    def batch_requested(self) -> GlobalStreams:
-        """End the step before; cut a row.
+    def refuse_half_restored(self) -> None:
+        """Nothing trains with a part of a state, and nothing that did is a recording.
 
         Raises:
             RestoreMismatch: Where the state to go on from may be there in part, and the loop caught
-                what was raised then: nothing trains with it.
+                what was raised then.
         """
         if self._half_restored is not None:
             cause = str(self._half_restored) or type(self._half_restored).__name__
@@ -123,6 +123,10 @@ class Loop:
                 f"the state to go on from was not written to its end: {cause}",
                 hint="start the process again: its model and optimizer may hold a part of it",
             ) from self._half_restored
+
+    def batch_requested(self) -> GlobalStreams:
+        """End the step before; cut a row; raises as :meth:`refuse_half_restored`."""
+        self.refuse_half_restored()
         self.end_step()
         streams = self._session.streams()
         if self._disabled:

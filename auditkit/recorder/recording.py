@@ -287,6 +287,7 @@ class RecordingBackend(RecorderBackend):
 
     def _finish(self) -> None:
         with self._peers.collective("finish the recording"):
+            self._loop.refuse_half_restored()
             if self._loop.live:
                 self._watch.finish()
                 self._loop.finish()

@@ -16,8 +16,10 @@ import torch
 import auditkit as ak
 from auditkit.errors import RestoreMismatch
 from auditkit.files import store
-from auditkit.formats.snapshot_file import tensor_key
+from auditkit.formats.snapshot_file import raw_components, tensor_key
 from auditkit.recorder import checkpoint_checks
+from auditkit.recorder.wrapping import InstrumentedLoop
+from auditkit.study.stages.forker import Fork
 
 
 class Killed(Exception):
@@ -110,12 +112,13 @@ def test_a_small_one_is_known_before_anything_is_written(
     assert (loop.bits(), loop.steps, content(killed)) == (before, 0, folder)
 
 
-def test_one_that_lacks_a_section_is_refused(killed: Path) -> None:
-    def change(tensors: dict[str, Any], components: dict[str, Any]) -> None:
-        for entry in components.pop("grad"):
-            tensors.pop(tensor_key("grad", entry), None)
+def without_gradients(tensors: dict[str, Any], components: dict[str, Any]) -> None:
+    for entry in components.pop("grad", ()):
+        tensors.pop(tensor_key("grad", entry), None)
 
-    spoil(killed, change)
+
+def test_one_that_lacks_a_section_is_refused(killed: Path) -> None:
+    spoil(killed, without_gradients)
     with (
         pytest.raises(RestoreMismatch, match="not what was written") as error,
         ak.Recorder.resume(killed, checkpoint_every=3) as rec,
@@ -153,6 +156,44 @@ def test_nothing_trains_with_a_part_of_a_large_one(
         expected = Loop().run(rec)
     with ak.Recorder.resume(killed, checkpoint_every=3, unproven=unproven) as rec:
         assert Loop().run(rec) == expected
+
+
+def test_a_loop_that_catches_it_and_closes_is_told_what_it_is(
+    killed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint_checks, "_HASHED_AT_ONCE", -1)
+    spoil(killed, change_weight("params"))
+    loop, folder = Loop(), content(killed)
+    rec = ak.Recorder.resume(killed, checkpoint_every=3, unproven=True)
+    wrapped = rec.wrap(loop.model, loop.optimizer, loop_styles.loader_of())
+    [*rec.epochs(range(3))]
+    with pytest.raises(RestoreMismatch, match="the checkpoint is not"):
+        loop.go_through(*wrapped)
+    with pytest.raises(RestoreMismatch, match="not written to its end"):
+        rec.__exit__(None, None, None)
+    assert (rec.manifest, loop.steps, content(killed)) == (None, 0, folder)
+
+
+def test_what_was_looked_at_is_what_is_restored(
+    killed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(*content: Any) -> Any:
+        """The file is exchanged for one that lacks a section, as soon as it is looked at."""
+        spoil(killed, without_gradients)
+        return raw_components(*content)
+
+    monkeypatch.setattr(checkpoint_checks, "raw_components", look)
+    restored: list[str] = []
+    restore = InstrumentedLoop.restore
+
+    def noted(loop: InstrumentedLoop, fork: Fork) -> None:
+        restored.extend(fork.state)
+        restore(loop, fork)
+
+    monkeypatch.setattr(InstrumentedLoop, "restore", noted)
+    with ak.Recorder.resume(killed, checkpoint_every=3, unproven=True) as rec:
+        Loop().run(rec)
+    assert "grad" in restored
 
 
 def test_a_large_one_is_read_once_and_into_place(

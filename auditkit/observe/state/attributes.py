@@ -27,6 +27,7 @@ from auditkit.observe.state.plain_values import (
     KeptValue,
     changed,
     device_of,
+    is_constant,
     is_immutable,
     is_plain,
     kept_value,
@@ -184,6 +185,20 @@ class Attributes:
             )
             for component in sorted({*values, *absent})
         }
+
+    def are_told(self) -> bool:
+        """Whether :meth:`changed` gives the same as long as all values are the very same objects.
+
+        A list that came while training, say, grows and is the same object.
+        """
+        if self.owners is None:
+            return False
+        return self._all.are_same() or all(
+            is_constant(value)
+            for scope, before in self._scopes
+            for name, value in _named(scope, scope.get())
+            if name not in before or value is not before[name].value
+        )
 
     def restore(self, state: Mapping[str, Leaves]) -> None:
         """Write attributes of a snapshot; all others become what they were built as.

@@ -263,7 +263,7 @@ class StateReader:
         attributes = self._objects.built.attributes
         if not self._stands or self._changed is None:
             changed = attributes.changed()
-            is_settled = attributes.owners is not None and self._standing.owns(attributes.owners)
+            is_settled = attributes.are_told() and self._standing.owns(attributes.owners or ())
             self._changed = changed if is_settled else None
             return changed
         return self._changed

@@ -80,6 +80,14 @@ def is_immutable(kept: KeptValue) -> bool:
     return type(kept.value) in SCALARS or (type(kept.value) is tuple and kept.items is not None)
 
 
+def is_constant(value: Any) -> bool:
+    """The same of a value that was not kept; code is none that could change."""
+    kind = type(value)
+    if kind is tuple:
+        return _scalar_items(value) is not None
+    return kind in SCALARS or isinstance(value, CODE)
+
+
 def changed(aliases: frozenset[int], before: KeptValue, value: Any) -> bool:
     """Whether a value is another now; what became code is none.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from auditkit.errors import RestoreMismatch
 from auditkit.files import store
@@ -22,7 +22,7 @@ from auditkit.observe.values.codec import Leaves, unflatten, unpack, unpack_in_p
 from auditkit.observe.values.stored import Check, Saved, loaded
 from auditkit.program.session import TrainingSession
 from auditkit.records.sharding import Sharding
-from auditkit.records.tensor import Tensor
+from auditkit.records.tensor import FileTensor, Tensor
 
 
 @dataclass(frozen=True)
@@ -49,22 +49,32 @@ class Fork:
     close: Callable[[], None] = lambda: None
 
 
-def load_fork(path: Path, *, what: str = "fork", check: Check | None = None) -> Fork:
+#: Looks at a snapshot's tensors and metadata before anything is made of them.
+Look: TypeAlias = Callable[[Mapping[str, FileTensor], object], None]
+
+
+def load_fork(
+    path: Path, *, what: str = "fork", look: Look | None = None, check: Check | None = None
+) -> Fork:
     """Open a snapshot file, to be restored from tensor by tensor: no more is in memory twice.
 
     Args:
         path: The file.
         what: What it is, for error messages.
+        look: Called with what the file holds: of the very file, header and names that the fork is
+            of, whatever becomes of the path meanwhile.
         check: Judges each component, see :func:`auditkit.observe.values.codec.unpack_in_place`.
 
     Raises:
         StoreError: When it cannot be read; restoring raises it, too.
         FormatError: As :func:`read_fork`.
         RestoreMismatch: As :func:`read_fork`.
-        AuditError: What ``check`` raises; restoring raises it, too.
+        AuditError: What ``look`` and ``check`` raise; restoring raises the latter's, too.
     """
     with ExitStack() as stack:
         content = stack.enter_context(store.open_tensors(path, what=what))
+        if look is not None:
+            look(*content)
         fork = _fork_of(unpack_in_place(*content, check))
         return replace(fork, close=stack.pop_all().close)
 
@@ -88,7 +98,8 @@ def _fork_of(saved: Mapping[str, Saved]) -> Fork:
         recalibration = None if indices else loaded(sections.pop(RECALIBRATION))
     except KeyError as missing:
         raise RestoreMismatch("the snapshot has no such section", component=str(missing)) from None
-    sharding = read_sharding(sections.pop(SHARDING, None))
+    parts = sections.pop(SHARDING, None)
+    sharding = read_sharding(None if parts is None else loaded(parts))
     prefix = f"{LOADER}/"
     auxiliary = {name: sections.pop(name) for name in list(sections) if name.startswith(prefix)}
     return Fork(

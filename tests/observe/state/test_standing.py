@@ -7,8 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from auditkit.observe.state.attributes import MODULES
 from auditkit.observe.state.components import StateReader, TrainingObjects, as_built
 from auditkit.observe.state.standing import Standing
+from auditkit.observe.values.digests import digest_leaves
+from auditkit.records.digest import EVIDENCE_RECIPE
 
 
 def make() -> tuple[Any, torch.optim.Adam, Standing]:
@@ -92,6 +95,25 @@ def test_attributes_are_of_now_where_they_were_not_asked_for_in_between() -> Non
     for _ in range(2):
         reader.read()
     assert reader.attributes() == objects.built.attributes.changed() != {}
+
+
+@pytest.mark.parametrize("value", [[0], {"n": 0}, torch.zeros(2), (0, [0]), [object()]])
+def test_what_came_while_training_and_is_written_to_is_seen_at_every_step(value: Any) -> None:
+    model, optimizer, _ = make()
+    objects = as_built(TrainingObjects(model, optimizer))
+    assert objects.built is not None
+    reader = StateReader(objects)
+    model[0].came = value
+    for number in range(1, 6):
+        reader.read()
+        found = digest_leaves(EVIDENCE_RECIPE, reader.attributes().get(MODULES, {"": b"{}"}))
+        new = objects.built.attributes.changed().get(MODULES, {"": b"{}"})
+        assert found == digest_leaves(EVIDENCE_RECIPE, new)
+        if isinstance(value, dict):
+            value["n"] = number
+        else:
+            place = value[1] if isinstance(value, tuple) else value
+            place[0] = number
 
 
 def test_what_moves_at_every_step_is_not_asked_for_long() -> None:
