@@ -43,12 +43,13 @@ class GeneratorMemory:
 
     def __init__(self, generator: torch.Generator, place: int) -> None:
         view = memory_view(_address(generator) + place - _BEFORE, _FLAGS[-1] + 1)
-        self._parts = [view[part] for part in _PARTS]
-        self._flags = [view[flag : flag + 1] for flag in _FLAGS]
+        flags = [view[flag : flag + 1] for flag in _FLAGS]
+        self._parts = [*flags, *(view[part] for part in _PARTS)]
 
     def read(self) -> bytes:
         """What is the same as long as nobody draws; nothing while a normal number is kept back."""
-        return b"" if any(flag[0] for flag in self._flags) else b"".join(self._parts)
+        content = b"".join(self._parts)
+        return content if content.startswith(bytes(len(_FLAGS))) else b""
 
 
 def generator_memory(generator: torch.Generator) -> GeneratorMemory | None:
