@@ -610,6 +610,7 @@ TRUNK = TrunkResult(
     made={"params": sha("1")},
     left=("control-T.reference.partial",),
     observed=OBSERVED,
+    read_back=True,
 )
 
 FORKED = replace(

@@ -144,8 +144,8 @@ class Workers:
             return
         total = SeveralProgress(report, job.branches)
         with contextlib.closing(self._answers(job, total)) as answers:
-            yield next(answers)
-            rest = replace(job, kind="branches")
+            yield (trunk := next(answers))
+            rest = replace(job, kind="branches", one_by_one=job.one_by_one or trunk.read_back)
             yield run_branches(self._answers, rest, total, answers, keep, self.slots)
 
     def _answers(self, job: Job, report: Report) -> Generator[Any]:
@@ -219,9 +219,11 @@ def run_apart(
 
     So that it is seen where a program is another one in every process.
     """
-    yield workers.run(replace(job, kind="trunk", fork=None, order=None, branches=()), report)
+    alone = replace(job, kind="trunk", fork=None, order=None, branches=())
+    yield (trunk := workers.run(alone, report))
     if job.branches:
-        yield workers.run(replace(job, kind="branches"), report, keep)
+        one_by_one = job.one_by_one or trunk.read_back
+        yield workers.run(replace(job, kind="branches", one_by_one=one_by_one), report, keep)
 
 
 def run_branches(
@@ -310,6 +312,7 @@ def _communicate(
         AuditError: What the worker raised.
     """
     n_results = n_lent = 0
+    lends = True
     _tell(line, canonical.dumps(to_dict(job)))
     try:
         with contextlib.suppress(ConnectionResetError):
@@ -322,13 +325,14 @@ def _communicate(
                     yield from_dict(kind, answer["result"], what=f"answer of a {job.kind} job")
                     n_results += 1
                     if is_trunk:
+                        lends = not answer["result"].get("read_back")
                         _tell(line, b"")
                 elif "error" in answer:
                     raise rebuild_error(answer["error"])
                 elif isinstance(answer.get("exit"), int):
                     return n_results, answer["exit"]
                 elif isinstance(wanted := answer.get("beside"), int) and wanted >= 0:
-                    n_lent = slots.adjust(n_lent, wanted)
+                    n_lent = slots.adjust(n_lent, wanted if lends else 0)
                     _tell(line, b"%d" % n_lent)
                 else:
                     raise _foreign_answer(job)

@@ -90,6 +90,8 @@ class TrunkResult:
             tables are too large to keep.
         observed: What branches are compared on.
         further: The same of every further fork, where the plan has several.
+        read_back: Whether its process read a file that was written since it began: another branch
+            might be writing it, so that they run one by one.
     """
 
     control: BranchRecord
@@ -109,6 +111,7 @@ class TrunkResult:
     left: tuple[str, ...] = ()
     observed: Observed = field(default=Observed(), metadata=LEFT_OUT_IF_DEFAULT)
     further: tuple[TrunkResult, ...] = field(default=(), metadata=LEFT_OUT_IF_DEFAULT)
+    read_back: bool = field(default=False, metadata=LEFT_OUT_IF_DEFAULT)
 
     @property
     def built(self) -> BuiltProgram:

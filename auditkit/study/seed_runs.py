@@ -171,7 +171,11 @@ def _run_seed(
             for stem in ("fork.safetensors", "order.safetensors")
         )
         rest = replace(job, kind="branches", branches=missing, fork=fork, order=order)
-        rest = replace(rest, position_recipe=trunk.result.observed.position_recipe)
+        rest = replace(
+            rest,
+            position_recipe=trunk.result.observed.position_recipe,
+            one_by_one=trunk.result.read_back,
+        )
         workers.run(rest, report, keep)
     for name in trunk.result.left:
         store.remove(Path(job.out) / name)

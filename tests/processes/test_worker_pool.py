@@ -5,29 +5,33 @@ The workers here are a few lines that load nothing; the real one is started wher
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cli_shell import PATIENCE, is_running, names_in, wait_for
-from record_examples import ENVIRONMENT
+from record_examples import CONTROL, ENVIRONMENT, TRUNK
 from studies import PLAN, PROGRAMS
 
 from auditkit import errors
 from auditkit.errors import AuditError, OrderDrift, ProgramFailed, StoreError
+from auditkit.formats.structure import to_dict
 from auditkit.processes import worker_pool
 from auditkit.processes.side_by_side import Slots
 from auditkit.processes.worker_pool import (
     Workers,
     child_environment,
     describe_error,
+    run_apart,
     run_branches,
 )
 from auditkit.records.environment import CHILD_VARIABLES, THREAD_VARIABLES
@@ -50,6 +54,9 @@ def answer(value):
 """
 
 _PLAN_NONE = '{"result": {"plan": None}}'
+
+#: Of one branch.
+PART = BranchesResult((replace(CONTROL, name="carry"),), ENVIRONMENT, ())
 
 Worker = Callable[[str], None]
 
@@ -198,6 +205,38 @@ def test_a_process_that_answers_for_another_branch_is_told_so() -> None:
     asked = job("branches", branches=("a", "b"))
     with pytest.raises(ProgramFailed, match="wrote to auditkit's own pipe"):
         run_branches(lambda *_: [part_of("a")], asked, lambda _: None)
+
+
+@pytest.mark.parametrize("read_back", [False, True])
+def test_no_process_is_lent_to_branches_of_a_program_that_reads_what_it_writes(
+    worker: Worker, read_back: bool
+) -> None:
+    trunk = to_dict(replace(TRUNK, read_back=read_back))
+    worker(
+        "told = line.makefile()\n"
+        f"answer({{'result': json.loads({json.dumps(trunk)!r})}})\n"
+        "assert told.readline() == '\\n'\n"
+        "answer({'beside': 2})\n"
+        f"assert int(told.readline()) == {0 if read_back else 2}\n"
+        f"answer({{'result': json.loads({json.dumps(to_dict(PART))!r})}})\n"
+    )
+    asked = job("seed", branches=(PART.branches[0].name,))
+    with Workers(fork=False, slots=Slots(jobs=3)) as workers:
+        first, second = workers.run_seed(asked)
+    assert (first.read_back, second) == (read_back, PART)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("read_back", [False, True])
+def test_processes_that_share_nothing_are_told_so_too(read_back: bool) -> None:
+    told: list[Job] = []
+
+    class Told:
+        def run(self, asked: Job, *_: object) -> Any:
+            told.append(asked)
+            return replace(TRUNK, read_back=read_back)
+
+    list(run_apart(Told(), job("seed", branches=("a",)), lambda _: None))
+    assert [one.one_by_one for one in told] == [False, read_back]
 
 
 # Errors

@@ -130,6 +130,20 @@ def dies_in_a_branch(seed: int) -> ak.Program:
     return replace(program, loss=loss)
 
 
+def keeping_the_best(seed: int, where: str) -> ak.Program:
+    """A file of one name, which every step writes and reads."""
+    program = tiny_study.make_program(seed)
+    inner, path = program.loss, Path(where)
+    assert inner is not None
+
+    def loss(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        torch.save(model.state_dict(), path)
+        torch.load(path, weights_only=True)
+        return inner(model, batch)
+
+    return replace(program, loss=loss)
+
+
 def meeting(seed: int, room: str) -> ak.Program:
     """Branches of which the first waits for the second.
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import mmap
 import os
 import re
 import shlex
@@ -19,6 +20,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -31,6 +33,12 @@ from auditkit.records.imports import ImportedFiles
 
 #: Flags of an ``open`` that makes a file, or empties it: what is read from it is the process's own.
 _MAKES = os.O_TRUNC | os.O_EXCL
+
+#: What the clock of files may be behind by, in ns.
+_COARSE = 20_000_000
+
+#: Where files are made anew whenever they are looked at.
+_NO_FILES = ("/proc/", "/sys/")
 
 #: What is noted of the events that Python tells.
 _NOTED = {"exec", "import", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"}
@@ -53,7 +61,7 @@ class OpenNotes:
     """Regular files that were opened for reading while notes were taken.
 
     Attributes:
-        wanted: How many blocks take notes now; none, and nothing is noted.
+        wanted: How many blocks take notes of names now.
         opened: Their absolute paths; the values mean nothing.
         made: What the process itself made or emptied before it read it.
     """
@@ -61,18 +69,29 @@ class OpenNotes:
     wanted: int = 0
     opened: dict[str, None] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
+    _since: int = field(default_factory=time.time_ns)
+    #: In memory that forks share, as a loader's workers are.
+    _read_back: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 1))
+
+    @property
+    def read_back(self) -> bool:
+        """Whether a file was read that somebody had written since notes are taken."""
+        return self._read_back[0] != 0
 
     def note(self, name: object, flags: int) -> None:
         """Note that a file is being opened; it need not exist."""
         if not isinstance(name, (str, bytes, os.PathLike)):
             return  # a descriptor: whoever made it opened the file
         path = os.path.abspath(os.fsdecode(name))  # noqa: PTH100 # links are kept: they are names
-        if path in self.opened or path in self.made:
-            return
-        if flags & _MAKES:
-            self.made.add(path)
-        elif flags & os.O_ACCMODE != os.O_WRONLY and stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
-            self.opened[path] = None
+        if self.wanted and path not in self.opened and path not in self.made:
+            if flags & _MAKES:
+                self.made.add(path)
+            elif _is_read(flags) and stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
+                self.opened[path] = None
+        if not self.read_back and _is_read(flags) and not path.startswith(_NO_FILES):
+            status = os.stat(path)  # noqa: PTH116
+            if stat.S_ISREG(status.st_mode) and status.st_mtime_ns >= self._since - _COARSE:
+                self._read_back[0] = 1
 
 
 @dataclass
@@ -270,9 +289,13 @@ def _loaded_from() -> str | None:
     return path if isinstance(path, str) else None
 
 
+def _is_read(flags: int) -> bool:
+    return flags & os.O_ACCMODE != os.O_WRONLY
+
+
 def _note_open(name: object, flags: object) -> None:
     for watch in _watches:
-        if watch.opens.wanted and isinstance(flags, int):
+        if isinstance(flags, int):
             # What is raised here would be raised by the program's own ``open``.
             with suppress(Exception):
                 watch.opens.note(name, flags)

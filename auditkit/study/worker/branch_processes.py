@@ -132,8 +132,9 @@ class Forks:
                     return name
                 running.add(pid)
             pid, status = os.wait()
+            is_branch = pid in running  # and no process that the factory has left behind
             running.discard(pid)
-            if status:  # those that are running are worth their end
+            if status and is_branch:  # those that are running are worth their end
                 failed = failed or status
                 waiting.clear()
         if failed:

@@ -120,6 +120,8 @@ def run_job(
             factory = load_factory(target, folder)
             require_declared(job.plan)
             result = kinds[job.kind](job, factory, report)
+        if isinstance(result, TrunkResult):
+            result = replace(result, read_back=watch.opens.read_back)
         if job.judged and isinstance(result, (TrunkResult, BranchesResult)):
             result = replace(result, imported=watch.files(), notes=())
         elif job.code and isinstance(result, (TrunkResult, BranchesResult)):

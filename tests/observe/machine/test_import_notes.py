@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,3 +120,32 @@ def test_the_command_line_warns(tmp_path: Path) -> None:
     )
     assert done.code == 0, done.err
     assert f"auditkit: warning: {HELPER}" in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_new", "is_read_back"),
+    [("rb", True, True), ("rb", False, False), ("r+b", True, True), ("ab", True, False)],
+)
+@pytest.mark.parametrize("by_a_fork", [False, True])
+def test_a_file_that_is_read_and_was_written_meanwhile_is_seen(
+    tmp_path: Path, mode: str, is_new: bool, is_read_back: bool, by_a_fork: bool
+) -> None:
+    path = tmp_path / "best.pt"
+    with watched_imports(tmp_path, "study.py") as watch:
+        path.write_bytes(b"weights")
+        if not is_new:
+            os.utime(path, (1, 1))
+        assert not watch.opens.read_back
+        if by_a_fork and (pid := os.fork()):
+            os.waitpid(pid, 0)
+        else:
+            path.open(mode).close()
+            if by_a_fork:
+                os._exit(0)
+        assert watch.opens.read_back == is_read_back
+
+
+def test_what_the_system_makes_while_it_is_read_was_written_by_nobody(tmp_path: Path) -> None:
+    with watched_imports(tmp_path, "study.py") as watch:
+        Path("/proc/self/status").read_bytes()
+        assert not watch.opens.read_back

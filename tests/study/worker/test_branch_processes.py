@@ -42,7 +42,7 @@ from auditkit.processes.worker_pool import Workers
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.job import Job, ProgramSource
 from auditkit.records.plan import StudyPlan
-from auditkit.records.results import BranchesResult
+from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.signing.keys import PrivateKey, fingerprint
 from auditkit.signing.trust import SigningKey
 from auditkit.study.request import StudyRequest, resolve
@@ -216,6 +216,16 @@ def test_branches_that_run_at_once_leave_the_bytes_of_those_that_do_not(
     assert max(alive for _, alive in met) == 2
     assert met[-1] == (N_BRANCHES, 1)
     assert forked.slots.adjust(0, 9) == 1
+
+
+def test_a_trunk_says_whether_it_reads_what_it_writes(tmp_path: Path, forked: Workers) -> None:
+    arguments = {"where": str(tmp_path / "best.pt")}
+    keeping = ProgramSource("held_study.py:keeping_the_best", str(PROGRAMS), arguments)
+    plain = ProgramSource("tiny_study.py:make_program", str(PROGRAMS), {})
+    for source, read_back in ((keeping, True), (plain, False)):
+        out = folder(tmp_path, source.target)
+        result: TrunkResult = forked.run(Job("trunk", source, SMALL, 4, str(out)))
+        assert result.read_back == read_back
 
 
 def folder(above: Path, name: str) -> Path:
