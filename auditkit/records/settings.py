@@ -59,7 +59,7 @@ class VerifierSettings:
         tolerance: Largest total variation that is called close; None for equal bits only.
         arguments: Arguments of the factory, those that equal the record included.
         command: The verifier's own command for the study of a script, home folders as ``~``.
-        jobs: Seeds replayed at the same time; None for as many as cores allow.
+        jobs: Processes at work at a time, of seeds or of branches; None for as many as cores allow.
         allow_code: Whether code signed by somebody else's key might be executed.
         strict: Whether unlisted files were failures and this machine's trust was set aside.
         threshold: How many people had to have signed.
