@@ -60,9 +60,12 @@ class StoredTensor:
     def write(self, live: torch.Tensor) -> None:
         """Write it over a live tensor of its shape and dtype; raises as :meth:`new`.
 
-        Where it cannot be read to its end, a part of it is written.
+        Where it cannot be read to its end, a part of it is written. What is still to be judged is
+        written a second time from where it was written first: the file may be another by now.
         """
-        if not _is_plain(live):
+        if self.written is not None:
+            live.copy_(self.written)
+        elif not _is_plain(live):
             live.copy_(self.new())
         elif live.nbytes:
             self._raw.fill(memory_view(live.data_ptr(), live.nbytes, writable=True))

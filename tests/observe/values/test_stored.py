@@ -21,7 +21,15 @@ from auditkit.observe.state.state_dicts import load_state
 from auditkit.observe.values import unflatten
 from auditkit.observe.values.codec import Leaves, flatten, pack, unpack_in_place
 from auditkit.observe.values.digests import commitments
-from auditkit.observe.values.stored import Check, Saved, StoredTensor, _is_plain
+from auditkit.observe.values.stored import (
+    Check,
+    Saved,
+    StoredTensor,
+    _is_plain,
+    judge_written,
+    write,
+)
+from auditkit.observe.values.tensors import host_bytes
 
 
 class Odd(nn.Module):
@@ -173,6 +181,23 @@ def test_what_is_judged_is_what_was_written_and_not_the_file(tmp_path: Path) -> 
         path.write_bytes(whole[0].replace(weight_bytes(model)[:16], bytes(16)))
         with pytest.raises(RestoreMismatch, match="another"):
             restore(objects, stored)
+
+
+def test_one_tensor_for_two_live_ones_is_read_once(tmp_path: Path) -> None:
+    weight, path = torch.arange(9.0), tmp_path / "f"
+    live = [torch.zeros(9), torch.zeros(9)]
+    judged: list[bytes] = []
+
+    def check(name: str, leaves: Leaves) -> None:
+        judged.append(bytes(host_bytes(leaves["a"])))  # type: ignore[arg-type]
+
+    with in_file(path, {"params": {"a": weight, "b": weight}}, check) as stored:
+        for entry, tensor in zip("ab", live, strict=True):
+            write(stored["params"][entry], tensor)  # type: ignore[arg-type]
+            path.write_bytes(path.read_bytes().replace(bytes(host_bytes(weight)), bytes(36)))
+        judge_written(stored)
+    assert judged == [bytes(host_bytes(weight))]
+    assert all(torch.equal(tensor, weight) for tensor in live)
 
 
 @pytest.mark.parametrize("n_left", [None, 0, 1, 4000])
