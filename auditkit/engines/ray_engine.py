@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import logging
 import math
 import os
+import signal
 import socket
+import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,6 +30,9 @@ _RETRIES = 3
 #: counts as gone. Ray itself ends the process without a word of ours after a minute.
 _CONNECT, _LOOKS, _GONE = 15.0, 2.0, 10.0
 
+#: No system's ``struct sigaction`` is larger; what is in it is not looked at.
+_SIGACTION_BYTES = 1024
+
 
 def connect(address: str | None, jobs: int) -> RayEngine:
     """Connect to a cluster, or start a node of this machine.
@@ -42,15 +49,37 @@ def connect(address: str | None, jobs: int) -> RayEngine:
         return RayEngine(address, is_ours=False)
     try:
         _require_somebody(address)
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            **started,
-        )
+        with _own_end():
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level=logging.CRITICAL,
+                **started,
+            )
     except Exception as error:  # ray raises that very class where a node does not come up
         raise unreachable("ray", address, error) from error
     return RayEngine(address, is_ours=True, worker=None if address else _start_worker(jobs))
+
+
+@contextlib.contextmanager
+def _own_end() -> Iterator[None]:
+    """Keep what this process does at SIGTERM, in the place of which ray puts its own end.
+
+    Ray sets it in Python from the first thread, and below Python from any: the latter is what a
+    handler of Python's is not told of, nor can be set again by it from another thread.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    sigaction = getattr(ctypes.CDLL(None), "sigaction", None) if os.name == "posix" else None
+    kept = ctypes.create_string_buffer(_SIGACTION_BYTES)
+    if sigaction is not None:
+        sigaction(int(signal.SIGTERM), None, kept)
+    try:
+        yield
+    finally:
+        if before is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+        if sigaction is not None:
+            sigaction(int(signal.SIGTERM), kept, None)
 
 
 def _require_somebody(address: str | None, seconds: float = _CONNECT) -> None:

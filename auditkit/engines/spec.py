@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -81,6 +82,9 @@ class EngineSpec:
         self._module()
 
     def _module(self) -> Any:
+        # Ray reads it when it is loaded: a thread that asks for a job while this process ends
+        # would start another node for it.
+        os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
         try:
             return importlib.import_module(_MODULES[self.name])
         except ModuleNotFoundError as error:

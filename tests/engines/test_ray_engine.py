@@ -1,5 +1,11 @@
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
 import time
 from types import SimpleNamespace
 
@@ -59,6 +65,48 @@ def test_a_node_that_does_not_come_up_is_one_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ray_engine, "ray", fake)
     with pytest.raises(ConnectionLost, match=r"ray could not be started here .*timed out"):
         EngineSpec("ray", None).connect(1)
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_sigterm_ends_a_command_as_it_did_before_ray_was_started(
+    monkeypatch: pytest.MonkeyPatch, is_first: bool
+) -> None:
+    from auditkit.engines import ray_engine  # needs ray
+
+    came: list[int] = []
+    monkeypatch.setattr(ray_engine, "RayEngine", lambda *_, **__: None)
+    monkeypatch.setattr(ray_engine, "_start_worker", lambda _: None)
+    c_signal = ctypes.CDLL(None).signal
+    c_signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+
+    def init(**_: object) -> None:
+        """As ray does: in Python, where that can be, and below it. Here it is ignored then."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        c_signal(signal.SIGTERM, 1)
+
+    fake = SimpleNamespace(is_initialized=lambda: False, init=init)
+    monkeypatch.setattr(ray_engine, "ray", fake)
+    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        if is_first:
+            EngineSpec("ray", None).connect(1)
+        else:
+            thread = threading.Thread(target=EngineSpec("ray", None).connect, args=(1,))
+            thread.start()
+            thread.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert came == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_no_ray_is_started_for_a_job_that_is_asked_for_when_all_is_over() -> None:
+    code = (
+        "from auditkit.engines.spec import EngineSpec; EngineSpec('ray', None).require_installed();"
+        "from ray._private import auto_init_hook as hook; print(hook.enable_auto_connect)"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
 
 
 def test_a_job_that_no_node_has_the_cores_for_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
