@@ -93,7 +93,9 @@ class RecordingFolder:
             raise StoreError(
                 "the folder holds a finished recording",
                 where=str(self.path),
-                hint="give another folder, or new=True for a new numbered one",
+                hint="nothing is left to resume; give another folder"
+                if resume
+                else "give another folder, or new=True for a new numbered one",
             )
         store.remove(self._own / _RANK)
         journal = self.read_journal()

@@ -191,6 +191,20 @@ def test_folders_that_cannot_be_written_are_refused_before_training(tmp_path: Pa
     assert (tmp_path / "full" / "thesis.tex").read_text() == "precious"
 
 
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [(ak.Recorder, "new=True for a new"), (ak.Recorder.resume, "nothing is left to resume")],
+)
+def test_a_finished_folder_is_refused_with_what_can_be_done(
+    tmp_path: Path, make: Callable[..., ak.Recorder], what: str
+) -> None:
+    with ak.Recorder(tmp_path / "out") as rec:
+        for _ in rec.wrap(*objects())[2]:
+            pass
+    with pytest.raises(StoreError, match=what):
+        make(tmp_path / "out").wrap(*objects())
+
+
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     with ak.Recorder(tmp_path / "out") as rec:
         loader = rec.wrap(*objects())[2]
