@@ -134,7 +134,10 @@ def _agreeing(found: Path, path: Path, here: VerificationReport) -> Verification
     try:
         return _with_report(found, here, read_manifest(path, here))
     except AuditError as error:
-        say(f"the report of your verification is not used: {error}")
+        say(
+            f"the report of your verification is not used: {error}; your last `auditkit verify` of "
+            f"this manifest, here or in a copy, left it: `auditkit verify {path}` makes another"
+        )
         return None
 
 

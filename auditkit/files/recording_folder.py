@@ -17,6 +17,7 @@ from pathlib import Path
 
 from auditkit.errors import AuditError, FormatError, RecordingIncomplete, StoreError
 from auditkit.files import artifacts, locks, parts, store
+from auditkit.files.checkpoint_files import require_checkpoints
 from auditkit.files.recording_log import RecordingLog
 from auditkit.files.shard_parts import ShardParts
 from auditkit.formats import canonical
@@ -92,7 +93,9 @@ class RecordingFolder:
             raise StoreError(
                 "the folder holds a finished recording",
                 where=str(self.path),
-                hint="give another folder, or new=True for a new numbered one",
+                hint="nothing is left to resume; give another folder"
+                if resume
+                else "give another folder, or new=True for a new numbered one",
             )
         store.remove(self._own / _RANK)
         journal = self.read_journal()
@@ -134,8 +137,7 @@ class RecordingFolder:
         A kill may fall between the write of a first checkpoint and the journal that names it.
         """
         named = () if journal is None else journal.checkpoints
-        for checkpoint in named:
-            artifacts.file_size(self.path, f"{checkpoint.file}{store.PARTIAL}")
+        require_checkpoints(self.path, named)
         found = list(self._own.glob(f"checkpoint-*{store.PARTIAL}"))
         if not named and len(found) > (0 if journal is None else 1):
             is_damaged = journal is None and (self._own / _JOURNAL).exists()

@@ -21,9 +21,10 @@ from typing import Any
 from torch import nn
 from transformers import TrainerCallback
 
-from auditkit.errors import PlanError, RecorderMisuse
+from auditkit.errors import RecorderMisuse
 from auditkit.integrations.registered import with_own
 from auditkit.recorder.recorder import Recorder, absolute_paths, for_callback
+from auditkit.records import plan_values
 
 #: What of the Trainer's state decides how training goes on.
 _COUNTERS = ("global_step", "best_metric", "best_global_step")
@@ -66,13 +67,12 @@ class RecorderCallback(TrainerCallback):  # type: ignore[misc, unused-ignore]
         averaged: Mapping[str, nn.Module] | None = None,
         **settings: Any,
     ) -> None:
-        if checkpoint_every < 0:
-            raise PlanError("checkpoint_every is at least 0")
         self.recorder: Recorder | None = None
         # Absolute from now on: the working directory may be another when training begins.
         self._out, self._settings = absolute_paths(out, settings)
         self._seed, self._extras, self._averaged = seed, extras, averaged
-        self._resume, self._checkpoint_every = resume, checkpoint_every
+        self._resume = resume
+        self._checkpoint_every = plan_values.integer("checkpoint_every", checkpoint_every, least=0)
         self._checkpointed = 0
         self._counters: Counters | None = None
 

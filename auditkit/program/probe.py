@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -63,8 +64,12 @@ class Probe:
 
     def __post_init__(self) -> None:
         check_kind(self.outputs, probabilities=self.probabilities)
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ProgramError(f"Probe.batch_size must be at least 1, not {self.batch_size}")
+        size: Any = self.batch_size
+        is_whole = isinstance(size, Integral) and not isinstance(size, bool)
+        if size is not None and not (is_whole and size >= 1):
+            raise ProgramError(
+                f"Probe.batch_size must be a whole number of at least 1, not {size!r}"
+            )
         if self.outputs != CLASSES:
             object.__setattr__(self, "labels", checked_targets(self.labels, self.outputs))
             return
@@ -79,6 +84,12 @@ class Probe:
                 hint="real numbers are of Probe(inputs, targets, outputs='regression')",
             )
         labels = labels.detach().to("cpu", torch.int64)
+        if labels.ndim == 1 and bool((labels == self.ignore_index).any()):
+            raise ProgramError(
+                f"a label of the probe is Probe.ignore_index, {self.ignore_index}, which leaves "
+                "out positions and no rows",
+                hint="leave such rows out of inputs and labels, or give another ignore_index",
+            )
         if labels.ndim == 2:
             known = labels[labels != self.ignore_index]
             if len(known) == 0:

@@ -8,11 +8,12 @@ from typing import Any
 
 from auditkit.errors import RestoreMismatch
 from auditkit.formats.packed_batch import Drawn, as_pairs
-from auditkit.formats.recipes import digest_raw, order_digest
+from auditkit.formats.recipes import order_digest
 from auditkit.formats.snapshot_file import raw_components
 from auditkit.observe.values.codec import Leaves
 from auditkit.observe.values.digests import digest_leaves
 from auditkit.observe.values.flatten import batch_leaves
+from auditkit.recorder.written_checkpoints import require, require_names, require_sections
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE
 from auditkit.records.evidence import Trace
 from auditkit.records.recording import CheckpointRecord
@@ -74,21 +75,13 @@ def open_checkpoint(path: Path, checkpoint: CheckpointRecord, *, at_once: bool) 
         FormatError: When it is no snapshot.
     """
 
-    def require(name: str, sha256: str) -> None:
-        if checkpoint.digests.get(name) != sha256:
-            raise RestoreMismatch(
-                "the checkpoint is not what was written", where=checkpoint.file, component=name
-            )
-
     def check(name: str, leaves: Leaves) -> None:
-        require(name, digest_leaves(COMMITMENT_RECIPE, leaves).hex())
+        require(checkpoint, name, digest_leaves(COMMITMENT_RECIPE, leaves).hex())
 
     def look(tensors: Mapping[str, FileTensor], meta: object) -> None:
-        sections = raw_components(tensors, meta)
-        for name in sorted(set(checkpoint.digests) - set(sections)):
-            require(name, "")
         if at_once or sum(tensor.n_bytes for tensor in tensors.values()) <= _HASHED_AT_ONCE:
-            for name, section in sections.items():
-                require(name, digest_raw(COMMITMENT_RECIPE, *section).hex())
+            require_sections(checkpoint, tensors, meta)
+        else:
+            require_names(checkpoint, raw_components(tensors, meta))
 
     return load_fork(path, what=checkpoint.file, look=look, check=check)

@@ -14,12 +14,14 @@ from pathlib import Path
 
 from auditkit.errors import RecordingIncomplete, StoreError
 from auditkit.files import artifacts, store
+from auditkit.files.checkpoint_files import require_checkpoints
 from auditkit.files.recording_folder import RecordingFolder
 from auditkit.formats.chain_heads import ChainHeads
 from auditkit.formats.group_values import is_groups
 from auditkit.formats.snapshot_file import UNTRACED
 from auditkit.formats.statements import to_statement
 from auditkit.recorder.sharded_states import leave_checkpoints, states_of
+from auditkit.recorder.written_checkpoints import require_whole
 from auditkit.records.journal import NEVER_CLOSED, RecordingJournal
 from auditkit.records.manifest import (
     CODE_FOLDER,
@@ -49,7 +51,9 @@ def close_recording(out: Path, key: SigningKey) -> RecordingManifest:
     Raises:
         StoreError: When it is finished, or none, or its process still runs.
         RecordingIncomplete: When too little of it is on disk.
-        FormatError: When a journal is damaged.
+        ArtifactMissing: When a checkpoint is gone.
+        RestoreMismatch: When one is not what was recorded: no manifest of it would verify.
+        FormatError: When a journal or checkpoint is damaged.
     """
     if (out / MANIFEST_NAME).exists():
         raise StoreError("the recording is finished", where=str(out), hint="there is its manifest")
@@ -69,6 +73,8 @@ def close_recording(out: Path, key: SigningKey) -> RecordingManifest:
             )
         ranks = tuple(one.record(steps) for one in left)
         for one, rank in zip(left, ranks, strict=True):
+            for checkpoint in rank.checkpoints:
+                require_whole(one.folder.checkpoint_path(checkpoint), checkpoint)
             leave_checkpoints(one.folder, rank.checkpoints)
         code = _kept_code(out, first.program.code)
         manifest = RecordingManifest(
@@ -169,6 +175,7 @@ def _open(out: Path, rank: int, size: int, stack: ExitStack) -> _Left:
     journal = folder.read_whole_journal()
     if journal is None:
         raise RecordingIncomplete(f"rank {rank} left no journal", where=str(out))
+    require_checkpoints(out, journal.checkpoints)
     if journal.ended == NEVER_CLOSED:
         journal = replace(journal, ended=None)  # its last row is the state at the end
     last = _last_step(folder, journal)

@@ -34,6 +34,7 @@ from auditkit.files import run_numbers
 from auditkit.observe.machine.distributed import Peers, refuse_unconnected
 from auditkit.observe.state.named_groups import Groups, group_patterns
 from auditkit.recorder.endings import tell_in_one_line
+from auditkit.recorder.given_settings import given_settings
 from auditkit.recorder.loop import RecorderBackend, own_errors
 from auditkit.recorder.recording import RecordingBackend
 from auditkit.recorder.row_client import StreamingBackend
@@ -41,17 +42,14 @@ from auditkit.recorder.scalars import as_number
 from auditkit.recorder.script_jobs import JobBackend
 from auditkit.recorder.tasks import receive_task
 from auditkit.recorder.wrapping import Wrapped, sort_objects
-from auditkit.recorder.writer import RecordingStopped, RecordSettings
-from auditkit.records.digest import EVIDENCE_RECIPE, EVIDENCE_RECIPES
+from auditkit.recorder.writer import RecordingStopped
+from auditkit.records.digest import EVIDENCE_RECIPE
 from auditkit.records.job import Job
 from auditkit.signing.trust import KEY_VARIABLE, SigningKey, signing_key
 
 _LOG = logging.getLogger("auditkit")
 
 T = TypeVar("T")
-
-#: Seconds in a week: what torch can count is not much more.
-_LONGEST = 604800.0
 
 
 class Recorder:
@@ -93,19 +91,8 @@ class Recorder:
         new: bool = False,
         evidence_digest: str = EVIDENCE_RECIPE,
     ) -> None:
-        if evidence_digest not in EVIDENCE_RECIPES:
-            raise PlanError(
-                "unknown evidence_digest",
-                expected=" or ".join(EVIDENCE_RECIPES),
-                found=repr(evidence_digest)[:80],
-            )
-        if not 0 < patience <= _LONGEST:
-            raise PlanError(f"patience is above 0 and at most {_LONGEST:g} seconds")
-        if checkpoint_every < 0 or (keep_checkpoints is not None and keep_checkpoints < 1):
-            raise PlanError("checkpoint_every is at least 0, keep_checkpoints at least 1")
-        # Absolute from now on: a script may change its working directory.
-        self._settings = RecordSettings(
-            *(Path(out).absolute(), seed, checkpoint_every, keep_checkpoints, patience),
+        self._settings = given_settings(
+            *(out, seed, checkpoint_every, keep_checkpoints, patience),
             new=new,
             evidence_digest=evidence_digest,
         )

@@ -48,6 +48,19 @@ def whole(name: str, value: object, most: int) -> int:
     return number
 
 
+def integer(name: str, value: object, least: int | None = None) -> int:
+    """A whole number, where given not below another.
+
+    Raises:
+        PlanError: When it is something else, naming field and value.
+    """
+    number = _whole(value)
+    if number is None or (least is not None and number < least):
+        of = "" if least is None else f" of at least {least}"
+        raise PlanError(f"{name} must be a whole number{of}, not {shown(value)}")
+    return number
+
+
 def whole_numbers(name: str, values: object, most: int) -> tuple[int, ...]:
     """Whole numbers, from any iterable of them.
 

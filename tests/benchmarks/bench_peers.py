@@ -51,7 +51,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench_recording import Clock, _cut_and_load, _endless, _loop, factory, table
+from bench_recording import Clock, _cut_and_load, _endless, _loop, factory, positive, table
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -371,8 +371,8 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", action="append", choices=BLOCKS, help="default: mlp and cnn")
-    parser.add_argument("--blocks", type=int, help="blocks that are timed (default: by model)")
-    parser.add_argument("--every", type=int, help="steps of a block (default: by model)")
+    parser.add_argument("--blocks", type=positive, help="blocks that are timed (default: by model)")
+    parser.add_argument("--every", type=positive, help="steps of a block (default: by model)")
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {platform.machine()}, 1 thread; medians of a step")
     for name in options.model or ["mlp", "cnn"]:

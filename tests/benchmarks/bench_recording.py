@@ -380,11 +380,19 @@ def table(columns: dict[str, Callable[[Any], str]], results: list[Any]) -> str:
     return "\n".join(lines)
 
 
+def positive(text: str) -> int:
+    """A number of steps or blocks, as a type of ``argparse``."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
 def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--model", choices=(*STEPS, "all"), default="all")
-    parser.add_argument("--steps", type=int, help="timed steps (default: by model)")
+    parser.add_argument("--steps", type=positive, help="timed steps (default: by model)")
     options = parser.parse_args()
     names = list(STEPS) if options.model == "all" else [options.model]
     spawn = multiprocessing.get_context("spawn")

@@ -37,3 +37,12 @@ def test_a_changed_number_changes_what_is_hashed() -> None:
     before = parts()
     state["model"]["w"][1] = 1.0  # type: ignore[index]
     assert parts() != before
+
+
+@pytest.mark.parametrize("option", ["--blocks", "--every"])
+def test_no_steps_are_no_measurement(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in ("0", "-1", "many"):
+        monkeypatch.setattr("sys.argv", ["bench_peers.py", option, number])
+        with pytest.raises(SystemExit) as error:
+            bench_peers.main()
+        assert error.value.code == 2

@@ -302,6 +302,20 @@ def test_a_report_that_somebody_put_there_is_not_used(shell: Shell, received: Ru
     assert "report.json beside the manifest is not used" in done.err
 
 
+def test_the_report_of_a_damaged_copy_is_not_used_and_it_is_said_what_left_it(
+    shell: Shell, received: Run, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(received.folder, tmp_path / "copy")
+    outcome = next(copy.glob("seed-*/control.outcome.safetensors"))
+    outcome.write_bytes(outcome.read_bytes()[:-1] + b"?")
+    trust = ("--fingerprint", fingerprint(received.key))
+    assert shell("verify", str(copy), *trust, "--allow-code").code == 1
+    done = shell("checklist", str(received.folder), *trust)
+    assert (done.code, "is not used" in done.err) == (0, True)
+    again = f"`auditkit verify {received.folder / 'manifest.json'}` makes another"
+    assert f"or in a copy, left it: {again}" in " ".join(done.err.split())
+
+
 def test_a_report_in_a_folder_of_somebody_else_lies_in_the_cache(
     shell: Shell, received: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tiny_programs
 import torch
@@ -95,6 +96,23 @@ def test_labels_by_position_that_are_left_out_are_no_labels() -> None:
 def test_labels_by_position_that_say_nothing_are_refused(labels: Any, says: str) -> None:
     with pytest.raises(ProgramError, match=says):
         Probe(None, labels, ignore_index=-1)
+
+
+@pytest.mark.parametrize(("labels", "given"), [([0, 1, 2], {"ignore_index": 2}), ([0, -100], {})])
+def test_labels_of_rows_are_not_left_out(labels: Any, given: Any) -> None:
+    with pytest.raises(ProgramError, match="leaves out positions and no rows"):
+        Probe(None, labels, **given)
+    assert Probe(None, [0, 1, 1], ignore_index=2).known_labels.tolist() == [0, 1, 1]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [0, "4", 1.5, True])
+def test_rows_at_once_are_a_whole_number(size: Any) -> None:
+    with pytest.raises(ProgramError, match="batch_size must be a whole number"):
+        Probe(None, batch_size=size)
+    assert [rows for rows, _ in Probe(torch.ones(3, 1), batch_size=np.int64(2)).slices()] == [  # type: ignore[arg-type]
+        slice(0, 2),
+        slice(2, 4),
+    ]
 
 
 def test_the_default_step_is_the_usual_loop() -> None:

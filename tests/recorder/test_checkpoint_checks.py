@@ -17,7 +17,7 @@ import auditkit as ak
 from auditkit.errors import RestoreMismatch
 from auditkit.files import store
 from auditkit.formats.snapshot_file import raw_components, tensor_key
-from auditkit.recorder import checkpoint_checks
+from auditkit.recorder import checkpoint_checks, written_checkpoints
 from auditkit.recorder.wrapping import InstrumentedLoop
 from auditkit.study.stages.forker import Fork
 
@@ -200,7 +200,7 @@ def test_a_large_one_is_read_once_and_into_place(
     killed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint_checks, "_HASHED_AT_ONCE", -1)
-    monkeypatch.setattr(checkpoint_checks, "digest_raw", None)
+    monkeypatch.setattr(written_checkpoints, "digest_raw", None)
     monkeypatch.setattr(store, "read_bytes", lambda path, **_: Path(path).read_bytes())
     with ak.Recorder.resume(killed, checkpoint_every=3) as rec:
         Loop().run(rec)

@@ -15,7 +15,13 @@ from in_process_loops import Loop, read, record, replay_in_process
 
 import auditkit as ak
 from auditkit.diagnose.run_list import find_runs
-from auditkit.errors import FormatError, RecordingIncomplete, StoreError
+from auditkit.errors import (
+    ArtifactMissing,
+    FormatError,
+    RecordingIncomplete,
+    RestoreMismatch,
+    StoreError,
+)
 from auditkit.files import locks
 from auditkit.recorder.closing import close_recording
 from auditkit.records.report import VerificationReport
@@ -111,6 +117,28 @@ def test_of_a_killed_process_what_is_on_disk_is_closed(
     assert [one.step for one in manifest.ranks[0].checkpoints] == [3, 6]
     assert [f for c in checked(loop.out).checks for f in c.findings] == []
     assert replay_in_process(read(loop.out), Loop(loop.out, epochs=1)).equal
+
+
+@pytest.mark.parametrize("damage", ["gone", "other bytes", "no format"])
+def test_with_a_damaged_checkpoint_nothing_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """Such a manifest would fail, and what it is of could not be resumed any more."""
+    monkeypatch.setattr("auditkit.recorder.recording.RecordingBackend._interrupt", lambda *_: None)
+    loop = stopped(tmp_path, KeyboardInterrupt, checkpoint_every=3)
+    path = loop.out / "checkpoint-00000003.safetensors.partial"
+    data = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        at = -1 if damage == "no format" else len(data) // 2
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at:][1:])
+    kind = ArtifactMissing if damage == "gone" else RestoreMismatch
+    with pytest.raises(kind, match=r"checkpoint-00000003.*; put the file back"):
+        close_recording(loop.out, signing_key())
+    assert not (loop.out / "manifest.json").exists()
+    path.write_bytes(data)
+    close_recording(loop.out, signing_key())
+    assert checked(loop.out).exit_code == 0
 
 
 def test_a_closed_recording_has_the_chains_of_the_whole_one(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import loop_styles
+import numpy as np
 import pytest
 import torch
 from record_examples import EXAMPLES
@@ -33,6 +34,7 @@ from auditkit.recorder.script_jobs import JobBackend
 from auditkit.recorder.wrapping import Wrapped
 from auditkit.recorder.writer import RecordingStopped
 from auditkit.records.job import Job
+from auditkit.records.recording import RecordingManifest
 
 
 @pytest.fixture(autouse=True)
@@ -146,10 +148,37 @@ def test_before_wrap_there_is_nothing_to_log_or_keep(tmp_path: Path) -> None:
         rec.close()
 
 
-@pytest.mark.parametrize("settings", [{"checkpoint_every": -1}, {"keep_checkpoints": 0}], ids=str)
-def test_numbers_that_mean_nothing_are_refused(tmp_path: Path, settings: dict[str, int]) -> None:
-    with pytest.raises(PlanError):
-        ak.Recorder(tmp_path / "out", **settings)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"checkpoint_every": -1}, "checkpoint_every must be a whole number of at least 0, not -1"),
+        ({"checkpoint_every": "6"}, "checkpoint_every must be a whole number .* not '6'"),
+        ({"checkpoint_every": True}, "checkpoint_every must be a whole number .* not True"),
+        ({"keep_checkpoints": 0}, "keep_checkpoints must be a whole number of at least 1, not 0"),
+        ({"keep_checkpoints": 1.5}, "keep_checkpoints must be a whole number .* not 1.5"),
+        ({"patience": "60"}, "patience is above 0"),
+        ({"seed": "0"}, "seed must be a whole number, not '0'"),
+        ({"seed": True}, "not True"),
+        ({"seed": 1.5}, "not 1.5"),
+        ({"seed": 2**70}, "seed has more than 20 digits"),
+    ],
+    ids=str,
+)
+def test_numbers_that_mean_nothing_are_refused(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(PlanError, match=message):
+        ak.Recorder(tmp_path / "out", **settings)
+
+
+@pytest.mark.parametrize("seed", [np.int64(7), -(2**63), 10**20 - 1], ids=str)
+def test_a_seed_that_a_manifest_holds_is_recorded(tmp_path: Path, seed: int) -> None:
+    with ak.Recorder(tmp_path / "out", seed=seed) as rec:
+        for _ in rec.wrap(*objects())[2]:
+            pass
+    manifest = ak.load_manifest(tmp_path / "out")
+    assert isinstance(manifest, RecordingManifest)
+    assert manifest.seed == seed
 
 
 def test_folders_that_cannot_be_written_are_refused_before_training(tmp_path: Path) -> None:
@@ -160,6 +189,20 @@ def test_folders_that_cannot_be_written_are_refused_before_training(tmp_path: Pa
         with pytest.raises(StoreError, match=message):
             ak.Recorder(tmp_path / out).wrap(*objects())
     assert (tmp_path / "full" / "thesis.tex").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [(ak.Recorder, "new=True for a new"), (ak.Recorder.resume, "nothing is left to resume")],
+)
+def test_a_finished_folder_is_refused_with_what_can_be_done(
+    tmp_path: Path, make: Callable[..., ak.Recorder], what: str
+) -> None:
+    with ak.Recorder(tmp_path / "out") as rec:
+        for _ in rec.wrap(*objects())[2]:
+            pass
+    with pytest.raises(StoreError, match=what):
+        make(tmp_path / "out").wrap(*objects())
 
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:

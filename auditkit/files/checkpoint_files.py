@@ -1,0 +1,28 @@
+"""The checkpoints that a recording's journal names, while the recording is unfinished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from auditkit.errors import ArtifactMissing
+from auditkit.files import artifacts, store
+from auditkit.records.recording import CheckpointRecord
+
+
+def require_checkpoints(folder: Path, checkpoints: Iterable[CheckpointRecord]) -> None:
+    """Refuse a recording's folder that lacks one of its checkpoints.
+
+    Raises:
+        ArtifactMissing: Naming it.
+    """
+    for checkpoint in checkpoints:
+        try:
+            artifacts.file_size(folder, f"{checkpoint.file}{store.PARTIAL}")
+        except ArtifactMissing as error:
+            raise ArtifactMissing(
+                error.message,
+                where=error.where,
+                hint="put the file back: without it the recording is neither resumed nor closed; "
+                "or begin anew in another folder",
+            ) from None

@@ -1,0 +1,66 @@
+"""How a loop is recorded, as somebody gave it: refused here, and not after days of training."""
+
+from __future__ import annotations
+
+import os
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from auditkit.errors import PlanError
+from auditkit.recorder.writer import RecordSettings
+from auditkit.records import plan_values
+from auditkit.records.digest import EVIDENCE_RECIPES
+
+#: Seconds in a week: what torch can count is not much more.
+_LONGEST = 604800.0
+
+#: Most digits of a seed that a manifest holds.
+_SEED_DIGITS = 20
+
+
+def given_settings(
+    out: str | os.PathLike[str],
+    seed: object,
+    checkpoint_every: object,
+    keep_checkpoints: object,
+    patience: Any,
+    *,
+    new: bool,
+    evidence_digest: str,
+) -> RecordSettings:
+    """The settings of a Recorder; numbers are Python's own from now on.
+
+    Raises:
+        PlanError: On one that means nothing, or that no manifest could hold.
+    """
+    if evidence_digest not in EVIDENCE_RECIPES:
+        raise PlanError(
+            "unknown evidence_digest",
+            expected=" or ".join(EVIDENCE_RECIPES),
+            found=repr(evidence_digest)[:80],
+        )
+    is_number = not isinstance(patience, bool) and isinstance(patience, Real)
+    seconds = float(patience) if is_number else 0.0
+    if not 0 < seconds <= _LONGEST:
+        raise PlanError(f"patience is above 0 and at most {_LONGEST:g} seconds")
+    kept = keep_checkpoints
+    return RecordSettings(
+        # Absolute from now on: a script may change its working directory.
+        out=Path(out).absolute(),
+        seed=None if seed is None else _seed(seed),
+        checkpoint_every=plan_values.integer("checkpoint_every", checkpoint_every, least=0),
+        keep_checkpoints=None
+        if kept is None
+        else plan_values.integer("keep_checkpoints", kept, least=1),
+        patience=seconds,
+        new=new,
+        evidence_digest=evidence_digest,
+    )
+
+
+def _seed(value: object) -> int:
+    number = plan_values.integer("seed", value)
+    if abs(number) >= 10**_SEED_DIGITS:
+        raise PlanError(f"seed has more than {_SEED_DIGITS} digits: {plan_values.shown(value)}")
+    return number
