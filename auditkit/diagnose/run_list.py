@@ -11,6 +11,7 @@ from typing import get_args
 
 from auditkit.errors import AuditError, FormatError
 from auditkit.files import artifacts, locks, store
+from auditkit.files.checkpoint_files import are_there
 from auditkit.files.recording_folder import RecordingFolder
 from auditkit.files.run_folder import RunFolder
 from auditkit.formats import canonical
@@ -39,7 +40,8 @@ class ListedRun:
         folder: Its folder, below the one that was looked into; ``.`` for that one itself.
         kind: ``study`` or ``recording``; None where that cannot be told.
         state: ``finished``, ``running``, ``resumable`` (from a checkpoint, or with --resume),
-            ``unfinished``, or ``broken`` where its manifest or journal cannot be read.
+            ``unfinished``, or ``broken`` where its manifest or journal cannot be read, or a
+            checkpoint is gone.
         steps: Steps of a recording, as far as they are on disk, or the horizon of a study.
         started: When, by its own clock.
         finished: When it ended, if it did.
@@ -137,4 +139,6 @@ def _recorded_so_far(path: Path, run: ListedRun) -> ListedRun:
         steps = max(journal.steps, rows.last_step if rows is not None else 0)
     resumable = bool(journal.checkpoints) and journal.unresumable is None
     state = "resumable" if resumable else "unfinished"
+    if not are_there(path, journal.checkpoints):
+        state = "broken"
     return replace(run, state=state, steps=steps, started=journal.started)

@@ -26,3 +26,12 @@ def require_checkpoints(folder: Path, checkpoints: Iterable[CheckpointRecord]) -
                 hint="put the file back: without it the recording is neither resumed nor closed; "
                 "or begin anew in another folder",
             ) from None
+
+
+def are_there(folder: Path, checkpoints: Iterable[CheckpointRecord]) -> bool:
+    """Whether all of them are, also under the names that a manifest gives them."""
+    return all(
+        (folder / checkpoint.file).exists()
+        or (folder / f"{checkpoint.file}{store.PARTIAL}").exists()
+        for checkpoint in checkpoints
+    )

@@ -96,6 +96,11 @@ def test_an_unfinished_recording_says_how_far_it_is(
             assert find_runs(loop.out)[0].state == "running"
     text = CliRunner().invoke(main, ["list", str(tmp_path)]).stdout
     assert "auditkit close DIR" in text
+    checkpoint = next((tmp_path / "resumable").glob("checkpoint-*.partial"))
+    named = checkpoint.rename(checkpoint.with_suffix(""))  # killed while it was published
+    assert states(tmp_path)["resumable"] == "resumable"
+    named.unlink()
+    assert states(tmp_path)["resumable"] == "broken"
 
 
 def test_the_command_prints_a_table_or_json(folder: Path, tmp_path: Path) -> None:
