@@ -52,7 +52,7 @@ from auditkit.signing.keys import public_line
 from auditkit.signing.trust import SigningKey
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import describe_objects
-from auditkit.study.stages.forker import Fork, load_fork
+from auditkit.study.stages.forker import Fork, closed_on_error, load_fork
 from auditkit.version import __version__
 
 _LOG = logging.getLogger("auditkit")
@@ -223,12 +223,13 @@ class RecordingBackend(RecorderBackend):
         """Let loader and auditor stand where a checkpoint was taken."""
         path = self._folder.checkpoint_path(kept.record)
         # An error in one of several processes must be told to all, who agree here.
-        fork = open_checkpoint(path, kept.record, at_once=self._peers.size > 1)
-        trace = self._folder.read_last_trace(kept.record.step)
-        auditor.resume_from(trace, kept.components)
-        auditor.resume_drawn(kept.record.drawn)
-        loader = self._instrumented.loaders[""]
-        loader.restore(fork.loader)
+        opened = open_checkpoint(path, kept.record, at_once=self._peers.size > 1)
+        with closed_on_error(opened) as fork:
+            trace = self._folder.read_last_trace(kept.record.step)
+            auditor.resume_from(trace, kept.components)
+            auditor.resume_drawn(kept.record.drawn)
+            loader = self._instrumented.loaders[""]
+            loader.restore(fork.loader)
         loader.next_step = kept.record.step + 1
         loader.check = OrderCheck(trace)
         return fork

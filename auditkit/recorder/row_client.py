@@ -42,7 +42,7 @@ from auditkit.records.evidence import Trace
 from auditkit.records.task import RowsTask
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import describe_loader
-from auditkit.study.stages.forker import load_fork
+from auditkit.study.stages.forker import closed_on_error, load_fork
 from auditkit.study.stages.snapshotter import Snapshot, freeze, sections
 from auditkit.study.worker.callbacks import ModuleCallback
 
@@ -66,8 +66,8 @@ class StreamingBackend(RecorderBackend):
         self._resources.callback(self._instrumented.close)
         fork = None
         if task.checkpoint is not None:
-            fork = load_fork(Path(task.checkpoint), what="checkpoint")
-            self._instrumented.loaders[""].restore(fork.loader)
+            with closed_on_error(load_fork(Path(task.checkpoint), what="checkpoint")) as fork:
+                self._instrumented.loaders[""].restore(fork.loader)
             self._instrumented.loaders[""].next_step = task.first_step
         auditor = Auditor(task.first_step, commit_data=True, recipe=task.evidence_digest)
         auditor.resume_drawn(task.drawn)

@@ -40,7 +40,7 @@ from auditkit.records.preflight import Preflight
 from auditkit.records.results import BranchesResult, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import built_program
-from auditkit.study.stages.forker import Fork, load_fork
+from auditkit.study.stages.forker import Fork, closed_on_error, load_fork
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.callbacks import BranchCallback, ModuleCallback, TrunkCallback
 from auditkit.study.worker.job_files import (
@@ -162,10 +162,10 @@ class JobBackend(RecorderBackend):
         if job.fork is None:
             return None, None
         _, self._spec = plan.branch(job.branches[0])
-        fork = load_fork(Path(job.fork))
-        order = read_order(job)
-        self._follow = follow_control(self._session, plan, order, self._spec)
-        self._session.driver.restore(fork.loader)
+        with closed_on_error(load_fork(Path(job.fork))) as fork:
+            order = read_order(job)
+            self._follow = follow_control(self._session, plan, order, self._spec)
+            self._session.driver.restore(fork.loader)
         self._instrumented.loaders[""].next_step = plan.fork_at + 1
         return fork, order
 

@@ -64,18 +64,20 @@ class OpenNotes:
         wanted: How many blocks take notes of names now.
         opened: Their absolute paths; the values mean nothing.
         made: What the process itself made or emptied before it read it.
+        is_training: Whether what is read now may have been written while training.
     """
 
     wanted: int = 0
     opened: dict[str, None] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
+    is_training: bool = False
     _since: int = field(default_factory=time.time_ns)
     #: In memory that forks share, as a loader's workers are.
     _read_back: mmap.mmap = field(default_factory=lambda: mmap.mmap(-1, 1))
 
     @property
     def read_back(self) -> bool:
-        """Whether a file was read that somebody had written since notes are taken."""
+        """Whether training has read a file that somebody had written since notes are taken."""
         return self._read_back[0] != 0
 
     def note(self, name: object, flags: int) -> None:
@@ -88,7 +90,11 @@ class OpenNotes:
                 self.made.add(path)
             elif _is_read(flags) and stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116
                 self.opened[path] = None
-        if not self.read_back and _is_read(flags) and not path.startswith(_NO_FILES):
+        if self.is_training and _is_read(flags):
+            self._look_back(path)
+
+    def _look_back(self, path: str) -> None:
+        if not self.read_back and not path.startswith(_NO_FILES):
             status = os.stat(path)  # noqa: PTH116
             if stat.S_ISREG(status.st_mode) and status.st_mtime_ns >= self._since - _COARSE:
                 self._read_back[0] = 1
@@ -226,6 +232,12 @@ def noted_opens() -> Iterator[None]:
         yield
     finally:
         notes.wanted -= 1
+
+
+def note_read_backs() -> None:
+    """From now on the program trains: see :attr:`OpenNotes.read_back`."""
+    if (watch := current_watch()) is not None:
+        watch.opens.is_training = True
 
 
 def module_files() -> dict[str, str]:

@@ -7,8 +7,8 @@ last. Nothing is shared but the file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -77,6 +77,16 @@ def load_fork(
             look(*content)
         fork = _fork_of(unpack_in_place(*content, check))
         return replace(fork, close=stack.pop_all().close)
+
+
+@contextmanager
+def closed_on_error(fork: Fork) -> Iterator[Fork]:
+    """Let go of a fork's file where it does not come to a restoration."""
+    try:
+        yield fork
+    except BaseException:
+        fork.close()
+        raise
 
 
 def read_fork(tensors: Mapping[str, Tensor], meta: object) -> Fork:

@@ -21,7 +21,7 @@ from auditkit.formats.run_files import OrderFile
 from auditkit.observe.machine.code import import_notes, user_code
 from auditkit.observe.machine.determinism import deterministic, unchanged_settings
 from auditkit.observe.machine.environment import environment, look_up_packages
-from auditkit.observe.machine.imports import watched_imports
+from auditkit.observe.machine.imports import note_read_backs, watched_imports
 from auditkit.observe.machine.opened import opened_files
 from auditkit.observe.values.digests import commitments
 from auditkit.perturbations.own import adopted, require_declared
@@ -40,7 +40,7 @@ from auditkit.records.registration import RegisterResult
 from auditkit.records.results import BranchesResult, BuiltProgram, TrunkResult
 from auditkit.study.stages.auditor import Auditor
 from auditkit.study.stages.describer import built_program, data_identity, describe
-from auditkit.study.stages.forker import Fork, load_fork, restore_fork
+from auditkit.study.stages.forker import Fork, closed_on_error, load_fork, restore_fork
 from auditkit.study.stages.holder import hold
 from auditkit.study.stages.perturber import perturb
 from auditkit.study.worker.ahead import try_schedule, try_stream
@@ -139,6 +139,7 @@ def _trunk(job: Job, factory: LoadedFactory, report: Report) -> TrunkResult:
         auditor = Auditor(1, commit_data=True, recipe=plan.evidence_digest, beside=True)
         report_step = _step_reporter(report, job.seed, plan.horizon, lambda t: _phase(plan, t))
         callback = ForksCallback(session, fork_jobs(job), report_step)
+        note_read_backs()
         hold(session, 1, plan.horizon, auditor, callback, plan.has_state)
         return callback.result(auditor)
 
@@ -203,12 +204,13 @@ def _branch(
     job: Job, session: Session, name: str, report_step: Callable[[int], None]
 ) -> BranchRecord:
     plan = plan_of(job)
-    fork, order = with_batches(session, load_fork(Path(job.fork or ""))), read_order(job)
     _, spec = plan.branch(name)
     version = job.version_of(name)
-    if spec is not None:
-        measure_samples(session, plan, spec)
-    follow, reset = _start_branch(job, session, fork, order, spec, version)
+    with closed_on_error(load_fork(Path(job.fork or ""))) as saved:
+        fork, order = with_batches(session, saved), read_order(job)
+        if spec is not None:
+            measure_samples(session, plan, spec)
+        follow, reset = _start_branch(job, session, fork, order, spec, version)
     callback = BranchCallback(
         *(session, plan, fork.recalibration, order.content, report_step),
         References(Path(job.references or job.out)),
@@ -228,9 +230,11 @@ def _modules(job: Job, factory: LoadedFactory, report: Report) -> ModuleTrace:
     with _session(job, factory) as session:
         first, name, recalibration = 1, "", []
         if job.fork is not None:
-            fork, name = with_batches(session, load_fork(Path(job.fork))), job.branches[0]
+            name = job.branches[0]
             _, spec = plan.branch(name)
-            _start_branch(job, session, fork, read_order(job), spec, job.version_of(name))
+            with closed_on_error(load_fork(Path(job.fork))) as saved:
+                fork = with_batches(session, saved)
+                _start_branch(job, session, fork, read_order(job), spec, job.version_of(name))
             first, recalibration = plan.fork_at + 1, fork.recalibration
         report_step = _step_reporter(report, job.seed, job.step, _constant("modules"))
         segments = SegmentWatch(session, plan)

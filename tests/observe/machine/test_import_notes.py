@@ -14,7 +14,7 @@ from cli_shell import Shell
 from auditkit.files import installed
 from auditkit.observe.machine import code
 from auditkit.observe.machine.code import import_notes
-from auditkit.observe.machine.imports import watched_imports
+from auditkit.observe.machine.imports import note_read_backs, watched_imports
 
 HELPER = "noted_helper"
 
@@ -135,6 +135,8 @@ def test_a_file_that_is_read_and_was_written_meanwhile_is_seen(
         path.write_bytes(b"weights")
         if not is_new:
             os.utime(path, (1, 1))
+        path.read_bytes()  # as a factory may
+        note_read_backs()
         assert not watch.opens.read_back
         if by_a_fork and (pid := os.fork()):
             os.waitpid(pid, 0)
@@ -147,5 +149,6 @@ def test_a_file_that_is_read_and_was_written_meanwhile_is_seen(
 
 def test_what_the_system_makes_while_it_is_read_was_written_by_nobody(tmp_path: Path) -> None:
     with watched_imports(tmp_path, "study.py") as watch:
+        note_read_backs()
         Path("/proc/self/status").read_bytes()
         assert not watch.opens.read_back

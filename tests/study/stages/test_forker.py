@@ -10,7 +10,13 @@ from studies import digests_of, tiny_session, trained
 
 from auditkit.errors import FormatError, RestoreMismatch, StoreError
 from auditkit.files import store
-from auditkit.study.stages.forker import load_fork, read_fork, restore_fork
+from auditkit.study.stages.forker import (
+    Fork,
+    closed_on_error,
+    load_fork,
+    read_fork,
+    restore_fork,
+)
 from auditkit.study.stages.snapshotter import Snapshot, freeze
 
 FULL = {"parts": "batchnorm+dropout+ema+scaler", "scheduler": "step", "optimizer": "adamw"}
@@ -131,3 +137,14 @@ def test_what_is_no_fork_is_refused(tmp_path: Path) -> None:
             load_fork(tmp_path / name)
     with pytest.raises(StoreError, match="cannot read"):
         load_fork(tmp_path / "none")
+
+
+def test_a_file_that_is_not_restored_from_is_let_go_on_an_error() -> None:
+    closed: list[bool] = []
+    fork = Fork({}, {}, [], close=lambda: closed.append(True))
+    with closed_on_error(fork):
+        pass
+    assert not closed
+    with pytest.raises(RestoreMismatch), closed_on_error(fork):
+        raise RestoreMismatch("another loader")
+    assert closed
