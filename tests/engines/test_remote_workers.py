@@ -32,6 +32,7 @@ from auditkit.errors import (
 )
 from auditkit.evidence.reader import RunEvidence
 from auditkit.files import artifacts, store
+from auditkit.files.places import FolderPlace
 from auditkit.records.declaration import DECLARATIONS
 from auditkit.records.job import Job, ProgramSource, Progress
 from auditkit.replay.request import ReplayRequest
@@ -277,15 +278,14 @@ def test_what_is_seen_nowhere_ends_in_an_error_and_not_in_a_wait(
     request_: StudyRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handover, "_SEEN", 0.01)
+    fetched = FolderPlace.fetched
 
-    def forgetful(text: str) -> str:
-        answer, task = do(text), tell(text)["task"]
-        for file in Path(task or "/nowhere").glob("*/files/*/fork.*"):
-            file.unlink()
-        return answer
+    def without_forks(self: Any, name: str) -> Any:
+        return None if "/fork." in name else fetched(self, name)
 
+    monkeypatch.setattr(FolderPlace, "fetched", without_forks)
     with pytest.raises(ConnectionLost, match=r"fork\.safetensors\.partial is not what its worker"):
-        by_engine(request_, tmp_path / "out", forgetful)
+        by_engine(request_, tmp_path / "out")
 
 
 def test_a_users_own_command_stays_here() -> None:
