@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from auditkit.formats.chain_heads import ChainHeads
 from auditkit.formats.packed_batch import Drawn, PackedBatch
@@ -33,10 +34,10 @@ class HashChains:
     def __init__(self, order: bytes = b"", consumed: bytes = b"", steps: int = 0) -> None:
         self._at = self._was = (steps, 0, order or _NO_HEAD, consumed or _NO_HEAD)
         #: Order, number of the epoch and content of links that are not made yet.
-        self._waiting: list[tuple[Drawn | None, int, bytes]] = []
+        self._waiting: list[tuple[Drawn | None, int, Callable[[], bytes]]] = []
 
-    def link(self, delivery: Delivery, content: bytes) -> None:
-        """Add what one step consumed; ``content`` is the SHA-256 of its batch."""
+    def link(self, delivery: Delivery, content: Callable[[], bytes]) -> None:
+        """Add what one step consumed; ``content`` gives the SHA-256 of its batch when asked."""
         self._waiting.append((delivery.drawn, delivery.epoch, content))
         if len(self._waiting) >= _MADE_TOGETHER:
             self._make()
@@ -68,8 +69,9 @@ class HashChains:
     def _make(self) -> None:
         """Make the links that wait."""
         waiting, self._waiting = self._waiting, []
-        for order, epoch, content in waiting:
+        for order, epoch, commitment in waiting:
             self._was = step, _, ordered, consumed = self._at
+            content = commitment()
             drawn = content if order is None else _order_bytes(order)
             self._at = (
                 step + 1,

@@ -160,7 +160,7 @@ class RecordingBackend(RecorderBackend):
 
     def _begin(self, resumption: Resumption | None) -> None:
         recipe, session = self._settings.evidence_digest, self._instrumented.session
-        auditor = Auditor(1, commit_data=True, recipe=recipe)
+        auditor = Auditor(1, commit_data=True, recipe=recipe, beside=True)
         fork, proof = None, None
         starts = commitments(capture_streams().leaves())
         if resumption is None:

@@ -69,7 +69,9 @@ class StreamingBackend(RecorderBackend):
             with closed_on_error(load_fork(Path(task.checkpoint), what="checkpoint")) as fork:
                 self._instrumented.loaders[""].restore(fork.loader)
             self._instrumented.loaders[""].next_step = task.first_step
-        auditor = Auditor(task.first_step, commit_data=True, recipe=task.evidence_digest)
+        auditor = Auditor(
+            task.first_step, commit_data=True, recipe=task.evidence_digest, beside=True
+        )
         auditor.resume_drawn(task.drawn)
         self._chains = HashChains(bytes.fromhex(task.order_head), bytes.fromhex(task.consumed_head))
         callback = _RowSender(connection, task, self._instrumented, auditor, self._chains)

@@ -142,7 +142,9 @@ class JobBackend(RecorderBackend):
         self._session = _make_session(wrapped, self._instrumented, job.seed, starts)
         fork, order = self._open_fork()
         first = 1 if fork is None else plan.fork_at + 1
-        self._auditor = Auditor(first, commit_data=fork is None, recipe=plan.evidence_digest)
+        self._auditor = Auditor(
+            first, commit_data=fork is None, recipe=plan.evidence_digest, beside=fork is None
+        )
         self._callback = self._make_callback(fork, order)
         self._loop = Loop(
             self._session,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def test_links_are_made_in_order_whenever_the_heads_are_asked_for(asked: int) ->
         epoch = number // 10
         pairs = None if number % 3 == 0 else np.array([(epoch, number), (epoch, 7)], np.int64)
         drawn = PackedBatch.of(pairs) if pairs is not None and number % 2 else pairs
-        chains.link(Delivery(None, drawn, epoch), bytes([number]) * 32)
+        chains.link(Delivery(None, drawn, epoch), partial(bytes, [number] * 32))
         if (number + 1) % asked == 0:
             assert (chains.before, chains.heads) == (heads(number), heads(number + 1))
     assert chains.order.hex() == heads(150).order

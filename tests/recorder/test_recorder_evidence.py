@@ -17,6 +17,8 @@ from torch.utils.data import DataLoader, TensorDataset
 import auditkit as ak
 from auditkit.diagnose.run_difference import compare_runs
 from auditkit.errors import PlanError, RestoreMismatch, UsageError
+from auditkit.observe.values import batches
+from auditkit.observe.values.pieces import Stream
 from auditkit.observe.values.word_sums import WordSummer
 from auditkit.recorder.writer import RecordingStopped
 from auditkit.records.digest import EVIDENCE_RECIPE, MIX_RECIPE
@@ -115,6 +117,33 @@ def test_a_write_past_the_ring_buffer_stops_the_recording_and_not_the_loop(tmp_p
     with pytest.warns(RecordingStopped, match="among rows .* to 399 of x something was written"):
         Learner(tmp_path / "run", past_at=4)()
     assert not (tmp_path / "run" / "manifest.json").exists()
+
+
+def test_batches_that_are_hashed_beside_the_step_leave_the_same_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [tmp_path / "at-once", tmp_path / "beside"]
+    copied: list[int] = []
+    copy_to = Stream.copy_to
+
+    def spy(self: Stream, memory: bytearray) -> None:
+        copied.append(len(memory))
+        copy_to(self, memory)
+
+    monkeypatch.setattr(Stream, "copy_to", spy)
+    for out, sizes in zip(runs, (range(0), range(1, 1 << 20)), strict=True):
+        monkeypatch.setattr(batches, "_BESIDE", sizes)
+        with pytest.raises(InterruptedError):
+            Learner(out, stop_at=11)()
+        Learner(out, resume=True)()
+        assert replay_in_process(read(out), Learner(out)).equal
+    assert len(copied) > 24
+    at_once, beside = (read(out).manifest.ranks[0] for out in runs)
+    assert (at_once.order_sha256, at_once.consumed_sha256) == (
+        beside.order_sha256,
+        beside.consumed_sha256,
+    )
+    assert compare_runs(*map(str, runs)).traces == ()
 
 
 def test_what_is_no_recipe_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -75,10 +76,14 @@ class Auditor:
         self.n_rows = 0
 
     @property
-    def commitment(self) -> bytes:
-        """SHA-256 of the batch that was consumed last, with ``commit_data``."""
-        self._take_in()
-        return self._commitment
+    def commitment(self) -> Callable[[], bytes]:
+        """Gives the SHA-256 of the batch that was consumed last, with ``commit_data``.
+
+        Another thread may be making it: who asks waits for that.
+        """
+        if self._hashed is not None:
+            return partial(_commitment_of, self._hashed[0])
+        return partial(bytes, self._commitment)
 
     @property
     def consumed_sha256(self) -> str:
@@ -308,6 +313,10 @@ class Auditor:
         for name, column in self._columns.items() if rows else ():
             column.extend(b"".join([row.get(name, ABSENT) for row in rows]))
         return self._columns
+
+
+def _commitment_of(batch: Beside[Digests]) -> bytes:
+    return batch.value()[1]
 
 
 def _digest_of(order: Drawn) -> bytes:

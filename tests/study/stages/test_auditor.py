@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -117,20 +118,22 @@ def test_the_loss_is_kept_by_its_bits() -> None:
 def _rows(given: list[Any], *, beside: bool, indexed: bool) -> tuple[Trace, str, list[Any]]:
     auditor = Auditor(1, commit_data=True, beside=beside)
     found: list[Any] = []
+    asked_later: list[Callable[[], bytes]] = []
     for number, batch in enumerate(given):
         auditor.cut({"params": {"w": torch.ones(2)}})
         order = np.array([[0, number]]) if indexed else None
         auditor.consume(batch.clone(), None)  # another one takes its place
         auditor.consume(batch, order)
         batch.add_(1)  # as a step may
+        asked_later.append(auditor.commitment)
         if number == 1:
-            found += [auditor.commitment, auditor.pending_row().columns["batch"]]
+            found += [auditor.commitment(), auditor.pending_row().columns["batch"]]
         elif number == 2:
             found.append(auditor.consumed_sha256)
         auditor.finish_step(0.5)
     auditor.consume(given[0], None)
     auditor.cut({"params": {"w": torch.ones(2)}})  # nothing was done with it
-    found.append(list(auditor.pending_row().columns))
+    found += [list(auditor.pending_row().columns), *(ask() for ask in asked_later)]
     auditor.close({"params": {"w": torch.ones(2)}})
     return auditor.trace(), auditor.consumed_sha256, found
 
