@@ -9,8 +9,9 @@ asked of all tensors at once.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import compress, count
 from typing import Any
 
@@ -23,11 +24,15 @@ from auditkit.formats.recipes import (
     is_of_stream,
     json_frame,
 )
+from auditkit.observe.values.beside import all_at_once
 from auditkit.observe.values.forms import Forms
 from auditkit.observe.values.pieces import Stream, addresses_of
 from auditkit.observe.values.summed import SummedLeaves, require_whole
 from auditkit.observe.values.tensors import KeptLeaves, Leaves
 from auditkit.records.digest import COMMITMENT_RECIPE
+
+#: Bytes of a component from which on hashing it takes much longer than to begin a thread.
+_LARGE = 1 << 22
 
 
 def digest_leaves(recipe: str, leaves: Leaves) -> bytes:
@@ -55,7 +60,14 @@ def commitments(state: Mapping[str, Leaves]) -> dict[str, str]:
         AuditError: When a component that keeps its own digest holds something else.
     """
     require_whole(state)
-    return {name: digest_leaves(COMMITMENT_RECIPE, leaves).hex() for name, leaves in state.items()}
+    streams = {name: Stream(leaves) for name, leaves in state.items()}
+    makes = {
+        name: partial(stream.digest, COMMITMENT_RECIPE, state[name])
+        for name, stream in streams.items()
+    }
+    large = [name for name, stream in streams.items() if stream.n_bytes >= _LARGE]
+    found = dict(zip(large, all_at_once([makes[name] for name in large]), strict=True))
+    return {name: (found.get(name) or make()).hex() for name, make in makes.items()}
 
 
 @dataclass
@@ -71,6 +83,7 @@ class _Plan:
         tensors: Those of the kept components, in their places among all.
         forms: Of all tensors.
         addresses: Of all.
+        large: Which components are hashed at the same time, each by a thread.
     """
 
     names: list[str]
@@ -80,6 +93,7 @@ class _Plan:
     tensors: list[Any]
     forms: Forms
     addresses: list[int]
+    large: Sequence[int] = ()
 
 
 class StateDigester:
@@ -123,12 +137,19 @@ class StateDigester:
         if plan is None or [*state] != plan.names or not self._follow(plan, found):
             self._plan = None  # not even half of it, should a component be refused
             plan = self._plan = self._made(state)
-        values, names, recipe = plan.values.copy(), plan.names, self._recipe
+        values, names, large = plan.values.copy(), plan.names, plan.large
         for place, (stream, _) in plan.streams.items():
-            leaves = found[place]
-            own = evidence_recipe(recipe, leaves.get("")) if stream.has_texts else recipe
-            values[names[place]] = stream.digest(own, leaves)
+            if place not in large:
+                values[names[place]] = self._digest(stream, found[place])
+        if large:
+            makes = [partial(self._digest, plan.streams[n][0], found[n]) for n in large]
+            values.update(zip(map(names.__getitem__, large), all_at_once(makes), strict=True))
         return values
+
+    def _digest(self, stream: Stream, leaves: Leaves) -> bytes:
+        recipe = self._recipe
+        own = evidence_recipe(recipe, leaves.get("")) if stream.has_texts else recipe
+        return stream.digest(own, leaves)
 
     def commitment(self, name: str, leaves: Leaves) -> bytes:
         """SHA-256 of a component whose digest was made last, 32 bytes."""
@@ -183,6 +204,7 @@ class StateDigester:
             plan.addresses += stream.addresses
             tensors += own
         plan.forms = Forms(tensors)
+        plan.large = [n for n, (stream, _) in plan.streams.items() if stream.n_bytes >= _LARGE]
         return plan
 
     def _of_text(self, name: str, leaves: Leaves) -> bytes:

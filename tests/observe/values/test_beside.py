@@ -3,11 +3,13 @@ from __future__ import annotations
 import _thread
 import os
 import threading
+import time
+from functools import partial
 from typing import Any
 
 import pytest
 
-from auditkit.observe.values.beside import Beside
+from auditkit.observe.values.beside import Beside, all_at_once
 
 
 def test_a_value_is_that_of_another_thread() -> None:
@@ -66,3 +68,32 @@ def test_an_interrupt_while_waiting_loses_nothing(monkeypatch: pytest.MonkeyPatc
         with pytest.raises(KeyboardInterrupt):
             made.value()
     assert made.value() == 5
+
+
+def test_values_are_made_at_once_and_come_in_order() -> None:
+    meet = threading.Barrier(3)
+
+    def make(number: int) -> tuple[int, int]:
+        meet.wait(10)  # which one after the other would not pass
+        return number, threading.get_ident()
+
+    found = all_at_once([partial(make, number) for number in range(3)])
+    assert [number for number, _ in found] == [0, 1, 2]
+    assert found[0][1] == threading.get_ident()
+    assert len({thread for _, thread in found}) == 3
+    assert all_at_once([]) == []
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_what_fails_waits_for_the_others(which: int) -> None:
+    done: list[int] = []
+
+    def make(number: int) -> None:
+        if number == which:
+            raise MemoryError
+        time.sleep(0.02)
+        done.append(number)
+
+    with pytest.raises(MemoryError):
+        all_at_once([partial(make, number) for number in range(3)])
+    assert sorted(done) == [number for number in range(3) if number != which]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -12,8 +13,10 @@ from torch import Tensor, nn
 from auditkit.errors import FormatError, UncapturedState
 from auditkit.formats.recipes import digest_raw
 from auditkit.formats.snapshot_file import raw_components
+from auditkit.observe.values import digests
+from auditkit.observe.values.beside import all_at_once
 from auditkit.observe.values.codec import pack
-from auditkit.observe.values.digests import StateDigester, digest_leaves
+from auditkit.observe.values.digests import StateDigester, commitments, digest_leaves
 from auditkit.observe.values.tensors import DTYPE_NAMES, DTYPES, Leaves, host_bytes
 from auditkit.records.digest import COMMITMENT_RECIPE, EVIDENCE_RECIPE, MIX_RECIPE
 from auditkit.records.tensor import RawTensor
@@ -415,3 +418,36 @@ def test_a_component_of_one_text_has_the_digest_of_any(recipe: str) -> None:
     for text in (b'"a"', b'"b"', b'"longer"'):
         leaves: Leaves = {"é": text}
         assert digester.digest({"x": leaves}) == {"x": digest_leaves(recipe, leaves)}
+
+
+@pytest.mark.parametrize("recipe", [EVIDENCE_RECIPE, COMMITMENT_RECIPE])
+def test_large_components_are_hashed_at_once_and_have_the_same_digests(
+    recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts: list[int] = []
+
+    def spy(makes: Sequence[Callable[[], bytes]]) -> list[bytes]:
+        counts.append(len(makes))
+        return all_at_once(makes)
+
+    monkeypatch.setattr(digests, "_LARGE", 4000)
+    monkeypatch.setattr(digests, "all_at_once", spy)
+    weight = torch.randn(2000)
+    state: dict[str, Leaves] = {
+        "params": {"w": weight, "tied": weight, "text": b"text"},
+        "small": {"w": torch.randn(5)},
+        "moments": {"w": torch.randn(40, 50), "v": torch.randn(2, 2000)},
+        "copied": {"w": torch.randn(60, 50).t()},
+        "ema": {"w": torch.randn(2000)},
+    }
+    digester = StateDigester(recipe)
+    for _ in range(3):
+        for leaves in state.values():
+            leaves["w"].add_(1)  # type: ignore[union-attr]
+        expected = {name: digest_leaves(recipe, leaves) for name, leaves in state.items()}
+        assert digester.digest(state) == expected
+        assert [*digester.digest(state)] == [*state]
+    assert set(counts) == {3}
+    commitment = {name: digest_leaves(COMMITMENT_RECIPE, one).hex() for name, one in state.items()}
+    assert [*commitments(state).items()] == [*commitment.items()]
+    assert len(counts) == 7
