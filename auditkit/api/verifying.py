@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from auditkit.records.report import VerificationReport
 from auditkit.verification import procedure
 from auditkit.verification.request import VerifyRequest
+
+if TYPE_CHECKING:
+    from auditkit.replay.request import Replayer
 
 #: Loads worker processes, scipy, and, for plug-ins, torch.
 _WITH_REPLAY = "auditkit.api.with_replay"
 
 
 def verify_as_asked(
-    path: Path, request: VerifyRequest, replayer: procedure.Replayer | None = None
+    path: Path, request: VerifyRequest, replayer: Replayer | None = None
 ) -> VerificationReport:
     """Verify with replay and estimands where they are asked for, and with plug-ins.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -40,12 +40,14 @@ from auditkit.evidence.reader import RunEvidence
 from auditkit.formats import canonical, structure
 from auditkit.formats.quote import brief
 from auditkit.records.report import VerificationReport
-from auditkit.replay.request import ReplayOutcome, ReplayRequest
 from auditkit.signing.trust import SigningKey
 from auditkit.verification.countersigning import countersignature_output
 from auditkit.verification.pilot_seeds import PilotSeeds
 from auditkit.verification.report_files import IS_REPORT, keep
 from auditkit.verification.request import REQUIRED, VerifyRequest
+
+if TYPE_CHECKING:
+    from auditkit.replay.request import ReplayOutcome, ReplayRequest
 
 
 @click.command("verify", cls=CommandWithTail)

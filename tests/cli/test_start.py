@@ -63,10 +63,17 @@ _REPLAY = (
     *("auditkit.recorder", "auditkit.study.script_workers", "auditkit.study.runner"),
     *("auditkit.replay.study_replay", "auditkit.replay.seed_replay", "auditkit.records.job"),
     *("auditkit.statistics.estimands", "auditkit.api.with_replay", "auditkit.api.calls"),
+    *("auditkit.replay.budget", "auditkit.replay.request", "auditkit.replay.sampling"),
     "auditkit.files.archives",
 )
 
-_OF_RECORDINGS = "auditkit.verification.recordings"
+_OF_RECORDINGS = ("auditkit.verification.recordings", "auditkit.records.recording")
+
+#: What only a terminal, an archive, or a folder to remove takes.
+_RARELY = (
+    *("rich.live", "rich.table", "shutil", "tempfile", "zipfile", "lzma"),
+    "importlib.resources",
+)
 
 #: What computes estimates from tables, and what prints them.
 _ESTIMATES = (
@@ -83,7 +90,10 @@ _CHECKLIST = ("checklist", "study", "--key", "study/signer.pub")
 FORBIDDEN = {
     ("--help",): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN, "auditkit.manual"),
     ("explain", "rho"): (*_HEAVY, *_LIBRARIES, *_STANDARD, *_OWN),
-    _VERIFY: (*_HEAVY, *_ARCHIVES, *_REPLAY, *_ESTIMATES, "jsonschema", _OF_RECORDINGS),
+    _VERIFY: (
+        *(*_HEAVY, *_ARCHIVES, *_REPLAY, *_ESTIMATES, *_OF_RECORDINGS, *_RARELY),
+        "jsonschema",
+    ),
     _CHECKLIST: (*_HEAVY, *_ARCHIVES, *_REPLAY, "jsonschema"),
 }
 
